@@ -1,0 +1,1 @@
+"""The golden vectors, their schema, and the exact oracle that vouches for them."""
