@@ -1,0 +1,14 @@
+# Warnings, as errors, for every target; sanitizers when asked for.
+add_library(q8a8_options INTERFACE)
+target_include_directories(q8a8_options INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/kernels)
+target_compile_options(q8a8_options INTERFACE
+  -Wall -Wextra -Wpedantic -Werror
+  -Wconversion -Wsign-conversion -Wdouble-promotion -Wfloat-conversion
+  -Wshadow -Wundef -Wvla -Wcast-qual -Wwrite-strings -Wpointer-arith -Wformat=2
+  -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wmissing-declarations)
+
+if(Q8A8_SANITIZE)
+  set(q8a8_sanitizer_flags -fsanitize=${Q8A8_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  target_compile_options(q8a8_options INTERFACE ${q8a8_sanitizer_flags})
+  target_link_options(q8a8_options INTERFACE ${q8a8_sanitizer_flags})
+endif()

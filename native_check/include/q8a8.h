@@ -1,0 +1,59 @@
+/* The C interface that every Q8_A8 kernel offers, and the two block layouts.
+ *
+ *   block_q8_a8 (34 bytes)                       block_q8_a8_v2 (36 bytes)
+ *   0        2                        34         0        2            4                  36
+ *   +--------+------------------------+          +--------+------------+------------------+
+ *   | weight | weight_qs, 32 int8     |          | weight | activation | weight_qs,       |
+ *   | _scale |                        |          | _scale | _scale     | 32 int8          |
+ *   +--------+------------------------+          +--------+------------+------------------+
+ *
+ * Scales are IEEE binary16, little-endian; there is no padding (Q8A8-LAY-1, Q8A8-LAY-3).
+ * Blocks and the scale need 2-byte alignment, floats 4, int8 output 1, no more (Q8A8-MEM-4).
+ */
+#ifndef Q8A8_H
+#define Q8A8_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    QK8_A8 = 32,           /* elements of a block */
+    Q8A8_BLOCK_BYTES = 34, /* sizeof(block_q8_a8) */
+    Q8A8_V2_BLOCK_BYTES = 36
+};
+
+/* Which scale of a 36-byte block carries the value; the other one is +0 (Q8A8-LAY-4). */
+enum q8a8_field { Q8A8_WEIGHT_SCALE = 0, Q8A8_ACTIVATION_SCALE = 1 };
+
+/* The six functions of the interface. k, n: elements, a multiple of 32; size: any >= 0. */
+
+/* x[k] -> y[k/32] blocks. The two give the same bytes (Q8A8-QNT-8). */
+void quantize_row_q8_a8_ref(const float *x, void *y, int64_t k);
+void quantize_row_q8_a8(const float *x, void *y, int64_t k);
+
+/* x[k/32] blocks -> y[k]. */
+void dequantize_row_q8_a8(const void *x, float *y, int64_t k);
+
+/* input[size] -> output[size] and one scale, the bits of a binary16 (Q8A8-QNT-9). */
+void quantize_activation_q8_a8(const float *input, int8_t *output, uint16_t *scale, int size);
+
+/* nrc = 1: s[0] = x . y. nrc = 2: s[0] = x0.y0, s[1] = x1.y0, s[bs] = x0.y1, s[bs+1] = x1.y1,
+ * the rows bx and by bytes apart, bs in floats (Q8A8-DOT-6). */
+void ggml_vec_dot_q8_a8_q8_a8(int n, float *s, size_t bs, const void *vx, size_t bx, const void *vy, size_t by, int nrc);
+
+/* s[0] = x . y over 36-byte blocks: x's weight_scale, y's activation_scale (Q8A8-DOT-9). */
+void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const void *vy);
+
+/* Beyond the interface: rows of 36-byte blocks, whose scale is in the field named. */
+void quantize_row_q8_a8_v2(const float *x, void *y, int64_t k, enum q8a8_field field);
+void dequantize_row_q8_a8_v2(const void *x, float *y, int64_t k, enum q8a8_field field);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
