@@ -1,0 +1,323 @@
+r"""The accumulation orders: in which order a kernel adds up a dot product, as frozen data (Q8A8-ORD-1).
+
+Float addition is not associative, so the bits of a dot product depend on the order of its additions, and on
+which products are fused into them. Every kernel in the field can be described by the same few facts; `Order`
+holds them, `q8a8.dot` interprets them, and there is no loop of its own for any kernel. Adding one is one
+entry below.
+
+How a kernel works, and which field says so::
+
+    block b        qs[0] ... qs[31]           `lanes`: which bytes each lane of the vector sums, in int32
+                      |        |
+                   s[0] ... s[L-1]            exact, |s| <= 2^19; converted to f32 exactly
+                      |  * d   |              d = dx * dy, exact
+    accumulator    r[0] ... r[L-1]            `body`: which accumulator takes which block of a step;
+                       \   /                  `fused`: f32(r + s*d), or f32(r + f32(s*d))
+                       fold                   `fold`: a binary tree over the lanes of all accumulators
+                        |
+    sum            + tail blocks              `tail`: what happens to blocks that do not fill a step
+                                              `tail_fused`: as `fused`, for the tail
+
+Registers are numbered accumulator by accumulator: lane l of accumulator a is register a*L + l. A fold is such
+a number, or a pair of folds that are added: ((0, 1), (2, 3)) is (r0 + r1) + (r2 + r3). All start at +0.
+
+The sources are those of ggml (`ggml-cpu/arch/*/quants.c`), read and, where a binary could be had, compared
+bit for bit. `-ffp-contract` decides about the rest: GCC and clang fuse a C product and sum wherever the
+machine has the instruction, unless told not to; GCC keeps the intrinsics `vmlaq_f32` and `vmlaq_n_f32` as a
+product and a sum, clang fuses them too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from q8a8.errors import UnknownNameError
+from q8a8.layout import QK8_A8
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["ORDERS", "Fold", "Lanes", "Order", "fold_leaves", "get_order", "halves", "pairwise", "sequential"]
+
+Lanes: TypeAlias = tuple[tuple[int, ...], ...]
+"""For each lane the bytes of the block that it sums."""
+
+Fold: TypeAlias = "int | tuple[Fold, Fold]"
+"""A register, or the sum of two folds. Float addition commutes, so left and right are no matter."""
+
+
+def fold_leaves(fold: Fold, depth: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield every register in a fold with the number of additions between it and the fold's result."""
+    if isinstance(fold, int):
+        yield fold, depth
+    else:
+        yield from fold_leaves(fold[0], depth + 1)
+        yield from fold_leaves(fold[1], depth + 1)
+
+
+def pairwise(first: int, count: int) -> Fold:
+    """Fold neighbours, then their sums, as Arm's FADDP and FADDV do: (r0 + r1) + (r2 + r3)."""
+    if count == 1:
+        return first
+    half = count // 2
+    return pairwise(first, half), pairwise(first + half, half)
+
+
+def halves(first: int, count: int) -> Fold:
+    """Fold the upper half of the registers onto the lower, until one is left: (r0 + r2) + (r1 + r3)."""
+
+    def fold(register: int, stride: int) -> Fold:
+        if stride == count:
+            return first + register
+        return fold(register, 2 * stride), fold(register + stride, 2 * stride)
+
+    return fold(0, 1)
+
+
+def sequential(first: int, count: int) -> Fold:
+    """Fold from left to right: ((r0 + r1) + r2) + r3."""
+    fold: Fold = first
+    for register in range(first + 1, first + count):
+        fold = (fold, register)
+    return fold
+
+
+def _join(count: int) -> tuple[Fold, ...]:
+    """Add two accumulators of `count` lanes as vectors: the sums are the leaves of what folds them."""
+    return tuple((lane, lane + count) for lane in range(count))
+
+
+def _pairwise_of(folds: tuple[Fold, ...]) -> Fold:
+    """Fold neighbouring folds, then their sums; a power of two of them."""
+    if len(folds) == 1:
+        return folds[0]
+    half = len(folds) // 2
+    return _pairwise_of(folds[:half]), _pairwise_of(folds[half:])
+
+
+@dataclass(frozen=True)
+class Order:
+    """One way to add up a dot product.
+
+    Parameters
+    ----------
+    name
+        As in `ORDERS`.
+    lanes
+        For each lane the bytes of a block that it sums; together every byte of the block, each once.
+    body
+        The accumulator that takes each block of one step: (0,) is one accumulator, (0, 1) is two for even and
+        odd blocks. A step is `len(body)` blocks.
+    fold
+        How the registers become one sum: every register once.
+    fused
+        Whether a step adds s*d with one rounding, f32(r + s*d), or with two, f32(r + f32(s*d)).
+    tail
+        Blocks left over by the last whole step: "scalar" adds each block's whole sum to the folded sum, in
+        order; "body" gives them to the accumulators as if the step went on.
+    tail_fused
+        As `fused`, for a scalar tail.
+    nrc
+        Rows of x and y that one call of such a kernel takes: 2 for i8mm. The bits of one result do not depend
+        on it.
+    source
+        Who adds in this order.
+    """
+
+    name: str
+    lanes: Lanes
+    body: tuple[int, ...]
+    fold: Fold
+    fused: bool
+    tail: Literal["scalar", "body"]
+    tail_fused: bool
+    nrc: int
+    source: str
+
+    def __post_init__(self) -> None:
+        """Refuse an order that forgets a byte or a register, or uses one twice."""
+        if sorted(byte for lane in self.lanes for byte in lane) != list(range(QK8_A8)):
+            raise ValueError(f"order {self.name}: the lanes do not own each of {QK8_A8} bytes once")
+        if not self.body or set(self.body) != set(range(max(self.body) + 1)):
+            raise ValueError(f"order {self.name}: the body skips an accumulator")
+        if sorted(register for register, _ in fold_leaves(self.fold)) != list(range(self.registers)):
+            raise ValueError(
+                f"order {self.name}: the fold does not use each of {self.registers} registers once"
+            )
+        if self.tail not in {"scalar", "body"}:
+            raise ValueError(f"order {self.name}: no tail is called {self.tail!r}")
+
+    @property
+    def accumulators(self) -> int:
+        """Vector accumulators."""
+        return max(self.body) + 1
+
+    @property
+    def registers(self) -> int:
+        """Partial sums: the lanes of all accumulators."""
+        return self.accumulators * len(self.lanes)
+
+
+# One lane: the block's whole sum.
+_WHOLE: Lanes = (tuple(range(QK8_A8)),)
+
+# vdotq_s32 over each half of the block, the halves added: lane k owns 4k..4k+3 of each.
+_QUADS: Lanes = tuple(tuple(range(4 * k, 4 * k + 4)) + tuple(range(16 + 4 * k, 20 + 4 * k)) for k in range(4))
+
+# vmull_s8 and vpaddlq_s16 over each half: lane k owns {2k, 2k+1, 8+2k, 9+2k} of each.
+_PAIRS: Lanes = tuple(
+    tuple(16 * half + byte for half in (0, 1) for byte in (2 * k, 2 * k + 1, 8 + 2 * k, 9 + 2 * k))
+    for k in range(4)
+)
+
+# One vector of 32 bytes: lane k owns 4k..4k+3.
+_OCTET: Lanes = tuple(tuple(range(4 * k, 4 * k + 4)) for k in range(8))
+
+# vaddvq_f32 of each accumulator, then their sum.
+_EACH_PAIRWISE: Fold = (pairwise(0, 4), pairwise(4, 4))
+# svadd_f32 of the two accumulators, then svaddv_f32.
+_JOINED_4: Fold = _pairwise_of(_join(4))
+_JOINED_8: Fold = _pairwise_of(_join(8))
+# x + reverse(x), then its first two lanes: (l0 + l3) + (l1 + l2).
+_MIRRORED: Fold = ((0, 3), (1, 2))
+
+
+def _order(
+    name: str,
+    lanes: Lanes,
+    body: tuple[int, ...],
+    fold: Fold,
+    *,
+    fused: bool,
+    tail_fused: bool | None = None,
+    nrc: int = 1,
+    source: str,
+) -> Order:
+    """Build an entry of the table: all have a scalar tail, contracted like the body unless said otherwise."""
+    tail_fused = fused if tail_fused is None else tail_fused
+    return Order(name, lanes, body, fold, fused, "scalar", tail_fused, nrc, source)
+
+
+_TABLE = (
+    _order(
+        "scalar", _WHOLE, (0,), 0, fused=False,
+        source="the specification; ggml's C loop and its RISC-V kernel, not contracted: x86-64 without AVX",
+    ),
+    _order(
+        "scalar-fma", _WHOLE, (0,), 0, fused=True,
+        source="the same C, contracted: GCC and clang for aarch64, for x86-64 with -mfma, for RISC-V",
+    ),
+    # Arm without dotprod.
+    _order(
+        "neon", _PAIRS, (0, 1), _EACH_PAIRWISE, fused=False,
+        source="ggml NEON without dotprod, -ffp-contract=off",
+    ),
+    _order(
+        "neon-fma", _PAIRS, (0, 1), _EACH_PAIRWISE, fused=True,
+        source="ggml NEON without dotprod, clang",
+    ),
+    _order(
+        "neon-gcc", _PAIRS, (0, 1), _EACH_PAIRWISE, fused=False, tail_fused=True,
+        source="ggml NEON without dotprod, GCC: vmlaq_n_f32 in two instructions, the scalar tail in one",
+    ),
+    _order(
+        "neon-armv7", _PAIRS, (0, 1), (sequential(0, 4), sequential(4, 4)), fused=False,
+        source="ggml NEON on 32-bit Arm: vaddvq_f32 is a C sum from left to right",
+    ),
+    # Arm with dotprod.
+    _order(
+        "neon-dotprod", _QUADS, (0, 1), _EACH_PAIRWISE, fused=False,
+        source="ggml NEON with dotprod, -ffp-contract=off",
+    ),
+    _order(
+        "neon-dotprod-fma", _QUADS, (0, 1), _EACH_PAIRWISE, fused=True,
+        source="ggml NEON with dotprod, clang",
+    ),
+    _order(
+        "neon-dotprod-gcc", _QUADS, (0, 1), _EACH_PAIRWISE, fused=False, tail_fused=True,
+        source="ggml NEON with dotprod, GCC",
+    ),
+    # Arm with i8mm and nrc = 2; with nrc = 1 such a build is neon-dotprod or SVE. One multiply-add a block
+    # and no tail: the bits are those of the scalar orders.
+    _order(
+        "i8mm", _WHOLE, (0,), 0, fused=False, nrc=2,
+        source="ggml vmmlaq_s32, GCC or -ffp-contract=off",
+    ),
+    _order(
+        "i8mm-fma", _WHOLE, (0,), 0, fused=True, nrc=2,
+        source="ggml vmmlaq_s32, clang",
+    ),
+    # Arm SVE: svmla is fused under every flag, the scalar tail unless -ffp-contract=off.
+    _order(
+        "sve-128", _QUADS, (0, 1), _JOINED_4, fused=True,
+        source="ggml SVE, 128-bit vectors",
+    ),
+    _order(
+        "sve-128-plain-tail", _QUADS, (0, 1), _JOINED_4, fused=True, tail_fused=False,
+        source="ggml SVE, 128-bit vectors, -ffp-contract=off",
+    ),
+    _order(
+        "sve-256", _OCTET, (0, 1), _JOINED_8, fused=True,
+        source="ggml SVE, 256-bit vectors",
+    ),
+    _order(
+        "sve-256-plain-tail", _OCTET, (0, 1), _JOINED_8, fused=True, tail_fused=False,
+        source="ggml SVE, 256-bit vectors, -ffp-contract=off",
+    ),
+    # The two accumulators are the halves of one vector, and svaddv_f32 folds its 16 lanes.
+    _order(
+        "sve-512", _OCTET, (0, 1), pairwise(0, 16), fused=True,
+        source="ggml SVE, 512-bit vectors",
+    ),
+    _order(
+        "sve-512-plain-tail", _OCTET, (0, 1), pairwise(0, 16), fused=True, tail_fused=False,
+        source="ggml SVE, 512-bit vectors, -ffp-contract=off",
+    ),
+    # x86. hsum_float_8 adds the upper half to the lower, then lanes 2, 3 to 0, 1, then 1 to 0.
+    _order(
+        "avx2", _OCTET, (0,), halves(0, 8), fused=True,
+        source="ggml AVX2 with FMA, with or without VNNI and AVX-512; LoongArch LASX",
+    ),
+    _order(
+        "avx", _QUADS, (0, 1), halves(0, 8), fused=False,
+        source="ggml AVX without AVX2: an even and an odd block in the halves of one vector",
+    ),
+    # Elsewhere.
+    _order(
+        "wasm", _PAIRS, (0,), sequential(0, 4), fused=False,
+        source="ggml WebAssembly SIMD",
+    ),
+    _order(
+        "power9", _QUADS, (0,), _MIRRORED, fused=True,
+        source="ggml POWER9, little-endian",
+    ),
+    _order(
+        "s390x", _PAIRS, (0,), _MIRRORED, fused=True,
+        source="ggml s390x vector extensions",
+    ),
+    _order(
+        "lsx", _QUADS, (0,), pairwise(0, 4), fused=True,
+        source="ggml LoongArch LSX",
+    ),
+)  # fmt: skip
+
+ORDERS: Mapping[str, Order] = MappingProxyType({order.name: order for order in _TABLE})
+"""Every known order by name."""
+
+
+def get_order(order: str | Order) -> Order:
+    """Return the order of this name; an `Order` is returned as it is.
+
+    Raises
+    ------
+    UnknownNameError
+        where `ORDERS` has no such name; the message lists those that there are.
+    """
+    if isinstance(order, Order):
+        return order
+    try:
+        return ORDERS[order]
+    except KeyError:
+        raise UnknownNameError("order", order, ORDERS) from None
