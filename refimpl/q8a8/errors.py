@@ -1,0 +1,124 @@
+"""What the reference refuses, as one family of exceptions.
+
+Every error says which array, and where it can, which row, block, element and value. An error about a place
+in an array (`DomainError`) also carries that place as attributes, so that a caller who passed a part of
+something larger can name the place in the whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import DTypeLike, NDArray
+
+__all__ = [
+    "BufferSizeError",
+    "DomainError",
+    "DtypeError",
+    "Q8A8Error",
+    "ShapeError",
+    "UnknownNameError",
+    "UnsupportedOperationError",
+    "require_dtype",
+    "require_row_length",
+]
+
+
+class Q8A8Error(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class DtypeError(Q8A8Error, TypeError):
+    """An array holds another type of number than the function takes."""
+
+
+class ShapeError(Q8A8Error, ValueError):
+    """An array's shape, or the order of its bytes in memory, does not fit."""
+
+
+class BufferSizeError(Q8A8Error, ValueError):
+    """A buffer is shorter than the block or element count says, or ends inside a block."""
+
+
+class UnknownNameError(Q8A8Error, ValueError):
+    """No recipe, order, field or type has this name; the message lists those that there are."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        super().__init__(f"no {kind} is called {name!r}; there are {', '.join(known)}")
+
+
+class UnsupportedOperationError(Q8A8Error, ValueError):
+    """An operation that the format does not define (Q8A8-OPS-4)."""
+
+
+class DomainError(Q8A8Error, ValueError):
+    """A value outside the domain of the arithmetic (Q8A8-QNT-12).
+
+    Parameters
+    ----------
+    reason
+        What is wrong with the value.
+    array
+        The name of the array, as the function's parameter list has it.
+    row
+        Index over the leading axes: `()` for an array of one axis.
+    block
+        Block in the row.
+    element
+        Element in the block, or None where the block's scale itself is the value.
+    value
+        The offending value.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        array: str,
+        row: tuple[int, ...],
+        block: int,
+        element: int | None,
+        value: float,
+    ) -> None:
+        self.reason = reason
+        self.array = array
+        self.row = row
+        self.block = block
+        self.element = element
+        self.value = value
+        # One axis of rows is by far the usual case and reads best as a plain number.
+        where = row[0] if len(row) == 1 else (row or 0)
+        place = f"row {where}, block {block}" + ("" if element is None else f", element {element}")
+        super().__init__(f"{array}: {place}: value {value!r}: {reason}")
+
+
+def require_dtype(array: NDArray[np.generic], dtype: DTypeLike, name: str) -> None:
+    """Refuse any other dtype than this one: nothing is converted silently.
+
+    Raises
+    ------
+    DtypeError
+        naming the array, its dtype and the one wanted.
+    """
+    if array.dtype != dtype:
+        raise DtypeError(f"{name}: dtype {array.dtype} given, {dtype} wanted")
+
+
+def require_row_length(array: NDArray[np.generic], multiple: int, name: str) -> None:
+    """Refuse an array without axes, or whose rows are no whole number of blocks.
+
+    Raises
+    ------
+    ShapeError
+        naming the array, its shape and the block length.
+    """
+    if array.ndim == 0:
+        raise ShapeError(f"{name}: a row has at least one axis; this array has none")
+    if array.shape[-1] % multiple:
+        raise ShapeError(
+            f"{name}: rows of {array.shape[-1]} elements (shape {array.shape}) are no multiple of {multiple}"
+        )
