@@ -14,7 +14,7 @@ typedef void q8a8_dequantize_row_v2_fn(const void *x, float *y, int64_t k, enum 
 
 struct q8a8_kernel {
     const char *name;
-    const char *needs[4]; /* CPU features by the names of harness/cpu.c, up to the first NULL */
+    const char *needs[4]; /* CPU features as Linux names them (harness/cpu.c), up to the first NULL */
     q8a8_quantize_row_fn *quantize_row_ref;
     q8a8_quantize_row_fn *quantize_row;
     q8a8_dequantize_row_fn *dequantize_row;

@@ -1,0 +1,123 @@
+#include "abi.h"
+#include "kernel.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct abi_function abi_functions[ABI_FUNCTIONS] = {
+    {"quantize_row_q8_a8_ref", 2, {{"x", false}, {"y", true}}},
+    {"quantize_row_q8_a8", 2, {{"x", false}, {"y", true}}},
+    {"dequantize_row_q8_a8", 2, {{"x", false}, {"y", true}}},
+    {"quantize_activation_q8_a8", 3, {{"input", false}, {"output", true}, {"scale", true}}},
+    {"ggml_vec_dot_q8_a8_q8_a8", 3, {{"s", true}, {"vx", false}, {"vy", false}}},
+    {"ggml_vec_dot_q8_a8_q8_a8_real", 3, {{"s", true}, {"vx", false}, {"vy", false}}},
+};
+
+int abi_find(const char *name) {
+    for (int number = 0; number < ABI_FUNCTIONS; ++number) {
+        if (strcmp(abi_functions[number].name, name) == 0) {
+            return number;
+        }
+    }
+    return -1;
+}
+
+/* The bytes that each buffer needs. The integers are legal, so nothing overflows: n < 2^31 or is bounded by
+ * the longest frame, strides below 2^32. */
+static void needed_bytes(unsigned number, const struct abi_integers *call, int64_t *bytes) {
+    const int64_t row = call->n / QK8_A8 * Q8A8_BLOCK_BYTES;
+    const int64_t row_v2 = call->n / QK8_A8 * Q8A8_V2_BLOCK_BYTES;
+    const int64_t more = call->nrc - 1;
+    switch (number) {
+    case 0:
+    case 1:
+        bytes[0] = 4 * call->n;
+        bytes[1] = row;
+        break;
+    case 2:
+        bytes[0] = row;
+        bytes[1] = 4 * call->n;
+        break;
+    case 3:
+        bytes[0] = 4 * call->n;
+        bytes[1] = call->n;
+        bytes[2] = 2;
+        break;
+    case 4: /* Q8A8-DOT-6: row r of x starts r * bx bytes in, result (i, j) is s[j * bs + i] */
+        bytes[0] = 4 * (more != 0 ? call->bs + 2 : 1);
+        bytes[1] = (more != 0 ? call->bx : 0) + row;
+        bytes[2] = (more != 0 ? call->by : 0) + row;
+        break;
+    default:
+        bytes[0] = 4;
+        bytes[1] = row_v2;
+        bytes[2] = row_v2;
+        break;
+    }
+}
+
+const char *abi_refuse(unsigned number, const struct abi_integers *call, const size_t *lengths) {
+    static char why[160];
+    const int64_t stride_limit = INT64_C(1) << 32;
+
+    if (call->n < 0 || call->n > INT_MAX) {
+        snprintf(why, sizeof why, "n = %" PRId64 ": a kernel takes 0 to %d elements", call->n, INT_MAX);
+        return why;
+    }
+    if (number != 3 && call->n % QK8_A8 != 0) {
+        snprintf(why, sizeof why, "n = %" PRId64 " is no multiple of %d", call->n, QK8_A8);
+        return why;
+    }
+    if (number == 4) {
+        if (call->nrc != 1 && call->nrc != 2) {
+            snprintf(why, sizeof why, "nrc = %" PRId64 ": 1 or 2", call->nrc);
+            return why;
+        }
+        /* nrc = 1 ignores the strides (Q8A8-DOT-12), so any will do */
+        const int64_t strides[] = {call->bs, call->bx, call->by};
+        for (size_t i = 0; call->nrc == 2 && i < 3; ++i) {
+            if (strides[i] < 0 || strides[i] >= stride_limit) {
+                snprintf(why, sizeof why, "stride %" PRId64 ": out of range", strides[i]);
+                return why;
+            }
+        }
+    }
+    int64_t needed[ABI_MAX_BUFFERS] = {0};
+    struct abi_integers own = *call;
+    if (number != 4) {
+        own.nrc = 1; /* means nothing to the other functions */
+    }
+    needed_bytes(number, &own, needed);
+    for (size_t i = 0; i < abi_functions[number].buffer_count; ++i) {
+        if ((uint64_t)lengths[i] < (uint64_t)needed[i]) {
+            snprintf(why, sizeof why, "buffer %s has %zu bytes, the call needs %" PRId64,
+                     abi_functions[number].buffers[i].name, lengths[i], needed[i]);
+            return why;
+        }
+    }
+    return NULL;
+}
+
+void abi_invoke(unsigned number, abi_pointer *function, const struct abi_integers *call, void *const *p) {
+    switch (number) {
+    case 0:
+    case 1:
+        ((q8a8_quantize_row_fn *)function)(p[0], p[1], call->n);
+        break;
+    case 2:
+        ((q8a8_dequantize_row_fn *)function)(p[0], p[1], call->n);
+        break;
+    case 3:
+        ((q8a8_quantize_activation_fn *)function)(p[0], p[1], p[2], (int)call->n);
+        break;
+    case 4:
+        ((q8a8_vec_dot_fn *)function)((int)call->n, p[0], (size_t)call->bs, p[1], (size_t)call->bx, p[2],
+                                      (size_t)call->by, (int)call->nrc);
+        break;
+    default:
+        ((q8a8_vec_dot_real_fn *)function)((int)call->n, p[0], p[1], p[2]);
+        break;
+    }
+}

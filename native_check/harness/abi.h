@@ -1,0 +1,42 @@
+/* The six functions under test, as data: names, buffers, what a legal call is, and how to make it. */
+#ifndef Q8A8_HARNESS_ABI_H
+#define Q8A8_HARNESS_ABI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { ABI_FUNCTIONS = 6, ABI_MAX_BUFFERS = 3 };
+
+/* Any function; cast to its own type before the call. */
+typedef void abi_pointer(void);
+
+struct abi_buffer {
+    const char *name; /* the C parameter's */
+    bool output;
+};
+
+struct abi_function {
+    const char *name;
+    size_t buffer_count;
+    struct abi_buffer buffers[ABI_MAX_BUFFERS]; /* in the order of the function's pointers */
+};
+
+/* The integers of a call; n stands for k and size too. */
+struct abi_integers {
+    int64_t n, bs, bx, by, nrc;
+};
+
+/* A function's place here is its number in the protocol. */
+extern const struct abi_function abi_functions[ABI_FUNCTIONS];
+
+/* The number of the function of that name, or -1. */
+int abi_find(const char *name);
+
+/* Why a call may not be made (an illegal integer, a buffer shorter than what the call may touch), or NULL.
+ * The text is good until the next call. */
+const char *abi_refuse(unsigned number, const struct abi_integers *integers, const size_t *lengths);
+
+void abi_invoke(unsigned number, abi_pointer *function, const struct abi_integers *integers, void *const *buffers);
+
+#endif

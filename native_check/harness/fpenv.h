@@ -1,0 +1,26 @@
+/* The floating-point environment: its modes, not its sticky exception flags (Q8A8-ENV-1). */
+#ifndef Q8A8_HARNESS_FPENV_H
+#define Q8A8_HARNESS_FPENV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fpenv {
+    uint64_t control; /* x86: MXCSR. Arm: FPCR */
+    uint64_t x87;     /* x86: the x87 control word */
+};
+
+/* Whether this program can read and set the environment of the processor that it was built for. */
+bool fpenv_known(void);
+
+struct fpenv fpenv_read(void);
+void fpenv_write(struct fpenv env);
+
+/* The same environment with flush-to-zero and denormals-are-zero set. */
+struct fpenv fpenv_flushing(struct fpenv env);
+
+/* The fault bits of the protocol for what differs; puts a text about it in `text`. */
+uint32_t fpenv_compare(struct fpenv before, struct fpenv after, char *text, size_t size);
+
+#endif

@@ -1,0 +1,171 @@
+/* q8a8-harness: a worker of the conformance suite. Calls a kernel as asked on standard input, answers on
+ * standard output; README.md and the suite's documentation describe the protocol. */
+#include "cpu.h"
+#include "crash.h"
+#include "exit.h"
+#include "hello.h"
+#include "protocol.h"
+#include "run.h"
+#include "target.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "usage: q8a8-harness KERNEL\n"
+    "       q8a8-harness --lib PATH [--symbol ABI_NAME=EXPORTED_NAME]... [--init SYMBOL]\n"
+    "       q8a8-harness --list | --help | --version\n"
+    "\n"
+    "Calls a Q8_A8 kernel as asked in frames on standard input, answers on standard output.\n"
+    "  KERNEL           one of ours; --list shows them\n"
+    "  --lib PATH       a shared library that exports functions of the Q8_A8 interface\n"
+    "  --symbol A=B     the library's function A is called B (may be given for each function)\n"
+    "  --init SYMBOL    call void SYMBOL(void) once after loading\n"
+    "\n"
+    "exit status: 0 after quit or end of input; 2 for a command line or stream that cannot be served;\n"
+    "77 when this CPU lacks what the kernel needs; a crash of the kernel is a crash of the harness.\n";
+
+struct arguments {
+    const char *kernel, *library, *init;
+    struct symbol symbols[ABI_FUNCTIONS];
+};
+
+static _Noreturn void list_kernels(void) {
+    for (const struct kernel_row *row = kernel_rows; row->name != NULL; ++row) {
+        char missing[100];
+        if (row->kernel == NULL) {
+            printf("%-8s needs the CPU architecture %s\n", row->name, row->processor);
+        } else if (!target_runs_here(row->kernel, missing, sizeof missing)) {
+            printf("%-8s needs the CPU feature %s\n", row->name, missing);
+        } else {
+            printf("%-8s runs here\n", row->name);
+        }
+    }
+    _Exit(fflush(stdout) == 0 ? 0 : EXIT_USAGE);
+}
+
+/* "ABI_NAME=EXPORTED_NAME" into the map; the text is kept. */
+static void add_symbol(struct symbol symbols[ABI_FUNCTIONS], char *text) {
+    char *equals = strchr(text, '=');
+    if (equals == NULL || equals[1] == '\0') {
+        fail("--symbol takes ABI_NAME=EXPORTED_NAME, not %s", text);
+    }
+    *equals = '\0';
+    const int number = abi_find(text);
+    if (number < 0) {
+        fail("--symbol: the interface has no function %s", text);
+    }
+    symbols[number].exported = equals + 1;
+}
+
+static struct arguments parse_arguments(int argc, char **argv) {
+    static const struct option long_options[] = {
+        {"lib", required_argument, NULL, 'l'},  {"symbol", required_argument, NULL, 's'},
+        {"init", required_argument, NULL, 'i'}, {"list", no_argument, NULL, 'L'},
+        {"help", no_argument, NULL, 'h'},       {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
+    };
+    struct arguments arguments = {0};
+    bool library_options = false;
+    int option;
+
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        switch (option) {
+        case 'l':
+            arguments.library = optarg;
+            break;
+        case 's':
+            add_symbol(arguments.symbols, optarg);
+            library_options = true;
+            break;
+        case 'i':
+            arguments.init = optarg;
+            library_options = true;
+            break;
+        case 'L':
+            list_kernels();
+        case 'h':
+            fputs(usage, stdout);
+            _Exit(fflush(stdout) == 0 ? 0 : EXIT_USAGE);
+        case 'V':
+            puts("q8a8-harness " Q8A8_VERSION);
+            _Exit(fflush(stdout) == 0 ? 0 : EXIT_USAGE);
+        default:
+            fail("cannot make sense of %s (see --help)", argv[optind - 1]);
+        }
+    }
+    if (optind < argc) {
+        arguments.kernel = argv[optind++];
+    }
+    if (optind < argc || (arguments.kernel == NULL) == (arguments.library == NULL)) {
+        fail("give one KERNEL, or --lib PATH (see --help)");
+    }
+    if (library_options && arguments.library == NULL) {
+        fail("--symbol and --init go with --lib");
+    }
+    return arguments;
+}
+
+/* Take standard input and output for the protocol alone: what a library prints goes to standard error, and
+ * what it reads is empty. */
+static void take_streams(int *input, int *output) {
+    const int empty = open("/dev/null", O_RDONLY);
+    *input = dup(STDIN_FILENO);
+    *output = dup(STDOUT_FILENO);
+    if (empty < 0 || *input < 0 || *output < 0 || dup2(empty, STDIN_FILENO) < 0 ||
+        dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
+        fail("cannot set up the streams: %s", strerror(errno));
+    }
+    close(empty);
+    signal(SIGPIPE, SIG_IGN); /* a runner that is gone is a failed write */
+}
+
+static void answer(const struct target *target, const struct bytes *request, struct bytes *reply) {
+    struct call call;
+    const char *refusal = protocol_parse_call(request, &call);
+    reply->length = 0;
+    if (refusal == NULL) {
+        refusal = run_call(target, &call, reply);
+    }
+    if (refusal != NULL) {
+        reply->length = 0;
+        bytes_put_u8(reply, 'E');
+        bytes_put_u32(reply, call.id);
+        bytes_put_text(reply, refusal);
+    }
+}
+
+int main(int argc, char **argv) {
+    const struct arguments arguments = parse_arguments(argc, argv);
+    int input, output;
+    struct bytes request = {0};
+    struct bytes reply = {0};
+
+    take_streams(&input, &output);
+    crash_install();
+    const struct target target = arguments.library != NULL
+                                     ? target_library(arguments.library, arguments.symbols, arguments.init)
+                                     : target_builtin(arguments.kernel);
+    crash_context("q8a8-harness");
+    hello_put(&reply, &target);
+    protocol_write(output, &reply);
+    while (protocol_read(input, &request)) {
+        switch (request.data[0]) {
+        case 'C':
+            answer(&target, &request, &reply);
+            protocol_write(output, &reply);
+            break;
+        case 'Q':
+            return 0;
+        default:
+            fail("broken stream: a frame of kind 0x%02x", (unsigned)request.data[0]);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,133 @@
+#include "protocol.h"
+#include "exit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Read up to length bytes; fewer only at the end of input. */
+static size_t read_fully(int fd, uint8_t *data, size_t length) {
+    size_t done = 0;
+    while (done < length) {
+        const ssize_t got = read(fd, data + done, length - done);
+        if (got == 0) {
+            break;
+        }
+        if (got < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            fail("cannot read standard input: %s", strerror(errno));
+        }
+        done += (size_t)got;
+    }
+    return done;
+}
+
+bool protocol_read(int fd, struct bytes *payload) {
+    uint8_t head[4];
+    const size_t got = read_fully(fd, head, sizeof head);
+    if (got == 0) {
+        return false;
+    }
+    if (got < sizeof head) {
+        fail("broken stream: input ends inside a frame's length");
+    }
+    struct cursor cursor = {head, sizeof head, false};
+    const uint32_t length = cursor_u32(&cursor);
+    if (length < 1 || length > MAX_FRAME) {
+        fail("broken stream: a frame of %lu bytes (1 to %d are legal)", (unsigned long)length, (int)MAX_FRAME);
+    }
+    /* Memory follows what arrives, not what the length claims. */
+    payload->length = 0;
+    while (payload->length < length) {
+        const size_t rest = length - payload->length;
+        const size_t step = rest < (1u << 20) ? rest : (1u << 20);
+        bytes_reserve(payload, payload->length + step);
+        if (read_fully(fd, payload->data + payload->length, step) < step) {
+            fail("broken stream: input ends inside a frame of %lu bytes", (unsigned long)length);
+        }
+        payload->length += step;
+    }
+    return true;
+}
+
+static void write_fully(int fd, const uint8_t *data, size_t length) {
+    while (length > 0) {
+        const ssize_t put = write(fd, data, length);
+        if (put < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            fail("cannot write standard output: %s", strerror(errno));
+        }
+        data += put;
+        length -= (size_t)put;
+    }
+}
+
+void protocol_write(int fd, const struct bytes *payload) {
+    static struct bytes frame; /* length and payload in one write */
+    frame.length = 0;
+    bytes_put_u32(&frame, (uint32_t)payload->length);
+    bytes_put(&frame, payload->data, payload->length);
+    write_fully(fd, frame.data, frame.length);
+}
+
+const char *protocol_parse_call(const struct bytes *payload, struct call *call) {
+    static char why[120];
+    struct cursor cursor = {payload->data, payload->length, false};
+    (void)cursor_u8(&cursor); /* the kind */
+
+    *call = (struct call){.id = cursor_u32(&cursor)};
+    call->number = cursor_u8(&cursor);
+    call->options = cursor_u8(&cursor);
+    call->threads = cursor_u8(&cursor);
+    (void)cursor_u8(&cursor); /* reserved */
+    call->repeat = cursor_u32(&cursor);
+    call->integers.n = cursor_i64(&cursor);
+    call->integers.bs = cursor_i64(&cursor);
+    call->integers.bx = cursor_i64(&cursor);
+    call->integers.by = cursor_i64(&cursor);
+    call->integers.nrc = cursor_i64(&cursor);
+    const unsigned buffer_count = cursor_u8(&cursor);
+    if (cursor.spent) {
+        return "the call is cut short";
+    }
+    if (call->number >= ABI_FUNCTIONS) {
+        snprintf(why, sizeof why, "no function has the number %u", call->number);
+        return why;
+    }
+    if (call->threads < 1 || call->threads > MAX_THREADS || call->repeat < 1) {
+        return "threads is 1 to 16, repeat at least 1";
+    }
+    if ((call->options & OPTION_GUARD_AFTER) && (call->options & OPTION_GUARD_BEFORE)) {
+        return "GUARD_AFTER and GUARD_BEFORE exclude each other";
+    }
+    const struct abi_function *function = &abi_functions[call->number];
+    if (buffer_count != function->buffer_count) {
+        snprintf(why, sizeof why, "%s has %zu buffers, the call %u", function->name, function->buffer_count,
+                 buffer_count);
+        return why;
+    }
+    for (size_t i = 0; i < buffer_count; ++i) {
+        struct call_buffer *buffer = &call->buffers[i];
+        buffer->length = cursor_u32(&cursor);
+        buffer->offset = cursor_u32(&cursor);
+        buffer->bytes = cursor_bytes(&cursor, buffer->length);
+        if (cursor.spent) {
+            snprintf(why, sizeof why, "buffer %s is cut short", function->buffers[i].name);
+            return why;
+        }
+        if (buffer->offset > MAX_OFFSET) {
+            snprintf(why, sizeof why, "buffer %s: an offset of at most %d", function->buffers[i].name, (int)MAX_OFFSET);
+            return why;
+        }
+    }
+    if (cursor.left != 0) {
+        snprintf(why, sizeof why, "%zu bytes after the last buffer", cursor.left);
+        return why;
+    }
+    return NULL;
+}

@@ -1,0 +1,250 @@
+#include "run.h"
+#include "crash.h"
+#include "fpenv.h"
+#include "memory.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_MEMORY = 1 << 30 }; /* bytes of pages for one call */
+
+/* One thread's part of a call. */
+struct lane {
+    const struct target *target;
+    const struct call *call;
+    pthread_barrier_t *barrier; /* NULL for a call without threads */
+    struct region outputs[ABI_MAX_BUFFERS];
+    void *buffers[ABI_MAX_BUFFERS]; /* what the function gets */
+    struct bytes first;             /* the outputs of the first call, one after another */
+    uint32_t faults;
+    char detail[200];
+};
+
+/* They keep their pages from call to call. */
+static struct region inputs[ABI_MAX_BUFFERS];
+static struct lane lanes[MAX_THREADS];
+
+static const struct abi_buffer *buffer_of(const struct call *call, size_t i) {
+    return &abi_functions[call->number].buffers[i];
+}
+
+static size_t buffer_count(const struct call *call) {
+    return abi_functions[call->number].buffer_count;
+}
+
+/* Note a fault; the text of the first one stays. */
+static void note(struct lane *lane, uint32_t fault, const char *text) {
+    lane->faults |= fault;
+    if (lane->detail[0] == '\0') {
+        snprintf(lane->detail, sizeof lane->detail, "%s", text);
+    }
+}
+
+static void set_outputs(struct lane *lane) {
+    for (size_t i = 0; i < buffer_count(lane->call); ++i) {
+        if (buffer_of(lane->call, i)->output && lane->call->buffers[i].length != 0) {
+            memcpy(lane->outputs[i].start, lane->call->buffers[i].bytes, lane->call->buffers[i].length);
+        }
+    }
+}
+
+/* Keep the outputs of the first call; compare those of a later one (Q8A8-ENV-2). */
+static void look_at_outputs(struct lane *lane, uint32_t round) {
+    size_t at = 0;
+    for (size_t i = 0; i < buffer_count(lane->call); ++i) {
+        const struct region *region = &lane->outputs[i];
+        if (!buffer_of(lane->call, i)->output || region->length == 0) {
+            continue;
+        }
+        if (round == 0) {
+            bytes_put(&lane->first, region->start, region->length);
+        } else if (memcmp(lane->first.data + at, region->start, region->length) != 0) {
+            char text[120];
+            snprintf(text, sizeof text, "%s differs in call %lu of %lu", region->name, (unsigned long)round + 1,
+                     (unsigned long)lane->call->repeat);
+            note(lane, FAULT_RESULT_VARIES, text);
+        }
+        at += region->length;
+    }
+}
+
+static void call_once(struct lane *lane) {
+    const struct fpenv found = fpenv_read();
+    if (lane->call->options & OPTION_FLUSH) {
+        fpenv_write(fpenv_flushing(found));
+    }
+    const struct fpenv before = fpenv_read(); /* a bit that this CPU does not have stays 0 */
+    abi_invoke(lane->call->number, lane->target->functions[lane->call->number], &lane->call->integers, lane->buffers);
+    const struct fpenv after = fpenv_read();
+    fpenv_write(found);
+    char text[160] = "";
+    const uint32_t faults = fpenv_compare(before, after, text, sizeof text);
+    if (faults != 0) {
+        note(lane, faults, text);
+    }
+}
+
+static void *run_lane(void *argument) {
+    struct lane *lane = argument;
+    if (lane->barrier != NULL) {
+        pthread_barrier_wait(lane->barrier);
+    }
+    for (uint32_t round = 0; round < lane->call->repeat; ++round) {
+        set_outputs(lane);
+        call_once(lane);
+        look_at_outputs(lane, round);
+    }
+    return NULL;
+}
+
+static const char *lay_out(const struct target *target, const struct call *call) {
+    uint64_t memory = 0;
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        const uint64_t cost = region_cost(call->buffers[i].length, call->buffers[i].offset);
+        memory += buffer_of(call, i)->output ? cost * call->threads : cost;
+    }
+    if (memory > MAX_MEMORY) {
+        return "the buffers of all threads together are larger than 1 GiB";
+    }
+    crash_context(abi_functions[call->number].name);
+    for (unsigned t = 0; t < call->threads; ++t) {
+        lanes[t].target = target;
+        lanes[t].call = call;
+        lanes[t].first.length = 0;
+        lanes[t].faults = 0;
+        lanes[t].detail[0] = '\0';
+    }
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        const struct call_buffer *buffer = &call->buffers[i];
+        const bool output = buffer_of(call, i)->output;
+        for (unsigned t = 0; t < call->threads; ++t) {
+            struct region *region = output ? &lanes[t].outputs[i] : &inputs[i];
+            if (output || t == 0) { /* all threads share the inputs */
+                if (!region_place(region, buffer_of(call, i)->name, buffer->length, buffer->offset, call->options)) {
+                    return "no memory for the buffers";
+                }
+                if (!output && buffer->length != 0) {
+                    memcpy(region->start, buffer->bytes, buffer->length);
+                }
+                if (!output && (call->options & OPTION_READONLY)) {
+                    region_protect(region);
+                }
+                crash_watch(region);
+            }
+            lanes[t].buffers[i] = region->start;
+        }
+    }
+    return NULL;
+}
+
+static const char *run_threads(unsigned threads) {
+    pthread_t ids[MAX_THREADS];
+    pthread_barrier_t barrier; /* so that all of them call at once */
+    pthread_barrier_init(&barrier, NULL, threads);
+    for (unsigned t = 0; t < threads; ++t) {
+        lanes[t].barrier = &barrier;
+        if (pthread_create(&ids[t], NULL, run_lane, &lanes[t]) != 0) {
+            for (; t < threads; ++t) { /* stand in, or those that run would wait for ever */
+                lanes[t].barrier = NULL;
+            }
+            return "cannot start so many threads";
+        }
+    }
+    for (unsigned t = 0; t < threads; ++t) {
+        pthread_join(ids[t], NULL);
+    }
+    pthread_barrier_destroy(&barrier);
+    return NULL;
+}
+
+static void check_memory(struct lane *lane, const struct region *region) {
+    ptrdiff_t where;
+    if (!region_intact(region, &where)) {
+        char text[120];
+        snprintf(text, sizeof text, "a byte at %s %c %td was written (length %zu)", region->name,
+                 where < 0 ? '-' : '+', where < 0 ? -where : where, region->length);
+        note(lane, FAULT_WROTE_OUTSIDE, text);
+    }
+}
+
+/* Compare what is left in memory, and the threads with the first one; all faults end up in lanes[0]. */
+static void look_around(const struct call *call) {
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        if (!buffer_of(call, i)->output) {
+            check_memory(&lanes[0], &inputs[i]);
+            if (inputs[i].length != 0 && memcmp(inputs[i].start, call->buffers[i].bytes, inputs[i].length) != 0) {
+                char text[80];
+                snprintf(text, sizeof text, "the input %s was written", inputs[i].name);
+                note(&lanes[0], FAULT_INPUT_WRITTEN, text);
+            }
+        }
+    }
+    for (unsigned t = 0; t < call->threads; ++t) {
+        for (size_t i = 0; i < buffer_count(call); ++i) {
+            if (buffer_of(call, i)->output) {
+                check_memory(&lanes[t], &lanes[t].outputs[i]);
+            }
+        }
+        if (t == 0) {
+            continue;
+        }
+        if (lanes[t].faults != 0) {
+            note(&lanes[0], lanes[t].faults, lanes[t].detail);
+        }
+        if (lanes[t].first.length != 0 &&
+            memcmp(lanes[t].first.data, lanes[0].first.data, lanes[0].first.length) != 0) {
+            note(&lanes[0], FAULT_THREAD_RESULT_VARIES, "the threads' outputs differ");
+        }
+    }
+}
+
+static void put_result(const struct call *call, struct bytes *reply) {
+    uint8_t outputs = 0;
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        outputs = (uint8_t)(outputs + buffer_of(call, i)->output);
+    }
+    bytes_put_u8(reply, 'R');
+    bytes_put_u32(reply, call->id);
+    bytes_put_u32(reply, lanes[0].faults);
+    bytes_put_u32(reply, (uint32_t)strlen(lanes[0].detail));
+    bytes_put_text(reply, lanes[0].detail);
+    bytes_put_u8(reply, outputs);
+    const uint8_t *first = lanes[0].first.data;
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        if (buffer_of(call, i)->output) {
+            bytes_put_u32(reply, call->buffers[i].length);
+            bytes_put(reply, first, call->buffers[i].length);
+            first += call->buffers[i].length;
+        }
+    }
+}
+
+const char *run_call(const struct target *target, const struct call *call, struct bytes *reply) {
+    size_t lengths[ABI_MAX_BUFFERS];
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        lengths[i] = call->buffers[i].length;
+    }
+    if (target->functions[call->number] == NULL) {
+        return "this kernel does not offer the function";
+    }
+    if ((call->options & OPTION_FLUSH) && !fpenv_known()) {
+        return "this worker cannot set flush-to-zero on this processor";
+    }
+    const char *refusal = abi_refuse(call->number, &call->integers, lengths);
+    if (refusal == NULL) {
+        refusal = lay_out(target, call);
+    }
+    if (refusal == NULL && call->threads > 1) {
+        refusal = run_threads(call->threads);
+    } else if (refusal == NULL) {
+        lanes[0].barrier = NULL;
+        run_lane(&lanes[0]);
+    }
+    crash_context("q8a8-harness");
+    if (refusal == NULL) {
+        look_around(call);
+        put_result(call, reply);
+    }
+    return refusal;
+}

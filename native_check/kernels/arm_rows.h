@@ -1,0 +1,89 @@
+/* The functions of q8a8.h over rows, for a 64-bit Arm kernel. Include it after defining
+ *     static inline int32_t block_sum(const int8_t *qx, const int8_t *qy);
+ * the exact integer sum of 32 products (Q8A8-DOT-1): all that the kernels' dot products differ in.
+ *
+ * To be bit-identical to the scalar order, whatever the registers' shape: reduce the lanes of a block while
+ * they are integers, where no order can matter, and only then scale and add, block after block, unfused. */
+#ifndef Q8A8_ARM_ROWS_H
+#define Q8A8_ARM_ROWS_H
+
+#include "arm.h"
+
+enum { V1_QS = 2, V2_ACTIVATION_SCALE = 2, V2_QS = 4 };
+
+static void arm_quantize_row(const float *x, void *y, int64_t k) {
+    uint8_t *block = y;
+    for (int64_t b = 0; b < k / QK8_A8; ++b, x += QK8_A8, block += Q8A8_BLOCK_BYTES) {
+        arm_store_half(block, arm_quantize(x, (int8_t *)(block + V1_QS), QK8_A8));
+    }
+}
+
+static void arm_quantize_row_v2(const float *x, void *y, int64_t k, enum q8a8_field field) {
+    const size_t carried = field == Q8A8_WEIGHT_SCALE ? 0 : V2_ACTIVATION_SCALE;
+    uint8_t *block = y;
+    for (int64_t b = 0; b < k / QK8_A8; ++b, x += QK8_A8, block += Q8A8_V2_BLOCK_BYTES) {
+        arm_store_half(block + carried, arm_quantize(x, (int8_t *)(block + V2_QS), QK8_A8));
+        arm_store_half(block + V2_ACTIVATION_SCALE - carried, 0); /* Q8A8-LAY-4 */
+    }
+}
+
+static void arm_quantize_activation(const float *input, int8_t *output, uint16_t *scale, int size) {
+    *scale = arm_quantize(input, output, size > 0 ? (size_t)size : 0); /* Q8A8-QNT-9 */
+}
+
+static void arm_dequantize_row(const void *x, float *y, int64_t k) {
+    const uint8_t *block = x;
+    for (int64_t b = 0; b < k / QK8_A8; ++b, y += QK8_A8, block += Q8A8_BLOCK_BYTES) {
+        arm_dequantize_block(arm_load_half(block), (const int8_t *)(block + V1_QS), y);
+    }
+}
+
+static void arm_dequantize_row_v2(const void *x, float *y, int64_t k, enum q8a8_field field) {
+    const size_t scale = field == Q8A8_WEIGHT_SCALE ? 0 : V2_ACTIVATION_SCALE;
+    const uint8_t *block = x;
+    for (int64_t b = 0; b < k / QK8_A8; ++b, y += QK8_A8, block += Q8A8_V2_BLOCK_BYTES) {
+        arm_dequantize_block(arm_load_half(block + scale), (const int8_t *)(block + V2_QS), y);
+    }
+}
+
+/* sum = f32(sum + f32(f32(sumi) * f32(dx * dy))), block after block (Q8A8-DOT-2, Q8A8-DOT-3). The constant
+ * arguments say where a block's parts lie; calls with constants are inlined. */
+static inline float arm_dot(int n, const uint8_t *x, const uint8_t *y, size_t bytes, size_t y_scale, size_t qs) {
+    float sum = 0.0f;
+    for (int b = 0; b < n / QK8_A8; ++b, x += bytes, y += bytes) {
+        const int32_t sumi = block_sum((const int8_t *)(x + qs), (const int8_t *)(y + qs));
+        const float dx = arm_float_of_half(arm_load_half(x));
+        const float dy = arm_float_of_half(arm_load_half(y + y_scale));
+        sum = sum + (float)sumi * (dx * dy);
+    }
+    return sum;
+}
+
+static inline float arm_dot_v1(int n, const uint8_t *x, const uint8_t *y) {
+    return arm_dot(n, x, y, Q8A8_BLOCK_BYTES, 0, V1_QS);
+}
+
+static void arm_vec_dot_real(int n, float *s, const void *vx, const void *vy) {
+    s[0] = arm_dot(n, vx, vy, Q8A8_V2_BLOCK_BYTES, V2_ACTIVATION_SCALE, V2_QS); /* Q8A8-DOT-9 */
+}
+
+/* nrc = 1, or nrc = 2 as four dot products (Q8A8-DOT-6): for kernels without matrix instructions. */
+static inline void arm_vec_dot(int n, float *s, size_t bs, const void *vx, size_t bx, const void *vy, size_t by,
+                               int nrc) {
+    const uint8_t *x = vx;
+    const uint8_t *y = vy;
+    s[0] = arm_dot_v1(n, x, y);
+    if (nrc == 2) {
+        s[1] = arm_dot_v1(n, x + bx, y);
+        s[bs] = arm_dot_v1(n, x, y + by);
+        s[bs + 1] = arm_dot_v1(n, x + bx, y + by);
+    }
+}
+
+/* The part of a struct q8a8_kernel that all of these kernels share. */
+#define ARM_KERNEL_FUNCTIONS                                                                                           \
+    .quantize_row_ref = arm_quantize_row, .quantize_row = arm_quantize_row, .dequantize_row = arm_dequantize_row,      \
+    .quantize_activation = arm_quantize_activation, .vec_dot_real = arm_vec_dot_real,                                  \
+    .quantize_row_v2 = arm_quantize_row_v2, .dequantize_row_v2 = arm_dequantize_row_v2
+
+#endif

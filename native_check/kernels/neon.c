@@ -1,0 +1,23 @@
+/* Plain NEON, for any 64-bit Arm processor (Cortex-A53, A57, A72 ...). */
+#include "arm.h"
+
+/* A product of two int8 is at most 128 * 128 = 2^14 and fits int16, but two of them need not: -128 * -128
+ * twice is 2^15. So the products are not added up in int16 lanes; SADALP widens pairs of them into int32
+ * as it adds, where a whole block has room: |sumi| <= 2^19 (Q8A8-DOT-1). */
+static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
+    int32x4_t sums = vdupq_n_s32(0);
+    for (size_t j = 0; j < QK8_A8; j += 8) {
+        sums = vpadalq_s16(sums, vmull_s8(vld1_s8(qx + j), vld1_s8(qy + j)));
+    }
+    return vaddvq_s32(sums);
+}
+
+#include "arm_rows.h"
+
+extern const struct q8a8_kernel q8a8_kernel_neon;
+const struct q8a8_kernel q8a8_kernel_neon = {
+    .name = "neon",
+    .needs = {"asimd"},
+    .vec_dot = arm_vec_dot,
+    ARM_KERNEL_FUNCTIONS,
+};
