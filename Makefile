@@ -1,0 +1,77 @@
+# One command a task; CONTRIBUTING.md says when to use which.
+# Everything is installed into .venv and, for compilers and QEMU, from Debian's packages.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+venv := .venv/bin
+# BLAS on one thread: two threads on a busy two-core machine are slower than one.
+export OPENBLAS_NUM_THREADS ?= 1
+
+# The Arm leg: the cross compiler, the C++ run-time library that the prebuilt ggml wants, and the emulator.
+arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+build_packages := gcc libc6-dev cmake ninja-build
+
+.PHONY: help demo test lint unit docs serve-docs vectors bench peers arm wheel clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+demo: ## judge the reference, our C kernel and a real ggml, and print the verdicts
+	@.ci/system-packages $(build_packages)
+	@.ci/environment suite,peers
+	@$(venv)/python -m q8a8_conformance.demo
+
+test: ## everything that can be checked: types, style, tests, QEMU legs, real kernels, docs, the wheel
+	@.ci/system-packages $(build_packages) $(arm_packages)
+	@.ci/environment dev
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+
+lint: ## ruff and mypy, over everything
+	@.ci/environment dev
+	$(venv)/ruff format --check .
+	$(venv)/ruff check .
+	$(venv)/mypy
+
+unit: ## the tests alone, with coverage of the reference
+	@.ci/environment dev
+	$(venv)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+docs: ## build the documentation site into site/
+	@.ci/environment dev
+	$(venv)/python -m q8a8_conformance.rules --check docs
+	$(venv)/mkdocs build --strict
+
+serve-docs: ## the documentation at a local port, rebuilt as you write
+	@.ci/environment dev
+	$(venv)/mkdocs serve
+
+vectors: ## regenerate the golden vectors, where reference, oracle and C kernel agree
+	@.ci/system-packages $(build_packages)
+	@.ci/environment dev
+	$(venv)/q8a8 vectors generate
+
+bench: ## speed and memory as ratios against gguf-py, the C scalar kernel, BLAS and memcpy
+	@.ci/system-packages $(build_packages)
+	@.ci/environment dev
+	$(venv)/q8a8 bench
+
+peers: ## release check: build ggml for every order in the table, compare bit for bit, write docs/peers.md
+	@.ci/system-packages $(build_packages) g++ $(arm_packages)
+	@.ci/environment dev
+	$(venv)/python -m q8a8_conformance.peers.build
+	$(venv)/python -m q8a8_conformance.peers --markdown docs/peers.md
+
+arm: ## on an Arm machine: build the kernels for it and judge each that its CPU can run
+	@.ci/system-packages $(build_packages)
+	@.ci/environment suite
+	@$(venv)/python -m q8a8_conformance.demo --native-arm --reports reports
+
+wheel: ## build the wheel and the source distribution into dist/
+	@.ci/environment dev
+	$(venv)/python -m build
+
+clean: ## remove what the targets made, the environment too
+	rm -rf .venv .cache build dist site reports native_check/build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
