@@ -1,0 +1,284 @@
+"""Building and finding the C harness of ``native_check/``, for tests, the demo and the peers' checks.
+
+The suite itself does not need this module: it judges whatever worker it is pointed at. A checkout is needed
+here, because the C sources are not in the wheel.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = [
+    "CPUS",
+    "KERNELS",
+    "RUNS_ON",
+    "UNSUPPORTED",
+    "BuildFailedError",
+    "MissingToolError",
+    "NativeError",
+    "build",
+    "build_folder",
+    "harness_argv",
+    "library_argv",
+    "qemu_argv",
+    "source_folder",
+]
+
+UNSUPPORTED: Final = 77
+"""The harness's exit status where the CPU lacks what the kernel needs."""
+
+KERNELS: Final = ("scalar", "neon", "dotprod", "i8mm")
+"""Our kernels, by the harness's names."""
+
+CPUS: Final = ("cortex-a72", "neoverse-n1", "max")
+"""The emulated Arm CPUs: plain NEON, dotprod, i8mm."""
+
+RUNS_ON: Final[Mapping[str, tuple[str, ...]]] = {
+    "cortex-a72": ("scalar", "neon"),
+    "neoverse-n1": ("scalar", "neon", "dotprod"),
+    "max": ("scalar", "neon", "dotprod", "i8mm"),
+}
+"""Which of our kernels each emulated CPU can run."""
+
+SYSROOT: Final = Path("/usr/aarch64-linux-gnu")
+"""Where Debian's cross compiler keeps the Arm C library, for programs under qemu-user."""
+
+_DEBIAN: Final = {
+    "cmake": "cmake",
+    "cc": "gcc libc6-dev",
+    "make": "make",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    "qemu-aarch64": "qemu-user",
+}
+_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "native": ("cc",),
+    "release": ("cc",),
+    "asan": ("cc",),
+    "ubsan": ("cc",),
+    "aarch64": ("aarch64-linux-gnu-gcc",),
+    "zig-aarch64": (),
+    "zig-x86_64": (),
+}
+
+
+class NativeError(Exception):
+    """The C side cannot be built or run here."""
+
+
+class MissingToolError(NativeError):
+    """A program is missing. `tool` is its name, `install` says how to get it."""
+
+    def __init__(self, tool: str, install: str) -> None:
+        self.tool = tool
+        self.install = install
+        super().__init__(f"{tool} is missing: {install}")
+
+
+class BuildFailedError(NativeError):
+    """CMake or the compiler failed; the message holds the command and the end of its output."""
+
+
+def source_folder() -> Path:
+    """Return ``native_check/`` of the checkout that this package lies in.
+
+    Raises
+    ------
+    NativeError
+        This package was installed from a wheel, which has no C sources.
+    """
+    folder = Path(__file__).resolve().parents[2] / "native_check"
+    if not (folder / "CMakeLists.txt").is_file():
+        raise NativeError(
+            "the C sources (native_check/) are in a checkout of the project only, not in its wheel"
+        )
+    return folder
+
+
+def build_folder(preset: str) -> Path:
+    """Return where the build of a preset of ``CMakePresets.json`` lies, built or not."""
+    if preset not in _NEEDS:
+        raise NativeError(f"no preset {preset!r}: {', '.join(_NEEDS)}")
+    return source_folder() / "build" / preset
+
+
+def find_tool(tool: str) -> str:
+    """Return the path of a program.
+
+    Raises
+    ------
+    MissingToolError
+        It is not installed; the message names the Debian package that has it.
+    """
+    found = shutil.which(tool)
+    if found is None:
+        raise MissingToolError(tool, f"apt-get install {_DEBIAN.get(tool, tool)}")
+    return found
+
+
+@functools.cache
+def build(preset: str = "native") -> Path:
+    """Build what is out of date of one preset, and return its folder.
+
+    Parameters
+    ----------
+    preset : str
+        ``native``, ``release``, ``asan``, ``ubsan``, ``aarch64``, ``zig-aarch64`` or ``zig-x86_64``.
+
+    Returns
+    -------
+    Path
+        Below it are ``bin/q8a8-harness`` and ``lib/libq8a8-KERNEL.so``.
+
+    Raises
+    ------
+    MissingToolError
+        A compiler or CMake is not installed.
+    BuildFailedError
+        They are, and failed.
+    """
+    folder = build_folder(preset)
+    cmake = find_tool("cmake")
+    for tool in _NEEDS[preset]:
+        find_tool(tool)
+    with _locked(folder):
+        if not _configured(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            generator = "Ninja" if shutil.which("ninja") else "Unix Makefiles"
+            if generator != "Ninja":
+                find_tool("make")
+            _run([cmake, "--preset", preset, "-G", generator], _environment(preset))
+        _run([cmake, "--build", str(folder), "--parallel", "2"], None)
+    return folder
+
+
+def harness_argv(kernel: str, cpu: str | None = None) -> list[str]:
+    """Return the command of a worker that runs one of our kernels, built if need be.
+
+    Parameters
+    ----------
+    kernel : str
+        One of `KERNELS`.
+    cpu : str, optional
+        A CPU of QEMU, such as one of `CPUS`; the machine's own without it.
+
+    Raises
+    ------
+    NativeError
+        It cannot be built or run here.
+    """
+    return [*_harness(cpu), kernel]
+
+
+def library_argv(
+    library: Path,
+    cpu: str | None = None,
+    *,
+    symbols: Mapping[str, str] | None = None,
+    init: str | None = None,
+    search: Sequence[Path] = (),
+) -> list[str]:
+    """Return the command of a worker that runs somebody's shared library in the harness.
+
+    Parameters
+    ----------
+    library : Path
+        The library; for the CPU's architecture.
+    cpu : str, optional
+        As for `harness_argv`.
+    symbols : mapping of str to str, optional
+        ABI name to exported name.
+    init : str, optional
+        A ``void f(void)`` to call once after loading.
+    search : sequence of Path
+        Folders in which the libraries that it needs are looked for (with `cpu` only).
+
+    Raises
+    ------
+    NativeError
+        The harness cannot be built or run here.
+    """
+    argv = [*_harness(cpu, search), "--lib", str(library)]
+    for name, exported in (symbols or {}).items():
+        argv += ["--symbol", f"{name}={exported}"]
+    return argv if init is None else [*argv, "--init", init]
+
+
+def qemu_argv(cpu: str, search: Sequence[Path] = ()) -> list[str]:
+    """Return the command before an aarch64 program that runs it on an emulated CPU.
+
+    Parameters
+    ----------
+    cpu : str
+        A CPU of QEMU.
+    search : sequence of Path
+        Folders for the program's LD_LIBRARY_PATH.
+
+    Raises
+    ------
+    MissingToolError
+        There is no qemu-aarch64.
+    """
+    argv = [find_tool("qemu-aarch64"), "-cpu", cpu]
+    if SYSROOT.is_dir():
+        argv += ["-L", str(SYSROOT)]
+    return [*argv, "-E", f"LD_LIBRARY_PATH={':'.join(map(str, search))}"] if search else argv
+
+
+def _harness(cpu: str | None, search: Sequence[Path] = ()) -> list[str]:
+    if cpu is None:
+        return [str(build("native") / "bin" / "q8a8-harness")]
+    return [*qemu_argv(cpu, search), str(build("aarch64") / "bin" / "q8a8-harness")]
+
+
+def _configured(folder: Path) -> bool:
+    """Tell whether CMake has set the folder up for these very sources, and finished doing so."""
+    try:
+        cache = (folder / "CMakeCache.txt").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    made = (folder / "build.ninja").is_file() or (folder / "Makefile").is_file()
+    return made and f"CMAKE_HOME_DIRECTORY:INTERNAL={source_folder()}\n" in cache
+
+
+def _environment(preset: str) -> dict[str, str] | None:
+    """Point the toolchain files of zig at the Python that may have ziglang."""
+    if not preset.startswith("zig"):
+        return None
+    return {**os.environ, "Q8A8_PYTHON": os.environ.get("Q8A8_PYTHON", sys.executable)}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from building in the same folder at once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str] | None) -> None:
+    """Run a build command in the source folder.
+
+    Raises
+    ------
+    BuildFailedError
+        It failed.
+    """
+    # S603: the build tools of the user's machine, on this project's sources.
+    done = subprocess.run(  # noqa: S603
+        command, cwd=source_folder(), env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        output = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
+        raise BuildFailedError(f"{' '.join(command)} failed with status {done.returncode}:\n{output}")
