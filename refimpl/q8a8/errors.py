@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 __all__ = [
+    "ArgumentError",
     "BufferSizeError",
     "DomainError",
     "DtypeError",
@@ -38,6 +39,10 @@ class DtypeError(Q8A8Error, TypeError):
 
 class ShapeError(Q8A8Error, ValueError):
     """An array's shape, or the order of its bytes in memory, does not fit."""
+
+
+class ArgumentError(Q8A8Error, ValueError):
+    """A plain number among the arguments fits nothing: a count, a stride, a limit, an index."""
 
 
 class BufferSizeError(Q8A8Error, ValueError):
