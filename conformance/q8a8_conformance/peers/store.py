@@ -1,0 +1,152 @@
+"""Fetch third-party distributions from the package index with pip, check their hashes, unpack them.
+
+Nothing of it is committed. The cache is ``.cache/peers`` in a checkout, else ``q8a8/peers`` in the user's
+cache folder; what lies there unpacked is used as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "ARM_WHEEL",
+    "GGML_SOURCE",
+    "ZIG_WHEEL",
+    "Distribution",
+    "PeerUnavailableError",
+    "cache_folder",
+    "fetch",
+]
+
+
+class PeerUnavailableError(Exception):
+    """A peer cannot be had on this machine; the text says what is missing and how to get it."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One file of the package index.
+
+    Parameters
+    ----------
+    requirement
+        What pip is asked for: ``name==version``.
+    file
+        The file's name in the index.
+    sha256
+        Its hash. A file with another is not used.
+    options
+        pip's options that select this file among those of the version.
+    members
+        Which folder of the archive is unpacked; empty for all.
+    """
+
+    requirement: str
+    file: str
+    sha256: str
+    options: tuple[str, ...]
+    members: str = ""
+
+
+ARM_WHEEL = Distribution(
+    requirement="pywhispercpp==1.5.1",
+    file="pywhispercpp-1.5.1-cp311-cp311-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl",
+    sha256="3fd5ce38397f27e1173423f82f14089da2f61a45b2f1fb307a943765f5c56b3e",
+    options=("--only-binary=:all:", "--platform", "manylinux_2_28_aarch64", "--python-version", "3.11"),
+)
+"""ggml 0.13 for Arm, prebuilt."""
+
+GGML_SOURCE = Distribution(
+    requirement="llama-cpp-python==0.3.36",
+    file="llama_cpp_python-0.3.36.tar.gz",
+    sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
+    options=("--no-binary", "llama-cpp-python"),
+    members="llama_cpp_python-0.3.36/vendor/llama.cpp/ggml/",
+)
+"""ggml's source."""
+
+ZIG_WHEEL = Distribution(
+    requirement="ziglang==0.17.0",
+    file="ziglang-0.17.0-py3-none-manylinux_2_12_x86_64.manylinux2010_x86_64.musllinux_1_1_x86_64.whl",
+    sha256="97079827064a7492cce5541ceb438ae8003ce1e54e399676da2d62fb7a5dc08b",
+    options=("--only-binary=:all:",),
+)
+"""clang for every target, without root."""
+
+
+def cache_folder() -> Path:
+    """Return the folder that fetched and built peers are kept in; it may not exist yet."""
+    for folder in Path(__file__).resolve().parents:
+        if (folder / "pyproject.toml").is_file() and (folder / "refimpl").is_dir():
+            return folder / ".cache" / "peers"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "q8a8" / "peers"
+
+
+def fetch(distribution: Distribution) -> Path:
+    """Return the folder in which a distribution lies unpacked, fetching it first if need be.
+
+    Raises
+    ------
+    PeerUnavailableError
+        pip cannot get it (no network, say), or the file is not the one that this project knows.
+    """
+    folder = cache_folder() / distribution.sha256[:16]
+    unpacked = folder / "unpacked"
+    if unpacked.is_dir():
+        return unpacked
+    archive = folder / distribution.file
+    if not archive.is_file():
+        _download(distribution, folder)
+    with archive.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != distribution.sha256:
+        archive.unlink()
+        raise PeerUnavailableError(
+            f"{distribution.file}: its SHA-256 is {found}, not {distribution.sha256}; the file was removed"
+        )
+    # Unpack beside and rename: a folder that is there is whole.
+    partial = folder / f"partial-{os.getpid()}"
+    _unpack(archive, partial, distribution.members)
+    try:
+        partial.rename(unpacked)
+    except OSError:  # another process was faster
+        shutil.rmtree(partial)
+    return unpacked
+
+
+def _download(distribution: Distribution, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += [*distribution.options, "--dest", str(folder), distribution.requirement]
+    # S603: the command is this module's own data.
+    run = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    if run.returncode or not (folder / distribution.file).is_file():
+        said = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["pip said nothing"]
+        raise PeerUnavailableError(
+            f"cannot fetch {distribution.file} ({distribution.requirement}) from the package index: "
+            f"{said[0]}\n"
+            f"  Without a network, put the file into {folder} by hand."
+        )
+
+
+def _unpack(archive: Path, folder: Path, members: str) -> None:
+    """Unpack a wheel or a source distribution, or one folder of it, with the files' modes."""
+    if archive.suffix != ".whl":
+        with tarfile.open(archive) as tar:
+            chosen = [member for member in tar if member.name.startswith(members)]
+            tar.extractall(folder, chosen, filter="data")
+        return
+    with zipfile.ZipFile(archive) as wheel:
+        for info in wheel.infolist():
+            path = Path(wheel.extract(info, folder))
+            mode = info.external_attr >> 16
+            if mode & 0o111 and not info.is_dir():  # an executable must stay one
+                path.chmod(0o755)
