@@ -2,8 +2,8 @@
 
     out[i, j] = x_i · w_j       in `scalar` order; x_i is row i of X, quantized block by block
 
-Fast, and bit for bit what `q8a8.dot.vec_dot` gives. For each block b in turn, over a tile of 256 × 256 results
-that stays in the cache::
+Fast, and bit for bit what `q8a8.dot.vec_dot` gives. For each block b in turn, over a tile of 256 × 256
+results that stays in the cache::
 
     sumi = X_b · W_b^T          a float32 matrix product over the 32 elements of the block, exact
     d    = dx ⊗ dw              f32(dx * dw), exact
