@@ -1,0 +1,76 @@
+"""The last words of a worker whose kernel faults: which function, and which byte of which buffer.
+
+The handler runs Python inside a signal handler. That is sound only because the fault comes from the kernel's
+own instruction, not from the middle of the interpreter; should the handler fail after all, the process dies
+or hangs, and the runner reports that. Whatever it prints is help for a reader: the verdict rests on the exit
+status alone. After the handler returns, the instruction faults again, now with the default action.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SA_SIGINFO, _SA_ONSTACK, _SA_RESETHAND = 0x4, 0x0800_0000, 0x8000_0000
+_SI_ADDR = 16
+"""Offset of the faulting address in Linux's 64-bit `siginfo_t`."""
+_X86_REG_ERR = 40 + 19 * 8
+"""Offset of the page fault's error code in x86-64's `ucontext_t`."""
+_X86_WRITE = 2
+_STACK_SIZE = 2**20
+_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class _SigAction(ctypes.Structure):
+    _fields_ = (
+        ("handler", _HANDLER),
+        ("mask", ctypes.c_uint8 * 128),
+        ("flags", ctypes.c_uint32),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+class _Stack(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+_keep: list[object] = []
+
+
+def report_faults(explain: Callable[[int], str]) -> None:
+    """Print one line to standard error when a fault ends this process.
+
+    Parameters
+    ----------
+    explain : callable
+        Takes the faulting address and says in words what the worker was doing, and what lies there.
+    """
+    if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
+        return
+    x86 = os.uname().machine == "x86_64"
+
+    def handler(number: int, info: int, context: int) -> None:
+        address = ctypes.c_uint64.from_address(info + _SI_ADDR).value
+        access = ""
+        if x86 and number == signal.SIGSEGV:
+            error = ctypes.c_uint64.from_address(context + _X86_REG_ERR).value
+            access = " (write)" if error & _X86_WRITE else " (read)"
+        has_address = number in (signal.SIGSEGV, signal.SIGBUS)
+        text = f"{signal.Signals(number).name}{access}: {explain(address if has_address else 0)}\n"
+        os.write(2, text.encode("utf-8", "replace"))
+
+    libc = ctypes.CDLL(None)
+    memory = ctypes.create_string_buffer(_STACK_SIZE)
+    stack = _Stack(ctypes.addressof(memory), 0, _STACK_SIZE)
+    libc.sigaltstack(ctypes.byref(stack), None)  # a stack overflow has no other room to speak
+    action = _SigAction(_HANDLER(handler), flags=_SA_SIGINFO | _SA_ONSTACK | _SA_RESETHAND)
+    for number in _SIGNALS:
+        libc.sigaction(number, ctypes.byref(action), None)
+    _keep.extend((memory, action))

@@ -1,0 +1,124 @@
+"""The floating-point environment of the calling thread: read, compared, set to flush, put back.
+
+C's `fegetenv` gives an opaque structure; on the machines known here its words are::
+
+    x86-64 (glibc, musl)   bytes 0..1    x87 control word
+                           bytes 28..31  MXCSR
+    aarch64                bytes 0..3    FPCR
+
+Sticky exception flags are no part of what a kernel must preserve and are not compared.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from q8a8_conformance.protocol import Fault
+
+State: TypeAlias = "ctypes.Array[ctypes.c_uint32]"
+_WORDS = 16
+"""Room for a `fenv_t`, in 32-bit words; twice the largest known."""
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Bits of one register that a call must leave alone."""
+
+    fault: Fault
+    register: str
+    word: int
+    mask: int
+
+
+@dataclass(frozen=True)
+class _Machine:
+    fields: tuple[_Field, ...]
+    flush_word: int
+    flush_bits: int
+
+
+_MACHINES = {
+    "x86_64": _Machine(
+        (
+            _Field(Fault.ROUNDING_MODE_CHANGED, "MXCSR", 7, 0x6000),
+            _Field(Fault.FLUSH_MODE_CHANGED, "MXCSR", 7, 0x8040),  # FTZ, DAZ
+            _Field(Fault.TRAP_MASK_CHANGED, "MXCSR", 7, 0x1F80),
+            _Field(Fault.ROUNDING_MODE_CHANGED, "x87 control word", 0, 0x0F00),  # rounding, precision
+            _Field(Fault.TRAP_MASK_CHANGED, "x87 control word", 0, 0x003F),
+        ),
+        flush_word=7,
+        flush_bits=0x8040,
+    ),
+    "aarch64": _Machine(
+        (
+            _Field(Fault.ROUNDING_MODE_CHANGED, "FPCR", 0, 0x00C0_0000),
+            # AHP, DN, FZ, FZ16, NEP, AH, FIZ: each changes the value of some result, as flushing does.
+            _Field(Fault.FLUSH_MODE_CHANGED, "FPCR", 0, 0x0708_0007),
+            _Field(Fault.TRAP_MASK_CHANGED, "FPCR", 0, 0x0000_9F00),
+        ),
+        flush_word=0,
+        flush_bits=0x0108_0000,  # FZ, FZ16
+    ),
+}
+
+
+class FloatingPoint:
+    """Access to the floating-point environment of the calling thread.
+
+    Parameters
+    ----------
+    machine : _Machine
+        Where the bits are.
+    library : ctypes.PyDLL
+        Has `fegetenv` and `fesetenv`. It must not release the interpreter lock around them.
+    """
+
+    def __init__(self, machine: _Machine, library: ctypes.PyDLL) -> None:
+        self._machine = machine
+        self._get = library.fegetenv
+        self._set = library.fesetenv
+        self._get.argtypes = self._set.argtypes = [ctypes.c_void_p]
+
+    def save(self) -> State:
+        """Return the present environment."""
+        state = (ctypes.c_uint32 * _WORDS)()
+        self._get(state)
+        return state
+
+    def restore(self, state: State) -> None:
+        """Make a saved environment the present one."""
+        self._set(state)
+
+    def flushing(self, state: State) -> State:
+        """Return a copy of an environment with flush-to-zero and denormals-are-zero set."""
+        copy = type(state).from_buffer_copy(state)
+        copy[self._machine.flush_word] |= self._machine.flush_bits
+        return copy
+
+    def compare(self, before: State, after: State) -> tuple[Fault, str]:
+        """Return which modes differ between two environments, as faults and in words."""
+        faults, texts = Fault(0), []
+        for field in self._machine.fields:
+            old, new = before[field.word] & field.mask, after[field.word] & field.mask
+            if old != new:
+                faults |= field.fault
+                name = (field.fault.name or "").lower().replace("_", " ")
+                texts.append(f"{name}: {field.register} & {field.mask:#x} was {old:#x}, is {new:#x}")
+        return faults, "; ".join(texts)
+
+
+def floating_point() -> FloatingPoint | None:
+    """Return access to this machine's environment, None where its layout is not known."""
+    machine = _MACHINES.get(os.uname().machine)
+    if machine is None or sys.maxsize < 2**32 or sys.byteorder != "little":
+        return None
+    for name in (None, "libm.so.6", "libm.so"):
+        try:
+            return FloatingPoint(machine, ctypes.PyDLL(name))
+        except (OSError, AttributeError):
+            continue
+    return None

@@ -1,0 +1,107 @@
+"""A shared library under test, bound by ctypes. NumPy is not needed, nor imported: a worker starts fast."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import partial
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.abi_table import NAMES, get_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from q8a8_conformance.memory import GuardedBuffer
+    from q8a8_conformance.protocol import Call
+
+_INTEGERS = {"int": ctypes.c_int, "int64_t": ctypes.c_int64, "size_t": ctypes.c_size_t}
+
+
+class TargetError(Exception):
+    """What was named to be tested cannot be tested; the text says why."""
+
+
+def parse_symbols(symbols: Iterable[str]) -> dict[str, str]:
+    """Return the map from ABI names to exported names that ``ABI=EXPORTED`` words make.
+
+    Raises
+    ------
+    TargetError
+        A word has another form, names no ABI function, or names one that was named before.
+    """
+    names: dict[str, str] = {}
+    for word in symbols:
+        abi_name, equals, exported = word.partition("=")
+        if not equals or not exported:
+            raise TargetError(f"--symbol {word}: write ABI_NAME=EXPORTED_NAME")
+        if abi_name not in NAMES:
+            raise TargetError(f"--symbol {word}: {abi_name} is no ABI function; they are {', '.join(NAMES)}")
+        if abi_name in names:
+            raise TargetError(f"--symbol {word}: {abi_name} is given twice")
+        names[abi_name] = exported
+    return names
+
+
+class LibraryTarget:
+    """The ABI functions of a shared library.
+
+    Parameters
+    ----------
+    path : Path
+        The library.
+    symbols : iterable of str
+        ``ABI_NAME=EXPORTED_NAME``, for functions that it exports under other names.
+    init : str or None
+        A ``void f(void)`` of the library, called once now.
+
+    Raises
+    ------
+    TargetError
+        The library cannot be loaded, or a symbol that was asked for is not in it.
+    """
+
+    def __init__(self, path: Path, symbols: Iterable[str] = (), init: str | None = None) -> None:
+        names = parse_symbols(symbols)
+        if not path.is_file():
+            raise TargetError(f"there is no file {path}")
+        try:
+            self._library = ctypes.CDLL(str(path.absolute()))
+        except OSError as error:
+            raise TargetError(f"cannot load {path}: {error}") from None
+        self._functions: dict[str, Callable[..., object]] = {}
+        for name in NAMES:
+            function = self._find(names.get(name, name))
+            if function:
+                self._functions[name] = function
+            elif name in names:
+                raise TargetError(f"--symbol {name}={names[name]}: {path.name} exports no {names[name]}")
+        if init:
+            initialize = self._find(init)
+            if not initialize:
+                raise TargetError(f"--init {init}: {path.name} exports no {init}")
+            initialize()
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The ABI names that the library offers, in protocol order."""
+        return tuple(self._functions)
+
+    def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
+        """Return a function without parameters that makes the call; it releases the interpreter lock."""
+        addresses = iter(buffers)
+        arguments = [
+            _INTEGERS[parameter.ctype](getattr(call, parameter.field))
+            if parameter.element is None
+            else ctypes.c_void_p(next(addresses).address)
+            for parameter in get_function(call.function).parameters
+        ]
+        return partial(self._functions[call.function], *arguments)
+
+    def _find(self, symbol: str) -> Callable[..., object] | None:
+        try:
+            function = self._library[symbol]
+        except AttributeError:
+            return None
+        function.restype = None
+        return function

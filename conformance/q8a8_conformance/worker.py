@@ -1,0 +1,172 @@
+"""A worker for kernels on this machine: a shared library, a Python object, or the reference itself.
+
+::
+
+    python -m q8a8_conformance.worker lib PATH [--symbol ABI_NAME=EXPORTED_NAME]... [--init SYMBOL]
+    python -m q8a8_conformance.worker py MODULE:OBJECT
+    python -m q8a8_conformance.worker ref [--recipe NAME] [--order NAME]
+
+It speaks the protocol of `q8a8_conformance.protocol` on its standard input and output. What the kernel itself
+prints to standard output goes to standard error, and the kernel's standard input is empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from q8a8_conformance import machine
+from q8a8_conformance.codec import (
+    LENGTH,
+    check_length,
+    decode_call,
+    encode_error,
+    encode_result,
+    kind_of,
+)
+from q8a8_conformance.crash import report_faults
+from q8a8_conformance.fenv import floating_point
+from q8a8_conformance.hello import encode_hello
+from q8a8_conformance.invoke import CannotCall, Invoker, Target
+from q8a8_conformance.library import LibraryTarget, TargetError
+from q8a8_conformance.protocol import EXIT_USAGE, Error, Hello, Kernel, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from q8a8_conformance.pyobject import ObjectTarget
+
+_CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads")
+_ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
+
+
+class Channel:
+    """The frames on this process's standard input and output, out of the kernel's reach.
+
+    From here on the process's own descriptor 1 is standard error and its descriptor 0 is empty.
+    """
+
+    def __init__(self) -> None:
+        self._source: BinaryIO = os.fdopen(os.dup(0), "rb")
+        self._sink: BinaryIO = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+
+    def receive(self) -> bytearray | None:
+        """Return the next payload, None at the end of the input."""
+        head = self._source.read(LENGTH.size)
+        if len(head) < LENGTH.size:
+            return None
+        payload = bytearray(check_length(LENGTH.unpack(head)[0]))
+        got = self._source.readinto(payload)  # type: ignore[attr-defined]  # BinaryIO leaves it out
+        return payload if got == len(payload) else None
+
+    def send(self, payload: bytes) -> None:
+        """Send one payload."""
+        self._sink.write(LENGTH.pack(len(payload)))
+        self._sink.write(payload)
+        self._sink.flush()
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="q8a8_conformance.worker",
+        description="Serve a kernel to the conformance runner over standard input and output.",
+    )
+    forms = parser.add_subparsers(dest="form", required=True)
+    library = forms.add_parser("lib", help="a shared library with the C ABI")
+    library.add_argument("path", type=Path)
+    library.add_argument("--symbol", action="append", default=[], metavar="ABI_NAME=EXPORTED_NAME")
+    library.add_argument("--init", metavar="SYMBOL", help="a void f(void), called once after loading")
+    forms.add_parser("py", help="a Python object").add_argument("name", metavar="MODULE:OBJECT")
+    reference = forms.add_parser("ref", help="the reference")
+    reference.add_argument("--recipe", default="design", help="the quantizers' arithmetic")
+    reference.add_argument("--order", default="scalar", help="the dot products' order")
+    return parser.parse_args(arguments)
+
+
+def _load(options: argparse.Namespace) -> tuple[Target, Hello]:
+    """Return what is under test and what is known of it.
+
+    NumPy, and with it the reference, is imported only where a Python object is served.
+    """
+    arch, features = machine.architecture(), machine.cpu_features()
+    if options.form == "lib":
+        library = LibraryTarget(options.path, options.symbol, options.init)
+        return library, Hello(
+            options.path.name,
+            arch=arch,
+            features=features,
+            compiler=machine.compiler_of(options.path),
+            kernel=Kernel(str(options.path), machine.sha256_of(options.path)),
+        )
+    from q8a8_conformance import pyobject  # noqa: PLC0415 -- NumPy takes longer than all else
+
+    if options.form == "ref":
+        target, name, version = _reference(options.recipe, options.order)
+    else:
+        target = pyobject.ObjectTarget(pyobject.resolve(options.name))
+        name, version = options.name, str(getattr(target.kernel, "version", ""))
+    module = sys.modules.get(getattr(target.kernel, "__module__", None) or type(target.kernel).__module__)
+    path = Path(getattr(module, "__file__", None) or "")
+    kernel = Kernel(str(path), machine.sha256_of(path)) if path.is_file() else None
+    return target, Hello(name, version, arch=arch, features=features, kernel=kernel)
+
+
+def _reference(recipe: str, order: str) -> tuple[ObjectTarget, str, str]:
+    from importlib.metadata import version  # noqa: PLC0415 -- slow, as below; see _load
+
+    from q8a8.abi import Reference  # noqa: PLC0415
+    from q8a8.errors import Q8A8Error  # noqa: PLC0415
+    from q8a8_conformance import pyobject  # noqa: PLC0415
+
+    try:
+        target = pyobject.ObjectTarget(Reference(recipe, order))
+    except Q8A8Error as error:
+        raise TargetError(str(error)) from None
+    name = "q8a8 reference"
+    if (recipe, order) != ("design", "scalar"):
+        name += f" (recipe {recipe}, order {order})"
+    return target, name, version("q8a8")
+
+
+def serve(channel: Channel, target: Target, hello: Hello) -> None:
+    """Say hello, then answer calls until the runner quits."""
+    environment = floating_point()
+    invoker = Invoker(target, environment)
+    report_faults(invoker.explain)
+    capabilities = _CAPABILITIES + (_ENVIRONMENT_CAPABILITIES if environment else ())
+    channel.send(encode_hello(replace(hello, functions=tuple(target.functions), capabilities=capabilities)))
+    while (payload := channel.receive()) is not None and kind_of(payload) != "Q":
+        call_id, call = decode_call(payload)
+        try:
+            channel.send(encode_result(invoker.invoke(call), call_id))
+        except CannotCall as refusal:
+            channel.send(encode_error(Error(str(refusal)), call_id))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the worker and return its exit status."""
+    channel = Channel()
+    options = _parse(arguments)
+    try:
+        target, hello = _load(options)
+    except TargetError as error:
+        sys.stderr.write(f"{options.form}: {error}\n")
+        return EXIT_USAGE
+    try:
+        serve(channel, target, hello)
+    except ProtocolError as error:
+        sys.stderr.write(f"the runner broke the protocol: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
