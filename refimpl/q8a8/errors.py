@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     from numpy.typing import DTypeLike, NDArray
 
 __all__ = [
@@ -110,7 +111,7 @@ def require_dtype(array: NDArray[np.generic], dtype: DTypeLike, name: str) -> No
         naming the array, its dtype and the one wanted.
     """
     if array.dtype != dtype:
-        raise DtypeError(f"{name}: dtype {array.dtype} given, {dtype} wanted")
+        raise DtypeError(f"{name}: dtype {array.dtype} given, {np.dtype(dtype)} wanted")
 
 
 def require_row_length(array: NDArray[np.generic], multiple: int, name: str) -> None:

@@ -237,7 +237,7 @@ def as_blocks(data: BytesLike, dtype: np.dtype[Any] = BLOCK_Q8_A8) -> Blocks:
             f"data: a row of {length} bytes ends inside block {length // dtype.itemsize}: "
             f"{length % dtype.itemsize} of its {dtype.itemsize} bytes are there"
         )
-    if length and raw.strides[-1] != 1:
+    if raw.size and raw.strides[-1] != 1:
         raise ShapeError(f"data: the bytes of a row are {raw.strides[-1]} bytes apart, not contiguous")
     return raw.view(dtype)
 
@@ -264,6 +264,6 @@ def as_bytes(blocks: Blocks) -> NDArray[np.uint8]:
     require_blocks(blocks, "blocks")
     if blocks.ndim == 0:
         raise ShapeError("blocks: a row of blocks has at least one axis; this array has none")
-    if blocks.shape[-1] > 1 and blocks.strides[-1] != blocks.dtype.itemsize:
+    if blocks.size and blocks.shape[-1] > 1 and blocks.strides[-1] != blocks.dtype.itemsize:
         raise ShapeError(f"blocks: the blocks of a row are {blocks.strides[-1]} bytes apart, not contiguous")
     return blocks.view(np.uint8)

@@ -232,11 +232,11 @@ def _chunks(array: NDArray[Any], size: int) -> Iterator[tuple[int, NDArray[Any]]
             yield first, np.ascontiguousarray(flat[first : first + size])
         return
     each = math.prod(array.shape[1:])
-    count = size // each if each else 0
+    count = size // each
     if count:
         for first in range(0, len(array), count):
             yield first * each, array[first : first + count].reshape(-1)
-    elif each:
+    else:
         for index, entry in enumerate(array):
             for first, part in _chunks(entry, size):
                 yield index * each + first, part
