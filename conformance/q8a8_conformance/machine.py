@@ -35,6 +35,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_sources(package: Path) -> str:
+    """Return the SHA-256 of a package's Python files, in the order of their names, in hex."""
+    digest = hashlib.sha256()
+    for path in sorted(package.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def compiler_of(path: Path) -> str | None:
     """Return what a 64-bit ELF file's ``.comment`` section says of its compilers; None if it says nothing."""
     try:

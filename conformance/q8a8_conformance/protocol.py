@@ -47,8 +47,9 @@ bit    option        the worker
 8      FLUSH         calls with flush-to-zero and denormals-are-zero set
 =====  ============  ====================================================================================
 
-Without a guard option a buffer starts ``offset`` bytes after a 64-byte boundary; with one the offset is
-ignored. Around every buffer, up to the page borders, lie canary bytes (0xA5) that are checked after the call.
+At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte boundary;
+with one the offset is ignored. Around every buffer, up to the page borders, lie canary bytes (0xA5) that are
+checked after the call.
 
 ``threads`` > 1: that many threads call at once; they share the inputs, each has outputs of its own.
 ``repeat``: calls in a row by each thread, with the outputs put back to their given bytes in between. What
@@ -79,8 +80,9 @@ bit    fault                  seen by the worker
 Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
-``flush``: what the worker really does. A worker ignores options it has no capability for, except FLUSH, which
-it refuses; a rule that needs a missing capability is reported as not run. A minimal worker has none.
+``flush``: what the worker really does. A worker ignores options it has no capability for (the runner sends
+FLUSH only to one that has it); a rule that needs a missing capability is reported as not run. A minimal
+worker has none.
 
 Exit status
 -----------

@@ -109,31 +109,34 @@ def _load(options: argparse.Namespace) -> tuple[Target, Hello]:
     from q8a8_conformance import pyobject  # noqa: PLC0415 -- NumPy takes longer than all else
 
     if options.form == "ref":
-        target, name, version = _reference(options.recipe, options.order)
-    else:
-        target = pyobject.ObjectTarget(pyobject.resolve(options.name))
-        name, version = options.name, str(getattr(target.kernel, "version", ""))
+        target, hello = _reference(options.recipe, options.order)
+        return target, replace(hello, arch=arch, features=features)
+    target = pyobject.ObjectTarget(pyobject.resolve(options.name))
+    version = str(getattr(target.kernel, "version", ""))
     module = sys.modules.get(getattr(target.kernel, "__module__", None) or type(target.kernel).__module__)
     path = Path(getattr(module, "__file__", None) or "")
     kernel = Kernel(str(path), machine.sha256_of(path)) if path.is_file() else None
-    return target, Hello(name, version, arch=arch, features=features, kernel=kernel)
+    return target, Hello(options.name, version, arch=arch, features=features, kernel=kernel)
 
 
-def _reference(recipe: str, order: str) -> tuple[ObjectTarget, str, str]:
+def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
+    """Return the reference, and what is known of it."""
     from importlib.metadata import version  # noqa: PLC0415 -- slow, as below; see _load
 
-    from q8a8.abi import Reference  # noqa: PLC0415
+    from q8a8 import abi  # noqa: PLC0415
     from q8a8.errors import Q8A8Error  # noqa: PLC0415
     from q8a8_conformance import pyobject  # noqa: PLC0415
 
     try:
-        target = pyobject.ObjectTarget(Reference(recipe, order))
+        target = pyobject.ObjectTarget(abi.Reference(recipe, order))
     except Q8A8Error as error:
         raise TargetError(str(error)) from None
     name = "q8a8 reference"
     if (recipe, order) != ("design", "scalar"):
         name += f" (recipe {recipe}, order {order})"
-    return target, name, version("q8a8")
+    sources = Path(abi.__file__).parent
+    kernel = Kernel(str(sources), machine.sha256_of_sources(sources))
+    return target, Hello(name, version("q8a8"), kernel=kernel)
 
 
 def serve(channel: Channel, target: Target, hello: Hello) -> None:

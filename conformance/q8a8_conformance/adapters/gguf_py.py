@@ -1,0 +1,40 @@
+"""gguf-py's Q8_0 (`gguf.quants`), under the ABI's names: ``py:q8a8_conformance.adapters.gguf_py:kernel``.
+
+gguf-py has one quantizer, which stands behind both of the ABI's row quantizers, and a dequantizer; it has no
+quantizer for whole activations and no dot product.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize, quantize
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BLOCK_ELEMENTS, _BLOCK_BYTES = 32, 34
+
+
+class GgufPy:
+    """gguf-py's Q8_0."""
+
+    version = version("gguf")
+
+    def quantize_row_q8_a8(self, x: NDArray[np.float32], y: NDArray[np.uint8], k: int) -> None:
+        """Quantize ``k`` floats of ``x`` into blocks in ``y``."""
+        if k:  # gguf-py cannot reshape an empty array
+            y[: k // _BLOCK_ELEMENTS * _BLOCK_BYTES] = quantize(x[:k], GGMLQuantizationType.Q8_0)
+
+    quantize_row_q8_a8_ref = quantize_row_q8_a8
+
+    def dequantize_row_q8_a8(self, x: NDArray[np.uint8], y: NDArray[np.float32], k: int) -> None:
+        """Dequantize the blocks of ``k`` elements of ``x`` into floats in ``y``."""
+        if k:
+            y[:k] = dequantize(x[: k // _BLOCK_ELEMENTS * _BLOCK_BYTES], GGMLQuantizationType.Q8_0)
+
+
+kernel = GgufPy()
