@@ -1,0 +1,39 @@
+"""The builders: one module a topic, each giving the drafts of its cases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from q8a8_golden.builders import (
+    activation,
+    dequantize,
+    quantize_amax,
+    quantize_boundaries,
+    quantize_half,
+    quantize_recipes,
+    quantize_ties,
+    quantize_zero,
+    unspecified,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from q8a8_golden.draft import Draft
+
+__all__ = ["TOPICS"]
+
+_MODULES = (
+    quantize_boundaries,
+    quantize_ties,
+    quantize_recipes,
+    quantize_half,
+    quantize_zero,
+    quantize_amax,
+    activation,
+    unspecified,
+    dequantize,
+)
+
+TOPICS: Mapping[str, Callable[[], list[Draft]]] = {module.TOPIC: module.drafts for module in _MODULES}
+"""By topic, which is the path of its file: what makes its drafts."""

@@ -1,0 +1,70 @@
+"""Dequantization: every code with many scales, every kind of scale with some codes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from q8a8_golden.draft import Draft, dequantize, rules
+from q8a8_golden.numbers import block
+
+__all__ = ["TOPIC", "drafts"]
+
+TOPIC: Final = "dequantize/values"
+
+_SCALES: Final = {
+    "one": (0x3C00, "the product is the code itself"),
+    "minus-one": (0xBC00, "a scale may be negative, and then a zero code gives -0"),
+    "third": (
+        0x3555,
+        "the scale has eleven bits and the product nineteen: too many for f16",
+    ),
+    "largest": (0x7BFF, "the product is beyond every half: arithmetic in f16 overflows"),
+    "minus-largest": (0xFBFF, "the product is beyond every half, with the other sign"),
+    "smallest-normal": (0x0400, "the scale is the smallest normal half"),
+    "largest-subnormal": (0x03FF, "the scale is a subnormal half: flushing it gives zeros"),
+    "odd-subnormal": (0x0155, "the scale is a subnormal half with a long significand"),
+    "smallest": (0x0001, "the scale is 2^-24: flushing it gives zeros"),
+    "minus-smallest": (0x8001, "the scale is -2^-24: flushing it gives zeros"),
+    "zero": (0x0000, "the sign of the zero is that of the code"),
+    "minus-zero": (0x8000, "the sign of the zero is the opposite of that of the code"),
+    "all-bits": (0x7BFE, "products have many bits, the largest exponent"),
+    "just-above-one": (0x3C01, "an ULP above one is lost when the product is rounded to f16"),
+}
+
+
+def drafts() -> list[Draft]:
+    """Give all 256 codes with each scale, then scales of every binade, and the empty row."""
+    about = rules("DEQ-1", "DEQ-2", "HLF-3", "LAY-1", "LAY-2")
+    made = [
+        dequantize(
+            f"{TOPIC}/all-codes-scale-{name}",
+            f"All 256 codes, -128 too: {why}.",
+            (*about, *rules("HLF-2")) if 0 < scale & 0x7FFF < 0x400 else about,
+            b"".join(block(scale, range(first, first + 32)) for first in range(-128, 128, 32)),
+        )
+        for name, (scale, why) in _SCALES.items()
+    ]
+    for name, sign in (("positive", 0), ("negative", 0x8000)):
+        halves = [e << 10 | f for e in range(31) for f in (0, 1, 0x155, 0x2AA, 0x3FF)]
+        blocks = b"".join(block(sign | h, [1, -1, 127, -128, *[0] * 28]) for h in halves)
+        why = "Scales of every binade: a conversion with a wrong bias, or without subnormals, fails in some."
+        made.append(dequantize(f"{TOPIC}/every-binade-{name}", why, (*about, *rules("HLF-2")), blocks))
+    lanes = b"".join(
+        block(0x3C00 + 0x400 * b, [(37 * j + 11 * b) % 255 - 127 for j in range(32)]) for b in range(5)
+    )
+    return [
+        *made,
+        dequantize(
+            f"{TOPIC}/lanes",
+            "Neighbouring blocks differ in every code and in their scales: a swapped lane or block shows.",
+            about,
+            lanes,
+        ),
+        dequantize(
+            f"{TOPIC}/no-elements",
+            "With k = 0 nothing is written: a loop that runs once before it tests writes a block.",
+            rules("DEQ-3"),
+            b"",
+            spare=128,
+        ),
+    ]

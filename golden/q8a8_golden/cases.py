@@ -1,0 +1,190 @@
+"""What a golden case is: one call of one ABI function, and what it must leave in its output buffers.
+
+    id        a path: ``dot/exact/blocks-257``; the path is the name
+    inputs    the bytes of each input buffer, by the ABI's parameter name
+    outputs   the length of each output buffer the kernel gets
+    outcome   exact        these bytes at these places, every other byte as it was before the call
+              bound        each dot within Q8A8-ORD-2's bound of the exact sum (or the scalar order's bits)
+              unspecified  no value is right or wrong; the call must return and stay inside its buffers
+
+Whoever runs a case fills the output buffers first (`Case.poisoned`), so that a byte that the kernel must not
+write, or forgot to write, shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "FUNCTIONS",
+    "POISON",
+    "Bound",
+    "Case",
+    "DotResult",
+    "Exact",
+    "Function",
+    "Outcome",
+    "Unspecified",
+    "Written",
+]
+
+# As floats, each is a quiet NaN (a kernel that adds to what it finds gives a NaN); as int8 codes or half
+# scales, none is anything a case expects throughout.
+POISON = bytes.fromhex("a55ae57f")
+
+
+@dataclass(frozen=True)
+class Function:
+    """An ABI function: its parameters in C's order, and which of them are input and output buffers."""
+
+    parameters: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "quantize_row_q8_a8_ref": Function(("x", "y", "k"), ("x",), ("y",)),
+    "quantize_row_q8_a8": Function(("x", "y", "k"), ("x",), ("y",)),
+    "dequantize_row_q8_a8": Function(("x", "y", "k"), ("x",), ("y",)),
+    "quantize_activation_q8_a8": Function(
+        ("input", "output", "scale", "size"), ("input",), ("output", "scale")
+    ),
+    "ggml_vec_dot_q8_a8_q8_a8": Function(
+        ("n", "s", "bs", "vx", "bx", "vy", "by", "nrc"), ("vx", "vy"), ("s",)
+    ),
+    "ggml_vec_dot_q8_a8_q8_a8_real": Function(("n", "s", "vx", "vy"), ("vx", "vy"), ("s",)),
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A run of bytes that the kernel must write, at an offset in an output buffer."""
+
+    offset: int
+    data: bytes
+
+
+Outputs: TypeAlias = "Mapping[str, tuple[Written, ...]]"
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Every output byte is known.
+
+    Parameters
+    ----------
+    outputs
+        For each output buffer, what must be written; bytes in no run must keep what they held.
+    alternatives
+        What other recipes give, by name (``recipe:ggml-ref``): only where the recipe is defined for these
+        inputs and differs from the specification. They do not conform; they explain.
+    """
+
+    outputs: Outputs
+    alternatives: Mapping[str, Outputs] = field(default_factory=dict)
+    kind: Literal["exact"] = "exact"
+
+
+@dataclass(frozen=True)
+class DotResult:
+    """One float of a dot product that rounds.
+
+    Parameters
+    ----------
+    offset
+        Where the float is in `s`, in bytes.
+    bits
+        The f32 bits that the specification's scalar order gives.
+    exact, magnitude
+        The unrounded sum, and sum |dx dy| sum |qx qy|, as multiples of 2^-48.
+    m
+        The exponent of Q8A8-ORD-2's bound: |computed - exact| <= ((1 + 2^-24)^m - 1) * magnitude.
+    """
+
+    offset: int
+    bits: int
+    exact: int
+    magnitude: int
+    m: int
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Dot products whose bits depend on the order of adding; each within its bound, all other bytes kept."""
+
+    results: tuple[DotResult, ...]
+    kind: Literal["bound"] = "bound"
+
+
+@dataclass(frozen=True)
+class Unspecified:
+    """Inputs outside the domain: any value may be written to the outputs, and to nothing else."""
+
+    kind: Literal["unspecified"] = "unspecified"
+
+
+Outcome: TypeAlias = Exact | Bound | Unspecified
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden case; the module's docstring says what each part means.
+
+    Parameters
+    ----------
+    id
+        A path that no other case has.
+    function
+        The ABI function to call.
+    rules
+        The rules that the case shows, by full id (``Q8A8-QNT-4``).
+    why
+        One sentence: the plausible bug that this case catches.
+    args
+        The integer arguments that the function has, by the ABI's names: k, size, or n, bs, bx, by and nrc.
+    inputs, outputs
+        Bytes of each input buffer, length in bytes of each output buffer, by the ABI's parameter names.
+    outcome
+        What must be true of the outputs after the call.
+    """
+
+    id: str
+    function: str
+    rules: tuple[str, ...]
+    why: str
+    args: Mapping[str, int]
+    inputs: Mapping[str, bytes]
+    outputs: Mapping[str, int]
+    outcome: Outcome
+
+    def poisoned(self, poison: bytes = POISON) -> dict[str, bytes]:
+        """Give each output buffer as it should be before the call: `poison` over and over."""
+        return {
+            name: (poison * (length // len(poison) + 1))[:length] for name, length in self.outputs.items()
+        }
+
+    def written(self, recipe: str | None = None) -> dict[str, tuple[Written, ...]]:
+        """Give the runs that must be written, by output buffer (bound: the scalar order's bits).
+
+        `recipe` names one of the alternatives (``recipe:ggml-ref``): its bytes, or the specification's where
+        the two do not differ. ValueError for an unspecified outcome.
+        """
+        if isinstance(self.outcome, Exact):
+            outputs = self.outcome.outputs
+            return dict(outputs if recipe is None else self.outcome.alternatives.get(recipe, outputs))
+        if isinstance(self.outcome, Bound):
+            runs = [Written(r.offset, r.bits.to_bytes(4, "little")) for r in self.outcome.results]
+            return {"s": tuple(runs)}
+        raise ValueError(f"{self.id}: the outcome is unspecified, no bytes are expected")
+
+    def expected(self, recipe: str | None = None, poison: bytes = POISON) -> dict[str, bytes]:
+        """Give each whole output buffer as it must be after a call that began with `poisoned(poison)`."""
+        buffers = {name: bytearray(data) for name, data in self.poisoned(poison).items()}
+        for name, runs in self.written(recipe).items():
+            for run in runs:
+                buffers[name][run.offset : run.offset + len(run.data)] = run.data
+        return {name: bytes(data) for name, data in buffers.items()}

@@ -1,0 +1,109 @@
+"""Read the golden cases from the files that ship with the package, hashes checked first."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from q8a8_golden.document import FORMAT, from_json
+
+if TYPE_CHECKING:
+    from q8a8_golden.cases import Case
+
+__all__ = ["DATA", "MANIFEST", "SCHEMA", "CorruptVectorsError", "load_cases", "read_manifest"]
+
+DATA: Final = Path(__file__).parent / "data"
+"""The folder of the case files; ``manifest.json`` and ``schema.json`` lie beside them."""
+
+MANIFEST: Final = "manifest.json"
+SCHEMA: Final = "schema.json"
+
+
+class CorruptVectorsError(ValueError):
+    """A golden file is missing, changed or malformed; the message names the file and, if known, the case."""
+
+
+def load_cases(directory: Path | None = None) -> tuple[Case, ...]:
+    """Give all golden cases, in the order of the files' names and of the cases in each.
+
+    Parameters
+    ----------
+    directory
+        Where the files are; by default those that ship with the package (read once a process).
+
+    Raises
+    ------
+    CorruptVectorsError
+        A file is missing, is not what the manifest's hash says, or is malformed; two cases share an id.
+    """
+    return _shipped() if directory is None else _load(directory)
+
+
+@functools.cache
+def _shipped() -> tuple[Case, ...]:
+    return _load(DATA)
+
+
+def _load(directory: Path) -> tuple[Case, ...]:
+    manifest = read_manifest(directory)
+    cases: list[Case] = []
+    for name, entry in sorted(manifest["files"].items()):
+        cases += _read_file(directory, name, entry)
+    seen: set[str] = set()
+    for case in cases:
+        if case.id in seen:
+            raise CorruptVectorsError(f"{directory}: two cases have the id {case.id}")
+        seen.add(case.id)
+    return tuple(cases)
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read ``manifest.json`` and check its version; CorruptVectorsError where it cannot be used."""
+    path = directory / MANIFEST
+    manifest = _parse(path, _read(path))
+    if manifest.get("format") != FORMAT:
+        version = manifest.get("format")
+        raise CorruptVectorsError(f"{path}: format {version!r}, this program reads format {FORMAT}")
+    if not isinstance(manifest.get("files"), dict):
+        raise CorruptVectorsError(f"{path}: no list of files")
+    return manifest
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CorruptVectorsError(f"{path}: {error.strerror}") from None
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise CorruptVectorsError(f"{path}: not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise CorruptVectorsError(f"{path}: not a JSON object")
+    return document
+
+
+def _read_file(directory: Path, name: str, entry: dict[str, Any]) -> list[Case]:
+    path = directory / name
+    data = _read(path)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != entry.get("sha256"):
+        raise CorruptVectorsError(f"{path}: SHA-256 {digest}, the manifest has {entry.get('sha256')}")
+    document = _parse(path, data)
+    if document.get("format") != FORMAT or not isinstance(document.get("cases"), list):
+        raise CorruptVectorsError(f"{path}: not a file of cases in format {FORMAT}")
+    cases = []
+    for number, item in enumerate(document["cases"]):
+        identity = item.get("id") if isinstance(item, dict) else None
+        try:
+            cases += from_json(item)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise CorruptVectorsError(f"{path}: case {identity or number}: {reason}") from None
+    return cases
