@@ -9,6 +9,9 @@ target_compile_options(q8a8_options INTERFACE
 
 if(Q8A8_SANITIZE)
   set(q8a8_sanitizer_flags -fsanitize=${Q8A8_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  if(Q8A8_SANITIZE STREQUAL "undefined") # not among "undefined", though it is
+    list(APPEND q8a8_sanitizer_flags -fsanitize=float-cast-overflow)
+  endif()
   target_compile_options(q8a8_options INTERFACE ${q8a8_sanitizer_flags})
   target_link_options(q8a8_options INTERFACE ${q8a8_sanitizer_flags})
 endif()

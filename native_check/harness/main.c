@@ -13,6 +13,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,6 +36,11 @@ struct arguments {
     struct symbol symbols[ABI_FUNCTIONS];
 };
 
+/* What was asked for is printed. */
+static _Noreturn void finish(void) {
+    exit(fflush(stdout) == 0 ? 0 : EXIT_USAGE);
+}
+
 static _Noreturn void list_kernels(void) {
     for (const struct kernel_row *row = kernel_rows; row->name != NULL; ++row) {
         char missing[100];
@@ -46,7 +52,7 @@ static _Noreturn void list_kernels(void) {
             printf("%-8s runs here\n", row->name);
         }
     }
-    _Exit(fflush(stdout) == 0 ? 0 : EXIT_USAGE);
+    finish();
 }
 
 /* "ABI_NAME=EXPORTED_NAME" into the map; the text is kept. */
@@ -92,10 +98,10 @@ static struct arguments parse_arguments(int argc, char **argv) {
             list_kernels();
         case 'h':
             fputs(usage, stdout);
-            _Exit(fflush(stdout) == 0 ? 0 : EXIT_USAGE);
+            finish();
         case 'V':
             puts("q8a8-harness " Q8A8_VERSION);
-            _Exit(fflush(stdout) == 0 ? 0 : EXIT_USAGE);
+            finish();
         default:
             fail("cannot make sense of %s (see --help)", argv[optind - 1]);
         }

@@ -35,13 +35,6 @@ static inline void arm_store_half(uint8_t *p, uint16_t half) {
     memcpy(p, &half, sizeof half);
 }
 
-/* The larger of m and |x|, lane by lane. A NaN in x compares false and is passed over, as in the scalar
- * kernel (FMAX would keep it; its result is unspecified, so this is only for agreement). */
-static inline float32x4_t arm_larger(float32x4_t m, float32x4_t x) {
-    const float32x4_t magnitude = vabsq_f32(x);
-    return vbslq_f32(vcgtq_f32(magnitude, m), magnitude, m);
-}
-
 /* q_j = roundf(f32(x_j * inv)) for eight elements: FCVTAS rounds halves away from zero (Q8A8-QNT-4), and
  * converts a NaN to 0. In the domain |x_j * inv| < 127.5, so that the narrowing loses nothing. */
 static inline void arm_quantize_8(const float *x, float inv, int8_t *q) {
@@ -60,9 +53,9 @@ static inline uint16_t arm_quantize(const float *x, int8_t *q, size_t count) {
         memcpy(last, x + whole, tail * sizeof *x);
     }
     /* amax = max |x_j| */
-    float32x4_t amaxes = arm_larger(arm_larger(vdupq_n_f32(0.0f), vld1q_f32(last)), vld1q_f32(last + 4));
+    float32x4_t amaxes = vmaxq_f32(vabsq_f32(vld1q_f32(last)), vabsq_f32(vld1q_f32(last + 4)));
     for (size_t j = 0; j < whole; j += 4) {
-        amaxes = arm_larger(amaxes, vld1q_f32(x + j));
+        amaxes = vmaxq_f32(amaxes, vabsq_f32(vld1q_f32(x + j)));
     }
     const float amax = vmaxvq_f32(amaxes);
     /* d = f32(amax / 127), h = f16(d), inv = f32(127 / amax) if h != 0 else 0 */

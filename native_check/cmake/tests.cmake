@@ -1,0 +1,27 @@
+# The C tests: one program each, run by ctest; under QEMU on one CPU for each level of Arm.
+foreach(name half scalar kernels)
+  add_executable(test_${name} ${CMAKE_SOURCE_DIR}/tests/test_${name}.c)
+  target_link_libraries(test_${name} PRIVATE ${q8a8_objects} m)
+  # the expected values are to be rounded as written
+  target_compile_options(test_${name} PRIVATE -ffp-contract=off)
+endforeach()
+
+if(CMAKE_CROSSCOMPILING AND CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
+  # Every CPU with the kernels that it must be able to run.
+  foreach(line "cortex-a72 neon" "neoverse-n1 neon dotprod" "max neon dotprod i8mm")
+    string(REPLACE " " ";" kernels ${line})
+    list(POP_FRONT kernels cpu)
+    set(emulator ${CMAKE_CROSSCOMPILING_EMULATOR})
+    list(TRANSFORM emulator REPLACE "^max$" ${cpu})
+    add_test(NAME half-${cpu} COMMAND ${emulator} $<TARGET_FILE:test_half>)
+    add_test(NAME scalar-${cpu} COMMAND ${emulator} $<TARGET_FILE:test_scalar>)
+    add_test(NAME kernels-${cpu} COMMAND ${emulator} $<TARGET_FILE:test_kernels> scalar ${kernels})
+    if(Q8A8_SANITIZE) # leaks are looked for by ptrace, which qemu-user does not have
+      set_tests_properties(half-${cpu} scalar-${cpu} kernels-${cpu} PROPERTIES ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+    endif()
+  endforeach()
+else()
+  add_test(NAME half COMMAND test_half)
+  add_test(NAME scalar COMMAND test_scalar)
+  add_test(NAME kernels COMMAND test_kernels scalar)
+endif()

@@ -1,0 +1,188 @@
+/* Every kernel that this CPU can run against the scalar one: all functions, bit for bit, with outputs and
+ * inputs at odd places. The arguments, if any, are the kernels that must have been run. */
+#include "inputs.h"
+#include "target.h"
+
+#include <stdlib.h>
+
+extern const struct q8a8_kernel q8a8_kernel_scalar;
+static const struct q8a8_kernel *const scalar = &q8a8_kernel_scalar;
+
+enum { MAX_BLOCKS = 257, ROOM = 64, POISON = 0xee };
+
+/* Block counts around the unrollings and table sizes that kernels have. */
+static const int block_counts[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 255, 256, 257};
+enum { BLOCK_COUNTS = sizeof block_counts / sizeof *block_counts };
+
+/* What the two kernels write, with room on both sides that has to stay as it is. */
+static union {
+    uint8_t bytes[ROOM + 4 * QK8_A8 * MAX_BLOCKS + ROOM];
+    float align;
+} one, two;
+
+static float *floats_of(uint8_t *bytes) {
+    void *start = bytes + ROOM;
+    return start;
+}
+
+static void poison(void) {
+    memset(one.bytes, POISON, sizeof one.bytes);
+    memset(two.bytes, POISON, sizeof two.bytes);
+}
+
+static void compare(const struct q8a8_kernel *kernel, const char *function, int blocks) {
+    check_that(memcmp(one.bytes, two.bytes, sizeof one.bytes) == 0, "%s: %s of %d blocks differs from scalar",
+               kernel->name, function, blocks);
+}
+
+/* Outside the domain the values are unspecified: only what lies around the output has to agree. */
+static void forget_values(enum flavour flavour, size_t shift, size_t bytes) {
+    if (flavour >= FLAVOURS_IN_DOMAIN) {
+        memset(one.bytes + ROOM + shift, 0, bytes);
+        memset(two.bytes + ROOM + shift, 0, bytes);
+    }
+}
+
+static void compare_quantizers(const struct q8a8_kernel *kernel, enum flavour flavour) {
+    static float x[1 + QK8_A8 * MAX_BLOCKS];
+    for (size_t i = 0; i < BLOCK_COUNTS; ++i) {
+        const int64_t k = (int64_t)block_counts[i] * QK8_A8;
+        const float *from = x + i % 2; /* 4-byte alignment, no more (Q8A8-MEM-4) */
+        const size_t shift = i % 2 * 2;
+        uint8_t *place_one = one.bytes + ROOM + shift;
+        uint8_t *place_two = two.bytes + ROOM + shift;
+        const size_t blocks = (size_t)block_counts[i];
+        fill_floats(x, sizeof x / sizeof *x, flavour);
+        poison();
+        scalar->quantize_row(from, place_one, k);
+        kernel->quantize_row(from, place_two, k);
+        forget_values(flavour, shift, blocks * Q8A8_BLOCK_BYTES);
+        compare(kernel, "quantize_row", block_counts[i]);
+        kernel->quantize_row_ref(from, place_two, k);
+        forget_values(flavour, shift, blocks * Q8A8_BLOCK_BYTES);
+        compare(kernel, "quantize_row_ref", block_counts[i]);
+        for (int field = Q8A8_WEIGHT_SCALE; field <= Q8A8_ACTIVATION_SCALE; ++field) {
+            poison();
+            scalar->quantize_row_v2(from, place_one, k, (enum q8a8_field)field);
+            kernel->quantize_row_v2(from, place_two, k, (enum q8a8_field)field);
+            forget_values(flavour, shift, blocks * Q8A8_V2_BLOCK_BYTES);
+            compare(kernel, "quantize_row_v2", block_counts[i]);
+        }
+    }
+    for (int size = 0; size < 80; ++size) { /* Q8A8-QNT-9: any size, any alignment of the output */
+        uint16_t scale_one = 0xdead;
+        uint16_t scale_two = 0xbeef;
+        fill_floats(x, 100, flavour);
+        poison();
+        const size_t shift = (size_t)size % 3;
+        scalar->quantize_activation(x + 1, (int8_t *)one.bytes + ROOM + shift, &scale_one, size);
+        kernel->quantize_activation(x + 1, (int8_t *)two.bytes + ROOM + shift, &scale_two, size);
+        forget_values(flavour, shift, (size_t)size);
+        check_that(scale_one == scale_two || flavour >= FLAVOURS_IN_DOMAIN, "%s: scale of %d elements", kernel->name,
+                   size);
+        compare(kernel, "quantize_activation", 0);
+    }
+}
+
+static void compare_dequantizers(const struct q8a8_kernel *kernel) {
+    static uint8_t x[2 + Q8A8_V2_BLOCK_BYTES * MAX_BLOCKS];
+    for (size_t i = 0; i < BLOCK_COUNTS; ++i) {
+        const int64_t k = (int64_t)block_counts[i] * QK8_A8;
+        fill_blocks(x + 2, MAX_BLOCKS, Q8A8_BLOCK_BYTES, 99);
+        poison();
+        scalar->dequantize_row(x + 2, floats_of(one.bytes), k);
+        kernel->dequantize_row(x + 2, floats_of(two.bytes), k);
+        compare(kernel, "dequantize_row", block_counts[i]);
+        for (int field = Q8A8_WEIGHT_SCALE; field <= Q8A8_ACTIVATION_SCALE; ++field) {
+            fill_blocks(x + 2, MAX_BLOCKS, Q8A8_V2_BLOCK_BYTES, field == Q8A8_WEIGHT_SCALE ? 2 : 0);
+            poison();
+            scalar->dequantize_row_v2(x + 2, floats_of(one.bytes), k, (enum q8a8_field)field);
+            kernel->dequantize_row_v2(x + 2, floats_of(two.bytes), k, (enum q8a8_field)field);
+            compare(kernel, "dequantize_row_v2", block_counts[i]);
+        }
+    }
+}
+
+static void compare_dots(const struct q8a8_kernel *kernel) {
+    enum { ROW = Q8A8_V2_BLOCK_BYTES * MAX_BLOCKS };
+    static uint8_t x[2 * ROW + 200], y[2 * ROW + 200];
+    for (size_t i = 0; i < BLOCK_COUNTS; ++i) {
+        const int n = block_counts[i] * QK8_A8;
+        const size_t row = (size_t)block_counts[i] * Q8A8_BLOCK_BYTES;
+        fill_blocks(x, 2 * MAX_BLOCKS, Q8A8_BLOCK_BYTES, 99);
+        fill_blocks(y, 2 * MAX_BLOCKS, Q8A8_BLOCK_BYTES, 99);
+        poison();
+        scalar->vec_dot(n, floats_of(one.bytes), 77, x, 77, y, 77, 1); /* Q8A8-DOT-12: the 77s mean nothing */
+        kernel->vec_dot(n, floats_of(two.bytes), 0, x, 0, y, 0, 1);
+        compare(kernel, "vec_dot", block_counts[i]);
+
+        /* nrc = 2 with strides larger than they need be: rows a whole number of blocks apart, each from blocks
+         * with finite scales (Q8A8-DOT-6), and its four values those of nrc = 1 (Q8A8-DOT-11) */
+        const size_t bs = 2 + random_below(9);
+        const size_t bx = row + random_below(3) * Q8A8_BLOCK_BYTES;
+        const size_t by = row + random_below(3) * Q8A8_BLOCK_BYTES;
+        poison();
+        scalar->vec_dot(n, floats_of(one.bytes), bs, x, bx, y, by, 2);
+        kernel->vec_dot(n, floats_of(two.bytes), bs, x, bx, y, by, 2);
+        compare(kernel, "vec_dot, nrc = 2,", block_counts[i]);
+        float *s = floats_of(one.bytes);
+        kernel->vec_dot(n, s, 0, x, 0, y, 0, 1);
+        kernel->vec_dot(n, s + 1, 0, x + bx, 0, y, 0, 1);
+        kernel->vec_dot(n, s + bs, 0, x, 0, y + by, 0, 1);
+        kernel->vec_dot(n, s + bs + 1, 0, x + bx, 0, y + by, 0, 1);
+        compare(kernel, "vec_dot, nrc = 2 by nrc = 1,", block_counts[i]);
+
+        fill_blocks(x + 2, MAX_BLOCKS, Q8A8_V2_BLOCK_BYTES, 2);
+        fill_blocks(y + 2, MAX_BLOCKS, Q8A8_V2_BLOCK_BYTES, 0);
+        poison();
+        scalar->vec_dot_real(n, floats_of(one.bytes), x + 2, y + 2);
+        kernel->vec_dot_real(n, floats_of(two.bytes), x + 2, y + 2);
+        compare(kernel, "vec_dot_real", block_counts[i]);
+    }
+}
+
+/* Exact by hand: 32 products of -128 * -128 are 2^19 a block, with scales 1 and -2 (Q8A8-DOT-1, DOT-4). */
+static void all_minus_128(const struct q8a8_kernel *kernel) {
+    uint8_t x[3 * Q8A8_BLOCK_BYTES], y[3 * Q8A8_BLOCK_BYTES];
+    memset(x, 0x80, sizeof x);
+    memset(y, 0x80, sizeof y);
+    for (size_t b = 0; b < 3; ++b) {
+        memcpy(x + b * Q8A8_BLOCK_BYTES, "\x00\x3c", 2); /* 1.0 */
+        memcpy(y + b * Q8A8_BLOCK_BYTES, "\x00\xc0", 2); /* -2.0 */
+    }
+    float s[4] = {0};
+    kernel->vec_dot(3 * QK8_A8, s, 2, x, 0, y, 0, 2);
+    for (size_t i = 0; i < 4; ++i) {
+        check_that(s[i] == -3.0f * 0x1p20f, "%s: all -128: s[%zu] = %a", kernel->name, i, (double)s[i]);
+    }
+}
+
+static void run(const struct q8a8_kernel *kernel) {
+    const unsigned long before = check_failures;
+    for (int flavour = 0; flavour < FLAVOURS; ++flavour) {
+        compare_quantizers(kernel, (enum flavour)flavour);
+    }
+    for (int round = 0; round < 20; ++round) {
+        compare_dequantizers(kernel);
+        compare_dots(kernel);
+    }
+    all_minus_128(kernel);
+    printf("%s: %s\n", kernel->name, check_failures == before ? "equals scalar" : "differs from scalar");
+}
+
+int main(int argc, char **argv) {
+    int missing = argc - 1;
+    for (const struct kernel_row *row = kernel_rows; row->name != NULL; ++row) {
+        char lacks[100];
+        if (row->kernel == NULL || !target_runs_here(row->kernel, lacks, sizeof lacks)) {
+            printf("%s: not for this CPU\n", row->name);
+            continue;
+        }
+        run(row->kernel);
+        for (int i = 1; i < argc; ++i) {
+            missing -= strcmp(argv[i], row->name) == 0;
+        }
+    }
+    check_that(missing == 0, "%d of the kernels that must run here did not", missing);
+    return check_report("kernels");
+}
