@@ -1,0 +1,102 @@
+"""Tables on the pages that repeat the reference's data say what the data say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import q8a8
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from q8a8.order import Lanes, Order
+
+
+def rows_of(page: str, head: str) -> list[list[str]]:
+    """Return the cells of the table that begins with this head line, without head and rule."""
+    _, found, rest = page.partition(f"{head}\n")
+    assert found, f"no table with the head {head}"
+    lines = rest.splitlines()[1:]
+    body = lines[: next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in body]
+
+
+def table(head: str, rows: Iterable[Iterable[str]]) -> str:
+    """Return a table as Markdown."""
+    dashes = "| " + " | ".join("---" for _ in head.strip("|").split("|")) + " |"
+    return "\n".join([head, dashes, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def lane_maps(page: str) -> dict[str, Lanes]:
+    """Read the drawing of the lanes: a name, 32 digits that say which lane sums the byte."""
+    _, _, drawing = page.partition("## Lane maps")
+    found = {}
+    for line in drawing.splitlines():
+        words = line.split()
+        if len(words) > 33 and all(word.isdigit() for word in words[1:33]):
+            owners = [int(word) for word in words[1:33]]
+            found[words[0]] = tuple(
+                tuple(byte for byte, owner in enumerate(owners) if owner == lane)
+                for lane in range(max(owners) + 1)
+            )
+    return found
+
+
+def order_row(order: Order, names: dict[Lanes, str]) -> list[str]:
+    """Return an order's row of the catalogue."""
+    fused = " / ".join("fused" if flag else "no" for flag in (order.fused, order.tail_fused))
+    if order.tail == "body" or len(order.body) == 1:
+        fused = fused.partition(" / ")[0]  # no block is ever left over
+    return [
+        f"`{order.name}`",
+        names[tuple(tuple(sorted(lane)) for lane in order.lanes)],
+        str(order.accumulators),
+        fused,
+        str(order.nrc),
+        order.source,
+    ]
+
+
+ORDERS_HEAD = "| order | lanes | accumulators | fused | rows | whose |"
+
+
+def test_the_catalogue_of_orders(docs: Path) -> None:
+    """The catalogue has every order of the reference, with its data."""
+    page = (docs / "spec/orders.md").read_text("utf-8")
+    names = {lanes: name for name, lanes in lane_maps(page).items()}
+    want = [order_row(order, names) for order in q8a8.ORDERS.values()]
+    if rows_of(page, ORDERS_HEAD) != want:
+        pytest.fail(f"the catalogue on spec/orders.md should be:\n\n{table(ORDERS_HEAD, want)}")
+
+
+def test_the_folds(docs: Path) -> None:
+    """Each order's fold is drawn as the reference has it."""
+    page = (docs / "spec/orders.md").read_text("utf-8")
+    folds: dict[str, list[str]] = {}
+    for order in q8a8.ORDERS.values():
+        if order.registers > 1:
+            folds.setdefault(str(order.fold).replace(" ", ""), []).append(order.name)
+    want = "\n".join(f"{', '.join(names)}\n    {fold}" for fold, names in folds.items())
+    assert f"```text\n{want}\n```" in page, f"the folds on spec/orders.md should be:\n\n{want}"
+
+
+@pytest.mark.rule("Q8A8-QNT-13")
+def test_the_table_of_recipes(docs: Path) -> None:
+    """The table of recipes has every recipe of the reference, with its data."""
+    page = (docs / "spec/quantization.md").read_text("utf-8")
+    inverses = {"127/amax": "`f32(127 / amax)`", "1/d": "`f32(1 / d)`", "x/d": "none: `f32(x_j / d)`"}
+    zeros = {"half": "h = 0, the half", "d": "d = 0, the float", "amax": "amax = 0"}
+    roundings = {"half-away": "halves away", "half-even": "halves to even"}
+    want = [
+        [
+            f"`{recipe.name}`",
+            inverses[recipe.inverse],
+            zeros.get(recipe.zero_test, "never: 0/0 if d = 0"),
+            roundings[recipe.rounding],
+        ]
+        for recipe in q8a8.RECIPES.values()
+    ]
+    assert rows_of(page, "| recipe | `inv` | zero when | rounding |") == want
