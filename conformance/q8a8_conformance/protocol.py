@@ -47,9 +47,9 @@ bit    option        the worker
 8      FLUSH         calls with flush-to-zero and denormals-are-zero set
 =====  ============  ====================================================================================
 
-At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte boundary;
-with one the offset is ignored. Around every buffer, up to the page borders, lie canary bytes (0xA5) that are
-checked after the call.
+At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte
+boundary; with one the offset is ignored. Around every buffer, up to the page borders, lie canary bytes (0xA5)
+that are checked after the call.
 
 ``threads`` > 1: that many threads call at once; they share the inputs, each has outputs of its own.
 ``repeat``: calls in a row by each thread, with the outputs put back to their given bytes in between. What

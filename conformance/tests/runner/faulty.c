@@ -1,0 +1,170 @@
+/* Kernels that each do one thing wrong, for the tests of the worker. All have the quantizer's signature; the
+ * values that they write mean nothing. */
+#include <fenv.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+static int initialized;
+static volatile uint8_t sink;
+
+void setup(void) { initialized = 1; }
+
+void good(const float *x, void *y, int64_t k) {
+    uint8_t *out = y;
+    for (int64_t i = 0; i < k / 32 * 34; i++) out[i] = (uint8_t)x[i % 32];
+}
+
+/* Writes 1 if setup() was called, else 2. */
+void tells_setup(const float *x, void *y, int64_t k) {
+    (void)x;
+    if (k) memset(y, initialized ? 1 : 2, 1);
+}
+
+void reads_after(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    sink = ((const volatile uint8_t *)x)[4 * k];
+}
+
+void reads_before(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    sink = ((const volatile uint8_t *)x)[-1];
+}
+
+void writes_after(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    ((volatile uint8_t *)y)[k / 32 * 34 + 2] = 7;
+}
+
+void writes_before(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    ((volatile uint8_t *)y)[-3] = 7;
+}
+
+void writes_input(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    ((volatile uint8_t *)(uintptr_t)x)[5] ^= 1;
+}
+
+void rounds_up(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    fesetround(FE_UPWARD);
+}
+
+void unmasks_traps(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+#if defined(__x86_64__)
+    _mm_setcsr(_mm_getcsr() & ~_MM_MASK_UNDERFLOW);
+#endif
+}
+
+void sets_flush(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+#if defined(__x86_64__)
+    _mm_setcsr(_mm_getcsr() | 0x8040);
+#elif defined(__aarch64__)
+    uint64_t fpcr;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    __asm__ volatile("msr fpcr, %0" : : "r"(fpcr | (1u << 24)));
+#endif
+}
+
+/* Raises sticky flags alone, which every kernel may. */
+void raises_flags(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    volatile float third = 1.0f;
+    third = third / 3.0f;
+    feraiseexcept(FE_UNDERFLOW);
+}
+
+/* Writes 1 if subnormals are flushed, else 2. */
+void tells_flush(const float *x, void *y, int64_t k) {
+    volatile float tiny = 1e-38f;
+    (void)x;
+    tiny *= 0.125f;
+    if (k) memset(y, tiny == 0.0f ? 1 : 2, 1);
+}
+
+void counts_calls(const float *x, void *y, int64_t k) {
+    static uint8_t calls;
+    good(x, y, k);
+    ((uint8_t *)y)[3] = calls++;
+}
+
+/* Right alone, wrong when several threads share its counter. */
+void shares_state(const float *x, void *y, int64_t k) {
+    static volatile uint64_t sum;
+    (void)x;
+    sum = 0;
+    for (int64_t i = 0; i < 1000 * k; i++) sum += 1;
+    uint64_t result = sum;
+    memcpy(y, &result, sizeof result);
+}
+
+/* Results add up in the output instead of replacing what it held. */
+void accumulates(const float *x, void *y, int64_t k) {
+    (void)x;
+    if (k) *(uint8_t *)y += 1;
+}
+
+void prints(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    printf("hello from the kernel, %d\n", getchar());
+    fflush(stdout);
+}
+
+void crashes(const float *x, void *y, int64_t k) {
+    (void)x, (void)y, (void)k;
+    *(volatile int *)0 = 1;
+}
+
+void aborts(const float *x, void *y, int64_t k) {
+    (void)x, (void)y, (void)k;
+    abort();
+}
+
+void leaves(const float *x, void *y, int64_t k) {
+    (void)x, (void)y, (void)k;
+    _exit(3);
+}
+
+static int deep(int n) {
+    volatile char room[4096];
+    room[n % 4096] = 1;
+    return n < 0 ? 0 : deep(n + 1) + room[0];
+}
+
+void overflows_stack(const float *x, void *y, int64_t k) {
+    (void)x, (void)y, (void)k;
+    sink = (uint8_t)deep(1);
+}
+
+void hangs(const float *x, void *y, int64_t k) {
+    (void)x, (void)y, (void)k;
+    for (;;) sink = 0;
+}
+
+/* Needs 16-byte alignment of x, which no kernel may. */
+void needs_alignment(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+#if defined(__x86_64__)
+    __asm__ volatile("movaps (%0), %%xmm0" : : "r"(x) : "xmm0", "memory");
+#endif
+}
+
+/* A dot product that writes what it was given: the order and the width of the arguments. */
+void tells_arguments(int n, float *s, size_t bs, const void *vx, size_t bx, const void *vy, size_t by, int nrc) {
+    s[0] = (float)n;
+    s[1] = (float)bs;
+    s[2] = (float)bx;
+    s[3] = (float)by;
+    s[4] = (float)nrc;
+    s[5] = (float)*(const uint8_t *)vx;
+    s[6] = (float)*(const uint8_t *)vy;
+}
