@@ -284,6 +284,14 @@ _TABLE = (
         "avx", _QUADS, (0, 1), halves(0, 8), fused=False,
         source="ggml AVX without AVX2: an even and an odd block in the halves of one vector",
     ),
+    _order(
+        "avx-fma", _QUADS, (0, 1), halves(0, 8), fused=True,
+        source="ggml AVX and FMA without AVX2, GCC: it fuses the intrinsics' product and sum",
+    ),
+    _order(
+        "avx-fma-tail", _QUADS, (0, 1), halves(0, 8), fused=False, tail_fused=True,
+        source="ggml AVX and FMA without AVX2, clang: it fuses the C loop alone",
+    ),
     # Elsewhere.
     _order(
         "wasm", _PAIRS, (0,), sequential(0, 4), fused=False,
