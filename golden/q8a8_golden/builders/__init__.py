@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 from q8a8_golden.builders import (
     activation,
     dequantize,
+    dot_blocks,
+    dot_lanes,
+    dot_pairs,
+    dot_rounding,
+    dot_v2,
+    dot_values,
     quantize_amax,
     quantize_boundaries,
     quantize_half,
@@ -33,6 +39,12 @@ _MODULES = (
     activation,
     unspecified,
     dequantize,
+    dot_values,
+    dot_lanes,
+    dot_blocks,
+    dot_pairs,
+    dot_v2,
+    dot_rounding,
 )
 
 TOPICS: Mapping[str, Callable[[], list[Draft]]] = {module.TOPIC: module.drafts for module in _MODULES}

@@ -1,0 +1,79 @@
+"""36-byte blocks: x's weight scale and y's activation scale count; the other field is not looked at."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from q8a8_golden.builders.dot_lanes import PRIMES
+from q8a8_golden.draft import Draft, dot_v2, rules
+from q8a8_golden.numbers import Stream, block_v2, half
+
+__all__ = ["TOPIC", "drafts"]
+
+TOPIC: Final = "dot/v2"
+
+_ONE: Final = half(1)
+_ABOUT: Final = rules("DOT-9", "LAY-3", "LAY-5")
+
+_UNUSED: Final = {
+    "zero": 0x0000,
+    "minus-zero": 0x8000,
+    "nan": 0x7E00,
+    "nan-signalling": 0x7C01,
+    "nan-all-ones": 0xFFFF,
+    "infinity": 0x7C00,
+    "minus-infinity": 0xFC00,
+    "another-scale": 0x4200,
+    "largest": 0x7BFF,
+    "subnormal": 0x0001,
+}
+
+
+def drafts() -> list[Draft]:
+    """Give every kind of unused field on either side, scales of every kind, -128, and sums that round."""
+    made = []
+    codes = [j - 11 for j in range(32)]
+    for name, unused in _UNUSED.items():
+        for side, other_x, other_y in (("x", unused, 0), ("y", 0, unused), ("both", unused, unused)):
+            why = f"The unused field of {side} holds {unused:#06x}: read, added or multiplied, it shows."
+            vx = block_v2(half(2), other_x, codes) + block_v2(half(4), other_x, PRIMES)
+            vy = block_v2(other_y, half(8), PRIMES) + block_v2(other_y, _ONE, codes)
+            made.append(dot_v2(f"{TOPIC}/unused-{name}-in-{side}", why, _ABOUT, vx, vy))
+    made += [
+        dot_v2(
+            f"{TOPIC}/{name}",
+            f"{why}.",
+            (*_ABOUT, *rules("DOT-1", "DOT-4")),
+            block_v2(dx, 0x7E00, x) * nb,
+            block_v2(0x7E00, dy, y) * nb,
+        )
+        for name, nb, dx, dy, x, y, why in (
+            ("minus-128-by-minus-128", 3, _ONE, _ONE, [-128] * 32, [-128] * 32, "-128 in every lane of both"),
+            ("minus-1-by-minus-128", 2, _ONE, _ONE, [-1] * 32, [-128] * 32, "-(-128) does not fit an int8"),
+            ("minus-128-by-127", 1, _ONE, _ONE, [-128] * 32, [127] * 32, "The most negative sum"),
+            ("negative-scales", 2, 0xBC00, 0x4000, codes, PRIMES, "A scale may be negative"),
+            ("subnormal-scales", 2, 0x0002, 0x8001, codes, PRIMES, "A flushed f16 subnormal gives 0"),
+            ("product-beyond-half", 2, 0x7800, 0x7800, codes, PRIMES, "A product formed in f16 is infinite"),
+            (
+                "product-long",
+                1,
+                0x3C01,
+                0x3C01,
+                [1, *[0] * 31],
+                PRIMES,
+                "A product rounded to f16 loses bits",
+            ),
+        )
+    ]
+    made.append(
+        dot_v2(f"{TOPIC}/no-elements", "With n = 0 the result is +0.", rules("DOT-5", "DOT-9"), b"", b"")
+    )
+    for nb in (1, 2, 3, 8, 31, 64):
+        stream = Stream(300 + nb)
+        vx = b"".join(block_v2(stream.scale(0x1800, 0x2FFF), 0x7E00, stream.codes()) for _ in range(nb))
+        vy = b"".join(block_v2(0xFE00, stream.scale(0x1800, 0x2FFF), stream.codes()) for _ in range(nb))
+        why = "Ordinary rows, rounded at every block: within the bound, whatever the order."
+        made.append(
+            dot_v2(f"{TOPIC}/rounding-{nb}", why, (*_ABOUT, *rules("DOT-3", "ORD-2")), vx, vy, kind="bound")
+        )
+    return made
