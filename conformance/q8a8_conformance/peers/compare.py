@@ -175,13 +175,14 @@ def row_counts(
         ``int8-128`` are then the wrong ones, exactly.
     """
     counts = []
+    step = len(ORDERS[order].body)
     for kind in rows.KINDS:
         flaw = flawed and kind == "int8-128"
         count = _Count()
         for batch in rows.batches(kind, dots // nrc, seed):
             found = _multiply(kernel, batch.x, batch.y, nrc)
             right = _expected(batch.x, batch.y, nrc, order)
-            expected = _expected(*rows.sign_error(batch.x, batch.y), nrc, order) if flaw else right
+            expected = _expected(*rows.sign_error(batch.x, batch.y, step), nrc, order) if flaw else right
             count.n += found.size
             count.differing += differing_bits(found, expected)
             count.wrong += int(np.count_nonzero(_bits(found) != _bits(right))) if flaw else 0

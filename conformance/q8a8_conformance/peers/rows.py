@@ -9,8 +9,8 @@ and tails all occur. Three kinds of rows::
 
 The last kind is apart because ggml's x86 kernels get it wrong. Before AVX-VNNI-INT8 no instruction multiplies
 two signed bytes, so they compute |x| * (y with x's sign); but -128 with its sign changed is -128 again in an
-int8, and wherever x < 0 and y = -128 the product has the wrong sign (`sign_error` has it as data). A quantizer
-never makes -128 (Q8A8-QNT-5); a kernel must still take it (Q8A8-DOT-1).
+int8, and wherever x < 0 and y = -128 the product has the wrong sign (`sign_error` has it as data). A
+quantizer never makes -128 (Q8A8-QNT-5); a kernel must still take it (Q8A8-DOT-1).
 """
 
 from __future__ import annotations
@@ -91,11 +91,18 @@ def batches(kind: str, rows: int, seed: int = 0) -> Iterator[Batch]:
         yield Batch(kind, *_pair(rng, kind, (each, nb)))
 
 
-def sign_error(x: Blocks, y: Blocks) -> tuple[Blocks, Blocks]:
+def sign_error(x: Blocks, y: Blocks, step: int = 1) -> tuple[Blocks, Blocks]:
     """Return rows whose right products are what ggml's x86 kernel makes of x and y.
 
     Where x < 0 and y = -128 it computes |x| * -128 instead of x * -128: x's sign is lost. For x = -128 no
     int8 says so, there being no +128; `minus_128_pairs` has that one.
+
+    Parameters
+    ----------
+    x, y
+        `BLOCK_Q8_A8` [..., nb].
+    step
+        Blocks of one step of the kernel. Those that fill no step are multiplied by C code, and right.
 
     Raises
     ------
@@ -103,6 +110,7 @@ def sign_error(x: Blocks, y: Blocks) -> tuple[Blocks, Blocks]:
         x and y have -128 in the same place.
     """
     lost = (x["weight_qs"] < 0) & (y["weight_qs"] == -128)
+    lost[..., x.shape[-1] - x.shape[-1] % step :, :] = False
     if np.any(lost & (x["weight_qs"] == -128)):
         raise ValueError("x and y have -128 in the same place: no int8 is +128")
     flawed = x.copy()
@@ -111,13 +119,14 @@ def sign_error(x: Blocks, y: Blocks) -> tuple[Blocks, Blocks]:
 
 
 def minus_128_pairs() -> tuple[Blocks, Blocks]:
-    """Return every product with -128 in it, a row of one block each: x and y `BLOCK_Q8_A8` [511, 1].
+    """Return every product with -128 in it, a row of two blocks each: x and y `BLOCK_Q8_A8` [511, 2].
 
-    The product sits in element 0, all others are 0, and the scales are 1: the dot product is the product.
+    The product sits in element 0 of block 0, all others are 0, and the scales are 1: the dot product is the
+    product. Two blocks, so that kernels that take two at a time do so.
     """
     values = np.arange(-128, 128)
     pairs = np.array([(a, b) for a in values for b in values if -128 in (a, b)], np.int8)
-    q = np.zeros((2, len(pairs), 1, 32), np.int8)
+    q = np.zeros((2, len(pairs), 2, 32), np.int8)
     q[:, :, 0, 0] = pairs.T
-    one = np.ones((len(pairs), 1), np.float16)
+    one = np.ones((len(pairs), 2), np.float16)
     return pack(one, q[0]), pack(one, q[1])

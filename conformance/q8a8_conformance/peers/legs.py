@@ -1,0 +1,201 @@
+"""The prebuilt peers: what each is held against, how to open it here, and one run of the comparison.
+
+=========  =======================================  ===================  ==========  ======================
+leg        peer                                     quantizers           dot         runs
+=========  =======================================  ===================  ==========  ======================
+x86        ggml of the x86-64 pywhispercpp wheel    ggml-avx2, ggml-ref  avx2        here, on x86-64
+gguf-py    ``gguf.quants``                          ggml-ref             none        here
+arm        ggml of the aarch64 pywhispercpp wheel   ggml-neon, ggml-ref  neon-gcc    here on Arm, else in QEMU
+=========  =======================================  ===================  ==========  ======================
+
+The Arm library was built by GCC for plain NEON, so its loop multiplies and adds in two instructions and its
+scalar tail in one: ``neon-gcc``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q8a8_conformance import native
+from q8a8_conformance.client import Session
+from q8a8_conformance.peers import compare, families, ggml, store
+from q8a8_conformance.peers.kernels import (
+    QUANTIZE,
+    QUANTIZE_REF,
+    GgufKernel,
+    Kernel,
+    LibraryKernel,
+    WorkerKernel,
+)
+from q8a8_conformance.peers.results import LegResult, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ARM_CPU", "LEGS", "Leg", "arm_argv", "missing", "opened", "run"]
+
+ARM_CPU = "max"
+"""QEMU's CPU for the Arm leg."""
+
+_BEYOND = (2e-45, 1e-40, 3e-37)
+"""amax of blocks beyond the recipes with 1/d: that is infinite, and so is 127/amax."""
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A prebuilt peer.
+
+    Parameters
+    ----------
+    name, title
+        For the command line, and for the page.
+    recipes
+        ABI name of each quantizer to its recipe.
+    order
+        The order of its dot products; None where it has none.
+    machines
+        Where it runs; empty for everywhere.
+    emulated_share
+        The share of the blocks that are compared where it runs in QEMU.
+    """
+
+    name: str
+    title: str
+    recipes: dict[str, str]
+    order: str | None = None
+    machines: tuple[str, ...] = ()
+    emulated_share: float = 1.0
+
+
+LEGS: tuple[Leg, ...] = (
+    Leg(
+        "x86",
+        "ggml for x86-64 (pywhispercpp wheel)",
+        {QUANTIZE: "ggml-avx2", QUANTIZE_REF: "ggml-ref"},
+        "avx2",
+        machines=("x86_64",),
+    ),
+    Leg("gguf-py", "gguf-py", {QUANTIZE_REF: "ggml-ref"}),
+    Leg(
+        "arm",
+        "ggml for aarch64 (pywhispercpp wheel)",
+        {QUANTIZE: "ggml-neon", QUANTIZE_REF: "ggml-ref"},
+        "neon-gcc",
+        emulated_share=0.1,
+    ),
+)
+
+
+def _emulated(leg: Leg) -> bool:
+    return leg.name == "arm" and platform.machine() != "aarch64"
+
+
+def missing(leg: Leg) -> str:
+    """Say why this machine cannot run a leg, empty if it can: another architecture, or something not installed.
+
+    Fetches the Arm wheel and builds the harness if need be.
+    """
+    if leg.machines and platform.machine() not in leg.machines:
+        return f"needs {' or '.join(leg.machines)}, and this is {platform.machine()}"
+    try:
+        if leg.name == "gguf-py":
+            importlib.metadata.version("gguf")
+        elif _emulated(leg):
+            arm_argv(ggml.arm_library())
+        else:
+            ggml.host_library()
+    except importlib.metadata.PackageNotFoundError:
+        return "gguf is not installed: pip install 'q8a8[peers]' brings it"
+    except (store.PeerUnavailableError, native.NativeError) as error:
+        return str(error)
+    return ""
+
+
+def arm_argv(library: Path, cpu: str = ARM_CPU) -> list[str]:
+    """Return the command of a worker that runs ggml for Arm in QEMU.
+
+    Raises
+    ------
+    NativeError
+        The harness cannot be built or run here.
+    """
+    return native.library_argv(library, cpu, symbols=ggml.SYMBOLS, init=ggml.INIT, search=[library.parent])
+
+
+@contextmanager
+def opened(leg: Leg) -> Iterator[Kernel]:
+    """Open a leg's kernel, and close its worker in the end.
+
+    Raises
+    ------
+    PeerUnavailableError, NativeError
+        It cannot be had here; `missing` says so in advance.
+    """
+    if leg.name == "gguf-py":
+        yield GgufKernel()
+    elif _emulated(leg):
+        with Session(arm_argv(ggml.arm_library()), timeout=60) as session:
+            yield WorkerKernel(session)
+    else:
+        yield LibraryKernel(ggml.host_library())
+
+
+def _files(leg: Leg) -> dict[str, str]:
+    """Return the files that were compared, with their hashes."""
+    if leg.name == "gguf-py":
+        from gguf import quants  # noqa: PLC0415 -- an extra, needed by this peer alone
+
+        name = f"gguf {importlib.metadata.version('gguf')}: quants.py"
+        return {name: sha256(Path(quants.__file__))}
+    library = ggml.arm_library() if leg.name == "arm" else ggml.host_library()
+    files = (library, ggml.find_library(library.parents[1], "libggml-base"))
+    return {path.name: sha256(path) for path in files}
+
+
+def _beyond(leg: Leg, kernel: Kernel) -> dict[str, dict[str, str]]:
+    """Quantize 1, -1, 0, 0, ... times a tiny amax; returns function to amax to the block's first bytes."""
+    unit = np.zeros((1, 32), np.float32)
+    unit[0, :2] = (1, -1)
+    found: dict[str, dict[str, str]] = {function: {} for function in leg.recipes}
+    for function, said in found.items():
+        for amax in _BEYOND:
+            with np.errstate(all="ignore"):
+                block = kernel.quantize(function, unit * np.float32(amax))[0]
+            q = block[2:5].view(np.int8)
+            said[f"{amax:g}"] = f"h = {int(block[:2].view(np.uint16)[0])}, q = {q[0]}, {q[1]}, {q[2]}"
+    return found
+
+
+def run(leg: Leg, blocks: int, dots: int) -> LegResult:
+    """Compare one leg.
+
+    Parameters
+    ----------
+    leg
+        One that is not `missing`.
+    blocks
+        Blocks of each family (a tenth of them in QEMU).
+    dots
+        Dot products of each kind of rows.
+    """
+    started = time.monotonic()
+    result = LegResult(leg.name, leg.title, _files(leg))
+    with opened(leg) as kernel:
+        share = leg.emulated_share if _emulated(leg) else 1.0
+        count = max(1, round(blocks * share))
+        result.families = compare.quantize_counts(kernel, leg.recipes, count, families.FAMILIES)
+        result.beyond = _beyond(leg, kernel)
+        if leg.order is not None:
+            result.orders = compare.matching_orders(kernel)
+            result.wrong_products = len(compare.differing_products(kernel))
+            result.dots = compare.row_counts(kernel, leg.order, dots, flawed=result.wrong_products > 0)
+    result.seconds = time.monotonic() - started
+    return result
