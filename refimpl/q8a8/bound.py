@@ -42,7 +42,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def dot_bound(x: Blocks, y: Blocks) -> Fraction:
     return _growth(x.shape[-1] + LANE_FOLD_ROUNDINGS) * size
 
 
-def within_bound(computed: float | np.floating[Any], x: Blocks, y: Blocks) -> bool:
+def within_bound(computed: SupportsFloat, x: Blocks, y: Blocks) -> bool:
     """Tell whether a computed dot product obeys the bound; decided in integers, nothing is rounded.
 
     Parameters
@@ -148,7 +148,7 @@ def within_bound(computed: float | np.floating[Any], x: Blocks, y: Blocks) -> bo
     return abs(Fraction(result) - exact_dot(x, y)) <= dot_bound(x, y)
 
 
-def fraction_of_bound(computed: float | np.floating[Any], x: Blocks, y: Blocks) -> float:
+def fraction_of_bound(computed: SupportsFloat, x: Blocks, y: Blocks) -> float:
     """Return |computed - exact| / bound: at most 1 for a result inside; infinite for NaN and infinities.
 
     Arguments and errors as `within_bound`.
