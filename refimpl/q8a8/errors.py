@@ -99,8 +99,8 @@ class DomainError(Q8A8Error, ValueError):
         # One axis of rows is by far the usual case and reads best as a plain number.
         where = row[0] if len(row) == 1 else (row or 0)
         place = f"row {where}, block {block}" + ("" if element is None else f", element {element}")
-        # float32's shortest digits: 0.1, not 0.10000000149011612.
-        super().__init__(f"{array}: {place}: value {np.float32(value)!s}: {reason}")
+        # Nine significant digits tell any two float32 numbers apart.
+        super().__init__(f"{array}: {place}: value {value:.9g}: {reason}")
 
 
 def require_dtype(array: NDArray[np.generic], dtype: DTypeLike, name: str) -> None:

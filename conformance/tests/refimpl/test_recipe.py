@@ -235,7 +235,7 @@ def test_design_refuses_the_infinite_scale(sign: int) -> None:
     below = float(np.nextafter(np.float32(INFINITE_SCALE), np.float32(0)))
     assert quantize_blocks(block(1, sign * below))[0] == 65504
     with pytest.raises(
-        errors.DomainError, match=r"element 1: value -?8321040.0: its block's scale would be inf"
+        errors.DomainError, match=r"element 1: value -?8321040: its block's scale would be inf"
     ):
         quantize_blocks(block(1, sign * INFINITE_SCALE))
 
