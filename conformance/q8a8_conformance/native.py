@@ -58,6 +58,8 @@ _DEBIAN: Final = {
     "cmake": "cmake",
     "cc": "gcc libc6-dev",
     "make": "make",
+    "aarch64-linux-gnu-objdump": "binutils-aarch64-linux-gnu",
+    "objdump": "binutils",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "qemu-aarch64": "qemu-user",
 }
@@ -67,6 +69,8 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "asan": ("cc",),
     "ubsan": ("cc",),
     "aarch64": ("aarch64-linux-gnu-gcc",),
+    "aarch64-asan": ("aarch64-linux-gnu-gcc",),
+    "aarch64-ubsan": ("aarch64-linux-gnu-gcc",),
     "zig-aarch64": (),
     "zig-x86_64": (),
 }
@@ -133,7 +137,7 @@ def build(preset: str = "native") -> Path:
     Parameters
     ----------
     preset : str
-        ``native``, ``release``, ``asan``, ``ubsan``, ``aarch64``, ``zig-aarch64`` or ``zig-x86_64``.
+        A preset of ``CMakePresets.json``.
 
     Returns
     -------

@@ -25,3 +25,7 @@ else()
   add_test(NAME scalar COMMAND test_scalar)
   add_test(NAME kernels COMMAND test_kernels scalar)
 endif()
+
+# Kernels that break one promise each: what the harness has to see (conformance/tests/native).
+add_library(q8a8-broken SHARED ${CMAKE_SOURCE_DIR}/tests/broken.c)
+target_link_libraries(q8a8-broken PRIVATE q8a8_options m)

@@ -7,12 +7,12 @@
 #include <string.h>
 
 const struct abi_function abi_functions[ABI_FUNCTIONS] = {
-    {"quantize_row_q8_a8_ref", 2, {{"x", false}, {"y", true}}},
-    {"quantize_row_q8_a8", 2, {{"x", false}, {"y", true}}},
-    {"dequantize_row_q8_a8", 2, {{"x", false}, {"y", true}}},
-    {"quantize_activation_q8_a8", 3, {{"input", false}, {"output", true}, {"scale", true}}},
-    {"ggml_vec_dot_q8_a8_q8_a8", 3, {{"s", true}, {"vx", false}, {"vy", false}}},
-    {"ggml_vec_dot_q8_a8_q8_a8_real", 3, {{"s", true}, {"vx", false}, {"vy", false}}},
+    {"quantize_row_q8_a8_ref", 2, {{"x", false, 4}, {"y", true, 2}}},
+    {"quantize_row_q8_a8", 2, {{"x", false, 4}, {"y", true, 2}}},
+    {"dequantize_row_q8_a8", 2, {{"x", false, 2}, {"y", true, 4}}},
+    {"quantize_activation_q8_a8", 3, {{"input", false, 4}, {"output", true, 1}, {"scale", true, 2}}},
+    {"ggml_vec_dot_q8_a8_q8_a8", 3, {{"s", true, 4}, {"vx", false, 2}, {"vy", false, 2}}},
+    {"ggml_vec_dot_q8_a8_q8_a8_real", 3, {{"s", true, 4}, {"vx", false, 2}, {"vy", false, 2}}},
 };
 
 int abi_find(const char *name) {

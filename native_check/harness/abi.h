@@ -14,6 +14,7 @@ typedef void abi_pointer(void);
 struct abi_buffer {
     const char *name; /* the C parameter's */
     bool output;
+    unsigned alignment; /* in bytes, what a kernel may rely on (Q8A8-MEM-4) */
 };
 
 struct abi_function {

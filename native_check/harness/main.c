@@ -149,9 +149,8 @@ static void answer(const struct target *target, const struct bytes *request, str
 
 int main(int argc, char **argv) {
     const struct arguments arguments = parse_arguments(argc, argv);
+    static struct bytes request, reply;
     int input, output;
-    struct bytes request = {0};
-    struct bytes reply = {0};
 
     take_streams(&input, &output);
     crash_install();

@@ -1,0 +1,106 @@
+"""The C tests, in every build: native, with sanitizers, for Arm under QEMU on a CPU for each level."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance import native
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+# What ctest must have run: three programs, on each of the emulated CPUs in a build for Arm.
+PROGRAMS = ("half", "scalar", "kernels")
+
+
+def check_ctest(
+    folder: Path, tests: list[str], run: Callable[..., subprocess.CompletedProcess[bytes]], ctest: str
+) -> None:
+    """Run the C tests of a build, and check that exactly these ran and passed."""
+    done = run([ctest, "--test-dir", str(folder), "--output-on-failure"])
+    output = (done.stdout + done.stderr).decode()
+    assert done.returncode == 0, output
+    passed = re.findall(r"Test +#\d+: (\S+) \.+ +Passed", output)
+    assert sorted(passed) == sorted(tests), output
+
+
+@pytest.mark.parametrize("preset", ["native", "release", "asan", "ubsan"])
+def test_native_build(
+    preset: str,
+    built: Callable[[str], Path],
+    tool: Callable[[str], str],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    """The C tests pass as they are, tuned to this CPU, and under either sanitizer."""
+    check_ctest(built(preset), list(PROGRAMS), run, tool("ctest"))
+
+
+@pytest.mark.parametrize("preset", ["aarch64", "aarch64-asan", "aarch64-ubsan"])
+def test_arm_build(
+    preset: str,
+    built: Callable[[str], Path],
+    tool: Callable[[str], str],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    """The C tests pass on each emulated Arm CPU, under the sanitizers too: all kernels equal scalar."""
+    tool("qemu-aarch64")
+    tests = [f"{program}-{cpu}" for program in PROGRAMS for cpu in native.CPUS]
+    check_ctest(built(preset), tests, run, tool("ctest"))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ziglang") is None,
+    reason="no ziglang (pip install ziglang), which stands in where Debian's compilers are not to be had",
+)
+@pytest.mark.parametrize("preset", ["zig-x86_64", "zig-aarch64"])
+def test_zig_build(
+    preset: str,
+    built: Callable[[str], Path],
+    tool: Callable[[str], str],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    """The C tests pass when clang, in ziglang, is the compiler."""
+    tests = list(PROGRAMS)
+    if preset == "zig-aarch64":
+        tool("qemu-aarch64")
+        tests = [f"{program}-{cpu}" for program in PROGRAMS for cpu in native.CPUS]
+    check_ctest(built(preset), tests, run, tool("ctest"))
+
+
+def test_make_generator(
+    tool: Callable[[str], str], run: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
+) -> None:
+    """Plain make will do where there is no ninja, and without presets."""
+    tool("make")
+    source = str(native.source_folder())
+    configure = [tool("cmake"), "-S", source, "-B", str(tmp_path), "-G", "Unix Makefiles"]
+    for command in (configure, [tool("cmake"), "--build", str(tmp_path), "--parallel", "2"]):
+        done = run(command)
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    assert (tmp_path / "bin" / "q8a8-harness").is_file()
+    assert (tmp_path / "lib" / "libq8a8-scalar.so").is_file()
+
+
+def test_every_preset_can_be_built_and_tested() -> None:
+    """Each visible preset has a build and a test preset, and `native.build` knows it."""
+    presets = json.loads((native.source_folder() / "CMakePresets.json").read_text())
+    configured = {preset["name"] for preset in presets["configurePresets"] if not preset.get("hidden")}
+    assert {preset["name"] for preset in presets["buildPresets"]} == configured
+    assert {preset["name"] for preset in presets["testPresets"]} == configured
+    assert {native.build_folder(name).name for name in configured} == configured
+
+
+def test_version_is_the_distribution_s() -> None:
+    """CMakeLists.txt and pyproject.toml say the same version."""
+    text = (native.source_folder() / "CMakeLists.txt").read_text()
+    found = re.search(r"project\(q8a8_native VERSION (\S+)", text)
+    assert found is not None
+    assert found[1] == metadata.version("q8a8")

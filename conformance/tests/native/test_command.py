@@ -1,0 +1,190 @@
+"""The harness's command line: what it prints, and its exit statuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance import abi_table, native
+from q8a8_conformance.client import Session
+from q8a8_conformance.protocol import CAPABILITIES
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+ON_X86 = platform.machine() == "x86_64"
+
+
+def test_help_version_and_list(
+    harness: Callable[..., list[str]], run: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    """The three that print and leave, with status 0."""
+    shown = run(harness("--help"))
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert shown.stdout.startswith(b"usage: q8a8-harness KERNEL\n")
+    version = run(harness("--version"))
+    assert version.stdout.decode() == f"q8a8-harness {metadata.version('q8a8')}\n"
+    listed = run(harness("--list"))
+    assert listed.returncode == 0
+    lines = listed.stdout.decode().splitlines()
+    assert [line.split()[0] for line in lines] == list(native.KERNELS)
+    assert lines[0].split(maxsplit=1)[1] == "runs here"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("", "give one KERNEL, or --lib PATH"),
+        ("scalar neon", "give one KERNEL, or --lib PATH"),
+        ("scalar --lib x.so", "give one KERNEL, or --lib PATH"),
+        ("--frobnicate", "cannot make sense of --frobnicate"),
+        ("--lib", "cannot make sense of --lib"),
+        ("altivec", "there is no kernel altivec"),
+        ("scalar --init f", "--symbol and --init go with --lib"),
+        ("--lib x.so --symbol nonsense", "--symbol takes ABI_NAME=EXPORTED_NAME, not nonsense"),
+        ("--lib x.so --symbol a=b", "the interface has no function a"),
+        ("--lib /nonexistent/x.so", "/nonexistent/x.so: cannot open shared object file"),
+    ],
+)
+def test_usage_errors(
+    arguments: str,
+    says: str,
+    harness: Callable[..., list[str]],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    """Status 2, one line that says what was wrong, and nothing on standard output."""
+    done = run(harness(arguments))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert says in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_missing_symbols(
+    harness: Callable[..., list[str]],
+    built: Callable[[str], Path],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    """A symbol that was named must be there; the message names it."""
+    library = f"--lib {built('native') / 'lib' / 'libq8a8-scalar.so'}"
+    for option in ("--symbol quantize_row_q8_a8=no_such_function", "--init no_such_function"):
+        done = run(harness(f"{library} {option}"))
+        assert done.returncode == 2
+        assert done.stderr.decode().rstrip().endswith("libq8a8-scalar.so exports no no_such_function")
+
+
+@pytest.mark.skipif(not ON_X86, reason="on Arm the kernels are for this very processor")
+@pytest.mark.parametrize("kernel", ["neon", "dotprod", "i8mm"])
+def test_other_architecture(
+    kernel: str, harness: Callable[..., list[str]], run: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    """A kernel for another architecture is known by name, and what is missing is the architecture."""
+    done = run(harness(kernel))
+    assert (done.returncode, done.stdout) == (native.UNSUPPORTED, b"")
+    assert f"kernel {kernel} needs the CPU architecture aarch64" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("cpu", native.CPUS)
+def test_missing_features(
+    cpu: str, harness: Callable[..., list[str]], run: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> None:
+    """Under QEMU every kernel either runs or exits with 77 and the feature's name; --list says the same."""
+    feature = {"dotprod": "asimddp", "i8mm": "i8mm"}
+    listed = dict(line.split(maxsplit=1) for line in run(harness("--list", cpu)).stdout.decode().splitlines())
+    for kernel in native.KERNELS:
+        done = run(harness(kernel, cpu))
+        if kernel in native.RUNS_ON[cpu]:
+            assert done.returncode == 0, done.stderr
+            assert listed[kernel] == "runs here"
+        else:
+            needs = f"needs the CPU feature {feature[kernel]}"
+            assert (done.returncode, done.stdout) == (native.UNSUPPORTED, b"")
+            assert done.stderr.decode() == f"q8a8-harness: kernel {kernel} {needs}\n"
+            assert listed[kernel] == needs
+
+
+def test_hello(harness: Callable[..., list[str]]) -> None:
+    """The hello says what ran where: functions, capabilities, compiler, flags, and the file's SHA-256."""
+    argv = harness("scalar")
+    with Session(argv) as session:
+        hello = session.hello
+    assert (hello.name, hello.version) == ("scalar", metadata.version("q8a8"))
+    assert hello.functions == abi_table.NAMES
+    assert set(hello.capabilities) == set(CAPABILITIES)
+    assert hello.arch == platform.machine()
+    assert hello.emulated is False
+    assert hello.compiler is not None
+    assert re.match(r"(GCC|Clang|Apple|Debian) ", hello.compiler)
+    assert hello.flags is not None
+    assert "-ffp-contract=off" in hello.flags
+    assert hello.kernel is not None
+    assert hello.kernel.path == argv[0]
+    with open(argv[0], "rb") as file:  # noqa: PTH123 -- file_digest wants an open file
+        assert hello.kernel.sha256 == hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_features_are_the_cpu_s(harness: Callable[..., list[str]], tmp_path: Path) -> None:
+    """On this machine the features are among those of /proc/cpuinfo."""
+    del tmp_path
+    with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 -- no path of ours
+        known = set(re.findall(r"^(?:flags|Features)\s*:(.*)$", file.read(), re.MULTILINE)[0].split())
+    with Session(harness("scalar")) as session:
+        assert set(session.hello.features) <= known
+
+
+@pytest.mark.parametrize(
+    ("cpu", "has", "lacks"),
+    [
+        ("cortex-a72", {"asimd"}, {"asimddp", "i8mm", "sve"}),
+        ("neoverse-n1", {"asimd", "asimdhp", "asimddp"}, {"i8mm", "sve"}),
+        ("max", {"asimd", "asimdhp", "asimddp", "i8mm", "sve"}, set()),
+    ],
+)
+def test_hello_under_qemu(
+    cpu: str, has: set[str], lacks: set[str], harness: Callable[..., list[str]]
+) -> None:
+    """An emulated CPU is told from a real one, and its features are its own."""
+    with Session(harness("neon", cpu)) as session:
+        hello = session.hello
+    assert hello.arch == "aarch64"
+    assert hello.emulated is True
+    assert has <= set(hello.features)
+    assert not lacks & set(hello.features)
+
+
+def test_library_hello(harness: Callable[..., list[str]], built: Callable[[str], Path]) -> None:
+    """A library offers what it exports, by its own name; its compiler is not known."""
+    library = built("native") / "lib" / "libq8a8-broken.so"
+    with Session(harness(f"--lib {library} --symbol dequantize_row_q8_a8=dot_fine")) as session:
+        hello = session.hello
+    assert hello.name == "libq8a8-broken.so"
+    assert hello.functions == ("dequantize_row_q8_a8",)
+    assert (hello.compiler, hello.flags) == (None, None)
+    assert hello.kernel is not None
+    assert hello.kernel.sha256 == hashlib.sha256(library.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("size", [0, 55, 56, 63, 64, 119, 120, 1000])
+def test_sha256_of_every_padding(
+    size: int,
+    harness: Callable[..., list[str]],
+    built: Callable[[str], Path],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+    tmp_path: Path,
+) -> None:
+    """The digest is right for every way in which a file's end falls on a 64-byte block."""
+    library = built("native") / "lib" / "libq8a8-scalar.so"
+    copy = tmp_path / "k.so"
+    data = library.read_bytes()
+    data += bytes(-len(data) % 64 + size)  # ELF files may be longer than what they describe
+    copy.write_bytes(data)
+    done = run(harness(f"--lib {copy}"))
+    hello = json.loads(done.stdout[5:])
+    assert hello["kernel"] == {"path": str(copy), "sha256": hashlib.sha256(data).hexdigest()}

@@ -1,0 +1,76 @@
+"""What the compilers made of our kernels: never a fused multiply-add, and the instructions they are about."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.rule("Q8A8-DOT-3")
+
+FUSED = re.compile(r"^(v?fn?m(add|sub|la|ls)\w*|fml[as]l2?|bfml\w*|fmlal\w*|fcmla)$")
+
+
+def mnemonics(
+    objdump: str, library: Path, run: Callable[..., subprocess.CompletedProcess[bytes]]
+) -> set[str]:
+    """Return the names of all instructions in a library."""
+    done = run([objdump, "--disassemble", "--no-show-raw-insn", str(library)])
+    assert done.returncode == 0, done.stderr.decode()
+    found = set(re.findall(rb"^ +[0-9a-f]+:\t(\S+)", done.stdout, re.MULTILINE))
+    assert len(found) > 10
+    return {name.decode() for name in found}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "wanted", "unwanted"),
+    [
+        ("scalar", {"fdiv", "fmul", "fadd"}, {"sdot", "smmla"}),
+        (
+            "neon",
+            {"smull", "sadalp", "fcvtas", "sqxtn", "fcvtl", "fcvtn"},
+            {"sdot", "smmla", "smlal", "addp2"},
+        ),
+        ("dotprod", {"sdot", "fcvtas", "fcvtl", "fcvtn"}, {"smmla"}),
+        ("i8mm", {"smmla", "fcvtas", "fcvtl", "fcvtn"}, {"fcvtns"}),
+    ],
+)
+def test_arm_kernels(
+    kernel: str,
+    wanted: set[str],
+    unwanted: set[str],
+    built: Callable[[str], Path],
+    tool: Callable[[str], str],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    """Each Arm kernel has its instruction and rounds halves away by FCVTAS; nothing is fused."""
+    library = built("aarch64") / "lib" / f"libq8a8-{kernel}.so"
+    found = mnemonics(tool("aarch64-linux-gnu-objdump"), library, run)
+    names = {name.split(".")[0] for name in found}
+    assert wanted <= names
+    assert not unwanted & names
+    assert not {name for name in names if FUSED.match(name)}
+
+
+@pytest.mark.parametrize("preset", ["native", "release"])
+def test_scalar_kernel_is_not_fused(
+    preset: str,
+    built: Callable[[str], Path],
+    tool: Callable[[str], str],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    """No fused multiply-add either where the compiler may use all that this CPU has."""
+    found = mnemonics(tool("objdump"), built(preset) / "lib" / "libq8a8-scalar.so", run)
+    assert not {name for name in found if FUSED.match(name)}
+
+
+@pytest.mark.parametrize("name", ["vfmadd231ss", "vfnmadd132ps", "fmadd", "fmla", "fmls", "fnmsub", "fmlal"])
+def test_the_pattern_finds_fused_instructions(name: str) -> None:
+    """The test above would see them, on either architecture."""
+    assert FUSED.match(name)
