@@ -187,8 +187,10 @@ def run(
     scratch
         Working memory for at least n blocks of s elements; what it holds afterwards is of no use.
 
-    Returns ------- None where every block lies in the recipe's domain; otherwise bool `[n]`, True where it
-    does. What `h` and `q` hold for the other blocks has no meaning.
+    Returns
+    -------
+    None where every block lies in the recipe's domain; otherwise bool `[n]`, True where it does. What `h` and
+    `q` hold for the other blocks has no meaning.
     """
     n = len(x)
     work, offset = scratch.work[:n], scratch.offset[:n]
