@@ -21,17 +21,17 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8_conformance import native
 from q8a8_conformance.client import Session
-from q8a8_conformance.peers import compare, families, ggml, store
+from q8a8_conformance.peers import compare, cpu, families, ggml, store
 from q8a8_conformance.peers.kernels import QUANTIZE, QUANTIZE_REF, Kernel, LibraryKernel, WorkerKernel
 from q8a8_conformance.peers.results import BuildResult, save_builds
 from q8a8_conformance.peers.variants import VARIANTS
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.peers.variants import Run, Variant
@@ -68,9 +68,7 @@ def missing_flags(variant: Variant) -> str:
     """Name what this machine's CPU lacks for a build that runs on it; empty if nothing."""
     if variant.machine == "aarch64":
         return ""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return ", ".join(flag for flag in variant.cpu_flags if flag not in flags)
+    return ", ".join(cpu.lacking(variant.cpu_flags))
 
 
 def _source() -> Path:

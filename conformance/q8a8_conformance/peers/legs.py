@@ -26,7 +26,7 @@ import numpy as np
 
 from q8a8_conformance import native
 from q8a8_conformance.client import Session
-from q8a8_conformance.peers import compare, families, ggml, store
+from q8a8_conformance.peers import compare, cpu, families, ggml, store
 from q8a8_conformance.peers.kernels import (
     QUANTIZE,
     QUANTIZE_REF,
@@ -45,7 +45,7 @@ __all__ = ["ARM_CPU", "LEGS", "Leg", "arm_argv", "missing", "opened", "run"]
 ARM_CPU = "max"
 """QEMU's CPU for the Arm leg."""
 
-_BEYOND = (2e-45, 1e-40, 3e-37)
+_BEYOND = (1.4e-45, 1e-40, 3e-37)
 """amax of blocks beyond the recipes with 1/d: that is infinite, and so is 127/amax."""
 
 
@@ -65,6 +65,8 @@ class Leg:
         Where it runs; empty for everywhere.
     emulated_share
         The share of the blocks that are compared where it runs in QEMU.
+    cpu_flags
+        What the prebuilt library takes for granted of the CPU.
     """
 
     name: str
@@ -73,20 +75,22 @@ class Leg:
     order: str | None = None
     machines: tuple[str, ...] = ()
     emulated_share: float = 1.0
+    cpu_flags: tuple[str, ...] = ()
 
 
 LEGS: tuple[Leg, ...] = (
     Leg(
         "x86",
-        "ggml for x86-64 (pywhispercpp wheel)",
+        "ggml for x86-64",
         {QUANTIZE: "ggml-avx2", QUANTIZE_REF: "ggml-ref"},
         "avx2",
         machines=("x86_64",),
+        cpu_flags=("avx2", "fma", "bmi2"),
     ),
     Leg("gguf-py", "gguf-py", {QUANTIZE_REF: "ggml-ref"}),
     Leg(
         "arm",
-        "ggml for aarch64 (pywhispercpp wheel)",
+        "ggml for aarch64",
         {QUANTIZE: "ggml-neon", QUANTIZE_REF: "ggml-ref"},
         "neon-gcc",
         emulated_share=0.1,
@@ -99,12 +103,14 @@ def _emulated(leg: Leg) -> bool:
 
 
 def missing(leg: Leg) -> str:
-    """Say why this machine cannot run a leg, empty if it can: another architecture, or something not installed.
+    """Say why this machine cannot run a leg, if it cannot: its architecture, or what is not installed.
 
     Fetches the Arm wheel and builds the harness if need be.
     """
     if leg.machines and platform.machine() not in leg.machines:
         return f"needs {' or '.join(leg.machines)}, and this is {platform.machine()}"
+    if lacking := cpu.lacking(leg.cpu_flags):
+        return f"this machine's CPU lacks {', '.join(lacking)}"
     try:
         if leg.name == "gguf-py":
             importlib.metadata.version("gguf")
@@ -153,11 +159,14 @@ def _files(leg: Leg) -> dict[str, str]:
     if leg.name == "gguf-py":
         from gguf import quants  # noqa: PLC0415 -- an extra, needed by this peer alone
 
-        name = f"gguf {importlib.metadata.version('gguf')}: quants.py"
-        return {name: sha256(Path(quants.__file__))}
+        return {f"gguf {importlib.metadata.version('gguf')}: quants.py": sha256(Path(quants.__file__))}
     library = ggml.arm_library() if leg.name == "arm" else ggml.host_library()
     files = (library, ggml.find_library(library.parents[1], "libggml-base"))
-    return {path.name: sha256(path) for path in files}
+    if _emulated(leg):
+        wheel = store.ARM_WHEEL.requirement.replace("==", " ")
+    else:
+        wheel = f"{ggml.PACKAGE} {importlib.metadata.version(ggml.PACKAGE)}"
+    return {f"{wheel}: {path.name}": sha256(path) for path in files}
 
 
 def _beyond(leg: Leg, kernel: Kernel) -> dict[str, dict[str, str]]:
