@@ -195,8 +195,11 @@ class Session:
         SessionError
             As in the table above.
         ValueError
-            The call does not fit in a frame.
+            The call has not its function's number of buffers, or does not fit in a frame.
         """
+        if len(call.buffers) != len(call.spec.buffers):
+            expected = len(call.spec.buffers)
+            raise ValueError(f"the call has {len(call.buffers)} buffers, {call.function} takes {expected}")
         process = self._ready()
         self._last_id = (self._last_id + 1) % 2**32
         call_id = self._last_id

@@ -160,7 +160,7 @@ class _Lane:
         self.faults = Fault(0)
         self.details: list[str] = []
         self.varies = ""
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def run(self, repeat: int) -> None:
         """Call ``repeat`` times; an exception of a Python kernel is kept in `error`."""
@@ -175,7 +175,7 @@ class _Lane:
                     self.first = found
                 elif found != self.first and not self.varies:
                     self.varies = _difference(self.outputs, self.first, found) + f" in call {turn + 1}"
-        except Exception as error:  # noqa: BLE001 -- a Python kernel may raise anything; the worker lives on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a kernel may raise anything; the worker lives on
             traceback.print_exc()
             self.error = error
 
@@ -219,8 +219,6 @@ def _run(lanes: list[_Lane], repeat: int) -> None:
     for lane in lanes:
         if lane.error:
             raise CannotCall(f"the kernel raised {type(lane.error).__name__}: {lane.error}")
-        if not lane.first:
-            raise CannotCall("the kernel ended its thread")
 
 
 def _inspect(lanes: list[_Lane], inputs: list[GuardedBuffer]) -> Result:

@@ -47,7 +47,7 @@ def compiler_of(path: Path) -> str | None:
     """Return what a 64-bit ELF file's ``.comment`` section says of its compilers; None if it says nothing."""
     try:
         return _comment(path.read_bytes())
-    except (OSError, struct.error, IndexError):
+    except (OSError, struct.error, IndexError, OverflowError):  # not there, cut short, or nonsense
         return None
 
 

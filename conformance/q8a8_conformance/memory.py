@@ -193,7 +193,8 @@ class GuardedBuffer:
         if not same_bytes(self.arena.start, ctypes.addressof(_CANARIES), self._before):
             # From the buffer outwards: its nearest damaged byte says most.
             before = ctypes.string_at(self.arena.start, self._before)
-            places.append(f"{len(before) - len(before.rstrip(bytes([CANARY])))} bytes before its start")
+            intact = self._before - len(before.rstrip(bytes([CANARY])))
+            places.append(f"{intact + 1} bytes before its start")
         behind = self.address + self.length
         if not same_bytes(behind, ctypes.addressof(_CANARIES), self._after):
             place = first_difference(behind, ctypes.addressof(_CANARIES), self._after)

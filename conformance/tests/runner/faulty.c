@@ -49,7 +49,7 @@ void writes_before(const float *x, void *y, int64_t k) {
 
 void writes_input(const float *x, void *y, int64_t k) {
     good(x, y, k);
-    ((volatile uint8_t *)(uintptr_t)x)[5] ^= 1;
+    ((volatile uint8_t *)(uintptr_t)x)[5] = 7;
 }
 
 void rounds_up(const float *x, void *y, int64_t k) {

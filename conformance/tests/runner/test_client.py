@@ -64,7 +64,7 @@ def test_a_refusal_costs_nothing(scripted: Callable[..., Session]) -> None:
         ("os.write(1, bytes(4))", "frame length 0"),
         ("send(b'R')", "kind 'R' where 'H' belongs"),
         ("hello(protocol=2)", "protocol 2"),
-        ("hello(); hello()", "bytes or more after the answer"),
+        ("os.write(1, b'\\3\\0\\0\\0H{}' * 2)", "7 bytes or more after the answer"),
     ],
     ids=["text", "endless", "huge-length", "zero-length", "wrong-kind", "wrong-version", "twice"],
 )
@@ -299,7 +299,7 @@ def _is_running(pid: int) -> bool:
 
 
 def test_full_pipes_do_not_lock_up(scripted: Callable[..., Session]) -> None:
-    """A worker that writes megabytes of standard error before it reads a large call is served all the same."""
+    """A worker that writes megabytes of standard error before it reads a large call is served."""
     session = scripted(
         "hello()\nos.write(2, b'x' * 3_000_000)\ncall = receive()\nos.write(2, b'y' * 3_000_000)\n"
         "send(result(call, bytes(2**22)))\nreceive()",
@@ -341,6 +341,12 @@ def test_a_call_too_large_is_the_callers_error(scripted: Callable[..., Session])
         session.call(Call("dequantize_row_q8_a8", 32, (Buffer(bytes(34)), Buffer(bytes(2**28)))))
     assert session.call(CALL).outputs == (bytes(128),)
     assert session.starts == 1
+
+
+def test_a_call_without_its_buffers_is_the_callers_error(scripted: Callable[..., Session]) -> None:
+    """A call must have as many buffers as its function, or there is nothing to judge the answer by."""
+    with pytest.raises(ValueError, match="1 buffers, dequantize_row_q8_a8 takes 2"):
+        scripted(SERVE).call(Call("dequantize_row_q8_a8", 32, (Buffer(bytes(34)),)))
 
 
 def test_exit_descriptions() -> None:

@@ -1,0 +1,83 @@
+"""The floating-point environment is read, compared and put back as a whole."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import pytest
+
+from q8a8_conformance.fenv import FloatingPoint, floating_point
+from q8a8_conformance.protocol import Fault
+
+LIBM = ctypes.PyDLL(None)
+UPWARD = {"x86_64": 0x800, "aarch64": 0x400000}
+
+
+@pytest.fixture
+def environment() -> FloatingPoint:
+    """Return access to this machine's environment."""
+    found = floating_point()
+    if found is None:
+        pytest.skip("this machine's environment is not known")
+    return found
+
+
+def test_nothing_changes_by_itself(environment: FloatingPoint) -> None:
+    """Two looks at the same environment differ in nothing, sticky flags aside."""
+    before = environment.save()
+    assert 1.0 / 3.0 > 0.3  # raises the inexact flag
+    assert environment.compare(before, environment.save()) == (Fault(0), "")
+
+
+def test_rounding_is_seen_and_restored(environment: FloatingPoint) -> None:
+    """Another rounding mode is a fault with the register's name, and restoring undoes it."""
+    before = environment.save()
+    LIBM.fesetround(UPWARD[os.uname().machine])
+    after = environment.save()
+    environment.restore(before)
+    faults, text = environment.compare(before, after)
+    assert faults == Fault.ROUNDING_MODE_CHANGED
+    assert "rounding mode changed" in text
+    assert environment.compare(before, environment.save()) == (Fault(0), "")
+    assert LIBM.fegetround() == 0
+
+
+def test_flushing_flushes(environment: FloatingPoint) -> None:
+    """In a flushing environment a subnormal result is zero; outside it is not."""
+    before = environment.save()
+    tiny = 5e-324
+    environment.restore(environment.flushing(before))
+    flushed = tiny * 1.0
+    after = environment.save()
+    environment.restore(before)
+    assert flushed == 0.0
+    assert tiny * 1.0 != 0.0
+    assert environment.compare(before, after)[0] == Fault.FLUSH_MODE_CHANGED
+
+
+@pytest.mark.parametrize(
+    ("word", "bit", "fault"),
+    [
+        (7, 0x8000, Fault.FLUSH_MODE_CHANGED),
+        (7, 0x0040, Fault.FLUSH_MODE_CHANGED),
+        (7, 0x2000, Fault.ROUNDING_MODE_CHANGED),
+        (7, 0x0080, Fault.TRAP_MASK_CHANGED),
+        (7, 0x0001, Fault(0)),  # a sticky flag
+        (0, 0x0200, Fault.ROUNDING_MODE_CHANGED),  # x87 precision
+        (0, 0x0001, Fault.TRAP_MASK_CHANGED),
+        (1, 0x0001, Fault(0)),  # x87 status
+    ],
+)
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="names bits of x86-64")
+def test_each_bit_has_its_fault(environment: FloatingPoint, word: int, bit: int, fault: Fault) -> None:
+    """Each mode's bit of MXCSR and of the x87 control word is reported as what it is."""
+    before, after = environment.save(), environment.save()
+    after[word] ^= bit
+    assert environment.compare(before, after)[0] == fault
+
+
+def test_unknown_machines_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the layout is not known nothing is claimed."""
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", "6", "1", "riscv64")))
+    assert floating_point() is None

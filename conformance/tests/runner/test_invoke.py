@@ -1,0 +1,113 @@
+"""The invoker itself, with targets written in Python: what no call from a well-behaved runner reaches."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.fenv import floating_point
+from q8a8_conformance.invoke import CannotCall, Invoker
+from q8a8_conformance.protocol import Buffer, Call, Option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from q8a8_conformance.memory import GuardedBuffer
+
+
+class Target:
+    """Offers one function that runs what it is given."""
+
+    functions = ("dequantize_row_q8_a8", "ggml_vec_dot_q8_a8_q8_a8")
+
+    def __init__(self, step: Callable[[], object] = lambda: None) -> None:
+        self.step = step
+
+    def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
+        """Return the step, whatever the call."""
+        assert len(buffers) == len(call.buffers)
+        return self.step
+
+
+def call_of(n: int = 32, threads: int = 1, options: int = 0) -> Call:
+    """Return a dequantizer's call."""
+    buffers = (Buffer(bytearray(34)), Buffer(bytearray(128)))
+    return Call("dequantize_row_q8_a8", n, buffers, threads=threads, options=Option(options))
+
+
+def test_the_number_of_buffers_is_checked() -> None:
+    """A call with too few buffers is refused before anything is placed."""
+    call = Call("dequantize_row_q8_a8", 32, (Buffer(bytearray(34)),))
+    with pytest.raises(CannotCall, match="1 buffers, dequantize_row_q8_a8 takes 2"):
+        Invoker(Target(), None).invoke(call)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n": 2**31}, "n = 2147483648 does not fit in int"),
+        ({"nrc": -(2**31) - 1}, "nrc = -2147483649 does not fit in int"),
+        ({"bs": -1}, "bs = -1 does not fit in size_t"),
+        ({"nrc": 0}, "nrc = 0"),
+    ],
+)
+def test_integers_that_c_cannot_hold_are_refused(changes: dict[str, int], said: str) -> None:
+    """An integer is never cut to fit its C type."""
+    arguments: dict[str, int] = {"n": 32, **changes}
+    buffers = (Buffer(bytearray(4)), Buffer(bytearray(34)), Buffer(bytearray(34)))
+    call = Call("ggml_vec_dot_q8_a8_q8_a8", buffers=buffers, **arguments)  # type: ignore[arg-type]  # only ints
+    with pytest.raises(CannotCall, match=said):
+        Invoker(Target(), None).invoke(call)
+
+
+def test_flush_needs_an_environment() -> None:
+    """FLUSH is refused where flush bits cannot be set."""
+    with pytest.raises(CannotCall, match="FLUSH"):
+        Invoker(Target(), None).invoke(call_of(options=8))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_exception_is_a_refusal(threads: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a Python kernel raises is told to the runner in a line, with its traceback on standard error."""
+
+    def step() -> None:
+        raise ZeroDivisionError("no scale")
+
+    invoker = Invoker(Target(step), floating_point())
+    with pytest.raises(CannotCall, match="raised ZeroDivisionError: no scale"):
+        invoker.invoke(call_of(threads=threads))
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sys_exit_is_an_exception_like_any_other(threads: int) -> None:
+    """A Python kernel cannot end the worker by `sys.exit`."""
+    with pytest.raises(CannotCall, match="raised SystemExit"):
+        Invoker(Target(sys.exit), None).invoke(call_of(threads=threads))
+
+
+def test_memory_is_released_after_everything() -> None:
+    """Neither a result nor an exception leaves buffers in use."""
+    invoker = Invoker(Target(), None)
+    invoker.invoke(call_of())
+    assert invoker._memory.buffers == ()
+    invoker = Invoker(Target(lambda: 1 / 0), None)
+    with pytest.raises(CannotCall):
+        invoker.invoke(call_of(options=4))
+    assert invoker._memory.buffers == ()
+
+
+def test_where_an_address_lies() -> None:
+    """During a call the invoker explains addresses by its buffers, else by the number alone."""
+    seen = []
+    invoker = Invoker(Target(lambda: seen.append(invoker.explain(buffer_of(invoker).address + 128))), None)
+    invoker.invoke(call_of())
+    assert seen == ["in dequantize_row_q8_a8, y (128 bytes): 0 bytes after its end"]
+    assert invoker.explain(8) == "in dequantize_row_q8_a8, address 0x8"
+
+
+def buffer_of(invoker: Invoker) -> GuardedBuffer:
+    """Return the output buffer of the present call."""
+    return next(buffer for buffer in invoker._memory.buffers if buffer.name == "y")
