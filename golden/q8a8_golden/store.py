@@ -14,11 +14,9 @@ from q8a8_golden.document import FORMAT, to_json
 from q8a8_golden.load import DATA, MANIFEST, SCHEMA, CorruptVectorsError, load_cases, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from q8a8_golden.agree import Witnesses
-    from q8a8_golden.draft import Draft
 
 __all__ = ["REGENERATE", "compare", "generate", "render"]
 
@@ -26,9 +24,7 @@ REGENERATE = "q8a8 vectors generate"
 """The command that writes the files anew."""
 
 
-def render(
-    witnesses: Witnesses, topics: Mapping[str, Callable[[], list[Draft]]] | None = None
-) -> dict[str, bytes]:
+def render(witnesses: Witnesses) -> dict[str, bytes]:
     """Give every file of cases, by its name under the data folder, and the manifest; nothing is written.
 
     Raises
@@ -40,7 +36,7 @@ def render(
     entries: dict[str, Any] = {}
     functions: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    for topic, drafts in (TOPICS if topics is None else topics).items():
+    for topic, drafts in TOPICS.items():
         documents = []
         for draft in drafts():
             if not draft.id.startswith(f"{topic}/"):

@@ -1,0 +1,240 @@
+"""The files of golden vectors: schema, manifest, size, and what happens when a byte of them is changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from q8a8_golden import schema
+from q8a8_golden.document import FORMAT, from_json, to_json
+from q8a8_golden.load import DATA, MANIFEST, SCHEMA, CorruptVectorsError, load_cases, read_manifest
+from q8a8_golden.store import compare, generate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from q8a8_golden.agree import Witnesses
+
+    Edit = Callable[[str, Callable[[dict[str, Any]], object]], None]
+
+TWO_MEGABYTES = 2_000_000
+
+
+def case_files() -> list[Path]:
+    """Give the shipped files of cases."""
+    return sorted(path for path in DATA.rglob("*.json") if path.name not in {SCHEMA, MANIFEST})
+
+
+def test_all_vectors_are_what_the_builders_and_the_three_truths_make(truths: Witnesses) -> None:
+    """Regenerate everything in memory: every file, byte for byte, is what is on disk."""
+    assert compare(DATA, truths) == []
+
+
+def test_the_vectors_stay_small() -> None:
+    """They ship in the wheel: two megabytes at most, schema and manifest included."""
+    assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) <= TWO_MEGABYTES
+
+
+def test_the_schema_holds_for_every_file() -> None:
+    """JSON Schema 2020-12: the schema is one, and no file breaks it."""
+    assert schema.violations(DATA) == []
+
+
+def test_the_manifest_has_every_file_and_its_hash() -> None:
+    """Each file once, with its SHA-256, its size and how many cases it has; the sums are right."""
+    manifest = read_manifest(DATA)
+    assert sorted(manifest["files"]) == [path.relative_to(DATA).as_posix() for path in case_files()]
+    for name, entry in manifest["files"].items():
+        data = (DATA / name).read_bytes()
+        cases = sum(len(case["functions"]) for case in json.loads(data)["cases"])
+        assert entry == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "cases": cases}
+    total = len(load_cases())
+    assert manifest["format"] == FORMAT
+    assert (
+        manifest["cases"]
+        == sum(manifest["functions"].values())
+        == sum(manifest["outcomes"].values())
+        == total
+    )
+    assert manifest["schema"] == hashlib.sha256((DATA / SCHEMA).read_bytes()).hexdigest()
+
+
+def test_cases_survive_the_way_to_json_and_back() -> None:
+    """A case read, written and read again is the same, and the JSON is the file's."""
+    for path in case_files():
+        for document in json.loads(path.read_text())["cases"]:
+            cases = from_json(document)
+            one = cases[0]
+            if len(cases) > 1:
+                one = type(one)(**{**vars(one), "id": document["id"]})
+            assert to_json(one, document["functions"]) == document
+
+
+def test_loading_twice_gives_the_same_cases() -> None:
+    """The shipped cases are read once a process; another folder is read each time."""
+    assert load_cases() is load_cases()
+    assert load_cases(DATA) == load_cases()
+
+
+@pytest.mark.parametrize("name", ["quantize/zero.json", "quantize/unspecified.json", "dot/v2.json"])
+def test_any_changed_byte_of_a_case_file_is_noticed(small: Path, name: str) -> None:
+    """Forty places in a file, one bit each: loading refuses and names the file."""
+    data = (small / name).read_bytes()
+    for at in range(0, len(data), len(data) // 40):
+        (small / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(CorruptVectorsError, match=rf"{name}: SHA-256"):
+            load_cases(small)
+    (small / name).write_bytes(data + b" ")
+    with pytest.raises(CorruptVectorsError, match=rf"{name}: SHA-256"):
+        load_cases(small)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SCHEMA])
+def test_a_changed_byte_of_manifest_or_schema_fails_the_check(
+    small: Path, truths: Witnesses, name: str
+) -> None:
+    """A space too many, which changes no meaning, is a change: `check` compares bytes and hashes."""
+    assert compare(small, truths) == []
+    (small / name).write_bytes((small / name).read_bytes() + b" ")
+    problems = compare(small, truths)
+    assert problems
+    assert all(name in problem or MANIFEST in problem for problem in problems)
+
+
+def test_check_names_the_case_that_changed(small: Path, truths: Witnesses, edit: Edit) -> None:
+    """A wrong bit with a right hash: only regenerating finds it."""
+
+    def flip(document: dict[str, Any]) -> None:
+        case = next(case for case in document["cases"] if case["id"] == "quantize/zero/all-minus")
+        case["outcome"]["written"]["y"][0]["bytes"] = [
+            {"hex": "0080", "times": 1},
+            {"hex": "00", "times": 32},
+        ]
+
+    edit("quantize/zero.json", flip)
+    document = json.loads((small / "quantize/zero.json").read_text())
+    lines = [json.dumps(case, separators=(",", ":")) for case in document["cases"]]
+    head = '{"format": 1, "topic": "quantize/zero", "cases": [\n'
+    (small / "quantize/zero.json").write_text(head + ",\n".join(lines) + "\n]}\n")
+    problems = compare(small, truths)
+    assert any("quantize/zero.json" in one and "quantize/zero/all-minus" in one for one in problems)
+
+
+def test_check_finds_missing_and_stray_files(small: Path, truths: Witnesses) -> None:
+    """A file of no topic, and a topic without its file."""
+    (small / "dot/v2.json").rename(small / "dot/v3.json")
+    problems = compare(small, truths)
+    assert any("v3.json: no builder makes this file" in problem for problem in problems)
+    assert any("v2.json: missing" in problem for problem in problems)
+
+
+def test_generate_repairs_whatever_was_done(small: Path, truths: Witnesses) -> None:
+    """It writes what differs, removes what is of no topic, and leaves no temporary file."""
+    before = {path: path.read_bytes() for path in sorted(small.rglob("*.json"))}
+    (small / "quantize/zero.json").write_text("{}")
+    (small / "dot/stray.json").write_text("{}")
+    assert generate(small, truths) == ["quantize/zero.json", "dot/stray.json"]
+    assert {path: path.read_bytes() for path in sorted(small.rglob("*")) if path.is_file()} == before
+    assert generate(small, truths) == []
+
+
+MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no-why": (lambda case: case.pop("why"), "KeyError: 'why'"),
+    "no-function": (lambda case: case.update(functions=[]), "names no function"),
+    "unknown-function": (lambda case: case.update(functions=["f"]), "KeyError: 'f'"),
+    "odd-hex": (lambda case: case["inputs"].update(x=[{"hex": "0", "times": 1}]), "run 0"),
+    "upper-hex": (lambda case: case["inputs"].update(x=[{"hex": "AB", "times": 1}]), "lowercase hex"),
+    "no-run": (lambda case: case["inputs"].update(x=[{"hex": "00"}]), "run 0 is not of the form"),
+    "not-runs": (lambda case: case["inputs"].update(x="00"), "run 0 is not of the form"),
+    "times-zero": (lambda case: case["inputs"].update(x=[{"hex": "00", "times": 0}]), "positive integer"),
+    "bad-id": (lambda case: case.update(id="Not an id"), "is not an id"),
+    "bad-kind": (lambda case: case["outcome"].update(kind="maybe"), "'maybe' is not a kind"),
+    "outside": (lambda case: case["outcome"]["written"]["y"][0].update(offset=9), "leaves the buffer"),
+    "other-buffer": (lambda case: case["outcome"].update(written={"z": []}), "the buffers are"),
+}
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_a_malformed_case_is_named(small: Path, edit: Edit, fault: str) -> None:
+    """File, case and what is wrong with it, although the hash is right."""
+    change, message = MALFORMED[fault]
+    identity = json.loads((small / "quantize/zero.json").read_text())["cases"][0]["id"]
+    edit("quantize/zero.json", lambda document: change(document["cases"][0]))
+    with pytest.raises(CorruptVectorsError) as caught:
+        load_cases(small)
+    text = str(caught.value)
+    assert "quantize/zero.json: case " in text
+    assert (identity if fault != "bad-id" else "Not an id") in text
+    assert message in text
+
+
+def test_a_result_outside_of_s_is_named(small: Path, edit: Edit) -> None:
+    """The same for the floats of a bound."""
+
+    def move(document: dict[str, Any]) -> None:
+        case = next(case for case in document["cases"] if case["outcome"]["kind"] == "bound")
+        case["outcome"]["results"][0]["offset"] = 4
+
+    edit("dot/v2.json", move)
+    with pytest.raises(CorruptVectorsError, match=r"dot/v2.json: case dot/v2/rounding-1: .*leaves s"):
+        load_cases(small)
+
+
+def test_two_cases_with_one_id_are_refused(small: Path, edit: Edit) -> None:
+    """An id is a name: it must name one case."""
+    edit("quantize/zero.json", lambda document: document["cases"].append(document["cases"][0]))
+    with pytest.raises(CorruptVectorsError, match="two cases have the id quantize/zero/"):
+        load_cases(small)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ('{"format": 99}', "format 99, this program reads format 1"),
+        ('{"format": 1}', "no list of files"),
+    ],
+)
+def test_an_unusable_manifest_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """Each fault with the manifest's path."""
+    with pytest.raises(CorruptVectorsError, match=r"manifest.json: No such file"):
+        load_cases(tmp_path)
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(CorruptVectorsError, match=rf"manifest.json: .*{message}"):
+        load_cases(tmp_path)
+
+
+def test_a_file_that_holds_no_cases_is_named(small: Path, edit: Edit) -> None:
+    """Another format version in a file, or no list."""
+    edit("dot/v2.json", lambda document: document.update(format=2))
+    with pytest.raises(CorruptVectorsError, match=r"dot/v2.json: not a file of cases in format 1"):
+        load_cases(small)
+
+
+def test_the_schema_finds_what_it_should(small: Path, edit: Edit) -> None:
+    """A rule id of another form, a sentence without its end, an unknown key: each with file and case."""
+
+    def spoil(document: dict[str, Any]) -> None:
+        document["cases"][0]["rules"] = ["QNT-1"]
+        document["cases"][1]["why"] = "no sentence"
+        document["cases"][2]["note"] = "x"
+
+    edit("quantize/zero.json", spoil)
+    found = schema.violations(small)
+    names = [case["id"] for case in json.loads((small / "quantize/zero.json").read_text())["cases"][:3]]
+    assert len(found) == 3
+    for name in names:
+        assert any("quantize/zero.json" in one and f"case {name}:" in one for one in found)
+
+
+def test_without_jsonschema_the_schema_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is an extra: its absence is an error with the cure in it."""
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(schema.SchemaUnavailableError, match="pip install"):
+        schema.violations(DATA)
