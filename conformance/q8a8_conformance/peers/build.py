@@ -31,8 +31,8 @@ from q8a8_conformance.peers.results import BuildResult, save_builds
 from q8a8_conformance.peers.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from q8a8_conformance.peers.variants import Run, Variant
 

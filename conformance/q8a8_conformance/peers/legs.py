@@ -40,7 +40,7 @@ from q8a8_conformance.peers.results import LegResult, sha256
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ARM_CPU", "LEGS", "Leg", "arm_argv", "missing", "opened", "run"]
+__all__ = ["ARM_CPU", "LEGS", "Leg", "arm_argv", "blocks_of", "missing", "opened", "run", "unsuitable"]
 
 ARM_CPU = "max"
 """QEMU's CPU for the Arm leg."""
@@ -102,15 +102,22 @@ def _emulated(leg: Leg) -> bool:
     return leg.name == "arm" and platform.machine() != "aarch64"
 
 
-def missing(leg: Leg) -> str:
-    """Say why this machine cannot run a leg, if it cannot: its architecture, or what is not installed.
-
-    Fetches the Arm wheel and builds the harness if need be.
-    """
+def unsuitable(leg: Leg) -> str:
+    """Say why a leg cannot run on a machine like this, whatever is installed; empty if it can."""
     if leg.machines and platform.machine() not in leg.machines:
         return f"needs {' or '.join(leg.machines)}, and this is {platform.machine()}"
     if lacking := cpu.lacking(leg.cpu_flags):
         return f"this machine's CPU lacks {', '.join(lacking)}"
+    return ""
+
+
+def missing(leg: Leg) -> str:
+    """Say why a leg cannot run here: `unsuitable`, or something is not installed; empty if it can.
+
+    Fetches the Arm wheel and builds the harness if need be.
+    """
+    if reason := unsuitable(leg):
+        return reason
     try:
         if leg.name == "gguf-py":
             importlib.metadata.version("gguf")
@@ -123,6 +130,11 @@ def missing(leg: Leg) -> str:
     except (store.PeerUnavailableError, native.NativeError) as error:
         return str(error)
     return ""
+
+
+def blocks_of(leg: Leg, blocks: int) -> int:
+    """Return how many of `blocks` blocks a family a leg compares: a share of them in QEMU."""
+    return max(1, round(blocks * leg.emulated_share)) if _emulated(leg) else blocks
 
 
 def arm_argv(library: Path, cpu: str = ARM_CPU) -> list[str]:
@@ -198,9 +210,9 @@ def run(leg: Leg, blocks: int, dots: int) -> LegResult:
     started = time.monotonic()
     result = LegResult(leg.name, leg.title, _files(leg))
     with opened(leg) as kernel:
-        share = leg.emulated_share if _emulated(leg) else 1.0
-        count = max(1, round(blocks * share))
-        result.families = compare.quantize_counts(kernel, leg.recipes, count, families.FAMILIES)
+        result.families = compare.quantize_counts(
+            kernel, leg.recipes, blocks_of(leg, blocks), families.FAMILIES
+        )
         result.beyond = _beyond(leg, kernel)
         if leg.order is not None:
             result.orders = compare.matching_orders(kernel)

@@ -159,10 +159,10 @@ def _beyond(legs: Sequence[LegResult]) -> str:
     head = next(iter(next(leg for leg in legs if leg.beyond).beyond.values()))
     return (
         "## Beyond the recipes\n\n"
-        "The first three elements of a block amax, -amax, 0, ... whose amax is so small that 1/d and 127/amax "
-        "are infinite. The scale is 0 and so is every dequantized value; what stands in the block is an accident "
-        "of the machine's conversion, and no recipe covers it but `ggml-avx2`, where it saturates.\n\n"
-        + _table(("peer", "function", *(f"amax = {amax}" for amax in head)), lines)
+        "The first three elements of a block amax, -amax, 0, ... whose amax is so small that 1/d "
+        "and 127/amax are infinite. The scale is 0 and so is every dequantized value; what stands in the "
+        "block is an accident of the machine's conversion, and no recipe covers it but `ggml-avx2`, where it "
+        "saturates.\n\n" + _table(("peer", "function", *(f"amax = {amax}" for amax in head)), lines)
     )
 
 

@@ -1,0 +1,66 @@
+"""The main job on real kernels: ``q8a8 test`` names what each peer does."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.peers import verdicts
+from q8a8_conformance.peers.kernels import DOT, QUANTIZE, QUANTIZE_REF
+
+if TYPE_CHECKING:
+    from q8a8_conformance.peers.legs import Leg
+    from q8a8_conformance.peers.results import Verdict
+
+QUANTIZER_RULES = ("Q8A8-QNT-", "Q8A8-HLF-")
+
+judge = functools.cache(verdicts.judge)
+
+
+def _causes(verdict: Verdict, function: str) -> list[str]:
+    return [cause.split(" ")[0] for cause in verdict.causes.get(function, ())]
+
+
+def test_the_quantizers_recipes_are_named(leg: Leg) -> None:
+    """Under the profile `kernel` no ggml quantizer conforms, and the diagnosis names each one's recipe."""
+    verdict = judge(leg, "kernel")
+    assert verdict.verdict == "does-not-conform"
+    assert verdict.status == 1
+    for function, recipe in leg.recipes.items():
+        assert f"recipe:{recipe}" in _causes(verdict, function)
+
+
+def test_the_quantizers_pass_where_their_recipes_are_allowed(leg: Leg) -> None:
+    """Under the profile `ggml` every rule of quantization passes."""
+    verdict = judge(leg, "ggml")
+    assert [rule for rule in verdict.failed if rule.startswith(QUANTIZER_RULES)] == []
+    assert verdict.rules["pass"] > 0
+
+
+def test_the_order_is_named(leg: Leg) -> None:
+    """The diagnosis names the order of the dot product."""
+    if leg.order is None:
+        pytest.skip(f"{leg.title} multiplies nothing")
+    assert f"order:{leg.order}" in _causes(judge(leg, "kernel"), DOT)
+
+
+@pytest.mark.parametrize("profile", verdicts.PROFILES)
+def test_the_sign_error_is_found_and_named(leg: Leg, profile: str) -> None:
+    """The x86 kernel's error with -128 fails its rule and is named; the Arm kernel has none."""
+    if leg.order is None:
+        pytest.skip(f"{leg.title} multiplies nothing")
+    verdict = judge(leg, profile)
+    found = "Q8A8-DOT-1" in verdict.failed
+    assert found == (leg.name == "x86")
+    assert found == any("128" in cause for cause in _causes(verdict, DOT))
+
+
+def test_gguf_py_conforms_where_ggml_does(leg: Leg) -> None:
+    """A quantizer alone, with a recipe of ggml: under the profile `ggml` it conforms."""
+    if leg.name != "gguf-py":
+        pytest.skip("about gguf-py")
+    verdict = judge(leg, "ggml")
+    assert (verdict.verdict, verdict.status) == ("conforms", 0)
+    assert QUANTIZE_REF in verdict.causes or QUANTIZE in verdict.causes
