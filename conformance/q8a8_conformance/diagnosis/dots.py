@@ -1,0 +1,192 @@
+"""Which order of additions a dot product's bits match, and if none, which known mistake on top of which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.dot import _dot_rows as dot_rows
+from q8a8.order import ORDERS, Order
+from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, WrongProduct, order_cause
+from q8a8_conformance.report.model import Finding
+from q8a8_conformance.suite import rows
+
+if TYPE_CHECKING:
+    from q8a8_conformance.diagnosis.observations import DotResult
+
+Array = NDArray[Any]
+
+AskDot = Callable[[str, int, Array, Array], "bytes | None"]
+"""Makes a dot product: function, nrc, blocks x and y ([nb], or [2, nb] for nrc = 2); ``s`` without gaps, or None."""
+
+SHORT = 17
+"""Blocks of a row up to which every candidate is tried; the best alone are tried on longer rows."""
+
+ROUNDS = 40
+"""Further dot products asked for, to tell apart the orders that fit so far."""
+
+ENOUGH = 0.5
+"""The share of results that a wrong arithmetic must explain to be worth a mention as the nearest."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An order, and a mistake in the products or None."""
+
+    order: Order
+    wrong: WrongProduct | None = None
+
+    def bits(self, d: Array, qx: Array, qy: Array) -> Array:
+        """Give the result bits, uint32 [rows], for d [rows, nb] and codes [rows, nb, 32]."""
+        if self.wrong is not None:
+            d, qx, qy = self.wrong.apply(d, qx, qy)
+        # A wrong arithmetic may overflow, and then meet its own infinities.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return dot_rows(self.order, qx, qy, d).astype("<f4").view(np.uint32)
+
+
+class Results:
+    """Results of one function and nrc, stacked by the number of blocks."""
+
+    def __init__(self, results: Sequence[DotResult]) -> None:
+        self._by_count: dict[int, list[DotResult]] = {}
+        for result in results:
+            self._by_count.setdefault(result.d.size, []).append(result)
+
+    def stacks(self, low: int, high: int) -> Iterator[tuple[Array, Array, Array, Array]]:
+        """Yield (d, qx, qy, bits) for each count of blocks in low <= nb < high."""
+        for count, held in self._by_count.items():
+            if low <= count < high:
+                d, qx, qy = (np.stack([getattr(r, name) for r in held]) for name in ("d", "qx", "qy"))
+                yield d, qx, qy, np.array([r.bits for r in held], np.uint32)
+
+    def explained(self, candidate: Candidate, low: int = 0, high: int = 1 << 40) -> int:
+        """Count the results in a range of lengths that a candidate reproduces."""
+        return sum(
+            int((candidate.bits(d, qx, qy) == bits).sum()) for d, qx, qy, bits in self.stacks(low, high)
+        )
+
+    def count(self, low: int = 0, high: int = 1 << 40) -> int:
+        """Count the results in a range of lengths."""
+        return sum(len(held) for count, held in self._by_count.items() if low <= count < high)
+
+    def best(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], int]:
+        """Give the candidates that explain most results, and how many; long rows are tried by the best alone."""
+        scored = [(self.explained(candidate, high=SHORT), candidate) for candidate in candidates]
+        most = max(score for score, _ in scored)
+        finalists = [candidate for score, candidate in scored if score == most]
+        scored = [(most + self.explained(candidate, low=SHORT), candidate) for candidate in finalists]
+        most = max(score for score, _ in scored)
+        return [candidate for score, candidate in scored if score == most], most
+
+
+def explain(function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDot) -> list[Finding]:
+    """Name what reproduces all results of one function, for one row at a time and for two.
+
+    Parameters
+    ----------
+    function
+        The dot product.
+    by_nrc
+        What it gave, by nrc.
+    ask
+        Makes one more dot product.
+
+    Returns
+    -------
+    list of Finding
+        For correct results the orders that fit, all that could not be told apart. Else the mistake that
+        explains them with the order it was found on, then the order with what it explains without the
+        mistake; or ``unexplained``. Where two rows at a time agree with one, that is said once.
+    """
+    findings: list[Finding] = []
+    for nrc, held in sorted(by_nrc.items()):
+        for finding in _explain(function, nrc, Results(held), ask):
+            same = next((f for f in findings if (f.cause, f.fix) == (finding.cause, finding.fix)), None)
+            if same is None:
+                findings.append(finding)
+            else:
+                findings[findings.index(same)] = Finding(
+                    function,
+                    same.cause,
+                    same.explained + finding.explained,
+                    same.of + finding.of,
+                    same.fix,
+                    same.detail,
+                )
+    return findings
+
+
+def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Finding]:
+    of = results.count()
+    note = "nrc = 2" if nrc == 2 else ""
+    orders = [Candidate(order) for order in distinct_orders(nrc)]
+    plain, most = results.best(orders)
+    if most == of:
+        left = _separate(function, nrc, plain, ask)
+        return [Finding(function, order_cause(c.order.name), of, of, detail=note) for c in left]
+    mistaken, explained = results.best([Candidate(c.order, w) for c in orders for w in WRONG_PRODUCTS])
+    first = mistaken[0]
+    if explained < of or first.wrong is None:
+        closest = f"nearest: {order_cause(plain[0].order.name)}" if most >= ENOUGH * of else ""
+        return [Finding(function, UNEXPLAINED, most, of, detail="; ".join(filter(None, (note, closest))))]
+    names = ", ".join(dict.fromkeys(order_cause(c.order.name) for c in mistaken if c.wrong is first.wrong))
+    detail = "; ".join(filter(None, (note, first.wrong.detail, f"on top of {names}")))
+    return [
+        Finding(function, first.wrong.cause, explained, of, first.wrong.fix, detail),
+        *(
+            Finding(
+                function, order_cause(c.order.name), results.explained(Candidate(c.order)), of, detail=note
+            )
+            for c in mistaken
+            if c.wrong is first.wrong
+        ),
+    ]
+
+
+def distinct_orders(nrc: int) -> list[Order]:
+    """Give the orders that differ in more than their names; those made for this nrc before the others."""
+    chosen: dict[object, Order] = {}
+    for order in sorted(ORDERS.values(), key=lambda order: order.nrc > nrc):
+        key = (order.lanes, order.body, order.fold, order.fused, order.tail, order.tail_fused)
+        chosen.setdefault(key, order)
+    return list(chosen.values())
+
+
+def _separate(function: str, nrc: int, candidates: list[Candidate], ask: AskDot) -> list[Candidate]:
+    """Ask for dot products on which the candidates part, until one is left or nothing more tells them apart."""
+    left = candidates
+    for seed in range(ROUNDS):
+        if len(left) < 2:
+            break
+        pairs = [
+            rows.random_pair(nb, seed=(1 + seed) * 1000 + row)
+            for row in range(nrc)
+            for nb in (_length(seed),)
+        ]
+        x, y = pairs[0]
+        d = (x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32))[np.newaxis]
+        predicted = [int(c.bits(d, x["weight_qs"][np.newaxis], y["weight_qs"][np.newaxis])[0]) for c in left]
+        if len(set(predicted)) == 1:
+            continue
+        got = ask(function, nrc, *_as_asked(function, nrc, pairs))
+        if got is None:
+            break
+        bits = int.from_bytes(got[:4], "little")
+        left = [c for c, p in zip(left, predicted, strict=True) if p == bits] or left
+    return left
+
+
+def _length(seed: int) -> int:
+    """Give a row length: odd, even, 4k + 3, short and long ones by turns."""
+    return (7, 8, 5, 11, 4, 3, 16, 33, 6, 31)[seed % 10]
+
+
+def _as_asked(function: str, nrc: int, pairs: list[rows.Pair]) -> rows.Pair:
+    if nrc == 2:
+        return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+    return rows.to_v2(*pairs[0]) if function.endswith("_real") else pairs[0]

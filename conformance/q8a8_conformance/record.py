@@ -1,0 +1,129 @@
+"""What one check found out about one rule: the unit that every verdict and every report is made of.
+
+A check of the suite runs one *case* (an id such as ``dot/exact/odd-blocks-3``) and leaves one :class:`Record`
+for each rule that the case judges. Nothing else flows from the checks to the verdict, so whatever a report
+says can be traced to records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+PREFIX = "Q8A8-"
+"""Every rule's full id starts with it; on the command line it may be left out."""
+
+
+class Status(StrEnum):
+    """How a case, or a rule over all its cases, came out. The order of severity is that of :func:`worst`."""
+
+    PASS = "pass"  # noqa: S105 (not a password: an outcome)
+    FAIL = "fail"
+    CRASHED = "crashed"
+    NOT_RUN = "not-run"
+
+
+_SEVERITY = (Status.NOT_RUN, Status.PASS, Status.FAIL, Status.CRASHED)
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """Give the most severe of some outcomes: crashed over fail over pass over not-run (also for none at all)."""
+    return max(statuses, key=_SEVERITY.index, default=Status.NOT_RUN)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The bytes that show a failure.
+
+    Attributes
+    ----------
+    function
+        The ABI function that was called.
+    args
+        Its scalar arguments by ABI name (``n``, ``k``, ``size``, ``bs``, ``bx``, ``by``, ``nrc``).
+    inputs, expected, actual
+        Buffers by ABI parameter name. ``expected`` is empty where the outcome is a bound or only a return;
+        ``actual`` is empty where the kernel did not return.
+    """
+
+    function: str
+    args: Mapping[str, int] = field(default_factory=dict)
+    inputs: Mapping[str, bytes] = field(default_factory=dict)
+    expected: Mapping[str, bytes] = field(default_factory=dict)
+    actual: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One case's outcome for one rule.
+
+    Attributes
+    ----------
+    rule
+        Full rule id, ``Q8A8-QNT-3``.
+    case
+        The case's id; ``q8a8 test SUT --case ID`` runs it again.
+    function
+        The ABI function judged, or an empty string where the case is about none in particular.
+    status, message
+        What came out, and for anything but a pass one sentence that says why.
+    evidence
+        For a failure, the bytes.
+    """
+
+    rule: str
+    case: str
+    function: str
+    status: Status
+    message: str = ""
+    evidence: Evidence | None = None
+
+
+def full_id(rule: str) -> str:
+    """Give a rule's full id (``Q8A8-QNT-3``) for the full or the short form (``QNT-3``)."""
+    return rule if rule.startswith(PREFIX) else PREFIX + rule
+
+
+def short_id(rule: str) -> str:
+    """Give a rule's id without the common prefix (``QNT-3``)."""
+    return rule.removeprefix(PREFIX)
+
+
+def rule_matches(rule: str, pattern: str) -> bool:
+    """Say whether a rule's id matches a shell-style pattern, written with or without the prefix ``Q8A8-``."""
+    return any(fnmatchcase(short_id(rule), short_id(part.strip())) for part in pattern.split(","))
+
+
+class Recorder:
+    """Collects records and folds repeated ones: one per (rule, case), the most severe wins, the first of equals.
+
+    A case may report on a rule more than once (each of its calls can reveal a fault); the count of cases of a
+    rule must not grow by that.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str], Record] = {}
+
+    def add(self, record: Record) -> None:
+        """Take one record in."""
+        key = (record.rule, record.case)
+        held = self._records.get(key)
+        if held is None or worst((held.status, record.status)) is not held.status:
+            self._records[key] = record
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records.values())
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def by_key(self) -> Mapping[tuple[str, str], Record]:
+        """The records by (rule, case), read-only."""
+        return MappingProxyType(self._records)

@@ -1,0 +1,95 @@
+"""The report as JSON, for programs: keys are a contract, new ones may come, none goes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from q8a8_conformance.record import Evidence, Record
+    from q8a8_conformance.report.model import Run
+
+HEX_LIMIT = 4096
+"""Bytes of a buffer that are written out in hex; the case's command gives the rest."""
+
+FORMAT = 1
+
+
+def document(run: Run) -> dict[str, Any]:
+    """Give the report as JSON data.
+
+    ``verdict``, ``sut``, ``profile``, ``rules`` (``id``, ``status``, ``cases``, ``failed``, …) and
+    ``diagnosis`` (``function``, ``cause``, ``explained``, ``of``, ``fix``, ``detail``) are what scripts bind
+    to.
+    """
+    judgement = run.judgement
+    return {
+        "format": FORMAT,
+        "verdict": judgement.verdict.value,
+        "summary": run.summary(),
+        "sut": run.request.sut,
+        "profile": run.request.profile,
+        "symbols": list(run.request.symbols),
+        "init": run.request.init,
+        "selection": {"rules": run.request.rules, "case": run.request.case},
+        "command": run.request.command(),
+        "message": run.message,
+        "rules": [{**asdict(rule), "status": rule.status.value} for rule in judgement.rules],
+        "diagnosis": [asdict(finding) for finding in run.diagnosis],
+        "failures": [_failure(run, record) for record in judgement.failures],
+        "known_failures": [_failure(run, record) for record in judgement.known],
+        "stale_known_failures": [asdict(entry) for entry in judgement.stale],
+        "not_run": _not_run(run),
+        "notes": list(run.notes),
+        "kernel": dict(run.hello),
+        "suite": {"version": run.version, "vectors_sha256": run.manifest},
+        "timing": {
+            "started": run.started,
+            "seconds": round(run.seconds, 3),
+            "calls": run.calls,
+            "call_seconds": round(run.call_seconds, 3),
+        },
+    }
+
+
+def render(run: Run) -> str:
+    """Give the report as JSON text."""
+    return json.dumps(document(run), indent=1, ensure_ascii=False) + "\n"
+
+
+def _failure(run: Run, record: Record) -> dict[str, Any]:
+    return {
+        "rule": record.rule,
+        "case": record.case,
+        "function": record.function,
+        "status": record.status.value,
+        "message": record.message,
+        "again": run.again(record),
+        "evidence": _evidence(record.evidence) if record.evidence else None,
+    }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "function": evidence.function,
+        "args": dict(evidence.args),
+        "inputs": _buffers(evidence.inputs),
+        "expected": _buffers(evidence.expected),
+        "actual": _buffers(evidence.actual),
+    }
+
+
+def _buffers(buffers: Mapping[str, bytes]) -> dict[str, Any]:
+    return {name: {"length": len(data), "hex": data[:HEX_LIMIT].hex()} for name, data in buffers.items()}
+
+
+def _not_run(run: Run) -> dict[str, int]:
+    """Count the cases that did not run, by reason."""
+    reasons: dict[str, set[str]] = {}
+    for record in run.records:
+        if record.status.value == "not-run":
+            reasons.setdefault(record.message, set()).add(record.case)
+    return {reason: len(cases) for reason, cases in reasons.items()}

@@ -1,0 +1,68 @@
+"""The report as Markdown, for a CI job's summary page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.record import Status
+from q8a8_conformance.report import difference, text
+from q8a8_conformance.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from q8a8_conformance.report.model import Run
+
+
+def render(run: Run) -> str:
+    """Give the report as Markdown."""
+    return "\n".join(_lines(run)) + "\n"
+
+
+def _lines(run: Run) -> Iterator[str]:
+    judgement = run.judgement
+    sign = "✅" if judgement.verdict is Verdict.CONFORMS else "❌"
+    yield f"## {sign} {judgement.verdict.value}: {_cell(run.request.sut)}"
+    yield ""
+    yield f"Profile `{run.request.profile}`. {_cell(run.summary())}."
+    yield ""
+    for note in run.notes:
+        yield f"- {_cell(note)}"
+    if run.diagnosis:
+        yield from (
+            "### Diagnosis",
+            "",
+            "| function | cause | explains | of | fix |",
+            "| --- | --- | --- | --- | --- |",
+        )
+        for f in run.diagnosis:
+            fix = _cell("; ".join(part for part in (f.fix, f.detail) if part))
+            yield f"| `{f.function}` | `{f.cause}` | {f.explained} | {f.of} | {fix} |"
+        yield ""
+    shown = text.choose(run)
+    if shown:
+        yield from ("### Failures", "")
+    for record in shown:
+        word = "crashed" if record.status is Status.CRASHED else "failed"
+        yield f"**{text.rules_of(run, record)}** {word}: `{record.case}`"
+        yield from ("", "```", record.message)
+        if record.evidence:
+            yield from (f"{line.label:<5} {line.text}" for line in difference.show(record.evidence))
+        yield from (f"again: {run.again(record)}", "```", "")
+    for entry in judgement.stale:
+        yield f"- known failure that no longer fails: {_cell(str(entry))}"
+    yield from (
+        "### Rules",
+        "",
+        "| rule | level | status | cases | failed | about |",
+        "| --- | --- | --- | --- | --- | --- |",
+    )
+    for rule in judgement.rules:
+        status = f"**{rule.status.value}**" if rule.failed else rule.status.value
+        failed = f"{rule.failed}" + (f" ({rule.known} known)" if rule.known else "")
+        yield f"| {rule.id} | {rule.level} | {status} | {rule.cases} | {failed} | {_cell(rule.title)} |"
+
+
+def _cell(words: str) -> str:
+    """Make text safe for a table cell: one line, no column sign, no HTML."""
+    return " ".join(words.replace("|", "\\|").replace("<", "&lt;").split())

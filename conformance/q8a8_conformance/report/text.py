@@ -1,0 +1,159 @@
+"""The report for a terminal: what failed and how to see it again, the cause, the rules, and the verdict last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.record import Record, Status, short_id
+from q8a8_conformance.report import difference
+from q8a8_conformance.verdict import RuleResult, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from q8a8_conformance.report.model import Finding, Run
+
+SHOWN_FAILURES = 12
+"""Failures that are shown in full; at least one for each failed rule comes first."""
+
+_GREEN, _RED, _YELLOW, _DIM, _BOLD, _OFF = (f"\x1b[{code}m" for code in (32, 31, 33, 2, 1, 0))
+
+
+def render(run: Run, *, colour: bool = False) -> str:
+    """Give the report as text, each line ended."""
+    paint = _Paint(colour)
+    lines = [
+        *_head(run, paint),
+        *_failures(run, paint),
+        *_stale(run, paint),
+        *_rules(run, paint),
+        *_diagnosis(run, paint),
+        *(f"note: {note}" for note in run.notes),
+        _verdict(run, paint),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class _Paint:
+    """Colours words, or leaves them as they are."""
+
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+
+    def __call__(self, code: str, words: str) -> str:
+        return f"{code}{words}{_OFF}" if self._colour else words
+
+
+def _head(run: Run, paint: _Paint) -> Iterator[str]:
+    yield paint(_BOLD, f"q8a8 {run.version}: {run.request.sut}, profile {run.request.profile}")
+    hello = run.hello
+    if hello:
+        cpu = hello.get("cpu") or {}
+        emulated = {True: ", emulated", False: ", native", None: ""}[hello.get("emulated")]
+        name = " ".join(word for word in (hello.get("name"), hello.get("version")) if word)
+        yield f"kernel: {name} on {cpu.get('arch') or 'an unknown CPU'}{emulated}"
+        built = " ".join(word for word in (hello.get("compiler"), hello.get("flags")) if word)
+        if built:
+            yield f"built by: {built}"
+        if hello.get("kernel"):
+            yield paint(_DIM, f"sha256: {hello['kernel']['sha256']}")
+        yield f"functions: {', '.join(hello['functions']) or 'none'}"
+    yield ""
+
+
+def choose(run: Run) -> list[Record]:
+    """Choose the failures to show: the simplest of each rule first, then further ones, :data:`SHOWN_FAILURES` at most.
+
+    A case that failed several rules is shown once.
+    """
+    by_size = sorted(run.judgement.failures, key=_size)
+    first: dict[str, Record] = {}
+    for record in by_size:
+        first.setdefault(record.rule, record)
+    chosen: dict[tuple[str, str], Record] = {}
+    for record in (*first.values(), *by_size):
+        if len(chosen) < max(SHOWN_FAILURES, len({(r.case, r.message) for r in first.values()})):
+            chosen.setdefault((record.case, record.message), record)
+    return list(chosen.values())
+
+
+def _size(record: Record) -> int:
+    return sum(map(len, record.evidence.inputs.values())) if record.evidence else 0
+
+
+def rules_of(run: Run, shown: Record) -> str:
+    """Give every rule that a shown case failed for the same reason, by short id."""
+    return ", ".join(
+        short_id(r.rule) for r in run.judgement.failures if (r.case, r.message) == (shown.case, shown.message)
+    )
+
+
+def _failures(run: Run, paint: _Paint) -> Iterator[str]:
+    shown = choose(run)
+    for record in shown:
+        word = "CRASHED" if record.status is Status.CRASHED else "FAIL"
+        yield paint(_RED, f"{word} {rules_of(run, record)}") + f"  {record.case}"
+        yield f"  {record.message}"
+        if record.evidence:
+            for line in difference.show(record.evidence):
+                yield f"  {line.label:<5} {line.text}"
+        for finding in causes(run, record):
+            yield f"  likely cause: {describe(finding)}"
+        yield f"  again: {run.again(record)}"
+        yield ""
+    cases = {record.case for record in run.judgement.failures}
+    hidden = len(cases - {record.case for record in shown})
+    if hidden:
+        yield paint(_DIM, f"… and {hidden} more cases; --json and --html have them")
+        yield ""
+
+
+def causes(run: Run, record: Record) -> list[Finding]:
+    """Give the diagnosis of a failed record's function: what is wrong with it, not which order it adds in."""
+    return [f for f in run.diagnosis if f.function == record.function and f.fix]
+
+
+def describe(finding: Finding) -> str:
+    """Say a finding in one line."""
+    share = f"explains {finding.explained} of {finding.of} results"
+    parts = [f"{finding.cause} ({share}{f', {finding.detail}' if finding.detail else ''})", finding.fix]
+    return ": ".join(part for part in parts if part)
+
+
+def _stale(run: Run, paint: _Paint) -> Iterator[str]:
+    for entry in run.judgement.stale:
+        yield paint(_RED, "FAIL") + f"  known failure that no longer fails, {entry}"
+    if run.judgement.stale:
+        yield ""
+
+
+def _rules(run: Run, paint: _Paint) -> Iterator[str]:
+    for rule in run.judgement.rules:
+        yield _rule(rule, paint)
+    yield ""
+
+
+def _rule(rule: RuleResult, paint: _Paint) -> str:
+    code = {Status.PASS: _GREEN, Status.NOT_RUN: _DIM}.get(rule.status, _RED)
+    if rule.status is Status.FAIL and (rule.level != "MUST" or rule.failed == rule.known):
+        code = _YELLOW
+    word = paint(code, f"{rule.status.value:<8}")
+    count = f"{rule.cases} cases" if rule.status is not Status.NOT_RUN else ""
+    if rule.failed:
+        count += f", {rule.failed} failed"
+    if rule.known:
+        count += f", {rule.known} of them known"
+    return f"  {word} {rule.id:<12} {rule.level:<6} {count:<32} {rule.title}".rstrip()
+
+
+def _diagnosis(run: Run, paint: _Paint) -> Iterator[str]:
+    if run.diagnosis:
+        yield paint(_BOLD, "diagnosis")
+        for finding in run.diagnosis:
+            yield f"  {finding.function}: {describe(finding)}"
+        yield ""
+
+
+def _verdict(run: Run, paint: _Paint) -> str:
+    code = _GREEN if run.judgement.verdict is Verdict.CONFORMS else _RED
+    return paint(code, run.summary())

@@ -1,0 +1,187 @@
+"""Rows for dot products: exact by construction, at the edges of the integers and the scales, and plainly random.
+
+*Exact by construction* means that every partial sum of every order is a multiple of one power of two, and
+below 2^24 times it: no addition can round, so every legal kernel gives the same bits. :func:`is_exact` checks
+that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8 import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Array = NDArray[Any]
+Pair = tuple[Array, Array]
+
+COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)
+"""Block counts: odd, even, 4k + 3, around every power of two that a counter or an unrolled loop may stumble on."""
+
+EDGES = (-128, -127, -1, 0, 1, 126, 127)
+"""Codes at the edges of int8."""
+
+
+def generator(*key: object) -> np.random.Generator:
+    """Give the random numbers of one purpose, the same in every run."""
+    return np.random.default_rng(list(repr(key).encode()))
+
+
+def blocks(scale: Array | float, codes: Array) -> Array:
+    """Make v1 blocks [...] from scales [...] (or one for all) and codes [..., 32]."""
+    shape = codes.shape[:-1]
+    return layout.pack(np.broadcast_to(np.float16(scale), shape), codes.astype(np.int8))
+
+
+def filled(nb: int, code: int, scale: float = 1.0) -> Array:
+    """Give a row [nb] of one code."""
+    return blocks(scale, np.full((nb, 32), code))
+
+
+def is_exact(x: Array, y: Array) -> bool:
+    """Say whether no order of addition can round on two rows of v1 blocks [nb]."""
+    d = x["weight_scale"].astype(np.float64) * y["weight_scale"].astype(np.float64)
+    units = [int(v * 2.0**48) for v in d]
+    sizes = np.abs(x["weight_qs"].astype(np.int64) * y["weight_qs"]).sum(axis=-1).tolist()
+    used = [abs(u) * s for u, s in zip(units, sizes, strict=True)]
+    step = min((u & -u for u, s in zip(map(abs, units), sizes, strict=True) if u and s), default=1)
+    return bool(sum(used) < step << 24)
+
+
+def exact_pair(nb: int, *, positive: bool = False, seed: int = 0) -> Pair:
+    """Give two random rows [nb] that are exact by construction.
+
+    Scales are powers of two within a factor of four of each other, of both signs; codes as large as 24 bits
+    allow. With `positive` every product is above zero, so that no block's sum can vanish or cancel another's.
+    """
+    rng = generator("exact", nb, positive, seed)
+    largest = min(127, int(np.sqrt(2.0**24 / (16 * 32 * max(nb, 1)))))
+    low = 1 if positive else -largest
+    rows = []
+    for _ in "xy":
+        exponents = rng.integers(0, 3, nb) + rng.integers(-9, 7)
+        signs = np.ones(nb) if positive else rng.choice([-1.0, 1.0], nb)
+        rows.append(blocks(np.ldexp(signs, exponents), rng.integers(low, largest + 1, (nb, 32))))
+    return rows[0], rows[1]
+
+
+def one_block_of(nb: int, which: int) -> Pair:
+    """Give two rows [nb] of which one block alone is not zero: a kernel that skips it, or takes it twice, shows."""
+    rng = generator("one-block", nb, which)
+    codes = np.zeros((2, nb, 32), np.int64)
+    codes[:, which] = rng.integers(1, 100, (2, 32))
+    return blocks(0.5, codes[0]), blocks(0.25, codes[1])
+
+
+def one_product(place: int, a: int, b: int) -> Pair:
+    """Give two rows of one block with a single product: code `a` times code `b` at one place."""
+    codes = np.zeros((2, 1, 32), np.int64)
+    codes[0, 0, place], codes[1, 0, place] = a, b
+    return blocks(1.0, codes[0]), blocks(1.0, codes[1])
+
+
+def full_mantissas() -> Iterator[Pair]:
+    """Yield rows of one block whose scales have 11 significant bits: their product has 22, a half would round it.
+
+    The one product of codes is at most 3, so that the result fits in 24 bits: exact in every order.
+    """
+    rng = generator("mantissas")
+    for place in range(32):
+        mantissas = rng.integers(513, 1024, 2) * 2 + 1
+        scales = np.ldexp(mantissas.astype(np.float64), rng.integers(-24, 4, 2))
+        x, y = one_product(place, int(rng.choice([-3, -1, 1, 3])), 1)
+        x["weight_scale"], y["weight_scale"] = scales[0], scales[1]
+        yield x, y
+
+
+def far_scales() -> Iterator[Pair]:
+    """Yield exact rows whose product of scales no half could hold: too large, too small, subnormal factors."""
+    smallest, largest = 2.0**-24, 2.0**15
+    for a, b in (
+        (largest, largest), (smallest, smallest), (smallest, largest), (-largest, 2.0), (2.0**-20, 2.0**-14),
+        (65504.0, 65504.0), (-(2.0**-24) * 1023, 65504.0), (2.0**-24 * 3, 2.0**-14),
+    ):  # fmt: skip
+        x, y = one_product(5, 1, 1)
+        x["weight_scale"], y["weight_scale"] = a, b
+        yield x, y
+
+
+def signed_scales() -> Iterator[Pair]:
+    """Yield exact rows with negative, zero (of both signs) and subnormal scales in every place of five blocks."""
+    rng = generator("signed-scales")
+    for scale in (-1.0, 0.0, -0.0, -0.5):
+        for place in range(5):
+            x, y = blocks(1.0, rng.integers(-40, 41, (5, 32))), blocks(1.0, rng.integers(-40, 41, (5, 32)))
+            x["weight_scale"][place] = scale
+            yield x, y
+            yield y, x
+    for step in (1, 2, 4):
+        x, y = exact_pair(3, seed=step)
+        x["weight_scale"] = np.array([step, -step, 2 * step]) * 2.0**-24
+        yield x, y
+
+
+def minus_128_pairs() -> Iterator[Pair]:
+    """Yield exact rows full of -128 and its neighbours: every pair of edge codes, filling one to three blocks."""
+    for a in EDGES:
+        for b in EDGES:
+            for nb in (1, 2, 3):
+                yield filled(nb, a), filled(nb, b)
+    rng = generator("minus-128")
+    for nb in (1, 2, 3, 4, 7, 16, 31):
+        codes = rng.choice(EDGES, (2, nb, 32))
+        yield blocks(1.0, codes[0]), blocks(1.0, codes[1])
+
+
+def random_pair(nb: int, *, seed: int = 0, low: int = -127) -> Pair:
+    """Give two rows [nb] as quantized weights and activations look: random codes, scales of full precision.
+
+    `low` is the lowest code: -128 is legal in a dot product, but no quantizer of ours makes it.
+    """
+    rng = generator("random", nb, seed, low)
+    rows = []
+    for _ in "xy":
+        scales = np.exp2(rng.uniform(-9, -4, nb)) * rng.choice([1.0, 1.0, 1.0, -1.0], nb)
+        rows.append(blocks(scales, rng.integers(low, 128, (nb, 32))))
+    return rows[0], rows[1]
+
+
+def wide_pair(nb: int, *, seed: int = 0) -> Pair:
+    """Give two random rows [nb] with scales over the whole range of halves, subnormal ones too."""
+    rng = generator("wide", nb, seed)
+    rows = []
+    for _ in "xy":
+        bits = rng.integers(0, 0x7C00, nb) | rng.choice([0, 0x8000], nb)
+        rows.append(blocks(bits.astype(np.uint16).view(np.float16), rng.integers(-127, 128, (nb, 32))))
+    return rows[0], rows[1]
+
+
+def cancelling_pair(nb: int, *, seed: int = 0) -> Pair:
+    """Give two random rows [nb] whose second half takes back what the first half summed up, but for the last code."""
+    x, y = random_pair(nb, seed=seed)
+    half = nb // 2
+    if half:
+        x[half : 2 * half], y[half : 2 * half] = x[:half], y[:half]
+        y["weight_scale"][half : 2 * half] *= -1
+        y["weight_qs"][-1, -1] ^= 1
+    return x, y
+
+
+def to_v2(x: Array, y: Array, *, unused: int = 0) -> Pair:
+    """Give the rows as v2 blocks: x's scale as weight_scale, y's as activation_scale; `unused` f16 bits elsewhere."""
+    out = []
+    for source, field, other in (
+        (x, "weight_scale", "activation_scale"),
+        (y, "activation_scale", "weight_scale"),
+    ):
+        row = np.zeros(source.shape, layout.BLOCK_Q8_A8_V2)
+        row[field] = source["weight_scale"]
+        row[other] = np.uint16(unused).view(np.float16)
+        row["weight_qs"] = source["weight_qs"]
+        out.append(row)
+    return out[0], out[1]

@@ -1,0 +1,158 @@
+"""The kernel under test, as the checks see it: a worker that is asked for one call at a time.
+
+What becomes of a kernel that dies ---------------------------------- A crash, a hang or garbage costs one
+case; the worker is started again and the rest runs. Each function has `PATIENCE` deaths at the full timeout.
+From then on a call of it may take `HASTY` seconds at most, so that a kernel that hangs on every shape does
+not hold the suite up for hours, and once its deaths have cost `BUDGET` seconds in all, its remaining cases
+are not run. (They are not needed for the verdict: it is ``crashed`` by then.)
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from q8a8_conformance.client import (
+    CallRefused,
+    ProtocolViolation,
+    WorkerCrashed,
+    WorkerHung,
+    WorkerUnusable,
+)
+from q8a8_conformance.diagnosis.observations import Observations
+from q8a8_conformance.suite import requests
+
+if TYPE_CHECKING:
+    from q8a8_conformance.client import Session
+    from q8a8_conformance.protocol import Call, Hello, Result
+
+Array = NDArray[Any]
+
+PATIENCE = 5
+HASTY = 1.0
+BUDGET = 60.0
+
+
+class KernelDiedError(Exception):
+    """The kernel crashed, hung, or its worker sent garbage, during one call."""
+
+
+class RefusedError(Exception):
+    """The worker refused a legal call and lives on; the message is its text."""
+
+
+class NotRunError(Exception):
+    """What the case needs is not there: a function, a capability, a kernel that survives. The message says which."""
+
+
+@dataclass
+class Losses:
+    """What the deaths of one function have cost so far."""
+
+    deaths: int = 0
+    seconds: float = 0.0
+
+
+class Target:
+    """A started worker with what the checks need to know about it.
+
+    Parameters
+    ----------
+    session
+        The connection, already started.
+    profile
+        ``exact``, ``kernel`` or ``ggml``.
+    timeout
+        Seconds that one call may take.
+
+    Attributes
+    ----------
+    two_rows
+        Whether the kernel takes two rows at a time; None until somebody asked.
+    calls, call_seconds
+        Calls made, and the time spent in them.
+    """
+
+    def __init__(self, session: Session, profile: str, timeout: float) -> None:
+        self.session = session
+        self.profile = profile
+        self.timeout = timeout
+        self.hello: Hello = session.hello
+        self.observations = Observations()
+        self.two_rows: bool | None = None
+        self.calls = 0
+        self.call_seconds = 0.0
+        self._losses: dict[str, Losses] = {}
+
+    def offers(self, function: str) -> bool:
+        """Say whether the kernel has a function."""
+        return function in self.hello.functions
+
+    def require(self, function: str, *capabilities: str) -> None:
+        """Raise :class:`NotRunError` where the kernel lacks a function, or the worker a capability."""
+        if not self.offers(function):
+            raise NotRunError(f"the kernel does not offer {function}")
+        for capability in capabilities:
+            if capability not in self.hello.capabilities:
+                raise NotRunError(f"the worker has no capability {capability!r}")
+
+    def call(self, call: Call) -> Result:
+        """Make one call.
+
+        Raises
+        ------
+        NotRunError
+            The function is not offered, its deaths have used up their budget, or the session has given the
+            worker up.
+        KernelDiedError
+            It crashed, hung or sent garbage; the next call starts the worker again.
+        RefusedError
+            The worker refused.
+        """
+        self.require(call.function)
+        losses = self._losses.setdefault(call.function, Losses())
+        if losses.seconds > BUDGET:
+            raise NotRunError(f"{call.function} died {losses.deaths} times and cost {losses.seconds:.0f} s")
+        timeout = self.timeout if losses.deaths < PATIENCE else min(self.timeout, HASTY)
+        started = time.monotonic()
+        self.calls += 1
+        try:
+            return self.session.call(call, timeout)
+        except CallRefused as error:
+            raise RefusedError(error.what) from error
+        except WorkerUnusable as error:
+            raise NotRunError(error.what) from error
+        except (WorkerCrashed, WorkerHung, ProtocolViolation) as error:
+            losses.deaths += 1
+            losses.seconds += time.monotonic() - started
+            raise KernelDiedError(str(error)) from error
+        finally:
+            self.call_seconds += time.monotonic() - started
+
+    def ask_dot(self, function: str, nrc: int, x: Array, y: Array) -> bytes | None:
+        """Make a dot product for the diagnosis: rows [nb] (nrc = 1) or [2, nb]; None where the kernel does not give it."""
+        if nrc == 2:
+            call = requests.dot_pair(x, y)
+        else:
+            call = requests.dot(x, y) if function == requests.DOT else requests.dot_real(x, y)
+        try:
+            return self.call(call).outputs[0]
+        except (KernelDiedError, RefusedError, NotRunError):
+            return None
+
+    def outputs(self, call: Call, result: Result) -> dict[str, bytes]:
+        """Name a result's buffers.
+
+        Raises
+        ------
+        KernelDiedError
+            The worker sent other buffers than it got: garbage.
+        """
+        spec = call.spec
+        lengths = [len(call.buffers[i].data) for i in spec.outputs]
+        if [len(data) for data in result.outputs] != lengths:
+            raise KernelDiedError("the worker returned output buffers of other lengths than it was given")
+        return {spec.buffers[i].name: data for i, data in zip(spec.outputs, result.outputs, strict=True)}

@@ -1,0 +1,77 @@
+"""The floating-point environment, repetition, threads, and that every call returns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from q8a8_conformance.protocol import Option
+from q8a8_conformance.suite import requests
+from q8a8_conformance.suite.judge import RETURNS, Judge
+from q8a8_conformance.suite.pairs import takes_two_rows
+from q8a8_conformance.suite.samples import functions, sample, samples
+
+THREADS = 4
+
+
+def of_each_function(check: str) -> list[object]:
+    """Give each function of the ABI as a parameter."""
+    return [pytest.param(name, id=f"environment/{check}/{name}") for name in functions()]
+
+
+@pytest.mark.rule("Q8A8-ENV-1")
+@pytest.mark.parametrize("function", of_each_function("modes"))
+def test_modes(judge: Judge, function: str) -> None:
+    """Call and compare rounding mode, flush bits and exception masks; also with the flush bits set before."""
+    judge.require(function, "fenv")
+    for call in samples(function, two_rows=function == requests.DOT and takes_two_rows(judge)):
+        judge.run(call)
+        if "flush" in judge.target.hello.capabilities:
+            flushing = requests.with_options(call, Option.FLUSH)
+            judge.attempt(flushing, (RETURNS,), "does not return where flush-to-zero is set")
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize("function", of_each_function("repeated"))
+def test_repeated(judge: Judge, function: str) -> None:
+    """Make the same call several times in a row: the same bytes."""
+    judge.require(function, "repeat")
+    for call in samples(function):
+        judge.run(replace(call, repeat=5))
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize("function", of_each_function("order"))
+def test_order(judge: Judge, function: str) -> None:
+    """Make calls in one order, then in the opposite one, another function's in between: the same bytes."""
+    judge.require(function)
+    calls = samples(function)
+    others = [name for name in functions() if name != function and judge.target.offers(name)]
+    first = [judge.run(call) for call in calls]
+    for place in reversed(range(len(calls))):
+        if others:
+            judge.run(sample(others[place % len(others)], 5))
+        judge.compare(
+            calls[place], judge.run(calls[place]), first[place], message="depends on the calls before"
+        )
+
+
+@pytest.mark.rule("Q8A8-ENV-3")
+@pytest.mark.parametrize("function", of_each_function("threads"))
+def test_threads(judge: Judge, function: str) -> None:
+    """Call from four threads at once, many times: the same bytes everywhere, and as from one thread."""
+    judge.require(function, "threads")
+    for call in (sample(function, 33), sample(function, 257)):
+        alone = judge.run(call)
+        together = judge.run(replace(call, threads=THREADS, repeat=25))
+        judge.compare(call, together, alone, message="other bytes while several threads call")
+
+
+@pytest.mark.rule("Q8A8-ENV-4")
+@pytest.mark.parametrize("function", of_each_function("returns"))
+def test_returns(judge: Judge, function: str) -> None:
+    """Call with every length up to 72 blocks (or elements), and some long ones."""
+    judge.require(function)
+    for count in (*range(73), 95, 127, 128, 129, 255, 256, 257, 511, 512, 1023, 1024, 1025):
+        judge.run(sample(function, count))

@@ -1,0 +1,59 @@
+"""The golden cases: each is one call whose outcome three independent implementations agree on."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.abi_table import get_function
+from q8a8_conformance.protocol import Buffer, Call
+from q8a8_conformance.suite import requests
+from q8a8_conformance.suite.pairs import require_two_rows
+from q8a8_conformance.suite.products import Product, judge_products
+from q8a8_golden.cases import Bound, Case, Exact
+from q8a8_golden.load import load_cases
+
+if TYPE_CHECKING:
+    from q8a8_conformance.suite.judge import Judge
+
+TERM = Fraction(1, 1 << 48)
+
+
+def golden() -> list[object]:
+    """Give every golden case as a parameter."""
+    return [pytest.param(case, id=case.id, marks=pytest.mark.rule(*case.rules)) for case in load_cases()]
+
+
+def call_of(case: Case) -> Call:
+    """Give a golden case's call, with poison in its outputs."""
+    held = {**case.inputs, **case.poisoned()}
+    bs, bx, by, nrc = (case.args.get(name, int(name == "nrc")) for name in ("bs", "bx", "by", "nrc"))
+    (n,) = (case.args[name] for name in ("n", "k", "size") if name in case.args)
+    buffers = tuple(Buffer(held[buffer.name]) for buffer in get_function(case.function).buffers)
+    return Call(case.function, n, buffers, bs, bx, by, nrc)
+
+
+@pytest.mark.parametrize("case", golden())
+def test_golden(judge: Judge, case: Case) -> None:
+    """Judge one golden case by its outcome."""
+    function = case.function
+    judge.require(function)
+    if case.args.get("nrc", 1) == 2:
+        require_two_rows(judge)
+    if isinstance(case.outcome, Exact) and function in requests.QUANTIZERS:
+        judge.quantized_row(call_of(case), case.expected())
+    elif isinstance(case.outcome, Exact) and function == requests.ACTIVATION:
+        judge.quantized_activation(call_of(case), case.expected())
+    elif isinstance(case.outcome, Exact):
+        judge.exact(call_of(case), case.expected())
+    elif isinstance(case.outcome, Bound):
+        call = call_of(case)
+        products = [
+            Product(r.offset, r.bits.to_bytes(4, "little"), r.exact * TERM, r.magnitude * TERM, r.m)
+            for r in case.outcome.results
+        ]
+        judge_products(judge, call, judge.run(call)["s"], products)
+    else:
+        judge.run(call_of(case), legal=False)

@@ -1,0 +1,88 @@
+"""Two rows at a time: ``nrc = 2``.
+
+Only kernels that take two rows owe these results: the traits say two with MATMUL_INT8, one otherwise. A
+kernel that writes ``s[0]`` alone, or refuses, is taken to compute one row at a time; its cases here are not
+run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance.suite import requests, rows
+from q8a8_conformance.suite.pairs import require_two_rows
+from q8a8_conformance.suite.products import judge_pair
+
+if TYPE_CHECKING:
+    from q8a8_conformance.suite.judge import Judge
+    from q8a8_conformance.suite.requests import Array
+
+COUNTS = (1, 2, 3, 4, 5, 7, 8, 15, 16, 33, 255, 256, 257)
+SHAPES = (
+    {"bs": 2, "x_gap": 0, "y_gap": 0},
+    {"bs": 3, "x_gap": 34, "y_gap": 0},
+    {"bs": 7, "x_gap": 2, "y_gap": 68},
+    {"bs": 64, "x_gap": 98, "y_gap": 2},
+)
+
+
+def stack(pairs: list[rows.Pair]) -> tuple[Array, Array]:
+    """Give two rows of x and two of y, blocks [2, nb], out of two pairs of rows."""
+    return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+
+
+@pytest.mark.rule("Q8A8-DOT-6")
+@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/exact/blocks-{nb}") for nb in COUNTS])
+def test_exact(judge: Judge, nb: int) -> None:
+    """Take four dot products at once, exact by construction, with every kind of stride."""
+    require_two_rows(judge)
+    # Rows of one seed share their scales' range, so each of the four pairs is exact.
+    x, y = rows.exact_pair(2 * nb, seed=nb)
+    for shape in SHAPES:
+        judge_pair(judge, x.reshape(2, nb), y.reshape(2, nb), exact=True, **shape)
+
+
+@pytest.mark.rule("Q8A8-DOT-6", "Q8A8-DOT-5")
+def test_empty(judge: Judge) -> None:
+    """Take four dot products of no blocks: four times +0, nothing else is written."""
+    require_two_rows(judge)
+    empty = np.stack([rows.filled(0, 1)] * 2)
+    judge_pair(judge, empty, empty, exact=True, bs=5)
+
+
+@pytest.mark.rule("Q8A8-DOT-1")
+def test_edges(judge: Judge) -> None:
+    """Take four dot products of rows full of -128 and 127."""
+    require_two_rows(judge)
+    for nb in (1, 2, 5):
+        for a in rows.EDGES:
+            x, y = stack(
+                [(rows.filled(nb, a), rows.filled(nb, -128)), (rows.filled(nb, 127), rows.filled(nb, a))]
+            )
+            judge_pair(judge, x, y, exact=True)
+
+
+@pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-3", "Q8A8-DOT-6")
+@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/bound/blocks-{nb}") for nb in COUNTS])
+def test_bound(judge: Judge, nb: int) -> None:
+    """Take four dot products at once of rows as a model has them."""
+    require_two_rows(judge)
+    for seed in range(3):
+        pairs = [rows.random_pair(nb, seed=100 + seed), rows.random_pair(nb, seed=200 + seed)]
+        judge_pair(judge, *stack(pairs), exact=False, bs=2 + seed)
+
+
+@pytest.mark.rule("Q8A8-DOT-11")
+@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/as-single/blocks-{nb}") for nb in COUNTS])
+def test_as_single(judge: Judge, nb: int) -> None:
+    """Take four dot products at once and one by one: the same bits."""
+    require_two_rows(judge)
+    for seed in range(2):
+        x, y = stack([rows.random_pair(nb, seed=300 + seed), rows.random_pair(nb, seed=400 + seed)])
+        call = requests.dot_pair(x, y)
+        together = judge.run(call)["s"]
+        single = b"".join(judge.run(requests.dot(x[i], y[j]))["s"] for j in (0, 1) for i in (0, 1))
+        judge.compare(call, {"s": together}, {"s": single})

@@ -1,0 +1,89 @@
+"""Row quantizers on generated data: blocks where recipes, roundings and conversions part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance.suite import data, requests
+
+if TYPE_CHECKING:
+    from q8a8_conformance.suite.judge import Judge
+
+BOTH = requests.QUANTIZERS
+REF, FAST = BOTH
+
+
+def sets() -> list[object]:
+    """Give each (data set, function) as a parameter with the set's rules."""
+    return [
+        pytest.param(name, function, id=f"quantize/{name}/{function}", marks=pytest.mark.rule(*rules))
+        for name, (_, rules) in data.SETS.items()
+        for function in BOTH
+    ]
+
+
+@pytest.mark.parametrize(("name", "function"), sets())
+def test_set(judge: Judge, name: str, function: str) -> None:
+    """Quantize a whole data set as one row."""
+    judge.require(function)
+    make, _ = data.SETS[name]
+    judge.quantized_row(requests.quantize(function, make().reshape(-1)))
+
+
+@pytest.mark.rule("Q8A8-QNT-7")
+@pytest.mark.parametrize("function", [pytest.param(f, id=f"quantize/empty/{f}") for f in BOTH])
+def test_empty(judge: Judge, function: str) -> None:
+    """Quantize no elements: nothing is written."""
+    judge.require(function)
+    judge.exact(requests.quantize(function, np.empty(0, np.float32)), {"y": b""})
+
+
+@pytest.mark.rule("Q8A8-QNT-7")
+@pytest.mark.parametrize("function", [pytest.param(f, id=f"quantize/alone/{f}") for f in BOTH])
+def test_alone(judge: Judge, function: str) -> None:
+    """Quantize blocks one by one: each comes out as it does beside others."""
+    judge.require(function)
+    rows = data.neighbours()[:24]
+    together = judge.run(requests.quantize(function, rows.reshape(-1)))["y"]
+    for number, row in enumerate(rows):
+        expected = together[34 * number : 34 * number + 34]
+        judge.exact(requests.quantize(function, row), {"y": expected})
+
+
+@pytest.mark.rule("Q8A8-QNT-7", "Q8A8-LAY-2")
+@pytest.mark.parametrize("function", [pytest.param(f, id=f"quantize/lengths/{f}") for f in BOTH])
+def test_lengths(judge: Judge, function: str) -> None:
+    """Quantize rows of 1 to 33 blocks: every block count, also those an unrolled loop leaves over."""
+    judge.require(function)
+    rows = data.exact_codes()
+    for nb in range(1, 34):
+        judge.quantized_row(requests.quantize(function, rows[:nb].reshape(-1)))
+
+
+@pytest.mark.rule("Q8A8-QNT-5")
+@pytest.mark.parametrize("function", [pytest.param(f, id=f"quantize/lowest-code/{f}") for f in BOTH])
+def test_lowest_code(judge: Judge, function: str) -> None:
+    """Quantize blocks whose largest element is negative: the lowest code is -127."""
+    judge.require(function)
+    x = np.concatenate([data.peaks(), data.half_edges(), data.near_ties(200), data.huge()])
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    x = np.where(np.abs(x) == largest, -largest, x)
+    judge.run(requests.quantize(function, x.reshape(-1)))
+
+
+@pytest.mark.rule("Q8A8-QNT-8")
+@pytest.mark.parametrize("name", [pytest.param(name, id=f"quantize/same/{name}") for name in data.SETS])
+def test_same(judge: Judge, name: str) -> None:
+    """Quantize a data set with both functions: the same bytes (under ``ggml``, where both follow one recipe)."""
+    for function in BOTH:
+        judge.require(function)
+    x = data.SETS[name][0]().reshape(-1)
+    first = judge.run(requests.quantize(REF, x))["y"]
+    if judge.recipes.of(REF) != judge.recipes.of(FAST):
+        judge.quantized_row(requests.quantize(REF, x))
+        judge.quantized_row(requests.quantize(FAST, x))
+        return
+    judge.exact(requests.quantize(FAST, x), {"y": first})
