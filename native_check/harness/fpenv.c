@@ -19,12 +19,12 @@ static const struct mode control_modes[] = {
     {0x6000, FAULT_ROUNDING_MODE_CHANGED, "MXCSR.RC (rounding)"},
     {0x8000, FAULT_FLUSH_MODE_CHANGED, "MXCSR.FTZ (flush to zero)"},
     {0x0040, FAULT_FLUSH_MODE_CHANGED, "MXCSR.DAZ (denormals are zero)"},
-    {0x1f80, FAULT_TRAP_MASK_CHANGED, "MXCSR exception masks"},
+    {0x1f80, FAULT_TRAP_MASK_CHANGED, "MXCSR (exception masks)"},
 };
 static const struct mode x87_modes[] = {
-    {0x0c00, FAULT_ROUNDING_MODE_CHANGED, "x87 rounding"},
-    {0x0300, FAULT_ROUNDING_MODE_CHANGED, "x87 precision"},
-    {0x003f, FAULT_TRAP_MASK_CHANGED, "x87 exception masks"},
+    {0x0c00, FAULT_ROUNDING_MODE_CHANGED, "x87 control word (rounding)"},
+    {0x0300, FAULT_ROUNDING_MODE_CHANGED, "x87 control word (precision)"},
+    {0x003f, FAULT_TRAP_MASK_CHANGED, "x87 control word (exception masks)"},
 };
 
 bool fpenv_known(void) {
@@ -59,7 +59,7 @@ static const struct mode control_modes[] = {
     {UINT64_C(1) << 2, FAULT_FLUSH_MODE_CHANGED, "FPCR.NEP"},
     {UINT64_C(1) << 25, FAULT_FLUSH_MODE_CHANGED, "FPCR.DN (default NaN)"},
     {UINT64_C(1) << 26, FAULT_FLUSH_MODE_CHANGED, "FPCR.AHP (alternative half precision)"},
-    {UINT64_C(0x9f00), FAULT_TRAP_MASK_CHANGED, "FPCR exception traps"},
+    {UINT64_C(0x9f00), FAULT_TRAP_MASK_CHANGED, "FPCR (exception traps)"},
 };
 static const struct mode x87_modes[] = {{0, 0, ""}};
 
@@ -109,8 +109,9 @@ static uint32_t compare(uint64_t before, uint64_t after, const struct mode *mode
     for (size_t i = 0; i < count; ++i) {
         if ((before ^ after) & modes[i].bits) {
             faults |= modes[i].fault;
-            snprintf(text, size, "%s changed: control register %#" PRIx64 " before, %#" PRIx64 " after", modes[i].name,
-                     before, after);
+            if (text[0] == '\0') { /* the first change is the one told */
+                snprintf(text, size, "%s changed: %#" PRIx64 " before, %#" PRIx64 " after", modes[i].name, before, after);
+            }
         }
     }
     return faults;

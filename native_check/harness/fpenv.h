@@ -20,7 +20,8 @@ void fpenv_write(struct fpenv env);
 /* The same environment with flush-to-zero and denormals-are-zero set. */
 struct fpenv fpenv_flushing(struct fpenv env);
 
-/* The fault bits of the protocol for what differs; puts a text about it in `text`. */
+/* The fault bits of the protocol for what differs; puts a text about the first
+ * one in `text`, which holds an empty string before. */
 uint32_t fpenv_compare(struct fpenv before, struct fpenv after, char *text, size_t size);
 
 #endif

@@ -162,7 +162,7 @@ static void run(const struct q8a8_kernel *kernel) {
     for (int flavour = 0; flavour < FLAVOURS; ++flavour) {
         compare_quantizers(kernel, (enum flavour)flavour);
     }
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < 8; ++round) {
         compare_dequantizers(kernel);
         compare_dots(kernel);
     }

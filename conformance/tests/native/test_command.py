@@ -130,9 +130,8 @@ def test_hello(harness: Callable[..., list[str]]) -> None:
         assert hello.kernel.sha256 == hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def test_features_are_the_cpu_s(harness: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_features_are_the_cpu_s(harness: Callable[..., list[str]]) -> None:
     """On this machine the features are among those of /proc/cpuinfo."""
-    del tmp_path
     with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 -- no path of ours
         known = set(re.findall(r"^(?:flags|Features)\s*:(.*)$", file.read(), re.MULTILINE)[0].split())
     with Session(harness("scalar")) as session:

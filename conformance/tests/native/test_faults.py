@@ -1,0 +1,185 @@
+"""What the harness sees of kernels that break a promise, natively and under QEMU."""
+
+from __future__ import annotations
+
+import platform
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.client import Session, WorkerCrashed
+from q8a8_conformance.protocol import Buffer, Call, Fault, Option
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    Broken = Callable[..., list[str]]
+
+
+NAME = "ggml_vec_dot_q8_a8_q8_a8_real"
+ROW = bytes([0, 0x3C, 0, 0x3C, *range(32)])
+ONE = struct.pack("<f", 1.0)
+CPU_LEGS = [None, "max"]
+
+PLAIN = Option(0)
+AFTER, BEFORE, READONLY, FLUSH = Option.GUARD_AFTER, Option.GUARD_BEFORE, Option.READONLY, Option.FLUSH
+X86 = platform.machine() == "x86_64"
+
+
+def call(options: Option = PLAIN, threads: int = 1, repeat: int = 1, offset: int = 0) -> Call:
+    """Return a call of the v2 dot product over one block."""
+    buffers = (Buffer(b"\xee" * 4, offset), Buffer(ROW, offset), Buffer(ROW, offset))
+    return Call(NAME, 32, buffers, options=options, threads=threads, repeat=repeat)
+
+
+@pytest.mark.parametrize("cpu", CPU_LEGS)
+@pytest.mark.parametrize(
+    ("function", "made", "faults", "detail"),
+    [
+        ("dot_fine", call(), Fault(0), ""),
+        ("dot_fine", call(AFTER | READONLY, threads=3, repeat=4), Fault(0), ""),
+        ("dot_raises_flags", call(), Fault(0), ""),
+        ("dot_reads_after", call(), Fault(0), None),
+        ("dot_writes_after", call(), Fault.WROTE_OUTSIDE, "a byte at s + 4 was written (length 4)"),
+        ("dot_writes_after", call(BEFORE), Fault.WROTE_OUTSIDE, "a byte at s + 4 was written (length 4)"),
+        ("dot_writes_after", call(offset=60), Fault.WROTE_OUTSIDE, "a byte at s + 4 was written (length 4)"),
+        ("dot_writes_before", call(), Fault.WROTE_OUTSIDE, "a byte at s - 4 was written (length 4)"),
+        ("dot_writes_before", call(AFTER), Fault.WROTE_OUTSIDE, "a byte at s - 4 was written (length 4)"),
+        ("dot_writes_after_input", call(), Fault.WROTE_OUTSIDE, "a byte at vy + 36 was written (length 36)"),
+        ("dot_writes_input", call(), Fault.INPUT_WRITTEN, "the input vx was written"),
+        ("dot_writes_after", call(threads=2), Fault.WROTE_OUTSIDE, "a byte at s + 4 was written (length 4)"),
+        ("dot_rounds_up", call(), Fault.ROUNDING_MODE_CHANGED, "rounding) changed"),
+        ("dot_rounds_up", call(threads=2, repeat=2), Fault.ROUNDING_MODE_CHANGED, "rounding) changed"),
+        ("dot_toggles_flush", call(), Fault.FLUSH_MODE_CHANGED, "flush to zero) changed"),
+        ("dot_toggles_flush", call(FLUSH), Fault.FLUSH_MODE_CHANGED, "flush to zero) changed"),
+        ("dot_varies", call(repeat=3), Fault.RESULT_VARIES, "s differs in call 2 of 3"),
+        ("dot_varies", call(), Fault(0), ""),
+        ("dot_varies_by_thread", call(repeat=3), Fault(0), ""),
+        ("dot_varies_by_thread", call(threads=4), Fault.THREAD_RESULT_VARIES, "the threads' outputs differ"),
+        ("dot_reads_old_output", call(repeat=3, threads=2), Fault(0), ""),
+        ("dot_prints", call(), Fault(0), ""),
+    ],
+)
+def test_faults(
+    function: str, made: Call, faults: Fault, detail: str | None, cpu: str | None, broken: Broken
+) -> None:
+    """Each fault is told, with what was seen; whatever breaks no promise is no fault."""
+    with Session(broken(function, cpu)) as session:
+        result = session.call(made)
+    assert result.faults == faults, result.detail
+    if detail is not None:
+        assert detail in result.detail
+        assert bool(result.detail) == bool(faults)
+
+
+@pytest.mark.skipif(not X86, reason="few Arm CPUs can trap floating-point exceptions at all")
+def test_trap_masks(broken: Broken) -> None:
+    """Exceptions that the kernel left unmasked are told, and masked again before they can kill."""
+    with Session(broken("dot_unmasks_traps")) as session:
+        result = session.call(call(repeat=3))
+        again = session.call(call())
+    assert result.faults == again.faults == Fault.TRAP_MASK_CHANGED
+    assert "exception masks) changed" in result.detail
+
+
+@pytest.mark.parametrize("cpu", CPU_LEGS)
+def test_the_environment_is_put_back(cpu: str | None, broken: Broken) -> None:
+    """A kernel that toggles the flush bit is caught every time: each call starts from the same modes."""
+    with Session(broken("dot_toggles_flush", cpu)) as session:
+        details = {session.call(call()).detail for _ in range(3)}
+    assert len(details) == 1
+
+
+@pytest.mark.parametrize("cpu", CPU_LEGS)
+def test_flush(cpu: str | None, broken: Broken) -> None:
+    """FLUSH is real: 2^-126 / 4 is the subnormal 2^-128 without it, and +0 with it; then it is off again."""
+    subnormal = struct.pack("<I", 1 << 21)
+    with Session(broken("dot_shows_flush", cpu)) as session:
+        results = [session.call(call(options)) for options in (PLAIN, FLUSH, PLAIN, AFTER | FLUSH)]
+    assert [result.outputs[0] for result in results] == [subnormal, bytes(4), subnormal, bytes(4)]
+    assert {result.faults for result in results} == {Fault(0)}
+
+
+@pytest.mark.parametrize("cpu", CPU_LEGS)
+def test_outputs_are_those_of_the_first_call(cpu: str | None, broken: Broken) -> None:
+    """Of the repeated calls the first one's output comes back, made from the bytes that were sent."""
+    with Session(broken("dot_varies", cpu)) as session:
+        assert session.call(call(repeat=5)).outputs == (bytes(4),)
+    with Session(broken("dot_reads_old_output", cpu)) as session:
+        made = Call(NAME, 32, (Buffer(ONE), Buffer(ROW), Buffer(ROW)), repeat=3)
+        assert session.call(made).outputs == (struct.pack("<f", 2.0),)
+
+
+@pytest.mark.parametrize("cpu", CPU_LEGS)
+@pytest.mark.parametrize(
+    ("function", "options", "signal", "place"),
+    [
+        ("dot_reads_after", AFTER, "SIGSEGV", "vx + 36 (length 36)"),
+        ("dot_reads_before", BEFORE, "SIGSEGV", "vy - 1 (length 36)"),
+        ("dot_writes_after", AFTER, "SIGSEGV", "s + 4 (length 4)"),
+        ("dot_writes_before", BEFORE, "SIGSEGV", "s - 4 (length 4)"),
+        ("dot_writes_input", READONLY, "SIGSEGV", "vx + 3 (length 36, read-only)"),
+        ("dot_recurses", PLAIN, "SIGSEGV", None),
+        ("dot_traps", PLAIN, "SIGILL", None),
+    ],
+)
+def test_crashes(
+    function: str, options: Option, signal: str, place: str | None, cpu: str | None, broken: Broken
+) -> None:
+    """A crash says where, in one line, and is a death by that signal; the next call finds a new worker."""
+    with Session(broken(function, cpu)) as session:
+        for _ in range(2):
+            with pytest.raises(WorkerCrashed) as caught:
+                session.call(call(options))
+            assert caught.value.how == f"killed by {signal}"
+            lines = [line for line in caught.value.stderr.splitlines() if line.startswith("fault: ")]
+            assert len(lines) == 1
+            assert lines[0].startswith(f"fault: {signal} at ")
+            assert lines[0].endswith(f" in {NAME}")
+            assert place is None or lines[0] == f"fault: {signal} at {place} in {NAME}"
+        assert session.starts == 2
+
+
+@pytest.mark.parametrize("cpu", CPU_LEGS)
+def test_crash_in_a_thread(cpu: str | None, broken: Broken) -> None:
+    """One thread of several that crashes is a crash, told as such."""
+    with Session(broken("dot_reads_after", cpu)) as session, pytest.raises(WorkerCrashed) as caught:
+        session.call(call(AFTER, threads=2))
+    assert f"fault: SIGSEGV at vx + 36 (length 36) in {NAME}" in caught.value.stderr
+
+
+def test_abort(broken: Broken) -> None:
+    """A failed assertion in a library is a crash as well."""
+    with Session(broken("dot_aborts")) as session, pytest.raises(WorkerCrashed) as caught:
+        session.call(call())
+    assert caught.value.how == "killed by SIGABRT"
+
+
+def test_crash_in_init(broken: Broken, run: Callable[..., subprocess.CompletedProcess[bytes]]) -> None:
+    """A library whose initialization crashes dies before the hello, and says where it was."""
+    done = run([*broken("dot_fine"), "--init", "init_crashes"])
+    assert (done.returncode, done.stdout) == (-11, b"")
+    assert (
+        done.stderr.decode()
+        == "fault: SIGSEGV at address 0x0 (in no buffer) in the library's initialization\n"
+    )
+
+
+def test_output_of_a_library(broken: Broken) -> None:
+    """What a library prints goes to standard error, in init and in calls, and the protocol is unharmed."""
+    with Session([*broken("dot_prints"), "--init", "init_prints"]) as session:
+        assert session.call(call()).outputs == (ONE,)
+        session.close()
+        assert "hello from init" in session.stderr_tail
+        assert "hello from a chatty kernel" in session.stderr_tail
+
+
+@pytest.mark.parametrize("offset", [0, 4, 8, 12, 20, 36, 60, 100])
+def test_offsets(offset: int, broken: Broken) -> None:
+    """A buffer at an offset has its canaries right beside it."""
+    with Session(broken("dot_writes_before")) as session:
+        result = session.call(call(offset=offset))
+    assert result.faults == Fault.WROTE_OUTSIDE
+    assert result.detail == "a byte at s - 4 was written (length 4)"

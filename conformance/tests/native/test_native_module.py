@@ -1,0 +1,90 @@
+"""`q8a8_conformance.native`: finding, building, commands, and what it says where something is missing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from q8a8_conformance import native
+
+
+def test_unknown_preset() -> None:
+    """A preset that does not exist is refused with those that do."""
+    with pytest.raises(native.NativeError, match="no preset 'windows': native, release"):
+        native.build_folder("windows")
+
+
+def test_missing_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A missing program is named together with the package that has it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(native.MissingToolError) as caught:
+        native.find_tool("qemu-aarch64")
+    assert caught.value.tool == "qemu-aarch64"
+    assert str(caught.value) == "qemu-aarch64 is missing: apt-get install qemu-user"
+    native.build.cache_clear()
+    with pytest.raises(native.MissingToolError, match="cmake is missing"):
+        native.build("native")
+
+
+def test_no_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An installed wheel says that the C sources are not in it."""
+    monkeypatch.setattr(
+        native, "__file__", str(tmp_path / "site-packages" / "q8a8_conformance" / "native.py")
+    )
+    with pytest.raises(native.NativeError, match="in a checkout of the project only"):
+        native.source_folder()
+
+
+@pytest.fixture
+def small_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Put a small CMake project in the place of the C sources."""
+    if shutil.which("cmake") is None or shutil.which("cc") is None:
+        pytest.skip("no cmake or no C compiler")
+    folder = tmp_path / "native_check"
+    folder.mkdir()
+    source = native.source_folder()
+    shutil.copy(source / "CMakePresets.json", folder)
+    (folder / "CMakeLists.txt").write_text("cmake_minimum_required(VERSION 3.21)\nproject(small NONE)\n")
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "conformance" / "q8a8_conformance" / "native.py"))
+    native.build.cache_clear()
+    return folder
+
+
+def test_build_failure_shows_the_output(small_project: Path) -> None:
+    """When CMake fails, its message is in the error."""
+    (small_project / "CMakeLists.txt").write_text('message(FATAL_ERROR "no such luck")\n')
+    with pytest.raises(native.BuildFailedError, match="no such luck"):
+        native.build("native")
+    native.build.cache_clear()
+
+
+def test_build_folder_of_another_checkout_is_made_anew(small_project: Path) -> None:
+    """A build folder that was copied or moved with its checkout is no obstacle."""
+    folder = native.build("native")
+    cache = folder / "CMakeCache.txt"
+    cache.write_text(cache.read_text().replace(str(small_project), "/somewhere/else"))
+    (folder / "stale").touch()
+    native.build.cache_clear()
+    assert native.build("native") == folder
+    assert not (folder / "stale").exists()
+    native.build.cache_clear()
+
+
+def test_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands have the emulator, its libraries, the harness, and the library's options, in order."""
+    monkeypatch.setattr(native, "build", lambda preset: Path("/b") / preset)
+    monkeypatch.setattr(native, "find_tool", lambda tool: f"/usr/bin/{tool}")
+    assert native.harness_argv("scalar") == ["/b/native/bin/q8a8-harness", "scalar"]
+    emulated = native.harness_argv("i8mm", "max")
+    assert emulated[:3] == ["/usr/bin/qemu-aarch64", "-cpu", "max"]
+    assert emulated[-2:] == ["/b/aarch64/bin/q8a8-harness", "i8mm"]
+    library = native.library_argv(
+        Path("/l/x.so"), "max", symbols={"a": "b", "c": "d"}, init="start", search=[Path("/l"), Path("/m")]
+    )
+    assert library[-11:] == [
+        *("-E", "LD_LIBRARY_PATH=/l:/m", "/b/aarch64/bin/q8a8-harness", "--lib", "/l/x.so"),
+        *("--symbol", "a=b", "--symbol", "c=d", "--init", "start"),
+    ]
+    assert native.library_argv(Path("/l/x.so")) == ["/b/native/bin/q8a8-harness", "--lib", "/l/x.so"]
