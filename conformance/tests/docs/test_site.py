@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -182,3 +184,26 @@ def test_the_command_line_page(docs: Path, capsys: pytest.CaptureFixture[str], c
     assert options - {"--help"} <= named
     if shared == {command}:
         assert named <= options
+
+
+def test_the_kernel_with_a_mistake(docs: Path, tmp_path: Path) -> None:
+    """The example of the first guide fails as the guide says: the case, the bytes, the cause."""
+    compiler = shutil.which("cc")
+    if compiler is None or platform.machine() not in {"x86_64", "aarch64"}:
+        pytest.skip("no C compiler for this machine: the example is not built")
+    source, library = docs / "examples/rounds_to_even.c", tmp_path / "libmine.so"
+    build = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-lm"]
+    subprocess.run(build, check=True, timeout=60)  # noqa: S603 -- our own example
+    case = "properties/quantize/quantize_row_q8_a8"
+    words = ["test", f"lib:{library}", "--rules", "QNT-4", "--case", case]
+    judged = subprocess.run(  # noqa: S603 -- our own command
+        [sys.executable, "-m", "q8a8_conformance.cli", *words],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert judged.returncode == 1, judged.stderr
+    page = (docs / "judge-your-kernel.md").read_text(encoding="utf-8")
+    excerpt = page.partition("```text\n")[2].partition("```")[0]
+    for line in excerpt.splitlines():
+        if line.startswith(("  want", "  got", "  in", "  call", "  the result")):
+            assert line.removesuffix("…") in judged.stdout
+    assert "likely cause: round-half-even" in judged.stdout
