@@ -1,9 +1,11 @@
 """The last words of a worker whose kernel faults: which function, and which byte of which buffer.
 
 The handler runs Python inside a signal handler. That is sound only because the fault comes from the kernel's
-own instruction, not from the middle of the interpreter; should the handler fail after all, the process dies
-or hangs, and the runner reports that. Whatever it prints is help for a reader: the verdict rests on the exit
-status alone. After the handler returns, the instruction faults again, now with the default action.
+own instruction, not from the middle of the interpreter. A kernel that has wrecked the heap may fault inside
+`malloc`, where the handler would wait for a lock for ever: so the signal's name comes first, and an alarm
+ends the process if the rest does not. `abort` is left alone, because the C library calls it with such locks held
+and says why by itself. What is printed is help for a reader: the verdict rests on the exit status. After the
+handler returns, the instruction faults again, now with the default action.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ _X86_REG_ERR = 40 + 19 * 8
 """Offset of the page fault's error code in x86-64's `ucontext_t`."""
 _X86_WRITE = 2
 _STACK_SIZE = 2**20
-_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+_LAST_SECONDS = 2
+"""Seconds that the explanation may take."""
+_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
@@ -55,18 +59,21 @@ def report_faults(explain: Callable[[int], str]) -> None:
     if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
         return
     x86 = os.uname().machine == "x86_64"
+    names = {int(number): number.name.encode() for number in _SIGNALS}
+    libc = ctypes.CDLL(None)
 
     def handler(number: int, info: int, context: int) -> None:
+        libc.alarm(_LAST_SECONDS)
+        os.write(2, names[number])
         address = ctypes.c_uint64.from_address(info + _SI_ADDR).value
         access = ""
         if x86 and number == signal.SIGSEGV:
             error = ctypes.c_uint64.from_address(context + _X86_REG_ERR).value
             access = " (write)" if error & _X86_WRITE else " (read)"
         has_address = number in (signal.SIGSEGV, signal.SIGBUS)
-        text = f"{signal.Signals(number).name}{access}: {explain(address if has_address else 0)}\n"
+        text = f"{access}: {explain(address if has_address else 0)}\n"
         os.write(2, text.encode("utf-8", "replace"))
 
-    libc = ctypes.CDLL(None)
     memory = ctypes.create_string_buffer(_STACK_SIZE)
     stack = _Stack(ctypes.addressof(memory), 0, _STACK_SIZE)
     libc.sigaltstack(ctypes.byref(stack), None)  # a stack overflow has no other room to speak

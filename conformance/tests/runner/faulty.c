@@ -129,6 +129,17 @@ void aborts(const float *x, void *y, int64_t k) {
     abort();
 }
 
+void wrecks_heap(const float *x, void *y, int64_t k) {
+    (void)x, (void)y, (void)k;
+    for (int i = 0; i < 64; i++) {
+        char *volatile block = malloc(5000);
+        memset(block - 16, 0x5a, 5032);
+        free(block);
+    }
+    for (size_t size = 8; size < 100000; size += 8) sink = *(volatile uint8_t *)malloc(size);
+    free((void *)x);
+}
+
 void leaves(const float *x, void *y, int64_t k) {
     (void)x, (void)y, (void)k;
     _exit(3);

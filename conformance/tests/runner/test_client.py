@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CALL = Call("dequantize_row_q8_a8", 32, (Buffer(bytes(34)), Buffer(bytes(128))))
 SERVE = "\nhello()\nwhile True: send(result(receive()))"
-SHORT = 0.4
+SHORT = 0.6
 """Seconds that a test waits for a worker that will not answer."""
 
 
@@ -136,7 +136,7 @@ def test_a_duplicate_or_late_answer_is_no_answer(scripted: Callable[..., Session
     )
     assert session.call(CALL).outputs == (bytes(128),)
     time.sleep(0.2)
-    with pytest.raises(ProtocolViolation, match="nobody asked for"):
+    with pytest.raises(ProtocolViolation, match=r"nobody asked for|answer to call 1 where call 2"):
         session.call(CALL)
     assert session.call(CALL).outputs == (bytes(128),)
 
@@ -155,8 +155,8 @@ def test_an_early_answer_is_no_answer(scripted: Callable[..., Session]) -> None:
         ("time.sleep(60)", "no answer came"),
         ("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass", "no answer came"),
         (
-            "for byte in result(1):\n        os.write(1, b'\\0'); time.sleep(0.15)",
-            "of an answer's 4 length bytes",
+            "for byte in struct.pack('<I', 150) + result(1): os.write(1, bytes([byte])); time.sleep(0.1)",
+            "bytes came",
         ),
         ("os.write(1, struct.pack('<I', 150))\n    time.sleep(60)", "0 of the answer's 150 bytes came"),
         ("while True: os.write(2, b'x' * 65536)", "no answer came"),

@@ -173,6 +173,12 @@ def test_other_ends(kernel: Callable[..., Session], name: str, how: str) -> None
         assert session.starts == start
 
 
+def test_a_wrecked_heap_is_a_crash(kernel: Callable[..., Session]) -> None:
+    """A kernel that overwrites the allocator's own data ends the worker; it does not hang it."""
+    with pytest.raises(WorkerCrashed):
+        kernel("wrecks_heap").call(call_of())
+
+
 def test_a_crash_among_threads_is_a_crash(kernel: Callable[..., Session]) -> None:
     """A fault in a thread ends the worker like any other."""
     with pytest.raises(WorkerCrashed) as caught:
