@@ -3,9 +3,9 @@
 The handler runs Python inside a signal handler. That is sound only because the fault comes from the kernel's
 own instruction, not from the middle of the interpreter. A kernel that has wrecked the heap may fault inside
 `malloc`, where the handler would wait for a lock for ever: so the signal's name comes first, and an alarm
-ends the process if the rest does not. `abort` is left alone, because the C library calls it with such locks held
-and says why by itself. What is printed is help for a reader: the verdict rests on the exit status. After the
-handler returns, the instruction faults again, now with the default action.
+ends the process if the rest does not. `abort` is left alone, because the C library calls it with such locks
+held and says why by itself. What is printed is help for a reader: the verdict rests on the exit status. After
+the handler returns, the instruction faults again, now with the default action.
 """
 
 from __future__ import annotations
