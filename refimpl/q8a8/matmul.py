@@ -87,6 +87,8 @@ def mul_mat(w: Blocks, x: F32, *, recipe: str | Recipe = "design", threads: int 
         another dtype; no matrices, or rows of different length; no such recipe.
     DomainError
         values that have no quantization, or a scale that is NaN or infinite.
+    ValueError
+        fewer than one thread.
     """
     recipe = get_recipe(recipe)
     x = np.asarray(x)
@@ -123,6 +125,8 @@ def mul_mat_quantized(w: Blocks, xq: Blocks, *, threads: int = 1) -> F32:
         another dtype; no matrices, or rows of different length.
     DomainError
         a scale that is NaN or infinite.
+    ValueError
+        fewer than one thread.
     """
     require_blocks(xq, "xq", BLOCK_Q8_A8)
     _require_matrices(w, xq, "xq", xq.shape[-1])
