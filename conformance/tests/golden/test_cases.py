@@ -1,0 +1,233 @@
+"""What the cases cover: the rules, the boundaries, the sizes, the pairs of recipes."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+
+import pytest
+
+from q8a8_golden import oracle
+from q8a8_golden.cases import FUNCTIONS, POISON, Bound, Case, Exact, Unspecified
+from q8a8_golden.load import load_cases
+
+CASES = load_cases()
+EXACT = [case for case in CASES if isinstance(case.outcome, Exact)]
+QUANTIZERS = [case for case in EXACT if case.function.startswith("quantize")]
+
+# Every rule a kernel MUST keep that the bytes of a result can show. (MEM and ENV need more than bytes.)
+SHOWN = [
+    *(f"LAY-{i}" for i in (1, 2, 3, 5)),
+    *(f"HLF-{i}" for i in (1, 2, 3, 4)),
+    *(f"QNT-{i}" for i in range(1, 12)),
+    *(f"DEQ-{i}" for i in (1, 2, 3)),
+    *(f"DOT-{i}" for i in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12)),
+    "ORD-2",
+]
+
+
+def patterns(data: bytes) -> list[int]:
+    """Give the f32 patterns of a buffer."""
+    return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
+
+
+def blocks_of(case: Case) -> list[list[int]]:
+    """Give the groups of elements that share a scale in a quantizer's case."""
+    if case.function == "quantize_activation_q8_a8":
+        return [patterns(case.inputs["input"])]
+    xs = patterns(case.inputs["x"])
+    return [xs[at : at + 32] for at in range(0, len(xs), 32)]
+
+
+@pytest.mark.parametrize("rule", SHOWN)
+def test_every_rule_that_values_show_has_cases(rule: str) -> None:
+    """At least two, so that no rule rests on one input; but for the empty row, of which there is one."""
+    assert sum(f"Q8A8-{rule}" in case.rules for case in CASES) >= (1 if rule == "DEQ-3" else 2)
+
+
+def test_ids_are_paths_and_unique() -> None:
+    """An id names one case, in lower case, and no rule is cited in another form."""
+    assert len({case.id for case in CASES}) == len(CASES)
+    for case in CASES:
+        assert re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+){2,3}", case.id)
+        assert all(re.fullmatch(r"Q8A8-[A-Z]{3}-[1-9][0-9]?", rule) for rule in case.rules)
+
+
+def test_every_case_says_why_in_a_sentence() -> None:
+    """Of one line, and not too long to read in a report."""
+    for case in CASES:
+        assert re.fullmatch(r"[^\n]{15,180}\.", case.why), case.why
+
+
+def test_buffers_and_arguments_are_those_of_the_abi() -> None:
+    """Each case has its function's buffers, the arguments C needs, and room for what is read and written."""
+    for case in CASES:
+        function = FUNCTIONS[case.function]
+        assert tuple(case.inputs) == function.inputs
+        assert tuple(case.outputs) == function.outputs
+        buffers = {*function.inputs, *function.outputs}
+        assert {*case.args} == {*function.parameters} - buffers
+
+
+def test_every_function_has_cases() -> None:
+    """All six."""
+    assert {case.function for case in CASES} == {*FUNCTIONS}
+
+
+def test_expected_buffers_keep_the_poison_where_nothing_is_written() -> None:
+    """Whatever the poison: outside of the written runs it stays, and inside it does not matter."""
+    for case in EXACT:
+        a, b = case.expected(), case.expected(poison=b"\x11")
+        for name, runs in case.written().items():
+            inside = {at for run in runs for at in range(run.offset, run.offset + len(run.data))}
+            before = case.poisoned()[name]
+            for at, (one, other) in enumerate(zip(a[name], b[name], strict=True)):
+                assert one == other if at in inside else (one, other) == (before[at], 0x11)
+
+
+def test_poison_is_a_quiet_nan() -> None:
+    """A kernel that adds to what s holds gives a NaN."""
+    bits = int.from_bytes(POISON, "little")
+    assert bits & 0x7FC00000 == 0x7FC00000
+
+
+def test_unspecified_cases_expect_nothing() -> None:
+    """To ask for their bytes is an error that names the case."""
+    case = next(case for case in CASES if isinstance(case.outcome, Unspecified))
+    with pytest.raises(ValueError, match=case.id):
+        case.expected()
+
+
+def test_bounds_hold_for_the_scalar_order_and_not_for_a_lost_block() -> None:
+    """The bits on record are inside of every bound; zero is not, but where sums are made to be small."""
+    for case in CASES:
+        if not isinstance(case.outcome, Bound):
+            continue
+        for result in case.outcome.results:
+            assert oracle.within_bound(result.bits, result.exact, result.magnitude, result.m)
+            if "cancelling" not in case.id and "swallowing" not in case.id and result.magnitude:
+                assert not oracle.within_bound(0, result.exact, result.magnitude, result.m), case.id
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(oracle.RECIPES, 2)))
+def test_every_pair_of_recipes_is_told_apart(one: str, other: str) -> None:
+    """By several cases, not by the one made for the pair alone; in these topics every recipe is defined."""
+    topics = ("quantize/boundaries/", "quantize/ties/", "quantize/recipes/")
+    cases = [case for case in QUANTIZERS if case.id.startswith(topics) and case.id.endswith("/row")]
+    apart = [case.id for case in cases if case.expected(f"recipe:{one}") != case.expected(f"recipe:{other}")]
+    assert len(apart) >= 5
+    assert f"quantize/recipes/{one}-or-{other}/row" in apart
+
+
+@pytest.mark.parametrize("recipe", [name for name in oracle.RECIPES if name != "design"])
+def test_every_recipe_is_an_alternative_of_many_cases(recipe: str) -> None:
+    """A kernel that follows it is caught often, and named every time."""
+    named = [
+        case
+        for case in QUANTIZERS
+        if isinstance(case.outcome, Exact) and f"recipe:{recipe}" in case.outcome.alternatives
+    ]
+    assert len(named) >= 30
+    for case in named:
+        assert case.expected(f"recipe:{recipe}") != case.expected()
+
+
+def test_rounding_boundaries_are_met_from_both_sides() -> None:
+    """For a dozen amax and every k: the first element that reaches k + 0.5, and the f32 before it."""
+    for case in QUANTIZERS:
+        if not (case.id.startswith("quantize/boundaries/") and case.id.endswith("/row")):
+            continue
+        codes: dict[int, int] = {}
+        for xs in blocks_of(case):
+            result = oracle.quantize(xs)
+            assert result is not None
+            codes |= dict(zip(xs, result.codes, strict=True))
+        for sign in (0, 1 << 31):
+            steps = []
+            for x, q in codes.items():
+                if x & 1 << 31 == sign and abs(codes.get(x - 1, q)) == abs(q) - 1:
+                    steps.append(abs(q))
+            assert sorted(steps) == list(range(1, 128)), case.id
+
+
+def test_ties_of_every_size_and_sign() -> None:
+    """K + 0.5 for every k and both signs, exactly, at ten scales."""
+    cases = [c for c in QUANTIZERS if c.id.startswith("quantize/ties/scale-2-to-") and c.id.endswith("/row")]
+    assert len(cases) == 10
+    for case in cases:
+        ties = set()
+        for xs in blocks_of(case):
+            unit = oracle.value(oracle.amax(xs), oracle.F32) / 127
+            ties |= {oracle.value(x, oracle.F32) / unit for x in xs}
+        assert {(2 * k + 1) * sign for k in range(127) for sign in (1, -1)} <= {2 * tie for tie in ties}
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [0x0000, 0x0001, 0x0002, 0x03FF, 0x0400, 0x7BFF, *range(0x0400, 0x7C00, 0x0400)],
+    ids="{:#06x}".format,
+)
+def test_scales_at_every_edge_of_half_are_produced(scale: int) -> None:
+    """Zero, the smallest, the largest subnormal, every power of two, the largest: each is produced."""
+    for case in QUANTIZERS:
+        data = case.expected().get("y", b"")
+        scales = {int.from_bytes(data[at : at + 2], "little") for at in range(0, len(data) - 1, 34)}
+        scales.add(int.from_bytes(case.expected().get("scale", b"\xff\xff"), "little"))
+        if scale in scales:
+            return
+    pytest.fail(f"no case has the scale {scale:#06x}")
+
+
+def test_activation_sizes() -> None:
+    """Zero, one, every side of 16, 32, 64 and 128, and long ones that are no multiple of anything."""
+    sizes = {case.args["size"] for case in CASES if case.function == "quantize_activation_q8_a8"}
+    assert {0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 1000, 4096} <= sizes
+
+
+@pytest.mark.parametrize(
+    ("function", "size"), [("ggml_vec_dot_q8_a8_q8_a8", 34), ("ggml_vec_dot_q8_a8_q8_a8_real", 36)]
+)
+def test_block_counts(function: str, size: int) -> None:
+    """From 0 to 8192 elements and beyond, with every remainder by four; and 255, 256, 257 blocks."""
+    counts = {case.args["n"] // 32 for case in EXACT if case.function == function}
+    assert {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 255, 256, 257} <= counts
+    for case in CASES:
+        if case.function == function:
+            assert len(case.inputs["vx"]) >= case.args["n"] // 32 * size
+
+
+def test_strides_are_larger_than_they_must_be() -> None:
+    """Of s, of x and of y, each alone and at odd multiples of two bytes."""
+    pairs = [case.args for case in CASES if case.args.get("nrc") == 2]
+    assert {2, 3, 5, 16, 33} <= {args["bs"] for args in pairs}
+    for stride in ("bx", "by"):
+        gaps = {args[stride] - args["n"] // 32 * 34 for args in pairs}
+        assert {0, 2, 6, 34, 70} <= gaps
+    assert any(args["bx"] != args["by"] for args in pairs)
+
+
+def test_minus_128_is_in_every_lane_of_either_side() -> None:
+    """Alone in its lane: of x, of y, of both."""
+    lanes = {"x": set[int](), "y": set[int](), "both": set[int]()}
+    for case in EXACT:
+        if case.function != "ggml_vec_dot_q8_a8_q8_a8" or case.args["n"] != 32:
+            continue
+        (x,), (y,) = (oracle.parse(case.inputs[name][:34]) for name in ("vx", "vy"))
+        for lane in range(32):
+            if x.codes.count(-128) <= 1 and y.codes.count(-128) <= 1:
+                kind = {(True, False): "x", (False, True): "y", (True, True): "both"}
+                found = kind.get((x.codes[lane] == -128, y.codes[lane] == -128))
+                if found:
+                    lanes[found].add(lane)
+    assert lanes == {key: set(range(32)) for key in lanes}
+
+
+def test_unused_fields_of_version_2_hold_anything() -> None:
+    """NaNs, infinities and ordinary numbers, in x's and in y's."""
+    other_x, other_y = set(), set()
+    for case in CASES:
+        if case.function.endswith("_real") and case.args["n"]:
+            other_x.add(int.from_bytes(case.inputs["vx"][2:4], "little"))
+            other_y.add(int.from_bytes(case.inputs["vy"][0:2], "little"))
+    for fields in (other_x, other_y):
+        assert {0x0000, 0x8000, 0x7E00, 0x7C01, 0x7C00, 0xFC00, 0x4200} <= fields
