@@ -59,6 +59,18 @@ def test_one_rounding_or_two() -> None:
     assert (hits == (beside == 0)).all()
 
 
+@pytest.mark.rule("Q8A8-QNT-2")
+def test_a_reciprocal_is_no_quotient() -> None:
+    """Multiplying by f32(1 / 127) gives the wrong half for 126 floats, each the one after 127 times a tie."""
+    amax = floats_around(ties(), 40)
+    with np.errstate(over="ignore"):
+        wrong = (amax / F32(127)).astype(np.float16) != (amax * F32(1 / 127)).astype(np.float16)
+    assert wrong.sum() == wrong[:, 41].sum() == 126
+    example = np.array([0x367E0001], np.uint32).view(F32)[0]
+    assert example in amax[:, 41][wrong[:, 41]]
+    assert np.float16(example * F32(1 / 127)) == 0
+
+
 @pytest.mark.rule("Q8A8-QNT-6")
 def test_when_the_scale_is_zero() -> None:
     """127 * 2^-25 is the greatest amax whose scale is zero."""

@@ -194,7 +194,7 @@ def test_the_kernel_with_a_mistake(docs: Path, tmp_path: Path) -> None:
     source, library = docs / "examples/rounds_to_even.c", tmp_path / "libmine.so"
     build = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-lm"]
     subprocess.run(build, check=True, timeout=60)  # noqa: S603 -- our own example
-    case = "properties/quantize/quantize_row_q8_a8"
+    case = "quantize/ties/made-by-rounding-third/row"
     words = ["test", f"lib:{library}", "--rules", "QNT-4", "--case", case]
     judged = subprocess.run(  # noqa: S603 -- our own command
         [sys.executable, "-m", "q8a8_conformance.cli", *words],
@@ -207,3 +207,5 @@ def test_the_kernel_with_a_mistake(docs: Path, tmp_path: Path) -> None:
         if line.startswith(("  want", "  got", "  in", "  call", "  the result")):
             assert line.removesuffix("…") in judged.stdout
     assert "likely cause: round-half-even" in judged.stdout
+    assert f"--case {case}" in excerpt
+    assert f"--case {case}" in judged.stdout

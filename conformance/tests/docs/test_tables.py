@@ -100,3 +100,12 @@ def test_the_table_of_recipes(docs: Path) -> None:
         for recipe in q8a8.RECIPES.values()
     ]
     assert rows_of(page, "| recipe | `inv` | zero when | rounding |") == want
+
+
+@pytest.mark.rule("Q8A8-TRT-2")
+def test_the_table_of_metadata(docs: Path) -> None:
+    """The table of GGUF metadata is the reference's."""
+    page = (docs / "spec/operations.md").read_text("utf-8")
+    want = [[f"`{key}`", text] for key, text in q8a8.GGUF.metadata.items()]
+    assert rows_of(page, "| metadata | holds |") == want
+    assert f"type {q8a8.GGUF.tensor_type} ({q8a8.GGUF.tensor_type_name})" in page
