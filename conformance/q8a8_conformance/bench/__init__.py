@@ -161,8 +161,6 @@ def _memory_text(memory: dict[str, int]) -> str:
         )
     )
     return (
-        f"Quantizing {array} of memory-mapped float32 takes {extra} more of resident memory:\n"
-        f"{result} for the result, {working} to work in. For 1 GiB the limit is {limit}.\n"
-        f"At the peak {mapped} of the mapped file were resident too: those are the input's\n"
-        "own pages, which the system takes back at need."
+        f"Quantizing {array} of memory-mapped float32 takes {extra} more of resident memory: {result} for\n"
+        f"the result, {working} to work in, {mapped} of the mapped file. For 1 GiB the limit is {limit}."
     )

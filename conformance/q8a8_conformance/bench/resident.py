@@ -2,9 +2,9 @@
 
 ``python -m q8a8_conformance.bench.resident`` writes one JSON object to standard output. The array is a sparse
 temporary file, mapped read-only, so it takes no disk space. What is resident is read from
-``/proc/self/status`` (Linux) all the while, and the peak over the state before is reported in two parts:
-memory of the process's own, and pages of the mapped file. The latter are the input itself in the page cache:
-the kernel takes them back whenever it needs them.
+``/proc/self/status`` (Linux) all the while, and the peak over the state before is reported: memory of the
+process's own (the result and working buffers), pages of the mapped file (the input itself, of which
+`quantize_row` gives back what it has read), and the two together.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Watch:
         self._thread.join()
 
     def above(self, part: str) -> int:
-        """Return the peak of `anon` or `file` over the state before, in bytes."""
+        """Return the peak of `anon`, `file` or their sum `all` over the state before, in bytes."""
         return self.peak[part] - self.before[part]
 
     def _follow(self) -> None:
@@ -69,10 +69,8 @@ class Watch:
         fields = dict(line.split(":", 1) for line in self._status.read_text().splitlines() if ":" in line)
         kilobytes = {name: int(fields[name].split()[0]) for name in ("RssAnon", "RssFile", "RssShmem")}
         # A temporary folder in memory (tmpfs) makes its mapped pages shared memory.
-        return {
-            "anon": kilobytes["RssAnon"] << 10,
-            "file": (kilobytes["RssFile"] + kilobytes["RssShmem"]) << 10,
-        }
+        own, mapped = kilobytes["RssAnon"] << 10, (kilobytes["RssFile"] + kilobytes["RssShmem"]) << 10
+        return {"anon": own, "file": mapped, "all": own + mapped}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,8 +88,9 @@ def measure(size: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        `array_bytes`; `extra_bytes`, of the process's own, the result included; `result_bytes`;
-        `working_bytes`, the difference; `mapped_bytes`, pages of the input.
+        In bytes: `array_bytes`, the input; `extra_bytes`, the peak of all extra memory; `own_bytes`, of the
+        process's own, which are `result_bytes` and `working_bytes`; `mapped_bytes`, pages of the input;
+        `limit_bytes`.
     """
     # Load and run everything once: code and its tables are no part of what the array takes.
     quantize_row(np.ones((64, _ROW), np.float32))
@@ -105,7 +104,8 @@ def measure(size: int) -> dict[str, Any]:
         del x
     return {
         "array_bytes": size,
-        "extra_bytes": watch.above("anon"),
+        "extra_bytes": watch.above("all"),
+        "own_bytes": watch.above("anon"),
         "result_bytes": blocks.nbytes,
         "working_bytes": watch.above("anon") - blocks.nbytes,
         "mapped_bytes": watch.above("file"),
