@@ -7,6 +7,7 @@ One module a concept, each readable alone, in the order of the specification::
     rounding   to integers, to half precision, and of the fused multiply-add
     recipe     the arithmetics of quantization, as data, and their interpreter
     quantize   rows to blocks, and back
+    mapping    memory-mapped inputs: pages that were read are given back
     order      the orders in which dot products are summed, as data
     dot        the dot product, in any of these orders
     bound      how far a dot product may lie from the exact one

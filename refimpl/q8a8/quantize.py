@@ -4,7 +4,8 @@ Quantizing is `recipe.run`, block by block; dequantizing is one exact product an
 
     y_j = f32(h) · q_j           11 significant bits times 8: at most 19 of float32's 24
 
-Both go through an array in chunks that fit in a core's cache, with working memory for one chunk::
+Both go through an array in chunks that fit in a core's cache, with working memory for one chunk; of a mapped
+file no more than `mapping.BATCH` bytes stay resident::
 
     x [..., k] float32  = | chunk | chunk | ... |     each: CHUNK elements, 32 of them a block
                               |
@@ -23,6 +24,7 @@ import numpy as np
 from q8a8 import recipe as recipes
 from q8a8.errors import DomainError, ShapeError, require_dtype, require_row_length
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, QK8_A8, require_blocks, require_field, unpack
+from q8a8.mapping import ReadPages
 from q8a8.rounding import f16_to_f32
 
 if TYPE_CHECKING:
@@ -167,6 +169,7 @@ def dequantize_row(
         raise ShapeError("blocks: a row of blocks has at least one axis; this array has none")
     y = _output(out, (*blocks.shape[:-1], blocks.shape[-1] * QK8_A8), np.dtype(np.float32))
     target = y.reshape(math.prod(blocks.shape), QK8_A8)
+    pages = ReadPages(blocks)
     for first, part in _chunks(blocks, CHUNK // QK8_A8):
         h, q = unpack(part, field)
         if not np.isfinite(h).all():
@@ -184,6 +187,7 @@ def dequantize_row(
         y_part = target[first : first + len(part)]
         np.copyto(y_part, q)
         np.multiply(y_part, f16_to_f32(h)[:, None], out=y_part)
+        pages.count(part.nbytes)
     return y
 
 
@@ -212,12 +216,14 @@ def _quantize(x: NDArray[np.float32], recipe: str | Recipe, out: Blocks, field: 
     h, q = unpack(out.reshape(-1), field)
     size = min(CHUNK // QK8_A8, len(h))
     scratch = recipes.Scratch(size, QK8_A8)
+    pages = ReadPages(x)
     for first, part in _chunks(x, CHUNK):
         start, part_blocks = first // QK8_A8, part.reshape(-1, QK8_A8)
         stop = start + len(part_blocks)
         domain = recipes.run(part_blocks, recipe, h[start:stop], q[start:stop], scratch)
         if domain is not None:
             recipes.refuse(part_blocks, domain, recipe, array="x", blocks=out.shape, first=start)
+        pages.count(part.nbytes)
     return out
 
 

@@ -196,10 +196,9 @@ def run(
     work, offset = scratch.work[:n], scratch.offset[:n]
     amax, d, inv = scratch.amax[:n], scratch.scale[:n], scratch.inverse[:n]
     with np.errstate(all="ignore"):
-        # Q8A8-QNT-1: amax = max |x_j|. A NaN among the elements makes a NaN of it.
-        # (As unsigned integers, magnitudes order like the numbers, and above the infinity come the NaNs.)
+        # Q8A8-QNT-1: amax = max |x_j|.
         np.abs(x, out=work)
-        np.max(work.view(np.uint32), axis=1, out=amax.view(np.uint32), initial=0)
+        _block_max(work, offset, amax)
         # Q8A8-QNT-2: d = f32(amax / 127), h = f16(d).
         np.divide(amax, np.float32(127), out=d)
         h[...] = f32_to_f16(d)
@@ -223,6 +222,36 @@ def run(
         domain = _judge(recipe, amax, h, d, work)
         np.copyto(q, work, casting="unsafe")
     return None if domain.all() else domain
+
+
+def _block_max(
+    magnitudes: NDArray[np.float32], scratch: NDArray[np.float32], largest: NDArray[np.float32]
+) -> None:
+    """Find the largest of each row's magnitudes; a NaN among them makes a NaN of it.
+
+    Magnitudes are compared as unsigned integers: without the sign bit, float32 patterns order like the
+    numbers, and the NaNs come last. Neighbours are folded while the rows have an even length, 32 to 16 to 8
+    to 4 to 2 to 1, in long loops over all rows at once, which takes a third of the time of one short loop a
+    row.
+
+    Parameters
+    ----------
+    magnitudes, scratch
+        float32 `[n, s]`, overwritten.
+    largest
+        float32 `[n]`, for the result; +0 where s = 0.
+    """
+    length = magnitudes.shape[1]
+    source, target = magnitudes.reshape(-1).view(np.uint32), scratch.reshape(-1).view(np.uint32)
+    while length and length % 2 == 0:
+        folded = target[: source.size // 2]
+        np.maximum(source[0::2], source[1::2], out=folded)
+        source, target = folded, source
+        length //= 2
+    if length == 1:
+        largest.view(np.uint32)[...] = source
+    else:
+        np.max(source.reshape(len(largest), length), axis=1, out=largest.view(np.uint32), initial=0)
 
 
 def _judge(
