@@ -71,6 +71,22 @@ def reference_checks(docs: Path) -> dict[str, set[str]]:
     return marks_in(docs.parent / "conformance/tests")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        '@pytest.mark.rule("A", "B")\ndef test_x(): ...',
+        '@pytest.mark.rule("A")\n@pytest.mark.rule("B")\nclass TestX: ...',
+        'pytestmark = [pytest.mark.slow, pytest.mark.rule("A", "B")]',
+        'pytestmark: list[object] = [mark.rule("A"), mark.rule("B")]',
+        '@pytest.mark.parametrize("x", [pytest.param(1, marks=mark.rule("A", "B"))])\ndef test_x(x): ...',
+    ],
+)
+def test_marks_are_found(tmp_path: Path, source: str) -> None:
+    """A mark counts wherever pytest takes one; a name in any other call does not."""
+    (tmp_path / "test_it.py").write_text(f'{source}\nfind("C")\n', encoding="utf-8")
+    assert marks_in(tmp_path) == {"A": {"test_it.py"}, "B": {"test_it.py"}}
+
+
 def test_the_index_is_up_to_date(docs: Path) -> None:
     """rules.json and the table of all rules are what the pages say."""
     old = [path.name for path in rules.stale(docs)]

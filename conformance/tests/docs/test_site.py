@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -160,6 +161,28 @@ def test_the_vectors_page(docs: Path) -> None:
     for key in {key for outcome in outcomes for key in outcome["properties"]} - {"kind"}:
         assert f"`{key}`" in page
     assert load.load_cases()
+
+
+def test_example_commands(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every example command names a command that there is, with options that it has."""
+    helps: dict[str, str] = {}
+    root = docs.parent
+    for path in [*pages(docs), root / "README.md", root / "CONTRIBUTING.md"]:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"(?:^\$ |`|^)(q8a8 [a-z][^`\n]*)", text, re.MULTILINE):
+            command = line.split()[1]
+            if command not in helps:
+                assert cli.main([command, "--help"]) == 0, f"{path.name}: {line}"
+                helps[command] = capsys.readouterr().out
+                for action in re.findall(r"^usage: .*\{([\w,]+)\} \.\.\.", helps[command], re.MULTILINE):
+                    for word in action.split(","):
+                        assert cli.main([command, word, "--help"]) == 0
+                        helps[command] += capsys.readouterr().out
+            # What is quoted is somebody else's command line.
+            options = OPTION.findall(re.sub(r'"[^"]*"', "", line))
+            assert set(options) <= set(OPTION.findall(helps[command])), f"{path.name}: {line}"
+        for module in re.findall(r"python -m (q8a8[\w.]+)", text):
+            assert importlib.util.find_spec(module), f"{path.name}: {module}"
 
 
 @pytest.mark.parametrize("command", [name for room in cli.ROOMS for name in room.commands])
