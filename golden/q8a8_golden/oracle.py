@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -62,27 +63,27 @@ class Binary:
     width: int
     precision: int
 
-    @property
+    @cached_property
     def fraction_bits(self) -> int:
         """The stored bits of the significand."""
         return self.precision - 1
 
-    @property
+    @cached_property
     def emin(self) -> int:
         """The exponent of the smallest normal number, which the subnormals share."""
         return 2 - (1 << (self.width - self.precision - 1))
 
-    @property
+    @cached_property
     def infinity(self) -> int:
         """The bits of +infinity: the exponent field full, the fraction empty."""
         return ((1 << (self.width - self.precision)) - 1) << self.fraction_bits
 
-    @property
+    @cached_property
     def sign(self) -> int:
         """The sign bit."""
         return 1 << (self.width - 1)
 
-    @property
+    @cached_property
     def max_finite(self) -> int:
         """The bits of the largest finite number."""
         return self.infinity - 1
@@ -98,6 +99,7 @@ def finite(bits: int, fmt: Binary) -> bool:
     return bits & (fmt.sign - 1) < fmt.infinity
 
 
+@lru_cache(maxsize=1 << 16)
 def value(bits: int, fmt: Binary) -> Fraction:
     """Give the exact value of a finite pattern; both zeros are 0. ValueError on an infinity or a NaN."""
     if not finite(bits, fmt):

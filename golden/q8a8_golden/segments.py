@@ -49,6 +49,8 @@ def _best_run(data: bytes, at: int) -> tuple[int, int]:
     """Give (period, times) of the run at a place that saves most; times is 1 where none is worth it."""
     best, saved = (1, 1), _OVERHEAD
     for period in _PERIODS:
+        if not data.startswith(data[at : at + 1], at + period):
+            continue  # what differs in its first byte does not repeat
         times = 1
         unit = data[at : at + period]
         while len(unit) == period and data.startswith(unit, at + period * times):

@@ -10,6 +10,7 @@ one of them writes and another does not is a disagreement too.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Protocol
 
 from q8a8_golden import oracle
@@ -91,7 +92,7 @@ class OracleWitness:
         xs = _patterns(call.inputs["x"])
         if not all(oracle.in_domain(xs[first : first + 32]) for first in range(0, len(xs), 32)):
             return None
-        row = oracle.quantize_row(xs, recipe)
+        row = _quantized_row(tuple(xs), recipe)
         return None if row is None else {"y": _runs(0, row)}
 
     def _quantize_activation(self, call: Call, recipe: str) -> Outputs | None:
@@ -101,6 +102,12 @@ class OracleWitness:
             return None
         codes = bytes(code & 0xFF for code in result.codes)
         return {"output": _runs(0, codes), "scale": _runs(0, result.scale.to_bytes(2, "little"))}
+
+
+@functools.lru_cache(maxsize=len(oracle.RECIPES))
+def _quantized_row(xs: tuple[int, ...], recipe: str) -> bytes | None:
+    """Ask the oracle once for the two functions that owe the same bytes (Q8A8-QNT-8)."""
+    return oracle.quantize_row(xs, recipe)
 
 
 def dot_rows(call: Call, function: str) -> list[tuple[int, bytes, bytes, bool]]:

@@ -25,7 +25,7 @@ def test_the_oracle_has_no_floats_and_imports_nothing_of_ours() -> None:
     """A float literal, a cast to float, NumPy or one of our modules would make it no witness."""
     tree = ast.parse(inspect.getsource(oracle))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert modules == {"__future__", "collections.abc", "dataclasses", "fractions", "typing"}
+    assert modules == {"__future__", "collections.abc", "dataclasses", "fractions", "functools", "typing"}
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
     constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     assert not [constant for constant in constants if isinstance(constant, float)]

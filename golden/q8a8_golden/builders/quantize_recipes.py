@@ -7,7 +7,8 @@ from typing import Final
 
 from q8a8_golden import oracle
 from q8a8_golden.draft import Draft, quantize_row, rules
-from q8a8_golden.numbers import Stream, first_at_least, minus
+from q8a8_golden.numbers import Stream, first_at_least, minus, near
+from q8a8_golden.oracle import F32
 
 __all__ = ["TOPIC", "drafts"]
 
@@ -52,7 +53,12 @@ def _first_above(amax: int, k: int, recipe: str) -> int:
         result = oracle.quantize((amax, x), recipe)
         return result is not None and result.codes[1] > k
 
-    return first_at_least(above, 0, amax)
+    # Whatever the recipe, its boundary is within a few ULPs of the exact one.
+    exact = near(oracle.value(amax, F32) * (2 * k + 1) / 254)
+    low, high = exact - 16, min(exact + 16, amax)
+    if above(low) or not above(high):
+        raise ValueError(f"{recipe}: the boundary {k} + 0.5 of amax {amax:#x} is far from where it should be")
+    return first_at_least(above, low, high)
 
 
 def _block(amax: int, between: list[int], stream: Stream) -> list[int]:
