@@ -83,7 +83,7 @@ def _wrapper(folder: Path, name: str, command: Sequence[str]) -> str:
     return str(path)
 
 
-def _toolchain(variant: Variant, folder: Path) -> list[str]:
+def toolchain(variant: Variant, folder: Path) -> list[str]:
     """Return CMake's options for a variant's compiler; wrappers go into `folder`."""
     if variant.compiler == "gcc":
         prefix = "aarch64-linux-gnu-" if variant.machine == "aarch64" else ""
@@ -104,7 +104,7 @@ def _toolchain(variant: Variant, folder: Path) -> list[str]:
     return [f"-DCMAKE_{tool}={path}" for tool, path in tools.items()]
 
 
-def _architecture(variant: Variant) -> list[str]:
+def architecture(variant: Variant) -> list[str]:
     """Return CMake's options for a variant's instruction set."""
     if variant.machine == "x86_64":
         return [f"-DGGML_{o}={'ON' if o in variant.features else 'OFF'}" for o in _X86_OPTIONS]
@@ -137,7 +137,7 @@ def build_variant(variant: Variant, jobs: int = 2) -> Path:
     _run([
         cmake, "-G", generator, "-S", str(top), "-B", str(folder), f"-DGGML_SOURCE={_source()}",
         f"-DCMAKE_SYSTEM_PROCESSOR={variant.machine}", *_COMMON,
-        *_toolchain(variant, folder), *_architecture(variant),
+        *toolchain(variant, folder), *architecture(variant),
     ])  # fmt: skip
     targets = ("--target", "ggml-base", "--target", "ggml-cpu")
     _run([cmake, "--build", str(folder), *targets, "--parallel", str(jobs)])

@@ -18,7 +18,7 @@ import importlib.metadata
 import platform
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ from q8a8_conformance.peers.kernels import (
 from q8a8_conformance.peers.results import LegResult, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["ARM_CPU", "LEGS", "Leg", "arm_argv", "blocks_of", "missing", "opened", "run", "unsuitable"]
 
@@ -71,7 +71,7 @@ class Leg:
 
     name: str
     title: str
-    recipes: dict[str, str]
+    recipes: Mapping[str, str] = field(hash=False)
     order: str | None = None
     machines: tuple[str, ...] = ()
     emulated_share: float = 1.0

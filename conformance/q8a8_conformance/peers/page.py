@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.peers.results import BuildResult, LegResult
 
-__all__ = ["render"]
+__all__ = ["HEAD", "render"]
 
-_HEAD = """\
+HEAD = """\
 # Real kernels, compared
 
 This page is made by a command, `python -m q8a8_conformance.peers --markdown docs/peers.md`, and not by hand.
@@ -41,7 +41,7 @@ def render(
         Family to recipe to the share of blocks that differ from `ggml-ref`, over `blocks` blocks each.
     """
     parts = [
-        _HEAD,
+        HEAD,
         _summary(legs, builds),
         _peers(legs),
         _quantizers(legs),
@@ -173,7 +173,9 @@ def _verdicts(legs: Sequence[LegResult]) -> str:
             rules = ", ".join(f"{count} {status}" for status, count in sorted(verdict.rules.items()))
             failed = ", ".join(rule.removeprefix("Q8A8-") for rule in verdict.failed) or "none"
             causes = "<br>".join(
-                f"`{function}`: {', '.join(names)}" for function, names in verdict.causes.items()
+                f"`{function}`: `{cause}` ({explained:,} of {of:,})"
+                for function, names in verdict.causes.items()
+                for cause, (explained, of) in names.items()
             )
             lines.append((leg.title, verdict.profile, f"**{verdict.verdict}**", rules, failed, causes))
     if not lines:

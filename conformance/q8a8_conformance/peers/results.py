@@ -30,7 +30,8 @@ class Verdict:
     failed
         The rules that failed.
     causes
-        ABI function to the causes that the diagnosis names.
+        ABI function to the causes that the diagnosis names, each with how many results it explains, and of
+        how many.
     """
 
     profile: str
@@ -38,7 +39,7 @@ class Verdict:
     status: int
     rules: dict[str, int]
     failed: tuple[str, ...]
-    causes: dict[str, tuple[str, ...]]
+    causes: dict[str, dict[str, tuple[int, int]]]
 
 
 @dataclass

@@ -75,16 +75,14 @@ def judge(leg: Leg, profile: str = "kernel", more: Sequence[str] = ()) -> Verdic
                 f"q8a8 {shlex.join(words)}: exit status {done.returncode}\n{done.stderr[-2000:]}"
             )
         found = json.loads(report.read_text(encoding="utf-8"))
-    causes: dict[str, list[str]] = {}
+    causes: dict[str, dict[str, tuple[int, int]]] = {}
     for entry in found["diagnosis"]:
-        causes.setdefault(entry["function"], []).append(
-            f"{entry['cause']} ({entry['explained']} of {entry['of']})"
-        )
+        causes.setdefault(entry["function"], {})[entry["cause"]] = (entry["explained"], entry["of"])
     return Verdict(
         profile=profile,
         verdict=found["verdict"],
         status=done.returncode,
         rules=dict(Counter(rule["status"] for rule in found["rules"])),
         failed=tuple(rule["id"] for rule in found["rules"] if rule["status"] in {"fail", "crashed"}),
-        causes={function: tuple(names) for function, names in causes.items()},
+        causes=causes,
     )
