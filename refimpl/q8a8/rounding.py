@@ -1,7 +1,7 @@
 r"""Rounding: to integers, to half precision, and of a fused multiply-add.
 
 All functions work element by element on arrays of any shape, keep the sign of zeros, and raise no
-floating-point warnings: overflow to an infinity is part of what they define.
+floating-point warnings: overflow to an infinity is part of what they define, and NaNs pass through.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def round_half_away(x: ArrayLike) -> NDArray[np.float32]:
     float32 `[...]`, integers; infinities and NaNs as they were.
     """
     rounded = np.array(x, np.float32)
-    round_half_away_in_place(rounded, np.empty_like(rounded))
+    with np.errstate(invalid="ignore"):
+        round_half_away_in_place(rounded, np.empty_like(rounded))
     return rounded
 
 
@@ -91,7 +92,8 @@ def round_half_even(x: ArrayLike) -> NDArray[np.float32]:
     -------
     float32 `[...]`, integers; infinities and NaNs as they were.
     """
-    return np.rint(np.asarray(x, np.float32))
+    with np.errstate(invalid="ignore"):
+        return np.rint(np.asarray(x, np.float32))
 
 
 def f32_to_f16(x: ArrayLike) -> NDArray[np.float16]:
@@ -175,8 +177,8 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
     -------
     float32, in the broadcast shape.
     """
-    a, b, c = (np.asarray(v, np.float32).astype(np.float64) for v in (a, b, c))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        a, b, c = (np.asarray(v, np.float32).astype(np.float64) for v in (a, b, c))
         p = a * b
         s = np.asarray(p + c)
         # TwoSum: which part of each operand reached s, and what was lost of each.

@@ -261,6 +261,15 @@ def test_fma_of_infinities_and_nans() -> None:
         assert np.isnan(fma32(a, b, c))
 
 
+def test_signalling_nans_raise_no_warnings() -> None:
+    """The quiet and the signalling NaN stay NaNs everywhere; NumPy would warn of the latter."""
+    x = np.array([0x7F800001, 0xFFC00000], np.uint32).view(np.float32)
+    for result in (round_half_away(x), round_half_even(x), fma32(x, x, x), fma32(1, 1, x)):
+        assert np.isnan(result).all()
+    assert np.isnan(f32_to_f16(x)).all()
+    assert np.isnan(f16_to_f32(np.array([0x7C01, 0xFE00], np.uint16).view(np.float16))).all()
+
+
 def test_fma_broadcasts() -> None:
     """Shapes broadcast as in any NumPy function, and the result is float32."""
     got = fma32(np.full((2, 1), 2, np.float32), np.arange(3, dtype=np.float32), np.float32(1))
