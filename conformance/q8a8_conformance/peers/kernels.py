@@ -19,6 +19,7 @@ from q8a8_conformance.peers import ggml
 from q8a8_conformance.protocol import Buffer, Call, Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from q8a8.layout import Blocks
@@ -71,15 +72,23 @@ class LibraryKernel:
     Parameters
     ----------
     path
-        The library, with ggml's names in it.
+        The library.
+    symbols
+        ABI name to exported name, where it is another; ggml's by default.
+    init
+        A function without arguments to call first; ggml's by default, None for none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, symbols: Mapping[str, str] = ggml.SYMBOLS, init: str | None = ggml.INIT
+    ) -> None:
         self._library = ctypes.CDLL(str(path))
-        getattr(self._library, ggml.INIT)()
+        self._symbols = symbols
+        if init is not None:
+            getattr(self._library, init)()
 
     def _function(self, name: str) -> ctypes._NamedFuncPointer:
-        function = getattr(self._library, ggml.SYMBOLS.get(name, name))
+        function = getattr(self._library, self._symbols.get(name, name))
         function.argtypes = [
             _C_TYPES.get(parameter.ctype, ctypes.c_void_p) for parameter in abi_table.BY_NAME[name].parameters
         ]
