@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"order {' = '.join(result.orders) or 'none'}; "
             f"{result.wrong_products} wrong products of -128; {result.seconds:.0f} s"
         )
-        if not options.no_verdicts:
+        if leg.judged and not options.no_verdicts:
             for profile in verdicts.PROFILES:
                 verdict = verdicts.judge(leg, profile)
                 result.verdicts.append(verdict)

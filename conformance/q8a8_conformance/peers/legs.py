@@ -1,15 +1,18 @@
 """The prebuilt peers: what each is held against, how to open it here, and one run of the comparison.
 
-=========  =======================================  ===================  ==========  ======================
+=========  =======================================  ===================  ==========  =================
 leg        peer                                     quantizers           dot         runs
-=========  =======================================  ===================  ==========  ======================
+=========  =======================================  ===================  ==========  =================
 x86        ggml of the x86-64 pywhispercpp wheel    ggml-avx2, ggml-ref  avx2        here, on x86-64
+x86-c      its portable C                           none                 scalar      here, on x86-64
 gguf-py    ``gguf.quants``                          ggml-ref             none        here
-arm        ggml of the aarch64 pywhispercpp wheel   ggml-neon, ggml-ref  neon-gcc    here on Arm, else in QEMU
-=========  =======================================  ===================  ==========  ======================
+arm        ggml of the aarch64 pywhispercpp wheel   ggml-neon, ggml-ref  neon-gcc    on Arm, else QEMU
+arm-c      its portable C                           none                 scalar-fma  on Arm, else QEMU
+=========  =======================================  ===================  ==========  =================
 
 The Arm library was built by GCC for plain NEON, so its loop multiplies and adds in two instructions and its
-scalar tail in one: ``neon-gcc``.
+scalar tail in one: ``neon-gcc``. The portable C (``..._generic``) is the specification's loop; on Arm the
+compiler fuses it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from q8a8_conformance import native
 from q8a8_conformance.client import Session
 from q8a8_conformance.peers import compare, cpu, families, ggml, store
 from q8a8_conformance.peers.kernels import (
+    DOT,
     QUANTIZE,
     QUANTIZE_REF,
     GgufKernel,
@@ -44,6 +48,8 @@ __all__ = ["ARM_CPU", "LEGS", "Leg", "arm_argv", "blocks_of", "missing", "opened
 
 ARM_CPU = "max"
 """QEMU's CPU for the Arm leg."""
+
+_GENERIC = {**ggml.SYMBOLS, DOT: "ggml_vec_dot_q8_0_q8_0_generic"}
 
 _BEYOND = (1.4e-45, 1e-40, 3e-37)
 """amax of blocks beyond the recipes with 1/d: that is infinite, and so is 127/amax."""
@@ -67,6 +73,10 @@ class Leg:
         The share of the blocks that are compared where it runs in QEMU.
     cpu_flags
         What the prebuilt library takes for granted of the CPU.
+    symbols
+        ABI name to exported name.
+    judged
+        Whether ``q8a8 test`` is run on it.
     """
 
     name: str
@@ -76,6 +86,8 @@ class Leg:
     machines: tuple[str, ...] = ()
     emulated_share: float = 1.0
     cpu_flags: tuple[str, ...] = ()
+    symbols: Mapping[str, str] = field(default_factory=lambda: ggml.SYMBOLS, hash=False)
+    judged: bool = True
 
 
 LEGS: tuple[Leg, ...] = (
@@ -87,6 +99,16 @@ LEGS: tuple[Leg, ...] = (
         machines=("x86_64",),
         cpu_flags=("avx2", "fma", "bmi2"),
     ),
+    Leg(
+        "x86-c",
+        "ggml's C for x86-64",
+        {},
+        "scalar",
+        machines=("x86_64",),
+        cpu_flags=("avx2", "fma", "bmi2"),
+        symbols=_GENERIC,
+        judged=False,
+    ),
     Leg("gguf-py", "gguf-py", {QUANTIZE_REF: "ggml-ref"}),
     Leg(
         "arm",
@@ -95,11 +117,20 @@ LEGS: tuple[Leg, ...] = (
         "neon-gcc",
         emulated_share=0.1,
     ),
+    Leg(
+        "arm-c",
+        "ggml's C for aarch64",
+        {},
+        "scalar-fma",
+        emulated_share=0.1,
+        symbols=_GENERIC,
+        judged=False,
+    ),
 )
 
 
 def _emulated(leg: Leg) -> bool:
-    return leg.name == "arm" and platform.machine() != "aarch64"
+    return leg.name.startswith("arm") and platform.machine() != "aarch64"
 
 
 def unsuitable(leg: Leg) -> str:
@@ -122,7 +153,7 @@ def missing(leg: Leg) -> str:
         if leg.name == "gguf-py":
             importlib.metadata.version("gguf")
         elif _emulated(leg):
-            arm_argv(ggml.arm_library())
+            arm_argv(leg)
         else:
             ggml.host_library()
     except importlib.metadata.PackageNotFoundError:
@@ -137,15 +168,16 @@ def blocks_of(leg: Leg, blocks: int) -> int:
     return max(1, round(blocks * leg.emulated_share)) if _emulated(leg) else blocks
 
 
-def arm_argv(library: Path, cpu: str = ARM_CPU) -> list[str]:
+def arm_argv(leg: Leg) -> list[str]:
     """Return the command of a worker that runs ggml for Arm in QEMU.
 
     Raises
     ------
-    NativeError
-        The harness cannot be built or run here.
+    PeerUnavailableError, NativeError
+        The library cannot be had, or the harness cannot be built or run here.
     """
-    return native.library_argv(library, cpu, symbols=ggml.SYMBOLS, init=ggml.INIT, search=[library.parent])
+    library = ggml.arm_library()
+    return native.library_argv(library, ARM_CPU, symbols=leg.symbols, init=ggml.INIT, search=[library.parent])
 
 
 @contextmanager
@@ -160,10 +192,10 @@ def opened(leg: Leg) -> Iterator[Kernel]:
     if leg.name == "gguf-py":
         yield GgufKernel()
     elif _emulated(leg):
-        with Session(arm_argv(ggml.arm_library()), timeout=60) as session:
+        with Session(arm_argv(leg), timeout=60) as session:
             yield WorkerKernel(session)
     else:
-        yield LibraryKernel(ggml.host_library())
+        yield LibraryKernel(ggml.host_library(), leg.symbols)
 
 
 def _files(leg: Leg) -> dict[str, str]:
@@ -172,7 +204,7 @@ def _files(leg: Leg) -> dict[str, str]:
         from gguf import quants  # noqa: PLC0415 -- an extra, needed by this peer alone
 
         return {f"gguf {importlib.metadata.version('gguf')}: quants.py": sha256(Path(quants.__file__))}
-    library = ggml.arm_library() if leg.name == "arm" else ggml.host_library()
+    library = ggml.arm_library() if leg.name.startswith("arm") else ggml.host_library()
     files = (library, ggml.find_library(library.parents[1], "libggml-base"))
     if _emulated(leg):
         wheel = store.ARM_WHEEL.requirement.replace("==", " ")

@@ -72,7 +72,8 @@ def _summary(legs: Sequence[LegResult], builds: Sequence[BuildResult]) -> str:
 
 
 def _peers(legs: Sequence[LegResult]) -> str:
-    lines = [(leg.title, f"`{name}`", f"`{digest}`") for leg in legs for name, digest in leg.files.items()]
+    files = {name: (leg.title, digest) for leg in reversed(legs) for name, digest in leg.files.items()}
+    lines = [(title, f"`{name}`", f"`{digest}`") for name, (title, digest) in reversed(files.items())]
     return "## Peers\n\n" + _table(("peer", "file", "SHA-256"), lines)
 
 

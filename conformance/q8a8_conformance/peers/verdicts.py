@@ -36,10 +36,10 @@ def arguments(leg: Leg) -> list[str]:
     """
     if leg.name == "gguf-py":
         return ["py:q8a8_conformance.adapters.gguf_py:kernel"]
-    if leg.name == "arm" and platform.machine() != "aarch64":
-        return ["exec:" + shlex.join(legs.arm_argv(ggml.arm_library()))]
+    if leg.name.startswith("arm") and platform.machine() != "aarch64":
+        return ["exec:" + shlex.join(legs.arm_argv(leg))]
     words = [f"lib:{ggml.host_library()}"]
-    for name, exported in ggml.SYMBOLS.items():
+    for name, exported in leg.symbols.items():
         words += ["--symbol", f"{name}={exported}"]
     return [*words, "--init", ggml.INIT]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from q8a8.layout import BLOCK_Q8_A8, as_bytes
+from q8a8.order import ORDERS
 from q8a8.quantize import dequantize_row
 from q8a8_conformance.peers import compare, families, legs
 from q8a8_conformance.peers.kernels import QUANTIZE_REF
@@ -23,6 +25,8 @@ DOTS = 10_000
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_every_block_is_the_recipes(leg: Leg, kernel: Kernel, family: str) -> None:
     """A million blocks a family (a tenth in QEMU), each quantizer against its recipe: no byte differs."""
+    if not leg.recipes:
+        pytest.skip(f"{leg.title} is compared by its dot product")
     counts = compare.quantize_counts(kernel, leg.recipes, legs.blocks_of(leg, BLOCKS), [family])
     assert len(counts) == len(leg.recipes)
     assert [count.differing_bytes for count in counts] == [0] * len(counts)
@@ -40,10 +44,12 @@ def test_every_dot_product_is_the_orders(leg: Leg, kernel: Kernel) -> None:
 
 
 def test_no_other_order_would_do(leg: Leg, kernel: Kernel) -> None:
-    """The order of a peer is the one order of the table that gives its bits."""
+    """Of the table only orders with the arithmetic of a peer's order give its bits."""
     if leg.order is None:
         pytest.skip(f"{leg.title} multiplies nothing")
-    assert compare.matching_orders(kernel) == (leg.order,)
+    plain = replace(ORDERS[leg.order], name="", nrc=1, source="")
+    same = [name for name, order in ORDERS.items() if replace(order, name="", nrc=1, source="") == plain]
+    assert list(compare.matching_orders(kernel)) == same
 
 
 def test_the_sign_error_is_there_on_x86_alone(leg: Leg, kernel: Kernel) -> None:
