@@ -286,6 +286,28 @@ def passes(case: Case, after: dict[str, bytes]) -> bool:
     return bytes(kept) == case.expected()["s"]
 
 
+# What a report must blame for a bug, and nothing else.
+BLAMED: list[tuple[Quantizer | Dot | Dequantizer, set[str]]] = [
+    (QUANTIZERS["half to even"], {"QNT-3", "QNT-4"}),
+    (QUANTIZERS["inverse of d"], {"QNT-3", "QNT-4"}),
+    (QUANTIZERS["zero test on d"], {"QNT-3", "QNT-6"}),
+    (QUANTIZERS["half saturates early"], {"HLF-1", "HLF-4", "QNT-2"}),
+    (DOTS["-128 negated in int8"], {"DOT-1"}),
+    (DOTS["-128 clamped"], {"DOT-1"}),
+    (DOTS["rows exchanged in s"], {"DOT-6", "ORD-2"}),
+    (DOTS["bs taken for 2"], {"DOT-6", "ORD-2"}),
+    (DOTS["scale flushed"], {"DOT-8", "HLF-2"}),
+    (DEQUANTIZERS["-128 clamped"], {"DEQ-1", "DEQ-2", "HLF-2"}),
+]
+
+
+@pytest.mark.parametrize(("kernel", "rules"), BLAMED)
+def test_a_bug_is_blamed_on_its_rules(kernel: Quantizer | Dot | Dequantizer, rules: set[str]) -> None:
+    """The rules of the cases that fail are those that the bug breaks."""
+    failed = {*failures(kernel)}
+    assert {rule.removeprefix("Q8A8-") for case in CASES if case.id in failed for rule in case.rules} == rules
+
+
 @pytest.mark.parametrize("kernel", [HONEST, PLAIN, Dequantizer()], ids=["quantizer", "dot", "dequantizer"])
 def test_the_honest_kernels_pass(kernel: Quantizer | Dot | Dequantizer) -> None:
     """Without a bug these kernels pass every case: what fails below, fails for its bug."""

@@ -39,7 +39,7 @@ def drafts() -> list[Draft]:
         activation(
             f"{TOPIC}/scale-is-a-half",
             "Assigning the float to a half's integer type stores the integer 3, not the bits of 3.5.",
-            rules("QNT-2", "QNT-9", "HLF-1"),
+            rules("QNT-2", "QNT-9"),
             [minus(f32(7 * 127 * power(-1))), f32(7 * power(-1)), f32(100), 0, minus(f32(441))],
         )
     )
@@ -57,7 +57,7 @@ def drafts() -> list[Draft]:
 
 
 def _about(size: int) -> tuple[str, ...]:
-    return rules("QNT-1", "QNT-4", "QNT-9", *(("QNT-10",) if size == 32 else ()))
+    return rules("QNT-10" if size == 32 else "QNT-9")
 
 
 def _elements(size: int) -> list[int]:

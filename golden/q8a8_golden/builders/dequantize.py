@@ -34,21 +34,33 @@ _SCALES: Final = {
 
 def drafts() -> list[Draft]:
     """Give all 256 codes with each scale, then scales of every binade, and the empty row."""
-    about = rules("DEQ-1", "DEQ-2", "HLF-3", "LAY-1", "LAY-2")
     made = [
         dequantize(
             f"{TOPIC}/all-codes-scale-{name}",
             f"All 256 codes, -128 too: {why}.",
-            (*about, *rules("HLF-2")) if 0 < scale & 0x7FFF < 0x400 else about,
+            rules("DEQ-2", "HLF-2") if 0 < scale & 0x7FFF < 0x400 else rules("DEQ-1", "DEQ-2"),
             b"".join(block(scale, range(first, first + 32)) for first in range(-128, 128, 32)),
         )
         for name, (scale, why) in _SCALES.items()
     ]
+    normal = [e << 10 | f for e in range(1, 31) for f in (0, 1, 0x155, 0x2AA, 0x3FF)]
+    subnormal = [1 << f for f in range(10)] + [0x003, 0x155, 0x2AA, 0x3FE, 0x3FF]
     for name, sign in (("positive", 0), ("negative", 0x8000)):
-        halves = [e << 10 | f for e in range(31) for f in (0, 1, 0x155, 0x2AA, 0x3FF)]
-        blocks = b"".join(block(sign | h, [1, -1, 127, -128, *[0] * 28]) for h in halves)
-        why = "Scales of every binade: a conversion with a wrong bias, or without subnormals, fails in some."
-        made.append(dequantize(f"{TOPIC}/every-binade-{name}", why, (*about, *rules("HLF-2")), blocks))
+        for kind, halves, why in (
+            (
+                "normal",
+                normal,
+                "Scales of every binade: a conversion with a wrong bias or range fails in some",
+            ),
+            (
+                "subnormal",
+                subnormal,
+                "Subnormal scales of every length: flushed, or not normalized, they fail",
+            ),
+        ):
+            blocks = b"".join(block(sign | h, [1, -1, 127, -127, *[0] * 28]) for h in halves)
+            about = rules("HLF-3" if kind == "normal" else "HLF-2")
+            made.append(dequantize(f"{TOPIC}/every-{kind}-{name}", f"{why}.", about, blocks))
     lanes = b"".join(
         block(0x3C00 + 0x400 * b, [(37 * j + 11 * b) % 255 - 127 for j in range(32)]) for b in range(5)
     )
@@ -57,7 +69,7 @@ def drafts() -> list[Draft]:
         dequantize(
             f"{TOPIC}/lanes",
             "Neighbouring blocks differ in every code and in their scales: a swapped lane or block shows.",
-            about,
+            rules("LAY-1", "LAY-2"),
             lanes,
         ),
         dequantize(

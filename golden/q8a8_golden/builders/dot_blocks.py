@@ -26,11 +26,12 @@ def drafts() -> list[Draft]:
     made = []
     for nb in _COUNTS:
         why = f"{nb} blocks, all sums positive: a block left out makes less, one counted twice more."
-        about = rules("DOT-1", "DOT-4", "DOT-7", "DOT-10", "LAY-2")
+        # One block: its layout. A few: that they follow each other, and s is overwritten. More: all count.
+        about = rules("LAY-1") if nb == 1 else rules("LAY-2", "DOT-7") if nb < 4 else rules("DOT-4", "DOT-10")
         made.append(dot(f"{TOPIC}/count-{nb}", why, about, cycle(nb, 7, 1, _v1), cycle(nb, 5, 2, _v1)))
     for nb in _COUNTS_V2:
         why = f"{nb} blocks of 36 bytes, all sums positive: a stride of 34, or a lost block, shows."
-        about = rules("DOT-9", "DOT-10", "LAY-3", "LAY-5")
+        about = rules("LAY-3", "DOT-9") if nb < 4 else rules("DOT-9", "DOT-10")
         vx, vy = cycle(nb, 7, 3, _v2_weight), cycle(nb, 5, 4, _v2_activation)
         made.append(dot_v2(f"{TOPIC}/v2-count-{nb}", why, about, vx, vy))
     for nb in (2, 3, 4, 5, 8, 9):
@@ -40,7 +41,7 @@ def drafts() -> list[Draft]:
             )
             vx = b"".join(block(_ONE, [int(b == number)] * 32) for b in range(nb))
             vy = b"".join(block(half(power(b % 4)), [b + 1] * 32) for b in range(nb))
-            about = rules("DOT-4", "DOT-10", "LAY-2")
+            about = rules("DOT-10")
             made.append(dot(f"{TOPIC}/only-{number}-of-{nb}", why, about, vx, vy))
     for name, strides in {
         "small": (1, 2, 6),
@@ -48,7 +49,7 @@ def drafts() -> list[Draft]:
         "large": (1 << 40, (1 << 40) + 2, (1 << 41) + 6),
     }.items():
         why = "With one row of each, bs, bx and by mean nothing: used, they lead out of the buffers."
-        about = rules("DOT-12", "DOT-7")
+        about = rules("DOT-12")
         made.append(
             dot(
                 f"{TOPIC}/strides-{name}",

@@ -18,13 +18,12 @@ TOPIC: Final = "dot/lanes"
 PRIMES: Final = (1, *(p for p in range(2, 128) if all(p % q for q in range(2, p))))
 
 _ONE: Final = half(1)
-_OTHER: Final = 0x7E00
 
 
 def drafts() -> list[Draft]:
     """Give each lane of each side, in both layouts, and lanes that must not meet."""
     made = []
-    about = rules("DOT-1", "DOT-4", "LAY-1", "LAY-2")
+    about = rules("DOT-1")
     for lane in range(32):
         hot = [int(j == lane) for j in range(32)]
         why = f"Only lane {lane} counts: paired with another lane, or left out, it gives another prime or 0."
@@ -34,9 +33,9 @@ def drafts() -> list[Draft]:
             dot_v2(
                 f"{TOPIC}/v2-lane-{lane}",
                 why,
-                rules("DOT-1", "DOT-9", "LAY-3", "LAY-5"),
-                block_v2(_ONE, _OTHER, hot),
-                block_v2(_OTHER, _ONE, PRIMES),
+                rules("DOT-1", "DOT-9"),
+                block_v2(_ONE, 0, hot),
+                block_v2(0, _ONE, PRIMES),
             )
         )
     # In the odd tail of a row kernels often use other code than in its body.
@@ -48,7 +47,5 @@ def drafts() -> list[Draft]:
             why = (
                 f"Only lane {lane} of the last of {nb} blocks counts: the tail's code maps lanes on its own."
             )
-            made.append(
-                dot(f"{TOPIC}/block-{nb}-of-{nb}-lane-{lane}", why, (*about, *rules("DOT-10")), vx, vy)
-            )
+            made.append(dot(f"{TOPIC}/block-{nb}-of-{nb}-lane-{lane}", why, about, vx, vy))
     return made

@@ -11,7 +11,7 @@ __all__ = ["TOPIC", "drafts"]
 
 TOPIC: Final = "dot/rounding"
 
-_ABOUT: Final = rules("DOT-2", "DOT-3", "ORD-2")
+_ABOUT: Final = rules("DOT-3", "ORD-2")
 _COUNTS: Final = (
     1,
     2,
@@ -55,7 +55,7 @@ def _ordinary() -> list[Draft]:
         vx = _cycle([block(stream.scale(0x1400, 0x27FF), stream.codes()) for _ in range(min(nb, 7))], nb)
         vy = _cycle([block(stream.scale(0x2000, 0x33FF), stream.codes()) for _ in range(min(nb, 5))], nb)
         why = f"{nb} blocks of ordinary rows: a block lost, or counted twice, is far outside the bound."
-        made.append(dot(f"{TOPIC}/ordinary-{nb}", why, (*_ABOUT, *rules("DOT-10")), vx, vy, kind="bound"))
+        made.append(dot(f"{TOPIC}/ordinary-{nb}", why, _ABOUT, vx, vy, kind="bound"))
     return made
 
 
@@ -69,13 +69,13 @@ def _wide() -> list[Draft]:
         stream = Stream(500 + nb)
         rows = [
             b"".join(
-                block(stream.scale(0x0001, 0x7BFF) | stream.word() & 0x8000, stream.codes(-128))
+                block(stream.scale(0x0001, 0x7BFF) | stream.word() & 0x8000, stream.codes())
                 for _ in range(nb)
             )
             for _ in range(2)
         ]
-        why = "Scales of every binade and sign, and -128: the largest terms decide, none may overflow."
-        made.append(dot(f"{TOPIC}/every-binade-{nb}", why, (*_ABOUT, *rules("DOT-8")), *rows, kind="bound"))
+        why = "Scales of every binade and sign: the largest terms decide, and none may overflow."
+        made.append(dot(f"{TOPIC}/every-binade-{nb}", why, rules("DOT-8", "ORD-2"), *rows, kind="bound"))
         rows = [
             b"".join(block(stream.scale(0x0001, 0x03FF), stream.codes()) for _ in range(nb)) for _ in range(2)
         ]
@@ -84,7 +84,7 @@ def _wide() -> list[Draft]:
             dot(
                 f"{TOPIC}/subnormal-scales-{nb}",
                 why,
-                (*_ABOUT, *rules("DOT-8", "HLF-2")),
+                rules("DOT-8", "HLF-2"),
                 *rows,
                 kind="bound",
             )
@@ -142,5 +142,5 @@ def _long_products() -> list[Draft]:
         vx = b"".join(block(stream.scale(0x3C01, 0x3FFF) | 1, stream.codes(64, 127)) for _ in range(nb))
         vy = b"".join(block(stream.scale(0x3C01, 0x3FFF) | 1, stream.codes(64, 127)) for _ in range(nb))
         why = "dx * dy has 22 bits and all terms are positive: an f16 product is far outside the bound."
-        made.append(dot(f"{TOPIC}/long-products-{nb}", why, _ABOUT, vx, vy, kind="bound"))
+        made.append(dot(f"{TOPIC}/long-products-{nb}", why, rules("DOT-2"), vx, vy, kind="bound"))
     return made

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from q8a8_golden.draft import Draft, dot, rules
-from q8a8_golden.numbers import block, half, power
+from q8a8_golden.numbers import block, half
 
 __all__ = ["TOPIC", "drafts"]
 
 TOPIC: Final = "dot/values"
 
 _ONE: Final = half(1)
-_ABOUT: Final = rules("DOT-1", "DOT-4", "LAY-1")
+_ABOUT: Final = rules("DOT-1")
 
 
 def drafts() -> list[Draft]:
@@ -94,7 +94,7 @@ def _sums() -> list[Draft]:
     for nb in (9, 40):
         vx, vy = block(_ONE, [64] * 32) * nb, block(_ONE, [64] * 31 + [1]) * nb
         why = "The running sum passes 65504 in odd steps: an f16 accumulator overflows, a bf16 one rounds."
-        made.append(dot(f"{TOPIC}/running-sum-{nb}-blocks", why, rules("DOT-2", "DOT-4"), vx, vy))
+        made.append(dot(f"{TOPIC}/running-sum-{nb}-blocks", why, rules("DOT-4"), vx, vy))
     zero = [block(_ONE, [5 * (-1) ** j for j in range(32)]), block(_ONE, [9] * 32)]
     why = "The codes cancel to zero within the block: the result is +0, with nothing left in any lane."
     made.append(dot(f"{TOPIC}/sum-zero", why, _ABOUT, *zero))
@@ -116,51 +116,66 @@ def _factors(total: int) -> tuple[list[int], list[int]]:
 def _scales() -> list[Draft]:
     codes_x, codes_y = [j - 9 for j in range(32)], [2 * j - 17 for j in range(32)]
     made = []
-    for name, dx, dy, why in (
+    for name, about, dx, dy, why in (
         (
             "both-negative",
+            ("DOT-8",),
             0xBC00,
             0xC000,
             "Both scales are negative: a kernel that takes them for unsigned is wrong",
         ),
         (
             "one-negative",
+            ("DOT-8",),
             0x3C00,
             0xC400,
             "One scale is negative, as in a block that no quantizer of ours writes",
         ),
         (
             "smallest-by-smallest",
+            ("DOT-8", "HLF-2"),
             0x0001,
             0x0001,
             "The product is 2^-48: a flushed f16 subnormal, or an f16 product, is 0",
         ),
-        ("smallest-by-largest-power", 0x0001, 0x7800, "2^-24 times 2^15: a flushed f16 subnormal gives 0"),
-        ("subnormal-negative", 0x8004, 0x3800, "A negative subnormal half times one half"),
+        (
+            "smallest-by-largest-power",
+            ("DOT-8", "HLF-2"),
+            0x0001,
+            0x7800,
+            "2^-24 times 2^15: a flushed f16 subnormal gives 0",
+        ),
+        (
+            "subnormal-negative",
+            ("DOT-8", "HLF-2"),
+            0x8004,
+            0x3800,
+            "A negative subnormal half times one half",
+        ),
         (
             "largest-powers",
+            ("DOT-2",),
             0x7800,
             0x7800,
             "The product is 2^30, beyond every half: formed in f16 it is infinite",
         ),
         (
             "underflow-in-half",
+            ("DOT-2",),
             0x0400,
             0x0400,
             "The product is 2^-28, below every half: formed in f16 it is zero",
         ),
-        ("smallest-normal", 0x0400, 0x3C00, "The scale is the smallest normal half"),
+        ("smallest-normal", ("DOT-8",), 0x0400, 0x3C00, "The scale is the smallest normal half"),
     ):
         vx, vy = block(dx, codes_x), block(dy, codes_y)
-        made.append(
-            dot(f"{TOPIC}/scale-{name}", f"{why}.", rules("DOT-2", "DOT-4", "DOT-8", "HLF-2"), vx, vy)
-        )
+        made.append(dot(f"{TOPIC}/scale-{name}", f"{why}.", rules(*about), vx, vy))
     zeros = {"plus-zero": 0x0000, "minus-zero": 0x8000}
     for name, zero in zeros.items():
         vx = block(_ONE, codes_x) + block(zero, [127] * 32) + block(_ONE, codes_y)
-        vy = block(_ONE, codes_y) + block(_ONE, [-128] * 32) + block(zero, codes_x)
+        vy = block(_ONE, codes_y) + block(_ONE, [-127] * 32) + block(zero, codes_x)
         why = "Blocks with a zero scale add nothing: a kernel that divides the scale out again gives a NaN."
-        made.append(dot(f"{TOPIC}/scale-{name}-among-others", why, rules("DOT-4", "DOT-8"), vx, vy))
+        made.append(dot(f"{TOPIC}/scale-{name}-among-others", why, rules("DOT-8"), vx, vy))
     # With no other block the sign of the zero depends on whether a sum starts from +0 or from its first term.
     for name, dx, dy in (("one", 0x8000, 0x3C00), ("both", 0x8000, 0x8000)):
         why = "All scales are zero, some negative: the sum starts from +0 and ends so."
@@ -172,13 +187,13 @@ def _scales() -> list[Draft]:
 
 def _scale_products() -> list[Draft]:
     """Products of scales with more bits than an f16 has, times so small a sum that f32 holds the result."""
-    about = rules("DOT-2", "DOT-4")
+    about = rules("DOT-2")
     made = []
     for name, dx, dy in (
         ("long-by-long", 0x3C01, 0x3C01),
         ("longest-by-longest", 0x3FFF, 0x3FFF),
         ("thirds", 0x3555, 0x3555),
-        ("long-by-subnormal", 0x3C03, 0x0003),
+        ("long-by-small", 0x3C03, 0x1403),
         ("beyond-half", 0x7BFF, 0x7BFF),
         ("below-half", 0x07FF, 0x0401),
     ):
@@ -186,7 +201,6 @@ def _scale_products() -> list[Draft]:
             vx, vy = block(dx, [total, *[0] * 31]), block(dy, [1] * 32)
             why = "dx * dy has up to 22 bits, which f32 holds: rounded to f16 it is another number."
             made.append(dot(f"{TOPIC}/product-{name}-by-{total}", why, about, vx, vy))
-    eight = half(8 * power(-10))
     why = "Five blocks with products that a half rounds: the error adds up, block by block."
     made.append(
         dot(
@@ -194,7 +208,7 @@ def _scale_products() -> list[Draft]:
             why,
             about,
             block(0x3C07, [1, *[0] * 31]) * 5,
-            block(eight, [1] * 32) * 5,
+            block(0x3C05, [1] * 32) * 5,
         )
     )
     return made

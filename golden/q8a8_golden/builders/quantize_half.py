@@ -21,8 +21,6 @@ __all__ = ["TOPIC", "drafts"]
 
 TOPIC: Final = "quantize/half"
 
-_ABOUT: Final = rules("HLF-1", "HLF-2", "HLF-4", "QNT-2", "QNT-8")
-
 # The f16 patterns h for which the tie between h and h + 1 is asked about. Patterns count up through the
 # halves, so that h + 1 is the next one, binade borders included; an even pattern has an even significand.
 _NORMAL: Final = range(0x0400, 0x7C00, 0x0400)  # the first half of each binade, 2^-14 to 2^15
@@ -65,10 +63,10 @@ def drafts() -> list[Draft]:
     for place, (halves, what) in _PLACES.items():
         for side, (step, why) in _SIDES.items():
             amaxes = [_beside(h, step) for h in halves]
-            made.append(_row(f"{place}-{side}", f"{why}; {what}.", amaxes))
-            made.append(
-                _activation(f"{place}-{side}-activation", f"{why}; {what}.", amaxes[len(amaxes) // 2])
-            )
+            about = rules("HLF-1", "HLF-2" if "subnormal" in place else "QNT-2")
+            text = f"{why}; {what}."
+            made.append(_row(f"{place}-{side}", text, about, amaxes))
+            made.append(_activation(f"{place}-{side}-activation", text, about, amaxes[len(amaxes) // 2]))
     return [*made, *_exact(), *_edges()]
 
 
@@ -86,20 +84,23 @@ def _beside(h: int, step: Callable[[int], int]) -> int:
     return amax
 
 
-def _row(name: str, why: str, amaxes: Sequence[int]) -> Draft:
-    """Make a block for each amax: in another lane with another sign each, with half of it beside."""
+def _row(name: str, why: str, about: tuple[str, ...], amaxes: Sequence[int]) -> Draft:
+    """Make a block for each amax: in another lane with another sign each, and a quarter of it beside.
+
+    A quarter gives the code 31.75, far from any rounding boundary: the scale alone decides the case.
+    """
     row = []
     for number, amax in enumerate(amaxes):
         block = [0] * 32
         block[7 * number % 32] = minus(amax) if number % 2 else amax
-        block[(7 * number + 1) % 32] = amax - (1 << 23)
+        block[(7 * number + 1) % 32] = amax - (2 << 23)
         row += block
-    return quantize_row(f"{TOPIC}/{name}", why, _ABOUT, row)
+    return quantize_row(f"{TOPIC}/{name}", why, about, row)
 
 
-def _activation(name: str, why: str, amax: int) -> Draft:
-    xs = [amax - (1 << 23), minus(amax), 0]
-    return activation(f"{TOPIC}/{name}", why, (*_ABOUT[:-1], *rules("QNT-9")), xs)
+def _activation(name: str, why: str, about: tuple[str, ...], amax: int) -> Draft:
+    xs = [amax - (2 << 23), minus(amax), 0]
+    return activation(f"{TOPIC}/{name}", why, about, xs)
 
 
 def _exact() -> list[Draft]:
@@ -107,8 +108,18 @@ def _exact() -> list[Draft]:
     subnormal = [f32(127 * h * power(-24)) for h in (1, 2, 3, 7, 0x55, 0x155, 0x200, 0x2AA, 0x3FE, 0x3FF)]
     why = "amax / 127 is a half exactly: it must be stored as it is, whatever the rounding"
     return [
-        _row("exact-normal", f"{why}; a wrong bias or exponent range shows in some binade.", normal),
-        _row("exact-subnormal", f"{why}; a conversion that flushes f16 subnormals stores zero.", subnormal),
+        _row(
+            "exact-normal",
+            f"{why}; a wrong bias or exponent range shows in some binade.",
+            rules("QNT-2"),
+            normal,
+        ),
+        _row(
+            "exact-subnormal",
+            f"{why}; a conversion that flushes f16 subnormals stores zero.",
+            rules("HLF-2"),
+            subnormal,
+        ),
     ]
 
 
@@ -149,8 +160,13 @@ def _edges() -> list[Draft]:
             "d is the f32 below 65520, which rounds to 65504: no overflow yet.",
         ),
     }
+    rule_of = dict.fromkeys(cases, ("HLF-1", "HLF-2"))
+    # Where h is zero the codes are too: a test of d and not of h fails here, with the right scale.
+    rule_of |= dict.fromkeys(("half-of-smallest", "half-of-smallest-below"), ("QNT-3", "QNT-6"))
+    rule_of |= dict.fromkeys(("largest-half", "above-largest-half", "last-finite"), ("HLF-4", "QNT-2"))
     made = []
     for name, (amax, why) in cases.items():
-        made.append(_row(name, why, [amax, amax]))
-        made.append(_activation(f"{name}-activation", why, amax))
+        about = rules(*rule_of[name])
+        made.append(_row(name, why, about, [amax, amax]))
+        made.append(_activation(f"{name}-activation", why, about, amax))
     return made

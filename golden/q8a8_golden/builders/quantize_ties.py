@@ -18,7 +18,7 @@ __all__ = ["TOPIC", "drafts"]
 
 TOPIC: Final = "quantize/ties"
 
-_ABOUT: Final = rules("QNT-3", "QNT-4", "QNT-5", "QNT-8")
+_ABOUT: Final = rules("QNT-4")
 
 # amax = 127 * 2^e makes inv = 2^-e: from the smallest scale that there is to the largest power of two.
 _EXPONENTS: Final = (-24, -20, -15, -14, -3, -1, 0, 1, 7, 15)
@@ -79,4 +79,6 @@ def _below_half() -> Draft:
 def _codes_exactly() -> Draft:
     xs = _both_signs(f32(Fraction(k, 4)) for k in range(127))
     why = "With a scale of 1/4 every code comes from an input that needs no rounding: each must come back."
-    return quantize_row(f"{TOPIC}/whole-codes", why, _ABOUT, spread(f32(Fraction(127, 4)), xs))
+    return quantize_row(
+        f"{TOPIC}/whole-codes", why, rules("QNT-5", "LAY-1", "LAY-2"), spread(f32(Fraction(127, 4)), xs)
+    )
