@@ -3,9 +3,10 @@
 The handler runs Python inside a signal handler. That is sound only because the fault comes from the kernel's
 own instruction, not from the middle of the interpreter. A kernel that has wrecked the heap may fault inside
 `malloc`, where the handler would wait for a lock for ever: so the signal's name comes first, and an alarm
-ends the process if the rest does not. `abort` is left alone, because the C library calls it with such locks
-held and says why by itself. What is printed is help for a reader: the verdict rests on the exit status. After
-the handler returns, the instruction faults again, now with the default action.
+ends the process if the rest does not. A stack overflow leaves no room for any of it and ends the process in
+silence. `abort` is left alone, because the C library calls it with locks held and says why by itself. What is
+printed is help for a reader: the verdict rests on the exit status. After the handler returns, the instruction
+faults again, now with the default action.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SA_SIGINFO, _SA_ONSTACK, _SA_RESETHAND = 0x4, 0x0800_0000, 0x8000_0000
+_SA_SIGINFO, _SA_RESETHAND = 0x4, 0x8000_0000
 _SI_ADDR = 16
 """Offset of the faulting address in Linux's 64-bit `siginfo_t`."""
 _X86_REG_ERR = 40 + 19 * 8
 """Offset of the page fault's error code in x86-64's `ucontext_t`."""
 _X86_WRITE = 2
-_STACK_SIZE = 2**20
 _LAST_SECONDS = 2
 """Seconds that the explanation may take."""
 _SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
@@ -39,10 +39,6 @@ class _SigAction(ctypes.Structure):
         ("flags", ctypes.c_uint32),
         ("restorer", ctypes.c_void_p),
     )
-
-
-class _Stack(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
 
 _keep: list[object] = []
@@ -74,10 +70,7 @@ def report_faults(explain: Callable[[int], str]) -> None:
         text = f"{access}: {explain(address if has_address else 0)}\n"
         os.write(2, text.encode("utf-8", "replace"))
 
-    memory = ctypes.create_string_buffer(_STACK_SIZE)
-    stack = _Stack(ctypes.addressof(memory), 0, _STACK_SIZE)
-    libc.sigaltstack(ctypes.byref(stack), None)  # a stack overflow has no other room to speak
-    action = _SigAction(_HANDLER(handler), flags=_SA_SIGINFO | _SA_ONSTACK | _SA_RESETHAND)
+    action = _SigAction(_HANDLER(handler), flags=_SA_SIGINFO | _SA_RESETHAND)
     for number in _SIGNALS:
         libc.sigaction(number, ctypes.byref(action), None)
-    _keep.extend((memory, action))
+    _keep.append(action)

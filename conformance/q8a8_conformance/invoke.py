@@ -6,13 +6,13 @@ what the kernel did besides computing: see `q8a8_conformance.protocol` for the o
 
 from __future__ import annotations
 
-import threading
-import traceback
 from typing import TYPE_CHECKING, Protocol
 
 from q8a8_conformance.abi_table import buffer_sizes
+from q8a8_conformance.lane import Lane, Slot, difference, run_at_once
 from q8a8_conformance.memory import MAX_OFFSET, GuardedBuffer, Memory, Placement
 from q8a8_conformance.protocol import Call, Fault, Option, Result
+from q8a8_conformance.together import MAX_CALLS, NativeCall, Together, available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.fenv import FloatingPoint
 
 _INTEGER_RANGE = {"int": (-(2**31), 2**31), "int64_t": (-(2**63), 2**63), "size_t": (0, 2**63)}
+_TOGETHER_BYTES = 2**26
+"""The most memory for outputs of calls that are made in one go, in bytes."""
 _BOTH_GUARDS = Option.GUARD_AFTER | Option.GUARD_BEFORE
 
 
@@ -36,6 +38,13 @@ class Target(Protocol):
 
     def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
         """Return a function without parameters that makes the call in these buffers."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether its functions are C functions, so that `native` has something to give."""
+
+    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall | None:
+        """Return the same call as a C function's address and arguments."""
 
 
 class Invoker:
@@ -54,6 +63,7 @@ class Invoker:
         self._floating_point = floating_point
         self._memory = Memory()
         self._function = "no call"
+        self._together = Together() if target.is_native and available() else None
 
     def invoke(self, call: Call) -> Result:
         """Make a call.
@@ -70,26 +80,17 @@ class Invoker:
         """
         self._check(call)
         self._function = call.function
-        placement = Placement.of(call.options)
-
-        def place(index: int, suffix: str = "") -> GuardedBuffer:
-            given = call.buffers[index]
-            name = call.spec.buffers[index].name + suffix
-            return self._memory.place(name, given.data, placement, given.offset)
-
         try:
-            inputs = {index: place(index) for index in call.spec.inputs}
-            lanes = []
-            for number in range(call.threads):
-                suffix = f" of thread {number}" if call.threads > 1 else ""
-                outputs = {index: place(index, suffix) for index in call.spec.outputs}
-                buffers = [both for _, both in sorted((inputs | outputs).items())]
-                lanes.append(self._lane(call, buffers, list(outputs.values())))
+            inputs, decoys = self._inputs(call), self._inputs(call, zeros=True) if call.threads > 1 else {}
+            lanes = [
+                self._lane(call, decoys if number % 2 else inputs, number) for number in range(call.threads)
+            ]
+            shared = [*inputs.values(), *decoys.values()]
             if call.options & Option.READONLY:
-                for buffer in inputs.values():
+                for buffer in shared:
                     buffer.make_read_only()
-            _run(lanes, call.repeat)
-            return _inspect(lanes, list(inputs.values()))
+            self._run(lanes, call.repeat)
+            return _inspect(lanes, shared)
         except MemoryError as error:
             raise CannotCall(f"out of memory: {error}") from None
         finally:
@@ -100,9 +101,41 @@ class Invoker:
         near = [text for buffer in self._memory.buffers if (text := buffer.locate(address))]
         return f"in {self._function}, {near[0] if near else f'address {address:#x}'}"
 
-    def _lane(self, call: Call, buffers: list[GuardedBuffer], outputs: list[GuardedBuffer]) -> _Lane:
-        step = self._target.bind(call, buffers)
-        return _Lane(step, outputs, self._floating_point, flush=bool(call.options & Option.FLUSH))
+    def _place(self, call: Call, index: int, suffix: str = "", *, zeros: bool = False) -> GuardedBuffer:
+        """Place one buffer of the call, with its own bytes or with zeros."""
+        given = call.buffers[index]
+        name = call.spec.buffers[index].name + suffix
+        data = bytearray(len(given.data)) if zeros else given.data
+        return self._memory.place(name, data, Placement.of(call.options), given.offset)
+
+    def _inputs(self, call: Call, *, zeros: bool = False) -> dict[int, GuardedBuffer]:
+        suffix = " (zeros)" if zeros else ""
+        return {index: self._place(call, index, suffix, zeros=zeros) for index in call.spec.inputs}
+
+    def _lane(self, call: Call, inputs: dict[int, GuardedBuffer], number: int) -> Lane:
+        """Give a thread its outputs, once for each call that it makes in one go."""
+        suffix = f" of thread {number}" if call.threads > 1 else ""
+        count = 1
+        if self._together and call.threads > 1:
+            size = sum(len(call.buffers[index].data) for index in call.spec.outputs) * call.threads
+            count = max(1, min(call.repeat - 1, MAX_CALLS, _TOGETHER_BYTES // max(size, 1)))
+        slots = []
+        for _ in range(count):
+            outputs = {index: self._place(call, index, suffix) for index in call.spec.outputs}
+            buffers = [both for _, both in sorted((inputs | outputs).items())]
+            step, native = self._target.bind(call, buffers), self._target.native(call, buffers)
+            slots.append(Slot(list(outputs.values()), step, native))
+        return Lane(slots, self._floating_point, flush=bool(call.options & Option.FLUSH))
+
+    def _run(self, lanes: list[Lane], repeat: int) -> None:
+        """Let every lane make its calls, all at once if they are several."""
+        if len(lanes) == 1:
+            lanes[0].run(repeat)
+        else:
+            run_at_once(lanes, repeat, self._together)
+        for lane in lanes:
+            if lane.error:
+                raise CannotCall(f"the kernel raised {type(lane.error).__name__}: {lane.error}")
 
     def _check(self, call: Call) -> None:
         """Refuse what a conforming kernel could not survive, or what cannot be placed."""
@@ -141,87 +174,7 @@ def _check_buffers(call: Call) -> None:
             raise CannotCall(f"{spec.name}: offset {buffer.offset} is over {MAX_OFFSET}")
 
 
-class _Lane:
-    """The calls of one thread, and what was seen around them."""
-
-    def __init__(
-        self,
-        step: Callable[[], object],
-        outputs: list[GuardedBuffer],
-        floating_point: FloatingPoint | None,
-        *,
-        flush: bool,
-    ) -> None:
-        self._step = step
-        self._floating_point = floating_point
-        self._flush = flush
-        self.outputs = outputs
-        self.first: list[bytes] = []
-        self.faults = Fault(0)
-        self.details: list[str] = []
-        self.varies = ""
-        self.error: BaseException | None = None
-
-    def run(self, repeat: int) -> None:
-        """Call ``repeat`` times; an exception of a Python kernel is kept in `error`."""
-        try:
-            for turn in range(repeat):
-                if turn:
-                    for output in self.outputs:
-                        output.refill()
-                self._watched_step()
-                found = [output.read() for output in self.outputs]
-                if not turn:
-                    self.first = found
-                elif found != self.first and not self.varies:
-                    self.varies = _difference(self.outputs, self.first, found) + f" in call {turn + 1}"
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a kernel may raise anything; the worker lives on
-            traceback.print_exc()
-            self.error = error
-
-    def _watched_step(self) -> None:
-        """Call once; compare the floating-point environment before and after, and put it back."""
-        if self._floating_point is None:
-            self._step()
-            return
-        own = before = self._floating_point.save()
-        if self._flush:
-            before = self._floating_point.flushing(own)
-            self._floating_point.restore(before)
-        try:
-            self._step()
-        finally:
-            after = self._floating_point.save()
-            faults, text = self._floating_point.compare(before, after)
-            if faults or self._flush:
-                self._floating_point.restore(own)
-        if faults & ~self.faults:
-            self.faults |= faults
-            self.details.append(text)
-
-
-def _run(lanes: list[_Lane], repeat: int) -> None:
-    """Let every lane make its calls, all at once if they are several."""
-    if len(lanes) == 1:
-        lanes[0].run(repeat)
-    else:
-        together = threading.Barrier(len(lanes))
-
-        def start(lane: _Lane) -> None:
-            together.wait()
-            lane.run(repeat)
-
-        threads = [threading.Thread(target=start, args=(lane,), daemon=True) for lane in lanes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    for lane in lanes:
-        if lane.error:
-            raise CannotCall(f"the kernel raised {type(lane.error).__name__}: {lane.error}")
-
-
-def _inspect(lanes: list[_Lane], inputs: list[GuardedBuffer]) -> Result:
+def _inspect(lanes: list[Lane], inputs: list[GuardedBuffer]) -> Result:
     """Gather what the lanes saw, and look at the memory that they shared."""
     faults = Fault(0)
     details: list[str] = []
@@ -237,21 +190,13 @@ def _inspect(lanes: list[_Lane], inputs: list[GuardedBuffer]) -> Result:
         note(Fault.INPUT_WRITTEN, buffer.changed())
         note(Fault.WROTE_OUTSIDE, buffer.damage())
     varies = Fault.THREAD_RESULT_VARIES if len(lanes) > 1 else Fault.RESULT_VARIES
-    for lane in lanes:
+    for number, lane in enumerate(lanes):
         for output in lane.outputs:
             note(Fault.WROTE_OUTSIDE, output.damage())
         for text in lane.details:
             note(lane.faults, text)
         note(varies, lane.varies)
-        if lane.first != lanes[0].first:
-            note(varies, _difference(lane.outputs, lanes[0].first, lane.first))
+        twin = lanes[number % 2]  # the lane with the same inputs
+        if lane.first != twin.first:
+            note(varies, difference(lane.outputs, twin.first, lane.first))
     return Result(faults, "\n".join(details), tuple(lanes[0].first))
-
-
-def _difference(buffers: list[GuardedBuffer], expected: list[bytes], found: list[bytes]) -> str:
-    """Say in which byte of which output two results differ first."""
-    for buffer, old, new in zip(buffers, expected, found, strict=True):
-        if old != new:
-            place = next(i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
-            return f"byte {place} of {buffer.name} varies: {old[place]:02x}, then {new[place]:02x}"
-    return ""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.abi_table import NAMES, get_function
+from q8a8_conformance.together import NativeCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -69,7 +70,7 @@ class LibraryTarget:
             self._library = ctypes.CDLL(str(path.absolute()))
         except OSError as error:
             raise TargetError(f"cannot load {path}: {error}") from None
-        self._functions: dict[str, Callable[..., object]] = {}
+        self._functions: dict[str, ctypes._NamedFuncPointer] = {}
         for name in NAMES:
             function = self._find(names.get(name, name))
             if function:
@@ -87,6 +88,18 @@ class LibraryTarget:
         """The ABI names that the library offers, in protocol order."""
         return tuple(self._functions)
 
+    is_native = True
+
+    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall:
+        """Return the call as the function's address and its arguments."""
+        addresses = iter(buffers)
+        arguments = (
+            getattr(call, parameter.field) if parameter.element is None else next(addresses).address
+            for parameter in get_function(call.function).parameters
+        )
+        function = ctypes.cast(self._functions[call.function], ctypes.c_void_p).value or 0
+        return NativeCall(function, tuple(arguments))
+
     def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
         """Return a function without parameters that makes the call; it releases the interpreter lock."""
         addresses = iter(buffers)
@@ -98,7 +111,7 @@ class LibraryTarget:
         ]
         return partial(self._functions[call.function], *arguments)
 
-    def _find(self, symbol: str) -> Callable[..., object] | None:
+    def _find(self, symbol: str) -> ctypes._NamedFuncPointer | None:
         try:
             function = self._library[symbol]
         except AttributeError:

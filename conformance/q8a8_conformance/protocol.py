@@ -51,7 +51,9 @@ At most one of the two guard options is set. Without one a buffer starts ``offse
 boundary; with one the offset is ignored. Around every buffer, up to the page borders, lie canary bytes (0xA5)
 that are checked after the call.
 
-``threads`` > 1: that many threads call at once; they share the inputs, each has outputs of its own.
+``threads`` > 1: that many threads call at once; they share the inputs, each has outputs of its own. A worker
+may give its odd-numbered threads inputs of zeros instead, so that state which calls share shows; results are
+compared among threads with the same inputs.
 ``repeat``: calls in a row by each thread, with the outputs put back to their given bytes in between. What
 comes back is the output of the first call of the first thread.
 

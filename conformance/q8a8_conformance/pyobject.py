@@ -42,6 +42,11 @@ class ObjectTarget:
         self.kernel = kernel() if isinstance(kernel, type) else kernel
         self.functions = tuple(name for name in NAMES if callable(getattr(self.kernel, name, None)))
 
+    is_native = False
+
+    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> None:
+        """Return nothing: the methods need the interpreter."""
+
     def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
         """Return a function without parameters that makes the call."""
         function = get_function(call.function)

@@ -107,6 +107,14 @@ void shares_state(const float *x, void *y, int64_t k) {
     memcpy(y, &result, sizeof result);
 }
 
+/* Right alone, and right among threads that all have the same input. */
+void shares_scratch(const float *x, void *y, int64_t k) {
+    static uint8_t scratch[34 * 1024];
+    for (int turn = 0; turn < 100; turn++)
+        for (int64_t i = 0; i < k / 32 * 34; i++) ((volatile uint8_t *)scratch)[i] = (uint8_t)x[i % 32];
+    memcpy(y, scratch, (size_t)(k / 32 * 34));
+}
+
 /* Results add up in the output instead of replacing what it held. */
 void accumulates(const float *x, void *y, int64_t k) {
     (void)x;
@@ -122,6 +130,11 @@ void prints(const float *x, void *y, int64_t k) {
 void crashes(const float *x, void *y, int64_t k) {
     (void)x, (void)y, (void)k;
     *(volatile int *)0 = 1;
+}
+
+void reads_after_later(const float *x, void *y, int64_t k) {
+    static volatile int calls;
+    if (++calls > 20) reads_after(x, y, k);
 }
 
 void aborts(const float *x, void *y, int64_t k) {

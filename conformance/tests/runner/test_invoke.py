@@ -22,6 +22,8 @@ class Target:
 
     functions = ("dequantize_row_q8_a8", "ggml_vec_dot_q8_a8_q8_a8")
 
+    is_native = False
+
     def __init__(self, step: Callable[[], object] = lambda: None) -> None:
         self.step = step
 
@@ -29,6 +31,9 @@ class Target:
         """Return the step, whatever the call."""
         assert len(buffers) == len(call.buffers)
         return self.step
+
+    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> None:
+        """Return nothing: the step is Python."""
 
 
 def call_of(n: int = 32, threads: int = 1, options: int = 0) -> Call:

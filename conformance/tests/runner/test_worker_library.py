@@ -107,7 +107,7 @@ def test_varying_results_are_seen(kernel: Callable[..., Session]) -> None:
     assert reply.faults == Fault.RESULT_VARIES
     assert reply.detail == "byte 3 of y varies: 01, then 02 in call 2"
     assert reply.outputs[0][3] == 1
-    assert session.call(call_of(threads=2)).faults == Fault.THREAD_RESULT_VARIES
+    assert session.call(call_of(threads=4)).faults == Fault.THREAD_RESULT_VARIES
 
 
 def test_outputs_are_put_back_between_calls(kernel: Callable[..., Session]) -> None:
@@ -116,14 +116,17 @@ def test_outputs_are_put_back_between_calls(kernel: Callable[..., Session]) -> N
     assert (reply.faults, reply.outputs[0][0]) == (0, 1)
 
 
-def test_shared_state_is_seen_by_threads_alone(kernel: Callable[..., Session]) -> None:
-    """A static variable does no harm to one thread, and is found by several at once."""
-    session = kernel("shares_state")
-    assert session.call(call_of(repeat=20)).faults == 0
-    for _ in range(20):
-        reply = session.call(call_of(threads=4, repeat=50))
+@pytest.mark.parametrize("name", ["shares_state", "shares_scratch"])
+def test_shared_state_is_seen_by_threads_alone(kernel: Callable[..., Session], name: str) -> None:
+    """Static variables do no harm to one thread, and are found by several at once, or the result is wrong."""
+    session = kernel(name)
+    alone = session.call(call_of(repeat=20))
+    assert alone.faults == 0
+    for _ in range(30):
+        reply = session.call(call_of(threads=4, repeat=65))
         if reply.faults:
             break
+        assert reply.outputs == alone.outputs
     assert reply.faults == Fault.THREAD_RESULT_VARIES
     assert "of y of thread" in reply.detail
 
@@ -180,10 +183,12 @@ def test_a_wrecked_heap_is_a_crash(kernel: Callable[..., Session]) -> None:
 
 
 def test_a_crash_among_threads_is_a_crash(kernel: Callable[..., Session]) -> None:
-    """A fault in a thread ends the worker like any other."""
-    with pytest.raises(WorkerCrashed) as caught:
-        kernel("crashes").call(call_of(threads=4))
-    assert caught.value.how == "killed by SIGSEGV"
+    """A fault in a thread ends the worker like any other, in the first call and in a later one."""
+    for name in ("crashes", "reads_after_later"):
+        with pytest.raises(WorkerCrashed) as caught:
+            kernel(name).call(call_of(Option.GUARD_AFTER, threads=4, repeat=50))
+        assert caught.value.how == "killed by SIGSEGV"
+        assert "SIGSEGV" in caught.value.stderr
 
 
 def test_a_hang_is_a_hang(kernel: Callable[..., Session]) -> None:
@@ -230,13 +235,17 @@ def test_init_is_called_once_before(kernel: Callable[..., Session]) -> None:
 
 
 def test_arguments_arrive(faulty_library: Path) -> None:
-    """Every integer and pointer of the widest signature comes where C expects it."""
+    """Every integer and pointer of the widest signature comes where C expects it, however it is called."""
     argv = [*WORKER, str(faulty_library), "--symbol", "ggml_vec_dot_q8_a8_q8_a8=tells_arguments"]
     floats, rows = Buffer(bytes(4 * 20)), (Buffer(bytes([11]) * 300), Buffer(bytes([13]) * 300))
     with Session(argv) as session:
-        call = Call("ggml_vec_dot_q8_a8_q8_a8", 64, (floats, *rows), bs=8, bx=68, by=100, nrc=2)
-        (output,) = session.call(call).outputs
-    assert struct.unpack_from("<7f", output) == (64, 8, 68, 100, 2, 11, 13)
+        for threads, repeat in ((1, 1), (1, 3), (4, 70)):
+            call = Call(
+                "ggml_vec_dot_q8_a8_q8_a8", 64, (floats, *rows), 8, 68, 100, 2, NO_OPTIONS, threads, repeat
+            )
+            reply = session.call(call)
+            assert (reply.faults, reply.detail) == (0, "")
+            assert struct.unpack_from("<7f", reply.outputs[0]) == (64, 8, 68, 100, 2, 11, 13)
 
 
 def test_the_hello_tells_what_is_known(kernel: Callable[..., Session], faulty_library: Path) -> None:
