@@ -211,7 +211,7 @@ def _check(variant: Variant, jobs: int, blocks: int, dots: int) -> list[BuildRes
     missing = missing_flags(variant)
     if missing:
         target = " ".join(variant.features)
-        why = f"this machine's CPU lacks {missing}"
+        why = f"needs a CPU with {missing}"
         _say(f"{variant.name:<14} not run: {why}")
         return [BuildResult(variant.name, variant.machine, variant.compiler, target, "native", not_run=why)]
     started = time.monotonic()

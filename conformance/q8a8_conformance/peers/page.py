@@ -103,8 +103,8 @@ def _shares(shares: Mapping[str, Mapping[str, float]], blocks: int) -> str:
     lines = [(f, *(_percent(shares[f][recipe], blocks) for recipe in recipes)) for f in shares]
     return (
         "## How far the recipes are apart\n\n"
-        f"The share of {blocks:,} blocks with any byte that differs from `ggml-ref`. Random data hardly tells "
-        "the recipes apart; data on the rounding boundaries does.\n\n"
+        f"The share of {blocks:,} blocks with any byte that differs from `ggml-ref`. Random data hardly "
+        "tells the recipes apart; data on the rounding boundaries does.\n\n"
         + _table(("family", *(f"`{recipe}`" for recipe in recipes)), lines)
     )
 
