@@ -67,7 +67,7 @@ def test_never_minus_128(mantissas: list[int], exponent: int) -> None:
 def test_chunks_do_not_show() -> None:
     """Rows over several chunks, with an odd rest, have the bytes that gguf-py gives."""
     x = np.random.default_rng(8).standard_normal((5, 3 * 32 * 1111)).astype(np.float32)
-    assert x.size > 8 * module.CHUNK
+    assert x.size > 4 * module.CHUNK
     assert x.size % module.CHUNK
     assert quantize_row(x, "ggml-ref").tobytes() == Q8_0.quantize_rows(x).tobytes()
     assert np.array_equal(
