@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadPages"]
 
-BATCH = 1 << 24
+BATCH = 1 << 22
 """Bytes that are read before their pages are given back."""
 
 
