@@ -15,12 +15,14 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SA_SIGINFO, _SA_RESETHAND = 0x4, 0x8000_0000
+_SA_SIGINFO = 0x4
 _SI_ADDR = 16
 """Offset of the faulting address in Linux's 64-bit `siginfo_t`."""
 _X86_REG_ERR = 40 + 19 * 8
@@ -57,9 +59,20 @@ def report_faults(explain: Callable[[int], str]) -> None:
     x86 = os.uname().machine == "x86_64"
     names = {int(number): number.name.encode() for number in _SIGNALS}
     libc = ctypes.CDLL(None)
+    speaking = threading.Lock()
 
     def handler(number: int, info: int, context: int) -> None:
         libc.alarm(_LAST_SECONDS)
+        if not speaking.acquire(blocking=False):  # another thread faulted first, and ends the process
+            time.sleep(_LAST_SECONDS)
+            return
+        try:
+            speak(number, info, context)
+        finally:
+            for other in _SIGNALS:
+                libc.signal(other, None)  # None, a null pointer, is SIG_DFL
+
+    def speak(number: int, info: int, context: int) -> None:
         os.write(2, names[number])
         address = ctypes.c_uint64.from_address(info + _SI_ADDR).value
         access = ""
@@ -70,7 +83,7 @@ def report_faults(explain: Callable[[int], str]) -> None:
         text = f"{access}: {explain(address if has_address else 0)}\n"
         os.write(2, text.encode("utf-8", "replace"))
 
-    action = _SigAction(_HANDLER(handler), flags=_SA_SIGINFO | _SA_RESETHAND)
+    action = _SigAction(_HANDLER(handler), flags=_SA_SIGINFO)
     for number in _SIGNALS:
         libc.sigaction(number, ctypes.byref(action), None)
     _keep.append(action)

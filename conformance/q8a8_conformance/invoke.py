@@ -81,7 +81,9 @@ class Invoker:
         self._check(call)
         self._function = call.function
         try:
-            inputs, decoys = self._inputs(call), self._inputs(call, zeros=True) if call.threads > 1 else {}
+            inputs = {index: self._place(call, index) for index in call.spec.inputs}
+            # State that calls share goes unseen while all of them compute the same.
+            decoys = {index: self._zeros(call, index) for index in call.spec.inputs if call.threads > 1}
             lanes = [
                 self._lane(call, decoys if number % 2 else inputs, number) for number in range(call.threads)
             ]
@@ -101,16 +103,18 @@ class Invoker:
         near = [text for buffer in self._memory.buffers if (text := buffer.locate(address))]
         return f"in {self._function}, {near[0] if near else f'address {address:#x}'}"
 
-    def _place(self, call: Call, index: int, suffix: str = "", *, zeros: bool = False) -> GuardedBuffer:
-        """Place one buffer of the call, with its own bytes or with zeros."""
+    def _place(self, call: Call, index: int, suffix: str = "") -> GuardedBuffer:
+        """Place one buffer of the call."""
         given = call.buffers[index]
         name = call.spec.buffers[index].name + suffix
-        data = bytearray(len(given.data)) if zeros else given.data
-        return self._memory.place(name, data, Placement.of(call.options), given.offset)
+        return self._memory.place(name, given.data, Placement.of(call.options), given.offset)
 
-    def _inputs(self, call: Call, *, zeros: bool = False) -> dict[int, GuardedBuffer]:
-        suffix = " (zeros)" if zeros else ""
-        return {index: self._place(call, index, suffix, zeros=zeros) for index in call.spec.inputs}
+    def _zeros(self, call: Call, index: int) -> GuardedBuffer:
+        """Place zeros instead of one buffer of the call: a legal input of every function."""
+        given = call.buffers[index]
+        name = f"zeros for {call.spec.buffers[index].name}"
+        data = bytearray(len(given.data))
+        return self._memory.place(name, data, Placement.of(call.options), given.offset)
 
     def _lane(self, call: Call, inputs: dict[int, GuardedBuffer], number: int) -> Lane:
         """Give a thread its outputs, once for each call that it makes in one go."""
