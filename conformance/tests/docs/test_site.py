@@ -94,6 +94,19 @@ def test_every_rule_has_its_anchor(site: Path) -> None:
         assert f'id="{rule.anchor}"' in page, rule.id
 
 
+def test_snippets_are_included(site: Path) -> None:
+    """The pages show the files that they include, and none shows the marker instead."""
+    shown = {
+        "protocol.html": "def dequantize",
+        "judge-your-kernel.html": "rintf",
+        "contributing.html": "House style",
+    }
+    for name, text in shown.items():
+        page = re.sub(r"<[^>]*>", "", (site / name).read_text(encoding="utf-8"))
+        assert text in page
+        assert "--8" not in page
+
+
 def test_every_page_is_in_the_navigation(docs: Path) -> None:
     """No page is left out of the navigation (the generated one is in it once it exists)."""
     navigation = (docs.parent / "mkdocs.yml").read_text(encoding="utf-8")
