@@ -8,6 +8,8 @@ SHELL := /bin/bash
 venv := .venv/bin
 # BLAS on one thread: two threads on a busy two-core machine are slower than one.
 export OPENBLAS_NUM_THREADS ?= 1
+# The documentation's theme advertises its successor otherwise.
+export NO_MKDOCS_2_WARNING := 1
 
 # The Arm leg: the cross compiler, the C++ run-time library that the prebuilt ggml wants, and the emulator.
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
