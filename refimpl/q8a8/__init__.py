@@ -20,7 +20,7 @@ The specification overrides the code. What the package's users need is importabl
 """
 
 from q8a8.abi import Reference
-from q8a8.bound import dot_bound, exact_dot, within_bound
+from q8a8.bound import dot_bound, exact_dot, fraction_of_bound, within_bound
 from q8a8.dot import block_sums, vec_dot, vec_dot_real
 from q8a8.errors import (
     ArgumentError,
@@ -82,6 +82,7 @@ __all__ = [
     "f32_to_f16",
     "fma32",
     "forward",
+    "fraction_of_bound",
     "get_order",
     "get_recipe",
     "get_rows",

@@ -1,0 +1,54 @@
+"""The front door: what the README says of the code is run, and what it points to is there."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+import q8a8
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(language: str) -> list[str]:
+    """Return the README's code blocks in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_ten_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example runs as it stands: its assertion holds, and it prints a sum and a fraction of the bound."""
+    (example,) = fenced("python")
+    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 -- running it is the test
+    total, fraction = (float(line) for line in capsys.readouterr().out.split())
+    assert math.isfinite(total)
+    assert 0 <= fraction <= 1
+
+
+def test_the_example_has_about_ten_lines() -> None:
+    """A reader takes it in at a glance."""
+    (example,) = fenced("python")
+    statements = [line for line in example.splitlines() if line and not line.startswith("import")]
+    assert len(statements) <= 10
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of the README names a file of the project."""
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_two_commands_are_targets(target: str) -> None:
+    """`make demo` and `make test` are in the Makefile."""
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_public_names_are_exported() -> None:
+    """What the example uses is in the package's list of public names."""
+    (example,) = fenced("python")
+    assert set(re.findall(r"q8a8\.(\w+)", example)) <= set(q8a8.__all__)
