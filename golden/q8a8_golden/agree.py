@@ -1,7 +1,8 @@
 """A case is written only where its witnesses agree: this module asks them and compares.
 
 exact        the output buffers of all three, byte for byte; what other recipes give, of oracle and reference
-bound        the scalar order's bits of all three; the exact sum and the magnitude, of oracle and reference
+bound        the scalar order's bits of all three; the exact sum, the magnitude, and whether the floats at the
+             bound's edges are inside, of oracle and reference
 unspecified  oracle and reference refuse the inputs; the C kernel returns
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from q8a8_golden import oracle
 from q8a8_golden.cases import POISON, Bound, Case, DotResult, Exact, Unspecified
+from q8a8_golden.edges import bound_edges
 from q8a8_golden.witness import OracleWitness, dot_rows, overlay
 
 if TYPE_CHECKING:
@@ -29,12 +31,15 @@ class DisagreementError(RuntimeError):
 
 
 class BoundWitness(Protocol):
-    """A second opinion on the exact sum and the magnitude of a dot product, and on the bound's m."""
+    """A second opinion on the exact sum and the magnitude of a dot product, and on the bound."""
 
     name: str
 
     def sums(self, vx: bytes, vy: bytes, *, v2: bool) -> tuple[int, int, int]:
         """Give (exact sum, magnitude, m) of two rows: the first two as multiples of 2^-48."""
+
+    def within(self, bits: int, vx: bytes, vy: bytes, *, v2: bool) -> bool:
+        """Tell whether an f32 is within the bound of two rows."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,15 @@ def _bound(draft: Draft, function: str, outputs: Outputs, witnesses: Witnesses) 
             raise DisagreementError(
                 f"{draft.id}: the scalar order's {bits:08x} breaks the bound at offset {offset}"
             )
-        results.append(DotResult(offset, bits, *sums))
+        edges = bound_edges(*sums)
+        patterns = (*edges.inside, *edges.outside)
+        verdicts: dict[str, object] = {
+            witnesses.oracle.name: [oracle.within_bound(one, *sums) for one in patterns],
+            witnesses.bounds.name: [witnesses.bounds.within(one, vx, vy, v2=v2) for one in patterns],
+            "the edges' meaning": [True, True, False, False],
+        }
+        _require_agreement(f"{draft.id}, edges of the bound at offset {offset}", verdicts)
+        results.append(DotResult(offset, bits, *sums, edges))
     return Bound(tuple(results))
 
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from q8a8_golden.edges import Edges
+
 __all__ = [
     "FUNCTIONS",
     "POISON",
@@ -103,6 +105,8 @@ class DotResult:
         The unrounded sum, and sum |dx dy| sum |qx qy|, as multiples of 2^-48.
     m
         The exponent of Q8A8-ORD-2's bound: |computed - exact| <= ((1 + 2^-24)^m - 1) * magnitude.
+    edges
+        The last f32 inside that bound and the first outside, below and above: what a checker must get right.
     """
 
     offset: int
@@ -110,6 +114,7 @@ class DotResult:
     exact: int
     magnitude: int
     m: int
+    edges: Edges
 
 
 @dataclass(frozen=True)

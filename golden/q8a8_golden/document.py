@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from q8a8_golden import segments
 from q8a8_golden.cases import FUNCTIONS, Bound, Case, DotResult, Exact, Outcome, Unspecified, Written
+from q8a8_golden.edges import Edges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +58,8 @@ def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
                 "exact": str(r.exact),
                 "magnitude": str(r.magnitude),
                 "m": r.m,
+                "inside": [f"{bits:08x}" for bits in r.edges.inside],
+                "outside": [f"{bits:08x}" for bits in r.edges.outside],
             }
             for r in outcome.results
         ]
@@ -139,7 +142,13 @@ def _result_from_json(document: Mapping[str, Any], length: int) -> DotResult:
         exact=int(document["exact"]),
         magnitude=int(document["magnitude"]),
         m=int(document["m"]),
+        edges=Edges(_pair(document["inside"]), _pair(document["outside"])),
     )
     if not 0 <= result.offset <= length - 4:
         raise ValueError(f"a result at offset {result.offset} leaves s, which has {length} bytes")
     return result
+
+
+def _pair(patterns: Sequence[str]) -> tuple[int, int]:
+    below, above = (int(bits, 16) for bits in patterns)
+    return below, above

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.abi import Reference
-from q8a8.bound import LANE_FOLD_ROUNDINGS, exact_dot, magnitude
+from q8a8.bound import LANE_FOLD_ROUNDINGS, exact_dot, magnitude, within_bound
 from q8a8.errors import DomainError
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, as_blocks
 from q8a8.recipe import defined
@@ -73,3 +73,8 @@ class ReferenceBounds:
         if exact.denominator != 1 or size.denominator != 1:
             raise ValueError("a sum of products is no multiple of 2^-48")
         return int(exact), int(size), x.shape[-1] + LANE_FOLD_ROUNDINGS
+
+    def within(self, bits: int, vx: bytes, vy: bytes, *, v2: bool) -> bool:
+        """Tell whether an f32 is within the bound of two rows."""
+        dtype = BLOCK_Q8_A8_V2 if v2 else BLOCK_Q8_A8
+        return within_bound(np.uint32(bits).view(np.float32), as_blocks(vx, dtype), as_blocks(vy, dtype))

@@ -82,6 +82,22 @@ class LyingBounds:
         exact, size, m = self._honest.sums(vx, vy, v2=v2)
         return exact + 1, size, m
 
+    def within(self, bits: int, vx: bytes, vy: bytes, *, v2: bool) -> bool:
+        """Tell the truth."""
+        return self._honest.within(bits, vx, vy, v2=v2)
+
+
+class NarrowBounds(LyingBounds):
+    """Exact sums as they are, and a bound without its upper edge."""
+
+    def sums(self, vx: bytes, vy: bytes, *, v2: bool) -> tuple[int, int, int]:
+        """Tell the truth."""
+        return self._honest.sums(vx, vy, v2=v2)
+
+    def within(self, bits: int, vx: bytes, vy: bytes, *, v2: bool) -> bool:
+        """Spoil the truth: what the next pattern is not inside of, this one is not either."""
+        return all(self._honest.within(one, vx, vy, v2=v2) for one in (bits, bits + 1))
+
 
 @pytest.mark.parametrize("what", DRAFTS)
 @pytest.mark.parametrize("who", ["oracle", "reference", "kernel"])
@@ -106,6 +122,13 @@ def test_a_wrong_exact_sum_stops_a_case(truths: Witnesses) -> None:
     """The bound's numbers have two witnesses as well."""
     wrong = dataclasses.replace(truths, bounds=LyingBounds(truths.bounds))
     with pytest.raises(DisagreementError, match=r"t/dot, \(exact sum, magnitude, m\) at offset 0"):
+        settle(DRAFTS["dot"], wrong)
+
+
+def test_a_wrong_edge_stops_a_case(truths: Witnesses) -> None:
+    """Oracle and reference must agree on the last float inside and on the first outside."""
+    wrong = dataclasses.replace(truths, bounds=NarrowBounds(truths.bounds))
+    with pytest.raises(DisagreementError, match=r"t/dot, edges of the bound at offset 0"):
         settle(DRAFTS["dot"], wrong)
 
 
