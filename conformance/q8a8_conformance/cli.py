@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from dataclasses import dataclass
 from importlib import import_module, metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 OK, USAGE = 0, 2
+WIDTH = 100
 
 EXIT_STATUS = "exit status: 0 conforms, 1 does not, 2 usage, 3 the kernel crashed or hung, 4 nothing ran"
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+# argparse has no public name for what add_subparsers() returns.
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 (as said)
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,8 @@ def add_parsers(subparsers: Subparsers) -> None:
     test = subparsers.add_parser(
         "test",
         help="judge a kernel",
-        description="Judge a kernel: ref (the NumPy reference), lib:PATH.so (a C library), py:MODULE:OBJECT, or "
-        "exec:COMMAND (anything that speaks the worker protocol).",
+        description="Judge a kernel: ref (the NumPy reference), lib:PATH.so (a C library), "
+        "py:MODULE:OBJECT, or exec:COMMAND (anything that speaks the worker protocol).",
         epilog=EXIT_STATUS,
     )
     test.add_argument("sut", metavar="SUT", help="ref, lib:PATH, py:MODULE:OBJECT or exec:COMMAND")
@@ -119,8 +122,8 @@ def add_parsers(subparsers: Subparsers) -> None:
         "--profile",
         choices=("exact", "kernel", "ggml"),
         default="kernel",
-        help="exact: every bit of the scalar semantics; kernel: dot products in any order, within the proven bound "
-        "[default]; ggml: as kernel, with ggml's quantizer recipes accepted",
+        help="exact: every bit of the scalar semantics; kernel: dot products in any order, within the "
+        "proven bound [default]; ggml: as kernel, with ggml's quantizer recipes accepted",
     )
     test.add_argument(
         "--symbol",
@@ -181,8 +184,7 @@ def rules_command(options: argparse.Namespace) -> int:
     chosen = [rule for rule in rules.load_rules() if record.rule_matches(rule.id, options.glob.upper())]
     if not chosen:
         return _usage(f"no rule matches {options.glob!r}")
-    for _rule in chosen:
-        pass
+    _say(f"{rule.id:<12} {rule.level:<6} {rule.kind:<11} {rule.subject:<9} {rule.title}" for rule in chosen)
     return OK
 
 
@@ -193,15 +195,28 @@ def explain_command(options: argparse.Namespace) -> int:
     rule = rules.rules_by_id().get(name)
     if rule is None:
         return _usage(f"there is no rule {name}; q8a8 rules lists them")
-    cases = [case for case in import_module("q8a8_golden").load_cases() if name in case.rules]
-    for _outcome in rule.outcomes:
-        pass
+    lines = [f"{rule.id}: {rule.title}", f"{rule.level}, outcome {rule.kind}, binds the {rule.subject}", ""]
+    lines.append(textwrap.fill(rule.text, WIDTH))
+    lines += [
+        textwrap.fill(f"- {outcome.name}: {outcome.cause}", WIDTH, subsequent_indent="  ")
+        for outcome in rule.outcomes
+    ]
+    lines += ["", f"in the documentation: {rule.url}"]
     if rule.subject == "kernel":
-        pass
+        lines.append(f"judged by: q8a8 test SUT --rules {record.short_id(name)}")
+    cases = [case for case in import_module("q8a8_golden").load_cases() if name in case.rules]
     if cases:
-        for _case in cases[:5]:
-            pass
+        lines.append(f"golden cases ({len(cases)}), the first of them:")
+        lines += [
+            textwrap.fill(f"  {case.id}: {case.why}", WIDTH, subsequent_indent="    ") for case in cases[:5]
+        ]
+    _say(lines)
     return OK
+
+
+def _say(lines: Iterable[str]) -> None:
+    """Write lines to standard output."""
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def _usage(message: str) -> int:

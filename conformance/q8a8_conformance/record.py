@@ -33,7 +33,7 @@ _SEVERITY = (Status.NOT_RUN, Status.PASS, Status.FAIL, Status.CRASHED)
 
 
 def worst(statuses: Iterable[Status]) -> Status:
-    """Give the most severe of some outcomes: crashed over fail over pass over not-run (also for none at all)."""
+    """Give the most severe of some outcomes: crashed, fail, pass, not-run (also for none at all)."""
     return max(statuses, key=_SEVERITY.index, default=Status.NOT_RUN)
 
 
@@ -101,7 +101,7 @@ def rule_matches(rule: str, pattern: str) -> bool:
 
 
 class Recorder:
-    """Collects records and folds repeated ones: one per (rule, case), the most severe wins, the first of equals.
+    """Collects records, one per (rule, case): the most severe wins, the first of equals.
 
     A case may report on a rule more than once (each of its calls can reveal a fault); the count of cases of a
     rule must not grow by that.
@@ -118,9 +118,11 @@ class Recorder:
             self._records[key] = record
 
     def __iter__(self) -> Iterator[Record]:
+        """Go through the records, one per (rule, case)."""
         return iter(self._records.values())
 
     def __len__(self) -> int:
+        """Count the records."""
         return len(self._records)
 
     @property

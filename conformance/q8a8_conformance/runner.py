@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.report.model import Run
 
+WITHOUT = ("terminal", "cacheprovider", "logging", "junitxml", "unraisableexception", "threadexception")
+"""Plugins of pytest that have no work here."""
+
 USAGE = 2
 BROKEN = 70
 """The suite itself broke (EX_SOFTWARE of sysexits.h): no verdict."""
@@ -104,8 +107,7 @@ def _arguments(options: argparse.Namespace) -> list[str]:
         "-c", os.devnull,
         f"--rootdir={Path(__file__).parent}",
         "-p", "q8a8_conformance.plugin",
-        *(word for name in ("terminal", "cacheprovider", "logging", "junitxml", "unraisableexception", "threadexception")
-          for word in ("-p", f"no:{name}")),
+        *(word for name in WITHOUT for word in ("-p", f"no:{name}")),
         "--capture=no", "--assert=plain",
         "--pyargs", "q8a8_conformance.suite",
         f"--sut={options.sut}", f"--profile={options.profile}",

@@ -56,6 +56,7 @@ class KnownFailure:
         return rule_matches(record.rule, self.rule) and fnmatchcase(record.case, self.cases)
 
     def __str__(self) -> str:
+        """Say where the entry stands, and what it says."""
         return f"line {self.line}: {self.rule} {self.cases}"
 
 

@@ -1,4 +1,4 @@
-"""Why a kernel's results are what they are: the recipe, the order, or the known mistake that reproduces their bits.
+"""Why a kernel's results are what they are: the recipe, order or known mistake behind their bits.
 
 The checks keep every judged result (`observations`). Afterwards each known arithmetic is run over the same
 inputs; what reproduces the results bit for bit is named, with how many it explains of how many. Candidates

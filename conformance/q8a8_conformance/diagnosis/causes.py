@@ -32,11 +32,12 @@ class Quantization:
 _RECIPE_FIXES: Mapping[str, str] = {
     "ggml-ref": "multiply by f32(127/amax), not by 1/d, and by 0 where the stored half is 0",
     "ggml-neon": (
-        "multiply by f32(127/amax), not by 1/d, and round halves away from zero: vcvtaq_s32_f32, not vcvtnq_s32_f32"
+        "multiply by f32(127/amax), not by 1/d, and round halves away from zero: vcvtaq_s32_f32, "
+        "not vcvtnq_s32_f32"
     ),
     "ggml-avx2": (
-        "round halves away from zero, not to even, and take the inverse as 0 where the stored half is 0, not only "
-        "where amax is"
+        "round halves away from zero, not to even, and take the inverse as 0 where the stored half "
+        "is 0, not only where amax is"
     ),
     "division": "multiply by f32(127/amax) instead of dividing by d, and by 0 where the stored half is 0",
 }
@@ -106,8 +107,8 @@ def sign_trick_swapped(d: Array, qx: Array, qy: Array) -> tuple[Array, Array, Ar
 
 
 _SIGN_FIX = (
-    "-128 loses its sign where the other factor is negative (_mm256_sign_epi8 cannot negate it): widen to int16 and "
-    "use _mm256_madd_epi16, or a signed dot product instruction"
+    "-128 loses its sign where the other factor is negative (_mm256_sign_epi8 cannot negate it): widen to "
+    "int16 and use _mm256_madd_epi16, or a signed dot product instruction"
 )
 
 WRONG_PRODUCTS: tuple[WrongProduct, ...] = (

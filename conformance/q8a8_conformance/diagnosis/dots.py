@@ -1,4 +1,4 @@
-"""Which order of additions a dot product's bits match, and if none, which known mistake on top of which order."""
+"""Which order of additions a dot product's bits match; if none, which mistake on top of which order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 AskDot = Callable[[str, int, Array, Array], "bytes | None"]
-"""Makes a dot product: function, nrc, blocks x and y ([nb], or [2, nb] for nrc = 2); ``s`` without gaps, or None."""
+"""Makes a dot product: function, nrc, blocks x and y ([nb], or [2, nb] for nrc = 2); ``s``, or None."""
 
 SHORT = 17
 """Blocks of a row up to which every candidate is tried; the best alone are tried on longer rows."""
@@ -75,7 +75,7 @@ class Results:
         return sum(len(held) for count, held in self._by_count.items() if low <= count < high)
 
     def best(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], int]:
-        """Give the candidates that explain most results, and how many; long rows are tried by the best alone."""
+        """Give the candidates that explain most results, and how many; only the best try long rows."""
         scored = [(self.explained(candidate, high=SHORT), candidate) for candidate in candidates]
         most = max(score for score, _ in scored)
         finalists = [candidate for score, candidate in scored if score == most]
@@ -158,7 +158,7 @@ def distinct_orders(nrc: int) -> list[Order]:
 
 
 def _separate(function: str, nrc: int, candidates: list[Candidate], ask: AskDot) -> list[Candidate]:
-    """Ask for dot products on which the candidates part, until one is left or nothing more tells them apart."""
+    """Ask for dot products on which the candidates part, until one is left or none tells more apart."""
     left = candidates
     for seed in range(ROUNDS):
         if len(left) < 2:

@@ -66,7 +66,7 @@ class Observations:
             held.append(QuantizerResult(x, bits, np.frombuffer(output, np.int8)))
 
     def add_dot(self, function: str, nrc: int, x: Array, y: Array, result: bytes) -> None:
-        """Take in one dot product of two rows of blocks [nb] of one version; `result` is the float's four bytes."""
+        """Take in a dot product of two rows of blocks [nb] of one version; `result` is the float's bytes."""
         held = self.dots.setdefault((function, nrc), [])
         if len(held) < LIMIT:
             second = "activation_scale" if "activation_scale" in (y.dtype.names or ()) else "weight_scale"

@@ -84,7 +84,7 @@ def float16(data: bytes) -> str:
 
 
 def _first_difference(evidence: Evidence) -> tuple[str, int] | None:
-    """Find the first buffer and byte where expected and actual differ; None where there is nothing to compare."""
+    """Find the first buffer and byte where expected and actual differ; None if nothing can be compared."""
     for name, expected in evidence.expected.items():
         actual = evidence.actual.get(name)
         if actual is None or len(actual) != len(expected):

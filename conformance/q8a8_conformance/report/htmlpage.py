@@ -115,14 +115,16 @@ def _failure(run: Run, record: Record) -> Iterator[str]:
     lines += [f"likely cause: {text.describe(finding)}" for finding in text.causes(run, record)]
     lines.append(f"again: {run.again(record)}")
     word = "crashed" if record.status is Status.CRASHED else "fail"
-    yield f'<p><b class="{word}">{escape(text.rules_of(run, record))}</b> <code>{escape(record.case)}</code></p>'
+    rules = escape(text.rules_of(run, record))
+    yield f'<p><b class="{word}">{rules}</b> <code>{escape(record.case)}</code></p>'
     yield f"<pre>{escape(chr(10).join(lines))}</pre>"
 
 
 def _rules(run: Run) -> Iterator[str]:
     yield "<h2>Rules</h2>"
     rows = (
-        (escape(rule.id), rule.level, f'<span class="{rule.status.value}">{rule.status.value}</span>', rule.cases,
+        (escape(rule.id), rule.level,
+         f'<span class="{rule.status.value}">{rule.status.value}</span>', rule.cases,
          f"{rule.failed}" + (f" ({rule.known} known)" if rule.known else ""), escape(rule.title))
         for rule in run.judgement.rules
     )  # fmt: skip

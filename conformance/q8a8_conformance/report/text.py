@@ -1,4 +1,4 @@
-"""The report for a terminal: what failed and how to see it again, the cause, the rules, and the verdict last."""
+"""The report for a terminal: what failed and how to see it again, the rules, the causes, the verdict."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _head(run: Run, paint: _Paint) -> Iterator[str]:
 
 
 def choose(run: Run) -> list[Record]:
-    """Choose the failures to show: the simplest of each rule first, then further ones, :data:`SHOWN_FAILURES` at most.
+    """Choose the failures to show: the simplest of each rule, then others up to :data:`SHOWN_FAILURES`.
 
     A case that failed several rules is shown once.
     """

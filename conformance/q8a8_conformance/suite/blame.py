@@ -1,47 +1,68 @@
 """Which rules a wrong result speaks against.
 
-A case lists every rule that it touches, but a wrong result seldom breaks all of them: a kernel that rounds codes
-to even must not be told that its half conversion is wrong, or its layout. A quantizer's output says which part is
-wrong (scales, codes, or the codes of a block that should have vanished), and each rule is about one of them.
+A case lists every rule that it touches, but a wrong result seldom breaks all of them: a kernel that rounds
+halves to even must not be told that its half conversion is wrong, or its layout. What is wrong with a
+quantizer's result can be read off its inputs and outputs, block by block:
+
+a scale that differs
+    is the half next to the right one: the conversion (or d, where d is next to the middle of the two);
+    is 0 or infinite: subnormals flushed, or overflow before its time;
+    is that of another element, or of another block's largest one: amax;
+a code that differs, under the right scale
+    f32(x · inv) is half-way between two codes: the rounding;
+    it is next to half-way: the inverse, off by an ULP; it is far from that: either;
+    the block's stored scale is 0: the zero test.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from q8a8_conformance.suite.requests import ACTIVATION, QUANTIZERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-SCALES = frozenset(
-    {"Q8A8-HLF-1", "Q8A8-HLF-2", "Q8A8-HLF-4", "Q8A8-HLF-5", "Q8A8-QNT-1", "Q8A8-QNT-2", "Q8A8-QNT-7"}
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+HALF_ROUNDING, SUBNORMALS, OVERFLOW = "Q8A8-HLF-1", "Q8A8-HLF-2", "Q8A8-HLF-4"
+AMAX, SCALE, INVERSE, ROUNDING, LOWEST, ZERO_BLOCK, OTHER_BLOCKS, ALL_ELEMENTS = (
+    f"Q8A8-QNT-{number}" for number in (1, 2, 3, 4, 5, 6, 7, 9)
 )
-"""Rules that show in the scales. (A largest magnitude taken from elsewhere, QNT-1 and QNT-7, gives another scale.)"""
+PARTS = frozenset(
+    (
+        HALF_ROUNDING,
+        SUBNORMALS,
+        OVERFLOW,
+        AMAX,
+        SCALE,
+        INVERSE,
+        ROUNDING,
+        LOWEST,
+        ZERO_BLOCK,
+        OTHER_BLOCKS,
+        ALL_ELEMENTS,
+    )
+)
+"""Rules about a part of a quantizer's result."""
 
-CODES = frozenset({"Q8A8-QNT-3", "Q8A8-QNT-4"})
-VANISHED = frozenset({"Q8A8-QNT-3", "Q8A8-QNT-6"})
-"""Rules that show in a block whose stored scale is 0: its inverse is 0, and so is all of it."""
-
-BY_A_LOOK = frozenset({"Q8A8-QNT-5"})
-"""Rules about one value that the judge looks for in every result, not by comparing."""
-
-LAST = frozenset({"Q8A8-LAY-1", "Q8A8-LAY-2", "Q8A8-LAY-3", "Q8A8-QNT-8", "Q8A8-QNT-10"})
+LAST = frozenset(f"Q8A8-{name}" for name in ("LAY-1", "LAY-2", "LAY-3", "QNT-8", "QNT-10", "HLF-5"))
 """Rules that any wrong value would seem to break: blamed where the case is about nothing else."""
 
-
-@dataclass(frozen=True)
-class Wrong:
-    """Which parts of a quantizer's result are wrong."""
-
-    scales: bool
-    codes: bool
-    vanished: bool
+NEAR = 2.0**-20
+"""Next to: within so much of a value, eight ULP of f32."""
 
 
 def blamed(
-    function: str, rules: tuple[str, ...], expected: Mapping[str, bytes], actual: Mapping[str, bytes]
+    function: str,
+    rules: tuple[str, ...],
+    inputs: Mapping[str, bytes],
+    expected: Mapping[str, bytes],
+    actual: Mapping[str, bytes],
 ) -> tuple[str, ...]:
     """Give the rules that a difference speaks against: never none.
 
@@ -51,6 +72,8 @@ def blamed(
         The ABI function.
     rules
         What the case judges.
+    inputs
+        Input buffers by ABI name.
     expected, actual
         Output buffers by ABI name, which differ.
 
@@ -59,47 +82,84 @@ def blamed(
     tuple of str
         Rules of the case; or where none of them is about the part that is wrong, the ones that are.
     """
-    if function in QUANTIZERS:
-        wrong = _wrong_blocks(expected["y"], actual["y"])
-    elif function == ACTIVATION:
-        codes = expected["output"] != actual["output"]
-        zero = expected["scale"] == bytes(2)
-        wrong = Wrong(expected["scale"] != actual["scale"], codes and not zero, codes and zero)
+    if all(rule in LAST for rule in rules):
+        return rules
+    if function not in (*QUANTIZERS, ACTIVATION):
+        return tuple(rule for rule in rules if rule not in LAST)
+    x, want_h, got_h, want_q, got_q = _parts(function, inputs, expected, actual)
+    against = {*_scale_rules(x, want_h, got_h), *_code_rules(x, want_h, want_q, got_q, want_h == got_h)}
+    against.discard(ALL_ELEMENTS if function in QUANTIZERS else OTHER_BLOCKS)
+    chosen = tuple(rule for rule in rules if rule in against or rule not in PARTS | LAST)
+    return chosen or tuple(sorted(against)) or rules
+
+
+def _parts(
+    function: str, inputs: Mapping[str, bytes], expected: Mapping[str, bytes], actual: Mapping[str, bytes]
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Give elements float32 [n, s], the wanted and the given scales' bits [n], and both codes [n, s]."""
+    both = (expected, actual)
+    if function == ACTIVATION:
+        x = np.frombuffer(inputs["input"], "<f4")[np.newaxis]
+        scales = [np.frombuffer(side["scale"], "<u2") for side in both]
+        codes = [np.frombuffer(side["output"], np.int8)[np.newaxis, : x.size] for side in both]
     else:
-        return tuple(rule for rule in rules if rule not in LAST) or rules
-    spoken_against = (
-        (SCALES if wrong.scales else frozenset())
-        | (CODES if wrong.codes else frozenset())
-        | (VANISHED if wrong.vanished else frozenset())
-    )
-    about_parts = SCALES | CODES | VANISHED
-    chosen = tuple(
-        rule
-        for rule in rules
-        if rule not in LAST | BY_A_LOOK and (rule in spoken_against or rule not in about_parts)
-    )
-    if chosen:
-        return chosen
-    last = tuple(rule for rule in rules if rule in LAST)
-    if last:
-        return last
-    return _general(wrong) or rules
+        x = np.frombuffer(inputs["x"], "<f4").reshape(-1, 32)
+        blocks = [np.frombuffer(side["y"], np.uint8)[: 34 * len(x)].reshape(-1, 34) for side in both]
+        scales = [np.ascontiguousarray(b[:, :2]).view("<u2")[:, 0] for b in blocks]
+        codes = [b[:, 2:].view(np.int8) for b in blocks]
+    return x, scales[0], scales[1], codes[0], codes[1]
 
 
-def _general(wrong: Wrong) -> tuple[str, ...]:
-    """Give the general rule of each part that is wrong."""
-    parts = (("Q8A8-QNT-2", wrong.scales), ("Q8A8-QNT-4", wrong.codes), ("Q8A8-QNT-6", wrong.vanished))
-    return tuple(rule for rule, is_wrong in parts if is_wrong)
+def _scale_rules(x: Array, want: Array, got: Array) -> Iterator[str]:
+    """Yield the rules that wrong scales speak against."""
+    largest = np.abs(x).max(axis=1, initial=0)
+    of_blocks = _halves(largest)
+    for block in np.flatnonzero(want != got):
+        right, wrong = int(want[block]), int(got[block])
+        if abs(right - wrong) == 1:
+            yield HALF_ROUNDING
+            d = float(np.float32(largest[block]) / np.float32(127))
+            low, high = (float(np.uint16(bits).view(np.float16)) for bits in sorted((right, wrong)))
+            off = abs(d - (low + high) / 2)
+            if 0 < off <= NEAR * d:
+                yield SCALE
+        elif wrong & 0x7FFF == 0 and right < 0x0400:
+            yield SUBNORMALS
+        elif wrong in _halves(np.abs(x[block])):
+            yield from (AMAX, ALL_ELEMENTS)
+        elif wrong & 0x7FFF == 0x7C00:
+            yield OVERFLOW
+        elif wrong in of_blocks:
+            yield OTHER_BLOCKS
+        else:
+            yield from (AMAX, SCALE, ALL_ELEMENTS)
 
 
-def _wrong_blocks(expected: bytes, actual: bytes) -> Wrong:
-    """Look at each block that differs."""
-    scales = codes = vanished = False
-    for start in range(0, len(expected), 34):
-        want, got = expected[start : start + 34], actual[start : start + 34]
-        if want != got:
-            scales |= want[:2] != got[:2]
-            other = want[2:] != got[2:]
-            codes |= other and want[:2] != bytes(2)
-            vanished |= other and want[:2] == bytes(2)
-    return Wrong(scales, codes, vanished)
+def _halves(largest: Array) -> Array:
+    """Give the bits of the scales that blocks with these largest magnitudes have."""
+    with np.errstate(over="ignore"):
+        return (largest.astype(np.float32) / np.float32(127)).astype(np.float16).view(np.uint16)
+
+
+def _code_rules(x: Array, want_h: Array, want: Array, got: Array, right_scale: Array) -> Iterator[str]:
+    """Yield the rules that wrong codes [n, s] speak against, in blocks whose scales are right.
+
+    A wrong scale has wrong codes with it; they are one mistake.
+    """
+    wrong = (want != got) & right_scale[:, np.newaxis]
+    if (wrong & (got == -128)).any():
+        yield LOWEST
+        wrong &= got != -128
+    vanished = (want_h == 0)[:, np.newaxis]
+    if (wrong & vanished).any():
+        yield from (INVERSE, ZERO_BLOCK)
+    with np.errstate(all="ignore"):
+        inverse = np.float32(127) / np.abs(x).max(axis=1, initial=0, keepdims=True)
+        scaled = np.abs((x * inverse).astype(np.float32)).astype(np.float64)[wrong & ~vanished]
+    off = np.abs(scaled - np.floor(scaled) - 0.5)
+    if (off == 0).any():
+        yield ROUNDING
+    if ((off > 0) & (off <= NEAR * scaled)).any():
+        yield INVERSE
+    if (off > NEAR * scaled).any():
+        yield from (INVERSE, ROUNDING, OTHER_BLOCKS, ALL_ELEMENTS)

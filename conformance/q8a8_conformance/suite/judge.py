@@ -1,6 +1,6 @@
 """One case of the suite: makes calls, compares results, and leaves a record for each rule that it judges.
 
-A check gets a :class:`Judge` as its argument and says what must hold; it never raises an assertion of its own::
+A check gets a :class:`Judge` as its argument and says what must hold, without assertions of its own::
 
     @pytest.mark.rule("Q8A8-DOT-5")
     def test_empty_row(judge):
@@ -91,7 +91,7 @@ class Judge:
     # What a check asks for.
 
     def require(self, function: str, *capabilities: str) -> None:
-        """Leave the case as not run unless the kernel offers the function and the worker can do what is named."""
+        """Leave the case as not run unless the kernel has the function and the worker the capabilities."""
         self._function = function
         self.target.require(function, *capabilities)
 
@@ -122,7 +122,7 @@ class Judge:
             raise CaseOver from error
         except RefusedError as error:
             if not legal:
-                # Outside the domain, to refuse is a way to return (and what Q8A8-QNT-12 asks of the reference).
+                # Outside the domain, to refuse is a way to return: Q8A8-QNT-12 asks it of the reference.
                 self._executed = True
                 return {}
             self._record(
@@ -189,7 +189,7 @@ class Judge:
         if all(actual[name] == data for name, data in expected.items()):
             return True
         rules = self.rules if rules is None else rules
-        blamed = blame.blamed(call.function, rules, expected, actual)
+        blamed = blame.blamed(call.function, rules, requests.inputs_of(call), expected, actual)
         self._record(Status.FAIL, blamed, message, call, expected, actual)
         return False
 
@@ -347,7 +347,7 @@ class Judge:
                 self._record(Status.FAIL, (rule,), message + detail, call)
 
     def _look_for_minus_128(self, call: Call, outputs: Mapping[str, bytes]) -> None:
-        """Q8A8-QNT-5: no quantizer's result holds -128, whatever the case is about (recipes of ggml's may)."""
+        """Q8A8-QNT-5: no result holds -128, whatever the case is about (under a recipe of ggml's it may)."""
         if call.function not in (*requests.QUANTIZERS, requests.ACTIVATION):
             return
         if self.recipes.of(call.function) != DESIGN:

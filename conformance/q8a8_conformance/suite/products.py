@@ -114,7 +114,9 @@ def judge_pair(judge: Judge, x: Array, y: Array, *, exact: bool, **shape: int) -
 
 
 def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[Product]) -> None:
-    """Judge the floats of one result: bits under profile ``exact``, else the bound; all other bytes keep their poison.
+    """Judge the floats of one result: bits under profile ``exact``, else the bound.
+
+    All other bytes keep their poison.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a quantizer's results are compared with: the specification, or under profile ``ggml`` one recipe of ggml's.
+"""What a quantizer's results are compared with: the specification, or for ``ggml`` a recipe of ggml's.
 
 Under ``ggml`` a quantizer function is asked first for a row that tells the recipes apart. If its bytes are
 the specification's, or no single recipe of ggml's explains them all, it is judged by the specification; else
@@ -105,7 +105,7 @@ def _candidates() -> tuple[str, ...]:
 
 
 def _quantize(x: Array, recipe: str) -> tuple[Array, Array, Array]:
-    """Quantize rows [n, s] by a recipe, and say which of them its own arithmetic is defined for; others are 0."""
+    """Quantize rows [n, s] by a recipe, and say which it is defined for; the others are 0."""
     known = defined(x, recipe)
     scale = np.zeros(len(x), np.float16)
     codes = np.zeros(x.shape, np.int8)

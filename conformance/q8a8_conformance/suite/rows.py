@@ -1,4 +1,4 @@
-"""Rows for dot products: exact by construction, at the edges of the integers and the scales, and plainly random.
+"""Rows for dot products: exact by construction, at the edges of integers and scales, and plainly random.
 
 *Exact by construction* means that every partial sum of every order is a multiple of one power of two, and
 below 2^24 times it: no addition can round, so every legal kernel gives the same bits. :func:`is_exact` checks
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 Pair = tuple[Array, Array]
 
 COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)
-"""Block counts: odd, even, 4k + 3, around every power of two that a counter or an unrolled loop may stumble on."""
+"""Block counts: odd, even, 4k + 3, around every power of two that a loop may stumble on."""
 
 EDGES = (-128, -127, -1, 0, 1, 126, 127)
 """Codes at the edges of int8."""
@@ -71,7 +71,7 @@ def exact_pair(nb: int, *, positive: bool = False, seed: int = 0) -> Pair:
 
 
 def one_block_of(nb: int, which: int) -> Pair:
-    """Give two rows [nb] of which one block alone is not zero: a kernel that skips it, or takes it twice, shows."""
+    """Give two rows [nb] of which one block alone is not zero: skipping it, or taking it twice, shows."""
     rng = generator("one-block", nb, which)
     codes = np.zeros((2, nb, 32), np.int64)
     codes[:, which] = rng.integers(1, 100, (2, 32))
@@ -86,7 +86,7 @@ def one_product(place: int, a: int, b: int) -> Pair:
 
 
 def full_mantissas() -> Iterator[Pair]:
-    """Yield rows of one block whose scales have 11 significant bits: their product has 22, a half would round it.
+    """Yield rows of one block whose scales have 11 significant bits: a half would round their product.
 
     The one product of codes is at most 3, so that the result fits in 24 bits: exact in every order.
     """
@@ -100,7 +100,7 @@ def full_mantissas() -> Iterator[Pair]:
 
 
 def far_scales() -> Iterator[Pair]:
-    """Yield exact rows whose product of scales no half could hold: too large, too small, subnormal factors."""
+    """Yield exact rows whose product of scales no half could hold: too large, too small."""
     smallest, largest = 2.0**-24, 2.0**15
     for a, b in (
         (largest, largest), (smallest, smallest), (smallest, largest), (-largest, 2.0), (2.0**-20, 2.0**-14),
@@ -112,7 +112,7 @@ def far_scales() -> Iterator[Pair]:
 
 
 def signed_scales() -> Iterator[Pair]:
-    """Yield exact rows with negative, zero (of both signs) and subnormal scales in every place of five blocks."""
+    """Yield exact rows with negative, zero (of both signs) and subnormal scales in each of five blocks."""
     rng = generator("signed-scales")
     for scale in (-1.0, 0.0, -0.0, -0.5):
         for place in range(5):
@@ -127,7 +127,7 @@ def signed_scales() -> Iterator[Pair]:
 
 
 def minus_128_pairs() -> Iterator[Pair]:
-    """Yield exact rows full of -128 and its neighbours: every pair of edge codes, filling one to three blocks."""
+    """Yield exact rows full of -128 and other edges of int8: every pair of them, one to three blocks."""
     for a in EDGES:
         for b in EDGES:
             for nb in (1, 2, 3):
@@ -162,7 +162,7 @@ def wide_pair(nb: int, *, seed: int = 0) -> Pair:
 
 
 def cancelling_pair(nb: int, *, seed: int = 0) -> Pair:
-    """Give two random rows [nb] whose second half takes back what the first half summed up, but for the last code."""
+    """Give two random rows [nb] whose second half takes back the first half's sum, but for the last code."""
     x, y = random_pair(nb, seed=seed)
     half = nb // 2
     if half:
@@ -173,7 +173,7 @@ def cancelling_pair(nb: int, *, seed: int = 0) -> Pair:
 
 
 def to_v2(x: Array, y: Array, *, unused: int = 0) -> Pair:
-    """Give the rows as v2 blocks: x's scale as weight_scale, y's as activation_scale; `unused` f16 bits elsewhere."""
+    """Give the rows as v2 blocks, x's a weight, y's an activation; `unused` f16 bits in the other field."""
     out = []
     for source, field, other in (
         (x, "weight_scale", "activation_scale"),

@@ -59,7 +59,7 @@ def sample(function: str, count: int) -> Call:
 
 
 def samples(function: str, *, two_rows: bool = False) -> list[Call]:
-    """Give ordinary calls of a function of every awkward length, with ``nrc = 2`` ones where the kernel takes them."""
+    """Give ordinary calls of a function of every awkward length, on request with ``nrc = 2`` ones."""
     counts = SIZES if function == requests.ACTIVATION else COUNTS
     calls = [sample(function, count) for count in counts]
     if two_rows and function == requests.DOT:

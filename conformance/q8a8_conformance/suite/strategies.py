@@ -1,4 +1,4 @@
-"""What Hypothesis draws from: rows for quantizers and pairs of rows for dot products, rich in boundary values.
+"""What Hypothesis draws from: rows for quantizers, pairs of rows for dot products, rich in edge values.
 
 A row is drawn as a filling and a few single places in it, or as bytes: both are quick to draw, and shrink to
 rows that are zero but for one or two places.
@@ -6,6 +6,7 @@ rows that are zero but for one or two places.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,36 +36,37 @@ _FACTORS = st.one_of(
 )
 
 
-def elements(size: int) -> st.SearchStrategy[Array]:
+def _vectors(sizes: st.SearchStrategy[int], largest: int) -> st.SearchStrategy[Array]:
     """Draw float32 [size], all inside the domain: filled and sprinkled, or multiples of half a step."""
-    if not size:
-        return st.just(np.empty(0, np.float32))
 
-    def sprinkled(filling: float, places: list[tuple[int, float]], factor: float) -> Array:
+    def sprinkled(size: int, filling: float, places: list[tuple[int, float]], factor: float) -> Array:
         x = np.full(size, filling)
         for place, value in places:
-            x[place] = value
+            if place < size:
+                x[place] = value
         return np.clip(x * factor, -_LIMIT, _LIMIT).astype(np.float32)
 
-    def halves(steps: bytes, factor: float) -> Array:
-        x = np.frombuffer(steps, np.int8) / 2.0
+    def halves(size: int, steps: bytes, factor: float) -> Array:
+        x = np.frombuffer(steps, np.int8)[:size] / 2.0
         return np.clip(x * factor, -_LIMIT, _LIMIT).astype(np.float32)
 
-    places = st.lists(st.tuples(st.integers(0, size - 1), ELEMENTS), max_size=8)
+    places = st.lists(st.tuples(st.integers(0, largest - 1), ELEMENTS), max_size=8)
     return st.one_of(
-        st.builds(sprinkled, ELEMENTS, places, _FACTORS),
-        st.builds(halves, st.binary(min_size=size, max_size=size), _FACTORS),
+        st.builds(sprinkled, sizes, ELEMENTS, places, _FACTORS),
+        st.builds(halves, sizes, st.binary(min_size=largest, max_size=largest), _FACTORS),
     )
 
 
+@cache
 def block_rows(largest: int = 3) -> st.SearchStrategy[Array]:
     """Draw float32 [k], one to `largest` blocks."""
-    return st.integers(1, largest).flatmap(lambda nb: elements(32 * nb))
+    return _vectors(st.integers(1, largest).map(lambda nb: 32 * nb), 32 * largest)
 
 
+@cache
 def vectors(largest: int = 80) -> st.SearchStrategy[Array]:
     """Draw float32 [size] of any size up to `largest`."""
-    return st.integers(0, largest).flatmap(elements)
+    return _vectors(st.integers(0, largest), largest)
 
 
 CODES = st.one_of(st.sampled_from(rows.EDGES), st.integers(-128, 127))
@@ -75,53 +77,59 @@ SCALES = st.one_of(
 )
 
 
-def _codes(nb: int) -> st.SearchStrategy[Array]:
-    """Draw int8 [nb, 32], -128 among them."""
-    size = 32 * nb
-    if not nb:
-        return st.just(np.empty((0, 32), np.int8))
+def _codes(largest: int) -> st.SearchStrategy[Array]:
+    """Draw int8 [largest, 32], -128 among them."""
+    size = 32 * largest
 
     def sprinkled(filling: int, places: list[tuple[int, int]]) -> Array:
         codes = np.full(size, filling, np.int8)
         for place, code in places:
             codes[place] = code
-        return codes.reshape(nb, 32)
+        return codes.reshape(largest, 32)
+
+    def plain(raw: bytes) -> Array:
+        return np.frombuffer(raw, np.int8).reshape(largest, 32)
 
     return st.one_of(
         st.builds(sprinkled, CODES, st.lists(st.tuples(st.integers(0, size - 1), CODES), max_size=8)),
-        st.binary(min_size=size, max_size=size).map(lambda raw: np.frombuffer(raw, np.int8).reshape(nb, 32)),
+        st.binary(min_size=size, max_size=size).map(plain),
     )
 
 
-def _row_of(nb: int) -> st.SearchStrategy[Array]:
-    scales = st.lists(SCALES, min_size=nb, max_size=nb).map(lambda values: np.array(values, np.float16))
-    return st.builds(rows.blocks, scales, _codes(nb))
+@cache
+def _rows(largest: int) -> st.SearchStrategy[Array]:
+    """Draw blocks [largest] with any code, and any finite scales, which repeat after a few."""
+
+    def make(scales: list[float], codes: Array) -> Array:
+        return rows.blocks(np.resize(np.array(scales, np.float16), largest), codes)
+
+    return st.builds(make, st.lists(SCALES, min_size=1, max_size=4), _codes(largest))
 
 
+@cache
 def block_row(largest: int = 4) -> st.SearchStrategy[Array]:
     """Draw blocks [nb], one to `largest`, with any code and any finite scale."""
-    return st.integers(1, largest).flatmap(_row_of)
+    return st.builds(lambda nb, row: row[:nb], st.integers(1, largest), _rows(largest))
 
 
+@cache
 def pairs(largest: int = 9) -> st.SearchStrategy[rows.Pair]:
-    """Draw two rows of blocks [nb] of one length, none to `largest`, with any finite scale and no code of -128."""
+    """Draw two rows of blocks [nb], none to `largest`, with any finite scales and no code of -128."""
 
-    def without_lowest(row: Array) -> Array:
-        row["weight_qs"] = np.maximum(row["weight_qs"], -127)
-        return row
+    def make(nb: int, x: Array, y: Array) -> rows.Pair:
+        for row in (x, y):
+            row["weight_qs"] = np.maximum(row["weight_qs"], -127)
+        return x[:nb], y[:nb]
 
-    def of(nb: int) -> st.SearchStrategy[rows.Pair]:
-        row = _row_of(nb).map(without_lowest)
-        return st.tuples(row, row)
-
-    return st.integers(0, largest).flatmap(of)
+    return st.builds(make, st.integers(0, largest), _rows(largest), _rows(largest))
 
 
+@cache
 def exact_pairs(largest: int = 9) -> st.SearchStrategy[rows.Pair]:
     """Draw two rows of blocks [nb] that are exact by construction: one scale each, a power of two."""
 
-    def of(nb: int) -> st.SearchStrategy[rows.Pair]:
-        row = st.builds(rows.blocks, st.integers(-14, 8).map(lambda e: 2.0**e), _codes(nb))
-        return st.tuples(row, row)
+    def make(nb: int, scales: tuple[int, int], x: Array, y: Array) -> rows.Pair:
+        return rows.blocks(2.0 ** scales[0], x[:nb]), rows.blocks(2.0 ** scales[1], y[:nb])
 
-    return st.integers(0, largest).flatmap(of)
+    exponents = st.tuples(st.integers(-14, 8), st.integers(-14, 8))
+    return st.builds(make, st.integers(0, largest), exponents, _codes(largest), _codes(largest))

@@ -45,7 +45,7 @@ class RefusedError(Exception):
 
 
 class NotRunError(Exception):
-    """What the case needs is not there: a function, a capability, a kernel that survives. The message says which."""
+    """What the case needs is not there: a function, a capability, a kernel that survives."""
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Target:
             self.call_seconds += time.monotonic() - started
 
     def ask_dot(self, function: str, nrc: int, x: Array, y: Array) -> bytes | None:
-        """Make a dot product for the diagnosis: rows [nb] (nrc = 1) or [2, nb]; None where the kernel does not give it."""
+        """Make a dot product for the diagnosis: rows [nb], or [2, nb] for nrc = 2; None if refused."""
         if nrc == 2:
             call = requests.dot_pair(x, y)
         else:

@@ -1,4 +1,4 @@
-"""The dot product on rows where orders differ: within the proven bound, or under ``exact`` the scalar order's bits."""
+"""The dot product where orders differ: within the bound, or under ``exact`` the scalar order's bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dot product on rows that are exact by construction: every kernel owes the same bits, whatever its order."""
+"""The dot product on rows that are exact by construction: the same bits, whatever a kernel's order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_exact(judge: Judge, nb: int) -> None:
     "nb", [pytest.param(nb, id=f"dot/each-block/blocks-{nb}") for nb in (*range(1, 14), 19, 33, 257)]
 )
 def test_each_block(judge: Judge, nb: int) -> None:
-    """Take dot products in which one block alone counts, each in turn (of long rows, the last ones and some more)."""
+    """Take dot products in which one block alone counts, each in turn (of long rows, some)."""
     judge.require(requests.DOT)
     for which in range(nb) if nb < 20 else (0, 1, nb // 2, nb - 4, nb - 3, nb - 2, nb - 1):
         judge_dot(judge, *rows.one_block_of(nb, which), exact=True)

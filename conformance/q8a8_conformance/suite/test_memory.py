@@ -77,7 +77,7 @@ def test_inputs(judge: Judge, function: str) -> None:
 @pytest.mark.rule("Q8A8-MEM-4")
 @pytest.mark.parametrize("function", of_each_function("alignment"))
 def test_alignment(judge: Judge, function: str) -> None:
-    """Call with buffers at every legal distance from a 32-byte boundary, one buffer at a time and all at once."""
+    """Call with buffers at every legal distance from a 32-byte boundary, one at a time and all at once."""
     judge.require(function, "offset")
     calls = [sample(function, count) for count in (3, 4, 37)]
     if function == requests.DOT and takes_two_rows(judge):

@@ -85,7 +85,7 @@ def test_dot_v2(judge: Judge) -> None:
     "function", [pytest.param(f, id=f"properties/round-trip/{f}") for f in requests.QUANTIZERS]
 )
 def test_round_trip(judge: Judge, function: str) -> None:
-    """What a kernel quantizes and dequantizes again is no further off than half a step and the scale's rounding."""
+    """What is quantized and dequantized again is off by half a step and the scale's rounding at most."""
     from q8a8_conformance.suite import strategies  # noqa: PLC0415
 
     def check(x: Array) -> None:
@@ -94,7 +94,7 @@ def test_round_trip(judge: Judge, function: str) -> None:
         y = np.frombuffer(judge.run(call)["y"], "<f4").reshape(-1, 32).astype(np.float64)
         rows_of_x = x.reshape(-1, 32).astype(np.float64)
         step = np.abs(rows_of_x).max(axis=1, keepdims=True) / 127
-        # Half a step for the code; 127 times half an ULP of the stored half (2^-11 of it, or 2^-25); some for f32.
+        # Half a step for the code, 127 times the rounding of the half (2^-11 of it, or 2^-25), some for f32.
         limit = 0.5001 * step + 127.1 * np.maximum(step * 2.0**-11, 2.0**-25)
         if (np.abs(y - rows_of_x) > limit).any():
             judge.fail(judge.rules, "quantizing and dequantizing moves an element too far", call)

@@ -77,7 +77,7 @@ def test_lowest_code(judge: Judge, function: str) -> None:
 @pytest.mark.rule("Q8A8-QNT-8")
 @pytest.mark.parametrize("name", [pytest.param(name, id=f"quantize/same/{name}") for name in data.SETS])
 def test_same(judge: Judge, name: str) -> None:
-    """Quantize a data set with both functions: the same bytes (under ``ggml``, where both follow one recipe)."""
+    """Quantize a data set with both functions: the same bytes (but where ``ggml`` accepts two recipes)."""
     for function in BOTH:
         judge.require(function)
     x = data.SETS[name][0]().reshape(-1)

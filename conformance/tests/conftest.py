@@ -1,0 +1,34 @@
+"""What all tests share: how Hypothesis searches, and what a missing tool means."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CI = bool(os.environ.get("CI"))
+
+settings.register_profile("dev", deadline=None)
+# The same examples in every run: a change that fails is the change that broke it.
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if CI else "dev")
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[object, str], None]:
+    """Return a function that ends a test where what it needs is missing.
+
+    ``need(condition, why)``: with a false condition the test is skipped on a developer's machine, and
+    fails where CI is set: there every leg must run.
+    """
+
+    def check(condition: object, why: str) -> None:
+        if not condition:
+            (pytest.fail if CI else pytest.skip)(why)
+
+    return check

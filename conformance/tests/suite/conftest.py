@@ -1,0 +1,57 @@
+"""What the tests of the suite share: running ``q8a8 test`` as a user would, with its report read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from q8a8_conformance.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What one run of ``q8a8 test`` left: exit status, JSON report (empty if none), both outputs."""
+
+    status: int
+    report: dict[str, Any]
+    out: str
+    err: str
+
+    def rules(self, *statuses: str) -> set[str]:
+        """Give the short ids of the rules with one of these statuses."""
+        return {
+            rule["id"].removeprefix("Q8A8-") for rule in self.report["rules"] if rule["status"] in statuses
+        }
+
+    def causes(self, function: str) -> list[str]:
+        """Give the causes that the diagnosis names for a function."""
+        return [f["cause"] for f in self.report["diagnosis"] if f["function"] == function]
+
+
+@pytest.fixture
+def q8a8_test(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Tested]:
+    """Return a function that runs ``q8a8 test`` here; the kernels beside this file can be named."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+
+    def run(sut: str, *flags: str) -> Tested:
+        path = tmp_path / "report.json"
+        path.unlink(missing_ok=True)
+        capfd.readouterr()
+        status = main(["test", sut, *flags, "--json", str(path)])
+        out, err = capfd.readouterr()
+        report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return Tested(status, report, out, err)
+
+    return run

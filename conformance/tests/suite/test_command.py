@@ -1,0 +1,249 @@
+"""The command: verdicts on right kernels, exit statuses, usage errors, and what it prints."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8 import ORDERS
+from q8a8_conformance.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Tested
+
+DOT = "ggml_vec_dot_q8_a8_q8_a8"
+REAL = f"{DOT}_real"
+
+
+def test_the_reference_conforms(q8a8_test: Callable[..., Tested]) -> None:
+    """The reference passes every rule for kernels, bit for bit; no rule is left out."""
+    tested = q8a8_test("ref", "--profile", "exact")
+    assert (tested.report["verdict"], tested.status) == ("conforms", 0), tested.out
+    assert tested.rules("not-run", "fail", "crashed") == set()
+    assert tested.causes("quantize_row_q8_a8") == ["recipe:design"]
+    assert tested.causes(DOT) == ["scalar"]
+    assert tested.out.splitlines()[-1].startswith("conforms: ")
+    assert tested.err == ""
+
+
+@pytest.mark.parametrize("recipe", ["ggml_ref", "ggml_neon", "ggml_avx2"])
+def test_recipes_are_named(q8a8_test: Callable[..., Tested], recipe: str) -> None:
+    """A ggml recipe does not conform, and is accepted under the profile ggml; either way it is named."""
+    sut, cause = f"py:broken_kernels:recipe_{recipe}", f"recipe:{recipe.replace('_', '-')}"
+    selection = ("--rules", "QNT-*,HLF-*,LAY-1,LAY-2")
+    tested = q8a8_test(sut, *selection)
+    assert tested.status == 1
+    assert tested.causes("quantize_row_q8_a8") == [cause]
+    tested = q8a8_test(sut, *selection, "--profile", "ggml")
+    assert tested.status == 0, tested.out
+    assert tested.causes("quantize_row_q8_a8") == [cause]
+    assert tested.causes("quantize_activation_q8_a8") == [cause]
+
+
+def test_a_wrong_recipe_of_its_own_fails_under_ggml(q8a8_test: Callable[..., Tested]) -> None:
+    """The profile ggml accepts ggml's recipes, and no other: halves to even under 127/amax fail."""
+    for kernel in ("HalfEven", "recipe_division"):
+        tested = q8a8_test(f"py:broken_kernels:{kernel}", "--rules", "QNT-3,QNT-4,QNT-6", "--profile", "ggml")
+        assert tested.status == 1, tested.out
+
+
+@pytest.mark.parametrize("order", [name for name in ORDERS if not name.startswith("i8mm")])
+def test_orders_are_legal_and_named(q8a8_test: Callable[..., Tested], order: str) -> None:
+    """Every order of the catalogue conforms and is told from all others; only the scalar one is exact."""
+    sut = f"py:broken_kernels:order_{order.replace('-', '_')}"
+    tested = q8a8_test(sut, "--rules", "DOT-3,ORD-2")
+    assert tested.status == 0, tested.out
+    cause = order if order in {"scalar", "scalar-fma"} else f"order:{order}"
+    assert tested.causes(DOT) == [cause]
+    assert tested.causes(REAL) == [cause]
+
+
+def test_exact_takes_the_scalar_order_alone(q8a8_test: Callable[..., Tested]) -> None:
+    """Under the profile exact another order is a failure, on inputs where it rounds otherwise."""
+    tested = q8a8_test("py:broken_kernels:order_neon", "--rules", "DOT-3,DOT-4", "--profile", "exact")
+    assert tested.status == 1
+    assert tested.rules("fail") == {"DOT-3"}
+    assert tested.rules("pass") == {"DOT-4"}
+
+
+def test_orders_are_told_apart_by_asking(q8a8_test: Callable[..., Tested]) -> None:
+    """Where the cases that ran fit every order, further dot products find the one."""
+    tested = q8a8_test("py:broken_kernels:order_avx2", "--case", "dot/exact/blocks-3")
+    assert tested.status == 0, tested.out
+    assert tested.causes(DOT) == ["order:avx2"]
+
+
+def test_one_row_at_a_time_is_legal(q8a8_test: Callable[..., Tested]) -> None:
+    """A kernel that computes one row at a time conforms; the rules about two rows are not run."""
+    tested = q8a8_test("py:broken_kernels:OneRow", "--rules", "DOT-6,DOT-11,DOT-10,DOT-9")
+    assert (tested.report["verdict"], tested.status) == ("conforms", 0), tested.out
+    assert tested.rules("pass") == {"DOT-10"}
+    assert tested.rules("not-run") == {"DOT-6", "DOT-11", "DOT-9"}
+
+
+def test_nothing_offered_is_nothing_run(q8a8_test: Callable[..., Tested]) -> None:
+    """A kernel without a function passes nothing: exit status 4."""
+    tested = q8a8_test("py:broken_kernels:Nothing")
+    assert (tested.report["verdict"], tested.status) == ("nothing-ran", 4)
+    assert tested.rules("pass", "fail", "crashed") == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "verdict"),
+    [
+        ("import sys; sys.stderr.write('needs sve2'); sys.exit(77)", 4, "nothing-ran"),
+        ("import os; os.abort()", 3, "crashed"),
+        ("print('hello there, this is no protocol')", 3, "crashed"),
+    ],
+)
+def test_workers_that_do_not_start(
+    q8a8_test: Callable[..., Tested], code: str, status: int, verdict: str
+) -> None:
+    """A CPU feature that is missing is nothing run, with its name; a death at the start is a crash."""
+    tested = q8a8_test(f'exec:{sys.executable} -c "{code}"')
+    assert (tested.status, tested.report["verdict"]) == (status, verdict)
+    if status == 4:
+        assert "needs sve2" in tested.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["kernel.so"],
+        ["lib:/nowhere/kernel.so"],
+        ["ref", "--rules", "ABC-*"],
+        ["ref", "--profile", "strict"],
+        ["ref", "--timeout", "0"],
+        ["ref", "--symbol", "a=b"],
+        ["ref", "--known-failures", "/nowhere/known"],
+        ["ref", "--json", "/nowhere/report.json"],
+        ["py:no_such_module_of_ours:kernel"],
+        [],
+    ],
+)
+def test_wrong_usage(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage is exit status 2 with a sentence on standard error, and no report."""
+    assert main(["test", *words]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.strip()
+    assert "Traceback" not in err
+
+
+def test_a_failure_can_be_run_again(q8a8_test: Callable[..., Tested]) -> None:
+    """The line that a failure ends with runs that one case, which fails again."""
+    tested = q8a8_test("py:broken_kernels:SignTrick", "--rules", "DOT-1")
+    line = next(line for line in tested.out.splitlines() if line.startswith("  again: "))
+    again = line.split()[2:]
+    assert again[:2] == ["test", "py:broken_kernels:SignTrick"]
+    tested = q8a8_test(*again[1:])
+    assert tested.status == 1
+    (rule,) = tested.report["rules"]
+    assert (rule["cases"], rule["failed"]) == (1, 1)
+
+
+def test_failures_show_their_bytes(q8a8_test: Callable[..., Tested]) -> None:
+    """A failure prints rule, case, inputs and both results in hex, and the likely cause."""
+    tested = q8a8_test(
+        "py:broken_kernels:HalfEven", "--rules", "QNT-4", "--case", "quantize/ties/quantize_row_q8_a8"
+    )
+    assert "FAIL QNT-4  quantize/ties/quantize_row_q8_a8" in tested.out
+    assert "likely cause: round-half-even" in tested.out
+    for label in ("call", "in", "want", "got"):
+        assert f"\n  {label:<5} " in tested.out
+    assert "weight_qs[" in tested.out
+    assert "\x1b[" not in tested.out
+
+
+def test_known_failures(q8a8_test: Callable[..., Tested], tmp_path: Path) -> None:
+    """A kernel with all its failures listed exits with 0; an entry too many makes it 1."""
+    known = tmp_path / "known"
+    known.write_text("DOT-7 *  # adds\n", encoding="utf-8")
+    flags = ("--rules", "DOT-7", "--known-failures", str(known))
+    tested = q8a8_test("py:broken_kernels:Accumulated", *flags)
+    assert tested.status == 0, tested.out
+    assert "known failures" in tested.out
+    tested = q8a8_test("ref", *flags)
+    assert tested.status == 1
+    assert "no longer fails" in tested.out
+
+
+def test_every_report_is_written(q8a8_test: Callable[..., Tested], tmp_path: Path) -> None:
+    """All formats are written whole, and say the verdict; no temporary file is left."""
+    paths = {kind: tmp_path / f"report.{kind}" for kind in ("junitxml", "markdown", "html")}
+    flags = [word for kind, path in paths.items() for word in (f"--{kind}", str(path))]
+    tested = q8a8_test("py:broken_kernels:CrashOnShape", "--rules", "DEQ-*,ENV-4", *flags)
+    root = ET.parse(paths["junitxml"]).getroot()  # noqa: S314 (our own file)
+    names = [suite.get("name") for suite in root.iter("testsuite")]
+    assert names == [rule["id"] for rule in tested.report["rules"]]
+    assert int(root.get("errors", 0)) == sum(rule["failed"] for rule in tested.report["rules"])
+    assert int(root.get("tests", 0)) >= sum(rule["cases"] for rule in tested.report["rules"])
+    markdown, html = (paths[kind].read_text(encoding="utf-8") for kind in ("markdown", "html"))
+    assert "crashed" in markdown
+    assert "| Q8A8-ENV-4 | MUST | **crashed** |" in markdown
+    assert html.startswith("<!doctype html>")
+    assert "http" not in html.replace("http-equiv", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["report.json", *(path.name for path in paths.values())]
+    )
+
+
+def test_the_json_report_has_its_keys(q8a8_test: Callable[..., Tested]) -> None:
+    """The keys that scripts bind to are there, and more that identify the run."""
+    report = q8a8_test("py:broken_kernels:SignTrick", "--rules", "DOT-1").report
+    assert {
+        "verdict",
+        "sut",
+        "profile",
+        "rules",
+        "diagnosis",
+        "failures",
+        "kernel",
+        "suite",
+        "timing",
+    } <= report.keys()
+    assert {"id", "status", "cases", "failed"} <= report["rules"][0].keys()
+    assert {"function", "cause", "explained", "of", "fix"} <= report["diagnosis"][0].keys()
+    assert len(report["suite"]["vectors_sha256"]) == 64
+    assert report["failures"][0]["evidence"]["inputs"]["vx"]["hex"]
+
+
+def test_help_needs_no_suite() -> None:
+    """The command's help and version come without importing NumPy or pytest."""
+    code = (
+        "import sys; from q8a8_conformance.cli import main; main(['--help']); "
+        "sys.exit(int(bool({'numpy', 'pytest', 'hypothesis'} & sys.modules.keys())))"
+    )
+    done = subprocess.run(  # noqa: S603 (this Python, our own code)
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("test", "quantize", "bench", "vectors", "explain"))
+
+
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without pytest the command says what to install."""
+    monkeypatch.setattr("q8a8_conformance.cli.util.find_spec", lambda _: None)
+    assert main(["test", "ref"]) == 2
+    assert "pip install 'q8a8[suite]'" in capsys.readouterr().err
+
+
+def test_rules_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rules are listed and explained, in any spelling of their ids; others are refused."""
+    assert main(["rules", "qnt-*"]) == 0
+    assert "Q8A8-QNT-3" in capsys.readouterr().out
+    assert main(["explain", "qnt-4"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Q8A8-QNT-4: ")
+    assert "q8a8 test SUT --rules QNT-4" in out
+    assert main(["explain", "QNT-99"]) == 2
+    assert main(["rules", "XYZ"]) == 2
