@@ -42,7 +42,7 @@ def document(run: Run) -> dict[str, Any]:
         "failures": [_failure(run, record) for record in judgement.failures],
         "known_failures": [_failure(run, record) for record in judgement.known],
         "stale_known_failures": [asdict(entry) for entry in judgement.stale],
-        "not_run": _not_run(run),
+        "not_run": run.not_run(),
         "notes": list(run.notes),
         "kernel": dict(run.hello),
         "suite": {"version": run.version, "vectors_sha256": run.manifest},
@@ -84,12 +84,3 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
 
 def _buffers(buffers: Mapping[str, bytes]) -> dict[str, Any]:
     return {name: {"length": len(data), "hex": data[:HEX_LIMIT].hex()} for name, data in buffers.items()}
-
-
-def _not_run(run: Run) -> dict[str, int]:
-    """Count the cases that did not run, by reason."""
-    reasons: dict[str, set[str]] = {}
-    for record in run.records:
-        if record.status.value == "not-run":
-            reasons.setdefault(record.message, set()).add(record.case)
-    return {reason: len(cases) for reason, cases in reasons.items()}

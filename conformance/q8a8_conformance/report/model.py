@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from q8a8_conformance.record import Record, short_id
+from q8a8_conformance.record import Record, Status, short_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,11 +118,19 @@ class Run:
         """Give the command that runs one record's case again."""
         return self.request.command(rule=record.rule, case=record.case)
 
+    def not_run(self) -> dict[str, int]:
+        """Count the cases that did not run, by reason."""
+        reasons: dict[str, set[str]] = {}
+        for record in self.records:
+            if record.status is Status.NOT_RUN:
+                reasons.setdefault(record.message, set()).add(record.case)
+        return {reason: len(cases) for reason, cases in reasons.items()}
+
     def summary(self) -> str:
         """Say the verdict in one line."""
         judgement = self.judgement
         ran = [rule for rule in judgement.rules if rule.cases]
-        cases = len({record.case for record in self.records if record.status != "not-run"})
+        cases = len({record.case for record in self.records if record.status is not Status.NOT_RUN})
         failing = [rule for rule in ran if rule.failed > rule.known]
         parts = [f"{len(ran)} rules judged, {len(judgement.rules) - len(ran)} not run, {cases} cases"]
         if failing:

@@ -10,6 +10,7 @@ schemas use, and refuses a schema with any other. The tests hold it against a re
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -66,6 +67,8 @@ def parse(data: bytes, name: str, kind: str = "report") -> dict[str, Any]:
     """Read a report from bytes; `name` is what an error calls it. As :func:`read`."""
     try:
         document = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        # An escaped half of a surrogate pair is legal JSON, and no text that could be printed.
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{name}: not JSON: {error}") from None
     wrong = complaint(document, kind)
@@ -113,7 +116,9 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 def _is(value: object, name: str) -> bool:
-    # In JSON true and false are no numbers; in Python they are.
+    # In JSON true and false are no numbers, in Python they are; 1e999 is read as an infinity.
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     return isinstance(value, _TYPES[name]) and (name == "boolean" or not isinstance(value, bool))
 
 

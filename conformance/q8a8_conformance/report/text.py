@@ -128,9 +128,14 @@ def _stale(run: Run, paint: _Paint) -> Iterator[str]:
 
 
 def _rules(run: Run, paint: _Paint) -> Iterator[str]:
-    for rule in run.judgement.rules:
-        yield _rule(rule, paint)
-    yield ""
+    if any(rule.cases for rule in run.judgement.rules):
+        for rule in run.judgement.rules:
+            yield _rule(rule, paint)
+        yield ""
+    for reason, count in run.not_run().items():
+        yield paint(_DIM, f"not run: {count} cases: {reason}")
+    if run.not_run():
+        yield ""
 
 
 def _rule(rule: RuleResult, paint: _Paint) -> str:

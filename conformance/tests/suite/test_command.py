@@ -90,7 +90,7 @@ def test_one_row_at_a_time_is_legal(q8a8_test: Callable[..., Tested]) -> None:
 
 def test_nothing_offered_is_nothing_run(q8a8_test: Callable[..., Tested]) -> None:
     """A kernel without a function passes nothing: exit status 4."""
-    tested = q8a8_test("py:broken_kernels:Nothing")
+    tested = q8a8_test("py:unruly_kernels:Nothing")
     assert (tested.report["verdict"], tested.status) == ("nothing-ran", 4)
     assert tested.rules("pass", "fail", "crashed") == set()
 
@@ -179,7 +179,7 @@ def test_every_report_is_written(q8a8_test: Callable[..., Tested], tmp_path: Pat
     """All formats are written whole, and say the verdict; no temporary file is left."""
     paths = {kind: tmp_path / f"report.{kind}" for kind in ("junitxml", "markdown", "html")}
     flags = [word for kind, path in paths.items() for word in (f"--{kind}", str(path))]
-    tested = q8a8_test("py:broken_kernels:CrashOnShape", "--rules", "DEQ-*,ENV-4", *flags)
+    tested = q8a8_test("py:unruly_kernels:CrashOnShape", "--rules", "DEQ-*,ENV-4", *flags)
     root = ET.parse(paths["junitxml"]).getroot()  # noqa: S314 (our own file)
     names = [suite.get("name") for suite in root.iter("testsuite")]
     assert names == [rule["id"] for rule in tested.report["rules"]]
