@@ -7,12 +7,16 @@ find_package(Threads REQUIRED)
 # All of it but main.c, with the kernels, is what the tests link too.
 file(GLOB harness_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/harness/*.c)
 list(REMOVE_ITEM harness_sources ${CMAKE_SOURCE_DIR}/harness/main.c)
-add_library(harness_parts OBJECT ${harness_sources} ${CMAKE_BINARY_DIR}/generated/table.c)
+add_library(harness_parts OBJECT ${harness_sources})
 target_include_directories(harness_parts PUBLIC ${CMAKE_SOURCE_DIR}/harness)
 target_compile_definitions(harness_parts PUBLIC _GNU_SOURCE Q8A8_VERSION="${PROJECT_VERSION}")
 target_link_libraries(harness_parts PUBLIC q8a8_options Threads::Threads ${CMAKE_DL_LIBS})
 
-set(q8a8_objects harness_parts)
+# The table of kernels by itself: other programs have other kernels (cmake/mutants.cmake).
+add_library(harness_table OBJECT ${CMAKE_BINARY_DIR}/generated/table.c)
+target_link_libraries(harness_table PRIVATE harness_parts)
+
+set(q8a8_objects harness_parts harness_table)
 foreach(kernel IN LISTS Q8A8_KERNELS)
   list(APPEND q8a8_objects kernel_${kernel})
 endforeach()

@@ -1,0 +1,154 @@
+/* Mutants whose results depend on what was called before, or on who else is calling (Q8A8-ENV-2, Q8A8-ENV-3). */
+#include "half.h"
+#include "plain.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+/* The largest magnitude is kept in a static variable, and a call begins with what the one before left. */
+static void keeps_amax(ACTIVATION_PARAMETERS) {
+    static float last;
+    float *x = malloc(((size_t)size + 1) * sizeof *x);
+    int8_t *q = malloc((size_t)size + 1);
+    if (x != NULL && q != NULL) {
+        memcpy(x, input, (size_t)size * sizeof *x);
+        x[size] = last;
+        plain_quantize_activation(x, q, scale, size + 1);
+        memcpy(output, q, (size_t)size);
+        last = size != 0 ? input[size - 1] : 0.0f;
+    }
+    free(x);
+    free(q);
+}
+MUTANT(keeps_amax, "keeps-amax", .quantize_activation = keeps_amax);
+
+/* Results are remembered by the addresses of the rows, which stay the same when the rows change. */
+static void remembers_rows(DOT_REAL_PARAMETERS) {
+    static const void *last_x, *last_y;
+    static int last_n;
+    static float last;
+    if (vx != last_x || vy != last_y || n != last_n) {
+        plain_vec_dot_real(n, &last, vx, vy);
+        last_x = vx;
+        last_y = vy;
+        last_n = n;
+    }
+    s[0] = last;
+}
+MUTANT(remembers_rows, "remembers-rows", .vec_dot_real = remembers_rows);
+
+/* The table of halves is filled by the first quantizer; before that every scale is read as zero. */
+static float table[1 << 16];
+
+static void fill_table(void) {
+    for (uint32_t bits = 0; bits < 1 << 16; ++bits) {
+        table[bits] = q8a8_half_to_float((uint16_t)bits);
+    }
+}
+
+static void fills_table(ROW_PARAMETERS) {
+    fill_table();
+    plain_quantize_row(ROW_ARGUMENTS);
+}
+
+/* y_j = d * q_j, with the scale from the table. */
+static void dequantize_by_table(DEQUANTIZE_PARAMETERS) {
+    const uint8_t *block = x;
+    for (int64_t b = 0; b < k / QK8_A8; ++b, block += Q8A8_BLOCK_BYTES) {
+        const float d = table[block[0] | block[1] << 8];
+        for (size_t j = 0; j < QK8_A8; ++j) {
+            *y++ = d * (float)(int8_t)block[2 + j];
+        }
+    }
+}
+MUTANT(needs_another, "needs-another-call", .quantize_row = fills_table, .quantize_row_ref = fills_table,
+       .dequantize_row = dequantize_by_table);
+
+/* The table is filled by the first call, after it said so: a second thread finds it empty. */
+static void lazy_table(DEQUANTIZE_PARAMETERS) {
+    static volatile bool filled;
+    if (!filled) {
+        filled = true;
+        fill_table();
+    }
+    dequantize_by_table(DEQUANTIZE_ARGUMENTS);
+}
+MUTANT(lazy_table, "lazy-table", .dequantize_row = lazy_table);
+
+/* A counter of calls, and every sixteenth one leaves the last block out. */
+static void every_sixteenth(DOT_PARAMETERS) {
+    static unsigned calls;
+    plain_vec_dot(++calls % 16 == 0 && n != 0 ? n - QK8_A8 : n, s, bs, vx, bx, vy, by, nrc);
+}
+MUTANT(every_sixteenth, "every-sixteenth", .vec_dot = every_sixteenth);
+
+/* The odd tail is padded in a static vector, where the last call's elements still are. */
+static void dirty_tail(ACTIVATION_PARAMETERS) {
+    static float last[8];
+    const int tail = size % 8;
+    memcpy(last, input + (size - tail), (size_t)tail * sizeof *last);
+    float *x = malloc(((size_t)size + 8) * sizeof *x);
+    int8_t *q = malloc((size_t)size + 8);
+    if (x != NULL && q != NULL) {
+        memcpy(x, input, (size_t)(size - tail) * sizeof *x);
+        memcpy(x + (size - tail), last, sizeof last);
+        plain_quantize_activation(x, q, scale, size - tail + (tail != 0 ? 8 : 0));
+        memcpy(output, q, (size_t)size);
+    }
+    free(x);
+    free(q);
+}
+MUTANT(dirty_tail, "dirty-tail", .quantize_activation = dirty_tail);
+
+/* A row is quantized in a static buffer, in pieces, and copied out from there. */
+static void shared_row(ROW_PARAMETERS) {
+    enum { PIECE = 64 };
+    static uint8_t row[PIECE * Q8A8_BLOCK_BYTES];
+    uint8_t *out = y;
+    for (int64_t b = 0; b < k / QK8_A8; b += PIECE) {
+        const int64_t rest = k / QK8_A8 - b;
+        const int64_t blocks = rest < PIECE ? rest : PIECE;
+        plain_quantize_row(x + b * QK8_A8, row, blocks * QK8_A8);
+        memcpy(out + b * Q8A8_BLOCK_BYTES, row, (size_t)blocks * Q8A8_BLOCK_BYTES);
+    }
+}
+MUTANT(shared_row, "shared-row", .quantize_row = shared_row);
+
+/* The products of the blocks are kept in a static array until they are added up. */
+static void shared_products(DOT_PARAMETERS) {
+    enum { PIECE = 64 };
+    static float products[PIECE];
+    const uint8_t *x = vx;
+    const uint8_t *y = vy;
+    if (nrc != 1) {
+        plain_vec_dot(DOT_ARGUMENTS);
+        return;
+    }
+    float sum = 0.0f;
+    for (int b = 0; b < n / QK8_A8; b += PIECE) {
+        const int rest = n / QK8_A8 - b;
+        const int blocks = rest < PIECE ? rest : PIECE;
+        for (int i = 0; i < blocks; ++i) {
+            plain_vec_dot(QK8_A8, &products[i], 0, x + (b + i) * Q8A8_BLOCK_BYTES, 0, y + (b + i) * Q8A8_BLOCK_BYTES,
+                          0, 1);
+        }
+        for (int i = 0; i < blocks; ++i) {
+            sum = sum + products[i];
+        }
+    }
+    s[0] = sum;
+}
+MUTANT(shared_products, "shared-products", .vec_dot = shared_products);
+
+/* One static accumulator, for one block at a time: the shortest of races. */
+static void shared_scale(DEQUANTIZE_PARAMETERS) {
+    static volatile float d;
+    const uint8_t *block = x;
+    for (int64_t b = 0; b < k / QK8_A8; ++b, block += Q8A8_BLOCK_BYTES) {
+        d = q8a8_half_to_float((uint16_t)(block[0] | block[1] << 8));
+        for (size_t j = 0; j < QK8_A8; ++j) {
+            *y++ = d * (float)(int8_t)block[2 + j];
+        }
+    }
+}
+MUTANT(shared_scale, "shared-scale", .dequantize_row = shared_scale);
