@@ -78,6 +78,9 @@ def _facts(run: Run) -> Iterator[str]:
         if value:
             yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
     yield "</dl>"
+    for warning in run.warnings:
+        words = f"{warning.function}: {warning.slug}: {warning.message}"
+        yield f'<p class="warning"><b>Warning.</b> {escape(words)}</p>'
     for note in run.notes:
         yield f"<p>{escape(note)}</p>"
 

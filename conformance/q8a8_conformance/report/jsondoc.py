@@ -44,6 +44,8 @@ def document(run: Run) -> dict[str, Any]:
         "stale_known_failures": [asdict(entry) for entry in judgement.stale],
         "not_run": run.not_run(),
         "notes": list(run.notes),
+        "bound": [asdict(use) for use in run.bound],
+        "warnings": [asdict(warning) for warning in run.warnings],
         "kernel": dict(run.hello),
         "suite": {"version": run.version, "vectors_sha256": run.manifest},
         "timing": {

@@ -11,6 +11,8 @@ from q8a8_conformance.record import Record, Status, short_id
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from q8a8_conformance.drift import Drift
+    from q8a8_conformance.margins import BoundUse
     from q8a8_conformance.verdict import Judgement
 
 
@@ -92,6 +94,10 @@ class Run:
         Why nothing ran, where nothing did.
     notes
         Things a reader should know that are no failures (a recipe accepted by the profile, say).
+    bound
+        Where in the bound the results of each function lie.
+    warnings
+        What is within the rules and should not go unseen: errors that all lean to one side.
     version, manifest
         Of this suite, and the SHA-256 of the golden vectors' manifest.
     started, seconds, calls, call_seconds
@@ -106,6 +112,8 @@ class Run:
     hello: Mapping[str, Any] = field(default_factory=dict)
     message: str = ""
     notes: tuple[str, ...] = ()
+    bound: tuple[BoundUse, ...] = ()
+    warnings: tuple[Drift, ...] = ()
     version: str = ""
     manifest: str = ""
     started: str = ""

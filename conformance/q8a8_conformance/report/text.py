@@ -28,6 +28,8 @@ def render(run: Run, *, colour: bool = False) -> str:
         *_stale(run, paint),
         *_rules(run, paint),
         *_diagnosis(run, paint),
+        *_bound(run),
+        *(paint(_YELLOW, "warning:") + f" {w.function}: {w.slug}: {w.message}" for w in run.warnings),
         *(f"note: {note}" for note in run.notes),
         _verdict(run, paint),
     ]
@@ -157,6 +159,18 @@ def _diagnosis(run: Run, paint: _Paint) -> Iterator[str]:
         for finding in run.diagnosis:
             yield f"  {finding.function}: {describe(finding)}"
         yield ""
+
+
+def _bound(run: Run) -> Iterator[str]:
+    """Say how much of the bound the kernel took: the function that took most of it."""
+    used = [(use.largest_fraction, use) for use in run.bound if use.largest_fraction is not None]
+    if used:
+        most, use = max(used, key=lambda pair: pair[0])
+        results = sum(one.results for one in run.bound)
+        yield (
+            f"bound: at most {most:.2%} of it used, by {use.function} in {use.worst}; "
+            f"{results} results judged by it"
+        )
 
 
 def _verdict(run: Run, paint: _Paint) -> str:

@@ -52,8 +52,13 @@ class Product:
 
     def holds(self, result: bytes) -> bool:
         """Say whether a float, as its four bytes, is within the bound; NaN and infinities never are."""
+        error = self.error(result)
+        return error is not None and abs(error) <= self.bound
+
+    def error(self, result: bytes) -> Fraction | None:
+        """Give computed - exact of a float, as its four bytes; None for NaN and infinities."""
         value = float(np.frombuffer(result, "<f4")[0])
-        return bool(np.isfinite(value)) and abs(Fraction(value) - self.exact) <= self.bound
+        return Fraction(value) - self.exact if np.isfinite(value) else None
 
 
 def product(x: Array, y: Array, offset: int = 0) -> Product:
@@ -133,6 +138,7 @@ def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[P
     outside = None
     for item in products:
         place = slice(item.offset, item.offset + 4)
+        judge.target.margins.add(call.function, judge.case, item.error(actual[place]), item.bound)
         legal = judge.target.profile != "exact" and item.holds(actual[place])
         expected[place] = actual[place] if legal else item.bits
         if not legal and outside is None and actual[place] != item.bits:

@@ -148,6 +148,8 @@ class SuiteRun:
             hello=hello_as_json(target) if target else {},
             message=self._message,
             notes=notes,
+            bound=target.margins.by_function() if target else (),
+            warnings=tuple(target.warnings) if target else (),
             version=metadata.version("q8a8"),
             manifest=manifest_hash(),
             started=self._wall.isoformat(timespec="seconds"),

@@ -23,10 +23,12 @@ from q8a8_conformance.client import (
     WorkerUnusable,
 )
 from q8a8_conformance.diagnosis.observations import Observations
+from q8a8_conformance.margins import Margins
 from q8a8_conformance.suite import requests
 
 if TYPE_CHECKING:
     from q8a8_conformance.client import Session
+    from q8a8_conformance.drift import Drift
     from q8a8_conformance.protocol import Call, Hello, Result
 
 Array = NDArray[Any]
@@ -72,6 +74,10 @@ class Target:
     ----------
     two_rows
         Whether the kernel takes two rows at a time; None until somebody asked.
+    margins
+        Where in the bound the results lie.
+    warnings
+        What is no failure, but should not go unseen.
     calls, call_seconds
         Calls made, and the time spent in them.
     """
@@ -82,6 +88,8 @@ class Target:
         self.timeout = timeout
         self.hello: Hello = session.hello
         self.observations = Observations()
+        self.margins = Margins()
+        self.warnings: list[Drift] = []
         self.two_rows: bool | None = None
         self.calls = 0
         self.call_seconds = 0.0

@@ -1,0 +1,116 @@
+"""Rows on which a legal kernel's errors have no direction: what a drift is looked for on.
+
+*Plain* rows are all products of one sign, so that whatever truncates, in a product or in a sum, or takes a
+scale that is slightly off, moves every result the same way. That legal errors do not is the usual model of
+rounding (on dense data the digits rounded off are as likely above a half as below), and measured.
+
+*Anchored* rows need no model. Their first blocks, the anchors, have the one product 3 · 2^11 everywhere and
+one scale; the blocks after them are ordinary and small: in all less than 2^11 times the anchors' scale. A
+coin decides whether the ordinary blocks are taken with their sign or the opposite one. Every intermediate
+value of a legal kernel is then a multiple of the anchors' product plus or minus the same amount, in one
+binade, and rounding to nearest is symmetric about it: the coin turns the error round and leaves its size. The
+page "Proofs" has it in full.
+
+In both kinds another coin turns the sign of the whole result, so that "up" and "away from zero" part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.bound import LANE_FOLD_ROUNDINGS, exact_dot, magnitude
+from q8a8.dot import vec_dot
+from q8a8_conformance.suite import rows
+from q8a8_conformance.suite.products import Product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Array = NDArray[Any]
+
+LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 24)
+"""Blocks of a row, besides the anchors, by turns."""
+
+ANCHORS = 8
+"""Blocks of anchors: one for each of up to eight accumulators."""
+
+ANCHOR_CODES = (96, 64)
+ANCHOR_SCALE = 8.0
+"""The anchors' products are 96 · 64 = 3 · 2^11, and their scale's is 2^6, which makes c = 3 · 2^17."""
+
+PLAIN_RESULTS = 1040
+ANCHORED_RESULTS = 280
+"""Results of each kind. A drift of a third of the errors' size shows in 280: its t is sqrt(280) / 3 = 5.6."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Two rows of v1 blocks [nb], what is known of their product, and the sign of the exact result."""
+
+    x: Array
+    y: Array
+    product: Product
+    sign: int
+
+
+def plain_pair(nb: int, rng: np.random.Generator) -> rows.Pair:
+    """Give two rows [nb] of positive codes and scales."""
+    x, y = (rows.blocks(np.exp2(rng.uniform(-9, -4, nb)), rng.integers(1, 128, (nb, 32))) for _ in range(2))
+    return x, y
+
+
+def anchored_pair(nb: int, rng: np.random.Generator) -> rows.Pair:
+    """Give two rows [ANCHORS + nb]: the anchors, then ordinary blocks that a coin turns round as one."""
+    scales = np.exp2(rng.uniform(-9, -4, (2, nb))) * rng.choice([1.0, 1.0, 1.0, -1.0], (2, nb))
+    codes = rng.integers(-127, 128, (2, nb, 32))
+    scales[1] *= rng.choice([-1.0, 1.0])
+    x, y = (
+        np.concatenate([rows.filled(ANCHORS, anchor, ANCHOR_SCALE), rows.blocks(scale, code)])
+        for anchor, scale, code in zip(ANCHOR_CODES, scales, codes, strict=True)
+    )
+    return x, y
+
+
+def samples(kind: str, *key: object) -> list[Sample]:
+    """Give the samples of a kind in :data:`KINDS`, the same in every run.
+
+    A key, for what is not the plain dot product, gives half as many, of other random numbers.
+    """
+    make, count = KINDS[kind]
+    if key:
+        count //= 2
+    rng = rows.generator("bias", kind, *key)
+    found: list[Sample] = []
+    for nb in LENGTHS:
+        pairs = [make(nb, rng) for _ in range(count // len(LENGTHS))]
+        signs = rng.choice([-1, 1], len(pairs))
+        x, y = (np.stack(side) for side in zip(*pairs, strict=True))
+        y["weight_scale"] *= signs[:, np.newaxis].astype(np.float16)
+        bits = vec_dot(x, y).astype("<f4")
+        found += [
+            Sample(
+                one,
+                other,
+                Product(
+                    0,
+                    scalar.tobytes(),
+                    exact_dot(one, other),
+                    magnitude(one, other),
+                    one.size + LANE_FOLD_ROUNDINGS,
+                ),
+                int(sign),
+            )
+            for one, other, scalar, sign in zip(x, y, bits, signs, strict=True)
+        ]
+    return found
+
+
+KINDS: Mapping[str, tuple[Callable[[int, np.random.Generator], rows.Pair], int]] = MappingProxyType(
+    {"plain": (plain_pair, PLAIN_RESULTS), "anchored": (anchored_pair, ANCHORED_RESULTS)}
+)
+"""How each kind of rows is made, and how many results are taken of it."""

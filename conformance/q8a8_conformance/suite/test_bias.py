@@ -1,0 +1,88 @@
+"""Whether errors centre on zero: results within the bound that all lean to one side are worth a warning.
+
+The results are judged by the bound like any others; a drift costs no verdict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance import drift
+from q8a8_conformance.suite import bias, requests, rows
+from q8a8_conformance.suite.pairs import require_two_rows
+from q8a8_conformance.suite.products import judge_products, product
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from q8a8_conformance.suite.bias import Sample
+    from q8a8_conformance.suite.judge import Judge
+
+RULES = ("Q8A8-ORD-2", "Q8A8-DOT-3")
+
+
+def look(judge: Judge, function: str, given: Sequence[tuple[Sample, bytes]]) -> None:
+    """Warn of a drift in independent results; results outside of the bound are failures, and no drift."""
+    deviations = []
+    for sample, result in given:
+        item = sample.product
+        error = item.error(result)
+        if error is None or abs(error) > item.bound:
+            return
+        deviations.append(drift.Deviation(error, item.magnitude, item.bound, sample.sign))
+    judge.target.warnings.extend(drift.look(function, judge.case, deviations))
+
+
+@pytest.mark.rule(*RULES)
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"dot/bias/{kind}") for kind in bias.KINDS])
+def test_dot(judge: Judge, kind: str) -> None:
+    """Take many dot products of one sort."""
+    judge.require(requests.DOT)
+    given = []
+    for sample in bias.samples(kind):
+        call = requests.dot(sample.x, sample.y)
+        result = judge.run(call)["s"]
+        judge_products(judge, call, result, [sample.product])
+        given.append((sample, result))
+    look(judge, requests.DOT, given)
+
+
+@pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-9")
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"v2/bias/{kind}") for kind in bias.KINDS])
+def test_v2(judge: Judge, kind: str) -> None:
+    """Take many dot products over v2 blocks."""
+    judge.require(requests.DOT_REAL)
+    given = []
+    for sample in bias.samples(kind, "v2"):
+        call = requests.dot_real(*rows.to_v2(sample.x, sample.y))
+        result = judge.run(call)["s"]
+        judge_products(judge, call, result, [sample.product])
+        given.append((sample, result))
+    look(judge, requests.DOT_REAL, given)
+
+
+@pytest.mark.rule(*RULES, "Q8A8-DOT-6")
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"nrc2/bias/{kind}") for kind in bias.KINDS])
+def test_two_rows(judge: Judge, kind: str) -> None:
+    """Take many dot products two rows at a time; of each call x0·y0 and x1·y1 are independent."""
+    require_two_rows(judge)
+    given = []
+    all_samples = bias.samples(kind, "nrc2")
+    for first, second in zip(all_samples[::2], all_samples[1::2], strict=True):
+        if first.x.size != second.x.size:
+            continue
+        call = requests.dot_pair(np.stack([first.x, second.x]), np.stack([first.y, second.y]))
+        result = judge.run(call)["s"]
+        products = [
+            first.product,
+            product(second.x, first.y, 4),
+            product(first.x, second.y, 8),
+            replace(second.product, offset=12),
+        ]
+        judge_products(judge, call, result, products)
+        given += [(first, result[:4]), (second, result[12:16])]
+    look(judge, requests.DOT, given)
