@@ -64,6 +64,11 @@ ROOMS = (
         },
     ),
     Room("q8a8_conformance.bench", "add_parser", {"bench": "time the reference against its peers"}),
+    Room(
+        "q8a8_conformance.certify.command",
+        "add_parser",
+        {"certify": "compare a kernel on every input of a finite domain"},
+    ),
     Room("q8a8_golden.cli", "add_parser", {"vectors": "check or generate the golden vectors"}),
 )
 

@@ -70,6 +70,7 @@ class LibraryTarget:
             self._library = ctypes.CDLL(str(path.absolute()))
         except OSError as error:
             raise TargetError(f"cannot load {path}: {error}") from None
+        self._names = names
         self._functions: dict[str, ctypes._NamedFuncPointer] = {}
         for name in NAMES:
             function = self._find(names.get(name, name))
@@ -89,6 +90,11 @@ class LibraryTarget:
         return tuple(self._functions)
 
     is_native = True
+
+    def address(self, name: str) -> int | None:
+        """Return the address of a function, by its ABI name or any other name that the library exports."""
+        function = self._find(self._names.get(name, name))
+        return ctypes.cast(function, ctypes.c_void_p).value if function else None
 
     def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall:
         """Return the call as the function's address and its arguments."""

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.pyobject import ObjectTarget
 
-_CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads")
-_ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
+CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads")
+ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
 
 
 class Channel:
@@ -74,7 +74,8 @@ class Channel:
         self._sink.flush()
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read a worker's command line: form, path or name, symbols."""
     parser = argparse.ArgumentParser(
         prog="q8a8_conformance.worker",
         description="Serve a kernel to the conformance runner over standard input and output.",
@@ -91,7 +92,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _load(options: argparse.Namespace) -> tuple[Target, Hello]:
+def load(options: argparse.Namespace) -> tuple[Target, Hello]:
     """Return what is under test and what is known of it.
 
     NumPy, and with it the reference, is imported only where a Python object is served.
@@ -121,7 +122,7 @@ def _load(options: argparse.Namespace) -> tuple[Target, Hello]:
 
 def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
     """Return the reference, and what is known of it."""
-    from importlib.metadata import version  # noqa: PLC0415 -- slow, as below; see _load
+    from importlib.metadata import version  # noqa: PLC0415 -- slow, as below; see load
 
     from q8a8 import abi  # noqa: PLC0415
     from q8a8.errors import Q8A8Error  # noqa: PLC0415
@@ -144,7 +145,7 @@ def serve(channel: Channel, target: Target, hello: Hello) -> None:
     environment = floating_point()
     invoker = Invoker(target, environment)
     report_faults(invoker.explain)
-    capabilities = _CAPABILITIES + (_ENVIRONMENT_CAPABILITIES if environment else ())
+    capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if environment else ())
     channel.send(encode_hello(replace(hello, functions=tuple(target.functions), capabilities=capabilities)))
     while (payload := channel.receive()) is not None and kind_of(payload) != "Q":
         call_id, call = decode_call(payload)
@@ -157,9 +158,9 @@ def serve(channel: Channel, target: Target, hello: Hello) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the worker and return its exit status."""
     channel = Channel()
-    options = _parse(arguments)
+    options = parse(arguments)
     try:
-        target, hello = _load(options)
+        target, hello = load(options)
     except TargetError as error:
         sys.stderr.write(f"{options.form}: {error}\n")
         return EXIT_USAGE
