@@ -1,4 +1,4 @@
-"""The command ``q8a8``: test a kernel, explain a rule, quantize files, time, and keep the golden vectors.
+"""The command ``q8a8``: judge a kernel, explain a rule, quantize files, time, and keep the golden vectors.
 
 Each command's code is imported when it is asked for: ``q8a8 quantize`` needs NumPy alone, ``q8a8 test`` needs
 the extra ``suite`` (pytest and Hypothesis).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import textwrap
 from dataclasses import dataclass
 from importlib import import_module, metadata, util
 from pathlib import Path
@@ -18,7 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 OK, USAGE = 0, 2
-WIDTH = 100
+
+REPORTS = {
+    "json": "the report as JSON",
+    "junitxml": "the report as JUnit XML",
+    "markdown": "the report as Markdown, for the summary of a CI job",
+    "html": "the report as one HTML file, with plots",
+    "badge": "the verdict as an SVG badge",
+    "statement": "a statement of conformance, as Markdown",
+}
+"""What ``q8a8 test`` writes to files, by option: `q8a8_conformance.report` has the writers."""
 
 EXIT_STATUS = "exit status: 0 conforms, 1 does not, 2 usage, 3 the kernel crashed or hung, 4 nothing ran"
 
@@ -51,9 +59,19 @@ ROOMS = (
         {
             "test": "judge a kernel",
             "rules": "list the rules",
-            "explain": "say what a rule asks and how it is checked",
         },
     ),
+    Room(
+        "q8a8_conformance.smoke",
+        "add_parser",
+        {"smoke": "tell a broken way to a kernel from a broken kernel, in a second"},
+    ),
+    Room(
+        "q8a8_conformance.explain",
+        "add_parser",
+        {"explain": "say what a rule asks, why, what checks it, and which mistakes it catches"},
+    ),
+    Room("q8a8_conformance.compare", "add_parser", {"compare": "set two reports side by side"}),
     Room(
         "q8a8_conformance.files",
         "add_parsers",
@@ -114,7 +132,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def add_parsers(subparsers: Subparsers) -> None:
-    """Add ``test``, ``rules`` and ``explain``."""
+    """Add ``test`` and ``rules``."""
     test = subparsers.add_parser(
         "test",
         help="judge a kernel",
@@ -122,7 +140,7 @@ def add_parsers(subparsers: Subparsers) -> None:
         "py:MODULE:OBJECT, or exec:COMMAND (anything that speaks the worker protocol).",
         epilog=EXIT_STATUS,
     )
-    test.add_argument("sut", metavar="SUT", help="ref, lib:PATH, py:MODULE:OBJECT or exec:COMMAND")
+    add_sut(test)
     test.add_argument(
         "--profile",
         choices=("exact", "kernel", "ggml"),
@@ -130,39 +148,46 @@ def add_parsers(subparsers: Subparsers) -> None:
         help="exact: every bit of the scalar semantics; kernel: dot products in any order, within the "
         "proven bound [default]; ggml: as kernel, with ggml's quantizer recipes accepted",
     )
-    test.add_argument(
-        "--symbol",
-        action="append",
-        default=[],
-        metavar="ABI_NAME=EXPORTED_NAME",
-        help="a function's name in the library, where it is another; may be repeated",
-    )
-    test.add_argument(
-        "--init", metavar="SYMBOL", help="a void f(void) in the library, called once after loading"
-    )
     test.add_argument("--rules", metavar="GLOB", help="only these rules: 'QNT-*', 'DOT-1,DOT-4'")
     test.add_argument("--case", metavar="ID", help="only this case, or those that match a pattern")
-    test.add_argument("--timeout", type=_seconds, metavar="S", help="seconds that one call may take [10]")
+    test.add_argument("--timeout", type=seconds, metavar="S", help="seconds that one call may take [10]")
     test.add_argument(
         "--known-failures",
         type=Path,
         metavar="FILE",
         help="lines 'RULE CASE-ID-GLOB [# comment]' that do not count; one that no longer fails does",
     )
-    for kind in ("json", "junitxml", "markdown", "html"):
-        test.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write the report as {kind}, too")
+    test.add_argument(
+        "--write-known-failures",
+        type=Path,
+        metavar="FILE",
+        help="write all failures of this run as such a file",
+    )
+    for kind, what in REPORTS.items():
+        test.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write {what}, too")
     test.set_defaults(func=test_command)
 
     rules = subparsers.add_parser("rules", help="list the rules")
     rules.add_argument("glob", nargs="?", default="*", metavar="GLOB", help="only these: 'QNT-*'")
     rules.set_defaults(func=rules_command)
 
-    explain = subparsers.add_parser("explain", help="say what a rule asks and how it is checked")
-    explain.add_argument("rule", metavar="RULE", help="Q8A8-QNT-3, or QNT-3")
-    explain.set_defaults(func=explain_command)
+
+def add_sut(parser: argparse.ArgumentParser) -> None:
+    """Add what names a system under test: ``SUT``, ``--symbol`` and ``--init``."""
+    parser.add_argument("sut", metavar="SUT", help="ref, lib:PATH, py:MODULE:OBJECT or exec:COMMAND")
+    parser.add_argument(
+        "--symbol",
+        action="append",
+        default=[],
+        metavar="ABI_NAME=EXPORTED_NAME",
+        help="a function's name in the library, where it is another; may be repeated",
+    )
+    parser.add_argument(
+        "--init", metavar="SYMBOL", help="a void f(void) in the library, called once after loading"
+    )
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """Read a positive number of seconds."""
     try:
         value = float(text)
@@ -190,32 +215,6 @@ def rules_command(options: argparse.Namespace) -> int:
     if not chosen:
         return _usage(f"no rule matches {options.glob!r}")
     _say(f"{rule.id:<12} {rule.level:<6} {rule.kind:<11} {rule.subject:<9} {rule.title}" for rule in chosen)
-    return OK
-
-
-def explain_command(options: argparse.Namespace) -> int:
-    """Print one rule: what it asks, where it stands, and what checks it."""
-    record, rules = import_module("q8a8_conformance.record"), import_module("q8a8_conformance.rules")
-    name = record.full_id(options.rule.upper())
-    rule = rules.rules_by_id().get(name)
-    if rule is None:
-        return _usage(f"there is no rule {name}; q8a8 rules lists them")
-    lines = [f"{rule.id}: {rule.title}", f"{rule.level}, outcome {rule.kind}, binds the {rule.subject}", ""]
-    lines.append(textwrap.fill(rule.text, WIDTH))
-    lines += [
-        textwrap.fill(f"- {outcome.name}: {outcome.cause}", WIDTH, subsequent_indent="  ")
-        for outcome in rule.outcomes
-    ]
-    lines += ["", f"in the documentation: {rule.url}"]
-    if rule.subject == "kernel":
-        lines.append(f"judged by: q8a8 test SUT --rules {record.short_id(name)}")
-    cases = [case for case in import_module("q8a8_golden").load_cases() if name in case.rules]
-    if cases:
-        lines.append(f"golden cases ({len(cases)}), the first of them:")
-        lines += [
-            textwrap.fill(f"  {case.id}: {case.why}", WIDTH, subsequent_indent="    ") for case in cases[:5]
-        ]
-    _say(lines)
     return OK
 
 

@@ -14,8 +14,11 @@ Options (the names in brackets are those of ``q8a8 test``)::
     --case GLOB             only these cases
     --call-timeout S        seconds that one call may take [--timeout]
     --known-failures FILE   excused failures
-    --report-json FILE, --report-junitxml FILE, --report-markdown FILE, --report-html FILE
-                            [--json, --junitxml, --markdown, --html]
+    --write-known-failures FILE
+                            every failure of this run, as a file for --known-failures
+    --report-json FILE, --report-junitxml FILE, --report-markdown FILE, --report-html FILE,
+    --report-badge FILE, --report-statement FILE
+                            [--json, --junitxml, --markdown, --html, --badge, --statement]
 """
 
 from __future__ import annotations
@@ -30,12 +33,18 @@ import pytest
 
 from q8a8_conformance import report
 from q8a8_conformance.record import rule_matches
+from q8a8_conformance.report.files import write_text
 from q8a8_conformance.report.model import Request
 from q8a8_conformance.suite.judge import CaseOver, Judge, describe
 from q8a8_conformance.suite.run import PROFILES, SuiteRun
 from q8a8_conformance.suite.target import NotRunError
 from q8a8_conformance.sut import SutError
-from q8a8_conformance.verdict import KnownFailuresError, Verdict, read_known_failures
+from q8a8_conformance.verdict import (
+    KnownFailuresError,
+    Verdict,
+    format_known_failures,
+    read_known_failures,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -73,6 +82,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--case", metavar="GLOB", help="only cases whose id matches")
     group.addoption("--call-timeout", type=float, default=DEFAULT_TIMEOUT, metavar="S")
     group.addoption("--known-failures", metavar="FILE")
+    group.addoption("--write-known-failures", metavar="FILE")
     for kind in report.WRITERS:
         group.addoption(f"--report-{kind}", metavar="FILE")
 
@@ -211,9 +221,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         path = getattr(config.option, f"report_{kind}")
         if path:
             report.write(finished, kind, Path(path))
+    if config.option.write_known_failures:
+        write_known_failures(finished, Path(config.option.write_known_failures))
     config.hook.pytest_q8a8_run_finished(run=finished)
     if session.exitstatus == pytest.ExitCode.OK and finished.judgement.verdict is not Verdict.CONFORMS:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def write_known_failures(run: Run, path: Path) -> None:
+    """Write every failure of a run as a known-failures file, those that are known already among them."""
+    judgement = run.judgement
+    about = f"{run.request.command()}: {len(judgement.failures) + len(judgement.known)} failures"
+    write_text(format_known_failures((*judgement.failures, *judgement.known), about), path)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 (untyped in pytest)

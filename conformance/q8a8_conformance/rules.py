@@ -93,6 +93,8 @@ class Rule:
     """What a one-of rule allows; empty for the other kinds."""
     title: str = ""
     """The heading without the id: ``the inverse``."""
+    reason: str = ""
+    """What the page says below the rule, in its Markdown, a paragraph a line; it binds nobody."""
 
     @property
     def url(self) -> str:
@@ -120,7 +122,32 @@ def _paragraphs(quote: Sequence[str]) -> list[str]:
     return [" ".join(lines) for lines in found if lines]
 
 
-def _rule(page: str, heading: re.Match[str], quote: Sequence[str]) -> Rule:
+def _reason(lines: Sequence[str]) -> str:
+    """Return the paragraphs and list items up to the next heading; code, tables and boxes are left out."""
+    found: list[list[str]] = [[]]
+    fenced = False
+    for line in lines:
+        fenced ^= line.lstrip().startswith("```")
+        if line.startswith("#") and not fenced:
+            break
+        if fenced or not line or line.startswith(("```", "| ", ">", "<", "!!!", "???", "    ")):
+            found.append([])
+        elif line.startswith("- "):
+            found.append([line])
+        else:
+            found[-1].append(line.strip())
+    paragraphs = [" ".join(held) for held in found if held]
+    # What ends in a colon leads up to something that was left out.
+    following = [*paragraphs[1:], ""]
+    kept = (
+        words
+        for words, after in zip(paragraphs, following, strict=False)
+        if not words.endswith(":") or after.startswith("- ")
+    )
+    return "\n".join(kept)
+
+
+def _rule(page: str, heading: re.Match[str], quote: Sequence[str], below: Sequence[str]) -> Rule:
     where = f"{page}: {heading['id']}"
     _order(heading["id"])
     if heading["anchor"] != heading["id"].lower():
@@ -153,6 +180,7 @@ def _rule(page: str, heading: re.Match[str], quote: Sequence[str]) -> Rule:
         anchor=heading["anchor"],
         outcomes=outcomes,
         title=heading["title"],
+        reason=_reason(below),
     )
 
 
@@ -193,7 +221,7 @@ def parse_page(page: str, markdown: str) -> list[Rule]:
         while start < len(lines) and lines[start].startswith(">"):
             quote.append(lines[start][1:].removeprefix(" "))
             start += 1
-        rules.append(_rule(page, heading, quote))
+        rules.append(_rule(page, heading, quote, lines[start:]))
     return rules
 
 
@@ -257,11 +285,12 @@ def rules_by_id() -> dict[str, Rule]:
 
 
 def to_json(rules: Iterable[Rule]) -> str:
-    """Return the text of ``rules.json``: a list of objects, without ``outcomes`` where there are none."""
+    """Return the text of ``rules.json``: a list of objects, without empty ``outcomes`` and ``reason``."""
     entries = [asdict(rule) for rule in rules]
     for entry in entries:
-        if not entry["outcomes"]:
-            del entry["outcomes"]
+        for key in ("outcomes", "reason"):
+            if not entry[key]:
+                del entry[key]
     return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
 
 

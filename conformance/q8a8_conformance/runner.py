@@ -94,9 +94,9 @@ def _complaint(options: argparse.Namespace) -> str:
         return str(error)
     if options.rules is not None and not any(rule_matches(rule.id, options.rules) for rule in load_rules()):
         return f"no rule matches {options.rules!r}; q8a8 rules lists them"
-    for kind in report.WRITERS:
-        path: Path | None = getattr(options, kind)
-        if path is not None and not os.access(path.parent, os.W_OK):
+    for kind in (*report.WRITERS, "write-known-failures"):
+        path: Path | None = getattr(options, kind.replace("-", "_"))
+        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
             return f"--{kind} {path}: the folder does not exist or cannot be written to"
     return ""
 
@@ -114,16 +114,16 @@ def _arguments(options: argparse.Namespace) -> list[str]:
         f"--call-timeout={options.timeout or DEFAULT_TIMEOUT}",
         *(f"--symbol={symbol}" for symbol in options.symbol),
     ]  # fmt: skip
-    if options.known_failures is not None:
-        arguments.append(f"--known-failures={options.known_failures.resolve()}")
+    files = {
+        "known-failures": options.known_failures,
+        "write-known-failures": options.write_known_failures,
+        **{f"report-{kind}": getattr(options, kind) for kind in report.WRITERS},
+    }
+    arguments += [f"--{name}={path.resolve()}" for name, path in files.items() if path is not None]
     for name in ("init", "rules", "case"):
         value = getattr(options, name)
         if value is not None:
             arguments.append(f"--{name}={value}")
-    for kind in report.WRITERS:
-        path = getattr(options, kind)
-        if path is not None:
-            arguments.append(f"--report-{kind}={path.resolve()}")
     return arguments
 
 

@@ -96,6 +96,31 @@ def read_known_failures(path: Path) -> tuple[KnownFailure, ...]:
     return tuple(entries)
 
 
+def format_known_failures(records: Iterable[Record], about: str) -> str:
+    """Give the text of a known-failures file that excuses failed records, one line each.
+
+    Parameters
+    ----------
+    records
+        The failed and crashed ones.
+    about
+        What they failed on: a line of comment at the top.
+    """
+    entries = {f"{r.rule} {_as_pattern(r.case)}": _one_line(r.message) for r in records}
+    lines = [f"# {_one_line(about)}", *(f"{entry}  # {why}".rstrip(" #") for entry, why in entries.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _as_pattern(case: str) -> str:
+    """Give a pattern that matches one case: signs with a meaning of their own are escaped."""
+    special = {"[": "[[]", "*": "[*]", "?": "[?]", "#": "?"}
+    return "".join(special.get(sign, "?" if sign.isspace() else sign) for sign in case)
+
+
+def _one_line(words: str) -> str:
+    return " ".join(words.split())[:100]
+
+
 @dataclass(frozen=True)
 class RuleResult:
     """What became of one rule.

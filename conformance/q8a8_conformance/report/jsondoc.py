@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from q8a8_conformance.margins import BoundUse
     from q8a8_conformance.record import Evidence, Record
     from q8a8_conformance.report.model import Run
 
@@ -44,7 +45,7 @@ def document(run: Run) -> dict[str, Any]:
         "stale_known_failures": [asdict(entry) for entry in judgement.stale],
         "not_run": run.not_run(),
         "notes": list(run.notes),
-        "bound": [asdict(use) for use in run.bound],
+        "bound": [_bound(use) for use in run.bound],
         "warnings": [asdict(warning) for warning in run.warnings],
         "kernel": dict(run.hello),
         "suite": {"version": run.version, "vectors_sha256": run.manifest},
@@ -82,6 +83,11 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "expected": _buffers(evidence.expected),
         "actual": _buffers(evidence.actual),
     }
+
+
+def _bound(use: BoundUse) -> dict[str, Any]:
+    """Give fractions to six digits: enough for any plot."""
+    return {**asdict(use), "fractions": [round(fraction, 6) for fraction in use.fractions]}
 
 
 def _buffers(buffers: Mapping[str, bytes]) -> dict[str, Any]:

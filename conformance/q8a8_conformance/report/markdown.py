@@ -22,12 +22,12 @@ def render(run: Run) -> str:
 def _lines(run: Run) -> Iterator[str]:
     judgement = run.judgement
     sign = "✅" if judgement.verdict is Verdict.CONFORMS else "❌"
-    yield f"## {sign} {judgement.verdict.value}: {_cell(run.request.sut)}"
+    yield f"## {sign} {judgement.verdict.value}: {cell(run.request.sut)}"
     yield ""
-    yield f"Profile `{run.request.profile}`. {_cell(run.summary())}."
+    yield f"Profile `{run.request.profile}`. {cell(run.summary())}."
     yield ""
     for note in run.notes:
-        yield f"- {_cell(note)}"
+        yield f"- {cell(note)}"
     if run.diagnosis:
         yield from (
             "### Diagnosis",
@@ -36,7 +36,7 @@ def _lines(run: Run) -> Iterator[str]:
             "| --- | --- | --- | --- | --- |",
         )
         for f in run.diagnosis:
-            fix = _cell("; ".join(part for part in (f.fix, f.detail) if part))
+            fix = cell("; ".join(part for part in (f.fix, f.detail) if part))
             yield f"| `{f.function}` | `{f.cause}` | {f.explained} | {f.of} | {fix} |"
         yield ""
     shown = text.choose(run)
@@ -50,7 +50,7 @@ def _lines(run: Run) -> Iterator[str]:
             yield from (f"{line.label:<5} {line.text}" for line in difference.show(record.evidence))
         yield from (f"again: {run.again(record)}", "```", "")
     for entry in judgement.stale:
-        yield f"- known failure that no longer fails: {_cell(str(entry))}"
+        yield f"- known failure that no longer fails: {cell(str(entry))}"
     yield from (
         "### Rules",
         "",
@@ -60,9 +60,9 @@ def _lines(run: Run) -> Iterator[str]:
     for rule in judgement.rules:
         status = f"**{rule.status.value}**" if rule.failed else rule.status.value
         failed = f"{rule.failed}" + (f" ({rule.known} known)" if rule.known else "")
-        yield f"| {rule.id} | {rule.level} | {status} | {rule.cases} | {failed} | {_cell(rule.title)} |"
+        yield f"| {rule.id} | {rule.level} | {status} | {rule.cases} | {failed} | {cell(rule.title)} |"
 
 
-def _cell(words: str) -> str:
+def cell(words: str) -> str:
     """Make text safe for a table cell: one line, no column sign, no HTML."""
     return " ".join(words.replace("|", "\\|").replace("<", "&lt;").split())

@@ -160,6 +160,7 @@ def test_parse() -> None:
         page="spec/x.md",
         anchor="q8a8-qnt-3",
         title="the inverse",
+        reason="Why.",
     )
 
 

@@ -1,0 +1,132 @@
+"""The calls that ``q8a8 smoke`` makes: one a function, so simple that any kernel gets them about right.
+
+The numbers are small integers under scales of 1 and 2, worked out here with Python's own integers: no recipe,
+order or rounding can tell on them. A result far off is then a matter of the way to the kernel, or of a
+function that is not this one; :mod:`~q8a8_conformance.smoke.symptoms` says which.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.abi_table import get_function
+from q8a8_conformance.protocol import Buffer, Call
+from q8a8_golden.cases import POISON
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+QUANTIZERS = ("quantize_row_q8_a8_ref", "quantize_row_q8_a8")
+DEQUANTIZE = "dequantize_row_q8_a8"
+ACTIVATION = "quantize_activation_q8_a8"
+DOT = "ggml_vec_dot_q8_a8_q8_a8"
+DOT_REAL = "ggml_vec_dot_q8_a8_q8_a8_real"
+
+SPARE = 64
+"""Bytes of poison behind what a quantizer or the dequantizer has to write: a block too large shows there."""
+
+FIRST = (127, *((7 * j) % 101 - 50 for j in range(1, 32)))
+"""Codes of the first block, under scale 1: all places differ, the largest comes first."""
+SECOND = (*((11 * j) % 97 - 48 for j in range(5)), -127, *((11 * j) % 97 - 48 for j in range(6, 32)))
+"""Codes of the second block, under scale 2: the largest is negative, and in the middle."""
+CODES = (FIRST, SECOND)
+SCALES = (1.0, 2.0)
+OTHERS = ((40, *(1 + j % 3 for j in range(1, 32))), tuple(j % 5 - 2 for j in range(32)))
+"""Codes of the dot products' other row, under scales 0.5 and 4."""
+OTHER_SCALES = (0.5, 4.0)
+UNUSED = 8.0
+"""The scale of version 2 blocks that is not the one to read."""
+
+FLOATS = tuple(d * q for d, codes in zip(SCALES, CODES, strict=True) for q in codes)
+"""What the two blocks stand for: 64 elements."""
+SUMS = tuple(sum(a * b for a, b in zip(x, y, strict=True)) for x, y in zip(CODES, OTHERS, strict=True))
+"""The integer sum of each block of the dot product."""
+DOT_VALUE = sum(d * e * s for d, e, s in zip(SCALES, OTHER_SCALES, SUMS, strict=True))
+"""What a dot product of the two rows gives, exactly."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One call, and what it should give.
+
+    Attributes
+    ----------
+    call
+        With poison in the outputs, and :data:`SPARE` bytes more where blocks or rows are written.
+    expected
+        The outputs by ABI name, without the spare bytes.
+    """
+
+    call: Call
+    expected: Mapping[str, bytes]
+
+    def before(self, name: str) -> bytes:
+        """Give what an output held before the call."""
+        buffers = {
+            spec.name: b.data for spec, b in zip(self.call.spec.buffers, self.call.buffers, strict=True)
+        }
+        return bytes(buffers[name])
+
+    def outputs(self, data: Sequence[bytes]) -> dict[str, bytes]:
+        """Name the buffers of an answer."""
+        spec = self.call.spec
+        return {spec.buffers[i].name: d for i, d in zip(spec.outputs, data, strict=True)}
+
+
+def block(scale: float, codes: Sequence[int]) -> bytes:
+    """Give a block of 34 bytes."""
+    return struct.pack("<e32b", scale, *codes)
+
+
+def block_v2(weight_scale: float, activation_scale: float, codes: Sequence[int]) -> bytes:
+    """Give a version 2 block of 36 bytes."""
+    return struct.pack("<ee32b", weight_scale, activation_scale, *codes)
+
+
+ROW = b"".join(map(block, SCALES, CODES))
+OTHER_ROW = b"".join(map(block, OTHER_SCALES, OTHERS))
+
+
+def probes(functions: Sequence[str]) -> list[Probe]:
+    """Give the probe of each function that is offered, in the ABI's order."""
+    made = {name: _row(name) for name in QUANTIZERS}
+    made[DEQUANTIZE] = _probe(DEQUANTIZE, 64, {"x": ROW}, {"y": struct.pack("<64f", *FLOATS)}, SPARE)
+    made[ACTIVATION] = _activation()
+    result = {"s": struct.pack("<f", DOT_VALUE)}
+    made[DOT] = _probe(DOT, 64, {"vx": ROW, "vy": OTHER_ROW}, result, 0)
+    x = b"".join(block_v2(d, UNUSED, q) for d, q in zip(SCALES, CODES, strict=True))
+    y = b"".join(block_v2(UNUSED, d, q) for d, q in zip(OTHER_SCALES, OTHERS, strict=True))
+    made[DOT_REAL] = _probe(DOT_REAL, 64, {"vx": x, "vy": y}, result, 0)
+    return [made[name] for name in (*QUANTIZERS, DEQUANTIZE, ACTIVATION, DOT, DOT_REAL) if name in functions]
+
+
+def _row(function: str) -> Probe:
+    return _probe(function, 64, {"x": struct.pack("<64f", *FLOATS)}, {"y": ROW}, SPARE)
+
+
+def _activation() -> Probe:
+    # Forty elements, no multiple of 32: one scale for all of them.
+    codes = FIRST + SECOND[6:14]
+    return _probe(
+        ACTIVATION,
+        len(codes),
+        {"input": struct.pack(f"<{len(codes)}f", *codes)},
+        {"output": struct.pack(f"{len(codes)}b", *codes), "scale": struct.pack("<e", 1.0)},
+        0,
+    )
+
+
+def _probe(
+    function: str, n: int, inputs: Mapping[str, bytes], expected: Mapping[str, bytes], spare: int
+) -> Probe:
+    poisoned = {name: poison(len(data) + spare) for name, data in expected.items()}
+    held = {**inputs, **poisoned}
+    buffers = tuple(Buffer(held[spec.name]) for spec in get_function(function).buffers)
+    return Probe(Call(function, n, buffers), expected)
+
+
+def poison(length: int) -> bytes:
+    """Give so many bytes of poison."""
+    return (POISON * (length // len(POISON) + 1))[:length]

@@ -1,0 +1,86 @@
+"""A rule is explained: its text and reason, what checks it, and the mistakes that break it."""
+
+from __future__ import annotations
+
+import pytest
+
+from q8a8_conformance.cli import main
+from q8a8_conformance.explain import explain, suite_checks
+from q8a8_conformance.mutants.catalogue import MUTANTS
+from q8a8_conformance.rules import load_rules, rules_by_id
+
+
+@pytest.mark.parametrize("rule", load_rules(), ids=lambda rule: rule.id)
+def test_every_rule_is_explained(rule: object) -> None:
+    """No rule is without an explanation; those for kernels have a check or a golden case; lines fit."""
+    from q8a8_conformance.rules import Rule  # noqa: PLC0415 -- for the type alone
+
+    assert isinstance(rule, Rule)
+    lines = list(explain(rule))
+    text = "\n".join(lines)
+    assert lines[0] == f"{rule.id}: {rule.title}"
+    assert max(len(line) for part in lines for line in part.splitlines()) <= 100
+    assert "](" not in text
+    if rule.subject == "kernel":
+        assert "checks of the suite" in text or "golden cases" in text
+
+
+def test_checks_count_their_cases() -> None:
+    """A check's cases are those of its parameters that are about the rule."""
+    by_name = {(check.module, check.name): check for check in suite_checks("Q8A8-DOT-10")}
+    assert by_name["test_dot", "each_block"].cases == 16
+    assert all(check.text for check in by_name.values())
+    assert suite_checks("Q8A8-MUL-1") == []
+
+
+def test_a_rule_names_its_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    """The mistakes of the catalogue that break the rule are listed with what mends them."""
+    assert main(["explain", "qnt-4"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    own = [mutant for mutant in MUTANTS.values() if mutant.rule == "Q8A8-QNT-4"]
+    assert own
+    for mutant in own:
+        assert f"{mutant.slug}: {mutant.sentence}" in words
+        assert mutant.fix in words
+    assert "roundf" in rules_by_id()["Q8A8-QNT-4"].reason
+
+
+def test_an_unknown_rule_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """There is no such rule: exit status 2, and where to look."""
+    assert main(["explain", "QNT-99"]) == 2
+    assert "q8a8 rules lists them" in capsys.readouterr().err
+
+
+def test_reasons_leave_out_what_is_no_text() -> None:
+    """Code, tables and boxes below a rule are no reason; a line that leads up to them is none either."""
+    from q8a8_conformance.rules import parse_page  # noqa: PLC0415 -- for this test alone
+
+    page = """
+### Q8A8-QNT-1: a title { #q8a8-qnt-1 }
+
+> **MUST** · exact · kernel
+>
+> Do it.
+
+Because of this
+and that:
+
+```c
+int x;
+```
+
+|a| is small. These are not:
+
+- one,
+  which goes on
+- two
+
+| a | b |
+| --- | --- |
+
+## Next
+
+Not this.
+"""
+    (rule,) = parse_page("spec/x.md", page)
+    assert rule.reason == "|a| is small. These are not:\n- one, which goes on\n- two"

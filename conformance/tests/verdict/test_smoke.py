@@ -1,0 +1,235 @@
+"""Smoke tells what is wrong with the way to a kernel, and lets every kernel pass that is about right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+
+from q8a8 import Reference
+from q8a8_conformance import smoke
+from q8a8_conformance.cli import main
+from q8a8_conformance.protocol import Fault
+from q8a8_conformance.report.schema import complaint, load_schema
+from q8a8_conformance.smoke import probes, symptoms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUANTIZE, DEQUANTIZE, DOT = "quantize_row_q8_a8", "dequantize_row_q8_a8", "ggml_vec_dot_q8_a8_q8_a8"
+
+C_KERNELS = """
+#include <stdint.h>
+#include <string.h>
+#include <stddef.h>
+static int ready;
+void ggml_cpu_init(void) { ready = 1; }
+static const float TABLE[1] = { VALUE };
+void ggml_vec_dot_q8_0_q8_0(int n, float *s, size_t bs, const void *vx, size_t bx, const void *vy,
+                            size_t by, int nrc) { *s = ready ? TABLE[0] : 0.0f; }
+void quantize_row_q8_a8(void *y, const float *x, int64_t k) { memset(y, 1, 4); }
+void dequantize_row_q8_a8(const void *x, float *y, int64_t k) { }
+void quantize_activation_q8_a8(const float *x, int8_t *q, uint16_t *s, int n) { __builtin_trap(); }
+"""
+
+
+@pytest.fixture(scope="module")
+def strange_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a library that wants to be initialized, and is wrong in its other functions."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    folder = tmp_path_factory.mktemp("smoke")
+    source = folder / "strange.c"
+    source.write_text(C_KERNELS.replace("VALUE", f"{probes.DOT_VALUE}f"), encoding="utf-8")
+    library = folder / "libstrange.so"
+    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(source)]
+    subprocess.run(command, check=True, timeout=60)  # noqa: S603 -- the compiler, on our own file
+    return library
+
+
+def lines_of(text: str, name: str) -> str:
+    """Return a stage's lines: from its name to the next stage."""
+    head = next(line for line in text.splitlines() if f" {name}  " in f"{line}  ")
+    after = text.partition(head)[2].lstrip("\n").splitlines()
+    more = []
+    for line in after:
+        if not line.startswith("           "):
+            break
+        more.append(line.strip())
+    return " ".join([head.strip(), *more])
+
+
+def test_the_reference_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The reference answers about right everywhere; the JSON fits its schema; the next command is named."""
+    path = tmp_path / "smoke.json"
+    assert main(["smoke", "ref", "--json", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "judge it: q8a8 test ref" in out
+    document = json.loads(path.read_text(encoding="utf-8"))
+    jsonschema.validate(document, load_schema("smoke"))
+    assert complaint(document, "smoke") == ""
+    assert [stage["status"] for stage in document["stages"]] == ["pass"] * 8
+
+
+@pytest.mark.parametrize("kernel", ["HalfEven", "order_avx2", "recipe_ggml_avx2", "HalfSum"])
+def test_wrong_kernels_pass(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong rounding or order is the kernel's affair: smoke does not see it."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "suite"))
+    assert main(["smoke", f"py:broken_kernels:{kernel}"]) == 0
+
+
+def test_a_forgotten_init_is_named(strange_library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Zeros from a library with ggml's init ask for --init; with it the dot product is right."""
+    words = ["smoke", f"lib:{strange_library}", "--symbol", f"{DOT}=ggml_vec_dot_q8_0_q8_0"]
+    assert main(words) == 3
+    out = capsys.readouterr().out
+    assert "did you forget --init ggml_cpu_init?" in lines_of(out, DOT)
+    main([*words, "--init", "ggml_cpu_init"])
+    assert lines_of(capsys.readouterr().out, DOT).startswith("pass")
+
+
+def test_a_broken_binding_is_named(strange_library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exchanged arguments, a function that writes nothing, one that crashes: each has its own words."""
+    assert main(["smoke", f"lib:{strange_library}"]) == 3
+    out = capsys.readouterr().out
+    assert "wrote into its input" in lines_of(out, QUANTIZE)
+    assert "wrote nothing into y" in lines_of(out, DEQUANTIZE)
+    assert lines_of(out, "quantize_activation_q8_a8").startswith("crashed")
+    assert "not even about right" in out
+
+
+def test_a_library_without_functions_is_no_kernel(
+    strange_library: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Where nothing of the ABI is exported, the status is 4 and the names in the file are shown."""
+    bare = tmp_path / "libbare.so"
+    source = tmp_path / "bare.c"
+    source.write_text("void ggml_vec_dot_q8_0_q8_0(void) {}\n", encoding="utf-8")
+    compiler = shutil.which("cc")
+    assert compiler, strange_library
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(bare), str(source)], check=True)  # noqa: S603
+    assert main(["smoke", f"lib:{bare}"]) == 4
+    assert "ggml_vec_dot_q8_0_q8_0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("print('hello, this is no protocol')", 3, "standard output is for frames alone"),
+        ("pass", 3, "ended at once"),
+        ("import sys; sys.stderr.write('needs sve2'); sys.exit(77)", 4, "needs sve2"),
+        ("import no_such_module", 3, "set PYTHONPATH"),
+        ("import time; time.sleep(60)", 3, "flush"),
+    ],
+)
+def test_workers_that_do_not_start(
+    code: str, status: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker that says no hello is told from a kernel, with what to look at."""
+    assert main(["smoke", f'exec:{sys.executable} -c "{code}"', "--timeout", "2"]) == status
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("words", [["kernel.so"], ["lib:/nowhere"], ["ref", "--json", "/nowhere/x"], []])
+def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage is exit status 2 with a sentence on standard error."""
+    assert main(["smoke", *words]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "Traceback" not in err
+
+
+def test_the_probes_are_what_the_reference_gives() -> None:
+    """The expected bytes, worked out with integers, are the reference's."""
+    reference = Reference()
+    for probe in probes.probes(probes.QUANTIZERS):
+        import numpy as np  # noqa: PLC0415 -- the probes themselves need none
+
+        x = np.frombuffer(probe.call.buffers[0].data, "<f4")
+        y = np.zeros(68, np.uint8)
+        reference.quantize_row_q8_a8(x, y, 64)
+        assert y.tobytes() == probe.expected["y"]
+    assert probes.DOT_VALUE not in {0.0, float(sum(probes.SUMS))}
+
+
+def packed(scale: bytes, codes: Callable[[int], int] = lambda q: q) -> bytes:
+    """Give two blocks with the first scale's bytes replaced, and codes changed."""
+    first = scale + bytes(codes(q) & 255 for q in probes.FIRST)
+    return (first + probes.ROW[34:])[:68]
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (packed(b"\x3c\x00"), "high byte first"),
+        (packed(b"\x01\x00"), "integer 1"),
+        (packed(b"\x80\x3f"), "bfloat16"),
+        (packed(struct.pack("<f", 1.0)), "four bytes"),
+        (probes.ROW[2:34] + probes.ROW[:2] + probes.ROW[34:], "codes come before the scale"),
+        (packed(b"\x00\x3c", lambda q: q + 128), "offset by 128"),
+        (probes.ROW[:34], "number of blocks"),
+        (struct.pack("<e32b", 2.0, *(q // 2 for q in probes.FIRST)) + probes.ROW[34:], "scale of its own"),
+        (probes.ROW[:34] + b"\x11" * 34, "34 bytes apart"),
+        (bytes(68), "init"),
+        (b"", "wrote nothing"),
+        (probes.ROW + b"\x22" * 4, "count elements"),
+    ],
+)
+def test_quantizers_that_write_something_else(y: bytes, words: str) -> None:
+    """What a quantizer wrote is told by its bytes."""
+    (probe,) = probes.probes((QUANTIZE,))
+    before = probe.before("y")
+    seen = symptoms.look(probe, {"y": y + before[len(y) :]}, Fault(0), "init")
+    assert seen
+    assert words in f"{seen.message}: {seen.hint}"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (sum(probes.SUMS), "scales are missing"),
+        (0.5 * probes.SUMS[0], "first block alone"),
+        (8.0 * probes.SUMS[1], "last block alone"),
+        (probes.SUMS[0] + 2 * probes.SUMS[1], "the first row's alone"),
+        (float("nan"), "wrong place"),
+        (-probes.DOT_VALUE, "sign"),
+        (12345.0, "nothing that is known"),
+    ],
+)
+def test_dot_products_that_are_something_else(value: float, words: str) -> None:
+    """What a dot product gave is told by its value."""
+    (probe,) = probes.probes((DOT,))
+    seen = symptoms.look(probe, {"s": struct.pack("<f", value)}, Fault(0), "init")
+    assert seen
+    assert words in f"{seen.message}: {seen.hint}"
+
+
+def test_dequantizers_that_write_something_else() -> None:
+    """A dequantizer without the scale, or with one block alone, is told."""
+    (probe,) = probes.probes((DEQUANTIZE,))
+    before, right = probe.before("y"), probe.expected["y"]
+    bare = struct.pack("<64f", *(*probes.FIRST, *probes.SECOND))
+    for written, words in ((bare, "not multiplied"), (right[:128], "was not written")):
+        seen = symptoms.look(probe, {"y": written + before[len(written) :]}, Fault(0), "")
+        assert seen
+        assert words in seen.hint
+    assert symptoms.look(probe, {"y": right + before[256:]}, Fault(0), "") is None
+
+
+def test_every_stage_is_rendered() -> None:
+    """A start that failed is a conclusion of its own, and no kernel is blamed."""
+    from q8a8_conformance.record import Status  # noqa: PLC0415
+    from q8a8_conformance.sut import parse_sut  # noqa: PLC0415
+
+    stage = smoke.Stage("start", Status.CRASHED, "it died", "look here")
+    text = smoke.render(smoke.Smoke(parse_sut("ref"), (stage,)))
+    assert "no kernel was reached" in text
+    assert "→ look here" in text
