@@ -1,0 +1,8 @@
+# What certificates need of C: the conversions as a library, and a check of them on all floats (certify/).
+add_library(q8a8-half SHARED ${CMAKE_SOURCE_DIR}/certify/half_rows.c)
+target_link_libraries(q8a8-half PRIVATE q8a8_options)
+
+add_executable(certify_half ${CMAKE_SOURCE_DIR}/certify/certify_half.c)
+target_link_libraries(certify_half PRIVATE q8a8_options)
+# All 2^32 take a minute; the tests look at the surroundings of every step and at some in between.
+add_test(NAME certify-half COMMAND certify_half --every 4099)
