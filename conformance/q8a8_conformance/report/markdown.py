@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.record import Status
-from q8a8_conformance.report import difference, text
+from q8a8_conformance.report import choice, difference
 from q8a8_conformance.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def _lines(run: Run) -> Iterator[str]:
     yield ""
     yield f"Profile `{run.request.profile}`. {cell(run.summary())}."
     yield ""
+    for warning in run.warnings:
+        yield f"- **warning** `{warning.function}` `{warning.slug}`: {cell(warning.message)}"
     for note in run.notes:
         yield f"- {cell(note)}"
     if run.diagnosis:
@@ -39,12 +41,12 @@ def _lines(run: Run) -> Iterator[str]:
             fix = cell("; ".join(part for part in (f.fix, f.detail) if part))
             yield f"| `{f.function}` | `{f.cause}` | {f.explained} | {f.of} | {fix} |"
         yield ""
-    shown = text.choose(run)
+    shown = choice.choose(run)
     if shown:
         yield from ("### Failures", "")
     for record in shown:
         word = "crashed" if record.status is Status.CRASHED else "failed"
-        yield f"**{text.rules_of(run, record)}** {word}: `{record.case}`"
+        yield f"**{choice.rules_of(run, record)}** {word}: `{record.case}`"
         yield from ("", "```", record.message)
         if record.evidence:
             yield from (f"{line.label:<5} {line.text}" for line in difference.show(record.evidence))

@@ -267,7 +267,7 @@ def test_the_report_has_the_margins(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "bound: at most" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["text", "json", "html"])
+@pytest.mark.parametrize("kind", ["text", "json", "html", "markdown"])
 def test_every_report_has_the_warnings(kind: str) -> None:
     """Function, slug and size, wherever a reader may look; the verdict is not touched."""
     (warning,) = drift.look(
