@@ -137,12 +137,25 @@ def _download(distribution: Distribution, folder: Path) -> None:
         )
 
 
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Unpack one member; it may not leave the folder."""
+    if hasattr(tarfile, "data_filter"):
+        tar.extract(member, folder, filter="data")
+        return
+    # Python before 3.11.4, as Debian 12 has it: what the filter refuses is refused here.
+    plain = member.isfile() or member.isdir()
+    if not plain or not (folder / member.name).resolve().is_relative_to(folder.resolve()):
+        raise PeerUnavailableError(f"{member.name}: not a plain file or folder below {folder}")
+    tar.extract(member, folder)
+
+
 def _unpack(archive: Path, folder: Path, members: str) -> None:
     """Unpack a wheel or a source distribution, or one folder of it, with the files' modes."""
     if archive.suffix != ".whl":
         with tarfile.open(archive) as tar:
-            chosen = [member for member in tar if member.name.startswith(members)]
-            tar.extractall(folder, chosen, filter="data")
+            for member in tar:
+                if member.name.startswith(members):
+                    _extract(tar, member, folder)
         return
     with zipfile.ZipFile(archive) as wheel:
         for info in wheel.infolist():

@@ -54,7 +54,8 @@ def small_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_build_failure_shows_the_output(small_project: Path) -> None:
     """When CMake fails, its message is in the error."""
-    (small_project / "CMakeLists.txt").write_text('message(FATAL_ERROR "no such luck")\n')
+    with (small_project / "CMakeLists.txt").open("a") as lists:
+        lists.write('message(FATAL_ERROR "no such luck")\n')
     with pytest.raises(native.BuildFailedError, match="no such luck"):
         native.build("native")
     native.build.cache_clear()
