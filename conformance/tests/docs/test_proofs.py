@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -154,8 +155,30 @@ def test_the_constant(docs: Path) -> None:
     proofs = (docs / "proofs.md").read_text("utf-8")
     assert f"m = nb + {bound.LANE_FOLD_ROUNDINGS}" in proofs
     extra = max(bound.roundings(order, nb) - nb for order in q8a8.ORDERS for nb in range(301))
-    assert f"needs more than nb + {extra};" in proofs
+    assert f"needs more than nb + {extra};" in " ".join(proofs.split())
     assert extra < bound.LANE_FOLD_ROUNDINGS
+
+
+@pytest.mark.rule("Q8A8-ORD-2")
+def test_each_orders_own_constant(docs: Path) -> None:
+    """The table has every order once, and its formula is the reference's count, from 2 blocks on."""
+    page = (docs / "proofs.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[^|]+`) \| `([nb0-9/%+ ]+)` \| nb \+ (\d) \|", page, re.MULTILINE)
+    formulas = {
+        name: (formula, int(most))
+        for names, formula, most in rows
+        for name in re.findall(r"`([^`]+)`", names)
+    }
+    assert sorted(formulas) == sorted(q8a8.ORDERS)
+    assert sum(names.count(",") + 1 for names, _, _ in rows) == len(q8a8.ORDERS)
+    for name, (formula, most) in formulas.items():
+        code = compile(formula, "proofs.md", "eval")
+        counts = {nb: bound.roundings(name, nb) for nb in range(301)}
+        for nb in range(2, 301):
+            m = eval(code, {"__builtins__": {}}, {"nb": nb})  # noqa: S307 (digits, nb and + // % alone)
+            assert m == counts[nb], (name, nb)
+        assert max(counts[nb] - nb for nb in counts) == most
+        assert counts[0] == 0
 
 
 @pytest.mark.rule("Q8A8-ORD-2")
