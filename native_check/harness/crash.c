@@ -1,6 +1,7 @@
 #include "crash.h"
 #include "abi.h"
 #include "exit.h"
+#include "pause.h"
 #include "protocol.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { MAX_WATCHED = MAX_THREADS * ABI_MAX_BUFFERS };
+enum { MAX_WATCHED = (MAX_THREADS + 1) * ABI_MAX_BUFFERS };
 
 static const struct {
     int number;
@@ -78,6 +79,10 @@ static void put_place(struct line *line, uintptr_t address) {
 
 static void on_signal(int number, siginfo_t *info, void *unused) {
     (void)unused;
+    if (number == SIGSEGV && pause_fault((uintptr_t)info->si_addr)) {
+        return;
+    }
+    signal(number, SIG_DFL);
     struct line line = {.length = 0};
     put(&line, "fault: ");
     for (size_t i = 0; i < sizeof signals / sizeof *signals; ++i) {
@@ -93,7 +98,7 @@ static void on_signal(int number, siginfo_t *info, void *unused) {
     if (write(STDERR_FILENO, line.text, line.length) < 0) {
         /* nothing to be done about it here */
     }
-    raise(number); /* SA_RESETHAND has put the default action back */
+    raise(number);
 }
 
 void crash_install(void) {
@@ -109,7 +114,7 @@ void crash_install(void) {
     (void)setrlimit(RLIMIT_CORE, &no_core);
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_signal;
-    action.sa_flags = (int)(SA_SIGINFO | SA_ONSTACK | SA_RESETHAND | SA_NODEFER);
+    action.sa_flags = (int)(SA_SIGINFO | SA_ONSTACK | SA_NODEFER);
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; ++i) {
         if (sigaction(signals[i].number, &action, NULL) != 0) {

@@ -7,8 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Canaries on either side of a buffer without a guard page beside it: a multiple of 64, for alignment. */
-enum { MARGIN = 64 };
+/* Canaries on either side of a buffer without a guard page beside it: a multiple of 64, for alignment, and more
+ * than a block of floats, so that a kernel that writes a block too many is seen to, and does not crash. */
+enum { MARGIN = 256 };
 
 static size_t page_size(void) {
     static size_t size;
@@ -16,6 +17,10 @@ static size_t page_size(void) {
         size = (size_t)sysconf(_SC_PAGESIZE);
     }
     return size;
+}
+
+size_t region_margin(void) {
+    return MARGIN;
 }
 
 size_t region_cost(size_t length, uint32_t offset) {

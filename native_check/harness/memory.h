@@ -28,6 +28,9 @@ struct region {
     size_t length;
 };
 
+/* The bytes of canaries before a buffer without a guard page beside it, but for its offset. */
+size_t region_margin(void);
+
 /* The bytes of pages that a buffer takes at most. */
 size_t region_cost(size_t length, uint32_t offset);
 

@@ -2,6 +2,8 @@
 #include "crash.h"
 #include "fpenv.h"
 #include "memory.h"
+#include "pause.h"
+#include "preempt.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -23,6 +25,7 @@ struct lane {
 
 /* They keep their pages from call to call. */
 static struct region inputs[ABI_MAX_BUFFERS];
+static struct region zeros[ABI_MAX_BUFFERS]; /* inputs for every second thread, see input_of */
 static struct lane lanes[MAX_THREADS];
 
 static const struct abi_buffer *buffer_of(const struct call *call, size_t i) {
@@ -31,6 +34,12 @@ static const struct abi_buffer *buffer_of(const struct call *call, size_t i) {
 
 static size_t buffer_count(const struct call *call) {
     return abi_functions[call->number].buffer_count;
+}
+
+/* The input that a thread reads. State that threads share goes unseen while all of them compute the same, so
+ * every second one gets zeros instead: a legal input of every function. */
+static struct region *input_of(unsigned thread, size_t i) {
+    return thread % 2 == 0 ? &inputs[i] : &zeros[i];
 }
 
 /* Note a fault; the text of the first one stays. */
@@ -49,7 +58,7 @@ static void set_outputs(struct lane *lane) {
     }
 }
 
-/* Keep the outputs of the first call; compare those of a later one (Q8A8-ENV-2). */
+/* Keep the outputs of the first call; compare those of a later one (Q8A8-ENV-2; with other threads about, Q8A8-ENV-3). */
 static void look_at_outputs(struct lane *lane, uint32_t round) {
     size_t at = 0;
     for (size_t i = 0; i < buffer_count(lane->call); ++i) {
@@ -63,7 +72,7 @@ static void look_at_outputs(struct lane *lane, uint32_t round) {
             char text[120];
             snprintf(text, sizeof text, "%s differs in call %lu of %lu", region->name, (unsigned long)round + 1,
                      (unsigned long)lane->call->repeat);
-            note(lane, FAULT_RESULT_VARIES, text);
+            note(lane, lane->barrier != NULL ? FAULT_THREAD_RESULT_VARIES : FAULT_RESULT_VARIES, text);
         }
         at += region->length;
     }
@@ -88,11 +97,15 @@ static void call_once(struct lane *lane) {
 static void *run_lane(void *argument) {
     struct lane *lane = argument;
     if (lane->barrier != NULL) {
+        preempt_admit();
         pthread_barrier_wait(lane->barrier);
     }
     for (uint32_t round = 0; round < lane->call->repeat; ++round) {
         set_outputs(lane);
         call_once(lane);
+        if ((lane - lanes) % 2 != 0) {
+            pause_tell();
+        }
         look_at_outputs(lane, round);
     }
     return NULL;
@@ -106,11 +119,30 @@ static const char *misaligned(const struct call *call, size_t i) {
     return why;
 }
 
+/* Bytes, or zeros for NULL. */
+static void fill_input(struct region *region, const uint8_t *bytes, unsigned options) {
+    if (region->length != 0 && bytes != NULL) {
+        memcpy(region->start, bytes, region->length);
+    } else {
+        memset(region->start, 0, region->length);
+    }
+    if (options & OPTION_READONLY) {
+        region_protect(region);
+    }
+}
+
+/* How far from its page's margin a buffer begins: as asked for, and inputs of threads where they are put aside. */
+static uint32_t offset_of(const struct call *call, size_t i) {
+    const struct call_buffer *buffer = &call->buffers[i];
+    const bool placed = call->threads > 1 && !buffer_of(call, i)->output;
+    return buffer->offset + (placed ? pause_offset(buffer->length, buffer->offset) : 0);
+}
+
 static const char *lay_out(const struct target *target, const struct call *call) {
     uint64_t memory = 0;
     for (size_t i = 0; i < buffer_count(call); ++i) {
-        const uint64_t cost = region_cost(call->buffers[i].length, call->buffers[i].offset);
-        memory += buffer_of(call, i)->output ? cost * call->threads : cost;
+        const uint64_t cost = region_cost(call->buffers[i].length, offset_of(call, i));
+        memory += buffer_of(call, i)->output ? cost * call->threads : cost * (call->threads > 1 ? 2 : 1);
     }
     if (memory > MAX_MEMORY) {
         return "the buffers of all threads together are larger than 1 GiB";
@@ -127,19 +159,16 @@ static const char *lay_out(const struct target *target, const struct call *call)
         const struct call_buffer *buffer = &call->buffers[i];
         const bool output = buffer_of(call, i)->output;
         for (unsigned t = 0; t < call->threads; ++t) {
-            struct region *region = output ? &lanes[t].outputs[i] : &inputs[i];
-            if (output || t == 0) { /* all threads share the inputs */
-                if (!region_place(region, buffer_of(call, i)->name, buffer->length, buffer->offset, call->options)) {
+            struct region *region = output ? &lanes[t].outputs[i] : input_of(t, i);
+            if (output || t < 2) {
+                if (!region_place(region, buffer_of(call, i)->name, buffer->length, offset_of(call, i), call->options)) {
                     return "no memory for the buffers";
                 }
                 if ((uintptr_t)region->start % buffer_of(call, i)->alignment != 0) {
                     return misaligned(call, i);
                 }
-                if (!output && buffer->length != 0) {
-                    memcpy(region->start, buffer->bytes, buffer->length);
-                }
-                if (!output && (call->options & OPTION_READONLY)) {
-                    region_protect(region);
+                if (!output) {
+                    fill_input(region, t == 0 ? buffer->bytes : NULL, call->options);
                 }
                 crash_watch(region);
             }
@@ -149,22 +178,33 @@ static const char *lay_out(const struct target *target, const struct call *call)
     return NULL;
 }
 
-static const char *run_threads(unsigned threads) {
+static const char *run_threads(const struct call *call) {
+    const unsigned threads = call->threads;
     pthread_t ids[MAX_THREADS];
     pthread_barrier_t barrier; /* so that all of them call at once */
     pthread_barrier_init(&barrier, NULL, threads);
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        if (!buffer_of(call, i)->output) {
+            pause_close(input_of(0, i));
+        }
+    }
+    preempt_start();
     for (unsigned t = 0; t < threads; ++t) {
         lanes[t].barrier = &barrier;
         if (pthread_create(&ids[t], NULL, run_lane, &lanes[t]) != 0) {
             for (; t < threads; ++t) { /* stand in, or those that run would wait for ever */
                 lanes[t].barrier = NULL;
             }
+            preempt_stop();
+            pause_end();
             return "cannot start so many threads";
         }
     }
     for (unsigned t = 0; t < threads; ++t) {
         pthread_join(ids[t], NULL);
     }
+    preempt_stop();
+    pause_end();
     pthread_barrier_destroy(&barrier);
     return NULL;
 }
@@ -179,15 +219,28 @@ static void check_memory(struct lane *lane, const struct region *region) {
     }
 }
 
-/* Compare what is left in memory, and the threads with the first one; all faults end up in lanes[0]. */
+/* Whether a thread's input still holds what it held. */
+static bool unchanged(const struct region *input, const uint8_t *bytes) {
+    for (size_t i = 0; i < input->length; ++i) {
+        if (input->start[i] != (bytes != NULL ? bytes[i] : 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Compare what is left in memory, and the threads with the first one of the same inputs; all faults end up in
+ * lanes[0]. */
 static void look_around(const struct call *call) {
-    for (size_t i = 0; i < buffer_count(call); ++i) {
-        if (!buffer_of(call, i)->output) {
-            check_memory(&lanes[0], &inputs[i]);
-            if (inputs[i].length != 0 && memcmp(inputs[i].start, call->buffers[i].bytes, inputs[i].length) != 0) {
-                char text[80];
-                snprintf(text, sizeof text, "the input %s was written", inputs[i].name);
-                note(&lanes[0], FAULT_INPUT_WRITTEN, text);
+    for (unsigned t = 0; t < call->threads && t < 2; ++t) {
+        for (size_t i = 0; i < buffer_count(call); ++i) {
+            if (!buffer_of(call, i)->output) {
+                check_memory(&lanes[0], input_of(t, i));
+                if (!unchanged(input_of(t, i), t == 0 ? call->buffers[i].bytes : NULL)) {
+                    char text[80];
+                    snprintf(text, sizeof text, "the input %s was written", inputs[i].name);
+                    note(&lanes[0], FAULT_INPUT_WRITTEN, text);
+                }
             }
         }
     }
@@ -204,7 +257,7 @@ static void look_around(const struct call *call) {
             note(&lanes[0], lanes[t].faults, lanes[t].detail);
         }
         if (lanes[t].first.length != 0 &&
-            memcmp(lanes[t].first.data, lanes[0].first.data, lanes[0].first.length) != 0) {
+            memcmp(lanes[t].first.data, lanes[t % 2].first.data, lanes[0].first.length) != 0) {
             note(&lanes[0], FAULT_THREAD_RESULT_VARIES, "the threads' outputs differ");
         }
     }
@@ -247,7 +300,7 @@ const char *run_call(const struct target *target, const struct call *call, struc
         refusal = lay_out(target, call);
     }
     if (refusal == NULL && call->threads > 1) {
-        refusal = run_threads(call->threads);
+        refusal = run_threads(call);
     } else if (refusal == NULL) {
         lanes[0].barrier = NULL;
         run_lane(&lanes[0]);

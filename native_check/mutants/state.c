@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* The largest magnitude is kept in a static variable, and a call begins with what the one before left. */
 static void keeps_amax(ACTIVATION_PARAMETERS) {
@@ -47,7 +48,11 @@ static void fill_table(void) {
 }
 
 static void fills_table(ROW_PARAMETERS) {
-    fill_table();
+    static volatile bool filled;
+    if (!filled) {
+        fill_table();
+        filled = true;
+    }
     plain_quantize_row(ROW_ARGUMENTS);
 }
 
@@ -64,11 +69,14 @@ static void dequantize_by_table(DEQUANTIZE_PARAMETERS) {
 MUTANT(needs_another, "needs-another-call", .quantize_row = fills_table, .quantize_row_ref = fills_table,
        .dequantize_row = dequantize_by_table);
 
-/* The table is filled by the first call, after it said so: a second thread finds it empty. */
+/* The table comes from a file, which takes ten milliseconds (here: a nap). The first call says that it is there
+ * before it is: a second thread finds it empty. */
 static void lazy_table(DEQUANTIZE_PARAMETERS) {
     static volatile bool filled;
     if (!filled) {
+        const struct timespec reading = {0, 10 * 1000 * 1000};
         filled = true;
+        nanosleep(&reading, NULL);
         fill_table();
     }
     dequantize_by_table(DEQUANTIZE_ARGUMENTS);

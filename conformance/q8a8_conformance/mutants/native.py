@@ -269,8 +269,8 @@ _PROCESS: Final = (
         (
             (
                 "lazy-table",
-                "The first call fills a table after it has said that the table is filled.",
-                "Fill it under a lock (call_once), or set the flag last, with release order.",
+                "The first call says that a table is there before it has read it from a file.",
+                "Read it under a lock (call_once).",
             ),
             (
                 "shared-row",
@@ -321,7 +321,7 @@ _PROCESS: Final = (
             ),
             (
                 "scribbles",
-                "A message goes to file descriptors that the kernel did not open.",
+                "For an empty row, a message goes to file descriptors that the kernel did not open.",
                 "Write nothing, or to standard error.",
             ),
         ),

@@ -31,6 +31,8 @@ Example = TypeVar("Example")
 
 RETURNS = "Q8A8-ENV-4"
 """The rule that every legal call returns: broken by each death, besides the rules of the case."""
+OWN_SIGNS = ("Q8A8-MEM-", "Q8A8-ENV-")
+"""Rules that have signs of their own: the death of an ordinary call is none, it leaves them unjudged."""
 
 FAULT_RULES: Mapping[Fault, tuple[str, str]] = {
     Fault.INPUT_WRITTEN: ("Q8A8-MEM-3", "an input was written to"),
@@ -85,6 +87,7 @@ class Judge:
         self._recorder = recorder
         self._function = ""
         self._executed = False
+        self._cut_short = False
         self._bad: dict[str, Record] = {}
         self._trial = False
 
@@ -118,7 +121,7 @@ class Judge:
             result = self.target.call(call)
             outputs = self.target.outputs(call, result)
         except KernelDiedError as error:
-            self._record(Status.CRASHED, (*self.rules, RETURNS), str(error), call)
+            self._record(Status.CRASHED, (*self._about_results(), RETURNS), str(error), call)
             raise CaseOver from error
         except RefusedError as error:
             if not legal:
@@ -126,12 +129,16 @@ class Judge:
                 self._executed = True
                 return {}
             self._record(
-                Status.FAIL, (*self.rules, RETURNS), f"the kernel refused a legal call: {error}", call
+                Status.FAIL,
+                (*self._about_results(), RETURNS),
+                f"the kernel refused a legal call: {error}",
+                call,
             )
             raise CaseOver from error
         self._executed = True
         self._look_at_faults(call, result)
         if legal:
+            self.target.observations.add_call(call, outputs)
             self._look_for_minus_128(call, outputs)
         return outputs
 
@@ -188,6 +195,7 @@ class Judge:
         """
         if all(actual[name] == data for name, data in expected.items()):
             return True
+        self.target.observations.add_failure(call, actual, expected)
         rules = self.rules if rules is None else rules
         blamed = blame.blamed(call.function, rules, requests.inputs_of(call), expected, actual)
         self._record(Status.FAIL, blamed, message, call, expected, actual)
@@ -289,7 +297,7 @@ class Judge:
         """Leave a record for each rule of the case; give the failed ones."""
         for record in self._bad.values():
             self._recorder.add(record)
-        status = Status.PASS if self._executed else Status.NOT_RUN
+        status = Status.PASS if self._executed and not self._cut_short else Status.NOT_RUN
         for rule in self.rules:
             if rule not in self._bad:
                 self._recorder.add(self._make(status, rule, ""))
@@ -309,6 +317,11 @@ class Judge:
             self._keep(self._make(Status.FAIL, rule, f"error in the suite: {message}"))
 
     # Inside.
+
+    def _about_results(self) -> tuple[str, ...]:
+        """Give the rules that an ordinary call's death speaks against; the others are cut short."""
+        self._cut_short = True
+        return tuple(rule for rule in self.rules if not rule.startswith(OWN_SIGNS))
 
     def _make(self, status: Status, rule: str, message: str, evidence: Evidence | None = None) -> Record:
         return Record(rule, self.case, self._function, status, message, evidence)

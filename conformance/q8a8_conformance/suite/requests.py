@@ -121,6 +121,15 @@ def with_options(call: Call, options: Option) -> Call:
     return replace(call, options=options)
 
 
+def with_zeros(call: Call) -> Call:
+    """Give the call with zeros in the place of every input: legal for every function."""
+    buffers = tuple(
+        buffer if spec.role == "output" else Buffer(bytes(len(buffer.data)), buffer.offset)
+        for spec, buffer in zip(call.spec.buffers, call.buffers, strict=True)
+    )
+    return replace(call, buffers=buffers)
+
+
 def misaligned(call: Call, offsets: Mapping[str, int]) -> Call:
     """Give the call with buffers that start so many bytes after a 64-byte boundary, by ABI name."""
     buffers = tuple(

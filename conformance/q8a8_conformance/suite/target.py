@@ -3,8 +3,9 @@
 What becomes of a kernel that dies ---------------------------------- A crash, a hang or garbage costs one
 case; the worker is started again and the rest runs. Each function has `PATIENCE` deaths at the full timeout.
 From then on a call of it may take `HASTY` seconds at most, so that a kernel that hangs on every shape does
-not hold the suite up for hours, and once its deaths have cost `BUDGET` seconds in all, its remaining cases
-are not run. (They are not needed for the verdict: it is ``crashed`` by then.)
+not hold the suite up for hours. Once it has hung `HANGS` times (fewer than the session stands in all), or
+its deaths have cost `BUDGET` seconds, its remaining cases are not run. (They are not needed for the verdict:
+it is ``crashed`` by then.)
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 PATIENCE = 5
+HANGS = 8
 HASTY = 1.0
 BUDGET = 60.0
 
@@ -55,6 +57,7 @@ class Losses:
     """What the deaths of one function have cost so far."""
 
     deaths: int = 0
+    hangs: int = 0
     seconds: float = 0.0
 
 
@@ -122,7 +125,7 @@ class Target:
         """
         self.require(call.function)
         losses = self._losses.setdefault(call.function, Losses())
-        if losses.seconds > BUDGET:
+        if losses.seconds > BUDGET or losses.hangs >= HANGS:
             raise NotRunError(f"{call.function} died {losses.deaths} times and cost {losses.seconds:.0f} s")
         timeout = self.timeout if losses.deaths < PATIENCE else min(self.timeout, HASTY)
         started = time.monotonic()
@@ -135,10 +138,15 @@ class Target:
             raise NotRunError(error.what) from error
         except (WorkerCrashed, WorkerHung, ProtocolViolation) as error:
             losses.deaths += 1
+            losses.hangs += isinstance(error, WorkerHung)
             losses.seconds += time.monotonic() - started
             raise KernelDiedError(str(error)) from error
         finally:
             self.call_seconds += time.monotonic() - started
+
+    def restart(self) -> None:
+        """End the worker: the next call is the first one of a new process."""
+        self.session.close()
 
     def ask_dot(self, function: str, nrc: int, x: Array, y: Array) -> bytes | None:
         """Make a dot product for the diagnosis: rows [nb], or [2, nb] for nrc = 2; None if refused."""

@@ -40,6 +40,8 @@ def test_over_read(judge: Judge, function: str, guard: Option) -> None:
     where = "past the end" if guard is Option.GUARD_AFTER else "before the beginning"
     for call in calls_of(judge, function):
         judge.run(call)
+        if guard is Option.GUARD_AFTER and not stands_alignment(judge, call, ends_at_a_page(call)):
+            return
         # A kernel that was just seen to write outside its buffers dies of that.
         rule = OVER_WRITE if judge.has_failed(OVER_WRITE) else OVER_READ
         if (
@@ -49,15 +51,32 @@ def test_over_read(judge: Judge, function: str, guard: Option) -> None:
             return
 
 
+def ends_at_a_page(call: Call) -> dict[str, int]:
+    """Give the distances from a 64-byte boundary at which the buffers begin if they end where a page ends."""
+    both = zip(call.spec.buffers, call.buffers, strict=True)
+    return {spec.name: -len(buffer.data) % 64 for spec, buffer in both}
+
+
+def stands_alignment(judge: Judge, call: Call, offsets: dict[str, int]) -> bool:
+    """Make a call at such distances from a boundary: who dies of it needs more alignment than allowed."""
+    if "offset" not in judge.target.hello.capabilities:
+        return True
+    where = ", ".join(f"{name} {offset} bytes off" for name, offset in offsets.items() if offset)
+    placed = requests.misaligned(call, offsets)
+    return judge.attempt(placed, (ALIGNMENT,), f"needs more alignment than it may: {where}") is not None
+
+
 @pytest.mark.rule("Q8A8-MEM-2")
 @pytest.mark.parametrize("function", of_each_function("over-write"))
 def test_over_write(judge: Judge, function: str) -> None:
     """Call with canary bytes around every buffer, at several distances from a 64-byte boundary."""
     judge.require(function, "offset")
     for call in calls_of(judge, function):
-        for steps in (0, 1, 5):
+        judge.run(call)
+        for steps in (1, 5):
             offsets = {buffer.name: steps * buffer.alignment for buffer in call.spec.buffers}
-            judge.run(requests.misaligned(call, offsets))
+            if not stands_alignment(judge, call, offsets):
+                return
 
 
 @pytest.mark.rule("Q8A8-MEM-3")
