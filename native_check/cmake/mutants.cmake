@@ -13,7 +13,6 @@ endif()
 list(TRANSFORM mutant_sources PREPEND ${CMAKE_SOURCE_DIR}/mutants/)
 
 add_executable(q8a8-mutants ${CMAKE_SOURCE_DIR}/harness/main.c ${mutant_sources})
-# A mutant is the scalar kernel with some functions replaced: what is said twice of it is meant so.
-target_compile_options(q8a8-mutants PRIVATE ${q8a8_kernel_flags} -Wno-override-init)
+target_compile_options(q8a8-mutants PRIVATE ${q8a8_kernel_flags})
 target_compile_definitions(q8a8-mutants PRIVATE Q8A8_MUTANT_FLAGS="-ffp-contract=off")
 target_link_libraries(q8a8-mutants PRIVATE harness_parts kernel_scalar m)

@@ -30,6 +30,13 @@ q8a8_quantize_activation_fn plain_quantize_activation;
 q8a8_vec_dot_fn plain_vec_dot;
 q8a8_vec_dot_real_fn plain_vec_dot_real;
 
+/* A mutant is the scalar kernel with some functions replaced: what is said twice of it is meant so. */
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Winitializer-overrides"
+#else
+#pragma GCC diagnostic ignored "-Woverride-init"
+#endif
+
 /* The mutant `slug`, with what it changes of the scalar kernel as designated initializers. */
 #define MUTANT(id, slug, ...)                                                                                          \
     extern const struct q8a8_kernel mutant_##id;                                                                       \
