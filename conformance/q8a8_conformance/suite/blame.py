@@ -4,14 +4,19 @@ A case lists every rule that it touches, but a wrong result seldom breaks all of
 halves to even must not be told that its half conversion is wrong, or its layout. What is wrong with a
 quantizer's result can be read off its inputs and outputs, block by block:
 
+bytes that are the right ones in other places (of row quantizers)
+    within a block, the scale among them: the layout of a block; otherwise the order of elements or blocks;
 a scale that differs
     is the half next to the right one: the conversion (or d, where d is next to the middle of the two);
-    is 0 or infinite: subnormals flushed, or overflow before its time;
+    is 0 where a subnormal belongs: subnormals flushed;
+    is infinite, or the same for several blocks: overflow before its time;
     is that of another element, or of another block's largest one: amax;
 a code that differs, under the right scale
     f32(x · inv) is half-way between two codes: the rounding;
     it is next to half-way: the inverse, off by an ULP; it is far from that: either;
     the block's stored scale is 0: the zero test.
+
+`q8a8_conformance.suite.blame_dots` does the same for the functions that read blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.suite.requests import ACTIVATION, QUANTIZERS
+from q8a8_conformance.suite import blame_dots
+from q8a8_conformance.suite.requests import ACTIVATION, QUANTIZERS, poison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +39,7 @@ HALF_ROUNDING, SUBNORMALS, OVERFLOW = "Q8A8-HLF-1", "Q8A8-HLF-2", "Q8A8-HLF-4"
 AMAX, SCALE, INVERSE, ROUNDING, LOWEST, ZERO_BLOCK, OTHER_BLOCKS, ALL_ELEMENTS = (
     f"Q8A8-QNT-{number}" for number in (1, 2, 3, 4, 5, 6, 7, 9)
 )
+BLOCK_LAYOUT, ROW_LAYOUT = "Q8A8-LAY-1", "Q8A8-LAY-2"
 PARTS = frozenset(
     (
         HALF_ROUNDING,
@@ -55,6 +62,12 @@ LAST = frozenset(f"Q8A8-{name}" for name in ("LAY-1", "LAY-2", "LAY-3", "QNT-8",
 
 NEAR = 2.0**-20
 """Next to: within so much of a value, eight ULP of f32."""
+
+BELOW_HALF = 0.5 - 2.0**-25
+"""The float32 below 1/2: added to 1/2 in float32 it gives 1, so it may be the rounding that is wrong."""
+
+SMALLEST_NORMAL, LARGE, INFINITE = 0x0400, 0x7000, 0x7C00
+"""Bits of halves: 2^-14, 8192, infinity."""
 
 
 def blamed(
@@ -82,15 +95,35 @@ def blamed(
     tuple of str
         Rules of the case; or where none of them is about the part that is wrong, the ones that are.
     """
+    if function not in (*QUANTIZERS, ACTIVATION):
+        return blame_dots.blamed(function, rules, inputs, expected, actual)
     if all(rule in LAST for rule in rules):
         return rules
-    if function not in (*QUANTIZERS, ACTIVATION):
-        return tuple(rule for rule in rules if rule not in LAST)
     x, want_h, got_h, want_q, got_q = _parts(function, inputs, expected, actual)
-    against = {*_scale_rules(x, want_h, got_h), *_code_rules(x, want_h, want_q, got_q, want_h == got_h)}
+    against = set() if function == ACTIVATION else _misplaced(expected["y"], actual["y"], 34 * len(x))
+    if not against:
+        against |= {*_scale_rules(x, want_h, got_h)}
+        against |= {*_code_rules(x, want_h, want_q, got_q, want_h == got_h)}
     against.discard(ALL_ELEMENTS if function in QUANTIZERS else OTHER_BLOCKS)
     chosen = tuple(rule for rule in rules if rule in against or rule not in PARTS | LAST)
     return chosen or tuple(sorted(against)) or rules
+
+
+def _misplaced(expected: bytes, actual: bytes, size: int) -> set[str]:
+    """Give the rule of layout that a row breaks whose bytes are in wrong places, or unwritten."""
+    want, got, held = (
+        np.frombuffer(side, np.uint8)[:size].reshape(-1, 34) for side in (expected, actual, poison(size))
+    )
+    wrong = (want != got).any(axis=1)
+    if not wrong.any():
+        return set()
+    if (got[wrong] == held[wrong]).all():
+        return {ROW_LAYOUT}
+    if (np.sort(want, axis=1) == np.sort(got, axis=1)).all():
+        return {ROW_LAYOUT} if (want[:, :2] == got[:, :2]).all() else {BLOCK_LAYOUT}
+    if (np.sort(want, axis=None) == np.sort(got, axis=None)).all():
+        return {ROW_LAYOUT}
+    return set()
 
 
 def _parts(
@@ -113,26 +146,31 @@ def _parts(
 def _scale_rules(x: Array, want: Array, got: Array) -> Iterator[str]:
     """Yield the rules that wrong scales speak against."""
     largest = np.abs(x).max(axis=1, initial=0)
-    of_blocks = _halves(largest)
-    for block in np.flatnonzero(want != got):
+    of_blocks = set(_halves(largest).tolist())
+    differing = np.flatnonzero(want != got)
+    for block in differing:
         right, wrong = int(want[block]), int(got[block])
-        if abs(right - wrong) == 1:
+        if wrong & 0x7FFF == INFINITE:
+            yield OVERFLOW
+        elif abs(right - wrong) == 1:
             yield HALF_ROUNDING
             d = float(np.float32(largest[block]) / np.float32(127))
             low, high = (float(np.uint16(bits).view(np.float16)) for bits in sorted((right, wrong)))
             off = abs(d - (low + high) / 2)
             if 0 < off <= NEAR * d:
                 yield SCALE
-        elif wrong & 0x7FFF == 0 and right < 0x0400:
+        elif right == 0:
+            yield OTHER_BLOCKS if SMALLEST_NORMAL <= wrong in of_blocks else ZERO_BLOCK
+        elif wrong & 0x7FFF == 0 and right < SMALLEST_NORMAL:
             yield SUBNORMALS
-        elif wrong in _halves(np.abs(x[block])):
+        elif wrong & 0x7FFF == 0 or wrong in _halves(np.abs(x[block])):
             yield from (AMAX, ALL_ELEMENTS)
-        elif wrong & 0x7FFF == 0x7C00:
+        elif right > wrong >= LARGE and np.unique(want[differing][got[differing] == wrong]).size > 1:
             yield OVERFLOW
         elif wrong in of_blocks:
             yield OTHER_BLOCKS
         else:
-            yield from (AMAX, SCALE, ALL_ELEMENTS)
+            yield SCALE
 
 
 def _halves(largest: Array) -> Array:
@@ -157,9 +195,10 @@ def _code_rules(x: Array, want_h: Array, want: Array, got: Array, right_scale: A
         inverse = np.float32(127) / np.abs(x).max(axis=1, initial=0, keepdims=True)
         scaled = np.abs((x * inverse).astype(np.float32)).astype(np.float64)[wrong & ~vanished]
     off = np.abs(scaled - np.floor(scaled) - 0.5)
-    if (off == 0).any():
-        yield ROUNDING
-    if ((off > 0) & (off <= NEAR * scaled)).any():
-        yield INVERSE
     if (off > NEAR * scaled).any():
         yield from (INVERSE, ROUNDING, OTHER_BLOCKS, ALL_ELEMENTS)
+    elif ((off > 0) & (scaled != BELOW_HALF)).any():
+        # Only the inverse explains codes beside a tie; those on a tie go with them.
+        yield INVERSE
+    elif off.size:
+        yield ROUNDING

@@ -27,6 +27,17 @@ def test_exact(judge: Judge, nb: int) -> None:
         judge_dot(judge, *rows.to_v2(*rows.exact_pair(nb, positive=seed == 0, seed=seed)), exact=True)
 
 
+@pytest.mark.rule("Q8A8-LAY-3")
+def test_layout(judge: Judge) -> None:
+    """Take dot products of blocks that each count alone, with scales and codes that differ in every byte."""
+    judge.require(requests.DOT_REAL)
+    for nb in (1, 2, 5):
+        for which in range(nb):
+            x, y = rows.one_block_of(nb, which)
+            x["weight_scale"], y["weight_scale"] = 2.0**-7, 2.0**9
+            judge_dot(judge, *rows.to_v2(x, y), exact=True)
+
+
 @pytest.mark.rule("Q8A8-LAY-5")
 @pytest.mark.parametrize("unused", [pytest.param(u, id=f"v2/unused-{u:04x}") for u in UNUSED])
 def test_unused(judge: Judge, unused: int) -> None:

@@ -100,5 +100,6 @@ MUTANTS = (
         lambda: _at_least_one,
         rule=EMPTY,
         fix="Test before the first block.",
+        apart=True,
     ),
 )  # fmt: skip

@@ -243,7 +243,7 @@ MUTANTS = (
         "scale-floor",
         "d is at least 2^-23, against divisions by zero.",
         {"scale": _at_most_eps, "inverse": lambda _amax, d, _h: F32(1) / d},
-        rule=SCALE,
+        rule=ZERO,
         fix="Store f16(amax / 127), however small.",
         seen="torchao, choose_qparams_affine: eps = torch.finfo(torch.float32).eps",
     ),

@@ -1,0 +1,117 @@
+"""Which rules a wrong result of a function that reads blocks speaks against.
+
+Of dequantization, where the wrong elements are
+    the right ones in other places, or unwritten: the order of elements and blocks;
+    zeros with the wrong sign: the product;
+    in blocks with a subnormal scale alone: subnormals are flushed;
+    of code -128 alone, or under negative or zero scales alone: values that a quantizer does not make;
+    codes times another scale: the conversion of the half, or its byte order.
+Of a dot product
+    a few ULP away, where the inputs leave nothing to round: exactness, and no other rule.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8 import layout
+from q8a8_conformance.suite.requests import DEQUANTIZE, poison
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+BLOCK_LAYOUT, ROW_LAYOUT, SUBNORMALS, WIDENING, PRODUCT, ANY_VALUE = (
+    f"Q8A8-{name}" for name in ("LAY-1", "LAY-2", "HLF-2", "HLF-3", "DEQ-1", "DEQ-2")
+)
+EXACT = "Q8A8-DOT-4"
+DEQUANTIZED = frozenset({BLOCK_LAYOUT, ROW_LAYOUT, SUBNORMALS, WIDENING, PRODUCT, ANY_VALUE})
+"""Rules about a part of dequantization."""
+
+DOTS = frozenset(
+    {
+        *(f"Q8A8-DOT-{number}" for number in (1, 2, 4, 6, 8, 9, 10, 12)),
+        *(f"Q8A8-LAY-{number}" for number in (1, 2, 3, 5)),
+        SUBNORMALS,
+        WIDENING,
+    }
+)
+"""Rules about the value of a dot product."""
+
+LAST = frozenset(f"Q8A8-{name}" for name in ("LAY-1", "LAY-2", "LAY-3", "DOT-4"))
+"""Rules that any wrong value would seem to break: blamed where the case is about nothing else."""
+
+FEW = 2.0**-18
+"""A few ULP of f32, relative to the right result: within the bound of Q8A8-ORD-2, which is wider."""
+
+
+def blamed(
+    function: str,
+    rules: tuple[str, ...],
+    inputs: Mapping[str, bytes],
+    expected: Mapping[str, bytes],
+    actual: Mapping[str, bytes],
+) -> tuple[str, ...]:
+    """Give the rules that a difference speaks against: never none; parameters as `blame.blamed`."""
+    if function == DEQUANTIZE:
+        if not DEQUANTIZED.intersection(rules) or all(rule in LAST for rule in rules):
+            return rules
+        against = _dequantized(inputs["x"], expected["y"], actual["y"])
+        kept = tuple(rule for rule in rules if rule == against or rule not in DEQUANTIZED)
+        return kept or (against,)
+    if DOTS.intersection(rules) and _few_ulp(expected["s"], actual["s"]):
+        return (EXACT,)
+    return tuple(rule for rule in rules if rule not in LAST) or rules
+
+
+def _dequantized(x: bytes, expected: bytes, actual: bytes) -> str:
+    """Give the rule that wrong elements speak against."""
+    blocks = layout.as_blocks(x)
+    want, got, held = (
+        np.frombuffer(y, "<f4")[: 32 * blocks.size].reshape(-1, 32)
+        for y in (expected, actual, poison(len(expected)))
+    )
+    want_bits, got_bits = want.view(np.uint32), got.view(np.uint32)
+    wrong = want_bits != got_bits
+    scales = blocks["weight_scale"].astype(np.float32)[:, np.newaxis]
+    subnormal, negative = (np.abs(scales) < 2.0**-14) & (scales != 0), (scales < 0) | (scales == 0)
+    places = ((ANY_VALUE, blocks["weight_qs"] == -128), (SUBNORMALS, subnormal), (ANY_VALUE, negative))
+    if (got_bits == held.view(np.uint32))[wrong].all():
+        return ROW_LAYOUT
+    if (np.sort(want_bits, axis=None) == np.sort(got_bits, axis=None)).all():
+        return ROW_LAYOUT
+    if (want[wrong] == 0).all() and (got[wrong] == 0).all():
+        return PRODUCT
+    for rule, where in places:
+        if np.broadcast_to(where, wrong.shape)[wrong].all():
+            return rule
+    return _of_another_scale(blocks, got, wrong.any(axis=1))
+
+
+def _of_another_scale(blocks: Array, got: Array, wrong: Array) -> str:
+    """Give the rule for blocks with wrong elements: whether each is its codes, times some other scale."""
+    codes = blocks["weight_qs"][wrong].astype(np.float32)
+    swapped = np.ascontiguousarray(blocks["weight_scale"][wrong]).view(np.uint16).byteswap()
+    with np.errstate(all="ignore"):
+        as_swapped = swapped.view(np.float16).astype(np.float32)[:, np.newaxis]
+        if np.array_equal(as_swapped * codes, got[wrong], equal_nan=True):
+            return BLOCK_LAYOUT
+        place = np.argmax(np.abs(codes), axis=1)
+        scales = got[wrong][np.arange(len(place)), place] / codes[np.arange(len(place)), place]
+        again = scales[:, np.newaxis] * codes
+        same = np.abs(again - got[wrong]) <= FEW * np.abs(got[wrong])
+    return WIDENING if same.all() else PRODUCT
+
+
+def _few_ulp(expected: bytes, actual: bytes) -> bool:
+    """Say whether all floats that differ are a few ULP away from the right ones."""
+    want, got = (np.frombuffer(s, "<f4").astype(np.float64) for s in (expected, actual))
+    differ = np.frombuffer(expected, "<u4") != np.frombuffer(actual, "<u4")
+    with np.errstate(invalid="ignore"):
+        near = (np.abs(want - got) <= FEW * np.abs(want)) & (want != 0)
+        return bool(differ.any() and near[differ].all())
