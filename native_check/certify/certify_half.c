@@ -8,6 +8,7 @@
  *
  * --every N looks at every Nth pattern only, and at the three around each step: a try.
  * Exit status: 0 all three agree, 1 they do not, 2 usage. */
+#include "cpu.h"
 #include "half.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@
 #include <immintrin.h>
 #define PROCESSOR "F16C"
 static int processor_converts(void) {
-    return __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
+    return cpu_has("avx") && cpu_has("f16c");
 }
 __attribute__((target("avx,f16c"))) static void by_processor(uint32_t first, uint16_t *half) {
     float x[8];

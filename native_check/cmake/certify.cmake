@@ -2,7 +2,8 @@
 add_library(q8a8-half SHARED ${CMAKE_SOURCE_DIR}/certify/half_rows.c)
 target_link_libraries(q8a8-half PRIVATE q8a8_options)
 
-add_executable(certify_half ${CMAKE_SOURCE_DIR}/certify/certify_half.c)
+add_executable(certify_half ${CMAKE_SOURCE_DIR}/certify/certify_half.c ${CMAKE_SOURCE_DIR}/harness/cpu.c)
+target_include_directories(certify_half PRIVATE ${CMAKE_SOURCE_DIR}/harness)
 target_link_libraries(certify_half PRIVATE q8a8_options)
 # All 2^32 take a minute; the tests look at the surroundings of every step and at some in between.
 add_test(NAME certify-half COMMAND certify_half --every 4099)
