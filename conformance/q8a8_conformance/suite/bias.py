@@ -17,6 +17,7 @@ In both kinds another coin turns the sign of the whole result, so that "up" and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +77,12 @@ def anchored_pair(nb: int, rng: np.random.Generator) -> rows.Pair:
     return x, y
 
 
-def samples(kind: str, *key: object) -> list[Sample]:
+@lru_cache(maxsize=8)
+def samples(kind: str, *key: object) -> tuple[Sample, ...]:
     """Give the samples of a kind in :data:`KINDS`, the same in every run.
 
-    A key, for what is not the plain dot product, gives half as many, of other random numbers.
+    A key, for what is not the plain dot product, gives half as many, of other random numbers. Of each length
+    there is an even number, in a row.
     """
     make, count = KINDS[kind]
     if key:
@@ -107,7 +110,7 @@ def samples(kind: str, *key: object) -> list[Sample]:
             )
             for one, other, scalar, sign in zip(x, y, bits, signs, strict=True)
         ]
-    return found
+    return tuple(found)
 
 
 KINDS: Mapping[str, tuple[Callable[[int, np.random.Generator], rows.Pair], int]] = MappingProxyType(

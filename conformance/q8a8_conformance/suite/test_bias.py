@@ -71,10 +71,8 @@ def test_two_rows(judge: Judge, kind: str) -> None:
     """Take many dot products two rows at a time; of each call x0·y0 and x1·y1 are independent."""
     require_two_rows(judge)
     given = []
-    all_samples = bias.samples(kind, "nrc2")
-    for first, second in zip(all_samples[::2], all_samples[1::2], strict=True):
-        if first.x.size != second.x.size:
-            continue
+    samples = bias.samples(kind, "nrc2")
+    for first, second in zip(samples[::2], samples[1::2], strict=True):
         call = requests.dot_pair(np.stack([first.x, second.x]), np.stack([first.y, second.y]))
         result = judge.run(call)["s"]
         products = [
