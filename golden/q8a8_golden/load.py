@@ -82,7 +82,7 @@ def _read(path: Path) -> bytes:
 def _parse(path: Path, data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptVectorsError(f"{path}: not JSON: {error}") from None
     if not isinstance(document, dict):
         raise CorruptVectorsError(f"{path}: not a JSON object")

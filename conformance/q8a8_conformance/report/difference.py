@@ -30,6 +30,47 @@ class Line:
     text: str
 
 
+@dataclass(frozen=True)
+class Number:
+    """The first number that differs.
+
+    Attributes
+    ----------
+    kind
+        ``float`` (binary32), ``half`` (binary16) or ``int8``.
+    words
+        Which number it is: ``weight_qs[5] of block 1``.
+    want, got
+        Its little-endian bytes.
+    """
+
+    kind: str
+    words: str
+    want: bytes
+    got: bytes
+
+
+def first(evidence: Evidence) -> Number | None:
+    """Give the first number that differs; None where there is nothing to compare."""
+    place = _first_difference(evidence)
+    if place is None:
+        return None
+    name, offset = place
+    kind = _kind(evidence.function, name)
+    if kind == "block":
+        block, inside = divmod(offset, 34)
+        kind = "half" if inside < 2 else "int8"
+        start = 34 * block if inside < 2 else offset
+        words = f"{'weight_scale' if inside < 2 else f'weight_qs[{inside - 2}]'} of block {block}"
+    else:
+        start = offset - offset % {"float": 4, "half": 2, "int8": 1}[kind]
+        words = f"{name}[{start // 4 if kind == 'float' else start}]" if kind != "half" else name
+    size = {"float": 4, "half": 2, "int8": 1}[kind]
+    want, got = (side[name][start : start + size] for side in (evidence.expected, evidence.actual))
+    # A buffer that was cut short has no whole number there.
+    return Number(kind, words, want, got) if len(want) == len(got) == size else None
+
+
 def show(evidence: Evidence) -> list[Line]:
     """Give the lines that show a failure: arguments, the inputs concerned, what was expected, what came.
 

@@ -5,33 +5,17 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.record import Record, Status
-from q8a8_conformance.report import difference, text
-from q8a8_conformance.verdict import Verdict
+from q8a8_conformance.record import Record, Status, short_id
+from q8a8_conformance.report import choice, difference, plots
+from q8a8_conformance.report.style import STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from q8a8_conformance.report.model import Run
 
-_STYLE = """
-:root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --dim: #6e7781; --line: #8884; }
-@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; --dim: #8b949e; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-.verdict { font-size: 1.3rem; font-weight: 600; border-left: .4rem solid; padding: .4rem 1rem; }
-.pass, .conforms { color: var(--good); } .fail, .crashed, .does-not-conform { color: var(--bad); }
-.not-run, .nothing-ran { color: var(--dim); }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-code, pre { font: .86rem/1.45 ui-monospace, monospace; }
-pre { overflow-x: auto; background: #8881; padding: .7rem; border-radius: .3rem; white-space: pre-wrap;
-      overflow-wrap: anywhere; }
-summary { cursor: pointer; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; } dt { color: var(--dim); }
-dd { margin: 0; overflow-wrap: anywhere; }
-"""
+LISTED = 500
+"""Failures in the list of all of them; a kernel that fails more has one mistake, or none to name."""
 
 
 def render(run: Run) -> str:
@@ -44,14 +28,34 @@ def _page(run: Run) -> Iterator[str]:
     title = f"Q8_A8: {run.request.sut}"
     yield '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
-    yield f"<h1>{escape(title)}</h1>"
-    yield f'<p class="verdict {verdict.value}">{escape(run.summary())}</p>'
-    yield from _facts(run)
+    yield f"<title>{escape(verdict.value)} · {escape(title)}</title><style>{STYLE}</style></head><body>"
+    yield f'<header><h1>{escape(run.request.sut)}</h1><p class="about">Q8_A8 conformance'
+    yield f" · profile {escape(run.request.profile)} · {escape(run.started[:10])}</p></header>"
+    word, _, rest = run.summary().partition(": ")
+    yield f'<p class="verdict {verdict.value}"><b>{escape(word)}</b> {escape(rest)}</p>'
+    yield from _chips(run)
+    for warning in run.warnings:
+        words = f"{warning.function}: {warning.slug}: {warning.message}"
+        yield f'<p class="warning"><b>Warning.</b> {escape(words)}</p>'
+    yield from (f"<p>{escape(note)}</p>" for note in run.notes)
     yield from _diagnosis(run)
     yield from _failures(run)
+    yield from _bound(run)
     yield from _rules(run)
+    yield from _facts(run)
     yield "</body></html>"
+
+
+def _chips(run: Run) -> Iterator[str]:
+    """Yield a mark for each rule, in its colour: the whole result at a glance."""
+    yield '<p class="chips">'
+    for rule in run.judgement.rules:
+        words = escape(f"{rule.id}: {rule.title}: {rule.status.value}", quote=True)
+        yield (
+            f'<a class="chip {rule.status.value}" href="#{escape(rule.id.lower(), quote=True)}" '
+            f'title="{words}">{escape(short_id(rule.id))}</a>'
+        )
+    yield "</p>"
 
 
 def _facts(run: Run) -> Iterator[str]:
@@ -61,77 +65,116 @@ def _facts(run: Run) -> Iterator[str]:
     facts = {
         "kernel": " ".join(filter(None, (run.hello.get("name"), run.hello.get("version")))),
         "file": kernel.get("path", ""),
-        "sha256": kernel.get("sha256", ""),
-        "CPU": " ".join(filter(None, (cpu.get("arch"), emulated, *cpu.get("features", ())))),
+        "SHA-256": kernel.get("sha256", ""),
+        "CPU": ", ".join(filter(None, (cpu.get("arch"), emulated))),
+        "CPU features": " ".join(cpu.get("features", ())),
         "built by": " ".join(filter(None, (run.hello.get("compiler"), run.hello.get("flags")))),
         "functions": ", ".join(run.hello.get("functions", ())),
-        "profile": run.request.profile,
-        "verdict": run.judgement.verdict.value
-        if run.judgement.verdict is not Verdict.NOTHING_RAN
-        else "nothing ran",
-        "suite": f"q8a8 {run.version}, vectors {run.manifest}",
+        "suite": f"q8a8 {run.version}",
+        "vectors": run.manifest,
         "run": f"{run.started}, {run.seconds:.1f} s, {run.calls} calls in {run.call_seconds:.1f} s",
         "command": run.request.command(),
     }
-    yield "<dl>"
+    yield '<h2 id="run">This run</h2><dl>'
     for name, value in facts.items():
         if value:
             yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
     yield "</dl>"
-    for warning in run.warnings:
-        words = f"{warning.function}: {warning.slug}: {warning.message}"
-        yield f'<p class="warning"><b>Warning.</b> {escape(words)}</p>'
-    for note in run.notes:
-        yield f"<p>{escape(note)}</p>"
 
 
 def _diagnosis(run: Run) -> Iterator[str]:
-    if run.diagnosis:
-        yield "<h2>Diagnosis</h2>"
-        rows = (
-            (f"<code>{escape(f.function)}</code>", f"<code>{escape(f.cause)}</code>", f.explained, f.of,
-             escape("; ".join(part for part in (f.fix, f.detail) if part)))
-            for f in run.diagnosis
-        )  # fmt: skip
-        yield from _table(("function", "cause", "explains", "of", "what to do"), rows)
+    if not run.diagnosis:
+        return
+    yield '<h2 id="diagnosis">Diagnosis</h2>'
+    rows = (
+        (
+            f"<code>{escape(f.function)}</code>",
+            f'<code class="{"fail" if f.fix else ""}">{escape(f.cause)}</code>',
+            f"{f.explained} of {f.of}",
+            escape("; ".join(part for part in (f.fix, f.detail) if part)),
+        )
+        for f in run.diagnosis
+    )
+    yield from _table(("function", "cause", "explains", "what to do"), rows)
 
 
 def _failures(run: Run) -> Iterator[str]:
     failures = run.judgement.failures
     if failures or run.judgement.stale:
-        yield "<h2>Failures</h2>"
-    for record in text.choose(run):
-        yield from _failure(run, record)
-    if failures:
-        yield f"<details><summary>All {len(failures)} failures by rule and case</summary>"
-        rows = ((escape(r.rule), f"<code>{escape(r.case)}</code>", escape(r.message)) for r in failures)
-        yield from _table(("rule", "case", "message"), rows)
-        yield "</details>"
+        yield '<h2 id="failures">Failures</h2>'
     for entry in run.judgement.stale:
-        yield f"<p>Known failure that no longer fails: {escape(str(entry))}</p>"
+        yield f'<p class="fail">Known failure that no longer fails: {escape(str(entry))}</p>'
+    shown = choice.choose(run)
+    for record in shown:
+        yield from _failure(run, record)
+    rest = choice.hidden(run, shown)
+    if rest:
+        yield f"<details><summary>{escape(rest)}: all failures by rule and case</summary>"
+        rows = (
+            (escape(short_id(r.rule)), f"<code>{escape(r.case)}</code>", escape(r.message))
+            for r in failures[:LISTED]
+        )
+        yield from _table(("rule", "case", "message"), rows)
+        if len(failures) > LISTED:
+            yield f"<p>… and {len(failures) - LISTED} more; the JSON report has them all.</p>"
+        yield "</details>"
 
 
 def _failure(run: Run, record: Record) -> Iterator[str]:
-    lines = [record.message]
-    if record.evidence:
-        lines += [f"{line.label:<5} {line.text}" for line in difference.show(record.evidence)]
-    lines += [f"likely cause: {text.describe(finding)}" for finding in text.causes(run, record)]
-    lines.append(f"again: {run.again(record)}")
     word = "crashed" if record.status is Status.CRASHED else "fail"
-    rules = escape(text.rules_of(run, record))
-    yield f'<p><b class="{word}">{rules}</b> <code>{escape(record.case)}</code></p>'
-    yield f"<pre>{escape(chr(10).join(lines))}</pre>"
+    rules = escape(choice.rules_of(run, record))
+    yield f'<article><h3><span class="{word}">{rules}</span> <code>{escape(record.case)}</code></h3>'
+    yield f"<p>{escape(record.message)}</p>"
+    number = difference.first(record.evidence) if record.evidence else None
+    if number is not None:
+        yield f'<p class="dim">{escape(number.words)}, bit by bit</p>'
+        yield plots.bits(number.kind, number.want, number.got)
+    for finding in choice.causes(run, record):
+        yield f"<p><b>Likely cause:</b> {escape(choice.describe(finding))}</p>"
+    if record.evidence:
+        lines = (f"{line.label:<5} {line.text}" for line in difference.show(record.evidence))
+        yield f"<pre>{escape(chr(10).join(lines))}</pre>"
+    yield f'<p class="dim">again: <code>{escape(run.again(record))}</code></p></article>'
+
+
+def _bound(run: Run) -> Iterator[str]:
+    """Yield a plot for each function whose results were judged by the bound."""
+    drawn = [(use, plots.bound(use)) for use in run.bound]
+    if not drawn:
+        return
+    yield '<h2 id="bound">Where in the bound the results lie</h2>'
+    yield (
+        '<p class="dim">Above, the whole bound (Q8A8-ORD-2) with what the kernel used of it; below, that '
+        "part enlarged. Rounding errors of a legal kernel centre on zero and stay far inside.</p>"
+    )
+    for use, picture in drawn:
+        words = f"{use.results} results, {use.outside} outside"
+        if use.largest_fraction is not None:
+            words += f"; at most {use.largest_fraction:.2%} of the bound inside, in {use.worst}"
+        style = "fail" if use.outside else "dim"
+        yield f'<figure><figcaption><code>{escape(use.function)}</code> <span class="{style}">'
+        yield f"{escape(words)}</span></figcaption>{picture}</figure>"
 
 
 def _rules(run: Run) -> Iterator[str]:
-    yield "<h2>Rules</h2>"
+    yield '<h2 id="rules">Rules</h2>'
     rows = (
-        (escape(rule.id), rule.level,
-         f'<span class="{rule.status.value}">{rule.status.value}</span>', rule.cases,
-         f"{rule.failed}" + (f" ({rule.known} known)" if rule.known else ""), escape(rule.title))
+        (
+            f'<span id="{escape(rule.id.lower(), quote=True)}">{escape(rule.id)}</span>',
+            rule.level,
+            f'<span class="{rule.status.value}">{rule.status.value}</span>',
+            rule.cases,
+            f"{rule.failed}" + (f" ({rule.known} known)" if rule.known else ""),
+            escape(rule.title),
+        )
         for rule in run.judgement.rules
-    )  # fmt: skip
+    )
     yield from _table(("rule", "level", "status", "cases", "failed", "about"), rows)
+    reasons = run.not_run()
+    if reasons:
+        yield "<p>Cases that did not run:</p><ul>"
+        yield from (f"<li>{count}: {escape(reason)}</li>" for reason, count in reasons.items())
+        yield "</ul>"
 
 
 def _table(head: Iterable[str], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:

@@ -30,31 +30,28 @@ def _lines(run: Run) -> Iterator[str]:
         yield f"- **warning** `{warning.function}` `{warning.slug}`: {cell(warning.message)}"
     for note in run.notes:
         yield f"- {cell(note)}"
-    if run.diagnosis:
-        yield from (
-            "### Diagnosis",
-            "",
-            "| function | cause | explains | of | fix |",
-            "| --- | --- | --- | --- | --- |",
-        )
-        for f in run.diagnosis:
-            fix = cell("; ".join(part for part in (f.fix, f.detail) if part))
-            yield f"| `{f.function}` | `{f.cause}` | {f.explained} | {f.of} | {fix} |"
-        yield ""
+    yield ""
+    yield from _diagnosis(run)
     shown = choice.choose(run)
     if shown:
         yield from ("### Failures", "")
     for record in shown:
         word = "crashed" if record.status is Status.CRASHED else "failed"
         yield f"**{choice.rules_of(run, record)}** {word}: `{record.case}`"
-        yield from ("", "```", record.message)
+        lines = [record.message]
         if record.evidence:
-            yield from (f"{line.label:<5} {line.text}" for line in difference.show(record.evidence))
-        yield from (f"again: {run.again(record)}", "```", "")
+            lines += [f"{line.label:<5} {line.text}" for line in difference.show(record.evidence)]
+        lines.append(f"again: {run.again(record)}")
+        # A worker's standard error may hold anything, the end of a code block too.
+        yield from ("", "````text", *(line.replace("````", "''''") for line in lines), "````", "")
+    rest = choice.hidden(run, shown)
+    if rest:
+        yield from (f"… and {rest}.", "")
     for entry in judgement.stale:
         yield f"- known failure that no longer fails: {cell(str(entry))}"
+    yield from _bound(run)
     yield from (
-        "### Rules",
+        "<details><summary>All rules</summary>",
         "",
         "| rule | level | status | cases | failed | about |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -63,6 +60,35 @@ def _lines(run: Run) -> Iterator[str]:
         status = f"**{rule.status.value}**" if rule.failed else rule.status.value
         failed = f"{rule.failed}" + (f" ({rule.known} known)" if rule.known else "")
         yield f"| {rule.id} | {rule.level} | {status} | {rule.cases} | {failed} | {cell(rule.title)} |"
+    yield from ("", "</details>")
+
+
+def _diagnosis(run: Run) -> Iterator[str]:
+    """Say in a table what reproduces the results."""
+    if not run.diagnosis:
+        return
+    yield from (
+        "### Diagnosis",
+        "",
+        "| function | cause | explains | of | fix |",
+        "| --- | --- | --- | --- | --- |",
+    )
+    for f in run.diagnosis:
+        fix = cell("; ".join(part for part in (f.fix, f.detail) if part))
+        yield f"| `{f.function}` | `{f.cause}` | {f.explained} | {f.of} | {fix} |"
+    yield ""
+
+
+def _bound(run: Run) -> Iterator[str]:
+    """Say in a table how much of the bound each function used."""
+    if not run.bound:
+        return
+    yield from ("### Use of the bound", "", "| function | results | outside | largest fraction |")
+    yield "| --- | --- | --- | --- |"
+    for use in run.bound:
+        largest = "none" if use.largest_fraction is None else f"{use.largest_fraction:.2%}"
+        yield f"| `{use.function}` | {use.results} | {use.outside} | {largest} |"
+    yield ""
 
 
 def cell(words: str) -> str:

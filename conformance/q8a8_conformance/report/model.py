@@ -28,12 +28,17 @@ class Finding:
         A slug: ``recipe:ggml-ref``, ``round-half-even``, ``order:neon-dotprod``, ``scalar``, ``scalar-fma``,
         ``fp16-scale-product``, ``minus-128-sign``.
     explained, of
-        How many of the function's results (blocks of a quantizer, outputs of a dot product) the cause
-        reproduces bit for bit, of how many.
+        How many of the function's results (blocks of a quantizer, floats of a dot product) the cause
+        reproduces bit for bit, of how many. For a recipe, an order, and a mistake in the products of a dot
+        product these are all results, the right ones too; for other mistakes, the wrong ones.
     fix
         What to change, in one sentence; empty where nothing is wrong.
     detail
         What else is to be said: the order that a wrong arithmetic was found on top of, say.
+    smallest
+        For what is not explained, the smallest input on which it shows, as JSON data: ``function``, ``args``,
+        ``inputs``, ``expected`` and ``actual`` (buffers in hex by ABI name), and ``text``, which says in a line
+        what the inputs hold. None where there is none.
     """
 
     function: str
@@ -42,6 +47,7 @@ class Finding:
     of: int
     fix: str = ""
     detail: str = ""
+    smallest: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -136,9 +136,9 @@ def bits(kind: str, want: bytes, got: bytes) -> str:
         parts.append(f'<text x="0" y="{y + 15}" text-anchor="start">{word}</text>')
         for place, x in enumerate(places):
             shift = size - 1 - place
-            style = "bit differs" if differ >> shift & 1 else "bit"
+            style, ink = ("bit differs", ' class="on-differs"') if differ >> shift & 1 else ("bit", "")
             parts.append(f'<rect class="{style}" x="{x}" y="{y}" width="{_BOX - 2}" height="22" rx="2"/>')
-            parts.append(f'<text x="{x + _BOX / 2 - 1:g}" y="{y + 15}">{value >> shift & 1}</text>')
+            parts.append(f'<text{ink} x="{x + _BOX / 2 - 1:g}" y="{y + 15}">{value >> shift & 1}</text>')
     return "".join([*parts, "</svg>"])
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.record import Record, Status, short_id
+from q8a8_conformance.record import Status
 from q8a8_conformance.report import difference
+from q8a8_conformance.report.choice import causes, choose, describe, hidden, rules_of
 from q8a8_conformance.verdict import RuleResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.report.model import Finding, Run
+    from q8a8_conformance.report.model import Run
 
-SHOWN_FAILURES = 12
-"""Failures that are shown in full; at least one for each failed rule comes first."""
+SHOWN_HEX = 80
+"""Hex digits of a buffer that a line of the diagnosis shows."""
 
 _GREEN, _RED, _YELLOW, _DIM, _BOLD, _OFF = (f"\x1b[{code}m" for code in (32, 31, 33, 2, 1, 0))
 
@@ -63,33 +64,6 @@ def _head(run: Run, paint: _Paint) -> Iterator[str]:
     yield ""
 
 
-def choose(run: Run) -> list[Record]:
-    """Choose the failures to show: the simplest of each rule, then others up to :data:`SHOWN_FAILURES`.
-
-    A case that failed several rules is shown once.
-    """
-    by_size = sorted(run.judgement.failures, key=_size)
-    first: dict[str, Record] = {}
-    for record in by_size:
-        first.setdefault(record.rule, record)
-    chosen: dict[tuple[str, str], Record] = {}
-    for record in (*first.values(), *by_size):
-        if len(chosen) < max(SHOWN_FAILURES, len({(r.case, r.message) for r in first.values()})):
-            chosen.setdefault((record.case, record.message), record)
-    return list(chosen.values())
-
-
-def _size(record: Record) -> int:
-    return sum(map(len, record.evidence.inputs.values())) if record.evidence else 0
-
-
-def rules_of(run: Run, shown: Record) -> str:
-    """Give every rule that a shown case failed for the same reason, by short id."""
-    return ", ".join(
-        short_id(r.rule) for r in run.judgement.failures if (r.case, r.message) == (shown.case, shown.message)
-    )
-
-
 def _failures(run: Run, paint: _Paint) -> Iterator[str]:
     shown = choose(run)
     for record in shown:
@@ -103,23 +77,10 @@ def _failures(run: Run, paint: _Paint) -> Iterator[str]:
             yield f"  likely cause: {describe(finding)}"
         yield f"  again: {run.again(record)}"
         yield ""
-    cases = {record.case for record in run.judgement.failures}
-    hidden = len(cases - {record.case for record in shown})
-    if hidden:
-        yield paint(_DIM, f"… and {hidden} more cases; --json and --html have them")
+    rest = hidden(run, shown)
+    if rest:
+        yield paint(_DIM, f"… and {rest}; --json and --html have them all")
         yield ""
-
-
-def causes(run: Run, record: Record) -> list[Finding]:
-    """Give the diagnosis of a failed record's function: what is wrong with it, not which order it adds in."""
-    return [f for f in run.diagnosis if f.function == record.function and f.fix]
-
-
-def describe(finding: Finding) -> str:
-    """Say a finding in one line."""
-    share = f"explains {finding.explained} of {finding.of} results"
-    parts = [f"{finding.cause} ({share}{f', {finding.detail}' if finding.detail else ''})", finding.fix]
-    return ": ".join(part for part in parts if part)
 
 
 def _stale(run: Run, paint: _Paint) -> Iterator[str]:
@@ -158,6 +119,11 @@ def _diagnosis(run: Run, paint: _Paint) -> Iterator[str]:
         yield paint(_BOLD, "diagnosis")
         for finding in run.diagnosis:
             yield f"  {finding.function}: {describe(finding)}"
+            if finding.smallest:
+                yield f"    smallest: {finding.smallest['text']}"
+                for side in ("expected", "actual"):
+                    for name, data in finding.smallest[side].items():
+                        yield f"    {side}: {name} {data[:SHOWN_HEX]}{'…' if len(data) > SHOWN_HEX else ''}"
         yield ""
 
 

@@ -1,0 +1,274 @@
+"""What the reports say of runs made by hand: few failures, whole files, pictures, a statement, a badge."""
+
+from __future__ import annotations
+
+import json
+import re
+from fractions import Fraction
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+
+from q8a8_conformance import report
+from q8a8_conformance.margins import Margins
+from q8a8_conformance.record import Evidence, Record, Status
+from q8a8_conformance.report import badge, choice, difference, jsondoc, plots, schema, statement
+from q8a8_conformance.report.model import Request
+from q8a8_conformance.verdict import KnownFailure, judge
+
+from .conftest import DOT, QUANTIZE, block_evidence, dot_evidence, failed, finding, passed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.report.model import Run
+
+HOSTILE = "</pre><script>alert(1)</script> ```` | \x1b[31m &amp; \ud7ff"
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed, and collects them with their text."""
+
+    VOID = frozenset({"meta"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open a tag."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take a tag that closes itself."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the tag that was opened last."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text."""
+        self.text += data
+
+
+def margins_of(*fractions: float) -> Any:  # noqa: ANN401 (BoundUse)
+    """Give the use of the bound of results with these fractions; 2 is outside."""
+    margins = Margins()
+    for place, fraction in enumerate(fractions):
+        margins.add(DOT, f"dot/{place}", Fraction(fraction), Fraction(1))
+    return margins.by_function()
+
+
+@pytest.fixture
+def failing(make_run: Callable[..., Run]) -> Run:
+    """Give a run with every kind of trouble, and with text that means something in each format."""
+    records = [
+        passed("DOT-4", "dot/a"),
+        failed("DOT-1", "dot/b", HOSTILE),
+        failed("QNT-4", "quantize/c", evidence=block_evidence()),
+        Record("Q8A8-ENV-4", "env/d", DOT, Status.CRASHED, "killed by SIGSEGV", dot_evidence()),
+        Record("Q8A8-MEM-1", "mem/e", DOT, Status.NOT_RUN, "no capability <guard>"),
+        failed("DOT-7", "dot/known"),
+    ]
+    known = (
+        KnownFailure("Q8A8-DOT-7", "dot/known", 3, "why"),
+        KnownFailure("Q8A8-DOT-4", "dot/a", 4, "stale"),
+    )
+    from q8a8_conformance.rules import load_rules  # noqa: PLC0415 -- for this fixture alone
+
+    judgement = judge(records, [rule for rule in load_rules() if rule.subject == "kernel"], known)
+    return make_run(
+        records,
+        judgement=judgement,
+        diagnosis=(finding("fp16-scale-product"), finding("scalar", "")),
+        bound=margins_of(0.5, -0.25, 2, 0),
+        notes=(HOSTILE,),
+    )
+
+
+def test_the_json_report_fits_its_schema(failing: Run, make_run: Callable[..., Run]) -> None:
+    """A run with every kind of trouble, and an empty one, fit the schema by any validator's account."""
+    validator = jsonschema.Draft202012Validator(schema.load_schema("report"))
+    for run in (failing, make_run([], hello={}, message="no CPU")):
+        document = json.loads(jsondoc.render(run))
+        validator.validate(document)
+        assert schema.complaint(document, "report") == ""
+
+
+@pytest.mark.parametrize("kind", schema.KINDS)
+def test_the_schemas_are_schemas(kind: str) -> None:
+    """Each is a valid JSON Schema."""
+    jsonschema.Draft202012Validator.check_schema(schema.load_schema(kind))
+
+
+def test_html_is_whole_and_harmless(failing: Run) -> None:
+    """Tags are closed, nothing is loaded or run, hostile text is text; rules link to their rows."""
+    page = Page()
+    page.feed(report.render(failing, "html"))
+    assert page.open == []
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "img", "iframe", "object"}
+    assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
+    assert HOSTILE.partition(" ")[0] in page.text
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    targets = {str(attrs["href"])[1:] for tag, attrs in page.tags if tag == "a"}
+    assert len(targets) == len(failing.judgement.rules)
+    assert targets <= ids
+    assert "url(" not in report.render(failing, "html")
+
+
+def test_html_draws_bits_and_bound(failing: Run, make_run: Callable[..., Run]) -> None:
+    """A failing run has the bits that differ and where in the bound its results lie; an empty one neither."""
+    page = report.render(failing, "html")
+    assert page.count('class="bits"') == 3
+    assert page.count('class="plot"') == 1
+    assert "1 outside" in page
+    assert "<svg" not in report.render(make_run([passed("DOT-1", "dot/a")]), "html")
+
+
+def test_markdown_keeps_its_fences(failing: Run) -> None:
+    """No text of a worker ends a block of code or a row of a table."""
+    text = report.render(failing, "markdown")
+    assert len(re.findall(r"^````", text, re.MULTILINE)) == 2 * len(choice.choose(failing))
+    rows = [line for line in text.splitlines() if line.startswith("| Q8A8-")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
+
+
+def test_few_failures_are_shown_each_with_its_own(make_run: Callable[..., Run]) -> None:
+    """Of many failures, those with another cause or rule are shown, five at most; the rest are counted."""
+    records = [failed("DOT-1", f"dot/a/{n}") for n in range(40)]
+    run = make_run(records, diagnosis=(finding("half-sum"),))
+    assert [record.case for record in choice.choose(run)] == ["dot/a/0"]
+    assert choice.hidden(run, choice.choose(run)) == "39 more failed cases (DOT-1 39)"
+    records += [failed(f"DOT-{n}", f"dot/b/{n}") for n in (2, 3, 5, 6, 7, 8)]
+    records += [failed("QNT-4", "quantize/a", evidence=block_evidence())]
+    run = make_run(records, diagnosis=(finding("half-sum"), finding("half-even", function=QUANTIZE)))
+    shown = choice.choose(run)
+    assert len(shown) == choice.SHOWN_FAILURES
+    assert len({record.rule for record in shown}) == len(shown)
+    # A cause of its own comes before another rule of the same cause.
+    assert shown[1].case in {"dot/a/0", "quantize/a"}
+    assert {"dot/a/0", "quantize/a"} <= {record.case for record in shown}
+    out = report.render(run, "text")
+    assert out.count("again: ") == choice.SHOWN_FAILURES
+    assert "more failed cases" in out
+
+
+def test_a_crash_is_shown_first(failing: Run) -> None:
+    """A crash comes before all else."""
+    assert choice.choose(failing)[0].status is Status.CRASHED
+
+
+@pytest.mark.parametrize(
+    ("evidence", "kind", "words"),
+    [
+        (dot_evidence(), "float", "s[0]"),
+        (block_evidence(), "int8", "weight_qs[5] of block 0"),
+        (Evidence(QUANTIZE, {}, {}, {"y": bytes(68)}, {"y": bytes(34) + b"\x01" + bytes(33)}), "half",
+         "weight_scale of block 1"),
+        (Evidence("quantize_activation_q8_a8", {}, {}, {"scale": b"\0\x3c"}, {"scale": b"\1\x3c"}), "half",
+         "scale"),
+    ],
+)  # fmt: skip
+def test_the_first_number_that_differs(evidence: Evidence, kind: str, words: str) -> None:
+    """The number around the first wrong byte is found whole."""
+    number = difference.first(evidence)
+    assert number
+    assert (number.kind, number.words) == (kind, words)
+    assert len(number.want) == len(number.got) == {"float": 4, "half": 2, "int8": 1}[kind]
+
+
+def test_nothing_differs_without_two_results() -> None:
+    """A crash has no result, a buffer of another length no place."""
+    assert difference.first(Evidence(DOT)) is None
+    assert difference.first(Evidence(DOT, {}, {}, {"s": bytes(4)}, {"s": bytes(3)})) is None
+    assert difference.first(Evidence(DOT, {}, {}, {"s": b"\x01"}, {"s": b"\x02"})) is None
+
+
+def test_bits_are_drawn_from_the_highest() -> None:
+    """1.0 and -1.5 differ in the sign and the highest bit of the mantissa: two boxes in each row."""
+    picture = plots.bits("float", bytes.fromhex("0000803f"), bytes.fromhex("0000c0bf"))
+    root = ET.fromstring(picture)  # noqa: S314 (our own)
+    boxes = [box.get("class") for box in root.iter("rect")]
+    assert len(boxes) == 64
+    assert [place for place, style in enumerate(boxes) if style == "bit differs"] == [0, 9, 32, 41]
+    digits = [text.text for text in root.iter("text") if text.text in {"0", "1"}]
+    assert "".join(digits[:32]) == f"{0x3F800000:032b}"
+    assert root.get("aria-label") == "want 0x3f800000, got 0xbfc00000: 2 bits differ"
+
+
+def test_the_bound_is_drawn_to_scale() -> None:
+    """The part used is drawn where it lies; each result is in one bar; nothing to draw is no picture."""
+    (use,) = margins_of(0.5, -0.25, 0.5, 2)
+    root = ET.fromstring(plots.bound(use))  # noqa: S314 (our own)
+    (used,) = [box for box in root.iter("rect") if box.get("class") == "used"]
+    start, width = float(used.get("x", "")), float(used.get("width", ""))
+    span = plots.WIDTH - plots.LEFT - plots.RIGHT
+    assert start == pytest.approx(plots.LEFT + span * 0.375)
+    assert width == pytest.approx(span * 0.375)
+    bars = [box for box in root.iter("rect") if box.get("class") == "bar"]
+    assert sum(int(bar.findtext("title") or "0") for bar in bars) == 3
+    (nothing,) = margins_of(2, 2)
+    assert plots.bound(nothing) == ""
+    (exact,) = margins_of(0, 0)
+    assert 'class="bar"' in plots.bound(exact)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request("ref"), "conforms"),
+        (Request("ref", profile="exact"), "conforms (exact)"),
+        (Request("ref", rules="QNT-*"), "conforms (in part)"),
+    ],
+)
+def test_the_badge_says_what_was_judged(make_run: Callable[..., Run], request_: Request, words: str) -> None:
+    """A badge is a whole SVG whose title has the verdict, and what was not as usual."""
+    run = make_run([passed("DOT-1", "dot/a")], request=request_)
+    root = ET.fromstring(badge.render(run))  # noqa: S314 (our own)
+    assert root.get("aria-label") == f"Q8_A8: {words}"
+    assert root.findtext("{http://www.w3.org/2000/svg}title") == f"Q8_A8: {words}"
+    assert "known failures" in badge.message(
+        make_run([], judgement=judge([failed("DOT-1", "a")], [], [KnownFailure("DOT-1", "a", 1)]))
+    )
+
+
+def test_the_statement_names_kernel_and_rules(failing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash, CPU, flags, emulation, manifest, suite, profile, date, and every rule's status are there."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    text = statement.render(failing)
+    assert text.startswith("# Statement of conformance to Q8_A8: crashed\n")
+    for part in (
+        "ab" * 32,
+        "cd" * 32,
+        "aarch64, emulated",
+        "-O3 &lt;fast>",
+        "gcc 12.2",
+        "1970-01-02",
+        "kernel",
+    ):
+        assert part in text
+    rows = re.findall(r"^\| (Q8A8-\S+) \| \w+ \| ([\w-]+) \|", text, re.MULTILINE)
+    assert dict(rows) == {rule.id: rule.status.value for rule in failing.judgement.rules}
+    assert "Not judged here: " in text
+    assert "50.00%" in text
+
+
+def test_the_statement_owns_to_what_it_does_not_know(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that tells nothing, and a part of the suite, are said so; a strange epoch is passed over."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
+    run = make_run([passed("DOT-1", "a")], hello={"name": "k"}, request=Request("ref", rules="DOT-*"))
+    text = statement.render(run)
+    assert text.count(statement.NOT_TOLD) >= 5
+    assert "Only a part of the suite" in text
+    assert "2026-01-02" in text
