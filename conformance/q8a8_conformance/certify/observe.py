@@ -170,8 +170,7 @@ def identify(sut: Sut, hello: Hello) -> dict[str, str]:
         path = Path(_file_of(sut.spec.split(":")[1]))
         return {path.name: machine.sha256_of(path)}
     files = {}
-    for word in sut.argv:
-        path = Path(shutil.which(word) or word)
+    for path in (Path(shutil.which(sut.argv[0]) or sut.argv[0]), *map(Path, sut.argv[1:])):
         if path.is_file():
             files[path.name] = machine.sha256_of(path)
     if hello.kernel is not None:

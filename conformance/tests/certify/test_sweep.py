@@ -108,8 +108,8 @@ def test_interrupted_and_resumed(
     certify: Certify, wrong_kernels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """An interrupted run leaves a state; the next one covers the rest, and the result is that of one go."""
-    words = (f"py:{wrong_kernels}:Slow", "--domain", "widen", "--domain", "dequantize", "--shard", "1/3")
-    words = (*words, "--state", str(tmp_path / "state.json"))
+    slow = (f"py:{wrong_kernels}:Slow", "--domain", "widen", "--domain", "dequantize", "--shard", "1/3")
+    words = (*slow, "--state", str(tmp_path / "state.json"))
     command = [sys.executable, "-m", "q8a8_conformance.cli", "certify", *words]
     monkeypatch.setenv("SECONDS_A_CALL", "0.7")
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603 -- our own command
