@@ -2,26 +2,54 @@
 
 The checks keep every judged result (`observations`). Afterwards each known arithmetic is run over the same
 inputs; what reproduces the results bit for bit is named, with how many it explains of how many. Candidates
-are data: the reference's recipes and orders, and the wrong arithmetics in `causes`.
+are data, tried in this order, so that the smallest explanation wins:
+
+1. the reference's recipes and orders, and mistakes in the products of a dot product (`causes`);
+2. every mistake of `q8a8_conformance.mutants`, replayed on whole calls (`mistakes`);
+3. two mistakes at once.
+
+Where nothing explains a function, its smallest failing input is found with the kernel itself (`shrink`).
+
+`python -m q8a8_conformance.diagnosis --markdown FILE` writes the table of causes.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis import dots, quantizers
+from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
+from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
-from q8a8_conformance.diagnosis.observations import Observations
+from q8a8_conformance.diagnosis.observations import Death, Observations
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.mutants.catalogue import LEGAL, make
+from q8a8_conformance.mutants.kernel import DOTS
 from q8a8_conformance.report.model import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Sequence
+
+    from q8a8_conformance.diagnosis.observations import Failure
+    from q8a8_conformance.protocol import Call
+
+    Probe = Callable[[Call], tuple[bytes, ...] | None]
 
 __all__ = ["AskDot", "Finding", "Observations", "diagnose"]
 
+TRIED = 3
+"""Failed calls that are shrunk for one function."""
+
+SLOW = 0.5
+"""Seconds; a call that took longer to die hung, and is not made again."""
+
 
 def diagnose(
-    observations: Observations, ask: AskDot, accepted: Collection[tuple[str, str]] = ()
+    observations: Observations,
+    ask: AskDot,
+    accepted: Collection[tuple[str, str]] = (),
+    probe: Probe | None = None,
 ) -> tuple[Finding, ...]:
     """Explain all results of a run.
 
@@ -33,16 +61,126 @@ def diagnose(
         Makes one more dot product; used only where the results so far fit several orders.
     accepted
         Pairs of function and recipe that the profile accepts: named, but nothing to fix.
+    probe
+        Makes a call: its output buffers, or None where it did not return. Without it nothing is shrunk.
 
     Returns
     -------
     tuple of Finding
-        At least one for each function with results, the quantizers first.
+        At least one for each function with results, the quantizers first; one for each function that died.
     """
     findings: list[Finding] = []
     for function, results in observations.quantizers.items():
-        findings += quantizers.explain(function, results, accepted)
-    for function in dict.fromkeys(name for name, _ in observations.dots):
+        named = quantizers.explain(function, results, accepted)
+        findings += _look_further(observations, function, named, probe)
+    functions = [name for name, _ in (*observations.dots, *observations.failures)]
+    for function in dict.fromkeys(name for name in functions if name not in observations.quantizers):
+        named = []
         by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
-        findings += dots.explain(function, by_nrc, ask)
+        if by_nrc:
+            named = dots.explain(function, by_nrc, ask)
+        findings += _look_further(observations, function, named, probe)
+    for function, deaths in observations.deaths.items():
+        findings.append(_death(function, deaths, probe))
     return tuple(findings)
+
+
+def _look_further(
+    observations: Observations, function: str, named: list[Finding], probe: Probe | None
+) -> list[Finding]:
+    """Explain the failed calls of a function that recipes and orders leave unexplained."""
+    groups = {nrc: held for (name, nrc), held in observations.failures.items() if name == function and held}
+    if not groups or any(finding.cause in FIXES for finding in named):
+        return named
+    near = _near(named)
+    kept = [finding for finding in named if finding.cause != UNEXPLAINED]
+    found: list[Finding] = []
+    deadline = time.monotonic() + mistakes.SECONDS
+    for nrc, failures in sorted(groups.items()):
+        evidence = mistakes.Evidence(failures, observations.calls.get((function, nrc), ()), deadline)
+        if any(_is_all(evidence, finding) for finding in kept):
+            continue
+        explanation = mistakes.search(function, evidence, near)
+        if explanation is not None:
+            _merge(found, _as_findings(function, explanation))
+        else:
+            of = evidence.wrong()
+            nearest = next((f.detail for f in named if f.cause == UNEXPLAINED), "")
+            smallest = _smallest(evidence.failures, probe)
+            _merge(found, [Finding(function, UNEXPLAINED, 0, of, detail=nearest, smallest=smallest)])
+    return [*found, *kept] if found else named
+
+
+def _near(named: Sequence[Finding]) -> list[str]:
+    """Give the orders that findings name, or call the nearest."""
+    words = " ".join(f"{finding.cause} {finding.detail}" for finding in named).replace(",", " ").split()
+    names = [word.removeprefix("order:") for word in words]
+    return [name for name in names if name == "scalar" or f"order-{name}" in LEGAL]
+
+
+def _is_all(evidence: mistakes.Evidence, finding: Finding) -> bool:
+    """Say whether a legal kernel that was named gives the failed calls too: then nothing else is wrong.
+
+    (So it is under the profile ``exact``, which fails every order but the scalar one.)
+    """
+    name = finding.cause.removeprefix("order:")
+    if finding.function not in DOTS or (name != "scalar" and f"order-{name}" not in LEGAL):
+        return False
+    order = LEGAL.get(f"order-{name}")
+    return evidence.allows(*([order] if order else []))
+
+
+def _as_findings(function: str, explanation: mistakes.Explanation) -> list[Finding]:
+    """Give a finding for each mistake, then one for the order that they were found on top of."""
+    parts = explanation.parts
+    on_top = f"on top of {mistakes.order_of(explanation)}" if explanation.order is not None else ""
+    findings = []
+    for part in parts:
+        others = [f"together with {other.slug}" for other in parts if other is not part]
+        if explanation.equal:
+            others.append(
+                f"or {', '.join(other.slug for other in explanation.equal)}, which gives the same here"
+            )
+        detail = "; ".join(filter(None, (*others, on_top)))
+        counts = explanation.explained, explanation.of
+        findings.append(Finding(function, part.slug, *counts, mistakes.fix_of(part), detail))
+    return findings
+
+
+def _merge(findings: list[Finding], more: Sequence[Finding]) -> None:
+    """Add findings; what one and two rows at a time share is said once."""
+    for finding in more:
+        for place, held in enumerate(findings):
+            if (held.cause, held.function) == (finding.cause, finding.function):
+                findings[place] = replace(
+                    held,
+                    explained=held.explained + finding.explained,
+                    of=held.of + finding.of,
+                    smallest=held.smallest or finding.smallest,
+                )
+                break
+        else:
+            findings.append(finding)
+
+
+def _smallest(failures: Sequence[Failure], probe: Probe | None) -> shrink.Document | None:
+    """Shrink some failed calls, and give the smallest of what they shrink to."""
+    if probe is None:
+        return None
+    tried = [shrink.smallest(f.call, probe, seconds=shrink.SECONDS / TRIED) for f in failures[:TRIED]]
+    best = min(tried, key=shrink.size, default=None)
+    if best is None:
+        return None
+    same = next((f for f in failures if f.call is best), None)
+    outputs, expected = (same.outputs, same.expected) if same else (probe(best), replay(make(), best))
+    return shrink.as_document(best, outputs, expected)
+
+
+def _death(function: str, deaths: Sequence[Death], probe: Probe | None) -> Finding:
+    """Give the smallest call on which a function dies."""
+    first = min(deaths, key=lambda death: shrink.weight(death.call))
+    call = first.call
+    if probe is not None and first.seconds < SLOW:
+        call = shrink.smallest(call, probe, dies=True)
+    smallest = shrink.as_document(call, None, ())
+    return Finding(function, CRASH, len(deaths), len(deaths), FIXES[CRASH], smallest=smallest)

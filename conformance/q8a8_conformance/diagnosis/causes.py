@@ -19,6 +19,9 @@ Array = NDArray[Any]
 UNEXPLAINED = "unexplained"
 """The cause of results that no known arithmetic reproduces."""
 
+CRASH = "does-not-return"
+"""The cause of calls that crashed or hung."""
+
 
 @dataclass(frozen=True)
 class Quantization:
@@ -60,6 +63,17 @@ QUANTIZATIONS: tuple[Quantization, ...] = (
     ),
 )
 """The specification first, then what differs from it."""
+
+DIFFERENCES: Mapping[str, str] = MappingProxyType(
+    {
+        "recipe:ggml-ref": "the specification's but for 1/d in place of 127/amax, 0 where d is 0",
+        "recipe:ggml-neon": "the specification's but for 1/d, 0 where d is 0, and halves to even",
+        "recipe:ggml-avx2": "the specification's but for halves to even, and 0 only where amax is",
+        "recipe:division": "the specification's but for x/d in place of x * 127/amax, without a test for 0",
+        "round-half-even": "the specification's but for halves to even",
+    }
+)
+"""The smallest difference from the specification, by cause."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +148,7 @@ FIXES: Mapping[str, str] = MappingProxyType(
     {
         **{q.cause: q.fix for q in QUANTIZATIONS if q.fix},
         **{w.cause: w.fix for w in WRONG_PRODUCTS},
+        CRASH: "return from every legal call: the smallest one found that does not is shown",
     }
 )
 """Every cause that is a mistake, with the sentence that mends it."""

@@ -148,13 +148,22 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
     ]
 
 
+def _shape(order: Order) -> object:
+    """Give what an order does, apart from its name."""
+    return order.lanes, order.body, order.fold, order.fused, order.tail, order.tail_fused
+
+
 def distinct_orders(nrc: int) -> list[Order]:
     """Give the orders that differ in more than their names; those made for this nrc before the others."""
     chosen: dict[object, Order] = {}
-    for order in sorted(ORDERS.values(), key=lambda order: order.nrc > nrc):
-        key = (order.lanes, order.body, order.fold, order.fused, order.tail, order.tail_fused)
-        chosen.setdefault(key, order)
+    for order in sorted(ORDERS.values(), key=lambda order: order.nrc != nrc):
+        chosen.setdefault(_shape(order), order)
     return list(chosen.values())
+
+
+def equal_orders(order: Order) -> list[str]:
+    """Name the orders that no result tells from this one, itself among them."""
+    return [other.name for other in ORDERS.values() if _shape(other) == _shape(order)]
 
 
 def _separate(function: str, nrc: int, candidates: list[Candidate], ask: AskDot) -> list[Candidate]:

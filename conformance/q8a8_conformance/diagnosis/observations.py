@@ -2,22 +2,42 @@
 
 The checks feed this while they run. A quantizer's results are blocks; a dot product's results are single
 floats, kept as the numbers that the sum is made of, so that both block versions look alike.
+
+Recipes and orders are told apart on these results. To replay a mistake (a stride that is ignored, a block
+that looks at its neighbour) takes the whole call, so calls are kept too, the failed ones apart.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from q8a8 import layout
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from q8a8_conformance.protocol import Call
+
 Array = NDArray[Any]
 
 LIMIT = 1 << 17
 """Results of one function that are kept at most; what comes later adds nothing to a diagnosis."""
+
+CALLS = 4000
+"""Calls of one function that are kept at most."""
+
+CALL_BYTES = 1 << 24
+"""Bytes of the calls of one function that are kept at most."""
+
+FAILURES = 400
+"""Failed calls of one function that are kept at most."""
+
+Key = tuple[str, int]
+"""A function, and how many rows it takes at a time (1 for all but a dot product)."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +59,59 @@ class DotResult:
     bits: int
 
 
+@dataclass(frozen=True)
+class CallResult:
+    """A call that returned, with its output buffers in the ABI's order."""
+
+    call: Call
+    outputs: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Failure(CallResult):
+    """A call whose outputs were judged wrong, with those that were expected of this kernel."""
+
+    expected: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Death:
+    """A call that did not return: the kernel crashed, or hung (`seconds` is what it took)."""
+
+    call: Call
+    seconds: float
+
+
 @dataclass
 class Observations:
     """All results by function; those of dot products by (function, nrc)."""
 
     quantizers: dict[str, list[QuantizerResult]] = field(default_factory=dict)
     dots: dict[tuple[str, int], list[DotResult]] = field(default_factory=dict)
+    calls: dict[Key, list[CallResult]] = field(default_factory=dict)
+    failures: dict[Key, list[Failure]] = field(default_factory=dict)
+    deaths: dict[str, list[Death]] = field(default_factory=dict)
+    _bytes: dict[Key, int] = field(default_factory=dict)
+
+    def add_call(self, call: Call, outputs: Mapping[str, bytes]) -> None:
+        """Take in a legal call that returned, with its output buffers by ABI name."""
+        key = (call.function, call.nrc)
+        held = self.calls.setdefault(key, [])
+        size = sum(len(buffer.data) for buffer in call.buffers)
+        if len(held) < CALLS and self._bytes.get(key, 0) + size <= CALL_BYTES:
+            self._bytes[key] = self._bytes.get(key, 0) + size
+            held.append(CallResult(call, tuple(outputs.values())))
+
+    def add_failure(self, call: Call, outputs: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
+        """Take in a call whose output buffers, by ABI name, were judged wrong."""
+        held = self.failures.setdefault((call.function, call.nrc), [])
+        if len(held) < FAILURES:
+            wanted = tuple(expected.get(name, data) for name, data in outputs.items())
+            held.append(Failure(call, tuple(outputs.values()), wanted))
+
+    def add_death(self, call: Call, seconds: float) -> None:
+        """Take in a call that did not return."""
+        self.deaths.setdefault(call.function, []).append(Death(call, seconds))
 
     def add_row(self, function: str, x: Array, y: bytes) -> None:
         """Take in a quantized row: `x` float32 [k], `y` its blocks as bytes."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8.recipe import defined, quantize_blocks
-from q8a8_conformance.diagnosis.causes import QUANTIZATIONS, UNEXPLAINED, Quantization
+from q8a8_conformance.diagnosis.causes import DIFFERENCES, QUANTIZATIONS, UNEXPLAINED, Quantization
 from q8a8_conformance.report.model import Finding
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def explain(
             score.explained,
             score.of,
             fix="" if (function, score.candidate.recipe.name) in accepted else score.candidate.fix,
+            detail=DIFFERENCES.get(score.candidate.cause, ""),
         )
         for score in fitting
     ]

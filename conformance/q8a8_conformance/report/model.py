@@ -37,8 +37,8 @@ class Finding:
         What else is to be said: the order that a wrong arithmetic was found on top of, say.
     smallest
         For what is not explained, the smallest input on which it shows, as JSON data: ``function``, ``args``,
-        ``inputs``, ``expected`` and ``actual`` (buffers in hex by ABI name), and ``text``, which says in a line
-        what the inputs hold. None where there is none.
+        ``inputs``, ``expected`` and ``actual`` (buffers in hex by ABI name), and ``text``, which says in a
+        line what the inputs hold. None where there is none.
     """
 
     function: str

@@ -124,7 +124,10 @@ class SuiteRun:
         notes: tuple[str, ...] = ()
         if self._target is not None and self._recipes is not None:
             findings = diagnosis.diagnose(
-                self._target.observations, self._target.ask_dot, self._recipes.accepted()
+                self._target.observations,
+                self._target.ask_dot,
+                self._recipes.accepted(),
+                self._target.probe,
             )
             notes = self._recipes.notes()
         self._session.close()

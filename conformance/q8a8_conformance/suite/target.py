@@ -140,6 +140,7 @@ class Target:
             losses.deaths += 1
             losses.hangs += isinstance(error, WorkerHung)
             losses.seconds += time.monotonic() - started
+            self.observations.add_death(call, time.monotonic() - started)
             raise KernelDiedError(str(error)) from error
         finally:
             self.call_seconds += time.monotonic() - started
@@ -154,8 +155,13 @@ class Target:
             call = requests.dot_pair(x, y)
         else:
             call = requests.dot(x, y) if function == requests.DOT else requests.dot_real(x, y)
+        outputs = self.probe(call)
+        return None if outputs is None else outputs[0]
+
+    def probe(self, call: Call) -> tuple[bytes, ...] | None:
+        """Make a call for the diagnosis: its output buffers, or None where it did not return."""
         try:
-            return self.call(call).outputs[0]
+            return tuple(self.outputs(call, self.call(call)).values())
         except (KernelDiedError, RefusedError, NotRunError):
             return None
 

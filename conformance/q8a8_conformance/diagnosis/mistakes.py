@@ -1,0 +1,208 @@
+"""Which mistake of the catalogue, or which two at once, a kernel makes: its calls are replayed with each.
+
+A mistake explains a kernel if it gives the kernel's bytes in every call, the failed ones first: whatever
+gives other bytes there is out after a call or two, so a hundred mistakes, under thirty orders of addition,
+and some thousand pairs cost a second or so. The smallest explanation wins: one mistake before two.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from q8a8.recipe import RECIPES
+from q8a8_conformance.diagnosis.causes import FIXES, order_cause
+from q8a8_conformance.diagnosis.replay import differing, replay, same
+from q8a8_conformance.mutants.catalogue import FAMILIES, LEGAL, MUTANTS
+from q8a8_conformance.mutants.catalogue.mutant import Change, ConflictError, Legal, Mutant, build
+from q8a8_conformance.mutants.kernel import DOTS, QUANTIZERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from q8a8_conformance.diagnosis.observations import CallResult, Failure
+
+STATEFUL = frozenset(mutant.slug for mutant in FAMILIES["Memory, environment and state"])
+"""Mistakes that show otherwise than in a result, or not in every run: not to be replayed."""
+
+SECONDS = 1.5
+"""What the search for one function may take."""
+
+NEAR_ORDERS = 3
+"""Orders under which pairs are tried, the nearest ones."""
+
+
+def _recipe(name: str, *slugs: str) -> Change:
+    """Give a recipe as what it changes in the specification's arithmetic."""
+    changes = {step: by for slug in slugs for step, by in MUTANTS[slug].changes.items()}
+    return Change(f"recipe:{name}", f"The recipe {name}: {RECIPES[name].source}.", changes, QUANTIZERS)
+
+
+RECIPE_CHANGES: tuple[Change, ...] = (
+    _recipe("ggml-ref", "inverse-of-d", "zero-test-on-d"),
+    _recipe("ggml-neon", "inverse-of-d", "zero-test-on-d", "round-half-even"),
+    _recipe("ggml-avx2", "zero-test-on-amax", "round-half-even"),
+)
+"""Recipes as changes of steps, to be combined with a mistake."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What reproduces a kernel's calls.
+
+    Attributes
+    ----------
+    parts
+        One or two mistakes.
+    order
+        The order of addition that they were found on top of; None for the specification's.
+    equal
+        Other single mistakes that reproduce every call as well.
+    explained, of
+        Wrong results that it gives, of all of them.
+    """
+
+    parts: tuple[Change, ...]
+    order: Legal | None
+    equal: tuple[Change, ...]
+    explained: int
+    of: int
+
+
+class Evidence:
+    """The calls of one function, in the order in which candidates have to stand them.
+
+    Parameters
+    ----------
+    failures
+        The failed ones.
+    calls
+        All of them.
+    deadline
+        When to stop, on `time.monotonic`'s clock.
+    """
+
+    def __init__(self, failures: Sequence[Failure], calls: Sequence[CallResult], deadline: float) -> None:
+        self.failures = sorted(failures, key=_size)
+        failed = {id(failure.call) for failure in failures}
+        self._rest = sorted((c for c in calls if id(c.call) not in failed), key=_size)
+        self.deadline = deadline
+
+    @property
+    def late(self) -> bool:
+        """Whether time is up."""
+        return time.monotonic() > self.deadline
+
+    def allows(self, *parts: Change) -> bool:
+        """Say whether a kernel of these parts gives all bytes that were seen."""
+        try:
+            kernel = build(parts)
+        except ConflictError:
+            return False
+        return all(_gives(kernel, seen) for seen in self.failures) and all(
+            _gives(kernel, seen) for seen in self._rest if not self.late
+        )
+
+    def count(self, *parts: Change) -> tuple[int, int]:
+        """Count the wrong results that a kernel of these parts gives, and all of them."""
+        kernel = build(parts)
+        explained = of = 0
+        for failure in self.failures:
+            wrong = differing(failure.call.function, failure.outputs, failure.expected)
+            of += len(wrong)
+            given = _try(kernel, failure)
+            if given is not None:
+                missed = differing(failure.call.function, failure.outputs, given)
+                explained += len(wrong - missed)
+        return explained, of
+
+    def wrong(self) -> int:
+        """Count the wrong results."""
+        return sum(len(differing(f.call.function, f.outputs, f.expected)) for f in self.failures)
+
+
+def _size(seen: CallResult) -> int:
+    return sum(len(buffer.data) for buffer in seen.call.buffers)
+
+
+def _try(kernel: object, seen: CallResult) -> tuple[bytes, ...] | None:
+    """Replay a call; None where the kernel breaks over it, as a wrong one may."""
+    try:
+        return replay(kernel, seen.call)
+    except Exception:  # noqa: BLE001 - a wrong kernel may raise anything
+        return None
+
+
+def _gives(kernel: object, seen: CallResult) -> bool:
+    given = _try(kernel, seen)
+    return given is not None and same(seen.call.function, given, seen.outputs)
+
+
+def orders(names: Iterable[str] = ()) -> list[Legal | None]:
+    """Give all orders as parts of a kernel: these names of `q8a8.order` first; None for ``scalar``."""
+    chosen: dict[str, Legal | None] = {}
+    for name in (*names, "scalar", *(slug.removeprefix("order-") for slug in LEGAL)):
+        if name == "scalar" or f"order-{name}" in LEGAL:
+            chosen.setdefault(name, LEGAL.get(f"order-{name}"))
+    return list(chosen.values())
+
+
+def mistakes(function: str) -> list[Mutant]:
+    """Give the mistakes of the catalogue that a function's results can show."""
+    return [m for m in MUTANTS.values() if function in m.functions and m.slug not in STATEFUL]
+
+
+def search(function: str, evidence: Evidence, near: Sequence[str] = ()) -> Explanation | None:
+    """Find the smallest explanation of a function's calls.
+
+    Parameters
+    ----------
+    function
+        The ABI function.
+    evidence
+        Its calls, at least one of them failed.
+    near
+        For a dot product, names of orders, the likeliest first.
+
+    Returns
+    -------
+    Explanation or None
+        None where no mistake and no pair of them gives all bytes, or time was up before one was found.
+    """
+    bases: list[Legal | None] = orders(near) if function in DOTS else [None]
+    singles: list[Change] = list(mistakes(function))
+    for base in bases:
+        found = [one for one in singles if not evidence.late and evidence.allows(*_parts(base, one))]
+        if found:
+            counted = evidence.count(*_parts(base, found[0]))
+            return Explanation((found[0],), base, tuple(found[1:]), *counted)
+    more = [*RECIPE_CHANGES, *singles] if function in QUANTIZERS else singles
+    for base in bases[:NEAR_ORDERS]:
+        for pair in _pairs(more, evidence):
+            if evidence.allows(*_parts(base, *pair)):
+                return Explanation(pair, base, (), *evidence.count(*_parts(base, *pair)))
+    return None
+
+
+def _pairs(singles: Sequence[Change], evidence: Evidence) -> Iterator[tuple[Change, Change]]:
+    for pair in itertools.combinations(singles, 2):
+        if evidence.late:
+            return
+        yield pair
+
+
+def _parts(base: Legal | None, *parts: Change) -> tuple[Change, ...]:
+    return parts if base is None else (base, *parts)
+
+
+def order_of(explanation: Explanation) -> str:
+    """Give the slug of the order that an explanation rests on."""
+    order = explanation.order
+    return order_cause(order.slug.removeprefix("order-") if order else "scalar")
+
+
+def fix_of(part: Change) -> str:
+    """Give the sentence that mends a mistake."""
+    return FIXES.get(part.slug) or (part.fix if isinstance(part, Mutant) else "")

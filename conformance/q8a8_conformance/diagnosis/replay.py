@@ -1,0 +1,75 @@
+"""A recorded call made again by a kernel in NumPy, to see whether it gives the same bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.mutants.kernel import DEQUANTIZE, DOTS, ROWS
+from q8a8_conformance.suite.requests import poison
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from q8a8_conformance.protocol import Call
+
+_DTYPES = {"f32": "<f4", "i8": "i1", "f16": "<u2"}
+
+POISON = int.from_bytes(poison(4), "little")
+
+
+def replay(kernel: object, call: Call) -> tuple[bytes, ...]:
+    """Make a call with a kernel's method, and give the output buffers in the ABI's order.
+
+    Parameters
+    ----------
+    kernel
+        Has a method of the function's name.
+    call
+        What to call; its buffers are copied.
+
+    Raises
+    ------
+    Exception
+        Whatever the kernel raises: it may be wrong in any way.
+    """
+    spec = call.spec
+    arrays: list[Any] = []
+    for buffer, kind in zip(call.buffers, spec.buffers, strict=True):
+        dtype = np.dtype(_DTYPES.get(kind.element, "u1"))
+        data = bytearray(buffer.data)
+        arrays.append(np.frombuffer(data, dtype, len(data) // dtype.itemsize))
+    given = iter(arrays)
+    arguments = [
+        getattr(call, parameter.field) if parameter.element is None else next(given)
+        for parameter in spec.parameters
+    ]
+    getattr(kernel, call.function)(*arguments)
+    return tuple(arrays[i].tobytes() for i in spec.outputs)
+
+
+def same(function: str, one: Sequence[bytes], other: Sequence[bytes]) -> bool:
+    """Say whether two calls of a function gave the same; NaNs, whose bits are free, are alike.
+
+    (A NaN that was there before the call is no result: the poison is itself alone.)
+    """
+    if tuple(one) == tuple(other):
+        return True
+    if function not in DOTS or [len(data) for data in one] != [len(data) for data in other]:
+        return False
+    a, b = (np.frombuffer(b"".join(side), "<u4") for side in (one, other))
+    numbers = [(bits & 0x7FFFFFFF <= 0x7F800000) | (bits == POISON) for bits in (a, b)]
+    return bool(((a == b) | ~(numbers[0] | numbers[1])).all())
+
+
+def differing(function: str, one: Sequence[bytes], other: Sequence[bytes]) -> set[int]:
+    """Give the numbers of the results that differ between two calls' outputs.
+
+    A result is a block of a row, 32 floats of a dequantized one, a float of a dot product, or a whole
+    activation vector.
+    """
+    size = 34 if function in ROWS else 128 if function == DEQUANTIZE else 4 if function in DOTS else 0
+    a, b = b"".join(one), b"".join(other)
+    step = size or max(len(a), 1)
+    return {i // step for i in range(0, len(a), step) if a[i : i + step] != b[i : i + step]}

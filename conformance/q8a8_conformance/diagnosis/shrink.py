@@ -1,0 +1,323 @@
+"""The smallest input on which a kernel still goes wrong: fewest blocks, fewest elements, simplest values.
+
+A failed call is made smaller step by step, and the kernel itself is asked each time: a step that keeps it
+wrong stands. First blocks go, then elements become zero, then what is left becomes 1, or a power of two.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8.bound import within_bound
+from q8a8_conformance.diagnosis.dots import Candidate, distinct_orders
+from q8a8_conformance.diagnosis.replay import POISON, replay, same
+from q8a8_conformance.mutants.catalogue import make
+from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, DOTS
+from q8a8_conformance.suite import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from q8a8_conformance.protocol import Call
+
+    Probe = Callable[[Call], "tuple[bytes, ...] | None"]
+    Test = Callable[["Inputs"], bool]
+
+Array = NDArray[Any]
+
+Document = Mapping[str, Any]
+"""A call and its outputs as JSON data."""
+
+CALLS, SECONDS = 400, 1.0
+"""What shrinking one input may cost."""
+
+
+class _SpentError(Exception):
+    """No more calls."""
+
+
+class Inputs:
+    """What a call is made of, in a form that can be cut: arrays with one entry a block (or element).
+
+    Attributes
+    ----------
+    arrays
+        Float32 ``[nb, 32]`` or ``[size, 1]`` of a quantizer; blocks of x ``[nb, nrc]``, and for a dot
+        product of y.
+    """
+
+    def __init__(self, like: Call, arrays: tuple[Array, ...]) -> None:
+        self.like = like
+        self.arrays = arrays
+
+    @classmethod
+    def of(cls, call: Call) -> Inputs:
+        """Take a call apart."""
+        data = [np.frombuffer(call.buffers[i].data, np.uint8) for i in call.spec.inputs]
+        if call.function not in (*DOTS, DEQUANTIZE):
+            width = 1 if call.function == ACTIVATION else 32
+            return cls(call, (data[0].view("<f4").reshape(-1, width).copy(),))
+        dtype = layout.BLOCK_Q8_A8_V2 if call.function == DOT_REAL else layout.BLOCK_Q8_A8
+        nb = call.n // 32
+        strides = (call.bx, call.by) if call.nrc == 2 else (0, 0)
+        rows = [
+            np.stack(
+                [layout.as_blocks(d[r * step :][: nb * dtype.itemsize], dtype) for r in range(call.nrc)], 1
+            )
+            for d, step in zip(data, strides, strict=False)
+        ]
+        return cls(call, tuple(rows))
+
+    def call(self) -> Call:
+        """Put the call together again."""
+        first = self.arrays[0]
+        function = self.like.function
+        if function == DEQUANTIZE:
+            return requests.dequantize(first[:, 0])
+        if function not in DOTS:
+            row = np.ascontiguousarray(first).reshape(-1)
+            return requests.activation(row) if function == ACTIVATION else requests.quantize(function, row)
+        x, y = (np.ascontiguousarray(array.T) for array in self.arrays)
+        if self.like.nrc == 2:
+            return requests.dot_pair(x, y, bs=max(self.like.bs, 2))
+        return requests.dot(x[0], y[0]) if function == DOT else requests.dot_real(x[0], y[0])
+
+    def keep(self, blocks: Sequence[int]) -> Inputs:
+        """Give the same without the other blocks."""
+        return Inputs(self.like, tuple(array[list(blocks)] for array in self.arrays))
+
+    def codes(self) -> tuple[Array, ...]:
+        """Give the elements, or codes, as flat views of fresh arrays: what :meth:`with_codes` takes."""
+        return tuple(
+            (array["weight_qs"] if array.dtype.names else array).reshape(-1).copy() for array in self.arrays
+        )
+
+    def with_codes(self, codes: Sequence[Array]) -> Inputs:
+        """Give the same with other elements, or codes."""
+        arrays = []
+        for array, new in zip(self.arrays, codes, strict=True):
+            held = array.copy()
+            target = held["weight_qs"] if held.dtype.names else held
+            target[...] = new.reshape(target.shape)
+            arrays.append(held)
+        return Inputs(self.like, tuple(arrays))
+
+    def scale_fields(self) -> Iterator[tuple[int, str]]:
+        """Yield the scales that count: array number and field."""
+        for number, array in enumerate(self.arrays):
+            if array.dtype.names:
+                v2 = self.like.function == DOT_REAL and number == 1
+                yield number, "activation_scale" if v2 else "weight_scale"
+
+    def with_scale(self, number: int, field: str, place: tuple[int, ...], value: float) -> Inputs:
+        """Give the same with another scale."""
+        arrays = [array.copy() for array in self.arrays]
+        arrays[number][field][place] = value
+        return Inputs(self.like, tuple(arrays))
+
+
+def wrong(call: Call, outputs: Sequence[bytes]) -> bool:
+    """Say whether outputs are wrong beyond doubt, without the suite's expectations.
+
+    Quantizers and dequantization have one right answer. A dot product is wrong outside the bound, or
+    where all known orders give the same bits and it gives others.
+    """
+    right = replay(make(), call)
+    if same(call.function, right, outputs):
+        return False
+    if call.function not in DOTS:
+        return True
+    x, y = Inputs.of(call).arrays
+    got = np.frombuffer(outputs[0], "<u4")
+    places = [(call.bs * j + i, i, j) for j in range(call.nrc) for i in range(call.nrc)]
+    if any(bits != POISON for k, bits in enumerate(got) if k not in {place for place, _, _ in places}):
+        return True
+    return any(_wrong_dot(call, x[:, i], y[:, j], got[place]) for place, i, j in places)
+
+
+def _wrong_dot(call: Call, x: Array, y: Array, bits: Any) -> bool:  # noqa: ANN401 - a NumPy scalar
+    field = "activation_scale" if call.function == DOT_REAL else "weight_scale"
+    d = (x["weight_scale"].astype(np.float32) * y[field].astype(np.float32))[np.newaxis]
+    qx, qy = x["weight_qs"][np.newaxis], y["weight_qs"][np.newaxis]
+    known = {int(Candidate(order).bits(d, qx, qy)[0]) for order in distinct_orders(call.nrc)}
+    if int(bits) in known:
+        return False
+    return len(known) == 1 or not within_bound(np.uint32(bits).view(np.float32), x, y)
+
+
+def smallest(call: Call, probe: Probe, *, dies: bool = False, seconds: float = SECONDS) -> Call:
+    """Make a failed call as small as can be.
+
+    Parameters
+    ----------
+    call
+        On which the kernel goes wrong, or with `dies` crashes.
+    probe
+        Makes a call of the kernel; its outputs, or None where it did not return.
+    dies
+        What going wrong means: wrong outputs, or none at all.
+    seconds
+        What it may cost; :data:`CALLS` calls at most.
+
+    Returns
+    -------
+    Call
+        The smallest one found; `call` itself where the kernel does not go wrong on it a second time.
+    """
+    deadline = time.monotonic() + seconds
+    budget = [CALLS]
+
+    def fails(inputs: Inputs) -> bool:
+        if budget[0] <= 0 or time.monotonic() > deadline:
+            raise _SpentError
+        budget[0] -= 1
+        candidate = inputs.call()
+        outputs = probe(candidate)
+        return outputs is None if dies else outputs is not None and wrong(candidate, outputs)
+
+    best = [Inputs.of(call)]
+
+    def test(inputs: Inputs) -> bool:
+        if fails(inputs):
+            best[0] = inputs
+            return True
+        return False
+
+    try:
+        if not test(best[0]):
+            return call
+        for step in (_fewer_blocks, _fewer_elements, _simpler_scales, _simpler_elements):
+            step(best[0], test)
+    except _SpentError:
+        pass
+    return best[0].call()
+
+
+def _reduce(items: Sequence[int], test: Callable[[Sequence[int]], bool]) -> Sequence[int]:
+    """Leave items out as long as the test holds without them: large groups first, then one by one."""
+    size = len(items)
+    while size:
+        start = 0
+        while start < len(items):
+            fewer = [*items[:start], *items[start + size :]]
+            if test(fewer):
+                items = fewer
+            else:
+                start += size
+        size //= 2
+    return items
+
+
+def _fewer_blocks(inputs: Inputs, test: Test) -> None:
+    _reduce(range(len(inputs.arrays[0])), lambda kept: test(inputs.keep(kept)))
+
+
+def _fewer_elements(inputs: Inputs, test: Test) -> None:
+    codes = inputs.codes()
+    sizes = np.cumsum([0, *(len(part) for part in codes)])
+    flat = np.concatenate(codes)
+
+    def without(kept: Sequence[int]) -> bool:
+        new = np.zeros_like(flat)
+        new[list(kept)] = flat[list(kept)]
+        parts = [new[a:b] for a, b in itertools.pairwise(sizes)]
+        return test(inputs.with_codes(parts))
+
+    _reduce([int(i) for i in np.flatnonzero(flat)], without)
+
+
+def _simpler_scales(inputs: Inputs, test: Test) -> None:
+    for number, field in inputs.scale_fields():
+        for place in np.ndindex(inputs.arrays[number].shape):
+            value = float(inputs.arrays[number][field][place])
+            for simple in _simple(value):
+                changed = inputs.with_scale(number, field, place, simple)
+                if test(changed):
+                    inputs = changed
+                    break
+
+
+def _simpler_elements(inputs: Inputs, test: Test) -> None:
+    codes = [part.copy() for part in inputs.codes()]
+    for part in codes:
+        for place in np.flatnonzero(part):
+            held = part[place]
+            for simple in _simple(float(held)):
+                if part.dtype == np.int8 and not (simple.is_integer() and abs(simple) <= 127):
+                    continue
+                part[place] = simple
+                if test(inputs.with_codes(codes)):
+                    break
+                part[place] = held
+
+
+def _simple(value: float) -> Iterator[float]:
+    """Yield simpler numbers in place of one: 1, the power of two below, the nearest integer."""
+    below = float(np.exp2(np.floor(np.log2(abs(value))))) if value else 1.0
+    for simple in (
+        1.0,
+        float(np.copysign(1.0, value)),
+        float(np.copysign(below, value)),
+        float(np.rint(value)),
+    ):
+        if simple == value:
+            return
+        if simple:
+            yield simple
+
+
+def weight(call: Call) -> int:
+    """Give the bytes of a call's buffers."""
+    return sum(len(buffer.data) for buffer in call.buffers)
+
+
+def size(call: Call) -> tuple[int, int]:
+    """Give how large a call is: its bytes, and those of them that are not zero."""
+    inputs = b"".join(requests.inputs_of(call).values())
+    return weight(call), len(inputs) - inputs.count(0)
+
+
+def as_document(call: Call, outputs: Sequence[bytes] | None, expected: Sequence[bytes]) -> Document:
+    """Give a call with its outputs as JSON data: function, arguments, buffers in hex, and what they hold.
+
+    ``actual`` is empty where the kernel did not return.
+    """
+    names = [call.spec.buffers[i].name for i in call.spec.outputs]
+    return {
+        "function": call.function,
+        "args": requests.arguments_of(call),
+        "inputs": {name: data.hex() for name, data in requests.inputs_of(call).items()},
+        "expected": {name: data.hex() for name, data in zip(names, expected, strict=False)},
+        "actual": {name: data.hex() for name, data in zip(names, outputs or (), strict=False)},
+        "text": describe(call),
+    }
+
+
+def describe(call: Call) -> str:
+    """Say what a small call holds, in a line: its elements, or scales and codes, that are not zero."""
+    words = []
+    for name, array in zip(("x", "y"), Inputs.of(call).arrays, strict=False):
+        if not array.dtype.names:
+            flat = array.reshape(-1)
+            words.append(f"{flat.size} elements, all zero but {_nonzero(flat)}")
+            continue
+        field = "activation_scale" if call.function == DOT_REAL and name == "y" else "weight_scale"
+        scales = ", ".join(f"{float(h):.9g}" for h in array[field].reshape(-1)[:4])
+        many = ", …" if array.size > 4 else ""
+        words.append(
+            f"{name}: scales {scales}{many}, codes all zero but {_nonzero(array['weight_qs'].reshape(-1))}"
+        )
+    return f"{call.n} elements; " + "; ".join(words) if call.function in DOTS else "; ".join(words)
+
+
+def _nonzero(flat: Array) -> str:
+    places = np.flatnonzero(flat)
+    shown = ", ".join(f"[{place}] = {float(flat[place]):.9g}" for place in places[:4])
+    return (shown or "none") + (f" and {len(places) - 4} more" if len(places) > 4 else "")
