@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from q8a8_conformance.diagnosis.observations import Failure
+    from q8a8_conformance.mutants.catalogue.mutant import Change
     from q8a8_conformance.protocol import Call
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
@@ -90,25 +91,30 @@ def _look_further(
 ) -> list[Finding]:
     """Explain the failed calls of a function that recipes and orders leave unexplained."""
     groups = {nrc: held for (name, nrc), held in observations.failures.items() if name == function and held}
-    if not groups or any(finding.cause in FIXES for finding in named):
+    causes = {finding.cause for finding in named}
+    if not groups or (causes & FIXES.keys() and UNEXPLAINED not in causes):
         return named
     near = _near(named)
-    kept = [finding for finding in named if finding.cause != UNEXPLAINED]
+    legal = [finding for finding in named if not finding.fix and finding.cause != UNEXPLAINED]
     found: list[Finding] = []
+    parts: tuple[Change, ...] = ()
     deadline = time.monotonic() + mistakes.SECONDS
     for nrc, failures in sorted(groups.items()):
         evidence = mistakes.Evidence(failures, observations.calls.get((function, nrc), ()), deadline)
-        if any(_is_all(evidence, finding) for finding in kept):
+        if any(_is_all(evidence, finding) for finding in legal):
             continue
-        explanation = mistakes.search(function, evidence, near)
+        explanation = mistakes.search(function, evidence, near, parts)
         if explanation is not None:
+            parts = explanation.parts
             _merge(found, _as_findings(function, explanation))
+        elif held := [f for f in named if f.fix and f.detail.startswith("nrc = 2") == (nrc == 2)]:
+            _merge(found, held)
         else:
-            of = evidence.wrong()
             nearest = next((f.detail for f in named if f.cause == UNEXPLAINED), "")
             smallest = _smallest(evidence.failures, probe)
-            _merge(found, [Finding(function, UNEXPLAINED, 0, of, detail=nearest, smallest=smallest)])
-    return [*found, *kept] if found else named
+            counts = 0, evidence.wrong()
+            _merge(found, [Finding(function, UNEXPLAINED, *counts, detail=nearest, smallest=smallest)])
+    return [*found, *legal] if found else named
 
 
 def _near(named: Sequence[Finding]) -> list[str]:

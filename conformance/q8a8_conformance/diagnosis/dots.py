@@ -128,7 +128,10 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
     plain, most = results.best(orders)
     if most == of:
         left = _separate(function, nrc, plain, ask)
-        return [Finding(function, order_cause(c.order.name), of, of, detail=note) for c in left]
+        return [
+            Finding(function, order_cause(c.order.name), of, of, detail=_also(note, c.order, nrc))
+            for c in left
+        ]
     mistaken, explained = results.best([Candidate(c.order, w) for c in orders for w in WRONG_PRODUCTS])
     first = mistaken[0]
     if explained < of or first.wrong is None:
@@ -146,6 +149,13 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
             if c.wrong is first.wrong
         ),
     ]
+
+
+def _also(note: str, order: Order, nrc: int) -> str:
+    """Add to a note the orders of two rows at a time that have the same bits, where two are taken."""
+    others = [name for name in equal_orders(order) if name != order.name and nrc == 2]
+    same = f"the same bits as {', '.join(map(order_cause, others))}" if others else ""
+    return "; ".join(filter(None, (note, same)))
 
 
 def _shape(order: Order) -> object:
@@ -167,27 +177,42 @@ def equal_orders(order: Order) -> list[str]:
 
 
 def _separate(function: str, nrc: int, candidates: list[Candidate], ask: AskDot) -> list[Candidate]:
-    """Ask for dot products on which the candidates part, until one is left or none tells more apart."""
+    """Ask for dot products on which the candidates part, until one is left or none tells more apart.
+
+    Each round makes rows of several kinds, and asks for those on which most candidates part: at best each
+    gives bits of its own.
+    """
     left = candidates
     for seed in range(ROUNDS):
         if len(left) < 2:
             break
-        pairs = [
-            rows.random_pair(nb, seed=(1 + seed) * 1000 + row)
-            for row in range(nrc)
-            for nb in (_length(seed),)
-        ]
-        x, y = pairs[0]
-        d = (x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32))[np.newaxis]
-        predicted = [int(c.bits(d, x["weight_qs"][np.newaxis], y["weight_qs"][np.newaxis])[0]) for c in left]
+        tried = [(_predicted(left, *pair), pair) for pair in _rows(seed)]
+        predicted, pair = max(tried, key=lambda one: len(set(one[0])))
         if len(set(predicted)) == 1:
             continue
+        pairs = [pair, rows.random_pair(len(pair[0]), seed=seed)][:nrc]
         got = ask(function, nrc, *_as_asked(function, nrc, pairs))
         if got is None:
             break
         bits = int.from_bytes(got[:4], "little")
         left = [c for c, p in zip(left, predicted, strict=True) if p == bits] or left
     return left
+
+
+def _rows(seed: int) -> tuple[rows.Pair, ...]:
+    """Give rows of one length and several kinds, to part orders with."""
+    nb = _length(seed)
+    return (
+        rows.random_pair(nb, seed=(1 + seed) * 1000),
+        rows.cancelling_pair(nb, seed=(1 + seed) * 1000),
+        rows.wide_pair(nb, seed=(1 + seed) * 1000),
+    )
+
+
+def _predicted(candidates: Sequence[Candidate], x: Array, y: Array) -> list[int]:
+    """Give the bits that each candidate gives for two rows [nb]."""
+    d = (x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32))[np.newaxis]
+    return [int(c.bits(d, x["weight_qs"][np.newaxis], y["weight_qs"][np.newaxis])[0]) for c in candidates]
 
 
 def _length(seed: int) -> int:

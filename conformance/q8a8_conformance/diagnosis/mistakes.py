@@ -154,7 +154,9 @@ def mistakes(function: str) -> list[Mutant]:
     return [m for m in MUTANTS.values() if function in m.functions and m.slug not in STATEFUL]
 
 
-def search(function: str, evidence: Evidence, near: Sequence[str] = ()) -> Explanation | None:
+def search(
+    function: str, evidence: Evidence, near: Sequence[str] = (), likely: tuple[Change, ...] = ()
+) -> Explanation | None:
     """Find the smallest explanation of a function's calls.
 
     Parameters
@@ -165,6 +167,8 @@ def search(function: str, evidence: Evidence, near: Sequence[str] = ()) -> Expla
         Its calls, at least one of them failed.
     near
         For a dot product, names of orders, the likeliest first.
+    likely
+        What explained the function's other calls: tried before anything else.
 
     Returns
     -------
@@ -173,6 +177,9 @@ def search(function: str, evidence: Evidence, near: Sequence[str] = ()) -> Expla
     """
     bases: list[Legal | None] = orders(near) if function in DOTS else [None]
     singles: list[Change] = list(mistakes(function))
+    for base in bases if likely else []:
+        if evidence.allows(*_parts(base, *likely)):
+            return Explanation(likely, base, (), *evidence.count(*_parts(base, *likely)))
     for base in bases:
         found = [one for one in singles if not evidence.late and evidence.allows(*_parts(base, one))]
         if found:

@@ -66,7 +66,7 @@ def _lines() -> Iterator[str]:
     yield from _row("cause", "symptom", "fix")
     yield from _row("---", "---", "---")
     for one in QUANTIZATIONS[1:]:
-        symptom = f"The bytes of {one.recipe.source}: {DIFFERENCES[one.cause]}."
+        symptom = f"{DIFFERENCES[one.cause].capitalize()} ({one.recipe.source})."
         yield from _row(f"`{one.cause}`", symptom, one.fix)
     yield ""
     yield "## Mistakes on top of any order of additions"
