@@ -111,6 +111,6 @@ def _conclusion(smoke: Smoke) -> str:
     if not smoke.functions:
         return "the worker does not start: no kernel was reached"
     names = ", ".join(stage.name for stage in strange)
-    right = len(smoke.functions) - len(strange)
-    others = f"; the other {right} answer about right" if right else ""
-    return f"not even about right: {names}{others}. Mend the way to the kernel before judging it"
+    offered = len(smoke.functions)
+    share = f"{offered - len(strange)} of {offered} functions answer about right"
+    return f"{share}; not so {names}. Mend the way to the kernel before judging it"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.sut import Sut
 
 _EXPORTED = re.compile(
-    rb"\x00((?:ggml_)?(?:vec_dot|quantize_row|dequantize_row|quantize_activation)_\w*q8\w*)(?=\x00)"
+    rb"\x00((?:ggml_vec_dot_q8_(?:0|a8)_q8|(?:de)?quantize_(?:row|activation)_q8_(?:0|a8))\w*)(?=\x00)"
 )
 _INITIALIZER = re.compile(rb"\x00(ggml_cpu_init)(?=\x00)")
 _LARGEST_FILE = 1 << 26
