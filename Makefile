@@ -15,7 +15,7 @@ export NO_MKDOCS_2_WARNING := 1
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 build_packages := gcc libc6-dev cmake ninja-build
 
-.PHONY: help demo test lint unit docs serve-docs vectors bench peers arm wheel clean
+.PHONY: help demo test lint unit docs serve-docs vectors bench peers arm certify wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -70,6 +70,14 @@ arm: ## on an Arm machine: build the kernels for it and judge each that its CPU 
 	@.ci/system-packages $(build_packages)
 	@.ci/environment suite
 	@$(venv)/python -m q8a8_conformance.demo --native-arm --reports reports
+
+certify: ## every input of the finite domains, for the reference and the C kernel; resumes; about an hour
+	@.ci/system-packages $(build_packages)
+	@.ci/environment dev
+	@mkdir -p .cache/certify reports
+	$(venv)/python -c "from q8a8_conformance import native; native.build('native')"
+	$(venv)/q8a8 certify ref --state .cache/certify/ref --json reports/certificate-ref.json
+	$(venv)/q8a8 certify lib:native_check/build/native/lib/libq8a8-scalar.so --state .cache/certify/c --json reports/certificate-c.json
 
 wheel: ## build the wheel and the source distribution into dist/
 	@.ci/environment dev
