@@ -98,8 +98,8 @@ def _look_further(
     legal = [finding for finding in named if not finding.fix and finding.cause != UNEXPLAINED]
     found: list[Finding] = []
     parts: tuple[Change, ...] = ()
-    deadline = time.monotonic() + mistakes.SECONDS
     for nrc, failures in sorted(groups.items()):
+        deadline = time.process_time() + mistakes.SECONDS
         evidence = mistakes.Evidence(failures, observations.calls.get((function, nrc), ()), deadline)
         if any(_is_all(evidence, finding) for finding in legal):
             continue

@@ -106,7 +106,7 @@ def explain(function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDo
     findings: list[Finding] = []
     for nrc, held in sorted(by_nrc.items()):
         for finding in _explain(function, nrc, Results(held), ask):
-            same = next((f for f in findings if (f.cause, f.fix) == (finding.cause, finding.fix)), None)
+            same = next((f for f in findings if _means(f) == _means(finding)), None)
             if same is None:
                 findings.append(finding)
             else:
@@ -149,6 +149,12 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
             if c.wrong is first.wrong
         ),
     ]
+
+
+def _means(finding: Finding) -> tuple[str, str]:
+    """Give what two findings must share to be one; orders with the same bits are one."""
+    order = ORDERS.get(finding.cause.removeprefix("order:"))
+    return (equal_orders(order)[0] if order else finding.cause), finding.fix
 
 
 def _also(note: str, order: Order, nrc: int) -> str:

@@ -1,0 +1,45 @@
+"""Kernels that are run through the suite's cases in this process, and diagnosed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.diagnosis import diagnose
+from q8a8_conformance.mutants import judging
+from q8a8_conformance.record import Recorder
+from q8a8_conformance.suite.judge import CaseOver, Judge
+from q8a8_conformance.suite.recipes import Recipes
+from q8a8_conformance.suite.target import NotRunError, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from q8a8_conformance.diagnosis import Finding
+
+    Diagnose = Callable[[object, Iterable[str]], list[Finding]]
+
+SLOW = ("bias", "properties/", "long", "environment/", "memory/", "gaussian", "uniform", "bf16")
+"""Parts of the names of cases that are left out: many calls, and nothing for a diagnosis in them."""
+
+
+def diagnosed(kernel: object, functions: Iterable[str]) -> list[Finding]:
+    """Run the suite's quick cases on some functions of a kernel, and give the diagnosis."""
+    target = Target(judging.Here(lambda: kernel, functions), "kernel", 10.0)  # type: ignore[arg-type]  # all that it uses
+    recorder, recipes = Recorder(), Recipes(target)
+    for case in judging.cases():
+        if any(word in case.name for word in SLOW):
+            continue
+        judge = Judge(target, recipes, recorder, case.name, case.rules)
+        try:
+            case.check(judge=judge, **case.parameters)
+        except (CaseOver, NotRunError):
+            continue
+    return list(diagnose(target.observations, target.ask_dot, recipes.accepted(), target.probe))
+
+
+@pytest.fixture(name="diagnosed", scope="session")
+def _diagnosed() -> Diagnose:
+    """Give the function that runs and diagnoses a kernel."""
+    return diagnosed

@@ -1,0 +1,116 @@
+"""Every mistake of the catalogue is named by its slug, alone, on top of an order, and in pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.diagnosis import mistakes
+from q8a8_conformance.diagnosis.causes import FIXES
+from q8a8_conformance.mutants import MUTANTS, make
+from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, ROW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from q8a8_conformance.diagnosis import Finding
+
+    Diagnose = Callable[[object, Iterable[str]], list[Finding]]
+
+REPRESENTATIVE = (
+    "round-half-even",
+    "round-half-up",
+    "inverse-of-half",
+    "no-zero-test",
+    "scale-through-bf16",
+    "half-truncated",
+    "half-flushed-on-read",
+    "amax-signed",
+    "amax-whole-row",
+    "amax-one-late",
+    "activation-tail-unseen",
+    "scale-big-endian",
+    "elements-interleaved",
+    "v2-fields-exchanged",
+    "dequantize-minus-128",
+    "minus-128-sign",
+    "pairs-saturate",
+    "pairs-wrap",
+    "fp16-scale-product",
+    "fp16-accumulator",
+    "first-scale-for-all",
+    "odd-block-lost",
+    "s-added",
+    "bx-ignored",
+    "between-cleared",
+)
+
+
+def function_of(slug: str) -> str:
+    """Give one function that a mistake shows in."""
+    functions = MUTANTS[slug].functions
+    return next(f for f in (ROW, DOT, DEQUANTIZE, ACTIVATION, DOT_REAL, *functions) if f in functions)
+
+
+@pytest.mark.parametrize("slug", REPRESENTATIVE)
+def test_a_mistake_is_named(slug: str, diagnosed: Diagnose) -> None:
+    """The cause is the mistake's slug, it explains every wrong result, and the fix comes with it."""
+    found = diagnosed(make(slug), [function_of(slug)])
+    assert found[0].cause == slug
+    assert found[0].explained == found[0].of > 0
+    assert found[0].fix == (FIXES.get(slug) or MUTANTS[slug].fix)
+    assert not any(finding.cause == "unexplained" for finding in found)
+
+
+def test_a_mistake_on_top_of_an_order(diagnosed: Diagnose) -> None:
+    """A kernel that adds as AVX2 does and saturates is told both, by name."""
+    found = diagnosed(make("order-avx2", "pairs-saturate"), [DOT])
+    assert found[0].cause == "pairs-saturate"
+    assert "on top of order:avx2" in found[0].detail
+    assert found[0].explained == found[0].of > 0
+
+
+def test_the_sign_error_on_top_of_an_order(diagnosed: Diagnose) -> None:
+    """A kernel like ggml's for AVX2: -128 wrong, and the order named beside it."""
+    found = diagnosed(make("order-avx2", "minus-128-sign"), [DOT])
+    assert [f.cause for f in found][:2] == ["minus-128-sign", "order:avx2"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("round-half-up", "half-truncated"), ("amax-last-skipped", "scale-of-128")]
+)
+def test_two_mistakes_in_a_quantizer(one: str, other: str, diagnosed: Diagnose) -> None:
+    """Two mistakes in one function are found as a pair, each with its fix."""
+    found = diagnosed(make(one, other), [ROW])
+    assert {f.cause for f in found} == {one, other}
+    assert all(f.explained == f.of > 0 and f.fix and "together with" in f.detail for f in found)
+
+
+def test_two_mistakes_in_a_dot_product(diagnosed: Diagnose) -> None:
+    """The same for a dot product, on top of an order."""
+    found = diagnosed(make("order-neon-dotprod", "odd-block-lost", "pairs-saturate"), [DOT])
+    assert {f.cause for f in found if f.fix} == {"odd-block-lost", "pairs-saturate"}
+    assert all("on top of order:neon-dotprod" in f.detail for f in found)
+
+
+def test_a_recipe_and_a_mistake(diagnosed: Diagnose) -> None:
+    """A recipe of ggml's with a mistake besides is told apart into both."""
+    recipe = ("inverse-of-d", "zero-test-on-d")
+    found = diagnosed(make(*recipe, "half-truncated"), [ROW])
+    assert {f.cause for f in found} == {"recipe:ggml-ref", "half-truncated"}
+
+
+def test_mistakes_in_two_functions(diagnosed: Diagnose) -> None:
+    """A wrong recipe in the quantizer and a wrong scale product in the dot product are two findings."""
+    kernel = make("inverse-of-d", "zero-test-on-d", "round-half-even", "fp16-scale-product")
+    found = {f.function: f.cause for f in diagnosed(kernel, [ROW, DOT]) if f.fix}
+    assert found == {ROW: "recipe:ggml-neon", DOT: "fp16-scale-product"}
+
+
+def test_the_search_knows_every_mistake() -> None:
+    """Each mistake that shows in results is a candidate for each of its functions, and has a fix."""
+    for slug, mutant in MUTANTS.items():
+        if slug not in mistakes.STATEFUL:
+            assert all(mutant in mistakes.mistakes(function) for function in mutant.functions)
+            assert len(mistakes.fix_of(mutant)) > 10

@@ -1,0 +1,125 @@
+"""What nothing explains is said to be so, with the smallest input on which it shows."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8.abi import Reference
+from q8a8_conformance.diagnosis import shrink
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, ROW
+from q8a8_conformance.suite import requests, rows, samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from q8a8_conformance.diagnosis import Finding
+
+    Diagnose = Callable[[object, Iterable[str]], list[Finding]]
+
+Array = NDArray[Any]
+
+
+class Odd(Reference):
+    """A kernel with mistakes that are in no catalogue."""
+
+    def quantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Quantize; where the element at place 5 is negative, code 9 is off by three."""
+        super().quantize_row_q8_a8(x, y, k)
+        blocks = layout.as_blocks(y[: k // 32 * 34])
+        codes = blocks["weight_qs"]
+        codes[x[:k].reshape(-1, 32)[:, 5] < 0, 9] ^= 3
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Multiply; where a code of x at place 11 is above 40, the result is a third too large."""
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
+        if n and (layout.as_blocks(vx[: n // 32 * 34])["weight_qs"][:, 11] > 40).any():
+            s[0] *= np.float32(4 / 3)
+
+
+def test_unexplained_quantizer(diagnosed: Diagnose) -> None:
+    """Nothing explains it, not a single result; the smallest input is one block with one element."""
+    (finding,) = diagnosed(Odd(), [ROW])
+    assert (finding.cause, finding.explained, finding.fix) == ("unexplained", 0, "")
+    assert finding.of > 0
+    assert finding.smallest is not None
+    x = np.frombuffer(bytes.fromhex(finding.smallest["inputs"]["x"]), "<f4")
+    assert x.size == 32
+    assert np.flatnonzero(x).tolist() == [5]
+    assert x[5] == -1
+    assert finding.smallest["expected"] != finding.smallest["actual"]
+    assert "[5] = -1" in finding.smallest["text"]
+    json.dumps(finding.smallest)
+
+
+def test_unexplained_dot(diagnosed: Diagnose) -> None:
+    """The same for a dot product: one block, one code each, scales of 1."""
+    found = [f for f in diagnosed(Odd(), [DOT]) if f.cause == "unexplained"]
+    assert found
+    smallest = found[0].smallest
+    assert smallest is not None
+    x, y = (
+        layout.as_blocks(np.frombuffer(bytes.fromhex(smallest["inputs"][name]), np.uint8))
+        for name in ("vx", "vy")
+    )
+    assert len(x) == len(y) == 1
+    assert np.flatnonzero(x["weight_qs"][0]).tolist() == [11]
+    assert (x["weight_scale"][0], y["weight_scale"][0]) == (1, 1)
+
+
+@pytest.mark.parametrize("function", [ROW, ACTIVATION, DEQUANTIZE, DOT])
+def test_right_calls_are_not_wrong(function: str) -> None:
+    """The judgement that shrinking goes by finds nothing wrong with the specification's own results."""
+    for count in (1, 3, 8):
+        call = samples.sample(function, count)
+        assert not shrink.wrong(call, replay(Reference(), call))
+        assert not shrink.wrong(call, replay(Reference(order="avx2"), call))
+
+
+def test_calls_are_put_together_again() -> None:
+    """Taking a call apart and putting it together gives its inputs, for one row and for two."""
+    x, y = rows.random_pair(3, seed=1)
+    calls = [samples.sample(f, 3) for f in (ROW, ACTIVATION, DEQUANTIZE, DOT, requests.DOT_REAL)]
+    calls.append(requests.dot_pair(np.stack([x, y]), np.stack([y, x]), bs=2))
+    for call in calls:
+        assert requests.inputs_of(shrink.Inputs.of(call).call()) == requests.inputs_of(call)
+
+
+def test_a_crash_is_shrunk() -> None:
+    """A call that dies is made as small as it can be and still die."""
+    asked = []
+
+    def probe(call: Any) -> tuple[bytes, ...] | None:  # noqa: ANN401 - a call
+        asked.append(call)
+        return None if call.n >= 3 * 32 else replay(Reference(), call)
+
+    smallest = shrink.smallest(requests.quantize(ROW, samples.floats(50 * 32)), probe, dies=True, seconds=5)
+    assert smallest.n == 3 * 32
+    assert not any(requests.inputs_of(smallest)["x"])
+    assert len(asked) < 100
+
+
+def test_a_failure_that_does_not_come_back() -> None:
+    """Where the kernel is right the second time, the call stays as it is."""
+    call = samples.sample(ROW, 3)
+    assert shrink.smallest(call, lambda again: replay(Reference(), again)) is call
+
+
+def test_shrinking_is_bounded() -> None:
+    """However stubborn the failure, the number of calls is limited."""
+    asked = []
+
+    def probe(call: Any) -> tuple[bytes, ...] | None:  # noqa: ANN401 - a call
+        asked.append(call)
+        return None
+
+    shrink.smallest(requests.quantize(ROW, samples.floats(400 * 32)), probe, dies=True, seconds=60)
+    assert len(asked) <= shrink.CALLS
