@@ -67,8 +67,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if manifest.get("format") != FORMAT:
         version = manifest.get("format")
         raise CorruptVectorsError(f"{path}: format {version!r}, this program reads format {FORMAT}")
-    if not isinstance(manifest.get("files"), dict):
-        raise CorruptVectorsError(f"{path}: no list of files")
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise CorruptVectorsError(f"{path}: 'files' does not give an object for each file's name")
     return manifest
 
 
@@ -77,6 +78,9 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CorruptVectorsError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        # A name that no file can have: with a null byte, or half of a surrogate pair.
+        raise CorruptVectorsError(f"{path!a}: {error}") from None
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:

@@ -264,6 +264,15 @@ def test_golden_cases_with_broken_bytes(golden: Path, data: bytes) -> None:
     loaded(golden)
 
 
+@pytest.mark.parametrize("files", [{"a": None}, {"a\0b": {}}, {"\ud800": {}}, {"": {}}, {"..": {}}, []])
+def test_manifests_with_strange_files(golden: Path, files: object) -> None:
+    """A manifest whose files have no entries, or no names that a file can have, is refused."""
+    whole = json.loads((golden / load.MANIFEST).read_text(encoding="utf-8"))
+    (golden / load.MANIFEST).write_text(json.dumps({**whole, "files": files}), encoding="utf-8")
+    with pytest.raises(load.CorruptVectorsError):
+        load.load_cases(golden)
+
+
 @often
 @given(st.data())
 def test_golden_manifests(golden: Path, data: st.DataObject) -> None:
