@@ -45,12 +45,14 @@ _ALONE = """
 For each rule that binds kernels, a mutant that only this rule's checks catch. Where rules overlap by
 design, no mistake breaks one alone: what else fails then is listed with the reason, and nothing beyond
 it may fail.
+
 """
 
 _LEGAL = """
 ## Legal kernels
 
 They differ from the reference as the specification allows, and nothing fails.
+
 """
 
 
@@ -64,7 +66,7 @@ def render(results: Mapping[str, Mapping[str, int]]) -> str:
     """
     parts = [_HEAD.format(mutants=len(MUTANTS), legal=len(LEGAL))]
     for family, mutants in FAMILIES.items():
-        parts.append(f"\n## {family}\n")
+        parts.append(f"\n## {family}\n\n")
         parts.append(_table(("mutant", "what it does", "rule", "seen in"), (_row(m) for m in mutants)))
         parts.append(_matrix(mutants, results))
     parts += [_ALONE, _table(("rule", "mutant", "fails besides", "because"), _alone_rows())]

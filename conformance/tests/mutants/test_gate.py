@@ -1,0 +1,76 @@
+"""The gate: every mutant is caught and blamed, every rule's checks are needed, no legal kernel is failed.
+
+The suite's cases are run in two processes of their own, without a worker between them and the mutant but for
+those that may crash. A mutant's run ends as soon as its rule is blamed; the matrix of all rules that each
+mutant breaks is made by ``python -m q8a8_conformance.mutants`` and takes minutes.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from q8a8_conformance.mutants import LEGAL, MUTANTS
+from q8a8_conformance.mutants.alone import ALONE
+from q8a8_conformance.mutants.pool import judge_all
+from q8a8_conformance.rules import load_rules
+
+MUST = [rule.id for rule in load_rules() if rule.subject == "kernel" and rule.level == "MUST"]
+
+
+@pytest.fixture(scope="module")
+def caught() -> dict[str, frozenset[str]]:
+    """Judge every mutant until its rule is blamed; give the rules that failed."""
+    return judge_all(list(MUTANTS), "caught")
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, frozenset[str]]:
+    """Judge the mutants of `ALONE` by all cases; give the rules that failed."""
+    return judge_all([alone.slug for alone in ALONE.values()], "whole")
+
+
+@pytest.fixture(scope="module")
+def legal() -> dict[str, frozenset[str]]:
+    """Judge every legal kernel by all cases about values; give the rules that failed."""
+    return judge_all(list(LEGAL), "values")
+
+
+@pytest.mark.parametrize("slug", MUTANTS)
+def test_every_mutant_is_caught(caught: dict[str, frozenset[str]], slug: str) -> None:
+    """Under the default profile the suite fails it, and blames at least the rule that it breaks."""
+    assert MUTANTS[slug].rule in caught[slug]
+
+
+@pytest.mark.parametrize("rule", MUST)
+def test_every_rule_has_a_mutant_of_its_own(alone: dict[str, frozenset[str]], rule: str) -> None:
+    """Some mutant fails the rule's checks and no others, but for overlaps by design with their reason."""
+    own = ALONE[rule]
+    assert bool(own.besides) == bool(own.why)
+    assert rule in alone[own.slug]
+    assert alone[own.slug] - {rule} <= own.besides
+
+
+@pytest.mark.parametrize("slug", LEGAL)
+def test_no_legal_kernel_is_called_broken(legal: dict[str, frozenset[str]], slug: str) -> None:
+    """A kernel that differs from the reference as the specification allows fails nothing."""
+    assert not legal[slug]
+
+
+def test_the_catalogue_is_large_enough() -> None:
+    """At least sixty mutants, twenty legal kernels, and a mutant for every rule that binds kernels."""
+    assert len(MUTANTS) >= 60
+    assert len(LEGAL) >= 20
+    assert {mutant.rule for mutant in MUTANTS.values()} >= set(MUST)
+    assert set(ALONE) == set(MUST)
+    assert {alone.slug for alone in ALONE.values()} <= set(MUTANTS)
+
+
+@pytest.mark.parametrize("slug", MUTANTS)
+def test_every_mutant_is_described(slug: str) -> None:
+    """A slug, one sentence, a rule that exists, and a fix of at most two sentences."""
+    mutant = MUTANTS[slug]
+    assert slug == slug.lower().replace("_", "-").replace(" ", "-")
+    assert mutant.sentence.endswith(".")
+    assert mutant.fix.endswith(".")
+    assert mutant.rule in MUST
+    assert slug not in LEGAL
