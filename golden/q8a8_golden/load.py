@@ -69,7 +69,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise CorruptVectorsError(f"{path}: format {version!r}, this program reads format {FORMAT}")
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        raise CorruptVectorsError(f"{path}: 'files' does not give an object for each file's name")
+        raise CorruptVectorsError(f"{path}: no list of files, each with its entry")
     return manifest
 
 
