@@ -306,18 +306,20 @@ def describe(call: Call) -> str:
     for name, array in zip(("x", "y"), Inputs.of(call).arrays, strict=False):
         if not array.dtype.names:
             flat = array.reshape(-1)
-            words.append(f"{flat.size} elements, all zero but {_nonzero(flat)}")
+            words.append(f"{flat.size} elements, all zero{_nonzero(flat)}")
             continue
         field = "activation_scale" if call.function == DOT_REAL and name == "y" else "weight_scale"
         scales = ", ".join(f"{float(h):.9g}" for h in array[field].reshape(-1)[:4])
         many = ", …" if array.size > 4 else ""
         words.append(
-            f"{name}: scales {scales}{many}, codes all zero but {_nonzero(array['weight_qs'].reshape(-1))}"
+            f"{name}: scales {scales}{many}, codes all zero{_nonzero(array['weight_qs'].reshape(-1))}"
         )
     return f"{call.n} elements; " + "; ".join(words) if call.function in DOTS else "; ".join(words)
 
 
 def _nonzero(flat: Array) -> str:
     places = np.flatnonzero(flat)
+    if not len(places):
+        return ""
     shown = ", ".join(f"[{place}] = {float(flat[place]):.9g}" for place in places[:4])
-    return (shown or "none") + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+    return f" but {shown}" + (f" and {len(places) - 4} more" if len(places) > 4 else "")

@@ -98,7 +98,7 @@ def test_a_hang_costs_one_case(q8a8_test: Callable[..., Tested]) -> None:
         ("broken_kernels:OneOverD", FAST, "recipe:ggml-ref", QUANTIZE),
         ("broken_kernels:SignTrick", DOT, "minus-128-sign", "DOT-1,ORD-2"),
         ("broken_kernels:HalfScale", DOT, "fp16-scale-product", "DOT-2,ORD-2"),
-        ("broken_kernels:TruncatingHalf", FAST, "unexplained", QUANTIZE),
+        ("broken_kernels:TruncatingHalf", FAST, "half-truncated", QUANTIZE),
     ],
 )
 def test_causes_are_named(
