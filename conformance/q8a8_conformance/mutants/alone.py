@@ -118,7 +118,8 @@ ALONE: Mapping[str, Alone] = MappingProxyType(
             ),
             "DOT-4": _alone("result-one-up"),
             "DOT-5": _alone(
-                "empty-minus-zero", "DOT-6 DOT-7", "cases of two rows, and of what s held, are empty too",
+                "empty-minus-zero", "DOT-1 DOT-6 DOT-7",
+                "there are empty rows among two at a time, among those of what s held, and among those drawn",
             ),
             "DOT-6": _alone(
                 "bs-ignored", "ORD-2 DOT-3 DOT-5",
