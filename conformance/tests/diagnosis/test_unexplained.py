@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.abi import Reference
-from q8a8_conformance.diagnosis import shrink
+from q8a8_conformance.diagnosis import Observations, diagnose, shrink
+from q8a8_conformance.diagnosis.observations import Death
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, ROW
 from q8a8_conformance.suite import requests, rows, samples
@@ -123,3 +124,22 @@ def test_shrinking_is_bounded() -> None:
 
     shrink.smallest(requests.quantize(ROW, samples.floats(400 * 32)), probe, dies=True, seconds=60)
     assert len(asked) <= shrink.CALLS
+
+
+def test_a_crash_is_reported_with_its_smallest_call() -> None:
+    """A call that died is a finding of its own, shrunk; one that hung is not made again."""
+
+    def probe(call: Any) -> tuple[bytes, ...] | None:  # noqa: ANN401 - a call
+        return None if call.n >= 3 * 32 else replay(Reference(), call)
+
+    seen = Observations()
+    seen.add_death(requests.quantize(ROW, samples.floats(9 * 32)), 0.01)
+    (finding,) = diagnose(seen, lambda *_: None, probe=probe)
+    assert (finding.cause, finding.of) == ("does-not-return", 1)
+    assert finding.smallest is not None
+    assert finding.smallest["args"] == {"k": 96}
+    assert finding.smallest["actual"] == {}
+    seen.deaths[ROW] = [Death(requests.quantize(ROW, samples.floats(9 * 32)), 10.0)]
+    (finding,) = diagnose(seen, lambda *_: None, probe=probe)
+    assert finding.smallest is not None
+    assert finding.smallest["args"] == {"k": 288}
