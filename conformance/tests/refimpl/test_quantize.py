@@ -309,17 +309,6 @@ def test_dequantize_refuses_arrays() -> None:
         dequantize_row(np.zeros(1, BLOCK_Q8_A8), field="activation_scale")
 
 
-@given(seed=st.integers(0, 2**32 - 1))
-def test_round_trip_error(seed: int) -> None:
-    """Dequantized values lie within half a step, and the rounding of the scale, of what was quantized."""
-    x = np.random.default_rng(seed).uniform(-4, 4, (2, 64)).astype(np.float32)
-    blocks = quantize_row(x)
-    error = np.abs(dequantize_row(blocks).astype(np.float64) - x).reshape(2, 2, 32)
-    step = np.abs(x).reshape(2, 2, 32).max(-1).astype(np.float64) / 127
-    # |q| <= 127 times a scale that is off by 2^-11 of itself at most, and half a step.
-    assert (error <= (step * (0.5 + 127 * 2.0**-11 + 1e-4))[..., None]).all()
-
-
 def test_blocks_view_as_bytes() -> None:
     """What the quantizer returns can be written to a file as it is."""
     assert as_bytes(quantize_row(np.ones((2, 96), np.float32))).shape == (2, 3 * 34)
