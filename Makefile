@@ -15,7 +15,7 @@ export NO_MKDOCS_2_WARNING := 1
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 build_packages := gcc libc6-dev cmake ninja-build
 
-.PHONY: help demo test lint unit docs serve-docs vectors bench peers arm certify wheel clean
+.PHONY: help demo test lint unit docs serve-docs vectors bench pages peers arm certify wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -39,7 +39,7 @@ lint: ## ruff and mypy, over everything
 
 unit: ## the tests alone, with coverage of the reference
 	@.ci/environment dev
-	$(venv)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(venv)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term $(PYTEST_ARGS)
 
 docs: ## build the documentation site into site/
 	@.ci/environment dev
@@ -59,6 +59,14 @@ bench: ## speed and memory as ratios against gguf-py, the C scalar kernel, BLAS 
 	@.ci/system-packages $(build_packages)
 	@.ci/environment dev
 	$(venv)/q8a8 bench
+
+pages: ## renew the pages that are made by commands: mistakes, diagnosis, real kernels
+	@.ci/system-packages $(build_packages) $(arm_packages)
+	@.ci/environment dev
+	$(venv)/python -m q8a8_conformance.rules --write docs
+	$(venv)/python -m q8a8_conformance.mutants --markdown docs/mutants.md
+	$(venv)/python -m q8a8_conformance.diagnosis --markdown docs/diagnosis.md
+	$(venv)/python -m q8a8_conformance.peers --markdown docs/peers.md
 
 peers: ## release check: build ggml for every order in the table, compare bit for bit, write docs/peers.md
 	@.ci/system-packages $(build_packages) g++ $(arm_packages)

