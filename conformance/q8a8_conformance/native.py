@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -72,6 +74,7 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "aarch64-asan": ("aarch64-linux-gnu-gcc",),
     "aarch64-ubsan": ("aarch64-linux-gnu-gcc",),
     "zig-aarch64": (),
+    "zig-aarch64-static": (),
     "zig-x86_64": (),
 }
 
@@ -124,7 +127,9 @@ def find_tool(tool: str) -> str:
     MissingToolError
         It is not installed; the message names the Debian package that has it.
     """
-    found = shutil.which(tool)
+    # beside this Python too: cmake and ninja come from PyPI as well
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(tool) or shutil.which(tool, path=beside)
     if found is None:
         raise MissingToolError(tool, f"apt-get install {_DEBIAN.get(tool, tool)}")
     return found
@@ -153,15 +158,14 @@ def build(preset: str = "native") -> Path:
     """
     folder = build_folder(preset)
     cmake = find_tool("cmake")
-    for tool in _NEEDS[preset]:
-        find_tool(tool)
+    toolchain = _toolchain(preset)
     with _locked(folder):
         if not _configured(folder):
             shutil.rmtree(folder, ignore_errors=True)
             generator = "Ninja" if shutil.which("ninja") else "Unix Makefiles"
             if generator != "Ninja":
                 find_tool("make")
-            _run([cmake, "--preset", preset, "-G", generator], _environment(preset))
+            _run([cmake, "--preset", preset, "-G", generator, *toolchain], _environment())
         _run([cmake, "--build", str(folder), "--parallel", "2"], None)
     return folder
 
@@ -255,10 +259,30 @@ def _configured(folder: Path) -> bool:
     return made and f"CMAKE_HOME_DIRECTORY:INTERNAL={source_folder()}\n" in cache
 
 
-def _environment(preset: str) -> dict[str, str] | None:
+def _toolchain(preset: str) -> list[str]:
+    """Return CMake's option for another compiler than the preset's: ziglang, where that one is missing.
+
+    Raises
+    ------
+    MissingToolError
+        There is neither, or a sanitizer is wanted, which ziglang lacks.
+    """
+    try:
+        for tool in _NEEDS[preset]:
+            find_tool(tool)
+    except MissingToolError as error:
+        target = {"native": f"zig-{platform.machine()}", "aarch64": "zig-aarch64"}.get(preset, "")
+        file = source_folder() / "cmake" / f"{target}.cmake"
+        if not file.is_file():
+            raise
+        if importlib.util.find_spec("ziglang") is None:
+            raise MissingToolError(error.tool, f"{error.install}, or pip install ziglang") from None
+        return [f"-DCMAKE_TOOLCHAIN_FILE={file}"]
+    return []
+
+
+def _environment() -> dict[str, str]:
     """Point the toolchain files of zig at the Python that may have ziglang."""
-    if not preset.startswith("zig"):
-        return None
     return {**os.environ, "Q8A8_PYTHON": os.environ.get("Q8A8_PYTHON", sys.executable)}
 
 

@@ -6,9 +6,11 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { MAX_WATCHED = (MAX_THREADS + 1) * ABI_MAX_BUFFERS };
@@ -77,12 +79,28 @@ static void put_place(struct line *line, uintptr_t address) {
     put(line, inside && region->readonly ? ", read-only)" : ")");
 }
 
+/* Returns in the first thread that crashes; the others wait for the death that it brings about, which is not to
+ * come before the line is written. A crash in the midst of telling is the end at once. */
+static void tell_once(int number) {
+    static _Atomic long teller;
+    const long self = syscall(SYS_gettid);
+    long nobody = 0;
+    if (atomic_compare_exchange_strong(&teller, &nobody, self)) {
+        return;
+    }
+    while (nobody != self) {
+        pause();
+    }
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
 static void on_signal(int number, siginfo_t *info, void *unused) {
     (void)unused;
     if (number == SIGSEGV && pause_fault((uintptr_t)info->si_addr)) {
         return;
     }
-    signal(number, SIG_DFL);
+    tell_once(number);
     struct line line = {.length = 0};
     put(&line, "fault: ");
     for (size_t i = 0; i < sizeof signals / sizeof *signals; ++i) {
@@ -98,6 +116,7 @@ static void on_signal(int number, siginfo_t *info, void *unused) {
     if (write(STDERR_FILENO, line.text, line.length) < 0) {
         /* nothing to be done about it here */
     }
+    signal(number, SIG_DFL);
     raise(number);
 }
 

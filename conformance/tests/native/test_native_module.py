@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import platform
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ def test_unknown_preset() -> None:
 def test_missing_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A missing program is named together with the package that has it."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(native.MissingToolError) as caught:
         native.find_tool("qemu-aarch64")
     assert caught.value.tool == "qemu-aarch64"
@@ -70,6 +74,40 @@ def test_build_folder_of_another_checkout_is_made_anew(small_project: Path) -> N
     native.build.cache_clear()
     assert native.build("native") == folder
     assert not (folder / "stale").exists()
+    native.build.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("preset", "toolchain"), [("native", "zig-x86_64"), ("aarch64", "zig-aarch64"), ("asan", None)]
+)
+def test_zig_stands_in(preset: str, toolchain: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the preset's compiler ziglang is taken, or named; for sanitizers it is not."""
+    commands: list[list[str]] = []
+    with_zig = True
+
+    def find_tool(tool: str) -> str:
+        if "cc" in tool:
+            raise native.MissingToolError(tool, "get it")
+        return tool
+
+    monkeypatch.setattr(native, "find_tool", find_tool)
+    monkeypatch.setattr(native, "_run", lambda command, _: commands.append(list(command)))
+    monkeypatch.setattr(native, "_configured", lambda _: False)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if with_zig else None)
+    native.build.cache_clear()
+    if toolchain is None:
+        with pytest.raises(native.MissingToolError, match=r"is missing: get it$"):
+            native.build(preset)
+    else:
+        native.build(preset)
+        file = native.source_folder() / "cmake" / f"{toolchain}.cmake"
+        assert commands[0][-1] == f"-DCMAKE_TOOLCHAIN_FILE={file}"
+        with_zig = False
+        native.build.cache_clear()
+        with pytest.raises(native.MissingToolError, match="get it, or pip install ziglang"):
+            native.build(preset)
     native.build.cache_clear()
 
 
