@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from q8a8_conformance.evaluate import assets
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 CI = bool(os.environ.get("CI"))
 
@@ -32,3 +35,28 @@ def need() -> Callable[[object, str], None]:
             (pytest.fail if CI else pytest.skip)(why)
 
     return check
+
+
+def _fetched(asset: Callable[[], Path]) -> Path:
+    try:
+        return asset()
+    except assets.AssetUnavailableError as error:
+        (pytest.fail if CI else pytest.skip)(str(error))
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """Return the path of SmolLM2-135M-Instruct, a GGUF file of 98 MB; never written to."""
+    return _fetched(assets.model)
+
+
+@pytest.fixture(scope="session")
+def wikipedia() -> Path:
+    """Return the path of a part of a Wikipedia dump, as bzip2-compressed XML."""
+    return _fetched(assets.wikipedia)
+
+
+@pytest.fixture(scope="session")
+def news() -> Path:
+    """Return the path of a corpus of news, one article a line."""
+    return _fetched(assets.news)

@@ -172,6 +172,8 @@ def _unpack(archive: Path, folder: Path, members: str) -> None:
         return
     with zipfile.ZipFile(archive) as wheel:
         for info in wheel.infolist():
+            if not info.filename.startswith(members):
+                continue
             path = Path(wheel.extract(info, folder))
             mode = info.external_attr >> 16
             if mode & 0o111 and not info.is_dir():  # an executable must stay one

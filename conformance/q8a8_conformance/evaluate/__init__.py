@@ -1,0 +1,1 @@
+"""The model path: commands that measure quantization schemes on a real language model."""
