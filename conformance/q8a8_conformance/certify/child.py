@@ -29,10 +29,10 @@ from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, as_blocks
 from q8a8_conformance.certify.ask import DOT, NARROW, POISON, WIDEN
 from q8a8_conformance.certify.catalogue import get_domain
 from q8a8_conformance.hello import encode_hello
-from q8a8_conformance.library import LibraryTarget, TargetError
 from q8a8_conformance.protocol import EXIT_USAGE
-from q8a8_conformance.pyobject import ObjectTarget
-from q8a8_conformance.worker import Channel, load, parse
+from q8a8_conformance.worker.library import LibraryTarget, TargetError
+from q8a8_conformance.worker.pyobject import ObjectTarget
+from q8a8_conformance.worker.serve import Channel, load, parse
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.certify.domains import Domain
-    from q8a8_conformance.invoke import Target
+    from q8a8_conformance.worker.invoke import Target
 
     Array = NDArray[Any]
 

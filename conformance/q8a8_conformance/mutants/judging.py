@@ -16,18 +16,18 @@ import pytest
 from q8a8_conformance import plugin
 from q8a8_conformance.abi_table import NAMES
 from q8a8_conformance.client import CallRefused
-from q8a8_conformance.fenv import floating_point
-from q8a8_conformance.invoke import CannotCall, Invoker
 from q8a8_conformance.mutants.catalogue import LEGAL, MUTANTS, make
 from q8a8_conformance.mutants.kernel import ACTIVATION, ROW, ROWS
 from q8a8_conformance.protocol import Buffer, Hello
-from q8a8_conformance.pyobject import ObjectTarget
 from q8a8_conformance.record import Recorder, Status
 from q8a8_conformance.suite.judge import CaseOver, Judge
 from q8a8_conformance.suite.recipes import Recipes
 from q8a8_conformance.suite.target import NotRunError, Target
 from q8a8_conformance.sut import parse_sut
-from q8a8_conformance.worker import CAPABILITIES, ENVIRONMENT_CAPABILITIES
+from q8a8_conformance.worker.fenv import floating_point
+from q8a8_conformance.worker.invoke import CannotCall, Invoker
+from q8a8_conformance.worker.pyobject import ObjectTarget
+from q8a8_conformance.worker.serve import CAPABILITIES, ENVIRONMENT_CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from q8a8_conformance.fenv import FloatingPoint, floating_point
 from q8a8_conformance.protocol import Fault
+from q8a8_conformance.worker.fenv import FloatingPoint, floating_point
 
 LIBM = ctypes.PyDLL(None)
 UPWARD = {"x86_64": 0x800, "aarch64": 0x400000}

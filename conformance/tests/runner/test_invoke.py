@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.fenv import floating_point
-from q8a8_conformance.invoke import CannotCall, Invoker
 from q8a8_conformance.protocol import Buffer, Call, Option
+from q8a8_conformance.worker.fenv import floating_point
+from q8a8_conformance.worker.invoke import CannotCall, Invoker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from q8a8_conformance.memory import GuardedBuffer
+    from q8a8_conformance.worker.memory import GuardedBuffer
 
 
 class Target:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.machine import compiler_of, cpu_features, sha256_of, sha256_of_sources
+from q8a8_conformance.worker.machine import compiler_of, cpu_features, sha256_of, sha256_of_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,8 @@ import mmap
 
 import pytest
 
-from q8a8_conformance.memory import (
+from q8a8_conformance.protocol import NO_OPTIONS, Option
+from q8a8_conformance.worker.memory import (
     CANARY,
     MAX_OFFSET,
     Memory,
@@ -16,7 +17,6 @@ from q8a8_conformance.memory import (
     first_difference,
     same_bytes,
 )
-from q8a8_conformance.protocol import NO_OPTIONS, Option
 
 SIZES = (0, 1, 34, 4095, 4096, 4097, 100_000)
 
@@ -109,7 +109,7 @@ def test_arenas_of_one_call_are_apart(memory: Memory) -> None:
 
 def test_much_memory_is_given_back(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond what is kept, arenas are unmapped after the call."""
-    monkeypatch.setattr("q8a8_conformance.memory._KEEP", 10_000)
+    monkeypatch.setattr("q8a8_conformance.worker.memory._KEEP", 10_000)
     memory.place("x", data_of(100_000), Placement.AT_END)
     memory.release()
     assert (memory._free, memory._mapped) == ({}, 0)

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from q8a8_conformance.preempt import Preemption
-from q8a8_conformance.together import MAX_CALLS, Chain, NativeCall, Together, available
+from q8a8_conformance.worker.preempt import Preemption
+from q8a8_conformance.worker.together import MAX_CALLS, Chain, NativeCall, Together, available
 
 pytestmark = pytest.mark.skipif(not available(), reason="this C library has no makecontext")
 LIBRARY = ctypes.CDLL(None)

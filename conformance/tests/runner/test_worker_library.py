@@ -18,8 +18,8 @@ from q8a8_conformance.client import (
     WorkerHung,
     WorkerUnusable,
 )
-from q8a8_conformance.machine import sha256_of
 from q8a8_conformance.protocol import NO_OPTIONS, Buffer, Call, Fault, Option
+from q8a8_conformance.worker.machine import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.fenv import floating_point
 from q8a8_conformance.mutants.catalogue.mutant import Mutant
 from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, QUANTIZERS
+from q8a8_conformance.worker.fenv import floating_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

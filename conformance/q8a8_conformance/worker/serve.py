@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from q8a8_conformance import machine
 from q8a8_conformance.codec import (
     LENGTH,
     check_length,
@@ -28,17 +27,18 @@ from q8a8_conformance.codec import (
     encode_result,
     kind_of,
 )
-from q8a8_conformance.crash import report_faults
-from q8a8_conformance.fenv import floating_point
 from q8a8_conformance.hello import encode_hello
-from q8a8_conformance.invoke import CannotCall, Invoker, Target
-from q8a8_conformance.library import LibraryTarget, TargetError
 from q8a8_conformance.protocol import EXIT_USAGE, Error, Hello, Kernel, ProtocolError
+from q8a8_conformance.worker import machine
+from q8a8_conformance.worker.crash import report_faults
+from q8a8_conformance.worker.fenv import floating_point
+from q8a8_conformance.worker.invoke import CannotCall, Invoker, Target
+from q8a8_conformance.worker.library import LibraryTarget, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from q8a8_conformance.pyobject import ObjectTarget
+    from q8a8_conformance.worker.pyobject import ObjectTarget
 
 CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads")
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
@@ -107,7 +107,7 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
             compiler=machine.compiler_of(options.path),
             kernel=Kernel(str(options.path), machine.sha256_of(options.path)),
         )
-    from q8a8_conformance import pyobject  # noqa: PLC0415 -- NumPy takes longer than all else
+    from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- NumPy takes longer than all else
 
     if options.form == "ref":
         target, hello = _reference(options.recipe, options.order)
@@ -126,7 +126,7 @@ def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
 
     from q8a8 import abi  # noqa: PLC0415
     from q8a8.errors import Q8A8Error  # noqa: PLC0415
-    from q8a8_conformance import pyobject  # noqa: PLC0415
+    from q8a8_conformance.worker import pyobject  # noqa: PLC0415
 
     try:
         target = pyobject.ObjectTarget(abi.Reference(recipe, order))
@@ -170,7 +170,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"the runner broke the protocol: {error}\n")
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.memory import Arena
-from q8a8_conformance.preempt import Preemption
+from q8a8_conformance.worker.memory import Arena
+from q8a8_conformance.worker.preempt import Preemption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,9 +14,9 @@ from q8a8_conformance.protocol import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from q8a8_conformance.fenv import FloatingPoint
-    from q8a8_conformance.memory import GuardedBuffer
-    from q8a8_conformance.together import NativeCall, Together
+    from q8a8_conformance.worker.fenv import FloatingPoint
+    from q8a8_conformance.worker.memory import GuardedBuffer
+    from q8a8_conformance.worker.together import NativeCall, Together
 
 
 @dataclass(frozen=True)

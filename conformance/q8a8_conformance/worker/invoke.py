@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from q8a8_conformance.abi_table import buffer_sizes
-from q8a8_conformance.lane import Lane, Slot, difference, run_at_once
-from q8a8_conformance.memory import MAX_OFFSET, GuardedBuffer, Memory, Placement
 from q8a8_conformance.protocol import Call, Fault, Option, Result
-from q8a8_conformance.together import MAX_CALLS, NativeCall, Together, available
+from q8a8_conformance.worker.lane import Lane, Slot, difference, run_at_once
+from q8a8_conformance.worker.memory import MAX_OFFSET, GuardedBuffer, Memory, Placement
+from q8a8_conformance.worker.together import MAX_CALLS, NativeCall, Together, available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from q8a8_conformance.fenv import FloatingPoint
+    from q8a8_conformance.worker.fenv import FloatingPoint
 
 _INTEGER_RANGE = {"int": (-(2**31), 2**31), "int64_t": (-(2**63), 2**63), "size_t": (0, 2**63)}
 _TOGETHER_BYTES = 2**26
