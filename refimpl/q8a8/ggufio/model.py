@@ -1,0 +1,241 @@
+"""A GGUF file that is open for reading: its metadata, its tensors, and their bytes as numbers.
+
+The file is mapped, and its header checked, before anything is taken from it (`header`). Numbers come either
+as a whole tensor (`GgufModel.read`) or in parts of bounded size (`GgufModel.parts`): a part is some whole
+blocks of the tensor's type, and pages that have been read are given back, so that the resident memory of a
+walk through a file is that of a part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from q8a8.errors import DomainError
+from q8a8.ggufio.errors import GgufError, shown
+from q8a8.ggufio.floats import readable, to_floats
+from q8a8.ggufio.header import read_header
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from q8a8.ggufio.header import Field, Header, TensorInfo
+
+__all__ = ["PART", "GgufModel", "domain_error", "open_model"]
+
+PART = 1 << 20
+"""Elements of a part, a multiple of every type's block: 4 MiB of float32."""
+
+HASHED = 1 << 22
+"""Bytes that are hashed before their pages are given back."""
+
+
+class GgufModel:
+    """A mapped GGUF file; a context manager, which unmaps it. `open_model` makes one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    memory
+        Its bytes, mapped read-only.
+    header
+        Its checked header.
+    """
+
+    def __init__(self, path: Path, memory: mmap.mmap, header: Header) -> None:
+        self.path = path
+        self.header = header
+        self.metadata: Mapping[str, object] = {key: field.value for key, field in header.fields.items()}
+        """Values by key; arrays of numbers are NumPy arrays."""
+        self._memory = memory
+        self._bytes = np.frombuffer(memory, np.uint8)
+        self._sha256: str | None = None
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """The metadata with its types, by key."""
+        return self.header.fields
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """The tensors by name, in the file's order."""
+        return self.header.tensors
+
+    @property
+    def size(self) -> int:
+        """The file's bytes."""
+        return len(self._bytes)
+
+    def __enter__(self) -> Self:
+        """Give the model itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Unmap the file, as soon as no array that `raw` gave looks at it any more."""
+        del self._bytes, self._memory
+
+    def tensor(self, name: str) -> TensorInfo:
+        """Look a tensor up.
+
+        Raises
+        ------
+        GgufError
+            where there is none of this name.
+        """
+        if name not in self.tensors:
+            raise GgufError(self.path, f"there is no tensor {shown(name)}")
+        return self.tensors[name]
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """Give a tensor's bytes as they are in the file: uint8 `[n_bytes]`, mapped and read-only."""
+        info = self.tensor(name)
+        return self._bytes[info.offset : info.offset + info.n_bytes]
+
+    def readable(self, name: str) -> bool:
+        """Say whether a tensor can be read as numbers."""
+        return readable(self.tensor(name).type, self.header.order)
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """Read a tensor as float32 of its shape, `[out, in]` for a matrix.
+
+        Raises
+        ------
+        GgufError
+            where there is no such tensor, or its type cannot be read.
+        MissingExtraError
+            where its type needs the package gguf, which is missing.
+        DomainError
+            for a Q8_0 scale that is not finite, naming file, tensor, row and block.
+        """
+        info = self.tensor(name)
+        values = np.empty(info.elements, np.float32)
+        for first, part in self.parts(name):
+            values[first : first + part.size] = part
+        return values.reshape(info.shape)
+
+    def parts(self, name: str, size: int = PART) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Read a tensor's elements in order, in parts.
+
+        Parameters
+        ----------
+        name
+            The tensor.
+        size
+            Elements of a part: a multiple of the type's block.
+
+        Yields
+        ------
+        first, part
+            How many elements came before, and float32 `[n]`, n <= size. What is yielded may be a view of the
+            file, and is gone after the next step.
+
+        Raises
+        ------
+        GgufError, MissingExtraError, DomainError
+            as `read`.
+        """
+        info = self.tensor(name)
+        if not self.readable(name):
+            raise GgufError(
+                self.path,
+                f"tensor {shown(name)}: there is no way to read {info.type_name} of this file as numbers",
+            )
+        for first, raw in self.raw_parts(name, size):
+            try:
+                part = to_floats(raw, info.type, self.header.order)
+            except DomainError as error:
+                raise domain_error(error, self, info, first) from None
+            yield first, part
+
+    def raw_parts(self, name: str, size: int = PART) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Give a tensor's bytes in parts of whole blocks, `size` elements each.
+
+        Yields
+        ------
+        first, raw
+            How many elements came before, and their bytes, a view of the file.
+        """
+        info, raw = self.tensor(name), self.raw(name)
+        for first in range(0, info.elements, size):
+            start = first // info.type.block * info.type.size
+            stop = (first + size) // info.type.block * info.type.size
+            yield first, raw[start:stop]
+            self._release()
+
+    def _release(self) -> None:
+        """Give back the pages that were read; the next look at one of them reads it again."""
+        # The mapping is read-only: there is nothing in it to lose.
+        self._memory.madvise(mmap.MADV_DONTNEED)
+
+    def sha256(self) -> str:
+        """Give the SHA-256 of the file, as hex digits."""
+        if self._sha256 is None:
+            digest = hashlib.sha256()
+            for start in range(0, self.size, HASHED):
+                digest.update(self._bytes[start : start + HASHED].data)
+                self._release()
+            self._sha256 = digest.hexdigest()
+        return self._sha256
+
+
+def domain_error(error: DomainError, model: GgufModel, info: TensorInfo, first: int) -> DomainError:
+    """Tell an error about a place in a part of a tensor as the place in the file.
+
+    Parameters
+    ----------
+    error
+        About blocks `[n]` that are the part.
+    model, info
+        The file and the tensor.
+    first
+        How many elements of the tensor came before the part.
+    """
+    *row, block = np.unravel_index(first // 32 + error.block, (*info.shape[:-1], info.shape[-1] // 32))
+    return DomainError(
+        error.reason,
+        array=f"{model.path}: tensor {shown(info.name)}",
+        row=tuple(int(i) for i in row),
+        block=int(block),
+        element=error.element,
+        value=error.value,
+    )
+
+
+def open_model(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> GgufModel:
+    """Open a GGUF file, and check its header.
+
+    Parameters
+    ----------
+    path
+        The file.
+    allow_id_39
+        Read tensor type 39 as Q8_A8: the file is of the design's own fork (Q8A8-TRT-2).
+
+    Raises
+    ------
+    GgufError
+        where the file cannot be opened, or its header is not right, naming the key or tensor.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise GgufError(path, error.strerror) from error
+    except ValueError as error:
+        raise GgufError(path, "is empty") from error
+    # The view is let go of on errors too: nothing holds the mapping open then.
+    with memoryview(memory) as data:
+        header = read_header(path, data, allow_id_39=allow_id_39)
+    return GgufModel(path, memory, header)
