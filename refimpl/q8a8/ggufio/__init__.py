@@ -18,17 +18,22 @@ extra `model`).
 from q8a8.ggufio.errors import GgufError, MissingExtraError
 from q8a8.ggufio.header import Field, Header, TensorInfo
 from q8a8.ggufio.model import GgufModel, open_model
+from q8a8.ggufio.quantize import Folding, Summary, dequantize_model, quantize_model
 from q8a8.ggufio.select import is_linear
 from q8a8.ggufio.tensor_types import TensorType
 
 __all__ = [
     "Field",
+    "Folding",
     "GgufError",
     "GgufModel",
     "Header",
     "MissingExtraError",
+    "Summary",
     "TensorInfo",
     "TensorType",
+    "dequantize_model",
     "is_linear",
     "open_model",
+    "quantize_model",
 ]

@@ -19,6 +19,7 @@ from q8a8.errors import DomainError
 from q8a8.ggufio.errors import GgufError, shown
 from q8a8.ggufio.floats import readable, to_floats
 from q8a8.ggufio.header import read_header
+from q8a8.layout import QK8_A8
 
 if TYPE_CHECKING:
     import os
@@ -155,7 +156,7 @@ class GgufModel:
             try:
                 part = to_floats(raw, info.type, self.header.order)
             except DomainError as error:
-                raise domain_error(error, self, info, first) from None
+                raise domain_error(error, self.path, info, first) from None
             yield first, part
 
     def raw_parts(self, name: str, size: int = PART) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -189,22 +190,23 @@ class GgufModel:
         return self._sha256
 
 
-def domain_error(error: DomainError, model: GgufModel, info: TensorInfo, first: int) -> DomainError:
-    """Tell an error about a place in a part of a tensor as the place in the file.
+def domain_error(error: DomainError, path: Path, info: TensorInfo, first: int) -> DomainError:
+    """Tell an error about a block in a part of a tensor as the place in the file.
 
     Parameters
     ----------
     error
-        About blocks `[n]` that are the part.
-    model, info
+        About the part, taken as one row of blocks.
+    path, info
         The file and the tensor.
     first
         How many elements of the tensor came before the part.
     """
-    *row, block = np.unravel_index(first // 32 + error.block, (*info.shape[:-1], info.shape[-1] // 32))
+    blocks = (*info.shape[:-1], info.shape[-1] // QK8_A8)
+    *row, block = np.unravel_index(first // QK8_A8 + error.block, blocks)
     return DomainError(
         error.reason,
-        array=f"{model.path}: tensor {shown(info.name)}",
+        array=f"{path}: tensor {shown(info.name)}",
         row=tuple(int(i) for i in row),
         block=int(block),
         element=error.element,

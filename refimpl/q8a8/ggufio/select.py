@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from q8a8.ggufio.errors import GgufError, shown
-from q8a8.ggufio.floats import is_q8_a8
 from q8a8.layout import QK8_A8
 
 if TYPE_CHECKING:
@@ -92,6 +91,6 @@ def _obstacle(model: GgufModel, name: str) -> str | None:
     inner = info.shape[-1] if info.shape else 1
     if inner % QK8_A8:
         return f"its rows of {inner} elements are no multiple of {QK8_A8}"
-    if not (is_q8_a8(info.type) or model.readable(name)):
+    if not model.readable(name):
         return f"its type {info.type_name} cannot be read as numbers"
     return None

@@ -1,0 +1,351 @@
+"""A model to Q8_A8, and back to floats: one GGUF file to another, tensor by tensor (Q8A8-TRT-2).
+
+::
+
+    linear weights       any type -> float32 -> (folded) -> recipe -> type 8 (Q8_0)
+    folded, but kept     any type -> float32 -> folded             -> F32
+    everything else      the bytes that it has; type 39 of the design's fork becomes 8, whose bytes it has
+
+A tensor that is Q8_0 already goes the same way: where a block's largest |q| is 127, as every quantizer leaves
+it, amax = 127·h, d = h exactly, and each h·q_j·f32(1/h) lies within 127·2^-22 of q_j, so that the block comes
+back as it was.
+
+Nothing is held whole but one tensor that is being folded; otherwise parts of `model.PART` elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from q8a8.errors import DomainError, UnknownNameError
+from q8a8.ggufio.errors import GgufError
+from q8a8.ggufio.floats import is_q8_a8, stored_blocks
+from q8a8.ggufio.model import PART, domain_error, open_model
+from q8a8.ggufio.select import select
+from q8a8.ggufio.tensor_types import F16, F32, Q8_0
+from q8a8.ggufio.writer import field, require_distinct, writing
+from q8a8.layout import QK8_A8
+from q8a8.quantize import quantize_row
+from q8a8.recipe import get_recipe
+from q8a8.rounding import f32_to_f16
+from q8a8.traits import GGUF
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from q8a8.ggufio.header import Field, TensorInfo
+    from q8a8.ggufio.model import GgufModel
+    from q8a8.ggufio.tensor_types import TensorType
+    from q8a8.recipe import Recipe
+
+    Progress: TypeAlias = Callable[[str, int, int], None]
+
+__all__ = ["Summary", "dequantize_model", "quantize_model"]
+
+QUANTIZATION_VERSION = 2
+"""GGML_QNT_VERSION: the meaning of the quantized types since 2023."""
+
+FILE_TYPE = "general.file_type"
+VERSION_KEY = "general.quantization_version"
+FILE_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1}
+"""LLAMA_FTYPE_ALL_F32 and LLAMA_FTYPE_MOSTLY_F16."""
+
+
+class Folding(Protocol):
+    """Factors that are folded into the tensors of a model: `q8a8.methods.smoothquant.Smoothing` is one."""
+
+    @property
+    def model_sha256(self) -> str:
+        """The SHA-256 of the file that they were made for."""
+
+    def folds(self, name: str) -> bool:
+        """Say whether a tensor changes."""
+
+    def fold_tensor(self, name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give a tensor with the factors folded into it."""
+
+    def metadata(self) -> Mapping[str, str | int | float]:
+        """Give what a file should say of them, under keys that start with "q8_a8."."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a file.
+
+    Parameters
+    ----------
+    target
+        The file that was written.
+    changed, kept
+        Names of the tensors that were converted, and of those that kept their bytes.
+    source_bytes, target_bytes
+        Sizes of the two files.
+    notes
+        What the caller should know: tensors that could not be quantized, or changed for another reason.
+    """
+
+    target: Path
+    changed: tuple[str, ...]
+    kept: tuple[str, ...]
+    source_bytes: int
+    target_bytes: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a tensor becomes: its type in the target, whether its bytes are made anew, and what is folded."""
+
+    info: TensorInfo
+    kind: TensorType
+    convert: bool
+    fold: Folding | None = None
+
+
+def quantize_model(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    smooth: Folding | None = None,
+    only: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    recipe: str = "design",
+    allow_id_39: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Quantize the linear weights of a model.
+
+    Parameters
+    ----------
+    source, target
+        Two GGUF files. The source is never changed; the target appears when it is complete.
+    smooth
+        Factors to fold into the weights first (SmoothQuant), made for this very source.
+    only, keep
+        Globs of tensor names: quantize only these; keep these (`select.select`).
+    recipe
+        The arithmetic.
+    allow_id_39
+        The source is of the design's own fork, where tensor type 39 is Q8_A8.
+    progress
+        Called after each part with the tensor's name, how many elements of the file are done, and how many
+        there are.
+
+    Raises
+    ------
+    GgufError
+        where a file cannot be read, used or written, naming the tensor or key.
+    DomainError
+        for a value that the recipe does not take, naming file, tensor, row, block and element.
+    MissingExtraError
+        where a tensor's type needs the package gguf, which is missing.
+    UnknownNameError
+        for an unknown recipe.
+    """
+    source, target, arithmetic = Path(source), Path(target), get_recipe(recipe)
+    with open_model(source, allow_id_39=allow_id_39) as model:
+        require_distinct(source, target)
+        _require_current_blocks(model)
+        if smooth is not None:
+            _require_made_for(model, smooth)
+        selection = select(model, only, keep)
+        if not selection.quantized:
+            raise GgufError(source, "; ".join(("nothing to quantize", *selection.notes)))
+        plans, notes = [], list(selection.notes)
+        for info in model.tensors.values():
+            fold = smooth if smooth is not None and smooth.folds(info.name) else None
+            if info.name in selection.quantized:
+                plans.append(_Plan(info, Q8_0, convert=True, fold=fold))
+            elif fold is not None:
+                plans.append(_Plan(info, F32, convert=True, fold=fold))
+                if info.type != F32:
+                    notes.append(f"{info.name} is folded but not quantized: F32 instead of {info.type_name}")
+            else:
+                plans.append(_Plan(info, Q8_0 if is_q8_a8(info.type) else info.type, convert=False))
+        fields = _quantized_fields(model, plans, arithmetic, smooth)
+
+        def convert(plan: _Plan, first: int, part: NDArray[np.float32]) -> NDArray[np.generic]:
+            """Quantize, or store what was folded."""
+            if plan.kind == Q8_0:
+                return _quantized(model, plan.info, first, part, arithmetic)
+            return part.astype(f"{model.header.order}f4", copy=False)
+
+        return _write(model, target, fields, plans, convert, tuple(notes), progress)
+
+
+def dequantize_model(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    kind: Literal["f32", "f16"] = "f32",
+    allow_id_39: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Turn every tensor of a quantized type into floats; the others keep their bytes.
+
+    Parameters
+    ----------
+    source, target, allow_id_39, progress
+        As for `quantize_model`.
+    kind
+        The floats to write. float16 rounds to nearest, ties to even.
+
+    Raises
+    ------
+    GgufError, MissingExtraError
+        as `quantize_model`.
+    DomainError
+        for a scale that is not finite, or a value that float16 does not reach.
+    UnknownNameError
+        for another kind.
+    """
+    source, target = Path(source), Path(target)
+    if kind not in FILE_TYPES:
+        raise UnknownNameError("type of floats", kind, FILE_TYPES)
+    floats = F32 if kind == "f32" else F16
+    with open_model(source, allow_id_39=allow_id_39) as model:
+        require_distinct(source, target)
+        plans = [
+            _Plan(info, floats if info.type.is_block else info.type, convert=info.type.is_block)
+            for info in model.tensors.values()
+        ]
+        if not any(plan.convert for plan in plans):
+            raise GgufError(source, "nothing to dequantize: no tensor is of a quantized type")
+        # What the values went through stays on record; that they are blocks does not.
+        gone = ("q8_a8.version", "q8_a8.recipe")
+        fields = {key: value for key, value in model.fields.items() if key not in gone}
+        fields[FILE_TYPE] = field(FILE_TYPES[kind], model.header.order)
+
+        def convert(plan: _Plan, first: int, part: NDArray[np.float32]) -> NDArray[np.generic]:
+            """Store as floats."""
+            if floats == F32:
+                return part.astype(f"{model.header.order}f4", copy=False)
+            _require_half(model, plan.info, first, part)
+            return f32_to_f16(part).astype(f"{model.header.order}f2", copy=False)
+
+        return _write(model, target, fields, plans, convert, (), progress)
+
+
+def _require_current_blocks(model: GgufModel) -> None:
+    """Refuse a file whose quantized types are of another time."""
+    version = model.metadata.get(VERSION_KEY, QUANTIZATION_VERSION)
+    if version != QUANTIZATION_VERSION:
+        raise GgufError(
+            model.path, f"key {VERSION_KEY!r}: version {version!r} of the quantized types is not read; 2 is"
+        )
+
+
+def _require_made_for(model: GgufModel, smooth: Folding) -> None:
+    """Refuse factors of another model, and to fold a second time."""
+    if "q8_a8.smoothing" in model.metadata:
+        raise GgufError(model.path, "is smoothed already (key 'q8_a8.smoothing')")
+    if smooth.model_sha256 != model.sha256():
+        raise GgufError(
+            model.path,
+            f"the smoothing factors were made for another model: SHA-256 {smooth.model_sha256}, "
+            f"this file has {model.sha256()}",
+        )
+
+
+def _quantized_fields(
+    model: GgufModel, plans: Sequence[_Plan], recipe: Recipe, smooth: Folding | None
+) -> dict[str, Field]:
+    """Give the metadata of the target: all that the source has, and how its tensors were made."""
+    order = model.header.order
+    fields = dict(model.fields)
+    fields[VERSION_KEY] = field(QUANTIZATION_VERSION, order)
+    # What the file mostly is, as llama.cpp counts it: without vectors.
+    weights = [plan for plan in plans if len(plan.info.shape) > 1]
+    blocks = sum(plan.info.elements for plan in weights if plan.kind == Q8_0)
+    if 2 * blocks > sum(plan.info.elements for plan in weights):
+        fields[FILE_TYPE] = field(GGUF.file_type, order)
+    elif fields.get(FILE_TYPE) is not None and fields[FILE_TYPE].value == GGUF.design_file_type:
+        # 38 of the design's fork would be read as MXFP4_MOE.
+        del fields[FILE_TYPE]
+    fields["q8_a8.version"] = field(1, order)
+    fields["q8_a8.recipe"] = field(recipe.name, order)
+    fields["q8_a8.source_sha256"] = field(model.sha256(), order)
+    if smooth is not None:
+        fields |= {key: field(value, order) for key, value in smooth.metadata().items()}
+    return fields
+
+
+def _quantized(
+    model: GgufModel, info: TensorInfo, first: int, part: NDArray[np.float32], recipe: Recipe
+) -> NDArray[np.uint8]:
+    """Quantize a part of a tensor to the bytes of the target."""
+    try:
+        return stored_blocks(quantize_row(part, recipe), model.header.order)
+    except DomainError as error:
+        raise domain_error(error, model.path, info, first) from None
+
+
+def _require_half(model: GgufModel, info: TensorInfo, first: int, part: NDArray[np.float32]) -> None:
+    """Refuse a value that float16 would turn into an infinity."""
+    beyond = ~(np.abs(part) < 65520)
+    if beyond.any():
+        at = int(beyond.argmax())
+        error = DomainError(
+            "float16 ends below 65520",
+            array="",
+            row=(),
+            block=at // QK8_A8,
+            element=at % QK8_A8,
+            value=float(part[at]),
+        )
+        raise domain_error(error, model.path, info, first)
+
+
+def _write(
+    model: GgufModel,
+    target: Path,
+    fields: Mapping[str, Field],
+    plans: Sequence[_Plan],
+    convert: Callable[[_Plan, int, NDArray[np.float32]], NDArray[np.generic]],
+    notes: tuple[str, ...],
+    progress: Progress | None,
+) -> Summary:
+    """Write the target, and say what became of the file."""
+    done, total = 0, sum(plan.info.elements for plan in plans)
+    tensors = {plan.info.name: (plan.info.shape, plan.kind) for plan in plans}
+    with writing(target, model.header, fields, tensors) as writer:
+        for plan in plans:
+            for first, part in _parts(model, plan, convert):
+                writer.write(part)
+                if progress is not None:
+                    progress(plan.info.name, done + min(first + PART, plan.info.elements), total)
+            writer.end()
+            done += plan.info.elements
+    return Summary(
+        target=target,
+        changed=tuple(plan.info.name for plan in plans if plan.convert),
+        kept=tuple(plan.info.name for plan in plans if not plan.convert),
+        source_bytes=model.size,
+        target_bytes=target.stat().st_size,
+        notes=notes,
+    )
+
+
+def _parts(
+    model: GgufModel,
+    plan: _Plan,
+    convert: Callable[[_Plan, int, NDArray[np.float32]], NDArray[np.generic]],
+) -> Iterator[tuple[int, NDArray[np.generic]]]:
+    """Yield what a tensor's bytes become, in parts, each with the elements that came before."""
+    name = plan.info.name
+    if not plan.convert:
+        yield from model.raw_parts(name)
+    elif plan.fold is None:
+        yield from ((first, convert(plan, first, part)) for first, part in model.parts(name))
+    else:
+        # The factors of rows and columns are for the tensor as a whole.
+        folded = plan.fold.fold_tensor(name, model.read(name)).reshape(-1)
+        for first in range(0, folded.size, PART):
+            yield first, convert(plan, first, folded[first : first + PART])

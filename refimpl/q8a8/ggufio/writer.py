@@ -1,0 +1,147 @@
+"""A GGUF file, written tensor by tensor, that has its name only when it is complete.
+
+What comes first in the file says where everything after it lies, so the whole list of tensors, types and
+shapes, is given at the start; their bytes follow in any number of pieces. Fields that a caller took from
+another file are written with the bytes that they had there: no type is guessed, and what gguf-py's writer
+cannot express (empty arrays, arrays in arrays) comes through.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from q8a8.ggufio.errors import GgufError
+from q8a8.ggufio.header import MAGIC, Field, padded
+from q8a8.ggufio.tensor_types import FLOAT32, STRING, UINT32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from q8a8.ggufio.header import Header
+    from q8a8.ggufio.tensor_types import TensorType
+
+__all__ = ["Writer", "field", "require_distinct", "writing"]
+
+VERSION = 3
+
+
+def field(value: str | float, order: str) -> Field:
+    """Make a field of the metadata: a string, a uint32 or a float32, by the value's Python type."""
+    if isinstance(value, str):
+        return Field(STRING, value, _string(value, order))
+    if isinstance(value, int):
+        return Field(UINT32, value, struct.pack(f"{order}I", value))
+    return Field(FLOAT32, value, struct.pack(f"{order}f", value))
+
+
+def _string(text: str, order: str) -> bytes:
+    """Give the bytes of a string: its length, then UTF-8."""
+    content = text.encode()
+    return struct.pack(f"{order}Q", len(content)) + content
+
+
+class Writer:
+    """A file whose header is written, and whose tensors follow.
+
+    Parameters
+    ----------
+    file
+        Where to.
+    alignment
+        Of the tensors.
+    """
+
+    def __init__(self, file: BinaryIO, alignment: int) -> None:
+        self._file, self._alignment = file, alignment
+
+    def write(self, part: NDArray[np.generic]) -> None:
+        """Append bytes of the tensor, as they are in memory."""
+        self._file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+
+    def end(self) -> None:
+        """Fill up to where the next tensor starts."""
+        at = self._file.tell()
+        self._file.write(bytes(padded(at, self._alignment) - at))
+
+
+@contextmanager
+def writing(
+    path: Path,
+    like: Header,
+    fields: Mapping[str, Field],
+    tensors: Mapping[str, tuple[tuple[int, ...], TensorType]],
+) -> Iterator[Writer]:
+    """Write a GGUF file, which appears when the context is left without an error.
+
+    Parameters
+    ----------
+    path
+        The target; a file that has this name is replaced at the end.
+    like
+        Whose byte order and alignment it gets.
+    fields
+        The metadata, in that byte order.
+    tensors
+        Shape, outermost axis first, and type by name. The caller writes their bytes in this order, and calls
+        `Writer.end` behind each.
+
+    Raises
+    ------
+    GgufError
+        where the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(_header(like.order, like.alignment, fields, tensors))
+                writer = Writer(file, like.alignment)
+                writer.end()
+                yield writer
+            temporary.replace(path)
+        except OSError as error:
+            raise GgufError(path, error.strerror) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _header(
+    order: str,
+    alignment: int,
+    fields: Mapping[str, Field],
+    tensors: Mapping[str, tuple[tuple[int, ...], TensorType]],
+) -> bytes:
+    """Give the bytes before the data section and its padding (the drawing in `header`)."""
+    pieces = [MAGIC, struct.pack(f"{order}IQQ", VERSION, len(tensors), len(fields))]
+    for key, value in fields.items():
+        pieces += [_string(key, order), struct.pack(f"{order}I", value.type_id), value.raw]
+    offset = 0
+    for name, (shape, kind) in tensors.items():
+        pieces += [
+            _string(name, order),
+            struct.pack(f"{order}I{len(shape)}Q", len(shape), *reversed(shape)),
+            struct.pack(f"{order}IQ", kind.id, offset),
+        ]
+        offset += padded(math.prod(shape) // kind.block * kind.size, alignment)
+    return b"".join(pieces)
+
+
+def require_distinct(source: Path, target: Path) -> None:
+    """Refuse to write over what is being read.
+
+    Raises
+    ------
+    GgufError
+        where both names are of one file.
+    """
+    if target.exists() and target.samefile(source):
+        raise GgufError(target, "is the input: it stays as it is")
