@@ -141,7 +141,7 @@ def quantize(
     if amax is not None:
         if granularity != "tensor":
             raise ArgumentError("amax: a calibrated magnitude goes with one scale, granularity 'tensor'")
-        if not 0 <= amax <= np.finfo(np.float32).max:
+        if not 0 <= amax <= float(np.finfo(np.float32).max):
             raise ArgumentError(f"amax: {amax} is no finite magnitude of float32")
         largest = np.array([amax], np.float32)
     else:

@@ -134,15 +134,13 @@ OVERFLOWS: Mapping[str, Overflow] = MappingProxyType(
     {
         entry.name: entry
         for entry in (
-            Overflow("nonsaturating", "special", "special", "OFP8 without saturation; ml_dtypes, torch"),
-            Overflow("saturating", "largest", "largest", "OFP8 with saturation; CUDA's __NV_SATFINITE"),
-            Overflow(
-                "saturating-finite", "largest", "special", "keeps infinities visible; none of the peers"
-            ),
+            Overflow("nonsaturating", "special", "special", "OFP8 without saturation; ml_dtypes"),
+            Overflow("saturating", "largest", "largest", "OFP8 with saturation; gfloat's sat"),
+            Overflow("saturating-finite", "largest", "special", "infinities stay visible; none of the peers"),
         )
     }
 )
-"""The three ways to overflow, by name."""
+"""The three ways to overflow, by name. (torch 2.13 saturates e4m3fn, and none of its other formats.)"""
 
 
 def get_format(name: str | Format) -> Format:
