@@ -1,0 +1,37 @@
+"""What a model is refused for, and the check that a package of the extra `model` is there."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from q8a8.errors import Q8A8Error
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["MissingPackageError", "ModelError", "import_tokenizers"]
+
+
+class ModelError(Q8A8Error, ValueError):
+    """A model that cannot be run, or a use that it has no room for; the message names the key or tensor."""
+
+
+class MissingPackageError(Q8A8Error, ImportError):
+    """A package of the extra `model` is not installed."""
+
+
+def import_tokenizers() -> ModuleType:
+    """Import the package `tokenizers` now that it is needed.
+
+    Raises
+    ------
+    MissingPackageError
+        saying how to install it.
+    """
+    try:
+        return import_module("tokenizers")
+    except ImportError as error:
+        raise MissingPackageError(
+            "a model's tokenizer needs the package tokenizers: pip install 'q8a8[model]'"
+        ) from error

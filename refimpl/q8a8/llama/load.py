@@ -1,0 +1,77 @@
+"""A model out of a GGUF file: shape, weights in float32, tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from q8a8.ggufio import open_model
+from q8a8.llama.config import Config
+from q8a8.llama.model import Model
+from q8a8.llama.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from q8a8.llama.linear import Linear
+
+__all__ = ["LoadedModel", "load"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What a GGUF file holds.
+
+    Attributes
+    ----------
+    config
+        The model's shape.
+    weights
+        float32 by GGUF name, matrices `[out, in]`.
+    metadata
+        The file's metadata, values by key.
+    sha256
+        Of the file, as hex digits.
+    """
+
+    config: Config
+    weights: dict[str, NDArray[np.float32]]
+    metadata: Mapping[str, object]
+    sha256: str
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, built when it is first asked for; errors as `Tokenizer`."""
+        return Tokenizer(self.metadata)
+
+    def model(self, *, linears: Mapping[str, Linear] | None = None) -> Model:
+        """Make the model run; parameters and errors as `Model`."""
+        return Model(self.config, self.weights, linears=linears)
+
+
+def load(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> LoadedModel:
+    """Read a model; quantized tensors are dequantized.
+
+    Parameters
+    ----------
+    path
+        A GGUF file of the architecture llama.
+    allow_id_39
+        As `q8a8.ggufio.open_model`.
+
+    Raises
+    ------
+    GgufError, DomainError, MissingExtraError
+        as `q8a8.ggufio.open_model` and its `read`.
+    ModelError
+        as `Config.from_metadata`.
+    """
+    with open_model(path, allow_id_39=allow_id_39) as file:
+        config = Config.from_metadata(file.metadata)
+        weights = {name: file.read(name) for name in file.tensors}
+        return LoadedModel(config, weights, dict(file.metadata), file.sha256())

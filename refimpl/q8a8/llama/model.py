@@ -1,0 +1,202 @@
+"""The Llama model: tokens in, logits out.
+
+Touvron et al., "LLaMA: Open and Efficient Foundation Language Models" (2023), section 2.2. One layer::
+
+    h = x + W_o · attention(rotate(W_q n), rotate(W_k n), W_v n)          n = rms_norm(x)
+    y = h + W_down · swiglu(W_gate m, W_up m)                             m = rms_norm(h)
+
+and around the layers an embedding, a last RMSNorm, and the head, whose weights are the embedding's where the
+file has no others. Every product with a weight is a `Linear`, which a caller can replace by another one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8.errors import DtypeError, ShapeError
+from q8a8.llama.config import EMBEDDING, HEAD, ROPE_FACTORS, expected_shapes, linear_names
+from q8a8.llama.errors import ModelError
+from q8a8.llama.layers import attention, rms_norm, rope_angles, rotate, swiglu
+from q8a8.llama.linear import FloatLinear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from q8a8.llama.cache import KVCache
+    from q8a8.llama.config import Config
+    from q8a8.llama.linear import Linear
+
+    Float = NDArray[Any]
+    Observer = Callable[[str, Float], None]
+
+__all__ = ["Model"]
+
+
+class Model:
+    """A Llama model.
+
+    Parameters
+    ----------
+    config
+        Its shape.
+    weights
+        Arrays by GGUF name, matrices `[out, in]`; all float32, or all float64 (the whole model is then
+        evaluated in float64, which tells how far float32 is off). Weights that `linears` replaces may be
+        missing.
+    linears
+        Linear operators by the name of the weight that they replace: those of `linear_names(config)`, and
+        "output.weight" for the head, which is otherwise a float product, also where it is tied.
+
+    Raises
+    ------
+    ModelError
+        for a tensor that is missing, or that this model has no place for, and for a name among `linears` that
+        is no linear operator of it.
+    ShapeError, DtypeError
+        for a tensor of another shape or dtype, naming it.
+    """
+
+    def __init__(
+        self, config: Config, weights: Mapping[str, Float], *, linears: Mapping[str, Linear] | None = None
+    ) -> None:
+        replaced = dict(linears or {})
+        names = linear_names(config)
+        _check(config, weights, replaced, {*names, HEAD})
+        self.config = config
+        self.dtype: np.dtype[Any] = weights[EMBEDDING].dtype
+        head = weights.get(HEAD, weights[EMBEDDING])
+        self.linears: dict[str, Linear] = {
+            **{name: FloatLinear(weights[name]) for name in names if name not in replaced},
+            **({} if HEAD in replaced else {HEAD: FloatLinear(head)}),
+            **replaced,
+        }
+        self._weights = weights
+
+    def forward(
+        self,
+        tokens: ArrayLike,
+        cache: KVCache | None = None,
+        observe: Observer | None = None,
+        *,
+        logits_from: int = 0,
+    ) -> Float:
+        """Compute the logits that follow each token.
+
+        Parameters
+        ----------
+        tokens
+            Integers `[t]`. With a cache they are the positions after those that it holds.
+        cache
+            Holds the keys and values of earlier positions, and takes those of these.
+        observe
+            Called as ``observe(name, x)`` with the input `[t, in]` of every linear operator, under the name
+            of its weight, before it is applied; x must not be written to.
+        logits_from
+            The first of the t positions whose logits are wanted, counted from the end if negative: −1 gives
+            the last one alone. From t on there are none, and the head is neither applied nor observed.
+
+        Returns
+        -------
+        numpy.ndarray
+            `[t, n_vocab]`, fewer rows with `logits_from`, of the weights' dtype.
+
+        Raises
+        ------
+        ModelError
+            for no tokens, a token that is not in the vocabulary, or a position outside the model's context.
+        """
+        config = self.config
+        start = len(cache) if cache is not None else 0
+        ids = self._checked(tokens, start)
+        turn = self._turn(np.arange(start, start + len(ids)))
+        x = self._weights[EMBEDDING][ids]
+        for layer in range(config.n_layers):
+            block = f"blk.{layer}"
+            normed = self._norm(f"{block}.attn_norm", x)
+            # x + W_o · attention(rotate(W_q n), rotate(W_k n), W_v n)
+            q = rotate(self._heads(f"{block}.attn_q", normed, observe), turn)
+            k = rotate(self._heads(f"{block}.attn_k", normed, observe), turn)
+            v = self._heads(f"{block}.attn_v", normed, observe)
+            keys, values = (k, v) if cache is None else cache.append(layer, k, v)
+            x = x + self._linear(f"{block}.attn_output", attention(q, keys, values), observe)
+            # h + W_down · swiglu(W_gate m, W_up m)
+            normed = self._norm(f"{block}.ffn_norm", x)
+            gate = self._linear(f"{block}.ffn_gate", normed, observe)
+            up = self._linear(f"{block}.ffn_up", normed, observe)
+            x = x + self._linear(f"{block}.ffn_down", swiglu(gate, up), observe)
+        x = x[logits_from:]
+        if not len(x):
+            return np.empty((0, config.n_vocab), self.dtype)
+        return self._linear("output", self._norm("output_norm", x), observe)
+
+    def _norm(self, name: str, x: Float) -> Float:
+        return rms_norm(x, self._weights[f"{name}.weight"], self.config.eps)
+
+    def _linear(self, name: str, x: Float, observe: Observer | None) -> Float:
+        """Apply the operator of this name to `[t, in]`."""
+        if observe is not None:
+            observe(f"{name}.weight", x)
+        return self.linears[f"{name}.weight"](x)
+
+    def _heads(self, name: str, x: Float, observe: Observer | None) -> Float:
+        """Project to heads: `[t, d_model]` to `[t, heads, d_head]`."""
+        return self._linear(name, x, observe).reshape(len(x), -1, self.config.d_head)
+
+    def _turn(self, positions: NDArray[np.integer]) -> NDArray[np.complexfloating[Any]]:
+        """Compute e^(i·angle) `[t, d_head / 2]` of these positions."""
+        angles = rope_angles(
+            positions,
+            self.config.d_head,
+            self.config.rope_base,
+            scale=self.config.rope_scale,
+            factors=self._weights.get(ROPE_FACTORS),
+        )
+        # float32 has complex64, float64 complex128.
+        turn: NDArray[np.complexfloating[Any]] = np.exp(1j * angles)
+        return turn.astype(np.result_type(self.dtype, np.complex64))
+
+    def _checked(self, tokens: ArrayLike, start: int) -> NDArray[np.integer]:
+        """Refuse what are no tokens, or are too many."""
+        ids = np.asarray(tokens)
+        if ids.ndim != 1 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
+            raise ModelError(
+                f"tokens: one or more integers in one axis are wanted, not {ids.dtype} of shape {ids.shape}"
+            )
+        outside = np.flatnonzero((ids < 0) | (ids >= self.config.n_vocab))
+        if outside.size:
+            place = int(outside[0])
+            raise ModelError(f"tokens: {ids[place]} at {place} is none of 0 to {self.config.n_vocab - 1}")
+        if start + len(ids) > self.config.context:
+            raise ModelError(
+                f"tokens: position {start + len(ids) - 1} is outside the context of {self.config.context}"
+            )
+        return ids
+
+
+def _check(
+    config: Config, weights: Mapping[str, Float], replaced: Mapping[str, Linear], known: set[str]
+) -> None:
+    """Refuse weights that are not this model's."""
+    shapes = expected_shapes(config)
+    optional = {HEAD: shapes[EMBEDDING], ROPE_FACTORS: (config.d_head // 2,)}
+    for name in replaced:
+        if name not in known:
+            raise ModelError(f"linears: {name!r} is no linear operator of this model")
+    for name in shapes:
+        if name not in weights and name not in replaced:
+            raise ModelError(f"weights: there is no {name}")
+    dtype = weights[EMBEDDING].dtype
+    if dtype not in (np.float32, np.float64):
+        raise DtypeError(f"{EMBEDDING}: dtype {dtype} given, float32 or float64 wanted")
+    for name, weight in weights.items():
+        shape = (shapes | optional).get(name)
+        if shape is None:
+            raise ModelError(f"weights: {name} has no place in this model")
+        if weight.shape != shape:
+            raise ShapeError(f"{name}: shape {weight.shape} given, {shape} wanted")
+        if weight.dtype != dtype:
+            raise DtypeError(f"{name}: dtype {weight.dtype} given, {dtype} wanted, that of {EMBEDDING}")
