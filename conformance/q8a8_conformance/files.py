@@ -9,6 +9,8 @@
 Files stream through in parts of 16 MiB of floats, whatever their size; `q8a8_conformance.storage` says what
 the suffixes mean and how a result appears only when it is complete. A part is given to the reference as
 blocks, and an error about a place in a part is told as the place in the file.
+
+Files whose names end in .gguf are models, and go to `q8a8_conformance.gguf_files`.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from q8a8 import (
     quantize_row_v2,
 )
 from q8a8.layout import SCALE_FIELDS
+from q8a8_conformance import gguf_files
 from q8a8_conformance.inspection import inspect_file
 from q8a8_conformance.storage import (
     FLOATS,
@@ -45,6 +48,7 @@ from q8a8_conformance.storage import (
     open_blocks,
     require_distinct,
     used_scale,
+    write_json,
     writing,
 )
 
@@ -155,30 +159,42 @@ def _named(mapped: Mapped, first: int, blocks: Shape) -> Iterator[None]:
 
 def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to a parser; each sets `func`, which takes the options and returns the exit status."""
-    quantize = subparsers.add_parser("quantize", help="quantize a file of floats")
-    quantize.add_argument("input", type=Path, metavar="IN", help=".npy (float32, float16) or .f32")
-    quantize.add_argument("output", type=Path, metavar="OUT", help=".npy or .bin")
+    quantize = subparsers.add_parser("quantize", help="quantize a file of floats, or a model")
+    quantize.add_argument("input", type=Path, metavar="IN", help=".npy (float32, float16), .f32 or .gguf")
+    quantize.add_argument("output", type=Path, metavar="OUT", help=".npy, .bin or .gguf")
     quantize.add_argument(
         "--recipe", choices=tuple(RECIPES), default="design", help="the arithmetic [design]"
     )
     quantize.add_argument("--v2", action="store_true", help="write version 2 blocks, of 36 bytes")
-    quantize.add_argument(
-        "--field",
-        choices=SCALE_FIELDS,
-        default="weight_scale",
-        help="where version 2 blocks carry their scale",
+    quantize.add_argument("--field", choices=SCALE_FIELDS, help="where version 2 blocks carry their scale")
+    model = quantize.add_argument_group("models (.gguf)")
+    _add_smooth(model, "factors to fold into the weights first, made for this model by q8a8 smooth")
+    model.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="quantize only these linear weights; a plain name must be one that can be; may be repeated",
     )
-    quantize.set_defaults(func=_reporting(_quantize))
+    model.add_argument(
+        "--keep", action="append", default=[], metavar="GLOB", help="keep these weights; may be repeated"
+    )
+    quantize.set_defaults(func=_reporting(_quantize, gguf_files.quantize))
 
-    dequantize = subparsers.add_parser("dequantize", help="turn a file of blocks into floats")
-    dequantize.add_argument("input", type=Path, metavar="IN", help=".npy or .bin")
-    dequantize.add_argument("output", type=Path, metavar="OUT", help=".npy or .f32")
-    dequantize.set_defaults(func=_reporting(_dequantize))
+    dequantize = subparsers.add_parser("dequantize", help="turn a file of blocks, or a model, into floats")
+    dequantize.add_argument("input", type=Path, metavar="IN", help=".npy, .bin or .gguf")
+    dequantize.add_argument("output", type=Path, metavar="OUT", help=".npy, .f32 or .gguf")
+    model = dequantize.add_argument_group("models (.gguf)")
+    model.add_argument("--type", choices=("f32", "f16"), help="the floats to write [f32]")
+    dequantize.set_defaults(func=_reporting(_dequantize, gguf_files.dequantize))
 
-    inspect = subparsers.add_parser("inspect", help="show what is in a file of blocks")
-    inspect.add_argument("input", type=Path, metavar="FILE", help=".npy or .bin")
-    inspect.add_argument("--against", type=Path, metavar="SOURCE", help="the floats that it was made from")
-    inspect.set_defaults(func=_reporting(_inspect))
+    inspect = subparsers.add_parser("inspect", help="show what is in a file of blocks, or in a model")
+    inspect.add_argument("input", type=Path, metavar="FILE", help=".npy, .bin or .gguf")
+    inspect.add_argument("--against", type=Path, metavar="SOURCE", help="what it was made from")
+    inspect.add_argument("--json", type=Path, metavar="FILE", help="write what was found to a file, too")
+    model = inspect.add_argument_group("models (.gguf)")
+    _add_smooth(model, "factors to fold into the source's weights before they are compared")
+    inspect.set_defaults(func=_reporting(_inspect, gguf_files.inspect))
 
     for parser in (dequantize, inspect):
         parser.add_argument("--v2", action="store_true", help="a .bin file holds version 2 blocks")
@@ -194,6 +210,16 @@ def add_parsers(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
             metavar="NxK",
             help="elements in a file that does not say it itself, as 4096x1024",
         )
+        parser.add_argument(
+            "--allow-id-39",
+            action="store_true",
+            help="a .gguf file is of the design's own fork, where tensor type 39 is Q8_A8, not MXFP4",
+        )
+
+
+def _add_smooth(parser: argparse._ArgumentGroup, what: str) -> None:
+    """Add the option that names a file of SmoothQuant factors."""
+    parser.add_argument("--smooth", type=Path, metavar="FILE", help=what)
 
 
 def _shape(text: str) -> Shape:
@@ -204,12 +230,24 @@ def _shape(text: str) -> Shape:
     return shape
 
 
-def _reporting(command: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:
-    """Wrap a command: what it refuses goes to standard error, and the exit status is then 1."""
+ARRAY_OPTIONS = ("v2", "field", "shape")
+MODEL_OPTIONS = ("smooth", "only", "keep", "allow_id_39", "type")
+
+
+def _reporting(
+    arrays: Callable[[argparse.Namespace], None], models: Callable[[argparse.Namespace], None]
+) -> Callable[[argparse.Namespace], int]:
+    """Make a command of what it does for arrays and for models.
+
+    What is refused goes to standard error, and the exit status is then 1.
+    """
 
     def run(options: argparse.Namespace) -> int:
+        paths = (options.input, getattr(options, "output", options.input))
+        of_models = any(gguf_files.is_gguf(path) for path in paths)
         try:
-            command(options)
+            _require_effect(options, of_models)
+            (models if of_models else arrays)(options)
         except (FileError, Q8A8Error) as error:
             sys.stderr.write(f"q8a8: {error}\n")
             return 1
@@ -218,9 +256,17 @@ def _reporting(command: Callable[[argparse.Namespace], None]) -> Callable[[argpa
     return run
 
 
+def _require_effect(options: argparse.Namespace, of_models: bool) -> None:
+    """Refuse an option that would have no effect: whoever gave it meant something else."""
+    for name in ARRAY_OPTIONS if of_models else MODEL_OPTIONS:
+        if getattr(options, name, None):
+            kind = "models" if of_models else "arrays"
+            raise FileError(options.input, f"--{name.replace('_', '-')} is not for {kind}")
+
+
 def _quantize(options: argparse.Namespace) -> None:
     """Run `q8a8 quantize`."""
-    field = options.field if options.v2 else None
+    field = (options.field or "weight_scale") if options.v2 else None
     quantize_file(
         options.input, options.output, recipe=options.recipe, scale_field=field, shape=options.shape
     )
@@ -243,3 +289,5 @@ def _inspect(options: argparse.Namespace) -> None:
         shape=options.shape,
     )
     sys.stdout.writelines(f"{line}\n" for line in report.lines())
+    if options.json is not None:
+        write_json(options.json, report.as_json())

@@ -26,35 +26,25 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Report", "inspect_file"]
+__all__ = ["Deviation", "Report", "inspect_file"]
+
+FORMAT = 1
+"""Of the JSON document: keys may come, none goes."""
 
 BLOCK_TYPES = {BLOCK_Q8_A8: "block_q8_a8", BLOCK_Q8_A8_V2: "block_q8_a8_v2"}
 
 
-@dataclass
-class Report:
-    """What `inspect` finds in a file of blocks; `lines` prints it.
+@dataclass(kw_only=True)
+class Deviation:
+    """How far the numbers of an array lie from those that it was made from, part by part.
 
     Parameters
     ----------
-    type_name, shape, stored
-        The block type, the shape in elements, and the bytes of all blocks.
-    scale_field
-        The scale that is looked at.
+    shape
+        In elements.
     """
 
-    type_name: str
     shape: Shape
-    stored: int
-    scale_field: str
-    smallest_scale: float = math.inf
-    largest_scale: float = -math.inf
-    zero_blocks: int = 0
-    zero_scales: int = 0
-    negative_scales: int = 0
-    non_finite_scales: int = 0
-    minus_128: int = 0
-    against: Path | None = None
     largest_error: float = 0.0
     largest_error_at: Shape = ()
     squared_error: float = 0.0
@@ -68,7 +58,7 @@ class Report:
 
     @property
     def rms(self) -> float:
-        """Root of the mean square of the error over the blocks with a finite scale, 0 without any."""
+        """Root of the mean square of the error over the elements that were compared, 0 without any."""
         return math.sqrt(self.squared_error / self.compared) if self.compared else 0.0
 
     @property
@@ -79,6 +69,59 @@ class Report:
         if self.squared_source == 0:
             return -math.inf
         return 10 * math.log10(self.squared_source / self.squared_error)
+
+    def compare(self, values: NDArray[np.float32], source: NDArray[np.float32], first: int) -> None:
+        """Add the error of a part, `first` elements into the array; where it is no number it is left out."""
+        error = values.astype(np.float64)
+        # Infinities of one sign, or a NaN: no error that could be told.
+        with np.errstate(invalid="ignore"):
+            error -= source
+        used = np.isfinite(error)
+        self.compared += int(used.sum())
+        error[~used] = 0
+        self.squared_error += float(np.vdot(error, error))
+        signal = np.where(used, source, 0).astype(np.float64)
+        self.squared_source += float(np.vdot(signal, signal))
+        np.abs(error, out=error)
+        at = int(error.argmax())
+        if error.flat[at] > self.largest_error:
+            self.largest_error = float(error.flat[at])
+            self.largest_error_at = tuple(int(i) for i in np.unravel_index(first + at, self.shape))
+
+    def as_json(self) -> dict[str, object]:
+        """Give the figures for a JSON document; an infinite SNR, which JSON cannot say, is null."""
+        return {
+            "largest": self.largest_error,
+            "largest_at": list(self.largest_error_at),
+            "rms": self.rms,
+            "snr_db": self.snr if math.isfinite(self.snr) else None,
+            "compared": self.compared,
+        }
+
+
+@dataclass(kw_only=True)
+class Report(Deviation):
+    """What `inspect` finds in a file of blocks; `lines` prints it.
+
+    Parameters
+    ----------
+    type_name, stored
+        The block type, and the bytes of all blocks.
+    scale_field
+        The scale that is looked at.
+    """
+
+    type_name: str
+    stored: int
+    scale_field: str
+    smallest_scale: float = math.inf
+    largest_scale: float = -math.inf
+    zero_blocks: int = 0
+    zero_scales: int = 0
+    negative_scales: int = 0
+    non_finite_scales: int = 0
+    minus_128: int = 0
+    against: Path | None = None
 
     def add(self, blocks: NDArray[Any]) -> NDArray[np.bool_]:
         """Count what a part of the blocks holds, and give which of them have a finite scale."""
@@ -93,22 +136,6 @@ class Report:
             self.smallest_scale = min(self.smallest_scale, float(h[finite].min()))
             self.largest_scale = max(self.largest_scale, float(h[finite].max()))
         return finite
-
-    def compare(self, values: NDArray[np.float32], source: NDArray[np.float32], first: int) -> None:
-        """Add the error of a part, `first` elements into the array; NaN in `values` is left out."""
-        error = values.astype(np.float64)
-        error -= source
-        used = ~np.isnan(values)
-        self.compared += int(used.sum())
-        error[~used] = 0
-        self.squared_error += float(np.vdot(error, error))
-        signal = np.where(used, source, 0).astype(np.float64)
-        self.squared_source += float(np.vdot(signal, signal))
-        np.abs(error, out=error)
-        at = int(error.argmax())
-        if error.flat[at] > self.largest_error:
-            self.largest_error = float(error.flat[at])
-            self.largest_error_at = tuple(int(i) for i in np.unravel_index(first + at, self.shape))
 
     def lines(self) -> Iterator[str]:
         """Yield what to print, a fact a line."""
@@ -138,6 +165,26 @@ class Report:
             yield f"  SNR           {self.snr:.2f} dB"
             if self.compared < elements:
                 yield f"  left out      {elements - self.compared} elements under a scale of NaN or inf"
+
+    def as_json(self) -> dict[str, object]:
+        """Give the facts for a JSON document."""
+        low, high = self.smallest_scale, self.largest_scale
+        facts: dict[str, object] = {
+            "format": FORMAT,
+            "type": self.type_name,
+            "shape": list(self.shape),
+            "bytes": self.stored,
+            "scale_field": self.scale_field,
+            "scales": [low, high] if low <= high else None,
+            "zero_scales": self.zero_scales,
+            "negative_scales": self.negative_scales,
+            "non_finite_scales": self.non_finite_scales,
+            "zero_blocks": self.zero_blocks,
+            "quants_of_minus_128": self.minus_128,
+        }
+        if self.against is not None:
+            facts |= {"against": str(self.against), "error": super().as_json()}
+        return facts
 
 
 def inspect_file(
@@ -170,7 +217,13 @@ def inspect_file(
     blocks = mapped.array
     elements = (*blocks.shape[:-1], blocks.shape[-1] * QK8_A8)
     name = scale_field or used_scale(mapped)
-    report = Report(BLOCK_TYPES[blocks.dtype], elements, blocks.nbytes, name, against=against)
+    report = Report(
+        type_name=BLOCK_TYPES[blocks.dtype],
+        shape=elements,
+        stored=blocks.nbytes,
+        scale_field=name,
+        against=against,
+    )
     # A file of bare floats has the shape that the blocks have.
     raw = elements if against is not None and against.suffix.lower() == ".f32" else None
     source = None if against is None else open_array(against, blocks=BLOCK_Q8_A8, shape=raw)

@@ -13,6 +13,7 @@ takes the target's name when it is complete: what has that name is never half of
 
 from __future__ import annotations
 
+import json
 import math
 import mmap
 import secrets
@@ -25,7 +26,7 @@ import numpy as np
 from q8a8 import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, QK8_A8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -43,6 +44,7 @@ __all__ = [
     "open_blocks",
     "require_distinct",
     "used_scale",
+    "write_json",
     "writing",
 ]
 
@@ -268,3 +270,18 @@ def require_distinct(source: Path, target: Path) -> None:
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise FileError(target, "is the input: it stays as it is")
+
+
+def write_json(path: Path, document: Mapping[str, object]) -> None:
+    """Write a JSON document; numbers that JSON does not have are a mistake of the caller.
+
+    Raises
+    ------
+    FileError
+        where the file cannot be written.
+    """
+    text = json.dumps(document, indent=1, allow_nan=False)
+    try:
+        path.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise FileError(path, error.strerror) from error

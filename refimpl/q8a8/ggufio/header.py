@@ -278,7 +278,7 @@ def _alignment(cursor: _Cursor, fields: Mapping[str, Field]) -> int:
         return ALIGNMENT
     value = field.value
     if field.type_id != UINT32 or not isinstance(value, int) or value.bit_count() != 1:
-        raise cursor.error(f"key 'general.alignment': {value!r} is no power of two of type uint32")
+        raise cursor.error("key 'general.alignment': is no power of two of type uint32")
     return value
 
 

@@ -235,10 +235,11 @@ def dequantize_model(
 
 def _require_current_blocks(model: GgufModel) -> None:
     """Refuse a file whose quantized types are of another time."""
-    version = model.metadata.get(VERSION_KEY, QUANTIZATION_VERSION)
-    if version != QUANTIZATION_VERSION:
+    current = field(QUANTIZATION_VERSION, model.header.order)
+    if model.fields.get(VERSION_KEY, current) != current:
         raise GgufError(
-            model.path, f"key {VERSION_KEY!r}: version {version!r} of the quantized types is not read; 2 is"
+            model.path,
+            f"key {VERSION_KEY!r}: only version {QUANTIZATION_VERSION} of the quantized types is read",
         )
 
 
