@@ -18,8 +18,8 @@ A group x_1 .. x_g is quantized with its minimum and maximum, levels = 2^bits - 
     x'_j  = f32(f32(scale · q_j) + low)
 
 The last `residual` positions at least stay in float. As soon as `residual + group` of them are there, the
-oldest `group` become one block of codes (KVC-5), so that what is stored depends on the positions alone, not on
-how many came at a time (KVC-6)::
+oldest `group` become one block of codes (KVC-5), so that what is stored depends on the positions alone, not
+on how many came at a time (KVC-6)::
 
     position  0 ............ G-1 | G .......... 2G-1 | 2G ................. T-1
               codes, block 0     | codes, block 1    | float, residual to residual+G-1
