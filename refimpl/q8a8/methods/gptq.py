@@ -1,0 +1,287 @@
+"""GPTQ: weights rounded one column at a time, each error made good by the columns that are still to come.
+
+Frantar, Ashkboos, Hoefler, Alistarh: "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+Transformers" (2023), algorithm 1, and the authors' code (IST-DASLab/gptq, `gptq.py`: fasterquant). Sought
+are codes Q that make least, for a layer's inputs X and weights W `[m, k]`,
+
+    ‖W X − Q X‖² = tr((W − Q) X Xᵀ (W − Q)ᵀ)
+
+With H = 2/n · X Xᵀ + λ I and U the upper Cholesky factor of its inverse, H⁻¹ = Uᵀ U, column j is rounded to
+its grid, and the columns i > j take its error over (the update of optimal brain surgeon, in the closed form
+of the paper)::
+
+    q_j  = round-to-grid(w_j)
+    e_j  = (w_j − q_j) / U_jj
+    w_i −= e_j · U_ji               all i > j
+
+Within a block of columns this is done at once; the columns behind the block get the sum of its updates when
+the block is done, which changes nothing but the order of additions.
+
+What an implementation must choose (docs/methods/gptq.md, GPT-1 to GPT-7): the arithmetic is float64 where the
+authors' is float32; the order of equal diagonal entries; what a dead column becomes; which weights a group's
+scale is taken from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+
+from q8a8.errors import ArgumentError, ShapeError, UnknownNameError
+from q8a8.methods.finite import require_matrix
+from q8a8.methods.gptq_grid import GptqWeight, Grid, dequantize, fit_groups, round_to_nearest, store
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from numpy.typing import NDArray
+
+    F32 = NDArray[np.float32]
+    F64 = NDArray[np.float64]
+
+__all__ = ["GptqLinear", "GptqOptions", "Hessian", "gptq", "layer_error"]
+
+PARAMETERS = ("stale", "fresh", "static")
+
+
+class GptqOptions(TypedDict, total=False):
+    """The choices of `gptq`, by name."""
+
+    damping: float
+    block: int
+    act_order: bool
+    parameters: str
+    guard: bool
+
+
+class Hessian:
+    """H = 2/n · Σ x xᵀ over the rows x that a layer's input had, in float64.
+
+    The authors count calibration sequences for n, here it is rows: H is scaled, the result is not (GPT-2).
+    Several of them can be merged, in any order, up to float64's rounding.
+
+    Parameters
+    ----------
+    k
+        Elements of a row.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.rows = 0
+        self._sum = np.zeros((k, k))
+
+    def update(self, x: F32) -> None:
+        """Take rows in: float32 `[t, k]`.
+
+        Raises
+        ------
+        ShapeError, DtypeError, DomainError
+            Rows of another length, another dtype, NaN or infinity.
+        """
+        require_matrix(x, "x", len(self._sum))
+        wide = x.astype(np.float64)
+        self._sum += wide.T @ wide
+        self.rows += len(x)
+
+    def merge(self, other: Hessian) -> None:
+        """Take in what another one has seen.
+
+        Raises
+        ------
+        ShapeError
+            It is about rows of another length.
+        """
+        if other._sum.shape != self._sum.shape:
+            raise ShapeError(f"other: rows of {len(other._sum)} elements, {len(self._sum)} wanted")
+        self._sum += other._sum
+        self.rows += other.rows
+
+    def matrix(self) -> F64:
+        """Give H, float64 `[k, k]`; zero where no row was seen."""
+        return self._sum * (2 / max(self.rows, 1))
+
+
+def layer_error(weight: F32, other: F32, hessian: F64) -> F64:
+    """Give tr of (W − Q) H (W − Q)ᵀ row by row: float64 `[m]`; proportional to ‖W X − Q X‖² of each row."""
+    difference = weight.astype(np.float64) - other
+    return np.asarray(((difference @ hessian) * difference).sum(axis=1))
+
+
+def gptq(
+    weight: F32,
+    hessian: F64,
+    grid: Grid,
+    *,
+    damping: float = 0.01,
+    block: int = 128,
+    act_order: bool = False,
+    parameters: str = "stale",
+    guard: bool = False,
+) -> GptqWeight:
+    """Quantize a matrix so that the layer's output changes least.
+
+    Parameters
+    ----------
+    weight
+        float32 `[m, k]`.
+    hessian
+        float64 `[k, k]`: `Hessian.matrix`.
+    grid
+        The grid of the codes.
+    damping
+        λ as a fraction of the mean diagonal of H.
+    block
+        Columns whose updates are made at once. It decides which weights "stale" means.
+    act_order
+        Whether columns are taken by falling diagonal of H, equal ones in their order (GPT-4).
+    parameters
+        Where a group's scale and zero come from when its first column is reached (GPT-5). "stale": the
+        authors', from the weights as the last finished block left them; "fresh": with the updates of the
+        block at hand too; "static": from the weights as they are given, before anything is rounded.
+    guard
+        Whether a row for which rounding to the nearest, on the same grid, gives a smaller `layer_error` is
+        rounded so (GPT-7). The authors do not; with it no row is ever worse than rounded to the nearest.
+
+    Raises
+    ------
+    ShapeError, DtypeError, DomainError
+        Arrays of other shapes or types, NaN or infinity, a scale beyond float16.
+    ArgumentError, UnknownNameError
+        A damping below 0, a block below 1, an unknown kind of parameters, or an H that is not positive
+        definite even with the damping.
+    """
+    _require_arguments(weight, hessian, damping, block, parameters)
+    w, h = weight.astype(np.float64), np.array(hessian, np.float64)
+    m, k = w.shape
+    # GPT-3: a dead column, whose input was always 0, becomes 0.
+    dead = np.diag(h) == 0
+    h[dead, dead] = 1
+    w[:, dead] = 0
+    width = grid.width(k)
+    groups = -(-k // width)
+    scale, zero = fit_groups(w, grid) if parameters == "static" else np.ones((2, m, groups))
+    # GPT-4: by falling diagonal, a stable sort.
+    order = np.argsort(-np.diag(h), kind="stable") if act_order else np.arange(k)
+    # Static groups are those of the columns as they lie in the weight, others those in the order of rounding.
+    place = order if parameters == "static" else np.arange(k)
+    group_of = (place // width).astype(np.int32)
+    w, u = w[:, order], _inverse_factor(h[np.ix_(order, order)], damping)
+    codes = np.zeros((m, k))
+    for start in range(0, k, block):
+        stop = min(start + block, k)
+        part, errors = w[:, start:stop].copy(), np.zeros((m, stop - start))
+        for j in range(start, stop):
+            g = group_of[j]
+            if parameters != "static" and j % width == 0:
+                source = w[:, j : j + width].copy()
+                if parameters == "fresh":
+                    # GPT-5: this block's columns as they are now, those behind it with its updates so far.
+                    here = min(width, stop - j)
+                    source[:, :here] = part[:, j - start : j - start + here]
+                    source[:, here:] -= errors @ u[start:stop, stop : j + width]
+                scale[:, g], zero[:, g] = grid.fit(source)
+            column = part[:, j - start]
+            codes[:, j] = grid.codes(column, scale[:, g], zero[:, g])
+            rounded = scale[:, g] * (codes[:, j] - zero[:, g])
+            errors[:, j - start] = (column - rounded) / u[j, j]
+            part[:, j - start :] -= np.outer(errors[:, j - start], u[j, j:stop])
+        w[:, stop:] -= errors @ u[start:stop, stop:]
+    back = np.argsort(order)
+    stored = store(grid, codes[:, back], scale, zero, group_of[back])
+    return _guarded(weight, hessian, stored) if guard else stored
+
+
+def _guarded(weight: F32, hessian: F64, stored: GptqWeight) -> GptqWeight:
+    """Give each row the codes, of two kinds on one grid, that change its output less (GPT-7)."""
+    scale, zero = (array.astype(np.float64)[:, stored.group_of] for array in (stored.scale, stored.zero))
+    codes = stored.grid.codes(weight.astype(np.float64), scale, zero).astype(np.uint8)
+    nearest = dataclasses.replace(stored, codes=codes)
+    ours, theirs = (layer_error(weight, dequantize(each), hessian) for each in (stored, nearest))
+    return dataclasses.replace(stored, codes=np.where((theirs < ours)[:, None], codes, stored.codes))
+
+
+def _require_arguments(weight: F32, hessian: F64, damping: float, block: int, parameters: str) -> None:
+    require_matrix(weight, "weight")
+    k = weight.shape[1]
+    if hessian.shape != (k, k):
+        raise ShapeError(f"hessian: shape {hessian.shape} given, {(k, k)} wanted")
+    if not np.isfinite(hessian).all():
+        raise ArgumentError("hessian: an element is NaN or infinite")
+    if not damping >= 0:
+        raise ArgumentError(f"damping: {damping} given, at least 0 wanted")
+    if block < 1:
+        raise ArgumentError(f"block: {block} given, at least 1 wanted")
+    if parameters not in PARAMETERS:
+        raise UnknownNameError("parameters", parameters, PARAMETERS)
+
+
+def _inverse_factor(h: F64, damping: float) -> F64:
+    """Give U, upper, with (H + λ I)⁻¹ = Uᵀ U."""
+    k = len(h)
+    h = h + np.eye(k) * (damping * np.diag(h).mean() if k else 0)
+    try:
+        # H⁻¹ from H's own factor, as it is symmetric then: L Lᵀ = H, H⁻¹ = L⁻ᵀ L⁻¹.
+        inverse = np.linalg.inv(np.linalg.cholesky(h))
+        return np.linalg.cholesky(inverse.T @ inverse).T
+    except np.linalg.LinAlgError as error:
+        raise ArgumentError(
+            f"hessian: not positive definite with a damping of {damping}; give more, or more rows of input"
+        ) from error
+
+
+class GptqLinear:
+    """A linear layer whose weights GPTQ has rounded; activations stay float.
+
+    Parameters
+    ----------
+    weight
+        float32 `[out, in]`.
+    hessian
+        float64 `[in, in]` of the layer's inputs; None rounds to nearest, for comparison.
+    grid
+        The grid of the codes.
+    options
+        `damping`, `block`, `act_order`, `parameters`, `guard`, as `gptq` has them.
+
+    Attributes
+    ----------
+    weight
+        What is stored.
+    weight_bytes
+        Its bytes: packed codes, scales, zeros, and the columns' groups where they are out of order.
+    activation_bits
+        32.
+
+    Raises
+    ------
+    ShapeError, DtypeError, DomainError, ArgumentError, UnknownNameError
+        as `gptq`.
+    """
+
+    activation_bits = 32.0
+
+    def __init__(
+        self,
+        weight: F32,
+        hessian: F64 | None,
+        grid: Grid,
+        **options: Unpack[GptqOptions],
+    ) -> None:
+        self.weight = (
+            round_to_nearest(weight, grid) if hessian is None else gptq(weight, hessian, grid, **options)
+        )
+        self.weight_bytes: int = self.weight.nbytes
+        self._dense = dequantize(self.weight)
+
+    def __call__(self, x: F32) -> F32:
+        """Multiply: float32 `[t, in]` to float32 `[t, out]`.
+
+        Raises
+        ------
+        ShapeError, DtypeError, DomainError
+            Rows of another length, another dtype, NaN or infinity.
+        """
+        require_matrix(x, "x", self._dense.shape[1])
+        return x @ self._dense.T
