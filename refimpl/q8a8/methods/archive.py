@@ -1,0 +1,143 @@
+"""Arrays and what they were made from, in one `.npz` file.
+
+::
+
+    NAME.npz      a zip archive of .npy files, nothing pickled
+      metadata    uint8 [n], UTF-8 JSON: {"kind": ..., "version": ..., and what the kind adds}
+      <name>      an array
+
+The same content gives the same bytes. A file appears under its name when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from q8a8.errors import Q8A8Error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["ArchiveError", "Entries", "read_archive", "write_archive"]
+
+METADATA = "metadata"
+
+
+class ArchiveError(Q8A8Error, ValueError):
+    """A file that is no such archive; the message names the file, and the entry where it is about one."""
+
+    def __init__(self, path: Path, what: object) -> None:
+        super().__init__(f"{path}: {what}")
+
+
+def write_archive(
+    path: Path,
+    kind: str,
+    version: int,
+    metadata: Mapping[str, object],
+    arrays: Mapping[str, NDArray[Any]],
+) -> None:
+    """Write an archive; a file of that name is replaced when the new one is complete.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    kind, version
+        What it holds, and the version of its layout: what `read_archive` asks for.
+    metadata
+        What the kind adds, for JSON.
+    arrays
+        By name.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; what has that name is what it was before.
+    """
+    document = json.dumps({"kind": kind, "version": version, **metadata}, sort_keys=True)
+    entries = {METADATA: np.frombuffer(document.encode(), np.uint8), **arrays}
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            # NumPy's stub takes the keywords for its own flags; the names here are none of them.
+            np.savez(file, **entries)  # type: ignore[arg-type]
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Entries:
+    """What an archive holds: arrays that are checked when they are asked for.
+
+    Attributes
+    ----------
+    path
+        The file.
+    metadata
+        The JSON object.
+    """
+
+    def __init__(self, path: Path, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        self.path = path
+        self.metadata = metadata
+        self._arrays = arrays
+
+    def array(self, name: str, dtype: type[np.generic], ndim: int) -> NDArray[Any]:
+        """Give an array.
+
+        Raises
+        ------
+        ArchiveError
+            There is none of that name, or it has another type or number of axes, or holds NaN or infinities.
+        """
+        if name not in self._arrays:
+            raise ArchiveError(self.path, f"{name}: missing")
+        array = self._arrays[name]
+        if array.dtype != dtype or array.ndim != ndim:
+            raise ArchiveError(
+                self.path,
+                f"{name}: {array.dtype} with {array.ndim} axes; {np.dtype(dtype)} with {ndim} wanted",
+            )
+        if not np.isfinite(array).all():
+            raise ArchiveError(self.path, f"{name}: not all numbers are finite")
+        return array
+
+    def value(self, name: str, kind: type | tuple[type, ...]) -> Any:  # noqa: ANN401 (JSON holds anything)
+        """Give a value of the metadata; without one of this type, `ArchiveError`."""
+        found = self.metadata.get(name)
+        if not isinstance(found, kind):
+            raise ArchiveError(self.path, f"metadata: {name}: {found!r} is not what belongs there")
+        return found
+
+
+def read_archive(path: Path, kind: str, version: int) -> Entries:
+    """Read an archive of this kind and version.
+
+    Raises
+    ------
+    ArchiveError
+        The file cannot be read, is no archive of arrays, or is of another kind or version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+            document = json.loads(arrays.pop(METADATA).tobytes())
+    except OSError as error:
+        raise ArchiveError(path, error.strerror or error) from error
+    except (ValueError, TypeError, AttributeError, KeyError, EOFError, BadZipFile) as error:
+        # An .npy file, a pickle, a zip archive of something else, a broken one.
+        raise ArchiveError(path, f"no archive of arrays with metadata: {error}") from error
+    if not isinstance(document, dict) or document.get("kind") != kind:
+        raise ArchiveError(path, f"this is no {kind}")
+    if document.get("version") != version:
+        raise ArchiveError(path, f"{kind} of version {document.get('version')!r}; only {version} is known")
+    return Entries(path, document, arrays)
