@@ -85,11 +85,25 @@ class Smoothing:
     groups
         In the order in which they are folded.
     provenance
-        For JSON: model_sha256, how α was chosen, the calibration's texts.
+        For JSON: what they were made for and from. `model_sha256`, `alpha`, `fold_down` and `rounding`, as
+        `q8a8.methods.smoothquant.make_smoothing` takes them, and what else it knows.
     """
 
     groups: tuple[SmoothedGroup, ...]
     provenance: Mapping[str, Any]
+
+    @property
+    def model_sha256(self) -> str:
+        """Of the file that the factors were made for; in another model they would change what it computes."""
+        return str(self.provenance["model_sha256"])
+
+    def folds(self, name: str) -> bool:
+        """Say whether there are factors for a tensor."""
+        return any(name in (*s.group.multiplied, *s.group.divided) for s in self.groups)
+
+    def metadata(self) -> dict[str, str]:
+        """Give what a GGUF file says of the factors in it, by key."""
+        return {"q8_a8.smoothing": self.summary, "q8_a8.smoothing.sha256": self.sha256()}
 
     def fold_tensor(self, name: str, array: F32) -> F32:
         """Put the factors into one tensor.
@@ -154,22 +168,6 @@ class Smoothing:
                     raise SmoothingError(f"{name}: missing, but {smoothed.group.name} has factors for it")
         return {name: self.fold_tensor(name, array) for name, array in weights.items()}
 
-    def require_model(self, sha256: str) -> None:
-        """Refuse another model than the one that the factors were made for.
-
-        Folded into part of another model, or twice into the same, factors change what it computes.
-
-        Raises
-        ------
-        SmoothingError
-            with both hashes.
-        """
-        made_for = self.provenance.get("model_sha256")
-        if made_for != sha256:
-            raise SmoothingError(
-                f"smoothing: made for the model with sha256 {made_for}, this one has {sha256}"
-            )
-
     def sha256(self) -> str:
         """Hash the factors and what they belong to: two smoothings of one hash fold the same."""
         digest = hashlib.sha256()
@@ -181,13 +179,12 @@ class Smoothing:
     @property
     def summary(self) -> str:
         """Say in a few words what this is: `smoothquant alpha=0.5 fold-down`."""
-        return " ".join(
-            [
-                f"smoothquant alpha={self.provenance.get('alpha')}",
-                *(["fold-down"] if self.provenance.get("fold_down") else []),
-                *(["power-of-two"] if self.provenance.get("rounding") == "power-of-two" else []),
-            ]
-        )
+        words = ["smoothquant", f"alpha={self.provenance['alpha']}"]
+        if self.provenance["fold_down"]:
+            words.append("fold-down")
+        if self.provenance["rounding"] != "nearest":
+            words.append(self.provenance["rounding"])
+        return " ".join(words)
 
     def save(self, path: Path) -> None:
         """Write a file of these factors (`q8a8.methods.archive`); errors as `write_archive`."""
@@ -225,4 +222,7 @@ class Smoothing:
             if not (factors > 0).all():
                 raise ArchiveError(path, f"factors/{group.name}: not all factors are positive")
             groups.append(SmoothedGroup(group, factors, alpha))
-        return cls(tuple(groups), entries.value("provenance", dict))
+        provenance = entries.value("provenance", dict)
+        if missing := {"model_sha256", "alpha", "fold_down", "rounding"} - provenance.keys():
+            raise ArchiveError(path, f"metadata: provenance: {min(missing)} is missing")
+        return cls(tuple(groups), provenance)

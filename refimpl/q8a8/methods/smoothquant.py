@@ -188,7 +188,7 @@ def make_smoothing(
     Parameters
     ----------
     weights
-        float32 `[out, in]` by GGUF name. Each is asked for twice at most: it may be read when it is.
+        float32 `[out, in]` by GGUF name. Each is asked for once: it may be read when it is.
     config
         The model's shape.
     calibration
@@ -213,7 +213,17 @@ def make_smoothing(
     ShapeError, DtypeError, DomainError
         as `column_maxima` and `smoothing_factors`.
     """
-    smoothing = Smoothing((), {})
+    provenance: dict[str, Any] = {
+        "model_sha256": calibration.model_sha256,
+        "alpha": alpha,
+        "fold_down": fold_down,
+        "rounding": rounding,
+        "texts": [source.text_sha256 for source in calibration.sources],
+        "tokens": calibration.tokens,
+    }
+    if alpha == "search":
+        provenance |= {"grid": list(grid), "rows": len(calibration.numbers)}
+    smoothing = Smoothing((), provenance)
     for group in fold_groups(config.n_layers, fold_down=fold_down):
         # ffn_up as the factors of ffn_down have left it.
         parts = [smoothing.fold_tensor(name, weights[name]) for name in group.multiplied]
@@ -225,20 +235,10 @@ def make_smoothing(
         else:
             factors = smoothing_factors(x_max, w_max, alpha, rounding=rounding)
             smoothed = SmoothedGroup(group, factors, alpha)
-        smoothing = Smoothing((*smoothing.groups, smoothed), {})
+        smoothing = Smoothing((*smoothing.groups, smoothed), provenance)
         if progress:
             progress(smoothed)
-    provenance: dict[str, Any] = {
-        "model_sha256": calibration.model_sha256,
-        "alpha": alpha,
-        "fold_down": fold_down,
-        "rounding": rounding,
-        "texts": [source.text_sha256 for source in calibration.sources],
-        "tokens": calibration.tokens,
-    }
-    if alpha == "search":
-        provenance |= {"grid": list(grid), "rows": len(calibration.numbers)}
-    return Smoothing(smoothing.groups, provenance)
+    return smoothing
 
 
 def _candidates(x_max: F32, w_max: F32, grid: Sequence[float], rounding: Rounding) -> Iterator[Candidate]:
