@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
 from q8a8.ggufio import dequantize_model, quantize_model
+from q8a8.methods.smoothing import Smoothing
 from q8a8_conformance.gguf_inspection import inspect_gguf, plain
 from q8a8_conformance.storage import FileError, write_json
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from q8a8.ggufio import Folding, Summary
+    from q8a8.ggufio import Summary
 
     Progress: TypeAlias = Callable[[str, int, int], None]
 
@@ -44,12 +45,9 @@ def _require_two(options: argparse.Namespace) -> None:
             raise FileError(path, "a model goes from one .gguf file to another")
 
 
-def _smoothing(options: argparse.Namespace) -> Folding | None:
+def _smoothing(options: argparse.Namespace) -> Smoothing | None:
     """Load the factors that were asked for."""
-    if options.smooth is None:
-        return None
-    factors: Folding = import_module("q8a8.methods.smoothquant").Smoothing.load(options.smooth)
-    return factors
+    return None if options.smooth is None else Smoothing.load(options.smooth)
 
 
 def quantize(options: argparse.Namespace) -> None:

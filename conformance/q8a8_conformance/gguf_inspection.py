@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from q8a8.ggufio import open_model
+from q8a8.ggufio.fold import SMOOTHING_KEY, folded_parts, part_size, require_made_for
+from q8a8.ggufio.model import PART
 from q8a8.ggufio.tensor_types import ARRAY, FLOAT32, STRING, VALUE_NAMES
 from q8a8_conformance.inspection import Deviation
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from q8a8.ggufio import Field, Folding, GgufModel, TensorInfo
+    from q8a8.ggufio import Field, GgufModel, TensorInfo
+    from q8a8.methods.smoothing import Smoothing
 
 __all__ = ["GgufReport", "TensorReport", "inspect_gguf", "plain"]
 
@@ -35,7 +38,6 @@ SHORT = 60
 """Characters of a metadata value on the terminal, and entries of an array in JSON."""
 
 ORDERS = {"<": "little-endian", ">": "big-endian"}
-SMOOTHED = "q8_a8.smoothing"
 SOURCE = "q8_a8.source_sha256"
 
 
@@ -246,7 +248,7 @@ def inspect_gguf(
     path: Path,
     *,
     against: Path | None = None,
-    smooth: Folding | None = None,
+    smooth: Smoothing | None = None,
     allow_id_39: bool = False,
 ) -> GgufReport:
     """Look through a GGUF file, and compare its tensors with those of the file that it was made from.
@@ -287,6 +289,8 @@ def inspect_gguf(
             report.tensors.extend(TensorReport(info) for info in model.tensors.values())
             return report
         source = stack.enter_context(open_model(against, allow_id_39=allow_id_39))
+        if smooth is not None:
+            require_made_for(source, smooth)
         report.warnings.extend(_warnings(model, source, smooth))
         report.tensors.extend(_compared(model, info, source, smooth) for info in model.tensors.values())
         report.warnings.extend(
@@ -297,16 +301,18 @@ def inspect_gguf(
     return report
 
 
-def _warnings(model: GgufModel, source: GgufModel, smooth: Folding | None) -> Iterator[str]:
+def _warnings(model: GgufModel, source: GgufModel, smooth: Smoothing | None) -> Iterator[str]:
     """Say what makes a comparison doubtful."""
     made_from = model.metadata.get(SOURCE)
     if made_from is not None and made_from != source.sha256():
         yield f"made from another file than {source.path}: SHA-256 {plain(str(made_from))} ({SOURCE})"
-    if SMOOTHED in model.fields and SMOOTHED not in source.fields and smooth is None:
+    if SMOOTHING_KEY in model.fields and SMOOTHING_KEY not in source.fields and smooth is None:
         yield "smoothed, and the source is not: the errors are mostly those of the factors (--smooth FILE)"
 
 
-def _compared(model: GgufModel, info: TensorInfo, source: GgufModel, smooth: Folding | None) -> TensorReport:
+def _compared(
+    model: GgufModel, info: TensorInfo, source: GgufModel, smooth: Smoothing | None
+) -> TensorReport:
     """Compare a tensor with that of the same name in the source."""
     name = info.name
     origin = source.tensors.get(name)
@@ -319,10 +325,9 @@ def _compared(model: GgufModel, info: TensorInfo, source: GgufModel, smooth: Fol
             return TensorReport(info, remark=f"{kind} cannot be read as numbers")
     deviation = Deviation(shape=info.shape)
     if smooth is not None and smooth.folds(name):
-        folded = smooth.fold_tensor(name, source.read(name)).reshape(-1)
-        for first, part in model.parts(name):
-            deviation.compare(part, folded[first : first + part.size], first)
+        size, floats = part_size(info.shape), folded_parts(source, name, smooth)
     else:
-        for (first, part), (_, floats) in zip(model.parts(name), source.parts(name), strict=True):
-            deviation.compare(part, floats, first)
+        size, floats = PART, source.parts(name, PART)
+    for (first, part), (_, origin_part) in zip(model.parts(name, size), floats, strict=True):
+        deviation.compare(part, origin_part, first)
     return TensorReport(info, deviation)

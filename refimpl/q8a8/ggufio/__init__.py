@@ -8,6 +8,7 @@
     floats        the bytes of a tensor as float32
     model         an open file: metadata, tensors, numbers in parts
     select        which tensors are quantized
+    fold          smoothing factors, put into tensors as they stream by
     writer        a file that is written tensor by tensor, and appears when it is complete
     quantize      a model to Q8_A8, smoothed if asked for; and back to floats
 
@@ -18,13 +19,12 @@ extra `model`).
 from q8a8.ggufio.errors import GgufError, MissingExtraError
 from q8a8.ggufio.header import Field, Header, TensorInfo
 from q8a8.ggufio.model import GgufModel, open_model
-from q8a8.ggufio.quantize import Folding, Summary, dequantize_model, quantize_model
+from q8a8.ggufio.quantize import Summary, dequantize_model, quantize_model
 from q8a8.ggufio.select import is_linear
 from q8a8.ggufio.tensor_types import TensorType
 
 __all__ = [
     "Field",
-    "Folding",
     "GgufError",
     "GgufModel",
     "Header",

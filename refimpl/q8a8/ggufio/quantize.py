@@ -10,21 +10,22 @@ A tensor that is Q8_0 already goes the same way: where a block's largest |q| is 
 it, amax = 127·h, d = h exactly, and each h·q_j·f32(1/h) lies within 127·2^-22 of q_j, so that the block comes
 back as it was.
 
-Nothing is held whole but one tensor that is being folded; otherwise parts of `model.PART` elements.
+Nothing is held whole: tensors go through in parts of `model.PART` elements.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from q8a8.errors import DomainError, UnknownNameError
 from q8a8.ggufio.errors import GgufError
 from q8a8.ggufio.floats import is_q8_a8, stored_blocks
-from q8a8.ggufio.model import PART, domain_error, open_model
+from q8a8.ggufio.fold import folded_parts, require_made_for, smoothing_fields
+from q8a8.ggufio.model import domain_error, open_model
 from q8a8.ggufio.select import select
 from q8a8.ggufio.tensor_types import F16, F32, Q8_0
 from q8a8.ggufio.writer import field, require_distinct, writing
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from q8a8.ggufio.header import Field, TensorInfo
     from q8a8.ggufio.model import GgufModel
     from q8a8.ggufio.tensor_types import TensorType
+    from q8a8.methods.smoothing import Smoothing
     from q8a8.recipe import Recipe
 
     Progress: TypeAlias = Callable[[str, int, int], None]
@@ -56,23 +58,6 @@ FILE_TYPE = "general.file_type"
 VERSION_KEY = "general.quantization_version"
 FILE_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1}
 """LLAMA_FTYPE_ALL_F32 and LLAMA_FTYPE_MOSTLY_F16."""
-
-
-class Folding(Protocol):
-    """Factors that are folded into the tensors of a model: `q8a8.methods.smoothquant.Smoothing` is one."""
-
-    @property
-    def model_sha256(self) -> str:
-        """The SHA-256 of the file that they were made for."""
-
-    def folds(self, name: str) -> bool:
-        """Say whether a tensor changes."""
-
-    def fold_tensor(self, name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give a tensor with the factors folded into it."""
-
-    def metadata(self) -> Mapping[str, str | int | float]:
-        """Give what a file should say of them, under keys that start with "q8_a8."."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +91,14 @@ class _Plan:
     info: TensorInfo
     kind: TensorType
     convert: bool
-    fold: Folding | None = None
+    fold: Smoothing | None = None
 
 
 def quantize_model(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    smooth: Folding | None = None,
+    smooth: Smoothing | None = None,
     only: Sequence[str] = (),
     keep: Sequence[str] = (),
     recipe: str = "design",
@@ -135,13 +120,15 @@ def quantize_model(
     allow_id_39
         The source is of the design's own fork, where tensor type 39 is Q8_A8.
     progress
-        Called after each part with the tensor's name, how many elements of the file are done, and how many
-        there are.
+        Called with a tensor's name, how many elements of the file are done, and how many there are: before
+        each part, and when the tensor is done.
 
     Raises
     ------
     GgufError
         where a file cannot be read, used or written, naming the tensor or key.
+    SmoothingError
+        where factors do not fit a tensor.
     DomainError
         for a value that the recipe does not take, naming file, tensor, row, block and element.
     MissingExtraError
@@ -154,7 +141,7 @@ def quantize_model(
         require_distinct(source, target)
         _require_current_blocks(model)
         if smooth is not None:
-            _require_made_for(model, smooth)
+            require_made_for(model, smooth)
         selection = select(model, only, keep)
         if not selection.quantized:
             raise GgufError(source, "; ".join(("nothing to quantize", *selection.notes)))
@@ -243,20 +230,8 @@ def _require_current_blocks(model: GgufModel) -> None:
         )
 
 
-def _require_made_for(model: GgufModel, smooth: Folding) -> None:
-    """Refuse factors of another model, and to fold a second time."""
-    if "q8_a8.smoothing" in model.metadata:
-        raise GgufError(model.path, "is smoothed already (key 'q8_a8.smoothing')")
-    if smooth.model_sha256 != model.sha256():
-        raise GgufError(
-            model.path,
-            f"the smoothing factors were made for another model: SHA-256 {smooth.model_sha256}, "
-            f"this file has {model.sha256()}",
-        )
-
-
 def _quantized_fields(
-    model: GgufModel, plans: Sequence[_Plan], recipe: Recipe, smooth: Folding | None
+    model: GgufModel, plans: Sequence[_Plan], recipe: Recipe, smooth: Smoothing | None
 ) -> dict[str, Field]:
     """Give the metadata of the target: all that the source has, and how its tensors were made."""
     order = model.header.order
@@ -274,7 +249,7 @@ def _quantized_fields(
     fields["q8_a8.recipe"] = field(recipe.name, order)
     fields["q8_a8.source_sha256"] = field(model.sha256(), order)
     if smooth is not None:
-        fields |= {key: field(value, order) for key, value in smooth.metadata().items()}
+        fields |= smoothing_fields(smooth, order)
     return fields
 
 
@@ -319,11 +294,13 @@ def _write(
     with writing(target, model.header, fields, tensors) as writer:
         for plan in plans:
             for first, part in _parts(model, plan, convert):
-                writer.write(part)
                 if progress is not None:
-                    progress(plan.info.name, done + min(first + PART, plan.info.elements), total)
+                    progress(plan.info.name, done + first, total)
+                writer.write(part)
             writer.end()
             done += plan.info.elements
+            if progress is not None:
+                progress(plan.info.name, done, total)
     return Summary(
         target=target,
         changed=tuple(plan.info.name for plan in plans if plan.convert),
@@ -343,10 +320,6 @@ def _parts(
     name = plan.info.name
     if not plan.convert:
         yield from model.raw_parts(name)
-    elif plan.fold is None:
-        yield from ((first, convert(plan, first, part)) for first, part in model.parts(name))
     else:
-        # The factors of rows and columns are for the tensor as a whole.
-        folded = plan.fold.fold_tensor(name, model.read(name)).reshape(-1)
-        for first in range(0, folded.size, PART):
-            yield first, convert(plan, first, folded[first : first + PART])
+        floats = model.parts(name) if plan.fold is None else folded_parts(model, name, plan.fold)
+        yield from ((first, convert(plan, first, part)) for first, part in floats)
