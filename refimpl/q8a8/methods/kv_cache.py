@@ -331,7 +331,7 @@ class QuantizedCache:
             codes = unpack_nibbles(codes, self._d)
         keys = dequantize(codes[0], *self._key_scales[:, layer, :blocks])
         out[0, :quantized] = keys.reshape(quantized, self._heads, self._d)
-        grouped = codes[1].reshape(*codes.shape[1:-1], -1, self.value_group)
+        grouped = codes[1].reshape(*codes.shape[1:-1], self._d // self.value_group, self.value_group)
         values = dequantize(grouped, *self._value_scales[:, layer, :blocks])
         out[1, :quantized] = values.reshape(quantized, self._heads, self._d)
         out[:, quantized:] = self._recent[:, layer, : length - quantized]
