@@ -53,6 +53,8 @@ class Tokenizer:
     ----------
     bos, eos
         The tokens that begin and end a text, or None.
+    add_bos
+        Whether the model wants every text to begin with `bos`; the caller sees to it.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class Tokenizer:
         merges = [_pair(merge) for merge in _strings(metadata, "tokenizer.ggml.merges")]
         self.bos = self._token(metadata, "tokenizer.ggml.bos_token_id")
         self.eos = self._token(metadata, "tokenizer.ggml.eos_token_id")
+        self.add_bos = bool(metadata.get("tokenizer.ggml.add_bos_token", False))
         self._specials = {
             kind: {self._texts[i]: i for i, of in enumerate(types) if of == kind}
             for kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
