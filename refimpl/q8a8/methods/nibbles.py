@@ -94,4 +94,4 @@ def unpack_nibbles(packed: NDArray[np.uint8], k: int) -> NDArray[np.int8]:
             f"packed: shape {packed.shape} given, rows of {k} codes have {(k + 1) // 2} bytes"
         )
     c = np.stack((packed & np.uint8(15), packed >> np.uint8(4)), axis=-1)
-    return (c.reshape(*packed.shape[:-1], -1)[..., :k]).astype(np.int8) - np.int8(8)
+    return (c.reshape(*packed.shape[:-1], k + k % 2)[..., :k]).astype(np.int8) - np.int8(8)
