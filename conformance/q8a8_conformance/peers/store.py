@@ -48,6 +48,8 @@ class Distribution:
         pip's options that select this file among those of the version.
     members
         Which folder of the archive is unpacked; empty for all.
+    unpacked
+        What the folder with it is called in the cache; two parts of one archive have two names.
     """
 
     requirement: str
@@ -55,6 +57,7 @@ class Distribution:
     sha256: str
     options: tuple[str, ...]
     members: str = ""
+    unpacked: str = "unpacked"
 
 
 ARM_WHEEL = Distribution(
@@ -100,7 +103,7 @@ def fetch(distribution: Distribution) -> Path:
         pip cannot get it (no network, say), or the file is not the one that this project knows.
     """
     folder = cache_folder() / distribution.sha256[:16]
-    unpacked = folder / "unpacked"
+    unpacked = folder / distribution.unpacked
     if unpacked.is_dir():
         return unpacked
     archive = folder / distribution.file
