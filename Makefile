@@ -15,7 +15,7 @@ export NO_MKDOCS_2_WARNING := 1
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 build_packages := gcc libc6-dev cmake ninja-build
 
-.PHONY: help demo test lint unit docs serve-docs vectors bench pages peers arm certify wheel clean
+.PHONY: help demo test lint heavy unit evaluate docs serve-docs vectors bench pages peers arm certify wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -29,6 +29,7 @@ test: ## everything that can be checked: types, style, tests, QEMU legs, real ke
 	@.ci/system-packages $(build_packages) $(arm_packages)
 	@.ci/environment dev
 	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory heavy
 	@$(MAKE) --no-print-directory unit
 
 lint: ## ruff and mypy, over everything
@@ -39,7 +40,15 @@ lint: ## ruff and mypy, over everything
 
 unit: ## the tests alone, with coverage of the reference
 	@.ci/environment dev
-	$(venv)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term $(PYTEST_ARGS)
+	$(venv)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term --ignore=conformance/tests/heavy $(PYTEST_ARGS)
+
+heavy: ## the methods against PyTorch's packages (torch, torchao, bitsandbytes and others), a leg of its own
+	@.ci/environment dev,heavy
+	$(venv)/python -m pytest conformance/tests/heavy $(PYTEST_ARGS)
+
+evaluate: ## every scheme on a real model: perplexity, table and plots; writes docs/model/evaluation.md; resumes
+	@.ci/environment dev
+	$(venv)/python -m q8a8_conformance.evaluate.run --markdown docs/model/evaluation.md
 
 docs: ## build the documentation site into site/
 	@.ci/environment dev
