@@ -1,0 +1,309 @@
+"""A scheme: which linear operators a model gets, what is folded into it first, and how it keeps its cache.
+
+A scheme is data: a class of `q8a8.llama.linear` or `q8a8.methods` with its options, the statistics that its
+constructor asks for, and perhaps a smoothing and a cache. `build` makes a model of it. The table of all is
+`SCHEMES` in `scheme_table`::
+
+    float weights ──fold──> weights ──linear(weight, **options, **statistics)──> Linear, for every weight
+                  smoothing                                                      of `linear_names`
+
+The head stays a float product unless asked for otherwise: it is a fifth of this project's small model, where
+llama.cpp keeps it in 8 bits as well, and would drown what is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from q8a8.errors import ArgumentError, UnknownNameError
+from q8a8.llama.config import EMBEDDING, HEAD, linear_names
+from q8a8.llama.model import Model
+from q8a8.methods.calibration import input_of, observe_model
+from q8a8.methods.gptq import Hessian
+from q8a8.methods.smoothquant import make_smoothing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from q8a8.llama.cache import KVCache
+    from q8a8.llama.config import Config
+    from q8a8.llama.linear import Linear
+    from q8a8.methods.calibration import Calibration
+
+    F32 = NDArray[np.float32]
+    F64 = NDArray[np.float64]
+
+__all__ = ["STATISTICS", "Built", "Evidence", "Scheme", "build", "gather_hessians", "get_scheme"]
+
+STATISTICS = ("maximum", "mean", "rows", "hessian")
+"""What calibration knows of an operator's input x: the largest |x|, float32 `[in]`; the mean of |x|, float64
+`[in]`; a sample, float32 `[k, in]`; 2/n · Σ x xᵀ, float64 `[in, in]`."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a model is quantized.
+
+    Attributes
+    ----------
+    name
+        Its name on the command line: lower case, what is folded in after a plus sign.
+    summary
+        One sentence.
+    source
+        Where it is from: a document, a paper, a library.
+    weight_bits, activation_bits
+        Bits of a number without its scales; a `Built` model tells what is stored.
+    linear
+        Called with a weight float32 `[out, in]` and what follows, makes the operator.
+    options
+        Keyword arguments for `linear`.
+    statistics
+        More of them, by the name in `STATISTICS` of what calibration knows of the operator's input.
+    smoothing
+        Keyword arguments for `make_smoothing`; None for no smoothing.
+    cache
+        Called with the model's shape, the positions to hold, and `cache_options`, makes the cache; None for a
+        scheme that leaves keys and values in float32.
+    cache_options
+        Keyword arguments for `cache`.
+    cache_bits
+        Bits of a key's or value's number without its scales.
+    """
+
+    name: str
+    summary: str
+    source: str
+    weight_bits: float
+    activation_bits: float
+    linear: Callable[..., Linear]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    statistics: Mapping[str, str] = field(default_factory=dict)
+    smoothing: Mapping[str, Any] | None = None
+    cache: Callable[..., KVCache] | None = None
+    cache_options: Mapping[str, Any] = field(default_factory=dict)
+    cache_bits: float = 32.0
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether a `Calibration` is needed."""
+        return self.smoothing is not None or bool(set(self.statistics.values()) - {"hessian"})
+
+    @property
+    def needs_hessians(self) -> bool:
+        """Whether the Hessians of the inputs are needed."""
+        return "hessian" in self.statistics.values()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What calibration found; a scheme takes from it what it needs.
+
+    Attributes
+    ----------
+    calibration
+        Maxima, means and rows of the operators' inputs.
+    hessians
+        By `input_of` name; kept as sums, since a matrix of each would take as much memory again.
+    """
+
+    calibration: Calibration | None = None
+    hessians: Mapping[str, Hessian] | None = None
+
+    def require_calibration(self, scheme: Scheme) -> Calibration:
+        """Give the calibration.
+
+        Raises
+        ------
+        ArgumentError
+            naming the scheme, where there is none.
+        """
+        if self.calibration is None:
+            raise ArgumentError(f"{scheme.name}: this scheme needs a calibration, and none is given")
+        return self.calibration
+
+    def get(self, scheme: Scheme, statistic: str, name: str) -> NDArray[Any]:
+        """Give one statistic of an operator's input.
+
+        Raises
+        ------
+        ArgumentError
+            naming the scheme, where there is no calibration, or no Hessian of this input.
+        CalibrationError
+            for an operator that was not run.
+        UnknownNameError
+            for a name that is not in `STATISTICS`.
+        """
+        if statistic == "hessian":
+            if self.hessians is None or input_of(name) not in self.hessians:
+                raise ArgumentError(f"{scheme.name}: this scheme needs the Hessian of the input of {name}")
+            return self.hessians[input_of(name)].matrix()
+        calibration = self.require_calibration(scheme)
+        if statistic == "rows":
+            return calibration.rows(name)
+        if statistic == "maximum":
+            return calibration[name].maximum
+        if statistic == "mean":
+            return calibration[name].mean
+        raise UnknownNameError("statistic", statistic, STATISTICS)
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """A model of a scheme.
+
+    Attributes
+    ----------
+    scheme
+        Which one.
+    model
+        Ready to run.
+    replaced
+        The weights that the scheme stores its own way, by name, with their number of elements.
+    """
+
+    scheme: Scheme
+    model: Model
+    replaced: Mapping[str, int]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes that the weights of the scheme's operators take, scales included."""
+        return sum(self.model.linears[name].weight_bytes for name in self.replaced)
+
+    @property
+    def weight_bits(self) -> float:
+        """Bits a weight, scales included."""
+        return 8 * self.weight_bytes / sum(self.replaced.values())
+
+    @property
+    def activation_bits(self) -> float:
+        """Bits an activation, scales included where they are stored: the mean over products with a weight.
+
+        For a scheme that decides at run time, what it was over the calls so far.
+        """
+        bits = [self.model.linears[name].activation_bits * size for name, size in self.replaced.items()]
+        return sum(bits) / sum(self.replaced.values())
+
+    def new_cache(self, capacity: int) -> KVCache | None:
+        """Make an empty cache, or None where the scheme has no own one."""
+        if self.scheme.cache is None:
+            return None
+        return self.scheme.cache(self.model.config, capacity, **self.scheme.cache_options)
+
+
+def get_scheme(name: str, schemes: Mapping[str, Scheme]) -> Scheme:
+    """Find a scheme.
+
+    Raises
+    ------
+    UnknownNameError
+        listing those that there are.
+    """
+    if name not in schemes:
+        raise UnknownNameError("scheme", name, schemes)
+    return schemes[name]
+
+
+def build(
+    scheme: Scheme,
+    config: Config,
+    weights: Mapping[str, F32],
+    evidence: Evidence | None = None,
+    *,
+    head: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Built:
+    """Quantize a model.
+
+    Parameters
+    ----------
+    scheme
+        How.
+    config
+        The model's shape.
+    weights
+        float32 by GGUF name; left as they are.
+    evidence
+        What calibration found.
+    head
+        Quantize the head as well.
+    progress
+        Called with the number of weights done, after each.
+
+    Raises
+    ------
+    ArgumentError, CalibrationError
+        where calibration is needed and is missing, or knows nothing of an operator.
+    ShapeError, DtypeError, DomainError, ModelError
+        as the scheme's operators, `make_smoothing` and `Model`.
+    """
+    evidence = evidence or Evidence()
+    folded = dict(weights)
+    if scheme.smoothing is not None:
+        calibration = evidence.require_calibration(scheme)
+        folded = make_smoothing(weights, config, calibration, **scheme.smoothing).fold(weights)
+    names = [*linear_names(config), *([HEAD] if head else [])]
+    linears: dict[str, Linear] = {}
+    replaced: dict[str, int] = {}
+    for done, name in enumerate(names, 1):
+        weight = folded[EMBEDDING] if name == HEAD and HEAD not in folded else folded[name]
+        found = {
+            parameter: evidence.get(scheme, statistic, name)
+            for parameter, statistic in scheme.statistics.items()
+        }
+        linears[name] = scheme.linear(weight, **scheme.options, **found)
+        replaced[name] = weight.size
+        if progress is not None:
+            progress(done)
+    kept = {name: array for name, array in folded.items() if name not in linears}
+    return Built(scheme, Model(config, kept, linears=linears), replaced)
+
+
+def gather_hessians(
+    model: Model,
+    windows: Iterable[NDArray[np.integer[Any]]],
+    *,
+    head: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Hessian]:
+    """Run windows of tokens through the float model, and sum x xᵀ of the inputs of its operators.
+
+    The authors of GPTQ take layer by layer, each on what the quantized ones before it put out; here all
+    inputs are those of the float model.
+
+    Parameters
+    ----------
+    model
+        The float model.
+    windows
+        Token ids `[t]`.
+    head
+        Gather for the head as well.
+    progress
+        Called with the number of windows done, after each.
+
+    Returns
+    -------
+    By `input_of` name.
+
+    Raises
+    ------
+    CalibrationError, DomainError
+        as `observe_model` and `Hessian.update`.
+    """
+    names = [*linear_names(model.config), *([HEAD] if head else [])]
+    leaders = [name for name in names if input_of(name) == name]
+    width = {
+        "ffn_down.weight": model.config.d_ff,
+        "attn_output.weight": model.config.n_heads * model.config.d_head,
+    }
+    hessians = {
+        name: Hessian(width.get(".".join(name.split(".")[2:]), model.config.d_model)) for name in leaders
+    }
+    observe_model(model, windows, hessians, progress=progress)
+    return hessians
