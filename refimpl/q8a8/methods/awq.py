@@ -192,7 +192,8 @@ def _parameters(groups: F32, grid: AwqGrid) -> tuple[F32, F32]:
 
 
 def _codes(groups: F32, scale: F32, zero: F32, grid: AwqGrid) -> F32:
-    return np.clip(np.rint(groups / scale[..., None]) + zero[..., None], grid.lowest, grid.highest)
+    codes: F32 = np.rint(groups / scale[..., None]) + zero[..., None]
+    return codes.clip(grid.lowest, grid.highest)
 
 
 def dequantize(stored: AwqWeight) -> F32:
