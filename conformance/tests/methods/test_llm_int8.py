@@ -60,7 +60,7 @@ def test_oracle(a: NDArray[np.float16], threshold: float) -> None:
     for i, row in enumerate(rows):
         amax = max((abs(v) for v, out in zip(row, outside[i], strict=True) if not out), default=Fraction(0))
         assert Fraction(float(result.absmax[i])) == amax
-        inverse = f32(127 / amax) if amax else Fraction(0)
+        inverse = f32(127 * f32(1 / amax)) if amax else Fraction(0)
         codes = [0 if j in columns else oracle.half_even(f32(v * inverse)) for j, v in enumerate(row)]
         assert result.q[i].tolist() == codes
 

@@ -274,8 +274,8 @@ def quantize(x: F32, rule: str | Rule, *, half_scale: bool = False, name: str = 
     require_finite(x, name)
     lo, hi = x.min(axis=-1, initial=0), x.max(axis=-1, initial=0)
     with np.errstate(all="ignore"):
-        # DYN-1: s, with levels = 127, 127.5, 255, ...
-        s = (np.maximum(-lo, hi) if rule.symmetric else hi - lo) / np.float32(rule.levels)
+        # DYN-1: s, with levels = 127, 127.5, 255, ... (amax of zeros of any sign is +0.)
+        s = (np.maximum(np.abs(lo), np.abs(hi)) if rule.symmetric else hi - lo) / np.float32(rule.levels)
         # DYN-2: scales that are too small.
         if rule.small == "at-least":
             s = np.maximum(s, np.float32(rule.floor))

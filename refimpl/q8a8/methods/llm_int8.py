@@ -6,7 +6,7 @@
     out      = |A| >= threshold                                            element by element
     O        = columns with any such element, over all rows of the call
     sx_i     = max |a_ij| over the elements that are no outliers           f32, one a row
-    qx_ij    = round(f32(a_ij · f32(127 / sx_i))),   0 in the columns O    halves to even
+    qx_ij    = round(f32(a_ij · f32(127 · f32(1 / sx_i)))),   0 in O       halves to even
     sw_o, qw = the same of f16(W), without a threshold
     acc      = qx · qw^T                                                   int32, exact
     Y        = f32(f32(f32(acc) · f32(sx_i · sw_o)) · c)  +  A[:, O] · W'[:, O]^T,      c = f32(1/127²)
@@ -194,7 +194,8 @@ def vectorwise_quantize(a: F16, threshold: float = 0.0) -> Vectorwise:
     rest = np.where(outliers, np.float16(0), a).astype(np.float32)
     absmax = np.abs(rest).max(axis=1, initial=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = rest * (np.float32(127) / absmax)[:, None]
+        # LI8-4: PyTorch computes 127 / absmax as f32(f32(1 / absmax) · 127).
+        scaled = rest * (np.float32(127) * (np.float32(1) / absmax))[:, None]
     # LI8-3: a row of zeros has the codes 0 (0 · inf is a NaN, which the authors' code converts to 0).
     scaled[absmax == 0] = 0
     q = np.rint(scaled).astype(np.int8)
