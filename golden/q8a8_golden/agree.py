@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from q8a8_golden import oracle
-from q8a8_golden.cases import POISON, Bound, Case, DotResult, Exact, Unspecified
+from q8a8_golden.cases import Bound, Case, DotResult, Exact, Unspecified, filled
 from q8a8_golden.edges import bound_edges
 from q8a8_golden.witness import OracleWitness, dot_rows, overlay
 
@@ -82,11 +82,12 @@ def settle(draft: Draft, witnesses: Witnesses) -> Case:
         inputs=draft.inputs,
         outputs=draft.outputs,
         outcome=outcomes[0],
+        before=draft.before,
     )
 
 
 def _outcome(draft: Draft, function: str, witnesses: Witnesses) -> Outcome:
-    before = {name: (POISON * (size // 4 + 1))[:size] for name, size in draft.outputs.items()}
+    before = filled(draft.outputs, draft.before)
     outputs = witnesses.oracle.outputs(draft, function)
     after = {witnesses.oracle.name: None if outputs is None else overlay(before, outputs)}
     after[witnesses.reference.name] = witnesses.reference.after(draft, function, before)

@@ -3,12 +3,13 @@
     id        a path: ``dot/exact/blocks-257``; the path is the name
     inputs    the bytes of each input buffer, by the ABI's parameter name
     outputs   the length of each output buffer the kernel gets
+    before    what output buffers hold before the call, where the case says it
     outcome   exact        these bytes at these places, every other byte as it was before the call
               bound        each dot within Q8A8-ORD-2's bound of the exact sum (or the scalar order's bits)
               unspecified  no value is right or wrong; the call must return and stay inside its buffers
 
 Whoever runs a case fills the output buffers first (`Case.poisoned`), so that a byte that the kernel must not
-write, or forgot to write, shows.
+write, or forgot to write, shows. `q8a8_golden.conform.conforms` tells whether the outcome is there.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ __all__ = [
     "Outcome",
     "Unspecified",
     "Written",
+    "filled",
 ]
 
 # As floats, each is a quiet NaN (a kernel that adds to what it finds gives a NaN); as int8 codes or half
@@ -135,6 +137,16 @@ class Unspecified:
 Outcome: TypeAlias = Exact | Bound | Unspecified
 
 
+def filled(
+    outputs: Mapping[str, int], before: Mapping[str, bytes], poison: bytes = POISON
+) -> dict[str, bytes]:
+    """Give output buffers of these lengths as they are before a call: what `before` names, else `poison`."""
+    return {
+        name: before.get(name, (poison * (length // len(poison) + 1))[:length])
+        for name, length in outputs.items()
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """One golden case; the module's docstring says what each part means.
@@ -155,6 +167,10 @@ class Case:
         Bytes of each input buffer, length in bytes of each output buffer, by the ABI's parameter names.
     outcome
         What must be true of the outputs after the call.
+    before
+        What output buffers hold before the call; those that are not named hold poison.
+    kills
+        The slugs of the wrong kernels (`q8a8_conformance.mutants`) that this case alone shows, sorted.
     """
 
     id: str
@@ -165,12 +181,12 @@ class Case:
     inputs: Mapping[str, bytes]
     outputs: Mapping[str, int]
     outcome: Outcome
+    before: Mapping[str, bytes] = field(default_factory=dict)
+    kills: tuple[str, ...] = ()
 
     def poisoned(self, poison: bytes = POISON) -> dict[str, bytes]:
-        """Give each output buffer as it should be before the call: `poison` over and over."""
-        return {
-            name: (poison * (length // len(poison) + 1))[:length] for name, length in self.outputs.items()
-        }
+        """Give each output buffer as it should be before the call: `before`, or `poison` over and over."""
+        return filled(self.outputs, self.before, poison)
 
     def written(self, recipe: str | None = None) -> dict[str, tuple[Written, ...]]:
         """Give the runs that must be written, by output buffer (bound: the scalar order's bits).

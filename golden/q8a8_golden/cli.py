@@ -1,8 +1,13 @@
-"""`q8a8 vectors check` and `q8a8 vectors generate`."""
+"""`q8a8 vectors check` and `q8a8 vectors generate`.
+
+The kills on record are found by the suite, which imports this package and not the other way round: `killers`
+looks it up by name when a command needs it, and `check` goes on without it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -21,15 +26,21 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-__all__ = ["add_parser", "check_command", "generate_command", "witnesses"]
+    from q8a8_golden.store import Killer
+
+__all__ = ["KILLERS", "add_parser", "check_command", "generate_command", "killers", "witnesses"]
 
 OK, FAILED, USAGE = 0, 1, 2
+
+KILLERS = "q8a8_conformance.mutants.kills:MutantKiller"
+"""What makes a `Killer`: a context manager of the suite, by module and name."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``vectors`` with ``check`` and ``generate``; each sets ``func``, which gives the exit status.
 
-    0 all is well, 1 the vectors are not what they should be or the truths differ, 2 there is no C kernel.
+    0 all is well, 1 the vectors are not what they should be or the truths differ, 2 there is no C kernel,
+    or no suite to find the kills with.
     """
     vectors = subparsers.add_parser("vectors", help="check or generate the golden vectors")
     actions = vectors.add_subparsers(dest="action", required=True, metavar="{check,generate}")
@@ -37,6 +48,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "check", help="regenerate the golden vectors in memory and compare them with the files"
     )
     check.set_defaults(func=check_command)
+    check.add_argument(
+        "--no-kills",
+        action="store_true",
+        help="take the kills on record as they are: seconds, where running every mutant takes a minute",
+    )
     writer = actions.add_parser(
         "generate", help="write the golden vectors, where oracle, reference and C kernel agree"
     )
@@ -65,13 +81,27 @@ def witnesses(library: Path | None) -> Iterator[Witnesses]:
         yield Witnesses(OracleWitness(), ReferenceWitness(), ReferenceBounds(), kernel)
 
 
+@contextlib.contextmanager
+def killers() -> Iterator[Killer | None]:
+    """Give what finds the kills, until the block ends; None where the suite is not installed."""
+    module, name = KILLERS.split(":")
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        yield None
+        return
+    with make() as killer:
+        yield killer
+
+
 def check_command(options: argparse.Namespace) -> int:
     """Check files, manifest and schema, and that all truths still give the files' bytes. The exit status."""
     try:
         library = options.c_kernel or scalar_library()
         problems = _violations_or_note(options.data)
-        with witnesses(library) as truths:
-            problems += compare(options.data, truths)
+        with witnesses(library) as truths, contextlib.ExitStack() as stack:
+            killer = None if options.no_kills else stack.enter_context(killers())
+            problems += compare(options.data, truths, killer)
     except (DisagreementError, KernelError, NativeBuildError) as error:
         _say(str(error))
         return FAILED
@@ -82,6 +112,9 @@ def check_command(options: argparse.Namespace) -> int:
         _say(REGENERATE)
         return FAILED
     cases = read_manifest(options.data)["cases"]
+    if killer is None:
+        why = "--no-kills" if options.no_kills else "the suite is not installed: pip install 'q8a8[suite]'"
+        _tell(f"the kills on record were not compared: {why}")
     if library is None:
         _tell(f"{cases} cases: the oracle and the NumPy reference agree with the files")
         _tell(f"the C kernel was not compared: {_why_no_kernel()}")
@@ -98,8 +131,11 @@ def generate_command(options: argparse.Namespace) -> int:
         if library is None:
             _say(f"a golden vector is written only where the C kernel agrees: {_why_no_kernel()}")
             return USAGE
-        with witnesses(library) as truths:
-            changed = generate(options.data, truths)
+        with witnesses(library) as truths, killers() as killer:
+            if killer is None:
+                _say("a golden vector is written only with its kills: pip install 'q8a8[suite]'")
+                return USAGE
+            changed = generate(options.data, truths, killer)
     except (DisagreementError, KernelError, NativeBuildError) as error:
         _say(str(error))
         return FAILED

@@ -2,7 +2,7 @@
 
 One entry of a file may serve several functions of the same signature (``quantize_row_q8_a8`` and its ``_ref``
 owe the same bytes, Q8A8-QNT-8): it is stored once and loads as one case each, told apart by the last part of
-the id.
+the id. What they kill is stored for each: a wrong kernel may be right in one of them.
 """
 
 from __future__ import annotations
@@ -21,25 +21,29 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "from_json", "to_json"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the files' format. A change that an old reader would misread counts it up."""
 
 _SUFFIX: Final = {"quantize_row_q8_a8": "row", "quantize_row_q8_a8_ref": "row-ref"}
 _ID: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)+")
 
 
-def to_json(case: Case, functions: Sequence[str]) -> dict[str, Any]:
-    """Give the JSON object of a case, to be called through each of `functions`."""
-    return {
+def to_json(case: Case, kills: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Give the JSON object of a case; `kills` has the slugs for each function that owes its outcome."""
+    document: dict[str, Any] = {
         "id": case.id,
-        "functions": list(functions),
+        "functions": list(kills),
         "rules": list(case.rules),
         "why": case.why,
         "args": dict(case.args),
         "inputs": {name: segments.encode(data) for name, data in case.inputs.items()},
         "outputs": dict(case.outputs),
-        "outcome": _outcome_to_json(case.outcome),
     }
+    if case.before:
+        document["before"] = {name: segments.encode(data) for name, data in case.before.items()}
+    document["outcome"] = _outcome_to_json(case.outcome)
+    document["kills"] = {function: list(slugs) for function, slugs in kills.items()}
+    return document
 
 
 def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
@@ -86,6 +90,10 @@ def from_json(document: Mapping[str, Any]) -> list[Case]:
         inputs = {key: segments.decode(document["inputs"][key]) for key in function.inputs}
         outputs = {key: int(document["outputs"][key]) for key in function.outputs}
         outcome = _outcome_from_json(document["outcome"], outputs)
+        before = {key: segments.decode(runs) for key, runs in document.get("before", {}).items()}
+        for key, data in before.items():
+            if len(data) != outputs.get(key):
+                raise ValueError(f"before the call {key} holds {len(data)} bytes, it has {outputs.get(key)}")
         cases.append(
             Case(
                 id=f"{identity}/{_SUFFIX[name]}" if len(functions) > 1 else identity,
@@ -96,11 +104,19 @@ def from_json(document: Mapping[str, Any]) -> list[Case]:
                 inputs=inputs,
                 outputs=outputs,
                 outcome=outcome,
+                before=before,
+                kills=_slugs(document["kills"][name]),
             )
         )
     if not cases:
         raise ValueError("the case names no function")
     return cases
+
+
+def _slugs(names: object) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{names!r:.80} is no list of slugs")
+    return tuple(names)
 
 
 def _outcome_from_json(document: Mapping[str, Any], lengths: Mapping[str, int]) -> Outcome:

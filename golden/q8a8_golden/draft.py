@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from q8a8_golden.cases import FUNCTIONS
@@ -29,6 +29,7 @@ class Draft:
     inputs: Mapping[str, bytes]
     outputs: Mapping[str, int]
     kind: Literal["exact", "bound", "unspecified"] = "exact"
+    before: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a draft whose buffers are not those of its functions."""
@@ -36,6 +37,8 @@ class Draft:
             function = FUNCTIONS[name]
             if tuple(self.inputs) != function.inputs or tuple(self.outputs) != function.outputs:
                 raise ValueError(f"{self.id}: the buffers are not those of {name}")
+        if any(len(data) != self.outputs.get(name) for name, data in self.before.items()):
+            raise ValueError(f"{self.id}: what is held before the call does not fill an output buffer")
 
 
 def rules(*short: str) -> tuple[str, ...]:

@@ -66,7 +66,10 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     manifest = _parse(path, _read(path))
     if manifest.get("format") != FORMAT:
         version = manifest.get("format")
-        raise CorruptVectorsError(f"{path}: format {version!r}, this program reads format {FORMAT}")
+        raise CorruptVectorsError(
+            f"{path}: format {version!r}, this program reads format {FORMAT}: "
+            "take the vectors and q8a8_golden from one release"
+        )
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise CorruptVectorsError(f"{path}: no list of files, each with its entry")

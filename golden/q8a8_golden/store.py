@@ -1,4 +1,9 @@
-"""Files of cases: settled drafts as text, the manifest, writing them and comparing them."""
+"""Files of cases: settled drafts as text, the manifest, writing them and comparing them.
+
+Of the builders' drafts only those become cases that earn their place (`q8a8_golden.minimal`). That takes
+knowing which wrong kernels each one kills, which a `Killer` tells; without one, a check takes the choice and
+the kills from the files and checks all the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +11,83 @@ import hashlib
 import json
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from q8a8_golden.agree import settle
 from q8a8_golden.builders import TOPICS
 from q8a8_golden.document import FORMAT, to_json
 from q8a8_golden.load import DATA, MANIFEST, SCHEMA, CorruptVectorsError, load_cases, read_manifest
+from q8a8_golden.minimal import claims_of, minimized
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from q8a8_golden.agree import Witnesses
+    from q8a8_golden.cases import Case
+    from q8a8_golden.draft import Draft
 
-__all__ = ["REGENERATE", "compare", "generate", "render"]
+__all__ = ["REGENERATE", "Killer", "compare", "generate", "render"]
 
 REGENERATE = "q8a8 vectors generate"
 """The command that writes the files anew."""
 
+Kills: TypeAlias = "dict[str, tuple[str, ...]]"
+"""By function: the slugs of the wrong kernels that an entry shows through it."""
 
-def render(witnesses: Witnesses) -> dict[str, bytes]:
+
+class Killer(Protocol):
+    """Knows wrong kernels, and runs them: the catalogue is the suite's; this package imports none of it."""
+
+    def __call__(self, case: Case) -> tuple[str, ...]:
+        """Give the slugs, sorted, of those that one case alone shows."""
+
+
+def render(witnesses: Witnesses, kills: Killer | Mapping[str, Kills]) -> dict[str, bytes]:
     """Give every file of cases, by its name under the data folder, and the manifest; nothing is written.
+
+    Parameters
+    ----------
+    witnesses
+        Who vouches for the outcomes.
+    kills
+        Who knows the kills; or the kills on record by entry, of which the files then consist.
 
     Raises
     ------
     DisagreementError
         The witnesses differ about a case.
     """
+    settled = [
+        (topic, draft, settle(draft, witnesses))
+        for topic, draft in _drafts()
+        if callable(kills) or draft.id in kills
+    ]
+    if callable(kills):
+        killed = {draft.id: _killed(draft, case, kills) for _, draft, case in settled}
+        kept = minimized(
+            claims_of(case, killed[draft.id], len(_line(case, dict.fromkeys(draft.functions, ()))))
+            for _, draft, case in settled
+        )
+    else:
+        killed = {
+            draft.id: {name: kills[draft.id].get(name, ()) for name in draft.functions}
+            for _, draft, _ in settled
+        }
+        kept = frozenset(killed)
     files: dict[str, bytes] = {}
     entries: dict[str, Any] = {}
     functions: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    for topic, drafts in TOPICS.items():
-        documents = []
-        for draft in drafts():
-            if not draft.id.startswith(f"{topic}/"):
-                raise ValueError(f"{draft.id} is not of the topic {topic}")
-            documents.append(to_json(settle(draft, witnesses), draft.functions))
+    for topic in TOPICS:
+        chosen = [(draft, case) for of, draft, case in settled if of == topic and draft.id in kept]
+        for draft, _ in chosen:
             functions.update(draft.functions)
             kinds[draft.kind] += len(draft.functions)
-        data = _file(topic, documents)
+        data = _file(topic, [_line(case, killed[draft.id]) for draft, case in chosen])
         files[f"{topic}.json"] = data
-        cases = sum(len(document["functions"]) for document in documents)
+        cases = sum(len(draft.functions) for draft, _ in chosen)
         entries[f"{topic}.json"] = {"sha256": _digest(data), "bytes": len(data), "cases": cases}
     manifest = {
         "format": FORMAT,
@@ -60,9 +101,25 @@ def render(witnesses: Witnesses) -> dict[str, bytes]:
     return files
 
 
-def _file(topic: str, documents: list[dict[str, Any]]) -> bytes:
+def _drafts() -> list[tuple[str, Draft]]:
+    """Give every draft of every builder with its topic."""
+    made = [(topic, draft) for topic, drafts in TOPICS.items() for draft in drafts()]
+    for topic, draft in made:
+        if not draft.id.startswith(f"{topic}/"):
+            raise ValueError(f"{draft.id} is not of the topic {topic}")
+    return made
+
+
+def _killed(draft: Draft, case: Case, killer: Killer) -> Kills:
+    return {name: killer(replace(case, function=name)) for name in draft.functions}
+
+
+def _line(case: Case, kills: Kills) -> str:
+    return json.dumps(to_json(case, kills), separators=(",", ":"), ensure_ascii=False)
+
+
+def _file(topic: str, lines: list[str]) -> bytes:
     """Give a file's text: one line a case, so that a change to a case is a change of a line."""
-    lines = [json.dumps(document, separators=(",", ":"), ensure_ascii=False) for document in documents]
     head = json.dumps({"format": FORMAT, "topic": topic})[:-1]
     return (head + ', "cases": [\n' + ",\n".join(lines) + "\n]}\n").encode()
 
@@ -71,14 +128,14 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def generate(directory: Path, witnesses: Witnesses) -> list[str]:
+def generate(directory: Path, witnesses: Witnesses, killer: Killer) -> list[str]:
     """Write every file anew, each under a temporary name first, and remove those of no topic.
 
     Gives the names that changed. Nothing is written if any case's witnesses disagree, or one is missing.
     """
     if witnesses.kernel is None:
         raise ValueError("a golden vector is written only where the C kernel agrees, and there is none")
-    files = render(witnesses)
+    files = render(witnesses, killer)
     changed = []
     for name, data in files.items():
         path = directory / name
@@ -100,8 +157,10 @@ def _present(directory: Path) -> set[str]:
     return {path.relative_to(directory).as_posix() for path in directory.rglob("*.json")} - {SCHEMA}
 
 
-def compare(directory: Path, witnesses: Witnesses) -> list[str]:
+def compare(directory: Path, witnesses: Witnesses, killer: Killer | None = None) -> list[str]:
     """Compare the files with the manifest and with what would be written; give what is wrong, a line each.
+
+    Without a killer the kills on record, and the choice of cases, are taken as they are.
 
     Raises
     ------
@@ -109,7 +168,7 @@ def compare(directory: Path, witnesses: Witnesses) -> list[str]:
         The witnesses differ about a case: regenerating is no cure.
     """
     problems = _unreadable(directory)
-    fresh = render(witnesses)
+    fresh = render(witnesses, _recorded(directory) if killer is None else killer)
     present = _present(directory)
     problems += [f"{directory / name}: no builder makes this file" for name in sorted(present - fresh.keys())]
     problems += [f"{directory / name}: missing" for name in sorted(fresh.keys() - present)]
@@ -132,6 +191,18 @@ def _unreadable(directory: Path) -> list[str]:
     except OSError as error:
         return [f"{error.filename}: {error.strerror}"]
     return []
+
+
+def _recorded(directory: Path) -> dict[str, Kills]:
+    """Give the kills on record by entry; what cannot be read is left out, and differs from what is made."""
+    found: dict[str, Kills] = {}
+    for topic in TOPICS:
+        try:
+            for entry in json.loads((directory / f"{topic}.json").read_bytes())["cases"]:
+                found[entry["id"]] = {name: tuple(slugs) for name, slugs in entry["kills"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+    return found
 
 
 def _first_difference(found: bytes, fresh: bytes) -> str:

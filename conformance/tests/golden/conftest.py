@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from q8a8_golden import builders, store
+from q8a8_golden import builders, cli, store
 from q8a8_golden.cli import witnesses
 from q8a8_golden.load import DATA, MANIFEST, SCHEMA
 from q8a8_golden.native import scalar_library
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from q8a8_golden.agree import Witnesses
+    from q8a8_golden.cases import Case
+    from q8a8_golden.store import Killer
 
 # One small topic of each kind of outcome.
 SMALL = ("quantize/zero", "quantize/unspecified", "dot/v2")
@@ -34,30 +37,35 @@ def truths() -> Iterator[Witnesses]:
         yield three
 
 
+def no_kills(case: Case) -> tuple[str, ...]:
+    """Know one wrong kernel, which writes nothing: a killer that is fast."""
+    return ("silent",) if case.outcome.kind != "unspecified" and any(case.written().values()) else ()
+
+
+@pytest.fixture(scope="session")
+def small_files(truths: Witnesses) -> dict[str, bytes]:
+    """Give the files of three topics, with the kills of `no_kills`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "TOPICS", {topic: builders.TOPICS[topic] for topic in SMALL})
+        return store.render(truths, no_kills)
+
+
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder with the shipped files of three topics and their manifest; other builders are off."""
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_files: dict[str, bytes]) -> Path:
+    """Give a folder with files of three topics and their manifest; other builders and mutants are off."""
     monkeypatch.setattr(store, "TOPICS", {topic: builders.TOPICS[topic] for topic in SMALL})
+    monkeypatch.setattr(cli, "killers", lambda: contextlib.nullcontext(no_kills))
     shutil.copy(DATA / SCHEMA, tmp_path / SCHEMA)
-    manifest = json.loads((DATA / MANIFEST).read_text())
-    manifest["files"] = {name: manifest["files"][name] for name in sorted(f"{topic}.json" for topic in SMALL)}
-    for name in manifest["files"]:
+    for name, data in small_files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(DATA / name, tmp_path / name)
-    kept = [json.loads((tmp_path / name).read_text())["cases"] for name in manifest["files"]]
-    documents = [document for cases in kept for document in cases]
-    for key in ("functions", "outcomes"):
-        manifest[key] = {}
-    for document in documents:
-        kind = document["outcome"]["kind"]
-        manifest["outcomes"][kind] = manifest["outcomes"].get(kind, 0) + len(document["functions"])
-        for function in document["functions"]:
-            manifest["functions"][function] = manifest["functions"].get(function, 0) + 1
-    for key in ("functions", "outcomes"):
-        manifest[key] = dict(sorted(manifest[key].items()))
-    manifest["cases"] = sum(manifest["functions"].values())
-    (tmp_path / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        (tmp_path / name).write_bytes(data)
     return tmp_path
+
+
+@pytest.fixture
+def killer() -> Killer:
+    """Give the killer of the small files."""
+    return no_kills
 
 
 Edit = Callable[[str, Callable[[dict[str, Any]], object]], None]

@@ -11,6 +11,8 @@ import pytest
 
 from q8a8_golden import cli, native
 
+KILLERS = cli.killers  # before any fixture takes its place
+
 
 def run(*arguments: str) -> int:
     """Parse as the command line does, and call what it says."""
@@ -45,7 +47,38 @@ def test_check_says_what_agreed(small: Path, capsys: pytest.CaptureFixture[str])
     """Good files: status 0 and one line."""
     assert run("check", "--data", str(small)) == 0
     out = capsys.readouterr().out
+    assert out.count("\n") == 1
     assert out.endswith("cases: the oracle, the NumPy reference and the C kernel agree with the files\n")
+
+
+def test_check_without_kills_says_so(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --no-kills no mutant is run, and where the suite is missing none can be: both are said."""
+    assert run("check", "--data", str(small), "--no-kills") == 0
+    assert "the kills on record were not compared: --no-kills" in capsys.readouterr().out
+    monkeypatch.setattr(cli, "killers", KILLERS)
+    monkeypatch.setattr(cli, "KILLERS", "q8a8_no_such_package:MutantKiller")
+    assert run("check", "--data", str(small)) == 0
+    assert "were not compared: the suite is not installed" in capsys.readouterr().out
+
+
+def test_generate_refuses_without_the_suite(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2, and nothing is written: a case's kills belong to it."""
+    monkeypatch.setattr(cli, "killers", KILLERS)
+    monkeypatch.setattr(cli, "KILLERS", "q8a8_no_such_package:MutantKiller")
+    (small / "dot/v2.json").unlink()
+    assert run("generate", "--data", str(small)) == 2
+    assert "written only with its kills" in capsys.readouterr().err
+    assert not (small / "dot/v2.json").exists()
+
+
+def test_the_killer_is_the_suite_s() -> None:
+    """The name that the command looks up is there, and gives something to call."""
+    with KILLERS() as killer:
+        assert callable(killer)
 
 
 def test_a_failed_check_ends_with_the_command_that_regenerates(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from q8a8_golden.agree import Witnesses
+    from q8a8_golden.store import Killer
 
     Edit = Callable[[str, Callable[[dict[str, Any]], object]], None]
 
@@ -69,10 +71,9 @@ def test_cases_survive_the_way_to_json_and_back() -> None:
     for path in case_files():
         for document in json.loads(path.read_text())["cases"]:
             cases = from_json(document)
-            one = cases[0]
-            if len(cases) > 1:
-                one = type(one)(**{**vars(one), "id": document["id"]})
-            assert to_json(one, document["functions"]) == document
+            one = replace(cases[0], id=document["id"])
+            kills = {case.function: case.kills for case in cases}
+            assert to_json(one, kills) == document
 
 
 def test_loading_twice_gives_the_same_cases() -> None:
@@ -96,21 +97,25 @@ def test_any_changed_byte_of_a_case_file_is_noticed(small: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", [MANIFEST, SCHEMA])
 def test_a_changed_byte_of_manifest_or_schema_fails_the_check(
-    small: Path, truths: Witnesses, name: str
+    small: Path, truths: Witnesses, killer: Killer, name: str
 ) -> None:
     """A space too many, which changes no meaning, is a change: `check` compares bytes and hashes."""
-    assert compare(small, truths) == []
+    assert compare(small, truths, killer) == []
     (small / name).write_bytes((small / name).read_bytes() + b" ")
-    problems = compare(small, truths)
+    problems = compare(small, truths, killer)
     assert problems
     assert all(name in problem or MANIFEST in problem for problem in problems)
 
 
-def test_check_names_the_case_that_changed(small: Path, truths: Witnesses, edit: Edit) -> None:
+def test_check_names_the_case_that_changed(
+    small: Path, truths: Witnesses, killer: Killer, edit: Edit
+) -> None:
     """A wrong bit with a right hash: only regenerating finds it."""
+    cases = json.loads((small / "quantize/zero.json").read_text())["cases"]
+    changed = next(case["id"] for case in cases if "y" in case["outputs"])
 
     def flip(document: dict[str, Any]) -> None:
-        case = next(case for case in document["cases"] if case["id"] == "quantize/zero/all-minus")
+        case = next(case for case in document["cases"] if case["id"] == changed)
         case["outcome"]["written"]["y"][0]["bytes"] = [
             {"hex": "0080", "times": 1},
             {"hex": "00", "times": 32},
@@ -119,28 +124,61 @@ def test_check_names_the_case_that_changed(small: Path, truths: Witnesses, edit:
     edit("quantize/zero.json", flip)
     document = json.loads((small / "quantize/zero.json").read_text())
     lines = [json.dumps(case, separators=(",", ":")) for case in document["cases"]]
-    head = '{"format": 1, "topic": "quantize/zero", "cases": [\n'
+    head = '{"format": 2, "topic": "quantize/zero", "cases": [\n'
     (small / "quantize/zero.json").write_text(head + ",\n".join(lines) + "\n]}\n")
-    problems = compare(small, truths)
-    assert any("quantize/zero.json" in one and "quantize/zero/all-minus" in one for one in problems)
+    problems = compare(small, truths, killer)
+    assert any("quantize/zero.json" in one and changed in one for one in problems)
 
 
-def test_check_finds_missing_and_stray_files(small: Path, truths: Witnesses) -> None:
+def test_check_finds_missing_and_stray_files(small: Path, truths: Witnesses, killer: Killer) -> None:
     """A file of no topic, and a topic without its file."""
     (small / "dot/v2.json").rename(small / "dot/v3.json")
-    problems = compare(small, truths)
+    problems = compare(small, truths, killer)
     assert any("v3.json: no builder makes this file" in problem for problem in problems)
     assert any("v2.json: missing" in problem for problem in problems)
 
 
-def test_generate_repairs_whatever_was_done(small: Path, truths: Witnesses) -> None:
+def test_check_without_a_killer_takes_kills_and_choice_as_they_are(
+    small: Path, truths: Witnesses, killer: Killer, edit: Edit
+) -> None:
+    """A wrong kill, or a case that is missing, is seen with a killer; a wrong outcome without one as well."""
+    assert compare(small, truths) == compare(small, truths, killer) == []
+
+    def tamper(document: dict[str, Any]) -> None:
+        case = document["cases"][0]
+        case["kills"] = {name: ["no-such-mutant"] for name in case["functions"]}
+
+    rewrite(small, edit, tamper)
+    assert compare(small, truths) == []
+    assert any("quantize/zero.json: line 2" in problem for problem in compare(small, truths, killer))
+    rewrite(
+        small, edit, lambda document: document["cases"][0].update(why="Another reason than the builder's.")
+    )
+    assert any("quantize/zero.json: line 2" in problem for problem in compare(small, truths))
+
+
+def rewrite(small: Path, edit: Edit, how: Callable[[dict[str, Any]], object]) -> None:
+    """Change the zero blocks' file, and write it, and the manifest, as the generator would."""
+    edit("quantize/zero.json", how)
+    path = small / "quantize/zero.json"
+    document = json.loads(path.read_text())
+    lines = [json.dumps(case, separators=(",", ":"), ensure_ascii=False) for case in document["cases"]]
+    head = json.dumps({"format": FORMAT, "topic": "quantize/zero"})[:-1]
+    path.write_text(head + ', "cases": [\n' + ",\n".join(lines) + "\n]}\n")
+    manifest = json.loads((small / MANIFEST).read_text())
+    data = path.read_bytes()
+    manifest["files"]["quantize/zero.json"].update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    (small / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def test_generate_repairs_whatever_was_done(small: Path, truths: Witnesses, killer: Killer) -> None:
     """It writes what differs, removes what is of no topic, and leaves no temporary file."""
     before = {path: path.read_bytes() for path in sorted(small.rglob("*.json"))}
     (small / "quantize/zero.json").write_text("{}")
     (small / "dot/stray.json").write_text("{}")
-    assert generate(small, truths) == ["quantize/zero.json", "dot/stray.json"]
+    assert generate(small, truths, killer) == ["quantize/zero.json", "dot/stray.json"]
     assert {path: path.read_bytes() for path in sorted(small.rglob("*")) if path.is_file()} == before
-    assert generate(small, truths) == []
+    assert generate(small, truths, killer) == []
 
 
 MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -155,6 +193,17 @@ MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "bad-id": (lambda case: case.update(id="Not an id"), "is not an id"),
     "bad-kind": (lambda case: case["outcome"].update(kind="maybe"), "'maybe' is not a kind"),
     "outside": (lambda case: case["outcome"]["written"]["y"][0].update(offset=9), "leaves the buffer"),
+    "no-kills": (lambda case: case.pop("kills"), "KeyError: 'kills'"),
+    "kills-of-another": (lambda case: case.update(kills={"f": []}), "KeyError: 'quantize_row_q8_a8'"),
+    "kills-no-list": (lambda case: case["kills"].update(quantize_row_q8_a8="x"), "'x' is no list of slugs"),
+    "before-too-short": (
+        lambda case: case.update(before={"y": [{"hex": "00", "times": 3}]}),
+        "before the call y holds 3 bytes, it has",
+    ),
+    "before-of-another": (
+        lambda case: case.update(before={"s": [{"hex": "00", "times": 3}]}),
+        "before the call s holds 3 bytes, it has None",
+    ),
     "other-buffer": (lambda case: case["outcome"].update(written={"z": []}), "the buffers are"),
 }
 
@@ -163,8 +212,10 @@ MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 def test_a_malformed_case_is_named(small: Path, edit: Edit, fault: str) -> None:
     """File, case and what is wrong with it, although the hash is right."""
     change, message = MALFORMED[fault]
-    identity = json.loads((small / "quantize/zero.json").read_text())["cases"][0]["id"]
-    edit("quantize/zero.json", lambda document: change(document["cases"][0]))
+    cases = json.loads((small / "quantize/zero.json").read_text())["cases"]
+    number = next(i for i, case in enumerate(cases) if "y" in case["outputs"])
+    identity = cases[number]["id"]
+    edit("quantize/zero.json", lambda document: change(document["cases"][number]))
     with pytest.raises(CorruptVectorsError) as caught:
         load_cases(small)
     text = str(caught.value)
@@ -197,8 +248,8 @@ def test_two_cases_with_one_id_are_refused(small: Path, edit: Edit) -> None:
     [
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
-        ('{"format": 99}', "format 99, this program reads format 1"),
-        ('{"format": 1}', "no list of files"),
+        ('{"format": 99}', "format 99, this program reads format 2"),
+        ('{"format": 2}', "no list of files"),
     ],
 )
 def test_an_unusable_manifest_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -210,10 +261,19 @@ def test_an_unusable_manifest_is_named(tmp_path: Path, text: str, message: str) 
         load_cases(tmp_path)
 
 
+def test_the_first_format_is_refused_with_the_cure(tmp_path: Path) -> None:
+    """Files without kills, of format 1: the error says which version, and what to do."""
+    (tmp_path / MANIFEST).write_text('{"format": 1, "files": {}}')
+    with pytest.raises(
+        CorruptVectorsError, match=r"format 1, this program reads format 2: take .* from one release"
+    ):
+        load_cases(tmp_path)
+
+
 def test_a_file_that_holds_no_cases_is_named(small: Path, edit: Edit) -> None:
     """Another format version in a file, or no list."""
-    edit("dot/v2.json", lambda document: document.update(format=2))
-    with pytest.raises(CorruptVectorsError, match=r"dot/v2.json: not a file of cases in format 1"):
+    edit("dot/v2.json", lambda document: document.update(format=1))
+    with pytest.raises(CorruptVectorsError, match=r"dot/v2.json: not a file of cases in format 2"):
         load_cases(small)
 
 

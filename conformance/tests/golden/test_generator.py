@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from q8a8_golden.agree import BoundWitness, Witnesses
     from q8a8_golden.cases import Outputs
+    from q8a8_golden.store import Killer
     from q8a8_golden.witness import Call, Witness
 
 ABOUT = rules("QNT-4")
@@ -192,19 +193,21 @@ def test_a_kernel_that_dies_is_named_with_the_case(tmp_path: Path, capfd: pytest
     assert "none.so" in capfd.readouterr().err
 
 
-def test_nothing_is_written_without_the_kernel(small: Path, truths: Witnesses) -> None:
+def test_nothing_is_written_without_the_kernel(small: Path, truths: Witnesses, killer: Killer) -> None:
     """Two truths suffice to check, three are needed to write."""
     (small / "dot/v2.json").unlink()
     with pytest.raises(ValueError, match="only where the C kernel agrees"):
-        store.generate(small, dataclasses.replace(truths, kernel=None))
+        store.generate(small, dataclasses.replace(truths, kernel=None), killer)
     assert not (small / "dot/v2.json").exists()
 
 
-def test_nothing_is_written_where_one_case_is_in_dispute(small: Path, truths: Witnesses) -> None:
+def test_nothing_is_written_where_one_case_is_in_dispute(
+    small: Path, truths: Witnesses, killer: Killer
+) -> None:
     """All cases are settled before the first file is touched."""
     (small / "dot/v2.json").unlink()
     with pytest.raises(DisagreementError):
-        store.generate(small, dataclasses.replace(truths, reference=Liar(truths.reference)))
+        store.generate(small, dataclasses.replace(truths, reference=Liar(truths.reference)), killer)
     assert not (small / "dot/v2.json").exists()
 
 
@@ -212,7 +215,7 @@ def test_a_case_belongs_to_the_topic_of_its_file(truths: Witnesses, monkeypatch:
     """The path is the name, and the file the first part of it."""
     monkeypatch.setattr(store, "TOPICS", {"quantize/other": lambda: [DRAFTS["dot"]]})
     with pytest.raises(ValueError, match="t/dot is not of the topic quantize/other"):
-        store.render(truths)
+        store.render(truths, {})
 
 
 def test_a_draft_has_the_buffers_of_its_functions() -> None:

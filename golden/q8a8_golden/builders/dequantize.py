@@ -66,6 +66,7 @@ def drafts() -> list[Draft]:
     )
     return [
         *made,
+        *_counts(),
         dequantize(
             f"{TOPIC}/lanes",
             "Neighbouring blocks differ in every code and in their scales: a swapped lane or block shows.",
@@ -80,3 +81,25 @@ def drafts() -> list[Draft]:
             spare=128,
         ),
     ]
+
+
+def _counts() -> list[Draft]:
+    """Give rows of many lengths: blocks that differ in few, one block over and over in long ones."""
+    made = []
+    for nb in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33):
+        row = b"".join(block(0x3C00 + 0x100 * (b % 7), _codes(b % 7)) for b in range(nb))
+        why = f"{nb} blocks: a loop that is unrolled loses what is left over, or writes too much."
+        made.append(dequantize(f"{TOPIC}/count-{nb}", why, rules("LAY-2"), row))
+    for nb in (49, 50, 51, 63, 64, 127, 128, 255, 256, 257):
+        why = f"{nb} blocks: a kernel with a table, or a path, for some lengths only gives up here."
+        made.append(dequantize(f"{TOPIC}/long-{nb}", why, rules("ENV-4"), block(0x3C00, _codes(0)) * nb))
+    for nb in (1, 2, 3):
+        why = f"{nb} blocks and room behind the elements: a store of a byte or a vector too many shows."
+        row = block(0x3C00, _codes(3)) * nb
+        made.append(dequantize(f"{TOPIC}/room-behind-{nb}", why, rules("MEM-2"), row, spare=64))
+    return made
+
+
+def _codes(number: int) -> list[int]:
+    """Give 32 codes from 1 to 101, in another order for each number."""
+    return [(37 * j + 11 * number) % 101 + 1 for j in range(32)]

@@ -15,9 +15,9 @@ __all__ = ["TOPIC", "cycle", "drafts"]
 TOPIC: Final = "dot/blocks"
 
 _COUNTS: Final = (
-    *range(1, 18), 19, 22, 23, 31, 32, 33, 34, 35, 63, 64, 65, 127, 128, 129, 254, 255, 256, 257, 258
+    *range(1, 18), 19, 22, 23, 31, 32, 33, 34, 35, 63, 64, 65, 127, 128, 129, 254, 255, 256, 257, 258, 1023
 )  # fmt: skip
-_COUNTS_V2: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 32, 33, 127, 128, 255, 256, 257)
+_COUNTS_V2: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 19, 27, 31, 32, 33, 127, 128, 255, 256, 257)
 _ONE: Final = half(1)
 
 
@@ -66,8 +66,8 @@ def drafts() -> list[Draft]:
 def cycle(nb: int, length: int, seed: int, make: Callable[[int, list[int]], bytes]) -> bytes:
     """Give nb blocks, `length` different ones over and over: codes of 1 to 7, scales of 1 and 1/2.
 
-    With two such rows |dx dy qx qy| <= 49 and the smallest product of scales is 1/4: 258 blocks of 32 stay
-    below 2^24 quarters, which is what makes the sum exact in every order.
+    With two such rows |dx dy qx qy| <= 49 and the smallest product of scales is 1/4: 1023 blocks of 32
+    stay below 2^24 quarters, which is what makes the sum exact in every order.
     """
     stream = Stream(seed)
     blocks = [make(half(power(-stream.between(0, 1))), stream.codes(1, 7)) for _ in range(length)]

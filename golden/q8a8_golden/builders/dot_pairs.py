@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from q8a8_golden.builders.dot_lanes import PRIMES
@@ -56,7 +57,7 @@ def drafts() -> list[Draft]:
         for gap_y in _GAPS
         if gap_x != gap_y or gap_x in {2, 34}
     ]
-    return [*made, *_lanes(), *_extremes(), *_rounding(), _empty()]
+    return [*made, *_lanes(), *_extremes(), *_rounding(), _empty(), _held()]
 
 
 def _rows(nb: int, seed: int) -> tuple[bytes, bytes]:
@@ -146,3 +147,11 @@ def _empty() -> Draft:
         (b"", b""),
         gaps=(b"\xff" * 34, b"\xff" * 34),
     )
+
+
+def _held() -> Draft:
+    """Let s hold a number in every place; all four sums are one, so that no other mistake shows."""
+    x, y = _rows(2, 7)[0], _rows(2, 8)[1]
+    why = "s holds numbers before the call: what is added to them, and not written over them, shows."
+    draft = dot_pairs(f"{TOPIC}/held", why, rules("DOT-7"), (x, x), (y, y))
+    return replace(draft, before={"s": bytes.fromhex("0000803f000000c00000a0410000003f")})

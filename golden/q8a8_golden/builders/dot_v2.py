@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from q8a8_golden.builders.dot_lanes import PRIMES
@@ -103,6 +104,19 @@ def drafts() -> list[Draft]:
             ),
         )
     ]
+    for name, held in (("one", "0000803f"), ("minus-five", "0000a0c0")):
+        why = "s holds a number before the call: what is added to it, and not written over it, shows."
+        vx, vy = block_v2(_ONE, 0, PRIMES) * 2, block_v2(0, _ONE, [2] * 32) * 2
+        draft = dot_v2(f"{TOPIC}/held-{name}", why, rules("DOT-7"), vx, vy)
+        made.append(replace(draft, before={"s": bytes.fromhex(held)}))
+    for side in "xy":
+        zero, then = [block_v2(0, 0, codes)], [block_v2(_ONE, 0, PRIMES)] * 2
+        vx = b"".join([*(zero if side == "x" else [block_v2(_ONE, 0, codes)]), *then])
+        vy = b"".join(
+            [*(zero if side == "y" else [block_v2(0, _ONE, codes)]), *[block_v2(0, _ONE, PRIMES)] * 2]
+        )
+        why = "A block with a zero scale comes first: taken for the end of the row, it ends the sum at 0."
+        made.append(dot_v2(f"{TOPIC}/zero-scale-first-in-{side}", why, rules("DOT-8"), vx, vy))
     made.append(dot_v2(f"{TOPIC}/no-elements", "With n = 0 the result is +0.", rules("DOT-5"), b"", b""))
     for nb in (1, 2, 3, 8, 31, 64):
         stream = Stream(300 + nb)

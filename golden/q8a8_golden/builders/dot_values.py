@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, Literal
 
 from q8a8_golden.draft import Draft, dot, rules
@@ -17,7 +18,15 @@ _ABOUT: Final = rules("DOT-1")
 
 def drafts() -> list[Draft]:
     """Give rows of one value, sums that are too large for some, scales of every kind, and the empty row."""
-    return [*_full(), *_minus_128_in_each_lane(), *_sums(), *_scales(), *_scale_products(), *_empty()]
+    return [
+        *_full(),
+        *_minus_128_in_each_lane(),
+        *_sums(),
+        *_scales(),
+        *_scale_products(),
+        *_empty(),
+        *_held(),
+    ]
 
 
 def _full() -> list[Draft]:
@@ -176,6 +185,14 @@ def _scales() -> list[Draft]:
         vy = block(_ONE, codes_y) + block(_ONE, [-127] * 32) + block(zero, codes_x)
         why = "Blocks with a zero scale add nothing: a kernel that divides the scale out again gives a NaN."
         made.append(dot(f"{TOPIC}/scale-{name}-among-others", why, rules("DOT-8"), vx, vy))
+    for name, zero in zeros.items():
+        for side in "xy":
+            first = block(zero, codes_x), block(_ONE, codes_y)
+            then = block(_ONE, codes_x), block(_ONE, [q + 3 for q in codes_y])
+            vx = (first[0] if side == "x" else first[1]) + then[0] * 2
+            vy = (first[1] if side == "x" else first[0]) + then[1] * 2
+            why = "A block with a zero scale comes first: taken for the end of the row, it ends the sum at 0."
+            made.append(dot(f"{TOPIC}/scale-{name}-first-in-{side}", why, rules("DOT-8"), vx, vy))
     # With no other block the sign of the zero depends on whether a sum starts from +0 or from its first term.
     for name, dx, dy in (("one", 0x8000, 0x3C00), ("both", 0x8000, 0x8000)):
         why = "All scales are zero, some negative: the sum starts from +0 and ends so."
@@ -217,3 +234,16 @@ def _scale_products() -> list[Draft]:
 def _empty() -> list[Draft]:
     why = "With n = 0 the result is +0, written over what s held: nothing is read and nothing is added."
     return [dot(f"{TOPIC}/no-elements", why, rules("DOT-5", "DOT-7"), b"", b"")]
+
+
+def _held() -> list[Draft]:
+    """Let s hold a number before the call: poison, a NaN, would hide who adds to finite numbers only."""
+    codes = [3 * j + 1 for j in range(32)]
+    made = []
+    for name, held, nb in (("one", 0x3F800000, 1), ("minus-five", 0xC0A00000, 2), ("large", 0x4B000000, 4)):
+        why = "s holds a number before the call: what is added to it, and not written over it, shows."
+        row = block(_ONE, codes) * nb
+        draft = dot(f"{TOPIC}/held-{name}", why, rules("DOT-7"), row, block(_ONE, [2] * 32) * nb)
+        made.append(replace(draft, before={"s": held.to_bytes(4, "little")}))
+    draft = dot(f"{TOPIC}/held-no-elements", made[0].why, rules("DOT-5", "DOT-7"), b"", b"")
+    return [*made, replace(draft, before={"s": bytes.fromhex("0000c03f")})]

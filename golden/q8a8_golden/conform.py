@@ -1,0 +1,43 @@
+"""Whether a call did what a case asks of it: the whole judgement, for whoever runs cases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from q8a8_golden import oracle
+from q8a8_golden.cases import Bound, Exact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from q8a8_golden.cases import Case
+
+__all__ = ["conforms"]
+
+
+def conforms(case: Case, after: Mapping[str, bytes]) -> bool:
+    """Tell whether output buffers are as a case wants them after a call that began with `Case.poisoned`.
+
+    Parameters
+    ----------
+    case
+        Any case. Of an unspecified outcome every buffer of the right length conforms; what other recipes
+        give (`Exact.alternatives`) does not.
+    after
+        Each whole output buffer after the call.
+    """
+    if {name: len(data) for name, data in after.items()} != dict(case.outputs):
+        return False
+    if isinstance(case.outcome, Exact):
+        return dict(after) == case.expected()
+    if isinstance(case.outcome, Bound):
+        rest = bytearray(after["s"])
+        for result in case.outcome.results:
+            place = slice(result.offset, result.offset + 4)
+            bits = int.from_bytes(rest[place], "little")
+            if not oracle.within_bound(bits, result.exact, result.magnitude, result.m):
+                return False
+            rest[place] = result.bits.to_bytes(4, "little")
+        # Between the results everything is as it was.
+        return bytes(rest) == case.expected()["s"]
+    return True
