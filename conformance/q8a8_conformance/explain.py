@@ -65,6 +65,9 @@ def explain(rule: Rule) -> Iterator[str]:
     """Yield the lines that explain a rule."""
     yield f"{rule.id}: {rule.title}"
     yield f"{rule.level}, outcome {rule.kind}, binds the {rule.subject}"
+    if rule.derived_from:
+        sources = ", ".join(short_id(source) for source in rule.derived_from)
+        yield textwrap.fill(f"follows from {sources}: whatever breaks it breaks one of these too", WIDTH)
     yield ""
     yield from _paragraphs(rule.text)
     for outcome in rule.outcomes:

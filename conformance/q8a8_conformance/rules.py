@@ -9,8 +9,10 @@ the wheel, so that the runner knows every rule without the pages. On a page a ru
     >
     > `inv` is `f32(127 / amax)` if `h` is not zero, else +0.
 
-The quote's first line gives the level, the kind of outcome and whom the rule binds. The rest of the quote is
-the rule. A rule of kind one-of ends in a list, one item an outcome that is allowed, with what causes it::
+The quote's first line gives the level, the kind of outcome and whom the rule binds; and for a rule that no
+kernel breaks alone, which others it follows from: ``**MUST** · exact · kernel · follows from Q8A8-MEM-2``,
+several with commas. The rest of the quote is the rule. A rule of kind one-of ends in a list, one item an
+outcome that is allowed, with what causes it::
 
     > - `scalar`: the blocks are added one after the other.
 
@@ -53,7 +55,10 @@ _JSON_PATH: Final = Path(__file__).with_name(_JSON_NAME)
 _HEADING: Final = re.compile(r"^#+ +(?P<id>Q8A8-\S+?): +(?P<title>.+?) +\{ *#(?P<anchor>\S+) *\}$")
 _ANY_HEADING: Final = re.compile(r"^#+ .*Q8A8-")
 _ID: Final = re.compile(r"^Q8A8-(?P<chapter>[A-Z]{3})-(?P<number>[1-9][0-9]*)$")
-_TAGS: Final = re.compile(r"^\*\*(?P<level>[A-Z]+)\*\* · (?P<kind>[a-z-]+) · (?P<subject>[a-z]+)$")
+_TAGS: Final = re.compile(
+    r"^\*\*(?P<level>[A-Z]+)\*\* · (?P<kind>[a-z-]+) · (?P<subject>[a-z]+)"
+    r"(?: · follows from (?P<sources>Q8A8-[A-Z0-9-]+(?:, Q8A8-[A-Z0-9-]+)*))?$"
+)
 _OUTCOME: Final = re.compile(r"^- `(?P<name>[^`]+)`: +(?P<cause>.+)$", re.DOTALL)
 
 
@@ -93,6 +98,8 @@ class Rule:
     """What a one-of rule allows; empty for the other kinds."""
     title: str = ""
     """The heading without the id: ``the inverse``."""
+    derived_from: tuple[str, ...] = ()
+    """Rules that it follows from, by full id: whatever breaks it breaks one of these too. Mostly empty."""
     reason: str = ""
     """What the page says below the rule, in its Markdown, a paragraph a line; it binds nobody."""
 
@@ -180,6 +187,7 @@ def _rule(page: str, heading: re.Match[str], quote: Sequence[str], below: Sequen
         anchor=heading["anchor"],
         outcomes=outcomes,
         title=heading["title"],
+        derived_from=tuple((tags["sources"] or "").replace(",", "").split()),
         reason=_reason(below),
     )
 
@@ -241,7 +249,8 @@ def parse_pages(docs_dir: Path) -> tuple[Rule, ...]:
     Raises
     ------
     RuleSyntaxError
-        A page has a malformed rule, an id occurs twice, a chapter's numbers have a gap, or there is no rule.
+        A page has a malformed rule, an id occurs twice, a chapter's numbers have a gap, a rule follows from
+        one that is not there or is derived itself, or there is no rule.
     """
     rules: list[Rule] = []
     for path in sorted(docs_dir.rglob("*.md")):
@@ -259,6 +268,10 @@ def parse_pages(docs_dir: Path) -> tuple[Rule, ...]:
         previous = (chapter, number)
     if not rules:
         raise RuleSyntaxError(f"{docs_dir}: no page with a rule")
+    for rule in rules:
+        for source in rule.derived_from:
+            if source not in seen or seen[source].derived_from:
+                raise RuleSyntaxError(f"{rule.page}: {rule.id} follows from {source}: no rule of its own")
     return tuple(rules)
 
 
@@ -273,7 +286,13 @@ def load_rules() -> tuple[Rule, ...]:
     """
     text = resources.files(__package__ or "q8a8_conformance").joinpath(_JSON_NAME).read_text(encoding="utf-8")
     return tuple(
-        Rule(**{**entry, "outcomes": tuple(Outcome(**outcome) for outcome in entry.get("outcomes", ()))})
+        Rule(
+            **{
+                **entry,
+                "outcomes": tuple(Outcome(**outcome) for outcome in entry.get("outcomes", ())),
+                "derived_from": tuple(entry.get("derived_from", ())),
+            }
+        )
         for entry in json.loads(text)
     )
 
@@ -285,10 +304,10 @@ def rules_by_id() -> dict[str, Rule]:
 
 
 def to_json(rules: Iterable[Rule]) -> str:
-    """Return the text of ``rules.json``: a list of objects, without empty ``outcomes`` and ``reason``."""
+    """Return the text of ``rules.json``: a list of objects, without what is empty of their optional parts."""
     entries = [asdict(rule) for rule in rules]
     for entry in entries:
-        for key in ("outcomes", "reason"):
+        for key in ("outcomes", "derived_from", "reason"):
             if not entry[key]:
                 del entry[key]
     return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
@@ -296,10 +315,14 @@ def to_json(rules: Iterable[Rule]) -> str:
 
 def to_table(rules: Iterable[Rule]) -> str:
     """Return the Markdown table of all rules, as it stands on the page `TABLE_PAGE`."""
-    lines = ["| rule | level | outcome | binds | about |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| rule | level | outcome | binds | about | follows from |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for rule in rules:
         target = rule.url.removeprefix(TABLE_PAGE.rpartition("/")[0] + "/")
-        cells = (f"[{rule.id}]({target})", rule.level, rule.kind, rule.subject, rule.title)
+        sources = ", ".join(source.removeprefix("Q8A8-") for source in rule.derived_from)
+        cells = (f"[{rule.id}]({target})", rule.level, rule.kind, rule.subject, rule.title, sources)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -6,8 +6,13 @@ quantizer's result can be read off its inputs and outputs, block by block:
 
 bytes that are the right ones in other places (of row quantizers)
     within a block, the scale among them: the layout of a block; otherwise the order of elements or blocks;
+a block that is right when it is quantized alone
+    depends on its neighbours;
+a block that is the right one for the amax of another of its elements
+    has a wrong amax;
 a scale that differs
-    is the half next to the right one: the conversion (or d, where d is next to the middle of the two);
+    is the half next to the right one: the conversion (or d, where d is next to the middle of the two; d alone
+    where amax · f32(1/127) gives it);
     is 0 where a subnormal belongs: subnormals flushed;
     is infinite, or the same for several blocks: overflow before its time;
     is that of another element, or of another block's largest one: amax;
@@ -25,13 +30,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8.rounding import round_half_away
 from q8a8_conformance.suite import blame_dots
 from q8a8_conformance.suite.requests import ACTIVATION, QUANTIZERS, poison
+from q8a8_conformance.suite.trials import as_row, right_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
+
+    from q8a8_conformance.suite.trials import Trial
 
     Array = NDArray[Any]
 
@@ -57,7 +66,10 @@ PARTS = frozenset(
 )
 """Rules about a part of a quantizer's result."""
 
-LAST = frozenset(f"Q8A8-{name}" for name in ("LAY-1", "LAY-2", "LAY-3", "QNT-8", "QNT-10", "HLF-5"))
+COMPARED = frozenset(f"Q8A8-{name}" for name in ("QNT-8", "QNT-10"))
+"""Rules by which two functions are compared: which of the two is wrong is another rule's business."""
+
+LAST = COMPARED | {BLOCK_LAYOUT, ROW_LAYOUT, "Q8A8-HLF-5"}
 """Rules that any wrong value would seem to break: blamed where the case is about nothing else."""
 
 NEAR = 2.0**-20
@@ -76,6 +88,7 @@ def blamed(
     inputs: Mapping[str, bytes],
     expected: Mapping[str, bytes],
     actual: Mapping[str, bytes],
+    trial: Trial | None = None,
 ) -> tuple[str, ...]:
     """Give the rules that a difference speaks against: never none.
 
@@ -89,6 +102,8 @@ def blamed(
         Input buffers by ABI name.
     expected, actual
         Output buffers by ABI name, which differ.
+    trial
+        The call, and the means to make others; without it only what the results show is used.
 
     Returns
     -------
@@ -96,15 +111,23 @@ def blamed(
         Rules of the case; or where none of them is about the part that is wrong, the ones that are.
     """
     if function not in (*QUANTIZERS, ACTIVATION):
-        return blame_dots.blamed(function, rules, inputs, expected, actual)
-    if all(rule in LAST for rule in rules):
+        return blame_dots.blamed(function, rules, inputs, expected, actual, trial)
+    if all(rule in COMPARED for rule in rules) and (trial is None or not as_row(trial, actual)):
         return rules
     x, want_h, got_h, want_q, got_q = _parts(function, inputs, expected, actual)
     against = set() if function == ACTIVATION else _misplaced(expected["y"], actual["y"], 34 * len(x))
+    if not against and function in QUANTIZERS and trial is not None:
+        wrong = np.flatnonzero((want_h != got_h) | (want_q != got_q).any(axis=1))
+        if right_alone(trial.call, expected["y"], wrong.tolist(), trial.ask):
+            against = {OTHER_BLOCKS}
+    if not against and _of_another_element(x, want_h, got_h, want_q, got_q):
+        against = {ALL_ELEMENTS if function == ACTIVATION else AMAX}
     if not against:
         against |= {*_scale_rules(x, want_h, got_h)}
         against |= {*_code_rules(x, want_h, want_q, got_q, want_h == got_h)}
-    against.discard(ALL_ELEMENTS if function in QUANTIZERS else OTHER_BLOCKS)
+    against -= {ALL_ELEMENTS} if function in QUANTIZERS else {OTHER_BLOCKS}
+    if ALL_ELEMENTS in against:
+        against.discard(AMAX)
     chosen = tuple(rule for rule in rules if rule in against or rule not in PARTS | LAST)
     return chosen or tuple(sorted(against)) or rules
 
@@ -126,6 +149,29 @@ def _misplaced(expected: bytes, actual: bytes, size: int) -> set[str]:
     return set()
 
 
+def _of_another_element(x: Array, want_h: Array, got_h: Array, want_q: Array, got_q: Array) -> bool:
+    """Say whether each wrong block is the right one for a smaller amax: another of its elements', or 0.
+
+    Elements above that amax have no code in it, and any is taken.
+    """
+    wrong = (want_h != got_h) | (want_q != got_q).any(axis=1)
+    left = np.flatnonzero(wrong)
+    largest = np.abs(x).max(axis=1, initial=0)
+    none = (got_h == 0) & (got_q == 0).all(axis=1) & (largest > 0)
+    left = left[~none[left]]
+    for column in range(x.shape[1]) if left.size else ():
+        amax = np.abs(x[left, column])
+        with np.errstate(all="ignore"):
+            scaled = x[left] * (np.float32(127) / amax)[:, np.newaxis]
+            codes = np.clip(round_half_away(scaled), -128, 127)
+        counted = np.abs(x[left]) <= amax[:, np.newaxis]
+        found = (_halves(amax) == got_h[left]) & ((codes == got_q[left]) | ~counted).all(axis=1)
+        left = left[~(found & (amax < largest[left]))]
+        if not left.size:
+            break
+    return not left.size and not none[wrong].all()
+
+
 def _parts(
     function: str, inputs: Mapping[str, bytes], expected: Mapping[str, bytes], actual: Mapping[str, bytes]
 ) -> tuple[Array, Array, Array, Array, Array]:
@@ -145,7 +191,7 @@ def _parts(
 
 def _scale_rules(x: Array, want: Array, got: Array) -> Iterator[str]:
     """Yield the rules that wrong scales speak against."""
-    largest = np.abs(x).max(axis=1, initial=0)
+    largest = np.abs(x).max(axis=1, initial=np.float32(0))
     of_blocks = set(_halves(largest).tolist())
     differing = np.flatnonzero(want != got)
     for block in differing:
@@ -153,12 +199,7 @@ def _scale_rules(x: Array, want: Array, got: Array) -> Iterator[str]:
         if wrong & 0x7FFF == INFINITE:
             yield OVERFLOW
         elif abs(right - wrong) == 1:
-            yield HALF_ROUNDING
-            d = float(np.float32(largest[block]) / np.float32(127))
-            low, high = (float(np.uint16(bits).view(np.float16)) for bits in sorted((right, wrong)))
-            off = abs(d - (low + high) / 2)
-            if 0 < off <= NEAR * d:
-                yield SCALE
+            yield from _neighbour(largest[block], right, wrong)
         elif right == 0:
             yield OTHER_BLOCKS if SMALLEST_NORMAL <= wrong in of_blocks else ZERO_BLOCK
         elif wrong & 0x7FFF == 0 and right < SMALLEST_NORMAL:
@@ -171,6 +212,18 @@ def _scale_rules(x: Array, want: Array, got: Array) -> Iterator[str]:
             yield OTHER_BLOCKS
         else:
             yield SCALE
+
+
+def _neighbour(amax: np.float32, right: int, wrong: int) -> Iterator[str]:
+    """Yield the rules for a scale that is the half next to the right one."""
+    d = float(amax / np.float32(127))
+    low, high = (float(np.uint16(bits).view(np.float16)) for bits in sorted((right, wrong)))
+    near = 0 < abs(d - (low + high) / 2) <= NEAR * d
+    by_reciprocal = np.float16(amax * np.float32(1 / 127)).view(np.uint16)
+    if not near or wrong != by_reciprocal:
+        yield HALF_ROUNDING
+    if near:
+        yield SCALE
 
 
 def _halves(largest: Array) -> Array:

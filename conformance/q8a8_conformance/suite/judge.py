@@ -21,6 +21,7 @@ from q8a8_conformance.record import Evidence, Record, Recorder, Status, short_id
 from q8a8_conformance.suite import blame, requests
 from q8a8_conformance.suite.recipes import DESIGN, Recipes
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
+from q8a8_conformance.suite.trials import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -188,16 +189,20 @@ class Judge:
         expected: Mapping[str, bytes],
         rules: tuple[str, ...] | None = None,
         message: str = "the result differs",
+        *,
+        in_bound: bool = False,
     ) -> bool:
         """Record a failure where buffers differ; give whether they are equal.
 
-        ``rules`` are those the comparison is about: the case's, unless given.
+        ``rules`` are those the comparison is about: the case's, unless given. ``in_bound`` says that a dot
+        product's inputs leave something to round.
         """
         if all(actual[name] == data for name, data in expected.items()):
             return True
         self.target.observations.add_failure(call, actual, expected)
         rules = self.rules if rules is None else rules
-        blamed = blame.blamed(call.function, rules, requests.inputs_of(call), expected, actual)
+        trial = Trial(call, self._ask, in_bound)
+        blamed = blame.blamed(call.function, rules, requests.inputs_of(call), expected, actual, trial)
         self._record(Status.FAIL, blamed, message, call, expected, actual)
         return False
 
@@ -317,6 +322,13 @@ class Judge:
             self._keep(self._make(Status.FAIL, rule, f"error in the suite: {message}"))
 
     # Inside.
+
+    def _ask(self, call: Call) -> dict[str, bytes] | None:
+        """Make a call that tells what a failure is about; it is no part of the case."""
+        try:
+            return self.target.outputs(call, self.target.call(call))
+        except (KernelDiedError, RefusedError, NotRunError):
+            return None
 
     def _about_results(self) -> tuple[str, ...]:
         """Give the rules that an ordinary call's death speaks against; the others are cut short."""

@@ -150,4 +150,4 @@ def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[P
         message = (
             f"off by {error}, the bound is {float(outside.bound):.3g} (exact sum {float(outside.exact):.9g})"
         )
-    judge.compare(call, {"s": actual}, {"s": bytes(expected)}, message=message)
+    judge.compare(call, {"s": actual}, {"s": bytes(expected)}, message=message, in_bound=True)

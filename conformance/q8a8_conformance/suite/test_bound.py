@@ -47,7 +47,7 @@ def test_cancelling(judge: Judge, nb: int) -> None:
         judge_dot(judge, *rows.cancelling_pair(nb, seed=seed), exact=False)
 
 
-@pytest.mark.rule("Q8A8-DOT-1")
+@pytest.mark.rule(*RULES, "Q8A8-DOT-1")
 @pytest.mark.parametrize(
     "nb", [pytest.param(nb, id=f"dot/minus-128/blocks-{nb}") for nb in (1, 2, 3, 4, 8, 31, 64)]
 )

@@ -174,10 +174,19 @@ def test_parse_outcomes() -> None:
     assert rule.outcomes == (rules.Outcome("a", "because of a."), rules.Outcome("b", "b."))
 
 
+def test_parse_sources() -> None:
+    """What a rule follows from stands behind its tags, on one line or more."""
+    page = RULE.replace("kernel", "kernel · follows from Q8A8-QNT-1,\n> Q8A8-MEM-2")
+    (rule,) = parse_page("spec/x.md", page)
+    assert rule.derived_from == ("Q8A8-QNT-1", "Q8A8-MEM-2")
+    assert rule.text == "`inv` is the inverse."
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("> **MUST** · exact · kernel", "> **MUST**", "no quote"),
+        ("exact · kernel", "exact · kernel · follows from itself", "no quote"),
         ("**MUST**", "**OUGHT**", "level 'OUGHT'"),
         ("exact", "roughly", "kind 'roughly'"),
         ("kernel", "reader", "subject 'reader'"),
@@ -206,10 +215,18 @@ def test_parse_skips_code() -> None:
         ({"a.md": RULE.replace("-3", "-1"), "b.md": RULE.replace("-3", "-1")}, "stands on a.md and on b.md"),
         ({"a.md": RULE}, "leaves a gap"),
         ({"a.md": "nothing\n"}, "no page with a rule"),
+        (
+            {"a.md": RULE.replace("-3", "-1").replace("kernel", "kernel · follows from Q8A8-QNT-2")},
+            "Q8A8-QNT-1 follows from Q8A8-QNT-2: no rule of its own",
+        ),
+        (
+            {"a.md": RULE.replace("-3", "-1").replace("kernel", "kernel · follows from Q8A8-QNT-1")},
+            "Q8A8-QNT-1 follows from Q8A8-QNT-1: no rule of its own",
+        ),
     ],
 )
 def test_pages_refuse(tmp_path: Path, pages: dict[str, str], message: str) -> None:
-    """An id that stands twice, a missing number and a folder without rules are errors."""
+    """An id that stands twice, a missing number, a false source and a folder without rules are errors."""
     for name, text in pages.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(RuleSyntaxError, match=message):

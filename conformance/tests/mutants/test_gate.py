@@ -7,13 +7,17 @@ mutant breaks is made by ``python -m q8a8_conformance.mutants`` and takes minute
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from q8a8_conformance.mutants import LEGAL, MUTANTS
-from q8a8_conformance.mutants.alone import ALONE
+from q8a8_conformance.mutants.alone import ALONE, EQUIVALENT, allowed
 from q8a8_conformance.mutants.pool import judge_all
 from q8a8_conformance.rules import load_rules
 
+PROOFS = Path(__file__).parents[3] / "docs" / "proofs.md"
+DERIVED = {rule.id: rule.derived_from for rule in load_rules()}
 MUST = [rule.id for rule in load_rules() if rule.subject == "kernel" and rule.level == "MUST"]
 
 
@@ -26,7 +30,7 @@ def caught() -> dict[str, frozenset[str]]:
 @pytest.fixture(scope="module")
 def alone() -> dict[str, frozenset[str]]:
     """Judge the mutants of `ALONE` by all cases; give the rules that failed."""
-    return judge_all([alone.slug for alone in ALONE.values()], "whole")
+    return judge_all(list(dict.fromkeys(ALONE.values())), "whole")
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +47,20 @@ def test_every_mutant_is_caught(caught: dict[str, frozenset[str]], slug: str) ->
 
 @pytest.mark.parametrize("rule", MUST)
 def test_every_rule_has_a_mutant_of_its_own(alone: dict[str, frozenset[str]], rule: str) -> None:
-    """Some mutant fails the rule's checks and no others, but for overlaps by design with their reason."""
-    own = ALONE[rule]
-    assert bool(own.besides) == bool(own.why)
-    assert rule in alone[own.slug]
-    assert alone[own.slug] - {rule} <= own.besides
+    """A mutant fails the rule and no other; a rule that follows from others fails with one of these."""
+    failed = alone[ALONE[rule]]
+    assert rule in failed
+    assert failed <= allowed(rule)
+    assert bool(DERIVED[rule]) == bool(failed & set(DERIVED[rule]))
+
+
+def test_few_rules_follow_from_others() -> None:
+    """Only the four rules that the page "Proofs" derives have company, and one of them is an equivalence."""
+    derived = {rule for rule, sources in DERIVED.items() if sources}
+    assert derived == {"Q8A8-DEQ-3", "Q8A8-DOT-3", "Q8A8-QNT-8", "Q8A8-QNT-10"}
+    assert all(DERIVED[other] == (rule,) for rule, other in EQUIVALENT.items())
+    text = PROOFS.read_text("utf-8").partition("## Rules that follow from others")[2]
+    assert all(f"[{rule.removeprefix('Q8A8-')}]" in text for rule in derived)
 
 
 @pytest.mark.parametrize("slug", LEGAL)
@@ -62,7 +75,7 @@ def test_the_catalogue_is_large_enough() -> None:
     assert len(LEGAL) >= 20
     assert {mutant.rule for mutant in MUTANTS.values()} >= set(MUST)
     assert set(ALONE) == set(MUST)
-    assert {alone.slug for alone in ALONE.values()} <= set(MUTANTS)
+    assert set(ALONE.values()) <= set(MUTANTS)
 
 
 @pytest.mark.parametrize("slug", MUTANTS)

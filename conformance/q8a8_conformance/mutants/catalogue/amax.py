@@ -78,8 +78,9 @@ MUTANTS = (
     ),
     Mutant(
         "amax-last-skipped",
-        "The last element of a block is not looked at.",
+        "The row quantizers do not look at the last element of a block.",
         {"amax": _of(lambda x: x[:, :-1]), **_CLIP},
+        ROWS,
         rule=AMAX,
         fix=EVERY,
     ),

@@ -69,6 +69,12 @@ def _bit_lost(h: Array) -> Array:
     return f16_to_f32((h.view(np.uint16) & np.uint16(0xFFFE)).view(F16))
 
 
+def _infinite_early(h: Array) -> Array:
+    """Take the largest exponent but one for that of infinities."""
+    value = f16_to_f32(h)
+    return np.where(np.abs(value) >= F32(2.0**15), np.copysign(F32(np.inf), value), value)
+
+
 def _brain(h: Array) -> Array:
     return (h.view(np.uint16).astype(np.uint32) << 16).view(F32)
 
@@ -154,6 +160,14 @@ MUTANTS = (
         (DEQUANTIZE,),
         rule=WIDENED,
         fix="Shift all ten bits of the fraction.",
+    ),
+    Mutant(
+        "half-infinite-on-read",
+        "dequantize_row_q8_a8 reads scales from 32768 on as infinities.",
+        {"widen": _infinite_early},
+        (DEQUANTIZE,),
+        rule=WIDENED,
+        fix="Only the exponent field 31 is that of infinities and NaNs.",
     ),
     Mutant(
         "half-read-as-bfloat16",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.mutants.catalogue.mutant import Mutant
-from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, QUANTIZERS
+from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, QUANTIZERS, ROWS
 from q8a8_conformance.worker.fenv import floating_point
 
 if TYPE_CHECKING:
@@ -161,6 +161,20 @@ class _AfterAnother:
         call()
         if function == DEQUANTIZE and self._before == ACTIVATION and arguments[2]:
             arguments[1][0] = 0
+        self._before = function
+
+
+class _AfterRow:
+    """Finds the vector registers' upper halves as the row quantizers left them, in one path of its own."""
+
+    def __init__(self) -> None:
+        self._before = ""
+
+    def __call__(self, call: Call, function: str, arguments: Sequence[Any]) -> None:
+        """Call; dequantize seventeen blocks wrongly right after a row quantizer."""
+        call()
+        if function == DEQUANTIZE and self._before in ROWS and arguments[2] == 17 * 32:
+            arguments[1][0] = -arguments[1][0]
         self._before = function
 
 
@@ -344,6 +358,15 @@ MUTANTS = (
         _AfterAnother,
         rule=STATE,
         fix="Keep no state between calls.",
+    ),
+    Mutant(
+        "registers-of-another",
+        "Dequantization of seventeen blocks is wrong right after a row was quantized.",
+        {},
+        (*ROWS, DEQUANTIZE),
+        _AfterRow,
+        rule=STATE,
+        fix="Set every register before it is used: a call inherits what the last one left there.",
     ),
     Mutant(
         "scratch-of-all-threads",

@@ -70,6 +70,17 @@ def _sentinel(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - 
     return plain.total(products, sums[:end], d[:end])
 
 
+def _low_part_misscaled(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
+    """Keep what each addition rounds off in a second float, and add it 2^24 times too large at the end."""
+    del products
+    high, low = 0.0, 0.0
+    for each in (sums * d).astype(np.float64):
+        total = float(F32(high + each))
+        low += high + each - total
+        high = total
+    return F32(high + low * 2.0**24)
+
+
 def _minus_zero(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
     """Start from -0, so that the sum of nothing is -0."""
     return plain.total(products, sums, d) if len(d) else F32(-0.0)
@@ -144,6 +155,13 @@ MUTANTS = (
         {"total": _summed(_half, _as_it_is)},
         rule=BOUND,
         fix=ADD,
+    ),
+    Mutant(
+        "low-part-misscaled",
+        "What the additions round off is kept in a second float, and added 2^24 times too large.",
+        {"total": _low_part_misscaled},
+        rule=BOUND,
+        fix="Add the two floats in one unit.",
     ),
     Mutant(
         "x-scale-twice",
