@@ -4,7 +4,8 @@ The checks keep every judged result (`observations`). Afterwards each known arit
 inputs; what reproduces the results bit for bit is named, with how many it explains of how many. Candidates
 are data, tried in this order, so that the smallest explanation wins:
 
-1. the reference's recipes and orders, and mistakes in the products of a dot product (`causes`);
+1. the reference's recipes and orders, other ways to add (`summations`), and mistakes in the products of a dot
+   product (`causes`);
 2. every mistake of `q8a8_conformance.mutants`, replayed on whole calls (`mistakes`);
 3. two mistakes at once.
 
@@ -19,7 +20,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
+from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink, summations
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.observations import Death, Observations
@@ -129,6 +130,8 @@ def _is_all(evidence: mistakes.Evidence, finding: Finding) -> bool:
 
     (So it is under the profile ``exact``, which fails every order but the scalar one.)
     """
+    if finding.cause in summations.CAUSES:
+        return finding.explained == finding.of
     name = finding.cause.removeprefix("order:")
     if finding.function not in DOTS or (name != "scalar" and f"order-{name}" not in LEGAL):
         return False

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from q8a8.dot import _dot_rows as dot_rows
 from q8a8.order import ORDERS, Order
 from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, WrongProduct, order_cause
+from q8a8_conformance.diagnosis.summations import SCALAR, SUMMATIONS, Summation
 from q8a8_conformance.report.model import Finding
 from q8a8_conformance.suite import rows
 
@@ -35,10 +36,11 @@ ENOUGH = 0.5
 
 @dataclass(frozen=True)
 class Candidate:
-    """An order, and a mistake in the products or None."""
+    """An order, and a mistake in the products, or another way to add, or None."""
 
     order: Order
     wrong: WrongProduct | None = None
+    summation: Summation | None = None
 
     def bits(self, d: Array, qx: Array, qy: Array) -> Array:
         """Give the result bits, uint32 [rows], for d [rows, nb] and codes [rows, nb, 32]."""
@@ -46,6 +48,8 @@ class Candidate:
             d, qx, qy = self.wrong.apply(d, qx, qy)
         # A wrong arithmetic may overflow, and then meet its own infinities.
         with np.errstate(over="ignore", invalid="ignore"):
+            if self.summation is not None:
+                return self.summation.total(self.order, qx, qy, d).astype("<f4").view(np.uint32)
             return dot_rows(self.order, qx, qy, d).astype("<f4").view(np.uint32)
 
 
@@ -69,6 +73,10 @@ class Results:
         return sum(
             int((candidate.bits(d, qx, qy) == bits).sum()) for d, qx, qy, bits in self.stacks(low, high)
         )
+
+    def all_from(self, candidate: Candidate) -> bool:
+        """Say whether a candidate reproduces all results; the first ones that it does not end it."""
+        return all((candidate.bits(d, qx, qy) == bits).all() for d, qx, qy, bits in self.stacks(0, 1 << 40))
 
     def count(self, low: int = 0, high: int = 1 << 40) -> int:
         """Count the results in a range of lengths."""
@@ -132,6 +140,8 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
             Finding(function, order_cause(c.order.name), of, of, detail=_also(note, c.order, nrc))
             for c in left
         ]
+    if added := [c for c in _summed(orders) if results.all_from(c)]:
+        return [_as_added(function, _separate(function, nrc, added, ask), of, note)]
     mistaken, explained = results.best([Candidate(c.order, w) for c in orders for w in WRONG_PRODUCTS])
     first = mistaken[0]
     if explained < of or first.wrong is None:
@@ -149,6 +159,25 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
             if c.wrong is first.wrong
         ),
     ]
+
+
+def _summed(orders: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Yield the ways to add that are no orders, with each order that they go with."""
+    for summation in SUMMATIONS:
+        for candidate in orders:
+            if summation.any_order or candidate.order.name == SCALAR.name:
+                yield Candidate(candidate.order, summation=summation)
+
+
+def _as_added(function: str, left: Sequence[Candidate], of: int, note: str) -> Finding:
+    """Give the finding of another way to add: no fix, for within the bound it conforms."""
+    causes = list(dict.fromkeys(c.summation.cause for c in left if c.summation))
+    first = next(s for s in SUMMATIONS if s.cause == causes[0])
+    names = [order_cause(c.order.name) for c in left if c.summation is first and first.any_order]
+    order = f"in the order {', '.join(names)}" if names else ""
+    others = f"or {', '.join(causes[1:])}, which gives the same here" if causes[1:] else ""
+    detail = "; ".join(filter(None, (note, order, others, first.advice)))
+    return Finding(function, first.cause, of, of, detail=detail)
 
 
 def _means(finding: Finding) -> tuple[str, str]:
@@ -212,7 +241,17 @@ def _rows(seed: int) -> tuple[rows.Pair, ...]:
         rows.random_pair(nb, seed=(1 + seed) * 1000),
         rows.cancelling_pair(nb, seed=(1 + seed) * 1000),
         rows.wide_pair(nb, seed=(1 + seed) * 1000),
+        _decided_by_little(nb),
     )
+
+
+def _decided_by_little(nb: int) -> rows.Pair:
+    """Give rows [nb], 3 at least, of 2^30 + 2^6 + 2^-48: a tie in float32 and float64, but for the last."""
+    codes = np.zeros((nb, 32), np.int8)
+    codes[:3, 0] = 1
+    scales = np.zeros((2, nb))
+    scales[:, :3] = np.exp2([[15, 3, -24], [15, 3, -24]])
+    return rows.blocks(scales[0], codes), rows.blocks(scales[1], codes)
 
 
 def _predicted(candidates: Sequence[Candidate], x: Array, y: Array) -> list[int]:

@@ -16,6 +16,7 @@ from q8a8_conformance.diagnosis.causes import (
 )
 from q8a8_conformance.diagnosis.dots import distinct_orders, equal_orders
 from q8a8_conformance.diagnosis.mistakes import STATEFUL
+from q8a8_conformance.diagnosis.summations import SUMMATIONS
 from q8a8_conformance.mutants.catalogue import FAMILIES
 from q8a8_conformance.record import short_id
 
@@ -92,6 +93,17 @@ def _lines() -> Iterator[str]:
     for order in distinct_orders(1):
         same = ", ".join(f"`{order_cause(name)}`" for name in equal_orders(order) if name != order.name)
         yield from _row(f"`{order_cause(order.name)}`", ORDERS[order.name].source, same)
+    yield from ("", "## Other ways to add", "")
+    yield "No order of additions, but other roundings, or fewer. They conform where they stay within the"
+    yield "bound (ORD-2); the directed ones drift, which the report says as a warning as well. Flush-to-zero"
+    yield "has no line: nothing in a dot product is subnormal, so [no result shows"
+    yield "it](proofs.md#flush-modes-do-not-matter)."
+    yield ""
+    yield from _row("cause", "symptom", "advice", "with")
+    yield from _row("---", "---", "---", "---")
+    for way in SUMMATIONS:
+        which = "any order" if way.any_order else "`scalar`"
+        yield from _row(f"`{way.cause}`", way.symptom, way.advice, which)
 
 
 def _row(*cells: str) -> Iterator[str]:
