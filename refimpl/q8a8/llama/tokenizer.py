@@ -70,7 +70,7 @@ class Tokenizer:
         if kind != "gpt2":
             raise ModelError(f"tokenizer.ggml.model: only gpt2 (byte-level BPE) is known here, not {kind!r}")
         pre = metadata.get("tokenizer.ggml.pre")
-        if pre not in PRE_TOKENIZERS:
+        if not isinstance(pre, str) or pre not in PRE_TOKENIZERS:
             known = ", ".join(PRE_TOKENIZERS)
             raise ModelError(f"tokenizer.ggml.pre: {pre!r} is not known here, only {known} are")
         self._texts = _strings(metadata, "tokenizer.ggml.tokens")
@@ -84,7 +84,7 @@ class Tokenizer:
             for kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
         }
         self._literal = frozenset(chain.from_iterable(each.values() for each in self._specials.values()))
-        self._bpe = _byte_level_bpe({text: i for i, text in enumerate(self._texts)}, merges, str(pre))
+        self._bpe = _byte_level_bpe({text: i for i, text in enumerate(self._texts)}, merges, pre)
 
     def __len__(self) -> int:
         """Count the tokens of the vocabulary."""
@@ -160,16 +160,22 @@ class Tokenizer:
 
 def _strings(metadata: Mapping[str, object], key: str) -> list[str]:
     values = metadata.get(key)
-    if not isinstance(values, Sequence) or not all(isinstance(value, str) for value in values):
+    if (
+        isinstance(values, str)
+        or not isinstance(values, Sequence)
+        or not all(isinstance(value, str) for value in values)
+    ):
         raise ModelError(f"{key}: a list of strings is wanted")
     return list(values)
 
 
 def _types(metadata: Mapping[str, object], count: int) -> list[int]:
-    types = [int(kind) for kind in np.asarray(metadata.get("tokenizer.ggml.token_type", [_NORMAL] * count))]
+    types = np.asarray(metadata.get("tokenizer.ggml.token_type", [_NORMAL] * count))
+    if types.ndim != 1 or not np.issubdtype(types.dtype, np.integer):
+        raise ModelError("tokenizer.ggml.token_type: a list of integers is wanted")
     if len(types) != count:
         raise ModelError(f"tokenizer.ggml.token_type: {len(types)} types for {count} tokens")
-    return types
+    return [int(kind) for kind in types]
 
 
 def _pair(merge: str) -> tuple[str, str]:

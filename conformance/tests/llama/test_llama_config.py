@@ -1,0 +1,132 @@
+"""The shape of a model out of metadata: what is read, what a missing key means, what is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from q8a8.llama import Config, ModelError
+
+METADATA: dict[str, Any] = {
+    "general.architecture": "llama",
+    "llama.block_count": 30,
+    "llama.context_length": 8192,
+    "llama.embedding_length": 576,
+    "llama.feed_forward_length": 1536,
+    "llama.attention.head_count": 9,
+    "llama.attention.head_count_kv": 3,
+    "llama.attention.layer_norm_rms_epsilon": 1e-5,
+    "llama.rope.freq_base": 100000.0,
+    "llama.rope.dimension_count": 64,
+    "llama.vocab_size": 49152,
+}
+
+
+def read(**changes: object) -> Config:
+    """Read the metadata with changes: two underscores are a dot, None takes a key away."""
+    changed = METADATA | {f"llama.{key.replace('__', '.')}": value for key, value in changes.items()}
+    return Config.from_metadata({key: value for key, value in changed.items() if value is not None})
+
+
+def test_every_key_is_read() -> None:
+    """The metadata of SmolLM2-135M."""
+    assert read() == Config(
+        n_layers=30,
+        n_heads=9,
+        n_kv_heads=3,
+        d_model=576,
+        d_head=64,
+        d_ff=1536,
+        n_vocab=49152,
+        eps=1e-5,
+        rope_base=100000.0,
+        rope_scale=1.0,
+        context=8192,
+    )
+
+
+def test_what_missing_keys_mean() -> None:
+    """As in llama.cpp: as many key-value heads as heads, base 10000, as many tokens as are listed."""
+    missing = dict.fromkeys(
+        ("attention__head_count_kv", "rope__freq_base", "rope__dimension_count", "vocab_size")
+    )
+    config = Config.from_metadata(
+        {
+            key: value
+            for key, value in METADATA.items()
+            if key.removeprefix("llama.").replace(".", "__") not in missing
+        }
+        | {"tokenizer.ggml.tokens": ["a", "b", "c"]}
+    )
+    assert (config.n_kv_heads, config.rope_base, config.n_vocab, config.d_head) == (9, 10000.0, 3, 64)
+
+
+def test_head_size_of_its_own() -> None:
+    """A key may say that heads are not d_model / n_heads channels."""
+    sizes = {"attention__key_length": 128, "attention__value_length": 128, "rope__dimension_count": 128}
+    assert read(**sizes).d_head == 128
+
+
+@pytest.mark.parametrize(
+    ("keys", "scale"),
+    [
+        ({"rope__scaling__factor": 4.0}, 0.25),
+        ({"rope__scaling__type": "linear", "rope__scaling__factor": 8.0}, 0.125),
+        ({"rope__scaling__type": "none", "rope__scaling__factor": 8.0}, 1.0),
+        ({"rope__scaling__type": "linear"}, 1.0),
+        ({"rope__scaling__factor": 0.0}, 1.0),
+        ({"rope__scale_linear": 2.0}, 0.5),
+        ({"rope__scale_linear": 2.0, "rope__scaling__factor": 4.0}, 0.25),
+    ],
+)
+def test_linear_scaling(keys: dict[str, object], scale: float) -> None:
+    """The factor divides positions; without a type it is linear, zero is none, the newer key wins."""
+    assert read(**keys).rope_scale == scale
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"block_count": None}, "llama.block_count: the key is missing"),
+        ({"block_count": "30"}, "llama.block_count: one integer is wanted, the file has '30'"),
+        ({"block_count": True}, "llama.block_count: one integer is wanted, the file has True"),
+        ({"block_count": 0}, "n_layers: at least 1 is wanted, 0 is given"),
+        ({"attention__head_count": 0}, "rope.dimension_count: 64 in the file, 576 wanted"),
+        ({"attention__head_count": np.arange(40)}, "attention.head_count: one integer is wanted"),
+        ({"attention__head_count_kv": 2}, "9 query heads cannot share 2 heads evenly"),
+        ({"attention__layer_norm_rms_epsilon": None}, "layer_norm_rms_epsilon: the key is missing"),
+        ({"attention__layer_norm_rms_epsilon": "x"}, "layer_norm_rms_epsilon: a number is wanted"),
+        ({"attention__layer_norm_rms_epsilon": True}, "layer_norm_rms_epsilon: a number is wanted"),
+        ({"attention__layer_norm_rms_epsilon": -1e-5}, "eps: no negative number is wanted, -1e-05"),
+        ({"attention__layer_norm_rms_epsilon": float("nan")}, "eps: no negative number is wanted, nan"),
+        ({"attention__value_length": 32}, "attention.value_length: 32 in the file, 64 wanted"),
+        ({"rope__dimension_count": 32}, "all channels of a head must be rotated"),
+        ({"rope__freq_base": 0.0}, "rope_base: a positive number is wanted, 0.0"),
+        ({"rope__freq_base": float("inf")}, "rope_base: a positive number is wanted, inf"),
+        ({"rope__scaling__factor": float("nan")}, "rope_scale: a positive number is wanted, nan"),
+        ({"rope__scaling__type": "yarn"}, "llama.rope.scaling.type: 'yarn' is not supported"),
+        ({"rope__scaling__type": "y" * 99}, "yyy… is not supported"),
+        ({"expert_count": 8}, "mixtures of experts are not supported"),
+        ({"attention__key_length": 63, "attention__value_length": 63, "rope__dimension_count": 63}, "is odd"),
+    ],
+)
+def test_what_is_refused(keys: dict[str, object], message: str) -> None:
+    """Each with the key's or the attribute's name."""
+    with pytest.raises(ModelError) as caught:
+        read(**keys)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "llama4", None, 3])
+def test_other_architectures_are_refused(name: object) -> None:
+    """By what the file calls them."""
+    with pytest.raises(ModelError, match=f"only llama is known here, the file has {name!r}"):
+        Config.from_metadata(METADATA | {"general.architecture": name})
+
+
+def test_tokens_are_a_list() -> None:
+    """A number in their place is refused."""
+    with pytest.raises(ModelError, match=r"tokenizer.ggml.tokens: a list"):
+        Config.from_metadata(METADATA | {"tokenizer.ggml.tokens": 3})
