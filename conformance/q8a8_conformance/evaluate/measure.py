@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.errors import ArgumentError
+from q8a8.llama.scheme_evidence import Evidence, gather_inputs
 from q8a8.llama.scheme_table import SCHEMES
-from q8a8.llama.schemes import Evidence, Scheme, build, gather_hessians
+from q8a8.llama.schemes import Scheme, build
 from q8a8.methods.calibration import Calibration, CalibrationError
 from q8a8_conformance.evaluate.calibrate import calibrate_model
 from q8a8_conformance.evaluate.fingerprint import fingerprint
@@ -142,11 +143,11 @@ class Material:
         ArgumentError, CalibrationError, FileError, ArchiveError
             There is nothing to calibrate with; it is of another model; the text cannot be used.
         """
-        if not (scheme.needs_calibration or scheme.needs_hessians):
+        if not (scheme.needs_calibration or scheme.needs_inputs):
             return self._evidence
         if self.source is None:
             raise ArgumentError(f"{scheme.name}: this scheme needs --calibration")
-        calibration, hessians = self._evidence.calibration, self._evidence.hessians
+        calibration, inputs = self._evidence.calibration, self._evidence.inputs
         if scheme.needs_calibration and calibration is None:
             if self.is_file:
                 calibration = Calibration.load(self.source)
@@ -156,12 +157,14 @@ class Material:
                 calibration = calibrate_model(
                     loaded, self.source, tokens=self.count * self.window, window=self.window
                 )
-        if scheme.needs_hessians and hessians is None:
+        if scheme.needs_inputs and inputs is None:
             if self.is_file:
-                raise ArgumentError(f"{scheme.name}: Hessians are not saved; give the text to --calibration")
+                raise ArgumentError(
+                    f"{scheme.name}: what it needs is not saved; give the text to --calibration"
+                )
             tokens = loaded.tokenizer.encode(read_text(self.source))
-            hessians = gather_hessians(loaded.model(), windows(tokens, self.window, self.count), head=head)
-        self._evidence = Evidence(calibration, hessians)
+            inputs = gather_inputs(loaded.model(), windows(tokens, self.window, self.count), head=head)
+        self._evidence = Evidence(calibration, inputs)
         return self._evidence
 
 
@@ -286,8 +289,8 @@ class Subject:
         if scheme.cache is not None:
             modules.add(scheme.cache.__module__)
         # `schemes` imports the methods of calibration, which a scheme without it does not use.
-        alone = {"q8a8.llama.schemes", f"{_HERE}.likelihood"}
-        calibrated = scheme.needs_calibration or scheme.needs_hessians
+        alone = {"q8a8.llama.schemes", "q8a8.llama.scheme_evidence", f"{_HERE}.likelihood"}
+        calibrated = scheme.needs_calibration or scheme.needs_inputs
         if calibrated:
             modules |= {"q8a8.llama.schemes"}
             alone |= {f"{_HERE}.calibrate", f"{_HERE}.text"}
@@ -346,6 +349,7 @@ def _plain(scheme: Scheme) -> dict[str, str]:
     return {
         "linear": f"{scheme.linear.__module__}.{scheme.linear.__qualname__}",
         "options": repr(sorted(scheme.options.items())),
+        "exceptions": repr(sorted(scheme.exceptions.items())),
         "statistics": repr(sorted(scheme.statistics.items())),
         "smoothing": repr(sorted(scheme.smoothing.items()) if scheme.smoothing is not None else None),
         "cache": f"{scheme.cache.__module__}.{scheme.cache.__qualname__}" if scheme.cache else "",

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from q8a8.llama.linear import FloatLinear
 from q8a8.llama.schemes import Scheme
+from q8a8.methods.awq import AwqGrid, AwqLinear
 from q8a8.methods.fp8 import Fp8Linear
 from q8a8.methods.gptq import GptqLinear
 from q8a8.methods.gptq_grid import Grid
 from q8a8.methods.kv_cache import QuantizedCache
 from q8a8.methods.llm_int8 import LlmInt8Linear
+from q8a8.methods.static_linear import StaticLinear
 from q8a8.methods.weight_only import GROUPS, ChannelInt8Linear, Int4GroupLinear
 
 if TYPE_CHECKING:
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS"]
 
-GPTQ = "Frantar et al., GPTQ (2023), arXiv:2210.17323; IST-DASLab/gptq"
+GROUP = 64
+"""Columns of a group for GPTQ and AWQ. Their authors take 128, which does not divide 576 channels."""
+
+AWQ = "document 003; Lin et al., AWQ (2023), arXiv:2306.00978; mit-han-lab/llm-awq"
+GPTQ = "document 003; Frantar et al., GPTQ (2023), arXiv:2210.17323; IST-DASLab/gptq"
 
 
 def _weight_only() -> Iterator[Scheme]:
@@ -94,10 +100,10 @@ def _kv_cache() -> Iterator[Scheme]:
 def _gptq() -> Iterator[Scheme]:
     """Give GPTQ and, on the same grids, rounding to nearest."""
     for bits in (4, 3):
-        grid = Grid(bits=bits, group=128)
+        grid = Grid(bits=bits, group=GROUP)
         yield Scheme(
-            f"rtn-int{bits}-g128",
-            f"Weights in int{bits} on GPTQ's grid, groups of 128, rounded to nearest: what GPTQ improves on.",
+            f"rtn-int{bits}-g{GROUP}",
+            f"int{bits} weights on GPTQ's grid, groups of {GROUP}, rounded to nearest, for comparison.",
             GPTQ,
             weight_bits=bits,
             activation_bits=32,
@@ -107,8 +113,8 @@ def _gptq() -> Iterator[Scheme]:
         for suffix, more in (("", {}), ("-act", {"act_order": True, "parameters": "static"})):
             order = ", columns by falling diagonal of H, static groups" if more else ""
             yield Scheme(
-                f"gptq-int{bits}-g128{suffix}",
-                f"GPTQ: int{bits} weights in groups of 128, a column's error made good by the next{order}.",
+                f"gptq-int{bits}-g{GROUP}{suffix}",
+                f"GPTQ: int{bits} weights, groups of {GROUP}, a column's error made good by the next{order}.",
                 GPTQ,
                 weight_bits=bits,
                 activation_bits=32,
@@ -118,5 +124,35 @@ def _gptq() -> Iterator[Scheme]:
             )
 
 
-METHODS = (*_weight_only(), *_llm_int8(), *_fp8(), *_kv_cache(), *_gptq())
+def _awq() -> Iterator[Scheme]:
+    """Give AWQ; its authors clip neither q nor k."""
+    for bits in (4, 3):
+        yield Scheme(
+            f"awq-int{bits}-g{GROUP}",
+            f"AWQ: int{bits} weights, groups of {GROUP}, active channels scaled up, groups clipped.",
+            AWQ,
+            weight_bits=bits,
+            activation_bits=32,
+            linear=AwqLinear,
+            options={"grid": AwqGrid(bits=bits, group=GROUP)},
+            exceptions={"attn_q": {"clip": False}, "attn_k": {"clip": False}},
+            statistics={"mean": "mean", "rows": "rows"},
+        )
+
+
+def _static() -> Iterator[Scheme]:
+    """Give static quantization with the observers' thresholds."""
+    for method in ("absmax", "percentile-99.99", "mse", "entropy"):
+        yield Scheme(
+            f"w8a8-static-{method}",
+            f"int8 by output channel; one scale for each operator's activations, calibrated by {method}.",
+            "document 004; NVIDIA TensorRT and pytorch-quantization, calib/histogram.py",
+            weight_bits=8,
+            activation_bits=8,
+            linear=StaticLinear,
+            statistics={"threshold": method},
+        )
+
+
+METHODS = (*_weight_only(), *_llm_int8(), *_fp8(), *_static(), *_kv_cache(), *_gptq(), *_awq())
 """In the order of the tables in the documentation."""

@@ -16,15 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from q8a8.errors import ArgumentError, UnknownNameError
+from q8a8.errors import UnknownNameError
 from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.model import Model
-from q8a8.methods.calibration import input_of, observe_model
-from q8a8.methods.gptq import Hessian
+from q8a8.llama.scheme_evidence import CALIBRATED, GATHERED, Evidence
 from q8a8.methods.smoothquant import make_smoothing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -32,16 +31,10 @@ if TYPE_CHECKING:
     from q8a8.llama.cache import KVCache
     from q8a8.llama.config import Config
     from q8a8.llama.linear import Linear
-    from q8a8.methods.calibration import Calibration
 
     F32 = NDArray[np.float32]
-    F64 = NDArray[np.float64]
 
-__all__ = ["STATISTICS", "Built", "Evidence", "Scheme", "build", "gather_hessians", "get_scheme"]
-
-STATISTICS = ("maximum", "mean", "rows", "hessian")
-"""What calibration knows of an operator's input x: the largest |x|, float32 `[in]`; the mean of |x|, float64
-`[in]`; a sample, float32 `[k, in]`; 2/n · Σ x xᵀ, float64 `[in, in]`."""
+__all__ = ["Built", "Evidence", "Scheme", "build", "get_scheme"]
 
 
 @dataclass(frozen=True)
@@ -62,8 +55,10 @@ class Scheme:
         Called with a weight float32 `[out, in]` and what follows, makes the operator.
     options
         Keyword arguments for `linear`.
+    exceptions
+        More of them for single operators, by their name in GGUF: `attn_q`.
     statistics
-        More of them, by the name in `STATISTICS` of what calibration knows of the operator's input.
+        More of them, by the name of what calibration knows of the operator's input (`scheme_evidence`).
     smoothing
         Keyword arguments for `make_smoothing`; None for no smoothing.
     cache
@@ -82,6 +77,7 @@ class Scheme:
     activation_bits: float
     linear: Callable[..., Linear]
     options: Mapping[str, Any] = field(default_factory=dict)
+    exceptions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     statistics: Mapping[str, str] = field(default_factory=dict)
     smoothing: Mapping[str, Any] | None = None
     cache: Callable[..., KVCache] | None = None
@@ -91,65 +87,12 @@ class Scheme:
     @property
     def needs_calibration(self) -> bool:
         """Whether a `Calibration` is needed."""
-        return self.smoothing is not None or bool(set(self.statistics.values()) - {"hessian"})
+        return self.smoothing is not None or not set(CALIBRATED).isdisjoint(self.statistics.values())
 
     @property
-    def needs_hessians(self) -> bool:
-        """Whether the Hessians of the inputs are needed."""
-        return "hessian" in self.statistics.values()
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What calibration found; a scheme takes from it what it needs.
-
-    Attributes
-    ----------
-    calibration
-        Maxima, means and rows of the operators' inputs.
-    hessians
-        By `input_of` name; kept as sums, since a matrix of each would take as much memory again.
-    """
-
-    calibration: Calibration | None = None
-    hessians: Mapping[str, Hessian] | None = None
-
-    def require_calibration(self, scheme: Scheme) -> Calibration:
-        """Give the calibration.
-
-        Raises
-        ------
-        ArgumentError
-            naming the scheme, where there is none.
-        """
-        if self.calibration is None:
-            raise ArgumentError(f"{scheme.name}: this scheme needs a calibration, and none is given")
-        return self.calibration
-
-    def get(self, scheme: Scheme, statistic: str, name: str) -> NDArray[Any]:
-        """Give one statistic of an operator's input.
-
-        Raises
-        ------
-        ArgumentError
-            naming the scheme, where there is no calibration, or no Hessian of this input.
-        CalibrationError
-            for an operator that was not run.
-        UnknownNameError
-            for a name that is not in `STATISTICS`.
-        """
-        if statistic == "hessian":
-            if self.hessians is None or input_of(name) not in self.hessians:
-                raise ArgumentError(f"{scheme.name}: this scheme needs the Hessian of the input of {name}")
-            return self.hessians[input_of(name)].matrix()
-        calibration = self.require_calibration(scheme)
-        if statistic == "rows":
-            return calibration.rows(name)
-        if statistic == "maximum":
-            return calibration[name].maximum
-        if statistic == "mean":
-            return calibration[name].mean
-        raise UnknownNameError("statistic", statistic, STATISTICS)
+    def needs_inputs(self) -> bool:
+        """Whether Hessians or histograms of the inputs are needed (`gather_inputs`)."""
+        return not set(GATHERED).isdisjoint(self.statistics.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +188,7 @@ def build(
     evidence = evidence or Evidence()
     folded = dict(weights)
     if scheme.smoothing is not None:
-        calibration = evidence.require_calibration(scheme)
+        calibration = evidence.require_calibration(scheme.name)
         folded = make_smoothing(weights, config, calibration, **scheme.smoothing).fold(weights)
     names = [*linear_names(config), *([HEAD] if head else [])]
     linears: dict[str, Linear] = {}
@@ -253,57 +196,13 @@ def build(
     for done, name in enumerate(names, 1):
         weight = folded[EMBEDDING] if name == HEAD and HEAD not in folded else folded[name]
         found = {
-            parameter: evidence.get(scheme, statistic, name)
+            parameter: evidence.get(statistic, name, scheme.name)
             for parameter, statistic in scheme.statistics.items()
         }
-        linears[name] = scheme.linear(weight, **scheme.options, **found)
+        special = scheme.exceptions.get(name.split(".")[-2], {})
+        linears[name] = scheme.linear(weight, **{**scheme.options, **special, **found})
         replaced[name] = weight.size
         if progress is not None:
             progress(done)
     kept = {name: array for name, array in folded.items() if name not in linears}
     return Built(scheme, Model(config, kept, linears=linears), replaced)
-
-
-def gather_hessians(
-    model: Model,
-    windows: Iterable[NDArray[np.integer[Any]]],
-    *,
-    head: bool = False,
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, Hessian]:
-    """Run windows of tokens through the float model, and sum x xᵀ of the inputs of its operators.
-
-    The authors of GPTQ take layer by layer, each on what the quantized ones before it put out; here all
-    inputs are those of the float model.
-
-    Parameters
-    ----------
-    model
-        The float model.
-    windows
-        Token ids `[t]`.
-    head
-        Gather for the head as well.
-    progress
-        Called with the number of windows done, after each.
-
-    Returns
-    -------
-    By `input_of` name.
-
-    Raises
-    ------
-    CalibrationError, DomainError
-        as `observe_model` and `Hessian.update`.
-    """
-    names = [*linear_names(model.config), *([HEAD] if head else [])]
-    leaders = [name for name in names if input_of(name) == name]
-    width = {
-        "ffn_down.weight": model.config.d_ff,
-        "attn_output.weight": model.config.n_heads * model.config.d_head,
-    }
-    hessians = {
-        name: Hessian(width.get(".".join(name.split(".")[2:]), model.config.d_model)) for name in leaders
-    }
-    observe_model(model, windows, hessians, progress=progress)
-    return hessians
