@@ -1,10 +1,11 @@
 """The published schemas of our JSON reports, and a reader that holds a document to them.
 
 ``schemas/report.json`` describes what ``q8a8 test --json`` writes, ``schemas/smoke.json`` and
-``schemas/comparison.json`` what ``q8a8 smoke`` and ``q8a8 compare`` write. They are JSON Schema (draft
-2020-12), so any validator can be used. Ours is here because ``q8a8 compare`` reads reports that were written
-elsewhere, perhaps cut short or edited, without asking for a library more; it knows the few words that our
-schemas use, and refuses a schema with any other. The tests hold it against a real validator.
+``schemas/comparison.json`` what ``q8a8 smoke`` and ``q8a8 compare`` write; ``schemas/perplexity.json``,
+``schemas/bench-model.json`` and ``schemas/run-comparison.json`` are for measurements of a model. They are
+JSON Schema (draft 2020-12), so any validator can be used. Ours is here because ``q8a8 compare`` reads reports
+that were written elsewhere, perhaps cut short or edited, without asking for a library more; it knows the few
+words that our schemas use, and refuses a schema with any other. The tests hold it against a real validator.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SCHEMAS = Path(__file__).parent / "schemas"
 """The folder of the schemas; they ship with the package."""
 
-KINDS = ("report", "smoke", "comparison")
+KINDS = ("report", "smoke", "comparison", "perplexity", "bench-model", "run-comparison")
 
 MAX_FILE = 1 << 28
 """Bytes of a report that are read at most: a failing kernel's report has a few megabytes."""
