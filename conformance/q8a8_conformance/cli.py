@@ -71,15 +71,38 @@ ROOMS = (
         "add_parser",
         {"explain": "say what a rule asks, why, what checks it, and which mistakes it catches"},
     ),
-    Room("q8a8_conformance.compare", "add_parser", {"compare": "set two reports side by side"}),
+    Room("q8a8_conformance.compare", "add_parser", {"compare": "set two reports, or measurements, side by side"}),
     Room(
         "q8a8_conformance.files",
         "add_parsers",
         {
-            "quantize": "quantize a file of floats",
-            "dequantize": "turn a file of blocks into floats",
-            "inspect": "show what is in a file of blocks",
+            "quantize": "quantize a file of floats, or a model",
+            "dequantize": "turn a file of blocks, or a model, into floats",
+            "inspect": "show what is in a file of blocks, or in a model",
         },
+    ),
+    Room(
+        "q8a8_conformance.evaluate.generate",
+        "add_parser",
+        {"generate": "write text with a model, in float or quantized"},
+    ),
+    Room(
+        "q8a8_conformance.evaluate.calibrate",
+        "add_parsers",
+        {
+            "calibrate": "measure a model's activations on a text",
+            "smooth": "compute SmoothQuant's factors from a calibration",
+        },
+    ),
+    Room(
+        "q8a8_conformance.evaluate.perplexity",
+        "add_parser",
+        {"perplexity": "measure the perplexity of quantization schemes on a text"},
+    ),
+    Room(
+        "q8a8_conformance.evaluate.bench_model",
+        "add_parser",
+        {"bench-model": "time a model in each scheme"},
     ),
     Room("q8a8_conformance.bench", "add_parser", {"bench": "time the reference against its peers"}),
     Room(
