@@ -128,7 +128,7 @@ def read_archive(path: Path, kind: str, version: int) -> Entries:
         The file cannot be read, is no archive of arrays, or is of another kind or version.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
             document = json.loads(arrays.pop(METADATA).tobytes())
     except OSError as error:
