@@ -18,7 +18,7 @@ import numpy as np
 
 from q8a8.ggufio.errors import GgufError
 from q8a8.ggufio.header import MAGIC, Field, padded
-from q8a8.ggufio.tensor_types import ARRAY, BOOL, FLOAT32, STRING, UINT32
+from q8a8.ggufio.tensor_types import ARRAY, STRING, UINT32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,18 +34,14 @@ __all__ = ["Writer", "field", "require_distinct", "writing"]
 VERSION = 3
 
 
-def field(value: str | float | list[str], order: str) -> Field:
-    """Make a field: a string, an array of strings, a bool, a uint32 or a float32, by the value's type."""
+def field(value: str | int | list[str], order: str) -> Field:
+    """Make a field: a string, a uint32 or an array of strings, by the value's type."""
     if isinstance(value, str):
         return Field(STRING, value, _string(value, order))
-    if isinstance(value, list):
-        start = struct.pack(f"{order}IQ", STRING, len(value))
-        return Field(ARRAY, value, start + b"".join(_string(each, order) for each in value))
-    # A bool is an int to Python, and has to be asked for first.
-    for kind, type_id, code in ((bool, BOOL, "?"), (int, UINT32, "I")):
-        if isinstance(value, kind):
-            return Field(type_id, value, struct.pack(order + code, value))
-    return Field(FLOAT32, value, struct.pack(f"{order}f", value))
+    if isinstance(value, int):
+        return Field(UINT32, value, struct.pack(f"{order}I", value))
+    start = struct.pack(f"{order}IQ", STRING, len(value))
+    return Field(ARRAY, value, start + b"".join(_string(each, order) for each in value))
 
 
 def _string(text: str, order: str) -> bytes:
