@@ -71,7 +71,11 @@ ROOMS = (
         "add_parser",
         {"explain": "say what a rule asks, why, what checks it, and which mistakes it catches"},
     ),
-    Room("q8a8_conformance.compare", "add_parser", {"compare": "set two reports, or measurements, side by side"}),
+    Room(
+        "q8a8_conformance.compare",
+        "add_parser",
+        {"compare": "set two reports, or measurements, side by side"},
+    ),
     Room(
         "q8a8_conformance.files",
         "add_parsers",

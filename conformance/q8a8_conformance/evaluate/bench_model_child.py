@@ -18,7 +18,8 @@ from q8a8.llama.cache import FloatCache
 from q8a8.llama.generate import generate
 from q8a8.llama.load import load
 from q8a8.llama.scheme_table import SCHEMES
-from q8a8.llama.schemes import Evidence, build, gather_hessians, get_scheme
+from q8a8.llama.scheme_evidence import Evidence, gather_inputs
+from q8a8.llama.schemes import build, get_scheme
 from q8a8.methods.calibration import Calibration
 from q8a8_conformance.evaluate.memory_status import resident_bytes
 
@@ -44,12 +45,12 @@ class Timed:
         started = time.perf_counter()
         loaded = load(request["model"])
         calibration = request["calibration"] and Calibration.load(Path(request["calibration"]))
-        hessians = None
-        if scheme.needs_hessians:
-            # What they are does not change a time: one short window of anything will do.
+        inputs = None
+        if scheme.needs_inputs:
+            # What was seen does not change a time: one short window of anything will do.
             window = np.array(prompt_tokens(64, loaded.config.n_vocab))
-            hessians = gather_hessians(loaded.model(), [window])
-        self.built = build(scheme, loaded.config, loaded.weights, Evidence(calibration, hessians))
+            inputs = gather_inputs(loaded.model(), [window])
+        self.built = build(scheme, loaded.config, loaded.weights, Evidence(calibration, inputs))
         # The float weights that a scheme replaced are held no longer.
         del loaded
         self.load_seconds = time.perf_counter() - started
