@@ -17,8 +17,8 @@ import numpy as np
 from q8a8.llama.cache import FloatCache
 from q8a8.llama.generate import generate
 from q8a8.llama.load import load
-from q8a8.llama.scheme_table import SCHEMES
 from q8a8.llama.scheme_evidence import Evidence, gather_inputs
+from q8a8.llama.scheme_table import SCHEMES
 from q8a8.llama.schemes import build, get_scheme
 from q8a8.methods.calibration import Calibration
 from q8a8_conformance.evaluate.memory_status import resident_bytes
