@@ -1,4 +1,10 @@
-"""Whether a kernel takes two rows at a time."""
+"""Whether a kernel takes two rows at a time.
+
+A kernel that computes one row at a time says so in one of three ways: it refuses nrc = 2 (an ``assert``,
+which ends the process, is one), it writes nothing, or it ignores nrc and writes ``s[0]`` = x0·y0, as with
+nrc = 1. Whatever else it does is an answer for two rows, and judged as one: who writes ``s[0]`` alone and
+wrongly, hangs, or sends what breaks the protocol is not let off.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +12,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8_conformance.client import ProtocolViolation, WorkerHung
 from q8a8_conformance.suite import requests, rows
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
 
 if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge
 
+ONE_ROW = "the kernel computes one row at a time (nrc = 2 is refused, or gives what nrc = 1 does)"
+
 
 def require_two_rows(judge: Judge) -> None:
     """Leave the case as not run where the kernel computes one row at a time."""
     judge.require(requests.DOT)
     if not takes_two_rows(judge):
-        raise NotRunError("the kernel computes one row at a time (nrc = 2 writes s[0] alone, or is refused)")
+        raise NotRunError(ONE_ROW)
 
 
 def takes_two_rows(judge: Judge) -> bool:
@@ -28,14 +37,28 @@ def takes_two_rows(judge: Judge) -> bool:
 
 
 def _takes_two_rows(target: Target) -> bool:
-    """Ask for two rows once: a kernel that refuses, gives up, or writes ``s[0]`` at most does not take them.
+    """Ask for two rows once, and where only ``s[0]`` is written, for the first two of them alone.
 
-    An ``assert(nrc == 1)`` is a legal way to give up where the traits say one row, and ends the process.
+    A worker that hangs, or sends what is no answer, did not refuse: an ``assert`` ends the process at once.
     """
     x, y = rows.exact_pair(2)
     call = requests.dot_pair(np.stack([x, y]), np.stack([y, x]), bs=4)
     try:
         result = target.call(call)
-    except (KernelDiedError, RefusedError):
+    except RefusedError:
         return False
-    return result.outputs[0][4:] != requests.poison(len(result.outputs[0]))[4:]
+    except KernelDiedError as error:
+        return isinstance(error.__cause__, WorkerHung | ProtocolViolation)
+    held = requests.poison(len(call.buffers[call.spec.outputs[0]].data))
+    s = result.outputs[0] if len(result.outputs) == 1 else b""
+    if len(s) != len(held) or s[4:] != held[4:]:
+        return True
+    return s[:4] != held[:4] and s[:4] != _single(target, x, y)
+
+
+def _single(target: Target, x: requests.Array, y: requests.Array) -> bytes:
+    """Give what the kernel gives for x0·y0 with nrc = 1; nothing where it does not return."""
+    try:
+        return target.call(requests.dot(x, y)).outputs[0]
+    except (KernelDiedError, RefusedError):
+        return b""

@@ -103,7 +103,7 @@ class SuiteRun:
         """Give the judge of one case."""
         if self._target is None or self._recipes is None:
             raise RuntimeError("the worker was not started")
-        return Judge(self._target, self._recipes, self._recorder, case, rules)
+        return Judge(self._target, self._recipes, self._recorder, case, rules, self.request.rules)
 
     def progress(self, case: str) -> None:
         """Say on a terminal which case runs."""

@@ -142,7 +142,9 @@ def _sign_trick(qx: Array, qy: Array) -> Array:
 def _pairs(qx: Array, qy: Array, *, saturating: bool) -> Array:
     """Add neighbouring products in int16, which saturates or wraps: int64 [nb, 16]."""
     pairs = (qx.astype(np.int64) * qy).reshape(-1, 16, 2).sum(axis=2)
-    return np.clip(pairs, -(2**15), 2**15 - 1) if saturating else pairs.astype(np.int16).astype(np.int64)
+    return np.asarray(
+        np.clip(pairs, -(2**15), 2**15 - 1) if saturating else pairs.astype(np.int16).astype(np.int64)
+    )
 
 
 MULTIPLICATIONS: tuple[Callable[[Array, Array], Array], ...] = (

@@ -1,7 +1,7 @@
 """Two rows at a time: ``nrc = 2``.
 
 Only kernels that take two rows owe these results: the traits say two with MATMUL_INT8, one otherwise. A
-kernel that writes ``s[0]`` alone, or refuses, is taken to compute one row at a time; its cases here are not
+kernel that refuses, or gives what it gives for nrc = 1, computes one row at a time; its cases here are not
 run.
 """
 
