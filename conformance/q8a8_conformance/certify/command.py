@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.certify import catalogue, certificate, ranges, run
+from q8a8_conformance.certify import catalogue, certificate, page, ranges, run
 from q8a8_conformance.certify.observe import ObserverError, digest, identify, observe
 from q8a8_conformance.certify.state import State, StateError
+from q8a8_conformance.report.files import write_text
 from q8a8_conformance.sut import Sut, SutError, parse_sut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from q8a8_conformance.certify.certificate import Entry
     from q8a8_conformance.certify.domains import Domain
@@ -64,6 +64,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "--state", type=Path, metavar="FILE", help="keep what is covered in this file, and go on from it"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the certificate")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write it as Markdown, too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML file, too")
     parser.add_argument(
         "--timeout", type=_count, default=300, metavar="S", help="seconds for one answer [300]"
     )
@@ -154,7 +156,7 @@ def _certify(sut: Sut, domains: list[Domain], options: argparse.Namespace) -> in
     finally:
         observer.close()
     about = _about(sut, observer.hello, files, options, started)
-    status = _finish(about, entries, options.json)
+    status = _finish(about, entries, options)
     return status if interrupted is None else 128 + interrupted
 
 
@@ -230,31 +232,31 @@ def _merge(options: argparse.Namespace) -> int:
         return _usage(str(error))
     for entry in entries:
         _say(_line(entry))
-    return _finish(about, entries, options.json)
+    return _finish(about, entries, options)
 
 
-def _finish(about: Mapping[str, Any], entries: Sequence[Entry], path: Path | None) -> int:
+def _finish(about: Mapping[str, Any], entries: Sequence[Entry], options: argparse.Namespace) -> int:
     """Say the verdict, write the certificate, and return the exit status."""
     document = certificate.document(about, entries)
-    _say(f"{document['verdict']}: {_VERDICTS[document['verdict']]}")
-    if path is not None:
-        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-        try:
-            scratch = path.with_name(f"{path.name}.{os.getpid()}")
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(path)
-        except OSError as error:
-            return _usage(f"{path}: {error}")
+    _say(f"{document['verdict']}: {page.VERDICTS[document['verdict']]}")
+    for kind, render in _WRITERS.items():
+        path: Path | None = getattr(options, kind)
+        if path is not None:
+            try:
+                write_text(render(document), path)
+            except OSError as error:
+                return _usage(f"{path}: {error}")
     return certificate.status_of(entries)
 
 
-_VERDICTS = {
-    "certified": "every point of these domains was compared, and every result is right",
-    "part": "every point of this part was compared, and every result is right",
-    "mismatch": "a result is wrong",
-    "crashed": "the kernel crashed, hung, or gave no answer",
-    "incomplete": "points are left out",
-    "nothing-ran": "nothing was compared",
+def _as_json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+_WRITERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "json": _as_json,
+    "markdown": page.markdown,
+    "html": page.html_page,
 }
 
 

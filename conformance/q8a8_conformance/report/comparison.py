@@ -1,4 +1,4 @@
-"""A comparison of two reports, written as text, Markdown or JSON."""
+"""A comparison of two reports, written as text, Markdown or JSON; `comparison_html` writes HTML."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def plain(line: str) -> str:
 
 
 def _text(found: Comparison) -> Iterator[str]:
-    rows = [("", "A", "B"), *_facts(found)]
+    rows = [("", "A", "B"), *facts(found)]
     wide, first = (max(len(row[place]) for row in rows) for place in (0, 1))
     for name, a, b in rows:
         yield f"{name:<{wide}}  {a:<{first}}  {b}".rstrip()
@@ -63,8 +63,8 @@ def _text(found: Comparison) -> Iterator[str]:
     if found.rules:
         yield from ("", "rules that differ (+ better, - worse in B)")
     for rule in found.rules:
-        yield f"  {_MARKS[rule.change]} {rule.id:<12} {_status(rule, 'a'):<14} {_status(rule, 'b')}".rstrip()
-        yield from (f"      {line}" for line in _cases(rule))
+        yield f"  {_MARKS[rule.change]} {rule.id:<12} {status(rule, 'a'):<14} {status(rule, 'b')}".rstrip()
+        yield from (f"      {line}" for line in cases(rule))
     if found.diagnosis:
         yield from ("", "diagnosis")
     for name, (causes_a, causes_b) in found.diagnosis.items():
@@ -72,11 +72,12 @@ def _text(found: Comparison) -> Iterator[str]:
     if found.bound:
         yield from ("", "the largest fraction of the bound that was used")
     for name, (used_a, used_b) in found.bound.items():
-        yield f"  {name}: {_fraction(used_a)} → {_fraction(used_b)}"
-    yield from ("", _conclusion(found))
+        yield f"  {name}: {fraction(used_a)} → {fraction(used_b)}"
+    yield from ("", conclusion(found))
 
 
-def _facts(found: Comparison) -> list[tuple[str, str, str]]:
+def facts(found: Comparison) -> list[tuple[str, str, str]]:
+    """Give what is known of both sides: name, A's, B's."""
     a, b = found.a, found.b
     rows = [
         ("report", a.file, b.file),
@@ -89,24 +90,28 @@ def _facts(found: Comparison) -> list[tuple[str, str, str]]:
     return [row for row in rows if row[1] or row[2]]
 
 
-def _status(rule: RuleChange, side: str) -> str:
-    status, failed = (rule.a, rule.failed_a) if side == "a" else (rule.b, rule.failed_b)
+def status(rule: RuleChange, side: str) -> str:
+    """Give what became of a rule on one side, ``a`` or ``b``, with the number of failed cases."""
+    word, failed = (rule.a, rule.failed_a) if side == "a" else (rule.b, rule.failed_b)
     count = f" ({failed})" if failed else ""
-    return f"{status}{count}" if status else "no such rule"
+    return f"{word}{count}" if word else "no such rule"
 
 
-def _cases(rule: RuleChange) -> Iterator[str]:
-    for word, cases in (("fails now", rule.new_failures), ("mended", rule.mended)):
-        if cases:
-            more = f" and {len(cases) - SHOWN_CASES} more" if len(cases) > SHOWN_CASES else ""
-            yield f"{word}: {', '.join(cases[:SHOWN_CASES])}{more}"
+def cases(rule: RuleChange) -> Iterator[str]:
+    """Yield which cases fail in B alone, and which in A alone."""
+    for word, names in (("fails now", rule.new_failures), ("mended", rule.mended)):
+        if names:
+            more = f" and {len(names) - SHOWN_CASES} more" if len(names) > SHOWN_CASES else ""
+            yield f"{word}: {', '.join(names[:SHOWN_CASES])}{more}"
 
 
-def _fraction(used: float | None) -> str:
+def fraction(used: float | None) -> str:
+    """Give a fraction of the bound in digits."""
     return "none" if used is None else f"{used:.4f}"
 
 
-def _conclusion(found: Comparison) -> str:
+def conclusion(found: Comparison) -> str:
+    """Say in a sentence whether the two agree, and in what they do not."""
     if found.same:
         return "the two agree: verdict, rules and diagnosis"
     counts = {word: sum(rule.change == word for rule in found.rules) for word in _MARKS}
@@ -124,9 +129,9 @@ def markdown(found: Comparison) -> str:
 
 
 def _markdown(found: Comparison) -> Iterator[str]:
-    yield f"## {cell(_conclusion(found))}"
+    yield f"## {cell(conclusion(found))}"
     yield from ("", "| | A | B |", "| --- | --- | --- |")
-    for name, a, b in _facts(found):
+    for name, a, b in facts(found):
         yield f"| {name} | {cell(a)} | {cell(b)} |"
     yield ""
     for words in found.warnings:
@@ -140,9 +145,9 @@ def _markdown(found: Comparison) -> Iterator[str]:
             "| --- | --- | --- | --- | --- |",
         )
     for rule in found.rules:
-        cases = cell("; ".join(_cases(rule)))
-        statuses = " | ".join(_status(rule, side) for side in "ab")
-        yield f"| {short_id(rule.id)} | {statuses} | {rule.change} | {cases} |"
+        which = cell("; ".join(cases(rule)))
+        statuses = " | ".join(status(rule, side) for side in "ab")
+        yield f"| {short_id(rule.id)} | {statuses} | {rule.change} | {which} |"
     if found.diagnosis:
         yield from ("", "### Diagnosis", "", "| function | A | B |", "| --- | --- | --- |")
     for name, (causes_a, causes_b) in found.diagnosis.items():
@@ -157,4 +162,4 @@ def _markdown(found: Comparison) -> Iterator[str]:
             "| --- | --- | --- |",
         )
     for name, (used_a, used_b) in found.bound.items():
-        yield f"| `{cell(name)}` | {_fraction(used_a)} | {_fraction(used_b)} |"
+        yield f"| `{cell(name)}` | {fraction(used_a)} | {fraction(used_b)} |"

@@ -6,13 +6,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.record import Record, Status, short_id
-from q8a8_conformance.report import choice, difference, plots
-from q8a8_conformance.report.style import STYLE
+from q8a8_conformance.report import choice, difference, plots, smallest
+from q8a8_conformance.report.html import facts, page, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.report.model import Finding, Run
 
 LISTED = 500
 """Failures in the list of all of them; a kernel that fails more has one mistake, or none to name."""
@@ -20,15 +20,11 @@ LISTED = 500
 
 def render(run: Run) -> str:
     """Give the report as an HTML document."""
-    return "\n".join(_page(run)) + "\n"
+    return page(f"{run.judgement.verdict.value} · Q8_A8: {run.request.sut}", _body(run))
 
 
-def _page(run: Run) -> Iterator[str]:
+def _body(run: Run) -> Iterator[str]:
     verdict = run.judgement.verdict
-    title = f"Q8_A8: {run.request.sut}"
-    yield '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{escape(verdict.value)} · {escape(title)}</title><style>{STYLE}</style></head><body>"
     yield f'<header><h1>{escape(run.request.sut)}</h1><p class="about">Q8_A8 conformance'
     yield f" · profile {escape(run.request.profile)} · {escape(run.started[:10])}</p></header>"
     word, _, rest = run.summary().partition(": ")
@@ -43,7 +39,6 @@ def _page(run: Run) -> Iterator[str]:
     yield from _bound(run)
     yield from _rules(run)
     yield from _facts(run)
-    yield "</body></html>"
 
 
 def _chips(run: Run) -> Iterator[str]:
@@ -62,7 +57,7 @@ def _facts(run: Run) -> Iterator[str]:
     cpu = run.hello.get("cpu") or {}
     kernel = run.hello.get("kernel") or {}
     emulated = {True: "emulated", False: "native"}.get(run.hello.get("emulated", ""), "")
-    facts = {
+    known = {
         "kernel": " ".join(filter(None, (run.hello.get("name"), run.hello.get("version")))),
         "file": kernel.get("path", ""),
         "SHA-256": kernel.get("sha256", ""),
@@ -75,11 +70,8 @@ def _facts(run: Run) -> Iterator[str]:
         "run": f"{run.started}, {run.seconds:.1f} s, {run.calls} calls in {run.call_seconds:.1f} s",
         "command": run.request.command(),
     }
-    yield '<h2 id="run">This run</h2><dl>'
-    for name, value in facts.items():
-        if value:
-            yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
-    yield "</dl>"
+    yield '<h2 id="run">This run</h2>'
+    yield from facts(known.items())
 
 
 def _diagnosis(run: Run) -> Iterator[str]:
@@ -95,7 +87,20 @@ def _diagnosis(run: Run) -> Iterator[str]:
         )
         for f in run.diagnosis
     )
-    yield from _table(("function", "cause", "explains", "what to do"), rows)
+    yield from table(("function", "cause", "explains", "what to do"), rows)
+    for finding in run.diagnosis:
+        if finding.smallest:
+            yield from _smallest(finding)
+
+
+def _smallest(finding: Finding) -> Iterator[str]:
+    """Yield the smallest failing input, with the differing bits drawn."""
+    yield f"<article><h3>{escape(smallest.heading(finding))}</h3>"
+    number = difference.first(smallest.evidence_of(finding.smallest or {}))
+    if number is not None:
+        yield f'<p class="dim">{escape(number.words)}, bit by bit</p>'
+        yield plots.bits(number.kind, number.want, number.got)
+    yield f"<pre>{escape(chr(10).join(smallest.lines(finding)))}</pre></article>"
 
 
 def _failures(run: Run) -> Iterator[str]:
@@ -114,7 +119,7 @@ def _failures(run: Run) -> Iterator[str]:
             (escape(short_id(r.rule)), f"<code>{escape(r.case)}</code>", escape(r.message))
             for r in failures[:LISTED]
         )
-        yield from _table(("rule", "case", "message"), rows)
+        yield from table(("rule", "case", "message"), rows)
         if len(failures) > LISTED:
             yield f"<p>… and {len(failures) - LISTED} more; the JSON report has them all.</p>"
         yield "</details>"
@@ -169,18 +174,9 @@ def _rules(run: Run) -> Iterator[str]:
         )
         for rule in run.judgement.rules
     )
-    yield from _table(("rule", "level", "status", "cases", "failed", "about"), rows)
+    yield from table(("rule", "level", "status", "cases", "failed", "about"), rows)
     reasons = run.not_run()
     if reasons:
         yield "<p>Cases that did not run:</p><ul>"
         yield from (f"<li>{count}: {escape(reason)}</li>" for reason, count in reasons.items())
         yield "</ul>"
-
-
-def _table(head: Iterable[str], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
-    """Make a table; cells are HTML, numbers stand to the right."""
-    yield "<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr></thead><tbody>"
-    for row in rows:
-        cells = (f'<td class="number">{c}</td>' if isinstance(c, int) else f"<td>{c}</td>" for c in row)
-        yield f"<tr>{''.join(cells)}</tr>"
-    yield "</tbody></table>"

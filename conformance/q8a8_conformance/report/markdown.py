@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.record import Status
-from q8a8_conformance.report import choice, difference
+from q8a8_conformance.report import choice, difference, smallest
 from q8a8_conformance.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from q8a8_conformance.report.model import Run
 
@@ -42,8 +42,7 @@ def _lines(run: Run) -> Iterator[str]:
         if record.evidence:
             lines += [f"{line.label:<5} {line.text}" for line in difference.show(record.evidence)]
         lines.append(f"again: {run.again(record)}")
-        # A worker's standard error may hold anything, the end of a code block too.
-        yield from ("", "````text", *(line.replace("````", "''''") for line in lines), "````", "")
+        yield from _block(lines)
     rest = choice.hidden(run, shown)
     if rest:
         yield from (f"… and {rest}.", "")
@@ -77,6 +76,15 @@ def _diagnosis(run: Run) -> Iterator[str]:
         fix = cell("; ".join(part for part in (f.fix, f.detail) if part))
         yield f"| `{f.function}` | `{f.cause}` | {f.explained} | {f.of} | {fix} |"
     yield ""
+    for f in run.diagnosis:
+        if f.smallest:
+            yield f"**{cell(smallest.heading(f))}**"
+            yield from _block(smallest.lines(f))
+
+
+def _block(lines: Iterable[str]) -> Iterator[str]:
+    """Make a code block. A worker's standard error may hold anything, the end of a code block too."""
+    yield from ("", "````text", *(line.replace("````", "''''") for line in lines), "````", "")
 
 
 def _bound(run: Run) -> Iterator[str]:

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from q8a8_conformance import certify as package
+from q8a8_conformance.certify import page as certify_page
 from q8a8_conformance.certify.catalogue import names
 from q8a8_conformance.cli import main
 from q8a8_golden.native import scalar_library
@@ -58,6 +59,28 @@ def test_sampled_c_kernel(certify: Certify, library: Path) -> None:
     assert found["kernel"]["files"] == {library.name: sha256}
     assert found["kernel"]["sha256"] == hashlib.sha256(f"{sha256}  {library.name}\n".encode()).hexdigest()
     assert {entry["result"] for entry in found["domains"]} == {"equal"}
+
+
+def test_certificates_for_people(certify: Certify, tmp_path: Path) -> None:
+    """Markdown and HTML say the verdict, the domains with their rules, and the first wrong result."""
+    markdown, page = tmp_path / "c.md", tmp_path / "c.html"
+    written = ("--markdown", str(markdown), "--html", str(page))
+    status, found = certify("ref", "--domain", "widen", *written)
+    assert (status, found["verdict"]) == (0, "certified")
+    text, html = markdown.read_text("utf-8"), page.read_text("utf-8")
+    assert text.startswith("## certified: ref\n")
+    assert "| `widen` | HLF-2, HLF-3 | 65,536 | 65,536 | equal |" in text
+    assert '<p class="verdict conforms"><b>certified</b>' in html
+    assert found["kernel"]["sha256"] in text
+    assert found["kernel"]["sha256"] in html
+    wrong = {"point": 7, "given": "half 0x0007 <b>", "expected": "0x34e00000", "got": "0x00000000"}
+    (domain,) = found["domains"]
+    domain |= {"result": "mismatch", "mismatch": wrong, "whole": False}
+    found |= {"verdict": "mismatch", "whole": False}
+    for shown in (certify_page.markdown(found), certify_page.html_page(found)):
+        assert "A result is wrong." in shown or "a result is wrong" in shown
+        assert "expected 0x34e00000\ngot      0x00000000" in shown
+    assert "half 0x0007 &lt;b&gt;" in certify_page.html_page(found)
 
 
 def _all_but_conversions() -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from q8a8_conformance.cli import main
 from q8a8_conformance.compare import compare
 from q8a8_conformance.record import Record, Status
-from q8a8_conformance.report import comparison, jsondoc
+from q8a8_conformance.report import comparison, comparison_html, jsondoc
 from q8a8_conformance.report.model import Request
 from q8a8_conformance.report.schema import ReportError, load_schema, read
 
@@ -91,17 +91,22 @@ def test_the_command(
     before: dict[str, Any], after: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit status 0 for the same, 1 for different, 2 for no report; all formats say it."""
-    a, b, out, markdown = (tmp_path / name for name in ("a.json", "b.json", "c.json", "c.md"))
+    a, b, out, markdown, page = (tmp_path / name for name in ("a.json", "b.json", "c.json", "c.md", "c.html"))
     a.write_text(json.dumps(before), encoding="utf-8")
     b.write_text(json.dumps(after), encoding="utf-8")
     assert main(["compare", str(a), str(a)]) == 0
     capsys.readouterr()
-    assert main(["compare", str(a), str(b), "--json", str(out), "--markdown", str(markdown)]) == 1
+    written = ["--json", str(out), "--markdown", str(markdown), "--html", str(page)]
+    assert main(["compare", str(a), str(b), *written]) == 1
     assert "the two differ" in capsys.readouterr().out
     document = json.loads(out.read_text(encoding="utf-8"))
     jsonschema.validate(document, load_schema("comparison"))
     assert document["same"] is False
     assert "| DOT-7 | fail (1) | pass | better | mended: dot/c |" in markdown.read_text(encoding="utf-8")
+    html = page.read_text(encoding="utf-8")
+    assert "the two differ: does-not-conform → crashed, 1 rules better" in html
+    assert '<span class="fail">fail (1)</span></td><td><span class="pass">pass</span>' in html
+    assert "mended: dot/c" in html
     assert main(["compare", str(a), str(tmp_path / "none")]) == 2
     assert main(["compare", str(a), str(markdown)]) == 2
     assert main(["compare", str(a), str(b), "--json", "/nowhere/c.json"]) == 2
@@ -133,6 +138,15 @@ def test_what_is_no_report_is_named(
         read(path)
     assert str(path) in str(error.value)
     assert place in str(error.value)
+
+
+def test_a_report_cannot_steer_the_page(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Markup of a report is text in the comparison's page, and nothing is loaded or run."""
+    before["sut"] = "lib:<script>alert(1)</script>"
+    before["diagnosis"][0]["cause"] = "<b>"
+    page = comparison_html.render(compare(before, after, "<a>", "b"))
+    assert "&lt;script&gt;" in page
+    assert not [word for word in ("<script", "<b>", "<a>", "url(", "http") if word in page]
 
 
 def test_a_report_cannot_steer_the_terminal(before: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from q8a8_conformance import report
 from q8a8_conformance.margins import Margins
 from q8a8_conformance.record import Evidence, Record, Status
 from q8a8_conformance.report import badge, choice, difference, jsondoc, plots, schema, statement
-from q8a8_conformance.report.model import Request
+from q8a8_conformance.report.model import Finding, Request
 from q8a8_conformance.verdict import KnownFailure, judge
 
 from .conftest import DOT, QUANTIZE, block_evidence, dot_evidence, failed, finding, passed
@@ -140,6 +140,42 @@ def test_markdown_keeps_its_fences(failing: Run) -> None:
     assert len(re.findall(r"^````", text, re.MULTILINE)) == 2 * len(choice.choose(failing))
     rows = [line for line in text.splitlines() if line.startswith("| Q8A8-")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
+
+
+SMALLEST: dict[str, Any] = {
+    "function": DOT,
+    "args": {"n": 32, "bs": 0, "bx": 0, "by": 0, "nrc": 1},
+    "inputs": {"vx": "003c" + "01" + 31 * "00", "vy": "003c" + "02" + 31 * "00"},
+    "expected": {"s": "00000040"},
+    "actual": {"s": "00004040"},
+    "text": "32 elements; x: scales 1, codes all zero but [0] = 1; y: scales 1, codes all zero but [0] = 2",
+}
+
+
+def test_the_smallest_input_is_in_every_report(make_run: Callable[..., Run]) -> None:
+    """All formats show the input in words and in hex, and both results; HTML draws the bits."""
+    unexplained = Finding(DOT, "unexplained", 0, 4, smallest=SMALLEST)
+    run = make_run([failed("DOT-1", "dot/b")], diagnosis=(unexplained, finding("scalar", "")))
+    markdown, page = report.render(run, "markdown"), report.render(run, "html")
+    for shown in (markdown, page):
+        assert f"{DOT}: the smallest input found that goes wrong" in shown
+        assert SMALLEST["text"] in shown
+        assert f"vx: 003c01{31 * '00'} (34 bytes)" in shown
+        assert "want  s[0] = 0x40000000 (2)" in shown
+        assert "got   s[0] = 0x40400000 (3)" in shown
+    assert page.count('class="bits"') == 2
+    assert str(SMALLEST["text"]) in report.render(run, "text")
+    assert json.loads(report.render(run, "json"))["diagnosis"][0]["smallest"] == SMALLEST
+
+
+def test_the_smallest_deadly_input_has_no_results(make_run: Callable[..., Run]) -> None:
+    """Where the kernel died there is the input alone."""
+    smallest = SMALLEST | {"expected": {}, "actual": {}}
+    run = make_run([], diagnosis=(Finding(DOT, "does-not-return", 1, 1, "return", smallest=smallest),))
+    for kind in ("markdown", "html"):
+        shown = report.render(run, kind)
+        assert "the smallest input found that kills it" in shown
+        assert "want" not in shown.partition("kills it")[2].partition("Rules")[0]
 
 
 def test_few_failures_are_shown_each_with_its_own(make_run: Callable[..., Run]) -> None:
