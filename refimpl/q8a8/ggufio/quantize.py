@@ -6,9 +6,9 @@
     folded, but kept     any type -> float32 -> folded             -> F32
     everything else      the bytes that it has; type 39 of the design's fork becomes 8, whose bytes it has
 
-A tensor that is Q8_0 already goes the same way: where a block's largest |q| is 127, as every quantizer leaves
-it, amax = 127·h, d = h exactly, and each h·q_j·f32(1/h) lies within 127·2^-22 of q_j, so that the block comes
-back as it was.
+A tensor that is Q8_0 already goes the same way: where h > 0 and a block's largest |q| is 127, as every
+quantizer leaves it, amax = 127·h, d = h exactly, and f32(h·q_j·f32(1/h)) lies within 127·2^-22 of q_j, so
+that the block comes back as it was.
 
 Nothing is held whole: tensors go through in parts of `model.PART` elements.
 """
