@@ -45,7 +45,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("prefix", PAGES)
 def test_rules_are_followed_and_tested(prefix: str) -> None:
-    """The rules that the code and the tests cite are those of the page, numbered from 1, each with its anchor."""
+    """Code and tests cite the rules of the page, all of them; each has its number and its anchor."""
     headings = re.findall(rf"^### ({prefix}-\d+): .* {{ #(.*) }}$", page(PAGES[prefix]), re.MULTILINE)
     rules = [rule for rule, _ in headings]
     assert rules == [f"{prefix}-{number}" for number in range(1, len(rules) + 1)]
