@@ -337,8 +337,11 @@ def test_observing_a_model() -> None:
     samples = [rng.integers(0, 16, 5), rng.integers(0, 16, 3)]
     for tokens in samples:
         model.forward(tokens, observe=lambda name, x: inputs.setdefault(name, []).append(x.copy()))
+    some = ["output.weight", "blk.0.ffn_up.weight"]
+    assert sorted(observe_model(model, samples, names=some)) == sorted(some)
+    assert list(observe_model(model, samples, names=some[1:])) == some[1:]
     seen = observe_model(model, samples, bins=512)
-    assert list(seen) == list(inputs)
+    assert [*seen, "output.weight"] == list(inputs)
     for name, observer in seen.items():
         assert observer.samples == 2
         assert state(observer.histogram) == state(observed(np.concatenate(inputs[name]), 512))

@@ -45,7 +45,7 @@ from q8a8.errors import ArgumentError, UnknownNameError
 from q8a8.methods.histogram import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -59,6 +59,9 @@ __all__ = [
     "observe_model",
     "squared_errors",
 ]
+
+HEAD = "output.weight"
+"""The head's weight, which is not observed unless it is asked for."""
 
 SAMPLES = (512, 1024)
 """How many calibration samples the field takes: from, to (OBS-9)."""
@@ -309,12 +312,18 @@ class ObservedModel(Protocol):
         tokens: NDArray[np.int64],
         cache: None = None,
         observe: Callable[[str, NDArray[np.float32]], None] | None = None,
-    ) -> NDArray[np.float32]:
+        *,
+        logits_from: int = 0,
+    ) -> object:
         """Run over tokens, and show each linear operator's input, float32 `[t, in]`, by the weight's name."""
 
 
 def observe_model(
-    model: ObservedModel, samples: Iterable[NDArray[np.int64]], *, bins: int = 4096
+    model: ObservedModel,
+    samples: Iterable[NDArray[np.int64]],
+    *,
+    names: Collection[str] | None = None,
+    bins: int = 4096,
 ) -> dict[str, Observer]:
     """Observe the inputs of a model's linear operators over calibration samples (OBS-9).
 
@@ -324,18 +333,23 @@ def observe_model(
         The float model.
     samples
         Token sequences, integers `[t]`, each one sample.
+    names
+        The weights whose operators are observed; by default those of every layer, but not the head, which
+        costs much and stays in float.
     bins
         Of the histograms.
 
     Returns
     -------
-    An observer for each linear operator, by the name of its weight.
+    An observer for each of the linear operators, by the name of its weight.
     """
     seen: dict[str, Observer] = {}
 
     def observe(name: str, x: NDArray[np.float32]) -> None:
-        seen.setdefault(name, Observer(bins)).observe(x)
+        if names is None or name in names:
+            seen.setdefault(name, Observer(bins)).observe(x)
 
+    with_head = names is not None and HEAD in names
     for tokens in samples:
-        model.forward(tokens, observe=observe)
+        model.forward(tokens, observe=observe, logits_from=0 if with_head else len(tokens))
     return seen
