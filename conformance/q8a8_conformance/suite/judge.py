@@ -19,6 +19,7 @@ import numpy as np
 from q8a8_conformance.protocol import Call, Fault, Result
 from q8a8_conformance.record import Evidence, Record, Recorder, Status, rule_matches, short_id
 from q8a8_conformance.suite import blame, requests
+from q8a8_conformance.suite.draws import Random
 from q8a8_conformance.suite.recipes import DESIGN, Recipes
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
 from q8a8_conformance.suite.trials import Trial
@@ -26,7 +27,7 @@ from q8a8_conformance.suite.trials import Trial
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from hypothesis.strategies import SearchStrategy
+    from q8a8_conformance.suite.draws import Source
 
 Example = TypeVar("Example")
 
@@ -261,16 +262,20 @@ class Judge:
         self._record(Status.FAIL, rules, message, call, expected, actual)
 
     def examples(
-        self, strategy: SearchStrategy[Example], check: Callable[[Example], object], count: int = 60
+        self, make: Callable[[Source], Example], check: Callable[[Example], object], count: int = 100
     ) -> None:
         """Look for an example that fails a check, and record the simplest one found.
 
-        The search is the same in every run. A death ends it: shrinking a crash would cost a restart for each
-        try.
+        Parameters
+        ----------
+        make
+            Makes an example of numbers from a source (`q8a8_conformance.suite.draws`).
+        check
+            Judges an example.
+        count
+            Examples to try, the same in every run. Where one fails, Hypothesis looks for the simplest. A
+            death ends it all: shrinking a crash would cost a restart for each try.
         """
-        from hypothesis import HealthCheck, Phase, Verbosity, given, settings  # noqa: PLC0415 (slow to import)
-        from hypothesis.errors import Flaky  # noqa: PLC0415
-
         over: list[BaseException] = []
 
         def body(example: Example) -> None:
@@ -284,25 +289,29 @@ class Judge:
             finally:
                 self._trial = False
 
-        search = settings(
-            derandomize=True,
-            database=None,
-            deadline=None,
-            max_examples=count,
-            phases=(Phase.generate, Phase.shrink),
-            verbosity=Verbosity.quiet,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-        )
         try:
-            search(given(strategy)(body))()
+            for number in range(count):
+                body(make(Random(self.case, number)))
         except MismatchError as error:
-            for record in error.records:
-                self._keep(record)
-        except Flaky:
-            self._keep(self._make(Status.FAIL, "Q8A8-ENV-2", "the same call failed once and passed once"))
+            self._simplest(make, body, error)
         if over:
             raise over[0]
+
+    def _simplest(
+        self, make: Callable[[Source], Example], body: Callable[[Example], None], failed: MismatchError
+    ) -> None:
+        """Record the simplest example that fails; the one that did where the search finds none."""
+        from q8a8_conformance.suite.search import FlakyError, search  # noqa: PLC0415 (Hypothesis is slow to import)
+
+        try:
+            search(make, body)
+        except MismatchError as error:
+            failed = error
+        except FlakyError:
+            self._keep(self._make(Status.FAIL, "Q8A8-ENV-2", "the same call failed once and passed once"))
+            return
+        for record in failed.records:
+            self._keep(record)
 
     def has_failed(self, rule: str) -> bool:
         """Say whether the case has failed a rule by now."""

@@ -1,4 +1,4 @@
-"""Property tests: Hypothesis looks for an input that a rule fails on, and shrinks it."""
+"""Property tests: inputs drawn at random; where one fails a rule, Hypothesis finds the simplest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8 import dequantize_row
-from q8a8_conformance.suite import requests, rows
+from q8a8_conformance.suite import draws, requests, rows
 from q8a8_conformance.suite.products import judge_dot
 
 if TYPE_CHECKING:
@@ -23,57 +23,44 @@ QUANTIZING = ("Q8A8-QNT-1", "Q8A8-QNT-2", "Q8A8-QNT-3", "Q8A8-QNT-4", "Q8A8-QNT-
 )
 def test_quantize(judge: Judge, function: str) -> None:
     """Rows of one to three blocks give the specification's bytes."""
-    from q8a8_conformance.suite import strategies  # noqa: PLC0415 (Hypothesis is slow to import)
-
     judge.require(function)
-    judge.examples(strategies.block_rows(), lambda x: judge.quantized_row(requests.quantize(function, x)))
+    judge.examples(draws.block_row, lambda x: judge.quantized_row(requests.quantize(function, x)))
 
 
 @pytest.mark.rule(*QUANTIZING, "Q8A8-QNT-9")
 def test_activation(judge: Judge) -> None:
     """Vectors of any size give the specification's scale and codes."""
-    from q8a8_conformance.suite import strategies  # noqa: PLC0415
-
     judge.require(requests.ACTIVATION)
-    judge.examples(strategies.vectors(), lambda x: judge.quantized_activation(requests.activation(x)))
+    judge.examples(draws.vector, lambda x: judge.quantized_activation(requests.activation(x)))
 
 
 @pytest.mark.rule("Q8A8-DEQ-1", "Q8A8-DEQ-2")
 def test_dequantize(judge: Judge) -> None:
     """Blocks of any code and any finite scale give the exact products."""
-    from q8a8_conformance.suite import strategies  # noqa: PLC0415
 
     def check(blocks: Array) -> None:
         judge.exact(requests.dequantize(blocks), {"y": dequantize_row(blocks).astype("<f4").tobytes()})
 
     judge.require(requests.DEQUANTIZE)
-    judge.examples(strategies.block_row(), check)
+    judge.examples(draws.blocks, check)
 
 
 @pytest.mark.rule("Q8A8-DOT-1")
 def test_dot_exact(judge: Judge) -> None:
     """Rows of any codes under one power of two give the exact sum."""
-    from q8a8_conformance.suite import strategies  # noqa: PLC0415
-
     judge.require(requests.DOT)
-    judge.examples(strategies.exact_pairs(), lambda pair: judge_dot(judge, *pair, exact=True))
+    judge.examples(draws.exact_pair, lambda pair: judge_dot(judge, *pair, exact=True))
 
 
 @pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-2", "Q8A8-DOT-3", "Q8A8-DOT-8")
 def test_dot_bound(judge: Judge) -> None:
     """Rows of any finite scales and any codes but -128 stay within the bound."""
-    from q8a8_conformance.suite import strategies  # noqa: PLC0415
-
     judge.require(requests.DOT)
-    judge.examples(strategies.pairs(), lambda pair: judge_dot(judge, *pair, exact=False))
+    judge.examples(draws.pair, lambda pair: judge_dot(judge, *pair, exact=False))
 
 
 @pytest.mark.rule("Q8A8-DOT-9")
 def test_dot_v2(judge: Judge) -> None:
     """As :func:`test_dot_bound` over v2 blocks, with a NaN in each scale that is not read."""
-    from q8a8_conformance.suite import strategies  # noqa: PLC0415
-
     judge.require(requests.DOT_REAL)
-    judge.examples(
-        strategies.pairs(), lambda pair: judge_dot(judge, *rows.to_v2(*pair, unused=0x7E00), exact=False)
-    )
+    judge.examples(draws.pair, lambda pair: judge_dot(judge, *rows.to_v2(*pair, unused=0x7E00), exact=False))
