@@ -117,8 +117,8 @@ MUTANTS = (
         {"products": _offset_saturates},
         rule=INTEGER,
         fix="255 · 127 · 2 does not fit in int16: widen before adding, or use VNNI's vpdpbusd.",
-        seen="_mm256_maddubs_epi16 on full-range unsigned operands: Intel's manuals warn of it; oneDNN's "
-        "documentation of int8 on machines without VNNI halves its weights for it",
+        seen="oneDNN without VNNI: its s8/s8 GEMM leaves it to the user, its convolution halves the weights "
+        "(doc/advanced/int8_computations.md)",
     ),
     Mutant(
         "offset-uncorrected",

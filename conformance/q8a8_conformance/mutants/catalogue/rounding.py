@@ -245,7 +245,7 @@ MUTANTS = (
         {"scale": _at_most_eps, "inverse": lambda _amax, d, _h: F32(1) / d},
         rule=ZERO,
         fix="Store f16(amax / 127), however small.",
-        seen="torchao, choose_qparams_affine: eps = torch.finfo(torch.float32).eps",
+        seen="torchao 0.18, prototype/smoothquant/core.py: scale = clamp(scale, min=finfo(float32).eps)",
     ),
     Mutant(
         "scale-reciprocal",
@@ -269,7 +269,8 @@ MUTANTS = (
          "to_int8": lambda v: np.clip(np.nan_to_num(v), -128, 127).astype(np.int8)},
         rule=SCALE,
         fix="Divide by 127, and scale by 127 / amax.",
-        seen="torchao and compressed-tensors, dynamic int8: (max - min) / 255",
+        seen="torchao 0.18 (quant_primitives.py) and compressed-tensors 0.20 (calculate_qparams), symmetric "
+        "int8: max |x| / ((127 + 128) / 2)",
     ),
     Mutant(
         "scale-through-bf16",
