@@ -101,8 +101,9 @@ def inspect(options: argparse.Namespace) -> None:
 def _tell(summary: Summary, done: str) -> None:
     """Print what became of a file."""
     sys.stderr.writelines(f"q8a8: {plain(note)}\n" for note in summary.notes)
+    folded = f"{len(summary.folded)} folded, " if summary.folded else ""
     sys.stdout.write(
-        f"{summary.target}: {len(summary.changed)} tensors {done}, {len(summary.kept)} kept, "
+        f"{summary.target}: {len(summary.converted)} tensors {done}, {folded}{len(summary.kept)} kept, "
         f"{summary.source_bytes} bytes -> {summary.target_bytes} bytes\n"
     )
 

@@ -369,6 +369,7 @@ def test_smoothing(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     s = np.exp2(RNG.uniform(-4, 4, 64)).astype(np.float32)
     Smoothing((SmoothedGroup(group, s, 0.5),), known).save(tmp_path / "s.npz")
     assert run("quantize", source, tmp_path / "q.gguf", "--smooth", tmp_path / "s.npz") == 0
+    assert ": 2 tensors quantized, 1 folded, 1 kept, " in capsys.readouterr().out
     words = ["inspect", tmp_path / "q.gguf", "--against", source, "--json", tmp_path / "i.json"]
     capsys.readouterr()
     assert run(*words) == 0

@@ -66,6 +66,8 @@ def test_folded_tensors(write: Callable[..., Path], tensors: Tensors, tmp_path: 
     factors = smoothing(source, texts=["ab" * 32, "cd" * 32])
     summary = quantize_model(source, tmp_path / "out.gguf", smooth=factors, recipe="ggml-ref")
     assert summary.notes == ()
+    assert summary.folded == ("blk.0.attn_norm.weight", "blk.0.ffn_norm.weight")
+    assert len(summary.converted) == 8
     values = wanted(source)
     before = {tensor.name: tensor for tensor in gguf.GGUFReader(source).tensors}
     reader = gguf.GGUFReader(tmp_path / "out.gguf")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -171,6 +172,12 @@ def test_without_gguf(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
             MissingExtraError, match=r"type Q4_1 needs the package gguf: pip install 'q8a8\[model\]'"
         ):
             model.read("Q4_1")
+
+
+def test_gguf_is_imported_when_it_is_needed() -> None:
+    """The modules for GGUF files run on NumPy alone."""
+    code = "import sys, q8a8.ggufio; assert not {'gguf', 'tokenizers', 'tqdm'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 (our own interpreter)
 
 
 def test_the_real_model(real_model: Path) -> None:

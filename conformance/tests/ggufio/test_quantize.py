@@ -75,7 +75,7 @@ def test_the_bytes_of_gguf(write: Callable[..., Path], tensors: Tensors, tmp_pat
     expected = write("wanted.gguf", wanted, fields=wanted_fields)
     assert (tmp_path / "out.gguf").read_bytes() == expected.read_bytes()
     assert summary.target == tmp_path / "out.gguf"
-    assert set(summary.changed) == {name for name in tensors if is_linear(name)}
+    assert set(summary.converted) == {name for name in tensors if is_linear(name)}
     assert set(summary.kept) == {name for name in tensors if not is_linear(name)}
     assert (summary.source_bytes, summary.target_bytes) == (source.stat().st_size, expected.stat().st_size)
     assert summary.notes == ()
@@ -166,7 +166,7 @@ def test_only_and_keep(
     """Globs choose among the linear weights; the others keep type and bytes."""
     source = write("in.gguf", tensors)
     summary = quantize_model(source, tmp_path / "out.gguf", only=only, keep=keep)
-    assert {name.split(".")[-2] for name in summary.changed} == set(layers)
+    assert {name.split(".")[-2] for name in summary.converted} == set(layers)
     before, after = stored(source), stored(tmp_path / "out.gguf")
     for name in summary.kept:
         assert before[name][0] == after[name][0]
@@ -353,7 +353,7 @@ def test_dequantize(
             assert floats[name][0] == before
             assert floats[name][1].tobytes() == data.tobytes()
         else:
-            assert name in summary.changed
+            assert name in summary.converted
             wanted = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[before]).astype(dtype)
             assert floats[name][0] == kind.upper()
             assert floats[name][1].tobytes() == wanted.tobytes()

@@ -68,8 +68,9 @@ class Summary:
     ----------
     target
         The file that was written.
-    changed, kept
-        Names of the tensors that were converted, and of those that kept their bytes.
+    converted, folded, kept
+        Names of the tensors that have the type that was asked for now, of those that only had smoothing
+        factors put into them, and of those that kept their bytes.
     source_bytes, target_bytes
         Sizes of the two files.
     notes
@@ -77,7 +78,8 @@ class Summary:
     """
 
     target: Path
-    changed: tuple[str, ...]
+    converted: tuple[str, ...]
+    folded: tuple[str, ...]
     kept: tuple[str, ...]
     source_bytes: int
     target_bytes: int
@@ -301,10 +303,12 @@ def _write(
             done += plan.info.elements
             if progress is not None:
                 progress(plan.info.name, done, total)
+    only_folded = {plan.info.name for plan in plans if plan.fold is not None and plan.kind != Q8_0}
     return Summary(
         target=target,
-        changed=tuple(plan.info.name for plan in plans if plan.convert),
-        kept=tuple(plan.info.name for plan in plans if not plan.convert),
+        converted=tuple(p.info.name for p in plans if p.convert and p.info.name not in only_folded),
+        folded=tuple(p.info.name for p in plans if p.info.name in only_folded),
+        kept=tuple(p.info.name for p in plans if not p.convert),
         source_bytes=model.size,
         target_bytes=target.stat().st_size,
         notes=notes,
