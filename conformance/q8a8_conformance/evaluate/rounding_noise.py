@@ -95,14 +95,15 @@ class _Moved:
 
     activation_bits = 64.0
 
-    def __init__(self, weight: F64, random: np.random.Generator, u: float) -> None:
+    def __init__(self, weight: F64, random: np.random.Generator) -> None:
         self._weight, self._random = weight, random
-        self._magnitude = np.abs(weight) * (np.sqrt(weight.shape[1]) * u)
+        # How far a number is moved need not be known in float64.
+        self._magnitude = np.abs(weight).astype(np.float32) * np.float32(np.sqrt(weight.shape[1]) * U)
         self.weight_bytes: int = weight.nbytes
 
     def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
         """Multiply: `[t, in]` to `[t, out]`."""
-        size = np.abs(x) @ self._magnitude.T
+        size = np.abs(x).astype(np.float32) @ self._magnitude.T
         up = self._random.integers(0, 2, size.shape, np.int8) == 1
         moved: NDArray[Any] = x @ self._weight.T + np.where(up, size, -size)
         return moved
@@ -127,7 +128,7 @@ def logit_noise(
     random = np.random.default_rng(seed)
     products = {name: exact[name] for name in linear_names(config)}
     products[HEAD] = exact.get(HEAD, exact[EMBEDDING])
-    linears = {name: _Moved(weight, random, U) for name, weight in products.items()}
+    linears = {name: _Moved(weight, random) for name, weight in products.items()}
     moves = Model(config, exact, linears=linears).forward(tokens) - reference
     return Noise(reference, float(np.abs(moves).max()), float(np.sqrt(np.mean(np.square(moves)))))
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+import gguf
 import numpy as np
 import pytest
 
@@ -14,11 +15,13 @@ from q8a8.llama.config import expected_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     F32 = NDArray[np.float32]
     Weights: TypeAlias = dict[str, F32]
+    WriteTiny: TypeAlias = Callable[..., dict[str, np.ndarray]]
     Oracle: TypeAlias = Callable[[Config, Mapping[str, F32], Sequence[int]], NDArray[np.float64]]
 
 CONFIG = Config(
@@ -72,6 +75,62 @@ def tiny() -> Tiny:
         weights[name].flags.writeable = False
     # Repeats, the first and the last token of the vocabulary.
     return Tiny(CONFIG, weights, [7, 299, 0, 7, 7, 123, 42, 8, 250, 31, 5])
+
+
+# GPT-2's characters of bytes: those of Latin-1 that print, then U+0100 and up.
+BYTES = [*map(chr, [*range(33, 127), *range(161, 173), *range(174, 256)]), *map(chr, range(256, 324))]
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+TYPES = (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16, gguf.GGMLQuantizationType.Q8_0)
+
+
+def write_model(path: Path, tiny: Tiny, architecture: str = "llama") -> dict[str, np.ndarray]:
+    """Write a model with gguf-py, matrices in each of `TYPES` in turn; give what gguf-py reads of them."""
+    config = tiny.config
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(config.n_layers)
+    writer.add_context_length(config.context)
+    writer.add_embedding_length(config.d_model)
+    writer.add_feed_forward_length(config.d_ff)
+    writer.add_head_count(config.n_heads)
+    writer.add_head_count_kv(config.n_kv_heads)
+    writer.add_key_length(config.d_head)
+    writer.add_value_length(config.d_head)
+    writer.add_rope_dimension_count(config.d_head)
+    writer.add_layer_norm_rms_eps(config.eps)
+    writer.add_rope_freq_base(config.rope_base)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    tokens = [*BYTES, "Ġt", "he", "<|im_start|>", "<|im_end|>"]
+    tokens += [f"<|unused{i}|>" for i in range(config.n_vocab - len(tokens))]
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * 258 + [3] * (config.n_vocab - 258))
+    writer.add_token_merges(["Ġ t", "h e"])
+    writer.add_bos_token_id(tokens.index("<|im_start|>"))
+    writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    writer.add_chat_template(CHATML)
+    read = {}
+    for i, (name, weight) in enumerate(tiny.weights.items()):
+        kind = TYPES[i % len(TYPES)] if weight.ndim == 2 else gguf.GGMLQuantizationType.F32
+        raw = gguf.quants.quantize(weight, kind)
+        read[name] = gguf.quants.dequantize(raw, kind)
+        writer.add_tensor(name, raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return read
+
+
+@pytest.fixture(scope="session")
+def write_tiny() -> WriteTiny:
+    """Return a function that writes a model with gguf-py, and gives what gguf-py reads of its weights."""
+    return write_model
 
 
 @pytest.fixture(scope="session")

@@ -3,59 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import TYPE_CHECKING
 
-import gguf
 import numpy as np
 import pytest
 
 from q8a8.ggufio import GgufError
-from q8a8.llama import FloatLinear, Int8WeightLinear, ModelError, load
+from q8a8.llama import FloatLinear, Int8WeightLinear, MissingPackageError, ModelError, load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.llama.conftest import Tiny
-
-TYPES = (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16, gguf.GGMLQuantizationType.Q8_0)
+    from tests.llama.conftest import Tiny, WriteTiny
 
 
-def write(path: Path, tiny: Tiny, architecture: str = "llama") -> dict[str, np.ndarray]:
-    """Write a model with gguf-py, matrices in each of `TYPES` in turn; give what gguf-py reads of them."""
-    config = tiny.config
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_block_count(config.n_layers)
-    writer.add_context_length(config.context)
-    writer.add_embedding_length(config.d_model)
-    writer.add_feed_forward_length(config.d_ff)
-    writer.add_head_count(config.n_heads)
-    writer.add_head_count_kv(config.n_kv_heads)
-    writer.add_key_length(config.d_head)
-    writer.add_value_length(config.d_head)
-    writer.add_rope_dimension_count(config.d_head)
-    writer.add_layer_norm_rms_eps(config.eps)
-    writer.add_rope_freq_base(config.rope_base)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list([f"{i:03}" for i in range(config.n_vocab)])
-    writer.add_token_merges(["0 0"])
-    read = {}
-    for i, (name, weight) in enumerate(tiny.weights.items()):
-        kind = TYPES[i % len(TYPES)] if weight.ndim == 2 else gguf.GGMLQuantizationType.F32
-        raw = gguf.quants.quantize(weight, kind)
-        read[name] = gguf.quants.dequantize(raw, kind)
-        writer.add_tensor(name, raw, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return read
-
-
-def test_file_is_read(tiny: Tiny, tmp_path: Path) -> None:
+def test_file_is_read(tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path) -> None:
     """Shape, weights to the bit, metadata, hash; and the model runs."""
     path = tmp_path / "tiny.gguf"
-    written = write(path, tiny)
+    written = write_tiny(path, tiny)
     loaded = load(path)
     # float32 is what metadata have room for.
     assert loaded.config == tiny.config_but(eps=float(np.float32(tiny.config.eps)))
@@ -73,19 +39,26 @@ def test_file_is_read(tiny: Tiny, tmp_path: Path) -> None:
     assert isinstance(model.linears["blk.1.attn_q.weight"], FloatLinear)
 
 
-def test_tokenizer_is_built_when_it_is_asked_for(tiny: Tiny, tmp_path: Path) -> None:
-    """A model runs without one; this file's merges make tokens that it does not have."""
+def test_tokenizer_is_built_when_it_is_asked_for(
+    tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model runs without one; it is built once."""
     path = tmp_path / "tiny.gguf"
-    write(path, tiny)
+    write_tiny(path, tiny)
     loaded = load(path)
-    with pytest.raises(ModelError, match=r"tokenizer.ggml.merges: '0' '0': '0' is no token"):
-        _ = loaded.tokenizer
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tokenizers", None)
+        with pytest.raises(MissingPackageError):
+            _ = loaded.tokenizer
+        assert loaded.model().forward([1]).shape == (1, 300)
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("Grüße!")) == "Grüße!"
+    assert loaded.tokenizer is loaded.tokenizer
 
 
-def test_what_is_no_such_model(tiny: Tiny, tmp_path: Path) -> None:
+def test_what_is_no_such_model(tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path) -> None:
     """Another architecture, no GGUF file at all, and none there."""
     path = tmp_path / "other.gguf"
-    write(path, tiny, "qwen2")
+    write_tiny(path, tiny, "qwen2")
     with pytest.raises(ModelError, match="the file has 'qwen2'"):
         load(path)
     path.write_bytes(b"nothing")

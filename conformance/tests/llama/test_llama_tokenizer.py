@@ -112,6 +112,14 @@ def test_parts_of_characters(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode([first]) == "�"
 
 
+def test_bytes_without_a_token_are_left_out(tokenizer: Tokenizer) -> None:
+    """And yet keep apart what stands on both sides of them; a text of nothing else has no tokens."""
+    assert texts(tokenizer.encode("<|")) == ["<|"]
+    assert texts(tokenizer.encode("<!|")) == ["<", "|"]
+    assert texts(tokenizer.encode("a\x04!z")) == ["a"]
+    assert tokenizer.encode("!\x04") == []
+
+
 def test_types_may_be_missing() -> None:
     """All tokens are normal then."""
     tokens = Tokenizer(metadata(token_type=None)).encode("<|a|>", special=True)

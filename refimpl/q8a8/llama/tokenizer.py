@@ -84,7 +84,12 @@ class Tokenizer:
             for kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
         }
         self._literal = frozenset(chain.from_iterable(each.values() for each in self._specials.values()))
-        self._bpe = _byte_level_bpe({text: i for i, text in enumerate(self._texts)}, merges, pre)
+        vocabulary = {text: i for i, text in enumerate(self._texts)}
+        missing = [character for character in _BYTES if character not in vocabulary]
+        # A byte that the vocabulary lacks must still keep its neighbours from being merged, as in llama.cpp;
+        # the package would drop it first. Its stand-in is dropped from the result.
+        stand_ins = {character: len(self._texts) + i for i, character in enumerate(missing)}
+        self._bpe = _byte_level_bpe(vocabulary | stand_ins, merges, pre)
 
     def __len__(self) -> int:
         """Count the tokens of the vocabulary."""
@@ -92,6 +97,9 @@ class Tokenizer:
 
     def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
         """Turn text into tokens.
+
+        Bytes that are in no token of the vocabulary are left out, as llama.cpp leaves them out (of SmolLM2's
+        vocabulary 21 are missing: six control characters, and bytes that UTF-8 never or hardly has).
 
         Parameters
         ----------
@@ -120,7 +128,7 @@ class Tokenizer:
         ids = [] if not bos or self.bos is None else [self.bos]
         for piece in pieces:
             ids += [piece] if isinstance(piece, int) else self._bpe.encode(piece).ids
-        return ids
+        return [token for token in ids if token < len(self._texts)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turn tokens into text; bytes that are no UTF-8 become U+FFFD."""

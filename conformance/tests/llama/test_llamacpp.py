@@ -1,0 +1,153 @@
+"""The process that llama.cpp runs in: what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import signal
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.evaluate import llamacpp, llamacpp_child
+from q8a8_conformance.evaluate.llamacpp import LlamaCpp, LlamaCppError, LlamaCppUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.llama.conftest import Tiny, WriteTiny
+
+
+@pytest.fixture(scope="module")
+def path(
+    need: Callable[[object, str], None],
+    tiny: Tiny,
+    write_tiny: WriteTiny,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Return a small model's file; need a real llama.cpp."""
+    try:
+        llamacpp.library()
+    except LlamaCppUnavailableError as error:
+        need(False, str(error))
+    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    write_tiny(path, tiny)
+    return path
+
+
+def test_small_model_runs(path: Path) -> None:
+    """It says what it is, in as many positions as asked for at least."""
+    with LlamaCpp(path, n_ctx=100, threads=2) as llama:
+        assert llama.n_vocab == 300
+        assert llama.n_ctx >= 100
+        assert llama.ggml.count(".") >= 2
+        assert all(isinstance(name, str) for name in llama.features)
+        assert llama.logits([1, 2, 3]).shape == (3, 300)
+        assert llama.tokenize("", bos=False) == []
+        assert llama.tokenize("he", bos=True)[-1] == llama.tokenize("he")[0]
+
+
+def test_batches_are_one_text(path: Path) -> None:
+    """More tokens than a batch has: the rows of each come in order, from any first one."""
+    text = list(range(10, 40))
+    with LlamaCpp(path, n_ctx=64) as llama:
+        whole = llama.logits(text)
+    with LlamaCpp(path, n_ctx=64, n_batch=7) as llama:
+        for first in (0, 6, 7, 29):
+            rows = llama.logits(text, first=first)
+            assert rows.shape == (30 - first, 300)
+            assert (rows.argmax(-1) == whole[first:].argmax(-1)).all()
+
+
+def test_refusals_leave_it_alive(path: Path) -> None:
+    """A token that there is not, too many tokens, a piece of nothing: an error each, and then an answer."""
+    with LlamaCpp(path, n_ctx=256) as llama:
+        with pytest.raises(LlamaCppError, match="llama_decode gives -1"):
+            llama.logits([300])
+        with pytest.raises(LlamaCppError, match=r"0 \+ 300 positions, there are 256"):
+            llama.logits([1] * 300)
+        for tokens, first in (([1], 1), ([], 0), ([1], -1)):
+            with pytest.raises(ValueError, match="first"):
+                llama.logits(tokens, first=first)
+        assert llama.logits([1]).shape == (1, 300)
+
+
+def test_what_cannot_be_loaded(path: Path, tmp_path: Path) -> None:
+    """No file, or no model in it: what llama.cpp printed is shown."""
+    with pytest.raises(LlamaCppError, match=r"gone\.gguf: llama\.cpp cannot load it"):
+        LlamaCpp(tmp_path / "gone.gguf")
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(LlamaCppError, match="cannot load it"):
+        LlamaCpp(broken)
+
+
+def test_death_is_told(path: Path) -> None:
+    """A process that dies is an error that says how; one that was ended as well."""
+    llama = LlamaCpp(path)
+    llama._process.send_signal(signal.SIGKILL)
+    with pytest.raises(LlamaCppError, match="killed by SIGKILL"):
+        llama.logits([1])
+    llama.close()
+    with pytest.raises(LlamaCppError, match="was ended"):
+        llama.tokenize("a")
+
+
+@pytest.mark.parametrize("options", [{"kv_type": "q4_0"}, {"n_ctx": 0}, {"n_batch": 0}, {"threads": 0}])
+def test_options_are_checked(path: Path, options: dict[str, object]) -> None:
+    """Before a process is started."""
+    with pytest.raises(ValueError, match=next(iter(options))):
+        LlamaCpp(path, **options)  # type: ignore[arg-type]  # by name
+
+
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what installs it."""
+    monkeypatch.setattr(llamacpp, "find_spec", lambda _: None)
+    with pytest.raises(LlamaCppUnavailableError, match=r"pip install 'q8a8\[oracles\]'"):
+        LlamaCpp("model.gguf")
+
+
+def defaults(kind: str) -> llamacpp_child._Opaque:
+    """Lay out the known defaults."""
+    params = llamacpp_child._Opaque()
+    for offset, form, known in llamacpp_child.DEFAULTS[kind].values():
+        struct.pack_into(form, params, offset, known)
+    return params
+
+
+@pytest.mark.parametrize("kind", ["model", "context"])
+def test_another_layout_is_refused(kind: str) -> None:
+    """Each field that is not where it is known to be, or has another default; nothing is set then."""
+    llamacpp_child._set(defaults(kind), kind)
+    for name, (offset, form, known) in llamacpp_child.DEFAULTS[kind].items():
+        params = defaults(kind)
+        struct.pack_into(form, params, offset, known + 1)
+        before = bytes(params)
+        with pytest.raises(llamacpp_child.LibraryError, match=f"{name} is .* at byte {offset}"):
+            llamacpp_child._set(params, kind, **{name: 7})
+        assert bytes(params) == before
+
+
+def test_fields_are_set_where_they_are() -> None:
+    """And nothing else is."""
+    params = defaults("context")
+    llamacpp_child._set(params, "context", n_ctx=513, type_v=0)
+    expected = bytearray(defaults("context"))
+    expected[0:4] = struct.pack("<I", 513)
+    expected[108:112] = bytes(4)
+    assert bytes(params) == bytes(expected)
+
+
+def test_messages() -> None:
+    """One comes back as it went; at the end, or where one is cut, there is none."""
+    stream = io.BytesIO()
+    llamacpp_child.write_message(stream, {"op": "ü"}, b"\n\x00{")
+    llamacpp_child.write_message(stream, {})
+    data = stream.getvalue()
+    reader = io.BytesIO(data)
+    assert llamacpp_child.read_message(reader) == ({"op": "ü", "bytes": 3}, b"\n\x00{")
+    assert llamacpp_child.read_message(reader) == ({"bytes": 0}, b"")
+    assert llamacpp_child.read_message(reader) is None
+    for cut in (1, data.index(b"\n") + 2):
+        assert llamacpp_child.read_message(io.BytesIO(data[:cut])) is None
