@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from q8a8 import errors
 from q8a8.llama.cache import FloatCache
-from q8a8.llama.config import Config
+from q8a8.llama.config import Config, expected_shapes
+from q8a8.llama.model import Model
 from q8a8.methods.kv_cache import (
     QuantizedCache,
     cache_bytes,
@@ -291,6 +292,37 @@ def test_positions_and_layers() -> None:
     again = cache.append(0, a[0][:0], a[1][:0])
     assert np.array_equal(again[0], wanted(a[0], 8, group=3, value_group=4, residual=2, values=False))
     assert np.array_equal(first[1], wanted(b[1], 8, group=3, value_group=4, residual=2, values=True))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_in_a_model(bits: int) -> None:
+    """In a model: the float cache's logits, bit for bit, while nothing is quantized; then fewer bytes."""
+    shape = Config(2, 4, 2, 32, 16, 24, 50, 1e-5)
+    rng = np.random.default_rng(10)
+    weights = {
+        name: (rng.standard_normal(size) / 4).astype(np.float32)
+        for name, size in expected_shapes(shape).items()
+    }
+    model = Model(shape, weights)
+    tokens = rng.integers(0, 50, 40)
+
+    def logits(cache: KVCache) -> F32:
+        parts = [model.forward(part, cache) for part in (tokens[:25], tokens[25:26], tokens[26:])]
+        return np.concatenate(parts)
+
+    exact, window = (
+        FloatCache(shape, 40),
+        QuantizedCache(shape, 40, bits=bits, group=8, value_group=8, residual=33),
+    )
+    wanted_logits = logits(exact)
+    assert np.array_equal(logits(window), wanted_logits)
+    assert window.nbytes == exact.nbytes
+    small = QuantizedCache(shape, 40, bits=bits, group=8, value_group=8, residual=8)
+    other = logits(small)
+    assert len(small) == 40
+    assert not np.array_equal(other, wanted_logits)
+    assert small.nbytes == cache_bytes(shape, 40, bits=bits, group=8, value_group=8, residual=8)
+    assert small.nbytes < exact.nbytes * (0.55 if bits == 8 else 0.45)
 
 
 def test_half_window() -> None:
