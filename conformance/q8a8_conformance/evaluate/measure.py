@@ -135,8 +135,10 @@ class Material:
         found: dict[str, Any] = {"file": self.source.name, "sha256": sha256(self.source)}
         return found if self.is_file else {**found, "window": self.window, "windows": self.count}
 
-    def evidence(self, loaded: LoadedModel, scheme: Scheme, *, head: bool) -> Evidence:
-        """Calibrate as far as a scheme needs it.
+    def evidence(
+        self, loaded: LoadedModel, scheme: Scheme, *, head: bool, folder: Path | None = None
+    ) -> Evidence:
+        """Calibrate as far as a scheme needs it; what can be saved is kept in a folder.
 
         Raises
         ------
@@ -154,9 +156,7 @@ class Material:
                 if calibration.model_sha256 != loaded.sha256:
                     raise CalibrationError(f"{self.source}: a calibration of another model")
             else:
-                calibration = calibrate_model(
-                    loaded, self.source, tokens=self.count * self.window, window=self.window
-                )
+                calibration = self._calibration(loaded, self.source, folder)
         if scheme.needs_inputs and inputs is None:
             if self.is_file:
                 raise ArgumentError(
@@ -166,6 +166,21 @@ class Material:
             inputs = gather_inputs(loaded.model(), windows(tokens, self.window, self.count), head=head)
         self._evidence = Evidence(calibration, inputs)
         return self._evidence
+
+    def _calibration(self, loaded: LoadedModel, source: Path, folder: Path | None) -> Calibration:
+        """Calibrate on the text, or take the calibration that an earlier run has kept."""
+        if folder is None:
+            return calibrate_model(loaded, source, tokens=self.count * self.window, window=self.window)
+        modules = {"q8a8.llama.model", "q8a8.methods.calibration"}
+        code = fingerprint(modules, {f"{_HERE}.calibrate", f"{_HERE}.text"})
+        key = key_of({"text": self.facts, "model": loaded.sha256, "code": code, "numpy": np.__version__})
+        path = folder / f"calibration-{key}.npz"
+        if path.exists():
+            return Calibration.load(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        calibration = calibrate_model(loaded, source, tokens=self.count * self.window, window=self.window)
+        calibration.save(path)
+        return calibration
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +277,9 @@ class Subject:
             if key not in store.windows:
                 begun = time.perf_counter()
                 if built is None:
-                    evidence = self.material.evidence(self.loaded, scheme, head=self.protocol.head)
+                    evidence = self.material.evidence(
+                        self.loaded, scheme, head=self.protocol.head, folder=self.folder
+                    )
                     built = build(
                         scheme, self.loaded.config, self.loaded.weights, evidence, head=self.protocol.head
                     )

@@ -62,7 +62,8 @@ class Store:
         path = folder / f"{scheme}-{key}.npz"
         store = cls(path)
         try:
-            with np.load(path) as archive:
+            # Opened here: NumPy leaves open what it then finds to be no archive.
+            with path.open("rb") as file, np.load(file) as archive:
                 facts = json.loads(str(archive["facts"]))
                 windows = {name: archive[name] for name in archive.files if name != "facts"}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
