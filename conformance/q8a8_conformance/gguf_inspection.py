@@ -303,9 +303,9 @@ def inspect_gguf(
 
 def _warnings(model: GgufModel, source: GgufModel, smooth: Smoothing | None) -> Iterator[str]:
     """Say what makes a comparison doubtful."""
-    made_from = model.metadata.get(SOURCE)
-    if made_from is not None and made_from != source.sha256():
-        yield f"made from another file than {source.path}: SHA-256 {plain(str(made_from))} ({SOURCE})"
+    made_from = str(model.metadata.get(SOURCE, source.sha256()))
+    if made_from != source.sha256():
+        yield f"made from another file than {source.path}: SHA-256 {plain(made_from[:80])} ({SOURCE})"
     if SMOOTHING_KEY in model.fields and SMOOTHING_KEY not in source.fields and smooth is None:
         yield "smoothed, and the source is not: the errors are mostly those of the factors (--smooth FILE)"
 

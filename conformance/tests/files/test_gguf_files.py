@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from q8a8.ggufio import open_model
 from q8a8.methods.smoothing import FoldGroup, SmoothedGroup, Smoothing
@@ -412,6 +414,53 @@ def test_a_comparison_with_the_wrong_source(
     with open_model(source) as model:
         wanted = f"warning         made from another file than {other}: SHA-256 {model.sha256()} "
     assert capsys.readouterr().out.splitlines()[-1].startswith(wanted)
+
+
+def special_fields(writer: gguf.GGUFWriter) -> None:
+    """Add every field that the commands look at."""
+    writer.add_file_type(38)
+    writer.add_quantization_version(2)
+    writer.add_uint32("q8_a8.version", 1)
+    writer.add_string("q8_a8.source_sha256", "0" * 64)
+    writer.add_custom_alignment(32)
+    writer.add_array("a", [0.5, 1.5])
+    writer.add_array("b", ["c", "d"])
+
+
+@pytest.mark.parametrize(
+    "key", ["general.file_type", "general.quantization_version", "q8_a8.source_sha256", "q8_a8.smoothing"]
+)
+def test_fields_of_another_type(tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A field that the commands look at, and that is an array, is not what they look for, and no accident."""
+    path = write(tmp_path / "a.gguf", TENSORS, lambda writer: writer.add_array(key, [float("nan"), 2.0]))
+    assert run("inspect", path, "--against", path, "--json", tmp_path / "i.json") == 0
+    status = run("quantize", path, tmp_path / "out.gguf", "--only", "*attn*")
+    assert status == (key == "general.quantization_version")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
+    """Return a file that is right, and where its data starts."""
+    path = write(tmp_path_factory.mktemp("whole") / "a.gguf", TENSORS, special_fields)
+    return path.read_bytes(), gguf.GGUFReader(path).tensors[0].data_offset
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_commands_on_broken_files(tmp_path: Path, whole: tuple[bytes, int], data: st.DataObject) -> None:
+    """Whatever a header says, the commands do their work, or give the reason that they do not."""
+    broken, header = bytearray(whole[0]), whole[1]
+    for _ in range(data.draw(st.integers(1, 3))):
+        broken[data.draw(st.integers(24, header - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "a.gguf"
+    path.write_bytes(broken)
+    for words in (
+        ["inspect", path, "--against", path, "--json", tmp_path / "i.json"],
+        ["quantize", path, tmp_path / "out.gguf"],
+        ["dequantize", path, tmp_path / "out.gguf"],
+    ):
+        assert run(*words) in (0, 1)
 
 
 def test_the_progress_bar(

@@ -17,6 +17,7 @@ from q8a8.ggufio import (
     open_model,
     quantize_model,
 )
+from q8a8.ggufio.writer import Writer
 from q8a8_golden import oracle
 
 if TYPE_CHECKING:
@@ -257,10 +258,9 @@ def test_old_blocks_are_refused(write: Callable[..., Path], tensors: Tensors, tm
         source = write(
             "in.gguf", tensors, fields=lambda writer, v=version: writer.add_quantization_version(v)
         )
-        with pytest.raises(
-            GgufError, match=r"'general\.quantization_version': only version 2 of the quantized"
-        ):
-            quantize_model(source, tmp_path / "out.gguf")
+        for convert in (quantize_model, dequantize_model):
+            with pytest.raises(GgufError, match=r"'general\.quantization_version': only version 2 of the"):
+                convert(source, tmp_path / "out.gguf")
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 65520.0 * 127])
@@ -304,6 +304,30 @@ def test_targets_that_cannot_be_written(write: Callable[..., Path], tensors: Ten
             quantize_model(source, target)
         assert str(caught.value).startswith(f"{target}: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.gguf", "in.gguf"]
+
+
+def test_failure_while_writing_leaves_nothing(
+    write: Callable[..., Path], tensors: Tensors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, or an interrupt, leaves no part of a file behind."""
+    source = write("in.gguf", tensors)
+
+    def full(_self: Writer, _part: NDArray[np.generic]) -> None:
+        """Fail as a full disk does."""
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Writer, "write", full)
+    with pytest.raises(GgufError, match=r"out\.gguf: No space left on device"):
+        quantize_model(source, tmp_path / "out.gguf")
+
+    def interrupt(_self: Writer, _part: NDArray[np.generic]) -> None:
+        """Fail as Ctrl-C does."""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        quantize_model(source, tmp_path / "out.gguf")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.gguf"]
 
 
 def test_unknown_names(write: Callable[..., Path], tensors: Tensors, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -71,7 +71,8 @@ class Field:
     """
 
     type_id: int
-    value: object
+    # Two fields are the same where their bytes are; NaNs and arrays do not compare.
+    value: object = field(compare=False)
     raw: bytes
 
 
@@ -273,11 +274,11 @@ def read_header(path: Path, data: memoryview, *, allow_id_39: bool = False) -> H
 
 def _alignment(cursor: _Cursor, fields: Mapping[str, Field]) -> int:
     """Give the alignment of the data, and check it."""
-    field = fields.get("general.alignment")
-    if field is None:
+    entry = fields.get("general.alignment")
+    if entry is None:
         return ALIGNMENT
-    value = field.value
-    if field.type_id != UINT32 or not isinstance(value, int) or value.bit_count() != 1:
+    value = entry.value
+    if entry.type_id != UINT32 or not isinstance(value, int) or value.bit_count() != 1:
         raise cursor.error("key 'general.alignment': is no power of two of type uint32")
     return value
 

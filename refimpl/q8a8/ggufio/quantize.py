@@ -201,6 +201,7 @@ def dequantize_model(
     floats = F32 if kind == "f32" else F16
     with open_model(source, allow_id_39=allow_id_39) as model:
         require_distinct(source, target)
+        _require_current_blocks(model)
         plans = [
             _Plan(info, floats if info.type.is_block else info.type, convert=info.type.is_block)
             for info in model.tensors.values()
@@ -244,7 +245,7 @@ def _quantized_fields(
     blocks = sum(plan.info.elements for plan in weights if plan.kind == Q8_0)
     if 2 * blocks > sum(plan.info.elements for plan in weights):
         fields[FILE_TYPE] = field(GGUF.file_type, order)
-    elif fields.get(FILE_TYPE) is not None and fields[FILE_TYPE].value == GGUF.design_file_type:
+    elif fields.get(FILE_TYPE) == field(GGUF.design_file_type, order):
         # 38 of the design's fork would be read as MXFP4_MOE.
         del fields[FILE_TYPE]
     fields["q8_a8.version"] = field(1, order)
