@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from q8a8_conformance import native
 from q8a8_conformance.abi_table import NAMES
-from q8a8_conformance.client import CallRefused
+from q8a8_conformance.client import CallRefused, Session
 from q8a8_conformance.mutants import LEGAL, MUTANTS, make
 from q8a8_conformance.mutants import kills as kills_module
 from q8a8_conformance.mutants.judging import Here
 from q8a8_conformance.mutants.kills import UNSHOWN, MutantKiller
+from q8a8_conformance.mutants.native import argv
+from q8a8_conformance.mutants.native_lanes import LANES
 from q8a8_conformance.record import Recorder, Status
 from q8a8_conformance.suite.judge import CaseOver, Judge
 from q8a8_conformance.suite.recipes import Recipes
@@ -31,6 +36,13 @@ if TYPE_CHECKING:
     from q8a8_golden.cases import Case
 
 CASES = load_cases()
+IN_C = [
+    slug
+    for _, processor, entries in LANES
+    if processor in {"any", platform.machine()}
+    for slug in (entry[0] for entry in entries)
+] + ["over-write-byte", "over-write-lanes", "over-write-block", "over-write-vector"]
+"""Mutants in C whose bug shows in what one call writes, of this processor."""
 ONE_ROW = "one-row-at-a-time"
 """The legal kernel that does not offer nrc = 2."""
 
@@ -113,6 +125,24 @@ def test_no_legal_kernel_is_killed(slug: str) -> None:
             names = [call.spec.buffers[index].name for index in call.spec.outputs]
             assert conforms(case, dict(zip(names, here.call(call).outputs, strict=True))), case.id
     here.close()
+
+
+@pytest.mark.parametrize("slug", IN_C)
+def test_mutants_in_c_are_killed_by_the_golden_cases_alone(slug: str) -> None:
+    """The cases were chosen by the mutants in NumPy; those about values in C fall to them as well."""
+    try:
+        command = argv(slug)
+    except native.MissingToolError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    with Session(command) as session:
+        for case in CASES:
+            call = call_of(case)
+            names = [call.spec.buffers[index].name for index in call.spec.outputs]
+            if not conforms(case, dict(zip(names, session.call(call).outputs, strict=True))):
+                return
+    pytest.fail("every golden case passes")
 
 
 def suite_fails(case: Case, slug: str) -> bool:

@@ -77,7 +77,22 @@ def drafts() -> list[Draft]:
                 row,
             )
         )
-    return made
+    return [*made, *_room_behind()]
+
+
+def _room_behind() -> list[Draft]:
+    """Give short rows with room behind the last block, which has to stay as it is."""
+    block = [f32(127), *(f32(4 * j + 1) for j in range(31))]
+    return [
+        quantize_row(
+            f"{TOPIC}/room-behind-{nb}",
+            f"{nb} blocks and room behind them: 34 bytes stored as whole vectors write over it.",
+            rules("MEM-2"),
+            block * nb,
+            spare=64,
+        )
+        for nb in (1, 2, 3)
+    ]
 
 
 def _each_lane(name: str, sign: int, why: str) -> Draft:
