@@ -89,8 +89,16 @@ CHATML = (
 TYPES = (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16, gguf.GGMLQuantizationType.Q8_0)
 
 
-def write_model(path: Path, tiny: Tiny, architecture: str = "llama") -> dict[str, np.ndarray]:
-    """Write a model with gguf-py, matrices in each of `TYPES` in turn; give what gguf-py reads of them."""
+def write_model(
+    path: Path,
+    tiny: Tiny,
+    *,
+    architecture: str = "llama",
+    pre: str = "smollm",
+    types: Sequence[gguf.GGMLQuantizationType] = TYPES,
+    scaling: float | None = None,
+) -> dict[str, np.ndarray]:
+    """Write a model with gguf-py, matrices in each of `types` in turn; give what gguf-py reads of them."""
     config = tiny.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config.n_layers)
@@ -104,8 +112,11 @@ def write_model(path: Path, tiny: Tiny, architecture: str = "llama") -> dict[str
     writer.add_rope_dimension_count(config.d_head)
     writer.add_layer_norm_rms_eps(config.eps)
     writer.add_rope_freq_base(config.rope_base)
+    if scaling is not None:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre(pre)
     tokens = [*BYTES, "Ġt", "he", "<|im_start|>", "<|im_end|>"]
     tokens += [f"<|unused{i}|>" for i in range(config.n_vocab - len(tokens))]
     writer.add_token_list(tokens)
@@ -116,7 +127,7 @@ def write_model(path: Path, tiny: Tiny, architecture: str = "llama") -> dict[str
     writer.add_chat_template(CHATML)
     read = {}
     for i, (name, weight) in enumerate(tiny.weights.items()):
-        kind = TYPES[i % len(TYPES)] if weight.ndim == 2 else gguf.GGMLQuantizationType.F32
+        kind = types[i % len(types)] if weight.ndim == 2 else gguf.GGMLQuantizationType.F32
         raw = gguf.quants.quantize(weight, kind)
         read[name] = gguf.quants.dequantize(raw, kind)
         writer.add_tensor(name, raw, raw_dtype=kind)

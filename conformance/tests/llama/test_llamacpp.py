@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import random
 import signal
 import struct
 from typing import TYPE_CHECKING
 
+import gguf
+import numpy as np
 import pytest
 
+from q8a8.llama import Model, load
 from q8a8_conformance.evaluate import llamacpp, llamacpp_child
 from q8a8_conformance.evaluate.llamacpp import LlamaCpp, LlamaCppError, LlamaCppUnavailableError
+from q8a8_conformance.evaluate.rounding_noise import agreement, logit_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +52,74 @@ def test_small_model_runs(path: Path) -> None:
         assert llama.logits([1, 2, 3]).shape == (3, 300)
         assert llama.tokenize("", bos=False) == []
         assert llama.tokenize("he", bos=True)[-1] == llama.tokenize("he")[0]
+
+
+F32 = (gguf.GGMLQuantizationType.F32,)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "factors", "head"),
+    [(None, False, False), (4.0, False, False), (None, True, False), (8.0, True, True)],
+    ids=["plain", "scaled", "factors", "all"],
+)
+def test_small_model_is_the_same(
+    path: Path, tiny: Tiny, write_tiny: WriteTiny, scaling: float | None, factors: bool, head: bool
+) -> None:
+    """Linear scaling, Llama 3's frequency factors, a head of its own: llama.cpp computes what we compute."""
+    rng = np.random.default_rng(31)
+    weights = dict(tiny.weights)
+    if factors:
+        weights["rope_freqs.weight"] = np.linspace(1, 32, 8, dtype=np.float32)
+    if head:
+        weights["output.weight"] = rng.normal(size=(300, 64)).astype(np.float32)
+    path = path.with_name(f"{scaling}-{factors}-{head}.gguf")
+    write_tiny(path, dataclasses.replace(tiny, weights=weights), types=F32, scaling=scaling)
+    loaded = load(path)
+    tokens = [*tiny.tokens, *range(40)]
+    noise = logit_noise(loaded.config, loaded.weights, tokens)
+    with LlamaCpp(path) as llama:
+        assert agreement(llama.logits(tokens), noise).holds
+    assert agreement(loaded.model().forward(tokens), noise).holds
+    # And each of them matters.
+    plain = Model(tiny.config, tiny.weights).forward(tokens)
+    assert agreement(plain, noise).holds == (not (scaling or factors or head))
+
+
+@pytest.mark.parametrize("pre", ["smollm", "gpt-2"])
+def test_small_tokenizer_is_the_same(path: Path, tiny: Tiny, write_tiny: WriteTiny, pre: str) -> None:
+    """Both ways to split text, on texts of everything that the rules tell apart."""
+    path = path.with_name(f"{pre}.gguf")
+    write_tiny(path, tiny, pre=pre)
+    tokenizer = load(path).tokenizer
+    rng = random.Random(6)  # noqa: S311 -- texts, no secrets
+    pieces = [
+        *(
+            "the",
+            " the",
+            "t",
+            "he",
+            "Then",
+            "1",
+            "23",
+            "½",
+            " ",
+            "  ",
+            "\n",
+            "\t",
+            "\u3000",
+            "'s",
+            "'",
+            "'ll",
+        ),
+        *("é", "中", "😀", "!", "--", "\x00", "<|im_start|>", "<|unused3|>", "\u0301"),
+    ]
+    with LlamaCpp(path) as llama:
+        for i in range(300):
+            text = "".join(rng.choices(pieces, k=rng.randrange(20)))
+            special = i % 2 == 0
+            assert tokenizer.encode(text, special=special) == llama.tokenize(text, special=special), repr(
+                text
+            )
 
 
 def test_batches_are_one_text(path: Path) -> None:
