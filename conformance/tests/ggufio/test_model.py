@@ -158,6 +158,25 @@ def test_tensors_that_are_not_there(write: Callable[..., Path]) -> None:
                 method("u")
 
 
+def test_a_closed_file(write: Callable[..., Path]) -> None:
+    """A closed file has no bytes to give; what it gave before stays, a walk that began too."""
+    path = write("a.gguf", {"t": (np.arange(64, dtype=np.float32), "F32")})
+    with open_model(path) as model:
+        raw = model.raw("t")
+        parts = model.parts("t", 32)
+        next(parts)
+    with model:
+        pass
+    assert np.array_equal(next(parts)[1], np.arange(32, 64))
+    assert np.array_equal(raw.view(np.float32), np.arange(64))
+    assert model.tensors["t"].shape == (64,)
+    for method in (model.raw, model.read):
+        with pytest.raises(GgufError, match=r"a\.gguf: is closed"):
+            method("t")
+    with pytest.raises(GgufError, match="is closed"):
+        model.sha256()
+
+
 def test_without_gguf(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package gguf the simple types are read; for the others the extra is named."""
     simple = ("F32", "F16", "BF16", "Q8_0")

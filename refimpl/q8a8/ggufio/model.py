@@ -57,8 +57,10 @@ class GgufModel:
         self.header = header
         self.metadata: Mapping[str, object] = {key: field.value for key, field in header.fields.items()}
         """Values by key; arrays of numbers are NumPy arrays."""
-        self._memory = memory
-        self._bytes = np.frombuffer(memory, np.uint8)
+        self.size = len(memory)
+        """The file's bytes."""
+        self._memory: mmap.mmap | None = memory
+        self._mapped: NDArray[np.uint8] | None = np.frombuffer(memory, np.uint8)
         self._sha256: str | None = None
 
     @property
@@ -71,11 +73,6 @@ class GgufModel:
         """The tensors by name, in the file's order."""
         return self.header.tensors
 
-    @property
-    def size(self) -> int:
-        """The file's bytes."""
-        return len(self._bytes)
-
     def __enter__(self) -> Self:
         """Give the model itself."""
         return self
@@ -84,7 +81,15 @@ class GgufModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Unmap the file, as soon as no array that `raw` gave looks at it any more."""
-        del self._bytes, self._memory
+        self._memory = None
+        self._mapped = None
+
+    @property
+    def _bytes(self) -> NDArray[np.uint8]:
+        """The bytes of the file while it is open."""
+        if self._mapped is None:
+            raise GgufError(self.path, "is closed")
+        return self._mapped
 
     def tensor(self, name: str) -> TensorInfo:
         """Look a tensor up.
@@ -176,8 +181,9 @@ class GgufModel:
 
     def _release(self) -> None:
         """Give back the pages that were read; the next look at one of them reads it again."""
-        # The mapping is read-only: there is nothing in it to lose.
-        self._memory.madvise(mmap.MADV_DONTNEED)
+        if self._memory is not None:
+            # The mapping is read-only: there is nothing in it to lose.
+            self._memory.madvise(mmap.MADV_DONTNEED)
 
     def sha256(self) -> str:
         """Give the SHA-256 of the file, as hex digits."""
