@@ -97,7 +97,7 @@ def draw(found: Mapping[str, Maxima], path: Path) -> None:
             right.plot(layers, before, "o-", color=f"C{number}", label=label)
             right.plot(layers, after, "o:", color=f"C{number}", label=f"{label}, smoothed")
         right.set(title="largest channel / median channel", xlabel="layer", yscale="log")
-        right.legend(title="input of", fontsize=7, loc="upper left")
+        right.legend(title="input of", fontsize=7, loc="upper left", bbox_to_anchor=(0.42, 1.0))
 
 
 def main() -> None:
