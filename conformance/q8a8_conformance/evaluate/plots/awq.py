@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8.methods.awq import RATIOS, AwqGrid, AwqLinear, dequantize, quantize, search_scales
-from q8a8_conformance.evaluate.plots.figure import FOLDER, finish, panels, table
+from q8a8_conformance.evaluate.plots.figure import FOLDER, drawn, table
 from q8a8_conformance.evaluate.plots.inputs import observe, relative_error
 
 if TYPE_CHECKING:
@@ -51,17 +51,16 @@ def measure(layers: Layers) -> tuple[Lines, Lines]:
 
 def draw(losses: Lines, errors: Lines, path: Path) -> None:
     """Draw the search in one panel, errors by layer in the other."""
-    figure, (left, right) = panels(2)
-    for label, values in losses.items():
-        left.plot([step / RATIOS for step in range(RATIOS)], values, "o-", label=label)
-    left.set(title="mean squared error over that of ratio 0", xlabel="ratio", yscale="log")
-    left.legend(title="gate", fontsize=8)
-    for label, values in errors.items():
-        right.plot(range(0, STEP * len(values), STEP), values, "o-", label=label)
-    right.axhline(1, color="black", linewidth=0.8)
-    right.set(title="error of gate's output over rounding to nearest", xlabel="layer")
-    right.legend(fontsize=8)
-    finish(figure, path)
+    with drawn(path, 2) as (_, (left, right)):
+        for label, values in losses.items():
+            left.plot([step / RATIOS for step in range(RATIOS)], values, "o-", label=label)
+        left.set(title="mean squared error over that of ratio 0", xlabel="ratio", yscale="log")
+        left.legend(title="gate", fontsize=8)
+        for label, values in errors.items():
+            right.plot(range(0, STEP * len(values), STEP), values, "o-", label=label)
+        right.axhline(1, color="black", linewidth=0.8)
+        right.set(title="error of gate's output over rounding to nearest", xlabel="layer")
+        right.legend(fontsize=8)
 
 
 def main() -> None:

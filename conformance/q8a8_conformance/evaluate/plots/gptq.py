@@ -14,7 +14,7 @@ from q8a8.llama.scheme_evidence import gather_inputs
 from q8a8.methods.gptq import GptqLinear, layer_error
 from q8a8.methods.gptq_grid import Grid, dequantize
 from q8a8_conformance.evaluate import assets
-from q8a8_conformance.evaluate.plots.figure import FOLDER, finish, panels, table
+from q8a8_conformance.evaluate.plots.figure import FOLDER, drawn, table
 from q8a8_conformance.evaluate.plots.inputs import TOKENS, observe, relative_error
 from q8a8_conformance.evaluate.text import read_text, windows
 
@@ -89,21 +89,25 @@ def measure(layers: Layers, seen: Mapping[str, SeenInput]) -> tuple[Ratios, Rati
 
 def draw(by_text: Ratios, by_variant: Ratios, path: Path) -> None:
     """Draw layers in one panel, variants in the other."""
-    figure, (left, right) = panels(2, share_y=True)
-    for number, (label, values) in enumerate(by_text.items()):
-        line, color = "--" if number % 2 else "-", f"C{number // 2}"
-        left.plot(
-            range(0, STEP * len(values), STEP), values, marker="o", label=label, linestyle=line, color=color
-        )
-    left.set(title="error of the output over rounding to nearest", xlabel="layer")
-    left.legend(fontsize=7)
-    places = range(len(by_variant))
-    right.boxplot(list(by_variant.values()), positions=list(places), widths=0.5)
-    right.set_xticks(list(places), list(by_variant), fontsize=7)
-    right.set(title="q on another text, by the choice of groups and order")
-    for axes in (left, right):
-        axes.axhline(1, color="black", linewidth=0.8)
-    finish(figure, path)
+    with drawn(path, 2, share_y=True) as (_, (left, right)):
+        for number, (label, values) in enumerate(by_text.items()):
+            line, color = "--" if number % 2 else "-", f"C{number // 2}"
+            left.plot(
+                range(0, STEP * len(values), STEP),
+                values,
+                marker="o",
+                label=label,
+                linestyle=line,
+                color=color,
+            )
+        left.set(title="error of the output over rounding to nearest", xlabel="layer")
+        left.legend(fontsize=7)
+        places = range(len(by_variant))
+        right.boxplot(list(by_variant.values()), positions=list(places), widths=0.5)
+        right.set_xticks(list(places), list(by_variant), fontsize=7)
+        right.set(title="q on another text, by choice")
+        for axes in (left, right):
+            axes.axhline(1, color="black", linewidth=0.8)
 
 
 def main() -> None:
