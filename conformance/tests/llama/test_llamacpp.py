@@ -15,6 +15,7 @@ import pytest
 
 from q8a8.llama import Model, load
 from q8a8_conformance.evaluate import llamacpp, llamacpp_child
+from q8a8_conformance.evaluate.llama_agreement import GgmlAngles
 from q8a8_conformance.evaluate.llamacpp import LlamaCpp, LlamaCppError, LlamaCppUnavailableError
 from q8a8_conformance.evaluate.rounding_noise import agreement, logit_noise
 
@@ -83,6 +84,25 @@ def test_small_model_is_the_same(
     # And each of them matters.
     plain = Model(tiny.config, tiny.weights).forward(tokens)
     assert agreement(plain, noise).holds == (not (scaling or factors or head))
+
+
+def test_angles_explain_the_difference(path: Path, tiny: Tiny, write_tiny: WriteTiny) -> None:
+    """Far along, most of llama.cpp's distance from float64 is its way to compute angles in float32."""
+    far = dataclasses.replace(tiny, config=tiny.config_but(context=2048))
+    path = path.with_name("far.gguf")
+    write_tiny(path, far, types=F32)
+    loaded = load(path)
+    tokens = np.random.default_rng(32).integers(0, 300, 1200).tolist()
+    exact = {name: weight.astype(np.float64) for name, weight in loaded.weights.items()}
+    with LlamaCpp(path, n_ctx=2048) as llama:
+        logits = llama.logits(tokens, first=900)
+    distance = {
+        kind: np.sqrt(
+            np.mean(np.square(logits - kind(loaded.config, exact).forward(tokens, logits_from=900)))
+        )
+        for kind in (Model, GgmlAngles)
+    }
+    assert distance[GgmlAngles] < distance[Model] / 2
 
 
 @pytest.mark.parametrize("pre", ["smollm", "gpt-2"])
