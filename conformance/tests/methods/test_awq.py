@@ -5,6 +5,10 @@ The oracle has no array arithmetic: each float32 operation is one of `np.float32
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,6 +77,19 @@ def test_range_without_zero_saturates() -> None:
     np.testing.assert_array_equal(dequantize(stored), F32(15) * (F32(1) / F32(15)))
     # The symmetric grid has no such groups.
     assert dequantize(quantize(weight, AwqGrid(4, 16, zero_point=False))).min() > 4
+
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "awq.json").read_text("utf-8"))["cases"]
+
+
+@pytest.mark.parametrize("case", VECTORS, ids=[case["id"] for case in VECTORS])
+def test_vectors(case: dict[str, Any]) -> None:
+    """Each row of the vectors, derived by hand, has its scale, zero and codes."""
+    weight = np.array([case["weight"]], F32)
+    stored = quantize(weight, AwqGrid(case["bits"], weight.size, zero_point=case["zero_point"]))
+    assert stored.scale[0, 0] == F32(case["scale"])
+    assert stored.zero[0, 0] == case["zero"]
+    np.testing.assert_array_equal(stored.codes[0], case["codes"])
 
 
 def test_scales_by_hand() -> None:

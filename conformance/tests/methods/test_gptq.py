@@ -6,7 +6,10 @@ inverse of what is left of H is computed anew, and every column to come is updat
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -254,23 +257,23 @@ def test_packed_bits() -> None:
     np.testing.assert_array_equal(dequantize(stored), weight)
 
 
-def test_grid_corners() -> None:
-    """Zeros, one sign, ties to even, and scales that float16 rounds, by hand."""
-    grid = Grid(4, None, half_scale=False)
-    zeros = round_to_nearest(np.zeros((1, 4), np.float32), grid)
-    assert (zeros.scale[0, 0], zeros.zero[0, 0]) == (np.float32(2 / 15), 8)  # round(7.5) is even
-    assert not dequantize(zeros).any()
-    positive = round_to_nearest(np.array([[15, 0.5, 1.5, 2.5]], np.float32), grid)
-    assert (positive.scale[0, 0], positive.zero[0, 0]) == (1, 0)
-    np.testing.assert_array_equal(positive.codes, [[15, 0, 2, 2]])
-    # A symmetric grid over positive weights only: lo stays 0, as in the authors' code, and codes saturate.
-    symmetric = round_to_nearest(np.array([[15, 1, 0, 7]], np.float32), Grid(4, None, symmetric=True))
-    assert (symmetric.scale[0, 0], symmetric.zero[0, 0]) == (1, 8)
-    np.testing.assert_array_equal(symmetric.codes, [[15, 9, 8, 15]])
-    small = round_to_nearest(np.array([[2.0**-40, 0]], np.float32), Grid(4, None))
-    assert small.scale[0, 0] == 2.0**-24
-    smallest = round_to_nearest(np.array([[2.0**-149, 0]], np.float32), grid)
-    assert smallest.scale[0, 0] == 2.0**-149
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "gptq.json").read_text("utf-8"))["cases"]
+
+
+@pytest.mark.parametrize("case", VECTORS, ids=[case["id"] for case in VECTORS])
+def test_vectors(case: dict[str, Any]) -> None:
+    """Each row of the vectors, derived by hand, has its scale, zero and codes."""
+    grid = Grid(case["bits"], None, symmetric=case["symmetric"], half_scale=case["half_scale"])
+    stored = round_to_nearest(np.array([case["weight"]], np.float32), grid)
+    assert stored.scale[0, 0] == case["scale"]
+    assert stored.zero[0, 0] == case["zero"]
+    np.testing.assert_array_equal(stored.codes[0], case["codes"])
+    difference = np.array(case["codes"], np.float32) - np.float32(case["zero"])
+    np.testing.assert_array_equal(dequantize(stored)[0], np.float32(case["scale"]) * difference)
+
+
+def test_no_columns() -> None:
+    """Rows of no columns are rows of no columns."""
     assert round_to_nearest(np.empty((2, 0), np.float32), Grid(4, None)).codes.shape == (2, 0)
 
 
