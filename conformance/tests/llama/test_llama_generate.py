@@ -169,3 +169,19 @@ def test_wrong_arguments_are_refused_at_the_first_token(tiny: Tiny) -> None:
         next(generate(model, [], 3))
     with pytest.raises(ArgumentError, match="temperature"):
         next(generate(model, [1], 3, temperature=-1.0))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [np.nan, INF, -INF])
+def test_logits_that_say_nothing_are_refused(tiny: Tiny, temperature: float, value: float) -> None:
+    """A weight that is no number shows in the logits, greedy or drawn: the token is named."""
+    head = 100 * np.ones((300, 64), np.float32)
+    head[123] = value
+
+    def linear(x: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(head[:, 0], (len(x), 300))
+
+    linear.weight_bytes, linear.activation_bits = 0, 32.0  # type: ignore[attr-defined]  # a function may have them
+    model = Model(tiny.config, tiny.weights, linears={"output.weight": linear})  # type: ignore[dict-item]  # as said
+    with pytest.raises(ArgumentError, match=f"logits: that of token 123 is {value}"):
+        next(generate(model, [1], 1, temperature=temperature))

@@ -120,6 +120,12 @@ def test_bytes_without_a_token_are_left_out(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("!\x04") == []
 
 
+def test_half_a_surrogate_pair_is_refused(tokenizer: Tokenizer) -> None:
+    """With its place: it has no bytes."""
+    with pytest.raises(ModelError, match=r"text: '\\ud83d' at 2 is half"):
+        tokenizer.encode("he\ud83d")
+
+
 def test_types_may_be_missing() -> None:
     """All tokens are normal then."""
     tokens = Tokenizer(metadata(token_type=None)).encode("<|a|>", special=True)

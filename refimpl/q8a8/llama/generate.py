@@ -52,7 +52,7 @@ def probabilities(
     Raises
     ------
     ArgumentError
-        for a limit or a temperature outside its range.
+        for a limit or a temperature outside its range, or a logit that is NaN or infinite, naming the token.
     """
     if not 0 < temperature < float("inf"):
         raise ArgumentError(f"temperature: a number above 0 is wanted, {temperature} is given")
@@ -60,6 +60,7 @@ def probabilities(
         raise ArgumentError(f"top_k: at least 1 is wanted, {top_k} is given")
     if top_p is not None and not 0 < top_p <= 1:
         raise ArgumentError(f"top_p: above 0 and at most 1 is wanted, {top_p} is given")
+    _require_finite(logits)
     # The differences first: a small temperature cannot make an infinity of the largest logit then.
     weights = np.exp((logits.astype(np.float64) - np.max(logits)) / temperature)
     order = np.argsort(-weights, kind="stable")
@@ -113,7 +114,7 @@ def generate(
     Raises
     ------
     ArgumentError
-        as `probabilities`.
+        as `probabilities`; logits are checked at every temperature.
     ModelError
         as `Model.forward`.
     """
@@ -124,12 +125,20 @@ def generate(
     for _ in range(n):
         logits = model.forward(fresh, cache, logits_from=-1)[0]
         if temperature == 0:
+            _require_finite(logits)
             token = int(np.argmax(logits))
         else:
             distribution = probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p)
             token = _draw(distribution, random.random())
         yield token
         fresh = [token]
+
+
+def _require_finite(logits: NDArray[Any]) -> None:
+    """Refuse logits that say nothing: what follows a NaN in a model's weights."""
+    if not np.isfinite(logits).all():
+        token = int(np.argmin(np.isfinite(logits)))
+        raise ArgumentError(f"logits: that of token {token} is {logits[token]}")
 
 
 def _draw(distribution: NDArray[np.float64], u: float) -> int:

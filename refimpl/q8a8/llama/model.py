@@ -91,7 +91,8 @@ class Model:
         tokens
             Integers `[t]`. With a cache they are the positions after those that it holds.
         cache
-            Holds the keys and values of earlier positions, and takes those of these.
+            Holds the keys and values of earlier positions, and takes those of these. After an error that an
+            operator raised, its layers may hold different numbers of positions: begin a new one.
         observe
             Called as ``observe(name, x)`` with the input `[t, in]` of every linear operator, under the name
             of its weight, before it is applied; x must not be written to.

@@ -115,8 +115,15 @@ class Tokenizer:
         Raises
         ------
         ModelError
-            where `bos` is asked for and the file names none.
+            where `bos` is asked for and the file names none, or the text has half a surrogate pair, which no
+            UTF-8 stands for.
         """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ModelError(
+                f"text: {text[error.start]!r} at {error.start} is half a surrogate pair"
+            ) from None
         if bos and self.bos is None:
             raise ModelError("tokenizer.ggml.bos_token_id: the file names no token that begins a text")
         kinds = (_UNKNOWN, _CONTROL, _USER_DEFINED) if special else (_USER_DEFINED,)
