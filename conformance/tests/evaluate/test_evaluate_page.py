@@ -134,3 +134,9 @@ def test_plots_are_the_same_bytes_every_time(found: dict[str, Any], tmp_path: Pa
         texts = "".join(ET.parse(first).getroot().itertext())  # noqa: S314 (our own file)
         for each in found["schemes"][1:]:
             assert each["scheme"] in texts
+
+
+def test_labels_are_moved_apart() -> None:
+    """Places closer than the gap are pushed up in their order; others stay."""
+    assert plot.spread([5.0, 1.0, 1.5, 1.25], 1.0) == [5.0, 1.0, 3.0, 2.0]
+    assert plot.spread([], 1.0) == []
