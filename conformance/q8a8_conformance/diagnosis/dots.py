@@ -60,13 +60,16 @@ class Results:
         self._by_count: dict[int, list[DotResult]] = {}
         for result in results:
             self._by_count.setdefault(result.d.size, []).append(result)
+        self._stacked: dict[int, tuple[Array, Array, Array, Array]] = {}
 
     def stacks(self, low: int, high: int) -> Iterator[tuple[Array, Array, Array, Array]]:
         """Yield (d, qx, qy, bits) for each count of blocks in low <= nb < high."""
         for count, held in self._by_count.items():
             if low <= count < high:
-                d, qx, qy = (np.stack([getattr(r, name) for r in held]) for name in ("d", "qx", "qy"))
-                yield d, qx, qy, np.array([r.bits for r in held], np.uint32)
+                if count not in self._stacked:
+                    d, qx, qy = (np.array([getattr(r, name) for r in held]) for name in ("d", "qx", "qy"))
+                    self._stacked[count] = d, qx, qy, np.array([r.bits for r in held], np.uint32)
+                yield self._stacked[count]
 
     def explained(self, candidate: Candidate, low: int = 0, high: int = 1 << 40) -> int:
         """Count the results in a range of lengths that a candidate reproduces."""

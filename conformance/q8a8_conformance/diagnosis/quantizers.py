@@ -54,12 +54,14 @@ def explain(
         One for each candidate that reproduces every result (the specification's alone if it is among them);
         else one, the cause ``unexplained``. Empty where there is no result with an element in it.
     """
-    scores = [_score(candidate, results) for candidate in QUANTIZATIONS]
+    held = _by_size(results)
+    # The specification first: where it fits, nobody asks for the others.
+    scores = [_score(QUANTIZATIONS[0], held)]
+    if not scores[0].of or scores[0].missed:
+        scores += [_score(candidate, held) for candidate in QUANTIZATIONS[1:]]
     if not any(score.of for score in scores):
         return []
     fitting = [score for score in scores if score.of and not score.missed]
-    if fitting and fitting[0].candidate.cause == "recipe:design":
-        fitting = fitting[:1]
     if not fitting:
         best = min(scores, key=lambda score: (score.missed, -score.explained))
         detail = f"nearest: {best.candidate.cause}"
@@ -77,19 +79,28 @@ def explain(
     ]
 
 
-def _score(candidate: Quantization, results: Sequence[QuantizerResult]) -> Score:
+def _by_size(results: Sequence[QuantizerResult]) -> list[tuple[Array, Array, Array]]:
+    """Give elements float32 [n, size], scales' bits uint16 [n] and codes int8 [n, size], for each size."""
     by_size: dict[int, list[QuantizerResult]] = {}
     for result in results:
         if result.x.size:
             by_size.setdefault(result.x.size, []).append(result)
+    return [
+        (
+            np.array([result.x for result in held]),
+            np.array([result.scale for result in held], np.uint16),
+            np.array([result.codes for result in held]),
+        )
+        for held in by_size.values()
+    ]
+
+
+def _score(candidate: Quantization, held: Sequence[tuple[Array, Array, Array]]) -> Score:
     explained = of = 0
-    for held in by_size.values():
-        x = np.stack([result.x for result in held])
+    for x, got_scale, got_codes in held:
         known = defined(x, candidate.recipe)
         scale, codes = quantize_blocks(x[known], candidate.recipe)
-        got_scale = np.array([result.scale for result in held], np.uint16)[known]
-        got_codes = np.stack([result.codes for result in held])[known]
-        same = (scale.view(np.uint16) == got_scale) & (codes == got_codes).all(axis=1)
+        same = (scale.view(np.uint16) == got_scale[known]) & (codes == got_codes[known]).all(axis=1)
         explained += int(same.sum())
         of += len(same)
     return Score(candidate, explained, of)

@@ -25,7 +25,7 @@ WRONG = [
     ("broken_kernels:OneOverD", QUANTIZE, {"QNT-3", "QNT-6"}, {"QNT-4", "QNT-10"}),
     ("broken_kernels:TruncatingHalf", QUANTIZE, {"HLF-1"}, {"QNT-2", "QNT-10"}),
     ("broken_kernels:FlushedHalf", QUANTIZE, {"HLF-2"}, {"HLF-1", "QNT-2", "QNT-10"}),
-    ("broken_kernels:FlushedDequantize", "DEQ-*,HLF-*", {"HLF-2"}, {"DEQ-1"}),
+    ("broken_kernels:FlushedDequantize", "DEQ-*,HLF-*", {"HLF-2"}, {"DEQ-1", "DEQ-2"}),
     ("broken_kernels:SignedLargest", QUANTIZE, {"QNT-1"}, AFTER_AMAX),
     ("broken_kernels:LastSkipped", QUANTIZE, {"QNT-1"}, AFTER_AMAX),
     ("broken_kernels:WholeRow", QUANTIZE, {"QNT-7"}, AFTER_AMAX | {"QNT-1"}),
