@@ -96,6 +96,16 @@ def test_a_file_of_the_fork_becomes_type_8(fork: Path, tmp_path: Path) -> None:
     assert np.array_equal(floats.data, dequantize_row(quantize_row(X)))
 
 
+def test_the_file_type_of_the_fork_goes(write: Callable[..., Path], tmp_path: Path) -> None:
+    """Where little of a file is Q8_A8, its file type 38 is dropped: upstream it would be MXFP4_MOE."""
+    tensors = {"a": (np.ones((64, 64), np.float32), "F32"), "output.weight": (BLOCKS, "Q8_0")}
+    path = renumbered(write("fork.gguf", tensors, fields=fork_type), ("output.weight",))
+    quantize_model(path, tmp_path / "out.gguf", allow_id_39=True)
+    with open_model(tmp_path / "out.gguf") as model:
+        assert model.tensors["output.weight"].type_id == 8
+        assert "general.file_type" not in model.metadata
+
+
 def test_real_mxfp4(upstream: Path, tmp_path: Path) -> None:
     """Real MXFP4 is a source as any other, and with the flag refused instead of misread."""
     with open_model(upstream) as model:

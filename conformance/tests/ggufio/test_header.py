@@ -347,6 +347,10 @@ WRONG: dict[str, tuple[Bytes, str]] = {
         some_tensors(Bytes().tensor("t", (1,), 0, 32), Bytes().tensor("u", (9,), 0, 0), data=64),
         "tensor 'u' overlaps tensor 't'",
     ),
+    "overlap by a byte": (
+        some_tensors(Bytes().tensor("t", (33,), 24, 0), Bytes().tensor("u", (1,), 24, 32), data=64),
+        "tensor 't' overlaps tensor 'u'",
+    ),
     "same place": (
         some_tensors(Bytes().tensor("t", (1,), 0, 0), Bytes().tensor("u", (1,), 0, 0), data=64),
         "tensor 't' overlaps tensor 'u'",

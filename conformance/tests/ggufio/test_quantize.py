@@ -219,6 +219,7 @@ def test_what_cannot_be_quantized(
     assert summary.notes == (f"{name} is kept: {why}",)
     assert stored(tmp_path / "out.gguf")[name][1].tobytes() == odd[0].tobytes()
     assert quantize_model(source, tmp_path / "out.gguf", keep=[name]).notes == ()
+    assert quantize_model(source, tmp_path / "out.gguf", only=["*"]).notes == summary.notes
     with pytest.raises(GgufError, match=f"tensor '{name}' cannot be quantized: {why}"):
         quantize_model(source, tmp_path / "out.gguf", only=[name, "output.weight"])
     alone = write("alone.gguf", {name: odd})
@@ -233,7 +234,7 @@ def file_type(path: Path) -> object:
 
 
 def test_the_file_type(write: Callable[..., Path], tensors: Tensors, tmp_path: Path) -> None:
-    """The file type is Q8_0's where most weights are, else the source's; the design's own 38 never stays."""
+    """The file type is Q8_0's where most weights are, else the source's."""
 
     def typed(kind: int) -> Callable[[gguf.GGUFWriter], None]:
         return lambda writer: writer.add_file_type(kind)
@@ -242,7 +243,7 @@ def test_the_file_type(write: Callable[..., Path], tensors: Tensors, tmp_path: P
     for source_type, only, wanted in (
         (1, [], 7),
         (1, ["output.weight"], 1),
-        (38, ["output.weight"], None),
+        (38, ["output.weight"], 38),
         (38, [], 7),
     ):
         source = write("in.gguf", tensors, fields=typed(source_type))
@@ -384,6 +385,15 @@ def test_dequantize(
     with open_model(tmp_path / "out.gguf") as model:
         assert model.metadata["general.file_type"] == type_id
         assert [key for key in model.metadata if key.startswith("q8_a8.")] == ["q8_a8.source_sha256"]
+
+
+@pytest.mark.parametrize(("most", "wanted"), [("F32", 0), ("F16", 1), ("BF16", 32), ("I8", 0)])
+def test_the_file_type_of_floats(write: Callable[..., Path], tmp_path: Path, most: str, wanted: int) -> None:
+    """The file type is that of most elements, where one is meant for them; else of what was asked for."""
+    stored = np.zeros((64, 64 * gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[most]][1]), np.uint8)
+    source = write("in.gguf", {"a": (stored, most), "b": (np.ones((1, 32), np.float32), "Q8_0")})
+    dequantize_model(source, tmp_path / "out.gguf")
+    assert file_type(tmp_path / "out.gguf") == wanted
 
 
 def test_nothing_to_dequantize(write: Callable[..., Path], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ Nothing is held whole: tensors go through in parts of `model.PART` elements.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -27,7 +28,7 @@ from q8a8.ggufio.floats import is_q8_a8, stored_blocks
 from q8a8.ggufio.fold import folded_parts, require_made_for, smoothing_fields
 from q8a8.ggufio.model import domain_error, open_model
 from q8a8.ggufio.select import select
-from q8a8.ggufio.tensor_types import F16, F32, Q8_0
+from q8a8.ggufio.tensor_types import DESIGN_Q8_A8, F16, F32, Q8_0
 from q8a8.ggufio.writer import field, require_distinct, writing
 from q8a8.layout import QK8_A8
 from q8a8.quantize import quantize_row
@@ -56,8 +57,10 @@ QUANTIZATION_VERSION = 2
 
 FILE_TYPE = "general.file_type"
 VERSION_KEY = "general.quantization_version"
-FILE_TYPES: Mapping[str, int] = {"f32": 0, "f16": 1}
-"""LLAMA_FTYPE_ALL_F32 and LLAMA_FTYPE_MOSTLY_F16."""
+FILE_TYPES: Mapping[str, int] = {"F32": 0, "F16": 1, "BF16": 32}
+"""LLAMA_FTYPE_ALL_F32, LLAMA_FTYPE_MOSTLY_F16 and LLAMA_FTYPE_MOSTLY_BF16."""
+
+KINDS = {"f32": F32, "f16": F16}
 
 
 @dataclass(frozen=True)
@@ -196,9 +199,9 @@ def dequantize_model(
         for another kind.
     """
     source, target = Path(source), Path(target)
-    if kind not in FILE_TYPES:
-        raise UnknownNameError("type of floats", kind, FILE_TYPES)
-    floats = F32 if kind == "f32" else F16
+    if kind not in KINDS:
+        raise UnknownNameError("type of floats", kind, KINDS)
+    floats = KINDS[kind]
     with open_model(source, allow_id_39=allow_id_39) as model:
         require_distinct(source, target)
         _require_current_blocks(model)
@@ -211,7 +214,12 @@ def dequantize_model(
         # What the values went through stays on record; that they are blocks does not.
         gone = ("q8_a8.version", "q8_a8.recipe")
         fields = {key: value for key, value in model.fields.items() if key not in gone}
-        fields[FILE_TYPE] = field(FILE_TYPES[kind], model.header.order)
+        # What the file mostly is now: tensors that were floats before may outweigh the others.
+        elements = Counter[str]()
+        for plan in plans:
+            elements[plan.kind.name] += plan.info.elements
+        most = elements.most_common(1)[0][0]
+        fields[FILE_TYPE] = field(FILE_TYPES.get(most, FILE_TYPES[floats.name]), model.header.order)
 
         def convert(plan: _Plan, first: int, part: NDArray[np.float32]) -> NDArray[np.generic]:
             """Store as floats."""
@@ -245,9 +253,9 @@ def _quantized_fields(
     blocks = sum(plan.info.elements for plan in weights if plan.kind == Q8_0)
     if 2 * blocks > sum(plan.info.elements for plan in weights):
         fields[FILE_TYPE] = field(GGUF.file_type, order)
-    elif fields.get(FILE_TYPE) == field(GGUF.design_file_type, order):
-        # 38 of the design's fork would be read as MXFP4_MOE.
-        del fields[FILE_TYPE]
+    elif any(plan.info.type == DESIGN_Q8_A8 for plan in plans):
+        # The fork's file type is 38, which would be read as MXFP4_MOE.
+        fields.pop(FILE_TYPE, None)
     fields["q8_a8.version"] = field(1, order)
     fields["q8_a8.recipe"] = field(recipe.name, order)
     fields["q8_a8.source_sha256"] = field(model.sha256(), order)
