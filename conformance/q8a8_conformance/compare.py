@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from q8a8_conformance.evaluate import compare_runs as compare_runs_writers
+from q8a8_conformance.evaluate import compare_runs as run_writers
 from q8a8_conformance.evaluate.compare_runs import RunComparison, compare_runs, read_run
 from q8a8_conformance.evaluate.logs import LogError
 from q8a8_conformance.report import comparison as writers
@@ -175,11 +175,10 @@ def measurements(a: Path, b: Path) -> tuple[RunComparison, ...]:
 
 def _measured(found: RunComparison, options: argparse.Namespace) -> int:
     """Print and write a comparison of measurements, which are never right or wrong: status 0."""
-    if options.json is not None:
-        write_text(compare_runs_writers.as_json(found), options.json)
-    if options.markdown is not None:
-        write_text(compare_runs_writers.markdown(found), options.markdown)
-    sys.stdout.write(compare_runs_writers.text(found))
+    for kind, writer in run_writers.WRITERS.items():
+        if getattr(options, kind) is not None:
+            write_text(writer(found), getattr(options, kind))
+    sys.stdout.write(run_writers.text(found))
     return SAME
 
 

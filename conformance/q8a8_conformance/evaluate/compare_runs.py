@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +27,19 @@ from q8a8_conformance.evaluate.logs import (
     parse_perplexity,
 )
 from q8a8_conformance.evaluate.statistics import ratio_of_sums
+from q8a8_conformance.report import html
 from q8a8_conformance.report.schema import ReportError, complaint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "FORMAT",
     "PerplexityRun",
+    "WRITERS",
     "RunComparison",
     "SpeedRun",
+    "as_html",
     "as_json",
     "compare_runs",
     "markdown",
@@ -368,3 +372,22 @@ def markdown(found: RunComparison) -> str:
     lines += ["", f"A is `{found.a}`, B is `{found.b}`."]
     lines += [f"- {note}" for note in found.notes]
     return "\n".join(lines) + "\n"
+
+
+def as_html(found: RunComparison) -> str:
+    """Give the comparison as one HTML page."""
+    body = [
+        "<h1>Two measurements</h1>",
+        *html.facts([("A", found.a), ("B", found.b)]),
+        *html.table(("", "A", "B", "B against A"), [tuple(map(escape, row)) for row in _lines(found)]),
+        *(f"<p>{escape(note)}</p>" for note in found.notes),
+    ]
+    return html.page(f"{found.a} and {found.b}", body)
+
+
+WRITERS: Mapping[str, Callable[[RunComparison], str]] = {
+    "json": as_json,
+    "markdown": markdown,
+    "html": as_html,
+}
+"""By the option that asks for it."""

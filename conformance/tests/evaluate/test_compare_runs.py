@@ -237,11 +237,12 @@ def test_refusals(tmp_path: Path) -> None:
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command compares, writes both files, and refuses with status 2."""
     a, b = str(LOGS / "perplexity-f16.log"), str(LOGS / "perplexity-q8_0.log")
-    out, page = tmp_path / "c.json", tmp_path / "c.md"
-    assert main(["compare", a, b, "--json", str(out), "--markdown", str(page)]) == 0
+    out, page, site = tmp_path / "c.json", tmp_path / "c.md", tmp_path / "c.html"
+    assert main(["compare", a, b, "--json", str(out), "--markdown", str(page), "--html", str(site)]) == 0
     assert "+0.22 %" in capsys.readouterr().out
     assert json.loads(out.read_text())["kind"] == "run-comparison"
     assert "+0.22 %" in page.read_text()
+    assert "<td>+0.22 %" in site.read_text()
     assert main(["compare", str(LOGS / "perplexity-f16-stdout.log"), b]) == 2
     assert "Final estimate" in capsys.readouterr().err
     report = save(tmp_path, "r.json", {"verdict": "conforms"})
