@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT",
-    "PerplexityRun",
     "WRITERS",
+    "PerplexityRun",
     "RunComparison",
     "SpeedRun",
     "as_html",
