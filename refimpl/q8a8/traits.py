@@ -142,7 +142,10 @@ GGUF = Gguf(
         {
             "q8_a8.version": "version of the block layout, 1",
             "q8_a8.recipe": "name of the recipe that quantized the tensors",
-            "q8_a8.smoothing": "exponent of the smoothing that the weights went through, absent where none",
+            "q8_a8.smoothing": "how the weights were smoothed, absent where they were not",
+            "q8_a8.smoothing.sha256": "SHA-256 of the smoothing factors, with them",
+            "q8_a8.smoothing.texts_sha256": "SHA-256 of the texts that they were calibrated on, with them",
+            "q8_a8.source_sha256": "SHA-256 of the file that was quantized",
         }
     ),
     design_tensor_type=39,

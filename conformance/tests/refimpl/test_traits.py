@@ -70,7 +70,8 @@ def test_gguf_ids_are_those_of_the_library() -> None:
 def test_gguf_metadata_names() -> None:
     """Every key of the format's own metadata starts with its prefix and says what it holds."""
     assert GGUF.metadata_prefix == "q8_a8."
-    assert set(GGUF.metadata) == {"q8_a8.version", "q8_a8.recipe", "q8_a8.smoothing"}
+    keys = ("version", "recipe", "smoothing", "smoothing.sha256", "smoothing.texts_sha256", "source_sha256")
+    assert set(GGUF.metadata) == {f"q8_a8.{key}" for key in keys}
     assert all(GGUF.metadata.values())
 
 
