@@ -16,6 +16,12 @@ One module a concept, each readable alone, in the order of the specification::
     traits     what a runtime needs to know of the type, and how GGUF carries it
     abi        the functions of the C interface over NumPy buffers
 
+Around the format, each imported by its own name::
+
+    ggufio     models in GGUF files, in and out
+    llama      a Llama model, its linear operators to choose
+    methods    the other methods of quantization, one module each
+
 The specification overrides the code. What the package's users need is importable from here.
 """
 
