@@ -1,6 +1,6 @@
 """A KV cache in int8 or int4: keys by channel, values by token, the newest in float (rules KVC-1 to KVC-9).
 
-Keys have outlier *channels*: a few of a head's channels are large at every position. Values have none. So
+Keys have outlier *channels*: a few of a head's channels are large at every position. Values have fewer. So
 keys share a scale along the tokens of one channel, and values along the channels of one token (KVC-1)::
 
           keys of one head                          values of one head
