@@ -219,7 +219,8 @@ def _neighbour(amax: np.float32, right: int, wrong: int) -> Iterator[str]:
     d = float(amax / np.float32(127))
     low, high = (float(np.uint16(bits).view(np.float16)) for bits in sorted((right, wrong)))
     near = 0 < abs(d - (low + high) / 2) <= NEAR * d
-    by_reciprocal = np.float16(amax * np.float32(1 / 127)).view(np.uint16)
+    with np.errstate(over="ignore"):
+        by_reciprocal = np.float16(amax * np.float32(1 / 127)).view(np.uint16)
     if not near or wrong != by_reciprocal:
         yield HALF_ROUNDING
     if near:

@@ -173,7 +173,8 @@ class Suspects:
     def __init__(self, x: Array, y: Array, *, in_bound: bool) -> None:
         self._x, self._y = x, y
         self._terms = terms_of(x, y)
-        self._d = _wide(self._terms.hx) * _wide(self._terms.hy)
+        with np.errstate(invalid="ignore"):
+            self._d = _wide(self._terms.hx) * _wide(self._terms.hy)
         units = _units(self._d) or []
         self._sums = [u * int(s) for u, s in zip(units, self._terms.integer_sums(), strict=False)]
         magnitude = sum(abs(u) * int(s) for u, s in zip(units, self._terms.magnitudes(), strict=False))
@@ -185,14 +186,16 @@ class Suspects:
 
         Other layouts are suspected last: nearly any sum can be had by reading the wrong bytes.
         """
-        found = {rule for rule, total in self._candidates() if self._is(result, total)}
+        with np.errstate(invalid="ignore", over="ignore"):  # wrong readings give infinities, and 0 times them
+            found = {rule for rule, total in self._candidates() if self._is(result, total)}
         return found or self.misread(result)
 
     def misread(self, result: float) -> set[str]:
         """Give the rule of layout, where another layout gives this float; a zero says nothing."""
         if not result or not math.isfinite(result):
             return set()
-        return {rule for rule, total in self._misread() if self._is(result, total)}
+        with np.errstate(invalid="ignore", over="ignore"):
+            return {rule for rule, total in self._misread() if self._is(result, total)}
 
     def _is(self, result: float, total: int | None) -> bool:
         """Say whether a float is a suspect's sum, which is not the right one; None is no finite number."""
