@@ -15,7 +15,7 @@ export NO_MKDOCS_2_WARNING := 1
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 build_packages := gcc libc6-dev cmake ninja-build
 
-.PHONY: help demo test lint heavy unit evaluate docs serve-docs vectors bench pages peers arm certify wheel clean
+.PHONY: help demo test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers arm certify wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -49,6 +49,17 @@ heavy: ## the methods against PyTorch's packages (torch, torchao, bitsandbytes a
 evaluate: ## every scheme on a real model: perplexity, table and plots; writes docs/model/evaluation.md; resumes
 	@.ci/environment dev
 	$(venv)/python -m q8a8_conformance.evaluate.run --markdown docs/model/evaluation.md
+	$(venv)/python -m q8a8_conformance.evaluate.claims --measure --markdown docs/model/claims.md
+
+plots: ## renew the plots of the methods' pages, on the real model
+	@.ci/environment dev
+	for name in smoothquant dynamic weight_only llm_int8 kv_cache awq gptq fp8 observers; do \
+	  $(venv)/python -m q8a8_conformance.evaluate.plots.$$name; done
+
+llama-tools: ## release check: build llama-perplexity and llama-bench, run them on the real model in F16 and Q8_A8
+	@.ci/system-packages $(build_packages) g++
+	@.ci/environment dev
+	$(venv)/python -m q8a8_conformance.evaluate.llama_tools --measured docs/model/measured
 
 docs: ## build the documentation site into site/
 	@.ci/environment dev
