@@ -229,7 +229,8 @@ def collect(
         `format`, `model`, `file_bytes`, `prompt`, `generate`, `rounds`, and `schemes`: for each its name, the
         medians of `first_token_seconds`, `prompt_tokens_per_second`, `generate_tokens_per_second`, their
         ratios to the first scheme's (`prompt_ratio`, `generate_ratio`: medians of the rounds' ratios),
-        `resident_bytes`, `cache_bytes`, `weight_bytes` and `weight_bits`.
+        `resident_bytes`, `cache_bytes`, `weight_bytes` and `weight_bits`, and `stored_bytes`, what a file with
+        the scheme's weights and the other tensors as they are would hold.
 
     Raises
     ------
@@ -259,7 +260,12 @@ def collect(
         if llama_cpp:
             peer = stack.enter_context(LlamaCpp(model, n_ctx=prompt + generate, threads=1))
             runners[PEER] = Peer(peer, prompt_tokens(prompt, peer.n_vocab), generate)
-            loaded[PEER] = {"weight_bytes": None, "weight_bits": None, "load_seconds": None}
+            loaded[PEER] = {
+                "weight_bytes": None,
+                "stored_bytes": file_bytes,
+                "weight_bits": None,
+                "load_seconds": None,
+            }
         times: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
         for _ in range(rounds):
             for name, runner in runners.items():
@@ -309,7 +315,7 @@ _COLUMNS = {
     "gen t/s": 9,
     " ratio": 7,
     "first s": 9,
-    "weights MB": 12,
+    "file MB": 9,
     "bits": 6,
     "resident MB": 13,
 }
@@ -326,7 +332,7 @@ def text(figures: dict[str, Any]) -> str:
     ]
     for each in figures["schemes"]:
         cells = (
-            _cell(each["weight_bytes"], 1e6, 12),
+            _cell(each["stored_bytes"], 1e6, 9),
             _cell(each["weight_bits"], 1, 6),
             _cell(each["resident_bytes"], 1e6, 13),
         )

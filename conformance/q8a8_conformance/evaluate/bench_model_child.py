@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from q8a8.ggufio import open_model
 from q8a8.llama.cache import FloatCache
 from q8a8.llama.generate import generate
 from q8a8.llama.load import load
@@ -57,10 +58,16 @@ class Timed:
         self.prompt = prompt_tokens(request["prompt"], self.built.model.config.n_vocab)
         self.generate = int(request["generate"])
 
+        with open_model(request["model"]) as file:
+            self.kept_bytes = sum(
+                tensor.n_bytes for name, tensor in file.tensors.items() if name not in self.built.replaced
+            )
+
     def loaded(self) -> dict[str, Any]:
-        """Tell what was loaded."""
+        """Tell what was loaded; `stored_bytes` are the scheme's weights and the file's other tensors."""
         return {
             "weight_bytes": self.built.weight_bytes,
+            "stored_bytes": self.built.weight_bytes + self.kept_bytes,
             "weight_bits": self.built.weight_bits,
             "load_seconds": self.load_seconds,
         }

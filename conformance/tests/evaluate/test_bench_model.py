@@ -35,13 +35,15 @@ def test_real_model(real_model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     # 106,168,320 weights in the linear operators, 34 bytes for 32 of them; 4 bytes each in float.
     assert (first["weight_bytes"], second["weight_bytes"]) == (424_673_280, 112_803_840)
     assert second["weight_bits"] == 8.5
+    # With the embedding as Q8_0, 49152 x 18 blocks, and the norms in float32.
+    assert second["stored_bytes"] == 112_803_840 + 49152 * 18 * 34 + 61 * 576 * 4
     # Keys and values of 5 positions (the last token is not read), 30 layers, 3 heads of 64, float32.
     assert first["cache_bytes"] == 2 * 5 * 30 * 3 * 64 * 4
     assert first["resident_bytes"] > 424_673_280
     assert figures["file_bytes"] == 98_362_432
     printed = capsys.readouterr().out
     assert "q8_a8" in printed
-    assert "112.8   8.5" in printed
+    assert "143.0   8.5" in printed
 
 
 def test_ratios_are_round_by_round() -> None:

@@ -80,6 +80,7 @@ def speed(**changes: object) -> dict[str, Any]:
         "resident_bytes": None,
         "cache_bytes": None,
         "weight_bits": 8.5,
+        "stored_bytes": 5000,
         "load_seconds": 1.0,
     }
     return {
