@@ -229,7 +229,7 @@ def collect(
         `format`, `model`, `file_bytes`, `prompt`, `generate`, `rounds`, and `schemes`: for each its name, the
         medians of `first_token_seconds`, `prompt_tokens_per_second`, `generate_tokens_per_second`, their
         ratios to the first scheme's (`prompt_ratio`, `generate_ratio`: medians of the rounds' ratios),
-        `resident_bytes`, `cache_bytes`, `weight_bytes` and `weight_bits`, and `stored_bytes`, what a file with
+        `resident_bytes`, `cache_bytes`, `weight_bytes`, `weight_bits`, and `stored_bytes`, what a file with
         the scheme's weights and the other tensors as they are would hold.
 
     Raises
