@@ -56,10 +56,12 @@ def imported(module: str) -> tuple[str, ...]:
     found: set[str] = set()
     for node in _runtime_nodes(_tree(module)):
         if isinstance(node, ast.ImportFrom) and node.module:
-            # `from q8a8.methods import fp8` imports a module, `from q8a8.methods.fp8 import encode` a name.
-            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
-                if name.split(".")[0] == _PACKAGE and _is_module(name):
-                    found.add(name)
+            for alias in node.names:
+                # `from q8a8.methods import fp8` imports a module, `from q8a8.methods.fp8 import encode` a
+                # name. The package around a module is run as well, but only collects names.
+                name = f"{node.module}.{alias.name}"
+                if node.module.split(".")[0] == _PACKAGE:
+                    found.add(name if _is_module(name) else node.module)
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.split(".")[0] == _PACKAGE}
     return tuple(sorted(found))

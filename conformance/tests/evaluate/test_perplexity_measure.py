@@ -294,5 +294,9 @@ def test_follows_imports_at_run_time() -> None:
     assert "q8a8.llama.layers" in found
     assert "q8a8.llama.cache" not in found
     assert "q8a8.matmul" in fingerprint.imported("q8a8.llama.linear")
+    # It has `from q8a8 import recipe`: the module, not all that the package collects.
+    found = fingerprint.imported("q8a8.quantize")
+    assert "q8a8.recipe" in found
+    assert "q8a8" not in found
     linear = fingerprint.fingerprint(["q8a8.llama.linear"])
     assert fingerprint.fingerprint(["q8a8.llama.linear"], ["q8a8.llama.layers"]) != linear
