@@ -204,7 +204,7 @@ def test_the_command_line_page(docs: Path, capsys: pytest.CaptureFixture[str], c
     page = (docs / "command-line.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## .*$", page, re.MULTILINE)
     heading = next(line for line in headings if re.search(rf"q8a8 {command}(?![\w-])", line))
-    section = page.partition(heading)[2].partition("\n## ")[0].partition("### As a pytest")[0]
+    section = page.partition(f"{heading}\n")[2].partition("\n## ")[0].partition("### As a pytest")[0]
     words = [[command]]
     assert cli.main([command, "--help"]) == 0
     text = capsys.readouterr().out
