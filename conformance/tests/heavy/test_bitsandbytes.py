@@ -102,7 +102,7 @@ def their_layer(x: NDArray[np.float16], w: NDArray[np.float32], threshold: float
     layer.weight = Int8Params(torch.from_numpy(w).to(torch.float16), requires_grad=False)
     layer.eval()
     with torch.no_grad():
-        result: NDArray[np.float16] = layer.to("cpu")(torch.from_numpy(x)).numpy()  # type: ignore[no-untyped-call] # theirs
+        result: NDArray[np.float16] = layer.to("cpu")(torch.from_numpy(x)).numpy()
     return result
 
 
