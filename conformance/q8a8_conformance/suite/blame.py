@@ -32,6 +32,7 @@ import numpy as np
 
 from q8a8.rounding import round_half_away
 from q8a8_conformance.suite import blame_dots
+from q8a8_conformance.suite.blame_dots import OUTSIDE
 from q8a8_conformance.suite.requests import ACTIVATION, QUANTIZERS, poison
 from q8a8_conformance.suite.trials import as_row, right_alone
 
@@ -128,7 +129,10 @@ def blamed(
     against -= {ALL_ELEMENTS} if function in QUANTIZERS else {OTHER_BLOCKS}
     if ALL_ELEMENTS in against:
         against.discard(AMAX)
-    chosen = tuple(rule for rule in rules if rule in against or rule not in PARTS | LAST)
+    results = x.size if function == ACTIVATION else len(x)
+    inside = not blame_dots.room_written(function, results, expected, actual)
+    aside = PARTS | LAST | ({OUTSIDE} if inside else set())
+    chosen = tuple(rule for rule in rules if rule in against or rule not in aside)
     return chosen or tuple(sorted(against)) or rules
 
 

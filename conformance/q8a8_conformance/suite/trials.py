@@ -47,6 +47,9 @@ TRIED = 4
 ROLE_EXPONENTS = (0, 1, 3, 7)
 """Exponents of x's weight_scale and activation_scale, and y's: the sum of two tells which were used."""
 
+ROLE_PRODUCT = 2.0 ** (ROLE_EXPONENTS[0] + ROLE_EXPONENTS[3])
+"""Of x's weight_scale and y's activation_scale, which are the ones to use."""
+
 FIELDS_USED = {3: ROLES, 8: ROLES, 4: V2_LAYOUT}
 """The rule broken by a product of scales 2^e: both weight scales, both activation scales, both exchanged."""
 
@@ -173,11 +176,17 @@ class DotTrials:
     def _wrong_field(self) -> str:
         """Give the rule about version 2's two scales that is broken; empty if none."""
         call = _without_unused(self._call)
-        if call != self._call and self._is_right(call):
+        # A product of zeros comes out right under any scales: a single one that is not zero must, too.
+        if call != self._call and self._is_right(call) and self._scales_used(unused=False) == ROLE_PRODUCT:
             return UNUSED
-        made = self._ask(_role_call())
-        used = float(np.frombuffer(made["s"], "<f4")[0]) if made is not None else 0.0
+        used = self._scales_used(unused=True)
         return next((rule for e, rule in FIELDS_USED.items() if used == 2.0**e), "")
+
+    def _scales_used(self, *, unused: bool) -> float:
+        """Give the product of the two scales that are used, of a product of 1 by 1; 0 where there is none."""
+        call = _role_call()
+        made = self._ask(call if unused else _without_unused(call))
+        return float(np.frombuffer(made["s"], "<f4")[0]) if made is not None else 0.0
 
     def _accused(self, by: Callable[[Suspects, float], set[str]]) -> set[str]:
         found: set[str] = set()
