@@ -69,12 +69,12 @@ static void dequantize_by_table(DEQUANTIZE_PARAMETERS) {
 MUTANT(needs_another, "needs-another-call", .quantize_row = fills_table, .quantize_row_ref = fills_table,
        .dequantize_row = dequantize_by_table);
 
-/* The table comes from a file, which takes ten milliseconds (here: a nap). The first call says that it is there
- * before it is: a second thread finds it empty. */
+/* The table comes from a file, which takes a fifth of a second (here: a nap, longer than an emulator needs to start a
+ * second thread on a busy machine). The first call says that it is there before it is: that thread finds it empty. */
 static void lazy_table(DEQUANTIZE_PARAMETERS) {
     static volatile bool filled;
     if (!filled) {
-        const struct timespec reading = {0, 10 * 1000 * 1000};
+        const struct timespec reading = {0, 200 * 1000 * 1000};
         filled = true;
         nanosleep(&reading, NULL);
         fill_table();
