@@ -128,7 +128,7 @@ def judge(slug: str, only: Callable[[SuiteCase], bool] | None = None, until: str
     mutant = MUTANTS.get(slug)
     functions = _offered((mutant or LEGAL[slug]).functions)
     if mutant is not None and mutant.apart:
-        sut = f"py:{__package__}:{slug.replace('-', '_')}"
+        sut = f"py:q8a8_conformance.mutants:{slug.replace('-', '_')}"
         with parse_sut(sut).session(HASTY) as session:
             hello = replace(session.hello, functions=tuple(functions))
             return _judged(slug, _Offering(session, hello), only, until)
