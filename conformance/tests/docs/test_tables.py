@@ -60,7 +60,7 @@ def order_row(order: Order, names: dict[Lanes, str]) -> list[str]:
     ]
 
 
-ORDERS_HEAD = "| order | lanes | accumulators | fused | rows | whose |"
+ORDERS_HEAD = "| order | lanes | accumulators | fused | rows | source |"
 
 
 def test_the_catalogue_of_orders(docs: Path) -> None:
