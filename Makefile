@@ -103,7 +103,7 @@ certify: ## every input of the finite domains, for the reference and the C kerne
 	@.ci/system-packages $(build_packages)
 	@.ci/environment dev
 	@mkdir -p .cache/certify reports
-	$(venv)/python -c "from q8a8_conformance import native; native.build('native')"
+	$(venv)/python -c "from q8a8_lab import native_build; native_build.build('native')"
 	$(venv)/q8a8 certify ref --state .cache/certify/ref --json reports/certificate-ref.json
 	$(venv)/q8a8 certify lib:native_check/build/native/lib/libq8a8-scalar.so --state .cache/certify/c --json reports/certificate-c.json
 
