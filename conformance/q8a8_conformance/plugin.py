@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from q8a8.atomic import write_text
 from q8a8_conformance import report
-from q8a8_conformance.files.atomic import write_text
 from q8a8_conformance.protocol.sut import SutError
 from q8a8_conformance.results.record import rule_matches
 from q8a8_conformance.results.run import Request

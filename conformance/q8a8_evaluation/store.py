@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8.atomic import writing
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -82,7 +84,5 @@ class Store:
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.part")
-        with temporary.open("wb") as file:
+        with writing(self.path) as file:
             np.savez(file, facts=np.array(json.dumps(self.facts)), **self.windows)  # type: ignore[arg-type] # NumPy's stub takes **kwds for a bool
-        temporary.replace(self.path)

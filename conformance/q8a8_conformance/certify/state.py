@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
+from q8a8.atomic import write_text
 from q8a8_conformance.certify.ranges import merged
 
 if TYPE_CHECKING:
@@ -92,15 +92,7 @@ class State:
         }
         document: dict[str, Any] = {"format": FORMAT, "identity": self._identity, "domains": domains}
         document["sha256"] = _digest(document)
-        scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        try:
-            with scratch.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(document, indent=1) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(self._path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        write_text(json.dumps(document, indent=1) + "\n", self._path)
 
 
 def _digest(document: Mapping[str, Any]) -> str:

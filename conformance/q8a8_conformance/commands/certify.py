@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8.atomic import write_text
 from q8a8_conformance.certify import catalogue, certificate, page, ranges, run
 from q8a8_conformance.certify.observe import ObserverError, digest, identify, observe
 from q8a8_conformance.certify.state import State, StateError
-from q8a8_conformance.files.atomic import write_text
 from q8a8_conformance.protocol.sut import Sut, SutError, parse_sut
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from q8a8.atomic import write_text
 from q8a8_conformance.commands.options import EXIT_STATUS, add_sut, seconds
-from q8a8_conformance.files.atomic import write_text
 from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.record import Status
 from q8a8_conformance.results.verdict import Verdict

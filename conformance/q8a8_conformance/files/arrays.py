@@ -16,14 +16,13 @@ from __future__ import annotations
 import json
 import math
 import mmap
-import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from q8a8 import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, QK8_A8
+from q8a8 import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, QK8_A8, atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -241,23 +240,18 @@ def writing(path: Path, dtype: np.dtype[Any], shape: Shape) -> Iterator[Writer]:
     wanted = {".bin": dtype.names is not None, ".f32": dtype == FLOATS, ".npy": True}[suffix]
     if not wanted:
         raise FileError(path, f"a {suffix} file does not hold {'blocks' if dtype.names else dtype}")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        try:
-            with temporary.open("xb") as file:
-                if suffix == ".npy":
-                    header = {
-                        "descr": np.lib.format.dtype_to_descr(dtype),
-                        "fortran_order": False,
-                        "shape": shape,
-                    }
-                    np.lib.format.write_array_header_1_0(file, header)
-                yield Writer(file)
-            temporary.replace(path)
-        except OSError as error:
-            raise FileError(path, error.strerror) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with atomic.writing(path) as file:
+            if suffix == ".npy":
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(dtype),
+                    "fortran_order": False,
+                    "shape": shape,
+                }
+                np.lib.format.write_array_header_1_0(file, header)
+            yield Writer(file)
+    except OSError as error:
+        raise FileError(path, error.strerror) from error
 
 
 def require_distinct(source: Path, target: Path) -> None:
@@ -282,6 +276,6 @@ def write_json(path: Path, document: Mapping[str, object]) -> None:
     """
     text = json.dumps(document, indent=1, allow_nan=False)
     try:
-        path.write_text(f"{text}\n", encoding="utf-8")
+        atomic.write_text(f"{text}\n", path)
     except OSError as error:
         raise FileError(path, error.strerror) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.files.atomic import write_text
+from q8a8.atomic import write_text
 from q8a8_conformance.report import badge, htmlpage, jsondoc, junit, markdown, statement, text
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from q8a8.atomic import write_text
 from q8a8_evaluation.child import ONE_THREAD
 from q8a8_golden.generate.native import NativeBuildError, scalar_library
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         return FAILED
     sys.stdout.write(text(figures))
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_text(json.dumps(figures, indent=2) + "\n", options.json)
     return OK
 
 

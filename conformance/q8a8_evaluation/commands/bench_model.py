@@ -23,10 +23,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from q8a8.atomic import write_text
 from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.schemes.scheme import get_scheme
 from q8a8.schemes.table import SCHEMES
-from q8a8_conformance.files.atomic import write_text
 from q8a8_evaluation.bench_model_child import prompt_tokens
 from q8a8_evaluation.child import ONE_THREAD
 from q8a8_evaluation.llamacpp import LlamaCpp, LlamaCppError

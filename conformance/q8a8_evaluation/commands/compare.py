@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.files.atomic import write_text
+from q8a8.atomic import write_text
 from q8a8_conformance.report import comparison as writers
 from q8a8_conformance.report import comparison_html
 from q8a8_conformance.report.schema import ReportError, read

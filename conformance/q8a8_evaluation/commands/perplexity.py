@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8.atomic import write_text, writing
 from q8a8.errors import Q8A8Error
 from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
-from q8a8_conformance.files.atomic import write_text
 from q8a8_evaluation.measure import (
     BASE,
     CALIBRATION_WINDOWS,
@@ -253,5 +253,5 @@ def table(found: dict[str, Any]) -> str:
 
 def _write_nlls(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write `[windows, tokens]` for each scheme; windows have one length."""
-    with path.open("wb") as file:
+    with writing(path) as file:
         np.savez(file, **{outcome.scheme.name: np.stack(outcome.nlls) for outcome in outcomes})  # type: ignore[arg-type] # NumPy's stub takes **kwds for a bool

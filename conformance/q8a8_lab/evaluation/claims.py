@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import dequantize_row, quantize_row
-from q8a8_conformance.files.atomic import write_text
+from q8a8.atomic import write_text
 from q8a8_evaluation.llamacpp_logs import BenchRow, LogError, parse_bench
 from q8a8_lab.evaluation import assets
 from q8a8_lab.evaluation.claims_table import CLAIMS, Claim, Verdict

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.files.atomic import write_text
+from q8a8.atomic import write_text
 from q8a8_evaluation.text import read_text
 from q8a8_lab import native_build
 from q8a8_lab.evaluation import assets

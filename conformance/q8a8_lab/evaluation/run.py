@@ -20,11 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from q8a8.atomic import write_text
 from q8a8.errors import Q8A8Error
 from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
-from q8a8_conformance.files.atomic import write_text
 from q8a8_evaluation.commands.perplexity import document, measure, scheme_names, table
 from q8a8_evaluation.measure import BASE, CALIBRATION_WINDOWS, Material, Protocol, Subject, read_windows
 from q8a8_lab.evaluation import assets, page, plot

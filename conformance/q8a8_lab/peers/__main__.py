@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from q8a8.atomic import write_text
 from q8a8_lab.peers import compare, legs, page, verdicts
 from q8a8_lab.peers.build import results_file
 from q8a8_lab.peers.results import load_builds
@@ -64,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "builds": [asdict(build) for build in builds],
             "shares": shares,
         }
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_text(json.dumps(found, indent=1) + "\n", options.json)
     if options.markdown:
-        options.markdown.write_text(page.render(results, builds, shares, options.blocks), encoding="utf-8")
+        write_text(page.render(results, builds, shares, options.blocks), options.markdown)
     if any(result.differing for result in results) or not all(b.passed or b.not_run for b in builds):
         return 1
     return 2 if absent else 0

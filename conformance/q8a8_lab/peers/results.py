@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from q8a8.atomic import write_text
 from q8a8_lab.peers.compare import DotCount, FamilyCount
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def sha256(path: Path) -> str:
 def save_builds(results: list[BuildResult], path: Path) -> None:
     """Write the results of `build` for the page."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n", encoding="utf-8")
+    write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n", path)
 
 
 def load_builds(path: Path) -> list[BuildResult]:

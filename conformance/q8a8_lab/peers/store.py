@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -117,12 +116,14 @@ def fetch(distribution: Distribution) -> Path:
             f"{distribution.file}: its SHA-256 is {found}, not {distribution.sha256}; the file was removed"
         )
     # Unpack beside and rename: a folder that is there is whole.
-    partial = folder / f"partial-{os.getpid()}"
-    _unpack(archive, partial, distribution.members)
-    try:
-        partial.rename(unpacked)
-    except OSError:  # another process was faster
-        shutil.rmtree(partial)
+    with tempfile.TemporaryDirectory(dir=folder) as partial:
+        complete = Path(partial) / distribution.unpacked
+        _unpack(archive, complete, distribution.members)
+        try:
+            complete.rename(unpacked)
+        except OSError:
+            if not unpacked.is_dir():  # otherwise another process was faster
+                raise
     return unpacked
 
 

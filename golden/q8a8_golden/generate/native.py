@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from q8a8.atomic import replacing
+
 __all__ = ["NativeBuildError", "in_checkout", "scalar_library"]
 
 _NATIVE = Path(__file__).resolve().parents[3] / "native_check"
@@ -47,7 +49,6 @@ def scalar_library() -> Path | None:
 def _compile(compiler: str, library: Path) -> Path:
     """Compile the scalar kernel and the file that gives it its exported names."""
     library.parent.mkdir(parents=True, exist_ok=True)
-    scratch = library.with_name(f"{library.name}.{os.getpid()}")
     command = [
         compiler,
         *_FLAGS,
@@ -56,12 +57,10 @@ def _compile(compiler: str, library: Path) -> Path:
         "-DQ8A8_KERNEL=q8a8_kernel_scalar",
         str(_NATIVE / "kernels" / "scalar.c"),
         str(_NATIVE / "kernels" / "export.c"),
-        "-o",
-        str(scratch),
     ]
-    # The compiler of the user's own choice, on this project's sources.
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise NativeBuildError(f"{' '.join(command)}\n{done.stderr}")
-    scratch.replace(library)
+    with replacing(library) as output:
+        # The compiler of the user's own choice, on this project's sources.
+        done = subprocess.run([*command, "-o", output], capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            raise NativeBuildError(f"{' '.join(command)}\n{done.stderr}")
     return library

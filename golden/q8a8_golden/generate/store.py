@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from q8a8.atomic import write_bytes
 from q8a8_golden.document import FORMAT, to_json
 from q8a8_golden.generate.agree import settle
 from q8a8_golden.generate.builders import TOPICS
@@ -142,9 +142,7 @@ def generate(directory: Path, witnesses: Witnesses, killer: Killer) -> list[str]
         if path.is_file() and path.read_bytes() == data:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_bytes(data)
-        scratch.replace(path)
+        write_bytes(data, path)
         changed.append(name)
     for name in sorted(_present(directory) - files.keys()):
         (directory / name).unlink()

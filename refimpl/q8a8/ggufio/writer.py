@@ -9,13 +9,13 @@ cannot express (empty arrays, arrays in arrays) comes through.
 from __future__ import annotations
 
 import math
-import secrets
 import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from q8a8 import atomic
 from q8a8.ggufio.errors import GgufError
 from q8a8.ggufio.header import MAGIC, Field, padded
 from q8a8.ggufio.tensor_types import ARRAY, STRING, UINT32
@@ -62,16 +62,20 @@ class Writer:
     """
 
     def __init__(self, file: BinaryIO, alignment: int) -> None:
-        self._file, self._alignment = file, alignment
+        self._file, self._alignment, self._at = file, alignment, 0
 
     def write(self, part: NDArray[np.generic]) -> None:
         """Append bytes of the tensor, as they are in memory."""
-        self._file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        self.append(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
 
     def end(self) -> None:
         """Fill up to where the next tensor starts."""
-        at = self._file.tell()
-        self._file.write(bytes(padded(at, self._alignment) - at))
+        self.append(bytes(padded(self._at, self._alignment) - self._at))
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Append bytes, and count them: a pipe has no position to ask for."""
+        self._file.write(data)
+        self._at += len(data)
 
 
 @contextmanager
@@ -100,19 +104,14 @@ def writing(
     GgufError
         where the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(_header(like.order, like.alignment, fields, tensors))
-                writer = Writer(file, like.alignment)
-                writer.end()
-                yield writer
-            temporary.replace(path)
-        except OSError as error:
-            raise GgufError(path, error.strerror) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with atomic.writing(path) as file:
+            writer = Writer(file, like.alignment)
+            writer.append(_header(like.order, like.alignment, fields, tensors))
+            writer.end()
+            yield writer
+    except OSError as error:
+        raise GgufError(path, error.strerror) from error
 
 
 def _header(

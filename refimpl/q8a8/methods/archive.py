@@ -12,12 +12,12 @@ The same content gives the same bytes. A file appears under its name when it is 
 from __future__ import annotations
 
 import json
-import secrets
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 
+from q8a8.atomic import writing
 from q8a8.errors import Q8A8Error
 
 if TYPE_CHECKING:
@@ -65,14 +65,9 @@ def write_archive(
     """
     document = json.dumps({"kind": kind, "version": version, **metadata}, sort_keys=True)
     entries = {METADATA: np.frombuffer(document.encode(), np.uint8), **arrays}
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            # NumPy's stub takes the keywords for its own flags; the names here are none of them.
-            np.savez(file, **entries)  # type: ignore[arg-type]
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path) as file:
+        # NumPy's stub takes the keywords for its own flags; the names here are none of them.
+        np.savez(file, **entries)  # type: ignore[arg-type]
 
 
 class Entries:

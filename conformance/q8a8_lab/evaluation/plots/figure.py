@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from q8a8_conformance.files.atomic import write_text
+from q8a8.atomic import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

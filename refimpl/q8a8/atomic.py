@@ -1,0 +1,114 @@
+"""Files that appear complete or not at all: written beside their place, flushed, then renamed.
+
+A reader never sees half of a file, and a failure leaves what was there before. Renaming onto a FIFO, a
+terminal or ``/dev/stdout`` would destroy it: what is no regular file is written in place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["replacing", "write_bytes", "write_text", "writing"]
+
+_MAX_LINKS = 40
+"""Symbolic links that are followed at most, as in Linux's path resolution."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield an unused name in the folder of `path`, for a program to write; rename it at the end.
+
+    Parameters
+    ----------
+    path
+        The target; the file of that name is replaced when the context is left without an error. Otherwise
+        it is unchanged, and the temporary file is removed.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written or renamed; the error names `path`.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with _named(path, temporary):
+            yield temporary
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing bytes, which replaces `path` when the context is left without an error.
+
+    The new file has the permissions that ``open(path, "wb")`` would have given it: those of the file it
+    replaces, or those that the umask allows. A symbolic link stays one: the file it refers to is replaced.
+
+    Parameters
+    ----------
+    path
+        The target. Where it exists and is no regular file, or is an open file of a process (``/dev/stdout``,
+        ``/proc/self/fd/1``), it is written in place.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; the error names `path`.
+    """
+    target = _replaceable(path)
+    if target is None:
+        with _named(path), path.open("wb") as file:
+            yield file
+        return
+    with replacing(target) as temporary, temporary.open("xb") as file:
+        if target.exists():
+            os.fchmod(file.fileno(), target.stat().st_mode & 0o777)
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write bytes to a file as `writing` does; errors as there."""
+    with writing(path) as file:
+        file.write(data)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write text to a file, UTF-8, as `writing` does; errors as there."""
+    write_bytes(text.encode(), path)
+
+
+def _replaceable(path: Path) -> Path | None:
+    """Return the name to rename onto, with symbolic links followed; None where `path` is written in place."""
+    if path.exists() and not path.is_file():
+        return None
+    target = path
+    for _ in range(_MAX_LINKS):
+        if not target.is_symlink():
+            return target
+        if target.parent.resolve().is_relative_to("/proc"):
+            # An open file of a process, which would keep the old file if another took its name.
+            return None
+        target = target.parent / target.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
+@contextmanager
+def _named(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name `path` in errors that name no file (a full disk's), or the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
