@@ -180,6 +180,14 @@ def test_standard_output_is_written_in_place(tmp_path: Path, to: str, linked: bo
     assert path.is_symlink()
 
 
+def test_an_open_file_of_a_process_is_written_in_place(tmp_path: Path) -> None:
+    """A name under `/proc` of a file that is open leads to that very file, not to one that has its name now."""
+    with (tmp_path / "a").open("w+b") as file:
+        write_text("x", Path(f"/proc/self/fd/{file.fileno()}"))
+        assert file.read() == b"x"
+    assert content(tmp_path) == {"a": b"x"}
+
+
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_full_disk(tmp_path: Path, linked: bool) -> None:
     """An error of the disk names the file, and the device that it was about stays."""
