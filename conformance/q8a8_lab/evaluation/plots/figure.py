@@ -13,6 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from q8a8.atomic import write_text
+from q8a8_lab.evaluation.plots.compact import compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +29,8 @@ STYLE: dict[Any, Any] = {
     # Fixed ids in the file, and text as text: small, and the same in every run.
     "svg.hashsalt": "q8a8",
     "svg.fonttype": "none",
+    # The font that text is laid out by, and any of the reader's where it is missing.
+    "font.sans-serif": ["DejaVu Sans", "sans-serif"],
     "font.size": 9,
     "axes.titlesize": 9,
     "legend.title_fontsize": 9,
@@ -49,14 +52,13 @@ def panels(count: int, *, share_y: bool = False) -> tuple[Figure, list[Axes]]:
 
 
 def finish(figure: Figure, path: Path) -> None:
-    """Save a figure as SVG, without a date; folders are made, and the file appears whole or not at all."""
+    """Save a figure as compact SVG, without a date; folders are made."""
     text = StringIO()
     with mpl.rc_context(STYLE):
         FigureCanvasSVG(figure)
         figure.savefig(text, format="svg", metadata={"Date": None})
     path.parent.mkdir(parents=True, exist_ok=True)
-    # matplotlib leaves blanks at the ends of lines.
-    write_text("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()), path)
+    write_text(compact(text.getvalue()), path)
 
 
 @contextmanager
