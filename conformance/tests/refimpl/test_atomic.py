@@ -181,7 +181,7 @@ def test_standard_output_is_written_in_place(tmp_path: Path, to: str, linked: bo
 
 
 def test_an_open_file_of_a_process_is_written_in_place(tmp_path: Path) -> None:
-    """A name under `/proc` of a file that is open leads to that very file, not to one that has its name now."""
+    """A name under `/proc` of an open file leads to that very file."""
     with (tmp_path / "a").open("w+b") as file:
         write_text("x", Path(f"/proc/self/fd/{file.fileno()}"))
         assert file.read() == b"x"

@@ -121,7 +121,7 @@ def test_the_command(
         (lambda d: d["rules"][3].update(status="good"), "$.rules[3].status"),
         (lambda d: d["rules"][0].pop("id"), "$.rules[0]"),
         (lambda d: d.update(format=2), "$.format"),
-        (lambda d: d["failures"][0]["evidence"]["inputs"]["vx"].update(hex="0g"), 'inputs["vx"].hex'),
+        (lambda d: d["failures"][0]["evidence"]["inputs"]["vx"].update(hex="0g"), "inputs.vx.hex"),
         (lambda d: d["timing"].update(seconds=-1), "$.timing.seconds"),
         (lambda d: d["suite"].update(version=None), "$.suite.version"),
         (lambda d: d["timing"].update(calls=True), "$.timing.calls"),

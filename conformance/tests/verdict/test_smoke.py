@@ -17,7 +17,7 @@ from q8a8 import Reference
 from q8a8_conformance.cli import main
 from q8a8_conformance.commands import smoke
 from q8a8_conformance.protocol.messages import Fault
-from q8a8_conformance.report.schema import complaint, load_schema
+from q8a8_conformance.report.schema import load_schema
 from q8a8_conformance.smoke import probes, stages, symptoms
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def test_the_reference_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert "judge it: q8a8 test ref" in out
     document = json.loads(path.read_text(encoding="utf-8"))
     jsonschema.validate(document, load_schema("smoke"))
-    assert complaint(document, "smoke") == ""
     assert [stage["status"] for stage in document["stages"]] == ["pass"] * 8
 
 
