@@ -1,19 +1,17 @@
 """The process that times one scheme for ``q8a8 bench-model``; its memory is that scheme's alone.
 
-Asked by lines on the standard input, it answers with lines of JSON: first what it loaded, then one line of
-times for each ``round``. It ends with its input.
+It answers first what it loaded, then each request with the times of one round.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8.errors import Q8A8Error
 from q8a8.ggufio import open_model
 from q8a8.llama.cache import FloatCache
 from q8a8.llama.generate import generate
@@ -22,9 +20,13 @@ from q8a8.methods.calibration import Calibration
 from q8a8.schemes.scheme import build, get_scheme
 from q8a8.schemes.statistics import Evidence, gather_inputs
 from q8a8.schemes.table import SCHEMES
+from q8a8_evaluation.child import serve
 from q8a8_evaluation.memory_status import resident_bytes
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["prompt_tokens", "start"]
 
 
 def prompt_tokens(count: int, n_vocab: int) -> list[int]:
@@ -64,7 +66,7 @@ class Timed:
             )
 
     def loaded(self) -> dict[str, Any]:
-        """Tell what was loaded; `stored_bytes` are the scheme's weights and the file's other tensors."""
+        """Describe what was loaded; `stored_bytes` are the scheme's weights and the file's other tensors."""
         return {
             "weight_bytes": self.built.weight_bytes,
             "stored_bytes": self.built.weight_bytes + self.kept_bytes,
@@ -73,7 +75,7 @@ class Timed:
         }
 
     def round(self) -> dict[str, Any]:
-        """Read the prompt and generate once: seconds until the first token, seconds of the others, memory."""
+        """Process the prompt and generate once: seconds to the first token, seconds of the others, memory."""
         capacity = len(self.prompt) + self.generate
         cache = self.built.new_cache(capacity) or FloatCache(self.built.model.config, capacity)
         tokens = generate(self.built.model, self.prompt, self.generate, cache=cache)
@@ -91,16 +93,13 @@ class Timed:
         }
 
 
-def main(request: str, asked: TextIO, answers: TextIO) -> None:
-    """Answer until the input ends."""
-    timed = Timed(json.loads(request))
-    answers.write(json.dumps(timed.loaded()) + "\n")
-    answers.flush()
-    for line in asked:
-        if line.strip() == "round":
-            answers.write(json.dumps(timed.round()) + "\n")
-            answers.flush()
+def start(
+    request: dict[str, Any],
+) -> tuple[dict[str, Any], Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]]:
+    """Load the model, and return what was loaded and what times a round."""
+    timed = Timed(request)
+    return timed.loaded(), lambda _request, _body: (timed.round(), b"")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.stdin, sys.stdout)
+    serve(start, Q8A8Error, OSError)

@@ -13,32 +13,24 @@ rearranged, one thread.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import subprocess
-import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from q8a8_conformance.protocol.process import describe_exit
-from q8a8_evaluation.llamacpp_child import KV_TYPES, Options, read_message, write_message
+from q8a8_evaluation.child import Child, ChildError
+from q8a8_evaluation.llamacpp_child import KV_TYPES, Options
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
 
 __all__ = ["LlamaCpp", "LlamaCppError", "LlamaCppUnavailableError", "library"]
-
-_TAIL = 2000
-"""Characters of what llama.cpp printed that an error shows."""
 
 
 class LlamaCppError(Exception):
@@ -131,21 +123,9 @@ class LlamaCpp:
         )
         if min(options.n_ctx, options.n_batch, options.threads) < 1:
             raise ValueError("n_ctx, n_batch, threads: at least 1 is wanted")
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by `close`
-        # The options are this process's own, not input of others: no shell sees them.
-        self._process = subprocess.Popen(  # noqa: S603 -- as said
-            [
-                sys.executable,
-                "-m",
-                "q8a8_evaluation.llamacpp_child",
-                json.dumps(dataclasses.asdict(options)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._printed,
-        )
+        self._child = Child("q8a8_evaluation.llamacpp_child", dataclasses.asdict(options))
         try:
-            hello, _ = self._read()
+            hello, _ = self._answer(self._child.read)
         except BaseException:
             self.close()
             raise
@@ -155,7 +135,7 @@ class LlamaCpp:
         self.features: tuple[str, ...] = tuple(hello["features"])
 
     def __enter__(self) -> Self:
-        """Give the model itself."""
+        """Return the model itself."""
         return self
 
     def __exit__(
@@ -166,34 +146,19 @@ class LlamaCpp:
 
     def close(self) -> None:
         """End the process; nothing can be asked afterwards."""
-        self._process.kill()
-        self._process.communicate()
-        self._printed.close()
-
-    def _read(self) -> tuple[dict[str, Any], bytes]:
-        """Read one answer."""
-        stream = self._process.stdout
-        message = read_message(stream) if stream else None
-        if message is None:
-            raise LlamaCppError(f"llama.cpp: {describe_exit(self._process.wait())}\n{self._tail()}")
-        head, body = message
-        if "error" in head:
-            raise LlamaCppError(f"{head['error']}\n{self._tail()}")
-        return head, body
-
-    def _tail(self) -> str:
-        """Give the last of what it printed."""
-        self._printed.seek(0)
-        return self._printed.read().decode("utf-8", "replace")[-_TAIL:]
+        self._child.close()
 
     def _ask(self, body: bytes = b"", **request: object) -> tuple[dict[str, Any], bytes]:
         """Ask for one thing."""
-        if self._printed.closed or self._process.stdin is None:
-            raise LlamaCppError("llama.cpp: the process was ended")
-        # Of a process that has died, `_read` says how.
-        with contextlib.suppress(BrokenPipeError):
-            write_message(self._process.stdin, request, body)
-        return self._read()
+        return self._answer(lambda: self._child.ask(body, **request))
+
+    @staticmethod
+    def _answer(ask: Callable[[], tuple[dict[str, Any], bytes]]) -> tuple[dict[str, Any], bytes]:
+        """Return the process's answer, or raise what it said as an error of llama.cpp's."""
+        try:
+            return ask()
+        except ChildError as error:
+            raise LlamaCppError(f"llama.cpp: {error}") from error
 
     def tokenize(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
         """Turn text into tokens.

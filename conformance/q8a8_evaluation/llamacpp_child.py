@@ -6,28 +6,27 @@ they are opaque bytes, larger than any release's, that the library's own functio
 few fields that are set are found by their offsets, and only after known defaults were seen at theirs
 (`DEFAULTS`): a release with another layout is refused, and not misread.
 
-A message is one line of JSON and as many bytes as it says, in both directions. The first answer says what was
-loaded. Requests have an ``op``; an answer has ``error`` where it was refused.
+The first answer says what was loaded. Requests have an ``op``.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import struct
-import sys
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8_evaluation.child import serve
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["KV_TYPES", "LibraryError", "Options", "read_message", "write_message"]
+__all__ = ["KV_TYPES", "LibraryError", "Options", "start"]
 
 KV_TYPES = {"f32": 0, "f16": 1}
 """ggml's types for the cache of keys and values."""
@@ -119,24 +118,6 @@ class Options:
     flash_attn: bool
     kv_type: str
     repack: bool
-
-
-def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
-    """Read a message; None at the end of the stream."""
-    line = stream.readline()
-    if not line.endswith(b"\n"):
-        return None
-    head: dict[str, Any] = json.loads(line)
-    size = head.get("bytes", 0)
-    body = stream.read(size)
-    return (head, body) if len(body) == size else None
-
-
-def write_message(stream: IO[bytes], head: dict[str, Any], body: bytes | memoryview = b"") -> None:
-    """Write a message."""
-    stream.write(json.dumps(head | {"bytes": len(body)}).encode() + b"\n")
-    stream.write(body)
-    stream.flush()
 
 
 class _Opaque(ctypes.Structure):
@@ -350,23 +331,13 @@ def answer(
     return {"shape": logits.shape}, logits.data.cast("B")
 
 
-def main() -> None:
-    """Load what the first argument says, and answer until standard input ends."""
-    # What llama.cpp prints must not get between the messages.
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    try:
-        session = Session(Options(**json.loads(sys.argv[1])))
-    except LibraryError as error:
-        write_message(out, {"error": str(error)})
-        return
-    write_message(out, session.hello())
-    while message := read_message(sys.stdin.buffer):
-        try:
-            write_message(out, *answer(session, *message))
-        except LibraryError as error:
-            write_message(out, {"error": str(error)})
+def start(
+    options: dict[str, Any],
+) -> tuple[dict[str, Any], Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes | memoryview]]]:
+    """Load the model that the options name, and return what was loaded and what answers requests."""
+    session = Session(Options(**options))
+    return session.hello(), lambda request, body: answer(session, request, body)
 
 
 if __name__ == "__main__":
-    main()
+    serve(start, LibraryError)

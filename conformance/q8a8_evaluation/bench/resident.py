@@ -1,17 +1,13 @@
 """Measure the memory that quantizing a large memory-mapped array takes, in a process of its own.
 
-``python -m q8a8_evaluation.bench.resident`` writes one JSON object to standard output. The array is a sparse
-temporary file, mapped read-only, so it takes no disk space. What is resident is read from
-``/proc/self/status`` (Linux) all the while, and the peak over the state before is reported: memory of the
-process's own (the result and working buffers), pages of the mapped file (the input itself, of which
-`quantize_row` gives back what it has read), and the two together.
+`q8a8_evaluation.commands.bench` starts it. The array is a sparse temporary file, mapped read-only, so it
+takes no disk space. What is resident is read from ``/proc/self/status`` (Linux) all the while, and the peak
+over the state before is reported: memory of the process's own (the result and working buffers), pages of the
+mapped file (the input itself, of which `quantize_row` gives back what it has read), and the two together.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -20,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.quantize import quantize_row
+from q8a8_evaluation.child import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Self
 
-__all__ = ["LIMIT", "main"]
+__all__ = ["LIMIT", "start"]
 
 LIMIT = 300 << 20
 """Extra resident memory that 1 GiB of float32 may take, in bytes; 272 MiB of it are the result."""
@@ -73,13 +69,9 @@ class Watch:
         return {"anon": own, "file": mapped, "all": own + mapped}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the figures as JSON; null where the system does not tell."""
-    parser = argparse.ArgumentParser(prog="python -m q8a8_evaluation.bench.resident", description=__doc__)
-    parser.add_argument("--bytes", type=int, default=1 << 30)
-    options = parser.parse_args(argv)
-    json.dump(measure(options.bytes) if _STATUS.exists() else None, sys.stdout)
-    return 0
+def start(request: dict[str, int]) -> tuple[dict[str, Any], None]:
+    """Measure on an array of so many `bytes`; `memory` is None where the system has no status file."""
+    return {"memory": measure(request["bytes"]) if _STATUS.exists() else None}, None
 
 
 def measure(size: int) -> dict[str, Any]:
@@ -114,4 +106,4 @@ def measure(size: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    serve(start)

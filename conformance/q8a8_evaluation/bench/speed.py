@@ -1,18 +1,15 @@
 """Time the reference against its peers, in a process of its own whose BLAS has one thread from the start.
 
-``python -m q8a8_evaluation.bench.speed`` writes one JSON object to standard output. Rounds are interleaved:
-each round times every contestant once, a ratio is taken within a round, and the median of the rounds' ratios
-is reported. So a busy machine slows both sides of a ratio, not one.
+`q8a8_evaluation.commands.bench` starts it. Rounds are interleaved: each round times every contestant once, a
+ratio is taken within a round, and the median of the rounds' ratios is reported. So a busy machine slows both
+sides of a ratio, not one.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import statistics
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -24,14 +21,14 @@ from q8a8.layout import as_bytes
 from q8a8.matmul import mul_mat
 from q8a8.quantize import dequantize_row, quantize_row
 from q8a8_evaluation.bench.ckernel import CKernel
-from q8a8_evaluation.child import ONE_THREAD
+from q8a8_evaluation.child import ONE_THREAD, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-__all__ = ["main", "measure"]
+__all__ = ["measure", "start"]
 
 
 @dataclass(frozen=True)
@@ -83,14 +80,10 @@ class Contest:
         return statistics.median(other / mine for mine, other in pairs)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m q8a8_evaluation.bench.speed", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--c-kernel", type=Path)
-    options = parser.parse_args(argv)
-    json.dump(measure(QUICK if options.quick else FULL, options.c_kernel), sys.stdout)
-    return 0
+def start(request: dict[str, Any]) -> tuple[dict[str, Any], None]:
+    """Measure, small arrays where the request is `quick`, with the library `c_kernel` unless it is None."""
+    c_kernel = request["c_kernel"]
+    return measure(QUICK if request["quick"] else FULL, c_kernel and Path(c_kernel)), None
 
 
 def measure(size: Size, c_kernel: Path | None) -> dict[str, Any]:
@@ -200,4 +193,4 @@ def _machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    serve(start, OSError)

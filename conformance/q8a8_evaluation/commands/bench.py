@@ -11,20 +11,18 @@ resident memory is that of a whole process.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from q8a8.atomic import write_text
-from q8a8_evaluation.child import ONE_THREAD
+from q8a8_evaluation.child import Child, ChildError
 from q8a8_golden.generate.native import NativeBuildError, scalar_library
 
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["BenchError", "add_parser", "collect", "run", "text"]
+__all__ = ["add_parser", "collect", "run", "text"]
 
 OK, FAILED = 0, 1
 
@@ -34,10 +32,6 @@ itself; or build it by `cmake -S native_check -B native_check/build/native && cm
 native_check/build/native`; a library from elsewhere is named with --c-kernel PATH."""
 NO_GGUF = "gguf-py: not measured, for it is not installed (`pip install gguf`)."
 NO_STATUS = "memory: not measured, for this system has no /proc/self/status."
-
-
-class BenchError(RuntimeError):
-    """A measuring process failed; the message is what it said."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure, print the ratios and the memory, write the JSON file; 0, or 1 where a measurement failed."""
     try:
         figures = collect(options.c_kernel, quick=options.quick)
-    except (BenchError, NativeBuildError) as error:
+    except (ChildError, NativeBuildError) as error:
         sys.stderr.write(f"q8a8 bench: {error}\n")
         return FAILED
     sys.stdout.write(text(figures))
@@ -87,14 +81,13 @@ def collect(c_kernel: Path | None, *, quick: bool) -> dict[str, Any]:
 
     Raises
     ------
-    BenchError
+    ChildError
         A measuring process failed.
     """
     c_kernel = c_kernel or scalar_library()
-    arguments = [f"--c-kernel={c_kernel}"] if c_kernel else []
-    figures: dict[str, Any] = _child("speed", *arguments, *(["--quick"] if quick else []))
+    figures = _measured("speed", {"quick": quick, "c_kernel": c_kernel and str(c_kernel)})
     figures["quick"] = quick
-    figures["memory"] = _child("resident", f"--bytes={1 << (26 if quick else 30)}")
+    figures |= _measured("resident", {"bytes": 1 << (26 if quick else 30)})
     missing = {
         NO_C_KERNEL: not c_kernel,
         NO_GGUF: figures["ratios"]["quantize/gguf-py"] is None,
@@ -104,15 +97,10 @@ def collect(c_kernel: Path | None, *, quick: bool) -> dict[str, Any]:
     return figures
 
 
-def _child(module: str, *arguments: str) -> Any:  # noqa: ANN401  (JSON has no narrower type)
-    """Run a measuring module in a process of its own, with one BLAS thread, and return its JSON."""
-    command = [sys.executable, "-m", f"q8a8_evaluation.bench.{module}", *arguments]
-    done = subprocess.run(  # noqa: S603  (our own interpreter and module)
-        command, env=os.environ | ONE_THREAD, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise BenchError(f"{' '.join(command)} failed with status {done.returncode}\n{done.stderr}")
-    return json.loads(done.stdout)
+def _measured(module: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Run a measuring module in a process of its own, and return its figures."""
+    with Child(f"q8a8_evaluation.bench.{module}", request) as child:
+        return child.read()[0]
 
 
 def text(figures: dict[str, Any]) -> str:

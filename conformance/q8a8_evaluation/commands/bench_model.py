@@ -14,12 +14,10 @@ real llama.cpp beside it, on the file as it is.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,13 +26,11 @@ from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.schemes.scheme import get_scheme
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation.bench_model_child import prompt_tokens
-from q8a8_evaluation.child import ONE_THREAD
+from q8a8_evaluation.child import Child, ChildError
 from q8a8_evaluation.llamacpp import LlamaCpp, LlamaCppError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.commands.options import Subparsers
 
@@ -123,55 +119,38 @@ def run(options: Any) -> int:  # noqa: ANN401  (argparse's namespace)
     return OK
 
 
-class Child:
-    """A process with one scheme's model; a context manager, which ends it.
+class SchemeRunner:
+    """A process with one scheme's model.
 
-    Raises
-    ------
-    BenchModelError
-        It failed; with the last line that it printed.
+    Parameters
+    ----------
+    name
+        The scheme's, for errors.
+    child
+        The process, `q8a8_evaluation.bench_model_child`.
     """
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        self._scheme = request["scheme"]
-        command = [sys.executable, "-m", "q8a8_evaluation.bench_model_child", json.dumps(request)]
-        self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
-            command,
-            env=os.environ | ONE_THREAD,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, name: str, child: Child) -> None:
+        self._name, self._child = name, child
 
-    def __enter__(self) -> Self:
-        """Give the child itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-
-    def answer(self) -> dict[str, Any]:
-        """Wait for one answer."""
-        assert self._process.stdout is not None  # noqa: S101  (it was asked for as a pipe)
-        line = self._process.stdout.readline()
-        if not line:
-            _, said = self._process.communicate()
-            last = (said.strip().splitlines() or ["it said nothing"])[-1]
-            raise BenchModelError(f"{self._scheme}: {last}")
-        found: dict[str, Any] = json.loads(line)
-        return found
+    def loaded(self) -> dict[str, Any]:
+        """Wait until the model is loaded, and return what was."""
+        with self._named():
+            return self._child.read()[0]
 
     def round(self) -> dict[str, Any]:
-        """Ask for one round."""
-        assert self._process.stdin is not None  # noqa: S101  (as above)
-        self._process.stdin.write("round\n")
-        self._process.stdin.flush()
-        return self.answer()
+        """Run one round, and return its times."""
+        with self._named():
+            return self._child.ask()[0]
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the scheme in an error, which ends with the last line that the process printed, if any."""
+        try:
+            yield
+        except ChildError as error:
+            last = [error.reason, *error.printed.strip().splitlines()][-1]
+            raise BenchModelError(f"{self._name}: {last}") from error
 
 
 class Peer:
@@ -253,10 +232,12 @@ def collect(
         runners: dict[str, Runner] = {}
         loaded: dict[str, dict[str, Any]] = {}
         for name in schemes:
-            child = stack.enter_context(Child({**request, "scheme": name}))
+            child = stack.enter_context(
+                Child("q8a8_evaluation.bench_model_child", {**request, "scheme": name})
+            )
+            runners[name] = scheme = SchemeRunner(name, child)
             # One after the other: loading is not timed against another's loading.
-            loaded[name] = child.answer()
-            runners[name] = child
+            loaded[name] = scheme.loaded()
         if llama_cpp:
             peer = stack.enter_context(LlamaCpp(model, n_ctx=prompt + generate, threads=1))
             runners[PEER] = Peer(peer, prompt_tokens(prompt, peer.n_vocab), generate)

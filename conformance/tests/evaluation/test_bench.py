@@ -167,10 +167,7 @@ def test_the_watch_keeps_peaks(tmp_path: Path) -> None:
     assert watch.above("all") == 55 << 10
 
 
-def test_a_system_that_does_not_tell(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_system_without_a_status_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no status file the measurement is null."""
     monkeypatch.setattr(resident, "_STATUS", Path("/nowhere/status"))
-    assert resident.main(["--bytes=65536"]) == 0
-    assert json.loads(capsys.readouterr().out) is None
+    assert resident.start({"bytes": 1 << 16}) == ({"memory": None}, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
+import os
 import random
 import signal
 import struct
@@ -180,7 +180,7 @@ def test_what_cannot_be_loaded(path: Path, tmp_path: Path) -> None:
 def test_death_is_told(path: Path) -> None:
     """A process that dies is an error that says how; one that was ended as well."""
     llama = LlamaCpp(path)
-    llama._process.send_signal(signal.SIGKILL)
+    os.kill(llama._child.pid, signal.SIGKILL)
     with pytest.raises(LlamaCppError, match="killed by SIGKILL"):
         llama.logits([1])
     llama.close()
@@ -231,17 +231,3 @@ def test_fields_are_set_where_they_are() -> None:
     expected[0:4] = struct.pack("<I", 513)
     expected[108:112] = bytes(4)
     assert bytes(params) == bytes(expected)
-
-
-def test_messages() -> None:
-    """One comes back as it went; at the end, or where one is cut, there is none."""
-    stream = io.BytesIO()
-    llamacpp_child.write_message(stream, {"op": "ü"}, b"\n\x00{")
-    llamacpp_child.write_message(stream, {})
-    data = stream.getvalue()
-    reader = io.BytesIO(data)
-    assert llamacpp_child.read_message(reader) == ({"op": "ü", "bytes": 3}, b"\n\x00{")
-    assert llamacpp_child.read_message(reader) == ({"bytes": 0}, b"")
-    assert llamacpp_child.read_message(reader) is None
-    for cut in (1, data.index(b"\n") + 2):
-        assert llamacpp_child.read_message(io.BytesIO(data[:cut])) is None
