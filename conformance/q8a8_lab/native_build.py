@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ __all__ = [
     "harness_argv",
     "library_argv",
     "qemu_argv",
+    "run_tool",
     "source_folder",
 ]
 
@@ -165,8 +167,12 @@ def build(preset: str = "native") -> Path:
             generator = "Ninja" if shutil.which("ninja") else "Unix Makefiles"
             if generator != "Ninja":
                 find_tool("make")
-            _run([cmake, "--preset", preset, "-G", generator, *toolchain], _environment())
-        _run([cmake, "--build", str(folder), "--parallel", "2"], None)
+            run_tool(
+                [cmake, "--preset", preset, "-G", generator, *toolchain],
+                cwd=source_folder(),
+                env=_environment(),
+            )
+        run_tool([cmake, "--build", str(folder), "--parallel", "2"], cwd=source_folder())
     return folder
 
 
@@ -295,18 +301,38 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str] | None) -> None:
-    """Run a build command in the source folder.
+def run_tool(
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    both: bool = False,
+) -> str:
+    """Run a build tool, or what it built, and return what it printed.
+
+    Parameters
+    ----------
+    command, cwd, env
+        As for `subprocess.run`.
+    both
+        Whether what it prints to standard error is returned too, in its place in the other.
 
     Raises
     ------
     BuildFailedError
-        It failed.
+        It failed; with the last lines that it printed.
     """
-    # S603: the build tools of the user's machine, on this project's sources.
+    # S603: tools of the user's machine on this project's sources, or on ones whose hash was checked.
     done = subprocess.run(  # noqa: S603
-        command, cwd=source_folder(), env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if both else subprocess.PIPE,
+        text=True,
+        check=False,
     )
-    if done.returncode != 0:
-        output = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
-        raise BuildFailedError(f"{' '.join(command)} failed with status {done.returncode}:\n{output}")
+    if done.returncode:
+        output = "\n".join((done.stdout + (done.stderr or "")).splitlines()[-40:])
+        raise BuildFailedError(f"{shlex.join(command)} failed with status {done.returncode}:\n{output}")
+    return done.stdout

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["replacing", "write_bytes", "write_text", "writing"]
+__all__ = ["replacing", "unwritable", "write_bytes", "write_text", "writing"]
 
 _MAX_LINKS = 40
 """Symbolic links that are followed at most, as in Linux's path resolution."""
@@ -86,6 +86,19 @@ def write_bytes(data: bytes, path: Path) -> None:
 def write_text(text: str, path: Path) -> None:
     """Write text to a file, UTF-8, as `writing` does; errors as there."""
     write_bytes(text.encode(), path)
+
+
+def unwritable(path: Path) -> str:
+    """Return why `writing` would refuse a path, to be reported before any work; empty where it would not."""
+    if path.is_dir():
+        return "is a folder"
+    try:
+        target = _replaceable(path)
+    except OSError as error:
+        return str(error.strerror)
+    if target is None:
+        return "" if os.access(path, os.W_OK) else "cannot be written to"
+    return "" if os.access(target.parent, os.W_OK) else "the folder does not exist or cannot be written to"
 
 
 def _replaceable(path: Path) -> Path | None:

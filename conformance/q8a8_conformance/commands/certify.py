@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8.atomic import write_text
+from q8a8.atomic import unwritable, write_text
 from q8a8_conformance.certify import catalogue, certificate, page, ranges, run
 from q8a8_conformance.certify.observe import ObserverError, digest, identify, observe
 from q8a8_conformance.certify.state import State, StateError
+from q8a8_conformance.commands.options import usage_error
 from q8a8_conformance.protocol.sut import Sut, SutError, parse_sut
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.commands.options import Subparsers
     from q8a8_conformance.protocol.messages import Hello
 
-USAGE, NOTHING_RAN = 2, 4
+CRASHED, NOTHING_RAN = 3, 4
 
 EXIT_STATUS = (
     "exit status: 0 every point asked for was compared and is right, 1 a result is wrong, 2 usage, 3 the "
@@ -97,23 +98,32 @@ def _shard(text: str) -> tuple[int, int]:
 
 def certify(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    if reason := _unwritable(options):
+        return usage_error(reason)
     if options.sut == "merge":
         return _merge(options)
     if options.files:
-        return _usage(f"{options.files[0]}: one kernel at a time")
+        return usage_error(f"{options.files[0]}: one kernel at a time")
     try:
         sut = parse_sut(options.sut, options.symbol, options.init)
         domains = [catalogue.get_domain(name) for name in options.domain or catalogue.names()]
-    except SutError as error:
-        return _usage(str(error))
-    except KeyError as error:
-        return _usage(error.args[0])
+    except (SutError, KeyError) as error:
+        return usage_error(error.args[0])
     try:
         with run.interruptible():
             return _certify(sut, domains, options)
     except run.InterruptedSweepError as interrupt:
-        _say("interrupted before the sweep")
+        _print("interrupted before the sweep")
         return 128 + interrupt.number
+
+
+def _unwritable(options: argparse.Namespace) -> str:
+    """Return which file could not be written, and why, before the hours that a sweep may take; or nothing."""
+    for kind in ("state", *_WRITERS):
+        path: Path | None = getattr(options, kind)
+        if path is not None and (reason := unwritable(path)):
+            return f"--{kind} {path}: {reason}"
+    return ""
 
 
 def _certify(sut: Sut, domains: list[Domain], options: argparse.Namespace) -> int:
@@ -122,37 +132,39 @@ def _certify(sut: Sut, domains: list[Domain], options: argparse.Namespace) -> in
         observer = observe(sut, options.timeout)
     except ObserverError as error:
         sys.stderr.write(f"q8a8: {error}\n")
-        return 3
+        return CRASHED
     started = time.time()
     entries: list[Entry] = []
     interrupted: int | None = None
     try:
         files = identify(sut, observer.hello)
         if not files:
-            return _usage(f"{sut.spec}: no file to take the hash of; name the kernel's file in the command")
+            return usage_error(
+                f"{sut.spec}: no file to take the hash of; name the kernel's file in the command"
+            )
         kernel = digest(files)
         state = State(options.state, _identity(sut, kernel))
         if state.load():
-            _say(f"going on from {options.state}")
+            _print(f"going on from {options.state}")
         plan = run.Plan(options.shard, options.sample)
         try:
             for domain in domains:
                 entry = run.sweep(domain, observer, plan, state, run.Progress())
                 if options.domain is None and entry.result == "not-offered":
-                    _say(f"{domain.name:<15} not offered: {entry.message}")
+                    _print(f"{domain.name:<15} not offered: {entry.message}")
                     continue
                 entries.append(entry)
-                _say(_line(entry))
+                _print(_line(entry))
         except run.InterruptedSweepError as interrupt:
             interrupted = interrupt.number
             state.save()
             entries += _unfinished(domains[len(entries) :], state, plan)
-            _say("interrupted" + (f"; {options.state} holds what is covered" if options.state else ""))
+            _print("interrupted" + (f"; {options.state} holds what is covered" if options.state else ""))
         if identify(sut, observer.hello) != files:
             sys.stderr.write("q8a8: the kernel's file changed while it was certified: nothing is certified\n")
             return NOTHING_RAN
     except (StateError, ObserverError, OSError) as error:
-        return _usage(str(error))
+        return usage_error(str(error))
     finally:
         observer.close()
     about = _about(sut, observer.hello, files, options, started)
@@ -225,27 +237,27 @@ def _cpu_model() -> str | None:
 def _merge(options: argparse.Namespace) -> int:
     """Join certificates: 0 only where every domain is covered whole."""
     if not options.files:
-        return _usage("merge: name the certificates of the shards")
+        return usage_error("merge: name the certificates of the shards")
     try:
         about, entries = certificate.merge([certificate.read(path) for path in options.files])
     except certificate.CertificateError as error:
-        return _usage(str(error))
+        return usage_error(str(error))
     for entry in entries:
-        _say(_line(entry))
+        _print(_line(entry))
     return _finish(about, entries, options)
 
 
 def _finish(about: Mapping[str, Any], entries: Sequence[Entry], options: argparse.Namespace) -> int:
-    """Say the verdict, write the certificate, and return the exit status."""
+    """Print the verdict, write the certificate, and return the exit status."""
     document = certificate.document(about, entries)
-    _say(f"{document['verdict']}: {page.VERDICTS[document['verdict']]}")
+    _print(f"{document['verdict']}: {page.VERDICTS[document['verdict']]}")
     for kind, render in _WRITERS.items():
         path: Path | None = getattr(options, kind)
         if path is not None:
             try:
                 write_text(render(document), path)
             except OSError as error:
-                return _usage(f"{path}: {error}")
+                return usage_error(f"{path}: {error}")
     return certificate.status_of(entries)
 
 
@@ -261,7 +273,7 @@ _WRITERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def _line(entry: Entry) -> str:
-    """Say what became of one domain."""
+    """Describe what became of one domain."""
     covered = ranges.count(entry.covered)
     text = f"{entry.name:<15} {entry.result:<10} {covered:>13,} of {entry.points:,} points"
     if covered:
@@ -272,11 +284,6 @@ def _line(entry: Entry) -> str:
     return text + (f"\n  {entry.message}" if entry.message else "")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-
-
-def _usage(message: str) -> int:
-    sys.stderr.write(f"q8a8: {message}\n")
-    return USAGE

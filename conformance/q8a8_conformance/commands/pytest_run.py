@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from q8a8.atomic import unwritable
 from q8a8_conformance import report
 from q8a8_conformance.plugin import DEFAULT_TIMEOUT
 from q8a8_conformance.protocol.sut import SutError, parse_sut
@@ -96,8 +97,8 @@ def _complaint(options: argparse.Namespace) -> str:
         return f"no rule matches {options.rules!r}; q8a8 rules lists them"
     for kind in (*report.WRITERS, "write-known-failures"):
         path: Path | None = getattr(options, kind.replace("-", "_"))
-        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
-            return f"--{kind} {path}: the folder does not exist or cannot be written to"
+        if path is not None and (reason := unwritable(path)):
+            return f"--{kind} {path}: {reason}"
     return ""
 
 

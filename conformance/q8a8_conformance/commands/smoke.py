@@ -9,14 +9,13 @@ there. It is no judgement of a kernel: that is ``q8a8 test``.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from q8a8.atomic import write_text
-from q8a8_conformance.commands.options import EXIT_STATUS, add_sut, seconds
+from q8a8.atomic import unwritable, write_text
+from q8a8_conformance.commands.options import EXIT_STATUS, add_sut, seconds, usage_error
 from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.record import Status
 from q8a8_conformance.results.verdict import Verdict
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Smoke", "Stage", "add_parser", "command", "document", "render"]
 
 FORMAT = 1
-USAGE = 2
 TIMEOUT = 5.0
 WIDTH = 100
 
@@ -55,14 +53,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Run all stages, print them, and give the exit status."""
-    if options.json is not None and not os.access(options.json.parent, os.W_OK):
-        sys.stderr.write(f"q8a8: --json {options.json}: the folder does not exist or cannot be written to\n")
-        return USAGE
+    if options.json is not None and (reason := unwritable(options.json)):
+        return usage_error(f"--json {options.json}: {reason}")
     try:
         smoke = stages.run(parse_sut(options.sut, options.symbol, options.init), options.timeout)
     except SutError as error:
-        sys.stderr.write(f"q8a8: {error}\n")
-        return USAGE
+        return usage_error(str(error))
     if options.json is not None:
         write_text(json.dumps(document(smoke), indent=1, ensure_ascii=False) + "\n", options.json)
     sys.stdout.write(render(smoke))

@@ -12,23 +12,19 @@ The work is done by `q8a8.ggufio`; here are the options, the progress bar and wh
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from q8a8.ggufio import dequantize_model, quantize_model
 from q8a8.methods.smoothing import Smoothing
 from q8a8_conformance.files.arrays import FileError, write_json
 from q8a8_conformance.files.inspect_gguf import inspect_gguf, plain
+from q8a8_conformance.files.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from q8a8.ggufio import Summary
-
-    Progress: TypeAlias = Callable[[str, int, int], None]
 
 __all__ = ["dequantize", "inspect", "is_gguf", "quantize"]
 
@@ -53,7 +49,7 @@ def _smoothing(options: argparse.Namespace) -> Smoothing | None:
 def quantize(options: argparse.Namespace) -> None:
     """Run `q8a8 quantize` on models."""
     _require_two(options)
-    with _bar() as progress:
+    with progress_bar("weights", scale=True) as progress:
         summary = quantize_model(
             options.input,
             options.output,
@@ -62,7 +58,7 @@ def quantize(options: argparse.Namespace) -> None:
             keep=options.keep,
             recipe=options.recipe,
             allow_id_39=options.allow_id_39,
-            progress=progress,
+            progress=lambda name, done, total: progress(done, total, plain(name)),
         )
     _tell(summary, "quantized")
 
@@ -70,13 +66,13 @@ def quantize(options: argparse.Namespace) -> None:
 def dequantize(options: argparse.Namespace) -> None:
     """Run `q8a8 dequantize` on models."""
     _require_two(options)
-    with _bar() as progress:
+    with progress_bar("weights", scale=True) as progress:
         summary = dequantize_model(
             options.input,
             options.output,
             kind=options.type or "f32",
             allow_id_39=options.allow_id_39,
-            progress=progress,
+            progress=lambda name, done, total: progress(done, total, plain(name)),
         )
     _tell(summary, "dequantized")
 
@@ -106,25 +102,3 @@ def _tell(summary: Summary, done: str) -> None:
         f"{summary.target}: {len(summary.converted)} tensors {done}, {folded}{len(summary.kept)} kept, "
         f"{summary.source_bytes} bytes -> {summary.target_bytes} bytes\n"
     )
-
-
-@contextmanager
-def _bar() -> Iterator[Progress | None]:
-    """Give what shows the progress on a terminal; elsewhere, and without tqdm, nothing."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    try:
-        tqdm = import_module("tqdm").tqdm
-    except ImportError:
-        yield None
-        return
-    with tqdm(unit=" weights", unit_scale=True, leave=False) as bar:
-
-        def show(name: str, done: int, total: int) -> None:
-            """Move the bar on."""
-            bar.total = total
-            bar.set_description_str(plain(name), refresh=False)
-            bar.update(done - bar.n)
-
-        yield show

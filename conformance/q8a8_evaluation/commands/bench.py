@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from q8a8.atomic import write_text
+from q8a8_conformance.files.arrays import FileError
 from q8a8_evaluation.child import Child, ChildError
+from q8a8_evaluation.commands.shared import require_writable
 from q8a8_golden.generate.native import NativeBuildError, scalar_library
 
 if TYPE_CHECKING:
@@ -53,8 +55,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(options: argparse.Namespace) -> int:
     """Measure, print the ratios and the memory, write the JSON file; 0, or 1 where a measurement failed."""
     try:
+        if options.json:
+            require_writable(options.json)
         figures = collect(options.c_kernel, quick=options.quick)
-    except (ChildError, NativeBuildError) as error:
+    except (ChildError, FileError, NativeBuildError) as error:
         sys.stderr.write(f"q8a8 bench: {error}\n")
         return FAILED
     sys.stdout.write(text(figures))

@@ -25,8 +25,10 @@ from q8a8.atomic import write_text
 from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.schemes.scheme import get_scheme
 from q8a8.schemes.table import SCHEMES
+from q8a8_conformance.files.arrays import FileError
 from q8a8_evaluation.bench_model_child import prompt_tokens
 from q8a8_evaluation.child import Child, ChildError
+from q8a8_evaluation.commands.shared import require_writable
 from q8a8_evaluation.llamacpp import LlamaCpp, LlamaCppError
 
 if TYPE_CHECKING:
@@ -101,6 +103,8 @@ def run(options: Any) -> int:  # noqa: ANN401  (argparse's namespace)
     """Measure, print, write the JSON file; 0, or 1 where a measurement failed."""
     schemes = ["float", *(name for name in options.scheme.split(",") if name != "float")]
     try:
+        if options.json:
+            require_writable(options.json)
         figures = collect(
             options.model,
             schemes,
@@ -112,7 +116,7 @@ def run(options: Any) -> int:  # noqa: ANN401  (argparse's namespace)
         )
         if options.json:
             write_text(json.dumps(figures, indent=2) + "\n", options.json)
-    except (BenchModelError, LlamaCppError, Q8A8Error, OSError) as error:
+    except (BenchModelError, FileError, LlamaCppError, Q8A8Error, OSError) as error:
         sys.stderr.write(f"q8a8 bench-model: {error}\n")
         return FAILED
     sys.stdout.write(text(figures))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8.llama.load import load
+from q8a8_conformance.files.progress import progress_bar
 from q8a8_evaluation.calibration import ROWS, TOKENS, WINDOW, calibrate_model, largest_outlier
-from q8a8_evaluation.commands.shared import positive, progress_bar, reporting, require_folder
+from q8a8_evaluation.commands.shared import positive, reporting, require_writable
 
 if TYPE_CHECKING:
     import argparse
@@ -45,7 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _calibrate(options: argparse.Namespace) -> None:
     """Run `q8a8 calibrate`."""
-    require_folder(options.output)
+    require_writable(options.output)
     loaded = load(options.model)
     with progress_bar("window", options.tokens // options.window) as progress:
         calibration = calibrate_model(

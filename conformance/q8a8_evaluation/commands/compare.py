@@ -10,12 +10,12 @@ measure, not a judgement.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from q8a8.atomic import write_text
+from q8a8.atomic import unwritable, write_text
+from q8a8_conformance.commands.options import usage_error
 from q8a8_conformance.report import comparison as writers
 from q8a8_conformance.report import comparison_html
 from q8a8_conformance.report.schema import ReportError, read
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.commands.options import Subparsers
 
-SAME, DIFFERENT, USAGE = 0, 1, 2
+SAME, DIFFERENT = 0, 1
 
 EXIT_STATUS = (
     "exit status: 0 the two agree, or are measurements; 1 they differ; 2 usage, or a file that is neither"
@@ -64,13 +64,13 @@ def command(options: argparse.Namespace) -> int:
     """Compare two files, print where they differ, and give the exit status."""
     for kind in _WRITERS:
         path: Path | None = getattr(options, kind)
-        if path is not None and not os.access(path.parent, os.W_OK):
-            return _usage(f"--{kind} {path}: the folder does not exist or cannot be written to")
+        if path is not None and (reason := unwritable(path)):
+            return usage_error(f"--{kind} {path}: {reason}")
     try:
         runs = measurements(options.a, options.b)
         found = None if runs else compare(read(options.a), read(options.b), str(options.a), str(options.b))
     except (ReportError, LogError) as error:
-        return _usage(str(error))
+        return usage_error(str(error))
     if found is None:
         return _measured(runs[0], options)
     for kind, writer in _WRITERS.items():
@@ -104,8 +104,3 @@ def _measured(found: RunComparison, options: argparse.Namespace) -> int:
             write_text(writer(found), getattr(options, kind))
     sys.stdout.write(run_writers.text(found))
     return SAME
-
-
-def _usage(message: str) -> int:
-    sys.stderr.write(f"q8a8: {message}\n")
-    return USAGE

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,8 @@ from q8a8.errors import Q8A8Error
 from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
+from q8a8_conformance.files.progress import progress_bar
+from q8a8_evaluation.commands.shared import require_writable
 from q8a8_evaluation.measure import (
     BASE,
     CALIBRATION_WINDOWS,
@@ -130,6 +131,8 @@ def run(options: argparse.Namespace) -> int:
     )
     material = Material(options.calibration, options.window, options.calibration_windows)
     try:
+        for path in filter(None, (options.json, options.nll)):
+            require_writable(path)
         loaded = load(options.model)
         windows = read_windows(loaded, options.text, protocol)
         subject = Subject(loaded, protocol, windows, material, options.resume)
@@ -153,28 +156,12 @@ def measure(subject: Subject, names: Sequence[str]) -> list[Outcome]:
     """Measure schemes, with a progress bar on a terminal; errors as `Subject.measure`."""
     outcomes: list[Outcome] = []
     total = len(dict.fromkeys((BASE, *names))) * len(subject.windows)
-    bar = _bar(total)
-    try:
-        for step in subject.measure(names):
-            if bar is not None:
-                bar.set_description_str(step.scheme.name, refresh=False)
-                bar.update(1)
+    with progress_bar("windows", total) as progress:
+        for done, step in enumerate(subject.measure(names), start=1):
+            progress(done, what=step.scheme.name)
             if step.outcome is not None:
                 outcomes.append(step.outcome)
-    finally:
-        if bar is not None:
-            bar.close()
     return outcomes
-
-
-def _bar(total: int) -> Any:  # noqa: ANN401 (tqdm has no types)
-    """Give a progress bar on a terminal; elsewhere, and without tqdm, None."""
-    if not sys.stderr.isatty():
-        return None
-    try:
-        return import_module("tqdm").tqdm(total=total, unit=" windows", leave=False)
-    except ImportError:
-        return None
 
 
 def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: Path) -> dict[str, Any]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from q8a8.atomic import unwritable
 from q8a8.errors import Q8A8Error
 from q8a8_conformance.files.arrays import FileError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["positive", "progress_bar", "reporting", "require_folder"]
+__all__ = ["positive", "reporting", "require_writable"]
 
 
 def positive(text: str) -> int:
@@ -43,22 +42,7 @@ def reporting(command: Callable[[argparse.Namespace], None]) -> Callable[[argpar
     return run
 
 
-def require_folder(path: Path) -> None:
-    """Refuse, before any work, a result that there is no folder for."""
-    if not path.parent.is_dir():
-        raise FileError(path, "there is no such folder")
-
-
-@contextmanager
-def progress_bar(unit: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    """Show progress on a terminal; elsewhere, and without tqdm, yield None."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    try:
-        tqdm: Any = import_module("tqdm").tqdm
-    except ImportError:
-        yield None
-        return
-    with tqdm(total=total, unit=f" {unit}", leave=False) as bar:
-        yield lambda done: bar.update(done - bar.n)
+def require_writable(path: Path) -> None:
+    """Refuse, before any work, a result that could not be written."""
+    if reason := unwritable(path):
+        raise FileError(path, reason)

@@ -11,8 +11,9 @@ from q8a8.ggufio import open_model
 from q8a8.llama.config import Config
 from q8a8.methods.calibration import Calibration
 from q8a8.methods.smoothquant import fold_groups
+from q8a8_conformance.files.progress import progress_bar
 from q8a8_evaluation.calibration import smooth_model
-from q8a8_evaluation.commands.shared import progress_bar, reporting, require_folder
+from q8a8_evaluation.commands.shared import reporting, require_writable
 
 if TYPE_CHECKING:
     from q8a8_conformance.commands.options import Subparsers
@@ -55,7 +56,7 @@ def _alpha(text: str) -> float | Literal["search"]:
 
 def _smooth(options: argparse.Namespace) -> None:
     """Run `q8a8 smooth`."""
-    require_folder(options.output)
+    require_writable(options.output)
     calibration = Calibration.load(options.calibration)
     with open_model(options.model) as file:
         groups = len(fold_groups(Config.from_metadata(file.metadata).n_layers, fold_down=options.fold_down))

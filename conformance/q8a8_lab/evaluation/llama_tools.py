@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,20 +112,10 @@ def measure(
 
 
 def _run(command: Sequence[str], folder: Path, *, both: bool = True) -> str:
-    """Run a command in a folder, and give what it prints: both its streams, or the standard output alone."""
+    """Run a command in a folder, and return what it prints: both streams, or standard output alone."""
     # Files are named without their folder: what the tools print of them is then the same everywhere.
     folder.mkdir(parents=True, exist_ok=True)
-    errors = subprocess.STDOUT if both else subprocess.PIPE
-    # S603: build tools and what they built, from a source whose hash was checked.
-    done = subprocess.run(  # noqa: S603
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True, check=False
-    )
-    if done.returncode:
-        tail = "\n".join((done.stdout + (done.stderr or "")).splitlines()[-20:])
-        raise native_build.BuildFailedError(
-            f"{Path(command[0]).name} failed with status {done.returncode}:\n{tail}"
-        )
-    return done.stdout
+    return native_build.run_tool(command, cwd=folder, both=both)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,6 @@ import argparse
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -146,16 +145,7 @@ def build_variant(variant: Variant, jobs: int = 2) -> Path:
 
 def _run(command: Sequence[str]) -> str:
     caches = {f"ZIG_{kind}_CACHE_DIR": str(store.cache_folder() / "zig") for kind in ("GLOBAL", "LOCAL")}
-    # S603: build tools, on a source whose hash was checked.
-    done = subprocess.run(  # noqa: S603
-        command, env={**os.environ, **caches}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        output = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
-        raise native_build.BuildFailedError(
-            f"{shlex.join(command)} failed with status {done.returncode}:\n{output}"
-        )
-    return done.stdout
+    return native_build.run_tool(command, env={**os.environ, **caches})
 
 
 def _compiler(library: Path) -> str:

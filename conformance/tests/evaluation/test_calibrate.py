@@ -178,10 +178,16 @@ def test_parts_merge(folder: Path) -> None:
             ("calibrate", "model.gguf", "text.txt", "o.npz", "--tokens", "9"),
             "9 tokens are less than one window",
         ),
-        (("calibrate", "model.gguf", "text.txt", "none/o.npz"), "none/o.npz: there is no such folder"),
+        (
+            ("calibrate", "model.gguf", "text.txt", "none/o.npz"),
+            "none/o.npz: the folder does not exist or cannot be written to",
+        ),
         (("smooth", "model.gguf", "none.npz", "o.npz"), "none.npz: No such file"),
         (("smooth", "model.gguf", "text.txt", "o.npz"), "text.txt: no archive"),
-        (("smooth", "model.gguf", "text.txt", "none/o.npz"), "none/o.npz: there is no such folder"),
+        (
+            ("smooth", "model.gguf", "text.txt", "none/o.npz"),
+            "none/o.npz: the folder does not exist or cannot be written to",
+        ),
     ],
 )
 def test_refused(folder: Path, run: Run, words: tuple[str, ...], message: str) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-import io
 import json
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -199,19 +197,3 @@ def test_says_what_cannot_be_fetched(
     monkeypatch.setattr(assets, "model", unavailable)
     assert run.main(["--windows", "2"]) == 1
     assert "evaluate: no network" in capsys.readouterr().err
-
-
-def test_a_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal there is a bar of all windows; elsewhere there is none."""
-    assert perplexity._bar(3) is None
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    bar = perplexity._bar(3)
-    bar.update(1)
-    bar.close()
-    assert "0/3" in terminal.getvalue()

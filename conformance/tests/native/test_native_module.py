@@ -93,7 +93,7 @@ def test_zig_stands_in(preset: str, toolchain: str | None, monkeypatch: pytest.M
         return tool
 
     monkeypatch.setattr(native_build, "find_tool", find_tool)
-    monkeypatch.setattr(native_build, "_run", lambda command, _: commands.append(list(command)))
+    monkeypatch.setattr(native_build, "run_tool", lambda command, **_: commands.append(list(command)))
     monkeypatch.setattr(native_build, "_configured", lambda _: False)
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")

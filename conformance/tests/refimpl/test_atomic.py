@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8.atomic import replacing, write_bytes, write_text, writing
+from q8a8.atomic import replacing, unwritable, write_bytes, write_text, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,3 +229,19 @@ def test_a_program_writes_the_file(target: Path) -> None:
         assert (temporary.parent, temporary.exists()) == (target.parent, False)
         temporary.write_text("new", encoding="utf-8")
     assert content(target.parent) == {"a.json": b"new"}
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, one that is missing or read-only, and a closed device have a reason; all else has none."""
+    (tmp_path / "link").symlink_to("none/a")
+    (tmp_path / "circle").symlink_to("circle")
+    missing = "the folder does not exist or cannot be written to"
+    assert unwritable(tmp_path) == "is a folder"
+    assert unwritable(tmp_path / "none" / "a") == missing
+    assert unwritable(tmp_path / "link") == missing
+    assert unwritable(tmp_path / "circle") == "Too many levels of symbolic links"
+    assert unwritable(tmp_path / "a") == ""
+    assert unwritable(Path("/dev/null")) == ""
+    monkeypatch.setattr(os, "access", lambda path, _mode: path not in {tmp_path, Path("/dev/null")})
+    assert unwritable(tmp_path / "a") == missing
+    assert unwritable(Path("/dev/null")) == "cannot be written to"
