@@ -30,7 +30,7 @@ __all__ = ["prompt_tokens", "start"]
 
 
 def prompt_tokens(count: int, n_vocab: int) -> list[int]:
-    """Give the tokens of the prompt: any do, for no time depends on which."""
+    """Return the tokens of the prompt: random ones, for no time depends on which."""
     return [int(token) for token in np.random.default_rng(0).integers(0, n_vocab, count)]
 
 

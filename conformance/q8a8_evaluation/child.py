@@ -168,7 +168,7 @@ def serve(
     start
         Turns the request into the first answer and what answers the others; None where there are none.
     *refusals
-        Exceptions that are told to the parent as a refusal. Any other ends the process, with a traceback.
+        Exceptions that are reported to the parent as a refusal. Any other ends the process, with a traceback.
     """
     # What a library prints must not get between the messages.
     out = os.fdopen(os.dup(1), "wb")

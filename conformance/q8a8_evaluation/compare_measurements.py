@@ -7,7 +7,7 @@ Document 002's comparison, done so that a number stands only where both sides ha
 
 Two perplexities are compared only where windows and their lengths are the same, ours also only on the same
 text and protocol; the standard error of their ratio is then the paired one. Two speeds are compared test by
-test. What one side lacks is said, never printed as None.
+test. What one side lacks is noted, never printed as None.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _whole(run: PerplexityRun | SpeedRun, scheme: str | None) -> PerplexityRun |
 
 
 def _pick(schemes: list[dict[str, Any]], wanted: str | None, name: str) -> dict[str, Any]:
-    """Give the scheme that is asked for, or the only one but float."""
+    """Return the scheme asked for, or the only one other than float."""
     names = [each["scheme"] for each in schemes]
     if wanted is None:
         quantized = [each for each in schemes if each["scheme"] != "float"] or schemes
@@ -311,7 +311,7 @@ def _speeds(a: SpeedRun, b: SpeedRun) -> RunComparison:
 
 
 def as_json(found: RunComparison) -> str:
-    """Give the comparison as JSON: `report/schemas/run-comparison.json`."""
+    """Return the comparison as JSON: `report/schemas/run-comparison.json`."""
     document = {
         "format": FORMAT,
         "kind": "run-comparison",
@@ -339,7 +339,7 @@ def as_json(found: RunComparison) -> str:
 
 
 def _lines(found: RunComparison) -> list[tuple[str, str, str, str]]:
-    """Give the rows of the table: what, A's, B's, the change."""
+    """Return the rows of the table: what, A's, B's, the change."""
     rows = []
     if found.perplexities:
         assert found.change_percent is not None  # noqa: S101 - it goes with the perplexities
@@ -356,7 +356,7 @@ def _lines(found: RunComparison) -> list[tuple[str, str, str, str]]:
 
 
 def text(found: RunComparison) -> str:
-    """Give the comparison for a terminal."""
+    """Return the comparison for a terminal."""
     lines = [f"A: {found.a}", f"B: {found.b}", "", f"{'':<24}{'A':>14}{'B':>14}   B against A"]
     lines += [f"{what:<24}{a:>14}{b:>14}   {change}" for what, a, b, change in _lines(found)]
     lines += [f"note: {note}" for note in found.notes]
@@ -364,7 +364,7 @@ def text(found: RunComparison) -> str:
 
 
 def markdown(found: RunComparison) -> str:
-    """Give the comparison as Markdown."""
+    """Return the comparison as Markdown."""
     lines = ["| | A | B | B against A |", "| --- | --: | --: | --- |"]
     lines += ["| " + " | ".join(row) + " |" for row in _lines(found)]
     lines += ["", f"A is `{found.a}`, B is `{found.b}`."]
@@ -373,7 +373,7 @@ def markdown(found: RunComparison) -> str:
 
 
 def as_html(found: RunComparison) -> str:
-    """Give the comparison as one HTML page."""
+    """Return the comparison as one HTML page."""
     body = [
         "<h1>Two measurements</h1>",
         *html.facts([("A", found.a), ("B", found.b)]),

@@ -68,7 +68,7 @@ def imported(module: str) -> tuple[str, ...]:
 
 
 def _runtime_nodes(tree: ast.AST) -> list[ast.AST]:
-    """Give all nodes but those under ``if TYPE_CHECKING:``."""
+    """Return all nodes but those under ``if TYPE_CHECKING:``."""
     nodes: list[ast.AST] = []
     waiting = [tree]
     while waiting:
@@ -99,7 +99,7 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _code(module: str) -> str:
-    """Give a module's syntax tree as text, without places and docstrings."""
+    """Return a module's syntax tree as text, without places and docstrings."""
     tree = copy.deepcopy(_tree(module))
     for node in ast.walk(tree):
         # A text that stands by itself does nothing: docstrings, and those under attributes.

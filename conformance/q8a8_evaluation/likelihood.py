@@ -40,7 +40,7 @@ _ROWS = 64
 
 
 def first_counted(window: int, count: Count) -> int:
-    """Give the first position whose prediction counts."""
+    """Return the first position whose prediction counts."""
     return 0 if count == "all" else window // 2
 
 

@@ -122,7 +122,7 @@ class LlamaCpp:
             repack=repack,
         )
         if min(options.n_ctx, options.n_batch, options.threads) < 1:
-            raise ValueError("n_ctx, n_batch, threads: at least 1 is wanted")
+            raise ValueError("n_ctx, n_batch, threads: expected at least 1")
         self._child = Child("q8a8_evaluation.llamacpp_child", dataclasses.asdict(options))
         try:
             hello, _ = self._answer(self._child.read)
@@ -154,7 +154,7 @@ class LlamaCpp:
 
     @staticmethod
     def _answer(ask: Callable[[], tuple[dict[str, Any], bytes]]) -> tuple[dict[str, Any], bytes]:
-        """Return the process's answer, or raise what it said as an error of llama.cpp's."""
+        """Return the process's answer, or raise its refusal as `LlamaCppError`."""
         try:
             return ask()
         except ChildError as error:
@@ -176,7 +176,7 @@ class LlamaCpp:
         return list(head["tokens"])
 
     def piece(self, token: int) -> bytes:
-        """Give the bytes that a token stands for; control tokens by their names."""
+        """Return the bytes of a token, the name of a control token."""
         return self._ask(op="piece", token=int(token))[1]
 
     def logits(self, tokens: Sequence[int], *, first: int = 0, fresh: bool = True) -> NDArray[np.float32]:
@@ -187,7 +187,7 @@ class LlamaCpp:
         tokens
             At least one.
         first
-            The first whose logits are wanted.
+            The first whose logits are returned.
         fresh
             False: these follow the tokens of the last call.
 

@@ -244,7 +244,7 @@ class Session:
         self._used = 0
 
     def hello(self) -> dict[str, Any]:
-        """Say what was loaded."""
+        """Describe what was loaded."""
         return {
             "n_vocab": self.n_vocab,
             "n_ctx": self.n_ctx,
@@ -271,7 +271,7 @@ class Session:
         return tokens[:count]
 
     def piece(self, token: int) -> bytes:
-        """Give the bytes that a token stands for; control tokens by their names."""
+        """Return the bytes of a token, the name of a control token."""
         buffer = ctypes.create_string_buffer(4096)
         count = self._call.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
         if count < 0:

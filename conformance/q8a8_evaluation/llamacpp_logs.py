@@ -59,7 +59,7 @@ class PerplexityLog:
     n_ctx: int
 
     def chunk_log_likelihoods(self) -> tuple[float, ...]:
-        """Give each chunk's mean negative log-likelihood, recovered from the running estimates.
+        """Return each chunk's mean negative log-likelihood, recovered from the running estimates.
 
         The estimate after i chunks is the exponential of the mean of their means (every chunk counts the same
         number of tokens), so chunk i has i·ln p_i − (i − 1)·ln p_(i−1). The estimates have four decimals:
@@ -96,12 +96,12 @@ class BenchRow:
 
 
 def is_perplexity_log(text: str) -> bool:
-    """Tell whether a text is, or was to be, llama-perplexity's output."""
+    """Return whether a text is, or was to be, llama-perplexity's output."""
     return bool(_ESTIMATE.search(text) or _SETUP.search(text) or re.search(r"^\[1\]\d", text, re.MULTILINE))
 
 
 def is_bench_output(text: str) -> bool:
-    """Tell whether a text is llama-bench's output in one of the forms that are read here."""
+    """Return whether a text is llama-bench's output in one of the forms that are read here."""
     return bool(
         re.search(r"^\|\s*model\s*\|\s*size\s*\|", text, re.MULTILINE)
         or re.match(r"\s*\[?\s*\{\s*\"build_commit\"", text)

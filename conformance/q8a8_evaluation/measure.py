@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     F64 = NDArray[np.float64]
     Tokens = NDArray[np.int64]
 
-__all__ = ["BASE", "CALIBRATION_WINDOWS", "Material", "Outcome", "Protocol", "Subject", "read_windows"]
+__all__ = ["BASE", "CALIBRATION_WINDOWS", "CalibrationData", "Outcome", "Protocol", "Subject", "read_windows"]
 
 BASE = "float"
 """What the others are compared with."""
 
-_HERE = "q8a8_evaluation"
+_PACKAGE = "q8a8_evaluation"
 
 CALIBRATION_WINDOWS = 32
 """Windows of the calibration text, by default."""
@@ -90,7 +90,7 @@ def read_windows(loaded: LoadedModel, text: Path, protocol: Protocol) -> list[To
     if protocol.window < 2 or first_counted(protocol.window, protocol.count) >= protocol.window - 1:
         raise ArgumentError(f"window: {protocol.window} tokens hold no prediction that counts")
     if protocol.windows < 1:
-        raise ArgumentError(f"windows: at least 1 is wanted, {protocol.windows} given")
+        raise ArgumentError(f"windows: expected at least 1, got {protocol.windows}")
     tokenizer = loaded.tokenizer
     if protocol.bos and tokenizer.bos is None:
         raise ArgumentError("bos: the model has no token for the beginning of a text")
@@ -106,7 +106,7 @@ def read_windows(loaded: LoadedModel, text: Path, protocol: Protocol) -> list[To
 
 
 @dataclass
-class Material:
+class CalibrationData:
     """What calibration is made from, and what was made of it so far.
 
     Attributes
@@ -172,7 +172,7 @@ class Material:
         if folder is None:
             return calibrate_model(loaded, source, tokens=self.count * self.window, window=self.window)
         modules = {"q8a8.llama.model", "q8a8.methods.calibration"}
-        code = fingerprint(modules, {f"{_HERE}.calibration", f"{_HERE}.text"})
+        code = fingerprint(modules, {f"{_PACKAGE}.calibration", f"{_PACKAGE}.text"})
         key = key_of({"text": self.facts, "model": loaded.sha256, "code": code, "numpy": np.__version__})
         path = folder / f"calibration-{key}.npz"
         if path.exists():
@@ -224,7 +224,7 @@ class Subject:
         How.
     windows
         Token ids `[W]` each.
-    material
+    calibration
         For calibration.
     folder
         Where results are kept; None for nowhere.
@@ -233,7 +233,7 @@ class Subject:
     loaded: LoadedModel
     protocol: Protocol
     windows: Sequence[Tokens]
-    material: Material = field(default_factory=Material)
+    calibration: CalibrationData = field(default_factory=CalibrationData)
     folder: Path | None = None
 
     @cached_property
@@ -277,7 +277,7 @@ class Subject:
             if key not in store.windows:
                 begun = time.perf_counter()
                 if built is None:
-                    evidence = self.material.evidence(
+                    evidence = self.calibration.evidence(
                         self.loaded, scheme, head=self.protocol.head, folder=self.folder
                     )
                     built = build(
@@ -301,22 +301,22 @@ class Subject:
         yield Step(scheme, len(keys), len(keys), outcome)
 
     def _facts(self, scheme: Scheme) -> dict[str, Any]:
-        """Give all that the log-likelihoods of a window depend on, but its tokens."""
+        """Return all that the log-likelihoods of a window depend on, except its tokens."""
         modules = {"q8a8.llama.model", scheme.linear.__module__}
         if scheme.cache is not None:
             modules.add(scheme.cache.__module__)
         # `schemes` imports the methods of calibration, which a scheme without it does not use.
-        alone = {"q8a8.schemes.scheme", "q8a8.schemes.statistics", f"{_HERE}.likelihood"}
+        alone = {"q8a8.schemes.scheme", "q8a8.schemes.statistics", f"{_PACKAGE}.likelihood"}
         calibrated = scheme.needs_calibration or scheme.needs_inputs
         if calibrated:
             modules |= {"q8a8.schemes.scheme"}
-            alone |= {f"{_HERE}.calibration", f"{_HERE}.text"}
+            alone |= {f"{_PACKAGE}.calibration", f"{_PACKAGE}.text"}
         return {
             "scheme": _plain(scheme),
             "weights": self.weights_sha256,
             "count": self.protocol.count,
             "head": self.protocol.head,
-            "calibration": self.material.facts if calibrated else None,
+            "calibration": self.calibration.facts if calibrated else None,
             "code": fingerprint(modules, alone),
             "numpy": np.__version__,
         }
@@ -343,7 +343,7 @@ class Step:
 
 
 def _facts_of(built: Built, window: int) -> dict[str, float]:
-    """Give what is known of a scheme beside its log-likelihoods."""
+    """Return what is stored of a scheme beside its log-likelihoods."""
     config = built.model.config
     cache = built.new_cache(window)
     if cache is None:
@@ -362,7 +362,7 @@ def _facts_of(built: Built, window: int) -> dict[str, float]:
 
 
 def _plain(scheme: Scheme) -> dict[str, str]:
-    """Give what of a scheme its results depend on, as text: classes by name, options by their values."""
+    """Return what the results of a scheme depend on, as text: classes by name, options by their values."""
     return {
         "linear": f"{scheme.linear.__module__}.{scheme.linear.__qualname__}",
         "options": repr(sorted(scheme.options.items())),

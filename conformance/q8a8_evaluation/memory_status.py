@@ -1,4 +1,4 @@
-"""How much memory this process holds, where the system says so."""
+"""How much memory this process holds, on systems with ``/proc``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["resident_bytes"]
 
 
 def resident_bytes(status: Path = Path("/proc/self/status")) -> int | None:
-    """Give the resident memory of this process in bytes; None on a system without ``/proc``."""
+    """Return the resident memory of this process in bytes; None on a system without ``/proc``."""
     try:
         lines = status.read_text(encoding="ascii").splitlines()
     except OSError:

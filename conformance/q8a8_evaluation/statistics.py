@@ -44,7 +44,7 @@ class Estimate:
     value
         The number.
     error
-        Its standard error; None for a single window, which tells nothing about its own scatter.
+        Its standard error; None for a single window, which has no scatter.
     """
 
     value: float
@@ -75,7 +75,7 @@ class Ratio:
         return Estimate(100 * math.expm1(self.log.value), None if error is None else 100 * ratio * error)
 
     def bounds(self, errors: float = 2.0) -> tuple[float, float]:
-        """Give P_a / P_b − 1 in percent at both ends of the error bar.
+        """Return P_a / P_b − 1 in percent at both ends of the error bar.
 
         The bar is symmetric in the logarithm. One window has no error: its bar is a point.
 

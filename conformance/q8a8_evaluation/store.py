@@ -29,7 +29,7 @@ __all__ = ["Store", "key_of", "tokens_key"]
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
-    """Hash facts that JSON can tell: 24 hex digits."""
+    """Hash facts, JSON data: 24 hex digits."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -58,7 +58,7 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path | None, scheme: str, key: str) -> Store:
-        """Read what is known; a file that is cut short or strange counts as none."""
+        """Read what is known; a file that is truncated or of another kind counts as none."""
         if folder is None:
             return cls(None)
         path = folder / f"{scheme}-{key}.npz"
@@ -78,7 +78,7 @@ class Store:
         return store
 
     def add(self, key: str, nlls: F64, facts: Mapping[str, float]) -> None:
-        """Take a window, and what is known now."""
+        """Add a window, and what is known now."""
         self.windows[key] = nlls
         self.facts |= facts
         if self.path is None:

@@ -92,7 +92,7 @@ def articles(path: Path) -> Iterator[str]:
 
 
 def sha256(path: Path) -> str:
-    """Give the hash of a file's bytes, in hexadecimal: what says which text or model a result is of.
+    """Return the hash of a file's bytes, in hexadecimal, which identifies the text or model of a result.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def windows(
     Raises
     ------
     ArgumentError
-        A window without a token of the text, fewer than one window wanted, or more than there are.
+        A window without a token of the text, fewer than one window asked for, or more than there are.
     """
     step = size - (bos is not None)
     if step < 1:
@@ -154,7 +154,7 @@ def windows(
         count = there
     elif not 1 <= count <= there:
         raise ArgumentError(
-            f"count: {count} windows of {step} tokens of the text wanted; its {len(text)} tokens give {there}"
+            f"count: expected {count} windows of {step} tokens, the text's {len(text)} tokens have {there}"
         )
     begin = [] if bos is None else [bos]
     return [np.array([*begin, *text[i * step : (i + 1) * step]], np.int64) for i in range(count)]
@@ -164,7 +164,7 @@ def _wikipedia(path: Path) -> Iterator[str]:
     """Read the articles of a compressed dump."""
     try:
         # Heavy (SciPy comes with it), and of no use to the other kinds of file.
-        from gensim.corpora import wikicorpus  # noqa: PLC0415 (as said)
+        from gensim.corpora import wikicorpus  # noqa: PLC0415 (as above)
     except ImportError as error:
         raise FileError(
             path, "reading a MediaWiki dump needs gensim: pip install 'q8a8[evaluate]'"
@@ -192,5 +192,5 @@ def _without_markup(text: str) -> str:
 
 
 def _has_words(text: str, count: int) -> bool:
-    """Tell whether a text has so many words, without counting all."""
+    """Return whether a text has so many words, without counting all."""
     return next(itertools.islice(re.finditer(r"\S+", text), count - 1, None), None) is not None

@@ -1,7 +1,7 @@
 """The main job on real kernels, in one command: `make demo`.
 
 Judges the NumPy reference, this project's C kernel, gguf-py and the prebuilt ggml of the ``pywhispercpp``
-wheel, each with the very command line that a user would type, and prints what each run said and one table at
+wheel, each with the very command line that a user would type, and prints each run's report and one table at
 the end. A verdict of ours that is not *conforms*, or a peer that could not be judged, makes the demo fail. A
 peer that does not conform is a finding, and the point of the suite.
 """
@@ -39,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of ``q8a8 test`` said; `report` is the JSON report, empty where none was written."""
+    """The outcome of one run of ``q8a8 test``; `report` is the JSON report, empty where none was written."""
 
     step: Step
     status: int

@@ -256,7 +256,7 @@ def _harness(cpu: str | None, search: Sequence[Path] = ()) -> list[str]:
 
 
 def _configured(folder: Path) -> bool:
-    """Tell whether CMake has set the folder up for these very sources, and finished doing so."""
+    """Return whether CMake has set the folder up for these very sources, and finished doing so."""
     try:
         cache = (folder / "CMakeCache.txt").read_text(encoding="utf-8")
     except OSError:
@@ -271,7 +271,7 @@ def _toolchain(preset: str) -> list[str]:
     Raises
     ------
     MissingToolError
-        There is neither, or a sanitizer is wanted, which ziglang lacks.
+        There is neither, or a sanitizer was asked for, which ziglang lacks.
     """
     try:
         for tool in _NEEDS[preset]:

@@ -1,4 +1,4 @@
-"""What ``quantize``, ``dequantize`` and ``inspect`` share: options, and arrays told apart from models."""
+"""What ``quantize``, ``dequantize`` and ``inspect`` share: options, and which files are models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_smooth(parser: argparse._ArgumentGroup, what: str) -> None:
 
 
 def add_blocks(parser: argparse.ArgumentParser) -> None:
-    """Add the options that tell which blocks a file holds."""
+    """Add the options for which blocks a file holds."""
     parser.add_argument("--v2", action="store_true", help="a .bin file holds version 2 blocks")
     parser.add_argument(
         "--field",
@@ -39,7 +39,7 @@ def add_blocks(parser: argparse.ArgumentParser) -> None:
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """Add the options that tell how the input is to be read."""
+    """Add the options for how the input is read."""
     parser.add_argument(
         "--shape",
         type=_shape,

@@ -3,8 +3,8 @@
 What a file holds follows from its suffix::
 
     .npy   NumPy's format: an array of floats, or of blocks (their structured dtype)
-    .bin   blocks, one behind the other, and nothing else: shape and version come from the command line
-    .f32   little-endian float32, one behind the other, and nothing else
+    .bin   blocks, one after another, and nothing else: shape and version come from the command line
+    .f32   little-endian float32, one after another, and nothing else
 
 Reading maps the file and lets go of pages that have been read (`Mapped.release`), so that the resident memory
 of a command does not grow with the file. Writing goes to a temporary file in the folder of the target, which
@@ -88,10 +88,10 @@ class Mapped:
 
 
 def _kind(path: Path) -> str:
-    """Give a file's suffix, one that there is a format for."""
+    """Return a file's suffix, which must be one of the formats'."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise FileError(path, f"what this file holds is told by its suffix: one of {', '.join(SUFFIXES)}")
+        raise FileError(path, f"the suffix names the content: expected one of {', '.join(SUFFIXES)}")
     return suffix
 
 
@@ -116,7 +116,7 @@ def open_array(path: Path, *, blocks: np.dtype[Any], shape: Shape | None = None)
     try:
         if suffix == ".npy":
             if shape is not None:
-                raise FileError(path, "an .npy file knows its shape; none can be given")
+                raise FileError(path, "an .npy file has its own shape: --shape is not for it")
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             memory = array.base if isinstance(array.base, mmap.mmap) else None
             return Mapped(path, np.asarray(array), memory)
@@ -141,7 +141,7 @@ def _units(path: Path, count: int, each: int, shape: Shape | None) -> Shape:
     if shape is None:
         return (count,)
     if shape[-1] % each:
-        raise FileError(path, f"rows of {shape[-1]} elements are no multiple of {each}")
+        raise FileError(path, f"rows of {shape[-1]} elements are not a multiple of {each}")
     units = (*shape[:-1], shape[-1] // each)
     if math.prod(units) != count:
         raise FileError(path, f"shape {shape} has {math.prod(shape)} elements, the file {count * each}")
@@ -149,7 +149,7 @@ def _units(path: Path, count: int, each: int, shape: Shape | None) -> Shape:
 
 
 def float_shape(mapped: Mapped) -> Shape:
-    """Check an array of floats, and give its shape.
+    """Check an array of floats, and return its shape.
 
     Raises
     ------
@@ -158,9 +158,11 @@ def float_shape(mapped: Mapped) -> Shape:
     """
     array = mapped.array
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4):
-        raise FileError(mapped.path, f"dtype {array.dtype}, float32 or float16 wanted")
+        raise FileError(mapped.path, f"expected float32 or float16, got {array.dtype}")
     if array.ndim == 0 or array.shape[-1] % QK8_A8:
-        raise FileError(mapped.path, f"shape {array.shape}: rows are no multiple of {QK8_A8} elements")
+        raise FileError(
+            mapped.path, f"shape {array.shape}: the row length is not a multiple of {QK8_A8} elements"
+        )
     return array.shape
 
 
@@ -175,7 +177,7 @@ def open_blocks(path: Path, version: int, shape: Shape | None) -> Mapped:
     mapped = open_array(path, blocks=BLOCK_Q8_A8_V2 if version == 2 else BLOCK_Q8_A8, shape=shape)
     if mapped.array.dtype not in (BLOCK_Q8_A8, BLOCK_Q8_A8_V2) or mapped.array.ndim == 0:
         raise FileError(
-            path, f"dtype {mapped.array.dtype}, shape {mapped.array.shape}: rows of Q8_A8 blocks wanted"
+            path, f"expected rows of Q8_A8 blocks, got dtype {mapped.array.dtype}, shape {mapped.array.shape}"
         )
     return mapped
 
@@ -237,8 +239,8 @@ def writing(path: Path, dtype: np.dtype[Any], shape: Shape) -> Iterator[Writer]:
         where the suffix does not suit the type, or the file cannot be written.
     """
     suffix = _kind(path)
-    wanted = {".bin": dtype.names is not None, ".f32": dtype == FLOATS, ".npy": True}[suffix]
-    if not wanted:
+    fits = {".bin": dtype.names is not None, ".f32": dtype == FLOATS, ".npy": True}[suffix]
+    if not fits:
         raise FileError(path, f"a {suffix} file does not hold {'blocks' if dtype.names else dtype}")
     try:
         with atomic.writing(path) as file:

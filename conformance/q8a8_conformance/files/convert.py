@@ -6,8 +6,8 @@
     q8a8 dequantize weights.q8.npy again.npy       blocks [..., nb] -> float32 [..., 32·nb]
 
 Files stream through in parts of 16 MiB of floats, whatever their size; `q8a8_conformance.files.arrays` says
-what the suffixes mean and how a result appears only when it is complete. A part is given to the reference as
-blocks, and an error about a place in a part is told as the place in the file.
+what the suffixes mean and how a result appears only when it is complete. A part is passed to the reference as
+blocks, and an error names the place in the file.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def dequantize_file(
 
 @contextmanager
 def _named(mapped: Mapped, first: int, blocks: Shape) -> Iterator[None]:
-    """Tell an error about a place in a part, `first` blocks into the file, as the place in the file."""
+    """Turn the place in an error about a part, `first` blocks into the file, into the place in the file."""
     try:
         yield
     except DomainError as error:

@@ -30,7 +30,7 @@ __all__ = ["dequantize", "inspect", "is_gguf", "quantize"]
 
 
 def is_gguf(path: Path) -> bool:
-    """Say whether a file's name ends as those of GGUF files do."""
+    """Return whether a file's name ends as those of GGUF files do."""
     return path.suffix.lower() == ".gguf"
 
 
@@ -60,7 +60,7 @@ def quantize(options: argparse.Namespace) -> None:
             allow_id_39=options.allow_id_39,
             progress=lambda name, done, total: progress(done, total, plain(name)),
         )
-    _tell(summary, "quantized")
+    _print_summary(summary, "quantized")
 
 
 def dequantize(options: argparse.Namespace) -> None:
@@ -74,7 +74,7 @@ def dequantize(options: argparse.Namespace) -> None:
             allow_id_39=options.allow_id_39,
             progress=lambda name, done, total: progress(done, total, plain(name)),
         )
-    _tell(summary, "dequantized")
+    _print_summary(summary, "dequantized")
 
 
 def inspect(options: argparse.Namespace) -> None:
@@ -94,7 +94,7 @@ def inspect(options: argparse.Namespace) -> None:
         write_json(options.json, report.as_json())
 
 
-def _tell(summary: Summary, done: str) -> None:
+def _print_summary(summary: Summary, done: str) -> None:
     """Print what became of a file."""
     sys.stderr.writelines(f"q8a8: {plain(note)}\n" for note in summary.notes)
     folded = f"{len(summary.folded)} folded, " if summary.folded else ""

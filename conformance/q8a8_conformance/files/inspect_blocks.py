@@ -71,9 +71,9 @@ class Deviation:
         return 10 * math.log10(self.squared_source / self.squared_error)
 
     def compare(self, values: NDArray[np.float32], source: NDArray[np.float32], first: int) -> None:
-        """Add the error of a part, `first` elements into the array; where it is no number it is left out."""
+        """Add the error of a part, `first` elements into the array; where it is not finite it is left out."""
         error = values.astype(np.float64)
-        # Infinities of one sign, or a NaN: no error that could be told.
+        # Infinities of one sign, or a NaN: the error is not finite.
         with np.errstate(invalid="ignore"):
             error -= source
         used = np.isfinite(error)
@@ -89,7 +89,7 @@ class Deviation:
             self.largest_error_at = tuple(int(i) for i in np.unravel_index(first + at, self.shape))
 
     def as_json(self) -> dict[str, object]:
-        """Give the figures for a JSON document; an infinite SNR, which JSON cannot say, is null."""
+        """Return the figures for a JSON document; an infinite SNR, which JSON has no number for, is null."""
         return {
             "largest": self.largest_error,
             "largest_at": list(self.largest_error_at),
@@ -167,7 +167,7 @@ class Report(Deviation):
                 yield f"  left out      {elements - self.compared} elements under a scale of NaN or inf"
 
     def as_json(self) -> dict[str, object]:
-        """Give the facts for a JSON document."""
+        """Return the facts for a JSON document."""
         low, high = self.smallest_scale, self.largest_scale
         facts: dict[str, object] = {
             "format": FORMAT,

@@ -42,7 +42,7 @@ SOURCE = "q8_a8.source_sha256"
 
 
 def plain(text: str) -> str:
-    """Give text as it is if it can be printed, and otherwise as Python would write it."""
+    """Return text unchanged if it can be printed, and otherwise its Python representation."""
     return text if text.isprintable() else repr(text)
 
 
@@ -55,7 +55,7 @@ class TensorReport:
     info
         Name, shape, type, place and size.
     deviation
-        Its error, None where there is none to tell.
+        Its error, None where it could not be compared.
     remark
         Why not, "" where nobody asked.
     """
@@ -70,7 +70,7 @@ class TensorReport:
         return 8 * self.info.n_bytes / self.info.elements if self.info.elements else 0.0
 
     def as_json(self) -> dict[str, object]:
-        """Give the facts for a JSON document."""
+        """Return the facts for a JSON document."""
         facts: dict[str, object] = {
             "name": self.info.name,
             "type": self.info.type_name,
@@ -166,7 +166,7 @@ class GgufReport:
             yield f"{line}  ({tensor.remark})" if tensor.remark else line
 
     def as_json(self) -> dict[str, object]:
-        """Give the JSON document."""
+        """Return the JSON document."""
         return {
             "format": FORMAT,
             "file": str(self.path),
@@ -186,23 +186,23 @@ class GgufReport:
 
 
 def _deviation_text(deviation: Deviation) -> str:
-    """Give a tensor's error for the terminal."""
+    """Return a tensor's error for the terminal."""
     text = "no error"
     if deviation.largest_error:
         text = (
             f"largest {deviation.largest_error:<10.4g} RMS {deviation.rms:<10.4g} SNR {deviation.snr:.2f} dB"
         )
     left_out = deviation.elements - deviation.compared
-    return f"{text}, {left_out} elements without an error that could be told" if left_out else text
+    return f"{text}, {left_out} elements whose error is not finite" if left_out else text
 
 
 def _array(entry: Field) -> list[Any] | NDArray[Any]:
-    """Give the value of a field that is an array."""
+    """Return the value of a field that is an array."""
     return cast("list[Any] | NDArray[Any]", entry.value)
 
 
 def _first(array: list[Any] | NDArray[Any], count: int) -> list[Any]:
-    """Give the first entries of an array, as Python has them."""
+    """Return the first entries of an array, as Python objects."""
     return array[:count].tolist() if isinstance(array, np.ndarray) else array[:count]
 
 
@@ -215,7 +215,7 @@ def _type_name(entry: Field) -> str:
 
 
 def _value_text(entry: Field) -> str:
-    """Give a metadata value for the terminal, cut where it is long."""
+    """Return a metadata value for the terminal, cut where it is long."""
     if entry.type_id == ARRAY:
         text = ", ".join(repr(each) for each in _first(_array(entry), SHORT))
     elif entry.type_id == STRING:
@@ -227,7 +227,7 @@ def _value_text(entry: Field) -> str:
 
 
 def _value_json(entry: Field) -> dict[str, object]:
-    """Give a metadata value for JSON; of a long array its first entries and its length."""
+    """Return a metadata value for JSON; of a long array its first entries and its length."""
     if entry.type_id != ARRAY:
         return {"type": _type_name(entry), "value": _for_json(entry.value)}
     array = _array(entry)
@@ -236,7 +236,7 @@ def _value_json(entry: Field) -> dict[str, object]:
 
 
 def _for_json(value: object) -> object:
-    """Give a value that JSON has: NaN and infinities as text, the first entries of arrays as lists."""
+    """Return a value as JSON data: NaN and infinities as text, the first entries of arrays as lists."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, list | np.ndarray):
@@ -302,7 +302,7 @@ def inspect_gguf(
 
 
 def _warnings(model: GgufModel, source: GgufModel, smooth: Smoothing | None) -> Iterator[str]:
-    """Say what makes a comparison doubtful."""
+    """Return what makes a comparison doubtful, a line each."""
     made_from = str(model.metadata.get(SOURCE, source.sha256()))
     if made_from != source.sha256():
         yield f"made from another file than {source.path}: SHA-256 {plain(made_from[:80])} ({SOURCE})"

@@ -44,7 +44,7 @@ PEER = "llama.cpp"
 
 
 class BenchModelError(RuntimeError):
-    """A measuring process failed; the message is what it said."""
+    """A measuring process failed; the message is what it printed last."""
 
 
 class Runner(Protocol):
@@ -88,14 +88,14 @@ def add_parser(subparsers: Subparsers) -> None:
 def _count(word: str) -> int:
     value = int(word)
     if value < 2:
-        raise ValueError("at least 2 is wanted: the first token's time is the prompt's")
+        raise ValueError("expected at least 2: the first token's time is the prompt's")
     return value
 
 
 def _rounds(word: str) -> int:
     value = int(word)
     if value < 1:
-        raise ValueError("at least 1 is wanted")
+        raise ValueError("expected at least 1")
     return value
 
 
@@ -274,7 +274,7 @@ def collect(
 def _figures(
     mine: list[dict[str, Any]], first: list[dict[str, Any]], prompt: int, generate: int
 ) -> dict[str, Any]:
-    """Give one scheme's medians, and those of its ratios round by round."""
+    """Return one scheme's medians, and those of its ratios round by round."""
 
     def median(key: str) -> float:
         return float(statistics.median(each[key] for each in mine))

@@ -52,12 +52,14 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="of q8a8 calibrate, for schemes that need one"
     )
-    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="draw the tokens [0: no]")
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most probable ones")
     parser.add_argument(
-        "--top-p", type=float, metavar="P", help="draw from the fewest that together have probability P"
+        "--temperature", type=float, default=0.0, metavar="T", help="sample the tokens [0: no]"
     )
-    parser.add_argument("--seed", type=int, metavar="S", help="of the draw: one seed, one text")
+    parser.add_argument("--top-k", type=int, metavar="K", help="sample from the K most probable ones")
+    parser.add_argument(
+        "--top-p", type=float, metavar="P", help="sample from the fewest that together have probability P"
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="of the sampling: one seed, one text")
     parser.add_argument("--chat", action="store_true", help="the prompt is a user's turn in a conversation")
     parser.add_argument("--system", metavar="TEXT", help="with --chat: what the system's turn says")
     parser.add_argument(
@@ -67,7 +69,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Print what the model writes, and give the exit status."""
+    """Print what the model writes, and return the exit status."""
     try:
         for text in _texts(options):
             sys.stdout.write(text)
@@ -80,13 +82,13 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _texts(options: argparse.Namespace) -> Iterator[str]:
-    """Load the model and give what it writes, piece by piece."""
+    """Load the model and yield what it writes, piece by piece."""
     if options.temperature == 0 and not (options.top_k is None and options.top_p is None):
-        raise ModelError("--top-k and --top-p limit a draw: give a --temperature above 0")
+        raise ModelError("--top-k and --top-p limit sampling: give a --temperature above 0")
     if options.system is not None and not options.chat:
         raise ModelError("--system: there is no system's turn without --chat")
     if options.tokens < 1:
-        raise ModelError(f"--tokens: at least 1 is wanted, {options.tokens} is given")
+        raise ModelError(f"--tokens: expected at least 1, got {options.tokens}")
     scheme = get_scheme(options.scheme, SCHEMES)
     loaded = load(options.model, allow_id_39=options.allow_id_39)
     tokenizer = loaded.tokenizer
@@ -157,7 +159,7 @@ def chat(metadata: Mapping[str, object], prompt: str, system: str | None = None)
     if not isinstance(template, str):
         raise ModelError("tokenizer.chat_template: the file has no template for conversations")
     try:
-        from jinja2 import TemplateError  # noqa: PLC0415 (wanted for this alone)
+        from jinja2 import TemplateError  # noqa: PLC0415 (used here alone)
         from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415 (as above)
     except ImportError as error:
         raise ModelError(
@@ -187,7 +189,7 @@ def chat(metadata: Mapping[str, object], prompt: str, system: str | None = None)
 
 
 def _token_text(metadata: Mapping[str, object], name: str) -> str:
-    """Give the text of a token that the metadata names, or nothing."""
+    """Return the text of a token that the metadata names, or nothing."""
     tokens, place = metadata.get("tokenizer.ggml.tokens"), metadata.get(f"tokenizer.ggml.{name}_token_id")
     if isinstance(tokens, Sequence) and isinstance(place, int) and 0 <= place < len(tokens):
         return str(tokens[place])

@@ -30,7 +30,7 @@ from q8a8_evaluation.commands.shared import require_writable
 from q8a8_evaluation.measure import (
     BASE,
     CALIBRATION_WINDOWS,
-    Material,
+    CalibrationData,
     Outcome,
     Protocol,
     Subject,
@@ -129,13 +129,13 @@ def run(options: argparse.Namespace) -> int:
     protocol = Protocol(
         options.window, options.windows, options.spread, options.bos, options.count, options.head == "scheme"
     )
-    material = Material(options.calibration, options.window, options.calibration_windows)
+    calibration = CalibrationData(options.calibration, options.window, options.calibration_windows)
     try:
         for path in filter(None, (options.json, options.nll)):
             require_writable(path)
         loaded = load(options.model)
         windows = read_windows(loaded, options.text, protocol)
-        subject = Subject(loaded, protocol, windows, material, options.resume)
+        subject = Subject(loaded, protocol, windows, calibration, options.resume)
         outcomes = measure(subject, options.scheme)
         found = document(subject, outcomes, options.model, options.text)
         if options.json:
@@ -165,7 +165,7 @@ def measure(subject: Subject, names: Sequence[str]) -> list[Outcome]:
 
 
 def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: Path) -> dict[str, Any]:
-    """Give the result as JSON data; the first outcome is the float model's.
+    """Return the result as JSON data; the first outcome is the float model's.
 
     Raises
     ------
@@ -213,13 +213,13 @@ def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: P
             "head": "scheme" if protocol.head else "float",
             "counted": [len(nlls) for nlls in base.nlls],
         },
-        "calibration": subject.material.facts or None,
+        "calibration": subject.calibration.facts or None,
         "schemes": schemes,
     }
 
 
 def table(found: dict[str, Any]) -> str:
-    """Give the result for a terminal."""
+    """Return the result for a terminal."""
     protocol = found["protocol"]
     head = (
         f"{found['model']['file']} on {found['text']['file']}: {protocol['windows']} windows of "

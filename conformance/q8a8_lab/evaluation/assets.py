@@ -47,7 +47,7 @@ TEXT_WHEEL = Distribution(
 
 
 def model() -> Path:
-    """Give the path of SmolLM2-135M-Instruct as GGUF, fetching it first if need be.
+    """Return the path of SmolLM2-135M-Instruct as GGUF, fetching it first if need be.
 
     Raises
     ------
@@ -58,11 +58,11 @@ def model() -> Path:
 
 
 def wikipedia() -> Path:
-    """Give the path of the Wikipedia dump; errors as `model`."""
+    """Return the path of the Wikipedia dump; errors as `model`."""
     folder = fetch(TEXT_WHEEL) / "gensim" / "test" / "test_data"
     return folder / "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
 
 def news() -> Path:
-    """Give the path of the news corpus; errors as `model`."""
+    """Return the path of the news corpus; errors as `model`."""
     return fetch(TEXT_WHEEL) / "gensim" / "test" / "test_data" / "lee_background.cor"

@@ -55,7 +55,7 @@ another.
 
 
 def render(values: Mapping[str, str]) -> str:
-    """Give the page, as Markdown.
+    """Return the page, as Markdown.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def _row(claim: Claim, values: Mapping[str, str]) -> str:
 
 
 def shape_facts() -> dict[str, str]:
-    """Give the facts that follow from shapes alone."""
+    """Return the facts that follow from shapes alone."""
     found = {"block_saving": _percent(1 - 34 / 64), "block_ratio": f"{64 / 34:.2f}"}
     for suffix, name in (("7b", "Llama-7B"), ("13b", "Llama-13B"), ("30b", "Llama-30B")):
         shape = MODELS[name]
@@ -136,7 +136,7 @@ def measure_weights(model: Path) -> dict[str, Any]:
 
 
 def facts(measured: Path) -> dict[str, str]:
-    """Give every fact that the findings name.
+    """Return every fact that the findings name.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ class GgmlAngles(Model):
 def differences(
     float_file: Path, quantized_file: Path, loaded: LoadedModel, tokens: Sequence[int]
 ) -> tuple[Noise, Iterator[tuple[str, Agreement]]]:
-    """Evaluate the model in several ways; each is held against float64 with exact angles, or with ggml's.
+    """Evaluate the model in several ways; each is compared with float64 with exact angles, or with ggml's.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@
 
 prints the tables of docs/model/in-llama-cpp.md. The file's linear weights are blocks of Q8_A8, and so is its
 embedding, which is the head too: llama.cpp quantizes the input of every product, the head's included, and so
-does the reference here. llama.cpp is given the text token by token unless said otherwise.
+does the reference here. llama.cpp gets the text token by token unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def difference(ours: F32, theirs: F32, tokens: Sequence[int]) -> Difference:
 
 
 def within(found: Difference, noise: float) -> bool:
-    """Tell whether two evaluations lie within what rounding activations differently can do.
+    """Return whether two evaluations lie within what rounding activations differently can do.
 
     Each is the float model plus an error of root mean square `noise`. Two errors that have nothing in common
     make a difference of sqrt(2) times that; errors that share something, a smaller one.
@@ -201,7 +201,7 @@ def steps(subject: Subject) -> Iterator[tuple[str, GgmlModel]]:
 
 
 def codes_that_differ(ours: GgmlModel, theirs: GgmlModel, tokens: Sequence[int]) -> F64:
-    """Give the share of activations whose int8 differs, layer by layer, the head last: `[n_layers + 1]`.
+    """Return the share of activations whose int8 differs, layer by layer, the head last: `[n_layers + 1]`.
 
     Both are quantized by recipe design, so that what is counted is what reached the quantizer.
     """
@@ -286,7 +286,7 @@ def report(source: Path, subject: Subject, text: Sequence[int]) -> Iterator[str]
 
 
 def generation(subject: Subject, count: int) -> Iterator[str]:
-    """Say where greedy generation here leaves llama.cpp's."""
+    """Describe where greedy generation here departs from llama.cpp's."""
     prompt = subject.loaded.tokenizer.encode(PROMPT)
     with LlamaCpp(subject.path, n_batch=1) as llama:
         made = llama.generate(prompt, count)

@@ -67,7 +67,7 @@ _NOT_SHOWN = """\
 
 
 def render(found: Mapping[str, Any], images: Mapping[str, str]) -> str:
-    """Give the page, as Markdown.
+    """Return the page, as Markdown.
 
     Parameters
     ----------

@@ -103,7 +103,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     places
         In any order.
     gap
-        What is wanted between two.
+        The least distance between two.
     """
     moved = list(places)
     last = -float("inf")

@@ -26,7 +26,14 @@ from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
 from q8a8_evaluation.commands.perplexity import document, measure, scheme_names, table
-from q8a8_evaluation.measure import BASE, CALIBRATION_WINDOWS, Material, Protocol, Subject, read_windows
+from q8a8_evaluation.measure import (
+    BASE,
+    CALIBRATION_WINDOWS,
+    CalibrationData,
+    Protocol,
+    Subject,
+    read_windows,
+)
 from q8a8_lab.evaluation import assets, page, plot
 from q8a8_lab.evaluation.verdicts import gate
 
@@ -115,9 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         model, text, news = assets.model(), assets.wikipedia(), assets.news()
         loaded = load(model)
-        material = Material(news, protocol.window, CALIBRATION_WINDOWS)
+        calibration = CalibrationData(news, protocol.window, CALIBRATION_WINDOWS)
         windows = read_windows(loaded, text, protocol)
-        subject = Subject(loaded, protocol, windows, material, options.cache)
+        subject = Subject(loaded, protocol, windows, calibration, options.cache)
         found = evaluate(subject, options.schemes, model, text)
         json_file = options.json
         if options.markdown:

@@ -50,7 +50,7 @@ class Fact:
     percent
         The change of perplexity against float, in percent.
     error
-        Its paired standard error; None where none was told.
+        Its paired standard error; None where none was reported.
     digit
         The value of its last digit: it was rounded to that.
     """
@@ -132,10 +132,10 @@ def _check(asks: str, ratio: Ratio, *, passed: bool) -> Check:
 
 
 def agrees(fact: Fact, percent: Estimate) -> bool:
-    """Tell whether a measurement agrees with what was measured before.
+    """Return whether a measurement agrees with what was measured before.
 
-    Where no error was told it is taken to be ours: as many windows of the same text. What the earlier number
-    lost by rounding, half a digit, counts in its favour.
+    Where no error was reported it is taken to be ours: as many windows of the same text. What the earlier
+    number lost by rounding, half a digit, counts in its favour.
     """
     ours = percent.error or 0.0
     theirs = ours if fact.error is None else fact.error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
@@ -42,11 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for leg in legs.LEGS:
         reason = legs.missing(leg)
         if reason:
-            _say(f"{leg.title}: not run: {reason}")
+            _report(f"{leg.title}: not run: {reason}")
             absent.append(leg.name)
             continue
         result = legs.run(leg, options.blocks, options.dots)
-        _say(
+        _report(
             f"{leg.title}: {result.differing} bytes and bits differ; "
             f"order {' = '.join(result.orders) or 'none'}; "
             f"{result.wrong_products} wrong products of -128; {result.seconds:.0f} s"
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for profile in verdicts.PROFILES:
                 verdict = verdicts.judge(leg, profile)
                 result.verdicts.append(verdict)
-                _say(f"{leg.title}: profile {profile}: {verdict.verdict}; {verdict.causes}")
+                _report(f"{leg.title}: profile {profile}: {verdict.verdict}; {verdict.causes}")
         results.append(result)
     builds = load_builds(results_file())
     shares = compare.shares(options.blocks)

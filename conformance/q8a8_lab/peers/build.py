@@ -190,8 +190,8 @@ def compare_run(variant: Variant, run: Run, library: Path, blocks: int, dots: in
     return result
 
 
-def _say(line: str) -> None:
-    """Tell standard error how far it is."""
+def _report(line: str) -> None:
+    """Report progress on standard error."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
@@ -202,17 +202,17 @@ def _check(variant: Variant, jobs: int, blocks: int, dots: int) -> list[BuildRes
     if missing:
         target = " ".join(variant.features)
         why = f"needs a CPU with {missing}"
-        _say(f"{variant.name:<14} not run: {why}")
+        _report(f"{variant.name:<14} not run: {why}")
         return [BuildResult(variant.name, variant.machine, variant.compiler, target, "native", not_run=why)]
     started = time.monotonic()
     library = build_variant(variant, jobs)
-    _say(f"{variant.name:<14} built in {time.monotonic() - started:.0f} s")
+    _report(f"{variant.name:<14} built in {time.monotonic() - started:.0f} s")
     results = []
     for run in variant.runs:
         started = time.monotonic()
         result = compare_run(variant, run, library, blocks, dots)
         orders = ", ".join(f"nrc {nrc}: {' = '.join(o) or 'none known'}" for nrc, o in result.orders.items())
-        _say(
+        _report(
             f"{variant.name:<14} {result.cpu}: {orders}; {result.differing} bytes and bits differ; "
             f"{'pass' if result.passed else 'FAIL'} in {time.monotonic() - started:.0f} s"
         )
@@ -236,13 +236,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             if variant.name in (options.only or names):
                 results += _check(variant, options.jobs, options.blocks, options.dots)
     except (store.PeerUnavailableError, native_build.NativeError) as error:
-        _say(f"peers: {error}")
+        _report(f"peers: {error}")
         return 2
     if not options.only:
         save_builds(results, results_file())
     ran = [result for result in results if not result.not_run]
     failed = [result for result in ran if not result.passed]
-    _say(f"{len(ran)} runs, {len(failed)} failed, {len(results) - len(ran)} not run")
+    _report(f"{len(ran)} runs, {len(failed)} failed, {len(results) - len(ran)} not run")
     return 1 if failed or not ran else 0
 
 

@@ -108,7 +108,7 @@ def quantize_counts(
     kernel
         The peer.
     recipes
-        ABI name of a quantizer to the recipe that it is held against.
+        ABI name of a quantizer to the recipe that it is compared with.
     blocks
         Blocks of each family.
     names
@@ -165,7 +165,7 @@ def row_counts(
     kernel
         The peer.
     order
-        The order that it is held against.
+        The order that it is compared with.
     dots
         Dot products of each kind, at least.
     nrc

@@ -1,4 +1,4 @@
-"""The prebuilt peers: what each is held against, how to open it here, and one run of the comparison.
+"""The prebuilt peers: what each is compared with, how to open it here, and one run of the comparison.
 
 =========  =======================================  ===================  ==========  =================
 leg        peer                                     quantizers           dot         runs
@@ -134,7 +134,7 @@ def _emulated(leg: Leg) -> bool:
 
 
 def unsuitable(leg: Leg) -> str:
-    """Say why a leg cannot run on a machine like this, whatever is installed; empty if it can."""
+    """Return why a leg cannot run on a machine like this, whatever is installed; empty if it can."""
     if leg.machines and platform.machine() not in leg.machines:
         return f"needs {' or '.join(leg.machines)}, and this is {platform.machine()}"
     if lacking := cpu.lacking(leg.cpu_flags):
@@ -143,7 +143,7 @@ def unsuitable(leg: Leg) -> str:
 
 
 def missing(leg: Leg) -> str:
-    """Say why a leg cannot run here: `unsuitable`, or something is not installed; empty if it can.
+    """Return why a leg cannot run here: `unsuitable`, or something is not installed; empty if it can.
 
     Fetches the Arm wheel and builds the harness if need be.
     """

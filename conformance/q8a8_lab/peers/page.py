@@ -127,7 +127,7 @@ def _dots(legs: Sequence[LegResult]) -> str:
     return (
         "## Dot products: bits that differ from the order\n\n"
         "n = 32 to 8192, odd and even numbers of blocks; the last column has products with -128 in it and, "
-        "where the kernel gets these wrong (below), is held against the bits that the error explains.\n\n"
+        "where the kernel gets these wrong (below), is compared with the bits that the error explains.\n\n"
         + _table(("peer", "orders that match", *rows.KINDS), lines)
     )
 

@@ -1,4 +1,4 @@
-"""What ``q8a8 test`` says of each prebuilt peer: the main job, run as a user would run it."""
+"""The verdict of ``q8a8 test`` on each prebuilt peer: the main job, run as a user would run it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def judge(leg: Leg, profile: str = "kernel", more: Sequence[str] = ()) -> Verdic
     Raises
     ------
     RuntimeError
-        No report was written; with what was said instead.
+        No report was written; with what was printed instead.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"

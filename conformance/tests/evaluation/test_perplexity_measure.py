@@ -17,7 +17,7 @@ from q8a8.schemes.statistics import gather_inputs
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation import fingerprint, measure
 from q8a8_evaluation.calibration import calibrate_model
-from q8a8_evaluation.measure import Material, Outcome, Protocol, Subject, read_windows
+from q8a8_evaluation.measure import CalibrationData, Outcome, Protocol, Subject, read_windows
 from q8a8_evaluation.store import Store, key_of, tokens_key
 
 if TYPE_CHECKING:
@@ -124,10 +124,10 @@ def test_other_circumstances_are_measured_again(
 ) -> None:
     """Each fact that results depend on changes the key that they are kept by."""
     scheme = SCHEMES["q8_a8+smooth"]
-    subject = Subject(loaded, Protocol(), [], Material(text, 20, 2))
+    subject = Subject(loaded, Protocol(), [], CalibrationData(text, 20, 2))
     before = key_of(subject._facts(scheme))
-    assert key_of(Subject(loaded, Protocol(), [], Material(text, 20, 2))._facts(scheme)) == before
-    after = Subject(loaded, Protocol(), [], Material(text, 20, 2))
+    assert key_of(Subject(loaded, Protocol(), [], CalibrationData(text, 20, 2))._facts(scheme)) == before
+    after = Subject(loaded, Protocol(), [], CalibrationData(text, 20, 2))
     if change == "weights":
         loaded.weights["output_norm.weight"][3] += 1
     elif change == "count":
@@ -141,16 +141,16 @@ def test_other_circumstances_are_measured_again(
     elif change == "calibration":
         other = tmp_path / "other.txt"
         other.write_text("x" * 50)
-        after.material = Material(other, 20, 2)
+        after.calibration = CalibrationData(other, 20, 2)
     else:
-        after.material = Material(text, 20, 3)
+        after.calibration = CalibrationData(text, 20, 3)
     assert key_of(after._facts(scheme)) != before
 
 
 def test_a_plain_scheme_does_not_depend_on_calibration(loaded: LoadedModel, text: Path) -> None:
     """Another calibration text leaves the results of a scheme without calibration valid."""
     plain = Subject(loaded, Protocol(), [])._facts(SCHEMES["kv-int8"])
-    assert Subject(loaded, Protocol(), [], Material(text))._facts(SCHEMES["kv-int8"]) == plain
+    assert Subject(loaded, Protocol(), [], CalibrationData(text))._facts(SCHEMES["kv-int8"]) == plain
 
 
 def test_store_takes_a_broken_file_for_none(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_windows_of_a_text(loaded: LoadedModel, text: Path) -> None:
     [
         ({"window": 1}, "window: 1 tokens hold no prediction"),
         ({"window": 2, "count": "second-half"}, "window: 2 tokens hold no prediction"),
-        ({"windows": 0}, "windows: at least 1"),
+        ({"windows": 0}, "windows: expected at least 1"),
         ({"window": 501}, "500 tokens are less than one window of 501"),
         ({"bos": True}, "no token for the beginning"),
     ],
@@ -228,7 +228,7 @@ def test_calibrates_once(loaded: LoadedModel, text: Path, monkeypatch: pytest.Mo
 
     counting("calibrate_model", calibrate_model)
     counting("gather_inputs", gather_inputs)
-    subject = Subject(loaded, Protocol(), [np.arange(20)], Material(text, 20, 2))
+    subject = Subject(loaded, Protocol(), [np.arange(20)], CalibrationData(text, 20, 2))
     names = ["q8_a8", "q8_a8+smooth", "w8a8-channel+smooth", "gptq-int4-g64", "w8a8-static-absmax"]
     assert len(_outcomes(subject, names, dict(SCHEMES))) == 6
     assert calls == ["calibrate_model", "gather_inputs"]
@@ -240,8 +240,8 @@ def test_a_saved_calibration(loaded: LoadedModel, text: Path, tmp_path: Path) ->
     calibration = calibrate_model(loaded, text, tokens=40, window=20)
     calibration.save(saved)
     windows = [np.arange(20)]
-    from_text = Subject(loaded, Protocol(), windows, Material(text, 20, 2))
-    from_file = Subject(loaded, Protocol(), windows, Material(saved))
+    from_text = Subject(loaded, Protocol(), windows, CalibrationData(text, 20, 2))
+    from_file = Subject(loaded, Protocol(), windows, CalibrationData(saved))
     ours, theirs = (
         _outcomes(each, ["q8_a8+smooth"], dict(SCHEMES))[1].nlls[0].tolist()
         for each in (from_text, from_file)
@@ -251,7 +251,9 @@ def test_a_saved_calibration(loaded: LoadedModel, text: Path, tmp_path: Path) ->
         _outcomes(from_file, ["gptq-int4-g64"], dict(SCHEMES))
     other = LoadedModel(loaded.config, loaded.weights, {}, "b" * 64)
     with pytest.raises(CalibrationError, match="a calibration of another model"):
-        _outcomes(Subject(other, Protocol(), windows, Material(saved)), ["q8_a8+smooth"], dict(SCHEMES))
+        _outcomes(
+            Subject(other, Protocol(), windows, CalibrationData(saved)), ["q8_a8+smooth"], dict(SCHEMES)
+        )
 
 
 def test_refuses_to_calibrate_on_nothing(loaded: LoadedModel) -> None:

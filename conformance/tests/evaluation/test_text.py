@@ -151,8 +151,8 @@ def test_windows() -> None:
     [
         (0, None, None, "size: a window of 0 tokens"),
         (1, None, 5, "size: a window of 1 tokens"),
-        (3, 0, None, "count: 0 windows"),
-        (3, 3, None, "count: 3 windows of 3 tokens of the text wanted; its 8 tokens give 2"),
+        (3, 0, None, "count: expected 0 windows"),
+        (3, 3, None, "count: expected 3 windows of 3 tokens, the text's 8 tokens have 2"),
     ],
 )
 def test_windows_refused(size: int, count: int | None, bos: int | None, message: str) -> None:

@@ -154,7 +154,7 @@ def test_bad_values(
 
 
 def test_bad_scales(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A scale that is no number is named with file, row and block, and no file of floats appears."""
+    """A scale that is not finite is named with file, row and block, and no file of floats appears."""
     blocks = as_blocks(oracle_blocks(X)).reshape(15, 3).copy()
     blocks["weight_scale"][11, 1] = np.inf
     np.save(tmp_path / "q.npy", blocks)
@@ -167,13 +167,23 @@ BAD: dict[str, tuple[str, object, list[str], str]] = {
     "missing": ("quantize", None, [], "No such file"),
     "no array": ("quantize", b"not an array", [], ""),
     "truncated": ("quantize", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False", [], ""),
-    "float64": ("quantize", np.zeros(32), [], "dtype float64, float32 or float16 wanted"),
-    "integers": ("quantize", np.zeros(32, np.int8), [], "dtype int8, float32 or float16 wanted"),
-    "33 elements": ("quantize", np.zeros((2, 33), np.float32), [], "(2, 33): rows are no multiple of 32"),
-    "no axes": ("quantize", np.zeros((), np.float32), [], "(): rows are no multiple of 32"),
-    "shape of npy": ("quantize", np.zeros(32, np.float32), ["--shape", "32"], "an .npy file knows its shape"),
-    "floats as blocks": ("dequantize", np.zeros(32, np.float32), [], "rows of Q8_A8 blocks wanted"),
-    "one block": ("dequantize", np.zeros((), BLOCK_Q8_A8), [], "rows of Q8_A8 blocks wanted"),
+    "float64": ("quantize", np.zeros(32), [], "expected float32 or float16, got float64"),
+    "integers": ("quantize", np.zeros(32, np.int8), [], "expected float32 or float16, got int8"),
+    "33 elements": (
+        "quantize",
+        np.zeros((2, 33), np.float32),
+        [],
+        "(2, 33): the row length is not a multiple of 32",
+    ),
+    "no axes": ("quantize", np.zeros((), np.float32), [], "(): the row length is not a multiple of 32"),
+    "shape of npy": (
+        "quantize",
+        np.zeros(32, np.float32),
+        ["--shape", "32"],
+        "an .npy file has its own shape",
+    ),
+    "floats as blocks": ("dequantize", np.zeros(32, np.float32), [], "expected rows of Q8_A8 blocks"),
+    "one block": ("dequantize", np.zeros((), BLOCK_Q8_A8), [], "expected rows of Q8_A8 blocks"),
 }
 
 
@@ -200,7 +210,7 @@ def test_bad_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: st
         (["quantize", "x.npy", "./link.npy"], "link.npy: is the input: it stays as it is"),
         (
             ["quantize", "x.npy", "q.txt"],
-            "q.txt: what this file holds is told by its suffix: one of .npy, .bin, .f32",
+            "q.txt: the suffix names the content: expected one of .npy, .bin, .f32",
         ),
         (["quantize", "x.npy", "q.f32"], "q.f32: a .f32 file does not hold blocks"),
         (["dequantize", "q.bin", "y.bin"], "y.bin: a .bin file does not hold float32"),
@@ -212,7 +222,7 @@ def test_bad_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: st
         ),
         (
             ["dequantize", "q.bin", "y.npy", "--shape", "4x16"],
-            "q.bin: rows of 16 elements are no multiple of 32",
+            "q.bin: rows of 16 elements are not a multiple of 32",
         ),
         (["inspect", "q.bin", "--against", "x.npy"], "x.npy: shape (5, 3, 96), but"),
         (["inspect", "q.bin", "--against", "missing.npy"], "missing.npy: No such file"),
@@ -226,7 +236,7 @@ def test_refusals(
     words: list[str],
     message: str,
 ) -> None:
-    """Names, suffixes and sizes that do not fit are told; the folder stays as it was."""
+    """Names, suffixes and sizes that do not fit are refused; the folder stays as it was."""
     monkeypatch.chdir(tmp_path)
     Path("link.npy").symlink_to(source)
     Path("q.bin").write_bytes(bytes(68))
@@ -326,7 +336,7 @@ def test_inspect_v2_field(tmp_path: Path) -> None:
 def test_failure_while_writing_leaves_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A full disk, or an interrupt, leaves no part of a file behind."""
+    """A full disk, or an interrupt, leaves no part of a file."""
 
     def full(_self: arrays.Writer, _part: NDArray[np.generic]) -> None:
         """Fail as a full disk does."""

@@ -70,7 +70,7 @@ def types(path: Path) -> dict[str, str]:
 
 
 def test_quantize(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model is quantized, and a line says what was done; the suffix may be in capitals."""
+    """A model is quantized, and a line reports what was done; the suffix may be in capitals."""
     out = tmp_path / "out.GGUF"
     assert run("quantize", source, out, "--recipe", "ggml-ref") == 0
     shown = capsys.readouterr()
@@ -92,7 +92,7 @@ def test_only_and_keep(source: Path, tmp_path: Path) -> None:
 
 
 def test_notes(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What stayed as it was for a reason is said on standard error."""
+    """What was kept for a reason is reported on standard error."""
     odd = write(tmp_path / "odd.gguf", {**TENSORS, "output.weight": (np.ones((2, 33), np.float32), "F32")})
     assert run("quantize", odd, tmp_path / "out.gguf") == 0
     note = "output.weight is kept: its rows of 33 elements are no multiple of 32"
@@ -123,7 +123,7 @@ def fork(tmp_path: Path) -> Path:
 
 
 def test_the_flag_for_id_39(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command refuses a file of the design's fork, says why, and takes it with the flag."""
+    """Every command refuses a file of the design's fork with the reason, and takes it with the flag."""
     path = fork(tmp_path)
     for words in (["inspect"], ["quantize", "out.gguf"], ["dequantize", "out.gguf"]):
         targets = [tmp_path / word for word in words[1:]]
@@ -324,7 +324,7 @@ def test_an_empty_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_tensors_that_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Missing, reshaped and unreadable tensors are said to be that; values without an error are counted."""
+    """Missing, reshaped and unreadable tensors are named; values whose error is not finite are counted."""
     x = np.ones((2, 32), np.float32)
     odd = x.copy()
     odd[1, 3:5] = np.inf, np.nan
@@ -351,7 +351,7 @@ def test_tensors_that_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     ends = {line.split()[0]: line.split(" bits  ")[-1] for line in lines if " bits  " in line}
     assert ends == {
-        "same": "no error, 2 elements without an error that could be told",
+        "same": "no error, 2 elements whose error is not finite",
         "new": "(not in the source)",
         "shape": "(shape [32, 2] in the source)",
         "raw": "(Q8_1 cannot be read as numbers)",

@@ -96,7 +96,7 @@ def broken_json(draw: st.DrawFn, document: Any) -> Any:  # noqa: ANN401 (JSON)
 
 
 def a_report() -> dict[str, Any]:
-    """Give the JSON report of a run with a failure, a diagnosis and results in the bound."""
+    """Return the JSON report of a run with a failure, a diagnosis and results in the bound."""
     margins = Margins()
     from fractions import Fraction  # noqa: PLC0415 -- for this alone
 
@@ -205,7 +205,7 @@ def test_pages_of_rules(data: bytes) -> None:
 
 
 def smallest_file() -> str:
-    """Give the name of the smallest file of golden cases."""
+    """Return the name of the smallest file of golden cases."""
     files: dict[str, Any] = load.read_manifest(load.DATA)["files"]
     return min(files, key=lambda name: (load.DATA / name).stat().st_size)
 

@@ -175,7 +175,7 @@ def test_round_trip(tmp_path: Path) -> None:
         (lambda a, _: a.pop("factors/norm"), "factors/norm: missing"),
         (lambda a, _: a.update({"factors/norm": f32(1, 0)}), "factors/norm: not all factors are positive"),
         (lambda a, _: a.update({"factors/norm": f32(1, -1)}), "factors/norm: not all factors are positive"),
-        (lambda a, _: a.update({"factors/norm": f32(1, np.inf)}), "factors/norm: not all numbers are finite"),
+        (lambda a, _: a.update({"factors/norm": f32(1, np.inf)}), "factors/norm: not all values are finite"),
         (lambda _, m: m.pop("provenance"), "metadata: provenance: None"),
         (lambda _, m: m["provenance"].pop("model_sha256"), "provenance: model_sha256 is missing"),
         (lambda _, m: m["provenance"].pop("rounding"), "provenance: rounding is missing"),

@@ -1,7 +1,7 @@
 """Files of cases: settled drafts as text, the manifest, writing them and comparing them.
 
 Of the builders' drafts only those become cases that earn their place (`q8a8_golden.generate.minimal`). That
-takes knowing which wrong kernels each one kills, which a `Killer` tells; without one, a check takes the
+requires the wrong kernels that each one detects, which a `Killer` finds; without one, a check takes the
 choice and the kills from the files and checks all the rest.
 """
 
@@ -41,11 +41,11 @@ class Killer(Protocol):
     """Knows wrong kernels, and runs them: the catalogue is the suite's; this package imports none of it."""
 
     def __call__(self, case: Case) -> tuple[str, ...]:
-        """Give the slugs, sorted, of those that one case alone shows."""
+        """Return the slugs, sorted, of the wrong kernels that this case alone detects."""
 
 
 def render(witnesses: Witnesses, kills: Killer | Mapping[str, Kills]) -> dict[str, bytes]:
-    """Give every file of cases, by its name under the data folder, and the manifest; nothing is written.
+    """Return every file of cases, by its name under the data folder, and the manifest; write nothing.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def render(witnesses: Witnesses, kills: Killer | Mapping[str, Kills]) -> dict[st
 
 
 def _drafts() -> list[tuple[str, Draft]]:
-    """Give every draft of every builder with its topic."""
+    """Return every draft of every builder with its topic."""
     made = [(topic, draft) for topic, drafts in TOPICS.items() for draft in drafts()]
     for topic, draft in made:
         if not draft.id.startswith(f"{topic}/"):
@@ -119,7 +119,7 @@ def _line(case: Case, kills: Kills) -> str:
 
 
 def _file(topic: str, lines: list[str]) -> bytes:
-    """Give a file's text: one line a case, so that a change to a case is a change of a line."""
+    """Return a file's text: one line a case, so that a change to a case is a change of a line."""
     head = json.dumps({"format": FORMAT, "topic": topic})[:-1]
     return (head + ', "cases": [\n' + ",\n".join(lines) + "\n]}\n").encode()
 
@@ -151,7 +151,7 @@ def generate(directory: Path, witnesses: Witnesses, killer: Killer) -> list[str]
 
 
 def _present(directory: Path) -> set[str]:
-    """Give the names of the case files that there are; the schema is written by hand and not one of them."""
+    """Return the names of the case files that there are; the schema, written by hand, is none."""
     return {path.relative_to(directory).as_posix() for path in directory.rglob("*.json")} - {SCHEMA}
 
 
@@ -192,7 +192,7 @@ def _unreadable(directory: Path) -> list[str]:
 
 
 def _recorded(directory: Path) -> dict[str, Kills]:
-    """Give the kills on record by entry; what cannot be read is left out, and differs from what is made."""
+    """Return the kills on record by entry; what cannot be read is left out, and differs from what is made."""
     found: dict[str, Kills] = {}
     for topic in TOPICS:
         try:

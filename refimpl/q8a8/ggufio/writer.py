@@ -45,7 +45,7 @@ def field(value: str | int | list[str], order: str) -> Field:
 
 
 def _string(text: str, order: str) -> bytes:
-    """Give the bytes of a string: its length, then UTF-8."""
+    """Return the bytes of a string: its length, then UTF-8."""
     content = text.encode()
     return struct.pack(f"{order}Q", len(content)) + content
 
@@ -120,7 +120,7 @@ def _header(
     fields: Mapping[str, Field],
     tensors: Mapping[str, tuple[tuple[int, ...], TensorType]],
 ) -> bytes:
-    """Give the bytes before the data section and its padding (the drawing in `header`)."""
+    """Return the bytes before the data section and its padding (the drawing in `header`)."""
     pieces = [MAGIC, struct.pack(f"{order}IQQ", VERSION, len(tensors), len(fields))]
     for key, value in fields.items():
         pieces += [_string(key, order), struct.pack(f"{order}I", value.type_id), value.raw]

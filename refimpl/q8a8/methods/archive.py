@@ -50,7 +50,7 @@ def write_archive(
     Parameters
     ----------
     path
-        Where to.
+        The file.
     kind, version
         What it holds, and the version of its layout: what `read_archive` asks for.
     metadata
@@ -87,7 +87,7 @@ class Entries:
         self._arrays = arrays
 
     def array(self, name: str, dtype: type[np.generic], ndim: int) -> NDArray[Any]:
-        """Give an array.
+        """Return an array.
 
         Raises
         ------
@@ -100,14 +100,14 @@ class Entries:
         if array.dtype != dtype or array.ndim != ndim:
             raise ArchiveError(
                 self.path,
-                f"{name}: {array.dtype} with {array.ndim} axes; {np.dtype(dtype)} with {ndim} wanted",
+                f"{name}: expected {np.dtype(dtype)} with {ndim} axes, got {array.dtype} with {array.ndim}",
             )
         if not np.isfinite(array).all():
-            raise ArchiveError(self.path, f"{name}: not all numbers are finite")
+            raise ArchiveError(self.path, f"{name}: not all values are finite")
         return array
 
     def value(self, name: str, kind: type | tuple[type, ...]) -> Any:  # noqa: ANN401 (JSON holds anything)
-        """Give a value of the metadata; without one of this type, `ArchiveError`."""
+        """Return a value of the metadata; raise `ArchiveError` where there is none of this type."""
         found = self.metadata.get(name)
         if not isinstance(found, kind):
             raise ArchiveError(self.path, f"metadata: {name}: {found!r} is not what belongs there")

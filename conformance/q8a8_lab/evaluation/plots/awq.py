@@ -27,7 +27,7 @@ Lines = dict[str, list[float]]
 
 
 def measure(layers: Layers) -> tuple[Lines, Lines]:
-    """Give the losses of the search over ratio 0's, and errors over rounding to nearest, of `ffn_gate`.
+    """Return the losses of the search over ratio 0's, and errors over rounding to nearest, of `ffn_gate`.
 
     The first half of the tokens is what is searched on, the second what errors are measured on.
     """

@@ -32,7 +32,7 @@ Errors = dict[str, dict[str, list[float]]]
 
 
 def measure(layers: Layers) -> Errors:
-    """Give the relative error of each layer's output, by kind of operator and by granularity of X / W."""
+    """Return the relative error of each layer's output, by kind of operator and by granularity of X / W."""
     errors: Errors = {}
     for kind in KINDS:
         lines = errors[kind] = {name: [] for name in (*CHOICES, BLOCKS)}

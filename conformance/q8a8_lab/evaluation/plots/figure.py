@@ -63,7 +63,7 @@ def finish(figure: Figure, path: Path) -> None:
 
 @contextmanager
 def drawn(path: Path, count: int, *, share_y: bool = False) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Give `panels` to draw in, small letters and marks included, and `finish` the figure in the end."""
+    """Yield `panels` to draw in, in our style, and `finish` the figure in the end."""
     with mpl.rc_context(STYLE):
         figure, axes = panels(count, share_y=share_y)
         yield figure, axes

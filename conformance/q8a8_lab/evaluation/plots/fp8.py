@@ -36,7 +36,7 @@ def again(x: F32, name: str, *, channel: bool) -> F32:
 
 
 def curves() -> dict[str, tuple[F32, NDArray[np.float64]]]:
-    """Give the largest relative error of numbers of each size, the size as a share of the largest number."""
+    """Return the largest relative error of numbers of each size, as a share of the largest number."""
     found = {}
     sizes = np.exp2(np.arange(-24, 0, 1 / 16)).astype(np.float32)
     # In each sixteenth of a binade, 257 numbers.
@@ -53,7 +53,7 @@ def curves() -> dict[str, tuple[F32, NDArray[np.float64]]]:
 
 
 def measure() -> dict[str, dict[str, list[float]]]:
-    """Give the relative error of every layer's inputs, by format and granularity, and kind of operator."""
+    """Return the relative error of every layer's inputs, by format and granularity, and kind of operator."""
     layers = observe()
     found: dict[str, dict[str, list[float]]] = {}
     for name in NAMES:

@@ -54,7 +54,7 @@ def hessians() -> dict[str, SeenInput]:
 def errors(
     layers: Layers, seen: Mapping[str, SeenInput], name: str, linear: GptqLinear
 ) -> tuple[float, float]:
-    """Give the relative error of an operator's output: on the text that H is of, and on Wikipedia."""
+    """Return the relative error of an operator's output: on the text that H is of, and on Wikipedia."""
     x, w = layers.inputs[name], layers.weights[name]
     gathered = seen[name].hessian
     assert gathered is not None  # noqa: S101 (it was asked for)
@@ -65,7 +65,7 @@ def errors(
 
 
 def measure(layers: Layers, seen: Mapping[str, SeenInput]) -> tuple[Ratios, Ratios]:
-    """Give error over that of rounding to the nearest: by kind and text, and for q by variant."""
+    """Return error over that of rounding to the nearest: by kind and text, and for q by variant."""
 
     def ratios(name: str, **options: Any) -> tuple[float, float]:  # noqa: ANN401 (gptq's own)
         gathered = seen[name].hessian

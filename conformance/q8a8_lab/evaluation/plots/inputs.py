@@ -62,5 +62,5 @@ def observe(tokens: int = TOKENS) -> Layers:
 
 
 def relative_error(mine: F32, exact: NDArray[np.float64]) -> float:
-    """Give ‖mine − exact‖ / ‖exact‖ (Frobenius)."""
+    """Return ‖mine − exact‖ / ‖exact‖ (Frobenius)."""
     return float(np.linalg.norm(mine - exact) / np.linalg.norm(exact))

@@ -79,12 +79,12 @@ def by_token(x: F32, bits: int) -> F32:
 
 
 def error(mine: F32, exact: F32) -> float:
-    """Give the relative error, of all elements together."""
+    """Return the relative error, of all elements together."""
     return float(np.linalg.norm(mine - exact) / np.linalg.norm(exact))
 
 
 def measure(layers: list[Heads], bits: int) -> dict[str, tuple[list[float], list[float]]]:
-    """Give for each layer the errors of what is stored, and of what attention makes of it."""
+    """Return the errors of what is stored, and of the attention's output, for each layer."""
     found: dict[str, tuple[list[float], list[float]]] = {}
     for layer in layers:
         exact = attention(layer.queries, layer.keys, layer.values)

@@ -26,7 +26,7 @@ Errors = dict[str, list[float]]
 
 
 def measure(layers: Layers) -> tuple[Shares, Errors]:
-    """Give the share of outlier columns by kind of input, and the errors of `down` by threshold."""
+    """Return the share of outlier columns by kind of input, and the errors of `down` by threshold."""
     shares: Shares = {}
     for kind in KINDS:
         inputs = [layers.inputs[name].astype(np.float16) for name in layers.of(kind)]

@@ -50,7 +50,7 @@ def observe() -> dict[str, Observer]:
 
 
 def error(observer: Observer, threshold: float) -> float:
-    """Give the relative error of the bins' centers in int8 with this threshold."""
+    """Return the relative error of the bins' centers in int8 with this threshold."""
     seen = observer.histogram
     centers = (np.arange(seen.bins) + 0.5) * seen.width
     step = threshold / 127

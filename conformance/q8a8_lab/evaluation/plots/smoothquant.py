@@ -55,7 +55,7 @@ class Maxima:
 
 
 def measure(weights: Mapping[str, F32], calibration: Calibration, smoothing: Smoothing) -> dict[str, Maxima]:
-    """Give the maxima of every group, by its name."""
+    """Return the maxima of every group, by its name."""
     found = {}
     for smoothed in smoothing.groups:
         x = calibration[smoothed.group.multiplied[0]].maximum
@@ -68,7 +68,7 @@ def measure(weights: Mapping[str, F32], calibration: Calibration, smoothing: Smo
 
 
 def outlier(maxima: F32) -> float:
-    """Give how many times the median channel the largest is."""
+    """Return the ratio of the largest channel to the median one."""
     return float(maxima.max() / np.median(maxima))
 
 

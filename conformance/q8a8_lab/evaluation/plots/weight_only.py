@@ -35,7 +35,7 @@ Points = dict[str, dict[str, list[tuple[str, float, float]]]]
 
 
 def point(weights: Iterable[F32], group: int | None, *, symmetric: bool) -> tuple[float, float]:
-    """Give stored bits a weight, and the relative error of all weights together."""
+    """Return stored bits a weight, and the relative error of all weights together."""
     bits = count = 0
     wrong = size = 0.0
     for w in weights:

@@ -15,7 +15,7 @@ BASE = [np.full(4, 3.0), np.full(4, 2.0)]
 
 
 def _shifted(*nats: float) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """Give the windows of `BASE`, worse by so many nats a token each."""
+    """Return the windows of `BASE`, worse by so many nats a token each."""
     return [window + by for window, by in zip(BASE, nats, strict=True)]
 
 
@@ -60,7 +60,7 @@ def test_what_was_not_measured_is_not_checked() -> None:
         (Fact(1.0, 3.0, 0.1), Estimate(11.06, 4.0), False),
         (Fact(1.0, 3.0, 0.1), Estimate(-9.05, 4.0), True),
         (Fact(1.0, 3.0, 0.1), Estimate(-9.06, 4.0), False),
-        # No error was told: ours twice, √2 · 1 · 2.
+        # No error was reported: ours twice, √2 · 1 · 2.
         (Fact(1.0, None, 0.0), Estimate(1 + 2.828, 1.0), True),
         (Fact(1.0, None, 0.0), Estimate(1 + 2.829, 1.0), False),
         # One window has no error.

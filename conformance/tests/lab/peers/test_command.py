@@ -45,7 +45,7 @@ def test_a_missing_peer_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def test_a_difference_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit status 1 where a leg is held against another recipe than its own."""
+    """Exit status 1 where a leg is compared with another recipe than its own."""
     wrong = legs.Leg("gguf-py", "gguf-py", {QUANTIZE_REF: "ggml-neon"})
     if reason := legs.missing(wrong):
         pytest.skip(reason)
