@@ -17,6 +17,7 @@ import numpy as np
 
 from q8a8.quantize import quantize_row
 from q8a8_evaluation.child import serve
+from q8a8_evaluation.memory_status import STATUS, memory_bytes
 
 if TYPE_CHECKING:
     from typing import Self
@@ -26,7 +27,6 @@ __all__ = ["LIMIT", "start"]
 LIMIT = 300 << 20
 """Extra resident memory that 1 GiB of float32 may take, in bytes; 272 MiB of it are the result."""
 
-_STATUS = Path("/proc/self/status")
 _INTERVAL = 0.002
 _ROW = 4096
 
@@ -34,7 +34,7 @@ _ROW = 4096
 class Watch:
     """Follow the resident memory of this process from a thread, and keep the peak of each part."""
 
-    def __init__(self, status: Path = _STATUS) -> None:
+    def __init__(self, status: Path = STATUS) -> None:
         self._status = status
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow)
@@ -62,16 +62,15 @@ class Watch:
         self.peak = {part: max(self.peak[part], now) for part, now in self._read().items()}
 
     def _read(self) -> dict[str, int]:
-        fields = dict(line.split(":", 1) for line in self._status.read_text().splitlines() if ":" in line)
-        kilobytes = {name: int(fields[name].split()[0]) for name in ("RssAnon", "RssFile", "RssShmem")}
+        found = memory_bytes(self._status)
         # A temporary folder in memory (tmpfs) makes its mapped pages shared memory.
-        own, mapped = kilobytes["RssAnon"] << 10, (kilobytes["RssFile"] + kilobytes["RssShmem"]) << 10
+        own, mapped = found["RssAnon"], found["RssFile"] + found["RssShmem"]
         return {"anon": own, "file": mapped, "all": own + mapped}
 
 
 def start(request: dict[str, int]) -> tuple[dict[str, Any], None]:
     """Measure on an array of so many `bytes`; `memory` is None where the system has no status file."""
-    return {"memory": measure(request["bytes"]) if _STATUS.exists() else None}, None
+    return {"memory": measure(request["bytes"]) if STATUS.exists() else None}, None
 
 
 def measure(size: int) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def test_the_text_has_every_figure(figures: dict[str, Any]) -> None:
             line.split() == [*name.split(), "null" if ratio is None else f"{ratio:.2f}"]
             for line in text.splitlines()
         )
-    assert "Quick: arrays as small as these say nothing about speed." in text
+    assert "Quick" in text
     full = bench.text(figures | {"quick": False, "memory": None, "notes": [bench.NO_STATUS]})
     assert "Quick" not in full
     assert "no /proc/self/status" in full
@@ -94,8 +94,7 @@ def test_a_missing_c_kernel_is_explained(
     assert options.func(options) == 0
     out = capsys.readouterr().out
     assert [line.split()[1] for line in out.splitlines() if "/c-scalar" in line] == ["null"] * 3
-    assert "cmake -S native_check" in out
-    assert "--c-kernel PATH" in out
+    assert bench.NO_C_KERNEL in out
 
 
 def test_a_library_that_is_none_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,5 +168,5 @@ def test_the_watch_keeps_peaks(tmp_path: Path) -> None:
 
 def test_a_system_without_a_status_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no status file the measurement is null."""
-    monkeypatch.setattr(resident, "_STATUS", Path("/nowhere/status"))
+    monkeypatch.setattr(resident, "STATUS", Path("/nowhere/status"))
     assert resident.start({"bytes": 1 << 16}) == ({"memory": None}, None)

@@ -26,8 +26,7 @@ FOLDER = Path(__file__).parents[4] / "docs" / "assets" / "methods"
 """Where the pages look for their plots, in a checkout."""
 
 STYLE: dict[Any, Any] = {
-    # Fixed ids in the file, and text as text: small, and the same in every run.
-    "svg.hashsalt": "q8a8",
+    # Text as text.
     "svg.fonttype": "none",
     # The font that text is laid out by, and any of the reader's where it is missing.
     "font.sans-serif": ["DejaVu Sans", "sans-serif"],
