@@ -11,7 +11,7 @@ STATUS = Path("/proc/self/status")
 
 def memory_bytes(status: Path = STATUS) -> dict[str, int]:
     """Return the amounts of memory that Linux reports of this process, by name (``VmRSS``), in bytes."""
-    fields = [line.split() for line in status.read_text(encoding="utf-8").splitlines()]
+    fields = [line.split() for line in status.read_text(encoding="utf-8", errors="replace").splitlines()]
     return {words[0].rstrip(":"): int(words[1]) << 10 for words in fields if words[2:] == ["kB"]}
 
 

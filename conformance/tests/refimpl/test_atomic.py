@@ -72,9 +72,7 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     assert content(tmp_path) == {"a": b"one"}
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("x"), OSError("x"), OSError(errno.EIO, "x"), KeyboardInterrupt()]
-)
+@pytest.mark.parametrize("error", [ValueError("x"), OSError("x"), KeyboardInterrupt()])
 def test_a_failure_leaves_the_old_file(target: Path, error: BaseException) -> None:
     """A failure, or an interrupt, in the middle leaves the folder as it was."""
     before = content(target.parent)
@@ -197,7 +195,8 @@ def test_a_full_disk(tmp_path: Path, linked: bool) -> None:
         path.symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device") as caught:
         write_text("x", path)
-    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert caught.value.errno == errno.ENOSPC
+    assert str(caught.value) == f"[Errno {errno.ENOSPC}] No space left on device: {str(path)!r}"
     assert Path("/dev/full").is_char_device()
 
 
@@ -223,7 +222,7 @@ def test_a_program_writes_the_file(target: Path) -> None:
     before = content(target.parent)
     with pytest.raises(FileNotFoundError) as caught, replacing(target):
         pass
-    assert caught.value.filename == str(target)
+    assert str(caught.value) == f"[Errno {errno.ENOENT}] No such file or directory: {str(target)!r}"
     assert content(target.parent) == before
     with replacing(target) as temporary:
         assert (temporary.parent, temporary.exists()) == (target.parent, False)
