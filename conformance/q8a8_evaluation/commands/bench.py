@@ -58,12 +58,12 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             require_writable(options.json)
         figures = collect(options.c_kernel, quick=options.quick)
-    except (ChildError, FileError, NativeBuildError) as error:
+        if options.json:
+            write_text(json.dumps(figures, indent=2) + "\n", options.json)
+    except (ChildError, FileError, NativeBuildError, OSError) as error:
         sys.stderr.write(f"q8a8 bench: {error}\n")
         return FAILED
     sys.stdout.write(text(figures))
-    if options.json:
-        write_text(json.dumps(figures, indent=2) + "\n", options.json)
     return OK
 
 

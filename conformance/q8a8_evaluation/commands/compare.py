@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from q8a8.atomic import unwritable, write_text
 from q8a8_conformance.commands.options import usage_error
@@ -26,8 +26,11 @@ from q8a8_evaluation.llamacpp_logs import LogError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Mapping
 
     from q8a8_conformance.commands.options import Subparsers
+
+T = TypeVar("T")
 
 SAME, DIFFERENT = 0, 1
 
@@ -71,13 +74,26 @@ def command(options: argparse.Namespace) -> int:
         found = None if runs else compare(read(options.a), read(options.b), str(options.a), str(options.b))
     except (ReportError, LogError) as error:
         return usage_error(str(error))
+    try:
+        if found is None:
+            # Measurements are never right or wrong.
+            _write(runs[0], run_writers.WRITERS, options)
+        else:
+            _write(found, _WRITERS, options)
+    except OSError as error:
+        return usage_error(str(error))
     if found is None:
-        return _measured(runs[0], options)
-    for kind, writer in _WRITERS.items():
-        if getattr(options, kind) is not None:
-            write_text(writer(found), getattr(options, kind))
+        sys.stdout.write(run_writers.text(runs[0]))
+        return SAME
     sys.stdout.write(writers.text(found))
     return SAME if found.same else DIFFERENT
+
+
+def _write(found: T, forms: Mapping[str, Callable[[T], str]], options: argparse.Namespace) -> None:
+    """Write the files that were asked for."""
+    for kind, writer in forms.items():
+        if getattr(options, kind) is not None:
+            write_text(writer(found), getattr(options, kind))
 
 
 def measurements(a: Path, b: Path) -> tuple[RunComparison, ...]:
@@ -95,12 +111,3 @@ def measurements(a: Path, b: Path) -> tuple[RunComparison, ...]:
         path, other = (a, b) if left is None else (b, a)
         raise ReportError(f"{path}: no measurement of a model, as {other} is")
     return (compare_runs(left, right),)
-
-
-def _measured(found: RunComparison, options: argparse.Namespace) -> int:
-    """Print and write a comparison of measurements, which are never right or wrong: status 0."""
-    for kind, writer in run_writers.WRITERS.items():
-        if getattr(options, kind) is not None:
-            write_text(writer(found), getattr(options, kind))
-    sys.stdout.write(run_writers.text(found))
-    return SAME

@@ -249,3 +249,11 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = save(tmp_path, "r.json", {"verdict": "conforms"})
     assert main(["compare", a, report]) == 2
     assert "r.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["/dev/full", "/nowhere/c.json"])
+def test_a_comparison_that_cannot_be_written(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A full disk, and a folder that is missing, are refused with the file's name and status 2."""
+    a = str(LOGS / "perplexity-f16.log")
+    assert main(["compare", a, a, "--json", target]) == 2
+    assert target in capsys.readouterr().err
