@@ -1,4 +1,4 @@
-"""36-byte blocks: x's weight scale and y's activation scale count; the other field is not looked at."""
+"""36-byte blocks: x's weight scale and y's activation scale count; the other field is ignored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UNUSED: Final = {
 
 
 def drafts() -> list[Draft]:
-    """Give every kind of unused field on either side, scales of every kind, -128, and sums that round."""
+    """Build every class of unused field on either side, scales of every class, -128, and sums that round."""
     made = []
     codes = [j - 11 for j in range(32)]
     for name, unused in _UNUSED.items():

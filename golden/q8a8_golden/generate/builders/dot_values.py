@@ -1,4 +1,4 @@
-"""Dot products that no order can round, at the extremes: -128, the largest sums, every kind of scale."""
+"""Dot products that are exact in every order: -128, the largest sums, every class of scale."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ABOUT: Final = rules("DOT-1")
 
 
 def drafts() -> list[Draft]:
-    """Give rows of one value, sums that are too large for some, scales of every kind, and the empty row."""
+    """Build rows of one value, large sums, scales of every class, and the empty row."""
     return [
         *_full(),
         *_minus_128_in_each_lane(),
@@ -62,7 +62,7 @@ def _full() -> list[Draft]:
 
 
 def _minus_128_in_each_lane() -> list[Draft]:
-    """Put -128 into one lane of x, of y, of both, among ordinary codes of both signs."""
+    """Build blocks with -128 in one lane of x, of y, of both, among ordinary codes of both signs."""
     made = []
     for lane in range(32):
         x = [(-1) ** j * (3 + j) for j in range(32)]
@@ -111,7 +111,7 @@ def _sums() -> list[Draft]:
 
 
 def _factors(total: int) -> tuple[list[int], list[int]]:
-    """Give codes whose products add up to a total: 127 * 127 as often as it goes, then what is left."""
+    """Return codes whose products sum to a total: 127 * 127 as often as possible, then the remainder."""
     size = abs(total)
     many, rest = divmod(size, 127 * 127)
     tens, ones = divmod(rest, 127)
@@ -193,7 +193,7 @@ def _scales() -> list[Draft]:
             vy = (first[1] if side == "x" else first[0]) + then[1] * 2
             why = "A block with a zero scale comes first: taken for the end of the row, it ends the sum at 0."
             made.append(dot(f"{TOPIC}/scale-{name}-first-in-{side}", why, rules("DOT-8"), vx, vy))
-    # With no other block the sign of the zero depends on whether a sum starts from +0 or from its first term.
+    # Without other blocks the sign of the zero depends on whether the sum starts from +0 or its first term.
     for name, dx, dy in (("one", 0x8000, 0x3C00), ("both", 0x8000, 0x8000)):
         why = "All scales are zero, some negative: the sum starts from +0 and ends so."
         vx, vy = block(dx, [7] * 32) * 3, block(dy, [5] * 32) * 3
@@ -203,7 +203,7 @@ def _scales() -> list[Draft]:
 
 
 def _scale_products() -> list[Draft]:
-    """Products of scales with more bits than an f16 has, times so small a sum that f32 holds the result."""
+    """Build products of scales too long for f16, times sums so small that the result is exact in f32."""
     about = rules("DOT-2")
     made = []
     for name, dx, dy in (
@@ -237,7 +237,7 @@ def _empty() -> list[Draft]:
 
 
 def _held() -> list[Draft]:
-    """Let s hold a number before the call: poison, a NaN, would hide who adds to finite numbers only."""
+    """Build cases with a number in s before the call, which a kernel may wrongly add to."""
     codes = [3 * j + 1 for j in range(32)]
     made = []
     for name, held, nb in (("one", 0x3F800000, 1), ("minus-five", 0xC0A00000, 2), ("large", 0x4B000000, 4)):
