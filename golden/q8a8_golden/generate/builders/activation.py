@@ -55,7 +55,7 @@ def drafts() -> list[Draft]:
         )
         for number in range(6)
     ]
-    return [*made, *_ties_of_a_block(), *_boundaries(), *_whole_vectors()]
+    return [*made, *_ties_of_a_block(), *_boundaries(), *_trailing_bytes()]
 
 
 def _ties_of_a_block() -> list[Draft]:
@@ -89,12 +89,12 @@ def _boundaries() -> list[Draft]:
     return [*made, activation(f"{TOPIC}/just-below-half", why, rules("QNT-4"), [f32(127), *signed])]
 
 
-def _whole_vectors() -> list[Draft]:
+def _trailing_bytes() -> list[Draft]:
     """Build sizes that are not multiples of a vector, with trailing bytes that must not change."""
     return [
         activation(
             f"{TOPIC}/room-behind-{size}",
-            f"{size} codes and room behind them: codes stored in whole vectors write over it.",
+            f"{size} codes and trailing bytes: codes stored as whole vectors overwrite them.",
             rules("MEM-2"),
             [f32(127), *(f32(3 * j + 1) for j in range(size - 1))],
             spare=64,

@@ -94,7 +94,7 @@ def _counts() -> list[Draft]:
         why = f"{nb} blocks: a kernel with a table, or a path, for some lengths only gives up here."
         made.append(dequantize(f"{TOPIC}/long-{nb}", why, rules("ENV-4"), block(0x3C00, _codes(0)) * nb))
     for nb in (1, 2, 3):
-        why = f"{nb} blocks and room behind the elements: a store of a byte or a vector too many shows."
+        why = f"{nb} blocks and trailing bytes: a store of a byte or a vector too many overwrites them."
         row = block(0x3C00, _codes(3)) * nb
         made.append(dequantize(f"{TOPIC}/room-behind-{nb}", why, rules("MEM-2"), row, spare=64))
     return made

@@ -77,16 +77,16 @@ def drafts() -> list[Draft]:
                 row,
             )
         )
-    return [*made, *_room_behind()]
+    return [*made, *_trailing_bytes()]
 
 
-def _room_behind() -> list[Draft]:
+def _trailing_bytes() -> list[Draft]:
     """Build short rows with trailing bytes, which must not change."""
     block = [f32(127), *(f32(4 * j + 1) for j in range(31))]
     return [
         quantize_row(
             f"{TOPIC}/room-behind-{nb}",
-            f"{nb} blocks and room behind them: 34 bytes stored as whole vectors write over it.",
+            f"{nb} blocks and trailing bytes: 34 bytes stored as whole vectors overwrite them.",
             rules("MEM-2"),
             block * nb,
             spare=64,
