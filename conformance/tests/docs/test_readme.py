@@ -1,4 +1,4 @@
-"""The front door: what the README says of the code is run, and what it points to is there."""
+"""The README's example runs, and its links and commands exist."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def fenced(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_ten_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """The example runs as it stands: its assertion holds, and it prints a sum and a fraction of the bound."""
+def test_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example runs: its assertion holds, and it prints a sum and a fraction of the bound."""
     (example,) = fenced("python")
     exec(compile(example, "README.md", "exec"), {})  # noqa: S102 -- running it is the test
     total, fraction = (float(line) for line in capsys.readouterr().out.split())
@@ -28,27 +28,27 @@ def test_the_ten_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 <= fraction <= 1
 
 
-def test_the_example_has_about_ten_lines() -> None:
-    """A reader takes it in at a glance."""
+def test_example_is_short() -> None:
+    """The example has at most ten statements."""
     (example,) = fenced("python")
     statements = [line for line in example.splitlines() if line and not line.startswith("import")]
     assert len(statements) <= 10
 
 
-def test_links_lead_somewhere() -> None:
-    """Every relative link of the README names a file of the project."""
+def test_links_exist() -> None:
+    """Every relative link of the README names an existing file."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])
-def test_the_two_commands_are_targets(target: str) -> None:
-    """`make demo` and `make test` are in the Makefile."""
+def test_make_targets(target: str) -> None:
+    """`make demo` and `make test` are targets of the Makefile."""
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def test_public_names_are_exported() -> None:
-    """What the example uses is in the package's list of public names."""
+    """The names in the example are public names of the package."""
     (example,) = fenced("python")
     assert set(re.findall(r"q8a8\.(\w+)", example)) <= set(q8a8.__all__)

@@ -28,7 +28,7 @@ def names_in(node: ast.expr) -> Iterator[str]:
 
 
 def marks_in(folder: Path) -> dict[str, set[str]]:
-    """Return the ids that tests below a folder are marked with, each with the files; read, not imported."""
+    """Return the ids in marks of the tests below a folder, each with its files, without importing them."""
     found: dict[str, set[str]] = {}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -44,7 +44,7 @@ def marks_in(folder: Path) -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def suite_checks(docs: Path) -> dict[str, set[str]]:
-    """Return who checks which rule on a kernel: marks of the suite's tests, and golden cases."""
+    """Return the checks of each rule on a kernel: marks of the suite's tests, and golden cases."""
     from q8a8_golden.load import load_cases  # noqa: PLC0415 -- the vectors are read for this test alone
 
     found = marks_in(docs.parent / "conformance/q8a8_conformance/suite")
@@ -56,7 +56,7 @@ def suite_checks(docs: Path) -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def reference_checks(docs: Path) -> dict[str, set[str]]:
-    """Return who checks which rule on the reference: marks of this project's own tests."""
+    """Return the checks of each rule on the reference: marks of this project's tests."""
     return marks_in(docs.parent / "conformance/tests")
 
 
@@ -71,19 +71,19 @@ def reference_checks(docs: Path) -> dict[str, set[str]]:
     ],
 )
 def test_marks_are_found(tmp_path: Path, source: str) -> None:
-    """A mark counts wherever pytest takes one; a name in any other call does not."""
+    """Marks are found wherever pytest allows them; names in other calls are not."""
     (tmp_path / "test_it.py").write_text(f'{source}\nfind("C")\n', encoding="utf-8")
     assert marks_in(tmp_path) == {"A": {"test_it.py"}, "B": {"test_it.py"}}
 
 
 def test_every_must_on_a_kernel_has_a_check(suite_checks: dict[str, set[str]]) -> None:
-    """Each rule that a kernel MUST keep is checked by the suite or by a golden case."""
+    """Each MUST rule of a kernel is checked by the suite or by a golden case."""
     wanted = {rule.id for rule in load_rules() if rule.level == "MUST" and rule.subject == "kernel"}
     assert sorted(wanted - suite_checks.keys()) == []
 
 
 def test_every_must_on_the_reference_has_a_check(reference_checks: dict[str, set[str]]) -> None:
-    """Each rule that the reference MUST keep is checked by a test of this project."""
+    """Each MUST rule of the reference is checked by a test of this project."""
     wanted = {rule.id for rule in load_rules() if rule.level == "MUST" and rule.subject == "reference"}
     assert sorted(wanted - reference_checks.keys()) == []
 
@@ -91,14 +91,14 @@ def test_every_must_on_the_reference_has_a_check(reference_checks: dict[str, set
 def test_every_check_names_a_rule(
     suite_checks: dict[str, set[str]], reference_checks: dict[str, set[str]]
 ) -> None:
-    """No check names a rule that no page has."""
+    """No check names an unknown rule."""
     known = {rule.id for rule in load_rules()}
     for checks in (suite_checks, reference_checks):
         assert {name: where for name, where in checks.items() if name not in known} == {}
 
 
 def test_every_id_on_a_page_is_a_rule(docs: Path) -> None:
-    """Prose, in the pages and in the code, refers to rules that exist."""
+    """Every rule id on the pages and in the code exists."""
     known = {rule.id for rule in load_rules()}
     root = docs.parent
     code = [root / part for part in ("refimpl", "golden", "conformance/q8a8_conformance", "native_check")]
@@ -114,12 +114,12 @@ def test_every_id_on_a_page_is_a_rule(docs: Path) -> None:
     assert not unknown
 
 
-def test_normative_words_stand_in_rules_alone(docs: Path) -> None:
-    """MUST, SHOULD and MAY in capitals are the levels of rules; no sentence outside a rule binds anybody."""
+def test_normative_words_only_in_rules(docs: Path) -> None:
+    """The normative words in capitals occur only as levels of rules."""
     for path in sorted((docs / "spec").glob("*.md")):
         text = path.read_text(encoding="utf-8")
         for line in text.splitlines():
             if path.name in {"index.md", "rules.md"} or line.startswith("> **"):
                 continue
-            # A sentence may say why a rule has the level that it has.
+            # SHOULD is allowed: a sentence may explain why a rule has that level.
             assert not re.search(r"\b(MUST|SHALL|MAY|REQUIRED)\b", line), f"{path.name}: {line}"
