@@ -57,7 +57,7 @@ def drafts() -> list[Draft]:
         for gap_y in _GAPS
         if gap_x != gap_y or gap_x in {2, 34}
     ]
-    return [*made, *_lanes(), *_extremes(), *_rounding(), _empty(), _held()]
+    return [*made, *_lanes(), *_extremes(), *_rounding(), _empty(), _numbers_in_s()]
 
 
 def _rows(nb: int, seed: int) -> tuple[bytes, bytes]:
@@ -149,7 +149,7 @@ def _empty() -> Draft:
     )
 
 
-def _held() -> Draft:
+def _numbers_in_s() -> Draft:
     """Build a case with numbers in s before the call; all sums are equal, to detect no other bug."""
     x, y = _rows(2, 7)[0], _rows(2, 8)[1]
     why = "s holds numbers before the call: what is added to them, and not written over them, shows."

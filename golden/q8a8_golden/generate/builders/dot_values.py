@@ -14,6 +14,8 @@ TOPIC: Final = "dot/values"
 
 _ONE: Final = half(1)
 _ABOUT: Final = rules("DOT-1")
+_CODES_X: Final = [j - 9 for j in range(32)]
+_CODES_Y: Final = [2 * j - 17 for j in range(32)]
 
 
 def drafts() -> list[Draft]:
@@ -23,9 +25,10 @@ def drafts() -> list[Draft]:
         *_minus_128_in_each_lane(),
         *_sums(),
         *_scales(),
+        *_zero_scales(),
         *_scale_products(),
         *_empty(),
-        *_held(),
+        *_numbers_in_s(),
     ]
 
 
@@ -123,7 +126,7 @@ def _factors(total: int) -> tuple[list[int], list[int]]:
 
 
 def _scales() -> list[Draft]:
-    codes_x, codes_y = [j - 9 for j in range(32)], [2 * j - 17 for j in range(32)]
+    """Build one block with scales of every class."""
     made = []
     for name, about, dx, dy, why in (
         (
@@ -177,18 +180,24 @@ def _scales() -> list[Draft]:
         ),
         ("smallest-normal", ("DOT-8",), 0x0400, 0x3C00, "The scale is the smallest normal half"),
     ):
-        vx, vy = block(dx, codes_x), block(dy, codes_y)
+        vx, vy = block(dx, _CODES_X), block(dy, _CODES_Y)
         made.append(dot(f"{TOPIC}/scale-{name}", f"{why}.", rules(*about), vx, vy))
+    return made
+
+
+def _zero_scales() -> list[Draft]:
+    """Build rows in which some or all blocks have a zero scale."""
+    made = []
     zeros = {"plus-zero": 0x0000, "minus-zero": 0x8000}
     for name, zero in zeros.items():
-        vx = block(_ONE, codes_x) + block(zero, [127] * 32) + block(_ONE, codes_y)
-        vy = block(_ONE, codes_y) + block(_ONE, [-127] * 32) + block(zero, codes_x)
+        vx = block(_ONE, _CODES_X) + block(zero, [127] * 32) + block(_ONE, _CODES_Y)
+        vy = block(_ONE, _CODES_Y) + block(_ONE, [-127] * 32) + block(zero, _CODES_X)
         why = "Blocks with a zero scale add nothing: a kernel that divides the scale out again gives a NaN."
         made.append(dot(f"{TOPIC}/scale-{name}-among-others", why, rules("DOT-8"), vx, vy))
     for name, zero in zeros.items():
         for side in "xy":
-            first = block(zero, codes_x), block(_ONE, codes_y)
-            then = block(_ONE, codes_x), block(_ONE, [q + 3 for q in codes_y])
+            first = block(zero, _CODES_X), block(_ONE, _CODES_Y)
+            then = block(_ONE, _CODES_X), block(_ONE, [q + 3 for q in _CODES_Y])
             vx = (first[0] if side == "x" else first[1]) + then[0] * 2
             vy = (first[1] if side == "x" else first[0]) + then[1] * 2
             why = "A block with a zero scale comes first: taken for the end of the row, it ends the sum at 0."
@@ -236,7 +245,7 @@ def _empty() -> list[Draft]:
     return [dot(f"{TOPIC}/no-elements", why, rules("DOT-5", "DOT-7"), b"", b"")]
 
 
-def _held() -> list[Draft]:
+def _numbers_in_s() -> list[Draft]:
     """Build cases with a number in s before the call, which a kernel may wrongly add to."""
     codes = [3 * j + 1 for j in range(32)]
     made = []
