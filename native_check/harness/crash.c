@@ -81,14 +81,14 @@ static void put_place(struct line *line, uintptr_t address) {
 
 /* Returns in the first thread that crashes; the others wait until it ends the process, so that the line is written
  * first. A crash within the report ends the process at once. */
-static void tell_once(int number) {
-    static _Atomic long teller;
+static void report_once(int number) {
+    static _Atomic long reporter;
     const long self = syscall(SYS_gettid);
-    long nobody = 0;
-    if (atomic_compare_exchange_strong(&teller, &nobody, self)) {
+    long none = 0;
+    if (atomic_compare_exchange_strong(&reporter, &none, self)) {
         return;
     }
-    while (nobody != self) {
+    while (none != self) {
         pause();
     }
     signal(number, SIG_DFL);
@@ -100,7 +100,7 @@ static void on_signal(int number, siginfo_t *info, void *unused) {
     if (number == SIGSEGV && pause_fault((uintptr_t)info->si_addr)) {
         return;
     }
-    tell_once(number);
+    report_once(number);
     struct line line = {.length = 0};
     put(&line, "fault: ");
     for (size_t i = 0; i < sizeof signals / sizeof *signals; ++i) {

@@ -5,7 +5,7 @@
 `domains`, `products`, `quantizers`          the finite domains: their inputs and expected results
 `catalogue`                                  the domains by name
 `ranges`                                     intervals, shards and samples of a domain
-`functions`, `runners`, `bulk_worker`        calls of a kernel in bulk, in a process of its own
+`functions`, `runners`, `bulk_worker`        calls of a kernel in bulk, in its own process
 `sweep`, `state`                             the sweep: progress, interruption, resumption
 `certificate`, `page`                        the certificate as JSON, merged, as Markdown and HTML
 ===========================================  ============================================================

@@ -196,7 +196,7 @@ def merge(certificates: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], li
 
 
 _OWN = ("format", "kind", "verdict", "whole", "domains", "entries")
-"""Keys of a certificate that a merge computes anew."""
+"""Keys of a certificate that a merge recomputes."""
 
 
 def _identity(value: object) -> object:

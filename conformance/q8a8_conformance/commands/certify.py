@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 USAGE, NOTHING_RAN = 2, 4
 
 EXIT_STATUS = (
-    "exit status: 0 every point asked for was compared and is right, 1 a result is wrong, 2 usage, 3 the "
-    "kernel crashed or hung, 4 nothing ran, or a domain asked for is not offered; 130 and 143: interrupted"
+    "exit status: 0 every requested point was compared and is right, 1 a result is wrong, 2 usage, 3 the "
+    "kernel crashed or hung, 4 nothing ran, or a requested domain is not offered; 130 and 143: interrupted"
 )
 
 
