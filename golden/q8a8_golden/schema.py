@@ -18,7 +18,7 @@ class SchemaUnavailableError(ImportError):
 
 
 def violations(directory: Path) -> list[str]:
-    """Return what the schema has against each file, one line a finding, with file, place and case.
+    """Give what the schema has against each file, one line a finding, with file, place and case.
 
     Raises
     ------
