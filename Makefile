@@ -63,7 +63,7 @@ llama-tools: ## release check: build llama-perplexity and llama-bench, run them 
 
 docs: ## build the documentation site into site/
 	@.ci/environment dev
-	$(venv)/python -m q8a8_conformance.spec.rules --check docs
+	$(venv)/python -m q8a8_lab.pages.rules_index --check docs
 	$(venv)/mkdocs build --strict
 
 serve-docs: ## the documentation at a local port, rebuilt as you write
@@ -83,7 +83,7 @@ bench: ## speed and memory as ratios against gguf-py, the C scalar kernel, BLAS 
 pages: ## renew the pages that are made by commands: mistakes, diagnosis, real kernels
 	@.ci/system-packages $(build_packages) $(arm_packages)
 	@.ci/environment dev
-	$(venv)/python -m q8a8_conformance.spec.rules --write docs
+	$(venv)/python -m q8a8_lab.pages.rules_index --write docs
 	$(venv)/python -m q8a8_lab.mutation --markdown docs/mutants.md
 	$(venv)/python -m q8a8_lab.pages.causes --markdown docs/diagnosis.md
 	$(venv)/python -m q8a8_lab.peers --markdown docs/peers.md

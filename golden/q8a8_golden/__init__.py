@@ -1,4 +1,4 @@
-"""The golden vectors, their schema, and the exact oracle that vouches for them.
+"""The golden vectors, their schema, and the exact oracle.
 
 >>> from q8a8_golden import load_cases
 >>> load_cases()[0].id

@@ -1,4 +1,4 @@
-"""`python -m q8a8_golden check` and `generate`: what `q8a8 vectors` does, without the suite."""
+"""`python -m q8a8_golden check` and `generate`: the same as `q8a8 vectors`, without the suite."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from q8a8_golden.generate.cli import add_parser
 
 
 def main() -> int:
-    """Run one of the two commands; give its exit status."""
+    """Run one of the two commands and return its exit status."""
     parser = argparse.ArgumentParser(prog="q8a8")
     add_parser(parser.add_subparsers(required=True))
     options = parser.parse_args(["vectors", *sys.argv[1:]])

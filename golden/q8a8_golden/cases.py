@@ -1,15 +1,15 @@
-"""What a golden case is: one call of one ABI function, and what it must leave in its output buffers.
+"""Golden cases: one call of an ABI function, and the expected contents of its output buffers.
 
     id        a path: ``dot/exact/blocks-257``; the path is the name
     inputs    the bytes of each input buffer, by the ABI's parameter name
-    outputs   the length of each output buffer the kernel gets
-    before    what output buffers hold before the call, where the case says it
+    outputs   the length of each output buffer
+    before    the contents of output buffers before the call, if the case sets them
     outcome   exact        these bytes at these places, every other byte as it was before the call
               bound        each dot within Q8A8-ORD-2's bound of the exact sum (or the scalar order's bits)
-              unspecified  no value is right or wrong; the call must return and stay inside its buffers
+              unspecified  any value is right; the call must return and stay inside its buffers
 
-Whoever runs a case fills the output buffers first (`Case.poisoned`), so that a byte that the kernel must not
-write, or forgot to write, shows. `q8a8_golden.conform.conforms` tells whether the outcome is there.
+Before a case is run, its output buffers are filled (`Case.poisoned`), so that bytes which the kernel must not
+write, or failed to write, are detected. `q8a8_golden.conform.conforms` checks the outcome.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
     "filled",
 ]
 
-# As floats, each is a quiet NaN (a kernel that adds to what it finds gives a NaN); as int8 codes or half
-# scales, none is anything a case expects throughout.
+# As a float it is a quiet NaN, so that a kernel that adds to the output gives a NaN; as int8 codes or half
+# scales it differs from the expected values.
 POISON = bytes.fromhex("a55ae57f")
 
 
@@ -82,10 +82,10 @@ class Exact:
     Parameters
     ----------
     outputs
-        For each output buffer, what must be written; bytes in no run must keep what they held.
+        For each output buffer, the runs that must be written; all other bytes must not change.
     alternatives
-        What other recipes give, by name (``recipe:ggml-ref``): only where the recipe is defined for these
-        inputs and differs from the specification. They do not conform; they explain.
+        The results of other recipes, by name (``recipe:ggml-ref``): only where the recipe is defined for
+        these inputs and differs from the specification. They do not conform; they are used in diagnoses.
     """
 
     outputs: Outputs
@@ -100,15 +100,15 @@ class DotResult:
     Parameters
     ----------
     offset
-        Where the float is in `s`, in bytes.
+        The float's offset in `s`, in bytes.
     bits
-        The f32 bits that the specification's scalar order gives.
+        The f32 bits in the specification's scalar order.
     exact, magnitude
         The unrounded sum, and sum |dx dy| sum |qx qy|, as multiples of 2^-48.
     m
         The exponent of Q8A8-ORD-2's bound: |computed - exact| <= ((1 + 2^-24)^m - 1) * magnitude.
     edges
-        The last f32 inside that bound and the first outside, below and above: what a checker must get right.
+        The last f32 inside that bound and the first outside, below and above.
     """
 
     offset: int
@@ -121,7 +121,7 @@ class DotResult:
 
 @dataclass(frozen=True)
 class Bound:
-    """Dot products whose bits depend on the order of adding; each within its bound, all other bytes kept."""
+    """Dot products whose bits depend on the order of summation: each within its bound, other bytes kept."""
 
     results: tuple[DotResult, ...]
     kind: Literal["bound"] = "bound"
@@ -140,7 +140,7 @@ Outcome: TypeAlias = Exact | Bound | Unspecified
 def filled(
     outputs: Mapping[str, int], before: Mapping[str, bytes], poison: bytes = POISON
 ) -> dict[str, bytes]:
-    """Give output buffers of these lengths as they are before a call: what `before` names, else `poison`."""
+    """Return output buffers before a call: `before` where it has the buffer, else `poison`."""
     return {
         name: before.get(name, (poison * (length // len(poison) + 1))[:length])
         for name, length in outputs.items()
@@ -149,28 +149,28 @@ def filled(
 
 @dataclass(frozen=True)
 class Case:
-    """One golden case; the module's docstring says what each part means.
+    """One golden case; see the module's docstring.
 
     Parameters
     ----------
     id
-        A path that no other case has.
+        The case's unique path.
     function
         The ABI function to call.
     rules
-        The rules that the case shows, by full id (``Q8A8-QNT-4``).
+        The rules that the case tests, by full id (``Q8A8-QNT-4``).
     why
-        One sentence: the plausible bug that this case catches.
+        One sentence: the plausible bug that this case detects.
     args
-        The integer arguments that the function has, by the ABI's names: k, size, or n, bs, bx, by and nrc.
+        The function's integer arguments, by the ABI's names: k, size, or n, bs, bx, by and nrc.
     inputs, outputs
         Bytes of each input buffer, length in bytes of each output buffer, by the ABI's parameter names.
     outcome
-        What must be true of the outputs after the call.
+        The expected outputs.
     before
-        What output buffers hold before the call; those that are not named hold poison.
+        The contents of output buffers before the call; the others are filled with poison.
     kills
-        The slugs of the wrong kernels (`q8a8_conformance.mutants`) that this case alone shows, sorted.
+        The slugs of the mutants (`q8a8_conformance.mutants`) that this case alone kills, sorted.
     """
 
     id: str
@@ -185,14 +185,14 @@ class Case:
     kills: tuple[str, ...] = ()
 
     def poisoned(self, poison: bytes = POISON) -> dict[str, bytes]:
-        """Give each output buffer as it should be before the call: `before`, or `poison` over and over."""
+        """Return each output buffer before the call: `before`, or repeated `poison`."""
         return filled(self.outputs, self.before, poison)
 
     def written(self, recipe: str | None = None) -> dict[str, tuple[Written, ...]]:
-        """Give the runs that must be written, by output buffer (bound: the scalar order's bits).
+        """Return the runs that must be written, by output buffer (bound: the scalar order's bits).
 
-        `recipe` names one of the alternatives (``recipe:ggml-ref``): its bytes, or the specification's where
-        the two do not differ. ValueError for an unspecified outcome.
+        With `recipe`, one of the alternatives (``recipe:ggml-ref``), return its bytes; these are the
+        specification's where the two do not differ. ValueError for an unspecified outcome.
         """
         if isinstance(self.outcome, Exact):
             outputs = self.outcome.outputs
@@ -203,7 +203,7 @@ class Case:
         raise ValueError(f"{self.id}: the outcome is unspecified, no bytes are expected")
 
     def expected(self, recipe: str | None = None, poison: bytes = POISON) -> dict[str, bytes]:
-        """Give each whole output buffer as it must be after a call that began with `poisoned(poison)`."""
+        """Return each whole output buffer expected after a call that started with `poisoned(poison)`."""
         buffers = {name: bytearray(data) for name, data in self.poisoned(poison).items()}
         for name, runs in self.written(recipe).items():
             for run in runs:

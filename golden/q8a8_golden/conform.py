@@ -1,4 +1,4 @@
-"""Whether a call did what a case asks of it: the whole judgement, for whoever runs cases."""
+"""Check the output buffers of a call against a golden case."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["conforms"]
 
 
 def conforms(case: Case, after: Mapping[str, bytes]) -> bool:
-    """Tell whether output buffers are as a case wants them after a call that began with `Case.poisoned`.
+    """Return whether output buffers conform to a case after a call that started with `Case.poisoned`.
 
     Parameters
     ----------
     case
-        Any case. Of an unspecified outcome every buffer of the right length conforms; what other recipes
-        give (`Exact.alternatives`) does not.
+        Any case. For an unspecified outcome every buffer of the right length conforms. Results of other
+        recipes (`Exact.alternatives`) do not.
     after
         Each whole output buffer after the call.
     """
@@ -38,6 +38,6 @@ def conforms(case: Case, after: Mapping[str, bytes]) -> bool:
             if not oracle.within_bound(bits, result.exact, result.magnitude, result.m):
                 return False
             rest[place] = result.bits.to_bytes(4, "little")
-        # Between the results everything is as it was.
+        # The bytes between the results must not change.
         return bytes(rest) == case.expected()["s"]
     return True

@@ -1,8 +1,8 @@
-"""A case as JSON, and back.
+"""Encode cases as JSON and decode them.
 
-One entry of a file may serve several functions of the same signature (``quantize_row_q8_a8`` and its ``_ref``
-owe the same bytes, Q8A8-QNT-8): it is stored once and loads as one case each, told apart by the last part of
-the id. What they kill is stored for each: a wrong kernel may be right in one of them.
+One entry of a file may be for several functions of the same signature (``quantize_row_q8_a8`` and its
+``_ref`` must give the same bytes, Q8A8-QNT-8): it is stored once and loaded as one case each, with different
+last parts of the id. Kills are stored for each function: a mutant may be wrong in only one of them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "from_json", "to_json"]
 
 FORMAT: Final = 2
-"""The version of the files' format. A change that an old reader would misread counts it up."""
+"""The version of the files' format, incremented by incompatible changes."""
 
 _SUFFIX: Final = {"quantize_row_q8_a8": "row", "quantize_row_q8_a8_ref": "row-ref"}
 _ID: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)+")
 
 
 def to_json(case: Case, kills: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Give the JSON object of a case; `kills` has the slugs for each function that owes its outcome."""
+    """Return the JSON object of a case; `kills` has the slugs for each of its functions."""
     document: dict[str, Any] = {
         "id": case.id,
         "functions": list(kills),
@@ -79,7 +79,7 @@ def _written_to_json(outputs: Outputs) -> dict[str, Any]:
 
 
 def from_json(document: Mapping[str, Any]) -> list[Case]:
-    """Read the cases of one JSON object. ValueError, KeyError or TypeError where it is malformed."""
+    """Decode the cases of one JSON object; ValueError, KeyError or TypeError if it is malformed."""
     identity = document["id"]
     if not isinstance(identity, str) or not _ID.fullmatch(identity):
         raise ValueError(f"{identity!r} is not an id")
@@ -115,7 +115,7 @@ def from_json(document: Mapping[str, Any]) -> list[Case]:
 
 def _slugs(names: object) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{names!r:.80} is no list of slugs")
+        raise ValueError(f"{names!r:.80} is not a list of slugs")
     return tuple(names)
 
 

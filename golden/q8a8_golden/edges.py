@@ -1,7 +1,7 @@
-"""Where the bound of a dot product ends: the last float32 inside and the first outside, on either side.
+"""The edges of a dot product's bound: the last float32 inside and the first outside, on either side.
 
-Computed with integers and fractions alone, as the oracle is: no float is rounded to find its place. A checker
-that is off by one unit in the last place, on one side only, is wrong about one of the four patterns.
+They are computed with integers and fractions only, as in the oracle. A checker that is off by one unit in the
+last rank, on one side only, is wrong for one of the four patterns.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Edges:
     Parameters
     ----------
     inside
-        The smallest and the largest float that is inside.
+        The smallest and the largest float inside.
     outside
-        The float just below the first, and the float just above the second; the lower one is the negative
-        infinity's pattern, or the upper the positive one's, where no finite float is outside.
+        The float just below the first, and the float just above the second; an infinity where no finite float
+        is outside.
     """
 
     inside: tuple[int, int]
@@ -32,42 +32,42 @@ class Edges:
 
 
 def bound_edges(exact: int, size: int, m: int) -> Edges:
-    """Give the edges of Q8A8-ORD-2's bound: exact -+ ((1 + 2^-24)^m - 1) * size, the two in units of 2^-48.
+    """Return the edges of Q8A8-ORD-2's bound: exact -+ ((1 + 2^-24)^m - 1) * size, both in units of 2^-48.
 
-    -0 and +0 have one value, so both are inside or both are not; -0 counts as the lower one.
+    -0 and +0 have the same value, so either both are inside or neither is; -0 is ordered below +0.
 
     Raises
     ------
     ValueError
-        The interval holds no float32: no result at all could conform.
+        The interval contains no float32, so that no result could conform.
     """
     reach = (Fraction(((1 << 24) + 1) ** m, 1 << (24 * m)) - 1) * size
     low, high = _lowest((exact - reach) * PRODUCT_UNIT), _highest((exact + reach) * PRODUCT_UNIT)
-    if _place(low) > _place(high):
+    if _rank(low) > _rank(high):
         raise ValueError("no float32 is within the bound")
-    return Edges((low, high), (_pattern(_place(low) - 1), _pattern(_place(high) + 1)))
+    return Edges((low, high), (_pattern(_rank(low) - 1), _pattern(_rank(high) + 1)))
 
 
 def _highest(limit: Fraction) -> int:
-    """Give the largest float that is not above a number; of the two zeros, +0."""
+    """Return the largest float not above a number; of the two zeros, +0."""
     near = nearest(limit, F32)
-    place = _place(near)
+    rank = _rank(near)
     while not finite(near, F32) or value(near, F32) > limit:
-        place -= 1
-        near = _pattern(place)
+        rank -= 1
+        near = _pattern(rank)
     return 0 if value(near, F32) == 0 else near
 
 
 def _lowest(limit: Fraction) -> int:
-    """Give the smallest float that is not below a number; of the two zeros, -0."""
+    """Return the smallest float not below a number; of the two zeros, -0."""
     return _highest(-limit) ^ F32.sign
 
 
-def _place(bits: int) -> int:
-    """Give a pattern's place in the order of their values: +0 is at 0, -0 at -1."""
+def _rank(bits: int) -> int:
+    """Return a pattern's rank in the order of values: +0 has rank 0, -0 has rank -1."""
     return -1 - (bits ^ F32.sign) if bits & F32.sign else bits
 
 
-def _pattern(place: int) -> int:
-    """Give the pattern at a place: the inverse of `_place`."""
-    return place if place >= 0 else (-1 - place) | F32.sign
+def _pattern(rank: int) -> int:
+    """Return the pattern with a rank: the inverse of `_rank`."""
+    return rank if rank >= 0 else (-1 - rank) | F32.sign

@@ -1,4 +1,4 @@
-"""Read the golden cases from the files that ship with the package, hashes checked first."""
+"""Load the golden cases from the files in the package, after checking their hashes."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class CorruptVectorsError(ValueError):
 
 
 def load_cases(directory: Path | None = None) -> tuple[Case, ...]:
-    """Give all golden cases, in the order of the files' names and of the cases in each.
+    """Return all golden cases, ordered by file name and by position in the file.
 
     Parameters
     ----------
     directory
-        Where the files are; by default those that ship with the package (read once a process).
+        The folder of the files; by default those in the package, which are cached.
 
     Raises
     ------
     CorruptVectorsError
-        A file is missing, is not what the manifest's hash says, or is malformed; two cases share an id.
+        A file is missing, malformed, or differs from its hash in the manifest; or two cases have the same id.
     """
     return _shipped() if directory is None else _load(directory)
 
@@ -61,14 +61,14 @@ def _load(directory: Path) -> tuple[Case, ...]:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read ``manifest.json`` and check its version; CorruptVectorsError where it cannot be used."""
+    """Read ``manifest.json`` and check its version; CorruptVectorsError if it is not usable."""
     path = directory / MANIFEST
     manifest = _parse(path, _read(path))
     if manifest.get("format") != FORMAT:
         version = manifest.get("format")
         raise CorruptVectorsError(
             f"{path}: format {version!r}, this program reads format {FORMAT}: "
-            "take the vectors and q8a8_golden from one release"
+            "use the vectors and q8a8_golden of the same release"
         )
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
@@ -82,7 +82,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise CorruptVectorsError(f"{path}: {error.strerror}") from None
     except ValueError as error:
-        # A name that no file can have: with a null byte, or half of a surrogate pair.
+        # An invalid file name: with a null byte or a lone surrogate.
         raise CorruptVectorsError(f"{path!a}: {error}") from None
 
 

@@ -2,9 +2,9 @@
 
 A number is either a bit pattern (an ``int`` of 16 or 32 bits) or a ``Fraction``. Every rounding is one call
 of `nearest`, which rounds a fraction to a binary format; nothing is rounded by the machine. The module
-imports nothing of this project and no NumPy, so that it can vouch for both.
+imports neither NumPy nor other modules of this project, so that it is independent of both.
 
-It is slow (some ten microseconds an element) and meant to be: it is here to be read and believed.
+It is slow (some ten microseconds an element): it is written to be read and checked.
 """
 
 from __future__ import annotations
@@ -95,18 +95,18 @@ F64 = Binary(64, 53)
 
 
 def finite(bits: int, fmt: Binary) -> bool:
-    """Tell whether `bits` is neither an infinity nor a NaN."""
+    """Return whether `bits` is neither an infinity nor a NaN."""
     return bits & (fmt.sign - 1) < fmt.infinity
 
 
 @lru_cache(maxsize=1 << 16)
 def value(bits: int, fmt: Binary) -> Fraction:
-    """Give the exact value of a finite pattern; both zeros are 0. ValueError on an infinity or a NaN."""
+    """Return the exact value of a finite pattern; both zeros are 0. ValueError for an infinity or a NaN."""
     if not finite(bits, fmt):
         raise ValueError(f"{bits:#0{2 + fmt.width // 4}x} is not finite")
     exponent = (bits & (fmt.sign - 1)) >> fmt.fraction_bits
     significand = bits & ((1 << fmt.fraction_bits) - 1)
-    if exponent:  # a normal number: the hidden bit is one, and its exponent field counts from emin
+    if exponent:  # a normal number: the hidden bit is one, and exponent field 1 means emin
         significand |= 1 << fmt.fraction_bits
         exponent -= 1
     power = exponent + fmt.emin - fmt.fraction_bits
@@ -124,14 +124,14 @@ def nearest(number: Fraction, fmt: Binary, *, negative_zero: bool = False) -> in
     top, bottom = abs(number.numerator), number.denominator
     if not top:
         return sign
-    # exponent = floor(log2(top / bottom)), but no less than emin: subnormals have the spacing of emin.
+    # exponent = floor(log2(top / bottom)), but at least emin: subnormals have the spacing of emin.
     exponent = top.bit_length() - bottom.bit_length()
     if top << max(-exponent, 0) < bottom << max(exponent, 0):
         exponent -= 1
     exponent = max(exponent, fmt.emin)
     power = exponent - fmt.fraction_bits
     significand = _divide_even(top << max(-power, 0), bottom << max(power, 0))
-    # The hidden bit adds one to the exponent field, and a carry out of the significand does what it should.
+    # The hidden bit adds one to the exponent field; a carry out of the significand increments it correctly.
     bits = ((exponent - fmt.emin) << fmt.fraction_bits) + significand
     return sign | min(bits, fmt.infinity)
 
@@ -171,12 +171,12 @@ def f32_from_f16(bits: int) -> int:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One arithmetic of quantizing: what multiplies or divides x, when a block is zero, how codes round."""
+    """The arithmetic of a quantizer: the factor or divisor of x, the zero test, the rounding of codes."""
 
     inverse: Literal["127/amax", "1/d", "x/d"]
     zero_when: Literal["h", "d", "amax", "never"]
     rounding: Literal["away", "even"]
-    saturating: bool = False  # x86: what no int32 holds becomes the most negative one, which packs to -128
+    saturating: bool = False  # x86: values outside int32 become its minimum, which packs to -128
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -197,12 +197,12 @@ class Quantized:
 
 
 def amax(xs: Sequence[int]) -> int:
-    """Give the bits of max |x| over f32 patterns, +0 for none. Patterns without sign order as integers."""
+    """Return the bits of max |x| over f32 patterns, +0 for none. Magnitudes order as integers."""
     return max((x & (F32.sign - 1) for x in xs), default=0)
 
 
 def in_domain(xs: Sequence[int]) -> bool:
-    """Tell whether the values are specified: all finite, and amax < 65520 * 127 (Q8A8-QNT-11)."""
+    """Return whether the inputs are in the domain: all finite, and amax < 65520 * 127 (Q8A8-QNT-11)."""
     largest = amax(xs)
     return finite(largest, F32) and value(largest, F32) < 65520 * 127
 
@@ -210,8 +210,8 @@ def in_domain(xs: Sequence[int]) -> bool:
 def quantize(xs: Sequence[int], recipe: str = "design") -> Quantized | None:
     """Quantize any number of f32 patterns with one scale (Q8A8-QNT-1 to Q8A8-QNT-6, Q8A8-QNT-9).
 
-    None where the recipe's own arithmetic is undefined: 1 / d overflows, a division by zero, a code outside
-    int8. The ``design`` recipe is defined over its whole domain.
+    Return None where the recipe's arithmetic is undefined: 1 / d overflows, a division by zero, a code
+    outside int8. The ``design`` recipe is defined on its whole domain.
     """
     rule = RECIPES[recipe]
     top = value(amax(xs), F32)
@@ -230,7 +230,7 @@ def quantize(xs: Sequence[int], recipe: str = "design") -> Quantized | None:
 
 
 def _codes(xs: Sequence[int], rule: Recipe, divisor: Fraction) -> tuple[int, ...] | None:
-    """Scale and round each element; None where a step overflows f32 or a code leaves int8."""
+    """Scale and round each element; None if a step overflows f32 or a code is outside int8."""
     if rule.inverse == "x/d":
         factor = 1 / divisor  # exact: the one rounding is that of the quotient
     else:
@@ -251,7 +251,7 @@ def _codes(xs: Sequence[int], rule: Recipe, divisor: Fraction) -> tuple[int, ...
 def quantize_row(xs: Sequence[int], recipe: str = "design") -> bytes | None:
     """Quantize a row of 32 * nb f32 patterns to nb blocks (Q8A8-LAY-1, Q8A8-LAY-2); None as `quantize`."""
     if len(xs) % 32:
-        raise ValueError(f"a row of {len(xs)} elements is no whole number of blocks")
+        raise ValueError(f"a row of {len(xs)} elements is not a whole number of blocks")
     row = bytearray()
     for first in range(0, len(xs), 32):
         block = quantize(xs[first : first + 32], recipe)
@@ -266,7 +266,7 @@ def quantize_row(xs: Sequence[int], recipe: str = "design") -> bytes | None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a block keeps the scale that counts and its 32 codes; offsets and size in bytes."""
+    """The offsets of a block's scale in use and of its 32 codes, and its size, in bytes."""
 
     size: int
     scale: int
@@ -279,9 +279,9 @@ V2_ACTIVATION = Layout(size=36, scale=2, codes=4)
 
 
 def parse(data: bytes, layout: Layout = V1) -> list[Quantized]:
-    """Split bytes into blocks (Q8A8-LAY-1 to -3); a v2 block's other scale is not looked at (Q8A8-LAY-5)."""
+    """Split bytes into blocks (Q8A8-LAY-1 to -3); a v2 block's other scale is ignored (Q8A8-LAY-5)."""
     if len(data) % layout.size:
-        raise ValueError(f"{len(data)} bytes are no whole number of {layout.size}-byte blocks")
+        raise ValueError(f"{len(data)} bytes are not a whole number of {layout.size}-byte blocks")
     blocks = []
     for start in range(0, len(data), layout.size):
         scale = int.from_bytes(data[start + layout.scale : start + layout.scale + 2], "little")
@@ -291,12 +291,12 @@ def parse(data: bytes, layout: Layout = V1) -> list[Quantized]:
 
 
 def dequantize(data: bytes, layout: Layout = V1) -> list[int]:
-    """Give the f32 patterns of a row of blocks: y_j = f32(h) * q_j, exact (Q8A8-DEQ-1, Q8A8-DEQ-2)."""
+    """Return the f32 patterns of a row of blocks: y_j = f32(h) * q_j, exact (Q8A8-DEQ-1, Q8A8-DEQ-2)."""
     row = []
     for block in parse(data, layout):
         h = value(block.scale, F16)
         for code in block.codes:
-            # The sign of a zero is that of a product: the code's zero is +0.
+            # A zero has the sign of the product, where the code 0 counts as +0.
             negative = bool(block.scale & F16.sign) != (code < 0)
             row.append(nearest(h * code, F32, negative_zero=negative))
     return row
@@ -314,7 +314,7 @@ LANE_FOLD_ROUNDINGS = 64
 
 
 def _scale_units(bits: int) -> int:
-    """Give a finite f16 as a multiple of 2^-24."""
+    """Return a finite f16 as a multiple of 2^-24."""
     return int(value(bits, F16) * (1 << 24))
 
 
@@ -326,14 +326,14 @@ def _to_24_bits(units: int) -> int:
 
 
 def _pairs(vx: bytes, vy: bytes, *, v2: bool) -> list[tuple[int, Quantized, Quantized]]:
-    """Give (dx * dy in 2^-48, x block, y block) for every block of two rows."""
+    """Return (dx * dy in 2^-48, x block, y block) for every block of two rows."""
     xs = parse(vx, V2_WEIGHT if v2 else V1)
     ys = parse(vy, V2_ACTIVATION if v2 else V1)
     return [(_scale_units(x.scale) * _scale_units(y.scale), x, y) for x, y in zip(xs, ys, strict=True)]
 
 
 def block_sums(vx: bytes, vy: bytes, *, v2: bool = False) -> list[int]:
-    """Give sumi of every block: the exact integer dot product of its codes (Q8A8-DOT-1)."""
+    """Return sumi of every block: the exact integer dot product of its codes (Q8A8-DOT-1)."""
     return [_sumi(x, y) for _, x, y in _pairs(vx, vy, v2=v2)]
 
 
@@ -342,7 +342,7 @@ def _sumi(x: Quantized, y: Quantized) -> int:
 
 
 def dot(vx: bytes, vy: bytes, *, v2: bool = False) -> int:
-    """Give the f32 bits of two rows' dot product in scalar order (Q8A8-DOT-2, Q8A8-DOT-3, Q8A8-DOT-9)."""
+    """Return the f32 bits of two rows' dot product in scalar order (Q8A8-DOT-2, Q8A8-DOT-3, Q8A8-DOT-9)."""
     total = 0
     for scales, x, y in _pairs(vx, vy, v2=v2):
         term = _to_24_bits(_sumi(x, y) * _to_24_bits(scales))  # f32(f32(sumi) * f32(dx * dy))
@@ -351,12 +351,12 @@ def dot(vx: bytes, vy: bytes, *, v2: bool = False) -> int:
 
 
 def exact_dot(vx: bytes, vy: bytes, *, v2: bool = False) -> int:
-    """Give the dot product with no rounding at all, as a multiple of 2^-48."""
+    """Return the dot product without any rounding, as a multiple of 2^-48."""
     return sum(scales * _sumi(x, y) for scales, x, y in _pairs(vx, vy, v2=v2))
 
 
 def magnitude(vx: bytes, vy: bytes, *, v2: bool = False) -> int:
-    """Give sum |dx dy| sum |qx qy| as a multiple of 2^-48: what Q8A8-ORD-2's bound is a fraction of."""
+    """Return sum |dx dy| sum |qx qy|, to which Q8A8-ORD-2's bound is relative, as a multiple of 2^-48."""
     return sum(
         abs(scales) * sum(abs(qx * qy) for qx, qy in zip(x.codes, y.codes, strict=True))
         for scales, x, y in _pairs(vx, vy, v2=v2)
@@ -364,14 +364,14 @@ def magnitude(vx: bytes, vy: bytes, *, v2: bool = False) -> int:
 
 
 def order_independent(vx: bytes, vy: bytes, *, v2: bool = False) -> bool:
-    """Tell whether every order, fused or not, must give the same bits (Q8A8-DOT-4): a sufficient condition.
+    """Return whether every order, fused or not, must give the same bits (Q8A8-DOT-4): a sufficient condition.
 
-    Let g be the largest power of two that divides every product dx * dy. Whatever an order adds, in whatever
-    lanes, is a multiple of g, and its size is at most `magnitude`. Where magnitude <= 2^24 g each such number
-    has 24 bits or fewer: nothing is ever rounded, and the result is exact (so are sumi * dx and sumi * dy).
+    Let g be the largest power of two that divides every product dx * dy. Every partial sum, in any order and
+    any lanes, is a multiple of g and at most `magnitude` in size. If magnitude <= 2^24 g each has 24 bits or
+    fewer: nothing is rounded, and the result is exact (so are sumi * dx and sumi * dy).
 
-    A zero result is excluded where a product of scales is negative, -0 too: an accumulator that starts from
-    its first term and not from +0 may then give -0.
+    A zero result is excluded where a product of scales is negative, or -0: an accumulator that starts from
+    its first term instead of +0 may then give -0.
     """
     pairs = _pairs(vx, vy, v2=v2)
     bits = 0
@@ -386,7 +386,7 @@ def order_independent(vx: bytes, vy: bytes, *, v2: bool = False) -> bool:
 
 
 def within_bound(bits: int, exact: int, size: int, m: int) -> bool:
-    """Tell whether |f32 - exact| <= ((1+u)^m - 1) * size, u = 2^-24, the two in 2^-48 (Q8A8-ORD-2)."""
+    """Return whether |f32 - exact| <= ((1+u)^m - 1) * size, u = 2^-24, both in 2^-48 (Q8A8-ORD-2)."""
     if not finite(bits, F32):
         return False
     error = abs(value(bits, F32) - exact * PRODUCT_UNIT)

@@ -1,7 +1,7 @@
 """Bytes as JSON: a list of ``{"hex": ..., "times": n}`` runs, so that a repeated block is written once.
 
-`encode` is deterministic (the same bytes give the same text, for ever), which is what lets `q8a8 vectors
-check` compare files. `decode` is its inverse and refuses everything that `encode` would not write.
+`encode` is deterministic (the same bytes always give the same text), so that `q8a8 vectors check` can compare
+files. `decode` is its inverse and refuses malformed runs.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ __all__ = ["Segment", "decode", "encode"]
 
 
 class Segment(TypedDict):
-    """A run: bytes in lowercase hex, and how often they follow each other."""
+    """A run: bytes in lowercase hex, and the number of repetitions."""
 
     hex: str
     times: int
 
 
-# What repeats in this project's data: a byte, a half, a float, a few floats, blocks of both layouts and of
-# floats, and small cycles of blocks.
+# The periods in this project's data: a byte, a half, a float, a few floats, blocks of both layouts and of
+# floats, and short cycles of blocks.
 _PERIODS: Final = (1, 2, 4, 8, 16, 32, 34, 36, 128, 148, 68, 72, 102, 170, 180, 238, 252)
-# A run is worth its own segment when it saves at least the text that a segment costs.
+# A run gets its own segment if it saves more text than a segment costs.
 _OVERHEAD: Final = 24
 
 
 def encode(data: bytes) -> list[Segment]:
-    """Write bytes as runs: at each place the run that saves most, everything between as it is."""
+    """Encode bytes as runs: at each position the run that saves most, other bytes literally."""
     segments: list[Segment] = []
     plain = 0
     at = 0
@@ -46,11 +46,11 @@ def encode(data: bytes) -> list[Segment]:
 
 
 def _best_run(data: bytes, at: int) -> tuple[int, int]:
-    """Give (period, times) of the run at a place that saves most; times is 1 where none is worth it."""
+    """Return (period, times) of the run at a position that saves most; times is 1 if none saves enough."""
     best, saved = (1, 1), _OVERHEAD
     for period in _PERIODS:
         if not data.startswith(data[at : at + 1], at + period):
-            continue  # what differs in its first byte does not repeat
+            continue  # the first byte does not repeat
         times = 1
         unit = data[at : at + period]
         while len(unit) == period and data.startswith(unit, at + period * times):
@@ -61,7 +61,7 @@ def _best_run(data: bytes, at: int) -> tuple[int, int]:
 
 
 def decode(segments: object) -> bytes:
-    """Read runs back; ValueError says which run is malformed."""
+    """Decode runs; ValueError with the number of a malformed run."""
     data = bytearray()
     for number, segment in enumerate(segments if isinstance(segments, list) else [segments]):
         if not isinstance(segment, dict) or set(segment) != {"hex", "times"}:

@@ -1,12 +1,12 @@
-/* f32 -> f16 on all 2^32 patterns, by three ways that share nothing:
+/* f32 -> f16 on all 2^32 patterns, by three independent methods:
  *
- *   kernels/half.h   shifts the significand and rounds what falls off
- *   walk             a half's share of the floats, counted: no shifting, no rounding (below)
- *   processor        F16C on x86, FCVT on Arm; where there is neither, what the compiler makes of _Float16
+ *   kernels/half.h   shifts the significand and rounds the bits shifted out
+ *   walk             counts through the floats of each half, without shifting or rounding (below)
+ *   processor        F16C on x86, FCVT on Arm; otherwise the compiler's _Float16
  *
  *   certify_half [--shard I/N] [--every N]
  *
- * --every N looks at every Nth pattern only, and at the three around each step: a try.
+ * --every N compares only every Nth pattern, and the three around each step.
  * Exit status: 0 all three agree, 1 they do not, 2 usage. */
 #include "cpu.h"
 #include "half.h"
@@ -20,7 +20,7 @@
 #define MAGNITUDES UINT64_C(0x80000000)
 #define INFINITE 0x7f800000u
 
-/* The processor's way. */
+/* The processor's conversion. */
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #define PROCESSOR "F16C"
@@ -105,7 +105,7 @@ static int eight(uint32_t first, uint32_t *h, uint32_t *next, int processor, str
             *next = *h < 0x7c00 ? step(*h + 1) : UINT32_MAX;
         }
         int same;
-        if (magnitude > INFINITE) { /* a NaN: its payload is nobody's business */
+        if (magnitude > INFINITE) { /* a NaN: its payload is unspecified */
             same = is_nan(one) && (!processor || is_nan(third[i]));
             ++count->nans;
         } else {
@@ -122,7 +122,7 @@ static int eight(uint32_t first, uint32_t *h, uint32_t *next, int processor, str
     return 1;
 }
 
-/* Compare the patterns of one sign from `start` to before `stop`, of every `every` the eight it starts. */
+/* Compare the patterns of one sign in [start, stop), the first eight of every `every`. */
 static int sweep(uint32_t sign, uint64_t start, uint64_t stop, uint64_t every, int processor, struct count *count) {
     uint32_t h = 0;
     uint32_t next = step(1);

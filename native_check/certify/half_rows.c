@@ -1,5 +1,5 @@
-/* kernels/half.h as a library of its own, under ggml's names for conversions of whole arrays:
- * what `q8a8 certify lib:libq8a8-half.so` asks about all 2^32 floats and all 65,536 halves. */
+/* kernels/half.h as a library, under ggml's names for conversions of whole arrays, for
+ * `q8a8 certify lib:libq8a8-half.so` on all 2^32 floats and all 65,536 halves. */
 #include "half.h"
 
 #define EXPORT __attribute__((visibility("default")))

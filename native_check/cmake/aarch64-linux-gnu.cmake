@@ -1,4 +1,4 @@
-# 64-bit Arm Linux by Debian's cross compiler (gcc-aarch64-linux-gnu); what is built runs under qemu-user.
+# 64-bit Arm Linux by Debian's cross compiler (gcc-aarch64-linux-gnu); programs run under qemu-user.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)

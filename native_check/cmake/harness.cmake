@@ -1,10 +1,10 @@
-# The harness: the worker that the suite runs kernels in.
+# The harness: a worker of the suite.
 configure_file(${CMAKE_SOURCE_DIR}/harness/table.c.in ${CMAKE_BINARY_DIR}/generated/table.c @ONLY)
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 
-# All of it but main.c, with the kernels, is what the tests link too.
+# All of it but main.c, with the kernels, is linked by the tests too.
 file(GLOB harness_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/harness/*.c)
 list(REMOVE_ITEM harness_sources ${CMAKE_SOURCE_DIR}/harness/main.c)
 add_library(harness_parts OBJECT ${harness_sources})
@@ -12,7 +12,7 @@ target_include_directories(harness_parts PUBLIC ${CMAKE_SOURCE_DIR}/harness)
 target_compile_definitions(harness_parts PUBLIC _GNU_SOURCE Q8A8_VERSION="${PROJECT_VERSION}")
 target_link_libraries(harness_parts PUBLIC q8a8_options Threads::Threads ${CMAKE_DL_LIBS})
 
-# The table of kernels by itself: other programs have other kernels (cmake/mutants.cmake).
+# The table of kernels is separate: other programs have other kernels (cmake/mutants.cmake).
 add_library(harness_table OBJECT ${CMAKE_BINARY_DIR}/generated/table.c)
 target_link_libraries(harness_table PRIVATE harness_parts)
 

@@ -1,10 +1,10 @@
 # q8a8_kernel(NAME PROCESSOR [FLAG...]): build kernels/NAME.c
 #   into the object library kernel_NAME, for the harness and the tests, and
 #   into lib/libq8a8-NAME.so, which exports the functions of q8a8.h.
-# PROCESSOR is "any" or a CMAKE_SYSTEM_PROCESSOR; on another one nothing is built, and the harness's
-# table of kernels still knows the name and what it needs.
+# PROCESSOR is "any" or a CMAKE_SYSTEM_PROCESSOR; on another one nothing is built, but the harness's
+# table of kernels still has the name and its requirements.
 
-# Bits depend on this flag: without it compilers fuse a multiplication and an addition where they can.
+# Results depend on this flag: without it compilers may fuse a multiplication and an addition.
 set(q8a8_kernel_flags -ffp-contract=off)
 
 set(Q8A8_KERNELS "")        # the names built

@@ -2,12 +2,12 @@
 foreach(name half scalar kernels)
   add_executable(test_${name} ${CMAKE_SOURCE_DIR}/tests/test_${name}.c)
   target_link_libraries(test_${name} PRIVATE ${q8a8_objects} m)
-  # the expected values are to be rounded as written
+  # the expected values must be rounded as written
   target_compile_options(test_${name} PRIVATE -ffp-contract=off)
 endforeach()
 
 if(CMAKE_CROSSCOMPILING AND CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
-  # Every CPU with the kernels that it must be able to run. Sanitizers take their time: for them, the largest one.
+  # Every CPU with the kernels that it must be able to run. Sanitizers are slow: they run on the largest one only.
   set(cpus "cortex-a72 neon" "neoverse-n1 neon dotprod" "max neon dotprod i8mm")
   if(Q8A8_SANITIZE)
     list(GET cpus -1 cpus)
@@ -20,7 +20,7 @@ if(CMAKE_CROSSCOMPILING AND CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
     add_test(NAME half-${cpu} COMMAND ${emulator} $<TARGET_FILE:test_half>)
     add_test(NAME scalar-${cpu} COMMAND ${emulator} $<TARGET_FILE:test_scalar>)
     add_test(NAME kernels-${cpu} COMMAND ${emulator} $<TARGET_FILE:test_kernels> scalar ${kernels})
-    if(Q8A8_SANITIZE) # leaks are looked for by ptrace, which qemu-user does not have
+    if(Q8A8_SANITIZE) # the leak check needs ptrace, which qemu-user lacks
       set_tests_properties(half-${cpu} scalar-${cpu} kernels-${cpu} PROPERTIES ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
     endif()
   endforeach()
@@ -30,6 +30,6 @@ else()
   add_test(NAME kernels COMMAND test_kernels scalar)
 endif()
 
-# Kernels that break one promise each: what the harness has to see (conformance/tests/native).
+# Kernels with one fault each, which the harness must detect (conformance/tests/native).
 add_library(q8a8-broken SHARED ${CMAKE_SOURCE_DIR}/tests/broken.c)
 target_link_libraries(q8a8-broken PRIVATE q8a8_options m)

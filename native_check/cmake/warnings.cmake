@@ -1,4 +1,4 @@
-# Warnings, as errors, for every target; sanitizers when asked for.
+# Warnings, as errors, for every target; sanitizers if requested.
 add_library(q8a8_options INTERFACE)
 target_include_directories(q8a8_options INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/kernels)
 target_compile_options(q8a8_options INTERFACE
@@ -9,7 +9,7 @@ target_compile_options(q8a8_options INTERFACE
 
 if(Q8A8_SANITIZE)
   set(q8a8_sanitizer_flags -fsanitize=${Q8A8_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
-  if(Q8A8_SANITIZE STREQUAL "undefined") # not among "undefined", though it is
+  if(Q8A8_SANITIZE STREQUAL "undefined") # not included in "undefined"
     list(APPEND q8a8_sanitizer_flags -fsanitize=float-cast-overflow)
   endif()
   target_compile_options(q8a8_options INTERFACE ${q8a8_sanitizer_flags})

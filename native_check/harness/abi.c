@@ -24,8 +24,8 @@ int abi_find(const char *name) {
     return -1;
 }
 
-/* The bytes that each buffer needs. The integers are legal, so nothing overflows: n < 2^31 or is bounded by
- * the longest frame, strides below 2^32. */
+/* The required size of each buffer in bytes. The integers are legal, so that nothing overflows: n < 2^31 or is
+ * bounded by the longest frame, strides below 2^32. */
 static void needed_bytes(unsigned number, const struct abi_integers *call, int64_t *bytes) {
     const int64_t row = call->n / QK8_A8 * Q8A8_BLOCK_BYTES;
     const int64_t row_v2 = call->n / QK8_A8 * Q8A8_V2_BLOCK_BYTES;
@@ -45,7 +45,7 @@ static void needed_bytes(unsigned number, const struct abi_integers *call, int64
         bytes[1] = call->n;
         bytes[2] = 2;
         break;
-    case 4: /* Q8A8-DOT-6: row r of x starts r * bx bytes in, result (i, j) is s[j * bs + i] */
+    case 4: /* Q8A8-DOT-6: row r of x starts at byte r * bx, result (i, j) is s[j * bs + i] */
         bytes[0] = 4 * (more != 0 ? call->bs + 2 : 1);
         bytes[1] = (more != 0 ? call->bx : 0) + row;
         bytes[2] = (more != 0 ? call->by : 0) + row;
@@ -63,19 +63,19 @@ const char *abi_refuse(unsigned number, const struct abi_integers *call, const s
     const int64_t stride_limit = INT64_C(1) << 32;
 
     if (call->n < 0 || call->n > INT_MAX) {
-        snprintf(why, sizeof why, "n = %" PRId64 ": a kernel takes 0 to %d elements", call->n, INT_MAX);
+        snprintf(why, sizeof why, "n = %" PRId64 ": expected 0 to %d elements", call->n, INT_MAX);
         return why;
     }
     if (number != 3 && call->n % QK8_A8 != 0) {
-        snprintf(why, sizeof why, "n = %" PRId64 " is no multiple of %d", call->n, QK8_A8);
+        snprintf(why, sizeof why, "n = %" PRId64 " is not a multiple of %d", call->n, QK8_A8);
         return why;
     }
     if (number == 4) {
         if (call->nrc != 1 && call->nrc != 2) {
-            snprintf(why, sizeof why, "nrc = %" PRId64 ": 1 or 2", call->nrc);
+            snprintf(why, sizeof why, "nrc = %" PRId64 ": expected 1 or 2", call->nrc);
             return why;
         }
-        /* nrc = 1 ignores the strides (Q8A8-DOT-12), so any will do */
+        /* nrc = 1 ignores the strides (Q8A8-DOT-12) */
         const int64_t strides[] = {call->bs, call->bx, call->by};
         for (size_t i = 0; call->nrc == 2 && i < 3; ++i) {
             if (strides[i] < 0 || strides[i] >= stride_limit) {
@@ -87,7 +87,7 @@ const char *abi_refuse(unsigned number, const struct abi_integers *call, const s
     int64_t needed[ABI_MAX_BUFFERS] = {0};
     struct abi_integers own = *call;
     if (number != 4) {
-        own.nrc = 1; /* means nothing to the other functions */
+        own.nrc = 1; /* not used by the other functions */
     }
     needed_bytes(number, &own, needed);
     for (size_t i = 0; i < abi_functions[number].buffer_count; ++i) {

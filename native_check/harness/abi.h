@@ -1,4 +1,4 @@
-/* The six functions under test, as data: names, buffers, what a legal call is, and how to make it. */
+/* The six functions under test as data: names, buffers, the check of a call, and the call itself. */
 #ifndef Q8A8_HARNESS_ABI_H
 #define Q8A8_HARNESS_ABI_H
 
@@ -8,13 +8,13 @@
 
 enum { ABI_FUNCTIONS = 6, ABI_MAX_BUFFERS = 3 };
 
-/* Any function; cast to its own type before the call. */
+/* Any function; cast to its type before the call. */
 typedef void abi_pointer(void);
 
 struct abi_buffer {
     const char *name; /* the C parameter's */
     bool output;
-    unsigned alignment; /* in bytes, what a kernel may rely on (Q8A8-MEM-4) */
+    unsigned alignment; /* in bytes, which a kernel may require (Q8A8-MEM-4) */
 };
 
 struct abi_function {
@@ -28,14 +28,14 @@ struct abi_integers {
     int64_t n, bs, bx, by, nrc;
 };
 
-/* A function's place here is its number in the protocol. */
+/* A function's index is its number in the protocol. */
 extern const struct abi_function abi_functions[ABI_FUNCTIONS];
 
 /* The number of the function of that name, or -1. */
 int abi_find(const char *name);
 
-/* Why a call may not be made (an illegal integer, a buffer shorter than what the call may touch), or NULL.
- * The text is good until the next call. */
+/* The reason why a call is invalid (an illegal integer, a buffer shorter than what the call may access), or NULL.
+ * The text is valid until the next call. */
 const char *abi_refuse(unsigned number, const struct abi_integers *integers, const size_t *lengths);
 
 void abi_invoke(unsigned number, abi_pointer *function, const struct abi_integers *integers, void *const *buffers);

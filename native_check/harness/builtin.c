@@ -36,7 +36,7 @@ static const struct kernel_row *find_row(const char *name) {
             return row;
         }
     }
-    fail("there is no kernel %s; q8a8-harness --list shows them", name);
+    fail("unknown kernel %s; q8a8-harness --list shows the kernels", name);
 }
 
 struct target target_builtin(const char *name) {

@@ -1,4 +1,4 @@
-/* Little-endian integers in and out of byte strings, with the lengths checked. */
+/* Reading and writing little-endian integers in byte strings, with checked lengths. */
 #ifndef Q8A8_HARNESS_BYTES_H
 #define Q8A8_HARNESS_BYTES_H
 
@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Reads from bytes that somebody else keeps. Past the end every read gives zeros and sets `spent`. */
+/* Reads from bytes owned by the caller. Past the end every read returns zeros and sets `spent`. */
 struct cursor {
     const uint8_t *at;
     size_t left;
@@ -18,7 +18,7 @@ uint32_t cursor_u32(struct cursor *cursor);
 int64_t cursor_i64(struct cursor *cursor);
 const uint8_t *cursor_bytes(struct cursor *cursor, size_t length); /* NULL past the end */
 
-/* A growing byte string. What does not fit in memory ends the program (status 2). */
+/* A growing byte string; running out of memory ends the program (status 2). */
 struct bytes {
     uint8_t *data;
     size_t length, capacity;

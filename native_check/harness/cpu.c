@@ -14,7 +14,7 @@ const char *cpu_architecture(void) {
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 
-/* The kernel's interface, by number, for C libraries older than the feature. */
+/* Bit numbers of the kernel's interface, for older C libraries. */
 enum { AUX_HWCAP = 16, AUX_HWCAP2 = 26, GET_SVE_LENGTH = 51, SVE_LENGTH_MASK = 0xffff };
 
 static const struct {
@@ -45,7 +45,7 @@ enum { EAX, EBX, ECX, EDX };
 static const struct {
     const char *name;
     unsigned leaf, subleaf, reg, bit;
-    uint64_t state; /* register state that the operating system must keep: bits of XCR0 */
+    uint64_t state; /* register state that the operating system must save: bits of XCR0 */
 } features[] = {
     {"ssse3", 1, 0, ECX, 9, 0},         {"sse4_1", 1, 0, ECX, 19, 0},      {"avx", 1, 0, ECX, 28, 0x6},
     {"f16c", 1, 0, ECX, 29, 0x6},       {"fma", 1, 0, ECX, 12, 0x6},       {"avx2", 7, 0, EBX, 5, 0x6},
@@ -55,7 +55,7 @@ static const struct {
 
 static uint64_t enabled_state(void) {
     unsigned a, b, c, d, low, high;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) { /* no OSXSAVE: nothing beyond SSE is kept */
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) { /* no OSXSAVE: only SSE state is saved */
         return 0;
     }
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));

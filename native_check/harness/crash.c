@@ -26,7 +26,7 @@ static const char *volatile context = "q8a8-harness";
 static const struct region *volatile watched[MAX_WATCHED];
 static volatile size_t watched_count;
 
-/* A signal handler may call write, and next to nothing else: the line is put together by hand. */
+/* Only async-signal-safe functions such as write may be called here, so the line is formatted by hand. */
 struct line {
     char text[300];
     size_t length;
@@ -79,16 +79,16 @@ static void put_place(struct line *line, uintptr_t address) {
     put(line, inside && region->readonly ? ", read-only)" : ")");
 }
 
-/* Returns in the first thread that crashes; the others wait for the death that it brings about, which is not to
- * come before the line is written. A crash in the midst of telling is the end at once. */
-static void tell_once(int number) {
-    static _Atomic long teller;
+/* Returns in the first thread that crashes; the others wait until it ends the process, so that the line is written
+ * first. A crash within the report ends the process at once. */
+static void report_once(int number) {
+    static _Atomic long reporter;
     const long self = syscall(SYS_gettid);
-    long nobody = 0;
-    if (atomic_compare_exchange_strong(&teller, &nobody, self)) {
+    long none = 0;
+    if (atomic_compare_exchange_strong(&reporter, &none, self)) {
         return;
     }
-    while (nobody != self) {
+    while (none != self) {
         pause();
     }
     signal(number, SIG_DFL);
@@ -100,7 +100,7 @@ static void on_signal(int number, siginfo_t *info, void *unused) {
     if (number == SIGSEGV && pause_fault((uintptr_t)info->si_addr)) {
         return;
     }
-    tell_once(number);
+    report_once(number);
     struct line line = {.length = 0};
     put(&line, "fault: ");
     for (size_t i = 0; i < sizeof signals / sizeof *signals; ++i) {
@@ -114,14 +114,14 @@ static void on_signal(int number, siginfo_t *info, void *unused) {
     put(&line, context);
     put(&line, "\n");
     if (write(STDERR_FILENO, line.text, line.length) < 0) {
-        /* nothing to be done about it here */
+        /* cannot be reported here */
     }
     signal(number, SIG_DFL);
     raise(number);
 }
 
 void crash_install(void) {
-    /* A stack of its own, so that a kernel's endless recursion can be told too. */
+    /* An alternate stack, so that a stack overflow is reported too. */
     static uint8_t stack[1 << 16];
     const stack_t alternative = {.ss_sp = stack, .ss_size = sizeof stack};
     const struct rlimit no_core = {0, 0};

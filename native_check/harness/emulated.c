@@ -1,7 +1,6 @@
-/* Is this program interpreted? Its own code tells: a processor that runs it needs the page executable, an
- * interpreter only reads it. The list of mappings must come from the kernel itself: emulators write their
- * own /proc/self/maps, with the pages as the program would like to see them, but pass the same file of a
- * thread (/proc/self/task/ID/maps) through. */
+/* Detects an emulator by the pages of this program's code: a processor needs them executable, an interpreter only
+ * readable. The mappings must come from the kernel: emulators replace /proc/self/maps by the emulated mappings, but
+ * not the file of a thread (/proc/self/task/ID/maps). */
 #include "cpu.h"
 
 #include <inttypes.h>
@@ -24,7 +23,7 @@ int cpu_emulated(void) {
     if (maps == NULL) {
         return -1;
     }
-    int emulated = 1; /* until an executable page with this very code turns up */
+    int emulated = 1; /* until an executable page with this code is found */
     while (fgets(line, sizeof line, maps) != NULL) {
         uintptr_t from, to;
         char access[5];

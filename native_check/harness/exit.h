@@ -1,4 +1,4 @@
-/* Exit statuses, and the one way to leave early. */
+/* Exit statuses, and the function that exits with an error. */
 #ifndef Q8A8_HARNESS_EXIT_H
 #define Q8A8_HARNESS_EXIT_H
 

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Bits of a control register, and the fault that a change of them is. */
+/* Bits of a control register, and the fault if they change. */
 struct mode {
     uint64_t bits;
     uint32_t fault;
@@ -109,7 +109,7 @@ static uint32_t compare(uint64_t before, uint64_t after, const struct mode *mode
     for (size_t i = 0; i < count; ++i) {
         if ((before ^ after) & modes[i].bits) {
             faults |= modes[i].fault;
-            if (text[0] == '\0') { /* the first change is the one told */
+            if (text[0] == '\0') { /* the first change is reported */
                 snprintf(text, size, "%s changed: %#" PRIx64 " before, %#" PRIx64 " after", modes[i].name, before, after);
             }
         }

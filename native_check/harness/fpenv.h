@@ -11,7 +11,7 @@ struct fpenv {
     uint64_t x87;     /* x86: the x87 control word */
 };
 
-/* Whether this program can read and set the environment of the processor that it was built for. */
+/* Whether the environment of this processor is supported. */
 bool fpenv_known(void);
 
 struct fpenv fpenv_read(void);
@@ -20,8 +20,8 @@ void fpenv_write(struct fpenv env);
 /* The same environment with flush-to-zero and denormals-are-zero set. */
 struct fpenv fpenv_flushing(struct fpenv env);
 
-/* The fault bits of the protocol for what differs; puts a text about the first
- * one in `text`, which holds an empty string before. */
+/* The protocol's fault bits for the differences; writes a text about the first one to `text`, which must hold an
+ * empty string. */
 uint32_t fpenv_compare(struct fpenv before, struct fpenv after, char *text, size_t size);
 
 #endif

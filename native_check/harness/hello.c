@@ -6,8 +6,8 @@
 
 #include <stdio.h>
 
-/* A JSON string, or null. Bytes that are no printable ASCII become \u00XX: what arrives is Latin-1, but
- * always legal JSON. */
+/* A JSON string, or null. Bytes other than printable ASCII are written as \u00XX, that is as Latin-1, so that the
+ * JSON is always valid. */
 static void put_string(struct bytes *out, const char *text) {
     if (text == NULL) {
         bytes_put_text(out, "null");
@@ -38,7 +38,7 @@ static void put_key(struct bytes *out, const char *key, bool first) {
     bytes_put_u8(out, ':');
 }
 
-/* One more string of a list. */
+/* The next string of a list. */
 static void put_item(struct bytes *out, const char *text, bool *first) {
     if (!*first) {
         bytes_put_u8(out, ',');

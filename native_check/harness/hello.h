@@ -1,4 +1,4 @@
-/* The first message: who answers, on what machine. */
+/* The hello message: the kernel, the machine and the worker's capabilities. */
 #ifndef Q8A8_HARNESS_HELLO_H
 #define Q8A8_HARNESS_HELLO_H
 

@@ -5,7 +5,7 @@
 #include <dlfcn.h>
 #include <string.h>
 
-/* A data pointer from dlsym as the function pointer that POSIX says it is. */
+/* Converts a data pointer from dlsym to a function pointer, as POSIX allows. */
 static abi_pointer *find(void *library, const char *symbol) {
     void *address = dlsym(library, symbol);
     abi_pointer *function = NULL;
@@ -18,7 +18,7 @@ struct target target_library(const char *path, const struct symbol symbols[ABI_F
     struct target target = {.name = slash != NULL ? slash + 1 : path, .version = "", .path = path};
 
     crash_context("the library's initialization");
-    /* RTLD_NOW: a definition that is missing anywhere shows here, not in the middle of a call. */
+    /* RTLD_NOW: a missing definition is an error here, not in the middle of a call. */
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
         fail("%s", dlerror());

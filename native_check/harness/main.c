@@ -1,5 +1,5 @@
-/* q8a8-harness: a worker of the conformance suite. Calls a kernel as asked on standard input, answers on
- * standard output; README.md and the suite's documentation describe the protocol. */
+/* q8a8-harness: a worker of the conformance suite. It reads calls of a kernel from standard input and writes the
+ * results to standard output; the suite's documentation describes the protocol. */
 #include "cpu.h"
 #include "crash.h"
 #include "exit.h"
@@ -22,10 +22,10 @@ static const char usage[] =
     "       q8a8-harness --lib PATH [--symbol ABI_NAME=EXPORTED_NAME]... [--init SYMBOL]\n"
     "       q8a8-harness --list | --help | --version\n"
     "\n"
-    "Calls a Q8_A8 kernel as asked in frames on standard input, answers on standard output.\n"
-    "  KERNEL           one of ours; --list shows them\n"
+    "Reads calls of a Q8_A8 kernel from standard input, writes the results to standard output.\n"
+    "  KERNEL           a built-in kernel; --list shows them\n"
     "  --lib PATH       a shared library that exports functions of the Q8_A8 interface\n"
-    "  --symbol A=B     the library's function A is called B (may be given for each function)\n"
+    "  --symbol A=B     the library exports function A as B (repeatable)\n"
     "  --init SYMBOL    call void SYMBOL(void) once after loading\n"
     "\n"
     "exit status: 0 after quit or end of input; 2 for a command line or stream that cannot be served;\n"
@@ -36,7 +36,7 @@ struct arguments {
     struct symbol symbols[ABI_FUNCTIONS];
 };
 
-/* What was asked for is printed. */
+/* The requested text was printed. */
 static _Noreturn void finish(void) {
     exit(fflush(stdout) == 0 ? 0 : EXIT_USAGE);
 }
@@ -55,11 +55,11 @@ static _Noreturn void list_kernels(void) {
     finish();
 }
 
-/* "ABI_NAME=EXPORTED_NAME" into the map; the text is kept. */
+/* Adds "ABI_NAME=EXPORTED_NAME" to the map, which keeps the pointer. */
 static void add_symbol(struct symbol symbols[ABI_FUNCTIONS], char *text) {
     char *equals = strchr(text, '=');
     if (equals == NULL || equals[1] == '\0') {
-        fail("--symbol takes ABI_NAME=EXPORTED_NAME, not %s", text);
+        fail("--symbol: expected ABI_NAME=EXPORTED_NAME, got %s", text);
     }
     *equals = '\0';
     const int number = abi_find(text);
@@ -103,23 +103,23 @@ static struct arguments parse_arguments(int argc, char **argv) {
             puts("q8a8-harness " Q8A8_VERSION);
             finish();
         default:
-            fail("cannot make sense of %s (see --help)", argv[optind - 1]);
+            fail("invalid argument %s (see --help)", argv[optind - 1]);
         }
     }
     if (optind < argc) {
         arguments.kernel = argv[optind++];
     }
     if (optind < argc || (arguments.kernel == NULL) == (arguments.library == NULL)) {
-        fail("give one KERNEL, or --lib PATH (see --help)");
+        fail("expected one KERNEL or --lib PATH (see --help)");
     }
     if (library_options && arguments.library == NULL) {
-        fail("--symbol and --init go with --lib");
+        fail("--symbol and --init need --lib");
     }
     return arguments;
 }
 
-/* Take standard input and output for the protocol alone: what a library prints goes to standard error, and
- * what it reads is empty. */
+/* Reserves standard input and output for the protocol: a library's output goes to standard error, and its input is
+ * empty. */
 static void take_streams(int *input, int *output) {
     const int empty = open("/dev/null", O_RDONLY);
     *input = dup(STDIN_FILENO);
@@ -129,7 +129,7 @@ static void take_streams(int *input, int *output) {
         fail("cannot set up the streams: %s", strerror(errno));
     }
     close(empty);
-    signal(SIGPIPE, SIG_IGN); /* a runner that is gone is a failed write */
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is reported as a failed write */
 }
 
 static void answer(const struct target *target, const struct bytes *request, struct bytes *reply) {

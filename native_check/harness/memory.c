@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Canaries on either side of a buffer without a guard page beside it: a multiple of 64, for alignment, and more
- * than a block of floats, so that a kernel that writes a block too many is seen to, and does not crash. */
+/* Canary bytes on either side of a buffer without an adjacent guard page: a multiple of 64, for alignment, and more
+ * than a block of floats, so that a kernel that writes a block too many is reported and does not crash. */
 enum { MARGIN = 256 };
 
 static size_t page_size(void) {
@@ -54,7 +54,7 @@ static bool map_pages(struct region *region, size_t data_size) {
 
 bool region_place(struct region *region, const char *name, size_t length, uint32_t offset, unsigned options) {
     const size_t cost = region_cost(length, offset);
-    /* Larger pages than needed would cost time in canaries, so they are kept only up to four times. */
+    /* Filling canaries takes time, so pages are reused only if at most four times as many as needed. */
     if (region->data == NULL || region->data_size < cost || region->data_size > 4 * cost) {
         if (!map_pages(region, cost)) {
             return false;
@@ -79,7 +79,7 @@ void region_protect(struct region *region) {
     set_access(region, PROT_READ);
 }
 
-/* The first byte in [from, to) that is no canary, or NULL. */
+/* The first byte in [from, to) that is not a canary, or NULL. */
 static const uint8_t *damage(const uint8_t *from, const uint8_t *to) {
     for (; from < to; ++from) {
         if (*from != CANARY) {
@@ -90,7 +90,7 @@ static const uint8_t *damage(const uint8_t *from, const uint8_t *to) {
 }
 
 bool region_intact(const struct region *region, ptrdiff_t *where) {
-    /* after the buffer first: the byte nearest to its end is the likeliest */
+    /* after the buffer first, where overruns are most frequent */
     const uint8_t *found = damage(region->start + region->length, region->data + region->data_size);
     if (found == NULL) {
         found = damage(region->data, region->start);

@@ -1,4 +1,4 @@
-/* Where a kernel's buffers live: whole pages between two inaccessible ones, filled with canary bytes.
+/* Memory for a kernel's buffers: whole pages between two inaccessible ones, filled with canary bytes.
  *
  *   +---------+--------------------------------------------+---------+
  *   | no      | A5 A5 A5 A5 [ buffer, length bytes ] A5 A5 | no      |
@@ -17,8 +17,8 @@
 
 enum { CANARY = 0xA5 };
 
-/* Zero-initialized it owns no pages. It keeps its pages from call to call, because system calls are what an
- * emulator is slowest at. */
+/* Zero-initialized it owns no pages. Pages are reused from call to call, because system calls are slow in an
+ * emulator. */
 struct region {
     const char *name;
     uint8_t *data;
@@ -28,19 +28,19 @@ struct region {
     size_t length;
 };
 
-/* The bytes of canaries before a buffer without a guard page beside it, but for its offset. */
+/* The canary bytes before a buffer without an adjacent guard page, without its offset. */
 size_t region_margin(void);
 
-/* The bytes of pages that a buffer takes at most. */
+/* The most bytes of pages for a buffer. */
 size_t region_cost(size_t length, uint32_t offset);
 
-/* Lay out a writable buffer of that length, canaries all around. False when there is no memory. */
+/* Place a writable buffer of that length among canaries; false if there is not enough memory. */
 bool region_place(struct region *region, const char *name, size_t length, uint32_t offset, unsigned options);
 
-/* Let nobody write to it, until it is placed again. */
+/* Make it read-only until it is placed again. */
 void region_protect(struct region *region);
 
-/* Whether every canary is as it was; if not, *where is a changed byte's offset from the buffer's start. */
+/* Whether every canary is unchanged; if not, *where is the offset of a changed byte from the buffer's start. */
 bool region_intact(const struct region *region, ptrdiff_t *where);
 
 #endif

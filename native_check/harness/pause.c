@@ -7,9 +7,9 @@
 
 enum {
     MAX_CLOSED = 24,        /* pages; more would only take longer */
-    CALLS = 3,              /* of two threads: one of them began after the pause did */
+    CALLS = 3,              /* of two threads: one of them started after the pause */
     NAP_NS = 20 * 1000,
-    NAPS = 150,             /* then go on: a kernel may hold a lock that all others wait for */
+    NAPS = 150,             /* then continue: the kernel may hold a lock that the others wait for */
 };
 
 static struct {
@@ -51,7 +51,7 @@ void pause_tell(void) {
 }
 
 bool pause_fault(uintptr_t address) {
-    /* A thread that faults twice in a page was not let in by its opening: that fault is the kernel's own. */
+    /* A second fault in the same page is not caused by its being closed: it is the kernel's. */
     static _Thread_local size_t let_in[MAX_CLOSED];
     const struct timespec nap = {0, NAP_NS};
 

@@ -31,7 +31,7 @@ void preempt_start(void) {
     action.sa_handler = step_aside;
     action.sa_flags = SA_RESTART;
     sigaction(SIGALRM, &action, NULL);
-    mask(SIG_BLOCK); /* the thread that waits for the others, and those that it starts from now on */
+    mask(SIG_BLOCK); /* in the thread that waits for the others, and in threads that it starts */
     set_timer(INTERVAL_US);
 }
 

@@ -1,15 +1,15 @@
-/* Many more thread switches than the system makes by itself, so that calls of several threads interleave, on one
- * processor too. A system switches every few milliseconds; the short calls of a kernel are over by then. */
+/* Frequent preemption, so that the calls of several threads interleave, even on a single processor. The system
+ * switches threads every few milliseconds, when the short calls of a kernel have already ended. */
 #ifndef Q8A8_HARNESS_PREEMPT_H
 #define Q8A8_HARNESS_PREEMPT_H
 
-/* From now on every thread that asked for it is put aside every few microseconds, wherever it is. */
+/* Start to preempt every admitted thread every few microseconds. */
 void preempt_start(void);
 
-/* For a thread: let it be put aside. */
+/* Admit the calling thread. */
 void preempt_admit(void);
 
-/* No more. */
+/* Stop preempting. */
 void preempt_stop(void);
 
 #endif

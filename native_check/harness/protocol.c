@@ -37,9 +37,9 @@ bool protocol_read(int fd, struct bytes *payload) {
     struct cursor cursor = {head, sizeof head, false};
     const uint32_t length = cursor_u32(&cursor);
     if (length < 1 || length > MAX_FRAME) {
-        fail("broken stream: a frame of %lu bytes (1 to %d are legal)", (unsigned long)length, (int)MAX_FRAME);
+        fail("broken stream: a frame of %lu bytes (expected 1 to %d)", (unsigned long)length, (int)MAX_FRAME);
     }
-    /* Memory follows what arrives, not what the length claims. */
+    /* Memory is allocated for the bytes that arrive, not for the claimed length. */
     payload->length = 0;
     while (payload->length < length) {
         const size_t rest = length - payload->length;
@@ -93,14 +93,14 @@ const char *protocol_parse_call(const struct bytes *payload, struct call *call) 
     call->integers.nrc = cursor_i64(&cursor);
     const unsigned buffer_count = cursor_u8(&cursor);
     if (cursor.spent) {
-        return "the call is cut short";
+        return "the call is truncated";
     }
     if (call->number >= ABI_FUNCTIONS) {
         snprintf(why, sizeof why, "no function has the number %u", call->number);
         return why;
     }
     if (call->threads < 1 || call->threads > MAX_THREADS || call->repeat < 1) {
-        return "threads is 1 to 16, repeat at least 1";
+        return "expected threads 1 to 16 and repeat at least 1";
     }
     if ((call->options & OPTION_GUARD_AFTER) && (call->options & OPTION_GUARD_BEFORE)) {
         return "GUARD_AFTER and GUARD_BEFORE exclude each other";
@@ -117,11 +117,11 @@ const char *protocol_parse_call(const struct bytes *payload, struct call *call) 
         buffer->offset = cursor_u32(&cursor);
         buffer->bytes = cursor_bytes(&cursor, buffer->length);
         if (cursor.spent) {
-            snprintf(why, sizeof why, "buffer %s is cut short", function->buffers[i].name);
+            snprintf(why, sizeof why, "buffer %s is truncated", function->buffers[i].name);
             return why;
         }
         if (buffer->offset > MAX_OFFSET) {
-            snprintf(why, sizeof why, "buffer %s: an offset of at most %d", function->buffers[i].name, (int)MAX_OFFSET);
+            snprintf(why, sizeof why, "buffer %s: expected an offset of at most %d", function->buffers[i].name, (int)MAX_OFFSET);
             return why;
         }
     }

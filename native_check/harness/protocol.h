@@ -25,7 +25,7 @@ enum {
 };
 
 struct call_buffer {
-    const uint8_t *bytes; /* what it holds before the call; they lie in the frame */
+    const uint8_t *bytes; /* the contents before the call, within the frame */
     uint32_t length, offset;
 };
 
@@ -41,10 +41,10 @@ struct call {
 /* Read one frame's payload. False at the end of input; a broken stream ends the program (status 2). */
 bool protocol_read(int fd, struct bytes *payload);
 
-/* Write one frame. A reader that is gone ends the program (status 2). */
+/* Write one frame. A closed pipe ends the program (status 2). */
 void protocol_write(int fd, const struct bytes *payload);
 
-/* Read a call from the payload of a 'C' frame. Returns NULL, or why it is refused; call->id is set either way. */
+/* Decode the payload of a 'C' frame. Returns NULL or the reason for a refusal; call->id is set in both cases. */
 const char *protocol_parse_call(const struct bytes *payload, struct call *call);
 
 #endif

@@ -11,22 +11,22 @@
 
 enum { MAX_MEMORY = 1 << 30 }; /* bytes of pages for one call */
 
-/* One thread's part of a call. */
-struct lane {
+/* The calls of one thread. */
+struct caller {
     const struct target *target;
     const struct call *call;
     pthread_barrier_t *barrier; /* NULL for a call without threads */
     struct region outputs[ABI_MAX_BUFFERS];
-    void *buffers[ABI_MAX_BUFFERS]; /* what the function gets */
+    void *buffers[ABI_MAX_BUFFERS]; /* the function's arguments */
     struct bytes first;             /* the outputs of the first call, one after another */
     uint32_t faults;
     char detail[200];
 };
 
-/* They keep their pages from call to call. */
+/* Their pages are reused from call to call. */
 static struct region inputs[ABI_MAX_BUFFERS];
 static struct region zeros[ABI_MAX_BUFFERS]; /* inputs for every second thread, see input_of */
-static struct lane lanes[MAX_THREADS];
+static struct caller callers[MAX_THREADS];
 
 static const struct abi_buffer *buffer_of(const struct call *call, size_t i) {
     return &abi_functions[call->number].buffers[i];
@@ -36,82 +36,82 @@ static size_t buffer_count(const struct call *call) {
     return abi_functions[call->number].buffer_count;
 }
 
-/* The input that a thread reads. State that threads share goes unseen while all of them compute the same, so
- * every second one gets zeros instead: a legal input of every function. */
+/* The input of a thread. Shared state is detected only if the threads compute different results, so every second
+ * one gets zeros, which are legal inputs of every function. */
 static struct region *input_of(unsigned thread, size_t i) {
     return thread % 2 == 0 ? &inputs[i] : &zeros[i];
 }
 
-/* Note a fault; the text of the first one stays. */
-static void note(struct lane *lane, uint32_t fault, const char *text) {
-    lane->faults |= fault;
-    if (lane->detail[0] == '\0') {
-        snprintf(lane->detail, sizeof lane->detail, "%s", text);
+/* Record a fault; the text of the first one is kept. */
+static void note(struct caller *caller, uint32_t fault, const char *text) {
+    caller->faults |= fault;
+    if (caller->detail[0] == '\0') {
+        snprintf(caller->detail, sizeof caller->detail, "%s", text);
     }
 }
 
-static void set_outputs(struct lane *lane) {
-    for (size_t i = 0; i < buffer_count(lane->call); ++i) {
-        if (buffer_of(lane->call, i)->output && lane->call->buffers[i].length != 0) {
-            memcpy(lane->outputs[i].start, lane->call->buffers[i].bytes, lane->call->buffers[i].length);
+static void set_outputs(struct caller *caller) {
+    for (size_t i = 0; i < buffer_count(caller->call); ++i) {
+        if (buffer_of(caller->call, i)->output && caller->call->buffers[i].length != 0) {
+            memcpy(caller->outputs[i].start, caller->call->buffers[i].bytes, caller->call->buffers[i].length);
         }
     }
 }
 
-/* Keep the outputs of the first call; compare those of a later one (Q8A8-ENV-2; with other threads about, Q8A8-ENV-3). */
-static void look_at_outputs(struct lane *lane, uint32_t round) {
+/* Keep the outputs of the first call; compare those of later ones (Q8A8-ENV-2; with several threads, Q8A8-ENV-3). */
+static void check_outputs(struct caller *caller, uint32_t round) {
     size_t at = 0;
-    for (size_t i = 0; i < buffer_count(lane->call); ++i) {
-        const struct region *region = &lane->outputs[i];
-        if (!buffer_of(lane->call, i)->output || region->length == 0) {
+    for (size_t i = 0; i < buffer_count(caller->call); ++i) {
+        const struct region *region = &caller->outputs[i];
+        if (!buffer_of(caller->call, i)->output || region->length == 0) {
             continue;
         }
         if (round == 0) {
-            bytes_put(&lane->first, region->start, region->length);
-        } else if (memcmp(lane->first.data + at, region->start, region->length) != 0) {
+            bytes_put(&caller->first, region->start, region->length);
+        } else if (memcmp(caller->first.data + at, region->start, region->length) != 0) {
             char text[120];
             snprintf(text, sizeof text, "%s differs in call %lu of %lu", region->name, (unsigned long)round + 1,
-                     (unsigned long)lane->call->repeat);
-            note(lane, lane->barrier != NULL ? FAULT_THREAD_RESULT_VARIES : FAULT_RESULT_VARIES, text);
+                     (unsigned long)caller->call->repeat);
+            note(caller, caller->barrier != NULL ? FAULT_THREAD_RESULT_VARIES : FAULT_RESULT_VARIES, text);
         }
         at += region->length;
     }
 }
 
-static void call_once(struct lane *lane) {
+static void call_once(struct caller *caller) {
     const struct fpenv found = fpenv_read();
-    if (lane->call->options & OPTION_FLUSH) {
+    if (caller->call->options & OPTION_FLUSH) {
         fpenv_write(fpenv_flushing(found));
     }
-    const struct fpenv before = fpenv_read(); /* a bit that this CPU does not have stays 0 */
-    abi_invoke(lane->call->number, lane->target->functions[lane->call->number], &lane->call->integers, lane->buffers);
+    const struct fpenv before = fpenv_read(); /* a bit that this CPU lacks stays 0 */
+    abi_invoke(caller->call->number, caller->target->functions[caller->call->number], &caller->call->integers, caller->buffers);
     const struct fpenv after = fpenv_read();
     fpenv_write(found);
     char text[160] = "";
     const uint32_t faults = fpenv_compare(before, after, text, sizeof text);
     if (faults != 0) {
-        note(lane, faults, text);
+        note(caller, faults, text);
     }
 }
 
-static void *run_lane(void *argument) {
-    struct lane *lane = argument;
-    if (lane->barrier != NULL) {
+static void *run_caller(void *argument) {
+    struct caller *caller = argument;
+    if (caller->barrier != NULL) {
         preempt_admit();
-        pthread_barrier_wait(lane->barrier);
+        pthread_barrier_wait(caller->barrier);
     }
-    for (uint32_t round = 0; round < lane->call->repeat; ++round) {
-        set_outputs(lane);
-        call_once(lane);
-        if ((lane - lanes) % 2 != 0) {
+    for (uint32_t round = 0; round < caller->call->repeat; ++round) {
+        set_outputs(caller);
+        call_once(caller);
+        if ((caller - callers) % 2 != 0) {
             pause_tell();
         }
-        look_at_outputs(lane, round);
+        check_outputs(caller, round);
     }
     return NULL;
 }
 
-/* By its offset, or with GUARD_AFTER by its length: no kernel owes anything there (Q8A8-MEM-4). */
+/* By its offset, or with GUARD_AFTER by its length: a kernel may require this alignment (Q8A8-MEM-4). */
 static const char *misaligned(const struct call *call, size_t i) {
     static char why[100];
     snprintf(why, sizeof why, "buffer %s would not be aligned to %u bytes", buffer_of(call, i)->name,
@@ -131,7 +131,7 @@ static void fill_input(struct region *region, const uint8_t *bytes, unsigned opt
     }
 }
 
-/* How far from its page's margin a buffer begins: as asked for, and inputs of threads where they are put aside. */
+/* The offset of a buffer in its pages: the call's, and for inputs of threads the one for pausing. */
 static uint32_t offset_of(const struct call *call, size_t i) {
     const struct call_buffer *buffer = &call->buffers[i];
     const bool placed = call->threads > 1 && !buffer_of(call, i)->output;
@@ -149,17 +149,17 @@ static const char *lay_out(const struct target *target, const struct call *call)
     }
     crash_context(abi_functions[call->number].name);
     for (unsigned t = 0; t < call->threads; ++t) {
-        lanes[t].target = target;
-        lanes[t].call = call;
-        lanes[t].first.length = 0;
-        lanes[t].faults = 0;
-        lanes[t].detail[0] = '\0';
+        callers[t].target = target;
+        callers[t].call = call;
+        callers[t].first.length = 0;
+        callers[t].faults = 0;
+        callers[t].detail[0] = '\0';
     }
     for (size_t i = 0; i < buffer_count(call); ++i) {
         const struct call_buffer *buffer = &call->buffers[i];
         const bool output = buffer_of(call, i)->output;
         for (unsigned t = 0; t < call->threads; ++t) {
-            struct region *region = output ? &lanes[t].outputs[i] : input_of(t, i);
+            struct region *region = output ? &callers[t].outputs[i] : input_of(t, i);
             if (output || t < 2) {
                 if (!region_place(region, buffer_of(call, i)->name, buffer->length, offset_of(call, i), call->options)) {
                     return "no memory for the buffers";
@@ -172,7 +172,7 @@ static const char *lay_out(const struct target *target, const struct call *call)
                 }
                 crash_watch(region);
             }
-            lanes[t].buffers[i] = region->start;
+            callers[t].buffers[i] = region->start;
         }
     }
     return NULL;
@@ -190,10 +190,10 @@ static const char *run_threads(const struct call *call) {
     }
     preempt_start();
     for (unsigned t = 0; t < threads; ++t) {
-        lanes[t].barrier = &barrier;
-        if (pthread_create(&ids[t], NULL, run_lane, &lanes[t]) != 0) {
-            for (; t < threads; ++t) { /* stand in, or those that run would wait for ever */
-                lanes[t].barrier = NULL;
+        callers[t].barrier = &barrier;
+        if (pthread_create(&ids[t], NULL, run_caller, &callers[t]) != 0) {
+            for (; t < threads; ++t) { /* take their place, or the running threads would wait forever */
+                callers[t].barrier = NULL;
             }
             preempt_stop();
             pause_end();
@@ -209,17 +209,17 @@ static const char *run_threads(const struct call *call) {
     return NULL;
 }
 
-static void check_memory(struct lane *lane, const struct region *region) {
+static void check_memory(struct caller *caller, const struct region *region) {
     ptrdiff_t where;
     if (!region_intact(region, &where)) {
         char text[120];
         snprintf(text, sizeof text, "a byte at %s %c %td was written (length %zu)", region->name,
                  where < 0 ? '-' : '+', where < 0 ? -where : where, region->length);
-        note(lane, FAULT_WROTE_OUTSIDE, text);
+        note(caller, FAULT_WROTE_OUTSIDE, text);
     }
 }
 
-/* Whether a thread's input still holds what it held. */
+/* Whether a thread's input is unchanged. */
 static bool unchanged(const struct region *input, const uint8_t *bytes) {
     for (size_t i = 0; i < input->length; ++i) {
         if (input->start[i] != (bytes != NULL ? bytes[i] : 0)) {
@@ -229,17 +229,17 @@ static bool unchanged(const struct region *input, const uint8_t *bytes) {
     return true;
 }
 
-/* Compare what is left in memory, and the threads with the first one of the same inputs; all faults end up in
- * lanes[0]. */
+/* Check the memory, and compare each thread with the first one of the same inputs; all faults are collected in
+ * callers[0]. */
 static void look_around(const struct call *call) {
     for (unsigned t = 0; t < call->threads && t < 2; ++t) {
         for (size_t i = 0; i < buffer_count(call); ++i) {
             if (!buffer_of(call, i)->output) {
-                check_memory(&lanes[0], input_of(t, i));
+                check_memory(&callers[0], input_of(t, i));
                 if (!unchanged(input_of(t, i), t == 0 ? call->buffers[i].bytes : NULL)) {
                     char text[80];
                     snprintf(text, sizeof text, "the input %s was written", inputs[i].name);
-                    note(&lanes[0], FAULT_INPUT_WRITTEN, text);
+                    note(&callers[0], FAULT_INPUT_WRITTEN, text);
                 }
             }
         }
@@ -247,18 +247,18 @@ static void look_around(const struct call *call) {
     for (unsigned t = 0; t < call->threads; ++t) {
         for (size_t i = 0; i < buffer_count(call); ++i) {
             if (buffer_of(call, i)->output) {
-                check_memory(&lanes[t], &lanes[t].outputs[i]);
+                check_memory(&callers[t], &callers[t].outputs[i]);
             }
         }
         if (t == 0) {
             continue;
         }
-        if (lanes[t].faults != 0) {
-            note(&lanes[0], lanes[t].faults, lanes[t].detail);
+        if (callers[t].faults != 0) {
+            note(&callers[0], callers[t].faults, callers[t].detail);
         }
-        if (lanes[t].first.length != 0 &&
-            memcmp(lanes[t].first.data, lanes[t % 2].first.data, lanes[0].first.length) != 0) {
-            note(&lanes[0], FAULT_THREAD_RESULT_VARIES, "the threads' outputs differ");
+        if (callers[t].first.length != 0 &&
+            memcmp(callers[t].first.data, callers[t % 2].first.data, callers[0].first.length) != 0) {
+            note(&callers[0], FAULT_THREAD_RESULT_VARIES, "the threads' outputs differ");
         }
     }
 }
@@ -270,11 +270,11 @@ static void put_result(const struct call *call, struct bytes *reply) {
     }
     bytes_put_u8(reply, 'R');
     bytes_put_u32(reply, call->id);
-    bytes_put_u32(reply, lanes[0].faults);
-    bytes_put_u32(reply, (uint32_t)strlen(lanes[0].detail));
-    bytes_put_text(reply, lanes[0].detail);
+    bytes_put_u32(reply, callers[0].faults);
+    bytes_put_u32(reply, (uint32_t)strlen(callers[0].detail));
+    bytes_put_text(reply, callers[0].detail);
     bytes_put_u8(reply, outputs);
-    const uint8_t *first = lanes[0].first.data;
+    const uint8_t *first = callers[0].first.data;
     for (size_t i = 0; i < buffer_count(call); ++i) {
         if (buffer_of(call, i)->output) {
             bytes_put_u32(reply, call->buffers[i].length);
@@ -302,8 +302,8 @@ const char *run_call(const struct target *target, const struct call *call, struc
     if (refusal == NULL && call->threads > 1) {
         refusal = run_threads(call);
     } else if (refusal == NULL) {
-        lanes[0].barrier = NULL;
-        run_lane(&lanes[0]);
+        callers[0].barrier = NULL;
+        run_caller(&callers[0]);
     }
     crash_context("q8a8-harness");
     if (refusal == NULL) {

@@ -1,11 +1,11 @@
-/* One call of a kernel, as the protocol asks for it, and what was seen around it. */
+/* One call of a kernel as in the protocol, with all checks. */
 #ifndef Q8A8_HARNESS_RUN_H
 #define Q8A8_HARNESS_RUN_H
 
 #include "protocol.h"
 #include "target.h"
 
-/* Make the call and append the 'R' message to reply; or return why it cannot be made. */
+/* Make the call and append the 'R' message to reply, or return the reason for a refusal. */
 const char *run_call(const struct target *target, const struct call *call, struct bytes *reply);
 
 #endif

@@ -1,10 +1,10 @@
-/* SHA-256 of a file, to name the kernel that was judged (FIPS 180-4). */
+/* SHA-256 of a file (FIPS 180-4), which identifies the kernel under test. */
 #ifndef Q8A8_HARNESS_SHA256_H
 #define Q8A8_HARNESS_SHA256_H
 
 #include <stdbool.h>
 
-/* 64 hexadecimal digits and a final zero into `hex`; false when the file cannot be read. */
+/* Write 64 hexadecimal digits and a final zero to `hex`; false if the file cannot be read. */
 bool sha256_file(const char *path, char hex[65]);
 
 #endif

@@ -1,4 +1,4 @@
-/* The C interface that every Q8_A8 kernel offers, and the two block layouts.
+/* The C interface of every Q8_A8 kernel, and the two block layouts.
  *
  *   block_q8_a8 (34 bytes)                       block_q8_a8_v2 (36 bytes)
  *   0        2                        34         0        2            4                  36
@@ -8,7 +8,7 @@
  *   +--------+------------------------+          +--------+------------+------------------+
  *
  * Scales are IEEE binary16, little-endian; there is no padding (Q8A8-LAY-1, Q8A8-LAY-3).
- * Blocks and the scale need 2-byte alignment, floats 4, int8 output 1, no more (Q8A8-MEM-4).
+ * Blocks and the scale are 2-byte aligned, floats 4-byte, the int8 output 1-byte (Q8A8-MEM-4).
  */
 #ifndef Q8A8_H
 #define Q8A8_H
@@ -26,7 +26,7 @@ enum {
     Q8A8_V2_BLOCK_BYTES = 36
 };
 
-/* Which scale of a 36-byte block carries the value; the other one is +0 (Q8A8-LAY-4). */
+/* The scale field in use of a 36-byte block; the other one is +0 (Q8A8-LAY-4). */
 enum q8a8_field { Q8A8_WEIGHT_SCALE = 0, Q8A8_ACTIVATION_SCALE = 1 };
 
 /* The six functions of the interface. k, n: elements, a multiple of 32; size: any >= 0. */
@@ -48,7 +48,7 @@ void ggml_vec_dot_q8_a8_q8_a8(int n, float *s, size_t bs, const void *vx, size_t
 /* s[0] = x . y over 36-byte blocks: x's weight_scale, y's activation_scale (Q8A8-DOT-9). */
 void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const void *vy);
 
-/* Beyond the interface: rows of 36-byte blocks, whose scale is in the field named. */
+/* Not in the interface: rows of 36-byte blocks, with the scale in a given field. */
 void quantize_row_q8_a8_v2(const float *x, void *y, int64_t k, enum q8a8_field field);
 void dequantize_row_q8_a8_v2(const void *x, float *y, int64_t k, enum q8a8_field field);
 

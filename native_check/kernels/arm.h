@@ -1,4 +1,4 @@
-/* Quantization and dequantization for every 64-bit Arm kernel: plain NEON, the scalar kernel's bits. */
+/* Quantization and dequantization of every 64-bit Arm kernel: plain NEON, bit-identical to the scalar kernel. */
 #ifndef Q8A8_ARM_H
 #define Q8A8_ARM_H
 
@@ -7,11 +7,11 @@
 #include <arm_neon.h>
 #include <string.h>
 
-/* Half conversions go through FCVT, which the architecture defines as wanted here: to nearest, ties to
- * even, subnormal halves kept on both sides whatever FPCR.FZ and FPCR.FZ16 say (both are ignored for the
- * half operand of a conversion: FPUnpackCV and FPRoundCV in the Arm ARM; FZ does flush a subnormal f32
- * operand, but that rounds to the half 0 anyway). Only FPCR.AHP would change them, and the procedure call
- * standard has it 0 on entry. (Q8A8-HLF-1 to Q8A8-HLF-4) */
+/* Half conversions use FCVT, which the architecture defines as required here: to nearest, ties to even, with
+ * subnormal halves whatever FPCR.FZ and FPCR.FZ16 are (both are ignored for the half operand of a conversion:
+ * FPUnpackCV and FPRoundCV in the Arm ARM; FZ does flush a subnormal f32 operand, but that rounds to the half 0
+ * anyway). Only FPCR.AHP would change them, and the procedure call standard requires it to be 0 on entry.
+ * (Q8A8-HLF-1 to Q8A8-HLF-4) */
 static inline float32x4_t arm_floats_of_halves(uint16x4_t halves) {
     return vcvt_f32_f16(vreinterpret_f16_u16(halves));
 }
@@ -36,7 +36,7 @@ static inline void arm_store_half(uint8_t *p, uint16_t half) {
 }
 
 /* q_j = roundf(f32(x_j * inv)) for eight elements: FCVTAS rounds halves away from zero (Q8A8-QNT-4), and
- * converts a NaN to 0. In the domain |x_j * inv| < 127.5, so that the narrowing loses nothing. */
+ * converts a NaN to 0. In the domain |x_j * inv| < 127.5, so that the narrowing is exact. */
 static inline void arm_quantize_8(const float *x, float inv, int8_t *q) {
     const int32x4_t low = vcvtaq_s32_f32(vmulq_n_f32(vld1q_f32(x), inv));
     const int32x4_t high = vcvtaq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4), inv));
@@ -47,7 +47,7 @@ static inline void arm_quantize_8(const float *x, float inv, int8_t *q) {
 static inline uint16_t arm_quantize(const float *x, int8_t *q, size_t count) {
     const size_t tail = count % 8;
     const size_t whole = count - tail;
-    float last[8] = {0}; /* the odd tail, padded with what changes no maximum: never read past count */
+    float last[8] = {0}; /* the tail, padded with zeros: never read past count */
     int8_t last_q[8];
     if (tail != 0) {
         memcpy(last, x + whole, tail * sizeof *x);

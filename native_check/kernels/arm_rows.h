@@ -1,9 +1,9 @@
 /* The functions of q8a8.h over rows, for a 64-bit Arm kernel. Include it after defining
  *     static inline int32_t block_sum(const int8_t *qx, const int8_t *qy);
- * the exact integer sum of 32 products (Q8A8-DOT-1): all that the kernels' dot products differ in.
+ * the exact integer sum of 32 products (Q8A8-DOT-1), the only difference between the kernels' dot products.
  *
- * To be bit-identical to the scalar order, whatever the registers' shape: reduce the lanes of a block while
- * they are integers, where no order can matter, and only then scale and add, block after block, unfused. */
+ * To be bit-identical to the scalar order, the lanes of a block are reduced as integers, where the order does not
+ * matter, and then scaled and added block after block, unfused. */
 #ifndef Q8A8_ARM_ROWS_H
 #define Q8A8_ARM_ROWS_H
 
@@ -46,8 +46,8 @@ static void arm_dequantize_row_v2(const void *x, float *y, int64_t k, enum q8a8_
     }
 }
 
-/* sum = f32(sum + f32(f32(sumi) * f32(dx * dy))), block after block (Q8A8-DOT-2, Q8A8-DOT-3). The constant
- * arguments say where a block's parts lie; calls with constants are inlined. */
+/* sum = f32(sum + f32(f32(sumi) * f32(dx * dy))), block after block (Q8A8-DOT-2, Q8A8-DOT-3). The
+ * arguments for the block's layout are constants, with which calls are inlined. */
 static inline float arm_dot(int n, const uint8_t *x, const uint8_t *y, size_t bytes, size_t y_scale, size_t qs) {
     float sum = 0.0f;
     for (int b = 0; b < n / QK8_A8; ++b, x += bytes, y += bytes) {

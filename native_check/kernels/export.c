@@ -1,5 +1,5 @@
-/* Gives one kernel the exported names of q8a8.h: compiled once for each libq8a8-NAME.so,
- * with -DQ8A8_KERNEL=q8a8_kernel_NAME. */
+/* Exports one kernel under the names of q8a8.h. It is compiled once for each libq8a8-NAME.so, with
+ * -DQ8A8_KERNEL=q8a8_kernel_NAME. */
 #include "kernel.h"
 
 #define EXPORT __attribute__((visibility("default")))

@@ -47,7 +47,7 @@ static inline uint16_t q8a8_float_to_half(float x) {
     const uint32_t magnitude = bits & 0x7fffffffu;
     uint32_t half;
 
-    if (magnitude > 0x7f800000u) { /* a NaN stays one: quiet, with the top of its payload */
+    if (magnitude > 0x7f800000u) { /* a NaN: quiet, with the top of its payload */
         half = 0x7e00u | (magnitude >> 13 & 0x1ffu);
     } else if (magnitude >= 0x477ff000u) { /* 65520 = 65504 + half a step: the tie goes to infinity */
         half = 0x7c00u;

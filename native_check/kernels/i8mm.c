@@ -10,7 +10,7 @@
  */
 #include "arm.h"
 
-/* One row by one row: the halves of each 16 bytes are the rows, and the diagonal is what is wanted. */
+/* One row by one row: the halves of each 16 bytes are the matrix rows, and the result is the trace. */
 static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
     int32x4_t sums = vdupq_n_s32(0);
     for (size_t j = 0; j < QK8_A8; j += 16) {
@@ -25,7 +25,7 @@ static inline int8x16_t two_rows(const uint8_t *row0, const uint8_t *row1, size_
     return vcombine_s8(vld1_s8((const int8_t *)(row0 + j)), vld1_s8((const int8_t *)(row1 + j)));
 }
 
-/* Two rows by two rows (Q8A8-DOT-6): in each lane, the scalar order (Q8A8-DOT-11).
+/* Two rows by two rows (Q8A8-DOT-6), each lane in the scalar order (Q8A8-DOT-11).
  * Returns {x0.y0, x0.y1, x1.y0, x1.y1}. */
 static float32x4_t dot_2x2(int n, const uint8_t *x0, const uint8_t *x1, const uint8_t *y0, const uint8_t *y1) {
     float32x4_t sums = vdupq_n_f32(0.0f);

@@ -1,4 +1,4 @@
-/* What a kernel of ours is: a name, what it needs of the CPU, and the functions of q8a8.h. */
+/* A built-in kernel: a name, the CPU features that it needs, and the functions of q8a8.h. */
 #ifndef Q8A8_KERNEL_H
 #define Q8A8_KERNEL_H
 

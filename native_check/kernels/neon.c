@@ -1,9 +1,9 @@
 /* Plain NEON, for any 64-bit Arm processor (Cortex-A53, A57, A72 ...). */
 #include "arm.h"
 
-/* A product of two int8 is at most 128 * 128 = 2^14 and fits int16, but two of them need not: -128 * -128
- * twice is 2^15. So the products are not added up in int16 lanes; SADALP widens pairs of them into int32
- * as it adds, where a whole block has room: |sumi| <= 2^19 (Q8A8-DOT-1). */
+/* A product of two int8 is at most 128 * 128 = 2^14 and fits int16, but the sum of two may not: twice -128 * -128
+ * is 2^15. So products are not added in int16 lanes: SADALP adds pairs of them to int32 lanes, which hold the sum of
+ * a block, |sumi| <= 2^19 (Q8A8-DOT-1). */
 static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
     int32x4_t sums = vdupq_n_s32(0);
     for (size_t j = 0; j < QK8_A8; j += 8) {

@@ -1,7 +1,7 @@
-/* The specification in plain C: one of the three truths that the golden vectors rest on.
+/* The specification in plain C: one of the independent implementations behind the golden vectors.
  *
  * Compile with -ffp-contract=off: a fused multiply-add would change bits (the order `scalar-fma`).
- * Blocks are read and written as bytes, so any address will do and no access is misaligned.
+ * Blocks are read and written as bytes, so that no access is misaligned at any address.
  */
 #include "half.h"
 #include "kernel.h"
@@ -12,7 +12,7 @@
 #error "float expressions must be evaluated in float: on 32-bit x86, compile with -msse2 -mfpmath=sse"
 #endif
 
-/* Where the parts of a block lie: its size, the scale of each factor of a product, the integers. */
+/* The layout of a block: its size, and the offsets of the scale of either factor and of the integers. */
 struct layout {
     size_t bytes, x_scale, y_scale, qs;
 };
@@ -29,8 +29,8 @@ static void store_half(uint8_t *p, uint16_t half) {
 }
 
 /* roundf, halves away from zero (Q8A8-QNT-4), for |v| < 127.5; v - whole is exact there.
- * Only a NaN is ever outside: from a NaN or infinite input, whose result is unspecified, but
- * converting it to an integer would be undefined behaviour (Q8A8-QNT-11). */
+ * Only a NaN is outside that range: from a NaN or infinite input, whose result is unspecified, but whose
+ * conversion to an integer would be undefined behaviour (Q8A8-QNT-11). */
 static int8_t round_to_int8(float v) {
     if (!(v > -127.5f && v < 127.5f)) {
         return 0;

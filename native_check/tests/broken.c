@@ -1,5 +1,5 @@
-/* Kernels that break one promise each, to test what the harness sees. The harness loads this library with
- * --symbol and calls them in place of the functions of the interface. */
+/* Kernels with one fault each, for the tests of the harness, which loads this library with --symbol and calls them
+ * in place of the functions of the interface. */
 #include <fenv.h>
 #include <signal.h>
 #include <stdint.h>
@@ -14,7 +14,7 @@
     EXPORT void name(int n, float *s, const void *vx, const void *vy);                                                 \
     EXPORT void name(int n, float *s, const void *vx, const void *vy)
 
-/* Keeps the compiler from seeing through what the kernels do wrong. */
+/* Keeps the compiler from optimizing on the kernels' invalid accesses. */
 static volatile size_t zero;
 
 static uint8_t *writable(const void *input) {
@@ -105,14 +105,14 @@ DOT(dot_unmasks_traps) {
 #endif
 }
 
-DOT(dot_raises_flags) { /* sticky flags are nobody's business */
+DOT(dot_raises_flags) { /* sticky flags may be raised */
     (void)n, (void)vx, (void)vy;
     volatile float third = 1.0f;
     third = third / 3.0f;
     s[0] = third > 0 ? 1.0f : 0.0f;
 }
 
-/* The product of two subnormal floats' neighbours shows whether results are flushed. */
+/* The result is subnormal unless results are flushed. */
 DOT(dot_shows_flush) {
     (void)n, (void)vx, (void)vy;
     volatile float small = 0x1p-126f;
@@ -145,7 +145,7 @@ DOT(dot_reads_old_output) {
 DOT(dot_prints) {
     (void)n, (void)vx, (void)vy;
     s[0] = 1.0f;
-    puts("hello from a chatty kernel");
+    puts("hello from a kernel");
     fflush(stdout);
 }
 
@@ -159,7 +159,7 @@ DOT(dot_aborts) {
     abort();
 }
 
-/* Each level reads its own frame after the next one returned, so that no compiler makes a loop of it. */
+/* Each level reads its frame after the next one returned, so that it is not compiled to a loop. */
 static int endless(volatile int *depth) {
     volatile int frame[256];
     frame[0] = *depth + 1;

@@ -1,4 +1,4 @@
-/* Inputs for kernels: floats with everything that a quantizer may meet, and blocks of any content. */
+/* Inputs for kernels: floats of every class that matters to a quantizer, and blocks of any content. */
 #ifndef Q8A8_TESTS_INPUTS_H
 #define Q8A8_TESTS_INPUTS_H
 
@@ -8,7 +8,7 @@
 /* The ways to fill a block of floats; the last three are outside the domain (Q8A8-QNT-11). */
 enum flavour {
     UNIFORM,
-    WIDE,        /* exponents far apart */
+    WIDE,        /* widely different exponents */
     TIES,        /* amax = 127 * 2^e and (k + 1/2) * 2^e: x * inv is a tie */
     NEAR_TIES,   /* one ulp beside */
     TINY,        /* around the smallest scale, 127 * 2^-25, and below */
@@ -79,7 +79,7 @@ static inline uint16_t random_half(void) {
 }
 
 /* Blocks with any finite scales and any integers; -128 alone in some (Q8A8-DOT-1, Q8A8-DOT-8). Scales of a
- * 36-byte block that the other side reads are finite too; `ignored` is the place of the one nobody reads. */
+ * 36-byte block that the other side reads are finite too; `ignored` is the offset of the unused one. */
 static inline void fill_blocks(uint8_t *block, size_t count, size_t bytes, size_t ignored) {
     for (; count > 0; --count, block += bytes) {
         const uint32_t kind = random_below(8);

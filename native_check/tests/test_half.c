@@ -1,5 +1,4 @@
-/* kernels/half.h against definitions of its own kind: scaling by powers of two in double, where everything
- * about a half is exact. */
+/* kernels/half.h equals independent definitions: scaling by powers of two in double, in which halves are exact. */
 #include "check.h"
 #include "half.h"
 
@@ -26,7 +25,7 @@ static uint16_t rounded(double x) {
         --exponent;
     }
     const int steps = (int)nearbyint(ldexp(magnitude, 10 - exponent)); /* of 2^(exponent-10): 0 .. 2048 */
-    /* a subnormal is its number of steps; 1024 steps are the first normal, and the same sum holds from there */
+    /* a subnormal's bits are its number of steps; 1024 steps are the first normal, and the same sum holds from there */
     return (uint16_t)(sign | (unsigned)(steps + (exponent + 14) * 1024));
 }
 
@@ -36,7 +35,7 @@ static void check_to_half(float x) {
     check_that(half == expected, "float_to_half(%a) = %04x, expected %04x", (double)x, half, expected);
 }
 
-/* Every half: its float is exact, and the way back gives the same half. */
+/* Every half: its float is exact and converts back to it. */
 static void every_half(void) {
     for (unsigned h = 0; h < 0x10000; ++h) {
         const uint16_t half = (uint16_t)h;
@@ -44,11 +43,11 @@ static void every_half(void) {
         if ((half & 0x7c00) == 0x7c00) {
             const int nan = (half & 0x3ff) != 0;
             check_that(nan ? isnan(x) != 0 : isinf(x) != 0, "half_to_float(%04x) = %a", half, (double)x);
-            check_that(q8a8_float_to_half(x) == (nan ? half | 0x200 : half), "way back of %04x", half);
+            check_that(q8a8_float_to_half(x) == (nan ? half | 0x200 : half), "conversion back of %04x", half);
         } else {
             check_that((double)x == value_of(half) && !signbit(x) == !(half & 0x8000), "half_to_float(%04x) = %a", half,
                        (double)x);
-            check_that(q8a8_float_to_half(x) == half, "way back of %04x: %04x", half, q8a8_float_to_half(x));
+            check_that(q8a8_float_to_half(x) == half, "conversion back of %04x: %04x", half, q8a8_float_to_half(x));
         }
     }
 }
@@ -73,7 +72,7 @@ static void random_floats(void) {
             check_to_half(x);
         }
     }
-    for (int i = 0; i < 300000; ++i) { /* where halves live: 2^-26 to 2^16 */
+    for (int i = 0; i < 300000; ++i) { /* the range of halves: 2^-26 to 2^16 */
         const uint32_t exponent = 127 - 26 + random_below(43);
         check_to_half(float_of(exponent << 23 | ((uint32_t)random_u64() & 0x807fffffu)));
     }

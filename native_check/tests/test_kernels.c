@@ -1,5 +1,5 @@
-/* Every kernel that this CPU can run against the scalar one: all functions, bit for bit, with outputs and
- * inputs at odd places. The arguments, if any, are the kernels that must have been run. */
+/* Every kernel that this CPU can run equals the scalar one: all functions, bit for bit, with unaligned outputs and
+ * inputs. The arguments, if any, are the kernels that must have been run. */
 #include "inputs.h"
 #include "target.h"
 
@@ -10,11 +10,11 @@ static const struct q8a8_kernel *const scalar = &q8a8_kernel_scalar;
 
 enum { MAX_BLOCKS = 257, ROOM = 64, POISON = 0xee };
 
-/* Block counts around the unrollings and table sizes that kernels have. */
+/* Block counts around the unrolling factors and table sizes of kernels. */
 static const int block_counts[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 255, 256, 257};
 enum { BLOCK_COUNTS = sizeof block_counts / sizeof *block_counts };
 
-/* What the two kernels write, with room on both sides that has to stay as it is. */
+/* The outputs of the two kernels, with bytes on both sides that must not change. */
 static union {
     uint8_t bytes[ROOM + 4 * QK8_A8 * MAX_BLOCKS + ROOM];
     float align;
@@ -35,7 +35,7 @@ static void compare(const struct q8a8_kernel *kernel, const char *function, int 
                kernel->name, function, blocks);
 }
 
-/* Outside the domain the values are unspecified: only what lies around the output has to agree. */
+/* Outside the domain the values are unspecified: only the bytes around the output must agree. */
 static void forget_values(enum flavour flavour, size_t shift, size_t bytes) {
     if (flavour >= FLAVOURS_IN_DOMAIN) {
         memset(one.bytes + ROOM + shift, 0, bytes);
@@ -47,7 +47,7 @@ static void compare_quantizers(const struct q8a8_kernel *kernel, enum flavour fl
     static float x[1 + QK8_A8 * MAX_BLOCKS];
     for (size_t i = 0; i < BLOCK_COUNTS; ++i) {
         const int64_t k = (int64_t)block_counts[i] * QK8_A8;
-        const float *from = x + i % 2; /* 4-byte alignment, no more (Q8A8-MEM-4) */
+        const float *from = x + i % 2; /* 4-byte alignment only (Q8A8-MEM-4) */
         const size_t shift = i % 2 * 2;
         uint8_t *place_one = one.bytes + ROOM + shift;
         uint8_t *place_two = two.bytes + ROOM + shift;
@@ -112,11 +112,11 @@ static void compare_dots(const struct q8a8_kernel *kernel) {
         fill_blocks(x, 2 * MAX_BLOCKS, Q8A8_BLOCK_BYTES, 99);
         fill_blocks(y, 2 * MAX_BLOCKS, Q8A8_BLOCK_BYTES, 99);
         poison();
-        scalar->vec_dot(n, floats_of(one.bytes), 77, x, 77, y, 77, 1); /* Q8A8-DOT-12: the 77s mean nothing */
+        scalar->vec_dot(n, floats_of(one.bytes), 77, x, 77, y, 77, 1); /* Q8A8-DOT-12: the 77s are ignored */
         kernel->vec_dot(n, floats_of(two.bytes), 0, x, 0, y, 0, 1);
         compare(kernel, "vec_dot", block_counts[i]);
 
-        /* nrc = 2 with strides larger than they need be: rows a whole number of blocks apart, each from blocks
+        /* nrc = 2 with strides larger than necessary: rows a whole number of blocks apart, each of blocks
          * with finite scales (Q8A8-DOT-6), and its four values those of nrc = 1 (Q8A8-DOT-11) */
         const size_t bs = 2 + random_below(9);
         const size_t bx = row + random_below(3) * Q8A8_BLOCK_BYTES;
@@ -141,7 +141,7 @@ static void compare_dots(const struct q8a8_kernel *kernel) {
     }
 }
 
-/* Exact by hand: 32 products of -128 * -128 are 2^19 a block, with scales 1 and -2 (Q8A8-DOT-1, DOT-4). */
+/* Computed by hand: 32 products of -128 * -128 are 2^19 a block, with scales 1 and -2 (Q8A8-DOT-1, DOT-4). */
 static void all_minus_128(const struct q8a8_kernel *kernel) {
     uint8_t x[3 * Q8A8_BLOCK_BYTES], y[3 * Q8A8_BLOCK_BYTES];
     memset(x, 0x80, sizeof x);

@@ -1,5 +1,5 @@
-/* The scalar kernel against the specification's formulas, written down once more with the C library's own
- * rounding, in double where that is exact. */
+/* The scalar kernel equals the specification's formulas, written with the C library's rounding, in double where
+ * that is exact. */
 #include "half.h"
 #include "inputs.h"
 #include "kernel.h"
@@ -15,7 +15,7 @@ static uint16_t expected(const float *x, size_t count, int8_t *q) {
     for (size_t j = 0; j < count; ++j) {
         amax = fmaxf(amax, fabsf(x[j]));
     }
-    const uint16_t h = q8a8_float_to_half(amax / 127.0f); /* half.h has a test of its own */
+    const uint16_t h = q8a8_float_to_half(amax / 127.0f); /* half.h is tested in test_half.c */
     for (size_t j = 0; j < count; ++j) {
         const float inverse = h == 0 ? 0.0f : 127.0f / amax;
         q[j] = (int8_t)roundf(x[j] * inverse);

@@ -1,7 +1,7 @@
 """gguf-py's Q8_0 (`gguf.quants`), under the ABI's names: ``py:q8a8_conformance.adapters.gguf_py:kernel``.
 
-gguf-py has one quantizer, which stands behind both of the ABI's row quantizers, and a dequantizer; it has no
-quantizer for whole activations and no dot product.
+gguf-py has one quantizer, used for both of the ABI's row quantizers, and a dequantizer; it has no activation
+quantizer and no dot product.
 """
 
 from __future__ import annotations

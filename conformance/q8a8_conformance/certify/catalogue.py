@@ -1,4 +1,4 @@
-"""The domains by name, and those that a certificate has unless others are asked for."""
+"""The domains by name, and the default domains of a certificate."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ AMAXES: Mapping[int, str] = {
     0x42FE0000: "127: an inverse of 1, so that x itself is rounded to the code",
     steps.LIMIT - 1: "the largest",
 }
-"""Patterns of the amaxes under which all elements are tried, and why these."""
+"""Bit patterns of the amaxes under which all elements are tested, each with its reason."""
 
 _CODES = re.compile(r"codes(-ref)?:([0-9a-f]{8})")
 
 
 def default_domains() -> list[Domain]:
-    """Return the domains of a certificate, the short ones first."""
+    """Return the default domains, small ones first."""
     small: list[Domain] = [Widen(), Dequantize(), Products(), ProductsNrc2(), ProductsV2()]
     return [*small, Half(), *(Codes(amax) for amax in AMAXES), Scale()]
 
@@ -37,7 +37,13 @@ def names() -> list[str]:
 
 
 def get_domain(name: str) -> Domain:
-    """Return a domain by its name; KeyError with a text that says which there are."""
+    """Return a domain by its name.
+
+    Raises
+    ------
+    KeyError
+        There is no such domain; the message lists the names.
+    """
     domains = {domain.name: domain for domain in (*default_domains(), Scale(ref=True))}
     if name in domains:
         return domains[name]

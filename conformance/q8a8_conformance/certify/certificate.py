@@ -1,7 +1,7 @@
-"""Certificates as JSON, and joining those of the shards.
+"""Certificates as JSON, and merging those of shards.
 
-A certificate says of which files (SHA-256) how much was covered and whether every result was right. Its keys
-are described by ``schema.json`` beside this module.
+A certificate states which files (by SHA-256) were tested, which points were covered and whether every result
+was right. ``schema.json`` beside this module describes its keys.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class CertificateError(Exception):
-    """A file is no certificate, or certificates do not belong together."""
+    """A file is not a certificate, or certificates cannot be merged."""
 
 
 @dataclass
 class Entry:
-    """What became of one domain.
+    """The result of one domain.
 
     Attributes
     ----------
     name, points, rules
-        The domain, its size, what it checks.
+        The domain, its size, the rules that it checks.
     covered
-        The points compared and found equal.
+        The points that were compared and are equal.
     asked
-        Points that this run was to cover: the domain, a shard or a sample of it.
+        The number of points to cover in this run: the domain, a shard or a sample of it.
     result
         ``equal``, ``mismatch``, ``crashed``, ``not-offered`` or ``incomplete`` (interrupted).
     mismatch, message
-        The first wrong result; what else there is to say.
+        The first wrong result; the reason for any other result that is not ``equal``.
     seconds
-        Time spent, earlier runs of the same state file included.
+        Time spent, including earlier runs with the same state file.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Entry:
 
     @property
     def whole(self) -> bool:
-        """Whether every point of the domain was compared, and was right."""
+        """Whether every point of the domain was compared and is right."""
         return self.result == "equal" and ranges.covers(self.covered, (0, self.points))
 
     def document(self) -> dict[str, Any]:
@@ -83,11 +83,11 @@ class Entry:
 
 
 VERDICTS = {0: "certified", 1: "mismatch", 3: "crashed", 4: "nothing-ran"}
-"""By exit status; an interrupted run, and shards that leave something out, are ``incomplete``."""
+"""By exit status; an interrupted run and incomplete shards are ``incomplete``."""
 
 
 def status_of(entries: Sequence[Entry]) -> int:
-    """Return the exit status: 1 mismatch, 3 crashed, 4 nothing ran (or something asked for could not), 0."""
+    """Return the exit status: 1 mismatch, 3 crashed, 4 nothing or not everything ran, else 0."""
     results = {entry.result for entry in entries}
     if "mismatch" in results:
         return 1
@@ -97,7 +97,7 @@ def status_of(entries: Sequence[Entry]) -> int:
 
 
 def document(about: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return a certificate as JSON data: what is known of kernel and run, then the domains."""
+    """Return a certificate as JSON data: the kernel and the run, then the domains."""
     status = status_of(entries)
     verdict = VERDICTS[status]
     if status == 4 and any(entry.covered or entry.result == "incomplete" for entry in entries):
@@ -116,19 +116,25 @@ def document(about: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, An
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a certificate and check what merging relies on; CertificateError where it is none."""
+    """Read a certificate and check the fields that merging needs.
+
+    Raises
+    ------
+    CertificateError
+        The file is not a valid certificate.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CertificateError(f"{path}: {error}") from None
     if not isinstance(data, dict) or data.get("kind") != KIND or data.get("format") != FORMAT:
-        raise CertificateError(f"{path} is no certificate of format {FORMAT}")
+        raise CertificateError(f"{path} is not a certificate of format {FORMAT}")
     try:
         if not _SHA256.fullmatch(data["kernel"]["sha256"]) or not _SHA256.fullmatch(data["truth_sha256"]):
-            raise CertificateError(f"{path}: a hash is no SHA-256")
+            raise CertificateError(f"{path}: a hash is not a SHA-256")
         entries = [_entry(entry) for entry in data["domains"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CertificateError(f"{path} is damaged: {type(error).__name__}: {error}") from None
+        raise CertificateError(f"{path} is invalid: {type(error).__name__}: {error}") from None
     return {**data, "entries": entries}
 
 
@@ -136,7 +142,7 @@ def _entry(data: Mapping[str, Any]) -> Entry:
     points = int(data["points"])
     covered = [(int(start), int(stop)) for start, stop in data["covered"]]
     if not all(0 <= start < stop <= points for start, stop in covered):
-        raise ValueError(f"{data['name']}: covers points that the domain does not have")
+        raise ValueError(f"{data['name']}: covers points outside the domain")
     mismatch = Mismatch(**data["mismatch"]) if data["mismatch"] else None
     result = str(data["result"])
     if result not in ("equal", "mismatch", "crashed", "not-offered", "incomplete"):
@@ -157,23 +163,23 @@ def _entry(data: Mapping[str, Any]) -> Entry:
 
 
 def merge(certificates: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[Entry]]:
-    """Join certificates of the same kernel.
+    """Merge certificates of the same kernel.
 
     Returns
     -------
-    What they have in common, and one entry a domain: a mismatch or crash in any of them is one of the whole;
-    otherwise the covered points are put together, and ``equal`` means that none is left out.
+    The fields that they share, and one entry a domain. A mismatch or crash in one certificate is the domain's
+    result; otherwise the covered points are united, and the result is ``equal`` if no point is missing.
 
     Raises
     ------
     CertificateError
-        They are about different kernels or were compared with different truths.
+        The certificates are of different kernels or different versions of the expected results.
     """
     first = certificates[0]
     for other in certificates[1:]:
         for key, name in (("kernel", "kernel"), ("truth_sha256", "version of the expected results")):
-            if _essence(other[key]) != _essence(first[key]):
-                raise CertificateError(f"the certificates are about more than one {name}")
+            if _identity(other[key]) != _identity(first[key]):
+                raise CertificateError(f"the certificates have more than one {name}")
     joined: dict[str, Entry] = {}
     for certificate in certificates:
         for entry in certificate["entries"]:
@@ -190,10 +196,10 @@ def merge(certificates: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], li
 
 
 _OWN = ("format", "kind", "verdict", "whole", "domains", "entries")
-"""Keys of a certificate that a merge makes anew."""
+"""Keys of a certificate that a merge recomputes."""
 
 
-def _essence(value: object) -> object:
+def _identity(value: object) -> object:
     return value["sha256"] if isinstance(value, dict) else value
 
 

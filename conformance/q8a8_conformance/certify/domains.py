@@ -1,4 +1,4 @@
-"""The finite domains: how a kernel is asked about each of its points, and what must come out.
+"""The finite domains: the inputs of each point and the expected results.
 
 ===============  ==============  ========================================================================
 domain           points          a point is
@@ -13,8 +13,8 @@ domain           points          a point is
 `codes:AMAX`     2 · AMAX + 2    a float32 up to this amax (its pattern, in hex), as a block's element
 ===============  ==============  ========================================================================
 
-Infinite and NaN scales and inputs beyond the quantizers' domain are not asked about: what comes out is not
-specified. `scale` and `codes` have forms for `quantize_row_q8_a8_ref`: `scale-ref`, `codes-ref:AMAX`.
+Infinite and NaN scales and inputs outside the quantizers' domain are left out: their results are unspecified.
+`scale` and `codes` have forms for `quantize_row_q8_a8_ref`: `scale-ref`, `codes-ref:AMAX`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.certify import steps
-from q8a8_conformance.certify.ask import NARROW, WIDEN
+from q8a8_conformance.certify.functions import NARROW, WIDEN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from q8a8_conformance.certify.ask import Functions
+    from q8a8_conformance.certify.functions import Functions
 
     Array = NDArray[Any]
 
@@ -42,14 +42,14 @@ FINITE_HALVES = 2 * 0x7C00
 
 @dataclass(frozen=True)
 class Mismatch:
-    """The first point at which a kernel is wrong.
+    """The first point with a wrong result.
 
     Attributes
     ----------
     point
-        Its number in the domain.
+        The point's number in the domain.
     given
-        The input, in words and bits.
+        The input, as text.
     expected, got
         The results' bits in hex.
     """
@@ -66,15 +66,15 @@ class Domain(ABC):
     Attributes
     ----------
     name
-        What the command line calls it.
+        Its name on the command line.
     size
-        Points.
+        The number of points.
     chunk, grain
-        Points of one question; a question starts at a multiple of `grain`.
+        The number of points of a piece; a piece starts at a multiple of `grain`.
     rules
-        What is checked, by rule id.
+        Ids of the rules that are checked.
     functions
-        Those of which the kernel must have one; the first that it has is asked.
+        The kernel must have one of these; the first that it has is called.
     """
 
     name: str
@@ -85,27 +85,27 @@ class Domain(ABC):
     functions: tuple[str, ...]
 
     @abstractmethod
-    def ask(self, kernel: Functions, start: int, stop: int) -> Array:
-        """Return the kernel's results for these points, as it gave them."""
+    def evaluate(self, kernel: Functions, start: int, stop: int) -> Array:
+        """Return the kernel's results for these points."""
 
     @abstractmethod
     def expected(self, start: int, stop: int) -> Array:
-        """Return the results that are right, in the form of `ask`."""
+        """Return the expected results, in the form of `evaluate`."""
 
     @abstractmethod
     def given(self, point: int) -> str:
         """Describe the input of one point."""
 
-    def same(self, got: Array, _expected: Array) -> Array:
-        """Return the results in one form, where more than one is right."""
+    def normalize(self, got: Array, _expected: Array) -> Array:
+        """Normalize results of which more than one form is right."""
         return got
 
     def check(self, start: int, stop: int, answer: bytes) -> Mismatch | None:
-        """Compare an answer's bytes with what is right; ValueError if there are too few or too many."""
+        """Compare the results' bytes with the expected ones; ValueError if the lengths differ."""
         right = self.expected(start, stop)
         if len(answer) != right.nbytes:
-            raise ValueError(f"{len(answer)} bytes came for {right.nbytes}")
-        got = self.same(np.frombuffer(answer, right.dtype).reshape(right.shape), right)
+            raise ValueError(f"got {len(answer)} bytes, expected {right.nbytes}")
+        got = self.normalize(np.frombuffer(answer, right.dtype).reshape(right.shape), right)
         if np.array_equal(got, right):
             return None
         index = tuple(int(i) for i in np.argwhere(got != right)[0])
@@ -117,7 +117,7 @@ class Domain(ABC):
         return Mismatch(point, self.given(point), _hex(right[index]), _hex(got[index]))
 
     def offered(self, names: tuple[str, ...]) -> bool:
-        """Tell whether a kernel with these functions can be asked."""
+        """Return whether a kernel with these functions has this domain."""
         return any(name in names for name in self.functions)
 
 
@@ -133,12 +133,12 @@ class Half(Domain):
     rules = ("Q8A8-HLF-1", "Q8A8-HLF-2", "Q8A8-HLF-4")
     functions = (NARROW,)
 
-    def ask(self, kernel: Functions, start: int, stop: int) -> Array:
+    def evaluate(self, kernel: Functions, start: int, stop: int) -> Array:
         """See `Domain`."""
         return kernel.convert(NARROW, np.arange(start, stop, dtype=np.int64).astype(np.uint32))
 
     def expected(self, start: int, stop: int) -> Array:
-        """See `Domain`; a NaN stands for any NaN."""
+        """See `Domain`; one NaN represents all NaNs."""
         parts = []
         for sign in (0, SIGN):
             low, high = max(start, sign), min(stop, sign + SIGN)
@@ -149,8 +149,8 @@ class Half(Domain):
                 parts.append((halves | sign >> 16).astype(np.uint16))
         return np.concatenate(parts)
 
-    def same(self, got: Array, expected: Array) -> Array:
-        """Take any NaN for the NaN, whatever its sign and payload."""
+    def normalize(self, got: Array, expected: Array) -> Array:
+        """Replace any NaN, whatever its sign and payload, by the expected one."""
         nan = ((expected & 0x7FFF) > 0x7C00) & ((got & 0x7FFF) > 0x7C00)
         return np.where(nan, expected, got) if nan.any() else got
 
@@ -166,16 +166,16 @@ class Widen(Domain):
     rules = ("Q8A8-HLF-2", "Q8A8-HLF-3")
     functions = (WIDEN,)
 
-    def ask(self, kernel: Functions, start: int, stop: int) -> Array:
+    def evaluate(self, kernel: Functions, start: int, stop: int) -> Array:
         """See `Domain`."""
         return kernel.convert(WIDEN, np.arange(start, stop).astype(np.uint16))
 
     def expected(self, start: int, stop: int) -> Array:
-        """See `Domain`; a NaN stands for any NaN."""
+        """See `Domain`; one NaN represents all NaNs."""
         return _widened()[start:stop]
 
-    def same(self, got: Array, expected: Array) -> Array:
-        """Take any NaN for the NaN."""
+    def normalize(self, got: Array, expected: Array) -> Array:
+        """Replace any NaN by the expected one."""
         nan = ((expected & 0x7FFFFFFF) > INFINITY) & ((got & 0x7FFFFFFF) > INFINITY)
         return np.where(nan, expected, got)
 
@@ -204,8 +204,8 @@ def _half_parts(half: Array) -> tuple[Array, Array]:
 class Dequantize(Domain):
     """Every finite scale with every code.
 
-    Point h·256 + s: the half number h, slot s of its eight blocks. The codes of one half are those of the one
-    before it moved on by a slot, so that every code visits every lane.
+    Point h·256 + s: half number h, element s of its eight blocks. From one half to the next the codes are
+    rotated by one element, so that every code occurs in every lane.
     """
 
     name, size, chunk, grain = "dequantize", FINITE_HALVES * 256, 1 << 19, 32
@@ -219,7 +219,7 @@ class Dequantize(Domain):
         number = point >> 8
         return number + 0x400 * (number >= 0x7C00), ((point + number) & 0xFF) - 128
 
-    def ask(self, kernel: Functions, start: int, stop: int) -> Array:
+    def evaluate(self, kernel: Functions, start: int, stop: int) -> Array:
         """See `Domain`."""
         half, code = self._inputs(start, stop)
         blocks = np.empty(((stop - start) // 32, 34), np.uint8)

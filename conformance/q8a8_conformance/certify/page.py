@@ -1,4 +1,4 @@
-"""A certificate for people: Markdown, or one HTML file, made of the same JSON data."""
+"""A certificate as Markdown or HTML, rendered from its JSON data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERDICTS: Mapping[str, str] = {
     "part": "every point of this part was compared, and every result is right",
     "mismatch": "a result is wrong",
     "crashed": "the kernel crashed, hung, or gave no answer",
-    "incomplete": "points are left out",
+    "incomplete": "points are missing",
     "nothing-ran": "nothing was compared",
 }
 """What each verdict of a certificate means."""
@@ -28,7 +28,7 @@ _RESULT_STYLES = {"equal": "pass", "mismatch": "fail", "crashed": "crashed"}
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """Give a certificate as Markdown."""
+    """Return a certificate as Markdown."""
     return "\n".join(_markdown(document)) + "\n"
 
 
@@ -53,7 +53,7 @@ def _markdown(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def html_page(document: Mapping[str, Any]) -> str:
-    """Give a certificate as an HTML document."""
+    """Return a certificate as an HTML document."""
     return html.page(f"{document['verdict']} · Q8_A8 certificate: {document['sut']}", _body(document))
 
 
@@ -69,7 +69,7 @@ def _body(document: Mapping[str, Any]) -> Iterator[str]:
         if lines := list(_wrong(domain)):
             yield f"<article><h3>{escape(domain['name'])}</h3>"
             yield f"<pre>{escape(chr(10).join(lines))}</pre></article>"
-    yield '<h2 id="run">Of what</h2>'
+    yield '<h2 id="run">Kernel and run</h2>'
     yield from html.facts(_facts(document))
 
 
@@ -86,7 +86,7 @@ def _row(domain: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _wrong(domain: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a domain's first wrong result was, or why there is none."""
+    """Yield the lines about a domain's first wrong result, and its message."""
     if wrong := domain["mismatch"]:
         yield f"point {wrong['point']}: {wrong['given']}"
         yield f"expected {wrong['expected']}"

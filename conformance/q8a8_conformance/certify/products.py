@@ -1,4 +1,4 @@
-"""The domains of products: two codes in one lane, through a dot product of one block.
+"""The domains of products: two codes in one lane, in a dot product of one block.
 
 All other codes are 0 and the scales are powers of two, so that every order of summation gives the same bits
 (Q8A8-DOT-4)::
@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.certify import steps
-from q8a8_conformance.certify.ask import DOT, DOT_REAL
 from q8a8_conformance.certify.domains import Domain
+from q8a8_conformance.certify.functions import DOT, DOT_REAL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from q8a8_conformance.certify.ask import Functions
+    from q8a8_conformance.certify.functions import Functions
 
     Array = NDArray[Any]
 
 POWERS = np.array([1 << (8 + lane) for lane in (0, 1)] + [lane - 1 << 10 for lane in range(2, 32)])
-"""2^(lane-16) as halves: 2^-16 and 2^-15 are subnormal, of 2^-24 so many."""
+"""2^(lane-16) as halves; 2^-16 and 2^-15 are subnormal, multiples of 2^-24."""
 ONE = 0x3C00
 NAN = 0x7E00
 
@@ -37,7 +37,7 @@ class Products(Domain):
     rules: tuple[str, ...] = ("Q8A8-DOT-1", "Q8A8-DOT-2", "Q8A8-DOT-8")
     functions = (DOT,)
 
-    def ask(self, kernel: Functions, start: int, stop: int) -> Array:
+    def evaluate(self, kernel: Functions, start: int, stop: int) -> Array:
         """See `Domain`."""
         lane, qx, qy = codes(np.arange(start, stop))
         return kernel.dots(DOT, one_hot(lane, qx, POWERS[lane]), one_hot(lane, qy, ONE), 1)
@@ -54,13 +54,13 @@ class Products(Domain):
 
 
 class ProductsV2(Products):
-    """The same in version 2 blocks; the scale fields that do not count hold a NaN."""
+    """The same in version 2 blocks; the unused scale fields hold a NaN."""
 
     name = "products-v2"
     rules = ("Q8A8-DOT-1", "Q8A8-DOT-2", "Q8A8-DOT-8", "Q8A8-DOT-9", "Q8A8-LAY-5")
     functions = (DOT_REAL,)
 
-    def ask(self, kernel: Functions, start: int, stop: int) -> Array:
+    def evaluate(self, kernel: Functions, start: int, stop: int) -> Array:
         """See `Domain`."""
         lane, qx, qy = codes(np.arange(start, stop))
         x = _v2(one_hot(lane, qx, POWERS[lane]), 0)
@@ -70,7 +70,7 @@ class ProductsV2(Products):
 class ProductsNrc2(Products):
     """Four products a call: group g = point / 4 has x codes 2i, 2i+1 and y codes 2j, 2j+1 of one lane.
 
-    The results come as the function writes them: x0·y0, x1·y0, x0·y1, x1·y1.
+    The results are in the order of the output: x0·y0, x1·y0, x0·y1, x1·y1.
     """
 
     name, chunk, grain = "products-nrc2", 1 << 16, 4
@@ -84,7 +84,7 @@ class ProductsNrc2(Products):
         qy = (group & 0x7F) << 1 | place >> 1
         return group >> 14, signed(qx), signed(qy)
 
-    def ask(self, kernel: Functions, start: int, stop: int) -> Array:
+    def evaluate(self, kernel: Functions, start: int, stop: int) -> Array:
         """See `Domain`."""
         lane, qx, qy = (part.reshape(-1, 4) for part in self.codes(np.arange(start, stop)))
         first = lane[:, 0]
@@ -127,7 +127,7 @@ def one_hot(lane: Array, code: Array, scale: Array | int) -> Array:
 
 
 def _v2(blocks: Array, scale_at: int) -> Array:
-    """Turn blocks of 34 bytes into version 2 ones, with the scale at byte 0 or 2."""
+    """Convert blocks of 34 bytes to version 2, with the scale at byte 0 or 2."""
     wide = np.empty((len(blocks), 36), np.uint8)
     wide[:, 0:4:2], wide[:, 1:4:2] = NAN & 0xFF, NAN >> 8
     wide[:, scale_at : scale_at + 2] = blocks[:, :2]

@@ -13,15 +13,15 @@ from q8a8_conformance.certify.domains import SIGN, Domain, Mismatch, float_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from q8a8_conformance.certify.ask import Functions
+    from q8a8_conformance.certify.functions import Functions
 
     Array = NDArray[Any]
 
 QUANTIZE, QUANTIZE_REF = "quantize_row_q8_a8", "quantize_row_q8_a8_ref"
 CALL: Final = 1 << 13
-"""Blocks of one call: 1 MiB of floats."""
+"""Blocks in one call: 1 MiB of floats."""
 OTHERS: Final = 31
-"""Elements of a block beside the one that is amax."""
+"""Elements of a block other than amax."""
 
 
 class _Quantizer(Domain):
@@ -31,8 +31,8 @@ class _Quantizer(Domain):
         if ref:
             self.functions = (QUANTIZE_REF,)
 
-    def ask(self, kernel: Functions, start: int, stop: int) -> Array:
-        """See `Domain`: quantize with the first function that there is, in calls that fit in a cache."""
+    def evaluate(self, kernel: Functions, start: int, stop: int) -> Array:
+        """See `Domain`: quantize with the first function offered, in calls that fit in a cache."""
         function = next(name for name in self.functions if name in kernel.names)
         step = CALL * self.grain
         parts = [
@@ -79,7 +79,7 @@ class Scale(_Quantizer):
         return blocks
 
     def mismatch(self, start: int, index: tuple[int, ...], got: Array, right: Array) -> Mismatch:
-        """Describe the first block that differs, whole."""
+        """Describe the first block that differs, with all its bytes."""
         row = index[0]
         return Mismatch(
             start + row, self.given(start + row), right[row].tobytes().hex(), got[row].tobytes().hex()
@@ -95,8 +95,8 @@ class Scale(_Quantizer):
 class Codes(_Quantizer):
     """Every float32 of magnitude up to an amax as an element of a block.
 
-    Points 0 to amax are the patterns from +0 up, those from there on the same with a minus sign. Each block
-    holds 31 of them, in order, and +amax itself in lane (block mod 32)::
+    Points 0 to amax are the patterns from +0 up; the points after them are the same with a minus sign. Each
+    block holds 31 of them, in order, and +amax itself in lane (block mod 32)::
 
         block 0   | amax |  0 |  1 |  2 | ...  30 |
         block 1   |  31  | amax | 32 | 33 | ... 61 |
@@ -157,7 +157,7 @@ class Codes(_Quantizer):
 
 
 def _blocks(values: Array, largest: int, start: int) -> Array:
-    """Place values, 31 a block, around one `largest` in each: [blocks, 32]; what is missing is 0."""
+    """Place values, 31 a block, around one `largest` in each: [blocks, 32]; the rest is 0."""
     rows = -(-len(values) // OTHERS)
     padded = np.zeros(rows * OTHERS, values.dtype)
     padded[: len(values)] = values

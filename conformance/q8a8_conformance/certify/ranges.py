@@ -1,6 +1,6 @@
-"""Which points of a domain are covered: intervals, the pieces of a sweep, shards and samples of it.
+"""Intervals of a domain's points: the pieces of a sweep, shards and samples.
 
-A domain's points are numbered from 0. A sweep takes them in pieces, whose borders are multiples of the
+A domain's points are numbered from 0. A sweep divides them into pieces whose ends are multiples of the
 domain's chunk::
 
     points   0 ........ chunk ........ 2·chunk ........ ... ........ size
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Interval: TypeAlias = tuple[int, int]
-"""From the first point to behind the last one."""
+"""First point, and one past the last point."""
 
 
 def merged(intervals: Iterable[Interval]) -> list[Interval]:
-    """Join intervals that touch or overlap; the result is sorted and has no empty ones."""
+    """Merge intervals that touch or overlap; the result is sorted, without empty intervals."""
     joined: list[Interval] = []
     for start, stop in sorted(interval for interval in intervals if interval[0] < interval[1]):
         if joined and start <= joined[-1][1]:
@@ -30,40 +30,40 @@ def merged(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def count(intervals: Iterable[Interval]) -> int:
-    """Return how many points the intervals hold, each counted once."""
+    """Return the number of distinct points in the intervals."""
     return sum(stop - start for start, stop in merged(intervals))
 
 
 def covers(covered: Iterable[Interval], wanted: Interval) -> bool:
-    """Tell whether every point of one interval is covered."""
+    """Return whether every point of one interval is covered."""
     start, stop = wanted
     return start >= stop or any(first <= start and stop <= last for first, last in merged(covered))
 
 
 def missing(covered: Iterable[Interval], wanted: Iterable[Interval]) -> list[Interval]:
-    """Return those of the wanted intervals that are not covered as a whole, in their order."""
+    """Return the wanted intervals that are not fully covered, in their order."""
     done = merged(covered)
     return [interval for interval in wanted if not covers(done, interval)]
 
 
 def shard(size: int, chunk: int, number: int, total: int) -> list[Interval]:
-    """Cut a shard of a domain into pieces.
+    """Return the pieces of a shard of a domain.
 
     Parameters
     ----------
     size, chunk
         Points of the domain; points of a piece.
     number, total
-        Which shard, from 1, of how many.
+        The shard's number, from 1, and the number of shards.
 
     Returns
     -------
-    Pieces of `chunk` points, the domain's last one maybe shorter. Every point is in exactly one shard.
+    Pieces of `chunk` points; the domain's last piece may be shorter. Every point is in exactly one shard.
 
     Raises
     ------
     ValueError
-        for a number outside 1 to `total`.
+        The number is not in 1 to `total`.
     """
     if not 1 <= number <= total:
         raise ValueError(f"shard {number}/{total}: write I/N with 1 <= I <= N")
@@ -73,20 +73,20 @@ def shard(size: int, chunk: int, number: int, total: int) -> list[Interval]:
 
 
 SAMPLE_PIECES = 64
-"""Places of a domain that a sample looks at."""
+"""The most runs of points in a sample."""
 
 
 def sample(pieces: list[Interval], points: int, grain: int) -> list[Interval]:
-    """Choose about so many points of these pieces: runs spread evenly, the first and the last among them.
+    """Choose about `points` points of these pieces: evenly spread runs that include the first and last point.
 
     Parameters
     ----------
     pieces
-        What to choose from, in order.
+        The pieces to choose from, in order.
     points
-        How many, at least one.
+        How many points, at least one.
     grain
-        Runs start at multiples of it, and are as long, but at the domain's end.
+        Runs start at its multiples, and their length is a multiple of it, except at the domain's end.
     """
     if not pieces or count(pieces) <= points:
         return pieces

@@ -1,8 +1,7 @@
-"""What a sweep has covered so far, in a file: an interrupted run goes on from there.
+"""The state of a sweep, in a file from which an interrupted run resumes.
 
-The file is written beside its place and then renamed, so that it is whole whenever the run ends. It names
-what was certified, by hash: another kernel, or another version of what the answers are compared with, cannot
-go on from it. A digest over the rest shows whether anything changed the file.
+The file is written atomically. It identifies, by hash, the kernel and the version of the expected results: no
+other run can resume from it. A digest of the rest shows whether the file was changed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ FORMAT = 1
 
 
 class StateError(Exception):
-    """A state file cannot be used; the text says why, and what to do."""
+    """A state file cannot be used; the message names the reason and the remedy."""
 
 
 class State:
@@ -33,9 +32,9 @@ class State:
     Parameters
     ----------
     path
-        Where it is kept; None keeps it in memory.
+        The file; None keeps the state in memory.
     identity
-        What the coverage is about: hashes and versions.
+        Hashes and versions of what is covered.
     """
 
     def __init__(self, path: Path | None, identity: Mapping[str, str]) -> None:
@@ -45,17 +44,17 @@ class State:
         self.seconds: dict[str, float] = {}
 
     def add(self, domain: str, interval: Interval, seconds: float) -> None:
-        """Note a piece as covered: compared, and equal."""
+        """Record a piece as covered: compared and equal."""
         self.covered[domain] = merged([*self.covered.get(domain, []), interval])
         self.seconds[domain] = self.seconds.get(domain, 0.0) + seconds
 
     def load(self) -> bool:
-        """Read the file, if there is one; whether there was.
+        """Read the file, if it exists, and return whether it does.
 
         Raises
         ------
         StateError
-            It is no state file, was changed, or is about something else.
+            The file is not a state file, was changed, or belongs to something else.
         """
         if self._path is None or not self._path.exists():
             return False
@@ -65,22 +64,22 @@ class State:
                 raise StateError(f"{self._path}: state of format {document['format']}, not {FORMAT}")
             sum_of_rest, identity = document.pop("sha256"), document["identity"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StateError(f"{self._path} is no state file ({error}); delete it to start anew") from None
+            raise StateError(f"{self._path} is not a state file ({error}); delete it to start over") from None
         if sum_of_rest != _digest(document):
-            raise StateError(f"{self._path} was changed or damaged; delete it to start anew")
+            raise StateError(f"{self._path} was changed or damaged; delete it to start over")
         different = [
             key for key in {*identity, *self._identity} if identity.get(key) != self._identity.get(key)
         ]
         if different:
             what = ", ".join(sorted(different))
-            raise StateError(f"{self._path} is about another {what}; delete it to start anew")
+            raise StateError(f"{self._path} is of another {what}; delete it to start over")
         for name, entry in document["domains"].items():
             self.covered[name] = merged((int(start), int(stop)) for start, stop in entry["covered"])
             self.seconds[name] = float(entry["seconds"])
         return True
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         if self._path is None:
             return
         domains = {

@@ -1,4 +1,4 @@
-r"""The exact results of monotonic functions on every float32, as the places where they change.
+r"""The exact results of monotonic functions on every float32, as the inputs at which they change.
 
 Three steps of the specification map a magnitude to one of few results, and never decrease as the magnitude
 grows, because every rounding in them is monotonic:
@@ -7,15 +7,15 @@ grows, because every rounding in them is monotonic:
 * h = f16(f32(amax / 127)), the same results;
 * q = roundf(f32(x · inv)), 128 results for 0 <= x <= amax, for one given amax.
 
-So each is a list of *steps*: the smallest float32 for which the result is at least so much. Non-negative
-float32 patterns order like their numbers, and between two steps the result is one and the same::
+So each is a list of *steps*: for each result, the smallest float32 that reaches it. Non-negative float32
+patterns order like their values, and the result is constant between two steps::
 
     pattern   0 ..... step 1 ..... step 2 ..... step 3 ..... up to 2^31
     result       0       |    1       |    2       |    3
 
-Each step is found exactly, backwards from the border between two results, in fractions (`oracle`): a value
-reaches a pattern P of the rounded format where it lies beyond the midpoint of P - 1 and P, or on it if P is
-even (ties go to the even one). Nothing here is computed in floating point.
+Each step is computed exactly, in fractions (`oracle`), from the boundary between two results: a value reaches
+pattern P of the rounded format if it lies beyond the midpoint of P - 1 and P, or on it if P is even (ties to
+even). Nothing here is computed in floating point.
 """
 
 from __future__ import annotations
@@ -41,51 +41,51 @@ LIMIT = oracle.nearest(Fraction(65520 * 127), F32)
 INFINITY = F32.infinity
 
 
-class Border(NamedTuple):
-    """Where a result is reached: at numbers beyond `number`, and at itself if `inclusive`."""
+class Boundary(NamedTuple):
+    """The boundary of a result: numbers above `number` reach it, and `number` itself if `inclusive`."""
 
     number: Fraction
     inclusive: bool
 
 
-def rounding_border(bits: int, fmt: Binary) -> Border:
-    """Return where numbers start to round to this positive pattern of a format, or beyond."""
+def rounding_boundary(bits: int, fmt: Binary) -> Boundary:
+    """Return the boundary of the numbers that round to this positive pattern of a format, or a larger one."""
     below = oracle.value(bits - 1, fmt)
-    # Infinity stands for what would come next, were the exponent not used up.
+    # Overflow rounds as if infinity were the next number, with an unbounded exponent.
     above = oracle.value(bits, fmt) if bits < fmt.infinity else 2 * below - oracle.value(bits - 2, fmt)
-    return Border((below + above) / 2, bits % 2 == 0)
+    return Boundary((below + above) / 2, bits % 2 == 0)
 
 
-def first_pattern(border: Border) -> int:
-    """Return the smallest non-negative float32 pattern behind a border."""
-    bits = oracle.nearest(border.number, F32)
-    while bits and _reaches(bits - 1, border):
+def first_pattern(boundary: Boundary) -> int:
+    """Return the smallest non-negative float32 pattern that reaches a boundary."""
+    bits = oracle.nearest(boundary.number, F32)
+    while bits and _reaches(bits - 1, boundary):
         bits -= 1
-    while not _reaches(bits, border):
+    while not _reaches(bits, boundary):
         bits += 1
     return bits
 
 
-def _reaches(bits: int, border: Border) -> bool:
+def _reaches(bits: int, boundary: Boundary) -> bool:
     if bits >= INFINITY:
         return True
     number = oracle.value(bits, F32)
-    return number > border.number or (border.inclusive and number == border.number)
+    return number > boundary.number or (boundary.inclusive and number == boundary.number)
 
 
 @lru_cache(maxsize=1)
 def half_steps() -> Steps:
-    """Return where f16(x) becomes 1, 2, ... 0x7C00: int64 [31744] float32 patterns (Q8A8-HLF-1)."""
-    steps = [first_pattern(rounding_border(half, F16)) for half in range(1, F16.infinity + 1)]
+    """Return the x at which f16(x) reaches 1, 2, ... 0x7C00: patterns, int64 [31744] (Q8A8-HLF-1)."""
+    steps = [first_pattern(rounding_boundary(half, F16)) for half in range(1, F16.infinity + 1)]
     return np.array(steps, np.int64)
 
 
 @lru_cache(maxsize=1)
 def scale_steps() -> Steps:
-    """Return where f16(f32(amax / 127)) becomes 1, 2, ... 0x7C00: patterns of amax, int64 [31744]."""
-    # d = f32(amax / 127) reaches a pattern where amax / 127 reaches its border, that is amax 127 times it.
-    borders = [rounding_border(int(d), F32) for d in half_steps()]
-    return np.array([first_pattern(Border(127 * b.number, b.inclusive)) for b in borders], np.int64)
+    """Return the amax at which f16(f32(amax / 127)) reaches 1, 2, ... 0x7C00: patterns, int64 [31744]."""
+    # d = f32(amax / 127) reaches a pattern where amax / 127 reaches its boundary b, so amax reaches 127 b.
+    boundaries = [rounding_boundary(int(d), F32) for d in half_steps()]
+    return np.array([first_pattern(Boundary(127 * b.number, b.inclusive)) for b in boundaries], np.int64)
 
 
 def scale_of(amax: int) -> int:
@@ -95,12 +95,12 @@ def scale_of(amax: int) -> int:
 
 @lru_cache(maxsize=16)
 def code_steps(amax: int) -> Steps:
-    """Return where the code of an element becomes 1, 2, ... 127 in a block with this amax.
+    """Return the |x| at which an element's code reaches 1, 2, ... 127 in a block with this amax.
 
     Parameters
     ----------
     amax
-        A pattern below `LIMIT`.
+        A float32 pattern below `LIMIT`.
 
     Returns
     -------
@@ -113,16 +113,16 @@ def code_steps(amax: int) -> Steps:
     steps = []
     for code in range(1, 128):
         # Q8A8-QNT-4: roundf(p) >= code from p = code - 1/2 on; p = f32(x · inv)
-        product = rounding_border(oracle.nearest(Fraction(2 * code - 1, 2), F32), F32)
-        steps.append(first_pattern(Border(product.number / inverse, product.inclusive)))
+        product = rounding_boundary(oracle.nearest(Fraction(2 * code - 1, 2), F32), F32)
+        steps.append(first_pattern(Boundary(product.number / inverse, product.inclusive)))
     return np.array(steps, np.int64)
 
 
 def results(steps: Steps, start: int, stop: int) -> NDArray[np.int32]:
-    """Return the result for each pattern from `start` to before `stop`: int32 [stop - start]."""
+    """Return the result for each pattern in [start, stop): int32 [stop - start]."""
     low, high = np.searchsorted(steps, [start, stop - 1], side="right")
-    borders = np.concatenate(([start], steps[low:high], [stop]))
-    return np.repeat(np.arange(low, high + 1, dtype=np.int32), np.diff(borders))
+    boundaries = np.concatenate(([start], steps[low:high], [stop]))
+    return np.repeat(np.arange(low, high + 1, dtype=np.int32), np.diff(boundaries))
 
 
 BIT_LENGTH = np.zeros(1 << 20, np.int64)
@@ -132,17 +132,17 @@ for _bits in range(1, 21):
 
 
 def float_bits(number: NDArray[np.int64], exponent: NDArray[np.int64] | int) -> NDArray[np.uint32]:
-    """Return the float32 patterns of number · 2^exponent, which are exact; the sign of number, 0 gives +0.
+    """Return the float32 patterns of number · 2^exponent, which is exact; 0 gives +0.
 
     Parameters
     ----------
     number
         int64 [...], below 2^20 in magnitude.
     exponent
-        int64 [...] or one for all; the results must be normal numbers.
+        int64 [...], or one integer; the results must be normal numbers.
     """
     magnitude = np.abs(number)
     length = BIT_LENGTH[magnitude]
-    # The leading bit is worth 2^(exponent + length - 1); the others stand behind it, at the top of 23 bits.
+    # The leading bit has the weight 2^(exponent + length - 1); the others fill the fraction from the top.
     bits = ((exponent + length - 1 + 127) << 23) + ((magnitude << (24 - length)) & 0x7FFFFF)
     return (np.where(magnitude == 0, 0, bits) | np.where(number < 0, 1 << 31, 0)).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""``q8a8 certify``: compare a kernel with the exact results on whole domains, and join certificates."""
+"""``q8a8 certify``: compare a kernel with the exact results on whole domains, and merge certificates."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.atomic import unwritable, write_text
-from q8a8_conformance.certify import catalogue, certificate, page, ranges, run
-from q8a8_conformance.certify.observe import ObserverError, digest, identify, observe
+from q8a8_conformance.certify import catalogue, certificate, page, ranges, sweep
+from q8a8_conformance.certify.runners import RunnerError, digest, identify, start_runner
 from q8a8_conformance.certify.state import State, StateError
 from q8a8_conformance.commands.options import usage_error
 from q8a8_conformance.protocol.sut import Sut, SutError, parse_sut
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 CRASHED, NOTHING_RAN = 3, 4
 
 EXIT_STATUS = (
-    "exit status: 0 every point asked for was compared and is right, 1 a result is wrong, 2 usage, 3 the "
-    "kernel crashed or hung, 4 nothing ran, or a domain asked for is not offered; 130 and 143: interrupted"
+    "exit status: 0 every requested point was compared and is right, 1 a result is wrong, 2 usage, 3 the "
+    "kernel crashed or hung, 4 nothing ran, or a requested domain is not offered; 130 and 143: interrupted"
 )
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add ``certify``."""
+    """Add ``certify`` to the command line."""
     parser = subparsers.add_parser(
         "certify",
         help="compare a kernel on every input of a finite domain",
-        description="Compare a kernel with the exact results on every input of a finite domain, and write "
-        "down what was covered: q8a8 certify SUT. Or join the certificates of shards: q8a8 certify merge "
+        description="Compare a kernel with the exact results on every input of a finite domain, and record "
+        "what was covered: q8a8 certify SUT. Or merge the certificates of shards: q8a8 certify merge "
         "A.json ...",
         epilog=EXIT_STATUS,
     )
@@ -53,16 +53,16 @@ def add_parser(subparsers: Subparsers) -> None:
         action="append",
         metavar="NAME",
         help=f"only this one; may be repeated: {', '.join(catalogue.names())}, or codes:AMAX for any amax, "
-        "eight hex digits; scale-ref and codes-ref:AMAX ask quantize_row_q8_a8_ref [all that there are]",
+        "eight hex digits; scale-ref and codes-ref:AMAX test quantize_row_q8_a8_ref [all that are offered]",
     )
     parser.add_argument(
         "--shard", type=_shard, default=(1, 1), metavar="I/N", help="only this part of each domain"
     )
     parser.add_argument(
-        "--sample", type=_count, metavar="N", help="only about N points of each domain, spread evenly: a try"
+        "--sample", type=_count, metavar="N", help="only about N points of each domain, evenly spread"
     )
     parser.add_argument(
-        "--state", type=Path, metavar="FILE", help="keep what is covered in this file, and go on from it"
+        "--state", type=Path, metavar="FILE", help="keep the coverage in this file, and resume from it"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the certificate")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write it as Markdown, too")
@@ -85,7 +85,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
 
 
@@ -110,9 +110,9 @@ def certify(options: argparse.Namespace) -> int:
     except (SutError, KeyError) as error:
         return usage_error(error.args[0])
     try:
-        with run.interruptible():
+        with sweep.interruptible():
             return _certify(sut, domains, options)
-    except run.InterruptedSweepError as interrupt:
+    except sweep.InterruptedSweepError as interrupt:
         _print("interrupted before the sweep")
         return 128 + interrupt.number
 
@@ -127,53 +127,51 @@ def _unwritable(options: argparse.Namespace) -> str:
 
 
 def _certify(sut: Sut, domains: list[Domain], options: argparse.Namespace) -> int:
-    """Start the kernel, sweep, and write the certificate."""
+    """Start the kernel, sweep its domains and write the certificate."""
     try:
-        observer = observe(sut, options.timeout)
-    except ObserverError as error:
+        runner = start_runner(sut, options.timeout)
+    except RunnerError as error:
         sys.stderr.write(f"q8a8: {error}\n")
         return CRASHED
     started = time.time()
     entries: list[Entry] = []
     interrupted: int | None = None
     try:
-        files = identify(sut, observer.hello)
+        files = identify(sut, runner.hello)
         if not files:
-            return usage_error(
-                f"{sut.spec}: no file to take the hash of; name the kernel's file in the command"
-            )
+            return usage_error(f"{sut.spec}: no file to hash; put the kernel's file on the command line")
         kernel = digest(files)
         state = State(options.state, _identity(sut, kernel))
         if state.load():
-            _print(f"going on from {options.state}")
-        plan = run.Plan(options.shard, options.sample)
+            _print(f"resuming from {options.state}")
+        plan = sweep.Plan(options.shard, options.sample)
         try:
             for domain in domains:
-                entry = run.sweep(domain, observer, plan, state, run.Progress())
+                entry = sweep.sweep(domain, runner, plan, state, sweep.Progress())
                 if options.domain is None and entry.result == "not-offered":
                     _print(f"{domain.name:<15} not offered: {entry.message}")
                     continue
                 entries.append(entry)
                 _print(_line(entry))
-        except run.InterruptedSweepError as interrupt:
+        except sweep.InterruptedSweepError as interrupt:
             interrupted = interrupt.number
             state.save()
             entries += _unfinished(domains[len(entries) :], state, plan)
             _print("interrupted" + (f"; {options.state} holds what is covered" if options.state else ""))
-        if identify(sut, observer.hello) != files:
+        if identify(sut, runner.hello) != files:
             sys.stderr.write("q8a8: the kernel's file changed while it was certified: nothing is certified\n")
             return NOTHING_RAN
-    except (StateError, ObserverError, OSError) as error:
+    except (StateError, RunnerError, OSError) as error:
         return usage_error(str(error))
     finally:
-        observer.close()
-    about = _about(sut, observer.hello, files, options, started)
+        runner.close()
+    about = _about(sut, runner.hello, files, options, started)
     status = _finish(about, entries, options)
     return status if interrupted is None else 128 + interrupted
 
 
-def _unfinished(domains: Sequence[Domain], state: State, plan: run.Plan) -> list[Entry]:
-    """Return entries of the domains that an interrupt cut short, where anything of them is covered."""
+def _unfinished(domains: Sequence[Domain], state: State, plan: sweep.Plan) -> list[Entry]:
+    """Return entries of the domains that were partly covered when the run was interrupted."""
     entries = []
     for domain in domains:
         if state.covered.get(domain.name):
@@ -185,13 +183,13 @@ def _unfinished(domains: Sequence[Domain], state: State, plan: run.Plan) -> list
 
 
 def _identity(sut: Sut, kernel: str) -> dict[str, str]:
-    """Return what a state file is about."""
+    """Return the identity of a state file: kernel, command and versions."""
     identity = {
         "kernel": kernel,
         "command": " ".join([sut.spec, *sut.options])
         if sut.kind == "exec"
         else " ".join([sut.kind, *sut.options]),
-        "version of the expected results": run.truth_sha256(),
+        "version of the expected results": sweep.oracle_sha256(),
         "machine": platform.machine(),
     }
     return identity | ({"NumPy": np.__version__} if sut.kind in ("ref", "py") else {})
@@ -200,7 +198,7 @@ def _identity(sut: Sut, kernel: str) -> dict[str, str]:
 def _about(
     sut: Sut, hello: Hello, files: Mapping[str, str], options: argparse.Namespace, started: float
 ) -> dict[str, Any]:
-    """Return what a certificate says of kernel, machine and run."""
+    """Return a certificate's fields about kernel, machine and run."""
     return {
         "sut": sut.spec,
         "options": list(sut.options),
@@ -214,7 +212,7 @@ def _about(
         "flags": hello.flags,
         "emulated": hello.emulated,
         "cpu": {"arch": hello.arch, "features": list(hello.features), "model": _cpu_model()},
-        "truth_sha256": run.truth_sha256(),
+        "truth_sha256": sweep.oracle_sha256(),
         "suite": metadata.version("q8a8"),
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -226,7 +224,7 @@ def _about(
 
 
 def _cpu_model() -> str | None:
-    """Return the processor's name as Linux gives it; None elsewhere. Under emulation: the host's."""
+    """Return the processor's name from Linux; None elsewhere. Under emulation it is the host's."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -235,7 +233,7 @@ def _cpu_model() -> str | None:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    """Join certificates: 0 only where every domain is covered whole."""
+    """Merge certificates; return 0 only if every domain is fully covered."""
     if not options.files:
         return usage_error("merge: name the certificates of the shards")
     try:
@@ -273,7 +271,7 @@ _WRITERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def _line(entry: Entry) -> str:
-    """Describe what became of one domain."""
+    """Format the result of one domain."""
     covered = ranges.count(entry.covered)
     text = f"{entry.name:<15} {entry.result:<10} {covered:>13,} of {entry.points:,} points"
     if covered:

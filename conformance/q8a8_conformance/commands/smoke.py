@@ -1,9 +1,9 @@
-"""``q8a8 smoke``: is it the way to the kernel that is broken, or the kernel? Told in a second.
+"""``q8a8 smoke``: check in a second that a kernel is set up correctly, before ``q8a8 test``.
 
-A worker that does not start, a symbol bound to the wrong function, a library that wants to be initialized, an
-argument in the wrong place: all of them look like a kernel that fails every rule. Smoke makes one call a
-function, so simple that every kernel gets it about right, and says in plain words what is wrong with the way
-there. It is no judgement of a kernel: that is ``q8a8 test``.
+A worker that does not start, a symbol bound to the wrong function, a library that needs to be initialized, an
+argument at the wrong position: all of these look like a kernel that fails every rule. Smoke makes one call of
+each function, so simple that every kernel is about right, and reports the likely cause of a result that is
+far off. It does not test conformance.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add ``smoke`` to the command line."""
     parser = subparsers.add_parser(
         "smoke",
-        help="tell a broken way to a kernel from a broken kernel, in a second",
-        description="Start the kernel's worker, make one simple call of each function, and say in plain "
-        "words what is wrong with the way to the kernel, if anything is.",
-        epilog=f"{EXIT_STATUS} (conforms: each function that is offered answers about right)",
+        help="check in a second that a kernel is set up correctly",
+        description="Start the kernel's worker, make one simple call of each function, and report the likely "
+        "causes of errors in the setup: symbols, arguments, initialization.",
+        epilog=f"{EXIT_STATUS} (conforms: each function offered is about right)",
     )
     add_sut(parser)
     parser.add_argument(
@@ -66,7 +66,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def document(smoke: Smoke) -> dict[str, Any]:
-    """Give the result as JSON data, as ``report/schemas/smoke.json`` describes it."""
+    """Return the result as JSON data, see ``report/schemas/smoke.json``."""
     return {
         "format": FORMAT,
         "verdict": smoke.verdict.value,
@@ -83,7 +83,7 @@ def document(smoke: Smoke) -> dict[str, Any]:
 
 
 def render(smoke: Smoke) -> str:
-    """Give the stages as text, a hint under each that needs one, and what follows from them."""
+    """Return the stages as text, with their hints, and the conclusion."""
     width = max((len(stage.name) for stage in smoke.stages), default=0)
     lines = []
     for stage in smoke.stages:
@@ -97,15 +97,15 @@ def render(smoke: Smoke) -> str:
 
 
 def _conclusion(smoke: Smoke) -> str:
-    """Say what the stages amount to."""
-    strange = [stage for stage in smoke.stages if stage.status is not Status.PASS]
-    if not strange:
-        return f"the way to the kernel works; judge it: {stages.again(smoke)}"
+    """Return the conclusion of the stages."""
+    wrong = [stage for stage in smoke.stages if stage.status is not Status.PASS]
+    if not wrong:
+        return f"the kernel is set up correctly; test it: {stages.suite_command(smoke)}"
     if smoke.verdict is Verdict.NOTHING_RAN:
-        return "there is no kernel to judge"
+        return "there is no kernel to test"
     if not smoke.functions:
         return "the worker does not start: no kernel was reached"
-    names = ", ".join(stage.name for stage in strange)
+    names = ", ".join(stage.name for stage in wrong)
     offered = len(smoke.functions)
-    share = f"{offered - len(strange)} of {offered} functions answer about right"
-    return f"{share}; not so {names}. Mend the way to the kernel before judging it"
+    share = f"{offered - len(wrong)} of {offered} functions are about right"
+    return f"{share}; wrong: {names}. Correct the setup before testing the kernel"

@@ -1,4 +1,4 @@
-"""``q8a8 vectors``: the golden vectors' own command, told how to find the mutants that each case kills."""
+"""``q8a8 vectors``: the golden vectors' command, with the mutants that each case kills."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The worker protocol: messages and their bytes, processes, sessions, and kinds of kernel under test."""
+"""The worker protocol: messages and their encoding, worker processes, sessions, and systems under test."""

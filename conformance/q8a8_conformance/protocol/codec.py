@@ -1,6 +1,6 @@
-"""Messages of the worker protocol into bytes and back. Pure: no input or output.
+"""Encode and decode messages of the worker protocol, without any input or output.
 
-Reading is strict: whatever is not exactly a legal message raises `ProtocolError`, and nothing else does.
+Decoding is strict: bytes that are not a legal message raise `ProtocolError`, and no other exception.
 The layouts are described in `q8a8_conformance.protocol.messages`.
 """
 
@@ -33,12 +33,12 @@ _ALL_FAULTS = 127
 
 
 class Reader:
-    """Takes a payload apart from the front; every step is checked against what is left.
+    """Reads a payload from the front; every read is checked against the bytes left.
 
     Parameters
     ----------
     payload : bytes-like
-        What to read. Slices of it are views, not copies.
+        The bytes to read. Slices are views, not copies.
     """
 
     def __init__(self, payload: BytesLike) -> None:
@@ -73,7 +73,7 @@ class Reader:
 
 
 def encode_frame(payload: BytesLike) -> bytes:
-    """Put the length before a payload.
+    """Prefix a payload with its length.
 
     Raises
     ------
@@ -98,10 +98,10 @@ def kind_of(payload: BytesLike) -> str:
 
 
 def body_of(payload: BytesLike, kind: str) -> Reader:
-    """Return a reader behind the kind of a payload that must be of ``kind``."""
+    """Return a reader of the body of a payload that must be of ``kind``."""
     found = kind_of(payload)
     if found != kind:
-        raise ProtocolError(f"message of kind {found!r} where {kind!r} belongs")
+        raise ProtocolError(f"message of kind {found!r}, expected {kind!r}")
     reader = Reader(payload)
     reader.take(1, "kind")
     return reader
@@ -132,13 +132,13 @@ def encode_call(call: Call, call_id: int) -> bytes:
 
 
 def decode_call(payload: BytesLike) -> tuple[int, Call]:
-    """Read a call: its id and itself. The buffers' data are views of the payload.
+    """Decode a call and its id. The buffers' data are views of the payload.
 
     Raises
     ------
     ProtocolError
-        It is cut short or has bytes left over; the function, an option or the thread count is unknown or out
-        of range. Whether the buffers fit the function is the worker's to judge.
+        The payload is truncated or too long; the function, an option or the thread count is unknown or out of
+        range. Whether the buffers fit the function is checked by the worker.
     """
     reader = body_of(payload, "C")
     call_id, number, options, threads, zero, repeat, n, bs, bx, by, nrc, count = reader.unpack(_CALL, "call")
@@ -160,8 +160,8 @@ def decode_call(payload: BytesLike) -> tuple[int, Call]:
 
 
 def encode_result(result: Result, call_id: int) -> bytes:
-    """Return the payload of a result; a detail too long for the runner is cut."""
-    detail = _cut(result.detail)
+    """Return the payload of a result; a detail too long for the runner is truncated."""
+    detail = _truncated(result.detail)
     parts = [
         b"R",
         _RESULT.pack(call_id, result.faults, len(detail)),
@@ -174,29 +174,29 @@ def encode_result(result: Result, call_id: int) -> bytes:
 
 
 def encode_error(error: Error, call_id: int) -> bytes:
-    """Return the payload of a refusal; a text too long for the runner is cut."""
-    return b"E" + LENGTH.pack(call_id) + _cut(error.text)
+    """Return the payload of a refusal; a text too long for the runner is truncated."""
+    return b"E" + LENGTH.pack(call_id) + _truncated(error.text)
 
 
-def _cut(text: str) -> bytes:
-    """Encode as UTF-8 in at most `MAX_DETAIL` bytes; a character that the cut would split is dropped."""
+def _truncated(text: str) -> bytes:
+    """Encode as UTF-8 in at most `MAX_DETAIL` bytes, without splitting a character."""
     return text.encode("utf-8", "replace")[:MAX_DETAIL].decode("utf-8", "ignore").encode()
 
 
 def reply_limit(call: Call) -> int:
-    """Return the length of the longest legal reply to a call, in bytes: nothing longer is ever read."""
+    """Return the length of the longest legal reply to a call, in bytes; nothing longer is read."""
     outputs = sum(LENGTH.size + len(call.buffers[place].data) for place in call.spec.outputs)
     return 1 + _RESULT.size + MAX_DETAIL + 1 + outputs
 
 
 def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error:
-    """Read the answer to ``call``, which was sent as ``call_id``.
+    """Decode the reply to ``call``, which was sent as ``call_id``.
 
     Raises
     ------
     ProtocolError
-        It is neither a result nor a refusal, answers another id, has unknown faults, or its outputs are not
-        as many or not as long as the call's.
+        The payload is neither a result nor a refusal, has another id or unknown faults, or its outputs differ
+        from the call's in number or length.
     """
     kind = kind_of(payload)
     if kind == "E":
@@ -220,7 +220,7 @@ def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error
         (length,) = reader.unpack(LENGTH, f"output {name}")
         if length != len(call.buffers[place].data):
             expected = len(call.buffers[place].data)
-            raise ProtocolError(f"result: output {name} has {length} bytes, the call's has {expected}")
+            raise ProtocolError(f"result: output {name} has {length} bytes, expected {expected}")
         outputs.append(bytes(reader.take(length, f"output {name}")))
     reader.end("result")
     return Result(Fault(faults), detail, tuple(outputs))
@@ -228,4 +228,4 @@ def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error
 
 def _check_id(found: int, expected: int) -> None:
     if found != expected:
-        raise ProtocolError(f"answer to call {found} where call {expected} waits for one")
+        raise ProtocolError(f"answer to call {found}, expected call {expected}")

@@ -1,4 +1,4 @@
-"""The worker's hello: JSON out of `protocol.Hello` and back, strictly checked.
+"""Encode and decode the worker's hello as JSON, strictly checked.
 
 Its keys are described in `q8a8_conformance.protocol.messages`.
 """
@@ -36,7 +36,7 @@ def encode_hello(hello: Hello) -> bytes:
 
 
 def _typed(body: Mapping[str, Any], key: str, kind: type | tuple[type, ...], default: object) -> Any:  # noqa: ANN401 -- JSON
-    """Return ``body[key]`` if it has the kind it must have; a missing or null key is the default."""
+    """Return ``body[key]`` if it has the right type; the default if it is missing or null."""
     value = body.get(key)
     if value is None:
         return default
@@ -48,18 +48,18 @@ def _typed(body: Mapping[str, Any], key: str, kind: type | tuple[type, ...], def
 def _names(body: Mapping[str, Any], key: str) -> tuple[str, ...]:
     values = _typed(body, key, list, [])
     if not all(isinstance(value, str) for value in values):
-        raise ProtocolError(f"hello: {key!r} holds something that is not a string")
+        raise ProtocolError(f"hello: {key!r} has an item that is not a string")
     return tuple(values)
 
 
 def decode_hello(payload: BytesLike) -> Hello:
-    """Read a hello.
+    """Decode a hello.
 
     Raises
     ------
     ProtocolError
-        It is no JSON object, of another protocol version, or a key has the wrong type. A function that the
-        ABI does not have is an error too: it is a spelling mistake that would otherwise go unseen.
+        The payload is not a JSON object, has another protocol version, or a key has the wrong type. A
+        function that is not in the ABI is an error too: a misspelled name would otherwise be ignored.
     """
     reader = body_of(payload, "H")
     try:
@@ -70,7 +70,7 @@ def decode_hello(payload: BytesLike) -> Hello:
         raise ProtocolError("hello is not a JSON object")
     version = body.pop("protocol", None)
     if version != PROTOCOL_VERSION or isinstance(version, bool):
-        raise ProtocolError(f"hello: protocol {version!r:.80}, this runner speaks {PROTOCOL_VERSION}")
+        raise ProtocolError(f"hello: protocol {version!r:.80}, this runner supports {PROTOCOL_VERSION}")
     if not isinstance(body.get("name"), str) or not isinstance(body.get("functions"), list):
         raise ProtocolError("hello: 'name' (a string) and 'functions' (a list) are required")
     functions = _names(body, "functions")

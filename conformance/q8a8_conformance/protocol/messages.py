@@ -1,7 +1,7 @@
-"""The worker protocol: how the suite asks for one call of a kernel, and what comes back.
+"""The worker protocol: the messages with which the suite requests calls of a kernel and receives results.
 
-The suite never loads a kernel into its own process. It starts a *worker* and speaks to it over the worker's
-standard input and output. Whatever a worker prints besides frames belongs on standard error.
+The suite never loads a kernel into its own process. It starts a *worker* and exchanges messages over the
+worker's standard input and output. Anything else that a worker prints must go to standard error.
 
 Frames
 ------
@@ -14,10 +14,10 @@ All integers are little-endian. ``str`` and JSON are UTF-8. Every message is one
     'C'  runner → worker   call
     'R'  worker → runner   result of a call
     'E'  worker → runner   u32 id, text: the call was refused (function not offered, bad buffers, the kernel
-                           raised an exception); the worker lives on
+                           raised an exception); the worker goes on
     'Q'  runner → worker   quit: exit with status 0. End of input means the same.
 
-One call, one answer, in turn: a worker never speaks unasked, and answers with the call's ``id``.
+Calls and answers alternate: a worker sends nothing unrequested, and each answer has the call's ``id``.
 
 Hello
 -----
@@ -34,9 +34,9 @@ Call
     i64 n       i64 bs        i64 bx       i64 by       i64 nrc
     u8 nbuf     nbuf × { u32 length, u32 offset, bytes[length] }
 
-``function`` is the place in `abi_table.FUNCTIONS`. ``n`` carries ``k``, ``size`` or ``n``; integers that a
-function does not take are 0 (``nrc`` 1) and ignored. Buffers come in the order of the function's pointers,
-outputs too: their bytes are what the kernel finds there before it writes.
+``function`` is the index in `q8a8_conformance.spec.abi.FUNCTIONS`. ``n`` is ``k``, ``size`` or ``n``;
+integers that a function does not take are 0 (``nrc`` 1) and ignored. Buffers are in the order of the
+function's pointers, outputs included: their bytes are the contents before the call.
 
 =====  ============  ====================================================================================
 bit    option        the worker
@@ -51,11 +51,11 @@ At most one of the two guard options is set. Without one a buffer starts ``offse
 boundary; with one the offset is ignored. Around every buffer, up to the page borders, lie canary bytes (0xA5)
 that are checked after the call.
 
-``threads`` > 1: that many threads call at once; they share the inputs, each has outputs of its own. A worker
-may give its odd-numbered threads inputs of zeros instead, so that state which calls share shows; results are
+``threads`` > 1: that many threads call at once, with the same inputs and their own outputs. A worker may use
+inputs of zeros in its odd-numbered threads, so that state shared between calls is detected; results are
 compared among threads with the same inputs.
-``repeat``: calls in a row by each thread, with the outputs put back to their given bytes in between. What
-comes back is the output of the first call of the first thread.
+``repeat``: consecutive calls by each thread, with the outputs restored in between. The result is the output
+of the first call of the first thread.
 
 Result
 ------
@@ -65,7 +65,7 @@ Result
     u8 nout     nout × { u32 length, bytes[length] }        the output buffers, in order
 
 =====  =====================  ===========================================================================
-bit    fault                  seen by the worker
+bit    fault                  detected by the worker
 =====  =====================  ===========================================================================
 1      INPUT_WRITTEN          an input's bytes changed
 2      WROTE_OUTSIDE          a canary changed
@@ -76,13 +76,13 @@ bit    fault                  seen by the worker
 64     TRAP_MASK_CHANGED      the exception masks differ after the call
 =====  =====================  ===========================================================================
 
-``detail`` says in a line or two what was seen; it may be empty. A worker that can go on after a fault does
-(it puts the floating-point environment back).
+``detail`` describes the faults in a line or two; it may be empty. A worker that can continue after a fault
+does so (it restores the floating-point environment).
 
 Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
-``flush``: what the worker really does. A worker ignores options it has no capability for (the runner sends
+``flush``: what the worker supports. A worker ignores options for which it has no capability (the runner sends
 FLUSH only to one that has it); a rule that needs a missing capability is reported as not run. A minimal
 worker has none.
 
@@ -92,7 +92,7 @@ Exit status
 error); 2 before the hello: the command line cannot be served (no such library, symbol or object).
 
 The messages are dataclasses here; `q8a8_conformance.protocol.codec` and `q8a8_conformance.protocol.hello`
-turn them into bytes and back.
+encode and decode them.
 """
 
 from __future__ import annotations
@@ -108,16 +108,16 @@ if TYPE_CHECKING:
 
 PROTOCOL_VERSION = 1
 MAX_FRAME = 2**28
-"""The longest payload in bytes."""
+"""The largest payload, in bytes."""
 MAX_HELLO = 2**20
-"""The longest hello payload that the runner takes, in bytes."""
+"""The largest hello that the runner accepts, in bytes."""
 MAX_DETAIL = 2**16
-"""The longest ``detail`` or refusal text that the runner takes, in bytes."""
+"""The largest ``detail`` or refusal text that the runner accepts, in bytes."""
 MAX_THREADS = 16
 MAX_BUFFERS = 8
 
 CAPABILITIES = ("guard", "readonly", "offset", "fenv", "repeat", "threads", "flush")
-"""Every capability that the protocol knows."""
+"""All capabilities of the protocol."""
 
 EXIT_USAGE = 2
 """Exit status of a worker whose command line cannot be served."""
@@ -128,11 +128,11 @@ BytesLike: TypeAlias = bytes | bytearray | memoryview
 
 
 class ProtocolError(Exception):
-    """Bytes that are no legal message. The text says what was expected."""
+    """Bytes are not a legal message; the text describes the error."""
 
 
 class Option(enum.IntFlag):
-    """How a call is to be made."""
+    """Options of a call."""
 
     GUARD_AFTER = 1
     GUARD_BEFORE = 2
@@ -145,7 +145,7 @@ NO_OPTIONS = Option(0)
 
 
 class Fault(enum.IntFlag):
-    """What the worker saw go wrong around a call."""
+    """Side effects of a call that the worker detected."""
 
     INPUT_WRITTEN = 1
     WROTE_OUTSIDE = 2
@@ -166,22 +166,22 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Hello:
-    """What a worker says of itself.
+    """A worker's description of itself and its kernel.
 
     Parameters
     ----------
     name, version : str
         Of the kernel; the version may be empty.
     functions, capabilities : tuple of str
-        ABI names offered; protocol capabilities.
+        The ABI names offered; the protocol capabilities supported.
     arch : str
-        The machine's architecture as its kernel calls it (``x86_64``, ``aarch64``); empty if not told.
+        The machine's architecture as its kernel calls it (``x86_64``, ``aarch64``); empty if unknown.
     features : tuple of str
         CPU features as the operating system names them.
     compiler, flags : str or None
-        What built the kernel.
+        The compiler of the kernel and its flags.
     emulated : bool or None
-        Whether the CPU is emulated; None if the worker cannot know.
+        Whether the CPU is emulated; None if unknown.
     kernel : Kernel or None
         The file under test.
     extra : mapping
@@ -248,7 +248,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Result:
-    """A worker's answer: faults seen, a text about them, and the output buffers after the call, in order."""
+    """A worker's answer: the faults, a text about them, and the output buffers after the call, in order."""
 
     faults: Fault
     detail: str

@@ -1,9 +1,9 @@
-"""One worker process: exchange one message for one answer, whatever the process does.
+"""A worker process: exchange one message for one answer, whatever the process does.
 
-Everything here is bounded: time by a deadline for the whole exchange (a drip of single bytes does not extend
-it), memory by the longest legal answer and by the kept tail of standard error. Both of the process's output
-pipes are read while its input is written, so no order of reading and writing can lock up. Its exit is seen
-even while a child of it keeps the pipes open, and the whole process group is killed at the end.
+Everything is bounded: time by a deadline for the whole exchange (single bytes do not extend it), memory by
+the longest legal answer and by the kept tail of standard error. Both of the process's output pipes are read
+while its input is written, so that no order of reading and writing deadlocks. Its exit is detected even while
+a child of it keeps the pipes open, and the whole process group is killed at the end.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ STDERR_TAIL = 8192
 """Bytes of standard error that are kept."""
 _CHUNK = 2**16
 _PIPE_SIZE = 2**20
-"""What pipes are enlarged to where the system allows it; a large call then takes fewer switches."""
+"""Size of the pipes where the system allows it; a large call then needs fewer context switches."""
 _POLL_S = 0.1
-"""How often the process's exit is looked for while its pipes are silent, in seconds."""
+"""Seconds between checks for the process's exit while its pipes are silent."""
 _GRACE_S = 1.0
-"""How long a process may take to exit after it closed its output or was told to quit, in seconds."""
+"""Seconds that a process has to exit after it closed its output or was asked to quit."""
 
 
-class ProcessEnded(Exception):  # noqa: N818 -- an event, told apart from errors by the session
+class ProcessEnded(Exception):  # noqa: N818 -- an event, not an error; the session decides
     """The process exited, or closed its output, before it answered."""
 
 
-class DeadlineExceeded(Exception):  # noqa: N818 -- an event, told apart from errors by the session
+class DeadlineExceeded(Exception):  # noqa: N818 -- an event, not an error; the session decides
     """The deadline passed before the answer was complete."""
 
 
 def describe_exit(status: int) -> str:
-    """Say in words what a return code of `subprocess` means; shells add 128 to a signal's number."""
+    """Describe a return code of `subprocess`; shells add 128 to a signal's number."""
     for number, reporter in ((-status, ""), (status - 128, f"exit status {status}: ")):
         with contextlib.suppress(ValueError):
             return f"{reporter}killed by {signal.Signals(number).name}"
@@ -58,7 +58,7 @@ class WorkerProcess:
     argv : sequence of str
         The command.
     cwd : path, optional
-        Where it runs.
+        Its working directory.
     env : mapping, optional
         Its environment; the runner's by default.
 
@@ -71,7 +71,7 @@ class WorkerProcess:
     def __init__(
         self, argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> None:
-        # A session of its own: its whole process group can be killed, and Ctrl-C reaches the runner alone.
+        # A new session: the whole process group can be killed, and Ctrl-C reaches only the runner.
         self._process = subprocess.Popen(  # noqa: S603 -- running the user's command is the purpose
             list(argv),
             stdin=subprocess.PIPE,
@@ -94,12 +94,12 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """The process's id, which is its group's too."""
+        """The id of the process and of its group."""
         return self._process.pid
 
     @property
     def stderr_tail(self) -> str:
-        """The last of what the process wrote to standard error, at most `STDERR_TAIL` bytes."""
+        """The end of the process's standard error, at most `STDERR_TAIL` bytes."""
         return self._tail.decode("utf-8", "replace")
 
     def receive(self, limit: int, deadline: float) -> bytes:
@@ -112,37 +112,37 @@ class WorkerProcess:
         Parameters
         ----------
         payload : bytes-like
-            What to send, without its length.
+            The payload to send, without its length.
         limit : int
-            The longest payload taken; a longer one is refused before any of it is stored.
+            The longest payload accepted; a longer one is refused before it is stored.
         deadline : float
-            When to stop, on the clock of `time.monotonic`.
+            The time limit, on the clock of `time.monotonic`.
 
         Raises
         ------
         ProtocolError
-            The process spoke unasked, sent an illegal length, more than one answer, or answered before it
-            had read the whole message.
+            The process sent bytes before the message, an illegal length, or more than one answer, or it
+            answered before it had read the whole message.
         ProcessEnded
             It exited or closed its output.
         DeadlineExceeded
             The deadline passed.
         """
-        self._expect_silence()
+        self._check_no_output()
         message = [memoryview(LENGTH.pack(check_length(len(payload)))), memoryview(payload)]
         return self._transfer(message, limit, deadline)
 
-    def _expect_silence(self) -> None:
+    def _check_no_output(self) -> None:
         try:
-            unasked = os.read(self._stdout, _CHUNK)
+            extra = os.read(self._stdout, _CHUNK)
         except BlockingIOError:
             return
-        if unasked:
-            raise ProtocolError(f"the worker sent {len(unasked)} bytes or more that nobody asked for")
+        if extra:
+            raise ProtocolError(f"the worker sent {len(extra)} bytes or more without a call")
         raise ProcessEnded("after its last answer")
 
     def _transfer(self, message: list[memoryview], limit: int, deadline: float) -> bytes:
-        """Write the message and read a payload, both as far as they go, until the payload is complete."""
+        """Write the message and read a payload, as the pipes allow, until the payload is complete."""
         pending = self._write(message)
         if pending:
             self._selector.register(self._stdin, selectors.EVENT_WRITE)
@@ -155,7 +155,7 @@ class WorkerProcess:
                     raise DeadlineExceeded(inbox.progress)
                 ready = {key.fd for key, _ in self._selector.select(0 if exited else min(left, _POLL_S))}
                 if not ready:
-                    if exited:  # and whatever it had written is read
+                    if exited:  # and all that it had written has been read
                         raise ProcessEnded(inbox.progress)
                     exited = self._exited()
                 pending = self._serve(ready, pending, inbox)
@@ -167,7 +167,7 @@ class WorkerProcess:
         return bytes(inbox.payload)
 
     def _serve(self, ready: set[int], pending: list[memoryview], inbox: _Inbox) -> list[memoryview]:
-        """Use the pipes that are ready, once each; return what is still to be written."""
+        """Read or write each ready pipe once; return the part of the message that is not written yet."""
         if self._stderr in ready:
             self._read_stderr()
         if self._stdin in ready:
@@ -179,14 +179,14 @@ class WorkerProcess:
         return pending
 
     def _write(self, message: list[memoryview]) -> list[memoryview]:
-        """Write what the pipe takes and return the rest; nothing remains once nobody reads."""
+        """Write what the pipe accepts and return the rest; nothing if the pipe is closed."""
         while message:
             try:
                 written = os.writev(self._stdin, message)
             except BlockingIOError:
                 break
             except BrokenPipeError:
-                return []  # what the process said, or its exit, is seen on its output
+                return []  # its answer or its exit is found on its output
             while message and written >= len(message[0]):
                 written -= len(message.pop(0))
             if message:
@@ -194,7 +194,7 @@ class WorkerProcess:
         return message
 
     def _read_stderr(self) -> bool:
-        """Read a chunk of standard error; False if there is none now."""
+        """Read a chunk of standard error; return False if there is none now."""
         try:
             chunk = os.read(self._stderr, _CHUNK)
         except BlockingIOError:
@@ -205,23 +205,23 @@ class WorkerProcess:
         return bool(chunk)
 
     def _exited(self) -> bool:
-        """Whether the process has exited. It is not reaped, so that its group's id stays its own."""
+        """Return whether the process has exited. It is not reaped, so that its group's id is not reused."""
         if self._process.returncode is not None:
             return True
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def end(self, grace: float = 0.0) -> int | None:
-        """Kill the process group, close the pipes and return the process's own exit status.
+        """Kill the process group, close the pipes and return the process's exit status.
 
         Parameters
         ----------
         grace : float
-            Seconds that the process gets to exit by itself first.
+            Seconds that the process has to exit by itself first.
 
         Returns
         -------
         int or None
-            As `subprocess` gives it: negative for a signal. None if it had to be killed.
+            As in `subprocess`: negative for a signal. None if the process had to be killed.
         """
         if self._process.returncode is not None:
             return self._process.returncode
@@ -239,18 +239,18 @@ class WorkerProcess:
             if pipe is not None:
                 pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE_S)  # only an uninterruptible system call outlives SIGKILL
+            self._process.wait(_GRACE_S)  # only an uninterruptible system call delays SIGKILL
         return self._process.returncode if exited else None
 
     def quit(self) -> None:
-        """Ask the process to quit, and end it whether it does or not."""
+        """Ask the process to quit, then kill it if it does not."""
         if self._process.returncode is None:
             self._write([memoryview(LENGTH.pack(1) + b"Q")])
         self.end(_GRACE_S)
 
 
 class _Inbox:
-    """One payload on its way in."""
+    """One payload being received."""
 
     def __init__(self, limit: int) -> None:
         self.payload = bytearray()
@@ -262,13 +262,15 @@ class _Inbox:
 
     @property
     def progress(self) -> str:
-        """What has come so far, in words."""
+        """A description of the bytes received so far."""
         if self._length is None:
-            return f"{len(self._head)} of an answer's 4 length bytes came" if self._head else "no answer came"
-        return f"{self._at} of the answer's {self._length} bytes came"
+            if not self._head:
+                return "no answer received"
+            return f"{len(self._head)} of an answer's 4 length bytes received"
+        return f"{self._at} of the answer's {self._length} bytes received"
 
     def read(self, descriptor: int) -> bool:
-        """Read once; False at the end of the stream."""
+        """Read once; return False at the end of the stream."""
         try:
             if self._length is not None:
                 count = os.readv(descriptor, [memoryview(self.payload)[self._at :]])
@@ -283,7 +285,7 @@ class _Inbox:
         return count > 0
 
     def _start(self, data: bytes) -> None:
-        """Take the length, once it is whole, and what follows it."""
+        """Read the length, once it is complete, and the bytes after it."""
         if len(data) < LENGTH.size:
             self._head = data
             return

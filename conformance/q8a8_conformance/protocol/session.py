@@ -1,21 +1,21 @@
-"""The runner's end of the worker protocol: `Session` makes calls, and survives whatever the worker does.
+"""The runner's end of the worker protocol: `Session` makes calls, and survives any failure of the worker.
 
-Every way a worker can go wrong is one exception, all of them `SessionError`:
+Each kind of failure has its exception, all derived from `SessionError`:
 
 ==================  ======================================================================================
-`CallRefused`       the worker answered that it cannot make this call; it lives on
-`WorkerCrashed`     it died, by a signal or by exiting
+`CallRefused`       the worker answered that it cannot make this call; it goes on
+`WorkerCrashed`     it ended, by a signal or by exiting
 `WorkerHung`        it did not answer in time; it was killed, with its process group
-`ProtocolViolation` it sent something that is no legal answer; it was killed
+`ProtocolViolation` it sent bytes that are not a legal answer; it was killed
 `WorkerUnsupported` it exited with 77: this machine's CPU lacks what the kernel needs
-`WorkerUnusable`    it cannot be started, or failed so often that it is not started again
+`WorkerUnusable`    it cannot be started, or failed so often that it is not restarted
 ==================  ======================================================================================
 
 After `WorkerCrashed`, `WorkerHung` and `ProtocolViolation` the next call starts a new worker. The last two of
-the table are final: every later call raises the same again, at once.
+the table are final: every later call raises the same exception at once.
 """
 
-# ruff: noqa: N818 -- each name says what the worker did, and `SessionError` says that it is an error
+# ruff: noqa: N818 -- each name describes the worker's failure; `SessionError` is the base class
 from __future__ import annotations
 
 import time
@@ -42,20 +42,20 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 MAX_FAILED_STARTS = 3
-"""Starts in a row that may fail before the worker is given up."""
+"""Consecutive failed starts after which the worker is not restarted."""
 MAX_HANGS = 10
-"""Calls that may hang before the worker is given up: it bounds the time that a kernel can waste."""
+"""Hung calls after which the worker is not restarted: a bound on the time that a kernel can waste."""
 _EXIT_GRACE_S = 1.0
-"""Seconds that a worker whose output ended gets to exit, so that its status is known."""
+"""Seconds that a worker whose output ended has to exit, so that its status is known."""
 
 
 class SessionError(Exception):
-    """A call did not give a result.
+    """A call gave no result.
 
     Parameters
     ----------
     what : str
-        What happened, in one line.
+        The failure, in one line.
     stderr : str
         The end of the worker's standard error.
     """
@@ -66,7 +66,7 @@ class SessionError(Exception):
         self.stderr = stderr
 
     def __str__(self) -> str:
-        """Return what happened, with the last lines of standard error."""
+        """Return the failure, with the last lines of standard error."""
         lines = self.stderr.strip().splitlines()[-8:]
         return "\n    stderr: ".join([self.what, *lines])
 
@@ -76,7 +76,7 @@ class CallRefused(SessionError):
 
 
 class WorkerCrashed(SessionError):
-    """The worker died.
+    """The worker ended.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class WorkerHung(SessionError):
 
 
 class ProtocolViolation(SessionError):
-    """The worker sent something that is no legal answer, and was killed."""
+    """The worker sent bytes that are not a legal answer, and was killed."""
 
 
 class WorkerUnsupported(SessionError):
@@ -102,11 +102,11 @@ class WorkerUnsupported(SessionError):
 
 
 class WorkerUnusable(SessionError):
-    """The worker cannot be started, or is not started again."""
+    """The worker cannot be started, or is not restarted."""
 
 
 class Session:
-    """Calls to one kernel through a worker, which is started when it is needed.
+    """Calls of one kernel through a worker, which is started when needed.
 
     Parameters
     ----------
@@ -117,12 +117,12 @@ class Session:
     start_timeout : float
         Seconds from the start to the hello.
     cwd, env
-        Where and in what environment the worker runs; the runner's by default.
+        The worker's working directory and environment; the runner's by default.
 
     Attributes
     ----------
     starts, crashes, hangs, violations : int
-        How often each has happened so far.
+        How often each has occurred so far.
 
     Examples
     --------
@@ -162,12 +162,12 @@ class Session:
 
     @property
     def hello(self) -> Hello:
-        """What the worker says of itself.
+        """The worker's hello.
 
         Raises
         ------
         SessionError
-            It could not be started; which kind as in the table above.
+            The worker could not be started; see the table above.
         """
         if self._hello is None:
             self._ready()
@@ -177,7 +177,7 @@ class Session:
 
     @property
     def stderr_tail(self) -> str:
-        """The end of what the present worker, or the last one, wrote to standard error."""
+        """The end of the standard error of the current worker, or of the last one."""
         return self._process.stderr_tail if self._process else self._tail
 
     def call(self, call: Call, timeout: float | None = None) -> Result:
@@ -186,16 +186,16 @@ class Session:
         Parameters
         ----------
         call : Call
-            What to call, with what.
+            The function and its arguments.
         timeout : float, optional
-            Seconds for this call instead of the session's.
+            Seconds for this call; the session's by default.
 
         Raises
         ------
         SessionError
-            As in the table above.
+            See the table above.
         ValueError
-            The call has not its function's number of buffers, or does not fit in a frame.
+            The call has a wrong number of buffers, or does not fit in a frame.
         """
         if len(call.buffers) != len(call.spec.buffers):
             expected = len(call.spec.buffers)
@@ -218,14 +218,14 @@ class Session:
         return reply
 
     def close(self) -> None:
-        """Ask the worker to quit, end it, and kill what it left behind."""
+        """Ask the worker to quit, and kill what is left of its process group."""
         if self._process:
             self._process.quit()
             self._tail = self._process.stderr_tail
             self._process = None
 
     def _ready(self) -> WorkerProcess:
-        """Return a worker that has said hello, starting one if there is none."""
+        """Return a worker whose hello was received, starting one if there is none."""
         if self._final:
             raise self._final
         if self._process is None:
@@ -254,12 +254,12 @@ class Session:
         self._failed_starts = 0
         if self._hello and (hello.name, hello.functions) != (self._hello.name, self._hello.functions):
             self._stop(process)
-            self._final = WorkerUnusable("a restarted worker introduced itself as another kernel")
+            self._final = WorkerUnusable("a restarted worker reports another kernel")
             raise self._final
         self._hello = hello
 
     def _guarded(self, step: Callable[[], _T], function: str | None) -> _T:
-        """Take one step with the worker; whatever goes wrong ends the worker and becomes a `SessionError`."""
+        """Make one exchange with the worker; any failure ends the worker and raises a `SessionError`."""
         process = self._process
         if process is None:  # pragma: no cover -- callers have one
             raise AssertionError
@@ -275,20 +275,20 @@ class Session:
             self._stop(process)
             text = f"the worker hung {what}: {error} within the time limit"
             if self.hangs >= MAX_HANGS and function:
-                self._final = WorkerUnusable(f"{self.hangs} calls hung, the worker is not started again")
+                self._final = WorkerUnusable(f"{self.hangs} calls hung, the worker is not restarted")
             raise WorkerHung(text, self._tail) from None
         except ProcessEnded as error:
             status = self._stop(process, grace=_EXIT_GRACE_S)
             raise self._ended(status, f"{what}: {error}", starting=function is None) from None
         except BaseException:
-            self._stop(process)  # the exchange was left half-way: an interrupt, say
+            self._stop(process)  # an interrupt in the middle of the exchange
             raise
 
     def _ended(self, status: int | None, where: str, *, starting: bool) -> SessionError:
-        """Return the error for a worker that ended by itself."""
+        """Return the error for a worker that ended or closed its output."""
         if status is None:
             self.violations += 1
-            return ProtocolViolation(f"the worker closed its output and lived on {where}", self._tail)
+            return ProtocolViolation(f"the worker closed its output without exiting {where}", self._tail)
         if starting and status == EXIT_UNSUPPORTED:
             self._final = WorkerUnsupported("this machine cannot run the kernel", self._tail)
             return self._final

@@ -1,10 +1,10 @@
-"""What the user asked to test: one word on the command line, turned into a worker's command.
+"""The system under test: one argument on the command line, translated to a worker's command.
 
 =======================  =================================================================================
 ``ref``                  the NumPy reference
 ``lib:PATH``             a shared library with the C ABI, or part of it
 ``py:MODULE:OBJECT``     a Python object with methods of the ABI's names
-``exec:COMMAND ...``     any program that speaks the worker protocol
+``exec:COMMAND ...``     any program that implements the worker protocol
 =======================  =================================================================================
 """
 
@@ -30,7 +30,7 @@ _OBJECT = re.compile(r"[\w.]+:[\w.]+", re.ASCII)
 
 
 class SutError(ValueError):
-    """The system under test is not named in a way that can be served; the text says how to name it."""
+    """The argument does not name a system under test; the message describes the valid forms."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sut:
     Parameters
     ----------
     spec : str
-        As the user wrote it.
+        The argument.
     kind : {"ref", "lib", "py", "exec"}
         Its form.
     argv : tuple of str
@@ -58,18 +58,18 @@ class Sut:
     init: str | None = None
 
     def session(self, timeout: float = 10.0, *, start_timeout: float = 30.0) -> Session:
-        """Return a session with a worker for this system; it starts with the first use."""
+        """Return a session with a worker for this system; the worker starts at the first use."""
         return Session(self.argv, timeout, start_timeout=start_timeout)
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The command line's options that belong to this system, as the user would repeat them."""
+        """The command-line options that belong to this system."""
         flags = [word for symbol in self.symbols for word in ("--symbol", symbol)]
         return (*flags, *(("--init", self.init) if self.init else ()))
 
 
 def parse_sut(text: str, symbols: Sequence[str] = (), init: str | None = None) -> Sut:
-    """Turn the user's words into a worker's command.
+    """Parse the argument and options of a system under test.
 
     Parameters
     ----------
@@ -88,13 +88,13 @@ def parse_sut(text: str, symbols: Sequence[str] = (), init: str | None = None) -
     form, colon, rest = text.partition(":")
     if form != "lib" and (symbols or init):
         hint = (
-            "give the harness its own flags, inside exec:'...'" if form == "exec" else "they are for lib:PATH"
+            "pass flags of the harness inside exec:'...'" if form == "exec" else "they apply to lib:PATH only"
         )
         raise SutError(f"--symbol and --init do not apply to {text!r}: {hint}")
     if text == "ref":
         return Sut(text, "ref", (*_WORKER, "ref"))
     if not colon or not rest.strip():
-        raise SutError(f"{text!r} is no system under test: write {FORMS}{_guess(text)}")
+        raise SutError(f"{text!r} is not a system under test: write {FORMS}{_guess(text)}")
     match form:
         case "lib":
             return _library(text, rest, tuple(symbols), init)
@@ -105,11 +105,11 @@ def parse_sut(text: str, symbols: Sequence[str] = (), init: str | None = None) -
         case "exec":
             return Sut(text, "exec", _command(text, rest))
         case _:
-            raise SutError(f"{text!r}: {form!r} is no form of system under test: write {FORMS}")
+            raise SutError(f"{text!r}: {form!r} is not a form of system under test: write {FORMS}")
 
 
 def _guess(text: str) -> str:
-    """Return a hint for a bare path or command."""
+    """Return a hint if the argument is an existing path."""
     path = Path(text)
     if path.is_file():
         return f"; did you mean {'lib' if '.so' in path.name else 'exec'}:{text} ?"
@@ -126,7 +126,7 @@ def _library(text: str, rest: str, symbols: tuple[str, ...], init: str | None) -
             raise SutError(f"--symbol {symbol!r}: write ABI_NAME=EXPORTED_NAME")
         if abi_name not in NAMES:
             raise SutError(
-                f"--symbol {symbol!r}: {abi_name!r} is no ABI function; they are {', '.join(NAMES)}"
+                f"--symbol {symbol!r}: {abi_name!r} is not an ABI function; they are {', '.join(NAMES)}"
             )
     sut = Sut(text, "lib", (*_WORKER, "lib", str(path.absolute())), symbols, init)
     return Sut(sut.spec, sut.kind, (*sut.argv, *sut.options), symbols, init)

@@ -1,1 +1,1 @@
-"""Smoke: whether the way to a kernel works, by one simple call of each function."""
+"""Smoke test: whether a kernel is set up correctly, by one simple call of each function."""

@@ -1,8 +1,8 @@
-"""The calls that ``q8a8 smoke`` makes: one a function, so simple that any kernel gets them about right.
+"""The calls of ``q8a8 smoke``: one for each function, so simple that any kernel is about right.
 
-The numbers are small integers under scales of 1 and 2, worked out here with Python's own integers: no recipe,
-order or rounding can tell on them. A result far off is then a matter of the way to the kernel, or of a
-function that is not this one; :mod:`~q8a8_conformance.smoke.symptoms` says which.
+The numbers are small integers with scales of 1 and 2, computed here with Python integers, and the results
+hardly depend on recipe, order or rounding. A result that is far off is caused by the setup or by a wrong
+function; :mod:`~q8a8_conformance.smoke.symptoms` finds out which.
 """
 
 from __future__ import annotations
@@ -25,63 +25,63 @@ DOT = "ggml_vec_dot_q8_a8_q8_a8"
 DOT_REAL = "ggml_vec_dot_q8_a8_q8_a8_real"
 
 SPARE = 64
-"""Bytes of poison behind what a quantizer or the dequantizer has to write: a block too large shows there."""
+"""Trailing bytes of poison after the output of a quantizer or the dequantizer, to detect larger blocks."""
 
 FIRST = (127, *((7 * j) % 101 - 50 for j in range(1, 32)))
-"""Codes of the first block, under scale 1: all places differ, the largest comes first."""
+"""Codes of the first block, with scale 1: all different, the largest first."""
 SECOND = (*((11 * j) % 97 - 48 for j in range(5)), -127, *((11 * j) % 97 - 48 for j in range(6, 32)))
-"""Codes of the second block, under scale 2: the largest is negative, and in the middle."""
+"""Codes of the second block, with scale 2: the largest is negative, in the middle."""
 CODES = (FIRST, SECOND)
 SCALES = (1.0, 2.0)
 OTHERS = ((40, *(1 + j % 3 for j in range(1, 32))), tuple(j % 5 - 2 for j in range(32)))
-"""Codes of the dot products' other row, under scales 0.5 and 4."""
+"""Codes of the dot products' other row, with scales 0.5 and 4."""
 OTHER_SCALES = (0.5, 4.0)
 UNUSED = 8.0
-"""The scale of version 2 blocks that is not the one to read."""
+"""The unused scale of version 2 blocks."""
 
 FLOATS = tuple(d * q for d, codes in zip(SCALES, CODES, strict=True) for q in codes)
-"""What the two blocks stand for: 64 elements."""
+"""The 64 elements of the two blocks."""
 SUMS = tuple(sum(a * b for a, b in zip(x, y, strict=True)) for x, y in zip(CODES, OTHERS, strict=True))
 """The integer sum of each block of the dot product."""
 DOT_VALUE = sum(d * e * s for d, e, s in zip(SCALES, OTHER_SCALES, SUMS, strict=True))
-"""What a dot product of the two rows gives, exactly."""
+"""The exact dot product of the two rows."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One call, and what it should give.
+    """One call and its expected outputs.
 
     Attributes
     ----------
     call
-        With poison in the outputs, and :data:`SPARE` bytes more where blocks or rows are written.
+        The call, with poison in the outputs, and :data:`SPARE` trailing bytes where rows are written.
     expected
-        The outputs by ABI name, without the spare bytes.
+        The outputs by ABI name, without the trailing bytes.
     """
 
     call: Call
     expected: Mapping[str, bytes]
 
     def before(self, name: str) -> bytes:
-        """Give what an output held before the call."""
+        """Return an output's contents before the call."""
         buffers = {
             spec.name: b.data for spec, b in zip(self.call.spec.buffers, self.call.buffers, strict=True)
         }
         return bytes(buffers[name])
 
     def outputs(self, data: Sequence[bytes]) -> dict[str, bytes]:
-        """Name the buffers of an answer."""
+        """Return the output buffers of an answer by name."""
         spec = self.call.spec
         return {spec.buffers[i].name: d for i, d in zip(spec.outputs, data, strict=True)}
 
 
 def block(scale: float, codes: Sequence[int]) -> bytes:
-    """Give a block of 34 bytes."""
+    """Return a block of 34 bytes."""
     return struct.pack("<e32b", scale, *codes)
 
 
 def block_v2(weight_scale: float, activation_scale: float, codes: Sequence[int]) -> bytes:
-    """Give a version 2 block of 36 bytes."""
+    """Return a version 2 block of 36 bytes."""
     return struct.pack("<ee32b", weight_scale, activation_scale, *codes)
 
 
@@ -90,7 +90,7 @@ OTHER_ROW = b"".join(map(block, OTHER_SCALES, OTHERS))
 
 
 def probes(functions: Sequence[str]) -> list[Probe]:
-    """Give the probe of each function that is offered, in the ABI's order."""
+    """Return the probe of each function offered, in the ABI's order."""
     made = {name: _row(name) for name in QUANTIZERS}
     made[DEQUANTIZE] = _probe(DEQUANTIZE, 64, {"x": ROW}, {"y": struct.pack("<64f", *FLOATS)}, SPARE)
     made[ACTIVATION] = _activation()
@@ -128,5 +128,5 @@ def _probe(
 
 
 def poison(length: int) -> bytes:
-    """Give so many bytes of poison."""
+    """Return `length` bytes of poison."""
     return (POISON * (length // len(POISON) + 1))[:length]

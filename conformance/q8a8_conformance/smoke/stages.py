@@ -1,4 +1,4 @@
-"""One stage after the other: does the worker start, what does it offer, is each answer about right."""
+"""The stages of a smoke test: the worker starts, it offers functions, each result is about right."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _EXPORTED = re.compile(
 )
 _INITIALIZER = re.compile(rb"\x00(ggml_cpu_init)(?=\x00)")
 _LARGEST_FILE = 1 << 26
-"""Bytes of a library that are searched for names."""
+"""The largest library, in bytes, that is searched for names."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the way: its name, how it went, what was seen and what to look at first."""
+    """One stage: its name, its status, what was found, and what to check first."""
 
     name: str
     status: Status
@@ -50,7 +50,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Smoke:
-    """What came of it all."""
+    """The result of all stages."""
 
     sut: Sut
     stages: tuple[Stage, ...]
@@ -59,7 +59,7 @@ class Smoke:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict, as that of a test: about the way to the kernel, and its first results."""
+        """The verdict, as of a test, on the setup and the first results."""
         status = worst(stage.status for stage in self.stages)
         if any(stage.status is Status.NOT_RUN for stage in self.stages) and status is Status.PASS:
             status = Status.NOT_RUN
@@ -78,14 +78,14 @@ class _Found:
 
 
 def run(sut: Sut, timeout: float) -> Smoke:
-    """Go through all stages.
+    """Run all stages.
 
     Parameters
     ----------
     sut
         The system under test.
     timeout
-        Seconds that one call may take.
+        Time limit of a call in seconds.
 
     Raises
     ------
@@ -105,21 +105,21 @@ def run(sut: Sut, timeout: float) -> Smoke:
 
 
 def _start(session: Session, found: _Found) -> Hello | None:
-    """Start the worker and take its hello."""
+    """Start the worker and receive its hello."""
     try:
         hello = session.hello
     except WorkerUnsupported as error:
-        stage = Stage("start", Status.NOT_RUN, str(error), "this CPU cannot run the kernel: take another")
+        stage = Stage("start", Status.NOT_RUN, str(error), "this CPU cannot run the kernel: use another one")
     except WorkerUnusable as error:
         raise SutError(str(error)) from error
     except WorkerCrashed as error:
-        stage = Stage("start", Status.CRASHED, str(error), _why_it_died(error))
+        stage = Stage("start", Status.CRASHED, str(error), _start_hint(error))
     except WorkerHung as error:
         hint = "does the program print its hello before it reads, and flush it? Does it wait for something?"
         stage = Stage("start", Status.CRASHED, str(error), hint)
     except ProtocolViolation as error:
         hint = (
-            "standard output is for frames alone: print to standard error, and write in binary "
+            "standard output is for frames only: print to standard error, and write in binary "
             "(the page 'protocol' has a worker of sixty lines)"
         )
         stage = Stage("start", Status.CRASHED, str(error), hint)
@@ -135,11 +135,11 @@ def _start(session: Session, found: _Found) -> Hello | None:
     return None
 
 
-def _why_it_died(error: WorkerCrashed) -> str:
-    """Guess from what a worker that ended before its hello left behind."""
+def _start_hint(error: WorkerCrashed) -> str:
+    """Return a hint for a worker that ended before its hello."""
     text = error.stderr
     if "ld-linux" in text or "ELF interpreter" in text:
-        return "the emulator does not find the C library: give it -L and its folder, /usr/aarch64-linux-gnu"
+        return "the emulator does not find the C library: pass -L and its folder, /usr/aarch64-linux-gnu"
     if "SIGILL" in error.how:
         return (
             "the CPU lacks an instruction: is it built for another one, or does the emulator need -cpu max?"
@@ -147,26 +147,26 @@ def _why_it_died(error: WorkerCrashed) -> str:
     if "ModuleNotFoundError" in text or "ImportError" in text:
         return "Python does not find the module: set PYTHONPATH, or install it"
     if "exit status 0" in error.how:
-        return "the program ended at once: does it speak the worker protocol?"
-    return "it died while loading or in its init, before any call"
+        return "the program ended at once: does it implement the worker protocol?"
+    return "it crashed while loading or in its init, before any call"
 
 
 def _offered(sut: Sut, hello: Hello) -> Stage:
-    """Say which functions there are."""
+    """Return the stage about the functions offered."""
     if hello.functions:
         if len(hello.functions) == len(NAMES):
             return Stage("hello", Status.PASS, f"offers all {len(NAMES)} functions")
         lacks = ", ".join(name for name in NAMES if name not in hello.functions)
         return Stage("hello", Status.PASS, f"offers {len(hello.functions)} of {len(NAMES)}; it lacks {lacks}")
-    hint = "a library exports the ABI's names, or --symbol ABI_NAME=EXPORTED_NAME says which it has instead"
+    hint = "the library must export the ABI's names; map other names with --symbol ABI_NAME=EXPORTED_NAME"
     names = _names_in(sut, _EXPORTED)
     if names:
-        hint += f"; the file mentions {', '.join(names[:8])}"
+        hint += f"; the file contains {', '.join(names[:8])}"
     return Stage("hello", Status.NOT_RUN, "offers no function of the ABI", hint)
 
 
 def _probe(sut: Sut, session: Session, probe: Probe) -> Stage:
-    """Make one call, and say what is strange about its answer."""
+    """Make one call and return the stage about its result."""
     name = probe.call.function
     try:
         result = session.call(probe.call)
@@ -181,44 +181,47 @@ def _probe(sut: Sut, session: Session, probe: Probe) -> Stage:
 
 
 def _no_answer(name: str, error: SessionError | ValueError) -> Stage:
-    """Say why a call gave nothing."""
+    """Return the stage about a call without a result."""
     match error:
         case CallRefused():
-            status, hint = Status.FAIL, "two blocks, 64 elements, are a legal call"
+            status, hint = Status.FAIL, "a call with two blocks, 64 elements, is valid"
         case WorkerCrashed():
-            status, hint = Status.CRASHED, _why_it_crashed(error)
+            status, hint = Status.CRASHED, _crash_hint(error)
         case WorkerHung():
-            status, hint = Status.CRASHED, "two blocks never end: is n read as another argument?"
+            status, hint = (
+                Status.CRASHED,
+                "a call with two blocks does not end: is n read from the wrong argument?",
+            )
         case ProtocolViolation() | ValueError():
-            status, hint = Status.CRASHED, "an answer has the output buffers alone, whole, in order"
+            status, hint = Status.CRASHED, "an answer has exactly the output buffers, complete and in order"
         case _:
             status, hint = Status.NOT_RUN, ""
     return Stage(name, status, str(error), hint)
 
 
-def _why_it_crashed(error: WorkerCrashed) -> str:
+def _crash_hint(error: WorkerCrashed) -> str:
     if "SIGILL" in error.how:
         return "the CPU lacks an instruction that the kernel uses"
     return (
-        "a call of two blocks: are the arguments in the ABI's order, sizes as size_t and counts as int or "
-        "int64_t, and are n, k and size taken for elements? Does the library need --init?"
+        "the call has two blocks: are the arguments in the ABI's order, sizes as size_t and counts as int or "
+        "int64_t, and do n, k and size count elements? Does the library need --init?"
     )
 
 
 def _init_hint(sut: Sut) -> str:
-    """Say what to do about zeros everywhere."""
+    """Return the hint for outputs of all zeros."""
     if sut.kind == "lib" and sut.init is None:
         names = _names_in(sut, _INITIALIZER)
         if names:
             return f"did you forget --init {names[0]}?"
         return (
-            "does the library want to be initialized? --init SYMBOL calls a void f(void) once after loading"
+            "does the library need to be initialized? --init SYMBOL calls a void f(void) once after loading"
         )
-    return "is there something to initialize first, tables of ggml's say, or is the function a stub?"
+    return "is an initialization missing, such as of ggml's tables, or is the function a stub?"
 
 
 def _names_in(sut: Sut, pattern: re.Pattern[bytes]) -> list[str]:
-    """Find names in the library's string table, each once."""
+    """Return the names in the library's file that match a pattern, each once."""
     if sut.kind != "lib":
         return []
     path = Path(sut.argv[4])
@@ -231,6 +234,6 @@ def _names_in(sut: Sut, pattern: re.Pattern[bytes]) -> list[str]:
     return sorted({match.decode("ascii", "replace") for match in pattern.findall(data)})
 
 
-def again(smoke: Smoke) -> str:
-    """Give the command that judges the same system in full."""
+def suite_command(smoke: Smoke) -> str:
+    """Return the command that tests the same system."""
     return shlex.join(["q8a8", "test", smoke.sut.spec, *smoke.sut.options])

@@ -1,4 +1,4 @@
-"""What a strange first result most likely means: each symptom is a test of the bytes and a sentence."""
+"""The most likely causes of wrong first results: each symptom is a check of the bytes and a hint."""
 
 from __future__ import annotations
 
@@ -17,86 +17,86 @@ if TYPE_CHECKING:
     from q8a8_conformance.smoke.probes import Probe
 
 NEAR = 0.02
-"""Relative distance within which a result is about right: smoke is about the way there, not about bits."""
+"""Relative error within which a result is about right: a smoke test does not compare bits."""
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """What was seen, and what to look at first."""
+    """What was found, and what to check first."""
 
     message: str
     hint: str = ""
 
 
 def look(probe: Probe, outputs: Mapping[str, bytes], faults: Fault, init_hint: str) -> Symptom | None:
-    """Say what is wrong with the answer to a probe; None where it is about right.
+    """Return what is wrong with the result of a probe; None if it is about right.
 
     Parameters
     ----------
     probe
-        What was asked.
+        The call and its expected outputs.
     outputs
         The output buffers, by ABI name.
     faults
-        What the worker saw.
+        The worker's faults.
     init_hint
-        What to say where everything is zero.
+        The hint for outputs of all zeros.
     """
     function = probe.call.function
     about_right = all(
         _CLOSE[function](name, outputs[name], expected) for name, expected in probe.expected.items()
     )
-    behind = _behind(probe, outputs)
-    if about_right and not behind and Fault.INPUT_WRITTEN not in faults:
+    trailing = _trailing_write(probe, outputs)
+    if about_right and not trailing and Fault.INPUT_WRITTEN not in faults:
         return None
     if Fault.INPUT_WRITTEN in faults:
-        hint = "are the output and the input in the order of the ABI? Inputs must not be written to"
+        hint = "are output and input in the ABI's order? Inputs must not be written"
         return Symptom("wrote into its input", hint)
     untouched = [name for name in probe.expected if outputs[name] == probe.before(name)]
     if untouched:
         return Symptom(f"wrote nothing into {' and '.join(untouched)}", _NOTHING_HINT)
     if all(not any(outputs[name][: len(data)]) for name, data in probe.expected.items()):
-        return Symptom("gave all zeros", init_hint)
+        return Symptom("returned all zeros", init_hint)
     if about_right:
-        return Symptom(behind, _COUNT_HINT)
-    guesses = (hint for seen, hint in _GUESSES[function](probe, outputs) if seen)
-    return Symptom(_shown(probe, outputs), next(guesses, _OTHER_HINT))
+        return Symptom(trailing, _COUNT_HINT)
+    hints = (hint for seen, hint in _HINTS[function](probe, outputs) if seen)
+    return Symptom(_shown(probe, outputs), next(hints, _OTHER_HINT))
 
 
-_COUNT_HINT = "does it take n, k or size for a number of blocks? They count elements"
+_COUNT_HINT = "does it treat n, k or size as a number of blocks? They count elements"
 _NOTHING_HINT = (
-    "is the symbol bound to another function, is the order of the arguments another, or does it return early?"
+    "is the symbol bound to another function, are the arguments in another order, or does it return early?"
 )
-_OTHER_HINT = "nothing that is known: compare the prototype with the ABI (q8a8 explain LAY-1 has the block)"
+_OTHER_HINT = "cause unknown: compare the prototype with the ABI (q8a8 explain LAY-1 has the block)"
 _BLOCK_36 = "its blocks are 36 bytes, not 34: a scale of four bytes, the version 2 block, or a padded struct?"
 
 
-def _behind(probe: Probe, outputs: Mapping[str, bytes]) -> str:
-    """Say what was written behind an output's end, inside the spare bytes."""
+def _trailing_write(probe: Probe, outputs: Mapping[str, bytes]) -> str:
+    """Describe a write to the trailing bytes after an output; empty if there is none."""
     for name, expected in probe.expected.items():
         size, before = len(expected), probe.before(name)
         if outputs[name][size:] != before[size:]:
             last = max(i for i, (a, b) in enumerate(zip(outputs[name], before, strict=True)) if a != b)
-            return f"wrote {last + 1} bytes or more into {name}, it has {size}"
+            return f"wrote {last + 1} bytes or more into {name}, which has {size}"
     return ""
 
 
 def _shown(probe: Probe, outputs: Mapping[str, bytes]) -> str:
-    """Say what came and what was to come, in one line."""
+    """Describe the actual and the expected result in one line."""
     if probe.call.function in (DOT, DOT_REAL):
-        return f"gave {_float(outputs['s']):.6g}, about {probes.DOT_VALUE:.6g} was to come"
+        return f"returned {_float(outputs['s']):.6g}, expected about {probes.DOT_VALUE:.6g}"
     name, expected = next(
         ((n, e) for n, e in probe.expected.items() if not _CLOSE[probe.call.function](n, outputs[n], e)),
         next(iter(probe.expected.items())),
     )
-    return f"{name} begins {outputs[name][:8].hex()}, about {expected[:8].hex()} was to come"
+    return f"{name} begins with {outputs[name][:8].hex()}, expected about {expected[:8].hex()}"
 
 
 def _float(data: bytes) -> float:
     return float(struct.unpack_from("<f", data)[0])
 
 
-# About right, by function.
+# Whether an output is about right, by function.
 
 
 def _near(a: float, b: float) -> bool:
@@ -137,25 +137,25 @@ _CLOSE: Mapping[str, Callable[[str, bytes, bytes], bool]] = {
     DOT_REAL: _close_floats,
 }
 
-# Guesses: whether a mistake shows, and what it is.
+# Hints by function: a condition on the outputs, and the likely cause.
 
 
-def _scale_guesses(raw: bytes, where: str) -> Iterator[tuple[bool, str]]:
-    """Try the ways to store the scale 1 that are not a little-endian half."""
-    yield raw[:2] == b"\x3c\x00", f"{where} is stored with its high byte first: little-endian is asked for"
+def _scale_hints(raw: bytes, where: str) -> Iterator[tuple[bool, str]]:
+    """Yield the wrong ways to store the scale 1."""
+    yield raw[:2] == b"\x3c\x00", f"{where} is stored with its high byte first: it must be little-endian"
     yield (
         raw[:2] == b"\x01\x00",
         f"{where} is stored as the integer 1: convert the float to an IEEE half first",
     )
-    yield raw[:2] == b"\x80\x3f", f"{where} is stored as bfloat16: an IEEE half is asked for"
+    yield raw[:2] == b"\x80\x3f", f"{where} is stored as bfloat16: it must be an IEEE half"
     yield raw[:4] == struct.pack("<f", 1.0), f"{where} is stored as a float of four bytes: {_BLOCK_36}"
 
 
-def _row_guesses(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[bool, str]]:
+def _row_hints(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[bool, str]]:
     y = outputs["y"]
     codes = struct.pack("32b", *probes.FIRST)
     poison = probes.poison(36)[34:]
-    yield from _scale_guesses(y, "the scale")
+    yield from _scale_hints(y, "the scale")
     yield y[:32] == codes, "the codes come before the scale: the scale is at byte 0, the codes at byte 2"
     yield y[4:36] == codes, _BLOCK_36
     yield (
@@ -165,17 +165,17 @@ def _row_guesses(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[
     first = _close_blocks("y", y[:34], probes.ROW[:34])
     yield (
         first and y[34:36] == poison,
-        "the second block was not written: does it take k for a number of blocks? k counts elements",
+        "the second block was not written: does it treat k as a number of blocks? k counts elements",
     )
     whole = struct.unpack_from("<e", y)[0]
     yield (
         _near(whole, probes.SCALES[1]),
-        "the first block has the second one's scale: a block is 32 elements, each with a scale of its own",
+        "the first block has the second one's scale: each block of 32 elements has its own scale",
     )
     yield first, "the first block is right, the second is not: consecutive blocks are 34 bytes apart"
 
 
-def _dequantize_guesses(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[bool, str]]:
+def _dequantize_hints(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[bool, str]]:
     y = outputs["y"]
     bare = struct.pack("<32f", *probes.FIRST)
     yield (
@@ -186,7 +186,7 @@ def _dequantize_guesses(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator
     first = _close_floats("y", y[:128], floats[:128])
     yield (
         first and y[128:256] == _tail(y, 128),
-        ("the second block was not written: does it take k for a number of blocks? k counts elements"),
+        ("the second block was not written: does it treat k as a number of blocks? k counts elements"),
     )
     yield first, "the first block is right, the second is not: consecutive blocks are 34 bytes apart"
     if all(math.isfinite(v) for (v,) in struct.iter_unpack("<f", y[:128])):
@@ -194,7 +194,7 @@ def _dequantize_guesses(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator
         scaled = struct.pack("<32f", *(ratio * v for v in probes.FLOATS[:32])) if abs(ratio) < 1e30 else b""
         yield (
             bool(scaled) and _close_floats("y", y[:128], scaled),
-            ("the scale is read as something else than a little-endian half (its bits as an integer?)"),
+            ("the scale is not read as a little-endian half (are its bits read as an integer?)"),
         )
 
 
@@ -202,8 +202,8 @@ def _tail(data: bytes, offset: int) -> bytes:
     return probes.poison(len(data))[offset : offset + 128]
 
 
-def _activation_guesses(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[bool, str]]:
-    yield from _scale_guesses(outputs["scale"], "the scale")
+def _activation_hints(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[bool, str]]:
+    yield from _scale_hints(outputs["scale"], "the scale")
     output = outputs["output"]
     yield (
         output[32:] == _tail(output, 32),
@@ -211,7 +211,7 @@ def _activation_guesses(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator
     )
 
 
-def _dot_guesses(probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[bool, str]]:
+def _dot_hints(probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[bool, str]]:
     got = _float(outputs["s"])
     first, second = (
         d * e * s for d, e, s in zip(probes.SCALES, probes.OTHER_SCALES, probes.SUMS, strict=True)
@@ -219,17 +219,20 @@ def _dot_guesses(probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[b
     if not math.isfinite(got):
         yield probe.call.function == DOT_REAL, "is it the function of version 2 blocks (36 bytes)?"
         yield True, "a scale was read from the wrong place: blocks are 34 bytes, the scale first"
-    yield _near(got, first), "the first block alone counts: n is a number of elements, not of blocks of 64"
-    yield _near(got, second), "the last block alone counts: is the sum overwritten in each round?"
-    yield _near(got, sum(probes.SUMS)), "the codes alone are multiplied: the scales are missing"
+    yield _near(got, first), "only the first block counts: n is a number of elements, not of blocks of 64"
+    yield _near(got, second), "only the last block counts: is the sum overwritten in each iteration?"
+    yield _near(got, sum(probes.SUMS)), "only the codes are multiplied: the scales are missing"
     for scales, which in ((probes.SCALES, "the first row's"), (probes.OTHER_SCALES, "the second row's")):
         value = sum(d * s for d, s in zip(scales, probes.SUMS, strict=True))
-        yield _near(got, value), f"of the two scales, {which} alone is multiplied"
+        yield _near(got, value), f"of the two scales, only {which} is multiplied"
     if probe.call.function == DOT_REAL:
         unused = probes.UNUSED**2 * sum(probes.SUMS)
         yield _near(got, unused), "the two scale fields are exchanged: x has weight_scale, y activation_scale"
     own = sum(d * d * sum(q * q for q in codes) for d, codes in zip(probes.SCALES, probes.CODES, strict=True))
-    yield _near(got, own), "x is multiplied by itself: are vx and vy in their places (bs and bx lie between)?"
+    yield (
+        _near(got, own),
+        "x is multiplied by itself: are vx and vy at the right positions (bs and bx are between them)?",
+    )
     unsigned = sum(
         d * e * sum((a & 255) * b for a, b in zip(x, y, strict=True))
         for d, e, x, y in zip(probes.SCALES, probes.OTHER_SCALES, probes.CODES, probes.OTHERS, strict=True)
@@ -238,10 +241,10 @@ def _dot_guesses(probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[b
     yield _near(got, -probes.DOT_VALUE), "the sign is wrong"
 
 
-_GUESSES: Mapping[str, Callable[[Probe, Mapping[str, bytes]], Iterator[tuple[bool, str]]]] = {
-    **dict.fromkeys(QUANTIZERS, _row_guesses),
-    DEQUANTIZE: _dequantize_guesses,
-    ACTIVATION: _activation_guesses,
-    DOT: _dot_guesses,
-    DOT_REAL: _dot_guesses,
+_HINTS: Mapping[str, Callable[[Probe, Mapping[str, bytes]], Iterator[tuple[bool, str]]]] = {
+    **dict.fromkeys(QUANTIZERS, _row_hints),
+    DEQUANTIZE: _dequantize_hints,
+    ACTIVATION: _activation_hints,
+    DOT: _dot_hints,
+    DOT_REAL: _dot_hints,
 }

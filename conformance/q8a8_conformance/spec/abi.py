@@ -1,4 +1,4 @@
-"""The C ABI under test, as data: what each of the six functions takes and how large its buffers are.
+"""The C ABI under test as data: the parameters of its six functions and the sizes of their buffers.
 
 ::
 
@@ -10,11 +10,11 @@
                                    const void *vy, size_t by, int nrc);
     void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const void *vy);
 
-A function's number is its place in `FUNCTIONS`; the worker protocol uses it. A buffer's place is its place
-among the function's pointers, in C order. The element count (`k`, `size` or `n`) is called `n` everywhere in
-the suite, whatever the C parameter is called.
+A function's number in the worker protocol is its index in `FUNCTIONS`. A buffer's index is its index among
+the function's pointers, in C order. The element count (`k`, `size` or `n`) is called `n` throughout the
+suite.
 
-Adding a function is one entry of `FUNCTIONS` and one case of `buffer_sizes`.
+To add a function, add an entry to `FUNCTIONS` and a case to `buffer_sizes`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Parameter:
     ctype : str
         Its C type.
     element : Element or None
-        What the pointer points at; None for an integer.
+        The type of the pointer's target; None for an integer.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Parameter:
 
     @property
     def field(self) -> str:
-        """The name of the `protocol.Call` field that carries this integer: ``k`` and ``size`` are ``n``."""
+        """The name of the `Call` field with this integer: ``n`` for ``k`` and ``size``."""
         return "n" if self.name in ("k", "size") else self.name
 
 
@@ -75,7 +75,7 @@ class BufferSpec:
     role : {"input", "output"}
         Whether the kernel reads it or writes it.
     element : Element
-        What it holds.
+        The type of its elements.
     """
 
     name: str
@@ -89,7 +89,7 @@ class BufferSpec:
 
     @property
     def alignment(self) -> int:
-        """The alignment in bytes that the kernel may rely on."""
+        """The alignment in bytes that a kernel may rely on."""
         return ELEMENT_ALIGNMENT[self.element]
 
 
@@ -100,7 +100,7 @@ class Function:
     Parameters
     ----------
     number : int
-        Its number in the worker protocol, and its place in `FUNCTIONS`.
+        Its number in the worker protocol, which is its index in `FUNCTIONS`.
     name : str
         Its exported name.
     parameters : tuple of Parameter
@@ -122,12 +122,12 @@ class Function:
 
     @cached_property
     def outputs(self) -> tuple[int, ...]:
-        """The places of the output buffers among `buffers`."""
+        """The indices of the output buffers in `buffers`."""
         return tuple(i for i, buffer in enumerate(self.buffers) if buffer.role == "output")
 
     @cached_property
     def inputs(self) -> tuple[int, ...]:
-        """The places of the input buffers among `buffers`."""
+        """The indices of the input buffers in `buffers`."""
         return tuple(i for i, buffer in enumerate(self.buffers) if buffer.role == "input")
 
     @property
@@ -218,7 +218,7 @@ def get_function(which: str | int) -> Function:
 def buffer_sizes(
     which: str | int, n: int, *, bs: int = 0, bx: int = 0, by: int = 0, nrc: int = 1
 ) -> tuple[int, ...]:
-    """Return the bytes that a call touches, for each buffer in C order: what rules MEM-1 and MEM-2 allow.
+    """Return the bytes that a call may access in each buffer, in C order (Q8A8-MEM-1, Q8A8-MEM-2).
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def buffer_sizes(
         case "quantize_activation_q8_a8":
             return (4 * n, n, 2)
         case "ggml_vec_dot_q8_a8_q8_a8":
-            # Q8A8-DOT-6: row r of x starts r·bx bytes in, result (row i of x, row j of y) at s[j·bs + i].
+            # Q8A8-DOT-6: row r of x starts at byte r·bx; the result of x row i and y row j is s[j·bs + i].
             row = ELEMENT_SIZE["block_q8_a8"] * blocks
             more = nrc - 1
             return (4 * (more * bs + nrc), more * bx + row, more * by + row)

@@ -1,14 +1,15 @@
-"""The worker's side: it holds the kernel under test, calls it as the runner asks, and watches what it does.
+"""The worker: a process that loads the kernel under test, makes the runner's calls and checks their effects.
 
-One process of its own for every kernel::
+::
 
-    serve ──── library, pyobject      what is under test: a shared library, or a Python object
+    serve ──── library, pyobject           the target: a shared library or a Python object
       │
-    invoke ─── memory                 guard pages, canaries and poison around every buffer
-      │        fenv                   the floating-point environment, before and after
+    invoke ─── memory                      guard pages and canaries around every buffer
       │
-    lane ───── together, preempt      calls from several threads at once
-    crash, machine                    last words of a fault; what is known of the machine and the file
+    caller ─── fenv                        the floating-point environment before and after each call
+      │        native_calls, preemption    concurrent calls without the interpreter, interrupted often
+      │
+    crash, machine                         the report of a fault; facts about the machine and the file
 
-`python -m q8a8_conformance.worker` starts it: see `q8a8_conformance.worker.serve`.
+`python -m q8a8_conformance.worker` starts a worker: see `q8a8_conformance.worker.serve`.
 """

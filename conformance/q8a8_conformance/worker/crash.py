@@ -1,12 +1,12 @@
-"""The last words of a worker whose kernel faults: which function, and which byte of which buffer.
+"""The crash report of a worker whose kernel faults: the function, and the byte of the buffer.
 
-The handler runs Python inside a signal handler. That is sound only because the fault comes from the kernel's
-own instruction, not from the middle of the interpreter. A kernel that has wrecked the heap may fault inside
-`malloc`, where the handler would wait for a lock for ever: so the signal's name comes first, and an alarm
-ends the process if the rest does not. A stack overflow leaves no room for any of it and ends the process in
-silence. `abort` is left alone, because the C library calls it with locks held and says why by itself. What is
-printed is help for a reader: the verdict rests on the exit status. After the handler returns, the instruction
-faults again, now with the default action.
+The handler runs Python inside a signal handler. That is sound only because the fault is raised by the
+kernel's own instruction, not inside the interpreter. A kernel that has corrupted the heap may fault inside
+`malloc`, where the handler would deadlock: so the signal's name is written first, and an alarm ends the
+process if the rest does not finish. After a stack overflow the handler cannot run, and nothing is printed.
+`abort` is not handled, because the C library calls it with locks held and prints its own message. The report
+is for readers: the verdict depends on the exit status alone. After the handler returns, the instruction
+faults again, with the default action.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _SI_ADDR = 16
 _X86_REG_ERR = 40 + 19 * 8
 """Offset of the page fault's error code in x86-64's `ucontext_t`."""
 _X86_WRITE = 2
-_LAST_SECONDS = 2
-"""Seconds that the explanation may take."""
+_REPORT_SECONDS = 2
+"""Seconds that the report may take."""
 _SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -52,27 +52,27 @@ def report_faults(explain: Callable[[int], str]) -> None:
     Parameters
     ----------
     explain : callable
-        Takes the faulting address and says in words what the worker was doing, and what lies there.
+        Takes the faulting address; returns text about the current call and the buffer at that address.
     """
     if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
         return
     x86 = os.uname().machine == "x86_64"
     names = {int(number): number.name.encode() for number in _SIGNALS}
     libc = ctypes.CDLL(None)
-    speaking = threading.Lock()
+    reporting = threading.Lock()
 
     def handler(number: int, info: int, context: int) -> None:
-        libc.alarm(_LAST_SECONDS)
-        if not speaking.acquire(blocking=False):  # another thread faulted first, and ends the process
-            time.sleep(_LAST_SECONDS)
+        libc.alarm(_REPORT_SECONDS)
+        if not reporting.acquire(blocking=False):  # another thread faulted first and will end the process
+            time.sleep(_REPORT_SECONDS)
             return
         try:
-            speak(number, info, context)
+            report(number, info, context)
         finally:
             for other in _SIGNALS:
                 libc.signal(other, None)  # None, a null pointer, is SIG_DFL
 
-    def speak(number: int, info: int, context: int) -> None:
+    def report(number: int, info: int, context: int) -> None:
         os.write(2, names[number])
         address = ctypes.c_uint64.from_address(info + _SI_ADDR).value
         access = ""

@@ -1,12 +1,12 @@
-"""The floating-point environment of the calling thread: read, compared, set to flush, put back.
+"""The floating-point environment of the calling thread: save, compare, set flush modes, restore.
 
-C's `fegetenv` gives an opaque structure; on the machines known here its words are::
+C's `fegetenv` fills an opaque structure; on the supported machines its words are::
 
     x86-64 (glibc, musl)   bytes 0..1    x87 control word
                            bytes 28..31  MXCSR
     aarch64                bytes 0..3    FPCR
 
-Sticky exception flags are no part of what a kernel must preserve and are not compared.
+Sticky exception flags are not compared: a kernel may raise them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from q8a8_conformance.protocol.messages import Fault
 
 State: TypeAlias = "ctypes.Array[ctypes.c_uint32]"
 _WORDS = 16
-"""Room for a `fenv_t`, in 32-bit words; twice the largest known."""
+"""Size of the space for a `fenv_t`, in 32-bit words; twice the largest known."""
 
 
 @dataclass(frozen=True)
 class _Field:
-    """Bits of one register that a call must leave alone."""
+    """Bits of one register that a call must not change."""
 
     fault: Fault
     register: str
@@ -56,7 +56,7 @@ _MACHINES = {
     "aarch64": _Machine(
         (
             _Field(Fault.ROUNDING_MODE_CHANGED, "FPCR", 0, 0x00C0_0000),
-            # AHP, DN, FZ, FZ16, NEP, AH, FIZ: each changes the value of some result, as flushing does.
+            # AHP, DN, FZ, FZ16, NEP, AH, FIZ: each changes some results, as flushing does.
             _Field(Fault.FLUSH_MODE_CHANGED, "FPCR", 0, 0x0708_0007),
             _Field(Fault.TRAP_MASK_CHANGED, "FPCR", 0, 0x0000_9F00),
         ),
@@ -72,9 +72,9 @@ class FloatingPoint:
     Parameters
     ----------
     machine : _Machine
-        Where the bits are.
+        The positions of the mode bits.
     library : ctypes.PyDLL
-        Has `fegetenv` and `fesetenv`. It must not release the interpreter lock around them.
+        A library with `fegetenv` and `fesetenv`; it must not release the interpreter lock around them.
     """
 
     def __init__(self, machine: _Machine, library: ctypes.PyDLL) -> None:
@@ -84,13 +84,13 @@ class FloatingPoint:
         self._get.argtypes = self._set.argtypes = [ctypes.c_void_p]
 
     def save(self) -> State:
-        """Return the present environment."""
+        """Return the current environment."""
         state = (ctypes.c_uint32 * _WORDS)()
         self._get(state)
         return state
 
     def restore(self, state: State) -> None:
-        """Make a saved environment the present one."""
+        """Set the current environment to a saved one."""
         self._set(state)
 
     def flushing(self, state: State) -> State:
@@ -100,7 +100,7 @@ class FloatingPoint:
         return copy
 
     def compare(self, before: State, after: State) -> tuple[Fault, str]:
-        """Return which modes differ between two environments, as faults and in words."""
+        """Return the modes that differ between two environments, as faults and as text."""
         faults, texts = Fault(0), []
         for field in self._machine.fields:
             old, new = before[field.word] & field.mask, after[field.word] & field.mask
@@ -112,7 +112,7 @@ class FloatingPoint:
 
 
 def floating_point() -> FloatingPoint | None:
-    """Return access to this machine's environment, None where its layout is not known."""
+    """Return access to the environment; None on a machine whose layout is not known."""
     machine = _MACHINES.get(os.uname().machine)
     if machine is None or sys.maxsize < 2**32 or sys.byteorder != "little":
         return None

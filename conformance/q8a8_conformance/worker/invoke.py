@@ -1,7 +1,7 @@
-"""One call of a kernel, made as the runner asks and watched from all sides.
+"""One call of a kernel with all its checks.
 
-`Invoker` places the buffers, calls (again and again, from one thread or from several at once), and reports
-what the kernel did besides computing: see `q8a8_conformance.protocol.messages` for the options and faults.
+`Invoker` places the buffers, makes the call (repeatedly, from one or several threads) and reports the
+kernel's side effects: see `q8a8_conformance.protocol.messages` for the options and faults.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from q8a8_conformance.protocol.messages import Call, Fault, Option, Result
 from q8a8_conformance.spec.abi import buffer_sizes
-from q8a8_conformance.worker.lane import Lane, Slot, difference, run_at_once
+from q8a8_conformance.worker.caller import Caller, PreparedCall, difference, run_concurrently
 from q8a8_conformance.worker.memory import MAX_OFFSET, GuardedBuffer, Memory, Placement
-from q8a8_conformance.worker.together import MAX_CALLS, NativeCall, Together, available
+from q8a8_conformance.worker.native_calls import MAX_CALLS, ConcurrentChains, NativeCall, available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from q8a8_conformance.worker.fenv import FloatingPoint
 
 _INTEGER_RANGE = {"int": (-(2**31), 2**31), "int64_t": (-(2**63), 2**63), "size_t": (0, 2**63)}
-_TOGETHER_BYTES = 2**26
-"""The most memory for outputs of calls that are made in one go, in bytes."""
+_CHAIN_OUTPUT_BYTES = 2**26
+"""The most memory for the outputs of chained calls, in bytes."""
 _BOTH_GUARDS = Option.GUARD_AFTER | Option.GUARD_BEFORE
 
 
 class CannotCall(Exception):  # noqa: N818 -- an answer to the runner, not an error of the worker
-    """The call cannot be made, or gave no result; the text is the worker's refusal."""
+    """The call cannot be made, or gave no result; the message is the worker's refusal."""
 
 
 class Target(Protocol):
-    """What is under test: a library, or a Python object."""
+    """The target under test: a library or a Python object."""
 
     @property
     def functions(self) -> Collection[str]:
-        """The ABI names that it offers."""
+        """The ABI names offered."""
 
     def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
-        """Return a function without parameters that makes the call in these buffers."""
+        """Return a function without parameters that makes the call with these buffers."""
 
     @property
     def is_native(self) -> bool:
-        """Whether its functions are C functions, so that `native` has something to give."""
+        """Whether the functions are C functions, so that `native` returns calls."""
 
     def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall | None:
-        """Return the same call as a C function's address and arguments."""
+        """Return the same call as a C function's address and arguments; None for Python functions."""
 
 
 class Invoker:
@@ -53,9 +53,9 @@ class Invoker:
     Parameters
     ----------
     target : Target
-        What to call.
+        The target to call.
     floating_point : FloatingPoint or None
-        Access to the floating-point environment, where there is one.
+        Access to the floating-point environment, where its layout is known.
     """
 
     def __init__(self, target: Target, floating_point: FloatingPoint | None) -> None:
@@ -63,7 +63,7 @@ class Invoker:
         self._floating_point = floating_point
         self._memory = Memory()
         self._function = "no call"
-        self._together = Together() if target.is_native and available() else None
+        self._chains = ConcurrentChains() if target.is_native and available() else None
 
     def invoke(self, call: Call) -> Result:
         """Make a call.
@@ -82,24 +82,24 @@ class Invoker:
         self._function = call.function
         try:
             inputs = {index: self._place(call, index) for index in call.spec.inputs}
-            # State that calls share goes unseen while all of them compute the same.
-            decoys = {index: self._zeros(call, index) for index in call.spec.inputs if call.threads > 1}
-            lanes = [
-                self._lane(call, decoys if number % 2 else inputs, number) for number in range(call.threads)
+            # Shared state shows only if the threads compute different results: every other one gets zeros.
+            zeros = {index: self._zeros(call, index) for index in call.spec.inputs if call.threads > 1}
+            callers = [
+                self._caller(call, zeros if number % 2 else inputs, number) for number in range(call.threads)
             ]
-            shared = [*inputs.values(), *decoys.values()]
+            shared = [*inputs.values(), *zeros.values()]
             if call.options & Option.READONLY:
                 for buffer in shared:
                     buffer.make_read_only()
-            self._run(lanes, call.repeat)
-            return _inspect(lanes, shared)
+            self._run(callers, call.repeat)
+            return _inspect(callers, shared)
         except MemoryError as error:
             raise CannotCall(f"out of memory: {error}") from None
         finally:
             self._memory.release()
 
     def explain(self, address: int) -> str:
-        """Say what the worker is doing, and where an address lies among the buffers."""
+        """Describe the current call, and where an address lies relative to its buffers."""
         near = [text for buffer in self._memory.buffers if (text := buffer.locate(address))]
         return f"in {self._function}, {near[0] if near else f'address {address:#x}'}"
 
@@ -110,39 +110,39 @@ class Invoker:
         return self._memory.place(name, given.data, Placement.of(call.options), given.offset)
 
     def _zeros(self, call: Call, index: int) -> GuardedBuffer:
-        """Place zeros instead of one buffer of the call: a legal input of every function."""
+        """Place zeros, which are legal inputs of every function, instead of one buffer of the call."""
         given = call.buffers[index]
         name = f"zeros for {call.spec.buffers[index].name}"
         data = bytearray(len(given.data))
         return self._memory.place(name, data, Placement.of(call.options), given.offset)
 
-    def _lane(self, call: Call, inputs: dict[int, GuardedBuffer], number: int) -> Lane:
-        """Give a thread its outputs, once for each call that it makes in one go."""
+    def _caller(self, call: Call, inputs: dict[int, GuardedBuffer], number: int) -> Caller:
+        """Prepare a thread's calls: output buffers for each call of a chain."""
         suffix = f" of thread {number}" if call.threads > 1 else ""
         count = 1
-        if self._together and call.threads > 1:
+        if self._chains and call.threads > 1:
             size = sum(len(call.buffers[index].data) for index in call.spec.outputs) * call.threads
-            count = max(1, min(call.repeat - 1, MAX_CALLS, _TOGETHER_BYTES // max(size, 1)))
-        slots = []
+            count = max(1, min(call.repeat - 1, MAX_CALLS, _CHAIN_OUTPUT_BYTES // max(size, 1)))
+        prepared = []
         for _ in range(count):
             outputs = {index: self._place(call, index, suffix) for index in call.spec.outputs}
             buffers = [both for _, both in sorted((inputs | outputs).items())]
             step, native = self._target.bind(call, buffers), self._target.native(call, buffers)
-            slots.append(Slot(list(outputs.values()), step, native))
-        return Lane(slots, self._floating_point, flush=bool(call.options & Option.FLUSH))
+            prepared.append(PreparedCall(list(outputs.values()), step, native))
+        return Caller(prepared, self._floating_point, flush=bool(call.options & Option.FLUSH))
 
-    def _run(self, lanes: list[Lane], repeat: int) -> None:
-        """Let every lane make its calls, all at once if they are several."""
-        if len(lanes) == 1:
-            lanes[0].run(repeat)
+    def _run(self, callers: list[Caller], repeat: int) -> None:
+        """Make all calls, concurrently if there are several callers."""
+        if len(callers) == 1:
+            callers[0].run(repeat)
         else:
-            run_at_once(lanes, repeat, self._together)
-        for lane in lanes:
-            if lane.error:
-                raise CannotCall(f"the kernel raised {type(lane.error).__name__}: {lane.error}")
+            run_concurrently(callers, repeat, self._chains)
+        for caller in callers:
+            if caller.error:
+                raise CannotCall(f"the kernel raised {type(caller.error).__name__}: {caller.error}")
 
     def _check(self, call: Call) -> None:
-        """Refuse what a conforming kernel could not survive, or what cannot be placed."""
+        """Refuse calls that a conforming kernel may crash on, or that cannot be placed."""
         if call.function not in self._target.functions:
             raise CannotCall(f"{call.function} is not offered")
         if call.options & Option.FLUSH and not self._floating_point:
@@ -154,7 +154,7 @@ class Invoker:
 
 
 def _check_integers(call: Call) -> None:
-    """Refuse integers that the C types cannot hold, and counts that mean nothing."""
+    """Refuse integers that do not fit their C types, and invalid counts."""
     for parameter in call.spec.parameters:
         if parameter.element is None:
             low, high = _INTEGER_RANGE[parameter.ctype]
@@ -166,7 +166,7 @@ def _check_integers(call: Call) -> None:
 
 
 def _check_buffers(call: Call) -> None:
-    """Refuse buffers that are too few, too short for what the integers say, or not placeable."""
+    """Refuse too few buffers, too short ones, and offsets that cannot be placed."""
     specs = call.spec.buffers
     if len(call.buffers) != len(specs):
         raise CannotCall(f"{len(call.buffers)} buffers, {call.function} takes {len(specs)}")
@@ -178,8 +178,8 @@ def _check_buffers(call: Call) -> None:
             raise CannotCall(f"{spec.name}: offset {buffer.offset} is over {MAX_OFFSET}")
 
 
-def _inspect(lanes: list[Lane], inputs: list[GuardedBuffer]) -> Result:
-    """Gather what the lanes saw, and look at the memory that they shared."""
+def _inspect(callers: list[Caller], inputs: list[GuardedBuffer]) -> Result:
+    """Collect the callers' faults, and check the memory that they shared."""
     faults = Fault(0)
     details: list[str] = []
 
@@ -193,14 +193,14 @@ def _inspect(lanes: list[Lane], inputs: list[GuardedBuffer]) -> Result:
     for buffer in inputs:
         note(Fault.INPUT_WRITTEN, buffer.changed())
         note(Fault.WROTE_OUTSIDE, buffer.damage())
-    varies = Fault.THREAD_RESULT_VARIES if len(lanes) > 1 else Fault.RESULT_VARIES
-    for number, lane in enumerate(lanes):
-        for output in lane.outputs:
+    varies = Fault.THREAD_RESULT_VARIES if len(callers) > 1 else Fault.RESULT_VARIES
+    for number, caller in enumerate(callers):
+        for output in caller.outputs:
             note(Fault.WROTE_OUTSIDE, output.damage())
-        for text in lane.details:
-            note(lane.faults, text)
-        note(varies, lane.varies)
-        twin = lanes[number % 2]  # the lane with the same inputs
-        if lane.first != twin.first:
-            note(varies, difference(lane.outputs, twin.first, lane.first))
-    return Result(faults, "\n".join(details), tuple(lanes[0].first))
+        for text in caller.details:
+            note(caller.faults, text)
+        note(varies, caller.varies)
+        twin = callers[number % 2]  # a caller with the same inputs
+        if caller.first != twin.first:
+            note(varies, difference(caller.outputs, twin.first, caller.first))
+    return Result(faults, "\n".join(details), tuple(callers[0].first))

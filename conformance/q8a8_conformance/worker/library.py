@@ -1,4 +1,4 @@
-"""A shared library under test, bound by ctypes. NumPy is not needed, nor imported: a worker starts fast."""
+"""A shared library under test, bound by ctypes. NumPy is not imported, so that a worker starts fast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.spec.abi import NAMES, get_function
-from q8a8_conformance.worker.together import NativeCall
+from q8a8_conformance.worker.native_calls import NativeCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,16 +20,16 @@ _INTEGERS = {"int": ctypes.c_int, "int64_t": ctypes.c_int64, "size_t": ctypes.c_
 
 
 class TargetError(Exception):
-    """What was named to be tested cannot be tested; the text says why."""
+    """The target cannot be loaded; the message is the reason."""
 
 
 def parse_symbols(symbols: Iterable[str]) -> dict[str, str]:
-    """Return the map from ABI names to exported names that ``ABI=EXPORTED`` words make.
+    """Parse ``ABI=EXPORTED`` arguments into a map from ABI names to exported names.
 
     Raises
     ------
     TargetError
-        A word has another form, names no ABI function, or names one that was named before.
+        An argument has another form, an unknown ABI name, or an ABI name that occurred before.
     """
     names: dict[str, str] = {}
     for word in symbols:
@@ -37,7 +37,9 @@ def parse_symbols(symbols: Iterable[str]) -> dict[str, str]:
         if not equals or not exported:
             raise TargetError(f"--symbol {word}: write ABI_NAME=EXPORTED_NAME")
         if abi_name not in NAMES:
-            raise TargetError(f"--symbol {word}: {abi_name} is no ABI function; they are {', '.join(NAMES)}")
+            raise TargetError(
+                f"--symbol {word}: {abi_name} is not an ABI function; they are {', '.join(NAMES)}"
+            )
         if abi_name in names:
             raise TargetError(f"--symbol {word}: {abi_name} is given twice")
         names[abi_name] = exported
@@ -52,14 +54,14 @@ class LibraryTarget:
     path : Path
         The library.
     symbols : iterable of str
-        ``ABI_NAME=EXPORTED_NAME``, for functions that it exports under other names.
+        ``ABI_NAME=EXPORTED_NAME``, for functions exported under other names.
     init : str or None
-        A ``void f(void)`` of the library, called once now.
+        A ``void f(void)`` of the library, called once after loading.
 
     Raises
     ------
     TargetError
-        The library cannot be loaded, or a symbol that was asked for is not in it.
+        The library cannot be loaded, or does not export a requested symbol.
     """
 
     def __init__(self, path: Path, symbols: Iterable[str] = (), init: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a worker can tell of the machine and of the file under test: for the report, never for the verdict."""
+"""Facts about the machine and the file under test, for the report; the verdict does not depend on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ELF64_LITTLE = b"\x7fELF\x02\x01"
 
 
 def architecture() -> str:
-    """Return the machine's architecture as its system calls it: ``x86_64``, ``aarch64``."""
+    """Return the machine's architecture as the system names it: ``x86_64``, ``aarch64``."""
     return os.uname().machine
 
 
@@ -44,10 +44,10 @@ def sha256_of_sources(package: Path) -> str:
 
 
 def compiler_of(path: Path) -> str | None:
-    """Return what a 64-bit ELF file's ``.comment`` section says of its compilers; None if it says nothing."""
+    """Return the compilers in a 64-bit ELF file's ``.comment`` section; None if there are none."""
     try:
         return _comment(path.read_bytes())
-    except (OSError, struct.error, IndexError, OverflowError):  # not there, cut short, or nonsense
+    except (OSError, struct.error, IndexError, OverflowError):  # missing, truncated or invalid
         return None
 
 

@@ -1,4 +1,4 @@
-"""Memory that shows what a kernel touches: guard pages, canaries, read-only inputs, any alignment.
+"""Memory that detects invalid accesses: guard pages, canaries, read-only inputs, any alignment.
 
 An arena is a run of accessible pages between two inaccessible ones::
 
@@ -6,7 +6,7 @@ An arena is a run of accessible pages between two inaccessible ones::
       PROT_NONE    0xA5                            0xA5       PROT_NONE
 
 A buffer lies at the end of its arena, at its start, or ``offset`` bytes after a 64-byte boundary inside it.
-An access beyond the canaries is a fault at that instruction; a write among the canaries is found afterwards.
+An access beyond the canaries faults at that instruction; a write to the canaries is found after the call.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 CANARY = 0xA5
 MAX_OFFSET = 4096
-"""The largest offset from a 64-byte boundary that is served, in bytes."""
+"""The largest supported offset from a 64-byte boundary, in bytes."""
 _LINE = 64
 _LEAD = 256
-"""Canary bytes before and after a buffer that has no guard page at its border; a multiple of `_LINE`."""
+"""Canary bytes before and after a buffer without an adjacent guard page; a multiple of `_LINE`."""
 _PAGE = mmap.PAGESIZE
 _KEEP = 2**29
 """Bytes of arenas kept for the next call."""
 _PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
 _CANARIES = ctypes.create_string_buffer(bytes([CANARY]) * (_LEAD + MAX_OFFSET + 2 * _PAGE))
 
-# PyDLL keeps the interpreter lock: these calls are too short to let it go.
+# PyDLL keeps the interpreter lock: these calls are too short to release it.
 _LIBC = ctypes.PyDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -49,12 +49,12 @@ def _check(failed: bool, what: str) -> None:
 
 
 def same_bytes(left: int, right: int, count: int) -> bool:
-    """Whether ``count`` bytes at two addresses are equal."""
+    """Return whether ``count`` bytes at two addresses are equal."""
     return bool(_LIBC.memcmp(left, right, count) == 0)
 
 
 def first_difference(left: int, right: int, count: int) -> int | None:
-    """Return the place of the first differing byte of two runs of bytes, None if they are equal."""
+    """Return the index of the first byte that differs at two addresses, None if all are equal."""
     for start in range(0, count, _PAGE):
         size = min(_PAGE, count - start)
         if not same_bytes(left + start, right + start, size):
@@ -66,20 +66,20 @@ def first_difference(left: int, right: int, count: int) -> int | None:
 
 
 def address_of(data: BytesLike) -> int:
-    """Return the address of the bytes of a writable buffer; 0 for an empty one."""
+    """Return the address of a writable buffer's bytes; 0 for an empty one."""
     return ctypes.addressof(ctypes.c_char.from_buffer(data)) if len(data) else 0
 
 
 class Placement(Enum):
     """Where a buffer lies in its arena."""
 
-    AT_END = "a guard page behind it"
+    AT_END = "a guard page after it"
     AT_START = "a guard page before it"
     ALIGNED = "an offset from a 64-byte boundary"
 
     @classmethod
     def of(cls, options: Option) -> Placement:
-        """Return the placement that a call's options ask for."""
+        """Return the placement for a call's options."""
         if options & Option.GUARD_AFTER:
             return cls.AT_END
         return cls.AT_START if options & Option.GUARD_BEFORE else cls.ALIGNED
@@ -91,12 +91,12 @@ class Arena:
     Parameters
     ----------
     pages : int
-        Accessible pages.
+        The number of accessible pages.
 
     Raises
     ------
     MemoryError
-        The system has no such mapping to give.
+        The system cannot map the pages.
     """
 
     def __init__(self, pages: int) -> None:
@@ -110,32 +110,32 @@ class Arena:
         self.protect(writable=True)
 
     def protect(self, *, writable: bool) -> None:
-        """Make the pages readable and, if asked for, writable."""
+        """Make the pages readable, and writable if `writable`."""
         protection = _PROT_READ | (_PROT_WRITE if writable else 0)
         _check(_LIBC.mprotect(self.start, self.size, protection) != 0, "mprotect")
 
     def unmap(self) -> None:
-        """Give the pages back."""
+        """Unmap the pages."""
         _check(_LIBC.munmap(self.start - _PAGE, self.size + 2 * _PAGE) != 0, "munmap")
 
     def covers(self, address: int) -> bool:
-        """Whether an address lies in the pages or in the guard pages around them."""
+        """Return whether an address lies in the pages or in the guard pages around them."""
         return self.start - _PAGE <= address < self.end + _PAGE
 
 
 class GuardedBuffer:
-    """One buffer of a call, in an arena of its own.
+    """One buffer of a call, in its own arena.
 
     Parameters
     ----------
     name : str
-        What the messages call it.
+        Its name in messages.
     arena : Arena
-        Where it lies; large enough.
+        The arena; large enough.
     data : writable bytes-like
-        Its bytes before the call. They stay where they are, and are what `changed` compares with.
+        Its bytes before the call; `changed` compares with them.
     placement : Placement
-        Where in the arena it lies.
+        Its place in the arena.
     offset : int
         Bytes from a 64-byte boundary, for `Placement.ALIGNED`.
     """
@@ -146,7 +146,7 @@ class GuardedBuffer:
         self.name = name
         self.arena = arena
         self.length = len(data)
-        self._data = data  # keeps the given bytes alive
+        self._data = data  # keeps the bytes alive
         self._given = address_of(data)
         if placement is Placement.AT_END:
             self.address = arena.end - self.length
@@ -162,11 +162,11 @@ class GuardedBuffer:
         self.refill()
 
     def refill(self) -> None:
-        """Put the given bytes back. The canaries stay as they are."""
+        """Restore the bytes before the call; the canaries are not touched."""
         ctypes.memmove(self.address, self._given, self.length)
 
     def make_read_only(self) -> None:
-        """Let the next write to any of the arena's pages be a fault."""
+        """Map the arena's pages read-only, so that a write faults."""
         self.arena.protect(writable=False)
         self._read_only = True
 
@@ -177,21 +177,21 @@ class GuardedBuffer:
             self._read_only = False
 
     def read(self) -> bytes:
-        """Return the bytes that the buffer holds now."""
+        """Return the buffer's current bytes."""
         return ctypes.string_at(self.address, self.length)
 
     def changed(self) -> str:
-        """Say which byte differs from the given ones; empty if none does."""
+        """Describe the first byte that differs from those before the call; empty if none does."""
         if same_bytes(self.address, self._given, self.length):
             return ""
         place = first_difference(self.address, self._given, self.length)
         return f"byte {place} of {self.name} was written"
 
     def damage(self) -> str:
-        """Say which canary was written; empty if none was."""
+        """Describe the canary bytes that were written; empty if none was."""
         places = []
         if not same_bytes(self.arena.start, ctypes.addressof(_CANARIES), self._before):
-            # From the buffer outwards: its nearest damaged byte says most.
+            # The written byte nearest to the buffer is the most informative.
             before = ctypes.string_at(self.arena.start, self._before)
             intact = self._before - len(before.rstrip(bytes([CANARY])))
             places.append(f"{intact + 1} bytes before its start")
@@ -202,7 +202,7 @@ class GuardedBuffer:
         return f"memory next to {self.name} was written, {' and '.join(places)}" if places else ""
 
     def locate(self, address: int) -> str:
-        """Say where an address lies relative to the buffer; empty if it is not near it."""
+        """Describe where an address lies relative to the buffer; empty if not in its arena."""
         if not self.arena.covers(address):
             return ""
         place = address - self.address
@@ -216,7 +216,7 @@ class GuardedBuffer:
 
 
 class Memory:
-    """The arenas of a worker; they are reused from call to call."""
+    """The arenas of a worker, reused from call to call."""
 
     def __init__(self) -> None:
         self._free: dict[int, list[Arena]] = {}
@@ -225,19 +225,19 @@ class Memory:
 
     @property
     def buffers(self) -> tuple[GuardedBuffer, ...]:
-        """The buffers of the present call."""
+        """The buffers of the current call."""
         return tuple(self._used)
 
     def place(self, name: str, data: BytesLike, placement: Placement, offset: int = 0) -> GuardedBuffer:
-        """Return a buffer that holds the given bytes; see `GuardedBuffer`.
+        """Return a buffer with these bytes; see `GuardedBuffer`.
 
         Raises
         ------
         MemoryError
-            The system does not have the memory.
+            The system has not enough memory.
         """
-        room = len(data) + (2 * _LEAD + offset if placement is Placement.ALIGNED else 0)
-        pages = max(1, -(-room // _PAGE))
+        size = len(data) + (2 * _LEAD + offset if placement is Placement.ALIGNED else 0)
+        pages = max(1, -(-size // _PAGE))
         free = self._free.get(pages)
         if free:
             arena = free.pop()
@@ -249,7 +249,7 @@ class Memory:
         return buffer
 
     def release(self) -> None:
-        """Take all buffers back."""
+        """Release all buffers."""
         for buffer in self._used:
             buffer.make_writable()
             self._free.setdefault(buffer.arena.pages, []).append(buffer.arena)

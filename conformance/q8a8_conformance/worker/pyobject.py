@@ -1,4 +1,4 @@
-"""A Python object under test: its methods get NumPy arrays over the same guarded memory that a library gets.
+"""A Python object under test: its methods get NumPy arrays over guarded memory, as a library does.
 
 The arrays are one-dimensional: float32 for ``float *``, int8 for ``int8_t *``, uint16 for the bits of a half
 and uint8 for blocks. Inputs are not writable. Arguments come in the order of the C function, integers as
@@ -34,8 +34,8 @@ class ObjectTarget:
     Parameters
     ----------
     kernel : object
-        Has methods with ABI names; those that it lacks are not offered. A class is called without arguments
-        first.
+        An object with methods named as in the ABI; missing ones are not offered. A class is instantiated
+        without arguments.
     """
 
     def __init__(self, kernel: object) -> None:
@@ -45,7 +45,7 @@ class ObjectTarget:
     is_native = False
 
     def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> None:
-        """Return nothing: the methods need the interpreter."""
+        """Return None: the methods need the interpreter."""
 
     def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
         """Return a function without parameters that makes the call."""
@@ -68,7 +68,7 @@ def _view(spec: BufferSpec, buffer: GuardedBuffer) -> NDArray[Any]:
 
 
 def resolve(name: str) -> object:
-    """Return what ``MODULE:OBJECT`` names; OBJECT may have dots.
+    """Import ``MODULE:OBJECT``; OBJECT may have dots.
 
     Raises
     ------

@@ -6,8 +6,8 @@
     python -m q8a8_conformance.worker py MODULE:OBJECT
     python -m q8a8_conformance.worker ref [--recipe NAME] [--order NAME]
 
-It speaks the protocol of `q8a8_conformance.protocol.messages` on its standard input and output. What the
-kernel itself prints to standard output goes to standard error, and the kernel's standard input is empty.
+It uses the protocol of `q8a8_conformance.protocol.messages` on its standard input and output. The kernel's
+own standard output is redirected to standard error, and its standard input is empty.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
 
 
 class Channel:
-    """The frames on this process's standard input and output, out of the kernel's reach.
+    """Frames over this process's standard input and output, which the kernel cannot access.
 
-    From here on the process's own descriptor 1 is standard error and its descriptor 0 is empty.
+    After construction, descriptor 1 is standard error and descriptor 0 is empty.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Channel:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read a worker's command line: form, path or name, symbols."""
+    """Parse a worker's command line: form, path or name, symbols."""
     parser = argparse.ArgumentParser(
         prog="q8a8_conformance.worker",
         description="Serve a kernel to the conformance runner over standard input and output.",
@@ -93,7 +93,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def load(options: argparse.Namespace) -> tuple[Target, Hello]:
-    """Return what is under test and what is known of it.
+    """Return the target and its hello.
 
     NumPy, and with it the reference, is imported only where a Python object is served.
     """
@@ -107,7 +107,7 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
             compiler=machine.compiler_of(options.path),
             kernel=Kernel(str(options.path), machine.sha256_of(options.path)),
         )
-    from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- NumPy takes longer than all else
+    from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- NumPy takes longer to import than all else
 
     if options.form == "ref":
         target, hello = _reference(options.recipe, options.order)
@@ -121,7 +121,7 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
 
 
 def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
-    """Return the reference, and what is known of it."""
+    """Return the reference and its hello."""
     from importlib.metadata import version  # noqa: PLC0415 -- slow, as below; see load
 
     from q8a8 import abi  # noqa: PLC0415
@@ -141,7 +141,7 @@ def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
 
 
 def serve(channel: Channel, target: Target, hello: Hello) -> None:
-    """Say hello, then answer calls until the runner quits."""
+    """Send the hello, then answer calls until the runner quits."""
     environment = floating_point()
     invoker = Invoker(target, environment)
     report_faults(invoker.explain)

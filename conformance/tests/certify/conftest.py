@@ -1,8 +1,9 @@
-"""What the certifier's tests share: kernels in Python that are wrong in one place, and the command."""
+"""Fixtures of the certifier's tests: kernels in Python with one wrong result, and the command."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,13 @@ HERE = Path(__file__).parent
 def wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> str:
     """Make ``py:wrong_kernels:...`` importable, here and in child processes; return the module's name."""
     monkeypatch.syspath_prepend(str(HERE))
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     return "wrong_kernels"
 
 
 @pytest.fixture
 def certify(tmp_path: Path) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """Return a function that runs ``q8a8 certify`` and gives its exit status and the certificate."""
+    """Return a function that runs ``q8a8 certify`` and returns its exit status and the certificate."""
 
     def run(*words: str) -> tuple[int, dict[str, Any]]:
         path = tmp_path / "certificate.json"

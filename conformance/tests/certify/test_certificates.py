@@ -1,4 +1,4 @@
-"""Certificates: their schema, what they name, joining them, and the command line."""
+"""Certificates: schema, contents, merging, and the command line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _valid(document: dict[str, Any]) -> None:
 
 
 def test_sampled_reference(certify: Certify) -> None:
-    """The reference is right on a sample of every domain; a sample is a part, and says so."""
+    """The reference is right on a sample of every domain, and the certificate's verdict is ``part``."""
     status, found = certify("ref", "--sample", "4000")
     _valid(found)
     assert (status, found["verdict"], found["whole"]) == (0, "part", False)
@@ -49,7 +49,7 @@ def test_sampled_reference(certify: Certify) -> None:
 
 
 def test_sampled_c_kernel(certify: Certify, library: Path) -> None:
-    """The scalar C kernel is right on a sample of all it offers; the certificate has its file's hash."""
+    """The scalar C kernel is right on a sample of all its domains; the certificate has its file's hash."""
     status, found = certify(
         f"lib:{library}", "--sample", "20000", "--domain", "scale-ref", *_all_but_conversions()
     )
@@ -61,8 +61,8 @@ def test_sampled_c_kernel(certify: Certify, library: Path) -> None:
     assert {entry["result"] for entry in found["domains"]} == {"equal"}
 
 
-def test_certificates_for_people(certify: Certify, tmp_path: Path) -> None:
-    """Markdown and HTML say the verdict, the domains with their rules, and the first wrong result."""
+def test_certificate_pages(certify: Certify, tmp_path: Path) -> None:
+    """Markdown and HTML have the verdict, the domains with their rules, and the first wrong result."""
     markdown, page = tmp_path / "c.md", tmp_path / "c.html"
     written = ("--markdown", str(markdown), "--html", str(page))
     status, found = certify("ref", "--domain", "widen", *written)
@@ -88,7 +88,7 @@ def _all_but_conversions() -> list[str]:
 
 
 def test_sampled_harness(certify: Certify, need: Callable[[object, str], None]) -> None:
-    """A worker of any kind is asked over the protocol, and its executable is hashed."""
+    """A worker of any kind is called over the protocol, and its executable is hashed."""
     native = pytest.importorskip("q8a8_lab.native_build")
     try:
         argv = native.harness_argv("scalar")
@@ -104,7 +104,7 @@ def test_sampled_harness(certify: Certify, need: Callable[[object, str], None]) 
 
 
 def test_sampled_conversions_in_c(certify: Certify, need: Callable[[object, str], None]) -> None:
-    """The conversions of the C kernels, as a library, are right: all halves, a sample of floats."""
+    """The C kernels' conversions are right on all halves and on a sample of floats."""
     native = pytest.importorskip("q8a8_lab.native_build")
     try:
         library = native.build("native") / "lib" / "libq8a8-half.so"
@@ -131,7 +131,7 @@ def shards(certify: Certify, tmp_path: Path) -> list[Path]:
 
 
 def test_merge(certify: Certify, shards: list[Path], tmp_path: Path) -> None:
-    """Three shards make a whole, in any order and some twice; two do not; a mismatch in one is one of all."""
+    """Three shards, in any order, even twice, are complete; two are not; a mismatch in one remains."""
     one, two, three = map(str, shards)
     status, whole = certify("merge", three, one, two, one)
     _valid(whole)
@@ -152,7 +152,7 @@ def test_merge(certify: Certify, shards: list[Path], tmp_path: Path) -> None:
 
 
 def test_merge_refuses(certify: Certify, shards: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """Certificates of other kernels, of another truth, damaged ones and other files are usage errors."""
+    """Other kernels, another version of the expected results, and invalid files are usage errors."""
     good = json.loads(shards[0].read_text(encoding="utf-8"))
 
     def refused(change: Callable[[dict[str, Any]], object], text: str) -> None:
@@ -165,10 +165,10 @@ def test_merge_refuses(certify: Certify, shards: list[Path], capsys: pytest.Capt
     capsys.readouterr()
     refused(lambda d: d["kernel"].update(sha256="0" * 64), "more than one kernel")
     refused(lambda d: d.update(truth_sha256="0" * 64), "more than one version of the expected results")
-    refused(lambda d: d.update(truth_sha256="none"), "no SHA-256")
-    refused(lambda d: d.update(format=2), "no certificate")
-    refused(lambda d: d.pop("domains"), "damaged")
-    refused(lambda d: d["domains"][0].update(covered=[[0, 1 << 40]]), "does not have")
+    refused(lambda d: d.update(truth_sha256="none"), "not a SHA-256")
+    refused(lambda d: d.update(format=2), "not a certificate")
+    refused(lambda d: d.pop("domains"), "is invalid")
+    refused(lambda d: d["domains"][0].update(covered=[[0, 1 << 40]]), "outside the domain")
     refused(lambda d: d["domains"][0].update(points=99999999), "points in one certificate")
     refused(lambda d: d["domains"][0].update(result="fine"), "result 'fine'")
     refused(lambda d: d["domains"][0].update(result="mismatch"), "with mismatch None")
@@ -194,13 +194,13 @@ def test_merge_refuses(certify: Certify, shards: list[Path], capsys: pytest.Capt
     ],
 )
 def test_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Wrong words are status 2, with a line that says what is wrong."""
+    """Invalid arguments are status 2, with an error message."""
     assert main(["certify", *words]) == 2
     assert capsys.readouterr().err.strip()
 
 
-def test_a_worker_that_does_not_start(certify: Certify, capsys: pytest.CaptureFixture[str]) -> None:
-    """A worker that says nothing is a crash, not a certificate."""
+def test_worker_that_does_not_start(certify: Certify, capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker that sends no hello is a crash, and no certificate is written."""
     status, found = certify("exec:false")
     assert (status, found) == (3, {})
     assert "worker" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The domains are what they say: every input once, and nothing twice."""
+"""Every domain has each of its inputs exactly once, with the right expected results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from q8a8.abi import Reference
 from q8a8_conformance.certify import products, steps
+from q8a8_conformance.certify.bulk_worker import ReferenceFunctions
 from q8a8_conformance.certify.catalogue import default_domains, get_domain
-from q8a8_conformance.certify.child import InReference
 from q8a8_conformance.certify.domains import Dequantize, Domain
 from q8a8_conformance.certify.quantizers import Codes, Scale
 from q8a8_golden import oracle
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Array = np.ndarray[Any, Any]
-REFERENCE = InReference(
+REFERENCE = ReferenceFunctions(
     Reference(),
     [
         "quantize_row_q8_a8",
@@ -31,7 +31,7 @@ REFERENCE = InReference(
 
 
 def test_dequantize_has_every_pair() -> None:
-    """Every finite scale meets every code once, and every code visits every lane."""
+    """Every finite scale is paired with every code once, and every code occurs in every lane."""
     half, code = Dequantize._inputs(0, Dequantize.size)
     pairs = np.bincount(half * 256 + code + 128, minlength=1 << 24).reshape(1 << 16, 256)
     finite = (np.arange(1 << 16) & 0x7FFF) < 0x7C00
@@ -45,7 +45,7 @@ def test_dequantize_has_every_pair() -> None:
 
 @pytest.mark.parametrize("codes", [products.codes, products.ProductsNrc2.codes], ids=["nrc1", "nrc2"])
 def test_products_have_every_pair_in_every_lane(codes: Callable[[Array], tuple[Array, Array, Array]]) -> None:
-    """Every two codes meet once in each lane."""
+    """Every pair of codes occurs once in each lane."""
     lane, qx, qy = codes(np.arange(32 << 16))
     seen = np.bincount(lane << 16 | (qx + 128) << 8 | (qy + 128), minlength=32 << 16)
     assert (seen == 1).all()
@@ -53,10 +53,10 @@ def test_products_have_every_pair_in_every_lane(codes: Callable[[Array], tuple[A
 
 @pytest.mark.rule("Q8A8-DOT-4")
 def test_products_are_exact_in_any_order() -> None:
-    """The blocks that a kernel gets hold one product each, on whose bits every order agrees."""
+    """Each block passed to a kernel has one product, whose bits do not depend on the order."""
 
-    class Asked:
-        """Answers with the oracle, one row at a time."""
+    class OracleFunctions:
+        """Dot products by the oracle, one row at a time."""
 
         def dots(self, function: str, x: Array, y: Array, nrc: int) -> Array:
             """Multiply every row of x with every row of y."""
@@ -70,13 +70,13 @@ def test_products_are_exact_in_any_order() -> None:
     for name in ("products", "products-v2", "products-nrc2"):
         domain = get_domain(name)
         for start in (0, 0x8080 & ~3, 0x1FFFF0, 0x0F7F00, 0x108000):
-            answer = domain.ask(Asked(), start, start + 16)  # type: ignore[arg-type]  # one function is enough
+            answer = domain.evaluate(OracleFunctions(), start, start + 16)  # type: ignore[arg-type]  # one function is enough
             assert domain.check(start, start + 16, answer.tobytes()) is None
 
 
 @pytest.mark.rule("Q8A8-QNT-1")
 def test_scale_inputs() -> None:
-    """A block holds its amax alone, in every lane and both signs in turn; the domain ends at the limit."""
+    """A block has amax as its only element, in every lane with both signs; the domain ends at the limit."""
     domain = Scale()
     assert domain.size == steps.LIMIT
     x = domain.inputs(0x3F800000, 0x3F800000 + 64)
@@ -90,7 +90,7 @@ def test_scale_inputs() -> None:
 @pytest.mark.rule("Q8A8-QNT-1")
 @pytest.mark.parametrize("amax", [40, 1000])
 def test_codes_inputs(amax: int) -> None:
-    """Every pattern up to amax is an element once, with each sign; amax itself visits every lane."""
+    """Every pattern up to amax is an element once with each sign; amax occurs in every lane."""
     domain = Codes(amax)
     x = domain.inputs(0, domain.size)
     blocks = np.arange(len(x))
@@ -103,18 +103,18 @@ def test_codes_inputs(amax: int) -> None:
 
 @pytest.mark.parametrize("domain", default_domains(), ids=lambda domain: domain.name)
 def test_pieces_are_parts_of_the_whole(domain: Domain) -> None:
-    """The reference is right at both ends and across the middle, however the piece is cut."""
+    """The reference is right in pieces at both ends and in the middle."""
     middle = domain.size // 2 // domain.grain * domain.grain
     length = 12 * domain.grain
     last = (domain.size - 1) // domain.grain * domain.grain
     for start, stop in ((0, length), (middle - length, middle + length), (last, domain.size)):
-        answer = domain.ask(REFERENCE, start, stop)
+        answer = domain.evaluate(REFERENCE, start, stop)
         assert domain.check(start, stop, np.ascontiguousarray(answer).tobytes()) is None
 
 
 @pytest.mark.parametrize("domain", default_domains(), ids=lambda domain: domain.name)
-def test_any_flipped_bit_is_seen(domain: Domain) -> None:
-    """A bit changed anywhere in an answer is a mismatch at its point, and is described in words."""
+def test_any_flipped_bit_is_found(domain: Domain) -> None:
+    """A flipped bit anywhere in the results is a mismatch with its point and a description."""
     start = 0x3F800000 // domain.grain * domain.grain if domain.size > 0x3F900000 else 32 * domain.grain
     stop = start + 8 * domain.grain
     right = domain.expected(start, stop).tobytes()
@@ -126,12 +126,12 @@ def test_any_flipped_bit_is_seen(domain: Domain) -> None:
         assert start <= found.point < stop
         assert found.expected != found.got
         assert found.given
-    with pytest.raises(ValueError, match="bytes came for"):
+    with pytest.raises(ValueError, match="bytes, expected"):
         domain.check(start, stop, right[:-1])
 
 
 def test_names() -> None:
-    """Domains are found by name; another name is told what there is."""
+    """Domains are found by name; an unknown name raises with the names that exist."""
     assert get_domain("codes:42FE0000").name == "codes:42fe0000"
     assert get_domain("codes-ref:3f800000").functions == ("quantize_row_q8_a8_ref",)
     assert get_domain("scale-ref").functions == ("quantize_row_q8_a8_ref",)

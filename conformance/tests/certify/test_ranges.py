@@ -23,7 +23,7 @@ def test_shards_partition_the_domain(size: int, chunk: int, total: int) -> None:
 
 @pytest.mark.parametrize("domain", default_domains(), ids=lambda domain: domain.name)
 def test_shards_of_real_domains(domain: object) -> None:
-    """The real domains' shards touch, start with point 0, and end with the last point."""
+    """The real domains' shards are adjacent and cover the whole domain."""
     size, chunk = domain.size, domain.chunk  # type: ignore[attr-defined]  # a parameter is an object
     shards = [ranges.shard(size, chunk, number, 7) for number in range(1, 8)]
     joined = [piece for shard in shards for piece in shard]
@@ -31,7 +31,7 @@ def test_shards_of_real_domains(domain: object) -> None:
     assert sum(stop - start for start, stop in joined) == size
 
 
-def test_a_shard_that_is_not_there() -> None:
+def test_invalid_shard_numbers() -> None:
     """Shard 0 and shard N + 1 are refused."""
     for number in (0, 4):
         with pytest.raises(ValueError, match="1 <= I <= N"):
@@ -40,7 +40,7 @@ def test_a_shard_that_is_not_there() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60))))
 def test_merged_keeps_the_points(intervals: list[tuple[int, int]]) -> None:
-    """Joining changes no point, and leaves gaps between what it returns."""
+    """Merging keeps the set of points, and the merged intervals do not touch."""
     points = {point for start, stop in intervals for point in range(start, stop)}
     joined = ranges.merged(intervals)
     assert {point for start, stop in joined for point in range(start, stop)} == points
@@ -57,7 +57,7 @@ def test_merged_keeps_the_points(intervals: list[tuple[int, int]]) -> None:
     shard=st.integers(1, 3),
 )
 def test_samples(size: int, grain: int, points: int, shard: int) -> None:
-    """A sample lies in its shard, starts at the grain, and holds the first and the last point."""
+    """A sample is within its shard, starts at multiples of the grain, and has the first and last point."""
     pieces = ranges.shard(size, 10 * grain, shard, 3)
     chosen = ranges.sample(pieces, points, grain)
     assert bool(chosen) == bool(pieces)

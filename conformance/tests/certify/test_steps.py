@@ -1,4 +1,4 @@
-"""The expected results, against the oracle taken one value at a time."""
+"""The expected results equal the oracle's, computed one value at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(20)
 
 @pytest.mark.rule("Q8A8-HLF-1", "Q8A8-HLF-2", "Q8A8-HLF-4")
 def test_half_steps() -> None:
-    """Each half begins exactly where the oracle's conversion does."""
+    """Each half's step is exactly where the oracle's conversion changes."""
     table = steps.half_steps()
     assert len(table) == 0x7C00
     for half in (*range(1, 0x7C00, 29), 1, 2, 0x3FF, 0x400, 0x401, 0x7BFF, 0x7C00):
@@ -27,7 +27,7 @@ def test_half_steps() -> None:
 
 @pytest.mark.rule("Q8A8-QNT-2", "Q8A8-HLF-4")
 def test_scale_steps() -> None:
-    """Each scale begins exactly where quantizing a block with that amax gives it."""
+    """Each scale's step is the first amax for which the oracle's quantizer gives it."""
     table = steps.scale_steps()
     assert int(table[-1]) == steps.LIMIT
     for scale in (*range(1, 0x7C00, 53), 1, 0x3FF, 0x400, 0x7BFF):
@@ -39,7 +39,7 @@ def test_scale_steps() -> None:
 @pytest.mark.rule("Q8A8-QNT-3", "Q8A8-QNT-4")
 @pytest.mark.parametrize("amax", [*AMAXES, 0x367E0000, 0x3F2AAAAB, 0x00000001, 0x447FFFFF])
 def test_code_steps(amax: int) -> None:
-    """Each code begins exactly where the oracle's quantizer says, with either sign."""
+    """Each code's step is exactly where the oracle's quantizer changes, with either sign."""
     table = steps.code_steps(amax)
     zero = oracle.quantize([amax]) == oracle.Quantized(0, (0,))
     assert len(table) == (0 if zero else 127)
@@ -55,8 +55,8 @@ def test_smallest_amax() -> None:
     assert min(AMAXES) == int(steps.scale_steps()[0])
 
 
-def test_results_are_cut_anywhere() -> None:
-    """A range of results is the same part of a longer range, wherever it starts and ends."""
+def test_results_of_partial_ranges() -> None:
+    """A range of results equals that part of a longer range, whatever its ends."""
     table = np.array([3, 4, 9])
     whole = np.array([0, 0, 0, 1, 2, 2, 2, 2, 2, 3, 3, 3])
     for start in range(12):
@@ -65,7 +65,7 @@ def test_results_are_cut_anywhere() -> None:
 
 
 def test_float_bits() -> None:
-    """Integers times powers of two have the oracle's patterns."""
+    """The patterns of integers times powers of two equal the oracle's."""
     number = np.concatenate(([0, 1, -1, 2**20 - 1, 1 - 2**20, 2**19], RNG.integers(-(2**20) + 1, 2**20, 500)))
     exponent = RNG.integers(-48, 40, len(number))
     for n, e, bits in zip(number, exponent, steps.float_bits(number, exponent), strict=True):
@@ -79,7 +79,7 @@ def _points(name: str, count: int) -> list[int]:
 
 @pytest.mark.rule("Q8A8-HLF-1")
 def test_half_domain() -> None:
-    """Random points of the domain: the oracle's half; NaNs are NaNs."""
+    """Random points have the oracle's half; NaNs give a NaN."""
     domain = get_domain("half")
     for point in _points("half", 300):
         (got,) = domain.expected(point, point + 1)
@@ -94,7 +94,7 @@ def test_half_domain() -> None:
 
 @pytest.mark.rule("Q8A8-HLF-3")
 def test_widen_domain() -> None:
-    """Random halves are widened as the oracle does it."""
+    """Random halves have the oracle's float32."""
     right = get_domain("widen").expected(0, 1 << 16)
     for half in _points("widen", 2000):
         if oracle.finite(half, oracle.F16):
@@ -104,19 +104,19 @@ def test_widen_domain() -> None:
 
 @pytest.mark.rule("Q8A8-DEQ-1", "Q8A8-DEQ-2")
 def test_dequantize_domain() -> None:
-    """Random blocks are dequantized as the oracle does it, from the very bytes that a kernel gets."""
+    """Random blocks have the oracle's results, from the same bytes that a kernel gets."""
     domain = get_domain("dequantize")
 
-    class Asked:
-        """Keeps what it is asked."""
+    class OracleFunctions:
+        """Dequantization by the oracle."""
 
         names = ("dequantize_row_q8_a8",)
 
         def dequantize(self, blocks: np.ndarray) -> np.ndarray:
-            """Answer with the oracle."""
+            """Dequantize with the oracle."""
             return np.array(oracle.dequantize(blocks.tobytes()), np.uint32)
 
     for point in _points("dequantize", 60):
         start = point // 32 * 32
-        answer = domain.ask(Asked(), start, start + 32)  # type: ignore[arg-type]  # one function is enough
+        answer = domain.evaluate(OracleFunctions(), start, start + 32)  # type: ignore[arg-type]  # one function is enough
         assert domain.check(start, start + 32, answer.tobytes()) is None

@@ -1,8 +1,9 @@
-"""The sweep: one wrong result in billions is found, and an interrupted run goes on."""
+"""The sweep: one wrong result in billions is found, and an interrupted run resumes."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def _shard_of(name: str, point: int, total: int) -> int:
 # As in wrong_kernels.py, which is imported in the kernels' own processes.
 HALF_POINT, SCALE_POINT, CODE_PATTERN = 0x3F803000, 0x41234567, 0x80345678
 CODE_POINT = 0x3F800001 + (CODE_PATTERN & 0x7FFFFFFF)
-"""Where codes:3f800000 has the wrong element: behind the 0x3F800001 that are not negative."""
+"""The point of codes:3f800000 with the wrong element: after the 0x3F800001 that are not negative."""
 
 FLIPPED = [
     ("OneHalf", "half", HALF_POINT, 1024, "0x3f803000", "0x3c02", "0x3c03"),
@@ -44,7 +45,7 @@ FLIPPED = [
 def test_one_wrong_result_is_found(
     certify: Certify, wrong_kernels: str, flipped: tuple[str, str, int, int, str, str | None, str | None]
 ) -> None:
-    """A kernel with one wrong result in a whole domain is caught in the shard that has it, and only there."""
+    """One wrong result in a domain is found in the shard that has it, and only there."""
     kernel, name, point, total, given, right, got = flipped
     sut = f"py:{wrong_kernels}:{kernel}"
     number = _shard_of(name, point, total)
@@ -62,8 +63,8 @@ def test_one_wrong_result_is_found(
     assert (status, found["verdict"], found["whole"]) == (0, "part", False)
 
 
-def test_a_wrong_product_is_found(certify: Certify, wrong_kernels: str) -> None:
-    """A product that saturates in the last lane is found by the last shard, with one row and with two."""
+def test_wrong_product_is_found(certify: Certify, wrong_kernels: str) -> None:
+    """A product that saturates in the last lane is found in the last shard."""
     point = 31 << 16 | 0x80 << 8 | 0x80
     sut = f"py:{wrong_kernels}:OneProduct"
     status, found = certify(
@@ -74,15 +75,15 @@ def test_a_wrong_product_is_found(certify: Certify, wrong_kernels: str) -> None:
     assert found["domains"][0]["mismatch"]["given"] == "lane 31, -128 · -128, scales 2^15 and 1"
 
 
-def test_two_rows_that_are_not_taken(certify: Certify, wrong_kernels: str) -> None:
-    """A kernel that ignores nrc = 2 does not offer that domain; asked for it, nothing ran."""
+def test_kernel_that_ignores_nrc(certify: Certify, wrong_kernels: str) -> None:
+    """A kernel that ignores nrc = 2 does not offer that domain; the verdict is nothing-ran."""
     status, found = certify(f"py:{wrong_kernels}:OneRow", "--domain", "products-nrc2")
     assert (status, found["verdict"]) == (4, "nothing-ran")
     assert found["domains"][0]["result"] == "not-offered"
 
 
-def test_a_function_that_is_not_there(certify: Certify, wrong_kernels: str) -> None:
-    """A domain that is asked for and not offered is status 4; unasked, it is left out."""
+def test_missing_function(certify: Certify, wrong_kernels: str) -> None:
+    """A requested domain that is not offered is status 4; otherwise it is left out."""
     status, found = certify(f"py:{wrong_kernels}:OneHalf", "--domain", "scale")
     assert (status, found["domains"][0]["result"]) == (4, "not-offered")
     status, found = certify(f"py:{wrong_kernels}:OneHalf", "--sample", "50")
@@ -93,8 +94,8 @@ def test_a_function_that_is_not_there(certify: Certify, wrong_kernels: str) -> N
     ("kernel", "text"),
     [("Dies", "exit status 7"), ("Raises", "ArithmeticError"), ("Hangs", "no answer within 2 s")],
 )
-def test_kernels_that_do_not_answer(certify: Certify, wrong_kernels: str, kernel: str, text: str) -> None:
-    """A kernel that dies, raises or hangs is status 3; what it answered before stays covered."""
+def test_kernels_without_results(certify: Certify, wrong_kernels: str, kernel: str, text: str) -> None:
+    """A kernel that dies, raises or hangs is status 3; pieces evaluated before stay covered."""
     words = ("--domain", "dequantize", "--sample", "5000", "--timeout", "2")
     status, found = certify(f"py:{wrong_kernels}:{kernel}", *words)
     assert (status, found["verdict"]) == (3, "crashed")
@@ -107,7 +108,7 @@ def test_kernels_that_do_not_answer(certify: Certify, wrong_kernels: str, kernel
 def test_interrupted_and_resumed(
     certify: Certify, wrong_kernels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """An interrupted run leaves a state; the next one covers the rest, and the result is that of one go."""
+    """An interrupted run leaves a state; the next run covers the rest, with the same result as one run."""
     slow = (f"py:{wrong_kernels}:Slow", "--domain", "widen", "--domain", "dequantize", "--shard", "1/3")
     words = (*slow, "--state", str(tmp_path / "state.json"))
     command = [sys.executable, "-m", "q8a8_conformance.cli", "certify", *words]
@@ -130,8 +131,8 @@ def test_interrupted_and_resumed(
     assert [entry["count"] for entry in resumed["domains"]] == [0, 10 << 19]
 
 
-def test_resuming_asks_only_for_the_rest(certify: Certify, tmp_path: Path) -> None:
-    """Shards with one state add up; a run with nothing left to ask gives the whole certificate."""
+def test_resuming_evaluates_only_the_rest(certify: Certify, tmp_path: Path) -> None:
+    """Shards share a state; a run with nothing left to evaluate gives the whole certificate."""
     state = tmp_path / "state.json"
     words = ("ref", "--domain", "products-nrc2", "--state", str(state))
     for number in (2, 1, 3):
@@ -146,22 +147,22 @@ def test_resuming_asks_only_for_the_rest(certify: Certify, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir() if "state" in path.name] == ["state.json"]
 
 
-def test_states_of_something_else_are_refused(
+def test_invalid_states_are_refused(
     certify: Certify, wrong_kernels: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A state that was edited, cut short, or is about another kernel is refused, and left as it is."""
+    """A state that was edited, truncated, or is of another kernel is refused and not changed."""
     state = tmp_path / "state.json"
     words = (f"py:{wrong_kernels}:Right", "--domain", "dequantize", "--sample", "99", "--state", str(state))
     assert certify(*words)[0] == 0
     text = state.read_text(encoding="utf-8")
     assert certify("ref", *words[1:])[0] == 2
-    assert "is about another" in capsys.readouterr().err
+    assert "is of another" in capsys.readouterr().err
     document = json.loads(text)
     document["domains"]["dequantize"]["covered"] = [[0, 16252928]]
     for damaged, why in (
         (json.dumps(document), "was changed"),
-        (text[: len(text) // 2], "is no state file"),
-        ("[]", "is no state file"),
+        (text[: len(text) // 2], "is not a state file"),
+        ("[]", "is not a state file"),
         (text.replace('"format": 1', '"format": 2'), "format 2"),
     ):
         state.write_text(damaged, encoding="utf-8")
@@ -173,13 +174,13 @@ def test_states_of_something_else_are_refused(
 def test_another_kernel_file_is_refused(
     certify: Certify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A state is bound to the kernel's bytes: the same name with one more line is another kernel."""
+    """A state belongs to the kernel's bytes: a file with one more line is another kernel."""
     folder = tmp_path / "modules"
     folder.mkdir()
     module = folder / "kernel_of_the_day.py"
     module.write_text("from q8a8.abi import Reference as Kernel\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     state = tmp_path / "state.json"
     words = ("py:kernel_of_the_day:Kernel", "--domain", "dequantize", "--sample", "64", "--state", str(state))

@@ -1,4 +1,4 @@
-"""The reference with one result changed, out of a whole domain; and kernels that die. Served as ``py:``."""
+"""The reference with one result of a domain changed, and kernels that crash; used as ``py:`` targets."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CODE_PATTERN = 0x80345678
 
 
 class Right(Reference):
-    """The reference, slow in nothing; subclasses change one result."""
+    """The reference; subclasses change one result."""
 
 
 class OneDequantized(Right):
     """Scale 0x0001 with code -128 gives the neighbouring float32."""
 
     def dequantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
-        """Dequantize, one result being off by its last bit."""
+        """Dequantize, with the last bit of one result flipped."""
         super().dequantize_row_q8_a8(x, y, k)
         blocks = x.reshape(-1, 34)
         here = (blocks[:, :1] == 1) & (blocks[:, 1:2] == 0) & (blocks[:, 2:] == 0x80)
@@ -39,11 +39,11 @@ class OneDequantized(Right):
 
 
 class OneHalf:
-    """A conversion alone; one tie of 2^32 floats goes to the odd half."""
+    """A conversion only; one tie among the 2^32 floats goes to the odd half."""
 
     @staticmethod
     def ggml_fp32_to_fp16_row(x: Array, y: Array, n: int) -> None:
-        """Convert with NumPy; one result is off by its last bit."""
+        """Convert with NumPy, with the last bit of one result flipped."""
         with np.errstate(all="ignore"):
             y[:n] = x.astype(np.float16).view(np.uint16)
         y[x.view(np.uint32) == HALF_POINT] ^= 1
@@ -71,12 +71,12 @@ class OneCode(Right):
 
 
 class OneProduct(Right):
-    """-128 · -128 saturates in the last lane, in the way of a 16-bit sum."""
+    """-128 · -128 saturates in the last lane, as in 16-bit arithmetic."""
 
     def ggml_vec_dot_q8_a8_q8_a8(
         self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
     ) -> None:
-        """Multiply, one product being 16383."""
+        """Compute the dot product with 16383 for that product."""
         super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
         if vx[33] == vy[33] == 0x80:
             s[0] *= np.float32(16383 / 16384)
@@ -88,7 +88,7 @@ class OneRow(Right):
     def ggml_vec_dot_q8_a8_q8_a8(
         self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
     ) -> None:
-        """Multiply the first two rows."""
+        """Compute the first result only."""
         super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, min(nrc, 1))
 
 
@@ -96,7 +96,7 @@ class Dies(Right):
     """Ends its process in the middle of a domain."""
 
     def dequantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
-        """Dequantize, but for negative scales."""
+        """Dequantize; exit at a negative scale."""
         if x[1] & 0x80:
             os._exit(7)
         super().dequantize_row_q8_a8(x, y, k)
@@ -106,26 +106,26 @@ class Raises(Right):
     """Raises an exception."""
 
     def dequantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
-        """Refuse."""
+        """Raise."""
         raise ArithmeticError(f"{k} is too much for {len(x)} and {len(y)}")
 
 
 class Slow(Right):
-    """Takes as many seconds a call as the environment says: time enough to be interrupted."""
+    """Sleeps in each call, for the seconds in the environment, so that it can be interrupted."""
 
     @staticmethod
     def ggml_fp16_to_fp32_row(x: Array, y: Array, n: int) -> None:
-        """Convert at once."""
+        """Convert without a delay."""
         y[:n] = x[:n].view(np.float16)
 
     def dequantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
-        """Dequantize in its own time."""
+        """Dequantize after a delay."""
         time.sleep(float(os.environ.get("SECONDS_A_CALL", "0")))
         super().dequantize_row_q8_a8(x, y, k)
 
 
 class Hangs(Right):
-    """Never answers."""
+    """Never returns."""
 
     def dequantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
         """Wait."""

@@ -1,7 +1,7 @@
-"""What the tests of the pages share: the pages, and their pseudocode over exact numbers.
+"""Fixtures of the pages' tests: the pages, and their pseudocode over exact numbers.
 
-The pseudocode computes with `Real`: a fraction with a signed zero. `f32` and `roundf` are built here on
-integers; everything else (`f16` among it) the pages define themselves.
+The pseudocode computes with `Real`, a fraction with a signed zero. `f32` and `roundf` are implemented here
+with integers; everything else, `f16` included, is defined on the pages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 ROOT = Path(__file__).resolve().parents[3]
-# The pages whose blocks build on each other, in that order.
+# The pages with pseudocode, in the order in which it is run.
 PAGES = (
     "half-precision",
     "layout",
@@ -36,7 +36,7 @@ BLOCK = re.compile(r'^```python title="pseudocode"\n(?P<code>.*?)^```$', re.MULT
 
 @functools.total_ordering
 class Real:
-    """A real number with a signed zero: exact arithmetic, IEEE-754's signs."""
+    """A real number with a signed zero: exact arithmetic with IEEE-754's signs."""
 
     __slots__ = ("negative", "value")
 
@@ -49,7 +49,7 @@ class Real:
         """Return a number as a Real; Python's integer 0 is +0."""
         if isinstance(other, Real):
             return other
-        assert isinstance(other, int | Fraction), f"the pseudocode mixes in {other!r}"
+        assert isinstance(other, int | Fraction), f"the pseudocode uses {other!r}"
         return Real(other)
 
     def __add__(self, other: object) -> Real:
@@ -58,12 +58,12 @@ class Real:
         return Real(self.value + b.value, negative_zero=self.negative and b.negative)
 
     def __mul__(self, other: object) -> Real:
-        """Multiply; the signs too."""
+        """Multiply, with the sign of a zero."""
         b = Real.of(other)
         return Real(self.value * b.value, negative_zero=self.negative != b.negative)
 
     def __truediv__(self, other: object) -> Real:
-        """Divide; the signs too."""
+        """Divide, with the sign of a zero."""
         b = Real.of(other)
         return Real(self.value / b.value, negative_zero=self.negative != b.negative)
 
@@ -100,14 +100,14 @@ class Real:
         return self.value < Real.of(other).value
 
     def __hash__(self) -> int:
-        """Agree with equality."""
+        """Hash consistently with equality."""
         return hash(self.value)
 
     __radd__, __rmul__ = __add__, __mul__
 
 
 def f32(x: object) -> Real:
-    """Round to binary32: an integer number of last places, ties to even."""
+    """Round to binary32, ties to even."""
     real = Real.of(x)
     size = abs(real.value)
     exponent = -126
@@ -128,16 +128,16 @@ def roundf(x: Real) -> int:
 
 
 def float_to_real(bits: int) -> Real:
-    """Return the number that a finite float's bits stand for."""
+    """Return the number of a finite float's bits."""
     number = struct.unpack("<f", struct.pack("<I", bits))[0]
     return Real(Fraction(number), negative_zero=math.copysign(1, number) < 0)
 
 
 def real_to_float(real: Real) -> int:
-    """Return the bits of a float; the number has to be one."""
+    """Return the bits of a number that must be a float."""
     number = math.copysign(float(real.value), -1 if real.negative else 1)
     bits: int = struct.unpack("<I", struct.pack("<f", number))[0]
-    assert float_to_real(bits).value == real.value, "not a float: the pseudocode forgot a rounding"
+    assert float_to_real(bits).value == real.value, "not a float: a rounding is missing in the pseudocode"
     return bits
 
 
@@ -152,13 +152,13 @@ HELPERS: Mapping[str, Callable[..., Any]] = {
 
 
 class Pseudocode:
-    """The pages' functions over bits: what goes in and comes out are the bits of floats and halves."""
+    """The pages' functions, over the bits of floats and halves."""
 
     def __init__(self, names: Mapping[str, Any]) -> None:
         self.names = names
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever a page defines
-        """Return what a page defines under this name."""
+        """Return the page's definition of a name."""
         return self.names[name]
 
     float_to_real = staticmethod(float_to_real)
@@ -168,16 +168,13 @@ class Pseudocode:
 
 @pytest.fixture(scope="session")
 def docs() -> Path:
-    """Return the folder of the pages; without a checkout there is nothing to test."""
-    folder = ROOT / "docs"
-    if not folder.is_dir():
-        pytest.skip("no docs/: this is not a checkout")
-    return folder
+    """Return the folder of the pages."""
+    return ROOT / "docs"
 
 
 @pytest.fixture(scope="session")
 def pseudocode(docs: Path) -> Pseudocode:
-    """Run every block of pseudocode, in the pages' order and in one namespace."""
+    """Run every block of pseudocode, in the order of `PAGES` and in one namespace."""
     names: dict[str, Any] = dict(HELPERS)
     for page in PAGES:
         path = docs / "spec" / f"{page}.md"

@@ -1,4 +1,4 @@
-"""What the page of proofs claims, checked on every case or on every boundary."""
+"""The claims of the page of proofs, checked on every case or every boundary."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FINITE = HALVES[np.isfinite(HALVES)]
 
 
 def ties() -> NDArray[np.float64]:
-    """Return the points midway between two halves, 65520 included: 31744 of them, exact in float64."""
+    """Return the 31744 midpoints of neighbouring halves, 65520 included, exact in float64."""
     halves = np.append(np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64), 65536.0)
     middle: NDArray[np.float64] = (halves[:-1] + halves[1:]) / 2
     return middle
 
 
 def floats_around(middle: NDArray[np.float64], reach: int) -> NDArray[np.float32]:
-    """Return [ties, 2 reach + 1] floats: 127 times each tie in the middle, its neighbours beside it."""
+    """Return [ties, 2 reach + 1] floats: 127 times each tie, with its neighbours on either side."""
     exact = 127 * middle
     bits = exact.astype(F32).view(np.uint32)
     assert (bits.view(F32) == exact).all(), "127 times a tie is a float"
@@ -38,7 +38,7 @@ def floats_around(middle: NDArray[np.float64], reach: int) -> NDArray[np.float32
 
 
 @pytest.mark.rule("Q8A8-HLF-5")
-def test_one_rounding_or_two() -> None:
+def test_double_rounding() -> None:
     """Near every tie, rounding amax / 127 via binary32, via binary64 and exactly gives the same half."""
     middle = ties()
     assert len(middle) == 31744
@@ -61,8 +61,8 @@ def test_one_rounding_or_two() -> None:
 
 
 @pytest.mark.rule("Q8A8-QNT-2")
-def test_a_reciprocal_is_no_quotient() -> None:
-    """Multiplying by f32(1 / 127) gives the wrong half for 126 floats, each the one after 127 times a tie."""
+def test_reciprocal_differs_from_quotient() -> None:
+    """Multiplying by f32(1 / 127) gives a wrong half for 126 floats, each the one after 127 times a tie."""
     amax = floats_around(ties(), 40)
     with np.errstate(over="ignore"):
         wrong = (amax / F32(127)).astype(np.float16) != (amax * F32(1 / 127)).astype(np.float16)
@@ -74,7 +74,7 @@ def test_a_reciprocal_is_no_quotient() -> None:
 
 @pytest.mark.rule("Q8A8-QNT-6")
 def test_when_the_scale_is_zero() -> None:
-    """127 * 2^-25 is the greatest amax whose scale is zero."""
+    """127 * 2^-25 is the largest amax whose scale is zero."""
     edge = F32(127 * 2.0**-25)
     for amax, bits in ((np.nextafter(edge, F32(0)), 0), (edge, 0), (np.nextafter(edge, F32(1)), 1)):
         codes, scale = q8a8.quantize_activation(np.array([amax], F32))
@@ -83,8 +83,8 @@ def test_when_the_scale_is_zero() -> None:
 
 
 @pytest.mark.rule("Q8A8-HLF-4", "Q8A8-QNT-11", "Q8A8-QNT-12")
-def test_the_end_of_the_domain() -> None:
-    """8321040 is the least amax whose scale is infinite; the float below it has the scale 65504."""
+def test_end_of_the_domain() -> None:
+    """8321040 is the smallest amax whose scale is infinite; the float below it has the scale 65504."""
     edge = F32(8321040)
     _, scale = q8a8.quantize_activation(np.array([np.nextafter(edge, F32(0))], F32))
     assert scale == 65504
@@ -94,7 +94,7 @@ def test_the_end_of_the_domain() -> None:
 
 
 @pytest.mark.rule("Q8A8-QNT-5")
-def test_the_integers_stay_within_127() -> None:
+def test_integers_are_within_127() -> None:
     """For every significand of amax, amax * inv rounds to 127 and never exceeds 127 + 2^-17."""
     greatest, least = 0.0, np.inf
     for first in range(0, 1 << 23, 1 << 20):
@@ -118,8 +118,8 @@ def test_dequantization_is_exact() -> None:
 
 
 @pytest.mark.rule("Q8A8-DOT-1", "Q8A8-DOT-2")
-def test_what_is_exact_in_a_dot_product() -> None:
-    """|sumi| reaches 2^19 and is exact; every product of two significands is exact; so are the extremes."""
+def test_exact_steps_of_a_dot_product() -> None:
+    """|sumi| up to 2^19, products of two significands, and the extreme products of scales are exact."""
     least = np.full((1, 32), -128, np.int8)
     block = q8a8.pack(np.ones(1, np.float16), least)
     assert q8a8.block_sums(block, block)[0] == 1 << 19
@@ -136,7 +136,7 @@ def test_what_is_exact_in_a_dot_product() -> None:
 @pytest.mark.rule("Q8A8-DOT-4")
 @pytest.mark.parametrize("name", sorted(q8a8.ORDERS))
 def test_inputs_exact_by_construction(name: str) -> None:
-    """Rows under DOT-4's condition give the exact sum in every order, up to the condition's very limit."""
+    """Rows that satisfy DOT-4's condition give the exact sum in every order, up to the condition's limit."""
     random = np.random.default_rng(4)
     for nb in (1, 2, 3, 7, 8):
         # One product of scales, 3/8, whose unit is g = 1/8: the magnitudes may come to 2^24 / 3.
@@ -149,8 +149,8 @@ def test_inputs_exact_by_construction(name: str) -> None:
             assert Fraction(float(q8a8.vec_dot(x, y, name))) == q8a8.exact_dot(x, y)
 
 
-def test_the_constant(docs: Path) -> None:
-    """The bound's constant is the same on the pages and in the reference, and covers every known order."""
+def test_constant(docs: Path) -> None:
+    """The bound's constant is the same on the pages and in the reference, and is enough for every order."""
     assert f"m = nb + {bound.LANE_FOLD_ROUNDINGS}" in (docs / "spec/orders.md").read_text("utf-8")
     proofs = (docs / "proofs.md").read_text("utf-8")
     assert f"m = nb + {bound.LANE_FOLD_ROUNDINGS}" in proofs
@@ -160,8 +160,8 @@ def test_the_constant(docs: Path) -> None:
 
 
 @pytest.mark.rule("Q8A8-ORD-2")
-def test_each_orders_own_constant(docs: Path) -> None:
-    """The table has every order once, and its formula is the reference's count, from 2 blocks on."""
+def test_constant_of_each_order(docs: Path) -> None:
+    """The table has every order once, and its formula equals the reference's count, from 2 blocks on."""
     page = (docs / "proofs.md").read_text("utf-8")
     rows = re.findall(r"^\| (`[^|]+`) \| `([nb0-9/%+ ]+)` \| nb \+ (\d) \|", page, re.MULTILINE)
     formulas = {
@@ -182,8 +182,8 @@ def test_each_orders_own_constant(docs: Path) -> None:
 
 
 @pytest.mark.rule("Q8A8-ORD-2")
-def test_why_the_magnitude_is_per_product() -> None:
-    """A correct kernel breaks a bound whose magnitude is per block, and keeps the one per product."""
+def test_magnitude_is_per_product() -> None:
+    """A correct kernel exceeds a bound with the magnitude per block, and keeps the one per product."""
     qx, qy = np.zeros((2, 32), np.int8), np.zeros((2, 32), np.int8)
     lanes = q8a8.ORDERS["neon-dotprod"].lanes
     qx[0, list(lanes[0] + lanes[1])] = 127

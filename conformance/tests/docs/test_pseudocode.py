@@ -1,4 +1,4 @@
-"""The pseudocode on the pages is run, over exact numbers, and compared with the oracle and the reference."""
+"""The pseudocode on the pages, run over exact numbers, equals the oracle and the reference."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    # The fixture's class lives in conftest.py, which importlib mode cannot import.
+    # The fixture's class is in conftest.py, which importlib mode cannot import.
     Pseudocode = Any
 
 Block = tuple[int, list[int]]
-RANDOM = random.Random(8)  # noqa: S311 -- data, no secret
+RANDOM = random.Random(8)  # noqa: S311 -- test data
 
 
 def bits_of(x: float) -> int:
@@ -37,7 +37,7 @@ def around(x: float, reach: int = 2) -> list[int]:
 
 
 def spread(bits: Sequence[int], size: int = 32) -> list[list[int]]:
-    """Cut into blocks of one size; the last is filled up with zeros."""
+    """Split into blocks of one size; the last is padded with zeros."""
     padded = [*bits, *[0] * (-len(bits) % size)]
     return [padded[i : i + size] for i in range(0, len(padded), size)]
 
@@ -45,7 +45,7 @@ def spread(bits: Sequence[int], size: int = 32) -> list[list[int]]:
 def boundary_blocks() -> list[list[int]]:
     """Return blocks of floats, as bits, at every boundary of the quantizer."""
     blocks = []
-    # The scale: f16 ties, the zero edge, the smallest halves, the end of the domain; with the floats about.
+    # The scale: f16 ties, the zero edge, the smallest halves, the end of the domain; with their neighbours.
     ties = [2.0**-25, 3 * 2.0**-25, 2047 * 2.0**-25, 2049 * 2.0**-25, 4095 * 2.0**-12, 65520.0]
     for tie in ties:
         rest = [*around(127 * tie / 3)[:5], *around(63.5 * tie), *[0] * 16]
@@ -60,7 +60,7 @@ def boundary_blocks() -> list[list[int]]:
 
 
 def random_row(blocks: int) -> list[Block]:
-    """Return a row of random blocks, among their scales subnormal, negative and zero ones."""
+    """Return a row of random blocks, with subnormal, negative and zero scales among others."""
     scales = [
         RANDOM.choice((RANDOM.randrange(0x7C00), RANDOM.randrange(0x8000, 0xFC00))) for _ in range(blocks)
     ]
@@ -68,13 +68,13 @@ def random_row(blocks: int) -> list[Block]:
 
 
 def as_row(pseudocode: Pseudocode, row: Sequence[Block]) -> bytes:
-    """Return a row's bytes, packed as the page says."""
+    """Return a row's bytes, packed by the page's pseudocode."""
     packed: bytes = pseudocode.pack_row([h for h, _ in row], [q for _, q in row])
     return packed
 
 
 def test_every_block_is_run(docs: Path, pseudocode: Pseudocode) -> None:
-    """No page has pseudocode that the fixture does not know of."""
+    """All pages with pseudocode are in the fixture."""
     pages = {path.stem for path in docs.rglob("*.md") if 'title="pseudocode"' in path.read_text("utf-8")}
     known = {"half-precision", "layout", "quantization", "dequantization", "dot-product", "orders"}
     assert pages == known | {"matrix-product", "operations"}
@@ -83,7 +83,7 @@ def test_every_block_is_run(docs: Path, pseudocode: Pseudocode) -> None:
 
 @pytest.mark.rule("Q8A8-HLF-1", "Q8A8-HLF-2", "Q8A8-HLF-4")
 def test_f16(pseudocode: Pseudocode) -> None:
-    """`f16` of every half's value, of every tie and of what lies just beside is what `struct` makes of it."""
+    """`f16` equals `struct` on every seventh half, the tie above it and the neighbours of the tie."""
     for h in range(0, 0x7C00, 7):
         below = pseudocode.half_value(h)
         above = pseudocode.half_value(h + 1) if h < 0x7BFF else pseudocode.real(65536)
@@ -99,7 +99,7 @@ def test_f16(pseudocode: Pseudocode) -> None:
 
 @pytest.mark.rule("Q8A8-HLF-3")
 def test_half_value(pseudocode: Pseudocode) -> None:
-    """`half_value` is what `struct` reads, for every finite half."""
+    """`half_value` equals `struct` for every finite half."""
     for h in range(0x10000):
         if h & 0x7C00 != 0x7C00:
             value = pseudocode.half_value(h)
@@ -109,7 +109,7 @@ def test_half_value(pseudocode: Pseudocode) -> None:
 
 @pytest.mark.rule("Q8A8-LAY-1", "Q8A8-LAY-2")
 def test_pack_row(pseudocode: Pseudocode) -> None:
-    """`pack_row` makes the bytes that `struct` and the reference make."""
+    """`pack_row` equals `struct` and the reference."""
     row = random_row(3)
     want = b"".join(struct.pack("<H32b", h, *q) for h, q in row)
     assert as_row(pseudocode, row) == want
@@ -118,7 +118,7 @@ def test_pack_row(pseudocode: Pseudocode) -> None:
 
 
 def test_quantize_block(pseudocode: Pseudocode) -> None:
-    """`quantize_block` gives the oracle's and the reference's bits on every boundary."""
+    """`quantize_block` equals the oracle and the reference on every boundary."""
     blocks = boundary_blocks()
     for bits in blocks:
         h, q = pseudocode.quantize_block([pseudocode.float_to_real(b) for b in bits])
@@ -131,7 +131,7 @@ def test_quantize_block(pseudocode: Pseudocode) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 31, 33, 100])
 def test_quantize_block_of_any_size(pseudocode: Pseudocode, size: int) -> None:
-    """`quantize_block` over any number of elements is the reference's quantize_activation."""
+    """`quantize_block` of any number of elements equals the reference's quantize_activation."""
     bits = [bits_of(RANDOM.gauss(0, 3)) for _ in range(size)]
     h, q = pseudocode.quantize_block([pseudocode.float_to_real(b) for b in bits])
     codes, scale = q8a8.quantize_activation(np.array(bits, np.uint32).view(np.float32))
@@ -141,7 +141,7 @@ def test_quantize_block_of_any_size(pseudocode: Pseudocode, size: int) -> None:
 @pytest.mark.rule("Q8A8-DEQ-1", "Q8A8-DEQ-2")
 @pytest.mark.parametrize("h", [0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x3C00, 0xBC01, 0x7BFF, 0xFBFF])
 def test_dequantize_block(pseudocode: Pseudocode, h: int) -> None:
-    """`dequantize_block` gives the oracle's and the reference's bits, signs of zeros included."""
+    """`dequantize_block` equals the oracle and the reference, signs of zeros included."""
     for first in range(-128, 128, 32):
         q = list(range(first, first + 32))
         got = [pseudocode.real_to_float(y) for y in pseudocode.dequantize_block(h, q)]
@@ -152,7 +152,7 @@ def test_dequantize_block(pseudocode: Pseudocode, h: int) -> None:
 
 @pytest.mark.parametrize("nb", [0, 1, 2, 3, 7])
 def test_vec_dot(pseudocode: Pseudocode, nb: int) -> None:
-    """`vec_dot` gives the oracle's and the reference's bits in the scalar order."""
+    """`vec_dot` equals the oracle and the reference in the scalar order."""
     for _ in range(4):
         x, y = random_row(nb), random_row(nb)
         got = pseudocode.real_to_float(pseudocode.vec_dot(x, y))
@@ -163,7 +163,7 @@ def test_vec_dot(pseudocode: Pseudocode, nb: int) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-9", "Q8A8-LAY-5")
 def test_vec_dot_real(pseudocode: Pseudocode) -> None:
-    """`vec_dot_real` takes x's weight scale and y's activation scale, whatever is in the other field."""
+    """`vec_dot_real` uses x's weight scale and y's activation scale, whatever the other field holds."""
     nan = 0x7E00
     x = [(h, nan, q) for h, q in random_row(5)]
     y = [(nan, h, q) for h, q in random_row(5)]
@@ -175,7 +175,7 @@ def test_vec_dot_real(pseudocode: Pseudocode) -> None:
 
 @pytest.mark.parametrize("name", sorted(q8a8.ORDERS))
 def test_vec_dot_in(pseudocode: Pseudocode, name: str) -> None:
-    """`vec_dot_in` gives the reference's bits in every order, whole steps and left-over blocks."""
+    """`vec_dot_in` equals the reference in every order, with and without remaining blocks."""
     order = q8a8.ORDERS[name]
     for nb in (0, 1, 2, 5, 6):
         x, y = random_row(nb), random_row(nb)
@@ -200,7 +200,7 @@ def test_within_bound(pseudocode: Pseudocode) -> None:
 
 @pytest.mark.rule("Q8A8-MUL-1", "Q8A8-MUL-2")
 def test_mul_mat(pseudocode: Pseudocode) -> None:
-    """`mul_mat` gives the reference's bits."""
+    """`mul_mat` equals the reference."""
     w = [random_row(2) for _ in range(3)]
     x = [[bits_of(RANDOM.gauss(0, 2)) for _ in range(64)] for _ in range(2)]
     got = pseudocode.mul_mat(w, [[pseudocode.float_to_real(b) for b in row] for row in x])
@@ -211,7 +211,7 @@ def test_mul_mat(pseudocode: Pseudocode) -> None:
 
 @pytest.mark.rule("Q8A8-OPS-1", "Q8A8-OPS-2")
 def test_operations(pseudocode: Pseudocode) -> None:
-    """`clamp` and `get_rows` give the reference's bits."""
+    """`clamp` and `get_rows` equal the reference."""
     bits = [[bits_of(RANDOM.gauss(0, 2)) for _ in range(64)] for _ in range(3)]
     rows = [pseudocode.quantize_row([pseudocode.float_to_real(b) for b in row]) for row in bits]
     blocks = q8a8.as_blocks(np.array([np.frombuffer(as_row(pseudocode, row), np.uint8) for row in rows]))

@@ -21,8 +21,8 @@ def fenced(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_ten_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """The example runs as it stands: its assertion holds, and it prints a sum and a fraction of the bound."""
+def test_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example runs: its assertion holds, and it prints a sum and a fraction of the bound."""
     (example,) = fenced("python")
     exec(compile(example, "README.md", "exec"), {})  # noqa: S102 -- running it is the test
     total, fraction = (float(line) for line in capsys.readouterr().out.split())
@@ -38,6 +38,6 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_public_names_are_exported() -> None:
-    """What the example uses is in the package's list of public names."""
+    """The names in the example are public names of the package."""
     (example,) = fenced("python")
     assert set(re.findall(r"q8a8\.(\w+)", example)) <= set(q8a8.__all__)

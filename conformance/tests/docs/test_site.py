@@ -1,4 +1,4 @@
-"""The site builds without a warning and without the network, and what the pages say of the code is so."""
+"""The site builds without warnings and without the network, and the pages agree with the code."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from q8a8_conformance.protocol import messages
 from q8a8_conformance.spec import abi
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PYTHON = re.compile(r"^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,14 +35,14 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
 class Resources(HTMLParser):
-    """Collect what a browser fetches to show a page: scripts, styles, images, frames; not links."""
+    """Collects the resources that a browser fetches for a page: scripts, styles, images, frames."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the address of what is fetched."""
+        """Record the address of a resource."""
         wanted = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
         self.found += [value for name, value in attrs if wanted.get(tag) == name and value]
 
@@ -60,11 +61,10 @@ def cells(page: str, heading: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def site(docs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site, strictly."""
-    pytest.importorskip("mkdocs")
-    pytest.importorskip("material")
-    pytest.importorskip("mkdocstrings")
+def site(docs: Path, tmp_path_factory: pytest.TempPathFactory, need: Callable[[object, str], None]) -> Path:
+    """Build the site with --strict and return its folder."""
+    for module in ("mkdocs", "material", "mkdocstrings"):
+        need(importlib.util.find_spec(module), f"{module} is not installed")
     target = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)]
     # The theme's advertisement of its successor calls itself a warning.
@@ -77,14 +77,14 @@ def site(docs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_the_site_builds(site: Path, docs: Path) -> None:
-    """`mkdocs build --strict` passes without a warning and makes every page."""
+def test_site_builds(site: Path, docs: Path) -> None:
+    """`mkdocs build --strict` passes without a warning and writes every page."""
     for path in pages(docs):
         assert (site / path.relative_to(docs)).with_suffix(".html").is_file()
 
 
-def test_the_site_needs_no_network(site: Path) -> None:
-    """No page fetches anything from another host, and no style does."""
+def test_site_needs_no_network(site: Path) -> None:
+    """No page and no style sheet fetches anything from another host."""
     for path in site.rglob("*.html"):
         resources = Resources()
         resources.feed(path.read_text(encoding="utf-8"))
@@ -94,7 +94,7 @@ def test_the_site_needs_no_network(site: Path) -> None:
 
 
 def test_every_rule_has_its_anchor(site: Path) -> None:
-    """The anchors in rules.json exist in the pages as built."""
+    """The anchors in rules.json exist in the built pages."""
     from q8a8_conformance.spec.rules import load_rules  # noqa: PLC0415 -- for this test alone
 
     for rule in load_rules():
@@ -120,7 +120,7 @@ def test_snippets_are_included(site: Path, docs: Path) -> None:
 
 
 def test_no_absolute_paths(docs: Path) -> None:
-    """No page names a place of the machine that it was written on."""
+    """No page has an absolute path of a developer's machine."""
     for path in pages(docs):
         found = re.findall(
             r"(?<![\w./])/(?:work|home|root|tmp|mnt|Users)/\S*", path.read_text(encoding="utf-8")
@@ -129,23 +129,23 @@ def test_no_absolute_paths(docs: Path) -> None:
 
 
 def test_examples_run(docs: Path) -> None:
-    """Python on the pages runs as it stands; snippets from files are tested where the files are."""
+    """Python blocks on the pages run, except included files, which are tested elsewhere."""
     for path in pages(docs):
         for block in PYTHON.finditer(path.read_text(encoding="utf-8")):
             if "--8<--" not in block["code"]:
                 exec(compile(block["code"], str(path), "exec"), {})  # noqa: S102 -- our own pages
 
 
-def test_the_minimal_worker_is_short(docs: Path) -> None:
-    """The worker on the protocol's page has fewer than 60 lines and imports the standard library alone."""
+def test_minimal_worker_is_short(docs: Path) -> None:
+    """The worker on the protocol's page has under 60 lines and imports only the standard library."""
     text = (docs / "examples/minimal_worker.py").read_text(encoding="utf-8")
     assert len(text.splitlines()) < 60
     modules = re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)
     assert set(modules) <= sys.stdlib_module_names
 
 
-def test_the_protocol_page(docs: Path) -> None:
-    """The page's tables of functions, options, faults and capabilities are the protocol's."""
+def test_protocol_page(docs: Path) -> None:
+    """The page's tables of functions, options, faults and capabilities agree with the protocol."""
     page = (docs / "protocol.md").read_text(encoding="utf-8")
     functions = [[row[0], row[1]] for row in cells(page, "## Call")]
     assert functions == [[str(f.number), f"`{f.name}`"] for f in abi.FUNCTIONS]
@@ -161,8 +161,8 @@ def test_the_protocol_page(docs: Path) -> None:
     assert f"2^{messages.MAX_FRAME.bit_length() - 1}" in page
 
 
-def test_the_vectors_page(docs: Path) -> None:
-    """The page's tables name every key of a case, a result and an outcome, and no other."""
+def test_vectors_page(docs: Path) -> None:
+    """The page's tables have the keys of a case, a result and an outcome."""
     page = (docs / "vectors.md").read_text(encoding="utf-8")
     schema = json.loads((docs.parent / "golden/q8a8_golden/data/schema.json").read_text(encoding="utf-8"))
     definitions = schema["$defs"]
@@ -181,7 +181,7 @@ def test_the_vectors_page(docs: Path) -> None:
 
 
 def test_example_commands(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every example command names a command that there is, with options that it has."""
+    """Every example command exists and has its options."""
     helps: dict[str, str] = {}
     root = docs.parent
     for path in [*pages(docs), root / "README.md", root / "CONTRIBUTING.md"]:
@@ -195,7 +195,7 @@ def test_example_commands(docs: Path, capsys: pytest.CaptureFixture[str]) -> Non
                     for word in action.split(","):
                         assert cli.main([command, word, "--help"]) == 0
                         helps[command] += capsys.readouterr().out
-            # What is quoted is somebody else's command line.
+            # Quoted text is the command line of another program.
             options = OPTION.findall(re.sub(r'"[^"]*"', "", line))
             assert set(options) <= set(OPTION.findall(helps[command])), f"{path.name}: {line}"
         for module in re.findall(r"python -m\s(q8a8[\w.]+)", text):
@@ -223,8 +223,8 @@ def test_named_modules_exist(docs: Path) -> None:
 
 
 @pytest.mark.parametrize("command", list(cli.COMMANDS))
-def test_the_command_line_page(docs: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """The page's section on a command names its options, every one and no other."""
+def test_command_line_page(docs: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """The page's section on a command has exactly its options."""
     page = (docs / "command-line.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## .*$", page, re.MULTILINE)
     heading = next(line for line in headings if re.search(rf"q8a8 {command}(?![\w-])", line))
@@ -246,13 +246,12 @@ def test_the_command_line_page(docs: Path, capsys: pytest.CaptureFixture[str], c
         assert named <= options
 
 
-def test_the_kernel_with_a_mistake(docs: Path, tmp_path: Path) -> None:
-    """The example of the first guide fails as the guide says: the case, the bytes, the cause."""
+def test_example_kernel(docs: Path, tmp_path: Path, need: Callable[[object, str], None]) -> None:
+    """The guide's example kernel fails with the case, the bytes and the cause on the page."""
     compiler = shutil.which("cc")
-    if compiler is None or platform.machine() not in {"x86_64", "aarch64"}:
-        pytest.skip("no C compiler for this machine: the example is not built")
+    need(compiler and platform.machine() in {"x86_64", "aarch64"}, "no C compiler for this machine")
     source, library = docs / "examples/rounds_to_even.c", tmp_path / "libmine.so"
-    build = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-lm"]
+    build = [str(compiler), "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-lm"]
     subprocess.run(build, check=True, timeout=60)  # noqa: S603 -- our own example
     case = "quantize/ties/made-by-rounding-third/row"
     words = ["test", f"lib:{library}", "--rules", "QNT-4", "--case", case]

@@ -1,4 +1,4 @@
-"""Tables on the pages that repeat the reference's data say what the data say."""
+"""Tables on the pages agree with the reference's data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def rows_of(page: str, head: str) -> list[list[str]]:
-    """Return the cells of the table that begins with this head line, without head and rule."""
+    """Return the cells of the table with this head line, without the head."""
     _, found, rest = page.partition(f"{head}\n")
     assert found, f"no table with the head {head}"
     lines = rest.splitlines()[1:]
@@ -31,7 +31,7 @@ def table(head: str, rows: Iterable[Iterable[str]]) -> str:
 
 
 def lane_maps(page: str) -> dict[str, Lanes]:
-    """Read the drawing of the lanes: a name, 32 digits that say which lane sums the byte."""
+    """Parse the drawing of the lanes: a name, and the lane of each of 32 bytes."""
     _, _, drawing = page.partition("## Lane maps")
     found = {}
     for line in drawing.splitlines():
@@ -49,7 +49,7 @@ def order_row(order: Order, names: dict[Lanes, str]) -> list[str]:
     """Return an order's row of the catalogue."""
     fused = " / ".join("fused" if flag else "no" for flag in (order.fused, order.tail_fused))
     if order.tail == "body" or len(order.body) == 1:
-        fused = fused.partition(" / ")[0]  # no block is ever left over
+        fused = fused.partition(" / ")[0]  # there are no remaining blocks
     return [
         f"`{order.name}`",
         names[tuple(tuple(sorted(lane)) for lane in order.lanes)],
@@ -63,7 +63,7 @@ def order_row(order: Order, names: dict[Lanes, str]) -> list[str]:
 ORDERS_HEAD = "| order | lanes | accumulators | fused | rows | source |"
 
 
-def test_the_catalogue_of_orders(docs: Path) -> None:
+def test_catalogue_of_orders(docs: Path) -> None:
     """The catalogue has every order of the reference, with its data."""
     page = (docs / "spec/orders.md").read_text("utf-8")
     names = {lanes: name for name, lanes in lane_maps(page).items()}
@@ -72,8 +72,8 @@ def test_the_catalogue_of_orders(docs: Path) -> None:
         pytest.fail(f"the catalogue on spec/orders.md should be:\n\n{table(ORDERS_HEAD, want)}")
 
 
-def test_the_folds(docs: Path) -> None:
-    """Each order's fold is drawn as the reference has it."""
+def test_folds(docs: Path) -> None:
+    """The page has each order's fold as in the reference."""
     page = (docs / "spec/orders.md").read_text("utf-8")
     folds: dict[str, list[str]] = {}
     for order in q8a8.ORDERS.values():
@@ -84,7 +84,7 @@ def test_the_folds(docs: Path) -> None:
 
 
 @pytest.mark.rule("Q8A8-QNT-13")
-def test_the_table_of_recipes(docs: Path) -> None:
+def test_table_of_recipes(docs: Path) -> None:
     """The table of recipes has every recipe of the reference, with its data."""
     page = (docs / "spec/quantization.md").read_text("utf-8")
     inverses = {"127/amax": "`f32(127 / amax)`", "1/d": "`f32(1 / d)`", "x/d": "none: `f32(x_j / d)`"}
@@ -103,8 +103,8 @@ def test_the_table_of_recipes(docs: Path) -> None:
 
 
 @pytest.mark.rule("Q8A8-TRT-2")
-def test_the_table_of_metadata(docs: Path) -> None:
-    """The table of GGUF metadata is the reference's."""
+def test_table_of_metadata(docs: Path) -> None:
+    """The table of GGUF metadata equals the reference's."""
     page = (docs / "spec/operations.md").read_text("utf-8")
     want = [[f"`{key}`", text] for key, text in q8a8.GGUF.metadata.items()]
     assert rows_of(page, "| metadata | holds |") == want

@@ -25,8 +25,9 @@ from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.comparison import compare
 from q8a8_conformance.results.record import Evidence, Record, Status
 from q8a8_conformance.results.run import Finding, Request, Run
-from q8a8_conformance.spec.rules import RuleSyntaxError, load_rules, parse_page
+from q8a8_conformance.spec.rules import load_rules
 from q8a8_golden import load
+from q8a8_lab.pages.rules_index import RuleSyntaxError, parse_page
 
 DOCS = Path(__file__).parents[3] / "docs"
 bounded = settings(

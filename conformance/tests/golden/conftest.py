@@ -1,4 +1,4 @@
-"""What the tests of the golden vectors share: the three truths, and a small set of vectors to tamper with."""
+"""Fixtures of the golden vectors' tests: the implementations, and a small set of vectors to change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from q8a8_golden.generate import builders, store
-from q8a8_golden.generate.cli import witnesses
+from q8a8_golden.generate.cli import open_implementations
 from q8a8_golden.generate.native import scalar_library
 from q8a8_golden.load import DATA, MANIFEST, SCHEMA
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from q8a8_golden.cases import Case
-    from q8a8_golden.generate.agree import Witnesses
+    from q8a8_golden.generate.agree import Implementations
     from q8a8_golden.generate.store import Killer
 
 # One small topic of each kind of outcome.
@@ -27,31 +27,30 @@ SMALL = ("quantize/zero", "quantize/unspecified", "dot/v2")
 
 
 @pytest.fixture(scope="session")
-def truths() -> Iterator[Witnesses]:
-    """Give the oracle, the reference and the C scalar kernel."""
+def implementations(need: Callable[[object, str], None]) -> Iterator[Implementations]:
+    """Yield the oracle, the reference and the C scalar kernel."""
     library = scalar_library()
-    if library is None:
-        pytest.skip("there is no C compiler to build the scalar kernel with")
-    with witnesses(library) as three:
-        yield three
+    need(library, "there is no C compiler to build the scalar kernel with")
+    with open_implementations(library) as opened:
+        yield opened
 
 
-def no_kills(case: Case) -> tuple[str, ...]:
-    """Know one wrong kernel, which writes nothing: a killer that is fast."""
+def silent_mutant(case: Case) -> tuple[str, ...]:
+    """Return the kills of one mutant, which writes nothing: a fast killer."""
     return ("silent",) if case.outcome.kind != "unspecified" and any(case.written().values()) else ()
 
 
 @pytest.fixture(scope="session")
-def small_files(truths: Witnesses) -> dict[str, bytes]:
-    """Give the files of three topics, with the kills of `no_kills`."""
+def small_files(implementations: Implementations) -> dict[str, bytes]:
+    """Return the files of three topics, with the kills of `silent_mutant`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "TOPICS", {topic: builders.TOPICS[topic] for topic in SMALL})
-        return store.render(truths, no_kills)
+        return store.render(implementations, silent_mutant)
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_files: dict[str, bytes]) -> Path:
-    """Give a folder with files of three topics and their manifest; other builders and mutants are off."""
+    """Return a folder with the files of three topics and their manifest; other builders are disabled."""
     monkeypatch.setattr(store, "TOPICS", {topic: builders.TOPICS[topic] for topic in SMALL})
     shutil.copy(DATA / SCHEMA, tmp_path / SCHEMA)
     for name, data in small_files.items():
@@ -62,8 +61,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_files: dict[str
 
 @pytest.fixture
 def killer() -> Killer:
-    """Give the killer of the small files."""
-    return no_kills
+    """Return the killer of the small files."""
+    return silent_mutant
 
 
 Edit = Callable[[str, Callable[[dict[str, Any]], object]], None]
@@ -71,7 +70,7 @@ Edit = Callable[[str, Callable[[dict[str, Any]], object]], None]
 
 @pytest.fixture
 def edit(small: Path) -> Edit:
-    """Change a file of the small set through its JSON, and the manifest's hash with it."""
+    """Return a function that changes the JSON of a small file, and its hash in the manifest."""
 
     def change(name: str, how: Callable[[dict[str, Any]], object]) -> None:
         document = json.loads((small / name).read_text())

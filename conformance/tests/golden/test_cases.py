@@ -1,4 +1,4 @@
-"""What the cases cover: the rules, the boundaries, the sizes, the pairs of recipes."""
+"""The coverage of the cases: rules, boundaries, sizes, pairs of recipes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CASES = load_cases()
 EXACT = [case for case in CASES if isinstance(case.outcome, Exact)]
 QUANTIZERS = [case for case in EXACT if case.function.startswith("quantize")]
 
-# Every rule a kernel MUST keep that the bytes of a result can show. (MEM and ENV need more than bytes.)
-SHOWN = [
+# Every kernel rule with level MUST that can be tested by result bytes. (MEM and ENV need more than bytes.)
+TESTABLE = [
     *(f"LAY-{i}" for i in (1, 2, 3, 5)),
     *(f"HLF-{i}" for i in (1, 2, 3, 4)),
     *(f"QNT-{i}" for i in range(1, 12)),
@@ -28,40 +28,40 @@ SHOWN = [
 
 
 def patterns(data: bytes) -> list[int]:
-    """Give the f32 patterns of a buffer."""
+    """Return the f32 patterns of a buffer."""
     return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
 
 
 def blocks_of(case: Case) -> list[list[int]]:
-    """Give the groups of elements that share a scale in a quantizer's case."""
+    """Return the groups of elements that share a scale in a quantizer's case."""
     if case.function == "quantize_activation_q8_a8":
         return [patterns(case.inputs["input"])]
     xs = patterns(case.inputs["x"])
     return [xs[at : at + 32] for at in range(0, len(xs), 32)]
 
 
-@pytest.mark.parametrize("rule", SHOWN)
-def test_every_rule_that_values_show_has_cases(rule: str) -> None:
-    """At least two, so that no rule rests on one input; but for the empty row, of which there is one."""
+@pytest.mark.parametrize("rule", TESTABLE)
+def test_every_testable_rule_has_cases(rule: str) -> None:
+    """Every testable rule has at least two cases; the rule of the empty row has one."""
     assert sum(f"Q8A8-{rule}" in case.rules for case in CASES) >= (1 if rule == "DEQ-3" else 2)
 
 
 def test_ids_are_paths_and_unique() -> None:
-    """An id names one case, in lower case, and no rule is cited in another form."""
+    """Ids are unique lower-case paths, and rules are cited by full id."""
     assert len({case.id for case in CASES}) == len(CASES)
     for case in CASES:
         assert re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+){2,3}", case.id)
         assert all(re.fullmatch(r"Q8A8-[A-Z]{3}-[1-9][0-9]?", rule) for rule in case.rules)
 
 
-def test_every_case_says_why_in_a_sentence() -> None:
-    """Of one line, and not too long to read in a report."""
+def test_every_reason_is_a_sentence() -> None:
+    """Each `why` is one short sentence on one line."""
     for case in CASES:
         assert re.fullmatch(r"[^\n]{15,180}\.", case.why), case.why
 
 
 def test_buffers_and_arguments_are_those_of_the_abi() -> None:
-    """Each case has its function's buffers, the arguments C needs, and room for what is read and written."""
+    """Each case has its function's buffers and integer arguments."""
     for case in CASES:
         function = FUNCTIONS[case.function]
         assert tuple(case.inputs) == function.inputs
@@ -71,12 +71,12 @@ def test_buffers_and_arguments_are_those_of_the_abi() -> None:
 
 
 def test_every_function_has_cases() -> None:
-    """All six."""
+    """Each of the six functions has cases."""
     assert {case.function for case in CASES} == {*FUNCTIONS}
 
 
-def test_expected_buffers_keep_the_poison_where_nothing_is_written() -> None:
-    """Whatever the poison: outside of the written runs it stays, and inside it does not matter."""
+def test_expected_buffers_keep_the_poison() -> None:
+    """Expected buffers keep the poison outside the written runs, and do not depend on it inside."""
     for case in EXACT:
         if case.before:
             continue
@@ -88,8 +88,8 @@ def test_expected_buffers_keep_the_poison_where_nothing_is_written() -> None:
                 assert one == other if at in inside else (one, other) == (before[at], 0x11)
 
 
-def test_what_is_held_before_a_call_stands_in_the_place_of_poison() -> None:
-    """In some cases s holds finite numbers; whatever the poison, they are there."""
+def test_contents_before_a_call_replace_the_poison() -> None:
+    """Some cases have finite numbers in s before the call, whatever the poison."""
     held = [case for case in CASES if case.before]
     assert {case.function for case in held} == {"ggml_vec_dot_q8_a8_q8_a8", "ggml_vec_dot_q8_a8_q8_a8_real"}
     for case in held:
@@ -99,20 +99,20 @@ def test_what_is_held_before_a_call_stands_in_the_place_of_poison() -> None:
 
 
 def test_poison_is_a_quiet_nan() -> None:
-    """A kernel that adds to what s holds gives a NaN."""
+    """The poison is a quiet NaN, so that a kernel that adds to s gives a NaN."""
     bits = int.from_bytes(POISON, "little")
     assert bits & 0x7FC00000 == 0x7FC00000
 
 
 def test_unspecified_cases_expect_nothing() -> None:
-    """To ask for their bytes is an error that names the case."""
+    """The expected bytes of an unspecified case raise an error with its id."""
     case = next(case for case in CASES if isinstance(case.outcome, Unspecified))
     with pytest.raises(ValueError, match=case.id):
         case.expected()
 
 
-def test_bounds_hold_for_the_scalar_order_and_not_for_a_lost_block() -> None:
-    """The bits on record are inside of every bound; zero is not, but where sums are made to be small."""
+def test_bounds_exclude_zero() -> None:
+    """The recorded bits are inside every bound; zero is not, except in the cases with small sums."""
     for case in CASES:
         if not isinstance(case.outcome, Bound):
             continue
@@ -123,8 +123,8 @@ def test_bounds_hold_for_the_scalar_order_and_not_for_a_lost_block() -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(oracle.RECIPES, 2)))
-def test_every_pair_of_recipes_is_told_apart(one: str, other: str) -> None:
-    """By several cases, as many as a minimal set has to have; in these topics every recipe is defined."""
+def test_every_pair_of_recipes_differs(one: str, other: str) -> None:
+    """Every pair of recipes differs in at least `KILLERS` cases of the topics where all are defined."""
     topics = ("quantize/boundaries/", "quantize/ties/", "quantize/recipes/")
     cases = [case for case in QUANTIZERS if case.id.startswith(topics) and case.id.endswith("/row")]
     apart = [case.id for case in cases if case.expected(f"recipe:{one}") != case.expected(f"recipe:{other}")]
@@ -133,7 +133,7 @@ def test_every_pair_of_recipes_is_told_apart(one: str, other: str) -> None:
 
 @pytest.mark.parametrize("recipe", [name for name in oracle.RECIPES if name != "design"])
 def test_every_recipe_is_an_alternative_of_many_cases(recipe: str) -> None:
-    """A kernel that follows it is caught often, and named every time."""
+    """Every other recipe is an alternative in at least 30 cases, with different bytes."""
     named = [
         case
         for case in QUANTIZERS
@@ -145,14 +145,14 @@ def test_every_recipe_is_an_alternative_of_many_cases(recipe: str) -> None:
 
 
 def test_other_recipes_fail_only_cases_about_recipes() -> None:
-    """A case about the maximum or the scale must not fail for a rounding: its rule would be blamed."""
+    """Other recipes differ only in cases of the rounding rules, not of the maximum or the scale."""
     for case in QUANTIZERS:
         if isinstance(case.outcome, Exact) and case.outcome.alternatives:
             assert {"Q8A8-QNT-3", "Q8A8-QNT-4"} & {*case.rules}, case.id
 
 
-def test_rounding_boundaries_are_met_from_both_sides() -> None:
-    """For a dozen amax and every k: the first element that reaches k + 0.5, and the f32 before it."""
+def test_rounding_boundaries_from_both_sides() -> None:
+    """For each amax and every k: the first element that reaches k + 0.5, and the f32 before it."""
     for case in QUANTIZERS:
         if not (case.id.startswith("quantize/boundaries/") and case.id.endswith("/row")):
             continue
@@ -170,7 +170,7 @@ def test_rounding_boundaries_are_met_from_both_sides() -> None:
 
 
 def test_ties_of_every_size_and_sign() -> None:
-    """K + 0.5 for every k and both signs, exactly, at ten scales."""
+    """There are exact ties k + 0.5 for every k, both signs and ten scales."""
     exponents = set()
     for case in QUANTIZERS:
         if not (case.id.startswith(("quantize/ties/", "quantize/boundaries/")) and case.id.endswith("/row")):
@@ -188,7 +188,7 @@ def test_ties_of_every_size_and_sign() -> None:
     ids="{:#06x}".format,
 )
 def test_scales_at_every_edge_of_half_are_produced(scale: int) -> None:
-    """Zero, the smallest, the largest subnormal, every power of two, the largest: each is produced."""
+    """Some case has this scale: zero, the smallest, the largest subnormal, each power of two, the largest."""
     for case in QUANTIZERS:
         data = case.expected().get("y", b"")
         scales = {int.from_bytes(data[at : at + 2], "little") for at in range(0, len(data) - 1, 34)}
@@ -199,7 +199,7 @@ def test_scales_at_every_edge_of_half_are_produced(scale: int) -> None:
 
 
 def test_activation_sizes() -> None:
-    """Zero, one, every side of 16, 32, 64 and 128, and long ones that are no multiple of anything."""
+    """The sizes include zero, one, the neighbours of 16, 32, 64 and 128, and long ones."""
     sizes = {case.args["size"] for case in CASES if case.function == "quantize_activation_q8_a8"}
     assert {0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 1000, 4096} <= sizes
 
@@ -208,7 +208,7 @@ def test_activation_sizes() -> None:
     ("function", "size"), [("ggml_vec_dot_q8_a8_q8_a8", 34), ("ggml_vec_dot_q8_a8_q8_a8_real", 36)]
 )
 def test_block_counts(function: str, size: int) -> None:
-    """From 0 to 8192 elements and beyond, with every remainder by four; and 255, 256, 257 blocks."""
+    """The block counts include 0 to 9 and 255 to 257, and the buffers are long enough."""
     counts = {case.args["n"] // 32 for case in EXACT if case.function == function}
     assert {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 255, 256, 257} <= counts
     for case in CASES:
@@ -216,8 +216,8 @@ def test_block_counts(function: str, size: int) -> None:
             assert len(case.inputs["vx"]) >= case.args["n"] // 32 * size
 
 
-def test_strides_are_larger_than_they_must_be() -> None:
-    """Of s, of x and of y, each alone and at odd multiples of two bytes."""
+def test_strides_larger_than_necessary() -> None:
+    """The strides of s, x and y vary separately, at odd multiples of two bytes too."""
     pairs = [case.args for case in CASES if case.args.get("nrc") == 2]
     assert {2, 3, 5, 16, 33} <= {args["bs"] for args in pairs}
     for stride in ("bx", "by"):
@@ -227,7 +227,7 @@ def test_strides_are_larger_than_they_must_be() -> None:
 
 
 def test_minus_128_is_in_every_lane_of_either_side() -> None:
-    """Alone in its lane: of x, of y, of both."""
+    """-128 occurs in every lane of x, of y and of both, alone in its block."""
     lanes = {"x": set[int](), "y": set[int](), "both": set[int]()}
     for case in EXACT:
         if case.function != "ggml_vec_dot_q8_a8_q8_a8" or case.args["n"] != 32:
@@ -242,8 +242,8 @@ def test_minus_128_is_in_every_lane_of_either_side() -> None:
     assert lanes == {key: set(range(32)) for key in lanes}
 
 
-def test_unused_fields_of_version_2_hold_anything() -> None:
-    """NaNs, infinities and ordinary numbers, in x's and in y's."""
+def test_unused_fields_of_version_2() -> None:
+    """The unused fields of x and y include zeros, NaNs, infinities and ordinary numbers."""
     other_x, other_y = set(), set()
     for case in CASES:
         if case.function.endswith("_real") and case.args["n"]:

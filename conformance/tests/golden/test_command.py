@@ -13,7 +13,7 @@ import pytest
 
 from q8a8_golden.generate import cli, native
 
-from .conftest import no_kills
+from .conftest import silent_mutant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from q8a8_golden.generate.cli import MakeKiller
 
 
-def run(*arguments: str, killer: MakeKiller | None = lambda: nullcontext(no_kills)) -> int:
-    """Parse as the command line does, and call what it says."""
+def run(*arguments: str, killer: MakeKiller | None = lambda: nullcontext(silent_mutant)) -> int:
+    """Parse the arguments, run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="q8a8")
     cli.add_parser(parser.add_subparsers(required=True), killer)
     options = parser.parse_args(["vectors", *arguments])
@@ -33,33 +33,33 @@ def run(*arguments: str, killer: MakeKiller | None = lambda: nullcontext(no_kill
 
 @pytest.fixture
 def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make it so that there is no C compiler."""
+    """Simulate a machine without a C compiler."""
     monkeypatch.setattr(cli, "scalar_library", lambda: None)
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, no_kernel: None) -> None:
-    """Make it so that this is an installed wheel, without C sources."""
+    """Simulate an installed wheel, without C sources."""
     del no_kernel
     monkeypatch.setattr(cli, "in_checkout", lambda: False)
 
 
 @pytest.fixture(autouse=True)
 def not_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the variable away that changes what a missing kernel means."""
+    """Unset CI, under which a missing kernel is a failure."""
     monkeypatch.delenv("CI", raising=False)
 
 
-def test_check_says_what_agreed(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Good files: status 0 and one line."""
+def test_check(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Up-to-date files are status 0, with one line of output."""
     assert run("check", "--data", str(small)) == 0
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert out.endswith("cases: the oracle, the NumPy reference and the C kernel agree with the files\n")
 
 
-def test_check_without_kills_says_so(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With --no-kills no mutant is run, and where the suite is missing none can be: both are said."""
+def test_check_without_kills(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without mutants, by --no-kills or without the suite, a note says that kills were not compared."""
     assert run("check", "--data", str(small), "--no-kills") == 0
     assert "the kills on record were not compared: --no-kills" in capsys.readouterr().out
     assert run("check", "--data", str(small), killer=None) == 0
@@ -67,17 +67,17 @@ def test_check_without_kills_says_so(small: Path, capsys: pytest.CaptureFixture[
 
 
 def test_generate_refuses_without_the_kills(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Status 2, and nothing is written: a case's kills belong to it."""
+    """Without mutants `generate` is status 2, and nothing is written."""
     (small / "dot/v2.json").unlink()
     assert run("generate", "--data", str(small), killer=None) == 2
     assert "written only with its kills" in capsys.readouterr().err
     assert not (small / "dot/v2.json").exists()
 
 
-def test_a_failed_check_ends_with_the_command_that_regenerates(
+def test_failed_check_ends_with_the_command_that_regenerates(
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Status 1; the last line is the command, to be copied; and the command repairs the files."""
+    """A failed check is status 1; the last line is the command that repairs the files."""
     path = small / "quantize/zero.json"
     path.write_bytes(path.read_bytes().replace(b'"times":32', b'"times":31', 1))
     assert run("check", "--data", str(small)) == 1
@@ -89,15 +89,15 @@ def test_a_failed_check_ends_with_the_command_that_regenerates(
     assert run("check", "--data", str(small)) == 0
 
 
-def test_check_survives_a_file_that_is_no_json(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The schema cannot read it; the comparison names it."""
+def test_check_of_invalid_json(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is not JSON is reported by the comparison."""
     (small / "dot/v2.json").write_text("{")
     assert run("check", "--data", str(small)) == 1
     assert "dot/v2.json" in capsys.readouterr().err
 
 
-def test_check_survives_missing_manifest_and_schema(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each is named."""
+def test_check_without_manifest_and_schema(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing manifest and a missing schema are reported."""
     (small / "manifest.json").unlink()
     assert run("check", "--data", str(small)) == 1
     assert "manifest.json: missing" in capsys.readouterr().err
@@ -106,21 +106,19 @@ def test_check_survives_missing_manifest_and_schema(small: Path, capsys: pytest.
     assert "schema.json: No such file" in capsys.readouterr().err
 
 
-def test_a_wrong_kernel_is_a_disagreement_and_no_cure_is_offered(
+def test_disagreement_is_not_repaired(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Regenerating cannot help where truths differ: both commands name the kernel or the case and fail."""
+    """A kernel that cannot be loaded fails both commands, without the advice to regenerate."""
     for command in ("check", "generate"):
         assert run(command, "--data", str(small), "--c-kernel", str(tmp_path / "none.so")) == 1
         error = capsys.readouterr().err
-        assert "none.so: died" in error
+        assert "none.so: ended" in error
         assert "q8a8 vectors generate" not in error
 
 
-def test_without_sources_check_compares_two_truths_and_says_so(
-    small: Path, installed: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """From an installed wheel: status 0, and a plain word that the C kernel was not compared."""
+def test_check_without_c_sources(small: Path, installed: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """In an installed wheel the check is status 0, with a note that the C kernel was not compared."""
     del installed
     assert run("check", "--data", str(small)) == 0
     assert "the C kernel was not compared: its sources are in the repository" in capsys.readouterr().out
@@ -129,7 +127,7 @@ def test_without_sources_check_compares_two_truths_and_says_so(
 def test_under_ci_a_checkout_must_have_the_kernel(
     small: Path, no_kernel: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At home a missing compiler is a remark; under CI it is a failure, in a checkout only."""
+    """A missing compiler is a note; under CI, in a checkout, it is a failure."""
     del no_kernel
     assert run("check", "--data", str(small)) == 0
     monkeypatch.setenv("CI", "1")
@@ -142,27 +140,27 @@ def test_under_ci_a_checkout_must_have_the_kernel(
 def test_generate_refuses_without_the_kernel(
     small: Path, no_kernel: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Status 2, and nothing is written."""
+    """Without the C kernel `generate` is status 2, and nothing is written."""
     del no_kernel
     (small / "dot/v2.json").unlink()
     assert run("generate", "--data", str(small)) == 2
-    assert "only where the C kernel agrees" in capsys.readouterr().err
+    assert "only if the C kernel agrees" in capsys.readouterr().err
     assert not (small / "dot/v2.json").exists()
 
 
-def test_without_jsonschema_check_goes_on(
+def test_check_without_jsonschema(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The schema is left out, and said to be."""
+    """Without jsonschema the schema is not checked, with a note."""
     monkeypatch.setitem(sys.modules, "jsonschema", None)
     assert run("check", "--data", str(small)) == 0
     assert "the schema was not checked: jsonschema is not installed" in capsys.readouterr().err
 
 
-def test_the_kernel_is_built_where_cmake_has_not(
+def test_kernel_is_built_without_cmake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, need: Callable[[object, str], None]
 ) -> None:
-    """Sources and a compiler are enough, and a second call finds the library that the first one built."""
+    """The kernel is built from sources with the compiler, and reused by a second call."""
     sources = Path(native.__file__).resolve().parents[3] / "native_check"
     for folder in ("kernels", "include"):
         (tmp_path / folder).symlink_to(sources / folder)
@@ -180,21 +178,22 @@ def test_the_kernel_is_built_where_cmake_has_not(
     assert native.scalar_library() is None
 
 
-def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command and the compiler's own words."""
+def test_compiler_error_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, need: Callable[[object, str], None]
+) -> None:
+    """The error of a failed compilation has the compiler's output."""
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels/scalar.c").write_text("#error no kernel\n")
     (tmp_path / "kernels/export.c").write_text("")
     monkeypatch.setattr(native, "_NATIVE", tmp_path)
-    if shutil.which("cc") is None:
-        pytest.skip("there is no C compiler")
+    need(shutil.which("cc"), "there is no C compiler")
     monkeypatch.setenv("CC", "cc")
     with pytest.raises(native.NativeBuildError, match="no kernel"):
         native.scalar_library()
 
 
-def test_an_installed_package_has_no_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No sources beside the package, no library."""
+def test_installed_package_has_no_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without C sources there is no library."""
     monkeypatch.setattr(native, "_NATIVE", tmp_path / "nowhere")
     assert not native.in_checkout()
     assert native.scalar_library() is None

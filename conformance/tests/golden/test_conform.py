@@ -1,4 +1,4 @@
-"""`conforms`: the judgement of a call by a case, right on both sides of every kind of outcome."""
+"""`conforms` accepts right and refuses wrong output buffers, for every kind of outcome."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ CASES = load_cases()
 
 
 def of_kind(kind: type) -> list[Case]:
-    """Give some cases with one kind of outcome, of every function."""
+    """Return every fifth case with one kind of outcome."""
     return [case for case in CASES if isinstance(case.outcome, kind)][::5]
 
 
 @pytest.mark.parametrize("case", of_kind(Exact), ids=lambda case: case.id)
 def test_exact(case: Case) -> None:
-    """The expected bytes conform; one bit of one byte, wherever it is, does not, and other recipes do not."""
+    """The expected bytes conform; a flipped bit anywhere, another length, and other recipes do not."""
     right = case.expected()
     assert conforms(case, right)
     for name, data in right.items():
@@ -33,7 +33,7 @@ def test_exact(case: Case) -> None:
 
 @pytest.mark.parametrize("case", of_kind(Bound), ids=lambda case: case.id)
 def test_bound(case: Case) -> None:
-    """The floats at the edges conform, the next ones do not; nor does a write between the results."""
+    """The last floats inside the bound conform; the next ones and writes between the results do not."""
     assert isinstance(case.outcome, Bound)
     right = case.expected()["s"]
     for result in case.outcome.results:
@@ -51,7 +51,7 @@ def test_bound(case: Case) -> None:
 
 
 def test_unspecified() -> None:
-    """Any bytes conform, in buffers of the right length."""
+    """Any bytes conform in buffers of the right length."""
     for case in of_kind(Unspecified):
         assert conforms(case, case.poisoned())
         assert conforms(case, {name: bytes(length) for name, length in case.outputs.items()})

@@ -27,13 +27,13 @@ RESULTS = [
 
 
 def number(bits: int) -> np.float32:
-    """Give the float of a pattern, by NumPy."""
+    """Return the float of a pattern, with NumPy."""
     return np.float32(np.uint32(bits).view(np.float32))
 
 
 @pytest.mark.parametrize("result", RESULTS)
-def test_the_edges_of_every_bound_case(result: DotResult) -> None:
-    """Neighbours by NumPy's nextafter; by fractions the inner ones keep the formula and the outer do not."""
+def test_edges_of_every_bound_case(result: DotResult) -> None:
+    """Edges are neighbours by nextafter; the inner ones satisfy the bound's formula, the outer do not."""
     limit = ((1 + Fraction(1, 2**24)) ** result.m - 1) * result.magnitude
     for inside, outside, away in zip(
         map(number, result.edges.inside), map(number, result.edges.outside), (-np.inf, np.inf), strict=True
@@ -50,29 +50,29 @@ def test_the_edges_of_every_bound_case(result: DotResult) -> None:
         (ONE, ONE, 1, Edges((0x3F7FFFFF, 0x3F800000), (0x3F7FFFFE, 0x3F800001))),
         # -1 -+ 2 * 2^-24 + 2^-48: one step outward, two inward.
         (-ONE, ONE, 2, Edges((0xBF800001, 0xBF7FFFFE), (0xBF800002, 0xBF7FFFFD))),
-        # Nothing is summed: both zeros, and no subnormal.
+        # An empty sum: both zeros, and no subnormal.
         (0, 0, 9, Edges((0x80000000, 0x00000000), (0x80000001, 0x00000001))),
         # 2^-24 -+ 2^-24: down to zero of either sign, up to 2^-23.
         (1 << 24, ONE, 1, Edges((0x80000000, 0x34000000), (0x80000001, 0x34000001))),
-        # Nothing rounds: one float alone.
+        # No rounding: a single float.
         (3 * ONE, 3 * ONE, 0, Edges((0x40400000, 0x40400000), (0x403FFFFF, 0x40400001))),
     ],
     ids=["one", "minus-one", "zero", "down-to-zero", "exact"],
 )
 def test_edges_by_hand(exact: int, size: int, m: int, edges: Edges) -> None:
-    """Intervals worked out with pencil and paper."""
+    """The edges of intervals computed by hand."""
     assert bound_edges(exact, size, m) == edges
 
 
-def test_an_interval_without_a_float_is_refused() -> None:
-    """1 + 2^-25 exactly is no float, and with m = 0 no other value would do."""
+def test_interval_without_a_float_is_refused() -> None:
+    """With m = 0 and the sum 1 + 2^-25, which is not a float, there is no interval."""
     with pytest.raises(ValueError, match="no float32"):
         bound_edges(ONE + (1 << 23), 2 * ONE, 0)
 
 
 @given(exact=st.integers(-(1 << 90), 1 << 90), more=st.integers(0, 1 << 90), m=st.integers(1, 400))
-def test_edges_are_where_the_verdict_changes(exact: int, more: int, m: int) -> None:
-    """For any sums: the oracle's verdict is yes on the inner patterns, no on the outer."""
+def test_edges_by_the_oracle(exact: int, more: int, m: int) -> None:
+    """For any sums the inner patterns are within the oracle's bound, the outer are not."""
     edges = bound_edges(exact, abs(exact) + more, m)
     for inside, outside in zip(edges.inside, edges.outside, strict=True):
         assert finite(inside, F32)

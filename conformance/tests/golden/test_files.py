@@ -1,4 +1,4 @@
-"""The files of golden vectors: schema, manifest, size, and what happens when a byte of them is changed."""
+"""The files of golden vectors: schema, manifest, size, and the detection of changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from q8a8_golden.generate.agree import Witnesses
+    from q8a8_golden.generate.agree import Implementations
     from q8a8_golden.generate.store import Killer
 
     Edit = Callable[[str, Callable[[dict[str, Any]], object]], None]
@@ -28,27 +28,29 @@ TWO_MEGABYTES = 2_000_000
 
 
 def case_files() -> list[Path]:
-    """Give the shipped files of cases."""
+    """Return the shipped files of cases."""
     return sorted(path for path in DATA.rglob("*.json") if path.name not in {SCHEMA, MANIFEST})
 
 
-def test_all_vectors_are_what_the_builders_and_the_three_truths_make(truths: Witnesses) -> None:
-    """Regenerate everything in memory: every file, byte for byte, is what is on disk."""
-    assert compare(DATA, truths) == []
+def test_all_vectors_are_up_to_date(
+    implementations: Implementations,
+) -> None:
+    """Files regenerated in memory equal those on disk, byte for byte."""
+    assert compare(DATA, implementations) == []
 
 
-def test_the_vectors_stay_small() -> None:
-    """They ship in the wheel: two megabytes at most, schema and manifest included."""
+def test_vectors_stay_small() -> None:
+    """All files together, which are in the wheel, have at most two megabytes."""
     assert sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) <= TWO_MEGABYTES
 
 
-def test_the_schema_holds_for_every_file() -> None:
-    """JSON Schema 2020-12: the schema is one, and no file breaks it."""
+def test_schema_holds_for_every_file() -> None:
+    """The schema is valid JSON Schema 2020-12, and every file satisfies it."""
     assert schema.violations(DATA) == []
 
 
-def test_the_manifest_has_every_file_and_its_hash() -> None:
-    """Each file once, with its SHA-256, its size and how many cases it has; the sums are right."""
+def test_manifest_has_every_file_and_its_hash() -> None:
+    """The manifest has each file's SHA-256, size and number of cases, and the right totals."""
     manifest = read_manifest(DATA)
     assert sorted(manifest["files"]) == [path.relative_to(DATA).as_posix() for path in case_files()]
     for name, entry in manifest["files"].items():
@@ -66,8 +68,8 @@ def test_the_manifest_has_every_file_and_its_hash() -> None:
     assert manifest["schema"] == hashlib.sha256((DATA / SCHEMA).read_bytes()).hexdigest()
 
 
-def test_cases_survive_the_way_to_json_and_back() -> None:
-    """A case read, written and read again is the same, and the JSON is the file's."""
+def test_cases_round_trip_through_json() -> None:
+    """Decoding and encoding a case gives the file's JSON."""
     for path in case_files():
         for document in json.loads(path.read_text())["cases"]:
             cases = from_json(document)
@@ -77,14 +79,14 @@ def test_cases_survive_the_way_to_json_and_back() -> None:
 
 
 def test_loading_twice_gives_the_same_cases() -> None:
-    """The shipped cases are read once a process; another folder is read each time."""
+    """The cases in the package are cached; loading their folder explicitly gives equal cases."""
     assert load_cases() is load_cases()
     assert load_cases(DATA) == load_cases()
 
 
 @pytest.mark.parametrize("name", ["quantize/zero.json", "quantize/unspecified.json", "dot/v2.json"])
-def test_any_changed_byte_of_a_case_file_is_noticed(small: Path, name: str) -> None:
-    """Forty places in a file, one bit each: loading refuses and names the file."""
+def test_any_changed_byte_of_a_case_file_is_detected(small: Path, name: str) -> None:
+    """Loading a file with a flipped bit, or a byte appended, raises an error with its name."""
     data = (small / name).read_bytes()
     for at in range(0, len(data), len(data) // 40):
         (small / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
@@ -96,21 +98,21 @@ def test_any_changed_byte_of_a_case_file_is_noticed(small: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", [MANIFEST, SCHEMA])
-def test_a_changed_byte_of_manifest_or_schema_fails_the_check(
-    small: Path, truths: Witnesses, killer: Killer, name: str
+def test_changed_byte_of_manifest_or_schema_fails_the_check(
+    small: Path, implementations: Implementations, killer: Killer, name: str
 ) -> None:
-    """A space too many, which changes no meaning, is a change: `check` compares bytes and hashes."""
-    assert compare(small, truths, killer) == []
+    """An additional space in the manifest or the schema fails the check."""
+    assert compare(small, implementations, killer) == []
     (small / name).write_bytes((small / name).read_bytes() + b" ")
-    problems = compare(small, truths, killer)
+    problems = compare(small, implementations, killer)
     assert problems
     assert all(name in problem or MANIFEST in problem for problem in problems)
 
 
-def test_check_names_the_case_that_changed(
-    small: Path, truths: Witnesses, killer: Killer, edit: Edit
+def test_check_names_the_changed_case(
+    small: Path, implementations: Implementations, killer: Killer, edit: Edit
 ) -> None:
-    """A wrong bit with a right hash: only regenerating finds it."""
+    """A wrong result with a right hash is found by regenerating, and its case is named."""
     cases = json.loads((small / "quantize/zero.json").read_text())["cases"]
     changed = next(case["id"] for case in cases if "y" in case["outputs"])
 
@@ -126,39 +128,41 @@ def test_check_names_the_case_that_changed(
     lines = [json.dumps(case, separators=(",", ":")) for case in document["cases"]]
     head = '{"format": 2, "topic": "quantize/zero", "cases": [\n'
     (small / "quantize/zero.json").write_text(head + ",\n".join(lines) + "\n]}\n")
-    problems = compare(small, truths, killer)
+    problems = compare(small, implementations, killer)
     assert any("quantize/zero.json" in one and changed in one for one in problems)
 
 
-def test_check_finds_missing_and_stray_files(small: Path, truths: Witnesses, killer: Killer) -> None:
-    """A file of no topic, and a topic without its file."""
+def test_check_finds_missing_and_stray_files(
+    small: Path, implementations: Implementations, killer: Killer
+) -> None:
+    """A file without a topic and a topic without its file are reported."""
     (small / "dot/v2.json").rename(small / "dot/v3.json")
-    problems = compare(small, truths, killer)
+    problems = compare(small, implementations, killer)
     assert any("v3.json: no builder makes this file" in problem for problem in problems)
     assert any("v2.json: missing" in problem for problem in problems)
 
 
-def test_check_without_a_killer_takes_kills_and_choice_as_they_are(
-    small: Path, truths: Witnesses, killer: Killer, edit: Edit
+def test_check_without_a_killer(
+    small: Path, implementations: Implementations, killer: Killer, edit: Edit
 ) -> None:
-    """A wrong kill, or a case that is missing, is seen with a killer; a wrong outcome without one as well."""
-    assert compare(small, truths) == compare(small, truths, killer) == []
+    """A wrong kill is detected only with a killer; a changed reason also without one."""
+    assert compare(small, implementations) == compare(small, implementations, killer) == []
 
     def tamper(document: dict[str, Any]) -> None:
         case = document["cases"][0]
         case["kills"] = {name: ["no-such-mutant"] for name in case["functions"]}
 
     rewrite(small, edit, tamper)
-    assert compare(small, truths) == []
-    assert any("quantize/zero.json: line 2" in problem for problem in compare(small, truths, killer))
+    assert compare(small, implementations) == []
+    assert any("quantize/zero.json: line 2" in problem for problem in compare(small, implementations, killer))
     rewrite(
         small, edit, lambda document: document["cases"][0].update(why="Another reason than the builder's.")
     )
-    assert any("quantize/zero.json: line 2" in problem for problem in compare(small, truths))
+    assert any("quantize/zero.json: line 2" in problem for problem in compare(small, implementations))
 
 
 def rewrite(small: Path, edit: Edit, how: Callable[[dict[str, Any]], object]) -> None:
-    """Change the zero blocks' file, and write it, and the manifest, as the generator would."""
+    """Change the zero blocks' file, and write it and the manifest in the generator's format."""
     edit("quantize/zero.json", how)
     path = small / "quantize/zero.json"
     document = json.loads(path.read_text())
@@ -171,14 +175,14 @@ def rewrite(small: Path, edit: Edit, how: Callable[[dict[str, Any]], object]) ->
     (small / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-def test_generate_repairs_whatever_was_done(small: Path, truths: Witnesses, killer: Killer) -> None:
-    """It writes what differs, removes what is of no topic, and leaves no temporary file."""
+def test_generate_repairs_changes(small: Path, implementations: Implementations, killer: Killer) -> None:
+    """`generate` rewrites changed files, removes stray ones, and leaves no temporary files."""
     before = {path: path.read_bytes() for path in sorted(small.rglob("*.json"))}
     (small / "quantize/zero.json").write_text("{}")
     (small / "dot/stray.json").write_text("{}")
-    assert generate(small, truths, killer) == ["quantize/zero.json", "dot/stray.json"]
+    assert generate(small, implementations, killer) == ["quantize/zero.json", "dot/stray.json"]
     assert {path: path.read_bytes() for path in sorted(small.rglob("*")) if path.is_file()} == before
-    assert generate(small, truths, killer) == []
+    assert generate(small, implementations, killer) == []
 
 
 MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -195,7 +199,10 @@ MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "outside": (lambda case: case["outcome"]["written"]["y"][0].update(offset=9), "leaves the buffer"),
     "no-kills": (lambda case: case.pop("kills"), "KeyError: 'kills'"),
     "kills-of-another": (lambda case: case.update(kills={"f": []}), "KeyError: 'quantize_row_q8_a8'"),
-    "kills-no-list": (lambda case: case["kills"].update(quantize_row_q8_a8="x"), "'x' is no list of slugs"),
+    "kills-no-list": (
+        lambda case: case["kills"].update(quantize_row_q8_a8="x"),
+        "'x' is not a list of slugs",
+    ),
     "before-too-short": (
         lambda case: case.update(before={"y": [{"hex": "00", "times": 3}]}),
         "before the call y holds 3 bytes, it has",
@@ -209,8 +216,8 @@ MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 
 @pytest.mark.parametrize("fault", MALFORMED)
-def test_a_malformed_case_is_named(small: Path, edit: Edit, fault: str) -> None:
-    """File, case and what is wrong with it, although the hash is right."""
+def test_malformed_case_is_named(small: Path, edit: Edit, fault: str) -> None:
+    """The error of a malformed case with a right hash has the file, the case and the reason."""
     change, message = MALFORMED[fault]
     cases = json.loads((small / "quantize/zero.json").read_text())["cases"]
     number = next(i for i, case in enumerate(cases) if "y" in case["outputs"])
@@ -224,8 +231,8 @@ def test_a_malformed_case_is_named(small: Path, edit: Edit, fault: str) -> None:
     assert message in text
 
 
-def test_a_result_outside_of_s_is_named(small: Path, edit: Edit) -> None:
-    """The same for the floats of a bound."""
+def test_result_outside_of_s_is_named(small: Path, edit: Edit) -> None:
+    """The error of a bound's result outside `s` has the file and the case."""
 
     def move(document: dict[str, Any]) -> None:
         case = next(case for case in document["cases"] if case["outcome"]["kind"] == "bound")
@@ -237,7 +244,7 @@ def test_a_result_outside_of_s_is_named(small: Path, edit: Edit) -> None:
 
 
 def test_two_cases_with_one_id_are_refused(small: Path, edit: Edit) -> None:
-    """An id is a name: it must name one case."""
+    """Two cases with the same id are an error."""
     edit("quantize/zero.json", lambda document: document["cases"].append(document["cases"][0]))
     with pytest.raises(CorruptVectorsError, match="two cases have the id quantize/zero/"):
         load_cases(small)
@@ -252,8 +259,8 @@ def test_two_cases_with_one_id_are_refused(small: Path, edit: Edit) -> None:
         ('{"format": 2}', "no list of files"),
     ],
 )
-def test_an_unusable_manifest_is_named(tmp_path: Path, text: str, message: str) -> None:
-    """Each fault with the manifest's path."""
+def test_unusable_manifest_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """The error of a missing or invalid manifest has its path."""
     with pytest.raises(CorruptVectorsError, match=r"manifest.json: No such file"):
         load_cases(tmp_path)
     (tmp_path / MANIFEST).write_text(text)
@@ -261,24 +268,24 @@ def test_an_unusable_manifest_is_named(tmp_path: Path, text: str, message: str) 
         load_cases(tmp_path)
 
 
-def test_the_first_format_is_refused_with_the_cure(tmp_path: Path) -> None:
-    """Files without kills, of format 1: the error says which version, and what to do."""
+def test_first_format_is_refused(tmp_path: Path) -> None:
+    """Files of format 1 are refused with the version and the remedy."""
     (tmp_path / MANIFEST).write_text('{"format": 1, "files": {}}')
     with pytest.raises(
-        CorruptVectorsError, match=r"format 1, this program reads format 2: take .* from one release"
+        CorruptVectorsError, match=r"format 1, this program reads format 2: use .* of the same release"
     ):
         load_cases(tmp_path)
 
 
-def test_a_file_that_holds_no_cases_is_named(small: Path, edit: Edit) -> None:
-    """Another format version in a file, or no list."""
+def test_file_without_cases_is_named(small: Path, edit: Edit) -> None:
+    """A file with another format is refused."""
     edit("dot/v2.json", lambda document: document.update(format=1))
     with pytest.raises(CorruptVectorsError, match=r"dot/v2.json: not a file of cases in format 2"):
         load_cases(small)
 
 
-def test_the_schema_finds_what_it_should(small: Path, edit: Edit) -> None:
-    """A rule id of another form, a sentence without its end, an unknown key: each with file and case."""
+def test_schema_violations(small: Path, edit: Edit) -> None:
+    """A malformed rule id, a reason that is not a sentence and an unknown key are each reported."""
 
     def spoil(document: dict[str, Any]) -> None:
         document["cases"][0]["rules"] = ["QNT-1"]
@@ -293,8 +300,8 @@ def test_the_schema_finds_what_it_should(small: Path, edit: Edit) -> None:
         assert any("quantize/zero.json" in one and f"case {name}:" in one for one in found)
 
 
-def test_without_jsonschema_the_schema_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package is an extra: its absence is an error with the cure in it."""
+def test_schema_without_jsonschema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without jsonschema, which is an extra, the error has the command to install it."""
     monkeypatch.setitem(sys.modules, "jsonschema", None)
     with pytest.raises(schema.SchemaUnavailableError, match="pip install"):
         schema.violations(DATA)

@@ -1,4 +1,4 @@
-"""The set of cases is minimal: each kills, tells apart or covers something that too few others do."""
+"""The set of cases is minimal: without any one of them some requirement lacks a case."""
 
 from __future__ import annotations
 
@@ -12,63 +12,63 @@ from hypothesis import strategies as st
 
 from q8a8_golden.cases import Exact
 from q8a8_golden.document import from_json
-from q8a8_golden.generate.coverage import phrases, points, recipes_apart
-from q8a8_golden.generate.coverage_words import half_word, size_word
+from q8a8_golden.generate.coverage import features, points, recipes_apart
+from q8a8_golden.generate.coverage_classes import half_class, size_class
 from q8a8_golden.generate.draft import Draft, activation, dequantize, dot, dot_pairs, quantize_row, rules
-from q8a8_golden.generate.minimal import KILLERS, Claims, claims_of, minimized, redundant
+from q8a8_golden.generate.minimal import KILLERS, Entry, entry_of, minimal_subset, redundant
 from q8a8_golden.generate.numbers import block, f32, minus
 from q8a8_golden.generate.store import render
 from q8a8_golden.load import DATA, load_cases
 
 
 @functools.cache
-def shipped() -> list[Claims]:
-    """Give the claims of every entry of the shipped files, by the kills on record."""
+def shipped() -> list[Entry]:
+    """Return every entry of the shipped files, with the kills on record."""
     found = []
     for path in sorted(DATA.rglob("*/*.json")):
         for document in json.loads(path.read_text())["cases"]:
             case = replace(from_json(document)[0], id=document["id"])
-            found.append(claims_of(case, document["kills"], 0))
+            found.append(entry_of(case, document["kills"], 0))
     return found
 
 
 def test_no_shipped_case_is_redundant() -> None:
-    """By the definition on the page of the vectors: without any one of them, some claim would lack a case."""
+    """No entry of the shipped files is redundant."""
     entries = shipped()
     assert len(entries) > 500
     assert redundant(entries) == []
 
 
-def test_copies_would_be_redundant() -> None:
-    """The test above can fail: of a case that is there four times any could go; so could one of nothing."""
+def test_copies_are_redundant() -> None:
+    """Copies of an entry, and an entry without requirements, are redundant."""
     entries = shipped()
     for one in entries[::40]:
         copies = [replace(one, id=f"copy/{number}") for number in range(KILLERS)]
         assert redundant([*entries, *copies]) == [one.id, *(copy.id for copy in copies)]
-    assert redundant([*entries, Claims("silent", 1, {})]) == ["silent"]
+    assert redundant([*entries, Entry("silent", 1, {})]) == ["silent"]
 
 
-def entry(name: str, cost: int, *claims: str, wanted: int = 1) -> Claims:
-    """Give an entry with these claims."""
-    return Claims(name, cost, dict.fromkeys(claims, wanted))
+def entry(name: str, cost: int, *requirements: str, required: int = 1) -> Entry:
+    """Return an entry with these requirements."""
+    return Entry(name, cost, dict.fromkeys(requirements, required))
 
 
-def test_the_longest_goes_first() -> None:
-    """Of two entries that speak for the same, the shorter stays; of two as long, the earlier."""
-    assert minimized([entry("long", 9, "p"), entry("short", 1, "p")]) == {"short"}
-    assert minimized([entry("first", 5, "p"), entry("second", 5, "p")]) == {"first"}
+def test_longest_is_dropped_first() -> None:
+    """Of two entries with the same requirements the shorter is kept; of equal ones the earlier."""
+    assert minimal_subset([entry("long", 9, "p"), entry("short", 1, "p")]) == {"short"}
+    assert minimal_subset([entry("first", 5, "p"), entry("second", 5, "p")]) == {"first"}
 
 
-def test_what_two_speak_for_together_frees_a_third() -> None:
-    """An entry whose claims are each in another one goes, though no single one has them all."""
-    assert minimized([entry("both", 9, "p", "q"), entry("p", 1, "p"), entry("q", 1, "q")]) == {"p", "q"}
+def test_entry_covered_by_two_others_is_dropped() -> None:
+    """An entry whose requirements are covered by two others is dropped."""
+    assert minimal_subset([entry("both", 9, "p", "q"), entry("p", 1, "p"), entry("q", 1, "q")]) == {"p", "q"}
 
 
-def test_a_mutant_keeps_as_many_killers_as_are_wanted() -> None:
-    """Five killers: the three shortest stay. Two killers: both stay, there are no more."""
-    five = [entry(str(cost), cost, "m", wanted=KILLERS) for cost in range(5)]
-    assert minimized(five) == {"0", "1", "2"}
-    assert minimized(five[:2]) == {"0", "1"}
+def test_mutant_keeps_enough_killers() -> None:
+    """Of five killers the three shortest are kept; of two killers both."""
+    five = [entry(str(cost), cost, "m", required=KILLERS) for cost in range(5)]
+    assert minimal_subset(five) == {"0", "1", "2"}
+    assert minimal_subset(five[:2]) == {"0", "1"}
     assert redundant(five[:2]) == []
     assert redundant(five) == ["0", "1", "2", "3", "4"]
 
@@ -79,25 +79,27 @@ def test_a_mutant_keeps_as_many_killers_as_are_wanted() -> None:
         max_size=20,
     )
 )
-def test_what_is_minimized_is_minimal_and_lacks_nothing(drawn: list[tuple[int, set[str], set[str]]]) -> None:
-    """None of those that stay is redundant, and each claim keeps as many cases as it wants, or has."""
+def test_minimal_subset(generated: list[tuple[int, set[str], set[str]]]) -> None:
+    """No kept entry is redundant, and each requirement keeps enough cases, or all that it had."""
     entries = [
-        Claims(str(number), cost, dict.fromkeys(covered, 1) | dict.fromkeys(killed, KILLERS))
-        for number, (cost, covered, killed) in enumerate(drawn)
+        Entry(str(number), cost, dict.fromkeys(covered, 1) | dict.fromkeys(killed, KILLERS))
+        for number, (cost, covered, killed) in enumerate(generated)
     ]
-    ids = minimized(entries)
+    ids = minimal_subset(entries)
     kept = [each for each in entries if each.id in ids]
     assert redundant(kept) == []
-    for claim, enough in {claim: n for each in entries for claim, n in each.wanted.items()}.items():
-        before, after = (sum(claim in each.wanted for each in group) for group in (entries, kept))
+    for requirement, enough in {
+        requirement: n for each in entries for requirement, n in each.required.items()
+    }.items():
+        before, after = (sum(requirement in each.required for each in group) for group in (entries, kept))
         assert after >= min(enough, before)
 
 
-def said(draft: Draft, truths: object) -> frozenset[str]:
-    """Give the phrases of a draft, once its outcome is settled."""
-    from q8a8_golden.generate.agree import settle  # noqa: PLC0415 - a name of this helper alone
+def features_of(draft: Draft, implementations: object) -> frozenset[str]:
+    """Return the features of a draft's case."""
+    from q8a8_golden.generate.agree import agreed_case  # noqa: PLC0415 - a name of this helper alone
 
-    return phrases(settle(draft, truths))  # type: ignore[arg-type]  # the fixture's witnesses
+    return features(agreed_case(draft, implementations))  # type: ignore[arg-type]  # the fixture's implementations
 
 
 WHY = "A reason that is long enough."
@@ -105,7 +107,7 @@ ONE, ABOUT = f32(1), rules("QNT-1")
 
 
 @pytest.mark.parametrize(
-    ("draft", "phrase"),
+    ("draft", "feature"),
     [
         (
             quantize_row("t/a", WHY, ABOUT, [0] * 7 + [f32(127)] + [0] * 24),
@@ -165,13 +167,13 @@ ONE, ABOUT = f32(1), rules("QNT-1")
         ),
     ],
 )
-def test_phrases_by_hand(truths: object, draft: Draft, phrase: str) -> None:
-    """What a case is about is read off its bytes."""
-    assert phrase in said(draft, truths)
+def test_features(implementations: object, draft: Draft, feature: str) -> None:
+    """A case's features are derived from its bytes."""
+    assert feature in features_of(draft, implementations)
 
 
-def test_a_point_has_function_rule_and_phrase() -> None:
-    """Two rows at a time are a function of their own; no case is without points."""
+def test_points() -> None:
+    """Every case has points, which start with its function and mark two rows at a time."""
     for case in load_cases()[::3]:
         covered = points(case)
         assert covered
@@ -180,8 +182,8 @@ def test_a_point_has_function_rule_and_phrase() -> None:
             assert (", two rows, " in point) == (case.args.get("nrc") == 2)
 
 
-def test_recipes_are_apart_where_their_bytes_are() -> None:
-    """A case with an alternative tells that recipe from the design; one without tells none apart."""
+def test_recipes_apart() -> None:
+    """The recipes that a case distinguishes from the design are its alternatives."""
     for case in load_cases():
         apart = recipes_apart(case)
         named = case.outcome.alternatives if isinstance(case.outcome, Exact) else {}
@@ -192,7 +194,7 @@ def test_recipes_are_apart_where_their_bytes_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "word"),
+    ("size", "name"),
     [
         (0, "0 b"),
         (9, "9 b"),
@@ -204,13 +206,13 @@ def test_recipes_are_apart_where_their_bytes_are() -> None:
         (1026, "over 2^10 b, 2 beyond a multiple of four"),
     ],
 )
-def test_sizes(size: int, word: str) -> None:
-    """Small ones and those beside a power of two stand by themselves."""
-    assert size_word(size, "b") == word
+def test_sizes(size: int, name: str) -> None:
+    """Small sizes and those next to a power of two are classes of their own."""
+    assert size_class(size, "b") == name
 
 
 @pytest.mark.parametrize(
-    ("bits", "word"),
+    ("bits", "name"),
     [
         (0x0000, "+0"),
         (0x8000, "-0"),
@@ -228,13 +230,13 @@ def test_sizes(size: int, word: str) -> None:
         (0x3800, "+a power of two"),
     ],
 )
-def test_halves(bits: int, word: str) -> None:
-    """Zeros, subnormals, the ends of the range, powers of two, what is no number."""
-    assert half_word(bits) == word
+def test_halves(bits: int, name: str) -> None:
+    """The class of a half is its sign and kind."""
+    assert half_class(bits) == name
 
 
-def test_what_is_dropped_is_not_written(small_files: dict[str, bytes], truths: object) -> None:
-    """The files of a record hold its entries and no others, whatever the builders have besides."""
+def test_dropped_entries_are_not_written(small_files: dict[str, bytes], implementations: object) -> None:
+    """Files rendered from recorded kills have exactly their entries."""
     entries = {
         case["id"]: {name: tuple(slugs) for name, slugs in case["kills"].items()}
         for name, data in small_files.items()
@@ -245,6 +247,6 @@ def test_what_is_dropped_is_not_written(small_files: dict[str, bytes], truths: o
         from q8a8_golden.generate import builders, store  # noqa: PLC0415 - patched here
 
         patch.setattr(store, "TOPICS", {"dot/v2": builders.TOPICS["dot/v2"]})
-        files = render(truths, entries)  # type: ignore[arg-type]  # the fixture's witnesses
+        files = render(implementations, entries)  # type: ignore[arg-type]  # the fixture's implementations
     assert [case["id"] for case in json.loads(files["dot/v2.json"])["cases"]] == list(entries)
     assert json.loads(files["manifest.json"])["cases"] == 3

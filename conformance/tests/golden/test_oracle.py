@@ -1,4 +1,4 @@
-"""The exact oracle against C's own conversions (`struct`) and against values worked out by hand."""
+"""The exact oracle equals C's conversions (`struct`) and values computed by hand."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FINITE_HALVES = [h for h in range(1 << 16) if h & 0x7FFF < 0x7C00]
 
 
 def bits32(number: float) -> int:
-    """Give a float's f32 bits."""
+    """Return a float's f32 bits."""
     return int.from_bytes(struct.pack("<f", number), "little")
 
 
-def test_the_oracle_has_no_floats_and_imports_nothing_of_ours() -> None:
-    """A float literal, a cast to float, NumPy or one of our modules would make it no witness."""
+def test_oracle_is_independent() -> None:
+    """The oracle has no float literal, no `float`, and imports neither NumPy nor this project."""
     tree = ast.parse(inspect.getsource(oracle))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert modules == {"__future__", "collections.abc", "dataclasses", "fractions", "functools", "typing"}
@@ -33,8 +33,8 @@ def test_the_oracle_has_no_floats_and_imports_nothing_of_ours() -> None:
 
 
 @pytest.mark.rule("Q8A8-HLF-3")
-def test_every_half_has_the_value_that_struct_gives_it() -> None:
-    """All 63,488 finite halves: their value, their f32 bits with the sign of zero, and the way back."""
+def test_every_half_equals_struct() -> None:
+    """All 63,488 finite halves have struct's value and f32 bits, and convert back."""
     for h in FINITE_HALVES:
         number = struct.unpack("<e", h.to_bytes(2, "little"))[0]
         assert oracle.value(h, F16) == Fraction(number)
@@ -43,8 +43,8 @@ def test_every_half_has_the_value_that_struct_gives_it() -> None:
 
 
 @pytest.mark.rule("Q8A8-HLF-1", "Q8A8-HLF-2")
-def test_rounding_to_half_is_that_of_struct_at_every_tie() -> None:
-    """The tie above each positive half, and the double on either side of it, subnormals included."""
+def test_rounding_to_half_equals_struct_at_every_tie() -> None:
+    """Rounding equals struct's at each tie and at the doubles beside it, subnormals included."""
     for h in range(0x7BFF):
         tie = (oracle.value(h, F16) + oracle.value(h + 1, F16)) / 2
         ulp = Fraction(1, 1 << 80) + tie / (1 << 52)
@@ -70,13 +70,13 @@ def test_rounding_to_half_is_that_of_struct_at_every_tie() -> None:
         (Fraction(0), 0x0000),
     ],
 )
-def test_the_edges_of_half(number: Fraction, bits: int) -> None:
-    """Overflow starts at 65520, and zero ends above 2^-25, by the definition of the format."""
+def test_edges_of_half(number: Fraction, bits: int) -> None:
+    """Overflow starts at 65520, and numbers up to 2^-25 round to zero."""
     assert oracle.nearest(number, F16) == bits
 
 
-def test_rounding_to_single_is_that_of_struct() -> None:
-    """Doubles of every exponent that f32 has, subnormal results included."""
+def test_rounding_to_single_equals_struct() -> None:
+    """Random doubles in f32's range round as by struct, subnormal results included."""
     stream = Stream(1)
     for _ in range(4000):
         exponent = stream.between(1023 - 152, 1023 + 127)
@@ -89,7 +89,7 @@ def test_rounding_to_single_is_that_of_struct() -> None:
 
 
 def test_double_is_exact_for_doubles() -> None:
-    """A double rounded to double is itself: the third width that the rounding function knows."""
+    """A double rounded to double is itself."""
     for number in (0.1, 1.0, 5e-324, 1.7976931348623157e308, 2.2250738585072014e-308):
         assert oracle.nearest(Fraction(number), F64) == int.from_bytes(struct.pack("<d", number), "little")
 
@@ -107,14 +107,14 @@ def test_double_is_exact_for_doubles() -> None:
     ],
 )
 def test_rounding_to_integers(number: str, away: int, even: int) -> None:
-    """Ties away from zero and ties to even, with both signs."""
+    """Integers are rounded with ties away from zero and with ties to even."""
     assert oracle.half_away(Fraction(number)) == away
     assert oracle.half_even(Fraction(number)) == even
 
 
 @pytest.mark.rule("Q8A8-QNT-4")
-def test_a_block_by_hand() -> None:
-    """An amax of 127 gives d = 1 and inv = 1: each code is its element, rounded as the recipe rounds."""
+def test_block_by_hand() -> None:
+    """With amax 127, d = 1 and inv = 1: each code is its element, rounded by the recipe."""
     xs = [bits32(x) for x in (127.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49999997, -0.0)]
     assert oracle.quantize(xs) == oracle.Quantized(0x3C00, (127, 1, -1, 2, 3, -3, 0, 0))
     assert oracle.quantize(xs, "ggml-ref") == oracle.quantize(xs)
@@ -124,8 +124,8 @@ def test_a_block_by_hand() -> None:
 
 
 @pytest.mark.rule("Q8A8-QNT-3", "Q8A8-QNT-6")
-def test_the_zero_test_is_on_the_stored_half() -> None:
-    """At d = 2^-25 the half is zero and d is not: the recipes part, as each one's definition says."""
+def test_zero_test_is_on_the_stored_half() -> None:
+    """At d = 2^-25 the half is zero and d is not: recipes that test d keep their codes."""
     amax = bits32(127 * 2.0**-25)
     assert oracle.quantize([amax]) == oracle.Quantized(0, (0,))
     assert oracle.quantize([amax], "ggml-ref") == oracle.Quantized(0, (127,))
@@ -135,7 +135,7 @@ def test_the_zero_test_is_on_the_stored_half() -> None:
 
 
 def test_where_recipes_are_undefined() -> None:
-    """No inverse of a tiny d, no quotient by zero, no code beyond int8; x86 makes -128 of an infinity."""
+    """Recipes are undefined for a tiny d, division by zero and codes beyond int8; x86 saturates to -128."""
     assert oracle.quantize([0], "division") is None
     assert oracle.quantize([bits32(127 * 2.0**-128)], "ggml-ref") is None
     assert oracle.quantize([190], "division") is None
@@ -144,14 +144,14 @@ def test_where_recipes_are_undefined() -> None:
 
 
 @pytest.mark.rule("Q8A8-QNT-9")
-def test_nothing_quantizes_to_a_zero_scale() -> None:
-    """No element, no code, scale +0."""
+def test_empty_input() -> None:
+    """Without elements there are no codes, and the scale is +0."""
     assert oracle.quantize([]) == oracle.Quantized(0, ())
 
 
 @pytest.mark.rule("Q8A8-QNT-11")
-def test_the_domain_ends_at_65520_times_127() -> None:
-    """Finite and below: inside. At it, infinite, NaN: outside."""
+def test_domain_ends_at_65520_times_127() -> None:
+    """Magnitudes below 65520 · 127 are in the domain; that number, infinities and NaNs are not."""
     edge = bits32(65520.0 * 127)
     assert oracle.in_domain([0, edge - 1])
     for bad in (edge, edge | F32.sign, F32.infinity, 0x7FC00000, 0xFF800001):
@@ -160,14 +160,14 @@ def test_the_domain_ends_at_65520_times_127() -> None:
 
 @pytest.mark.rule("Q8A8-DEQ-1")
 def test_dequantize_by_hand() -> None:
-    """Products and the signs of zero, with a negative scale."""
+    """Products and signs of zero are right with a negative scale."""
     row = oracle.dequantize(block(0xBC00, [0, 1, -128, *[0] * 29]))
     assert row[:3] == [bits32(-0.0), bits32(-1.0), bits32(128.0)]
 
 
 @pytest.mark.rule("Q8A8-DOT-1", "Q8A8-DOT-2", "Q8A8-DOT-3")
-def test_the_scalar_order_by_hand() -> None:
-    """2^24, then twice 1: each 1 is a tie of the running sum, and goes to the even 2^24."""
+def test_scalar_order_by_hand() -> None:
+    """Adding 1 twice to 2^24 is a tie each time, which rounds to the even 2^24."""
     vx = block(0x7400, [8, *[0] * 31]) + block(0x3C00, [1, *[0] * 31]) * 2
     vy = block(0x4800, [16, *[0] * 31]) + block(0x3C00, [1, *[0] * 31]) * 2
     assert oracle.block_sums(vx, vy) == [128, 1, 1]
@@ -179,8 +179,8 @@ def test_the_scalar_order_by_hand() -> None:
 
 
 @pytest.mark.rule("Q8A8-DOT-9", "Q8A8-LAY-5")
-def test_version_2_takes_one_scale_of_each() -> None:
-    """The first field of x and the second one of y; the others are NaNs."""
+def test_version_2_uses_one_scale_of_each() -> None:
+    """Version 2 uses the first field of x and the second of y; the others may be NaN."""
     vx, vy = block_v2(0x4000, 0x7E00, [1] * 32), block_v2(0xFE00, 0x4400, [3] * 32)
     assert oracle.dot(vx, vy, v2=True) == bits32(2.0 * 4.0 * 96)
 
@@ -197,16 +197,16 @@ def test_version_2_takes_one_scale_of_each() -> None:
         ([(0x8000, 0x3C00), (0x3C00, 0x3C00)], 5, True),
     ],
 )
-def test_when_every_order_must_agree(scales: list[tuple[int, int]], codes: int, independent: bool) -> None:
-    """The condition holds when all partial sums fit 24 bits, and does not for a zero of unsure sign."""
+def test_order_independence(scales: list[tuple[int, int]], codes: int, independent: bool) -> None:
+    """Orders agree if all partial sums fit 24 bits, except for a zero whose sign is undetermined."""
     vx = b"".join(block(dx, [codes] * 32) for dx, _ in scales)
     vy = b"".join(block(dy, [1] * 32) for _, dy in scales)
     assert oracle.order_independent(vx, vy) is independent
 
 
 @pytest.mark.rule("Q8A8-ORD-2")
-def test_the_bound_from_both_sides() -> None:
-    """With magnitude 1 and m = 1 the bound is 2^-24: half an ULP of 1.0 is inside; an ULP or a NaN is not."""
+def test_bound_from_both_sides() -> None:
+    """With magnitude 1 and m = 1 the bound is 2^-24: half an ULP of 1.0 is inside, an ULP is not."""
     one = 1 << 48
     assert oracle.within_bound(bits32(1.0), one, one, 0)
     assert oracle.within_bound(bits32(1.0), one + (1 << 24), one, 1)
@@ -225,8 +225,8 @@ def test_the_bound_from_both_sides() -> None:
         (lambda: oracle.parse(b"\0" * 35), "35 bytes"),
     ],
 )
-def test_what_the_oracle_refuses(call: object, message: str) -> None:
-    """An infinity has no value, and half a block is none."""
+def test_invalid_inputs(call: object, message: str) -> None:
+    """Infinities and incomplete blocks are refused."""
     assert callable(call)
     with pytest.raises(ValueError, match=message):
         call()

@@ -42,13 +42,13 @@ if "torch" not in MISSING:
 
 
 def pytest_report_header() -> str | None:
-    """Say why nothing was collected."""
+    """Report why nothing was collected."""
     return f"heavy tests left out: no {', '.join(MISSING)}" if collect_ignore_glob else None
 
 
 @pytest.fixture(scope="session")
 def hard_matrix() -> NDArray[np.float32]:
-    """Return rows of 64 that tell arithmetics apart: ties, their neighbours, tiny and huge numbers, outliers.
+    """Return rows of 64 that distinguish arithmetics: ties, neighbours, tiny and huge numbers, outliers.
 
     No row has an amax so small that a scale underflows: there peers divide by zero, each in its own way.
     """

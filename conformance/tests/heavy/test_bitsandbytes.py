@@ -24,12 +24,12 @@ VECTORS: list[dict[str, Any]] = json.loads(
 
 
 def number(text: float | str) -> float:
-    """Read a number of the vectors: decimal where that is exact, else hexadecimal."""
+    """Parse a number of the vectors: decimal if that is exact, else hexadecimal."""
     return float.fromhex(text) if isinstance(text, str) else float(text)
 
 
 def agree(a: NDArray[np.float16], threshold: float) -> None:
-    """Assert that codes, statistics and columns are the authors'."""
+    """Assert that codes, statistics and columns equal the authors'."""
     before = a.copy()
     codes, stats, columns = functional.int8_vectorwise_quant(torch.from_numpy(a.copy()), threshold=threshold)
     mine = llm_int8.vectorwise_quantize(a, threshold)
@@ -41,13 +41,13 @@ def agree(a: NDArray[np.float16], threshold: float) -> None:
 
 @pytest.mark.parametrize("case", VECTORS, ids=lambda case: str(case["id"]))
 def test_vectors(case: dict[str, Any]) -> None:
-    """LI8-1 to LI8-4: the golden vectors are the authors' results."""
+    """LI8-1 to LI8-4: the golden vectors equal the authors' results."""
     agree(np.array([[number(each) for each in row] for row in case["a"]], np.float16), case["threshold"])
 
 
 @pytest.mark.parametrize("threshold", [0.0, 2.5, 6.0, 6.001, 5.999])
 def test_rows(hard_matrix: NDArray[np.float32], threshold: float) -> None:
-    """LI8-1 to LI8-4: hard rows one by one and together, and every float16 around the threshold."""
+    """LI8-1 to LI8-4: difficult rows, one by one and together, and every float16 around the threshold."""
     halves = np.clip(hard_matrix, -60000, 60000).astype(np.float16)
     agree(halves, threshold)
     for row in halves:
@@ -123,7 +123,8 @@ def test_layer_with_outliers() -> None:
     layer = llm_int8.LlmInt8Linear(w, way="bitsandbytes-cpu")
     mine = layer(x.astype(np.float32)).astype(np.float64)
     theirs = their_layer(x, w, 6.0).astype(np.float64)
-    # The authors round the int8 part P to float16, and the total; the outliers' sum O maybe, too. With size =
+    # The authors round the int8 part P to float16, and the total; possibly the outliers' sum O too. With size
+    # =
     # |P| + sum |x w| and u = 2^-11 that is u |P| + u |O| <= u size, and u (1 + u) size; float32's roundings
     # are below a thousandth of it: 2.002 u size.
     part = llm_int8.LlmInt8Linear(w, way="bitsandbytes-cpu")
@@ -136,6 +137,6 @@ def test_layer_with_outliers() -> None:
     size = rest + np.abs(x[:, columns]).astype(np.float64) @ weights.T
     bound = 2.002 * 2.0**-11 * size
     assert (np.abs(mine - theirs) <= bound).all()
-    # Leaving one of the outlier columns out lies outside, for nearly every result.
+    # Without one of the outlier columns nearly every result is outside the bound.
     missing = np.abs(x[:, columns[:1]]).astype(np.float64) @ weights[:, :1].T
     assert (missing > bound).mean() > 0.9

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def theirs(
     groups: NDArray[np.float32], args: QuantizationArgs
 ) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int8], NDArray[np.float32]]:
-    """Give their scales, zero points, codes and numbers of `[n, g]`, one scale a row."""
+    """Return compressed-tensors' scales, zero points, codes and values of `[n, g]`, one scale a row."""
     x = torch.from_numpy(groups)
     scale, zero = calculate_qparams(x.amin(1, keepdim=True), x.amax(1, keepdim=True), args)
     codes = their_quantize(x, scale, zero, args, dtype=torch.int8)
@@ -42,7 +42,7 @@ def theirs(
 )
 @pytest.mark.parametrize("half", [False, True])
 def test_codes(hard_matrix: NDArray[np.float32], bits: int, symmetric: bool, rule: str, half: bool) -> None:
-    """DYN-1 to DYN-5, WON-3: hard rows, subnormals included; with float16 scales too."""
+    """DYN-1 to DYN-5, WON-3: difficult rows, subnormals included; with float16 scales too."""
     largest = np.abs(hard_matrix).max(axis=1)
     # float16 scales saturate there at 65504; here rows beyond are refused.
     rows = hard_matrix[largest < (65504 * 7 if half else 1e38)]
@@ -55,7 +55,7 @@ def test_codes(hard_matrix: NDArray[np.float32], bits: int, symmetric: bool, rul
     some = rows.any(axis=1)
     assert (~some).sum() == 2
     if mine.zero is not None:
-        # Their zero point of a zero row is the conversion of a NaN; its numbers are 0 all the same.
+        # Their zero point of a zero row is a converted NaN; its values are 0 nevertheless.
         assert np.array_equal(mine.zero[some], zero[some])
         assert not numbers[~some].any()
     assert np.array_equal(mine.q[some], codes[some])

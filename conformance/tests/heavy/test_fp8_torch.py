@@ -24,7 +24,7 @@ TYPES = {
 
 @pytest.mark.parametrize("name", TYPES)
 def test_every_code(name: str) -> None:
-    """FP8-1, FP8-2: all 256 codes mean the same to torch, the signs of zeros too."""
+    """FP8-1, FP8-2: all 256 codes have the same value in torch, with the signs of zeros."""
     codes = np.arange(256, dtype=np.uint8)
     mine = decode(codes, name)
     theirs = torch.from_numpy(codes).view(TYPES[name]).to(torch.float32).numpy()

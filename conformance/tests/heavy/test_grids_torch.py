@@ -30,7 +30,7 @@ def weights(seed: int, rows: int = 64, columns: int = 128) -> np.ndarray:
 @pytest.mark.parametrize("zero_point", [True, False])
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_awq_grid(bits: int, *, zero_point: bool) -> None:
-    """Every number is torch's, bit for bit."""
+    """Every value equals torch's, bit for bit."""
     w = weights(bits)
     groups = torch.from_numpy(w.reshape(-1, 32))
     if zero_point:
@@ -50,7 +50,7 @@ def test_awq_grid(bits: int, *, zero_point: bool) -> None:
 @pytest.mark.parametrize("act_order", [False, True])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_gptq(*, symmetric: bool, act_order: bool) -> None:
-    """Every code is that of torch's factors, in blocks of 32 with groups of 16, stale as the authors' are."""
+    """Every code equals that of torch's factors, in blocks of 32 with groups of 16, stale as the authors'."""
     rng = np.random.default_rng(11)
     k, block, group = 96, 32, 16
     # Well conditioned: the two ways to factor H differ by its condition number times 2^-53, and where a scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from optimum import quanto  # noqa: F401  # it registers its operators
+from optimum import quanto  # noqa: F401  # registers its operators
 from optimum.quanto.tensor.optimizers import MaxOptimizer
 from optimum.quanto.tensor.qtype import qint4, qint8
 
@@ -28,7 +28,7 @@ def test_groups(bits: int, kind: object) -> None:
     assert np.array_equal(codes, theirs.numpy())
     values = theirs.to(torch.float32) * s - shift
     assert np.array_equal(dequantize(codes, scale, low), values.numpy())
-    # The scales are quanto's own, rounded to half precision.
+    # The scales are quanto's, rounded to half precision.
     own, own_shift = MaxOptimizer().optimize(base, kind, 0)
     assert np.array_equal(own.numpy().astype(np.float16), scale)
     assert np.array_equal((-own_shift.numpy()).astype(np.float16), low)

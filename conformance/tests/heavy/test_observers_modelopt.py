@@ -1,4 +1,4 @@
-"""The thresholds against NVIDIA's own calibrator: nvidia-modelopt, the successor of pytorch-quantization."""
+"""The thresholds against NVIDIA's calibrator: nvidia-modelopt, the successor of pytorch-quantization."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def data() -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-    """Make data: gaussian, heavy-tailed, with outliers, one-sided."""
+    """Generate calibration data: gaussian, heavy-tailed, with outliers, one-sided."""
     rng = np.random.default_rng(3)
     gaussian = rng.standard_normal(20_011)
     arrays = [gaussian, rng.laplace(size=20_011), np.append(gaussian, [60.0, -75.0]), np.maximum(gaussian, 0)]
     return [array.astype(np.float32) for array in arrays]
 
 
-# It warns of what it finds on the machine, and torch of what it does.
+# Both modelopt and torch emit warnings on import and use.
 @pytest.mark.filterwarnings("ignore")
 def test_thresholds(need: Callable[[object, str], None]) -> None:
     """OBS-5, OBS-7: the entropy threshold is NVIDIA's, bit for bit; the percentile's is a bin above theirs.

@@ -24,7 +24,7 @@ def test_per_channel(hard_matrix: NDArray[np.float32]) -> None:
     codes = torch.ops.quanto.quantize_symmetric(x, torch.int8, 0, scale)
     mine = quantize(hard_matrix, "absmax-127")
     assert np.array_equal(mine.scale.view(np.uint32), scale.numpy().reshape(-1).view(np.uint32))
-    # 0/0 of a zero row is a NaN, whose conversion to int8 C leaves open.
+    # 0/0 of a zero row is a NaN, whose conversion to int8 is undefined in C.
     rows = mine.scale != 0
     assert (~rows).sum() == 2
     assert np.array_equal(mine.q[rows], codes.numpy()[rows])
@@ -42,7 +42,7 @@ def test_per_tensor(hard_matrix: NDArray[np.float32]) -> None:
 
 
 def test_underflow(hard_matrix: NDArray[np.float32]) -> None:
-    """DYN-4: where amax/127 rounds to 0 quanto divides by it: its codes saturate, and stand for 0, too."""
+    """DYN-4: where amax/127 rounds to 0 quanto divides by it: its codes saturate, with values 0 too."""
     row = np.sign(hard_matrix[:2]) * np.float32(60 * 2.0**-149)
     scale = AbsmaxOptimizer()(torch.from_numpy(row), qint8, axis=0)
     codes = torch.ops.quanto.quantize_symmetric(torch.from_numpy(row), torch.int8, 0, scale)
@@ -52,7 +52,7 @@ def test_underflow(hard_matrix: NDArray[np.float32]) -> None:
 
 
 def test_integer_product() -> None:
-    """WON-6: quanto, which scales the weights first, gives the same within a bound."""
+    """WON-6: quanto, which scales the weights first, agrees within a bound."""
     rng = np.random.default_rng(6)
     w = rng.standard_normal((24, 300)).astype(np.float32)
     x = rng.integers(-50, 51, (5, 300)).astype(np.float32)
@@ -66,6 +66,6 @@ def test_integer_product() -> None:
     )
     gamma = 302 * 2.0**-24 / (1 - 302 * 2.0**-24)
     assert (np.abs(layer(x).astype(np.float64) - theirs) <= gamma * magnitudes).all()
-    # One code off by one lies outside.
+    # A code that is off by one is outside the bound.
     off = np.abs(x[:, :1]) * layer.weight.scale
     assert (off > gamma * magnitudes)[np.abs(x[:, 0]) > 3].all()

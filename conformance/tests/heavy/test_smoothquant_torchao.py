@@ -16,7 +16,7 @@ U = 2.0**-24
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 0.85, 1.0])
 def test_factors(alpha: float) -> None:
-    """Maxima are the same bits; factors differ by what torchao adds to both maxima, and by rounding.
+    """Maxima are bit-equal; factors differ by what torchao adds to both maxima, and by rounding.
 
     torchao computes (x + 2^-23)^α / (w + 2^-23)^(1−α) in float32. With x and w of at least 1 the sums differ
     from x and w by 2^-23, and as much again in rounding: 4 u at most; the exponents add up to 1. α and 1 − α
@@ -31,10 +31,10 @@ def test_factors(alpha: float) -> None:
     observer = RunningAbsMaxSmoothQuantObserver(torch.from_numpy(weight), alpha)
 
     class Model:
-        """Runs nothing, and shows its batches."""
+        """A model that only passes its batches to the observer."""
 
         def forward(self, tokens: object, /, *, observe: object, logits_from: int) -> None:
-            """Show the batch that the first token names."""
+            """Pass the batch of the first token to the observer."""
             assert logits_from == 16
             batch = batches[tokens[0] // 16]  # type: ignore[index] # an array
             observer(torch.from_numpy(batch))
@@ -50,7 +50,7 @@ def test_factors(alpha: float) -> None:
     theirs = observer.compute_smoothing_factor().numpy().astype(np.float64)
     mine = smoothing_factors(maximum, column_maxima([weight]), alpha)
     assert (np.abs(mine - theirs) <= 24 * U * mine).all()
-    # The check sees the formula turned over, and another α.
+    # The check detects the inverted formula and another α.
     assert (np.abs(1 / mine - theirs) > 24 * U * mine).any()
     other = smoothing_factors(maximum, column_maxima([weight]), abs(alpha - 0.001))
     assert (np.abs(other - theirs) > 24 * U * mine).any()

@@ -32,8 +32,8 @@ def same(mine: NDArray[np.float32], theirs: torch.Tensor) -> bool:
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("name", GRANULARITIES)
 def test_int8_codes(hard_matrix: NDArray[np.float32], name: str, symmetric: bool) -> None:
-    """DYN-1 to DYN-5: hard rows, zero rows and subnormals included, bit for bit, and back to numbers."""
-    # Asymmetric ranges beyond float32's largest number are outside the domain.
+    """DYN-1 to DYN-5: difficult rows, zero rows and subnormals included, bit for bit, and dequantized."""
+    # Asymmetric ranges over float32's largest number are outside the domain.
     x = hard_matrix if name == "token" else hard_matrix[np.abs(hard_matrix).max(axis=1) < 1e20]
     kind = MappingType.SYMMETRIC if symmetric else MappingType.ASYMMETRIC
     theirs = Int8Tensor.from_hp(torch.from_numpy(x), GRANULARITIES[name], mapping_type=kind)
@@ -73,7 +73,7 @@ def test_dynamic_linear(activations: str, weights: str, k: int) -> None:
 
 
 def test_weight_only_int8() -> None:
-    """WON-6: float32 activations that are small integers make the sum exact; the scale comes after it."""
+    """WON-6: with float32 activations that are small integers the sum is exact, then scaled."""
     rng = np.random.default_rng(4)
     w = rng.standard_normal((40, 512)).astype(np.float32)
     x = rng.integers(-60, 61, (9, 512)).astype(np.float32)

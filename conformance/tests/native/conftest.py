@@ -1,9 +1,9 @@
-"""What the tests of the C side share: builds, commands, and what to do where a tool is missing."""
+"""Fixtures of the C tests: builds and commands; a missing tool skips a test, or fails it under CI."""
 
 from __future__ import annotations
 
-import os
 import subprocess
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,56 +11,52 @@ import pytest
 from q8a8_lab import native_build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 
-def need(error: native_build.MissingToolError) -> None:
-    """End the test: skipped with what to install, or failed where CI is set and everything must run."""
-    if os.environ.get("CI"):
-        pytest.fail(str(error))
-    pytest.skip(str(error))
+Need = Callable[[object, str], None]
 
 
 @pytest.fixture(scope="session")
-def tool() -> Callable[[str], str]:
-    """Return a finder of programs; the test ends where one is missing."""
+def tool(need: Need) -> Callable[[str], str]:
+    """Return a function that finds a program."""
 
     def find(name: str) -> str:
         try:
             return native_build.find_tool(name)
         except native_build.MissingToolError as error:
-            need(error)
-            raise  # never: need() ends the test
+            need(False, str(error))
+            raise  # not reached
 
     return find
 
 
 @pytest.fixture(scope="session")
-def built() -> Callable[[str], Path]:
-    """Return a builder of presets; the test ends where a tool is missing."""
+def built(need: Need) -> Callable[[str], Path]:
+    """Return a function that builds a preset and returns its folder."""
 
     def build(preset: str) -> Path:
         try:
             return native_build.build(preset)
         except native_build.MissingToolError as error:
-            need(error)
-            raise  # never: need() ends the test
+            need(False, str(error))
+            raise  # not reached
 
     return build
 
 
 @pytest.fixture(scope="session")
-def harness(built: Callable[[str], Path]) -> Callable[..., list[str]]:
-    """Return a maker of harness commands: kernel, CPU (None for the machine's own), preset."""
+def harness(built: Callable[[str], Path], need: Need) -> Callable[..., list[str]]:
+    """Return a function that builds harness commands: kernel, CPU (None for this machine's), preset."""
 
     def command(kernel: str, cpu: str | None = None, preset: str | None = None) -> list[str]:
         folder = built(preset or ("native" if cpu is None else "aarch64"))
         try:
             before = [] if cpu is None else native_build.qemu_argv(cpu)
         except native_build.MissingToolError as error:
-            need(error)
-            raise  # never: need() ends the test
+            need(False, str(error))
+            raise  # not reached
         return [*before, str(folder / "bin" / "q8a8-harness"), *kernel.split()]
 
     return command
@@ -68,7 +64,7 @@ def harness(built: Callable[[str], Path]) -> Callable[..., list[str]]:
 
 @pytest.fixture(scope="session")
 def broken(harness: Callable[..., list[str]], built: Callable[[str], Path]) -> Callable[..., list[str]]:
-    """Return a maker of harness commands that call one function of tests/broken.c as the v2 dot product."""
+    """Return a function that builds harness commands with a function of tests/broken.c as v2 dot product."""
 
     def command(function: str, cpu: str | None = None) -> list[str]:
         library = built("native" if cpu is None else "aarch64") / "lib" / "libq8a8-broken.so"
@@ -80,7 +76,7 @@ def broken(harness: Callable[..., list[str]], built: Callable[[str], Path]) -> C
 
 @pytest.fixture(scope="session")
 def run() -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """Return a runner of commands with captured output, a time limit, and given standard input."""
+    """Return a function that runs a command with captured output, a time limit, and standard input."""
 
     def go(
         command: Sequence[str], stdin: bytes = b"", cwd: Path | None = None

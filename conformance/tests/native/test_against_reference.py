@@ -1,7 +1,7 @@
-"""Our C kernels against the NumPy reference, through the protocol: every byte of every output.
+"""The C kernels equal the NumPy reference, over the protocol: every byte of every output.
 
-The reference computes the expected outputs in the scalar order; every kernel on every CPU that can run it has
-to give them, so that all kernels agree with each other too.
+The reference computes the expected outputs in the scalar order; every kernel must give them on every CPU that
+can run it, so that all kernels agree with each other too.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ GUARDED = Option.GUARD_AFTER | Option.READONLY
 
 
 def session_of(argv: list[str]) -> Session:
-    """Return a session with a worker, or skip what this machine's own CPU cannot run."""
+    """Return a session with a worker; skip kernels that this machine's CPU cannot run (QEMU runs them)."""
     session = Session(argv)
     try:
         assert session.hello.functions
     except WorkerUnsupported as error:
         if "-cpu" in argv:
-            raise  # an emulated CPU has what RUNS_ON says
+            raise  # an emulated CPU must run the kernels in RUNS_ON
         pytest.skip(error.stderr.strip())
     return session
 
 
 def poisoned(count: int) -> NDArray[np.uint8]:
-    """Return an output buffer of that many bytes."""
+    """Return a poisoned output buffer of `count` bytes."""
     return np.full(count, POISON, np.uint8)
 
 
 def float_rows(rng: np.random.Generator) -> list[NDArray[np.float32]]:
-    """Return rows that quantizers find hard: ties, near ties, values by the smallest and largest scale."""
+    """Return rows with ties, near ties, and values of the smallest and largest scales."""
     count = 32 * 400
     gauss = rng.standard_normal(count).astype(np.float32)
     steps = np.exp2(rng.integers(-20, 12, (400, 1))).astype(np.float32)
@@ -73,14 +73,14 @@ def float_rows(rng: np.random.Generator) -> list[NDArray[np.float32]]:
 
 
 def finite_halves(rng: np.random.Generator, count: int) -> NDArray[np.float16]:
-    """Return halves with any finite bits."""
+    """Return random finite halves."""
     bits = rng.integers(0, 2**16, count, dtype=np.uint16)
     bits[(bits & 0x7C00) == 0x7C00] ^= 0x4000
     return bits.view(np.float16)
 
 
 def any_blocks(rng: np.random.Generator, dtype: np.dtype[np.void], count: int) -> NDArray[np.void]:
-    """Return blocks with any finite scales and any integers, some all -128, some all 127."""
+    """Return random blocks with finite scales, some with all codes -128, some 127."""
     blocks = np.zeros(count, dtype)
     for name in dtype.names or ():
         if name.endswith("scale"):
@@ -92,7 +92,7 @@ def any_blocks(rng: np.random.Generator, dtype: np.dtype[np.void], count: int) -
 
 
 def quantizer_calls(rng: np.random.Generator) -> list[Expected]:
-    """Return calls of the quantizers and what the reference writes."""
+    """Return calls of the quantizers with the reference's outputs."""
     reference = Reference()
     calls: list[Expected] = []
     buffers: tuple[Buffer, ...]
@@ -115,7 +115,7 @@ def quantizer_calls(rng: np.random.Generator) -> list[Expected]:
 
 
 def block_calls(rng: np.random.Generator) -> list[Expected]:
-    """Return calls of dequantization and dot products and what the reference writes."""
+    """Return calls of dequantization and dot products with the reference's outputs."""
     reference = Reference()
     calls: list[Expected] = []
     buffers: tuple[Buffer, ...]
@@ -144,7 +144,7 @@ def block_calls(rng: np.random.Generator) -> list[Expected]:
         calls.append((Call(name, n, buffers, bs, bx, by, 2, options=GUARDED), (s.tobytes(),)))
 
         x2, y2 = any_blocks(rng, BLOCK_Q8_A8_V2, nb), any_blocks(rng, BLOCK_Q8_A8_V2, nb)
-        x2["activation_scale"] = y2["weight_scale"] = np.float16("nan")  # nobody's to read (Q8A8-LAY-5)
+        x2["activation_scale"] = y2["weight_scale"] = np.float16("nan")  # must not be read (Q8A8-LAY-5)
         s = np.zeros(1, np.float32)
         reference.ggml_vec_dot_q8_a8_q8_a8_real(n, s, x2.view(np.uint8), y2.view(np.uint8))
         buffers = (s4, Buffer(x2.tobytes()), Buffer(y2.tobytes()))
@@ -154,7 +154,7 @@ def block_calls(rng: np.random.Generator) -> list[Expected]:
 
 @pytest.fixture(scope="module")
 def expected() -> list[Expected]:
-    """Return calls of all six functions, and what the reference writes for each."""
+    """Return calls of all six functions with the reference's outputs."""
     rng = np.random.default_rng(8)
     return quantizer_calls(rng) + block_calls(rng)
 
@@ -171,14 +171,14 @@ def test_equals_the_reference(
         for call, outputs in expected:
             result = session.call(call)
             assert result.faults == Fault(0), f"{call.function}, n = {call.n}: {result.detail}"
-            for got, wanted in zip(result.outputs, outputs, strict=True):
-                assert got == wanted, f"{call.function}, n = {call.n}, nrc = {call.nrc}"
+            for got, want in zip(result.outputs, outputs, strict=True):
+                assert got == want, f"{call.function}, n = {call.n}, nrc = {call.nrc}"
 
 
 @pytest.mark.rule("Q8A8-QNT-11")
 @pytest.mark.parametrize(("cpu", "kernel"), LEGS)
 def test_outside_the_domain(cpu: str | None, kernel: str, harness: Callable[..., list[str]]) -> None:
-    """NaN, infinities and overflowing scales: the kernel returns and stays inside its buffers."""
+    """For NaN, infinities and overflowing scales the kernel returns and stays inside its buffers."""
     rng = np.random.default_rng(11)
     x = rng.integers(0, 2**32, 32 * 50, dtype=np.uint32).view(np.float32).copy()
     x[:32] = np.nan
@@ -199,7 +199,7 @@ def test_outside_the_domain(cpu: str | None, kernel: str, harness: Callable[...,
 def test_flush_mode_and_threads_change_nothing(
     cpu: str | None, kernel: str, expected: list[Expected], harness: Callable[..., list[str]]
 ) -> None:
-    """Under flush-to-zero, again and again, from four threads at odd places: still the same bytes."""
+    """The outputs are the same under flush-to-zero, repeated, in four threads and at other offsets."""
     by_function: dict[str, list[Expected]] = {}
     for call, outputs in expected:
         by_function.setdefault(call.function, []).append((call, outputs))
@@ -228,7 +228,7 @@ def test_flush_mode_and_threads_change_nothing(
 def test_library_of_a_kernel(
     kernel: str, expected: list[Expected], built: Callable[[str], object], harness: Callable[..., list[str]]
 ) -> None:
-    """libq8a8-KERNEL.so, loaded as somebody else's library would be, is the same kernel."""
+    """libq8a8-KERNEL.so, loaded as a third-party library, gives the same outputs."""
     library = f"{built('aarch64')}/lib/libq8a8-{kernel}.so"
     with Session(harness(f"--lib {library}", "max")) as session:
         assert len(session.hello.functions) == 6

@@ -1,4 +1,4 @@
-"""The C tests, in every build: native, with sanitizers, for Arm under QEMU on a CPU for each level."""
+"""The C tests in every build: native, with sanitizers, for Arm under QEMU on several CPUs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# What ctest must have run: three programs, on each of the emulated CPUs in a build for Arm; and, once, the
-# sweep of the half-precision conversions.
+# The tests that ctest must run: three programs, in a build for Arm on each emulated CPU, and once the sweep
+# of the half-precision conversions.
 PROGRAMS = ("half", "scalar", "kernels")
 SWEEP = "certify-half"
 
@@ -41,7 +41,7 @@ def test_native_build(
     tool: Callable[[str], str],
     run: Callable[..., subprocess.CompletedProcess[bytes]],
 ) -> None:
-    """The C tests pass as they are, tuned to this CPU, and under either sanitizer."""
+    """The C tests pass in the native, tuned and sanitizer builds."""
     check_ctest(built(preset), list(PROGRAMS), run, tool("ctest"))
 
 
@@ -52,7 +52,7 @@ def test_arm_build(
     tool: Callable[[str], str],
     run: Callable[..., subprocess.CompletedProcess[bytes]],
 ) -> None:
-    """The C tests pass on each emulated Arm CPU, under sanitizers on the largest: kernels equal scalar."""
+    """The C tests pass on each emulated Arm CPU; with sanitizers, on the largest one."""
     tool("qemu-aarch64")
     cpus = (
         native_build.CPUS if preset == "aarch64" else ("max",)
@@ -61,18 +61,16 @@ def test_arm_build(
     check_ctest(built(preset), tests, run, tool("ctest"))
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("ziglang") is None,
-    reason="no ziglang (pip install ziglang), which stands in where Debian's compilers are not to be had",
-)
 @pytest.mark.parametrize("preset", ["zig-x86_64", "zig-aarch64"])
 def test_zig_build(
     preset: str,
     built: Callable[[str], Path],
     tool: Callable[[str], str],
     run: Callable[..., subprocess.CompletedProcess[bytes]],
+    need: Callable[[object, str], None],
 ) -> None:
-    """The C tests pass when clang, in ziglang, is the compiler."""
+    """The C tests pass with clang from ziglang as the compiler."""
+    need(importlib.util.find_spec("ziglang"), "no ziglang (pip install ziglang)")
     tests = list(PROGRAMS)
     if preset != "zig-x86_64":
         tool("qemu-aarch64")
@@ -83,7 +81,7 @@ def test_zig_build(
 def test_make_generator(
     tool: Callable[[str], str], run: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
 ) -> None:
-    """Plain make will do where there is no ninja, and without presets."""
+    """The build works with make instead of ninja, and without presets."""
     tool("make")
     source = str(native_build.source_folder())
     configure = [tool("cmake"), "-S", source, "-B", str(tmp_path), "-G", "Unix Makefiles"]
@@ -95,7 +93,7 @@ def test_make_generator(
 
 
 def test_every_preset_can_be_built_and_tested() -> None:
-    """Each visible preset has a build and a test preset, and `native.build` knows it."""
+    """Each visible preset has a build and a test preset, and `native_build` has it."""
     presets = json.loads((native_build.source_folder() / "CMakePresets.json").read_text())
     configured = {preset["name"] for preset in presets["configurePresets"] if not preset.get("hidden")}
     assert {preset["name"] for preset in presets["buildPresets"]} == configured
@@ -104,7 +102,7 @@ def test_every_preset_can_be_built_and_tested() -> None:
 
 
 def test_version_is_the_distribution_s() -> None:
-    """CMakeLists.txt and pyproject.toml say the same version."""
+    """CMakeLists.txt and pyproject.toml have the same version."""
     text = (native_build.source_folder() / "CMakeLists.txt").read_text()
     found = re.search(r"project\(q8a8_native VERSION (\S+)", text)
     assert found is not None

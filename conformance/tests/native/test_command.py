@@ -1,4 +1,4 @@
-"""The harness's command line: what it prints, and its exit statuses."""
+"""The harness's command line: output and exit statuses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ON_X86 = platform.machine() == "x86_64"
 def test_help_version_and_list(
     harness: Callable[..., list[str]], run: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
-    """The three that print and leave, with status 0."""
+    """--help, --version and --list print and exit with status 0."""
     shown = run(harness("--help"))
     assert (shown.returncode, shown.stderr) == (0, b"")
     assert shown.stdout.startswith(b"usage: q8a8-harness KERNEL\n")
@@ -41,30 +41,30 @@ def test_help_version_and_list(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        ("", "give one KERNEL, or --lib PATH"),
-        ("scalar neon", "give one KERNEL, or --lib PATH"),
-        ("scalar --lib x.so", "give one KERNEL, or --lib PATH"),
-        ("--frobnicate", "cannot make sense of --frobnicate"),
-        ("--lib", "cannot make sense of --lib"),
-        ("altivec", "there is no kernel altivec"),
-        ("scalar --init f", "--symbol and --init go with --lib"),
-        ("--lib x.so --symbol nonsense", "--symbol takes ABI_NAME=EXPORTED_NAME, not nonsense"),
+        ("", "expected one KERNEL or --lib PATH"),
+        ("scalar neon", "expected one KERNEL or --lib PATH"),
+        ("scalar --lib x.so", "expected one KERNEL or --lib PATH"),
+        ("--frobnicate", "invalid argument --frobnicate"),
+        ("--lib", "invalid argument --lib"),
+        ("altivec", "unknown kernel altivec"),
+        ("scalar --init f", "--symbol and --init need --lib"),
+        ("--lib x.so --symbol nonsense", "--symbol: expected ABI_NAME=EXPORTED_NAME, got nonsense"),
         ("--lib x.so --symbol a=b", "the interface has no function a"),
         ("--lib /nonexistent/x.so", "/nonexistent/x.so: cannot open shared object file"),
     ],
 )
 def test_usage_errors(
     arguments: str,
-    says: str,
+    message: str,
     harness: Callable[..., list[str]],
     run: Callable[..., subprocess.CompletedProcess[bytes]],
 ) -> None:
-    """Status 2, one line that says what was wrong, and nothing on standard output."""
+    """A usage error is status 2, with one line on standard error and nothing on standard output."""
     done = run(harness(arguments))
     assert (done.returncode, done.stdout) == (2, b"")
-    assert says in done.stderr.decode()
+    assert message in done.stderr.decode()
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -73,7 +73,7 @@ def test_missing_symbols(
     built: Callable[[str], Path],
     run: Callable[..., subprocess.CompletedProcess[bytes]],
 ) -> None:
-    """A symbol that was named must be there; the message names it."""
+    """A requested symbol must exist; the error names it."""
     library = f"--lib {built('native') / 'lib' / 'libq8a8-scalar.so'}"
     for option in ("--symbol quantize_row_q8_a8=no_such_function", "--init no_such_function"):
         done = run(harness(f"{library} {option}"))
@@ -81,12 +81,12 @@ def test_missing_symbols(
         assert done.stderr.decode().rstrip().endswith("libq8a8-scalar.so exports no no_such_function")
 
 
-@pytest.mark.skipif(not ON_X86, reason="on Arm the kernels are for this very processor")
+@pytest.mark.skipif(not ON_X86, reason="on Arm the kernels are built for this processor")
 @pytest.mark.parametrize("kernel", ["neon", "dotprod", "i8mm"])
 def test_other_architecture(
     kernel: str, harness: Callable[..., list[str]], run: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
-    """A kernel for another architecture is known by name, and what is missing is the architecture."""
+    """A kernel of another architecture exits with 77 and the name of the architecture."""
     done = run(harness(kernel))
     assert (done.returncode, done.stdout) == (native_build.UNSUPPORTED, b"")
     assert f"kernel {kernel} needs the CPU architecture aarch64" in done.stderr.decode()
@@ -96,7 +96,7 @@ def test_other_architecture(
 def test_missing_features(
     cpu: str, harness: Callable[..., list[str]], run: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
-    """Under QEMU every kernel either runs or exits with 77 and the feature's name; --list says the same."""
+    """Under QEMU every kernel runs or exits with 77 and the missing feature, which --list prints too."""
     feature = {"dotprod": "asimddp", "i8mm": "i8mm"}
     listed = dict(line.split(maxsplit=1) for line in run(harness("--list", cpu)).stdout.decode().splitlines())
     for kernel in native_build.KERNELS:
@@ -112,7 +112,7 @@ def test_missing_features(
 
 
 def test_hello(harness: Callable[..., list[str]]) -> None:
-    """The hello says what ran where: functions, capabilities, compiler, flags, and the file's SHA-256."""
+    """The hello has functions, capabilities, compiler, flags, and the file's SHA-256."""
     argv = harness("scalar")
     with Session(argv) as session:
         hello = session.hello
@@ -131,9 +131,9 @@ def test_hello(harness: Callable[..., list[str]]) -> None:
         assert hello.kernel.sha256 == hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def test_features_are_the_cpu_s(harness: Callable[..., list[str]]) -> None:
-    """On this machine the features are among those of /proc/cpuinfo."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 -- no path of ours
+def test_features(harness: Callable[..., list[str]]) -> None:
+    """The features are among those of /proc/cpuinfo."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 -- a system file
         known = set(re.findall(r"^(?:flags|Features)\s*:(.*)$", file.read(), re.MULTILINE)[0].split())
     with Session(harness("scalar")) as session:
         assert set(session.hello.features) <= known
@@ -150,7 +150,7 @@ def test_features_are_the_cpu_s(harness: Callable[..., list[str]]) -> None:
 def test_hello_under_qemu(
     cpu: str, has: set[str], lacks: set[str], harness: Callable[..., list[str]]
 ) -> None:
-    """An emulated CPU is told from a real one, and its features are its own."""
+    """An emulated CPU is reported as such, with its own features."""
     with Session(harness("neon", cpu)) as session:
         hello = session.hello
     assert hello.arch == "aarch64"
@@ -160,7 +160,7 @@ def test_hello_under_qemu(
 
 
 def test_library_hello(harness: Callable[..., list[str]], built: Callable[[str], Path]) -> None:
-    """A library offers what it exports, by its own name; its compiler is not known."""
+    """A library offers its exported functions under its file name; its compiler is unknown."""
     library = built("native") / "lib" / "libq8a8-broken.so"
     with Session(harness(f"--lib {library} --symbol dequantize_row_q8_a8=dot_fine")) as session:
         hello = session.hello
@@ -179,11 +179,11 @@ def test_sha256_of_every_padding(
     run: Callable[..., subprocess.CompletedProcess[bytes]],
     tmp_path: Path,
 ) -> None:
-    """The digest is right for every way in which a file's end falls on a 64-byte block."""
+    """The digest is right for every class of padding of the last 64-byte block."""
     library = built("native") / "lib" / "libq8a8-scalar.so"
     copy = tmp_path / "k.so"
     data = library.read_bytes()
-    data += bytes(-len(data) % 64 + size)  # ELF files may be longer than what they describe
+    data += bytes(-len(data) % 64 + size)  # trailing bytes in an ELF file are ignored
     copy.write_bytes(data)
     done = run(harness(f"--lib {copy}"))
     hello = json.loads(done.stdout[5:])

@@ -1,4 +1,4 @@
-"""What the compilers made of our kernels: never a fused multiply-add, and the instructions they are about."""
+"""The compiled kernels have no fused multiply-add, and have their characteristic instructions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mnemonics(
 
 
 @pytest.mark.parametrize(
-    ("kernel", "wanted", "unwanted"),
+    ("kernel", "required", "forbidden"),
     [
         ("scalar", {"fdiv", "fmul", "fadd"}, {"sdot", "smmla"}),
         (
@@ -43,18 +43,18 @@ def mnemonics(
 )
 def test_arm_kernels(
     kernel: str,
-    wanted: set[str],
-    unwanted: set[str],
+    required: set[str],
+    forbidden: set[str],
     built: Callable[[str], Path],
     tool: Callable[[str], str],
     run: Callable[..., subprocess.CompletedProcess[bytes]],
 ) -> None:
-    """Each Arm kernel has its instruction and rounds halves away by FCVTAS; nothing is fused."""
+    """Each Arm kernel has its dot product instruction and FCVTAS, and nothing fused."""
     library = built("aarch64") / "lib" / f"libq8a8-{kernel}.so"
     found = mnemonics(tool("aarch64-linux-gnu-objdump"), library, run)
     names = {name.split(".")[0] for name in found}
-    assert wanted <= names
-    assert not unwanted & names
+    assert required <= names
+    assert not forbidden & names
     assert not {name for name in names if FUSED.match(name)}
 
 
@@ -65,12 +65,12 @@ def test_scalar_kernel_is_not_fused(
     tool: Callable[[str], str],
     run: Callable[..., subprocess.CompletedProcess[bytes]],
 ) -> None:
-    """No fused multiply-add either where the compiler may use all that this CPU has."""
+    """The scalar kernel has no fused multiply-add, even in a build tuned to this CPU."""
     found = mnemonics(tool("objdump"), built(preset) / "lib" / "libq8a8-scalar.so", run)
     assert not {name for name in found if FUSED.match(name)}
 
 
 @pytest.mark.parametrize("name", ["vfmadd231ss", "vfnmadd132ps", "fmadd", "fmla", "fmls", "fnmsub", "fmlal"])
-def test_the_pattern_finds_fused_instructions(name: str) -> None:
-    """The test above would see them, on either architecture."""
+def test_pattern_of_fused_instructions(name: str) -> None:
+    """The pattern matches the fused instructions of both architectures."""
     assert FUSED.match(name)

@@ -1,4 +1,4 @@
-"""`q8a8_lab.native_build`: finding, building, commands, and what it says where something is missing."""
+"""`q8a8_lab.native_build`: finding tools, building, commands, and errors."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import platform
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from q8a8_lab import native_build
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def test_unknown_preset() -> None:
-    """A preset that does not exist is refused with those that do."""
+    """An unknown preset is refused with the list of presets."""
     with pytest.raises(native_build.NativeError, match="no preset 'windows': native, release"):
         native_build.build_folder("windows")
 
 
 def test_missing_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A missing program is named together with the package that has it."""
+    """The error of a missing program names the package that has it."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(native_build.MissingToolError) as caught:
@@ -33,7 +37,7 @@ def test_missing_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_no_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An installed wheel says that the C sources are not in it."""
+    """In an installed wheel the error says that the C sources are in a checkout only."""
     monkeypatch.setattr(
         native_build, "__file__", str(tmp_path / "site-packages" / "q8a8_conformance" / "native.py")
     )
@@ -42,10 +46,11 @@ def test_no_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Put a small CMake project in the place of the C sources."""
-    if shutil.which("cmake") is None or shutil.which("cc") is None:
-        pytest.skip("no cmake or no C compiler")
+def small_project(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, need: Callable[[object, str], None]
+) -> Path:
+    """Return a small CMake project that replaces the C sources."""
+    need(shutil.which("cmake") and shutil.which("cc"), "no cmake or no C compiler")
     folder = tmp_path / "native_check"
     folder.mkdir()
     source = native_build.source_folder()
@@ -59,7 +64,7 @@ def small_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_build_failure_shows_the_output(small_project: Path) -> None:
-    """When CMake fails, its message is in the error."""
+    """The error of a failed build has CMake's output."""
     with (small_project / "CMakeLists.txt").open("a") as lists:
         lists.write('message(FATAL_ERROR "no such luck")\n')
     with pytest.raises(native_build.BuildFailedError, match="no such luck"):
@@ -67,8 +72,8 @@ def test_build_failure_shows_the_output(small_project: Path) -> None:
     native_build.build.cache_clear()
 
 
-def test_build_folder_of_another_checkout_is_made_anew(small_project: Path) -> None:
-    """A build folder that was copied or moved with its checkout is no obstacle."""
+def test_build_folder_of_another_checkout_is_recreated(small_project: Path) -> None:
+    """A build folder that was copied or moved with its checkout is recreated."""
     folder = native_build.build("native")
     cache = folder / "CMakeCache.txt"
     cache.write_text(cache.read_text().replace(str(small_project), "/somewhere/else"))
@@ -82,8 +87,8 @@ def test_build_folder_of_another_checkout_is_made_anew(small_project: Path) -> N
 @pytest.mark.parametrize(
     ("preset", "toolchain"), [("native", "zig-x86_64"), ("aarch64", "zig-aarch64"), ("asan", None)]
 )
-def test_zig_stands_in(preset: str, toolchain: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the preset's compiler ziglang is taken, or named; for sanitizers it is not."""
+def test_zig_as_substitute(preset: str, toolchain: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the preset's compiler ziglang is used, or suggested, except for sanitizers."""
     commands: list[list[str]] = []
     with_zig = True
 
@@ -114,7 +119,7 @@ def test_zig_stands_in(preset: str, toolchain: str | None, monkeypatch: pytest.M
 
 
 def test_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands have the emulator, its libraries, the harness, and the library's options, in order."""
+    """Commands consist of the emulator, its libraries, the harness, and the library's options."""
     monkeypatch.setattr(native_build, "build", lambda preset: Path("/b") / preset)
     monkeypatch.setattr(native_build, "find_tool", lambda tool: f"/usr/bin/{tool}")
     assert native_build.harness_argv("scalar") == ["/b/native/bin/q8a8-harness", "scalar"]

@@ -49,38 +49,3 @@ def test_an_unknown_rule_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """There is no such rule: exit status 2, and where to look."""
     assert main(["explain", "QNT-99"]) == 2
     assert "q8a8 rules lists them" in capsys.readouterr().err
-
-
-def test_reasons_leave_out_what_is_no_text() -> None:
-    """Code, tables and boxes below a rule are no reason; a line that leads up to them is none either."""
-    from q8a8_conformance.spec.rules import parse_page  # noqa: PLC0415 -- for this test alone
-
-    page = """
-### Q8A8-QNT-1: a title { #q8a8-qnt-1 }
-
-> **MUST** · exact · kernel
->
-> Do it.
-
-Because of this
-and that:
-
-```c
-int x;
-```
-
-|a| is small. These are not:
-
-- one,
-  which goes on
-- two
-
-| a | b |
-| --- | --- |
-
-## Next
-
-Not this.
-"""
-    (rule,) = parse_page("spec/x.md", page)
-    assert rule.reason == "|a| is small. These are not:\n- one, which goes on\n- two"

@@ -1,4 +1,4 @@
-"""Smoke tells what is wrong with the way to a kernel, and lets every kernel pass that is about right."""
+"""Smoke reports errors in a kernel's setup, and passes every kernel that is about right."""
 
 from __future__ import annotations
 
@@ -41,16 +41,15 @@ void quantize_activation_q8_a8(const float *x, int8_t *q, uint16_t *s, int n) { 
 
 
 @pytest.fixture(scope="module")
-def strange_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a library that wants to be initialized, and is wrong in its other functions."""
+def wrong_library(tmp_path_factory: pytest.TempPathFactory, need: Callable[[object, str], None]) -> Path:
+    """Return a library that needs to be initialized, and whose other functions are wrong."""
     compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
+    need(compiler, "no C compiler")
     folder = tmp_path_factory.mktemp("smoke")
-    source = folder / "strange.c"
+    source = folder / "wrong.c"
     source.write_text(C_KERNELS.replace("VALUE", f"{probes.DOT_VALUE}f"), encoding="utf-8")
-    library = folder / "libstrange.so"
-    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(source)]
+    library = folder / "libwrong.so"
+    command = [str(compiler), "-shared", "-fPIC", "-o", str(library), str(source)]
     subprocess.run(command, check=True, timeout=60)  # noqa: S603 -- the compiler, on our own file
     return library
 
@@ -67,12 +66,12 @@ def lines_of(text: str, name: str) -> str:
     return " ".join([head.strip(), *more])
 
 
-def test_the_reference_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The reference answers about right everywhere; the JSON fits its schema; the next command is named."""
+def test_reference_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The reference passes all stages; the JSON matches its schema; the next command is printed."""
     path = tmp_path / "smoke.json"
     assert main(["smoke", "ref", "--json", str(path)]) == 0
     out = capsys.readouterr().out
-    assert "judge it: q8a8 test ref" in out
+    assert "test it: q8a8 test ref" in out
     document = json.loads(path.read_text(encoding="utf-8"))
     jsonschema.validate(document, load_schema("smoke"))
     assert [stage["status"] for stage in document["stages"]] == ["pass"] * 8
@@ -80,14 +79,14 @@ def test_the_reference_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path
 
 @pytest.mark.parametrize("kernel", ["HalfEven", "order_avx2", "recipe_ggml_avx2", "HalfSum"])
 def test_wrong_kernels_pass(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong rounding or order is the kernel's affair: smoke does not see it."""
+    """A wrong rounding or order is not an error of the setup."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "suite"))
     assert main(["smoke", f"py:broken_kernels:{kernel}"]) == 0
 
 
-def test_a_forgotten_init_is_named(strange_library: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Zeros from a library with ggml's init ask for --init; with it the dot product is right."""
-    words = ["smoke", f"lib:{strange_library}", "--symbol", f"{DOT}=ggml_vec_dot_q8_0_q8_0"]
+def test_missing_init(wrong_library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Zeros from a library with ggml's init get the hint --init, with which the dot product is right."""
+    words = ["smoke", f"lib:{wrong_library}", "--symbol", f"{DOT}=ggml_vec_dot_q8_0_q8_0"]
     assert main(words) == 3
     out = capsys.readouterr().out
     assert "did you forget --init ggml_cpu_init?" in lines_of(out, DOT)
@@ -95,25 +94,25 @@ def test_a_forgotten_init_is_named(strange_library: Path, capsys: pytest.Capture
     assert lines_of(capsys.readouterr().out, DOT).startswith("pass")
 
 
-def test_a_broken_binding_is_named(strange_library: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exchanged arguments, a function that writes nothing, one that crashes: each has its own words."""
-    assert main(["smoke", f"lib:{strange_library}"]) == 3
+def test_wrong_bindings(wrong_library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exchanged arguments, a function that writes nothing and one that crashes are reported."""
+    assert main(["smoke", f"lib:{wrong_library}"]) == 3
     out = capsys.readouterr().out
     assert "wrote into its input" in lines_of(out, QUANTIZE)
     assert "wrote nothing into y" in lines_of(out, DEQUANTIZE)
     assert lines_of(out, "quantize_activation_q8_a8").startswith("crashed")
-    assert "0 of 3 functions answer about right" in out
+    assert "0 of 3 functions are about right" in out
 
 
-def test_a_library_without_functions_is_no_kernel(
-    strange_library: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_library_without_abi_functions(
+    wrong_library: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Where nothing of the ABI is exported, the status is 4 and the names in the file are shown."""
+    """A library without ABI functions is status 4, with similar names in its file."""
     bare = tmp_path / "libbare.so"
     source = tmp_path / "bare.c"
     source.write_text("void ggml_vec_dot_q8_0_q8_0(void) {}\n", encoding="utf-8")
     compiler = shutil.which("cc")
-    assert compiler, strange_library
+    assert compiler, wrong_library
     subprocess.run([compiler, "-shared", "-fPIC", "-o", str(bare), str(source)], check=True)  # noqa: S603
     assert main(["smoke", f"lib:{bare}"]) == 4
     assert "ggml_vec_dot_q8_0_q8_0" in capsys.readouterr().out
@@ -122,7 +121,7 @@ def test_a_library_without_functions_is_no_kernel(
 @pytest.mark.parametrize(
     ("code", "status", "words"),
     [
-        ("print('hello, this is no protocol')", 3, "standard output is for frames alone"),
+        ("print('hello, this is no protocol')", 3, "standard output is for frames only"),
         ("pass", 3, "ended at once"),
         ("import sys; sys.stderr.write('needs sve2'); sys.exit(77)", 4, "needs sve2"),
         ("import no_such_module", 3, "set PYTHONPATH"),
@@ -132,7 +131,7 @@ def test_a_library_without_functions_is_no_kernel(
 def test_workers_that_do_not_start(
     code: str, status: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A worker that says no hello is told from a kernel, with what to look at."""
+    """A worker that sends no hello is reported with a hint."""
     assert main(["smoke", f'exec:{sys.executable} -c "{code}"', "--timeout", "2"]) == status
     assert words in " ".join(capsys.readouterr().out.split())
 
@@ -146,8 +145,8 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
     assert "Traceback" not in err
 
 
-def test_the_probes_are_what_the_reference_gives() -> None:
-    """The expected bytes, worked out with integers, are the reference's."""
+def test_probes_equal_the_reference() -> None:
+    """The expected bytes of the quantizers equal the reference's."""
     reference = Reference()
     for probe in probes.probes(probes.QUANTIZERS):
         import numpy as np  # noqa: PLC0415 -- the probes themselves need none
@@ -160,7 +159,7 @@ def test_the_probes_are_what_the_reference_gives() -> None:
 
 
 def packed(scale: bytes, codes: Callable[[int], int] = lambda q: q) -> bytes:
-    """Give two blocks with the first scale's bytes replaced, and codes changed."""
+    """Return two blocks with the first scale's bytes replaced, and codes changed."""
     first = scale + bytes(codes(q) & 255 for q in probes.FIRST)
     return (first + probes.ROW[34:])[:68]
 
@@ -175,15 +174,15 @@ def packed(scale: bytes, codes: Callable[[int], int] = lambda q: q) -> bytes:
         (probes.ROW[2:34] + probes.ROW[:2] + probes.ROW[34:], "codes come before the scale"),
         (packed(b"\x00\x3c", lambda q: q + 128), "offset by 128"),
         (probes.ROW[:34], "number of blocks"),
-        (struct.pack("<e32b", 2.0, *(q // 2 for q in probes.FIRST)) + probes.ROW[34:], "scale of its own"),
+        (struct.pack("<e32b", 2.0, *(q // 2 for q in probes.FIRST)) + probes.ROW[34:], "its own scale"),
         (probes.ROW[:34] + b"\x11" * 34, "34 bytes apart"),
         (bytes(68), "init"),
         (b"", "wrote nothing"),
         (probes.ROW + b"\x22" * 4, "count elements"),
     ],
 )
-def test_quantizers_that_write_something_else(y: bytes, words: str) -> None:
-    """What a quantizer wrote is told by its bytes."""
+def test_symptoms_of_quantizers(y: bytes, words: str) -> None:
+    """The cause of a quantizer's wrong output is found from its bytes."""
     (probe,) = probes.probes((QUANTIZE,))
     before = probe.before("y")
     seen = symptoms.look(probe, {"y": y + before[len(y) :]}, Fault(0), "init")
@@ -195,24 +194,24 @@ def test_quantizers_that_write_something_else(y: bytes, words: str) -> None:
     ("value", "words"),
     [
         (sum(probes.SUMS), "scales are missing"),
-        (0.5 * probes.SUMS[0], "first block alone"),
-        (8.0 * probes.SUMS[1], "last block alone"),
-        (probes.SUMS[0] + 2 * probes.SUMS[1], "the first row's alone"),
+        (0.5 * probes.SUMS[0], "only the first block"),
+        (8.0 * probes.SUMS[1], "only the last block"),
+        (probes.SUMS[0] + 2 * probes.SUMS[1], "only the first row's"),
         (float("nan"), "wrong place"),
         (-probes.DOT_VALUE, "sign"),
-        (12345.0, "nothing that is known"),
+        (12345.0, "cause unknown"),
     ],
 )
-def test_dot_products_that_are_something_else(value: float, words: str) -> None:
-    """What a dot product gave is told by its value."""
+def test_symptoms_of_dot_products(value: float, words: str) -> None:
+    """The cause of a wrong dot product is found from its value."""
     (probe,) = probes.probes((DOT,))
     seen = symptoms.look(probe, {"s": struct.pack("<f", value)}, Fault(0), "init")
     assert seen
     assert words in f"{seen.message}: {seen.hint}"
 
 
-def test_dequantizers_that_write_something_else() -> None:
-    """A dequantizer without the scale, or with one block alone, is told."""
+def test_symptoms_of_dequantizers() -> None:
+    """A dequantizer that omits the scale, or the second block, is reported."""
     (probe,) = probes.probes((DEQUANTIZE,))
     before, right = probe.before("y"), probe.expected["y"]
     bare = struct.pack("<64f", *(*probes.FIRST, *probes.SECOND))
@@ -223,8 +222,8 @@ def test_dequantizers_that_write_something_else() -> None:
     assert symptoms.look(probe, {"y": right + before[256:]}, Fault(0), "") is None
 
 
-def test_every_stage_is_rendered() -> None:
-    """A start that failed is a conclusion of its own, and no kernel is blamed."""
+def test_failed_start() -> None:
+    """The conclusion of a failed start is that no kernel was reached."""
     from q8a8_conformance.protocol.sut import parse_sut  # noqa: PLC0415
     from q8a8_conformance.results.record import Status  # noqa: PLC0415
 

@@ -1,5 +1,5 @@
-"""How the golden vectors are made.
+"""The generator of the golden vectors.
 
-Builders draft the cases; a case is written only where three independent implementations agree on it; and of
-the cases a minimal set is kept.
+Builders draft the cases; a case is written only if three independent implementations agree on it; a minimal
+subset of the cases is kept.
 """

@@ -1,4 +1,4 @@
-"""The phrases of dot products' cases: sizes, strides, lanes, codes, scales, and what the sums come to."""
+"""The features of dot products' cases: sizes, strides, lanes, codes, scales and sums."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from q8a8_golden import oracle
-from q8a8_golden.generate.coverage_words import half_word, size_word
-from q8a8_golden.generate.witness import dot_rows
+from q8a8_golden.generate.coverage_classes import half_class, size_class
+from q8a8_golden.generate.implementations import dot_rows
 from q8a8_golden.oracle import F16, F32
 
 if TYPE_CHECKING:
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from q8a8_golden.cases import Case
     from q8a8_golden.oracle import Quantized
 
-__all__ = ["dot_phrases"]
+__all__ = ["dot_features"]
 
 _FEW = 9
-"""In rows of so many blocks, a lane or block that stands alone is a point of its own."""
+"""In rows of up to so many blocks, a single lane or block with codes is a feature."""
 
 
-def dot_phrases(case: Case) -> Iterator[str]:
-    """Give what is special about a dot product's arguments, blocks and sums."""
+def dot_features(case: Case) -> Iterator[str]:
+    """Yield the features of a dot product's arguments, blocks and sums."""
     args = case.args
     nrc = args.get("nrc", 1)
-    yield f"{size_word(args['n'] // 32, 'blocks')}, {case.outcome.kind}"
+    yield f"{size_class(args['n'] // 32, 'blocks')}, {case.outcome.kind}"
     yield from _strides(case, nrc)
     if case.before:
         yield f"s holds a number, {'some' if args['n'] else 'no'} blocks"
@@ -36,7 +36,7 @@ def dot_phrases(case: Case) -> Iterator[str]:
         if v2:
             unused = oracle.parse(vx, oracle.V2_ACTIVATION), oracle.parse(vy, oracle.V2_WEIGHT)
             for name, row in zip("xy", unused, strict=True):
-                yield from {f"{name}'s unused scale is {half_word(block.scale)}" for block in row}
+                yield from {f"{name}'s unused scale is {half_class(block.scale)}" for block in row}
         for name, row in ((f"x{number % 2}", x), (f"y{number // 2}", y)):
             yield from _blocks(name, row)
         yield from _both(x, y)
@@ -44,7 +44,7 @@ def dot_phrases(case: Case) -> Iterator[str]:
 
 
 def _strides(case: Case, nrc: int) -> Iterator[str]:
-    """Say how far rows and results are apart: with one row, what is not to be used."""
+    """Yield the features of the strides; with one row, of the unused arguments."""
     args = case.args
     if nrc == 1:
         row = args["n"] // 32 * 34
@@ -61,9 +61,9 @@ def _strides(case: Case, nrc: int) -> Iterator[str]:
 
 
 def _blocks(name: str, row: Sequence[Quantized]) -> Iterator[str]:
-    """Say what is special about one side: its scales, its -128, a code or a block alone."""
+    """Yield the features of one side: its scales, its -128, a single code or block."""
     for block in set(row):
-        yield f"{name}'s scale is {half_word(block.scale)}"
+        yield f"{name}'s scale is {half_class(block.scale)}"
         if block.codes.count(-128) == 32:
             yield f"{name} is -128 in all lanes"
     if 0 < len(row) <= _FEW:
@@ -82,7 +82,7 @@ def _blocks(name: str, row: Sequence[Quantized]) -> Iterator[str]:
 
 
 def _both(x: Sequence[Quantized], y: Sequence[Quantized]) -> Iterator[str]:
-    """Say what the two sides make together, block by block: the product of scales, the sum of products."""
+    """Yield the features of both sides, block by block: the product of scales, the sum of products."""
     ended = False
     for one, other in dict.fromkeys(zip(x, y, strict=True)):
         product = oracle.value(one.scale, F16) * oracle.value(other.scale, F16)
@@ -105,7 +105,7 @@ def _both(x: Sequence[Quantized], y: Sequence[Quantized]) -> Iterator[str]:
         yield f"the sum of a block is {sign}, {total.bit_length()} bits, {half}"
         pair_of_codes = {*zip(one.codes, other.codes, strict=True)}
         if len(pair_of_codes) == 1:
-            yield f"{pair_of_codes.pop()} in all lanes, {size_word(len(x), 'blocks')}"
+            yield f"{pair_of_codes.pop()} in all lanes, {size_class(len(x), 'blocks')}"
         for name, mine, theirs in (("x", one.codes, other.codes), ("y", other.codes, one.codes)):
             if mine.count(-128) == 1:
                 lane = mine.index(-128)
@@ -119,7 +119,7 @@ def _is_half(number: int) -> bool:
 
 
 def _sums(vx: bytes, vy: bytes, *, v2: bool) -> Iterator[str]:
-    """Say what the whole sum comes to, and how much of it cancels."""
+    """Yield the features of the whole sum, and how much of it cancels."""
     exact, size = oracle.exact_dot(vx, vy, v2=v2), oracle.magnitude(vx, vy, v2=v2)
     if not exact:
         yield "the sum is zero, of zeros" if not size else "the sum is zero, all cancels"
@@ -135,5 +135,5 @@ def _sums(vx: bytes, vy: bytes, *, v2: bool) -> Iterator[str]:
     lost = (size // abs(exact)).bit_length()
     for least, word in ((16, "nearly all"), (8, "much"), (2, "some"), (0, "little")):
         if lost >= least:
-            yield f"{word} cancels, {size_word(len(vx) // (36 if v2 else 34), 'blocks')}"
+            yield f"{word} cancels, {size_class(len(vx) // (36 if v2 else 34), 'blocks')}"
             return

@@ -1,4 +1,4 @@
-"""The phrases of quantizers' cases: sizes, the largest magnitude, how scale and codes are rounded."""
+"""The features of quantizers' cases: sizes, the largest magnitude, how scale and codes are rounded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from q8a8_golden import oracle
-from q8a8_golden.generate.coverage_words import size_word
+from q8a8_golden.generate.coverage_classes import size_class
 from q8a8_golden.oracle import F16, F32
 
 if TYPE_CHECKING:
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
     from q8a8_golden.cases import Case
 
-__all__ = ["quantizer_phrases", "unspecified_phrases"]
+__all__ = ["quantizer_features", "unspecified_features"]
 
 _FAR: Final = 3
-"""Blocks whose largest magnitudes are so many binades apart count as much larger, or smaller."""
+"""Blocks whose largest magnitudes are so many binades apart count as much larger or smaller."""
 
 _MANY: Final = 32
-"""So many boundaries of one scale are more than some: a case about that scale's inverse."""
+"""So many boundaries of one scale count as many: a case about that scale's inverse."""
 
 _BELOW_HALF: Final = 0x3EFFFFFF
 """The float below 1/2: added to 1/2 it gives 1 in f32."""
 
 
-def unspecified_phrases(case: Case) -> Iterator[str]:
-    """Give the kind of value that is outside of the domain, and where it stands."""
+def unspecified_features(case: Case) -> Iterator[str]:
+    """Yield the class of the value outside the domain, and its position."""
     xs = [x for group in _groups(case) for x in group]
     bad = [j for j, x in enumerate(xs) if not oracle.in_domain([x])]
     kind = xs[bad[0]]
@@ -46,11 +46,11 @@ def unspecified_phrases(case: Case) -> Iterator[str]:
         yield {0: "first", len(xs) - 1: "last"}.get(bad[0], "inside")
 
 
-def quantizer_phrases(case: Case) -> Iterator[str]:
-    """Give what is special about the blocks of a row, or about an activation vector."""
+def quantizer_features(case: Case) -> Iterator[str]:
+    """Yield the features of the blocks of a row, or of an activation vector."""
     groups = _groups(case)
     activation = "input" in case.inputs
-    yield size_word(len(groups[0]), "elements") if activation else size_word(len(groups), "blocks")
+    yield size_class(len(groups[0]), "elements") if activation else size_class(len(groups), "blocks")
     before: Sequence[int] | None = None
     for xs in groups:
         yield from _largest(xs, activation=activation)
@@ -62,7 +62,7 @@ def quantizer_phrases(case: Case) -> Iterator[str]:
 
 
 def _groups(case: Case) -> list[list[int]]:
-    """Give the elements that share a scale: the blocks of a row, or the whole activation vector."""
+    """Return the elements that share a scale: the blocks of a row, or the whole activation vector."""
     data = next(iter(case.inputs.values()))
     xs = [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
     if "input" in case.inputs:
@@ -71,7 +71,7 @@ def _groups(case: Case) -> list[list[int]]:
 
 
 def _largest(xs: Sequence[int], *, activation: bool) -> Iterator[str]:
-    """Say where the largest magnitude stands, and with which sign."""
+    """Yield the position and the sign of the largest magnitude."""
     top = oracle.amax(xs)
     places = [j for j, x in enumerate(xs) if x & (F32.sign - 1) == top]
     if not top:
@@ -85,7 +85,7 @@ def _largest(xs: Sequence[int], *, activation: bool) -> Iterator[str]:
 
 
 def _scale(xs: Sequence[int]) -> Iterator[str]:
-    """Say where d = amax / 127 lies among the halves; of a zero scale, why it is zero."""
+    """Yield where d = amax / 127 lies among the halves; for a zero scale, why it is zero."""
     top = oracle.amax(xs)
     signs = {x & F32.sign for x in xs}
     if not top:
@@ -113,7 +113,7 @@ def _binade(h: int) -> str:
 
 
 def _among_halves(d: int, h: int) -> str:
-    """Say where the f32 d lies: on a half, on a tie, an ULP beside one, or elsewhere; h is f16(d)."""
+    """Classify the f32 d: on a half, on a tie, an ULP beside one, or between; h is f16(d)."""
     exact, near = oracle.value(d, F32), oracle.value(h, F16)
     if exact == near:
         return "a half"
@@ -126,7 +126,7 @@ def _among_halves(d: int, h: int) -> str:
 
 
 def _codes(groups: Sequence[Sequence[int]]) -> Iterator[str]:
-    """Say how the products x * inv lie to the half integers, for each scale that comes up."""
+    """Yield how the products x * inv lie relative to the half integers, for each scale."""
     by_amax: dict[int, set[int]] = {}
     for xs in groups:
         by_amax.setdefault(oracle.amax(xs), set()).update(xs)
@@ -141,7 +141,7 @@ def _codes(groups: Sequence[Sequence[int]]) -> Iterator[str]:
 
 
 def _boundaries(xs: Iterable[int], top: int, binade: str) -> Iterator[str]:
-    """Say which elements stand at a boundary k + 1/2, on either side of it; `top` is their amax."""
+    """Yield the elements at a rounding boundary k + 1/2, on either side; `top` is their amax."""
     whole = 127 / oracle.value(top, F32)
     inverse = oracle.value(oracle.nearest(whole, F32), F32)
     rounded = "exact" if inverse == whole else "rounded down" if inverse < whole else "rounded up"
@@ -180,7 +180,7 @@ def _boundaries(xs: Iterable[int], top: int, binade: str) -> Iterator[str]:
 
 
 def _code(size: int, factor: float) -> int:
-    """Give roundf(f32(x * inv)) of a positive pattern; 0.5 is added in double, where nothing is lost."""
+    """Return roundf(f32(x * inv)) of a positive pattern; 0.5 is added in double, which is exact."""
     return int(_to_f32(_float(size) * factor) + 0.5)
 
 
@@ -196,7 +196,7 @@ def _to_f32(number: float) -> float:
 
 
 def _neighbours(before: Sequence[int], xs: Sequence[int]) -> Iterator[str]:
-    """Say what stands between two blocks: what one leaves behind, the other may find."""
+    """Yield how a block differs from the one before it, whose state a kernel may keep."""
     one, other = oracle.amax(before), oracle.amax(xs)
     if not one or not other:
         if one or other:

@@ -1,4 +1,4 @@
-"""A case before its outcome is known: what the builders make, and the short ways to make one."""
+"""Drafts: cases whose outcome is not computed yet, and functions that create them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOT_V2 = "ggml_vec_dot_q8_a8_q8_a8_real"
 
 @dataclass(frozen=True)
 class Draft:
-    """A call and the kind of outcome that it will have; the rest is as in `q8a8_golden.cases.Case`."""
+    """A call and the kind of its outcome; the other fields are those of `q8a8_golden.cases.Case`."""
 
     id: str
     functions: tuple[str, ...]
@@ -32,17 +32,17 @@ class Draft:
     before: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a draft whose buffers are not those of its functions."""
+        """Raise if the buffers are not those of the functions."""
         for name in self.functions:
             function = FUNCTIONS[name]
             if tuple(self.inputs) != function.inputs or tuple(self.outputs) != function.outputs:
                 raise ValueError(f"{self.id}: the buffers are not those of {name}")
         if any(len(data) != self.outputs.get(name) for name, data in self.before.items()):
-            raise ValueError(f"{self.id}: what is held before the call does not fill an output buffer")
+            raise ValueError(f"{self.id}: the contents before the call do not fill an output buffer")
 
 
 def rules(*short: str) -> tuple[str, ...]:
-    """Give full rule ids: ``rules("QNT-4")`` is ``("Q8A8-QNT-4",)``."""
+    """Return full rule ids: ``rules("QNT-4")`` is ``("Q8A8-QNT-4",)``."""
     return tuple(f"Q8A8-{name}" for name in short)
 
 
@@ -55,9 +55,9 @@ def quantize_row(
     kind: Literal["exact", "unspecified"] = "exact",
     spare: int = 0,
 ) -> Draft:
-    """Make a row of f32 patterns into a call of quantize_row_q8_a8 and its _ref.
+    """Draft a call of quantize_row_q8_a8 and its _ref with a row of f32 patterns.
 
-    `spare` bytes more than the row needs are given to the kernel, which must not touch them.
+    The output has `spare` trailing bytes, which must not change.
     """
     return Draft(
         id=name,
@@ -80,7 +80,7 @@ def activation(
     kind: Literal["exact", "unspecified"] = "exact",
     spare: int = 0,
 ) -> Draft:
-    """Make f32 patterns, any number of them, into a call of quantize_activation_q8_a8."""
+    """Draft a call of quantize_activation_q8_a8 with any number of f32 patterns."""
     return Draft(
         id=name,
         functions=("quantize_activation_q8_a8",),
@@ -94,7 +94,7 @@ def activation(
 
 
 def dequantize(name: str, why: str, about: tuple[str, ...], blocks: bytes, *, spare: int = 0) -> Draft:
-    """Make blocks into a call of dequantize_row_q8_a8."""
+    """Draft a call of dequantize_row_q8_a8."""
     k = len(blocks) // 34 * 32
     return Draft(
         id=name,
@@ -117,7 +117,7 @@ def dot(
     kind: Literal["exact", "bound"] = "exact",
     strides: tuple[int, int, int] = (0, 0, 0),
 ) -> Draft:
-    """Make two rows into a call of the dot product with nrc = 1; `strides` are bs, bx and by, all ignored."""
+    """Draft a call of the dot product with nrc = 1; `strides` are bs, bx and by, all ignored."""
     bs, bx, by = strides
     return Draft(
         id=name,
@@ -142,9 +142,9 @@ def dot_pairs(
     bs: int = 2,
     gaps: tuple[bytes, bytes] = (b"", b""),
 ) -> Draft:
-    """Make two rows of x and two of y into a call with nrc = 2.
+    """Draft a call of the dot product with nrc = 2: two rows of x and two of y.
 
-    `gaps` are the bytes between x0 and x1 and between y0 and y1: each row's stride is its length and its gap.
+    `gaps` are the bytes between x0 and x1 and between y0 and y1: a stride is a row's length plus its gap.
     """
     vx, vy = xs[0] + gaps[0] + xs[1], ys[0] + gaps[1] + ys[1]
     return Draft(
@@ -174,7 +174,7 @@ def dot_v2(
     *,
     kind: Literal["exact", "bound"] = "exact",
 ) -> Draft:
-    """Make two rows of 36-byte blocks into a call of the dot product of version 2."""
+    """Draft a call of the dot product of version 2, with two rows of 36-byte blocks."""
     return Draft(
         id=name,
         functions=(DOT_V2,),

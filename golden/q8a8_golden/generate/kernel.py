@@ -1,7 +1,7 @@
-"""The C scalar kernel as a witness, loaded by ctypes in a child process: a crash there is an error here.
+"""The C scalar kernel as an independent implementation, loaded in a child process, whose crash is an error.
 
 `python -m q8a8_golden.generate.kernel LIBRARY` is the child. It reads one call a line from standard input and
-answers with one line: JSON, bytes in hex.
+writes its result in one line: JSON, bytes in hex.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from q8a8_golden.cases import FUNCTIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from q8a8_golden.generate.witness import Call
+    from q8a8_golden.generate.implementations import Call
 
-__all__ = ["KernelError", "KernelWitness"]
+__all__ = ["KernelError", "KernelImplementation"]
 
 _INTEGERS: Final[Mapping[str, Any]] = {
     "k": ctypes.c_int64,
@@ -34,11 +34,11 @@ _INTEGERS: Final[Mapping[str, Any]] = {
 
 
 class KernelError(RuntimeError):
-    """The C scalar kernel could not be loaded, or died during a call; the message says which."""
+    """The C scalar kernel could not be loaded, or crashed during a call."""
 
 
-class KernelWitness:
-    """The C scalar kernel. A context manager: the child ends with the block.
+class KernelImplementation:
+    """The C scalar kernel, as a context manager that ends the child process.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class KernelWitness:
         )
 
     def __enter__(self) -> Self:
-        """Give the witness itself."""
+        """Return the implementation itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,7 +69,7 @@ class KernelWitness:
     def after(
         self, call: Call, function: str, before: Mapping[str, bytes], recipe: str = "design"
     ) -> dict[str, bytes] | None:
-        """Give the output buffers after the call; None for a recipe that is not the specification's."""
+        """Return the output buffers after the call; None for a recipe that is not the specification's."""
         if recipe != "design":
             return None
         request = {
@@ -87,12 +87,12 @@ class KernelWitness:
         except OSError:
             answer = ""
         if not answer:
-            raise KernelError(f"{self._library}: died with status {self._child.wait()} in case {call.id}")
+            raise KernelError(f"{self._library}: ended with status {self._child.wait()} in case {call.id}")
         return {name: bytes.fromhex(data) for name, data in json.loads(answer).items()}
 
 
 def _call(library: ctypes.CDLL, request: Mapping[str, Any]) -> dict[str, str]:
-    """Call one function; give its output buffers in hex."""
+    """Call one function and return its output buffers in hex."""
     buffers = {
         name: ctypes.create_string_buffer(data, max(len(data), 1))
         for name, data in (

@@ -1,14 +1,13 @@
-"""Which cases earn their place: those without which some mutant, pair of recipes or point would lack one.
+"""A minimal subset of the cases that still covers every mutant, pair of recipes and coverage point.
 
-Each case speaks for *claims*: a mutant that it kills in one of its functions, a pair of recipes that it tells
-apart, a point that it covers (`q8a8_golden.generate.coverage`). A claim wants a number of cases that speak
-for it::
+Each case covers *requirements*: a mutant that it kills in one of its functions, a pair of recipes whose
+results differ, a point (`q8a8_golden.generate.coverage`). A requirement needs a number of cases::
 
-    a mutant, in one function    KILLERS    (or as many as there are): its relatives in real kernels differ
+    a mutant, in one function    KILLERS    (or as many as exist), as similar bugs in real kernels differ
     two recipes                  KILLERS    (as above)
     a point                      1
 
-A case is *redundant* if every claim that it speaks for has enough cases without it. A set of cases is
+A case is *redundant* if every requirement that it covers has enough cases without it. A set of cases is
 *minimal* if none of them is redundant.
 """
 
@@ -25,64 +24,64 @@ if TYPE_CHECKING:
 
     from q8a8_golden.cases import Case
 
-__all__ = ["KILLERS", "Claims", "claims_of", "minimized", "redundant"]
+__all__ = ["KILLERS", "Entry", "entry_of", "minimal_subset", "redundant"]
 
 KILLERS: Final = 3
-"""How many cases shall kill each mutant in each function, and tell each two recipes apart."""
+"""The number of cases for each mutant in each function, and for each pair of recipes."""
 
 
 @dataclass(frozen=True)
-class Claims:
-    """What one entry of a file speaks for.
+class Entry:
+    """One entry of a file with the requirements that it covers.
 
     Parameters
     ----------
     id
         The entry's id.
     cost
-        What it takes: the length of its text, kills apart.
-    wanted
-        By claim, how many cases shall speak for it.
+        The length of its text, without the kills.
+    required
+        For each requirement covered, the number of cases that it needs.
     """
 
     id: str
     cost: int
-    wanted: Mapping[str, int]
+    required: Mapping[str, int]
 
 
-def claims_of(case: Case, kills: Mapping[str, Sequence[str]], cost: int) -> Claims:
-    """Give the claims of an entry: its case by any of its functions, and its kills by function."""
-    wanted = dict.fromkeys(points(case), 1)
-    wanted |= dict.fromkeys(recipes_apart(case), KILLERS)
-    wanted |= {
+def entry_of(case: Case, kills: Mapping[str, Sequence[str]], cost: int) -> Entry:
+    """Return the entry of a case, given for any of its functions, with its kills by function."""
+    required = dict.fromkeys(points(case), 1)
+    required |= dict.fromkeys(recipes_apart(case), KILLERS)
+    required |= {
         f"{slug} in {function}": KILLERS for function, slugs in sorted(kills.items()) for slug in slugs
     }
-    return Claims(case.id, cost, wanted)
+    return Entry(case.id, cost, required)
 
 
-def redundant(entries: Iterable[Claims]) -> list[str]:
-    """Give the ids of the entries that could go, each by itself."""
+def redundant(entries: Iterable[Entry]) -> list[str]:
+    """Return the ids of the entries that are redundant, each considered alone."""
     entries = list(entries)
-    spoken = Counter(claim for entry in entries for claim in entry.wanted)
-    return [entry.id for entry in entries if _could_go(entry, spoken)]
+    covered = Counter(requirement for entry in entries for requirement in entry.required)
+    return [entry.id for entry in entries if _is_redundant(entry, covered)]
 
 
-def minimized(entries: Iterable[Claims]) -> frozenset[str]:
-    """Give the ids of a minimal set: from the longest entry to the shortest, each that could go goes.
+def minimal_subset(entries: Iterable[Entry]) -> frozenset[str]:
+    """Return the ids of a minimal subset: from the longest entry to the shortest, drop each redundant one.
 
-    Of two that cost the same the one that comes later goes first. The result is minimal: an entry that had
-    to stay when it was looked at has to stay in the smaller set that is left.
+    Of two with the same cost the later one is dropped first. The result is minimal: an entry that is not
+    redundant in a set is not redundant in a subset.
     """
     entries = list(entries)
-    spoken = Counter(claim for entry in entries for claim in entry.wanted)
+    covered = Counter(requirement for entry in entries for requirement in entry.required)
     kept = {entry.id for entry in entries}
     for place in sorted(range(len(entries)), key=lambda place: (-entries[place].cost, -place)):
         entry = entries[place]
-        if _could_go(entry, spoken):
+        if _is_redundant(entry, covered):
             kept.discard(entry.id)
-            spoken.subtract(entry.wanted.keys())
+            covered.subtract(entry.required.keys())
     return frozenset(kept)
 
 
-def _could_go(entry: Claims, spoken: Counter[str]) -> bool:
-    return all(spoken[claim] > enough for claim, enough in entry.wanted.items())
+def _is_redundant(entry: Entry, covered: Counter[str]) -> bool:
+    return all(covered[requirement] > enough for requirement, enough in entry.required.items())

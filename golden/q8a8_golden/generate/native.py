@@ -1,4 +1,4 @@
-"""Where the C scalar kernel is: the one that CMake built, or one compiled here with the plain compiler."""
+"""The C scalar kernel's library: the one built by CMake, or compiled here directly."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ __all__ = ["NativeBuildError", "in_checkout", "scalar_library"]
 _NATIVE = Path(__file__).resolve().parents[3] / "native_check"
 _NAME = "libq8a8-scalar.so"
 
-# As native_check/cmake/kernels.cmake has it: without this flag a compiler may fuse a product and a sum.
+# As in native_check/cmake/kernels.cmake: without -ffp-contract=off a compiler may fuse a product and a sum.
 _FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden")
 
 
 class NativeBuildError(RuntimeError):
-    """The C compiler refused the scalar kernel; the message is the compiler's."""
+    """The C compiler failed; the message is the compiler's."""
 
 
 def in_checkout() -> bool:
-    """Tell whether the C sources lie beside this package: in a checkout they do, in a wheel not."""
+    """Return whether this package is in a checkout, with the C sources."""
     return (_NATIVE / "kernels" / "scalar.c").is_file()
 
 
 def scalar_library() -> Path | None:
-    """Give the scalar kernel's shared library, built if need be.
+    """Return the scalar kernel's shared library, built if necessary.
 
-    In a checkout: ``native_check/build/native/lib``, where CMake puts it, if it is newer than the sources;
-    else it is compiled with ``cc`` (or ``$CC``) into ``native_check/build/golden``. None where there is no
-    checkout or no compiler. NativeBuildError if the compiler fails.
+    In a checkout this is the library of CMake in ``native_check/build/native/lib``, if newer than the
+    sources; else it is compiled with ``cc`` (or ``$CC``) into ``native_check/build/golden``. Return None
+    without a checkout or a compiler; raise NativeBuildError if the compiler fails.
     """
     if not in_checkout():
         return None
@@ -47,7 +47,7 @@ def scalar_library() -> Path | None:
 
 
 def _compile(compiler: str, library: Path) -> Path:
-    """Compile the scalar kernel and the file that gives it its exported names."""
+    """Compile the scalar kernel and the file with its exported names."""
     library.parent.mkdir(parents=True, exist_ok=True)
     command = [
         compiler,

@@ -1,8 +1,8 @@
-"""Files of cases: settled drafts as text, the manifest, writing them and comparing them.
+"""The files of cases and the manifest: rendering, writing and comparing them.
 
-Of the builders' drafts only those become cases that earn their place (`q8a8_golden.generate.minimal`). That
-requires the wrong kernels that each one detects, which a `Killer` finds; without one, a check takes the
-choice and the kills from the files and checks all the rest.
+Only a minimal subset of the builders' drafts is kept (`q8a8_golden.generate.minimal`). It depends on the
+mutants that each case kills, which a `Killer` finds; without one, a check takes the subset and the kills from
+the files and checks all the rest.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from q8a8.atomic import write_bytes
 from q8a8_golden.document import FORMAT, to_json
-from q8a8_golden.generate.agree import settle
+from q8a8_golden.generate.agree import agreed_case
 from q8a8_golden.generate.builders import TOPICS
-from q8a8_golden.generate.minimal import claims_of, minimized
+from q8a8_golden.generate.minimal import entry_of, minimal_subset
 from q8a8_golden.load import DATA, MANIFEST, SCHEMA, CorruptVectorsError, load_cases, read_manifest
 
 if TYPE_CHECKING:
@@ -25,55 +25,55 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from q8a8_golden.cases import Case
-    from q8a8_golden.generate.agree import Witnesses
+    from q8a8_golden.generate.agree import Implementations
     from q8a8_golden.generate.draft import Draft
 
 __all__ = ["REGENERATE", "Killer", "compare", "generate", "render"]
 
 REGENERATE = "q8a8 vectors generate"
-"""The command that writes the files anew."""
+"""The command that regenerates the files."""
 
 Kills: TypeAlias = "dict[str, tuple[str, ...]]"
-"""By function: the slugs of the wrong kernels that an entry shows through it."""
+"""By function: the slugs of the mutants that an entry kills."""
 
 
 class Killer(Protocol):
-    """Knows wrong kernels, and runs them: the catalogue is the suite's; this package imports none of it."""
+    """Runs mutants on a case. Their catalogue is in the suite, which this package does not import."""
 
     def __call__(self, case: Case) -> tuple[str, ...]:
-        """Return the slugs, sorted, of the wrong kernels that this case alone detects."""
+        """Return the sorted slugs of the mutants that one case alone kills."""
 
 
-def render(witnesses: Witnesses, kills: Killer | Mapping[str, Kills]) -> dict[str, bytes]:
-    """Return every file of cases, by its name under the data folder, and the manifest; write nothing.
+def render(implementations: Implementations, kills: Killer | Mapping[str, Kills]) -> dict[str, bytes]:
+    """Return the contents of every file of cases and of the manifest, by name; nothing is written.
 
     Parameters
     ----------
-    witnesses
-        Who vouches for the outcomes.
+    implementations
+        The implementations that must agree on the outcomes.
     kills
-        Who knows the kills; or the kills on record by entry, of which the files then consist.
+        Finds the kills; or the kills on record by entry, which also determine the entries.
 
     Raises
     ------
     DisagreementError
-        The witnesses differ about a case.
+        The implementations disagree on a case.
     """
-    settled = [
-        (topic, draft, settle(draft, witnesses))
+    agreed = [
+        (topic, draft, agreed_case(draft, implementations))
         for topic, draft in _drafts()
         if callable(kills) or draft.id in kills
     ]
     if callable(kills):
-        killed = {draft.id: _killed(draft, case, kills) for _, draft, case in settled}
-        kept = minimized(
-            claims_of(case, killed[draft.id], len(_line(case, dict.fromkeys(draft.functions, ()))))
-            for _, draft, case in settled
+        killed = {draft.id: _killed(draft, case, kills) for _, draft, case in agreed}
+        kept = minimal_subset(
+            entry_of(case, killed[draft.id], len(_line(case, dict.fromkeys(draft.functions, ()))))
+            for _, draft, case in agreed
         )
     else:
         killed = {
             draft.id: {name: kills[draft.id].get(name, ()) for name in draft.functions}
-            for _, draft, _ in settled
+            for _, draft, _ in agreed
         }
         kept = frozenset(killed)
     files: dict[str, bytes] = {}
@@ -81,7 +81,7 @@ def render(witnesses: Witnesses, kills: Killer | Mapping[str, Kills]) -> dict[st
     functions: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     for topic in TOPICS:
-        chosen = [(draft, case) for of, draft, case in settled if of == topic and draft.id in kept]
+        chosen = [(draft, case) for of, draft, case in agreed if of == topic and draft.id in kept]
         for draft, _ in chosen:
             functions.update(draft.functions)
             kinds[draft.kind] += len(draft.functions)
@@ -102,7 +102,7 @@ def render(witnesses: Witnesses, kills: Killer | Mapping[str, Kills]) -> dict[st
 
 
 def _drafts() -> list[tuple[str, Draft]]:
-    """Return every draft of every builder with its topic."""
+    """Return all drafts of all builders, each with its topic."""
     made = [(topic, draft) for topic, drafts in TOPICS.items() for draft in drafts()]
     for topic, draft in made:
         if not draft.id.startswith(f"{topic}/"):
@@ -119,7 +119,7 @@ def _line(case: Case, kills: Kills) -> str:
 
 
 def _file(topic: str, lines: list[str]) -> bytes:
-    """Return a file's text: one line a case, so that a change to a case is a change of a line."""
+    """Return a file's text, with one line a case so that diffs are by case."""
     head = json.dumps({"format": FORMAT, "topic": topic})[:-1]
     return (head + ', "cases": [\n' + ",\n".join(lines) + "\n]}\n").encode()
 
@@ -128,14 +128,14 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def generate(directory: Path, witnesses: Witnesses, killer: Killer) -> list[str]:
-    """Write every file anew, each under a temporary name first, and remove those of no topic.
+def generate(directory: Path, implementations: Implementations, killer: Killer) -> list[str]:
+    """Write every file, each under a temporary name first, and remove stray ones; return the changed names.
 
-    Gives the names that changed. Nothing is written if any case's witnesses disagree, or one is missing.
+    Nothing is written if the implementations disagree on a case, or one is missing.
     """
-    if witnesses.kernel is None:
-        raise ValueError("a golden vector is written only where the C kernel agrees, and there is none")
-    files = render(witnesses, killer)
+    if implementations.kernel is None:
+        raise ValueError("a golden vector is written only if the C kernel agrees, and there is none")
+    files = render(implementations, killer)
     changed = []
     for name, data in files.items():
         path = directory / name
@@ -151,22 +151,22 @@ def generate(directory: Path, witnesses: Witnesses, killer: Killer) -> list[str]
 
 
 def _present(directory: Path) -> set[str]:
-    """Return the names of the case files that there are; the schema, written by hand, is none."""
+    """Return the names of the existing case files and the manifest; the schema is written by hand."""
     return {path.relative_to(directory).as_posix() for path in directory.rglob("*.json")} - {SCHEMA}
 
 
-def compare(directory: Path, witnesses: Witnesses, killer: Killer | None = None) -> list[str]:
-    """Compare the files with the manifest and with what would be written; give what is wrong, a line each.
+def compare(directory: Path, implementations: Implementations, killer: Killer | None = None) -> list[str]:
+    """Compare the files with the manifest and with what would be written; return the problems, one a line.
 
-    Without a killer the kills on record, and the choice of cases, are taken as they are.
+    Without a killer, the kills on record and the subset of cases are not checked.
 
     Raises
     ------
     DisagreementError
-        The witnesses differ about a case: regenerating is no cure.
+        The implementations disagree on a case, which regenerating cannot fix.
     """
     problems = _unreadable(directory)
-    fresh = render(witnesses, _recorded(directory) if killer is None else killer)
+    fresh = render(implementations, _recorded(directory) if killer is None else killer)
     present = _present(directory)
     problems += [f"{directory / name}: no builder makes this file" for name in sorted(present - fresh.keys())]
     problems += [f"{directory / name}: missing" for name in sorted(fresh.keys() - present)]
@@ -178,11 +178,11 @@ def compare(directory: Path, witnesses: Witnesses, killer: Killer | None = None)
 
 
 def _unreadable(directory: Path) -> list[str]:
-    """Read the files as any user does; give what keeps that from working."""
+    """Load the files as a user does, and return the problems."""
     try:
         schema = _digest((directory / SCHEMA).read_bytes())
         if read_manifest(directory).get("schema") != schema:
-            return [f"{directory / SCHEMA}: SHA-256 {schema} is not what the manifest has"]
+            return [f"{directory / SCHEMA}: SHA-256 {schema} differs from the manifest"]
         load_cases(directory)
     except CorruptVectorsError as error:
         return [str(error)]
@@ -192,7 +192,7 @@ def _unreadable(directory: Path) -> list[str]:
 
 
 def _recorded(directory: Path) -> dict[str, Kills]:
-    """Return the kills on record by entry; what cannot be read is left out, and differs from what is made."""
+    """Return the kills on record by entry; unreadable files are left out, and found when compared."""
     found: dict[str, Kills] = {}
     for topic in TOPICS:
         try:
@@ -204,9 +204,9 @@ def _recorded(directory: Path) -> dict[str, Kills]:
 
 
 def _first_difference(found: bytes, fresh: bytes) -> str:
-    """Name the first line, and where it is a case's its id, that is not what would be written."""
+    """Describe the first line that differs from what would be written, with its case's id."""
     old, new = found.split(b"\n"), fresh.split(b"\n")
     number = next((i for i, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), len(new))
     line = new[number] if number < len(new) else b""
     identity = line.split(b'"', 4)[3].decode() if line.startswith(b'{"id":"') else ""
-    return f"line {number + 1} is not what the builders make{identity and f' for case {identity}'}"
+    return f"line {number + 1} differs from what the builders make{identity and f' for case {identity}'}"

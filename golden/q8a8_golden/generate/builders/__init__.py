@@ -1,4 +1,4 @@
-"""The builders: one module a topic, each giving the drafts of its cases."""
+"""The builders of drafts, one module a topic."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ _MODULES = (
 )
 
 TOPICS: Mapping[str, Callable[[], list[Draft]]] = {module.TOPIC: module.drafts for module in _MODULES}
-"""By topic, which is the path of its file: what makes its drafts."""
+"""For each topic, which is the path of its file, the function that builds its drafts."""

@@ -15,12 +15,12 @@ TOPIC: Final = "quantize/activation"
 
 _SIZES: Final = (1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 1000, 4096)
 
-# 37 elements over and over: 37 shares no factor with a vector's width, so an element in the wrong lane shows.
+# Repeated cycles of 37 elements: 37 is coprime to vector widths, so an element in a wrong lane is detected.
 _CYCLE: Final = 37
 
 
 def drafts() -> list[Draft]:
-    """Give each size with the largest magnitude first, in the middle, last; then single blocks."""
+    """Build each size with the largest magnitude first, in the middle, last; then single blocks."""
     made = []
     for size in _SIZES:
         plain = _elements(size)
@@ -55,11 +55,11 @@ def drafts() -> list[Draft]:
         )
         for number in range(6)
     ]
-    return [*made, *_ties_of_a_block(), *_boundaries(), *_whole_vectors()]
+    return [*made, *_ties_of_a_block(), *_boundaries(), *_trailing_bytes()]
 
 
 def _ties_of_a_block() -> list[Draft]:
-    """Give 32 elements of which most are k + 0.5 scales, with either sign, for three scales."""
+    """Build 32 elements, most of them k + 0.5 scales with either sign, for three scales."""
     return [
         activation(
             f"{TOPIC}/as-a-block-ties-{name}",
@@ -77,7 +77,7 @@ def _tie(number: int, scale: Fraction) -> int:
 
 
 def _boundaries() -> list[Draft]:
-    """Give both sides of every boundary k + 0.5 under one scale, as the rows' cases do."""
+    """Build both sides of every boundary k + 0.5 under one scale, as the rows' cases do."""
     made = []
     for name, amax in (("third", f32(3)), ("tenth", near(Fraction(1, 10))), ("large", near(77777))):
         xs = [x for k in range(127) for x in (crossing(amax, k), minus(down(crossing(amax, k))))]
@@ -89,12 +89,12 @@ def _boundaries() -> list[Draft]:
     return [*made, activation(f"{TOPIC}/just-below-half", why, rules("QNT-4"), [f32(127), *signed])]
 
 
-def _whole_vectors() -> list[Draft]:
-    """Give sizes that no vector divides, and room behind the codes, which has to stay as it is."""
+def _trailing_bytes() -> list[Draft]:
+    """Build sizes that are not multiples of a vector, with trailing bytes that must not change."""
     return [
         activation(
             f"{TOPIC}/room-behind-{size}",
-            f"{size} codes and room behind them: codes stored in whole vectors write over it.",
+            f"{size} codes and trailing bytes: codes stored as whole vectors overwrite them.",
             rules("MEM-2"),
             [f32(127), *(f32(3 * j + 1) for j in range(size - 1))],
             spare=64,

@@ -33,7 +33,7 @@ _SCALES: Final = {
 
 
 def drafts() -> list[Draft]:
-    """Give all 256 codes with each scale, then scales of every binade, and the empty row."""
+    """Build all 256 codes with each scale, then scales of every binade, and the empty row."""
     made = [
         dequantize(
             f"{TOPIC}/all-codes-scale-{name}",
@@ -84,7 +84,7 @@ def drafts() -> list[Draft]:
 
 
 def _counts() -> list[Draft]:
-    """Give rows of many lengths: blocks that differ in few, one block over and over in long ones."""
+    """Build rows of many lengths: different blocks in short ones, one repeated block in long ones."""
     made = []
     for nb in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33):
         row = b"".join(block(0x3C00 + 0x100 * (b % 7), _codes(b % 7)) for b in range(nb))
@@ -94,12 +94,12 @@ def _counts() -> list[Draft]:
         why = f"{nb} blocks: a kernel with a table, or a path, for some lengths only gives up here."
         made.append(dequantize(f"{TOPIC}/long-{nb}", why, rules("ENV-4"), block(0x3C00, _codes(0)) * nb))
     for nb in (1, 2, 3):
-        why = f"{nb} blocks and room behind the elements: a store of a byte or a vector too many shows."
+        why = f"{nb} blocks and trailing bytes: a store of a byte or a vector too many overwrites them."
         row = block(0x3C00, _codes(3)) * nb
         made.append(dequantize(f"{TOPIC}/room-behind-{nb}", why, rules("MEM-2"), row, spare=64))
     return made
 
 
 def _codes(number: int) -> list[int]:
-    """Give 32 codes from 1 to 101, in another order for each number."""
+    """Return 32 codes from 1 to 101, in a different order for each number."""
     return [(37 * j + 11 * number) % 101 + 1 for j in range(32)]

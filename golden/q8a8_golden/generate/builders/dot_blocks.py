@@ -1,4 +1,4 @@
-"""Rows of many lengths in which every block counts; and arguments that one row has no use for."""
+"""Rows of many lengths in which every block counts, and arguments that are unused with one row."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _ONE: Final = half(1)
 
 
 def drafts() -> list[Draft]:
-    """Give every block count, one block at a time, and strides to be ignored."""
+    """Build every block count, single blocks, and strides to be ignored."""
     made = []
     for nb in _COUNTS:
         why = f"{nb} blocks, all sums positive: a block left out makes less, one counted twice more."
-        # One block: its layout. A few: that they follow each other, and s is overwritten. More: all count.
+        # One block tests its layout; a few, that they are adjacent and s is overwritten; more, that all
+        # count.
         about = rules("LAY-1") if nb == 1 else rules("LAY-2", "DOT-7") if nb < 4 else rules("DOT-4", "DOT-10")
         made.append(dot(f"{TOPIC}/count-{nb}", why, about, cycle(nb, 7, 1, _v1), cycle(nb, 5, 2, _v1)))
     for nb in _COUNTS_V2:
@@ -64,10 +65,10 @@ def drafts() -> list[Draft]:
 
 
 def cycle(nb: int, length: int, seed: int, make: Callable[[int, list[int]], bytes]) -> bytes:
-    """Give nb blocks, `length` different ones over and over: codes of 1 to 7, scales of 1 and 1/2.
+    """Return nb blocks, a repeated cycle of `length` different ones: codes of 1 to 7, scales of 1 and 1/2.
 
-    With two such rows |dx dy qx qy| <= 49 and the smallest product of scales is 1/4: 1023 blocks of 32
-    stay below 2^24 quarters, which is what makes the sum exact in every order.
+    With two such rows |dx dy qx qy| <= 49 and the smallest product of scales is 1/4: the sum of 1023 blocks
+    of 32 is below 2^24 quarters, and so is exact in every order.
     """
     stream = Stream(seed)
     blocks = [make(half(power(-stream.between(0, 1))), stream.codes(1, 7)) for _ in range(length)]

@@ -1,6 +1,6 @@
-"""One lane at a time: x has one code that is not zero, y has 32 different ones; and the other way round.
+"""One lane at a time: x has one nonzero code, y has 32 different ones; and the other way round.
 
-A lane that meets the wrong partner, is counted twice or is left out gives another sum.
+A lane that is paired with a wrong lane, counted twice or left out gives another sum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ONE: Final = half(1)
 
 
 def drafts() -> list[Draft]:
-    """Give each lane of each side, in both layouts, and lanes that must not meet."""
+    """Build each lane of each side, in both layouts, and lanes of the last block."""
     made = []
     about = rules("DOT-1")
     for lane in range(32):
@@ -38,7 +38,7 @@ def drafts() -> list[Draft]:
                 block_v2(0, _ONE, PRIMES),
             )
         )
-    # In the odd tail of a row kernels often use other code than in its body.
+    # The tail of a row is often handled by separate code.
     for nb in (2, 3, 4, 5):
         for lane in (0, 7, 8, 15, 16, 23, 24, 31):
             hot = [int(j == lane) for j in range(32)]

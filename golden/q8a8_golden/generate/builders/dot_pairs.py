@@ -1,4 +1,4 @@
-"""nrc = 2: two rows of x against two of y, at strides larger than they need to be."""
+"""nrc = 2: two rows of x and two of y, with strides larger than necessary."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TOPIC: Final = "dot/two-rows"
 _ABOUT: Final = rules("DOT-6")
 _ONE: Final = half(1)
 
-# Between rows lie bytes that make NaN scales and codes of -1 if they are read as a block.
+# The bytes between rows are NaN scales and codes of -1 if they are read as a block.
 _GAPS: Final = (0, 2, 6, 34, 58, 70)
 
 
 def drafts() -> list[Draft]:
-    """Give block counts, strides of s, strides of x and y, lanes, extremes, and sums that round."""
+    """Build block counts, strides of s, x and y, lanes, extremes, and sums that round."""
     made = [
         dot_pairs(
             f"{TOPIC}/count-{nb}",
@@ -57,11 +57,11 @@ def drafts() -> list[Draft]:
         for gap_y in _GAPS
         if gap_x != gap_y or gap_x in {2, 34}
     ]
-    return [*made, *_lanes(), *_extremes(), *_rounding(), _empty(), _held()]
+    return [*made, *_lanes(), *_extremes(), *_rounding(), _empty(), _numbers_in_s()]
 
 
 def _rows(nb: int, seed: int) -> tuple[bytes, bytes]:
-    """Give two rows of blocks with positive codes, each with a sum of its own."""
+    """Return two rows of blocks with positive codes and different sums."""
     stream = Stream(100 + seed)
 
     def row(low: int, high: int) -> bytes:
@@ -116,7 +116,7 @@ def _extremes() -> list[Draft]:
 
 
 def _rounding() -> list[Draft]:
-    """Give sums that are rounded: the same bits as four calls with nrc = 1 are what a kernel should give."""
+    """Build sums that are rounded; a kernel should give the same bits as four calls with nrc = 1."""
     made = []
     for nb in (2, 3, 16, 33):
         stream = Stream(200 + nb)
@@ -149,8 +149,8 @@ def _empty() -> Draft:
     )
 
 
-def _held() -> Draft:
-    """Let s hold a number in every place; all four sums are one, so that no other mistake shows."""
+def _numbers_in_s() -> Draft:
+    """Build a case with numbers in s before the call; all sums are equal, to detect no other bug."""
     x, y = _rows(2, 7)[0], _rows(2, 8)[1]
     why = "s holds numbers before the call: what is added to them, and not written over them, shows."
     draft = dot_pairs(f"{TOPIC}/held", why, rules("DOT-7"), (x, x), (y, y))

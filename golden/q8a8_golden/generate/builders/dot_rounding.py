@@ -1,4 +1,4 @@
-"""Dot products that are rounded: any order within the bound is right; the scalar bits are there too."""
+"""Dot products that are rounded: any result within the bound is right; the scalar bits are recorded too."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _COUNTS: Final = (
 
 
 def drafts() -> list[Draft]:
-    """Give ordinary rows, scales of every binade, sums that cancel, and sums that swallow what is added."""
+    """Build ordinary rows, scales of every binade, sums that cancel, and sums that absorb small terms."""
     return [*_ordinary(), *_wide(), *_cancelling(), *_swallowing(), *_long_products()]
 
 
 def _ordinary() -> list[Draft]:
-    """Scales like those of real weights and activations; long rows are cycles of 7 and 5 blocks."""
+    """Build rows with scales like those of real weights and activations; long rows are cycles of blocks."""
     made = []
     for nb in _COUNTS:
         stream = Stream(400 + nb)
@@ -93,7 +93,7 @@ def _wide() -> list[Draft]:
 
 
 def _cancelling() -> list[Draft]:
-    """Make the second half of a row undo the first, up to one code in the last block."""
+    """Build rows whose second half cancels the first, except for one code in the last block."""
     made = []
     for name, nb, mirrored in (("in-turn", 16, False), ("at-the-end", 16, True), ("long", 64, True)):
         stream = Stream(600 + nb + mirrored)
@@ -117,7 +117,7 @@ def _cancelling() -> list[Draft]:
 
 
 def _swallowing() -> list[Draft]:
-    """Let a large term swallow what follows, and in one row undo it at the end."""
+    """Build sums in which a large term absorbs the following ones, in some rows cancelled at the end."""
     made = []
     for name, nb, undone in (("after", 40, False), ("until-undone", 40, True), ("odd", 41, True)):
         stream = Stream(700 + nb)
@@ -135,7 +135,7 @@ def _swallowing() -> list[Draft]:
 
 
 def _long_products() -> list[Draft]:
-    """Scales of eleven bits and sums of many: products that a half, or a fused step too few, would change."""
+    """Build products of long scales and sums, which arithmetic in f16 changes."""
     made = []
     for nb in (1, 2, 5, 16):
         stream = Stream(800 + nb)

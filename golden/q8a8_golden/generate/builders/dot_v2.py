@@ -1,4 +1,4 @@
-"""36-byte blocks: x's weight scale and y's activation scale count; the other field is not looked at."""
+"""36-byte blocks: x's weight scale and y's activation scale count; the other field is ignored."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ TOPIC: Final = "dot/v2"
 
 _ONE: Final = half(1)
 _ABOUT: Final = rules("DOT-9")
+_CODES: Final = [j - 11 for j in range(32)]
 
 _UNUSED: Final = {
     "zero": 0x0000,
@@ -31,17 +32,25 @@ _UNUSED: Final = {
 
 
 def drafts() -> list[Draft]:
-    """Give every kind of unused field on either side, scales of every kind, -128, and sums that round."""
+    """Build every class of unused field on either side, scales of every class, -128, and sums that round."""
+    return [*_unused_fields(), *_values(), *_numbers_in_s(), *_zero_scales(), _empty(), *_rounding()]
+
+
+def _unused_fields() -> list[Draft]:
     made = []
-    codes = [j - 11 for j in range(32)]
     for name, unused in _UNUSED.items():
         for side, other_x, other_y in (("x", unused, 0), ("y", 0, unused), ("both", unused, unused)):
             why = f"The unused field of {side} holds {unused:#06x}: read, added or multiplied, it shows."
-            vx = block_v2(half(2), other_x, codes) + block_v2(half(4), other_x, PRIMES)
-            vy = block_v2(other_y, half(8), PRIMES) + block_v2(other_y, _ONE, codes)
+            vx = block_v2(half(2), other_x, _CODES) + block_v2(half(4), other_x, PRIMES)
+            vy = block_v2(other_y, half(8), PRIMES) + block_v2(other_y, _ONE, _CODES)
             about = rules("LAY-5") if unused else rules("LAY-3", "DOT-9")
             made.append(dot_v2(f"{TOPIC}/unused-{name}-in-{side}", why, about, vx, vy))
-    made += [
+    return made
+
+
+def _values() -> list[Draft]:
+    """Build the extreme codes and scales of every class."""
+    return [
         dot_v2(
             f"{TOPIC}/{name}",
             f"{why}.",
@@ -71,14 +80,14 @@ def drafts() -> list[Draft]:
                 "-(-128) does not fit an int8",
             ),
             ("minus-128-by-127", "DOT-1", 1, _ONE, _ONE, [-128] * 32, [127] * 32, "The most negative sum"),
-            ("negative-scales", "DOT-8", 2, 0xBC00, 0x4000, codes, PRIMES, "A scale may be negative"),
+            ("negative-scales", "DOT-8", 2, 0xBC00, 0x4000, _CODES, PRIMES, "A scale may be negative"),
             (
                 "subnormal-scales",
                 "HLF-2",
                 2,
                 0x0002,
                 0x8001,
-                codes,
+                _CODES,
                 PRIMES,
                 "A flushed f16 subnormal gives 0",
             ),
@@ -88,7 +97,7 @@ def drafts() -> list[Draft]:
                 2,
                 0x7800,
                 0x7800,
-                codes,
+                _CODES,
                 PRIMES,
                 "A product formed in f16 is infinite",
             ),
@@ -104,20 +113,39 @@ def drafts() -> list[Draft]:
             ),
         )
     ]
+
+
+def _numbers_in_s() -> list[Draft]:
+    """Build cases with a number in s before the call, which a kernel may wrongly add to."""
+    made = []
     for name, held in (("one", "0000803f"), ("minus-five", "0000a0c0")):
         why = "s holds a number before the call: what is added to it, and not written over it, shows."
         vx, vy = block_v2(_ONE, 0, PRIMES) * 2, block_v2(0, _ONE, [2] * 32) * 2
         draft = dot_v2(f"{TOPIC}/held-{name}", why, rules("DOT-7"), vx, vy)
         made.append(replace(draft, before={"s": bytes.fromhex(held)}))
+    return made
+
+
+def _zero_scales() -> list[Draft]:
+    """Build rows whose first block has a zero scale."""
+    made = []
     for side in "xy":
-        zero, then = [block_v2(0, 0, codes)], [block_v2(_ONE, 0, PRIMES)] * 2
-        vx = b"".join([*(zero if side == "x" else [block_v2(_ONE, 0, codes)]), *then])
+        zero, then = [block_v2(0, 0, _CODES)], [block_v2(_ONE, 0, PRIMES)] * 2
+        vx = b"".join([*(zero if side == "x" else [block_v2(_ONE, 0, _CODES)]), *then])
         vy = b"".join(
-            [*(zero if side == "y" else [block_v2(0, _ONE, codes)]), *[block_v2(0, _ONE, PRIMES)] * 2]
+            [*(zero if side == "y" else [block_v2(0, _ONE, _CODES)]), *[block_v2(0, _ONE, PRIMES)] * 2]
         )
         why = "A block with a zero scale comes first: taken for the end of the row, it ends the sum at 0."
         made.append(dot_v2(f"{TOPIC}/zero-scale-first-in-{side}", why, rules("DOT-8"), vx, vy))
-    made.append(dot_v2(f"{TOPIC}/no-elements", "With n = 0 the result is +0.", rules("DOT-5"), b"", b""))
+    return made
+
+
+def _empty() -> Draft:
+    return dot_v2(f"{TOPIC}/no-elements", "With n = 0 the result is +0.", rules("DOT-5"), b"", b"")
+
+
+def _rounding() -> list[Draft]:
+    made = []
     for nb in (1, 2, 3, 8, 31, 64):
         stream = Stream(300 + nb)
         vx = b"".join(block_v2(stream.scale(0x1800, 0x2FFF), 0, stream.codes()) for _ in range(nb))

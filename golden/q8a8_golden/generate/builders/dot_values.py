@@ -1,4 +1,4 @@
-"""Dot products that no order can round, at the extremes: -128, the largest sums, every kind of scale."""
+"""Dot products that are exact in every order: -128, the largest sums, every class of scale."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ TOPIC: Final = "dot/values"
 
 _ONE: Final = half(1)
 _ABOUT: Final = rules("DOT-1")
+_CODES_X: Final = [j - 9 for j in range(32)]
+_CODES_Y: Final = [2 * j - 17 for j in range(32)]
 
 
 def drafts() -> list[Draft]:
-    """Give rows of one value, sums that are too large for some, scales of every kind, and the empty row."""
+    """Build rows of one value, large sums, scales of every class, and the empty row."""
     return [
         *_full(),
         *_minus_128_in_each_lane(),
         *_sums(),
         *_scales(),
+        *_zero_scales(),
         *_scale_products(),
         *_empty(),
-        *_held(),
+        *_numbers_in_s(),
     ]
 
 
@@ -62,7 +65,7 @@ def _full() -> list[Draft]:
 
 
 def _minus_128_in_each_lane() -> list[Draft]:
-    """Put -128 into one lane of x, of y, of both, among ordinary codes of both signs."""
+    """Build blocks with -128 in one lane of x, of y, of both, among ordinary codes of both signs."""
     made = []
     for lane in range(32):
         x = [(-1) ** j * (3 + j) for j in range(32)]
@@ -111,7 +114,7 @@ def _sums() -> list[Draft]:
 
 
 def _factors(total: int) -> tuple[list[int], list[int]]:
-    """Give codes whose products add up to a total: 127 * 127 as often as it goes, then what is left."""
+    """Return codes whose products sum to a total: 127 * 127 as often as possible, then the remainder."""
     size = abs(total)
     many, rest = divmod(size, 127 * 127)
     tens, ones = divmod(rest, 127)
@@ -123,7 +126,7 @@ def _factors(total: int) -> tuple[list[int], list[int]]:
 
 
 def _scales() -> list[Draft]:
-    codes_x, codes_y = [j - 9 for j in range(32)], [2 * j - 17 for j in range(32)]
+    """Build one block with scales of every class."""
     made = []
     for name, about, dx, dy, why in (
         (
@@ -177,23 +180,29 @@ def _scales() -> list[Draft]:
         ),
         ("smallest-normal", ("DOT-8",), 0x0400, 0x3C00, "The scale is the smallest normal half"),
     ):
-        vx, vy = block(dx, codes_x), block(dy, codes_y)
+        vx, vy = block(dx, _CODES_X), block(dy, _CODES_Y)
         made.append(dot(f"{TOPIC}/scale-{name}", f"{why}.", rules(*about), vx, vy))
+    return made
+
+
+def _zero_scales() -> list[Draft]:
+    """Build rows in which some or all blocks have a zero scale."""
+    made = []
     zeros = {"plus-zero": 0x0000, "minus-zero": 0x8000}
     for name, zero in zeros.items():
-        vx = block(_ONE, codes_x) + block(zero, [127] * 32) + block(_ONE, codes_y)
-        vy = block(_ONE, codes_y) + block(_ONE, [-127] * 32) + block(zero, codes_x)
+        vx = block(_ONE, _CODES_X) + block(zero, [127] * 32) + block(_ONE, _CODES_Y)
+        vy = block(_ONE, _CODES_Y) + block(_ONE, [-127] * 32) + block(zero, _CODES_X)
         why = "Blocks with a zero scale add nothing: a kernel that divides the scale out again gives a NaN."
         made.append(dot(f"{TOPIC}/scale-{name}-among-others", why, rules("DOT-8"), vx, vy))
     for name, zero in zeros.items():
         for side in "xy":
-            first = block(zero, codes_x), block(_ONE, codes_y)
-            then = block(_ONE, codes_x), block(_ONE, [q + 3 for q in codes_y])
+            first = block(zero, _CODES_X), block(_ONE, _CODES_Y)
+            then = block(_ONE, _CODES_X), block(_ONE, [q + 3 for q in _CODES_Y])
             vx = (first[0] if side == "x" else first[1]) + then[0] * 2
             vy = (first[1] if side == "x" else first[0]) + then[1] * 2
             why = "A block with a zero scale comes first: taken for the end of the row, it ends the sum at 0."
             made.append(dot(f"{TOPIC}/scale-{name}-first-in-{side}", why, rules("DOT-8"), vx, vy))
-    # With no other block the sign of the zero depends on whether a sum starts from +0 or from its first term.
+    # Without other blocks the sign of the zero depends on whether the sum starts from +0 or its first term.
     for name, dx, dy in (("one", 0x8000, 0x3C00), ("both", 0x8000, 0x8000)):
         why = "All scales are zero, some negative: the sum starts from +0 and ends so."
         vx, vy = block(dx, [7] * 32) * 3, block(dy, [5] * 32) * 3
@@ -203,7 +212,7 @@ def _scales() -> list[Draft]:
 
 
 def _scale_products() -> list[Draft]:
-    """Products of scales with more bits than an f16 has, times so small a sum that f32 holds the result."""
+    """Build products of scales too long for f16, times sums so small that the result is exact in f32."""
     about = rules("DOT-2")
     made = []
     for name, dx, dy in (
@@ -236,8 +245,8 @@ def _empty() -> list[Draft]:
     return [dot(f"{TOPIC}/no-elements", why, rules("DOT-5", "DOT-7"), b"", b"")]
 
 
-def _held() -> list[Draft]:
-    """Let s hold a number before the call: poison, a NaN, would hide who adds to finite numbers only."""
+def _numbers_in_s() -> list[Draft]:
+    """Build cases with a number in s before the call, which a kernel may wrongly add to."""
     codes = [3 * j + 1 for j in range(32)]
     made = []
     for name, held, nb in (("one", 0x3F800000, 1), ("minus-five", 0xC0A00000, 2), ("large", 0x4B000000, 4)):

@@ -1,4 +1,4 @@
-"""Where the largest magnitude stands: in every lane, with either sign, in this block or in its neighbour."""
+"""The position of the largest magnitude: every lane, either sign, this block or its neighbour."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ABOUT: Final = rules("QNT-1")
 
 
 def drafts() -> list[Draft]:
-    """Give blocks that a wrong reduction over their elements quantizes wrongly."""
+    """Build blocks for which a wrong reduction over their elements gives wrong results."""
     one = f32(1)
     made = [
         _each_lane(
@@ -77,16 +77,16 @@ def drafts() -> list[Draft]:
                 row,
             )
         )
-    return [*made, *_room_behind()]
+    return [*made, *_trailing_bytes()]
 
 
-def _room_behind() -> list[Draft]:
-    """Give short rows with room behind the last block, which has to stay as it is."""
+def _trailing_bytes() -> list[Draft]:
+    """Build short rows with trailing bytes, which must not change."""
     block = [f32(127), *(f32(4 * j + 1) for j in range(31))]
     return [
         quantize_row(
             f"{TOPIC}/room-behind-{nb}",
-            f"{nb} blocks and room behind them: 34 bytes stored as whole vectors write over it.",
+            f"{nb} blocks and trailing bytes: 34 bytes stored as whole vectors overwrite them.",
             rules("MEM-2"),
             block * nb,
             spare=64,
@@ -96,12 +96,12 @@ def _room_behind() -> list[Draft]:
 
 
 def _each_lane(name: str, sign: int, why: str) -> Draft:
-    """Make 32 blocks: in block j, lane j has the largest magnitude and the other sign than its neighbours."""
+    """Build 32 blocks: in block j, lane j has the largest magnitude, with this sign."""
     row = []
     stream = Stream(7)
     for lane in range(32):
         block: list[int] = []
-        # The maximum alone shall decide: blocks with elements that some recipe rounds otherwise are left out.
+        # Only the maximum is tested: blocks with elements that some recipe rounds differently are skipped.
         while not block or len({oracle.quantize(block, recipe) for recipe in oracle.RECIPES}) > 1:
             block = [near(stream.between(-900, 900) * power(-10)) for _ in range(32)]
             block[lane] = f32(1 + lane * power(-5)) ^ sign
@@ -117,7 +117,7 @@ def _blocks(sizes: Sequence[Fraction]) -> list[int]:
 
 
 def _neighbours() -> list[int]:
-    """Small blocks whose neighbours begin and end with a large element."""
+    """Return small blocks whose neighbours begin and end with a large element."""
     small = [f32((j + 1) * power(-6)) for j in range(32)]
     large = [f32(100), *[f32(1)] * 30, minus(f32(200))]
     return [*large, *small, *large, *reversed(small), *large]

@@ -40,7 +40,7 @@ _AMAX: Final[Mapping[str, tuple[int, str]]] = {
 
 
 def drafts() -> list[Draft]:
-    """Give one case for each amax: all 127 boundaries, one ULP either side, both signs."""
+    """Build one case for each amax: all 127 boundaries, one ULP either side, both signs."""
     return [
         quantize_row(
             f"{TOPIC}/{name}",
@@ -53,7 +53,7 @@ def drafts() -> list[Draft]:
 
 
 def crossing(amax: int, k: int) -> int:
-    """Give the smallest x > 0 for which f32(x * inv) >= k + 0.5, inv = f32(127 / amax), by the oracle."""
+    """Return the smallest x > 0 for which f32(x * inv) >= k + 0.5, inv = f32(127 / amax), by the oracle."""
     inverse = oracle.value(near(127 / oracle.value(amax, F32)), F32)
     tie = Fraction(2 * k + 1, 2)
 
@@ -72,7 +72,7 @@ def _elements(amax: int) -> list[int]:
 
 
 def spread(amax: int, xs: Sequence[int]) -> list[int]:
-    """Put elements into blocks, 31 in each; amax takes another place and sign in each block."""
+    """Distribute elements to blocks, 31 in each, with amax at a different position and sign in each."""
     row: list[int] = []
     for number, first in enumerate(range(0, len(xs), 31)):
         block = list(xs[first : first + 31])

@@ -1,7 +1,7 @@
-"""The scale's rounding to f16: every kind of place between two halves, reached through amax = 127 * d.
+"""The scale's rounding to f16: every class of position between two halves, from amax = 127 * d.
 
-Half way between two neighbouring halves is a tie, and 127 times it is an f32, so that the quotient amax / 127
-is the tie itself. The f32 beside that amax gives the f32 beside the tie: the oracle is asked whether it does.
+The midpoint of two neighbouring halves is a tie, and 127 times it is an f32, so that the quotient amax / 127
+is the tie itself. The f32 beside that amax gives the f32 beside the tie, which is checked with the oracle.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["TOPIC", "drafts"]
 
 TOPIC: Final = "quantize/half"
 
-# The f16 patterns h for which the tie between h and h + 1 is asked about. Patterns count up through the
-# halves, so that h + 1 is the next one, binade borders included; an even pattern has an even significand.
+# The f16 patterns h whose tie between h and h + 1 is tested. Patterns order like the halves, so that h + 1 is
+# the next one, across binades too; an even pattern has an even significand.
 _NORMAL: Final = range(0x0400, 0x7C00, 0x0400)  # the first half of each binade, 2^-14 to 2^15
 _PLACES: Final[dict[str, tuple[Sequence[int], str]]] = {
     "normal-even": ([h + 0x154 for h in _NORMAL], "the tie goes down to the even half"),
@@ -58,7 +58,7 @@ _SIDES: Final[dict[str, tuple[Callable[[int], int], str]]] = {
 
 
 def drafts() -> list[Draft]:
-    """Give a row for each kind of place and side of a tie, a block a half; then exact halves and edges."""
+    """Build a row for each class of position and side of a tie; then exact halves and edges."""
     made = []
     for place, (halves, what) in _PLACES.items():
         for side, (step, why) in _SIDES.items():
@@ -71,12 +71,12 @@ def drafts() -> list[Draft]:
 
 
 def _tie(h: int) -> Fraction:
-    """Give the number half way between the half h and the next one."""
+    """Return the midpoint of the half h and the next one."""
     return (oracle.value(h, F16) + oracle.value(h + 1, F16)) / 2
 
 
 def _beside(h: int, step: Callable[[int], int]) -> int:
-    """Give the amax whose quotient is the tie above h, or the f32 next to it."""
+    """Return the amax whose quotient is the tie above h, or the f32 next to it."""
     tie = near(_tie(h))
     amax = step(f32(127 * _tie(h)))
     if near(oracle.value(amax, F32) / 127) != step(tie):
@@ -85,9 +85,9 @@ def _beside(h: int, step: Callable[[int], int]) -> int:
 
 
 def _row(name: str, why: str, about: tuple[str, ...], amaxes: Sequence[int]) -> Draft:
-    """Make a block for each amax: in another lane with another sign each, and a quarter of it beside.
+    """Draft a row with a block for each amax, in different lanes and signs, with a quarter of it beside.
 
-    A quarter gives the code 31.75, far from any rounding boundary: the scale alone decides the case.
+    A quarter gives the code 31.75, far from any rounding boundary: the case tests only the scale.
     """
     row = []
     for number, amax in enumerate(amaxes):
@@ -161,7 +161,7 @@ def _edges() -> list[Draft]:
         ),
     }
     rule_of = dict.fromkeys(cases, ("HLF-1", "HLF-2"))
-    # Where h is zero the codes are too: a test of d and not of h fails here, with the right scale.
+    # Where h is zero the codes are too: a zero test of d instead of h fails here, with the right scale.
     rule_of |= dict.fromkeys(("half-of-smallest", "half-of-smallest-below"), ("QNT-3", "QNT-6"))
     rule_of |= dict.fromkeys(("largest-half", "above-largest-half", "last-finite"), ("HLF-4", "QNT-2"))
     made = []

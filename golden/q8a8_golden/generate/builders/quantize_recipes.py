@@ -1,4 +1,4 @@
-"""Blocks on which two recipes give different codes: for every pair of recipes, several."""
+"""Blocks for which two recipes give different codes: several for every pair of recipes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CODES: Final = (0, 1, 2, 5, 8, 17, 30, 41, 52, 63, 64, 71, 90, 101, 112, 119, 1
 
 
 def drafts() -> list[Draft]:
-    """Give one case for each pair of recipes: blocks in which they round some elements apart."""
+    """Build one case for each pair of recipes: blocks in which they round some elements differently."""
     return [_pair(one, other, seed) for seed, (one, other) in enumerate(combinations(oracle.RECIPES, 2))]
 
 
@@ -43,7 +43,7 @@ def _pair(one: str, other: str, seed: int) -> Draft:
 
 
 def _between(amax: int, k: int, one: str, other: str) -> list[int]:
-    """Give the x at which only one recipe gives the code k + 1 already; none if they agree."""
+    """Return the x for which only one recipe gives the code k + 1; empty if they agree."""
     first, second = (_first_above(amax, k, recipe) for recipe in (one, other))
     return [] if first == second else [min(first, second)]
 
@@ -53,16 +53,18 @@ def _first_above(amax: int, k: int, recipe: str) -> int:
         result = oracle.quantize((amax, x), recipe)
         return result is not None and result.codes[1] > k
 
-    # Whatever the recipe, its boundary is within a few ULPs of the exact one.
+    # Every recipe's boundary is within a few ULPs of the exact one.
     exact = near(oracle.value(amax, F32) * (2 * k + 1) / 254)
     low, high = exact - 16, min(exact + 16, amax)
     if above(low) or not above(high):
-        raise ValueError(f"{recipe}: the boundary {k} + 0.5 of amax {amax:#x} is far from where it should be")
+        raise ValueError(
+            f"{recipe}: the boundary {k} + 0.5 of amax {amax:#x} is not within 16 ULPs of the exact one"
+        )
     return first_at_least(above, low, high)
 
 
 def _block(amax: int, between: list[int], stream: Stream) -> list[int]:
-    """Lay out a block: amax somewhere, the separating elements with either sign, small ones in the rest."""
+    """Return a block with amax, the separating elements with either sign, and small elements."""
     chosen = between[:31]
     block = [minus(x) if stream.word() & 1 else x for x in chosen]
     block += [(amax & 0xFF800000) - (stream.between(1, 6) << 23) for _ in range(31 - len(chosen))]

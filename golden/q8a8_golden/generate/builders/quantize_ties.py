@@ -1,4 +1,4 @@
-"""Ties: products that are k + 0.5 exactly, made exact by a power of two or made so by the rounding to f32."""
+"""Ties: products that are exactly k + 0.5, by a power of two or by the rounding to f32."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TOPIC: Final = "quantize/ties"
 
 _ABOUT: Final = rules("QNT-4")
 
-# amax = 127 * 2^e makes inv = 2^-e: from the smallest scale that there is to the largest power of two.
+# amax = 127 * 2^e gives inv = 2^-e: from the smallest scale to the largest power of two.
 _EXPONENTS: Final = (-24, -20, -15, -14, -3, -1, 0, 1, 7, 15)
 
 
 def drafts() -> list[Draft]:
-    """Give exact ties at several scales, ties that a rounding makes, and the number just below one half."""
+    """Build exact ties at several scales, ties by rounding, and the number just below one half."""
     return [*_exact(), *_rounded(), _below_half(), _codes_exactly()]
 
 
@@ -46,7 +46,7 @@ def _exact() -> list[Draft]:
 
 
 def _rounded() -> list[Draft]:
-    """Find x with x * inv < k + 0.5 < the next f32: the rounding of the product makes the tie."""
+    """Build x with x * inv < k + 0.5, whose product is rounded up to the tie."""
     made = []
     sources = (
         ("third", f32(3)),

@@ -21,12 +21,12 @@ _MINUS_ZERO: Final = F32.sign
 
 
 def drafts() -> list[Draft]:
-    """Give zero blocks, zeros in other blocks, and the edge where h becomes zero; rows and activations."""
+    """Build zero blocks, zeros in other blocks, and the edge where h becomes zero; rows and activations."""
     return [*_zeros(), *_vanishing(), *_empty()]
 
 
 def _both(name: str, why: str, xs: Sequence[int], about: tuple[str, ...] = _ABOUT) -> list[Draft]:
-    """Ask both quantizers: the block rows, and the activations with all elements under one scale."""
+    """Draft calls of both quantizers: the row, and the activation with one scale for all elements."""
     return [
         quantize_row(f"{TOPIC}/{name}", why, about, xs),
         activation(f"{TOPIC}/{name}-activation", why, about, xs),
@@ -72,7 +72,7 @@ def _zeros() -> list[Draft]:
 
 
 def _vanishing() -> list[Draft]:
-    """Blocks at both sides of amax / 127 = 2^-25, and down to the smallest f32."""
+    """Build blocks on both sides of amax / 127 = 2^-25, and down to the smallest f32."""
     edge = f32(127 * power(-25))
     made = []
     for name, amax, what in (

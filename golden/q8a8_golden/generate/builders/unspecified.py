@@ -1,4 +1,4 @@
-"""Inputs outside the quantizers' domain: any value will do, but the call returns and keeps in its buffers."""
+"""Inputs outside the quantizers' domain: any result is right, but the call must stay in its buffers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PLACES: Final = {"first": [0], "middle": [45], "last": [95], "throughout": rang
 
 
 def drafts() -> list[Draft]:
-    """Give each bad value at two of four places, and each place for rows and for activations."""
+    """Build each invalid value at two of four positions, for rows and for activations."""
     made = []
     for number, (name, (bad, why)) in enumerate(_VALUES.items()):
         for step in (0, 1):

@@ -1,4 +1,4 @@
-"""The `lib` worker sees what a kernel does besides computing, and names it; so too with a real library."""
+"""The `lib` worker detects and reports the side effects of faulty kernels, and serves a real library."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ WORKER = (sys.executable, "-m", "q8a8_conformance.worker", "lib")
 def call_of(
     options: Option = NO_OPTIONS, *, threads: int = 1, repeat: int = 1, offsets: tuple[int, int] = (0, 0)
 ) -> Call:
-    """Return a quantizer's call of two blocks."""
+    """Return a call of the quantizer with two blocks."""
     buffers = (Buffer(ROW, offsets[0]), Buffer(bytes(68), offsets[1]))
     return Call("quantize_row_q8_a8", 64, buffers, options=options, threads=threads, repeat=repeat)
 
 
 @pytest.fixture
 def kernel(faulty_library: Path) -> Iterator[Callable[..., Session]]:
-    """Return a maker of sessions with one of the faulty kernels as the quantizer."""
+    """Return a function that creates sessions with one of the faulty kernels as the quantizer."""
     sessions = []
 
     def make(name: str, *more: str) -> Session:
@@ -48,8 +48,8 @@ def kernel(faulty_library: Path) -> Iterator[Callable[..., Session]]:
         session.close()
 
 
-def test_a_good_kernel_has_no_faults(kernel: Callable[..., Session]) -> None:
-    """Under every option, from several threads and again and again, a good kernel is left in peace."""
+def test_good_kernel_has_no_faults(kernel: Callable[..., Session]) -> None:
+    """A good kernel has no faults under any option, repeated and from several threads."""
     session = kernel("good")
     for guard in GUARDS:
         for more in (NO_OPTIONS, Option.READONLY, Option.FLUSH, Option.READONLY | Option.FLUSH):
@@ -74,7 +74,7 @@ def test_a_good_kernel_has_no_faults(kernel: Callable[..., Session]) -> None:
     ],
 )
 def test_faults_of_one_call(kernel: Callable[..., Session], name: str, fault: Fault, detail: str) -> None:
-    """A fault is reported beside the result, again in the next call, and does not disturb it."""
+    """A fault is reported with the result of every call and does not change it."""
     session = kernel(name)
     for _ in range(2):
         reply = session.call(call_of())
@@ -86,15 +86,15 @@ def test_faults_of_one_call(kernel: Callable[..., Session], name: str, fault: Fa
 
 
 @pytest.mark.skipif(not X86, reason="unmasks an exception of MXCSR")
-def test_an_unmasked_trap_is_seen(kernel: Callable[..., Session]) -> None:
-    """A kernel that lets exceptions trap is reported, and the worker goes on unharmed."""
+def test_unmasked_trap_is_detected(kernel: Callable[..., Session]) -> None:
+    """An unmasked floating-point exception is reported, and the worker goes on."""
     session = kernel("unmasks_traps")
     for _ in range(2):
         assert session.call(call_of()).faults == Fault.TRAP_MASK_CHANGED
 
 
-def test_varying_results_are_seen(kernel: Callable[..., Session]) -> None:
-    """A result that changes from call to call is a fault only when calls were repeated."""
+def test_varying_results_are_detected(kernel: Callable[..., Session]) -> None:
+    """A result that varies between calls is a fault if calls are repeated."""
     session = kernel("counts_calls")
     assert session.call(call_of()).faults == 0
     reply = session.call(call_of(repeat=4))
@@ -104,15 +104,15 @@ def test_varying_results_are_seen(kernel: Callable[..., Session]) -> None:
     assert session.call(call_of(threads=4)).faults == Fault.THREAD_RESULT_VARIES
 
 
-def test_outputs_are_put_back_between_calls(kernel: Callable[..., Session]) -> None:
-    """Every repeated call finds the outputs as given, so adding to them gives the same each time."""
+def test_outputs_are_restored_between_calls(kernel: Callable[..., Session]) -> None:
+    """Outputs are restored before each repeated call, so that adding to them gives the same result."""
     reply = kernel("accumulates").call(call_of(repeat=5, threads=2))
     assert (reply.faults, reply.outputs[0][0]) == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["shares_state", "shares_scratch"])
-def test_shared_state_is_seen_by_threads_alone(kernel: Callable[..., Session], name: str) -> None:
-    """Static variables do no harm to one thread, and are found by several at once, or the result is wrong."""
+def test_shared_state_needs_threads(kernel: Callable[..., Session], name: str) -> None:
+    """Shared static state is a fault with several threads and not with one."""
     session = kernel(name)
     alone = session.call(call_of(repeat=20))
     assert alone.faults == 0
@@ -126,7 +126,7 @@ def test_shared_state_is_seen_by_threads_alone(kernel: Callable[..., Session], n
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("reads_after", Option.GUARD_AFTER, "x (256 bytes): 0 bytes after its end"),
         ("reads_before", Option.GUARD_BEFORE, "x (256 bytes): 1 bytes before its start"),
@@ -136,15 +136,15 @@ def test_shared_state_is_seen_by_threads_alone(kernel: Callable[..., Session], n
         ("crashes", NO_OPTIONS, "address 0x0"),
     ],
 )
-def test_forbidden_accesses_crash_and_are_located(
-    kernel: Callable[..., Session], name: str, options: Option, said: str
+def test_invalid_accesses_crash_and_are_located(
+    kernel: Callable[..., Session], name: str, options: Option, message: str
 ) -> None:
-    """An access to a guard page, or a write to an input, ends the worker, which says where it was."""
+    """An access to a guard page or a write to an input crashes the worker, which reports the place."""
     session = kernel(name)
     with pytest.raises(WorkerCrashed) as caught:
         session.call(call_of(options))
     assert caught.value.how == "killed by SIGSEGV"
-    assert f"in quantize_row_q8_a8, {said}" in caught.value.stderr
+    assert f"in quantize_row_q8_a8, {message}" in caught.value.stderr
     if X86:
         access = "read" if name.startswith("reads") else "write"
         assert f"SIGSEGV ({access})" in caught.value.stderr
@@ -152,16 +152,16 @@ def test_forbidden_accesses_crash_and_are_located(
 
 @pytest.mark.parametrize("name", ["reads_after", "reads_before"])
 def test_over_reads_need_a_guard(kernel: Callable[..., Session], name: str) -> None:
-    """Without a guard page an over-read has no effect: guards are what finds it."""
+    """Without a guard page an over-read is not detected."""
     assert kernel(name).call(call_of()).faults == 0
 
 
 @pytest.mark.parametrize(
     ("name", "how"),
-    [("aborts", "killed by SIGABRT"), ("leaves", "exit status 3"), ("overflows_stack", "killed by SIGSEGV")],
+    [("aborts", "killed by SIGABRT"), ("exits", "exit status 3"), ("overflows_stack", "killed by SIGSEGV")],
 )
-def test_other_ends(kernel: Callable[..., Session], name: str, how: str) -> None:
-    """However a kernel ends the process, it is told how, and the next call has a new worker."""
+def test_other_crashes(kernel: Callable[..., Session], name: str, how: str) -> None:
+    """Any exit of the process is reported, and the next call starts a new worker."""
     session = kernel(name)
     for start in (1, 2):
         with pytest.raises(WorkerCrashed) as caught:
@@ -170,14 +170,14 @@ def test_other_ends(kernel: Callable[..., Session], name: str, how: str) -> None
         assert session.starts == start
 
 
-def test_a_wrecked_heap_is_a_crash(kernel: Callable[..., Session]) -> None:
-    """A kernel that overwrites the allocator's own data ends the worker; it does not hang it."""
+def test_corrupted_heap_is_a_crash(kernel: Callable[..., Session]) -> None:
+    """A kernel that overwrites the allocator's data crashes the worker, which does not hang."""
     with pytest.raises(WorkerCrashed):
-        kernel("wrecks_heap").call(call_of())
+        kernel("corrupts_heap").call(call_of())
 
 
-def test_a_crash_among_threads_is_a_crash(kernel: Callable[..., Session]) -> None:
-    """A fault in a thread ends the worker like any other, in the first call and in a later one."""
+def test_crash_in_a_thread(kernel: Callable[..., Session]) -> None:
+    """A fault in a thread, in the first or a later call, is a crash."""
     for name in ("crashes", "reads_after_later"):
         with pytest.raises(WorkerCrashed) as caught:
             kernel(name).call(call_of(Option.GUARD_AFTER, threads=4, repeat=50))
@@ -185,16 +185,16 @@ def test_a_crash_among_threads_is_a_crash(kernel: Callable[..., Session]) -> Non
         assert "SIGSEGV" in caught.value.stderr
 
 
-def test_a_hang_is_a_hang(kernel: Callable[..., Session]) -> None:
-    """A kernel in an endless loop is stopped, in threads too."""
+def test_hang(kernel: Callable[..., Session]) -> None:
+    """A kernel in an endless loop is killed, also in threads."""
     session = kernel("hangs")
     for threads in (1, 3):
         with pytest.raises(WorkerHung):
             session.call(call_of(threads=threads), timeout=0.3)
 
 
-def test_printing_does_no_harm(kernel: Callable[..., Session]) -> None:
-    """What a kernel prints goes to standard error, and its standard input is empty."""
+def test_printing_kernel(kernel: Callable[..., Session]) -> None:
+    """A kernel's standard output goes to standard error, and its standard input is empty."""
     session = kernel("prints")
     for _ in range(3):
         assert session.call(call_of()).outputs == (GOOD,)
@@ -203,8 +203,8 @@ def test_printing_does_no_harm(kernel: Callable[..., Session]) -> None:
 
 
 @pytest.mark.skipif(not X86, reason="uses an aligned load of SSE")
-def test_a_need_for_alignment_shows(kernel: Callable[..., Session]) -> None:
-    """At a 4-byte offset a kernel that wants 16 bytes' alignment faults."""
+def test_required_alignment_is_detected(kernel: Callable[..., Session]) -> None:
+    """A kernel that needs 16-byte alignment faults at a 4-byte offset."""
     session = kernel("needs_alignment")
     assert session.call(call_of(offsets=(16, 0))).faults == 0
     with pytest.raises(WorkerCrashed):
@@ -212,8 +212,8 @@ def test_a_need_for_alignment_shows(kernel: Callable[..., Session]) -> None:
 
 
 def test_flush_reaches_the_kernel(kernel: Callable[..., Session]) -> None:
-    """FLUSH makes the kernel compute with subnormals flushed, in that call alone, in every thread."""
-    session = kernel("tells_flush")
+    """FLUSH flushes subnormals in that call alone, in every thread."""
+    session = kernel("reports_flush")
     assert [session.call(call_of(o)).outputs[0][0] for o in (NO_OPTIONS, Option.FLUSH, NO_OPTIONS)] == [
         2,
         1,
@@ -223,14 +223,14 @@ def test_flush_reaches_the_kernel(kernel: Callable[..., Session]) -> None:
 
 
 def test_init_is_called_once_before(kernel: Callable[..., Session]) -> None:
-    """The initializer has run when the first call comes."""
-    assert kernel("tells_setup").call(call_of()).outputs[0][0] == 2
-    assert kernel("tells_setup", "--init", "setup").call(call_of()).outputs[0][0] == 1
+    """The initializer has run before the first call."""
+    assert kernel("reports_setup").call(call_of()).outputs[0][0] == 2
+    assert kernel("reports_setup", "--init", "setup").call(call_of()).outputs[0][0] == 1
 
 
 def test_arguments_arrive(faulty_library: Path) -> None:
-    """Every integer and pointer of the widest signature comes where C expects it, however it is called."""
-    argv = [*WORKER, str(faulty_library), "--symbol", "ggml_vec_dot_q8_a8_q8_a8=tells_arguments"]
+    """All arguments of the longest signature are passed correctly, from Python and in chains."""
+    argv = [*WORKER, str(faulty_library), "--symbol", "ggml_vec_dot_q8_a8_q8_a8=reports_arguments"]
     floats, rows = Buffer(bytes(4 * 20)), (Buffer(bytes([11]) * 300), Buffer(bytes([13]) * 300))
     with Session(argv) as session:
         for threads, repeat in ((1, 1), (1, 3), (4, 70)):
@@ -242,7 +242,7 @@ def test_arguments_arrive(faulty_library: Path) -> None:
             assert struct.unpack_from("<7f", reply.outputs[0]) == (64, 8, 68, 100, 2, 11, 13)
 
 
-def test_the_hello_tells_what_is_known(kernel: Callable[..., Session], faulty_library: Path) -> None:
+def test_hello(kernel: Callable[..., Session], faulty_library: Path) -> None:
     """The hello names functions, capabilities, the machine, the compiler and the library's hash."""
     hello = kernel("good").hello
     assert hello.name == faulty_library.name
@@ -255,7 +255,7 @@ def test_the_hello_tells_what_is_known(kernel: Callable[..., Session], faulty_li
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (Call("dequantize_row_q8_a8", 32, (Buffer(bytes(34)), Buffer(bytes(128)))), "is not offered"),
         (
@@ -267,21 +267,21 @@ def test_the_hello_tells_what_is_known(kernel: Callable[..., Session], faulty_li
         (call_of(offsets=(5000, 0)), "offset 5000 is over 4096"),
     ],
 )
-def test_impossible_calls_are_refused(kernel: Callable[..., Session], call: Call, said: str) -> None:
-    """A call that no kernel could survive, or that cannot be placed, is refused and costs nothing."""
+def test_impossible_calls_are_refused(kernel: Callable[..., Session], call: Call, message: str) -> None:
+    """An invalid call is refused, and the worker goes on."""
     session = kernel("good")
-    with pytest.raises(CallRefused, match=said):
+    with pytest.raises(CallRefused, match=message):
         session.call(call)
     assert session.call(call_of()).outputs == (GOOD,)
     assert session.starts == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["lib", "/no/such.so"], "there is no file /no/such.so"),
         (["lib", __file__], "cannot load .*invalid ELF header"),
-        (["lib", "LIBRARY", "--symbol", "x=good"], "x is no ABI function; they are quantize_row"),
+        (["lib", "LIBRARY", "--symbol", "x=good"], "x is not an ABI function; they are quantize_row"),
         (["lib", "LIBRARY", "--symbol", "quantize_row_q8_a8"], "write ABI_NAME=EXPORTED_NAME"),
         (["lib", "LIBRARY", "--symbol", "quantize_row_q8_a8=bad"], "libfaulty.so exports no bad"),
         (["lib", "LIBRARY", *["--symbol", "quantize_row_q8_a8=good"] * 2], "given twice"),
@@ -289,22 +289,22 @@ def test_impossible_calls_are_refused(kernel: Callable[..., Session], call: Call
         (["lib"], "required: path"),
     ],
 )
-def test_unusable_command_lines(faulty_library: Path, arguments: list[str], said: str) -> None:
-    """A worker that cannot serve its command line says why, and is not started again."""
+def test_unusable_command_lines(faulty_library: Path, arguments: list[str], message: str) -> None:
+    """A worker that cannot serve its command line reports the reason, and is not restarted."""
     words = [str(faulty_library) if word == "LIBRARY" else word for word in arguments]
     argv = [sys.executable, "-m", "q8a8_conformance.worker", *words]
-    with Session(argv) as session, pytest.raises(WorkerUnusable, match=said):
+    with Session(argv) as session, pytest.raises(WorkerUnusable, match=message):
         _ = session.hello
 
 
-def test_a_library_with_nothing_to_offer(faulty_library: Path) -> None:
-    """A library without any ABI function is served: there is just nothing to run."""
+def test_library_without_abi_functions(faulty_library: Path) -> None:
+    """A library without any ABI function is served and offers nothing."""
     with Session([*WORKER, str(faulty_library)]) as session:
         assert session.hello.functions == ()
 
 
-def test_it_starts_fast(kernel: Callable[..., Session]) -> None:
-    """A crash costs a start: the best of five is well under what a reader would notice."""
+def test_start_is_fast(kernel: Callable[..., Session]) -> None:
+    """A worker starts in under half a second (best of five), as each crash costs a start."""
     times = []
     for _ in range(5):
         session = kernel("good")
@@ -316,16 +316,16 @@ def test_it_starts_fast(kernel: Callable[..., Session]) -> None:
 
 
 def _ggml() -> Path | None:
-    """Return real ggml's x86 library, where pywhispercpp is installed."""
+    """Return the ggml library of pywhispercpp, if installed."""
     for entry in sys.path:
         for found in Path(entry).glob("pywhispercpp.libs/libggml-cpu-*.so*"):
             return found
     return None
 
 
-@pytest.mark.skipif(_ggml() is None, reason="pywhispercpp is not installed")
-def test_real_ggml() -> None:
-    """Functions of ggml are called through a symbol map, under guards, with results that are right."""
+def test_real_ggml(need: Callable[[object, str], None]) -> None:
+    """Functions of ggml are called through a symbol map, under guards, with the right results."""
+    need(_ggml(), "pywhispercpp is not installed")
     names = {
         "quantize_row_q8_a8": "quantize_row_q8_0",
         "quantize_row_q8_a8_ref": "quantize_row_q8_0_ref",

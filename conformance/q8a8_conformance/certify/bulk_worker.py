@@ -1,16 +1,16 @@
-"""A process that answers a domain's questions about a library, a Python object or the reference.
+"""A worker that evaluates whole pieces of a domain, for a library, a Python object or the reference.
 
 ::
 
-    python -m q8a8_conformance.certify.child lib PATH [--symbol ABI_NAME=EXPORTED_NAME]... [--init SYMBOL]
-    python -m q8a8_conformance.certify.child py MODULE:OBJECT
-    python -m q8a8_conformance.certify.child ref
+    python -m q8a8_conformance.certify.bulk_worker lib PATH [--symbol ABI=EXPORTED]... [--init SYMBOL]
+    python -m q8a8_conformance.certify.bulk_worker py MODULE:OBJECT
+    python -m q8a8_conformance.certify.bulk_worker ref
 
-The command line, the frames and the hello are those of `q8a8_conformance.worker`. A call here is a whole
-piece of a domain, and the inputs are built here from its name, so that millions of calls of a kernel cost one
-exchange; guard pages and canaries are `q8a8 test`'s business::
+The command line, the frames and the hello are those of `q8a8_conformance.worker`. A request names a piece of
+a domain, whose inputs are built in this process, so that millions of calls of a kernel take one exchange.
+There are no guard pages or canaries: `q8a8 test` checks memory::
 
-    payload  'A', JSON {"domain", "start", "stop"}  →  'R', the answer's bytes   or   'E', text
+    payload  'A', JSON {"domain", "start", "stop"}  →  'R', the results' bytes   or   'E', text
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import numpy as np
 from q8a8 import rounding
 from q8a8.dot import vec_dot, vec_dot_real
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, as_blocks
-from q8a8_conformance.certify.ask import DOT, NARROW, POISON, WIDEN
 from q8a8_conformance.certify.catalogue import get_domain
+from q8a8_conformance.certify.functions import DOT, NARROW, POISON, WIDEN
 from q8a8_conformance.protocol.hello import encode_hello
 from q8a8_conformance.protocol.messages import EXIT_USAGE
 from q8a8_conformance.worker.library import LibraryTarget, TargetError
@@ -63,8 +63,8 @@ def _poisoned(count: int, dtype: type[np.generic]) -> Array:
     return array
 
 
-class InLibrary:
-    """The functions of a library, called by address (`ask.Functions`)."""
+class LibraryFunctions:
+    """The functions of a library, called by address; implements `Functions`."""
 
     def __init__(self, addresses: dict[str, int]) -> None:
         self.names = tuple(addresses)
@@ -74,19 +74,19 @@ class InLibrary:
         }
 
     def quantize(self, function: str, x: Array) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         y = _poisoned(x.size // 32 * 34, np.uint8)
         self._functions[function](x.ctypes.data, y.ctypes.data, x.size)
         return y
 
     def dequantize(self, blocks: Array) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         y = _poisoned(blocks.size // 34 * 32, np.uint32)
         self._functions["dequantize_row_q8_a8"](blocks.ctypes.data, y.ctypes.data, y.size)
         return y
 
     def dots(self, function: str, x: Array, y: Array, nrc: int) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         call, width = self._functions[function], x.shape[1]
         x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
         s = _poisoned(len(x) * nrc * nrc, np.uint32)
@@ -101,33 +101,33 @@ class InLibrary:
         return s.reshape(len(x), nrc * nrc)
 
     def convert(self, function: str, values: Array) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         out = _poisoned(values.size, np.uint16 if function == NARROW else np.uint32)
         self._functions[function](values.ctypes.data, out.ctypes.data, values.size)
         return out
 
 
-class InObject:
-    """The methods of a Python object (`ask.Functions`)."""
+class ObjectFunctions:
+    """The methods of a Python object; implements `Functions`."""
 
     def __init__(self, kernel: object, names: Sequence[str]) -> None:
         self._kernel = kernel
         self.names = tuple(names)
 
     def quantize(self, function: str, x: Array) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         y = _poisoned(x.size // 32 * 34, np.uint8)
         getattr(self._kernel, function)(x.view(np.float32), y, x.size)
         return y
 
     def dequantize(self, blocks: Array) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         y = _poisoned(blocks.size // 34 * 32, np.uint32)
         getattr(self._kernel, "dequantize_row_q8_a8")(blocks, y.view(np.float32), y.size)  # noqa: B009 -- Any
         return y
 
     def dots(self, function: str, x: Array, y: Array, nrc: int) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         call, size = getattr(self._kernel, function), x.shape[1] // nrc
         s = _poisoned(len(x) * nrc * nrc, np.uint32).reshape(len(x), nrc * nrc)
         results = s.view(np.float32)
@@ -139,7 +139,7 @@ class InObject:
         return s
 
     def convert(self, function: str, values: Array) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         if function == NARROW:
             halves = _poisoned(values.size, np.uint16)
             getattr(self._kernel, function)(values.view(np.float32), halves, values.size)
@@ -149,37 +149,37 @@ class InObject:
         return floats
 
 
-class InReference(InObject):
-    """The reference's functions; its dot products of many rows, and its conversions, are one call each."""
+class ReferenceFunctions(ObjectFunctions):
+    """The reference's functions: dot products of many rows, and conversions, in one call each."""
 
     def __init__(self, kernel: object, names: Sequence[str]) -> None:
         super().__init__(kernel, [*names, NARROW, WIDEN])
 
     def dots(self, function: str, x: Array, y: Array, nrc: int) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         one, dot = (BLOCK_Q8_A8, vec_dot) if function == DOT else (BLOCK_Q8_A8_V2, vec_dot_real)
         rows_x = as_blocks(x, one).reshape(len(x), 1, nrc, 1)
         rows_y = as_blocks(y, one).reshape(len(x), nrc, 1, 1)
         return dot(rows_x, rows_y).view(np.uint32).reshape(len(x), nrc * nrc)
 
     def convert(self, function: str, values: Array) -> Array:
-        """See `ask.Functions`."""
+        """See `Functions`."""
         if function == NARROW:
             return rounding.f32_to_f16(values.view(np.float32)).view(np.uint16)
         return rounding.f16_to_f32(values.view(np.float16)).view(np.uint32)
 
 
-def functions_of(options: argparse.Namespace, target: Target) -> InLibrary | InObject:
-    """Return the functions of what a worker's command line names."""
+def functions_of(options: argparse.Namespace, target: Target) -> LibraryFunctions | ObjectFunctions:
+    """Return the functions of the target on a worker's command line."""
     if isinstance(target, ObjectTarget):
         if options.form == "ref":
-            return InReference(target.kernel, target.functions)
+            return ReferenceFunctions(target.kernel, target.functions)
         conversions = [name for name in (NARROW, WIDEN) if callable(getattr(target.kernel, name, None))]
-        return InObject(target.kernel, [*target.functions, *conversions])
+        return ObjectFunctions(target.kernel, [*target.functions, *conversions])
     if not isinstance(target, LibraryTarget):
-        raise TargetError(f"{options.form}: no library and no object")
+        raise TargetError(f"{options.form}: neither a library nor an object")
     addresses = {name: address for name in _PROTOTYPES if (address := target.address(name))}
-    return InLibrary(addresses)
+    return LibraryFunctions(addresses)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,11 +198,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     channel.send(encode_hello(replace(hello, functions=known, extra=extra)))
     domains: dict[str, Domain] = {}
     while (payload := channel.receive()) is not None and payload[:1] != b"Q":
-        question = json.loads(payload[1:].decode())
-        name = question["domain"]
+        request = json.loads(payload[1:].decode())
+        name = request["domain"]
         domain = domains.setdefault(name, get_domain(name))
         try:
-            answer = domain.ask(functions, question["start"], question["stop"])
+            answer = domain.evaluate(functions, request["start"], request["stop"])
         except Exception as error:  # noqa: BLE001 -- a kernel in Python may raise anything
             channel.send(b"E" + f"the kernel raised {type(error).__name__}: {error}".encode()[:2000])
         else:

@@ -1,11 +1,11 @@
-"""The three truths behind a golden case, each asked what the output buffers hold after a call.
+"""The independent implementations that must agree on a golden case.
 
-    OracleWitness      plain integers and fractions (`q8a8_golden.oracle`)
-    ReferenceWitness   the NumPy reference (`q8a8`)
-    KernelWitness      the C scalar kernel, in a process of its own
+    OracleImplementation       plain integers and fractions (`q8a8_golden.oracle`)
+    ReferenceImplementation    the NumPy reference (`q8a8`)
+    KernelImplementation       the C scalar kernel, in its own process
 
-Each takes the buffers as they are before the call and gives them as they are after it, so that a byte which
-one of them writes and another does not is a disagreement too.
+Each takes the output buffers before the call and returns them after it, so that a byte which only one of them
+writes is a disagreement too.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from q8a8_golden.cases import Outputs
 
-__all__ = ["Call", "OracleWitness", "Witness", "overlay"]
+__all__ = ["Call", "Implementation", "OracleImplementation", "overlay"]
 
 
 class Call(Protocol):
-    """What a witness is asked about: a draft or a case has these parts."""
+    """A call to evaluate: a draft or a case."""
 
     @property
     def id(self) -> str:
@@ -40,19 +40,19 @@ class Call(Protocol):
         """The input buffers."""
 
 
-class Witness(Protocol):
-    """One truth."""
+class Implementation(Protocol):
+    """An independent implementation of the six functions."""
 
     name: str
 
     def after(
         self, call: Call, function: str, before: Mapping[str, bytes], recipe: str = "design"
     ) -> dict[str, bytes] | None:
-        """Give the output buffers after the call; None where witness or recipe refuses the inputs."""
+        """Return the output buffers after the call; None if it is undefined for the inputs or the recipe."""
 
 
 def overlay(before: Mapping[str, bytes], outputs: Outputs) -> dict[str, bytes]:
-    """Write runs over buffers."""
+    """Return buffers with runs written over them."""
     buffers = {name: bytearray(data) for name, data in before.items()}
     for name, runs in outputs.items():
         for run in runs:
@@ -60,20 +60,20 @@ def overlay(before: Mapping[str, bytes], outputs: Outputs) -> dict[str, bytes]:
     return {name: bytes(data) for name, data in buffers.items()}
 
 
-class OracleWitness:
-    """The exact oracle. It also decides which bytes a call writes at all: `outputs`."""
+class OracleImplementation:
+    """The exact oracle, which also determines the bytes that a call writes: `outputs`."""
 
     name = "the exact oracle"
 
     def after(
         self, call: Call, function: str, before: Mapping[str, bytes], recipe: str = "design"
     ) -> dict[str, bytes] | None:
-        """Give the output buffers after the call; None where inputs are outside the domain."""
+        """Return the output buffers after the call; None if the inputs are outside the domain."""
         outputs = self.outputs(call, function, recipe)
         return None if outputs is None else overlay(before, outputs)
 
     def outputs(self, call: Call, function: str, recipe: str = "design") -> Outputs | None:
-        """Give the runs that the call must write."""
+        """Return the runs that the call must write."""
         if function in {"quantize_row_q8_a8", "quantize_row_q8_a8_ref"}:
             return self._quantize_row(call, recipe)
         if function == "quantize_activation_q8_a8":
@@ -106,12 +106,12 @@ class OracleWitness:
 
 @functools.lru_cache(maxsize=len(oracle.RECIPES))
 def _quantized_row(xs: tuple[int, ...], recipe: str) -> bytes | None:
-    """Ask the oracle once for the two functions that owe the same bytes (Q8A8-QNT-8)."""
+    """Quantize once for the two functions with the same results (Q8A8-QNT-8)."""
     return oracle.quantize_row(xs, recipe)
 
 
 def dot_rows(call: Call, function: str) -> list[tuple[int, bytes, bytes, bool]]:
-    """Give (offset in s, row of x, row of y, version 2) of each dot product of a call (Q8A8-DOT-6)."""
+    """Return (offset in s, row of x, row of y, version 2) of each dot product of a call (Q8A8-DOT-6)."""
     vx, vy, args = call.inputs["vx"], call.inputs["vy"], call.args
     if function.endswith("_real"):
         length = args["n"] // 32 * 36

@@ -1,5 +1,5 @@
-/* Kernels that each do one thing wrong, for the tests of the worker. All have the quantizer's signature; the
- * values that they write mean nothing. */
+/* Kernels with one fault each, for the workers' tests. All but the last have the quantizer's signature; the values
+ * that they write are arbitrary. */
 #include <fenv.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ void good(const float *x, void *y, int64_t k) {
 }
 
 /* Writes 1 if setup() was called, else 2. */
-void tells_setup(const float *x, void *y, int64_t k) {
+void reports_setup(const float *x, void *y, int64_t k) {
     (void)x;
     if (k) memset(y, initialized ? 1 : 2, 1);
 }
@@ -75,7 +75,7 @@ void sets_flush(const float *x, void *y, int64_t k) {
 #endif
 }
 
-/* Raises sticky flags alone, which every kernel may. */
+/* Raises sticky flags only, which is allowed. */
 void raises_flags(const float *x, void *y, int64_t k) {
     good(x, y, k);
     volatile float third = 1.0f;
@@ -84,7 +84,7 @@ void raises_flags(const float *x, void *y, int64_t k) {
 }
 
 /* Writes 1 if subnormals are flushed, else 2. */
-void tells_flush(const float *x, void *y, int64_t k) {
+void reports_flush(const float *x, void *y, int64_t k) {
     volatile float tiny = 1e-38f;
     (void)x;
     tiny *= 0.125f;
@@ -97,7 +97,7 @@ void counts_calls(const float *x, void *y, int64_t k) {
     ((uint8_t *)y)[3] = calls++;
 }
 
-/* Right alone, wrong when several threads share its counter. */
+/* Right in one thread, wrong if several share its counter. */
 void shares_state(const float *x, void *y, int64_t k) {
     static volatile uint64_t sum;
     (void)x;
@@ -107,7 +107,7 @@ void shares_state(const float *x, void *y, int64_t k) {
     memcpy(y, &result, sizeof result);
 }
 
-/* Right alone, and right among threads that all have the same input. */
+/* Right in one thread, and in several with the same input. */
 void shares_scratch(const float *x, void *y, int64_t k) {
     static uint8_t scratch[34 * 1024];
     for (int turn = 0; turn < 100; turn++)
@@ -115,7 +115,7 @@ void shares_scratch(const float *x, void *y, int64_t k) {
     memcpy(y, scratch, (size_t)(k / 32 * 34));
 }
 
-/* Results add up in the output instead of replacing what it held. */
+/* Adds to the output instead of overwriting it. */
 void accumulates(const float *x, void *y, int64_t k) {
     (void)x;
     if (k) *(uint8_t *)y += 1;
@@ -142,7 +142,7 @@ void aborts(const float *x, void *y, int64_t k) {
     abort();
 }
 
-void wrecks_heap(const float *x, void *y, int64_t k) {
+void corrupts_heap(const float *x, void *y, int64_t k) {
     (void)x, (void)y, (void)k;
     for (int i = 0; i < 64; i++) {
         char *volatile block = malloc(5000);
@@ -153,7 +153,7 @@ void wrecks_heap(const float *x, void *y, int64_t k) {
     free((void *)x);
 }
 
-void leaves(const float *x, void *y, int64_t k) {
+void exits(const float *x, void *y, int64_t k) {
     (void)x, (void)y, (void)k;
     _exit(3);
 }
@@ -174,7 +174,7 @@ void hangs(const float *x, void *y, int64_t k) {
     for (;;) sink = 0;
 }
 
-/* Needs 16-byte alignment of x, which no kernel may. */
+/* Needs 16-byte alignment of x, which is not allowed. */
 void needs_alignment(const float *x, void *y, int64_t k) {
     good(x, y, k);
 #if defined(__x86_64__)
@@ -182,8 +182,8 @@ void needs_alignment(const float *x, void *y, int64_t k) {
 #endif
 }
 
-/* A dot product that writes what it was given: the order and the width of the arguments. */
-void tells_arguments(int n, float *s, size_t bs, const void *vx, size_t bx, const void *vy, size_t by, int nrc) {
+/* A dot product that writes its arguments, to test their order and width. */
+void reports_arguments(int n, float *s, size_t bs, const void *vx, size_t bx, const void *vy, size_t by, int nrc) {
     s[0] = (float)n;
     s[1] = (float)bs;
     s[2] = (float)bx;

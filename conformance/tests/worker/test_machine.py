@@ -1,4 +1,4 @@
-"""What a worker tells of the machine and of files is read rightly, or left out."""
+"""Facts about the machine and about files are read correctly, or left out."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     ],
 )
 def test_features(tmp_path: Path, text: str, features: tuple[str, ...]) -> None:
-    """The first processor's features are taken, on x86 and Arm alike."""
+    """The first processor's features are read, on x86 and on Arm."""
     (tmp_path / "cpuinfo").write_text(text)
     assert cpu_features(tmp_path / "cpuinfo") == features
 
 
 def test_no_features_where_there_is_no_file(tmp_path: Path) -> None:
-    """A system without the file tells none."""
+    """A system without the file has no features."""
     assert cpu_features(tmp_path / "none") == ()
 
 
 def test_hashes(tmp_path: Path) -> None:
-    """A file's hash is that of its bytes, a package's that of its sources in order."""
+    """A file's hash is of its bytes, a package's of its sources in order."""
     (tmp_path / "b.py").write_bytes(b"b")
     (tmp_path / "a.py").write_bytes(b"a")
     (tmp_path / "c.txt").write_bytes(b"c")
@@ -43,7 +43,7 @@ def test_hashes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh", b"\x7fELF\x02\x01", b"\x7fELF\x02\x01" + b"\xff" * 90])
 def test_no_compiler_in_other_files(tmp_path: Path, data: bytes) -> None:
-    """A file that is no ELF file, or a broken one, names no compiler."""
+    """A file that is not a valid ELF file has no compiler."""
     (tmp_path / "file").write_bytes(data)
     assert compiler_of(tmp_path / "file") is None
     assert compiler_of(tmp_path / "none") is None

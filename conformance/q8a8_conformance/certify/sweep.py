@@ -1,4 +1,4 @@
-"""The sweep: ask, compare, note what is covered; go on where an earlier run stopped."""
+"""The sweep over a domain: evaluate, compare, record coverage; resume an earlier run."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.certify import ranges
-from q8a8_conformance.certify.ask import POISON
 from q8a8_conformance.certify.certificate import Entry
-from q8a8_conformance.certify.observe import ObserverError
+from q8a8_conformance.certify.functions import POISON
 from q8a8_conformance.certify.products import ProductsNrc2
+from q8a8_conformance.certify.runners import RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from q8a8_conformance.certify.domains import Domain
-    from q8a8_conformance.certify.observe import Observer
     from q8a8_conformance.certify.ranges import Interval
+    from q8a8_conformance.certify.runners import Runner
     from q8a8_conformance.certify.state import State
 
 SAVE_EVERY_S = 5.0
-"""How often the state is written while a sweep runs."""
+"""Seconds between writes of the state during a sweep."""
 
 
 class InterruptedSweepError(Exception):
-    """SIGINT or SIGTERM came; `number` says which."""
+    """The run received SIGINT or SIGTERM; `number` is the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -40,19 +40,19 @@ class InterruptedSweepError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which part of each domain a run covers: a shard (I, N), and of it a sample of about so many points."""
+    """The part of each domain to cover: a shard (I, N), and a sample of about so many of its points."""
 
     shard: tuple[int, int] = (1, 1)
     sample: int | None = None
 
     def pieces(self, domain: Domain) -> list[Interval]:
-        """Return the pieces of a domain to ask about, each at most its chunk long."""
+        """Return the pieces of a domain to evaluate, each at most its chunk long."""
         pieces = ranges.shard(domain.size, domain.chunk, *self.shard)
         return pieces if self.sample is None else ranges.sample(pieces, self.sample, domain.grain)
 
 
-def truth_sha256() -> str:
-    """Return the SHA-256 of what the expected results come from: the certifier's domains and the oracle."""
+def oracle_sha256() -> str:
+    """Return the SHA-256 of the source of the expected results: the domains and the oracle."""
     from q8a8_golden import oracle  # noqa: PLC0415 -- for its file alone
 
     here = Path(__file__).parent
@@ -63,7 +63,7 @@ def truth_sha256() -> str:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `InterruptedSweepError`, wherever the run is."""
+    """Raise `InterruptedSweepError` on SIGINT and SIGTERM within the block."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise InterruptedSweepError(number)
@@ -77,14 +77,14 @@ def interruptible() -> Iterator[None]:
 
 
 class Progress:
-    """A line on standard error about a running sweep, on a terminal only."""
+    """A progress line on standard error, if that is a terminal."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
         self._last = 0.0
 
     def show(self, domain: Domain, done: int, of: int, seconds: float) -> None:
-        """Write the line anew, a few times a second at most."""
+        """Rewrite the line, at most a few times a second."""
         now = time.monotonic()
         if not self._shown or now - self._last < 0.25:
             return
@@ -95,48 +95,48 @@ class Progress:
         sys.stderr.flush()
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
 
-def takes_two_rows(domain: Domain, observer: Observer) -> bool:
-    """Tell whether nrc = 2 does anything: a kernel may die of it, or write one result and leave the rest."""
+def takes_two_rows(domain: Domain, runner: Runner) -> bool:
+    """Return whether the kernel supports nrc = 2: some crash, others write one of the four results."""
     try:
-        answer = observer.answer(domain, 0, 4)
-    except ObserverError:
+        answer = runner.evaluate(domain, 0, 4)
+    except RunnerError:
         return False
     return len(answer) != 16 or answer[4:] != bytes([POISON]) * 12
 
 
-def sweep(domain: Domain, observer: Observer, plan: Plan, state: State, progress: Progress) -> Entry:
-    """Cover one domain, from where the state says.
+def sweep(domain: Domain, runner: Runner, plan: Plan, state: State, progress: Progress) -> Entry:
+    """Cover one domain, starting from the state.
 
     Returns
     -------
-    The entry; its result is not ``equal`` unless every piece of the plan is covered. The first mismatch ends
-    the sweep of the domain.
+    The entry; its result is ``equal`` only if every piece of the plan is covered. The first mismatch ends the
+    sweep of the domain.
 
     Raises
     ------
     InterruptedSweepError
-        The state holds what was covered until then.
+        The state holds the pieces covered so far.
     """
     entry = Entry(domain.name, domain.size, domain.rules)
     wanted = plan.pieces(domain)
     entry.asked = ranges.count(wanted)
-    names = tuple(observer.names)
+    names = tuple(runner.names)
     if not domain.offered(names):
         entry.result = "not-offered"
         entry.message = f"the kernel has no {' and no '.join(domain.functions)}"
         return entry
-    if isinstance(domain, ProductsNrc2) and not takes_two_rows(domain, observer):
+    if isinstance(domain, ProductsNrc2) and not takes_two_rows(domain, runner):
         entry.result, entry.message = "not-offered", "the kernel does not take two rows at a time (nrc = 2)"
         return entry
     state.covered.setdefault(domain.name, [])
     state.seconds.setdefault(domain.name, 0.0)
-    _cover(domain, observer, wanted, state, progress, entry)
+    _cover(domain, runner, wanted, state, progress, entry)
     entry.covered = state.covered[domain.name]
     entry.seconds = state.seconds[domain.name]
     state.save()
@@ -145,7 +145,7 @@ def sweep(domain: Domain, observer: Observer, plan: Plan, state: State, progress
 
 def _cover(
     domain: Domain,
-    observer: Observer,
+    runner: Runner,
     wanted: Sequence[Interval],
     state: State,
     progress: Progress,
@@ -157,9 +157,9 @@ def _cover(
     for start, stop in missing:
         before = time.monotonic()
         try:
-            answer = observer.answer(domain, start, stop)
+            answer = runner.evaluate(domain, start, stop)
             entry.mismatch = domain.check(start, stop, answer)
-        except (ObserverError, ValueError) as error:
+        except (RunnerError, ValueError) as error:
             entry.result = "crashed"
             entry.message = f"points {start} to {stop}: {error}"
             break

@@ -1,11 +1,8 @@
-"""What the runner's tests share: a library of faulty kernels, and hostile workers."""
+"""Workers written as a few lines of Python, for the sessions' tests."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +12,7 @@ from q8a8_conformance.protocol.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-HERE = Path(__file__).parent
-
-# What a worker written by hand needs; -S -E start Python in a third of the time.
+# The functions of a minimal worker. The options -S -E start Python in a third of the time.
 PREAMBLE = """
 import json, os, signal, struct, sys, time
 out, inp = sys.stdout.buffer, sys.stdin.buffer
@@ -38,21 +33,9 @@ def result(call, output=bytes(128), faults=0, detail=b""):
 """
 
 
-@pytest.fixture(scope="session")
-def faulty_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the library built from faulty.c."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    library = tmp_path_factory.mktemp("faulty") / "libfaulty.so"
-    command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(HERE / "faulty.c"), "-lm"]
-    subprocess.run(command, check=True, timeout=60)  # noqa: S603 -- the compiler, on our own file
-    return library
-
-
 @pytest.fixture
 def scripted() -> Iterator[Callable[..., Session]]:
-    """Return a maker of sessions with a worker that runs the given Python lines."""
+    """Return a function that creates sessions with a worker that runs these lines of Python."""
     sessions = []
 
     def make(body: str, timeout: float = 5.0, start_timeout: float = 10.0) -> Session:

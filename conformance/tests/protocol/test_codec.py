@@ -1,4 +1,4 @@
-"""Messages survive the way into bytes and back, and nothing but a message is read as one."""
+"""Messages are decoded to what was encoded, and other bytes are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ IDS = st.integers(0, 2**32 - 1)
 
 @st.composite
 def calls(draw: st.DrawFn) -> Call:
-    """Draw a call with as many buffers as its function has."""
+    """Generate calls with the right number of buffers."""
     call = Call(draw(st.sampled_from(NAMES)), draw(I64), ())
     buffers = draw(
         st.tuples(*[st.builds(Buffer, st.binary(max_size=80), IDS) for _ in call.spec.buffers]),
@@ -81,13 +81,13 @@ HELLOS = st.builds(
 
 @given(calls(), IDS)
 def test_call_round_trip(call: Call, call_id: int) -> None:
-    """A call comes out as it went in, with its id."""
+    """A decoded call equals the encoded one, with its id."""
     assert decode_call(encode_call(call, call_id)) == (call_id, call)
 
 
 @given(calls(), IDS, st.data())
 def test_result_round_trip(call: Call, call_id: int, data: st.DataObject) -> None:
-    """A result comes out as it went in, and is no longer than the runner allows."""
+    """A decoded result equals the encoded one, and is within the runner's limit."""
     sizes = [len(call.buffers[place].data) for place in call.spec.outputs]
     outputs = tuple(data.draw(st.binary(min_size=size, max_size=size)) for size in sizes)
     result = Result(Fault(data.draw(st.integers(0, 127))), data.draw(TEXT), outputs)
@@ -98,7 +98,7 @@ def test_result_round_trip(call: Call, call_id: int, data: st.DataObject) -> Non
 
 @given(calls(), IDS, TEXT)
 def test_error_round_trip(call: Call, call_id: int, text: str) -> None:
-    """A refusal comes out as it went in."""
+    """A decoded refusal equals the encoded one."""
     payload = encode_error(Error(text), call_id)
     assert len(payload) <= reply_limit(call)
     assert decode_reply(payload, call, call_id) == Error(text)
@@ -106,7 +106,7 @@ def test_error_round_trip(call: Call, call_id: int, text: str) -> None:
 
 @given(HELLOS)
 def test_hello_round_trip(hello: Hello) -> None:
-    """A hello comes out as it went in."""
+    """A decoded hello equals the encoded one."""
     assert decode_hello(encode_hello(hello)) == hello
 
 
@@ -115,35 +115,35 @@ RESULT = encode_result(Result(Fault(0), "", (bytes(128),)), 7)
 MESSAGES = [encode_call(CALL, 7), RESULT, encode_error(Error("no"), 7), encode_hello(Hello("x"))]
 
 
-def read_all_ways(payload: bytes) -> None:
-    """Read bytes as every kind of message; a ProtocolError is the only exception allowed."""
+def decode_as_every_kind(payload: bytes) -> None:
+    """Decode bytes as every kind of message; ProtocolError is the only exception allowed."""
     for read in (decode_call, decode_hello, lambda bytes_: decode_reply(bytes_, CALL, 7)):
         try:
             read(payload)
         except ProtocolError as error:
-            assert str(error)  # noqa: PT017 -- not what is tested: a legal message may come up
+            assert str(error)  # noqa: PT017 -- the bytes may be a legal message
 
 
 @given(st.binary(max_size=200))
 def test_random_bytes_raise_nothing_else(payload: bytes) -> None:
     """Random bytes are a message or a ProtocolError."""
-    read_all_ways(payload)
+    decode_as_every_kind(payload)
 
 
 @given(st.sampled_from([b"C", b"R", b"E", b"H", b"H{"]), st.binary(max_size=200))
 def test_random_bodies_raise_nothing_else(kind: bytes, body: bytes) -> None:
-    """Random bytes behind a right kind are a message or a ProtocolError."""
-    read_all_ways(kind + body)
+    """Random bytes after a valid kind are a message or a ProtocolError."""
+    decode_as_every_kind(kind + body)
 
 
 @given(st.sampled_from(MESSAGES), st.data())
 def test_damaged_messages_raise_nothing_else(message: bytes, data: st.DataObject) -> None:
-    """A message with one byte changed, cut short or grown is a message or a ProtocolError."""
+    """A message with one byte changed, truncated or extended is a message or a ProtocolError."""
     place = data.draw(st.integers(0, len(message) - 1))
     byte = data.draw(st.integers(0, 255))
-    read_all_ways(message[:place] + bytes([byte]) + message[place + 1 :])
-    read_all_ways(message[:place])
-    read_all_ways(message + bytes([byte]))
+    decode_as_every_kind(message[:place] + bytes([byte]) + message[place + 1 :])
+    decode_as_every_kind(message[:place])
+    decode_as_every_kind(message + bytes([byte]))
 
 
 JSON = st.recursive(
@@ -156,17 +156,17 @@ KEYS = ("protocol", "name", "functions", "version", "capabilities", "cpu", "comp
 
 @given(st.dictionaries(st.sampled_from(KEYS), JSON), st.booleans())
 def test_random_hellos_raise_nothing_else(body: dict[str, Any], usual: bool) -> None:
-    """A hello with values of any JSON type is read or is a ProtocolError."""
+    """A hello with values of any JSON type is decoded or is a ProtocolError."""
     if usual:
         body = {**body, "protocol": 1, "name": "x", "functions": []}
-    read_all_ways(b"H" + json.dumps(body).encode())
+    decode_as_every_kind(b"H" + json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
     ("payload", "said"),
     [
         (b"", "empty payload"),
-        (b"R", "kind 'R' where 'C' belongs"),
+        (b"R", "kind 'R', expected 'C'"),
         (MESSAGES[0][:20], "call needs"),
         (MESSAGES[0][:-1], "buffer 1 needs 128 bytes, the payload has 127"),
         (MESSAGES[0] + b"x", "1 bytes after the end of the call"),
@@ -177,8 +177,8 @@ def test_random_hellos_raise_nothing_else(body: dict[str, Any], usual: bool) -> 
         (MESSAGES[0][:53] + b"\11" + MESSAGES[0][54:], "9 buffers"),
     ],
 )
-def test_bad_calls_are_explained(payload: bytes, said: str) -> None:
-    """A call that is none is refused with what is wrong."""
+def test_bad_calls_are_refused(payload: bytes, said: str) -> None:
+    """An invalid call is refused with the reason."""
     with pytest.raises(ProtocolError, match=said):
         decode_call(payload)
 
@@ -186,19 +186,19 @@ def test_bad_calls_are_explained(payload: bytes, said: str) -> None:
 @pytest.mark.parametrize(
     ("payload", "said"),
     [
-        (encode_error(Error("no"), 8), "answer to call 8 where call 7"),
-        (encode_result(Result(Fault(0), "", (bytes(128),)), 6), "answer to call 6 where call 7"),
+        (encode_error(Error("no"), 8), "answer to call 8, expected call 7"),
+        (encode_result(Result(Fault(0), "", (bytes(128),)), 6), "answer to call 6, expected call 7"),
         (b"R" + struct.pack("<III", 7, 128, 0) + RESULT[13:], "unknown fault bits 0x80"),
         (b"R" + struct.pack("<III", 7, 0, 2**31), "at most 65536"),
         (b"R" + struct.pack("<III", 7, 0, 1) + b"\xff" + RESULT[13:], "not UTF-8"),
         (encode_result(Result(Fault(0), "", ()), 7), "0 outputs, dequantize_row_q8_a8 has 1"),
-        (encode_result(Result(Fault(0), "", (bytes(127),)), 7), "y has 127 bytes, the call's has 128"),
+        (encode_result(Result(Fault(0), "", (bytes(127),)), 7), "y has 127 bytes, expected 128"),
         (RESULT + b"x", "1 bytes after the end of the result"),
-        (b"H{}", "kind 'H' where 'R' belongs"),
+        (b"H{}", "kind 'H', expected 'R'"),
     ],
 )
-def test_bad_replies_are_explained(payload: bytes, said: str) -> None:
-    """An answer that is none is refused with what is wrong."""
+def test_bad_replies_are_refused(payload: bytes, said: str) -> None:
+    """An invalid answer is refused with the reason."""
     with pytest.raises(ProtocolError, match=said):
         decode_reply(payload, CALL, 7)
 
@@ -210,7 +210,7 @@ def test_bad_replies_are_explained(payload: bytes, said: str) -> None:
         (b"{", "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b"\xff", "not JSON"),
-        (b'{"protocol": 2, "name": "x", "functions": []}', "protocol 2, this runner speaks 1"),
+        (b'{"protocol": 2, "name": "x", "functions": []}', "protocol 2, this runner supports 1"),
         (b'{"protocol": true, "name": "x", "functions": []}', "protocol True"),
         (b'{"protocol": 1, "functions": []}', "are required"),
         (b'{"protocol": 1, "name": "x", "functions": ["dequantise"]}', "unknown function 'dequantise'"),
@@ -219,14 +219,14 @@ def test_bad_replies_are_explained(payload: bytes, said: str) -> None:
         (b'{"protocol": 1, "name": "x", "functions": [], "emulated": 1}', "'emulated' is 1"),
     ],
 )
-def test_bad_hellos_are_explained(body: bytes, said: str) -> None:
-    """A hello that is none is refused with what is wrong."""
+def test_bad_hellos_are_refused(body: bytes, said: str) -> None:
+    """An invalid hello is refused with the reason."""
     with pytest.raises(ProtocolError, match=said):
         decode_hello(b"H" + body)
 
 
 def test_frame_lengths() -> None:
-    """A frame's length is 1 to 2^28, and what it says."""
+    """A frame's length is that of its payload, 1 to 2^28."""
     assert encode_frame(b"Q") == b"\1\0\0\0Q"
     assert check_length(MAX_FRAME) == MAX_FRAME
     for length in (0, MAX_FRAME + 1, 2**32 - 1):
@@ -236,8 +236,8 @@ def test_frame_lengths() -> None:
         encode_frame(b"")
 
 
-def test_long_texts_are_cut_whole() -> None:
-    """A text too long for the runner is cut between characters."""
+def test_long_texts_are_truncated_between_characters() -> None:
+    """A text too long for the runner is truncated between characters."""
     payload = encode_error(Error("x" + "é" * MAX_DETAIL), 7)
     reply = decode_reply(payload, CALL, 7)
     assert isinstance(reply, Error)

@@ -1,4 +1,4 @@
-"""The invoker itself, with targets written in Python: what no call from a well-behaved runner reaches."""
+"""The invoker, with Python targets: calls that a well-behaved runner never makes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """Offers one function that runs what it is given."""
+    """A target whose functions run a given step."""
 
     functions = ("dequantize_row_q8_a8", "ggml_vec_dot_q8_a8_q8_a8")
 
@@ -33,16 +33,16 @@ class Target:
         return self.step
 
     def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> None:
-        """Return nothing: the step is Python."""
+        """Return None: the step is Python."""
 
 
 def call_of(n: int = 32, threads: int = 1, options: int = 0) -> Call:
-    """Return a dequantizer's call."""
+    """Return a call of the dequantizer."""
     buffers = (Buffer(bytearray(34)), Buffer(bytearray(128)))
     return Call("dequantize_row_q8_a8", n, buffers, threads=threads, options=Option(options))
 
 
-def test_the_number_of_buffers_is_checked() -> None:
+def test_number_of_buffers_is_checked() -> None:
     """A call with too few buffers is refused before anything is placed."""
     call = Call("dequantize_row_q8_a8", 32, (Buffer(bytearray(34)),))
     with pytest.raises(CannotCall, match="1 buffers, dequantize_row_q8_a8 takes 2"):
@@ -50,7 +50,7 @@ def test_the_number_of_buffers_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"n": 2**31}, "n = 2147483648 does not fit in int"),
         ({"nrc": -(2**31) - 1}, "nrc = -2147483649 does not fit in int"),
@@ -58,12 +58,12 @@ def test_the_number_of_buffers_is_checked() -> None:
         ({"nrc": 0}, "nrc = 0"),
     ],
 )
-def test_integers_that_c_cannot_hold_are_refused(changes: dict[str, int], said: str) -> None:
-    """An integer is never cut to fit its C type."""
+def test_integers_that_c_cannot_hold_are_refused(changes: dict[str, int], message: str) -> None:
+    """An integer is never truncated to fit its C type."""
     arguments: dict[str, int] = {"n": 32, **changes}
     buffers = (Buffer(bytearray(4)), Buffer(bytearray(34)), Buffer(bytearray(34)))
     call = Call("ggml_vec_dot_q8_a8_q8_a8", buffers=buffers, **arguments)  # type: ignore[arg-type]  # only ints
-    with pytest.raises(CannotCall, match=said):
+    with pytest.raises(CannotCall, match=message):
         Invoker(Target(), None).invoke(call)
 
 
@@ -74,8 +74,8 @@ def test_flush_needs_an_environment() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_exception_is_a_refusal(threads: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a Python kernel raises is told to the runner in a line, with its traceback on standard error."""
+def test_exception_is_a_refusal(threads: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception of a Python kernel is a refusal, with the traceback on standard error."""
 
     def step() -> None:
         raise ZeroDivisionError("no scale")
@@ -87,14 +87,14 @@ def test_an_exception_is_a_refusal(threads: int, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_sys_exit_is_an_exception_like_any_other(threads: int) -> None:
+def test_sys_exit_is_a_refusal(threads: int) -> None:
     """A Python kernel cannot end the worker by `sys.exit`."""
     with pytest.raises(CannotCall, match="raised SystemExit"):
         Invoker(Target(sys.exit), None).invoke(call_of(threads=threads))
 
 
-def test_memory_is_released_after_everything() -> None:
-    """Neither a result nor an exception leaves buffers in use."""
+def test_memory_is_released() -> None:
+    """No buffers are in use after a result or an exception."""
     invoker = Invoker(Target(), None)
     invoker.invoke(call_of())
     assert invoker._memory.buffers == ()
@@ -104,8 +104,8 @@ def test_memory_is_released_after_everything() -> None:
     assert invoker._memory.buffers == ()
 
 
-def test_where_an_address_lies() -> None:
-    """During a call the invoker explains addresses by its buffers, else by the number alone."""
+def test_addresses_are_explained() -> None:
+    """An address near a buffer of the call is described by that buffer, any other by its number."""
     seen = []
     invoker = Invoker(Target(lambda: seen.append(invoker.explain(buffer_of(invoker).address + 128))), None)
     invoker.invoke(call_of())
@@ -114,5 +114,5 @@ def test_where_an_address_lies() -> None:
 
 
 def buffer_of(invoker: Invoker) -> GuardedBuffer:
-    """Return the output buffer of the present call."""
+    """Return the output buffer of the current call."""
     return next(buffer for buffer in invoker._memory.buffers if buffer.name == "y")

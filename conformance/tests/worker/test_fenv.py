@@ -1,37 +1,41 @@
-"""The floating-point environment is read, compared and put back as a whole."""
+"""The floating-point environment is saved, compared and restored."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
 from q8a8_conformance.protocol.messages import Fault
 from q8a8_conformance.worker.fenv import FloatingPoint, floating_point
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LIBM = ctypes.PyDLL(None)
 UPWARD = {"x86_64": 0x800, "aarch64": 0x400000}
 
 
 @pytest.fixture
-def environment() -> FloatingPoint:
+def environment(need: Callable[[object, str], None]) -> FloatingPoint:
     """Return access to this machine's environment."""
     found = floating_point()
-    if found is None:
-        pytest.skip("this machine's environment is not known")
+    need(found, "this machine's floating-point environment is not known")
+    assert found is not None
     return found
 
 
-def test_nothing_changes_by_itself(environment: FloatingPoint) -> None:
-    """Two looks at the same environment differ in nothing, sticky flags aside."""
+def test_unchanged_environment(environment: FloatingPoint) -> None:
+    """The same environment saved twice compares equal, whatever the sticky flags."""
     before = environment.save()
     assert 1.0 / 3.0 > 0.3  # raises the inexact flag
     assert environment.compare(before, environment.save()) == (Fault(0), "")
 
 
-def test_rounding_is_seen_and_restored(environment: FloatingPoint) -> None:
-    """Another rounding mode is a fault with the register's name, and restoring undoes it."""
+def test_rounding_mode_is_detected_and_restored(environment: FloatingPoint) -> None:
+    """A changed rounding mode is a fault, and restoring undoes it."""
     before = environment.save()
     LIBM.fesetround(UPWARD[os.uname().machine])
     after = environment.save()
@@ -44,7 +48,7 @@ def test_rounding_is_seen_and_restored(environment: FloatingPoint) -> None:
 
 
 def test_flushing_flushes(environment: FloatingPoint) -> None:
-    """In a flushing environment a subnormal result is zero; outside it is not."""
+    """A subnormal result is zero only in a flushing environment."""
     before = environment.save()
     tiny = 5e-324
     environment.restore(environment.flushing(before))
@@ -71,13 +75,13 @@ def test_flushing_flushes(environment: FloatingPoint) -> None:
 )
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="names bits of x86-64")
 def test_each_bit_has_its_fault(environment: FloatingPoint, word: int, bit: int, fault: Fault) -> None:
-    """Each mode's bit of MXCSR and of the x87 control word is reported as what it is."""
+    """Each mode bit of MXCSR and of the x87 control word has its fault."""
     before, after = environment.save(), environment.save()
     after[word] ^= bit
     assert environment.compare(before, after)[0] == fault
 
 
 def test_unknown_machines_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the layout is not known nothing is claimed."""
+    """There is no access on a machine whose layout is not known."""
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", "6", "1", "riscv64")))
     assert floating_point() is None

@@ -1,4 +1,4 @@
-"""The ABI as data says what the C prototypes say."""
+"""The ABI as data agrees with the C prototypes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const void *
 
 
 def test_prototypes_are_the_contract() -> None:
-    """The table spells the six prototypes that other people's kernels bind to."""
+    """The table has the six prototypes that third-party kernels implement."""
     assert [function.prototype for function in FUNCTIONS] == PROTOTYPES.strip().splitlines()
 
 
-def test_numbers_are_places() -> None:
-    """A function's number is its place; both it and the name find it."""
+def test_numbers_are_indices() -> None:
+    """A function's number is its index; it is found by number and by name."""
     for place, function in enumerate(FUNCTIONS):
         assert function.number == place
         assert get_function(place) is get_function(NAMES[place]) is function
@@ -41,7 +41,7 @@ def test_numbers_are_places() -> None:
     ],
 )
 def test_roles(name: str, inputs: list[str], outputs: list[str]) -> None:
-    """A pointer to const is an input, any other an output."""
+    """A pointer to const is an input, any other pointer an output."""
     function = get_function(name)
     assert [function.buffers[place].name for place in function.inputs] == inputs
     assert [function.buffers[place].name for place in function.outputs] == outputs
@@ -62,12 +62,12 @@ def test_roles(name: str, inputs: list[str], outputs: list[str]) -> None:
     ],
 )
 def test_sizes(name: str, arguments: dict[str, int], sizes: tuple[int, ...]) -> None:
-    """A call touches the bytes that its integers say."""
+    """The buffer sizes follow from a call's integers."""
     assert buffer_sizes(name, **arguments) == sizes
 
 
 @pytest.mark.parametrize("which", ["quantize_row_q8_0", -1, 6])
 def test_unknown_functions_are_refused(which: str | int) -> None:
-    """Neither a foreign name nor a number out of range is taken for a function."""
+    """An unknown name and a number out of range raise KeyError."""
     with pytest.raises(KeyError, match="no ABI function"):
         get_function(which)

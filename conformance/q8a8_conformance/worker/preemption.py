@@ -1,10 +1,9 @@
-"""Many more thread switches than the system makes by itself, so that calls of several threads interleave.
+"""Frequent preemption, so that the calls of several threads interleave.
 
-A system switches threads every few milliseconds, and wakes the second one when the first one's short call is
-long over. So a timer interrupts the process every 50 microseconds, in whichever thread is running, and the
-signal's handler is the C function `sched_yield`: the kernel under test is put aside in the middle of its
-work.
-On a busy two-core machine this made a race that showed in 17 of 40 runs show in 38.
+The system switches threads every few milliseconds, and starts a second thread long after the first one's
+short call has ended. So a timer interrupts the process every 50 microseconds, in whichever thread is running,
+and the signal's handler is the C function `sched_yield`: the kernel under test is preempted in the middle of
+its work. On a busy two-core machine a race that showed in 17 of 40 runs showed in 38 with this.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ class _SigEvent(ctypes.Structure):
         ("value", ctypes.c_void_p),
         ("number", ctypes.c_int),
         ("notify", ctypes.c_int),
-        ("room", ctypes.c_uint8 * 48),
+        ("padding", ctypes.c_uint8 * 48),
     )
 
 
 class Preemption:
-    """A time of many thread switches, as a context manager; nothing happens where the system has no timers.
+    """A context manager that preempts threads often; it does nothing where the system has no timers.
 
-    The thread that makes it never receives the signals. Each thread that shall be interrupted calls `admit`.
+    The thread that creates it never receives the signals. Each thread to be preempted calls `admit`.
     """
 
     def __init__(self) -> None:
@@ -60,18 +59,18 @@ class Preemption:
         )
 
     def __enter__(self) -> Self:
-        """Start the interruptions."""
+        """Start the timer."""
         self._set(_INTERVAL_NS)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop them."""
+        """Stop the timer."""
         self._set(0)
 
     def admit(self) -> None:
-        """Let the calling thread be interrupted."""
+        """Make the calling thread receive the signals."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {self._signal})
 
     def _set(self, nanoseconds: int) -> None:

@@ -1,7 +1,7 @@
-"""A kernel's functions, as the domains ask for them: many results in one go, bits in and bits out.
+"""A kernel's functions as the domains call them: many results a call, bit patterns in and out.
 
-`Functions` is what a domain needs; `OverProtocol` provides it for any worker, one protocol call each, and
-`q8a8_conformance.certify.child` for what can be called within a process.
+`Functions` is the interface. `ProtocolFunctions` implements it for any worker over the worker protocol, and
+`q8a8_conformance.certify.bulk_worker` for kernels that can be called within a process.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ NARROW, WIDEN = "ggml_fp32_to_fp16_row", "ggml_fp16_to_fp32_row"
 """Conversions of whole arrays under ggml's names: ``(const float *, uint16_t *, int64_t)`` and back."""
 
 POISON = 0xA5
-"""What every byte of an output holds before the call."""
+"""The value of every output byte before the call."""
 
 DOT, DOT_REAL = "ggml_vec_dot_q8_a8_q8_a8", "ggml_vec_dot_q8_a8_q8_a8_real"
 
 
 class Strides(NamedTuple):
-    """The integers of a dot product beside n, as C has them."""
+    """The integer arguments of a dot product besides n."""
 
     bs: int
     bx: int
@@ -44,7 +44,7 @@ _ONE_ROW = Strides(0, 0, 0, 1)
 
 
 class Functions(Protocol):
-    """What can be asked of a kernel."""
+    """The functions of a kernel."""
 
     @property
     def names(self) -> Collection[str]:
@@ -54,17 +54,17 @@ class Functions(Protocol):
         """Quantize float32 patterns [k] to the bytes of k/32 blocks."""
 
     def dequantize(self, blocks: Bytes) -> NDArray[np.uint32]:
-        """Turn the bytes of blocks into float32 patterns."""
+        """Dequantize the bytes of blocks to float32 patterns."""
 
     def dots(self, function: str, x: Bytes, y: Bytes, nrc: int) -> NDArray[np.uint32]:
-        """Multiply pairs of rows of one block each: bytes [m, nrc · size] give patterns [m, nrc · nrc]."""
+        """Compute dot products of one-block rows: bytes [m, nrc · size] to patterns [m, nrc · nrc]."""
 
     def convert(self, function: str, values: NDArray[Any]) -> NDArray[Any]:
         """Convert float32 patterns to halves (`NARROW`) or halves to patterns (`WIDEN`)."""
 
 
-class OverProtocol:
-    """The functions of a worker, each question one call (dot products: one call each)."""
+class ProtocolFunctions:
+    """The functions of a worker: one protocol call each, one a pair of rows for dot products."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -94,11 +94,11 @@ class OverProtocol:
         return np.frombuffer(b"".join(answers), np.uint32).reshape(len(x), nrc * nrc)
 
     def convert(self, function: str, values: NDArray[Any]) -> NDArray[Any]:
-        """Refuse: the protocol has no conversions."""
+        """Raise: the protocol has no conversions."""
         raise NotImplementedError(f"{function} of {values.size} values")
 
     def _call(self, function: str, n: int, inputs: list[bytes | None], strides: Strides = _ONE_ROW) -> bytes:
-        """Make one call; a None among the buffers is an output."""
+        """Make one call; None stands for an output buffer."""
         bs, bx, by, nrc = strides
         sizes = buffer_sizes(function, n, bs=bs, bx=bx, by=by, nrc=nrc)
         buffers = tuple(

@@ -1,4 +1,4 @@
-"""Words for sizes and halves, which the phrases of `q8a8_golden.generate.coverage` are made of."""
+"""Classes of sizes and halves, from which the features of `q8a8_golden.generate.coverage` are formed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 from q8a8_golden import oracle
 from q8a8_golden.oracle import F16
 
-__all__ = ["half_word", "size_word"]
+__all__ = ["half_class", "size_class"]
 
 _SMALL: Final = 9
-"""Sizes up to here are told apart one by one: unrolled loops and their tails."""
+"""Sizes up to this one are classes of their own: unrolled loops and their tails."""
 
 _HALVES: Final = {
     0x0000: "0",
@@ -22,11 +22,12 @@ _HALVES: Final = {
 }
 
 
-def size_word(size: int, what: str) -> str:
-    """Name a number of blocks or elements: small ones and those beside a power of two by themselves.
+def size_class(size: int, what: str) -> str:
+    """Return the class of a number of blocks or elements.
 
-    The others by the power of two below them and what four leaves over: loops are unrolled twice or four
-    times, and counters wrap at powers of two.
+    Small sizes and those next to a power of two are classes of their own. The others are classified by the
+    power of two below them and the remainder by four: loops are unrolled twice or four times, and counters
+    wrap at powers of two.
     """
     power = size.bit_length() - 1
     if size <= _SMALL or any(abs(size - edge) <= 1 for edge in (1 << power, 2 << power)):
@@ -34,8 +35,8 @@ def size_word(size: int, what: str) -> str:
     return f"over 2^{power} {what}, {size % 4} beyond a multiple of four"
 
 
-def half_word(bits: int) -> str:
-    """Name an f16: its sign and what is special about it."""
+def half_class(bits: int) -> str:
+    """Return the class of an f16: its sign and kind."""
     sign = "-" if bits & F16.sign else "+"
     size = bits & (F16.sign - 1)
     if size > F16.infinity:

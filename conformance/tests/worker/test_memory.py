@@ -1,4 +1,4 @@
-"""Guarded buffers lie where they were asked for, and what is written beside them shows."""
+"""Guarded buffers are placed as requested, and writes beside them are detected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZES = (0, 1, 34, 4095, 4096, 4097, 100_000)
 
 @pytest.fixture
 def memory() -> Memory:
-    """Return memory of our own."""
+    """Return an empty memory."""
     return Memory()
 
 
@@ -35,7 +35,7 @@ def data_of(size: int) -> bytearray:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("placement", Placement)
 def test_bytes_and_place(memory: Memory, placement: Placement, size: int) -> None:
-    """A buffer holds its bytes, at its page border or its alignment, among canaries."""
+    """A buffer has its bytes and its placement, surrounded by canaries."""
     given = data_of(size)
     buffer = memory.place("x", given, placement, 6)
     assert buffer.read() == given
@@ -55,14 +55,14 @@ def test_bytes_and_place(memory: Memory, placement: Placement, size: int) -> Non
 
 
 def test_natural_alignment_at_the_guards(memory: Memory) -> None:
-    """Whole floats and whole blocks end at a page border without losing their alignment."""
+    """Floats and blocks that end at a page border keep their alignment."""
     assert memory.place("x", data_of(4 * 33), Placement.AT_END).address % 4 == 0
     assert memory.place("x", data_of(34 * 3), Placement.AT_END).address % 2 == 0
 
 
 @pytest.mark.parametrize("placement", Placement)
-def test_damage_is_seen_and_located(memory: Memory, placement: Placement) -> None:
-    """A byte written beside a buffer is found, on either side, at its distance."""
+def test_damage_is_located(memory: Memory, placement: Placement) -> None:
+    """A byte written before or after a buffer is reported with its distance."""
     for distance in (0, 1, 40, 255):
         for side in ("before", "after"):
             buffer = memory.place("x", data_of(34), placement)
@@ -70,13 +70,15 @@ def test_damage_is_seen_and_located(memory: Memory, placement: Placement) -> Non
             if not buffer.arena.start <= outside < buffer.arena.end:
                 continue
             ctypes.memset(outside, CANARY ^ 1, 1)
-            said = f"{distance + 1} bytes before its start" if side == "before" else f"{distance} bytes after"
-            assert said in buffer.damage()
+            message = (
+                f"{distance + 1} bytes before its start" if side == "before" else f"{distance} bytes after"
+            )
+            assert message in buffer.damage()
             assert buffer.changed() == ""
 
 
-def test_changes_are_seen_and_undone(memory: Memory) -> None:
-    """A changed byte is named; a refill puts the given bytes back, and leaves damage for the end."""
+def test_changes_and_refill(memory: Memory) -> None:
+    """A changed byte is reported; a refill restores the bytes but not the canaries."""
     buffer = memory.place("x", data_of(9000), Placement.AT_END)
     ctypes.memset(buffer.address + 8999, 255, 1)
     ctypes.memset(buffer.address - 1, 0, 1)
@@ -87,7 +89,7 @@ def test_changes_are_seen_and_undone(memory: Memory) -> None:
 
 
 def test_arenas_are_reused_clean(memory: Memory) -> None:
-    """The next call's buffer of the same size lies in the same pages, with fresh canaries, and writable."""
+    """The next call reuses the pages, writable and with fresh canaries."""
     first = memory.place("x", data_of(100), Placement.AT_END)
     ctypes.memset(first.arena.start, 0, first.arena.size)
     first.make_read_only()
@@ -98,8 +100,8 @@ def test_arenas_are_reused_clean(memory: Memory) -> None:
     assert second.damage() == ""
 
 
-def test_arenas_of_one_call_are_apart(memory: Memory) -> None:
-    """Two buffers never share a page, nor a guard page's side."""
+def test_arenas_do_not_share_guard_pages(memory: Memory) -> None:
+    """Two buffers of a call share neither a page nor a guard page."""
     one, two = (memory.place("x", data_of(10), Placement.AT_END) for _ in range(2))
     assert (
         one.arena.end + mmap.PAGESIZE <= two.arena.start or two.arena.end + mmap.PAGESIZE <= one.arena.start
@@ -107,16 +109,16 @@ def test_arenas_of_one_call_are_apart(memory: Memory) -> None:
     assert memory.buffers == (one, two)
 
 
-def test_much_memory_is_given_back(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond what is kept, arenas are unmapped after the call."""
+def test_excess_memory_is_unmapped(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arenas over the limit are unmapped after the call."""
     monkeypatch.setattr("q8a8_conformance.worker.memory._KEEP", 10_000)
     memory.place("x", data_of(100_000), Placement.AT_END)
     memory.release()
     assert (memory._free, memory._mapped) == ({}, 0)
 
 
-def test_addresses_are_told(memory: Memory) -> None:
-    """An address is described by the buffer it lies in or next to."""
+def test_addresses_are_described(memory: Memory) -> None:
+    """An address is described relative to a buffer in or near which it lies."""
     buffer = memory.place("vx", data_of(68), Placement.AT_END)
     assert buffer.locate(buffer.address + 3) == "vx (68 bytes): byte 3"
     assert buffer.locate(buffer.address + 68) == "vx (68 bytes): 0 bytes after its end"
@@ -128,14 +130,14 @@ def test_addresses_are_told(memory: Memory) -> None:
 
 
 def test_placements_of_options() -> None:
-    """Options choose the placement; other options do not matter to it."""
+    """The guard options choose the placement; other options do not affect it."""
     assert Placement.of(Option.GUARD_AFTER | Option.READONLY) is Placement.AT_END
     assert Placement.of(Option.GUARD_BEFORE) is Placement.AT_START
     assert Placement.of(NO_OPTIONS) is Placement.of(Option.FLUSH) is Placement.ALIGNED
 
 
 def test_comparing_bytes() -> None:
-    """The first difference is found wherever it lies, and only if there is one."""
+    """The first difference is found at any index, and None if there is none."""
     left, right = data_of(10_000), data_of(10_000)
     a, b = address_of(left), address_of(right)
     assert same_bytes(a, b, 10_000)
@@ -146,8 +148,8 @@ def test_comparing_bytes() -> None:
     assert address_of(bytearray()) == 0
 
 
-def test_the_largest_offset_fits(memory: Memory) -> None:
-    """The largest offset that a call may ask for still leaves room for canaries."""
+def test_largest_offset_fits(memory: Memory) -> None:
+    """The largest offset leaves space for canaries."""
     buffer = memory.place("x", data_of(10), Placement.ALIGNED, MAX_OFFSET)
     assert buffer.address + 10 + 200 < buffer.arena.end
     assert buffer.damage() == ""

@@ -1,7 +1,7 @@
-"""What the certifier sees of a kernel: its hello, and its answers to a domain's questions.
+"""Kernels that evaluate pieces of a domain, and the identity of their files.
 
-A library, a Python object and the reference are served by `q8a8_conformance.certify.child`; any other worker
-(``exec:``) is asked over the worker protocol, call by call.
+A library, a Python object and the reference run in `q8a8_conformance.certify.bulk_worker`; any other worker
+(``exec:``) is called over the worker protocol, call by call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from q8a8_conformance.certify.ask import OverProtocol
+from q8a8_conformance.certify.functions import ProtocolFunctions
 from q8a8_conformance.protocol.hello import decode_hello
 from q8a8_conformance.protocol.messages import MAX_FRAME, MAX_HELLO, Hello, ProtocolError
 from q8a8_conformance.protocol.process import DeadlineExceeded, ProcessEnded, WorkerProcess, describe_exit
@@ -28,54 +28,54 @@ if TYPE_CHECKING:
     from q8a8_conformance.certify.domains import Domain
     from q8a8_conformance.protocol.sut import Sut
 
-_CHILD = "q8a8_conformance.certify.child"
+_BULK_WORKER = "q8a8_conformance.certify.bulk_worker"
 
 
-class ObserverError(Exception):
-    """The kernel did not answer: it crashed, hung, raised, or cannot be started."""
+class RunnerError(Exception):
+    """The kernel gave no results: it crashed, hung, raised, or cannot be started."""
 
 
-class Observer(Protocol):
+class Runner(Protocol):
     """A running kernel."""
 
     @property
     def hello(self) -> Hello:
-        """What it says of itself."""
+        """The worker's hello."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The functions that it can be asked for."""
+        """The functions offered: ABI names and conversions."""
 
-    def answer(self, domain: Domain, start: int, stop: int) -> bytes:
-        """Return its results for a piece of a domain, or raise `ObserverError`."""
+    def evaluate(self, domain: Domain, start: int, stop: int) -> bytes:
+        """Return the bytes of the results for a piece of a domain, or raise `RunnerError`."""
 
     def close(self) -> None:
-        """End it."""
+        """End the kernel's process."""
 
 
-class InChild:
-    """A kernel in a process that builds a domain's inputs by itself; it is started again after a crash."""
+class BulkRunner:
+    """A kernel in a bulk worker, which is restarted after a crash."""
 
     def __init__(self, sut: Sut, timeout: float) -> None:
         arguments = sut.argv[sut.argv.index("q8a8_conformance.worker") + 1 :]
-        self._argv = (sys.executable, "-m", _CHILD, *arguments)
+        self._argv = (sys.executable, "-m", _BULK_WORKER, *arguments)
         self._timeout = timeout
         self._process: WorkerProcess | None = None
         self.hello = self._start()
         self.names = (*self.hello.functions, *self.hello.extra.get("conversions", ()))
 
-    def answer(self, domain: Domain, start: int, stop: int) -> bytes:
-        """See `Observer`."""
+    def evaluate(self, domain: Domain, start: int, stop: int) -> bytes:
+        """See `Runner`."""
         if self._process is None:
             self._start()
-        question = {"domain": domain.name, "start": start, "stop": stop}
-        reply = self._exchange(b"A" + json.dumps(question).encode(), MAX_FRAME, self._timeout)
+        request = {"domain": domain.name, "start": start, "stop": stop}
+        reply = self._exchange(b"A" + json.dumps(request).encode(), MAX_FRAME, self._timeout)
         if reply[:1] != b"R":
-            raise ObserverError(reply[1:].decode("utf-8", "replace"))
+            raise RunnerError(reply[1:].decode("utf-8", "replace"))
         return reply[1:]
 
     def close(self) -> None:
-        """See `Observer`."""
+        """See `Runner`."""
         if self._process is not None:
             self._process.quit()
             self._process = None
@@ -84,15 +84,15 @@ class InChild:
         try:
             self._process = WorkerProcess(self._argv)
         except OSError as error:
-            raise ObserverError(f"cannot start {self._argv[0]}: {error}") from None
+            raise RunnerError(f"cannot start {self._argv[0]}: {error}") from None
         try:
             return decode_hello(self._exchange(None, MAX_HELLO, 60))
         except ProtocolError as error:
             self._end()
-            raise ObserverError(str(error)) from None
+            raise RunnerError(str(error)) from None
 
     def _exchange(self, payload: bytes | None, limit: int, timeout: float) -> bytes:
-        """Send a payload, if there is one, and read one; whatever goes wrong ends the process."""
+        """Send a payload, if there is one, and read one; an error ends the process."""
         process = self._process
         if process is None:  # pragma: no cover -- callers have started it
             raise AssertionError
@@ -105,16 +105,16 @@ class InChild:
             )
         except DeadlineExceeded:
             self._end()
-            raise ObserverError(f"the kernel hung: no answer within {timeout:.0f} s") from None
+            raise RunnerError(f"the kernel hung: no answer within {timeout:.0f} s") from None
         except ProtocolError as error:
             self._end()
-            raise ObserverError(f"the kernel's process wrote to the certifier: {error}") from None
+            raise RunnerError(f"invalid output of the kernel's process: {error}") from None
         except ProcessEnded:
             status, tail = self._end(grace=1.0)
             how = "closed its output" if status is None else describe_exit(status)
-            raise ObserverError(f"the kernel's process ended ({how})\n{tail}".rstrip()) from None
+            raise RunnerError(f"the kernel's process ended ({how})\n{tail}".rstrip()) from None
         except BaseException:
-            self._end()  # the exchange was left half-way: an interrupt
+            self._end()  # an interrupt in the middle of the exchange
             raise
 
     def _end(self, grace: float = 0.0) -> tuple[int | None, str]:
@@ -125,40 +125,40 @@ class InChild:
         return status, process.stderr_tail
 
 
-class InSession:
-    """A worker of any kind, asked over the worker protocol."""
+class SessionRunner:
+    """A worker of any kind, called over the worker protocol."""
 
     def __init__(self, sut: Sut, timeout: float) -> None:
         self._session = sut.session(timeout)
         try:
             self.hello = self._session.hello
         except SessionError as error:
-            raise ObserverError(str(error)) from None
+            raise RunnerError(str(error)) from None
         self.names = self.hello.functions
-        self._functions = OverProtocol(self._session)
+        self._functions = ProtocolFunctions(self._session)
 
-    def answer(self, domain: Domain, start: int, stop: int) -> bytes:
-        """See `Observer`."""
+    def evaluate(self, domain: Domain, start: int, stop: int) -> bytes:
+        """See `Runner`."""
         try:
-            return np.ascontiguousarray(domain.ask(self._functions, start, stop)).tobytes()
+            return np.ascontiguousarray(domain.evaluate(self._functions, start, stop)).tobytes()
         except SessionError as error:
-            raise ObserverError(str(error)) from None
+            raise RunnerError(str(error)) from None
 
     def close(self) -> None:
-        """See `Observer`."""
+        """See `Runner`."""
         self._session.close()
 
 
-def observe(sut: Sut, timeout: float) -> InChild | InSession:
-    """Start a kernel; ObserverError if that fails."""
-    return InSession(sut, timeout) if sut.kind == "exec" else InChild(sut, timeout)
+def start_runner(sut: Sut, timeout: float) -> BulkRunner | SessionRunner:
+    """Start a kernel; raise RunnerError if that fails."""
+    return SessionRunner(sut, timeout) if sut.kind == "exec" else BulkRunner(sut, timeout)
 
 
 def identify(sut: Sut, hello: Hello) -> dict[str, str]:
-    """Return the SHA-256 of each file that is certified, by a name that is the same on every machine.
+    """Return the SHA-256 of each file under test, by a name that is the same on every machine.
 
-    A library or a Python module is hashed here, the reference as its package's sources. Of a command, the
-    files that it names are hashed, and what the worker says of its kernel is added.
+    These are the library, the Python module, or the sources of the reference; for a command, the files on its
+    command line and the kernel's hash in the worker's hello.
     """
     if sut.kind == "ref":
         package = Path(_file_of("q8a8.abi")).parent
@@ -179,14 +179,14 @@ def identify(sut: Sut, hello: Hello) -> dict[str, str]:
 
 
 def _file_of(module: str) -> str:
-    """Return a module's file without running the module."""
+    """Return a module's file without importing the module."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise ObserverError(f"the module {module} has no file")
+        raise RunnerError(f"the module {module} has no file")
     return spec.origin
 
 
 def digest(files: dict[str, str]) -> str:
-    """Return one SHA-256 for all files: over their lines ``hash  name``, sorted."""
+    """Return the SHA-256 of the sorted lines ``hash  name`` of all files."""
     lines = "".join(f"{sha}  {name}\n" for name, sha in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
