@@ -31,7 +31,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from q8a8.errors import BufferSizeError, DtypeError, ShapeError, UnknownNameError, require_dtype
+from q8a8.errors import (
+    BufferSizeError,
+    DomainError,
+    DtypeError,
+    ShapeError,
+    UnknownNameError,
+    require_dtype,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +55,7 @@ __all__ = [
     "pack_v2",
     "require_blocks",
     "require_field",
+    "require_finite_scales",
     "unpack",
 ]
 
@@ -95,6 +103,45 @@ def require_field(field: str) -> None:
     """
     if field not in SCALE_FIELDS:
         raise UnknownNameError("scale field", field, SCALE_FIELDS)
+
+
+def require_finite_scales(
+    scales: NDArray[np.float16],
+    array: str,
+    reason: str = "a scale must be finite",
+    *,
+    blocks: tuple[int, ...] | None = None,
+    first: int = 0,
+) -> None:
+    """Refuse scales that are a NaN or an infinity (Q8A8-DOT-8, Q8A8-DEQ-2).
+
+    Parameters
+    ----------
+    scales
+        float16 `[..., nb]`.
+    array, reason
+        The name of the caller's array, and what it is about: the error's text.
+    blocks, first
+        Where `scales` is a flat part of something larger: the shape of the whole, and where the part starts,
+        counted flat.
+
+    Raises
+    ------
+    DomainError
+        for the first of them, naming row, block and value.
+    """
+    finite = np.isfinite(scales)
+    if not finite.all():
+        index = int(np.argmin(finite))
+        *row, block = np.unravel_index(first + index, scales.shape if blocks is None else blocks)
+        raise DomainError(
+            reason,
+            array=array,
+            row=tuple(int(i) for i in row),
+            block=int(block),
+            element=None,
+            value=float(scales.flat[index]),
+        )
 
 
 def _require_parts(scale: NDArray[np.float16], qs: NDArray[np.int8], name: str) -> None:
