@@ -46,9 +46,9 @@ from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
 
-from q8a8.dot import require_finite_scales, require_pair
+from q8a8.dot import require_pair
 from q8a8.errors import ShapeError
-from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2
+from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, require_finite_scales
 from q8a8.order import fold_leaves, get_order
 
 if TYPE_CHECKING:

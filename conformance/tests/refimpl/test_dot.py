@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from q8a8 import dot
+from q8a8 import _fast_dot
 from q8a8.dot import block_sums, vec_dot, vec_dot_real
 from q8a8.errors import DomainError, DtypeError, ShapeError, UnknownNameError
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2
@@ -138,7 +138,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {name: vec_dot(x, y, name).tobytes() for name in ORDERS}
     sums = block_sums(x, y).tobytes()
     for chunk in (1, 64, 200, 600):
-        monkeypatch.setattr(dot, "_CHUNK", chunk)
+        monkeypatch.setattr(_fast_dot, "CHUNK", chunk)
         assert {name: vec_dot(x, y, name).tobytes() for name in ORDERS} == whole
         assert block_sums(x, y).tobytes() == sums
 
