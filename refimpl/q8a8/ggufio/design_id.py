@@ -65,39 +65,42 @@ def settle(
     GgufError
         where the file's layout says the other thing than the caller, naming a tensor.
     """
-    offsets = sorted(offset for _, _, offset in claims.values())
-
-    def fits(kind: TensorType, blocks: int, offset: int) -> bool:
-        """Say whether what follows lies where it would behind a tensor of this type."""
-        n_bytes = blocks * kind.size
-        room = -(-n_bytes // alignment) * alignment
-        following = bisect_right(offsets, offset)
-        if following == len(offsets):
-            return offset + n_bytes <= size <= offset + room
-        return offsets[following] == offset + room
-
-    # A tensor without elements has no size to be told by.
+    # A tensor without elements has no size to compare.
     disputed = {
         name: (math.prod(shape) // MXFP4.block, offset)
         for name, (shape, type_id, offset) in claims.items()
         if type_id == DESIGN_Q8_A8.id and math.prod(shape) > 0
     }
-    chosen, other = (DESIGN_Q8_A8, MXFP4) if allow_id_39 else (MXFP4, DESIGN_Q8_A8)
-    clear = (
-        disputed
-        and all(fits(other, *each) for each in disputed.values())
-        and not all(fits(chosen, *each) for each in disputed.values())
-    )
-    if not clear:
-        return chosen
-    name = next(iter(disputed))
-    laid_out = f"tensor {shown(name)}: type 39 is laid out with {other.size} bytes a block of 32"
-    if allow_id_39:
-        raise GgufError(
-            path, f"{laid_out}: that is upstream's MXFP4, not the design's Q8_A8; read it without the flag"
+    offsets = sorted(offset for _, _, offset in claims.values())
+
+    def all_fit(kind: TensorType) -> bool:
+        """Return whether every disputed tensor is laid out as one of this type."""
+        return all(
+            _fits(blocks * kind.size, offset, offsets, size, alignment)
+            for blocks, offset in disputed.values()
         )
-    raise GgufError(
-        path,
+
+    chosen, other = (DESIGN_Q8_A8, MXFP4) if allow_id_39 else (MXFP4, DESIGN_Q8_A8)
+    if not disputed or not all_fit(other) or all_fit(chosen):
+        return chosen
+    raise GgufError(path, _contradiction(next(iter(disputed)), chosen, other))
+
+
+def _fits(n_bytes: int, offset: int, offsets: list[int], size: int, alignment: int) -> bool:
+    """Return whether what follows a tensor lies where it would behind this many bytes."""
+    end = offset + -(-n_bytes // alignment) * alignment
+    following = bisect_right(offsets, offset)
+    if following == len(offsets):
+        return offset + n_bytes <= size <= end
+    return offsets[following] == end
+
+
+def _contradiction(name: str, chosen: TensorType, other: TensorType) -> str:
+    """Describe a file that is laid out as the type that the caller did not choose."""
+    laid_out = f"tensor {shown(name)}: type 39 is laid out with {other.size} bytes a block of 32"
+    if other == MXFP4:
+        return f"{laid_out}: that is upstream's MXFP4, not the design's Q8_A8; read it without the flag"
+    return (
         f"{laid_out}, but 39 is MXFP4 in every ggml since 2025, with {chosen.size}. This looks like a file "
-        "of the fork of the Q8_A8 design, where 39 was Q8_A8; if it is one, say so (--allow-id-39)",
+        "of the fork of the Q8_A8 design, where 39 was Q8_A8; if it is one, say so (--allow-id-39)"
     )

@@ -213,6 +213,28 @@ def make_smoothing(
     ShapeError, DtypeError, DomainError
         as `column_maxima` and `smoothing_factors`.
     """
+    searched = grid if alpha == "search" else None
+    provenance = _provenance(calibration, alpha, searched, fold_down=fold_down, rounding=rounding)
+    smoothing = Smoothing((), provenance)
+    for group in fold_groups(config.n_layers, fold_down=fold_down):
+        # ffn_up as the factors of ffn_down have left it.
+        parts = [smoothing.fold_tensor(name, weights[name]) for name in group.multiplied]
+        smoothed = _smooth_group(group, parts, calibration, alpha, grid, rounding)
+        smoothing = Smoothing((*smoothing.groups, smoothed), provenance)
+        if progress:
+            progress(smoothed)
+    return smoothing
+
+
+def _provenance(
+    calibration: Calibration,
+    alpha: float | Literal["search"],
+    grid: Sequence[float] | None,
+    *,
+    fold_down: bool,
+    rounding: Rounding,
+) -> dict[str, Any]:
+    """Record for JSON what the factors are made for and from; `grid` where α is searched."""
     provenance: dict[str, Any] = {
         "model_sha256": calibration.model_sha256,
         "alpha": alpha,
@@ -221,24 +243,27 @@ def make_smoothing(
         "texts": [source.text_sha256 for source in calibration.sources],
         "tokens": calibration.tokens,
     }
-    if alpha == "search":
+    if grid is not None:
         provenance |= {"grid": list(grid), "rows": len(calibration.numbers)}
-    smoothing = Smoothing((), provenance)
-    for group in fold_groups(config.n_layers, fold_down=fold_down):
-        # ffn_up as the factors of ffn_down have left it.
-        parts = [smoothing.fold_tensor(name, weights[name]) for name in group.multiplied]
-        x_max, w_max = calibration[group.multiplied[0]].maximum, column_maxima(parts)
-        if alpha == "search":
-            rows = calibration.rows(group.multiplied[0])
-            chosen = search(parts, rows, _candidates(x_max, w_max, grid, rounding))
-            smoothed = SmoothedGroup(group, chosen.factors, chosen.alpha)
-        else:
-            factors = smoothing_factors(x_max, w_max, alpha, rounding=rounding)
-            smoothed = SmoothedGroup(group, factors, alpha)
-        smoothing = Smoothing((*smoothing.groups, smoothed), provenance)
-        if progress:
-            progress(smoothed)
-    return smoothing
+    return provenance
+
+
+def _smooth_group(
+    group: FoldGroup,
+    weights: Sequence[F32],
+    calibration: Calibration,
+    alpha: float | Literal["search"],
+    grid: Sequence[float],
+    rounding: Rounding,
+) -> SmoothedGroup:
+    """Compute one group's factors for its weights, with α as given or as the search finds it."""
+    operator = group.multiplied[0]
+    x_max, w_max = calibration[operator].maximum, column_maxima(weights)
+    if alpha == "search":
+        candidates = _candidates(x_max, w_max, grid, rounding)
+        chosen = search(weights, calibration.rows(operator), candidates)
+        return SmoothedGroup(group, chosen.factors, chosen.alpha)
+    return SmoothedGroup(group, smoothing_factors(x_max, w_max, alpha, rounding=rounding), alpha)
 
 
 def _candidates(x_max: F32, w_max: F32, grid: Sequence[float], rounding: Rounding) -> Iterator[Candidate]:
