@@ -114,7 +114,7 @@ class _Workers:
 
     def __init__(self, threads: int) -> None:
         if threads < 1:
-            raise ValueError(f"threads: at least 1 is wanted, {threads} given")
+            raise ValueError(f"threads: expected at least 1, got {threads}")
         self.threads = threads
         self.shared = _Buffers()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None

@@ -106,7 +106,7 @@ class Reference:
             for values outside the recipe's domain; nothing is written.
         """
         if size < 0:
-            raise ArgumentError(f"size: {size} given, a count wanted")
+            raise ArgumentError(f"size: expected 0 or more, got {size}")
         target = _buffer(output, np.int8, size, "output")
         half = _buffer(scale, np.uint16, 1, "scale")
         q, h = quantize_activation(_buffer(input, np.float32, size, "input"), self.recipe)
@@ -140,11 +140,11 @@ class Reference:
             for arrays, counts or strides that do not fit, or any other nrc.
         """
         if nrc not in (1, 2):
-            raise ArgumentError(f"nrc: {nrc} rows at a time given, 1 or 2 wanted")
+            raise ArgumentError(f"nrc: expected 1 or 2 rows at a time, got {nrc}")
         strides = {"bs": bs, "bx": bx, "by": by}
         for name, stride in strides.items() if nrc == 2 else ():
             if stride < 0:
-                raise ArgumentError(f"{name}: {stride} given, a distance of 0 or more wanted")
+                raise ArgumentError(f"{name}: expected a stride of 0 or more, got {stride}")
         nb = _blocks(n, "n")
         rows = range(nrc)
         sums = _buffer(s, np.float32, 1 if nrc == 1 else bs + 2, "s")
@@ -174,7 +174,7 @@ class Reference:
 def _blocks(count: int, name: str) -> int:
     """Turn a count of elements into a count of blocks."""
     if count < 0 or count % QK8_A8:
-        raise ArgumentError(f"{name}: {count} given, a multiple of {QK8_A8} wanted, 0 or more")
+        raise ArgumentError(f"{name}: expected a multiple of {QK8_A8}, 0 or more, got {count}")
     return count // QK8_A8
 
 
@@ -182,9 +182,9 @@ def _buffer(array: NDArray[Any], dtype: DTypeLike, count: int, name: str) -> NDA
     """Check what stands for a pointer, and give the part of it that the function may touch."""
     require_dtype(array, dtype, name)
     if array.ndim != 1:
-        raise ShapeError(f"{name}: one axis wanted, shape {array.shape} given")
+        raise ShapeError(f"{name}: expected one axis, got shape {array.shape}")
     if array.size < count:
-        raise BufferSizeError(f"{name}: {array.size} elements given, {count} needed")
+        raise BufferSizeError(f"{name}: expected {count} elements or more, got {array.size}")
     part = array[:count]
     if not part.flags.c_contiguous:
         raise ShapeError(f"{name}: the elements are {array.strides[0]} bytes apart, not contiguous")

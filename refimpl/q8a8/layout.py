@@ -90,7 +90,7 @@ def require_blocks(blocks: Blocks, name: str, *dtypes: np.dtype[Any]) -> None:
     wanted = dtypes or (BLOCK_Q8_A8, BLOCK_Q8_A8_V2)
     if blocks.dtype not in wanted:
         sizes = " or ".join(str(dtype.itemsize) for dtype in wanted)
-        raise DtypeError(f"{name}: dtype {blocks.dtype} given, blocks of {sizes} bytes wanted")
+        raise DtypeError(f"{name}: expected blocks of {sizes} bytes, got {blocks.dtype}")
 
 
 def require_field(field: str) -> None:
@@ -150,7 +150,7 @@ def _require_parts(scale: NDArray[np.float16], qs: NDArray[np.int8], name: str) 
     require_dtype(qs, np.int8, "qs")
     if qs.ndim == 0 or qs.shape[-1] != QK8_A8 or scale.shape != qs.shape[:-1]:
         raise ShapeError(
-            f"qs: shape {qs.shape} given, {(*scale.shape, QK8_A8)} wanted by {name} of shape {scale.shape}"
+            f"qs: expected shape {(*scale.shape, QK8_A8)} for {name} of shape {scale.shape}, got {qs.shape}"
         )
 
 

@@ -126,7 +126,7 @@ def _require_matrices(w: Blocks, x: NDArray[Any], name: str, nb: int) -> None:
     """Check W, and that X has rows of as many blocks."""
     require_blocks(w, "w", BLOCK_Q8_A8)
     if w.ndim != 2 or x.ndim != 2:
-        raise ShapeError(f"w, {name}: matrices are wanted, shapes {w.shape} and {x.shape} are given")
+        raise ShapeError(f"w, {name}: expected matrices, got shapes {w.shape} and {x.shape}")
     if w.shape[1] != nb:
         raise ShapeError(f"w, {name}: rows of {w.shape[1]} and {nb} blocks")
     require_finite_scales(w["weight_scale"], "w")

@@ -180,7 +180,7 @@ def quantize_activation(
     """
     x = np.asarray(x)
     if x.ndim != 1:
-        raise ShapeError(f"x: one axis wanted, shape {x.shape} given")
+        raise ShapeError(f"x: expected one axis, got shape {x.shape}")
     h, q = quantize_blocks(x, recipe)
     return q, np.float16(h)
 
@@ -244,7 +244,7 @@ def _output(out: Blocks | None, shape: tuple[int, ...], dtype: np.dtype[np.gener
         return np.empty(shape, dtype)
     require_dtype(out, dtype, "out")
     if out.shape != shape:
-        raise ShapeError(f"out: shape {out.shape} given, {shape} wanted")
+        raise ShapeError(f"out: expected shape {shape}, got {out.shape}")
     if not out.flags.c_contiguous:
-        raise ShapeError("out: a C-contiguous array is wanted")
+        raise ShapeError("out: expected a C-contiguous array")
     return out

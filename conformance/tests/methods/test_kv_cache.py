@@ -391,7 +391,7 @@ def test_refusals() -> None:
         cache.append(0, keys[:1], bad)
     with pytest.raises(errors.ShapeError, match=r"values: shape \(2, 3, 4\) given, \(1, 3, 4\) wanted"):
         cache.append(0, keys[:1], values[:2])
-    with pytest.raises(errors.DtypeError, match="keys: dtype float64 given, float32 wanted"):
+    with pytest.raises(errors.DtypeError, match="keys: expected float32, got float64"):
         cache.append(0, keys[:1].astype(np.float64), values[:1])
     with pytest.raises(errors.ArgumentError, match="keys: position 5 does not fit, capacity 5"):
         cache.append(0, keys[:2], values[:2])

@@ -147,11 +147,11 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_two_versions_need_their_own_blocks() -> None:
     """vec_dot takes 34-byte blocks, vec_dot_real 36-byte ones; block_sums takes either, but not both."""
     x, v2 = np.zeros(2, BLOCK_Q8_A8), np.zeros(2, BLOCK_Q8_A8_V2)
-    with pytest.raises(DtypeError, match="y: dtype"):
+    with pytest.raises(DtypeError, match="y: expected blocks of"):
         vec_dot(x, v2)
-    with pytest.raises(DtypeError, match="x: dtype"):
+    with pytest.raises(DtypeError, match="x: expected blocks of"):
         vec_dot_real(x, v2)
-    with pytest.raises(DtypeError, match="y: dtype"):
+    with pytest.raises(DtypeError, match="y: expected blocks of"):
         block_sums(x, v2)
     v2["weight_qs"][:, :2] = 3
     assert block_sums(v2, v2).tolist() == [18, 18]

@@ -205,17 +205,17 @@ W = np.zeros((3, 2), BLOCK_Q8_A8)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: mul_mat(W, X.astype(np.float64)), DtypeError, "x: dtype float64"),
-        (lambda: mul_mat(X, X), DtypeError, "w: dtype float32"),
-        (lambda: mul_mat(np.zeros((3, 2), BLOCK_Q8_A8_V2), X), DtypeError, "w: dtype"),
-        (lambda: mul_mat_quantized(W, X), DtypeError, "xq: dtype float32"),
-        (lambda: mul_mat(W, X[0]), ShapeError, r"w, x: matrices are wanted, shapes \(3, 2\) and \(64,\)"),
-        (lambda: mul_mat(W[0], X), ShapeError, r"w, x: matrices are wanted, shapes \(2,\) and \(4, 64\)"),
-        (lambda: mul_mat(W, X[:, :40]), ShapeError, "no multiple of 32"),
+        (lambda: mul_mat(W, X.astype(np.float64)), DtypeError, "x: expected float32, got float64"),
+        (lambda: mul_mat(X, X), DtypeError, "w: expected blocks of 34 bytes, got float32"),
+        (lambda: mul_mat(np.zeros((3, 2), BLOCK_Q8_A8_V2), X), DtypeError, "w: expected blocks of 34 bytes"),
+        (lambda: mul_mat_quantized(W, X), DtypeError, "xq: expected blocks of 34 bytes, got float32"),
+        (lambda: mul_mat(W, X[0]), ShapeError, r"w, x: expected matrices, got shapes \(3, 2\) and \(64,\)"),
+        (lambda: mul_mat(W[0], X), ShapeError, r"w, x: expected matrices, got shapes \(2,\) and \(4, 64\)"),
+        (lambda: mul_mat(W, X[:, :40]), ShapeError, "not a multiple of 32"),
         (lambda: mul_mat(W, X[:, :32]), ShapeError, "w, x: rows of 2 and 1 blocks"),
         (lambda: mul_mat_quantized(W, W[:, :1]), ShapeError, "w, xq: rows of 2 and 1 blocks"),
         (lambda: mul_mat(W, X, recipe="best"), UnknownNameError, "best"),
-        (lambda: mul_mat(W, X, threads=0), ValueError, "threads: at least 1 is wanted, 0 given"),
+        (lambda: mul_mat(W, X, threads=0), ValueError, "threads: expected at least 1, got 0"),
     ],
 )
 def test_arguments_are_checked(call: Callable[[], object], error: type[Exception], message: str) -> None:

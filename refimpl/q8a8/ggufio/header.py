@@ -165,7 +165,7 @@ class _Cursor:
         """Move on over so many bytes, and give the place before them."""
         if size > self.left:
             raise self.error(
-                f"{what}: {size} bytes wanted at byte {self.at}, but only {self.left} are left in the file"
+                f"{what}: expected {size} bytes at byte {self.at}, but only {self.left} are left in the file"
             )
         start = self.at
         self.at += size
@@ -243,7 +243,7 @@ def read_header(path: Path, data: memoryview, *, allow_id_39: bool = False) -> H
     cursor = _Cursor(path, data)
     start = cursor.skip(4, "magic number")
     if data[start : start + 4] != MAGIC:
-        raise cursor.error(f"is no GGUF file: it starts with {bytes(data[:4])!r}, not {MAGIC!r}")
+        raise cursor.error(f"is not a GGUF file: it starts with {bytes(data[:4])!r}, not {MAGIC!r}")
     version = cursor.number("I", "version")
     if version & 0xFFFF == 0:
         # No version is that large: the bytes are in the other order.
@@ -279,7 +279,7 @@ def _alignment(cursor: _Cursor, fields: Mapping[str, Field]) -> int:
         return ALIGNMENT
     value = entry.value
     if entry.type_id != UINT32 or not isinstance(value, int) or value.bit_count() != 1:
-        raise cursor.error("key 'general.alignment': is no power of two of type uint32")
+        raise cursor.error("key 'general.alignment': is not a power of two of type uint32")
     return value
 
 
@@ -298,11 +298,11 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, allow_id_39: bool) -> 
         inner = shape[-1] if shape else 1
         if inner % kind.block:
             raise cursor.error(
-                f"{what}: rows of {inner} elements are no whole {kind.name} blocks of {kind.block}"
+                f"{what}: rows of {inner} elements are not whole {kind.name} blocks of {kind.block}"
             )
         n_bytes = math.prod(shape) // kind.block * kind.size
         if offset % alignment:
-            raise cursor.error(f"{what}: offset {offset} is no multiple of the alignment {alignment}")
+            raise cursor.error(f"{what}: offset {offset} is not a multiple of the alignment {alignment}")
         if offset + n_bytes > size:
             raise cursor.error(
                 f"{what}: its {n_bytes} bytes at offset {offset} do not lie in the {size} bytes of the data"

@@ -90,7 +90,7 @@ def _obstacle(model: GgufModel, name: str) -> str | None:
     info = model.tensors[name]
     inner = info.shape[-1] if info.shape else 1
     if inner % QK8_A8:
-        return f"its rows of {inner} elements are no multiple of {QK8_A8}"
+        return f"its rows of {inner} elements are not a multiple of {QK8_A8}"
     if not model.readable(name):
         return f"its type {info.type_name} cannot be read as numbers"
     return None

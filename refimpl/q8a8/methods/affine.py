@@ -272,7 +272,7 @@ def quantize(x: F32, rule: str | Rule, *, half_scale: bool = False, name: str = 
     """
     rule, x = get_rule(rule), np.asarray(x)
     if x.ndim == 0:
-        raise ShapeError(f"{name}: at least one axis is wanted; this array has none")
+        raise ShapeError(f"{name}: expected at least one axis, got none")
     require_finite(x, name)
     lo, hi = x.min(axis=-1, initial=0), x.max(axis=-1, initial=0)
     with np.errstate(all="ignore"):

@@ -105,7 +105,7 @@ class Entries:
         if array.dtype != dtype or array.ndim != ndim:
             raise ArchiveError(
                 self.path,
-                f"{name}: {array.dtype} with {array.ndim} axes; {np.dtype(dtype)} with {ndim} wanted",
+                f"{name}: expected {np.dtype(dtype)} with {ndim} axes, got {array.dtype} with {array.ndim}",
             )
         if not np.isfinite(array).all():
             raise ArchiveError(self.path, f"{name}: not all numbers are finite")
@@ -115,7 +115,7 @@ class Entries:
         """Give a value of the metadata; without one of this type, `ArchiveError`."""
         found = self.metadata.get(name)
         if not isinstance(found, kind):
-            raise ArchiveError(self.path, f"metadata: {name}: {found!r} is not what belongs there")
+            raise ArchiveError(self.path, f"metadata: {name}: {found!r} has the wrong type")
         return found
 
 
@@ -135,9 +135,9 @@ def read_archive(path: Path, kind: str, version: int) -> Entries:
         raise ArchiveError(path, error.strerror or error) from error
     except (ValueError, TypeError, AttributeError, KeyError, EOFError, BadZipFile) as error:
         # An .npy file, a pickle, a zip archive of something else, a broken one.
-        raise ArchiveError(path, f"no archive of arrays with metadata: {error}") from error
+        raise ArchiveError(path, f"not an archive of arrays with metadata: {error}") from error
     if not isinstance(document, dict) or document.get("kind") != kind:
-        raise ArchiveError(path, f"this is no {kind}")
+        raise ArchiveError(path, f"this is not a file of kind {kind}")
     if document.get("version") != version:
         raise ArchiveError(path, f"{kind} of version {document.get('version')!r}; only {version} is known")
     return Entries(path, document, arrays)

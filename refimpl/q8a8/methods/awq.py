@@ -89,9 +89,9 @@ class AwqGrid:
     def __post_init__(self) -> None:
         """Refuse grids that are none."""
         if not 2 <= self.bits <= 8:
-            raise ArgumentError(f"bits: {self.bits} given, 2 to 8 wanted")
+            raise ArgumentError(f"bits: expected 2 to 8, got {self.bits}")
         if self.group < 1:
-            raise ArgumentError(f"group: {self.group} given, at least 1 wanted")
+            raise ArgumentError(f"group: expected at least 1, got {self.group}")
 
     @property
     def lowest(self) -> int:
@@ -140,7 +140,7 @@ def _grouped(weight: F32, grid: AwqGrid) -> F32:
     """Give the groups of a matrix: `[m, k / group, group]`."""
     m, k = weight.shape
     if k % grid.group:
-        raise ShapeError(f"weight: rows of {k} elements are no multiple of the group of {grid.group}")
+        raise ShapeError(f"weight: rows of {k} elements are not a multiple of the group of {grid.group}")
     return weight.reshape(m, k // grid.group, grid.group)
 
 
@@ -266,7 +266,7 @@ def search_scales(weights: Sequence[F32], mean: F64, rows: F32, grid: AwqGrid) -
         Arrays that do not fit each other, and as `quantize` and `channel_scales`.
     """
     if not weights:
-        raise ArgumentError("weights: none given")
+        raise ArgumentError("weights: expected at least one matrix, got none")
     k = len(mean)
     for weight in weights:
         require_matrix(weight, "weight", k)
@@ -314,7 +314,7 @@ def clip_limits(weight: F32, rows: F32, grid: AwqGrid) -> F32:
     require_matrix(weight, "weight")
     require_matrix(rows, "rows", weight.shape[1])
     if not len(rows):
-        raise ShapeError("rows: none given")
+        raise ShapeError("rows: expected at least one row, got none")
     groups = _grouped(weight, grid)
     inputs = rows.reshape(len(rows), -1, grid.group)
     largest = np.abs(groups).max(axis=-1)

@@ -220,7 +220,7 @@ class Calibration:
     def __getitem__(self, name: str) -> Statistics:
         """Give the statistics of an operator's input; `CalibrationError` for one that was not run."""
         if name not in self.statistics:
-            raise CalibrationError(f"calibration: nothing is known of the input of {name!r}")
+            raise CalibrationError(f"calibration: there are no statistics of the input of {name!r}")
         return self.statistics[name]
 
     @property
@@ -236,7 +236,7 @@ class Calibration:
     def rows(self, name: str) -> F32:
         """Give the sample of an operator's input, float32 `[k, in]`; errors as `__getitem__`."""
         if input_of(name) not in self.samples:
-            raise CalibrationError(f"calibration: no rows of the input of {name!r} were kept")
+            raise CalibrationError(f"calibration: there is no row sample of the input of {name!r}")
         return self.samples[input_of(name)]
 
     def merge(self, other: Calibration) -> Calibration:
@@ -317,7 +317,7 @@ class Calibration:
             maximum = entries.array(f"max/{name}", np.float32, 1)
             total = entries.array(f"sum/{name}", np.float64, 1)
             if maximum.shape != total.shape or (maximum < 0).any() or (total < maximum).any():
-                raise ArchiveError(path, f"{name}: these are no largest magnitudes and their sums")
+                raise ArchiveError(path, f"{name}: these are not largest magnitudes and their sums")
             statistics[name] = Statistics(maximum, total, tokens)
         numbers = entries.array("numbers", np.uint64, 1)
         samples = {}
@@ -385,7 +385,7 @@ def calibrate(
         model, shown(), {name: _Recorder(name, statistics, sample) for name in names}, progress=progress
     )
     if not count or count != source.windows:
-        raise CalibrationError(f"windows: {count} given, and {source.windows} were announced")
+        raise CalibrationError(f"windows: expected {source.windows}, at least 1, got {count}")
     return Calibration(model_sha256, (source,), statistics, sample.numbers, sample.rows)
 
 

@@ -254,7 +254,7 @@ def _output_scale(sy: float) -> np.float32:
     with np.errstate(over="ignore", under="ignore"):
         scale = np.float32(sy)
     if not (np.isfinite(scale) and scale > 0):
-        raise ArgumentError(f"sy: {sy} given, a positive and finite float32 wanted")
+        raise ArgumentError(f"sy: expected a positive and finite float32, got {sy}")
     return scale
 
 
@@ -262,7 +262,7 @@ def _to_codes(scaled: F32, zero: int, dtype: DTypeLike) -> Codes:
     """Round, clamp and shift: clamping before the shift keeps every sum exact, infinities included."""
     limits = np.iinfo(np.int8 if np.dtype(dtype) == np.int8 else np.uint8)
     if not limits.min <= zero <= limits.max:
-        raise ArgumentError(f"zero: {zero} given, {limits.dtype} holds {limits.min} to {limits.max}")
+        raise ArgumentError(f"zero: expected {limits.min} to {limits.max} ({limits.dtype}), got {zero}")
     shifted = np.clip(np.rint(scaled), limits.min - zero, limits.max - zero) + np.float32(zero)
     return shifted.astype(np.int8) if limits.min < 0 else shifted.astype(np.uint8)
 

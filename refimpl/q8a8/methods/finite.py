@@ -55,5 +55,5 @@ def require_matrix(array: NDArray[np.float32], name: str, columns: int | None = 
     """
     if array.ndim != 2 or (columns is not None and array.shape[1] != columns):
         wanted = "[n, k]" if columns is None else f"[n, {columns}]"
-        raise ShapeError(f"{name}: shape {array.shape} given, {wanted} wanted")
+        raise ShapeError(f"{name}: expected shape {wanted}, got {array.shape}")
     require_finite(array, name)

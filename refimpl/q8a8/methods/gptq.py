@@ -95,7 +95,7 @@ class Hessian:
             It is about rows of another length.
         """
         if other._sum.shape != self._sum.shape:
-            raise ShapeError(f"other: rows of {len(other._sum)} elements, {len(self._sum)} wanted")
+            raise ShapeError(f"other: expected rows of {len(self._sum)} elements, got {len(other._sum)}")
         self._sum += other._sum
         self.rows += other.rows
 
@@ -284,13 +284,13 @@ def _require_arguments(weight: F32, hessian: F64, damping: float, block: int, pa
     require_matrix(weight, "weight")
     k = weight.shape[1]
     if hessian.shape != (k, k):
-        raise ShapeError(f"hessian: shape {hessian.shape} given, {(k, k)} wanted")
+        raise ShapeError(f"hessian: expected shape {(k, k)}, got {hessian.shape}")
     if not np.isfinite(hessian).all():
         raise ArgumentError("hessian: an element is NaN or infinite")
     if not damping >= 0:
-        raise ArgumentError(f"damping: {damping} given, at least 0 wanted")
+        raise ArgumentError(f"damping: expected at least 0, got {damping}")
     if block < 1:
-        raise ArgumentError(f"block: {block} given, at least 1 wanted")
+        raise ArgumentError(f"block: expected at least 1, got {block}")
     if parameters not in PARAMETERS:
         raise UnknownNameError("parameters", parameters, PARAMETERS)
 
@@ -305,7 +305,7 @@ def _inverse_factor(h: F64, damping: float) -> F64:
         return np.linalg.cholesky(inverse.T @ inverse).T
     except np.linalg.LinAlgError as error:
         raise ArgumentError(
-            f"hessian: not positive definite with a damping of {damping}; give more, or more rows of input"
+            f"hessian: not positive definite with a damping of {damping}; raise it, or use more rows of input"
         ) from error
 
 

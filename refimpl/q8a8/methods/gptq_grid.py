@@ -53,9 +53,9 @@ class Grid:
     def __post_init__(self) -> None:
         """Refuse grids that are none."""
         if not 2 <= self.bits <= 8:
-            raise ArgumentError(f"bits: {self.bits} given, 2 to 8 wanted")
+            raise ArgumentError(f"bits: expected 2 to 8, got {self.bits}")
         if self.group is not None and self.group < 1:
-            raise ArgumentError(f"group: {self.group} given, at least 1 or None wanted")
+            raise ArgumentError(f"group: expected at least 1 or None, got {self.group}")
 
     @property
     def levels(self) -> int:

@@ -68,7 +68,7 @@ class Histogram:
 
     def __init__(self, bins: int = 4096) -> None:
         if bins not in (256, 512, 1024, 2048, 4096):
-            raise ArgumentError(f"bins: 256, 512, 1024, 2048 or 4096 wanted, {bins} given")
+            raise ArgumentError(f"bins: expected 256, 512, 1024, 2048 or 4096, got {bins}")
         self.bins = bins
         self.exponent = LOWEST
         self.counts = np.zeros(bins, np.int64)
@@ -120,7 +120,7 @@ class Histogram:
             where the numbers of bins differ.
         """
         if other.bins != self.bins:
-            raise ArgumentError(f"other: {other.bins} bins given, {self.bins} wanted")
+            raise ArgumentError(f"other: expected {self.bins} bins, got {other.bins}")
         self._reach(other.amax)
         self.counts += _coarsen(other.counts, self.exponent - other.exponent)
 

@@ -159,10 +159,10 @@ def outlier_columns(a: F16, threshold: float = THRESHOLD) -> NDArray[np.int64]:
 def _outliers(a: F16, threshold: float) -> NDArray[np.bool_]:
     """Tell for each element whether it is an outlier; checks both arguments."""
     if a.dtype != np.float16:
-        raise DtypeError(f"a: dtype {a.dtype} given, float16 wanted")
+        raise DtypeError(f"a: expected float16, got {a.dtype}")
     require_matrix(a.astype(np.float32), "a")
     if not threshold >= 0:
-        raise ArgumentError(f"threshold: {threshold} given, 0 or more wanted")
+        raise ArgumentError(f"threshold: expected 0 or more, got {threshold}")
     with np.errstate(over="ignore"):
         limit = np.float16(threshold)
     return np.abs(a) >= limit if threshold > 0 else np.zeros(a.shape, np.bool_)
@@ -307,7 +307,7 @@ class LlmInt8Linear:
         if outlier_weights not in ("int8", "f16"):
             raise UnknownNameError("kind of outlier weights", outlier_weights, ("int8", "f16"))
         if not threshold >= 0:
-            raise ArgumentError(f"threshold: {threshold} given, 0 or more wanted")
+            raise ArgumentError(f"threshold: expected 0 or more, got {threshold}")
         half = round_to_half(weight, "weight").astype(np.float16)
         self.threshold = threshold
         self.way = _get_dequantization(way)

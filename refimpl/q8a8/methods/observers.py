@@ -97,9 +97,9 @@ class Method:
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not 2 <= self.bits <= 8:
-            raise ArgumentError(f"bits: 2 to 8 wanted, {self.bits} given")
+            raise ArgumentError(f"bits: expected 2 to 8, got {self.bits}")
         if not 0 < Fraction(self.percentile) <= 100:
-            raise ArgumentError(f"percentile: more than 0 and at most 100 wanted, {self.percentile} given")
+            raise ArgumentError(f"percentile: expected more than 0 and at most 100, got {self.percentile}")
 
 
 _NVIDIA = "NVIDIA pytorch-quantization, calib/histogram.py"

@@ -83,7 +83,7 @@ class RowSample:
 
     def __init__(self, size: int, text_sha256: str) -> None:
         if size < 0:
-            raise ArgumentError(f"rows: no negative number is wanted, {size} is given")
+            raise ArgumentError(f"rows: expected 0 or more, got {size}")
         self.numbers: Numbers = np.empty(0, np.uint64)
         self.rows: dict[str, F32] = {}
         self._size, self._text = size, text_sha256

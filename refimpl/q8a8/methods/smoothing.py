@@ -150,7 +150,7 @@ class Smoothing:
             place = [int(i) for i in np.unravel_index(int(np.argmin(np.isfinite(out))), out.shape)]
             raise SmoothingError(
                 f"{name}: element {place}: {array[tuple(place)]:.9g} with the factor {s[place[axis]]:.9g} of "
-                f"{smoothed.group.name} is no finite float32"
+                f"{smoothed.group.name} is not a finite float32"
             )
         return out
 

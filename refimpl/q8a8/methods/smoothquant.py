@@ -119,7 +119,7 @@ def column_maxima(weights: Iterable[F32]) -> F32:
         largest: F32 = np.maximum(weight.max(axis=0, initial=0), -weight.min(axis=0, initial=0))
         joint = largest if joint is None else np.maximum(joint, largest)
     if joint is None:
-        raise ShapeError("weights: at least one matrix is wanted")
+        raise ShapeError("weights: expected at least one matrix, got none")
     return joint
 
 
@@ -147,14 +147,16 @@ def smoothing_factors(x_max: F32, w_max: F32, alpha: float, *, rounding: Roundin
         No two vectors of one length; not float32; NaN, infinities or negative numbers.
     """
     if not 0 <= alpha <= 1:
-        raise ArgumentError(f"alpha: {alpha!r} is not between 0 and 1")
+        raise ArgumentError(f"alpha: expected 0 to 1, got {alpha!r}")
     if x_max.ndim != 1 or x_max.shape != w_max.shape:
-        raise ShapeError(f"x_max, w_max: vectors of one length are wanted, not {x_max.shape}, {w_max.shape}")
+        raise ShapeError(
+            f"x_max, w_max: expected vectors of one length, got shapes {x_max.shape}, {w_max.shape}"
+        )
     for name, vector in (("x_max", x_max), ("w_max", w_max)):
         require_finite(vector, name)
         if (vector < 0).any():
             j = int(np.argmax(vector < 0))
-            raise ArgumentError(f"{name}: channel {j}: {vector[j]} is no largest magnitude")
+            raise ArgumentError(f"{name}: channel {j}: expected 0 or more, got {vector[j]}")
     x, w = x_max.astype(np.float64), np.maximum(w_max.astype(np.float64), FLOOR)
     s = np.maximum(x**alpha / w ** (1 - alpha), FLOOR)
     s[x_max == 0] = 1

@@ -84,7 +84,7 @@ class StaticLinear:
         weight = np.asarray(weight)
         require_matrix(weight, "weight")
         if not 0 <= threshold <= float(np.finfo(np.float32).max):
-            raise ArgumentError(f"threshold: {threshold} is no finite magnitude of float32")
+            raise ArgumentError(f"threshold: expected a finite magnitude of float32, got {threshold}")
         self.threshold = np.float32(threshold)
         self.codes, scales = quantize_static(weight, np.abs(weight).max(axis=1, initial=0, keepdims=True))
         self.scales = scales[:, 0]

@@ -125,7 +125,7 @@ class ChannelInt8Linear:
     def __init__(self, weight: F32, *, rule: str | Rule = "absmax-127") -> None:
         rule = get_rule(rule)
         if not rule.symmetric:
-            raise ArgumentError(f"rule: {rule.name} has zero points, a symmetric rule is wanted")
+            raise ArgumentError(f"rule: expected a symmetric rule, got {rule.name}, which has zero points")
         require_matrix(weight, "weight")
         self.weight = quantize(weight, rule, name="weight")
         self.weight_bytes = self.weight.q.nbytes + self.weight.scale.nbytes
@@ -209,15 +209,15 @@ def quantize_int4(
     rule = get_rule(rule)
     require_matrix(weight, "weight")
     if (rule.low, rule.high) != (-8, 7):
-        raise ArgumentError(f"rule: {rule.name} has codes {rule.low} to {rule.high}, -8 to 7 wanted")
+        raise ArgumentError(f"rule: expected codes -8 to 7, got {rule.name} with {rule.low} to {rule.high}")
     if group < 1:
-        raise ArgumentError(f"group: {group} given, at least 1 wanted")
+        raise ArgumentError(f"group: expected at least 1, got {group}")
     if tail not in ("refuse", "short"):
         raise UnknownNameError("tail", tail, ("refuse", "short"))
     m, k = weight.shape
     whole = k - k % group
     if k != whole and tail == "refuse":
-        raise ShapeError(f"weight: rows of {k} elements are no multiple of the group of {group}")
+        raise ShapeError(f"weight: rows of {k} elements are not a multiple of the group of {group}")
     # WON-3: full groups at once, then the short one, each with the same arithmetic.
     shapes = [(weight[:, :whole], (m, k // group, group)), (weight[:, whole:], (m, 1, k - whole))]
     parts = [
