@@ -12,7 +12,7 @@ One module a concept, each readable alone, in the order of the specification::
     bound      how far a dot product may lie from the exact one
     matmul     the matrix product with run-time activation quantization
     ops        clamp, get_rows, cpy
-    traits     what a runtime needs to know of the type, and how GGUF carries it
+    traits     the type's facts for a runtime, and its form in GGUF files
     abi        the functions of the C interface over NumPy buffers
 
 `recipe`, `quantize`, `dot` and `matmul` define each result in plain NumPy (`apply_recipe`, `plain_...`). The

@@ -9,7 +9,7 @@ For each block b in turn, over a tile of 256 × 256 results that stays in the ca
 Why the float32 matrix product is exact: products of two int8 are integers of at most 2^14 in magnitude, and
 32 of them sum to at most 2^19. Whatever order a BLAS adds them in, fused or not, in however many
 accumulators, every partial sum is an integer of at most 2^19 < 2^24, which float32 holds. The last line
-rounds just where Q8A8-DOT-3 says, in order of b. A result belongs to one tile alone, so neither the tiles nor
+rounds where Q8A8-DOT-3 does, in order of b. A result belongs to one tile alone, so neither the tiles nor
 the number of threads can change a bit (Q8A8-MUL-3).
 
 Threads: tiles are handed to `threads` Python threads; NumPy releases the GIL in all three lines. No call into
@@ -110,7 +110,7 @@ class _Buffers:
 
 
 class _Workers:
-    """As many threads as asked for, each with buffers of its own. One thread is the caller's."""
+    """A pool of threads, each with its own buffers. A single thread is the caller's."""
 
     def __init__(self, threads: int) -> None:
         if threads < 1:

@@ -12,7 +12,7 @@
 
 A pointer is a one-dimensional array, and what C writes through it is written into that array: float32 for
 `float *`, int8 for `int8_t *`, uint16 for the bits of a half, uint8 for the bytes of blocks (`void *`). An
-array may be longer than the counts say; what lies beyond is neither read nor written (Q8A8-MEM-1,
+array may be longer than the counts require; the rest is neither read nor written (Q8A8-MEM-1,
 Q8A8-MEM-2). An array that is shorter, which C could not notice, raises `BufferSizeError`.
 """
 
@@ -126,8 +126,8 @@ class Reference:
     ) -> None:
         """Dot products of one row of x and y, or of two of each (Q8A8-DOT-1 to Q8A8-DOT-12).
 
-        With nrc = 2 (Q8A8-DOT-6) the rows x1 and y1 start `bx` and `by` bytes behind x0 and y0, and the
-        results for y1 stand `bs` floats behind those for y0::
+        With nrc = 2 (Q8A8-DOT-6) the rows x1 and y1 start `bx` and `by` bytes after x0 and y0, and the
+        results for y1 lie `bs` floats after those for y0::
 
             s:  | x0·y0 | x1·y0 |  ...  | x0·y1 | x1·y1 |
                   0       1               bs      bs+1
@@ -179,7 +179,7 @@ def _blocks(count: int, name: str) -> int:
 
 
 def _buffer(array: NDArray[Any], dtype: DTypeLike, count: int, name: str) -> NDArray[Any]:
-    """Check what stands for a pointer, and give the part of it that the function may touch."""
+    """Check the array that stands in for a pointer, and return the part that the function may access."""
     require_dtype(array, dtype, name)
     if array.ndim != 1:
         raise ShapeError(f"{name}: expected one axis, got shape {array.shape}")

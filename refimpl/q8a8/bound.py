@@ -110,7 +110,7 @@ def exact_dot(x: Blocks, y: Blocks) -> Fraction:
     Raises
     ------
     DtypeError, ShapeError
-        another dtype; arrays that are no single rows, or of different length.
+        another dtype; arrays that are not single rows, or of different length.
     DomainError
         a scale that is NaN or infinite.
     """
@@ -133,7 +133,7 @@ def dot_bound(x: Blocks, y: Blocks) -> Fraction:
 
 
 def within_bound(computed: SupportsFloat, x: Blocks, y: Blocks) -> bool:
-    """Tell whether a computed dot product obeys the bound; decided in integers, nothing is rounded.
+    """Return whether a computed dot product lies within the bound, decided in integers without rounding.
 
     Parameters
     ----------

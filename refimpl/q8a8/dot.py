@@ -149,7 +149,7 @@ def _vec_dot(x: Blocks, y: Blocks, order: Order, *, real: bool) -> F32:
 
 
 def dot_rows(order: Order, qx: NDArray[np.int8], qy: NDArray[np.int8], d: F32) -> F32:
-    """Add up dot products as an order says: the interpreter of `q8a8.order.Order` (Q8A8-DOT-3, Q8A8-ORD-1).
+    """Add up dot products in an order: the interpreter of `q8a8.order.Order` (Q8A8-DOT-3, Q8A8-ORD-1).
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def _add(total: F32, s: F32, d: F32, *, fused: bool) -> F32:
 
 
 def _fold(fold: Fold, registers: list[F32]) -> F32:
-    """Add up the registers, each f32 [rows], as the tree says."""
+    """Add up the registers, each f32 [rows], along the tree."""
     if isinstance(fold, int):
         return registers[fold]
     return _fold(fold[0], registers) + _fold(fold[1], registers)

@@ -1,4 +1,4 @@
-"""The blocks in memory: what is stored where, and views of it (Q8A8-LAY).
+"""The blocks in memory: their layout, and views of it (Q8A8-LAY).
 
 Q8A8-LAY-1: a block is 34 bytes, little-endian, without padding, and needs an alignment of 2::
 
@@ -120,7 +120,7 @@ def require_finite_scales(
     scales
         float16 `[..., nb]`.
     array, reason
-        The name of the caller's array, and what it is about: the error's text.
+        The name of the caller's array, and the reason in the error's text.
     blocks, first
         Where `scales` is a flat part of something larger: the shape of the whole, and where the part starts,
         counted flat.
@@ -267,7 +267,7 @@ def as_blocks(data: BytesLike, dtype: np.dtype[Any] = BLOCK_Q8_A8) -> Blocks:
     Raises
     ------
     DtypeError
-        where an array holds something else than uint8, or `dtype` is no block type.
+        where an array is not uint8, or `dtype` is not a block type.
     ShapeError
         where the bytes of a row do not lie next to each other: a view of them does not exist.
     BufferSizeError

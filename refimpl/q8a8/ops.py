@@ -141,7 +141,7 @@ OPERATIONS: Mapping[str, Callable[..., NDArray[Any]]] = MappingProxyType(
 
 
 def forward(op: str, *args: object) -> NDArray[Any]:
-    """Call an operation by name; what is not defined on blocks is refused (Q8A8-OPS-4).
+    """Call an operation by name; refuse one that is not defined on blocks (Q8A8-OPS-4).
 
     Parameters
     ----------

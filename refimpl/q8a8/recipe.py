@@ -10,7 +10,7 @@ rounding each, to nearest, ties to even::
     q_j  = round(f32(x_j · inv))              Q8A8-QNT-4   (recipe: rounding, conversion)
 
 That is the recipe `design`: the only one that conforms. Kernels in the field differ from it in four places,
-and a `Recipe` says in which (Q8A8-QNT-13)::
+which are the fields of `Recipe` (Q8A8-QNT-13)::
 
     recipe      inverse     zero where   rounding    outside int8
     design      127/amax    h = 0        half away   (does not happen)
@@ -25,14 +25,14 @@ Where a recipe's own arithmetic ends (`defined`), for finite x:
   |f32(x_j · inv)| <= 127 (1 + 2^-24)^2 < 127.5.
 * `ggml-ref` and `ggml-neon`: for 0 < d <= 2^-128 (amax up to about 3.7e-37) 1/d is infinite, and x_j · inv an
   infinity, or 0 · inf = NaN, that no int8 can hold. Above that, |q_j| <= 127 holds as for `design`.
-* `ggml-avx2`: below amax = 127 · 2^-128 the inverse is infinite just so, but the conversion is still
+* `ggml-avx2`: below amax = 127 · 2^-128 the inverse is infinite as well, but the conversion is still
   defined: the processor turns infinities and NaNs into INT32_MIN, and the saturating pack that into -128.
 * `division`: d = 0 (amax <= 63 · 2^-149) gives 0/0 or x/0. For a subnormal d, which may be far from
   amax/127, the quotient is undefined where it rounds to more than int8 holds (amax = 190 · 2^-149: d =
   2^-149, q = 190).
 
 An infinite h (amax >= 65520 · 127) is a defined result of every recipe, and outside the domain of `design`
-(Q8A8-QNT-11): `finite_scale` says so.
+(Q8A8-QNT-11): that is the field `finite_scale`.
 
 `apply_recipe` is these lines in plain NumPy. `q8a8.quantize.quantize_row` computes the same bits in chunks.
 """
@@ -73,7 +73,7 @@ class Recipe:
     name
         Its name in the suite and on the command line.
     inverse
-        What an element is scaled by: "127/amax" or "1/d" (multiplied, each rounded to float32), or "x/d"
+        The factor of an element: "127/amax" or "1/d" (multiplied, each rounded to float32), or "x/d"
         (divided).
     zero_test
         The number that makes the inverse 0 where it is 0: the stored "half", the float32 "d", "amax", or
@@ -171,7 +171,7 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
 def apply_recipe(
     x: NDArray[np.float32], recipe: Recipe
 ) -> tuple[NDArray[np.float16], NDArray[np.int8], NDArray[np.bool_]]:
-    """Compute what a recipe says, in plain NumPy: the definition of every quantizer of this package.
+    """Quantize blocks by a recipe, in plain NumPy: the definition of every quantizer of this package.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 r"""Rounding: to integers, to half precision, and of a fused multiply-add.
 
 All functions work element by element on arrays of any shape, keep the sign of zeros, and raise no
-floating-point warnings: overflow to an infinity is part of what they define, and NaNs pass through.
+floating-point warnings: overflow to an infinity is part of their definition, and NaNs pass through.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
       subnormal results, the threshold of overflow (a midpoint too), and tiny sums that vanish to zero with
       their sign.
     * Zeros: where p + c is an exact zero, s is the zero that IEEE-754 prescribes for the sum, and for the
-      fused operation just so. Infinities and NaNs: s is the result.
+      fused operation too. Infinities and NaNs: s is the result.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
         a, b, c = (np.asarray(v, np.float32).astype(np.float64) for v in (a, b, c))
         p = a * b
         s = np.asarray(p + c)
-        # TwoSum: which part of each operand reached s, and what was lost of each.
+        # TwoSum: the part of each operand that reached s, and the rest of each.
         from_c = s - p
         from_p = s - from_c
         e = np.asarray((p - from_p) + (c - from_c))

@@ -1,9 +1,9 @@
-"""What tensor type 39 means in a file: MXFP4, or the Q8_A8 of the design's own fork (Q8A8-TRT-2).
+"""The meaning of tensor type 39 in a file: MXFP4, or the Q8_A8 of the design's own fork (Q8A8-TRT-2).
 
 Upstream ggml gave 39 to MXFP4, 17 bytes for 32 elements. The design of Q8_A8 had taken the same number for
 its 34 bytes, and the file type 38, which upstream is MXFP4_MOE. The number alone cannot tell them apart, but
-the bytes can: ggml writes tensors one behind the other, each padded to the alignment, so that the distance
-from one to the next says how large it is::
+the bytes can: ggml writes tensors one after the other, each padded to the alignment, so that the distance
+from one to the next gives its size::
 
     offset                       offset of the next tensor
       |<- n/32 blocks -><- padding ->|          17·n/32 or 34·n/32, rounded up to the alignment
@@ -41,7 +41,7 @@ def settle(
     *,
     allow_id_39: bool,
 ) -> TensorType:
-    """Say what type 39 means in a file.
+    """Decide which type 39 is in a file.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def settle(
     alignment
         Of the offsets.
     allow_id_39
-        Whether the caller says that the file is of the design's fork.
+        Whether the caller declares the file to be of the design's fork.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def settle(
     Raises
     ------
     GgufError
-        where the file's layout says the other thing than the caller, naming a tensor.
+        where the file's layout contradicts the caller, naming a tensor.
     """
     # A tensor without elements has no size to compare.
     disputed = {
@@ -87,7 +87,7 @@ def settle(
 
 
 def _fits(n_bytes: int, offset: int, offsets: list[int], size: int, alignment: int) -> bool:
-    """Return whether what follows a tensor lies where it would behind this many bytes."""
+    """Return whether the data after a tensor lie where they would after this many bytes."""
     end = offset + -(-n_bytes // alignment) * alignment
     following = bisect_right(offsets, offset)
     if following == len(offsets):

@@ -3,15 +3,15 @@
 ::
 
     "GGUF"  version u32  tensors u64  fields u64                     24 bytes
-    field   key: length u64, bytes;  type u32;  value               as many as the header says
-    tensor  name: length u64, bytes; axes u32; lengths u64 each     as many as the header says,
+    field   key: length u64, bytes;  type u32;  value               their number is in the header
+    tensor  name: length u64, bytes; axes u32; lengths u64 each     their number is in the header,
             (innermost first); type u32; offset u64                 offsets count from the data section
     padding to the alignment, then the data section
 
 (GGUF specification, github.com/ggml-org/ggml, docs/gguf.md.) Every number in it is a claim. A count or length
 is compared with the bytes that are left in the file before anything is allocated or repeated for it, so that
-neither time nor memory grows beyond the file's size, whatever a few bytes of it say; gguf-py's own reader
-trusts them. What is refused here on top of that, ggml's reader (`gguf_init_from_file_impl`) refuses as well,
+neither time nor memory grows beyond the file's size, whatever a few bytes of it claim; gguf-py's own reader
+trusts them. What else is refused here, ggml's reader (`gguf_init_from_file_impl`) refuses as well,
 but for offsets that leave gaps between tensors, which are taken.
 
 Both byte orders are read: the version number shows which one a file has.
@@ -67,7 +67,7 @@ class Field:
         A number, a bool, a string; of an array, a read-only NumPy array of numbers in the machine's byte
         order, or a list.
     raw
-        The value's bytes in the file, from behind the type: what a copy of the field is made of.
+        The value's bytes in the file, after the type, for a copy of the field.
     """
 
     type_id: int
@@ -273,7 +273,7 @@ def read_header(path: Path, data: memoryview, *, allow_id_39: bool = False) -> H
 
 
 def _alignment(cursor: _Cursor, fields: Mapping[str, Field]) -> int:
-    """Give the alignment of the data, and check it."""
+    """Return the alignment of the data, checked."""
     entry = fields.get("general.alignment")
     if entry is None:
         return ALIGNMENT
@@ -284,7 +284,7 @@ def _alignment(cursor: _Cursor, fields: Mapping[str, Field]) -> int:
 
 
 def _tensors(cursor: _Cursor, count: int, alignment: int, allow_id_39: bool) -> dict[str, TensorInfo]:
-    """Read the list of tensors, and check it against the data section behind it."""
+    """Read the list of tensors, and check it against the data section after it."""
     claims = _claims(cursor, count)
     start = padded(cursor.at, alignment)
     size = len(cursor.data) - start
@@ -313,7 +313,7 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, allow_id_39: bool) -> 
 
 
 def _claims(cursor: _Cursor, count: int) -> dict[str, tuple[tuple[int, ...], int, int]]:
-    """Read what the list of tensors says: shape, type id and offset in the data section, by name."""
+    """Read the list of tensors: shape, type id and offset in the data section, by name."""
     claims: dict[str, tuple[tuple[int, ...], int, int]] = {}
     for index in range(count):
         name = cursor.string(f"tensor {index}: name")

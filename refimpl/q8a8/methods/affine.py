@@ -88,7 +88,7 @@ class Rule:
 
     @property
     def symmetric(self) -> bool:
-        """Whether the code 0 stands for the number 0, and no zero point is stored."""
+        """Whether the number 0 has the code 0, and no zero point is stored."""
         return self.zero == "none"
 
 

@@ -1,4 +1,4 @@
-"""What the methods take: arrays of finite float32 numbers."""
+"""Checks of the methods' inputs: arrays of finite float32 numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def require_finite(array: NDArray[np.float32], name: str) -> None:
     array
         float32 `[...]`.
     name
-        What the caller's parameter list calls it.
+        The name of the caller's parameter.
 
     Raises
     ------

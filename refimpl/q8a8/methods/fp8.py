@@ -67,7 +67,7 @@ class Quantized:
     scales
         float32 `[n]` (channel), or `[1]` for all rows (tensor).
     format
-        What the codes mean.
+        The format of the codes.
     """
 
     codes: NDArray[np.uint8]

@@ -1,8 +1,8 @@
-"""GPTQ: weights rounded one column at a time, each error made good by the columns that are still to come.
+"""GPTQ: weights rounded one column at a time, each error compensated in the columns that follow.
 
 Frantar, Ashkboos, Hoefler, Alistarh: "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-Transformers" (2023), algorithm 1, and the authors' code (IST-DASLab/gptq, `gptq.py`: fasterquant). Sought
-are codes Q that make least, for a layer's inputs X and weights W `[m, k]`,
+Transformers" (2023), algorithm 1, and the authors' code (IST-DASLab/gptq, `gptq.py`: fasterquant). It
+seeks the codes Q that minimize, for a layer's inputs X and weights W `[m, k]`,
 
     ‖W X − Q X‖² = tr((W − Q) X Xᵀ (W − Q)ᵀ)
 
@@ -14,12 +14,12 @@ of the paper)::
     e_j  = (w_j − q_j) / U_jj
     w_i −= e_j · U_ji               all i > j
 
-Within a block of columns this is done at once; the columns behind the block get the sum of its updates when
-the block is done, which changes nothing but the order of additions.
+Within a block of columns this is done at once; the columns after the block get the sum of its updates when
+the block is done, which changes only the order of additions.
 
 What an implementation must choose (docs/methods/gptq.md, GPT-1 to GPT-7): the arithmetic is float64 where the
-authors' is float32; the order of equal diagonal entries; what a dead column becomes; which weights a group's
-scale is taken from.
+authors' is float32; the order of equal diagonal entries; the treatment of dead columns; the weights that a
+group's scale is taken from.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Hessian:
     """H = 2/n · Σ x xᵀ over the rows x that a layer's input had, in float64.
 
     The authors count calibration sequences for n, here it is rows: H is scaled, the result is not (GPT-2).
-    Several of them can be merged, in any order, up to float64's rounding.
+    Hessians can be merged, in any order, up to float64's rounding.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Hessian:
         self._sum = np.zeros((k, k))
 
     def update(self, x: F32) -> None:
-        """Take rows in: float32 `[t, k]`.
+        """Add rows, float32 `[t, k]`.
 
         Raises
         ------
@@ -87,12 +87,12 @@ class Hessian:
         self.rows += len(x)
 
     def merge(self, other: Hessian) -> None:
-        """Take in what another one has seen.
+        """Add the rows of another one.
 
         Raises
         ------
         ShapeError
-            It is about rows of another length.
+            It has rows of another length.
         """
         if other._sum.shape != self._sum.shape:
             raise ShapeError(f"other: expected rows of {len(self._sum)} elements, got {len(other._sum)}")
@@ -100,12 +100,12 @@ class Hessian:
         self.rows += other.rows
 
     def matrix(self) -> F64:
-        """Give H, float64 `[k, k]`; zero where no row was seen."""
+        """Return H, float64 `[k, k]`; zero before the first row."""
         return self._sum * (2 / max(self.rows, 1))
 
 
 def layer_error(weight: F32, other: F32, hessian: F64) -> F64:
-    """Give tr of (W − Q) H (W − Q)ᵀ row by row: float64 `[m]`; proportional to ‖W X − Q X‖² of each row."""
+    """Compute tr of (W − Q) H (W − Q)ᵀ row by row, float64 `[m]`: proportional to each row's ‖W X − Q X‖²."""
     difference = weight.astype(np.float64) - other
     return np.asarray(((difference @ hessian) * difference).sum(axis=1))
 
@@ -272,7 +272,7 @@ def _updated(source: F64, part: F64, errors: F64, u: F64) -> F64:
 
 
 def _guarded(weight: F32, hessian: F64, stored: GptqWeight) -> GptqWeight:
-    """Give each row the codes, of two kinds on one grid, that change its output less (GPT-7)."""
+    """Choose for each row GPTQ or rounding to nearest, whichever changes its output less (GPT-7)."""
     scale, zero = (array.astype(np.float64)[:, stored.group_of] for array in (stored.scale, stored.zero))
     codes = stored.grid.codes(weight.astype(np.float64), scale, zero).astype(np.uint8)
     nearest = dataclasses.replace(stored, codes=codes)
@@ -296,7 +296,7 @@ def _require_arguments(weight: F32, hessian: F64, damping: float, block: int, pa
 
 
 def _inverse_factor(h: F64, damping: float) -> F64:
-    """Give U, upper, with (H + λ I)⁻¹ = Uᵀ U."""
+    """Compute the upper factor U with (H + λ I)⁻¹ = Uᵀ U."""
     k = len(h)
     h = h + np.eye(k) * (damping * np.diag(h).mean() if k else 0)
     try:
@@ -326,7 +326,7 @@ class GptqLinear:
     Attributes
     ----------
     weight
-        What is stored.
+        The stored weight.
     weight_bytes
         Its bytes: packed codes, scales, zeros, and the columns' groups where they are out of order.
     activation_bits

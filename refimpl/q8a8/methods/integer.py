@@ -40,7 +40,7 @@ LARGEST = {"int8": 128, "uint8": 255, "int16": 255}
 
 
 def chunk_length(a: np.dtype[Any], b: np.dtype[Any]) -> int:
-    """Give the number of columns whose product is exact in float32: the module's text proves it.
+    """Return the number of columns whose product is exact in float32: the module's text proves it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""SmoothQuant: move what is hard to quantize from the activations into the weights.
+"""SmoothQuant: move the difficulty of quantization from the activations to the weights.
 
 For a linear operator Y = X Wᵀ and any s > 0, one factor an input channel j::
 
@@ -6,7 +6,7 @@ For a linear operator Y = X Wᵀ and any s > 0, one factor an input channel j::
 
     s_j = max|X_j|^α / max|W_j|^(1−α)          0 <= α <= 1
 
-X diag(s)⁻¹ costs nothing at run time where what comes before is linear in its own weights: they are divided
+X diag(s)⁻¹ costs nothing at run time where the layer before is linear in its own weights: they are divided
 instead. Operators that share their input share s, so max|W_j| is taken over all of them.
 
 =====================  ======================  ===============================================================
@@ -70,18 +70,18 @@ FLOOR = 1e-5
 """The least max|W_j|, and the least s_j."""
 
 Rounding = Literal["nearest", "power-of-two"]
-"""What becomes of s_j: the nearest float32, or the nearest power of two, with which folding is exact."""
+"""Rounding of s_j: the nearest float32, or the nearest power of two, with which folding is exact."""
 
 
 class _Shape(Protocol):
-    """What is asked of `q8a8.llama.config.Config`."""
+    """The part of `q8a8.llama.config.Config` that is used here."""
 
     @property
     def n_layers(self) -> int: ...
 
 
 def fold_groups(n_layers: int, *, fold_down: bool = False) -> tuple[FoldGroup, ...]:
-    """Name what can be smoothed in a Llama model, each group after those that its weights depend on."""
+    """Return the groups of a Llama model that share factors, each after those that its weights depend on."""
     groups = []
     for layer in range(n_layers):
         down, up, norm = f"blk.{layer}.ffn_down", f"blk.{layer}.ffn_up", f"blk.{layer}.ffn_norm"
@@ -96,7 +96,7 @@ def fold_groups(n_layers: int, *, fold_down: bool = False) -> tuple[FoldGroup, .
 
 
 def column_maxima(weights: Iterable[F32]) -> F32:
-    """Give the largest |w| of each column, over all rows of all weights.
+    """Return the largest |w| of each column, over all rows of all weights.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def smoothing_factors(x_max: F32, w_max: F32, alpha: float, *, rounding: Roundin
 
 
 def _round(s: NDArray[np.float64], rounding: Rounding) -> F32:
-    """Round factors to what is kept of them."""
+    """Round factors as they are stored."""
     if rounding == "power-of-two":
         mantissa, exponent = np.frexp(s)  # s = mantissa · 2^exponent, 1/2 <= mantissa < 1
         # By ratio, the middle between 2^(e-1) and 2^e is 2^(e-1/2).
@@ -190,7 +190,7 @@ def make_smoothing(
     Parameters
     ----------
     weights
-        float32 `[out, in]` by GGUF name. Each is asked for once: it may be read when it is.
+        float32 `[out, in]` by GGUF name. Each is looked up once, so that it may be read lazily.
     config
         The model's shape.
     calibration
@@ -203,15 +203,15 @@ def make_smoothing(
     rounding
         As `smoothing_factors`.
     grid
-        What "search" tries.
+        The α that "search" tries.
     progress
         Called with each group when it is done.
 
     Raises
     ------
     ArgumentError, CalibrationError
-        α or a number of the grid outside [0, 1]; an operator that the calibration does not know, or has no
-        rows of for a search.
+        α or a number of the grid outside [0, 1]; an operator without statistics in the calibration, or
+        without rows for a search.
     ShapeError, DtypeError, DomainError
         as `column_maxima` and `smoothing_factors`.
     """
@@ -236,7 +236,7 @@ def _provenance(
     fold_down: bool,
     rounding: Rounding,
 ) -> dict[str, Any]:
-    """Record for JSON what the factors are made for and from; `grid` where α is searched."""
+    """Describe the factors' model, data and options for JSON; `grid` where α is searched."""
     provenance: dict[str, Any] = {
         "model_sha256": calibration.model_sha256,
         "alpha": alpha,
@@ -269,7 +269,7 @@ def _smooth_group(
 
 
 def _candidates(x_max: F32, w_max: F32, grid: Sequence[float], rounding: Rounding) -> Iterator[Candidate]:
-    """Give the factors to try: none first, then by ascending α, so that ties go to the least smoothing."""
+    """Yield the factors to try: none first, then by ascending α, so that ties go to the least smoothing."""
     yield Candidate(None, np.ones_like(x_max))
     for alpha in sorted(grid):
         yield Candidate(alpha, smoothing_factors(x_max, w_max, alpha, rounding=rounding))
