@@ -23,7 +23,7 @@ help: ## what there is
 demo: ## judge the reference, our C kernel and a real ggml, and print the verdicts
 	@.ci/system-packages $(build_packages)
 	@.ci/environment suite,peers
-	@$(venv)/python -m q8a8_conformance.demo
+	@$(venv)/python -m q8a8_lab.demo
 
 test: ## everything that can be checked: types, style, tests, QEMU legs, real kernels, docs, the wheel
 	@.ci/system-packages $(build_packages) $(arm_packages)
@@ -48,22 +48,22 @@ heavy: ## the methods against PyTorch's packages (torch, torchao, bitsandbytes a
 
 evaluate: ## every scheme on a real model: perplexity, table and plots; writes docs/model/evaluation.md; resumes
 	@.ci/environment dev
-	$(venv)/python -m q8a8_conformance.evaluate.run --markdown docs/model/evaluation.md
-	$(venv)/python -m q8a8_conformance.evaluate.claims --measure --markdown docs/model/claims.md
+	$(venv)/python -m q8a8_lab.evaluation.run --markdown docs/model/evaluation.md
+	$(venv)/python -m q8a8_lab.evaluation.claims --measure --markdown docs/model/claims.md
 
 plots: ## renew the plots of the methods' pages, on the real model
 	@.ci/environment dev
 	for name in smoothquant dynamic weight_only llm_int8 kv_cache awq gptq fp8 observers; do \
-	  $(venv)/python -m q8a8_conformance.evaluate.plots.$$name; done
+	  $(venv)/python -m q8a8_lab.evaluation.plots.$$name; done
 
 llama-tools: ## release check: build llama-perplexity and llama-bench, run them on the real model in F16 and Q8_A8
 	@.ci/system-packages $(build_packages) g++
 	@.ci/environment dev
-	$(venv)/python -m q8a8_conformance.evaluate.llama_tools --measured docs/model/measured
+	$(venv)/python -m q8a8_lab.evaluation.llama_tools --measured docs/model/measured
 
 docs: ## build the documentation site into site/
 	@.ci/environment dev
-	$(venv)/python -m q8a8_conformance.rules --check docs
+	$(venv)/python -m q8a8_conformance.spec.rules --check docs
 	$(venv)/mkdocs build --strict
 
 serve-docs: ## the documentation at a local port, rebuilt as you write
@@ -83,21 +83,21 @@ bench: ## speed and memory as ratios against gguf-py, the C scalar kernel, BLAS 
 pages: ## renew the pages that are made by commands: mistakes, diagnosis, real kernels
 	@.ci/system-packages $(build_packages) $(arm_packages)
 	@.ci/environment dev
-	$(venv)/python -m q8a8_conformance.rules --write docs
-	$(venv)/python -m q8a8_conformance.mutants --markdown docs/mutants.md
-	$(venv)/python -m q8a8_conformance.diagnosis --markdown docs/diagnosis.md
-	$(venv)/python -m q8a8_conformance.peers --markdown docs/peers.md
+	$(venv)/python -m q8a8_conformance.spec.rules --write docs
+	$(venv)/python -m q8a8_lab.mutation --markdown docs/mutants.md
+	$(venv)/python -m q8a8_lab.pages.causes --markdown docs/diagnosis.md
+	$(venv)/python -m q8a8_lab.peers --markdown docs/peers.md
 
 peers: ## release check: build ggml for every order in the table, compare bit for bit, write docs/peers.md
 	@.ci/system-packages $(build_packages) g++ $(arm_packages)
 	@.ci/environment dev
-	$(venv)/python -m q8a8_conformance.peers.build
-	$(venv)/python -m q8a8_conformance.peers --markdown docs/peers.md
+	$(venv)/python -m q8a8_lab.peers.build
+	$(venv)/python -m q8a8_lab.peers --markdown docs/peers.md
 
 arm: ## on an Arm machine: build the kernels for it and judge each that its CPU can run
 	@.ci/system-packages $(build_packages)
 	@.ci/environment suite
-	@$(venv)/python -m q8a8_conformance.demo --native-arm --reports reports
+	@$(venv)/python -m q8a8_lab.demo --native-arm --reports reports
 
 certify: ## every input of the finite domains, for the reference and the C kernel; resumes; about an hour
 	@.ci/system-packages $(build_packages)

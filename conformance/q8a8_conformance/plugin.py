@@ -32,24 +32,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from q8a8_conformance import report
-from q8a8_conformance.record import rule_matches
-from q8a8_conformance.report.files import write_text
-from q8a8_conformance.report.model import Request
-from q8a8_conformance.suite.judge import CaseOver, Judge, describe
-from q8a8_conformance.suite.run import PROFILES, SuiteRun
-from q8a8_conformance.suite.target import NotRunError
-from q8a8_conformance.sut import SutError
-from q8a8_conformance.verdict import (
+from q8a8_conformance.files.atomic import write_text
+from q8a8_conformance.protocol.sut import SutError
+from q8a8_conformance.results.record import rule_matches
+from q8a8_conformance.results.run import Request
+from q8a8_conformance.results.verdict import (
     KnownFailuresError,
     Verdict,
     format_known_failures,
     read_known_failures,
 )
+from q8a8_conformance.suite.judge import CaseOver, Judge, describe
+from q8a8_conformance.suite.run import PROFILES, SuiteRun
+from q8a8_conformance.suite.target import NotRunError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.run import Run
 
 DEFAULT_TIMEOUT = 10.0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from q8a8_conformance.evaluate import assets
+from q8a8_lab.evaluation import assets
 
 if TYPE_CHECKING:
     from collections.abc import Callable

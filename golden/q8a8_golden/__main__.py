@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from q8a8_golden.cli import add_parser
+from q8a8_golden.generate.cli import add_parser
 
 
 def main() -> int:

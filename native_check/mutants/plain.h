@@ -1,7 +1,7 @@
 /* What the mutants are made of: the scalar kernel's functions, and a way to name a kernel that changes one.
  *
  * Each mutant makes one mistake, of the kind that the comment above it tells; everything else is the scalar kernel,
- * so that whatever the suite finds is that mistake. conformance/q8a8_conformance/mutants/native.py says which
+ * so that whatever the suite finds is that mistake. conformance/q8a8_lab/mutation/native.py says which
  * rule each one breaks. */
 #ifndef Q8A8_MUTANTS_PLAIN_H
 #define Q8A8_MUTANTS_PLAIN_H

@@ -2,6 +2,7 @@
 #include "half.h"
 #include "plain.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
@@ -69,14 +70,20 @@ static void dequantize_by_table(DEQUANTIZE_PARAMETERS) {
 MUTANT(needs_another, "needs-another-call", .quantize_row = fills_table, .quantize_row_ref = fills_table,
        .dequantize_row = dequantize_by_table);
 
-/* The table comes from a file, which takes a fifth of a second (here: a nap, longer than an emulator needs to start a
- * second thread on a busy machine). The first call says that it is there before it is: that thread finds it empty. */
+/* The table comes from a file, which takes a fifth of a second (here: a sleep, longer than an emulator needs to start
+ * a second thread on a busy machine; signals interrupt it, so it waits for a point in time). The flag is set before
+ * the table is filled: the next thread finds it empty. */
 static void lazy_table(DEQUANTIZE_PARAMETERS) {
     static volatile bool filled;
     if (!filled) {
-        const struct timespec reading = {0, 200 * 1000 * 1000};
+        struct timespec ready;
         filled = true;
-        nanosleep(&reading, NULL);
+        clock_gettime(CLOCK_MONOTONIC, &ready);
+        ready.tv_nsec += 200 * 1000 * 1000;
+        ready.tv_sec += ready.tv_nsec / 1000000000;
+        ready.tv_nsec %= 1000000000;
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ready, NULL) == EINTR) {
+        }
         fill_table();
     }
     dequantize_by_table(DEQUANTIZE_ARGUMENTS);

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from q8a8_conformance.abi_table import buffer_sizes
-from q8a8_conformance.protocol import Buffer, Call
+from q8a8_conformance.protocol.messages import Buffer, Call
+from q8a8_conformance.spec.abi import buffer_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.client import Session
+    from q8a8_conformance.protocol.session import Session
 
     Bytes = NDArray[np.uint8]
 

@@ -28,8 +28,8 @@ from q8a8.dot import vec_dot, vec_dot_real
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, as_blocks
 from q8a8_conformance.certify.ask import DOT, NARROW, POISON, WIDEN
 from q8a8_conformance.certify.catalogue import get_domain
-from q8a8_conformance.hello import encode_hello
-from q8a8_conformance.protocol import EXIT_USAGE
+from q8a8_conformance.protocol.hello import encode_hello
+from q8a8_conformance.protocol.messages import EXIT_USAGE
 from q8a8_conformance.worker.library import LibraryTarget, TargetError
 from q8a8_conformance.worker.pyobject import ObjectTarget
 from q8a8_conformance.worker.serve import Channel, load, parse

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from q8a8_conformance.certify.ask import OverProtocol
-from q8a8_conformance.client import SessionError
-from q8a8_conformance.hello import decode_hello
-from q8a8_conformance.process import DeadlineExceeded, ProcessEnded, WorkerProcess, describe_exit
-from q8a8_conformance.protocol import MAX_FRAME, MAX_HELLO, Hello, ProtocolError
+from q8a8_conformance.protocol.hello import decode_hello
+from q8a8_conformance.protocol.messages import MAX_FRAME, MAX_HELLO, Hello, ProtocolError
+from q8a8_conformance.protocol.process import DeadlineExceeded, ProcessEnded, WorkerProcess, describe_exit
+from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.worker import machine
 
 if TYPE_CHECKING:
     from q8a8_conformance.certify.domains import Domain
-    from q8a8_conformance.sut import Sut
+    from q8a8_conformance.protocol.sut import Sut
 
 _CHILD = "q8a8_conformance.certify.child"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from q8a8_conformance.record import short_id
 from q8a8_conformance.report import html
 from q8a8_conformance.report.markdown import cell
+from q8a8_conformance.results.record import short_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,7 +11,7 @@ are data, tried in this order, so that the smallest explanation wins:
 
 Where nothing explains a function, its smallest failing input is found with the kernel itself (`shrink`).
 
-`python -m q8a8_conformance.diagnosis --markdown FILE` writes the table of causes.
+`python -m q8a8_lab.pages.causes --markdown FILE` writes the table of causes.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink, summations
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
-from q8a8_conformance.diagnosis.observations import Death, Observations
 from q8a8_conformance.diagnosis.replay import replay
-from q8a8_conformance.mutants.catalogue import LEGAL, make
-from q8a8_conformance.mutants.kernel import DOTS
-from q8a8_conformance.report.model import Finding
+from q8a8_conformance.faults.catalogue import LEGAL, make
+from q8a8_conformance.faults.kernel import DOTS
+from q8a8_conformance.results.observations import Death, Observations
+from q8a8_conformance.results.run import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from q8a8_conformance.diagnosis.observations import Failure
-    from q8a8_conformance.mutants.catalogue.mutant import Change
-    from q8a8_conformance.protocol import Call
+    from q8a8_conformance.faults.mutant import Change
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import Failure
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
 

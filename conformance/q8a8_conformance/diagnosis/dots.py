@@ -13,11 +13,11 @@ from q8a8.dot import dot_rows
 from q8a8.order import ORDERS, Order
 from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, WrongProduct, order_cause
 from q8a8_conformance.diagnosis.summations import SCALAR, SUMMATIONS, Summation
-from q8a8_conformance.report.model import Finding
-from q8a8_conformance.suite import rows
+from q8a8_conformance.inputs import dot_rows as rows
+from q8a8_conformance.results.run import Finding
 
 if TYPE_CHECKING:
-    from q8a8_conformance.diagnosis.observations import DotResult
+    from q8a8_conformance.results.observations import DotResult
 
 Array = NDArray[Any]
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, TypeVar
 from q8a8.recipe import RECIPES
 from q8a8_conformance.diagnosis.causes import FIXES, order_cause
 from q8a8_conformance.diagnosis.replay import differing, replay, same
-from q8a8_conformance.mutants.catalogue import FAMILIES, LEGAL, MUTANTS
-from q8a8_conformance.mutants.catalogue.mutant import Change, ConflictError, Legal, Mutant, build
-from q8a8_conformance.mutants.kernel import DOTS, QUANTIZERS
+from q8a8_conformance.faults.catalogue import FAMILIES, LEGAL, MUTANTS
+from q8a8_conformance.faults.kernel import DOTS, QUANTIZERS
+from q8a8_conformance.faults.mutant import Change, ConflictError, Legal, Mutant, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.observations import CallResult, Failure
+    from q8a8_conformance.results.observations import CallResult, Failure
 
 Seen = TypeVar("Seen", bound="CallResult")
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from q8a8.recipe import defined, quantize_blocks
 from q8a8_conformance.diagnosis.causes import DIFFERENCES, QUANTIZATIONS, UNEXPLAINED, Quantization
-from q8a8_conformance.report.model import Finding
+from q8a8_conformance.results.run import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from q8a8_conformance.diagnosis.observations import QuantizerResult
+    from q8a8_conformance.results.observations import QuantizerResult
 
 Array = NDArray[Any]
 

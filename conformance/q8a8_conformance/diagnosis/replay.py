@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.mutants.kernel import DEQUANTIZE, DOTS, ROWS
-from q8a8_conformance.suite.requests import poison
+from q8a8_conformance.faults.kernel import DEQUANTIZE, DOTS, ROWS
+from q8a8_conformance.inputs.calls import poison
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from q8a8_conformance.protocol import Call
+    from q8a8_conformance.protocol.messages import Call
 
 _DTYPES = {"f32": "<f4", "i8": "i1", "f16": "<u2"}
 

@@ -18,14 +18,14 @@ from q8a8 import layout
 from q8a8.bound import within_bound
 from q8a8_conformance.diagnosis.dots import Candidate, distinct_orders
 from q8a8_conformance.diagnosis.replay import POISON, replay, same
-from q8a8_conformance.mutants.catalogue import make
-from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, DOTS
-from q8a8_conformance.suite import requests
+from q8a8_conformance.faults.catalogue import make
+from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, DOTS
+from q8a8_conformance.inputs import calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from q8a8_conformance.protocol import Call
+    from q8a8_conformance.protocol.messages import Call
 
     Probe = Callable[[Call], "tuple[bytes, ...] | None"]
     Test = Callable[["Inputs"], bool]
@@ -80,14 +80,14 @@ class Inputs:
         first = self.arrays[0]
         function = self.like.function
         if function == DEQUANTIZE:
-            return requests.dequantize(first[:, 0])
+            return calls.dequantize(first[:, 0])
         if function not in DOTS:
             row = np.ascontiguousarray(first).reshape(-1)
-            return requests.activation(row) if function == ACTIVATION else requests.quantize(function, row)
+            return calls.activation(row) if function == ACTIVATION else calls.quantize(function, row)
         x, y = (np.ascontiguousarray(array.T) for array in self.arrays)
         if self.like.nrc == 2:
-            return requests.dot_pair(x, y, bs=max(self.like.bs, 2))
-        return requests.dot(x[0], y[0]) if function == DOT else requests.dot_real(x[0], y[0])
+            return calls.dot_pair(x, y, bs=max(self.like.bs, 2))
+        return calls.dot(x[0], y[0]) if function == DOT else calls.dot_real(x[0], y[0])
 
     def keep(self, blocks: Sequence[int]) -> Inputs:
         """Give the same without the other blocks."""
@@ -280,7 +280,7 @@ def weight(call: Call) -> int:
 
 def size(call: Call) -> tuple[int, int]:
     """Give how large a call is: its bytes, and those of them that are not zero."""
-    inputs = b"".join(requests.inputs_of(call).values())
+    inputs = b"".join(calls.inputs_of(call).values())
     return weight(call), len(inputs) - inputs.count(0)
 
 
@@ -292,8 +292,8 @@ def as_document(call: Call, outputs: Sequence[bytes] | None, expected: Sequence[
     names = [call.spec.buffers[i].name for i in call.spec.outputs]
     return {
         "function": call.function,
-        "args": requests.arguments_of(call),
-        "inputs": {name: data.hex() for name, data in requests.inputs_of(call).items()},
+        "args": calls.arguments_of(call),
+        "inputs": {name: data.hex() for name, data in calls.inputs_of(call).items()},
         "expected": {name: data.hex() for name, data in zip(names, expected, strict=False)},
         "actual": {name: data.hex() for name, data in zip(names, outputs or (), strict=False)},
         "text": describe(call),

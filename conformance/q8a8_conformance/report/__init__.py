@@ -1,6 +1,6 @@
 """Reports: one finished run, written as text, JSON, JUnit XML, Markdown, HTML, a badge or a statement.
 
-Each format is one function from a :class:`~q8a8_conformance.report.model.Run` to a string; none computes
+Each format is one function from a :class:`~q8a8_conformance.results.run.Run` to a string; none computes
 anything of its own. Files appear whole or not at all.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from q8a8_conformance.files.atomic import write_text
 from q8a8_conformance.report import badge, htmlpage, jsondoc, junit, markdown, statement, text
-from q8a8_conformance.report.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.run import Run
 
 WRITERS: Mapping[str, Callable[[Run], str]] = MappingProxyType(
     {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
-from q8a8_conformance.verdict import Verdict
+from q8a8_conformance.results.verdict import Verdict
 
 if TYPE_CHECKING:
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.run import Run
 
 LABEL = "Q8_A8"
 

@@ -11,12 +11,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.record import Record, Status, short_id
+from q8a8_conformance.results.record import Record, Status, short_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from q8a8_conformance.report.model import Finding, Run
+    from q8a8_conformance.results.run import Finding, Run
 
 SHOWN_FAILURES = 5
 """Failures that are shown in full, at most."""

@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from q8a8_conformance.record import short_id
 from q8a8_conformance.report.markdown import cell
+from q8a8_conformance.results.record import short_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.compare import Comparison, RuleChange
+    from q8a8_conformance.results.comparison import Comparison, RuleChange
 
 FORMAT = 1
 SHOWN_CASES = 3

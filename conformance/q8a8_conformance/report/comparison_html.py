@@ -10,7 +10,7 @@ from q8a8_conformance.report import comparison, html
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.compare import Comparison, RuleChange
+    from q8a8_conformance.results.comparison import Comparison, RuleChange
 
 _COLOURS = {"better": "pass", "worse": "fail", "other": "warning"}
 _STATUS_COLOURS = {"pass": "pass", "fail": "fail", "crashed": "crashed", "not-run": "not-run"}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from q8a8_conformance.record import Evidence
+    from q8a8_conformance.results.record import Evidence
 
 LIMIT = 96
 """Bytes of a buffer that a line shows at most."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.record import Record, Status, short_id
 from q8a8_conformance.report import choice, difference, plots, smallest
 from q8a8_conformance.report.html import facts, page, table
+from q8a8_conformance.results.record import Record, Status, short_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.report.model import Finding, Run
+    from q8a8_conformance.results.run import Finding, Run
 
 LISTED = 500
 """Failures in the list of all of them; a kernel that fails more has one mistake, or none to name."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from q8a8_conformance.margins import BoundUse
-    from q8a8_conformance.record import Evidence, Record
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.bound_use import BoundUse
+    from q8a8_conformance.results.record import Evidence, Record
+    from q8a8_conformance.results.run import Run
 
 HEX_LIMIT = 4096
 """Bytes of a buffer that are written out in hex; the case's command gives the rest."""

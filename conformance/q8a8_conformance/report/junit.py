@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from q8a8_conformance.record import Record, Status
 from q8a8_conformance.report import difference
+from q8a8_conformance.results.record import Record, Status
 
 if TYPE_CHECKING:
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.run import Run
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.record import Status
 from q8a8_conformance.report import choice, difference, smallest
-from q8a8_conformance.verdict import Verdict
+from q8a8_conformance.results.record import Status
+from q8a8_conformance.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.run import Run
 
 
 def render(run: Run) -> str:

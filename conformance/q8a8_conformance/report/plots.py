@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.margins import BoundUse
+    from q8a8_conformance.results.bound_use import BoundUse
 
 WIDTH, LEFT, RIGHT = 720, 40, 40
 _SPAN = WIDTH - LEFT - RIGHT

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from q8a8_conformance.record import Evidence
 from q8a8_conformance.report import difference
+from q8a8_conformance.results.record import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from q8a8_conformance.report.model import Finding
+    from q8a8_conformance.results.run import Finding
 
 
 def evidence_of(smallest: Mapping[str, Any]) -> Evidence:

@@ -11,15 +11,15 @@ import platform
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.record import Status
 from q8a8_conformance.report.markdown import cell
-from q8a8_conformance.rules import rules_by_id
-from q8a8_conformance.verdict import Verdict
+from q8a8_conformance.results.record import Status
+from q8a8_conformance.results.verdict import Verdict
+from q8a8_conformance.spec.rules import rules_by_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.run import Run
 
 NOT_TOLD = "not told by the worker"
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.record import Status
 from q8a8_conformance.report import difference
 from q8a8_conformance.report.choice import causes, choose, describe, hidden, rules_of
-from q8a8_conformance.verdict import RuleResult, Verdict
+from q8a8_conformance.results.record import Status
+from q8a8_conformance.results.verdict import RuleResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.run import Run
 
 SHOWN_HEX = 80
 """Hex digits of a buffer that a line of the diagnosis shows."""

@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.abi_table import get_function
-from q8a8_conformance.protocol import Buffer, Call
+from q8a8_conformance.protocol.messages import Buffer, Call
+from q8a8_conformance.spec.abi import get_function
 from q8a8_golden.cases import POISON
 
 if TYPE_CHECKING:

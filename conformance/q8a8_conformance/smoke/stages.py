@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.abi_table import NAMES
-from q8a8_conformance.client import (
+from q8a8_conformance.protocol.session import (
     CallRefused,
     ProtocolViolation,
     Session,
@@ -20,15 +19,16 @@ from q8a8_conformance.client import (
     WorkerUnsupported,
     WorkerUnusable,
 )
-from q8a8_conformance.record import Status, worst
+from q8a8_conformance.protocol.sut import SutError
+from q8a8_conformance.results.record import Status, worst
+from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.smoke import symptoms
 from q8a8_conformance.smoke.probes import Probe, probes
-from q8a8_conformance.sut import SutError
-from q8a8_conformance.verdict import Verdict
+from q8a8_conformance.spec.abi import NAMES
 
 if TYPE_CHECKING:
-    from q8a8_conformance.protocol import Hello
-    from q8a8_conformance.sut import Sut
+    from q8a8_conformance.protocol.messages import Hello
+    from q8a8_conformance.protocol.sut import Sut
 
 _EXPORTED = re.compile(
     rb"\x00((?:ggml_vec_dot_q8_(?:0|a8)_q8|(?:de)?quantize_(?:row|activation)_q8_(?:0|a8))\w*)(?=\x00)"

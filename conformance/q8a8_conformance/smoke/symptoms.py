@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol import Fault
+from q8a8_conformance.protocol.messages import Fault
 from q8a8_conformance.smoke import probes
 from q8a8_conformance.smoke.probes import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, QUANTIZERS
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from q8a8.bound import LANE_FOLD_ROUNDINGS, exact_dot, magnitude
 from q8a8.dot import vec_dot
-from q8a8_conformance.suite import rows
+from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.suite.products import Product
 
 if TYPE_CHECKING:
@@ -59,19 +59,21 @@ class Sample:
     sign: int
 
 
-def plain_pair(nb: int, rng: np.random.Generator) -> rows.Pair:
+def plain_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
     """Give two rows [nb] of positive codes and scales."""
-    x, y = (rows.blocks(np.exp2(rng.uniform(-9, -4, nb)), rng.integers(1, 128, (nb, 32))) for _ in range(2))
+    x, y = (
+        dot_rows.blocks(np.exp2(rng.uniform(-9, -4, nb)), rng.integers(1, 128, (nb, 32))) for _ in range(2)
+    )
     return x, y
 
 
-def anchored_pair(nb: int, rng: np.random.Generator) -> rows.Pair:
+def anchored_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
     """Give two rows [ANCHORS + nb]: the anchors, then ordinary blocks that a coin turns round as one."""
     scales = np.exp2(rng.uniform(-9, -4, (2, nb))) * rng.choice([1.0, 1.0, 1.0, -1.0], (2, nb))
     codes = rng.integers(-127, 128, (2, nb, 32))
     scales[1] *= rng.choice([-1.0, 1.0])
     x, y = (
-        np.concatenate([rows.filled(ANCHORS, anchor, ANCHOR_SCALE), rows.blocks(scale, code)])
+        np.concatenate([dot_rows.filled(ANCHORS, anchor, ANCHOR_SCALE), dot_rows.blocks(scale, code)])
         for anchor, scale, code in zip(ANCHOR_CODES, scales, codes, strict=True)
     )
     return x, y
@@ -87,7 +89,7 @@ def samples(kind: str, *key: object) -> tuple[Sample, ...]:
     make, count = KINDS[kind]
     if key:
         count //= 2
-    rng = rows.generator("bias", kind, *key)
+    rng = dot_rows.generator("bias", kind, *key)
     found: list[Sample] = []
     for nb in LENGTHS:
         pairs = [make(nb, rng) for _ in range(count // len(LENGTHS))]
@@ -113,7 +115,7 @@ def samples(kind: str, *key: object) -> tuple[Sample, ...]:
     return tuple(found)
 
 
-KINDS: Mapping[str, tuple[Callable[[int, np.random.Generator], rows.Pair], int]] = MappingProxyType(
+KINDS: Mapping[str, tuple[Callable[[int, np.random.Generator], dot_rows.Pair], int]] = MappingProxyType(
     {"plain": (plain_pair, PLAIN_RESULTS), "anchored": (anchored_pair, ANCHORED_RESULTS)}
 )
 """How each kind of rows is made, and how many results are taken of it."""

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from q8a8_conformance.protocol import Call, Fault, Result
-from q8a8_conformance.record import Evidence, Record, Recorder, Status, rule_matches, short_id
-from q8a8_conformance.suite import blame, requests
-from q8a8_conformance.suite.draws import Random
-from q8a8_conformance.suite.recipes import DESIGN, Recipes
+from q8a8_conformance.attribution import quantizers
+from q8a8_conformance.attribution.probes import Trial
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs.random_inputs import Random
+from q8a8_conformance.protocol.messages import Call, Fault, Result
+from q8a8_conformance.results.record import Evidence, Record, Recorder, Status, rule_matches, short_id
+from q8a8_conformance.suite.accepted_recipes import DESIGN, Recipes
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
-from q8a8_conformance.suite.trials import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from q8a8_conformance.suite.draws import Source
+    from q8a8_conformance.inputs.random_inputs import Source
 
 Example = TypeVar("Example")
 
@@ -212,7 +213,7 @@ class Judge:
         self.target.observations.add_failure(call, actual, expected)
         rules = self.rules if rules is None else rules
         trial = Trial(call, self._ask, in_bound)
-        blamed = blame.blamed(call.function, rules, requests.inputs_of(call), expected, actual, trial)
+        blamed = quantizers.blamed(call.function, rules, calls.inputs_of(call), expected, actual, trial)
         if self._wanted is not None and not any(rule_matches(rule, self._wanted) for rule in blamed):
             # Nobody asked for the rules that it breaks; it must not go unseen for that.
             blamed = rules
@@ -269,7 +270,7 @@ class Judge:
         Parameters
         ----------
         make
-            Makes an example of numbers from a source (`q8a8_conformance.suite.draws`).
+            Makes an example of numbers from a source (`q8a8_conformance.inputs.random_inputs`).
         check
             Judges an example.
         count
@@ -301,7 +302,7 @@ class Judge:
         self, make: Callable[[Source], Example], body: Callable[[Example], None], failed: MismatchError
     ) -> None:
         """Record the simplest example that fails; the one that did where the search finds none."""
-        from q8a8_conformance.suite.search import FlakyError, search  # noqa: PLC0415 (Hypothesis is slow to import)
+        from q8a8_conformance.suite.minimize import FlakyError, search  # noqa: PLC0415 (Hypothesis is slow to import)
 
         try:
             search(make, body)
@@ -375,8 +376,8 @@ class Judge:
     ) -> None:
         evidence = Evidence(
             call.function,
-            requests.arguments_of(call),
-            requests.inputs_of(call),
+            calls.arguments_of(call),
+            calls.inputs_of(call),
             dict(expected or {}),
             dict(actual or {}),
         )
@@ -394,11 +395,11 @@ class Judge:
 
     def _look_for_minus_128(self, call: Call, outputs: Mapping[str, bytes]) -> None:
         """Q8A8-QNT-5: no result holds -128, whatever the case is about (under a recipe of ggml's it may)."""
-        if call.function not in (*requests.QUANTIZERS, requests.ACTIVATION):
+        if call.function not in (*calls.QUANTIZERS, calls.ACTIVATION):
             return
         if self.recipes.of(call.function) != DESIGN:
             return
-        if call.function in requests.QUANTIZERS:
+        if call.function in calls.QUANTIZERS:
             y = outputs["y"]
             found = any(128 in y[start + 2 : start + 34] for start in range(0, len(y), 34))
         else:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8_conformance.client import ProtocolViolation, WorkerHung
-from q8a8_conformance.suite import requests, rows
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.protocol.session import ProtocolViolation, WorkerHung
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ ONE_ROW = "the kernel computes one row at a time (nrc = 2 is refused, or gives w
 
 def require_two_rows(judge: Judge) -> None:
     """Leave the case as not run where the kernel computes one row at a time."""
-    judge.require(requests.DOT)
+    judge.require(calls.DOT)
     if not takes_two_rows(judge):
         raise NotRunError(ONE_ROW)
 
@@ -32,7 +32,7 @@ def require_two_rows(judge: Judge) -> None:
 def takes_two_rows(judge: Judge) -> bool:
     """Say whether the kernel takes two rows at a time; it is asked once a run."""
     if judge.target.two_rows is None:
-        judge.target.two_rows = judge.target.offers(requests.DOT) and _takes_two_rows(judge.target)
+        judge.target.two_rows = judge.target.offers(calls.DOT) and _takes_two_rows(judge.target)
     return judge.target.two_rows
 
 
@@ -41,24 +41,24 @@ def _takes_two_rows(target: Target) -> bool:
 
     A worker that hangs, or sends what is no answer, did not refuse: an ``assert`` ends the process at once.
     """
-    x, y = rows.exact_pair(2)
-    call = requests.dot_pair(np.stack([x, y]), np.stack([y, x]), bs=4)
+    x, y = dot_rows.exact_pair(2)
+    call = calls.dot_pair(np.stack([x, y]), np.stack([y, x]), bs=4)
     try:
         result = target.call(call)
     except RefusedError:
         return False
     except KernelDiedError as error:
         return isinstance(error.__cause__, WorkerHung | ProtocolViolation)
-    held = requests.poison(len(call.buffers[call.spec.outputs[0]].data))
+    held = calls.poison(len(call.buffers[call.spec.outputs[0]].data))
     s = result.outputs[0] if len(result.outputs) == 1 else b""
     if len(s) != len(held) or s[4:] != held[4:]:
         return True
     return s[:4] != held[:4] and s[:4] != _single(target, x, y)
 
 
-def _single(target: Target, x: requests.Array, y: requests.Array) -> bytes:
+def _single(target: Target, x: calls.Array, y: calls.Array) -> bytes:
     """Give what the kernel gives for x0·y0 with nrc = 1; nothing where it does not return."""
     try:
-        return target.call(requests.dot(x, y)).outputs[0]
+        return target.call(calls.dot(x, y)).outputs[0]
     except (KernelDiedError, RefusedError):
         return b""

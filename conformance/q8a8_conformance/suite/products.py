@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.bound import LANE_FOLD_ROUNDINGS, exact_dot, magnitude
 from q8a8.dot import vec_dot, vec_dot_real
-from q8a8_conformance.suite import requests
+from q8a8_conformance.inputs import calls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from q8a8_conformance.protocol import Call
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 
 Array = NDArray[Any]
@@ -80,7 +80,7 @@ def judge_dot(judge: Judge, x: Array, y: Array, *, exact: bool) -> bytes:
     exact
         Whether the rows are exact by construction: then bits count under every profile.
     """
-    call = requests.dot(x, y) if x.dtype == layout.BLOCK_Q8_A8 else requests.dot_real(x, y)
+    call = calls.dot(x, y) if x.dtype == layout.BLOCK_Q8_A8 else calls.dot_real(x, y)
     actual = judge.run(call)["s"]
     judge.target.observations.add_dot(call.function, 1, x, y, actual)
     if exact:
@@ -103,13 +103,13 @@ def judge_pair(judge: Judge, x: Array, y: Array, *, exact: bool, **shape: int) -
     **shape
         ``bs``, ``x_gap`` and ``y_gap`` of `requests.dot_pair`.
     """
-    call = requests.dot_pair(x, y, **shape)
+    call = calls.dot_pair(x, y, **shape)
     actual = judge.run(call)["s"]
     places = [(4 * (j * call.bs + i), x[i], y[j]) for j in (0, 1) for i in (0, 1)]
     for offset, row, column in places:
         judge.target.observations.add_dot(call.function, 2, row, column, actual[offset : offset + 4])
     if exact:
-        expected = bytearray(requests.poison(len(actual)))
+        expected = bytearray(calls.poison(len(actual)))
         for offset, row, column in places:
             expected[offset : offset + 4] = np.float32(vec_dot(row, column)).astype("<f4").tobytes()
         judge.compare(call, {"s": actual}, {"s": bytes(expected)})
@@ -134,7 +134,7 @@ def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[P
     products
         What is to be known of each float.
     """
-    expected = bytearray(requests.poison(len(actual)))
+    expected = bytearray(calls.poison(len(actual)))
     outside = None
     for item in products:
         place = slice(item.offset, item.offset + 4)

@@ -11,27 +11,27 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance import diagnosis
-from q8a8_conformance.client import (
+from q8a8_conformance.protocol.hello import encode_hello
+from q8a8_conformance.protocol.session import (
     ProtocolViolation,
     SessionError,
     WorkerCrashed,
     WorkerHung,
     WorkerUnsupported,
 )
-from q8a8_conformance.hello import encode_hello
-from q8a8_conformance.record import Record, Recorder, Status, rule_matches
-from q8a8_conformance.report.model import Request, Run
-from q8a8_conformance.rules import load_rules
+from q8a8_conformance.protocol.sut import SutError, parse_sut
+from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
+from q8a8_conformance.results.run import Request, Run
+from q8a8_conformance.results.verdict import KnownFailure
+from q8a8_conformance.results.verdict import judge as judge_records
+from q8a8_conformance.spec.rules import load_rules
+from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import RETURNS, Judge
-from q8a8_conformance.suite.recipes import Recipes
 from q8a8_conformance.suite.target import Target
-from q8a8_conformance.sut import SutError, parse_sut
-from q8a8_conformance.verdict import KnownFailure
-from q8a8_conformance.verdict import judge as judge_records
 from q8a8_golden import load
 
 if TYPE_CHECKING:
-    from q8a8_conformance.client import Session
+    from q8a8_conformance.protocol.session import Session
 
 PROFILES = ("exact", "kernel", "ggml")
 

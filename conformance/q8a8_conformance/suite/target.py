@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from q8a8_conformance.client import (
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.protocol.session import (
     CallRefused,
     ProtocolViolation,
     WorkerCrashed,
     WorkerHung,
     WorkerUnusable,
 )
-from q8a8_conformance.diagnosis.observations import Observations
-from q8a8_conformance.margins import Margins
-from q8a8_conformance.suite import requests
+from q8a8_conformance.results.bound_use import Margins
+from q8a8_conformance.results.observations import Observations
 
 if TYPE_CHECKING:
-    from q8a8_conformance.client import Session
-    from q8a8_conformance.drift import Drift
-    from q8a8_conformance.protocol import Call, Hello, Result
+    from q8a8_conformance.protocol.messages import Call, Hello, Result
+    from q8a8_conformance.protocol.session import Session
+    from q8a8_conformance.results.bias import Drift
 
 Array = NDArray[Any]
 
@@ -154,9 +154,9 @@ class Target:
     def ask_dot(self, function: str, nrc: int, x: Array, y: Array) -> bytes | None:
         """Make a dot product for the diagnosis: rows [nb], or [2, nb] for nrc = 2; None if refused."""
         if nrc == 2:
-            call = requests.dot_pair(x, y)
+            call = calls.dot_pair(x, y)
         else:
-            call = requests.dot(x, y) if function == requests.DOT else requests.dot_real(x, y)
+            call = calls.dot(x, y) if function == calls.DOT else calls.dot_real(x, y)
         outputs = self.probe(call)
         return None if outputs is None else outputs[0]
 

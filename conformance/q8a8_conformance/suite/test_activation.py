@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from q8a8 import layout
-from q8a8_conformance.suite import data, requests
-from q8a8_conformance.suite.rows import generator
+from q8a8_conformance.inputs import blocks as data
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs.dot_rows import generator
 
 if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge
@@ -62,13 +63,13 @@ ROWS = 48
 @pytest.mark.parametrize("size", [pytest.param(size, id=f"activation/size-{size}") for size in SIZES])
 def test_size(judge: Judge, size: int) -> None:
     """Quantize vectors of one size, the largest element first, last and anywhere."""
-    judge.require(requests.ACTIVATION)
+    judge.require(calls.ACTIVATION)
     rng = generator("activation", size)
     for place in dict.fromkeys((0, size - 1, size // 2, size // 3)):
         x = rng.uniform(-1, 1, size).astype(np.float32)
         if size:
             x[place] = rng.choice([-3.0, 3.0])
-        judge.quantized_activation(requests.activation(x))
+        judge.quantized_activation(calls.activation(x))
 
 
 @pytest.mark.parametrize(
@@ -80,10 +81,10 @@ def test_size(judge: Judge, size: int) -> None:
 )
 def test_values(judge: Judge, name: str) -> None:
     """Quantize vectors of 32 from a data set for blocks."""
-    judge.require(requests.ACTIVATION)
+    judge.require(calls.ACTIVATION)
     rows = data.SETS[name][0]()
     for row in rows[:: max(1, len(rows) // ROWS)]:
-        judge.quantized_activation(requests.activation(row))
+        judge.quantized_activation(calls.activation(row))
 
 
 @pytest.mark.rule("Q8A8-QNT-9", "Q8A8-QNT-4")
@@ -92,25 +93,25 @@ def test_values(judge: Judge, name: str) -> None:
 )
 def test_long_ties(judge: Judge, size: int) -> None:
     """Quantize long vectors of exact ties under one scale."""
-    judge.require(requests.ACTIVATION)
+    judge.require(calls.ACTIVATION)
     rng = generator("long-ties", size)
     x = (rng.integers(0, 127, size) + 0.5) * rng.choice([-1.0, 1.0], size)
     x[size - 1] = -127
-    judge.quantized_activation(requests.activation(x.astype(np.float32)))
+    judge.quantized_activation(calls.activation(x.astype(np.float32)))
 
 
 @pytest.mark.rule("Q8A8-QNT-10")
 @pytest.mark.parametrize(
-    "function", [pytest.param(f, id=f"activation/as-block/{f}") for f in requests.QUANTIZERS]
+    "function", [pytest.param(f, id=f"activation/as-block/{f}") for f in calls.QUANTIZERS]
 )
 def test_as_block(judge: Judge, function: str) -> None:
     """Quantize 32 elements with the activation quantizer and a row quantizer: the same scale and codes."""
-    judge.require(requests.ACTIVATION)
+    judge.require(calls.ACTIVATION)
     judge.require(function)
-    if judge.recipes.of(requests.ACTIVATION) != judge.recipes.of(function):
+    if judge.recipes.of(calls.ACTIVATION) != judge.recipes.of(function):
         return
     rows = np.concatenate([data.gaussian(16), data.ties(16), data.near_ties(32), data.half_edges(96)])
-    blocks = layout.as_blocks(judge.run(requests.quantize(function, rows.reshape(-1)))["y"])
+    blocks = layout.as_blocks(judge.run(calls.quantize(function, rows.reshape(-1)))["y"])
     for row, block in zip(rows, blocks, strict=True):
         expected = {"output": block["weight_qs"].tobytes(), "scale": block["weight_scale"].tobytes()}
-        judge.exact(requests.activation(row), expected)
+        judge.exact(calls.activation(row), expected)

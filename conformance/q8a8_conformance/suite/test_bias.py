@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance import drift
-from q8a8_conformance.suite import bias, requests, rows
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.results import bias as drift
+from q8a8_conformance.suite import bias
 from q8a8_conformance.suite.pairs import require_two_rows
 from q8a8_conformance.suite.products import judge_products, product
 
@@ -41,28 +42,28 @@ def look(judge: Judge, function: str, given: Sequence[tuple[Sample, bytes]]) -> 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=f"dot/bias/{kind}") for kind in bias.KINDS])
 def test_dot(judge: Judge, kind: str) -> None:
     """Take many dot products of one sort."""
-    judge.require(requests.DOT)
+    judge.require(calls.DOT)
     given = []
     for sample in bias.samples(kind):
-        call = requests.dot(sample.x, sample.y)
+        call = calls.dot(sample.x, sample.y)
         result = judge.run(call)["s"]
         judge_products(judge, call, result, [sample.product])
         given.append((sample, result))
-    look(judge, requests.DOT, given)
+    look(judge, calls.DOT, given)
 
 
 @pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-9")
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=f"v2/bias/{kind}") for kind in bias.KINDS])
 def test_v2(judge: Judge, kind: str) -> None:
     """Take many dot products over v2 blocks."""
-    judge.require(requests.DOT_REAL)
+    judge.require(calls.DOT_REAL)
     given = []
     for sample in bias.samples(kind, "v2"):
-        call = requests.dot_real(*rows.to_v2(sample.x, sample.y))
+        call = calls.dot_real(*dot_rows.to_v2(sample.x, sample.y))
         result = judge.run(call)["s"]
         judge_products(judge, call, result, [sample.product])
         given.append((sample, result))
-    look(judge, requests.DOT_REAL, given)
+    look(judge, calls.DOT_REAL, given)
 
 
 @pytest.mark.rule(*RULES, "Q8A8-DOT-6")
@@ -73,7 +74,7 @@ def test_two_rows(judge: Judge, kind: str) -> None:
     given = []
     samples = bias.samples(kind, "nrc2")
     for first, second in zip(samples[::2], samples[1::2], strict=True):
-        call = requests.dot_pair(np.stack([first.x, second.x]), np.stack([first.y, second.y]))
+        call = calls.dot_pair(np.stack([first.x, second.x]), np.stack([first.y, second.y]))
         result = judge.run(call)["s"]
         products = [
             first.product,
@@ -83,4 +84,4 @@ def test_two_rows(judge: Judge, kind: str) -> None:
         ]
         judge_products(judge, call, result, products)
         given += [(first, result[:4]), (second, result[12:16])]
-    look(judge, requests.DOT, given)
+    look(judge, calls.DOT, given)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.suite import requests, rows
+from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.suite.products import judge_dot
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ SEEDS = range(5)
 
 
 @pytest.mark.rule(*RULES)
-@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"dot/bound/blocks-{nb}") for nb in rows.COUNTS])
+@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"dot/bound/blocks-{nb}") for nb in dot_rows.COUNTS])
 def test_random(judge: Judge, nb: int) -> None:
     """Take dot products of rows as a model has them."""
-    judge.require(requests.DOT)
+    judge.require(calls.DOT)
     for seed in SEEDS:
-        judge_dot(judge, *rows.random_pair(nb, seed=seed), exact=False)
+        judge_dot(judge, *dot_rows.random_pair(nb, seed=seed), exact=False)
 
 
 @pytest.mark.rule(*RULES, "Q8A8-DOT-8")
@@ -31,9 +31,9 @@ def test_random(judge: Judge, nb: int) -> None:
 )
 def test_wide(judge: Judge, nb: int) -> None:
     """Take dot products with scales over the whole range of halves."""
-    judge.require(requests.DOT)
+    judge.require(calls.DOT)
     for seed in SEEDS:
-        judge_dot(judge, *rows.wide_pair(nb, seed=seed), exact=False)
+        judge_dot(judge, *dot_rows.wide_pair(nb, seed=seed), exact=False)
 
 
 @pytest.mark.rule(*RULES)
@@ -42,9 +42,9 @@ def test_wide(judge: Judge, nb: int) -> None:
 )
 def test_cancelling(judge: Judge, nb: int) -> None:
     """Take dot products that almost cancel: the bound counts magnitudes, not the small result."""
-    judge.require(requests.DOT)
+    judge.require(calls.DOT)
     for seed in SEEDS:
-        judge_dot(judge, *rows.cancelling_pair(nb, seed=seed), exact=False)
+        judge_dot(judge, *dot_rows.cancelling_pair(nb, seed=seed), exact=False)
 
 
 @pytest.mark.rule(*RULES, "Q8A8-DOT-1")
@@ -53,6 +53,6 @@ def test_cancelling(judge: Judge, nb: int) -> None:
 )
 def test_minus_128(judge: Judge, nb: int) -> None:
     """Take dot products of random rows with -128 among their codes."""
-    judge.require(requests.DOT)
+    judge.require(calls.DOT)
     for seed in SEEDS:
-        judge_dot(judge, *rows.random_pair(nb, seed=seed, low=-128), exact=False)
+        judge_dot(judge, *dot_rows.random_pair(nb, seed=seed, low=-128), exact=False)

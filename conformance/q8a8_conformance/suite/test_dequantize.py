@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from q8a8 import dequantize_row
-from q8a8_conformance.suite import requests, rows
+from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.suite.judge import Judge
-    from q8a8_conformance.suite.requests import Array
 
 
 def judge_row(judge: Judge, blocks: Array) -> None:
     """Dequantize blocks [nb] and compare with the exact products."""
-    judge.exact(requests.dequantize(blocks), {"y": dequantize_row(blocks).astype("<f4").tobytes()})
+    judge.exact(calls.dequantize(blocks), {"y": dequantize_row(blocks).astype("<f4").tobytes()})
 
 
 @pytest.mark.rule("Q8A8-DEQ-1", "Q8A8-DEQ-2", "Q8A8-HLF-2", "Q8A8-HLF-3")
@@ -26,35 +26,35 @@ def judge_row(judge: Judge, blocks: Array) -> None:
 )
 def test_all_halves(judge: Judge, sign: int) -> None:
     """Dequantize one block for every finite half of one sign; codes of all values come by."""
-    judge.require(requests.DEQUANTIZE)
+    judge.require(calls.DEQUANTIZE)
     scales = (np.arange(0x7C00) + 0x8000 * sign).astype(np.uint16).view(np.float16)
-    codes = rows.generator("all-halves", sign).integers(-128, 128, (len(scales), 32))
+    codes = dot_rows.generator("all-halves", sign).integers(-128, 128, (len(scales), 32))
     codes[:, 3] = 1
     for start in range(0, len(scales), 8192):
         part = slice(start, start + 8192)
-        judge_row(judge, rows.blocks(scales[part], codes[part]))
+        judge_row(judge, dot_rows.blocks(scales[part], codes[part]))
 
 
 @pytest.mark.rule("Q8A8-DEQ-1", "Q8A8-DEQ-2")
 def test_all_codes(judge: Judge) -> None:
     """Dequantize all 256 codes under ordinary, negative, subnormal, zero and extreme scales."""
-    judge.require(requests.DEQUANTIZE)
+    judge.require(calls.DEQUANTIZE)
     codes = np.arange(-128, 128).reshape(8, 32)
     for scale in (1.0, -1.0, 0.0, -0.0, 2.0**-24, -(2.0**-14), 65504.0, -65504.0, 0.1, 1023 * 2.0**-24):
-        judge_row(judge, rows.blocks(scale, codes))
+        judge_row(judge, dot_rows.blocks(scale, codes))
 
 
 @pytest.mark.rule("Q8A8-LAY-1", "Q8A8-LAY-2", "Q8A8-DEQ-1")
 def test_places(judge: Judge) -> None:
     """Dequantize blocks whose codes name their own place: element j of block b belongs at 32·b + j."""
-    judge.require(requests.DEQUANTIZE)
+    judge.require(calls.DEQUANTIZE)
     for nb in range(1, 34):
         codes = (np.arange(32) - 16 + np.arange(nb)[:, np.newaxis]) % 127
-        judge_row(judge, rows.blocks(np.exp2(np.arange(nb) % 16 - 8.0), codes))
+        judge_row(judge, dot_rows.blocks(np.exp2(np.arange(nb) % 16 - 8.0), codes))
 
 
 @pytest.mark.rule("Q8A8-DEQ-3")
 def test_empty(judge: Judge) -> None:
     """Dequantize no blocks: nothing is written."""
-    judge.require(requests.DEQUANTIZE)
-    judge.exact(requests.dequantize(rows.filled(0, 1)), {"y": b""})
+    judge.require(calls.DEQUANTIZE)
+    judge.exact(calls.dequantize(dot_rows.filled(0, 1)), {"y": b""})

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.abi_table import get_function
-from q8a8_conformance.protocol import Buffer, Call
-from q8a8_conformance.suite import requests
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.protocol.messages import Buffer, Call
+from q8a8_conformance.spec.abi import get_function
 from q8a8_conformance.suite.pairs import require_two_rows
 from q8a8_conformance.suite.products import Product, judge_products
 from q8a8_golden.cases import Bound, Case, Exact
@@ -42,9 +42,9 @@ def test_golden(judge: Judge, case: Case) -> None:
     judge.require(function)
     if case.args.get("nrc", 1) == 2:
         require_two_rows(judge)
-    if isinstance(case.outcome, Exact) and function in requests.QUANTIZERS:
+    if isinstance(case.outcome, Exact) and function in calls.QUANTIZERS:
         judge.quantized_row(call_of(case), case.expected())
-    elif isinstance(case.outcome, Exact) and function == requests.ACTIVATION:
+    elif isinstance(case.outcome, Exact) and function == calls.ACTIVATION:
         judge.quantized_activation(call_of(case), case.expected())
     elif isinstance(case.outcome, Exact):
         judge.exact(call_of(case), case.expected())

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.protocol import Call, Option
-from q8a8_conformance.suite import requests
+from q8a8_conformance.inputs import calls as requests
+from q8a8_conformance.inputs.samples import functions, pair, sample, samples
+from q8a8_conformance.protocol.messages import Call, Option
 from q8a8_conformance.suite.pairs import takes_two_rows
-from q8a8_conformance.suite.samples import functions, pair, sample, samples
 
 if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.suite import requests, rows
+from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.suite.pairs import require_two_rows
 from q8a8_conformance.suite.products import judge_pair
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.suite.judge import Judge
-    from q8a8_conformance.suite.requests import Array
 
 COUNTS = (1, 2, 3, 4, 5, 7, 8, 15, 16, 33, 255, 256, 257)
 SHAPES = (
@@ -29,7 +29,7 @@ SHAPES = (
 )
 
 
-def stack(pairs: list[rows.Pair]) -> tuple[Array, Array]:
+def stack(pairs: list[dot_rows.Pair]) -> tuple[Array, Array]:
     """Give two rows of x and two of y, blocks [2, nb], out of two pairs of rows."""
     return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
 
@@ -40,7 +40,7 @@ def test_exact(judge: Judge, nb: int) -> None:
     """Take four dot products at once, exact by construction, with every kind of stride."""
     require_two_rows(judge)
     # Rows of one seed share their scales' range, so each of the four pairs is exact.
-    x, y = rows.exact_pair(2 * nb, seed=nb)
+    x, y = dot_rows.exact_pair(2 * nb, seed=nb)
     for shape in SHAPES:
         judge_pair(judge, x.reshape(2, nb), y.reshape(2, nb), exact=True, **shape)
 
@@ -49,7 +49,7 @@ def test_exact(judge: Judge, nb: int) -> None:
 def test_empty(judge: Judge) -> None:
     """Take four dot products of no blocks: four times +0, nothing else is written."""
     require_two_rows(judge)
-    empty = np.stack([rows.filled(0, 1)] * 2)
+    empty = np.stack([dot_rows.filled(0, 1)] * 2)
     judge_pair(judge, empty, empty, exact=True, bs=5)
 
 
@@ -58,9 +58,12 @@ def test_edges(judge: Judge) -> None:
     """Take four dot products of rows full of -128 and 127."""
     require_two_rows(judge)
     for nb in (1, 2, 5):
-        for a in rows.EDGES:
+        for a in dot_rows.EDGES:
             x, y = stack(
-                [(rows.filled(nb, a), rows.filled(nb, -128)), (rows.filled(nb, 127), rows.filled(nb, a))]
+                [
+                    (dot_rows.filled(nb, a), dot_rows.filled(nb, -128)),
+                    (dot_rows.filled(nb, 127), dot_rows.filled(nb, a)),
+                ]
             )
             judge_pair(judge, x, y, exact=True)
 
@@ -71,7 +74,7 @@ def test_bound(judge: Judge, nb: int) -> None:
     """Take four dot products at once of rows as a model has them."""
     require_two_rows(judge)
     for seed in range(3):
-        pairs = [rows.random_pair(nb, seed=100 + seed), rows.random_pair(nb, seed=200 + seed)]
+        pairs = [dot_rows.random_pair(nb, seed=100 + seed), dot_rows.random_pair(nb, seed=200 + seed)]
         judge_pair(judge, *stack(pairs), exact=False, bs=2 + seed)
 
 
@@ -81,8 +84,8 @@ def test_as_single(judge: Judge, nb: int) -> None:
     """Take four dot products at once and one by one: the same bits."""
     require_two_rows(judge)
     for seed in range(2):
-        x, y = stack([rows.random_pair(nb, seed=300 + seed), rows.random_pair(nb, seed=400 + seed)])
-        call = requests.dot_pair(x, y)
+        x, y = stack([dot_rows.random_pair(nb, seed=300 + seed), dot_rows.random_pair(nb, seed=400 + seed)])
+        call = calls.dot_pair(x, y)
         together = judge.run(call)["s"]
-        single = b"".join(judge.run(requests.dot(x[i], y[j]))["s"] for j in (0, 1) for i in (0, 1))
+        single = b"".join(judge.run(calls.dot(x[i], y[j]))["s"] for j in (0, 1) for i in (0, 1))
         judge.compare(call, {"s": together}, {"s": single})

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.suite import data, requests
+from q8a8_conformance.inputs import blocks, calls
 
 if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge
 
-BOTH = requests.QUANTIZERS
+BOTH = calls.QUANTIZERS
 REF, FAST = BOTH
 
 
@@ -20,7 +20,7 @@ def sets() -> list[object]:
     """Give each (data set, function) as a parameter with the set's rules."""
     return [
         pytest.param(name, function, id=f"quantize/{name}/{function}", marks=pytest.mark.rule(*rules))
-        for name, (_, rules) in data.SETS.items()
+        for name, (_, rules) in blocks.SETS.items()
         for function in BOTH
     ]
 
@@ -29,8 +29,8 @@ def sets() -> list[object]:
 def test_set(judge: Judge, name: str, function: str) -> None:
     """Quantize a whole data set as one row."""
     judge.require(function)
-    make, _ = data.SETS[name]
-    judge.quantized_row(requests.quantize(function, make().reshape(-1)))
+    make, _ = blocks.SETS[name]
+    judge.quantized_row(calls.quantize(function, make().reshape(-1)))
 
 
 @pytest.mark.rule("Q8A8-QNT-7")
@@ -38,7 +38,7 @@ def test_set(judge: Judge, name: str, function: str) -> None:
 def test_empty(judge: Judge, function: str) -> None:
     """Quantize no elements: nothing is written."""
     judge.require(function)
-    judge.exact(requests.quantize(function, np.empty(0, np.float32)), {"y": b""})
+    judge.exact(calls.quantize(function, np.empty(0, np.float32)), {"y": b""})
 
 
 @pytest.mark.rule("Q8A8-QNT-7")
@@ -46,10 +46,10 @@ def test_empty(judge: Judge, function: str) -> None:
 def test_alone(judge: Judge, function: str) -> None:
     """Quantize blocks one by one: each comes out as it does beside others."""
     judge.require(function)
-    rows = data.neighbours()[:24]
-    together = judge.run(requests.quantize(function, rows.reshape(-1)))["y"]
+    rows = blocks.neighbours()[:24]
+    together = judge.run(calls.quantize(function, rows.reshape(-1)))["y"]
     for number, row in enumerate(rows):
-        call = requests.quantize(function, row)
+        call = calls.quantize(function, row)
         alone, expected = judge.run(call), {"y": together[34 * number : 34 * number + 34]}
         if alone != expected:
             judge.fail(judge.rules, "alone the block differs", call, expected=expected, actual=alone)
@@ -60,9 +60,9 @@ def test_alone(judge: Judge, function: str) -> None:
 def test_lengths(judge: Judge, function: str) -> None:
     """Quantize rows of 1 to 33 blocks: every block count, also those an unrolled loop leaves over."""
     judge.require(function)
-    rows = data.exact_codes()
+    rows = blocks.exact_codes()
     for nb in range(1, 34):
-        judge.quantized_row(requests.quantize(function, rows[:nb].reshape(-1)))
+        judge.quantized_row(calls.quantize(function, rows[:nb].reshape(-1)))
 
 
 @pytest.mark.rule("Q8A8-QNT-5")
@@ -70,22 +70,22 @@ def test_lengths(judge: Judge, function: str) -> None:
 def test_lowest_code(judge: Judge, function: str) -> None:
     """Quantize blocks whose largest element is negative: the lowest code is -127."""
     judge.require(function)
-    x = np.concatenate([data.peaks(), data.half_edges(), data.near_ties(200), data.huge()])
+    x = np.concatenate([blocks.peaks(), blocks.half_edges(), blocks.near_ties(200), blocks.huge()])
     largest = np.abs(x).max(axis=1, keepdims=True)
     x = np.where(np.abs(x) == largest, -largest, x)
-    judge.run(requests.quantize(function, x.reshape(-1)))
+    judge.run(calls.quantize(function, x.reshape(-1)))
 
 
 @pytest.mark.rule("Q8A8-QNT-8")
-@pytest.mark.parametrize("name", [pytest.param(name, id=f"quantize/same/{name}") for name in data.SETS])
+@pytest.mark.parametrize("name", [pytest.param(name, id=f"quantize/same/{name}") for name in blocks.SETS])
 def test_same(judge: Judge, name: str) -> None:
     """Quantize a data set with both functions: the same bytes (but where ``ggml`` accepts two recipes)."""
     for function in BOTH:
         judge.require(function)
-    x = data.SETS[name][0]().reshape(-1)
-    first = judge.run(requests.quantize(REF, x))["y"]
+    x = blocks.SETS[name][0]().reshape(-1)
+    first = judge.run(calls.quantize(REF, x))["y"]
     if judge.recipes.of(REF) != judge.recipes.of(FAST):
-        judge.quantized_row(requests.quantize(REF, x))
-        judge.quantized_row(requests.quantize(FAST, x))
+        judge.quantized_row(calls.quantize(REF, x))
+        judge.quantized_row(calls.quantize(FAST, x))
         return
-    judge.exact(requests.quantize(FAST, x), {"y": first})
+    judge.exact(calls.quantize(FAST, x), {"y": first})

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.protocol import Option
-from q8a8_conformance.suite import data, requests
+from q8a8_conformance.inputs import blocks, calls
+from q8a8_conformance.protocol.messages import Option
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.suite.judge import Judge
-    from q8a8_conformance.suite.requests import Array
 
 RULE = "Q8A8-QNT-11"
-HUGE = float(data.OVERFLOW)
+HUGE = float(blocks.OVERFLOW)
 CONTENTS = {
     "nan": (float("nan"),),
     "negative-nan": (-float("nan"),),
@@ -26,7 +26,7 @@ CONTENTS = {
     "scale-overflow": (HUGE,),
     "largest-float": (float(np.finfo(np.float32).max), -1.0),
 }
-QUANTIZERS = (*requests.QUANTIZERS, requests.ACTIVATION)
+QUANTIZERS = (*calls.QUANTIZERS, calls.ACTIVATION)
 
 
 def row(contents: tuple[float, ...], nb: int, *, everywhere: bool) -> Array:
@@ -60,13 +60,11 @@ def test_unspecified(judge: Judge, kind: str, function: str) -> None:
     for nb in (1, 3, 8):
         for everywhere in (False, True):
             x = row(CONTENTS[kind], nb, everywhere=everywhere)
-            call = (
-                requests.activation(x) if function == requests.ACTIVATION else requests.quantize(function, x)
-            )
+            call = calls.activation(x) if function == calls.ACTIVATION else calls.quantize(function, x)
             judge.run(call, legal=False)
             if guarded:
                 judge.attempt(
-                    requests.with_options(call, guarded),
+                    calls.with_options(call, guarded),
                     (RULE,),
                     "leaves its buffers or writes its input",
                     legal=False,

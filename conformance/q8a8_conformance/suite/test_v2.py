@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.suite import requests, rows
+from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.suite.products import judge_dot
 
 if TYPE_CHECKING:
@@ -22,54 +22,54 @@ UNUSED = (0x0000, 0x7E00, 0xFE01, 0x7C01, 0x7C00, 0xFC00, 0x3C00)
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"v2/exact/blocks-{nb}") for nb in COUNTS])
 def test_exact(judge: Judge, nb: int) -> None:
     """Take dot products on which no order can round."""
-    judge.require(requests.DOT_REAL)
+    judge.require(calls.DOT_REAL)
     for seed in range(4):
-        judge_dot(judge, *rows.to_v2(*rows.exact_pair(nb, positive=seed == 0, seed=seed)), exact=True)
+        judge_dot(judge, *dot_rows.to_v2(*dot_rows.exact_pair(nb, positive=seed == 0, seed=seed)), exact=True)
 
 
 @pytest.mark.rule("Q8A8-LAY-3")
 def test_layout(judge: Judge) -> None:
     """Take dot products of blocks that each count alone, with scales and codes that differ in every byte."""
-    judge.require(requests.DOT_REAL)
+    judge.require(calls.DOT_REAL)
     for nb in (1, 2, 5):
         for which in range(nb):
-            x, y = rows.one_block_of(nb, which)
+            x, y = dot_rows.one_block_of(nb, which)
             x["weight_scale"], y["weight_scale"] = 2.0**-7, 2.0**9
-            judge_dot(judge, *rows.to_v2(x, y), exact=True)
+            judge_dot(judge, *dot_rows.to_v2(x, y), exact=True)
 
 
 @pytest.mark.rule("Q8A8-LAY-5")
 @pytest.mark.parametrize("unused", [pytest.param(u, id=f"v2/unused-{u:04x}") for u in UNUSED])
 def test_unused(judge: Judge, unused: int) -> None:
     """Take dot products of blocks whose other scale holds anything at all."""
-    judge.require(requests.DOT_REAL)
+    judge.require(calls.DOT_REAL)
     for nb in (1, 2, 3, 8):
-        judge_dot(judge, *rows.to_v2(*rows.exact_pair(nb, seed=5), unused=unused), exact=True)
+        judge_dot(judge, *dot_rows.to_v2(*dot_rows.exact_pair(nb, seed=5), unused=unused), exact=True)
 
 
 @pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-9")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"v2/bound/blocks-{nb}") for nb in COUNTS])
 def test_bound(judge: Judge, nb: int) -> None:
     """Take dot products of rows as a model has them."""
-    judge.require(requests.DOT_REAL)
+    judge.require(calls.DOT_REAL)
     for seed in range(5):
-        judge_dot(judge, *rows.to_v2(*rows.random_pair(nb, seed=seed)), exact=False)
+        judge_dot(judge, *dot_rows.to_v2(*dot_rows.random_pair(nb, seed=seed)), exact=False)
 
 
 @pytest.mark.rule("Q8A8-DOT-1")
 def test_edges(judge: Judge) -> None:
     """Take dot products of rows full of -128, 127 and their neighbours."""
-    judge.require(requests.DOT_REAL)
-    for x, y in rows.minus_128_pairs():
-        judge_dot(judge, *rows.to_v2(x, y), exact=True)
+    judge.require(calls.DOT_REAL)
+    for x, y in dot_rows.minus_128_pairs():
+        judge_dot(judge, *dot_rows.to_v2(x, y), exact=True)
 
 
 @pytest.mark.rule("Q8A8-DOT-9", "Q8A8-DOT-2", "Q8A8-DOT-8")
 def test_scales(judge: Judge) -> None:
     """Take dot products with scales of 11 bits, far apart, negative, subnormal and zero."""
-    judge.require(requests.DOT_REAL)
-    for x, y in (*rows.full_mantissas(), *rows.far_scales(), *rows.signed_scales()):
-        judge_dot(judge, *rows.to_v2(x, y), exact=True)
+    judge.require(calls.DOT_REAL)
+    for x, y in (*dot_rows.full_mantissas(), *dot_rows.far_scales(), *dot_rows.signed_scales()):
+        judge_dot(judge, *dot_rows.to_v2(x, y), exact=True)
 
 
 @pytest.mark.rule("Q8A8-DOT-9", "Q8A8-DOT-10")
@@ -78,18 +78,18 @@ def test_scales(judge: Judge) -> None:
 )
 def test_each_block(judge: Judge, nb: int) -> None:
     """Take dot products in which one block alone counts, each in turn."""
-    judge.require(requests.DOT_REAL)
+    judge.require(calls.DOT_REAL)
     for which in range(nb):
-        judge_dot(judge, *rows.to_v2(*rows.one_block_of(nb, which)), exact=True)
+        judge_dot(judge, *dot_rows.to_v2(*dot_rows.one_block_of(nb, which)), exact=True)
 
 
 @pytest.mark.rule("Q8A8-DOT-9", "Q8A8-DOT-5", "Q8A8-DOT-7")
 def test_empty_and_overwritten(judge: Judge) -> None:
     """Take dot products of no blocks, and into floats that held something."""
-    judge.require(requests.DOT_REAL)
-    x, y = rows.to_v2(*rows.exact_pair(3, seed=2))
-    plain = judge.run(requests.dot_real(x, y))["s"]
+    judge.require(calls.DOT_REAL)
+    x, y = dot_rows.to_v2(*dot_rows.exact_pair(3, seed=2))
+    plain = judge.run(calls.dot_real(x, y))["s"]
     for held in (1.0, float("inf"), float("nan")):
-        judge.exact(requests.dot_real(x, y, s=requests.float_bytes(held)), {"s": plain})
-        nothing = requests.dot_real(np.empty(0, x.dtype), np.empty(0, y.dtype), s=requests.float_bytes(held))
+        judge.exact(calls.dot_real(x, y, s=calls.float_bytes(held)), {"s": plain})
+        nothing = calls.dot_real(np.empty(0, x.dtype), np.empty(0, y.dtype), s=calls.float_bytes(held))
         judge.exact(nothing, {"s": bytes(4)})

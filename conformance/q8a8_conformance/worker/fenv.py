@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from q8a8_conformance.protocol import Fault
+from q8a8_conformance.protocol.messages import Fault
 
 State: TypeAlias = "ctypes.Array[ctypes.c_uint32]"
 _WORDS = 16

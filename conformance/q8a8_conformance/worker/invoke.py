@@ -1,15 +1,15 @@
 """One call of a kernel, made as the runner asks and watched from all sides.
 
 `Invoker` places the buffers, calls (again and again, from one thread or from several at once), and reports
-what the kernel did besides computing: see `q8a8_conformance.protocol` for the options and faults.
+what the kernel did besides computing: see `q8a8_conformance.protocol.messages` for the options and faults.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from q8a8_conformance.abi_table import buffer_sizes
-from q8a8_conformance.protocol import Call, Fault, Option, Result
+from q8a8_conformance.protocol.messages import Call, Fault, Option, Result
+from q8a8_conformance.spec.abi import buffer_sizes
 from q8a8_conformance.worker.lane import Lane, Slot, difference, run_at_once
 from q8a8_conformance.worker.memory import MAX_OFFSET, GuardedBuffer, Memory, Placement
 from q8a8_conformance.worker.together import MAX_CALLS, NativeCall, Together, available

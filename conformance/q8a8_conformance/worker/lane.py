@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol import Fault
+from q8a8_conformance.protocol.messages import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,14 +6,14 @@ import ctypes
 from functools import partial
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.abi_table import NAMES, get_function
+from q8a8_conformance.spec.abi import NAMES, get_function
 from q8a8_conformance.worker.together import NativeCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from q8a8_conformance.protocol import Call
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.worker.memory import GuardedBuffer
 
 _INTEGERS = {"int": ctypes.c_int, "int64_t": ctypes.c_int64, "size_t": ctypes.c_size_t}

@@ -16,10 +16,10 @@ import mmap
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol import Option
+from q8a8_conformance.protocol.messages import Option
 
 if TYPE_CHECKING:
-    from q8a8_conformance.protocol import BytesLike
+    from q8a8_conformance.protocol.messages import BytesLike
 
 CANARY = 0xA5
 MAX_OFFSET = 4096

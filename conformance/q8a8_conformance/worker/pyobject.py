@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.abi_table import NAMES, BufferSpec, get_function
+from q8a8_conformance.spec.abi import NAMES, BufferSpec, get_function
 from q8a8_conformance.worker.library import TargetError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.protocol import Call
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.worker.memory import GuardedBuffer
 
 _DTYPES: dict[str, type[np.generic]] = {"f32": np.float32, "i8": np.int8, "f16": np.uint16}

@@ -6,8 +6,8 @@
     python -m q8a8_conformance.worker py MODULE:OBJECT
     python -m q8a8_conformance.worker ref [--recipe NAME] [--order NAME]
 
-It speaks the protocol of `q8a8_conformance.protocol` on its standard input and output. What the kernel itself
-prints to standard output goes to standard error, and the kernel's standard input is empty.
+It speaks the protocol of `q8a8_conformance.protocol.messages` on its standard input and output. What the
+kernel itself prints to standard output goes to standard error, and the kernel's standard input is empty.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from q8a8_conformance.codec import (
+from q8a8_conformance.protocol.codec import (
     LENGTH,
     check_length,
     decode_call,
@@ -27,8 +27,8 @@ from q8a8_conformance.codec import (
     encode_result,
     kind_of,
 )
-from q8a8_conformance.hello import encode_hello
-from q8a8_conformance.protocol import EXIT_USAGE, Error, Hello, Kernel, ProtocolError
+from q8a8_conformance.protocol.hello import encode_hello
+from q8a8_conformance.protocol.messages import EXIT_USAGE, Error, Hello, Kernel, ProtocolError
 from q8a8_conformance.worker import machine
 from q8a8_conformance.worker.crash import report_faults
 from q8a8_conformance.worker.fenv import floating_point

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from q8a8_conformance.protocol import Call, Fault, Hello, Result
-from q8a8_conformance.record import Record, Recorder, Status
+from q8a8_conformance.inputs.calls import DOT, DOT_REAL
+from q8a8_conformance.protocol.messages import Call, Fault, Hello, Result
+from q8a8_conformance.results.record import Record, Recorder, Status
+from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import Judge
-from q8a8_conformance.suite.recipes import Recipes
-from q8a8_conformance.suite.requests import DOT, DOT_REAL
 from q8a8_conformance.suite.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.client import Session
+    from q8a8_conformance.protocol.session import Session
 
     Kernel = Callable[[Call], bytes]
     Check = Callable[[Judge], None]

@@ -12,11 +12,13 @@ import pytest
 
 from q8a8 import BLOCK_Q8_A8, ORDERS, as_blocks, block_sums, exact_dot, vec_dot
 from q8a8.bound import magnitude
-from q8a8_conformance import drift, report
+from q8a8_conformance import report
 from q8a8_conformance.cli import main
-from q8a8_conformance.report.model import Request, Run
-from q8a8_conformance.suite import bias, rows, test_bias
-from q8a8_conformance.verdict import judge as judge_records
+from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.results import bias as drift
+from q8a8_conformance.results.run import Request, Run
+from q8a8_conformance.results.verdict import judge as judge_records
+from q8a8_conformance.suite import bias, test_bias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.protocol import Call
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.bias import Sample
     from q8a8_conformance.suite.judge import Judge
 
@@ -249,7 +251,7 @@ def test_rows_are_the_same_in_every_run() -> None:
             a.x.tobytes() == b.x.tobytes() and a.y.tobytes() == b.y.tobytes()
             for a, b in zip(samples, again, strict=True)
         )
-        assert all(rows.is_exact(s.x, s.y) is False for s in samples[-20:])
+        assert all(dot_rows.is_exact(s.x, s.y) is False for s in samples[-20:])
 
 
 def test_the_report_has_the_margins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from q8a8_golden.load import load_cases
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.protocol import Call
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 
     Run = Callable[[Callable[[Call], bytes], Callable[[Judge], None]], Any]

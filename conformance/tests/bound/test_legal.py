@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from q8a8_conformance.inputs import calls
 from q8a8_conformance.mutants import LEGAL, make
-from q8a8_conformance.suite import bias, requests, test_bias
+from q8a8_conformance.suite import bias, test_bias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.protocol import Call
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 
     Judged = Callable[[Callable[[Call], bytes], Callable[[Judge], None]], Any]
@@ -28,7 +29,7 @@ def kernel_of(slug: str) -> Callable[[Call], bytes]:
     def answer(call: Call) -> bytes:
         s = np.frombuffer(bytearray(call.buffers[0].data), np.float32)
         x, y = (np.frombuffer(call.buffers[i].data, np.uint8) for i in (1, 2))
-        if call.function == requests.DOT:
+        if call.function == calls.DOT:
             kernel.ggml_vec_dot_q8_a8_q8_a8(call.n, s, call.bs, x, call.bx, y, call.by, call.nrc)
         else:
             kernel.ggml_vec_dot_q8_a8_q8_a8_real(call.n, s, x, y)

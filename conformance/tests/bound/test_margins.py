@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from q8a8_conformance.margins import BINS, Margins
+from q8a8_conformance.results.bound_use import BINS, Margins
 
 pytestmark = pytest.mark.rule("Q8A8-ORD-2")
 

@@ -15,7 +15,7 @@ from q8a8_conformance import certify as package
 from q8a8_conformance.certify import page as certify_page
 from q8a8_conformance.certify.catalogue import names
 from q8a8_conformance.cli import main
-from q8a8_golden.native import scalar_library
+from q8a8_golden.generate.native import scalar_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ def _all_but_conversions() -> list[str]:
 
 def test_sampled_harness(certify: Certify, need: Callable[[object, str], None]) -> None:
     """A worker of any kind is asked over the protocol, and its executable is hashed."""
-    native = pytest.importorskip("q8a8_conformance.native")
+    native = pytest.importorskip("q8a8_lab.native_build")
     try:
         argv = native.harness_argv("scalar")
     except native.NativeError as error:
@@ -105,7 +105,7 @@ def test_sampled_harness(certify: Certify, need: Callable[[object, str], None]) 
 
 def test_sampled_conversions_in_c(certify: Certify, need: Callable[[object, str], None]) -> None:
     """The conversions of the C kernels, as a library, are right: all halves, a sample of floats."""
-    native = pytest.importorskip("q8a8_conformance.native")
+    native = pytest.importorskip("q8a8_lab.native_build")
     try:
         library = native.build("native") / "lib" / "libq8a8-half.so"
     except native.NativeError as error:

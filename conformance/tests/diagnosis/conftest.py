@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance.diagnosis import diagnose
-from q8a8_conformance.mutants import judging
-from q8a8_conformance.record import Recorder
+from q8a8_conformance.faults.in_process import Here
+from q8a8_conformance.results.record import Recorder
+from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import CaseOver, Judge
-from q8a8_conformance.suite.recipes import Recipes
 from q8a8_conformance.suite.target import NotRunError, Target
+from q8a8_lab.mutation import judging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ SLOW = ("bias", "properties/", "long", "environment/", "memory/", "gaussian", "u
 
 def diagnosed(kernel: object, functions: Iterable[str]) -> list[Finding]:
     """Run the suite's quick cases on some functions of a kernel, and give the diagnosis."""
-    target = Target(judging.Here(lambda: kernel, functions), "kernel", 10.0)  # type: ignore[arg-type]  # all that it uses
+    target = Target(Here(lambda: kernel, functions), "kernel", 10.0)  # type: ignore[arg-type]  # all that it uses
     recorder, recipes = Recorder(), Recipes(target)
     for case in judging.cases():
         if any(word in case.name for word in SLOW):

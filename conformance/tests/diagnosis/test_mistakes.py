@@ -8,8 +8,8 @@ import pytest
 
 from q8a8_conformance.diagnosis import mistakes
 from q8a8_conformance.diagnosis.causes import FIXES
+from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, ROW
 from q8a8_conformance.mutants import MUTANTS, make
-from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, ROW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

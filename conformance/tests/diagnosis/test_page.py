@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from q8a8_conformance.diagnosis import __main__ as command
-from q8a8_conformance.diagnosis import mistakes, page
+from q8a8_conformance.diagnosis import mistakes
 from q8a8_conformance.diagnosis.causes import FIXES
 from q8a8_conformance.mutants import MUTANTS
+from q8a8_lab.pages import causes
 
 PAGE = Path(__file__).parents[3] / "docs" / "diagnosis.md"
 
 
 def test_the_page_is_up_to_date(tmp_path: Path) -> None:
     """What the command writes is what the page holds; the page names the command."""
-    command.main(["--markdown", str(tmp_path / "page.md")])
+    causes.main(["--markdown", str(tmp_path / "page.md")])
     written = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert PAGE.read_text(encoding="utf-8") == written, f"run: {page.COMMAND}"
+    assert PAGE.read_text(encoding="utf-8") == written, f"run: {causes.COMMAND}"
 
 
 def test_the_page_names_every_cause() -> None:
     """Every cause that the diagnosis can give has its line."""
-    text = page.render()
+    text = causes.render()
     slugs = [slug for slug in MUTANTS if slug not in mistakes.STATEFUL]
     assert [cause for cause in (*FIXES, *slugs) if f"`{cause}`" not in text] == []

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.diagnosis import diagnose, summations
-from q8a8_conformance.mutants import judging
-from q8a8_conformance.record import Recorder, Status
-from q8a8_conformance.suite import rows
+from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.protocol.sut import parse_sut
+from q8a8_conformance.results.record import Recorder, Status
+from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import CaseOver, Judge
-from q8a8_conformance.suite.recipes import Recipes
 from q8a8_conformance.suite.target import NotRunError, Target
-from q8a8_conformance.sut import parse_sut
+from q8a8_lab.mutation import judging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ def test_under_the_profile_exact_the_way_to_add_is_what_fails(build: Callable[[s
 
 def test_rounding_to_odd_is_followed_by_a_right_rounding() -> None:
     """A sum rounded to odd in float64 and then to float32 in a direction is the exact sum rounded once."""
-    rng = rows.generator("to-odd")
+    rng = dot_rows.generator("to-odd")
     a = np.ldexp(rng.integers(-(2**24), 2**24, 400).astype(np.float64), rng.integers(-40, 10, 400))
     b = np.ldexp(rng.integers(-(2**42), 2**42, 400).astype(np.float64), rng.integers(-60, 0, 400))
     a[:20], b[:20] = 1.0, np.ldexp(1.0, -np.arange(20) * 4)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8_conformance.diagnosis import Observations, diagnose, shrink
-from q8a8_conformance.diagnosis.observations import Death
 from q8a8_conformance.diagnosis.replay import replay
-from q8a8_conformance.mutants.kernel import ACTIVATION, DEQUANTIZE, DOT, ROW
-from q8a8_conformance.suite import requests, rows, samples
+from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, ROW
+from q8a8_conformance.inputs import calls as requests
+from q8a8_conformance.inputs import dot_rows, samples
+from q8a8_conformance.results.observations import Death
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,7 +88,7 @@ def test_right_calls_are_not_wrong(function: str) -> None:
 
 def test_calls_are_put_together_again() -> None:
     """Taking a call apart and putting it together gives its inputs, for one row and for two."""
-    x, y = rows.random_pair(3, seed=1)
+    x, y = dot_rows.random_pair(3, seed=1)
     calls = [samples.sample(f, 3) for f in (ROW, ACTIVATION, DEQUANTIZE, DOT, requests.DOT_REAL)]
     calls.append(requests.dot_pair(np.stack([x, y]), np.stack([y, x]), bs=2))
     for call in calls:

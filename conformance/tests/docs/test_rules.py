@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance import rules
-from q8a8_conformance.rules import RuleSyntaxError, load_rules, parse_page
+from q8a8_conformance.spec import rules
+from q8a8_conformance.spec.rules import RuleSyntaxError, load_rules, parse_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance import abi_table, cli, protocol
+from q8a8_conformance import cli
+from q8a8_conformance.protocol import messages
+from q8a8_conformance.spec import abi
 from q8a8_golden import load
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def test_the_site_needs_no_network(site: Path) -> None:
 
 def test_every_rule_has_its_anchor(site: Path) -> None:
     """The anchors in rules.json exist in the pages as built."""
-    from q8a8_conformance.rules import load_rules  # noqa: PLC0415 -- for this test alone
+    from q8a8_conformance.spec.rules import load_rules  # noqa: PLC0415 -- for this test alone
 
     for rule in load_rules():
         page = (site / rule.page).with_suffix(".html").read_text(encoding="utf-8")
@@ -143,17 +145,17 @@ def test_the_protocol_page(docs: Path) -> None:
     """The page's tables of functions, options, faults and capabilities are the protocol's."""
     page = (docs / "protocol.md").read_text(encoding="utf-8")
     functions = [[row[0], row[1]] for row in cells(page, "## Call")]
-    assert functions == [[str(f.number), f"`{f.name}`"] for f in abi_table.FUNCTIONS]
-    for row, function in zip(cells(page, "## Call"), abi_table.FUNCTIONS, strict=True):
+    assert functions == [[str(f.number), f"`{f.name}`"] for f in abi.FUNCTIONS]
+    for row, function in zip(cells(page, "## Call"), abi.FUNCTIONS, strict=True):
         buffers = [f"{b.name} {'in' if b.role == 'input' else 'out'}" for b in function.buffers]
         assert row[3] == ", ".join(buffers)
     options = [row[:2] for row in cells(page, "### Options")]
-    assert options == [[str(option.value), f"`{option.name}`"] for option in protocol.Option]
+    assert options == [[str(option.value), f"`{option.name}`"] for option in messages.Option]
     faults = [row[:2] for row in cells(page, "## Result")]
-    assert faults == [[str(fault.value), f"`{fault.name}`"] for fault in protocol.Fault]
+    assert faults == [[str(fault.value), f"`{fault.name}`"] for fault in messages.Fault]
     capabilities = [row[0] for row in cells(page, "## Capabilities")]
-    assert sorted(capabilities) == sorted(f"`{name}`" for name in protocol.CAPABILITIES)
-    assert f"2^{protocol.MAX_FRAME.bit_length() - 1}" in page
+    assert sorted(capabilities) == sorted(f"`{name}`" for name in messages.CAPABILITIES)
+    assert f"2^{messages.MAX_FRAME.bit_length() - 1}" in page
 
 
 def test_the_vectors_page(docs: Path) -> None:
@@ -198,7 +200,7 @@ def test_example_commands(docs: Path, capsys: pytest.CaptureFixture[str]) -> Non
             assert importlib.util.find_spec(module), f"{path.name}: {module}"
 
 
-@pytest.mark.parametrize("command", [name for room in cli.ROOMS for name in room.commands])
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
 def test_the_command_line_page(docs: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     """The page's section on a command names its options, every one and no other."""
     page = (docs / "command-line.md").read_text(encoding="utf-8")
@@ -215,8 +217,7 @@ def test_the_command_line_page(docs: Path, capsys: pytest.CaptureFixture[str], c
         assert cli.main([*line, "--help"]) == 0
         options |= set(OPTION.findall(capsys.readouterr().out))
         assert f"q8a8 {' '.join(line)}" in section
-    names = [name for room in cli.ROOMS for name in room.commands]
-    shared = {name for name in names if re.search(rf"q8a8 {name}(?![\w-])", heading)}
+    shared = {name for name in cli.COMMANDS if re.search(rf"q8a8 {name}(?![\w-])", heading)}
     named = set(OPTION.findall(section))
     assert options - {"--help"} <= named
     if shared == {command}:

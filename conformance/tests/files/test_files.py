@@ -12,7 +12,8 @@ import pytest
 from gguf.quants import Q8_0
 
 from q8a8 import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, DomainError, as_blocks, pack, quantize_row
-from q8a8_conformance import files, inspection, storage
+from q8a8_conformance.commands import dequantize, inspect, quantize
+from q8a8_conformance.files import arrays, convert, inspect_blocks
 from q8a8_golden import oracle
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ X = RNG.standard_normal((5, 3, 96)).astype(np.float32)
 def run(*words: object) -> int:
     """Run a command as the command line does."""
     parser = argparse.ArgumentParser()
-    files.add_parsers(parser.add_subparsers())
+    subparsers = parser.add_subparsers()
+    for command in (quantize, dequantize, inspect):
+        command.add_parser(subparsers)
     options = parser.parse_args([str(word) for word in words])
     status = options.func(options)
     assert isinstance(status, int)
@@ -42,7 +45,7 @@ def oracle_blocks(x: NDArray[np.float32], recipe: str = "design") -> bytes:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut files into parts of a few blocks, so that small ones have many."""
-    monkeypatch.setattr(storage, "PART", 7 * 32)
+    monkeypatch.setattr(arrays, "PART", 7 * 32)
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_version_2(source: Path, tmp_path: Path, field: str, at: int) -> None:
     assert np.array_equal(raw[:, 4:], one[:, 2:])
     assert run("dequantize", tmp_path / "q.bin", tmp_path / "y.npy", "--v2") == 0
     assert np.load(tmp_path / "y.npy").view(np.uint32).tolist() == oracle.dequantize(one.tobytes())
-    report = inspection.inspect_file(tmp_path / "q.bin", version=2)
+    report = inspect_blocks.inspect_file(tmp_path / "q.bin", version=2)
     assert (report.type_name, report.scale_field) == ("block_q8_a8_v2", field)
 
 
@@ -146,7 +149,7 @@ def test_bad_values(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["q.npy", "x.npy"]
     assert (tmp_path / "q.npy").read_bytes() == b"old"
     with pytest.raises(DomainError) as caught:
-        files.quantize_file(tmp_path / "x.npy", tmp_path / "q.npy")
+        convert.quantize_file(tmp_path / "x.npy", tmp_path / "q.npy")
     assert (caught.value.row, caught.value.block, caught.value.element) == ((4, 1), 2, 6)
 
 
@@ -254,7 +257,7 @@ def test_inspect_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     x[2, 95] += 3
     x[0, 1] -= 0.5
     np.save(tmp_path / "x.npy", np.nan_to_num(x, nan=7))
-    report = inspection.inspect_file(tmp_path / "q.npy", against=tmp_path / "x.npy")
+    report = inspect_blocks.inspect_file(tmp_path / "q.npy", against=tmp_path / "x.npy")
     assert (report.type_name, report.shape, report.stored) == ("block_q8_a8", (3, 96), 306)
     assert (report.smallest_scale, report.largest_scale) == (-0.5, 4.0)
     assert (report.zero_scales, report.negative_scales, report.non_finite_scales) == (1, 1, 1)
@@ -297,7 +300,7 @@ def test_inspect_of_noise_alone(tmp_path: Path) -> None:
     """A source of zeros has no signal: minus infinity dB."""
     np.save(tmp_path / "q.npy", quantize_row(np.ones((1, 32), np.float32)))
     np.save(tmp_path / "x.npy", np.zeros((1, 32), np.float32))
-    report = inspection.inspect_file(tmp_path / "q.npy", against=tmp_path / "x.npy")
+    report = inspect_blocks.inspect_file(tmp_path / "q.npy", against=tmp_path / "x.npy")
     assert report.snr == -math.inf
     assert report.largest_error == pytest.approx(1, abs=1e-3)
 
@@ -306,7 +309,7 @@ def test_inspect_of_broken_scales_alone(tmp_path: Path) -> None:
     """Where no scale is finite there is no range of scales and nothing to compare."""
     np.save(tmp_path / "q.npy", pack(np.full((2, 1), np.inf, np.float16), np.ones((2, 1, 32), np.int8)))
     np.save(tmp_path / "x.npy", np.ones((2, 32), np.float32))
-    report = inspection.inspect_file(tmp_path / "q.npy", against=tmp_path / "x.npy")
+    report = inspect_blocks.inspect_file(tmp_path / "q.npy", against=tmp_path / "x.npy")
     assert (report.non_finite_scales, report.compared, report.rms) == (2, 0, 0.0)
     assert not [line for line in report.lines() if line.startswith("scales ")]
 
@@ -316,8 +319,8 @@ def test_inspect_v2_field(tmp_path: Path) -> None:
     blocks = np.zeros((1, 2), BLOCK_Q8_A8_V2)
     blocks["activation_scale"] = 3
     np.save(tmp_path / "q.npy", blocks)
-    assert inspection.inspect_file(tmp_path / "q.npy").largest_scale == 3
-    assert inspection.inspect_file(tmp_path / "q.npy", scale_field="weight_scale").largest_scale == 0
+    assert inspect_blocks.inspect_file(tmp_path / "q.npy").largest_scale == 3
+    assert inspect_blocks.inspect_file(tmp_path / "q.npy", scale_field="weight_scale").largest_scale == 0
 
 
 def test_failure_while_writing_leaves_nothing(
@@ -325,19 +328,19 @@ def test_failure_while_writing_leaves_nothing(
 ) -> None:
     """A full disk, or an interrupt, leaves no part of a file behind."""
 
-    def full(_self: storage.Writer, _part: NDArray[np.generic]) -> None:
+    def full(_self: arrays.Writer, _part: NDArray[np.generic]) -> None:
         """Fail as a full disk does."""
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage.Writer, "write", full)
+    monkeypatch.setattr(arrays.Writer, "write", full)
     assert run("quantize", source, tmp_path / "q.npy") == 1
     assert f"{tmp_path}/q.npy: No space left on device" in capsys.readouterr().err
 
-    def interrupt(_self: storage.Writer, _part: NDArray[np.generic]) -> None:
+    def interrupt(_self: arrays.Writer, _part: NDArray[np.generic]) -> None:
         """Fail as Ctrl-C does."""
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage.Writer, "write", interrupt)
+    monkeypatch.setattr(arrays.Writer, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run("quantize", source, tmp_path / "q.npy")
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
@@ -346,7 +349,7 @@ def test_failure_while_writing_leaves_nothing(
 def test_an_empty_file_has_no_pages(tmp_path: Path) -> None:
     """There is no mapping behind an array without elements, and nothing to let go of."""
     (tmp_path / "x.f32").write_bytes(b"")
-    mapped = storage.open_array(tmp_path / "x.f32", blocks=BLOCK_Q8_A8)
+    mapped = arrays.open_array(tmp_path / "x.f32", blocks=BLOCK_Q8_A8)
     mapped.release()
     assert mapped.array.shape == (0,)
 

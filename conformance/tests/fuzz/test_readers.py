@@ -19,13 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from q8a8_conformance import verdict
-from q8a8_conformance.compare import compare
-from q8a8_conformance.margins import Margins
-from q8a8_conformance.record import Evidence, Record, Status
 from q8a8_conformance.report import comparison, jsondoc, schema
-from q8a8_conformance.report.model import Finding, Request, Run
-from q8a8_conformance.rules import RuleSyntaxError, load_rules, parse_page
+from q8a8_conformance.results import verdict
+from q8a8_conformance.results.bound_use import Margins
+from q8a8_conformance.results.comparison import compare
+from q8a8_conformance.results.record import Evidence, Record, Status
+from q8a8_conformance.results.run import Finding, Request, Run
+from q8a8_conformance.spec.rules import RuleSyntaxError, load_rules, parse_page
 from q8a8_golden import load
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -11,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from q8a8_golden import builders, cli, store
-from q8a8_golden.cli import witnesses
+from q8a8_golden.generate import builders, store
+from q8a8_golden.generate.cli import witnesses
+from q8a8_golden.generate.native import scalar_library
 from q8a8_golden.load import DATA, MANIFEST, SCHEMA
-from q8a8_golden.native import scalar_library
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from q8a8_golden.agree import Witnesses
     from q8a8_golden.cases import Case
-    from q8a8_golden.store import Killer
+    from q8a8_golden.generate.agree import Witnesses
+    from q8a8_golden.generate.store import Killer
 
 # One small topic of each kind of outcome.
 SMALL = ("quantize/zero", "quantize/unspecified", "dot/v2")
@@ -54,7 +53,6 @@ def small_files(truths: Witnesses) -> dict[str, bytes]:
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_files: dict[str, bytes]) -> Path:
     """Give a folder with files of three topics and their manifest; other builders and mutants are off."""
     monkeypatch.setattr(store, "TOPICS", {topic: builders.TOPICS[topic] for topic in SMALL})
-    monkeypatch.setattr(cli, "killers", lambda: contextlib.nullcontext(no_kills))
     shutil.copy(DATA / SCHEMA, tmp_path / SCHEMA)
     for name, data in small_files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

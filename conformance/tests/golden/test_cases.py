@@ -9,8 +9,8 @@ import pytest
 
 from q8a8_golden import oracle
 from q8a8_golden.cases import FUNCTIONS, POISON, Bound, Case, Exact, Unspecified
+from q8a8_golden.generate.minimal import KILLERS
 from q8a8_golden.load import load_cases
-from q8a8_golden.minimal import KILLERS
 
 CASES = load_cases()
 EXACT = [case for case in CASES if isinstance(case.outcome, Exact)]

@@ -12,15 +12,15 @@ import pytest
 
 from q8a8_golden import schema
 from q8a8_golden.document import FORMAT, from_json, to_json
+from q8a8_golden.generate.store import compare, generate
 from q8a8_golden.load import DATA, MANIFEST, SCHEMA, CorruptVectorsError, load_cases, read_manifest
-from q8a8_golden.store import compare, generate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from q8a8_golden.agree import Witnesses
-    from q8a8_golden.store import Killer
+    from q8a8_golden.generate.agree import Witnesses
+    from q8a8_golden.generate.store import Killer
 
     Edit = Callable[[str, Callable[[dict[str, Any]], object]], None]
 

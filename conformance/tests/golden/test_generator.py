@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_golden import store
-from q8a8_golden.agree import DisagreementError, settle
 from q8a8_golden.cases import Exact, Unspecified, Written
-from q8a8_golden.draft import Draft, activation, dequantize, dot, dot_v2, quantize_row, rules
-from q8a8_golden.kernel import KernelError, KernelWitness
-from q8a8_golden.numbers import block, block_v2, f32
-from q8a8_golden.witness import OracleWitness
+from q8a8_golden.generate import store
+from q8a8_golden.generate.agree import DisagreementError, settle
+from q8a8_golden.generate.draft import Draft, activation, dequantize, dot, dot_v2, quantize_row, rules
+from q8a8_golden.generate.kernel import KernelError, KernelWitness
+from q8a8_golden.generate.numbers import block, block_v2, f32
+from q8a8_golden.generate.witness import OracleWitness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from q8a8_golden.agree import BoundWitness, Witnesses
     from q8a8_golden.cases import Outputs
-    from q8a8_golden.store import Killer
-    from q8a8_golden.witness import Call, Witness
+    from q8a8_golden.generate.agree import BoundWitness, Witnesses
+    from q8a8_golden.generate.store import Killer
+    from q8a8_golden.generate.witness import Call, Witness
 
 ABOUT = rules("QNT-4")
 WHY = "A reason that is long enough."

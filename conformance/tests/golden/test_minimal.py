@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from q8a8_golden.cases import Exact
-from q8a8_golden.coverage import phrases, points, recipes_apart
-from q8a8_golden.coverage_words import half_word, size_word
 from q8a8_golden.document import from_json
-from q8a8_golden.draft import Draft, activation, dequantize, dot, dot_pairs, quantize_row, rules
+from q8a8_golden.generate.coverage import phrases, points, recipes_apart
+from q8a8_golden.generate.coverage_words import half_word, size_word
+from q8a8_golden.generate.draft import Draft, activation, dequantize, dot, dot_pairs, quantize_row, rules
+from q8a8_golden.generate.minimal import KILLERS, Claims, claims_of, minimized, redundant
+from q8a8_golden.generate.numbers import block, f32, minus
+from q8a8_golden.generate.store import render
 from q8a8_golden.load import DATA, load_cases
-from q8a8_golden.minimal import KILLERS, Claims, claims_of, minimized, redundant
-from q8a8_golden.numbers import block, f32, minus
-from q8a8_golden.store import render
 
 
 @functools.cache
@@ -95,7 +95,7 @@ def test_what_is_minimized_is_minimal_and_lacks_nothing(drawn: list[tuple[int, s
 
 def said(draft: Draft, truths: object) -> frozenset[str]:
     """Give the phrases of a draft, once its outcome is settled."""
-    from q8a8_golden.agree import settle  # noqa: PLC0415 - a name of this helper alone
+    from q8a8_golden.generate.agree import settle  # noqa: PLC0415 - a name of this helper alone
 
     return phrases(settle(draft, truths))  # type: ignore[arg-type]  # the fixture's witnesses
 
@@ -242,7 +242,7 @@ def test_what_is_dropped_is_not_written(small_files: dict[str, bytes], truths: o
         for case in json.loads(data)["cases"][:3]
     }
     with pytest.MonkeyPatch.context() as patch:
-        from q8a8_golden import builders, store  # noqa: PLC0415 - patched here
+        from q8a8_golden.generate import builders, store  # noqa: PLC0415 - patched here
 
         patch.setattr(store, "TOPICS", {"dot/v2": builders.TOPICS["dot/v2"]})
         files = render(truths, entries)  # type: ignore[arg-type]  # the fixture's witnesses

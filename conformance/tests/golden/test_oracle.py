@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 
 from q8a8_golden import oracle
-from q8a8_golden.numbers import Stream, block, block_v2
+from q8a8_golden.generate.numbers import Stream, block, block_v2
 from q8a8_golden.oracle import F16, F32, F64
 
 FINITE_HALVES = [h for h in range(1 << 16) if h & 0x7FFF < 0x7C00]

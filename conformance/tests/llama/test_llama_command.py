@@ -10,7 +10,7 @@ import pytest
 
 from q8a8.llama import ModelError, generate, linear_names, load
 from q8a8.methods.calibration import Source, calibrate
-from q8a8_conformance.evaluate.generate import add_parser, chat, stream
+from q8a8_evaluation.commands.generate import add_parser, chat, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import pytest
 
 from q8a8.errors import DtypeError, ShapeError
 from q8a8.llama import HEAD, Config, FloatCache, FloatLinear, Model, ModelError, linear_names
-from q8a8_conformance.evaluate.rounding_noise import Noise, logit_noise
+from q8a8_lab.evaluation.rounding_noise import Noise, logit_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable

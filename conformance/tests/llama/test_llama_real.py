@@ -14,9 +14,9 @@ import pytest
 
 from q8a8.ggufio.quantize import dequantize_model
 from q8a8.llama import FloatCache, LoadedModel, Model, generate, load
-from q8a8_conformance.evaluate import llamacpp
-from q8a8_conformance.evaluate.llamacpp import LlamaCpp, LlamaCppUnavailableError
-from q8a8_conformance.evaluate.rounding_noise import Noise, agreement, logit_noise
+from q8a8_evaluation import llamacpp
+from q8a8_evaluation.llamacpp import LlamaCpp, LlamaCppUnavailableError
+from q8a8_lab.evaluation.rounding_noise import Noise, agreement, logit_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

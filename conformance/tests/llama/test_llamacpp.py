@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from q8a8.llama import Model, load
-from q8a8_conformance.evaluate import llamacpp, llamacpp_child
-from q8a8_conformance.evaluate.llama_agreement import GgmlAngles
-from q8a8_conformance.evaluate.llamacpp import LlamaCpp, LlamaCppError, LlamaCppUnavailableError
-from q8a8_conformance.evaluate.rounding_noise import agreement, logit_noise
+from q8a8_evaluation import llamacpp, llamacpp_child
+from q8a8_evaluation.llamacpp import LlamaCpp, LlamaCppError, LlamaCppUnavailableError
+from q8a8_lab.evaluation.llama_agreement import GgmlAngles
+from q8a8_lab.evaluation.rounding_noise import agreement, logit_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.evaluate.plots import dynamic, figure, inputs, llm_int8, weight_only
+from q8a8_lab.evaluation.plots import dynamic, figure, inputs, llm_int8, weight_only
 
 if TYPE_CHECKING:
     from pathlib import Path

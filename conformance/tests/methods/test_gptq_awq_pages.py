@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from q8a8.llama.scheme_evidence import SeenInput
-from q8a8_conformance.evaluate.plots import awq, gptq, inputs
+from q8a8.schemes.statistics import SeenInput
+from q8a8_lab.evaluation.plots import awq, gptq, inputs
 
 ROOT = Path(__file__).parents[3]
 PAGES = {"GPT": "gptq", "AWQ": "awq"}

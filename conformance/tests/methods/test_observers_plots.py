@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8.methods.observers import Observer
-from q8a8_conformance.evaluate.plots import fp8, kv_cache, observers
+from q8a8_lab.evaluation.plots import fp8, kv_cache, observers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

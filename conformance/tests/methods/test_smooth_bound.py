@@ -16,7 +16,7 @@ from q8a8.llama.model import Model
 from q8a8.methods.calibration import Source, calibrate
 from q8a8.methods.smooth_bound import down_fraction, gamma, norm_fraction
 from q8a8.methods.smoothquant import make_smoothing
-from q8a8_conformance.evaluate.text import read_text, windows
+from q8a8_evaluation.text import read_text, windows
 
 if TYPE_CHECKING:
     from pathlib import Path

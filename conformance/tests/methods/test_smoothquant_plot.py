@@ -8,7 +8,7 @@ import numpy as np
 
 from q8a8.methods.calibration import Calibration, Statistics
 from q8a8.methods.smoothquant import make_smoothing
-from q8a8_conformance.evaluate.plots import smoothquant
+from q8a8_lab.evaluation.plots import smoothquant
 
 if TYPE_CHECKING:
     from pathlib import Path

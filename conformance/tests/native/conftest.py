@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance import native
+from q8a8_lab import native_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
-def need(error: native.MissingToolError) -> None:
+def need(error: native_build.MissingToolError) -> None:
     """End the test: skipped with what to install, or failed where CI is set and everything must run."""
     if os.environ.get("CI"):
         pytest.fail(str(error))
@@ -28,8 +28,8 @@ def tool() -> Callable[[str], str]:
 
     def find(name: str) -> str:
         try:
-            return native.find_tool(name)
-        except native.MissingToolError as error:
+            return native_build.find_tool(name)
+        except native_build.MissingToolError as error:
             need(error)
             raise  # never: need() ends the test
 
@@ -42,8 +42,8 @@ def built() -> Callable[[str], Path]:
 
     def build(preset: str) -> Path:
         try:
-            return native.build(preset)
-        except native.MissingToolError as error:
+            return native_build.build(preset)
+        except native_build.MissingToolError as error:
             need(error)
             raise  # never: need() ends the test
 
@@ -57,8 +57,8 @@ def harness(built: Callable[[str], Path]) -> Callable[..., list[str]]:
     def command(kernel: str, cpu: str | None = None, preset: str | None = None) -> list[str]:
         folder = built(preset or ("native" if cpu is None else "aarch64"))
         try:
-            before = [] if cpu is None else native.qemu_argv(cpu)
-        except native.MissingToolError as error:
+            before = [] if cpu is None else native_build.qemu_argv(cpu)
+        except native_build.MissingToolError as error:
             need(error)
             raise  # never: need() ends the test
         return [*before, str(folder / "bin" / "q8a8-harness"), *kernel.split()]

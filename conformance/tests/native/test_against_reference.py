@@ -14,9 +14,9 @@ import pytest
 
 from q8a8 import BLOCK_Q8_A8, BLOCK_Q8_A8_V2
 from q8a8.abi import Reference
-from q8a8_conformance import native
-from q8a8_conformance.client import Session, WorkerUnsupported
-from q8a8_conformance.protocol import Buffer, Call, Fault, Option
+from q8a8_conformance.protocol.messages import Buffer, Call, Fault, Option
+from q8a8_conformance.protocol.session import Session, WorkerUnsupported
+from q8a8_lab import native_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 POISON = 0xEE
 BLOCK_COUNTS = (0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 64, 255, 256, 257)
 ON_ARM = platform.machine() == "aarch64"
-NATIVE_KERNELS = native.KERNELS if ON_ARM else ("scalar",)
+NATIVE_KERNELS = native_build.KERNELS if ON_ARM else ("scalar",)
 LEGS = [
     *((None, kernel) for kernel in NATIVE_KERNELS),
-    *((cpu, kernel) for cpu in native.CPUS for kernel in native.RUNS_ON[cpu]),
+    *((cpu, kernel) for cpu in native_build.CPUS for kernel in native_build.RUNS_ON[cpu]),
 ]
 GUARDED = Option.GUARD_AFTER | Option.READONLY
 

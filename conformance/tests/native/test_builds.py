@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance import native
+from q8a8_lab import native_build
 
 if TYPE_CHECKING:
     import subprocess
@@ -55,7 +55,7 @@ def test_arm_build(
     """The C tests pass on each emulated Arm CPU, under sanitizers on the largest: kernels equal scalar."""
     tool("qemu-aarch64")
     cpus = (
-        native.CPUS if preset == "aarch64" else ("max",)
+        native_build.CPUS if preset == "aarch64" else ("max",)
     )  # which runs all kernels; sanitizers take their time
     tests = [f"{program}-{cpu}" for program in PROGRAMS for cpu in cpus]
     check_ctest(built(preset), tests, run, tool("ctest"))
@@ -76,7 +76,7 @@ def test_zig_build(
     tests = list(PROGRAMS)
     if preset != "zig-x86_64":
         tool("qemu-aarch64")
-        tests = [f"{program}-{cpu}" for program in PROGRAMS for cpu in native.CPUS]
+        tests = [f"{program}-{cpu}" for program in PROGRAMS for cpu in native_build.CPUS]
     check_ctest(built(preset), tests, run, tool("ctest"))
 
 
@@ -85,7 +85,7 @@ def test_make_generator(
 ) -> None:
     """Plain make will do where there is no ninja, and without presets."""
     tool("make")
-    source = str(native.source_folder())
+    source = str(native_build.source_folder())
     configure = [tool("cmake"), "-S", source, "-B", str(tmp_path), "-G", "Unix Makefiles"]
     for command in (configure, [tool("cmake"), "--build", str(tmp_path), "--parallel", "2"]):
         done = run(command)
@@ -96,16 +96,16 @@ def test_make_generator(
 
 def test_every_preset_can_be_built_and_tested() -> None:
     """Each visible preset has a build and a test preset, and `native.build` knows it."""
-    presets = json.loads((native.source_folder() / "CMakePresets.json").read_text())
+    presets = json.loads((native_build.source_folder() / "CMakePresets.json").read_text())
     configured = {preset["name"] for preset in presets["configurePresets"] if not preset.get("hidden")}
     assert {preset["name"] for preset in presets["buildPresets"]} == configured
     assert {preset["name"] for preset in presets["testPresets"]} == configured
-    assert {native.build_folder(name).name for name in configured} == configured
+    assert {native_build.build_folder(name).name for name in configured} == configured
 
 
 def test_version_is_the_distribution_s() -> None:
     """CMakeLists.txt and pyproject.toml say the same version."""
-    text = (native.source_folder() / "CMakeLists.txt").read_text()
+    text = (native_build.source_folder() / "CMakeLists.txt").read_text()
     found = re.search(r"project\(q8a8_native VERSION (\S+)", text)
     assert found is not None
     assert found[1] == metadata.version("q8a8")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance import abi_table, native
-from q8a8_conformance.client import Session
-from q8a8_conformance.protocol import CAPABILITIES
+from q8a8_conformance.protocol.messages import CAPABILITIES
+from q8a8_conformance.protocol.session import Session
+from q8a8_conformance.spec import abi
+from q8a8_lab import native_build
 
 if TYPE_CHECKING:
     import subprocess
@@ -35,7 +36,7 @@ def test_help_version_and_list(
     listed = run(harness("--list"))
     assert listed.returncode == 0
     lines = listed.stdout.decode().splitlines()
-    assert [line.split()[0] for line in lines] == list(native.KERNELS)
+    assert [line.split()[0] for line in lines] == list(native_build.KERNELS)
     assert lines[0].split(maxsplit=1)[1] == "runs here"
 
 
@@ -87,25 +88,25 @@ def test_other_architecture(
 ) -> None:
     """A kernel for another architecture is known by name, and what is missing is the architecture."""
     done = run(harness(kernel))
-    assert (done.returncode, done.stdout) == (native.UNSUPPORTED, b"")
+    assert (done.returncode, done.stdout) == (native_build.UNSUPPORTED, b"")
     assert f"kernel {kernel} needs the CPU architecture aarch64" in done.stderr.decode()
 
 
-@pytest.mark.parametrize("cpu", native.CPUS)
+@pytest.mark.parametrize("cpu", native_build.CPUS)
 def test_missing_features(
     cpu: str, harness: Callable[..., list[str]], run: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
     """Under QEMU every kernel either runs or exits with 77 and the feature's name; --list says the same."""
     feature = {"dotprod": "asimddp", "i8mm": "i8mm"}
     listed = dict(line.split(maxsplit=1) for line in run(harness("--list", cpu)).stdout.decode().splitlines())
-    for kernel in native.KERNELS:
+    for kernel in native_build.KERNELS:
         done = run(harness(kernel, cpu))
-        if kernel in native.RUNS_ON[cpu]:
+        if kernel in native_build.RUNS_ON[cpu]:
             assert done.returncode == 0, done.stderr
             assert listed[kernel] == "runs here"
         else:
             needs = f"needs the CPU feature {feature[kernel]}"
-            assert (done.returncode, done.stdout) == (native.UNSUPPORTED, b"")
+            assert (done.returncode, done.stdout) == (native_build.UNSUPPORTED, b"")
             assert done.stderr.decode() == f"q8a8-harness: kernel {kernel} {needs}\n"
             assert listed[kernel] == needs
 
@@ -116,7 +117,7 @@ def test_hello(harness: Callable[..., list[str]]) -> None:
     with Session(argv) as session:
         hello = session.hello
     assert (hello.name, hello.version) == ("scalar", metadata.version("q8a8"))
-    assert hello.functions == abi_table.NAMES
+    assert hello.functions == abi.NAMES
     assert set(hello.capabilities) == set(CAPABILITIES)
     assert hello.arch == platform.machine()
     assert hello.emulated is False

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.client import Session, WorkerCrashed
-from q8a8_conformance.protocol import Buffer, Call, Fault, Option
+from q8a8_conformance.protocol.messages import Buffer, Call, Fault, Option
+from q8a8_conformance.protocol.session import Session, WorkerCrashed
 
 if TYPE_CHECKING:
     import subprocess

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.codec import encode_call, encode_frame
-from q8a8_conformance.protocol import Buffer, Call, Option
+from q8a8_conformance.protocol.codec import encode_call, encode_frame
+from q8a8_conformance.protocol.messages import Buffer, Call, Option
 
 if TYPE_CHECKING:
     import subprocess

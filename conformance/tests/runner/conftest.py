@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.client import Session
+from q8a8_conformance.protocol.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.client import (
+from q8a8_conformance.protocol.messages import Buffer, Call, Fault
+from q8a8_conformance.protocol.process import STDERR_TAIL, describe_exit
+from q8a8_conformance.protocol.session import (
     MAX_FAILED_STARTS,
     MAX_HANGS,
     CallRefused,
@@ -23,8 +25,6 @@ from q8a8_conformance.client import (
     WorkerUnsupported,
     WorkerUnusable,
 )
-from q8a8_conformance.process import STDERR_TAIL, describe_exit
-from q8a8_conformance.protocol import Buffer, Call, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from q8a8_conformance.abi_table import NAMES
-from q8a8_conformance.codec import (
+from q8a8_conformance.protocol.codec import (
     check_length,
     decode_call,
     decode_reply,
@@ -21,8 +20,8 @@ from q8a8_conformance.codec import (
     encode_result,
     reply_limit,
 )
-from q8a8_conformance.hello import decode_hello, encode_hello
-from q8a8_conformance.protocol import (
+from q8a8_conformance.protocol.hello import decode_hello, encode_hello
+from q8a8_conformance.protocol.messages import (
     MAX_DETAIL,
     MAX_FRAME,
     Buffer,
@@ -35,6 +34,7 @@ from q8a8_conformance.protocol import (
     ProtocolError,
     Result,
 )
+from q8a8_conformance.spec.abi import NAMES
 
 I64 = st.integers(-(2**63), 2**63 - 1)
 IDS = st.integers(0, 2**32 - 1)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from q8a8_conformance.protocol import Fault
+from q8a8_conformance.protocol.messages import Fault
 from q8a8_conformance.worker.fenv import FloatingPoint, floating_point
 
 LIBM = ctypes.PyDLL(None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.protocol import Buffer, Call, Option
+from q8a8_conformance.protocol.messages import Buffer, Call, Option
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.invoke import CannotCall, Invoker
 

@@ -7,7 +7,7 @@ import mmap
 
 import pytest
 
-from q8a8_conformance.protocol import NO_OPTIONS, Option
+from q8a8_conformance.protocol.messages import NO_OPTIONS, Option
 from q8a8_conformance.worker.memory import (
     CANARY,
     MAX_OFFSET,

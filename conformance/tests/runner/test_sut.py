@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.sut import SutError, parse_sut
+from q8a8_conformance.protocol.sut import SutError, parse_sut
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.client import (
-    CallRefused,
-    Session,
-    WorkerCrashed,
-    WorkerHung,
-    WorkerUnusable,
-)
-from q8a8_conformance.protocol import NO_OPTIONS, Buffer, Call, Fault, Option
+from q8a8_conformance.protocol.messages import NO_OPTIONS, Buffer, Call, Fault, Option
+from q8a8_conformance.protocol.session import CallRefused, Session, WorkerCrashed, WorkerHung, WorkerUnusable
 from q8a8_conformance.worker.machine import sha256_of
 
 if TYPE_CHECKING:

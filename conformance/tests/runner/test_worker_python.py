@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.abi_table import NAMES
-from q8a8_conformance.client import CallRefused, Session, WorkerCrashed, WorkerUnusable
-from q8a8_conformance.protocol import NO_OPTIONS, Buffer, Call, Fault, Option
+from q8a8_conformance.protocol.messages import NO_OPTIONS, Buffer, Call, Fault, Option
+from q8a8_conformance.protocol.session import CallRefused, Session, WorkerCrashed, WorkerUnusable
+from q8a8_conformance.spec.abi import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -232,7 +232,7 @@ def test_a_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without pytest the command says what to install."""
-    monkeypatch.setattr("q8a8_conformance.cli.util.find_spec", lambda _: None)
+    monkeypatch.setattr("q8a8_conformance.commands.test.util.find_spec", lambda _: None)
     assert main(["test", "ref"]) == 2
     assert "pip install 'q8a8[suite]'" in capsys.readouterr().err
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance import native
-from q8a8_conformance.peers import ggml
+from q8a8_lab import native_build
+from q8a8_lab.peers import ggml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ FAST, REF = "quantize_row_q8_a8", "quantize_row_q8_a8_ref"
 def built(preset: str, need: Callable[[object, str], None]) -> Path:
     """Give the folder of a C build, or end the test where a tool is missing."""
     try:
-        return native.build(preset)
-    except native.MissingToolError as error:
+        return native_build.build(preset)
+    except native_build.MissingToolError as error:
         need(None, str(error))
         raise
 
@@ -46,8 +46,8 @@ def test_our_arm_kernels(
     """Our Arm kernels are exact in every rule, in the harness under QEMU."""
     built("aarch64", need)
     try:
-        command = " ".join(native.harness_argv(kernel, cpu))
-    except native.MissingToolError as error:
+        command = " ".join(native_build.harness_argv(kernel, cpu))
+    except native_build.MissingToolError as error:
         need(None, str(error))
         raise
     tested = q8a8_test(f"exec:{command}", "--profile", "exact")

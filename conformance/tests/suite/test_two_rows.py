@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.client import ProtocolViolation, WorkerCrashed, WorkerHung
+from q8a8_conformance.faults.in_process import Here
+from q8a8_conformance.inputs.calls import DOT
 from q8a8_conformance.mutants import make
-from q8a8_conformance.mutants.judging import Here, cases
-from q8a8_conformance.protocol import Fault, Hello, Result
-from q8a8_conformance.record import Recorder, Status
+from q8a8_conformance.protocol.messages import Fault, Hello, Result
+from q8a8_conformance.protocol.session import ProtocolViolation, WorkerCrashed, WorkerHung
+from q8a8_conformance.results.record import Recorder, Status
+from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import CaseOver, Judge
 from q8a8_conformance.suite.pairs import takes_two_rows
-from q8a8_conformance.suite.recipes import Recipes
-from q8a8_conformance.suite.requests import DOT
 from q8a8_conformance.suite.target import NotRunError, Target
+from q8a8_lab.mutation.judging import cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.protocol import Call
-    from q8a8_conformance.suite.requests import Array
+    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.protocol.messages import Call
 
 
 class First:

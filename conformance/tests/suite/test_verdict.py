@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.record import Record, Recorder, Status, rule_matches, worst
-from q8a8_conformance.rules import Rule
-from q8a8_conformance.verdict import (
+from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches, worst
+from q8a8_conformance.results.verdict import (
     KnownFailure,
     KnownFailuresError,
     Verdict,
     judge,
     read_known_failures,
 )
+from q8a8_conformance.spec.rules import Rule
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from q8a8_conformance.margins import Margins
-from q8a8_conformance.record import Evidence, Record, Status
-from q8a8_conformance.report.model import Finding, Request, Run
-from q8a8_conformance.rules import load_rules
-from q8a8_conformance.verdict import judge
+from q8a8_conformance.results.bound_use import Margins
+from q8a8_conformance.results.record import Evidence, Record, Status
+from q8a8_conformance.results.run import Finding, Request, Run
+from q8a8_conformance.results.verdict import judge
+from q8a8_conformance.spec.rules import load_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 
 from q8a8_conformance.cli import main
-from q8a8_conformance.compare import compare
-from q8a8_conformance.record import Record, Status
 from q8a8_conformance.report import comparison, comparison_html, jsondoc
-from q8a8_conformance.report.model import Request
 from q8a8_conformance.report.schema import ReportError, load_schema, read
+from q8a8_conformance.results.comparison import compare
+from q8a8_conformance.results.record import Record, Status
+from q8a8_conformance.results.run import Request
 
 from .conftest import DOT, failed, finding, passed
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.run import Run
 
 
 @pytest.fixture

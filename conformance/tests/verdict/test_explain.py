@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from q8a8_conformance.cli import main
-from q8a8_conformance.explain import explain, suite_checks
-from q8a8_conformance.mutants.catalogue import MUTANTS
-from q8a8_conformance.rules import load_rules, rules_by_id
+from q8a8_conformance.commands.explain import explain, suite_checks
+from q8a8_conformance.faults.catalogue import MUTANTS
+from q8a8_conformance.spec.rules import load_rules, rules_by_id
 
 
 @pytest.mark.parametrize("rule", load_rules(), ids=lambda rule: rule.id)
 def test_every_rule_is_explained(rule: object) -> None:
     """No rule is without an explanation; those for kernels have a check or a golden case; lines fit."""
-    from q8a8_conformance.rules import Rule  # noqa: PLC0415 -- for the type alone
+    from q8a8_conformance.spec.rules import Rule  # noqa: PLC0415 -- for the type alone
 
     assert isinstance(rule, Rule)
     lines = list(explain(rule))
@@ -53,7 +53,7 @@ def test_an_unknown_rule_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_reasons_leave_out_what_is_no_text() -> None:
     """Code, tables and boxes below a rule are no reason; a line that leads up to them is none either."""
-    from q8a8_conformance.rules import parse_page  # noqa: PLC0415 -- for this test alone
+    from q8a8_conformance.spec.rules import parse_page  # noqa: PLC0415 -- for this test alone
 
     page = """
 ### Q8A8-QNT-1: a title { #q8a8-qnt-1 }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance.cli import main
-from q8a8_conformance.record import Record, Status
-from q8a8_conformance.verdict import format_known_failures, read_known_failures
+from q8a8_conformance.results.record import Record, Status
+from q8a8_conformance.results.verdict import format_known_failures, read_known_failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable

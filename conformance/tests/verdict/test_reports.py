@@ -13,18 +13,18 @@ import jsonschema
 import pytest
 
 from q8a8_conformance import report
-from q8a8_conformance.margins import Margins
-from q8a8_conformance.record import Evidence, Record, Status
 from q8a8_conformance.report import badge, choice, difference, jsondoc, plots, schema, statement
-from q8a8_conformance.report.model import Finding, Request
-from q8a8_conformance.verdict import KnownFailure, judge
+from q8a8_conformance.results.bound_use import Margins
+from q8a8_conformance.results.record import Evidence, Record, Status
+from q8a8_conformance.results.run import Finding, Request
+from q8a8_conformance.results.verdict import KnownFailure, judge
 
 from .conftest import DOT, QUANTIZE, block_evidence, dot_evidence, failed, finding, passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.report.model import Run
+    from q8a8_conformance.results.run import Run
 
 HOSTILE = "</pre><script>alert(1)</script> ```` | \x1b[31m &amp; \ud7ff"
 
@@ -82,7 +82,7 @@ def failing(make_run: Callable[..., Run]) -> Run:
         KnownFailure("Q8A8-DOT-7", "dot/known", 3, "why"),
         KnownFailure("Q8A8-DOT-4", "dot/a", 4, "stale"),
     )
-    from q8a8_conformance.rules import load_rules  # noqa: PLC0415 -- for this fixture alone
+    from q8a8_conformance.spec.rules import load_rules  # noqa: PLC0415 -- for this fixture alone
 
     judgement = judge(records, [rule for rule in load_rules() if rule.subject == "kernel"], known)
     return make_run(

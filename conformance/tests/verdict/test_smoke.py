@@ -14,11 +14,11 @@ import jsonschema
 import pytest
 
 from q8a8 import Reference
-from q8a8_conformance import smoke
 from q8a8_conformance.cli import main
-from q8a8_conformance.protocol import Fault
+from q8a8_conformance.commands import smoke
+from q8a8_conformance.protocol.messages import Fault
 from q8a8_conformance.report.schema import complaint, load_schema
-from q8a8_conformance.smoke import probes, symptoms
+from q8a8_conformance.smoke import probes, stages, symptoms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,10 +226,10 @@ def test_dequantizers_that_write_something_else() -> None:
 
 def test_every_stage_is_rendered() -> None:
     """A start that failed is a conclusion of its own, and no kernel is blamed."""
-    from q8a8_conformance.record import Status  # noqa: PLC0415
-    from q8a8_conformance.sut import parse_sut  # noqa: PLC0415
+    from q8a8_conformance.protocol.sut import parse_sut  # noqa: PLC0415
+    from q8a8_conformance.results.record import Status  # noqa: PLC0415
 
-    stage = smoke.Stage("start", Status.CRASHED, "it died", "look here")
-    text = smoke.render(smoke.Smoke(parse_sut("ref"), (stage,)))
+    stage = stages.Stage("start", Status.CRASHED, "it died", "look here")
+    text = smoke.render(stages.Smoke(parse_sut("ref"), (stage,)))
     assert "no kernel was reached" in text
     assert "→ look here" in text

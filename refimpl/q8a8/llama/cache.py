@@ -1,7 +1,7 @@
 """Keys and values of the positions that the model has seen, so that none is computed twice.
 
 `KVCache` is what the model asks of a cache; `FloatCache` keeps them as they are, or rounded to half precision
-as llama.cpp does by default. Quantized ones are in `q8a8.methods.kv_cache`.
+as llama.cpp does by default. Quantized ones are in `q8a8.llama.quantized_cache`.
 """
 
 from __future__ import annotations

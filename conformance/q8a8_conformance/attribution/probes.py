@@ -1,0 +1,287 @@
+"""Further calls of a kernel that has failed one: what its wrong result depends on, and so what it breaks.
+
+The same call with one thing changed says more than any look at a float:
+
+- right as soon as ``s`` holds zeros: it depended on what ``s`` held (Q8A8-DOT-7);
+- right as soon as the unused scales are zero: it depended on those (Q8A8-LAY-5);
+- four results, each right when asked for alone: they, or their rows, are in wrong places (Q8A8-DOT-6);
+- a single product in a row as long as this is lost at some place of it: blocks are miscounted (Q8A8-DOT-10);
+- a quantized block that comes out right alone: it depended on its neighbours (Q8A8-QNT-7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8.dot import vec_dot, vec_dot_real
+from q8a8_conformance.attribution.wrong_sums import Suspects
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.protocol.messages import Buffer
+from q8a8_conformance.suite.products import product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from q8a8_conformance.protocol.messages import Call
+
+    Ask = Callable[[Call], Mapping[str, bytes] | None]
+    """Makes a call: its output buffers by ABI name, or None where it did not return."""
+
+Array = NDArray[Any]
+
+V2_LAYOUT, UNUSED, EMPTY, TWO_ROWS, ROLES, COUNT, ARGUMENTS = (
+    f"Q8A8-{name}" for name in ("LAY-3", "LAY-5", "DOT-5", "DOT-6", "DOT-9", "DOT-10", "DOT-12")
+)
+
+LEFT_OVER = 16
+"""Blocks that a loop unrolled so many times leaves over at most."""
+
+TRIED = 4
+"""Blocks of a row that are tried alone."""
+
+ROLE_EXPONENTS = (0, 1, 3, 7)
+"""Exponents of x's weight_scale and activation_scale, and y's: the sum of two tells which were used."""
+
+ROLE_PRODUCT = 2.0 ** (ROLE_EXPONENTS[0] + ROLE_EXPONENTS[3])
+"""Of x's weight_scale and y's activation_scale, which are the ones to use."""
+
+FIELDS_USED = {3: ROLES, 8: ROLES, 4: V2_LAYOUT}
+"""The rule broken by a product of scales 2^e: both weight scales, both activation scales, both exchanged."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A failed call, and the means to make others.
+
+    Attributes
+    ----------
+    call
+        What was asked for.
+    ask
+        Makes further calls.
+    in_bound
+        Whether a dot product's results were judged by the bound: its inputs leave something to round.
+    """
+
+    call: Call
+    ask: Ask
+    in_bound: bool = False
+
+
+class DotTrials:
+    """Tries one failed dot product.
+
+    Parameters
+    ----------
+    trial
+        The failed call.
+    actual
+        ``s`` after it.
+    """
+
+    def __init__(self, trial: Trial, actual: bytes) -> None:
+        self._call, self._ask, self._in_bound = trial.call, trial.ask, trial.in_bound
+        self._actual = actual
+        self._rows = _rows(trial.call)
+        self._blocks = trial.call.n // 32
+
+    @property
+    def all_right(self) -> bool:
+        """Whether every result is right: within the bound, where results are judged by it."""
+        return self._all_right(self._actual)
+
+    @property
+    def nothing_else(self) -> bool:
+        """Whether what lies between the results is as it was."""
+        (place,) = self._call.spec.outputs
+        left, held = bytearray(self._actual), bytearray(self._call.buffers[place].data)
+        for start, _, _ in self._rows:
+            left[start : start + 4] = held[start : start + 4]
+        return left == held
+
+    @property
+    def depends_on_s(self) -> bool:
+        """Whether results are right as soon as ``s`` holds zeros, or a number in it comes back in them."""
+        if self._call.n == 0:
+            return not self.all_right and self._adds()
+        return not self.all_right and self._is_right(_with_zeros_in_s(self._call))
+
+    def broken(self) -> set[str]:
+        """Give the rules that the trials, or else the suspects, accuse; empty where nothing is found."""
+        if self._call.nrc == 2 and (self.all_right or self._singles_right()):
+            return {TWO_ROWS}
+        if self.all_right:
+            return set()
+        if rule := self._argument():
+            return {rule}
+        if self._miscounts():
+            return self._accused(Suspects.misread) or {COUNT}
+        return self._accused(Suspects.accused)
+
+    def _argument(self) -> str:
+        """Give the rule about an argument, or a field of version 2, that is broken; empty if none is."""
+        if self._call.n == 0:
+            return EMPTY
+        if self._call.function == calls.DOT_REAL:
+            return self._wrong_field()
+        ignored = replace(self._call, bs=0, bx=0, by=0)
+        return ARGUMENTS if self._call.nrc == 1 and self._is_right(ignored) else ""
+
+    def _miscounts(self) -> bool:
+        """Say whether a product is right in a row of one block, and lost in some place of a row like this."""
+        return self._counts(1, 0) and not all(self._counts(self._blocks, b) for b in _some(self._blocks))
+
+    def _counts(self, nb: int, which: int) -> bool:
+        """Say whether one block of a row counts once, the others nothing: a single product of 1 by 1."""
+        codes = np.zeros((nb, 32), np.int8)
+        codes[which, 0] = 1
+        row = dot_rows.blocks(1.0, codes)
+        single = self._call.function == calls.DOT
+        made = self._ask(calls.dot(row, row) if single else calls.dot_real(*dot_rows.to_v2(row, row)))
+        return made is not None and made["s"] == calls.float_bytes(1.0)
+
+    def _adds(self) -> bool:
+        """Say whether one product of 1 by 1 depends on the number that ``s`` held."""
+        x, y = dot_rows.one_product(0, 1, 1)
+        held = calls.float_bytes(1.5)
+        single = self._call.function == calls.DOT
+        call = calls.dot(x, y, s=held) if single else calls.dot_real(*dot_rows.to_v2(x, y), s=held)
+        made = self._ask(call)
+        return made is not None and made["s"] != calls.float_bytes(1.0)
+
+    def _is_right(self, call: Call) -> bool:
+        outputs = self._ask(call)
+        return outputs is not None and self._all_right(outputs["s"])
+
+    def _all_right(self, s: bytes) -> bool:
+        """Say whether each of the one or four results is right, wherever else something was written."""
+        return all(self._right(x, y, s[place : place + 4]) for place, x, y in self._rows)
+
+    def _right(self, x: Array, y: Array, result: bytes) -> bool:
+        if self._in_bound:
+            return product(x, y).holds(result)
+        dot = vec_dot if x.dtype == layout.BLOCK_Q8_A8 else vec_dot_real
+        return bytes(np.float32(dot(x, y)).astype("<f4").tobytes()) == result
+
+    def _singles_right(self) -> bool:
+        """Say whether the four products come out right one by one."""
+        singles = [(self._ask(calls.dot(x, y)), x, y) for _, x, y in self._rows]
+        return all(made is not None and self._right(x, y, made["s"]) for made, x, y in singles)
+
+    def _wrong_field(self) -> str:
+        """Give the rule about version 2's two scales that is broken; empty if none."""
+        call = _without_unused(self._call)
+        # A product of zeros comes out right under any scales: a single one that is not zero must, too.
+        if call != self._call and self._is_right(call) and self._scales_used(unused=False) == ROLE_PRODUCT:
+            return UNUSED
+        used = self._scales_used(unused=True)
+        return next((rule for e, rule in FIELDS_USED.items() if used == 2.0**e), "")
+
+    def _scales_used(self, *, unused: bool) -> float:
+        """Give the product of the two scales that are used, of a product of 1 by 1; 0 where there is none."""
+        call = _role_call()
+        made = self._ask(call if unused else _without_unused(call))
+        return float(np.frombuffer(made["s"], "<f4")[0]) if made is not None else 0.0
+
+    def _accused(self, by: Callable[[Suspects, float], set[str]]) -> set[str]:
+        found: set[str] = set()
+        for place, x, y in self._rows:
+            result = self._actual[place : place + 4]
+            if not self._right(x, y, result):
+                value = float(np.frombuffer(result, "<f4")[0])
+                found |= by(Suspects(x, y, in_bound=self._in_bound), value)
+        return found
+
+
+def _some(nb: int) -> list[int]:
+    """Give the places in a row that loops lose: the first, the middle, and those that are left over."""
+    return [b for b in range(nb) if b < 2 or b == nb // 2 or b >= nb - LEFT_OVER]
+
+
+def _rows(call: Call) -> list[tuple[int, Array, Array]]:
+    """Give where in ``s`` each result belongs, in bytes, and its rows of blocks [nb]."""
+    dtype = layout.BLOCK_Q8_A8 if call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
+    size = call.n // 32 * dtype.itemsize
+    inputs = calls.inputs_of(call)
+
+    def row(name: str, start: int) -> Array:
+        return np.frombuffer(inputs[name][start : start + size], dtype)
+
+    if call.nrc == 1:
+        return [(0, row("vx", 0), row("vy", 0))]
+    both = (0, 1)
+    return [
+        (4 * (j * call.bs + i), row("vx", i * call.bx), row("vy", j * call.by)) for j in both for i in both
+    ]
+
+
+def _with_zeros_in_s(call: Call) -> Call:
+    buffers = list(call.buffers)
+    (place,) = call.spec.outputs
+    buffers[place] = replace(buffers[place], data=bytes(len(buffers[place].data)))
+    return replace(call, buffers=tuple(buffers))
+
+
+def _without_unused(call: Call) -> Call:
+    """Give a call over version 2 blocks with zeros in the scales that must not matter."""
+    buffers = dict(zip((spec.name for spec in call.spec.buffers), call.buffers, strict=True))
+    for name, unused in (("vx", "activation_scale"), ("vy", "weight_scale")):
+        blocks = np.frombuffer(bytearray(buffers[name].data), layout.BLOCK_Q8_A8_V2).copy()
+        blocks[unused] = 0
+        buffers[name] = replace(buffers[name], data=blocks.tobytes())
+    return replace(call, buffers=tuple(buffers.values()))
+
+
+def _role_call() -> Call:
+    """Ask for one product of 1 by 1 under four scales of which any two have a product of their own."""
+    x, y = (np.zeros(1, layout.BLOCK_Q8_A8_V2) for _ in "xy")
+    scales = [2.0**e for e in ROLE_EXPONENTS]
+    x["weight_scale"], x["activation_scale"], y["weight_scale"], y["activation_scale"] = scales
+    x["weight_qs"][:, 0] = y["weight_qs"][:, 0] = 1
+    return calls.dot_real(x, y)
+
+
+def right_alone(call: Call, expected: bytes, blocks: Sequence[int], ask: Ask) -> bool:
+    """Say whether blocks of a row that came out wrong come out right when quantized alone.
+
+    Parameters
+    ----------
+    call
+        Of a row quantizer.
+    expected
+        The right row.
+    blocks
+        Numbers of the wrong blocks; `TRIED` of them are tried.
+    ask
+        Makes further calls.
+    """
+    if call.n <= 32:
+        return False
+    elements = bytes(call.buffers[0].data)
+    for block in blocks[:TRIED]:
+        made = ask(
+            replace(
+                call,
+                n=32,
+                buffers=(Buffer(elements[128 * block : 128 * block + 128]), Buffer(calls.poison(34))),
+            )
+        )
+        if made is None or made["y"] != expected[34 * block : 34 * block + 34]:
+            return False
+    return True
+
+
+def as_row(trial: Trial, actual: Mapping[str, bytes]) -> bool:
+    """Say whether 32 elements of an activation came out as the kernel's row quantizers have them."""
+    call = trial.call
+    if call.function != calls.ACTIVATION or call.n != 32:
+        return False
+    x = np.frombuffer(bytes(call.buffers[0].data), np.float32)
+    rows_made = [made for name in calls.QUANTIZERS if (made := trial.ask(calls.quantize(name, x)))]
+    block = bytes(actual["scale"]) + bytes(actual["output"])
+    return bool(rows_made) and all(made["y"] == block for made in rows_made)

@@ -1,0 +1,282 @@
+"""``q8a8 certify``: compare a kernel with the exact results on whole domains, and join certificates."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.certify import catalogue, certificate, page, ranges, run
+from q8a8_conformance.certify.observe import ObserverError, digest, identify, observe
+from q8a8_conformance.certify.state import State, StateError
+from q8a8_conformance.files.atomic import write_text
+from q8a8_conformance.protocol.sut import Sut, SutError, parse_sut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from q8a8_conformance.certify.certificate import Entry
+    from q8a8_conformance.certify.domains import Domain
+    from q8a8_conformance.commands.options import Subparsers
+    from q8a8_conformance.protocol.messages import Hello
+
+USAGE, NOTHING_RAN = 2, 4
+
+EXIT_STATUS = (
+    "exit status: 0 every point asked for was compared and is right, 1 a result is wrong, 2 usage, 3 the "
+    "kernel crashed or hung, 4 nothing ran, or a domain asked for is not offered; 130 and 143: interrupted"
+)
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``certify``."""
+    parser = subparsers.add_parser(
+        "certify",
+        help="compare a kernel on every input of a finite domain",
+        description="Compare a kernel with the exact results on every input of a finite domain, and write "
+        "down what was covered: q8a8 certify SUT. Or join the certificates of shards: q8a8 certify merge "
+        "A.json ...",
+        epilog=EXIT_STATUS,
+    )
+    parser.add_argument("sut", metavar="SUT", help="as for q8a8 test; or the word merge")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="certificates, after merge")
+    parser.add_argument(
+        "--domain",
+        action="append",
+        metavar="NAME",
+        help=f"only this one; may be repeated: {', '.join(catalogue.names())}, or codes:AMAX for any amax, "
+        "eight hex digits; scale-ref and codes-ref:AMAX ask quantize_row_q8_a8_ref [all that there are]",
+    )
+    parser.add_argument(
+        "--shard", type=_shard, default=(1, 1), metavar="I/N", help="only this part of each domain"
+    )
+    parser.add_argument(
+        "--sample", type=_count, metavar="N", help="only about N points of each domain, spread evenly: a try"
+    )
+    parser.add_argument(
+        "--state", type=Path, metavar="FILE", help="keep what is covered in this file, and go on from it"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the certificate")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write it as Markdown, too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML file, too")
+    parser.add_argument(
+        "--timeout", type=_count, default=300, metavar="S", help="seconds for one answer [300]"
+    )
+    parser.add_argument(
+        "--symbol",
+        action="append",
+        default=[],
+        metavar="ABI_NAME=EXPORTED_NAME",
+        help="a function's name in the library, where it is another; may be repeated",
+    )
+    parser.add_argument(
+        "--init", metavar="SYMBOL", help="a void f(void) in the library, called after loading"
+    )
+    parser.set_defaults(func=certify)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return int(text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, total = text.partition("/")
+    if not slash or not 1 <= _count(number) <= _count(total):
+        raise argparse.ArgumentTypeError(f"{text!r}: write I/N, 1 <= I <= N")
+    return int(number), int(total)
+
+
+def certify(options: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    if options.sut == "merge":
+        return _merge(options)
+    if options.files:
+        return _usage(f"{options.files[0]}: one kernel at a time")
+    try:
+        sut = parse_sut(options.sut, options.symbol, options.init)
+        domains = [catalogue.get_domain(name) for name in options.domain or catalogue.names()]
+    except SutError as error:
+        return _usage(str(error))
+    except KeyError as error:
+        return _usage(error.args[0])
+    try:
+        with run.interruptible():
+            return _certify(sut, domains, options)
+    except run.InterruptedSweepError as interrupt:
+        _say("interrupted before the sweep")
+        return 128 + interrupt.number
+
+
+def _certify(sut: Sut, domains: list[Domain], options: argparse.Namespace) -> int:
+    """Start the kernel, sweep, and write the certificate."""
+    try:
+        observer = observe(sut, options.timeout)
+    except ObserverError as error:
+        sys.stderr.write(f"q8a8: {error}\n")
+        return 3
+    started = time.time()
+    entries: list[Entry] = []
+    interrupted: int | None = None
+    try:
+        files = identify(sut, observer.hello)
+        if not files:
+            return _usage(f"{sut.spec}: no file to take the hash of; name the kernel's file in the command")
+        kernel = digest(files)
+        state = State(options.state, _identity(sut, kernel))
+        if state.load():
+            _say(f"going on from {options.state}")
+        plan = run.Plan(options.shard, options.sample)
+        try:
+            for domain in domains:
+                entry = run.sweep(domain, observer, plan, state, run.Progress())
+                if options.domain is None and entry.result == "not-offered":
+                    _say(f"{domain.name:<15} not offered: {entry.message}")
+                    continue
+                entries.append(entry)
+                _say(_line(entry))
+        except run.InterruptedSweepError as interrupt:
+            interrupted = interrupt.number
+            state.save()
+            entries += _unfinished(domains[len(entries) :], state, plan)
+            _say("interrupted" + (f"; {options.state} holds what is covered" if options.state else ""))
+        if identify(sut, observer.hello) != files:
+            sys.stderr.write("q8a8: the kernel's file changed while it was certified: nothing is certified\n")
+            return NOTHING_RAN
+    except (StateError, ObserverError, OSError) as error:
+        return _usage(str(error))
+    finally:
+        observer.close()
+    about = _about(sut, observer.hello, files, options, started)
+    status = _finish(about, entries, options)
+    return status if interrupted is None else 128 + interrupted
+
+
+def _unfinished(domains: Sequence[Domain], state: State, plan: run.Plan) -> list[Entry]:
+    """Return entries of the domains that an interrupt cut short, where anything of them is covered."""
+    entries = []
+    for domain in domains:
+        if state.covered.get(domain.name):
+            entry = certificate.Entry(domain.name, domain.size, domain.rules)
+            entry.covered, entry.seconds = state.covered[domain.name], state.seconds[domain.name]
+            entry.asked = ranges.count(plan.pieces(domain))
+            entries.append(entry)
+    return entries
+
+
+def _identity(sut: Sut, kernel: str) -> dict[str, str]:
+    """Return what a state file is about."""
+    identity = {
+        "kernel": kernel,
+        "command": " ".join([sut.spec, *sut.options])
+        if sut.kind == "exec"
+        else " ".join([sut.kind, *sut.options]),
+        "version of the expected results": run.truth_sha256(),
+        "machine": platform.machine(),
+    }
+    return identity | ({"NumPy": np.__version__} if sut.kind in ("ref", "py") else {})
+
+
+def _about(
+    sut: Sut, hello: Hello, files: Mapping[str, str], options: argparse.Namespace, started: float
+) -> dict[str, Any]:
+    """Return what a certificate says of kernel, machine and run."""
+    return {
+        "sut": sut.spec,
+        "options": list(sut.options),
+        "kernel": {
+            "sha256": digest(dict(files)),
+            "files": dict(files),
+            "name": hello.name,
+            "version": hello.version,
+        },
+        "compiler": hello.compiler,
+        "flags": hello.flags,
+        "emulated": hello.emulated,
+        "cpu": {"arch": hello.arch, "features": list(hello.features), "model": _cpu_model()},
+        "truth_sha256": run.truth_sha256(),
+        "suite": metadata.version("q8a8"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "shard": list(options.shard),
+        "sample": options.sample,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 3),
+    }
+
+
+def _cpu_model() -> str | None:
+    """Return the processor's name as Linux gives it; None elsewhere. Under emulation: the host's."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    """Join certificates: 0 only where every domain is covered whole."""
+    if not options.files:
+        return _usage("merge: name the certificates of the shards")
+    try:
+        about, entries = certificate.merge([certificate.read(path) for path in options.files])
+    except certificate.CertificateError as error:
+        return _usage(str(error))
+    for entry in entries:
+        _say(_line(entry))
+    return _finish(about, entries, options)
+
+
+def _finish(about: Mapping[str, Any], entries: Sequence[Entry], options: argparse.Namespace) -> int:
+    """Say the verdict, write the certificate, and return the exit status."""
+    document = certificate.document(about, entries)
+    _say(f"{document['verdict']}: {page.VERDICTS[document['verdict']]}")
+    for kind, render in _WRITERS.items():
+        path: Path | None = getattr(options, kind)
+        if path is not None:
+            try:
+                write_text(render(document), path)
+            except OSError as error:
+                return _usage(f"{path}: {error}")
+    return certificate.status_of(entries)
+
+
+def _as_json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+_WRITERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "json": _as_json,
+    "markdown": page.markdown,
+    "html": page.html_page,
+}
+
+
+def _line(entry: Entry) -> str:
+    """Say what became of one domain."""
+    covered = ranges.count(entry.covered)
+    text = f"{entry.name:<15} {entry.result:<10} {covered:>13,} of {entry.points:,} points"
+    if covered:
+        text += f" in {entry.seconds:,.1f} s"
+    if entry.mismatch:
+        wrong = entry.mismatch
+        text += f"\n  point {wrong.point}: {wrong.given}\n  expected {wrong.expected}\n  got      {wrong.got}"
+    return text + (f"\n  {entry.message}" if entry.message else "")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _usage(message: str) -> int:
+    sys.stderr.write(f"q8a8: {message}\n")
+    return USAGE

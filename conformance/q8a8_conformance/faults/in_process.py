@@ -1,0 +1,62 @@
+"""A kernel in this process, where the suite expects a worker's session."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.protocol.messages import Buffer, Hello
+from q8a8_conformance.protocol.session import CallRefused
+from q8a8_conformance.spec.abi import NAMES
+from q8a8_conformance.worker.fenv import floating_point
+from q8a8_conformance.worker.invoke import CannotCall, Invoker
+from q8a8_conformance.worker.pyobject import ObjectTarget
+from q8a8_conformance.worker.serve import CAPABILITIES, ENVIRONMENT_CAPABILITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from q8a8_conformance.protocol.messages import Call, Result
+
+__all__ = ["Here"]
+
+
+class Here:
+    """A kernel in this process, where a check expects a worker's session.
+
+    Parameters
+    ----------
+    make_kernel
+        Gives an object with methods of the ABI's names; called again when the session was closed.
+    functions
+        Those that are offered; the others are left out, so that their cases are not run.
+    """
+
+    def __init__(self, make_kernel: Callable[[], object], functions: Iterable[str]) -> None:
+        self._make = make_kernel
+        self._environment = floating_point()
+        self._functions = tuple(name for name in NAMES if name in set(functions))
+        self._invoker: Invoker | None = None
+        capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if self._environment else ())
+        self.hello = Hello("a mutant", functions=self._functions, capabilities=capabilities)
+
+    def call(self, call: Call, timeout: float | None = None) -> Result:
+        """Make a call; nothing can stop it.
+
+        Raises
+        ------
+        CallRefused
+            The kernel raised an exception.
+        """
+        del timeout
+        if self._invoker is None:
+            self._invoker = Invoker(ObjectTarget(self._make()), self._environment)
+        buffers = tuple(Buffer(bytearray(buffer.data), buffer.offset) for buffer in call.buffers)
+        try:
+            return self._invoker.invoke(replace(call, buffers=buffers))
+        except CannotCall as error:
+            raise CallRefused(str(error)) from error
+
+    def close(self) -> None:
+        """Forget the kernel, and with it its state."""
+        self._invoker = None

@@ -1,0 +1,142 @@
+"""Which mutants a golden case kills by itself, and those that no golden case can show.
+
+A case is one call with given bytes. It *kills* a mutant if a kernel with this one mistake, which has made no
+call before, does not do what the case asks (`q8a8_golden.conform.conforms`), changes an input, raises an
+exception, or does not return; its outputs hold poison before the call, or what the case says. Other recipes
+do not conform. What only guard pages, a watched processor or a second call can see is no kill: whoever uses
+the vectors without this suite has the bytes alone.
+
+The C mutants (`q8a8_lab.mutation.native`) are not asked: most are for one processor, and what a file
+says must not depend on the machine that wrote it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
+
+from q8a8_conformance.faults.catalogue import MUTANTS, make
+from q8a8_conformance.faults.in_process import Here
+from q8a8_conformance.protocol.messages import Buffer, Call, Fault
+from q8a8_conformance.protocol.session import CallRefused, WorkerCrashed, WorkerHung
+from q8a8_conformance.protocol.sut import parse_sut
+from q8a8_conformance.spec.abi import NAMES, get_function
+from q8a8_golden.conform import conforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from q8a8_conformance.protocol.messages import Result
+    from q8a8_conformance.protocol.session import Session
+    from q8a8_golden.cases import Case
+
+__all__ = ["UNSHOWN", "MutantKiller"]
+
+PATIENT = 5.0
+"""Seconds until a call counts as one that never returns: no busy machine may make a kill of a slow call."""
+
+UNSHOWN: Mapping[str, str] = MappingProxyType(
+    {
+        "address-masked": "where the input lies decides; a case says what is in a buffer, not where it is",
+        "every-fourth-call": "the first call is right; a case is one call",
+        "flush-mode-left": "the outputs are right; the processor's modes are no bytes of a case",
+        "input-as-scratch": "the input is put back before the call returns",
+        "nan-reads-behind": "what is read there is not used; only guarded memory shows it",
+        "over-read-before": "what is read there is not used; only guarded memory shows it",
+        "over-read-byte": "what is read there is not used; only guarded memory shows it",
+        "over-read-vector": "what is read there is not used; only guarded memory shows it",
+        "rounding-mode-left": "the outputs are right; the processor's modes are no bytes of a case",
+        "registers-of-another": "the call before decides; a case is one call",
+        "scratch-of-all-threads": "a call that runs alone is right",
+        "scratch-of-another": "the call before decides; a case is one call",
+    }
+)
+"""The mutants that no golden case can show, by slug, and why; other checks of the suite catch them."""
+
+
+def _call_of(case: Case) -> Call:
+    """Give a case's call; the suite's own way to do so reads the files when it is imported."""
+    held = {**case.inputs, **case.poisoned()}
+    (n,) = (case.args[name] for name in ("n", "k", "size") if name in case.args)
+    buffers = tuple(Buffer(held[buffer.name]) for buffer in get_function(case.function).buffers)
+    bs, bx, by, nrc = (case.args.get(name, int(name == "nrc")) for name in ("bs", "bx", "by", "nrc"))
+    return Call(case.function, n, buffers, bs, bx, by, nrc)
+
+
+class _Anew:
+    """A kernel that is made anew for every call: no call knows of another."""
+
+    def __init__(self) -> None:
+        self.slug = ""
+
+    def __getattr__(self, name: str) -> object:
+        """Give a method of a new kernel."""
+        if name not in NAMES:
+            raise AttributeError(name)
+        return getattr(make(*[self.slug] if self.slug else []), name)
+
+
+class MutantKiller:
+    """Runs every mutant on golden cases; a context manager, which ends the workers of those that may crash.
+
+    >>> from q8a8_golden import load_cases
+    >>> with MutantKiller() as kills:
+    ...     kills(next(case for case in load_cases() if case.id == "quantize/ties/just-below-half/row"))[:2]
+    ('amax-last-skipped', 'amax-sixteen-elements')
+    """
+
+    def __init__(self) -> None:
+        self._kernel = _Anew()
+        self._here = Here(lambda: self._kernel, NAMES)
+        self._apart: dict[str, Session] = {}
+
+    def __enter__(self) -> Self:
+        """Give the killer itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the workers."""
+        for session in self._apart.values():
+            session.close()
+        self._here.close()
+
+    def __call__(self, case: Case) -> tuple[str, ...]:
+        """Give the slugs, sorted, of the mutants that a case kills."""
+        call = _call_of(case)
+        return tuple(
+            slug
+            for slug, mutant in sorted(MUTANTS.items())
+            if case.function in mutant.functions and self.shows(case, slug, call)
+        )
+
+    def shows(self, case: Case, slug: str, call: Call | None = None) -> bool:
+        """Tell whether a case kills one mutant; no slug at all is the specification."""
+        call = call or _call_of(case)
+        try:
+            result = self._ask(slug)(call)
+        except (CallRefused, WorkerCrashed, WorkerHung):
+            return True
+        outputs = [call.spec.buffers[index].name for index in call.spec.outputs]
+        after = dict(zip(outputs, result.outputs, strict=True))
+        return Fault.INPUT_WRITTEN in result.faults or not conforms(case, after)
+
+    def _ask(self, slug: str) -> Callable[[Call], Result]:
+        """Give what makes a call of a mutant: in this process, or in a worker if it may crash or hang.
+
+        Those that get a worker keep nothing from call to call, so a worker serves many calls.
+        """
+        if slug and MUTANTS[slug].apart:
+            if slug not in self._apart:
+                self._apart[slug] = parse_sut(
+                    f"py:q8a8_conformance.mutants:{slug.replace('-', '_')}"
+                ).session(PATIENT)
+            return self._apart[slug].call
+
+        def here(call: Call) -> Result:
+            self._kernel.slug = slug
+            with contextlib.redirect_stderr(io.StringIO()):  # (a kernel that raises leaves a traceback)
+                return self._here.call(call)
+
+        return here

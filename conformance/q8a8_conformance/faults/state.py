@@ -1,0 +1,409 @@
+"""Mutants of what a kernel owes beyond values: memory, environment, state, that it returns.
+
+They concern one function each, so that a kernel with one of them is right everywhere else. Addresses are
+used behind NumPy's back, as C would: those marked `apart` can end the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import itertools
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, QUANTIZERS, ROWS
+from q8a8_conformance.faults.mutant import Mutant
+from q8a8_conformance.worker.fenv import floating_point
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Call = Callable[[], None]
+
+READ, WRITE, INPUT, ALIGNMENT = (f"Q8A8-MEM-{number}" for number in (1, 2, 3, 4))
+MODES, STATE, THREADS, RETURNS = (f"Q8A8-ENV-{number}" for number in (1, 2, 3, 4))
+OUTSIDE = "Q8A8-QNT-11"
+TOWARD_ZERO = 0xC00000 if os.uname().machine == "aarch64" else 0xC00
+
+
+def _memory(array: Array, count: int, dtype: type[np.float32 | np.uint8]) -> Array:
+    """Give the memory at an array's address, writable, whatever NumPy thinks of it."""
+    size = count * np.dtype(dtype).itemsize
+    memory = (ctypes.c_ubyte * size).from_address(array.ctypes.data)
+    return np.ndarray(count, dtype, memoryview(memory).cast("B"))
+
+
+def _magnitudes_in_place(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    call()
+    x, _, k = arguments if function != ACTIVATION else (arguments[0], None, arguments[3])
+    if k:
+        held = _memory(x, k, np.float32)
+        np.abs(held, out=held)
+
+
+def _scratch_in_input(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    """Use the first byte of the input, and put it back."""
+    del function
+    x, _, k = arguments
+    if k:
+        first = _memory(x, 1, np.uint8)
+        first ^= 255
+        first ^= 255
+    call()
+
+
+def _writes_behind(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function
+    call()
+    _, y, k = arguments
+    ctypes.memset(y.ctypes.data + 4 * k, 0, 1)
+
+
+def _writes_whole_vectors(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function
+    call()
+    _, output, _, size = arguments
+    ctypes.memset(output.ctypes.data + size, 0, -size % 8)
+
+
+def _reads_behind(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function
+    x, _, k = arguments
+    ctypes.string_at(x.ctypes.data + k // 32 * 34, 1)
+    call()
+
+
+def _reads_whole_vectors(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function
+    x, _, _, size = arguments
+    ctypes.string_at(x.ctypes.data + 4 * size, 4 * (-size % 4))
+    call()
+
+
+def _reads_before(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function
+    x, _, k = arguments
+    if k:
+        ctypes.string_at(x.ctypes.data - 2, 2)
+    call()
+
+
+def _looks_behind_for_context(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    """Read what follows the row, where the row holds a NaN."""
+    x, size = arguments[0], arguments[3 if function == ACTIVATION else 2]
+    call()
+    if np.isnan(x[:size]).any():
+        ctypes.string_at(x.ctypes.data + 4 * size, 32)
+
+
+def _dies_of_infinity(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    x, size = arguments[0], arguments[3 if function == ACTIVATION else 2]
+    if np.isinf(x[:size]).any():
+        os.kill(os.getpid(), signal.SIGABRT)
+    call()
+
+
+def _masks_its_address(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    """Read the first blocks from the 16-byte boundary at or before the input, as AltiVec's lvx does."""
+    del function
+    call()
+    x, y, k = arguments
+    if k and x.ctypes.data % 16:
+        y[:1] = np.nextafter(y[:1], np.float32(np.inf))
+
+
+def _rounds_down_from_now_on(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function, arguments
+    call()
+    ctypes.CDLL(ctypes.util.find_library("m")).fesetround(TOWARD_ZERO)
+
+
+def _flushes_from_now_on(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function, arguments
+    call()
+    environment = floating_point()
+    if environment is not None:
+        environment.restore(environment.flushing(environment.save()))
+
+
+class _EveryFourth:
+    """Forgets the last element in every fourth call."""
+
+    def __init__(self) -> None:
+        self._calls = itertools.count(1)
+
+    def __call__(self, call: Call, function: str, arguments: Sequence[Any]) -> None:
+        """Call, and spoil every fourth result."""
+        del function
+        call()
+        _, y, k = arguments
+        if next(self._calls) % 4 == 0 and k:
+            y[k - 1] = 0
+
+
+class _AfterAnother:
+    """Shares a scratch buffer with the activation quantizer, and finds it changed."""
+
+    def __init__(self) -> None:
+        self._before = ""
+
+    def __call__(self, call: Call, function: str, arguments: Sequence[Any]) -> None:
+        """Call; dequantize a zero too many after the activation quantizer."""
+        call()
+        if function == DEQUANTIZE and self._before == ACTIVATION and arguments[2]:
+            arguments[1][0] = 0
+        self._before = function
+
+
+class _AfterRow:
+    """Finds the vector registers' upper halves as the row quantizers left them, in one path of its own."""
+
+    def __init__(self) -> None:
+        self._before = ""
+
+    def __call__(self, call: Call, function: str, arguments: Sequence[Any]) -> None:
+        """Call; dequantize seventeen blocks wrongly right after a row quantizer."""
+        call()
+        if function == DEQUANTIZE and self._before in ROWS and arguments[2] == 17 * 32:
+            arguments[1][0] = -arguments[1][0]
+        self._before = function
+
+
+class _SharedScratch:
+    """Keeps a row in a buffer that all threads share."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+
+    def __call__(self, call: Call, function: str, arguments: Sequence[Any]) -> None:
+        """Call, wrongly if another call is under way."""
+        del function
+        _, y, k = arguments
+        self._inside += 1
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.001)
+        alone = self._inside == 1
+        call()
+        if not alone:
+            y[:k] = 0
+        self._inside -= 1
+
+
+def _raises_on_fifty(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function
+    if arguments[2] == 50 * 32:
+        raise RuntimeError("fifty blocks")
+    call()
+
+
+def _dies_on_sixty_three(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function
+    if arguments[2] == 63 * 32:
+        ctypes.string_at(64, 1)  # no process has memory there
+    call()
+
+
+def _hangs_on_long_rows(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function
+    while arguments[0] == 1023 * 32:
+        time.sleep(1)
+    call()
+
+
+EXACTLY = "Touch exactly what k, n, size, nrc and the strides say."
+
+MUTANTS = (
+    Mutant(
+        "input-magnitudes",
+        "The quantizers leave the magnitudes in their input.",
+        {},
+        QUANTIZERS,
+        lambda: _magnitudes_in_place,
+        rule=INPUT,
+        fix="Never write to an input; they are const.",
+        apart=True,
+    ),
+    Mutant(
+        "input-as-scratch",
+        "Dequantization changes a byte of its input and puts it back.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _scratch_in_input,
+        rule=INPUT,
+        fix="Never write to an input, not even for a moment: it may be mapped read-only, as model files are.",
+        apart=True,
+    ),
+    Mutant(
+        "over-write-byte",
+        "Dequantization writes one byte behind its output.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _writes_behind,
+        rule=WRITE,
+        fix=EXACTLY,
+        apart=True,
+    ),
+    Mutant(
+        "over-write-vector",
+        "The activation quantizer writes codes in whole vectors of eight.",
+        {},
+        (ACTIVATION,),
+        lambda: _writes_whole_vectors,
+        rule=WRITE,
+        fix=EXACTLY + " Store the tail element by element.",
+        apart=True,
+    ),
+    Mutant(
+        "over-read-byte",
+        "Dequantization reads one byte behind its input.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _reads_behind,
+        rule=READ,
+        fix=EXACTLY,
+        apart=True,
+    ),
+    Mutant(
+        "over-read-vector",
+        "The activation quantizer reads its input in whole vectors of four floats.",
+        {},
+        (ACTIVATION,),
+        lambda: _reads_whole_vectors,
+        rule=READ,
+        fix=EXACTLY + " Load the tail element by element, or with a mask.",
+        apart=True,
+    ),
+    Mutant(
+        "over-read-before",
+        "Dequantization reads the two bytes before its input.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _reads_before,
+        rule=READ,
+        fix=EXACTLY,
+        apart=True,
+    ),
+    Mutant(
+        "nan-reads-behind",
+        "Where a row holds a NaN, the quantizers read on behind it.",
+        {},
+        QUANTIZERS,
+        lambda: _looks_behind_for_context,
+        rule=OUTSIDE,
+        fix="Stay inside the buffers whatever the values are.",
+        apart=True,
+    ),
+    Mutant(
+        "infinity-aborts",
+        "The quantizers abort where a row holds an infinity.",
+        {},
+        QUANTIZERS,
+        lambda: _dies_of_infinity,
+        rule=OUTSIDE,
+        fix="Return, with any value.",
+        apart=True,
+    ),
+    Mutant(
+        "address-masked",
+        "Dequantization reads from the 16-byte boundary before its input.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _masks_its_address,
+        rule=ALIGNMENT,
+        fix="Use unaligned loads: blocks are 34 bytes and lie anywhere.",
+        seen="AltiVec's lvx ignores the low four bits of an address",
+    ),
+    Mutant(
+        "rounding-mode-left",
+        "Dequantization leaves the processor rounding towards zero.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _rounds_down_from_now_on,
+        rule=MODES,
+        fix="Put the rounding mode back, or use instructions that carry their own.",
+    ),
+    Mutant(
+        "flush-mode-left",
+        "Dequantization leaves flush-to-zero set.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _flushes_from_now_on,
+        rule=MODES,
+        fix="Put the flush bits back.",
+        seen="shared libraries linked with -ffast-math, whose crtfastmath.o sets FTZ and DAZ: GCC bug 55522",
+    ),
+    Mutant(
+        "every-fourth-call",
+        "Every fourth call of dequantization loses its last element.",
+        {},
+        (DEQUANTIZE,),
+        _EveryFourth,
+        rule=STATE,
+        fix="Keep no state between calls.",
+    ),
+    Mutant(
+        "scratch-of-another",
+        "Dequantization is wrong right after a call of the activation quantizer.",
+        {},
+        (DEQUANTIZE, ACTIVATION),
+        _AfterAnother,
+        rule=STATE,
+        fix="Keep no state between calls.",
+    ),
+    Mutant(
+        "registers-of-another",
+        "Dequantization of seventeen blocks is wrong right after a row was quantized.",
+        {},
+        (*ROWS, DEQUANTIZE),
+        _AfterRow,
+        rule=STATE,
+        fix="Set every register before it is used: a call inherits what the last one left there.",
+    ),
+    Mutant(
+        "scratch-of-all-threads",
+        "Dequantization uses one static buffer in all threads.",
+        {},
+        (DEQUANTIZE,),
+        _SharedScratch,
+        rule=THREADS,
+        fix="Keep scratch memory on the stack.",
+    ),
+    Mutant(
+        "refuses-fifty-blocks",
+        "Dequantization gives up on rows of exactly fifty blocks.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _raises_on_fifty,
+        rule=RETURNS,
+        fix="Take every length.",
+    ),
+    Mutant(
+        "crashes-on-63-blocks",
+        "Dequantization crashes on rows of exactly 63 blocks.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _dies_on_sixty_three,
+        rule=RETURNS,
+        fix="Take every length.",
+        apart=True,
+    ),
+    Mutant(
+        "hangs-on-1023-blocks",
+        "The dot product never returns on rows of exactly 1023 blocks.",
+        {},
+        (DOT,),
+        lambda: _hangs_on_long_rows,
+        rule=RETURNS,
+        fix="Take every length.",
+        apart=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Files of blocks and of models: read, written, quantized and inspected."""

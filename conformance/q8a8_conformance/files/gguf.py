@@ -1,0 +1,130 @@
+"""Models in GGUF files: what `q8a8 quantize`, `dequantize` and `inspect` do with a name that ends in .gguf.
+
+::
+
+    q8a8 quantize   model.gguf model.q8.gguf       linear weights -> Q8_A8, stored as type 8 (Q8_0)
+    q8a8 dequantize model.q8.gguf model.f16.gguf   quantized types -> float32 or float16
+    q8a8 inspect    model.q8.gguf --against model.gguf
+
+The work is done by `q8a8.ggufio`; here are the options, the progress bar and what is printed.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeAlias
+
+from q8a8.ggufio import dequantize_model, quantize_model
+from q8a8.methods.smoothing import Smoothing
+from q8a8_conformance.files.arrays import FileError, write_json
+from q8a8_conformance.files.inspect_gguf import inspect_gguf, plain
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from q8a8.ggufio import Summary
+
+    Progress: TypeAlias = Callable[[str, int, int], None]
+
+__all__ = ["dequantize", "inspect", "is_gguf", "quantize"]
+
+
+def is_gguf(path: Path) -> bool:
+    """Say whether a file's name ends as those of GGUF files do."""
+    return path.suffix.lower() == ".gguf"
+
+
+def _require_two(options: argparse.Namespace) -> None:
+    """Refuse a model on one side and an array on the other."""
+    for path in (options.input, options.output):
+        if not is_gguf(path):
+            raise FileError(path, "a model goes from one .gguf file to another")
+
+
+def _smoothing(options: argparse.Namespace) -> Smoothing | None:
+    """Load the factors that were asked for."""
+    return None if options.smooth is None else Smoothing.load(options.smooth)
+
+
+def quantize(options: argparse.Namespace) -> None:
+    """Run `q8a8 quantize` on models."""
+    _require_two(options)
+    with _bar() as progress:
+        summary = quantize_model(
+            options.input,
+            options.output,
+            smooth=_smoothing(options),
+            only=options.only,
+            keep=options.keep,
+            recipe=options.recipe,
+            allow_id_39=options.allow_id_39,
+            progress=progress,
+        )
+    _tell(summary, "quantized")
+
+
+def dequantize(options: argparse.Namespace) -> None:
+    """Run `q8a8 dequantize` on models."""
+    _require_two(options)
+    with _bar() as progress:
+        summary = dequantize_model(
+            options.input,
+            options.output,
+            kind=options.type or "f32",
+            allow_id_39=options.allow_id_39,
+            progress=progress,
+        )
+    _tell(summary, "dequantized")
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """Run `q8a8 inspect` on a model."""
+    if options.smooth is not None and options.against is None:
+        raise FileError(
+            options.smooth, "factors are folded into the source of a comparison: --against is missing"
+        )
+    report = inspect_gguf(
+        options.input,
+        against=options.against,
+        smooth=_smoothing(options),
+        allow_id_39=options.allow_id_39,
+    )
+    sys.stdout.writelines(f"{line}\n" for line in report.lines())
+    if options.json is not None:
+        write_json(options.json, report.as_json())
+
+
+def _tell(summary: Summary, done: str) -> None:
+    """Print what became of a file."""
+    sys.stderr.writelines(f"q8a8: {plain(note)}\n" for note in summary.notes)
+    folded = f"{len(summary.folded)} folded, " if summary.folded else ""
+    sys.stdout.write(
+        f"{summary.target}: {len(summary.converted)} tensors {done}, {folded}{len(summary.kept)} kept, "
+        f"{summary.source_bytes} bytes -> {summary.target_bytes} bytes\n"
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[Progress | None]:
+    """Give what shows the progress on a terminal; elsewhere, and without tqdm, nothing."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        tqdm = import_module("tqdm").tqdm
+    except ImportError:
+        yield None
+        return
+    with tqdm(unit=" weights", unit_scale=True, leave=False) as bar:
+
+        def show(name: str, done: int, total: int) -> None:
+            """Move the bar on."""
+            bar.total = total
+            bar.set_description_str(plain(name), refresh=False)
+            bar.update(done - bar.n)
+
+        yield show

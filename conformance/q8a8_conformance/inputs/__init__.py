@@ -1,0 +1,1 @@
+"""What kernels are called with: whole calls, rows, blocks, and random inputs."""

@@ -1,0 +1,156 @@
+"""Calls of the kernel, built from arrays: the one place where the checks meet the protocol's buffers.
+
+Every output buffer goes out full of the golden cases' poison (as floats, quiet NaNs), so what a kernel
+forgets to write, or adds to, shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.protocol.messages import Buffer, Call, Option
+from q8a8_conformance.spec.abi import buffer_sizes, get_function
+from q8a8_golden.cases import POISON
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+QUANTIZERS = ("quantize_row_q8_a8_ref", "quantize_row_q8_a8")
+ACTIVATION = "quantize_activation_q8_a8"
+DEQUANTIZE = "dequantize_row_q8_a8"
+DOT = "ggml_vec_dot_q8_a8_q8_a8"
+DOT_REAL = "ggml_vec_dot_q8_a8_q8_a8_real"
+
+Array = NDArray[Any]
+
+
+def poison(length: int) -> bytes:
+    """Give so many bytes of poison."""
+    return (POISON * (length // len(POISON) + 1))[:length]
+
+
+def build(
+    function: str,
+    n: int,
+    inputs: Mapping[str, bytes],
+    outputs: Mapping[str, bytes] | None = None,
+    bs: int = 0,
+    bx: int = 0,
+    by: int = 0,
+    nrc: int = 1,
+) -> Call:
+    """Build a call: inputs by ABI name, outputs poisoned unless given.
+
+    Parameters
+    ----------
+    function
+        ABI name.
+    n
+        ``k``, ``size`` or ``n``.
+    inputs
+        Bytes by ABI parameter name, every input of the function.
+    outputs
+        What outputs hold before the call, for those that are not to be poisoned or have another length.
+    bs, bx, by, nrc
+        The other integers of the dot product.
+    """
+    spec = get_function(function)
+    sizes = buffer_sizes(function, n, bs=bs, bx=bx, by=by, nrc=nrc)
+    given = {**inputs, **(outputs or {})}
+    buffers = tuple(
+        Buffer(given.get(buffer.name, poison(size))) for buffer, size in zip(spec.buffers, sizes, strict=True)
+    )
+    return Call(function, n, buffers, bs, bx, by, nrc)
+
+
+def quantize(function: str, x: Array) -> Call:
+    """Quantize a row: `x` float32 [k]; `function` one of :data:`QUANTIZERS`."""
+    return build(function, x.size, {"x": x.tobytes()})
+
+
+def activation(x: Array) -> Call:
+    """Quantize an activation vector: `x` float32 [size]."""
+    return build(ACTIVATION, x.size, {"input": x.tobytes()})
+
+
+def dequantize(blocks: Array) -> Call:
+    """Dequantize a row of structured blocks [nb]."""
+    return build(DEQUANTIZE, 32 * blocks.size, {"x": blocks.tobytes()})
+
+
+def dot(x: Array, y: Array, *, s: bytes | None = None) -> Call:
+    """Take one dot product of two rows of blocks [nb]; `s` is what the result holds before."""
+    outputs = None if s is None else {"s": s}
+    return build(DOT, 32 * x.size, {"vx": x.tobytes(), "vy": y.tobytes()}, outputs, nrc=1)
+
+
+def dot_pair(x: Array, y: Array, *, bs: int = 2, x_gap: int = 0, y_gap: int = 0) -> Call:
+    """Take the four dot products of two rows each, ``nrc = 2``.
+
+    Parameters
+    ----------
+    x, y
+        Blocks [2, nb].
+    bs
+        Floats between results of one y row and the next, at least 2.
+    x_gap, y_gap
+        Bytes between the rows, an even number; as scales they are NaN, so a kernel that reads them shows.
+    """
+    row = x.shape[1] * x.dtype.itemsize
+    vx = x[0].tobytes() + _gap(x_gap) + x[1].tobytes()
+    vy = y[0].tobytes() + _gap(y_gap) + y[1].tobytes()
+    return build(DOT, 32 * x.shape[1], {"vx": vx, "vy": vy}, nrc=2, bs=bs, bx=row + x_gap, by=row + y_gap)
+
+
+def dot_real(x: Array, y: Array, *, s: bytes | None = None) -> Call:
+    """Take one dot product of two rows of v2 blocks [nb]."""
+    outputs = None if s is None else {"s": s}
+    return build(DOT_REAL, 32 * x.size, {"vx": x.tobytes(), "vy": y.tobytes()}, outputs)
+
+
+def _gap(length: int) -> bytes:
+    return (bytes.fromhex("ff7f") * length)[:length]
+
+
+def with_options(call: Call, options: Option) -> Call:
+    """Give the call with other memory options."""
+    return replace(call, options=options)
+
+
+def with_zeros(call: Call) -> Call:
+    """Give the call with zeros in the place of every input: legal for every function."""
+    buffers = tuple(
+        buffer if spec.role == "output" else Buffer(bytes(len(buffer.data)), buffer.offset)
+        for spec, buffer in zip(call.spec.buffers, call.buffers, strict=True)
+    )
+    return replace(call, buffers=buffers)
+
+
+def misaligned(call: Call, offsets: Mapping[str, int]) -> Call:
+    """Give the call with buffers that start so many bytes after a 64-byte boundary, by ABI name."""
+    buffers = tuple(
+        Buffer(buffer.data, offsets.get(spec.name, 0))
+        for spec, buffer in zip(call.spec.buffers, call.buffers, strict=True)
+    )
+    return replace(call, buffers=buffers)
+
+
+def inputs_of(call: Call) -> dict[str, bytes]:
+    """Give a call's input buffers by ABI name."""
+    return {call.spec.buffers[i].name: bytes(call.buffers[i].data) for i in call.spec.inputs}
+
+
+def arguments_of(call: Call) -> dict[str, int]:
+    """Give a call's integers by ABI name, those that its function takes."""
+    integers = [p for p in call.spec.parameters if p.element is None]
+    return {p.name: int(getattr(call, p.field)) for p in integers}
+
+
+def float_bytes(value: float) -> bytes:
+    """Give a number's float32 bytes, little-endian."""
+    with np.errstate(over="ignore"):
+        return bytes(np.float32(value).astype("<f4").tobytes())

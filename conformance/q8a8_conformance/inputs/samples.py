@@ -1,0 +1,73 @@
+"""A few ordinary calls of each function, for checks that are not about values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q8a8_conformance.inputs import calls as requests
+from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.spec.abi import NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from q8a8_conformance.protocol.messages import Call
+
+COUNTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33)
+"""Block counts: none, odd, even, 4k + 3, and what a 2, 4, 8 or 16 times unrolled loop leaves over."""
+
+SIZES = (0, 1, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 100, 257)
+"""Sizes of activation vectors: what vectors of 4, 8, 16 and 32 elements leave over."""
+
+
+def floats(size: int) -> requests.Array:
+    """Give `size` ordinary elements."""
+    return dot_rows.generator("samples", size).standard_normal(size).astype(np.float32)
+
+
+def _quantize(function: str, nb: int) -> Call:
+    return requests.quantize(function, floats(32 * nb))
+
+
+def _dot_real(nb: int) -> Call:
+    return requests.dot_real(*dot_rows.to_v2(*dot_rows.random_pair(nb, seed=9)))
+
+
+def pair(nb: int) -> Call:
+    """Give an ``nrc = 2`` call over rows of `nb` blocks, with strides larger than the least."""
+    x, y = (
+        np.stack(both)
+        for both in zip(dot_rows.random_pair(nb, seed=9), dot_rows.random_pair(nb, seed=8), strict=True)
+    )
+    return requests.dot_pair(x, y, bs=3, x_gap=34, y_gap=2)
+
+
+_MAKERS: Mapping[str, Callable[[int], Call]] = {
+    requests.QUANTIZERS[0]: lambda nb: _quantize(requests.QUANTIZERS[0], nb),
+    requests.QUANTIZERS[1]: lambda nb: _quantize(requests.QUANTIZERS[1], nb),
+    requests.DEQUANTIZE: lambda nb: requests.dequantize(dot_rows.random_pair(nb, seed=9, low=-128)[0]),
+    requests.ACTIVATION: lambda size: requests.activation(floats(size)),
+    requests.DOT: lambda nb: requests.dot(*dot_rows.random_pair(nb, seed=9)),
+    requests.DOT_REAL: _dot_real,
+}
+
+
+def sample(function: str, count: int) -> Call:
+    """Give one ordinary call: `count` blocks, or elements for the activation quantizer."""
+    return _MAKERS[function](count)
+
+
+def samples(function: str, *, two_rows: bool = False) -> list[Call]:
+    """Give ordinary calls of a function of every awkward length, on request with ``nrc = 2`` ones."""
+    counts = SIZES if function == requests.ACTIVATION else COUNTS
+    calls = [sample(function, count) for count in counts]
+    if two_rows and function == requests.DOT:
+        calls += [pair(nb) for nb in COUNTS]
+    return calls
+
+
+def functions() -> tuple[str, ...]:
+    """Give the ABI's functions, as parameters of checks that go through all of them."""
+    return NAMES

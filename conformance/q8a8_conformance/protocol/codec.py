@@ -1,0 +1,231 @@
+"""Messages of the worker protocol into bytes and back. Pure: no input or output.
+
+Reading is strict: whatever is not exactly a legal message raises `ProtocolError`, and nothing else does.
+The layouts are described in `q8a8_conformance.protocol.messages`.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from q8a8_conformance.protocol.messages import (
+    MAX_BUFFERS,
+    MAX_DETAIL,
+    MAX_FRAME,
+    MAX_THREADS,
+    Buffer,
+    BytesLike,
+    Call,
+    Error,
+    Fault,
+    Option,
+    ProtocolError,
+    Result,
+)
+from q8a8_conformance.spec.abi import FUNCTIONS
+
+LENGTH = struct.Struct("<I")
+_CALL = struct.Struct("<IBBBBIqqqqqB")
+_BUFFER = struct.Struct("<II")
+_RESULT = struct.Struct("<III")
+_ALL_OPTIONS = 15
+_ALL_FAULTS = 127
+
+
+class Reader:
+    """Takes a payload apart from the front; every step is checked against what is left.
+
+    Parameters
+    ----------
+    payload : bytes-like
+        What to read. Slices of it are views, not copies.
+    """
+
+    def __init__(self, payload: BytesLike) -> None:
+        self.view = memoryview(payload)
+        self.at = 0
+
+    def take(self, count: int, what: str) -> memoryview:
+        """Return the next ``count`` bytes; ``what`` names them in errors."""
+        left = len(self.view) - self.at
+        if count > left:
+            raise ProtocolError(f"{what} needs {count} bytes, the payload has {left} left")
+        self.at += count
+        return self.view[self.at - count : self.at]
+
+    def unpack(self, layout: struct.Struct, what: str) -> tuple[int, ...]:
+        """Return the next integers."""
+        return layout.unpack(self.take(layout.size, what))
+
+    def text(self, count: int, what: str) -> str:
+        """Return the next ``count`` bytes as UTF-8."""
+        if count > MAX_DETAIL:
+            raise ProtocolError(f"{what} has {count} bytes, at most {MAX_DETAIL} are allowed")
+        try:
+            return str(self.take(count, what), "utf-8")
+        except UnicodeDecodeError as error:
+            raise ProtocolError(f"{what} is not UTF-8: {error}") from None
+
+    def end(self, what: str) -> None:
+        """Raise unless everything was taken."""
+        if self.at != len(self.view):
+            raise ProtocolError(f"{len(self.view) - self.at} bytes after the end of the {what}")
+
+
+def encode_frame(payload: BytesLike) -> bytes:
+    """Put the length before a payload.
+
+    Raises
+    ------
+    ProtocolError
+        The payload is empty or longer than `MAX_FRAME`.
+    """
+    return LENGTH.pack(check_length(len(payload))) + payload
+
+
+def check_length(length: int, limit: int = MAX_FRAME) -> int:
+    """Return a frame's length if it is legal and at most ``limit``; raise ProtocolError if not."""
+    if not 1 <= length <= limit:
+        raise ProtocolError(f"frame length {length} is not in 1 .. {limit}")
+    return length
+
+
+def kind_of(payload: BytesLike) -> str:
+    """Return the kind of a payload, one character."""
+    if not len(payload):
+        raise ProtocolError("empty payload")
+    return chr(payload[0])
+
+
+def body_of(payload: BytesLike, kind: str) -> Reader:
+    """Return a reader behind the kind of a payload that must be of ``kind``."""
+    found = kind_of(payload)
+    if found != kind:
+        raise ProtocolError(f"message of kind {found!r} where {kind!r} belongs")
+    reader = Reader(payload)
+    reader.take(1, "kind")
+    return reader
+
+
+def encode_call(call: Call, call_id: int) -> bytes:
+    """Return the payload of a call."""
+    parts: list[BytesLike] = [
+        b"C",
+        _CALL.pack(
+            call_id,
+            call.spec.number,
+            call.options,
+            call.threads,
+            0,
+            call.repeat,
+            call.n,
+            call.bs,
+            call.bx,
+            call.by,
+            call.nrc,
+            len(call.buffers),
+        ),
+    ]
+    for buffer in call.buffers:
+        parts += (_BUFFER.pack(len(buffer.data), buffer.offset), buffer.data)
+    return b"".join(parts)
+
+
+def decode_call(payload: BytesLike) -> tuple[int, Call]:
+    """Read a call: its id and itself. The buffers' data are views of the payload.
+
+    Raises
+    ------
+    ProtocolError
+        It is cut short or has bytes left over; the function, an option or the thread count is unknown or out
+        of range. Whether the buffers fit the function is the worker's to judge.
+    """
+    reader = body_of(payload, "C")
+    call_id, number, options, threads, zero, repeat, n, bs, bx, by, nrc, count = reader.unpack(_CALL, "call")
+    if number >= len(FUNCTIONS):
+        raise ProtocolError(f"call: no function has the number {number}")
+    if options & ~_ALL_OPTIONS or zero:
+        raise ProtocolError(f"call: unknown option bits (options {options}, reserved {zero})")
+    if not 1 <= threads <= MAX_THREADS or repeat < 1:
+        raise ProtocolError(f"call: threads {threads} (1 .. {MAX_THREADS}) or repeat {repeat} (from 1)")
+    if count > MAX_BUFFERS:
+        raise ProtocolError(f"call: {count} buffers, at most {MAX_BUFFERS}")
+    buffers = []
+    for index in range(count):
+        length, offset = reader.unpack(_BUFFER, f"buffer {index}")
+        buffers.append(Buffer(reader.take(length, f"buffer {index}"), offset))
+    reader.end("call")
+    name = FUNCTIONS[number].name
+    return call_id, Call(name, n, tuple(buffers), bs, bx, by, nrc, Option(options), threads, repeat)
+
+
+def encode_result(result: Result, call_id: int) -> bytes:
+    """Return the payload of a result; a detail too long for the runner is cut."""
+    detail = _cut(result.detail)
+    parts = [
+        b"R",
+        _RESULT.pack(call_id, result.faults, len(detail)),
+        detail,
+        bytes([len(result.outputs)]),
+    ]
+    for output in result.outputs:
+        parts += (LENGTH.pack(len(output)), output)
+    return b"".join(parts)
+
+
+def encode_error(error: Error, call_id: int) -> bytes:
+    """Return the payload of a refusal; a text too long for the runner is cut."""
+    return b"E" + LENGTH.pack(call_id) + _cut(error.text)
+
+
+def _cut(text: str) -> bytes:
+    """Encode as UTF-8 in at most `MAX_DETAIL` bytes; a character that the cut would split is dropped."""
+    return text.encode("utf-8", "replace")[:MAX_DETAIL].decode("utf-8", "ignore").encode()
+
+
+def reply_limit(call: Call) -> int:
+    """Return the length of the longest legal reply to a call, in bytes: nothing longer is ever read."""
+    outputs = sum(LENGTH.size + len(call.buffers[place].data) for place in call.spec.outputs)
+    return 1 + _RESULT.size + MAX_DETAIL + 1 + outputs
+
+
+def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error:
+    """Read the answer to ``call``, which was sent as ``call_id``.
+
+    Raises
+    ------
+    ProtocolError
+        It is neither a result nor a refusal, answers another id, has unknown faults, or its outputs are not
+        as many or not as long as the call's.
+    """
+    kind = kind_of(payload)
+    if kind == "E":
+        reader = body_of(payload, "E")
+        (found,) = reader.unpack(LENGTH, "id")
+        _check_id(found, call_id)
+        return Error(reader.text(len(reader.view) - reader.at, "refusal"))
+    reader = body_of(payload, "R")
+    found, faults, length = reader.unpack(_RESULT, "result")
+    _check_id(found, call_id)
+    if faults & ~_ALL_FAULTS:
+        raise ProtocolError(f"result: unknown fault bits {faults:#x}")
+    detail = reader.text(length, "detail")
+    places = call.spec.outputs
+    count = reader.take(1, "output count")[0]
+    if count != len(places):
+        raise ProtocolError(f"result: {count} outputs, {call.function} has {len(places)}")
+    outputs = []
+    for place in places:
+        name = call.spec.buffers[place].name
+        (length,) = reader.unpack(LENGTH, f"output {name}")
+        if length != len(call.buffers[place].data):
+            expected = len(call.buffers[place].data)
+            raise ProtocolError(f"result: output {name} has {length} bytes, the call's has {expected}")
+        outputs.append(bytes(reader.take(length, f"output {name}")))
+    reader.end("result")
+    return Result(Fault(faults), detail, tuple(outputs))
+
+
+def _check_id(found: int, expected: int) -> None:
+    if found != expected:
+        raise ProtocolError(f"answer to call {found} where call {expected} waits for one")

@@ -1,0 +1,262 @@
+"""The worker protocol: how the suite asks for one call of a kernel, and what comes back.
+
+The suite never loads a kernel into its own process. It starts a *worker* and speaks to it over the worker's
+standard input and output. Whatever a worker prints besides frames belongs on standard error.
+
+Frames
+------
+All integers are little-endian. ``str`` and JSON are UTF-8. Every message is one frame::
+
+    frame    u32 length, payload[length]          length is 1 .. 2^28; anything else breaks the stream
+    payload  u8 kind, body
+
+    'H'  worker → runner   hello; once, first
+    'C'  runner → worker   call
+    'R'  worker → runner   result of a call
+    'E'  worker → runner   u32 id, text: the call was refused (function not offered, bad buffers, the kernel
+                           raised an exception); the worker lives on
+    'Q'  runner → worker   quit: exit with status 0. End of input means the same.
+
+One call, one answer, in turn: a worker never speaks unasked, and answers with the call's ``id``.
+
+Hello
+-----
+The body is one JSON object. ``protocol`` (1), ``name`` (str) and ``functions`` (the ABI names offered) are
+required; ``version``, ``compiler`` and ``flags`` are strings or null; ``capabilities`` is a list of strings
+(see below); ``cpu`` is ``{"arch": str, "features": [str]}``; ``emulated`` is true, false or null (not known);
+``kernel`` is ``{"path": str, "sha256": str}`` or null. Unknown keys are kept in `Hello.extra`.
+
+Call
+----
+::
+
+    u32 id      u8 function   u8 options   u8 threads   u8 0   u32 repeat
+    i64 n       i64 bs        i64 bx       i64 by       i64 nrc
+    u8 nbuf     nbuf × { u32 length, u32 offset, bytes[length] }
+
+``function`` is the place in `abi_table.FUNCTIONS`. ``n`` carries ``k``, ``size`` or ``n``; integers that a
+function does not take are 0 (``nrc`` 1) and ignored. Buffers come in the order of the function's pointers,
+outputs too: their bytes are what the kernel finds there before it writes.
+
+=====  ============  ====================================================================================
+bit    option        the worker
+=====  ============  ====================================================================================
+1      GUARD_AFTER   puts each buffer so that the byte after it is on an inaccessible page
+2      GUARD_BEFORE  puts each buffer so that the byte before it is on an inaccessible page
+4      READONLY      maps the inputs read-only
+8      FLUSH         calls with flush-to-zero and denormals-are-zero set
+=====  ============  ====================================================================================
+
+At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte
+boundary; with one the offset is ignored. Around every buffer, up to the page borders, lie canary bytes (0xA5)
+that are checked after the call.
+
+``threads`` > 1: that many threads call at once; they share the inputs, each has outputs of its own. A worker
+may give its odd-numbered threads inputs of zeros instead, so that state which calls share shows; results are
+compared among threads with the same inputs.
+``repeat``: calls in a row by each thread, with the outputs put back to their given bytes in between. What
+comes back is the output of the first call of the first thread.
+
+Result
+------
+::
+
+    u32 id      u32 faults    u32 length, detail (str)
+    u8 nout     nout × { u32 length, bytes[length] }        the output buffers, in order
+
+=====  =====================  ===========================================================================
+bit    fault                  seen by the worker
+=====  =====================  ===========================================================================
+1      INPUT_WRITTEN          an input's bytes changed
+2      WROTE_OUTSIDE          a canary changed
+4      ROUNDING_MODE_CHANGED  the rounding mode (or x87 precision) differs after the call
+8      FLUSH_MODE_CHANGED     a flush-to-zero or denormals-are-zero bit differs after the call
+16     RESULT_VARIES          a repeated call gave other bytes (one thread)
+32     THREAD_RESULT_VARIES   a call gave other bytes while several threads called
+64     TRAP_MASK_CHANGED      the exception masks differ after the call
+=====  =====================  ===========================================================================
+
+``detail`` says in a line or two what was seen; it may be empty. A worker that can go on after a fault does
+(it puts the floating-point environment back).
+
+Capabilities
+------------
+``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
+``flush``: what the worker really does. A worker ignores options it has no capability for (the runner sends
+FLUSH only to one that has it); a rule that needs a missing capability is reported as not run. A minimal
+worker has none.
+
+Exit status
+-----------
+0 after quit; 77 before the hello: this machine's CPU lacks what the kernel needs (the reason on standard
+error); 2 before the hello: the command line cannot be served (no such library, symbol or object).
+
+The messages are dataclasses here; `q8a8_conformance.protocol.codec` and `q8a8_conformance.protocol.hello`
+turn them into bytes and back.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from q8a8_conformance.spec.abi import Function, get_function
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROTOCOL_VERSION = 1
+MAX_FRAME = 2**28
+"""The longest payload in bytes."""
+MAX_HELLO = 2**20
+"""The longest hello payload that the runner takes, in bytes."""
+MAX_DETAIL = 2**16
+"""The longest ``detail`` or refusal text that the runner takes, in bytes."""
+MAX_THREADS = 16
+MAX_BUFFERS = 8
+
+CAPABILITIES = ("guard", "readonly", "offset", "fenv", "repeat", "threads", "flush")
+"""Every capability that the protocol knows."""
+
+EXIT_USAGE = 2
+"""Exit status of a worker whose command line cannot be served."""
+EXIT_UNSUPPORTED = 77
+"""Exit status of a worker whose kernel needs a CPU feature that is missing."""
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+
+class ProtocolError(Exception):
+    """Bytes that are no legal message. The text says what was expected."""
+
+
+class Option(enum.IntFlag):
+    """How a call is to be made."""
+
+    GUARD_AFTER = 1
+    GUARD_BEFORE = 2
+    READONLY = 4
+    FLUSH = 8
+
+
+NO_OPTIONS = Option(0)
+"""A plain call."""
+
+
+class Fault(enum.IntFlag):
+    """What the worker saw go wrong around a call."""
+
+    INPUT_WRITTEN = 1
+    WROTE_OUTSIDE = 2
+    ROUNDING_MODE_CHANGED = 4
+    FLUSH_MODE_CHANGED = 8
+    RESULT_VARIES = 16
+    THREAD_RESULT_VARIES = 32
+    TRAP_MASK_CHANGED = 64
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The file that holds the kernel: its path on the worker's machine, and its SHA-256 in hex."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a worker says of itself.
+
+    Parameters
+    ----------
+    name, version : str
+        Of the kernel; the version may be empty.
+    functions, capabilities : tuple of str
+        ABI names offered; protocol capabilities.
+    arch : str
+        The machine's architecture as its kernel calls it (``x86_64``, ``aarch64``); empty if not told.
+    features : tuple of str
+        CPU features as the operating system names them.
+    compiler, flags : str or None
+        What built the kernel.
+    emulated : bool or None
+        Whether the CPU is emulated; None if the worker cannot know.
+    kernel : Kernel or None
+        The file under test.
+    extra : mapping
+        Keys of the hello that this version of the protocol does not know.
+    """
+
+    name: str
+    version: str = ""
+    functions: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    arch: str = ""
+    features: tuple[str, ...] = ()
+    compiler: str | None = None
+    flags: str | None = None
+    emulated: bool | None = None
+    kernel: Kernel | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A buffer of a call: its bytes before the call, and its offset from a 64-byte boundary."""
+
+    data: BytesLike
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one function.
+
+    Parameters
+    ----------
+    function : str
+        ABI name.
+    n : int
+        Elements: ``k``, ``size`` or ``n``.
+    buffers : tuple of Buffer
+        In the order of the function's pointers, outputs included.
+    bs, bx, by, nrc : int
+        The other integers of `ggml_vec_dot_q8_a8_q8_a8`.
+    options : Option
+        Memory placement and flush mode.
+    threads, repeat : int
+        Threads that call at once (1 to 16), calls in a row by each (at least 1).
+    """
+
+    function: str
+    n: int
+    buffers: tuple[Buffer, ...]
+    bs: int = 0
+    bx: int = 0
+    by: int = 0
+    nrc: int = 1
+    options: Option = NO_OPTIONS
+    threads: int = 1
+    repeat: int = 1
+
+    @property
+    def spec(self) -> Function:
+        """The function's entry in the ABI table."""
+        return get_function(self.function)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A worker's answer: faults seen, a text about them, and the output buffers after the call, in order."""
+
+    faults: Fault
+    detail: str
+    outputs: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Error:
+    """A worker's refusal of a call."""
+
+    text: str

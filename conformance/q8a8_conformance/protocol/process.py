@@ -1,0 +1,306 @@
+"""One worker process: exchange one message for one answer, whatever the process does.
+
+Everything here is bounded: time by a deadline for the whole exchange (a drip of single bytes does not extend
+it), memory by the longest legal answer and by the kept tail of standard error. Both of the process's output
+pipes are read while its input is written, so no order of reading and writing can lock up. Its exit is seen
+even while a child of it keeps the pipes open, and the whole process group is killed at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.protocol.codec import LENGTH, check_length
+from q8a8_conformance.protocol.messages import BytesLike, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+STDERR_TAIL = 8192
+"""Bytes of standard error that are kept."""
+_CHUNK = 2**16
+_PIPE_SIZE = 2**20
+"""What pipes are enlarged to where the system allows it; a large call then takes fewer switches."""
+_POLL_S = 0.1
+"""How often the process's exit is looked for while its pipes are silent, in seconds."""
+_GRACE_S = 1.0
+"""How long a process may take to exit after it closed its output or was told to quit, in seconds."""
+
+
+class ProcessEnded(Exception):  # noqa: N818 -- an event, told apart from errors by the session
+    """The process exited, or closed its output, before it answered."""
+
+
+class DeadlineExceeded(Exception):  # noqa: N818 -- an event, told apart from errors by the session
+    """The deadline passed before the answer was complete."""
+
+
+def describe_exit(status: int) -> str:
+    """Say in words what a return code of `subprocess` means; shells add 128 to a signal's number."""
+    for number, reporter in ((-status, ""), (status - 128, f"exit status {status}: ")):
+        with contextlib.suppress(ValueError):
+            return f"{reporter}killed by {signal.Signals(number).name}"
+    return f"exit status {status}"
+
+
+class WorkerProcess:
+    """A running worker.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        The command.
+    cwd : path, optional
+        Where it runs.
+    env : mapping, optional
+        Its environment; the runner's by default.
+
+    Raises
+    ------
+    OSError
+        The command cannot be started.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        # A session of its own: its whole process group can be killed, and Ctrl-C reaches the runner alone.
+        self._process = subprocess.Popen(  # noqa: S603 -- running the user's command is the purpose
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            cwd=cwd,
+            env=env,
+        )
+        pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
+        self._stdin, self._stdout, self._stderr = (pipe.fileno() for pipe in pipes if pipe is not None)
+        self._selector = selectors.DefaultSelector()
+        for descriptor in (self._stdin, self._stdout, self._stderr):
+            os.set_blocking(descriptor, False)
+            _enlarge_pipe(descriptor)
+        self._selector.register(self._stdout, selectors.EVENT_READ)
+        self._selector.register(self._stderr, selectors.EVENT_READ)
+        self._tail = b""
+
+    @property
+    def pid(self) -> int:
+        """The process's id, which is its group's too."""
+        return self._process.pid
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last of what the process wrote to standard error, at most `STDERR_TAIL` bytes."""
+        return self._tail.decode("utf-8", "replace")
+
+    def receive(self, limit: int, deadline: float) -> bytes:
+        """Read one payload of at most ``limit`` bytes; see `exchange`."""
+        return self._transfer([], limit, deadline)
+
+    def exchange(self, payload: BytesLike, limit: int, deadline: float) -> bytes:
+        """Send one payload and read one back.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            What to send, without its length.
+        limit : int
+            The longest payload taken; a longer one is refused before any of it is stored.
+        deadline : float
+            When to stop, on the clock of `time.monotonic`.
+
+        Raises
+        ------
+        ProtocolError
+            The process spoke unasked, sent an illegal length, more than one answer, or answered before it
+            had read the whole message.
+        ProcessEnded
+            It exited or closed its output.
+        DeadlineExceeded
+            The deadline passed.
+        """
+        self._expect_silence()
+        message = [memoryview(LENGTH.pack(check_length(len(payload)))), memoryview(payload)]
+        return self._transfer(message, limit, deadline)
+
+    def _expect_silence(self) -> None:
+        try:
+            unasked = os.read(self._stdout, _CHUNK)
+        except BlockingIOError:
+            return
+        if unasked:
+            raise ProtocolError(f"the worker sent {len(unasked)} bytes or more that nobody asked for")
+        raise ProcessEnded("after its last answer")
+
+    def _transfer(self, message: list[memoryview], limit: int, deadline: float) -> bytes:
+        """Write the message and read a payload, both as far as they go, until the payload is complete."""
+        pending = self._write(message)
+        if pending:
+            self._selector.register(self._stdin, selectors.EVENT_WRITE)
+        inbox = _Inbox(limit)
+        exited = False
+        try:
+            while not inbox.complete:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise DeadlineExceeded(inbox.progress)
+                ready = {key.fd for key, _ in self._selector.select(0 if exited else min(left, _POLL_S))}
+                if not ready:
+                    if exited:  # and whatever it had written is read
+                        raise ProcessEnded(inbox.progress)
+                    exited = self._exited()
+                pending = self._serve(ready, pending, inbox)
+        finally:
+            if self._stdin in self._selector.get_map():
+                self._selector.unregister(self._stdin)
+        if pending:
+            raise ProtocolError("the worker answered before it had read the whole call")
+        return bytes(inbox.payload)
+
+    def _serve(self, ready: set[int], pending: list[memoryview], inbox: _Inbox) -> list[memoryview]:
+        """Use the pipes that are ready, once each; return what is still to be written."""
+        if self._stderr in ready:
+            self._read_stderr()
+        if self._stdin in ready:
+            pending = self._write(pending)
+            if not pending:
+                self._selector.unregister(self._stdin)
+        if self._stdout in ready and not inbox.read(self._stdout):
+            raise ProcessEnded(inbox.progress)
+        return pending
+
+    def _write(self, message: list[memoryview]) -> list[memoryview]:
+        """Write what the pipe takes and return the rest; nothing remains once nobody reads."""
+        while message:
+            try:
+                written = os.writev(self._stdin, message)
+            except BlockingIOError:
+                break
+            except BrokenPipeError:
+                return []  # what the process said, or its exit, is seen on its output
+            while message and written >= len(message[0]):
+                written -= len(message.pop(0))
+            if message:
+                message[0] = message[0][written:]
+        return message
+
+    def _read_stderr(self) -> bool:
+        """Read a chunk of standard error; False if there is none now."""
+        try:
+            chunk = os.read(self._stderr, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not chunk and self._stderr in self._selector.get_map():
+            self._selector.unregister(self._stderr)
+        self._tail = (self._tail + chunk)[-STDERR_TAIL:]
+        return bool(chunk)
+
+    def _exited(self) -> bool:
+        """Whether the process has exited. It is not reaped, so that its group's id stays its own."""
+        if self._process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def end(self, grace: float = 0.0) -> int | None:
+        """Kill the process group, close the pipes and return the process's own exit status.
+
+        Parameters
+        ----------
+        grace : float
+            Seconds that the process gets to exit by itself first.
+
+        Returns
+        -------
+        int or None
+            As `subprocess` gives it: negative for a signal. None if it had to be killed.
+        """
+        if self._process.returncode is not None:
+            return self._process.returncode
+        deadline = time.monotonic() + grace
+        while not (exited := self._exited()) and time.monotonic() < deadline:
+            self._read_stderr()
+            time.sleep(0.002)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for _ in range(_PIPE_SIZE // _CHUNK + 1):
+            if not self._read_stderr():
+                break
+        self._selector.close()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE_S)  # only an uninterruptible system call outlives SIGKILL
+        return self._process.returncode if exited else None
+
+    def quit(self) -> None:
+        """Ask the process to quit, and end it whether it does or not."""
+        if self._process.returncode is None:
+            self._write([memoryview(LENGTH.pack(1) + b"Q")])
+        self.end(_GRACE_S)
+
+
+class _Inbox:
+    """One payload on its way in."""
+
+    def __init__(self, limit: int) -> None:
+        self.payload = bytearray()
+        self.complete = False
+        self._limit = limit
+        self._head = b""
+        self._at = 0
+        self._length: int | None = None
+
+    @property
+    def progress(self) -> str:
+        """What has come so far, in words."""
+        if self._length is None:
+            return f"{len(self._head)} of an answer's 4 length bytes came" if self._head else "no answer came"
+        return f"{self._at} of the answer's {self._length} bytes came"
+
+    def read(self, descriptor: int) -> bool:
+        """Read once; False at the end of the stream."""
+        try:
+            if self._length is not None:
+                count = os.readv(descriptor, [memoryview(self.payload)[self._at :]])
+                self._at += count
+            else:
+                chunk = os.read(descriptor, _CHUNK)
+                count = len(chunk)
+                self._start(self._head + chunk)
+        except BlockingIOError:
+            return True
+        self.complete = self._at == self._length
+        return count > 0
+
+    def _start(self, data: bytes) -> None:
+        """Take the length, once it is whole, and what follows it."""
+        if len(data) < LENGTH.size:
+            self._head = data
+            return
+        length = check_length(LENGTH.unpack_from(data)[0], self._limit)
+        extra = len(data) - LENGTH.size - length
+        if extra > 0:
+            raise ProtocolError(f"{extra} bytes or more after the answer")
+        self._length = length
+        self.payload = bytearray(length)
+        self._at = len(data) - LENGTH.size
+        self.payload[: self._at] = data[LENGTH.size :]
+
+
+def _enlarge_pipe(descriptor: int) -> None:
+    try:
+        import fcntl  # noqa: PLC0415 -- not on every system
+
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    except (ImportError, AttributeError, OSError):  # pragma: no cover -- only slower
+        return

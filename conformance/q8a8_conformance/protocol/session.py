@@ -1,0 +1,306 @@
+"""The runner's end of the worker protocol: `Session` makes calls, and survives whatever the worker does.
+
+Every way a worker can go wrong is one exception, all of them `SessionError`:
+
+==================  ======================================================================================
+`CallRefused`       the worker answered that it cannot make this call; it lives on
+`WorkerCrashed`     it died, by a signal or by exiting
+`WorkerHung`        it did not answer in time; it was killed, with its process group
+`ProtocolViolation` it sent something that is no legal answer; it was killed
+`WorkerUnsupported` it exited with 77: this machine's CPU lacks what the kernel needs
+`WorkerUnusable`    it cannot be started, or failed so often that it is not started again
+==================  ======================================================================================
+
+After `WorkerCrashed`, `WorkerHung` and `ProtocolViolation` the next call starts a new worker. The last two of
+the table are final: every later call raises the same again, at once.
+"""
+
+# ruff: noqa: N818 -- each name says what the worker did, and `SessionError` says that it is an error
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from q8a8_conformance.protocol.codec import check_length, decode_reply, encode_call, reply_limit
+from q8a8_conformance.protocol.hello import decode_hello
+from q8a8_conformance.protocol.messages import (
+    EXIT_UNSUPPORTED,
+    EXIT_USAGE,
+    MAX_HELLO,
+    Call,
+    Error,
+    Hello,
+    ProtocolError,
+    Result,
+)
+from q8a8_conformance.protocol.process import DeadlineExceeded, ProcessEnded, WorkerProcess, describe_exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+_T = TypeVar("_T")
+
+MAX_FAILED_STARTS = 3
+"""Starts in a row that may fail before the worker is given up."""
+MAX_HANGS = 10
+"""Calls that may hang before the worker is given up: it bounds the time that a kernel can waste."""
+_EXIT_GRACE_S = 1.0
+"""Seconds that a worker whose output ended gets to exit, so that its status is known."""
+
+
+class SessionError(Exception):
+    """A call did not give a result.
+
+    Parameters
+    ----------
+    what : str
+        What happened, in one line.
+    stderr : str
+        The end of the worker's standard error.
+    """
+
+    def __init__(self, what: str, stderr: str = "") -> None:
+        super().__init__(what, stderr)
+        self.what = what
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        """Return what happened, with the last lines of standard error."""
+        lines = self.stderr.strip().splitlines()[-8:]
+        return "\n    stderr: ".join([self.what, *lines])
+
+
+class CallRefused(SessionError):
+    """The worker refused the call: function not offered, bad buffers, or the kernel raised an exception."""
+
+
+class WorkerCrashed(SessionError):
+    """The worker died.
+
+    Attributes
+    ----------
+    how : str
+        ``killed by SIGSEGV``, ``exit status 3``.
+    """
+
+    def __init__(self, what: str, stderr: str = "", how: str = "") -> None:
+        super().__init__(what, stderr)
+        self.how = how
+
+
+class WorkerHung(SessionError):
+    """The worker did not answer in time and was killed."""
+
+
+class ProtocolViolation(SessionError):
+    """The worker sent something that is no legal answer, and was killed."""
+
+
+class WorkerUnsupported(SessionError):
+    """The CPU lacks a feature that the kernel needs; `stderr` names it."""
+
+
+class WorkerUnusable(SessionError):
+    """The worker cannot be started, or is not started again."""
+
+
+class Session:
+    """Calls to one kernel through a worker, which is started when it is needed.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        The worker's command.
+    timeout : float
+        Seconds for one call, from the first byte sent to the last byte received.
+    start_timeout : float
+        Seconds from the start to the hello.
+    cwd, env
+        Where and in what environment the worker runs; the runner's by default.
+
+    Attributes
+    ----------
+    starts, crashes, hangs, violations : int
+        How often each has happened so far.
+
+    Examples
+    --------
+    >>> with Session([sys.executable, "-m", "q8a8_conformance.worker", "ref"]) as session:
+    ...     session.hello.functions
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        timeout: float = 10.0,
+        *,
+        start_timeout: float = 30.0,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.argv = tuple(argv)
+        self.timeout = timeout
+        self.start_timeout = start_timeout
+        self.starts = self.crashes = self.hangs = self.violations = 0
+        self._cwd = cwd
+        self._env = env
+        self._process: WorkerProcess | None = None
+        self._hello: Hello | None = None
+        self._final: SessionError | None = None
+        self._failed_starts = 0
+        self._last_id = 0
+        self._tail = ""
+
+    def __enter__(self) -> Self:
+        """Return the session; the worker starts with the first use."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the worker."""
+        self.close()
+
+    @property
+    def hello(self) -> Hello:
+        """What the worker says of itself.
+
+        Raises
+        ------
+        SessionError
+            It could not be started; which kind as in the table above.
+        """
+        if self._hello is None:
+            self._ready()
+        if self._hello is None:  # pragma: no cover -- _ready returns only after a hello
+            raise AssertionError
+        return self._hello
+
+    @property
+    def stderr_tail(self) -> str:
+        """The end of what the present worker, or the last one, wrote to standard error."""
+        return self._process.stderr_tail if self._process else self._tail
+
+    def call(self, call: Call, timeout: float | None = None) -> Result:
+        """Make one call.
+
+        Parameters
+        ----------
+        call : Call
+            What to call, with what.
+        timeout : float, optional
+            Seconds for this call instead of the session's.
+
+        Raises
+        ------
+        SessionError
+            As in the table above.
+        ValueError
+            The call has not its function's number of buffers, or does not fit in a frame.
+        """
+        if len(call.buffers) != len(call.spec.buffers):
+            expected = len(call.spec.buffers)
+            raise ValueError(f"the call has {len(call.buffers)} buffers, {call.function} takes {expected}")
+        process = self._ready()
+        self._last_id = (self._last_id + 1) % 2**32
+        call_id = self._last_id
+        payload = encode_call(call, call_id)
+        try:
+            check_length(len(payload))
+        except ProtocolError as error:
+            raise ValueError(f"the call is too large: {error}") from None
+        limit = reply_limit(call)
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        reply = self._guarded(
+            lambda: decode_reply(process.exchange(payload, limit, deadline), call, call_id), call.function
+        )
+        if isinstance(reply, Error):
+            raise CallRefused(reply.text, process.stderr_tail)
+        return reply
+
+    def close(self) -> None:
+        """Ask the worker to quit, end it, and kill what it left behind."""
+        if self._process:
+            self._process.quit()
+            self._tail = self._process.stderr_tail
+            self._process = None
+
+    def _ready(self) -> WorkerProcess:
+        """Return a worker that has said hello, starting one if there is none."""
+        if self._final:
+            raise self._final
+        if self._process is None:
+            self._start()
+        if self._process is None:  # pragma: no cover -- _start returns only with a process
+            raise AssertionError
+        return self._process
+
+    def _start(self) -> None:
+        try:
+            process = self._process = WorkerProcess(self.argv, cwd=self._cwd, env=self._env)
+        except (OSError, ValueError) as error:
+            self._final = WorkerUnusable(f"cannot start {self.argv[0]!r}: {error}")
+            raise self._final from None
+        self.starts += 1
+        deadline = time.monotonic() + self.start_timeout
+        try:
+            hello = self._guarded(lambda: decode_hello(process.receive(MAX_HELLO, deadline)), None)
+        except SessionError as error:
+            self._failed_starts += 1
+            if self._failed_starts >= MAX_FAILED_STARTS and not self._final:
+                what = f"the worker failed to start {self._failed_starts} times in a row; the last time: "
+                self._final = WorkerUnusable(what + error.what, error.stderr)
+                raise self._final from error
+            raise
+        self._failed_starts = 0
+        if self._hello and (hello.name, hello.functions) != (self._hello.name, self._hello.functions):
+            self._stop(process)
+            self._final = WorkerUnusable("a restarted worker introduced itself as another kernel")
+            raise self._final
+        self._hello = hello
+
+    def _guarded(self, step: Callable[[], _T], function: str | None) -> _T:
+        """Take one step with the worker; whatever goes wrong ends the worker and becomes a `SessionError`."""
+        process = self._process
+        if process is None:  # pragma: no cover -- callers have one
+            raise AssertionError
+        what = f"in {function}" if function else "before its hello"
+        try:
+            return step()
+        except ProtocolError as error:
+            self.violations += 1
+            self._stop(process)
+            raise ProtocolViolation(f"the worker broke the protocol {what}: {error}", self._tail) from None
+        except DeadlineExceeded as error:
+            self.hangs += 1
+            self._stop(process)
+            text = f"the worker hung {what}: {error} within the time limit"
+            if self.hangs >= MAX_HANGS and function:
+                self._final = WorkerUnusable(f"{self.hangs} calls hung, the worker is not started again")
+            raise WorkerHung(text, self._tail) from None
+        except ProcessEnded as error:
+            status = self._stop(process, grace=_EXIT_GRACE_S)
+            raise self._ended(status, f"{what}: {error}", starting=function is None) from None
+        except BaseException:
+            self._stop(process)  # the exchange was left half-way: an interrupt, say
+            raise
+
+    def _ended(self, status: int | None, where: str, *, starting: bool) -> SessionError:
+        """Return the error for a worker that ended by itself."""
+        if status is None:
+            self.violations += 1
+            return ProtocolViolation(f"the worker closed its output and lived on {where}", self._tail)
+        if starting and status == EXIT_UNSUPPORTED:
+            self._final = WorkerUnsupported("this machine cannot run the kernel", self._tail)
+            return self._final
+        if starting and status == EXIT_USAGE:
+            self._final = WorkerUnusable("the worker cannot serve its command line", self._tail)
+            return self._final
+        self.crashes += 1
+        how = describe_exit(status)
+        return WorkerCrashed(f"the worker ended ({how}) {where}", self._tail, how)
+
+    def _stop(self, process: WorkerProcess, grace: float = 0.0) -> int | None:
+        status = process.end(grace)
+        self._tail = process.stderr_tail
+        self._process = None
+        return status

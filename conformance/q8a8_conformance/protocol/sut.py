@@ -1,0 +1,144 @@
+"""What the user asked to test: one word on the command line, turned into a worker's command.
+
+=======================  =================================================================================
+``ref``                  the NumPy reference
+``lib:PATH``             a shared library with the C ABI, or part of it
+``py:MODULE:OBJECT``     a Python object with methods of the ABI's names
+``exec:COMMAND ...``     any program that speaks the worker protocol
+=======================  =================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from q8a8_conformance.protocol.session import Session
+from q8a8_conformance.spec.abi import NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FORMS = "ref, lib:PATH, py:MODULE:OBJECT or exec:COMMAND"
+_WORKER = (sys.executable, "-m", "q8a8_conformance.worker")
+_OBJECT = re.compile(r"[\w.]+:[\w.]+", re.ASCII)
+
+
+class SutError(ValueError):
+    """The system under test is not named in a way that can be served; the text says how to name it."""
+
+
+@dataclass(frozen=True)
+class Sut:
+    """A system under test.
+
+    Parameters
+    ----------
+    spec : str
+        As the user wrote it.
+    kind : {"ref", "lib", "py", "exec"}
+        Its form.
+    argv : tuple of str
+        The worker's command.
+    symbols : tuple of str
+        ``ABI_NAME=EXPORTED_NAME``, for ``lib``.
+    init : str or None
+        A ``void f(void)`` that is called once after loading, for ``lib``.
+    """
+
+    spec: str
+    kind: Literal["ref", "lib", "py", "exec"]
+    argv: tuple[str, ...]
+    symbols: tuple[str, ...] = ()
+    init: str | None = None
+
+    def session(self, timeout: float = 10.0, *, start_timeout: float = 30.0) -> Session:
+        """Return a session with a worker for this system; it starts with the first use."""
+        return Session(self.argv, timeout, start_timeout=start_timeout)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The command line's options that belong to this system, as the user would repeat them."""
+        flags = [word for symbol in self.symbols for word in ("--symbol", symbol)]
+        return (*flags, *(("--init", self.init) if self.init else ()))
+
+
+def parse_sut(text: str, symbols: Sequence[str] = (), init: str | None = None) -> Sut:
+    """Turn the user's words into a worker's command.
+
+    Parameters
+    ----------
+    text : str
+        One of the forms above.
+    symbols : sequence of str
+        ``ABI_NAME=EXPORTED_NAME``, each; for ``lib:`` alone.
+    init : str, optional
+        The library's initializer; for ``lib:`` alone.
+
+    Raises
+    ------
+    SutError
+        The form is unknown, a file or command does not exist, or an option does not apply to the form.
+    """
+    form, colon, rest = text.partition(":")
+    if form != "lib" and (symbols or init):
+        hint = (
+            "give the harness its own flags, inside exec:'...'" if form == "exec" else "they are for lib:PATH"
+        )
+        raise SutError(f"--symbol and --init do not apply to {text!r}: {hint}")
+    if text == "ref":
+        return Sut(text, "ref", (*_WORKER, "ref"))
+    if not colon or not rest.strip():
+        raise SutError(f"{text!r} is no system under test: write {FORMS}{_guess(text)}")
+    match form:
+        case "lib":
+            return _library(text, rest, tuple(symbols), init)
+        case "py":
+            if not _OBJECT.fullmatch(rest):
+                raise SutError(f"{text!r}: write py:MODULE:OBJECT, such as py:my_package.kernels:kernel")
+            return Sut(text, "py", (*_WORKER, "py", rest))
+        case "exec":
+            return Sut(text, "exec", _command(text, rest))
+        case _:
+            raise SutError(f"{text!r}: {form!r} is no form of system under test: write {FORMS}")
+
+
+def _guess(text: str) -> str:
+    """Return a hint for a bare path or command."""
+    path = Path(text)
+    if path.is_file():
+        return f"; did you mean {'lib' if '.so' in path.name else 'exec'}:{text} ?"
+    return ""
+
+
+def _library(text: str, rest: str, symbols: tuple[str, ...], init: str | None) -> Sut:
+    path = Path(rest).expanduser()
+    if not path.is_file():
+        raise SutError(f"{text!r}: there is no file {rest}")
+    for symbol in symbols:
+        abi_name, equals, exported = symbol.partition("=")
+        if not equals or not exported:
+            raise SutError(f"--symbol {symbol!r}: write ABI_NAME=EXPORTED_NAME")
+        if abi_name not in NAMES:
+            raise SutError(
+                f"--symbol {symbol!r}: {abi_name!r} is no ABI function; they are {', '.join(NAMES)}"
+            )
+    sut = Sut(text, "lib", (*_WORKER, "lib", str(path.absolute())), symbols, init)
+    return Sut(sut.spec, sut.kind, (*sut.argv, *sut.options), symbols, init)
+
+
+def _command(text: str, rest: str) -> tuple[str, ...]:
+    try:
+        argv = tuple(shlex.split(rest))
+    except ValueError as error:
+        raise SutError(f"{text!r}: {error}") from None
+    if not argv:
+        raise SutError(f"{text!r}: the command is empty")
+    if shutil.which(argv[0]) is None:
+        raise SutError(f"{text!r}: there is no command {argv[0]!r}")
+    return argv

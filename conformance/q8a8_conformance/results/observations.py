@@ -1,0 +1,141 @@
+"""What a kernel gave, kept for the diagnosis: the inputs and the result bits of every judged call.
+
+The checks feed this while they run. A quantizer's results are blocks; a dot product's results are single
+floats, kept as the numbers that the sum is made of, so that both block versions look alike.
+
+Recipes and orders are told apart on these results. To replay a mistake (a stride that is ignored, a block
+that looks at its neighbour) takes the whole call, so calls are kept too, the failed ones apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8 import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from q8a8_conformance.protocol.messages import Call
+
+Array = NDArray[Any]
+
+LIMIT = 1 << 17
+"""Results of one function that are kept at most; what comes later adds nothing to a diagnosis."""
+
+CALLS = 4000
+"""Calls of one function that are kept at most."""
+
+CALL_BYTES = 1 << 24
+"""Bytes of the calls of one function that are kept at most."""
+
+FAILURES = 400
+"""Failed calls of one function that are kept at most."""
+
+Key = tuple[str, int]
+"""A function, and how many rows it takes at a time (1 for all but a dot product)."""
+
+
+@dataclass(frozen=True)
+class QuantizerResult:
+    """One scale with its codes: `x` float32 [s] gave `scale` (f16 bits) and `codes` int8 [s]."""
+
+    x: Array
+    scale: int
+    codes: Array
+
+
+@dataclass(frozen=True)
+class DotResult:
+    """One float: the sum over blocks of ``d`` float32 [nb] times ``qx · qy`` int8 [nb, 32] gave `bits`."""
+
+    d: Array
+    qx: Array
+    qy: Array
+    bits: int
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """A call that returned, with its output buffers in the ABI's order."""
+
+    call: Call
+    outputs: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Failure(CallResult):
+    """A call whose outputs were judged wrong, with those that were expected of this kernel."""
+
+    expected: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Death:
+    """A call that did not return: the kernel crashed, or hung (`seconds` is what it took)."""
+
+    call: Call
+    seconds: float
+
+
+@dataclass
+class Observations:
+    """All results by function; those of dot products by (function, nrc)."""
+
+    quantizers: dict[str, list[QuantizerResult]] = field(default_factory=dict)
+    dots: dict[tuple[str, int], list[DotResult]] = field(default_factory=dict)
+    calls: dict[Key, list[CallResult]] = field(default_factory=dict)
+    failures: dict[Key, list[Failure]] = field(default_factory=dict)
+    deaths: dict[str, list[Death]] = field(default_factory=dict)
+    _bytes: dict[Key, int] = field(default_factory=dict)
+
+    def add_call(self, call: Call, outputs: Mapping[str, bytes]) -> None:
+        """Take in a legal call that returned, with its output buffers by ABI name."""
+        key = (call.function, call.nrc)
+        held = self.calls.setdefault(key, [])
+        size = sum(len(buffer.data) for buffer in call.buffers)
+        if len(held) < CALLS and self._bytes.get(key, 0) + size <= CALL_BYTES:
+            self._bytes[key] = self._bytes.get(key, 0) + size
+            held.append(CallResult(call, tuple(outputs.values())))
+
+    def add_failure(self, call: Call, outputs: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
+        """Take in a call whose output buffers, by ABI name, were judged wrong."""
+        held = self.failures.setdefault((call.function, call.nrc), [])
+        if len(held) < FAILURES:
+            wanted = tuple(expected.get(name, data) for name, data in outputs.items())
+            held.append(Failure(call, tuple(outputs.values()), wanted))
+
+    def add_death(self, call: Call, seconds: float) -> None:
+        """Take in a call that did not return."""
+        self.deaths.setdefault(call.function, []).append(Death(call, seconds))
+
+    def add_row(self, function: str, x: Array, y: bytes) -> None:
+        """Take in a quantized row: `x` float32 [k], `y` its blocks as bytes."""
+        held = self.quantizers.setdefault(function, [])
+        if len(held) >= LIMIT:
+            return
+        scales, codes = layout.unpack(layout.as_blocks(y))
+        bits = scales.view(np.uint16)
+        held.extend(
+            QuantizerResult(part, int(h), q)
+            for part, h, q in zip(x.reshape(-1, layout.QK8_A8), bits, codes, strict=True)
+        )
+
+    def add_activation(self, function: str, x: Array, output: bytes, scale: bytes) -> None:
+        """Take in a quantized activation: `x` float32 [size], its codes and its scale as bytes."""
+        held = self.quantizers.setdefault(function, [])
+        if len(held) < LIMIT:
+            bits = int.from_bytes(scale, "little")
+            held.append(QuantizerResult(x, bits, np.frombuffer(output, np.int8)))
+
+    def add_dot(self, function: str, nrc: int, x: Array, y: Array, result: bytes) -> None:
+        """Take in a dot product of two rows of blocks [nb] of one version; `result` is the float's bytes."""
+        held = self.dots.setdefault((function, nrc), [])
+        if len(held) < LIMIT:
+            second = "activation_scale" if "activation_scale" in (y.dtype.names or ()) else "weight_scale"
+            d = x["weight_scale"].astype(np.float32) * y[second].astype(np.float32)
+            held.append(DotResult(d, x["weight_qs"], y["weight_qs"], int.from_bytes(result, "little")))

@@ -1,0 +1,161 @@
+"""One finished run, as every report renders it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from q8a8_conformance.results.record import Record, Status, short_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from q8a8_conformance.results.bias import Drift
+    from q8a8_conformance.results.bound_use import BoundUse
+    from q8a8_conformance.results.verdict import Judgement
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the diagnosis.
+
+    Attributes
+    ----------
+    function
+        The ABI function it is about.
+    cause
+        A slug: ``recipe:ggml-ref``, ``round-half-even``, ``order:neon-dotprod``, ``scalar``, ``scalar-fma``,
+        ``fp16-scale-product``, ``minus-128-sign``.
+    explained, of
+        How many of the function's results (blocks of a quantizer, floats of a dot product) the cause
+        reproduces bit for bit, of how many. For a recipe, an order, and a mistake in the products of a dot
+        product these are all results, the right ones too; for other mistakes, the wrong ones.
+    fix
+        What to change, in one sentence; empty where nothing is wrong.
+    detail
+        What else is to be said: the order that a wrong arithmetic was found on top of, say.
+    smallest
+        For what is not explained, the smallest input on which it shows, as JSON data: ``function``, ``args``,
+        ``inputs``, ``expected`` and ``actual`` (buffers in hex by ABI name), and ``text``, which says in a
+        line what the inputs hold. None where there is none.
+    """
+
+    function: str
+    cause: str
+    explained: int
+    of: int
+    fix: str = ""
+    detail: str = ""
+    smallest: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: enough to ask again."""
+
+    sut: str
+    profile: str = "kernel"
+    symbols: tuple[str, ...] = ()
+    init: str | None = None
+    rules: str | None = None
+    case: str | None = None
+    timeout: float | None = None
+
+    def command(self, *, rule: str | None = None, case: str | None = None) -> str:
+        """Give the shell command that runs this again, or one case of it for one rule."""
+        words = ["q8a8", "test", self.sut]
+        if self.profile != "kernel":
+            words += ["--profile", self.profile]
+        for symbol in self.symbols:
+            words += ["--symbol", symbol]
+        if self.init is not None:
+            words += ["--init", self.init]
+        if self.timeout is not None:
+            words += ["--timeout", f"{self.timeout:g}"]
+        rules = rule if rule is not None else self.rules
+        if rules is not None:
+            words += ["--rules", rules]
+        case = case if case is not None else self.case
+        if case is not None:
+            words += ["--case", case]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a report may say.
+
+    Attributes
+    ----------
+    request
+        What was asked for.
+    judgement
+        The verdict, the rules, the failures.
+    diagnosis
+        The likely causes.
+    hello
+        What the worker said of itself at the start, as JSON; empty where none started.
+    message
+        Why nothing ran, where nothing did.
+    notes
+        Things a reader should know that are no failures (a recipe accepted by the profile, say).
+    bound
+        Where in the bound the results of each function lie.
+    warnings
+        What is within the rules and should not go unseen: errors that all lean to one side.
+    version, manifest
+        Of this suite, and the SHA-256 of the golden vectors' manifest.
+    started, seconds, calls, call_seconds
+        ISO 8601 UTC time of the start; wall time; calls of the kernel and the time spent in them.
+    records
+        Every record, for reports that count cases.
+    """
+
+    request: Request
+    judgement: Judgement
+    diagnosis: tuple[Finding, ...] = ()
+    hello: Mapping[str, Any] = field(default_factory=dict)
+    message: str = ""
+    notes: tuple[str, ...] = ()
+    bound: tuple[BoundUse, ...] = ()
+    warnings: tuple[Drift, ...] = ()
+    version: str = ""
+    manifest: str = ""
+    started: str = ""
+    seconds: float = 0.0
+    calls: int = 0
+    call_seconds: float = 0.0
+    records: Sequence[Record] = ()
+
+    def again(self, record: Record) -> str:
+        """Give the command that runs one record's case again."""
+        return self.request.command(rule=record.rule, case=record.case)
+
+    def not_run(self) -> dict[str, int]:
+        """Count the cases that did not run, by reason."""
+        reasons: dict[str, set[str]] = {}
+        for record in self.records:
+            if record.status is Status.NOT_RUN:
+                reasons.setdefault(record.message, set()).add(record.case)
+        return {reason: len(cases) for reason, cases in reasons.items()}
+
+    def summary(self) -> str:
+        """Say the verdict in one line."""
+        judgement = self.judgement
+        ran = [rule for rule in judgement.rules if rule.cases]
+        cases = len({record.case for record in self.records if record.status is not Status.NOT_RUN})
+        failing = [rule for rule in ran if rule.failed > rule.known]
+        parts = [f"{len(ran)} rules judged, {len(judgement.rules) - len(ran)} not run, {cases} cases"]
+        if failing:
+            names = ", ".join(short_id(rule.id) for rule in failing[:8])
+            more = f" and {len(failing) - 8} more" if len(failing) > 8 else ""
+            parts.append(f"failed: {names}{more}")
+        if judgement.known:
+            parts.append(f"{len(judgement.known)} known failures")
+        if judgement.stale:
+            parts.append(f"{len(judgement.stale)} known failures no longer fail")
+        if self.message:
+            parts.append(self.message)
+        parts.append(f"{self.seconds:.1f} s")
+        return f"{judgement.verdict.value}: " + "; ".join(parts)

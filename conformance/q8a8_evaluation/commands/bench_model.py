@@ -1,0 +1,348 @@
+"""``q8a8 bench-model``: how fast a model runs in each scheme, and what it takes.
+
+::
+
+    q8a8 bench-model MODEL.gguf --scheme q8_a8,w8a16 --prompt 128 --generate 16 [--llama-cpp] [--json FILE]
+
+The float scheme is always measured, and every speed is given as a ratio to it too: the schemes take turns,
+round by round, so that what else the machine does falls on all. Each runs in a process of its own, with one
+BLAS thread. These are times of the reference, in NumPy: they say what the reference costs, not what a kernel
+could gain; resident memory, too, is the reference's, which keeps what it dequantizes. ``--llama-cpp`` sets a
+real llama.cpp beside it, on the file as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from q8a8.errors import ArgumentError, Q8A8Error
+from q8a8.schemes.scheme import get_scheme
+from q8a8.schemes.table import SCHEMES
+from q8a8_conformance.files.atomic import write_text
+from q8a8_evaluation.bench_model_child import prompt_tokens
+from q8a8_evaluation.child import ONE_THREAD
+from q8a8_evaluation.llamacpp import LlamaCpp, LlamaCppError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from q8a8_conformance.commands.options import Subparsers
+
+__all__ = ["BenchModelError", "add_parser", "collect", "run", "text"]
+
+OK, FAILED, USAGE = 0, 1, 2
+FORMAT = 1
+PEER = "llama.cpp"
+
+
+class BenchModelError(RuntimeError):
+    """A measuring process failed; the message is what it said."""
+
+
+class Runner(Protocol):
+    """Something that takes its turn in a round."""
+
+    def round(self) -> dict[str, Any]:
+        """Read the prompt, generate, and give the times."""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``bench-model``."""
+    parser = subparsers.add_parser(
+        "bench-model",
+        help="time a model in each scheme",
+        description="Time the NumPy reference of a Llama model in each scheme: tokens a second for prompt "
+        "and generation, time to the first token, resident memory, bytes of the weights. Medians of "
+        "interleaved rounds; ratios are speeds over the float scheme's.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL.gguf")
+    parser.add_argument("--scheme", default="q8_a8", metavar="NAME[,NAME...]", help="[default: %(default)s]")
+    parser.add_argument(
+        "--prompt", type=_count, default=128, metavar="N", help="tokens [default: %(default)s]"
+    )
+    parser.add_argument(
+        "--generate", type=_count, default=16, metavar="N", help="tokens [default: %(default)s]"
+    )
+    parser.add_argument("--rounds", type=_rounds, default=3, metavar="N", help="[default: %(default)s]")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="what `q8a8 calibrate` wrote, for schemes that need it",
+    )
+    parser.add_argument(
+        "--llama-cpp", action="store_true", help="time a real llama.cpp too, on the file as it is"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    parser.set_defaults(func=run)
+
+
+def _count(word: str) -> int:
+    value = int(word)
+    if value < 2:
+        raise ValueError("at least 2 is wanted: the first token's time is the prompt's")
+    return value
+
+
+def _rounds(word: str) -> int:
+    value = int(word)
+    if value < 1:
+        raise ValueError("at least 1 is wanted")
+    return value
+
+
+def run(options: Any) -> int:  # noqa: ANN401  (argparse's namespace)
+    """Measure, print, write the JSON file; 0, or 1 where a measurement failed."""
+    schemes = ["float", *(name for name in options.scheme.split(",") if name != "float")]
+    try:
+        figures = collect(
+            options.model,
+            schemes,
+            prompt=options.prompt,
+            generate=options.generate,
+            rounds=options.rounds,
+            calibration=options.calibration,
+            llama_cpp=options.llama_cpp,
+        )
+        if options.json:
+            write_text(json.dumps(figures, indent=2) + "\n", options.json)
+    except (BenchModelError, LlamaCppError, Q8A8Error, OSError) as error:
+        sys.stderr.write(f"q8a8 bench-model: {error}\n")
+        return FAILED
+    sys.stdout.write(text(figures))
+    return OK
+
+
+class Child:
+    """A process with one scheme's model; a context manager, which ends it.
+
+    Raises
+    ------
+    BenchModelError
+        It failed; with the last line that it printed.
+    """
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._scheme = request["scheme"]
+        command = [sys.executable, "-m", "q8a8_evaluation.bench_model_child", json.dumps(request)]
+        self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
+            command,
+            env=os.environ | ONE_THREAD,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        """Give the child itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for one answer."""
+        assert self._process.stdout is not None  # noqa: S101  (it was asked for as a pipe)
+        line = self._process.stdout.readline()
+        if not line:
+            _, said = self._process.communicate()
+            last = (said.strip().splitlines() or ["it said nothing"])[-1]
+            raise BenchModelError(f"{self._scheme}: {last}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def round(self) -> dict[str, Any]:
+        """Ask for one round."""
+        assert self._process.stdin is not None  # noqa: S101  (as above)
+        self._process.stdin.write("round\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+
+class Peer:
+    """A real llama.cpp on the same prompt; it is its own process."""
+
+    def __init__(self, model: LlamaCpp, prompt: Sequence[int], generate: int) -> None:
+        self._model, self._prompt, self._generate = model, prompt, generate
+
+    def round(self) -> dict[str, Any]:
+        """Read the prompt once, then prompt and generation; the difference is the generation's."""
+        started = time.perf_counter()
+        self._model.generate(self._prompt, 1)
+        first = time.perf_counter()
+        self._model.generate(self._prompt, self._generate)
+        ended = time.perf_counter()
+        seconds = first - started
+        return {
+            "first_token_seconds": seconds,
+            "generate_seconds": max(ended - first - seconds, sys.float_info.min),
+            "cache_bytes": None,
+            "resident_bytes": None,
+        }
+
+
+def collect(
+    model: Path,
+    schemes: Sequence[str],
+    *,
+    prompt: int,
+    generate: int,
+    rounds: int,
+    calibration: Path | None = None,
+    llama_cpp: bool = False,
+) -> dict[str, Any]:
+    """Measure.
+
+    Parameters
+    ----------
+    model
+        A GGUF file.
+    schemes
+        Names; the first is what ratios are to.
+    prompt, generate
+        Tokens read at once, and tokens generated one by one; the first of these is the prompt's.
+    rounds
+        How often each takes its turn.
+    calibration
+        What `q8a8 calibrate` wrote.
+    llama_cpp
+        Whether a real llama.cpp is timed too.
+
+    Returns
+    -------
+    dict
+        `format`, `model`, `file_bytes`, `prompt`, `generate`, `rounds`, and `schemes`: for each its name, the
+        medians of `first_token_seconds`, `prompt_tokens_per_second`, `generate_tokens_per_second`, their
+        ratios to the first scheme's (`prompt_ratio`, `generate_ratio`: medians of the rounds' ratios),
+        `resident_bytes`, `cache_bytes`, `weight_bytes`, `weight_bits`, and `stored_bytes`, what a file with
+        the scheme's weights and the other tensors as they are would hold.
+
+    Raises
+    ------
+    UnknownNameError, ArgumentError
+        No such scheme, or one that needs a calibration.
+    BenchModelError, LlamaCppError, OSError
+        A process failed, or the file cannot be read.
+    """
+    for name in schemes:
+        if get_scheme(name, SCHEMES).needs_calibration and calibration is None:
+            raise ArgumentError(f"{name}: this scheme needs a calibration, and none is given")
+    file_bytes = model.stat().st_size
+    request = {
+        "model": str(model),
+        "prompt": prompt,
+        "generate": generate,
+        "calibration": str(calibration) if calibration else None,
+    }
+    with ExitStack() as stack:
+        runners: dict[str, Runner] = {}
+        loaded: dict[str, dict[str, Any]] = {}
+        for name in schemes:
+            child = stack.enter_context(Child({**request, "scheme": name}))
+            # One after the other: loading is not timed against another's loading.
+            loaded[name] = child.answer()
+            runners[name] = child
+        if llama_cpp:
+            peer = stack.enter_context(LlamaCpp(model, n_ctx=prompt + generate, threads=1))
+            runners[PEER] = Peer(peer, prompt_tokens(prompt, peer.n_vocab), generate)
+            loaded[PEER] = {
+                "weight_bytes": None,
+                "stored_bytes": file_bytes,
+                "weight_bits": None,
+                "load_seconds": None,
+            }
+        times: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
+        for _ in range(rounds):
+            for name, runner in runners.items():
+                times[name].append(runner.round())
+    first = times[schemes[0]]
+    return {
+        "format": FORMAT,
+        "kind": "bench-model",
+        "model": model.name,
+        "file_bytes": file_bytes,
+        "prompt": prompt,
+        "generate": generate,
+        "rounds": rounds,
+        "schemes": [
+            {"scheme": name, **_figures(times[name], first, prompt, generate), **loaded[name]}
+            for name in runners
+        ],
+    }
+
+
+def _figures(
+    mine: list[dict[str, Any]], first: list[dict[str, Any]], prompt: int, generate: int
+) -> dict[str, Any]:
+    """Give one scheme's medians, and those of its ratios round by round."""
+
+    def median(key: str) -> float:
+        return float(statistics.median(each[key] for each in mine))
+
+    def ratio(key: str) -> float:
+        return float(statistics.median(b[key] / a[key] for a, b in zip(mine, first, strict=True)))
+
+    return {
+        "first_token_seconds": median("first_token_seconds"),
+        "prompt_tokens_per_second": prompt / median("first_token_seconds"),
+        "generate_tokens_per_second": (generate - 1) / median("generate_seconds"),
+        "prompt_ratio": ratio("first_token_seconds"),
+        "generate_ratio": ratio("generate_seconds"),
+        "resident_bytes": mine[-1]["resident_bytes"],
+        "cache_bytes": mine[-1]["cache_bytes"],
+    }
+
+
+_COLUMNS = {
+    "scheme": 24,
+    "prompt t/s": 11,
+    "ratio": 7,
+    "gen t/s": 9,
+    " ratio": 7,
+    "first s": 9,
+    "file MB": 9,
+    "bits": 6,
+    "resident MB": 13,
+}
+
+
+def text(figures: dict[str, Any]) -> str:
+    """Return the figures for a reader."""
+    lines = [
+        f"{figures['model']}, {figures['file_bytes'] / 1e6:.1f} MB, one thread.",
+        f"A prompt of {figures['prompt']} tokens, {figures['generate']} generated.",
+        f"Medians of {figures['rounds']} interleaved rounds; ratios are speeds over float's in those rounds.",
+        "",
+        "  " + "".join(f"{title:>{width}}" for title, width in _COLUMNS.items()),
+    ]
+    for each in figures["schemes"]:
+        cells = (
+            _cell(each["stored_bytes"], 1e6, 9),
+            _cell(each["weight_bits"], 1, 6),
+            _cell(each["resident_bytes"], 1e6, 13),
+        )
+        lines.append(
+            f"  {each['scheme']:>24}{each['prompt_tokens_per_second']:>11.1f}{each['prompt_ratio']:>7.2f}"
+            f"{each['generate_tokens_per_second']:>9.1f}{each['generate_ratio']:>7.2f}"
+            f"{each['first_token_seconds']:>9.2f}{''.join(cells)}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | None, unit: float, width: int) -> str:
+    return f"{'' if value is None else f'{value / unit:.1f}':>{width}}"

@@ -1,0 +1,111 @@
+"""``q8a8 compare A.json B.json``: two reports side by side, of two kernels or of two versions of one.
+
+Measurements of a model, ours or those of llama.cpp's tools, are compared by
+`q8a8_evaluation.compare_measurements`.
+
+What counts as a difference is the verdict, what became of a rule (its status, and the cases that failed), and
+the causes that the diagnosis names. How much of the bound was used is shown, and does not count: it is a
+measure, not a judgement.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.files.atomic import write_text
+from q8a8_conformance.report import comparison as writers
+from q8a8_conformance.report import comparison_html
+from q8a8_conformance.report.schema import ReportError, read
+from q8a8_conformance.results.comparison import compare
+from q8a8_evaluation import compare_measurements as run_writers
+from q8a8_evaluation.compare_measurements import RunComparison, compare_runs, read_run
+from q8a8_evaluation.llamacpp_logs import LogError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from q8a8_conformance.commands.options import Subparsers
+
+SAME, DIFFERENT, USAGE = 0, 1, 2
+
+EXIT_STATUS = (
+    "exit status: 0 the two agree, or are measurements; 1 they differ; 2 usage, or a file that is neither"
+)
+
+_WRITERS = {"json": writers.as_json, "markdown": writers.markdown, "html": comparison_html.render}
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``compare`` to the command line."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="set two reports, or two measurements of a model, side by side",
+        description="Compare two JSON reports of q8a8 test: verdict, rules, diagnosis, and how much of the "
+        "bound was used. Or two measurements: q8a8 perplexity --json, q8a8 bench-model --json (FILE#SCHEME "
+        "picks a scheme), or the output of llama-perplexity or llama-bench.",
+        epilog=EXIT_STATUS,
+    )
+    parser.add_argument(
+        "a", type=Path, metavar="A.json", help="a report of q8a8 test --json, or a measurement"
+    )
+    parser.add_argument("b", type=Path, metavar="B.json", help="another")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON, too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the comparison as Markdown, too")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write the comparison as one HTML file, too"
+    )
+    parser.set_defaults(func=command)
+
+
+def command(options: argparse.Namespace) -> int:
+    """Compare two files, print where they differ, and give the exit status."""
+    for kind in _WRITERS:
+        path: Path | None = getattr(options, kind)
+        if path is not None and not os.access(path.parent, os.W_OK):
+            return _usage(f"--{kind} {path}: the folder does not exist or cannot be written to")
+    try:
+        runs = measurements(options.a, options.b)
+        found = None if runs else compare(read(options.a), read(options.b), str(options.a), str(options.b))
+    except (ReportError, LogError) as error:
+        return _usage(str(error))
+    if found is None:
+        return _measured(runs[0], options)
+    for kind, writer in _WRITERS.items():
+        if getattr(options, kind) is not None:
+            write_text(writer(found), getattr(options, kind))
+    sys.stdout.write(writers.text(found))
+    return SAME if found.same else DIFFERENT
+
+
+def measurements(a: Path, b: Path) -> tuple[RunComparison, ...]:
+    """Compare two measurements of a model; nothing where both files are something else.
+
+    Raises
+    ------
+    ReportError, LogError
+        A file cannot be read, or only one is a measurement, or the two cannot be compared.
+    """
+    left, right = read_run(str(a)), read_run(str(b))
+    if left is None and right is None:
+        return ()
+    if left is None or right is None:
+        path, other = (a, b) if left is None else (b, a)
+        raise ReportError(f"{path}: no measurement of a model, as {other} is")
+    return (compare_runs(left, right),)
+
+
+def _measured(found: RunComparison, options: argparse.Namespace) -> int:
+    """Print and write a comparison of measurements, which are never right or wrong: status 0."""
+    for kind, writer in run_writers.WRITERS.items():
+        if getattr(options, kind) is not None:
+            write_text(writer(found), getattr(options, kind))
+    sys.stdout.write(run_writers.text(found))
+    return SAME
+
+
+def _usage(message: str) -> int:
+    sys.stderr.write(f"q8a8: {message}\n")
+    return USAGE

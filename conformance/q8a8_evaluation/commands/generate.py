@@ -1,0 +1,194 @@
+"""``q8a8 generate``: let a model write, in any scheme, and see its tokens as they come.
+
+::
+
+    q8a8 generate MODEL.gguf "The capital of France is"
+    q8a8 generate MODEL.gguf "Why is the sky blue?" --chat --scheme q8_a8 --temperature 0.7 --seed 1
+
+With ``--chat`` the prompt is put into the conversation that the file's own template describes
+(`tokenizer.chat_template`). Templates are programs in Jinja's language: they run in Jinja's sandbox.
+"""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from q8a8.errors import Q8A8Error
+from q8a8.llama import ModelError, generate, load
+from q8a8.methods.calibration import Calibration
+from q8a8.schemes.scheme import Evidence, build, get_scheme
+from q8a8.schemes.table import SCHEMES
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from q8a8.llama import LoadedModel, Tokenizer
+    from q8a8.schemes.scheme import Built, Scheme
+    from q8a8_conformance.commands.options import Subparsers
+
+__all__ = ["add_parser", "chat", "stream"]
+
+OK, USAGE = 0, 2
+FLOAT = "float"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``generate`` to the command line."""
+    parser = subparsers.add_parser(
+        "generate",
+        help="let a model write",
+        description="Print what a model writes after a prompt, token by token, to standard output. Without "
+        "--temperature always the most probable token.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a GGUF file of the Llama architecture")
+    parser.add_argument("prompt", metavar="PROMPT", help="what comes before")
+    parser.add_argument("--tokens", type=int, default=128, metavar="N", help="at most so many [128]")
+    parser.add_argument("--scheme", default=FLOAT, metavar="NAME", help="how the model is quantized [float]")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="of q8a8 calibrate, for schemes that need one"
+    )
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="draw the tokens [0: no]")
+    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most probable ones")
+    parser.add_argument(
+        "--top-p", type=float, metavar="P", help="draw from the fewest that together have probability P"
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="of the draw: one seed, one text")
+    parser.add_argument("--chat", action="store_true", help="the prompt is a user's turn in a conversation")
+    parser.add_argument("--system", metavar="TEXT", help="with --chat: what the system's turn says")
+    parser.add_argument(
+        "--allow-id-39", action="store_true", help="the file is of the design's fork: type 39 is Q8_A8"
+    )
+    parser.set_defaults(func=command)
+
+
+def command(options: argparse.Namespace) -> int:
+    """Print what the model writes, and give the exit status."""
+    try:
+        for text in _texts(options):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except Q8A8Error as error:
+        sys.stderr.write(f"q8a8: {error}\n")
+        return USAGE
+    sys.stdout.write("\n")
+    return OK
+
+
+def _texts(options: argparse.Namespace) -> Iterator[str]:
+    """Load the model and give what it writes, piece by piece."""
+    if options.temperature == 0 and not (options.top_k is None and options.top_p is None):
+        raise ModelError("--top-k and --top-p limit a draw: give a --temperature above 0")
+    if options.system is not None and not options.chat:
+        raise ModelError("--system: there is no system's turn without --chat")
+    if options.tokens < 1:
+        raise ModelError(f"--tokens: at least 1 is wanted, {options.tokens} is given")
+    scheme = get_scheme(options.scheme, SCHEMES)
+    loaded = load(options.model, allow_id_39=options.allow_id_39)
+    tokenizer = loaded.tokenizer
+    if options.chat:
+        tokens = tokenizer.encode(chat(loaded.metadata, options.prompt, options.system), special=True)
+    else:
+        # Without a prompt, a text can still begin where the file says how.
+        begin = tokenizer.add_bos or (not options.prompt and tokenizer.bos is not None)
+        tokens = tokenizer.encode(options.prompt, bos=begin)
+    built = _built(loaded, scheme, options.calibration)
+    made = generate(
+        built.model,
+        tokens,
+        options.tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=options.seed,
+        cache=built.new_cache(len(tokens) + options.tokens),
+    )
+    yield from stream(tokenizer, made)
+
+
+def _built(loaded: LoadedModel, scheme: Scheme, calibration: Path | None) -> Built:
+    """Quantize the model."""
+    found = None
+    if calibration is not None:
+        found = Calibration.load(calibration)
+        if found.model_sha256 != loaded.sha256:
+            raise ModelError(f"{calibration}: made for another model, with sha256 {found.model_sha256}")
+    return build(scheme, loaded.config, loaded.weights, Evidence(found))
+
+
+def stream(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
+    """Turn tokens into text as they come, up to the one that ends the text.
+
+    A character whose bytes are spread over tokens comes when it is complete; bytes that are no UTF-8 become
+    U+FFFD.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for token in tokens:
+        if token == tokenizer.eos:
+            break
+        yield decoder.decode(tokenizer.decode_bytes([token]))
+    yield decoder.decode(b"", final=True)
+
+
+def chat(metadata: Mapping[str, object], prompt: str, system: str | None = None) -> str:
+    """Put a user's turn into a conversation, up to where the assistant's turn begins.
+
+    The variables are those of Hugging Face's `apply_chat_template`.
+
+    Parameters
+    ----------
+    metadata
+        A file's metadata, values by key.
+    prompt
+        What the user says.
+    system
+        What the system says before; None leaves it to the template.
+
+    Raises
+    ------
+    ModelError
+        where the file has no template, or it fails, or Jinja is not installed.
+    """
+    template = metadata.get("tokenizer.chat_template")
+    if not isinstance(template, str):
+        raise ModelError("tokenizer.chat_template: the file has no template for conversations")
+    try:
+        from jinja2 import TemplateError  # noqa: PLC0415 (wanted for this alone)
+        from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415 (as above)
+    except ImportError as error:
+        raise ModelError(
+            "a template for conversations needs the package jinja2: pip install jinja2"
+        ) from error
+
+    def refuse(message: str) -> None:
+        """Do what templates call `raise_exception` for."""
+        raise TemplateError(message)
+
+    turns = [{"role": "user", "content": prompt}]
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": system})
+    # Text for a language model is no HTML: nothing is escaped.
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = refuse
+    names = ("bos", "eos")
+    texts = {f"{name}_token": _token_text(metadata, name) for name in names}
+    try:
+        rendered = environment.from_string(template).render(
+            messages=turns, add_generation_prompt=True, **texts
+        )
+    # A template is a program: it may raise anything.
+    except Exception as error:
+        raise ModelError(f"tokenizer.chat_template: {type(error).__name__}: {error}") from error
+    return rendered
+
+
+def _token_text(metadata: Mapping[str, object], name: str) -> str:
+    """Give the text of a token that the metadata names, or nothing."""
+    tokens, place = metadata.get("tokenizer.ggml.tokens"), metadata.get(f"tokenizer.ggml.{name}_token_id")
+    if isinstance(tokens, Sequence) and isinstance(place, int) and 0 <= place < len(tokens):
+        return str(tokens[place])
+    return ""

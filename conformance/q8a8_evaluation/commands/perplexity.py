@@ -1,0 +1,257 @@
+"""``q8a8 perplexity``: how well a quantized model predicts a text, beside the float one.
+
+::
+
+    q8a8 perplexity model.gguf text.txt --scheme q8_a8,w8a16
+    q8a8 perplexity model.gguf wiki.bz2 --scheme q8_a8+smooth --calibration news.cor --windows 24
+
+The protocol is described in docs/model/perplexity.md: windows that do not overlap, each run by itself;
+log-likelihoods in float64; differences paired, token by token, against float. Standard errors are over
+windows (`q8a8_evaluation.statistics`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8.errors import Q8A8Error
+from q8a8.llama.load import load
+from q8a8.schemes.table import SCHEMES
+from q8a8_conformance.files.arrays import FileError
+from q8a8_conformance.files.atomic import write_text
+from q8a8_evaluation.measure import (
+    BASE,
+    CALIBRATION_WINDOWS,
+    Material,
+    Outcome,
+    Protocol,
+    Subject,
+    read_windows,
+)
+from q8a8_evaluation.statistics import compare, perplexity
+from q8a8_evaluation.text import sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["FORMAT", "add_parser", "document", "run", "scheme_names", "table"]
+
+OK, FAILED = 0, 1
+
+FORMAT = 1
+"""Of the JSON document; its schema is `report/schemas/perplexity.json`."""
+
+
+def scheme_names(text: str) -> list[str]:
+    """Read names, separated by commas; "all" is every one.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        listing the schemes, for a name that is none.
+    """
+    names = list(SCHEMES) if text == "all" else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in SCHEMES:
+            raise argparse.ArgumentTypeError(f"no scheme is called {name!r}; there are {', '.join(SCHEMES)}")
+    return names
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``perplexity``."""
+    parser = subparsers.add_parser(
+        "perplexity",
+        help="measure the perplexity of quantization schemes on a text",
+        description="Measure how well a model predicts a text, in float and quantized, and how sure the "
+        "difference is.",
+        epilog="schemes: " + ", ".join(SCHEMES),
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL.gguf", help="a Llama model")
+    parser.add_argument("text", type=Path, metavar="TEXT", help="plain UTF-8, .cor, or a Wikipedia .bz2")
+    parser.add_argument(
+        "--scheme",
+        type=scheme_names,
+        default=[BASE, "q8_a8"],
+        metavar="NAME[,NAME...]",
+        help="which, or all; float is always measured [q8_a8]",
+    )
+    parser.add_argument("--windows", type=int, default=12, metavar="N", help="at most so many [12]")
+    parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens of a window [512]")
+    parser.add_argument(
+        "--spread", action="store_true", help="spread the windows evenly over the text, not its first ones"
+    )
+    parser.add_argument("--bos", action="store_true", help="begin each window with the BOS token")
+    parser.add_argument(
+        "--count",
+        choices=("all", "second-half"),
+        default="all",
+        help="which predictions of a window count; second-half is llama-perplexity's way [all]",
+    )
+    parser.add_argument(
+        "--head", choices=("float", "scheme"), default="float", help="how the last product is done [float]"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="a text, or what q8a8 calibrate saved (.npz), for schemes that need it",
+    )
+    parser.add_argument(
+        "--calibration-windows",
+        type=int,
+        default=CALIBRATION_WINDOWS,
+        metavar="N",
+        help=f"windows of a calibration text [{CALIBRATION_WINDOWS}]",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    parser.add_argument(
+        "--nll",
+        type=Path,
+        metavar="FILE",
+        help="write every token's log-likelihood as .npz, [windows, tokens]",
+    )
+    parser.add_argument(
+        "--resume", type=Path, metavar="FOLDER", help="keep results here, and use those that are there"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print a table and write what was asked for; 0, or 1 with the reason."""
+    protocol = Protocol(
+        options.window, options.windows, options.spread, options.bos, options.count, options.head == "scheme"
+    )
+    material = Material(options.calibration, options.window, options.calibration_windows)
+    try:
+        loaded = load(options.model)
+        windows = read_windows(loaded, options.text, protocol)
+        subject = Subject(loaded, protocol, windows, material, options.resume)
+        outcomes = measure(subject, options.scheme)
+        found = document(subject, outcomes, options.model, options.text)
+        if options.json:
+            write_text(json.dumps(found, indent=1) + "\n", options.json)
+        if options.nll:
+            _write_nlls(options.nll, outcomes)
+    except (FileError, Q8A8Error) as error:
+        sys.stderr.write(f"q8a8 perplexity: {error}\n")
+        return FAILED
+    except OSError as error:
+        sys.stderr.write(f"q8a8 perplexity: {error.filename}: {error.strerror or error}\n")
+        return FAILED
+    sys.stdout.write(table(found))
+    return OK
+
+
+def measure(subject: Subject, names: Sequence[str]) -> list[Outcome]:
+    """Measure schemes, with a progress bar on a terminal; errors as `Subject.measure`."""
+    outcomes: list[Outcome] = []
+    total = len(dict.fromkeys((BASE, *names))) * len(subject.windows)
+    bar = _bar(total)
+    try:
+        for step in subject.measure(names):
+            if bar is not None:
+                bar.set_description_str(step.scheme.name, refresh=False)
+                bar.update(1)
+            if step.outcome is not None:
+                outcomes.append(step.outcome)
+    finally:
+        if bar is not None:
+            bar.close()
+    return outcomes
+
+
+def _bar(total: int) -> Any:  # noqa: ANN401 (tqdm has no types)
+    """Give a progress bar on a terminal; elsewhere, and without tqdm, None."""
+    if not sys.stderr.isatty():
+        return None
+    try:
+        return import_module("tqdm").tqdm(total=total, unit=" windows", leave=False)
+    except ImportError:
+        return None
+
+
+def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: Path) -> dict[str, Any]:
+    """Give the result as JSON data; the first outcome is the float model's.
+
+    Raises
+    ------
+    FileError
+        The text cannot be read any more.
+    """
+    base = outcomes[0]
+    protocol = subject.protocol
+    schemes = []
+    for outcome in outcomes:
+        own, ratio = perplexity(outcome.nlls), compare(outcome.nlls, base.nlls)
+        percent = ratio.percent
+        schemes.append(
+            {
+                "scheme": outcome.scheme.name,
+                "summary": outcome.scheme.summary,
+                "source": outcome.scheme.source,
+                "perplexity": own.value,
+                "perplexity_error": own.error,
+                "delta_percent": percent.value,
+                "delta_error_percent": percent.error,
+                "log_ratio": ratio.log.value,
+                "log_ratio_error": ratio.log.error,
+                "log_ratio_token_error": ratio.token_error,
+                "weight_bits": outcome.weight_bits,
+                "weight_bytes": outcome.weight_bytes,
+                "activation_bits": outcome.activation_bits,
+                "cache_bits": outcome.scheme.cache_bits,
+                "cache_bytes": outcome.cache_bytes,
+                "window_nll": [float(nlls.sum()) for nlls in outcome.nlls],
+                "seconds": round(outcome.seconds, 1),
+            }
+        )
+    return {
+        "format": FORMAT,
+        "kind": "perplexity",
+        "model": {"file": model.name, "sha256": subject.loaded.sha256},
+        "text": {"file": text.name, "sha256": sha256(text)},
+        "protocol": {
+            "window": protocol.window,
+            "windows": len(subject.windows),
+            "spread": protocol.spread,
+            "bos": protocol.bos,
+            "count": protocol.count,
+            "head": "scheme" if protocol.head else "float",
+            "counted": [len(nlls) for nlls in base.nlls],
+        },
+        "calibration": subject.material.facts or None,
+        "schemes": schemes,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Give the result for a terminal."""
+    protocol = found["protocol"]
+    head = (
+        f"{found['model']['file']} on {found['text']['file']}: {protocol['windows']} windows of "
+        f"{protocol['window']} tokens, {sum(protocol['counted'])} predictions, head in {protocol['head']}"
+    )
+    columns = f"{'change':>10}{'± paired':>10}{'bits a weight':>15}{'activation':>12}"
+    lines = [head, "", f"{'scheme':<26}{'perplexity':>11}{columns}"]
+    for each in found["schemes"]:
+        error = each["delta_error_percent"]
+        change = "" if each["scheme"] == BASE else f"{each['delta_percent']:+.2f} %"
+        beside = "" if each["scheme"] == BASE or error is None else f"{error:.2f} %"
+        lines.append(
+            f"{each['scheme']:<26}{each['perplexity']:>11.3f}{change:>10}{beside:>10}"
+            f"{each['weight_bits']:>15.3f}{each['activation_bits']:>12.2f}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _write_nlls(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write `[windows, tokens]` for each scheme; windows have one length."""
+    with path.open("wb") as file:
+        np.savez(file, **{outcome.scheme.name: np.stack(outcome.nlls) for outcome in outcomes})  # type: ignore[arg-type] # NumPy's stub takes **kwds for a bool

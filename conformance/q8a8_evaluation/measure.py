@@ -1,0 +1,374 @@
+"""Measure schemes on one model and one text: what `q8a8 perplexity` and `make evaluate` have in common.
+
+The float model is measured first, then scheme after scheme, each over all windows; a scheme whose windows
+are all known (`q8a8_evaluation.store`) is not even built. Calibration happens when the first scheme
+that needs it is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8.errors import ArgumentError
+from q8a8.methods.calibration import Calibration, CalibrationError
+from q8a8.schemes.scheme import Scheme, build
+from q8a8.schemes.statistics import Evidence, gather_inputs
+from q8a8.schemes.table import SCHEMES
+from q8a8_evaluation.calibration import calibrate_model
+from q8a8_evaluation.fingerprint import fingerprint
+from q8a8_evaluation.likelihood import Count, first_counted, window_likelihoods
+from q8a8_evaluation.store import Store, key_of, tokens_key
+from q8a8_evaluation.text import read_text, sha256, windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from q8a8.llama.load import LoadedModel
+    from q8a8.schemes.scheme import Built
+
+    F64 = NDArray[np.float64]
+    Tokens = NDArray[np.int64]
+
+__all__ = ["BASE", "CALIBRATION_WINDOWS", "Material", "Outcome", "Protocol", "Subject", "read_windows"]
+
+BASE = "float"
+"""What the others are compared with."""
+
+_HERE = "q8a8_evaluation"
+
+CALIBRATION_WINDOWS = 32
+"""Windows of the calibration text, by default."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How perplexity is measured.
+
+    Attributes
+    ----------
+    window
+        Tokens of a window, each run by itself.
+    windows
+        How many, at most.
+    spread
+        Whether they are spread evenly over the whole text; otherwise they are its first ones.
+    bos
+        Whether each begins with the model's token for the beginning of a text.
+    count
+        Which predictions count.
+    head
+        Whether the head is quantized as well.
+    """
+
+    window: int = 512
+    windows: int = 12
+    spread: bool = False
+    bos: bool = False
+    count: Count = "all"
+    head: bool = False
+
+
+def read_windows(loaded: LoadedModel, text: Path, protocol: Protocol) -> list[Tokens]:
+    """Cut a text into the windows to measure on.
+
+    Raises
+    ------
+    FileError
+        The text cannot be used.
+    ArgumentError
+        It has not a single window, or the model has no token for the beginning of a text.
+    """
+    if protocol.window < 2 or first_counted(protocol.window, protocol.count) >= protocol.window - 1:
+        raise ArgumentError(f"window: {protocol.window} tokens hold no prediction that counts")
+    if protocol.windows < 1:
+        raise ArgumentError(f"windows: at least 1 is wanted, {protocol.windows} given")
+    tokenizer = loaded.tokenizer
+    if protocol.bos and tokenizer.bos is None:
+        raise ArgumentError("bos: the model has no token for the beginning of a text")
+    # A token of text has at most about 20 bytes; reading a dump to its end takes long.
+    enough = None if protocol.spread else 24 * protocol.window * protocol.windows
+    tokens = tokenizer.encode(read_text(text, at_least=enough))
+    there = windows(tokens, protocol.window, None, tokenizer.bos if protocol.bos else None)
+    if not there:
+        raise ArgumentError(f"{text}: {len(tokens)} tokens are less than one window of {protocol.window}")
+    count = min(protocol.windows, len(there))
+    places = [index * len(there) // count for index in range(count)] if protocol.spread else range(count)
+    return [there[place] for place in places]
+
+
+@dataclass
+class Material:
+    """What calibration is made from, and what was made of it so far.
+
+    Attributes
+    ----------
+    source
+        A text, or a calibration that `q8a8 calibrate` saved (`.npz`); None for none.
+    window, count
+        Tokens of a window of the text, and how many windows.
+    """
+
+    source: Path | None = None
+    window: int = 512
+    count: int = CALIBRATION_WINDOWS
+    _evidence: Evidence = field(default_factory=Evidence)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the calibration is a saved one."""
+        return self.source is not None and self.source.suffix == ".npz"
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the calibration depends on, for JSON; errors as `sha256`."""
+        if self.source is None:
+            return {}
+        found: dict[str, Any] = {"file": self.source.name, "sha256": sha256(self.source)}
+        return found if self.is_file else {**found, "window": self.window, "windows": self.count}
+
+    def evidence(
+        self, loaded: LoadedModel, scheme: Scheme, *, head: bool, folder: Path | None = None
+    ) -> Evidence:
+        """Calibrate as far as a scheme needs it; what can be saved is kept in a folder.
+
+        Raises
+        ------
+        ArgumentError, CalibrationError, FileError, ArchiveError
+            There is nothing to calibrate with; it is of another model; the text cannot be used.
+        """
+        if not (scheme.needs_calibration or scheme.needs_inputs):
+            return self._evidence
+        if self.source is None:
+            raise ArgumentError(f"{scheme.name}: this scheme needs --calibration")
+        calibration, inputs = self._evidence.calibration, self._evidence.inputs
+        if scheme.needs_calibration and calibration is None:
+            if self.is_file:
+                calibration = Calibration.load(self.source)
+                if calibration.model_sha256 != loaded.sha256:
+                    raise CalibrationError(f"{self.source}: a calibration of another model")
+            else:
+                calibration = self._calibration(loaded, self.source, folder)
+        if scheme.needs_inputs and inputs is None:
+            if self.is_file:
+                raise ArgumentError(
+                    f"{scheme.name}: what it needs is not saved; give the text to --calibration"
+                )
+            tokens = loaded.tokenizer.encode(read_text(self.source))
+            inputs = gather_inputs(loaded.model(), windows(tokens, self.window, self.count), head=head)
+        self._evidence = Evidence(calibration, inputs)
+        return self._evidence
+
+    def _calibration(self, loaded: LoadedModel, source: Path, folder: Path | None) -> Calibration:
+        """Calibrate on the text, or take the calibration that an earlier run has kept."""
+        if folder is None:
+            return calibrate_model(loaded, source, tokens=self.count * self.window, window=self.window)
+        modules = {"q8a8.llama.model", "q8a8.methods.calibration"}
+        code = fingerprint(modules, {f"{_HERE}.calibration", f"{_HERE}.text"})
+        key = key_of({"text": self.facts, "model": loaded.sha256, "code": code, "numpy": np.__version__})
+        path = folder / f"calibration-{key}.npz"
+        if path.exists():
+            return Calibration.load(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        calibration = calibrate_model(loaded, source, tokens=self.count * self.window, window=self.window)
+        calibration.save(path)
+        return calibration
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What was measured of a scheme.
+
+    Attributes
+    ----------
+    scheme
+        Which one.
+    nlls
+        Log-likelihoods in nats, float64 `[n]` for each window.
+    weight_bytes, weight_bits
+        What its operators' weights take, scales included: bytes in all, bits a weight.
+    activation_bits
+        Bits an activation, over the measured windows.
+    cache_bytes
+        Bytes of keys and values after a window.
+    seconds
+        For building and measuring, also where it was done earlier.
+    """
+
+    scheme: Scheme
+    nlls: list[F64]
+    weight_bytes: int
+    weight_bits: float
+    activation_bits: float
+    cache_bytes: int
+    seconds: float
+
+
+@dataclass
+class Subject:
+    """A model, the windows that it is measured on, and what it is calibrated with.
+
+    Attributes
+    ----------
+    loaded
+        The model.
+    protocol
+        How.
+    windows
+        Token ids `[W]` each.
+    material
+        For calibration.
+    folder
+        Where results are kept; None for nowhere.
+    """
+
+    loaded: LoadedModel
+    protocol: Protocol
+    windows: Sequence[Tokens]
+    material: Material = field(default_factory=Material)
+    folder: Path | None = None
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Hash of the weights as they were dequantized, all names included."""
+        digest = hashlib.sha256()
+        for name in sorted(self.loaded.weights):
+            digest.update(name.encode() + b"\0")
+            digest.update(np.ascontiguousarray(self.loaded.weights[name]).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def measure(self, names: Iterable[str], schemes: Mapping[str, Scheme] = SCHEMES) -> Iterator[Step]:
+        """Measure schemes, window by window.
+
+        Parameters
+        ----------
+        names
+            Which; `BASE` is added in front.
+        schemes
+            The table that they are in.
+
+        Yields
+        ------
+        Step
+            After every window; the last of a scheme has its outcome.
+
+        Raises
+        ------
+        Q8A8Error
+            A scheme cannot be built, or its model's logits are not finite.
+        """
+        for name in dict.fromkeys((BASE, *names)):
+            yield from self._scheme(schemes[name])
+
+    def _scheme(self, scheme: Scheme) -> Iterator[Step]:
+        """Measure one scheme."""
+        store = Store.open(self.folder, scheme.name, key_of(self._facts(scheme)))
+        keys = [tokens_key(tokens) for tokens in self.windows]
+        built: Built | None = None
+        for done, (key, tokens) in enumerate(zip(keys, self.windows, strict=True), 1):
+            if key not in store.windows:
+                begun = time.perf_counter()
+                if built is None:
+                    evidence = self.material.evidence(
+                        self.loaded, scheme, head=self.protocol.head, folder=self.folder
+                    )
+                    built = build(
+                        scheme, self.loaded.config, self.loaded.weights, evidence, head=self.protocol.head
+                    )
+                nlls = window_likelihoods(built, tokens, self.protocol.count)
+                seconds = time.perf_counter() - begun + store.facts.get("seconds", 0.0)
+                store.add(key, nlls, {**_facts_of(built, len(tokens)), "seconds": seconds})
+            if done < len(keys):
+                yield Step(scheme, done, len(keys), None)
+        facts = store.facts
+        outcome = Outcome(
+            scheme,
+            [store.windows[key] for key in keys],
+            int(facts["weight_bytes"]),
+            facts["weight_bits"],
+            facts["activation_bits"],
+            int(facts["cache_bytes"]),
+            facts["seconds"],
+        )
+        yield Step(scheme, len(keys), len(keys), outcome)
+
+    def _facts(self, scheme: Scheme) -> dict[str, Any]:
+        """Give all that the log-likelihoods of a window depend on, but its tokens."""
+        modules = {"q8a8.llama.model", scheme.linear.__module__}
+        if scheme.cache is not None:
+            modules.add(scheme.cache.__module__)
+        # `schemes` imports the methods of calibration, which a scheme without it does not use.
+        alone = {"q8a8.schemes.scheme", "q8a8.schemes.statistics", f"{_HERE}.likelihood"}
+        calibrated = scheme.needs_calibration or scheme.needs_inputs
+        if calibrated:
+            modules |= {"q8a8.schemes.scheme"}
+            alone |= {f"{_HERE}.calibration", f"{_HERE}.text"}
+        return {
+            "scheme": _plain(scheme),
+            "weights": self.weights_sha256,
+            "count": self.protocol.count,
+            "head": self.protocol.head,
+            "calibration": self.material.facts if calibrated else None,
+            "code": fingerprint(modules, alone),
+            "numpy": np.__version__,
+        }
+
+
+@dataclass(frozen=True)
+class Step:
+    """One more window is done.
+
+    Attributes
+    ----------
+    scheme
+        Of which scheme.
+    done, total
+        Windows of it.
+    outcome
+        What came of it, with the last one.
+    """
+
+    scheme: Scheme
+    done: int
+    total: int
+    outcome: Outcome | None
+
+
+def _facts_of(built: Built, window: int) -> dict[str, float]:
+    """Give what is known of a scheme beside its log-likelihoods."""
+    config = built.model.config
+    cache = built.new_cache(window)
+    if cache is None:
+        cache_bytes = window * config.n_layers * config.n_kv_heads * config.d_head * 2 * 4
+    else:
+        heads = np.zeros((window, config.n_kv_heads, config.d_head), np.float32)
+        for layer in range(config.n_layers):
+            cache.append(layer, heads, heads)
+        cache_bytes = cache.nbytes
+    return {
+        "weight_bytes": built.weight_bytes,
+        "weight_bits": built.weight_bits,
+        "activation_bits": built.activation_bits,
+        "cache_bytes": cache_bytes,
+    }
+
+
+def _plain(scheme: Scheme) -> dict[str, str]:
+    """Give what of a scheme its results depend on, as text: classes by name, options by their values."""
+    return {
+        "linear": f"{scheme.linear.__module__}.{scheme.linear.__qualname__}",
+        "options": repr(sorted(scheme.options.items())),
+        "exceptions": repr(sorted(scheme.exceptions.items())),
+        "statistics": repr(sorted(scheme.statistics.items())),
+        "smoothing": repr(sorted(scheme.smoothing.items()) if scheme.smoothing is not None else None),
+        "cache": f"{scheme.cache.__module__}.{scheme.cache.__qualname__}" if scheme.cache else "",
+        "cache_options": repr(sorted(scheme.cache_options.items())),
+    }

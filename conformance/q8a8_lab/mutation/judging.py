@@ -1,0 +1,183 @@
+"""Judging many kernels quickly: the suite's cases are collected once, and run in this process.
+
+A mutant that behaves is called through the worker's `Invoker`, without the process and the pipes around it:
+what is seen of memory and environment is the same. One that may crash or hang gets a worker of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from q8a8_conformance import plugin
+from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
+from q8a8_conformance.faults.in_process import Here
+from q8a8_conformance.faults.kernel import ACTIVATION, ROW, ROWS
+from q8a8_conformance.protocol.sut import parse_sut
+from q8a8_conformance.results.record import Recorder, Status
+from q8a8_conformance.suite.accepted_recipes import Recipes
+from q8a8_conformance.suite.judge import CaseOver, Judge
+from q8a8_conformance.suite.target import NotRunError, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from q8a8_conformance.protocol.messages import Call, Hello, Result
+    from q8a8_conformance.protocol.session import Session
+
+HASTY = 0.5
+"""Seconds that a call of a mutant may take."""
+
+
+@dataclass(frozen=True)
+class SuiteCase:
+    """One case of the suite: what `judge` runs."""
+
+    name: str
+    rules: tuple[str, ...]
+    check: Callable[..., None]
+    parameters: Mapping[str, Any]
+
+
+class _Collector:
+    """A pytest plugin that keeps what was collected."""
+
+    def __init__(self) -> None:
+        self.items: list[pytest.Item] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Keep the suite's cases."""
+        self.items = list(session.items)
+
+
+@cache
+def cases() -> tuple[SuiteCase, ...]:
+    """Give every case of the suite, as pytest collects them.
+
+    Raises
+    ------
+    RuntimeError
+        The suite cannot be collected.
+    """
+    collector = _Collector()
+    quiet = [word for name in ("terminal", "cacheprovider") for word in ("-p", f"no:{name}")]
+    status = pytest.main(
+        [
+            "-c",
+            os.devnull,
+            "--collect-only",
+            *quiet,
+            "-p",
+            plugin.__name__,
+            "--pyargs",
+            "q8a8_conformance.suite",
+        ],
+        plugins=[collector],
+    )
+    found = tuple(
+        SuiteCase(
+            plugin.case_id(item),
+            plugin.rules_of(item),
+            item.obj,
+            getattr(getattr(item, "callspec", None), "params", {}),
+        )
+        for item in collector.items
+        if isinstance(item, pytest.Function) and "judge" in item.fixturenames
+    )
+    if status != pytest.ExitCode.OK or not found:
+        raise RuntimeError(f"the suite was not collected: pytest ended with {status}")
+    return found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of a kernel.
+
+    Attributes
+    ----------
+    slug
+        Of the mutant or legal kernel.
+    failed
+        The cases that failed, by the full id of the rule that they speak against, in the order of the rules'
+        first failures.
+    ran
+        The number of cases that ran.
+    """
+
+    slug: str
+    failed: Mapping[str, tuple[str, ...]]
+    ran: int
+
+
+def judge(slug: str, only: Callable[[SuiteCase], bool] | None = None, until: str | None = None) -> Judged:
+    """Run the suite, profile ``kernel``, on the functions that a mutant or a legal kernel concerns.
+
+    Parameters
+    ----------
+    slug
+        Of the kernel.
+    only
+        Which cases to run, if not all.
+    until
+        A rule; the run ends with the first case that fails it.
+    """
+    mutant = MUTANTS.get(slug)
+    functions = _offered((mutant or LEGAL[slug]).functions)
+    if mutant is not None and mutant.apart:
+        sut = f"py:q8a8_conformance.mutants:{slug.replace('-', '_')}"
+        with parse_sut(sut).session(HASTY) as session:
+            hello = replace(session.hello, functions=tuple(functions))
+            return _judged(slug, _Offering(session, hello), only, until)
+    return _judged(slug, Here(lambda: make(slug), functions), only, until)
+
+
+def _offered(functions: tuple[str, ...]) -> set[str]:
+    """Add the functions that checks of these compare them with."""
+    partners = {name for name in functions if name in ROWS} and {*ROWS}
+    return {*functions, *partners} | ({ROW} if ACTIVATION in functions else set())
+
+
+@dataclass(frozen=True)
+class _Offering:
+    """A session that offers some functions only."""
+
+    session: Session
+    hello: Hello
+
+    def call(self, call: Call, timeout: float | None = None) -> Result:
+        """Make a call."""
+        return self.session.call(call, timeout)
+
+    def close(self) -> None:
+        """End the worker; the next call starts another."""
+        self.session.close()
+
+
+def _judged(
+    slug: str, session: Here | _Offering, only: Callable[[SuiteCase], bool] | None, until: str | None
+) -> Judged:
+    target = Target(session, "kernel", HASTY)  # type: ignore[arg-type]  # all of a session that a target uses
+    recorder, recipes, ran = Recorder(), Recipes(target), 0
+    for case in cases():
+        if only is not None and not only(case):
+            continue
+        judge = Judge(target, recipes, recorder, case.name, case.rules)
+        try:
+            case.check(judge=judge, **case.parameters)
+        except CaseOver:
+            pass
+        except NotRunError as reason:
+            judge.not_run(str(reason))
+            continue
+        ran += 1
+        if until in {record.rule for record in judge.finish()}:
+            break
+    failed: dict[str, list[str]] = {}
+    for record in recorder:
+        if record.status in {Status.FAIL, Status.CRASHED}:
+            failed.setdefault(record.rule, []).append(record.case)
+    return Judged(slug, {rule: tuple(names) for rule, names in failed.items()}, ran)

@@ -1,0 +1,67 @@
+"""Judging many kernels at once, in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from q8a8_conformance.faults.catalogue import MUTANTS
+from q8a8_lab.mutation import judging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from q8a8_lab.mutation.judging import Judged, SuiteCase
+
+Extent = Literal["caught", "values", "cases", "whole"]
+"""How much of the suite is run: until the mutant's rule is blamed; the cases about values; all cases; or all
+cases and the property tests, which search."""
+
+JOBS = min(2, os.cpu_count() or 1)
+_ABOUT_MORE = ("Q8A8-MEM-", "Q8A8-ENV-", "Q8A8-QNT-11")
+_WARNINGS = "/bias/"
+_SEARCHES = "properties/"
+
+
+def judge_one(slug: str, extent: Extent) -> Judged:
+    """Judge one kernel; see `Extent`."""
+    if extent == "caught":
+        rule = MUTANTS[slug].rule
+
+        def of_rule(case: SuiteCase) -> bool:
+            return rule in case.rules and not case.name.startswith(_SEARCHES) and _WARNINGS not in case.name
+
+        return judging.judge(slug, of_rule, rule)
+    if extent == "values":
+        return judging.judge(slug, lambda case: not _is_about_more(case))
+    skipped = _WARNINGS if extent == "whole" else (_SEARCHES, _WARNINGS)
+    return judging.judge(slug, lambda case: _WARNINGS not in case.name and not case.name.startswith(skipped))
+
+
+def _is_about_more(case: SuiteCase) -> bool:
+    """Say whether a case is about memory, environment or the outside of the domain, or about a warning."""
+    if _WARNINGS in case.name or case.name.startswith(_SEARCHES):
+        return True
+    return any(rule.startswith(_ABOUT_MORE) for rule in case.rules)
+
+
+def judged(slugs: Sequence[str], extent: Extent) -> Iterator[Judged]:
+    """Judge kernels in `JOBS` processes; yield them in their order, as they are ready."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(JOBS, context, initializer=_quiet) as pool:
+        yield from pool.map(partial(judge_one, extent=extent), slugs)
+
+
+def judge_all(slugs: Sequence[str], extent: Extent) -> dict[str, frozenset[str]]:
+    """Judge kernels, and give the full ids of the rules that each fails."""
+    return {each.slug: frozenset(each.failed) for each in judged(slugs, extent)}
+
+
+def _quiet() -> None:
+    """Keep what mutants print out of sight: kernels that raise leave a traceback for each call."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)

@@ -1,0 +1,1 @@
+"""Writers of the documentation pages that are made of the project's own data."""

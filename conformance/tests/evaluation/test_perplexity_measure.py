@@ -1,0 +1,302 @@
+"""Measuring schemes on a tiny model: what is kept and used again, and what calibration is asked for."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from q8a8.errors import ArgumentError
+from q8a8.llama import Config, FloatLinear, LoadedModel
+from q8a8.llama.config import expected_shapes
+from q8a8.methods.calibration import CalibrationError
+from q8a8.schemes.scheme import Scheme
+from q8a8.schemes.statistics import gather_inputs
+from q8a8.schemes.table import SCHEMES
+from q8a8_evaluation import fingerprint, measure
+from q8a8_evaluation.calibration import calibrate_model
+from q8a8_evaluation.measure import Material, Outcome, Protocol, Subject, read_windows
+from q8a8_evaluation.store import Store, key_of, tokens_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+CONFIG = Config(
+    n_layers=1, n_heads=2, n_kv_heads=1, d_model=64, d_head=32, d_ff=64, n_vocab=300, eps=1e-5, context=64
+)
+
+
+class _Bytes:
+    """A tokenizer: bytes are tokens."""
+
+    bos: int | None = 256
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+
+@pytest.fixture
+def loaded() -> LoadedModel:
+    """Return a tiny model whose tokens are bytes."""
+    random = np.random.default_rng(5)
+    weights = {
+        name: (random.normal(size=shape) * (0.1 if len(shape) == 2 else 1)).astype(np.float32)
+        for name, shape in expected_shapes(CONFIG).items()
+    }
+    loaded = LoadedModel(CONFIG, weights, {}, "a" * 64)
+    vars(loaded)["tokenizer"] = _Bytes()
+    return loaded
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """Return a text of 500 bytes, no two windows of which are equal."""
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{number:05d}" for number in range(100)))
+    return path
+
+
+class _Counted(FloatLinear):
+    """A float operator that counts how often one was made."""
+
+    made = 0
+
+    def __init__(self, weight: NDArray[np.float32]) -> None:
+        type(self).made += 1
+        super().__init__(weight)
+
+
+COUNTED = {
+    "float": SCHEMES["float"],
+    "counted": Scheme("counted", "Counts.", "here", 32, 32, _Counted),
+}
+
+
+def _subject(loaded: LoadedModel, text: Path, folder: Path | None, windows: int = 3) -> Subject:
+    protocol = Protocol(window=20, windows=windows)
+    return Subject(loaded, protocol, read_windows(loaded, text, protocol), folder=folder)
+
+
+def _outcomes(subject: Subject, names: Sequence[str], schemes: dict[str, Scheme]) -> list[Outcome]:
+    return [step.outcome for step in subject.measure(names, schemes) if step.outcome is not None]
+
+
+def test_resumes(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
+    """What was measured is not measured again; of one window more, that one is; the numbers are the same."""
+    folder = tmp_path / "kept"
+    _Counted.made = 0
+    first = _outcomes(_subject(loaded, text, folder), ["counted"], COUNTED)
+    assert _Counted.made == 7
+    again = _outcomes(_subject(loaded, text, folder), ["counted"], COUNTED)
+    assert _Counted.made == 7
+    more = _outcomes(_subject(loaded, text, folder, windows=4), ["counted"], COUNTED)
+    assert _Counted.made == 14
+    fresh = _outcomes(_subject(loaded, text, None, windows=4), ["counted"], COUNTED)
+    for a, b, c, d in zip(first, again, more, fresh, strict=True):
+        assert a.scheme.name == b.scheme.name == c.scheme.name
+        assert [nlls.tolist() for nlls in a.nlls] == [nlls.tolist() for nlls in b.nlls]
+        assert [nlls.tolist() for nlls in c.nlls] == [nlls.tolist() for nlls in d.nlls]
+        assert (a.weight_bytes, a.weight_bits, a.seconds) == (b.weight_bytes, b.weight_bits, b.seconds)
+
+
+def test_a_stopped_run_goes_on(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
+    """Stopped in the middle of a scheme, a run has what it had measured."""
+    steps = _subject(loaded, text, tmp_path).measure(["counted"], COUNTED)
+    for _ in range(4):
+        step = next(steps)
+    steps.close()  # type: ignore[attr-defined]  # it is a generator
+    assert (step.scheme.name, step.done, step.total, step.outcome) == ("counted", 1, 3, None)
+    files = [path for path in tmp_path.iterdir() if path.name.startswith("counted")]
+    with np.load(files[0]) as archive:
+        assert len(archive.files) == 2
+
+
+@pytest.mark.parametrize(
+    "change", ["weights", "count", "head", "options", "code", "windows of calibration", "calibration"]
+)
+def test_other_circumstances_are_measured_again(
+    loaded: LoadedModel, text: Path, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each fact that results depend on changes the key that they are kept by."""
+    scheme = SCHEMES["q8_a8+smooth"]
+    subject = Subject(loaded, Protocol(), [], Material(text, 20, 2))
+    before = key_of(subject._facts(scheme))
+    assert key_of(Subject(loaded, Protocol(), [], Material(text, 20, 2))._facts(scheme)) == before
+    after = Subject(loaded, Protocol(), [], Material(text, 20, 2))
+    if change == "weights":
+        loaded.weights["output_norm.weight"][3] += 1
+    elif change == "count":
+        after.protocol = Protocol(count="second-half")
+    elif change == "head":
+        after.protocol = Protocol(head=True)
+    elif change == "options":
+        scheme = SCHEMES["q8_a8+smooth-down"]
+    elif change == "code":
+        monkeypatch.setattr(measure, "fingerprint", lambda *_: "another")
+    elif change == "calibration":
+        other = tmp_path / "other.txt"
+        other.write_text("x" * 50)
+        after.material = Material(other, 20, 2)
+    else:
+        after.material = Material(text, 20, 3)
+    assert key_of(after._facts(scheme)) != before
+
+
+def test_a_plain_scheme_does_not_depend_on_calibration(loaded: LoadedModel, text: Path) -> None:
+    """Another calibration text leaves the results of a scheme without calibration valid."""
+    plain = Subject(loaded, Protocol(), [])._facts(SCHEMES["kv-int8"])
+    assert Subject(loaded, Protocol(), [], Material(text))._facts(SCHEMES["kv-int8"]) == plain
+
+
+def test_store_takes_a_broken_file_for_none(tmp_path: Path) -> None:
+    """Garbage, a cut file, other arrays: nothing is known, and the next window writes a good file."""
+    store = Store.open(tmp_path, "x", "k")
+    store.add("w", np.array([1.0, 2.0]), {"seconds": 3})
+    assert store.path is not None
+    whole = store.path.read_bytes()
+    again = Store.open(tmp_path, "x", "k")
+    assert again.windows["w"].tolist() == [1.0, 2.0]
+    assert again.facts == {"seconds": 3}
+    for wrong in (b"", b"garbage", whole[:-30], whole[: len(whole) // 2]):
+        store.path.write_bytes(wrong)
+        assert Store.open(tmp_path, "x", "k").windows == {}
+    with store.path.open("wb") as file:
+        np.savez(file, facts=np.array("{}"), w=np.array([np.nan]))
+    assert Store.open(tmp_path, "x", "k").windows == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["x-k.npz"]
+
+
+def test_keys() -> None:
+    """Tokens are hashed by value and order, whatever integers hold them."""
+    assert tokens_key(np.array([1, 2], np.int32)) == tokens_key(np.array([1, 2], np.int64))
+    assert tokens_key(np.array([1, 2])) != tokens_key(np.array([2, 1]))
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1, "b": 3})
+
+
+def test_windows_of_a_text(loaded: LoadedModel, text: Path) -> None:
+    """The first windows, or windows spread over the text; of a short text as many as there are."""
+
+    def starts(**changes: Any) -> list[int]:  # noqa: ANN401 (fields of Protocol)
+        found = read_windows(loaded, text, Protocol(window=50, **changes))
+        assert {len(each) for each in found} == {50}
+        whole = text.read_bytes()
+        return [whole.find(bytes(each[each < 256].astype(np.uint8).tolist())) for each in found]
+
+    assert starts(windows=2) == [0, 50]
+    assert starts(windows=2, spread=True) == [0, 250]
+    assert starts(windows=3, spread=True) == [0, 150, 300]
+    assert starts(windows=99) == [*range(0, 500, 50)]
+    assert starts(windows=2, bos=True) == [0, 49]
+    # Windows of half as many are among those of twice as many: a longer run goes on from a shorter one.
+    assert set(starts(windows=2, spread=True)) <= set(starts(windows=4, spread=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window": 1}, "window: 1 tokens hold no prediction"),
+        ({"window": 2, "count": "second-half"}, "window: 2 tokens hold no prediction"),
+        ({"windows": 0}, "windows: at least 1"),
+        ({"window": 501}, "500 tokens are less than one window of 501"),
+        ({"bos": True}, "no token for the beginning"),
+    ],
+)
+def test_refuses_a_protocol_that_measures_nothing(
+    loaded: LoadedModel, text: Path, changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows without predictions, no windows, too short a text, no token to begin with."""
+    monkeypatch.setattr(_Bytes, "bos", None)
+    with pytest.raises(ArgumentError, match=message):
+        read_windows(loaded, text, Protocol(**changes))
+
+
+def test_calibrates_once(loaded: LoadedModel, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibration and inputs are made when the first scheme needs them, and kept."""
+    calls: list[str] = []
+
+    def counting(name: str, original: Callable[..., Any]) -> None:
+        def counted(*args: object, **options: object) -> object:
+            calls.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(measure, name, counted)
+
+    counting("calibrate_model", calibrate_model)
+    counting("gather_inputs", gather_inputs)
+    subject = Subject(loaded, Protocol(), [np.arange(20)], Material(text, 20, 2))
+    names = ["q8_a8", "q8_a8+smooth", "w8a8-channel+smooth", "gptq-int4-g64", "w8a8-static-absmax"]
+    assert len(_outcomes(subject, names, dict(SCHEMES))) == 6
+    assert calls == ["calibrate_model", "gather_inputs"]
+
+
+def test_a_saved_calibration(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
+    """A saved calibration serves smoothing as the text does; it has no Hessians, and is of one model."""
+    saved = tmp_path / "calibration.npz"
+    calibration = calibrate_model(loaded, text, tokens=40, window=20)
+    calibration.save(saved)
+    windows = [np.arange(20)]
+    from_text = Subject(loaded, Protocol(), windows, Material(text, 20, 2))
+    from_file = Subject(loaded, Protocol(), windows, Material(saved))
+    ours, theirs = (
+        _outcomes(each, ["q8_a8+smooth"], dict(SCHEMES))[1].nlls[0].tolist()
+        for each in (from_text, from_file)
+    )
+    assert ours == theirs
+    with pytest.raises(ArgumentError, match=r"gptq-int4-g64: what it needs is not saved"):
+        _outcomes(from_file, ["gptq-int4-g64"], dict(SCHEMES))
+    other = LoadedModel(loaded.config, loaded.weights, {}, "b" * 64)
+    with pytest.raises(CalibrationError, match="a calibration of another model"):
+        _outcomes(Subject(other, Protocol(), windows, Material(saved)), ["q8_a8+smooth"], dict(SCHEMES))
+
+
+def test_refuses_to_calibrate_on_nothing(loaded: LoadedModel) -> None:
+    """A scheme that needs a calibration names the option."""
+    subject = Subject(loaded, Protocol(), [np.arange(20)])
+    with pytest.raises(ArgumentError, match=r"q8_a8\+smooth: this scheme needs --calibration"):
+        _outcomes(subject, ["q8_a8+smooth"], dict(SCHEMES))
+
+
+def test_bytes_of_the_cache(loaded: LoadedModel) -> None:
+    """A float cache of 64 positions: one layer, one head of 32, K and V, 4 bytes."""
+    found = _outcomes(Subject(loaded, Protocol(), [np.arange(64)]), ["kv-int4"], dict(SCHEMES))
+    assert found[0].cache_bytes == 64 * 32 * 2 * 4
+    assert found[1].cache_bytes < found[0].cache_bytes
+
+
+def test_fingerprints_code_and_not_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comments, docstrings and layout do not count; a constant does, and one in an imported module."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def of(name: str, source: str) -> str:
+        (tmp_path / "fp_subject.py").write_text(source)
+        for each in (fingerprint.imported, fingerprint._is_module, fingerprint._tree, fingerprint._code):
+            each.cache_clear()
+        sys.modules.pop(name, None)
+        return fingerprint.fingerprint([name])
+
+    plain = of("fp_subject", "import q8a8.errors\ndef f():\n    return 1\n")
+    words = '"""Words."""\nimport q8a8.errors\n# more\ndef f():\n    """F."""\n\n    return 1\n'
+    assert of("fp_subject", words) == plain
+    assert of("fp_subject", "import q8a8.errors\ndef f():\n    return 2\n") != plain
+    assert of("fp_subject", "import q8a8.layout\ndef f():\n    return 1\n") != plain
+    with pytest.raises(ModuleNotFoundError, match="no module called_nothing"):
+        fingerprint.fingerprint(["called_nothing"])
+
+
+def test_follows_imports_at_run_time() -> None:
+    """Modules that are imported for types alone are not followed, the others are."""
+    found = fingerprint.imported("q8a8.llama.model")
+    assert "q8a8.llama.layers" in found
+    assert "q8a8.llama.cache" not in found
+    assert "q8a8.matmul" in fingerprint.imported("q8a8.llama.linear")
+    # It has `from q8a8 import recipe`: the module, not all that the package collects.
+    found = fingerprint.imported("q8a8.quantize")
+    assert "q8a8.recipe" in found
+    assert "q8a8" not in found
+    linear = fingerprint.fingerprint(["q8a8.llama.linear"])
+    assert fingerprint.fingerprint(["q8a8.llama.linear"], ["q8a8.llama.layers"]) != linear

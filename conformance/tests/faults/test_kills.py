@@ -1,0 +1,169 @@
+"""The kills on record, and the mutants that no golden case can show."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance.faults import kills as kills_module
+from q8a8_conformance.faults.in_process import Here
+from q8a8_conformance.faults.kills import UNSHOWN, MutantKiller
+from q8a8_conformance.mutants import LEGAL, MUTANTS, make
+from q8a8_conformance.protocol.session import CallRefused, Session
+from q8a8_conformance.results.record import Recorder, Status
+from q8a8_conformance.spec.abi import NAMES
+from q8a8_conformance.suite.accepted_recipes import Recipes
+from q8a8_conformance.suite.judge import CaseOver, Judge
+from q8a8_conformance.suite.target import Target
+from q8a8_conformance.suite.test_golden import call_of
+from q8a8_conformance.suite.test_golden import test_golden as judge_golden
+from q8a8_golden.conform import conforms
+from q8a8_golden.generate.minimal import KILLERS
+from q8a8_golden.load import load_cases
+from q8a8_lab import native_build
+from q8a8_lab.mutation.native import argv
+from q8a8_lab.mutation.native_lanes import LANES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from q8a8_golden.cases import Case
+
+CASES = load_cases()
+IN_C = [
+    slug
+    for _, processor, entries in LANES
+    if processor in {"any", platform.machine()}
+    for slug in (entry[0] for entry in entries)
+] + ["over-write-byte", "over-write-lanes", "over-write-block", "over-write-vector"]
+"""Mutants in C whose bug shows in what one call writes, of this processor."""
+ONE_ROW = "one-row-at-a-time"
+"""The legal kernel that does not offer nrc = 2."""
+
+
+@pytest.fixture(scope="module")
+def killer() -> Iterator[MutantKiller]:
+    """Give a killer, for all tests of this module."""
+    with MutantKiller() as one:
+        yield one
+
+
+def shown() -> dict[str, set[str]]:
+    """Give the functions in which some case kills each mutant, by the kills on record."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for case in CASES:
+        for slug in case.kills:
+            found[slug].add(case.function)
+    return found
+
+
+@pytest.mark.parametrize("slug", MUTANTS)
+def test_every_mutant_is_killed_by_the_golden_cases_alone_or_no_case_can(slug: str) -> None:
+    """In every function that it concerns; those that no case can show are in the table, and no others."""
+    assert shown().get(slug, set()) == (set() if slug in UNSHOWN else {*MUTANTS[slug].functions})
+
+
+def test_the_table_of_those_that_no_case_shows() -> None:
+    """Each is a mutant of memory, modes, threads or state, and has its reason."""
+    assert set(UNSHOWN) <= set(MUTANTS)
+    for slug, reason in UNSHOWN.items():
+        assert MUTANTS[slug].rule.startswith(("Q8A8-MEM-", "Q8A8-ENV-", "Q8A8-QNT-11"))
+        assert 20 <= len(reason) <= 100
+
+
+def test_the_page_names_those_that_no_case_shows(request: pytest.FixtureRequest) -> None:
+    """With the table's reasons, in a table of its own."""
+    page = (request.config.rootpath / "docs/vectors.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `") and line.split("`")[1] in MUTANTS]
+    assert rows == [f"| `{slug}` | {reason} |" for slug, reason in UNSHOWN.items()]
+    assert f"{KILLERS} cases" in page
+
+
+def test_kills_are_sorted_slugs_of_mutants_of_the_function() -> None:
+    """No slug twice, none that is unknown, none of another function."""
+    for case in CASES:
+        assert list(case.kills) == sorted(set(case.kills))
+        assert all(case.function in MUTANTS[slug].functions for slug in case.kills)
+
+
+def test_a_sample_of_the_kills_on_record(killer: MutantKiller) -> None:
+    """Every fortieth case kills now what is on record; `q8a8 vectors check` asks all of them."""
+    for case in CASES[::40]:
+        assert killer(case) == case.kills, case.id
+
+
+def test_those_that_may_crash_or_hang(killer: MutantKiller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant that ends its process, or never returns, is killed by the case that makes it do so."""
+    monkeypatch.setattr(kills_module, "PATIENT", 0.5)
+    for slug in ("infinity-aborts", "crashes-on-63-blocks", "hangs-on-1023-blocks", "over-write-byte"):
+        case = next(case for case in CASES if slug in case.kills)
+        assert killer.shows(case, slug)
+        other = next(each for each in CASES if each.function == case.function and slug not in each.kills)
+        assert not killer.shows(other, slug)
+
+
+def test_nothing_kills_the_specification(killer: MutantKiller) -> None:
+    """A kernel without a mistake passes every case: what is killed, is killed for its mistake."""
+    assert [case.id for case in CASES if killer.shows(case, "")] == []
+
+
+@pytest.mark.parametrize("slug", LEGAL)
+def test_no_legal_kernel_is_killed(slug: str) -> None:
+    """A kernel that differs as the specification allows passes every golden case of its functions."""
+    here = Here(lambda: make(slug), NAMES)
+    for case in CASES:
+        if case.function in LEGAL[slug].functions:
+            call = call_of(case)
+            if slug == ONE_ROW and call.nrc == 2:
+                continue
+            names = [call.spec.buffers[index].name for index in call.spec.outputs]
+            assert conforms(case, dict(zip(names, here.call(call).outputs, strict=True))), case.id
+    here.close()
+
+
+@pytest.mark.parametrize("slug", IN_C)
+def test_mutants_in_c_are_killed_by_the_golden_cases_alone(slug: str) -> None:
+    """The cases were chosen by the mutants in NumPy; those about values in C fall to them as well."""
+    try:
+        command = argv(slug)
+    except native_build.MissingToolError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    with Session(command) as session:
+        for case in CASES:
+            call = call_of(case)
+            names = [call.spec.buffers[index].name for index in call.spec.outputs]
+            if not conforms(case, dict(zip(names, session.call(call).outputs, strict=True))):
+                return
+    pytest.fail("every golden case passes")
+
+
+def suite_fails(case: Case, slug: str) -> bool:
+    """Say whether the suite, profile kernel, fails a mutant on one golden case."""
+    target = Target(Here(lambda: make(slug), NAMES), "kernel", 5.0)  # type: ignore[arg-type]  # all that is used
+    recorder = Recorder()
+    judge = Judge(target, Recipes(target), recorder, case.id, case.rules)
+    # (Looking for the cause, the suite tries wrong layouts too, in which a scale may be an infinity.)
+    with contextlib.suppress(CaseOver, CallRefused), np.errstate(all="ignore"):
+        judge_golden(judge, case)
+    judge.finish()
+    return any(record.status in {Status.FAIL, Status.CRASHED} for record in recorder)
+
+
+def test_a_kill_is_what_the_suite_fails() -> None:
+    """The suite's own judgement of single cases agrees, on mutants of every family."""
+    slugs = [slug for slug, mutant in MUTANTS.items() if not mutant.apart and slug not in UNSHOWN][::6]
+    counted: Counter[bool] = Counter()
+    for number, slug in enumerate(slugs):
+        cases = [case for case in CASES if case.function in MUTANTS[slug].functions]
+        for case in cases[number % 37 :: 37]:
+            assert suite_fails(case, slug) == (slug in case.kills), (slug, case.id)
+            counted[slug in case.kills] += 1
+    assert min(counted[True], counted[False]) >= 50

@@ -1,0 +1,89 @@
+"""The gate: every mutant is caught and blamed, every rule's checks are needed, no legal kernel is failed.
+
+The suite's cases are run in two processes of their own, without a worker between them and the mutant but for
+those that may crash. A mutant's run ends as soon as its rule is blamed; the matrix of all rules that each
+mutant breaks is made by ``python -m q8a8_lab.mutation`` and takes minutes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from q8a8_conformance.mutants import LEGAL, MUTANTS
+from q8a8_conformance.spec.rules import load_rules
+from q8a8_lab.mutation.alone import ALONE, EQUIVALENT, allowed
+from q8a8_lab.mutation.pool import judge_all
+
+PROOFS = Path(__file__).parents[4] / "docs" / "proofs.md"
+DERIVED = {rule.id: rule.derived_from for rule in load_rules()}
+MUST = [rule.id for rule in load_rules() if rule.subject == "kernel" and rule.level == "MUST"]
+
+
+@pytest.fixture(scope="module")
+def caught() -> dict[str, frozenset[str]]:
+    """Judge every mutant until its rule is blamed; give the rules that failed."""
+    return judge_all(list(MUTANTS), "caught")
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, frozenset[str]]:
+    """Judge the mutants of `ALONE` by all cases; give the rules that failed."""
+    return judge_all(list(dict.fromkeys(ALONE.values())), "whole")
+
+
+@pytest.fixture(scope="module")
+def legal() -> dict[str, frozenset[str]]:
+    """Judge every legal kernel by all cases about values; give the rules that failed."""
+    return judge_all(list(LEGAL), "values")
+
+
+@pytest.mark.parametrize("slug", MUTANTS)
+def test_every_mutant_is_caught(caught: dict[str, frozenset[str]], slug: str) -> None:
+    """Under the default profile the suite fails it, and blames at least the rule that it breaks."""
+    assert MUTANTS[slug].rule in caught[slug]
+
+
+@pytest.mark.parametrize("rule", MUST)
+def test_every_rule_has_a_mutant_of_its_own(alone: dict[str, frozenset[str]], rule: str) -> None:
+    """A mutant fails the rule and no other; a rule that follows from others fails with one of these."""
+    failed = alone[ALONE[rule]]
+    assert rule in failed
+    assert failed <= allowed(rule)
+    assert bool(DERIVED[rule]) == bool(failed & set(DERIVED[rule]))
+
+
+def test_few_rules_follow_from_others() -> None:
+    """Only the four rules that the page "Proofs" derives have company, and one of them is an equivalence."""
+    derived = {rule for rule, sources in DERIVED.items() if sources}
+    assert derived == {"Q8A8-DEQ-3", "Q8A8-DOT-3", "Q8A8-QNT-8", "Q8A8-QNT-10"}
+    assert all(DERIVED[other] == (rule,) for rule, other in EQUIVALENT.items())
+    text = PROOFS.read_text("utf-8").partition("## Rules that follow from others")[2]
+    assert all(f"[{rule.removeprefix('Q8A8-')}]" in text for rule in derived)
+
+
+@pytest.mark.parametrize("slug", LEGAL)
+def test_no_legal_kernel_is_called_broken(legal: dict[str, frozenset[str]], slug: str) -> None:
+    """A kernel that differs from the reference as the specification allows fails nothing."""
+    assert not legal[slug]
+
+
+def test_the_catalogue_is_large_enough() -> None:
+    """At least sixty mutants, twenty legal kernels, and a mutant for every rule that binds kernels."""
+    assert len(MUTANTS) >= 60
+    assert len(LEGAL) >= 20
+    assert {mutant.rule for mutant in MUTANTS.values()} >= set(MUST)
+    assert set(ALONE) == set(MUST)
+    assert set(ALONE.values()) <= set(MUTANTS)
+
+
+@pytest.mark.parametrize("slug", MUTANTS)
+def test_every_mutant_is_described(slug: str) -> None:
+    """A slug, one sentence, a rule that exists, and a fix of at most two sentences."""
+    mutant = MUTANTS[slug]
+    assert slug == slug.lower().replace("_", "-").replace(" ", "-")
+    assert mutant.sentence.endswith(".")
+    assert mutant.fix.endswith(".")
+    assert mutant.rule in MUST
+    assert slug not in LEGAL

@@ -1,0 +1,189 @@
+"""The wrong kernels in C: each is caught by the rule that it breaks, and the rest of the suite still runs.
+
+Most are judged by the checks of their own rule alone, which takes a second; one of each family by all of it.
+The runs go two at a time, ahead of the tests that look at them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from q8a8_lab import native_build
+from q8a8_lab.mutation.native import MUTANTS, argv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MACHINE = platform.machine()
+HERE = [slug for slug, mutant in MUTANTS.items() if mutant.runs_on(MACHINE)]
+ARM = [slug for slug, mutant in MUTANTS.items() if mutant.processor == "aarch64"]
+EMULATED = [
+    *ARM,
+    *(
+        "over-read-byte",
+        "under-read",
+        "over-write-scale",
+        "restores-input",
+        "aligned-by-or",
+        "leaves-rounding",
+    ),
+    *("clears-flush", "remembers-rows", "needs-another-call", "lazy-table", "shared-products", "crash-tail"),
+]
+"""What is run under QEMU: the mutants for Arm, and some of each thing that the harness looks for."""
+
+WHOLE = (
+    *("over-read-vector", "over-write-block", "restores-input", "aligned-assert", "leaves-rounding-early"),
+    *("remembers-rows", "shared-row", "crash-tail"),
+)
+"""One of each family, judged by the whole suite."""
+FOLLOWS = {"restores-input": {"ENV-3"}}
+"""Other rules about memory and environment that a mutant may break: threads share their inputs."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What `q8a8 test` said of a mutant."""
+
+    status: int
+    report: dict[str, Any]
+    output: str
+
+    def rules(self, *statuses: str) -> set[str]:
+        """Give the short ids of the rules with one of these statuses."""
+        return {
+            rule["id"].removeprefix("Q8A8-") for rule in self.report["rules"] if rule["status"] in statuses
+        }
+
+
+Run = tuple[str, str | None, bool]
+"""Slug, CPU of QEMU or None, and whether by the whole suite."""
+
+
+def judge(run: Run, folder: Path) -> Judged:
+    """Run ``q8a8 test`` on a mutant."""
+    slug, cpu, whole = run
+    report = folder / f"{slug}-{cpu}-{whole}.json"
+    timeout = 1 if slug.startswith("hang") else 10
+    command = [sys.executable, "-m", "q8a8_conformance.cli", "test", f"exec:{' '.join(argv(slug, cpu))}"]
+    command += ["--json", str(report), "--timeout", str(timeout)]
+    if not whole:
+        command += ["--rules", MUTANTS[slug].rule]
+    # S603: the project's own commands
+    done = subprocess.run(  # noqa: S603
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    return Judged(done.returncode, json.loads(report.read_text(encoding="utf-8")), done.stdout + done.stderr)
+
+
+def runs_of(items: list[pytest.Item]) -> list[Run]:
+    """Give the runs that the selected tests look at."""
+    found = []
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and "run" in callspec.params and item.path.name == "test_native.py":
+            found.append(callspec.params["run"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def judged(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Run], Judged]]:
+    """Return a function that waits for a run; all that are asked for go two at a time."""
+    folder = tmp_path_factory.mktemp("mutants")
+    runs = runs_of(request.session.items)
+    missing = {}
+    for cpu in {cpu for _, cpu, _ in runs}:
+        try:
+            argv("over-read-byte", cpu)  # builds
+        except native_build.MissingToolError as error:
+            missing[cpu] = str(error)
+    with ThreadPoolExecutor(2) as pool:
+        futures: dict[Run, Future[Judged]] = {
+            run: pool.submit(judge, run, folder) for run in runs if run[1] not in missing
+        }
+
+        def wait(run: Run) -> Judged:
+            if run not in futures:
+                if os.environ.get("CI"):
+                    pytest.fail(missing[run[1]])
+                pytest.skip(missing[run[1]])
+            return futures[run].result()
+
+        yield wait
+        for future in futures.values():
+            future.cancel()
+
+
+def name(run: Run) -> str:
+    """Give a run's id."""
+    slug, cpu, whole = run
+    return "-".join([slug, cpu or "here", *(["whole"] if whole else [])])
+
+
+ONE_RULE: list[Run] = [(slug, None, False) for slug in HERE] + [
+    (slug, "max", False) for slug in EMULATED if MACHINE != "aarch64"
+]
+ALL_RULES: list[Run] = [(slug, None, True) for slug in WHOLE]
+
+
+@pytest.mark.parametrize("run", ONE_RULE, ids=name)
+def test_caught_by_its_rule(run: Run, judged: Callable[[Run], Judged]) -> None:
+    """The checks of the rule that the mutant breaks fail."""
+    result = judged(run)
+    assert result.status in (1, 3), result.output
+    assert MUTANTS[run[0]].rule.removeprefix("Q8A8-") in result.rules("fail", "crashed"), result.output
+
+
+@pytest.mark.parametrize("run", ALL_RULES, ids=name)
+def test_blamed_on_nothing_else(run: Run, judged: Callable[[Run], Judged]) -> None:
+    """Of the rules about memory and environment only the broken one is blamed, and every rule is judged."""
+    result = judged(run)
+    rule = MUTANTS[run[0]].rule.removeprefix("Q8A8-")
+    broken = {each for each in result.rules("fail", "crashed") if each.startswith(("MEM", "ENV"))}
+    assert broken - FOLLOWS.get(run[0], set()) == {rule}, result.output
+    assert not result.rules("not-run"), result.output
+
+
+@pytest.mark.parametrize("cpu", [None, "max"])
+def test_the_lists_agree(cpu: str | None) -> None:
+    """The program lists the table's slugs, and knows which processor each is for."""
+    try:
+        command = [*argv("", cpu)[:-1], "--list"]
+    except native_build.MissingToolError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 -- our own program
+    listed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert listed.keys() == MUTANTS.keys()
+    machine = MACHINE if cpu is None else "aarch64"
+    for slug, mutant in MUTANTS.items():
+        if not mutant.runs_on(machine):
+            assert listed[slug] == f"needs the CPU architecture {mutant.processor}"
+        elif cpu is not None:
+            assert listed[slug] == "runs here"
+
+
+def test_the_table_is_whole() -> None:
+    """Every mutant has a sentence and a fix that end like sentences, and its slug says what it is for."""
+    prefixes = {"x86_64": "x86-", "aarch64": "arm-"}
+    for slug, mutant in MUTANTS.items():
+        assert mutant.sentence.endswith(".")
+        assert mutant.fix.endswith(".")
+        assert slug.startswith(prefixes.get(mutant.processor, slug))

@@ -1,0 +1,1 @@
+"""Quantization schemes for the linear operators of a language model."""
