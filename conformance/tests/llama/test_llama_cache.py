@@ -80,5 +80,5 @@ def test_full_cache_refuses(tiny: Tiny) -> None:
 
 def test_other_dtypes_are_refused(tiny: Tiny) -> None:
     """Only floats."""
-    with pytest.raises(DtypeError, match="int8 is given"):
+    with pytest.raises(DtypeError, match="got int8"):
         FloatCache(tiny.config, 2, np.int8)
