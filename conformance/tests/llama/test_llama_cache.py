@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rows(start: int, stop: int, dtype: type = np.float32) -> np.ndarray:
-    """Give heads that tell their position."""
+    """Return heads whose values encode their position."""
     return np.arange(start * 32, stop * 32, dtype=dtype).reshape(-1, 2, 16)
 
 

@@ -42,7 +42,7 @@ def run(path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[i
 
 
 def greedy(path: Path, text: str, n: int, *, special: bool = False) -> str:
-    """Give what the float model writes after a text."""
+    """Return what the float model writes after a text."""
     loaded = load(path)
     tokens = loaded.tokenizer.encode(text, special=special)
     return "".join(stream(loaded.tokenizer, generate(loaded.model(), tokens, n)))

@@ -28,7 +28,7 @@ def noise(tiny: Tiny) -> Noise:
 
 
 def double(weights: dict[str, Any]) -> dict[str, Any]:
-    """Give weights in float64."""
+    """Return weights in float64."""
     return {name: weight.astype(np.float64) for name, weight in weights.items()}
 
 

@@ -21,7 +21,7 @@ TYPES = np.array([3] * len(CONTROL) + [1] * (len(LETTERS) + len(MERGED)) + [4] *
 
 
 def metadata(**changes: object) -> dict[str, Any]:
-    """Give the metadata with changes; None takes a key away."""
+    """Return the metadata with changes; None takes a key away."""
     given: dict[str, Any] = {
         "model": "gpt2",
         "pre": "smollm",

@@ -36,7 +36,7 @@ def name_of(case: dict[str, Any]) -> str:
 
 
 def extreme(dtype: str) -> int:
-    """Give the element of the largest magnitude."""
+    """Return the element of the largest magnitude."""
     return {"int8": -128, "uint8": 255, "int16": -255}[dtype]
 
 

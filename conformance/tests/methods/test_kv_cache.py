@@ -37,7 +37,7 @@ U = Fraction(1, 2**24)
 
 
 def config(layers: int = 2, heads: int = 3, d: int = 4) -> Config:
-    """Give the shape of a small model."""
+    """Return the shape of a small model."""
     return Config(layers, heads, heads, heads * d, d, 8, 16, 1e-5)
 
 
@@ -241,7 +241,7 @@ def test_what_is_given_back(bits: int, group: int, value_group: int, residual: i
 
 
 def stored(cache: QuantizedCache, layer: int) -> list[bytes]:
-    """Give the bytes that hold a layer's positions."""
+    """Return the bytes that hold a layer's positions."""
     blocks = cache._blocks(cache._lengths[layer])
     recent = cache._lengths[layer] - blocks * cache.group
     arrays = (cache._codes, cache._key_scales, cache._value_scales)

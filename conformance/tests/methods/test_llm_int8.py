@@ -103,7 +103,7 @@ def test_weight_columns() -> None:
 
 
 def parts(x: NDArray[np.float32], w: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Give the int8 part of the layer's result, with int64 sums, and the outlier columns."""
+    """Return the int8 part of the layer's result, with int64 sums, and the outlier columns."""
     a, b = (llm_int8.vectorwise_quantize(m.astype(np.float16), t) for m, t in ((x, 6.0), (w, 0.0)))
     acc = a.q.astype(np.int64) @ b.q.astype(np.int64).T
     constant = np.float32(1 / 127**2)

@@ -54,7 +54,7 @@ def observed(x: F32, bins: int = 256) -> Histogram:
 
 
 def state(histogram: Histogram) -> tuple[int, float, list[int]]:
-    """Give everything that a histogram knows."""
+    """Return everything that a histogram knows."""
     return histogram.exponent, histogram.amax, histogram.counts.tolist()
 
 

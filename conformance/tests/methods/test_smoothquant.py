@@ -34,7 +34,7 @@ def f32(*values: float) -> F32:
 
 
 def is_nearest(s: float, x: float, w: float, p: int, q: int) -> bool:
-    """Tell whether s is (x^(p/q) / w^(1 − p/q)) rounded to float32, decided in exact fractions.
+    """Return whether s is (x^(p/q) / w^(1 − p/q)) rounded to float32, decided in exact fractions.
 
     s is nearest to the root r if it is between the middles to its neighbours, lower <= r <= upper, that is
     lower^q <= x^p / w^(q−p) <= upper^q. The middles are moved out by 2^-25 of the gap between neighbours,
@@ -51,7 +51,7 @@ def is_nearest(s: float, x: float, w: float, p: int, q: int) -> bool:
 
 
 def chosen_maxima() -> tuple[F32, F32]:
-    """Give pairs of maxima: ordinary ones, equal ones, powers of two, and both ends of each other's range."""
+    """Return pairs of maxima: ordinary and equal ones, powers of two, and both ends of each other's range."""
     rng = np.random.default_rng(4)
     x = np.exp(rng.uniform(-6, 8, 200)).astype(np.float32)
     w = np.exp(rng.uniform(-6, 3, 200)).astype(np.float32)
@@ -277,7 +277,7 @@ def test_weights_are_read_once() -> None:
     """Each weight is asked for once, group by group: a file's tensors can be read one after the other."""
 
     class Reader(dict[str, "F32"]):
-        """Says what is asked for."""
+        """Record the names that are looked up."""
 
         asked: list[str] = []  # noqa: RUF012 (one reader, one list)
 

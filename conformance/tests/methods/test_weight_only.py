@@ -37,7 +37,7 @@ def name_of(case: dict[str, Any]) -> str:
 
 
 def normal(*shape: int) -> NDArray[np.float32]:
-    """Give seeded random numbers."""
+    """Return seeded random numbers."""
     return np.random.default_rng(shape).standard_normal(shape).astype(np.float32)
 
 

@@ -42,7 +42,7 @@ def row(seed: int, blocks: int) -> NDArray[np.uint8]:
 
 
 def dot(x: NDArray[np.uint8], y: NDArray[np.uint8]) -> int:
-    """Give the bits of the scalar dot product by the exact oracle."""
+    """Return the bits of the scalar dot product by the exact oracle."""
     return oracle.dot(x.tobytes(), y.tobytes())
 
 

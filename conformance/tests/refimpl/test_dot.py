@@ -36,7 +36,7 @@ def one_block(scale: float, qs: list[int]) -> np.ndarray:
 @pytest.mark.rule("Q8A8-DOT-5")
 @pytest.mark.parametrize("order", ORDERS)
 def test_no_blocks_give_plus_zero(order: str) -> None:
-    """Gives the bits of +0, for one row and for many."""
+    """The result is the bits of +0, for one row and for many."""
     empty = random_blocks(3, 0)
     assert vec_dot(empty, empty, order).view(np.uint32).tolist() == [0, 0, 0]
     assert vec_dot(empty[0], empty[0], order).shape == ()
