@@ -94,10 +94,11 @@ def dequantize_rows(blocks: Blocks, field: str, out: F32) -> None:
         for the first scale that is not finite; `out` is then partly written.
     """
     y = out.reshape(math.prod(blocks.shape), QK8_A8)
+    name, shape = f"blocks[{field!r}]", blocks.shape
     pages = ReadPages(blocks)
     for first, part in _chunks(blocks, CHUNK // QK8_A8):
         h, q = unpack(part, field)
-        require_finite_scales(h, f"blocks[{field!r}]", NOT_FINITE, blocks=blocks.shape, first=first)
+        require_finite_scales(h, name, NOT_FINITE, blocks=shape, first=first)
         # Q8A8-DEQ-1: y_j = f32(h) · q_j, in the output: the conversion of q is exact, and so is the product.
         y_part = y[first : first + len(part)]
         np.copyto(y_part, q)
