@@ -180,7 +180,7 @@ def test_parts_merge(folder: Path) -> None:
         ),
         (("calibrate", "model.gguf", "text.txt", "none/o.npz"), "none/o.npz: there is no such folder"),
         (("smooth", "model.gguf", "none.npz", "o.npz"), "none.npz: No such file"),
-        (("smooth", "model.gguf", "text.txt", "o.npz"), "text.txt: no archive"),
+        (("smooth", "model.gguf", "text.txt", "o.npz"), "text.txt: not an archive"),
         (("smooth", "model.gguf", "text.txt", "none/o.npz"), "none/o.npz: there is no such folder"),
     ],
 )
