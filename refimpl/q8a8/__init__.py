@@ -2,19 +2,22 @@
 
 One module a concept, each readable alone, in the order of the specification::
 
-    errors     what is refused, and how it is said
+    errors     the exceptions, and the checks that several modules share
     layout     the 34-byte block, and the 36-byte one; views of bytes as blocks
     rounding   to integers, to half precision, and of the fused multiply-add
-    recipe     the arithmetics of quantization, as data, and their interpreter
+    recipe     the arithmetics of quantization, as data, and what they compute
     quantize   rows to blocks, and back
-    mapping    memory-mapped inputs: pages that were read are given back
     order      the orders in which dot products are summed, as data
     dot        the dot product, in any of these orders
     bound      how far a dot product may lie from the exact one
     matmul     the matrix product with run-time activation quantization
     ops        clamp, get_rows, cpy
-    traits     what a runtime needs to know of the type, and how GGUF carries it
+    traits     the type's facts for a runtime, and its form in GGUF files
     abi        the functions of the C interface over NumPy buffers
+
+`recipe`, `quantize`, `dot` and `matmul` define each result in plain NumPy (`apply_recipe`, `plain_...`). The
+other public functions compute the same bits fast, with the private modules `_fast_quantize`, `_fast_dot` and
+`_fast_matmul`; `_pages` gives the pages of memory-mapped inputs back to the system.
 
 Around the format, each imported by its own name::
 

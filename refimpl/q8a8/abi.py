@@ -12,7 +12,7 @@
 
 A pointer is a one-dimensional array, and what C writes through it is written into that array: float32 for
 `float *`, int8 for `int8_t *`, uint16 for the bits of a half, uint8 for the bytes of blocks (`void *`). An
-array may be longer than the counts say; what lies beyond is neither read nor written (Q8A8-MEM-1,
+array may be longer than the counts require; the rest is neither read nor written (Q8A8-MEM-1,
 Q8A8-MEM-2). An array that is shorter, which C could not notice, raises `BufferSizeError`.
 """
 
@@ -106,7 +106,7 @@ class Reference:
             for values outside the recipe's domain; nothing is written.
         """
         if size < 0:
-            raise ArgumentError(f"size: {size} given, a count wanted")
+            raise ArgumentError(f"size: expected 0 or more, got {size}")
         target = _buffer(output, np.int8, size, "output")
         half = _buffer(scale, np.uint16, 1, "scale")
         q, h = quantize_activation(_buffer(input, np.float32, size, "input"), self.recipe)
@@ -126,8 +126,8 @@ class Reference:
     ) -> None:
         """Dot products of one row of x and y, or of two of each (Q8A8-DOT-1 to Q8A8-DOT-12).
 
-        With nrc = 2 (Q8A8-DOT-6) the rows x1 and y1 start `bx` and `by` bytes behind x0 and y0, and the
-        results for y1 stand `bs` floats behind those for y0::
+        With nrc = 2 (Q8A8-DOT-6) the rows x1 and y1 start `bx` and `by` bytes after x0 and y0, and the
+        results for y1 lie `bs` floats after those for y0::
 
             s:  | x0·y0 | x1·y0 |  ...  | x0·y1 | x1·y1 |
                   0       1               bs      bs+1
@@ -140,11 +140,11 @@ class Reference:
             for arrays, counts or strides that do not fit, or any other nrc.
         """
         if nrc not in (1, 2):
-            raise ArgumentError(f"nrc: {nrc} rows at a time given, 1 or 2 wanted")
+            raise ArgumentError(f"nrc: expected 1 or 2 rows at a time, got {nrc}")
         strides = {"bs": bs, "bx": bx, "by": by}
         for name, stride in strides.items() if nrc == 2 else ():
             if stride < 0:
-                raise ArgumentError(f"{name}: {stride} given, a distance of 0 or more wanted")
+                raise ArgumentError(f"{name}: expected a stride of 0 or more, got {stride}")
         nb = _blocks(n, "n")
         rows = range(nrc)
         sums = _buffer(s, np.float32, 1 if nrc == 1 else bs + 2, "s")
@@ -174,17 +174,17 @@ class Reference:
 def _blocks(count: int, name: str) -> int:
     """Turn a count of elements into a count of blocks."""
     if count < 0 or count % QK8_A8:
-        raise ArgumentError(f"{name}: {count} given, a multiple of {QK8_A8} wanted, 0 or more")
+        raise ArgumentError(f"{name}: expected a multiple of {QK8_A8}, 0 or more, got {count}")
     return count // QK8_A8
 
 
 def _buffer(array: NDArray[Any], dtype: DTypeLike, count: int, name: str) -> NDArray[Any]:
-    """Check what stands for a pointer, and give the part of it that the function may touch."""
+    """Check the array that stands in for a pointer, and return the part that the function may access."""
     require_dtype(array, dtype, name)
     if array.ndim != 1:
-        raise ShapeError(f"{name}: one axis wanted, shape {array.shape} given")
+        raise ShapeError(f"{name}: expected one axis, got shape {array.shape}")
     if array.size < count:
-        raise BufferSizeError(f"{name}: {array.size} elements given, {count} needed")
+        raise BufferSizeError(f"{name}: expected {count} elements or more, got {array.size}")
     part = array[:count]
     if not part.flags.c_contiguous:
         raise ShapeError(f"{name}: the elements are {array.strides[0]} bytes apart, not contiguous")

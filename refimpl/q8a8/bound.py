@@ -46,9 +46,9 @@ from typing import TYPE_CHECKING, SupportsFloat
 
 import numpy as np
 
-from q8a8.dot import require_finite_scales, require_pair
+from q8a8.dot import require_pair
 from q8a8.errors import ShapeError
-from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2
+from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, require_finite_scales
 from q8a8.order import fold_leaves, get_order
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def exact_dot(x: Blocks, y: Blocks) -> Fraction:
     Raises
     ------
     DtypeError, ShapeError
-        another dtype; arrays that are no single rows, or of different length.
+        another dtype; arrays that are not single rows, or of different length.
     DomainError
         a scale that is NaN or infinite.
     """
@@ -133,7 +133,7 @@ def dot_bound(x: Blocks, y: Blocks) -> Fraction:
 
 
 def within_bound(computed: SupportsFloat, x: Blocks, y: Blocks) -> bool:
-    """Tell whether a computed dot product obeys the bound; decided in integers, nothing is rounded.
+    """Return whether a computed dot product lies within the bound, decided in integers without rounding.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def _terms(x: Blocks, y: Blocks) -> tuple[list[int], NDArray[np.int32]]:
     """Check the arguments; return dx * dy of each block in units of 2^-48, and qx_j * qy_j [nb, 32]."""
     version_2 = x.dtype == BLOCK_Q8_A8_V2
     if require_pair(x, y, BLOCK_Q8_A8_V2 if version_2 else BLOCK_Q8_A8) or x.ndim != 1 or y.ndim != 1:
-        raise ShapeError(f"x, y: one row each is wanted, shapes {x.shape} and {y.shape} are given")
+        raise ShapeError(f"x, y: expected one row each, got shapes {x.shape} and {y.shape}")
     dx, dy = x["weight_scale"], y["activation_scale" if version_2 else "weight_scale"]
     require_finite_scales(dx, "x")
     require_finite_scales(dy, "y")

@@ -1,7 +1,7 @@
-"""What the reference refuses, as one family of exceptions.
+"""The exceptions of the reference, as one family, and the checks of dtype and row length.
 
-Every error says which array, and where it can, which row, block, element and value. An error about a place
-in an array (`DomainError`) also carries that place as attributes, so that a caller who passed a part of
+Every message names the array, and where it can, the row, block, element and value. An error about a place in
+an array (`DomainError`) also carries that place as attributes, so that a caller who passed a part of
 something larger can name the place in the whole.
 """
 
@@ -31,11 +31,11 @@ __all__ = [
 
 
 class Q8A8Error(Exception):
-    """Base of everything that this package raises on purpose."""
+    """Base of the exceptions that this package defines."""
 
 
 class DtypeError(Q8A8Error, TypeError):
-    """An array holds another type of number than the function takes."""
+    """An array has another dtype than the function takes."""
 
 
 class ShapeError(Q8A8Error, ValueError):
@@ -43,15 +43,15 @@ class ShapeError(Q8A8Error, ValueError):
 
 
 class ArgumentError(Q8A8Error, ValueError):
-    """A plain number among the arguments fits nothing: a count, a stride, a limit, an index."""
+    """A number among the arguments is out of range: a count, a stride, a limit, an index."""
 
 
 class BufferSizeError(Q8A8Error, ValueError):
-    """A buffer is shorter than the block or element count says, or ends inside a block."""
+    """A buffer is shorter than the block or element count requires, or ends inside a block."""
 
 
 class UnknownNameError(Q8A8Error, ValueError):
-    """No recipe, order, field or type has this name; the message lists those that there are."""
+    """No recipe, order, field or type has this name; the message lists the known ones."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         super().__init__(f"no {kind} is called {name!r}; there are {', '.join(known)}")
@@ -67,7 +67,7 @@ class DomainError(Q8A8Error, ValueError):
     Parameters
     ----------
     reason
-        What is wrong with the value.
+        Why the value is outside.
     array
         The name of the array, as the function's parameter list has it.
     row
@@ -109,14 +109,14 @@ def require_dtype(array: NDArray[np.generic], dtype: DTypeLike, name: str) -> No
     Raises
     ------
     DtypeError
-        naming the array, its dtype and the one wanted.
+        naming the array, the expected dtype and its own.
     """
     if array.dtype != dtype:
-        raise DtypeError(f"{name}: dtype {array.dtype} given, {np.dtype(dtype)} wanted")
+        raise DtypeError(f"{name}: expected {np.dtype(dtype)}, got {array.dtype}")
 
 
 def require_row_length(array: NDArray[np.generic], multiple: int, name: str) -> None:
-    """Refuse an array without axes, or whose rows are no whole number of blocks.
+    """Refuse an array without axes, or whose rows are not a whole number of blocks.
 
     Raises
     ------
@@ -125,7 +125,8 @@ def require_row_length(array: NDArray[np.generic], multiple: int, name: str) -> 
     """
     if array.ndim == 0:
         raise ShapeError(f"{name}: a row has at least one axis; this array has none")
-    if array.shape[-1] % multiple:
+    length = array.shape[-1]
+    if length % multiple:
         raise ShapeError(
-            f"{name}: rows of {array.shape[-1]} elements (shape {array.shape}) are no multiple of {multiple}"
+            f"{name}: rows of {length} elements (shape {array.shape}) are not a multiple of {multiple}"
         )

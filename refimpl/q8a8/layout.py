@@ -1,4 +1,4 @@
-"""The blocks in memory: what is stored where, and views of it (Q8A8-LAY).
+"""The blocks in memory: their layout, and views of it (Q8A8-LAY).
 
 Q8A8-LAY-1: a block is 34 bytes, little-endian, without padding, and needs an alignment of 2::
 
@@ -31,7 +31,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from q8a8.errors import BufferSizeError, DtypeError, ShapeError, UnknownNameError, require_dtype
+from q8a8.errors import (
+    BufferSizeError,
+    DomainError,
+    DtypeError,
+    ShapeError,
+    UnknownNameError,
+    require_dtype,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +55,7 @@ __all__ = [
     "pack_v2",
     "require_blocks",
     "require_field",
+    "require_finite_scales",
     "unpack",
 ]
 
@@ -82,7 +90,7 @@ def require_blocks(blocks: Blocks, name: str, *dtypes: np.dtype[Any]) -> None:
     wanted = dtypes or (BLOCK_Q8_A8, BLOCK_Q8_A8_V2)
     if blocks.dtype not in wanted:
         sizes = " or ".join(str(dtype.itemsize) for dtype in wanted)
-        raise DtypeError(f"{name}: dtype {blocks.dtype} given, blocks of {sizes} bytes wanted")
+        raise DtypeError(f"{name}: expected blocks of {sizes} bytes, got {blocks.dtype}")
 
 
 def require_field(field: str) -> None:
@@ -97,13 +105,52 @@ def require_field(field: str) -> None:
         raise UnknownNameError("scale field", field, SCALE_FIELDS)
 
 
+def require_finite_scales(
+    scales: NDArray[np.float16],
+    array: str,
+    reason: str = "a scale must be finite",
+    *,
+    blocks: tuple[int, ...] | None = None,
+    first: int = 0,
+) -> None:
+    """Refuse scales that are a NaN or an infinity (Q8A8-DOT-8, Q8A8-DEQ-2).
+
+    Parameters
+    ----------
+    scales
+        float16 `[..., nb]`.
+    array, reason
+        The name of the caller's array, and the reason in the error's text.
+    blocks, first
+        Where `scales` is a flat part of something larger: the shape of the whole, and where the part starts,
+        counted flat.
+
+    Raises
+    ------
+    DomainError
+        for the first of them, naming row, block and value.
+    """
+    finite = np.isfinite(scales)
+    if not finite.all():
+        index = int(np.argmin(finite))
+        *row, block = np.unravel_index(first + index, scales.shape if blocks is None else blocks)
+        raise DomainError(
+            reason,
+            array=array,
+            row=tuple(int(i) for i in row),
+            block=int(block),
+            element=None,
+            value=float(scales.flat[index]),
+        )
+
+
 def _require_parts(scale: NDArray[np.float16], qs: NDArray[np.int8], name: str) -> None:
     """Refuse scales and quants that do not make blocks together."""
     require_dtype(scale, np.float16, name)
     require_dtype(qs, np.int8, "qs")
     if qs.ndim == 0 or qs.shape[-1] != QK8_A8 or scale.shape != qs.shape[:-1]:
         raise ShapeError(
-            f"qs: shape {qs.shape} given, {(*scale.shape, QK8_A8)} wanted by {name} of shape {scale.shape}"
+            f"qs: expected shape {(*scale.shape, QK8_A8)} for {name} of shape {scale.shape}, got {qs.shape}"
         )
 
 
@@ -220,7 +267,7 @@ def as_blocks(data: BytesLike, dtype: np.dtype[Any] = BLOCK_Q8_A8) -> Blocks:
     Raises
     ------
     DtypeError
-        where an array holds something else than uint8, or `dtype` is no block type.
+        where an array is not uint8, or `dtype` is not a block type.
     ShapeError
         where the bytes of a row do not lie next to each other: a view of them does not exist.
     BufferSizeError

@@ -59,7 +59,7 @@ def clamp(blocks: Blocks, lo: float, hi: float) -> Blocks:
     require_blocks(blocks, "blocks", BLOCK_Q8_A8)
     low, high = np.float32(lo), np.float32(hi)
     if not low <= high:
-        raise ArgumentError(f"lo, hi: {lo!r} and {hi!r} given, lo <= hi wanted")
+        raise ArgumentError(f"lo, hi: expected lo <= hi, got {lo!r} and {hi!r}")
     values = dequantize_row(blocks)
     np.clip(values, low, high, out=values)
     return quantize_row(values)
@@ -90,15 +90,15 @@ def get_rows(blocks: Blocks, indices: ArrayLike) -> NDArray[np.float32]:
     """
     require_blocks(blocks, "blocks", BLOCK_Q8_A8)
     if blocks.ndim != 2:
-        raise ShapeError(f"blocks: two axes wanted, shape {blocks.shape} given")
+        raise ShapeError(f"blocks: expected two axes, got shape {blocks.shape}")
     index = np.asarray(indices)
     if index.size == 0:
         index = index.astype(np.intp)
     if not np.issubdtype(index.dtype, np.integer):
-        raise DtypeError(f"indices: dtype {index.dtype} given, integers wanted")
+        raise DtypeError(f"indices: expected integers, got {index.dtype}")
     outside = (index < 0) | (index >= len(blocks))
     if outside.any():
-        raise ArgumentError(f"indices: {index[outside][0]} names none of the {len(blocks)} rows of blocks")
+        raise ArgumentError(f"indices: {index[outside][0]} is out of range for {len(blocks)} rows")
     return dequantize_row(blocks[index])
 
 
@@ -141,7 +141,7 @@ OPERATIONS: Mapping[str, Callable[..., NDArray[Any]]] = MappingProxyType(
 
 
 def forward(op: str, *args: object) -> NDArray[Any]:
-    """Call an operation by name; what is not defined on blocks is refused (Q8A8-OPS-4).
+    """Call an operation by name; refuse one that is not defined on blocks (Q8A8-OPS-4).
 
     Parameters
     ----------

@@ -2,10 +2,10 @@ r"""The accumulation orders: in which order a kernel adds up a dot product, as f
 
 Float addition is not associative, so the bits of a dot product depend on the order of its additions, and on
 which products are fused into them. Every kernel in the field can be described by the same few facts; `Order`
-holds them, `q8a8.dot` interprets them, and there is no loop of its own for any kernel. Adding one is one
+holds them, `q8a8.dot` interprets them, so that no kernel needs a loop of its own. Adding one is one
 entry below.
 
-How a kernel works, and which field says so::
+How a kernel works, and the field that describes it::
 
     block b        qs[0] ... qs[31]           `lanes`: which bytes each lane of the vector sums, in int32
                       |        |
@@ -45,7 +45,7 @@ Lanes: TypeAlias = tuple[tuple[int, ...], ...]
 """For each lane the bytes of the block that it sums."""
 
 Fold: TypeAlias = "int | tuple[Fold, Fold]"
-"""A register, or the sum of two folds. Float addition commutes, so left and right are no matter."""
+"""A register, or the sum of two folds. Float addition commutes, so left and right do not matter."""
 
 
 def fold_leaves(fold: Fold, depth: int = 0) -> Iterator[tuple[int, int]]:
@@ -123,7 +123,7 @@ class Order:
         Rows of x and y that one call of such a kernel takes: 2 for i8mm. The bits of one result do not depend
         on it.
     source
-        Who adds in this order.
+        The kernels that add in this order.
     """
 
     name: str

@@ -1,44 +1,89 @@
 """Rows of float32 to rows of blocks, and back (Q8A8-QNT, Q8A8-DEQ).
 
-Quantizing is `recipe.run`, block by block; dequantizing is one exact product an element (Q8A8-DEQ-1)::
+::
 
-    y_j = f32(h) · q_j           11 significant bits times 8: at most 19 of float32's 24
+    x [..., k] float32   element j of block b of a row is x[32·b + j]           Q8A8-LAY-2
+    h, q                 each block quantized alone, by `recipe.apply_recipe`   Q8A8-QNT-7
+    y_j = f32(h) · q_j   11 significant bits times 8: 19 of float32's 24        Q8A8-DEQ-1
 
-Both go through an array in chunks that fit in a core's cache, with working memory for one chunk; of a mapped
-file no more than `mapping.BATCH` bytes stay resident::
-
-    x [..., k] float32  = | chunk | chunk | ... |     each: CHUNK elements, 32 of them a block
-                              |
-                          recipe.run with one Scratch, used again for every chunk
-                              v
-    y [..., k/32] blocks= | chunk | chunk | ... |
+`plain_quantize_row`, `plain_quantize_row_v2` and `plain_dequantize_row` are these lines in NumPy: the
+definitions. `quantize_row`, `quantize_row_v2` and `dequantize_row` return the same bits and raise the same
+errors, fast and in bounded memory (`q8a8._fast_quantize`).
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8 import recipe as recipes
-from q8a8.errors import DomainError, ShapeError, require_dtype, require_row_length
-from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, QK8_A8, require_blocks, require_field, unpack
-from q8a8.mapping import ReadPages
+from q8a8 import _fast_quantize
+from q8a8.errors import ShapeError, require_dtype, require_row_length
+from q8a8.layout import (
+    BLOCK_Q8_A8,
+    BLOCK_Q8_A8_V2,
+    QK8_A8,
+    pack,
+    pack_v2,
+    require_blocks,
+    require_field,
+    require_finite_scales,
+    unpack,
+)
+from q8a8.recipe import get_recipe, quantize_blocks
 from q8a8.rounding import f16_to_f32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from q8a8.layout import Blocks
     from q8a8.recipe import Recipe
 
-__all__ = ["dequantize_row", "quantize_activation", "quantize_row", "quantize_row_v2"]
+__all__ = [
+    "dequantize_row",
+    "plain_dequantize_row",
+    "plain_quantize_row",
+    "plain_quantize_row_v2",
+    "quantize_activation",
+    "quantize_row",
+    "quantize_row_v2",
+]
 
-CHUNK = 1 << 17
-"""Elements in a chunk: 512 KiB of input and twice that of scratch, which a core's caches hold."""
+
+def plain_quantize_row(x: NDArray[np.float32], recipe: str | Recipe = "design") -> Blocks:
+    """Quantize rows to blocks: the definition of `quantize_row`, with its parameters and errors."""
+    h, q = _quantize_rows_of_blocks(x, recipe)
+    # Q8A8-LAY-1
+    return pack(h, q)
+
+
+def plain_quantize_row_v2(
+    x: NDArray[np.float32], field: str = "activation_scale", recipe: str | Recipe = "design"
+) -> Blocks:
+    """Quantize rows to version 2 blocks: the definition of `quantize_row_v2`."""
+    require_field(field)
+    h, q = _quantize_rows_of_blocks(x, recipe)
+    # Q8A8-LAY-3, Q8A8-LAY-4
+    return pack_v2(q, **{field: h})
+
+
+def _quantize_rows_of_blocks(
+    x: NDArray[np.float32], recipe: str | Recipe
+) -> tuple[NDArray[np.float16], NDArray[np.int8]]:
+    """Return the scales [..., nb] and integers [..., nb, 32] of rows [..., 32·nb]."""
+    x = np.asarray(x)
+    # Q8A8-LAY-2: element j of block b is x[32·b + j]; Q8A8-QNT-7: every block alone.
+    return quantize_blocks(x.reshape(*_blocks_shape(x), QK8_A8), recipe)
+
+
+def plain_dequantize_row(blocks: Blocks, *, field: str = "weight_scale") -> NDArray[np.float32]:
+    """Turn rows of blocks into float32 again: the definition of `dequantize_row`."""
+    _require_rows_of_blocks(blocks)
+    h, q = unpack(blocks, field)
+    require_finite_scales(h, f"blocks[{field!r}]", _fast_quantize.NOT_FINITE)
+    # Q8A8-DEQ-1: y_j = f32(h) · q_j, exact
+    y = f16_to_f32(h)[..., np.newaxis] * q.astype(np.float32)
+    return y.reshape(_row_shape(blocks))
 
 
 def quantize_row(
@@ -70,7 +115,9 @@ def quantize_row(
         and more, Q8A8-QNT-12), naming row, block, element and value. `out` is then partly written.
     """
     x = np.asarray(x)
-    return _quantize(x, recipe, _output(out, _blocks_shape(x), BLOCK_Q8_A8), "weight_scale")
+    out = _output(out, _blocks_shape(x), BLOCK_Q8_A8)
+    _fast_quantize.quantize_rows(x, get_recipe(recipe), out, "weight_scale")
+    return out
 
 
 def quantize_row_v2(
@@ -103,8 +150,10 @@ def quantize_row_v2(
     require_field(field)
     x = np.asarray(x)
     out = _output(out, _blocks_shape(x), BLOCK_Q8_A8_V2)
+    # Q8A8-LAY-4
     out["activation_scale" if field == "weight_scale" else "weight_scale"] = 0
-    return _quantize(x, recipe, out, field)
+    _fast_quantize.quantize_rows(x, get_recipe(recipe), out, field)
+    return out
 
 
 def quantize_activation(
@@ -131,8 +180,8 @@ def quantize_activation(
     """
     x = np.asarray(x)
     if x.ndim != 1:
-        raise ShapeError(f"x: one axis wanted, shape {x.shape} given")
-    h, q = recipes.quantize_blocks(x, recipe)
+        raise ShapeError(f"x: expected one axis, got shape {x.shape}")
+    h, q = quantize_blocks(x, recipe)
     return q, np.float16(h)
 
 
@@ -164,38 +213,29 @@ def dequantize_row(
         for a scale that is a NaN or an infinity, naming row, block and value. `out` is then partly written.
     """
     blocks = np.asarray(blocks)
-    require_blocks(blocks, "blocks")
-    if blocks.ndim == 0:
-        raise ShapeError("blocks: a row of blocks has at least one axis; this array has none")
-    y = _output(out, (*blocks.shape[:-1], blocks.shape[-1] * QK8_A8), np.dtype(np.float32))
-    target = y.reshape(math.prod(blocks.shape), QK8_A8)
-    pages = ReadPages(blocks)
-    for first, part in _chunks(blocks, CHUNK // QK8_A8):
-        h, q = unpack(part, field)
-        if not np.isfinite(h).all():
-            index = int(np.argmin(np.isfinite(h)))
-            *row, block = np.unravel_index(first + index, blocks.shape)
-            raise DomainError(
-                "only blocks with a finite scale can be dequantized",
-                array=f"blocks[{field!r}]",
-                row=tuple(int(i) for i in row),
-                block=int(block),
-                element=None,
-                value=float(h[index]),
-            )
-        # Q8A8-DEQ-1: y_j = f32(h) · q_j; the conversion of q is exact, and so is the product.
-        y_part = target[first : first + len(part)]
-        np.copyto(y_part, q)
-        np.multiply(y_part, f16_to_f32(h)[:, None], out=y_part)
-        pages.count(part.nbytes)
-    return y
+    _require_rows_of_blocks(blocks)
+    out = _output(out, _row_shape(blocks), np.dtype(np.float32))
+    _fast_quantize.dequantize_rows(blocks, field, out)
+    return out
 
 
 def _blocks_shape(x: NDArray[np.float32]) -> tuple[int, ...]:
-    """Check an array of rows, and give the shape of its blocks."""
+    """Check an array of rows, and return the shape of its blocks."""
     require_dtype(x, np.float32, "x")
     require_row_length(x, QK8_A8, "x")
     return (*x.shape[:-1], x.shape[-1] // QK8_A8)
+
+
+def _require_rows_of_blocks(blocks: Blocks) -> None:
+    """Check an array of rows of blocks."""
+    require_blocks(blocks, "blocks")
+    if blocks.ndim == 0:
+        raise ShapeError("blocks: a row of blocks has at least one axis; this array has none")
+
+
+def _row_shape(blocks: Blocks) -> tuple[int, ...]:
+    """Return the shape of the float32 rows of an array of blocks."""
+    return (*blocks.shape[:-1], blocks.shape[-1] * QK8_A8)
 
 
 def _output(out: Blocks | None, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Blocks:
@@ -204,45 +244,7 @@ def _output(out: Blocks | None, shape: tuple[int, ...], dtype: np.dtype[np.gener
         return np.empty(shape, dtype)
     require_dtype(out, dtype, "out")
     if out.shape != shape:
-        raise ShapeError(f"out: shape {out.shape} given, {shape} wanted")
+        raise ShapeError(f"out: expected shape {shape}, got {out.shape}")
     if not out.flags.c_contiguous:
-        raise ShapeError("out: a C-contiguous array is wanted")
+        raise ShapeError("out: expected a C-contiguous array")
     return out
-
-
-def _quantize(x: NDArray[np.float32], recipe: str | Recipe, out: Blocks, field: str) -> Blocks:
-    """Run a recipe over rows, chunk by chunk, into the blocks `out`."""
-    recipe = recipes.get_recipe(recipe)
-    h, q = unpack(out.reshape(-1), field)
-    size = min(CHUNK // QK8_A8, len(h))
-    scratch = recipes.Scratch(size, QK8_A8)
-    pages = ReadPages(x)
-    for first, part in _chunks(x, CHUNK):
-        start, part_blocks = first // QK8_A8, part.reshape(-1, QK8_A8)
-        stop = start + len(part_blocks)
-        domain = recipes.run(part_blocks, recipe, h[start:stop], q[start:stop], scratch)
-        if domain is not None:
-            recipes.refuse(part_blocks, domain, recipe, array="x", blocks=out.shape, first=start)
-        pages.count(part.nbytes)
-    return out
-
-
-def _chunks(array: NDArray[Any], size: int) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Cut an array, read in C order, into flat chunks of at most `size` elements, each with its position.
-
-    Where the array is contiguous the chunks are views of it; otherwise copies, one at a time.
-    """
-    if array.flags.c_contiguous or array.ndim == 1:
-        flat = array.reshape(-1)
-        for first in range(0, flat.size, size):
-            yield first, np.ascontiguousarray(flat[first : first + size])
-        return
-    each = math.prod(array.shape[1:])
-    count = size // each
-    if count:
-        for first in range(0, len(array), count):
-            yield first * each, array[first : first + count].reshape(-1)
-    else:
-        for index, entry in enumerate(array):
-            for first, part in _chunks(entry, size):
-                yield index * each + first, part

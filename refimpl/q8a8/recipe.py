@@ -1,4 +1,4 @@
-"""The arithmetics of quantization: recipes as data, and the one interpreter of them (Q8A8-QNT).
+"""The arithmetics of quantization: recipes as data, and the definition of what they compute (Q8A8-QNT).
 
 For a block x of s float32 elements (s = 32, but for `quantize_activation`), `f32` and `f16` being one
 rounding each, to nearest, ties to even::
@@ -10,7 +10,7 @@ rounding each, to nearest, ties to even::
     q_j  = round(f32(x_j · inv))              Q8A8-QNT-4   (recipe: rounding, conversion)
 
 That is the recipe `design`: the only one that conforms. Kernels in the field differ from it in four places,
-and a `Recipe` says in which (Q8A8-QNT-13)::
+which are the fields of `Recipe` (Q8A8-QNT-13)::
 
     recipe      inverse     zero where   rounding    outside int8
     design      127/amax    h = 0        half away   (does not happen)
@@ -25,19 +25,20 @@ Where a recipe's own arithmetic ends (`defined`), for finite x:
   |f32(x_j · inv)| <= 127 (1 + 2^-24)^2 < 127.5.
 * `ggml-ref` and `ggml-neon`: for 0 < d <= 2^-128 (amax up to about 3.7e-37) 1/d is infinite, and x_j · inv an
   infinity, or 0 · inf = NaN, that no int8 can hold. Above that, |q_j| <= 127 holds as for `design`.
-* `ggml-avx2`: below amax = 127 · 2^-128 the inverse is infinite just so, but the conversion is still
+* `ggml-avx2`: below amax = 127 · 2^-128 the inverse is infinite as well, but the conversion is still
   defined: the processor turns infinities and NaNs into INT32_MIN, and the saturating pack that into -128.
 * `division`: d = 0 (amax <= 63 · 2^-149) gives 0/0 or x/0. For a subnormal d, which may be far from
   amax/127, the quotient is undefined where it rounds to more than int8 holds (amax = 190 · 2^-149: d =
   2^-149, q = 190).
 
 An infinite h (amax >= 65520 · 127) is a defined result of every recipe, and outside the domain of `design`
-(Q8A8-QNT-11): `finite_scale` says so.
+(Q8A8-QNT-11): that is the field `finite_scale`.
+
+`apply_recipe` is these lines in plain NumPy. `q8a8.quantize.quantize_row` computes the same bits in chunks.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -45,16 +46,22 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import numpy as np
 
 from q8a8.errors import DomainError, ShapeError, UnknownNameError, require_dtype
-from q8a8.rounding import HALF_OVERFLOW, f32_to_f16, round_half_away_in_place
+from q8a8.rounding import HALF_OVERFLOW, f32_to_f16, round_half_away, round_half_even
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-__all__ = ["RECIPES", "Recipe", "Scratch", "defined", "get_recipe", "quantize_blocks", "refuse", "run"]
-
-SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "apply_recipe",
+    "defined",
+    "get_recipe",
+    "quantize_blocks",
+    "raise_domain_error",
+]
 
 
 @dataclass(frozen=True)
@@ -64,21 +71,22 @@ class Recipe:
     Parameters
     ----------
     name
-        What the suite and the command line call it.
+        Its name in the suite and on the command line.
     inverse
-        What an element is scaled by: "127/amax" or "1/d" (multiplied, each rounded to float32), or "x/d"
+        The factor of an element: "127/amax" or "1/d" (multiplied, each rounded to float32), or "x/d"
         (divided).
     zero_test
-        Which number decides that the inverse is 0: the stored "half", the float32 "d", "amax", or "none".
+        The number that makes the inverse 0 where it is 0: the stored "half", the float32 "d", "amax", or
+        "none".
     rounding
         "half-away" or "half-even".
     conversion
-        What becomes of a rounded element that int8 cannot hold: "undefined" (a C conversion), or "saturate"
-        (x86: infinities and NaNs to -128).
+        The result for a rounded element outside int8: "undefined" (a C conversion), or "saturate" (x86:
+        infinities and NaNs to -128).
     finite_scale
         Whether an infinite stored scale is outside the recipe's domain.
     source
-        Who does it.
+        The software that quantizes so.
     """
 
     name: str
@@ -160,188 +168,50 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
     return RECIPES[recipe]
 
 
-class Scratch:
-    """Working memory of the interpreter for up to `blocks` blocks of `size` elements: 8 bytes an element."""
-
-    def __init__(self, blocks: int, size: int) -> None:
-        self.work = np.empty((blocks, size), np.float32)
-        self.offset = np.empty((blocks, size), np.float32)
-        self.amax = np.empty(blocks, np.float32)
-        self.scale = np.empty(blocks, np.float32)
-        self.inverse = np.empty(blocks, np.float32)
-
-
-def run(
-    x: NDArray[np.float32], recipe: Recipe, h: NDArray[np.float16], q: NDArray[np.int8], scratch: Scratch
-) -> NDArray[np.bool_] | None:
-    """Quantize blocks: the interpreter of every recipe, in place and without an allocation an element.
+def apply_recipe(
+    x: NDArray[np.float32], recipe: Recipe
+) -> tuple[NDArray[np.float16], NDArray[np.int8], NDArray[np.bool_]]:
+    """Quantize blocks by a recipe, in plain NumPy: the definition of every quantizer of this package.
 
     Parameters
     ----------
     x
-        float32 `[n, s]`, any strides.
+        float32 `[..., s]`: blocks of s elements, any values.
     recipe
         The arithmetic.
-    h, q
-        float16 `[n]` and int8 `[n, s]`, any strides: where the result goes.
-    scratch
-        Working memory for at least n blocks of s elements; what it holds afterwards is of no use.
 
     Returns
     -------
-    None where every block lies in the recipe's domain; otherwise bool `[n]`, True where it does. What `h` and
-    `q` hold for the other blocks has no meaning.
+    h, q, inside
+        float16 `[...]`, int8 `[..., s]` and bool `[...]`: scales, integers, and whether the block lies in the
+        recipe's domain. Outside it q is 0, and h has no meaning.
     """
-    n = len(x)
-    work, offset = scratch.work[:n], scratch.offset[:n]
-    amax, d, inv = scratch.amax[:n], scratch.scale[:n], scratch.inverse[:n]
     with np.errstate(all="ignore"):
-        # Q8A8-QNT-1: amax = max |x_j|.
-        np.abs(x, out=work)
-        _block_max(work, offset, amax)
-        # Q8A8-QNT-2: d = f32(amax / 127), h = f16(d).
-        np.divide(amax, np.float32(127), out=d)
-        half = f32_to_f16(d)
-        h[...] = half
-        # Q8A8-QNT-3: inv, zero where the recipe's test says so.
-        if recipe.inverse == "127/amax":
-            np.divide(np.float32(127), amax, out=inv)
-        else:
-            np.divide(np.float32(1), d, out=inv)
-        if recipe.zero_test != "none":
-            # (A stored half is never negative: it is zero where its bits are.)
-            tested = {"half": half.view(np.uint16), "d": d, "amax": amax}[recipe.zero_test]
-            inv[tested == 0] = 0
-        # Q8A8-QNT-4: q_j = round(f32(x_j · inv)).
-        if recipe.inverse == "x/d":
-            np.divide(x, d[:, None], out=work)
-        else:
-            np.multiply(x, inv[:, None], out=work)
-        if recipe.rounding == "half-away":
-            round_half_away_in_place(work, offset)
-        else:
-            np.rint(work, out=work)
-        domain = _judge(recipe, amax, d, work)
-        np.copyto(q, work, casting="unsafe")
-    return None if domain.all() else domain
-
-
-def _block_max(
-    magnitudes: NDArray[np.float32], scratch: NDArray[np.float32], largest: NDArray[np.float32]
-) -> None:
-    """Find the largest of each row's magnitudes; a NaN among them makes a NaN of it.
-
-    Magnitudes are compared as unsigned integers: without the sign bit, float32 patterns order like the
-    numbers, and the NaNs come last. Neighbours are folded while the rows have an even length, 32 to 16 to 8
-    to 4 to 2 to 1, in long loops over all rows at once, which takes a third of the time of one short loop a
-    row.
-
-    Parameters
-    ----------
-    magnitudes, scratch
-        float32 `[n, s]`, overwritten.
-    largest
-        float32 `[n]`, for the result; +0 where s = 0.
-    """
-    length = magnitudes.shape[1]
-    source, target = magnitudes.reshape(-1).view(np.uint32), scratch.reshape(-1).view(np.uint32)
-    while length and length % 2 == 0:
-        folded = target[: source.size // 2]
-        np.maximum(source[0::2], source[1::2], out=folded)
-        source, target = folded, source
-        length //= 2
-    if length == 1:
-        largest.view(np.uint32)[...] = source
-    else:
-        np.max(source.reshape(len(largest), length), axis=1, out=largest.view(np.uint32), initial=0)
-
-
-def _judge(
-    recipe: Recipe,
-    amax: NDArray[np.float32],
-    d: NDArray[np.float32],
-    rounded: NDArray[np.float32],
-) -> NDArray[np.bool_]:
-    """Say which blocks lie in the recipe's domain, and saturate those that a recipe saturates.
-
-    With a normal d every recipe stays below 127 (1 + 2^-23)^3 < 127.5 in magnitude and no element needs a
-    look; that leaves the blocks of subnormal or zero d.
-    """
-    # f16(d) is finite where d < 65520; the comparison is false for NaNs.
-    domain = d < HALF_OVERFLOW if recipe.finite_scale else np.isfinite(amax)
-    tiny = np.flatnonzero(d < SMALLEST_NORMAL)
-    if tiny.size:
-        values = rounded[tiny]
+        # Q8A8-QNT-1: amax = max |x_j|
+        amax = np.abs(x).max(axis=-1, initial=np.float32(0))
+        # Q8A8-QNT-2: d = f32(amax / 127), h = f16(d)
+        d = amax / np.float32(127)
+        h = f32_to_f16(d)
+        # Q8A8-QNT-3: inv = f32(127 / amax), 0 where h = 0
+        inv = np.float32(127) / amax if recipe.inverse == "127/amax" else np.float32(1) / d
+        zero = {"half": h == 0, "d": d == 0, "amax": amax == 0, "none": False}[recipe.zero_test]
+        inv = np.where(zero, np.float32(0), inv)
+        # Q8A8-QNT-4: q_j = round(f32(x_j · inv))
+        v = x / d[..., np.newaxis] if recipe.inverse == "x/d" else x * inv[..., np.newaxis]
+        q = round_half_away(v) if recipe.rounding == "half-away" else round_half_even(v)
+        # Q8A8-QNT-11, Q8A8-QNT-13: where the recipe is defined, and its conversion to int8
+        inside = np.isfinite(h if recipe.finite_scale else amax)
         if recipe.conversion == "saturate":
-            rounded[tiny] = np.where(np.isfinite(values), np.clip(values, -128, 127), np.float32(-128))
+            q = np.where(np.isfinite(q), np.clip(q, -128, 127), np.float32(-128))
         else:
-            domain[tiny] &= ((values >= -128) & (values <= 127)).all(axis=1)
-    return domain
-
-
-def refuse(
-    x: NDArray[np.float32],
-    domain: NDArray[np.bool_],
-    recipe: Recipe,
-    *,
-    array: str,
-    blocks: tuple[int, ...],
-    first: int,
-) -> NoReturn:
-    """Raise the error for the first block outside the domain (Q8A8-QNT-12).
-
-    Parameters
-    ----------
-    x, domain
-        The blocks `[n, s]` and `run`'s answer for them `[n]`.
-    recipe
-        The arithmetic that does not take them.
-    array
-        What the caller's parameter is called.
-    blocks, first
-        The shape `[..., nb]` of all blocks in the caller's array, and where in it, counted flat, x starts.
-
-    Raises
-    ------
-    DomainError
-        always.
-    """
-    index = int(np.argmin(domain))
-    block = x[index]
-    *row, number = np.unravel_index(first + index, blocks) if blocks else (0,)
-    odd = ~np.isfinite(block)
-    # The block's fate hangs on its largest element, unless one of them is no number at all.
-    element = int(np.argmax(odd if odd.any() else np.abs(block)))
-    value = float(block[element])
-    if odd.any():
-        reason = "only finite values can be quantized"
-    elif recipe.finite_scale and abs(value) >= HALF_OVERFLOW * 127:
-        limit = f"{HALF_OVERFLOW * 127:.0f} (= 65520 * 127)"
-        reason = f"its block's scale would be infinite: magnitudes stay below {limit}"
-    else:
-        reason = f"recipe {recipe.name} is not defined for a block whose largest magnitude is that small"
-    raise DomainError(
-        reason, array=array, row=tuple(int(i) for i in row), block=int(number), element=element, value=value
-    )
-
-
-def _run_all(
-    x: NDArray[np.float32], recipe: Recipe
-) -> tuple[NDArray[np.float32], NDArray[np.float16], NDArray[np.int8], NDArray[np.bool_] | None]:
-    """Run the interpreter on blocks of any leading shape, with scratch of their size."""
-    require_dtype(x, np.float32, "x")
-    if x.ndim == 0:
-        raise ShapeError("x: a block has at least one axis; this array has none")
-    flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    h = np.empty(len(flat), np.float16)
-    q = np.empty(flat.shape, np.int8)
-    return flat, h, q, run(flat, recipe, h, q, Scratch(*flat.shape))
+            inside &= ((q >= -128) & (q <= 127)).all(axis=-1)
+        return h, np.where(inside[..., np.newaxis], q, 0).astype(np.int8), np.asarray(inside)
 
 
 def quantize_blocks(
     x: NDArray[np.float32], recipe: str | Recipe = "design"
 ) -> tuple[NDArray[np.float16], NDArray[np.int8]]:
-    """Quantize blocks of any one length: one scale for the last axis.
+    """Quantize blocks of any one length: one scale for the last axis (Q8A8-QNT-9).
 
     Parameters
     ----------
@@ -362,15 +232,17 @@ def quantize_blocks(
     DomainError
         for a value outside the recipe's domain (`defined`), naming row, block, element and value.
     """
-    x, recipe = np.asarray(x), get_recipe(recipe)
-    flat, h, q, domain = _run_all(x, recipe)
-    if domain is not None:
-        refuse(flat, domain, recipe, array="x", blocks=x.shape[:-1], first=0)
-    return h.reshape(x.shape[:-1]), q.reshape(x.shape)
+    recipe = get_recipe(recipe)
+    x = _require_blocks(x)
+    h, q, inside = apply_recipe(x, recipe)
+    if not inside.all():
+        flat = x.reshape(-1, x.shape[-1])
+        raise_domain_error(flat, inside.reshape(-1), recipe, array="x", blocks=x.shape[:-1], first=0)
+    return h, q
 
 
 def defined(x: NDArray[np.float32], recipe: str | Recipe = "design") -> NDArray[np.bool_]:
-    """Say for each block whether it lies in the recipe's domain (the module's text derives the limits).
+    """Return for each block whether it lies in the recipe's domain (the module's text derives the limits).
 
     Parameters
     ----------
@@ -388,6 +260,61 @@ def defined(x: NDArray[np.float32], recipe: str | Recipe = "design") -> NDArray[
     DtypeError, ShapeError, UnknownNameError
         for another dtype, an array without axes, an unknown recipe.
     """
+    recipe = get_recipe(recipe)
+    _, _, inside = apply_recipe(_require_blocks(x), recipe)
+    return inside
+
+
+def _require_blocks(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Check that an array holds float32 blocks of any length."""
     x = np.asarray(x)
-    flat, _, _, domain = _run_all(x, get_recipe(recipe))
-    return (np.ones(len(flat), np.bool_) if domain is None else domain).reshape(x.shape[:-1])
+    require_dtype(x, np.float32, "x")
+    if x.ndim == 0:
+        raise ShapeError("x: a block has at least one axis; this array has none")
+    return x
+
+
+def raise_domain_error(
+    x: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    recipe: Recipe,
+    *,
+    array: str,
+    blocks: tuple[int, ...],
+    first: int,
+) -> NoReturn:
+    """Raise the error for the first block outside the domain (Q8A8-QNT-12).
+
+    Parameters
+    ----------
+    x, inside
+        float32 `[n, s]` and bool `[n]`: blocks, and whether each lies in the recipe's domain.
+    recipe
+        The arithmetic that is not defined for them.
+    array
+        The name of the caller's parameter.
+    blocks, first
+        The shape `[..., nb]` of all blocks in the caller's array, and where in it, counted flat, x starts.
+
+    Raises
+    ------
+    DomainError
+        always.
+    """
+    index = int(np.argmin(inside))
+    block = x[index]
+    *row, number = np.unravel_index(first + index, blocks) if blocks else (0,)
+    odd = ~np.isfinite(block)
+    # The largest element decides, unless one of them is not finite.
+    element = int(np.argmax(odd if odd.any() else np.abs(block)))
+    value = float(block[element])
+    if odd.any():
+        reason = "only finite values can be quantized"
+    elif recipe.finite_scale and abs(value) >= HALF_OVERFLOW * 127:
+        limit = f"{HALF_OVERFLOW * 127:.0f} (= 65520 * 127)"
+        reason = f"its block's scale would be infinite: magnitudes stay below {limit}"
+    else:
+        reason = f"recipe {recipe.name} is not defined for a block whose largest magnitude is that small"
+    raise DomainError(
+        reason, array=array, row=tuple(int(i) for i in row), block=int(number), element=element, value=value
+    )

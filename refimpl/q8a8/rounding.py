@@ -1,7 +1,7 @@
 r"""Rounding: to integers, to half precision, and of a fused multiply-add.
 
 All functions work element by element on arrays of any shape, keep the sign of zeros, and raise no
-floating-point warnings: overflow to an infinity is part of what they define, and NaNs pass through.
+floating-point warnings: overflow to an infinity is part of their definition, and NaNs pass through.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "BELOW_HALF",
     "HALF_OVERFLOW",
     "f16_to_f32",
     "f32_to_f16",
     "fma32",
     "round_half_away",
-    "round_half_away_in_place",
     "round_half_even",
 ]
 
@@ -56,28 +56,9 @@ def round_half_away(x: ArrayLike) -> NDArray[np.float32]:
     -------
     float32 `[...]`, integers; infinities and NaNs as they were.
     """
-    rounded = np.array(x, np.float32)
+    x = np.asarray(x, np.float32)
     with np.errstate(invalid="ignore"):
-        round_half_away_in_place(rounded, np.empty_like(rounded))
-    return rounded
-
-
-def round_half_away_in_place(x: NDArray[np.float32], scratch: NDArray[np.float32]) -> None:
-    """Do what `round_half_away` does, in place: the form that the quantizers use.
-
-    Parameters
-    ----------
-    x
-        float32 `[...]`, overwritten with the result.
-    scratch
-        float32, as `x`, overwritten.
-    """
-    # scratch = copysign(c, x): the sign bit of x, the other bits of c.
-    bits = scratch.view(np.uint32)
-    np.bitwise_and(x.view(np.uint32), np.uint32(0x80000000), out=bits)
-    np.bitwise_or(bits, BELOW_HALF.view(np.uint32), out=bits)
-    np.add(x, scratch, out=x)
-    np.trunc(x, out=x)
+        return np.asarray(np.copysign(np.trunc(np.abs(x) + BELOW_HALF), x))
 
 
 def round_half_even(x: ArrayLike) -> NDArray[np.float32]:
@@ -166,7 +147,7 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
       subnormal results, the threshold of overflow (a midpoint too), and tiny sums that vanish to zero with
       their sign.
     * Zeros: where p + c is an exact zero, s is the zero that IEEE-754 prescribes for the sum, and for the
-      fused operation just so. Infinities and NaNs: s is the result.
+      fused operation too. Infinities and NaNs: s is the result.
 
     Parameters
     ----------
@@ -181,7 +162,7 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
         a, b, c = (np.asarray(v, np.float32).astype(np.float64) for v in (a, b, c))
         p = a * b
         s = np.asarray(p + c)
-        # TwoSum: which part of each operand reached s, and what was lost of each.
+        # TwoSum: the part of each operand that reached s, and the rest of each.
         from_c = s - p
         from_p = s - from_c
         e = np.asarray((p - from_p) + (c - from_c))

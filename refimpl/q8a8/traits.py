@@ -1,4 +1,4 @@
-"""What a runtime needs to know of the type, and how GGUF files carry it (Q8A8-TRT).
+"""The facts about the type that a runtime needs, and its form in GGUF files (Q8A8-TRT).
 
 Q8A8-TRT-1::
 
@@ -9,9 +9,9 @@ Q8A8-TRT-1::
     rows at a time  2 where the CPU has MATMUL_INT8, else 1
 
 Q8A8-TRT-2: in a GGUF file the tensors are of type 8 (Q8_0), whose bytes and meaning they share, and metadata
-under `q8_a8.` says how they were made. The ids that the design asked for, tensor type 39 and file type 38,
-belong to MXFP4 and MXFP4_MOE in every ggml since 2025: a file that used them would be misread. Tensors with
-id 39 are taken for Q8_A8 only where the caller asks for that.
+under `q8_a8.` describes how they were made. The ids of the design, tensor type 39 and file type 38, belong to
+MXFP4 and MXFP4_MOE in every ggml since 2025: a file that used them would be misread. Tensors with id 39 are
+read as Q8_A8 only where the caller passes a flag.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["GGUF", "TRAITS", "Gguf", "Traits", "require_gguf_type", "rows_at_a_time"]
 
 MATMUL_INT8_NAMES = ("matmul_int8", "i8mm")
-"""What ggml and Linux call the feature."""
+"""The feature's names in ggml and Linux."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ TRAITS = Traits(
 
 
 def rows_at_a_time(cpu_features: Collection[str]) -> int:
-    """Say how many rows of each matrix a dot product kernel takes in one call: the largest nrc (Q8A8-TRT-1).
+    """Return the largest nrc: how many rows of each matrix one call of a dot product takes (Q8A8-TRT-1).
 
     Parameters
     ----------
@@ -114,13 +114,13 @@ class Gguf:
     file_type
         The value of `general.file_type`.
     metadata_prefix
-        What the names of this format's metadata start with.
+        The prefix of this format's metadata keys.
     metadata
-        Name of each metadata key, and what it holds.
+        Each metadata key, with a description of its value.
     design_tensor_type, design_file_type
-        The ids that the design documents asked for.
+        The ids in the design documents.
     taken
-        Whom these ids belong to.
+        The owners of these ids upstream.
     """
 
     tensor_type: int

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.dot import _dot_rows as dot_rows
+from q8a8.dot import dot_rows
 from q8a8.order import ORDERS, Order
 from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, WrongProduct, order_cause
 from q8a8_conformance.diagnosis.summations import SCALAR, SUMMATIONS, Summation

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.dot import _lane_sums as lane_sums
+from q8a8.dot import lane_sums
 from q8a8.order import ORDERS
 
 if TYPE_CHECKING:

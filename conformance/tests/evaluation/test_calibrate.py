@@ -183,7 +183,7 @@ def test_parts_merge(folder: Path) -> None:
             "none/o.npz: the folder does not exist or cannot be written to",
         ),
         (("smooth", "model.gguf", "none.npz", "o.npz"), "none.npz: No such file"),
-        (("smooth", "model.gguf", "text.txt", "o.npz"), "text.txt: no archive"),
+        (("smooth", "model.gguf", "text.txt", "o.npz"), "text.txt: not an archive"),
         (
             ("smooth", "model.gguf", "text.txt", "none/o.npz"),
             "none/o.npz: the folder does not exist or cannot be written to",

@@ -54,7 +54,7 @@ def test_notes(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     """What was kept for a reason is reported on standard error."""
     odd = write(tmp_path / "odd.gguf", {**TENSORS, "output.weight": (np.ones((2, 33), np.float32), "F32")})
     assert run("quantize", odd, tmp_path / "out.gguf") == 0
-    note = "output.weight is kept: its rows of 33 elements are no multiple of 32"
+    note = "output.weight is kept: its rows of 33 elements are not a multiple of 32"
     assert capsys.readouterr().err == f"q8a8: {note}\n"
     assert run("quantize", odd, tmp_path / "out.gguf", "--only", "output.weight") == 1
     assert "'output.weight' cannot be quantized: its rows of 33" in capsys.readouterr().err

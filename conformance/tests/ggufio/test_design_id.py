@@ -30,7 +30,7 @@ def fork_type(writer: gguf.GGUFWriter) -> None:
 
 
 def renumbered(path: Path, names: tuple[str, ...] = NAMES) -> Path:
-    """Give tensors the type 39, as the design's fork did: their Q8_0 bytes and places stay."""
+    """Set the type of tensors to 39, as the design's fork did: their Q8_0 bytes and places stay."""
     data = bytearray(path.read_bytes())
     for name in names:
         at = data.index(struct.pack("<Q", len(name)) + name.encode()) + 8 + len(name)

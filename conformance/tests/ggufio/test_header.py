@@ -221,7 +221,7 @@ LONG = "n" * 1000
 SHOWN = f"'{'n' * 77}...'"
 
 WRONG: dict[str, tuple[Bytes, str]] = {
-    "magic": (Bytes(data=bytearray(b"GGML" + bytes(20))), "is no GGUF file: it starts with b'GGML'"),
+    "magic": (Bytes(data=bytearray(b"GGML" + bytes(20))), "is not a GGUF file: it starts with b'GGML'"),
     "more tensors than bytes": (
         assemble(n_tensors=1),
         "number of tensors: 1 tensors cannot lie in the 16 bytes",
@@ -272,11 +272,11 @@ WRONG: dict[str, tuple[Bytes, str]] = {
     ),
     "alignment of u64": (
         one_field(Bytes().key("general.alignment", 10).number("Q", 32)),
-        "'general.alignment': is no power of two of type uint32",
+        "'general.alignment': is not a power of two of type uint32",
     ),
     "alignment of a bool": (
         one_field(Bytes().key("general.alignment", 7).number("B", 1)),
-        "'general.alignment': is no power of two of type uint32",
+        "'general.alignment': is not a power of two of type uint32",
     ),
     "alignment beyond the file": (
         assemble(
@@ -301,7 +301,7 @@ WRONG: dict[str, tuple[Bytes, str]] = {
     ),
     "more axes than bytes": (
         some_tensors(Bytes().tensor("t", (), 0, 0, axes=4)),
-        "tensor 't': axis 3: 8 bytes wanted at byte ",
+        "tensor 't': axis 3: expected 8 bytes at byte ",
     ),
     "too many elements": (
         some_tensors(Bytes().tensor("t", (1 << 32, 1 << 31), 0, 0), data=32),
@@ -325,7 +325,7 @@ WRONG: dict[str, tuple[Bytes, str]] = {
     ),
     "half a block": (
         some_tensors(Bytes().tensor("t", (48, 2), 8, 0), data=128),
-        "tensor 't': rows of 48 elements are no whole Q8_0 blocks of 32",
+        "tensor 't': rows of 48 elements are not whole Q8_0 blocks of 32",
     ),
     "no row of a block": (
         some_tensors(Bytes().tensor("t", (), 8, 0), data=64),
@@ -333,7 +333,7 @@ WRONG: dict[str, tuple[Bytes, str]] = {
     ),
     "offset beside the alignment": (
         some_tensors(Bytes().tensor("t", (1,), 0, 4), data=64),
-        "tensor 't': offset 4 is no multiple of the alignment 32",
+        "tensor 't': offset 4 is not a multiple of the alignment 32",
     ),
     "beyond the end": (
         some_tensors(Bytes().tensor("t", (9,), 0, 0), data=35),

@@ -142,7 +142,7 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
     for name, message in (
         ("none.gguf", "No such file or directory"),
         ("empty.gguf", "is empty"),
-        ("text.gguf", "is no GGUF file"),
+        ("text.gguf", "is not a GGUF file"),
         (".", "Is a directory"),
     ):
         with pytest.raises(GgufError) as caught:

@@ -198,13 +198,16 @@ def test_wrong_globs(
 ODD: dict[str, tuple[tuple[NDArray[Any], str], str]] = {
     "blk.0.attn_q.weight": (
         (np.ones((4, 48), np.float32), "F32"),
-        "its rows of 48 elements are no multiple of 32",
+        "its rows of 48 elements are not a multiple of 32",
     ),
     "blk.0.attn_k.weight": (
         (np.zeros((1, 40), np.uint8), "Q8_1"),
         "its type Q8_1 cannot be read as numbers",
     ),
-    "blk.0.attn_v.weight": ((np.ones((), np.float32), "F32"), "its rows of 1 elements are no multiple of 32"),
+    "blk.0.attn_v.weight": (
+        (np.ones((), np.float32), "F32"),
+        "its rows of 1 elements are not a multiple of 32",
+    ),
 }
 
 

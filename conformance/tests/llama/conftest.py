@@ -55,11 +55,11 @@ class Tiny:
     tokens: list[int]
 
     def but(self, **changes: F32) -> Weights:
-        """Give the weights with some others; dots in names are written as two underscores."""
+        """Return the weights with some others; dots in names are written as two underscores."""
         return self.weights | {name.replace("__", "."): weight for name, weight in changes.items()}
 
     def config_but(self, **changes: float) -> Config:
-        """Give the shape with some other numbers."""
+        """Return the shape with some other numbers."""
         return replace(self.config, **changes)  # type: ignore[arg-type]  # the names are the caller's
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rows(start: int, stop: int, dtype: type = np.float32) -> np.ndarray:
-    """Give heads that tell their position."""
+    """Return heads whose values encode their position."""
     return np.arange(start * 32, stop * 32, dtype=dtype).reshape(-1, 2, 16)
 
 
@@ -80,5 +80,5 @@ def test_full_cache_refuses(tiny: Tiny) -> None:
 
 def test_other_dtypes_are_refused(tiny: Tiny) -> None:
     """Only floats."""
-    with pytest.raises(DtypeError, match="int8 is given"):
+    with pytest.raises(DtypeError, match="got int8"):
         FloatCache(tiny.config, 2, np.int8)

@@ -42,7 +42,7 @@ def run(path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[i
 
 
 def greedy(path: Path, text: str, n: int, *, special: bool = False) -> str:
-    """Give what the float model writes after a text."""
+    """Return what the float model writes after a text."""
     loaded = load(path)
     tokens = loaded.tokenizer.encode(text, special=special)
     return "".join(stream(loaded.tokenizer, generate(loaded.model(), tokens, n)))
@@ -126,7 +126,7 @@ def test_stream_ends_with_the_text_and_keeps_characters_whole(path: Path) -> Non
         (["x", "--top-p", "0.5"], "--top-k and --top-p limit a draw"),
         (["x", "--system", "y"], "there is no system's turn without --chat"),
         (["x", "--tokens", "0"], "--tokens: at least 1"),
-        (["x", "--temperature", "-1"], "temperature: a number above 0"),
+        (["x", "--temperature", "-1"], "temperature: expected a number above 0"),
         (["x", "--scheme", "int9"], "no scheme is called 'int9'"),
         (["the" * 64], "outside the context of 64"),
     ],

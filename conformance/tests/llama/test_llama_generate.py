@@ -1,4 +1,4 @@
-"""Generation: the distribution that a token is drawn from, the draw, and the sequence."""
+"""Generation: the distribution that a token is sampled from, sampling, and the sequence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from q8a8.errors import ArgumentError
 from q8a8.llama import FloatCache, Model, ModelError, generate, probabilities
-from q8a8.llama.generate import _draw
+from q8a8.llama.generate import sample
 
 if TYPE_CHECKING:
     from tests.llama.conftest import Tiny
@@ -96,18 +96,18 @@ def test_limits_are_checked(limits: dict[str, float], name: str) -> None:
         probabilities(np.zeros(3), **limits)  # type: ignore[arg-type]  # by name
 
 
-def test_draw_takes_each_share_and_nothing_else() -> None:
-    """The share of a token is half open; one without a share is never drawn, at either end."""
+def test_sample_takes_each_share_and_nothing_else() -> None:
+    """The share of a token is half open; one without a share is never sampled, at either end."""
     shares = np.array([0, 0.25, 0, 0.5, 0.25, 0])
     below = 1 - 2.0**-53
-    drawn = {u: _draw(shares, u) for u in (0.0, math.nextafter(0.25, 0), 0.25, 0.74, 0.75, below)}
-    assert list(drawn.values()) == [1, 1, 3, 3, 4, 4]
+    sampled = {u: sample(shares, u) for u in (0.0, math.nextafter(0.25, 0), 0.25, 0.74, 0.75, below)}
+    assert list(sampled.values()) == [1, 1, 3, 3, 4, 4]
 
 
-def test_draw_stays_inside_where_shares_sum_to_less_than_one() -> None:
-    """Rounding may leave a sum below 1: the largest u still draws the last token that has a share."""
+def test_sample_stays_inside_where_shares_sum_to_less_than_one() -> None:
+    """Rounding may leave a sum below 1: the largest u still selects the last token that has a share."""
     shares = np.array([0.1] * 9 + [0.0999999, 0.0])
-    assert _draw(shares, 1 - 2.0**-53) == 9
+    assert sample(shares, 1 - 2.0**-53) == 9
 
 
 def test_greedy_takes_the_largest_each_time(tiny: Tiny) -> None:
@@ -125,7 +125,7 @@ def test_greedy_takes_the_largest_each_time(tiny: Tiny) -> None:
 
 
 def test_sampling_is_what_its_seed_says(tiny: Tiny) -> None:
-    """One seed gives one text; its first token is drawn from the distribution by the first number."""
+    """One seed gives one text; its first token is sampled from the distribution by the first number."""
     model = Model(tiny.config, tiny.weights)
     options = {"temperature": 3.0, "top_k": 40, "top_p": 0.9}
     texts = [list(generate(model, tiny.tokens, 12, seed=seed, **options)) for seed in (1, 1, 2)]  # type: ignore[arg-type]  # by name
@@ -137,10 +137,10 @@ def test_sampling_is_what_its_seed_says(tiny: Tiny) -> None:
 
 
 def test_top_one_is_greedy(tiny: Tiny) -> None:
-    """A draw from one token is no draw, whatever the temperature."""
+    """With one token left, sampling is greedy at any temperature."""
     model = Model(tiny.config, tiny.weights)
-    drawn = generate(model, tiny.tokens, 6, temperature=5.0, top_k=1, seed=4)
-    assert list(drawn) == list(generate(model, tiny.tokens, 6))
+    sampled = generate(model, tiny.tokens, 6, temperature=5.0, top_k=1, seed=4)
+    assert list(sampled) == list(generate(model, tiny.tokens, 6))
 
 
 def test_given_cache_holds_what_came_before(tiny: Tiny) -> None:
@@ -174,7 +174,7 @@ def test_wrong_arguments_are_refused_at_the_first_token(tiny: Tiny) -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("value", [np.nan, INF, -INF])
 def test_logits_that_say_nothing_are_refused(tiny: Tiny, temperature: float, value: float) -> None:
-    """A weight that is no number shows in the logits, greedy or drawn: the token is named."""
+    """A weight that is no number shows in the logits, greedy or sampled: the token is named."""
     head = 100 * np.ones((300, 64), np.float32)
     head[123] = value
 

@@ -59,7 +59,7 @@ def test_what_is_no_such_model(tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path
     """Another architecture, no GGUF file at all, and none there."""
     path = tmp_path / "other.gguf"
     write_tiny(path, tiny, architecture="qwen2")
-    with pytest.raises(ModelError, match="the file has 'qwen2'"):
+    with pytest.raises(ModelError, match="expected llama, got 'qwen2'"):
         load(path)
     path.write_bytes(b"nothing")
     with pytest.raises(GgufError, match=r"other\.gguf"):

@@ -28,7 +28,7 @@ def noise(tiny: Tiny) -> Noise:
 
 
 def double(weights: dict[str, Any]) -> dict[str, Any]:
-    """Give weights in float64."""
+    """Return weights in float64."""
     return {name: weight.astype(np.float64) for name, weight in weights.items()}
 
 
@@ -227,23 +227,31 @@ NORM, Q = "blk.0.attn_norm.weight", "blk.1.attn_q.weight"
     ("change", "error", "message"),
     [
         (lambda w: w.pop(NORM), ModelError, f"there is no {NORM}"),
-        (lambda w: w.update({"blk.0.attn_q.bias": w[NORM]}), ModelError, "blk.0.attn_q.bias has no place"),
+        (lambda w: w.update({"blk.0.attn_q.bias": w[NORM]}), ModelError, "blk.0.attn_q.bias is not a tensor"),
         (
             lambda w: w.update({"blk.2.attn_norm.weight": w[NORM]}),
             ModelError,
-            "blk.2.attn_norm.weight has no",
+            "blk.2.attn_norm.weight is not a tensor",
         ),
         (
             lambda w: w.update({Q: w[Q].T}),
             ShapeError,
-            r"blk.1.attn_q.weight: shape \(64, 96\) given, \(96, 64\)",
+            r"blk.1.attn_q.weight: expected shape \(96, 64\), got \(64, 96\)",
         ),
-        (lambda w: w.update({HEAD: w[Q]}), ShapeError, r"output.weight: shape \(96, 64\) given, \(300, 64\)"),
-        (lambda w: w.update({Q: w[Q].astype(np.float64)}), DtypeError, "blk.1.attn_q.weight: dtype float64"),
+        (
+            lambda w: w.update({HEAD: w[Q]}),
+            ShapeError,
+            r"output.weight: expected shape \(300, 64\), got \(96, 64\)",
+        ),
+        (
+            lambda w: w.update({Q: w[Q].astype(np.float64)}),
+            DtypeError,
+            "blk.1.attn_q.weight: expected float32, .* got float64",
+        ),
         (
             lambda w: w.update({n: v.astype(np.float16) for n, v in w.items()}),
             DtypeError,
-            "dtype float16 given",
+            "expected float32 or float64, got float16",
         ),
     ],
     ids=["missing", "bias", "layer", "transposed", "head", "mixed", "half"],
@@ -259,21 +267,21 @@ def test_weights_are_checked(
 
 
 def test_linears_are_checked(tiny: Tiny) -> None:
-    """A name that is no linear operator is refused, whatever stands for it."""
-    with pytest.raises(ModelError, match=r"'blk.9.attn_q.weight' is no linear operator"):
+    """A name that is not a linear operator is refused, whatever stands for it."""
+    with pytest.raises(ModelError, match=r"'blk.9.attn_q.weight' is not a linear operator"):
         Model(tiny.config, tiny.weights, linears={"blk.9.attn_q.weight": FloatLinear(tiny.weights[Q])})
-    with pytest.raises(ShapeError, match="a matrix is wanted"):
+    with pytest.raises(ShapeError, match="expected a matrix"):
         FloatLinear(tiny.weights[NORM])
 
 
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        ([], "one or more integers in one axis are wanted, not float64 of shape (0,)"),
-        ([[1, 2]], "not int64 of shape (1, 2)"),
-        ([1.0], "not float64 of shape (1,)"),
-        ([1, -1], "-1 at 1 is none of 0 to 299"),
-        ([1, 2, 300, -5], "300 at 2 is none of 0 to 299"),
+        ([], "expected one or more integers in one axis, got float64 of shape (0,)"),
+        ([[1, 2]], "got int64 of shape (1, 2)"),
+        ([1.0], "got float64 of shape (1,)"),
+        ([1, -1], "expected 0 to 299, got -1 at 1"),
+        ([1, 2, 300, -5], "expected 0 to 299, got 300 at 2"),
         ([1] * 65, "position 64 is outside the context of 64"),
     ],
 )

@@ -21,7 +21,7 @@ TYPES = np.array([3] * len(CONTROL) + [1] * (len(LETTERS) + len(MERGED)) + [4] *
 
 
 def metadata(**changes: object) -> dict[str, Any]:
-    """Give the metadata with changes; None takes a key away."""
+    """Return the metadata with changes; None takes a key away."""
     given: dict[str, Any] = {
         "model": "gpt2",
         "pre": "smollm",
@@ -135,21 +135,21 @@ def test_types_may_be_missing() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "llama"}, "only gpt2 (byte-level BPE) is known here, not 'llama'"),
-        ({"model": None}, "not None"),
-        ({"pre": "qwen2"}, "tokenizer.ggml.pre: 'qwen2' is not known here, only smollm, gpt-2 are"),
-        ({"pre": ["smollm"]}, "tokenizer.ggml.pre: ['smollm'] is not known here"),
-        ({"tokens": None}, "tokenizer.ggml.tokens: a list of strings is wanted"),
-        ({"tokens": "abc"}, "tokenizer.ggml.tokens: a list of strings is wanted"),
-        ({"merges": [1, 2]}, "tokenizer.ggml.merges: a list of strings is wanted"),
+        ({"model": "llama"}, "expected gpt2 (byte-level BPE), got 'llama'"),
+        ({"model": None}, "expected gpt2 (byte-level BPE), got None"),
+        ({"pre": "qwen2"}, "tokenizer.ggml.pre: expected one of smollm, gpt-2, got 'qwen2'"),
+        ({"pre": ["smollm"]}, "tokenizer.ggml.pre: expected one of smollm, gpt-2, got ['smollm']"),
+        ({"tokens": None}, "tokenizer.ggml.tokens: expected a list of strings"),
+        ({"tokens": "abc"}, "tokenizer.ggml.tokens: expected a list of strings"),
+        ({"merges": [1, 2]}, "tokenizer.ggml.merges: expected a list of strings"),
         ({"token_type": TYPES[:-1]}, f"{len(TOKENS) - 1} types for {len(TOKENS)} tokens"),
-        ({"token_type": "abc"}, "tokenizer.ggml.token_type: a list of integers is wanted"),
-        ({"merges": ["he"]}, "'he' is no pair of tokens"),
-        ({"merges": ["h e", " x"]}, "' x' is no pair of tokens"),
-        ({"merges": ["h zz"]}, "'h' 'zz': 'zz' is no token"),
-        ({"merges": ["h h"]}, "'h' 'h': 'hh' is no token"),
-        ({"bos_token_id": len(TOKENS)}, f"bos_token_id: {len(TOKENS)} is none of 0 to {len(TOKENS) - 1}"),
-        ({"eos_token_id": "x"}, "eos_token_id: 'x' is none of"),
+        ({"token_type": "abc"}, "tokenizer.ggml.token_type: expected a list of integers"),
+        ({"merges": ["he"]}, "'he' is not a pair of tokens"),
+        ({"merges": ["h e", " x"]}, "' x' is not a pair of tokens"),
+        ({"merges": ["h zz"]}, "'h' 'zz': 'zz' is not a token"),
+        ({"merges": ["h h"]}, "'h' 'h': 'hh' is not a token"),
+        ({"bos_token_id": len(TOKENS)}, f"bos_token_id: expected 0 to {len(TOKENS) - 1}, got {len(TOKENS)}"),
+        ({"eos_token_id": "x"}, "eos_token_id: expected 0 to 37, got 'x'"),
     ],
 )
 def test_what_is_refused(changes: dict[str, object], message: str) -> None:
@@ -160,17 +160,17 @@ def test_what_is_refused(changes: dict[str, object], message: str) -> None:
 
 
 def test_tokens_that_are_none(tokenizer: Tokenizer) -> None:
-    """Outside the vocabulary, or text where bytes are wanted."""
+    """Tokens outside the vocabulary, and text that is not bytes, are refused."""
     for token in (-1, len(TOKENS)):
-        with pytest.raises(ModelError, match=f"token {token} is none of 0 to"):
+        with pytest.raises(ModelError, match=f"token: expected 0 to .*, got {token}"):
             tokenizer.decode([token])
     raw = Tokenizer(metadata(tokens=[*TOKENS[:-1], "a b"], token_type=None))
-    with pytest.raises(ModelError, match=r"is 'a b', where ' ' is no byte"):
+    with pytest.raises(ModelError, match=r"is 'a b', where ' ' is not a byte"):
         raw.decode([len(TOKENS) - 1])
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what installs it."""
+    """The error names the command that installs it."""
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'q8a8\[model\]'"):
         Tokenizer(metadata())

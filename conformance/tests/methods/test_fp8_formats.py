@@ -187,9 +187,9 @@ def test_formats_are_data() -> None:
 
 def test_refusals() -> None:
     """Other dtypes and unknown names are refused by name."""
-    with pytest.raises(errors.DtypeError, match="x: dtype float64 given, float32 wanted"):
+    with pytest.raises(errors.DtypeError, match="x: expected float32, got float64"):
         encode(np.zeros(1), "e4m3fn")  # type: ignore[arg-type]  # the mistake under test
-    with pytest.raises(errors.DtypeError, match="codes: dtype int8 given, uint8 wanted"):
+    with pytest.raises(errors.DtypeError, match="codes: expected uint8, got int8"):
         decode(np.zeros(1, np.int8), "e4m3fn")
     with pytest.raises(
         errors.UnknownNameError, match="no FP8 format is called 'e4m4'; there are e4m3fn, e4m3"

@@ -37,7 +37,7 @@ U = Fraction(1, 2**24)
 
 
 def config(layers: int = 2, heads: int = 3, d: int = 4) -> Config:
-    """Give the shape of a small model."""
+    """Return the shape of a small model."""
     return Config(layers, heads, heads, heads * d, d, 8, 16, 1e-5)
 
 
@@ -241,7 +241,7 @@ def test_what_is_given_back(bits: int, group: int, value_group: int, residual: i
 
 
 def stored(cache: QuantizedCache, layer: int) -> list[bytes]:
-    """Give the bytes that hold a layer's positions."""
+    """Return the bytes that hold a layer's positions."""
     blocks = cache._blocks(cache._lengths[layer])
     recent = cache._lengths[layer] - blocks * cache.group
     arrays = (cache._codes, cache._key_scales, cache._value_scales)
@@ -388,25 +388,25 @@ def test_refusals() -> None:
         errors.DomainError, match="value 65520: its group's low end would be infinite in half"
     ):
         cache.append(0, keys[:1], bad)
-    with pytest.raises(errors.ShapeError, match=r"values: shape \(2, 3, 4\) given, \(1, 3, 4\) wanted"):
+    with pytest.raises(errors.ShapeError, match=r"values: expected shape \(1, 3, 4\), got \(2, 3, 4\)"):
         cache.append(0, keys[:1], values[:2])
-    with pytest.raises(errors.DtypeError, match="keys: dtype float64 given, float32 wanted"):
+    with pytest.raises(errors.DtypeError, match="keys: expected float32, got float64"):
         cache.append(0, keys[:1].astype(np.float64), values[:1])
     with pytest.raises(errors.ArgumentError, match="keys: position 5 does not fit, capacity 5"):
         cache.append(0, keys[:2], values[:2])
     assert stored(cache, 0) == before
-    with pytest.raises(errors.ArgumentError, match="bits: 4 or 8 wanted, 2 given"):
+    with pytest.raises(errors.ArgumentError, match="bits: expected 4 or 8, got 2"):
         quantize(keys, 2)
     wrongs: tuple[tuple[dict[str, Any], str], ...] = (
-        ({"bits": 3}, "bits: 4 or 8 wanted"),
-        ({"capacity": -1}, "capacity: at least 0 is wanted, -1 is given"),
-        ({"group": 0}, "group: at least 1 is wanted, 0 is given"),
-        ({"residual": -1}, "residual: at least 0 is wanted"),
-        ({"value_group": 3}, "value_group: a divisor of d_head, 4, wanted, not 3"),
-        ({"value_group": 0}, "value_group: a divisor of d_head, 4, wanted, not 0"),
+        ({"bits": 3}, "bits: expected 4 or 8, got 3"),
+        ({"capacity": -1}, "capacity: expected at least 0, got -1"),
+        ({"group": 0}, "group: expected at least 1, got 0"),
+        ({"residual": -1}, "residual: expected at least 0"),
+        ({"value_group": 3}, "value_group: expected a divisor of d_head, 4, got 3"),
+        ({"value_group": 0}, "value_group: expected a divisor of d_head, 4, got 0"),
     )
     for wrong, text in wrongs:
         with pytest.raises(errors.ArgumentError, match=text):
             QuantizedCache(config(), **({"capacity": 8, "value_group": 4} | wrong))
-    with pytest.raises(errors.DtypeError, match="recent_dtype: float16 or float32 is wanted, float64"):
+    with pytest.raises(errors.DtypeError, match="recent_dtype: expected float16 or float32, got float64"):
         QuantizedCache(config(), 8, value_group=4, recent_dtype=np.float64)

@@ -103,7 +103,7 @@ def test_weight_columns() -> None:
 
 
 def parts(x: NDArray[np.float32], w: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Give the int8 part of the layer's result, with int64 sums, and the outlier columns."""
+    """Return the int8 part of the layer's result, with int64 sums, and the outlier columns."""
     a, b = (llm_int8.vectorwise_quantize(m.astype(np.float16), t) for m, t in ((x, 6.0), (w, 0.0)))
     acc = a.q.astype(np.int64) @ b.q.astype(np.int64).T
     constant = np.float32(1 / 127**2)
@@ -172,9 +172,9 @@ def test_decomposition_helps() -> None:
 def test_refusals() -> None:
     """Types, places, thresholds and names."""
     a = np.zeros((2, 3), np.float16)
-    with pytest.raises(errors.DtypeError, match="a: dtype float32 given, float16 wanted"):
+    with pytest.raises(errors.DtypeError, match="a: expected float16, got float32"):
         llm_int8.outlier_columns(a.astype(np.float32))
-    with pytest.raises(errors.ShapeError, match="a: shape"):
+    with pytest.raises(errors.ShapeError, match="a: expected shape"):
         llm_int8.vectorwise_quantize(a[0])
     a[1, 2] = np.nan
     with pytest.raises(errors.DomainError, match="a: row 1, block 0, element 2: value nan"):
@@ -183,7 +183,7 @@ def test_refusals() -> None:
         with pytest.raises(errors.ArgumentError, match="threshold: "):
             llm_int8.outlier_columns(np.zeros((1, 1), np.float16), threshold)
     w = np.ones((2, 3), np.float32)
-    with pytest.raises(errors.ArgumentError, match="threshold: -1"):
+    with pytest.raises(errors.ArgumentError, match="threshold: expected 0 or more, got -1"):
         llm_int8.LlmInt8Linear(w, threshold=-1)
     with pytest.raises(errors.UnknownNameError, match="dequantization is called 'cpu'; there are exact"):
         llm_int8.LlmInt8Linear(w, way="cpu")
@@ -191,7 +191,7 @@ def test_refusals() -> None:
         llm_int8.LlmInt8Linear(w, outlier_weights="f32")
     with pytest.raises(errors.DomainError, match="weight: row 0, block 0, element 0: value 100000"):
         llm_int8.LlmInt8Linear(w * np.float32(1e5))
-    with pytest.raises(errors.ShapeError, match=r"x: shape \(2, 4\) given, \[n, 3\] wanted"):
+    with pytest.raises(errors.ShapeError, match=r"x: expected shape \[n, 3\], got \(2, 4\)"):
         llm_int8.LlmInt8Linear(w)(np.ones((2, 4), np.float32))
     # A threshold beyond float16 is an infinity: no finite element reaches it.
     assert llm_int8.outlier_columns(np.full((1, 1), 65504, np.float16), 1e6).size == 0

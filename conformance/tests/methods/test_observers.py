@@ -54,7 +54,7 @@ def observed(x: F32, bins: int = 256) -> Histogram:
 
 
 def state(histogram: Histogram) -> tuple[int, float, list[int]]:
-    """Give everything that a histogram knows."""
+    """Return everything that a histogram knows."""
     return histogram.exponent, histogram.amax, histogram.counts.tolist()
 
 
@@ -362,23 +362,23 @@ def test_refusals() -> None:
     bad[1, 0] = np.inf
     with pytest.raises(errors.DomainError, match="x: row 1, block 0, element 0: value inf"):
         observer.observe(bad)
-    with pytest.raises(errors.DtypeError, match="x: dtype float64 given, float32 wanted"):
+    with pytest.raises(errors.DtypeError, match="x: expected float32, got float64"):
         observer.observe(np.ones(3))  # type: ignore[arg-type]  # the mistake under test
     assert (observer.samples, observer.histogram.elements) == (0, 0)
-    with pytest.raises(errors.ArgumentError, match="other: 512 bins given, 256 wanted"):
+    with pytest.raises(errors.ArgumentError, match="other: expected 256 bins, got 512"):
         observer.merge(Observer(512))
     for bins in (0, 300, 8192):
-        with pytest.raises(errors.ArgumentError, match=f"bins: 256, .* wanted, {bins} given"):
+        with pytest.raises(errors.ArgumentError, match=f"bins: expected 256, .*, got {bins}"):
             Histogram(bins)
     with pytest.raises(
         errors.UnknownNameError, match="no calibration method is called 'max'; there are absmax"
     ):
         get_method("max")
     for bits in (1, 9):
-        with pytest.raises(errors.ArgumentError, match=f"bits: 2 to 8 wanted, {bits} given"):
+        with pytest.raises(errors.ArgumentError, match=f"bits: expected 2 to 8, got {bits}"):
             Method("own", "mse", bits=bits)
     for percentile in ("0", "100.1", "-1"):
-        with pytest.raises(errors.ArgumentError, match=f"at most 100 wanted, {percentile} given"):
+        with pytest.raises(errors.ArgumentError, match=f"at most 100, got {percentile}"):
             Method("own", "percentile", percentile=percentile)
 
 

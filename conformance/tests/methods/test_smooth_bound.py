@@ -43,7 +43,7 @@ def test_gamma() -> None:
 
 
 def _moved(steps: int) -> float:
-    """Give the fraction where one weight of one term is moved by so many of float32's steps at 1."""
+    """Return the fraction where one weight of one term is moved by so many of float32's steps at 1."""
     one = np.ones((1, 1), np.float32)
     return norm_fraction(one, one, one + np.float32(steps * ULP), one)
 

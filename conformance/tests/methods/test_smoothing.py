@@ -109,7 +109,7 @@ def test_other_tensors() -> None:
         (
             "up.bias",
             f32(1, 1e38, 1),
-            r"up\.bias: element \[1\]: .* with the factor 0\.100\d* of down is no finite",
+            r"up\.bias: element \[1\]: .* with the factor 0\.100\d* of down is not a finite",
         ),
         ("norm.weight", f32(np.nan, 1), r"norm\.weight: element \[0\]: nan with"),
     ],
@@ -122,7 +122,7 @@ def test_refused(name: str, array: F32, message: str) -> None:
 
 def test_other_numbers() -> None:
     """Float64 weights are refused: the bounds are float32's."""
-    with pytest.raises(DtypeError, match=r"gate\.weight: dtype float64"):
+    with pytest.raises(DtypeError, match=r"gate\.weight: expected float32, got float64"):
         smoothing().fold_tensor("gate.weight", np.ones((1, 2)))  # type: ignore[arg-type] # that is the test
 
 
@@ -179,7 +179,7 @@ def test_round_trip(tmp_path: Path) -> None:
         (lambda _, m: m.pop("provenance"), "metadata: provenance: None"),
         (lambda _, m: m["provenance"].pop("model_sha256"), "provenance: model_sha256 is missing"),
         (lambda _, m: m["provenance"].pop("rounding"), "provenance: rounding is missing"),
-        (lambda _, m: m.update(kind="q8a8-calibration"), "this is no q8a8-smoothing"),
+        (lambda _, m: m.update(kind="q8a8-calibration"), "this is not a file of kind q8a8-smoothing"),
     ],
 )
 def test_broken_files(

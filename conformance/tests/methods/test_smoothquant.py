@@ -34,7 +34,7 @@ def f32(*values: float) -> F32:
 
 
 def is_nearest(s: float, x: float, w: float, p: int, q: int) -> bool:
-    """Tell whether s is (x^(p/q) / w^(1 − p/q)) rounded to float32, decided in exact fractions.
+    """Return whether s is (x^(p/q) / w^(1 − p/q)) rounded to float32, decided in exact fractions.
 
     s is nearest to the root r if it is between the middles to its neighbours, lower <= r <= upper, that is
     lower^q <= x^p / w^(q−p) <= upper^q. The middles are moved out by 2^-25 of the gap between neighbours,
@@ -51,7 +51,7 @@ def is_nearest(s: float, x: float, w: float, p: int, q: int) -> bool:
 
 
 def chosen_maxima() -> tuple[F32, F32]:
-    """Give pairs of maxima: ordinary ones, equal ones, powers of two, and both ends of each other's range."""
+    """Return pairs of maxima: ordinary and equal ones, powers of two, and both ends of each other's range."""
     rng = np.random.default_rng(4)
     x = np.exp(rng.uniform(-6, 8, 200)).astype(np.float32)
     w = np.exp(rng.uniform(-6, 3, 200)).astype(np.float32)
@@ -136,17 +136,17 @@ def test_outliers_meet_in_the_middle() -> None:
 @pytest.mark.parametrize(
     ("x", "w", "alpha", "error", "message"),
     [
-        (f32(1), f32(1), 1.1, ArgumentError, "alpha: 1.1 is not between 0 and 1"),
-        (f32(1), f32(1), -0.1, ArgumentError, "alpha: -0.1 is not"),
-        (f32(1), f32(1), float("nan"), ArgumentError, "alpha: nan is not"),
-        (f32(1), f32(1, 2), 0.5, ShapeError, r"not \(1,\), \(2,\)"),
+        (f32(1), f32(1), 1.1, ArgumentError, "alpha: expected 0 to 1, got 1.1"),
+        (f32(1), f32(1), -0.1, ArgumentError, "alpha: expected 0 to 1, got -0.1"),
+        (f32(1), f32(1), float("nan"), ArgumentError, "alpha: expected 0 to 1, got nan"),
+        (f32(1), f32(1, 2), 0.5, ShapeError, r"got shapes \(1,\), \(2,\)"),
         (f32(1)[None], f32(1)[None], 0.5, ShapeError, "vectors of one length"),
-        (np.ones(1), f32(1), 0.5, DtypeError, "x_max: dtype float64"),
-        (f32(1), np.ones(1), 0.5, DtypeError, "w_max: dtype float64"),
+        (np.ones(1), f32(1), 0.5, DtypeError, "x_max: expected float32, got float64"),
+        (f32(1), np.ones(1), 0.5, DtypeError, "w_max: expected float32, got float64"),
         (f32(1, np.nan), f32(1, 1), 0.5, DomainError, "x_max: row 0, block 0, element 1"),
         (f32(1, 1), f32(np.inf, 1), 0.5, DomainError, "w_max: row 0, block 0, element 0"),
-        (f32(1, -1), f32(1, 1), 0.5, ArgumentError, "x_max: channel 1: -1.0 is no largest magnitude"),
-        (f32(1, 1), f32(-2, 1), 0.5, ArgumentError, "w_max: channel 0: -2.0 is no largest magnitude"),
+        (f32(1, -1), f32(1, 1), 0.5, ArgumentError, "x_max: channel 1: expected 0 or more, got -1.0"),
+        (f32(1, 1), f32(-2, 1), 0.5, ArgumentError, "w_max: channel 0: expected 0 or more, got -2.0"),
     ],
 )
 def test_factors_refused(x: F32, w: F32, alpha: float, error: type[Exception], message: str) -> None:
@@ -174,7 +174,7 @@ def test_column_maxima_refused() -> None:
     """No weights, weights of different width, and NaN are refused."""
     with pytest.raises(ShapeError, match="at least one"):
         column_maxima([])
-    with pytest.raises(ShapeError, match=r"shape \(2, 4\) given, \[n, 3\] wanted"):
+    with pytest.raises(ShapeError, match=r"expected shape \[n, 3\], got \(2, 4\)"):
         column_maxima([np.ones((2, 3), np.float32), np.ones((2, 4), np.float32)])
     with pytest.raises(DomainError, match="row 1, block 0, element 2"):
         column_maxima([np.array([[1, 1, 1], [1, 1, np.nan]], np.float32)])
@@ -277,7 +277,7 @@ def test_weights_are_read_once() -> None:
     """Each weight is asked for once, group by group: a file's tensors can be read one after the other."""
 
     class Reader(dict[str, "F32"]):
-        """Says what is asked for."""
+        """Record the names that are looked up."""
 
         asked: list[str] = []  # noqa: RUF012 (one reader, one list)
 

@@ -42,7 +42,7 @@ def row(seed: int, blocks: int) -> NDArray[np.uint8]:
 
 
 def dot(x: NDArray[np.uint8], y: NDArray[np.uint8]) -> int:
-    """Give the bits of the scalar dot product by the exact oracle."""
+    """Return the bits of the scalar dot product by the exact oracle."""
     return oracle.dot(x.tobytes(), y.tobytes())
 
 
@@ -147,69 +147,81 @@ F64: NDArray[Any] = np.zeros(64)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: R.quantize_row_q8_a8(F, B, 33), errors.ArgumentError, "k: 33 given, a multiple of 32"),
-        (lambda: R.quantize_row_q8_a8(F, B, -32), errors.ArgumentError, "k: -32 given"),
-        (lambda: R.quantize_row_q8_a8(F, B, 96), errors.BufferSizeError, "y: 72 elements given, 102 needed"),
+        (
+            lambda: R.quantize_row_q8_a8(F, B, 33),
+            errors.ArgumentError,
+            "k: expected a multiple of 32, 0 or more, got 33",
+        ),
+        (
+            lambda: R.quantize_row_q8_a8(F, B, -32),
+            errors.ArgumentError,
+            "k: expected a multiple of 32, 0 or more, got -32",
+        ),
+        (
+            lambda: R.quantize_row_q8_a8(F, B, 96),
+            errors.BufferSizeError,
+            "y: expected 102 elements or more, got 72",
+        ),
         (
             lambda: R.quantize_row_q8_a8(F[:40], B, 64),
             errors.BufferSizeError,
-            "x: 40 elements given, 64 needed",
+            "x: expected 64 elements or more, got 40",
         ),
         (
             lambda: R.quantize_row_q8_a8(F64, B, 64),
             errors.DtypeError,
-            "x: dtype float64 given, float32 wanted",
+            "x: expected float32, got float64",
         ),
         (
             lambda: R.quantize_row_q8_a8(F, B.reshape(2, 36), 0),
             errors.ShapeError,
-            r"y: one axis wanted, shape \(2, 36\)",
+            r"y: expected one axis, got shape \(2, 36\)",
         ),
         (lambda: R.quantize_row_q8_a8(F, B[::2], 32), errors.ShapeError, "y: the elements are 2 bytes apart"),
         (
             lambda: R.dequantize_row_q8_a8(B, F[:1], 32),
             errors.BufferSizeError,
-            "y: 1 elements given, 32 needed",
+            "y: expected 32 elements or more, got 1",
         ),
         (
             lambda: R.quantize_activation_q8_a8(F, B.view(np.int8), B.view(np.uint16), -1),
             errors.ArgumentError,
-            "size: -1 given",
+            "size: expected 0 or more, got -1",
         ),
         (
             lambda: R.quantize_activation_q8_a8(F, B.view(np.int8), np.zeros(0, np.uint16), 1),
             errors.BufferSizeError,
-            "scale: 0 elements given, 1 needed",
+            "scale: expected 1 elements or more, got 0",
         ),
         (
             lambda: R.ggml_vec_dot_q8_a8_q8_a8(96, F, 0, B, 0, B, 0, 1),
             errors.BufferSizeError,
-            "vx: 72 elements given, 102 needed",
+            "vx: expected 102 elements or more, got 72",
         ),
         (
             lambda: R.ggml_vec_dot_q8_a8_q8_a8(64, F, 2, B, 0, B, 34, 2),
             errors.BufferSizeError,
-            "vy: 72 elements given, 102 needed",
+            "vy: expected 102 elements or more, got 72",
         ),
         (
             lambda: R.ggml_vec_dot_q8_a8_q8_a8(32, F[:3], 2, B, 0, B, 0, 2),
             errors.BufferSizeError,
-            "s: 3 elements given, 4 needed",
+            "s: expected 4 elements or more, got 3",
         ),
         (
             lambda: R.ggml_vec_dot_q8_a8_q8_a8(32, F, 2, B, -34, B, 0, 2),
             errors.ArgumentError,
-            "bx: -34 given, a distance of 0 or more",
+            "bx: expected a stride of 0 or more, got -34",
         ),
         (
             lambda: R.ggml_vec_dot_q8_a8_q8_a8(32, F, 2, B, 0, B, 0, 3),
             errors.ArgumentError,
-            "nrc: 3 rows at a time given, 1 or 2 wanted",
+            "nrc: expected 1 or 2 rows at a time, got 3",
         ),
         (
             lambda: R.ggml_vec_dot_q8_a8_q8_a8_real(96, F, B, B),
             errors.BufferSizeError,
-            "vx: 72 elements given, 108 needed",
+            "vx: expected 108 elements or more, got 72",
         ),
         (lambda: Reference("q8_0"), errors.UnknownNameError, "recipe"),
         (lambda: Reference(order="fastest"), errors.UnknownNameError, "order"),

@@ -231,13 +231,13 @@ def test_arguments_are_checked() -> None:
     """Single rows of one length and one version, and finite scales, by name."""
     row, v2 = random_row(3, 7), np.zeros(3, BLOCK_Q8_A8_V2)
     for function in (exact_dot, magnitude, dot_bound):
-        with pytest.raises(ShapeError, match="one row each is wanted"):
+        with pytest.raises(ShapeError, match="expected one row each"):
             function(row[np.newaxis], row)
-        with pytest.raises(ShapeError, match="one row each is wanted"):
+        with pytest.raises(ShapeError, match="expected one row each"):
             function(row[np.newaxis], row[np.newaxis])
         with pytest.raises(ShapeError, match="rows of 3 and 2 blocks"):
             function(row, row[:2])
-        with pytest.raises(DtypeError, match="y: dtype"):
+        with pytest.raises(DtypeError, match="y: expected blocks of"):
             function(v2, row)
         with pytest.raises(ShapeError, match="x: a row has at least one axis"):
             function(np.zeros((), BLOCK_Q8_A8), row)

@@ -41,12 +41,12 @@ BIG = big_product()
 
 
 def leaf(fold: Fold) -> int:
-    """Give some register in a fold."""
+    """Return some register in a fold."""
     return fold if isinstance(fold, int) else leaf(fold[0])
 
 
 def partners(fold: Fold, register: int) -> list[int]:
-    """Give one register out of each fold that is added on the way of a register to the result."""
+    """Return one register out of each fold that is added on the way of a register to the result."""
     if isinstance(fold, int):
         return []
     mine, other = fold
@@ -56,7 +56,7 @@ def partners(fold: Fold, register: int) -> list[int]:
 
 
 def worst_row(order: Order, nb: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give two rows [nb] whose error in an order is nearly m u times the magnitude, m its count."""
+    """Return two rows [nb] whose error in an order is nearly m u times the magnitude, m its count."""
     x, y = np.zeros(nb, BLOCK_Q8_A8), np.zeros(nb, BLOCK_Q8_A8)
     # Ties: a single product of codes, 1, and a product of scales of 2^(16 - 24).
     x["weight_scale"], y["weight_scale"] = 2.0 ** (POWER - 24), 1
@@ -83,7 +83,7 @@ def worst_row(order: Order, nb: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reached(order: Order, nb: int) -> Fraction:
-    """Give the error on the worst row, in units of u times the magnitude."""
+    """Return the error on the worst row, in units of u times the magnitude."""
     x, y = worst_row(order, nb)
     error = abs(Fraction(float(vec_dot(x, y, order))) - exact_dot(x, y))
     return error / (UNIT_ROUNDOFF * magnitude(x, y))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from q8a8 import dot
+from q8a8 import _fast_dot
 from q8a8.dot import block_sums, vec_dot, vec_dot_real
 from q8a8.errors import DomainError, DtypeError, ShapeError, UnknownNameError
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2
@@ -36,7 +36,7 @@ def one_block(scale: float, qs: list[int]) -> np.ndarray:
 @pytest.mark.rule("Q8A8-DOT-5")
 @pytest.mark.parametrize("order", ORDERS)
 def test_no_blocks_give_plus_zero(order: str) -> None:
-    """Gives the bits of +0, for one row and for many."""
+    """The result is the bits of +0, for one row and for many."""
     empty = random_blocks(3, 0)
     assert vec_dot(empty, empty, order).view(np.uint32).tolist() == [0, 0, 0]
     assert vec_dot(empty[0], empty[0], order).shape == ()
@@ -138,7 +138,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {name: vec_dot(x, y, name).tobytes() for name in ORDERS}
     sums = block_sums(x, y).tobytes()
     for chunk in (1, 64, 200, 600):
-        monkeypatch.setattr(dot, "_CHUNK", chunk)
+        monkeypatch.setattr(_fast_dot, "CHUNK", chunk)
         assert {name: vec_dot(x, y, name).tobytes() for name in ORDERS} == whole
         assert block_sums(x, y).tobytes() == sums
 
@@ -147,11 +147,11 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_two_versions_need_their_own_blocks() -> None:
     """vec_dot takes 34-byte blocks, vec_dot_real 36-byte ones; block_sums takes either, but not both."""
     x, v2 = np.zeros(2, BLOCK_Q8_A8), np.zeros(2, BLOCK_Q8_A8_V2)
-    with pytest.raises(DtypeError, match="y: dtype"):
+    with pytest.raises(DtypeError, match="y: expected blocks of"):
         vec_dot(x, v2)
-    with pytest.raises(DtypeError, match="x: dtype"):
+    with pytest.raises(DtypeError, match="x: expected blocks of"):
         vec_dot_real(x, v2)
-    with pytest.raises(DtypeError, match="y: dtype"):
+    with pytest.raises(DtypeError, match="y: expected blocks of"):
         block_sums(x, v2)
     v2["weight_qs"][:, :2] = 3
     assert block_sums(v2, v2).tolist() == [18, 18]

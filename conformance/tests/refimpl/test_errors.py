@@ -59,7 +59,7 @@ def test_unknown_name_lists_the_known() -> None:
 def test_require_dtype() -> None:
     """A wrong dtype is named with the array and the dtype that was wanted."""
     errors.require_dtype(np.zeros(2, np.float32), np.float32, "x")
-    with pytest.raises(errors.DtypeError, match=r"^x: dtype float64 given, float32 wanted$"):
+    with pytest.raises(errors.DtypeError, match=r"^x: expected float32, got float64$"):
         errors.require_dtype(np.zeros(2), np.float32, "x")
 
 
@@ -67,7 +67,7 @@ def test_require_row_length() -> None:
     """Rows that are no whole number of blocks, and arrays without rows, are refused by shape."""
     errors.require_row_length(np.zeros((3, 64)), 32, "x")
     with pytest.raises(
-        errors.ShapeError, match=r"^x: rows of 33 elements \(shape \(2, 33\)\) are no multiple of 32$"
+        errors.ShapeError, match=r"^x: rows of 33 elements \(shape \(2, 33\)\) are not a multiple of 32$"
     ):
         errors.require_row_length(np.zeros((2, 33)), 32, "x")
     with pytest.raises(errors.ShapeError, match="x: a row has at least one axis"):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from q8a8 import matmul
+from q8a8 import _fast_matmul
 from q8a8.dot import vec_dot
 from q8a8.errors import DomainError, DtypeError, ShapeError, UnknownNameError
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2
@@ -119,13 +119,13 @@ def test_strided_operands() -> None:
 def test_few_columns_are_shared_among_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """256 columns are one tile for one thread and eight for four."""
     seen: list[int] = []
-    columns = matmul._columns
+    columns = _fast_matmul._columns
 
     def spy(w: np.ndarray, band: object, out: np.ndarray, part: slice, buffers: object) -> None:
         seen.append(part.stop - part.start)
         columns(w, band, out, part, buffers)  # type: ignore[arg-type]  # handed on as it came
 
-    monkeypatch.setattr(matmul, "_columns", spy)
+    monkeypatch.setattr(_fast_matmul, "_columns", spy)
     w, xq = random_blocks(256, 1, 5), random_blocks(3, 1, 6)
     one = bits(mul_mat_quantized(w, xq))
     assert seen == [256]
@@ -138,13 +138,13 @@ def test_few_columns_are_shared_among_many_threads(monkeypatch: pytest.MonkeyPat
 def test_threads_really_work_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tiles wait for each other: with two threads they meet."""
     barrier = threading.Barrier(2, timeout=20)
-    columns = matmul._columns
+    columns = _fast_matmul._columns
 
     def meet(*args: object) -> None:
         barrier.wait()
         columns(*args)  # type: ignore[arg-type]  # handed on as they came
 
-    monkeypatch.setattr(matmul, "_columns", meet)
+    monkeypatch.setattr(_fast_matmul, "_columns", meet)
     w, xq = random_blocks(64, 1, 7), random_blocks(3, 1, 8)
     assert bits(mul_mat_quantized(w, xq, threads=2)) == bits(vec_dot(w[np.newaxis], xq[:, np.newaxis]))
 
@@ -158,7 +158,7 @@ def test_no_call_of_the_blas_is_large_enough_for_threads_of_its_own(monkeypatch:
         sizes.append(a.shape[-2] * a.shape[-1] * b.shape[-1])
         return product(a, b, out=out)
 
-    monkeypatch.setattr("q8a8.matmul.np.matmul", spy)
+    monkeypatch.setattr("q8a8._fast_matmul.np.matmul", spy)
     mul_mat_quantized(random_blocks(600, 1, 9), random_blocks(600, 1, 10))
     assert max(sizes) == 1 << 18
 
@@ -205,17 +205,17 @@ W = np.zeros((3, 2), BLOCK_Q8_A8)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: mul_mat(W, X.astype(np.float64)), DtypeError, "x: dtype float64"),
-        (lambda: mul_mat(X, X), DtypeError, "w: dtype float32"),
-        (lambda: mul_mat(np.zeros((3, 2), BLOCK_Q8_A8_V2), X), DtypeError, "w: dtype"),
-        (lambda: mul_mat_quantized(W, X), DtypeError, "xq: dtype float32"),
-        (lambda: mul_mat(W, X[0]), ShapeError, r"w, x: matrices are wanted, shapes \(3, 2\) and \(64,\)"),
-        (lambda: mul_mat(W[0], X), ShapeError, r"w, x: matrices are wanted, shapes \(2,\) and \(4, 64\)"),
-        (lambda: mul_mat(W, X[:, :40]), ShapeError, "no multiple of 32"),
+        (lambda: mul_mat(W, X.astype(np.float64)), DtypeError, "x: expected float32, got float64"),
+        (lambda: mul_mat(X, X), DtypeError, "w: expected blocks of 34 bytes, got float32"),
+        (lambda: mul_mat(np.zeros((3, 2), BLOCK_Q8_A8_V2), X), DtypeError, "w: expected blocks of 34 bytes"),
+        (lambda: mul_mat_quantized(W, X), DtypeError, "xq: expected blocks of 34 bytes, got float32"),
+        (lambda: mul_mat(W, X[0]), ShapeError, r"w, x: expected matrices, got shapes \(3, 2\) and \(64,\)"),
+        (lambda: mul_mat(W[0], X), ShapeError, r"w, x: expected matrices, got shapes \(2,\) and \(4, 64\)"),
+        (lambda: mul_mat(W, X[:, :40]), ShapeError, "not a multiple of 32"),
         (lambda: mul_mat(W, X[:, :32]), ShapeError, "w, x: rows of 2 and 1 blocks"),
         (lambda: mul_mat_quantized(W, W[:, :1]), ShapeError, "w, xq: rows of 2 and 1 blocks"),
         (lambda: mul_mat(W, X, recipe="best"), UnknownNameError, "best"),
-        (lambda: mul_mat(W, X, threads=0), ValueError, "threads: at least 1 is wanted, 0 given"),
+        (lambda: mul_mat(W, X, threads=0), ValueError, "threads: expected at least 1, got 0"),
     ],
 )
 def test_arguments_are_checked(call: Callable[[], object], error: type[Exception], message: str) -> None:

@@ -284,7 +284,7 @@ def test_a_recipe_of_ones_own() -> None:
 
 def test_refuses_other_arrays() -> None:
     """Only float32 is taken, and only arrays with an axis."""
-    with pytest.raises(errors.DtypeError, match="x: dtype float64 given, float32 wanted"):
+    with pytest.raises(errors.DtypeError, match="x: expected float32, got float64"):
         quantize_blocks(np.zeros(32))  # type: ignore[arg-type]  # the mistake under test
     with pytest.raises(errors.ShapeError, match="x: a block has at least one axis"):
         defined(np.zeros((), np.float32))

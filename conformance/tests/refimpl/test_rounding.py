@@ -21,7 +21,7 @@ def f32(bits: int) -> np.float32:
 
 
 def bits32(x: object) -> int:
-    """Give the bits of one float32."""
+    """Return the bits of one float32."""
     return int(np.asarray(x, np.float32).view(np.uint32))
 
 
@@ -149,7 +149,7 @@ def test_halves_at_the_edges(x: float, bits: int) -> None:
 
 
 def exact_fma(a: int, b: int, c: int) -> int:
-    """Give the bits of the fused multiply-add of finite bit patterns, by fractions alone."""
+    """Return the bits of the fused multiply-add of finite bit patterns, by fractions alone."""
     fa, fb, fc = (oracle.value(v, oracle.F32) for v in (a, b, c))
     exact = fa * fb + fc
     product_negative, c_negative = bool((a ^ b) >> 31), bool(c >> 31)

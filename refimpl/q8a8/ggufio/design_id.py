@@ -1,9 +1,9 @@
-"""What tensor type 39 means in a file: MXFP4, or the Q8_A8 of the design's own fork (Q8A8-TRT-2).
+"""The meaning of tensor type 39 in a file: MXFP4, or the Q8_A8 of the design's own fork (Q8A8-TRT-2).
 
 Upstream ggml gave 39 to MXFP4, 17 bytes for 32 elements. The design of Q8_A8 had taken the same number for
 its 34 bytes, and the file type 38, which upstream is MXFP4_MOE. The number alone cannot tell them apart, but
-the bytes can: ggml writes tensors one behind the other, each padded to the alignment, so that the distance
-from one to the next says how large it is::
+the bytes can: ggml writes tensors one after the other, each padded to the alignment, so that the distance
+from one to the next gives its size::
 
     offset                       offset of the next tensor
       |<- n/32 blocks -><- padding ->|          17·n/32 or 34·n/32, rounded up to the alignment
@@ -41,7 +41,7 @@ def settle(
     *,
     allow_id_39: bool,
 ) -> TensorType:
-    """Say what type 39 means in a file.
+    """Decide which type 39 is in a file.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def settle(
     alignment
         Of the offsets.
     allow_id_39
-        Whether the caller says that the file is of the design's fork.
+        Whether the caller declares the file to be of the design's fork.
 
     Returns
     -------
@@ -63,41 +63,44 @@ def settle(
     Raises
     ------
     GgufError
-        where the file's layout says the other thing than the caller, naming a tensor.
+        where the file's layout contradicts the caller, naming a tensor.
     """
-    offsets = sorted(offset for _, _, offset in claims.values())
-
-    def fits(kind: TensorType, blocks: int, offset: int) -> bool:
-        """Say whether what follows lies where it would behind a tensor of this type."""
-        n_bytes = blocks * kind.size
-        room = -(-n_bytes // alignment) * alignment
-        following = bisect_right(offsets, offset)
-        if following == len(offsets):
-            return offset + n_bytes <= size <= offset + room
-        return offsets[following] == offset + room
-
-    # A tensor without elements has no size to be told by.
+    # A tensor without elements has no size to compare.
     disputed = {
         name: (math.prod(shape) // MXFP4.block, offset)
         for name, (shape, type_id, offset) in claims.items()
         if type_id == DESIGN_Q8_A8.id and math.prod(shape) > 0
     }
-    chosen, other = (DESIGN_Q8_A8, MXFP4) if allow_id_39 else (MXFP4, DESIGN_Q8_A8)
-    clear = (
-        disputed
-        and all(fits(other, *each) for each in disputed.values())
-        and not all(fits(chosen, *each) for each in disputed.values())
-    )
-    if not clear:
-        return chosen
-    name = next(iter(disputed))
-    laid_out = f"tensor {shown(name)}: type 39 is laid out with {other.size} bytes a block of 32"
-    if allow_id_39:
-        raise GgufError(
-            path, f"{laid_out}: that is upstream's MXFP4, not the design's Q8_A8; read it without the flag"
+    offsets = sorted(offset for _, _, offset in claims.values())
+
+    def all_fit(kind: TensorType) -> bool:
+        """Return whether every disputed tensor is laid out as one of this type."""
+        return all(
+            _fits(blocks * kind.size, offset, offsets, size, alignment)
+            for blocks, offset in disputed.values()
         )
-    raise GgufError(
-        path,
+
+    chosen, other = (DESIGN_Q8_A8, MXFP4) if allow_id_39 else (MXFP4, DESIGN_Q8_A8)
+    if not disputed or not all_fit(other) or all_fit(chosen):
+        return chosen
+    raise GgufError(path, _contradiction(next(iter(disputed)), chosen, other))
+
+
+def _fits(n_bytes: int, offset: int, offsets: list[int], size: int, alignment: int) -> bool:
+    """Return whether the data after a tensor lie where they would after this many bytes."""
+    end = offset + -(-n_bytes // alignment) * alignment
+    following = bisect_right(offsets, offset)
+    if following == len(offsets):
+        return offset + n_bytes <= size <= end
+    return offsets[following] == end
+
+
+def _contradiction(name: str, chosen: TensorType, other: TensorType) -> str:
+    """Describe a file that is laid out as the type that the caller did not choose."""
+    laid_out = f"tensor {shown(name)}: type 39 is laid out with {other.size} bytes a block of 32"
+    if other == MXFP4:
+        return f"{laid_out}: that is upstream's MXFP4, not the design's Q8_A8; read it without the flag"
+    return (
         f"{laid_out}, but 39 is MXFP4 in every ggml since 2025, with {chosen.size}. This looks like a file "
-        "of the fork of the Q8_A8 design, where 39 was Q8_A8; if it is one, say so (--allow-id-39)",
+        "of the fork of the Q8_A8 design, where 39 was Q8_A8; if it is one, say so (--allow-id-39)"
     )

@@ -1,4 +1,4 @@
-"""What is refused of a GGUF file, said with the file's name and the key or tensor."""
+"""Errors about GGUF files, which name the file and the key or tensor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def import_gguf(why: str, module: str = "gguf.quants") -> ModuleType:
     Parameters
     ----------
     why
-        What it is needed for.
+        The purpose that it is needed for.
     module
         The module of it that is wanted.
 

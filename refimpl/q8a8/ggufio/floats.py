@@ -40,12 +40,12 @@ WITHOUT_A_READER = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64", "Q1_0")
 
 
 def is_q8_a8(kind: TensorType) -> bool:
-    """Say whether a type's bytes are blocks of Q8_A8."""
+    """Return whether a type's bytes are blocks of Q8_A8."""
     return kind in (Q8_0, DESIGN_Q8_A8)
 
 
 def readable(kind: TensorType, order: str) -> bool:
-    """Say whether tensors of this type, in this byte order, can be turned into float32."""
+    """Return whether tensors of this type, in this byte order, can be turned into float32."""
     return kind.name in NATIVE or (kind.name not in WITHOUT_A_READER and order == "<")
 
 
@@ -60,7 +60,7 @@ def to_blocks(raw: NDArray[np.uint8], order: str) -> Blocks:
 
 
 def stored_blocks(blocks: Blocks, order: str) -> NDArray[np.uint8]:
-    """Give the bytes that a file in this byte order has for blocks: the inverse of `to_blocks`."""
+    """Return the bytes of blocks in a file of this byte order: the inverse of `to_blocks`."""
     return to_blocks(blocks.reshape(-1).view(np.uint8), order).view(np.uint8)
 
 
@@ -100,7 +100,7 @@ def to_floats(raw: NDArray[np.uint8], kind: TensorType, order: str) -> NDArray[n
         return (raw.view(f"{order}u2").astype(np.uint32) << 16).view(np.float32)
     quants = import_gguf(f"reading tensors of the type {kind.name}")
     gguf_type = quants.GGMLQuantizationType(kind.id)
-    # Blocks do not know of rows: full rows of WIDE blocks, then what is left as one row.
+    # Blocks are independent of rows: full rows of WIDE blocks, then the rest as one row.
     row = WIDE * kind.size
     full = raw.size // row * row
     pieces = ((raw[:full], row), (raw[full:], raw.size - full))

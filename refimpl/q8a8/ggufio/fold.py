@@ -55,7 +55,7 @@ def require_made_for(model: GgufModel, smooth: Smoothing) -> None:
         for axis, names in ((-1, group.multiplied), (0, group.divided)):
             for name in names:
                 shape = model.tensors[name].shape if name in model.tensors else ()
-                # Of what is divided the first is the weight; the others are biases, which may be missing.
+                # The first of the divided tensors is the weight; the others are biases, which may be missing.
                 if not shape and (axis or name == group.divided[0]):
                     raise GgufError(
                         model.path, f"there is no tensor {shown(name)}, but the smoothing has factors for it"
@@ -69,14 +69,14 @@ def require_made_for(model: GgufModel, smooth: Smoothing) -> None:
 
 
 def smoothing_fields(smooth: Smoothing, order: str) -> dict[str, Field]:
-    """Give the metadata that says how a file was smoothed, with the hashes of factors and texts."""
+    """Build the metadata that describe the smoothing, with the hashes of factors and texts."""
     fields = {key: field(value, order) for key, value in smooth.metadata().items()}
     texts = [str(text) for text in smooth.provenance.get("texts", ())]
     return fields | ({f"{SMOOTHING_KEY}.texts_sha256": field(texts, order)} if texts else {})
 
 
 def part_size(shape: tuple[int, ...]) -> int:
-    """Give the elements of a part of whole rows, or of all of a tensor that has no rows."""
+    """Return the elements of a part of whole rows, or of all of a tensor that has no rows."""
     return max(PART // shape[1], 1) * shape[1] if len(shape) == 2 and shape[1] else max(math.prod(shape), 1)
 
 

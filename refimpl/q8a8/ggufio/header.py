@@ -3,15 +3,15 @@
 ::
 
     "GGUF"  version u32  tensors u64  fields u64                     24 bytes
-    field   key: length u64, bytes;  type u32;  value               as many as the header says
-    tensor  name: length u64, bytes; axes u32; lengths u64 each     as many as the header says,
+    field   key: length u64, bytes;  type u32;  value               their number is in the header
+    tensor  name: length u64, bytes; axes u32; lengths u64 each     their number is in the header,
             (innermost first); type u32; offset u64                 offsets count from the data section
     padding to the alignment, then the data section
 
 (GGUF specification, github.com/ggml-org/ggml, docs/gguf.md.) Every number in it is a claim. A count or length
 is compared with the bytes that are left in the file before anything is allocated or repeated for it, so that
-neither time nor memory grows beyond the file's size, whatever a few bytes of it say; gguf-py's own reader
-trusts them. What is refused here on top of that, ggml's reader (`gguf_init_from_file_impl`) refuses as well,
+neither time nor memory grows beyond the file's size, whatever a few bytes of it claim; gguf-py's own reader
+trusts them. What else is refused here, ggml's reader (`gguf_init_from_file_impl`) refuses as well,
 but for offsets that leave gaps between tensors, which are taken.
 
 Both byte orders are read: the version number shows which one a file has.
@@ -67,7 +67,7 @@ class Field:
         A number, a bool, a string; of an array, a read-only NumPy array of numbers in the machine's byte
         order, or a list.
     raw
-        The value's bytes in the file, from behind the type: what a copy of the field is made of.
+        The value's bytes in the file, after the type, for a copy of the field.
     """
 
     type_id: int
@@ -165,7 +165,7 @@ class _Cursor:
         """Move on over so many bytes, and give the place before them."""
         if size > self.left:
             raise self.error(
-                f"{what}: {size} bytes wanted at byte {self.at}, but only {self.left} are left in the file"
+                f"{what}: expected {size} bytes at byte {self.at}, but only {self.left} are left in the file"
             )
         start = self.at
         self.at += size
@@ -243,7 +243,7 @@ def read_header(path: Path, data: memoryview, *, allow_id_39: bool = False) -> H
     cursor = _Cursor(path, data)
     start = cursor.skip(4, "magic number")
     if data[start : start + 4] != MAGIC:
-        raise cursor.error(f"is no GGUF file: it starts with {bytes(data[:4])!r}, not {MAGIC!r}")
+        raise cursor.error(f"is not a GGUF file: it starts with {bytes(data[:4])!r}, not {MAGIC!r}")
     version = cursor.number("I", "version")
     if version & 0xFFFF == 0:
         # No version is that large: the bytes are in the other order.
@@ -273,18 +273,18 @@ def read_header(path: Path, data: memoryview, *, allow_id_39: bool = False) -> H
 
 
 def _alignment(cursor: _Cursor, fields: Mapping[str, Field]) -> int:
-    """Give the alignment of the data, and check it."""
+    """Return the alignment of the data, checked."""
     entry = fields.get("general.alignment")
     if entry is None:
         return ALIGNMENT
     value = entry.value
     if entry.type_id != UINT32 or not isinstance(value, int) or value.bit_count() != 1:
-        raise cursor.error("key 'general.alignment': is no power of two of type uint32")
+        raise cursor.error("key 'general.alignment': is not a power of two of type uint32")
     return value
 
 
 def _tensors(cursor: _Cursor, count: int, alignment: int, allow_id_39: bool) -> dict[str, TensorInfo]:
-    """Read the list of tensors, and check it against the data section behind it."""
+    """Read the list of tensors, and check it against the data section after it."""
     claims = _claims(cursor, count)
     start = padded(cursor.at, alignment)
     size = len(cursor.data) - start
@@ -298,11 +298,11 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, allow_id_39: bool) -> 
         inner = shape[-1] if shape else 1
         if inner % kind.block:
             raise cursor.error(
-                f"{what}: rows of {inner} elements are no whole {kind.name} blocks of {kind.block}"
+                f"{what}: rows of {inner} elements are not whole {kind.name} blocks of {kind.block}"
             )
         n_bytes = math.prod(shape) // kind.block * kind.size
         if offset % alignment:
-            raise cursor.error(f"{what}: offset {offset} is no multiple of the alignment {alignment}")
+            raise cursor.error(f"{what}: offset {offset} is not a multiple of the alignment {alignment}")
         if offset + n_bytes > size:
             raise cursor.error(
                 f"{what}: its {n_bytes} bytes at offset {offset} do not lie in the {size} bytes of the data"
@@ -313,7 +313,7 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, allow_id_39: bool) -> 
 
 
 def _claims(cursor: _Cursor, count: int) -> dict[str, tuple[tuple[int, ...], int, int]]:
-    """Read what the list of tensors says: shape, type id and offset in the data section, by name."""
+    """Read the list of tensors: shape, type id and offset in the data section, by name."""
     claims: dict[str, tuple[tuple[int, ...], int, int]] = {}
     for index in range(count):
         name = cursor.string(f"tensor {index}: name")

@@ -74,7 +74,7 @@ class GgufModel:
         return self.header.tensors
 
     def __enter__(self) -> Self:
-        """Give the model itself."""
+        """Return the model itself."""
         return self
 
     def __exit__(
@@ -104,12 +104,12 @@ class GgufModel:
         return self.tensors[name]
 
     def raw(self, name: str) -> NDArray[np.uint8]:
-        """Give a tensor's bytes as they are in the file: uint8 `[n_bytes]`, mapped and read-only."""
+        """Return a tensor's bytes as they are in the file: uint8 `[n_bytes]`, mapped and read-only."""
         info = self.tensor(name)
         return self._bytes[info.offset : info.offset + info.n_bytes]
 
     def readable(self, name: str) -> bool:
-        """Say whether a tensor can be read as numbers."""
+        """Return whether a tensor can be read as numbers."""
         return readable(self.tensor(name).type, self.header.order)
 
     def read(self, name: str) -> NDArray[np.float32]:
@@ -165,7 +165,7 @@ class GgufModel:
             yield first, part
 
     def raw_parts(self, name: str, size: int = PART) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Give a tensor's bytes in parts of whole blocks, `size` elements each.
+        """Yield a tensor's bytes in parts of whole blocks, `size` elements each.
 
         Yields
         ------
@@ -180,13 +180,13 @@ class GgufModel:
             self._release()
 
     def _release(self) -> None:
-        """Give back the pages that were read; the next look at one of them reads it again."""
+        """Return the pages that were read to the system; the next access to one of them reads it again."""
         if self._memory is not None:
             # The mapping is read-only: there is nothing in it to lose.
             self._memory.madvise(mmap.MADV_DONTNEED)
 
     def sha256(self) -> str:
-        """Give the SHA-256 of the file, as hex digits."""
+        """Return the SHA-256 of the file, as hex digits."""
         if self._sha256 is None:
             digest = hashlib.sha256()
             for start in range(0, self.size, HASHED):
@@ -197,7 +197,7 @@ class GgufModel:
 
 
 def domain_error(error: DomainError, path: Path, info: TensorInfo, first: int) -> DomainError:
-    """Tell an error about a block in a part of a tensor as the place in the file.
+    """Restate an error about a block in a part of a tensor with its place in the file.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def open_model(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> Gg
         raise GgufError(path, error.strerror) from error
     except ValueError as error:
         raise GgufError(path, "is empty") from error
-    # The view is let go of on errors too: nothing holds the mapping open then.
+    # The view is released on errors too, so that nothing keeps the mapping open.
     with memoryview(memory) as data:
         header = read_header(path, data, allow_id_39=allow_id_39)
     return GgufModel(path, memory, header)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -44,11 +45,13 @@ if TYPE_CHECKING:
 
     from q8a8.ggufio.header import Field, TensorInfo
     from q8a8.ggufio.model import GgufModel
+    from q8a8.ggufio.select import Selection
     from q8a8.ggufio.tensor_types import TensorType
     from q8a8.methods.smoothing import Smoothing
     from q8a8.recipe import Recipe
 
     Progress: TypeAlias = Callable[[str, int, int], None]
+    Convert: TypeAlias = Callable[["_Plan", int, NDArray[np.float32]], NDArray[np.generic]]
 
 __all__ = ["Summary", "dequantize_model", "quantize_model"]
 
@@ -65,19 +68,19 @@ KINDS = {"f32": F32, "f16": F16}
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a file.
+    """The result of a conversion.
 
     Parameters
     ----------
     target
         The file that was written.
     converted, folded, kept
-        Names of the tensors that have the type that was asked for now, of those that only had smoothing
-        factors put into them, and of those that kept their bytes.
+        Names of the tensors that were converted, of those that only had smoothing factors folded into them,
+        and of those that kept their bytes.
     source_bytes, target_bytes
         Sizes of the two files.
     notes
-        What the caller should know: tensors that could not be quantized, or changed for another reason.
+        Tensors that could not be quantized, or changed for another reason.
     """
 
     target: Path
@@ -91,7 +94,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a tensor becomes: its type in the target, whether its bytes are made anew, and what is folded."""
+    """A tensor's conversion: its type in the target, whether values are converted, and what is folded."""
 
     info: TensorInfo
     kind: TensorType
@@ -150,26 +153,10 @@ def quantize_model(
         selection = select(model, only, keep)
         if not selection.quantized:
             raise GgufError(source, "; ".join(("nothing to quantize", *selection.notes)))
-        plans, notes = [], list(selection.notes)
-        for info in model.tensors.values():
-            fold = smooth if smooth is not None and smooth.folds(info.name) else None
-            if info.name in selection.quantized:
-                plans.append(_Plan(info, Q8_0, convert=True, fold=fold))
-            elif fold is not None:
-                plans.append(_Plan(info, F32, convert=True, fold=fold))
-                if info.type != F32:
-                    notes.append(f"{info.name} is folded but not quantized: F32 instead of {info.type_name}")
-            else:
-                plans.append(_Plan(info, Q8_0 if is_q8_a8(info.type) else info.type, convert=False))
+        plans, notes = _quantized_plans(model, selection, smooth)
         fields = _quantized_fields(model, plans, arithmetic, smooth)
-
-        def convert(plan: _Plan, first: int, part: NDArray[np.float32]) -> NDArray[np.generic]:
-            """Quantize, or store what was folded."""
-            if plan.kind == Q8_0:
-                return _quantized(model, plan.info, first, part, arithmetic)
-            return part.astype(f"{model.header.order}f4", copy=False)
-
-        return _write(model, target, fields, plans, convert, tuple(notes), progress)
+        convert = partial(_quantized_part, model, arithmetic)
+        return _write(model, target, fields, plans, convert, notes, progress)
 
 
 def dequantize_model(
@@ -211,24 +198,8 @@ def dequantize_model(
         ]
         if not any(plan.convert for plan in plans):
             raise GgufError(source, "nothing to dequantize: no tensor is of a quantized type")
-        # What the values went through stays on record; that they are blocks does not.
-        gone = ("q8_a8.version", "q8_a8.recipe")
-        fields = {key: value for key, value in model.fields.items() if key not in gone}
-        # What the file mostly is now: tensors that were floats before may outweigh the others.
-        elements = Counter[str]()
-        for plan in plans:
-            elements[plan.kind.name] += plan.info.elements
-        most = elements.most_common(1)[0][0]
-        fields[FILE_TYPE] = field(FILE_TYPES.get(most, FILE_TYPES[floats.name]), model.header.order)
-
-        def convert(plan: _Plan, first: int, part: NDArray[np.float32]) -> NDArray[np.generic]:
-            """Store as floats."""
-            if floats == F32:
-                return part.astype(f"{model.header.order}f4", copy=False)
-            _require_half(model, plan.info, first, part)
-            return f32_to_f16(part).astype(f"{model.header.order}f2", copy=False)
-
-        return _write(model, target, fields, plans, convert, (), progress)
+        fields = _float_fields(model, plans, floats)
+        return _write(model, target, fields, plans, partial(_float_part, model, floats), (), progress)
 
 
 def _require_current_blocks(model: GgufModel) -> None:
@@ -241,14 +212,32 @@ def _require_current_blocks(model: GgufModel) -> None:
         )
 
 
+def _quantized_plans(
+    model: GgufModel, selection: Selection, smooth: Smoothing | None
+) -> tuple[list[_Plan], tuple[str, ...]]:
+    """Decide what each tensor becomes when the selected ones are quantized; with notes for the caller."""
+    plans, notes = [], list(selection.notes)
+    for info in model.tensors.values():
+        fold = smooth if smooth is not None and smooth.folds(info.name) else None
+        if info.name in selection.quantized:
+            plans.append(_Plan(info, Q8_0, convert=True, fold=fold))
+        elif fold is not None:
+            plans.append(_Plan(info, F32, convert=True, fold=fold))
+            if info.type != F32:
+                notes.append(f"{info.name} is folded but not quantized: F32 instead of {info.type_name}")
+        else:
+            plans.append(_Plan(info, Q8_0 if is_q8_a8(info.type) else info.type, convert=False))
+    return plans, tuple(notes)
+
+
 def _quantized_fields(
     model: GgufModel, plans: Sequence[_Plan], recipe: Recipe, smooth: Smoothing | None
 ) -> dict[str, Field]:
-    """Give the metadata of the target: all that the source has, and how its tensors were made."""
+    """Build the metadata of a quantized target: all of the source's, and how its tensors were made."""
     order = model.header.order
     fields = dict(model.fields)
     fields[VERSION_KEY] = field(QUANTIZATION_VERSION, order)
-    # What the file mostly is, as llama.cpp counts it: without vectors.
+    # The file type is that of most elements, as llama.cpp counts them: without vectors.
     weights = [plan for plan in plans if len(plan.info.shape) > 1]
     blocks = sum(plan.info.elements for plan in weights if plan.kind == Q8_0)
     if 2 * blocks > sum(plan.info.elements for plan in weights):
@@ -264,14 +253,40 @@ def _quantized_fields(
     return fields
 
 
-def _quantized(
-    model: GgufModel, info: TensorInfo, first: int, part: NDArray[np.float32], recipe: Recipe
-) -> NDArray[np.uint8]:
-    """Quantize a part of a tensor to the bytes of the target."""
+def _float_fields(model: GgufModel, plans: Sequence[_Plan], floats: TensorType) -> dict[str, Field]:
+    """Build the metadata of a target whose blocks became floats."""
+    # How the values were smoothed stays on record; that they are blocks does not.
+    gone = ("q8_a8.version", "q8_a8.recipe")
+    fields = {key: value for key, value in model.fields.items() if key not in gone}
+    # The type of most elements: tensors that were floats before may outweigh the others.
+    elements = Counter[str]()
+    for plan in plans:
+        elements[plan.kind.name] += plan.info.elements
+    most = elements.most_common(1)[0][0]
+    fields[FILE_TYPE] = field(FILE_TYPES.get(most, FILE_TYPES[floats.name]), model.header.order)
+    return fields
+
+
+def _quantized_part(
+    model: GgufModel, recipe: Recipe, plan: _Plan, first: int, part: NDArray[np.float32]
+) -> NDArray[np.generic]:
+    """Convert a part of a tensor to blocks, or to float32 where it is only folded."""
+    if plan.kind != Q8_0:
+        return part.astype(f"{model.header.order}f4", copy=False)
     try:
         return stored_blocks(quantize_row(part, recipe), model.header.order)
     except DomainError as error:
-        raise domain_error(error, model.path, info, first) from None
+        raise domain_error(error, model.path, plan.info, first) from None
+
+
+def _float_part(
+    model: GgufModel, floats: TensorType, plan: _Plan, first: int, part: NDArray[np.float32]
+) -> NDArray[np.generic]:
+    """Convert a part of a tensor to the floats of the target."""
+    if floats == F32:
+        return part.astype(f"{model.header.order}f4", copy=False)
+    _require_half(model, plan.info, first, part)
+    return f32_to_f16(part).astype(f"{model.header.order}f2", copy=False)
 
 
 def _require_half(model: GgufModel, info: TensorInfo, first: int, part: NDArray[np.float32]) -> None:
@@ -295,11 +310,11 @@ def _write(
     target: Path,
     fields: Mapping[str, Field],
     plans: Sequence[_Plan],
-    convert: Callable[[_Plan, int, NDArray[np.float32]], NDArray[np.generic]],
+    convert: Convert,
     notes: tuple[str, ...],
     progress: Progress | None,
 ) -> Summary:
-    """Write the target, and say what became of the file."""
+    """Write the target, and return its summary."""
     done, total = 0, sum(plan.info.elements for plan in plans)
     tensors = {plan.info.name: (plan.info.shape, plan.kind) for plan in plans}
     with writing(target, model.header, fields, tensors) as writer:
@@ -327,9 +342,9 @@ def _write(
 def _parts(
     model: GgufModel,
     plan: _Plan,
-    convert: Callable[[_Plan, int, NDArray[np.float32]], NDArray[np.generic]],
+    convert: Convert,
 ) -> Iterator[tuple[int, NDArray[np.generic]]]:
-    """Yield what a tensor's bytes become, in parts, each with the elements that came before."""
+    """Yield the bytes of a tensor in the target, in parts, each with the number of elements before it."""
     name = plan.info.name
     if not plan.convert:
         yield from model.raw_parts(name)

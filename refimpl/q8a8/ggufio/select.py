@@ -21,7 +21,7 @@ LINEAR = re.compile(r"blk\.\d+\.(attn_(q|k|v|output)|ffn_(gate|up|down))\.weight
 
 
 def is_linear(name: str) -> bool:
-    """Say whether a tensor is the weight of a linear layer, by the name that GGUF gives it.
+    """Return whether a tensor is the weight of a linear layer, by its name in GGUF.
 
     These are `blk.N.attn_{q,k,v,output}.weight`, `blk.N.ffn_{gate,up,down}.weight` and `output.weight`. An
     embedding is looked up, not multiplied, even where the output layer shares it.
@@ -31,14 +31,14 @@ def is_linear(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Selection:
-    """What becomes of a model's tensors.
+    """The selection of a model's tensors.
 
     Parameters
     ----------
     quantized
         The names of those to quantize.
     notes
-        Why a linear weight stays as it is, where nobody asked for that.
+        Why a linear weight is kept although `keep` does not name it.
     """
 
     quantized: frozenset[str]
@@ -86,11 +86,11 @@ def select(model: GgufModel, only: Sequence[str], keep: Sequence[str]) -> Select
 
 
 def _obstacle(model: GgufModel, name: str) -> str | None:
-    """Say why a tensor cannot be quantized, None where it can."""
+    """Return the reason that a tensor cannot be quantized, None where it can."""
     info = model.tensors[name]
     inner = info.shape[-1] if info.shape else 1
     if inner % QK8_A8:
-        return f"its rows of {inner} elements are no multiple of {QK8_A8}"
+        return f"its rows of {inner} elements are not a multiple of {QK8_A8}"
     if not model.readable(name):
         return f"its type {info.type_name} cannot be read as numbers"
     return None

@@ -88,7 +88,7 @@ def _table(text: str) -> Mapping[int, TensorType]:
 
 
 TENSOR_TYPES = _table(_TYPES)
-"""Every tensor type that is known, by id."""
+"""Every known tensor type, by id."""
 
 F32, F16, Q8_0 = (TENSOR_TYPES[i] for i in (0, 1, GGUF.tensor_type))
 DESIGN_Q8_A8 = TensorType(GGUF.design_tensor_type, "Q8_A8", QK8_A8, BLOCK_Q8_A8.itemsize)
@@ -103,4 +103,4 @@ UINT32, FLOAT32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
 
 _NAMES = "uint8 int8 uint16 int16 uint32 int32 float32 bool string array uint64 int64 float64"
 VALUE_NAMES: Mapping[int, str] = MappingProxyType(dict(enumerate(_NAMES.split())))
-"""What a metadata type is called, by id."""
+"""The names of metadata types, by id."""

@@ -1,6 +1,6 @@
 """A GGUF file, written tensor by tensor, that has its name only when it is complete.
 
-What comes first in the file says where everything after it lies, so the whole list of tensors, types and
+The start of the file locates all that follows, so the whole list of tensors, types and
 shapes, is given at the start; their bytes follow in any number of pieces. Fields that a caller took from
 another file are written with the bytes that they had there: no type is guessed, and what gguf-py's writer
 cannot express (empty arrays, arrays in arrays) comes through.
@@ -97,7 +97,7 @@ def writing(
         The metadata, in that byte order.
     tensors
         Shape, outermost axis first, and type by name. The caller writes their bytes in this order, and calls
-        `Writer.end` behind each.
+        `Writer.end` after each.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _header(
 
 
 def require_distinct(source: Path, target: Path) -> None:
-    """Refuse to write over what is being read.
+    """Refuse to write over the file that is being read.
 
     Raises
     ------

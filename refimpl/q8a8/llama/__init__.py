@@ -1,4 +1,4 @@
-"""A Llama model in NumPy: what a format does to a language model can be measured, and every step be read.
+"""A Llama model in NumPy, to measure the effect of a format on a language model, with every step readable.
 
 ::
 

@@ -1,7 +1,7 @@
 """Keys and values of the positions that the model has seen, so that none is computed twice.
 
-`KVCache` is what the model asks of a cache; `FloatCache` keeps them as they are, or rounded to half precision
-as llama.cpp does by default. Quantized ones are in `q8a8.llama.quantized_cache`.
+`KVCache` is the interface that the model uses; `FloatCache` keeps them as they are, or rounded to half
+precision as llama.cpp does by default. Quantized ones are in `q8a8.llama.quantized_cache`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class KVCache(Protocol):
         """Positions that every layer holds."""
 
     def append(self, layer: int, keys: Heads, values: Heads, /) -> tuple[Heads, Heads]:
-        """Take the keys and values `[t, n_kv_heads, d_head]` of t new positions; give those of all so far."""
+        """Store keys and values `[t, n_kv_heads, d_head]` of t new positions; return those of all so far."""
 
 
 class FloatCache:
@@ -50,9 +50,9 @@ class FloatCache:
     config
         The model's shape.
     capacity
-        Positions that there is room for.
+        Positions that the cache can hold.
     dtype
-        What is stored: float32, float16 (half the memory; what comes back is rounded), or float64.
+        The stored dtype: float32, float16 (half the memory; values are rounded), or float64.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class FloatCache:
 
     def __init__(self, config: Config, capacity: int, dtype: DTypeLike = np.float32) -> None:
         if np.dtype(dtype) not in (np.float16, np.float32, np.float64):
-            raise DtypeError(f"dtype: float16, float32 or float64 is wanted, {np.dtype(dtype)} is given")
+            raise DtypeError(f"dtype: expected float16, float32 or float64, got {np.dtype(dtype)}")
         self.capacity = capacity
         shape = (2, config.n_layers, capacity, config.n_kv_heads, config.d_head)
         self._memory = np.empty(shape, dtype)
@@ -79,20 +79,20 @@ class FloatCache:
         return min(self._lengths)
 
     def append(self, layer: int, keys: Heads, values: Heads) -> tuple[Heads, Heads]:
-        """Store what belongs to t new positions of a layer.
+        """Store the keys and values of t new positions of a layer.
 
         Parameters
         ----------
         layer
-            Which one.
+            The layer's index.
         keys, values
             `[t, n_kv_heads, d_head]`, of one dtype.
 
         Returns
         -------
         keys, values
-            `[T, n_kv_heads, d_head]`, all positions so far, in the dtype of `keys`. Read them, and keep them
-            no longer than to the next call: they may be views of the memory.
+            `[T, n_kv_heads, d_head]`, all positions so far, in the dtype of `keys`. They may be views
+            of the memory, valid until the next call.
 
         Raises
         ------

@@ -1,8 +1,8 @@
 """The shape of a Llama model, from the metadata of its GGUF file.
 
-Keys are those of the GGUF specification (ggml, docs/gguf.md, "LLM"); what a missing key means is what
-llama.cpp takes it to mean (src/llama-model.cpp, `llama_model_base::load_hparams`). What this model cannot
-do is refused by the name of its key: nothing is silently computed as if it were not there.
+Keys are those of the GGUF specification (ggml, docs/gguf.md, "LLM"); missing keys have the defaults of
+llama.cpp (src/llama-model.cpp, `llama_model_base::load_hparams`). A key that asks for something this model
+lacks is refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Config:
     n_vocab
         Tokens.
     eps
-        What RMSNorm adds to the mean square.
+        Added to the mean square in RMSNorm.
     rope_base
         Of the rotary frequencies base^(−2i/d_head).
     rope_dims
@@ -66,7 +66,7 @@ class Config:
     context: int = 2048
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a model.
+        """Refuse numbers that no model can have.
 
         Raises
         ------
@@ -75,13 +75,13 @@ class Config:
         """
         for name in ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_ff", "n_vocab", "context"):
             if getattr(self, name) < 1:
-                raise ModelError(f"{name}: at least 1 is wanted, {getattr(self, name)} is given")
+                raise ModelError(f"{name}: expected at least 1, got {getattr(self, name)}")
         # NaN fails these as well.
         for name in ("rope_base", "rope_scale"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise ModelError(f"{name}: a positive number is wanted, {getattr(self, name)} is given")
+                raise ModelError(f"{name}: expected a positive number, got {getattr(self, name)}")
         if not 0 <= self.eps < float("inf"):
-            raise ModelError(f"eps: no negative number is wanted, {self.eps} is given")
+            raise ModelError(f"eps: expected 0 or more, got {self.eps}")
         if self.n_heads % self.n_kv_heads:
             raise ModelError(
                 f"n_kv_heads: {self.n_heads} query heads cannot share {self.n_kv_heads} heads evenly"
@@ -106,14 +106,14 @@ class Config:
         Raises
         ------
         ModelError
-            for another architecture than llama, naming it; for a key that is missing, is no such number, or
-            asks for something this model does not do (experts, another scaling of the rotary positions than
-            linear, heads with rotated and unrotated channels, another number of heads in each layer).
+            for another architecture than llama, naming it; for a key that is missing, is not such a number,
+            or asks for something that this model lacks (experts, another scaling of the rotary positions
+            than linear, heads with rotated and unrotated channels, another number of heads in each layer).
         """
         keys = _Keys(metadata)
         architecture = metadata.get("general.architecture")
         if architecture != "llama":
-            raise ModelError(f"general.architecture: only llama is known here, the file has {architecture!r}")
+            raise ModelError(f"general.architecture: expected llama, got {architecture!r}")
         n_heads = keys.integer("attention.head_count")
         d_model = keys.integer("embedding_length")
         # llama.cpp: hparams.n_embd_head_k = n_embd / n_head unless the key says otherwise.
@@ -123,7 +123,7 @@ class Config:
         keys.require("expert_count", 0, "mixtures of experts are not supported")
         tokens = metadata.get("tokenizer.ggml.tokens", ())
         if not hasattr(tokens, "__len__"):
-            raise ModelError("tokenizer.ggml.tokens: a list of tokens is wanted")
+            raise ModelError("tokenizer.ggml.tokens: expected a list of tokens")
         return cls(
             n_layers=keys.integer("block_count"),
             n_heads=n_heads,
@@ -153,26 +153,26 @@ class _Keys:
         return key, value
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """Give an integer."""
+        """Return an integer."""
         key, value = self._get(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ModelError(f"{key}: one integer is wanted, the file has {_short(value)}")
+            raise ModelError(f"{key}: expected one integer, got {_short(value)}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Give a number."""
+        """Return a number."""
         key, value = self._get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ModelError(f"{key}: a number is wanted, the file has {_short(value)}")
+            raise ModelError(f"{key}: expected a number, got {_short(value)}")
         return float(value)
 
     def require(self, key: str, wanted: int, why: str) -> None:
         """Refuse any other value of a key that may be missing."""
         if self.integer(key, wanted) != wanted:
-            raise ModelError(f"llama.{key}: {self.integer(key, wanted)} in the file, {wanted} wanted: {why}")
+            raise ModelError(f"llama.{key}: expected {wanted}, got {self.integer(key, wanted)}: {why}")
 
     def rope_scale(self) -> float:
-        """Give the factor on positions.
+        """Return the factor on positions.
 
         llama.cpp: a missing type means linear, a factor of 0 means none, rope_freq_scale_train = 1 / factor;
         `rope.scale_linear` is the key's older name.
@@ -190,15 +190,15 @@ def _short(value: object) -> str:
 
 
 def linear_names(config: Config) -> tuple[str, ...]:
-    """Name the weights of every layer's linear operators, in the order in which they are computed.
+    """Return the weights of every layer's linear operators, in the order in which they are computed.
 
-    The head is not among them: it stays in float unless a caller asks for more (`q8a8.llama.model.Model`).
+    The head is not among them: it stays in float unless a caller replaces it (`q8a8.llama.model.Model`).
     """
     return tuple(f"blk.{layer}.{name}.weight" for layer in range(config.n_layers) for name in BLOCK_LINEARS)
 
 
 def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """Give the shape of every tensor that a model must have, by GGUF name; matrices are `[out, in]`."""
+    """Return the shape of every tensor that a model must have, by GGUF name; matrices are `[out, in]`."""
     d, q, kv, ff = (
         config.d_model,
         config.n_heads * config.d_head,

@@ -1,4 +1,4 @@
-"""What a model is refused for, and the check that a package of the extra `model` is there."""
+"""Errors about models, and the check that a package of the extra `model` is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["MissingPackageError", "ModelError", "import_tokenizers"]
 
 
 class ModelError(Q8A8Error, ValueError):
-    """A model that cannot be run, or a use that it has no room for; the message names the key or tensor."""
+    """A model that cannot be run, or a use outside its limits; the message names the key or tensor."""
 
 
 class MissingPackageError(Q8A8Error, ImportError):
@@ -22,12 +22,12 @@ class MissingPackageError(Q8A8Error, ImportError):
 
 
 def import_tokenizers() -> ModuleType:
-    """Import the package `tokenizers` now that it is needed.
+    """Import the package `tokenizers`.
 
     Raises
     ------
     MissingPackageError
-        saying how to install it.
+        with the command that installs it.
     """
     try:
         return import_module("tokenizers")

@@ -1,4 +1,4 @@
-"""Text generation: one token after the other, each with the keys and values of all before it in a cache."""
+"""Text generation, one token after the other, with a cache of keys and values."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from q8a8.llama.cache import KVCache
     from q8a8.llama.model import Model
 
-__all__ = ["generate", "probabilities"]
+__all__ = ["generate", "probabilities", "sample"]
 
 
 def probabilities(
     logits: NDArray[Any], *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> NDArray[np.float64]:
-    """Turn the logits of one position into the distribution that the next token is drawn from.
+    """Turn the logits of one position into the distribution that the next token is sampled from.
 
     ::
 
@@ -55,11 +55,11 @@ def probabilities(
         for a limit or a temperature outside its range, or a logit that is NaN or infinite, naming the token.
     """
     if not 0 < temperature < float("inf"):
-        raise ArgumentError(f"temperature: a number above 0 is wanted, {temperature} is given")
+        raise ArgumentError(f"temperature: expected a number above 0, got {temperature}")
     if top_k is not None and top_k < 1:
-        raise ArgumentError(f"top_k: at least 1 is wanted, {top_k} is given")
+        raise ArgumentError(f"top_k: expected at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
-        raise ArgumentError(f"top_p: above 0 and at most 1 is wanted, {top_p} is given")
+        raise ArgumentError(f"top_p: expected above 0 and at most 1, got {top_p}")
     _require_finite(logits)
     # The differences first: a small temperature cannot make an infinity of the largest logit then.
     weights = np.exp((logits.astype(np.float64) - np.max(logits)) / temperature)
@@ -86,23 +86,23 @@ def generate(
     seed: int | None = None,
     cache: KVCache | None = None,
 ) -> Iterator[int]:
-    """Generate tokens, each as soon as it is known.
+    """Generate tokens, each as soon as it is sampled.
 
     Parameters
     ----------
     model
         The model.
     tokens
-        What comes before, at least one token.
+        The text so far, at least one token.
     n
-        How many to generate; a caller who sees the end of the text stops asking.
+        How many to generate; a caller may stop earlier, at the end of a text.
     temperature
-        0: the most probable token each time (greedy; of equal ones the smallest). Above 0: drawn from
+        0: the most probable token each time (greedy; of equal ones the smallest). Above 0: sampled from
         `probabilities`.
     top_k, top_p
-        Limits of the draw.
+        Limits of the sampling.
     seed
-        Of NumPy's `default_rng`: one seed, one text. None: another one each time.
+        For NumPy's `default_rng`: one seed, one text. None: another text each time.
     cache
         Holds the positions before `tokens`, and takes those of this text; a float32 cache by default.
 
@@ -129,20 +129,28 @@ def generate(
             token = int(np.argmax(logits))
         else:
             distribution = probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p)
-            token = _draw(distribution, random.random())
+            token = sample(distribution, random.random())
         yield token
         fresh = [token]
 
 
 def _require_finite(logits: NDArray[Any]) -> None:
-    """Refuse logits that say nothing: what follows a NaN in a model's weights."""
+    """Refuse logits that are not finite, as after a NaN in a model's weights."""
     if not np.isfinite(logits).all():
         token = int(np.argmin(np.isfinite(logits)))
         raise ArgumentError(f"logits: that of token {token} is {logits[token]}")
 
 
-def _draw(distribution: NDArray[np.float64], u: float) -> int:
-    """Give the token whose share of [0, 1) holds u."""
+def sample(distribution: NDArray[np.float64], u: float) -> int:
+    """Sample a token by inverse transform: the one whose share of [0, 1) holds u.
+
+    Parameters
+    ----------
+    distribution
+        float64 `[n_vocab]`, as from `probabilities`.
+    u
+        A uniform random number in [0, 1).
+    """
     shares = np.cumsum(distribution)
     # The sum of the shares is 1 but for rounding: u is scaled, so that it lies below the last one that is not
     # empty.

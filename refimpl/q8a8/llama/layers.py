@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["attention", "rms_norm", "rope_angles", "rotate", "swiglu"]
 
 _TILE = 128
-"""Queries that are answered at a time: the scores of all of them against all keys need not fit in memory."""
+"""Queries that are computed at a time: the scores of all of them against all keys need not fit in memory."""
 
 
 def rms_norm(x: Float, weight: Float, eps: float) -> Float:
@@ -55,7 +55,7 @@ def rope_angles(
     scale: float = 1.0,
     factors: Float | None = None,
 ) -> NDArray[np.float64]:
-    """Compute by which angle each pair of channels is turned.
+    """Compute the rotation angle of each pair of channels.
 
     ::
 
@@ -96,7 +96,7 @@ def rotate(x: Float, turn: NDArray[np.complexfloating[Any]]) -> Float:
         y[2i]   = x[2i] · cos − x[2i+1] · sin
         y[2i+1] = x[2i] · sin + x[2i+1] · cos
 
-    RoFormer, equation 34, with neighbours as pairs. This is how Llama was trained and what ggml calls
+    RoFormer, equation 34, with neighbours as pairs. This is how Llama was trained and ggml's
     `LLAMA_ROPE_TYPE_NORM`; Hugging Face pairs i with i + d/2 instead and permutes the rows of W_q and W_k to
     match, which the conversion to GGUF undoes (llama.cpp, convert_hf_to_gguf.py, `LlamaModel.permute`).
 

@@ -1,4 +1,4 @@
-"""The linear operator of the model, y = x Wᵀ, and the ways to compute it that are this format's own.
+"""The linear operator of the model, y = x Wᵀ, in float and in this format.
 
 A `Linear` is anything that maps rows to rows; `q8a8.llama.model.Model` takes one for each weight. The others
 of this project are in `q8a8.methods`.
@@ -7,7 +7,7 @@ of this project are in `q8a8.methods`.
 class                stored                computed
 ===================  ====================  ==================================================================
 `FloatLinear`        float32               x Wᵀ in float32
-`Int8WeightLinear`   blocks of Q8_A8       W8A16: the blocks dequantized, activations as they come
+`Int8WeightLinear`   blocks of Q8_A8       W8A16: the blocks dequantized, activations in float
 `Q8A8Linear`         blocks of Q8_A8       W8A8: activations quantized at run time too, `q8a8.mul_mat`
 ===================  ====================  ==================================================================
 """
@@ -73,7 +73,7 @@ class FloatLinear:
 
     def __init__(self, weight: NDArray[Any]) -> None:
         if weight.ndim != 2:
-            raise ShapeError(f"weight: a matrix is wanted, its shape is {weight.shape}")
+            raise ShapeError(f"weight: expected a matrix, got shape {weight.shape}")
         self.weight = weight
         self.weight_bytes: int = weight.nbytes
 
@@ -84,9 +84,9 @@ class FloatLinear:
 
 
 def _blocks(weight: F32 | Blocks, recipe: str | Recipe) -> Blocks:
-    """Quantize a matrix `[out, in]`; blocks `[out, in / 32]` are taken as they are."""
+    """Quantize a matrix `[out, in]`; return blocks `[out, in / 32]` as they are."""
     if weight.ndim != 2:
-        raise ShapeError(f"weight: a matrix is wanted, its shape is {weight.shape}")
+        raise ShapeError(f"weight: expected a matrix, got shape {weight.shape}")
     if weight.dtype == BLOCK_Q8_A8:
         require_blocks(weight, "weight", BLOCK_Q8_A8)
         return weight
@@ -96,8 +96,8 @@ def _blocks(weight: F32 | Blocks, recipe: str | Recipe) -> Blocks:
 class Int8WeightLinear:
     """W8A16: weights stored as Q8_A8 blocks, activations left alone.
 
-    The bytes are those of the blocks; the product is taken with the weights that the blocks stand for,
-    dequantized once (exactly, Q8A8-DEQ), so that it costs what a float product costs.
+    The bytes are those of the blocks; the product is that of the dequantized weights, converted once
+    (exactly, Q8A8-DEQ), so that it costs as much as a float product.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A model out of a GGUF file: shape, weights in float32, tokenizer."""
+"""A model from a GGUF file: shape, weights in float32, tokenizer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["LoadedModel", "load"]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a GGUF file holds.
+    """The contents of a GGUF file.
 
     Attributes
     ----------
@@ -46,11 +46,11 @@ class LoadedModel:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer, built when it is first asked for; errors as `Tokenizer`."""
+        """The model's tokenizer, built on first access; errors as `Tokenizer`."""
         return Tokenizer(self.metadata)
 
     def model(self, *, linears: Mapping[str, Linear] | None = None) -> Model:
-        """Make the model run; parameters and errors as `Model`."""
+        """Build the model; parameters and errors as `Model`."""
         return Model(self.config, self.weights, linears=linears)
 
 

@@ -45,7 +45,7 @@ class Model:
         Its shape.
     weights
         Arrays by GGUF name, matrices `[out, in]`; all float32, or all float64 (the whole model is then
-        evaluated in float64, which tells how far float32 is off). Weights that `linears` replaces may be
+        evaluated in float64, to measure the error of float32). Weights that `linears` replaces may be
         missing.
     linears
         Linear operators by the name of the weight that they replace: those of `linear_names(config)`, and
@@ -54,8 +54,8 @@ class Model:
     Raises
     ------
     ModelError
-        for a tensor that is missing, or that this model has no place for, and for a name among `linears` that
-        is no linear operator of it.
+        for a tensor that is missing or unknown, and for a name among `linears` that is not a linear operator
+        of this model.
     ShapeError, DtypeError
         for a tensor of another shape or dtype, naming it.
     """
@@ -84,7 +84,7 @@ class Model:
         *,
         logits_from: int = 0,
     ) -> Float:
-        """Compute the logits that follow each token.
+        """Compute the logits after each token.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class Model:
             Called as ``observe(name, x)`` with the input `[t, in]` of every linear operator, under the name
             of its weight, before it is applied; x must not be written to.
         logits_from
-            The first of the t positions whose logits are wanted, counted from the end if negative: −1 gives
+            The first of the t positions to return logits for, counted from the end if negative: −1 gives
             the last one alone. From t on there are none, and the head is neither applied nor observed.
 
         Returns
@@ -161,16 +161,16 @@ class Model:
         return turn.astype(np.result_type(self.dtype, np.complex64))
 
     def _checked(self, tokens: ArrayLike, start: int) -> NDArray[np.integer]:
-        """Refuse what are no tokens, or are too many."""
+        """Check token ids and their number."""
         ids = np.asarray(tokens)
         if ids.ndim != 1 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
             raise ModelError(
-                f"tokens: one or more integers in one axis are wanted, not {ids.dtype} of shape {ids.shape}"
+                f"tokens: expected one or more integers in one axis, got {ids.dtype} of shape {ids.shape}"
             )
         outside = np.flatnonzero((ids < 0) | (ids >= self.config.n_vocab))
         if outside.size:
             place = int(outside[0])
-            raise ModelError(f"tokens: {ids[place]} at {place} is none of 0 to {self.config.n_vocab - 1}")
+            raise ModelError(f"tokens: expected 0 to {self.config.n_vocab - 1}, got {ids[place]} at {place}")
         if start + len(ids) > self.config.context:
             raise ModelError(
                 f"tokens: position {start + len(ids) - 1} is outside the context of {self.config.context}"
@@ -186,18 +186,18 @@ def _check(
     optional = {HEAD: shapes[EMBEDDING], ROPE_FACTORS: (config.d_head // 2,)}
     for name in replaced:
         if name not in known:
-            raise ModelError(f"linears: {name!r} is no linear operator of this model")
+            raise ModelError(f"linears: {name!r} is not a linear operator of this model")
     for name in shapes:
         if name not in weights and name not in replaced:
             raise ModelError(f"weights: there is no {name}")
     dtype = weights[EMBEDDING].dtype
     if dtype not in (np.float32, np.float64):
-        raise DtypeError(f"{EMBEDDING}: dtype {dtype} given, float32 or float64 wanted")
+        raise DtypeError(f"{EMBEDDING}: expected float32 or float64, got {dtype}")
     for name, weight in weights.items():
         shape = (shapes | optional).get(name)
         if shape is None:
-            raise ModelError(f"weights: {name} has no place in this model")
+            raise ModelError(f"weights: {name} is not a tensor of this model")
         if weight.shape != shape:
-            raise ShapeError(f"{name}: shape {weight.shape} given, {shape} wanted")
+            raise ShapeError(f"{name}: expected shape {shape}, got {weight.shape}")
         if weight.dtype != dtype:
-            raise DtypeError(f"{name}: dtype {weight.dtype} given, {dtype} wanted, that of {EMBEDDING}")
+            raise DtypeError(f"{name}: expected {dtype}, as {EMBEDDING} has, got {weight.dtype}")

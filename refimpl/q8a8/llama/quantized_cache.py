@@ -76,7 +76,7 @@ class QuantizedCache:
     config
         The model's shape.
     capacity
-        Positions that there is room for.
+        Positions that the cache can hold.
     bits
         8, or 4 (two codes a byte).
     group
@@ -91,7 +91,7 @@ class QuantizedCache:
     Raises
     ------
     ArgumentError, DtypeError
-        for a number or a type that fits nothing.
+        for a number or a dtype out of range.
     """
 
     def __init__(
@@ -112,13 +112,13 @@ class QuantizedCache:
             ("residual", residual, 0),
         ):
             if number < least:
-                raise ArgumentError(f"{name}: at least {least} is wanted, {number} is given")
+                raise ArgumentError(f"{name}: expected at least {least}, got {number}")
         if value_group < 1 or config.d_head % value_group:
             raise ArgumentError(
-                f"value_group: a divisor of d_head, {config.d_head}, wanted, not {value_group}"
+                f"value_group: expected a divisor of d_head, {config.d_head}, got {value_group}"
             )
         if np.dtype(recent_dtype) not in (np.float16, np.float32):
-            raise DtypeError(f"recent_dtype: float16 or float32 is wanted, {np.dtype(recent_dtype)} is given")
+            raise DtypeError(f"recent_dtype: expected float16 or float32, got {np.dtype(recent_dtype)}")
         self.capacity, self.bits = capacity, bits
         self.group, self.value_group, self.residual = group, value_group, residual
         layers, heads, d = config.n_layers, config.n_kv_heads, config.d_head
@@ -158,12 +158,12 @@ class QuantizedCache:
         return max(0, (length - self.residual) // self.group)
 
     def append(self, layer: int, keys: F32, values: F32) -> tuple[F32, F32]:
-        """Store t new positions of a layer, and give what the cache holds of all (KVC-5 to KVC-7).
+        """Store t new positions of a layer, and return all positions as they are stored (KVC-5 to KVC-7).
 
         Parameters
         ----------
         layer
-            Which one.
+            The layer's index.
         keys, values
             float32 `[t, n_kv_heads, d_head]`, below 65520 in magnitude; keys with their rotary positions.
 
@@ -178,12 +178,12 @@ class QuantizedCache:
         ShapeError, DtypeError, DomainError
             for other arrays; the cache is then as it was.
         ArgumentError
-            where there is no room for t more, just so.
+            where there is no room for t more; the cache is then as it was.
         """
         shape = (len(keys), self._heads, self._d)
         for array, name in ((keys, "keys"), (values, "values")):
             if array.shape != shape:
-                raise ShapeError(f"{name}: shape {array.shape} given, {shape} wanted")
+                raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
             require_halves(array, name)
         start = self._lengths[layer]
         if start + len(keys) > self.capacity:

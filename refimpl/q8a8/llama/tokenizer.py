@@ -1,13 +1,13 @@
-"""Text to tokens and back, as a GGUF file's metadata says, through the package `tokenizers`.
+"""Text to tokens and back by a GGUF file's metadata, through the package `tokenizers`.
 
 Byte-level BPE: text is split into words, the bytes of each word are written as printable characters, and
 neighbours are merged in the order of the file's list. Sennrich et al., "Neural Machine Translation of Rare
 Words with Subword Units" (2016), section 3.2; bytes: Radford et al., "Language Models are Unsupervised
 Multitask Learners" (2019), section 2.2, and OpenAI's gpt-2, src/encoder.py, `bytes_to_unicode`.
 
-How text is split into words is the file's `tokenizer.ggml.pre`; those known here are `PRE_TOKENIZERS`
-(llama.cpp, src/llama-vocab.cpp, `llm_tokenizer_bpe`). Any other is refused: a wrong split gives wrong tokens
-silently.
+How text is split into words is the file's `tokenizer.ggml.pre`; the supported ones are `PRE_TOKENIZERS`
+(llama.cpp, src/llama-vocab.cpp, `llm_tokenizer_bpe`). Any other is refused: a wrong split would
+silently yield wrong tokens.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Tokenizer:
     bos, eos
         The tokens that begin and end a text, or None.
     add_bos
-        Whether the model wants every text to begin with `bos`; the caller sees to it.
+        Whether every text of the model begins with `bos`; the caller adds it.
 
     Raises
     ------
@@ -68,11 +68,11 @@ class Tokenizer:
     def __init__(self, metadata: Mapping[str, object]) -> None:
         kind = metadata.get("tokenizer.ggml.model")
         if kind != "gpt2":
-            raise ModelError(f"tokenizer.ggml.model: only gpt2 (byte-level BPE) is known here, not {kind!r}")
+            raise ModelError(f"tokenizer.ggml.model: expected gpt2 (byte-level BPE), got {kind!r}")
         pre = metadata.get("tokenizer.ggml.pre")
         if not isinstance(pre, str) or pre not in PRE_TOKENIZERS:
             known = ", ".join(PRE_TOKENIZERS)
-            raise ModelError(f"tokenizer.ggml.pre: {pre!r} is not known here, only {known} are")
+            raise ModelError(f"tokenizer.ggml.pre: expected one of {known}, got {pre!r}")
         self._texts = _strings(metadata, "tokenizer.ggml.tokens")
         types = _types(metadata, len(self._texts))
         merges = [_pair(merge) for merge in _strings(metadata, "tokenizer.ggml.merges")]
@@ -109,14 +109,14 @@ class Tokenizer:
             Put the token that begins a text in front.
         special
             Read the names of control tokens in the text, ``<|im_start|>`` say, as those tokens. Without it
-            they are text like any other, as they must be in what a user wrote. Tokens that a file calls user
+            they are text like any other, as they must be in a user's text. Tokens that a file marks as user
             defined are read as tokens either way (llama.cpp, `llama_vocab::impl::tokenizer_st_partition`).
 
         Raises
         ------
         ModelError
-            where `bos` is asked for and the file names none, or the text has half a surrogate pair, which no
-            UTF-8 stands for.
+            for `bos` where the file names none, and for a text with half a surrogate pair, which UTF-8 cannot
+            encode.
         """
         try:
             text.encode()
@@ -129,7 +129,7 @@ class Tokenizer:
         kinds = (_UNKNOWN, _CONTROL, _USER_DEFINED) if special else (_USER_DEFINED,)
         names = dict(chain.from_iterable(self._specials[kind].items() for kind in kinds))
         pieces: list[str | int] = [text]
-        # The longest first, each cut out of what the ones before have left.
+        # The longest first, each cut out of the pieces that are left.
         for name in sorted(names, key=lambda name: -len(name.encode())):
             pieces = [part for piece in pieces for part in _cut(piece, name, names[name])]
         ids = [] if not bos or self.bos is None else [self.bos]
@@ -138,7 +138,7 @@ class Tokenizer:
         return [token for token in ids if token < len(self._texts)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn tokens into text; bytes that are no UTF-8 become U+FFFD."""
+        """Turn tokens into text; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -153,7 +153,7 @@ class Tokenizer:
 
     def _bytes(self, token: int) -> bytes:
         if not 0 <= token < len(self._texts):
-            raise ModelError(f"token {token} is none of 0 to {len(self._texts) - 1}")
+            raise ModelError(f"token: expected 0 to {len(self._texts) - 1}, got {token}")
         text = self._texts[token]
         if token in self._literal:
             return text.encode()
@@ -161,7 +161,7 @@ class Tokenizer:
             return bytes(_BYTES[character] for character in text)
         except KeyError as error:
             raise ModelError(
-                f"tokenizer.ggml.tokens: {token} is {text!r}, where {error} is no byte"
+                f"tokenizer.ggml.tokens: {token} is {text!r}, where {error} is not a byte"
             ) from None
 
     def _token(self, metadata: Mapping[str, object], key: str) -> int | None:
@@ -169,7 +169,7 @@ class Tokenizer:
         if token is None:
             return None
         if not isinstance(token, int) or not 0 <= token < len(self._texts):
-            raise ModelError(f"{key}: {token!r} is none of 0 to {len(self._texts) - 1}")
+            raise ModelError(f"{key}: expected 0 to {len(self._texts) - 1}, got {token!r}")
         return token
 
 
@@ -180,14 +180,14 @@ def _strings(metadata: Mapping[str, object], key: str) -> list[str]:
         or not isinstance(values, Sequence)
         or not all(isinstance(value, str) for value in values)
     ):
-        raise ModelError(f"{key}: a list of strings is wanted")
+        raise ModelError(f"{key}: expected a list of strings")
     return list(values)
 
 
 def _types(metadata: Mapping[str, object], count: int) -> list[int]:
     types = np.asarray(metadata.get("tokenizer.ggml.token_type", [_NORMAL] * count))
     if types.ndim != 1 or not np.issubdtype(types.dtype, np.integer):
-        raise ModelError("tokenizer.ggml.token_type: a list of integers is wanted")
+        raise ModelError("tokenizer.ggml.token_type: expected a list of integers")
     if len(types) != count:
         raise ModelError(f"tokenizer.ggml.token_type: {len(types)} types for {count} tokens")
     return [int(kind) for kind in types]
@@ -197,19 +197,19 @@ def _pair(merge: str) -> tuple[str, str]:
     """Read a merge, "left right": no token of a byte-level vocabulary has a space in it."""
     left, space, right = merge.partition(" ")
     if not (left and space and right):
-        raise ModelError(f"tokenizer.ggml.merges: {merge!r} is no pair of tokens")
+        raise ModelError(f"tokenizer.ggml.merges: {merge!r} is not a pair of tokens")
     return left, right
 
 
 class _Encoder(Protocol):
-    """What is used of the package's tokenizer."""
+    """The part of the package's tokenizer that is used."""
 
     def encode(self, sequence: str, /) -> _Encoding:
         """Turn text into tokens."""
 
 
 class _Encoding(Protocol):
-    """What is used of what its encoder gives."""
+    """The part of an encoding that is used."""
 
     @property
     def ids(self) -> list[int]:
@@ -217,12 +217,12 @@ class _Encoding(Protocol):
 
 
 def _byte_level_bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]], pre: str) -> _Encoder:
-    """Build the package's tokenizer; it knows no control tokens."""
+    """Build the package's tokenizer, without control tokens."""
     package = import_tokenizers()
     for left, right in merges:
         for text in (left, right, left + right):
             if text not in vocabulary:
-                raise ModelError(f"tokenizer.ggml.merges: {left!r} {right!r}: {text!r} is no token")
+                raise ModelError(f"tokenizer.ggml.merges: {left!r} {right!r}: {text!r} is not a token")
     steps = {
         "digits": lambda: package.pre_tokenizers.Digits(individual_digits=True),
         "gpt-2": lambda: package.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
@@ -246,9 +246,9 @@ def _cut(piece: str | int, name: str, token: int) -> Iterator[str | int]:
 
 
 def _byte_characters() -> dict[str, int]:
-    """Give each byte by the character that stands for it (gpt-2, src/encoder.py, `bytes_to_unicode`).
+    """Return each byte by its character (gpt-2, src/encoder.py, `bytes_to_unicode`).
 
-    The printable characters of Latin-1 stand for themselves; the other bytes, in order, are U+0100 and up.
+    The printable characters of Latin-1 are their own bytes'; the other bytes, in order, are U+0100 and up.
     """
     printable = [
         *range(ord("!"), ord("~") + 1),

@@ -9,7 +9,7 @@ Every rule here has the shape (docs/methods/dynamic.md, DYN-1 to DYN-5)::
     q_j   = clamp(round(x_j / s) + z, low, high)                halves to even
     y_j   = f32(s · (q_j - z))                                  dequantized
 
-The libraries differ in `levels` (127, or 127.5 = 255/2), in what becomes of a scale that is too small, in
+The libraries differ in `levels` (127, or 127.5 = 255/2), in the treatment of a scale that is too small, in
 whether x is divided by s or multiplied by f32(1/s), and in the order of round, clamp and "+ z". Each of
 these is a field of `Rule`, each library one entry of `RULES`.
 
@@ -40,6 +40,8 @@ __all__ = ["RULES", "Quantized", "Rule", "dequantize", "get_rule", "quantize"]
 
 EPS_F32 = 2.0**-23
 """float32's machine epsilon."""
+EPS_F16 = 2.0**-10
+"""float16's machine epsilon."""
 TINY_F32 = 2.0**-126
 """float32's smallest normal number."""
 
@@ -51,13 +53,13 @@ class Rule:
     Parameters
     ----------
     name
-        What the tables call it.
+        Its name in the tables.
     levels
-        What the range is divided by: from 0 to amax if symmetric, else from lo to hi.
+        The divisor of the range, which is from 0 to amax if symmetric, else from lo to hi.
     low, high
         The smallest and largest code; they are kept in int8, or in uint8 where no code is negative.
     small
-        What becomes of a small scale: "keep" it; "at-least": no smaller than `floor`;
+        Treatment of a small scale: "keep" it; "at-least": no smaller than `floor`;
         "replace-zero": a scale of 0 becomes the machine epsilon of the type that scales are stored in;
         "one-if-empty": 1 where lo = hi = 0.
     inverse
@@ -68,7 +70,7 @@ class Rule:
     add
         Whether z is added "after" x/s is rounded, or "before", as one more float32 sum.
     source
-        Whose it is: package, file, function.
+        The library: package, file, function.
     floor
         See `small`.
     """
@@ -86,7 +88,7 @@ class Rule:
 
     @property
     def symmetric(self) -> bool:
-        """Whether the code 0 stands for the number 0, and no zero point is stored."""
+        """Whether the number 0 has the code 0, and no zero point is stored."""
         return self.zero == "none"
 
 
@@ -253,7 +255,7 @@ def quantize(x: F32, rule: str | Rule, *, half_scale: bool = False, name: str = 
         Whether the scale is rounded to float16 before the codes are computed (WON-3). The zero point comes
         from the scale before that rounding, as in compressed-tensors.
     name
-        What the caller's parameter is called, for errors.
+        The name of the caller's parameter, for errors.
 
     Returns
     -------
@@ -270,50 +272,67 @@ def quantize(x: F32, rule: str | Rule, *, half_scale: bool = False, name: str = 
     """
     rule, x = get_rule(rule), np.asarray(x)
     if x.ndim == 0:
-        raise ShapeError(f"{name}: at least one axis is wanted; this array has none")
+        raise ShapeError(f"{name}: expected at least one axis, got none")
     require_finite(x, name)
     lo, hi = x.min(axis=-1, initial=0), x.max(axis=-1, initial=0)
     with np.errstate(all="ignore"):
-        # DYN-1: s, with levels = 127, 127.5, 255, ... (amax of zeros of any sign is +0.)
-        s = (np.maximum(np.abs(lo), np.abs(hi)) if rule.symmetric else hi - lo) / np.float32(rule.levels)
-        # DYN-2: scales that are too small.
-        if rule.small == "at-least":
-            s = np.maximum(s, np.float32(rule.floor))
-        elif rule.small == "one-if-empty":
-            s = np.where(lo == hi, np.float32(1), s)
-        # DYN-3: z = low - lo/s. (0/0, of a scale that is 0, counts as 0.)
-        z = np.zeros_like(s)
-        if not rule.symmetric:
-            z = _zero_point(rule, np.nan_to_num(lo / s, nan=0, neginf=-np.inf))
+        s = _scale(rule, lo, hi)
+        z = _zero_point(rule, lo, s)
         if half_scale:
+            # WON-3: rounded as it is stored, after the zero point is known.
             s = s.astype(np.float16).astype(np.float32)
-        if rule.small == "replace-zero":
-            s = np.where(s == 0, np.float32(np.finfo(np.float16).eps if half_scale else EPS_F32), s)
+        s = _replace_zero(rule, s, EPS_F16 if half_scale else EPS_F32)
         _require_finite_scale(x, s, name)
-        # DYN-5: q_j, in the rule's order of operations.
-        scaled = x / s[..., None] if rule.inverse == "x/s" else x * (np.float32(1) / s)[..., None]
-        if rule.add == "before":
-            scaled = np.rint(np.clip(scaled + z[..., None], rule.low, rule.high))
-        else:
-            scaled = np.clip(np.rint(scaled) + z[..., None], rule.low, rule.high)
-        # DYN-4: a scale of 0.
-        scaled = np.where(s[..., None] == 0, z[..., None], scaled)
-    return Quantized(_codes(scaled, rule), s, None if rule.symmetric else _codes(z, rule))
+        q = _round(rule, x, s[..., None], z[..., None])
+    return Quantized(_as_codes(q, rule), s, None if rule.symmetric else _as_codes(z, rule))
 
 
-def _codes(numbers: F32, rule: Rule) -> Codes:
+def _scale(rule: Rule, lo: F32, hi: F32) -> F32:
+    """Compute s from the range, float32 (DYN-1), no smaller than the rule allows (DYN-2)."""
+    # DYN-1: s = range / levels, levels = 127, 127.5, 255, ... (amax of zeros of any sign is +0.)
+    extent: F32 = np.maximum(np.abs(lo), np.abs(hi)) if rule.symmetric else hi - lo
+    s: F32 = extent / np.float32(rule.levels)
+    # DYN-2: scales that are too small.
+    if rule.small == "at-least":
+        return np.maximum(s, np.float32(rule.floor))
+    if rule.small == "one-if-empty":
+        return np.where(lo == hi, np.float32(1), s)
+    return s
+
+
+def _replace_zero(rule: Rule, s: F32, epsilon: float) -> F32:
+    """Replace scales of 0 by the epsilon of the type that stores them, where the rule does (DYN-2)."""
+    return np.where(s == 0, np.float32(epsilon), s) if rule.small == "replace-zero" else s
+
+
+def _zero_point(rule: Rule, lo: F32, s: F32) -> F32:
+    """Compute z = low - lo/s, rounded and clamped, as whole float32 numbers (DYN-3)."""
+    if rule.symmetric:
+        return np.zeros_like(s)
+    # 0/0, of a scale that is 0, counts as 0.
+    quotient = np.nan_to_num(lo / s, nan=0, neginf=-np.inf)
+    if rule.zero == "clamp-round":
+        z = np.rint(np.clip(rule.low - quotient, rule.low, rule.high))
+    else:
+        z = np.clip(rule.low - np.rint(quotient), rule.low, rule.high)
+    codes: F32 = z.astype(np.float32)
+    return codes
+
+
+def _round(rule: Rule, x: F32, s: F32, z: F32) -> F32:
+    """Compute q_j = clamp(round(x_j / s) + z) in the rule's order of operations (DYN-5)."""
+    v = x / s if rule.inverse == "x/s" else x * (np.float32(1) / s)
+    if rule.add == "before":
+        q = np.rint(np.clip(v + z, rule.low, rule.high))
+    else:
+        q = np.clip(np.rint(v) + z, rule.low, rule.high)
+    # DYN-4: with a scale of 0 every code is z.
+    return np.where(s == 0, z, q)
+
+
+def _as_codes(numbers: F32, rule: Rule) -> Codes:
     """Convert integers that lie in the rule's range to its type."""
     return numbers.astype(np.int8) if rule.low < 0 else numbers.astype(np.uint8)
-
-
-def _zero_point(rule: Rule, quotient: F32) -> F32:
-    """Give z from lo/s, float32."""
-    low, high = rule.low, rule.high
-    if rule.zero == "clamp-round":
-        z = np.rint(np.clip(low - quotient, low, high))
-    else:
-        z = np.clip(low - np.rint(quotient), low, high)
-    return z.astype(np.float32)
 
 
 def _require_finite_scale(x: F32, s: F32, name: str) -> None:

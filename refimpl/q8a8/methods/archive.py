@@ -1,9 +1,9 @@
-"""Arrays and what they were made from, in one `.npz` file.
+"""Arrays with their provenance, in one `.npz` file.
 
 ::
 
     NAME.npz      a zip archive of .npy files, nothing pickled
-      metadata    uint8 [n], UTF-8 JSON: {"kind": ..., "version": ..., and what the kind adds}
+      metadata    uint8 [n], UTF-8 JSON: {"kind": ..., "version": ..., and the kind's own keys}
       <name>      an array
 
 The same content gives the same bytes. A file appears under its name when it is complete.
@@ -32,7 +32,7 @@ METADATA = "metadata"
 
 
 class ArchiveError(Q8A8Error, ValueError):
-    """A file that is no such archive; the message names the file, and the entry where it is about one."""
+    """A file that is not such an archive; the message names the file, and the entry where it is about one."""
 
     def __init__(self, path: Path, what: object) -> None:
         super().__init__(f"{path}: {what}")
@@ -52,16 +52,16 @@ def write_archive(
     path
         The file.
     kind, version
-        What it holds, and the version of its layout: what `read_archive` asks for.
+        The kind of data, and the version of its layout, as `read_archive` takes them.
     metadata
-        What the kind adds, for JSON.
+        The kind's own keys, for JSON.
     arrays
         By name.
 
     Raises
     ------
     OSError
-        The file cannot be written; what has that name is what it was before.
+        The file cannot be written; an older file of that name is unchanged.
     """
     document = json.dumps({"kind": kind, "version": version, **metadata}, sort_keys=True)
     entries = {METADATA: np.frombuffer(document.encode(), np.uint8), **arrays}
@@ -71,7 +71,7 @@ def write_archive(
 
 
 class Entries:
-    """What an archive holds: arrays that are checked when they are asked for.
+    """The contents of an archive: arrays that are checked when they are read.
 
     Attributes
     ----------
@@ -107,10 +107,10 @@ class Entries:
         return array
 
     def value(self, name: str, kind: type | tuple[type, ...]) -> Any:  # noqa: ANN401 (JSON holds anything)
-        """Return a value of the metadata; raise `ArchiveError` where there is none of this type."""
+        """Return a value of the metadata; without one of this type, raise `ArchiveError`."""
         found = self.metadata.get(name)
         if not isinstance(found, kind):
-            raise ArchiveError(self.path, f"metadata: {name}: {found!r} is not what belongs there")
+            raise ArchiveError(self.path, f"metadata: {name}: {found!r} has the wrong type")
         return found
 
 
@@ -120,7 +120,7 @@ def read_archive(path: Path, kind: str, version: int) -> Entries:
     Raises
     ------
     ArchiveError
-        The file cannot be read, is no archive of arrays, or is of another kind or version.
+        The file cannot be read, is not an archive of arrays, or is of another kind or version.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -130,9 +130,9 @@ def read_archive(path: Path, kind: str, version: int) -> Entries:
         raise ArchiveError(path, error.strerror or error) from error
     except (ValueError, TypeError, AttributeError, KeyError, EOFError, BadZipFile) as error:
         # An .npy file, a pickle, a zip archive of something else, a broken one.
-        raise ArchiveError(path, f"no archive of arrays with metadata: {error}") from error
+        raise ArchiveError(path, f"not an archive of arrays with metadata: {error}") from error
     if not isinstance(document, dict) or document.get("kind") != kind:
-        raise ArchiveError(path, f"this is no {kind}")
+        raise ArchiveError(path, f"this is not a file of kind {kind}")
     if document.get("version") != version:
         raise ArchiveError(path, f"{kind} of version {document.get('version')!r}; only {version} is known")
     return Entries(path, document, arrays)

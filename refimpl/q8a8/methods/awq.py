@@ -3,7 +3,7 @@
 Lin, Tang, Tang, Yang, Dang, Han: "AWQ: Activation-aware Weight Quantization for LLM Compression and
 Acceleration" (2023), section 3, and the authors' code (mit-han-lab/llm-awq: `awq/quantize/quantizer.py`
 pseudo_quantize_tensor, `auto_scale.py` get_act_scale and _search_module_scale, `auto_clip.py`
-auto_clip_layer). A product stays what it is when a channel of W is multiplied and that of x divided by s_j:
+auto_clip_layer). A product stays the same when a channel of W is multiplied and that of x divided by s_j:
 
     y = Q(W · diag(s)) · diag(s)⁻¹ x
 
@@ -89,9 +89,9 @@ class AwqGrid:
     def __post_init__(self) -> None:
         """Refuse grids that are none."""
         if not 2 <= self.bits <= 8:
-            raise ArgumentError(f"bits: {self.bits} given, 2 to 8 wanted")
+            raise ArgumentError(f"bits: expected 2 to 8, got {self.bits}")
         if self.group < 1:
-            raise ArgumentError(f"group: {self.group} given, at least 1 wanted")
+            raise ArgumentError(f"group: expected at least 1, got {self.group}")
 
     @property
     def lowest(self) -> int:
@@ -106,7 +106,7 @@ class AwqGrid:
 
 @dataclass(frozen=True)
 class AwqWeight:
-    """What is stored of a matrix.
+    """A matrix as it is stored.
 
     Parameters
     ----------
@@ -137,10 +137,10 @@ def _packed(count: int, bits: int) -> int:
 
 
 def _grouped(weight: F32, grid: AwqGrid) -> F32:
-    """Give the groups of a matrix: `[m, k / group, group]`."""
+    """Return the groups of a matrix: `[m, k / group, group]`."""
     m, k = weight.shape
     if k % grid.group:
-        raise ShapeError(f"weight: rows of {k} elements are no multiple of the group of {grid.group}")
+        raise ShapeError(f"weight: rows of {k} elements are not a multiple of the group of {grid.group}")
     return weight.reshape(m, k // grid.group, grid.group)
 
 
@@ -157,8 +157,8 @@ def quantize(weight: F32, grid: AwqGrid) -> AwqWeight:
     Raises
     ------
     ShapeError, DtypeError, DomainError
-        No matrix, a k that is no multiple of the group, another dtype, NaN or infinity, a range that float32
-        cannot hold.
+        No matrix, a k that is not a multiple of the group, another dtype, NaN or infinity, a range that
+        float32 cannot hold.
     """
     require_matrix(weight, "weight")
     groups = _grouped(weight, grid)
@@ -205,7 +205,7 @@ def dequantize(stored: AwqWeight) -> F32:
 
 
 def channel_scales(mean: F64, ratio: float) -> F32:
-    """Give s for a ratio: float32 `[k]` from the mean of |x_j|, `[k]` (AWQ-3).
+    """Compute s for a ratio: float32 `[k]` from the mean of |x_j|, `[k]` (AWQ-3).
 
     A channel that was never active has the scale of one that is active at 1e-4, before all are normalized.
 
@@ -225,7 +225,7 @@ def channel_scales(mean: F64, ratio: float) -> F32:
 
 @dataclass(frozen=True)
 class ScaleSearch:
-    """What a search found.
+    """The result of a search.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ def search_scales(weights: Sequence[F32], mean: F64, rows: F32, grid: AwqGrid) -
         Arrays that do not fit each other, and as `quantize` and `channel_scales`.
     """
     if not weights:
-        raise ArgumentError("weights: none given")
+        raise ArgumentError("weights: expected at least one matrix, got none")
     k = len(mean)
     for weight in weights:
         require_matrix(weight, "weight", k)
@@ -314,7 +314,7 @@ def clip_limits(weight: F32, rows: F32, grid: AwqGrid) -> F32:
     require_matrix(weight, "weight")
     require_matrix(rows, "rows", weight.shape[1])
     if not len(rows):
-        raise ShapeError("rows: none given")
+        raise ShapeError("rows: expected at least one row, got none")
     groups = _grouped(weight, grid)
     inputs = rows.reshape(len(rows), -1, grid.group)
     largest = np.abs(groups).max(axis=-1)
@@ -356,7 +356,7 @@ class AwqLinear:
     Attributes
     ----------
     weight
-        What is stored.
+        The stored weight.
     search
         The scales, and how they were found.
     weight_bytes

@@ -1,11 +1,11 @@
-"""Calibration: what the inputs of a model's linear operators look like on a text.
+"""Calibration: statistics of the inputs of a model's linear operators on a text.
 
 For the weight W of every linear operator, over all tokens t of the text, per input channel j::
 
     x_max_j  = max_t |X_tj|           float32, exact
     x_mean_j = (sum_t |X_tj|) / T     float64
 
-and a sample of rows of X. SmoothQuant asks for the first (mit-han-lab/smoothquant, `get_act_scales` in
+and a sample of rows of X. SmoothQuant needs the first (mit-han-lab/smoothquant, `get_act_scales` in
 smoothquant/calibration.py: the same running maximum), AWQ for the second, searches for the third.
 
 The sample is `q8a8.methods.row_sample`'s: uniform, and the same however the text was split. Operators that
@@ -56,7 +56,7 @@ _SAME_INPUT = {"attn_k": "attn_q", "attn_v": "attn_q", "ffn_up": "ffn_gate"}
 
 
 class CalibrationError(ArgumentError):
-    """Calibrations that do not belong together or to the model, or that do not know an operator."""
+    """Calibrations of different models or texts, or without the operator that was asked for."""
 
 
 class Observer(Protocol):
@@ -67,7 +67,7 @@ class Observer(Protocol):
 
 
 class Observable(Protocol):
-    """What is asked of a model here: `q8a8.llama.model.Model` has it."""
+    """The part of a model that is used here; `q8a8.llama.model.Model` has it."""
 
     def forward(self, tokens: Tokens, /, *, observe: Callable[[str, F32], None], logits_from: int) -> object:
         """Run over tokens `[t]`, and show the input of every linear operator under its weight's name.
@@ -77,7 +77,7 @@ class Observable(Protocol):
 
 
 def input_of(name: str) -> str:
-    """Name the weight that stands for an input: query, key and value share theirs, and so do gate and up."""
+    """Return the weight that names an input: query, key and value share theirs, and so do gate and up."""
     *layer, operator, suffix = name.split(".") if name.count(".") > 1 else ("", name, "")
     return ".".join([*layer, _SAME_INPUT[operator], suffix]) if operator in _SAME_INPUT else name
 
@@ -105,7 +105,7 @@ def observe_model(
     Raises
     ------
     CalibrationError
-        where an observer's operator was never run: there is no such name.
+        where an observer's operator was never run.
     """
     seen: set[str] = set()
 
@@ -115,7 +115,7 @@ def observe_model(
             observers[name].update(x)
 
     for done, tokens in enumerate(windows, 1):
-        # The head's product is the largest of all: it is run for those who look at its input alone.
+        # The head's product is the largest of all: it is run only where its input is observed.
         model.forward(tokens, observe=observe, logits_from=0 if HEAD in observers else len(tokens))
         if missing := sorted(observers.keys() - seen):
             raise CalibrationError(f"observers: the model ran no linear operator called {missing[0]!r}")
@@ -157,7 +157,7 @@ class Source:
         return range(self.first * step, (self.first + self.windows) * step)
 
     def overlaps(self, other: Source) -> bool:
-        """Tell whether some token of the text belongs to both."""
+        """Return whether some token of the text belongs to both."""
         mine, theirs = self.extent, other.extent
         same = self.text_sha256 == other.text_sha256
         return same and max(mine.start, theirs.start) < min(mine.stop, theirs.stop)
@@ -165,7 +165,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What is known of the input of one linear operator.
+    """Statistics of the input of one linear operator.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ class Statistics:
         return self.total / self.tokens
 
     def __add__(self, other: Statistics) -> Statistics:
-        """Join what is known of two sets of rows."""
+        """Combine the statistics of two sets of rows."""
         return Statistics(
             np.maximum(self.maximum, other.maximum), self.total + other.total, self.tokens + other.tokens
         )
@@ -218,9 +218,9 @@ class Calibration:
     samples: Mapping[str, F32]
 
     def __getitem__(self, name: str) -> Statistics:
-        """Give the statistics of an operator's input; `CalibrationError` for one that was not run."""
+        """Return the statistics of an operator's input; `CalibrationError` for one that was not run."""
         if name not in self.statistics:
-            raise CalibrationError(f"calibration: nothing is known of the input of {name!r}")
+            raise CalibrationError(f"calibration: there are no statistics of the input of {name!r}")
         return self.statistics[name]
 
     @property
@@ -234,9 +234,9 @@ class Calibration:
         return sum(source.tokens for source in self.sources)
 
     def rows(self, name: str) -> F32:
-        """Give the sample of an operator's input, float32 `[k, in]`; errors as `__getitem__`."""
+        """Return the row sample of an operator's input, float32 `[k, in]`; errors as `__getitem__`."""
         if input_of(name) not in self.samples:
-            raise CalibrationError(f"calibration: no rows of the input of {name!r} were kept")
+            raise CalibrationError(f"calibration: there is no row sample of the input of {name!r}")
         return self.samples[input_of(name)]
 
     def merge(self, other: Calibration) -> Calibration:
@@ -304,7 +304,7 @@ class Calibration:
         Raises
         ------
         ArchiveError
-            naming the file, and the entry in it that is not what it should be.
+            naming the file, and the entry in it that is not valid.
         """
         entries = read_archive(path, KIND, VERSION)
         try:
@@ -317,7 +317,7 @@ class Calibration:
             maximum = entries.array(f"max/{name}", np.float32, 1)
             total = entries.array(f"sum/{name}", np.float64, 1)
             if maximum.shape != total.shape or (maximum < 0).any() or (total < maximum).any():
-                raise ArchiveError(path, f"{name}: these are no largest magnitudes and their sums")
+                raise ArchiveError(path, f"{name}: these are not largest magnitudes and their sums")
             statistics[name] = Statistics(maximum, total, tokens)
         numbers = entries.array("numbers", np.uint64, 1)
         samples = {}
@@ -339,7 +339,7 @@ def calibrate(
     rows: int = 128,
     progress: Callable[[int], None] | None = None,
 ) -> Calibration:
-    """Run a model over a text, and keep what its linear operators see.
+    """Run a model over a text, and collect statistics of its linear operators' inputs.
 
     Parameters
     ----------
@@ -361,7 +361,7 @@ def calibrate(
     Raises
     ------
     CalibrationError
-        No window, or other windows than the source says; a name that the model has no operator of.
+        No window, or other windows than the source's; a name that the model has no operator of.
     DomainError
         A NaN or an infinity among the activations, naming the operator, the row and the channel.
     """
@@ -385,7 +385,7 @@ def calibrate(
         model, shown(), {name: _Recorder(name, statistics, sample) for name in names}, progress=progress
     )
     if not count or count != source.windows:
-        raise CalibrationError(f"windows: {count} given, and {source.windows} were announced")
+        raise CalibrationError(f"windows: expected {source.windows}, at least 1, got {count}")
     return Calibration(model_sha256, (source,), statistics, sample.numbers, sample.rows)
 
 

@@ -67,7 +67,7 @@ RESCALES: Mapping[str, str] = MappingProxyType(
         "acc*(sx*sw)": "onnxruntime: DynamicQuantizeMatMul, MatMulIntegerToFloat; one multiplier a result",
     }
 )
-"""The rescale orders, each with who uses it; they differ in the last bit of some results (DYN-7)."""
+"""The rescale orders, each with its user; they differ in the last bit of some results (DYN-7)."""
 
 
 def quantize_matrix(
@@ -84,7 +84,7 @@ def quantize_matrix(
     rule
         The arithmetic, or its name.
     name
-        What the caller's parameter is called, for errors.
+        The name of the caller's parameter, for errors.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def accumulate(x: Quantized, w: Quantized) -> NDArray[np.int32]:
 
 
 def _centred(x: Quantized) -> NDArray[np.integer[Any]]:
-    """Give q - z, int16 where there are zero points."""
+    """Return q - z, int16 where there are zero points."""
     if x.zero is None:
         return x.q
     return x.q.astype(np.int16) - x.zero[:, None].astype(np.int16)
@@ -166,7 +166,7 @@ def rescale(acc: NDArray[np.int32], sx: F32, sw: F32, order: str = "(acc*sx)*sw"
 
 
 def multiplier(sx: F32, sw: F32, sy: float) -> F32:
-    """Give the factor from sums to the output's codes: f32(f32(sx · sw) / sy) (DYN-8).
+    """Return the factor from sums to the output's codes: f32(f32(sx · sw) / sy) (DYN-8).
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def requantize(acc: NDArray[np.int32], factor: F32, zero: int = 0, dtype: DTypeL
 
 
 def quantize_linear(y: F32, sy: float, zero: int = 0, dtype: DTypeLike = np.int8) -> Codes:
-    """Quantize numbers with a scale that is known beforehand: ONNX's QuantizeLinear (DYN-9).
+    """Quantize numbers with a given scale: ONNX's QuantizeLinear (DYN-9).
 
     ``q = clamp(round(f32(y / sy)) + zero)``, halves to even.
 
@@ -254,7 +254,7 @@ def _output_scale(sy: float) -> np.float32:
     with np.errstate(over="ignore", under="ignore"):
         scale = np.float32(sy)
     if not (np.isfinite(scale) and scale > 0):
-        raise ArgumentError(f"sy: {sy} given, a positive and finite float32 wanted")
+        raise ArgumentError(f"sy: expected a positive and finite float32, got {sy}")
     return scale
 
 
@@ -262,7 +262,7 @@ def _to_codes(scaled: F32, zero: int, dtype: DTypeLike) -> Codes:
     """Round, clamp and shift: clamping before the shift keeps every sum exact, infinities included."""
     limits = np.iinfo(np.int8 if np.dtype(dtype) == np.int8 else np.uint8)
     if not limits.min <= zero <= limits.max:
-        raise ArgumentError(f"zero: {zero} given, {limits.dtype} holds {limits.min} to {limits.max}")
+        raise ArgumentError(f"zero: expected {limits.min} to {limits.max} ({limits.dtype}), got {zero}")
     shifted = np.clip(np.rint(scaled), limits.min - zero, limits.max - zero) + np.float32(zero)
     return shifted.astype(np.int8) if limits.min < 0 else shifted.astype(np.uint8)
 
@@ -275,7 +275,7 @@ class DynamicLinear:
     weight
         float32 `[out, in]`.
     activations
-        "token" or "tensor": over what the input has one scale. One scale for the tensor makes a token's
+        "token" or "tensor": the extent of one scale of the input. One scale for the tensor makes a token's
         result depend on the other tokens of the call (DYN-10).
     weights
         "channel" or "tensor".

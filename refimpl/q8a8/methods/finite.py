@@ -1,4 +1,4 @@
-"""What the methods take: arrays of finite float32 numbers."""
+"""Checks of the methods' inputs: arrays of finite float32 numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def require_finite(array: NDArray[np.float32], name: str) -> None:
     array
         float32 `[...]`.
     name
-        What the caller's parameter list calls it.
+        The name of the caller's parameter.
 
     Raises
     ------
@@ -55,5 +55,5 @@ def require_matrix(array: NDArray[np.float32], name: str, columns: int | None = 
     """
     if array.ndim != 2 or (columns is not None and array.shape[1] != columns):
         wanted = "[n, k]" if columns is None else f"[n, {columns}]"
-        raise ShapeError(f"{name}: shape {array.shape} given, {wanted} wanted")
+        raise ShapeError(f"{name}: expected shape {wanted}, got {array.shape}")
     require_finite(array, name)

@@ -67,7 +67,7 @@ class Quantized:
     scales
         float32 `[n]` (channel), or `[1]` for all rows (tensor).
     format
-        What the codes mean.
+        The format of the codes.
     """
 
     codes: NDArray[np.uint8]
@@ -142,7 +142,7 @@ def quantize(
         if granularity != "tensor":
             raise ArgumentError("amax: a calibrated magnitude goes with one scale, granularity 'tensor'")
         if not 0 <= amax <= float(np.finfo(np.float32).max):
-            raise ArgumentError(f"amax: {amax} is no finite magnitude of float32")
+            raise ArgumentError(f"amax: expected a finite magnitude of float32, got {amax}")
         largest = np.array([amax], np.float32)
     else:
         # FP8-7: amax of no elements is 0.

@@ -6,8 +6,8 @@ without the sign::
     | S | E ... E | M . M |     value = (-1)^S · 2^(E - bias) · (1 + M·2^-m)      E > 0       FP8-1
       7   6 ..  m   m-1 0               (-1)^S · 2^(1 - bias) · (    M·2^-m)      E = 0
 
-The magnitudes are in the order of the values, so the next larger number is the next code. What the largest
-magnitudes and the code 0x80 mean is where the formats differ (FP8-2); a `Format` says it as data::
+The magnitudes are in the order of the values, so the next larger number is the next code. The formats differ
+in the meaning of the largest magnitudes and of the code 0x80 (FP8-2), which a `Format` holds as data::
 
     format         e m bias  largest           infinity  NaN                 0x80
     e4m3fn         4 3    7  448    (0x7E)     none      0x7F                -0
@@ -24,7 +24,7 @@ B. Noune et al., "8-bit Numerical Formats for Deep Neural Networks", arXiv:2206.
 those of ml_dtypes.
 
 Encoding rounds once, from float32 to the nearest number of the format as if its exponent had no upper end,
-ties to the even code (FP8-3); only then does `OVERFLOWS` decide what becomes of what is too large (FP8-4).
+ties to the even code (FP8-3); only then does `OVERFLOWS` decide about results that are too large (FP8-4).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Format:
     exponent_bits, mantissa_bits
         Together 7.
     bias
-        What is taken from the stored exponent.
+        The bias of the stored exponent.
     largest_code
         The code of the largest finite number; magnitudes above are special.
     infinity_code
@@ -68,7 +68,7 @@ class Format:
     negative_zero
         Whether 0x80 is -0. If not, it is the only NaN, and zeros have no sign.
     source
-        Who defines it.
+        The document that defines it.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Format:
 
     @property
     def overflow_code(self) -> int:
-        """What stands for a number that is too large: +infinity, or where there is none, NaN."""
+        """The code of an overflow: +infinity, or where there is none, NaN."""
         return self.nan_code if self.infinity_code is None else self.infinity_code
 
     @property
@@ -106,22 +106,22 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         )
     }
 )
-"""Every format that the interpreter knows, by name."""
+"""Every format, by name."""
 
 
 @dataclass(frozen=True)
 class Overflow:
-    """What becomes of what does not fit (FP8-4, FP8-5).
+    """The treatment of overflow (FP8-4, FP8-5).
 
     Parameters
     ----------
     name
-        What callers give.
+        The name that callers pass.
     finite, infinite
-        What a finite number that rounds to more than the largest one becomes, and what an infinity does: the
+        The result for a finite number that rounds beyond the largest one, and for an infinity: the
         "largest" finite number, or the "special" code: an infinity, or where the format has none, NaN.
     source
-        Who does it.
+        The software that does so.
     """
 
     name: str
@@ -220,7 +220,7 @@ def encode(
 
     is the code: below the normal numbers (b < 1 - bias) it is M = n; otherwise n = 2^m + M, whose leading bit
     adds the 1 that the exponent's field counts from. A carry, n = 2^(m+1), is the next binade's first number,
-    and just so n = 2^m of a subnormal. n is even where the code is, so ties go to the even code.
+    and likewise n = 2^m of a subnormal. n is even where the code is, so ties go to the even code.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def encode(
     format
         The format, or its name.
     overflow
-        What becomes of what does not fit, or its name.
+        The treatment of overflow, or its name.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The grids of GPTQ: what a weight may become, how it is stored, and rounding to the nearest.
+"""The grids of GPTQ: the numbers of a grid, how weights are stored, and rounding to nearest.
 
 The grid is that of the authors' `Quantizer` (IST-DASLab/gptq, `quant.py`) with `perchannel=True, mse=False`::
 
@@ -51,11 +51,11 @@ class Grid:
     half_scale: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse grids that are none."""
+        """Check the bits and the group."""
         if not 2 <= self.bits <= 8:
-            raise ArgumentError(f"bits: {self.bits} given, 2 to 8 wanted")
+            raise ArgumentError(f"bits: expected 2 to 8, got {self.bits}")
         if self.group is not None and self.group < 1:
-            raise ArgumentError(f"group: {self.group} given, at least 1 or None wanted")
+            raise ArgumentError(f"group: expected at least 1 or None, got {self.group}")
 
     @property
     def levels(self) -> int:
@@ -67,7 +67,7 @@ class Grid:
         return max(k, 1) if self.group is None else self.group
 
     def fit(self, w: F64) -> tuple[F64, F64]:
-        """Give scale and zero `[m]` for weights `[m, c]`.
+        """Fit scale and zero `[m]` to weights `[m, c]`.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Grid:
         return (_to_half(scale, w) if self.half_scale else _to_single(scale)), zero
 
     def codes(self, w: F64, scale: F64, zero: F64) -> F64:
-        """Give the codes `[...]` of weights `[...]`, whole numbers."""
+        """Return the codes `[...]` of weights `[...]`, as whole numbers."""
         return np.clip(np.rint(w / scale) + zero, 0, self.levels)
 
 
@@ -115,7 +115,7 @@ def _to_half(scale: F64, w: F64) -> F64:
 
 @dataclass(frozen=True)
 class GptqWeight:
-    """What is stored of a matrix.
+    """A matrix as it is stored.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class GptqWeight:
     group_of: NDArray[np.int32]
 
     def packed(self) -> tuple[NDArray[np.uint8], ...]:
-        """Give the arrays as they are stored: codes and zeros in so many bits each, scales, columns' groups.
+        """Return the arrays as they are stored: codes and zeros packed by bits, scales, the columns' groups.
 
         A code's bits follow each other from the lowest, codes in the order of rows, without padding.
         """
@@ -181,7 +181,7 @@ def dequantize(stored: GptqWeight) -> F32:
 
 
 def round_to_nearest(weight: F32, grid: Grid) -> GptqWeight:
-    """Round every weight to its grid by itself: what GPTQ is measured against.
+    """Round every weight to its grid by itself: the baseline of GPTQ.
 
     Parameters
     ----------

@@ -11,8 +11,8 @@ When a larger amax comes, e grows by some k and 2^k neighbours become one bin: b
     e      | 3 | 0 | 1 | 2 | 0 | 0 | 4 | 1 |
     e + 1  |   3   |   3   |   0   |   5   |   0   |   0   |   0   |   0   |
 
-So the state is a function of the multiset of magnitudes alone. Neither the order of what is observed matters,
-nor how it is cut into chunks, nor which part was observed by whom: merging two histograms gives the one that
+So the state is a function of the multiset of magnitudes alone. Neither the order of the data matters,
+nor how they are cut into chunks, nor which observer saw which part: merging two histograms gives the one that
 would have observed everything (OBS-3). The memory is `bins` integers, whatever is observed.
 
 With a grid that depends on the data seen first (TensorRT's pytorch-quantization: amax of the first batch /
@@ -68,7 +68,7 @@ class Histogram:
 
     def __init__(self, bins: int = 4096) -> None:
         if bins not in (256, 512, 1024, 2048, 4096):
-            raise ArgumentError(f"bins: 256, 512, 1024, 2048 or 4096 wanted, {bins} given")
+            raise ArgumentError(f"bins: expected 256, 512, 1024, 2048 or 4096, got {bins}")
         self.bins = bins
         self.exponent = LOWEST
         self.counts = np.zeros(bins, np.int64)
@@ -112,7 +112,7 @@ class Histogram:
             self.counts += np.bincount(place, minlength=self.bins)
 
     def merge(self, other: Histogram) -> None:
-        """Add what another histogram counted; that one stays as it is.
+        """Add the counts of another histogram, which stays as it is.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class Histogram:
             where the numbers of bins differ.
         """
         if other.bins != self.bins:
-            raise ArgumentError(f"other: {other.bins} bins given, {self.bins} wanted")
+            raise ArgumentError(f"other: expected {self.bins} bins, got {other.bins}")
         self._reach(other.amax)
         self.counts += _coarsen(other.counts, self.exponent - other.exponent)
 

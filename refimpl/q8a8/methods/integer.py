@@ -40,7 +40,7 @@ LARGEST = {"int8": 128, "uint8": 255, "int16": 255}
 
 
 def chunk_length(a: np.dtype[Any], b: np.dtype[Any]) -> int:
-    """Give the number of columns whose product is exact in float32: the module's text proves it.
+    """Return the number of columns whose product is exact in float32: the module's text proves it.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ def int_matmul(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int32]:
     """
     for array, name in ((a, "a"), (b, "b")):
         if array.dtype.name not in LARGEST:
-            raise DtypeError(f"{name}: dtype {array.dtype} given, one of {', '.join(LARGEST)} wanted")
+            raise DtypeError(f"{name}: expected one of {', '.join(LARGEST)}, got {array.dtype}")
         if array.dtype == np.int16 and np.abs(array).max(initial=0) > LARGEST["int16"]:
-            raise DtypeError(f"{name}: an int16 element beyond 255: codes less a zero point are wanted")
+            raise DtypeError(f"{name}: expected codes less a zero point, got an int16 element beyond 255")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ShapeError(
-            f"a, b: matrices with rows of one length wanted, shapes {a.shape} and {b.shape} given"
+            f"a, b: expected matrices with rows of one length, got shapes {a.shape} and {b.shape}"
         )
     longest = (2**31 - 1) // (LARGEST[a.dtype.name] * LARGEST[b.dtype.name])
     if a.shape[1] > longest:

@@ -18,16 +18,16 @@ A group x_1 .. x_g is quantized with its minimum and maximum, levels = 2^bits - 
     x'_j  = f32(f32(scale · q_j) + low)
 
 The last `residual` positions at least stay in float. As soon as `residual + group` of them are there, the
-oldest `group` become one block of codes (KVC-5), so that what is stored depends on the positions alone, not
-on how many came at a time (KVC-6)::
+oldest `group` become one block of codes (KVC-5), so that the stored codes depend on the positions alone,
+not on how many were added at a time (KVC-6)::
 
     position  0 ............ G-1 | G .......... 2G-1 | 2G ................. T-1
               codes, block 0     | codes, block 1    | float, residual to residual+G-1
 
 Source: Z. Liu et al., "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache", arXiv:2402.02750,
 section 3; the authors' quant/new_pack.py. They differ in three places: a constant group is 0/0 there (KVC-3),
-all arithmetic is in half precision, and the prompt attends to unquantized keys (KVC-7). Keys are quantized as
-they come: after their rotary positions (KVC-8).
+all arithmetic is in half precision, and the prompt attends to unquantized keys (KVC-7). Keys are quantized
+after their rotary positions (KVC-8).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def quantize(x: F32, bits: int, axis: int = -1) -> tuple[U8, F16, F16]:
     levels = np.float32(largest_code(bits))
     require_halves(x, "x")
     smallest, largest = x.min(axis=axis, keepdims=True), x.max(axis=axis, keepdims=True)
-    # KVC-2: what is stored is rounded to half precision first, and everything after it uses what is stored.
+    # KVC-2: low and scale are rounded to half precision first, and the codes follow from the rounded ones.
     low, scale = f32_to_f16(smallest), f32_to_f16((largest - smallest) / levels)
     with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
         position = (x - f16_to_f32(low)) / f16_to_f32(scale)
@@ -130,12 +130,12 @@ def unpack_nibbles(packed: U8, d: int) -> U8:
 def largest_code(bits: int) -> int:
     """Return the largest code of 4 or 8 bits (KVC-3)."""
     if bits not in (4, 8):
-        raise ArgumentError(f"bits: 4 or 8 wanted, {bits} given")
+        raise ArgumentError(f"bits: expected 4 or 8, got {bits}")
     return (1 << bits) - 1
 
 
 def require_halves(array: F32, name: str) -> None:
-    """Refuse what half precision cannot hold: the low ends of groups are stored in it (KVC-2)."""
+    """Refuse values that half precision cannot hold: the low ends of groups are stored in it (KVC-2)."""
     require_dtype(array, np.float32, name)
     require_finite(array, name)
     fits = np.abs(array) < HALF_OVERFLOW

@@ -5,7 +5,7 @@
     A        = f16(X)                                                      [t, k]
     out      = |A| >= threshold                                            element by element
     O        = columns with any such element, over all rows of the call
-    sx_i     = max |a_ij| over the elements that are no outliers           f32, one a row
+    sx_i     = max |a_ij| over the elements that are not outliers          f32, one a row
     qx_ij    = round(f32(a_ij · f32(127 · f32(1 / sx_i)))),   0 in O       halves to even
     sw_o, qw = the same of f16(W), without a threshold
     acc      = qx · qw^T                                                   int32, exact
@@ -24,7 +24,7 @@ Transformers at Scale", NeurIPS 2022, sections 3.1 and 3.2; the authors' code, b
 backends/default/ops.py (`int8_vectorwise_quant`, `int8_mm_dequant`, `int8_mixed_scaled_mm`), _ops.py
 (`int8_vectorwise_dequant`), autograd/_functions.py (`MatMul8bitLt`), csrc (`kInt8VectorQuant`,
 `kdequant_mm_int32_fp16`). Where paper and code differ, the rules LI8-1 to LI8-8 of docs/methods/llm-int8.md
-say which one is followed.
+name the one that is followed.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ class Dequantization:
     Parameters
     ----------
     name
-        What the table calls it.
+        Its name in the table.
     constant
         The factor 1/127², as it is written.
     order
         Whether the two statistics are multiplied first: "acc*(row*column)", or "(acc*row)*column".
     source
-        Who does it.
+        The software that does so.
     """
 
     name: str
@@ -157,12 +157,12 @@ def outlier_columns(a: F16, threshold: float = THRESHOLD) -> NDArray[np.int64]:
 
 
 def _outliers(a: F16, threshold: float) -> NDArray[np.bool_]:
-    """Tell for each element whether it is an outlier; checks both arguments."""
+    """Return for each element whether it is an outlier; check both arguments."""
     if a.dtype != np.float16:
-        raise DtypeError(f"a: dtype {a.dtype} given, float16 wanted")
+        raise DtypeError(f"a: expected float16, got {a.dtype}")
     require_matrix(a.astype(np.float32), "a")
     if not threshold >= 0:
-        raise ArgumentError(f"threshold: {threshold} given, 0 or more wanted")
+        raise ArgumentError(f"threshold: expected 0 or more, got {threshold}")
     with np.errstate(over="ignore"):
         limit = np.float16(threshold)
     return np.abs(a) >= limit if threshold > 0 else np.zeros(a.shape, np.bool_)
@@ -245,7 +245,7 @@ def _get_dequantization(way: str | Dequantization) -> Dequantization:
 
 
 def dequantize_columns(weight: Vectorwise, columns: NDArray[np.int64]) -> F16:
-    """Give columns of a quantized weight in float16: f16(f32(f32(q · absmax) · f32(1/127))) (LI8-5).
+    """Return columns of a quantized weight in float16: f16(f32(f32(q · absmax) · f32(1/127))) (LI8-5).
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def dequantize_columns(weight: Vectorwise, columns: NDArray[np.int64]) -> F16:
 class LlmInt8Linear:
     """A linear layer of LLM.int8().
 
-    Which columns are outliers depends on all rows of a call: a token's result depends on its company (LI8-7).
+    Which columns are outliers depends on all rows of a call: a token's result depends on the batch (LI8-7).
 
     Parameters
     ----------
@@ -307,7 +307,7 @@ class LlmInt8Linear:
         if outlier_weights not in ("int8", "f16"):
             raise UnknownNameError("kind of outlier weights", outlier_weights, ("int8", "f16"))
         if not threshold >= 0:
-            raise ArgumentError(f"threshold: {threshold} given, 0 or more wanted")
+            raise ArgumentError(f"threshold: expected 0 or more, got {threshold}")
         half = round_to_half(weight, "weight").astype(np.float16)
         self.threshold = threshold
         self.way = _get_dequantization(way)
@@ -343,7 +343,7 @@ class LlmInt8Linear:
         return y
 
     def _outlier_weights(self, columns: NDArray[np.int64]) -> F32:
-        """Give columns of the weight as float32 numbers that float16 holds."""
+        """Return columns of the weight as float32 numbers that float16 holds."""
         if self.halves is not None:
             return self.halves[:, columns].astype(np.float32)
         return dequantize_columns(self.weight, columns).astype(np.float32)

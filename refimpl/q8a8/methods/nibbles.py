@@ -48,7 +48,7 @@ def pack_nibbles(q: NDArray[np.int8]) -> NDArray[np.uint8]:
     """
     require_dtype(q, np.int8, "q")
     if q.ndim == 0:
-        raise ShapeError("q: at least one axis is wanted; this array has none")
+        raise ShapeError("q: expected at least one axis, got none")
     outside = (q < -8) | (q > 7)
     if outside.any():
         *row, element = (int(i) for i in np.unravel_index(int(np.argmax(outside)), q.shape))
@@ -91,7 +91,7 @@ def unpack_nibbles(packed: NDArray[np.uint8], k: int) -> NDArray[np.int8]:
     require_dtype(packed, np.uint8, "packed")
     if k < 0 or packed.ndim == 0 or packed.shape[-1] != (k + 1) // 2:
         raise BufferSizeError(
-            f"packed: shape {packed.shape} given, rows of {k} codes have {(k + 1) // 2} bytes"
+            f"packed: expected {(k + 1) // 2} bytes for rows of {k} codes, got shape {packed.shape}"
         )
     c = np.stack((packed & np.uint8(15), packed >> np.uint8(4)), axis=-1)
     return (c.reshape(*packed.shape[:-1], k + k % 2)[..., :k]).astype(np.int8) - np.int8(8)

@@ -1,4 +1,4 @@
-"""Calibration observers: from what a tensor was seen to hold, the magnitude to reach (rules OBS-4 to OBS-9).
+"""Calibration observers: from the observed values of a tensor, the threshold T of its scale (OBS-4 to OBS-9).
 
 Static quantization needs an activation's scale before the activation is there: T / 127, with a threshold T
 taken from some hundreds of calibration samples. What lies above T is clipped; what lies below is the coarser
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 HEAD = "output.weight"
-"""The head's weight, which is not observed unless it is asked for."""
+"""The head's weight, which is observed on request only."""
 
 SAMPLES = (512, 1024)
 """How many calibration samples the field takes: from, to (OBS-9)."""
@@ -74,7 +74,7 @@ class Method:
     Parameters
     ----------
     name
-        What callers give.
+        The name that callers pass.
     kind
         Which of the four.
     bits
@@ -82,9 +82,9 @@ class Method:
     percentile
         p, as a decimal number: 0 < p <= 100. A string, so that 99.99 is 9999/100 exactly.
     first_bin
-        What entropy takes for c_0: "second", c_1 (many activations are zero, or nearly), or "counted".
+        The count c_0 that entropy uses: "second", c_1 (many activations are zero, or nearly), or "counted".
     source
-        Who does it.
+        The software that does so.
     """
 
     name: str
@@ -97,9 +97,9 @@ class Method:
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not 2 <= self.bits <= 8:
-            raise ArgumentError(f"bits: 2 to 8 wanted, {self.bits} given")
+            raise ArgumentError(f"bits: expected 2 to 8, got {self.bits}")
         if not 0 < Fraction(self.percentile) <= 100:
-            raise ArgumentError(f"percentile: more than 0 and at most 100 wanted, {self.percentile} given")
+            raise ArgumentError(f"percentile: expected more than 0 and at most 100, got {self.percentile}")
 
 
 _NVIDIA = "NVIDIA pytorch-quantization, calib/histogram.py"
@@ -149,7 +149,7 @@ class Observer:
     histogram
         The counts.
     samples
-        How many samples were observed; `SAMPLES` says how many the field takes.
+        How many samples were observed; `SAMPLES` is the usual number.
     """
 
     def __init__(self, bins: int = 4096) -> None:
@@ -175,7 +175,7 @@ class Observer:
         self.samples += samples
 
     def merge(self, other: Observer) -> None:
-        """Add what another observer saw: the result is that of one that saw everything (OBS-3).
+        """Merge another observer: the result is that of one observer of all data (OBS-3).
 
         Raises
         ------
@@ -186,7 +186,7 @@ class Observer:
         self.samples += other.samples
 
     def threshold(self, method: str | Method = "absmax") -> float:
-        """Find the magnitude that the largest code should stand for (OBS-4 to OBS-8).
+        """Find the threshold, the magnitude of the largest code (OBS-4 to OBS-8).
 
         Returns
         -------
@@ -214,7 +214,7 @@ class Observer:
 
 
 def _percentile(counts: NDArray[np.int64], percentile: Fraction) -> int:
-    """Give the end, in bins, of the bin of the ceil(p/100·N)-th smallest magnitude (OBS-5)."""
+    """Return the end, in bins, of the bin of the ceil(p/100·N)-th smallest magnitude (OBS-5)."""
     cumulative = np.cumsum(counts)
     rank = -(-percentile * int(cumulative[-1]) // 100)
     return int(np.searchsorted(cumulative, rank)) + 1
@@ -223,7 +223,7 @@ def _percentile(counts: NDArray[np.int64], percentile: Fraction) -> int:
 def _last_minimum(
     seen: Histogram, method: Method, score: Callable[[NDArray[np.int64], Method], list[Any]]
 ) -> int:
-    """Give the candidate, in bins, with the least score; the largest of equal ones."""
+    """Return the candidate, in bins, with the least score; the largest of equal ones."""
     first, last = 1 << (method.bits - 1), seen.used
     if last < first:
         # Magnitudes of a few subnormal steps: there is no candidate but amax (OBS-8).
@@ -275,7 +275,7 @@ def divergences(counts: NDArray[np.int64], method: Method) -> list[float]:
     counts
         int64 `[u]`, u >= 2^(bits-1), the last one not zero.
     method
-        Its bits and what it takes for the first bin.
+        Its bits, and its count of the first bin.
 
     Returns
     -------

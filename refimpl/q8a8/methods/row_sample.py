@@ -26,7 +26,7 @@ __all__ = ["RowSample", "smallest", "token_numbers"]
 
 
 def token_numbers(text_sha256: str, first: int, count: int) -> Numbers:
-    """Give the numbers of some tokens of a text: uint64 `[count]`, all different within a text.
+    """Return the numbers of some tokens of a text: uint64 `[count]`, all different within a text.
 
     The n-th place's number is SplitMix64's n-th output from a seed that is a hash of the text. Source:
     G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; the golden
@@ -50,7 +50,7 @@ def token_numbers(text_sha256: str, first: int, count: int) -> Numbers:
 
 
 def smallest(a: Numbers, b: Numbers, size: int) -> tuple[Numbers, NDArray[np.intp]]:
-    """Give the `size` smallest numbers of two lists, ascending, and their places in the two joined."""
+    """Return the `size` smallest numbers of two lists, ascending, and their places in the concatenation."""
     joined = np.concatenate([a, b])
     places = np.argsort(joined)[:size]
     return joined[places], places
@@ -83,14 +83,14 @@ class RowSample:
 
     def __init__(self, size: int, text_sha256: str) -> None:
         if size < 0:
-            raise ArgumentError(f"rows: no negative number is wanted, {size} is given")
+            raise ArgumentError(f"rows: expected 0 or more, got {size}")
         self.numbers: Numbers = np.empty(0, np.uint64)
         self.rows: dict[str, F32] = {}
         self._size, self._text = size, text_sha256
         self._places: NDArray[np.intp] = np.empty(0, np.intp)
 
     def begin(self, first: int, count: int) -> None:
-        """Choose among what is held and the next `count` tokens, of which `first` is the first's place."""
+        """Choose among the rows kept so far and the next `count` tokens, which start at place `first`."""
         new = token_numbers(self._text, first, count)
         self.numbers, self._places = smallest(self.numbers, new, self._size)
 

@@ -55,12 +55,12 @@ _DOUBLE = 2.0**-51
 
 
 def gamma(n: int) -> float:
-    """Give n u / (1 - n u): how far n roundings to float32 can move a product."""
+    """Compute n u / (1 - n u), the relative error of a product after n roundings to float32."""
     return n * UNIT_ROUNDOFF / (1 - n * UNIT_ROUNDOFF)
 
 
 def norm_fraction(weight: F32, x: F32, folded_weight: F32, folded_x: F32) -> float:
-    """Tell how much of the bound a fold into a norm uses, for one of its group's operators.
+    """Return the fraction of the bound that a fold into a norm uses, for one of its group's operators.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def norm_fraction(weight: F32, x: F32, folded_weight: F32, folded_x: F32) -> flo
 
 
 def down_fraction(x: F32, gated: F32, before: tuple[F32, F32], after: tuple[F32, F32]) -> float:
-    """Tell how much of the bound a fold of the down projection into the up projection uses.
+    """Return the fraction of the bound that a fold of the down projection into the up projection uses.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def down_fraction(x: F32, gated: F32, before: tuple[F32, F32], after: tuple[F32,
 
 
 def _fraction(difference: F64, bound: F64) -> float:
-    """Give the largest |difference| / bound, where 0 / 0 is 0."""
+    """Return the largest |difference| / bound, where 0 / 0 is 0."""
     size = np.abs(difference)
     with np.errstate(divide="ignore", invalid="ignore"):
         fraction = np.where(size == 0, 0.0, size / bound)

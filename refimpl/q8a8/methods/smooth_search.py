@@ -4,9 +4,9 @@ For the weights W of a group and rows X of their input, from a calibration::
 
     error(s) = sum_W ‖Q(X/s) · Q(W s)ᵀ − X Wᵀ‖² / ‖X Wᵀ‖²        Q: quantized to Q8_A8, block by block
 
-The product on the left is the format's own (Q8A8-MUL, `q8a8.mul_mat`), so that it costs what it costs at run
-time and every bit is defined; the one on the right is in float64. Each weight's error is relative to its own
-output: query, key and value, or gate and up, count alike, however large they are.
+The product on the left is the format's own (Q8A8-MUL, `q8a8.mul_mat`): it is the one of run
+time, and every bit of it is defined; the one on the right is in float64. Each weight's error is relative to
+its own output: query, key and value, or gate and up, count alike, however large they are.
 
 The least error wins; of equals the first, and candidates come in ascending α.
 """
@@ -42,7 +42,7 @@ class Candidate:
     Attributes
     ----------
     alpha
-        What they were computed with; None for no smoothing.
+        Their α; None for no smoothing.
     factors
         float32 `[in]`.
     """
@@ -76,7 +76,7 @@ def reconstruction_error(weights: Sequence[F32], rows: F32, factors: F32) -> flo
 
 
 def search(weights: Sequence[F32], rows: F32, candidates: Iterable[Candidate]) -> Candidate:
-    """Give the candidate of least error, the first of equals.
+    """Return the candidate of least error, the first of equals.
 
     Parameters
     ----------

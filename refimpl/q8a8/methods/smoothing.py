@@ -1,12 +1,12 @@
 """Smoothing factors, and how they are folded into a model's weights.
 
-What the factors are computed from is no matter here: any s > 0 leaves the model's output as it is, but for
-one rounding a product or quotient. `q8a8.methods.smoothquant` computes them, and says what belongs together.
+Any factors s > 0 leave the model's output as it is, but for one rounding a product or quotient.
+`q8a8.methods.smoothquant` computes them, and defines the groups that share them.
 
 ::
 
     columns of W times s           W'_ij = f32(W_ij · s_j)
-    what comes before over s       g'_j  = f32(g_j / s_j),   rows: W'_ji = f32(W_ji / s_j)
+    the layer before over s        g'_j  = f32(g_j / s_j),   rows: W'_ji = f32(W_ji / s_j)
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FoldGroup:
     Attributes
     ----------
     name
-        What the group is called.
+        The group's name.
     multiplied
         Weights `[out, in]` of which column j is multiplied by s_j: they share their input.
     divided
@@ -64,11 +64,11 @@ class SmoothedGroup:
     Attributes
     ----------
     group
-        What they go into.
+        The weights that they are folded into.
     factors
         float32 `[in]`, positive.
     alpha
-        What they were computed with; None where nothing is smoothed, and all factors are 1.
+        Their α; None where nothing is smoothed, and all factors are 1.
     """
 
     group: FoldGroup
@@ -85,8 +85,8 @@ class Smoothing:
     groups
         In the order in which they are folded.
     provenance
-        For JSON: what they were made for and from. `model_sha256`, `alpha`, `fold_down` and `rounding`, as
-        `q8a8.methods.smoothquant.make_smoothing` takes them, and what else it knows.
+        For JSON: the model and data that they were made from. `model_sha256`, `alpha`, `fold_down` and
+        `rounding`, as `q8a8.methods.smoothquant.make_smoothing` takes them, and more.
     """
 
     groups: tuple[SmoothedGroup, ...]
@@ -94,15 +94,15 @@ class Smoothing:
 
     @property
     def model_sha256(self) -> str:
-        """Of the file that the factors were made for; in another model they would change what it computes."""
+        """The hash of the file that the factors were made for; another model's output they would change."""
         return str(self.provenance["model_sha256"])
 
     def folds(self, name: str) -> bool:
-        """Say whether there are factors for a tensor."""
+        """Return whether there are factors for a tensor."""
         return any(name in (*s.group.multiplied, *s.group.divided) for s in self.groups)
 
     def metadata(self) -> dict[str, str]:
-        """Give what a GGUF file says of the factors in it, by key."""
+        """Return the metadata of the factors for a GGUF file, by key."""
         return {"q8_a8.smoothing": self.summary, "q8_a8.smoothing.sha256": self.sha256()}
 
     def fold_tensor(self, name: str, array: F32) -> F32:
@@ -150,7 +150,7 @@ class Smoothing:
             place = [int(i) for i in np.unravel_index(int(np.argmin(np.isfinite(out))), out.shape)]
             raise SmoothingError(
                 f"{name}: element {place}: {array[tuple(place)]:.9g} with the factor {s[place[axis]]:.9g} of "
-                f"{smoothed.group.name} is no finite float32"
+                f"{smoothed.group.name} is not a finite float32"
             )
         return out
 
@@ -169,7 +169,7 @@ class Smoothing:
         return {name: self.fold_tensor(name, array) for name, array in weights.items()}
 
     def sha256(self) -> str:
-        """Hash the factors and what they belong to: two smoothings of one hash fold the same."""
+        """Hash the factors and their groups: two smoothings of one hash fold the same."""
         digest = hashlib.sha256()
         for smoothed in self.groups:
             digest.update(f"{smoothed.group}\0".encode())
@@ -178,7 +178,7 @@ class Smoothing:
 
     @property
     def summary(self) -> str:
-        """Say in a few words what this is: `smoothquant alpha=0.5 fold-down`."""
+        """A summary in a few words: `smoothquant alpha=0.5 fold-down`."""
         words = ["smoothquant", f"alpha={self.provenance['alpha']}"]
         if self.provenance["fold_down"]:
             words.append("fold-down")
@@ -208,7 +208,7 @@ class Smoothing:
         Raises
         ------
         ArchiveError
-            naming the file, and the entry in it that is not what it should be.
+            naming the file, and the entry in it that is not valid.
         """
         entries = read_archive(path, KIND, VERSION)
         groups = []

@@ -1,4 +1,4 @@
-"""SmoothQuant: move what is hard to quantize from the activations into the weights.
+"""SmoothQuant: move the difficulty of quantization from the activations to the weights.
 
 For a linear operator Y = X Wᵀ and any s > 0, one factor an input channel j::
 
@@ -6,7 +6,7 @@ For a linear operator Y = X Wᵀ and any s > 0, one factor an input channel j::
 
     s_j = max|X_j|^α / max|W_j|^(1−α)          0 <= α <= 1
 
-X diag(s)⁻¹ costs nothing at run time where what comes before is linear in its own weights: they are divided
+X diag(s)⁻¹ costs nothing at run time where the layer before is linear in its own weights: they are divided
 instead. Operators that share their input share s, so max|W_j| is taken over all of them.
 
 =====================  ======================  ===============================================================
@@ -70,18 +70,18 @@ FLOOR = 1e-5
 """The least max|W_j|, and the least s_j."""
 
 Rounding = Literal["nearest", "power-of-two"]
-"""What becomes of s_j: the nearest float32, or the nearest power of two, with which folding is exact."""
+"""Rounding of s_j: the nearest float32, or the nearest power of two, with which folding is exact."""
 
 
 class _Shape(Protocol):
-    """What is asked of `q8a8.llama.config.Config`."""
+    """The part of `q8a8.llama.config.Config` that is used here."""
 
     @property
     def n_layers(self) -> int: ...
 
 
 def fold_groups(n_layers: int, *, fold_down: bool = False) -> tuple[FoldGroup, ...]:
-    """Name what can be smoothed in a Llama model, each group after those that its weights depend on."""
+    """Return the groups of a Llama model that share factors, each after those that its weights depend on."""
     groups = []
     for layer in range(n_layers):
         down, up, norm = f"blk.{layer}.ffn_down", f"blk.{layer}.ffn_up", f"blk.{layer}.ffn_norm"
@@ -96,7 +96,7 @@ def fold_groups(n_layers: int, *, fold_down: bool = False) -> tuple[FoldGroup, .
 
 
 def column_maxima(weights: Iterable[F32]) -> F32:
-    """Give the largest |w| of each column, over all rows of all weights.
+    """Return the largest |w| of each column, over all rows of all weights.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def column_maxima(weights: Iterable[F32]) -> F32:
         largest: F32 = np.maximum(weight.max(axis=0, initial=0), -weight.min(axis=0, initial=0))
         joint = largest if joint is None else np.maximum(joint, largest)
     if joint is None:
-        raise ShapeError("weights: at least one matrix is wanted")
+        raise ShapeError("weights: expected at least one matrix, got none")
     return joint
 
 
@@ -147,14 +147,16 @@ def smoothing_factors(x_max: F32, w_max: F32, alpha: float, *, rounding: Roundin
         No two vectors of one length; not float32; NaN, infinities or negative numbers.
     """
     if not 0 <= alpha <= 1:
-        raise ArgumentError(f"alpha: {alpha!r} is not between 0 and 1")
+        raise ArgumentError(f"alpha: expected 0 to 1, got {alpha!r}")
     if x_max.ndim != 1 or x_max.shape != w_max.shape:
-        raise ShapeError(f"x_max, w_max: vectors of one length are wanted, not {x_max.shape}, {w_max.shape}")
+        raise ShapeError(
+            f"x_max, w_max: expected vectors of one length, got shapes {x_max.shape}, {w_max.shape}"
+        )
     for name, vector in (("x_max", x_max), ("w_max", w_max)):
         require_finite(vector, name)
         if (vector < 0).any():
             j = int(np.argmax(vector < 0))
-            raise ArgumentError(f"{name}: channel {j}: {vector[j]} is no largest magnitude")
+            raise ArgumentError(f"{name}: channel {j}: expected 0 or more, got {vector[j]}")
     x, w = x_max.astype(np.float64), np.maximum(w_max.astype(np.float64), FLOOR)
     s = np.maximum(x**alpha / w ** (1 - alpha), FLOOR)
     s[x_max == 0] = 1
@@ -162,7 +164,7 @@ def smoothing_factors(x_max: F32, w_max: F32, alpha: float, *, rounding: Roundin
 
 
 def _round(s: NDArray[np.float64], rounding: Rounding) -> F32:
-    """Round factors to what is kept of them."""
+    """Round factors as they are stored."""
     if rounding == "power-of-two":
         mantissa, exponent = np.frexp(s)  # s = mantissa · 2^exponent, 1/2 <= mantissa < 1
         # By ratio, the middle between 2^(e-1) and 2^e is 2^(e-1/2).
@@ -188,7 +190,7 @@ def make_smoothing(
     Parameters
     ----------
     weights
-        float32 `[out, in]` by GGUF name. Each is asked for once: it may be read when it is.
+        float32 `[out, in]` by GGUF name. Each is looked up once, so that it may be read lazily.
     config
         The model's shape.
     calibration
@@ -201,18 +203,40 @@ def make_smoothing(
     rounding
         As `smoothing_factors`.
     grid
-        What "search" tries.
+        The α that "search" tries.
     progress
         Called with each group when it is done.
 
     Raises
     ------
     ArgumentError, CalibrationError
-        α or a number of the grid outside [0, 1]; an operator that the calibration does not know, or has no
-        rows of for a search.
+        α or a number of the grid outside [0, 1]; an operator without statistics in the calibration, or
+        without rows for a search.
     ShapeError, DtypeError, DomainError
         as `column_maxima` and `smoothing_factors`.
     """
+    searched = grid if alpha == "search" else None
+    provenance = _provenance(calibration, alpha, searched, fold_down=fold_down, rounding=rounding)
+    smoothing = Smoothing((), provenance)
+    for group in fold_groups(config.n_layers, fold_down=fold_down):
+        # ffn_up as the factors of ffn_down have left it.
+        parts = [smoothing.fold_tensor(name, weights[name]) for name in group.multiplied]
+        smoothed = _smooth_group(group, parts, calibration, alpha, grid, rounding)
+        smoothing = Smoothing((*smoothing.groups, smoothed), provenance)
+        if progress:
+            progress(smoothed)
+    return smoothing
+
+
+def _provenance(
+    calibration: Calibration,
+    alpha: float | Literal["search"],
+    grid: Sequence[float] | None,
+    *,
+    fold_down: bool,
+    rounding: Rounding,
+) -> dict[str, Any]:
+    """Describe the factors' model, data and options for JSON; `grid` where α is searched."""
     provenance: dict[str, Any] = {
         "model_sha256": calibration.model_sha256,
         "alpha": alpha,
@@ -221,28 +245,31 @@ def make_smoothing(
         "texts": [source.text_sha256 for source in calibration.sources],
         "tokens": calibration.tokens,
     }
-    if alpha == "search":
+    if grid is not None:
         provenance |= {"grid": list(grid), "rows": len(calibration.numbers)}
-    smoothing = Smoothing((), provenance)
-    for group in fold_groups(config.n_layers, fold_down=fold_down):
-        # ffn_up as the factors of ffn_down have left it.
-        parts = [smoothing.fold_tensor(name, weights[name]) for name in group.multiplied]
-        x_max, w_max = calibration[group.multiplied[0]].maximum, column_maxima(parts)
-        if alpha == "search":
-            rows = calibration.rows(group.multiplied[0])
-            chosen = search(parts, rows, _candidates(x_max, w_max, grid, rounding))
-            smoothed = SmoothedGroup(group, chosen.factors, chosen.alpha)
-        else:
-            factors = smoothing_factors(x_max, w_max, alpha, rounding=rounding)
-            smoothed = SmoothedGroup(group, factors, alpha)
-        smoothing = Smoothing((*smoothing.groups, smoothed), provenance)
-        if progress:
-            progress(smoothed)
-    return smoothing
+    return provenance
+
+
+def _smooth_group(
+    group: FoldGroup,
+    weights: Sequence[F32],
+    calibration: Calibration,
+    alpha: float | Literal["search"],
+    grid: Sequence[float],
+    rounding: Rounding,
+) -> SmoothedGroup:
+    """Compute one group's factors for its weights, with α as given or as the search finds it."""
+    operator = group.multiplied[0]
+    x_max, w_max = calibration[operator].maximum, column_maxima(weights)
+    if alpha == "search":
+        candidates = _candidates(x_max, w_max, grid, rounding)
+        chosen = search(weights, calibration.rows(operator), candidates)
+        return SmoothedGroup(group, chosen.factors, chosen.alpha)
+    return SmoothedGroup(group, smoothing_factors(x_max, w_max, alpha, rounding=rounding), alpha)
 
 
 def _candidates(x_max: F32, w_max: F32, grid: Sequence[float], rounding: Rounding) -> Iterator[Candidate]:
-    """Give the factors to try: none first, then by ascending α, so that ties go to the least smoothing."""
+    """Yield the factors to try: none first, then by ascending α, so that ties go to the least smoothing."""
     yield Candidate(None, np.ones_like(x_max))
     for alpha in sorted(grid):
         yield Candidate(alpha, smoothing_factors(x_max, w_max, alpha, rounding=rounding))

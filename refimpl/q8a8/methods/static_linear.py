@@ -40,7 +40,7 @@ def quantize_static(
     x
         float32 `[...]`, finite.
     threshold
-        float32, of a shape that broadcasts with x: what 127 stands for; not negative.
+        float32, of a shape that broadcasts with x: the magnitude of the code 127; not negative.
 
     Returns
     -------
@@ -54,14 +54,14 @@ def quantize_static(
 
 
 class StaticLinear:
-    """A linear layer in int8 whose activations have one scale, known beforehand: y = x · weightᵀ (OBS-10).
+    """A linear layer in int8 whose activations have one static scale: y = x · weightᵀ (OBS-10).
 
     Parameters
     ----------
     weight
         float32 `[out, in]`, finite.
     threshold
-        The magnitude that the code 127 of an activation stands for: an observer's.
+        The magnitude of the code 127 of an activation: an observer's threshold.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class StaticLinear:
         weight = np.asarray(weight)
         require_matrix(weight, "weight")
         if not 0 <= threshold <= float(np.finfo(np.float32).max):
-            raise ArgumentError(f"threshold: {threshold} is no finite magnitude of float32")
+            raise ArgumentError(f"threshold: expected a finite magnitude of float32, got {threshold}")
         self.threshold = np.float32(threshold)
         self.codes, scales = quantize_static(weight, np.abs(weight).max(axis=1, initial=0, keepdims=True))
         self.scales = scales[:, 0]

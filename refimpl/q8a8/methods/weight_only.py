@@ -12,7 +12,7 @@ Codes come from `q8a8.methods.affine`; int4 codes are stored two a byte (`q8a8.m
     scales:             |   s0    |   s1    | ... |  sl  |     ceil(k/g), float16 or float32
     zero points:        |   z0    |   z1    | ... |  zl  |     ceil(k/g), nibbles too: z + 8
 
-What is stored counts whole: with float16 scales 4 + 16/g bits a weight, 4 + 20/g with zero points; g = 128:
+All that is stored counts: with float16 scales 4 + 16/g bits a weight, 4 + 20/g with zero points; g = 128:
 4.125 and 4.15625, g = 32: 4.5 and 4.625 (WON-4).
 
 Sources: the design's lecture notes (int8 and int4 weight-only, groups of 128); torchao's Int8WeightOnlyConfig
@@ -57,14 +57,14 @@ SYMMETRIC, ASYMMETRIC = "int4-compressed-tensors", "int4-compressed-tensors-asym
 
 
 def round_to_half(x: F32, name: str = "x") -> F32:
-    """Round a matrix to float16 and widen it again: what a layer with 16-bit activations sees (WON-5).
+    """Round a matrix to float16 and widen it again, as a layer with 16-bit activations reads it (WON-5).
 
     Parameters
     ----------
     x
         float32 `[t, k]`, finite.
     name
-        What the caller's parameter is called, for errors.
+        The name of the caller's parameter, for errors.
 
     Returns
     -------
@@ -125,7 +125,7 @@ class ChannelInt8Linear:
     def __init__(self, weight: F32, *, rule: str | Rule = "absmax-127") -> None:
         rule = get_rule(rule)
         if not rule.symmetric:
-            raise ArgumentError(f"rule: {rule.name} has zero points, a symmetric rule is wanted")
+            raise ArgumentError(f"rule: expected a symmetric rule, got {rule.name}, which has zero points")
         require_matrix(weight, "weight")
         self.weight = quantize(weight, rule, name="weight")
         self.weight_bytes = self.weight.q.nbytes + self.weight.scale.nbytes
@@ -191,7 +191,7 @@ def quantize_int4(
     rule
         A rule of int4 codes, or its name.
     tail
-        Where k is no multiple of `group`: "refuse" it, or let the last group of each row be "short".
+        Where k is not a multiple of `group`: "refuse" it, or let the last group of each row be "short".
     half_scale
         Whether scales are stored as float16 (the codes are made with the rounded ones), or as float32.
 
@@ -202,22 +202,22 @@ def quantize_int4(
     Raises
     ------
     DtypeError, ShapeError, UnknownNameError, DomainError
-        as `affine.quantize`; a k that is no multiple of `group` where that is refused; another tail.
+        as `affine.quantize`; a k that is not a multiple of `group` where that is refused; another tail.
     ArgumentError
         for a group below 1, or a rule of other codes.
     """
     rule = get_rule(rule)
     require_matrix(weight, "weight")
     if (rule.low, rule.high) != (-8, 7):
-        raise ArgumentError(f"rule: {rule.name} has codes {rule.low} to {rule.high}, -8 to 7 wanted")
+        raise ArgumentError(f"rule: expected codes -8 to 7, got {rule.name} with {rule.low} to {rule.high}")
     if group < 1:
-        raise ArgumentError(f"group: {group} given, at least 1 wanted")
+        raise ArgumentError(f"group: expected at least 1, got {group}")
     if tail not in ("refuse", "short"):
         raise UnknownNameError("tail", tail, ("refuse", "short"))
     m, k = weight.shape
     whole = k - k % group
     if k != whole and tail == "refuse":
-        raise ShapeError(f"weight: rows of {k} elements are no multiple of the group of {group}")
+        raise ShapeError(f"weight: rows of {k} elements are not a multiple of the group of {group}")
     # WON-3: full groups at once, then the short one, each with the same arithmetic.
     shapes = [(weight[:, :whole], (m, k // group, group)), (weight[:, whole:], (m, 1, k - whole))]
     parts = [
@@ -259,7 +259,7 @@ def dequantize_int4(stored: Int4Weight) -> F32:
 class Int4GroupLinear:
     """A linear layer with int4 weights in groups and float16 activations: W4A16.
 
-    Weights are dequantized in every call, then multiplied in float32 (WON-6): what is kept is what counts.
+    Weights are dequantized in every call, then multiplied in float32 (WON-6).
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ class Int4GroupLinear:
     Attributes
     ----------
     weight
-        What is stored, an `Int4Weight`.
+        The stored weight, an `Int4Weight`.
     weight_bytes
         Its bytes.
     activation_bits

@@ -28,7 +28,7 @@ GPTQ = "document 003; Frantar et al., GPTQ (2023), arXiv:2210.17323; IST-DASLab/
 
 
 def _weight_only() -> Iterator[Scheme]:
-    """Give int8 by channel, and int4 in groups."""
+    """Yield int8 by channel, and int4 in groups."""
     yield Scheme(
         "int8-weight",
         "Weights in int8 with one float32 scale for each output channel, activations in float16.",
@@ -47,13 +47,13 @@ def _weight_only() -> Iterator[Scheme]:
                 weight_bits=4,
                 activation_bits=16,
                 linear=Int4GroupLinear,
-                # 576 channels are no whole number of groups of 128: the last group is shorter.
+                # 576 channels are not a whole number of groups of 128: the last group is shorter.
                 options={"group": group, "symmetric": symmetric, "tail": "short"},
             )
 
 
 def _llm_int8() -> Iterator[Scheme]:
-    """Give LLM.int8()."""
+    """Yield LLM.int8()."""
     yield Scheme(
         "llm-int8",
         "int8 by row and token, but for columns with an activation of 6 or more, which stay in float16.",
@@ -65,7 +65,7 @@ def _llm_int8() -> Iterator[Scheme]:
 
 
 def _fp8() -> Iterator[Scheme]:
-    """Give both formats, by tensor and by channel."""
+    """Yield both formats, by tensor and by channel."""
     for name, fmt in (("e4m3", "e4m3fn"), ("e5m2", "e5m2")):
         for granularity in ("tensor", "channel"):
             scales = "one scale each" if granularity == "tensor" else "a scale a channel and a token"
@@ -81,7 +81,7 @@ def _fp8() -> Iterator[Scheme]:
 
 
 def _kv_cache() -> Iterator[Scheme]:
-    """Give float operators with quantized caches."""
+    """Yield float operators with quantized caches."""
     for bits in (8, 4):
         yield Scheme(
             f"kv-int{bits}",
@@ -98,7 +98,7 @@ def _kv_cache() -> Iterator[Scheme]:
 
 
 def _gptq() -> Iterator[Scheme]:
-    """Give GPTQ and, on the same grids, rounding to nearest."""
+    """Yield GPTQ and, on the same grids, rounding to nearest."""
     for bits in (4, 3):
         grid = Grid(bits=bits, group=GROUP)
         yield Scheme(
@@ -125,7 +125,7 @@ def _gptq() -> Iterator[Scheme]:
 
 
 def _awq() -> Iterator[Scheme]:
-    """Give AWQ; its authors clip neither q nor k."""
+    """Yield AWQ; its authors clip neither q nor k."""
     for bits in (4, 3):
         yield Scheme(
             f"awq-int{bits}-g{GROUP}",
@@ -141,7 +141,7 @@ def _awq() -> Iterator[Scheme]:
 
 
 def _static() -> Iterator[Scheme]:
-    """Give static quantization with the observers' thresholds."""
+    """Yield static quantization with the observers' thresholds."""
     for method in ("absmax", "percentile-99.99", "mse", "entropy"):
         yield Scheme(
             f"w8a8-static-{method}",

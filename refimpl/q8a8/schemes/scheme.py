@@ -1,14 +1,14 @@
-"""A scheme: which linear operators a model gets, what is folded into it first, and how it keeps its cache.
+"""A scheme: a model's linear operators, the smoothing folded into it first, and its cache.
 
 A scheme is data: a class of `q8a8.llama.linear` or `q8a8.methods` with its options, the statistics that its
-constructor asks for, and perhaps a smoothing and a cache. `build` makes a model of it. The table of all is
+constructor takes, and perhaps a smoothing and a cache. `build` makes a model of it. All are in
 `SCHEMES` in `q8a8.schemes.table`::
 
     float weights ──fold──> weights ──linear(weight, **options, **statistics)──> Linear, for every weight
                   smoothing                                                      of `linear_names`
 
-The head stays a float product unless asked for otherwise: it is a fifth of this project's small model, where
-llama.cpp keeps it in 8 bits as well, and would drown what is measured.
+The head stays a float product by default: it is a fifth of this project's small model, where llama.cpp keeps
+it in 8 bits as well, and would dominate the measurement.
 """
 
 from __future__ import annotations
@@ -44,27 +44,26 @@ class Scheme:
     Attributes
     ----------
     name
-        Its name on the command line: lower case, what is folded in after a plus sign.
+        Its name on the command line: lower case, the smoothing after a plus sign.
     summary
         One sentence.
     source
-        Where it is from: a document, a paper, a library.
+        The document, paper or library that describes it.
     weight_bits, activation_bits
-        Bits of a number without its scales; a `Built` model tells what is stored.
+        Bits of a number without its scales; a `Built` model has the stored ones.
     linear
-        Called with a weight float32 `[out, in]` and what follows, makes the operator.
+        Called with a weight float32 `[out, in]` and the options, returns the operator.
     options
         Keyword arguments for `linear`.
     exceptions
         More of them for single operators, by their name in GGUF: `attn_q`.
     statistics
-        More of them, by the name of what calibration knows of the operator's input
-        (`q8a8.schemes.statistics`).
+        More of them, by the name of a statistic of the operator's input (`q8a8.schemes.statistics`).
     smoothing
         Keyword arguments for `make_smoothing`; None for no smoothing.
     cache
-        Called with the model's shape, the positions to hold, and `cache_options`, makes the cache; None for a
-        scheme that leaves keys and values in float32.
+        Called with the model's shape, the positions to hold, and `cache_options`, returns the cache; None for
+        a scheme that leaves keys and values in float32.
     cache_options
         Keyword arguments for `cache`.
     cache_bits
@@ -103,7 +102,7 @@ class Built:
     Attributes
     ----------
     scheme
-        Which one.
+        The scheme.
     model
         Ready to run.
     replaced
@@ -128,13 +127,13 @@ class Built:
     def activation_bits(self) -> float:
         """Bits an activation, scales included where they are stored: the mean over products with a weight.
 
-        For a scheme that decides at run time, what it was over the calls so far.
+        For a scheme that decides at run time, the mean over the calls so far.
         """
         bits = [self.model.linears[name].activation_bits * size for name, size in self.replaced.items()]
         return sum(bits) / sum(self.replaced.values())
 
     def new_cache(self, capacity: int) -> KVCache | None:
-        """Make an empty cache, or None where the scheme has no own one."""
+        """Return an empty cache, or None where the scheme has none of its own."""
         if self.scheme.cache is None:
             return None
         return self.scheme.cache(self.model.config, capacity, **self.scheme.cache_options)
@@ -146,7 +145,7 @@ def get_scheme(name: str, schemes: Mapping[str, Scheme]) -> Scheme:
     Raises
     ------
     UnknownNameError
-        listing those that there are.
+        listing the known ones.
     """
     if name not in schemes:
         raise UnknownNameError("scheme", name, schemes)
@@ -167,13 +166,13 @@ def build(
     Parameters
     ----------
     scheme
-        How.
+        The scheme.
     config
         The model's shape.
     weights
         float32 by GGUF name; left as they are.
     evidence
-        What calibration found.
+        Statistics of the operators' inputs, from a calibration.
     head
         Quantize the head as well.
     progress
@@ -182,7 +181,7 @@ def build(
     Raises
     ------
     ArgumentError, CalibrationError
-        where calibration is needed and is missing, or knows nothing of an operator.
+        where calibration is needed and missing, or has no statistics of an operator.
     ShapeError, DtypeError, DomainError, ModelError
         as the scheme's operators, `make_smoothing` and `Model`.
     """

@@ -1,9 +1,9 @@
-"""What calibration knows of the inputs of a model's linear operators, for the schemes that ask for it.
+"""Statistics of the inputs of a model's linear operators, for the schemes that need them.
 
 ===================  ========================================================  =============================
-statistic            what it is                                                who asks for it
+statistic            definition                                                used by
 ===================  ========================================================  =============================
-`maximum`            float32 `[in]`, the largest |x| of each channel           (smoothing asks by itself)
+`maximum`            float32 `[in]`, the largest |x| of each channel           (smoothing)
 `mean`               float64 `[in]`, the mean of |x|                           AWQ
 `rows`               float32 `[k, in]`, a sample of x                          AWQ
 `hessian`            float64 `[in, in]`, 2/n · Σ x xᵀ                          GPTQ
@@ -11,8 +11,8 @@ statistic            what it is                                                w
 ===================  ========================================================  =============================
 
 The first three are in a `Calibration`, which can be saved; the others are gathered by `gather_inputs`. All
-are of the float model. The authors of GPTQ and AWQ go layer by layer instead, each on what the layers before
-it put out when they are already quantized.
+are of the float model. The authors of GPTQ and AWQ go layer by layer instead, each on the output of the
+quantized layers before it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ GATHERED = ("hessian", *METHODS)
 
 
 class SeenInput:
-    """What was seen of one input: its Hessian, the histogram of its magnitudes, or both.
+    """Statistics of one input: its Hessian, the histogram of its magnitudes, or both.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class SeenInput:
         self._thresholds: dict[str, float] = {}
 
     def update(self, x: NDArray[np.float32]) -> None:
-        """Take rows float32 `[t, width]` in; errors as `Hessian.update` and `Observer.observe`."""
+        """Add rows, float32 `[t, width]`; errors as `Hessian.update` and `Observer.observe`."""
         if self.hessian is not None:
             self.hessian.update(x)
         if self.observer is not None:
@@ -86,7 +86,7 @@ class SeenInput:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What calibration found; a scheme takes from it what it needs.
+    """Calibration data, from which a scheme takes the statistics that it needs.
 
     Attributes
     ----------
@@ -100,19 +100,19 @@ class Evidence:
     inputs: Mapping[str, SeenInput] | None = None
 
     def require_calibration(self, who: str) -> Calibration:
-        """Give the calibration.
+        """Return the calibration.
 
         Raises
         ------
         ArgumentError
-            naming the scheme that wants it, where there is none.
+            naming the scheme that needs it, where there is none.
         """
         if self.calibration is None:
-            raise ArgumentError(f"{who}: this scheme needs a calibration, and none is given")
+            raise ArgumentError(f"{who}: this scheme needs a calibration, got none")
         return self.calibration
 
     def get(self, statistic: str, name: str, who: str) -> NDArray[Any] | float:
-        """Give one statistic of an operator's input.
+        """Return one statistic of an operator's input.
 
         Parameters
         ----------
@@ -121,12 +121,12 @@ class Evidence:
         name
             The operator's weight.
         who
-            The scheme that wants it, for errors.
+            The scheme that needs it, for errors.
 
         Raises
         ------
         UnknownNameError
-            for a statistic that there is not.
+            for an unknown statistic.
         ArgumentError
             naming the scheme, where it was not gathered.
         CalibrationError
@@ -145,7 +145,7 @@ class Evidence:
         if seen is not None and statistic != "hessian" and seen.observer is not None:
             return seen.threshold(statistic)
         raise ArgumentError(
-            f"{who}: this scheme needs the {statistic} of the input of {name}; it has not been seen"
+            f"{who}: this scheme needs the {statistic} of the input of {name}; it was not gathered"
         )
 
 
@@ -166,7 +166,7 @@ def gather_inputs(
     head: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, SeenInput]:
-    """Run windows of tokens through the float model, and look at the inputs of its linear operators.
+    """Run windows of tokens through the float model, and gather statistics of its linear operators' inputs.
 
     Parameters
     ----------
@@ -175,9 +175,9 @@ def gather_inputs(
     windows
         Token ids `[t]`.
     hessian, histogram
-        What to keep of each input.
+        The statistics to gather.
     head
-        Look at that of the head as well.
+        Include the head's input.
     progress
         Called with the number of windows done, after each.
 

@@ -22,7 +22,7 @@ SMOOTHINGS: Mapping[str, tuple[str, dict[str, Any]]] = {
         {"alpha": 0.5, "fold_down": True},
     ),
 }
-"""What may follow a plus sign."""
+"""The suffixes after a plus sign."""
 
 FLOAT = Scheme(
     "float",
@@ -73,7 +73,7 @@ W8A8_CHANNEL = Scheme(
 
 
 def _smoothed(scheme: Scheme) -> Iterator[Scheme]:
-    """Give a scheme without smoothing, and with each."""
+    """Yield a scheme without smoothing, and with each."""
     yield scheme
     for suffix, (what, options) in SMOOTHINGS.items():
         yield Scheme(
@@ -89,7 +89,7 @@ def _smoothed(scheme: Scheme) -> Iterator[Scheme]:
 
 
 def _all() -> Iterator[Scheme]:
-    """Give all schemes, in the order of the tables in the documentation."""
+    """Yield all schemes, in the order of the tables in the documentation."""
     yield from (FLOAT, W8A16)
     for scheme in (Q8_A8, W8A8_TENSOR, W8A8_CHANNEL):
         yield from _smoothed(scheme)

@@ -1,10 +1,10 @@
-"""Memory-mapped inputs: letting go of pages that have been read.
+"""Memory-mapped inputs: pages that were read are given back to the system.
 
 The pages of a mapped file count as resident memory of the process from when they are read until something
 unmaps them. Walking once through a mapped array of many gigabytes would so make a process look, and be
 counted by limits, as large as the file, although its own working memory is a chunk. `ReadPages` gives the
-pages back as the walk goes on: the file's cache in the system is not touched, and whoever looks at one of
-these pages again reads it from there.
+pages back as the walk goes on: the file's cache in the system is not touched, and a later access to one of
+these pages reads it from there again.
 """
 
 from __future__ import annotations

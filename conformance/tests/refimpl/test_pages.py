@@ -1,4 +1,4 @@
-"""Memory-mapped inputs: their pages are given back, and nothing is lost by that."""
+"""Memory-mapped inputs: their pages are given back to the system, and no data is lost."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from gguf.quants import Q8_0
 
-from q8a8 import as_blocks, dequantize_row, mapping, quantize_row
+from q8a8 import _pages, as_blocks, dequantize_row, quantize_row
 
 
 def resident(path: Path) -> int:
-    """Give the resident KiB of this process's mappings of a file."""
+    """Return the resident KiB of this process's mappings of a file."""
     maps = Path("/proc/self/smaps").read_text()
     areas = re.findall(rf"{re.escape(str(path))}\n(?:Size.*\n)(?:.*\n)*?Rss: +(\d+) kB", maps)
     return sum(int(size) for size in areas)
@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> Path:
 
 def test_pages_are_given_back(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a walk through a read-only mapping at most a batch of it is resident; the result is right."""
-    monkeypatch.setattr(mapping, "BATCH", 1 << 19)
+    monkeypatch.setattr(_pages, "BATCH", 1 << 19)
     x = np.load(source, mmap_mode="r")
     assert x.sum() != 0
     assert resident(source) > 4000
@@ -42,7 +42,7 @@ def test_pages_are_given_back(source: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_pages_of_blocks_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dequantizing a mapping gives its pages back too."""
-    monkeypatch.setattr(mapping, "BATCH", 1 << 18)
+    monkeypatch.setattr(_pages, "BATCH", 1 << 18)
     path = tmp_path / "q.bin"
     raw = np.tile(np.arange(34, dtype=np.uint8) % 60, 1 << 16)
     path.write_bytes(raw.tobytes())
@@ -54,7 +54,7 @@ def test_pages_of_blocks_are_given_back(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_changes_are_not_dropped(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy-on-write mapping may hold changes that are nowhere else: it is left alone."""
-    monkeypatch.setattr(mapping, "BATCH", 1)
+    monkeypatch.setattr(_pages, "BATCH", 1)
     x = np.load(source, mmap_mode="c")
     x[:] = 127.0
     blocks = quantize_row(x)
@@ -64,6 +64,6 @@ def test_changes_are_not_dropped(source: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_arrays_in_memory_are_left_alone() -> None:
     """Without a mapping there is nothing to give back, however much is read."""
-    pages = mapping.ReadPages(np.zeros(4)[1:])
+    pages = _pages.ReadPages(np.zeros(4)[1:])
     pages.count(1 << 30)
-    assert mapping.ReadPages(np.frombuffer(b"1234", np.uint8))._memory is None
+    assert _pages.ReadPages(np.frombuffer(b"1234", np.uint8))._memory is None
