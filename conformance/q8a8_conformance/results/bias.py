@@ -11,7 +11,7 @@ The statistic, of errors e_i = computed - exact, divided by magnitudes M_i, with
 If the signs of the e_i are fair and independent coins, whatever their sizes, Hoeffding's inequality gives
 P(|t| >= T) <= 2 exp(-T^2 / 2) for every number of results: no normal approximation is in it. With T = 6 that
 is 3.1e-8, and one run makes twelve such tests. Why the signs are coins is the matter of the rows that are
-asked for (`q8a8_conformance.suite.bias`); docs/proofs.md, "Errors without a direction", has the proof.
+asked for (`q8a8_conformance.suite.bias_rows`); docs/proofs.md, "Errors without a direction", has the proof.
 
 Two directions are looked at: w_i = 1 finds results that are moved up or down, w_i = the sign of the exact
 result finds those that are drawn toward zero or pushed away from it.

@@ -13,14 +13,15 @@ import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results import bias as drift
-from q8a8_conformance.suite import bias
-from q8a8_conformance.suite.pairs import require_two_rows
-from q8a8_conformance.suite.products import judge_products, product
+from q8a8_conformance.results.expected_dot import expected_dot
+from q8a8_conformance.suite import bias_rows
+from q8a8_conformance.suite.dot_checks import judge_products
+from q8a8_conformance.suite.two_rows import require_two_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from q8a8_conformance.suite.bias import Sample
+    from q8a8_conformance.suite.bias_rows import Sample
     from q8a8_conformance.suite.judge import Judge
 
 RULES = ("Q8A8-ORD-2", "Q8A8-DOT-3")
@@ -39,12 +40,12 @@ def look(judge: Judge, function: str, given: Sequence[tuple[Sample, bytes]]) -> 
 
 
 @pytest.mark.rule(*RULES)
-@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"dot/bias/{kind}") for kind in bias.KINDS])
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"dot/bias/{kind}") for kind in bias_rows.KINDS])
 def test_dot(judge: Judge, kind: str) -> None:
     """Take many dot products of one sort."""
     judge.require(calls.DOT)
     given = []
-    for sample in bias.samples(kind):
+    for sample in bias_rows.samples(kind):
         call = calls.dot(sample.x, sample.y)
         result = judge.run(call)["s"]
         judge_products(judge, call, result, [sample.product])
@@ -53,12 +54,12 @@ def test_dot(judge: Judge, kind: str) -> None:
 
 
 @pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-9")
-@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"v2/bias/{kind}") for kind in bias.KINDS])
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"v2/bias/{kind}") for kind in bias_rows.KINDS])
 def test_v2(judge: Judge, kind: str) -> None:
     """Take many dot products over v2 blocks."""
     judge.require(calls.DOT_REAL)
     given = []
-    for sample in bias.samples(kind, "v2"):
+    for sample in bias_rows.samples(kind, "v2"):
         call = calls.dot_real(*dot_rows.to_v2(sample.x, sample.y))
         result = judge.run(call)["s"]
         judge_products(judge, call, result, [sample.product])
@@ -67,19 +68,19 @@ def test_v2(judge: Judge, kind: str) -> None:
 
 
 @pytest.mark.rule(*RULES, "Q8A8-DOT-6")
-@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"nrc2/bias/{kind}") for kind in bias.KINDS])
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"nrc2/bias/{kind}") for kind in bias_rows.KINDS])
 def test_two_rows(judge: Judge, kind: str) -> None:
     """Take many dot products two rows at a time; of each call x0·y0 and x1·y1 are independent."""
     require_two_rows(judge)
     given = []
-    samples = bias.samples(kind, "nrc2")
+    samples = bias_rows.samples(kind, "nrc2")
     for first, second in zip(samples[::2], samples[1::2], strict=True):
         call = calls.dot_pair(np.stack([first.x, second.x]), np.stack([first.y, second.y]))
         result = judge.run(call)["s"]
         products = [
             first.product,
-            product(second.x, first.y, 4),
-            product(first.x, second.y, 8),
+            expected_dot(second.x, first.y, 4),
+            expected_dot(first.x, second.y, 8),
             replace(second.product, offset=12),
         ]
         judge_products(judge, call, result, products)

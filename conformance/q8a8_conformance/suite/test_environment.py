@@ -10,7 +10,7 @@ from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs.samples import functions, sample, samples
 from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.suite.judge import RETURNS, Judge
-from q8a8_conformance.suite.pairs import takes_two_rows
+from q8a8_conformance.suite.two_rows import takes_two_rows
 
 REPEATED, THREADED = "Q8A8-ENV-2", "Q8A8-ENV-3"
 THREADS = 4

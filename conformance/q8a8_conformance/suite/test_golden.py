@@ -9,9 +9,10 @@ import pytest
 
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.messages import Buffer, Call
+from q8a8_conformance.results.expected_dot import ExpectedDot
 from q8a8_conformance.spec.abi import get_function
-from q8a8_conformance.suite.pairs import require_two_rows
-from q8a8_conformance.suite.products import Product, judge_products
+from q8a8_conformance.suite.dot_checks import judge_products
+from q8a8_conformance.suite.two_rows import require_two_rows
 from q8a8_golden.cases import Bound, Case, Exact
 from q8a8_golden.load import load_cases
 
@@ -51,7 +52,7 @@ def test_golden(judge: Judge, case: Case) -> None:
     elif isinstance(case.outcome, Bound):
         call = call_of(case)
         products = [
-            Product(r.offset, r.bits.to_bytes(4, "little"), r.exact * TERM, r.magnitude * TERM, r.m)
+            ExpectedDot(r.offset, r.bits.to_bytes(4, "little"), r.exact * TERM, r.magnitude * TERM, r.m)
             for r in case.outcome.results
         ]
         judge_products(judge, call, judge.run(call)["s"], products)

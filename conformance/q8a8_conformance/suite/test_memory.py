@@ -13,7 +13,7 @@ import pytest
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs.samples import functions, pair, sample, samples
 from q8a8_conformance.protocol.messages import Call, Option
-from q8a8_conformance.suite.pairs import takes_two_rows
+from q8a8_conformance.suite.two_rows import takes_two_rows
 
 if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.suite.pairs import require_two_rows
-from q8a8_conformance.suite.products import judge_pair
+from q8a8_conformance.suite.dot_checks import judge_pair
+from q8a8_conformance.suite.two_rows import require_two_rows
 
 if TYPE_CHECKING:
     from q8a8_conformance.inputs.calls import Array

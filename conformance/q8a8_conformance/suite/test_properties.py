@@ -8,7 +8,7 @@ import pytest
 
 from q8a8 import dequantize_row
 from q8a8_conformance.inputs import calls, dot_rows, random_inputs
-from q8a8_conformance.suite.products import judge_dot
+from q8a8_conformance.suite.dot_checks import judge_dot
 
 if TYPE_CHECKING:
     from q8a8_conformance.inputs.calls import Array

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.suite.products import judge_dot
+from q8a8_conformance.suite.dot_checks import judge_dot
 
 if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge

@@ -18,7 +18,7 @@ from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results import bias as drift
 from q8a8_conformance.results.run import Request, Run
 from q8a8_conformance.results.verdict import judge as judge_records
-from q8a8_conformance.suite import bias, test_bias
+from q8a8_conformance.suite import bias_rows, test_bias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.suite.bias import Sample
+    from q8a8_conformance.suite.bias_rows import Sample
     from q8a8_conformance.suite.judge import Judge
 
     Judged = Callable[[Callable[[Call], bytes], Callable[[Judge], None]], Any]
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.rule("Q8A8-ORD-2")
 
 UNIT = 1 << 48
-SAMPLES = {kind: bias.samples(kind) for kind in bias.KINDS}
+SAMPLES = {kind: bias_rows.samples(kind) for kind in bias_rows.KINDS}
 
 
 def chopped(units: int) -> int:
@@ -111,7 +111,7 @@ MIS_ROUNDED: dict[str, tuple[Rounding, Rounding, Fraction, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", bias.KINDS)
+@pytest.mark.parametrize("kind", bias_rows.KINDS)
 @pytest.mark.parametrize("name", sorted(ORDERS))
 def test_no_order_is_flagged(name: str, kind: str) -> None:
     """Every order of the catalogue, on the rows of the suite: no drift, and t has room to spare."""
@@ -122,12 +122,12 @@ def test_no_order_is_flagged(name: str, kind: str) -> None:
         assert abs(drift.statistic(shares)) < 4
 
 
-@pytest.mark.parametrize("kind", bias.KINDS)
+@pytest.mark.parametrize("kind", bias_rows.KINDS)
 def test_no_order_is_flagged_on_other_rows(kind: str) -> None:
     """Three further sets of random rows in every order: the largest of 150 values of t is far from 6."""
     largest = 0.0
     for key in range(3):
-        samples = bias.samples(kind, key)
+        samples = bias_rows.samples(kind, key)
         for name in ORDERS:
             found = deviations(samples, in_order(samples, name))
             for weights in ([1] * len(found), [d.sign for d in found]):
@@ -136,7 +136,7 @@ def test_no_order_is_flagged_on_other_rows(kind: str) -> None:
     assert largest < 4.5
 
 
-@pytest.mark.parametrize("kind", bias.KINDS)
+@pytest.mark.parametrize("kind", bias_rows.KINDS)
 @pytest.mark.parametrize("name", LEGAL)
 def test_other_legal_kernels_are_not_flagged(name: str, kind: str) -> None:
     """Exact sums rounded once, blocks taken backwards, a product of three factors rounded twice."""
@@ -190,11 +190,11 @@ def test_a_result_outside_of_the_bound_is_a_failure_and_no_drift(judged: Judged)
 def test_anchors_turn_every_error_round(name: str) -> None:
     """The proof, at work: with the opposite signs of the ordinary blocks each error is the opposite one."""
     rng = np.random.default_rng(3)
-    for nb in bias.LENGTHS:
-        pairs = [bias.anchored_pair(nb, rng) for _ in range(20)]
+    for nb in bias_rows.LENGTHS:
+        pairs = [bias_rows.anchored_pair(nb, rng) for _ in range(20)]
         x, y = (np.stack(side) for side in zip(*pairs, strict=True))
         turned = y.copy()
-        turned["weight_scale"][:, bias.ANCHORS :] *= -1
+        turned["weight_scale"][:, bias_rows.ANCHORS :] *= -1
         errors = [
             [
                 Fraction(r) - exact_dot(a, b)
@@ -208,12 +208,12 @@ def test_anchors_turn_every_error_round(name: str) -> None:
 
 def test_the_ordinary_blocks_are_small_beside_the_anchors() -> None:
     """The proof's condition: their magnitude is below a third of one anchor product, here and at the most."""
-    third = 2**11 * int(bias.ANCHOR_SCALE) ** 2
+    third = 2**11 * int(bias_rows.ANCHOR_SCALE) ** 2
     for sample in SAMPLES["anchored"]:
-        ordinary = slice(bias.ANCHORS, None)
+        ordinary = slice(bias_rows.ANCHORS, None)
         assert magnitude(sample.x[ordinary], sample.y[ordinary]) < third
-    assert max(bias.LENGTHS) * 32 * 127**2 * 2.0**-8 < third
-    assert bias.ANCHOR_CODES[0] * bias.ANCHOR_CODES[1] == 3 * 2**11
+    assert max(bias_rows.LENGTHS) * 32 * 127**2 * 2.0**-8 < third
+    assert bias_rows.ANCHOR_CODES[0] * bias_rows.ANCHOR_CODES[1] == 3 * 2**11
 
 
 def test_the_statistic_by_hand() -> None:
@@ -246,7 +246,7 @@ def test_rows_are_the_same_in_every_run() -> None:
     """And enough: a thousand results and more of the plain kind."""
     assert len(SAMPLES["plain"]) >= 1000
     for kind, samples in SAMPLES.items():
-        again = bias.samples.__wrapped__(kind)
+        again = bias_rows.samples.__wrapped__(kind)
         assert all(
             a.x.tobytes() == b.x.tobytes() and a.y.tobytes() == b.y.tobytes()
             for a, b in zip(samples, again, strict=True)
@@ -263,7 +263,7 @@ def test_the_report_has_the_margins(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert report["warnings"] == []
     (use,) = report["bound"]
     assert use["function"] == "ggml_vec_dot_q8_a8_q8_a8"
-    assert use["results"] == bias.ANCHORED_RESULTS
+    assert use["results"] == bias_rows.ANCHORED_RESULTS
     assert 0 < use["largest_fraction"] < 0.2
     assert use["worst"] == "dot/bias/anchored"
     assert "bound: at most" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.mutants import LEGAL, make
-from q8a8_conformance.suite import bias, test_bias
+from q8a8_conformance.suite import bias_rows, test_bias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_no_legal_kernel_is_flagged(judged: Judged, slug: str) -> None:
     """Within the bound, and without a warning, on either kind of rows."""
 
     def check(judge: Judge) -> None:
-        for kind in bias.KINDS:
+        for kind in bias_rows.KINDS:
             test_bias.test_dot(judge, kind)
         test_bias.test_v2(judge, "anchored")
 

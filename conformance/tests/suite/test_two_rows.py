@@ -15,8 +15,8 @@ from q8a8_conformance.protocol.session import ProtocolViolation, WorkerCrashed, 
 from q8a8_conformance.results.record import Recorder, Status
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import CaseOver, Judge
-from q8a8_conformance.suite.pairs import takes_two_rows
 from q8a8_conformance.suite.target import NotRunError, Target
+from q8a8_conformance.suite.two_rows import takes_two_rows
 from q8a8_lab.mutation.judging import cases
 
 if TYPE_CHECKING:

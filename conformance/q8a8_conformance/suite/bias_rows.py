@@ -24,10 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.bound import LANE_FOLD_ROUNDINGS, exact_dot, magnitude
-from q8a8.dot import vec_dot
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.suite.products import Product
+from q8a8_conformance.results.expected_dot import ExpectedDot, expected_dot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,7 +53,7 @@ class Sample:
 
     x: Array
     y: Array
-    product: Product
+    product: ExpectedDot
     sign: int
 
 
@@ -96,21 +94,14 @@ def samples(kind: str, *key: object) -> tuple[Sample, ...]:
         signs = rng.choice([-1, 1], len(pairs))
         x, y = (np.stack(side) for side in zip(*pairs, strict=True))
         y["weight_scale"] *= signs[:, np.newaxis].astype(np.float16)
-        bits = vec_dot(x, y).astype("<f4")
         found += [
             Sample(
                 one,
                 other,
-                Product(
-                    0,
-                    scalar.tobytes(),
-                    exact_dot(one, other),
-                    magnitude(one, other),
-                    one.size + LANE_FOLD_ROUNDINGS,
-                ),
+                expected_dot(one, other),
                 int(sign),
             )
-            for one, other, scalar, sign in zip(x, y, bits, signs, strict=True)
+            for one, other, sign in zip(x, y, signs, strict=True)
         ]
     return tuple(found)
 

@@ -2,74 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
-from q8a8.bound import LANE_FOLD_ROUNDINGS, exact_dot, magnitude
-from q8a8.dot import vec_dot, vec_dot_real
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.expected_dot import expected_dot, scalar_bits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.expected_dot import ExpectedDot
     from q8a8_conformance.suite.judge import Judge
-
-Array = NDArray[Any]
-
-ULP = Fraction(1, 1 << 24)
-
-
-@dataclass(frozen=True)
-class Product:
-    """One float of a result.
-
-    Attributes
-    ----------
-    offset
-        Where it lies in ``s``, in bytes.
-    bits
-        The four bytes that the specification's scalar order gives.
-    exact, magnitude, m
-        The sum without rounding, the sum of magnitudes, and the exponent of Q8A8-ORD-2's bound.
-    """
-
-    offset: int
-    bits: bytes
-    exact: Fraction
-    magnitude: Fraction
-    m: int
-
-    @property
-    def bound(self) -> Fraction:
-        """The largest legal distance from ``exact``: ((1 + u)^m - 1) · magnitude, u = 2^-24."""
-        return ((1 + ULP) ** self.m - 1) * self.magnitude
-
-    def holds(self, result: bytes) -> bool:
-        """Say whether a float, as its four bytes, is within the bound; NaN and infinities never are."""
-        error = self.error(result)
-        return error is not None and abs(error) <= self.bound
-
-    def error(self, result: bytes) -> Fraction | None:
-        """Give computed - exact of a float, as its four bytes; None for NaN and infinities."""
-        value = float(np.frombuffer(result, "<f4")[0])
-        return Fraction(value) - self.exact if np.isfinite(value) else None
-
-
-def product(x: Array, y: Array, offset: int = 0) -> Product:
-    """Give what is to be known of the dot product of two rows of blocks [nb], of either version."""
-    dot = vec_dot if x.dtype == layout.BLOCK_Q8_A8 else vec_dot_real
-    bits = np.float32(dot(x, y)).astype("<f4").tobytes()
-    return Product(offset, bits, exact_dot(x, y), magnitude(x, y), x.size + LANE_FOLD_ROUNDINGS)
 
 
 def judge_dot(judge: Judge, x: Array, y: Array, *, exact: bool) -> bytes:
-    """Judge one dot product of two rows of blocks [nb], of either version; give the kernel's ``s``.
+    """Judge one dot product of two rows of blocks [nb], of either version; return the kernel's ``s``.
 
     Parameters
     ----------
@@ -84,15 +36,14 @@ def judge_dot(judge: Judge, x: Array, y: Array, *, exact: bool) -> bytes:
     actual = judge.run(call)["s"]
     judge.target.observations.add_dot(call.function, 1, x, y, actual)
     if exact:
-        dot = vec_dot if x.dtype == layout.BLOCK_Q8_A8 else vec_dot_real
-        judge.compare(call, {"s": actual}, {"s": np.float32(dot(x, y)).astype("<f4").tobytes()})
+        judge.compare(call, {"s": actual}, {"s": scalar_bits(x, y)})
     else:
-        judge_products(judge, call, actual, [product(x, y)])
+        judge_products(judge, call, actual, [expected_dot(x, y)])
     return actual
 
 
 def judge_pair(judge: Judge, x: Array, y: Array, *, exact: bool, **shape: int) -> bytes:
-    """Judge the four dot products of an ``nrc = 2`` call; give the kernel's ``s``.
+    """Judge the four dot products of an ``nrc = 2`` call; return the kernel's ``s``.
 
     Parameters
     ----------
@@ -111,14 +62,16 @@ def judge_pair(judge: Judge, x: Array, y: Array, *, exact: bool, **shape: int) -
     if exact:
         expected = bytearray(calls.poison(len(actual)))
         for offset, row, column in places:
-            expected[offset : offset + 4] = np.float32(vec_dot(row, column)).astype("<f4").tobytes()
+            expected[offset : offset + 4] = scalar_bits(row, column)
         judge.compare(call, {"s": actual}, {"s": bytes(expected)})
     else:
-        judge_products(judge, call, actual, [product(row, column, offset) for offset, row, column in places])
+        judge_products(
+            judge, call, actual, [expected_dot(row, column, offset) for offset, row, column in places]
+        )
     return actual
 
 
-def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[Product]) -> None:
+def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[ExpectedDot]) -> None:
     """Judge the floats of one result: bits under profile ``exact``, else the bound.
 
     All other bytes keep their poison.
@@ -132,7 +85,7 @@ def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[P
     actual
         ``s`` after it.
     products
-        What is to be known of each float.
+        What each float must be.
     """
     expected = bytearray(calls.poison(len(actual)))
     outside = None
