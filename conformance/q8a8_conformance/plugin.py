@@ -42,7 +42,8 @@ from q8a8_conformance.results.verdict import (
     format_known_failures,
     read_known_failures,
 )
-from q8a8_conformance.suite.judge import CaseOver, Judge, describe
+from q8a8_conformance.suite.case_records import describe
+from q8a8_conformance.suite.judge import CaseOver, Judge
 from q8a8_conformance.suite.run import PROFILES, SuiteRun
 from q8a8_conformance.suite.target import NotRunError
 
@@ -197,7 +198,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         case.not_run(str(reason))
         pytest.skip(str(reason))
     except Exception as error:
-        case.internal_error(f"{type(error).__name__}: {error}")
+        case.records.add_internal_error(f"{type(error).__name__}: {error}")
         case.finish()
         raise
     failed = case.finish()

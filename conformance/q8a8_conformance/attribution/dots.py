@@ -1,4 +1,4 @@
-"""Which rules a wrong result of a function that reads blocks speaks against.
+"""Which rules a wrong result of a function that reads blocks breaks.
 
 Of dequantization, where the wrong elements are
     the right ones in other places, or unwritten: the order of elements and blocks;
@@ -9,7 +9,7 @@ Of dequantization, where the wrong elements are
 Of a dot product, where the result
     is right as soon as ``s`` holds zeros: that it replaces what was there;
     is a few ULP away, and the inputs leave nothing to round: exactness, and no other rule;
-    is what further calls, or a mistake in one step, explain: that step's (`trials`, `suspects`);
+    is what probe calls, or a mistake in one step, explain: that step's (`probes`, `wrong_sums`);
     is outside the bound, and nothing explains it: the bound.
 """
 
@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.attribution.probes import DotTrials
+from q8a8_conformance.attribution.probes import DotProbes
 from q8a8_conformance.attribution.wrong_sums import READINGS, SIGNS
-from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT, poison
+from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT, inputs_of, poison
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.attribution.probes import Trial
+    from q8a8_conformance.attribution.probes import Probe
 
     Array = NDArray[Any]
 
@@ -54,7 +54,7 @@ DOTS = frozenset(
 """Rules about the value of a dot product."""
 
 LAST = frozenset(f"Q8A8-{name}" for name in ("LAY-1", "LAY-2", "LAY-3", "DOT-4"))
-"""Rules that any wrong value would seem to break: blamed where the case is about nothing else."""
+"""Rules that any wrong value would seem to break: attributed where the case is about nothing else."""
 
 OUTSIDE = "Q8A8-MEM-2"
 """Broken where bytes behind the results differ, and not by the results."""
@@ -63,36 +63,27 @@ FEW = 2.0**-18
 """A few ULP of f32, relative to the right result: within the bound of Q8A8-ORD-2, which is wider."""
 
 
-def blamed(
-    function: str,
-    rules: tuple[str, ...],
-    inputs: Mapping[str, bytes],
-    expected: Mapping[str, bytes],
-    actual: Mapping[str, bytes],
-    trial: Trial | None = None,
+def broken_rules(
+    probe: Probe, rules: tuple[str, ...], expected: Mapping[str, bytes], actual: Mapping[str, bytes]
 ) -> tuple[str, ...]:
-    """Give the rules that a difference speaks against: never none; parameters as `blame.blamed`."""
-    if function == DEQUANTIZE:
-        if OUTSIDE in rules and not room_written(function, len(inputs["x"]) // 34, expected, actual):
-            rules = tuple(rule for rule in rules if rule != OUTSIDE)
-        elif not DEQUANTIZED.intersection(rules):
-            return rules
-        against = _dequantized(inputs["x"], expected["y"], actual["y"])
-        kept = tuple(rule for rule in rules if rule == against or rule not in DEQUANTIZED)
-        return kept or (against,)
-    if not DOTS.intersection(rules):
+    """Return the rules that a difference breaks: never none; parameters as `quantizers.broken_rules`."""
+    function = probe.call.function
+    if function != DEQUANTIZE:
+        return _dot_rules(probe, rules, expected["s"], actual["s"])
+    x = inputs_of(probe.call)["x"]
+    if OUTSIDE in rules and not trailing_bytes_differ(function, len(x) // 34, expected, actual):
+        rules = tuple(rule for rule in rules if rule != OUTSIDE)
+    elif not DEQUANTIZED.intersection(rules):
         return rules
-    if trial is not None and (found := _found(trial, expected["s"], actual["s"])):
-        return found
-    if trial is None and _few_ulp(expected["s"], actual["s"]):
-        return (EXACT,)
-    return tuple(rule for rule in rules if rule not in LAST) or rules
+    broken = _dequantized(x, expected["y"], actual["y"])
+    kept = tuple(rule for rule in rules if rule == broken or rule not in DEQUANTIZED)
+    return kept or (broken,)
 
 
-def room_written(
+def trailing_bytes_differ(
     function: str, count: int, expected: Mapping[str, bytes], actual: Mapping[str, bytes]
 ) -> bool:
-    """Say whether the bytes behind a function's results, of so many blocks, differ: room that is not its own.
+    """Return whether the bytes behind a function's results differ: they are not its to write.
 
     Parameters
     ----------
@@ -107,21 +98,28 @@ def room_written(
     return expected[name][count * size :] != actual[name][count * size :]
 
 
-def _found(trial: Trial, expected: bytes, actual: bytes) -> tuple[str, ...]:
-    """Give the rules that a wrong dot product breaks as further calls show it; empty where they do not."""
-    trials = DotTrials(trial, actual)
-    if trials.depends_on_s:
+def _dot_rules(probe: Probe, rules: tuple[str, ...], expected: bytes, actual: bytes) -> tuple[str, ...]:
+    """Return the rules that a wrong dot product breaks; where no probe call shows them, the case's."""
+    if not DOTS.intersection(rules):
+        return rules
+    return _probed(probe, expected, actual) or tuple(rule for rule in rules if rule not in LAST) or rules
+
+
+def _probed(probe: Probe, expected: bytes, actual: bytes) -> tuple[str, ...]:
+    """Return the rules that a wrong dot product breaks as probe calls show it; empty where they do not."""
+    probes = DotProbes(probe, actual)
+    if probes.depends_on_s:
         return (OVERWRITE,)
-    if not trial.in_bound:
-        return (EXACT,) if _few_ulp(expected, actual) else tuple(sorted(trials.broken()))
-    if trials.all_right and trials.nothing_else:
+    if not probe.in_bound:
+        return (EXACT,) if _few_ulp(expected, actual) else tuple(sorted(probes.broken()))
+    if probes.all_right and probes.nothing_else:
         # The profile asks for the scalar order's bits, and this is another order's result.
-        return (ORDER,) if trial.call.function == DOT else (ORDER, ROLES)
-    return tuple(sorted(trials.broken())) or (ORDER, BOUND)
+        return (ORDER,) if probe.call.function == DOT else (ORDER, ROLES)
+    return tuple(sorted(probes.broken())) or (ORDER, BOUND)
 
 
 def _dequantized(x: bytes, expected: bytes, actual: bytes) -> str:
-    """Give the rule that wrong elements speak against."""
+    """Return the rule that wrong elements break."""
     blocks = layout.as_blocks(x)
     want, got, held = (
         np.frombuffer(y, "<f4")[: 32 * blocks.size].reshape(-1, 32)
@@ -148,14 +146,14 @@ def _dequantized(x: bytes, expected: bytes, actual: bytes) -> str:
 
 
 def _is_reading(read: Callable[[Array], Array], blocks: Array, got: Array) -> bool:
-    """Say whether elements are their codes, times a known wrong reading of the scales."""
+    """Return whether elements are their codes, times a known wrong reading of the scales."""
     scales = read(blocks["weight_scale"]).astype(np.float32)[:, np.newaxis]
     with np.errstate(invalid="ignore", over="ignore"):
         return np.array_equal(scales * blocks["weight_qs"].astype(np.float32), got, equal_nan=True)
 
 
 def _of_another_scale(blocks: Array, got: Array, wrong: Array) -> str:
-    """Give the rule for blocks with wrong elements: whether each is its codes, times some other scale."""
+    """Return the rule for blocks with wrong elements: whether each is its codes, times some other scale."""
     codes = blocks["weight_qs"][wrong].astype(np.float32)
     swapped = np.ascontiguousarray(blocks["weight_scale"][wrong]).view(np.uint16).byteswap()
     with np.errstate(all="ignore"):
@@ -170,7 +168,7 @@ def _of_another_scale(blocks: Array, got: Array, wrong: Array) -> str:
 
 
 def _few_ulp(expected: bytes, actual: bytes) -> bool:
-    """Say whether all floats that differ are a few ULP away from the right ones."""
+    """Return whether all floats that differ are a few ULP away from the right ones."""
     want, got = (np.frombuffer(s, "<f4").astype(np.float64) for s in (expected, actual))
     differ = np.frombuffer(expected, "<u4") != np.frombuffer(actual, "<u4")
     with np.errstate(invalid="ignore"):

@@ -1,10 +1,10 @@
-"""Further calls of a kernel that has failed one: what its wrong result depends on, and so what it breaks.
+"""Probe calls of a kernel that has failed one: what its wrong result depends on, and so which rule it breaks.
 
-The same call with one thing changed says more than any look at a float:
+The same call with one thing changed shows more than the float itself does:
 
 - right as soon as ``s`` holds zeros: it depended on what ``s`` held (Q8A8-DOT-7);
 - right as soon as the unused scales are zero: it depended on those (Q8A8-LAY-5);
-- four results, each right when asked for alone: they, or their rows, are in wrong places (Q8A8-DOT-6);
+- four results, each right when computed alone: they, or their rows, are in wrong places (Q8A8-DOT-6);
 - a single product in a row as long as this is lost at some place of it: blocks are miscounted (Q8A8-DOT-10);
 - a quantized block that comes out right alone: it depended on its neighbours (Q8A8-QNT-7).
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.protocol.messages import Call
 
-    Ask = Callable[[Call], Mapping[str, bytes] | None]
+    MakeCall = Callable[[Call], Mapping[str, bytes] | None]
     """Makes a call: its output buffers by ABI name, or None where it did not return."""
 
 Array = NDArray[Any]
@@ -37,11 +37,11 @@ V2_LAYOUT, UNUSED, EMPTY, TWO_ROWS, ROLES, COUNT, ARGUMENTS = (
     f"Q8A8-{name}" for name in ("LAY-3", "LAY-5", "DOT-5", "DOT-6", "DOT-9", "DOT-10", "DOT-12")
 )
 
-LEFT_OVER = 16
+UNROLLED = 16
 """Blocks that a loop unrolled so many times leaves over at most."""
 
-TRIED = 4
-"""Blocks of a row that are tried alone."""
+PROBED_ALONE = 4
+"""Wrong blocks of a row that are quantized alone."""
 
 ROLE_EXPONENTS = (0, 1, 3, 7)
 """Exponents of x's weight_scale and activation_scale, and y's: the sum of two tells which were used."""
@@ -54,40 +54,40 @@ FIELDS_USED = {3: ROLES, 8: ROLES, 4: V2_LAYOUT}
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A failed call, and the means to make others.
+class Probe:
+    """A failed call, and the means to make further ones.
 
     Attributes
     ----------
     call
-        What was asked for.
-    ask
-        Makes further calls.
+        The call whose result was wrong.
+    make
+        Makes a call.
     in_bound
         Whether a dot product's results were judged by the bound: its inputs leave something to round.
     """
 
     call: Call
-    ask: Ask
+    make: MakeCall
     in_bound: bool = False
 
 
-class DotTrials:
-    """Tries one failed dot product.
+class DotProbes:
+    """Makes the probe calls of one failed dot product.
 
     Parameters
     ----------
-    trial
+    probe
         The failed call.
     actual
         ``s`` after it.
     """
 
-    def __init__(self, trial: Trial, actual: bytes) -> None:
-        self._call, self._ask, self._in_bound = trial.call, trial.ask, trial.in_bound
+    def __init__(self, probe: Probe, actual: bytes) -> None:
+        self._call, self._make, self._in_bound = probe.call, probe.make, probe.in_bound
         self._actual = actual
-        self._rows = _rows(trial.call)
-        self._blocks = trial.call.n // 32
+        self._rows = _rows(probe.call)
+        self._blocks = probe.call.n // 32
 
     @property
     def all_right(self) -> bool:
@@ -111,7 +111,7 @@ class DotTrials:
         return not self.all_right and self._is_right(_with_zeros_in_s(self._call))
 
     def broken(self) -> set[str]:
-        """Give the rules that the trials, or else the suspects, accuse; empty where nothing is found."""
+        """Return the rules that probe calls, or else hypotheses, find broken; empty where neither does."""
         if self._call.nrc == 2 and (self.all_right or self._singles_right()):
             return {TWO_ROWS}
         if self.all_right:
@@ -119,11 +119,11 @@ class DotTrials:
         if rule := self._argument():
             return {rule}
         if self._miscounts():
-            return self._accused(Suspects.misread) or {COUNT}
-        return self._accused(Suspects.accused)
+            return self._named_by(Suspects.misread) or {COUNT}
+        return self._named_by(Suspects.accused)
 
     def _argument(self) -> str:
-        """Give the rule about an argument, or a field of version 2, that is broken; empty if none is."""
+        """Return the rule about an argument, or a field of version 2, that is broken; empty if none is."""
         if self._call.n == 0:
             return EMPTY
         if self._call.function == calls.DOT_REAL:
@@ -132,33 +132,33 @@ class DotTrials:
         return ARGUMENTS if self._call.nrc == 1 and self._is_right(ignored) else ""
 
     def _miscounts(self) -> bool:
-        """Say whether a product is right in a row of one block, and lost in some place of a row like this."""
+        """Return whether a product is right in one block, and lost at some place of a row like this."""
         return self._counts(1, 0) and not all(self._counts(self._blocks, b) for b in _some(self._blocks))
 
     def _counts(self, nb: int, which: int) -> bool:
-        """Say whether one block of a row counts once, the others nothing: a single product of 1 by 1."""
+        """Return whether one block of a row counts once, the others nothing: a single product of 1 by 1."""
         codes = np.zeros((nb, 32), np.int8)
         codes[which, 0] = 1
         row = dot_rows.blocks(1.0, codes)
         single = self._call.function == calls.DOT
-        made = self._ask(calls.dot(row, row) if single else calls.dot_real(*dot_rows.to_v2(row, row)))
+        made = self._make(calls.dot(row, row) if single else calls.dot_real(*dot_rows.to_v2(row, row)))
         return made is not None and made["s"] == calls.float_bytes(1.0)
 
     def _adds(self) -> bool:
-        """Say whether one product of 1 by 1 depends on the number that ``s`` held."""
+        """Return whether one product of 1 by 1 depends on the number that ``s`` held."""
         x, y = dot_rows.one_product(0, 1, 1)
         held = calls.float_bytes(1.5)
         single = self._call.function == calls.DOT
         call = calls.dot(x, y, s=held) if single else calls.dot_real(*dot_rows.to_v2(x, y), s=held)
-        made = self._ask(call)
+        made = self._make(call)
         return made is not None and made["s"] != calls.float_bytes(1.0)
 
     def _is_right(self, call: Call) -> bool:
-        outputs = self._ask(call)
+        outputs = self._make(call)
         return outputs is not None and self._all_right(outputs["s"])
 
     def _all_right(self, s: bytes) -> bool:
-        """Say whether each of the one or four results is right, wherever else something was written."""
+        """Return whether each of the one or four results is right, wherever else something was written."""
         return all(self._right(x, y, s[place : place + 4]) for place, x, y in self._rows)
 
     def _right(self, x: Array, y: Array, result: bytes) -> bool:
@@ -167,12 +167,12 @@ class DotTrials:
         return scalar_bits(x, y) == result
 
     def _singles_right(self) -> bool:
-        """Say whether the four products come out right one by one."""
-        singles = [(self._ask(calls.dot(x, y)), x, y) for _, x, y in self._rows]
+        """Return whether the four products come out right one by one."""
+        singles = [(self._make(calls.dot(x, y)), x, y) for _, x, y in self._rows]
         return all(made is not None and self._right(x, y, made["s"]) for made, x, y in singles)
 
     def _wrong_field(self) -> str:
-        """Give the rule about version 2's two scales that is broken; empty if none."""
+        """Return the rule about version 2's two scales that is broken; empty if none."""
         call = _without_unused(self._call)
         # A product of zeros comes out right under any scales: a single one that is not zero must, too.
         if call != self._call and self._is_right(call) and self._scales_used(unused=False) == ROLE_PRODUCT:
@@ -181,12 +181,12 @@ class DotTrials:
         return next((rule for e, rule in FIELDS_USED.items() if used == 2.0**e), "")
 
     def _scales_used(self, *, unused: bool) -> float:
-        """Give the product of the two scales that are used, of a product of 1 by 1; 0 where there is none."""
+        """Return the product of the two scales that are used on 1 by 1; 0 where the call fails."""
         call = _role_call()
-        made = self._ask(call if unused else _without_unused(call))
+        made = self._make(call if unused else _without_unused(call))
         return float(np.frombuffer(made["s"], "<f4")[0]) if made is not None else 0.0
 
-    def _accused(self, by: Callable[[Suspects, float], set[str]]) -> set[str]:
+    def _named_by(self, by: Callable[[Suspects, float], set[str]]) -> set[str]:
         found: set[str] = set()
         for place, x, y in self._rows:
             result = self._actual[place : place + 4]
@@ -197,12 +197,12 @@ class DotTrials:
 
 
 def _some(nb: int) -> list[int]:
-    """Give the places in a row that loops lose: the first, the middle, and those that are left over."""
-    return [b for b in range(nb) if b < 2 or b == nb // 2 or b >= nb - LEFT_OVER]
+    """Return the places in a row that loops lose: the first, the middle, and those that are left over."""
+    return [b for b in range(nb) if b < 2 or b == nb // 2 or b >= nb - UNROLLED]
 
 
 def _rows(call: Call) -> list[tuple[int, Array, Array]]:
-    """Give where in ``s`` each result belongs, in bytes, and its rows of blocks [nb]."""
+    """Return where in ``s`` each result belongs, in bytes, and its rows of blocks [nb]."""
     dtype = layout.BLOCK_Q8_A8 if call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
     size = call.n // 32 * dtype.itemsize
     inputs = calls.inputs_of(call)
@@ -226,7 +226,7 @@ def _with_zeros_in_s(call: Call) -> Call:
 
 
 def _without_unused(call: Call) -> Call:
-    """Give a call over version 2 blocks with zeros in the scales that must not matter."""
+    """Return a call over version 2 blocks with zeros in the scales that must not matter."""
     buffers = dict(zip((spec.name for spec in call.spec.buffers), call.buffers, strict=True))
     for name, unused in (("vx", "activation_scale"), ("vy", "weight_scale")):
         blocks = np.frombuffer(bytearray(buffers[name].data), layout.BLOCK_Q8_A8_V2).copy()
@@ -236,7 +236,7 @@ def _without_unused(call: Call) -> Call:
 
 
 def _role_call() -> Call:
-    """Ask for one product of 1 by 1 under four scales of which any two have a product of their own."""
+    """Return a call for 1 by 1 under four scales of which any two have a product of their own."""
     x, y = (np.zeros(1, layout.BLOCK_Q8_A8_V2) for _ in "xy")
     scales = [2.0**e for e in ROLE_EXPONENTS]
     x["weight_scale"], x["activation_scale"], y["weight_scale"], y["activation_scale"] = scales
@@ -244,8 +244,8 @@ def _role_call() -> Call:
     return calls.dot_real(x, y)
 
 
-def right_alone(call: Call, expected: bytes, blocks: Sequence[int], ask: Ask) -> bool:
-    """Say whether blocks of a row that came out wrong come out right when quantized alone.
+def right_alone(call: Call, expected: bytes, blocks: Sequence[int], make: MakeCall) -> bool:
+    """Return whether blocks of a row that came out wrong come out right when quantized alone.
 
     Parameters
     ----------
@@ -254,15 +254,15 @@ def right_alone(call: Call, expected: bytes, blocks: Sequence[int], ask: Ask) ->
     expected
         The right row.
     blocks
-        Numbers of the wrong blocks; `TRIED` of them are tried.
-    ask
-        Makes further calls.
+        Numbers of the wrong blocks; `PROBED_ALONE` of them are quantized.
+    make
+        Makes a call.
     """
     if call.n <= 32:
         return False
     elements = bytes(call.buffers[0].data)
-    for block in blocks[:TRIED]:
-        made = ask(
+    for block in blocks[:PROBED_ALONE]:
+        made = make(
             replace(
                 call,
                 n=32,
@@ -274,12 +274,12 @@ def right_alone(call: Call, expected: bytes, blocks: Sequence[int], ask: Ask) ->
     return True
 
 
-def as_row(trial: Trial, actual: Mapping[str, bytes]) -> bool:
-    """Say whether 32 elements of an activation came out as the kernel's row quantizers have them."""
-    call = trial.call
+def as_row(probe: Probe, actual: Mapping[str, bytes]) -> bool:
+    """Return whether 32 elements of an activation came out as the kernel's row quantizers have them."""
+    call = probe.call
     if call.function != calls.ACTIVATION or call.n != 32:
         return False
     x = np.frombuffer(bytes(call.buffers[0].data), np.float32)
-    rows_made = [made for name in calls.QUANTIZERS if (made := trial.ask(calls.quantize(name, x)))]
+    rows_made = [made for name in calls.QUANTIZERS if (made := probe.make(calls.quantize(name, x)))]
     block = bytes(actual["scale"]) + bytes(actual["output"])
     return bool(rows_made) and all(made["y"] == block for made in rows_made)

@@ -1,8 +1,8 @@
-"""Which rules a wrong result speaks against.
+"""Which rules a wrong result breaks.
 
 A case lists every rule that it touches, but a wrong result seldom breaks all of them: a kernel that rounds
-halves to even must not be told that its half conversion is wrong, or its layout. What is wrong with a
-quantizer's result can be read off its inputs and outputs, block by block:
+halves to even breaks neither the half conversion nor the layout. What is wrong with a quantizer's result can
+be read off its inputs and outputs, block by block:
 
 bytes that are the right ones in other places (of row quantizers)
     within a block, the scale among them: the layout of a block; otherwise the order of elements or blocks;
@@ -34,14 +34,14 @@ from q8a8.rounding import round_half_away
 from q8a8_conformance.attribution import dots
 from q8a8_conformance.attribution.dots import OUTSIDE
 from q8a8_conformance.attribution.probes import as_row, right_alone
-from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS, poison
+from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS, inputs_of, poison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.attribution.probes import Trial
+    from q8a8_conformance.attribution.probes import Probe
 
     Array = NDArray[Any]
 
@@ -68,13 +68,13 @@ PARTS = frozenset(
 """Rules about a part of a quantizer's result."""
 
 COMPARED = frozenset(f"Q8A8-{name}" for name in ("QNT-8", "QNT-10"))
-"""Rules by which two functions are compared: which of the two is wrong is another rule's business."""
+"""Rules by which two functions are compared: which of the two is wrong, another rule decides."""
 
 LAST = COMPARED | {BLOCK_LAYOUT, ROW_LAYOUT, "Q8A8-HLF-5"}
-"""Rules that any wrong value would seem to break: blamed where the case is about nothing else."""
+"""Rules that any wrong value would seem to break: attributed where the case is about nothing else."""
 
 NEAR = 2.0**-20
-"""Next to: within so much of a value, eight ULP of f32."""
+"""What counts as next to a value, relative to it: eight ULP of f32."""
 
 BELOW_HALF = 0.5 - 2.0**-25
 """The float32 below 1/2: added to 1/2 in float32 it gives 1, so it may be the rounding that is wrong."""
@@ -83,61 +83,54 @@ SMALLEST_NORMAL, LARGE, INFINITE = 0x0400, 0x7000, 0x7C00
 """Bits of halves: 2^-14, 8192, infinity."""
 
 
-def blamed(
-    function: str,
-    rules: tuple[str, ...],
-    inputs: Mapping[str, bytes],
-    expected: Mapping[str, bytes],
-    actual: Mapping[str, bytes],
-    trial: Trial | None = None,
+def broken_rules(
+    probe: Probe, rules: tuple[str, ...], expected: Mapping[str, bytes], actual: Mapping[str, bytes]
 ) -> tuple[str, ...]:
-    """Give the rules that a difference speaks against: never none.
+    """Return the rules that a difference breaks: never none.
 
     Parameters
     ----------
-    function
-        The ABI function.
+    probe
+        The call, of any function, and the means to make others.
     rules
         What the case judges.
-    inputs
-        Input buffers by ABI name.
     expected, actual
         Output buffers by ABI name, which differ.
-    trial
-        The call, and the means to make others; without it only what the results show is used.
 
     Returns
     -------
     tuple of str
         Rules of the case; or where none of them is about the part that is wrong, the ones that are.
     """
+    function = probe.call.function
     if function not in (*QUANTIZERS, ACTIVATION):
-        return dots.blamed(function, rules, inputs, expected, actual, trial)
-    if all(rule in COMPARED for rule in rules) and (trial is None or not as_row(trial, actual)):
+        return dots.broken_rules(probe, rules, expected, actual)
+    if all(rule in COMPARED for rule in rules) and not as_row(probe, actual):
         return rules
+    inputs = inputs_of(probe.call)
     x, want_h, got_h, want_q, got_q = _parts(function, inputs, expected, actual)
-    against = set() if function == ACTIVATION else _misplaced(expected["y"], actual["y"], 34 * len(x))
-    if not against and function in QUANTIZERS and trial is not None:
+    broken = set() if function == ACTIVATION else _misplaced(expected["y"], actual["y"], 34 * len(x))
+    if not broken and function in QUANTIZERS:
         wrong = np.flatnonzero((want_h != got_h) | (want_q != got_q).any(axis=1))
-        if right_alone(trial.call, expected["y"], wrong.tolist(), trial.ask):
-            against = {OTHER_BLOCKS}
-    if not against and _of_another_element(x, want_h, got_h, want_q, got_q):
-        against = {ALL_ELEMENTS if function == ACTIVATION else AMAX}
-    if not against:
-        against |= {*_scale_rules(x, want_h, got_h)}
-        against |= {*_code_rules(x, want_h, want_q, got_q, want_h == got_h)}
-    against -= {ALL_ELEMENTS} if function in QUANTIZERS else {OTHER_BLOCKS}
-    if ALL_ELEMENTS in against:
-        against.discard(AMAX)
+        if right_alone(probe.call, expected["y"], wrong.tolist(), probe.make):
+            broken = {OTHER_BLOCKS}
+    if not broken and _of_another_element(x, want_h, got_h, want_q, got_q):
+        broken = {ALL_ELEMENTS if function == ACTIVATION else AMAX}
+    if not broken:
+        broken |= {*_scale_rules(x, want_h, got_h)}
+        broken |= {*_code_rules(x, want_h, want_q, got_q, want_h == got_h)}
+    broken -= {ALL_ELEMENTS} if function in QUANTIZERS else {OTHER_BLOCKS}
+    if ALL_ELEMENTS in broken:
+        broken.discard(AMAX)
     results = x.size if function == ACTIVATION else len(x)
-    inside = not dots.room_written(function, results, expected, actual)
+    inside = not dots.trailing_bytes_differ(function, results, expected, actual)
     aside = PARTS | LAST | ({OUTSIDE} if inside else set())
-    chosen = tuple(rule for rule in rules if rule in against or rule not in aside)
-    return chosen or tuple(sorted(against)) or rules
+    chosen = tuple(rule for rule in rules if rule in broken or rule not in aside)
+    return chosen or tuple(sorted(broken)) or rules
 
 
 def _misplaced(expected: bytes, actual: bytes, size: int) -> set[str]:
-    """Give the rule of layout that a row breaks whose bytes are in wrong places, or unwritten."""
+    """Return the rule of layout that a row breaks whose bytes are in wrong places, or unwritten."""
     want, got, held = (
         np.frombuffer(side, np.uint8)[:size].reshape(-1, 34) for side in (expected, actual, poison(size))
     )
@@ -154,7 +147,7 @@ def _misplaced(expected: bytes, actual: bytes, size: int) -> set[str]:
 
 
 def _of_another_element(x: Array, want_h: Array, got_h: Array, want_q: Array, got_q: Array) -> bool:
-    """Say whether each wrong block is the right one for a smaller amax: another of its elements', or 0.
+    """Return whether each wrong block is the right one for a smaller amax: another of its elements', or 0.
 
     Elements above that amax have no code in it, and any is taken.
     """
@@ -179,7 +172,7 @@ def _of_another_element(x: Array, want_h: Array, got_h: Array, want_q: Array, go
 def _parts(
     function: str, inputs: Mapping[str, bytes], expected: Mapping[str, bytes], actual: Mapping[str, bytes]
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Give elements float32 [n, s], the wanted and the given scales' bits [n], and both codes [n, s]."""
+    """Return elements float32 [n, s], the expected and the actual scales' bits [n], and both codes [n, s]."""
     both = (expected, actual)
     if function == ACTIVATION:
         x = np.frombuffer(inputs["input"], "<f4")[np.newaxis]
@@ -194,7 +187,7 @@ def _parts(
 
 
 def _scale_rules(x: Array, want: Array, got: Array) -> Iterator[str]:
-    """Yield the rules that wrong scales speak against."""
+    """Yield the rules that wrong scales break."""
     largest = np.abs(x).max(axis=1, initial=np.float32(0))
     of_blocks = set(_halves(largest).tolist())
     differing = np.flatnonzero(want != got)
@@ -232,15 +225,15 @@ def _neighbour(amax: np.float32, right: int, wrong: int) -> Iterator[str]:
 
 
 def _halves(largest: Array) -> Array:
-    """Give the bits of the scales that blocks with these largest magnitudes have."""
+    """Return the bits of the scales that blocks with these largest magnitudes have."""
     with np.errstate(over="ignore"):
         return (largest.astype(np.float32) / np.float32(127)).astype(np.float16).view(np.uint16)
 
 
 def _code_rules(x: Array, want_h: Array, want: Array, got: Array, right_scale: Array) -> Iterator[str]:
-    """Yield the rules that wrong codes [n, s] speak against, in blocks whose scales are right.
+    """Yield the rules that wrong codes [n, s] break, in blocks whose scales are right.
 
-    A wrong scale has wrong codes with it; they are one mistake.
+    A wrong scale has wrong codes with it: one mistake.
     """
     wrong = (want != got) & right_scale[:, np.newaxis]
     if (wrong & (got == -128)).any():

@@ -33,8 +33,8 @@ class Candidate:
     @property
     def size(self) -> int:
         """Bytes of its inputs: the fewer, the easier to read."""
-        evidence = self.record.evidence
-        return sum(map(len, evidence.inputs.values())) if evidence else 0
+        call = self.record.call
+        return sum(map(len, call.inputs.values())) if call else 0
 
 
 def choose(run: Run) -> list[Record]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from q8a8_conformance.results.record import Evidence
+    from q8a8_conformance.results.record import CallData
 
 LIMIT = 96
 """Bytes of a buffer that a line shows at most."""
@@ -50,13 +50,13 @@ class Number:
     got: bytes
 
 
-def first(evidence: Evidence) -> Number | None:
+def first(call: CallData) -> Number | None:
     """Give the first number that differs; None where there is nothing to compare."""
-    place = _first_difference(evidence)
+    place = _first_difference(call)
     if place is None:
         return None
     name, offset = place
-    kind = _kind(evidence.function, name)
+    kind = _kind(call.function, name)
     if kind == "block":
         block, inside = divmod(offset, 34)
         kind = "half" if inside < 2 else "int8"
@@ -66,17 +66,17 @@ def first(evidence: Evidence) -> Number | None:
         start = offset - offset % {"float": 4, "half": 2, "int8": 1}[kind]
         words = f"{name}[{start // 4 if kind == 'float' else start}]" if kind != "half" else name
     size = {"float": 4, "half": 2, "int8": 1}[kind]
-    want, got = (side[name][start : start + size] for side in (evidence.expected, evidence.actual))
+    want, got = (side[name][start : start + size] for side in (call.expected, call.actual))
     # A buffer that was cut short has no whole number there.
     return Number(kind, words, want, got) if len(want) == len(got) == size else None
 
 
-def show(evidence: Evidence) -> list[Line]:
+def show(call: CallData) -> list[Line]:
     """Give the lines that show a failure: arguments, the inputs concerned, what was expected, what came.
 
     Parameters
     ----------
-    evidence
+    call
         Of a failed or crashed record.
 
     Returns
@@ -84,18 +84,18 @@ def show(evidence: Evidence) -> list[Line]:
     list of Line
         Labels ``call``, ``in``, ``want`` and ``got``; at most a dozen lines, each of bounded length.
     """
-    arguments = ", ".join(f"{name}={value}" for name, value in evidence.args.items())
-    lines = [Line("call", f"{evidence.function}({arguments})")]
-    place = _first_difference(evidence)
+    arguments = ", ".join(f"{name}={value}" for name, value in call.args.items())
+    lines = [Line("call", f"{call.function}({arguments})")]
+    place = _first_difference(call)
     if place is None:
-        lines += [Line("in", f"{name}: {whole(data)}") for name, data in evidence.inputs.items()]
-        lines += [Line("want", f"{name}: {whole(data)}") for name, data in evidence.expected.items()]
-        lines += [Line("got", f"{name}: {whole(data)}") for name, data in evidence.actual.items()]
+        lines += [Line("in", f"{name}: {whole(data)}") for name, data in call.inputs.items()]
+        lines += [Line("want", f"{name}: {whole(data)}") for name, data in call.expected.items()]
+        lines += [Line("got", f"{name}: {whole(data)}") for name, data in call.actual.items()]
         return lines
     name, offset = place
-    kind = _kind(evidence.function, name)
-    lines += [Line("in", text) for text in _inputs(evidence, name, offset)]
-    for label, side in (("want", evidence.expected), ("got", evidence.actual)):
+    kind = _kind(call.function, name)
+    lines += [Line("in", text) for text in _inputs(call, name, offset)]
+    for label, side in (("want", call.expected), ("got", call.actual)):
         lines.append(Line(label, _VIEWS[kind](name, side[name], offset)))
     return lines
 
@@ -124,10 +124,10 @@ def float16(data: bytes) -> str:
     return f"0x{bits:04x} ({value:.9g})"
 
 
-def _first_difference(evidence: Evidence) -> tuple[str, int] | None:
+def _first_difference(call: CallData) -> tuple[str, int] | None:
     """Find the first buffer and byte where expected and actual differ; None if nothing can be compared."""
-    for name, expected in evidence.expected.items():
-        actual = evidence.actual.get(name)
+    for name, expected in call.expected.items():
+        actual = call.actual.get(name)
         if actual is None or len(actual) != len(expected):
             return None
         for offset, (want, got) in enumerate(zip(expected, actual, strict=True)):
@@ -179,21 +179,21 @@ def _int8(byte: int) -> int:
     return byte - 256 if byte > 127 else byte
 
 
-def _inputs(evidence: Evidence, name: str, offset: int) -> list[str]:
+def _inputs(call: CallData, name: str, offset: int) -> list[str]:
     """Show the inputs that the first differing output depends on."""
-    kind = _kind(evidence.function, name)
+    kind = _kind(call.function, name)
     if kind == "block":
         block, inside = divmod(offset, 34)
-        x = evidence.inputs["x"][128 * block : 128 * block + 128]
+        x = call.inputs["x"][128 * block : 128 * block + 128]
         element = max(inside - 2, 0)
         return [*_float_input("x", x, element, first=32 * block)]
     if kind in {"int8", "half"}:
-        return _float_input("input", evidence.inputs["input"], offset if kind == "int8" else 0, first=0)
+        return _float_input("input", call.inputs["input"], offset if kind == "int8" else 0, first=0)
     if name == "y":
         block, inside = divmod(offset // 4, 32)
-        raw = evidence.inputs["x"][34 * block : 34 * block + 34]
+        raw = call.inputs["x"][34 * block : 34 * block + 34]
         return [f"x block {block}: scale {float16(raw[:2])}, weight_qs[{inside}] = {_int8(raw[2 + inside])}"]
-    return [f"{key}: {whole(data)}" for key, data in evidence.inputs.items()]
+    return [f"{key}: {whole(data)}" for key, data in call.inputs.items()]
 
 
 def _float_input(name: str, x: bytes, element: int, *, first: int) -> list[str]:

@@ -96,7 +96,7 @@ def _diagnosis(run: Run) -> Iterator[str]:
 def _smallest(finding: Finding) -> Iterator[str]:
     """Yield the smallest failing input, with the differing bits drawn."""
     yield f"<article><h3>{escape(smallest.heading(finding))}</h3>"
-    number = difference.first(smallest.evidence_of(finding.smallest or {}))
+    number = difference.first(smallest.call_of(finding.smallest or {}))
     if number is not None:
         yield f'<p class="dim">{escape(number.words)}, bit by bit</p>'
         yield plots.bits(number.kind, number.want, number.got)
@@ -130,14 +130,14 @@ def _failure(run: Run, record: Record) -> Iterator[str]:
     rules = escape(choice.rules_of(run, record))
     yield f'<article><h3><span class="{word}">{rules}</span> <code>{escape(record.case)}</code></h3>'
     yield f"<p>{escape(record.message)}</p>"
-    number = difference.first(record.evidence) if record.evidence else None
+    number = difference.first(record.call) if record.call else None
     if number is not None:
         yield f'<p class="dim">{escape(number.words)}, bit by bit</p>'
         yield plots.bits(number.kind, number.want, number.got)
     for finding in choice.causes(run, record):
         yield f"<p><b>Likely cause:</b> {escape(choice.describe(finding))}</p>"
-    if record.evidence:
-        lines = (f"{line.label:<5} {line.text}" for line in difference.show(record.evidence))
+    if record.call:
+        lines = (f"{line.label:<5} {line.text}" for line in difference.show(record.call))
         yield f"<pre>{escape(chr(10).join(lines))}</pre>"
     yield f'<p class="dim">again: <code>{escape(run.again(record))}</code></p></article>'
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from q8a8_conformance.results.bound_use import BoundUse
-    from q8a8_conformance.results.record import Evidence, Record
+    from q8a8_conformance.results.record import CallData, Record
     from q8a8_conformance.results.run import Run
 
 HEX_LIMIT = 4096
@@ -71,17 +71,17 @@ def _failure(run: Run, record: Record) -> dict[str, Any]:
         "status": record.status.value,
         "message": record.message,
         "again": run.again(record),
-        "evidence": _evidence(record.evidence) if record.evidence else None,
+        "evidence": _call(record.call) if record.call else None,
     }
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
+def _call(call: CallData) -> dict[str, Any]:
     return {
-        "function": evidence.function,
-        "args": dict(evidence.args),
-        "inputs": _buffers(evidence.inputs),
-        "expected": _buffers(evidence.expected),
-        "actual": _buffers(evidence.actual),
+        "function": call.function,
+        "args": dict(call.args),
+        "inputs": _buffers(call.inputs),
+        "expected": _buffers(call.expected),
+        "actual": _buffers(call.actual),
     }
 
 

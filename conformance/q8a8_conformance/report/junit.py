@@ -50,8 +50,8 @@ def _case(run: Run, suite: ET.Element, record: Record, *, known: bool) -> None:
         kind = "error" if record.status is Status.CRASHED else "failure"
         element = ET.SubElement(case, kind, message=message)
         lines = [record.message]
-        if record.evidence:
-            lines += [f"{line.label:<5} {line.text}" for line in difference.show(record.evidence)]
+        if record.call:
+            lines += [f"{line.label:<5} {line.text}" for line in difference.show(record.call)]
         lines.append(f"again: {run.again(record)}")
         element.text = _clean("\n".join(lines))
 

@@ -39,8 +39,8 @@ def _lines(run: Run) -> Iterator[str]:
         word = "crashed" if record.status is Status.CRASHED else "failed"
         yield f"**{choice.rules_of(run, record)}** {word}: `{record.case}`"
         lines = [record.message]
-        if record.evidence:
-            lines += [f"{line.label:<5} {line.text}" for line in difference.show(record.evidence)]
+        if record.call:
+            lines += [f"{line.label:<5} {line.text}" for line in difference.show(record.call)]
         lines.append(f"again: {run.again(record)}")
         yield from _block(lines)
     rest = choice.hidden(run, shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.report import difference
-from q8a8_conformance.results.record import Evidence
+from q8a8_conformance.results.record import CallData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.run import Finding
 
 
-def evidence_of(smallest: Mapping[str, Any]) -> Evidence:
-    """Give the call that a finding holds as JSON data (buffers in hex) as a failure's evidence."""
+def call_of(smallest: Mapping[str, Any]) -> CallData:
+    """Give the call that a finding holds as JSON data (buffers in hex) as a failure's call."""
     inputs, expected, actual = (
         {name: bytes.fromhex(data) for name, data in smallest[side].items()}
         for side in ("inputs", "expected", "actual")
     )
-    return Evidence(smallest["function"], smallest["args"], inputs, expected, actual)
+    return CallData(smallest["function"], smallest["args"], inputs, expected, actual)
 
 
 def heading(finding: Finding) -> str:
@@ -33,10 +33,10 @@ def lines(finding: Finding) -> Iterator[str]:
     """Yield what a report says of it: the input in words, the call, all inputs in hex, both results."""
     if finding.smallest is None:
         return
-    evidence = evidence_of(finding.smallest)
+    call = call_of(finding.smallest)
     yield f"      {finding.smallest['text']}"
-    for line in difference.show(evidence):
+    for line in difference.show(call):
         if line.label != "in":
             yield f"{line.label:<5} {line.text}"
         if line.label == "call":
-            yield from (f"in    {name}: {difference.whole(data)}" for name, data in evidence.inputs.items())
+            yield from (f"in    {name}: {difference.whole(data)}" for name, data in call.inputs.items())

@@ -70,8 +70,8 @@ def _failures(run: Run, paint: _Paint) -> Iterator[str]:
         word = "CRASHED" if record.status is Status.CRASHED else "FAIL"
         yield paint(_RED, f"{word} {rules_of(run, record)}") + f"  {record.case}"
         yield f"  {record.message}"
-        if record.evidence:
-            for line in difference.show(record.evidence):
+        if record.call:
+            for line in difference.show(record.call):
                 yield f"  {line.label:<5} {line.text}"
         for finding in causes(run, record):
             yield f"  likely cause: {describe(finding)}"

@@ -38,8 +38,8 @@ def worst(statuses: Iterable[Status]) -> Status:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The bytes that show a failure.
+class CallData:
+    """A call as its report shows it: arguments, inputs, what was expected and what came.
 
     Attributes
     ----------
@@ -73,8 +73,8 @@ class Record:
         The ABI function judged, or an empty string where the case is about none in particular.
     status, message
         What came out, and for anything but a pass one sentence that says why.
-    evidence
-        For a failure, the bytes.
+    call
+        For a failure, the call that showed it.
     """
 
     rule: str
@@ -82,7 +82,7 @@ class Record:
     function: str
     status: Status
     message: str = ""
-    evidence: Evidence | None = None
+    call: CallData | None = None
 
 
 def full_id(rule: str) -> str:

@@ -11,6 +11,7 @@ from q8a8 import layout
 from q8a8_conformance.inputs import blocks as data
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.dot_rows import generator
+from q8a8_conformance.suite.quantizer_checks import judge_activation
 
 if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge
@@ -69,7 +70,7 @@ def test_size(judge: Judge, size: int) -> None:
         x = rng.uniform(-1, 1, size).astype(np.float32)
         if size:
             x[place] = rng.choice([-3.0, 3.0])
-        judge.quantized_activation(calls.activation(x))
+        judge_activation(judge, calls.activation(x))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_values(judge: Judge, name: str) -> None:
     judge.require(calls.ACTIVATION)
     rows = data.SETS[name][0]()
     for row in rows[:: max(1, len(rows) // ROWS)]:
-        judge.quantized_activation(calls.activation(row))
+        judge_activation(judge, calls.activation(row))
 
 
 @pytest.mark.rule("Q8A8-QNT-9", "Q8A8-QNT-4")
@@ -97,7 +98,7 @@ def test_long_ties(judge: Judge, size: int) -> None:
     rng = generator("long-ties", size)
     x = (rng.integers(0, 127, size) + 0.5) * rng.choice([-1.0, 1.0], size)
     x[size - 1] = -127
-    judge.quantized_activation(calls.activation(x.astype(np.float32)))
+    judge_activation(judge, calls.activation(x.astype(np.float32)))
 
 
 @pytest.mark.rule("Q8A8-QNT-10")

@@ -12,6 +12,7 @@ from q8a8_conformance.protocol.messages import Buffer, Call
 from q8a8_conformance.results.expected_dot import ExpectedDot
 from q8a8_conformance.spec.abi import get_function
 from q8a8_conformance.suite.dot_checks import judge_products
+from q8a8_conformance.suite.quantizer_checks import judge_activation, judge_row
 from q8a8_conformance.suite.two_rows import require_two_rows
 from q8a8_golden.cases import Bound, Case, Exact
 from q8a8_golden.load import load_cases
@@ -44,9 +45,9 @@ def test_golden(judge: Judge, case: Case) -> None:
     if case.args.get("nrc", 1) == 2:
         require_two_rows(judge)
     if isinstance(case.outcome, Exact) and function in calls.QUANTIZERS:
-        judge.quantized_row(call_of(case), case.expected())
+        judge_row(judge, call_of(case), case.expected())
     elif isinstance(case.outcome, Exact) and function == calls.ACTIVATION:
-        judge.quantized_activation(call_of(case), case.expected())
+        judge_activation(judge, call_of(case), case.expected())
     elif isinstance(case.outcome, Exact):
         judge.exact(call_of(case), case.expected())
     elif isinstance(case.outcome, Bound):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.inputs import blocks, calls
+from q8a8_conformance.suite.quantizer_checks import judge_row
 
 if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge
@@ -30,7 +31,7 @@ def test_set(judge: Judge, name: str, function: str) -> None:
     """Quantize a whole data set as one row."""
     judge.require(function)
     make, _ = blocks.SETS[name]
-    judge.quantized_row(calls.quantize(function, make().reshape(-1)))
+    judge_row(judge, calls.quantize(function, make().reshape(-1)))
 
 
 @pytest.mark.rule("Q8A8-QNT-7")
@@ -62,7 +63,7 @@ def test_lengths(judge: Judge, function: str) -> None:
     judge.require(function)
     rows = blocks.exact_codes()
     for nb in range(1, 34):
-        judge.quantized_row(calls.quantize(function, rows[:nb].reshape(-1)))
+        judge_row(judge, calls.quantize(function, rows[:nb].reshape(-1)))
 
 
 @pytest.mark.rule("Q8A8-QNT-5")
@@ -85,7 +86,7 @@ def test_same(judge: Judge, name: str) -> None:
     x = blocks.SETS[name][0]().reshape(-1)
     first = judge.run(calls.quantize(REF, x))["y"]
     if judge.recipes.of(REF) != judge.recipes.of(FAST):
-        judge.quantized_row(calls.quantize(REF, x))
-        judge.quantized_row(calls.quantize(FAST, x))
+        judge_row(judge, calls.quantize(REF, x))
+        judge_row(judge, calls.quantize(FAST, x))
         return
     judge.exact(calls.quantize(FAST, x), {"y": first})

@@ -23,7 +23,7 @@ from q8a8_conformance.report import comparison, jsondoc, schema
 from q8a8_conformance.results import verdict
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.comparison import compare
-from q8a8_conformance.results.record import Evidence, Record, Status
+from q8a8_conformance.results.record import CallData, Record, Status
 from q8a8_conformance.results.run import Finding, Request, Run
 from q8a8_conformance.spec.rules import load_rules
 from q8a8_golden import load
@@ -102,11 +102,9 @@ def a_report() -> dict[str, Any]:
     from fractions import Fraction  # noqa: PLC0415 -- for this alone
 
     margins.add("ggml_vec_dot_q8_a8_q8_a8", "dot/a", Fraction(1, 8), Fraction(1))
-    evidence = Evidence(
-        "ggml_vec_dot_q8_a8_q8_a8", {"n": 0}, {"vx": b"\1"}, {"s": bytes(4)}, {"s": b"\1" * 4}
-    )
+    call = CallData("ggml_vec_dot_q8_a8_q8_a8", {"n": 0}, {"vx": b"\1"}, {"s": bytes(4)}, {"s": b"\1" * 4})
     records = [
-        Record("Q8A8-DOT-1", "dot/a", "ggml_vec_dot_q8_a8_q8_a8", Status.FAIL, "no", evidence),
+        Record("Q8A8-DOT-1", "dot/a", "ggml_vec_dot_q8_a8_q8_a8", Status.FAIL, "no", call),
         Record("Q8A8-DOT-2", "dot/b", "ggml_vec_dot_q8_a8_q8_a8", Status.NOT_RUN, "why"),
     ]
     run = Run(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from q8a8_conformance.results.bound_use import Margins
-from q8a8_conformance.results.record import Evidence, Record, Status
+from q8a8_conformance.results.record import CallData, Record, Status
 from q8a8_conformance.results.run import Finding, Request, Run
 from q8a8_conformance.results.verdict import judge
 from q8a8_conformance.spec.rules import load_rules
@@ -31,29 +31,27 @@ HELLO: dict[str, Any] = {
 }
 
 
-def dot_evidence(want: float = 1.0, got: float = 1.5) -> Evidence:
+def dot_call(want: float = 1.0, got: float = 1.5) -> CallData:
     """Give the bytes of a dot product of one block that gave another float."""
     row = struct.pack("<e32b", 1.0, *range(32))
     floats = {name: {"s": struct.pack("<f", value)} for name, value in (("want", want), ("got", got))}
     args = {"n": 32, "bs": 0, "bx": 0, "by": 0, "nrc": 1}
-    return Evidence(DOT, args, {"vx": row, "vy": row}, floats["want"], floats["got"])
+    return CallData(DOT, args, {"vx": row, "vy": row}, floats["want"], floats["got"])
 
 
-def block_evidence() -> Evidence:
+def block_call() -> CallData:
     """Give the bytes of a block with one code wrong."""
     x = struct.pack("<32f", *range(32))
     want = struct.pack("<e32b", 0.25, *(4 * j for j in range(32)))
     got = bytearray(want)
     got[7] += 1
-    return Evidence(QUANTIZE, {"k": 32}, {"x": x}, {"y": want}, {"y": bytes(got)})
+    return CallData(QUANTIZE, {"k": 32}, {"x": x}, {"y": want}, {"y": bytes(got)})
 
 
-def failed(
-    rule: str, case: str, message: str = "the result differs", evidence: Evidence | None = None
-) -> Record:
-    """Give a failed record of the dot product, or of what its evidence is about."""
-    evidence = evidence or dot_evidence()
-    return Record(f"Q8A8-{rule}", case, evidence.function, Status.FAIL, message, evidence)
+def failed(rule: str, case: str, message: str = "the result differs", call: CallData | None = None) -> Record:
+    """Give a failed record of the dot product, or of what its call is about."""
+    call = call or dot_call()
+    return Record(f"Q8A8-{rule}", case, call.function, Status.FAIL, message, call)
 
 
 def passed(rule: str, case: str) -> Record:

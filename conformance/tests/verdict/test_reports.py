@@ -15,11 +15,11 @@ import pytest
 from q8a8_conformance import report
 from q8a8_conformance.report import badge, choice, difference, jsondoc, plots, schema, statement
 from q8a8_conformance.results.bound_use import Margins
-from q8a8_conformance.results.record import Evidence, Record, Status
+from q8a8_conformance.results.record import CallData, Record, Status
 from q8a8_conformance.results.run import Finding, Request
 from q8a8_conformance.results.verdict import KnownFailure, judge
 
-from .conftest import DOT, QUANTIZE, block_evidence, dot_evidence, failed, finding, passed
+from .conftest import DOT, QUANTIZE, block_call, dot_call, failed, finding, passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +73,8 @@ def failing(make_run: Callable[..., Run]) -> Run:
     records = [
         passed("DOT-4", "dot/a"),
         failed("DOT-1", "dot/b", HOSTILE),
-        failed("QNT-4", "quantize/c", evidence=block_evidence()),
-        Record("Q8A8-ENV-4", "env/d", DOT, Status.CRASHED, "killed by SIGSEGV", dot_evidence()),
+        failed("QNT-4", "quantize/c", call=block_call()),
+        Record("Q8A8-ENV-4", "env/d", DOT, Status.CRASHED, "killed by SIGSEGV", dot_call()),
         Record("Q8A8-MEM-1", "mem/e", DOT, Status.NOT_RUN, "no capability <guard>"),
         failed("DOT-7", "dot/known"),
     ]
@@ -184,7 +184,7 @@ def test_few_failures_are_shown_each_with_its_own(make_run: Callable[..., Run]) 
     assert [record.case for record in choice.choose(run)] == ["dot/a/0"]
     assert choice.hidden(run, choice.choose(run)) == "39 more failed cases (DOT-1 39)"
     records += [failed(f"DOT-{n}", f"dot/b/{n}") for n in (2, 3, 5, 6, 7, 8)]
-    records += [failed("QNT-4", "quantize/a", evidence=block_evidence())]
+    records += [failed("QNT-4", "quantize/a", call=block_call())]
     run = make_run(records, diagnosis=(finding("half-sum"), finding("half-even", function=QUANTIZE)))
     shown = choice.choose(run)
     assert len(shown) == choice.SHOWN_FAILURES
@@ -203,19 +203,19 @@ def test_a_crash_is_shown_first(failing: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("evidence", "kind", "words"),
+    ("call", "kind", "words"),
     [
-        (dot_evidence(), "float", "s[0]"),
-        (block_evidence(), "int8", "weight_qs[5] of block 0"),
-        (Evidence(QUANTIZE, {}, {}, {"y": bytes(68)}, {"y": bytes(34) + b"\x01" + bytes(33)}), "half",
+        (dot_call(), "float", "s[0]"),
+        (block_call(), "int8", "weight_qs[5] of block 0"),
+        (CallData(QUANTIZE, {}, {}, {"y": bytes(68)}, {"y": bytes(34) + b"\x01" + bytes(33)}), "half",
          "weight_scale of block 1"),
-        (Evidence("quantize_activation_q8_a8", {}, {}, {"scale": b"\0\x3c"}, {"scale": b"\1\x3c"}), "half",
+        (CallData("quantize_activation_q8_a8", {}, {}, {"scale": b"\0\x3c"}, {"scale": b"\1\x3c"}), "half",
          "scale"),
     ],
 )  # fmt: skip
-def test_the_first_number_that_differs(evidence: Evidence, kind: str, words: str) -> None:
+def test_the_first_number_that_differs(call: CallData, kind: str, words: str) -> None:
     """The number around the first wrong byte is found whole."""
-    number = difference.first(evidence)
+    number = difference.first(call)
     assert number
     assert (number.kind, number.words) == (kind, words)
     assert len(number.want) == len(number.got) == {"float": 4, "half": 2, "int8": 1}[kind]
@@ -223,9 +223,9 @@ def test_the_first_number_that_differs(evidence: Evidence, kind: str, words: str
 
 def test_nothing_differs_without_two_results() -> None:
     """A crash has no result, a buffer of another length no place."""
-    assert difference.first(Evidence(DOT)) is None
-    assert difference.first(Evidence(DOT, {}, {}, {"s": bytes(4)}, {"s": bytes(3)})) is None
-    assert difference.first(Evidence(DOT, {}, {}, {"s": b"\x01"}, {"s": b"\x02"})) is None
+    assert difference.first(CallData(DOT)) is None
+    assert difference.first(CallData(DOT, {}, {}, {"s": bytes(4)}, {"s": bytes(3)})) is None
+    assert difference.first(CallData(DOT, {}, {}, {"s": b"\x01"}, {"s": b"\x02"})) is None
 
 
 def test_bits_are_drawn_from_the_highest() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.attribution import quantizers
+from q8a8_conformance.attribution.probes import Probe
 from q8a8_conformance.faults.in_process import Here
 from q8a8_conformance.inputs import blocks, calls, dot_rows
 from q8a8_conformance.mutants import make
@@ -44,10 +45,9 @@ def outputs(slug: str, call: Call) -> dict[str, bytes]:
 
 def blamed(slug: str, call: Call, rules: tuple[str, ...]) -> set[str]:
     """Give the rules that a mutant's result speaks against, short."""
-    found = quantizers.blamed(
-        call.function,
+    found = quantizers.broken_rules(
+        Probe(call, lambda again: outputs(slug, again)),
         tuple(f"Q8A8-{rule}" for rule in rules),
-        calls.inputs_of(call),
         outputs("", call),
         outputs(slug, call),
     )

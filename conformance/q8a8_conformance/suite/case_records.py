@@ -1,0 +1,150 @@
+"""The records of one case: how it came out for each rule, the most severe outcome kept."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.record import CallData, Record, Recorder, Status, short_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from q8a8_conformance.protocol.messages import Call
+
+RETURNS = "Q8A8-ENV-4"
+"""The rule that every legal call returns: broken by each death, besides the rules of the case."""
+
+NOT_ABOUT_RESULTS = ("Q8A8-MEM-", "Q8A8-ENV-")
+"""Families of rules that the death of an ordinary call leaves unjudged: they are broken by other signs."""
+
+
+class ExampleFailedError(Exception):
+    """An example of a property test failed; the records that describe it are left to the search."""
+
+    def __init__(self, records: tuple[Record, ...]) -> None:
+        super().__init__(records[0].message)
+        self.records = records
+
+
+class CaseRecords:
+    """Collects the records of one case, and hands them to the run's recorder at its end.
+
+    Parameters
+    ----------
+    recorder
+        Of the run.
+    case
+        The case's id.
+    rules
+        The rules that the case judges, by full id.
+
+    Attributes
+    ----------
+    function
+        The ABI function that the case is about; its last call's.
+    executed
+        Whether a call has returned.
+    """
+
+    def __init__(self, recorder: Recorder, case: str, rules: tuple[str, ...]) -> None:
+        self.case = case
+        self.rules = rules
+        self.function = ""
+        self.executed = False
+        self._recorder = recorder
+        self._cut_short = False
+        self._raising = False
+        self._failed: dict[str, Record] = {}
+
+    def add(
+        self,
+        status: Status,
+        rules: tuple[str, ...],
+        message: str,
+        call: Call,
+        *,
+        expected: Mapping[str, bytes] | None = None,
+        actual: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Record a failure or a crash against some rules, with the call's data.
+
+        Raises
+        ------
+        ExampleFailedError
+            Instead of recording a failure, inside of :meth:`raising_failures`.
+        """
+        data = CallData(
+            call.function,
+            calls.arguments_of(call),
+            calls.inputs_of(call),
+            dict(expected or {}),
+            dict(actual or {}),
+        )
+        records = tuple(self._make(status, rule, message, data) for rule in dict.fromkeys(rules))
+        if self._raising and status is Status.FAIL:
+            raise ExampleFailedError(records)
+        for record in records:
+            self.keep(record)
+
+    def add_no_result(self, status: Status, message: str, call: Call) -> None:
+        """Record that an ordinary call did not return a result: it died, or was refused.
+
+        That breaks Q8A8-ENV-4 and the case's rules about results; the others stay unjudged.
+        """
+        self._cut_short = True
+        about_results = (rule for rule in self.rules if not rule.startswith(NOT_ABOUT_RESULTS))
+        self.add(status, (*about_results, RETURNS), message, call)
+
+    def add_varying(self) -> None:
+        """Record that an example failed once and passed once."""
+        self.keep(self._make(Status.FAIL, "Q8A8-ENV-2", "the same call failed once and passed once"))
+
+    def add_internal_error(self, message: str) -> None:
+        """Record that the check itself broke: no verdict may rest on it."""
+        for rule in self.rules:
+            self.keep(self._make(Status.FAIL, rule, f"error in the suite: {message}"))
+
+    def keep(self, record: Record) -> None:
+        """Keep a failed record, unless the rule has one as severe."""
+        held = self._failed.get(record.rule)
+        if held is None or (record.status is Status.CRASHED and held.status is Status.FAIL):
+            self._failed[record.rule] = record
+
+    def has_failed(self, rule: str) -> bool:
+        """Return whether the case has failed a rule so far."""
+        return rule in self._failed
+
+    @contextmanager
+    def raising_failures(self) -> Iterator[None]:
+        """Raise :class:`ExampleFailedError` instead of recording a failure; a crash is recorded."""
+        self._raising = True
+        try:
+            yield
+        finally:
+            self._raising = False
+
+    def finish(self) -> tuple[Record, ...]:
+        """Hand over a record for each rule of the case; return the failed ones."""
+        ran = self.executed and not self._cut_short
+        return self._hand_over(Status.PASS if ran else Status.NOT_RUN, "")
+
+    def not_run(self, message: str) -> None:
+        """Hand over the records of a case that did not run: for each rule that has not failed so far."""
+        self._hand_over(Status.NOT_RUN, message)
+
+    def _hand_over(self, otherwise: Status, message: str) -> tuple[Record, ...]:
+        failed = tuple(self._failed.values())
+        others = (self._make(otherwise, rule, message) for rule in self.rules if rule not in self._failed)
+        for record in (*failed, *others):
+            self._recorder.add(record)
+        return failed
+
+    def _make(self, status: Status, rule: str, message: str, data: CallData | None = None) -> Record:
+        return Record(rule, self.case, self.function, status, message, data)
+
+
+def describe(records: tuple[Record, ...]) -> str:
+    """Return in one line which rules a case failed, and why."""
+    return "; ".join(f"{short_id(record.rule)} {record.status}: {record.message}" for record in records)

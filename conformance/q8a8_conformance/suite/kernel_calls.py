@@ -1,0 +1,163 @@
+"""The calls of one case: what does not return, and what every call must keep to, is recorded here.
+
+Whatever a worker reports besides values (an input written, a rounding mode left changed) is recorded against
+the rule it breaks, whichever case it came up in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.protocol.messages import Call, Fault, Result
+from q8a8_conformance.results.record import Status
+from q8a8_conformance.suite.accepted_recipes import DESIGN, Recipes
+from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from q8a8_conformance.suite.case_records import CaseRecords
+
+FAULT_RULES: Mapping[Fault, tuple[str, str]] = {
+    Fault.INPUT_WRITTEN: ("Q8A8-MEM-3", "an input was written to"),
+    Fault.WROTE_OUTSIDE: ("Q8A8-MEM-2", "bytes outside the buffers were written"),
+    Fault.ROUNDING_MODE_CHANGED: ("Q8A8-ENV-1", "the rounding mode was left changed"),
+    Fault.FLUSH_MODE_CHANGED: (
+        "Q8A8-ENV-1",
+        "the flush-to-zero or denormals-are-zero bits were left changed",
+    ),
+    Fault.TRAP_MASK_CHANGED: ("Q8A8-ENV-1", "the exception masks were left changed"),
+    Fault.RESULT_VARIES: ("Q8A8-ENV-2", "the same call gave other bytes"),
+    Fault.THREAD_RESULT_VARIES: ("Q8A8-ENV-3", "calls from several threads at once gave other bytes"),
+}
+"""The rule that each fault breaks, and what happened."""
+
+
+class CaseOver(Exception):  # noqa: N818 (no error of the program: all there is to record is recorded)
+    """Ends a case early; everything about it has been recorded."""
+
+
+class KernelCalls:
+    """Makes the calls of one case.
+
+    Parameters
+    ----------
+    target
+        The kernel under test.
+    recipes
+        What quantizers are compared with.
+    records
+        Of the case.
+    """
+
+    def __init__(self, target: Target, recipes: Recipes, records: CaseRecords) -> None:
+        self._target = target
+        self._recipes = recipes
+        self._records = records
+
+    def require(self, function: str, *capabilities: str) -> None:
+        """Raise :class:`NotRunError` unless the kernel has the function and the worker the capabilities."""
+        self._records.function = function
+        self._target.require(function, *capabilities)
+
+    def run(self, call: Call, *, legal: bool = True) -> dict[str, bytes]:
+        """Make a call that must return, and return its output buffers by ABI name.
+
+        Parameters
+        ----------
+        call
+            The call.
+        legal
+            Whether the inputs are inside the domain. Outside it no value is wrong, and a worker may refuse
+            (the buffers are then missing); the rest still holds.
+
+        Raises
+        ------
+        CaseOver
+            The kernel died or refused: recorded against the case's rules and Q8A8-ENV-4.
+        NotRunError
+            The function is not there.
+        """
+        self._records.function = call.function
+        try:
+            result = self._target.call(call)
+            outputs = self._target.outputs(call, result)
+        except KernelDiedError as error:
+            self._records.add_no_result(Status.CRASHED, str(error), call)
+            raise CaseOver from error
+        except RefusedError as error:
+            if not legal:
+                # Outside the domain, to refuse is a way to return: Q8A8-QNT-12 asks it of the reference.
+                self._records.executed = True
+                return {}
+            self._records.add_no_result(Status.FAIL, f"the kernel refused a legal call: {error}", call)
+            raise CaseOver from error
+        self._records.executed = True
+        self._record_faults(call, result)
+        if legal:
+            self._target.observations.add_call(call, outputs)
+            self._check_lowest_code(call, outputs)
+        return outputs
+
+    def attempt(
+        self, call: Call, rules: tuple[str, ...], message: str, *, legal: bool = True
+    ) -> Result | None:
+        """Make a call under conditions that some rules promise to survive.
+
+        Parameters
+        ----------
+        call
+            A call that returns when made plainly.
+        rules
+            The rules broken if it dies now.
+        message
+            What a death means: "read or wrote past the end of a buffer".
+        legal
+            As in :meth:`run`.
+
+        Returns
+        -------
+        Result or None
+            None where it died or was refused; recorded.
+        """
+        self._records.function = call.function
+        try:
+            result = self._target.call(call)
+        except KernelDiedError as error:
+            self._records.add(Status.CRASHED, rules, f"{message}: {error}", call)
+            return None
+        except RefusedError as error:
+            if legal:
+                self._records.add(Status.FAIL, rules, f"{message}: refused: {error}", call)
+            return None
+        self._records.executed = True
+        self._record_faults(call, result)
+        return result
+
+    def probe(self, call: Call) -> dict[str, bytes] | None:
+        """Make a call that is no part of the case; None where it does not return."""
+        try:
+            return self._target.outputs(call, self._target.call(call))
+        except (KernelDiedError, RefusedError, NotRunError):
+            return None
+
+    def _record_faults(self, call: Call, result: Result) -> None:
+        for fault, (rule, message) in FAULT_RULES.items():
+            if fault in result.faults:
+                detail = f": {result.detail}" if result.detail else ""
+                self._records.add(Status.FAIL, (rule,), message + detail, call)
+
+    def _check_lowest_code(self, call: Call, outputs: Mapping[str, bytes]) -> None:
+        """Q8A8-QNT-5: no result holds -128, whatever the case is about (under a recipe of ggml's it may)."""
+        if call.function not in (*calls.QUANTIZERS, calls.ACTIVATION):
+            return
+        if self._recipes.of(call.function) != DESIGN:
+            return
+        if call.function in calls.QUANTIZERS:
+            y = outputs["y"]
+            found = any(128 in y[start + 2 : start + 34] for start in range(0, len(y), 34))
+        else:
+            found = 128 in outputs["output"]
+        if found:
+            self._records.add(Status.FAIL, ("Q8A8-QNT-5",), "a code is -128", call, actual=outputs)

@@ -1,0 +1,49 @@
+"""Judging quantized rows and activations: bytes, as the specification or an accepted recipe has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q8a8_conformance.suite.accepted_recipes import DESIGN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.suite.judge import Judge
+
+
+def judge_row(judge: Judge, call: Call, expected: Mapping[str, bytes] | None = None) -> bytes:
+    """Judge one row of a row quantizer; return the blocks that the kernel wrote.
+
+    Parameters
+    ----------
+    judge
+        Of the case.
+    call
+        Of one of `calls.QUANTIZERS`, with elements in the domain.
+    expected
+        The specification's buffers, where they are known from elsewhere than the reference.
+    """
+    x = np.frombuffer(call.buffers[0].data, "<f4")
+    size = x.size // 32 * 34
+    actual = judge.run(call)
+    y = actual["y"][:size]
+    judge.target.observations.add_row(call.function, x, y)
+    if expected is None or judge.recipes.of(call.function) != DESIGN:
+        # Whatever of the buffer no block fills keeps its poison.
+        expected = {"y": judge.recipes.rows(call.function, x, y) + bytes(call.buffers[1].data)[size:]}
+    judge.compare(call, actual, expected)
+    return y
+
+
+def judge_activation(judge: Judge, call: Call, expected: Mapping[str, bytes] | None = None) -> None:
+    """Judge one activation vector with elements in the domain; parameters as :func:`judge_row`."""
+    x = np.frombuffer(call.buffers[0].data, "<f4")
+    actual = judge.run(call)
+    judge.target.observations.add_activation(call.function, x, actual["output"][: x.size], actual["scale"])
+    if expected is None or (x.size and judge.recipes.of(call.function) != DESIGN):
+        expected = judge.recipes.activation(x, actual)
+    judge.compare(call, actual, expected)
