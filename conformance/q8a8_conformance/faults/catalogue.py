@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.faults.kernel import Kernel
 
-__all__ = ["FAMILIES", "LEGAL", "MUTANTS", "ConflictError", "Legal", "Mutant", "make"]
+__all__ = ["FAMILIES", "LEGAL", "MUTANTS", "RECIPES", "ConflictError", "Legal", "Mutant", "make"]
 
 FAMILIES: Mapping[str, tuple[Mutant, ...]] = MappingProxyType(
     {
@@ -53,6 +53,15 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
 
 LEGAL: Mapping[str, Legal] = MappingProxyType({kernel.slug: kernel for kernel in legal.LEGAL})
 """Every legal kernel by slug."""
+
+RECIPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "ggml-ref": ("inverse-of-d", "zero-test-on-d"),
+        "ggml-neon": ("inverse-of-d", "zero-test-on-d", "round-half-even"),
+        "ggml-avx2": ("zero-test-on-amax", "round-half-even"),
+    }
+)
+"""The recipes of ggml (`q8a8.recipe.RECIPES`) by name, as the slugs of the mutants that together are one."""
 
 
 def make(*slugs: str) -> Kernel:

@@ -78,8 +78,8 @@ MUTANTS = (
         "Halves are rounded to the even integer.",
         {"to_integer": np.rint},
         rule=ROUNDING,
-        fix="Round halves away from zero: use vcvtaq_s32_f32, not vcvtnq_s32_f32; on x86 add copysign(c, v), "
-        "c the float just below 0.5, and truncate.",
+        fix="Round halves away from zero: use roundf or vcvtaq_s32_f32, not rintf or vcvtnq_s32_f32; on x86 "
+        "add copysign(c, v), c the float just below 0.5, and truncate.",
         seen="ggml, ggml-cpu/arch/arm/quants.c (vcvtnq_s32_f32) and arch/x86/quants.c (_mm256_round_ps)",
     ),
     Mutant(
