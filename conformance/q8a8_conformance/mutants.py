@@ -28,8 +28,8 @@ __all__ = ["FAMILIES", "LEGAL", "MUTANTS", "RECIPES", "ConflictError", "Legal", 
 def __getattr__(name: str) -> object:
     """Make the kernel of a slug: ``round_half_even``."""
     slug = name.replace("_", "-")
-    if slug in MUTANTS or slug in LEGAL:
+    if slug.startswith("recipe-"):
+        slug = slug.replace("-", ":", 1)
+    if slug in MUTANTS or slug in RECIPES or slug in LEGAL:
         return make(slug)
-    if (recipe := slug.removeprefix("recipe-")) in RECIPES and recipe != slug:
-        return make(*RECIPES[recipe])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -39,16 +39,6 @@ NEAR_ORDERS = 2
 """Orders under which pairs are tried, the nearest ones."""
 
 
-def _recipe(name: str, slugs: Iterable[str]) -> Change:
-    """Return a recipe as one change of the specification's arithmetic."""
-    changes = {step: by for slug in slugs for step, by in MUTANTS[slug].changes.items()}
-    return Change(f"recipe:{name}", f"The recipe {name}.", changes, QUANTIZERS)
-
-
-RECIPE_CHANGES: tuple[Change, ...] = tuple(_recipe(name, slugs) for name, slugs in RECIPES.items())
-"""Recipes as changes of steps, to be combined with a mistake."""
-
-
 @dataclass(frozen=True)
 class Explanation:
     """What reproduces a kernel's calls.
@@ -199,7 +189,7 @@ def search(
         if found:
             counted = evidence.count(*_parts(base, found[0]))
             return Explanation((found[0],), base, tuple(found[1:]), *counted)
-    more = [*RECIPE_CHANGES, *singles] if function in QUANTIZERS else singles
+    more = [*RECIPES.values(), *singles] if function in QUANTIZERS else singles
     for base in bases[:NEAR_ORDERS]:
         for pair in _pairs(more, evidence):
             if evidence.allows(*_parts(base, *pair)):
