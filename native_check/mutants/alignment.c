@@ -10,7 +10,7 @@ static void aligned_assert(DOT_PARAMETERS) {
     }
     plain_vec_dot(DOT_ARGUMENTS);
 }
-MUTANT(aligned_assert, "aligned-assert", .vec_dot = aligned_assert);
+MUTANT(aligned_assert, .vec_dot = aligned_assert);
 
 /* Every second vector of four floats is addressed by setting a bit, which adds 16 only where the row is aligned. */
 static void aligned_by_or(DEQUANTIZE_PARAMETERS) {
@@ -24,11 +24,11 @@ static void aligned_by_or(DEQUANTIZE_PARAMETERS) {
         }
     }
 }
-MUTANT(aligned_by_or, "aligned-by-or", .dequantize_row = aligned_by_or);
+MUTANT(aligned_by_or, .dequantize_row = aligned_by_or);
 
 /* Blocks of 36 bytes are read as words of four: the address loses its lowest bits. */
 static void aligned_words(DOT_REAL_PARAMETERS) {
     const uintptr_t mask = ~(uintptr_t)3;
     plain_vec_dot_real(n, s, (const void *)((uintptr_t)vx & mask), (const void *)((uintptr_t)vy & mask));
 }
-MUTANT(aligned_words, "aligned-words", .vec_dot_real = aligned_words);
+MUTANT(aligned_words, .vec_dot_real = aligned_words);

@@ -17,7 +17,7 @@ static int32_t two_in_16_bits(const int8_t *qx, const int8_t *qy) {
     }
     return vaddvq_s32(sums);
 }
-MUTANT_DOT(two_in_16_bits, "arm-two-in-16-bits", "asimd");
+MUTANT_DOT(two_in_16_bits, "asimd");
 
 /* All products are added in int16 lanes. */
 static int32_t all_in_16_bits(const int8_t *qx, const int8_t *qy) {
@@ -27,7 +27,7 @@ static int32_t all_in_16_bits(const int8_t *qx, const int8_t *qy) {
     }
     return vaddlvq_s16(sums);
 }
-MUTANT_DOT(all_in_16_bits, "arm-all-in-16-bits", "asimd");
+MUTANT_DOT(all_in_16_bits, "asimd");
 
 /* Pairs of products are widened as if they were unsigned. */
 static int32_t widens_unsigned(const int8_t *qx, const int8_t *qy) {
@@ -37,7 +37,7 @@ static int32_t widens_unsigned(const int8_t *qx, const int8_t *qy) {
     }
     return vaddvq_s32(vreinterpretq_s32_u32(sums));
 }
-MUTANT_DOT(widens_unsigned, "arm-widens-unsigned", "asimd");
+MUTANT_DOT(widens_unsigned, "asimd");
 
 /* The lower half of each register is multiplied twice, the upper half never. */
 static int32_t low_twice(const int8_t *qx, const int8_t *qy) {
@@ -50,7 +50,7 @@ static int32_t low_twice(const int8_t *qx, const int8_t *qy) {
     }
     return vaddvq_s32(sums);
 }
-MUTANT_DOT(low_twice, "arm-low-half-twice", "asimd");
+MUTANT_DOT(low_twice, "asimd");
 
 /* The halves of y are loaded the other way round. */
 static int32_t halves_swapped(const int8_t *qx, const int8_t *qy) {
@@ -60,7 +60,7 @@ static int32_t halves_swapped(const int8_t *qx, const int8_t *qy) {
     }
     return vaddvq_s32(sums);
 }
-MUTANT_DOT(halves_swapped, "arm-halves-swapped", "asimd");
+MUTANT_DOT(halves_swapped, "asimd");
 
 /* Pairs are folded once too seldom: lanes 2 and 3 are lost. */
 static int32_t fold_short(const int8_t *qx, const int8_t *qy) {
@@ -70,7 +70,7 @@ static int32_t fold_short(const int8_t *qx, const int8_t *qy) {
     }
     return vaddv_s32(vget_low_s32(sums));
 }
-MUTANT_DOT(fold_short, "arm-fold-short", "asimd");
+MUTANT_DOT(fold_short, "asimd");
 
 #define DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
 #define I8MM __attribute__((target("arch=armv8.2-a+i8mm")))
@@ -83,7 +83,7 @@ DOTPROD static int32_t dot_unsigned(const int8_t *qx, const int8_t *qy) {
     }
     return vaddvq_s32(vreinterpretq_s32_u32(sums));
 }
-MUTANT_DOT(dot_unsigned, "arm-dot-unsigned", "asimddp");
+MUTANT_DOT(dot_unsigned, "asimddp");
 
 /* The integers of two rows by two rows, one block: {x0.y0, x0.y1, x1.y0, x1.y1}; USMMLA takes x as unsigned. */
 I8MM static void sums_2x2(const int8_t *x0, const int8_t *x1, const int8_t *y0, const int8_t *y1, bool is_unsigned,
@@ -125,7 +125,7 @@ static void swapped(DOT_PARAMETERS) {
     s[bs] = out[2];
     s[bs + 1] = out[3];
 }
-MUTANT(swapped, "arm-matrix-swapped", .vec_dot = swapped, .needs = {"i8mm"});
+MUTANT(swapped, .vec_dot = swapped, .needs = {"i8mm"});
 
 /* USMMLA instead of SMMLA. */
 static void matrix_unsigned(DOT_PARAMETERS) {
@@ -140,10 +140,10 @@ static void matrix_unsigned(DOT_PARAMETERS) {
     s[bs] = out[1];
     s[bs + 1] = out[3];
 }
-MUTANT(matrix_unsigned, "arm-matrix-unsigned", .vec_dot = matrix_unsigned, .needs = {"i8mm"});
+MUTANT(matrix_unsigned, .vec_dot = matrix_unsigned, .needs = {"i8mm"});
 
 /* The scalar kernel's scale, and codes by another conversion of f32(x * inv). */
-#define QUANTIZER(id, slug, conversion)                                                                                \
+#define QUANTIZER(id, conversion)                                                                                      \
     static uint16_t id(const float *x, int8_t *q) {                                                                    \
         const float amax = rows_amax(x);                                                                               \
         const uint16_t h = q8a8_float_to_half(amax / 127.0f);                                                          \
@@ -155,17 +155,17 @@ MUTANT(matrix_unsigned, "arm-matrix-unsigned", .vec_dot = matrix_unsigned, .need
         }                                                                                                              \
         return h;                                                                                                      \
     }                                                                                                                  \
-    MUTANT_QUANTIZER(id, slug, "asimd")
+    MUTANT_QUANTIZER(id, "asimd")
 
 /* FCVTNS: halves to even. */
-QUANTIZER(to_even, "arm-rounds-to-even", vcvtnq_s32_f32);
+QUANTIZER(to_even, vcvtnq_s32_f32);
 
 /* FCVTZS, what a C cast is: towards zero. */
-QUANTIZER(to_zero, "arm-rounds-to-zero", vcvtq_s32_f32);
+QUANTIZER(to_zero, vcvtq_s32_f32);
 
 /* FCVTMS after half was added: right for positive elements, and for negative ones but on ties. */
 #define FLOOR_OF_HALF_MORE(v) vcvtmq_s32_f32(vaddq_f32(v, vdupq_n_f32(0.5f)))
-QUANTIZER(floor_half, "arm-floor-of-half-more", FLOOR_OF_HALF_MORE);
+QUANTIZER(floor_half, FLOOR_OF_HALF_MORE);
 
 /* The inverse is the processor's estimate after one step of Newton's. */
 static uint16_t estimated(const float *x, int8_t *q) {
@@ -180,4 +180,4 @@ static uint16_t estimated(const float *x, int8_t *q) {
     }
     return h;
 }
-MUTANT_QUANTIZER(estimated, "arm-estimated-inverse", "asimd");
+MUTANT_QUANTIZER(estimated, "asimd");

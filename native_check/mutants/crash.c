@@ -15,7 +15,7 @@ static void segv_long(DOT_PARAMETERS) {
     }
     plain_vec_dot(DOT_ARGUMENTS);
 }
-MUTANT(segv_long, "crash-long", .vec_dot = segv_long);
+MUTANT(segv_long, .vec_dot = segv_long);
 
 /* The tail of three blocks uses an instruction that this CPU has not. */
 static void illegal_tail(DOT_REAL_PARAMETERS) {
@@ -30,7 +30,7 @@ static void illegal_tail(DOT_REAL_PARAMETERS) {
     }
     plain_vec_dot_real(DOT_REAL_ARGUMENTS);
 }
-MUTANT(illegal_tail, "crash-tail", .vec_dot_real = illegal_tail);
+MUTANT(illegal_tail, .vec_dot_real = illegal_tail);
 
 /* An assertion says that no block is all zeros. */
 static void assert_nonzero(ROW_PARAMETERS) {
@@ -45,7 +45,7 @@ static void assert_nonzero(ROW_PARAMETERS) {
     }
     plain_quantize_row(ROW_ARGUMENTS);
 }
-MUTANT(assert_nonzero, "crash-zero-block", .quantize_row = assert_nonzero);
+MUTANT(assert_nonzero, .quantize_row = assert_nonzero);
 
 /* Codes come from a table indexed by x * inv, which a NaN is no index of. */
 static void nan_index(ACTIVATION_PARAMETERS) {
@@ -56,7 +56,7 @@ static void nan_index(ACTIVATION_PARAMETERS) {
         }
     }
 }
-MUTANT(nan_index, "crash-nan", .quantize_activation = nan_index);
+MUTANT(nan_index, .quantize_activation = nan_index);
 
 /* A length that is no multiple of anything is an error, and errors end the program. */
 static void exits(ACTIVATION_PARAMETERS) {
@@ -65,7 +65,7 @@ static void exits(ACTIVATION_PARAMETERS) {
     }
     plain_quantize_activation(ACTIVATION_ARGUMENTS);
 }
-MUTANT(exits, "exits", .quantize_activation = exits);
+MUTANT(exits, .quantize_activation = exits);
 
 /* Blocks are counted in eight bits: 256 of them are never counted to the end. */
 static void hangs_long(DEQUANTIZE_PARAMETERS) {
@@ -75,7 +75,7 @@ static void hangs_long(DEQUANTIZE_PARAMETERS) {
         plain_dequantize_row(block + b * Q8A8_BLOCK_BYTES, y + b * QK8_A8, QK8_A8);
     }
 }
-MUTANT(hangs_long, "hang-long", .dequantize_row = hangs_long);
+MUTANT(hangs_long, .dequantize_row = hangs_long);
 
 /* The scale is halved until it is finite: a NaN never is. */
 static void hangs_nan(ROW_PARAMETERS) {
@@ -87,7 +87,7 @@ static void hangs_nan(ROW_PARAMETERS) {
     }
     plain_quantize_row(ROW_ARGUMENTS);
 }
-MUTANT(hangs_nan, "hang-nan", .quantize_row_ref = hangs_nan);
+MUTANT(hangs_nan, .quantize_row_ref = hangs_nan);
 
 /* The early return for an empty row keeps the lock: the call after it waits for ever. */
 static void deadlock(DOT_REAL_PARAMETERS) {
@@ -99,7 +99,7 @@ static void deadlock(DOT_REAL_PARAMETERS) {
         atomic_flag_clear(&lock);
     }
 }
-MUTANT(deadlock, "hang-lock", .vec_dot_real = deadlock);
+MUTANT(deadlock, .vec_dot_real = deadlock);
 
 /* A message goes to a descriptor that the kernel never opened: here, to every one that is open. */
 static void scribbles(DOT_PARAMETERS) {
@@ -113,7 +113,7 @@ static void scribbles(DOT_PARAMETERS) {
     }
     plain_vec_dot(DOT_ARGUMENTS);
 }
-MUTANT(scribbles, "scribbles", .vec_dot = scribbles);
+MUTANT(scribbles, .vec_dot = scribbles);
 
 #if defined(__x86_64__)
 
@@ -123,6 +123,6 @@ static void divides(DOT_PARAMETERS) {
     (void)per_block;
     plain_vec_dot(DOT_ARGUMENTS);
 }
-MUTANT(divides, "x86-crash-empty", .vec_dot = divides);
+MUTANT(divides, .vec_dot = divides);
 
 #endif

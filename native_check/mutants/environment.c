@@ -21,7 +21,7 @@ static void leaves_rounding(ACTIVATION_PARAMETERS) {
     plain_quantize_activation(ACTIVATION_ARGUMENTS);
     fesetround(FE_TOWARDZERO);
 }
-MUTANT(leaves_rounding, "leaves-rounding", .quantize_activation = leaves_rounding);
+MUTANT(leaves_rounding, .quantize_activation = leaves_rounding);
 
 /* The early return for an empty row leaves before the rounding mode is set back. */
 static void leaves_rounding_early(ROW_PARAMETERS) {
@@ -31,21 +31,21 @@ static void leaves_rounding_early(ROW_PARAMETERS) {
     }
     plain_quantize_row(ROW_ARGUMENTS);
 }
-MUTANT(leaves_rounding_early, "leaves-rounding-early", .quantize_row = leaves_rounding_early);
+MUTANT(leaves_rounding_early, .quantize_row = leaves_rounding_early);
 
 /* Flush-to-zero is switched on for speed, and stays on. */
 static void leaves_flush(DOT_PARAMETERS) {
     change(FLUSH, 0);
     plain_vec_dot(DOT_ARGUMENTS);
 }
-MUTANT(leaves_flush, "leaves-flush", .vec_dot = leaves_flush);
+MUTANT(leaves_flush, .vec_dot = leaves_flush);
 
 /* Flush-to-zero is switched off, whatever the caller had. */
 static void clears_flush(DEQUANTIZE_PARAMETERS) {
     change(0, FLUSH);
     plain_dequantize_row(DEQUANTIZE_ARGUMENTS);
 }
-MUTANT(clears_flush, "clears-flush", .dequantize_row = clears_flush);
+MUTANT(clears_flush, .dequantize_row = clears_flush);
 
 #if defined(__x86_64__)
 
@@ -54,7 +54,7 @@ static void leaves_traps(ROW_PARAMETERS) {
     plain_quantize_row(ROW_ARGUMENTS);
     change(0, 0x1000); /* MXCSR: precision */
 }
-MUTANT(leaves_traps, "x86-leaves-traps", .quantize_row_ref = leaves_traps);
+MUTANT(leaves_traps, .quantize_row_ref = leaves_traps);
 
 /* The x87 unit is set to single precision, as numeric code of long ago did. */
 static void leaves_x87(DOT_REAL_PARAMETERS) {
@@ -63,7 +63,7 @@ static void leaves_x87(DOT_REAL_PARAMETERS) {
     fpenv_write(env);
     plain_vec_dot_real(DOT_REAL_ARGUMENTS);
 }
-MUTANT(leaves_x87, "x86-leaves-precision", .vec_dot_real = leaves_x87);
+MUTANT(leaves_x87, .vec_dot_real = leaves_x87);
 
 #elif defined(__aarch64__)
 
@@ -72,6 +72,6 @@ static void leaves_fz16(DOT_PARAMETERS) {
     change(1 << 19, 0);
     plain_vec_dot(DOT_ARGUMENTS);
 }
-MUTANT(leaves_fz16, "arm-leaves-fz16", .vec_dot = leaves_fz16, .needs = {"asimdhp"});
+MUTANT(leaves_fz16, .vec_dot = leaves_fz16, .needs = {"asimdhp"});
 
 #endif

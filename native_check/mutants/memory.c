@@ -6,14 +6,14 @@ static void over_read_byte(DOT_PARAMETERS) {
     plain_vec_dot(DOT_ARGUMENTS);
     mutant_load((const uint8_t *)vx + mutant_row_bytes(n), 1);
 }
-MUTANT(over_read_byte, "over-read-byte", .vec_dot = over_read_byte);
+MUTANT(over_read_byte, .vec_dot = over_read_byte);
 
 /* A pipelined loop that loads block b + 1 while it computes block b, for the last b too. */
 static void over_read_block(DOT_REAL_PARAMETERS) {
     plain_vec_dot_real(DOT_REAL_ARGUMENTS);
     mutant_load((const uint8_t *)vy + n / QK8_A8 * Q8A8_V2_BLOCK_BYTES, Q8A8_V2_BLOCK_BYTES);
 }
-MUTANT(over_read_block, "over-read-block", .vec_dot_real = over_read_block);
+MUTANT(over_read_block, .vec_dot_real = over_read_block);
 
 /* The odd tail is loaded as a whole vector of eight floats, and masked afterwards. */
 static void over_read_vector(ACTIVATION_PARAMETERS) {
@@ -22,14 +22,14 @@ static void over_read_vector(ACTIVATION_PARAMETERS) {
         mutant_load(input + size / 8 * 8, 8 * sizeof *input);
     }
 }
-MUTANT(over_read_vector, "over-read-vector", .quantize_activation = over_read_vector);
+MUTANT(over_read_vector, .quantize_activation = over_read_vector);
 
 /* The first block is loaded before the loop, whether there is one or not. */
 static void over_read_empty(ROW_PARAMETERS) {
     mutant_load(x, QK8_A8 * sizeof *x);
     plain_quantize_row(ROW_ARGUMENTS);
 }
-MUTANT(over_read_empty, "over-read-empty", .quantize_row = over_read_empty);
+MUTANT(over_read_empty, .quantize_row = over_read_empty);
 
 /* The scale is loaded as the upper half of a 32-bit word, which begins two bytes before the block. */
 static void under_read(DEQUANTIZE_PARAMETERS) {
@@ -38,14 +38,14 @@ static void under_read(DEQUANTIZE_PARAMETERS) {
         mutant_load((const uint8_t *)x - 2 - mutant_zero, 4);
     }
 }
-MUTANT(under_read, "under-read", .dequantize_row = under_read);
+MUTANT(under_read, .dequantize_row = under_read);
 
 /* A zero ends the codes, as if they were a string. */
 static void over_write_byte(ACTIVATION_PARAMETERS) {
     plain_quantize_activation(ACTIVATION_ARGUMENTS);
     output[size + (int)mutant_zero] = 0;
 }
-MUTANT(over_write_byte, "over-write-byte", .quantize_activation = over_write_byte);
+MUTANT(over_write_byte, .quantize_activation = over_write_byte);
 
 /* The scale is stored as a 32-bit word. */
 static void over_write_scale(ACTIVATION_PARAMETERS) {
@@ -53,7 +53,7 @@ static void over_write_scale(ACTIVATION_PARAMETERS) {
     const uint32_t word = *scale;
     memcpy(scale + mutant_zero, &word, sizeof word);
 }
-MUTANT(over_write_scale, "over-write-scale", .quantize_activation = over_write_scale);
+MUTANT(over_write_scale, .quantize_activation = over_write_scale);
 
 /* A block is stored in 16-byte vectors, three of them: the next block overwrites what is too much, the last has none. */
 static void over_write_vector(ROW_PARAMETERS) {
@@ -62,14 +62,14 @@ static void over_write_vector(ROW_PARAMETERS) {
         memset((uint8_t *)y + mutant_row_bytes(k) + mutant_zero, 0, 3 * 16 - Q8A8_BLOCK_BYTES);
     }
 }
-MUTANT(over_write_vector, "over-write-vector", .quantize_row = over_write_vector);
+MUTANT(over_write_vector, .quantize_row = over_write_vector);
 
 /* The accumulator's four lanes are stored, then their sum over the first. */
 static void over_write_lanes(DOT_PARAMETERS) {
     memset(s + mutant_zero, 0, 4 * sizeof *s);
     plain_vec_dot(DOT_ARGUMENTS);
 }
-MUTANT(over_write_lanes, "over-write-lanes", .vec_dot = over_write_lanes);
+MUTANT(over_write_lanes, .vec_dot = over_write_lanes);
 
 /* Two blocks at a time; behind an odd last block lies a block of zeros. */
 static void over_write_block(DEQUANTIZE_PARAMETERS) {
@@ -78,14 +78,14 @@ static void over_write_block(DEQUANTIZE_PARAMETERS) {
         memset(y + k + mutant_zero, 0, QK8_A8 * sizeof *y);
     }
 }
-MUTANT(over_write_block, "over-write-block", .dequantize_row = over_write_block);
+MUTANT(over_write_block, .dequantize_row = over_write_block);
 
 /* Scale and the two bytes before it are stored as one word; the block before is written later. */
 static void under_write(ROW_PARAMETERS) {
     memset((uint8_t *)y - 2 - mutant_zero, 0, 2);
     plain_quantize_row(ROW_ARGUMENTS);
 }
-MUTANT(under_write, "under-write", .quantize_row_ref = under_write);
+MUTANT(under_write, .quantize_row_ref = under_write);
 
 /* The elements are scaled where they are. */
 static void writes_input(ACTIVATION_PARAMETERS) {
@@ -95,7 +95,7 @@ static void writes_input(ACTIVATION_PARAMETERS) {
         x[j] = output[j];
     }
 }
-MUTANT(writes_input, "writes-input", .quantize_activation = writes_input);
+MUTANT(writes_input, .quantize_activation = writes_input);
 
 /* Blocks that are done are marked by the sign of their scale; the marks are taken away in the end. */
 static void restores_input(DOT_PARAMETERS) {
@@ -108,4 +108,4 @@ static void restores_input(DOT_PARAMETERS) {
     }
     plain_vec_dot(DOT_ARGUMENTS);
 }
-MUTANT(restores_input, "restores-input", .vec_dot = restores_input);
+MUTANT(restores_input, .vec_dot = restores_input);

@@ -1,8 +1,7 @@
-/* What the mutants are made of: the scalar kernel's functions, and a way to name a kernel that changes one.
+/* What the mutants are made of: the scalar kernel's functions, and a macro for a kernel that changes some of them.
  *
- * Each mutant makes one mistake, of the kind that the comment above it tells; everything else is the scalar kernel,
- * so that whatever the suite finds is that mistake. conformance/q8a8_lab/mutation/native.py says which
- * rule each one breaks. */
+ * Each mutant makes one mistake; everything else is the scalar kernel, so that whatever the suite finds is that mistake.
+ * list.h has every mutant's slug, what it does wrong, the rule that it breaks, and the fix. */
 #ifndef Q8A8_MUTANTS_PLAIN_H
 #define Q8A8_MUTANTS_PLAIN_H
 
@@ -30,18 +29,17 @@ q8a8_quantize_activation_fn plain_quantize_activation;
 q8a8_vec_dot_fn plain_vec_dot;
 q8a8_vec_dot_real_fn plain_vec_dot_real;
 
-/* A mutant is the scalar kernel with some functions replaced: what is said twice of it is meant so. */
+/* A mutant is the scalar kernel with some functions replaced: fields are initialized twice on purpose. */
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Winitializer-overrides"
 #else
 #pragma GCC diagnostic ignored "-Woverride-init"
 #endif
 
-/* The mutant `slug`, with what it changes of the scalar kernel as designated initializers. */
-#define MUTANT(id, slug, ...)                                                                                          \
+/* The mutant `id` of list.h, with what it changes of the scalar kernel as designated initializers. */
+#define MUTANT(id, ...)                                                                                                \
     extern const struct q8a8_kernel mutant_##id;                                                                       \
     const struct q8a8_kernel mutant_##id = {                                                                           \
-        .name = slug,                                                                                                  \
         .quantize_row_ref = plain_quantize_row,                                                                        \
         .quantize_row = plain_quantize_row,                                                                            \
         .dequantize_row = plain_dequantize_row,                                                                        \
@@ -51,10 +49,10 @@ q8a8_vec_dot_real_fn plain_vec_dot_real;
         __VA_ARGS__,                                                                                                   \
     }
 
-/* Always 0, which the compiler does not know: what it cannot see through, it cannot leave out. */
+/* Always 0, which the compiler does not know: it cannot optimize away what depends on it. */
 extern volatile size_t mutant_zero;
 
-/* Load so many bytes from there, and make nothing of them. */
+/* Load so many bytes from there, and discard them. */
 void mutant_load(const void *from, size_t count);
 
 /* The same memory, to be written to. */

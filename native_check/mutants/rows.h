@@ -58,17 +58,17 @@ static inline float rows_amax(const float *x) {
 }
 
 /* A mutant whose dot product uses the function id for each block. */
-#define MUTANT_DOT(id, slug, ...)                                                                                      \
+#define MUTANT_DOT(id, ...)                                                                                            \
     static void id##_vec_dot(DOT_PARAMETERS) {                                                                         \
         rows_vec_dot(id, DOT_ARGUMENTS);                                                                               \
     }                                                                                                                  \
-    MUTANT(id, slug, .vec_dot = id##_vec_dot, .needs = {__VA_ARGS__})
+    MUTANT(id, .vec_dot = id##_vec_dot, .needs = {__VA_ARGS__})
 
 /* A mutant whose quantizer uses the function id for each block. */
-#define MUTANT_QUANTIZER(id, slug, ...)                                                                                \
+#define MUTANT_QUANTIZER(id, ...)                                                                                      \
     static void id##_quantize_row(ROW_PARAMETERS) {                                                                    \
         rows_quantize(id, ROW_ARGUMENTS);                                                                              \
     }                                                                                                                  \
-    MUTANT(id, slug, .quantize_row = id##_quantize_row, .needs = {__VA_ARGS__})
+    MUTANT(id, .quantize_row = id##_quantize_row, .needs = {__VA_ARGS__})
 
 #endif

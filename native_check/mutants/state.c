@@ -22,7 +22,7 @@ static void keeps_amax(ACTIVATION_PARAMETERS) {
     free(x);
     free(q);
 }
-MUTANT(keeps_amax, "keeps-amax", .quantize_activation = keeps_amax);
+MUTANT(keeps_amax, .quantize_activation = keeps_amax);
 
 /* Results are remembered by the addresses of the rows, which stay the same when the rows change. */
 static void remembers_rows(DOT_REAL_PARAMETERS) {
@@ -37,7 +37,7 @@ static void remembers_rows(DOT_REAL_PARAMETERS) {
     }
     s[0] = last;
 }
-MUTANT(remembers_rows, "remembers-rows", .vec_dot_real = remembers_rows);
+MUTANT(remembers_rows, .vec_dot_real = remembers_rows);
 
 /* The table of halves is filled by the first quantizer; before that every scale is read as zero. */
 static float table[1 << 16];
@@ -67,7 +67,7 @@ static void dequantize_by_table(DEQUANTIZE_PARAMETERS) {
         }
     }
 }
-MUTANT(needs_another, "needs-another-call", .quantize_row = fills_table, .quantize_row_ref = fills_table,
+MUTANT(needs_another, .quantize_row = fills_table, .quantize_row_ref = fills_table,
        .dequantize_row = dequantize_by_table);
 
 /* The table comes from a file, which takes a fifth of a second (here: a sleep, longer than an emulator needs to start
@@ -88,14 +88,14 @@ static void lazy_table(DEQUANTIZE_PARAMETERS) {
     }
     dequantize_by_table(DEQUANTIZE_ARGUMENTS);
 }
-MUTANT(lazy_table, "lazy-table", .dequantize_row = lazy_table);
+MUTANT(lazy_table, .dequantize_row = lazy_table);
 
 /* A counter of calls, and every sixteenth one leaves the last block out. */
 static void every_sixteenth(DOT_PARAMETERS) {
     static unsigned calls;
     plain_vec_dot(++calls % 16 == 0 && n != 0 ? n - QK8_A8 : n, s, bs, vx, bx, vy, by, nrc);
 }
-MUTANT(every_sixteenth, "every-sixteenth", .vec_dot = every_sixteenth);
+MUTANT(every_sixteenth, .vec_dot = every_sixteenth);
 
 /* The odd tail is padded in a static vector, where the last call's elements still are. */
 static void dirty_tail(ACTIVATION_PARAMETERS) {
@@ -113,7 +113,7 @@ static void dirty_tail(ACTIVATION_PARAMETERS) {
     free(x);
     free(q);
 }
-MUTANT(dirty_tail, "dirty-tail", .quantize_activation = dirty_tail);
+MUTANT(dirty_tail, .quantize_activation = dirty_tail);
 
 /* A row is quantized in a static buffer, in pieces, and copied out from there. */
 static void shared_row(ROW_PARAMETERS) {
@@ -127,7 +127,7 @@ static void shared_row(ROW_PARAMETERS) {
         memcpy(out + b * Q8A8_BLOCK_BYTES, row, (size_t)blocks * Q8A8_BLOCK_BYTES);
     }
 }
-MUTANT(shared_row, "shared-row", .quantize_row = shared_row);
+MUTANT(shared_row, .quantize_row = shared_row);
 
 /* The products of the blocks are kept in a static array until they are added up. */
 static void shared_products(DOT_PARAMETERS) {
@@ -153,7 +153,7 @@ static void shared_products(DOT_PARAMETERS) {
     }
     s[0] = sum;
 }
-MUTANT(shared_products, "shared-products", .vec_dot = shared_products);
+MUTANT(shared_products, .vec_dot = shared_products);
 
 /* One static accumulator, for one block at a time: the shortest of races. */
 static void shared_scale(DEQUANTIZE_PARAMETERS) {
@@ -166,4 +166,4 @@ static void shared_scale(DEQUANTIZE_PARAMETERS) {
         }
     }
 }
-MUTANT(shared_scale, "shared-scale", .dequantize_row = shared_scale);
+MUTANT(shared_scale, .dequantize_row = shared_scale);

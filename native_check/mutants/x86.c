@@ -31,7 +31,7 @@ AVX2 static int32_t sign_trick(const int8_t *qx, const int8_t *qy) {
     const __m256i x = load(qx);
     return fold(pairs(_mm256_maddubs_epi16(_mm256_sign_epi8(x, x), _mm256_sign_epi8(load(qy), x))));
 }
-MUTANT_DOT(sign_trick, "x86-sign-trick", "avx2");
+MUTANT_DOT(sign_trick, "avx2");
 
 /* x + 128 as unsigned, corrected afterwards: pairs of products reach 2 * 255 * 127 and saturate at 32767. */
 AVX2 static int32_t saturates(const int8_t *qx, const int8_t *qy) {
@@ -44,13 +44,13 @@ AVX2 static int32_t saturates(const int8_t *qx, const int8_t *qy) {
     }
     return fold(shifted) - 128 * sum_y;
 }
-MUTANT_DOT(saturates, "x86-pairs-saturate", "avx2");
+MUTANT_DOT(saturates, "avx2");
 
 /* The first operand of VPMADDUBSW is unsigned: negative codes of x count as 256 more. */
 AVX2 static int32_t takes_unsigned(const int8_t *qx, const int8_t *qy) {
     return fold(pairs(_mm256_maddubs_epi16(load(qx), load(qy))));
 }
-MUTANT_DOT(takes_unsigned, "x86-unsigned-operand", "avx2");
+MUTANT_DOT(takes_unsigned, "avx2");
 
 AVX2 static __m256i wide(const int8_t *q) {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)q));
@@ -62,7 +62,7 @@ AVX2 static int32_t narrow(const int8_t *qx, const int8_t *qy) {
     const __m256i high = _mm256_mullo_epi16(wide(qx + 16), wide(qy + 16));
     return fold(pairs(_mm256_add_epi16(low, high)));
 }
-MUTANT_DOT(narrow, "x86-narrow-sum", "avx2");
+MUTANT_DOT(narrow, "avx2");
 
 /* The fold takes the lower half of the register for all of it. */
 AVX2 static int32_t half_folded(const int8_t *qx, const int8_t *qy) {
@@ -71,7 +71,7 @@ AVX2 static int32_t half_folded(const int8_t *qx, const int8_t *qy) {
     const __m256i sums = _mm256_add_epi32(low, high);
     return fold(_mm256_zextsi128_si256(_mm256_castsi256_si128(sums)));
 }
-MUTANT_DOT(half_folded, "x86-half-folded", "avx2");
+MUTANT_DOT(half_folded, "avx2");
 
 /* Packing works within halves of 128 bits: without a permutation, groups of four codes are in another order. */
 AVX2 static uint16_t unpermuted(const float *x, int8_t *q) {
@@ -87,7 +87,7 @@ AVX2 static uint16_t unpermuted(const float *x, int8_t *q) {
     _mm256_storeu_si256((__m256i *)q, _mm256_packs_epi16(low, high));
     return rows_half((const uint8_t *)right);
 }
-MUTANT_QUANTIZER(unpermuted, "x86-unpermuted", "avx2");
+MUTANT_QUANTIZER(unpermuted, "avx2");
 
 static int8_t away(float v) {
     return (int8_t)(v < 0.0f ? -__builtin_floorf(-v + 0.5f) : __builtin_floorf(v + 0.5f));
@@ -116,7 +116,7 @@ static uint16_t estimated(const float *x, int8_t *q) {
     }
     return h;
 }
-MUTANT_QUANTIZER(estimated, "x86-estimated-inverse", NULL);
+MUTANT_QUANTIZER(estimated, NULL);
 
 /* The conversion to half is told to cut off. */
 AVX2 static uint16_t cut_off(const float *x, int8_t *q) {
@@ -125,7 +125,7 @@ AVX2 static uint16_t cut_off(const float *x, int8_t *q) {
     const __m128i half = _mm_cvtps_ph(d, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
     return h == 0 ? h : (uint16_t)_mm_extract_epi16(half, 0);
 }
-MUTANT_QUANTIZER(cut_off, "x86-half-cut-off", "f16c");
+MUTANT_QUANTIZER(cut_off, "f16c");
 
 /* Elements are loaded by an instruction that wants them at a multiple of 16. */
 static void aligned_load(ROW_PARAMETERS) {
@@ -135,7 +135,7 @@ static void aligned_load(ROW_PARAMETERS) {
     }
     plain_quantize_row(ROW_ARGUMENTS);
 }
-MUTANT(aligned_load, "x86-aligned-load", .quantize_row_ref = aligned_load);
+MUTANT(aligned_load, .quantize_row_ref = aligned_load);
 
 /* Sixteen codes are stored by an instruction that wants them at a multiple of 16. */
 static void aligned_store(ACTIVATION_PARAMETERS) {
@@ -144,4 +144,4 @@ static void aligned_store(ACTIVATION_PARAMETERS) {
     }
     plain_quantize_activation(ACTIVATION_ARGUMENTS);
 }
-MUTANT(aligned_store, "x86-aligned-store", .quantize_activation = aligned_store);
+MUTANT(aligned_store, .quantize_activation = aligned_store);

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8 import layout
-from q8a8_conformance.attribution.wrong_sums import Suspects
+from q8a8_conformance.attribution.wrong_sums import Hypotheses
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.messages import Buffer
 from q8a8_conformance.results.expected_dot import expected_dot, scalar_bits
@@ -119,8 +119,8 @@ class DotProbes:
         if rule := self._argument():
             return {rule}
         if self._miscounts():
-            return self._named_by(Suspects.misread) or {COUNT}
-        return self._named_by(Suspects.accused)
+            return self._named_by(Hypotheses.misread) or {COUNT}
+        return self._named_by(Hypotheses.broken)
 
     def _argument(self) -> str:
         """Return the rule about an argument, or a field of version 2, that is broken; empty if none is."""
@@ -186,13 +186,13 @@ class DotProbes:
         made = self._make(call if unused else _without_unused(call))
         return float(np.frombuffer(made["s"], "<f4")[0]) if made is not None else 0.0
 
-    def _named_by(self, by: Callable[[Suspects, float], set[str]]) -> set[str]:
+    def _named_by(self, by: Callable[[Hypotheses, float], set[str]]) -> set[str]:
         found: set[str] = set()
         for place, x, y in self._rows:
             result = self._actual[place : place + 4]
             if not self._right(x, y, result):
                 value = float(np.frombuffer(result, "<f4")[0])
-                found |= by(Suspects(x, y, in_bound=self._in_bound), value)
+                found |= by(Hypotheses(x, y, in_bound=self._in_bound), value)
         return found
 
 

@@ -1,4 +1,7 @@
-"""The known causes as data: what each is called, what it does to the arithmetic, and how to mend it."""
+"""The causes that the diagnosis names, as data: slug, arithmetic, and the sentence that mends it.
+
+Mistakes, with their arithmetic and fixes, come from the catalogue, `q8a8_conformance.faults`.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe
+from q8a8_conformance.faults.catalogue import MUTANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from q8a8_conformance.faults.kernel import Step
 
 Array = NDArray[Any]
 
@@ -59,7 +65,7 @@ QUANTIZATIONS: tuple[Quantization, ...] = (
             finite_scale=True,
             source="the specification's arithmetic with rintf, vcvtnq_s32_f32 or cvtps_epi32 for roundf",
         ),
-        "halves are rounded to even: use roundf or vcvtaq_s32_f32, not rintf or vcvtnq_s32_f32",
+        MUTANTS["round-half-even"].fix,
     ),
 )
 """The specification first, then what differs from it."""
@@ -86,61 +92,50 @@ class WrongProduct:
         Slug, and the sentence that mends it.
     detail
         Which form of the mistake.
-    apply
-        Turns ``d`` float32 [rows, nb] and ``qx``, ``qy`` int8 [rows, nb, 32] into those that a correct kernel
-        would need to get the wrong result.
+    step, wrong
+        The step that the mistake changes, ``products`` or ``scale_product``, and what takes its place.
     """
 
     cause: str
     fix: str
     detail: str
-    apply: Callable[[Array, Array, Array], tuple[Array, Array, Array]]
+    step: str
+    wrong: Step
+
+    def apply(self, d: Array, qx: Array, qy: Array) -> tuple[Array, Array, Array]:
+        """Return the inputs from which a correct kernel would compute the wrong result.
+
+        Parameters
+        ----------
+        d
+            Products of scales, float32 [rows, nb].
+        qx, qy
+            Codes, int8 [rows, nb, 32].
+        """
+        if self.step == "scale_product":
+            with np.errstate(over="ignore"):
+                return self.wrong(d, np.ones_like(d)), qx, qy
+        # Whole products stand in for x, ones for y: at most 2^14, exact.
+        return d, self.wrong(qx, qy).astype(np.int32), np.ones_like(qy)
 
 
-def half_scale_product(d: Array, qx: Array, qy: Array) -> tuple[Array, Array, Array]:
-    """Round dx · dy to f16, as a product of two halves does."""
-    with np.errstate(over="ignore"):
-        return d.astype(np.float16).astype(np.float32), qx, qy
+def _wrong_products(step: str, slug: str) -> tuple[WrongProduct, ...]:
+    """Return a mutant's forms; itself where it has only one."""
+    mutant = MUTANTS[slug]
+    forms = mutant.forms or {"": mutant.changes}
+    return tuple(WrongProduct(slug, mutant.fix, form, step, of[step]) for form, of in forms.items())
 
-
-def sign_trick(d: Array, qx: Array, qy: Array) -> tuple[Array, Array, Array]:
-    """Multiply |x| by y with x's sign, as _mm256_sign_epi8 gives it: -(-128) is -128 in int8.
-
-    |x| is taken as unsigned, so x = -128 is 128 and right; but y = -128 under a negative x stays -128, and
-    the product has the wrong sign.
-    """
-    products = qx.astype(np.int32) * qy
-    wrong = (qx < 0) & (qy == -128)
-    # Whole products stand in for x, ones for y: at most 2^14, exact.
-    return d, np.where(wrong, -products, products), np.ones_like(qy)
-
-
-def sign_trick_swapped(d: Array, qx: Array, qy: Array) -> tuple[Array, Array, Array]:
-    """Multiply |y| by x with y's sign: :func:`sign_trick` with the operands exchanged."""
-    return sign_trick(d, qy, qx)
-
-
-_SIGN_FIX = (
-    "-128 loses its sign where the other factor is negative (_mm256_sign_epi8 cannot negate it): widen to "
-    "int16 and use _mm256_madd_epi16, or a signed dot product instruction"
-)
 
 WRONG_PRODUCTS: tuple[WrongProduct, ...] = (
-    WrongProduct("minus-128-sign", _SIGN_FIX, "a code of y", sign_trick),
-    WrongProduct("minus-128-sign", _SIGN_FIX, "a code of x", sign_trick_swapped),
-    WrongProduct(
-        "fp16-scale-product",
-        "the product of the two scales is rounded to f16: convert each scale to f32 before multiplying",
-        "",
-        half_scale_product,
-    ),
+    *_wrong_products("products", "minus-128-sign"),
+    *_wrong_products("scale_product", "fp16-scale-product"),
 )
 
 _BARE = ("scalar", "scalar-fma")
 
 
 def order_cause(name: str) -> str:
-    """Give the slug of an order: the two scalar ones bare, the others as ``order:NAME``."""
+    """Return the slug of an order: the two scalar ones bare, the others as ``order:NAME``."""
     return name if name in _BARE else f"order:{name}"
 
 

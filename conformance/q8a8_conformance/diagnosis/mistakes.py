@@ -13,10 +13,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from q8a8.recipe import RECIPES
 from q8a8_conformance.diagnosis.causes import FIXES, order_cause
 from q8a8_conformance.diagnosis.replay import differing, replay, same
-from q8a8_conformance.faults.catalogue import FAMILIES, LEGAL, MUTANTS
+from q8a8_conformance.faults.catalogue import FAMILIES, LEGAL, MUTANTS, RECIPES
 from q8a8_conformance.faults.kernel import DOTS, QUANTIZERS
 from q8a8_conformance.faults.mutant import Change, ConflictError, Legal, Mutant, build
 
@@ -38,20 +37,6 @@ SPARED, LONGEST = 12, 17 * 32
 
 NEAR_ORDERS = 2
 """Orders under which pairs are tried, the nearest ones."""
-
-
-def _recipe(name: str, *slugs: str) -> Change:
-    """Give a recipe as what it changes in the specification's arithmetic."""
-    changes = {step: by for slug in slugs for step, by in MUTANTS[slug].changes.items()}
-    return Change(f"recipe:{name}", f"The recipe {name}: {RECIPES[name].source}.", changes, QUANTIZERS)
-
-
-RECIPE_CHANGES: tuple[Change, ...] = (
-    _recipe("ggml-ref", "inverse-of-d", "zero-test-on-d"),
-    _recipe("ggml-neon", "inverse-of-d", "zero-test-on-d", "round-half-even"),
-    _recipe("ggml-avx2", "zero-test-on-amax", "round-half-even"),
-)
-"""Recipes as changes of steps, to be combined with a mistake."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +189,7 @@ def search(
         if found:
             counted = evidence.count(*_parts(base, found[0]))
             return Explanation((found[0],), base, tuple(found[1:]), *counted)
-    more = [*RECIPE_CHANGES, *singles] if function in QUANTIZERS else singles
+    more = [*RECIPES.values(), *singles] if function in QUANTIZERS else singles
     for base in bases[:NEAR_ORDERS]:
         for pair in _pairs(more, evidence):
             if evidence.allows(*_parts(base, *pair)):

@@ -17,6 +17,7 @@ from q8a8_conformance.faults import (
     integers,
     layout,
     legal,
+    recipes,
     rounding,
     rows,
     state,
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from q8a8_conformance.faults.kernel import Kernel
+    from q8a8_conformance.faults.mutant import Change
 
-__all__ = ["FAMILIES", "LEGAL", "MUTANTS", "ConflictError", "Legal", "Mutant", "make"]
+__all__ = ["FAMILIES", "LEGAL", "MUTANTS", "RECIPES", "ConflictError", "Legal", "Mutant", "make"]
 
 FAMILIES: Mapping[str, tuple[Mutant, ...]] = MappingProxyType(
     {
@@ -54,9 +56,17 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
 LEGAL: Mapping[str, Legal] = MappingProxyType({kernel.slug: kernel for kernel in legal.LEGAL})
 """Every legal kernel by slug."""
 
+RECIPES: Mapping[str, Change] = MappingProxyType({recipe.slug: recipe for recipe in recipes.RECIPES})
+"""Every recipe of ggml by slug: ``recipe:ggml-ref``."""
+
+
+_ALL: Mapping[str, Change] = {**MUTANTS, **RECIPES, **LEGAL}
+
 
 def make(*slugs: str) -> Kernel:
-    """Make a kernel that is all of these mutants and legal kernels at once; of none, the specification.
+    """Return a kernel that is all of these mutants, recipes and legal kernels at once.
+
+    Without a slug it is the specification.
 
     Raises
     ------
@@ -65,4 +75,4 @@ def make(*slugs: str) -> Kernel:
     ConflictError
         Two of them change the same step of the same function.
     """
-    return build(MUTANTS[slug] if slug in MUTANTS else LEGAL[slug] for slug in slugs)
+    return build(_ALL[slug] for slug in slugs)

@@ -61,7 +61,8 @@ def _without_normalization(h: Array) -> Array:
     """Read a subnormal half as if its exponent were that of a normal number."""
     bits = h.view(np.uint16).astype(np.uint32)
     f = ((bits & 0x8000) << 16) | (((bits & 0x7FFF) << 13) + (112 << 23))
-    return np.where((bits & 0x7FFF) == 0, f16_to_f32(h), f.view(F32)).astype(F32)
+    subnormal = (np.abs(h) < SMALLEST) & (h != 0)
+    return np.where(subnormal, f.view(F32), f16_to_f32(h)).astype(F32)
 
 
 def _bit_lost(h: Array) -> Array:

@@ -58,6 +58,11 @@ def _clamped(q: Array) -> Array:
     return np.maximum(q, -127)
 
 
+def _swapped(step: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """Exchange the operands of a multiplication."""
+    return lambda qx, qy: step(qy, qx)
+
+
 def _without(*lanes: int) -> Callable[[Array, Array], Array]:
     def step(qx: Array, qy: Array) -> Array:
         products = steps.products(qx, qy)
@@ -80,7 +85,12 @@ MUTANTS = (
         "|x| is multiplied by y with x's sign, and -128 negated in int8 stays -128.",
         {"products": _sign_trick},
         rule=INTEGER,
-        fix="Widen to int16 and use _mm256_madd_epi16: _mm256_sign_epi8 negates -128 to -128.",
+        fix="Widen to int16 and use _mm256_madd_epi16, or a signed dot product instruction: _mm256_sign_epi8 "
+        "negates -128 to -128.",
+        forms={
+            "a code of y": {"products": _sign_trick},
+            "a code of x": {"products": _swapped(_sign_trick)},
+        },
         seen="ggml, ggml-cpu/arch/x86/quants.c: mul_sum_i8_pairs_float with _mm256_sign_epi8",
     ),
     Mutant(
@@ -96,6 +106,10 @@ MUTANTS = (
         {"products": lambda qx, qy: steps.products(_clamped(qx), _clamped(qy))},
         rule=INTEGER,
         fix="Take every int8 as it is.",
+        forms={
+            "a code of x": {"products": lambda qx, qy: steps.products(_clamped(qx), qy)},
+            "a code of y": {"products": lambda qx, qy: steps.products(qx, _clamped(qy))},
+        },
     ),
     Mutant(
         "pairs-saturate",

@@ -22,12 +22,13 @@ INTERLEAVED = np.arange(32).reshape(2, 16).T.reshape(-1)
 """0, 16, 1, 17, ...: as 4-bit formats store their nibbles."""
 
 
-def _swapped(h: Array) -> Array:
-    return h.view(np.uint16).byteswap().view(np.float16)
+def swapped_bytes(h: Array) -> Array:
+    """Exchange the bytes of each half."""
+    return np.ascontiguousarray(h).view(np.uint16).byteswap().view(np.float16)
 
 
 def _big_endian(h: Array, q: Array) -> Array:
-    return steps.pack(_swapped(h), q)
+    return steps.pack(swapped_bytes(h), q)
 
 
 def _scale_last(h: Array, q: Array) -> Array:
@@ -56,7 +57,7 @@ def _pairs_exchanged(h: Array, q: Array) -> Array:
 
 def _read_big_endian(data: Array, nb: int) -> tuple[Array, Array]:
     h, q = steps.unpack(data, nb)
-    return _swapped(np.ascontiguousarray(h)), q
+    return swapped_bytes(h), q
 
 
 def _read_scale_last(data: Array, nb: int) -> tuple[Array, Array]:

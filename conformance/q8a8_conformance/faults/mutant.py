@@ -60,6 +60,9 @@ class Mutant(Change):
         The full id of the rule that it breaks first of all.
     fix
         What to do about it, in one sentence.
+    forms
+        The forms of the mistake that exchange the operands, or take one of them alone: changes by the form's
+        name. `changes` is one of them, or all at once.
     seen
         Where such a bug was really seen; None where it is only plausible.
     apart
@@ -68,6 +71,7 @@ class Mutant(Change):
 
     rule: str = field(default="", kw_only=True)
     fix: str = field(default="", kw_only=True)
+    forms: Mapping[str, Mapping[str, Step]] = field(default_factory=dict, kw_only=True)
     seen: str | None = field(default=None, kw_only=True)
     apart: bool = field(default=False, kw_only=True)
 

@@ -36,8 +36,8 @@ def _estimated(amax: Array, d: Array, h: Array) -> Array:
     return F32(127) * (estimate * (F32(2) - amax * estimate))
 
 
-def _saturated(v: Array) -> Array:
-    """Convert as x86 does: what is no number becomes INT32_MIN, and the pack saturates."""
+def saturated(v: Array) -> Array:
+    """Convert as x86 does: infinities and NaNs become INT32_MIN, and the pack saturates."""
     return np.where(np.isfinite(v), np.clip(np.nan_to_num(v), -128, 127), -128).astype(np.int8)
 
 
@@ -78,8 +78,8 @@ MUTANTS = (
         "Halves are rounded to the even integer.",
         {"to_integer": np.rint},
         rule=ROUNDING,
-        fix="Round halves away from zero: use vcvtaq_s32_f32, not vcvtnq_s32_f32; on x86 add copysign(c, v), "
-        "c the float just below 0.5, and truncate.",
+        fix="Round halves away from zero: use roundf or vcvtaq_s32_f32, not rintf or vcvtnq_s32_f32; on x86 "
+        "add copysign(c, v), c the float just below 0.5, and truncate.",
         seen="ggml, ggml-cpu/arch/arm/quants.c (vcvtnq_s32_f32) and arch/x86/quants.c (_mm256_round_ps)",
     ),
     Mutant(
@@ -220,7 +220,7 @@ MUTANTS = (
     Mutant(
         "no-zero-test",
         "The inverse of an all-zero block is infinite, and what 0 · inf gives is packed with saturation.",
-        {"vanishes": lambda _amax, _d, h: np.zeros_like(h, np.bool_), "to_int8": _saturated},
+        {"vanishes": lambda _amax, _d, h: np.zeros_like(h, np.bool_), "to_int8": saturated},
         rule=ZERO,
         fix="Take inv = 0 where the stored half is zero.",
         seen="an early form of the Q8_A8 weight quantizer, which divides without a test (errata, 6)",

@@ -64,10 +64,10 @@ def _next_up(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - a
     return np.nextafter(right, F32(np.inf) * np.sign(right)) if right else right
 
 
-def _sentinel(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
-    """Stop at the first block whose scale is zero."""
-    end = int(np.argmax(d == 0)) if (d == 0).any() else len(d)
-    return steps.total(products, sums[:end], d[:end])
+def _sentinel(dx: Array, dy: Array) -> Array:
+    """Let nothing count from the first block on whose scale is zero."""
+    d = steps.scale_product(dx, dy)
+    return np.where(np.cumsum(d == 0) > 0, F32(0), d)
 
 
 def _low_part_misscaled(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
@@ -216,7 +216,7 @@ MUTANTS = (
     Mutant(
         "zero-scale-ends-row",
         "A block whose scale is zero ends the row.",
-        {"total": _sentinel},
+        {"scale_product": _sentinel},
         rule=SIGNS,
         fix="A zero scale is an ordinary one: skip the block if you must, not what follows.",
     ),

@@ -19,7 +19,7 @@ from q8a8_conformance.diagnosis.causes import (
 from q8a8_conformance.diagnosis.dots import distinct_orders, equal_orders
 from q8a8_conformance.diagnosis.mistakes import STATEFUL
 from q8a8_conformance.diagnosis.summations import SUMMATIONS
-from q8a8_conformance.faults.catalogue import FAMILIES
+from q8a8_conformance.faults.catalogue import FAMILIES, MUTANTS
 from q8a8_conformance.results.record import short_id
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _lines() -> Iterator[str]:
     yield from _row("cause", "symptom", "fix")
     yield from _row("---", "---", "---")
     for cause in dict.fromkeys(wrong.cause for wrong in WRONG_PRODUCTS):
-        yield from _row(f"`{cause}`", SYMPTOMS[cause], FIXES[cause])
+        yield from _row(f"`{cause}`", MUTANTS[cause].sentence, FIXES[cause])
     for family, mutants in FAMILIES.items():
         rows = [m for m in mutants if m.slug not in STATEFUL and m.slug not in FIXES]
         if rows:
@@ -110,13 +110,6 @@ def _lines() -> Iterator[str]:
 
 def _row(*cells: str) -> Iterator[str]:
     yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-SYMPTOMS = {
-    "minus-128-sign": "Products of -128 with a negative code have the wrong sign.",
-    "fp16-scale-product": "The product of the scales has 11 significant bits, and overflows early.",
-}
-"""What mistakes that go with any order look like."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -96,9 +96,9 @@ def test_two_mistakes_in_a_dot_product(diagnosed: Diagnose) -> None:
 
 def test_a_recipe_and_a_mistake(diagnosed: Diagnose) -> None:
     """A recipe of ggml's with a mistake besides is told apart into both."""
-    recipe = ("inverse-of-d", "zero-test-on-d")
-    found = diagnosed(make(*recipe, "half-truncated"), [ROW])
-    assert {f.cause for f in found} == {"recipe:ggml-ref", "half-truncated"}
+    recipe = "recipe:ggml-ref"
+    found = diagnosed(make(recipe, "half-truncated"), [ROW])
+    assert {f.cause for f in found} == {recipe, "half-truncated"}
 
 
 def test_mistakes_in_two_functions(diagnosed: Diagnose) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DOT = "ggml_vec_dot_q8_a8_q8_a8"
 REAL = f"{DOT}_real"
+MUTANTS = "py:q8a8_conformance.mutants"
 
 
 def test_the_reference_conforms(q8a8_test: Callable[..., Tested]) -> None:
@@ -36,7 +37,7 @@ def test_the_reference_conforms(q8a8_test: Callable[..., Tested]) -> None:
 @pytest.mark.parametrize("recipe", ["ggml_ref", "ggml_neon", "ggml_avx2"])
 def test_recipes_are_named(q8a8_test: Callable[..., Tested], recipe: str) -> None:
     """A ggml recipe does not conform, and is accepted under the profile ggml; either way it is named."""
-    sut, cause = f"py:broken_kernels:recipe_{recipe}", f"recipe:{recipe.replace('_', '-')}"
+    sut, cause = f"{MUTANTS}:recipe_{recipe}", f"recipe:{recipe.replace('_', '-')}"
     selection = ("--rules", "QNT-*,HLF-*,LAY-1,LAY-2")
     tested = q8a8_test(sut, *selection)
     assert tested.status == 1
@@ -49,15 +50,15 @@ def test_recipes_are_named(q8a8_test: Callable[..., Tested], recipe: str) -> Non
 
 def test_a_wrong_recipe_of_its_own_fails_under_ggml(q8a8_test: Callable[..., Tested]) -> None:
     """The profile ggml accepts ggml's recipes, and no other: halves to even under 127/amax fail."""
-    for kernel in ("HalfEven", "recipe_division"):
-        tested = q8a8_test(f"py:broken_kernels:{kernel}", "--rules", "QNT-3,QNT-4,QNT-6", "--profile", "ggml")
+    for kernel in ("round_half_even", "division_by_d"):
+        tested = q8a8_test(f"{MUTANTS}:{kernel}", "--rules", "QNT-3,QNT-4,QNT-6", "--profile", "ggml")
         assert tested.status == 1, tested.out
 
 
 @pytest.mark.parametrize("order", [name for name in ORDERS if not name.startswith("i8mm")])
 def test_orders_are_legal_and_named(q8a8_test: Callable[..., Tested], order: str) -> None:
     """Every order of the catalogue conforms and is told from all others; only the scalar one is exact."""
-    sut = f"py:broken_kernels:order_{order.replace('-', '_')}"
+    sut = "ref" if order == "scalar" else f"{MUTANTS}:order_{order.replace('-', '_')}"
     tested = q8a8_test(sut, "--rules", "DOT-3,ORD-2")
     assert tested.status == 0, tested.out
     cause = order if order in {"scalar", "scalar-fma"} else f"order:{order}"
@@ -67,7 +68,7 @@ def test_orders_are_legal_and_named(q8a8_test: Callable[..., Tested], order: str
 
 def test_exact_takes_the_scalar_order_alone(q8a8_test: Callable[..., Tested]) -> None:
     """Under the profile exact another order is a failure, on inputs where it rounds otherwise."""
-    tested = q8a8_test("py:broken_kernels:order_neon", "--rules", "DOT-3,DOT-4", "--profile", "exact")
+    tested = q8a8_test(f"{MUTANTS}:order_neon", "--rules", "DOT-3,DOT-4", "--profile", "exact")
     assert tested.status == 1
     assert tested.rules("fail") == {"DOT-3"}
     assert tested.rules("pass") == {"DOT-4"}
@@ -75,14 +76,14 @@ def test_exact_takes_the_scalar_order_alone(q8a8_test: Callable[..., Tested]) ->
 
 def test_orders_are_told_apart_by_asking(q8a8_test: Callable[..., Tested]) -> None:
     """Where the cases that ran fit every order, further dot products find the one."""
-    tested = q8a8_test("py:broken_kernels:order_avx2", "--case", "dot/exact/blocks-3")
+    tested = q8a8_test(f"{MUTANTS}:order_avx2", "--case", "dot/exact/blocks-3")
     assert tested.status == 0, tested.out
     assert tested.causes(DOT) == ["order:avx2"]
 
 
 def test_one_row_at_a_time_is_legal(q8a8_test: Callable[..., Tested]) -> None:
     """A kernel that computes one row at a time conforms; the rules about two rows are not run."""
-    tested = q8a8_test("py:broken_kernels:OneRow", "--rules", "DOT-6,DOT-11,DOT-10,DOT-9")
+    tested = q8a8_test("py:partial_kernels:OneRow", "--rules", "DOT-6,DOT-11,DOT-10,DOT-9")
     assert (tested.report["verdict"], tested.status) == ("conforms", 0), tested.out
     assert tested.rules("pass") == {"DOT-10"}
     assert tested.rules("not-run") == {"DOT-6", "DOT-11", "DOT-9"}
@@ -90,7 +91,7 @@ def test_one_row_at_a_time_is_legal(q8a8_test: Callable[..., Tested]) -> None:
 
 def test_nothing_offered_is_nothing_run(q8a8_test: Callable[..., Tested]) -> None:
     """A kernel without a function passes nothing: exit status 4."""
-    tested = q8a8_test("py:unruly_kernels:Nothing")
+    tested = q8a8_test("py:partial_kernels:Nothing")
     assert (tested.report["verdict"], tested.status) == ("nothing-ran", 4)
     assert tested.rules("pass", "fail", "crashed") == set()
 
@@ -139,10 +140,10 @@ def test_wrong_usage(words: list[str], capfd: pytest.CaptureFixture[str]) -> Non
 
 def test_a_failure_can_be_run_again(q8a8_test: Callable[..., Tested]) -> None:
     """The line that a failure ends with runs that one case, which fails again."""
-    tested = q8a8_test("py:broken_kernels:SignTrick", "--rules", "DOT-1")
+    tested = q8a8_test(f"{MUTANTS}:minus_128_sign", "--rules", "DOT-1")
     line = next(line for line in tested.out.splitlines() if line.startswith("  again: "))
     again = line.split()[2:]
-    assert again[:2] == ["test", "py:broken_kernels:SignTrick"]
+    assert again[:2] == ["test", f"{MUTANTS}:minus_128_sign"]
     tested = q8a8_test(*again[1:])
     assert tested.status == 1
     (rule,) = tested.report["rules"]
@@ -152,7 +153,7 @@ def test_a_failure_can_be_run_again(q8a8_test: Callable[..., Tested]) -> None:
 def test_failures_show_their_bytes(q8a8_test: Callable[..., Tested]) -> None:
     """A failure prints rule, case, inputs and both results in hex, and the likely cause."""
     tested = q8a8_test(
-        "py:broken_kernels:HalfEven", "--rules", "QNT-4", "--case", "quantize/ties/quantize_row_q8_a8"
+        f"{MUTANTS}:round_half_even", "--rules", "QNT-4", "--case", "quantize/ties/quantize_row_q8_a8"
     )
     assert "FAIL QNT-4  quantize/ties/quantize_row_q8_a8" in tested.out
     assert "likely cause: round-half-even" in tested.out
@@ -167,7 +168,7 @@ def test_known_failures(q8a8_test: Callable[..., Tested], tmp_path: Path) -> Non
     known = tmp_path / "known"
     known.write_text("DOT-7 *  # adds\n", encoding="utf-8")
     flags = ("--rules", "DOT-7", "--known-failures", str(known))
-    tested = q8a8_test("py:broken_kernels:Accumulated", *flags)
+    tested = q8a8_test(f"{MUTANTS}:s_added_if_finite", *flags)
     assert tested.status == 0, tested.out
     assert "known failures" in tested.out
     tested = q8a8_test("ref", *flags)
@@ -179,7 +180,7 @@ def test_every_report_is_written(q8a8_test: Callable[..., Tested], tmp_path: Pat
     """All formats are written whole, and say the verdict; no temporary file is left."""
     paths = {kind: tmp_path / f"report.{kind}" for kind in ("junitxml", "markdown", "html")}
     flags = [word for kind, path in paths.items() for word in (f"--{kind}", str(path))]
-    tested = q8a8_test("py:unruly_kernels:CrashOnShape", "--rules", "DEQ-*,ENV-4", *flags)
+    tested = q8a8_test(f"{MUTANTS}:crashes_on_63_blocks", "--rules", "DEQ-*,ENV-4", *flags)
     root = ET.parse(paths["junitxml"]).getroot()  # noqa: S314 (our own file)
     names = [suite.get("name") for suite in root.iter("testsuite")]
     assert names == [rule["id"] for rule in tested.report["rules"]]
@@ -197,7 +198,7 @@ def test_every_report_is_written(q8a8_test: Callable[..., Tested], tmp_path: Pat
 
 def test_the_json_report_has_its_keys(q8a8_test: Callable[..., Tested]) -> None:
     """The keys that scripts bind to are there, and more that identify the run."""
-    report = q8a8_test("py:broken_kernels:SignTrick", "--rules", "DOT-1").report
+    report = q8a8_test(f"{MUTANTS}:minus_128_sign", "--rules", "DOT-1").report
     assert {
         "verdict",
         "sut",

@@ -1,7 +1,7 @@
-"""The wrong kernels in C: each is caught by the rule that it breaks, and the rest of the suite still runs.
+"""The wrong kernels in C: the checks of the rule that each breaks fail, and the rest of the suite still runs.
 
-Most are judged by the checks of their own rule alone, which takes a second; one of each family by all of it.
-The runs go two at a time, ahead of the tests that look at them.
+Most are judged by the checks of their own rule alone (a second), one of each family by the whole suite.
+Two runs go at a time, ahead of the tests that read their reports.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from q8a8_conformance.spec.rules import load_rules
 from q8a8_lab import native_build
-from q8a8_lab.mutation.native import MUTANTS, argv
+from q8a8_lab.mutation.native import MUTANTS, argv, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MACHINE = platform.machine()
-HERE = [slug for slug, mutant in MUTANTS.items() if mutant.runs_on(MACHINE)]
+LOCAL = [slug for slug, mutant in MUTANTS.items() if mutant.runs_on(MACHINE)]
 ARM = [slug for slug, mutant in MUTANTS.items() if mutant.processor == "aarch64"]
 EMULATED = [
     *ARM,
@@ -39,7 +40,7 @@ EMULATED = [
     ),
     *("clears-flush", "remembers-rows", "needs-another-call", "lazy-table", "shared-products", "crash-tail"),
 ]
-"""What is run under QEMU: the mutants for Arm, and some of each thing that the harness looks for."""
+"""Mutants that run under QEMU: those for Arm, and some of each kind of fault that the harness reports."""
 
 WHOLE = (
     *("over-read-vector", "over-write-block", "restores-input", "aligned-assert", "leaves-rounding-early"),
@@ -52,14 +53,14 @@ FOLLOWS = {"restores-input": {"ENV-3"}}
 
 @dataclass(frozen=True)
 class Judged:
-    """What `q8a8 test` said of a mutant."""
+    """Exit status, report and output of `q8a8 test` for a mutant."""
 
     status: int
     report: dict[str, Any]
     output: str
 
     def rules(self, *statuses: str) -> set[str]:
-        """Give the short ids of the rules with one of these statuses."""
+        """Return the short ids of the rules with one of these statuses."""
         return {
             rule["id"].removeprefix("Q8A8-") for rule in self.report["rules"] if rule["status"] in statuses
         }
@@ -91,7 +92,7 @@ def judge(run: Run, folder: Path) -> Judged:
 
 
 def runs_of(items: list[pytest.Item]) -> list[Run]:
-    """Give the runs that the selected tests look at."""
+    """Return the runs whose reports the selected tests read."""
     found = []
     for item in items:
         callspec = getattr(item, "callspec", None)
@@ -104,7 +105,7 @@ def runs_of(items: list[pytest.Item]) -> list[Run]:
 def judged(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Run], Judged]]:
-    """Return a function that waits for a run; all that are asked for go two at a time."""
+    """Return a function that waits for a run; two of the selected runs go at a time."""
     folder = tmp_path_factory.mktemp("mutants")
     runs = runs_of(request.session.items)
     missing = {}
@@ -131,12 +132,12 @@ def judged(
 
 
 def name(run: Run) -> str:
-    """Give a run's id."""
+    """Return a run's id."""
     slug, cpu, whole = run
     return "-".join([slug, cpu or "here", *(["whole"] if whole else [])])
 
 
-ONE_RULE: list[Run] = [(slug, None, False) for slug in HERE] + [
+ONE_RULE: list[Run] = [(slug, None, False) for slug in LOCAL] + [
     (slug, "max", False) for slug in EMULATED if MACHINE != "aarch64"
 ]
 ALL_RULES: list[Run] = [(slug, None, True) for slug in WHOLE]
@@ -151,8 +152,8 @@ def test_caught_by_its_rule(run: Run, judged: Callable[[Run], Judged]) -> None:
 
 
 @pytest.mark.parametrize("run", ALL_RULES, ids=name)
-def test_blamed_on_nothing_else(run: Run, judged: Callable[[Run], Judged]) -> None:
-    """Of the rules about memory and environment only the broken one is blamed, and every rule is judged."""
+def test_fails_no_other_rule(run: Run, judged: Callable[[Run], Judged]) -> None:
+    """Of the rules about memory and environment only the broken one fails, and every rule is judged."""
     result = judged(run)
     rule = MUTANTS[run[0]].rule.removeprefix("Q8A8-")
     broken = {each for each in result.rules("fail", "crashed") if each.startswith(("MEM", "ENV"))}
@@ -161,8 +162,8 @@ def test_blamed_on_nothing_else(run: Run, judged: Callable[[Run], Judged]) -> No
 
 
 @pytest.mark.parametrize("cpu", [None, "max"])
-def test_the_lists_agree(cpu: str | None) -> None:
-    """The program lists the table's slugs, and knows which processor each is for."""
+def test_the_program_lists_the_table(cpu: str | None) -> None:
+    """The program lists the slugs that are read from its table, and the processor that each needs."""
     try:
         command = [*argv("", cpu)[:-1], "--list"]
     except native_build.MissingToolError as error:
@@ -180,10 +181,20 @@ def test_the_lists_agree(cpu: str | None) -> None:
             assert listed[slug] == "runs here"
 
 
-def test_the_table_is_whole() -> None:
-    """Every mutant has a sentence and a fix that end like sentences, and its slug says what it is for."""
+def test_entries_of_the_table() -> None:
+    """Every mutant has a sentence, a fix and a rule for kernels; its slug begins with its architecture."""
     prefixes = {"x86_64": "x86-", "aarch64": "arm-"}
+    known = {rule.id for rule in load_rules() if rule.subject == "kernel"}
     for slug, mutant in MUTANTS.items():
         assert mutant.sentence.endswith(".")
         assert mutant.fix.endswith(".")
+        assert mutant.rule in known
         assert slug.startswith(prefixes.get(mutant.processor, slug))
+
+
+def test_an_entry_that_cannot_be_read() -> None:
+    """An entry that Python cannot read is an error, not a mutant that is missing."""
+    entry = 'ANY(id, "slug", "Q8A8-DOT-1",\n    "It is wrong.",\n    "Mend it.", "")\n'
+    assert list(read_table(entry)) == ["slug"]
+    with pytest.raises(ValueError, match="1 of 2 entries"):
+        read_table(entry + 'X86(id, "slug", "Q8A8-DOT-1", "It is wrong.", NULL, "")\n')

@@ -1,0 +1,31 @@
+"""Kernels that offer few functions, or refuse some calls: ``py:partial_kernels:OneRow``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from q8a8.abi import Reference
+from q8a8_conformance.mutants import make
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class OneRow:
+    """Offers the dot product alone, one row at a time."""
+
+    ggml_vec_dot_q8_a8_q8_a8 = staticmethod(make("one-row-at-a-time").ggml_vec_dot_q8_a8_q8_a8)
+
+
+class Nothing:
+    """Offers no function."""
+
+
+class Refusing(Reference):
+    """Raises an exception on rows of 13 blocks."""
+
+    def dequantize_row_q8_a8(self, x: NDArray[Any], y: NDArray[Any], k: int) -> None:
+        """Dequantize, or raise."""
+        if k == 13 * 32:
+            raise RuntimeError("thirteen")
+        super().dequantize_row_q8_a8(x, y, k)

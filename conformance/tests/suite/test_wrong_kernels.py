@@ -1,0 +1,72 @@
+"""Wrong kernels of the catalogue through the command: verdict, exit status, rules, and what is printed.
+
+`conformance/tests/lab/mutation/test_gate.py` judges every mutant; these tests check what the command adds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Tested
+
+MUTANTS = "py:q8a8_conformance.mutants"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "selected", "failed"),
+    [
+        (f"{MUTANTS}:round_half_even", "QNT-*,HLF-*,LAY-*", {"QNT-4"}),
+        # A rule that no kernel must follow fails as well.
+        (f"{MUTANTS}:results_exchanged", "DOT-6,DOT-11,DOT-10", {"DOT-6", "DOT-11"}),
+        # The broken rule, LAY-3, is not selected: the rules of the failed cases are what fails.
+        (f"{MUTANTS}:v2_fields_exchanged", "DOT-9,LAY-5,DOT-5", {"DOT-9", "LAY-5"}),
+        # An exception is a failure of every rule of its case.
+        ("py:partial_kernels:Refusing", "ENV-*,DEQ-1,LAY-2", {"ENV-4", "DEQ-1", "LAY-2"}),
+    ],
+)
+def test_a_wrong_kernel_does_not_conform(
+    q8a8_test: Callable[..., Tested], kernel: str, selected: str, failed: set[str]
+) -> None:
+    """A wrong kernel does not conform, exits with 1, and fails the rules that it breaks and no others."""
+    tested = q8a8_test(kernel, "--rules", selected)
+    assert (tested.report["verdict"], tested.status) == ("does-not-conform", 1), tested.out
+    assert tested.rules("fail", "crashed") == failed, tested.out
+
+
+@pytest.mark.parametrize(
+    ("name", "selected", "broken"),
+    [("over_read_byte", "MEM-1,MEM-4", "MEM-1"), ("crashes_on_63_blocks", "ENV-4,DEQ-*", "ENV-4")],
+)
+def test_a_crash_costs_one_case(
+    q8a8_test: Callable[..., Tested], name: str, selected: str, broken: str
+) -> None:
+    """A kernel that crashes fails that rule, exits with 3, and the other cases still run."""
+    tested = q8a8_test(f"{MUTANTS}:{name}", "--rules", selected)
+    assert (tested.report["verdict"], tested.status) == ("crashed", 3), tested.out
+    assert broken in tested.rules("crashed")
+    (rule,) = [rule for rule in tested.report["rules"] if rule["id"] == f"Q8A8-{broken}"]
+    assert 0 < rule["failed"] < rule["cases"]
+
+
+def test_a_hang_costs_one_case(q8a8_test: Callable[..., Tested]) -> None:
+    """A kernel that hangs on one shape is stopped, fails the rule, and the other cases still run."""
+    tested = q8a8_test(f"{MUTANTS}:hangs_on_1023_blocks", "--rules", "ENV-4,DEQ-3", "--timeout", "0.5")
+    assert (tested.report["verdict"], tested.status) == ("crashed", 3), tested.out
+    assert tested.rules("crashed") == {"ENV-4"}
+    assert tested.rules("pass") == {"DEQ-3"}
+    assert "hung" in tested.out
+
+
+def test_the_cause_and_its_fix_are_printed(q8a8_test: Callable[..., Tested]) -> None:
+    """The diagnosis names the mistake, explains every result with it, and prints how to mend it."""
+    tested = q8a8_test(f"{MUTANTS}:minus_128_sign", "--rules", "DOT-1,ORD-2")
+    causes = {f["function"]: f for f in tested.report["diagnosis"] if f["cause"] == "minus-128-sign"}
+    found = causes["ggml_vec_dot_q8_a8_q8_a8"]
+    assert found["explained"] == found["of"] > 0
+    assert found["fix"]
+    assert found["fix"] in tested.out
