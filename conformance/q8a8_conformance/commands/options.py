@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 __all__ = [
     "EXIT_STATUS",
     "OK",
+    "SUT_OPTIONS",
     "USAGE",
+    "Option",
     "Subparsers",
     "add_sut",
     "print_lines",
@@ -28,19 +30,52 @@ EXIT_STATUS = "exit status: 0 conforms, 1 does not, 2 usage, 3 the kernel crashe
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 (as said)
 
 
-def add_sut(parser: argparse.ArgumentParser) -> None:
-    """Add what names a system under test: ``SUT``, ``--symbol`` and ``--init``."""
-    parser.add_argument("sut", metavar="SUT", help="ref, lib:PATH, py:MODULE:OBJECT or exec:COMMAND")
-    parser.add_argument(
+class Option:
+    """The declaration of an option, from which any parser is told of it.
+
+    Parameters
+    ----------
+    flag
+        ``--rules``; without the hyphens for a positional argument.
+    in_pytest
+        Its flag in pytest's command line, where it has another one there.
+    **keywords
+        As `argparse.ArgumentParser.add_argument` takes them; pytest takes the same.
+    """
+
+    def __init__(self, flag: str, *, in_pytest: str = "", **keywords: Any) -> None:  # noqa: ANN401 (argparse's)
+        self.flag = flag
+        self.in_pytest = in_pytest
+        self.keywords = keywords
+
+    @property
+    def name(self) -> str:
+        """The name of its value."""
+        return self.flag.lstrip("-").replace("-", "_")
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Declare it to a parser."""
+        parser.add_argument(self.flag, **self.keywords)
+
+
+SUT_OPTIONS = (
+    Option("sut", in_pytest="--sut", metavar="SUT", help="ref, lib:PATH, py:MODULE:OBJECT or exec:COMMAND"),
+    Option(
         "--symbol",
         action="append",
         default=[],
         metavar="ABI_NAME=EXPORTED_NAME",
         help="a function's name in the library, where it is another; may be repeated",
-    )
-    parser.add_argument(
-        "--init", metavar="SYMBOL", help="a void f(void) in the library, called once after loading"
-    )
+    ),
+    Option("--init", metavar="SYMBOL", help="a void f(void) in the library, called once after loading"),
+)
+"""What names a system under test."""
+
+
+def add_sut(parser: argparse.ArgumentParser) -> None:
+    """Add what names a system under test: ``SUT``, ``--symbol`` and ``--init``."""
+    for option in SUT_OPTIONS:
+        option.add_to(parser)
 
 
 def seconds(text: str) -> float:

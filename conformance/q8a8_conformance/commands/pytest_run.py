@@ -1,8 +1,7 @@
-"""``q8a8 test``: pytest with the suite's plugin and nothing else, and the verdict as exit status.
+"""A run of the suite by ``q8a8 test``: pytest with the suite's checks and nothing else.
 
-The suite runs as `q8a8_conformance.plugin` describes. Here pytest's own output is off, the user's pytest
-settings and plugins are left out (a kernel is judged alike everywhere), and the report goes to standard
-output.
+pytest's own output is off, the user's pytest settings and plugins are left out (a kernel is judged alike
+everywhere), and the report goes to standard output.
 """
 
 from __future__ import annotations
@@ -15,117 +14,64 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8.atomic import unwritable
 from q8a8_conformance import report
-from q8a8_conformance.plugin import DEFAULT_TIMEOUT
-from q8a8_conformance.protocol.sut import SutError, parse_sut
-from q8a8_conformance.results.record import rule_matches
-from q8a8_conformance.results.verdict import KnownFailuresError, read_known_failures
-from q8a8_conformance.spec.rules import load_rules
+from q8a8_conformance.commands.options import USAGE, usage_error
+from q8a8_conformance.commands.suite_options import SettingsError
+from q8a8_conformance.protocol.sut import SutError
+from q8a8_conformance.results.verdict import KnownFailuresError
+from q8a8_conformance.suite.pytest_checks import CheckRunner
+from q8a8_conformance.suite.run import SuiteRun
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
-    from q8a8_conformance.results.run import Run
+    from q8a8_conformance.commands.suite_options import Settings
 
 WITHOUT = ("terminal", "cacheprovider", "logging", "junitxml", "unraisableexception", "threadexception")
 """Plugins of pytest that have no work here."""
 
-USAGE = 2
+ARGUMENTS = (
+    "-c", os.devnull,
+    f"--rootdir={Path(__file__).parent}",
+    *(word for name in WITHOUT for word in ("-p", f"no:{name}")),
+    "--capture=no", "--assert=plain",
+    "--pyargs", "q8a8_conformance.suite",
+)  # fmt: skip
+"""pytest's command line: what to run, and how. What is judged comes with the plugin object."""
+
 BROKEN = 70
 """The suite itself broke (EX_SOFTWARE of sysexits.h): no verdict."""
 INTERRUPTED = 130
 
 
-class Listener:
-    """Takes the finished run from the plugin, and says what pytest would have said of its own troubles."""
-
-    def __init__(self) -> None:
-        self.run: Run | None = None
-        self.broken = False
-
-    def pytest_q8a8_run_finished(self, run: Run) -> None:
-        """Keep the finished run."""
-        self.run = run
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Say why a module of the suite could not be collected."""
-        if report.failed:
-            self._say(report.longreprtext)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Say where a check itself broke: outside of it, or by an exception that is no verdict of its own."""
-        if report.failed and (report.when != "call" or "Error" in report.longreprtext.partition(":")[0]):
-            self._say(report.longreprtext)
-
-    def _say(self, text: str) -> None:
-        self.broken = True
-        sys.stderr.write(f"q8a8: error in the suite:\n{text}\n")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run the suite as the command line asks, print the report, and give the exit status."""
-    complaint = _complaint(options)
-    if complaint:
-        sys.stderr.write(f"q8a8: {complaint}\n")
-        return USAGE
-    listener = Listener()
-    with _clean_environment():
-        status = pytest.main(_arguments(options), plugins=[listener])
-    if listener.run is None:
-        return USAGE if status == pytest.ExitCode.USAGE_ERROR else BROKEN
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    sys.stdout.write(report.render(listener.run, "text", colour=colour))
-    sys.stdout.flush()
-    if status == pytest.ExitCode.INTERRUPTED and not listener.broken:
-        return INTERRUPTED
-    if listener.broken or status == pytest.ExitCode.INTERNAL_ERROR:
-        return BROKEN
-    return listener.run.judgement.verdict.exit_status
-
-
-def _complaint(options: argparse.Namespace) -> str:
-    """Say what is wrong with the command line, before any time is spent."""
+def run(settings: Settings) -> int:
+    """Run the suite, write and print the report, and return the exit status."""
     try:
-        parse_sut(options.sut, options.symbol, options.init)
-        if options.known_failures is not None:
-            read_known_failures(options.known_failures)
-    except (SutError, KnownFailuresError) as error:
-        return str(error)
-    if options.rules is not None and not any(rule_matches(rule.id, options.rules) for rule in load_rules()):
-        return f"no rule matches {options.rules!r}; q8a8 rules lists them"
-    for kind in (*report.WRITERS, "write-known-failures"):
-        path: Path | None = getattr(options, kind.replace("-", "_"))
-        if path is not None and (reason := unwritable(path)):
-            return f"--{kind} {path}: {reason}"
-    return ""
-
-
-def _arguments(options: argparse.Namespace) -> list[str]:
-    """Give pytest's command line."""
-    arguments = [
-        "-c", os.devnull,
-        f"--rootdir={Path(__file__).parent}",
-        "-p", "q8a8_conformance.plugin",
-        *(word for name in WITHOUT for word in ("-p", f"no:{name}")),
-        "--capture=no", "--assert=plain",
-        "--pyargs", "q8a8_conformance.suite",
-        f"--sut={options.sut}", f"--profile={options.profile}",
-        f"--call-timeout={options.timeout or DEFAULT_TIMEOUT}",
-        *(f"--symbol={symbol}" for symbol in options.symbol),
-    ]  # fmt: skip
-    files = {
-        "known-failures": options.known_failures,
-        "write-known-failures": options.write_known_failures,
-        **{f"report-{kind}": getattr(options, kind) for kind in report.WRITERS},
-    }
-    arguments += [f"--{name}={path.resolve()}" for name, path in files.items() if path is not None]
-    for name in ("init", "rules", "case"):
-        value = getattr(options, name)
-        if value is not None:
-            arguments.append(f"--{name}={value}")
-    return arguments
+        suite_run = SuiteRun(settings.request, settings.read_known_failures())
+        settings.check()
+    except (KnownFailuresError, SettingsError, SutError) as error:
+        return usage_error(str(error))
+    checks = CheckRunner(suite_run)
+    with _clean_environment():
+        status = pytest.main(list(ARGUMENTS), plugins=[checks])
+    for text in checks.errors:
+        sys.stderr.write(f"q8a8: error in the suite:\n{text}\n")
+    if checks.finished is None:
+        return USAGE if status == pytest.ExitCode.USAGE_ERROR else BROKEN
+    errors = bool(checks.errors) or status == pytest.ExitCode.INTERNAL_ERROR
+    try:
+        settings.write_files(checks.finished)
+    except OSError as error:
+        sys.stderr.write(f"q8a8: a report could not be written: {error}\n")
+        errors = True
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    sys.stdout.write(report.render(checks.finished, "text", colour=colour))
+    sys.stdout.flush()
+    if status == pytest.ExitCode.INTERRUPTED and not errors:
+        return INTERRUPTED
+    if errors:
+        return BROKEN
+    return checks.finished.judgement.verdict.exit_status
 
 
 @contextmanager

@@ -6,6 +6,7 @@ anything of its own. Files appear whole or not at all.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,23 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.results.run import Run
 
-WRITERS: Mapping[str, Callable[[Run], str]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Writer:
+    """A format that goes into files: how it is rendered, and what the help of its option calls it."""
+
+    render: Callable[[Run], str]
+    about: str
+
+
+WRITERS: Mapping[str, Writer] = MappingProxyType(
     {
-        "json": jsondoc.render,
-        "junitxml": junit.render,
-        "markdown": markdown.render,
-        "html": htmlpage.render,
-        "badge": badge.render,
-        "statement": statement.render,
+        "json": Writer(jsondoc.render, "the report as JSON"),
+        "junitxml": Writer(junit.render, "the report as JUnit XML"),
+        "markdown": Writer(markdown.render, "the report as Markdown, for the summary of a CI job"),
+        "html": Writer(htmlpage.render, "the report as one HTML file, with plots"),
+        "badge": Writer(badge.render, "the verdict as an SVG badge"),
+        "statement": Writer(statement.render, "a statement of conformance, as Markdown"),
     }
 )
 """The formats that go into files, by the name of their option."""
@@ -33,7 +43,7 @@ WRITERS: Mapping[str, Callable[[Run], str]] = MappingProxyType(
 
 def render(run: Run, kind: str, *, colour: bool = False) -> str:
     """Give a run as ``text`` (with terminal colours or without) or as one of :data:`WRITERS`."""
-    return text.render(run, colour=colour) if kind == "text" else WRITERS[kind](run)
+    return text.render(run, colour=colour) if kind == "text" else WRITERS[kind].render(run)
 
 
 def write(run: Run, kind: str, path: Path) -> None:

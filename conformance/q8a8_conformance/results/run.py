@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.bound_use import BoundUse
     from q8a8_conformance.results.verdict import Judgement
 
+PROFILES = ("exact", "kernel", "ggml")
+"""What counts as conforming: every bit; any order within the bound; ggml's recipes besides."""
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -33,7 +33,8 @@ from q8a8_golden import load
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.session import Session
 
-PROFILES = ("exact", "kernel", "ggml")
+DEFAULT_TIMEOUT = 10.0
+"""Seconds that one call may take, unless the request says otherwise."""
 
 START_CASE = "start"
 """The case id of a worker that died before it said hello."""
@@ -46,8 +47,6 @@ class SuiteRun:
     ----------
     request
         What was asked for.
-    timeout
-        Seconds that one call may take.
     known_failures
         Excused failures.
 
@@ -57,12 +56,10 @@ class SuiteRun:
         The system under test is not named in a way that can be served.
     """
 
-    def __init__(
-        self, request: Request, timeout: float, known_failures: tuple[KnownFailure, ...] = ()
-    ) -> None:
+    def __init__(self, request: Request, known_failures: tuple[KnownFailure, ...] = ()) -> None:
         self.request = request
         self.total = 0
-        self._timeout = timeout
+        self._timeout = request.timeout or DEFAULT_TIMEOUT
         self._known_failures = known_failures
         self._recorder = Recorder()
         self._target: Target | None = None
@@ -71,7 +68,7 @@ class SuiteRun:
         self._done = 0
         self._started = time.monotonic()
         self._wall = datetime.now(UTC)
-        self._session: Session = parse_sut(request.sut, request.symbols, request.init).session(timeout)
+        self._session: Session = parse_sut(request.sut, request.symbols, request.init).session(self._timeout)
         self._progress = sys.stderr.isatty()
 
     @property

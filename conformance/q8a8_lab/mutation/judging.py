@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from q8a8_conformance import plugin
 from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
 from q8a8_conformance.faults.in_process import Here
 from q8a8_conformance.faults.kernel import ACTIVATION, ROW, ROWS
@@ -21,6 +20,7 @@ from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.results.record import Recorder, Status
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import CaseOver, Judge
+from q8a8_conformance.suite.pytest_checks import CheckRunner, case_id, rules_of
 from q8a8_conformance.suite.target import NotRunError, Target
 
 if TYPE_CHECKING:
@@ -71,17 +71,15 @@ def cases() -> tuple[SuiteCase, ...]:
             os.devnull,
             "--collect-only",
             *quiet,
-            "-p",
-            plugin.__name__,
             "--pyargs",
             "q8a8_conformance.suite",
         ],
-        plugins=[collector],
+        plugins=[collector, CheckRunner(None)],
     )
     found = tuple(
         SuiteCase(
-            plugin.case_id(item),
-            plugin.rules_of(item),
+            case_id(item),
+            rules_of(item),
             item.obj,
             getattr(getattr(item, "callspec", None), "params", {}),
         )

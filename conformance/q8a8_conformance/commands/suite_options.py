@@ -1,0 +1,174 @@
+"""The options of a run of the suite, declared once: for ``q8a8 test``, and for pytest with the plugin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from q8a8.atomic import unwritable, write_text
+from q8a8_conformance import report
+from q8a8_conformance.commands.options import SUT_OPTIONS, Option, seconds
+from q8a8_conformance.results.record import rule_matches
+from q8a8_conformance.results.run import PROFILES, Request
+from q8a8_conformance.results.verdict import format_known_failures, read_known_failures
+from q8a8_conformance.spec.rules import load_rules
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+
+    from q8a8_conformance.results.run import Run
+    from q8a8_conformance.results.verdict import KnownFailure
+
+OPTIONS: tuple[Option, ...] = (
+    *SUT_OPTIONS,
+    Option(
+        "--profile",
+        choices=PROFILES,
+        default="kernel",
+        help="exact: every bit of the scalar semantics; kernel: dot products in any order, within the proven "
+        "bound [default]; ggml: as kernel, with ggml's quantizer recipes accepted",
+    ),
+    Option("--rules", metavar="GLOB", help="only these rules: 'QNT-*', 'DOT-1,DOT-4'"),
+    Option("--case", metavar="ID", help="only this case, or those that match a pattern"),
+    Option(
+        "--timeout",
+        in_pytest="--call-timeout",
+        type=seconds,
+        metavar="S",
+        help="seconds that one call may take [10]",
+    ),
+    Option(
+        "--known-failures",
+        type=Path,
+        metavar="FILE",
+        help="lines 'RULE CASE-ID-GLOB [# comment]' that do not count; one that no longer fails does",
+    ),
+    Option(
+        "--write-known-failures",
+        type=Path,
+        metavar="FILE",
+        help="write all failures of this run as such a file",
+    ),
+    *(
+        Option(
+            f"--{kind}",
+            in_pytest=f"--report-{kind}",
+            type=Path,
+            metavar="FILE",
+            help=f"write {writer.about}, too",
+        )
+        for kind, writer in report.WRITERS.items()
+    ),
+)
+
+_IN_PYTEST = "q8a8_"
+"""What the names of our values begin with among pytest's own and other plugins'."""
+
+
+class SettingsError(ValueError):
+    """Options that cannot be followed; the text says which."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options of a run ask for.
+
+    Attributes
+    ----------
+    request
+        What is judged, and how.
+    known_failures, write_known_failures
+        The file with excused failures; the file that this run's failures go to.
+    reports
+        The files that reports go to, by kind (`q8a8_conformance.report.WRITERS`).
+    """
+
+    request: Request
+    known_failures: Path | None
+    write_known_failures: Path | None
+    reports: Mapping[str, Path]
+
+    def check(self) -> None:
+        """Check what can be checked before any time is spent.
+
+        Raises
+        ------
+        SettingsError
+            No rule matches, or a file cannot be written.
+        """
+        rules = self.request.rules
+        if rules is not None and not any(rule_matches(rule.id, rules) for rule in load_rules()):
+            raise SettingsError(f"no rule matches {rules!r}; q8a8 rules lists them")
+        files = dict(self.reports)
+        if self.write_known_failures is not None:
+            files["write-known-failures"] = self.write_known_failures
+        for name, path in files.items():
+            if reason := unwritable(path):
+                raise SettingsError(f"--{name} {path}: {reason}")
+
+    def read_known_failures(self) -> tuple[KnownFailure, ...]:
+        """Read the excused failures.
+
+        Raises
+        ------
+        KnownFailuresError
+            The file cannot be read, or a line is malformed.
+        """
+        return () if self.known_failures is None else read_known_failures(self.known_failures)
+
+    def write_files(self, run: Run) -> None:
+        """Write the reports of a finished run, and its failures as a known-failures file.
+
+        Raises
+        ------
+        OSError
+            A file cannot be written.
+        """
+        for kind, path in self.reports.items():
+            report.write(run, kind, path)
+        if self.write_known_failures is not None:
+            # Failures that are known already are failures, too.
+            failures = (*run.judgement.failures, *run.judgement.known)
+            about = f"{run.request.command()}: {len(failures)} failures"
+            write_text(format_known_failures(failures, about), self.write_known_failures)
+
+
+def add_to_command(parser: argparse.ArgumentParser) -> None:
+    """Declare the options to ``q8a8 test``."""
+    for option in OPTIONS:
+        option.add_to(parser)
+
+
+def add_to_pytest(add_option: Callable[..., None]) -> None:
+    """Declare the options to pytest; `add_option` is the method of an option group."""
+    for option in OPTIONS:
+        add_option(option.in_pytest or option.flag, dest=_IN_PYTEST + option.name, **option.keywords)
+
+
+def from_command(values: argparse.Namespace) -> Settings:
+    """Return the settings out of the parsed options of ``q8a8 test``."""
+    return _settings({option.name: getattr(values, option.name) for option in OPTIONS})
+
+
+def from_pytest(values: argparse.Namespace) -> Settings:
+    """Return the settings out of pytest's parsed options: ``config.option``."""
+    return _settings({option.name: getattr(values, _IN_PYTEST + option.name) for option in OPTIONS})
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    return Settings(
+        request=Request(
+            sut=values["sut"],
+            profile=values["profile"],
+            symbols=tuple(values["symbol"]),
+            init=values["init"],
+            rules=values["rules"],
+            case=values["case"],
+            timeout=values["timeout"],
+        ),
+        known_failures=values["known_failures"],
+        write_known_failures=values["write_known_failures"],
+        reports={kind: values[kind] for kind in report.WRITERS if values[kind] is not None},
+    )

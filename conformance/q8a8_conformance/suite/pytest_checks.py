@@ -1,0 +1,164 @@
+"""The suite's checks as pytest runs them: collected, handed the judge of their case, and turned into records.
+
+`CheckRunner` is a plugin object: ``pytest.main([...], plugins=[CheckRunner(run)])``. It knows no options;
+`q8a8_conformance.plugin` reads them from pytest's command line, ``q8a8 test`` from its own.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from q8a8_conformance.protocol.sut import SutError
+from q8a8_conformance.results.record import rule_matches
+from q8a8_conformance.results.verdict import Verdict
+from q8a8_conformance.suite.case_records import describe
+from q8a8_conformance.suite.judge import CaseOver, Judge
+from q8a8_conformance.suite.target import NotRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from q8a8_conformance.results.run import Request, Run
+    from q8a8_conformance.suite.run import SuiteRun
+
+_CASE = pytest.StashKey[str]()
+_RULES = pytest.StashKey[tuple[str, ...]]()
+
+
+class CheckRunner:
+    """Runs the suite's checks on a kernel; one session of pytest.
+
+    Parameters
+    ----------
+    run
+        The run that the checks are part of; None to collect them only.
+
+    Attributes
+    ----------
+    finished
+        The run with its verdict, at the end of the session; None where the session did not begin.
+    errors
+        What pytest says of modules that could not be collected, and of checks that broke themselves.
+    """
+
+    def __init__(self, run: SuiteRun | None) -> None:
+        self.finished: Run | None = None
+        self.errors: list[str] = []
+        self._run = run
+        self._broken: set[str] = set()
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Register the marker."""
+        config.addinivalue_line("markers", "rule(*ids): the numbered rules that this test checks")
+
+    def pytest_sessionstart(self) -> None:
+        """Start the worker."""
+        if self._run is not None:
+            try:
+                self._run.start()
+            except SutError as error:
+                raise pytest.UsageError(str(error)) from error
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Stash the case id and rules of every check, and leave out what was not asked for."""
+        run = self._run
+        kept: list[pytest.Item] = []
+        left_out: list[pytest.Item] = []
+        seen: dict[str, str] = {}
+        for item in items:
+            if not isinstance(item, pytest.Function) or "judge" not in item.fixturenames:
+                kept.append(item)
+                continue
+            case, rules = case_id(item), rules_of(item)
+            if not rules:
+                raise pytest.UsageError(f"{item.nodeid} names no rule")
+            if seen.setdefault(case, item.nodeid) != item.nodeid:
+                raise pytest.UsageError(f"two checks have the case id {case}: {seen[case]} and {item.nodeid}")
+            item.stash[_CASE] = case
+            item.stash[_RULES] = rules
+            selected = run is None or (run.can_judge and _is_selected(case, rules, run.request))
+            (kept if selected else left_out).append(item)
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = kept
+        if run is not None:
+            run.total = len(kept)
+
+    @pytest.fixture
+    def judge(self, request: pytest.FixtureRequest) -> Judge:
+        """Return the judge of a check's case."""
+        if self._run is None:
+            pytest.fail("no kernel to judge")
+        return self._run.judge(request.node.stash[_CASE], request.node.stash[_RULES])
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+        """Turn what a check found into records and an outcome that pytest understands."""
+        case = pyfuncitem.funcargs.get("judge")
+        if self._run is None or not isinstance(case, Judge):
+            return (yield)
+        self._run.progress(case.case)
+        try:
+            yield
+        except CaseOver:
+            pass
+        except NotRunError as reason:
+            case.not_run(str(reason))
+            pytest.skip(str(reason))
+        except Exception as error:
+            case.records.add_internal_error(f"{type(error).__name__}: {error}")
+            case.finish()
+            self._broken.add(pyfuncitem.nodeid)
+            raise
+        failed = case.finish()
+        if failed:
+            pytest.fail(describe(failed), pytrace=False)
+        return True
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep why a module of the suite could not be collected."""
+        if report.failed:
+            self.errors.append(report.longreprtext)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep where a check itself broke: outside of it, or by an exception that is no verdict."""
+        if report.failed and (report.when != "call" or report.nodeid in self._broken):
+            self.errors.append(report.longreprtext)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Finish the run: diagnosis and verdict; a bad verdict shows in pytest's exit status."""
+        if self._run is None:
+            return
+        everything = session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+        self.finished = self._run.finish(everything_ran=everything and not session.config.option.keyword)
+        if (
+            session.exitstatus == pytest.ExitCode.OK
+            and self.finished.judgement.verdict is not Verdict.CONFORMS
+        ):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def case_id(item: pytest.Function) -> str:
+    """Return a check's case id: its parameter's id, or ``module/function`` where it has no parameter."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None:
+        return str(callspec.id)
+    module = item.module.__name__.rpartition(".")[2].removeprefix("test_")
+    return f"{module}/{item.originalname.removeprefix('test_')}".replace("_", "-")
+
+
+def rules_of(item: pytest.Item) -> tuple[str, ...]:
+    """Return the rules that a check is marked with, each once, in order."""
+    return tuple(dict.fromkeys(str(rule) for mark in item.iter_markers("rule") for rule in mark.args))
+
+
+def _is_selected(case: str, rules: tuple[str, ...], request: Request) -> bool:
+    if request.case is not None and case != request.case and not fnmatchcase(case, request.case):
+        return False
+    pattern = request.rules
+    return pattern is None or any(rule_matches(rule, pattern) for rule in rules)
