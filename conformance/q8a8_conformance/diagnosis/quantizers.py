@@ -80,7 +80,7 @@ def explain(
 
 
 def _by_size(results: Sequence[QuantizerResult]) -> list[tuple[Array, Array, Array]]:
-    """Give elements float32 [n, size], scales' bits uint16 [n] and codes int8 [n, size], for each size."""
+    """Return elements float32 [n, size], scales' bits uint16 [n] and codes int8 [n, size], for each size."""
     by_size: dict[int, list[QuantizerResult]] = {}
     for result in results:
         if result.x.size:

@@ -58,7 +58,7 @@ environment](spec/kernel.md) says it.
 
 
 def render() -> str:
-    """Give the page, as Markdown."""
+    """Return the page, as Markdown."""
     return "\n".join(_lines()) + "\n"
 
 

@@ -30,7 +30,7 @@ CASES = ("dot/bound", "dot/exact", "dot/cancelling", "dot/wide")
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[[str], Path]:
-    """Give a function that builds the kernel that adds in one way."""
+    """Return a function that builds the kernel that adds in one way."""
     compiler = shutil.which("cc")
     if compiler is None:
         if os.environ.get("CI"):
