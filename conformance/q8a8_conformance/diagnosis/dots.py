@@ -28,7 +28,7 @@ SHORT = 17
 """Blocks of a row up to which every candidate is tried; the best alone are tried on longer rows."""
 
 ROUNDS = 40
-"""Further dot products asked for, to tell apart the orders that fit so far."""
+"""Limit of further dot products that distinguish the orders that fit so far."""
 
 ENOUGH = 0.5
 """The share of results that a wrong arithmetic must explain to be worth a mention as the nearest."""
@@ -110,7 +110,7 @@ def explain(function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDo
     Returns
     -------
     list of Finding
-        For correct results the orders that fit, all that could not be told apart. Else the mistake that
+        For correct results the orders that fit, all that could not be distinguished. Else the mistake that
         explains them with the order it was found on, then the order with what it explains without the
         mistake; or ``unexplained``. Where two rows at a time agree with one, that is one finding.
     """
@@ -210,15 +210,14 @@ def distinct_orders(nrc: int) -> list[Order]:
 
 
 def equal_orders(order: Order) -> list[str]:
-    """Name the orders that no result tells from this one, itself among them."""
+    """Return the names of the orders with the same bits as this one, itself among them."""
     return [other.name for other in ORDERS.values() if _shape(other) == _shape(order)]
 
 
 def _separate(function: str, nrc: int, candidates: list[Candidate], ask: AskDot) -> list[Candidate]:
-    """Ask for dot products on which the candidates part, until one is left or none tells more apart.
+    """Make dot products on which the candidates differ, until one is left or none distinguishes more.
 
-    Each round makes rows of several kinds, and asks for those on which most candidates part: at best each
-    gives bits of its own.
+    Each round makes rows of several kinds, and calls the kernel on those with the most different predictions.
     """
     left = candidates
     for seed in range(ROUNDS):
@@ -238,7 +237,7 @@ def _separate(function: str, nrc: int, candidates: list[Candidate], ask: AskDot)
 
 
 def _rows(seed: int) -> tuple[rows.Pair, ...]:
-    """Return rows of one length and several kinds, to part orders with."""
+    """Return rows of one length and several kinds, to distinguish orders."""
     nb = _length(seed)
     return (
         rows.random_pair(nb, seed=(1 + seed) * 1000),

@@ -37,7 +37,7 @@ class Score:
 def explain(
     function: str, results: Sequence[QuantizerResult], accepted: Collection[tuple[str, str]]
 ) -> list[Finding]:
-    """Name the recipes that reproduce all results of one function, or say how far the nearest one gets.
+    """Name the recipes that reproduce all results of one function, or report how far the nearest one gets.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Ways to add up a dot product that no accumulation order describes: other roundings, or fewer of them.
 
-An order of `q8a8.order` says what is added to what, each sum rounded to nearest float32. A kernel may keep
+An order of `q8a8.order` defines what is added to what, each sum rounded to nearest float32. A kernel may keep
 the order and round otherwise: toward zero (a processor left in that mode, or hardware that truncates), in
 double with one rounding at the end, compensated, or not at all before the end. Such results stay within the
 bound of Q8A8-ORD-2, or close to it, and are named here.

@@ -2,12 +2,12 @@
 
 A case is one call with given bytes. It *kills* a mutant if a kernel with this one mistake, which has made no
 call before, does not do what the case asks (`q8a8_golden.conform.conforms`), changes an input, raises an
-exception, or does not return; its outputs hold poison before the call, or what the case says. Other recipes
+exception, or does not return; its outputs hold poison before the call, or the case's own bytes. Other recipes
 do not conform. What only guard pages, a watched processor or a second call can see is no kill: whoever uses
 the vectors without this suite has the bytes alone.
 
-The C mutants (`q8a8_lab.mutation.native`) are not asked: most are for one processor, and what a file
-says must not depend on the machine that wrote it.
+The C mutants (`q8a8_lab.mutation.native`) are left out: most are for one processor, and the files must not
+depend on the machine that wrote them.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def test_a_mistake_is_named(slug: str, diagnosed: Diagnose) -> None:
 
 
 def test_a_mistake_on_top_of_an_order(diagnosed: Diagnose) -> None:
-    """A kernel that adds as AVX2 does and saturates is told both, by name."""
+    """For a kernel that adds as AVX2 does and saturates, both are named."""
     found = diagnosed(make("order-avx2", "pairs-saturate"), [DOT])
     assert found[0].cause == "pairs-saturate"
     assert "on top of order:avx2" in found[0].detail
@@ -93,7 +93,7 @@ def test_two_mistakes_in_a_dot_product(diagnosed: Diagnose) -> None:
 
 
 def test_a_recipe_and_a_mistake(diagnosed: Diagnose) -> None:
-    """A recipe of ggml's with a mistake besides is told apart into both."""
+    """A recipe of ggml's and a mistake besides are both named."""
     recipe = "recipe:ggml-ref"
     found = diagnosed(make(recipe, "half-truncated"), [ROW])
     assert {f.cause for f in found} == {recipe, "half-truncated"}

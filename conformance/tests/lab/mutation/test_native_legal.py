@@ -2,7 +2,7 @@
 
 Contraction into fused multiply-adds is among them. It is free in a dot product (Q8A8-ORD-1). In the quantizer
 it finds nothing to fuse but ``x * inv - whole``, whose product has other uses, so that no compiler here fuses
-it. A kernel whose quantizer it does change is wrong, and these tests would say so.
+it. A kernel whose quantizer it does change is wrong, and these tests fail.
 """
 
 from __future__ import annotations
