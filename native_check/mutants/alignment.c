@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-/* Rows are thought to come from an allocator of 4-byte words, and an assertion says so. */
+/* An assertion requires rows from an allocator of 4-byte words. */
 static void aligned_assert(DOT_PARAMETERS) {
     if ((uintptr_t)vx % 4 != 0) {
         abort();

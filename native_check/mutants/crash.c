@@ -32,7 +32,7 @@ static void illegal_tail(DOT_REAL_PARAMETERS) {
 }
 MUTANT(illegal_tail, .vec_dot_real = illegal_tail);
 
-/* An assertion says that no block is all zeros. */
+/* An assertion requires that no block is all zeros. */
 static void assert_nonzero(ROW_PARAMETERS) {
     for (int64_t b = 0; b < k / QK8_A8; ++b) {
         bool any = false;

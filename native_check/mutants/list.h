@@ -42,7 +42,7 @@ ANY(restores_input, "restores-input", "Q8A8-MEM-3",
     "The dot product marks blocks of x that are done, and takes the marks away in the end.",
     "Keep notes somewhere else: inputs may be mapped read-only, or read by others.", "")
 ANY(aligned_assert, "aligned-assert", "Q8A8-MEM-4",
-    "An assertion wants blocks at a multiple of four bytes.",
+    "An assertion requires blocks at a multiple of four bytes.",
     "Blocks need 2-byte alignment: drop the assertion.", "")
 ANY(aligned_by_or, "aligned-by-or", "Q8A8-MEM-4",
     "Vectors of the output are addressed by setting a bit of the address, not by adding.",
@@ -82,7 +82,7 @@ ANY(needs_another, "needs-another-call", "Q8A8-ENV-2",
     "Fill tables before the library's first use, or compute without one.",
     "ggml: before ggml_cpu_init() its table of halves is empty, and the dot gives 0")
 ANY(lazy_table, "lazy-table", "Q8A8-ENV-3",
-    "The first call says that a table is there before it has read it from a file.",
+    "The first call marks a table as filled before it has read it from a file.",
     "Read it under a lock (call_once).", "")
 ANY(every_sixteenth, "every-sixteenth", "Q8A8-ENV-2",
     "Every sixteenth call leaves out the last block.",
@@ -106,7 +106,7 @@ ANY(illegal_tail, "crash-tail", "Q8A8-ENV-4",
     "A tail of three blocks runs an instruction that the processor has not.",
     "Ask the processor for what every path needs.", "")
 ANY(assert_nonzero, "crash-zero-block", "Q8A8-ENV-4",
-    "An assertion says that no block is all zeros.",
+    "An assertion requires that no block is all zeros.",
     "A block of zeros is legal: its scale is +0.", "")
 ANY(nan_index, "crash-nan", "Q8A8-QNT-11",
     "A NaN becomes the index of a table.",
@@ -158,7 +158,7 @@ X86(estimated, "x86-estimated-inverse", "Q8A8-QNT-3",
     "The inverse is RCPPS's estimate.",
     "Divide.", "")
 X86(cut_off, "x86-half-cut-off", "Q8A8-HLF-1",
-    "VCVTPS2PH is told to round towards zero.",
+    "VCVTPS2PH rounds towards zero.",
     "Round to nearest: _MM_FROUND_TO_NEAREST_INT.", "")
 X86(aligned_load, "x86-aligned-load", "Q8A8-MEM-4",
     "Elements are loaded by MOVAPS, which traps where they are at no multiple of 16 bytes.",

@@ -118,7 +118,7 @@ static uint16_t estimated(const float *x, int8_t *q) {
 }
 MUTANT_QUANTIZER(estimated, NULL);
 
-/* The conversion to half is told to cut off. */
+/* The conversion to half truncates. */
 AVX2 static uint16_t cut_off(const float *x, int8_t *q) {
     const uint16_t h = plainly(x, q);
     const __m128 d = _mm_set_ss(rows_amax(x) / 127.0f);
@@ -127,7 +127,7 @@ AVX2 static uint16_t cut_off(const float *x, int8_t *q) {
 }
 MUTANT_QUANTIZER(cut_off, "f16c");
 
-/* Elements are loaded by an instruction that wants them at a multiple of 16. */
+/* Elements are loaded by an instruction that requires an address that is a multiple of 16. */
 static void aligned_load(ROW_PARAMETERS) {
     for (int64_t j = 0; j < k; j += 4) {
         __m128 v;
@@ -137,7 +137,7 @@ static void aligned_load(ROW_PARAMETERS) {
 }
 MUTANT(aligned_load, .quantize_row_ref = aligned_load);
 
-/* Sixteen codes are stored by an instruction that wants them at a multiple of 16. */
+/* Sixteen codes are stored by an instruction that requires an address that is a multiple of 16. */
 static void aligned_store(ACTIVATION_PARAMETERS) {
     for (int j = 0; j + 16 <= size; j += 16) {
         __asm__ volatile("movaps %1, %0" : "=m"(*(__m128 *)(void *)(output + j)) : "x"(_mm_setzero_ps()));

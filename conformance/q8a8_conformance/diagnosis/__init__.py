@@ -101,10 +101,10 @@ def _look_further(
     parts: tuple[Change, ...] = ()
     for nrc, failures in sorted(groups.items()):
         deadline = time.process_time() + mistakes.SECONDS
-        evidence = mistakes.Evidence(failures, observations.calls.get((function, nrc), ()), deadline)
-        if any(_is_all(evidence, finding) for finding in legal):
+        calls = mistakes.FunctionCalls(failures, observations.calls.get((function, nrc), ()), deadline)
+        if any(_is_all(calls, finding) for finding in legal):
             continue
-        explanation = mistakes.search(function, evidence, near, parts)
+        explanation = mistakes.search(function, calls, near, parts)
         if explanation is not None:
             parts = explanation.parts
             _merge(found, _as_findings(function, explanation))
@@ -112,23 +112,23 @@ def _look_further(
             _merge(found, held)
         else:
             nearest = next((f.detail for f in named if f.cause == UNEXPLAINED), "")
-            smallest = _smallest(evidence.failures, probe)
-            counts = 0, evidence.wrong()
+            smallest = _smallest(calls.failures, probe)
+            counts = 0, calls.wrong()
             _merge(found, [Finding(function, UNEXPLAINED, *counts, detail=nearest, smallest=smallest)])
     return [*found, *legal] if found else named
 
 
 def _near(named: Sequence[Finding]) -> list[str]:
-    """Give the orders that findings name, or call the nearest."""
+    """Return the orders that findings name, or name as the nearest."""
     words = " ".join(f"{finding.cause} {finding.detail}" for finding in named).replace(",", " ").split()
     names = [word.removeprefix("order:") for word in words]
     return [name for name in names if name == "scalar" or f"order-{name}" in LEGAL]
 
 
-def _is_all(evidence: mistakes.Evidence, finding: Finding) -> bool:
-    """Say whether a legal kernel that was named gives the failed calls too: then nothing else is wrong.
+def _is_all(calls: mistakes.FunctionCalls, finding: Finding) -> bool:
+    """Return whether a legal kernel that was named explains the failed calls too: then nothing else is wrong.
 
-    (So it is under the profile ``exact``, which fails every order but the scalar one.)
+    (The profile ``exact`` fails every order but the scalar one.)
     """
     if finding.cause in summations.CAUSES:
         return finding.explained == finding.of
@@ -136,11 +136,11 @@ def _is_all(evidence: mistakes.Evidence, finding: Finding) -> bool:
     if finding.function not in DOTS or (name != "scalar" and f"order-{name}" not in LEGAL):
         return False
     order = LEGAL.get(f"order-{name}")
-    return evidence.allows(*([order] if order else []))
+    return calls.allows(*([order] if order else []))
 
 
 def _as_findings(function: str, explanation: mistakes.Explanation) -> list[Finding]:
-    """Give a finding for each mistake, then one for the order that they were found on top of."""
+    """Return a finding for each mistake, on top of the order that explains the rest."""
     parts = explanation.parts
     on_top = f"on top of {mistakes.order_of(explanation)}" if explanation.order is not None else ""
     findings = []
@@ -157,7 +157,7 @@ def _as_findings(function: str, explanation: mistakes.Explanation) -> list[Findi
 
 
 def _merge(findings: list[Finding], more: Sequence[Finding]) -> None:
-    """Add findings; what one and two rows at a time share is said once."""
+    """Add findings; what one and two rows at a time share is one finding."""
     for finding in more:
         for place, held in enumerate(findings):
             if (held.cause, held.function) == (finding.cause, finding.function):
@@ -173,7 +173,7 @@ def _merge(findings: list[Finding], more: Sequence[Finding]) -> None:
 
 
 def _smallest(failures: Sequence[Failure], probe: Probe | None) -> shrink.Document | None:
-    """Shrink some failed calls, and give the smallest of what they shrink to."""
+    """Shrink some failed calls, and return the smallest result."""
     if probe is None:
         return None
     tried = [shrink.smallest(f.call, probe, seconds=shrink.SECONDS / TRIED) for f in failures[:TRIED]]
@@ -186,7 +186,7 @@ def _smallest(failures: Sequence[Failure], probe: Probe | None) -> shrink.Docume
 
 
 def _death(function: str, deaths: Sequence[Death], probe: Probe | None) -> Finding:
-    """Give the smallest call on which a function dies."""
+    """Return the finding of a function that dies, with the smallest call on which it does."""
     first = min(deaths, key=lambda death: shrink.weight(death.call))
     call = first.call
     if probe is not None and first.seconds < SLOW:

@@ -28,7 +28,7 @@ SHORT = 17
 """Blocks of a row up to which every candidate is tried; the best alone are tried on longer rows."""
 
 ROUNDS = 40
-"""Further dot products asked for, to tell apart the orders that fit so far."""
+"""Limit of further dot products that distinguish the orders that fit so far."""
 
 ENOUGH = 0.5
 """The share of results that a wrong arithmetic must explain to be worth a mention as the nearest."""
@@ -43,7 +43,7 @@ class Candidate:
     summation: Summation | None = None
 
     def bits(self, d: Array, qx: Array, qy: Array) -> Array:
-        """Give the result bits, uint32 [rows], for d [rows, nb] and codes [rows, nb, 32]."""
+        """Return the result bits, uint32 [rows], for d [rows, nb] and codes [rows, nb, 32]."""
         if self.wrong is not None:
             d, qx, qy = self.wrong.apply(d, qx, qy)
         # A wrong arithmetic may overflow, and then meet its own infinities.
@@ -78,7 +78,7 @@ class Results:
         )
 
     def all_from(self, candidate: Candidate) -> bool:
-        """Say whether a candidate reproduces all results; the first ones that it does not end it."""
+        """Return whether a candidate reproduces all results; stop at the first length that it does not."""
         return all((candidate.bits(d, qx, qy) == bits).all() for d, qx, qy, bits in self.stacks(0, 1 << 40))
 
     def count(self, low: int = 0, high: int = 1 << 40) -> int:
@@ -86,7 +86,7 @@ class Results:
         return sum(len(held) for count, held in self._by_count.items() if low <= count < high)
 
     def best(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], int]:
-        """Give the candidates that explain most results, and how many; only the best try long rows."""
+        """Return the candidates that explain most results, and how many; only the best try long rows."""
         scored = [(self.explained(candidate, high=SHORT), candidate) for candidate in candidates]
         most = max(score for score, _ in scored)
         finalists = [candidate for score, candidate in scored if score == most]
@@ -110,9 +110,9 @@ def explain(function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDo
     Returns
     -------
     list of Finding
-        For correct results the orders that fit, all that could not be told apart. Else the mistake that
+        For correct results the orders that fit, all that could not be distinguished. Else the mistake that
         explains them with the order it was found on, then the order with what it explains without the
-        mistake; or ``unexplained``. Where two rows at a time agree with one, that is said once.
+        mistake; or ``unexplained``. Where two rows at a time agree with one, that is one finding.
     """
     findings: list[Finding] = []
     for nrc, held in sorted(by_nrc.items()):
@@ -173,7 +173,7 @@ def _summed(orders: Sequence[Candidate]) -> Iterator[Candidate]:
 
 
 def _as_added(function: str, left: Sequence[Candidate], of: int, note: str) -> Finding:
-    """Give the finding of another way to add: no fix, for within the bound it conforms."""
+    """Return the finding of another way to add; it has no fix, since it conforms within the bound."""
     causes = list(dict.fromkeys(c.summation.cause for c in left if c.summation))
     first = next(s for s in SUMMATIONS if s.cause == causes[0])
     names = [order_cause(c.order.name) for c in left if c.summation is first and first.any_order]
@@ -184,7 +184,7 @@ def _as_added(function: str, left: Sequence[Candidate], of: int, note: str) -> F
 
 
 def _means(finding: Finding) -> tuple[str, str]:
-    """Give what two findings must share to be one; orders with the same bits are one."""
+    """Return a key that is equal for findings that are one; orders with the same bits are one."""
     order = ORDERS.get(finding.cause.removeprefix("order:"))
     return (equal_orders(order)[0] if order else finding.cause), finding.fix
 
@@ -197,12 +197,12 @@ def _also(note: str, order: Order, nrc: int) -> str:
 
 
 def _shape(order: Order) -> object:
-    """Give what an order does, apart from its name."""
+    """Return an order's arithmetic, without its name."""
     return order.lanes, order.body, order.fold, order.fused, order.tail, order.tail_fused
 
 
 def distinct_orders(nrc: int) -> list[Order]:
-    """Give the orders that differ in more than their names; those made for this nrc before the others."""
+    """Return the orders that differ in more than their names; those made for this nrc before the others."""
     chosen: dict[object, Order] = {}
     for order in sorted(ORDERS.values(), key=lambda order: order.nrc != nrc):
         chosen.setdefault(_shape(order), order)
@@ -210,15 +210,14 @@ def distinct_orders(nrc: int) -> list[Order]:
 
 
 def equal_orders(order: Order) -> list[str]:
-    """Name the orders that no result tells from this one, itself among them."""
+    """Return the names of the orders with the same bits as this one, itself among them."""
     return [other.name for other in ORDERS.values() if _shape(other) == _shape(order)]
 
 
 def _separate(function: str, nrc: int, candidates: list[Candidate], ask: AskDot) -> list[Candidate]:
-    """Ask for dot products on which the candidates part, until one is left or none tells more apart.
+    """Make dot products on which the candidates differ, until one is left or none distinguishes more.
 
-    Each round makes rows of several kinds, and asks for those on which most candidates part: at best each
-    gives bits of its own.
+    Each round makes rows of several kinds, and calls the kernel on those with the most different predictions.
     """
     left = candidates
     for seed in range(ROUNDS):
@@ -238,7 +237,7 @@ def _separate(function: str, nrc: int, candidates: list[Candidate], ask: AskDot)
 
 
 def _rows(seed: int) -> tuple[rows.Pair, ...]:
-    """Give rows of one length and several kinds, to part orders with."""
+    """Return rows of one length and several kinds, to distinguish orders."""
     nb = _length(seed)
     return (
         rows.random_pair(nb, seed=(1 + seed) * 1000),
@@ -249,7 +248,7 @@ def _rows(seed: int) -> tuple[rows.Pair, ...]:
 
 
 def _decided_by_little(nb: int) -> rows.Pair:
-    """Give rows [nb], 3 at least, of 2^30 + 2^6 + 2^-48: a tie in float32 and float64, but for the last."""
+    """Return rows [nb], 3 at least, of 2^30 + 2^6 + 2^-48: a tie in float32 and float64, but for the last."""
     codes = np.zeros((nb, 32), np.int8)
     codes[:3, 0] = 1
     scales = np.zeros((2, nb))
@@ -258,13 +257,13 @@ def _decided_by_little(nb: int) -> rows.Pair:
 
 
 def _predicted(candidates: Sequence[Candidate], x: Array, y: Array) -> list[int]:
-    """Give the bits that each candidate gives for two rows [nb]."""
+    """Return each candidate's result bits for two rows [nb]."""
     d = (x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32))[np.newaxis]
     return [int(c.bits(d, x["weight_qs"][np.newaxis], y["weight_qs"][np.newaxis])[0]) for c in candidates]
 
 
 def _length(seed: int) -> int:
-    """Give a row length: odd, even, 4k + 3, short and long ones by turns."""
+    """Return a row length: odd, even, 4k + 3, short and long ones by turns."""
     return (7, 8, 5, 11, 4, 3, 16, 33, 6, 31)[seed % 10]
 
 

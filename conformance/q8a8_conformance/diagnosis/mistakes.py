@@ -1,4 +1,4 @@
-"""Which mistake of the catalogue, or which two at once, a kernel makes: its calls are replayed with each.
+"""Search the catalogue for one mistake, or two at once, that give a kernel's bytes: its calls are replayed.
 
 A mistake explains a kernel if it gives the kernel's bytes in every call, the failed ones first: whatever
 gives other bytes there is out after a call or two, so a hundred mistakes, under thirty orders of addition,
@@ -30,7 +30,7 @@ STATEFUL = frozenset(mutant.slug for mutant in FAMILIES["Memory, environment and
 """Mistakes that show otherwise than in a result, or not in every run: not to be replayed."""
 
 SECONDS = 1.5
-"""What the search for one function may take."""
+"""Time limit of the search for one function."""
 
 SPARED, LONGEST = 12, 17 * 32
 """Right results that are looked at to find the order of addition, and elements of the longest of them."""
@@ -62,8 +62,8 @@ class Explanation:
     of: int
 
 
-class Evidence:
-    """The calls of one function, in the order in which candidates have to stand them.
+class FunctionCalls:
+    """The calls of one function, in the order in which candidates are compared with them.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Evidence:
         return time.process_time() > self.deadline
 
     def allows(self, *parts: Change) -> bool:
-        """Say whether a kernel of these parts gives all bytes that were seen."""
+        """Return whether a kernel of these parts gives all bytes that were seen."""
         try:
             kernel = build(parts)
         except ConflictError:
@@ -145,7 +145,7 @@ def _gives(kernel: object, seen: CallResult) -> bool:
 
 
 def orders(names: Iterable[str] = ()) -> list[Legal | None]:
-    """Give all orders as parts of a kernel: these names of `q8a8.order` first; None for ``scalar``."""
+    """Return all orders as parts of a kernel: these names of `q8a8.order` first; None for ``scalar``."""
     chosen: dict[str, Legal | None] = {}
     for name in (*names, "scalar", *(slug.removeprefix("order-") for slug in LEGAL)):
         if name == "scalar" or f"order-{name}" in LEGAL:
@@ -154,12 +154,12 @@ def orders(names: Iterable[str] = ()) -> list[Legal | None]:
 
 
 def mistakes(function: str) -> list[Mutant]:
-    """Give the mistakes of the catalogue that a function's results can show."""
+    """Return the mistakes of the catalogue that a function's results can show."""
     return [m for m in MUTANTS.values() if function in m.functions and m.slug not in STATEFUL]
 
 
 def search(
-    function: str, evidence: Evidence, near: Sequence[str] = (), likely: tuple[Change, ...] = ()
+    function: str, calls: FunctionCalls, near: Sequence[str] = (), likely: tuple[Change, ...] = ()
 ) -> Explanation | None:
     """Find the smallest explanation of a function's calls.
 
@@ -167,7 +167,7 @@ def search(
     ----------
     function
         The ABI function.
-    evidence
+    calls
         Its calls, at least one of them failed.
     near
         For a dot product, names of orders, the likeliest first.
@@ -179,27 +179,27 @@ def search(
     Explanation or None
         None where no mistake and no pair of them gives all bytes, or time was up before one was found.
     """
-    bases = evidence.nearest(orders(near)) if function in DOTS else [None]
+    bases = calls.nearest(orders(near)) if function in DOTS else [None]
     singles: list[Change] = list(mistakes(function))
     for base in bases if likely else []:
-        if evidence.allows(*_parts(base, *likely)):
-            return Explanation(likely, base, (), *evidence.count(*_parts(base, *likely)))
+        if calls.allows(*_parts(base, *likely)):
+            return Explanation(likely, base, (), *calls.count(*_parts(base, *likely)))
     for base in bases:
-        found = [one for one in singles if not evidence.late and evidence.allows(*_parts(base, one))]
+        found = [one for one in singles if not calls.late and calls.allows(*_parts(base, one))]
         if found:
-            counted = evidence.count(*_parts(base, found[0]))
+            counted = calls.count(*_parts(base, found[0]))
             return Explanation((found[0],), base, tuple(found[1:]), *counted)
     more = [*RECIPES.values(), *singles] if function in QUANTIZERS else singles
     for base in bases[:NEAR_ORDERS]:
-        for pair in _pairs(more, evidence):
-            if evidence.allows(*_parts(base, *pair)):
-                return Explanation(pair, base, (), *evidence.count(*_parts(base, *pair)))
+        for pair in _pairs(more, calls):
+            if calls.allows(*_parts(base, *pair)):
+                return Explanation(pair, base, (), *calls.count(*_parts(base, *pair)))
     return None
 
 
-def _pairs(singles: Sequence[Change], evidence: Evidence) -> Iterator[tuple[Change, Change]]:
+def _pairs(singles: Sequence[Change], calls: FunctionCalls) -> Iterator[tuple[Change, Change]]:
     for pair in itertools.combinations(singles, 2):
-        if evidence.late:
+        if calls.late:
             return
         yield pair
 
@@ -209,11 +209,11 @@ def _parts(base: Legal | None, *parts: Change) -> tuple[Change, ...]:
 
 
 def order_of(explanation: Explanation) -> str:
-    """Give the slug of the order that an explanation rests on."""
+    """Return the slug of the order that an explanation rests on."""
     order = explanation.order
     return order_cause(order.slug.removeprefix("order-") if order else "scalar")
 
 
 def fix_of(part: Change) -> str:
-    """Give the sentence that mends a mistake."""
+    """Return the sentence that mends a mistake."""
     return FIXES.get(part.slug) or (part.fix if isinstance(part, Mutant) else "")

@@ -37,7 +37,7 @@ class Score:
 def explain(
     function: str, results: Sequence[QuantizerResult], accepted: Collection[tuple[str, str]]
 ) -> list[Finding]:
-    """Name the recipes that reproduce all results of one function, or say how far the nearest one gets.
+    """Name the recipes that reproduce all results of one function, or report how far the nearest one gets.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def explain(
 
 
 def _by_size(results: Sequence[QuantizerResult]) -> list[tuple[Array, Array, Array]]:
-    """Give elements float32 [n, size], scales' bits uint16 [n] and codes int8 [n, size], for each size."""
+    """Return elements float32 [n, size], scales' bits uint16 [n] and codes int8 [n, size], for each size."""
     by_size: dict[int, list[QuantizerResult]] = {}
     for result in results:
         if result.x.size:

@@ -1,4 +1,4 @@
-"""A recorded call made again by a kernel in NumPy, to see whether it gives the same bytes."""
+"""Recorded calls, repeated with a kernel in NumPy and compared byte by byte."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POISON = int.from_bytes(poison(4), "little")
 
 
 def replay(kernel: object, call: Call) -> tuple[bytes, ...]:
-    """Make a call with a kernel's method, and give the output buffers in the ABI's order.
+    """Make a call with a kernel's method, and return the output buffers in the ABI's order.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def replay(kernel: object, call: Call) -> tuple[bytes, ...]:
 
 
 def same(function: str, one: Sequence[bytes], other: Sequence[bytes]) -> bool:
-    """Say whether two calls of a function gave the same; NaNs, whose bits are free, are alike.
+    """Return whether two calls of a function have the same outputs; NaNs, whose bits are free, are equal.
 
-    (A NaN that was there before the call is no result: the poison is itself alone.)
+    (The poison, a NaN that was there before the call, is not a result and equals itself alone.)
     """
     if tuple(one) == tuple(other):
         return True
@@ -64,7 +64,7 @@ def same(function: str, one: Sequence[bytes], other: Sequence[bytes]) -> bool:
 
 
 def differing(function: str, one: Sequence[bytes], other: Sequence[bytes]) -> set[int]:
-    """Give the numbers of the results that differ between two calls' outputs.
+    """Return the numbers of the results that differ between two calls' outputs.
 
     A result is a block of a row, 32 floats of a dequantized one, a float of a dot product, or a whole
     activation vector.

@@ -1,7 +1,7 @@
 """The smallest input on which a kernel still goes wrong: fewest blocks, fewest elements, simplest values.
 
-A failed call is made smaller step by step, and the kernel itself is asked each time: a step that keeps it
-wrong stands. First blocks go, then elements become zero, then what is left becomes 1, or a power of two.
+A failed call is made smaller step by step with the kernel itself: a step after which it is still wrong is
+kept. First blocks are left out, then elements become zero, then the rest 1 or a power of two.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Document = Mapping[str, Any]
 """A call and its outputs as JSON data."""
 
 CALLS, SECONDS = 400, 1.0
-"""What shrinking one input may cost."""
+"""Limits for shrinking one input: calls of the kernel, and seconds."""
 
 
 class _SpentError(Exception):
@@ -44,7 +44,7 @@ class _SpentError(Exception):
 
 
 class Inputs:
-    """What a call is made of, in a form that can be cut: arrays with one entry a block (or element).
+    """The inputs of a call in a form that can be cut: arrays with one entry a block (or element).
 
     Attributes
     ----------
@@ -90,17 +90,17 @@ class Inputs:
         return calls.dot(x[0], y[0]) if function == DOT else calls.dot_real(x[0], y[0])
 
     def keep(self, blocks: Sequence[int]) -> Inputs:
-        """Give the same without the other blocks."""
+        """Return the same without the other blocks."""
         return Inputs(self.like, tuple(array[list(blocks)] for array in self.arrays))
 
     def codes(self) -> tuple[Array, ...]:
-        """Give the elements, or codes, as flat views of fresh arrays: what :meth:`with_codes` takes."""
+        """Return the elements, or codes, as flat views of fresh arrays: what :meth:`with_codes` takes."""
         return tuple(
             (array["weight_qs"] if array.dtype.names else array).reshape(-1).copy() for array in self.arrays
         )
 
     def with_codes(self, codes: Sequence[Array]) -> Inputs:
-        """Give the same with other elements, or codes."""
+        """Return the same with other elements, or codes."""
         arrays = []
         for array, new in zip(self.arrays, codes, strict=True):
             held = array.copy()
@@ -117,14 +117,14 @@ class Inputs:
                 yield number, "activation_scale" if v2 else "weight_scale"
 
     def with_scale(self, number: int, field: str, place: tuple[int, ...], value: float) -> Inputs:
-        """Give the same with another scale."""
+        """Return the same with another scale."""
         arrays = [array.copy() for array in self.arrays]
         arrays[number][field][place] = value
         return Inputs(self.like, tuple(arrays))
 
 
 def wrong(call: Call, outputs: Sequence[bytes]) -> bool:
-    """Say whether outputs are wrong beyond doubt, without the suite's expectations.
+    """Return whether outputs are wrong in any case, without the suite's expectations.
 
     Quantizers and dequantization have one right answer. A dot product is wrong outside the bound, or
     where all known orders give the same bits and it gives others.
@@ -164,7 +164,7 @@ def smallest(call: Call, probe: Probe, *, dies: bool = False, seconds: float = S
     dies
         What going wrong means: wrong outputs, or none at all.
     seconds
-        What it may cost; :data:`CALLS` calls at most.
+        Time limit; :data:`CALLS` calls at most.
 
     Returns
     -------
@@ -274,18 +274,18 @@ def _simple(value: float) -> Iterator[float]:
 
 
 def weight(call: Call) -> int:
-    """Give the bytes of a call's buffers."""
+    """Return the number of bytes in a call's buffers."""
     return sum(len(buffer.data) for buffer in call.buffers)
 
 
 def size(call: Call) -> tuple[int, int]:
-    """Give how large a call is: its bytes, and those of them that are not zero."""
+    """Return the size of a call: its bytes, and those of them that are not zero."""
     inputs = b"".join(calls.inputs_of(call).values())
     return weight(call), len(inputs) - inputs.count(0)
 
 
 def as_document(call: Call, outputs: Sequence[bytes] | None, expected: Sequence[bytes]) -> Document:
-    """Give a call with its outputs as JSON data: function, arguments, buffers in hex, and what they hold.
+    """Return a call with its outputs as JSON data: function, arguments, buffers in hex, and what they hold.
 
     ``actual`` is empty where the kernel did not return.
     """
@@ -301,7 +301,7 @@ def as_document(call: Call, outputs: Sequence[bytes] | None, expected: Sequence[
 
 
 def describe(call: Call) -> str:
-    """Say what a small call holds, in a line: its elements, or scales and codes, that are not zero."""
+    """Describe a small call in a line: its elements, or scales and codes, that are not zero."""
     words = []
     for name, array in zip(("x", "y"), Inputs.of(call).arrays, strict=False):
         if not array.dtype.names:

@@ -1,6 +1,6 @@
 """Ways to add up a dot product that no accumulation order describes: other roundings, or fewer of them.
 
-An order of `q8a8.order` says what is added to what, each sum rounded to nearest float32. A kernel may keep
+An order of `q8a8.order` defines what is added to what, each sum rounded to nearest float32. A kernel may keep
 the order and round otherwise: toward zero (a processor left in that mode, or hardware that truncates), in
 double with one rounding at the end, compensated, or not at all before the end. Such results stay within the
 bound of Q8A8-ORD-2, or close to it, and are named here.
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from q8a8.dot import lane_sums
 from q8a8.order import ORDERS
+from q8a8_conformance.faults.legal import compensated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,15 +152,9 @@ def _once(order: Order, qx: Array, qy: Array, d: Array) -> Array:
 
 
 def _compensated(order: Order, qx: Array, qy: Array, d: Array) -> Array:
-    """Add as Kahan does ("Further remarks on reducing truncation errors", 1965): c holds what was lost."""
+    """Add as Kahan does."""
     del order
-    total = c = np.zeros(len(d), np.float32)
-    for term in _terms(qx, qy, d).astype(np.float32).T:
-        y = term - c
-        t = total + y
-        c = (t - total) - y
-        total = t
-    return np.asarray(total)
+    return np.asarray(compensated(_terms(qx, qy, d).astype(np.float32).T))
 
 
 def _compensated_at_the_end(order: Order, qx: Array, qy: Array, d: Array) -> Array:
@@ -174,7 +169,7 @@ def _compensated_at_the_end(order: Order, qx: Array, qy: Array, d: Array) -> Arr
 
 
 def _terms(qx: Array, qy: Array, d: Array) -> Array:
-    """Give each block's term, sumi · dx · dy, exactly: float64 [rows, nb]."""
+    """Return each block's term, sumi · dx · dy, exactly: float64 [rows, nb]."""
     return np.asarray(lane_sums(qx, qy, SCALAR.lanes)[:, :, 0].T.astype(np.float64) * d)
 
 

@@ -100,6 +100,6 @@ MUTANTS = (
         lambda: _at_least_one,
         rule=EMPTY,
         fix="Test before the first block.",
-        apart=True,
+        separate_process=True,
     ),
 )  # fmt: skip

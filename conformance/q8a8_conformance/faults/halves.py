@@ -52,7 +52,7 @@ def _subnormals_truncated(d: Array) -> Array:
 
 
 def _bfloat16(d: Array) -> Array:
-    """Give the upper half of a float's bits, rounded to nearest even, as the bits of a half."""
+    """Return the upper half of a float's bits, rounded to nearest even, as the bits of a half."""
     bits = d.view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16).view(F16)
 

@@ -1,4 +1,4 @@
-"""A kernel in this process, where the suite expects a worker's session."""
+"""A session with a kernel in this process: what the suite otherwise has of a worker."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.protocol.messages import Call, Result
 
-__all__ = ["Here"]
+__all__ = ["InProcessSession"]
 
 
-class Here:
-    """A kernel in this process, where a check expects a worker's session.
+class InProcessSession:
+    """A session with a kernel in this process.
 
     Parameters
     ----------
     make_kernel
-        Gives an object with methods of the ABI's names; called again when the session was closed.
+        Returns an object with methods of the ABI's names; called again after the session was closed.
     functions
-        Those that are offered; the others are left out, so that their cases are not run.
+        The functions that it offers; cases of the others are not run.
     """
 
     def __init__(self, make_kernel: Callable[[], object], functions: Iterable[str]) -> None:
@@ -58,5 +58,5 @@ class Here:
             raise CallRefused(str(error)) from error
 
     def close(self) -> None:
-        """Forget the kernel, and with it its state."""
+        """Discard the kernel and its state."""
         self._invoker = None

@@ -5,10 +5,10 @@ each a function over arrays; unchanged, a `Kernel` gives the bits of `q8a8.abi.R
 by name and for some functions of the C interface only, so mistakes can be put together: a wrong rounding in
 the quantizers and a scale product in half precision in the dot product make one kernel.
 
-What no step can say (state that outlives a call, an input that is written to) goes around the call: an
-`Around` gets the call and makes it, or does something else.
+What no step can express (state between calls, an input that is written to) wraps the call: an `Around`
+gets the call and makes it, or does something else.
 
-Unlike the reference, a kernel here takes any values: a C function has no way to refuse them.
+Unlike the reference, a kernel here takes any values, as a C function does.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Kernel:
         self._call(self._quantize_row, ROW, x, y, k)
 
     def quantize_row_q8_a8_ref(self, x: Array, y: Array, k: int) -> None:
-        """Do the same."""
+        """Quantize k elements of x to k/32 blocks in y."""
         self._call(self._quantize_row, ROW_REF, x, y, k)
 
     def dequantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:

@@ -2,12 +2,12 @@
 
 A case is one call with given bytes. It *kills* a mutant if a kernel with this one mistake, which has made no
 call before, does not do what the case asks (`q8a8_golden.conform.conforms`), changes an input, raises an
-exception, or does not return; its outputs hold poison before the call, or what the case says. Other recipes
+exception, or does not return; its outputs hold poison before the call, or the case's own bytes. Other recipes
 do not conform. What only guard pages, a watched processor or a second call can see is no kill: whoever uses
 the vectors without this suite has the bytes alone.
 
-The C mutants (`q8a8_lab.mutation.native`) are not asked: most are for one processor, and what a file
-says must not depend on the machine that wrote it.
+The C mutants (`q8a8_lab.mutation.native`) are left out: most are for one processor, and the files must not
+depend on the machine that wrote them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from q8a8_conformance.faults.catalogue import MUTANTS, make
-from q8a8_conformance.faults.in_process import Here
+from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.protocol.messages import Buffer, Call, Fault
 from q8a8_conformance.protocol.session import CallRefused, WorkerCrashed, WorkerHung
 from q8a8_conformance.protocol.sut import parse_sut
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["UNSHOWN", "MutantKiller"]
 
-PATIENT = 5.0
-"""Seconds until a call counts as one that never returns: no busy machine may make a kill of a slow call."""
+TIMEOUT_SECONDS = 5.0
+"""After this a call counts as one that never returns: so long that a busy machine kills no mutant."""
 
 UNSHOWN: Mapping[str, str] = MappingProxyType(
     {
@@ -57,7 +57,7 @@ UNSHOWN: Mapping[str, str] = MappingProxyType(
 
 
 def _call_of(case: Case) -> Call:
-    """Give a case's call; the suite's own way to do so reads the files when it is imported."""
+    """Return a case's call; the suite's own function reads the files when it is imported."""
     held = {**case.inputs, **case.poisoned()}
     (n,) = (case.args[name] for name in ("n", "k", "size") if name in case.args)
     buffers = tuple(Buffer(held[buffer.name]) for buffer in get_function(case.function).buffers)
@@ -65,14 +65,14 @@ def _call_of(case: Case) -> Call:
     return Call(case.function, n, buffers, bs, bx, by, nrc)
 
 
-class _Anew:
-    """A kernel that is made anew for every call: no call knows of another."""
+class _FreshKernel:
+    """A kernel that is created for every call: no state outlives a call."""
 
     def __init__(self) -> None:
         self.slug = ""
 
     def __getattr__(self, name: str) -> object:
-        """Give a method of a new kernel."""
+        """Return a method of a new kernel."""
         if name not in NAMES:
             raise AttributeError(name)
         return getattr(make(*[self.slug] if self.slug else []), name)
@@ -88,12 +88,12 @@ class MutantKiller:
     """
 
     def __init__(self) -> None:
-        self._kernel = _Anew()
-        self._here = Here(lambda: self._kernel, NAMES)
+        self._kernel = _FreshKernel()
+        self._here = InProcessSession(lambda: self._kernel, NAMES)
         self._apart: dict[str, Session] = {}
 
     def __enter__(self) -> Self:
-        """Give the killer itself."""
+        """Return the killer itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,7 +103,7 @@ class MutantKiller:
         self._here.close()
 
     def __call__(self, case: Case) -> tuple[str, ...]:
-        """Give the slugs, sorted, of the mutants that a case kills."""
+        """Return the slugs, sorted, of the mutants that a case kills."""
         call = _call_of(case)
         return tuple(
             slug
@@ -112,7 +112,7 @@ class MutantKiller:
         )
 
     def shows(self, case: Case, slug: str, call: Call | None = None) -> bool:
-        """Tell whether a case kills one mutant; no slug at all is the specification."""
+        """Return whether a case kills one mutant; an empty slug is the specification."""
         call = call or _call_of(case)
         try:
             result = self._ask(slug)(call)
@@ -123,15 +123,15 @@ class MutantKiller:
         return Fault.INPUT_WRITTEN in result.faults or not conforms(case, after)
 
     def _ask(self, slug: str) -> Callable[[Call], Result]:
-        """Give what makes a call of a mutant: in this process, or in a worker if it may crash or hang.
+        """Return a function that calls a mutant: in this process, or in a worker if it may crash or hang.
 
         Those that get a worker keep nothing from call to call, so a worker serves many calls.
         """
-        if slug and MUTANTS[slug].apart:
+        if slug and MUTANTS[slug].separate_process:
             if slug not in self._apart:
                 self._apart[slug] = parse_sut(
                     f"py:q8a8_conformance.mutants:{slug.replace('-', '_')}"
-                ).session(PATIENT)
+                ).session(TIMEOUT_SECONDS)
             return self._apart[slug].call
 
         def here(call: Call) -> Result:

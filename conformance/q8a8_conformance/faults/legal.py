@@ -26,7 +26,7 @@ F32 = np.float32
 
 
 def in_order(order: Order) -> Total:
-    """Give the step that adds up in an order: its lanes, accumulators, fold and tail."""
+    """Return the step that adds up in an order: its lanes, accumulators, fold and tail."""
     owns = np.zeros((32, len(order.lanes)), np.int64)
     for lane, own in enumerate(order.lanes):
         owns[list(own), lane] = 1
@@ -69,7 +69,7 @@ def _folded(fold: Fold, registers: Array) -> Any:  # noqa: ANN401 - a NumPy scal
 
 
 def _terms(add: Callable[[Array], Any]) -> Total:
-    """Give the step that adds the blocks' terms in some way."""
+    """Return the step that adds the blocks' terms with a function."""
 
     def total(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
         del products
@@ -97,9 +97,9 @@ def _interleaved(ways: int) -> Callable[[Array], Any]:
     return add
 
 
-def _compensated(terms: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
-    """Add as Kahan does."""
-    total = lost = F32(0)
+def compensated(terms: Array) -> Any:  # noqa: ANN401 - a NumPy scalar, or an array
+    """Add terms [nb, ...] as Kahan does ("Further remarks on reducing truncation errors", 1965)."""
+    total = lost = np.zeros(terms.shape[1:], F32)
     for term in terms:
         corrected = term - lost
         new = total + corrected
@@ -206,7 +206,7 @@ _SUMS = (
     Legal("blocks-pairwise", "The blocks' terms are added as a balanced tree.", {"total": _terms(_pairwise)},
           why=FREE),
     Legal("blocks-by-size", "The smallest terms are added first.", {"total": _terms(_by_size)}, why=FREE),
-    Legal("blocks-compensated", "The sum is compensated, as Kahan's.", {"total": _terms(_compensated)},
+    Legal("blocks-compensated", "The sum is compensated, as Kahan's.", {"total": _terms(compensated)},
           why=FREE),
     Legal("four-accumulators", "Four scalar accumulators take the blocks in turn.",
           {"total": _terms(_interleaved(4))}, why=FREE),

@@ -1,4 +1,4 @@
-"""What is known of a mutant, and of a legal kernel: data, from which kernels are made."""
+"""Mutants and legal kernels as data, and kernels built from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ConflictError(ValueError):
 
 @dataclass(frozen=True)
 class Change:
-    """What makes a kernel another one: the part that mutants and legal kernels share.
+    """A change of the specification's kernel: what mutants and legal kernels have in common.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Change:
     functions
         The functions of the C interface that it concerns; all that take the changed steps, unless given.
     around
-        Makes what goes around the calls of these functions, with its state, anew for each kernel.
+        Returns what wraps the calls of these functions, with its own state, for each kernel.
     """
 
     slug: str
@@ -65,7 +65,7 @@ class Mutant(Change):
         name. `changes` is one of them, or all at once.
     seen
         Where such a bug was really seen; None where it is only plausible.
-    apart
+    separate_process
         Whether it must run in a process of its own: it may crash or hang.
     """
 
@@ -73,7 +73,7 @@ class Mutant(Change):
     fix: str = field(default="", kw_only=True)
     forms: Mapping[str, Mapping[str, Step]] = field(default_factory=dict, kw_only=True)
     seen: str | None = field(default=None, kw_only=True)
-    apart: bool = field(default=False, kw_only=True)
+    separate_process: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Legal(Change):
 
 
 def build(changes: Iterable[Change]) -> Kernel:
-    """Make a kernel that is all of these at once.
+    """Return a kernel with all of these changes.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def build(changes: Iterable[Change]) -> Kernel:
 
 
 def _only(around: Around, functions: tuple[str, ...]) -> Around:
-    """Let something go around the calls of some functions; it sees the others only if it asks to."""
+    """Wrap the calls of some functions alone."""
 
     def only(call: Callable[[], None], function: str, arguments: object) -> None:
         if function in functions:

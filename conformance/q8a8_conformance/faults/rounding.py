@@ -53,17 +53,17 @@ def _at_most_eps(amax: Array) -> Array:
 
 
 def _one_for_zero(x: Array, h: Array, q: Array) -> tuple[Array, Array]:
-    """Give all-zero blocks the scale one."""
+    """Store the scale 1 for all-zero blocks."""
     return np.where((x == 0).all(axis=1), np.float16(1), h), q
 
 
 def _zero_keeps_sign(x: Array, h: Array, q: Array) -> tuple[Array, Array]:
-    """Give a vanishing block the sign of its first element."""
+    """Store -0 for a vanishing block whose first element is negative."""
     return np.where((h == 0) & np.signbit(x[:, :1]).any(axis=1), np.float16(-0.0), h), q
 
 
 def _lowest(x: Array, h: Array, q: Array) -> tuple[Array, Array]:
-    """Give the most negative elements the lowest int8."""
+    """Store -128 for the most negative elements."""
     return h, np.where((q == -127) & (x < 0), -128, q).astype(np.int8)
 
 

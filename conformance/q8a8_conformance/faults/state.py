@@ -1,7 +1,7 @@
-"""Mutants of what a kernel owes beyond values: memory, environment, state, that it returns.
+"""Mutants of memory accesses, floating-point environment, state between calls, and termination.
 
 They concern one function each, so that a kernel with one of them is right everywhere else. Addresses are
-used behind NumPy's back, as C would: those marked `apart` can end the process.
+used behind NumPy's back, as C would: those marked `separate_process` can end the process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TOWARD_ZERO = 0xC00000 if os.uname().machine == "aarch64" else 0xC00
 
 
 def _memory(array: Array, count: int, dtype: type[np.float32 | np.uint8]) -> Array:
-    """Give the memory at an array's address, writable, whatever NumPy thinks of it."""
+    """Return the memory at an array's address as a writable array, though NumPy's own is read-only."""
     size = count * np.dtype(dtype).itemsize
     memory = (ctypes.c_ubyte * size).from_address(array.ctypes.data)
     return np.ndarray(count, dtype, memoryview(memory).cast("B"))
@@ -230,7 +230,7 @@ MUTANTS = (
         lambda: _magnitudes_in_place,
         rule=INPUT,
         fix="Never write to an input; they are const.",
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "input-as-scratch",
@@ -240,7 +240,7 @@ MUTANTS = (
         lambda: _scratch_in_input,
         rule=INPUT,
         fix="Never write to an input, not even for a moment: it may be mapped read-only, as model files are.",
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "over-write-byte",
@@ -250,7 +250,7 @@ MUTANTS = (
         lambda: _writes_behind,
         rule=WRITE,
         fix=EXACTLY,
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "over-write-vector",
@@ -260,7 +260,7 @@ MUTANTS = (
         lambda: _writes_whole_vectors,
         rule=WRITE,
         fix=EXACTLY + " Store the tail element by element.",
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "over-read-byte",
@@ -270,7 +270,7 @@ MUTANTS = (
         lambda: _reads_behind,
         rule=READ,
         fix=EXACTLY,
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "over-read-vector",
@@ -280,7 +280,7 @@ MUTANTS = (
         lambda: _reads_whole_vectors,
         rule=READ,
         fix=EXACTLY + " Load the tail element by element, or with a mask.",
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "over-read-before",
@@ -290,7 +290,7 @@ MUTANTS = (
         lambda: _reads_before,
         rule=READ,
         fix=EXACTLY,
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "nan-reads-behind",
@@ -300,7 +300,7 @@ MUTANTS = (
         lambda: _looks_behind_for_context,
         rule=OUTSIDE,
         fix="Stay inside the buffers whatever the values are.",
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "infinity-aborts",
@@ -310,7 +310,7 @@ MUTANTS = (
         lambda: _dies_of_infinity,
         rule=OUTSIDE,
         fix="Return, with any value.",
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "address-masked",
@@ -394,7 +394,7 @@ MUTANTS = (
         lambda: _dies_on_sixty_three,
         rule=RETURNS,
         fix="Take every length.",
-        apart=True,
+        separate_process=True,
     ),
     Mutant(
         "hangs-on-1023-blocks",
@@ -404,6 +404,6 @@ MUTANTS = (
         lambda: _hangs_on_long_rows,
         rule=RETURNS,
         fix="Take every length.",
-        apart=True,
+        separate_process=True,
     ),
 )  # fmt: skip

@@ -66,7 +66,7 @@ def to_integer(v: Array) -> Array:
 
 
 def to_int8(v: Array) -> Array:
-    """Convert as C does by way of int32: the low byte of it, and 0 for what is no number."""
+    """Convert as C does by way of int32: the low byte of it, and 0 for a NaN."""
     whole = np.clip(np.nan_to_num(v.astype(np.float64), nan=0.0), -(2.0**31), 2.0**31 - 1)
     return whole.astype(np.int64).astype(np.int8)
 

@@ -59,7 +59,7 @@ def _one_scale(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 -
 
 
 def _next_up(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
-    """Give the float after the right one, as a last multiplication by an approximate 1 does."""
+    """Return the float after the right one, as a last multiplication by an approximate 1 does."""
     right = steps.total(products, sums, d)
     return np.nextafter(right, F32(np.inf) * np.sign(right)) if right else right
 

@@ -4,8 +4,8 @@
 
     python -m q8a8_lab.mutation [SLUG...] [--markdown FILE] [--json FILE] [--results FILE]
 
-Without slugs, all of them; it takes minutes. The exit status is 1 where a mutant survives or is not blamed on
-its rule, or where a legal kernel fails.
+Without slugs, all of them; it takes minutes. The exit status is 1 where a mutant survives or does not
+fail its rule, or where a legal kernel fails.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="q8a8_conformance.mutants", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="q8a8_lab.mutation", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "slugs", nargs="*", metavar="SLUG", help="of mutants and legal kernels; all by default"
     )
@@ -42,13 +40,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def complaint(slug: str, failed: Mapping[str, int]) -> str:
-    """Say what is wrong with a kernel's results: a mutant that survives, a legal kernel that does not."""
+    """Describe what is wrong with a kernel's results: a mutant that survives, a legal kernel that fails."""
     if slug in LEGAL:
         return f"{slug} is legal and fails {', '.join(failed)}" if failed else ""
     rule = MUTANTS[slug].rule
     if not failed:
         return f"{slug} survives"
-    return "" if rule in failed else f"{slug} breaks {rule}, and is blamed on {', '.join(failed)}"
+    return "" if rule in failed else f"{slug} breaks {rule}, and fails {', '.join(failed)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

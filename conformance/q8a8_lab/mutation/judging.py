@@ -1,7 +1,7 @@
 """Judging many kernels quickly: the suite's cases are collected once, and run in this process.
 
 A mutant that behaves is called through the worker's `Invoker`, without the process and the pipes around it:
-what is seen of memory and environment is the same. One that may crash or hang gets a worker of its own.
+faults of memory and environment are reported alike. One that may crash or hang gets a worker of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
-from q8a8_conformance.faults.in_process import Here
+from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.faults.kernel import ACTIVATION, ROW, ROWS
 from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.results.record import Recorder, Status
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Hello, Result
     from q8a8_conformance.protocol.session import Session
 
-HASTY = 0.5
-"""Seconds that a call of a mutant may take."""
+TIMEOUT_SECONDS = 0.5
+"""Time limit of a mutant's call."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Collector:
 
 @cache
 def cases() -> tuple[SuiteCase, ...]:
-    """Give every case of the suite, as pytest collects them.
+    """Return every case of the suite, as pytest collects them.
 
     Raises
     ------
@@ -93,15 +93,15 @@ def cases() -> tuple[SuiteCase, ...]:
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a kernel.
+    """The result of judging a kernel.
 
     Attributes
     ----------
     slug
         Of the mutant or legal kernel.
     failed
-        The cases that failed, by the full id of the rule that they speak against, in the order of the rules'
-        first failures.
+        The cases that failed, by the full id of the rule that they fail, in the order of the rules' first
+        failures.
     ran
         The number of cases that ran.
     """
@@ -125,12 +125,12 @@ def judge(slug: str, only: Callable[[SuiteCase], bool] | None = None, until: str
     """
     mutant = MUTANTS.get(slug)
     functions = _offered((mutant or LEGAL[slug]).functions)
-    if mutant is not None and mutant.apart:
+    if mutant is not None and mutant.separate_process:
         sut = f"py:q8a8_conformance.mutants:{slug.replace('-', '_')}"
-        with parse_sut(sut).session(HASTY) as session:
+        with parse_sut(sut).session(TIMEOUT_SECONDS) as session:
             hello = replace(session.hello, functions=tuple(functions))
             return _judged(slug, _Offering(session, hello), only, until)
-    return _judged(slug, Here(lambda: make(slug), functions), only, until)
+    return _judged(slug, InProcessSession(lambda: make(slug), functions), only, until)
 
 
 def _offered(functions: tuple[str, ...]) -> set[str]:
@@ -156,9 +156,12 @@ class _Offering:
 
 
 def _judged(
-    slug: str, session: Here | _Offering, only: Callable[[SuiteCase], bool] | None, until: str | None
+    slug: str,
+    session: InProcessSession | _Offering,
+    only: Callable[[SuiteCase], bool] | None,
+    until: str | None,
 ) -> Judged:
-    target = Target(session, "kernel", HASTY)  # type: ignore[arg-type]  # all of a session that a target uses
+    target = Target(session, "kernel", TIMEOUT_SECONDS)  # type: ignore[arg-type]  # all of a session that a target uses
     recorder, recipes, ran = Recorder(), Recipes(target), 0
     for case in cases():
         if only is not None and not only(case):

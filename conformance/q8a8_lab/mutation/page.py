@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.faults.catalogue import FAMILIES, LEGAL, MUTANTS
 from q8a8_conformance.results.record import short_id
 from q8a8_conformance.spec.rules import CHAPTERS, load_rules
-from q8a8_lab.mutation.alone import ALONE
+from q8a8_lab.mutation.isolating import ISOLATING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -21,10 +21,10 @@ REGENERATE = "python -m q8a8_lab.mutation --markdown docs/mutants.md"
 
 _HEAD = f"""# Mutants: the kill matrix
 
-A conformance suite is worth what its wrong kernels prove. Here are {{mutants}} of them, each the
+A conformance suite is tested with wrong kernels. Here are {{mutants}} of them, each the
 specification with one mistake, and {{legal}} legal kernels that differ from the reference and conform.
-Every mutant is caught under the default profile and blamed on the rule that it breaks; no legal kernel
-is called broken. `make test` holds both.
+Every mutant is caught under the default profile and fails the rule that it breaks; no legal kernel
+fails. `make test` checks both.
 
 This page is written by `{REGENERATE}`.
 
@@ -34,12 +34,12 @@ Each is a kernel under test by its slug, with underscores for hyphens:
 q8a8 test py:q8a8_conformance.mutants:round_half_even
 ```
 
-The numbers in a matrix are the cases of the suite that fail, by the rule that they speak against; the
-rule that the mutant is there to break is in bold. (Property tests and the warning of a bias are left
-out: they search, or count.)
+The numbers in a matrix are the cases of the suite that fail, by the rule that they fail; the rule that the
+mutant breaks by design is in bold. (Property tests and the warning about a bias are left out: the one
+searches, the other counts.)
 """
 
-_ALONE = """
+_ISOLATING = """
 ## A mutant of its own for every rule
 
 For each rule that binds kernels, a mutant that only this rule's checks catch: `make test` runs it through
@@ -57,7 +57,7 @@ They differ from the reference as the specification allows, and nothing fails.
 
 
 def render(results: Mapping[str, Mapping[str, int]]) -> str:
-    """Give the page.
+    """Return the page, as Markdown.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def render(results: Mapping[str, Mapping[str, int]]) -> str:
         parts.append(f"\n## {family}\n\n")
         parts.append(_table(("mutant", "what it does", "rule", "seen in"), (_row(m) for m in mutants)))
         parts.append(_matrix(mutants, results))
-    parts += [_ALONE, _table(("rule", "mutant", "follows from"), _alone_rows())]
+    parts += [_ISOLATING, _table(("rule", "mutant", "follows from"), _isolating_rows())]
     parts += [_LEGAL, _table(("kernel", "what it does", "why it is legal"), _legal_rows())]
     return "".join(parts)
 
@@ -79,7 +79,7 @@ def _row(mutant: Mutant) -> tuple[str, ...]:
 
 
 def _matrix(mutants: Iterable[Mutant], results: Mapping[str, Mapping[str, int]]) -> str:
-    """Give a family's matrix: a row a mutant, a column for every rule that one of them fails."""
+    """Return a family's matrix: a row for each mutant, a column for every rule that one of them fails."""
     found = {rule for mutant in mutants for rule in results[mutant.slug]}
     rules = sorted(found, key=_place)
     rows = (
@@ -101,10 +101,10 @@ def _place(rule: str) -> tuple[int, int]:
     return CHAPTERS.index(chapter), int(number)
 
 
-def _alone_rows() -> Iterator[tuple[str, ...]]:
+def _isolating_rows() -> Iterator[tuple[str, ...]]:
     sources = {rule.id: rule.derived_from for rule in load_rules()}
-    for rule in sorted(ALONE, key=_place):
-        yield _link(rule), f"`{ALONE[rule]}`", ", ".join(short_id(source) for source in sources[rule])
+    for rule in sorted(ISOLATING, key=_place):
+        yield _link(rule), f"`{ISOLATING[rule]}`", ", ".join(short_id(source) for source in sources[rule])
 
 
 def _legal_rows() -> Iterator[tuple[str, ...]]:

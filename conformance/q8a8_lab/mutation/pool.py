@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from q8a8_lab.mutation.judging import Judged, SuiteCase
 
 Extent = Literal["caught", "values", "cases", "whole"]
-"""How much of the suite is run: until the mutant's rule is blamed; the cases about values; all cases; or all
+"""How much of the suite is run: until the mutant's rule fails; the cases about values; all cases; or all
 cases and the property tests, which search."""
 
 JOBS = min(2, os.cpu_count() or 1)
@@ -42,7 +42,7 @@ def judge_one(slug: str, extent: Extent) -> Judged:
 
 
 def _is_about_more(case: SuiteCase) -> bool:
-    """Say whether a case is about memory, environment or the outside of the domain, or about a warning."""
+    """Return whether a case is about memory, environment or inputs outside the domain, or about a warning."""
     if _WARNINGS in case.name or case.name.startswith(_SEARCHES):
         return True
     return any(rule.startswith(_ABOUT_MORE) for rule in case.rules)
@@ -56,12 +56,12 @@ def judged(slugs: Sequence[str], extent: Extent) -> Iterator[Judged]:
 
 
 def judge_all(slugs: Sequence[str], extent: Extent) -> dict[str, frozenset[str]]:
-    """Judge kernels, and give the full ids of the rules that each fails."""
+    """Judge kernels, and return the full ids of the rules that each fails."""
     return {each.slug: frozenset(each.failed) for each in judged(slugs, extent)}
 
 
 def _quiet() -> None:
-    """Keep what mutants print out of sight: kernels that raise leave a traceback for each call."""
+    """Discard standard error: kernels that raise print a traceback for each call."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     os.close(nothing)

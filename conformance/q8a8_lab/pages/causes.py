@@ -52,13 +52,13 @@ recipe, an order of additions or one mistake before two at once. A line of the r
 
 `{UNEXPLAINED}` means that neither one mistake nor two give the kernel's bytes; `{CRASH}`, that calls
 crashed or hung. What a kernel does besides its results (it writes outside its buffers, leaves a rounding
-mode changed, depends on an earlier call) is seen directly: the failed rule of [Memory and
-environment](spec/kernel.md) says it.
+mode changed, depends on an earlier call) is seen directly: it is a failed rule of [Memory
+and environment](spec/kernel.md).
 """
 
 
 def render() -> str:
-    """Give the page, as Markdown."""
+    """Return the page, as Markdown."""
     return "\n".join(_lines()) + "\n"
 
 
@@ -88,7 +88,7 @@ def _lines() -> Iterator[str]:
             yield from _row(f"`{mutant.slug}`", mutant.sentence, mutant.fix, short_id(mutant.rule))
     yield from ("", "## Orders of additions", "")
     yield "Nothing to fix under the profile `kernel`: the order is free (ORD-1). Orders that add the same"
-    yield "numbers in the same way are one, whatever their names; no result can tell them apart."
+    yield "numbers in the same way are one, whatever their names; no result can distinguish them."
     yield ""
     yield from _row("cause", "who adds so", "the same as")
     yield from _row("---", "---", "---")
@@ -97,7 +97,7 @@ def _lines() -> Iterator[str]:
         yield from _row(f"`{order_cause(order.name)}`", ORDERS[order.name].source, same)
     yield from ("", "## Other ways to add", "")
     yield "No order of additions, but other roundings, or fewer. They conform where they stay within the"
-    yield "bound (ORD-2); the directed ones drift, which the report says as a warning as well. Flush-to-zero"
+    yield "bound (ORD-2); the directed ones drift, which is a warning of the report as well. Flush-to-zero"
     yield "has no line: nothing in a dot product is subnormal, so [no result shows"
     yield "it](proofs.md#flush-modes-do-not-matter)."
     yield ""
@@ -113,7 +113,7 @@ def _row(*cells: str) -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the page where the command line says."""
+    """Write the page to the file that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m q8a8_lab.pages.causes", description=__doc__)
     parser.add_argument("--markdown", type=Path, required=True, metavar="FILE", help="the page to write")
     parser.parse_args(arguments).markdown.write_text(render(), encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance.diagnosis import diagnose
-from q8a8_conformance.faults.in_process import Here
+from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.results.record import Recorder
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import CaseOver, Judge
@@ -26,8 +26,8 @@ SLOW = ("bias", "properties/", "long", "environment/", "memory/", "gaussian", "u
 
 
 def diagnosed(kernel: object, functions: Iterable[str]) -> list[Finding]:
-    """Run the suite's quick cases on some functions of a kernel, and give the diagnosis."""
-    target = Target(Here(lambda: kernel, functions), "kernel", 10.0)  # type: ignore[arg-type]  # all that it uses
+    """Run the suite's quick cases on some functions of a kernel, and return the diagnosis."""
+    target = Target(InProcessSession(lambda: kernel, functions), "kernel", 10.0)  # type: ignore[arg-type]  # all that it uses
     recorder, recipes = Recorder(), Recipes(target)
     for case in judging.cases():
         if any(word in case.name for word in SLOW):
@@ -42,5 +42,5 @@ def diagnosed(kernel: object, functions: Iterable[str]) -> list[Finding]:
 
 @pytest.fixture(name="diagnosed", scope="session")
 def _diagnosed() -> Diagnose:
-    """Give the function that runs and diagnoses a kernel."""
+    """Return the function that runs and diagnoses a kernel."""
     return diagnosed

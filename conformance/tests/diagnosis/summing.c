@@ -1,5 +1,5 @@
-/* Dot products of Q8_A8 rows that add up in other ways than any accumulation order: -DWAY=... says which.
- * Written from the specification, to test that the diagnosis names them; nothing here is the suite's. */
+/* Dot products of Q8_A8 rows that add up in other ways than any accumulation order: -DWAY=... selects one.
+ * Written from the specification, independently of the suite, to test that the diagnosis names them. */
 #include <fenv.h>
 #include <math.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-"""The page of causes is the one that its command writes."""
+"""The page of causes is up to date."""
 
 from __future__ import annotations
 

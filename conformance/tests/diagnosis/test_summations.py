@@ -1,4 +1,4 @@
-"""Ways to add that are no order of additions are named, on kernels in C that know nothing of the suite."""
+"""Ways to add that are no order of additions are named, on independent kernels in C."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CASES = ("dot/bound", "dot/exact", "dot/cancelling", "dot/wide")
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[[str], Path]:
-    """Give a function that builds the kernel that adds in one way."""
+    """Return a function that builds the kernel that adds in one way."""
     compiler = shutil.which("cc")
     if compiler is None:
         if os.environ.get("CI"):
@@ -79,7 +79,7 @@ def test_a_way_to_add_is_named(build: Callable[[str], Path], way: str, cause: st
 
 
 def test_under_the_profile_exact_the_way_to_add_is_what_fails(build: Callable[[str], Path]) -> None:
-    """Where the scalar order's bits are asked for, the failure is put down to it, and to no mistake."""
+    """Under the profile exact the failure is attributed to the way to add, and to no mistake."""
     with parse_sut(f"lib:{build('IN_DOUBLE')}").session(10.0) as session:
         target = Target(session, "exact", 10.0)
         recorder, recipes = Recorder(), Recipes(target)

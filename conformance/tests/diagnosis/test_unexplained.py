@@ -1,4 +1,4 @@
-"""What nothing explains is said to be so, with the smallest input on which it shows."""
+"""Results that nothing explains are reported as unexplained, with the smallest input on which they appear."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def outputs(kernel: object, call: Call) -> list[bytes]:
 
 
 def calls() -> Iterator[Call]:
-    """Give calls of every function over the data that tells kernels apart."""
+    """Yield calls of every function on data on which kernels differ."""
     for function in requests.QUANTIZERS:
         yield from (requests.quantize(function, make().reshape(-1)) for make, _ in blocks.SETS.values())
         yield requests.quantize(function, np.empty(0, np.float32))
@@ -111,11 +111,11 @@ def test_a_slug_names_a_kernel() -> None:
 
 
 def shapes() -> list[Array]:
-    """Give values that no kernel is obliged to make sense of."""
+    """Return rows outside the domain."""
     return [np.full(64, value, np.float32) for value in (np.nan, np.inf, -np.inf, 3e38)]
 
 
-@pytest.mark.parametrize("slug", [m.slug for m in mutants.MUTANTS.values() if not m.apart])
+@pytest.mark.parametrize("slug", [m.slug for m in mutants.MUTANTS.values() if not m.separate_process])
 def test_every_mutant_takes_any_value(slug: str) -> None:
     """Outside the domain a mutant returns, as a C kernel does: its mistakes are in values."""
     kernel = mutants.make(slug)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.faults.in_process import Here
+from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs.calls import DOT
 from q8a8_conformance.mutants import make
 from q8a8_conformance.protocol.messages import Fault, Hello, Result
@@ -46,7 +46,7 @@ class Session:
     """A worker that answers right with nrc = 1, and otherwise as it is told."""
 
     def __init__(self, answer: Callable[[Call], Result]) -> None:
-        self._right = Here(make, [DOT])
+        self._right = InProcessSession(make, [DOT])
         self.hello = Hello("t", functions=(DOT,))
         self._answer = answer
 
@@ -87,12 +87,16 @@ def raising(error: Exception) -> Callable[[Call], Result]:
 
 def test_the_first_row_alone_and_right_is_one_row_at_a_time() -> None:
     """A kernel that ignores nrc is let off."""
-    assert judged(Here(lambda: First(0.0), [DOT]), "nrc2/exact/blocks-3") == [("Q8A8-DOT-6", Status.NOT_RUN)]
+    assert judged(InProcessSession(lambda: First(0.0), [DOT]), "nrc2/exact/blocks-3") == [
+        ("Q8A8-DOT-6", Status.NOT_RUN)
+    ]
 
 
 def test_the_first_row_alone_and_wrong_is_a_failure() -> None:
     """What is wrong with nrc = 2 alone does not pass for one row at a time."""
-    assert ("Q8A8-DOT-6", Status.FAIL) in judged(Here(lambda: First(1.0), [DOT]), "nrc2/exact/blocks-3")
+    assert ("Q8A8-DOT-6", Status.FAIL) in judged(
+        InProcessSession(lambda: First(1.0), [DOT]), "nrc2/exact/blocks-3"
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_other_answers(answer: Callable[[Call], Result], let_off: bool) -> None:
 def test_another_order_is_no_inexactness() -> None:
     """Under the profile exact a kernel that adds otherwise fails the rule of the order, with -128 too."""
     for name in ("dot/minus-128/blocks-31", "dot/bound/blocks-33"):
-        target = Target(Here(lambda: make("order-neon"), [DOT]), "exact", 1.0)  # type: ignore[arg-type]  # as above
+        target = Target(InProcessSession(lambda: make("order-neon"), [DOT]), "exact", 1.0)  # type: ignore[arg-type]  # as above
         recorder = Recorder()
         case = next(case for case in cases() if case.name == name)
         judge = Judge(target, Recipes(target), recorder, case.name, case.rules)

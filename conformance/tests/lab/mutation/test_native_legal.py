@@ -2,7 +2,7 @@
 
 Contraction into fused multiply-adds is among them. It is free in a dot product (Q8A8-ORD-1). In the quantizer
 it finds nothing to fuse but ``x * inv - whole``, whose product has other uses, so that no compiler here fuses
-it. A kernel whose quantizer it does change is wrong, and these tests would say so.
+it. A kernel whose quantizer it does change is wrong, and these tests fail.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BUILDS: dict[str, tuple[str, ...]] = {
 
 
 def skipped(name: str) -> str:
-    """Say why a build cannot be made or run here; empty if it can."""
+    """Return why a build cannot be made or run here; empty if it can."""
     if "clang" in name and importlib.util.find_spec("ziglang") is None:
         return "no ziglang (pip install ziglang)"
     if name == "clang-O3-fused" and platform.machine() != "x86_64":
@@ -52,7 +52,7 @@ def skipped(name: str) -> str:
 
 
 def has_fma() -> bool:
-    """Say whether this processor has fused multiply-adds."""
+    """Return whether this processor has fused multiply-adds."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 -- no path of ours
         return " fma " in file.read()
 

@@ -1,8 +1,7 @@
-"""For every rule that a kernel must follow, a mutant that only the checks of this rule can catch.
+"""For every rule that a kernel must follow, a mutant that fails the checks of this rule alone.
 
-The rules that follow from others (`Rule.derived_from`) are the exception that logic makes: no kernel breaks
-one of them alone, so theirs fails one of its sources besides, and nothing beyond. Where two rules are
-equivalent, what breaks the one breaks the other: `EQUIVALENT`.
+No kernel breaks a rule alone that follows from others (`Rule.derived_from`): its mutant fails one of these
+besides, and nothing else. Where two rules are equivalent, a mutant of one fails the other: `EQUIVALENT`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from q8a8_conformance.spec.rules import load_rules
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ALONE: Mapping[str, str] = MappingProxyType(
+ISOLATING: Mapping[str, str] = MappingProxyType(
     {
         full_id(rule): slug
         for rule, slug in {
@@ -72,7 +71,7 @@ EQUIVALENT: Mapping[str, str] = MappingProxyType({full_id("ORD-2"): full_id("DOT
 
 
 def allowed(rule: str) -> frozenset[str]:
-    """Give the rules that the mutant of a rule may fail: itself, its sources, and what it is equal to."""
+    """Return the rules that the mutant of a rule may fail: the rule, its sources, and an equivalent one."""
     derived_from = next(each.derived_from for each in load_rules() if each.id == rule)
     equivalent = {EQUIVALENT[rule]} if rule in EQUIVALENT else set()
     return frozenset({rule, *derived_from, *equivalent})
