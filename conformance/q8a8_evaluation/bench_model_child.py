@@ -18,7 +18,7 @@ from q8a8.llama.generate import generate
 from q8a8.llama.load import load
 from q8a8.methods.calibration import Calibration
 from q8a8.schemes.scheme import build, get_scheme
-from q8a8.schemes.statistics import Evidence, gather_inputs
+from q8a8.schemes.statistics import InputStatistics, gather_inputs
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation.child import serve
 from q8a8_evaluation.memory_status import resident_bytes
@@ -53,7 +53,7 @@ class Timed:
             # What was seen does not change a time: one short window of anything will do.
             window = np.array(prompt_tokens(64, loaded.config.n_vocab))
             inputs = gather_inputs(loaded.model(), [window])
-        self.built = build(scheme, loaded.config, loaded.weights, Evidence(calibration, inputs))
+        self.built = build(scheme, loaded.config, loaded.weights, InputStatistics(calibration, inputs))
         # The float weights that a scheme replaced are held no longer.
         del loaded
         self.load_seconds = time.perf_counter() - started

@@ -18,7 +18,7 @@ import numpy as np
 from q8a8.errors import ArgumentError
 from q8a8.methods.calibration import Calibration, CalibrationError
 from q8a8.schemes.scheme import Scheme, build
-from q8a8.schemes.statistics import Evidence, gather_inputs
+from q8a8.schemes.statistics import InputStatistics, gather_inputs
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation.calibration import calibrate_model
 from q8a8_evaluation.fingerprint import fingerprint
@@ -120,7 +120,7 @@ class CalibrationData:
     source: Path | None = None
     window: int = 512
     count: int = CALIBRATION_WINDOWS
-    _evidence: Evidence = field(default_factory=Evidence)
+    _statistics: InputStatistics = field(default_factory=InputStatistics)
 
     @property
     def is_file(self) -> bool:
@@ -135,9 +135,9 @@ class CalibrationData:
         found: dict[str, Any] = {"file": self.source.name, "sha256": sha256(self.source)}
         return found if self.is_file else {**found, "window": self.window, "windows": self.count}
 
-    def evidence(
+    def statistics(
         self, loaded: LoadedModel, scheme: Scheme, *, head: bool, folder: Path | None = None
-    ) -> Evidence:
+    ) -> InputStatistics:
         """Calibrate as far as a scheme needs it; what can be saved is kept in a folder.
 
         Raises
@@ -146,10 +146,10 @@ class CalibrationData:
             There is nothing to calibrate with; it is of another model; the text cannot be used.
         """
         if not (scheme.needs_calibration or scheme.needs_inputs):
-            return self._evidence
+            return self._statistics
         if self.source is None:
             raise ArgumentError(f"{scheme.name}: this scheme needs --calibration")
-        calibration, inputs = self._evidence.calibration, self._evidence.inputs
+        calibration, inputs = self._statistics.calibration, self._statistics.inputs
         if scheme.needs_calibration and calibration is None:
             if self.is_file:
                 calibration = Calibration.load(self.source)
@@ -164,8 +164,8 @@ class CalibrationData:
                 )
             tokens = loaded.tokenizer.encode(read_text(self.source))
             inputs = gather_inputs(loaded.model(), windows(tokens, self.window, self.count), head=head)
-        self._evidence = Evidence(calibration, inputs)
-        return self._evidence
+        self._statistics = InputStatistics(calibration, inputs)
+        return self._statistics
 
     def _calibration(self, loaded: LoadedModel, source: Path, folder: Path | None) -> Calibration:
         """Calibrate on the text, or take the calibration that an earlier run has kept."""
@@ -277,11 +277,11 @@ class Subject:
             if key not in store.windows:
                 begun = time.perf_counter()
                 if built is None:
-                    evidence = self.calibration.evidence(
+                    statistics = self.calibration.statistics(
                         self.loaded, scheme, head=self.protocol.head, folder=self.folder
                     )
                     built = build(
-                        scheme, self.loaded.config, self.loaded.weights, evidence, head=self.protocol.head
+                        scheme, self.loaded.config, self.loaded.weights, statistics, head=self.protocol.head
                     )
                 nlls = window_likelihoods(built, tokens, self.protocol.count)
                 seconds = time.perf_counter() - begun + store.facts.get("seconds", 0.0)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from q8a8.errors import Q8A8Error
 from q8a8.llama import ModelError, generate, load
 from q8a8.methods.calibration import Calibration
-from q8a8.schemes.scheme import Evidence, build, get_scheme
+from q8a8.schemes.scheme import InputStatistics, build, get_scheme
 from q8a8.schemes.table import SCHEMES
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _built(loaded: LoadedModel, scheme: Scheme, calibration: Path | None) -> Bui
         found = Calibration.load(calibration)
         if found.model_sha256 != loaded.sha256:
             raise ModelError(f"{calibration}: made for another model, with sha256 {found.model_sha256}")
-    return build(scheme, loaded.config, loaded.weights, Evidence(found))
+    return build(scheme, loaded.config, loaded.weights, InputStatistics(found))
 
 
 def stream(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from q8a8.llama import HEAD, Config, FloatCache, FloatLinear, Model, Q8A8Linear,
 from q8a8.llama.config import expected_shapes
 from q8a8.methods.calibration import CalibrationError, Source, calibrate, input_of
 from q8a8.schemes.scheme import Scheme, build, get_scheme
-from q8a8.schemes.statistics import CALIBRATED, GATHERED, Evidence, SeenInput, gather_inputs
+from q8a8.schemes.statistics import CALIBRATED, GATHERED, InputStatistics, SeenInput, gather_inputs
 from q8a8.schemes.table import SCHEMES
 
 if TYPE_CHECKING:
@@ -38,20 +38,20 @@ FLOAT = Model(CONFIG, WEIGHTS)
 
 
 @pytest.fixture(scope="module")
-def evidence() -> Evidence:
+def statistics() -> InputStatistics:
     """Return all that calibration can find, of one window."""
     windows = [np.random.default_rng(22).integers(0, CONFIG.n_vocab, 96)]
     calibration = calibrate(
         FLOAT, windows, linear_names(CONFIG), Source("0" * 64, 96, 0, 1), model_sha256="1" * 64
     )
-    return Evidence(calibration, gather_inputs(FLOAT, windows))
+    return InputStatistics(calibration, gather_inputs(FLOAT, windows))
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_runs_and_says_what_it_stores(name: str, evidence: Evidence) -> None:
+def test_runs_and_says_what_it_stores(name: str, statistics: InputStatistics) -> None:
     """Every scheme gives another model than the float one; its scales take at most a bit and a half."""
     scheme = SCHEMES[name]
-    built = build(scheme, CONFIG, WEIGHTS, evidence)
+    built = build(scheme, CONFIG, WEIGHTS, statistics)
     cache = built.new_cache(len(TOKENS))
     logits, float_logits = built.model.forward(TOKENS, cache), FLOAT.forward(TOKENS)
     assert np.isfinite(logits).all()
@@ -96,10 +96,10 @@ def test_bits_are_a_mean_over_products() -> None:
     assert built.activation_bits == pytest.approx(expected, rel=1e-15)
 
 
-def test_smoothing_leaves_the_weights_alone(evidence: Evidence) -> None:
+def test_smoothing_leaves_the_weights_alone(statistics: InputStatistics) -> None:
     """Building a smoothed model changes no array that was given; the arrays that it runs on are others."""
     before = {name: array.copy() for name, array in WEIGHTS.items()}
-    smoothed = build(SCHEMES["q8_a8+smooth-down"], CONFIG, WEIGHTS, evidence)
+    smoothed = build(SCHEMES["q8_a8+smooth-down"], CONFIG, WEIGHTS, statistics)
     assert all(np.array_equal(before[name], array) for name, array in WEIGHTS.items())
     plain = build(SCHEMES["q8_a8"], CONFIG, WEIGHTS)
     name = "blk.0.ffn_down.weight"
@@ -123,7 +123,7 @@ def test_head(tied: bool) -> None:
     assert done == list(range(1, len(linear_names(CONFIG)) + 2))
 
 
-def test_exceptions_are_for_one_operator(evidence: Evidence) -> None:
+def test_exceptions_are_for_one_operator(statistics: InputStatistics) -> None:
     """The options of `exceptions` reach the operators that they name, and no other."""
     seen: dict[int, bool] = {}
 
@@ -132,7 +132,7 @@ def test_exceptions_are_for_one_operator(evidence: Evidence) -> None:
         return FloatLinear(weight)
 
     scheme = Scheme("x", "X.", "here", 32, 32, linear, {"clip": True}, exceptions={"attn_q": {"clip": False}})
-    build(scheme, CONFIG, WEIGHTS, evidence)
+    build(scheme, CONFIG, WEIGHTS, statistics)
     assert {name for name in linear_names(CONFIG) if not seen[id(WEIGHTS[name])]} == {
         "blk.0.attn_q.weight",
         "blk.1.attn_q.weight",
@@ -160,26 +160,26 @@ def test_gathers_what_was_asked_for() -> None:
     name = "blk.1.ffn_down.weight"
     histogram = gather_inputs(FLOAT, [window], hessian=False)[name]
     assert histogram.hessian is None
-    assert Evidence(inputs={name: histogram}).get("absmax", name, "x") == np.abs(rows[name]).max()
+    assert InputStatistics(inputs={name: histogram}).get("absmax", name, "x") == np.abs(rows[name]).max()
 
 
-def test_calibrated_statistics(evidence: Evidence) -> None:
+def test_calibrated_statistics(statistics: InputStatistics) -> None:
     """Maximum, mean and rows are the calibration's."""
-    assert evidence.calibration is not None
+    assert statistics.calibration is not None
     name = "blk.0.attn_v.weight"
-    known = evidence.calibration[name]
-    assert evidence.get("maximum", name, "x") is known.maximum
-    assert np.array_equal(evidence.get("mean", name, "x"), known.mean)
-    assert evidence.get("rows", name, "x") is evidence.calibration.rows(name)
+    known = statistics.calibration[name]
+    assert statistics.get("maximum", name, "x") is known.maximum
+    assert np.array_equal(statistics.get("mean", name, "x"), known.mean)
+    assert statistics.get("rows", name, "x") is statistics.calibration.rows(name)
 
 
-def test_refuses_unknown_names(evidence: Evidence) -> None:
+def test_refuses_unknown_names(statistics: InputStatistics) -> None:
     """An unknown scheme or statistic is refused with those that there are."""
     assert get_scheme("q8_a8", SCHEMES) is SCHEMES["q8_a8"]
     with pytest.raises(UnknownNameError, match=r"no scheme is called 'q9'; there are float, w8a16, q8_a8"):
         get_scheme("q9", SCHEMES)
     with pytest.raises(UnknownNameError, match=r"no statistic is called 'median'"):
-        evidence.get("median", "blk.0.attn_q.weight", "x")
+        statistics.get("median", "blk.0.attn_q.weight", "x")
 
 
 @pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if scheme.needs_calibration])
@@ -201,7 +201,7 @@ def test_refuses_to_build_without_calibration(name: str) -> None:
 def test_refuses_what_was_not_gathered(inputs: dict[str, SeenInput] | None, statistic: str) -> None:
     """A statistic that nobody gathered is named, with the scheme and the operator."""
     with pytest.raises(ArgumentError, match=rf"gptq: .* {statistic} of the input of blk.0.attn_k.weight"):
-        Evidence(inputs=inputs).get(statistic, "blk.0.attn_k.weight", "gptq")
+        InputStatistics(inputs=inputs).get(statistic, "blk.0.attn_k.weight", "gptq")
 
 
 def test_refuses_a_threshold_without_a_histogram() -> None:
@@ -219,7 +219,7 @@ def test_a_threshold_is_that_of_all_rows_so_far() -> None:
     assert seen.threshold("absmax") == 3.0
 
 
-def test_refuses_an_operator_that_was_not_run(evidence: Evidence) -> None:
+def test_refuses_an_operator_that_was_not_run(statistics: InputStatistics) -> None:
     """The head's input is not in a calibration of the layers."""
     with pytest.raises(CalibrationError, match=HEAD):
-        build(SCHEMES["awq-int4-g64"], CONFIG, WEIGHTS, evidence, head=True)
+        build(SCHEMES["awq-int4-g64"], CONFIG, WEIGHTS, statistics, head=True)

@@ -220,7 +220,7 @@ def test_layer(activations: str, weights: str, rule: str, order: str) -> None:
 
 
 def test_per_token_result_is_the_token_s_own() -> None:
-    """DYN-10: per token the company of a call changes nothing; per tensor it does."""
+    """DYN-10: per token the other rows of the batch change nothing; per tensor it does."""
     rng = np.random.default_rng(13)
     w, x = (rng.standard_normal((n, 64)).astype(np.float32) for n in (9, 3))
     x[2] *= 100

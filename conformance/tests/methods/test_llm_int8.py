@@ -141,7 +141,7 @@ def test_layer_with_one_outlier_column(kind: str) -> None:
     assert layer.weight_bytes == 6 * 50 + 6 * 4 + (6 * 50 * 2 if kind == "f16" else 0)
 
 
-def test_company_decides() -> None:
+def test_outliers_are_of_the_batch() -> None:
     """LI8-7: an outlier in another row of the call takes the column out of this row's int8 part."""
     rng = np.random.default_rng(10)
     x, w = rng.uniform(-5, 5, (2, 40)).astype(np.float32), rng.standard_normal((30, 40)).astype(np.float32)

@@ -20,7 +20,7 @@ from q8a8.errors import UnknownNameError
 from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.model import Model
 from q8a8.methods.smoothquant import make_smoothing
-from q8a8.schemes.statistics import CALIBRATED, GATHERED, Evidence
+from q8a8.schemes.statistics import CALIBRATED, GATHERED, InputStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     F32 = NDArray[np.float32]
 
-__all__ = ["Built", "Evidence", "Scheme", "build", "get_scheme"]
+__all__ = ["Built", "InputStatistics", "Scheme", "build", "get_scheme"]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def build(
     scheme: Scheme,
     config: Config,
     weights: Mapping[str, F32],
-    evidence: Evidence | None = None,
+    statistics: InputStatistics | None = None,
     *,
     head: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -171,7 +171,7 @@ def build(
         The model's shape.
     weights
         float32 by GGUF name; left as they are.
-    evidence
+    statistics
         Statistics of the operators' inputs, from a calibration.
     head
         Quantize the head as well.
@@ -185,10 +185,10 @@ def build(
     ShapeError, DtypeError, DomainError, ModelError
         as the scheme's operators, `make_smoothing` and `Model`.
     """
-    evidence = evidence or Evidence()
+    statistics = statistics or InputStatistics()
     folded = dict(weights)
     if scheme.smoothing is not None:
-        calibration = evidence.require_calibration(scheme.name)
+        calibration = statistics.require_calibration(scheme.name)
         folded = make_smoothing(weights, config, calibration, **scheme.smoothing).fold(weights)
     names = [*linear_names(config), *([HEAD] if head else [])]
     linears: dict[str, Linear] = {}
@@ -196,7 +196,7 @@ def build(
     for done, name in enumerate(names, 1):
         weight = folded[EMBEDDING] if name == HEAD and HEAD not in folded else folded[name]
         found = {
-            parameter: evidence.get(statistic, name, scheme.name)
+            parameter: statistics.get(statistic, name, scheme.name)
             for parameter, statistic in scheme.statistics.items()
         }
         special = scheme.exceptions.get(name.split(".")[-2], {})

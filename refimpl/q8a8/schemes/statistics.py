@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from q8a8.llama.model import Model
     from q8a8.methods.calibration import Calibration
 
-__all__ = ["CALIBRATED", "GATHERED", "Evidence", "SeenInput", "gather_inputs"]
+__all__ = ["CALIBRATED", "GATHERED", "InputStatistics", "SeenInput", "gather_inputs"]
 
 CALIBRATED = ("maximum", "mean", "rows")
 """The statistics of a `Calibration`."""
@@ -85,7 +85,7 @@ class SeenInput:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class InputStatistics:
     """Calibration data, from which a scheme takes the statistics that it needs.
 
     Attributes
