@@ -102,7 +102,7 @@ def _checks(rule: Rule) -> Iterator[str]:
 
 
 def suite_checks(rule: str) -> list[Check]:
-    """Give the suite's checks of a rule, golden cases apart; none where pytest is not installed."""
+    """Return the suite's checks of a rule without the golden cases; none where pytest is not installed."""
     if util.find_spec("pytest") is None:
         return []
     suite = import_module("q8a8_conformance.suite")

@@ -33,16 +33,16 @@ class Source(Protocol):
     """Where numbers come from."""
 
     def integer(self, low: int, high: int) -> int:
-        """Give an integer, both ends among them."""
+        """Return an integer in [low, high]."""
 
     def number(self, low: float, high: float, width: int) -> float:
-        """Give a finite float of 16 or 32 bits, both ends among them; zeros of both signs, subnormals too."""
+        """Return a finite float of 16 or 32 bits in [low, high]; zeros of both signs and subnormals occur."""
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """Give one of these."""
+        """Return one of the items."""
 
     def raw(self, size: int) -> bytes:
-        """Give so many bytes."""
+        """Return `size` random bytes."""
 
 
 class Random:
@@ -58,13 +58,13 @@ class Random:
         self._rng = dot_rows.generator("draws", *key)
 
     def integer(self, low: int, high: int) -> int:
-        """Give an integer; one in eight is an end or the number nearest to zero."""
+        """Return an integer in [low, high]; one in eight is an end or the number nearest to zero."""
         if self._rng.random() < 0.125:
             return int(self._rng.choice([low, high, min(max(0, low), high)]))
         return int(self._rng.integers(low, high + 1))
 
     def number(self, low: float, high: float, width: int) -> float:
-        """Give a float: an end or a zero, one of any exponent, or one from an even spread, by turns."""
+        """Return a float in [low, high]: an end or a zero, one of any exponent, or a uniform one."""
         kind = self._rng.integers(0, 4)
         if kind == 0:
             return float(self._rng.choice([low, high, 0.0, -0.0 if low <= 0 else low]))
@@ -75,11 +75,11 @@ class Random:
         return value if low <= value <= high else _as_width(self._rng.uniform(low, high), width)
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """Give one of these, each as likely as another."""
+        """Return one of the items, uniformly chosen."""
         return items[int(self._rng.integers(0, len(items)))]
 
     def raw(self, size: int) -> bytes:
-        """Give bytes, each as likely as another."""
+        """Return `size` uniformly distributed bytes."""
         return self._rng.bytes(size)
 
 

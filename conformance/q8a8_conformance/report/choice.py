@@ -59,7 +59,7 @@ def choose(run: Run) -> list[Record]:
 
 
 def _candidates(run: Run) -> list[Candidate]:
-    """Give the failed cases, crashes first, then the simplest first."""
+    """Return the failed cases, crashes first, then the simplest first."""
     held: dict[tuple[str, str], list[Record]] = {}
     for record in run.judgement.failures:
         held.setdefault((record.case, record.message), []).append(record)
@@ -71,14 +71,14 @@ def _candidates(run: Run) -> list[Candidate]:
 
 
 def _reasons(run: Run, record: Record) -> frozenset[str]:
-    """Give what may lie behind a failure: the causes that the diagnosis names, a crash, or nothing known."""
+    """Return the possible reasons of a failure: the causes that the diagnosis names, a crash, or unknown."""
     if record.status is Status.CRASHED:
         return frozenset({f"crash: {record.function}"})
     return frozenset(finding.cause for finding in causes(run, record)) or frozenset({"unknown"})
 
 
 def hidden(run: Run, shown: Sequence[Record]) -> str:
-    """Say how many failed cases are not shown, and what they failed; empty where there are none."""
+    """Describe how many failed cases are not shown, and which rules they fail; empty where there are none."""
     cases = {record.case for record in shown}
     rest = [record for record in run.judgement.failures if record.case not in cases]
     if not rest:
@@ -91,19 +91,19 @@ def hidden(run: Run, shown: Sequence[Record]) -> str:
 
 
 def rules_of(run: Run, shown: Record) -> str:
-    """Give every rule that a shown case failed for the same reason, by short id."""
+    """Return every rule that a shown case failed for the same reason, by short id."""
     return ", ".join(
         short_id(r.rule) for r in run.judgement.failures if (r.case, r.message) == (shown.case, shown.message)
     )
 
 
 def causes(run: Run, record: Record) -> list[Finding]:
-    """Give the diagnosis of a failed record's function: what is wrong with it, not which order it adds in."""
+    """Return the causes found for a failed record's function, without those that only name an order."""
     return [f for f in run.diagnosis if f.function == record.function and f.fix]
 
 
 def describe(finding: Finding) -> str:
-    """Say a finding in one line."""
+    """Describe a finding in one line."""
     share = f"explains {finding.explained} of {finding.of} results"
     parts = [f"{finding.cause} ({share}{f', {finding.detail}' if finding.detail else ''})", finding.fix]
     return ": ".join(part for part in parts if part)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def page(title: str, body: Iterable[str]) -> str:
-    """Give a document; `title` is plain text, `body` HTML."""
+    """Build a document; `title` is plain text, `body` HTML."""
     head = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -19,7 +19,7 @@ LISTED = 500
 
 
 def render(run: Run) -> str:
-    """Give the report as an HTML document."""
+    """Return the report as an HTML document."""
     return page(f"{run.judgement.verdict.value} · Q8_A8: {run.request.sut}", _body(run))
 
 

@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 def document(run: Run) -> dict[str, Any]:
-    """Give the report as JSON data.
+    """Return the report as JSON data.
 
     ``verdict``, ``sut``, ``profile``, ``rules`` (``id``, ``status``, ``cases``, ``failed``, …) and
     ``diagnosis`` (``function``, ``cause``, ``explained``, ``of``, ``fix``, ``detail``) are what scripts bind
@@ -59,7 +59,7 @@ def document(run: Run) -> dict[str, Any]:
 
 
 def render(run: Run) -> str:
-    """Give the report as JSON text."""
+    """Return the report as JSON text."""
     return json.dumps(document(run), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -86,7 +86,7 @@ def _call(call: CallData) -> dict[str, Any]:
 
 
 def _bound(use: BoundUse) -> dict[str, Any]:
-    """Give fractions to six digits: enough for any plot."""
+    """Return the use of the bound as JSON data, fractions to six digits: enough for any plot."""
     return {**asdict(use), "fractions": [round(fraction, 6) for fraction in use.fractions]}
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def render(run: Run) -> str:
-    """Give the report as Markdown."""
+    """Return the report as Markdown."""
     return "\n".join(_lines(run)) + "\n"
 
 
@@ -63,7 +63,7 @@ def _lines(run: Run) -> Iterator[str]:
 
 
 def _diagnosis(run: Run) -> Iterator[str]:
-    """Say in a table what reproduces the results."""
+    """Write a table of the causes that reproduce the results."""
     if not run.diagnosis:
         return
     yield from (
@@ -88,7 +88,7 @@ def _block(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _bound(run: Run) -> Iterator[str]:
-    """Say in a table how much of the bound each function used."""
+    """Write a table of how much of the bound each function used."""
     if not run.bound:
         return
     yield from ("### Use of the bound", "", "| function | results | outside | largest fraction |")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def call_of(smallest: Mapping[str, Any]) -> CallData:
-    """Give the call that a finding holds as JSON data (buffers in hex) as a failure's call."""
+    """Build a failure's call from the call that a finding holds as JSON data (buffers in hex)."""
     inputs, expected, actual = (
         {name: bytes.fromhex(data) for name, data in smallest[side].items()}
         for side in ("inputs", "expected", "actual")
@@ -23,7 +23,7 @@ def call_of(smallest: Mapping[str, Any]) -> CallData:
 
 
 def heading(finding: Finding) -> str:
-    """Say what the input is: one that gives a wrong result, or one on which the kernel dies."""
+    """Describe the input: one that gives a wrong result, or one that kills the kernel."""
     wrong = finding.smallest is not None and finding.smallest["actual"]
     what = "the smallest input found that goes wrong" if wrong else "the smallest input found that kills it"
     return f"{finding.function}: {what}"

@@ -32,12 +32,12 @@ _SENTENCES = {
 
 
 def render(run: Run) -> str:
-    """Give the statement as Markdown."""
+    """Return the statement as Markdown."""
     return "\n".join(_lines(run)) + "\n"
 
 
 def date(run: Run) -> str:
-    """Give the date of the statement: that of SOURCE_DATE_EPOCH, if set, else that of the run.
+    """Return the date of the statement: that of SOURCE_DATE_EPOCH, if set, else that of the run.
 
     A SOURCE_DATE_EPOCH that is no number of seconds is passed over: a report is not the place to fail.
     """
@@ -84,7 +84,7 @@ def _lines(run: Run) -> Iterator[str]:
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """Give what identifies the kernel, the machine, the suite and the run, by name."""
+    """Return what identifies the kernel, the machine, the suite and the run, by name."""
     hello = run.hello
     cpu = hello.get("cpu") or {}
     kernel = hello.get("kernel") or {}
@@ -111,7 +111,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _extent(run: Run) -> str:
-    """Say how much of the suite the statement rests on."""
+    """Describe how much of the suite the statement rests on."""
     rules = run.judgement.rules
     ran = sum(rule.status is not Status.NOT_RUN for rule in rules)
     words = f"{ran} of {len(rules)} rules were judged."

@@ -21,7 +21,7 @@ _GREEN, _RED, _YELLOW, _DIM, _BOLD, _OFF = (f"\x1b[{code}m" for code in (32, 31,
 
 
 def render(run: Run, *, colour: bool = False) -> str:
-    """Give the report as text, each line ended."""
+    """Return the report as text, each line ended."""
     paint = _Paint(colour)
     lines = [
         *_head(run, paint),
@@ -128,7 +128,7 @@ def _diagnosis(run: Run, paint: _Paint) -> Iterator[str]:
 
 
 def _bound(run: Run) -> Iterator[str]:
-    """Say how much of the bound the kernel took: the function that took most of it."""
+    """Report the largest fraction of the bound that the kernel used, with the function that used it."""
     used = [(use.largest_fraction, use) for use in run.bound if use.largest_fraction is not None]
     if used:
         most, use = max(used, key=lambda pair: pair[0])

@@ -123,6 +123,6 @@ def look(function: str, case: str, deviations: Sequence[Deviation]) -> tuple[Dri
 
 
 def statistic(shares: Sequence[float]) -> float:
-    """Give t: the sum of the errors over the root of the sum of their squares; 0 where all are 0."""
+    """Compute t: the sum of the errors over the root of the sum of their squares; 0 where all are 0."""
     squares = math.fsum(share * share for share in shares)
     return math.fsum(shares) / math.sqrt(squares) if squares else 0.0

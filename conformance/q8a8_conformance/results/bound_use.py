@@ -81,7 +81,7 @@ class Margins:
         held.fractions.append(fraction)
 
     def by_function(self) -> tuple[BoundUse, ...]:
-        """Give what each function used, in the order in which they were first met."""
+        """Return the use of the bound by each function, in the order in which they first occurred."""
         return tuple(held.use(function) for function, held in self._held.items())
 
 

@@ -33,7 +33,7 @@ _SEVERITY = (Status.NOT_RUN, Status.PASS, Status.FAIL, Status.CRASHED)
 
 
 def worst(statuses: Iterable[Status]) -> Status:
-    """Give the most severe of some outcomes: crashed, fail, pass, not-run (also for none at all)."""
+    """Return the most severe of some outcomes: crashed, fail, pass, not-run (also for none at all)."""
     return max(statuses, key=_SEVERITY.index, default=Status.NOT_RUN)
 
 
@@ -86,17 +86,17 @@ class Record:
 
 
 def full_id(rule: str) -> str:
-    """Give a rule's full id (``Q8A8-QNT-3``) for the full or the short form (``QNT-3``)."""
+    """Return a rule's full id (``Q8A8-QNT-3``) for the full or the short form (``QNT-3``)."""
     return rule if rule.startswith(PREFIX) else PREFIX + rule
 
 
 def short_id(rule: str) -> str:
-    """Give a rule's id without the common prefix (``QNT-3``)."""
+    """Return a rule's id without the common prefix (``QNT-3``)."""
     return rule.removeprefix(PREFIX)
 
 
 def rule_matches(rule: str, pattern: str) -> bool:
-    """Say whether a rule's id matches a shell-style pattern, written with or without the prefix ``Q8A8-``."""
+    """Check whether a rule's id matches a shell-style pattern; the prefix ``Q8A8-`` is optional in both."""
     return any(fnmatchcase(short_id(rule), short_id(part.strip())) for part in pattern.split(","))
 
 

@@ -66,7 +66,7 @@ class Request:
     timeout: float | None = None
 
     def command(self, *, rule: str | None = None, case: str | None = None) -> str:
-        """Give the shell command that runs this again, or one case of it for one rule."""
+        """Return the shell command that runs this again, or only one rule or case of it."""
         words = ["q8a8", "test", self.sut]
         if self.profile != "kernel":
             words += ["--profile", self.profile]
@@ -132,7 +132,7 @@ class Run:
     records: Sequence[Record] = ()
 
     def again(self, record: Record) -> str:
-        """Give the command that runs one record's case again."""
+        """Return the command that runs one record's case again."""
         return self.request.command(rule=record.rule, case=record.case)
 
     def not_run(self) -> dict[str, int]:
@@ -144,7 +144,7 @@ class Run:
         return {reason: len(cases) for reason, cases in reasons.items()}
 
     def summary(self) -> str:
-        """Say the verdict in one line."""
+        """Return a line with the verdict."""
         judgement = self.judgement
         ran = [rule for rule in judgement.rules if rule.cases]
         cases = len({record.case for record in self.records if record.status is not Status.NOT_RUN})

@@ -52,11 +52,11 @@ class KnownFailure:
     comment: str = ""
 
     def covers(self, record: Record) -> bool:
-        """Say whether the entry speaks of this record."""
+        """Check whether the entry covers this record."""
         return rule_matches(record.rule, self.rule) and fnmatchcase(record.case, self.cases)
 
     def __str__(self) -> str:
-        """Say where the entry stands, and what it says."""
+        """Return the entry's line number and its patterns."""
         return f"line {self.line}: {self.rule} {self.cases}"
 
 
@@ -97,7 +97,7 @@ def read_known_failures(path: Path) -> tuple[KnownFailure, ...]:
 
 
 def format_known_failures(records: Iterable[Record], about: str) -> str:
-    """Give the text of a known-failures file that excuses failed records, one line each.
+    """Return the text of a known-failures file that excuses failed records, one line each.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def format_known_failures(records: Iterable[Record], about: str) -> str:
 
 
 def _as_pattern(case: str) -> str:
-    """Give a pattern that matches one case: signs with a meaning of their own are escaped."""
+    """Return a pattern that matches one case: special characters are escaped."""
     special = {"[": "[[]", "*": "[*]", "?": "[?]", "#": "?"}
     return "".join(special.get(sign, "?" if sign.isspace() else sign) for sign in case)
 
@@ -219,7 +219,7 @@ def judge(
 
 
 def _is_stale(entry: KnownFailure, records: Sequence[Record], everything_ran: bool) -> bool:
-    """Say whether an entry no longer fails: some case of it ran and none failed, or there is no such case."""
+    """Check whether an entry no longer fails: some case of it ran and none failed, or no case matches it."""
     spoken_of = [r.status for r in records if entry.covers(r)]
     if not spoken_of:
         return everything_ran

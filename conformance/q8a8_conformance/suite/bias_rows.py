@@ -58,7 +58,7 @@ class Sample:
 
 
 def plain_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
-    """Give two rows [nb] of positive codes and scales."""
+    """Return two rows [nb] of positive codes and scales."""
     x, y = (
         dot_rows.blocks(np.exp2(rng.uniform(-9, -4, nb)), rng.integers(1, 128, (nb, 32))) for _ in range(2)
     )
@@ -66,7 +66,7 @@ def plain_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
 
 
 def anchored_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
-    """Give two rows [ANCHORS + nb]: the anchors, then ordinary blocks that a coin turns round as one."""
+    """Return two rows [ANCHORS + nb]: the anchors, then ordinary blocks, y's all negated or none."""
     scales = np.exp2(rng.uniform(-9, -4, (2, nb))) * rng.choice([1.0, 1.0, 1.0, -1.0], (2, nb))
     codes = rng.integers(-127, 128, (2, nb, 32))
     scales[1] *= rng.choice([-1.0, 1.0])
@@ -79,7 +79,7 @@ def anchored_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
 
 @lru_cache(maxsize=8)
 def samples(kind: str, *key: object) -> tuple[Sample, ...]:
-    """Give the samples of a kind in :data:`KINDS`, the same in every run.
+    """Return the samples of a kind in :data:`KINDS`, the same in every run.
 
     A key, for what is not the plain dot product, gives half as many, of other random numbers. Of each length
     there is an even number, in a row.

@@ -97,13 +97,13 @@ class SuiteRun:
             self._recipes = Recipes(self._target)
 
     def judge(self, case: str, rules: tuple[str, ...]) -> Judge:
-        """Give the judge of one case."""
+        """Return the judge of one case."""
         if self._target is None or self._recipes is None:
             raise RuntimeError("the worker was not started")
         return Judge(self._target, self._recipes, self._recorder, case, rules, self.request.rules)
 
     def progress(self, case: str) -> None:
-        """Say on a terminal which case runs."""
+        """Print on a terminal which case runs."""
         self._done += 1
         if self._progress:
             sys.stderr.write(f"\r\x1b[K{self._done}/{self.total} {case[:60]}")
@@ -161,11 +161,11 @@ class SuiteRun:
 
 
 def hello_as_json(target: Target) -> dict[str, Any]:
-    """Give what the worker said of itself as JSON data."""
+    """Return what the worker reported about itself as JSON data."""
     body: dict[str, Any] = json.loads(encode_hello(target.hello)[1:])
     return body
 
 
 def manifest_hash() -> str:
-    """Give the SHA-256, in hex, of the golden vectors' manifest: it names every vector that was used."""
+    """Return the SHA-256, in hex, of the golden vectors' manifest: it names every vector that was used."""
     return hashlib.sha256((load.DATA / load.MANIFEST).read_bytes()).hexdigest()

@@ -99,7 +99,7 @@ class Target:
         self._losses: dict[str, Losses] = {}
 
     def offers(self, function: str) -> bool:
-        """Say whether the kernel has a function."""
+        """Check whether the kernel has a function."""
         return function in self.hello.functions
 
     def require(self, function: str, *capabilities: str) -> None:

@@ -22,12 +22,12 @@ OVER_READ, OVER_WRITE, INPUT, ALIGNMENT = (f"Q8A8-MEM-{number}" for number in (1
 
 
 def of_each_function(check: str) -> list[object]:
-    """Give each function of the ABI as a parameter."""
+    """Return each function of the ABI as a parameter."""
     return [pytest.param(name, id=f"memory/{check}/{name}") for name in functions()]
 
 
 def calls_of(judge: Judge, function: str) -> list[Call]:
-    """Give the sample calls of a function that the kernel takes."""
+    """Return the sample calls of a function that the kernel takes."""
     return samples(function, two_rows=function == requests.DOT and takes_two_rows(judge))
 
 
@@ -52,7 +52,7 @@ def test_over_read(judge: Judge, function: str, guard: Option) -> None:
 
 
 def ends_at_a_page(call: Call) -> dict[str, int]:
-    """Give the distances from a 64-byte boundary at which the buffers begin if they end where a page ends."""
+    """Return each buffer's offset from a 64-byte boundary if it ends where a page ends."""
     both = zip(call.spec.buffers, call.buffers, strict=True)
     return {spec.name: -len(buffer.data) % 64 for spec, buffer in both}
 

@@ -30,7 +30,7 @@ SHAPES = (
 
 
 def stack(pairs: list[dot_rows.Pair]) -> tuple[Array, Array]:
-    """Give two rows of x and two of y, blocks [2, nb], out of two pairs of rows."""
+    """Stack two pairs of rows into two rows of x and two of y, blocks [2, nb]."""
     return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
 
 

@@ -30,7 +30,7 @@ def require_two_rows(judge: Judge) -> None:
 
 
 def takes_two_rows(judge: Judge) -> bool:
-    """Say whether the kernel takes two rows at a time; it is asked once a run."""
+    """Check whether the kernel takes two rows at a time; it is asked once a run."""
     if judge.target.two_rows is None:
         judge.target.two_rows = judge.target.offers(calls.DOT) and _takes_two_rows(judge.target)
     return judge.target.two_rows
@@ -57,7 +57,7 @@ def _takes_two_rows(target: Target) -> bool:
 
 
 def _single(target: Target, x: calls.Array, y: calls.Array) -> bytes:
-    """Give what the kernel gives for x0·y0 with nrc = 1; nothing where it does not return."""
+    """Return the kernel's result for x0·y0 with nrc = 1; empty where the call does not return."""
     try:
         return target.call(calls.dot(x, y)).outputs[0]
     except (KernelDiedError, RefusedError):

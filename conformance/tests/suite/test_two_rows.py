@@ -76,7 +76,7 @@ def judged(session: object, name: str) -> list[tuple[str, Status]]:
 
 
 def raising(error: Exception) -> Callable[[Call], Result]:
-    """Give an answer that is none."""
+    """Return a kernel whose every call raises an error."""
 
     def answer(call: Call) -> Result:
         del call

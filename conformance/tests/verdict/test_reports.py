@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
 
 def margins_of(*fractions: float) -> Any:  # noqa: ANN401 (BoundUse)
-    """Give the use of the bound of results with these fractions; 2 is outside."""
+    """Return the use of the bound for results with these fractions; 2 is outside."""
     margins = Margins()
     for place, fraction in enumerate(fractions):
         margins.add(DOT, f"dot/{place}", Fraction(fraction), Fraction(1))
@@ -69,7 +69,7 @@ def margins_of(*fractions: float) -> Any:  # noqa: ANN401 (BoundUse)
 
 @pytest.fixture
 def failing(make_run: Callable[..., Run]) -> Run:
-    """Give a run with every kind of trouble, and with text that means something in each format."""
+    """Return a run with every kind of failure, and with text that has a meaning in each format."""
     records = [
         passed("DOT-4", "dot/a"),
         failed("DOT-1", "dot/b", HOSTILE),
