@@ -18,21 +18,26 @@ if TYPE_CHECKING:
 _KNOWN = ("name", "version", "functions", "capabilities", "cpu", "compiler", "flags", "emulated", "kernel")
 
 
-def encode_hello(hello: Hello) -> bytes:
-    """Return the payload of a hello."""
-    body = {
+def hello_document(hello: Hello) -> dict[str, Any]:
+    """Return a hello as JSON data."""
+    return {
+        **hello.extra,
         "protocol": PROTOCOL_VERSION,
         "name": hello.name,
         "version": hello.version,
-        "functions": hello.functions,
-        "capabilities": hello.capabilities,
-        "cpu": {"arch": hello.arch, "features": hello.features},
+        "functions": list(hello.functions),
+        "capabilities": list(hello.capabilities),
+        "cpu": {"arch": hello.arch, "features": list(hello.features)},
         "compiler": hello.compiler,
         "flags": hello.flags,
         "emulated": hello.emulated,
         "kernel": {"path": hello.kernel.path, "sha256": hello.kernel.sha256} if hello.kernel else None,
     }
-    return b"H" + json.dumps({**hello.extra, **body}).encode()
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """Return the payload of a hello."""
+    return b"H" + json.dumps(hello_document(hello)).encode()
 
 
 def _typed(body: Mapping[str, Any], key: str, kind: type | tuple[type, ...], default: object) -> Any:  # noqa: ANN401 -- JSON

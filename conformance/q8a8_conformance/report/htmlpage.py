@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from q8a8_conformance.protocol.messages import Hello
 from q8a8_conformance.report import choice, difference, plots, smallest
 from q8a8_conformance.report.html import facts, page, table
 from q8a8_conformance.results.record import Record, Status, short_id
@@ -27,8 +28,7 @@ def _body(run: Run) -> Iterator[str]:
     verdict = run.judgement.verdict
     yield f'<header><h1>{escape(run.request.sut)}</h1><p class="about">Q8_A8 conformance'
     yield f" · profile {escape(run.request.profile)} · {escape(run.started[:10])}</p></header>"
-    word, _, rest = run.summary().partition(": ")
-    yield f'<p class="verdict {verdict.value}"><b>{escape(word)}</b> {escape(rest)}</p>'
+    yield f'<p class="verdict {verdict.value}"><b>{verdict.value}</b> {escape(run.basis())}</p>'
     yield from _chips(run)
     for warning in run.warnings:
         words = f"{warning.function}: {warning.slug}: {warning.message}"
@@ -54,17 +54,16 @@ def _chips(run: Run) -> Iterator[str]:
 
 
 def _facts(run: Run) -> Iterator[str]:
-    cpu = run.hello.get("cpu") or {}
-    kernel = run.hello.get("kernel") or {}
-    emulated = {True: "emulated", False: "native"}.get(run.hello.get("emulated", ""), "")
+    hello = run.hello or Hello("")
+    emulated = {True: "emulated", False: "native", None: ""}[hello.emulated]
     known = {
-        "kernel": " ".join(filter(None, (run.hello.get("name"), run.hello.get("version")))),
-        "file": kernel.get("path", ""),
-        "SHA-256": kernel.get("sha256", ""),
-        "CPU": ", ".join(filter(None, (cpu.get("arch"), emulated))),
-        "CPU features": " ".join(cpu.get("features", ())),
-        "built by": " ".join(filter(None, (run.hello.get("compiler"), run.hello.get("flags")))),
-        "functions": ", ".join(run.hello.get("functions", ())),
+        "kernel": " ".join(filter(None, (hello.name, hello.version))),
+        "file": hello.kernel.path if hello.kernel else "",
+        "SHA-256": hello.kernel.sha256 if hello.kernel else "",
+        "CPU": ", ".join(filter(None, (hello.arch, emulated))),
+        "CPU features": " ".join(hello.features),
+        "built by": " ".join(filter(None, (hello.compiler, hello.flags))),
+        "functions": ", ".join(hello.functions),
         "suite": f"q8a8 {run.version}",
         "vectors": run.manifest,
         "run": f"{run.started}, {run.seconds:.1f} s, {run.calls} calls in {run.call_seconds:.1f} s",

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from q8a8_conformance.protocol.hello import hello_document
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -47,7 +49,7 @@ def document(run: Run) -> dict[str, Any]:
         "notes": list(run.notes),
         "bound": [_bound(use) for use in run.bound],
         "warnings": [asdict(warning) for warning in run.warnings],
-        "kernel": dict(run.hello),
+        "kernel": hello_document(run.hello) if run.hello else {},
         "suite": {"version": run.version, "vectors_sha256": run.manifest},
         "timing": {
             "started": run.started,

@@ -11,6 +11,7 @@ import platform
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from q8a8_conformance.protocol.messages import Hello
 from q8a8_conformance.report.markdown import cell
 from q8a8_conformance.results.record import Status
 from q8a8_conformance.results.verdict import Verdict
@@ -53,6 +54,8 @@ def _lines(run: Run) -> Iterator[str]:
     yield ""
     yield f"{_SENTENCES[verdict]} {_extent(run)}"
     yield ""
+    for note in run.notes:
+        yield from (f"Note: {cell(note)}.", "")
     yield from ("| | |", "| --- | --- |")
     for name, value in facts(run):
         yield f"| {name} | {cell(value)} |"
@@ -85,22 +88,19 @@ def _lines(run: Run) -> Iterator[str]:
 
 def facts(run: Run) -> list[tuple[str, str]]:
     """Return what identifies the kernel, the machine, the suite and the run, by name."""
-    hello = run.hello
-    cpu = hello.get("cpu") or {}
-    kernel = hello.get("kernel") or {}
-    emulated = {True: "emulated", False: "native"}.get(
-        hello.get("emulated", ""), "whether emulated: " + NOT_TOLD
-    )
+    hello = run.hello or Hello("")
+    path, sha256 = (hello.kernel.path, hello.kernel.sha256) if hello.kernel else ("", "")
+    emulated = {True: "emulated", False: "native", None: "whether emulated: " + NOT_TOLD}[hello.emulated]
     return [
         ("system under test", run.request.sut),
-        ("kernel", " ".join(filter(None, (hello.get("name"), hello.get("version")))) or NOT_TOLD),
-        ("file", kernel.get("path") or NOT_TOLD),
-        ("SHA-256 of the file", kernel.get("sha256") or NOT_TOLD),
-        ("functions", ", ".join(hello.get("functions", ())) or "none"),
-        ("CPU", ", ".join(filter(None, (cpu.get("arch") or NOT_TOLD, emulated)))),
-        ("CPU features", " ".join(cpu.get("features", ())) or NOT_TOLD),
-        ("compiler", hello.get("compiler") or NOT_TOLD),
-        ("flags", hello.get("flags") or NOT_TOLD),
+        ("kernel", " ".join(filter(None, (hello.name, hello.version))) or NOT_TOLD),
+        ("file", path or NOT_TOLD),
+        ("SHA-256 of the file", sha256 or NOT_TOLD),
+        ("functions", ", ".join(hello.functions) or "none"),
+        ("CPU", ", ".join(filter(None, (hello.arch or NOT_TOLD, emulated)))),
+        ("CPU features", " ".join(hello.features) or NOT_TOLD),
+        ("compiler", hello.compiler or NOT_TOLD),
+        ("flags", hello.flags or NOT_TOLD),
         ("profile", run.request.profile),
         ("suite", f"q8a8 {run.version}"),
         ("SHA-256 of the golden vectors' manifest", run.manifest),

@@ -51,16 +51,15 @@ def _head(run: Run, paint: _Paint) -> Iterator[str]:
     yield paint(_BOLD, f"q8a8 {run.version}: {run.request.sut}, profile {run.request.profile}")
     hello = run.hello
     if hello:
-        cpu = hello.get("cpu") or {}
-        emulated = {True: ", emulated", False: ", native", None: ""}[hello.get("emulated")]
-        name = " ".join(word for word in (hello.get("name"), hello.get("version")) if word)
-        yield f"kernel: {name} on {cpu.get('arch') or 'an unknown CPU'}{emulated}"
-        built = " ".join(word for word in (hello.get("compiler"), hello.get("flags")) if word)
+        emulated = {True: ", emulated", False: ", native", None: ""}[hello.emulated]
+        name = " ".join(filter(None, (hello.name, hello.version)))
+        yield f"kernel: {name} on {hello.arch or 'an unknown CPU'}{emulated}"
+        built = " ".join(filter(None, (hello.compiler, hello.flags)))
         if built:
             yield f"built by: {built}"
-        if hello.get("kernel"):
-            yield paint(_DIM, f"sha256: {hello['kernel']['sha256']}")
-        yield f"functions: {', '.join(hello['functions']) or 'none'}"
+        if hello.kernel:
+            yield paint(_DIM, f"sha256: {hello.kernel.sha256}")
+        yield f"functions: {', '.join(hello.functions) or 'none'}"
     yield ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.results.record import Record, Status, short_id
@@ -11,6 +11,7 @@ from q8a8_conformance.results.record import Record, Status, short_id
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from q8a8_conformance.protocol.messages import Hello
     from q8a8_conformance.results.bias import Drift
     from q8a8_conformance.results.bound_use import BoundUse
     from q8a8_conformance.results.verdict import Judgement
@@ -98,7 +99,7 @@ class Run:
     diagnosis
         The likely causes.
     hello
-        What the worker said of itself at the start, as JSON; empty where none started.
+        What the worker reported of itself at the start; None where none started.
     message
         Why nothing ran, where nothing did.
     notes
@@ -118,7 +119,7 @@ class Run:
     request: Request
     judgement: Judgement
     diagnosis: tuple[Finding, ...] = ()
-    hello: Mapping[str, Any] = field(default_factory=dict)
+    hello: Hello | None = None
     message: str = ""
     notes: tuple[str, ...] = ()
     bound: tuple[BoundUse, ...] = ()
@@ -144,7 +145,11 @@ class Run:
         return {reason: len(cases) for reason, cases in reasons.items()}
 
     def summary(self) -> str:
-        """Return a line with the verdict."""
+        """Return the verdict and what it rests on, in one line."""
+        return f"{self.judgement.verdict.value}: {self.basis()}"
+
+    def basis(self) -> str:
+        """Return what the verdict rests on, in one line."""
         judgement = self.judgement
         ran = [rule for rule in judgement.rules if rule.cases]
         cases = len({record.case for record in self.records if record.status is not Status.NOT_RUN})
@@ -161,4 +166,4 @@ class Run:
         if self.message:
             parts.append(self.message)
         parts.append(f"{self.seconds:.1f} s")
-        return f"{judgement.verdict.value}: " + "; ".join(parts)
+        return "; ".join(parts)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import time
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from q8a8_conformance import diagnosis
-from q8a8_conformance.protocol.hello import encode_hello
 from q8a8_conformance.protocol.session import (
     ProtocolViolation,
     SessionError,
@@ -35,6 +33,12 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that one call may take, unless the request says otherwise."""
+
+SELF_COMPARISON = (
+    "the kernel under test is the reference: outside of the golden cases the expected values are its own: "
+    "there it is compared with itself"
+)
+"""A note on every run of ``ref``: the expected values of golden cases alone are not its own."""
 
 START_CASE = "start"
 """The case id of a worker that died before it said hello."""
@@ -68,7 +72,8 @@ class SuiteRun:
         self._done = 0
         self._started = time.monotonic()
         self._wall = datetime.now(UTC)
-        self._session: Session = parse_sut(request.sut, request.symbols, request.init).session(self._timeout)
+        self._sut = parse_sut(request.sut, request.symbols, request.init)
+        self._session: Session = self._sut.session(self._timeout)
         self._progress = sys.stderr.isatty()
 
     @property
@@ -127,6 +132,8 @@ class SuiteRun:
                 self._target.probe,
             )
             notes = self._recipes.notes()
+        if self._sut.kind == "ref":
+            notes = (*notes, SELF_COMPARISON)
         self._session.close()
         if self._progress:
             sys.stderr.write("\r\x1b[K")
@@ -145,7 +152,7 @@ class SuiteRun:
             request=self.request,
             judgement=judgement,
             diagnosis=findings,
-            hello=hello_as_json(target) if target else {},
+            hello=target.hello if target else None,
             message=self._message,
             notes=notes,
             bound=target.margins.by_function() if target else (),
@@ -158,12 +165,6 @@ class SuiteRun:
             call_seconds=target.call_seconds if target else 0.0,
             records=tuple(records),
         )
-
-
-def hello_as_json(target: Target) -> dict[str, Any]:
-    """Return what the worker reported about itself as JSON data."""
-    body: dict[str, Any] = json.loads(encode_hello(target.hello)[1:])
-    return body
 
 
 def manifest_hash() -> str:

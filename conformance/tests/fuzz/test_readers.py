@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from q8a8_conformance.protocol.messages import Hello, Kernel
 from q8a8_conformance.report import comparison, jsondoc, schema
 from q8a8_conformance.results import verdict
 from q8a8_conformance.results.bound_use import Margins
@@ -111,7 +112,7 @@ def a_report() -> dict[str, Any]:
         request=Request("ref"),
         judgement=verdict.judge(records, load_rules()[:20]),
         diagnosis=(Finding("ggml_vec_dot_q8_a8_q8_a8", "scalar", 1, 2),),
-        hello={"name": "k", "cpu": {"arch": "x", "features": []}, "kernel": {"path": "p", "sha256": "0"}},
+        hello=Hello("k", arch="x", kernel=Kernel("p", "0")),
         bound=margins.by_function(),
         manifest="0" * 64,
         records=records,

@@ -122,10 +122,10 @@ def test_stream_ends_with_the_text_and_keeps_characters_whole(path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["x", "--top-k", "3"], "--top-k and --top-p limit a draw"),
-        (["x", "--top-p", "0.5"], "--top-k and --top-p limit a draw"),
+        (["x", "--top-k", "3"], "--top-k and --top-p limit sampling"),
+        (["x", "--top-p", "0.5"], "--top-k and --top-p limit sampling"),
         (["x", "--system", "y"], "there is no system's turn without --chat"),
-        (["x", "--tokens", "0"], "--tokens: at least 1"),
+        (["x", "--tokens", "0"], "--tokens: expected at least 1"),
         (["x", "--temperature", "-1"], "temperature: expected a number above 0"),
         (["x", "--scheme", "int9"], "no scheme is called 'int9'"),
         (["the" * 64], "outside the context of 64"),

@@ -11,6 +11,7 @@ import pytest
 
 from q8a8 import ORDERS
 from q8a8_conformance.cli import main
+from q8a8_conformance.suite.run import SELF_COMPARISON
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +175,52 @@ def test_known_failures(q8a8_test: Callable[..., Tested], tmp_path: Path) -> Non
     tested = q8a8_test("ref", *flags)
     assert tested.status == 1
     assert "no longer fails" in tested.out
+
+
+@pytest.mark.parametrize(("sut", "noted"), [("ref", True), ("py:q8a8.abi:Reference", False)])
+def test_the_reference_is_compared_with_itself(
+    q8a8_test: Callable[..., Tested], tmp_path: Path, sut: str, noted: bool
+) -> None:
+    """A run of the reference notes in every report that it judges itself; no other run does."""
+    kinds = ("markdown", "html", "statement")
+    flags = [word for kind in kinds for word in (f"--{kind}", str(tmp_path / kind))]
+    tested = q8a8_test(sut, "--rules", "DOT-5", *flags)
+    assert tested.status == 0, tested.out
+    assert (SELF_COMPARISON in tested.report["notes"]) is noted
+    assert (f"note: {SELF_COMPARISON}\n" in tested.out) is noted
+    for kind in kinds:
+        assert (SELF_COMPARISON in (tmp_path / kind).read_text(encoding="utf-8")) is noted, kind
+
+
+def test_a_check_that_breaks_is_no_verdict(
+    q8a8_test: Callable[..., Tested], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the suite itself breaks, the exit status is 70, and where it broke is on standard error."""
+
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr("q8a8_conformance.suite.dot_checks.scalar_bits", broken)
+    tested = q8a8_test("ref", "--case", "dot/exact/blocks-3")
+    assert tested.status == 70
+    assert tested.err.startswith("q8a8: error in the suite:\n")
+    assert "RuntimeError: broken on purpose" in tested.err
+    assert "error in the suite: RuntimeError: broken on purpose" in tested.out
+
+
+def test_a_report_that_cannot_be_written_is_named(
+    q8a8_test: Callable[..., Tested], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file cannot be written at the end, the report is still printed, and the exit status is 70."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("q8a8_conformance.report.write", full)
+    tested = q8a8_test("ref", "--rules", "DOT-5", "--html", str(tmp_path / "page.html"))
+    assert tested.status == 70
+    assert "a report could not be written: [Errno 28] No space left on device" in tested.err
+    assert "conforms: 1 rules judged" in tested.out
 
 
 def test_every_report_is_written(q8a8_test: Callable[..., Tested], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from q8a8_conformance.protocol.messages import Hello, Kernel
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.record import CallData, Record, Status
 from q8a8_conformance.results.run import Finding, Request, Run
@@ -18,17 +19,18 @@ if TYPE_CHECKING:
 
 DOT = "ggml_vec_dot_q8_a8_q8_a8"
 QUANTIZE = "quantize_row_q8_a8"
-HELLO: dict[str, Any] = {
-    "name": "a kernel",
-    "version": "1.2",
-    "functions": [DOT, QUANTIZE],
-    "capabilities": ["guard"],
-    "cpu": {"arch": "aarch64", "features": ["asimd", "asimddp"]},
-    "compiler": "gcc 12.2",
-    "flags": "-O3 <fast>",
-    "emulated": True,
-    "kernel": {"path": "lib.so", "sha256": "ab" * 32},
-}
+HELLO = Hello(
+    name="a kernel",
+    version="1.2",
+    functions=(DOT, QUANTIZE),
+    capabilities=("guard",),
+    arch="aarch64",
+    features=("asimd", "asimddp"),
+    compiler="gcc 12.2",
+    flags="-O3 <fast>",
+    emulated=True,
+    kernel=Kernel("lib.so", "ab" * 32),
+)
 
 
 def dot_call(want: float = 1.0, got: float = 1.5) -> CallData:

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from q8a8_conformance import report
+from q8a8_conformance.protocol.messages import Hello
 from q8a8_conformance.report import badge, choice, difference, jsondoc, plots, schema, statement
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.record import CallData, Record, Status
@@ -97,7 +98,7 @@ def failing(make_run: Callable[..., Run]) -> Run:
 def test_the_json_report_fits_its_schema(failing: Run, make_run: Callable[..., Run]) -> None:
     """A run with every kind of trouble, and an empty one, fit the schema."""
     validator = jsonschema.Draft202012Validator(schema.load_schema("report"))
-    for run in (failing, make_run([], hello={}, message="no CPU")):
+    for run in (failing, make_run([], hello=None, message="no CPU")):
         document = json.loads(jsondoc.render(run))
         validator.validate(document)
 
@@ -302,7 +303,7 @@ def test_the_statement_owns_to_what_it_does_not_know(
 ) -> None:
     """A worker that tells nothing, and a part of the suite, are said so; a strange epoch is passed over."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
-    run = make_run([passed("DOT-1", "a")], hello={"name": "k"}, request=Request("ref", rules="DOT-*"))
+    run = make_run([passed("DOT-1", "a")], hello=Hello("k"), request=Request("ref", rules="DOT-*"))
     text = statement.render(run)
     assert text.count(statement.NOT_TOLD) >= 5
     assert "Only a part of the suite" in text
