@@ -23,7 +23,7 @@ SIZES = (0, 1, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 100, 257)
 
 
 def floats(size: int) -> requests.Array:
-    """Give `size` ordinary elements."""
+    """Return `size` ordinary elements."""
     return dot_rows.generator("samples", size).standard_normal(size).astype(np.float32)
 
 
@@ -36,7 +36,7 @@ def _dot_real(nb: int) -> Call:
 
 
 def pair(nb: int) -> Call:
-    """Give an ``nrc = 2`` call over rows of `nb` blocks, with strides larger than the least."""
+    """Return an ``nrc = 2`` call over rows of `nb` blocks, with strides larger than the least."""
     x, y = (
         np.stack(both)
         for both in zip(dot_rows.random_pair(nb, seed=9), dot_rows.random_pair(nb, seed=8), strict=True)
@@ -55,12 +55,12 @@ _MAKERS: Mapping[str, Callable[[int], Call]] = {
 
 
 def sample(function: str, count: int) -> Call:
-    """Give one ordinary call: `count` blocks, or elements for the activation quantizer."""
+    """Return one ordinary call: `count` blocks, or elements for the activation quantizer."""
     return _MAKERS[function](count)
 
 
 def samples(function: str, *, two_rows: bool = False) -> list[Call]:
-    """Give ordinary calls of a function of every awkward length, on request with ``nrc = 2`` ones."""
+    """Return ordinary calls of a function of every awkward length, on request with ``nrc = 2`` ones."""
     counts = SIZES if function == requests.ACTIVATION else COUNTS
     calls = [sample(function, count) for count in counts]
     if two_rows and function == requests.DOT:
@@ -69,5 +69,5 @@ def samples(function: str, *, two_rows: bool = False) -> list[Call]:
 
 
 def functions() -> tuple[str, ...]:
-    """Give the ABI's functions, as parameters of checks that go through all of them."""
+    """Return the ABI's functions, as parameters of checks that go through all of them."""
     return NAMES

@@ -42,7 +42,7 @@ WRITERS: Mapping[str, Writer] = MappingProxyType(
 
 
 def render(run: Run, kind: str, *, colour: bool = False) -> str:
-    """Give a run as ``text`` (with terminal colours or without) or as one of :data:`WRITERS`."""
+    """Return a run as ``text`` (with terminal colours or without) or as one of :data:`WRITERS`."""
     return text.render(run, colour=colour) if kind == "text" else WRITERS[kind].render(run)
 
 

@@ -24,12 +24,12 @@ _PADDING = 6
 
 
 def render(run: Run) -> str:
-    """Give the badge: the label, the verdict, and how it came about where that is not the usual way."""
+    """Return the badge: the label, the verdict, and how it came about where that is not the usual way."""
     return draw(LABEL, message(run), _COLOURS[run.judgement.verdict])
 
 
 def message(run: Run) -> str:
-    """Say the verdict; and another profile than ``kernel``, a part of the suite, known failures."""
+    """Return the verdict with what is unusual: another profile, a part of the suite, known failures."""
     words = run.judgement.verdict.value.replace("-", " ")
     notes = []
     if run.request.profile != "kernel":

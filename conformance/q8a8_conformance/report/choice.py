@@ -1,8 +1,7 @@
-"""Which failures a report shows in full: few, each with something to say that the others have not said.
+"""Which failures a report shows in full: few, each with a cause or a rule that the others do not have.
 
-A kernel with one mistake fails hundreds of cases that all look alike. What tells them apart for a reader is
-the likely cause, and the rule that is broken; so each failure shown has a cause or a rule of its own. The
-rest are counted.
+A kernel with one mistake fails hundreds of cases that all look alike. For a reader they differ in the likely
+cause and in the rule that is broken, so one failure is shown for each of those. The rest are counted.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ SHOWN_FAILURES = 5
 
 @dataclass(frozen=True)
 class Candidate:
-    """A case that failed some rules for one reason, as its first record tells it."""
+    """A case that failed some rules for one reason, represented by its first record."""
 
     record: Record
     rules: frozenset[str]
@@ -59,7 +58,7 @@ def choose(run: Run) -> list[Record]:
 
 
 def _candidates(run: Run) -> list[Candidate]:
-    """Give the failed cases, crashes first, then the simplest first."""
+    """Return the failed cases, crashes first, then the simplest first."""
     held: dict[tuple[str, str], list[Record]] = {}
     for record in run.judgement.failures:
         held.setdefault((record.case, record.message), []).append(record)
@@ -71,14 +70,14 @@ def _candidates(run: Run) -> list[Candidate]:
 
 
 def _reasons(run: Run, record: Record) -> frozenset[str]:
-    """Give what may lie behind a failure: the causes that the diagnosis names, a crash, or nothing known."""
+    """Return possible reasons of a failure: the causes that the diagnosis names, a crash, or none known."""
     if record.status is Status.CRASHED:
         return frozenset({f"crash: {record.function}"})
     return frozenset(finding.cause for finding in causes(run, record)) or frozenset({"unknown"})
 
 
 def hidden(run: Run, shown: Sequence[Record]) -> str:
-    """Say how many failed cases are not shown, and what they failed; empty where there are none."""
+    """Return how many failed cases are not shown, and what they failed; empty where there are none."""
     cases = {record.case for record in shown}
     rest = [record for record in run.judgement.failures if record.case not in cases]
     if not rest:
@@ -91,19 +90,19 @@ def hidden(run: Run, shown: Sequence[Record]) -> str:
 
 
 def rules_of(run: Run, shown: Record) -> str:
-    """Give every rule that a shown case failed for the same reason, by short id."""
+    """Return every rule that a shown case failed for the same reason, by short id."""
     return ", ".join(
         short_id(r.rule) for r in run.judgement.failures if (r.case, r.message) == (shown.case, shown.message)
     )
 
 
 def causes(run: Run, record: Record) -> list[Finding]:
-    """Give the diagnosis of a failed record's function: what is wrong with it, not which order it adds in."""
+    """Return the findings about a failed record's function that name something to fix."""
     return [f for f in run.diagnosis if f.function == record.function and f.fix]
 
 
 def describe(finding: Finding) -> str:
-    """Say a finding in one line."""
+    """Describe a finding in one line."""
     share = f"explains {finding.explained} of {finding.of} results"
     parts = [f"{finding.cause} ({share}{f', {finding.detail}' if finding.detail else ''})", finding.fix]
     return ": ".join(part for part in parts if part)

@@ -17,7 +17,7 @@ _STATUS_COLOURS = {"pass": "pass", "fail": "fail", "crashed": "crashed", "not-ru
 
 
 def render(found: Comparison) -> str:
-    """Give the comparison as an HTML document."""
+    """Return the comparison as an HTML document."""
     return html.page(f"Q8_A8: {found.a.sut} and {found.b.sut}", _body(found))
 
 

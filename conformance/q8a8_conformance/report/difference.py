@@ -1,8 +1,8 @@
 """A failure's bytes, cut down to what a person needs: the first place that differs, with what belongs to it.
 
 in   x[37] = 0x3f020000 (0.5078125)      the input element
-want weight_qs[5] of block 1 = 1         what the rule says
-got  weight_qs[5] of block 1 = 0         what the kernel gave
+want weight_qs[5] of block 1 = 1         what the rule requires
+got  weight_qs[5] of block 1 = 0         what the kernel wrote
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Number:
 
 
 def first(call: CallData) -> Number | None:
-    """Give the first number that differs; None where there is nothing to compare."""
+    """Return the first number that differs; None where there is nothing to compare."""
     place = _first_difference(call)
     if place is None:
         return None
@@ -72,7 +72,7 @@ def first(call: CallData) -> Number | None:
 
 
 def show(call: CallData) -> list[Line]:
-    """Give the lines that show a failure: arguments, the inputs concerned, what was expected, what came.
+    """Return the lines that show a failure: arguments, the inputs concerned, what was expected, what came.
 
     Parameters
     ----------
@@ -101,13 +101,13 @@ def show(call: CallData) -> list[Line]:
 
 
 def whole(data: bytes) -> str:
-    """Give a buffer in hex, cut after :data:`LIMIT` bytes, with its length."""
+    """Return a buffer in hex, cut after :data:`LIMIT` bytes, with its length."""
     cut = "" if len(data) <= LIMIT else " …"
     return f"{data[:LIMIT].hex()}{cut} ({len(data)} bytes)"
 
 
 def float32(data: bytes) -> str:
-    """Give a little-endian binary32 as bits and value; shorter data as hex."""
+    """Return a little-endian binary32 as bits and value; shorter data as hex."""
     if len(data) != 4:
         return data.hex()
     (bits,) = struct.unpack("<I", data)
@@ -116,7 +116,7 @@ def float32(data: bytes) -> str:
 
 
 def float16(data: bytes) -> str:
-    """Give a little-endian binary16 as bits and value; shorter data as hex."""
+    """Return a little-endian binary16 as bits and value; shorter data as hex."""
     if len(data) != 2:
         return data.hex()
     (bits,) = struct.unpack("<H", data)

@@ -16,7 +16,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(run: Run) -> str:
-    """Give the report as XML text."""
+    """Return the report as XML text."""
     known = {(record.rule, record.case) for record in run.judgement.known}
     root = ET.Element("testsuites", name=f"q8a8 {run.request.sut}", time=f"{run.seconds:.3f}")
     for rule in run.judgement.rules:

@@ -1,6 +1,6 @@
 """The statement of conformance: what was judged, where, by what, and how each rule came out.
 
-Everything in it comes from the run. What a worker did not tell stands there as not told: a statement without
+Everything in it comes from the run. What a worker did not report is marked as such: a statement without
 the kernel's hash does not say which kernel it is about.
 """
 
@@ -33,12 +33,12 @@ _SENTENCES = {
 
 
 def render(run: Run) -> str:
-    """Give the statement as Markdown."""
+    """Return the statement as Markdown."""
     return "\n".join(_lines(run)) + "\n"
 
 
 def date(run: Run) -> str:
-    """Give the date of the statement: that of SOURCE_DATE_EPOCH, if set, else that of the run.
+    """Return the date of the statement: that of SOURCE_DATE_EPOCH, if set, else that of the run.
 
     A SOURCE_DATE_EPOCH that is no number of seconds is passed over: a report is not the place to fail.
     """
@@ -87,7 +87,7 @@ def _lines(run: Run) -> Iterator[str]:
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """Give what identifies the kernel, the machine, the suite and the run, by name."""
+    """Return what identifies the kernel, the machine, the suite and the run, by name."""
     hello = run.hello or Hello("")
     path, sha256 = (hello.kernel.path, hello.kernel.sha256) if hello.kernel else ("", "")
     emulated = {True: "emulated", False: "native", None: "whether emulated: " + NOT_TOLD}[hello.emulated]
@@ -111,7 +111,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _extent(run: Run) -> str:
-    """Say how much of the suite the statement rests on."""
+    """Describe how much of the suite the statement rests on."""
     rules = run.judgement.rules
     ran = sum(rule.status is not Status.NOT_RUN for rule in rules)
     words = f"{ran} of {len(rules)} rules were judged."

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from q8a8_conformance.protocol.messages import Hello
-    from q8a8_conformance.results.bias import Drift
+    from q8a8_conformance.results.bias import Bias
     from q8a8_conformance.results.bound_use import BoundUse
     from q8a8_conformance.results.verdict import Judgement
 
@@ -139,7 +139,7 @@ class Run:
     message: str = ""
     notes: tuple[str, ...] = ()
     bound: tuple[BoundUse, ...] = ()
-    warnings: tuple[Drift, ...] = ()
+    warnings: tuple[Bias, ...] = ()
     version: str = ""
     manifest: str = ""
     started: str = ""

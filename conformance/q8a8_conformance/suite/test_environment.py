@@ -19,7 +19,7 @@ ROUNDS = 25
 
 
 def of_each_function(check: str) -> list[object]:
-    """Give each function of the ABI as a parameter."""
+    """Return each function of the ABI as a parameter."""
     return [pytest.param(name, id=f"environment/{check}/{name}") for name in functions()]
 
 

@@ -24,12 +24,12 @@ TERM = Fraction(1, 1 << 48)
 
 
 def golden() -> list[object]:
-    """Give every golden case as a parameter."""
+    """Return every golden case as a parameter."""
     return [pytest.param(case, id=case.id, marks=pytest.mark.rule(*case.rules)) for case in load_cases()]
 
 
 def call_of(case: Case) -> Call:
-    """Give a golden case's call, with poison in its outputs."""
+    """Return a golden case's call, with poison in its outputs."""
     held = {**case.inputs, **case.poisoned()}
     bs, bx, by, nrc = (case.args.get(name, int(name == "nrc")) for name in ("bs", "bx", "by", "nrc"))
     (n,) = (case.args[name] for name in ("n", "k", "size") if name in case.args)

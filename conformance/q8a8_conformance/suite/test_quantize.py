@@ -18,7 +18,7 @@ REF, FAST = BOTH
 
 
 def sets() -> list[object]:
-    """Give each (data set, function) as a parameter with the set's rules."""
+    """Return each (data set, function) as a parameter with the set's rules."""
     return [
         pytest.param(name, function, id=f"quantize/{name}/{function}", marks=pytest.mark.rule(*rules))
         for name, (_, rules) in blocks.SETS.items()

@@ -1,4 +1,4 @@
-"""No legal kernel of the catalogue drifts; its orders are tested by the thousand in `test_bias`."""
+"""No legal kernel of the catalogue has a bias; its orders are tested by the thousand in `test_bias`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.rule("Q8A8-ORD-2")
 
 
 def kernel_of(slug: str) -> Callable[[Call], bytes]:
-    """Give a function that makes a call of a kernel of the catalogue."""
+    """Return a function that makes a call of a kernel of the catalogue."""
     kernel = make(slug)
 
     def answer(call: Call) -> bytes:

@@ -28,13 +28,13 @@ class Tested:
     err: str
 
     def rules(self, *statuses: str) -> set[str]:
-        """Give the short ids of the rules with one of these statuses."""
+        """Return the short ids of the rules with one of these statuses."""
         return {
             rule["id"].removeprefix("Q8A8-") for rule in self.report["rules"] if rule["status"] in statuses
         }
 
     def causes(self, function: str) -> list[str]:
-        """Give the causes that the diagnosis names for a function."""
+        """Return the causes that the diagnosis names for a function."""
         return [f["cause"] for f in self.report["diagnosis"] if f["function"] == function]
 
 

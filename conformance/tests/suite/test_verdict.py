@@ -27,7 +27,7 @@ RULES = (MUST, SHOULD)
 
 
 def record(status: Status, rule: Rule = MUST, case: str = "dot/a") -> Record:
-    """Give a record of one case."""
+    """Return a record of one case."""
     return Record(rule.id, case, "ggml_vec_dot_q8_a8_q8_a8", status)
 
 

@@ -34,7 +34,7 @@ HELLO = Hello(
 
 
 def dot_call(want: float = 1.0, got: float = 1.5) -> CallData:
-    """Give the bytes of a dot product of one block that gave another float."""
+    """Return the data of a dot product of one block with a wrong float."""
     row = struct.pack("<e32b", 1.0, *range(32))
     floats = {name: {"s": struct.pack("<f", value)} for name, value in (("want", want), ("got", got))}
     args = {"n": 32, "bs": 0, "bx": 0, "by": 0, "nrc": 1}
@@ -42,7 +42,7 @@ def dot_call(want: float = 1.0, got: float = 1.5) -> CallData:
 
 
 def block_call() -> CallData:
-    """Give the bytes of a block with one code wrong."""
+    """Return the bytes of a block with one code wrong."""
     x = struct.pack("<32f", *range(32))
     want = struct.pack("<e32b", 0.25, *(4 * j for j in range(32)))
     got = bytearray(want)
@@ -51,18 +51,18 @@ def block_call() -> CallData:
 
 
 def failed(rule: str, case: str, message: str = "the result differs", call: CallData | None = None) -> Record:
-    """Give a failed record of the dot product, or of what its call is about."""
+    """Return a failed record of the dot product, or of what its call is about."""
     call = call or dot_call()
     return Record(f"Q8A8-{rule}", case, call.function, Status.FAIL, message, call)
 
 
 def passed(rule: str, case: str) -> Record:
-    """Give a record that passed."""
+    """Return a record that passed."""
     return Record(f"Q8A8-{rule}", case, DOT, Status.PASS)
 
 
 def finding(cause: str, fix: str = "mend it", function: str = DOT) -> Finding:
-    """Give a line of a diagnosis."""
+    """Return a line of a diagnosis."""
     return Finding(function, cause, 3, 4, fix)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def before(make_run: Callable[..., Run]) -> dict[str, Any]:
-    """Give the report of a kernel with two mistakes."""
+    """Return the report of a kernel with two mistakes."""
     records = [
         failed("DOT-1", "dot/a"),
         failed("DOT-1", "dot/b"),
@@ -39,7 +39,7 @@ def before(make_run: Callable[..., Run]) -> dict[str, Any]:
 
 @pytest.fixture
 def after(make_run: Callable[..., Run]) -> dict[str, Any]:
-    """Give the report of the same kernel with one of them mended, and another made."""
+    """Return the report of the same kernel with one of them mended, and another made."""
     records = [
         failed("DOT-1", "dot/b"),
         failed("DOT-1", "dot/new"),
