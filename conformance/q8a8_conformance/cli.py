@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """One command, with what ``q8a8 --help`` says of it before its module is imported.
+    """One command, with its line in ``q8a8 --help``, which needs no import of its module.
 
     Attributes
     ----------
@@ -39,11 +39,11 @@ COMMANDS = {
     "test": Command("q8a8_conformance.commands.test", "judge a kernel"),
     "rules": Command("q8a8_conformance.commands.rules", "list the rules"),
     "smoke": Command(
-        "q8a8_conformance.commands.smoke", "tell a broken way to a kernel from a broken kernel, in a second"
+        "q8a8_conformance.commands.smoke", "check in a second that a kernel is set up correctly"
     ),
     "explain": Command(
         "q8a8_conformance.commands.explain",
-        "say what a rule asks, why, what checks it, and which mistakes it catches",
+        "explain a rule: its text and reason, its checks, the mistakes that break it",
     ),
     "compare": Command("q8a8_evaluation.commands.compare", "set two reports, or measurements, side by side"),
     "quantize": Command("q8a8_conformance.commands.quantize", "quantize a file of floats, or a model"),
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else USAGE
     except BrokenPipeError:
-        # Whoever read our output has seen enough.
+        # The reader of our output has closed it.
         sys.stderr.close()
         return OK
     return status

@@ -44,7 +44,7 @@ PROBED_ALONE = 4
 """Wrong blocks of a row that are quantized alone."""
 
 ROLE_EXPONENTS = (0, 1, 3, 7)
-"""Exponents of x's weight_scale and activation_scale, and y's: the sum of two tells which were used."""
+"""Exponents of x's weight_scale and activation_scale, and y's: the sum of two identifies them."""
 
 ROLE_PRODUCT = 2.0 ** (ROLE_EXPONENTS[0] + ROLE_EXPONENTS[3])
 """Of x's weight_scale and y's activation_scale, which are the ones to use."""

@@ -1,16 +1,16 @@
-"""``q8a8 explain RULE``: what a rule asks, why, what checks it, and the mistakes that its checks catch."""
+"""``q8a8 explain RULE``: a rule's text and reason, what checks it, and the mistakes that break it."""
 
 from __future__ import annotations
 
 import inspect
 import pkgutil
 import re
-import sys
 import textwrap
 from dataclasses import dataclass
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any
 
+from q8a8_conformance.commands.options import OK, print_lines, usage_error
 from q8a8_conformance.results.record import full_id, short_id
 from q8a8_conformance.spec.rules import rules_by_id
 from q8a8_golden.load import load_cases
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.commands.options import Subparsers
     from q8a8_conformance.spec.rules import Rule
 
-OK, USAGE = 0, 2
 WIDTH = 100
 SHOWN_CASES = 5
 """Golden cases that are named; the rest are counted."""
@@ -42,7 +41,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add ``explain`` to the command line."""
     parser = subparsers.add_parser(
         "explain",
-        help="say what a rule asks, why, what checks it, and which mistakes it catches",
+        help="explain a rule: its text and reason, its checks, the mistakes that break it",
         description="Print one rule: its text and reason, the checks and golden cases that judge it, and the "
         "mistakes that break it.",
     )
@@ -55,9 +54,8 @@ def command(options: argparse.Namespace) -> int:
     name = full_id(options.rule.upper())
     rule = rules_by_id().get(name)
     if rule is None:
-        sys.stderr.write(f"q8a8: there is no rule {name}; q8a8 rules lists them\n")
-        return USAGE
-    sys.stdout.writelines(f"{line}\n" for line in explain(rule))
+        return usage_error(f"there is no rule {name}; q8a8 rules lists them")
+    print_lines(explain(rule))
     return OK
 
 
@@ -102,7 +100,7 @@ def _checks(rule: Rule) -> Iterator[str]:
 
 
 def suite_checks(rule: str) -> list[Check]:
-    """Return the suite's checks of a rule without the golden cases; none where pytest is not installed."""
+    """Return the suite's checks of a rule, golden cases apart; none where pytest is not installed."""
     if util.find_spec("pytest") is None:
         return []
     suite = import_module("q8a8_conformance.suite")

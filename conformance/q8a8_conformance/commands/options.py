@@ -31,7 +31,7 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  #
 
 
 class Option:
-    """The declaration of an option, from which any parser is told of it.
+    """The declaration of an option, for any parser.
 
     Parameters
     ----------

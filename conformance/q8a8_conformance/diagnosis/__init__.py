@@ -25,9 +25,8 @@ from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import LEGAL, make
-from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.results.observations import Death, Observations
-from q8a8_conformance.results.run import Finding
+from q8a8_conformance.results.run import Finding, Smallest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -95,7 +94,7 @@ def _look_further(
     causes = {finding.cause for finding in named}
     if not groups or (causes & FIXES.keys() and UNEXPLAINED not in causes):
         return named
-    near = _near(named)
+    near = [name for finding in named for name in finding.orders]
     legal = [finding for finding in named if not finding.fix and finding.cause != UNEXPLAINED]
     found: list[Finding] = []
     parts: tuple[Change, ...] = ()
@@ -107,22 +106,16 @@ def _look_further(
         explanation = mistakes.search(function, calls, near, parts)
         if explanation is not None:
             parts = explanation.parts
-            _merge(found, _as_findings(function, explanation))
-        elif held := [f for f in named if f.fix and f.detail.startswith("nrc = 2") == (nrc == 2)]:
+            _merge(found, _as_findings(function, nrc, explanation))
+        elif held := [f for f in named if f.fix and f.nrc == nrc]:
             _merge(found, held)
         else:
-            nearest = next((f.detail for f in named if f.cause == UNEXPLAINED), "")
+            near_miss = next(
+                (f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0)
+            )
             smallest = _smallest(calls.failures, probe)
-            counts = 0, calls.wrong()
-            _merge(found, [Finding(function, UNEXPLAINED, *counts, detail=nearest, smallest=smallest)])
+            _merge(found, [replace(near_miss, explained=0, of=calls.wrong(), smallest=smallest)])
     return [*found, *legal] if found else named
-
-
-def _near(named: Sequence[Finding]) -> list[str]:
-    """Return the orders that findings name, or name as the nearest."""
-    words = " ".join(f"{finding.cause} {finding.detail}" for finding in named).replace(",", " ").split()
-    names = [word.removeprefix("order:") for word in words]
-    return [name for name in names if name == "scalar" or f"order-{name}" in LEGAL]
 
 
 def _is_all(calls: mistakes.FunctionCalls, finding: Finding) -> bool:
@@ -132,17 +125,21 @@ def _is_all(calls: mistakes.FunctionCalls, finding: Finding) -> bool:
     """
     if finding.cause in summations.CAUSES:
         return finding.explained == finding.of
-    name = finding.cause.removeprefix("order:")
-    if finding.function not in DOTS or (name != "scalar" and f"order-{name}" not in LEGAL):
+    order = dots.ORDER_OF_CAUSE.get(finding.cause)
+    if order is None:
         return False
-    order = LEGAL.get(f"order-{name}")
-    return calls.allows(*([order] if order else []))
+    kernel = LEGAL.get(f"order-{order.name}")
+    if kernel is None and order != summations.SCALAR:
+        return False
+    return calls.allows(*([kernel] if kernel else []))
 
 
-def _as_findings(function: str, explanation: mistakes.Explanation) -> list[Finding]:
+def _as_findings(function: str, nrc: int, explanation: mistakes.Explanation) -> list[Finding]:
     """Return a finding for each mistake, on top of the order that explains the rest."""
     parts = explanation.parts
-    on_top = f"on top of {mistakes.order_of(explanation)}" if explanation.order is not None else ""
+    order = mistakes.order_of(explanation) if explanation.order is not None else ""
+    on_top = f"on top of {order}" if order else ""
+    orders = (dots.ORDER_OF_CAUSE[order].name,) if order else ()
     findings = []
     for part in parts:
         others = [f"together with {other.slug}" for other in parts if other is not part]
@@ -152,7 +149,8 @@ def _as_findings(function: str, explanation: mistakes.Explanation) -> list[Findi
             )
         detail = "; ".join(filter(None, (*others, on_top)))
         counts = explanation.explained, explanation.of
-        findings.append(Finding(function, part.slug, *counts, mistakes.fix_of(part), detail))
+        fix = mistakes.fix_of(part)
+        findings.append(Finding(function, part.slug, *counts, fix, detail, nrc, orders))
     return findings
 
 
@@ -172,7 +170,7 @@ def _merge(findings: list[Finding], more: Sequence[Finding]) -> None:
             findings.append(finding)
 
 
-def _smallest(failures: Sequence[Failure], probe: Probe | None) -> shrink.Document | None:
+def _smallest(failures: Sequence[Failure], probe: Probe | None) -> Smallest | None:
     """Shrink some failed calls, and return the smallest result."""
     if probe is None:
         return None
@@ -182,7 +180,7 @@ def _smallest(failures: Sequence[Failure], probe: Probe | None) -> shrink.Docume
         return None
     same = next((f for f in failures if f.call is best), None)
     outputs, expected = (same.outputs, same.expected) if same else (probe(best), replay(make(), best))
-    return shrink.as_document(best, outputs, expected)
+    return shrink.as_smallest(best, outputs, expected)
 
 
 def _death(function: str, deaths: Sequence[Death], probe: Probe | None) -> Finding:
@@ -191,5 +189,5 @@ def _death(function: str, deaths: Sequence[Death], probe: Probe | None) -> Findi
     call = first.call
     if probe is not None and first.seconds < SLOW:
         call = shrink.smallest(call, probe, dies=True)
-    smallest = shrink.as_document(call, None, ())
+    smallest = shrink.as_smallest(call, None, ())
     return Finding(function, CRASH, len(deaths), len(deaths), FIXES[CRASH], smallest=smallest)

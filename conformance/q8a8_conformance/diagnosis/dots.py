@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from q8a8.order import ORDERS, Order
 from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, WrongProduct, order_cause
 from q8a8_conformance.diagnosis.summations import SCALAR, SUMMATIONS, Summation
 from q8a8_conformance.inputs import dot_rows as rows
+from q8a8_conformance.inputs.calls import DOT_REAL
 from q8a8_conformance.results.run import Finding
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ AskDot = Callable[[str, int, Array, Array], "bytes | None"]
 
 SHORT = 17
 """Blocks of a row up to which every candidate is tried; the best alone are tried on longer rows."""
+
+ORDER_OF_CAUSE = {order_cause(order.name): order for order in ORDERS.values()}
+"""The accumulation order that a cause names."""
 
 ROUNDS = 40
 """Limit of further dot products that distinguish the orders that fit so far."""
@@ -121,13 +125,8 @@ def explain(function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDo
             if same is None:
                 findings.append(finding)
             else:
-                findings[findings.index(same)] = Finding(
-                    function,
-                    same.cause,
-                    same.explained + finding.explained,
-                    same.of + finding.of,
-                    same.fix,
-                    same.detail,
+                findings[findings.index(same)] = replace(
+                    same, explained=same.explained + finding.explained, of=same.of + finding.of
                 )
     return findings
 
@@ -139,27 +138,23 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
     plain, most = results.best(orders)
     if most == of:
         left = _separate(function, nrc, plain, ask)
-        return [
-            Finding(function, order_cause(c.order.name), of, of, detail=_also(note, c.order, nrc))
-            for c in left
-        ]
+        return [_as_order(function, c.order, nrc, of, detail=_same_bits(note, c.order, nrc)) for c in left]
     if added := [c for c in _summed(orders) if results.all_from(c)]:
-        return [_as_added(function, _separate(function, nrc, added, ask), of, note)]
+        return [_as_added(function, nrc, _separate(function, nrc, added, ask), of, note)]
     mistaken, explained = results.best([Candidate(c.order, w) for c in orders for w in WRONG_PRODUCTS])
     first = mistaken[0]
     if explained < of or first.wrong is None:
-        closest = f"nearest: {order_cause(plain[0].order.name)}" if most >= ENOUGH * of else ""
-        return [Finding(function, UNEXPLAINED, most, of, detail="; ".join(filter(None, (note, closest))))]
-    names = ", ".join(dict.fromkeys(order_cause(c.order.name) for c in mistaken if c.wrong is first.wrong))
-    detail = "; ".join(filter(None, (note, first.wrong.detail, f"on top of {names}")))
+        nearest = (plain[0].order.name,) if most >= ENOUGH * of else ()
+        detail = _joined(note, *(f"nearest: {order_cause(name)}" for name in nearest))
+        return [Finding(function, UNEXPLAINED, most, of, detail=detail, nrc=nrc, orders=nearest)]
+    bases = list(dict.fromkeys(c.order for c in mistaken if c.wrong is first.wrong))
+    names = tuple(order.name for order in bases)
+    detail = _joined(note, first.wrong.detail, f"on top of {', '.join(map(order_cause, names))}")
     return [
-        Finding(function, first.wrong.cause, explained, of, first.wrong.fix, detail),
+        Finding(function, first.wrong.cause, explained, of, first.wrong.fix, detail, nrc, names),
         *(
-            Finding(
-                function, order_cause(c.order.name), results.explained(Candidate(c.order)), of, detail=note
-            )
-            for c in mistaken
-            if c.wrong is first.wrong
+            replace(_as_order(function, order, nrc, of, note), explained=results.explained(Candidate(order)))
+            for order in bases
         ),
     ]
 
@@ -172,28 +167,43 @@ def _summed(orders: Sequence[Candidate]) -> Iterator[Candidate]:
                 yield Candidate(candidate.order, summation=summation)
 
 
-def _as_added(function: str, left: Sequence[Candidate], of: int, note: str) -> Finding:
+def _as_order(function: str, order: Order, nrc: int, of: int, detail: str) -> Finding:
+    """Return the finding of an order, with those of two rows at a time that have the same bits."""
+    names = (order.name, *_others(order, nrc))
+    return Finding(function, order_cause(order.name), of, of, detail=detail, nrc=nrc, orders=names)
+
+
+def _as_added(function: str, nrc: int, left: Sequence[Candidate], of: int, note: str) -> Finding:
     """Return the finding of another way to add; it has no fix, since it conforms within the bound."""
     causes = list(dict.fromkeys(c.summation.cause for c in left if c.summation))
     first = next(s for s in SUMMATIONS if s.cause == causes[0])
-    names = [order_cause(c.order.name) for c in left if c.summation is first and first.any_order]
-    order = f"in the order {', '.join(names)}" if names else ""
+    names = tuple(c.order.name for c in left if c.summation is first and first.any_order)
+    order = f"in the order {', '.join(map(order_cause, names))}" if names else ""
     others = f"or {', '.join(causes[1:])}, which gives the same here" if causes[1:] else ""
-    detail = "; ".join(filter(None, (note, order, others, first.advice)))
-    return Finding(function, first.cause, of, of, detail=detail)
+    detail = _joined(note, order, others, first.advice)
+    return Finding(function, first.cause, of, of, detail=detail, nrc=nrc, orders=names)
 
 
 def _means(finding: Finding) -> tuple[str, str]:
     """Return a key that is equal for findings that are one; orders with the same bits are one."""
-    order = ORDERS.get(finding.cause.removeprefix("order:"))
+    order = ORDER_OF_CAUSE.get(finding.cause)
     return (equal_orders(order)[0] if order else finding.cause), finding.fix
 
 
-def _also(note: str, order: Order, nrc: int) -> str:
-    """Add to a note the orders of two rows at a time that have the same bits, where two are taken."""
-    others = [name for name in equal_orders(order) if name != order.name and nrc == 2]
-    same = f"the same bits as {', '.join(map(order_cause, others))}" if others else ""
-    return "; ".join(filter(None, (note, same)))
+def _others(order: Order, nrc: int) -> list[str]:
+    """Name the other orders that have the same bits, where two rows are taken at a time."""
+    return [name for name in equal_orders(order) if name != order.name and nrc == 2]
+
+
+def _same_bits(note: str, order: Order, nrc: int) -> str:
+    """Add to a note which other orders have the same bits."""
+    others = _others(order, nrc)
+    return _joined(note, f"the same bits as {', '.join(map(order_cause, others))}" if others else "")
+
+
+def _joined(*parts: str) -> str:
+    """Join the parts of a detail; empty ones are left out."""
+    return "; ".join(filter(None, parts))
 
 
 def _shape(order: Order) -> object:
@@ -270,4 +280,4 @@ def _length(seed: int) -> int:
 def _as_asked(function: str, nrc: int, pairs: list[rows.Pair]) -> rows.Pair:
     if nrc == 2:
         return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
-    return rows.to_v2(*pairs[0]) if function.endswith("_real") else pairs[0]
+    return rows.to_v2(*pairs[0]) if function == DOT_REAL else pairs[0]

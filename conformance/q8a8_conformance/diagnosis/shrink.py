@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,8 @@ from q8a8_conformance.diagnosis.replay import POISON, replay, same
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, DOTS
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.record import CallData
+from q8a8_conformance.results.run import Smallest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     Test = Callable[["Inputs"], bool]
 
 Array = NDArray[Any]
-
-Document = Mapping[str, Any]
-"""A call and its outputs as JSON data."""
 
 CALLS, SECONDS = 400, 1.0
 """Limits for shrinking one input: calls of the kernel, and seconds."""
@@ -284,20 +282,17 @@ def size(call: Call) -> tuple[int, int]:
     return weight(call), len(inputs) - inputs.count(0)
 
 
-def as_document(call: Call, outputs: Sequence[bytes] | None, expected: Sequence[bytes]) -> Document:
-    """Return a call with its outputs as JSON data: function, arguments, buffers in hex, and what they hold.
-
-    ``actual`` is empty where the kernel did not return.
-    """
+def as_smallest(call: Call, outputs: Sequence[bytes] | None, expected: Sequence[bytes]) -> Smallest:
+    """Return a call with its outputs, None where the kernel did not return, and what its inputs hold."""
     names = [call.spec.buffers[i].name for i in call.spec.outputs]
-    return {
-        "function": call.function,
-        "args": calls.arguments_of(call),
-        "inputs": {name: data.hex() for name, data in calls.inputs_of(call).items()},
-        "expected": {name: data.hex() for name, data in zip(names, expected, strict=False)},
-        "actual": {name: data.hex() for name, data in zip(names, outputs or (), strict=False)},
-        "text": describe(call),
-    }
+    data = CallData(
+        call.function,
+        calls.arguments_of(call),
+        calls.inputs_of(call),
+        dict(zip(names, expected, strict=False)),
+        dict(zip(names, outputs or (), strict=False)),
+    )
+    return Smallest(data, describe(call))
 
 
 def describe(call: Call) -> str:

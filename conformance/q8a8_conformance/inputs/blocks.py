@@ -1,7 +1,7 @@
 """Rows for quantizers: data sets that each aim at something, the same in every run.
 
 Random data hardly ever finds a wrong quantizer: of a million gaussian blocks a handful differ between
-recipes. So most sets here are made to sit on the edges where they part: exact ties, one ULP off a tie, halves
+recipes. So most sets here are made of the edges where recipes differ: exact ties, one ULP off a tie, halves
 between two f16 values, the largest and the smallest scales.
 """
 
@@ -29,33 +29,33 @@ def _generator(name: str) -> np.random.Generator:
 
 
 def gaussian(blocks: int = 2000) -> Array:
-    """Return blocks distributed as weights are, at magnitudes from 2^-12 to 2^12."""
+    """Generate blocks as weights have them, at magnitudes from 2^-12 to 2^12."""
     rng = _generator("gaussian")
     scale = np.exp2(rng.uniform(-12, 12, (blocks, 1)))
     return (rng.standard_normal((blocks, 32)) * scale).astype(F32)
 
 
 def uniform(blocks: int = 1000) -> Array:
-    """Return uniformly distributed elements."""
+    """Generate elements spread evenly."""
     return _generator("uniform").uniform(-1, 1, (blocks, 32)).astype(F32)
 
 
 def bf16(blocks: int = 2000) -> Array:
-    """Return gaussian weights that were stored as bf16, as most checkpoints are: many near-ties."""
+    """Generate gaussian weights that were stored as bf16, as most checkpoints are: many near-ties."""
     x = _generator("bf16").standard_normal((blocks, 32)).astype(F32)
     cut: Array = (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32)
     return cut
 
 
 def int8_grid(blocks: int = 500) -> Array:
-    """Return integers times a power of two: weights that were quantized before."""
+    """Generate values that are integers times a power of two: weights that were quantized before."""
     rng = _generator("int8-grid")
     x = rng.integers(-127, 128, (blocks, 32)).astype(F32)
     return np.ldexp(x, rng.integers(-20, 10, (blocks, 1))).astype(F32)
 
 
 def ties(blocks: int = 400) -> Array:
-    """Return elements exactly between two codes, of either sign, with amax = 127 · 2^e: x · inv is exact."""
+    """Generate ties of either sign, exactly between two codes, under amax = 127 · 2^e: x · inv is exact."""
     rng = _generator("ties")
     x = (rng.integers(0, 127, (blocks, 32)) + 0.5) * rng.choice([-1.0, 1.0], (blocks, 32))
     x[np.arange(blocks), rng.integers(0, 32, blocks)] = rng.choice([-127.0, 127.0], blocks)
@@ -63,7 +63,7 @@ def ties(blocks: int = 400) -> Array:
 
 
 def near_ties(blocks: int = 3000) -> Array:
-    """Return elements within three ULP of a tie under any amax: one rounding more or less shows there."""
+    """Generate elements within three ULP of a tie under any amax: where one rounding more or less shows."""
     rng = _generator("near-ties")
     amax = np.exp2(rng.uniform(-10, 10, (blocks, 1))).astype(F32)
     codes = (rng.integers(0, 127, (blocks, 32)) + 0.5).astype(np.float64)
@@ -75,7 +75,7 @@ def near_ties(blocks: int = 3000) -> Array:
 
 
 def half_edges(blocks: int = 2000) -> Array:
-    """Return blocks whose amax/127 is the midpoint of two neighbouring halves, or up to two ULP beside it.
+    """Generate amax such that amax/127 is at, or up to two ULP beside, the middle of two neighbouring halves.
 
     All magnitudes of halves occur, subnormal ones and the overflow edge too: wrong ties, truncation,
     flushed subnormals and saturation show in the scale.
@@ -93,7 +93,7 @@ def half_edges(blocks: int = 2000) -> Array:
 
 
 def vanishing(blocks: int = 600) -> Array:
-    """Return blocks about the size where the stored half becomes 0 (amax/127 = 2^-25), and far below."""
+    """Generate blocks about the size where the stored half becomes 0 (amax/127 = 2^-25), and far below."""
     rng = _generator("vanishing")
     third = blocks // 3
     edge = F32(127 * 2.0**-25)
@@ -104,7 +104,7 @@ def vanishing(blocks: int = 600) -> Array:
 
 
 def huge(blocks: int = 300) -> Array:
-    """Return blocks up to the largest magnitude with a finite scale, that magnitude included."""
+    """Generate blocks up to the last magnitude with a finite scale, at its very edge too."""
     rng = _generator("huge")
     last = np.nextafter(OVERFLOW, F32(0))
     amax = (last.view(np.int32) - rng.integers(0, 40, blocks, dtype=np.int32)).view(F32)
@@ -113,7 +113,7 @@ def huge(blocks: int = 300) -> Array:
 
 
 def peaks() -> Array:
-    """Return blocks with one large element, at each place, of either sign: all elements count in amax."""
+    """Generate blocks with one large element at each place, of either sign: all count in amax."""
     rng = _generator("peaks")
     x = rng.uniform(-1, 1, (2, 32, 32)).astype(F32)
     place = np.arange(32)
@@ -122,7 +122,7 @@ def peaks() -> Array:
 
 
 def neighbours() -> Array:
-    """Return neighbouring blocks of very different size, some all zero: none may influence another."""
+    """Generate blocks of very different size side by side, some all zero: none may influence another."""
     rng = _generator("neighbours")
     scale = np.exp2(rng.choice([-20.0, -10.0, 0.0, 10.0, 18.0], (128, 1)))
     x = rng.standard_normal((128, 32)) * scale
@@ -132,14 +132,14 @@ def neighbours() -> Array:
 
 
 def zeros() -> Array:
-    """Return all-zero blocks with +0 and -0 mixed."""
+    """Generate all-zero blocks of every mix of +0 and -0."""
     signs = _generator("zeros").choice([0.0, -0.0], (16, 32))
     signs[0], signs[1] = 0.0, -0.0
     return np.asarray(signs, F32)
 
 
 def exact_codes() -> Array:
-    """Return blocks of integers with amax = 127/8: all recipes give the same bytes."""
+    """Generate blocks of integers with amax = 127/8: all recipes give the same bytes."""
     rng = _generator("exact-codes")
     x = rng.integers(-126, 127, (40, 32)).astype(F32)
     x[:, 0] = 127
@@ -177,7 +177,7 @@ SETS: Mapping[str, tuple[Callable[[], Array], tuple[str, ...]]] = MappingProxyTy
 
 
 def survey() -> Array:
-    """Return blocks [nb, 32] on which all recipes differ, to find the one that a quantizer follows."""
+    """Generate blocks [nb, 32] on which all recipes differ: they show which one a quantizer follows."""
     return np.concatenate(
         [ties(100), near_ties(400), bf16(200), half_edges(128), vanishing(120), gaussian(100), int8_grid(60)]
     )

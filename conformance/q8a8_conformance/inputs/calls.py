@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 
 def poison(length: int) -> bytes:
-    """Return `length` bytes of poison."""
+    """Return so many bytes of poison."""
     return (POISON * (length // len(POISON) + 1))[:length]
 
 
@@ -83,13 +83,13 @@ def dequantize(blocks: Array) -> Call:
 
 
 def dot(x: Array, y: Array, *, s: bytes | None = None) -> Call:
-    """Take one dot product of two rows of blocks [nb]; `s` is what the result holds before."""
+    """Compute one dot product of two rows of blocks [nb]; `s` is what the result holds before."""
     outputs = None if s is None else {"s": s}
     return build(DOT, 32 * x.size, {"vx": x.tobytes(), "vy": y.tobytes()}, outputs, nrc=1)
 
 
 def dot_pair(x: Array, y: Array, *, bs: int = 2, x_gap: int = 0, y_gap: int = 0) -> Call:
-    """Take the four dot products of two rows each, ``nrc = 2``.
+    """Compute the four dot products of two rows each, ``nrc = 2``.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def dot_pair(x: Array, y: Array, *, bs: int = 2, x_gap: int = 0, y_gap: int = 0)
 
 
 def dot_real(x: Array, y: Array, *, s: bytes | None = None) -> Call:
-    """Take one dot product of two rows of v2 blocks [nb]."""
+    """Compute one dot product of two rows of v2 blocks [nb]."""
     outputs = None if s is None else {"s": s}
     return build(DOT_REAL, 32 * x.size, {"vx": x.tobytes(), "vy": y.tobytes()}, outputs)
 
@@ -122,7 +122,7 @@ def with_options(call: Call, options: Option) -> Call:
 
 
 def with_zeros(call: Call) -> Call:
-    """Return the call with every input zero: legal for every function."""
+    """Return the call with zeros in the place of every input: legal for every function."""
     buffers = tuple(
         buffer if spec.role == "output" else Buffer(bytes(len(buffer.data)), buffer.offset)
         for spec, buffer in zip(call.spec.buffers, call.buffers, strict=True)
@@ -131,7 +131,7 @@ def with_zeros(call: Call) -> Call:
 
 
 def misaligned(call: Call, offsets: Mapping[str, int]) -> Call:
-    """Return the call with buffers at these offsets, in bytes from a 64-byte boundary, by ABI name."""
+    """Return the call with buffers that start so many bytes after a 64-byte boundary, by ABI name."""
     buffers = tuple(
         Buffer(buffer.data, offsets.get(spec.name, 0))
         for spec, buffer in zip(call.spec.buffers, call.buffers, strict=True)
@@ -145,7 +145,7 @@ def inputs_of(call: Call) -> dict[str, bytes]:
 
 
 def arguments_of(call: Call) -> dict[str, int]:
-    """Return the integer arguments that a call's function takes, by ABI name."""
+    """Return a call's integers by ABI name, those that its function takes."""
     integers = [p for p in call.spec.parameters if p.element is None]
     return {p.name: int(getattr(call, p.field)) for p in integers}
 

@@ -21,14 +21,14 @@ Array = NDArray[Any]
 Pair = tuple[Array, Array]
 
 COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)
-"""Block counts: odd, even, 4k + 3, around every power of two that a loop may stumble on."""
+"""Block counts: odd, even, 4k + 3, around every power of two that a loop may be unrolled by."""
 
 EDGES = (-128, -127, -1, 0, 1, 126, 127)
 """Codes at the edges of int8."""
 
 
 def generator(*key: object) -> np.random.Generator:
-    """Return a random generator seeded by a key, the same in every run."""
+    """Return the random generator of one purpose, seeded the same in every run."""
     return np.random.default_rng(list(repr(key).encode()))
 
 
@@ -39,12 +39,12 @@ def blocks(scale: Array | float, codes: Array) -> Array:
 
 
 def filled(nb: int, code: int, scale: float = 1.0) -> Array:
-    """Return a row [nb] with every code the same."""
+    """Generate a row [nb] of one code."""
     return blocks(scale, np.full((nb, 32), code))
 
 
 def is_exact(x: Array, y: Array) -> bool:
-    """Check whether the dot product of two rows of v1 blocks [nb] is exact in every order of addition."""
+    """Return whether no order of addition can round on two rows of v1 blocks [nb]."""
     d = x["weight_scale"].astype(np.float64) * y["weight_scale"].astype(np.float64)
     units = [int(v * 2.0**48) for v in d]
     sizes = np.abs(x["weight_qs"].astype(np.int64) * y["weight_qs"]).sum(axis=-1).tolist()
@@ -54,7 +54,7 @@ def is_exact(x: Array, y: Array) -> bool:
 
 
 def exact_pair(nb: int, *, positive: bool = False, seed: int = 0) -> Pair:
-    """Return two random rows [nb] that are exact by construction.
+    """Generate two random rows [nb] that are exact by construction.
 
     Scales are powers of two within a factor of four of each other, of both signs; codes as large as 24 bits
     allow. With `positive` every product is above zero, so that no block's sum can vanish or cancel another's.
@@ -71,7 +71,7 @@ def exact_pair(nb: int, *, positive: bool = False, seed: int = 0) -> Pair:
 
 
 def one_block_of(nb: int, which: int) -> Pair:
-    """Return two rows [nb] in which only one block is not zero: skipping it, or taking it twice, shows."""
+    """Generate two rows [nb] of which one block alone is not zero: skipping it, or taking it twice, shows."""
     rng = generator("one-block", nb, which)
     codes = np.zeros((2, nb, 32), np.int64)
     codes[:, which] = rng.integers(1, 100, (2, 32))
@@ -79,7 +79,7 @@ def one_block_of(nb: int, which: int) -> Pair:
 
 
 def one_product(place: int, a: int, b: int) -> Pair:
-    """Return two rows of one block with a single product: code `a` times code `b` at one place."""
+    """Generate two rows of one block with a single product: code `a` times code `b` at one place."""
     codes = np.zeros((2, 1, 32), np.int64)
     codes[0, 0, place], codes[1, 0, place] = a, b
     return blocks(1.0, codes[0]), blocks(1.0, codes[1])
@@ -139,7 +139,7 @@ def minus_128_pairs() -> Iterator[Pair]:
 
 
 def random_pair(nb: int, *, seed: int = 0, low: int = -127) -> Pair:
-    """Return two rows [nb] like quantized weights and activations: random codes, scales of full precision.
+    """Generate two rows [nb] like quantized weights and activations: random codes, scales of full precision.
 
     `low` is the lowest code: -128 is legal in a dot product, but no quantizer of ours makes it.
     """
@@ -152,7 +152,7 @@ def random_pair(nb: int, *, seed: int = 0, low: int = -127) -> Pair:
 
 
 def wide_pair(nb: int, *, seed: int = 0) -> Pair:
-    """Return two random rows [nb] with scales over the whole range of halves, subnormal ones too."""
+    """Generate two random rows [nb] with scales over the whole range of halves, subnormal ones too."""
     rng = generator("wide", nb, seed)
     rows = []
     for _ in "xy":
@@ -162,7 +162,7 @@ def wide_pair(nb: int, *, seed: int = 0) -> Pair:
 
 
 def cancelling_pair(nb: int, *, seed: int = 0) -> Pair:
-    """Return two random rows [nb] whose second half cancels the first half's sum but for the last code."""
+    """Generate two random rows [nb] whose second half cancels the first half's sum, but for the last code."""
     x, y = random_pair(nb, seed=seed)
     half = nb // 2
     if half:
@@ -173,7 +173,7 @@ def cancelling_pair(nb: int, *, seed: int = 0) -> Pair:
 
 
 def to_v2(x: Array, y: Array, *, unused: int = 0) -> Pair:
-    """Return the rows as v2 blocks, x a weight, y an activation; `unused` is the other field's f16 bits."""
+    """Return the rows as v2 blocks, x's a weight, y's an activation; `unused` f16 bits in the other field."""
     out = []
     for source, field, other in (
         (x, "weight_scale", "activation_scale"),

@@ -1,9 +1,9 @@
-"""Rows drawn at random, rich in edge values, for property tests: what is drawn, whoever draws it.
+"""Random inputs for property tests, rich in edge values: rows, vectors, blocks and pairs of rows.
 
-A row is drawn as a filling and a few single places in it, or as bytes. The maker of a row asks a `Source`
-for numbers. `Random` takes them from a generator: quick, so every run tries many rows. Hypothesis takes them
-from its own choices (`q8a8_conformance.suite.search`): slow, but it can shrink a row that fails to one that
-is zero but for a place or two. So it is asked where a row has failed, and nowhere else.
+A row is generated as one value with a few single elements changed, or as bytes. Its numbers come from a
+`Source`. `Random` is a seeded generator: quick, so every run tries many rows. The other source is Hypothesis
+(`q8a8_conformance.suite.minimize`): slow, but it can shrink a row that fails to one that is zero but for an
+element or two. So it is used only where a row has failed.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class Source(Protocol):
     """Where numbers come from."""
 
     def integer(self, low: int, high: int) -> int:
-        """Return an integer in [low, high]."""
+        """Generate an integer, both ends included."""
 
     def number(self, low: float, high: float, width: int) -> float:
-        """Return a finite float of 16 or 32 bits in [low, high]; zeros of both signs and subnormals occur."""
+        """Generate a finite float of 16 or 32 bits, ends included; zeros of both signs, subnormals too."""
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """Return one of the items."""
+        """Choose one of these."""
 
     def raw(self, size: int) -> bytes:
-        """Return `size` random bytes."""
+        """Generate so many bytes."""
 
 
 class Random:
@@ -58,13 +58,13 @@ class Random:
         self._rng = dot_rows.generator("draws", *key)
 
     def integer(self, low: int, high: int) -> int:
-        """Return an integer in [low, high]; one in eight is an end or the number nearest to zero."""
+        """Generate an integer; one in eight is an end or the number nearest to zero."""
         if self._rng.random() < 0.125:
             return int(self._rng.choice([low, high, min(max(0, low), high)]))
         return int(self._rng.integers(low, high + 1))
 
     def number(self, low: float, high: float, width: int) -> float:
-        """Return a float in [low, high]: an end or a zero, one of any exponent, or a uniform one."""
+        """Generate a float: an end or a zero, one of any exponent, or one from an even spread, by turns."""
         kind = self._rng.integers(0, 4)
         if kind == 0:
             return float(self._rng.choice([low, high, 0.0, -0.0 if low <= 0 else low]))
@@ -75,11 +75,11 @@ class Random:
         return value if low <= value <= high else _as_width(self._rng.uniform(low, high), width)
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """Return one of the items, uniformly chosen."""
+        """Choose one of these, each as likely as another."""
         return items[int(self._rng.integers(0, len(items)))]
 
     def raw(self, size: int) -> bytes:
-        """Return `size` uniformly distributed bytes."""
+        """Generate bytes, each as likely as another."""
         return self._rng.bytes(size)
 
 
@@ -94,7 +94,7 @@ _SCALES = (1.0, -1.0, 0.0, 0.5, 2.0**-24, 65504.0)
 
 
 def element(source: Source) -> float:
-    """Draw an element of a row: small and simple, an exact tie, or any finite value inside the domain."""
+    """Generate an element of a row: small and simple, an exact tie, or any finite value inside the domain."""
     kind = source.integer(0, 4)
     if kind == 0:
         return source.pick(_SIMPLE)
@@ -125,7 +125,7 @@ def _code(source: Source) -> int:
 
 
 def _vector(source: Source, size: int) -> Array:
-    """Draw float32 [size] inside the domain: filled and sprinkled, or multiples of half a step."""
+    """Generate float32 [size] inside the domain: one value with a few others, or multiples of half a step."""
     if source.integer(0, 1):
         x = np.frombuffer(source.raw(size), np.int8) / 2.0
     else:
@@ -138,17 +138,17 @@ def _vector(source: Source, size: int) -> Array:
 
 
 def block_row(source: Source) -> Array:
-    """Draw elements for a row quantizer: float32 [k], one block or a few."""
+    """Generate elements for a row quantizer: float32 [k], one block or a few."""
     return _vector(source, 32 * source.integer(1, _ROW_BLOCKS))
 
 
 def vector(source: Source) -> Array:
-    """Draw elements for the activation quantizer: float32 [size], none or some."""
+    """Generate elements for the activation quantizer: float32 [size], none or some."""
     return _vector(source, source.integer(0, _VECTOR))
 
 
 def _codes(source: Source, nb: int) -> Array:
-    """Draw int8 [nb, 32], -128 among them."""
+    """Generate int8 [nb, 32], -128 among them."""
     if source.integer(0, 1):
         return np.frombuffer(source.raw(32 * nb), np.int8).reshape(nb, 32)
     codes = np.full(32 * nb, _code(source), np.int8)
@@ -159,18 +159,18 @@ def _codes(source: Source, nb: int) -> Array:
 
 
 def _blocks(source: Source, nb: int) -> Array:
-    """Draw blocks [nb] with any code, and any finite scales, which repeat after a few."""
+    """Generate blocks [nb] with any code, and any finite scales, which repeat after a few."""
     scales = [_scale(source) for _ in range(source.integer(1, 4))]
     return dot_rows.blocks(np.resize(np.array(scales, np.float16), nb), _codes(source, nb))
 
 
 def blocks(source: Source) -> Array:
-    """Draw blocks to dequantize, one or a few, with any code and any finite scale."""
+    """Generate blocks to dequantize, one or a few, with any code and any finite scale."""
     return _blocks(source, source.integer(1, _BLOCKS))
 
 
 def pair(source: Source) -> dot_rows.Pair:
-    """Draw two rows of blocks [nb], none or some, with any finite scales and no code of -128."""
+    """Generate two rows of blocks [nb], none or some, with any finite scales and no code of -128."""
     nb = source.integer(0, _PAIR_BLOCKS)
     x, y = _blocks(source, nb), _blocks(source, nb)
     for row in (x, y):
@@ -179,7 +179,7 @@ def pair(source: Source) -> dot_rows.Pair:
 
 
 def exact_pair(source: Source) -> dot_rows.Pair:
-    """Draw two rows of blocks [nb] that are exact by construction: one scale each, a power of two."""
+    """Generate two rows of blocks [nb] that are exact by construction: one scale each, a power of two."""
     nb = source.integer(0, _PAIR_BLOCKS)
     first, second = (2.0 ** source.integer(-14, 8) for _ in "xy")
     return dot_rows.blocks(first, _codes(source, nb)), dot_rows.blocks(second, _codes(source, nb))

@@ -23,7 +23,7 @@ SIZES = (0, 1, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 100, 257)
 
 
 def floats(size: int) -> requests.Array:
-    """Return `size` normally distributed elements."""
+    """Return `size` ordinary elements."""
     return dot_rows.generator("samples", size).standard_normal(size).astype(np.float32)
 
 
@@ -60,7 +60,7 @@ def sample(function: str, count: int) -> Call:
 
 
 def samples(function: str, *, two_rows: bool = False) -> list[Call]:
-    """Return ordinary calls of a function for every length in use, on request with ``nrc = 2`` ones."""
+    """Return ordinary calls of a function of every awkward length, on request with ``nrc = 2`` ones."""
     counts = SIZES if function == requests.ACTIVATION else COUNTS
     calls = [sample(function, count) for count in counts]
     if two_rows and function == requests.DOT:
@@ -69,5 +69,5 @@ def samples(function: str, *, two_rows: bool = False) -> list[Call]:
 
 
 def functions() -> tuple[str, ...]:
-    """Return the names of the ABI's functions, to parametrize checks over all of them."""
+    """Return the ABI's functions, as parameters of checks that go through all of them."""
     return NAMES

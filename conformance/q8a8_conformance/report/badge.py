@@ -24,12 +24,12 @@ _PADDING = 6
 
 
 def render(run: Run) -> str:
-    """Return the badge as SVG: the label, the verdict, and the notes of :func:`message`."""
+    """Return the badge: the label, the verdict, and how it came about where that is not the usual way."""
     return draw(LABEL, message(run), _COLOURS[run.judgement.verdict])
 
 
 def message(run: Run) -> str:
-    """Return the verdict, and what qualifies it: another profile, a part of the suite, known failures."""
+    """Return the verdict with what is unusual: another profile, a part of the suite, known failures."""
     words = run.judgement.verdict.value.replace("-", " ")
     notes = []
     if run.request.profile != "kernel":

@@ -1,8 +1,7 @@
-"""Which failures a report shows in full: few, each with something to say that the others have not said.
+"""Which failures a report shows in full: few, each with a cause or a rule that the others do not have.
 
-A kernel with one mistake fails hundreds of cases that all look alike. What tells them apart for a reader is
-the likely cause, and the rule that is broken; so each failure shown has a cause or a rule of its own. The
-rest are counted.
+A kernel with one mistake fails hundreds of cases that all look alike. For a reader they differ in the likely
+cause and in the rule that is broken, so one failure is shown for each of those. The rest are counted.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ SHOWN_FAILURES = 5
 
 @dataclass(frozen=True)
 class Candidate:
-    """A case that failed some rules for one reason, as its first record tells it."""
+    """A case that failed some rules for one reason, represented by its first record."""
 
     record: Record
     rules: frozenset[str]
@@ -71,14 +70,14 @@ def _candidates(run: Run) -> list[Candidate]:
 
 
 def _reasons(run: Run, record: Record) -> frozenset[str]:
-    """Return the possible reasons of a failure: the causes that the diagnosis names, a crash, or unknown."""
+    """Return possible reasons of a failure: the causes that the diagnosis names, a crash, or none known."""
     if record.status is Status.CRASHED:
         return frozenset({f"crash: {record.function}"})
     return frozenset(finding.cause for finding in causes(run, record)) or frozenset({"unknown"})
 
 
 def hidden(run: Run, shown: Sequence[Record]) -> str:
-    """Describe how many failed cases are not shown, and which rules they fail; empty where there are none."""
+    """Return how many failed cases are not shown, and what they failed; empty where there are none."""
     cases = {record.case for record in shown}
     rest = [record for record in run.judgement.failures if record.case not in cases]
     if not rest:
@@ -98,7 +97,7 @@ def rules_of(run: Run, shown: Record) -> str:
 
 
 def causes(run: Run, record: Record) -> list[Finding]:
-    """Return the causes found for a failed record's function, without those that only name an order."""
+    """Return the findings about a failed record's function that name something to fix."""
     return [f for f in run.diagnosis if f.function == record.function and f.fix]
 
 

@@ -45,12 +45,12 @@ def document(found: Comparison) -> dict[str, Any]:
 
 
 def text(found: Comparison) -> str:
-    """Return the comparison as text for a terminal, unprintable characters replaced."""
+    """Return the comparison for a terminal; what a report brought along cannot steer it."""
     return "".join(f"{plain(line)}\n" for line in _text(found))
 
 
 def plain(line: str) -> str:
-    """Take out what is not printable: a report may be from anywhere."""
+    """Replace what is not printable: a report may be from anywhere."""
     return "".join(sign if sign.isprintable() else "?" for sign in line)
 
 
@@ -77,7 +77,7 @@ def _text(found: Comparison) -> Iterator[str]:
 
 
 def facts(found: Comparison) -> list[tuple[str, str, str]]:
-    """Return the facts about both sides: name, A's value, B's value."""
+    """Return the facts of both sides: name, A's, B's."""
     a, b = found.a, found.b
     rows = [
         ("report", a.file, b.file),
@@ -91,7 +91,7 @@ def facts(found: Comparison) -> list[tuple[str, str, str]]:
 
 
 def status(rule: RuleChange, side: str) -> str:
-    """Return a rule's status on one side, ``a`` or ``b``, with the number of failed cases."""
+    """Return the status of a rule on one side, ``a`` or ``b``, with the number of failed cases."""
     word, failed = (rule.a, rule.failed_a) if side == "a" else (rule.b, rule.failed_b)
     count = f" ({failed})" if failed else ""
     return f"{word}{count}" if word else "no such rule"
@@ -106,12 +106,12 @@ def cases(rule: RuleChange) -> Iterator[str]:
 
 
 def fraction(used: float | None) -> str:
-    """Format a fraction of the bound."""
+    """Return a fraction of the bound in digits."""
     return "none" if used is None else f"{used:.4f}"
 
 
 def conclusion(found: Comparison) -> str:
-    """Describe in a sentence whether the two agree, and in what they differ."""
+    """Describe in a sentence whether the two agree, and in what they do not."""
     if found.same:
         return "the two agree: verdict, rules and diagnosis"
     counts = {word: sum(rule.change == word for rule in found.rules) for word in _MARKS}

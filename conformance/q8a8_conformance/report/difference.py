@@ -1,8 +1,8 @@
 """A failure's bytes, cut down to what a person needs: the first place that differs, with what belongs to it.
 
 in   x[37] = 0x3f020000 (0.5078125)      the input element
-want weight_qs[5] of block 1 = 1         what the rule says
-got  weight_qs[5] of block 1 = 0         what the kernel gave
+want weight_qs[5] of block 1 = 1         what the rule requires
+got  weight_qs[5] of block 1 = 0         what the kernel wrote
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def first(call: CallData) -> Number | None:
 
 
 def show(call: CallData) -> list[Line]:
-    """Return the lines that show a failure: arguments, the inputs concerned, expected and actual values.
+    """Return the lines that show a failure: arguments, the inputs concerned, what was expected, what came.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def whole(data: bytes) -> str:
 
 
 def float32(data: bytes) -> str:
-    """Format a little-endian binary32 as bits and value; shorter data as hex."""
+    """Return a little-endian binary32 as bits and value; shorter data as hex."""
     if len(data) != 4:
         return data.hex()
     (bits,) = struct.unpack("<I", data)
@@ -116,7 +116,7 @@ def float32(data: bytes) -> str:
 
 
 def float16(data: bytes) -> str:
-    """Format a little-endian binary16 as bits and value; shorter data as hex."""
+    """Return a little-endian binary16 as bits and value; shorter data as hex."""
     if len(data) != 2:
         return data.hex()
     (bits,) = struct.unpack("<H", data)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def page(title: str, body: Iterable[str]) -> str:
-    """Build a document; `title` is plain text, `body` HTML."""
+    """Return a document; `title` is plain text, `body` HTML."""
     head = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -22,7 +22,7 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
-    """Make a table; cells are HTML, numbers stand to the right."""
+    """Make a table; cells are HTML, numbers are aligned right."""
     yield "<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr></thead><tbody>"
     for row in rows:
         cells = (f'<td class="number">{c:,}</td>' if isinstance(c, int) else f"<td>{c}</td>" for c in row)

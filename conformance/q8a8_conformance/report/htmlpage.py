@@ -13,7 +13,7 @@ from q8a8_conformance.results.record import Record, Status, short_id
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.results.run import Finding, Run
+    from q8a8_conformance.results.run import Run, Smallest
 
 LISTED = 500
 """Failures in the list of all of them; a kernel that fails more has one mistake, or none to name."""
@@ -88,18 +88,18 @@ def _diagnosis(run: Run) -> Iterator[str]:
     )
     yield from table(("function", "cause", "explains", "what to do"), rows)
     for finding in run.diagnosis:
-        if finding.smallest:
-            yield from _smallest(finding)
+        if finding.smallest is not None:
+            yield from _smallest(finding.function, finding.smallest)
 
 
-def _smallest(finding: Finding) -> Iterator[str]:
+def _smallest(function: str, found: Smallest) -> Iterator[str]:
     """Yield the smallest failing input, with the differing bits drawn."""
-    yield f"<article><h3>{escape(smallest.heading(finding))}</h3>"
-    number = difference.first(smallest.call_of(finding.smallest or {}))
+    yield f"<article><h3>{escape(smallest.heading(function, found))}</h3>"
+    number = difference.first(found.call)
     if number is not None:
         yield f'<p class="dim">{escape(number.words)}, bit by bit</p>'
         yield plots.bits(number.kind, number.want, number.got)
-    yield f"<pre>{escape(chr(10).join(smallest.lines(finding)))}</pre></article>"
+    yield f"<pre>{escape(chr(10).join(smallest.lines(found)))}</pre></article>"
 
 
 def _failures(run: Run) -> Iterator[str]:

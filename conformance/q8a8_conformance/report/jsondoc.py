@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.results.bound_use import BoundUse
     from q8a8_conformance.results.record import CallData, Record
-    from q8a8_conformance.results.run import Run
+    from q8a8_conformance.results.run import Finding, Run, Smallest
 
 HEX_LIMIT = 4096
 """Bytes of a buffer that are written out in hex; the case's command gives the rest."""
@@ -41,7 +41,7 @@ def document(run: Run) -> dict[str, Any]:
         "command": run.request.command(),
         "message": run.message,
         "rules": [{**asdict(rule), "status": rule.status.value} for rule in judgement.rules],
-        "diagnosis": [asdict(finding) for finding in run.diagnosis],
+        "diagnosis": [_finding(finding) for finding in run.diagnosis],
         "failures": [_failure(run, record) for record in judgement.failures],
         "known_failures": [_failure(run, record) for record in judgement.known],
         "stale_known_failures": [asdict(entry) for entry in judgement.stale],
@@ -63,6 +63,28 @@ def document(run: Run) -> dict[str, Any]:
 def render(run: Run) -> str:
     """Return the report as JSON text."""
     return json.dumps(document(run), indent=1, ensure_ascii=False) + "\n"
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {**asdict(finding), "orders": list(finding.orders), "smallest": _smallest(finding.smallest)}
+
+
+def _smallest(smallest: Smallest | None) -> dict[str, Any] | None:
+    if smallest is None:
+        return None
+    call = smallest.call
+    return {
+        "function": call.function,
+        "args": dict(call.args),
+        "inputs": _hex(call.inputs),
+        "expected": _hex(call.expected),
+        "actual": _hex(call.actual),
+        "text": smallest.text,
+    }
+
+
+def _hex(buffers: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: data.hex() for name, data in buffers.items()}
 
 
 def _failure(run: Run, record: Record) -> dict[str, Any]:
@@ -88,7 +110,7 @@ def _call(call: CallData) -> dict[str, Any]:
 
 
 def _bound(use: BoundUse) -> dict[str, Any]:
-    """Return the use of the bound as JSON data, fractions to six digits: enough for any plot."""
+    """Round the fractions to six digits: enough for any plot."""
     return {**asdict(use), "fractions": [round(fraction, 6) for fraction in use.fractions]}
 
 

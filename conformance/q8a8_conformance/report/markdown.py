@@ -63,7 +63,7 @@ def _lines(run: Run) -> Iterator[str]:
 
 
 def _diagnosis(run: Run) -> Iterator[str]:
-    """Write a table of the causes that reproduce the results."""
+    """Yield a table of what reproduces the results."""
     if not run.diagnosis:
         return
     yield from (
@@ -77,9 +77,9 @@ def _diagnosis(run: Run) -> Iterator[str]:
         yield f"| `{f.function}` | `{f.cause}` | {f.explained} | {f.of} | {fix} |"
     yield ""
     for f in run.diagnosis:
-        if f.smallest:
-            yield f"**{cell(smallest.heading(f))}**"
-            yield from _block(smallest.lines(f))
+        if f.smallest is not None:
+            yield f"**{cell(smallest.heading(f.function, f.smallest))}**"
+            yield from _block(smallest.lines(f.smallest))
 
 
 def _block(lines: Iterable[str]) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _block(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _bound(run: Run) -> Iterator[str]:
-    """Write a table of how much of the bound each function used."""
+    """Yield a table of how much of the bound each function used."""
     if not run.bound:
         return
     yield from ("### Use of the bound", "", "| function | results | outside | largest fraction |")

@@ -39,7 +39,7 @@ def bound(use: BoundUse) -> str:
     """Draw where in the bound the results of one function lie.
 
     Above, the bound from -1 to 1 with the part between the least and the largest fraction filled; below, that
-    part enlarged, as a histogram. Results outside of the bound are told, not drawn: they may be anywhere.
+    part enlarged, as a histogram. Results outside of the bound are counted, not drawn: they may be anywhere.
     """
     if use.largest_fraction is None or use.least is None or use.largest is None:
         return ""

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from q8a8_conformance.report import difference
-from q8a8_conformance.results.record import CallData
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from q8a8_conformance.results.run import Finding
-
-
-def call_of(smallest: Mapping[str, Any]) -> CallData:
-    """Build a failure's call from the call that a finding holds as JSON data (buffers in hex)."""
-    inputs, expected, actual = (
-        {name: bytes.fromhex(data) for name, data in smallest[side].items()}
-        for side in ("inputs", "expected", "actual")
-    )
-    return CallData(smallest["function"], smallest["args"], inputs, expected, actual)
+    from q8a8_conformance.results.run import Smallest
 
 
-def heading(finding: Finding) -> str:
-    """Describe the input: one that gives a wrong result, or one that kills the kernel."""
-    wrong = finding.smallest is not None and finding.smallest["actual"]
+def heading(function: str, smallest: Smallest) -> str:
+    """Return what the input is: one that gives a wrong result, or one on which the kernel dies."""
+    wrong = bool(smallest.call.actual)
     what = "the smallest input found that goes wrong" if wrong else "the smallest input found that kills it"
-    return f"{finding.function}: {what}"
+    return f"{function}: {what}"
 
 
-def lines(finding: Finding) -> Iterator[str]:
-    """Yield what a report says of it: the input in words, the call, all inputs in hex, both results."""
-    if finding.smallest is None:
-        return
-    call = call_of(finding.smallest)
-    yield f"      {finding.smallest['text']}"
-    for line in difference.show(call):
+def lines(smallest: Smallest) -> Iterator[str]:
+    """Yield what a report shows of it: the input in words, the call, all inputs in hex, both results."""
+    yield f"      {smallest.text}"
+    for line in difference.show(smallest.call):
         if line.label != "in":
             yield f"{line.label:<5} {line.text}"
         if line.label == "call":
-            yield from (f"in    {name}: {difference.whole(data)}" for name, data in call.inputs.items())
+            inputs = smallest.call.inputs.items()
+            yield from (f"in    {name}: {difference.whole(data)}" for name, data in inputs)

@@ -1,6 +1,6 @@
 """The statement of conformance: what was judged, where, by what, and how each rule came out.
 
-Everything in it comes from the run. What a worker did not tell stands there as not told: a statement without
+Everything in it comes from the run. What a worker did not report is marked as such: a statement without
 the kernel's hash does not say which kernel it is about.
 """
 

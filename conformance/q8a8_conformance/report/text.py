@@ -12,10 +12,10 @@ from q8a8_conformance.results.verdict import RuleResult, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.results.run import Run
+    from q8a8_conformance.results.run import Run, Smallest
 
-SHOWN_HEX = 80
-"""Hex digits of a buffer that a line of the diagnosis shows."""
+SHOWN = 40
+"""Bytes of a buffer that a line of the diagnosis shows."""
 
 _GREEN, _RED, _YELLOW, _DIM, _BOLD, _OFF = (f"\x1b[{code}m" for code in (32, 31, 33, 2, 1, 0))
 
@@ -118,16 +118,20 @@ def _diagnosis(run: Run, paint: _Paint) -> Iterator[str]:
         yield paint(_BOLD, "diagnosis")
         for finding in run.diagnosis:
             yield f"  {finding.function}: {describe(finding)}"
-            if finding.smallest:
-                yield f"    smallest: {finding.smallest['text']}"
-                for side in ("expected", "actual"):
-                    for name, data in finding.smallest[side].items():
-                        yield f"    {side}: {name} {data[:SHOWN_HEX]}{'…' if len(data) > SHOWN_HEX else ''}"
+            if finding.smallest is not None:
+                yield from _smallest(finding.smallest)
         yield ""
 
 
+def _smallest(smallest: Smallest) -> Iterator[str]:
+    yield f"    smallest: {smallest.text}"
+    for side, buffers in (("expected", smallest.call.expected), ("actual", smallest.call.actual)):
+        for name, data in buffers.items():
+            yield f"    {side}: {name} {data[:SHOWN].hex()}{'…' if len(data) > SHOWN else ''}"
+
+
 def _bound(run: Run) -> Iterator[str]:
-    """Report the largest fraction of the bound that the kernel used, with the function that used it."""
+    """Describe how much of the bound was used, by the function that used most of it."""
     used = [(use.largest_fraction, use) for use in run.bound if use.largest_fraction is not None]
     if used:
         most, use = max(used, key=lambda pair: pair[0])

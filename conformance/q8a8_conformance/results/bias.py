@@ -1,4 +1,4 @@
-"""Whether a kernel's errors centre on zero: a drift that the bound of Q8A8-ORD-2 leaves room for.
+"""Whether a kernel's errors centre on zero: a bias that the bound of Q8A8-ORD-2 leaves room for.
 
 A sum that is truncated at each step, or multiplied by a scale that is slightly off, can stay within the bound
 for any row and still move all results the same way. Legal errors are rounding errors to nearest, and do not
@@ -45,7 +45,7 @@ class Deviation:
 
 
 @dataclass(frozen=True)
-class Drift:
+class Bias:
     """A warning: the errors of a function agree on a direction.
 
     Attributes
@@ -80,8 +80,8 @@ _DIRECTIONS = (
 )
 
 
-def look(function: str, case: str, deviations: Sequence[Deviation]) -> tuple[Drift, ...]:
-    """Look for a drift in either direction.
+def find_biases(function: str, case: str, deviations: Sequence[Deviation]) -> tuple[Bias, ...]:
+    """Test for a bias in either direction.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def look(function: str, case: str, deviations: Sequence[Deviation]) -> tuple[Dri
 
     Returns
     -------
-    tuple of Drift
+    tuple of Bias
         At most one for each of the two directions; none for a kernel whose errors centre on zero.
     """
     found = []
@@ -112,7 +112,7 @@ def look(function: str, case: str, deviations: Sequence[Deviation]) -> tuple[Dri
             w * float(d.error / d.bound) for w, d in zip(signs, deviations, strict=True) if d.bound
         ) / len(shares)
         found.append(
-            Drift(
+            Bias(
                 slug, function, case, mean, of_bound, len(shares), abs(size),
                 f"{len(shares)} results {verb}, by {abs(mean):.2g} u of their magnitude on average "
                 f"(u = 2^-24; {abs(of_bound):.2%} of the bound): t = {abs(size):.1f}; rounding to nearest "
@@ -123,6 +123,6 @@ def look(function: str, case: str, deviations: Sequence[Deviation]) -> tuple[Dri
 
 
 def statistic(shares: Sequence[float]) -> float:
-    """Compute t: the sum of the errors over the root of the sum of their squares; 0 where all are 0."""
+    """Return t: the sum of the errors over the root of the sum of their squares; 0 where all are 0."""
     squares = math.fsum(share * share for share in shares)
     return math.fsum(shares) / math.sqrt(squares) if squares else 0.0

@@ -59,7 +59,7 @@ class Margins:
         self._held: dict[str, _Held] = {}
 
     def add(self, function: str, case: str, error: Fraction | None, bound: Fraction) -> None:
-        """Take in one result.
+        """Add one result.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Margins:
         held.fractions.append(fraction)
 
     def by_function(self) -> tuple[BoundUse, ...]:
-        """Return the use of the bound by each function, in the order in which they first occurred."""
+        """Return what each function used, in the order in which they were first met."""
         return tuple(held.use(function) for function, held in self._held.items())
 
 

@@ -134,7 +134,7 @@ def _side(report: Mapping[str, Any], name: str) -> Side:
 
 
 def _warnings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """List what makes the two hard to compare."""
+    """Return why the two may not be comparable."""
     found = []
     if a["profile"] != b["profile"]:
         found.append(f"the profiles differ: {a['profile']} and {b['profile']}")
@@ -169,7 +169,7 @@ def _rules(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[RuleChange]:
 
 
 def _failing(report: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Return the failed cases by rule, known failures included."""
+    """Return the failed cases by rule, those that are known to fail among them."""
     found: dict[str, set[str]] = {}
     for failure in (*report["failures"], *report["known_failures"]):
         found.setdefault(failure["rule"], set()).add(failure["case"])
@@ -210,7 +210,7 @@ def _bound(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[float 
 
 
 def _used(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the largest absolute fraction of the bound by function."""
+    """Return the largest fraction of the bound by function, whatever its sign."""
     found: dict[str, float | None] = {}
     for use in report["bound"]:
         ends = [abs(use[end]) for end in ("least", "largest") if use[end] is not None]

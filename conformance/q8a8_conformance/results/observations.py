@@ -1,9 +1,9 @@
-"""What a kernel gave, kept for the diagnosis: the inputs and the result bits of every judged call.
+"""Results of a kernel, kept for the diagnosis: the inputs and the result bits of every judged call.
 
 The checks feed this while they run. A quantizer's results are blocks; a dot product's results are single
 floats, kept as the numbers that the sum is made of, so that both block versions look alike.
 
-Recipes and orders are told apart on these results. To replay a mistake (a stride that is ignored, a block
+Recipes and orders are distinguished by these results. To replay a mistake (a stride that is ignored, a block
 that looks at its neighbour) takes the whole call, so calls are kept too, the failed ones apart.
 """
 
@@ -94,7 +94,7 @@ class Observations:
     _bytes: dict[Key, int] = field(default_factory=dict)
 
     def add_call(self, call: Call, outputs: Mapping[str, bytes]) -> None:
-        """Take in a legal call that returned, with its output buffers by ABI name."""
+        """Add a legal call that returned, with its output buffers by ABI name."""
         key = (call.function, call.nrc)
         held = self.calls.setdefault(key, [])
         size = sum(len(buffer.data) for buffer in call.buffers)
@@ -103,18 +103,18 @@ class Observations:
             held.append(CallResult(call, tuple(outputs.values())))
 
     def add_failure(self, call: Call, outputs: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
-        """Take in a call whose output buffers, by ABI name, were judged wrong."""
+        """Add a call whose output buffers, by ABI name, were judged wrong."""
         held = self.failures.setdefault((call.function, call.nrc), [])
         if len(held) < FAILURES:
             wanted = tuple(expected.get(name, data) for name, data in outputs.items())
             held.append(Failure(call, tuple(outputs.values()), wanted))
 
     def add_death(self, call: Call, seconds: float) -> None:
-        """Take in a call that did not return."""
+        """Add a call that did not return."""
         self.deaths.setdefault(call.function, []).append(Death(call, seconds))
 
     def add_row(self, function: str, x: Array, y: bytes) -> None:
-        """Take in a quantized row: `x` float32 [k], `y` its blocks as bytes."""
+        """Add a quantized row: `x` float32 [k], `y` its blocks as bytes."""
         held = self.quantizers.setdefault(function, [])
         if len(held) >= LIMIT:
             return
@@ -126,14 +126,14 @@ class Observations:
         )
 
     def add_activation(self, function: str, x: Array, output: bytes, scale: bytes) -> None:
-        """Take in a quantized activation: `x` float32 [size], its codes and its scale as bytes."""
+        """Add a quantized activation: `x` float32 [size], its codes and its scale as bytes."""
         held = self.quantizers.setdefault(function, [])
         if len(held) < LIMIT:
             bits = int.from_bytes(scale, "little")
             held.append(QuantizerResult(x, bits, np.frombuffer(output, np.int8)))
 
     def add_dot(self, function: str, nrc: int, x: Array, y: Array, result: bytes) -> None:
-        """Take in a dot product of two rows of blocks [nb] of one version; `result` is the float's bytes."""
+        """Add a dot product of two rows of blocks [nb] of one version; `result` is the float's bytes."""
         held = self.dots.setdefault((function, nrc), [])
         if len(held) < LIMIT:
             second = "activation_scale" if "activation_scale" in (y.dtype.names or ()) else "weight_scale"

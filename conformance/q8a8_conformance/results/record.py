@@ -1,8 +1,8 @@
-"""What one check found out about one rule: the unit that every verdict and every report is made of.
+"""The outcome of one case for one rule: the unit that every verdict and every report is made of.
 
 A check of the suite runs one *case* (an id such as ``dot/exact/odd-blocks-3``) and leaves one :class:`Record`
-for each rule that the case judges. Nothing else flows from the checks to the verdict, so whatever a report
-says can be traced to records.
+for each rule that the case judges. Nothing else flows from the checks to the verdict, so everything in a
+report can be traced to records.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Record:
     function
         The ABI function judged, or an empty string where the case is about none in particular.
     status, message
-        What came out, and for anything but a pass one sentence that says why.
+        The outcome, and for anything but a pass the reason in one sentence.
     call
         For a failure, the call that showed it.
     """
@@ -96,7 +96,7 @@ def short_id(rule: str) -> str:
 
 
 def rule_matches(rule: str, pattern: str) -> bool:
-    """Check whether a rule's id matches a shell-style pattern; the prefix ``Q8A8-`` is optional in both."""
+    """Return whether a rule's id matches one of several shell-style patterns, with or without ``Q8A8-``."""
     return any(fnmatchcase(short_id(rule), short_id(part.strip())) for part in pattern.split(","))
 
 
@@ -111,7 +111,7 @@ class Recorder:
         self._records: dict[tuple[str, str], Record] = {}
 
     def add(self, record: Record) -> None:
-        """Take one record in."""
+        """Add one record."""
         key = (record.rule, record.case)
         held = self._records.get(key)
         if held is None or worst((held.status, record.status)) is not held.status:

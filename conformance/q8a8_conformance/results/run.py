@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from q8a8_conformance.results.record import Record, Status, short_id
+from q8a8_conformance.results.record import CallData, Record, Status, short_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from q8a8_conformance.protocol.messages import Hello
-    from q8a8_conformance.results.bias import Drift
+    from q8a8_conformance.results.bias import Bias
     from q8a8_conformance.results.bound_use import BoundUse
     from q8a8_conformance.results.verdict import Judgement
 
 PROFILES = ("exact", "kernel", "ggml")
 """What counts as conforming: every bit; any order within the bound; ggml's recipes besides."""
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The smallest input found on which a kernel goes wrong: a call, and in a line what its inputs hold.
+
+    The call has no results where the kernel did not return.
+    """
+
+    call: CallData
+    text: str
 
 
 @dataclass(frozen=True)
@@ -38,11 +49,14 @@ class Finding:
     fix
         What to change, in one sentence; empty where nothing is wrong.
     detail
-        What else is to be said: the order that a wrong arithmetic was found on top of, say.
+        Further words, such as the order that a wrong arithmetic was found on top of.
+    nrc
+        Rows at a time of the dot products that it is about; 1 for what one and two rows share.
+    orders
+        Names (of `q8a8.ORDERS`) of the accumulation orders in it, the likeliest first: the one that is the
+        cause and those that give the same bits, those on top of which a mistake was found, or the nearest.
     smallest
-        For what is not explained, the smallest input on which it shows, as JSON data: ``function``, ``args``,
-        ``inputs``, ``expected`` and ``actual`` (buffers in hex by ABI name), and ``text``, which says in a
-        line what the inputs hold. None where there is none.
+        For what is not explained, the smallest input on which it shows.
     """
 
     function: str
@@ -51,12 +65,14 @@ class Finding:
     of: int
     fix: str = ""
     detail: str = ""
-    smallest: Mapping[str, Any] | None = None
+    nrc: int = 1
+    orders: tuple[str, ...] = ()
+    smallest: Smallest | None = None
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for: enough to ask again."""
+    """What a run was asked to judge: enough to run it again."""
 
     sut: str
     profile: str = "kernel"
@@ -67,7 +83,7 @@ class Request:
     timeout: float | None = None
 
     def command(self, *, rule: str | None = None, case: str | None = None) -> str:
-        """Return the shell command that runs this again, or only one rule or case of it."""
+        """Return the shell command that runs this again, or one case of it for one rule."""
         words = ["q8a8", "test", self.sut]
         if self.profile != "kernel":
             words += ["--profile", self.profile]
@@ -123,7 +139,7 @@ class Run:
     message: str = ""
     notes: tuple[str, ...] = ()
     bound: tuple[BoundUse, ...] = ()
-    warnings: tuple[Drift, ...] = ()
+    warnings: tuple[Bias, ...] = ()
     version: str = ""
     manifest: str = ""
     started: str = ""

@@ -1,4 +1,4 @@
-"""From records to a verdict: what became of each rule, and of the kernel as a whole.
+"""From records to a verdict: the status of each rule, and of the kernel as a whole.
 
 - A rule is ``crashed`` if any of its cases crashed, else ``fail`` if any failed, else ``pass`` if any ran,
   else ``not-run``.
@@ -52,11 +52,11 @@ class KnownFailure:
     comment: str = ""
 
     def covers(self, record: Record) -> bool:
-        """Check whether the entry covers this record."""
+        """Return whether the entry covers a record."""
         return rule_matches(record.rule, self.rule) and fnmatchcase(record.case, self.cases)
 
     def __str__(self) -> str:
-        """Return the entry's line number and its patterns."""
+        """Return the entry with its line number."""
         return f"line {self.line}: {self.rule} {self.cases}"
 
 
@@ -112,7 +112,7 @@ def format_known_failures(records: Iterable[Record], about: str) -> str:
 
 
 def _as_pattern(case: str) -> str:
-    """Return a pattern that matches one case: special characters are escaped."""
+    """Return a pattern that matches one case: signs with a meaning of their own are escaped."""
     special = {"[": "[[]", "*": "[*]", "?": "[?]", "#": "?"}
     return "".join(special.get(sign, "?" if sign.isspace() else sign) for sign in case)
 
@@ -123,7 +123,7 @@ def _one_line(words: str) -> str:
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What became of one rule.
+    """The status of one rule, with its counts.
 
     ``cases`` counts the cases that ran, ``failed`` those that failed or crashed, ``known`` those of the
     failed ones that the known-failures file excuses.
@@ -175,8 +175,8 @@ def judge(
     known_failures
         Excused failures.
     everything_ran
-        Whether the whole suite was selected. If not, an entry of ``known_failures`` that speaks of no case
-        that ran is let be; otherwise it is stale.
+        Whether the whole suite was selected. If not, an entry of ``known_failures`` that covers no case
+        is ignored; otherwise it is stale.
 
     Returns
     -------
@@ -219,11 +219,11 @@ def judge(
 
 
 def _is_stale(entry: KnownFailure, records: Sequence[Record], everything_ran: bool) -> bool:
-    """Check whether an entry no longer fails: some case of it ran and none failed, or no case matches it."""
-    spoken_of = [r.status for r in records if entry.covers(r)]
-    if not spoken_of:
+    """Return whether an entry no longer fails: a case of it ran and none failed, or there is no such case."""
+    covered = [r.status for r in records if entry.covers(r)]
+    if not covered:
         return everything_ran
-    return worst(spoken_of) is Status.PASS
+    return worst(covered) is Status.PASS
 
 
 def _verdict(

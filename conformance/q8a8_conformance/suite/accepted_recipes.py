@@ -1,6 +1,6 @@
 """What a quantizer's results are compared with: the specification, or for ``ggml`` a recipe of ggml's.
 
-Under ``ggml`` a quantizer function is asked first for a row that tells the recipes apart. If its bytes are
+Under ``ggml`` a quantizer function first quantizes a row on which the recipes differ. If its bytes are
 the specification's, or no single recipe of ggml's explains them all, it is judged by the specification; else
 by that recipe, wherever the recipe is defined, for the rest of the run. So all its results have to agree with
 one recipe.
@@ -24,7 +24,7 @@ DESIGN = "design"
 
 
 class Recipes:
-    """Knows, and finds out where need be, which recipe each quantizer function is judged by."""
+    """The recipe that each quantizer function is judged by, found out when it is first needed."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -43,7 +43,7 @@ class Recipes:
         return frozenset((function, recipe) for function, recipe in self._chosen.items() if recipe != DESIGN)
 
     def notes(self) -> tuple[str, ...]:
-        """Report which functions were judged by another recipe than the specification's."""
+        """Return which functions were judged by another recipe than the specification's."""
         return tuple(
             f"{function} is judged by the recipe {recipe}, which the profile ggml accepts"
             for function, recipe in self._chosen.items()
@@ -51,7 +51,7 @@ class Recipes:
         )
 
     def rows(self, function: str, x: Array, actual: bytes) -> bytes:
-        """Compute the bytes that a row must have.
+        """Return the bytes that a row must have.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Recipes:
         return expected.tobytes()
 
     def activation(self, x: Array, actual: dict[str, bytes]) -> dict[str, bytes]:
-        """Compute the buffers that an activation vector, float32 [size], must have; as :meth:`rows`."""
+        """Return the buffers that an activation vector, float32 [size], must have; as :meth:`rows`."""
         rest = actual["output"][x.size :]
         scale, codes, known = _quantize(x[np.newaxis], self.of(calls.ACTIVATION))
         if not known.all():
@@ -85,7 +85,7 @@ class Recipes:
         return fitting[0] if fitting else DESIGN
 
     def _agrees(self, function: str, rows: Array, recipe: str) -> bool:
-        """Check whether a function's results on the survey's blocks [nb, 32] are a recipe's."""
+        """Return whether a function's results on the survey's blocks [nb, 32] are a recipe's."""
         scale, codes, known = _quantize(rows, recipe)
         if function != calls.ACTIVATION:
             call = calls.quantize(function, rows.reshape(-1))

@@ -1,17 +1,17 @@
-"""Rows on which a legal kernel's errors have no direction: what a drift is looked for on.
+"""Rows on which a legal kernel's errors have no direction: used to test for a bias.
 
-*Plain* rows are all products of one sign, so that whatever truncates, in a product or in a sum, or takes a
-scale that is slightly off, moves every result the same way. That legal errors do not is the usual model of
-rounding (on dense data the digits rounded off are as likely above a half as below), and measured.
+*Plain* rows have products of one sign only, so that truncation in a product or in a sum, or a scale that is
+slightly wrong, moves every result in the same direction. Legal errors do not: that is the usual model of
+rounding (on dense data the digits rounded off are as likely above a half as below), and it is measured.
 
 *Anchored* rows need no model. Their first blocks, the anchors, have the one product 3 · 2^11 everywhere and
 one scale; the blocks after them are ordinary and small: in all less than 2^11 times the anchors' scale. A
 coin decides whether the ordinary blocks are taken with their sign or the opposite one. Every intermediate
 value of a legal kernel is then a multiple of the anchors' product plus or minus the same amount, in one
-binade, and rounding to nearest is symmetric about it: the coin turns the error round and leaves its size. The
-page "Proofs" has it in full.
+binade, and rounding to nearest is symmetric about it: the coin changes the sign of the error and not its
+size. The proof is on the page "Proofs".
 
-In both kinds another coin turns the sign of the whole result, so that "up" and "away from zero" part.
+In both kinds another coin decides the sign of the whole result, so that "up" and "away from zero" differ.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ ANCHOR_SCALE = 8.0
 
 PLAIN_RESULTS = 1040
 ANCHORED_RESULTS = 280
-"""Results of each kind. A drift of a third of the errors' size shows in 280: its t is sqrt(280) / 3 = 5.6."""
+"""Results of each kind. A bias of a third of the errors' size shows in 280: its t is sqrt(280) / 3 = 5.6."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Two rows of v1 blocks [nb], what is known of their product, and the sign of the exact result."""
+    """Two rows of v1 blocks [nb], their expected dot product, and the sign of the exact result."""
 
     x: Array
     y: Array
@@ -66,7 +66,7 @@ def plain_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
 
 
 def anchored_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
-    """Return two rows [ANCHORS + nb]: the anchors, then ordinary blocks, y's all negated or none."""
+    """Return two rows [ANCHORS + nb]: the anchors, then ordinary blocks of which a coin decides the sign."""
     scales = np.exp2(rng.uniform(-9, -4, (2, nb))) * rng.choice([1.0, 1.0, 1.0, -1.0], (2, nb))
     codes = rng.integers(-127, 128, (2, nb, 32))
     scales[1] *= rng.choice([-1.0, 1.0])

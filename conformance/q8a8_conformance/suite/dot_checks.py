@@ -28,7 +28,7 @@ def judge_dot(judge: Judge, x: Array, y: Array, *, exact: bool) -> bytes:
     judge
         Of the case.
     x, y
-        Blocks; their version says which function is called.
+        Blocks; their version decides which function is called.
     exact
         Whether the rows are exact by construction: then bits count under every profile.
     """

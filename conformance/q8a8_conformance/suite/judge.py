@@ -1,6 +1,6 @@
-"""One case of the suite, as a check sees it: it makes calls and compares results, and leaves the rest to us.
+"""One case of the suite, as a check sees it: it makes calls and compares results.
 
-A check takes a :class:`Judge` as its argument and says what must hold, without assertions of its own::
+A check takes a :class:`Judge` as its argument and states what must hold, without assertions::
 
     @pytest.mark.rule("Q8A8-DOT-5")
     def test_empty_row(judge):
@@ -50,7 +50,7 @@ class Judge:
     Attributes
     ----------
     records
-        What the case has found out so far.
+        The outcomes of the case so far.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Judge:
         probe = Probe(call, self._calls.probe, in_bound)
         broken = broken_rules(probe, rules, expected, actual)
         if self._wanted is not None and not any(rule_matches(rule, self._wanted) for rule in broken):
-            # Nobody asked for the rules that it breaks; it must not go unseen for that.
+            # The rules that it breaks were not selected; the failure must show all the same.
             broken = rules
         self.records.add(Status.FAIL, broken, message, call, expected=expected, actual=actual)
         return False

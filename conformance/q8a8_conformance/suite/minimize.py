@@ -1,6 +1,6 @@
 """Hypothesis' search for the simplest example on which a check fails.
 
-It is slow to import and to run, so it is asked only where an example has failed already.
+It is slow to import and to run, so it is used only where an example has failed already.
 """
 
 from __future__ import annotations

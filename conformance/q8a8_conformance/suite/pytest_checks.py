@@ -41,7 +41,7 @@ class CheckRunner:
     finished
         The run with its verdict, at the end of the session; None where the session did not begin.
     errors
-        What pytest says of modules that could not be collected, and of checks that broke themselves.
+        pytest's text on modules that could not be collected, and on checks that broke themselves.
     """
 
     def __init__(self, run: SuiteRun | None) -> None:

@@ -1,4 +1,4 @@
-"""One run of the suite: the worker, the records, and at the end what they amount to."""
+"""One run of the suite: the worker, the records, and at the end diagnosis and verdict."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SELF_COMPARISON = (
 """A note on every run of ``ref``: the expected values of golden cases alone are not its own."""
 
 START_CASE = "start"
-"""The case id of a worker that died before it said hello."""
+"""The case id of a worker that died before its hello."""
 
 
 class SuiteRun:
@@ -108,7 +108,7 @@ class SuiteRun:
         return Judge(self._target, self._recipes, self._recorder, case, rules, self.request.rules)
 
     def progress(self, case: str) -> None:
-        """Print on a terminal which case runs."""
+        """Show on a terminal which case runs."""
         self._done += 1
         if self._progress:
             sys.stderr.write(f"\r\x1b[K{self._done}/{self.total} {case[:60]}")

@@ -1,11 +1,10 @@
-"""The kernel under test, as the checks see it: a worker that is asked for one call at a time.
+"""The kernel under test, as the checks see it: a worker that makes one call at a time.
 
-What becomes of a kernel that dies ---------------------------------- A crash, a hang or garbage costs one
-case; the worker is started again and the rest runs. Each function has `PATIENCE` deaths at the full timeout.
-From then on a call of it may take `HASTY` seconds at most, so that a kernel that hangs on every shape does
-not hold the suite up for hours. Once it has hung `HANGS` times (fewer than the session stands in all), or
-its deaths have cost `BUDGET` seconds, its remaining cases are not run. (They are not needed for the verdict:
-it is ``crashed`` by then.)
+A crash, a hang or a violation of the protocol costs one case; the worker is started again and the rest runs.
+The first `DEATHS_AT_FULL_TIMEOUT` deaths of a function may take the full timeout. From then on its calls have
+`SHORT_TIMEOUT_SECONDS` at most, so that a kernel that hangs on every shape does not hold the suite up for
+hours. Once it has hung `MAX_HANGS` times (fewer than the session allows in all), or its deaths have cost
+`MAX_DEATH_SECONDS`, its remaining cases are not run: the verdict is ``crashed`` by then.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from q8a8_conformance.results.observations import Observations
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Hello, Result
     from q8a8_conformance.protocol.session import Session
-    from q8a8_conformance.results.bias import Drift
+    from q8a8_conformance.results.bias import Bias
 
 Array = NDArray[Any]
 
-PATIENCE = 5
-HANGS = 8
-HASTY = 1.0
-BUDGET = 60.0
+DEATHS_AT_FULL_TIMEOUT = 5
+MAX_HANGS = 8
+SHORT_TIMEOUT_SECONDS = 1.0
+MAX_DEATH_SECONDS = 60.0
 
 
 class KernelDiedError(Exception):
-    """The kernel crashed, hung, or its worker sent garbage, during one call."""
+    """The kernel crashed, hung, or its worker violated the protocol, during one call."""
 
 
 class RefusedError(Exception):
@@ -49,14 +48,14 @@ class RefusedError(Exception):
 
 
 class NotRunError(Exception):
-    """What the case needs is not there: a function, a capability, a kernel that survives."""
+    """What the case needs is missing: a function, a capability, a kernel that survives."""
 
 
 @dataclass
-class Losses:
-    """What the deaths of one function have cost so far."""
+class Deaths:
+    """The deaths of one function so far, those of them that were hangs, and the time they took."""
 
-    deaths: int = 0
+    count: int = 0
     hangs: int = 0
     seconds: float = 0.0
 
@@ -76,11 +75,11 @@ class Target:
     Attributes
     ----------
     two_rows
-        Whether the kernel takes two rows at a time; None until somebody asked.
+        Whether the kernel takes two rows at a time; None until it was found out.
     margins
         Where in the bound the results lie.
     warnings
-        What is no failure, but should not go unseen.
+        Biases within the bound: no failures.
     calls, call_seconds
         Calls made, and the time spent in them.
     """
@@ -92,14 +91,14 @@ class Target:
         self.hello: Hello = session.hello
         self.observations = Observations()
         self.margins = Margins()
-        self.warnings: list[Drift] = []
+        self.warnings: list[Bias] = []
         self.two_rows: bool | None = None
         self.calls = 0
         self.call_seconds = 0.0
-        self._losses: dict[str, Losses] = {}
+        self._deaths: dict[str, Deaths] = {}
 
     def offers(self, function: str) -> bool:
-        """Check whether the kernel has a function."""
+        """Return whether the kernel has a function."""
         return function in self.hello.functions
 
     def require(self, function: str, *capabilities: str) -> None:
@@ -116,18 +115,19 @@ class Target:
         Raises
         ------
         NotRunError
-            The function is not offered, its deaths have used up their budget, or the session has given the
-            worker up.
+            The function is not offered, its deaths have cost too much, or the session does not start
+            the worker again.
         KernelDiedError
-            It crashed, hung or sent garbage; the next call starts the worker again.
+            It crashed, hung or violated the protocol; the next call starts the worker again.
         RefusedError
             The worker refused.
         """
         self.require(call.function)
-        losses = self._losses.setdefault(call.function, Losses())
-        if losses.seconds > BUDGET or losses.hangs >= HANGS:
-            raise NotRunError(f"{call.function} died {losses.deaths} times and cost {losses.seconds:.0f} s")
-        timeout = self.timeout if losses.deaths < PATIENCE else min(self.timeout, HASTY)
+        deaths = self._deaths.setdefault(call.function, Deaths())
+        if deaths.seconds > MAX_DEATH_SECONDS or deaths.hangs >= MAX_HANGS:
+            raise NotRunError(f"{call.function} died {deaths.count} times and cost {deaths.seconds:.0f} s")
+        full = deaths.count < DEATHS_AT_FULL_TIMEOUT
+        timeout = self.timeout if full else min(self.timeout, SHORT_TIMEOUT_SECONDS)
         started = time.monotonic()
         self.calls += 1
         try:
@@ -137,11 +137,11 @@ class Target:
         except WorkerUnusable as error:
             raise NotRunError(error.what) from error
         except (WorkerCrashed, WorkerHung, ProtocolViolation) as error:
-            losses.deaths += 1
-            losses.hangs += isinstance(error, WorkerHung)
-            losses.seconds += time.monotonic() - started
+            deaths.count += 1
+            deaths.hangs += isinstance(error, WorkerHung)
+            deaths.seconds += time.monotonic() - started
             if not call.options and call.threads == 1:
-                # (What dies in guarded memory alone, or among threads, breaks a rule that says so.)
+                # (A death only in guarded memory or among threads breaks a rule of its own.)
                 self.observations.add_death(call, time.monotonic() - started)
             raise KernelDiedError(str(error)) from error
         finally:
@@ -173,7 +173,7 @@ class Target:
         Raises
         ------
         KernelDiedError
-            The worker sent other buffers than it got: garbage.
+            The worker sent buffers of other lengths than it got.
         """
         spec = call.spec
         lengths = [len(call.buffers[i].data) for i in spec.outputs]

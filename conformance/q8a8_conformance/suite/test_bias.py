@@ -1,6 +1,6 @@
-"""Whether errors centre on zero: results within the bound that all lean to one side are worth a warning.
+"""Whether errors centre on zero: results within the bound that mostly have one direction get a warning.
 
-The results are judged by the bound like any others; a drift costs no verdict.
+The results are judged by the bound like any others; a bias does not change the verdict.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.results import bias as drift
+from q8a8_conformance.results import bias
 from q8a8_conformance.results.expected_dot import expected_dot
 from q8a8_conformance.suite import bias_rows
 from q8a8_conformance.suite.dot_checks import judge_products
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 RULES = ("Q8A8-ORD-2", "Q8A8-DOT-3")
 
 
-def look(judge: Judge, function: str, given: Sequence[tuple[Sample, bytes]]) -> None:
-    """Warn of a drift in independent results; results outside of the bound are failures, and no drift."""
+def warn_of_bias(judge: Judge, function: str, given: Sequence[tuple[Sample, bytes]]) -> None:
+    """Warn of a bias in independent results; results outside of the bound are failures instead."""
     deviations = []
     for sample, result in given:
         item = sample.product
         error = item.error(result)
         if error is None or abs(error) > item.bound:
             return
-        deviations.append(drift.Deviation(error, item.magnitude, item.bound, sample.sign))
-    judge.target.warnings.extend(drift.look(function, judge.case, deviations))
+        deviations.append(bias.Deviation(error, item.magnitude, item.bound, sample.sign))
+    judge.target.warnings.extend(bias.find_biases(function, judge.case, deviations))
 
 
 @pytest.mark.rule(*RULES)
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=f"dot/bias/{kind}") for kind in bias_rows.KINDS])
 def test_dot(judge: Judge, kind: str) -> None:
-    """Take many dot products of one sort."""
+    """Compute many dot products of one sort."""
     judge.require(calls.DOT)
     given = []
     for sample in bias_rows.samples(kind):
@@ -50,13 +50,13 @@ def test_dot(judge: Judge, kind: str) -> None:
         result = judge.run(call)["s"]
         judge_products(judge, call, result, [sample.product])
         given.append((sample, result))
-    look(judge, calls.DOT, given)
+    warn_of_bias(judge, calls.DOT, given)
 
 
 @pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-9")
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=f"v2/bias/{kind}") for kind in bias_rows.KINDS])
 def test_v2(judge: Judge, kind: str) -> None:
-    """Take many dot products over v2 blocks."""
+    """Compute many dot products over v2 blocks."""
     judge.require(calls.DOT_REAL)
     given = []
     for sample in bias_rows.samples(kind, "v2"):
@@ -64,13 +64,13 @@ def test_v2(judge: Judge, kind: str) -> None:
         result = judge.run(call)["s"]
         judge_products(judge, call, result, [sample.product])
         given.append((sample, result))
-    look(judge, calls.DOT_REAL, given)
+    warn_of_bias(judge, calls.DOT_REAL, given)
 
 
 @pytest.mark.rule(*RULES, "Q8A8-DOT-6")
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=f"nrc2/bias/{kind}") for kind in bias_rows.KINDS])
 def test_two_rows(judge: Judge, kind: str) -> None:
-    """Take many dot products two rows at a time; of each call x0·y0 and x1·y1 are independent."""
+    """Compute many dot products two rows at a time; of each call x0·y0 and x1·y1 are independent."""
     require_two_rows(judge)
     given = []
     samples = bias_rows.samples(kind, "nrc2")
@@ -85,4 +85,4 @@ def test_two_rows(judge: Judge, kind: str) -> None:
         ]
         judge_products(judge, call, result, products)
         given += [(first, result[:4]), (second, result[12:16])]
-    look(judge, calls.DOT, given)
+    warn_of_bias(judge, calls.DOT, given)

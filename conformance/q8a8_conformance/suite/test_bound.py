@@ -19,7 +19,7 @@ SEEDS = range(5)
 @pytest.mark.rule(*RULES)
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"dot/bound/blocks-{nb}") for nb in dot_rows.COUNTS])
 def test_random(judge: Judge, nb: int) -> None:
-    """Take dot products of rows as a model has them."""
+    """Compute dot products of rows as a model has them."""
     judge.require(calls.DOT)
     for seed in SEEDS:
         judge_dot(judge, *dot_rows.random_pair(nb, seed=seed), exact=False)
@@ -30,7 +30,7 @@ def test_random(judge: Judge, nb: int) -> None:
     "nb", [pytest.param(nb, id=f"dot/wide-scales/blocks-{nb}") for nb in (1, 2, 3, 8, 33, 64)]
 )
 def test_wide(judge: Judge, nb: int) -> None:
-    """Take dot products with scales over the whole range of halves."""
+    """Compute dot products with scales over the whole range of halves."""
     judge.require(calls.DOT)
     for seed in SEEDS:
         judge_dot(judge, *dot_rows.wide_pair(nb, seed=seed), exact=False)
@@ -41,7 +41,7 @@ def test_wide(judge: Judge, nb: int) -> None:
     "nb", [pytest.param(nb, id=f"dot/cancelling/blocks-{nb}") for nb in (2, 4, 7, 16, 65, 256)]
 )
 def test_cancelling(judge: Judge, nb: int) -> None:
-    """Take dot products that almost cancel: the bound counts magnitudes, not the small result."""
+    """Compute dot products that almost cancel: the bound counts magnitudes, not the small result."""
     judge.require(calls.DOT)
     for seed in SEEDS:
         judge_dot(judge, *dot_rows.cancelling_pair(nb, seed=seed), exact=False)
@@ -52,7 +52,7 @@ def test_cancelling(judge: Judge, nb: int) -> None:
     "nb", [pytest.param(nb, id=f"dot/minus-128/blocks-{nb}") for nb in (1, 2, 3, 4, 8, 31, 64)]
 )
 def test_minus_128(judge: Judge, nb: int) -> None:
-    """Take dot products of random rows with -128 among their codes."""
+    """Compute dot products of random rows with -128 among their codes."""
     judge.require(calls.DOT)
     for seed in SEEDS:
         judge_dot(judge, *dot_rows.random_pair(nb, seed=seed, low=-128), exact=False)

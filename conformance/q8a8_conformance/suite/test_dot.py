@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.mark.rule("Q8A8-DOT-4", "Q8A8-DOT-10")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"dot/exact/blocks-{nb}") for nb in dot_rows.COUNTS])
 def test_exact(judge: Judge, nb: int) -> None:
-    """Take dot products of random rows on which no order can round."""
+    """Compute dot products of random rows on which no order can round."""
     judge.require(calls.DOT)
     for seed in range(4):
         judge_dot(judge, *dot_rows.exact_pair(nb, positive=seed == 0, seed=seed), exact=True)
@@ -29,7 +29,7 @@ def test_exact(judge: Judge, nb: int) -> None:
     "nb", [pytest.param(nb, id=f"dot/each-block/blocks-{nb}") for nb in (*range(1, 14), 19, 33, 257)]
 )
 def test_each_block(judge: Judge, nb: int) -> None:
-    """Take dot products in which one block alone counts, each in turn (of long rows, some)."""
+    """Compute dot products in which one block alone counts, each in turn (of long rows, some)."""
     judge.require(calls.DOT)
     for which in range(nb) if nb < 20 else (0, 1, nb // 2, nb - 4, nb - 3, nb - 2, nb - 1):
         judge_dot(judge, *dot_rows.one_block_of(nb, which), exact=True)
@@ -40,7 +40,7 @@ def test_each_block(judge: Judge, nb: int) -> None:
     "place", [pytest.param(place, id=f"dot/each-place/{place:02}") for place in range(32)]
 )
 def test_each_place(judge: Judge, place: int) -> None:
-    """Take the single product of edge codes at one place: a wrong lane, sign or saturation shows alone."""
+    """Compute the single product of edge codes at one place: a wrong lane, sign or saturation shows alone."""
     judge.require(calls.DOT)
     for a in dot_rows.EDGES:
         for b in (-128, -1, 1, 127):
@@ -49,7 +49,7 @@ def test_each_place(judge: Judge, place: int) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-1")
 def test_edges(judge: Judge) -> None:
-    """Take dot products of rows full of -128, 127 and their neighbours."""
+    """Compute dot products of rows full of -128, 127 and their neighbours."""
     judge.require(calls.DOT)
     for x, y in dot_rows.minus_128_pairs():
         judge_dot(judge, x, y, exact=True)
@@ -57,7 +57,7 @@ def test_edges(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-2")
 def test_scale_product(judge: Judge) -> None:
-    """Take dot products whose scales' product needs 22 bits, or an exponent no half has."""
+    """Compute dot products whose scales' product needs 22 bits, or an exponent no half has."""
     judge.require(calls.DOT)
     for x, y in (*dot_rows.full_mantissas(), *dot_rows.far_scales()):
         judge_dot(judge, x, y, exact=True)
@@ -65,7 +65,7 @@ def test_scale_product(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-8", "Q8A8-HLF-2", "Q8A8-HLF-3")
 def test_scales(judge: Judge) -> None:
-    """Take dot products with negative, subnormal and zero scales of both signs."""
+    """Compute dot products with negative, subnormal and zero scales of both signs."""
     judge.require(calls.DOT)
     for x, y in dot_rows.signed_scales():
         judge_dot(judge, x, y, exact=True)
@@ -73,7 +73,7 @@ def test_scales(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-5")
 def test_empty(judge: Judge) -> None:
-    """Take the dot product of no blocks: +0, whatever was there."""
+    """Compute the dot product of no blocks: +0, whatever was there."""
     judge.require(calls.DOT)
     empty = dot_rows.filled(0, 1)
     for held in (float("nan"), 1.5, -0.0):
@@ -82,7 +82,7 @@ def test_empty(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-7")
 def test_overwritten(judge: Judge) -> None:
-    """Take dot products into a float that held something: it is overwritten, not added to."""
+    """Compute dot products into a float that held something: it is overwritten, not added to."""
     judge.require(calls.DOT)
     for nb in (1, 2, 3, 8):
         x, y = dot_rows.exact_pair(nb, seed=7)
@@ -93,7 +93,7 @@ def test_overwritten(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-12")
 def test_strides_ignored(judge: Judge) -> None:
-    """Take single dot products with strides that mean nothing."""
+    """Compute single dot products with strides that mean nothing."""
     judge.require(calls.DOT)
     for nb in (1, 2, 5):
         x, y = dot_rows.exact_pair(nb, seed=3)
@@ -105,7 +105,7 @@ def test_strides_ignored(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-LAY-1", "Q8A8-LAY-2", "Q8A8-DOT-10")
 def test_layout(judge: Judge) -> None:
-    """Take dot products of blocks that differ in scale and codes: each scale must meet its own codes."""
+    """Compute dot products of blocks that differ in scale and codes: each scale must meet its own codes."""
     judge.require(calls.DOT)
     for nb in (2, 3, 4, 5, 8, 11):
         codes = np.zeros((2, nb, 32), np.int64)

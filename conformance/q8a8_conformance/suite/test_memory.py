@@ -40,7 +40,7 @@ def test_over_read(judge: Judge, function: str, guard: Option) -> None:
     where = "past the end" if guard is Option.GUARD_AFTER else "before the beginning"
     for call in calls_of(judge, function):
         judge.run(call)
-        if guard is Option.GUARD_AFTER and not stands_alignment(judge, call, ends_at_a_page(call)):
+        if guard is Option.GUARD_AFTER and not survives_alignment(judge, call, ends_at_a_page(call)):
             return
         # A kernel that was just seen to write outside its buffers dies of that.
         rule = OVER_WRITE if judge.has_failed(OVER_WRITE) else OVER_READ
@@ -52,13 +52,13 @@ def test_over_read(judge: Judge, function: str, guard: Option) -> None:
 
 
 def ends_at_a_page(call: Call) -> dict[str, int]:
-    """Return each buffer's offset from a 64-byte boundary if it ends where a page ends."""
+    """Return how far from a 64-byte boundary the buffers begin if they end where a page ends."""
     both = zip(call.spec.buffers, call.buffers, strict=True)
     return {spec.name: -len(buffer.data) % 64 for spec, buffer in both}
 
 
-def stands_alignment(judge: Judge, call: Call, offsets: dict[str, int]) -> bool:
-    """Make a call at such distances from a boundary: who dies of it needs more alignment than allowed."""
+def survives_alignment(judge: Judge, call: Call, offsets: dict[str, int]) -> bool:
+    """Make a call at these distances from a boundary; one that dies needs more alignment than allowed."""
     if "offset" not in judge.target.hello.capabilities:
         return True
     where = ", ".join(f"{name} {offset} bytes off" for name, offset in offsets.items() if offset)
@@ -75,7 +75,7 @@ def test_over_write(judge: Judge, function: str) -> None:
         judge.run(call)
         for steps in (1, 5):
             offsets = {buffer.name: steps * buffer.alignment for buffer in call.spec.buffers}
-            if not stands_alignment(judge, call, offsets):
+            if not survives_alignment(judge, call, offsets):
                 return
 
 

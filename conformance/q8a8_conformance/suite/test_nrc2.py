@@ -30,14 +30,14 @@ SHAPES = (
 
 
 def stack(pairs: list[dot_rows.Pair]) -> tuple[Array, Array]:
-    """Stack two pairs of rows into two rows of x and two of y, blocks [2, nb]."""
+    """Return two rows of x and two of y, blocks [2, nb], out of two pairs of rows."""
     return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
 
 
 @pytest.mark.rule("Q8A8-DOT-6")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/exact/blocks-{nb}") for nb in COUNTS])
 def test_exact(judge: Judge, nb: int) -> None:
-    """Take four dot products at once, exact by construction, with every kind of stride."""
+    """Compute four dot products at once, exact by construction, with every kind of stride."""
     require_two_rows(judge)
     # Rows of one seed share their scales' range, so each of the four pairs is exact.
     x, y = dot_rows.exact_pair(2 * nb, seed=nb)
@@ -47,7 +47,7 @@ def test_exact(judge: Judge, nb: int) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-6", "Q8A8-DOT-5")
 def test_empty(judge: Judge) -> None:
-    """Take four dot products of no blocks: four times +0, nothing else is written."""
+    """Compute four dot products of no blocks: four times +0, nothing else is written."""
     require_two_rows(judge)
     empty = np.stack([dot_rows.filled(0, 1)] * 2)
     judge_pair(judge, empty, empty, exact=True, bs=5)
@@ -55,7 +55,7 @@ def test_empty(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-1")
 def test_edges(judge: Judge) -> None:
-    """Take four dot products of rows full of -128 and 127."""
+    """Compute four dot products of rows full of -128 and 127."""
     require_two_rows(judge)
     for nb in (1, 2, 5):
         for a in dot_rows.EDGES:
@@ -71,7 +71,7 @@ def test_edges(judge: Judge) -> None:
 @pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-3", "Q8A8-DOT-6")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/bound/blocks-{nb}") for nb in COUNTS])
 def test_bound(judge: Judge, nb: int) -> None:
-    """Take four dot products at once of rows as a model has them."""
+    """Compute four dot products at once of rows as a model has them."""
     require_two_rows(judge)
     for seed in range(3):
         pairs = [dot_rows.random_pair(nb, seed=100 + seed), dot_rows.random_pair(nb, seed=200 + seed)]
@@ -81,7 +81,7 @@ def test_bound(judge: Judge, nb: int) -> None:
 @pytest.mark.rule("Q8A8-DOT-11")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/as-single/blocks-{nb}") for nb in COUNTS])
 def test_as_single(judge: Judge, nb: int) -> None:
-    """Take four dot products at once and one by one: the same bits."""
+    """Compute four dot products at once and one by one: the same bits."""
     require_two_rows(judge)
     for seed in range(2):
         x, y = stack([dot_rows.random_pair(nb, seed=300 + seed), dot_rows.random_pair(nb, seed=400 + seed)])

@@ -1,4 +1,4 @@
-"""Property tests: inputs drawn at random; where one fails a rule, Hypothesis finds the simplest."""
+"""Property tests on random inputs; where one fails a rule, Hypothesis finds the simplest."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ QUANTIZERS = (*calls.QUANTIZERS, calls.ACTIVATION)
 
 
 def row(contents: tuple[float, ...], nb: int, *, everywhere: bool) -> Array:
-    """Return a row of `nb` ordinary blocks with the contents at some places, or at every place."""
+    """Return a row of `nb` ordinary blocks with the contents sprinkled in, or filling it."""
     x = np.linspace(-1, 1, 32 * nb, dtype=np.float32)
     if everywhere:
         return np.resize(np.array(contents, np.float32), 32 * nb)
@@ -40,7 +40,7 @@ def row(contents: tuple[float, ...], nb: int, *, everywhere: bool) -> Array:
 
 
 def parameters() -> list[object]:
-    """Return each kind of content with each quantizer as a parameter."""
+    """Return each kind of content with each quantizer."""
     return [
         pytest.param(kind, function, id=f"unspecified/{kind}/{function}")
         for kind in CONTENTS

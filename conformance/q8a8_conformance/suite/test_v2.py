@@ -21,7 +21,7 @@ UNUSED = (0x0000, 0x7E00, 0xFE01, 0x7C01, 0x7C00, 0xFC00, 0x3C00)
 @pytest.mark.rule("Q8A8-DOT-9", "Q8A8-LAY-3")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"v2/exact/blocks-{nb}") for nb in COUNTS])
 def test_exact(judge: Judge, nb: int) -> None:
-    """Take dot products on which no order can round."""
+    """Compute dot products on which no order can round."""
     judge.require(calls.DOT_REAL)
     for seed in range(4):
         judge_dot(judge, *dot_rows.to_v2(*dot_rows.exact_pair(nb, positive=seed == 0, seed=seed)), exact=True)
@@ -29,7 +29,7 @@ def test_exact(judge: Judge, nb: int) -> None:
 
 @pytest.mark.rule("Q8A8-LAY-3")
 def test_layout(judge: Judge) -> None:
-    """Take dot products of blocks that each count alone, with scales and codes that differ in every byte."""
+    """Compute dot products of blocks that each count alone; scales and codes differ in every byte."""
     judge.require(calls.DOT_REAL)
     for nb in (1, 2, 5):
         for which in range(nb):
@@ -41,7 +41,7 @@ def test_layout(judge: Judge) -> None:
 @pytest.mark.rule("Q8A8-LAY-5")
 @pytest.mark.parametrize("unused", [pytest.param(u, id=f"v2/unused-{u:04x}") for u in UNUSED])
 def test_unused(judge: Judge, unused: int) -> None:
-    """Take dot products of blocks whose other scale holds anything at all."""
+    """Compute dot products of blocks whose other scale holds anything at all."""
     judge.require(calls.DOT_REAL)
     for nb in (1, 2, 3, 8):
         judge_dot(judge, *dot_rows.to_v2(*dot_rows.exact_pair(nb, seed=5), unused=unused), exact=True)
@@ -50,7 +50,7 @@ def test_unused(judge: Judge, unused: int) -> None:
 @pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-9")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"v2/bound/blocks-{nb}") for nb in COUNTS])
 def test_bound(judge: Judge, nb: int) -> None:
-    """Take dot products of rows as a model has them."""
+    """Compute dot products of rows as a model has them."""
     judge.require(calls.DOT_REAL)
     for seed in range(5):
         judge_dot(judge, *dot_rows.to_v2(*dot_rows.random_pair(nb, seed=seed)), exact=False)
@@ -58,7 +58,7 @@ def test_bound(judge: Judge, nb: int) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-1")
 def test_edges(judge: Judge) -> None:
-    """Take dot products of rows full of -128, 127 and their neighbours."""
+    """Compute dot products of rows full of -128, 127 and their neighbours."""
     judge.require(calls.DOT_REAL)
     for x, y in dot_rows.minus_128_pairs():
         judge_dot(judge, *dot_rows.to_v2(x, y), exact=True)
@@ -66,7 +66,7 @@ def test_edges(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-9", "Q8A8-DOT-2", "Q8A8-DOT-8")
 def test_scales(judge: Judge) -> None:
-    """Take dot products with scales of 11 bits, far apart, negative, subnormal and zero."""
+    """Compute dot products with scales of 11 bits, far apart, negative, subnormal and zero."""
     judge.require(calls.DOT_REAL)
     for x, y in (*dot_rows.full_mantissas(), *dot_rows.far_scales(), *dot_rows.signed_scales()):
         judge_dot(judge, *dot_rows.to_v2(x, y), exact=True)
@@ -77,7 +77,7 @@ def test_scales(judge: Judge) -> None:
     "nb", [pytest.param(nb, id=f"v2/each-block/blocks-{nb}") for nb in (1, 2, 3, 5, 8, 11)]
 )
 def test_each_block(judge: Judge, nb: int) -> None:
-    """Take dot products in which one block alone counts, each in turn."""
+    """Compute dot products in which one block alone counts, each in turn."""
     judge.require(calls.DOT_REAL)
     for which in range(nb):
         judge_dot(judge, *dot_rows.to_v2(*dot_rows.one_block_of(nb, which)), exact=True)
@@ -85,7 +85,7 @@ def test_each_block(judge: Judge, nb: int) -> None:
 
 @pytest.mark.rule("Q8A8-DOT-9", "Q8A8-DOT-5", "Q8A8-DOT-7")
 def test_empty_and_overwritten(judge: Judge) -> None:
-    """Take dot products of no blocks, and into floats that held something."""
+    """Compute dot products of no blocks, and into floats that held something."""
     judge.require(calls.DOT_REAL)
     x, y = dot_rows.to_v2(*dot_rows.exact_pair(3, seed=2))
     plain = judge.run(calls.dot_real(x, y))["s"]

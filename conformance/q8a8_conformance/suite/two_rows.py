@@ -1,9 +1,9 @@
 """Whether a kernel takes two rows at a time.
 
-A kernel that computes one row at a time says so in one of three ways: it refuses nrc = 2 (an ``assert``,
-which ends the process, is one), it writes nothing, or it ignores nrc and writes ``s[0]`` = x0·y0, as with
-nrc = 1. Whatever else it does is an answer for two rows, and judged as one: who writes ``s[0]`` alone and
-wrongly, hangs, or sends what breaks the protocol is not let off.
+A kernel that computes one row at a time shows it in one of three ways: it refuses nrc = 2 (an ``assert``
+that ends the process counts as refusal), it writes nothing, or it ignores nrc and writes ``s[0]`` = x0·y0, as
+with nrc = 1. Everything else is a result for two rows and judged as one, also a wrong ``s[0]`` alone, a hang,
+and a violation of the protocol.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def require_two_rows(judge: Judge) -> None:
 
 
 def takes_two_rows(judge: Judge) -> bool:
-    """Check whether the kernel takes two rows at a time; it is asked once a run."""
+    """Return whether the kernel takes two rows at a time; found out once a run."""
     if judge.target.two_rows is None:
         judge.target.two_rows = judge.target.offers(calls.DOT) and _takes_two_rows(judge.target)
     return judge.target.two_rows
 
 
 def _takes_two_rows(target: Target) -> bool:
-    """Ask for two rows once, and where only ``s[0]`` is written, for the first two of them alone.
+    """Call once with two rows; where only ``s[0]`` is written, compute the first two of them alone.
 
     A worker that hangs, or sends what is no answer, did not refuse: an ``assert`` ends the process at once.
     """
@@ -57,7 +57,7 @@ def _takes_two_rows(target: Target) -> bool:
 
 
 def _single(target: Target, x: calls.Array, y: calls.Array) -> bytes:
-    """Return the kernel's result for x0·y0 with nrc = 1; empty where the call does not return."""
+    """Return the kernel's result for x0·y0 with nrc = 1; empty where it does not return."""
     try:
         return target.call(calls.dot(x, y)).outputs[0]
     except (KernelDiedError, RefusedError):

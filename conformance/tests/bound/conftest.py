@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class InProcess:
-    """Stands for a session with a worker: each call is answered by a function that gives ``s``."""
+    """A session without a worker: a function computes ``s`` of each call."""
 
     hello = Hello("in process", functions=(DOT, DOT_REAL))
 

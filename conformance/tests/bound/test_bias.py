@@ -1,4 +1,4 @@
-"""The check for a drift: legal kernels never have one, kernels that round another way always do."""
+"""The test for a bias: legal kernels never have one, kernels that round another way always do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from q8a8.bound import magnitude
 from q8a8_conformance import report
 from q8a8_conformance.cli import main
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.results import bias as drift
+from q8a8_conformance.results import bias
 from q8a8_conformance.results.run import Request, Run
 from q8a8_conformance.results.verdict import judge as judge_records
 from q8a8_conformance.suite import bias_rows, test_bias
@@ -72,16 +72,16 @@ def summed(x: Array, y: Array, product: Rounding, total: Rounding, factor: Fract
     return math.ldexp(nearest(int(result * factor)), -48)
 
 
-def deviations(samples: Sequence[Sample], results: list[float]) -> list[drift.Deviation]:
+def deviations(samples: Sequence[Sample], results: list[float]) -> list[bias.Deviation]:
     """Compare results with the exact ones."""
     return [
-        drift.Deviation(Fraction(r) - s.product.exact, s.product.magnitude, s.product.bound, s.sign)
+        bias.Deviation(Fraction(r) - s.product.exact, s.product.magnitude, s.product.bound, s.sign)
         for s, r in zip(samples, results, strict=True)
     ]
 
 
 def in_order(samples: Sequence[Sample], name: str) -> list[float]:
-    """Take all dot products in one order, the rows of one length at a time."""
+    """Compute all dot products in one order, the rows of one length at a time."""
     results: list[float] = []
     for nb in dict.fromkeys(s.x.size for s in samples):
         group = [s for s in samples if s.x.size == nb]
@@ -114,12 +114,12 @@ MIS_ROUNDED: dict[str, tuple[Rounding, Rounding, Fraction, str]] = {
 @pytest.mark.parametrize("kind", bias_rows.KINDS)
 @pytest.mark.parametrize("name", sorted(ORDERS))
 def test_no_order_is_flagged(name: str, kind: str) -> None:
-    """Every order of the catalogue, on the rows of the suite: no drift, and t has room to spare."""
+    """Every order of the catalogue, on the rows of the suite: no bias, and |t| stays below 4."""
     found = deviations(SAMPLES[kind], in_order(SAMPLES[kind], name))
-    assert drift.look("f", "case", found) == ()
+    assert bias.find_biases("f", "case", found) == ()
     for weights in ([1] * len(found), [d.sign for d in found]):
         shares = [w * float(d.error / d.magnitude) for w, d in zip(weights, found, strict=True)]
-        assert abs(drift.statistic(shares)) < 4
+        assert abs(bias.statistic(shares)) < 4
 
 
 @pytest.mark.parametrize("kind", bias_rows.KINDS)
@@ -132,7 +132,7 @@ def test_no_order_is_flagged_on_other_rows(kind: str) -> None:
             found = deviations(samples, in_order(samples, name))
             for weights in ([1] * len(found), [d.sign for d in found]):
                 shares = [w * float(d.error / d.magnitude) for w, d in zip(weights, found, strict=True)]
-                largest = max(largest, abs(drift.statistic(shares)))
+                largest = max(largest, abs(bias.statistic(shares)))
     assert largest < 4.5
 
 
@@ -141,12 +141,12 @@ def test_no_order_is_flagged_on_other_rows(kind: str) -> None:
 def test_other_legal_kernels_are_not_flagged(name: str, kind: str) -> None:
     """Exact sums rounded once, blocks taken backwards, a product of three factors rounded twice."""
     found = deviations(SAMPLES[kind], [LEGAL[name](s.x, s.y) for s in SAMPLES[kind]])
-    assert drift.look("f", "case", found) == ()
+    assert bias.find_biases("f", "case", found) == ()
 
 
 @pytest.mark.parametrize("name", MIS_ROUNDED)
 def test_what_rounds_another_way_is_flagged(judged: Judged, name: str) -> None:
-    """By the suite's own check: within the bound on every row, and a drift the right way, with its size."""
+    """The suite's own check passes every row, and warns of a bias in the right direction, with its size."""
     product, total, factor, slug = MIS_ROUNDED[name]
 
     def kernel(call: Call) -> bytes:
@@ -167,7 +167,7 @@ def test_what_rounds_another_way_is_flagged(judged: Judged, name: str) -> None:
         assert [warning.slug for warning in run.target.warnings] == [slug]
 
 
-def test_the_size_of_a_known_drift(judged: Judged) -> None:
+def test_the_size_of_a_known_bias(judged: Judged) -> None:
     """A scale that is 3 u too large moves results by 3 u of their size, which here is the magnitude."""
 
     def kernel(call: Call) -> bytes:
@@ -179,8 +179,8 @@ def test_the_size_of_a_known_drift(judged: Judged) -> None:
     assert 2.7 < warning.size < 3.3
 
 
-def test_a_result_outside_of_the_bound_is_a_failure_and_no_drift(judged: Judged) -> None:
-    """A drift is a warning about results that pass; where some do not, they are what there is to say."""
+def test_a_result_outside_of_the_bound_is_a_failure_and_no_bias(judged: Judged) -> None:
+    """A bias is a warning about results that pass; where some fail, only the failures are reported."""
     run = judged(lambda _: bytes(4), lambda judge: test_bias.test_dot(judge, "plain"))
     assert run.failed
     assert run.target.warnings == []
@@ -218,10 +218,10 @@ def test_the_ordinary_blocks_are_small_beside_the_anchors() -> None:
 
 def test_the_statistic_by_hand() -> None:
     """Equal errors give the root of their number, opposite ones nothing; none at all, nothing."""
-    assert drift.statistic([0.25] * 64) == 8
-    assert drift.statistic([0.25, -0.25] * 50) == 0
-    assert drift.statistic([0.0] * 10) == drift.statistic([]) == 0
-    assert 12 * 2 * math.exp(-(drift.THRESHOLD**2) / 2) < 1e-6
+    assert bias.statistic([0.25] * 64) == 8
+    assert bias.statistic([0.25, -0.25] * 50) == 0
+    assert bias.statistic([0.0] * 10) == bias.statistic([]) == 0
+    assert 12 * 2 * math.exp(-(bias.THRESHOLD**2) / 2) < 1e-6
 
 
 def test_both_directions_are_told_apart() -> None:
@@ -230,9 +230,9 @@ def test_both_directions_are_told_apart() -> None:
 
     def look(errors: list[int], signs: list[int]) -> list[str]:
         found = [
-            drift.Deviation(Fraction(e, 1 << 24), one, one, s) for e, s in zip(errors, signs, strict=True)
+            bias.Deviation(Fraction(e, 1 << 24), one, one, s) for e, s in zip(errors, signs, strict=True)
         ]
-        return [warning.slug for warning in drift.look("f", "case", found)]
+        return [warning.slug for warning in bias.find_biases("f", "case", found)]
 
     signs = [1, -1] * 50
     assert look([1] * 100, signs) == ["bias:up"]
@@ -255,7 +255,7 @@ def test_rows_are_the_same_in_every_run() -> None:
 
 
 def test_the_report_has_the_margins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A real run: the reference has no drift, and how much of the bound it used is in text and JSON."""
+    """A real run: the reference has no bias, and how much of the bound it used is in text and JSON."""
     path = tmp_path / "report.json"
     flags = ["--case", "dot/bias/anchored", "--json", str(path)]
     assert main(["test", "ref", *flags]) == 0
@@ -272,8 +272,8 @@ def test_the_report_has_the_margins(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("kind", ["text", "json", "html", "markdown"])
 def test_every_report_has_the_warnings(kind: str) -> None:
     """Function, slug and size, wherever a reader may look; the verdict is not touched."""
-    (warning,) = drift.look(
-        "f", "dot/bias/plain", [drift.Deviation(Fraction(1), Fraction(1), Fraction(2), 1)] * 40
+    (warning,) = bias.find_biases(
+        "f", "dot/bias/plain", [bias.Deviation(Fraction(1), Fraction(1), Fraction(2), 1)] * 40
     )[:1]
     run = Run(Request("x"), judge_records([], []), warnings=(warning,))
     page = report.render(run, kind)

@@ -27,7 +27,7 @@ CASES = [pytest.param(case, id=case.id) for case in load_cases() if isinstance(c
 
 
 def answer(case: Case, place: int, patterns: list[int]) -> Callable[[Call], bytes]:
-    """Return a kernel whose results are the scalar order's bits, except for one with a given pattern."""
+    """Return a kernel that answers a case with the scalar order's bits, but for one result with a pattern."""
     s = bytearray(case.expected()["s"])
     assert isinstance(case.outcome, Bound)
     offset = case.outcome.results[place].offset

@@ -1,4 +1,4 @@
-"""No legal kernel of the catalogue drifts; its orders are tested by the thousand in `test_bias`."""
+"""No legal kernel of the catalogue has a bias; its orders are tested by the thousand in `test_bias`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,13 +52,12 @@ def test_unexplained_quantizer(diagnosed: Diagnose) -> None:
     assert (finding.cause, finding.explained, finding.fix) == ("unexplained", 0, "")
     assert finding.of > 0
     assert finding.smallest is not None
-    x = np.frombuffer(bytes.fromhex(finding.smallest["inputs"]["x"]), "<f4")
+    x = np.frombuffer(finding.smallest.call.inputs["x"], "<f4")
     assert x.size == 32
     assert np.flatnonzero(x).tolist() == [5]
     assert x[5] == -1
-    assert finding.smallest["expected"] != finding.smallest["actual"]
-    assert "[5] = -1" in finding.smallest["text"]
-    json.dumps(finding.smallest)
+    assert finding.smallest.call.expected != finding.smallest.call.actual
+    assert "[5] = -1" in finding.smallest.text
 
 
 def test_unexplained_dot(diagnosed: Diagnose) -> None:
@@ -68,10 +66,7 @@ def test_unexplained_dot(diagnosed: Diagnose) -> None:
     assert found
     smallest = found[0].smallest
     assert smallest is not None
-    x, y = (
-        layout.as_blocks(np.frombuffer(bytes.fromhex(smallest["inputs"][name]), np.uint8))
-        for name in ("vx", "vy")
-    )
+    x, y = (layout.as_blocks(np.frombuffer(smallest.call.inputs[name], np.uint8)) for name in ("vx", "vy"))
     assert len(x) == len(y) == 1
     assert np.flatnonzero(x["weight_qs"][0]).tolist() == [11]
     assert (x["weight_scale"][0], y["weight_scale"][0]) == (1, 1)
@@ -138,9 +133,9 @@ def test_a_crash_is_reported_with_its_smallest_call() -> None:
     (finding,) = diagnose(seen, lambda *_: None, probe=probe)
     assert (finding.cause, finding.of) == ("does-not-return", 1)
     assert finding.smallest is not None
-    assert finding.smallest["args"] == {"k": 96}
-    assert finding.smallest["actual"] == {}
+    assert finding.smallest.call.args == {"k": 96}
+    assert finding.smallest.call.actual == {}
     seen.deaths[ROW] = [Death(requests.quantize(ROW, samples.floats(9 * 32)), 10.0)]
     (finding,) = diagnose(seen, lambda *_: None, probe=probe)
     assert finding.smallest is not None
-    assert finding.smallest["args"] == {"k": 288}
+    assert finding.smallest.call.args == {"k": 288}

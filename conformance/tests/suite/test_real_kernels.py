@@ -22,7 +22,7 @@ FAST, REF = "quantize_row_q8_a8", "quantize_row_q8_a8_ref"
 
 
 def built(preset: str, need: Callable[[object, str], None]) -> Path:
-    """Return the folder of a C build; skip or fail the test where a tool is missing."""
+    """Return the folder of a C build, or end the test where a tool is missing."""
     try:
         return native_build.build(preset)
     except native_build.MissingToolError as error:

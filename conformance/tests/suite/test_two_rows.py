@@ -35,7 +35,7 @@ class First:
     def ggml_vec_dot_q8_a8_q8_a8(
         self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
     ) -> None:
-        """Take the first rows only."""
+        """Compute the first rows' product only."""
         del bs, bx, by
         self._right.ggml_vec_dot_q8_a8_q8_a8(n, s, 0, vx, 0, vy, 0, 1)
         if nrc == 2:
@@ -76,7 +76,7 @@ def judged(session: object, name: str) -> list[tuple[str, Status]]:
 
 
 def raising(error: Exception) -> Callable[[Call], Result]:
-    """Return a kernel whose every call raises an error."""
+    """Return a function that raises an error in place of an answer."""
 
     def answer(call: Call) -> Result:
         del call

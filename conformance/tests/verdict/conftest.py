@@ -34,7 +34,7 @@ HELLO = Hello(
 
 
 def dot_call(want: float = 1.0, got: float = 1.5) -> CallData:
-    """Return the call data of a dot product of one block whose result is wrong."""
+    """Return the data of a dot product of one block with a wrong float."""
     row = struct.pack("<e32b", 1.0, *range(32))
     floats = {name: {"s": struct.pack("<f", value)} for name, value in (("want", want), ("got", got))}
     args = {"n": 32, "bs": 0, "bx": 0, "by": 0, "nrc": 1}
@@ -42,7 +42,7 @@ def dot_call(want: float = 1.0, got: float = 1.5) -> CallData:
 
 
 def block_call() -> CallData:
-    """Return the call data of a quantized block with one code wrong."""
+    """Return the bytes of a block with one code wrong."""
     x = struct.pack("<32f", *range(32))
     want = struct.pack("<e32b", 0.25, *(4 * j for j in range(32)))
     got = bytearray(want)
@@ -51,7 +51,7 @@ def block_call() -> CallData:
 
 
 def failed(rule: str, case: str, message: str = "the result differs", call: CallData | None = None) -> Record:
-    """Return a failed record of the dot product, or of the function that was called."""
+    """Return a failed record of the dot product, or of what its call is about."""
     call = call or dot_call()
     return Record(f"Q8A8-{rule}", case, call.function, Status.FAIL, message, call)
 
@@ -62,7 +62,7 @@ def passed(rule: str, case: str) -> Record:
 
 
 def finding(cause: str, fix: str = "mend it", function: str = DOT) -> Finding:
-    """Return a finding of a diagnosis."""
+    """Return a line of a diagnosis."""
     return Finding(function, cause, 3, 4, fix)
 
 

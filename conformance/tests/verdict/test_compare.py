@@ -39,7 +39,7 @@ def before(make_run: Callable[..., Run]) -> dict[str, Any]:
 
 @pytest.fixture
 def after(make_run: Callable[..., Run]) -> dict[str, Any]:
-    """Return the report of the same kernel with one mistake corrected and a new one."""
+    """Return the report of the same kernel with one of them mended, and another made."""
     records = [
         failed("DOT-1", "dot/b"),
         failed("DOT-1", "dot/new"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from q8a8_conformance.protocol.messages import Hello
 from q8a8_conformance.report import badge, choice, difference, jsondoc, plots, schema, statement
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.record import CallData, Record, Status
-from q8a8_conformance.results.run import Finding, Request
+from q8a8_conformance.results.run import Finding, Request, Smallest
 from q8a8_conformance.results.verdict import KnownFailure, judge
 
 from .conftest import DOT, QUANTIZE, block_call, dot_call, failed, finding, passed
@@ -48,7 +49,7 @@ class Page(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take a tag that closes itself."""
+        """Record a tag that closes itself."""
         self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
@@ -61,7 +62,7 @@ class Page(HTMLParser):
 
 
 def margins_of(*fractions: float) -> Any:  # noqa: ANN401 (BoundUse)
-    """Return the use of the bound for results with these fractions; 2 is outside."""
+    """Return the use of the bound of results with these fractions; 2 is outside."""
     margins = Margins()
     for place, fraction in enumerate(fractions):
         margins.add(DOT, f"dot/{place}", Fraction(fraction), Fraction(1))
@@ -70,7 +71,7 @@ def margins_of(*fractions: float) -> Any:  # noqa: ANN401 (BoundUse)
 
 @pytest.fixture
 def failing(make_run: Callable[..., Run]) -> Run:
-    """Return a run with every kind of failure, and with text that has a meaning in each format."""
+    """Return a run with every kind of trouble, and with text that means something in each format."""
     records = [
         passed("DOT-4", "dot/a"),
         failed("DOT-1", "dot/b", HOSTILE),
@@ -142,14 +143,17 @@ def test_markdown_keeps_its_fences(failing: Run) -> None:
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
 
 
-SMALLEST: dict[str, Any] = {
-    "function": DOT,
-    "args": {"n": 32, "bs": 0, "bx": 0, "by": 0, "nrc": 1},
-    "inputs": {"vx": "003c" + "01" + 31 * "00", "vy": "003c" + "02" + 31 * "00"},
-    "expected": {"s": "00000040"},
-    "actual": {"s": "00004040"},
-    "text": "32 elements; x: scales 1, codes all zero but [0] = 1; y: scales 1, codes all zero but [0] = 2",
-}
+ROWS = {name: bytes.fromhex(f"003c{code}" + 31 * "00") for name, code in (("vx", "01"), ("vy", "02"))}
+SMALLEST = Smallest(
+    CallData(
+        DOT,
+        {"n": 32, "bs": 0, "bx": 0, "by": 0, "nrc": 1},
+        ROWS,
+        {"s": bytes.fromhex("00000040")},
+        {"s": bytes.fromhex("00004040")},
+    ),
+    "32 elements; x: scales 1, codes all zero but [0] = 1; y: scales 1, codes all zero but [0] = 2",
+)
 
 
 def test_the_smallest_input_is_in_every_report(make_run: Callable[..., Run]) -> None:
@@ -159,18 +163,25 @@ def test_the_smallest_input_is_in_every_report(make_run: Callable[..., Run]) -> 
     markdown, page = report.render(run, "markdown"), report.render(run, "html")
     for shown in (markdown, page):
         assert f"{DOT}: the smallest input found that goes wrong" in shown
-        assert SMALLEST["text"] in shown
+        assert SMALLEST.text in shown
         assert f"vx: 003c01{31 * '00'} (34 bytes)" in shown
         assert "want  s[0] = 0x40000000 (2)" in shown
         assert "got   s[0] = 0x40400000 (3)" in shown
     assert page.count('class="bits"') == 2
-    assert str(SMALLEST["text"]) in report.render(run, "text")
-    assert json.loads(report.render(run, "json"))["diagnosis"][0]["smallest"] == SMALLEST
+    assert SMALLEST.text in report.render(run, "text")
+    assert json.loads(report.render(run, "json"))["diagnosis"][0]["smallest"] == {
+        "function": DOT,
+        "args": {"n": 32, "bs": 0, "bx": 0, "by": 0, "nrc": 1},
+        "inputs": {"vx": "003c01" + 31 * "00", "vy": "003c02" + 31 * "00"},
+        "expected": {"s": "00000040"},
+        "actual": {"s": "00004040"},
+        "text": SMALLEST.text,
+    }
 
 
 def test_the_smallest_deadly_input_has_no_results(make_run: Callable[..., Run]) -> None:
     """Where the kernel died there is the input alone."""
-    smallest = SMALLEST | {"expected": {}, "actual": {}}
+    smallest = Smallest(replace(SMALLEST.call, expected={}, actual={}), SMALLEST.text)
     run = make_run([], diagnosis=(Finding(DOT, "does-not-return", 1, 1, "return", smallest=smallest),))
     for kind in ("markdown", "html"):
         shown = report.render(run, kind)
