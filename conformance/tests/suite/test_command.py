@@ -59,7 +59,7 @@ def test_a_wrong_recipe_of_its_own_fails_under_ggml(q8a8_test: Callable[..., Tes
 
 @pytest.mark.parametrize("order", [name for name in ORDERS if not name.startswith("i8mm")])
 def test_orders_are_legal_and_named(q8a8_test: Callable[..., Tested], order: str) -> None:
-    """Every order of the catalogue conforms and is told from all others; only the scalar one is exact."""
+    """Every order of the catalogue conforms and is distinguished from all others; only the scalar one is exact."""
     sut = "ref" if order == "scalar" else f"{MUTANTS}:order_{order.replace('-', '_')}"
     tested = q8a8_test(sut, "--rules", "DOT-3,ORD-2")
     assert tested.status == 0, tested.out
@@ -281,7 +281,7 @@ def test_help_needs_no_suite() -> None:
 def test_a_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without pytest the command says what to install."""
+    """Without pytest the command names what to install."""
     monkeypatch.setattr("q8a8_conformance.commands.test.util.find_spec", lambda _: None)
     assert main(["test", "ref"]) == 2
     assert "pip install 'q8a8[suite]'" in capsys.readouterr().err

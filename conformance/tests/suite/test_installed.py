@@ -102,7 +102,7 @@ def test_the_plugin_has_the_options_of_the_command(
 
 
 def test_the_plugin_wants_a_kernel(installed: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    """Without ``--sut`` pytest says what is missing, and collecting needs none."""
+    """Without ``--sut`` pytest names what is missing; collecting needs none."""
     words = ("-m", "pytest", "-p", "q8a8_conformance.plugin", "--pyargs", "q8a8_conformance")
     done = installed("python", *words)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
