@@ -54,7 +54,7 @@ class CaseRecords:
         self.function = ""
         self.executed = False
         self._recorder = recorder
-        self._cut_short = False
+        self._cut_short = ""
         self._raising = False
         self._failed: dict[str, Record] = {}
 
@@ -93,7 +93,7 @@ class CaseRecords:
 
         That breaks Q8A8-ENV-4 and the case's rules about results; the others stay unjudged.
         """
-        self._cut_short = True
+        self._cut_short = message
         about_results = (rule for rule in self.rules if not rule.startswith(NOT_ABOUT_RESULTS))
         self.add(status, (*about_results, RETURNS), message, call)
 
@@ -127,8 +127,9 @@ class CaseRecords:
 
     def finish(self) -> tuple[Record, ...]:
         """Hand over a record for each rule of the case; return the failed ones."""
-        ran = self.executed and not self._cut_short
-        return self._hand_over(Status.PASS if ran else Status.NOT_RUN, "")
+        if self._cut_short:
+            return self._hand_over(Status.NOT_RUN, f"an ordinary call returned no result: {self._cut_short}")
+        return self._hand_over(Status.PASS if self.executed else Status.NOT_RUN, "")
 
     def not_run(self, message: str) -> None:
         """Hand over the records of a case that did not run: for each rule that has not failed so far."""

@@ -139,11 +139,18 @@ class SuiteRun:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
         wanted = self.request.rules
-        records = [r for r in self._recorder if wanted is None or rule_matches(r.rule, wanted)]
+        # A call that did not return counts, whichever rules were asked for: its case judged nothing.
+        records = [
+            record
+            for record in self._recorder
+            if wanted is None or rule_matches(record.rule, wanted) or record.status is Status.CRASHED
+        ]
+        crashed = {record.rule for record in records if record.status is Status.CRASHED}
         rules = [
             rule
             for rule in load_rules()
-            if rule.subject == "kernel" and (wanted is None or rule_matches(rule.id, wanted))
+            if rule.subject == "kernel"
+            and (wanted is None or rule_matches(rule.id, wanted) or rule.id in crashed)
         ]
         complete = everything_ran and wanted is None and self.request.case is None and self.can_judge
         judgement = judge_records(records, rules, self._known_failures, everything_ran=complete)

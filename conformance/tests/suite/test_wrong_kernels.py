@@ -62,6 +62,15 @@ def test_a_hang_costs_one_case(q8a8_test: Callable[..., Tested]) -> None:
     assert "hung" in tested.out
 
 
+def test_a_death_counts_whatever_rules_were_asked_for(q8a8_test: Callable[..., Tested]) -> None:
+    """A case whose call died judges nothing: its rule is not passed, and the verdict is crashed."""
+    tested = q8a8_test("py:partial_kernels:Dying", "--rules", "ENV-3")
+    assert (tested.report["verdict"], tested.status) == ("crashed", 3), tested.out
+    assert tested.rules("crashed") == {"ENV-4"}
+    assert tested.rules("not-run") == {"ENV-3"}
+    assert "returned no result" in tested.out
+
+
 def test_the_cause_and_its_fix_are_printed(q8a8_test: Callable[..., Tested]) -> None:
     """The diagnosis names the mistake, explains every result with it, and prints how to mend it."""
     tested = q8a8_test(f"{MUTANTS}:minus_128_sign", "--rules", "DOT-1,ORD-2")
