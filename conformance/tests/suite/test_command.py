@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -58,7 +59,7 @@ def test_a_wrong_recipe_of_its_own_fails_under_ggml(q8a8_test: Callable[..., Tes
 
 @pytest.mark.parametrize("order", [name for name in ORDERS if not name.startswith("i8mm")])
 def test_orders_are_legal_and_named(q8a8_test: Callable[..., Tested], order: str) -> None:
-    """Every order of the catalogue conforms and is told from all others; only the scalar one is exact."""
+    """Every order of the catalogue conforms and is named, and no other; only the scalar one is exact."""
     sut = "ref" if order == "scalar" else f"{MUTANTS}:order_{order.replace('-', '_')}"
     tested = q8a8_test(sut, "--rules", "DOT-3,ORD-2")
     assert tested.status == 0, tested.out
@@ -75,11 +76,12 @@ def test_exact_takes_the_scalar_order_alone(q8a8_test: Callable[..., Tested]) ->
     assert tested.rules("pass") == {"DOT-4"}
 
 
-def test_orders_are_told_apart_by_asking(q8a8_test: Callable[..., Tested]) -> None:
-    """Where the cases that ran fit every order, further dot products find the one."""
+def test_orders_are_distinguished_by_further_calls(q8a8_test: Callable[..., Tested]) -> None:
+    """Where the cases that ran fit every order, further calls find the one; the report has its name."""
     tested = q8a8_test(f"{MUTANTS}:order_avx2", "--case", "dot/exact/blocks-3")
     assert tested.status == 0, tested.out
-    assert tested.causes(DOT) == ["order:avx2"]
+    (found,) = tested.report["diagnosis"]
+    assert (found["cause"], found["orders"], found["nrc"]) == ("order:avx2", ["avx2"], 1)
 
 
 def test_one_row_at_a_time_is_legal(q8a8_test: Callable[..., Tested]) -> None:
@@ -140,12 +142,12 @@ def test_wrong_usage(words: list[str], capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_failure_can_be_run_again(q8a8_test: Callable[..., Tested]) -> None:
-    """The line that a failure ends with runs that one case, which fails again."""
+    """The command that the report gives with a failure runs that one case, which fails again."""
     tested = q8a8_test(f"{MUTANTS}:minus_128_sign", "--rules", "DOT-1")
-    line = next(line for line in tested.out.splitlines() if line.startswith("  again: "))
-    again = line.split()[2:]
-    assert again[:2] == ["test", f"{MUTANTS}:minus_128_sign"]
-    tested = q8a8_test(*again[1:])
+    (shown,) = [f for f in tested.report["failures"] if f"  again: {f['again']}\n" in tested.out]
+    program, command, *words = shlex.split(shown["again"])
+    assert (program, command) == ("q8a8", "test")
+    tested = q8a8_test(*words)
     assert tested.status == 1
     (rule,) = tested.report["rules"]
     assert (rule["cases"], rule["failed"]) == (1, 1)
@@ -279,7 +281,7 @@ def test_help_needs_no_suite() -> None:
 def test_a_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without pytest the command says what to install."""
+    """Without pytest the command names what to install."""
     monkeypatch.setattr("q8a8_conformance.commands.test.util.find_spec", lambda _: None)
     assert main(["test", "ref"]) == 2
     assert "pip install 'q8a8[suite]'" in capsys.readouterr().err

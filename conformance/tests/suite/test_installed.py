@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -76,11 +77,35 @@ def test_the_plugin(installed: Callable[..., subprocess.CompletedProcess[str]]) 
     assert "nothing-ran" in done.stdout
 
 
+def test_the_plugin_has_the_options_of_the_command(
+    installed: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """The same run is asked for either way, and writes the same files."""
+    plugin, command = tmp_path / "plugin", tmp_path / "command"
+    for folder in (plugin, command):
+        folder.mkdir()
+    shared = ("--profile", "exact", "--rules", "DOT-5", "--case", "dot/*")
+    words = ("-m", "pytest", "-p", "q8a8_conformance.plugin", "--pyargs", "q8a8_conformance", "-q")
+    files = ("--report-json", f"{plugin}/report", "--write-known-failures", f"{plugin}/known")
+    done = installed("python", *words, "--sut", "ref", *shared, "--call-timeout", "5", *files)
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = ("--json", f"{command}/report", "--write-known-failures", f"{command}/known")
+    done = installed("q8a8", "test", "ref", *shared, "--timeout", "5", *files)
+    assert done.returncode == 0, done.stdout + done.stderr
+    reports = [json.loads((folder / "report").read_text("utf-8")) for folder in (plugin, command)]
+    for report in reports:
+        assert report["timing"].pop("calls") > 0
+        del report["timing"], report["summary"]
+    assert reports[0] == reports[1]
+    assert reports[0]["command"] == "q8a8 test ref --profile exact --timeout 5 --rules DOT-5 --case 'dot/*'"
+    assert (plugin / "known").read_text("utf-8") == (command / "known").read_text("utf-8")
+
+
 def test_the_plugin_wants_a_kernel(installed: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    """Without ``--sut`` pytest says what is missing, and collecting needs none."""
+    """Without ``--sut`` pytest names what is missing; collecting needs none."""
     words = ("-m", "pytest", "-p", "q8a8_conformance.plugin", "--pyargs", "q8a8_conformance")
     done = installed("python", *words)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "needs a kernel to judge: --sut ref" in done.stderr
+    assert "--sut" in done.stderr
     done = installed("python", *words, "--collect-only", "-q")
     assert done.returncode == 0, done.stdout

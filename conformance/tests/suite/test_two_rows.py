@@ -1,4 +1,4 @@
-"""Which kernels are let off nrc = 2, and which are not."""
+"""Which kernels are recognized as computing one row at a time, and which fail with nrc = 2."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class First:
 
 
 class Session:
-    """A worker that answers right with nrc = 1, and otherwise as it is told."""
+    """A worker that answers right with nrc = 1, and with a given function otherwise."""
 
     def __init__(self, answer: Callable[[Call], Result]) -> None:
         self._right = InProcessSession(make, [DOT])
@@ -86,7 +86,7 @@ def raising(error: Exception) -> Callable[[Call], Result]:
 
 
 def test_the_first_row_alone_and_right_is_one_row_at_a_time() -> None:
-    """A kernel that ignores nrc is let off."""
+    """The cases of a kernel that ignores nrc are not run."""
     assert judged(InProcessSession(lambda: First(0.0), [DOT]), "nrc2/exact/blocks-3") == [
         ("Q8A8-DOT-6", Status.NOT_RUN)
     ]
@@ -100,7 +100,7 @@ def test_the_first_row_alone_and_wrong_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "let_off"),
+    ("answer", "one_row"),
     [
         (raising(WorkerCrashed("an assert", "")), True),
         (raising(WorkerHung("no answer", "")), False),
@@ -111,15 +111,15 @@ def test_the_first_row_alone_and_wrong_is_a_failure() -> None:
     ],
     ids=["crash", "hang", "garbage", "no output", "a short output", "nothing written"],
 )
-def test_other_answers(answer: Callable[[Call], Result], let_off: bool) -> None:
-    """Only a refusal, the end of the process, or an untouched output says: one row at a time."""
+def test_other_answers(answer: Callable[[Call], Result], one_row: bool) -> None:
+    """Only a refusal, the end of the process, or an untouched output means one row at a time."""
     session = Session(answer)
     target = Target(session, "kernel", 1.0)  # type: ignore[arg-type]  # as above
     judge = Judge(target, Recipes(target), Recorder(), "t", ())
-    assert takes_two_rows(judge) is not let_off
+    assert takes_two_rows(judge) is not one_row
     found = judged(session, "nrc2/exact/blocks-3")
-    assert (("Q8A8-DOT-6", Status.NOT_RUN) in found) is let_off
-    assert any(status in {Status.CRASHED, Status.FAIL} for _, status in found) is not let_off
+    assert (("Q8A8-DOT-6", Status.NOT_RUN) in found) is one_row
+    assert any(status in {Status.CRASHED, Status.FAIL} for _, status in found) is not one_row
 
 
 def test_another_order_is_no_inexactness() -> None:

@@ -55,7 +55,7 @@ def test_a_report_is_the_same_as_itself(before: dict[str, Any]) -> None:
     later["timing"]["seconds"] = 99.0
     found = compare(before, later)
     assert found.same
-    assert comparison.text(found).splitlines()[-1] == "the two agree: verdict, rules and diagnosis"
+    assert comparison.text(found).splitlines()[-1] == comparison.conclusion(found)
 
 
 def test_changes_have_a_direction(before: dict[str, Any], after: dict[str, Any]) -> None:

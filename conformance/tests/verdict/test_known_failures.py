@@ -47,6 +47,6 @@ def test_any_case_id_can_be_written(case: str, tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_usage(capfd: pytest.CaptureFixture[str]) -> None:
-    """It is said before any time is spent."""
+    """A path that cannot be written is refused before the suite runs."""
     assert main(["test", "ref", "--write-known-failures", "/nowhere/known"]) == 2
     assert "--write-known-failures /nowhere/known" in capfd.readouterr().err

@@ -253,7 +253,7 @@ def test_bits_are_drawn_from_the_highest() -> None:
 
 
 def test_the_bound_is_drawn_to_scale() -> None:
-    """The part used is drawn where it lies; each result is in one bar; nothing to draw is no picture."""
+    """The part used is drawn where it lies; each result is in one bar; without results nothing is drawn."""
     (use,) = margins_of(0.5, -0.25, 0.5, 2)
     root = ET.fromstring(plots.bound(use))  # noqa: S314 (our own)
     (used,) = [box for box in root.iter("rect") if box.get("class") == "used"]
@@ -309,10 +309,10 @@ def test_the_statement_names_kernel_and_rules(failing: Run, monkeypatch: pytest.
     assert "50.00%" in text
 
 
-def test_the_statement_owns_to_what_it_does_not_know(
+def test_the_statement_names_what_is_not_known(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that tells nothing, and a part of the suite, are said so; a strange epoch is passed over."""
+    """What a worker did not report is named, and a part of the suite; an invalid epoch is ignored."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
     run = make_run([passed("DOT-1", "a")], hello=Hello("k"), request=Request("ref", rules="DOT-*"))
     text = statement.render(run)
