@@ -253,7 +253,7 @@ def test_bits_are_drawn_from_the_highest() -> None:
 
 
 def test_the_bound_is_drawn_to_scale() -> None:
-    """The used part is drawn where it lies; each result is in one bar; no results, no picture."""
+    """The part used is drawn where it lies; each result is in one bar; without results nothing is drawn."""
     (use,) = margins_of(0.5, -0.25, 0.5, 2)
     root = ET.fromstring(plots.bound(use))  # noqa: S314 (our own)
     (used,) = [box for box in root.iter("rect") if box.get("class") == "used"]

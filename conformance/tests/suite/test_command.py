@@ -59,7 +59,7 @@ def test_a_wrong_recipe_of_its_own_fails_under_ggml(q8a8_test: Callable[..., Tes
 
 @pytest.mark.parametrize("order", [name for name in ORDERS if not name.startswith("i8mm")])
 def test_orders_are_legal_and_named(q8a8_test: Callable[..., Tested], order: str) -> None:
-    """Every order of the catalogue conforms and is told apart from all others; only scalar is exact."""
+    """Every order of the catalogue conforms and is named, and no other; only the scalar one is exact."""
     sut = "ref" if order == "scalar" else f"{MUTANTS}:order_{order.replace('-', '_')}"
     tested = q8a8_test(sut, "--rules", "DOT-3,ORD-2")
     assert tested.status == 0, tested.out
