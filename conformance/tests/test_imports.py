@@ -82,6 +82,24 @@ def test_every_room_has_its_layer() -> None:
     assert sum(not room.ispkg for room in rooms) <= 8
 
 
+def test_the_drawing_shows_the_layers(graph: grimp.ImportGraph) -> None:
+    """Every room of the suite is in the drawing of docs/architecture.md, above all rooms that it imports."""
+    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = page.partition("```text\n")[2].partition("```")[0].splitlines()
+    rooms = [room for room in LAYERS["q8a8_conformance"] if room != "mutants"]
+    line = {room: next(n for n, text in enumerate(drawing) if room in text[20:57].split()) for room in rooms}
+    upward = {
+        f"{room} imports {other}"
+        for room in rooms
+        for other in rooms
+        if room != other and line[other] <= line[room]
+        if graph.find_shortest_chains(
+            importer=f"q8a8_conformance.{room}", imported=f"q8a8_conformance.{other}", as_packages=True
+        )
+    }
+    assert not upward
+
+
 def test_the_format_stands_by_itself(graph: grimp.ImportGraph) -> None:
     """The format's own modules import neither model files nor models nor methods."""
     own = {module for module in graph.find_children("q8a8") if module.removeprefix("q8a8.") not in LIBRARY}
