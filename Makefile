@@ -15,7 +15,7 @@ export NO_MKDOCS_2_WARNING := 1
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 build_packages := gcc libc6-dev cmake ninja-build
 
-.PHONY: help demo test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers arm certify wheel clean
+.PHONY: help demo test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -93,6 +93,10 @@ peers: ## release check: build ggml for every order in the table, compare bit fo
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.peers.build
 	$(venv)/python -m q8a8_lab.peers --markdown docs/peers.md
+
+reference-mutants: ## release check: mutate the core of the reference; its tests must notice, or a reason be listed
+	@.ci/environment dev,mutation
+	$(venv)/python -m q8a8_lab.mutation.reference
 
 arm: ## on an Arm machine: build the kernels for it and judge each that its CPU can run
 	@.ci/system-packages $(build_packages)

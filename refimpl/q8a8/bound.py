@@ -171,7 +171,7 @@ def _growth(m: int) -> Fraction:
 def _terms(x: Blocks, y: Blocks) -> tuple[list[int], NDArray[np.int32]]:
     """Check the arguments; return dx * dy of each block in units of 2^-48, and qx_j * qy_j [nb, 32]."""
     version_2 = x.dtype == BLOCK_Q8_A8_V2
-    if require_pair(x, y, BLOCK_Q8_A8_V2 if version_2 else BLOCK_Q8_A8) or x.ndim != 1 or y.ndim != 1:
+    if require_pair(x, y, BLOCK_Q8_A8_V2 if version_2 else BLOCK_Q8_A8):  # leading axes
         raise ShapeError(f"x, y: expected one row each, got shapes {x.shape} and {y.shape}")
     dx, dy = x["weight_scale"], y["activation_scale" if version_2 else "weight_scale"]
     require_finite_scales(dx, "x")

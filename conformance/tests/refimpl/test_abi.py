@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from q8a8 import Reference, errors
+from q8a8 import BLOCK_Q8_A8_V2, Reference, as_blocks, as_bytes, errors, vec_dot
 from q8a8_golden import oracle
 
 if TYPE_CHECKING:
@@ -131,12 +131,28 @@ def test_dot_v2() -> None:
 
 
 def test_dot_in_another_order() -> None:
-    """The reference can stand for a kernel that adds in another order: the bits differ, the value hardly."""
+    """The reference can stand for a kernel that adds in another order, in both versions."""
     x, y = row(6, 64), row(7, 64)
-    s, t = np.zeros(1, np.float32), np.zeros(1, np.float32)
-    Reference().ggml_vec_dot_q8_a8_q8_a8(2048, s, 0, x, 0, y, 0, 1)
-    Reference(order="neon-dotprod").ggml_vec_dot_q8_a8_q8_a8(2048, t, 0, x, 0, y, 0, 1)
-    assert np.isclose(s[0], t[0], rtol=1e-3)
+    s = np.zeros(1, np.float32)
+    blocks = as_blocks(x), as_blocks(y)
+    Reference(order="neon-dotprod").ggml_vec_dot_q8_a8_q8_a8(2048, s, 0, x, 0, y, 0, 1)
+    assert s[0] == vec_dot(*blocks, "neon-dotprod") != vec_dot(*blocks)
+    v2 = [np.zeros(64, BLOCK_Q8_A8_V2) for _ in blocks]
+    for target, source in zip(v2, blocks, strict=True):
+        target["weight_qs"] = source["weight_qs"]
+        target["weight_scale"] = target["activation_scale"] = source["weight_scale"]
+    Reference(order="neon-dotprod").ggml_vec_dot_q8_a8_q8_a8_real(2048, s, *map(as_bytes, v2))
+    assert s[0] == vec_dot(*blocks, "neon-dotprod")
+
+
+def test_activation_with_a_recipe() -> None:
+    """The recipe of the reference is that of its activations too."""
+    x = np.array([127, 0.5, 2.5], np.float32)
+    q, scale = np.zeros(3, np.int8), np.zeros(1, np.uint16)
+    Reference("ggml-neon").quantize_activation_q8_a8(x, q, scale, 3)
+    assert q.tolist() == [127, 0, 2]
+    Reference().quantize_activation_q8_a8(x, q, scale, 3)
+    assert q.tolist() == [127, 1, 3]
 
 
 R = Reference()

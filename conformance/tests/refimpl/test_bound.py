@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -155,6 +156,14 @@ def test_zero_is_all_that_zero_allows() -> None:
 def test_roundings_by_hand(name: str, nb: int, expected: int) -> None:
     """The longest way of a term through each kind of order, counted by hand."""
     assert roundings(name, nb) == expected
+
+
+def test_roundings_of_a_body_that_takes_the_tail() -> None:
+    """Blocks left over go to the accumulators one by one, each of them one more rounding there."""
+    whole = ORDERS["neon"]
+    order = replace(whole, body=(0, 0, 1), tail="body")
+    folds = roundings(order, 1) - 1
+    assert [roundings(order, nb) - folds for nb in range(1, 7)] == [1, 2, 2, 3, 4, 4]
 
 
 def test_the_constant_covers_every_known_order() -> None:

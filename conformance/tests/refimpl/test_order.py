@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, asdict, replace
+from importlib.util import module_from_spec
 
 import numpy as np
 import pytest
 
+from q8a8 import order as module
 from q8a8.dot import vec_dot
 from q8a8.errors import UnknownNameError
 from q8a8.layout import BLOCK_Q8_A8
@@ -108,3 +110,14 @@ def test_sve_1024_is_one_entry() -> None:
     # in the tail, meet in accumulator 1: 2. The fold adds the two. In scalar order each 1 is lost in turn.
     assert float(vec_dot(x, x, sve_1024)) == 2**24 + 2
     assert float(vec_dot(x, x, "scalar")) == 2**24
+
+
+def test_the_module_builds_its_table() -> None:
+    """Loading the module anew builds the same table."""
+    assert module.__spec__ is not None
+    assert module.__spec__.loader is not None
+    fresh = module_from_spec(module.__spec__)
+    module.__spec__.loader.exec_module(fresh)
+    assert {name: asdict(entry) for name, entry in fresh.ORDERS.items()} == {
+        name: asdict(entry) for name, entry in ORDERS.items()
+    }

@@ -331,3 +331,11 @@ def test_the_place_of_a_bad_factor(threads: int) -> None:
             factor["weight_scale"][2, 1] = np.inf
             expected = outcome(plain_mul_mat_quantized, w, xq)
             assert outcome(mul_mat_quantized, w, xq, threads=threads) == expected
+
+
+def test_the_scale_of_version_2_is_the_weights_by_default() -> None:
+    """Dequantizing uses `weight_scale` of a version 2 block where the caller names no field."""
+    blocks = np.zeros(1, BLOCK_Q8_A8_V2)
+    blocks["weight_qs"], blocks["weight_scale"], blocks["activation_scale"] = 1, 2, 3
+    for function in (dequantize_row, plain_dequantize_row):
+        assert function(blocks).tolist() == [2.0] * 32

@@ -180,6 +180,11 @@ FMA_CASES = {
     "subnormal tie to even": (3.0 * 2.0**-75, 2.0**-75, 0.0),
     "subnormal tie decided far below": (-(2.0**-149), 2.0**-149, 2.0**-149 * 3),
     "subnormal and tiny": (2.0**-140, 2.0**-140, 2.0**-130),
+    # float64's s lies one of its last bits above a tie, odd, and must stay: the exact sum is above the tie.
+    "odd, just above a tie": ((2**23 + 2863) * 2.0**-35, (2**23 - 2862) * 2.0**-35, 1.0),
+    # Sums below 1, ties but for a tiny part of either sign.
+    "small, above a tie": ((2**23 + 2896) * 2.0**-35, (2**23 - 2895) * 2.0**-36, 0.5),
+    "small, below a tie": ((2**23 + 1) * 2.0**-35, (2**23 - 1) * 2.0**-36, 0.5 + 2.0**-24),
     "smallest product": (1e-45, 1e-45, 0.0),
     "smallest negative product": (-1e-45, 1e-45, 0.0),
     "overflow tie": (3.4028234663852886e38, 1.0, 2.0**103),
@@ -268,6 +273,18 @@ def test_signalling_nans_raise_no_warnings() -> None:
         assert np.isnan(result).all()
     assert np.isnan(f32_to_f16(x)).all()
     assert np.isnan(f16_to_f32(np.array([0x7C01, 0xFE00], np.uint16).view(np.float16))).all()
+
+
+def test_other_types_become_float32_first() -> None:
+    """A float64 that only float32 rounds to a tie is that tie, under any `errstate`."""
+    above = 0.5 + 2.0**-40
+    assert round_half_even(above) == 0
+    assert round_half_even(above).dtype == np.float32
+    assert f16_to_f32(0.1) == np.float32(np.float16(0.1))  # type: ignore[comparison-overlap,unused-ignore]
+    assert fma32(0.1, 10.0, -1.0) == fma32(np.float32(0.1), np.float32(10), np.float32(-1)) != 0
+    with np.errstate(all="raise"):
+        assert fma32(1e-45, 0.5, 0.0) == 0
+        assert fma32(3e38, 3e38, 0.0) == np.inf
 
 
 def test_fma_broadcasts() -> None:
