@@ -58,6 +58,17 @@ def test_the_wheel_is_what_runs(installed: Callable[..., subprocess.CompletedPro
     assert str(ROOT) not in done.stdout
 
 
+def test_the_laboratory_is_not_in_the_wheel(
+    installed: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """What only this project runs stays out; the mutants can be judged all the same."""
+    code = "import importlib.util as u; print([u.find_spec(n) for n in ('q8a8_lab', 'q8a8_conformance.lab')])"
+    assert installed("python", "-c", code).stdout.strip() == "[None, None]"
+    sut = "py:q8a8_conformance.mutants:round_half_even"
+    judged = installed("q8a8", "test", sut, "--rules", "QNT-4")
+    assert judged.returncode == 1, judged.stderr
+
+
 def test_the_command(installed: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """``q8a8 test`` judges the reference, golden cases included."""
     done = installed("q8a8", "test", "ref", "--rules", "DOT-5,QNT-6", "--profile", "exact")
