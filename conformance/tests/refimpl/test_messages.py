@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from q8a8 import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, Reference, as_blocks, as_bytes, dequantize_row, errors
+from q8a8.layout import pack_v2
 from q8a8.matmul import mul_mat, mul_mat_quantized
 from q8a8.ops import clamp
 from q8a8.quantize import plain_dequantize_row
@@ -48,6 +49,9 @@ MESSAGES: dict[str, Callable[[], object]] = {
     "vy: expected 72 elements or more, got 71": lambda: R.ggml_vec_dot_q8_a8_q8_a8_real(64, F, B, B[:71]),
     "data: a row of bytes has at least one axis; this array has none": lambda: as_blocks(
         np.zeros((), np.uint8)
+    ),
+    "no single scale is called []; there are weight_scale, activation_scale": lambda: pack_v2(
+        np.zeros((1, 32), np.int8)
     ),
     f"blocks: {ROWS}": lambda: as_bytes(NO_ROW),
     f"blocks: {ROWS}.": lambda: dequantize_row(NO_ROW),

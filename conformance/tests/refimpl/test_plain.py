@@ -339,3 +339,11 @@ def test_the_scale_of_version_2_is_the_weights_by_default() -> None:
     blocks["weight_qs"], blocks["weight_scale"], blocks["activation_scale"] = 1, 2, 3
     for function in (dequantize_row, plain_dequantize_row):
         assert function(blocks).tolist() == [2.0] * 32
+
+
+def test_a_row_longer_than_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dot product by lanes takes every block of a row that spans more chunks than a block has bytes."""
+    monkeypatch.setattr(_fast_dot, "CHUNK", 64)
+    x = np.zeros(70, BLOCK_Q8_A8)
+    x["weight_qs"], x["weight_scale"] = 1, 1
+    assert vec_dot(x, x, "avx2") == 70 * 32
