@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from q8a8 import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, Reference, as_blocks, as_bytes, dequantize_row, errors
-from q8a8.layout import pack_v2
+from q8a8.layout import pack_v2, require_field
 from q8a8.matmul import mul_mat, mul_mat_quantized
 from q8a8.ops import clamp
-from q8a8.quantize import plain_dequantize_row
+from q8a8.quantize import plain_dequantize_row, plain_quantize_row, quantize_row
 from q8a8.traits import require_gguf_type
 
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ B: NDArray[np.uint8] = np.zeros(72, np.uint8)
 W: NDArray[Any] = np.zeros((2, 3), BLOCK_Q8_A8)
 NO_ROW: NDArray[Any] = np.zeros((), BLOCK_Q8_A8)
 COUNT = "expected a multiple of 32, 0 or more, got 33"
+
+
+def _rows(one: int, nan: int | None = None) -> NDArray[np.float32]:
+    """Return zeros [2, 64] with a 1 in element `one` of the second row, and a NaN where one is asked for."""
+    x = np.zeros((2, 64), np.float32)
+    x[1, one] = 1
+    if nan is not None:
+        x[1, nan] = np.nan
+    return x
+
 
 ROWS = "a row of blocks has at least one axis; this array has none"
 
@@ -62,6 +72,23 @@ MESSAGES: dict[str, Callable[[], object]] = {
     "w, xq: expected matrices, got shapes (2, 3) and (3,)": lambda: mul_mat_quantized(W, W[0]),
     "blocks: expected blocks of 34 bytes, got " + str(BLOCK_Q8_A8_V2): lambda: clamp(
         np.zeros(1, BLOCK_Q8_A8_V2), -1, 1
+    ),
+    "x: row 1, block 1, element 8: value nan: only finite values can be quantized": lambda: quantize_row(
+        _rows(nan=40, one=35)
+    ),
+    "x: row 1, block 1, element 8: value nan: only finite values can be quantized.": lambda: (
+        plain_quantize_row(_rows(nan=40, one=35))
+    ),
+    "x: row 1, block 0, element 3: value 1.17549435e-38: recipe ggml-ref is not defined for a block whose "
+    "largest magnitude is that small": lambda: quantize_row(np.float32(2.0**-126) * _rows(one=3), "ggml-ref"),
+    "no scale field is called 'scale'; there are weight_scale, activation_scale": lambda: require_field(
+        "scale"
+    ),
+    "weight_scale: expected float16, got float32": lambda: pack_v2(
+        np.zeros((1, 32), np.int8), weight_scale=np.zeros(1, np.float32)
+    ),
+    "qs: expected shape (2, 32) for weight_scale of shape (2,), got (1, 32)": lambda: pack_v2(
+        np.zeros((1, 32), np.int8), weight_scale=np.zeros(2, np.float16)
     ),
     "GGUF tensor type 40 is not read as q8_a8, which is type 8": lambda: require_gguf_type(40),
 }

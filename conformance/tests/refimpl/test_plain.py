@@ -132,6 +132,15 @@ def compare_quantizers(x: Array, recipe: str) -> None:
         assert outcome(quantize_row_v2, x, field, recipe) == expected
 
 
+def test_defaults_of_version_2() -> None:
+    """By default both quantize by the specification's recipe, and the scale is the activation's."""
+    x = np.linspace(-3, 5, 32, dtype=np.float32)
+    for blocks in (plain_quantize_row_v2(x), quantize_row_v2(x)):
+        assert np.array_equal(blocks["activation_scale"], plain_quantize_row(x)["weight_scale"])
+        assert np.array_equal(blocks["weight_qs"], plain_quantize_row(x, "design")["weight_qs"])
+        assert not blocks["weight_scale"].any()
+
+
 @pytest.mark.usefixtures("chunk")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_quantizing_golden_rows(recipe: str) -> None:
