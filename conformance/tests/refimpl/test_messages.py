@@ -81,6 +81,8 @@ MESSAGES: dict[str, Callable[[], object]] = {
     ),
     "x: row 1, block 0, element 3: value 1.17549435e-38: recipe ggml-ref is not defined for a block whose "
     "largest magnitude is that small": lambda: quantize_row(np.float32(2.0**-126) * _rows(one=3), "ggml-ref"),
+    "x: row 1, block 0, element 3: value 8321040: its block's scale would be infinite: magnitudes stay below "
+    "8321040 (= 65520 * 127)": lambda: quantize_row(np.float32(65520 * 127) * _rows(one=3)),
     "no scale field is called 'scale'; there are weight_scale, activation_scale": lambda: require_field(
         "scale"
     ),
