@@ -132,6 +132,20 @@ def compare_quantizers(x: Array, recipe: str) -> None:
         assert outcome(quantize_row_v2, x, field, recipe) == expected
 
 
+@pytest.mark.parametrize("code", [-130, -129, -128, 127, 128, 129])
+def test_the_ends_of_int8(code: int) -> None:
+    """Divided by the smallest d a subnormal gives its own code: what int8 cannot hold is refused, by both."""
+    x = np.zeros(32, np.float32)
+    x[5] = code * 2.0**-149
+    expected = outcome(plain_quantize_row, x, "division")
+    assert outcome(quantize_row, x, "division") == expected
+    if -128 <= code <= 127:
+        assert quantize_row(x, "division")["weight_qs"][0, 5] == code
+    else:
+        with pytest.raises(DomainError):
+            quantize_row(x, "division")
+
+
 def test_defaults_of_version_2() -> None:
     """By default both quantize by the specification's recipe, and the scale is the activation's."""
     x = np.linspace(-3, 5, 32, dtype=np.float32)
