@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from q8a8 import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, Reference, as_blocks, as_bytes, dequantize_row, errors
-from q8a8.layout import pack_v2, require_field
+from q8a8.layout import pack_v2, require_field, unpack
 from q8a8.matmul import mul_mat, mul_mat_quantized
 from q8a8.ops import clamp
 from q8a8.quantize import plain_dequantize_row, plain_quantize_row, quantize_row
+from q8a8.recipe import quantize_blocks
 from q8a8.traits import require_gguf_type
 
 if TYPE_CHECKING:
@@ -83,6 +84,15 @@ MESSAGES: dict[str, Callable[[], object]] = {
     "largest magnitude is that small": lambda: quantize_row(np.float32(2.0**-126) * _rows(one=3), "ggml-ref"),
     "x: row 1, block 0, element 3: value 8321040: its block's scale would be infinite: magnitudes stay below "
     "8321040 (= 65520 * 127)": lambda: quantize_row(np.float32(65520 * 127) * _rows(one=3)),
+    "x: row 0, block 0, element 3: value inf: only finite values can be quantized": lambda: quantize_row(
+        np.array([0, 0, 0, np.inf, 0, np.nan, *[0] * 26], np.float32)[np.newaxis]
+    ),
+    "x: a block has at least one axis; this array has none": lambda: quantize_blocks(np.float32(1)),
+    "out: expected a C-contiguous array": lambda: quantize_row(
+        np.zeros((2, 64), np.float32), out=np.zeros((2, 4), BLOCK_Q8_A8)[:, ::2]
+    ),
+    "no scale field is called 'scale'; there are weight_scale": lambda: unpack(W, "scale"),
+    "blocks: expected blocks of 34 or 36 bytes, got float32": lambda: unpack(F),
     "no scale field is called 'scale'; there are weight_scale, activation_scale": lambda: require_field(
         "scale"
     ),

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from q8a8 import RECIPES, defined, errors, get_recipe, quantize_blocks, quantize_row
+from q8a8.recipe import apply_recipe
 from q8a8_golden import oracle
 
 if TYPE_CHECKING:
@@ -288,3 +289,10 @@ def test_refuses_other_arrays() -> None:
         quantize_blocks(np.zeros(32))  # type: ignore[arg-type]  # the mistake under test
     with pytest.raises(errors.ShapeError, match="x: a block has at least one axis"):
         defined(np.zeros((), np.float32))
+
+
+def test_codes_outside_the_domain_are_zero() -> None:
+    """A block that a recipe does not take has no codes."""
+    _, q, inside = apply_recipe(np.array([[np.nan, 5], [1, 2]], np.float32), get_recipe("design"))
+    assert q.tolist() == [[0, 0], [64, 127]]
+    assert inside.tolist() == [False, True]

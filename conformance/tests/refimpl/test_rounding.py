@@ -293,3 +293,9 @@ def test_fma_broadcasts() -> None:
     assert got.dtype == np.float32
     assert got.tolist() == [[1, 3, 5], [1, 3, 5]]
     assert fma32(1, 2, 3).shape == ()
+
+
+def test_half_of_a_double_is_rounded_to_float32_first() -> None:
+    """1 + 2^-11 + 2^-40 is a tie once it is a float32, whatever the caller's error state."""
+    with np.errstate(all="raise"):
+        assert f32_to_f16(np.array([1 + 2.0**-11 + 2.0**-40, 1e-8])).tolist() == [1, 0]
