@@ -87,7 +87,7 @@ MESSAGES: dict[str, Callable[[], object]] = {
     "x: row 0, block 0, element 3: value inf: only finite values can be quantized": lambda: quantize_row(
         np.array([0, 0, 0, np.inf, 0, np.nan, *[0] * 26], np.float32)[np.newaxis]
     ),
-    "x: a block has at least one axis; this array has none": lambda: quantize_blocks(np.float32(1)),
+    "x: a block has at least one axis; this array has none": lambda: quantize_blocks(np.ones((), np.float32)),
     "out: expected a C-contiguous array": lambda: quantize_row(
         np.zeros((2, 64), np.float32), out=np.zeros((2, 4), BLOCK_Q8_A8)[:, ::2]
     ),
