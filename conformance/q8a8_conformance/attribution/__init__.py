@@ -1,1 +1,1 @@
-"""Which rule a wrong result breaks, by further calls that change one thing at a time."""
+"""Attribution of a wrong result to a rule, by further calls that change one thing at a time."""

@@ -1,4 +1,4 @@
-"""What the commands share: the words that name a kernel under test, exit statuses, and messages."""
+"""Options, exit statuses and messages that the commands share."""
 
 from __future__ import annotations
 

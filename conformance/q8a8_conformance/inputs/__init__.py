@@ -1,1 +1,1 @@
-"""What kernels are called with: whole calls, rows, blocks, and random inputs."""
+"""The inputs of kernels: whole calls, rows, blocks, and random inputs."""

@@ -1,1 +1,1 @@
-"""What came of a run: records, the verdict, observations, the use of the bound, and bias."""
+"""The results of a run: records, the verdict, observations, the use of the bound, and bias."""

@@ -48,7 +48,7 @@ class RefusedError(Exception):
 
 
 class NotRunError(Exception):
-    """What the case needs is missing: a function, a capability, a kernel that survives."""
+    """Raised where the case needs what is missing: a function, a capability, a kernel that survives."""
 
 
 @dataclass

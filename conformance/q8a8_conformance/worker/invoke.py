@@ -41,7 +41,7 @@ class Target(Protocol):
 
     @property
     def is_native(self) -> bool:
-        """Whether the functions are C functions, so that `native` returns calls."""
+        """True where the functions are C functions, so that `native` returns calls."""
 
     def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall | None:
         """Return the same call as a C function's address and arguments; None for Python functions."""

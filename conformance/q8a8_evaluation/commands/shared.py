@@ -1,4 +1,4 @@
-"""What the commands about models share."""
+"""Options and messages that the commands about models share."""
 
 from __future__ import annotations
 
