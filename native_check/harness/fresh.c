@@ -11,6 +11,7 @@
 
 enum {
     FAULTS_AT = 5, DETAIL_AT = 9, OUTPUTS_AT = 13, /* in the 'R' message */
+    COPIES_AT = 12,                                /* after its outputs */
     MAX_SECONDS = 2,                               /* then no further process, if two have been */
 };
 
@@ -94,14 +95,20 @@ static const char *run_child(fresh_runner *run, const struct target *target, con
     return message->data[0] == 'E' ? "the call cannot be made in a copy of the process" : NULL;
 }
 
-/* Whether two messages of the same call have the same outputs; the time and the stops are not compared. */
-static bool same_outputs(const struct bytes *left, const struct bytes *right, const struct call *call) {
-    size_t outputs = 1;
+/* The end of the call's outputs in the message; the time, the stops and the number of copies follow. */
+static size_t outputs_end(const struct call *call) {
+    size_t end = OUTPUTS_AT + 1;
     for (size_t i = 0; i < abi_functions[call->number].buffer_count; ++i) {
-        outputs += abi_functions[call->number].buffers[i].output ? 4 + call->buffers[i].length : 0;
+        end += abi_functions[call->number].buffers[i].output ? 4 + call->buffers[i].length : 0;
     }
-    const size_t rest = OUTPUTS_AT + outputs + 12;
-    return left->length == right->length && memcmp(left->data + OUTPUTS_AT, right->data + OUTPUTS_AT, outputs) == 0 &&
+    return end;
+}
+
+/* Whether two messages of the same call have the same outputs. */
+static bool same_outputs(const struct bytes *left, const struct bytes *right, const struct call *call) {
+    const size_t end = outputs_end(call);
+    const size_t rest = end + COPIES_AT + 1;
+    return left->length == right->length && memcmp(left->data + OUTPUTS_AT, right->data + OUTPUTS_AT, end - OUTPUTS_AT) == 0 &&
            memcmp(left->data + rest, right->data + rest, left->length - rest) == 0;
 }
 
@@ -115,6 +122,7 @@ const char *fresh_run(fresh_runner *run, const struct target *target, const stru
         return run(target, call, (uint64_t)delays_us[0] * 1000, reply);
     }
     const time_t start = time(NULL);
+    unsigned copies = 0;
     for (unsigned i = 0; i < call->fresh && (i < 2 || time(NULL) - start < MAX_SECONDS); ++i) {
         message.length = 0;
         const uint64_t delay = (uint64_t)delays_us[i % (sizeof delays_us / sizeof *delays_us)] * 1000;
@@ -122,6 +130,7 @@ const char *fresh_run(fresh_runner *run, const struct target *target, const stru
         if (refusal != NULL) {
             return refusal;
         }
+        ++copies;
         if (reply->length == 0) {
             bytes_put(reply, message.data, message.length);
         }
@@ -133,5 +142,6 @@ const char *fresh_run(fresh_runner *run, const struct target *target, const stru
             break;
         }
     }
+    reply->data[outputs_end(call) + COPIES_AT] = (uint8_t)copies;
     return NULL;
 }

@@ -32,7 +32,7 @@ _CALL = struct.Struct("<IBBBBIqqqqqB")
 _BUFFER = struct.Struct("<II")
 _RESULT = struct.Struct("<III")
 _TOGETHER = struct.Struct("<HBB")
-_OVERLAP = struct.Struct("<QI")
+_OVERLAP = struct.Struct("<QIB")
 _ALL_OPTIONS = 15
 _ALL_FAULTS = 127
 
@@ -190,7 +190,7 @@ def encode_result(result: Result, call_id: int) -> bytes:
     ]
     if result.overlap:
         overlap = result.overlap
-        parts += (_OVERLAP.pack(overlap.nanoseconds, overlap.stops), *_encode_outputs(overlap.others))
+        parts += (_OVERLAP.pack(overlap.nanoseconds, overlap.stops, overlap.copies), *_encode_outputs(overlap.others))
     return b"".join(parts)
 
 
@@ -247,8 +247,8 @@ def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error
     outputs = _read_outputs(reader, call)
     overlap = None
     if call.together:
-        nanoseconds, stops = reader.unpack(_OVERLAP, "overlap")
-        overlap = Overlap(nanoseconds, stops, _read_outputs(reader, call.together.other))
+        nanoseconds, stops, copies = reader.unpack(_OVERLAP, "overlap")
+        overlap = Overlap(nanoseconds, stops, copies, _read_outputs(reader, call.together.other))
     reader.end("result")
     return Result(Fault(faults), detail, outputs, overlap)
 

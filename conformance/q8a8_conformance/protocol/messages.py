@@ -76,10 +76,11 @@ Result
 
 The answer to a call with the extension goes on with::
 
-    u64 nanoseconds   u32 stops   u8 nout   nout × { u32 length, bytes[length] }
+    u64 nanoseconds   u32 stops   u8 copies   u8 nout   nout × { u32 length, bytes[length] }
 
-in which at least two calls were in progress; how many calls were stopped while each other thread made one; the
-other call's outputs (``nout`` is 0 without one).
+in which at least two calls were in progress; how many calls were stopped while each other thread made one; in
+how many copies of the worker the call was made (0: in itself); the other call's outputs (``nout`` is 0
+without one).
 
 =====  =====================  ===========================================================================
 bit    fault                  detected by the worker
@@ -295,12 +296,15 @@ class Overlap:
         The time in which at least two calls were in progress.
     stops : int
         How many calls were stopped in the middle while each other thread made one.
+    copies : int
+        In how many copies of the worker the call was made; 0 if in the worker itself.
     others : tuple of bytes
         The output buffers of the other call, in order.
     """
 
     nanoseconds: int = 0
     stops: int = 0
+    copies: int = 0
     others: tuple[bytes, ...] = ()
 
 

@@ -10,11 +10,12 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.codec import decode_reply, encode_error, encode_result
-from q8a8_conformance.protocol.messages import Error, Fault, ProtocolError, Result
+from q8a8_conformance.protocol.messages import Error, Fault, Overlap, ProtocolError, Result
 from q8a8_conformance.worker.caller import CannotCall
 
 if TYPE_CHECKING:
@@ -52,25 +53,27 @@ def run_copies(call: Call, run: Callable[[Call, int], Result]) -> Result:
         A copy could not make the call.
     """
     first: Result | None = None
+    overlap = Overlap()
     started = time.monotonic()
     for number in range(call.together.fresh if call.together else 1):
         if number >= 2 and time.monotonic() - started > _MAX_SECONDS:
             break
         result = _run_copy(call, run, DELAYS_NS[number % len(DELAYS_NS)])
+        found = result.overlap or Overlap()
+        overlap = Overlap(
+            overlap.nanoseconds + found.nanoseconds, overlap.stops + found.stops, number + 1, found.others
+        )
+        result = replace(result, overlap=overlap)
         if result.faults:
             return result
         if first is None:
             first = result
-        elif _outputs(first) != _outputs(result):
+        elif (first.outputs, first.overlap and first.overlap.others) != (result.outputs, found.others):
             detail = "the first calls of two processes differ"
-            return Result(Fault.THREAD_RESULT_VARIES, detail, result.outputs, result.overlap)
+            return replace(result, faults=Fault.THREAD_RESULT_VARIES, detail=detail)
     if first is None:
         raise CannotCall("no copy was made")
-    return first
-
-
-def _outputs(result: Result) -> tuple[object, ...]:
-    return (result.outputs, result.overlap.others if result.overlap else ())
+    return replace(first, overlap=overlap)
 
 
 def _run_copy(call: Call, run: Callable[[Call, int], Result], delay_ns: int) -> Result:

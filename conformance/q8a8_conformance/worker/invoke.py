@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol.messages import Call, Option, Result
+from q8a8_conformance.protocol.messages import Call, Option, Overlap, Result
 from q8a8_conformance.spec.abi import buffer_sizes
 from q8a8_conformance.worker.caller import CannotCall, Findings
 from q8a8_conformance.worker.fresh import DELAYS_NS, can_copy, run_copies
@@ -60,7 +60,7 @@ class Invoker:
         if call.together and call.together.other:
             self._check(call.together.other)
         self._function = call.function
-        if call.together and call.together.fresh and call.threads > 1:
+        if call.together and call.together.fresh:
             if can_copy():
                 return run_copies(call, self._invoke)
             return self._invoke(call, DELAYS_NS[0])
@@ -84,7 +84,8 @@ class Invoker:
             findings = Findings()
             findings.add_inputs(inputs.values())
             findings.add_caller(caller)
-            return Result(findings.faults, findings.detail, tuple(caller.first))
+            overlap = Overlap() if call.together else None
+            return Result(findings.faults, findings.detail, tuple(caller.first), overlap)
         except MemoryError as error:
             raise CannotCall(f"out of memory: {error}") from None
         finally:

@@ -63,6 +63,8 @@ class Stopper:
 
     def _install(self, number: int, function: str, flags: int, old: _SigAction | None = None) -> None:
         action = _SigAction(address_of_function(function), flags=flags)
+        if number == _WAKE_SIGNAL:  # a stop that began within its handler could not be ended
+            action.mask[(STOP_SIGNAL - 1) // 8] = 1 << (STOP_SIGNAL - 1) % 8
         self._library.sigaction(number, ctypes.byref(action), ctypes.byref(old) if old else None)
 
     def close(self, address: int) -> None:

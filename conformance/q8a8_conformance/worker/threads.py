@@ -74,7 +74,7 @@ class _Threads:
         overlap = None
         if self._call.together:
             others = tuple(self._firsts[1] or ()) if self._together.other else ()
-            overlap = Overlap(overlap_of(self._tally.spans), self._tally.stops, others)
+            overlap = Overlap(overlap_of(self._tally.spans), self._tally.stops, others=others)
         return Result(
             self._findings.faults, self._findings.detail, tuple(self._firsts[0] or ()), overlap
         )

@@ -191,10 +191,7 @@ class ConcurrentCalls:
                 lane.ask()
                 crew.wait_for_all()
             for stop in plan:
-                if tally.locked < _MAX_LOCKED:
-                    crew.run_round(stop.thread, stop.prepared, tally)
-                else:
-                    crew.ask_all()
+                crew.run_round(stop.thread, stop.prepared, tally)
             crew.ask_all()
         return crew.finish(tally)
 
@@ -291,19 +288,19 @@ class _Crew:
         """Let one lane call until it stops, and the others meanwhile."""
         victim = self.lanes[number]
         others = [lane for lane in self.lanes if lane is not victim]
-        if stopped and stopped.closed:
+        tries = tally.locked < _MAX_LOCKED
+        if tries and stopped and stopped.closed:
             self._stopper.close(stopped.closed)
         victim.ask()
         while not (stops := victim.has_begun and sleeps(victim.thread)) and not victim.is_done:
             time.sleep(_NAP_SECONDS)
-        stops = stops and not victim.is_done
         self._stopper.report_faults()
         for lane in others:
             lane.ask()
-        if stops and _wait_for(others, hasty=tally.locked > 0):
-            tally.stops += 1
-        elif stops:
-            tally.locked += 1
+        if tries and stops and not victim.is_done:
+            passed = _wait_for(others, hasty=tally.locked > 0)
+            tally.stops += passed
+            tally.locked += not passed
         self._stopper.open(writable=stopped is None or stopped.closed_writable)
         self._let_go(victim)
         self.wait_for_all()
