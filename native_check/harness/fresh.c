@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 enum {
-    FAULTS_AT = 5, DETAIL_AT = 9, OUTPUTS_AT = 13, /* in the 'R' message */
+    FAULTS_AT = 5, DETAIL_AT = 9, OUTPUTS_AT = 13, /* in the 'R' message, without a detail */
     COPIES_AT = 12,                                /* after its outputs */
     MAX_SECONDS = 2,                               /* then no further process, if two have been */
 };
@@ -95,20 +95,25 @@ static const char *run_child(fresh_runner *run, const struct target *target, con
     return message->data[0] == 'E' ? "the call cannot be made in a copy of the process" : NULL;
 }
 
-/* The end of the call's outputs in the message; the time, the stops and the number of copies follow. */
-static size_t outputs_end(const struct call *call) {
-    size_t end = OUTPUTS_AT + 1;
-    for (size_t i = 0; i < abi_functions[call->number].buffer_count; ++i) {
-        end += abi_functions[call->number].buffers[i].output ? 4 + call->buffers[i].length : 0;
-    }
-    return end;
+static size_t detail_length(const struct bytes *message) {
+    struct cursor cursor = {message->data + DETAIL_AT, 4, false};
+    return cursor_u32(&cursor);
 }
 
-/* Whether two messages of the same call have the same outputs. */
+/* The length of the call's outputs in the message; the time, the stops and the number of copies follow. */
+static size_t outputs_length(const struct call *call) {
+    size_t length = 1;
+    for (size_t i = 0; i < abi_functions[call->number].buffer_count; ++i) {
+        length += abi_functions[call->number].buffers[i].output ? 4 + call->buffers[i].length : 0;
+    }
+    return length;
+}
+
+/* Whether two messages of the same call, without details, have the same outputs. */
 static bool same_outputs(const struct bytes *left, const struct bytes *right, const struct call *call) {
-    const size_t end = outputs_end(call);
-    const size_t rest = end + COPIES_AT + 1;
-    return left->length == right->length && memcmp(left->data + OUTPUTS_AT, right->data + OUTPUTS_AT, end - OUTPUTS_AT) == 0 &&
+    const size_t length = outputs_length(call);
+    const size_t rest = OUTPUTS_AT + length + COPIES_AT + 1;
+    return left->length == right->length && memcmp(left->data + OUTPUTS_AT, right->data + OUTPUTS_AT, length) == 0 &&
            memcmp(left->data + rest, right->data + rest, left->length - rest) == 0;
 }
 
@@ -134,7 +139,7 @@ const char *fresh_run(fresh_runner *run, const struct target *target, const stru
         if (reply->length == 0) {
             bytes_put(reply, message.data, message.length);
         }
-        const bool quiet = is_zero(message.data + FAULTS_AT) && is_zero(message.data + DETAIL_AT);
+        const bool quiet = is_zero(message.data + FAULTS_AT) && detail_length(&message) == 0;
         if (!quiet || !same_outputs(reply, &message, call)) {
             reply->length = 0;
             bytes_put(reply, message.data, message.length);
@@ -142,6 +147,6 @@ const char *fresh_run(fresh_runner *run, const struct target *target, const stru
             break;
         }
     }
-    reply->data[outputs_end(call) + COPIES_AT] = (uint8_t)copies;
+    reply->data[OUTPUTS_AT + detail_length(reply) + outputs_length(call) + COPIES_AT] = (uint8_t)copies;
     return NULL;
 }
