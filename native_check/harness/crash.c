@@ -1,8 +1,8 @@
 #include "crash.h"
 #include "abi.h"
 #include "exit.h"
-#include "pause.h"
 #include "protocol.h"
+#include "stop.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -97,7 +97,7 @@ static void report_once(int number) {
 
 static void on_signal(int number, siginfo_t *info, void *unused) {
     (void)unused;
-    if (number == SIGSEGV && pause_fault((uintptr_t)info->si_addr)) {
+    if (number == SIGSEGV && stop_at_fault((uintptr_t)info->si_addr)) {
         return;
     }
     report_once(number);

@@ -3,9 +3,11 @@
 #include "cpu.h"
 #include "crash.h"
 #include "exit.h"
+#include "fresh.h"
 #include "hello.h"
 #include "protocol.h"
 #include "run.h"
+#include "stop.h"
 #include "target.h"
 
 #include <errno.h>
@@ -154,6 +156,8 @@ int main(int argc, char **argv) {
 
     take_streams(&input, &output);
     crash_install();
+    stop_install();
+    fresh_install();
     const struct target target = arguments.library != NULL
                                      ? target_library(arguments.library, arguments.symbols, arguments.init)
                                      : target_builtin(arguments.kernel);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { EXTENSION = 4 }; /* bytes of a call's extension, without the other call */
+
 /* Read up to length bytes; fewer only at the end of input. */
 static size_t read_fully(int fd, uint8_t *data, size_t length) {
     size_t done = 0;
@@ -75,24 +77,22 @@ void protocol_write(int fd, const struct bytes *payload) {
     write_fully(fd, frame.data, frame.length);
 }
 
-const char *protocol_parse_call(const struct bytes *payload, struct call *call) {
+/* Read one call's fields and buffers. */
+static const char *parse_body(struct cursor *cursor, struct call *call) {
     static char why[120];
-    struct cursor cursor = {payload->data, payload->length, false};
-    (void)cursor_u8(&cursor); /* the kind */
-
-    *call = (struct call){.id = cursor_u32(&cursor)};
-    call->number = cursor_u8(&cursor);
-    call->options = cursor_u8(&cursor);
-    call->threads = cursor_u8(&cursor);
-    (void)cursor_u8(&cursor); /* reserved */
-    call->repeat = cursor_u32(&cursor);
-    call->integers.n = cursor_i64(&cursor);
-    call->integers.bs = cursor_i64(&cursor);
-    call->integers.bx = cursor_i64(&cursor);
-    call->integers.by = cursor_i64(&cursor);
-    call->integers.nrc = cursor_i64(&cursor);
-    const unsigned buffer_count = cursor_u8(&cursor);
-    if (cursor.spent) {
+    *call = (struct call){.id = cursor_u32(cursor)};
+    call->number = cursor_u8(cursor);
+    call->options = cursor_u8(cursor);
+    call->threads = cursor_u8(cursor);
+    (void)cursor_u8(cursor); /* reserved */
+    call->repeat = cursor_u32(cursor);
+    call->integers.n = cursor_i64(cursor);
+    call->integers.bs = cursor_i64(cursor);
+    call->integers.bx = cursor_i64(cursor);
+    call->integers.by = cursor_i64(cursor);
+    call->integers.nrc = cursor_i64(cursor);
+    const unsigned buffer_count = cursor_u8(cursor);
+    if (cursor->spent) {
         return "the call is truncated";
     }
     if (call->number >= ABI_FUNCTIONS) {
@@ -113,10 +113,10 @@ const char *protocol_parse_call(const struct bytes *payload, struct call *call) 
     }
     for (size_t i = 0; i < buffer_count; ++i) {
         struct call_buffer *buffer = &call->buffers[i];
-        buffer->length = cursor_u32(&cursor);
-        buffer->offset = cursor_u32(&cursor);
-        buffer->bytes = cursor_bytes(&cursor, buffer->length);
-        if (cursor.spent) {
+        buffer->length = cursor_u32(cursor);
+        buffer->offset = cursor_u32(cursor);
+        buffer->bytes = cursor_bytes(cursor, buffer->length);
+        if (cursor->spent) {
             snprintf(why, sizeof why, "buffer %s is truncated", function->buffers[i].name);
             return why;
         }
@@ -125,9 +125,32 @@ const char *protocol_parse_call(const struct bytes *payload, struct call *call) 
             return why;
         }
     }
-    if (cursor.left != 0) {
+    return NULL;
+}
+
+const char *protocol_parse_call(const struct bytes *payload, struct call *call) {
+    static char why[120];
+    static struct call other;
+    struct cursor cursor = {payload->data, payload->length, false};
+    (void)cursor_u8(&cursor); /* the kind */
+
+    const char *refusal = parse_body(&cursor, call);
+    if (refusal != NULL) {
+        return refusal;
+    }
+    if (cursor.left >= EXTENSION) {
+        call->extended = true;
+        call->milliseconds = cursor_u8(&cursor);
+        call->milliseconds |= (unsigned)cursor_u8(&cursor) << 8;
+        call->fresh = cursor_u8(&cursor);
+        if (cursor_u8(&cursor) != 0) {
+            refusal = parse_body(&cursor, &other);
+            call->other = &other;
+        }
+    }
+    if (refusal == NULL && cursor.left != 0) {
         snprintf(why, sizeof why, "%zu bytes after the last buffer", cursor.left);
         return why;
     }
-    return NULL;
+    return refusal;
 }

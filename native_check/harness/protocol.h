@@ -29,6 +29,7 @@ struct call_buffer {
     uint32_t length, offset;
 };
 
+/* After its buffers a call may have an extension (the capability "overlap"): the fields from `extended` on. */
 struct call {
     uint32_t id;
     unsigned number; /* of the function, in abi_functions */
@@ -36,6 +37,10 @@ struct call {
     uint32_t repeat;
     struct abi_integers integers;
     struct call_buffer buffers[ABI_MAX_BUFFERS];
+    bool extended;
+    unsigned milliseconds;    /* least time of the threads' calls */
+    unsigned fresh;           /* processes in which the call is the first one; 0: this process, not the first */
+    const struct call *other; /* of the odd-numbered threads, or NULL */
 };
 
 /* Read one frame's payload. False at the end of input; a broken stream ends the program (status 2). */

@@ -1,280 +1,70 @@
 #include "run.h"
+#include "caller.h"
 #include "crash.h"
 #include "fpenv.h"
-#include "memory.h"
-#include "pause.h"
-#include "preempt.h"
+#include "fresh.h"
+#include "together.h"
 
-#include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { MAX_MEMORY = 1 << 30 }; /* bytes of pages for one call */
 
-/* The calls of one thread. */
-struct caller {
-    const struct target *target;
-    const struct call *call;
-    pthread_barrier_t *barrier; /* NULL for a call without threads */
-    struct region outputs[ABI_MAX_BUFFERS];
-    void *buffers[ABI_MAX_BUFFERS]; /* the function's arguments */
-    struct bytes first;             /* the outputs of the first call, one after another */
-    uint32_t faults;
-    char detail[200];
-};
+static struct caller callers[MAX_THREADS + 1]; /* one for threads that come and go; see together.h */
 
-/* Their pages are reused from call to call. */
-static struct region inputs[ABI_MAX_BUFFERS];
-static struct region zeros[ABI_MAX_BUFFERS]; /* inputs for every second thread, see input_of */
-static struct caller callers[MAX_THREADS];
-
-static const struct abi_buffer *buffer_of(const struct call *call, size_t i) {
-    return &abi_functions[call->number].buffers[i];
-}
-
-static size_t buffer_count(const struct call *call) {
-    return abi_functions[call->number].buffer_count;
-}
-
-/* The input of a thread. Shared state is detected only if the threads compute different results, so every second
- * one gets zeros, which are legal inputs of every function. */
-static struct region *input_of(unsigned thread, size_t i) {
-    return thread % 2 == 0 ? &inputs[i] : &zeros[i];
-}
-
-/* Record a fault; the text of the first one is kept. */
-static void note(struct caller *caller, uint32_t fault, const char *text) {
-    caller->faults |= fault;
-    if (caller->detail[0] == '\0') {
-        snprintf(caller->detail, sizeof caller->detail, "%s", text);
-    }
-}
-
-static void set_outputs(struct caller *caller) {
-    for (size_t i = 0; i < buffer_count(caller->call); ++i) {
-        if (buffer_of(caller->call, i)->output && caller->call->buffers[i].length != 0) {
-            memcpy(caller->outputs[i].start, caller->call->buffers[i].bytes, caller->call->buffers[i].length);
-        }
-    }
-}
-
-/* Keep the outputs of the first call; compare those of later ones (Q8A8-ENV-2; with several threads, Q8A8-ENV-3). */
-static void check_outputs(struct caller *caller, uint32_t round) {
-    size_t at = 0;
-    for (size_t i = 0; i < buffer_count(caller->call); ++i) {
-        const struct region *region = &caller->outputs[i];
-        if (!buffer_of(caller->call, i)->output || region->length == 0) {
-            continue;
-        }
-        if (round == 0) {
-            bytes_put(&caller->first, region->start, region->length);
-        } else if (memcmp(caller->first.data + at, region->start, region->length) != 0) {
-            char text[120];
-            snprintf(text, sizeof text, "%s differs in call %lu of %lu", region->name, (unsigned long)round + 1,
-                     (unsigned long)caller->call->repeat);
-            note(caller, caller->barrier != NULL ? FAULT_THREAD_RESULT_VARIES : FAULT_RESULT_VARIES, text);
-        }
-        at += region->length;
-    }
-}
-
-static void call_once(struct caller *caller) {
-    const struct fpenv found = fpenv_read();
-    if (caller->call->options & OPTION_FLUSH) {
-        fpenv_write(fpenv_flushing(found));
-    }
-    const struct fpenv before = fpenv_read(); /* a bit that this CPU lacks stays 0 */
-    abi_invoke(caller->call->number, caller->target->functions[caller->call->number], &caller->call->integers, caller->buffers);
-    const struct fpenv after = fpenv_read();
-    fpenv_write(found);
-    char text[160] = "";
-    const uint32_t faults = fpenv_compare(before, after, text, sizeof text);
-    if (faults != 0) {
-        note(caller, faults, text);
-    }
-}
-
-static void *run_caller(void *argument) {
-    struct caller *caller = argument;
-    if (caller->barrier != NULL) {
-        preempt_admit();
-        pthread_barrier_wait(caller->barrier);
-    }
-    for (uint32_t round = 0; round < caller->call->repeat; ++round) {
-        set_outputs(caller);
-        call_once(caller);
-        if ((caller - callers) % 2 != 0) {
-            pause_tell();
-        }
-        check_outputs(caller, round);
-    }
-    return NULL;
-}
-
-/* By its offset, or with GUARD_AFTER by its length: a kernel may require this alignment (Q8A8-MEM-4). */
-static const char *misaligned(const struct call *call, size_t i) {
-    static char why[100];
-    snprintf(why, sizeof why, "buffer %s would not be aligned to %u bytes", buffer_of(call, i)->name,
-             buffer_of(call, i)->alignment);
-    return why;
-}
-
-/* Bytes, or zeros for NULL. */
-static void fill_input(struct region *region, const uint8_t *bytes, unsigned options) {
-    if (region->length != 0 && bytes != NULL) {
-        memcpy(region->start, bytes, region->length);
-    } else {
-        memset(region->start, 0, region->length);
-    }
-    if (options & OPTION_READONLY) {
-        region_protect(region);
-    }
-}
-
-/* The offset of a buffer in its pages: the call's, and for inputs of threads the one for pausing. */
-static uint32_t offset_of(const struct call *call, size_t i) {
-    const struct call_buffer *buffer = &call->buffers[i];
-    const bool placed = call->threads > 1 && !buffer_of(call, i)->output;
-    return buffer->offset + (placed ? pause_offset(buffer->length, buffer->offset) : 0);
+/* The call of a thread: every other one makes the other call, or has inputs of zeros, because shared state is detected
+ * only if the threads compute different results. */
+static const struct call *call_of(const struct call *call, unsigned thread) {
+    return thread % 2 != 0 && call->other != NULL ? call->other : call;
 }
 
 static const char *lay_out(const struct target *target, const struct call *call) {
+    const unsigned count = call->threads > 1 ? call->threads + 1 : 1;
     uint64_t memory = 0;
-    for (size_t i = 0; i < buffer_count(call); ++i) {
-        const uint64_t cost = region_cost(call->buffers[i].length, offset_of(call, i));
-        memory += buffer_of(call, i)->output ? cost * call->threads : cost * (call->threads > 1 ? 2 : 1);
-    }
-    if (memory > MAX_MEMORY) {
-        return "the buffers of all threads together are larger than 1 GiB";
-    }
     crash_context(abi_functions[call->number].name);
-    for (unsigned t = 0; t < call->threads; ++t) {
-        callers[t].target = target;
-        callers[t].call = call;
-        callers[t].first.length = 0;
-        callers[t].faults = 0;
-        callers[t].detail[0] = '\0';
-    }
-    for (size_t i = 0; i < buffer_count(call); ++i) {
-        const struct call_buffer *buffer = &call->buffers[i];
-        const bool output = buffer_of(call, i)->output;
-        for (unsigned t = 0; t < call->threads; ++t) {
-            struct region *region = output ? &callers[t].outputs[i] : input_of(t, i);
-            if (output || t < 2) {
-                if (!region_place(region, buffer_of(call, i)->name, buffer->length, offset_of(call, i), call->options)) {
-                    return "no memory for the buffers";
-                }
-                if ((uintptr_t)region->start % buffer_of(call, i)->alignment != 0) {
-                    return misaligned(call, i);
-                }
-                if (!output) {
-                    fill_input(region, t == 0 ? buffer->bytes : NULL, call->options);
-                }
-                crash_watch(region);
+    for (unsigned t = 0; t < count; ++t) {
+        const struct call *one = call_of(call, t);
+        caller_begin(&callers[t], target, one, t % 2 != 0 && call->other == NULL, count > 1);
+        for (size_t i = 0; i < buffer_count(one); ++i) {
+            memory += region_cost(one->buffers[i].length, one->buffers[i].offset);
+            if (memory > MAX_MEMORY) {
+                return "the buffers of all threads together are larger than 1 GiB";
             }
-            callers[t].buffers[i] = region->start;
+            const char *refusal = caller_place(&callers[t], i, one->buffers[i].offset);
+            if (refusal != NULL) {
+                return refusal;
+            }
+            crash_watch(&callers[t].regions[i]);
         }
     }
     return NULL;
 }
 
-static const char *run_threads(const struct call *call) {
-    const unsigned threads = call->threads;
-    pthread_t ids[MAX_THREADS];
-    pthread_barrier_t barrier; /* so that all of them call at once */
-    pthread_barrier_init(&barrier, NULL, threads);
-    for (size_t i = 0; i < buffer_count(call); ++i) {
-        if (!buffer_of(call, i)->output) {
-            pause_close(input_of(0, i));
-        }
-    }
-    preempt_start();
-    for (unsigned t = 0; t < threads; ++t) {
-        callers[t].barrier = &barrier;
-        if (pthread_create(&ids[t], NULL, run_caller, &callers[t]) != 0) {
-            for (; t < threads; ++t) { /* take their place, or the running threads would wait forever */
-                callers[t].barrier = NULL;
-            }
-            preempt_stop();
-            pause_end();
-            return "cannot start so many threads";
-        }
-    }
-    for (unsigned t = 0; t < threads; ++t) {
-        pthread_join(ids[t], NULL);
-    }
-    preempt_stop();
-    pause_end();
-    pthread_barrier_destroy(&barrier);
-    return NULL;
-}
-
-static void check_memory(struct caller *caller, const struct region *region) {
-    ptrdiff_t where;
-    if (!region_intact(region, &where)) {
-        char text[120];
-        snprintf(text, sizeof text, "a byte at %s %c %td was written (length %zu)", region->name,
-                 where < 0 ? '-' : '+', where < 0 ? -where : where, region->length);
-        note(caller, FAULT_WROTE_OUTSIDE, text);
-    }
-}
-
-/* Whether a thread's input is unchanged. */
-static bool unchanged(const struct region *input, const uint8_t *bytes) {
-    for (size_t i = 0; i < input->length; ++i) {
-        if (input->start[i] != (bytes != NULL ? bytes[i] : 0)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Check the memory, and compare each thread with the first one of the same inputs; all faults are collected in
+/* Check the memory, and compare each thread with the first one that makes the same call; all faults are collected in
  * callers[0]. */
 static void look_around(const struct call *call) {
-    for (unsigned t = 0; t < call->threads && t < 2; ++t) {
-        for (size_t i = 0; i < buffer_count(call); ++i) {
-            if (!buffer_of(call, i)->output) {
-                check_memory(&callers[0], input_of(t, i));
-                if (!unchanged(input_of(t, i), t == 0 ? call->buffers[i].bytes : NULL)) {
-                    char text[80];
-                    snprintf(text, sizeof text, "the input %s was written", inputs[i].name);
-                    note(&callers[0], FAULT_INPUT_WRITTEN, text);
-                }
-            }
+    const unsigned count = call->threads > 1 ? call->threads + 1 : 1;
+    for (unsigned t = 0; t < count; ++t) {
+        struct caller *caller = &callers[t];
+        const struct caller *twin = &callers[t % 2];
+        caller_check_memory(caller);
+        if (t != 0 && caller->faults != 0) {
+            caller_note(&callers[0], caller->faults, caller->detail);
         }
-    }
-    for (unsigned t = 0; t < call->threads; ++t) {
-        for (size_t i = 0; i < buffer_count(call); ++i) {
-            if (buffer_of(call, i)->output) {
-                check_memory(&callers[t], &callers[t].outputs[i]);
-            }
-        }
-        if (t == 0) {
-            continue;
-        }
-        if (callers[t].faults != 0) {
-            note(&callers[0], callers[t].faults, callers[t].detail);
-        }
-        if (callers[t].first.length != 0 &&
-            memcmp(callers[t].first.data, callers[t % 2].first.data, callers[0].first.length) != 0) {
-            note(&callers[0], FAULT_THREAD_RESULT_VARIES, "the threads' outputs differ");
+        if (caller->calls != 0 && caller->first.length != 0 &&
+            memcmp(caller->first.data, twin->first.data, twin->first.length) != 0) {
+            caller_note(&callers[0], FAULT_THREAD_RESULT_VARIES, "the threads' outputs differ");
         }
     }
 }
 
-static void put_result(const struct call *call, struct bytes *reply) {
+static void put_outputs(const struct caller *caller, struct bytes *reply) {
+    const struct call *call = caller->call;
     uint8_t outputs = 0;
     for (size_t i = 0; i < buffer_count(call); ++i) {
         outputs = (uint8_t)(outputs + buffer_of(call, i)->output);
     }
-    bytes_put_u8(reply, 'R');
-    bytes_put_u32(reply, call->id);
-    bytes_put_u32(reply, callers[0].faults);
-    bytes_put_u32(reply, (uint32_t)strlen(callers[0].detail));
-    bytes_put_text(reply, callers[0].detail);
     bytes_put_u8(reply, outputs);
-    const uint8_t *first = callers[0].first.data;
+    const uint8_t *first = caller->first.data;
     for (size_t i = 0; i < buffer_count(call); ++i) {
         if (buffer_of(call, i)->output) {
             bytes_put_u32(reply, call->buffers[i].length);
@@ -284,7 +74,27 @@ static void put_result(const struct call *call, struct bytes *reply) {
     }
 }
 
-const char *run_call(const struct target *target, const struct call *call, struct bytes *reply) {
+static void put_result(const struct call *call, const struct together *together, struct bytes *reply) {
+    bytes_put_u8(reply, 'R');
+    bytes_put_u32(reply, call->id);
+    bytes_put_u32(reply, callers[0].faults);
+    bytes_put_u32(reply, (uint32_t)strlen(callers[0].detail));
+    bytes_put_text(reply, callers[0].detail);
+    put_outputs(&callers[0], reply);
+    if (call->extended) {
+        bytes_put_u32(reply, (uint32_t)together->overlap_ns);
+        bytes_put_u32(reply, (uint32_t)(together->overlap_ns >> 32));
+        bytes_put_u32(reply, together->stops);
+        bytes_put_u8(reply, 0); /* copies, see fresh.c */
+        if (call->other != NULL) {
+            put_outputs(&callers[1], reply);
+        } else {
+            bytes_put_u8(reply, 0);
+        }
+    }
+}
+
+static const char *refuse(const struct target *target, const struct call *call) {
     size_t lengths[ABI_MAX_BUFFERS];
     for (size_t i = 0; i < buffer_count(call); ++i) {
         lengths[i] = call->buffers[i].length;
@@ -296,19 +106,33 @@ const char *run_call(const struct target *target, const struct call *call, struc
         return "this worker cannot set flush-to-zero on this processor";
     }
     const char *refusal = abi_refuse(call->number, &call->integers, lengths);
-    if (refusal == NULL) {
-        refusal = lay_out(target, call);
-    }
+    return refusal == NULL && call->other != NULL ? refuse(target, call->other) : refusal;
+}
+
+/* Make the call, in this process. */
+static const char *run_here(const struct target *target, const struct call *call, uint64_t delay_ns, struct bytes *reply) {
+    struct together together = {.callers = callers, .threads = call->threads, .repeat = call->repeat,
+                                .milliseconds = call->milliseconds, .first = call->fresh != 0, .delay_ns = delay_ns};
+    const char *refusal = lay_out(target, call);
     if (refusal == NULL && call->threads > 1) {
-        refusal = run_threads(call);
+        refusal = together_run(&together);
     } else if (refusal == NULL) {
-        callers[0].barrier = NULL;
-        run_caller(&callers[0]);
+        for (uint32_t made = 0; made < call->repeat; ++made) {
+            caller_call(&callers[0], 0);
+        }
     }
     crash_context("q8a8-harness");
     if (refusal == NULL) {
         look_around(call);
-        put_result(call, reply);
+        put_result(call, &together, reply);
     }
     return refusal;
+}
+
+const char *run_call(const struct target *target, const struct call *call, struct bytes *reply) {
+    const char *refusal = refuse(target, call);
+    if (refusal != NULL) {
+        return refusal;
+    }
+    return call->fresh != 0 ? fresh_run(run_here, target, call, reply) : run_here(target, call, 0, reply);
 }

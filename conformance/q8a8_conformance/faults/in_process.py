@@ -37,7 +37,9 @@ class InProcessSession:
         self._environment = floating_point()
         self._functions = tuple(name for name in NAMES if name in set(functions))
         self._invoker: Invoker | None = None
-        capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if self._environment else ())
+        # Without "overlap": calls in this process's threads cannot be stopped, and take as long as they last.
+        capabilities = tuple(name for name in CAPABILITIES if name != "overlap")
+        capabilities += ENVIRONMENT_CAPABILITIES if self._environment else ()
         self.hello = Hello("a mutant", functions=self._functions, capabilities=capabilities)
 
     def call(self, call: Call, timeout: float | None = None) -> Result:

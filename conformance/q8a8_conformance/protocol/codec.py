@@ -7,6 +7,7 @@ The layouts are described in `q8a8_conformance.protocol.messages`.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from q8a8_conformance.protocol.messages import (
     MAX_BUFFERS,
@@ -19,8 +20,10 @@ from q8a8_conformance.protocol.messages import (
     Error,
     Fault,
     Option,
+    Overlap,
     ProtocolError,
     Result,
+    Together,
 )
 from q8a8_conformance.spec.abi import FUNCTIONS
 
@@ -28,6 +31,8 @@ LENGTH = struct.Struct("<I")
 _CALL = struct.Struct("<IBBBBIqqqqqB")
 _BUFFER = struct.Struct("<II")
 _RESULT = struct.Struct("<III")
+_TOGETHER = struct.Struct("<HBB")
+_OVERLAP = struct.Struct("<QIB")
 _ALL_OPTIONS = 15
 _ALL_FAULTS = 127
 
@@ -128,6 +133,11 @@ def encode_call(call: Call, call_id: int) -> bytes:
     ]
     for buffer in call.buffers:
         parts += (_BUFFER.pack(len(buffer.data), buffer.offset), buffer.data)
+    if call.together:
+        other = call.together.other
+        parts.append(_TOGETHER.pack(call.together.milliseconds, call.together.fresh, other is not None))
+        if other:
+            parts.append(encode_call(other, call_id)[1:])
     return b"".join(parts)
 
 
@@ -141,6 +151,17 @@ def decode_call(payload: BytesLike) -> tuple[int, Call]:
         range. Whether the buffers fit the function is checked by the worker.
     """
     reader = body_of(payload, "C")
+    call_id, call = _read_call(reader)
+    if reader.at < len(reader.view):
+        milliseconds, fresh, has_other = reader.unpack(_TOGETHER, "extension")
+        other = _read_call(reader)[1] if has_other else None
+        call = replace(call, together=Together(milliseconds, fresh, other))
+    reader.end("call")
+    return call_id, call
+
+
+def _read_call(reader: Reader) -> tuple[int, Call]:
+    """Read a call's id, fields and buffers."""
     call_id, number, options, threads, zero, repeat, n, bs, bx, by, nrc, count = reader.unpack(_CALL, "call")
     if number >= len(FUNCTIONS):
         raise ProtocolError(f"call: no function has the number {number}")
@@ -154,7 +175,6 @@ def decode_call(payload: BytesLike) -> tuple[int, Call]:
     for index in range(count):
         length, offset = reader.unpack(_BUFFER, f"buffer {index}")
         buffers.append(Buffer(reader.take(length, f"buffer {index}"), offset))
-    reader.end("call")
     name = FUNCTIONS[number].name
     return call_id, Call(name, n, tuple(buffers), bs, bx, by, nrc, Option(options), threads, repeat)
 
@@ -166,11 +186,17 @@ def encode_result(result: Result, call_id: int) -> bytes:
         b"R",
         _RESULT.pack(call_id, result.faults, len(detail)),
         detail,
-        bytes([len(result.outputs)]),
+        *_encode_outputs(result.outputs),
     ]
-    for output in result.outputs:
-        parts += (LENGTH.pack(len(output)), output)
+    if result.overlap:
+        overlap = result.overlap
+        parts += (_OVERLAP.pack(overlap.nanoseconds, overlap.stops, overlap.copies), *_encode_outputs(overlap.others))
     return b"".join(parts)
+
+
+def _encode_outputs(outputs: tuple[bytes, ...]) -> list[bytes]:
+    """Encode output buffers: their number, then each with its length."""
+    return [bytes([len(outputs)]), *(part for each in outputs for part in (LENGTH.pack(len(each)), each))]
 
 
 def encode_error(error: Error, call_id: int) -> bytes:
@@ -185,8 +211,16 @@ def _truncated(text: str) -> bytes:
 
 def reply_limit(call: Call) -> int:
     """Return the length of the longest legal reply to a call, in bytes; nothing longer is read."""
-    outputs = sum(LENGTH.size + len(call.buffers[place].data) for place in call.spec.outputs)
-    return 1 + _RESULT.size + MAX_DETAIL + 1 + outputs
+    limit = 1 + _RESULT.size + MAX_DETAIL + _outputs_size(call)
+    if call.together:
+        limit += _OVERLAP.size + _outputs_size(call.together.other)
+    return limit
+
+
+def _outputs_size(call: Call | None) -> int:
+    """Return how many bytes a call's outputs take in a result."""
+    sizes = [len(call.buffers[place].data) for place in call.spec.outputs] if call else []
+    return 1 + sum(LENGTH.size + size for size in sizes)
 
 
 def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error:
@@ -210,20 +244,31 @@ def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error
     if faults & ~_ALL_FAULTS:
         raise ProtocolError(f"result: unknown fault bits {faults:#x}")
     detail = reader.text(length, "detail")
-    places = call.spec.outputs
+    outputs = _read_outputs(reader, call)
+    overlap = None
+    if call.together:
+        nanoseconds, stops, copies = reader.unpack(_OVERLAP, "overlap")
+        overlap = Overlap(nanoseconds, stops, copies, _read_outputs(reader, call.together.other))
+    reader.end("result")
+    return Result(Fault(faults), detail, outputs, overlap)
+
+
+def _read_outputs(reader: Reader, call: Call | None) -> tuple[bytes, ...]:
+    """Read the outputs of a call; none for no call."""
+    places = call.spec.outputs if call else ()
     count = reader.take(1, "output count")[0]
     if count != len(places):
-        raise ProtocolError(f"result: {count} outputs, {call.function} has {len(places)}")
+        offered = f"{call.function} has {len(places)}" if call else "there is no other call"
+        raise ProtocolError(f"result: {count} outputs, {offered}")
     outputs = []
-    for place in places:
+    for place in places if call else ():
         name = call.spec.buffers[place].name
         (length,) = reader.unpack(LENGTH, f"output {name}")
         if length != len(call.buffers[place].data):
             expected = len(call.buffers[place].data)
             raise ProtocolError(f"result: output {name} has {length} bytes, expected {expected}")
         outputs.append(bytes(reader.take(length, f"output {name}")))
-    reader.end("result")
-    return Result(Fault(faults), detail, tuple(outputs))
+    return tuple(outputs)
 
 
 def _check_id(found: int, expected: int) -> None:

@@ -57,12 +57,30 @@ compared among threads with the same inputs.
 ``repeat``: consecutive calls by each thread, with the outputs restored in between. The result is the output
 of the first call of the first thread.
 
+To a worker with the capability ``overlap`` the runner may send more behind the buffers::
+
+    u16 milliseconds   u8 fresh   u8 other   [the body of the other call, with the same id]
+
+``milliseconds``: the threads go on calling for at least so long. Calls must be in progress at the same time,
+whatever else the machine does: a thread is stopped in the middle of a call until each other one has made one.
+``fresh`` > 0: the call is to be the first one of a process. The worker makes it in so many copies of itself
+(`fork`) and answers with the result of the first copy in which something is wrong. ``other``: odd-numbered
+threads make the other call instead of one with zeros.
+
 Result
 ------
 ::
 
     u32 id      u32 faults    u32 length, detail (str)
     u8 nout     nout × { u32 length, bytes[length] }        the output buffers, in order
+
+The answer to a call with the extension goes on with::
+
+    u64 nanoseconds   u32 stops   u8 copies   u8 nout   nout × { u32 length, bytes[length] }
+
+in which at least two calls were in progress; how many calls were stopped while each other thread made one; in
+how many copies of the worker the call was made (0: in itself); the other call's outputs (``nout`` is 0
+without one).
 
 =====  =====================  ===========================================================================
 bit    fault                  detected by the worker
@@ -83,7 +101,7 @@ Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
 ``flush``: what the worker supports. A worker ignores options for which it has no capability (the runner sends
-FLUSH only to one that has it); a rule that needs a missing capability is reported as not run. A minimal
+FLUSH only to one that has it); ``overlap``: the extension for calls of several threads. A rule that needs a missing capability is reported as not run. A minimal
 worker has none.
 
 Exit status
@@ -116,7 +134,7 @@ MAX_DETAIL = 2**16
 MAX_THREADS = 16
 MAX_BUFFERS = 8
 
-CAPABILITIES = ("guard", "readonly", "offset", "fenv", "repeat", "threads", "flush")
+CAPABILITIES = ("guard", "readonly", "offset", "fenv", "repeat", "threads", "flush", "overlap")
 """All capabilities of the protocol."""
 
 EXIT_USAGE = 2
@@ -210,6 +228,25 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class Together:
+    """How several threads call at the same time, for workers with the capability ``overlap``.
+
+    Parameters
+    ----------
+    milliseconds : int
+        The least time for which they go on.
+    fresh : int
+        Processes in which the call is the first one; 0 for the worker's own process, as it is.
+    other : Call or None
+        The call of odd-numbered threads; the same one with inputs of zeros without it.
+    """
+
+    milliseconds: int = 0
+    fresh: int = 0
+    other: Call | None = None
+
+
+@dataclass(frozen=True)
 class Call:
     """One call of one function.
 
@@ -227,6 +264,8 @@ class Call:
         Memory placement and flush mode.
     threads, repeat : int
         Threads that call at once (1 to 16), calls in a row by each (at least 1).
+    together : Together or None
+        More about calls of several threads; only for workers with the capability ``overlap``.
     """
 
     function: str
@@ -239,6 +278,7 @@ class Call:
     options: Option = NO_OPTIONS
     threads: int = 1
     repeat: int = 1
+    together: Together | None = None
 
     @property
     def spec(self) -> Function:
@@ -247,12 +287,45 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """How far the calls of several threads overlapped.
+
+    Parameters
+    ----------
+    nanoseconds : int
+        The time in which at least two calls were in progress.
+    stops : int
+        How many calls were stopped in the middle while each other thread made one.
+    copies : int
+        In how many copies of the worker the call was made; 0 if in the worker itself.
+    others : tuple of bytes
+        The output buffers of the other call, in order.
+    """
+
+    nanoseconds: int = 0
+    stops: int = 0
+    copies: int = 0
+    others: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
 class Result:
-    """A worker's answer: the faults, a text about them, and the output buffers after the call, in order."""
+    """A worker's answer.
+
+    Parameters
+    ----------
+    faults, detail : Fault, str
+        What was observed, and a text about it.
+    outputs : tuple of bytes
+        The output buffers after the call, in order.
+    overlap : Overlap or None
+        The answer to `Call.together`.
+    """
 
     faults: Fault
     detail: str
     outputs: tuple[bytes, ...]
+    overlap: Overlap | None = None
 
 
 @dataclass(frozen=True)

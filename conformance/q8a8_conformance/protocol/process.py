@@ -20,7 +20,7 @@ from q8a8_conformance.protocol.codec import LENGTH, check_length
 from q8a8_conformance.protocol.messages import BytesLike, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 STDERR_TAIL = 8192
@@ -61,6 +61,8 @@ class WorkerProcess:
         Its working directory.
     env : mapping, optional
         Its environment; the runner's by default.
+    one_processor : bool
+        Whether it may run on one processor only, where the system can limit it so.
 
     Raises
     ------
@@ -69,19 +71,25 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        one_processor: bool = False,
     ) -> None:
         # A new session: the whole process group can be killed, and Ctrl-C reaches only the runner.
-        self._process = subprocess.Popen(  # noqa: S603 -- running the user's command is the purpose
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-            cwd=cwd,
-            env=env,
-        )
+        with _on_one_processor() if one_processor else contextlib.nullcontext():
+            self._process = subprocess.Popen(  # noqa: S603 -- running the user's command is the purpose
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+                cwd=cwd,
+                env=env,
+            )
         pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
         self._stdin, self._stdout, self._stderr = (pipe.fileno() for pipe in pipes if pipe is not None)
         self._selector = selectors.DefaultSelector()
@@ -297,6 +305,20 @@ class _Inbox:
         self.payload = bytearray(length)
         self._at = len(data) - LENGTH.size
         self.payload[: self._at] = data[LENGTH.size :]
+
+
+@contextlib.contextmanager
+def _on_one_processor() -> Iterator[None]:
+    """Limit this thread, and processes that it starts, to one processor."""
+    if not hasattr(os, "sched_setaffinity"):  # pragma: no cover -- not on every system
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _enlarge_pipe(descriptor: int) -> None:

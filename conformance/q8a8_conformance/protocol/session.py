@@ -18,6 +18,7 @@ the table are final: every later call raises the same exception at once.
 # ruff: noqa: N818 -- each name describes the worker's failure; `SessionError` is the base class
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -118,6 +119,8 @@ class Session:
         Seconds from the start to the hello.
     cwd, env
         The worker's working directory and environment; the runner's by default.
+    one_processor : bool
+        Whether the worker may run on one processor only, where the system can limit it so.
 
     Attributes
     ----------
@@ -138,6 +141,7 @@ class Session:
         start_timeout: float = 30.0,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        one_processor: bool = False,
     ) -> None:
         self.argv = tuple(argv)
         self.timeout = timeout
@@ -145,6 +149,7 @@ class Session:
         self.starts = self.crashes = self.hangs = self.violations = 0
         self._cwd = cwd
         self._env = env
+        self._one_processor = one_processor
         self._process: WorkerProcess | None = None
         self._hello: Hello | None = None
         self._final: SessionError | None = None
@@ -217,6 +222,18 @@ class Session:
             raise CallRefused(reply.text, process.stderr_tail)
         return reply
 
+    def sibling(self, environment: Mapping[str, str], *, one_processor: bool) -> Session:
+        """Return a session with another worker of the same command, with more environment variables."""
+        env = {**(os.environ if self._env is None else self._env), **environment}
+        return Session(
+            self.argv,
+            self.timeout,
+            start_timeout=self.start_timeout,
+            cwd=self._cwd,
+            env=env,
+            one_processor=one_processor,
+        )
+
     def close(self) -> None:
         """Ask the worker to quit, and kill what is left of its process group."""
         if self._process:
@@ -236,7 +253,9 @@ class Session:
 
     def _start(self) -> None:
         try:
-            process = self._process = WorkerProcess(self.argv, cwd=self._cwd, env=self._env)
+            process = self._process = WorkerProcess(
+                self.argv, cwd=self._cwd, env=self._env, one_processor=self._one_processor
+            )
         except (OSError, ValueError) as error:
             self._final = WorkerUnusable(f"cannot start {self.argv[0]!r}: {error}")
             raise self._final from None

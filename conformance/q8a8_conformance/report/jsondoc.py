@@ -57,6 +57,7 @@ def document(run: Run) -> dict[str, Any]:
             "calls": run.calls,
             "call_seconds": round(run.call_seconds, 3),
         },
+        "threads": {"overlap_seconds": round(run.overlap_seconds, 6), "stops": run.stops},
     }
 
 

@@ -30,6 +30,7 @@ def render(run: Run, *, colour: bool = False) -> str:
         *_rules(run, paint),
         *_diagnosis(run, paint),
         *_bound(run),
+        *filter(None, (run.overlap(),)),
         *(paint(_YELLOW, "warning:") + f" {w.function}: {w.slug}: {w.message}" for w in run.warnings),
         *(f"note: {note}" for note in run.notes),
         _verdict(run, paint),

@@ -128,6 +128,9 @@ class Run:
         Of this suite, and the SHA-256 of the golden vectors' manifest.
     started, seconds, calls, call_seconds
         ISO 8601 UTC time of the start; wall time; calls of the kernel and the time spent in them.
+    overlap_seconds, stops
+        The time in which calls of several threads were in progress; how many of them were stopped in the
+        middle until each other thread had made one.
     records
         Every record, for reports that count cases.
     """
@@ -146,11 +149,22 @@ class Run:
     seconds: float = 0.0
     calls: int = 0
     call_seconds: float = 0.0
+    overlap_seconds: float = 0.0
+    stops: int = 0
     records: Sequence[Record] = ()
 
     def again(self, record: Record) -> str:
         """Return the command that runs one record's case again."""
         return self.request.command(rule=record.rule, case=record.case)
+
+    def overlap(self) -> str:
+        """Describe how far calls of several threads overlapped; empty where there were none."""
+        if not self.overlap_seconds:
+            return ""
+        return (
+            f"threads: calls overlapped for {1000 * self.overlap_seconds:.0f} ms; "
+            f"{self.stops} were stopped in the middle until each other thread had made one"
+        )
 
     def not_run(self) -> dict[str, int]:
         """Count the cases that did not run, by reason."""

@@ -78,6 +78,10 @@ class Judge:
         """Make a call that must return: :meth:`KernelCalls.run`."""
         return self._calls.run(call, legal=legal)
 
+    def run_together(self, call: Call) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Make a call with `Call.together`: :meth:`KernelCalls.run_together`."""
+        return self._calls.run_together(call)
+
     def attempt(
         self, call: Call, rules: tuple[str, ...], message: str, *, legal: bool = True
     ) -> Result | None:

@@ -55,6 +55,7 @@ class KernelCalls:
         self._target = target
         self._recipes = recipes
         self._records = records
+        self._last: Result | None = None
 
     def require(self, function: str, *capabilities: str) -> None:
         """Raise :class:`NotRunError` unless the kernel has the function and the worker the capabilities."""
@@ -94,11 +95,20 @@ class KernelCalls:
             self._records.add_no_result(Status.FAIL, f"the kernel refused a legal call: {error}", call)
             raise CaseOver from error
         self._records.executed = True
+        self._last = result
         self._record_faults(call, result)
         if legal:
             self._target.observations.add_call(call, outputs)
             self._check_lowest_code(call, outputs)
         return outputs
+
+    def run_together(self, call: Call) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Make a call with `Call.together`; return its outputs and the other call's, as :meth:`run`."""
+        outputs = self.run(call)
+        others = self._last.overlap.others if self._last and self._last.overlap else ()
+        other = call.together.other if call.together else None
+        named = [other.spec.buffers[place].name for place in other.spec.outputs] if other else []
+        return outputs, dict(zip(named, others, strict=True))
 
     def attempt(
         self, call: Call, rules: tuple[str, ...], message: str, *, legal: bool = True

@@ -135,6 +135,8 @@ class SuiteRun:
         if self._sut.kind == "ref":
             notes = (*notes, SELF_COMPARISON)
         self._session.close()
+        if self._target is not None:
+            self._target.close()
         if self._progress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -170,6 +172,8 @@ class SuiteRun:
             seconds=time.monotonic() - self._started,
             calls=target.calls if target else 0,
             call_seconds=target.call_seconds if target else 0.0,
+            overlap_seconds=target.overlap_seconds if target else 0.0,
+            stops=target.stops if target else 0,
             records=tuple(records),
         )
 

@@ -10,7 +10,7 @@ hours. Once it has hung `MAX_HANGS` times (fewer than the session allows in all)
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.session import (
     CallRefused,
     ProtocolViolation,
+    Session,
     WorkerCrashed,
     WorkerHung,
     WorkerUnusable,
@@ -28,7 +29,6 @@ from q8a8_conformance.results.observations import Observations
 
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Hello, Result
-    from q8a8_conformance.protocol.session import Session
     from q8a8_conformance.results.bias import Bias
 
 Array = NDArray[Any]
@@ -37,6 +37,24 @@ DEATHS_AT_FULL_TIMEOUT = 5
 MAX_HANGS = 8
 SHORT_TIMEOUT_SECONDS = 1.0
 MAX_DEATH_SECONDS = 60.0
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OMP_THREAD_LIMIT",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TBB_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "GOMAXPROCS",
+    "JULIA_NUM_THREADS",
+    "GGML_NUM_THREADS",
+    "GGML_N_THREADS",
+    "LLAMA_ARG_THREADS",
+    "NUM_THREADS",
+)
+"""Variables by which libraries take a number of threads."""
 
 
 class KernelDiedError(Exception):
@@ -82,6 +100,13 @@ class Target:
         Biases within the bound: no failures.
     calls, call_seconds
         Calls made, and the time spent in them.
+    call_seconds_of_last
+        The time spent in the last call.
+    later
+        Outputs of calls that were made late in a process.
+    overlap_seconds, stops
+        The time in which several threads' calls were in progress, and calls that were stopped in the middle
+        for others.
     """
 
     def __init__(self, session: Session, profile: str, timeout: float) -> None:
@@ -95,6 +120,12 @@ class Target:
         self.two_rows: bool | None = None
         self.calls = 0
         self.call_seconds = 0.0
+        self.overlap_seconds = 0.0
+        self.stops = 0
+        self.call_seconds_of_last = 0.0
+        self.later: dict[Call, tuple[bytes, ...] | None] = {}
+        self._is_fresh = False
+        self._elsewhere: dict[int, Target] = {}
         self._deaths: dict[str, Deaths] = {}
 
     def offers(self, function: str) -> bool:
@@ -130,8 +161,16 @@ class Target:
         timeout = self.timeout if full else min(self.timeout, SHORT_TIMEOUT_SECONDS)
         started = time.monotonic()
         self.calls += 1
+        self._is_fresh = False
+        if call.together and "overlap" not in self.hello.capabilities:
+            call = replace(call, together=None)
         try:
-            return self.session.call(call, timeout)
+            result = self.session.call(call, timeout)
+            if result.overlap:
+                self.overlap_seconds += result.overlap.nanoseconds / 1e9
+                self.stops += result.overlap.stops
+                self._is_fresh = result.overlap.copies > 0
+            return result
         except CallRefused as error:
             raise RefusedError(error.what) from error
         except WorkerUnusable as error:
@@ -145,11 +184,35 @@ class Target:
                 self.observations.add_death(call, time.monotonic() - started)
             raise KernelDiedError(str(error)) from error
         finally:
-            self.call_seconds += time.monotonic() - started
+            self.call_seconds_of_last = time.monotonic() - started
+            self.call_seconds += self.call_seconds_of_last
 
     def restart(self) -> None:
         """End the worker: the next call is the first one of a new process."""
+        if not self._is_fresh:
+            self.session.close()
+
+    def elsewhere(self, threads: int) -> Target | None:
+        """Return the kernel in another process, the same for every call; None where there can be none.
+
+        Parameters
+        ----------
+        threads
+            What the variables of its environment ask for; with 1 it may run on one processor only.
+        """
+        if not isinstance(self.session, Session):
+            return None
+        if threads not in self._elsewhere:
+            environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
+            session = self.session.sibling(environment, one_processor=threads == 1)
+            self._elsewhere[threads] = Target(session, self.profile, self.timeout)
+        return self._elsewhere[threads]
+
+    def close(self) -> None:
+        """End the worker, and those elsewhere."""
         self.session.close()
+        for target in self._elsewhere.values():
+            target.close()
 
     def ask_dot(self, function: str, nrc: int, x: Array, y: Array) -> bytes | None:
         """Make a dot product for the diagnosis: rows [nb], or [2, nb] for nrc = 2; None if refused."""

@@ -8,14 +8,21 @@ import pytest
 
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs.samples import functions, sample, samples
-from q8a8_conformance.protocol.messages import Option
+from q8a8_conformance.protocol.messages import Option, Together
+from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.judge import RETURNS, Judge
-from q8a8_conformance.suite.two_rows import takes_two_rows
+from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError
+from q8a8_conformance.suite.two_rows import require_two_rows, takes_two_rows
 
-REPEATED, THREADED = "Q8A8-ENV-2", "Q8A8-ENV-3"
 THREADS = 4
 ROUNDS = 25
-"""How often each thread calls: enough for a race to show."""
+"""How often each thread calls at least."""
+MILLISECONDS = 8
+"""How long threads call at least, for each number of threads."""
+ELSEWHERE = (1, 3)
+"""Numbers of threads that the environment of other processes asks for; with 1 there is one processor."""
+TWO_ROWS = "two-rows"
+PAIRS = pytest.param(TWO_ROWS, id="environment/threads/nrc2")
 
 
 def of_each_function(check: str) -> list[object]:
@@ -63,36 +70,83 @@ def test_order(judge: Judge, function: str) -> None:
         )
 
 
-@pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-3")
+@pytest.mark.rule("Q8A8-ENV-2")
 @pytest.mark.parametrize("function", of_each_function("first"))
 def test_first(judge: Judge, function: str) -> None:
-    """Make a process's first call, from several threads if it can be: the same bytes as later."""
+    """Make a process's first call: the same bytes as later."""
     judge.require(function)
-    threads = THREADS if "threads" in judge.target.hello.capabilities else 1
     call = sample(function, 33)
-    for name in functions():
-        if judge.target.offers(name):
-            judge.run(sample(name, 5))
-    later = judge.run(call)
+    later = thread_checks.later(judge, call)
     judge.target.restart()
-    first = judge.run(replace(call, threads=threads))
-    if threads > 1 and (first != later or judge.has_failed(THREADED)):
-        judge.target.restart()
-        alone = judge.run(call)
-        judge.compare(call, first, alone, (THREADED,), "other bytes where threads make the first call")
-        first = alone
-    judge.compare(call, first, later, (REPEATED,), "the first call of a process gives other bytes")
+    first, _ = judge.run_together(replace(call, together=Together(fresh=1)))
+    thread_checks.compare(judge, call, first, later, "the first call of a process gives other bytes")
 
 
 @pytest.mark.rule("Q8A8-ENV-3")
-@pytest.mark.parametrize("function", of_each_function("threads"))
-def test_threads(judge: Judge, function: str) -> None:
-    """Call from four threads at once, many times: the same bytes everywhere, and as from one thread."""
+@pytest.mark.parametrize("function", of_each_function("first-threads"))
+def test_first_threads(judge: Judge, function: str) -> None:
+    """Make a process's first calls from several threads, one of them stopped in the middle: as later."""
     judge.require(function, "threads")
-    for call in (sample(function, 33), sample(function, 257)):
-        alone = judge.run(call)
-        together = judge.run(replace(call, threads=THREADS, repeat=ROUNDS))
-        judge.compare(call, together, alone, message="other bytes while several threads call")
+    call, other = sample(function, 33), thread_checks.other_values(function, 33)
+    later = [thread_checks.later(judge, each) for each in (call, other)]
+    judge.target.restart()
+    together = Together(fresh=thread_checks.copies(judge.target), other=other)
+    found = judge.run_together(replace(call, threads=THREADS, together=together))
+    for each, first, expected in zip((call, other), found, later, strict=True):
+        message = "other bytes where threads make the first call"
+        thread_checks.compare(judge, each, first, expected, message)
+
+
+@pytest.mark.rule("Q8A8-ENV-3")
+@pytest.mark.parametrize("function", [*of_each_function("threads"), PAIRS])
+def test_threads(judge: Judge, function: str) -> None:
+    """Call from 2, 4 and 16 threads at once: the same bytes everywhere, and as from one thread.
+
+    Every other thread makes another call: one with other values, of another length, or of another function.
+    """
+    rows = 1 + (function == TWO_ROWS)
+    if rows == 2:
+        require_two_rows(judge)
+        function = requests.DOT
+    judge.require(function, "threads")
+    others = [name for name in functions() if name != function and judge.target.offers(name)]
+    another = others[functions().index(function) % len(others)] if others else function
+    long = 5000 if function == requests.ACTIVATION else 1025
+    plan = (
+        (2, thread_checks.call_of(function, 33, rows), thread_checks.other_values(function, 33, rows)),
+        (4, thread_checks.call_of(function, long, rows), thread_checks.other_values(function, 700, rows)),
+        (16, thread_checks.call_of(function, 65, rows), thread_checks.other_values(another, 40)),
+    )
+    for threads, call, other in plan:
+        alone = [judge.run(each) for each in (call, other)]
+        together = Together(MILLISECONDS, other=other)
+        found = judge.run_together(replace(call, threads=threads, repeat=ROUNDS, together=together))
+        for each, actual, expected in zip((call, other), found, alone, strict=True):
+            thread_checks.compare(judge, each, actual, expected, "other bytes while several threads call")
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize("function", of_each_function("machine"))
+def test_machine(judge: Judge, function: str) -> None:
+    """Call in other processes, with one processor and other numbers of threads: the same bytes."""
+    judge.require(function)
+    calls = [thread_checks.call_of(function, 33), thread_checks.call_of(function, 257)]
+    if function == requests.DOT and takes_two_rows(judge):
+        calls.append(thread_checks.call_of(function, 33, 2))
+    here = [judge.run(call) for call in calls]
+    for number in ELSEWHERE:
+        target = judge.target.elsewhere(number)
+        if target is None:
+            judge.not_run("the worker cannot be started again under other circumstances")
+            return
+        for call, expected in zip(calls, here, strict=True):
+            try:
+                actual = target.outputs(call, target.call(call))
+            except (KernelDiedError, NotRunError, RefusedError) as error:
+                judge.fail(judge.rules, f"does not return with {number} threads: {error}", call)
+                return
+            message = f"other bytes in a process whose environment asks for {number} threads"
+            thread_checks.compare(judge, call, actual, expected, message)
 
 
 @pytest.mark.rule("Q8A8-ENV-4")

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 import traceback
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from q8a8_conformance.worker.fenv import FloatingPoint
     from q8a8_conformance.worker.memory import GuardedBuffer
-    from q8a8_conformance.worker.native_calls import ConcurrentChains, NativeCall
+    from q8a8_conformance.worker.native_calls import NativeCall
+
+
+class CannotCall(Exception):  # noqa: N818 -- an answer to the runner, not an error of the worker
+    """The call cannot be made, or gave no result; the message is the worker's refusal."""
 
 
 @dataclass(frozen=True)
 class PreparedCall:
-    """A call with its output buffers: as a Python function, and as a C call if the target is native."""
+    """A call with its buffers: as a Python function, and as a C call if the target is native.
+
+    Parameters
+    ----------
+    inputs, outputs : list of GuardedBuffer
+        Its inputs, where they are its own, and its outputs.
+    step : callable
+        Makes the call.
+    native : NativeCall or None
+        The same call in C.
+    closed, closed_writable : int, bool
+        An address on the page to be closed for it (0 for none), and whether the page is writable when open.
+    """
 
     outputs: list[GuardedBuffer]
     step: Callable[[], object]
     native: NativeCall | None
+    inputs: tuple[GuardedBuffer, ...] = ()
+    closed: int = 0
+    closed_writable: bool = True
 
 
 class Caller:
@@ -33,8 +53,8 @@ class Caller:
 
     Parameters
     ----------
-    prepared : list of PreparedCall
-        At least one; the number is the length of a chain of C calls.
+    prepared : PreparedCall
+        The call.
     floating_point : FloatingPoint or None
         Access to the floating-point environment, where its layout is known.
     flush : bool
@@ -50,10 +70,12 @@ class Caller:
         Where a later call's outputs differ from the first call's; empty if they do not.
     error : BaseException or None
         The exception that a Python kernel raised.
+    spans : list of tuple of int
+        The start and the end of each call, in nanoseconds.
     """
 
     def __init__(
-        self, prepared: list[PreparedCall], floating_point: FloatingPoint | None, *, flush: bool
+        self, prepared: PreparedCall, floating_point: FloatingPoint | None, *, flush: bool
     ) -> None:
         self._prepared = prepared
         self._floating_point = floating_point
@@ -64,50 +86,37 @@ class Caller:
         self.details: list[str] = []
         self.varies = ""
         self.error: BaseException | None = None
+        self.spans: list[tuple[int, int]] = []
 
     @property
     def outputs(self) -> list[GuardedBuffer]:
-        """All output buffers; the first call's come first."""
-        return [output for one in self._prepared for output in one.outputs]
+        """The output buffers."""
+        return self._prepared.outputs
 
-    def run(self, repeat: int, run_chain: Callable[[Sequence[NativeCall]], None] | None = None) -> None:
-        """Make ``repeat`` calls; an exception of a Python kernel is kept in `error`.
-
-        The first call is made alone, so that the floating-point environment around it is checked. The others
-        are passed to ``run_chain``, if there is one, as many at a time as are prepared.
-        """
+    def run(self, repeat: int, seconds: float = 0.0) -> None:
+        """Make at least ``repeat`` calls, for at least so long; an exception of a Python kernel is kept."""
+        deadline = time.monotonic() + seconds
         try:
-            while self._done < repeat:
-                prepared = self._prepared[:1]
-                if run_chain and self._done:
-                    prepared = self._prepared[: repeat - self._done]
-                    natives = [one.native for one in prepared if one.native]
-                    step: Callable[[], object] = partial(run_chain, natives)
-                else:
-                    step = prepared[0].step
-                self._refill(prepared)
-                self._checked(step)
-                for one in prepared:
-                    self._record(one)
+            while self._done < repeat or (seconds and time.monotonic() < deadline):
+                if self._done:
+                    for output in self.outputs:
+                        output.refill()
+                start = time.monotonic_ns()
+                self._checked(self._prepared.step)
+                self.spans.append((start, time.monotonic_ns()))
+                self._record()
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a kernel may raise anything; the worker goes on
             traceback.print_exc()
             self.error = error
 
-    def _refill(self, prepared: list[PreparedCall]) -> None:
-        """Restore the outputs' contents before the call."""
-        if self._done:
-            for one in prepared:
-                for output in one.outputs:
-                    output.refill()
-
-    def _record(self, one: PreparedCall) -> None:
+    def _record(self) -> None:
         """Keep the first call's outputs; compare the others with them."""
-        found = [output.read() for output in one.outputs]
+        found = [output.read() for output in self.outputs]
         self._done += 1
         if self._done == 1:
             self.first = found
         elif found != self.first and not self.varies:
-            self.varies = difference(one.outputs, self.first, found) + f" in call {self._done}"
+            self.varies = difference(self.outputs, self.first, found) + f" in call {self._done}"
 
     def _checked(self, step: Callable[[], object]) -> None:
         """Make a call; compare the floating-point environment before and after, and restore it."""
@@ -130,30 +139,41 @@ class Caller:
             self.details.append(text)
 
 
-def run_concurrently(callers: list[Caller], repeat: int, chains: ConcurrentChains | None) -> None:
+def run_concurrently(callers: list[Caller], repeat: int, seconds: float = 0.0) -> None:
     """Run each caller in its own thread, all at the same time.
 
     Parameters
     ----------
     callers : list of Caller
-        All with the same number of prepared calls.
+        One for each thread.
     repeat : int
-        Calls of each.
-    chains : ConcurrentChains or None
-        None where calls cannot be chained in C.
+        The least calls of each.
+    seconds : float
+        The least time for which they call.
     """
     start = threading.Barrier(len(callers))
-    with chains.barrier(len(callers)) if chains else nullcontext() as run_chain:
 
-        def run(number: int) -> None:
-            start.wait()
-            callers[number].run(repeat, partial(run_chain, number) if run_chain else None)
+    def run(caller: Caller) -> None:
+        start.wait()
+        caller.run(repeat, seconds)
 
-        threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(len(callers))]
+    threads = [threading.Thread(target=run, args=(caller,), daemon=True) for caller in callers]
+    with _frequent_switches():
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+
+
+@contextmanager
+def _frequent_switches() -> Iterator[None]:
+    """Let the interpreter switch threads in the middle of short calls."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def difference(buffers: list[GuardedBuffer], expected: list[bytes], found: list[bytes]) -> str:
@@ -163,3 +183,49 @@ def difference(buffers: list[GuardedBuffer], expected: list[bytes], found: list[
             place = next(i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
             return f"byte {place} of {buffer.name} varies: {old[place]:02x}, then {new[place]:02x}"
     return ""
+
+
+class Findings:
+    """The faults of a call so far, with a text about each.
+
+    Attributes
+    ----------
+    faults : Fault
+        The faults.
+    """
+
+    def __init__(self) -> None:
+        self.faults = Fault(0)
+        self._details: list[str] = []
+
+    @property
+    def detail(self) -> str:
+        """The texts, in lines."""
+        return "\n".join(self._details)
+
+    def note(self, fault: Fault, text: str) -> None:
+        """Record a fault, unless the text is empty."""
+        if text:
+            self.faults |= fault
+            if text not in self._details:
+                self._details.append(text)
+
+    def add_inputs(self, buffers: Iterable[GuardedBuffer]) -> None:
+        """Compare inputs, and the memory around them, with those before the call."""
+        for buffer in buffers:
+            self.note(Fault.INPUT_WRITTEN, buffer.changed())
+            self.note(Fault.WROTE_OUTSIDE, buffer.damage())
+
+    def add_outputs(self, buffers: Iterable[GuardedBuffer]) -> None:
+        """Check the memory around outputs."""
+        for buffer in buffers:
+            self.note(Fault.WROTE_OUTSIDE, buffer.damage())
+
+    def add_caller(self, caller: Caller, varies: Fault = Fault.RESULT_VARIES) -> None:
+        """Add what a thread's calls have shown; raise `CannotCall` where one raised an exception."""
+        if caller.error:
+            raise CannotCall(f"the kernel raised {type(caller.error).__name__}: {caller.error}")
+        self.add_outputs(caller.outputs)
+        for text in caller.details:
+            self.note(caller.faults, text)
+        self.note(varies, caller.varies)

@@ -6,45 +6,23 @@ kernel's side effects: see `q8a8_conformance.protocol.messages` for the options 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol.messages import Call, Fault, Option, Result
+from q8a8_conformance.protocol.messages import Call, Option, Overlap, Result
 from q8a8_conformance.spec.abi import buffer_sizes
-from q8a8_conformance.worker.caller import Caller, PreparedCall, difference, run_concurrently
-from q8a8_conformance.worker.memory import MAX_OFFSET, GuardedBuffer, Memory, Placement
-from q8a8_conformance.worker.native_calls import MAX_CALLS, ConcurrentChains, NativeCall, available
+from q8a8_conformance.worker.caller import CannotCall, Findings
+from q8a8_conformance.worker.fresh import DELAYS_NS, can_copy, run_copies
+from q8a8_conformance.worker.memory import MAX_OFFSET
+from q8a8_conformance.worker.placing import Placer, Target
+from q8a8_conformance.worker.threads import ThreadCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
     from q8a8_conformance.worker.fenv import FloatingPoint
 
+__all__ = ["CannotCall", "Invoker", "Target"]
+
 _INTEGER_RANGE = {"int": (-(2**31), 2**31), "int64_t": (-(2**63), 2**63), "size_t": (0, 2**63)}
-_CHAIN_OUTPUT_BYTES = 2**26
-"""The most memory for the outputs of chained calls, in bytes."""
 _BOTH_GUARDS = Option.GUARD_AFTER | Option.GUARD_BEFORE
-
-
-class CannotCall(Exception):  # noqa: N818 -- an answer to the runner, not an error of the worker
-    """The call cannot be made, or gave no result; the message is the worker's refusal."""
-
-
-class Target(Protocol):
-    """The target under test: a library or a Python object."""
-
-    @property
-    def functions(self) -> Collection[str]:
-        """The ABI names offered."""
-
-    def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
-        """Return a function without parameters that makes the call with these buffers."""
-
-    @property
-    def is_native(self) -> bool:
-        """True where the functions are C functions, so that `native` returns calls."""
-
-    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall | None:
-        """Return the same call as a C function's address and arguments; None for Python functions."""
 
 
 class Invoker:
@@ -61,9 +39,9 @@ class Invoker:
     def __init__(self, target: Target, floating_point: FloatingPoint | None) -> None:
         self._target = target
         self._floating_point = floating_point
-        self._memory = Memory()
+        self._placer = Placer(target, floating_point)
+        self._threads = ThreadCalls(self._placer)
         self._function = "no call"
-        self._chains = ConcurrentChains() if target.is_native and available() else None
 
     def invoke(self, call: Call) -> Result:
         """Make a call.
@@ -79,67 +57,39 @@ class Invoker:
             The function is not offered, the buffers do not fit it, or the kernel raised an exception.
         """
         self._check(call)
+        if call.together and call.together.other:
+            self._check(call.together.other)
         self._function = call.function
-        try:
-            inputs = {index: self._place(call, index) for index in call.spec.inputs}
-            # Shared state shows only if the threads compute different results: every other one gets zeros.
-            zeros = {index: self._zeros(call, index) for index in call.spec.inputs if call.threads > 1}
-            callers = [
-                self._caller(call, zeros if number % 2 else inputs, number) for number in range(call.threads)
-            ]
-            shared = [*inputs.values(), *zeros.values()]
-            if call.options & Option.READONLY:
-                for buffer in shared:
-                    buffer.make_read_only()
-            self._run(callers, call.repeat)
-            return _inspect(callers, shared)
-        except MemoryError as error:
-            raise CannotCall(f"out of memory: {error}") from None
-        finally:
-            self._memory.release()
+        if call.together and call.together.fresh:
+            if can_copy():
+                return run_copies(call, self._invoke)
+            return self._invoke(call, DELAYS_NS[0])
+        return self._invoke(call, None)
 
     def explain(self, address: int) -> str:
         """Describe the current call, and where an address lies relative to its buffers."""
-        near = [text for buffer in self._memory.buffers if (text := buffer.locate(address))]
+        buffers = self._placer.memory.buffers
+        near = [text for buffer in buffers if (text := buffer.locate(address))]
         return f"in {self._function}, {near[0] if near else f'address {address:#x}'}"
 
-    def _place(self, call: Call, index: int, suffix: str = "") -> GuardedBuffer:
-        """Place one buffer of the call."""
-        given = call.buffers[index]
-        name = call.spec.buffers[index].name + suffix
-        return self._memory.place(name, given.data, Placement.of(call.options), given.offset)
-
-    def _zeros(self, call: Call, index: int) -> GuardedBuffer:
-        """Place zeros, which are legal inputs of every function, instead of one buffer of the call."""
-        given = call.buffers[index]
-        name = f"zeros for {call.spec.buffers[index].name}"
-        data = bytearray(len(given.data))
-        return self._memory.place(name, data, Placement.of(call.options), given.offset)
-
-    def _caller(self, call: Call, inputs: dict[int, GuardedBuffer], number: int) -> Caller:
-        """Prepare a thread's calls: output buffers for each call of a chain."""
-        suffix = f" of thread {number}" if call.threads > 1 else ""
-        count = 1
-        if self._chains and call.threads > 1:
-            size = sum(len(call.buffers[index].data) for index in call.spec.outputs) * call.threads
-            count = max(1, min(call.repeat - 1, MAX_CALLS, _CHAIN_OUTPUT_BYTES // max(size, 1)))
-        prepared = []
-        for _ in range(count):
-            outputs = {index: self._place(call, index, suffix) for index in call.spec.outputs}
-            buffers = [both for _, both in sorted((inputs | outputs).items())]
-            step, native = self._target.bind(call, buffers), self._target.native(call, buffers)
-            prepared.append(PreparedCall(list(outputs.values()), step, native))
-        return Caller(prepared, self._floating_point, flush=bool(call.options & Option.FLUSH))
-
-    def _run(self, callers: list[Caller], repeat: int) -> None:
-        """Make all calls, concurrently if there are several callers."""
-        if len(callers) == 1:
-            callers[0].run(repeat)
-        else:
-            run_concurrently(callers, repeat, self._chains)
-        for caller in callers:
-            if caller.error:
-                raise CannotCall(f"the kernel raised {type(caller.error).__name__}: {caller.error}")
+    def _invoke(self, call: Call, delay_ns: int | None) -> Result:
+        """Make a call; with a delay as the first one of the process, whose first thread is stopped."""
+        try:
+            if call.threads > 1:
+                return self._threads.run(call, delay_ns)
+            inputs = self._placer.inputs(call)
+            caller = self._placer.caller(call, inputs, None)
+            self._placer.protect(call, inputs.values())
+            caller.run(call.repeat)
+            findings = Findings()
+            findings.add_inputs(inputs.values())
+            findings.add_caller(caller)
+            overlap = Overlap() if call.together else None
+            return Result(findings.faults, findings.detail, tuple(caller.first), overlap)
+        except MemoryError as error:
+            raise CannotCall(f"out of memory: {error}") from None
+        finally:
+            self._placer.memory.release()
 
     def _check(self, call: Call) -> None:
         """Refuse calls that a conforming kernel may crash on, or that cannot be placed."""
@@ -176,31 +126,3 @@ def _check_buffers(call: Call) -> None:
             raise CannotCall(f"{spec.name} has {len(buffer.data)} bytes, the call needs {size}")
         if buffer.offset > MAX_OFFSET:
             raise CannotCall(f"{spec.name}: offset {buffer.offset} is over {MAX_OFFSET}")
-
-
-def _inspect(callers: list[Caller], inputs: list[GuardedBuffer]) -> Result:
-    """Collect the callers' faults, and check the memory that they shared."""
-    faults = Fault(0)
-    details: list[str] = []
-
-    def note(fault: Fault, text: str) -> None:
-        nonlocal faults
-        if text:
-            faults |= fault
-            if text not in details:
-                details.append(text)
-
-    for buffer in inputs:
-        note(Fault.INPUT_WRITTEN, buffer.changed())
-        note(Fault.WROTE_OUTSIDE, buffer.damage())
-    varies = Fault.THREAD_RESULT_VARIES if len(callers) > 1 else Fault.RESULT_VARIES
-    for number, caller in enumerate(callers):
-        for output in caller.outputs:
-            note(Fault.WROTE_OUTSIDE, output.damage())
-        for text in caller.details:
-            note(caller.faults, text)
-        note(varies, caller.varies)
-        twin = callers[number % 2]  # a caller with the same inputs
-        if caller.first != twin.first:
-            note(varies, difference(caller.outputs, twin.first, caller.first))
-    return Result(faults, "\n".join(details), tuple(callers[0].first))

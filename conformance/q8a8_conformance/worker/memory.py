@@ -85,6 +85,11 @@ class Placement(Enum):
         return cls.AT_START if options & Option.GUARD_BEFORE else cls.ALIGNED
 
 
+def border_offset(place: int) -> int:
+    """Return the offset with which the byte at ``place`` of a buffer is the first one of a page."""
+    return -(_LEAD + place) % _PAGE
+
+
 class Arena:
     """Accessible pages between two guard pages.
 
@@ -146,7 +151,7 @@ class GuardedBuffer:
         self.name = name
         self.arena = arena
         self.length = len(data)
-        self._data = data  # keeps the bytes alive
+        self.given = data  # keeps the bytes alive
         self._given = address_of(data)
         if placement is Placement.AT_END:
             self.address = arena.end - self.length
@@ -248,12 +253,14 @@ class Memory:
         self._used.append(buffer)
         return buffer
 
-    def release(self) -> None:
-        """Release all buffers."""
-        for buffer in self._used:
+    def release(self, keep: int = 0) -> None:
+        """Release all buffers but the first ``keep`` ones."""
+        for buffer in self._used[keep:]:
             buffer.make_writable()
             self._free.setdefault(buffer.arena.pages, []).append(buffer.arena)
-        self._used.clear()
+        del self._used[keep:]
+        if keep:
+            return
         if self._mapped > _KEEP:
             for arenas in self._free.values():
                 for arena in arenas:

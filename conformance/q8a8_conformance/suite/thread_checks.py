@@ -1,0 +1,109 @@
+"""Calls for checks of threads and processes, and the comparison of their results.
+
+Two results of a kernel are compared here. Which of them is right is decided by the specification, so that the
+other one is reported; where neither is, checks of values find it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q8a8 import dequantize_row, layout
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.inputs.samples import floats, pair, sample
+from q8a8_conformance.results.expected_dot import expected_dot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.suite.judge import Judge
+    from q8a8_conformance.suite.target import Target
+
+COPIES = 6
+"""Processes whose first call is made from several threads, stopped at different moments."""
+SLOW_SECONDS = 0.3
+"""Time of a process's first call above which fewer processes are started."""
+
+
+def call_of(function: str, count: int, rows: int = 1) -> Call:
+    """Return an ordinary call of `count` blocks (elements for an activation vector), of one or two rows."""
+    return pair(count) if rows == 2 else sample(function, count)
+
+
+def other_values(function: str, count: int, rows: int = 1) -> Call:
+    """Return a call as :func:`call_of` with other, larger values."""
+    if function in calls.QUANTIZERS:
+        return calls.quantize(function, 4 * floats(32 * count)[::-1])
+    if function == calls.ACTIVATION:
+        return calls.activation(4 * floats(count)[::-1])
+    if function == calls.DEQUANTIZE:
+        return calls.dequantize(dot_rows.random_pair(count, seed=7, low=-128)[0])
+    x, y = dot_rows.random_pair(count, seed=7)
+    if function == calls.DOT_REAL:
+        return calls.dot_real(*dot_rows.to_v2(x, y))
+    if rows == 2:
+        return calls.dot_pair(np.stack([x, y]), np.stack([y[::-1], x]))
+    return calls.dot(x, y)
+
+
+def later(judge: Judge, call: Call) -> dict[str, bytes]:
+    """Return what a call gives late in a process; made once in a run, for all functions at the same time."""
+    target = judge.target
+    if not target.later:
+        for function in target.hello.functions:
+            for each in (sample(function, 33), other_values(function, 33)):
+                target.later[each] = target.probe(each)
+    found = target.later.get(call)
+    return judge.run(call) if found is None else dict(zip(_outputs_of(call), found, strict=True))
+
+
+def copies(target: Target) -> int:
+    """Return how many processes' first calls are made: few where they are slow."""
+    return 1 if target.call_seconds_of_last > SLOW_SECONDS else COPIES
+
+
+def compare(
+    judge: Judge, call: Call, actual: Mapping[str, bytes], other: Mapping[str, bytes], message: str
+) -> None:
+    """Record a failure where two results of a call differ; the right one is what is expected."""
+    if not actual:  # a worker without "overlap" has not made the call
+        return
+    expected = other
+    if actual != other and is_right(judge, call, actual) and not is_right(judge, call, other):
+        actual, expected = other, actual
+    judge.compare(call, actual, expected, message=message)
+
+
+def is_right(judge: Judge, call: Call, outputs: Mapping[str, bytes]) -> bool:
+    """Return whether an ordinary call's outputs are what the specification, or an accepted recipe, says."""
+    data = call.buffers[0].data
+    if call.function == calls.DEQUANTIZE:
+        y = dequantize_row(np.frombuffer(data, layout.BLOCK_Q8_A8))
+        return outputs["y"] == y.astype("<f4").tobytes()
+    if call.function in (calls.DOT, calls.DOT_REAL):
+        return _is_right_dot(call, outputs["s"])
+    x = np.frombuffer(data, "<f4")
+    if call.function == calls.ACTIVATION:
+        return dict(outputs) == judge.recipes.activation(x, dict(outputs))
+    return outputs["y"] == judge.recipes.rows(call.function, x, outputs["y"])
+
+
+def _is_right_dot(call: Call, s: bytes) -> bool:
+    dtype = layout.BLOCK_Q8_A8 if call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
+    size = call.n // 32 * dtype.itemsize
+
+    def row(buffer: int, start: int) -> calls.Array:
+        return np.frombuffer(bytes(call.buffers[buffer].data)[start : start + size], dtype)
+
+    return all(
+        expected_dot(row(1, i * call.bx), row(2, j * call.by)).holds(s[4 * (j * call.bs + i) :][:4])
+        for i in range(call.nrc)
+        for j in range(call.nrc)
+    )
+
+
+def _outputs_of(call: Call) -> list[str]:
+    return [call.spec.buffers[place].name for place in call.spec.outputs]

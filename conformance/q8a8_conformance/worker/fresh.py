@@ -1,0 +1,112 @@
+"""A call that is the first one of a process, several times: each in a copy of the worker (`fork`).
+
+Each copy is stopped at another moment of its first call. A process that has threads of its own already is
+not copied: they would be missing in the copy.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.protocol.codec import decode_reply, encode_error, encode_result
+from q8a8_conformance.protocol.messages import Error, Fault, Overlap, ProtocolError, Result
+from q8a8_conformance.worker.caller import CannotCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.protocol.messages import Call
+
+DELAYS_NS = tuple(1000 * delay for delay in (200, 1000, 50, 5000, 20000, 0, 500, 10))
+"""When the first call is stopped: initializations take from a few to many thousand microseconds."""
+_MAX_SECONDS = 2.0
+"""After so long no further copy is made, if there were two."""
+
+
+def can_copy() -> bool:
+    """Return whether this process has a single thread, as far as the system says."""
+    try:
+        return len(list(Path("/proc/self/task").iterdir())) == 1
+    except OSError:
+        return False
+
+
+def run_copies(call: Call, run: Callable[[Call, int], Result]) -> Result:
+    """Make a call in copies of this process; return the result of the first in which something is wrong.
+
+    Parameters
+    ----------
+    call : Call
+        Its `together.fresh` is the number of copies.
+    run : callable
+        Makes the call, whose first one is stopped after so many nanoseconds.
+
+    Raises
+    ------
+    CannotCall
+        A copy could not make the call.
+    """
+    first: Result | None = None
+    overlap = Overlap()
+    started = time.monotonic()
+    for number in range(call.together.fresh if call.together else 1):
+        if number >= 2 and time.monotonic() - started > _MAX_SECONDS:
+            break
+        result = _run_copy(call, run, DELAYS_NS[number % len(DELAYS_NS)])
+        found = result.overlap or Overlap()
+        overlap = Overlap(
+            overlap.nanoseconds + found.nanoseconds, overlap.stops + found.stops, number + 1, found.others
+        )
+        result = replace(result, overlap=overlap)
+        if result.faults:
+            return result
+        if first is None:
+            first = result
+        elif (first.outputs, first.overlap and first.overlap.others) != (result.outputs, found.others):
+            detail = "the first calls of two processes differ"
+            return replace(result, faults=Fault.THREAD_RESULT_VARIES, detail=detail)
+    if first is None:
+        raise CannotCall("no copy was made")
+    return replace(first, overlap=overlap)
+
+
+def _run_copy(call: Call, run: Callable[[Call, int], Result], delay_ns: int) -> Result:
+    """Make the call in a copy of this process; end as the copy does where it does not answer."""
+    source, sink = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _answer(sink, call, run, delay_ns)
+    os.close(sink)
+    with os.fdopen(source, "rb") as pipe:
+        payload = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        with suppress(OSError, ValueError):
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    if os.WEXITSTATUS(status) or not payload:
+        os._exit(os.WEXITSTATUS(status))  # the kernel has ended the process
+    try:
+        reply = decode_reply(payload, call, 0)
+    except ProtocolError as error:
+        raise CannotCall(f"a copy of the worker failed: {error}") from None
+    if isinstance(reply, Error):
+        raise CannotCall(reply.text)
+    return reply
+
+
+def _answer(sink: int, call: Call, run: Callable[[Call, int], Result], delay_ns: int) -> None:
+    """Make the call, write the answer and end this process, a copy."""
+    try:
+        payload = encode_result(run(call, delay_ns), 0)
+    except CannotCall as refusal:
+        payload = encode_error(Error(str(refusal)), 0)
+    with os.fdopen(sink, "wb") as pipe:
+        pipe.write(payload)
+    os._exit(0)

@@ -1,0 +1,141 @@
+"""The buffers of a call in memory, and the call itself as a function of the target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from q8a8_conformance.protocol.messages import Option
+from q8a8_conformance.worker.caller import Caller, PreparedCall
+from q8a8_conformance.worker.memory import Memory, Placement, border_offset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.worker.fenv import FloatingPoint
+    from q8a8_conformance.worker.memory import GuardedBuffer
+    from q8a8_conformance.worker.native_calls import NativeCall
+
+
+class Target(Protocol):
+    """The target under test: a library or a Python object."""
+
+    @property
+    def functions(self) -> Collection[str]:
+        """The ABI names offered."""
+
+    def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
+        """Return a function without parameters that makes the call with these buffers."""
+
+    @property
+    def is_native(self) -> bool:
+        """True where the functions are C functions, so that `native` returns calls."""
+
+    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall | None:
+        """Return the same call as a C function's address and arguments; None for Python functions."""
+
+
+class Placer:
+    """Places the buffers of calls of one target.
+
+    Parameters
+    ----------
+    target : Target
+        The target to call.
+    floating_point : FloatingPoint or None
+        Access to the floating-point environment, where its layout is known.
+
+    Attributes
+    ----------
+    target : Target
+        The target.
+    memory : Memory
+        The memory of the buffers, to be released after the call.
+    """
+
+    def __init__(self, target: Target, floating_point: FloatingPoint | None) -> None:
+        self.target = target
+        self.memory = Memory()
+        self._floating_point = floating_point
+
+    def inputs(self, call: Call) -> dict[int, GuardedBuffer]:
+        """Place the inputs of a call."""
+        return {index: self._place(call, index) for index in call.spec.inputs}
+
+    def zeros(self, call: Call) -> dict[int, GuardedBuffer]:
+        """Place zeros, which are legal inputs of every function, instead of the inputs of a call."""
+        placed = {}
+        for index in call.spec.inputs:
+            given = call.buffers[index]
+            name = f"zeros for {call.spec.buffers[index].name}"
+            data = bytearray(len(given.data))
+            placed[index] = self.memory.place(name, data, Placement.of(call.options), given.offset)
+        return placed
+
+    def protect(self, call: Call, inputs: Iterable[GuardedBuffer]) -> None:
+        """Make inputs read-only if the call demands it."""
+        if call.options & Option.READONLY:
+            for buffer in inputs:
+                buffer.make_read_only()
+
+    def prepare(
+        self,
+        call: Call,
+        inputs: Mapping[int, GuardedBuffer],
+        thread: int | None,
+        border: tuple[int, float] | None = None,
+    ) -> PreparedCall:
+        """Prepare a call with outputs of its own.
+
+        Parameters
+        ----------
+        call : Call
+            The call.
+        inputs : mapping
+            Its inputs, by index.
+        thread : int or None
+            The number of its thread, for the outputs' names; None without threads.
+        border : tuple of int and float or None
+            The index of a buffer and a fraction of its length: there a page begins that can be closed. An
+            input is copied for this.
+        """
+        suffix = "" if thread is None else f" of thread {thread}"
+        own = dict(inputs)
+        copies: list[GuardedBuffer] = []
+        outputs = []
+        closed = 0
+        for index, spec in enumerate(call.spec.buffers):
+            place = None
+            if border and border[0] == index and len(call.buffers[index].data):
+                step = 4 if spec.element == "float" else 2
+                place = int(border[1] * ((len(call.buffers[index].data) - 1) // step + 1)) * step
+            if spec.role == "output":
+                own[index] = self._place(call, index, suffix, place)
+                outputs.append(own[index])
+            elif place is not None:
+                copy = self.memory.place(
+                    inputs[index].name, inputs[index].given, Placement.of(call.options), self._offset(call, index, place)
+                )
+                own[index] = copy
+                copies.append(copy)
+            if place is not None:
+                closed = own[index].address + place
+        self.protect(call, copies)
+        buffers = [own[index] for index in range(len(call.spec.buffers))]
+        step, native = self.target.bind(call, buffers), self.target.native(call, buffers)
+        writable = not (copies and call.options & Option.READONLY)
+        return PreparedCall(outputs, step, native, tuple(copies), closed, writable)
+
+    def caller(self, call: Call, inputs: Mapping[int, GuardedBuffer], thread: int | None) -> Caller:
+        """Prepare a thread's calls that are made one by one."""
+        prepared = self.prepare(call, inputs, thread)
+        return Caller(prepared, self._floating_point, flush=bool(call.options & Option.FLUSH))
+
+    def _place(self, call: Call, index: int, suffix: str = "", border: int | None = None) -> GuardedBuffer:
+        """Place one buffer of the call."""
+        name = call.spec.buffers[index].name + suffix
+        offset = self._offset(call, index, border)
+        return self.memory.place(name, call.buffers[index].data, Placement.of(call.options), offset)
+
+    def _offset(self, call: Call, index: int, border: int | None) -> int:
+        return call.buffers[index].offset if border is None else border_offset(border)

@@ -1,0 +1,130 @@
+"""Stopping a thread in the middle of a C call, for as long as other threads need for theirs.
+
+The place is the first access to a closed page of a buffer, which faults, or the moment at which a timer runs
+out. Either way the signal's handler is the C function `pause`, which waits for another signal: no handler may
+run Python here, because the call may be interrupted anywhere, in `malloc` too. Where a thread stands is read
+from ``/proc``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from q8a8_conformance.worker.native_calls import STOP_SIGNAL, NativeCall, address_of_function, library_call
+
+_WAKE_SIGNAL = signal.SIGRTMAX - 4
+_SA_RESTART = 0x1000_0000
+_CLOCK_MONOTONIC = 1
+_SIGEV_THREAD_ID = 4
+_SYSCALLS = {
+    "x86_64": {"timer_create": 222, "timer_settime": 223, "timer_delete": 226, "tgkill": 234},
+    "aarch64": {"timer_create": 107, "timer_settime": 110, "timer_delete": 111, "tgkill": 131},
+}
+"""Numbers of system calls; before glibc 2.34 the timers' functions are in another library."""
+_PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
+_PAGE = os.sysconf("SC_PAGESIZE")
+
+
+class _SigAction(ctypes.Structure):
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_uint8 * 128),
+        ("flags", ctypes.c_uint32),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+class _SigEvent(ctypes.Structure):
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("number", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("thread", ctypes.c_int),
+        ("padding", ctypes.c_uint8 * 44),
+    )
+
+
+class Stopper:
+    """The signals, timers and closed pages by which threads are stopped; one in a process."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.PyDLL(None, use_errno=True)
+        self._numbers = _SYSCALLS[os.uname().machine]
+        self._fault_action = _SigAction()
+        self._page = 0
+        self._times: list[ctypes.Array[ctypes.c_long]] = []
+        signal.pthread_sigmask(signal.SIG_BLOCK, {STOP_SIGNAL})
+        self._install(STOP_SIGNAL, "pause", 0)
+        self._install(_WAKE_SIGNAL, "sched_yield", _SA_RESTART)
+
+    def _install(self, number: int, function: str, flags: int, old: _SigAction | None = None) -> None:
+        action = _SigAction(address_of_function(function), flags=flags)
+        if number == _WAKE_SIGNAL:  # a stop that began within its handler could not be ended
+            action.mask[(STOP_SIGNAL - 1) // 8] = 1 << (STOP_SIGNAL - 1) % 8
+        self._library.sigaction(number, ctypes.byref(action), ctypes.byref(old) if old else None)
+
+    def close(self, address: int) -> None:
+        """Close the page of an address: a thread that faults stops there. `open` ends it."""
+        self._install(signal.SIGSEGV, "pause", 0, self._fault_action)
+        self._page = address - address % _PAGE
+        self._library.mprotect(ctypes.c_void_p(self._page), ctypes.c_size_t(_PAGE), _PROT_NONE)
+
+    def report_faults(self) -> None:
+        """Leave faults to the handler from before `close`; the page remains closed."""
+        if self._page:
+            self._library.sigaction(signal.SIGSEGV, ctypes.byref(self._fault_action), None)
+
+    def open(self, *, writable: bool) -> None:
+        """Open the page again, if one is closed, and leave faults to the handler from before."""
+        if self._page:
+            self.report_faults()
+            access = _PROT_READ | (_PROT_WRITE if writable else 0)
+            self._library.mprotect(ctypes.c_void_p(self._page), ctypes.c_size_t(_PAGE), access)
+            self._page = 0
+
+    def timer(self, thread: int) -> int:
+        """Create a timer whose signal stops a thread; return its number, or -1 where there is none."""
+        event = _SigEvent(number=STOP_SIGNAL, notify=_SIGEV_THREAD_ID, thread=thread)
+        number = ctypes.c_int(-1)
+        self._call("timer_create", _CLOCK_MONOTONIC, ctypes.addressof(event), ctypes.addressof(number))
+        return number.value
+
+    def delete_timer(self, timer: int) -> None:
+        """Delete a timer."""
+        self._call("timer_delete", timer)
+        self._times.clear()
+
+    def set_timer(self, timer: int, nanoseconds: int) -> NativeCall:
+        """Return the call that sets a timer; 0 switches it off."""
+        times = (ctypes.c_long * 4)(0, 0, *divmod(nanoseconds, 10**9))
+        self._times.append(times)
+        number = self._numbers["timer_settime"]
+        return library_call("syscall", number, timer, 0, ctypes.addressof(times), 0)
+
+    def wake(self, thread: int) -> None:
+        """End a thread's stop; does nothing to one that is not stopped."""
+        self._call("tgkill", os.getpid(), thread, _WAKE_SIGNAL)
+
+    def wake_all(self) -> None:
+        """End the stop of whatever thread: the kernel may have threads of its own."""
+        with suppress(OSError):
+            for entry in os.listdir("/proc/self/task"):
+                if int(entry) != os.getpid():
+                    self.wake(int(entry))
+
+    def _call(self, name: str, *arguments: int) -> None:
+        words = [ctypes.c_long(word) for word in (self._numbers[name], *arguments)]
+        self._library.syscall(*words)
+
+
+def sleeps(thread: int) -> bool:
+    """Return whether the system says that a thread sleeps; False where it says nothing."""
+    try:
+        text = Path(f"/proc/self/task/{thread}/stat").read_bytes()
+    except OSError:
+        return False
+    return text[text.rfind(b")") + 2 :][:1] == b"S"
