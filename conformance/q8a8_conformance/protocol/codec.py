@@ -28,8 +28,8 @@ LENGTH = struct.Struct("<I")
 _CALL = struct.Struct("<IBBBBIqqqqqB")
 _BUFFER = struct.Struct("<II")
 _RESULT = struct.Struct("<III")
-_ALL_OPTIONS = 15
-_ALL_FAULTS = 127
+_ALL_OPTIONS = 31
+_ALL_FAULTS = 4095
 
 
 class Reader:

@@ -7,13 +7,16 @@
     python -m q8a8_conformance.worker ref [--recipe NAME] [--order NAME]
 
 It uses the protocol of `q8a8_conformance.protocol.messages` on its standard input and output. The kernel's
-own standard output is redirected to standard error, and its standard input is empty.
+own standard output is a file in memory, which is copied to standard error after each call, and its standard
+input is empty. The worker limits its descriptors to a few more than it has, and its stack to 8 MiB: see
+`q8a8_conformance.worker.process_state`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -28,32 +31,50 @@ from q8a8_conformance.protocol.codec import (
     kind_of,
 )
 from q8a8_conformance.protocol.hello import encode_hello
-from q8a8_conformance.protocol.messages import EXIT_USAGE, Error, Hello, Kernel, ProtocolError
+from q8a8_conformance.protocol.messages import (
+    EXIT_USAGE,
+    Call,
+    Error,
+    Fault,
+    Hello,
+    Kernel,
+    Option,
+    ProtocolError,
+    Result,
+)
 from q8a8_conformance.worker import machine
 from q8a8_conformance.worker.crash import report_faults
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.invoke import CannotCall, Invoker, Target
 from q8a8_conformance.worker.library import LibraryTarget, TargetError
+from q8a8_conformance.worker.process_state import ProcessState, limit_resources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from q8a8_conformance.worker.pyobject import ObjectTarget
 
-CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads")
+CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads", "state")
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
+DESCRIPTORS = 64
+"""How many descriptors a kernel can open: one that never closes them finds the limit soon."""
+STACK = 8 * 2**20
+"""Bytes of stack that calls are made on: a kernel may use `STACK_BUDGET` of them."""
 
 
 class Channel:
     """Frames over this process's standard input and output, which the kernel cannot access.
 
-    After construction, descriptor 1 is standard error and descriptor 0 is empty.
+    After construction, descriptor 1 is a file in memory and descriptor 0 is empty.
     """
 
     def __init__(self) -> None:
         self._source: BinaryIO = os.fdopen(os.dup(0), "rb")
         self._sink: BinaryIO = os.fdopen(os.dup(1), "wb")
-        os.dup2(2, 1)
+        output = os.memfd_create("standard output") if hasattr(os, "memfd_create") else os.dup(2)
+        os.dup2(output, 1)
+        os.close(output)
+        self._copied = os.fstat(1).st_size
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -66,6 +87,13 @@ class Channel:
         payload = bytearray(check_length(LENGTH.unpack(head)[0]))
         got = self._source.readinto(payload)  # type: ignore[attr-defined]  # BinaryIO leaves it out
         return payload if got == len(payload) else None
+
+    def copy_output(self) -> None:
+        """Copy what the kernel has written to its standard output since the last time to standard error."""
+        size = os.fstat(1).st_size
+        if stat.S_ISREG(os.fstat(1).st_mode) and size > self._copied:
+            os.write(2, os.pread(1, size - self._copied, self._copied))
+        self._copied = size
 
     def send(self, payload: bytes) -> None:
         """Send one payload."""
@@ -105,6 +133,8 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
             arch=arch,
             features=features,
             compiler=machine.compiler_of(options.path),
+            capabilities=library.capabilities,
+            loading=library.loading,
             kernel=Kernel(str(options.path), machine.sha256_of(options.path)),
         )
     from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- NumPy takes longer to import than all else
@@ -140,19 +170,44 @@ def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
     return target, Hello(name, version("q8a8"), kernel=kernel)
 
 
+def answer(target: Target, invoker: Invoker, call: Call) -> Result:
+    """Make a call, and add to its result what it broke besides memory and modes.
+
+    Raises
+    ------
+    CannotCall
+        The call cannot be made, or gave no result.
+    """
+    before = ProcessState.read() if Option.STATE in call.options else None
+    result = invoker.invoke(call)
+    faults, texts = target.take_faults() if isinstance(target, LibraryTarget) else (Fault(0), [])
+    if before:
+        more, details = before.faults(call.repeat * call.threads)
+        faults |= more
+        texts += details
+    if not faults:
+        return result
+    return replace(
+        result, faults=result.faults | faults, detail="\n".join((*result.detail.splitlines(), *texts))
+    )
+
+
 def serve(channel: Channel, target: Target, hello: Hello) -> None:
     """Send the hello, then answer calls until the runner quits."""
     environment = floating_point()
     invoker = Invoker(target, environment)
     report_faults(invoker.explain)
-    capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if environment else ())
+    limit_resources(DESCRIPTORS, STACK)
+    capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if environment else ()) + hello.capabilities
     channel.send(encode_hello(replace(hello, functions=tuple(target.functions), capabilities=capabilities)))
     while (payload := channel.receive()) is not None and kind_of(payload) != "Q":
         call_id, call = decode_call(payload)
         try:
-            channel.send(encode_result(invoker.invoke(call), call_id))
+            reply = encode_result(answer(target, invoker, call), call_id)
         except CannotCall as refusal:
-            channel.send(encode_error(Error(str(refusal)), call_id))
+            reply = encode_error(Error(str(refusal)), call_id)
+        channel.copy_output()
+        channel.send(reply)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
         target, hello = load(options)
+        channel.copy_output()
     except TargetError as error:
         sys.stderr.write(f"{options.form}: {error}\n")
         return EXIT_USAGE

@@ -1,0 +1,228 @@
+"""What a kernel leaves behind, and what it keeps from call to call: process, registers, stack, resources, results.
+
+Every result is compared with the specification's: by itself in a plain call first, and a later call's with
+the plain call's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.inputs import calls as requests
+from q8a8_conformance.inputs import samples
+from q8a8_conformance.protocol.messages import Buffer, Call, Option
+from q8a8_conformance.suite.judge import RETURNS, Judge
+from q8a8_conformance.suite.load_effects import describe
+from q8a8_conformance.suite.specified import judge_plainly, specimen
+from q8a8_conformance.suite.target import NotRunError
+from q8a8_conformance.suite.two_rows import takes_two_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MANY = 10_000
+"""Calls in a row: a descriptor or some bytes kept by each show."""
+SOAK_CALLS = 70_000
+"""Calls of each function in all: more than a counter of 16 bits holds."""
+SOAK_CALLS_OF_DOT = 100_000
+SOAK_SECONDS = 2.0
+"""Seconds that the calls of a function may take: a slow kernel, or a slow machine, makes fewer."""
+PROCESSES = 5
+"""Processes whose results are compared, besides the one that ran so far."""
+LENGTHS = (2, 0, 1, 3, 5)
+"""Blocks, or tens of elements, of the calls of the soak."""
+
+
+def of_each_function(check: str) -> list[object]:
+    """Return each function of the ABI as a parameter."""
+    return [pytest.param(name, id=f"state/{check}/{name}") for name in samples.functions()]
+
+
+def calls_of(function: str, counts: Iterable[int]) -> list[Call]:
+    """Return a call for each number of blocks; of elements by ten, for the activation quantizer."""
+    return [specimen(function, 10 * count if function == requests.ACTIVATION else count) for count in counts]
+
+
+@pytest.mark.rule("Q8A8-ENV-1", "Q8A8-ENV-9")
+def test_loading(judge: Judge) -> None:
+    """Report what loading the library and its initializer left changed in the process."""
+    changes = judge.target.hello.loading
+    if changes is None:
+        raise NotRunError("the worker does not compare the process before and after loading")
+    judge.records.executed = True
+    for change in changes:
+        rule, message = describe(change)
+        judge.records.add_without_call((rule,), message)
+        judge.target.warn(f"{change.when}:{change.what}", "the library", judge.case, message)
+
+
+@pytest.mark.rule("Q8A8-ENV-5")
+@pytest.mark.parametrize("function", of_each_function("convention"))
+def test_convention(judge: Judge, function: str) -> None:
+    """Call and compare callee-saved registers, direction flag and x87 tag; so does every other call."""
+    judge.require(function, "registers")
+    for call in calls_of(function, (0, 1, 3, 8, 17, 257)):
+        judge.run(call)
+    if function == requests.DOT and takes_two_rows(judge):
+        judge.run(samples.pair(17))
+
+
+@pytest.mark.rule("Q8A8-ENV-6", "Q8A8-ENV-10")
+@pytest.mark.parametrize("function", of_each_function("process"))
+def test_process(judge: Judge, function: str) -> None:
+    """Call and compare what belongs to the process; also with values outside the domain."""
+    judge.require(function, "state")
+    for call in calls_of(function, (0, 1, 33)):
+        judge.run(requests.with_options(call, Option.STATE))
+    judge.run(requests.with_options(outside(function), Option.STATE), legal=False)
+
+
+def outside(function: str) -> Call:
+    """Return a call with inputs of NaN, which are outside the domain of every function."""
+    call = specimen(function, 32 if function == requests.ACTIVATION else 1)
+    nan = {"float": bytes.fromhex("0000c07f"), "void": bytes.fromhex("ff7f")}
+    buffers = list(call.buffers)
+    for index in call.spec.inputs:
+        pattern = nan["float" if call.spec.buffers[index].element == "f32" else "void"]
+        size = len(buffers[index].data)
+        buffers[index] = Buffer((pattern * size)[:size])
+    return replace(call, buffers=tuple(buffers))
+
+
+@pytest.mark.rule("Q8A8-ENV-7")
+@pytest.mark.parametrize("function", of_each_function("kept"))
+def test_kept(judge: Judge, function: str) -> None:
+    """Call many times in a row, and count descriptors, threads and memory before and after."""
+    judge.require(function, "state", "repeat")
+    call = calls_of(function, (1,))[0]
+    started = time.monotonic()
+    judge.run(replace(call, repeat=MANY // 10))
+    if time.monotonic() - started > SOAK_SECONDS / 10:
+        raise NotRunError(f"{MANY} calls would take more than {SOAK_SECONDS:g} s")
+    judge.run(replace(call, repeat=MANY, options=Option.STATE))
+
+
+@pytest.mark.rule("Q8A8-ENV-8")
+@pytest.mark.parametrize("function", of_each_function("stack"))
+def test_stack(judge: Judge, function: str) -> None:
+    """Call with short and with very long rows, and measure the stack."""
+    judge.require(function, "stack", "state")
+    for count in (1, 33, 1025, 16_385, 65_537):
+        judge.run(requests.with_options(tiled(function, count), Option.STATE))
+
+
+def tiled(function: str, count: int) -> Call:
+    """Return a call with so many blocks (32 elements each): those of a short one, over and over."""
+    elements = function == requests.ACTIVATION
+    one = specimen(function, 32 if elements else 1)
+    inputs = {name: data * count for name, data in requests.inputs_of(one).items()}
+    return requests.build(function, 32 * count, inputs)
+
+
+@pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-4")
+@pytest.mark.parametrize("function", of_each_function("empty"))
+def test_after_empty(judge: Judge, function: str) -> None:
+    """Call with no element, then as usual: a lock that the early return has kept shows, in any thread."""
+    judge.require(function)
+    call, empty = calls_of(function, (3, 0))
+    plain = judge_plainly(judge, call)
+    judge.run(empty)
+    judge.compare(call, judge.run(call), plain, message="depends on an empty call before")
+    if "threads" in judge.target.hello.capabilities:
+        judge.run(empty)
+        judge.attempt(replace(call, threads=2), (RETURNS,), "does not return in another thread")
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize("function", of_each_function("after-long"))
+def test_after_long(judge: Judge, function: str) -> None:
+    """Call with a long row before each short one: nothing of it may be left."""
+    judge.require(function)
+    long = specimen(function, 4099 if function == requests.ACTIVATION else 300)
+    for call in calls_of(function, range(18)):
+        plain = judge_plainly(judge, call)
+        judge.run(long)
+        judge.compare(call, judge.run(call), plain, message="depends on a longer row before")
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize("function", of_each_function("changed"))
+def test_changed(judge: Judge, function: str) -> None:
+    """Change one byte of an input in place: a result that was remembered by address or by a part of the row shows."""
+    judge.require(function)
+    (call,) = calls_of(function, (9,))
+    for index in call.spec.inputs:
+        size = len(call.buffers[index].data)
+        for place in (0, 2, size // 2, size - 4, size - 1):
+            other = flipped(call, index, place)
+            judge.run(requests.with_zeros(call))
+            plain = judge_plainly(judge, other)
+            judge_plainly(judge, call)
+            judge.compare(other, judge.run(other), plain, message="depends on another row at its address")
+
+
+def flipped(call: Call, index: int, place: int) -> Call:
+    """Return the call with the lowest bit of one byte of an input inverted: a legal change of any byte."""
+    data = bytearray(call.buffers[index].data)
+    data[place] ^= 1
+    buffers = list(call.buffers)
+    buffers[index] = Buffer(bytes(data), call.buffers[index].offset)
+    return replace(call, buffers=tuple(buffers))
+
+
+@pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-4")
+@pytest.mark.parametrize("function", of_each_function("soak"))
+def test_soak(judge: Judge, function: str) -> None:
+    """Call a hundred thousand times, under a small limit of descriptors: the same bytes from first to last."""
+    judge.require(function, "repeat")
+    options = Option.STATE if "state" in judge.target.hello.capabilities else Option(0)
+    calls = calls_of(function, LENGTHS)
+    plain = [judge_plainly(judge, call) for call in calls]
+    left = SOAK_CALLS_OF_DOT if function == requests.DOT else SOAK_CALLS
+    number, started, repeat = 0, time.monotonic(), MANY // 10
+    while left > 0:
+        place = number % len(calls)
+        many = replace(calls[place], repeat=min(repeat, left), options=options)
+        judge.compare(calls[place], judge.run(many), plain[place], message="differs after many calls")
+        left, number = left - many.repeat, number + 1
+        spent = time.monotonic() - started
+        if spent > SOAK_SECONDS / 2:
+            break
+        if number == 1 and spent < SOAK_SECONDS / 20:
+            repeat = MANY
+    for call, expected in zip(calls, plain, strict=True):
+        judge.compare(call, judge.run(call), expected, message="differs after many calls")
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+def test_processes(judge: Judge) -> None:
+    """Call in several processes: results depend on no clock, no address and no other first call."""
+    offered = [name for name in samples.functions() if judge.target.offers(name)]
+    if not offered:
+        raise NotRunError("the kernel offers no function")
+    options = Option.STATE if "state" in judge.target.hello.capabilities else Option(0)
+    calls = [call for name in offered for call in rounding_calls(name)]
+    plain = [judge_plainly(judge, call) for call in calls]
+    firsts = [specimen(name, 3) for name in offered]
+    first_plain = [judge_plainly(judge, call) for call in firsts]
+    for number in range(2 if judge.target.hello.emulated else PROCESSES):
+        judge.target.restart()
+        for step in range(len(firsts)):
+            place = (step + number) % len(firsts)
+            found = judge.run(requests.with_options(firsts[place], options))
+            judge.compare(
+                firsts[place], found, first_plain[place], message="differs in a process's first calls"
+            )
+        for call, expected in zip(calls, plain, strict=True):
+            judge.compare(call, judge.run(call), expected, message="another process gives other bytes")
+
+
+def rounding_calls(function: str) -> list[Call]:
+    """Return calls whose results show an order of addition; one ordinary call for what adds nothing up."""
+    if function not in (requests.DOT, requests.DOT_REAL):
+        return [samples.sample(function, 33)]
+    return [samples.sample(function, count) for count in (7, 9, 33, 100, 257, 300)]
