@@ -92,9 +92,8 @@ Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
 ``flush``, ``registers`` (fault 128), ``stack`` (2048), ``state`` (256, 512, 1024): what the worker supports.
-The runner sends STATE only to a worker that has ``state``. A worker ignores options for which it has no capability (the runner sends
-FLUSH only to one that has it); a rule that needs a missing capability is reported as not run. A minimal
-worker has none.
+A worker ignores options for which it has no capability (the runner sends FLUSH and STATE only to one that has
+it); a rule that needs a missing capability is reported as not run. A minimal worker has none.
 
 Exit status
 -----------
@@ -127,8 +126,17 @@ MAX_THREADS = 16
 MAX_BUFFERS = 8
 
 CAPABILITIES = (
-    "guard", "readonly", "offset", "fenv", "repeat", "threads", "flush", "registers", "stack", "state",
-)  # fmt: skip
+    "guard",
+    "readonly",
+    "offset",
+    "fenv",
+    "repeat",
+    "threads",
+    "flush",
+    "registers",
+    "stack",
+    "state",
+)
 """All capabilities of the protocol."""
 
 EXIT_USAGE = 2

@@ -29,7 +29,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
 
 
 def specimen(function: str, count: int) -> Call:
-    """Return an ordinary call of so many blocks (or elements); of a dot product, one that no order rounds in."""
+    """Return an ordinary call of so many blocks (or elements); a dot product whose sum no order rounds."""
     if function == calls.DOT:
         return calls.dot(*dot_rows.exact_pair(count))
     if function == calls.DOT_REAL:

@@ -157,7 +157,7 @@ class Trampoline:
         return faults, texts
 
     def _stack_used(self) -> int:
-        """Return how many bytes of the measured stack the call has reached: down to the lowest page present."""
+        """Return how many bytes of the measured stack the call has reached, by the lowest page present."""
         present = ctypes.create_string_buffer(_STACK_SIZE // mmap.PAGESIZE)
         if _LIBC.mincore(ctypes.c_void_p(self._stack_start), ctypes.c_size_t(_STACK_SIZE), present) != 0:
             return 0

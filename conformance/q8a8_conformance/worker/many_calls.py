@@ -1,4 +1,4 @@
-"""Many equal calls in a row: each result compared with the first one's, and the memory that stays allocated."""
+"""Many equal calls in a row: each result is compared with the first one's, and allocated memory counted."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def count_threads() -> int:
 
 def _count(folder: str) -> int:
     try:
-        return len(os.listdir(folder))
+        return sum(1 for _ in Path(folder).iterdir())
     except OSError:
         return 0
 
