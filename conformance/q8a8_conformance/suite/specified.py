@@ -34,7 +34,21 @@ def specimen(function: str, count: int) -> Call:
         return calls.dot(*dot_rows.exact_pair(count))
     if function == calls.DOT_REAL:
         return calls.dot_real(*dot_rows.to_v2(*dot_rows.exact_pair(count)))
+    if function == calls.ACTIVATION:
+        return calls.activation(tied(count))
+    if function in calls.QUANTIZERS:
+        return calls.quantize(function, tied(32 * count))
     return samples.sample(function, count)
+
+
+def tied(size: int) -> calls.Array:
+    """Return elements of which every second is a tie between two codes, where amax is 127: one in 32 is."""
+    rng = dot_rows.generator("tied", size)
+    halves = rng.integers(-126, 126, size) + 0.5
+    others = np.clip(40 * rng.standard_normal(size), -126, 126)
+    x = np.where(np.arange(size) % 2, halves, others)
+    x[::32] = 127
+    return x.astype(np.float32)
 
 
 def judge_plainly(judge: Judge, call: Call, rules: tuple[str, ...] | None = None) -> dict[str, bytes]:

@@ -157,7 +157,7 @@ def test_after_long(judge: Judge, function: str) -> None:
 @pytest.mark.rule("Q8A8-ENV-2")
 @pytest.mark.parametrize("function", of_each_function("changed"))
 def test_changed(judge: Judge, function: str) -> None:
-    """Change one byte of an input in place: what was remembered by address, or by a part of the row, shows."""
+    """Change one byte of an input in place: what was remembered by address, or by half a row, shows."""
     judge.require(function)
     (call,) = calls_of(function, (9,))
     for index in call.spec.inputs:
@@ -183,7 +183,7 @@ def flipped(call: Call, index: int, place: int) -> Call:
 @pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-4")
 @pytest.mark.parametrize("function", of_each_function("soak"))
 def test_soak(judge: Judge, function: str) -> None:
-    """Call a hundred thousand times, under a small limit of descriptors: the same bytes from first to last."""
+    """Call a hundred thousand times, with few descriptors allowed: the same bytes from first to last."""
     judge.require(function, "repeat")
     options = Option.STATE if "state" in judge.target.hello.capabilities else Option(0)
     calls = calls_of(function, LENGTHS)
@@ -220,9 +220,7 @@ def test_processes(judge: Judge) -> None:
         for step in range(len(firsts)):
             place = (step + number) % len(firsts)
             found = judge.run(requests.with_options(firsts[place], options))
-            judge.compare(
-                firsts[place], found, first_plain[place], message="differs in a process's first calls"
-            )
+            judge.compare(firsts[place], found, first_plain[place], message="differs in a first call")
         for call, expected in zip(calls, plain, strict=True):
             judge.compare(call, judge.run(call), expected, message="another process gives other bytes")
 

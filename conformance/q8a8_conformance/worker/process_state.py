@@ -231,19 +231,23 @@ class LoadWatch:
         self._found.append(LoadChange(when, what, detail))
 
 
-def limit_resources(descriptors: int, stack: int) -> None:
-    """Lower the limit of open descriptors, and set the main thread's stack, so that their use shows.
+def set_stack_limit(size: int) -> None:
+    """Let the main thread's stack grow to so many bytes, as far as the system allows it, and no further."""
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
-    Parameters
-    ----------
-    descriptors
-        How many more descriptors may be opened.
-    stack
-        The size of the stack, in bytes, where the system allows it.
-    """
-    for which, wanted in (
-        (resource.RLIMIT_NOFILE, count_descriptors() + descriptors),
-        (resource.RLIMIT_STACK, stack),
-    ):
-        _, hard = resource.getrlimit(which)
-        resource.setrlimit(which, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+@contextmanager
+def few_descriptors(more: int) -> Iterator[None]:
+    """Allow only so many descriptors more than are open now: a kernel that leaks them finds the limit soon."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count_descriptors() + more
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (wanted if soft == resource.RLIM_INFINITY else min(wanted, soft), hard)
+    )
+    try:
+        yield
+    finally:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -8,8 +8,7 @@
 
 It uses the protocol of `q8a8_conformance.protocol.messages` on its standard input and output. The kernel's
 own standard output is a file in memory, which is copied to standard error after each call, and its standard
-input is empty. The worker limits its descriptors to a few more than it has, and its stack to 8 MiB: see
-`q8a8_conformance.worker.process_state`.
+input is empty. Its stack has 8 MiB.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from q8a8_conformance.worker.crash import report_faults
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.invoke import CannotCall, Invoker, Target
 from q8a8_conformance.worker.library import LibraryTarget, TargetError
-from q8a8_conformance.worker.process_state import ProcessState, limit_resources
+from q8a8_conformance.worker.process_state import ProcessState, few_descriptors, set_stack_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
 CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads", "state")
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
 DESCRIPTORS = 64
-"""How many descriptors a kernel can open: one that never closes them finds the limit soon."""
+"""How many descriptors a kernel can open in calls with `Option.STATE`."""
 STACK = 8 * 2**20
 """Bytes of stack that calls are made on: a kernel may use `STACK_BUDGET` of them."""
 
@@ -178,7 +177,14 @@ def answer(target: Target, invoker: Invoker, call: Call) -> Result:
     CannotCall
         The call cannot be made, or gave no result.
     """
-    before = ProcessState.read() if Option.STATE in call.options else None
+    if Option.STATE not in call.options:
+        return _answer(target, invoker, call, None)
+    with few_descriptors(DESCRIPTORS):
+        return _answer(target, invoker, call, ProcessState.read())
+
+
+def _answer(target: Target, invoker: Invoker, call: Call, before: ProcessState | None) -> Result:
+    """Make a call; compare the process with its state before, if that is given."""
     result = invoker.invoke(call)
     faults, texts = target.take_faults() if isinstance(target, LibraryTarget) else (Fault(0), [])
     if before:
@@ -187,9 +193,8 @@ def answer(target: Target, invoker: Invoker, call: Call) -> Result:
         texts += details
     if not faults:
         return result
-    return replace(
-        result, faults=result.faults | faults, detail="\n".join((*result.detail.splitlines(), *texts))
-    )
+    detail = "\n".join((*result.detail.splitlines(), *texts))
+    return replace(result, faults=result.faults | faults, detail=detail)
 
 
 def serve(channel: Channel, target: Target, hello: Hello) -> None:
@@ -197,7 +202,7 @@ def serve(channel: Channel, target: Target, hello: Hello) -> None:
     environment = floating_point()
     invoker = Invoker(target, environment)
     report_faults(invoker.explain)
-    limit_resources(DESCRIPTORS, STACK)
+    set_stack_limit(STACK)
     capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if environment else ()) + hello.capabilities
     channel.send(encode_hello(replace(hello, functions=tuple(target.functions), capabilities=capabilities)))
     while (payload := channel.receive()) is not None and kind_of(payload) != "Q":
