@@ -4,6 +4,7 @@
 #include "memory.h"
 #include "pause.h"
 #include "preempt.h"
+#include "watch.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ struct caller {
     void *buffers[ABI_MAX_BUFFERS]; /* the function's arguments */
     struct bytes first;             /* the outputs of the first call, one after another */
     uint32_t faults;
-    char detail[200];
+    char detail[WATCH_TEXT];
 };
 
 /* Their pages are reused from call to call. */
@@ -84,13 +85,18 @@ static void call_once(struct caller *caller) {
         fpenv_write(fpenv_flushing(found));
     }
     const struct fpenv before = fpenv_read(); /* a bit that this CPU lacks stays 0 */
-    abi_invoke(caller->call->number, caller->target->functions[caller->call->number], &caller->call->integers, caller->buffers);
+    char watched[WATCH_TEXT];
+    const uint32_t broken =
+        watch_call(caller->call, caller->target->functions[caller->call->number], caller->buffers, watched);
     const struct fpenv after = fpenv_read();
     fpenv_write(found);
     char text[160] = "";
     const uint32_t faults = fpenv_compare(before, after, text, sizeof text);
     if (faults != 0) {
         note(caller, faults, text);
+    }
+    if (broken != 0) {
+        note(caller, broken, watched);
     }
 }
 
@@ -299,6 +305,7 @@ const char *run_call(const struct target *target, const struct call *call, struc
     if (refusal == NULL) {
         refusal = lay_out(target, call);
     }
+    watch_begin(call);
     if (refusal == NULL && call->threads > 1) {
         refusal = run_threads(call);
     } else if (refusal == NULL) {
@@ -306,6 +313,11 @@ const char *run_call(const struct target *target, const struct call *call, struc
         run_caller(&callers[0]);
     }
     crash_context("q8a8-harness");
+    char watched[WATCH_TEXT];
+    const uint32_t left = watch_end(call, watched);
+    if (left != 0) {
+        note(&callers[0], left, watched);
+    }
     if (refusal == NULL) {
         look_around(call);
         put_result(call, reply);

@@ -48,7 +48,7 @@ bit    option        the worker
 2      GUARD_BEFORE  puts each buffer so that the byte before it is on an inaccessible page
 4      READONLY      maps the inputs read-only
 8      FLUSH         calls with flush-to-zero and denormals-are-zero set
-16     STATE         compares the process's state before and after the calls
+32     STATE         compares the process's state before and after the calls
 =====  ============  ====================================================================================
 
 At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte
@@ -158,7 +158,7 @@ class Option(enum.IntFlag):
     GUARD_BEFORE = 2
     READONLY = 4
     FLUSH = 8
-    STATE = 16
+    STATE = 32
 
 
 NO_OPTIONS = Option(0)
