@@ -8,6 +8,7 @@
 #include "run.h"
 #include "state.h"
 #include "target.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -160,6 +161,7 @@ int main(int argc, char **argv) {
                                      : target_builtin(arguments.kernel);
     state_copy_output();
     crash_context("q8a8-harness");
+    watch_install();
     hello_put(&reply, &target);
     protocol_write(output, &reply);
     while (protocol_read(input, &request)) {

@@ -7,6 +7,9 @@
 
 enum { WATCH_TEXT = 300 };
 
+/* Before the first call: later states are compared with the present one. */
+void watch_install(void);
+
 /* Before the calls. */
 void watch_begin(const struct call *call);
 

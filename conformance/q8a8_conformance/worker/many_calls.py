@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES = 16
 """Bytes kept per call that count: the least that an allocation takes."""
+_LEAST_GROWTH = 2**16
+"""Bytes that half of the calls must keep at least: the system and the interpreter allocate a little too."""
 _FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks")
 
 
@@ -86,7 +88,7 @@ class ManyCalls:
                 return
             grown.append([now - old for now, old in zip((_allocated(), _mapped()), before, strict=True)])
         for name, *growth in zip(("allocated", "mapped"), *grown, strict=True):
-            if min(growth) >= _KEPT_BYTES * (calls // 2):
+            if min(growth) >= max(_LEAST_GROWTH, _KEPT_BYTES * (calls // 2)):
                 self.kept = f"{name} memory grows by {sum(growth) / calls:.0f} bytes a call, in {calls} calls"
                 return
 

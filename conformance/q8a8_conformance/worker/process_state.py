@@ -157,9 +157,17 @@ class ProcessState:
                 time.sleep(0.001)
         return max(more, 0)
 
-    def faults(self, calls: int) -> tuple[Fault, list[str]]:
-        """Compare with the current state, after so many calls; return the faults, and a text for each."""
-        after = ProcessState.read()
+    def earlier_faults(self, after: ProcessState) -> tuple[Fault, list[str]]:
+        """Compare settings with a state before the present call; the worker itself changes limits."""
+        texts = [
+            f"{name}, in an earlier call: {text}"
+            for name, text in self.changes(after).items()
+            if name != "resource-limits"
+        ]
+        return Fault.PROCESS_CHANGED if texts else Fault(0), texts
+
+    def faults(self, after: ProcessState, calls: int) -> tuple[Fault, list[str]]:
+        """Compare with the state after so many calls; return the faults, and a text for each."""
         found, texts = Fault(0), []
         for name, text in self.changes(after).items():
             found |= Fault.PROCESS_CHANGED
@@ -240,7 +248,7 @@ def set_stack_limit(size: int) -> None:
 
 @contextmanager
 def few_descriptors(more: int) -> Iterator[None]:
-    """Allow only so many descriptors more than are open now: a kernel that leaks them finds the limit soon."""
+    """Allow only so many descriptors more than are open: a kernel that leaks them finds the limit soon."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count_descriptors() + more
     resource.setrlimit(

@@ -32,21 +32,18 @@ from q8a8_conformance.protocol.codec import (
 from q8a8_conformance.protocol.hello import encode_hello
 from q8a8_conformance.protocol.messages import (
     EXIT_USAGE,
-    Call,
     Error,
-    Fault,
     Hello,
     Kernel,
-    Option,
     ProtocolError,
-    Result,
 )
 from q8a8_conformance.worker import machine
+from q8a8_conformance.worker.answer import Answerer
 from q8a8_conformance.worker.crash import report_faults
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.invoke import CannotCall, Invoker, Target
 from q8a8_conformance.worker.library import LibraryTarget, TargetError
-from q8a8_conformance.worker.process_state import ProcessState, few_descriptors, set_stack_limit
+from q8a8_conformance.worker.process_state import set_stack_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +52,6 @@ if TYPE_CHECKING:
 
 CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads", "state")
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
-DESCRIPTORS = 64
-"""How many descriptors a kernel can open in calls with `Option.STATE`."""
 STACK = 8 * 2**20
 """Bytes of stack that calls are made on: a kernel may use `STACK_BUDGET` of them."""
 
@@ -87,7 +82,7 @@ class Channel:
         got = self._source.readinto(payload)  # type: ignore[attr-defined]  # BinaryIO leaves it out
         return payload if got == len(payload) else None
 
-    def copy_output(self) -> None:
+    def _copy_output(self) -> None:
         """Copy what the kernel has written to its standard output since the last time to standard error."""
         size = os.fstat(1).st_size
         if stat.S_ISREG(os.fstat(1).st_mode) and size > self._copied:
@@ -95,7 +90,8 @@ class Channel:
         self._copied = size
 
     def send(self, payload: bytes) -> None:
-        """Send one payload."""
+        """Send one payload, after what the kernel has written meanwhile."""
+        self._copy_output()
         self._sink.write(LENGTH.pack(len(payload)))
         self._sink.write(payload)
         self._sink.flush()
@@ -169,49 +165,21 @@ def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
     return target, Hello(name, version("q8a8"), kernel=kernel)
 
 
-def answer(target: Target, invoker: Invoker, call: Call) -> Result:
-    """Make a call, and add to its result what it broke besides memory and modes.
-
-    Raises
-    ------
-    CannotCall
-        The call cannot be made, or gave no result.
-    """
-    if Option.STATE not in call.options:
-        return _answer(target, invoker, call, None)
-    with few_descriptors(DESCRIPTORS):
-        return _answer(target, invoker, call, ProcessState.read())
-
-
-def _answer(target: Target, invoker: Invoker, call: Call, before: ProcessState | None) -> Result:
-    """Make a call; compare the process with its state before, if that is given."""
-    result = invoker.invoke(call)
-    faults, texts = target.take_faults() if isinstance(target, LibraryTarget) else (Fault(0), [])
-    if before:
-        more, details = before.faults(call.repeat * call.threads)
-        faults |= more
-        texts += details
-    if not faults:
-        return result
-    detail = "\n".join((*result.detail.splitlines(), *texts))
-    return replace(result, faults=result.faults | faults, detail=detail)
-
-
 def serve(channel: Channel, target: Target, hello: Hello) -> None:
     """Send the hello, then answer calls until the runner quits."""
     environment = floating_point()
     invoker = Invoker(target, environment)
     report_faults(invoker.explain)
     set_stack_limit(STACK)
+    answerer = Answerer(target, invoker)
     capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if environment else ()) + hello.capabilities
     channel.send(encode_hello(replace(hello, functions=tuple(target.functions), capabilities=capabilities)))
     while (payload := channel.receive()) is not None and kind_of(payload) != "Q":
         call_id, call = decode_call(payload)
         try:
-            reply = encode_result(answer(target, invoker, call), call_id)
+            reply = encode_result(answerer.answer(call), call_id)
         except CannotCall as refusal:
             reply = encode_error(Error(str(refusal)), call_id)
-        channel.copy_output()
         channel.send(reply)
 
 
@@ -221,7 +189,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
         target, hello = load(options)
-        channel.copy_output()
     except TargetError as error:
         sys.stderr.write(f"{options.form}: {error}\n")
         return EXIT_USAGE
