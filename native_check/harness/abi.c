@@ -100,6 +100,34 @@ const char *abi_refuse(unsigned number, const struct abi_integers *call, const s
     return NULL;
 }
 
+void abi_words(unsigned number, const struct abi_integers *call, void *const *p, uint64_t words[ABI_WORDS]) {
+    const uint64_t n = (uint64_t)call->n;
+    uint64_t b[ABI_MAX_BUFFERS] = {0};
+    for (size_t i = 0; i < abi_functions[number].buffer_count; ++i) {
+        b[i] = (uint64_t)(uintptr_t)p[i];
+    }
+    memset(words, 0, ABI_WORDS * sizeof *words);
+    switch (number) {
+    case 0:
+    case 1:
+    case 2:
+        memcpy(words, (uint64_t[]){b[0], b[1], n}, 3 * sizeof *words);
+        break;
+    case 3:
+        memcpy(words, (uint64_t[]){b[0], b[1], b[2], n}, 4 * sizeof *words);
+        break;
+    case 4:
+        memcpy(words,
+               (uint64_t[]){n, b[0], (uint64_t)call->bs, b[1], (uint64_t)call->bx, b[2], (uint64_t)call->by,
+                            (uint64_t)call->nrc},
+               ABI_WORDS * sizeof *words);
+        break;
+    default:
+        memcpy(words, (uint64_t[]){n, b[0], b[1], b[2]}, 4 * sizeof *words);
+        break;
+    }
+}
+
 void abi_invoke(unsigned number, abi_pointer *function, const struct abi_integers *call, void *const *p) {
     switch (number) {
     case 0:

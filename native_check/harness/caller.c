@@ -1,6 +1,7 @@
 #include "caller.h"
 #include "fpenv.h"
 #include "stop.h"
+#include "watch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -113,11 +114,15 @@ static void invoke(struct caller *caller, uint64_t stop_delay) {
     const struct call *call = caller->call;
     struct span span = {.start = now_ns()};
     stop_enter(stop_delay);
-    abi_invoke(call->number, caller->target->functions[call->number], &call->integers, caller->buffers);
+    char text[WATCH_TEXT];
+    const uint32_t broken = watch_call(call, caller->target->functions[call->number], caller->buffers, text);
     stop_leave(stop_delay);
     span.end = now_ns();
     if (caller->span_count < MAX_SPANS) {
         caller->spans[caller->span_count++] = span;
+    }
+    if (broken != 0) {
+        caller_note(caller, broken, text);
     }
 }
 

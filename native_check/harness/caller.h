@@ -22,7 +22,7 @@ struct caller {
     void *buffers[ABI_MAX_BUFFERS];         /* the function's arguments */
     struct bytes first;                     /* the outputs of the first call, one after another */
     uint32_t calls, faults;
-    char detail[200];
+    char detail[300];
     size_t span_count;
     struct span spans[MAX_SPANS]; /* of the first calls */
 };

@@ -1,4 +1,5 @@
 #include "hello.h"
+#include "convention.h"
 #include "cpu.h"
 #include "fpenv.h"
 #include "protocol.h"
@@ -82,8 +83,27 @@ static void put_kernel(struct bytes *out, const char *path) {
     bytes_put_u8(out, '}');
 }
 
+static void put_loading(struct bytes *out, const struct target *target) {
+    if (target->changes == NULL) {
+        bytes_put_text(out, "null");
+        return;
+    }
+    bytes_put_u8(out, '[');
+    for (size_t i = 0; i < target->change_count; ++i) {
+        bytes_put_text(out, i == 0 ? "{" : ",{");
+        put_key(out, "when", true);
+        put_string(out, target->changes[i].when);
+        put_key(out, "what", false);
+        put_string(out, target->changes[i].what);
+        put_key(out, "detail", false);
+        put_string(out, target->changes[i].detail);
+        bytes_put_u8(out, '}');
+    }
+    bytes_put_u8(out, ']');
+}
+
 void hello_put(struct bytes *out, const struct target *target) {
-    static const char *const capabilities[] = {"guard", "readonly", "offset", "threads", "repeat", "overlap"};
+    static const char *const capabilities[] = {"guard", "readonly", "offset", "threads", "repeat", "overlap", "state"};
     const int emulated = cpu_emulated();
     bool first = true;
     char number[16];
@@ -110,6 +130,10 @@ void hello_put(struct bytes *out, const struct target *target) {
     for (size_t i = 0; i < sizeof capabilities / sizeof *capabilities; ++i) {
         put_item(out, capabilities[i], &first);
     }
+    if (convention_known()) {
+        put_item(out, "registers", &first);
+        put_item(out, "stack", &first);
+    }
     if (fpenv_known()) {
         put_item(out, "fenv", &first);
         put_item(out, "flush", &first);
@@ -127,5 +151,7 @@ void hello_put(struct bytes *out, const struct target *target) {
     bytes_put_text(out, emulated < 0 ? "null" : emulated ? "true" : "false");
     put_key(out, "kernel", false);
     put_kernel(out, target->path);
+    put_key(out, "loading", false);
+    put_loading(out, target);
     bytes_put_u8(out, '}');
 }

@@ -7,8 +7,10 @@
 #include "hello.h"
 #include "protocol.h"
 #include "run.h"
+#include "state.h"
 #include "stop.h"
 #include "target.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -120,17 +122,17 @@ static struct arguments parse_arguments(int argc, char **argv) {
     return arguments;
 }
 
-/* Reserves standard input and output for the protocol: a library's output goes to standard error, and its input is
+/* Reserves standard input and output for the protocol: a library's output goes to a file in memory, and its input is
  * empty. */
 static void take_streams(int *input, int *output) {
     const int empty = open("/dev/null", O_RDONLY);
     *input = dup(STDIN_FILENO);
     *output = dup(STDOUT_FILENO);
-    if (empty < 0 || *input < 0 || *output < 0 || dup2(empty, STDIN_FILENO) < 0 ||
-        dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
+    if (empty < 0 || *input < 0 || *output < 0 || dup2(empty, STDIN_FILENO) < 0) {
         fail("cannot set up the streams: %s", strerror(errno));
     }
     close(empty);
+    state_take_output();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is reported as a failed write */
 }
 
@@ -161,13 +163,16 @@ int main(int argc, char **argv) {
     const struct target target = arguments.library != NULL
                                      ? target_library(arguments.library, arguments.symbols, arguments.init)
                                      : target_builtin(arguments.kernel);
+    state_copy_output();
     crash_context("q8a8-harness");
+    watch_install();
     hello_put(&reply, &target);
     protocol_write(output, &reply);
     while (protocol_read(input, &request)) {
         switch (request.data[0]) {
         case 'C':
             answer(&target, &request, &reply);
+            state_copy_output();
             protocol_write(output, &reply);
             break;
         case 'Q':

@@ -4,6 +4,7 @@
 #include "fpenv.h"
 #include "fresh.h"
 #include "together.h"
+#include "watch.h"
 
 #include <string.h>
 
@@ -114,6 +115,7 @@ static const char *run_here(const struct target *target, const struct call *call
     struct together together = {.callers = callers, .threads = call->threads, .repeat = call->repeat,
                                 .milliseconds = call->milliseconds, .first = call->fresh != 0, .delay_ns = delay_ns};
     const char *refusal = lay_out(target, call);
+    watch_begin(call);
     if (refusal == NULL && call->threads > 1) {
         refusal = together_run(&together);
     } else if (refusal == NULL) {
@@ -122,6 +124,11 @@ static const char *run_here(const struct target *target, const struct call *call
         }
     }
     crash_context("q8a8-harness");
+    char watched[WATCH_TEXT];
+    const uint32_t left = watch_end(call, watched);
+    if (left != 0) {
+        caller_note(&callers[0], left, watched);
+    }
     if (refusal == NULL) {
         look_around(call);
         put_result(call, &together, reply);

@@ -5,11 +5,22 @@
 #include "abi.h"
 #include "kernel.h"
 
+/* What loading a library or its initializer left changed in the process. */
+struct load_change {
+    const char *when; /* "load" or "init" */
+    const char *what; /* a slug: "signal-mask" */
+    char detail[200];
+};
+
+enum { MAX_LOAD_CHANGES = 32 };
+
 struct target {
     const char *name, *version;
     const char *compiler, *flags; /* NULL: not known */
     const char *path;             /* of the file that holds the kernel; NULL: not known */
     abi_pointer *functions[ABI_FUNCTIONS]; /* NULL: not offered */
+    const struct load_change *changes;     /* NULL: the kernel was not loaded */
+    size_t change_count;
 };
 
 /* A row of the table of built-in kernels, which CMake generates (cmake/kernels.cmake). */

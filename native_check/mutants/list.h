@@ -99,6 +99,30 @@ ANY(shared_products, "shared-products", "Q8A8-ENV-3",
 ANY(shared_scale, "shared-scale", "Q8A8-ENV-3",
     "A block's scale is kept in a static variable while the block is computed.",
     "Use a local variable.", "")
+ANY(changes_after_many, "changes-after-many-calls", "Q8A8-ENV-2",
+    "After fifty thousand calls the blocks are added from the last to the first.",
+    "Let no count of calls decide anything.", "")
+ANY(picked_by_clock, "picked-by-clock", "Q8A8-ENV-2",
+    "The first call measures how many accumulators are fastest, and the clock decides.",
+    "Choose by the processor's features, which do not change.", "")
+ANY(clobbers, "clobbers-register", "Q8A8-ENV-5",
+    "Assembly uses a callee-saved register that it does not name.",
+    "Name every register in the list of clobbers, or save it.", "")
+X86(leaves_direction, "x86-leaves-direction", "Q8A8-ENV-5",
+    "A copy from the end leaves the direction flag set.",
+    "Clear the flag (cld) before returning.", "")
+X86(leaves_mmx, "x86-leaves-mmx", "Q8A8-ENV-5",
+    "MMX instructions are not followed by emms: the caller's long double is NaN.",
+    "End with emms, or use SSE registers.", "")
+ANY(blocks_signals, "blocks-signals", "Q8A8-ENV-6",
+    "Ctrl-C is blocked while a row is quantized, and the early return keeps it blocked.",
+    "Restore the mask on every way out, or leave signals alone.", "")
+ANY(leaks_memory, "leaks-memory", "Q8A8-ENV-7",
+    "A call allocates scratch memory that it never frees.",
+    "Free it, or use the stack.", "")
+ANY(stack_by_length, "stack-by-length", "Q8A8-ENV-8",
+    "The row is copied to an array on the stack, of any length.",
+    "Copy a fixed number of blocks at a time.", "")
 ANY(segv_long, "crash-long", "Q8A8-ENV-4",
     "A row of 257 blocks ends in a null pointer.",
     "Bound no table by a number of blocks.", "")

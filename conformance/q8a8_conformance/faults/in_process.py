@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.protocol.messages import Buffer, Hello
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.spec.abi import NAMES
+from q8a8_conformance.worker.answer import Answerer
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.invoke import CannotCall, Invoker
 from q8a8_conformance.worker.pyobject import ObjectTarget
@@ -36,7 +37,7 @@ class InProcessSession:
         self._make = make_kernel
         self._environment = floating_point()
         self._functions = tuple(name for name in NAMES if name in set(functions))
-        self._invoker: Invoker | None = None
+        self._answerer: Answerer | None = None
         # Without "overlap": calls in this process's threads cannot be stopped, and take as long as they last.
         capabilities = tuple(name for name in CAPABILITIES if name != "overlap")
         capabilities += ENVIRONMENT_CAPABILITIES if self._environment else ()
@@ -51,14 +52,15 @@ class InProcessSession:
             The kernel raised an exception.
         """
         del timeout
-        if self._invoker is None:
-            self._invoker = Invoker(ObjectTarget(self._make()), self._environment)
+        if self._answerer is None:
+            target = ObjectTarget(self._make())
+            self._answerer = Answerer(target, Invoker(target, self._environment))
         buffers = tuple(Buffer(bytearray(buffer.data), buffer.offset) for buffer in call.buffers)
         try:
-            return self._invoker.invoke(replace(call, buffers=buffers))
+            return self._answerer.answer(replace(call, buffers=buffers))
         except CannotCall as error:
             raise CallRefused(str(error)) from error
 
     def close(self) -> None:
         """Discard the kernel and its state."""
-        self._invoker = None
+        self._answerer = None

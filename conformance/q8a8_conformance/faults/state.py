@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 READ, WRITE, INPUT, ALIGNMENT = (f"Q8A8-MEM-{number}" for number in (1, 2, 3, 4))
 MODES, STATE, THREADS, RETURNS = (f"Q8A8-ENV-{number}" for number in (1, 2, 3, 4))
+PROCESS, RESOURCES = "Q8A8-ENV-6", "Q8A8-ENV-7"
 OUTSIDE = "Q8A8-QNT-11"
 TOWARD_ZERO = 0xC00000 if os.uname().machine == "aarch64" else 0xC00
 
@@ -133,6 +135,20 @@ def _flushes_from_now_on(call: Call, function: str, arguments: Sequence[Any]) ->
     environment = floating_point()
     if environment is not None:
         environment.restore(environment.flushing(environment.save()))
+
+
+def _looks_for_its_tables(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    """Change to the folder where tables would be, in the first call."""
+    del function, arguments
+    os.chdir("/")
+    call()
+
+
+def _opens_and_forgets(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function, arguments
+    with suppress(OSError):
+        os.open(os.devnull, os.O_RDONLY)
+    call()
 
 
 class _EveryFourth:
@@ -340,6 +356,26 @@ MUTANTS = (
         rule=MODES,
         fix="Put the flush bits back.",
         seen="shared libraries linked with -ffast-math, whose crtfastmath.o sets FTZ and DAZ: GCC bug 55522",
+    ),
+    Mutant(
+        "directory-changed",
+        "Dequantization leaves another working directory.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _looks_for_its_tables,
+        rule=PROCESS,
+        fix="Open files by their whole path.",
+        separate_process=True,
+    ),
+    Mutant(
+        "descriptor-leaked",
+        "Every call of dequantization opens a file and never closes it.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _opens_and_forgets,
+        rule=RESOURCES,
+        fix="Close what a call opens.",
+        separate_process=True,
     ),
     Mutant(
         "every-fourth-call",

@@ -33,8 +33,8 @@ _BUFFER = struct.Struct("<II")
 _RESULT = struct.Struct("<III")
 _TOGETHER = struct.Struct("<HBB")
 _OVERLAP = struct.Struct("<QIB")
-_ALL_OPTIONS = 15
-_ALL_FAULTS = 127
+_ALL_OPTIONS = 63
+_ALL_FAULTS = 4095
 
 
 class Reader:

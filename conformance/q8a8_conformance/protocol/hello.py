@@ -6,16 +6,35 @@ Its keys are described in `q8a8_conformance.protocol.messages`.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.protocol.codec import body_of
-from q8a8_conformance.protocol.messages import PROTOCOL_VERSION, BytesLike, Hello, Kernel, ProtocolError
+from q8a8_conformance.protocol.messages import (
+    PROTOCOL_VERSION,
+    BytesLike,
+    Hello,
+    Kernel,
+    LoadChange,
+    ProtocolError,
+)
 from q8a8_conformance.spec.abi import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_KNOWN = ("name", "version", "functions", "capabilities", "cpu", "compiler", "flags", "emulated", "kernel")
+_KNOWN = (
+    "name",
+    "version",
+    "functions",
+    "capabilities",
+    "cpu",
+    "compiler",
+    "flags",
+    "emulated",
+    "kernel",
+    "loading",
+)
 
 
 def hello_document(hello: Hello) -> dict[str, Any]:
@@ -32,6 +51,7 @@ def hello_document(hello: Hello) -> dict[str, Any]:
         "flags": hello.flags,
         "emulated": hello.emulated,
         "kernel": {"path": hello.kernel.path, "sha256": hello.kernel.sha256} if hello.kernel else None,
+        "loading": None if hello.loading is None else [asdict(change) for change in hello.loading],
     }
 
 
@@ -55,6 +75,17 @@ def _names(body: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if not all(isinstance(value, str) for value in values):
         raise ProtocolError(f"hello: {key!r} has an item that is not a string")
     return tuple(values)
+
+
+def _changes(body: Mapping[str, Any]) -> tuple[LoadChange, ...] | None:
+    items = _typed(body, "loading", list, None)
+    if items is None:
+        return None
+    if not all(isinstance(item, dict) for item in items):
+        raise ProtocolError("hello: 'loading' has an item that is not an object")
+    return tuple(
+        LoadChange(*(_typed(item, key, str, "") for key in ("when", "what", "detail"))) for item in items
+    )
 
 
 def decode_hello(payload: BytesLike) -> Hello:
@@ -95,5 +126,6 @@ def decode_hello(payload: BytesLike) -> Hello:
         flags=_typed(body, "flags", str, None),
         emulated=_typed(body, "emulated", bool, None),
         kernel=Kernel(_typed(kernel, "path", str, ""), _typed(kernel, "sha256", str, "")) if kernel else None,
+        loading=_changes(body),
         extra={key: value for key, value in body.items() if key not in _KNOWN},
     )

@@ -24,7 +24,10 @@ Hello
 The body is one JSON object. ``protocol`` (1), ``name`` (str) and ``functions`` (the ABI names offered) are
 required; ``version``, ``compiler`` and ``flags`` are strings or null; ``capabilities`` is a list of strings
 (see below); ``cpu`` is ``{"arch": str, "features": [str]}``; ``emulated`` is true, false or null (not known);
-``kernel`` is ``{"path": str, "sha256": str}`` or null. Unknown keys are kept in `Hello.extra`.
+``kernel`` is ``{"path": str, "sha256": str}`` or null. ``loading`` is a list of what loading the library
+(``when``: ``load``) or its initializer (``init``) left changed in the process, each
+``{"when": str, "what": str, "detail": str}``; it is missing or null where the worker does not look. Unknown
+keys are kept in `Hello.extra`.
 
 Call
 ----
@@ -45,6 +48,7 @@ bit    option        the worker
 2      GUARD_BEFORE  puts each buffer so that the byte before it is on an inaccessible page
 4      READONLY      maps the inputs read-only
 8      FLUSH         calls with flush-to-zero and denormals-are-zero set
+32     STATE         compares the process's state before and after the calls
 =====  ============  ====================================================================================
 
 At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte
@@ -92,6 +96,11 @@ bit    fault                  detected by the worker
 16     RESULT_VARIES          a repeated call gave other bytes (one thread)
 32     THREAD_RESULT_VARIES   a call gave other bytes while several threads called
 64     TRAP_MASK_CHANGED      the exception masks differ after the call
+128    CONVENTION_BROKEN      a callee-saved register, the direction flag or the x87 tag word differs
+256    PROCESS_CHANGED        signals, locale, working directory, umask, limits or affinity differ (STATE)
+512    RESOURCES_KEPT         descriptors or memory are kept, more with each call (STATE)
+1024   OUTPUT_OR_THREAD       standard output was written, or a thread was left running (STATE)
+2048   STACK_EXCEEDED         the call used more stack than the budget (STATE)
 =====  =====================  ===========================================================================
 
 ``detail`` describes the faults in a line or two; it may be empty. A worker that can continue after a fault
@@ -100,9 +109,10 @@ does so (it restores the floating-point environment).
 Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
-``flush``: what the worker supports. A worker ignores options for which it has no capability (the runner sends
-FLUSH only to one that has it); ``overlap``: the extension for calls of several threads. A rule that needs a missing capability is reported as not run. A minimal
-worker has none.
+``flush``, ``registers`` (fault 128), ``stack`` (2048), ``state`` (256, 512, 1024): what the worker supports;
+``overlap``: the extension for calls of several threads. A worker ignores options for which it has no capability
+(the runner sends FLUSH and STATE only to one that has it); a rule that needs a missing capability is reported as
+not run. A minimal worker has none.
 
 Exit status
 -----------
@@ -134,7 +144,19 @@ MAX_DETAIL = 2**16
 MAX_THREADS = 16
 MAX_BUFFERS = 8
 
-CAPABILITIES = ("guard", "readonly", "offset", "fenv", "repeat", "threads", "flush", "overlap")
+CAPABILITIES = (
+    "guard",
+    "readonly",
+    "offset",
+    "fenv",
+    "repeat",
+    "threads",
+    "flush",
+    "overlap",
+    "registers",
+    "stack",
+    "state",
+)
 """All capabilities of the protocol."""
 
 EXIT_USAGE = 2
@@ -156,6 +178,7 @@ class Option(enum.IntFlag):
     GUARD_BEFORE = 2
     READONLY = 4
     FLUSH = 8
+    STATE = 32
 
 
 NO_OPTIONS = Option(0)
@@ -172,6 +195,34 @@ class Fault(enum.IntFlag):
     RESULT_VARIES = 16
     THREAD_RESULT_VARIES = 32
     TRAP_MASK_CHANGED = 64
+    CONVENTION_BROKEN = 128
+    PROCESS_CHANGED = 256
+    RESOURCES_KEPT = 512
+    OUTPUT_OR_THREAD = 1024
+    STACK_EXCEEDED = 2048
+
+
+STACK_BUDGET = 6 * 2**20
+"""Bytes of stack that a call may use (Q8A8-ENV-8)."""
+
+
+@dataclass(frozen=True)
+class LoadChange:
+    """What loading a library, or its initializer, left changed in the process.
+
+    Parameters
+    ----------
+    when : str
+        ``load`` or ``init``.
+    what : str
+        A slug: ``flush-mode``, ``signal-mask``; see `q8a8_conformance.suite.load_effects`.
+    detail : str
+        The values before and after.
+    """
+
+    when: str
+    what: str
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -202,6 +253,8 @@ class Hello:
         Whether the CPU is emulated; None if unknown.
     kernel : Kernel or None
         The file under test.
+    loading : tuple of LoadChange or None
+        What loading the kernel left changed; None if the worker did not look.
     extra : mapping
         Keys of the hello that this version of the protocol does not know.
     """
@@ -216,6 +269,7 @@ class Hello:
     flags: str | None = None
     emulated: bool | None = None
     kernel: Kernel | None = None
+    loading: tuple[LoadChange, ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

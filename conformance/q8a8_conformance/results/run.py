@@ -71,6 +71,26 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """A warning: something that a kernel should not do, and what it means for its callers.
+
+    Attributes
+    ----------
+    slug
+        ``load:flush-mode``, ``init:signal-mask``, ``process:left``.
+    function, case
+        The ABI function, or ``the library``; and the case that showed it.
+    message
+        What was found, and its effect.
+    """
+
+    slug: str
+    function: str
+    case: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Request:
     """What a run was asked to judge: enough to run it again."""
 
@@ -123,7 +143,8 @@ class Run:
     bound
         Where in the bound the results of each function lie.
     warnings
-        What is within the rules and should not go unseen: errors that all lean to one side.
+        What is within the rules and should not go unseen: errors that all lean to one side, effects of
+        loading.
     version, manifest
         Of this suite, and the SHA-256 of the golden vectors' manifest.
     started, seconds, calls, call_seconds
@@ -142,7 +163,7 @@ class Run:
     message: str = ""
     notes: tuple[str, ...] = ()
     bound: tuple[BoundUse, ...] = ()
-    warnings: tuple[Bias, ...] = ()
+    warnings: tuple[Bias | Notice, ...] = ()
     version: str = ""
     manifest: str = ""
     started: str = ""

@@ -88,6 +88,11 @@ class CaseRecords:
         for record in records:
             self.keep(record)
 
+    def add_without_call(self, rules: tuple[str, ...], message: str) -> None:
+        """Record a failure of some rules that no call showed."""
+        for rule in rules:
+            self.keep(self._make(Status.FAIL, rule, message))
+
     def add_no_result(self, status: Status, message: str, call: Call) -> None:
         """Record that an ordinary call did not return a result: it died, or was refused.
 

@@ -30,6 +30,11 @@ FAULT_RULES: Mapping[Fault, tuple[str, str]] = {
     Fault.TRAP_MASK_CHANGED: ("Q8A8-ENV-1", "the exception masks were left changed"),
     Fault.RESULT_VARIES: ("Q8A8-ENV-2", "the same call gave other bytes"),
     Fault.THREAD_RESULT_VARIES: ("Q8A8-ENV-3", "calls from several threads at once gave other bytes"),
+    Fault.CONVENTION_BROKEN: ("Q8A8-ENV-5", "the calling convention was broken"),
+    Fault.PROCESS_CHANGED: ("Q8A8-ENV-6", "the process was left changed"),
+    Fault.RESOURCES_KEPT: ("Q8A8-ENV-7", "resources are kept, more with each call"),
+    Fault.STACK_EXCEEDED: ("Q8A8-ENV-8", "more stack was used than a call may use"),
+    Fault.OUTPUT_OR_THREAD: ("Q8A8-ENV-10", "output was written, or a thread was left"),
 }
 """The rule that each fault breaks, and what happened."""
 
@@ -157,6 +162,8 @@ class KernelCalls:
             if fault in result.faults:
                 detail = f": {result.detail}" if result.detail else ""
                 self._records.add(Status.FAIL, (rule,), message + detail, call)
+                if fault is Fault.OUTPUT_OR_THREAD:
+                    self._target.warn("process:left", call.function, self._records.case, message + detail)
 
     def _check_lowest_code(self, call: Call, outputs: Mapping[str, bytes]) -> None:
         """Q8A8-QNT-5: no result holds -128, whatever the case is about (under a recipe of ggml's it may)."""

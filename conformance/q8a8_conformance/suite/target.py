@@ -26,6 +26,7 @@ from q8a8_conformance.protocol.session import (
 )
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.observations import Observations
+from q8a8_conformance.results.run import Notice
 
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Hello, Result
@@ -97,7 +98,7 @@ class Target:
     margins
         Where in the bound the results lie.
     warnings
-        Biases within the bound: no failures.
+        Biases within the bound, and what a kernel should not do: no failures.
     calls, call_seconds
         Calls made, and the time spent in them.
     call_seconds_of_last
@@ -116,7 +117,7 @@ class Target:
         self.hello: Hello = session.hello
         self.observations = Observations()
         self.margins = Margins()
-        self.warnings: list[Bias] = []
+        self.warnings: list[Bias | Notice] = []
         self.two_rows: bool | None = None
         self.calls = 0
         self.call_seconds = 0.0
@@ -186,6 +187,11 @@ class Target:
         finally:
             self.call_seconds_of_last = time.monotonic() - started
             self.call_seconds += self.call_seconds_of_last
+
+    def warn(self, slug: str, function: str, case: str, message: str) -> None:
+        """Add a warning, unless there is one with this slug for the function."""
+        if not any((each.slug, each.function) == (slug, function) for each in self.warnings):
+            self.warnings.append(Notice(slug, function, case, message))
 
     def restart(self) -> None:
         """End the worker: the next call is the first one of a new process."""

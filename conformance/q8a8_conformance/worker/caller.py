@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import Fault
+from q8a8_conformance.worker.many_calls import ManyCalls
+from q8a8_conformance.worker.process_state import MANY_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -97,17 +99,38 @@ class Caller:
         """Make at least ``repeat`` calls, for at least so long; an exception of a Python kernel is kept."""
         deadline = time.monotonic() + seconds
         try:
+            if repeat >= MANY_CALLS and not seconds:
+                self._run_once()
+                self._run_many(repeat - 1)
+                return
             while self._done < repeat or (seconds and time.monotonic() < deadline):
-                if self._done:
-                    for output in self.outputs:
-                        output.refill()
-                start = time.monotonic_ns()
-                self._checked(self._prepared.step)
-                self.spans.append((start, time.monotonic_ns()))
-                self._record()
+                self._run_once()
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a kernel may raise anything; the worker goes on
             traceback.print_exc()
             self.error = error
+
+    def _run_once(self) -> None:
+        """Make one call, with the outputs' contents restored before it."""
+        if self._done:
+            for output in self.outputs:
+                output.refill()
+        start = time.monotonic_ns()
+        self._checked(self._prepared.step)
+        self.spans.append((start, time.monotonic_ns()))
+        self._record()
+
+    def _run_many(self, calls: int) -> None:
+        """Make the rest of many calls, with as little as possible around each."""
+        many = ManyCalls(self._prepared.step, self.outputs, self.first)
+        self._checked(partial(many.run, calls))
+        if many.differs and not self.varies:
+            found = [output.read() for output in self.outputs]
+            self.varies = difference(self.outputs, self.first, found)
+            self.varies += f" in call {self._done + many.done}"
+        if many.kept and not self.faults & Fault.RESOURCES_KEPT:
+            self.faults |= Fault.RESOURCES_KEPT
+            self.details.append(many.kept)
+        self._done += many.done
 
     def _record(self) -> None:
         """Keep the first call's outputs; compare the others with them."""

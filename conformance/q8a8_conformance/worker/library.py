@@ -6,8 +6,12 @@ import ctypes
 from functools import partial
 from typing import TYPE_CHECKING
 
+from q8a8_conformance.protocol.messages import Fault, LoadChange, Option
 from q8a8_conformance.spec.abi import NAMES, get_function
+from q8a8_conformance.worker.convention import trampoline
+from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.native_calls import NativeCall
+from q8a8_conformance.worker.process_state import LoadWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -58,6 +62,13 @@ class LibraryTarget:
     init : str or None
         A ``void f(void)`` of the library, called once after loading.
 
+    Attributes
+    ----------
+    loading : tuple of LoadChange
+        What loading and the initializer left changed; the floating-point environment was set back.
+    capabilities : tuple of str
+        The capabilities that checked calls bring.
+
     Raises
     ------
     TargetError
@@ -68,10 +79,12 @@ class LibraryTarget:
         names = parse_symbols(symbols)
         if not path.is_file():
             raise TargetError(f"there is no file {path}")
+        watch = LoadWatch(floating_point())
         try:
             self._library = ctypes.CDLL(str(path.absolute()))
         except OSError as error:
             raise TargetError(f"cannot load {path}: {error}") from None
+        watch.compare("load")
         self._names = names
         self._functions: dict[str, ctypes._NamedFuncPointer] = {}
         for name in NAMES:
@@ -85,6 +98,10 @@ class LibraryTarget:
             if not initialize:
                 raise TargetError(f"--init {init}: {path.name} exports no {init}")
             initialize()
+            watch.compare("init")
+        self.loading: tuple[LoadChange, ...] = watch.found
+        self._trampoline = trampoline()
+        self.capabilities = ("registers", "stack") if self._trampoline else ()
 
     @property
     def functions(self) -> tuple[str, ...]:
@@ -109,7 +126,14 @@ class LibraryTarget:
         return NativeCall(function, tuple(arguments))
 
     def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
-        """Return a function without parameters that makes the call; it releases the interpreter lock."""
+        """Return a function without parameters that makes the call; it releases the interpreter lock.
+
+        A call of one thread goes through the trampoline, where there is one: see `take_faults`.
+        """
+        if self._trampoline and call.threads == 1:
+            native = self.native(call, buffers)
+            measured = Option.STATE in call.options
+            return self._trampoline.bind(native.function, native.arguments, measured=measured)
         addresses = iter(buffers)
         arguments = [
             _INTEGERS[parameter.ctype](getattr(call, parameter.field))
@@ -118,6 +142,10 @@ class LibraryTarget:
             for parameter in get_function(call.function).parameters
         ]
         return partial(self._functions[call.function], *arguments)
+
+    def take_faults(self) -> tuple[Fault, list[str]]:
+        """Return what the last call of one thread broke of the calling convention, and forget it."""
+        return self._trampoline.take_faults() if self._trampoline else (Fault(0), [])
 
     def _find(self, symbol: str) -> ctypes._NamedFuncPointer | None:
         try:

@@ -7,13 +7,15 @@
     python -m q8a8_conformance.worker ref [--recipe NAME] [--order NAME]
 
 It uses the protocol of `q8a8_conformance.protocol.messages` on its standard input and output. The kernel's
-own standard output is redirected to standard error, and its standard input is empty.
+own standard output is a file in memory, which is copied to standard error after each call, and its standard
+input is empty. Its stack has 8 MiB.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -28,32 +30,45 @@ from q8a8_conformance.protocol.codec import (
     kind_of,
 )
 from q8a8_conformance.protocol.hello import encode_hello
-from q8a8_conformance.protocol.messages import EXIT_USAGE, Error, Hello, Kernel, ProtocolError
+from q8a8_conformance.protocol.messages import (
+    EXIT_USAGE,
+    Error,
+    Hello,
+    Kernel,
+    ProtocolError,
+)
 from q8a8_conformance.worker import machine
+from q8a8_conformance.worker.answer import Answerer
 from q8a8_conformance.worker.crash import report_faults
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.invoke import CannotCall, Invoker, Target
 from q8a8_conformance.worker.library import LibraryTarget, TargetError
+from q8a8_conformance.worker.process_state import set_stack_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from q8a8_conformance.worker.pyobject import ObjectTarget
 
-CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads", "overlap")
+CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads", "overlap", "state")
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
+STACK = 8 * 2**20
+"""Bytes of stack that calls are made on: a kernel may use `STACK_BUDGET` of them."""
 
 
 class Channel:
     """Frames over this process's standard input and output, which the kernel cannot access.
 
-    After construction, descriptor 1 is standard error and descriptor 0 is empty.
+    After construction, descriptor 1 is a file in memory and descriptor 0 is empty.
     """
 
     def __init__(self) -> None:
         self._source: BinaryIO = os.fdopen(os.dup(0), "rb")
         self._sink: BinaryIO = os.fdopen(os.dup(1), "wb")
-        os.dup2(2, 1)
+        output = os.memfd_create("standard output") if hasattr(os, "memfd_create") else os.dup(2)
+        os.dup2(output, 1)
+        os.close(output)
+        self._copied = os.fstat(1).st_size
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -67,8 +82,16 @@ class Channel:
         got = self._source.readinto(payload)  # type: ignore[attr-defined]  # BinaryIO leaves it out
         return payload if got == len(payload) else None
 
+    def _copy_output(self) -> None:
+        """Copy what the kernel has written to its standard output since the last time to standard error."""
+        size = os.fstat(1).st_size
+        if stat.S_ISREG(os.fstat(1).st_mode) and size > self._copied:
+            os.write(2, os.pread(1, size - self._copied, self._copied))
+        self._copied = size
+
     def send(self, payload: bytes) -> None:
-        """Send one payload."""
+        """Send one payload, after what the kernel has written meanwhile."""
+        self._copy_output()
         self._sink.write(LENGTH.pack(len(payload)))
         self._sink.write(payload)
         self._sink.flush()
@@ -105,6 +128,8 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
             arch=arch,
             features=features,
             compiler=machine.compiler_of(options.path),
+            capabilities=library.capabilities,
+            loading=library.loading,
             kernel=Kernel(str(options.path), machine.sha256_of(options.path)),
         )
     from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- NumPy takes longer to import than all else
@@ -145,14 +170,17 @@ def serve(channel: Channel, target: Target, hello: Hello) -> None:
     environment = floating_point()
     invoker = Invoker(target, environment)
     report_faults(invoker.explain)
-    capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if environment else ())
+    set_stack_limit(STACK)
+    answerer = Answerer(target, invoker)
+    capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if environment else ()) + hello.capabilities
     channel.send(encode_hello(replace(hello, functions=tuple(target.functions), capabilities=capabilities)))
     while (payload := channel.receive()) is not None and kind_of(payload) != "Q":
         call_id, call = decode_call(payload)
         try:
-            channel.send(encode_result(invoker.invoke(call), call_id))
+            reply = encode_result(answerer.answer(call), call_id)
         except CannotCall as refusal:
-            channel.send(encode_error(Error(str(refusal)), call_id))
+            reply = encode_error(Error(str(refusal)), call_id)
+        channel.send(reply)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -61,10 +61,15 @@ ISOLATING: Mapping[str, str] = MappingProxyType(
             "ENV-2": "registers-of-another",
             "ENV-3": "scratch-of-all-threads",
             "ENV-4": "refuses-fifty-blocks",
+            "ENV-6": "directory-changed",
+            "ENV-7": "descriptor-leaked",
         }.items()
     }
 )
 """Slugs by full rule id."""
+
+NATIVE: frozenset[str] = frozenset({full_id("ENV-5"), full_id("ENV-8")})
+"""Rules about registers and the stack, which only C and assembly break: see `q8a8_lab.mutation.native`."""
 
 EQUIVALENT: Mapping[str, str] = MappingProxyType({full_id("ORD-2"): full_id("DOT-3")})
 """Rules that fail together with one that follows from them: the page "Proofs" shows why."""

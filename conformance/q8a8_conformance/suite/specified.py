@@ -1,0 +1,94 @@
+"""Calls whose results the specification fixes bit for bit, judged by it whatever the case is about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q8a8 import dequantize_row, layout
+from q8a8_conformance.inputs import calls, dot_rows, samples
+from q8a8_conformance.results.expected_dot import expected_dot, scalar_bits
+from q8a8_conformance.suite.dot_checks import judge_products
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.suite.judge import Judge
+
+VALUES: Mapping[str, tuple[str, ...]] = {
+    calls.QUANTIZERS[0]: ("Q8A8-QNT-2", "Q8A8-QNT-4"),
+    calls.QUANTIZERS[1]: ("Q8A8-QNT-2", "Q8A8-QNT-4"),
+    calls.DEQUANTIZE: ("Q8A8-DEQ-1",),
+    calls.ACTIVATION: ("Q8A8-QNT-9",),
+    calls.DOT: ("Q8A8-DOT-1", "Q8A8-DOT-2", "Q8A8-DOT-4"),
+    calls.DOT_REAL: ("Q8A8-DOT-9",),
+}
+"""The rules about the values of each function, as far as an ordinary call shows them."""
+
+
+def specimen(function: str, count: int) -> Call:
+    """Return an ordinary call of so many blocks (or elements); a dot product whose sum no order rounds."""
+    if function == calls.DOT:
+        return calls.dot(*dot_rows.exact_pair(count))
+    if function == calls.DOT_REAL:
+        return calls.dot_real(*dot_rows.to_v2(*dot_rows.exact_pair(count)))
+    if function == calls.ACTIVATION:
+        return calls.activation(tied(count))
+    if function in calls.QUANTIZERS:
+        return calls.quantize(function, tied(32 * count))
+    return samples.sample(function, count)
+
+
+def tied(size: int) -> calls.Array:
+    """Return elements of which every second is a tie between two codes, where amax is 127: one in 32 is."""
+    rng = dot_rows.generator("tied", size)
+    halves = rng.integers(-126, 126, size) + 0.5
+    others = np.clip(40 * rng.standard_normal(size), -126, 126)
+    x = np.where(np.arange(size) % 2, halves, others)
+    x[::32] = 127
+    return x.astype(np.float32)
+
+
+def judge_plainly(judge: Judge, call: Call, rules: tuple[str, ...] | None = None) -> dict[str, bytes]:
+    """Make an ordinary call, compare it with the specification, and return its output buffers.
+
+    Parameters
+    ----------
+    judge
+        Of the case.
+    call
+        With one row at a time, and elements in the domain.
+    rules
+        The rules that a difference breaks: those about the function's values, unless given.
+    """
+    rules = VALUES[call.function] if rules is None else rules
+    actual = judge.run(call)
+    if call.function in (calls.DOT, calls.DOT_REAL):
+        _judge_dot(judge, call, actual, rules)
+        return actual
+    judge.compare(call, actual, _expected(judge, call, actual), rules)
+    return actual
+
+
+def _expected(judge: Judge, call: Call, actual: dict[str, bytes]) -> dict[str, bytes]:
+    data = call.buffers[0].data
+    if call.function == calls.DEQUANTIZE:
+        y = dequantize_row(np.frombuffer(data, layout.BLOCK_Q8_A8))
+        return {"y": y.astype("<f4").tobytes()}
+    x = np.frombuffer(data, "<f4")
+    if call.function == calls.ACTIVATION:
+        return judge.recipes.activation(x, actual)
+    return {"y": judge.recipes.rows(call.function, x, actual["y"])}
+
+
+def _judge_dot(judge: Judge, call: Call, actual: dict[str, bytes], rules: tuple[str, ...]) -> None:
+    """Compare bits where no order can round, else with the bound."""
+    dtype = layout.BLOCK_Q8_A8 if call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
+    x, y = (np.frombuffer(call.buffers[index].data, dtype) for index in call.spec.inputs)
+    second = "weight_scale" if call.function == calls.DOT else "activation_scale"
+    if dot_rows.is_exact(x, dot_rows.blocks(y[second], y["weight_qs"])):
+        judge.compare(call, actual, {"s": scalar_bits(x, y)}, rules)
+    else:
+        judge_products(judge, call, actual["s"], [expected_dot(x, y)], rules)

@@ -1,0 +1,253 @@
+"""What a kernel leaves behind and keeps from call to call: process, registers, stack, resources, results.
+
+Every result is compared with the specification's: by itself in a plain call first, and a later call's with
+the plain call's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.inputs import calls as requests
+from q8a8_conformance.inputs import samples
+from q8a8_conformance.protocol.messages import Buffer, Call, Option
+from q8a8_conformance.suite.judge import RETURNS, Judge
+from q8a8_conformance.suite.load_effects import describe
+from q8a8_conformance.suite.specified import judge_plainly, specimen
+from q8a8_conformance.suite.target import NotRunError
+from q8a8_conformance.suite.two_rows import takes_two_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+REPEATED = "Q8A8-ENV-2"
+MANY = 10_000
+"""Calls of the soak in a row."""
+FEW = 50
+"""Calls in a row that show how long one takes."""
+FOR_GROWTH, SLOW_FOR_GROWTH = 4000, 1000
+"""Calls in a row after which a descriptor or some bytes kept by each show; of a slow kernel."""
+SLOW_SOAK = 200
+"""Calls in a row of a slow kernel."""
+SOAK_CALLS, SOAK_CALLS_OF_DOT = 70_000, 100_000
+"""Calls of each function in all: more than a counter of 16 bits holds."""
+EMULATED_CALLS, EMULATED_CALLS_OF_DOT = 20_000, 70_000
+SLOW_SECONDS = 20e-6
+"""Seconds for one call above which a kernel is called a thousand times only: it is no C, or very slow."""
+PROCESSES = 4
+"""Processes whose results are compared, besides the one that ran so far."""
+LENGTHS = (2, 0, 1, 3, 5)
+"""Blocks, or tens of elements, of the calls of the soak."""
+LENGTHS_OF_DOT = (7, 0, 1, 3, 9)
+"""Blocks of dot products in the soak: enough for an order of addition to show."""
+
+
+def of_each_function(check: str) -> list[object]:
+    """Return each function of the ABI as a parameter."""
+    return [pytest.param(name, id=f"state/{check}/{name}") for name in samples.functions()]
+
+
+def calls_of(function: str, counts: Iterable[int]) -> list[Call]:
+    """Return a call for each number of blocks; of elements by ten, for the activation quantizer."""
+    return [specimen(function, 10 * count if function == requests.ACTIVATION else count) for count in counts]
+
+
+@pytest.mark.rule("Q8A8-ENV-1", "Q8A8-ENV-9")
+def test_loading(judge: Judge) -> None:
+    """Report what loading the library and its initializer left changed in the process."""
+    changes = judge.target.hello.loading
+    if changes is None:
+        raise NotRunError("nothing was loaded, or the worker does not compare the process before and after")
+    judge.records.executed = True
+    for change in changes:
+        rule, message = describe(change)
+        judge.records.add_without_call((rule,), message)
+        judge.target.warn(f"{change.when}:{change.what}", "the library", judge.case, message)
+
+
+@pytest.mark.rule("Q8A8-ENV-5")
+@pytest.mark.parametrize("function", of_each_function("convention"))
+def test_convention(judge: Judge, function: str) -> None:
+    """Call and compare callee-saved registers, direction flag and x87 tag; so does every other call."""
+    judge.require(function, "registers")
+    for call in calls_of(function, (0, 1, 3, 8, 17, 257)):
+        judge.run(call)
+    if function == requests.DOT and takes_two_rows(judge):
+        judge.run(samples.pair(17))
+
+
+@pytest.mark.rule("Q8A8-ENV-6", "Q8A8-ENV-10")
+@pytest.mark.parametrize("function", of_each_function("process"))
+def test_process(judge: Judge, function: str) -> None:
+    """Call and compare what belongs to the process; also with values outside the domain."""
+    judge.require(function, "state")
+    if function == next(name for name in samples.functions() if judge.target.offers(name)):
+        judge.target.restart()
+    for call in calls_of(function, (0, 1, 33)):
+        judge.run(requests.with_options(call, Option.STATE))
+    judge.run(requests.with_options(outside(function), Option.STATE), legal=False)
+
+
+def outside(function: str) -> Call:
+    """Return a call with inputs of NaN, which are outside the domain of every function."""
+    call = specimen(function, 32 if function == requests.ACTIVATION else 1)
+    nan = {"float": bytes.fromhex("0000c07f"), "void": bytes.fromhex("ff7f")}
+    buffers = list(call.buffers)
+    for index in call.spec.inputs:
+        pattern = nan["float" if call.spec.buffers[index].element == "f32" else "void"]
+        size = len(buffers[index].data)
+        buffers[index] = Buffer((pattern * size)[:size])
+    return replace(call, buffers=tuple(buffers))
+
+
+@pytest.mark.rule("Q8A8-ENV-7")
+@pytest.mark.parametrize("function", of_each_function("kept"))
+def test_kept(judge: Judge, function: str) -> None:
+    """Call many times in a row, and count descriptors, threads and memory before and after."""
+    judge.require(function, "state", "repeat")
+    (call,) = calls_of(function, (1,))
+    repeat = SLOW_FOR_GROWTH if is_slow(judge, call) else FOR_GROWTH
+    judge.run(replace(call, repeat=repeat, options=Option.STATE))
+
+
+def is_slow(judge: Judge, call: Call) -> bool:
+    """Return whether a call takes long, by the faster of two measurements."""
+    seconds = []
+    for _ in range(2):
+        started = time.monotonic()
+        judge.run(replace(call, repeat=FEW))
+        seconds.append((time.monotonic() - started) / FEW)
+    return min(seconds) > SLOW_SECONDS
+
+
+@pytest.mark.rule("Q8A8-ENV-8")
+@pytest.mark.parametrize("function", of_each_function("stack"))
+def test_stack(judge: Judge, function: str) -> None:
+    """Call with short and with very long rows, and measure the stack."""
+    judge.require(function, "stack", "state")
+    for count in (33, 4097, 65_537):
+        judge.run(requests.with_options(tiled(function, count), Option.STATE))
+
+
+def tiled(function: str, count: int) -> Call:
+    """Return a call with so many blocks (32 elements each): those of a short one, over and over."""
+    elements = function == requests.ACTIVATION
+    one = specimen(function, 32 if elements else 1)
+    inputs = {name: data * count for name, data in requests.inputs_of(one).items()}
+    return requests.build(function, 32 * count, inputs)
+
+
+@pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-4")
+@pytest.mark.parametrize("function", of_each_function("empty"))
+def test_after_empty(judge: Judge, function: str) -> None:
+    """Call with no element, then as usual: a lock that the early return has kept shows, in any thread."""
+    judge.require(function)
+    call, empty = calls_of(function, (3, 0))
+    plain = judge_plainly(judge, call)
+    judge.run(empty)
+    judge.compare(call, judge.run(call), plain, (REPEATED,), "depends on an empty call before")
+    if "threads" in judge.target.hello.capabilities:
+        judge.run(empty)
+        judge.attempt(replace(call, threads=2), (RETURNS,), "does not return in another thread")
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize("function", of_each_function("after-long"))
+def test_after_long(judge: Judge, function: str) -> None:
+    """Call with a long row before each short one: nothing of it may be left."""
+    judge.require(function)
+    long = specimen(function, 4099 if function == requests.ACTIVATION else 300)
+    for call in calls_of(function, range(18)):
+        plain = judge_plainly(judge, call)
+        judge.run(long)
+        judge.compare(call, judge.run(call), plain, message="depends on a longer row before")
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize("function", of_each_function("changed"))
+def test_changed(judge: Judge, function: str) -> None:
+    """Change one byte of an input in place: what was remembered by address, or by half a row, shows."""
+    judge.require(function)
+    (call,) = calls_of(function, (9,))
+    for index in call.spec.inputs:
+        size = len(call.buffers[index].data)
+        for place in (0, 2, size // 2, size - 4, size - 1):
+            other = flipped(call, index, place)
+            judge.run(requests.with_zeros(call))
+            plain = judge_plainly(judge, other)
+            judge_plainly(judge, call)
+            again = judge.run(other)
+            judge.compare(other, again, plain, message="depends on another row at its address")
+
+
+def flipped(call: Call, index: int, place: int) -> Call:
+    """Return the call with the lowest bit of one byte of an input inverted: a legal change of any byte."""
+    data = bytearray(call.buffers[index].data)
+    data[place] ^= 1
+    buffers = list(call.buffers)
+    buffers[index] = Buffer(bytes(data), call.buffers[index].offset)
+    return replace(call, buffers=tuple(buffers))
+
+
+@pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-4")
+@pytest.mark.parametrize("function", of_each_function("soak"))
+def test_soak(judge: Judge, function: str) -> None:
+    """Call a hundred thousand times, with few descriptors allowed: the same bytes from first to last."""
+    judge.require(function, "repeat")
+    options = Option.STATE if "state" in judge.target.hello.capabilities else Option(0)
+    calls = soak_inputs(function)
+    plain = [judge_plainly(judge, call) for call in calls]
+    slow = is_slow(judge, calls[0])
+    repeat = SLOW_SOAK if slow else MANY
+    for number in range(2 if slow else soak_calls(judge, function) // MANY):
+        place = number % len(calls)
+        many = replace(calls[place], repeat=repeat, options=options)
+        judge.compare(calls[place], judge.run(many), plain[place], (REPEATED,), "differs after many calls")
+    for call, expected in zip(calls, plain, strict=True):
+        judge.compare(call, judge.run(call), expected, (REPEATED,), "differs after many calls")
+
+
+def soak_inputs(function: str) -> list[Call]:
+    """Return the calls of the soak; of dot products, some that round."""
+    if function in (requests.DOT, requests.DOT_REAL):
+        return [samples.sample(function, count) for count in LENGTHS_OF_DOT]
+    return calls_of(function, LENGTHS)
+
+
+def soak_calls(judge: Judge, function: str) -> int:
+    """Return how many calls of a fast function are made in all."""
+    if judge.target.hello.emulated:
+        return EMULATED_CALLS_OF_DOT if function == requests.DOT else EMULATED_CALLS
+    return SOAK_CALLS_OF_DOT if function == requests.DOT else SOAK_CALLS
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+def test_processes(judge: Judge) -> None:
+    """Call in several processes: results depend on no clock, no address and no other first call."""
+    offered = [name for name in samples.functions() if judge.target.offers(name)]
+    if not offered:
+        raise NotRunError("the kernel offers no function")
+    options = Option.STATE if "state" in judge.target.hello.capabilities else Option(0)
+    calls = [call for name in offered for call in rounding_calls(name)]
+    plain = [judge_plainly(judge, call) for call in calls]
+    firsts = [specimen(name, 3) for name in offered]
+    first_plain = [judge_plainly(judge, call) for call in firsts]
+    for number in range(2 if judge.target.hello.emulated else PROCESSES):
+        judge.target.restart()
+        for step in range(len(firsts)):
+            place = (step + number) % len(firsts)
+            found = judge.run(requests.with_options(firsts[place], options))
+            judge.compare(firsts[place], found, first_plain[place], message="differs in a first call")
+        for call, expected in zip(calls, plain, strict=True):
+            judge.compare(call, judge.run(call), expected, message="another process gives other bytes")
+
+
+def rounding_calls(function: str) -> list[Call]:
+    """Return calls whose results show an order of addition; one ordinary call for what adds nothing up."""
+    if function not in (requests.DOT, requests.DOT_REAL):
+        return [samples.sample(function, 33)]
+    return [samples.sample(function, count) for count in (7, 9, 33, 100, 257, 300)]

@@ -1,0 +1,175 @@
+"""Calls through a few machine instructions that check the calling convention and measure the stack.
+
+C cannot see a callee-saved register, and Python less so. On x86-64 a page of machine code (`_CODE`) fills the
+callee-saved registers with known values, passes the arguments, calls the kernel on the given stack, and
+stores what the kernel left: the flags, those registers, and the x87 state. Elsewhere, and where the system
+allows no such page, nothing is checked (`trampoline` returns None).
+
+The stack of a measured call is a mapping of its own whose pages are not present before the call: those that
+are present afterwards were used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.protocol.messages import STACK_BUDGET, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_MARK = 0x51A80000
+_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
+_MARKS = tuple(_MARK + index for index in range(len(_SAVED)))
+
+
+def _mark(opcode: str, index: int) -> str:
+    """Return ``mov REGISTER, imm32``, which the processor sign-extends."""
+    return opcode + struct.pack("<I", _MARKS[index]).hex()
+
+
+_CODE = bytes.fromhex(
+    # void call(const uint64_t words[8] /* rdi */, void *found /* rsi */, void *function /* rdx */,
+    #           void *stack_top /* rcx, or 0 for the current stack */)
+    "53 55 41 54 41 55 41 56 41 57"  # push rbx, rbp, r12, r13, r14, r15
+    "49 89 e2"  # mov r10, rsp
+    "48 85 c9"  # test rcx, rcx
+    "49 0f 44 ca"  # cmovz rcx, r10: 8 bytes off a multiple of 16 here, as at any function's entry
+    "48 83 e1 f0"  # and rcx, -16
+    "48 89 cc"  # mov rsp, rcx
+    "41 52"  # push r10: the stack to return to
+    "56"  # push rsi
+    "ff 77 38"  # push qword [rdi + 56]: argument 8
+    "ff 77 30"  # push qword [rdi + 48]: argument 7
+    "48 89 d0"  # mov rax, rdx
+    "48 8b 77 08"  # mov rsi, [rdi + 8]
+    "48 8b 57 10"  # mov rdx, [rdi + 16]
+    "48 8b 4f 18"  # mov rcx, [rdi + 24]
+    "4c 8b 47 20"  # mov r8, [rdi + 32]
+    "4c 8b 4f 28"  # mov r9, [rdi + 40]
+    "48 8b 3f"  # mov rdi, [rdi]
+    + _mark("48 c7 c3", 0)  # mov rbx, mark
+    + _mark("48 c7 c5", 1)  # mov rbp, mark + 1
+    + _mark("49 c7 c4", 2)  # mov r12, ...
+    + _mark("49 c7 c5", 3)  # mov r13, ...
+    + _mark("49 c7 c6", 4)  # mov r14, ...
+    + _mark("49 c7 c7", 5)  # mov r15, ...
+    + "ff d0"  # call rax
+    "4c 8b 5c 24 10"  # mov r11, [rsp + 16]: found
+    "9c 41 8f 03"  # pushfq; pop qword [r11]
+    "fc"  # cld
+    "49 89 5b 08"  # mov [r11 + 8], rbx
+    "49 89 6b 10"  # mov [r11 + 16], rbp
+    "4d 89 63 18"  # mov [r11 + 24], r12
+    "4d 89 6b 20"  # mov [r11 + 32], r13
+    "4d 89 73 28"  # mov [r11 + 40], r14
+    "4d 89 7b 30"  # mov [r11 + 48], r15
+    "41 0f ae 43 40"  # fxsave [r11 + 64]
+    "0f 77"  # emms
+    "48 8b 64 24 18"  # mov rsp, [rsp + 24]
+    "41 5f 41 5e 41 5d 41 5c 5d 5b c3"  # pop r15 ... rbx; ret
+)
+_WORDS = 8
+_FOUND_SIZE = 64 + 512
+_TAG = 64 + 4
+"""The offset of the x87 tag byte in what is stored: a bit is set for each register in use."""
+_DIRECTION_FLAG = 0x400
+_STACK_SIZE = 64 * 2**20
+_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_LIBC = ctypes.PyDLL(None)
+
+
+class Trampoline:
+    """Makes calls through the machine code, and reports what the last one left.
+
+    Raises
+    ------
+    OSError
+        The system allows no executable page.
+    """
+
+    def __init__(self) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._code = mmap.mmap(-1, mmap.PAGESIZE, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self._code.write(_CODE)
+        self._call = _FUNCTION(ctypes.addressof(ctypes.c_char.from_buffer(self._code)))
+        self._space = ctypes.create_string_buffer(_FOUND_SIZE + 64)
+        found = ctypes.addressof(self._space)
+        self._found = found + -found % 64
+        self._clean = struct.pack("<6Q", *_MARKS)
+        self._stack = mmap.mmap(-1, _STACK_SIZE, flags)
+        self._stack_start = ctypes.addressof(ctypes.c_char.from_buffer(self._stack))
+        self._measured = False
+        self._reset()
+
+    def _reset(self) -> None:
+        ctypes.memset(self._found, 0, _FOUND_SIZE)
+        ctypes.memmove(self._found + 8, self._clean, len(self._clean))
+
+    def bind(self, function: int, arguments: Sequence[int], *, measured: bool) -> Callable[[], object]:
+        """Return a function without parameters that makes a call; it releases the interpreter lock.
+
+        Parameters
+        ----------
+        function
+            The address of the C function.
+        arguments
+            At most 8, all integers or addresses.
+        measured
+            Whether to make the call on the stack whose use `take_faults` measures.
+        """
+        self._measured = measured
+        top = 0
+        if measured:
+            self._stack.madvise(mmap.MADV_DONTNEED)
+            top = self._stack_start + _STACK_SIZE
+        words = (ctypes.c_uint64 * _WORDS)(*(value % 2**64 for value in arguments))
+        return partial(self._call, words, *map(ctypes.c_void_p, (self._found, function, top)))
+
+    def take_faults(self) -> tuple[Fault, list[str]]:
+        """Return what the last call left wrong, and forget it."""
+        found = ctypes.string_at(self._found, _FOUND_SIZE)
+        texts = []
+        if found[8 : 8 + len(self._clean)] != self._clean:
+            values = struct.unpack_from("<6Q", found, 8)
+            names = [name for name, value, mark in zip(_SAVED, values, _MARKS, strict=True) if value != mark]
+            texts.append(f"callee-saved registers were changed: {', '.join(names)}")
+        if found[1] & (_DIRECTION_FLAG >> 8):
+            texts.append("the direction flag was left set")
+        if found[_TAG]:
+            texts.append("the x87 registers were left in use (MMX instructions without EMMS)")
+        faults = Fault.CONVENTION_BROKEN if texts else Fault(0)
+        if texts:
+            self._reset()
+        used = self._stack_used() if self._measured else 0
+        self._measured = False
+        if used > STACK_BUDGET:
+            faults |= Fault.STACK_EXCEEDED
+            texts.append(
+                f"the call used {used / 2**20:.1f} MiB of stack, at most {STACK_BUDGET >> 20} may be"
+            )
+        return faults, texts
+
+    def _stack_used(self) -> int:
+        """Return how many bytes of the measured stack the call has reached, by the lowest page present."""
+        present = ctypes.create_string_buffer(_STACK_SIZE // mmap.PAGESIZE)
+        if _LIBC.mincore(ctypes.c_void_p(self._stack_start), ctypes.c_size_t(_STACK_SIZE), present) != 0:
+            return 0
+        lowest = next((index for index, page in enumerate(present.raw) if page & 1), len(present))
+        return _STACK_SIZE - lowest * mmap.PAGESIZE
+
+
+def trampoline() -> Trampoline | None:
+    """Return the machine code's calls; None on another architecture, or where the system forbids it."""
+    if os.uname().machine != "x86_64" or sys.maxsize < 2**32:
+        return None
+    try:
+        return Trampoline()
+    except (OSError, ValueError):
+        return None

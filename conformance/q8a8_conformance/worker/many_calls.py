@@ -1,0 +1,108 @@
+"""Many equal calls in a row: each result is compared with the first one's, and allocated memory counted."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from q8a8_conformance.worker.memory import GuardedBuffer
+
+_KEPT_BYTES = 16
+"""Bytes kept per call that count: the least that an allocation takes."""
+_LEAST_GROWTH = 2**16
+"""Bytes that half of the calls must keep at least: the system and the interpreter allocate a little too."""
+_FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks")
+
+
+class _Statistics(ctypes.Structure):
+    """The C library's `struct mallinfo2`."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in (*_FIELDS, "keepcost"))
+
+
+def _allocated() -> int:
+    """Return the bytes in use by `malloc`; 0 where the C library does not count them."""
+    function = getattr(ctypes.PyDLL(None), "mallinfo2", None)
+    if function is None:
+        return 0
+    function.restype = _Statistics
+    found = function()
+    return int(found.uordblks + found.hblkhd)
+
+
+def _mapped() -> int:
+    """Return the bytes of address space in use; 0 where the system does not tell."""
+    with suppress(OSError, ValueError):
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE
+    return 0
+
+
+class ManyCalls:
+    """Makes equal calls in a row.
+
+    Parameters
+    ----------
+    step
+        Makes one call.
+    outputs
+        Its output buffers.
+    first
+        Their bytes after the first call.
+
+    Attributes
+    ----------
+    done
+        Calls made.
+    differs
+        Whether the last call's outputs differ from the first call's; none is made after it.
+    kept
+        What the calls keep allocated, as text; empty for nothing.
+    """
+
+    def __init__(
+        self, step: Callable[[], object], outputs: Sequence[GuardedBuffer], first: Sequence[bytes]
+    ) -> None:
+        self.done = 0
+        self.differs = False
+        self.kept = ""
+        self._step = step
+        self._buffers = []
+        for output, found in zip(outputs, first, strict=False):  # more buffers than one call's
+            output.refill()
+            if output.length:
+                space = (ctypes.c_char * output.length).from_address(output.address)
+                self._buffers.append((space, output.read(), found))
+
+    def run(self, calls: int) -> None:
+        """Make so many calls, in two halves: what both halves allocate grows on and on."""
+        grown = []
+        for part in (calls // 2, calls - calls // 2):
+            before = (_allocated(), _mapped())
+            if not self._run(part):
+                return
+            grown.append([now - old for now, old in zip((_allocated(), _mapped()), before, strict=True)])
+        for name, *growth in zip(("allocated", "mapped"), *grown, strict=True):
+            if min(growth) >= max(_LEAST_GROWTH, _KEPT_BYTES * (calls // 2)):
+                self.kept = f"{name} memory grows by {sum(growth) / calls:.0f} bytes a call, in {calls} calls"
+                return
+
+    def _run(self, calls: int) -> bool:
+        """Make so many calls; return False after one with another result."""
+        step, buffers = self._step, self._buffers
+        for number in range(1, calls + 1):
+            for space, given, _ in buffers:
+                space.raw = given
+            step()
+            for space, _, found in buffers:
+                if space.raw != found:
+                    self.done += number
+                    self.differs = True
+                    return False
+        self.done += calls
+        return True

@@ -1,0 +1,72 @@
+/* Mutants that leave something changed for their caller, or use too much of what is its own (Q8A8-ENV-5 to 8). */
+#include "plain.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+/* Assembly that uses a callee-saved register without telling the compiler. */
+static void clobbers(DEQUANTIZE_PARAMETERS) {
+    plain_dequantize_row(DEQUANTIZE_ARGUMENTS);
+#if defined(__x86_64__)
+    __asm__ volatile("xor %r14d, %r14d");
+#elif defined(__aarch64__)
+    __asm__ volatile("mov x27, #0");
+#endif
+}
+MUTANT(clobbers, .dequantize_row = clobbers);
+
+#if defined(__x86_64__)
+
+/* A copy from the end to the beginning sets the direction flag. */
+static void leaves_direction(ROW_PARAMETERS) {
+    plain_quantize_row(ROW_ARGUMENTS);
+    __asm__ volatile("std" : : : "cc");
+}
+MUTANT(leaves_direction, .quantize_row_ref = leaves_direction);
+
+/* MMX registers are those of the x87 unit, which stay in use until emms. */
+static void leaves_mmx(DOT_REAL_PARAMETERS) {
+    plain_vec_dot_real(DOT_REAL_ARGUMENTS);
+    __asm__ volatile("pxor %mm0, %mm0");
+}
+MUTANT(leaves_mmx, .vec_dot_real = leaves_mmx);
+
+#endif
+
+/* No request to end the program is to come in between; the early return keeps it blocked. */
+static void blocks_signals(ROW_PARAMETERS) {
+    sigset_t requests, before;
+    sigemptyset(&requests);
+    sigaddset(&requests, SIGINT);
+    sigaddset(&requests, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &requests, &before);
+    if (k == 0) {
+        return;
+    }
+    plain_quantize_row(ROW_ARGUMENTS);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+MUTANT(blocks_signals, .quantize_row = blocks_signals);
+
+/* Scratch memory for the elements' magnitudes. */
+static void leaks_memory(ACTIVATION_PARAMETERS) {
+    float *volatile scratch = malloc(((size_t)size + 1) * sizeof *scratch);
+    if (scratch != NULL) {
+        scratch[0] = 0.0f;
+    }
+    plain_quantize_activation(ACTIVATION_ARGUMENTS);
+}
+MUTANT(leaks_memory, .quantize_activation = leaks_memory);
+
+/* Blocks are padded to 112 bytes each, in an array on the stack: 7 MiB for 65537 blocks. */
+static void stack_by_length(DOT_PARAMETERS) {
+    enum { PADDED = 112 };
+    const size_t blocks = (size_t)n / QK8_A8;
+    uint8_t *row = __builtin_alloca(blocks * PADDED + 1);
+    for (size_t b = 0; b < blocks; ++b) {
+        row[b * PADDED] = ((const uint8_t *)vx)[b * Q8A8_BLOCK_BYTES];
+    }
+    __asm__ volatile("" : : "r"(row) : "memory");
+    plain_vec_dot(DOT_ARGUMENTS);
+}
+MUTANT(stack_by_length, .vec_dot = stack_by_length);
