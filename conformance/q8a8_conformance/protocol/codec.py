@@ -190,7 +190,10 @@ def encode_result(result: Result, call_id: int) -> bytes:
     ]
     if result.overlap:
         overlap = result.overlap
-        parts += (_OVERLAP.pack(overlap.nanoseconds, overlap.stops, overlap.copies), *_encode_outputs(overlap.others))
+        parts += (
+            _OVERLAP.pack(overlap.nanoseconds, overlap.stops, overlap.copies),
+            *_encode_outputs(overlap.others),
+        )
     return b"".join(parts)
 
 

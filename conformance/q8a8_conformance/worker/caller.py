@@ -8,6 +8,7 @@ import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import Fault
@@ -76,9 +77,7 @@ class Caller:
         The start and the end of each call, in nanoseconds.
     """
 
-    def __init__(
-        self, prepared: PreparedCall, floating_point: FloatingPoint | None, *, flush: bool
-    ) -> None:
+    def __init__(self, prepared: PreparedCall, floating_point: FloatingPoint | None, *, flush: bool) -> None:
         self._prepared = prepared
         self._floating_point = floating_point
         self._flush = flush

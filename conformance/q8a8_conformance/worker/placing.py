@@ -114,7 +114,10 @@ class Placer:
                 outputs.append(own[index])
             elif place is not None:
                 copy = self.memory.place(
-                    inputs[index].name, inputs[index].given, Placement.of(call.options), self._offset(call, index, place)
+                    inputs[index].name,
+                    inputs[index].given,
+                    Placement.of(call.options),
+                    self._offset(call, index, place),
                 )
                 own[index] = copy
                 copies.append(copy)

@@ -75,9 +75,7 @@ class _Threads:
         if self._call.together:
             others = tuple(self._firsts[1] or ()) if self._together.other else ()
             overlap = Overlap(overlap_of(self._tally.spans), self._tally.stops, others=others)
-        return Result(
-            self._findings.faults, self._findings.detail, tuple(self._firsts[0] or ()), overlap
-        )
+        return Result(self._findings.faults, self._findings.detail, tuple(self._firsts[0] or ()), overlap)
 
     def _run_first(self, chains: ConcurrentCalls, delay_ns: int) -> None:
         kept = len(self._placer.memory.buffers)
