@@ -83,7 +83,7 @@ static void put_kernel(struct bytes *out, const char *path) {
 }
 
 void hello_put(struct bytes *out, const struct target *target) {
-    static const char *const capabilities[] = {"guard", "readonly", "offset", "threads", "repeat"};
+    static const char *const capabilities[] = {"guard", "readonly", "offset", "threads", "repeat", "shared"};
     const int emulated = cpu_emulated();
     bool first = true;
     char number[16];

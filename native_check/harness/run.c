@@ -138,6 +138,48 @@ static uint32_t offset_of(const struct call *call, size_t i) {
     return buffer->offset + (placed ? pause_offset(buffer->length, buffer->offset) : 0);
 }
 
+/* With SHARED_INPUTS: all inputs in one region, the first input's, as far apart as their offsets are. */
+static const char *share_inputs(const struct call *call) {
+    uint64_t begin = UINT64_MAX, end = 0;
+    struct region *region = NULL;
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        const struct call_buffer *buffer = &call->buffers[i];
+        if (!buffer_of(call, i)->output) {
+            region = region == NULL ? &inputs[i] : region;
+            begin = buffer->offset < begin ? buffer->offset : begin;
+            end = buffer->offset + (uint64_t)buffer->length > end ? buffer->offset + (uint64_t)buffer->length : end;
+        }
+    }
+    if (!region_place(region, "inputs", (size_t)(end - begin), (uint32_t)begin, call->options)) {
+        return "no memory for the buffers";
+    }
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        const struct call_buffer *buffer = &call->buffers[i];
+        if (!buffer_of(call, i)->output) {
+            uint8_t *start = region->start + (buffer->offset - begin);
+            callers[0].buffers[i] = start;
+            if (buffer->length != 0) {
+                memcpy(start, buffer->bytes, buffer->length);
+            }
+            if ((uintptr_t)start % buffer_of(call, i)->alignment != 0) {
+                return misaligned(call, i);
+            }
+        }
+    }
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        const struct call_buffer *buffer = &call->buffers[i];
+        if (!buffer_of(call, i)->output && buffer->length != 0 &&
+            memcmp(callers[0].buffers[i], buffer->bytes, buffer->length) != 0) {
+            return "SHARED_INPUTS: the inputs differ where they overlap";
+        }
+    }
+    if (call->options & OPTION_READONLY) {
+        region_protect(region);
+    }
+    crash_watch(region);
+    return NULL;
+}
+
 static const char *lay_out(const struct target *target, const struct call *call) {
     uint64_t memory = 0;
     for (size_t i = 0; i < buffer_count(call); ++i) {
@@ -158,7 +200,7 @@ static const char *lay_out(const struct target *target, const struct call *call)
     for (size_t i = 0; i < buffer_count(call); ++i) {
         const struct call_buffer *buffer = &call->buffers[i];
         const bool output = buffer_of(call, i)->output;
-        for (unsigned t = 0; t < call->threads; ++t) {
+        for (unsigned t = 0; t < call->threads && (output || !(call->options & OPTION_SHARED_INPUTS)); ++t) {
             struct region *region = output ? &callers[t].outputs[i] : input_of(t, i);
             if (output || t < 2) {
                 if (!region_place(region, buffer_of(call, i)->name, buffer->length, offset_of(call, i), call->options)) {
@@ -175,7 +217,7 @@ static const char *lay_out(const struct target *target, const struct call *call)
             callers[t].buffers[i] = region->start;
         }
     }
-    return NULL;
+    return call->options & OPTION_SHARED_INPUTS ? share_inputs(call) : NULL;
 }
 
 static const char *run_threads(const struct call *call) {
@@ -219,10 +261,10 @@ static void check_memory(struct caller *caller, const struct region *region) {
     }
 }
 
-/* Whether a thread's input is unchanged. */
-static bool unchanged(const struct region *input, const uint8_t *bytes) {
-    for (size_t i = 0; i < input->length; ++i) {
-        if (input->start[i] != (bytes != NULL ? bytes[i] : 0)) {
+/* Whether an input holds these bytes, or zeros for NULL. */
+static bool unchanged(const uint8_t *start, size_t length, const uint8_t *bytes) {
+    for (size_t i = 0; i < length; ++i) {
+        if (start[i] != (bytes != NULL ? bytes[i] : 0)) {
             return false;
         }
     }
@@ -233,12 +275,16 @@ static bool unchanged(const struct region *input, const uint8_t *bytes) {
  * callers[0]. */
 static void look_around(const struct call *call) {
     for (unsigned t = 0; t < call->threads && t < 2; ++t) {
+        bool shared = false; /* whether the canaries around this input were checked with another one's */
         for (size_t i = 0; i < buffer_count(call); ++i) {
             if (!buffer_of(call, i)->output) {
-                check_memory(&callers[0], input_of(t, i));
-                if (!unchanged(input_of(t, i), t == 0 ? call->buffers[i].bytes : NULL)) {
+                if (!shared) {
+                    check_memory(&callers[0], input_of(t, i));
+                }
+                shared = call->options & OPTION_SHARED_INPUTS;
+                if (!unchanged(callers[t].buffers[i], call->buffers[i].length, t == 0 ? call->buffers[i].bytes : NULL)) {
                     char text[80];
-                    snprintf(text, sizeof text, "the input %s was written", inputs[i].name);
+                    snprintf(text, sizeof text, "the input %s was written", buffer_of(call, i)->name);
                     note(&callers[0], FAULT_INPUT_WRITTEN, text);
                 }
             }

@@ -28,7 +28,7 @@ LENGTH = struct.Struct("<I")
 _CALL = struct.Struct("<IBBBBIqqqqqB")
 _BUFFER = struct.Struct("<II")
 _RESULT = struct.Struct("<III")
-_ALL_OPTIONS = 15
+_ALL_OPTIONS = 31
 _ALL_FAULTS = 127
 
 

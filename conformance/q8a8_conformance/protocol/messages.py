@@ -38,18 +38,23 @@ Call
 integers that a function does not take are 0 (``nrc`` 1) and ignored. Buffers are in the order of the
 function's pointers, outputs included: their bytes are the contents before the call.
 
-=====  ============  ====================================================================================
-bit    option        the worker
-=====  ============  ====================================================================================
-1      GUARD_AFTER   puts each buffer so that the byte after it is on an inaccessible page
-2      GUARD_BEFORE  puts each buffer so that the byte before it is on an inaccessible page
-4      READONLY      maps the inputs read-only
-8      FLUSH         calls with flush-to-zero and denormals-are-zero set
-=====  ============  ====================================================================================
+=====  =============  =================================================================================
+bit    option         the worker
+=====  =============  =================================================================================
+1      GUARD_AFTER    puts each buffer so that the byte after it is on an inaccessible page
+2      GUARD_BEFORE   puts each buffer so that the byte before it is on an inaccessible page
+4      READONLY       maps the inputs read-only
+8      FLUSH          calls with flush-to-zero and denormals-are-zero set
+16     SHARED_INPUTS  places all inputs in one block of memory, where they may overlap or be the same
+=====  =============  =================================================================================
 
 At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte
 boundary; with one the offset is ignored. Around every buffer, up to the page borders, lie canary bytes (0xA5)
 that are checked after the call.
+
+With SHARED_INPUTS the offsets of the inputs count from one and the same boundary, and where inputs overlap
+their bytes are equal. Guards lie after the last, or before the first, byte of all inputs; with them only the
+differences of the offsets count. It goes with ``threads`` 1 alone.
 
 ``threads`` > 1: that many threads call at once, with the same inputs and their own outputs. A worker may use
 inputs of zeros in its odd-numbered threads, so that state shared between calls is detected; results are
@@ -82,9 +87,9 @@ does so (it restores the floating-point environment).
 Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
-``flush``: what the worker supports. A worker ignores options for which it has no capability (the runner sends
-FLUSH only to one that has it); a rule that needs a missing capability is reported as not run. A minimal
-worker has none.
+``flush``, ``shared``: what the worker supports. A worker ignores options for which it has no capability (the
+runner sends FLUSH and SHARED_INPUTS only to one that has it); a rule that needs a missing capability is
+reported as not run. A minimal worker has none.
 
 Exit status
 -----------
@@ -116,7 +121,7 @@ MAX_DETAIL = 2**16
 MAX_THREADS = 16
 MAX_BUFFERS = 8
 
-CAPABILITIES = ("guard", "readonly", "offset", "fenv", "repeat", "threads", "flush")
+CAPABILITIES = ("guard", "readonly", "offset", "fenv", "repeat", "threads", "flush", "shared")
 """All capabilities of the protocol."""
 
 EXIT_USAGE = 2
@@ -138,6 +143,7 @@ class Option(enum.IntFlag):
     GUARD_BEFORE = 2
     READONLY = 4
     FLUSH = 8
+    SHARED_INPUTS = 16
 
 
 NO_OPTIONS = Option(0)
@@ -203,7 +209,10 @@ class Hello:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A buffer of a call: its bytes before the call, and its offset from a 64-byte boundary."""
+    """A buffer of a call: its bytes before the call, and its offset from a 64-byte boundary.
+
+    With `Option.SHARED_INPUTS` the offsets of all inputs count from the same boundary.
+    """
 
     data: BytesLike
     offset: int = 0

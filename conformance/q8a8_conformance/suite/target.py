@@ -37,6 +37,8 @@ DEATHS_AT_FULL_TIMEOUT = 5
 MAX_HANGS = 8
 SHORT_TIMEOUT_SECONDS = 1.0
 MAX_DEATH_SECONDS = 60.0
+MAX_PLACED_FAILURES = 6
+"""Failures of a function in placed calls after which its ordinary calls are made plainly."""
 
 
 class KernelDiedError(Exception):
@@ -96,6 +98,7 @@ class Target:
         self.calls = 0
         self.call_seconds = 0.0
         self._deaths: dict[str, Deaths] = {}
+        self._placed_failures: dict[str, int] = {}
 
     def offers(self, function: str) -> bool:
         """Return whether the kernel has a function."""
@@ -146,6 +149,14 @@ class Target:
             raise KernelDiedError(str(error)) from error
         finally:
             self.call_seconds += time.monotonic() - started
+
+    def add_placed_failure(self, function: str) -> None:
+        """Count a death or a wrong result of a function in an ordinary call that had a placement."""
+        self._placed_failures[function] = self._placed_failures.get(function, 0) + 1
+
+    def is_placed(self, function: str) -> bool:
+        """Return whether ordinary calls of a function get a placement: until it has failed a few."""
+        return self._placed_failures.get(function, 0) < MAX_PLACED_FAILURES
 
     def restart(self) -> None:
         """End the worker: the next call is the first one of a new process."""

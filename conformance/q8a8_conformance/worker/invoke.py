@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from q8a8_conformance.protocol.messages import Call, Fault, Option, Result
 from q8a8_conformance.spec.abi import buffer_sizes
 from q8a8_conformance.worker.caller import Caller, PreparedCall, difference, run_concurrently
-from q8a8_conformance.worker.memory import MAX_OFFSET, GuardedBuffer, Memory, Placement
+from q8a8_conformance.worker.memory import CANARY, MAX_OFFSET, GuardedBuffer, Memory, Placement
 from q8a8_conformance.worker.native_calls import MAX_CALLS, ConcurrentChains, NativeCall, available
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ class Invoker:
         self._check(call)
         self._function = call.function
         try:
-            inputs = {index: self._place(call, index) for index in call.spec.inputs}
+            inputs, shared = self._place_inputs(call)
             # Shared state shows only if the threads compute different results: every other one gets zeros.
             zeros = {index: self._zeros(call, index) for index in call.spec.inputs if call.threads > 1}
             callers = [
                 self._caller(call, zeros if number % 2 else inputs, number) for number in range(call.threads)
             ]
-            shared = [*inputs.values(), *zeros.values()]
+            shared += zeros.values()
             if call.options & Option.READONLY:
                 for buffer in shared:
                     buffer.make_read_only()
@@ -108,6 +108,27 @@ class Invoker:
         given = call.buffers[index]
         name = call.spec.buffers[index].name + suffix
         return self._memory.place(name, given.data, Placement.of(call.options), given.offset)
+
+    def _place_inputs(self, call: Call) -> tuple[dict[int, GuardedBuffer], list[GuardedBuffer]]:
+        """Place the inputs: each of them by its index, and the buffers that hold them."""
+        if not call.options & Option.SHARED_INPUTS:
+            inputs = {index: self._place(call, index) for index in call.spec.inputs}
+            return inputs, [*inputs.values()]
+        given = {call.spec.buffers[index].name: call.buffers[index] for index in call.spec.inputs}
+        start = min(buffer.offset for buffer in given.values())
+        end = max(buffer.offset + len(buffer.data) for buffer in given.values())
+        data = bytearray([CANARY]) * (end - start)
+        places = [slice(one.offset - start, one.offset - start + len(one.data)) for one in given.values()]
+        for place, buffer in zip(places, given.values(), strict=True):
+            data[place] = buffer.data
+        if any(data[place] != buffer.data for place, buffer in zip(places, given.values(), strict=True)):
+            raise CannotCall("SHARED_INPUTS: the inputs differ where they overlap")
+        whole = self._memory.place(" and ".join(given), data, Placement.of(call.options), start)
+        parts = [
+            whole.window(name, place.start, buffer.data)
+            for (name, buffer), place in zip(given.items(), places, strict=True)
+        ]
+        return dict(zip(call.spec.inputs, parts, strict=True)), [whole]
 
     def _zeros(self, call: Call, index: int) -> GuardedBuffer:
         """Place zeros, which are legal inputs of every function, instead of one buffer of the call."""
@@ -149,6 +170,8 @@ class Invoker:
             raise CannotCall("FLUSH: this machine's floating-point environment is not known")
         if call.options & _BOTH_GUARDS == _BOTH_GUARDS:
             raise CannotCall("GUARD_AFTER and GUARD_BEFORE exclude each other")
+        if call.options & Option.SHARED_INPUTS and call.threads > 1:
+            raise CannotCall("SHARED_INPUTS goes with one thread")
         _check_integers(call)
         _check_buffers(call)
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.worker.pyobject import ObjectTarget
 
-CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads")
+CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads", "shared")
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
 
 
