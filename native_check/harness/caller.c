@@ -1,4 +1,5 @@
 #include "caller.h"
+#include "crash.h"
 #include "fpenv.h"
 #include "stop.h"
 #include "watch.h"
@@ -81,6 +82,48 @@ const char *caller_place(struct caller *caller, size_t i, uint32_t offset) {
     return NULL;
 }
 
+const char *caller_share_inputs(struct caller *caller) {
+    const struct call *call = caller->call;
+    uint64_t begin = UINT64_MAX, end = 0;
+    struct region *region = NULL;
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        const struct call_buffer *buffer = &call->buffers[i];
+        if (!buffer_of(call, i)->output) {
+            region = region == NULL ? &caller->regions[i] : region;
+            begin = buffer->offset < begin ? buffer->offset : begin;
+            end = buffer->offset + (uint64_t)buffer->length > end ? buffer->offset + (uint64_t)buffer->length : end;
+        }
+    }
+    if (!region_place(region, "inputs", (size_t)(end - begin), (uint32_t)begin, call->options)) {
+        return "no memory for the buffers";
+    }
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        const struct call_buffer *buffer = &call->buffers[i];
+        if (!buffer_of(call, i)->output) {
+            uint8_t *start = region->start + (buffer->offset - begin);
+            caller->buffers[i] = start;
+            if (buffer->length != 0) {
+                memcpy(start, buffer->bytes, buffer->length);
+            }
+            if ((uintptr_t)start % buffer_of(call, i)->alignment != 0) {
+                return misaligned(call, i);
+            }
+        }
+    }
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        const struct call_buffer *buffer = &call->buffers[i];
+        if (!buffer_of(call, i)->output && buffer->length != 0 &&
+            memcmp(caller->buffers[i], buffer->bytes, buffer->length) != 0) {
+            return "SHARED_INPUTS: the inputs differ where they overlap";
+        }
+    }
+    if (call->options & OPTION_READONLY) {
+        region_protect(region);
+    }
+    crash_watch(region);
+    return NULL;
+}
+
 static void set_outputs(struct caller *caller) {
     for (size_t i = 0; i < buffer_count(caller->call); ++i) {
         if (buffer_of(caller->call, i)->output && caller->call->buffers[i].length != 0) {
@@ -154,9 +197,10 @@ static void check_memory(struct caller *caller, const struct region *region) {
     }
 }
 
-static bool unchanged(const struct region *input, const uint8_t *bytes) {
-    for (size_t i = 0; i < input->length; ++i) {
-        if (input->start[i] != (bytes != NULL ? bytes[i] : 0)) {
+/* Whether an input holds these bytes, or zeros for NULL. */
+static bool unchanged(const uint8_t *start, size_t length, const uint8_t *bytes) {
+    for (size_t i = 0; i < length; ++i) {
+        if (start[i] != (bytes != NULL ? bytes[i] : 0)) {
             return false;
         }
     }
@@ -164,13 +208,20 @@ static bool unchanged(const struct region *input, const uint8_t *bytes) {
 }
 
 void caller_check_memory(struct caller *caller) {
-    for (size_t i = 0; i < buffer_count(caller->call); ++i) {
-        const struct region *region = &caller->regions[i];
-        check_memory(caller, region);
-        if (!buffer_of(caller->call, i)->output && !unchanged(region, input_bytes(caller, i))) {
-            char text[80];
-            snprintf(text, sizeof text, "the input %s was written", region->name);
-            caller_note(caller, FAULT_INPUT_WRITTEN, text);
+    const struct call *call = caller->call;
+    bool shared = false; /* whether the canaries around this input were checked with another one's */
+    for (size_t i = 0; i < buffer_count(call); ++i) {
+        const bool output = buffer_of(call, i)->output;
+        if (output || !shared) {
+            check_memory(caller, &caller->regions[i]);
+        }
+        if (!output) {
+            shared = call->options & OPTION_SHARED_INPUTS;
+            if (!unchanged(caller->buffers[i], call->buffers[i].length, input_bytes(caller, i))) {
+                char text[80];
+                snprintf(text, sizeof text, "the input %s was written", buffer_of(call, i)->name);
+                caller_note(caller, FAULT_INPUT_WRITTEN, text);
+            }
         }
     }
 }

@@ -37,6 +37,10 @@ void caller_begin(struct caller *caller, const struct target *target, const stru
 /* Place a buffer and fill it. Returns the reason for a refusal, or NULL. */
 const char *caller_place(struct caller *caller, size_t i, uint32_t offset);
 
+/* With SHARED_INPUTS: place all inputs in one region, the first input's, as far apart as their offsets are. Returns the
+ * reason for a refusal, or NULL. */
+const char *caller_share_inputs(struct caller *caller);
+
 /* Make the call once; with a delay (in nanoseconds) it stops in the middle, see stop.h. */
 void caller_call(struct caller *caller, uint64_t stop_delay);
 

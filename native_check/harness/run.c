@@ -26,6 +26,9 @@ static const char *lay_out(const struct target *target, const struct call *call)
         const struct call *one = call_of(call, t);
         caller_begin(&callers[t], target, one, t % 2 != 0 && call->other == NULL, count > 1);
         for (size_t i = 0; i < buffer_count(one); ++i) {
+            if (!buffer_of(one, i)->output && (call->options & OPTION_SHARED_INPUTS)) {
+                continue; /* placed together, below */
+            }
             memory += region_cost(one->buffers[i].length, one->buffers[i].offset);
             if (memory > MAX_MEMORY) {
                 return "the buffers of all threads together are larger than 1 GiB";
@@ -37,7 +40,7 @@ static const char *lay_out(const struct target *target, const struct call *call)
             crash_watch(&callers[t].regions[i]);
         }
     }
-    return NULL;
+    return call->options & OPTION_SHARED_INPUTS ? caller_share_inputs(&callers[0]) : NULL;
 }
 
 /* Check the memory, and compare each thread with the first one that makes the same call; all faults are collected in

@@ -139,6 +139,32 @@ def misaligned(call: Call, offsets: Mapping[str, int]) -> Call:
     return replace(call, buffers=buffers)
 
 
+def shared_rows(
+    function: str, rows: bytes, n: int, x_at: int, y_at: int, *, bs: int = 2, bx: int = 0, by: int = 0
+) -> tuple[Call, Call]:
+    """Return a dot product of rows of one matrix, as copies and as the parts of one block of memory.
+
+    Parameters
+    ----------
+    function
+        One of the dot products.
+    rows
+        Bytes of the matrix.
+    n
+        Elements of each row.
+    x_at, y_at
+        Where ``vx`` and ``vy`` point, in bytes.
+    bs, bx, by
+        The strides of a call with ``nrc = 2``; 0 for a single row.
+    """
+    nrc = 2 if bx else 1
+    _, x_size, y_size = buffer_sizes(function, n, bs=bs, bx=bx, by=by, nrc=nrc)
+    inputs = {"vx": rows[x_at : x_at + x_size], "vy": rows[y_at : y_at + y_size]}
+    apart = build(function, n, inputs, bs=bs if bx else 0, bx=bx, by=by, nrc=nrc)
+    together = misaligned(apart, {"vx": x_at, "vy": y_at})
+    return apart, replace(together, options=Option.SHARED_INPUTS)
+
+
 def inputs_of(call: Call) -> dict[str, bytes]:
     """Return a call's input buffers by ABI name."""
     return {call.spec.buffers[i].name: bytes(call.buffers[i].data) for i in call.spec.inputs}

@@ -185,3 +185,21 @@ def to_v2(x: Array, y: Array, *, unused: int = 0) -> Pair:
         row["weight_qs"] = source["weight_qs"]
         out.append(row)
     return out[0], out[1]
+
+
+def in_both_roles(row: Array) -> Array:
+    """Return v1 blocks [nb] as v2 blocks whose activation scale is minus half the weight scale."""
+    both = np.zeros(row.shape, layout.BLOCK_Q8_A8_V2)
+    both["weight_scale"], both["activation_scale"] = (
+        row["weight_scale"],
+        row["weight_scale"] * np.float16(-0.5),
+    )
+    both["weight_qs"] = row["weight_qs"]
+    return both
+
+
+def with_scales(row: Array, scales: Array) -> Array:
+    """Return v1 blocks [nb] with other scales."""
+    changed = row.copy()
+    changed["weight_scale"] = scales
+    return changed

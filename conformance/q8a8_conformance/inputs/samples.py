@@ -13,6 +13,7 @@ from q8a8_conformance.spec.abi import NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.protocol.messages import Call
 
 COUNTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33)
@@ -22,7 +23,7 @@ SIZES = (0, 1, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 100, 257)
 """Sizes of activation vectors: what vectors of 4, 8, 16 and 32 elements leave over."""
 
 
-def floats(size: int) -> requests.Array:
+def floats(size: int) -> Array:
     """Return `size` ordinary elements."""
     return dot_rows.generator("samples", size).standard_normal(size).astype(np.float32)
 

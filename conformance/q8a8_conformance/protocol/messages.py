@@ -41,19 +41,24 @@ Call
 integers that a function does not take are 0 (``nrc`` 1) and ignored. Buffers are in the order of the
 function's pointers, outputs included: their bytes are the contents before the call.
 
-=====  ============  ====================================================================================
-bit    option        the worker
-=====  ============  ====================================================================================
-1      GUARD_AFTER   puts each buffer so that the byte after it is on an inaccessible page
-2      GUARD_BEFORE  puts each buffer so that the byte before it is on an inaccessible page
-4      READONLY      maps the inputs read-only
-8      FLUSH         calls with flush-to-zero and denormals-are-zero set
-32     STATE         compares the process's state before and after the calls
-=====  ============  ====================================================================================
+=====  =============  =================================================================================
+bit    option         the worker
+=====  =============  =================================================================================
+1      GUARD_AFTER    puts each buffer so that the byte after it is on an inaccessible page
+2      GUARD_BEFORE   puts each buffer so that the byte before it is on an inaccessible page
+4      READONLY       maps the inputs read-only
+8      FLUSH          calls with flush-to-zero and denormals-are-zero set
+16     SHARED_INPUTS  places all inputs in one block of memory, where they may overlap or be the same
+32     STATE          compares the process's state before and after the calls
+=====  =============  =================================================================================
 
 At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte
 boundary; with one the offset is ignored. Around every buffer, up to the page borders, lie canary bytes (0xA5)
 that are checked after the call.
+
+With SHARED_INPUTS the offsets of the inputs count from one and the same boundary, and where inputs overlap
+their bytes are equal. Guards lie after the last, or before the first, byte of all inputs; with them only the
+differences of the offsets count. It goes with ``threads`` 1 alone.
 
 ``threads`` > 1: that many threads call at once, with the same inputs and their own outputs. A worker may use
 inputs of zeros in its odd-numbered threads, so that state shared between calls is detected; results are
@@ -109,10 +114,10 @@ does so (it restores the floating-point environment).
 Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
-``flush``, ``registers`` (fault 128), ``stack`` (2048), ``state`` (256, 512, 1024): what the worker supports;
-``overlap``: the extension for calls of several threads. A worker ignores options for which it has no capability
-(the runner sends FLUSH and STATE only to one that has it); a rule that needs a missing capability is reported as
-not run. A minimal worker has none.
+``flush``, ``registers`` (fault 128), ``stack`` (2048), ``state`` (256, 512, 1024), ``shared``: what the worker
+supports; ``overlap``: the extension for calls of several threads. A worker ignores options for which it has no
+capability (the runner sends FLUSH, SHARED_INPUTS and STATE only to one that has it); a rule that needs a missing
+capability is reported as not run. A minimal worker has none.
 
 Exit status
 -----------
@@ -152,6 +157,7 @@ CAPABILITIES = (
     "repeat",
     "threads",
     "flush",
+    "shared",
     "overlap",
     "registers",
     "stack",
@@ -178,6 +184,7 @@ class Option(enum.IntFlag):
     GUARD_BEFORE = 2
     READONLY = 4
     FLUSH = 8
+    SHARED_INPUTS = 16
     STATE = 32
 
 
@@ -275,7 +282,10 @@ class Hello:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A buffer of a call: its bytes before the call, and its offset from a 64-byte boundary."""
+    """A buffer of a call: its bytes before the call, and its offset from a 64-byte boundary.
+
+    With `Option.SHARED_INPUTS` the offsets of all inputs count from the same boundary.
+    """
 
     data: BytesLike
     offset: int = 0

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 RETURNS = "Q8A8-ENV-4"
 """The rule that every legal call returns: broken by each death, besides the rules of the case."""
 
+VARIES = "Q8A8-ENV-2"
+"""The rule that the same call gives the same bits."""
+
 NOT_ABOUT_RESULTS = ("Q8A8-MEM-", "Q8A8-ENV-")
 """Families of rules that the death of an ordinary call leaves unjudged: they are broken by other signs."""
 
@@ -102,9 +105,13 @@ class CaseRecords:
         about_results = (rule for rule in self.rules if not rule.startswith(NOT_ABOUT_RESULTS))
         self.add(status, (*about_results, RETURNS), message, call)
 
-    def add_varying(self) -> None:
-        """Record that an example failed once and passed once."""
-        self.keep(self._make(Status.FAIL, "Q8A8-ENV-2", "the same call failed once and passed once"))
+    def add_varying(self, call: Call | None = None) -> None:
+        """Record that an example, or a call, failed once and passed once."""
+        message = "the same call failed once and passed once"
+        if call is None:
+            self.keep(self._make(Status.FAIL, VARIES, message))
+        else:
+            self.add(Status.FAIL, (VARIES,), message, call)
 
     def add_internal_error(self, message: str) -> None:
         """Record that the check itself broke: no verdict may rest on it."""
@@ -120,6 +127,11 @@ class CaseRecords:
     def has_failed(self, rule: str) -> bool:
         """Return whether the case has failed a rule so far."""
         return rule in self._failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether the case has failed any rule so far."""
+        return bool(self._failed)
 
     @contextmanager
     def raising_failures(self) -> Iterator[None]:

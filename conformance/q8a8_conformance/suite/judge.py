@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.attribution.probes import Probe
 from q8a8_conformance.attribution.quantizers import broken_rules
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
+from q8a8_conformance.suite import placement
 from q8a8_conformance.suite.case_records import RETURNS, CaseRecords
 from q8a8_conformance.suite.kernel_calls import CaseOver, KernelCalls
+from q8a8_conformance.suite.placement import Difference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,9 +76,9 @@ class Judge:
         """Leave the case as not run unless the kernel has the function and the worker the capabilities."""
         self._calls.require(function, *capabilities)
 
-    def run(self, call: Call, *, legal: bool = True) -> dict[str, bytes]:
+    def run(self, call: Call, *, legal: bool = True, at: Call | None = None) -> dict[str, bytes]:
         """Make a call that must return: :meth:`KernelCalls.run`."""
-        return self._calls.run(call, legal=legal)
+        return self._calls.run(call, legal=legal, at=at)
 
     def run_together(self, call: Call) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """Make a call with `Call.together`: :meth:`KernelCalls.run_together`."""
@@ -101,8 +103,11 @@ class Judge:
         message: str = "the result differs",
         *,
         in_bound: bool = False,
+        at: Call | None = None,
     ) -> bool:
         """Record a failure where buffers differ; return whether they are equal.
+
+        Where they are right as soon as the call is made without its placement, that is what is recorded.
 
         Parameters
         ----------
@@ -117,18 +122,51 @@ class Judge:
             What it means if they differ.
         in_bound
             Whether a dot product's inputs leave something to round.
+        at
+            The call as it was placed, where the case places it.
         """
         if all(actual[name] == data for name, data in expected.items()):
             return True
-        self.target.observations.add_failure(call, actual, expected)
         rules = self.rules if rules is None else rules
+        difference = Difference(call, rules, message, expected, in_bound=in_bound)
+        if self._by_placement(difference, actual, at):
+            return False
+        self.target.observations.add_failure(call, actual, expected)
         probe = Probe(call, self._calls.probe, in_bound)
-        broken = broken_rules(probe, rules, expected, actual)
-        if self._wanted is not None and not any(rule_matches(rule, self._wanted) for rule in broken):
-            # The rules that it breaks were not selected; the failure must show all the same.
-            broken = rules
+        broken = self._selected(broken_rules(probe, rules, expected, actual), rules)
         self.records.add(Status.FAIL, broken, message, call, expected=expected, actual=actual)
         return False
+
+    def _selected(self, broken: tuple[str, ...], rules: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the rules that a result breaks, or those of the comparison where none of them was asked for.
+
+        A failure must show, whichever rules were selected.
+        """
+        if self._wanted is None or any(rule_matches(rule, self._wanted) for rule in broken):
+            return broken
+        return rules
+
+    def _by_placement(self, difference: Difference, actual: Mapping[str, bytes], at: Call | None) -> bool:
+        """Record a difference that a call's placement explains; return whether nothing is left to record."""
+        call = difference.call
+        placed = at or self._calls.placed(call)
+        if placed is call:
+            return False
+        self.target.add_placed_failure(call.function)
+        plain = self._calls.probe(call)
+        if plain is None or not difference.is_right(plain, self.target.profile):
+            # Wrong at any place: where the case is about places, others record that.
+            return at is not None
+        again = self._calls.probe(placed)
+        if again is not None and difference.is_right(again, self.target.profile):
+            self.records.add_varying(call)
+            return at is not None
+        probe = Probe(call, lambda other: self._calls.probe(placement.at(other, placed)), difference.in_bound)
+        message = f"{difference.message} {placement.describe(placed)}, not without"
+        broken = placement.broken_rules(placed, probe, difference.rules, difference.expected, actual)
+        broken = self._selected(broken, difference.rules)
+        self.records.add(Status.FAIL, broken, message, call, expected=difference.expected, actual=actual)
+        return True
 
     def fail(
         self,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.messages import Call, Fault, Result
+from q8a8_conformance.protocol.session import WorkerHung
 from q8a8_conformance.results.record import Status
+from q8a8_conformance.suite import placement
 from q8a8_conformance.suite.accepted_recipes import DESIGN, Recipes
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
 
@@ -38,6 +40,8 @@ FAULT_RULES: Mapping[Fault, tuple[str, str]] = {
 }
 """The rule that each fault breaks, and what happened."""
 
+OVER_WRITE = "Q8A8-MEM-2"
+
 
 class CaseOver(Exception):  # noqa: N818 (no error of the program: all there is to record is recorded)
     """Ends a case early; everything about it has been recorded."""
@@ -61,19 +65,30 @@ class KernelCalls:
         self._recipes = recipes
         self._records = records
         self._last: Result | None = None
+        self._places = placement.is_placed(records.rules)
 
     def require(self, function: str, *capabilities: str) -> None:
         """Raise :class:`NotRunError` unless the kernel has the function and the worker the capabilities."""
         self._records.function = function
         self._target.require(function, *capabilities)
 
-    def run(self, call: Call, *, legal: bool = True) -> dict[str, bytes]:
+    def placed(self, call: Call) -> Call:
+        """Return a call as :meth:`run` makes it: in a case about values, at the placement of its hash."""
+        if not self._places or not self._target.is_placed(call.function):
+            return call
+        return placement.place(self._records.case, call, self._target.hello.capabilities)
+
+    def run(self, call: Call, *, legal: bool = True, at: Call | None = None) -> dict[str, bytes]:
         """Make a call that must return, and return its output buffers by ABI name.
+
+        Where the call dies at a placement and returns without one, the rule about the placement is broken.
 
         Parameters
         ----------
         call
             The call.
+        at
+            The call as it is placed; as :meth:`placed` unless given.
         legal
             Whether the inputs are inside the domain. Outside it no value is wrong, and a worker may refuse
             (the buffers are then missing); the rest still holds.
@@ -86,8 +101,9 @@ class KernelCalls:
             The function is not there.
         """
         self._records.function = call.function
+        placed = at or (self.placed(call) if legal else call)
         try:
-            result = self._target.call(call)
+            result = self._made(call, placed)
             outputs = self._target.outputs(call, result)
         except KernelDiedError as error:
             self._records.add_no_result(Status.CRASHED, str(error), call)
@@ -114,6 +130,43 @@ class KernelCalls:
         other = call.together.other if call.together else None
         named = [other.spec.buffers[place].name for place in other.spec.outputs] if other else []
         return outputs, dict(zip(named, others, strict=True))
+
+    def _made(self, call: Call, placed: Call) -> Result:
+        """Make a placed call; where it dies, make it plainly and record what it died of.
+
+        Raises
+        ------
+        KernelDiedError
+            It dies plainly as well, or not by its placement.
+        """
+        try:
+            return self._target.call(placed)
+        except (KernelDiedError, RefusedError) as error:
+            if placed is call or isinstance(error.__cause__, WorkerHung):
+                raise
+            self._target.add_placed_failure(call.function)
+            result = self._target.call(call)
+            self._record_faults(call, result)
+            if not self._dies_of_a_property(call, placed):
+                self._target.call(placed)  # Where it dies again, that is what is recorded.
+                raise
+            return result
+
+    def _dies_of_a_property(self, call: Call, placed: Call) -> bool:
+        """Record the rules of those properties of a placement that a call dies of; return whether one was."""
+        died = False
+        for each in placement.properties(call, placed, self._target.hello.capabilities):
+            try:
+                self._target.call(each.call)
+            except (KernelDiedError, RefusedError) as error:
+                died = True
+                # A kernel that was just seen to write outside its buffers dies of that.
+                outside = each.rule == placement.OVER_READ and self._records.has_failed(OVER_WRITE)
+                rule = OVER_WRITE if outside else each.rule
+                self._records.add(Status.CRASHED, (rule,), f"{each.meaning}: {error}", each.call)
+                if each.rule == placement.ALIGNMENT:
+                    break  # The end of a page is at the same address.
+        return died
 
     def attempt(
         self, call: Call, rules: tuple[str, ...], message: str, *, legal: bool = True

@@ -56,6 +56,8 @@ THREAD_VARIABLES = (
     "NUM_THREADS",
 )
 """Variables by which libraries take a number of threads."""
+MAX_PLACED_FAILURES = 6
+"""Failures of a function in placed calls after which its ordinary calls are made plainly."""
 
 
 class KernelDiedError(Exception):
@@ -128,6 +130,7 @@ class Target:
         self._is_fresh = False
         self._elsewhere: dict[int, Target] = {}
         self._deaths: dict[str, Deaths] = {}
+        self._placed_failures: dict[str, int] = {}
 
     def offers(self, function: str) -> bool:
         """Return whether the kernel has a function."""
@@ -192,6 +195,14 @@ class Target:
         """Add a warning, unless there is one with this slug for the function."""
         if not any((each.slug, each.function) == (slug, function) for each in self.warnings):
             self.warnings.append(Notice(slug, function, case, message))
+
+    def add_placed_failure(self, function: str) -> None:
+        """Count a death or a wrong result of a function in an ordinary call that had a placement."""
+        self._placed_failures[function] = self._placed_failures.get(function, 0) + 1
+
+    def is_placed(self, function: str) -> bool:
+        """Return whether ordinary calls of a function get a placement: until it has failed a few."""
+        return self._placed_failures.get(function, 0) < MAX_PLACED_FAILURES
 
     def restart(self) -> None:
         """End the worker: the next call is the first one of a new process."""

@@ -77,12 +77,17 @@ class Invoker:
         try:
             if call.threads > 1:
                 return self._threads.run(call, delay_ns)
-            inputs = self._placer.inputs(call)
+            if call.options & Option.SHARED_INPUTS:
+                inputs, whole = self._placer.shared_inputs(call)
+                placed = [whole]
+            else:
+                inputs = self._placer.inputs(call)
+                placed = [*inputs.values()]
             caller = self._placer.caller(call, inputs, None)
-            self._placer.protect(call, inputs.values())
+            self._placer.protect(call, placed)
             caller.run(call.repeat)
             findings = Findings()
-            findings.add_inputs(inputs.values())
+            findings.add_inputs(placed)
             findings.add_caller(caller)
             overlap = Overlap() if call.together else None
             return Result(findings.faults, findings.detail, tuple(caller.first), overlap)
@@ -99,6 +104,8 @@ class Invoker:
             raise CannotCall("FLUSH: this machine's floating-point environment is not known")
         if call.options & _BOTH_GUARDS == _BOTH_GUARDS:
             raise CannotCall("GUARD_AFTER and GUARD_BEFORE exclude each other")
+        if call.options & Option.SHARED_INPUTS and call.threads > 1:
+            raise CannotCall("SHARED_INPUTS goes with one thread")
         _check_integers(call)
         _check_buffers(call)
 

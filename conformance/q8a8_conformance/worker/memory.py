@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from copy import copy
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import BytesLike
 
 CANARY = 0xA5
-MAX_OFFSET = 4096
+MAX_OFFSET = 2**16
 """The largest supported offset from a 64-byte boundary, in bytes."""
 _LINE = 64
 _LEAD = 256
@@ -170,6 +171,16 @@ class GuardedBuffer:
         """Restore the bytes before the call; the canaries are not touched."""
         ctypes.memmove(self.address, self._given, self.length)
 
+    def window(self, name: str, start: int, data: BytesLike) -> GuardedBuffer:
+        """Return some of the buffer's bytes, from `start`, as a buffer under a name of their own.
+
+        Its canaries are the whole buffer's: check those and the protection there.
+        """
+        part = copy(self)
+        part.name, part.address, part.length = name, self.address + start, len(data)
+        part.given, part._given = data, address_of(data)  # noqa: SLF001 (a copy of this object)
+        return part
+
     def make_read_only(self) -> None:
         """Map the arena's pages read-only, so that a write faults."""
         self.arena.protect(writable=False)
@@ -254,8 +265,8 @@ class Memory:
         return buffer
 
     def release(self, keep: int = 0) -> None:
-        """Release all buffers but the first ``keep`` ones."""
-        for buffer in self._used[keep:]:
+        """Release all buffers but the first ``keep`` ones: the same call gets the same addresses again."""
+        for buffer in reversed(self._used[keep:]):
             buffer.make_writable()
             self._free.setdefault(buffer.arena.pages, []).append(buffer.arena)
         del self._used[keep:]

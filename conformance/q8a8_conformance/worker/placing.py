@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from q8a8_conformance.protocol.messages import Option
-from q8a8_conformance.worker.caller import Caller, PreparedCall
-from q8a8_conformance.worker.memory import Memory, Placement, border_offset
+from q8a8_conformance.worker.caller import Caller, CannotCall, PreparedCall
+from q8a8_conformance.worker.memory import CANARY, Memory, Placement, border_offset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -61,6 +61,24 @@ class Placer:
     def inputs(self, call: Call) -> dict[int, GuardedBuffer]:
         """Place the inputs of a call."""
         return {index: self._place(call, index) for index in call.spec.inputs}
+
+    def shared_inputs(self, call: Call) -> tuple[dict[int, GuardedBuffer], GuardedBuffer]:
+        """Place all inputs in one block of memory (`Option.SHARED_INPUTS`): each by its index, and the block."""
+        given = {call.spec.buffers[index].name: call.buffers[index] for index in call.spec.inputs}
+        start = min(buffer.offset for buffer in given.values())
+        end = max(buffer.offset + len(buffer.data) for buffer in given.values())
+        data = bytearray([CANARY]) * (end - start)
+        places = [slice(one.offset - start, one.offset - start + len(one.data)) for one in given.values()]
+        for place, buffer in zip(places, given.values(), strict=True):
+            data[place] = buffer.data
+        if any(data[place] != buffer.data for place, buffer in zip(places, given.values(), strict=True)):
+            raise CannotCall("SHARED_INPUTS: the inputs differ where they overlap")
+        whole = self.memory.place(" and ".join(given), data, Placement.of(call.options), start)
+        parts = [
+            whole.window(name, place.start, buffer.data)
+            for (name, buffer), place in zip(given.items(), places, strict=True)
+        ]
+        return dict(zip(call.spec.inputs, parts, strict=True)), whole
 
     def zeros(self, call: Call) -> dict[int, GuardedBuffer]:
         """Place zeros, which are legal inputs of every function, instead of the inputs of a call."""

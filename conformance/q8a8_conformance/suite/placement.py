@@ -1,0 +1,243 @@
+"""Where the buffers of a call lie, and the rules broken where that makes a difference.
+
+Each call of a case about values gets a placement by a hash of the case and the call's bytes: every buffer
+at a legal offset from a 64-byte boundary, or next to an inaccessible page; inputs read-only or not. So
+kernels meet values and addresses in many combinations, the same ones in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.attribution import quantizers
+from q8a8_conformance.attribution.probes import DotProbes, Probe
+from q8a8_conformance.inputs import calls as requests
+from q8a8_conformance.protocol.messages import NO_OPTIONS, Option
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from q8a8_conformance.protocol.messages import Call
+
+OVER_READ, INPUT, ALIGNMENT = (f"Q8A8-MEM-{number}" for number in (1, 3, 4))
+ABOUT_PLACES = ("Q8A8-MEM-", "Q8A8-ENV-", "Q8A8-QNT-11")
+"""Families of rules whose cases place their buffers themselves, or need them to stay where they are."""
+
+ENVIRONMENT, RETURNS = "Q8A8-ENV-2", "Q8A8-ENV-4"
+EXACT = "Q8A8-DOT-4"
+_OTHER_CALLS = ("Q8A8-DOT-11",)
+"""Rules by which legal results of two calls are compared: what differs is not wrong in itself."""
+_ANY_VALUE = {
+    **dict.fromkeys(requests.QUANTIZERS, "Q8A8-LAY-2"),
+    requests.ACTIVATION: "Q8A8-HLF-5",
+    requests.DEQUANTIZE: "Q8A8-LAY-1",
+    requests.DOT: EXACT,
+    requests.DOT_REAL: EXACT,
+}
+"""Rules that are attributed where nothing shows which part of a value is wrong."""
+
+LINE = 64
+GUARDS = Option.GUARD_AFTER | Option.GUARD_BEFORE
+_HASHED = 1024
+"""Bytes at either end of a buffer that its hash covers."""
+_PAGE_BORDER = 4096 - 256
+"""The offset of a page's end in the workers: its start has 256 canary bytes before the boundary."""
+
+
+def is_placed(rules: Collection[str]) -> bool:
+    """Return whether the calls of a case with these rules get a placement: it is about values."""
+    return any(not rule.startswith(ABOUT_PLACES) for rule in rules)
+
+
+def place(case: str, call: Call, capabilities: Collection[str]) -> Call:
+    """Return the call at the placement of its hash; the call itself where it has one already."""
+    if call.options or call.threads > 1 or any(buffer.offset for buffer in call.buffers):
+        return call
+    hashed = hashlib.blake2b(f"{case} {call.n}".encode(), digest_size=16)
+    for index in call.spec.inputs:
+        data = call.buffers[index].data
+        hashed.update(data[:_HASHED])
+        hashed.update(data[-_HASHED:])
+    digest = hashed.digest()
+    options = NO_OPTIONS
+    if digest[0] % 2 and "readonly" in capabilities:
+        options |= Option.READONLY
+    if digest[0] & 6 == 0 and "guard" in capabilities and _ends_aligned(call):
+        options |= Option.GUARD_BEFORE if digest[0] & 8 else Option.GUARD_AFTER
+    elif "offset" in capabilities:
+        numbers = [int.from_bytes(digest[at : at + 3], "little") for at in (1, 4, 7)]
+        call = requests.misaligned(call, _offsets(call, numbers))
+    return replace(call, options=options) if options else call
+
+
+def _offsets(call: Call, numbers: list[int]) -> dict[str, int]:
+    """Return each buffer's offset: one of a line's, or for every fourth one such that a page ends inside."""
+    offsets = {}
+    for spec, buffer, number in zip(call.spec.buffers, call.buffers, numbers, strict=False):
+        most = min(len(buffer.data), _PAGE_BORDER) // spec.alignment
+        if number % 4 == 0 and most:
+            offsets[spec.name] = _PAGE_BORDER - (1 + number // 4 % most) * spec.alignment
+        else:
+            offsets[spec.name] = number // 4 * spec.alignment % LINE
+    return offsets
+
+
+def _ends_aligned(call: Call) -> bool:
+    """Return whether every buffer is aligned as a kernel may ask where it ends at a page's end."""
+    both = zip(call.spec.buffers, call.buffers, strict=True)
+    return all(len(buffer.data) % spec.alignment == 0 for spec, buffer in both)
+
+
+def at(call: Call, placed: Call) -> Call:
+    """Return another call of the same function at a placed call's placement."""
+    offsets = {
+        spec.name: buffer.offset for spec, buffer in zip(placed.spec.buffers, placed.buffers, strict=True)
+    }
+    moved = requests.misaligned(call, offsets)
+    options = placed.options if _ends_aligned(call) else placed.options & ~GUARDS
+    return replace(moved, options=options & ~Option.SHARED_INPUTS)
+
+
+def describe(placed: Call) -> str:
+    """Return the placement as a phrase."""
+    if placed.options & Option.FLUSH:
+        return "where flush-to-zero is set"
+    if placed.options & Option.SHARED_INPUTS:
+        x, y = (placed.buffers[index].offset for index in placed.spec.inputs)
+        apart = f"{abs(y - x)} bytes {'behind' if y > x else 'before'} vx"
+        return f"with vy {'the same pointer as vx' if x == y else apart}"
+    if placed.options & GUARDS:
+        offsets = ends_at_a_page(placed) if placed.options & Option.GUARD_AFTER else {}
+        guard = "before the end of a page" if offsets else "at the start of a page"
+        parts = [f"with all buffers {guard}"]
+    else:
+        offsets = {
+            spec.name: buffer.offset for spec, buffer in zip(placed.spec.buffers, placed.buffers, strict=True)
+        }
+        parts = []
+    if any(offsets.values()):
+        parts.append("with " + ", ".join(f"{name} {n} bytes off" for name, n in offsets.items() if n))
+    if placed.options & Option.READONLY:
+        parts.append("with read-only inputs")
+    return " and ".join(parts) or "at a 64-byte boundary"
+
+
+def ends_at_a_page(call: Call) -> dict[str, int]:
+    """Return how far from a 64-byte boundary the buffers begin if they end where a page ends."""
+    both = zip(call.spec.buffers, call.buffers, strict=True)
+    return {spec.name: -len(buffer.data) % LINE for spec, buffer in both}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A result that differs from what is expected.
+
+    Attributes
+    ----------
+    call
+        The call, plain.
+    rules
+        What the comparison is about.
+    message
+        What the difference means.
+    expected
+        Output buffers by ABI name.
+    in_bound
+        Whether a dot product's inputs leave something to round.
+    """
+
+    call: Call
+    rules: tuple[str, ...]
+    message: str
+    expected: Mapping[str, bytes]
+    in_bound: bool = field(kw_only=True)
+
+    def is_right(self, actual: Mapping[str, bytes], profile: str) -> bool:
+        """Return whether outputs of another call with these inputs are right."""
+        if all(actual[name] == data for name, data in self.expected.items()):
+            return True
+        if not self.in_bound or profile == "exact":
+            return False
+        probes = DotProbes(Probe(self.call, lambda _: None, in_bound=True), actual["s"])
+        return probes.all_right and probes.nothing_else
+
+
+def broken_rules(
+    placed: Call,
+    probe: Probe,
+    rules: tuple[str, ...],
+    expected: Mapping[str, bytes],
+    actual: Mapping[str, bytes],
+) -> tuple[str, ...]:
+    """Return the rules that a result breaks which is wrong at one placement: about its values, and alignment.
+
+    Parameters
+    ----------
+    placed
+        The call as it was placed.
+    probe
+        The call; it makes others at the same placement.
+    rules
+        What the comparison is about: values, or places.
+    expected, actual
+        Output buffers by ABI name.
+    """
+    if placed.options & Option.SHARED_INPUTS:
+        return rules
+    if placed.options & Option.FLUSH:
+        return (ENVIRONMENT,)
+    if all(rule in _OTHER_CALLS for rule in rules):
+        return (*rules, ENVIRONMENT)
+    unknown = _ANY_VALUE[probe.call.function]
+    about = rules if is_placed(rules) else (unknown,)
+    broken = quantizers.broken_rules(probe, about, expected, actual)
+    return (*(rule for rule in broken if rule != unknown or unknown == EXACT), ALIGNMENT)
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property of a placement: a call that has it alone, the rule broken where that dies, and why."""
+
+    call: Call
+    rule: str
+    meaning: str
+
+
+def properties(call: Call, placed: Call, capabilities: Collection[str]) -> Iterator[Property]:
+    """Yield the properties of a placement, in the order in which they explain a death.
+
+    Parameters
+    ----------
+    call
+        The call, plain.
+    placed
+        The same call, placed.
+    capabilities
+        The worker's.
+    """
+    if placed.options & Option.FLUSH:
+        flushing = requests.with_options(call, Option.FLUSH)
+        yield Property(flushing, RETURNS, "does not return where flush-to-zero is set")
+    if placed.options & Option.SHARED_INPUTS:
+        yield Property(placed, RETURNS, f"does not return {describe(placed)}")
+        return
+    if placed.options & Option.READONLY:
+        read_only = requests.with_options(call, Option.READONLY)
+        yield Property(read_only, INPUT, "writes to an input that is mapped read-only")
+    offsets: Mapping[str, int] = {
+        spec.name: buffer.offset for spec, buffer in zip(placed.spec.buffers, placed.buffers, strict=True)
+    }
+    if placed.options & Option.GUARD_AFTER:
+        # Whether it is the address of the end, or the guard.
+        offsets = ends_at_a_page(call)
+    elif placed.options & GUARDS:
+        offsets = {}
+    if any(offsets.values()) and "offset" in capabilities:
+        moved = requests.misaligned(call, offsets)
+        yield Property(moved, ALIGNMENT, f"needs more alignment than it may: {describe(moved)}")
+    if placed.options & GUARDS:
+        where = "past the end" if placed.options & Option.GUARD_AFTER else "before the beginning"
+        guarded = requests.with_options(call, placed.options & GUARDS)
+        yield Property(guarded, OVER_READ, f"reads or writes {where} of a buffer")
