@@ -5,6 +5,7 @@ Of dequantization, where the wrong elements are
     zeros with the wrong sign: the product;
     in blocks with a subnormal scale alone: subnormals are flushed;
     of code -128 alone, or under negative or zero scales alone: values that a quantizer does not make;
+    codes times the scale of the block before or behind: the order of blocks;
     codes times another scale: the conversion of the half, or its byte order.
 Of a dot product, where the result
     is right as soon as ``s`` holds zeros: that it replaces what was there;
@@ -164,7 +165,11 @@ def _of_another_scale(blocks: Array, got: Array, wrong: Array) -> str:
         scales = got[wrong][np.arange(len(place)), place] / codes[np.arange(len(place)), place]
         again = scales[:, np.newaxis] * codes
         same = np.abs(again - got[wrong]) <= FEW * np.abs(got[wrong])
-    return WIDENING if same.all() else PRODUCT
+        every = blocks["weight_scale"].astype(np.float32)
+        beside = np.stack([np.roll(every, 1), np.roll(every, -1)])[:, wrong]
+    if not same.all():
+        return PRODUCT
+    return ROW_LAYOUT if (np.abs(scales - beside) <= FEW * np.abs(scales)).any(axis=0).all() else WIDENING
 
 
 def _few_ulp(expected: bytes, actual: bytes) -> bool:

@@ -5,6 +5,7 @@ The same call with one thing changed shows more than the float itself does:
 - right as soon as ``s`` holds zeros: it depended on what ``s`` held (Q8A8-DOT-7);
 - right as soon as the unused scales are zero: it depended on those (Q8A8-LAY-5);
 - four results, each right when computed alone: they, or their rows, are in wrong places (Q8A8-DOT-6);
+- right as soon as both scales of each v2 block are the same: the wrong one was used (Q8A8-DOT-9);
 - a single product in a row as long as this is lost at some place of it: blocks are miscounted (Q8A8-DOT-10);
 - a quantized block that comes out right alone: it depended on its neighbours (Q8A8-QNT-7).
 """
@@ -178,7 +179,8 @@ class DotProbes:
         if call != self._call and self._is_right(call) and self._scales_used(unused=False) == ROLE_PRODUCT:
             return UNUSED
         used = self._scales_used(unused=True)
-        return next((rule for e, rule in FIELDS_USED.items() if used == 2.0**e), "")
+        by_product = next((rule for e, rule in FIELDS_USED.items() if used == 2.0**e), "")
+        return by_product or (ROLES if self._is_right(_with_equal_scales(self._call)) else "")
 
     def _scales_used(self, *, unused: bool) -> float:
         """Return the product of the two scales that are used on 1 by 1; 0 where the call fails."""
@@ -227,10 +229,23 @@ def _with_zeros_in_s(call: Call) -> Call:
 
 def _without_unused(call: Call) -> Call:
     """Return a call over version 2 blocks with zeros in the scales that must not matter."""
+    return _with_unused(call, lambda _used: 0)
+
+
+def _with_equal_scales(call: Call) -> Call:
+    """Return a call over version 2 blocks with the scale that counts in both fields of each block."""
+    return _with_unused(call, lambda used: used)
+
+
+def _with_unused(call: Call, fill: Callable[[Array], Array | int]) -> Call:
+    """Return a call over version 2 blocks whose unused scales are made of those that count."""
     buffers = dict(zip((spec.name for spec in call.spec.buffers), call.buffers, strict=True))
-    for name, unused in (("vx", "activation_scale"), ("vy", "weight_scale")):
+    for name, used, unused in (
+        ("vx", "weight_scale", "activation_scale"),
+        ("vy", "activation_scale", "weight_scale"),
+    ):
         blocks = np.frombuffer(bytearray(buffers[name].data), layout.BLOCK_Q8_A8_V2).copy()
-        blocks[unused] = 0
+        blocks[unused] = fill(blocks[used])
         buffers[name] = replace(buffers[name], data=blocks.tobytes())
     return replace(call, buffers=tuple(buffers.values()))
 

@@ -20,6 +20,7 @@ from q8a8_conformance.diagnosis.replay import POISON, replay, same
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, DOTS
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.expected_dot import exact_bits
 from q8a8_conformance.results.record import CallData
 from q8a8_conformance.results.run import Smallest
 
@@ -141,6 +142,9 @@ def wrong(call: Call, outputs: Sequence[bytes]) -> bool:
 
 
 def _wrong_dot(call: Call, x: Array, y: Array, bits: Any) -> bool:  # noqa: ANN401 - a NumPy scalar
+    exact = exact_bits(x, y)
+    if exact is not None:
+        return int.from_bytes(exact, "little") != int(bits)
     field = "activation_scale" if call.function == DOT_REAL else "weight_scale"
     d = (x["weight_scale"].astype(np.float32) * y[field].astype(np.float32))[np.newaxis]
     qx, qy = x["weight_qs"][np.newaxis], y["weight_qs"][np.newaxis]

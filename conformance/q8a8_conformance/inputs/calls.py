@@ -62,7 +62,8 @@ def build(
     sizes = buffer_sizes(function, n, bs=bs, bx=bx, by=by, nrc=nrc)
     given = {**inputs, **(outputs or {})}
     buffers = tuple(
-        Buffer(given.get(buffer.name, poison(size))) for buffer, size in zip(spec.buffers, sizes, strict=True)
+        Buffer(given[buffer.name] if buffer.name in given else poison(size))
+        for buffer, size in zip(spec.buffers, sizes, strict=True)
     )
     return Call(function, n, buffers, bs, bx, by, nrc)
 
@@ -100,10 +101,23 @@ def dot_pair(x: Array, y: Array, *, bs: int = 2, x_gap: int = 0, y_gap: int = 0)
     x_gap, y_gap
         Bytes between the rows, an even number; as scales they are NaN, so a kernel that reads them shows.
     """
-    row = x.shape[1] * x.dtype.itemsize
-    vx = x[0].tobytes() + _gap(x_gap) + x[1].tobytes()
-    vy = y[0].tobytes() + _gap(y_gap) + y[1].tobytes()
-    return build(DOT, 32 * x.shape[1], {"vx": vx, "vy": vy}, nrc=2, bs=bs, bx=row + x_gap, by=row + y_gap)
+    rows = [(side[0].tobytes(), side[1].tobytes()) for side in (x, y)]
+    return pair_of_bytes(x.shape[1], *rows, bs=bs, x_gap=x_gap, y_gap=y_gap)
+
+
+def pair_of_bytes(
+    nb: int,
+    x: tuple[bytes, bytes],
+    y: tuple[bytes, bytes],
+    *,
+    bs: int = 2,
+    x_gap: int = 0,
+    y_gap: int = 0,
+) -> Call:
+    """Compute the four dot products of two rows each of `nb` blocks, as bytes; gaps as :func:`dot_pair`."""
+    vx, vy = x[0] + _gap(x_gap) + x[1], y[0] + _gap(y_gap) + y[1]
+    bx, by = len(x[0]) + x_gap, len(y[0]) + y_gap
+    return build(DOT, 32 * nb, {"vx": vx, "vy": vy}, nrc=2, bs=bs, bx=bx, by=by)
 
 
 def dot_real(x: Array, y: Array, *, s: bytes | None = None) -> Call:

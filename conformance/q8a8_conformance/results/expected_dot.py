@@ -56,9 +56,44 @@ class ExpectedDot:
 
 
 def scalar_bits(x: Array, y: Array) -> bytes:
-    """Return the float's bytes that the scalar order gives for rows of blocks [..., nb] of either version."""
+    """Return the float's bytes that the scalar order gives for rows of blocks [nb] of either version."""
+    exact = exact_bits(x, y)
+    if exact is not None:
+        return exact
     dot = vec_dot if x.dtype == layout.BLOCK_Q8_A8 else vec_dot_real
     return bytes(np.asarray(dot(x, y), "<f4").tobytes())
+
+
+def exact_bits(x: Array, y: Array) -> bytes | None:
+    """Return the float's bytes that every order gives for rows that are exact by construction; else None.
+
+    The rows are those of Q8A8-DOT-4: every term is a multiple of one power of two, and all of them together
+    are below 2^24 times it. So is every partial sum, in binary64 too, and a sum of zero is +0.
+    """
+    d, sums, sizes = _parts(x, y)
+    used = np.abs(d) * sizes
+    if not used.sum() < 2.0**24 * _unit(d[used != 0]):
+        return None
+    return bytes(np.float32(0.0 + (d * sums).sum()).astype("<f4").tobytes())
+
+
+def _parts(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Return of each block dx * dy, the sum of products and the sum of their magnitudes: float64 [nb]."""
+    second = "weight_scale" if x.dtype == layout.BLOCK_Q8_A8 else "activation_scale"
+    products = x["weight_qs"].astype(np.int16) * y["weight_qs"]
+    d = x["weight_scale"].astype(np.float64) * y[second].astype(np.float64)
+    sums = products.sum(axis=-1, dtype=np.int64), np.abs(products).sum(axis=-1, dtype=np.int64)
+    return d, sums[0].astype(np.float64), sums[1].astype(np.float64)
+
+
+def _unit(d: Array) -> float:
+    """Return the largest power of two of which all these numbers are multiples; infinite for none.
+
+    Products of two halves have at most 22 significant bits, so 2^22 times their fraction is an integer.
+    """
+    fractions, exponents = np.frexp(d)
+    integers = np.ldexp(np.abs(fractions), 22).astype(np.int64)
+    return float(np.ldexp((integers & -integers).astype(np.float64), exponents - 22).min(initial=np.inf))
 
 
 def expected_dot(x: Array, y: Array, offset: int = 0) -> ExpectedDot:
@@ -66,3 +101,12 @@ def expected_dot(x: Array, y: Array, offset: int = 0) -> ExpectedDot:
     return ExpectedDot(
         offset, scalar_bits(x, y), exact_dot(x, y), magnitude(x, y), x.size + LANE_FOLD_ROUNDINGS
     )
+
+
+def expected_dots(x: Array, y: Array) -> list[ExpectedDot]:
+    """Compute what the dot products of rows of v1 blocks [n, nb] must be, each pair of rows its own."""
+    bits = np.asarray(vec_dot(x, y), "<f4")
+    return [
+        ExpectedDot(0, one.tobytes(), exact_dot(a, b), magnitude(a, b), x.shape[1] + LANE_FOLD_ROUNDINGS)
+        for one, a, b in zip(bits, x, y, strict=True)
+    ]

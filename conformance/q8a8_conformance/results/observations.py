@@ -33,6 +33,9 @@ CALLS = 4000
 CALL_BYTES = 1 << 24
 """Bytes of the calls of one function that are kept at most."""
 
+ONE_CALL_BYTES = 1 << 18
+"""Bytes of a call that is kept at most: a longer one would take the place of many."""
+
 FAILURES = 400
 """Failed calls of one function that are kept at most."""
 
@@ -98,6 +101,8 @@ class Observations:
         key = (call.function, call.nrc)
         held = self.calls.setdefault(key, [])
         size = sum(len(buffer.data) for buffer in call.buffers)
+        if size > ONE_CALL_BYTES:
+            return
         if len(held) < CALLS and self._bytes.get(key, 0) + size <= CALL_BYTES:
             self._bytes[key] = self._bytes.get(key, 0) + size
             held.append(CallResult(call, tuple(outputs.values())))

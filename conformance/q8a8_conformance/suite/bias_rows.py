@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.results.expected_dot import ExpectedDot, expected_dot
+from q8a8_conformance.results.expected_dot import ExpectedDot, expected_dots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,15 +94,8 @@ def samples(kind: str, *key: object) -> tuple[Sample, ...]:
         signs = rng.choice([-1, 1], len(pairs))
         x, y = (np.stack(side) for side in zip(*pairs, strict=True))
         y["weight_scale"] *= signs[:, np.newaxis].astype(np.float16)
-        found += [
-            Sample(
-                one,
-                other,
-                expected_dot(one, other),
-                int(sign),
-            )
-            for one, other, sign in zip(x, y, signs, strict=True)
-        ]
+        products = expected_dots(x, y)
+        found += [Sample(*each) for each in zip(x, y, products, (int(sign) for sign in signs), strict=True)]
     return tuple(found)
 
 

@@ -147,13 +147,3 @@ def test_machine(judge: Judge, function: str) -> None:
                 return
             message = f"other bytes in a process whose environment asks for {number} threads"
             thread_checks.compare(judge, call, actual, expected, message)
-
-
-@pytest.mark.rule("Q8A8-ENV-4")
-@pytest.mark.parametrize("function", of_each_function("returns"))
-def test_returns(judge: Judge, function: str) -> None:
-    """Call with every length up to 72 blocks (or elements), some long ones, and with zeros."""
-    judge.require(function)
-    judge.run(requests.with_zeros(sample(function, 3)))
-    for count in (*range(73), 95, 127, 128, 129, 255, 256, 257, 511, 512, 1023, 1024, 1025):
-        judge.run(sample(function, count))

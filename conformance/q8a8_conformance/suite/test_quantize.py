@@ -56,16 +56,6 @@ def test_alone(judge: Judge, function: str) -> None:
             judge.fail(judge.rules, "alone the block differs", call, expected=expected, actual=alone)
 
 
-@pytest.mark.rule("Q8A8-QNT-7", "Q8A8-LAY-2")
-@pytest.mark.parametrize("function", [pytest.param(f, id=f"quantize/lengths/{f}") for f in BOTH])
-def test_lengths(judge: Judge, function: str) -> None:
-    """Quantize rows of 1 to 33 blocks: every block count, also those an unrolled loop leaves over."""
-    judge.require(function)
-    rows = blocks.exact_codes()
-    for nb in range(1, 34):
-        judge_row(judge, calls.quantize(function, rows[:nb].reshape(-1)))
-
-
 @pytest.mark.rule("Q8A8-QNT-5")
 @pytest.mark.parametrize("function", [pytest.param(f, id=f"quantize/lowest-code/{f}") for f in BOTH])
 def test_lowest_code(judge: Judge, function: str) -> None:
