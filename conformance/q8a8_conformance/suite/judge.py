@@ -63,6 +63,7 @@ class Judge:
         wanted: str | None = None,
     ) -> None:
         self.target = target
+        target.rules = rules
         self.recipes = recipes
         self.case = case
         self.rules = rules

@@ -1,16 +1,12 @@
 """The kernel under test, as the checks see it: a worker that makes one call at a time.
 
 A crash, a hang or a violation of the protocol costs one case; the worker is started again and the rest runs.
-The first `DEATHS_AT_FULL_TIMEOUT` deaths of a function may take the full timeout. From then on its calls have
-`SHORT_TIMEOUT_SECONDS` at most, so that a kernel that hangs on every shape does not hold the suite up for
-hours. Once it has hung `MAX_HANGS` times (fewer than the session allows in all), or its deaths have cost
-`MAX_DEATH_SECONDS`, its remaining cases are not run: the verdict is ``crashed`` by then.
+What deaths may cost in all is limited (`deaths`): the verdict is ``crashed`` by then.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -25,6 +21,7 @@ from q8a8_conformance.protocol.session import (
 )
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.observations import Observations
+from q8a8_conformance.suite.deaths import CEILING_SECONDS, Deaths, Timeouts
 
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Hello, Result
@@ -32,12 +29,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.bias import Bias
 
 Array = NDArray[Any]
-
-DEATHS_AT_FULL_TIMEOUT = 5
-MAX_HANGS = 8
-SHORT_TIMEOUT_SECONDS = 1.0
-MAX_DEATH_SECONDS = 60.0
-
 
 class KernelDiedError(Exception):
     """The kernel crashed, hung, or its worker violated the protocol, during one call."""
@@ -49,15 +40,6 @@ class RefusedError(Exception):
 
 class NotRunError(Exception):
     """Raised where the case needs what is missing: a function, a capability, a kernel that survives."""
-
-
-@dataclass
-class Deaths:
-    """The deaths of one function so far, those of them that were hangs, and the time they took."""
-
-    count: int = 0
-    hangs: int = 0
-    seconds: float = 0.0
 
 
 class Target:
@@ -82,6 +64,8 @@ class Target:
         Biases within the bound: no failures.
     calls, call_seconds
         Calls made, and the time spent in them.
+    rules
+        The rules that the current case is about.
     """
 
     def __init__(self, session: Session, profile: str, timeout: float) -> None:
@@ -95,7 +79,12 @@ class Target:
         self.two_rows: bool | None = None
         self.calls = 0
         self.call_seconds = 0.0
-        self._deaths: dict[str, Deaths] = {}
+        self.rules: tuple[str, ...] = ()
+        self._deaths = Deaths()
+        self._timeouts = Timeouts(timeout)
+        self._called: set[str] = set()
+        # The functions that the current process has called.
+        session.max_hangs = None
 
     def offers(self, function: str) -> bool:
         """Return whether the kernel has a function."""
@@ -115,37 +104,57 @@ class Target:
         Raises
         ------
         NotRunError
-            The function is not offered, its deaths have cost too much, or the session does not start
-            the worker again.
+            The function is not offered, its deaths leave no hope for the call or have cost too much, or the
+            session does not start the worker again.
         KernelDiedError
             It crashed, hung or violated the protocol; the next call starts the worker again.
         RefusedError
             The worker refused.
         """
         self.require(call.function)
-        deaths = self._deaths.setdefault(call.function, Deaths())
-        if deaths.seconds > MAX_DEATH_SECONDS or deaths.hangs >= MAX_HANGS:
-            raise NotRunError(f"{call.function} died {deaths.count} times and cost {deaths.seconds:.0f} s")
-        full = deaths.count < DEATHS_AT_FULL_TIMEOUT
-        timeout = self.timeout if full else min(self.timeout, SHORT_TIMEOUT_SECONDS)
-        started = time.monotonic()
+        if reason := self._deaths.reason_against(call, self.rules):
+            raise NotRunError(reason)
+        return self._make(call)
+
+    def _make(self, call: Call) -> Result:
+        """Make one call, whatever died before."""
+        if not self.session.is_running:
+            self._called.clear()
+        first = call.function not in self._called
+        starts = self.session.starts
+        timeout = self._timeouts.of(call, first=first)
+        if self._deaths.cost_too_much:
+            timeout = min(timeout, CEILING_SECONDS)
         self.calls += 1
+        started = time.monotonic()
         try:
-            return self.session.call(call, timeout)
+            result = self.session.call(call, timeout)
         except CallRefused as error:
             raise RefusedError(error.what) from error
         except WorkerUnusable as error:
             raise NotRunError(error.what) from error
         except (WorkerCrashed, WorkerHung, ProtocolViolation) as error:
-            deaths.count += 1
-            deaths.hangs += isinstance(error, WorkerHung)
-            deaths.seconds += time.monotonic() - started
-            if not call.options and call.threads == 1:
-                # (A death only in guarded memory or among threads breaks a rule of its own.)
-                self.observations.add_death(call, time.monotonic() - started)
+            self._add_death(call, time.monotonic() - started, hung=isinstance(error, WorkerHung))
             raise KernelDiedError(str(error)) from error
         finally:
             self.call_seconds += time.monotonic() - started
+        seconds = time.monotonic() - started - (self.session.start_seconds if self.session.starts > starts else 0)
+        self._called.add(call.function)
+        self._timeouts.add_return(call, seconds, first=first)
+        self._deaths.add_return(call)
+        return result
+
+    def _add_death(self, call: Call, seconds: float, *, hung: bool) -> None:
+        """Take note of a call that died, with what it cost."""
+        first_hang = hung and not self._timeouts.has_hung
+        if hung:
+            self._timeouts.add_hang(call)
+        # The next call starts a process: about as long as the last one took to start.
+        cost = self.session.start_seconds + (0.0 if first_hang else seconds)
+        self._deaths.add(call, self.rules, cost)
+        if not call.options and call.threads == 1:
+            # (A death only in guarded memory or among threads breaks a rule of its own.)
+            self.observations.add_death(call, seconds)
 
     def restart(self) -> None:
         """End the worker: the next call is the first one of a new process."""
@@ -163,7 +172,7 @@ class Target:
     def probe(self, call: Call) -> tuple[bytes, ...] | None:
         """Make a call for the diagnosis: its output buffers, or None where it did not return."""
         try:
-            return tuple(self.outputs(call, self.call(call)).values())
+            return tuple(self.outputs(call, self._make(call)).values())
         except (KernelDiedError, RefusedError, NotRunError):
             return None
 
