@@ -96,11 +96,10 @@ class Deaths:
                     f"{call.function} died in all calls with {min(hopeless)} elements or more, "
                     f"{len(hopeless)} times: longer ones are not made"
                 )
-            if one in state.died and self.cost_too_much:
-                return (
-                    f"{call.function} died {sum(map(len, state.died.values()))} times, and all deaths have "
-                    f"cost {self.seconds:.0f} s"
-                )
+        plainly = any(not placed for _, placed in state.died)
+        if self.cost_too_much and (plainly or conditions in state.died):
+            times = sum(map(len, state.died.values()))
+            return f"{call.function} died {times} times, and all deaths have cost {self.seconds:.0f} s"
         if state.by_rules[conditions, rules] >= HANDFUL:
             return f"{call.function} died {HANDFUL} times in cases about the same rules"
         return ""

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
+SLOW_START_SECONDS = 0.7
+"""What a start and the first call may take, until it is avoided to start again."""
+
+
 class KernelDiedError(Exception):
     """The kernel crashed, hung, or its worker violated the protocol, during one call."""
 
@@ -134,27 +138,40 @@ class Target:
         except WorkerUnusable as error:
             raise NotRunError(error.what) from error
         except (WorkerCrashed, WorkerHung, ProtocolViolation) as error:
-            self._add_death(call, time.monotonic() - started, hung=isinstance(error, WorkerHung))
+            seconds = self._seconds_since(started, starts)
+            self._add_death(call, seconds, hung=isinstance(error, WorkerHung))
             raise KernelDiedError(str(error)) from error
         finally:
             self.call_seconds += time.monotonic() - started
-        seconds = time.monotonic() - started - (self.session.start_seconds if self.session.starts > starts else 0)
         self._called.add(call.function)
-        self._timeouts.add_return(call, seconds, first=first)
+        self._timeouts.add_return(call, self._seconds_since(started, starts), first=first)
         self._deaths.add_return(call)
         return result
+
+    def _seconds_since(self, started: float, starts: int) -> float:
+        """Return how long a call took, without the start of its process where there was one."""
+        starting = self.session.start_seconds if self.session.starts > starts else 0.0
+        return time.monotonic() - started - starting
 
     def _add_death(self, call: Call, seconds: float, *, hung: bool) -> None:
         """Take note of a call that died, with what it cost."""
         first_hang = hung and not self._timeouts.has_hung
         if hung:
             self._timeouts.add_hang(call)
-        # The next call starts a process: about as long as the last one took to start.
-        cost = self.session.start_seconds + (0.0 if first_hang else seconds)
-        self._deaths.add(call, self.rules, cost)
+        restart = self.session.start_seconds  # of the next process, about
+        self._deaths.add(call, self.rules, restart + (0.0 if first_hang else seconds))
         if not call.options and call.threads == 1:
             # (A death only in guarded memory or among threads breaks a rule of its own.)
-            self.observations.add_death(call, seconds)
+            self.observations.add_death(call, restart + seconds)
+
+    def needs_restart(self, function: str) -> bool:
+        """Return whether a process's first call of a function takes a new process.
+
+        A kernel that is slow to start or to warm up pays for that once, not once for each function: the
+        current process will do for a function that it has not called yet.
+        """
+        slow = self.session.start_seconds + self._timeouts.warm_up_seconds > SLOW_START_SECONDS
+        return not slow or (self.session.is_running and function in self._called)
 
     def restart(self) -> None:
         """End the worker: the next call is the first one of a new process."""

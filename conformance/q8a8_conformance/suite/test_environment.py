@@ -70,12 +70,16 @@ def test_first(judge: Judge, function: str) -> None:
     judge.require(function)
     threads = THREADS if "threads" in judge.target.hello.capabilities else 1
     call = sample(function, 33)
-    for name in functions():
-        if judge.target.offers(name):
-            judge.run(sample(name, 5))
-    later = judge.run(call)
-    judge.target.restart()
+    restarted = judge.target.needs_restart(function)
+    if restarted:
+        for name in functions():
+            if judge.target.offers(name):
+                judge.run(sample(name, 5))
+        later = judge.run(call)
+        judge.target.restart()
     first = judge.run(replace(call, threads=threads))
+    if not restarted:
+        later = judge.run(call)
     if threads > 1 and (first != later or judge.has_failed(THREADED)):
         judge.target.restart()
         alone = judge.run(call)
