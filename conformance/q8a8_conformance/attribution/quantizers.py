@@ -156,9 +156,9 @@ def _of_another_element(x: Array, want_h: Array, got_h: Array, want_q: Array, go
     largest = np.abs(x).max(axis=1, initial=0)
     none = (got_h == 0) & (got_q == 0).all(axis=1) & (largest > 0)
     left = left[~none[left]]
-    # Few of a long vector's elements have the scale that was stored.
-    fits = (_halves(np.abs(x[left])) == got_h[left][:, np.newaxis]).any(axis=0)
-    for column in np.flatnonzero(fits):
+    # A block's scale is enough to rule out most of its elements.
+    columns = np.flatnonzero((_halves(np.abs(x[left])) == got_h[left][:, np.newaxis]).any(axis=0))
+    for column in columns.tolist():
         amax = np.abs(x[left, column])
         with np.errstate(all="ignore"):
             scaled = x[left] * (np.float32(127) / amax)[:, np.newaxis]

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-UNIT: Final = 1 << 48
+UNIT_EXPONENT: Final = 48
+UNIT: Final = 1 << UNIT_EXPONENT
 U: Final = Fraction(1, 1 << 24)
 SHARE: Final = 8
 """The bound is for the worst data and order; kernels use less of it than one part in this many."""
@@ -186,7 +187,7 @@ def _units(d: Array) -> list[int] | None:
     """Return products of scales as integers times 2^-48; None where one is not finite."""
     if not np.isfinite(d).all():
         return None
-    return [int(Fraction(v) * UNIT) for v in d.astype(np.float64).tolist()]
+    return [int(v) for v in np.ldexp(d.astype(np.float64), UNIT_EXPONENT).tolist()]
 
 
 def _total(d: Array, sums: Array) -> int | None:

@@ -17,6 +17,7 @@ Where nothing explains a function, its smallest failing input is found with the 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from q8a8_conformance.faults.mutant import Change
     from q8a8_conformance.protocol.messages import Call
@@ -42,8 +43,32 @@ __all__ = ["AskDot", "Finding", "Observations", "diagnose"]
 TRIED = 3
 """Failed calls that are shrunk for one function."""
 
-SLOW = 0.5
-"""Seconds; a call that took longer to die hung, and is not made again."""
+SLOW = 0.3
+"""Seconds; where a call took longer to die, with the start of the next process, it is not made again."""
+
+SEARCH_SECONDS, SHRINK_SECONDS = 4.0, 3.0
+"""Seconds for all searches of mistakes, of processor time, and for making all inputs smaller."""
+
+STOPPED = "the search was stopped: its time was up"
+
+
+class Limits:
+    """What is left of the time for the diagnosis of one run."""
+
+    def __init__(self) -> None:
+        self._end = time.process_time() + SEARCH_SECONDS
+        self._shrink = SHRINK_SECONDS
+
+    def search_deadline(self) -> float:
+        """Return when the search for a function's mistake stops, on the clock of `time.process_time`."""
+        return min(time.process_time() + mistakes.SECONDS, self._end)
+
+    @contextmanager
+    def shrinking(self, seconds: float = shrink.SECONDS) -> Iterator[float]:
+        """Yield how long an input may be made smaller, and subtract what it took."""
+        started = time.monotonic()
+        yield max(min(seconds, self._shrink), 0.0)
+        self._shrink -= time.monotonic() - started
 
 
 def diagnose(
@@ -71,23 +96,24 @@ def diagnose(
         At least one for each function with results, the quantizers first; one for each function that died.
     """
     findings: list[Finding] = []
+    limits = Limits()
     for function, results in observations.quantizers.items():
         named = quantizers.explain(function, results, accepted)
-        findings += _look_further(observations, function, named, probe)
+        findings += _look_further(observations, function, named, probe, limits)
     functions = [name for name, _ in (*observations.dots, *observations.failures)]
     for function in dict.fromkeys(name for name in functions if name not in observations.quantizers):
         named = []
         by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
         if by_nrc:
             named = dots.explain(function, by_nrc, ask)
-        findings += _look_further(observations, function, named, probe)
+        findings += _look_further(observations, function, named, probe, limits)
     for function, deaths in observations.deaths.items():
-        findings.append(_death(function, deaths, probe))
+        findings.append(_death(function, deaths, probe, limits))
     return tuple(findings)
 
 
 def _look_further(
-    observations: Observations, function: str, named: list[Finding], probe: Probe | None
+    observations: Observations, function: str, named: list[Finding], probe: Probe | None, limits: Limits
 ) -> list[Finding]:
     """Explain the failed calls of a function that recipes and orders leave unexplained."""
     groups = {nrc: held for (name, nrc), held in observations.failures.items() if name == function and held}
@@ -99,8 +125,8 @@ def _look_further(
     found: list[Finding] = []
     parts: tuple[Change, ...] = ()
     for nrc, failures in sorted(groups.items()):
-        deadline = time.process_time() + mistakes.SECONDS
-        calls = mistakes.FunctionCalls(failures, observations.calls.get((function, nrc), ()), deadline)
+        others = observations.calls.get((function, nrc), ())
+        calls = mistakes.FunctionCalls(failures, others, limits.search_deadline())
         if any(_is_all(calls, finding) for finding in legal):
             continue
         explanation = mistakes.search(function, calls, near, parts)
@@ -113,8 +139,10 @@ def _look_further(
             near_miss = next(
                 (f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0)
             )
-            smallest = _smallest(calls.failures, probe)
-            _merge(found, [replace(near_miss, explained=0, of=calls.wrong(), smallest=smallest)])
+            detail = "; ".join(filter(None, (near_miss.detail, STOPPED if calls.late else "")))
+            smallest = _smallest(calls.failures, probe, limits)
+            unexplained = replace(near_miss, explained=0, of=calls.wrong(), detail=detail, smallest=smallest)
+            _merge(found, [unexplained])
     return [*found, *legal] if found else named
 
 
@@ -170,11 +198,14 @@ def _merge(findings: list[Finding], more: Sequence[Finding]) -> None:
             findings.append(finding)
 
 
-def _smallest(failures: Sequence[Failure], probe: Probe | None) -> Smallest | None:
+def _smallest(failures: Sequence[Failure], probe: Probe | None, limits: Limits) -> Smallest | None:
     """Shrink some failed calls, and return the smallest result."""
     if probe is None:
         return None
-    tried = [shrink.smallest(f.call, probe, seconds=shrink.SECONDS / TRIED) for f in failures[:TRIED]]
+    tried = []
+    for failure in failures[:TRIED]:
+        with limits.shrinking(shrink.SECONDS / TRIED) as seconds:
+            tried.append(shrink.smallest(failure.call, probe, seconds=seconds))
     best = min(tried, key=shrink.size, default=None)
     if best is None:
         return None
@@ -183,11 +214,12 @@ def _smallest(failures: Sequence[Failure], probe: Probe | None) -> Smallest | No
     return shrink.as_smallest(best, outputs, expected)
 
 
-def _death(function: str, deaths: Sequence[Death], probe: Probe | None) -> Finding:
+def _death(function: str, deaths: Sequence[Death], probe: Probe | None, limits: Limits) -> Finding:
     """Return the finding of a function that dies, with the smallest call on which it does."""
     first = min(deaths, key=lambda death: shrink.weight(death.call))
     call = first.call
     if probe is not None and first.seconds < SLOW:
-        call = shrink.smallest(call, probe, dies=True)
+        with limits.shrinking() as seconds:
+            call = shrink.smallest(call, probe, dies=True, seconds=seconds)
     smallest = shrink.as_smallest(call, None, ())
     return Finding(function, CRASH, len(deaths), len(deaths), FIXES[CRASH], smallest=smallest)

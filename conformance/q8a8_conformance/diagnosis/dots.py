@@ -91,12 +91,27 @@ class Results:
 
     def best(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], int]:
         """Return the candidates that explain most results, and how many; only the best try long rows."""
-        scored = [(self.explained(candidate, high=SHORT), candidate) for candidate in candidates]
+        scored = [(self.explained(c, high=SHORT), c) for c in self._promising(candidates)]
         most = max(score for score, _ in scored)
         finalists = [candidate for score, candidate in scored if score == most]
         scored = [(most + self.explained(candidate, low=SHORT), candidate) for candidate in finalists]
         most = max(score for score, _ in scored)
         return [candidate for score, candidate in scored if score == most], most
+
+    def _promising(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Leave out candidates that explain less than half as many results of two lengths as the best does.
+
+        Where none explains a tenth of them, the kernel does none of this, and any one shows it.
+        """
+        lengths = [n for n in self._by_count if 1 < n < SHORT]
+        chosen = sorted(lengths, key=lambda n: len(self._by_count[n]), reverse=True)[:2]
+        if not chosen:
+            return candidates
+        scores = [sum(self.explained(c, n, n + 1) for n in chosen) for c in candidates]
+        most = max(scores)
+        if 10 * most < sum(len(self._by_count[n]) for n in chosen):
+            return [candidates[scores.index(most)]]
+        return [c for c, score in zip(candidates, scores, strict=True) if 2 * score >= most]
 
 
 def explain(function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDot) -> list[Finding]:

@@ -126,6 +126,10 @@ class Session:
     ----------
     starts, crashes, hangs, violations : int
         How often each has occurred so far.
+    start_seconds : float
+        From the last start to its hello.
+    max_hangs : int or None
+        Hung calls after which the worker is not restarted; None for no limit.
 
     Examples
     --------
@@ -146,6 +150,8 @@ class Session:
         self.argv = tuple(argv)
         self.timeout = timeout
         self.start_timeout = start_timeout
+        self.start_seconds = 0.0
+        self.max_hangs: int | None = MAX_HANGS
         self.starts = self.crashes = self.hangs = self.violations = 0
         self._cwd = cwd
         self._env = env
@@ -179,6 +185,11 @@ class Session:
         if self._hello is None:  # pragma: no cover -- _ready returns only after a hello
             raise AssertionError
         return self._hello
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a worker: otherwise the next call starts one."""
+        return self._process is not None
 
     @property
     def stderr_tail(self) -> str:
@@ -260,7 +271,8 @@ class Session:
             self._final = WorkerUnusable(f"cannot start {self.argv[0]!r}: {error}")
             raise self._final from None
         self.starts += 1
-        deadline = time.monotonic() + self.start_timeout
+        started = time.monotonic()
+        deadline = started + self.start_timeout
         try:
             hello = self._guarded(lambda: decode_hello(process.receive(MAX_HELLO, deadline)), None)
         except SessionError as error:
@@ -271,6 +283,7 @@ class Session:
                 raise self._final from error
             raise
         self._failed_starts = 0
+        self.start_seconds = time.monotonic() - started
         if self._hello and (hello.name, hello.functions) != (self._hello.name, self._hello.functions):
             self._stop(process)
             self._final = WorkerUnusable("a restarted worker reports another kernel")
@@ -293,7 +306,7 @@ class Session:
             self.hangs += 1
             self._stop(process)
             text = f"the worker hung {what}: {error} within the time limit"
-            if self.hangs >= MAX_HANGS and function:
+            if self.max_hangs is not None and self.hangs >= self.max_hangs and function:
                 self._final = WorkerUnusable(f"{self.hangs} calls hung, the worker is not restarted")
             raise WorkerHung(text, self._tail) from None
         except ProcessEnded as error:

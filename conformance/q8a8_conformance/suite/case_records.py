@@ -9,7 +9,7 @@ from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.record import CallData, Record, Recorder, Status, short_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from q8a8_conformance.protocol.messages import Call
 
@@ -24,10 +24,18 @@ NOT_ABOUT_RESULTS = ("Q8A8-MEM-", "Q8A8-ENV-")
 
 
 class ExampleFailedError(Exception):
-    """An example of a property test failed; the records that describe it are left to the search."""
+    """An example of a property test failed.
 
-    def __init__(self, records: tuple[Record, ...]) -> None:
-        super().__init__(records[0].message)
+    Parameters
+    ----------
+    message
+        What failed.
+    records
+        Makes the records that describe it: the search needs them of its last example alone.
+    """
+
+    def __init__(self, message: str, records: Callable[[], tuple[Record, ...]]) -> None:
+        super().__init__(message)
         self.records = records
 
 
@@ -64,14 +72,14 @@ class CaseRecords:
     def add(
         self,
         status: Status,
-        rules: tuple[str, ...],
+        rules: tuple[str, ...] | Callable[[], tuple[str, ...]],
         message: str,
         call: Call,
         *,
         expected: Mapping[str, bytes] | None = None,
         actual: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Record a failure or a crash against some rules, with the call's data.
+        """Record a failure or a crash against some rules, or those that a function finds; with the call's data.
 
         Raises
         ------
@@ -85,10 +93,14 @@ class CaseRecords:
             dict(expected or {}),
             dict(actual or {}),
         )
-        records = tuple(self._make(status, rule, message, data) for rule in dict.fromkeys(rules))
+
+        def records() -> tuple[Record, ...]:
+            found = rules() if callable(rules) else rules
+            return tuple(self._make(status, rule, message, data) for rule in dict.fromkeys(found))
+
         if self._raising and status is Status.FAIL:
-            raise ExampleFailedError(records)
-        for record in records:
+            raise ExampleFailedError(message, records)
+        for record in records():
             self.keep(record)
 
     def add_without_call(self, rules: tuple[str, ...], message: str) -> None:

@@ -11,6 +11,7 @@ What a result must be is in `quantizer_checks` and `dot_checks`, the search of p
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.attribution.probes import Probe
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Result
     from q8a8_conformance.suite.accepted_recipes import Recipes
     from q8a8_conformance.suite.target import Target
+
+ATTRIBUTED = 8
+"""Wrong results of one case that are attributed to its rules: a further one seldom breaks another."""
 
 __all__ = ["RETURNS", "CaseOver", "Judge"]
 
@@ -65,12 +69,14 @@ class Judge:
         wanted: str | None = None,
     ) -> None:
         self.target = target
+        target.rules = rules
         self.recipes = recipes
         self.case = case
         self.rules = rules
         self.records = CaseRecords(recorder, case, rules)
         self._calls = KernelCalls(target, recipes, self.records)
         self._wanted = wanted
+        self._attributed: Counter[tuple[str, ...]] = Counter()
 
     def require(self, function: str, *capabilities: str) -> None:
         """Leave the case as not run unless the kernel has the function and the worker the capabilities."""
@@ -127,13 +133,23 @@ class Judge:
         """
         if all(actual[name] == data for name, data in expected.items()):
             return True
-        rules = self.rules if rules is None else rules
-        difference = Difference(call, rules, message, expected, in_bound=in_bound)
+        about = self.rules if rules is None else rules
+        placed = at is not None and at != call
+        if self._attributed[about] >= ATTRIBUTED:
+            if not placed:
+                self.target.observations.add_failure(call, actual, expected)
+            return False
+        difference = Difference(call, about, message, expected, in_bound=in_bound)
         if self._by_placement(difference, actual, at):
+            self._attributed[about] += 1
             return False
         self.target.observations.add_failure(call, actual, expected)
         probe = Probe(call, self._calls.probe, in_bound)
-        broken = self._selected(broken_rules(probe, rules, expected, actual), rules)
+
+        def broken() -> tuple[str, ...]:
+            self._attributed[about] += 1
+            return self._selected(broken_rules(probe, about, expected, actual), about)
+
         self.records.add(Status.FAIL, broken, message, call, expected=expected, actual=actual)
         return False
 

@@ -1,16 +1,13 @@
 """The kernel under test, as the checks see it: a worker that makes one call at a time.
 
 A crash, a hang or a violation of the protocol costs one case; the worker is started again and the rest runs.
-The first `DEATHS_AT_FULL_TIMEOUT` deaths of a function may take the full timeout. From then on its calls have
-`SHORT_TIMEOUT_SECONDS` at most, so that a kernel that hangs on every shape does not hold the suite up for
-hours. Once it has hung `MAX_HANGS` times (fewer than the session allows in all), or its deaths have cost
-`MAX_DEATH_SECONDS`, its remaining cases are not run: the verdict is ``crashed`` by then.
+What deaths may cost in all is limited (`deaths`): the verdict is ``crashed`` by then.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -27,6 +24,7 @@ from q8a8_conformance.protocol.session import (
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.observations import Observations
 from q8a8_conformance.results.run import Notice
+from q8a8_conformance.suite.deaths import CEILING_SECONDS, Deaths, Timeouts
 
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Hello, Result
@@ -34,10 +32,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-DEATHS_AT_FULL_TIMEOUT = 5
-MAX_HANGS = 8
-SHORT_TIMEOUT_SECONDS = 1.0
-MAX_DEATH_SECONDS = 60.0
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OMP_THREAD_LIMIT",
@@ -58,6 +52,8 @@ THREAD_VARIABLES = (
 """Variables by which libraries take a number of threads."""
 MAX_PLACED_FAILURES = 6
 """Failures of a function in placed calls after which its ordinary calls are made plainly."""
+SLOW_START_SECONDS = 0.7
+"""What a start and the first call may take, until it is avoided to start again."""
 
 
 class KernelDiedError(Exception):
@@ -70,15 +66,6 @@ class RefusedError(Exception):
 
 class NotRunError(Exception):
     """Raised where the case needs what is missing: a function, a capability, a kernel that survives."""
-
-
-@dataclass
-class Deaths:
-    """The deaths of one function so far, those of them that were hangs, and the time they took."""
-
-    count: int = 0
-    hangs: int = 0
-    seconds: float = 0.0
 
 
 class Target:
@@ -110,6 +97,8 @@ class Target:
     overlap_seconds, stops
         The time in which several threads' calls were in progress, and calls that were stopped in the middle
         for others.
+    rules
+        The rules that the current case is about.
     """
 
     def __init__(self, session: Session, profile: str, timeout: float) -> None:
@@ -127,10 +116,15 @@ class Target:
         self.stops = 0
         self.call_seconds_of_last = 0.0
         self.later: dict[Call, tuple[bytes, ...] | None] = {}
+        self.rules: tuple[str, ...] = ()
         self._is_fresh = False
         self._elsewhere: dict[int, Target] = {}
-        self._deaths: dict[str, Deaths] = {}
         self._placed_failures: dict[str, int] = {}
+        self._deaths = Deaths()
+        self._timeouts = Timeouts(timeout)
+        self._called: set[str] = set()
+        # The functions that the current process has called.
+        session.max_hangs = None
 
     def offers(self, function: str) -> bool:
         """Return whether the kernel has a function."""
@@ -150,46 +144,78 @@ class Target:
         Raises
         ------
         NotRunError
-            The function is not offered, its deaths have cost too much, or the session does not start
-            the worker again.
+            The function is not offered, its deaths leave no hope for the call or have cost too much, or the
+            session does not start the worker again.
         KernelDiedError
             It crashed, hung or violated the protocol; the next call starts the worker again.
         RefusedError
             The worker refused.
         """
         self.require(call.function)
-        deaths = self._deaths.setdefault(call.function, Deaths())
-        if deaths.seconds > MAX_DEATH_SECONDS or deaths.hangs >= MAX_HANGS:
-            raise NotRunError(f"{call.function} died {deaths.count} times and cost {deaths.seconds:.0f} s")
-        full = deaths.count < DEATHS_AT_FULL_TIMEOUT
-        timeout = self.timeout if full else min(self.timeout, SHORT_TIMEOUT_SECONDS)
-        started = time.monotonic()
+        if reason := self._deaths.reason_against(call, self.rules):
+            raise NotRunError(reason)
+        return self._make(call)
+
+    def _make(self, call: Call) -> Result:
+        """Make one call, whatever died before."""
+        if not self.session.is_running:
+            self._called.clear()
+        first = call.function not in self._called
+        starts = self.session.starts
+        timeout = self._timeouts.of(call, first=first)
+        if self._deaths.cost_too_much:
+            timeout = min(timeout, CEILING_SECONDS)
         self.calls += 1
         self._is_fresh = False
         if call.together and "overlap" not in self.hello.capabilities:
             call = replace(call, together=None)
+        started = time.monotonic()
         try:
             result = self.session.call(call, timeout)
-            if result.overlap:
-                self.overlap_seconds += result.overlap.nanoseconds / 1e9
-                self.stops += result.overlap.stops
-                self._is_fresh = result.overlap.copies > 0
-            return result
         except CallRefused as error:
             raise RefusedError(error.what) from error
         except WorkerUnusable as error:
             raise NotRunError(error.what) from error
         except (WorkerCrashed, WorkerHung, ProtocolViolation) as error:
-            deaths.count += 1
-            deaths.hangs += isinstance(error, WorkerHung)
-            deaths.seconds += time.monotonic() - started
-            if not call.options and call.threads == 1:
-                # (A death only in guarded memory or among threads breaks a rule of its own.)
-                self.observations.add_death(call, time.monotonic() - started)
+            seconds = self._seconds_since(started, starts)
+            self._add_death(call, seconds, hung=isinstance(error, WorkerHung))
             raise KernelDiedError(str(error)) from error
         finally:
             self.call_seconds_of_last = time.monotonic() - started
             self.call_seconds += self.call_seconds_of_last
+        if result.overlap:
+            self.overlap_seconds += result.overlap.nanoseconds / 1e9
+            self.stops += result.overlap.stops
+            self._is_fresh = result.overlap.copies > 0
+        self._called.add(call.function)
+        self._timeouts.add_return(call, self._seconds_since(started, starts), first=first)
+        self._deaths.add_return(call)
+        return result
+
+    def _seconds_since(self, started: float, starts: int) -> float:
+        """Return how long a call took, without the start of its process where there was one."""
+        starting = self.session.start_seconds if self.session.starts > starts else 0.0
+        return time.monotonic() - started - starting
+
+    def _add_death(self, call: Call, seconds: float, *, hung: bool) -> None:
+        """Take note of a call that died, with what it cost."""
+        first_hang = hung and not self._timeouts.has_hung
+        if hung:
+            self._timeouts.add_hang(call)
+        restart = self.session.start_seconds  # of the next process, about
+        self._deaths.add(call, self.rules, restart + (0.0 if first_hang else seconds))
+        if not call.options and call.threads == 1:
+            # (A death only in guarded memory or among threads breaks a rule of its own.)
+            self.observations.add_death(call, restart + seconds)
+
+    def needs_restart(self, function: str) -> bool:
+        """Return whether a process's first call of a function takes a new process.
+
+        A kernel that is slow to start or to warm up pays for that once, not once for each function: the
+        current process will do for a function that it has not called yet.
+        """
+        slow = self.session.start_seconds + self._timeouts.warm_up_seconds > SLOW_START_SECONDS
+        return not slow or (self.session.is_running and function in self._called)
 
     def warn(self, slug: str, function: str, case: str, message: str) -> None:
         """Add a warning, unless there is one with this slug for the function."""
@@ -243,7 +269,7 @@ class Target:
     def probe(self, call: Call) -> tuple[bytes, ...] | None:
         """Make a call for the diagnosis: its output buffers, or None where it did not return."""
         try:
-            return tuple(self.outputs(call, self.call(call)).values())
+            return tuple(self.outputs(call, self._make(call)).values())
         except (KernelDiedError, RefusedError, NotRunError):
             return None
 

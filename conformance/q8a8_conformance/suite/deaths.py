@@ -1,0 +1,161 @@
+"""Limits on what a kernel that crashes or hangs may cost: which calls are not made, and how long one may take.
+
+Every death costs a new worker, and a hang the time-out as well. So a call is not made
+
+- if `HANDFUL` calls of its function died, none of them longer than it, and none as long as they are returned:
+  then a kernel that dies on long rows is still judged on short ones;
+- if `HANDFUL` calls of its function died in cases about the same rules;
+- if deaths have cost `MAX_SECONDS`, and its function has died before.
+
+Calls with guard pages, at an offset, under other modes or of several threads are counted apart from plain ones:
+their deaths say nothing about those, though a function that dies in plain calls dies in the others, too.
+
+The first call that hangs may take the whole time limit, or half of it where its function has returned before in
+the same process. From then on a call may take a small multiple of the slowest one that returned, by its length;
+where a function is called for the first time in a process it may have to warm up, and such calls are compared
+among themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from q8a8_conformance.protocol.messages import Call
+
+HANDFUL = 3
+"""Deaths from which it is inferred that calls of their kind die."""
+
+MAX_SECONDS = 3.0
+"""What deaths may cost in a run, restarts among it, besides the first hang."""
+
+HALVED_ABOVE_SECONDS = 5.0
+"""The time limit is not halved to less than this."""
+
+FLOOR_SECONDS, FIRST_FLOOR_SECONDS = 0.5, 1.0
+"""The shortest time-outs after a hang, of ordinary calls and of a function's first one in a process."""
+
+CEILING_SECONDS = 2.0
+"""The longest time-out after a hang, once deaths have cost too much."""
+
+SLOWER, FIRST_SLOWER = 5.0, 3.0
+"""How many times longer than the slowest one that returned such calls may take."""
+
+OVERHEAD_BLOCKS = 32
+"""A call costs about as much as so many blocks, besides those of its rows."""
+
+
+@dataclass
+class _Function:
+    """What became of the calls of one function: lengths by conditions (`_conditions`)."""
+
+    died: dict[tuple[int, bool], list[int]] = field(default_factory=dict)
+    longest: dict[tuple[int, bool], int] = field(default_factory=dict)
+    by_rules: Counter[tuple[tuple[int, bool], tuple[str, ...]]] = field(default_factory=Counter)
+
+
+class Deaths:
+    """The deaths of a run, and the calls that are not made because of them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._functions: dict[str, _Function] = {}
+
+    @property
+    def cost_too_much(self) -> bool:
+        """Whether deaths have cost so much that no function may die again."""
+        return self.seconds > MAX_SECONDS
+
+    def add(self, call: Call, rules: tuple[str, ...], seconds: float) -> None:
+        """Add a call that died in a case about these rules, with what that cost."""
+        state = self._functions.setdefault(call.function, _Function())
+        conditions = _conditions(call)
+        state.died.setdefault(conditions, []).append(call.n)
+        state.by_rules[conditions, rules] += 1
+        self.seconds += seconds
+
+    def add_return(self, call: Call) -> None:
+        """Add a call that returned."""
+        state = self._functions.setdefault(call.function, _Function())
+        conditions = _conditions(call)
+        state.longest[conditions] = max(state.longest.get(conditions, -1), call.n)
+
+    def reason_against(self, call: Call, rules: tuple[str, ...]) -> str:
+        """Return why a call of a case about these rules is not made; empty if it is."""
+        state = self._functions.get(call.function)
+        if state is None or not state.died:
+            return ""
+        conditions = _conditions(call)
+        for one in dict.fromkeys((conditions, (call.nrc, False))):
+            beyond = state.longest.get(one, -1)
+            hopeless = [n for n in state.died.get(one, ()) if beyond < n <= call.n]
+            if len(hopeless) >= HANDFUL:
+                return (
+                    f"{call.function} died in all calls with {min(hopeless)} elements or more, "
+                    f"{len(hopeless)} times: longer ones are not made"
+                )
+        plainly = any(not placed for _, placed in state.died)
+        if self.cost_too_much and (plainly or conditions in state.died):
+            times = sum(map(len, state.died.values()))
+            return f"{call.function} died {times} times, and all deaths have cost {self.seconds:.0f} s"
+        if state.by_rules[conditions, rules] >= HANDFUL:
+            return f"{call.function} died {HANDFUL} times in cases about the same rules"
+        return ""
+
+
+class Timeouts:
+    """How long a call may take: `first` calls are those of a function that this process has not called yet.
+
+    Parameters
+    ----------
+    limit
+        Seconds that any call may take.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._hung: set[str] = set()
+        self._rate = self._slowest_first = 0.0
+
+    @property
+    def has_hung(self) -> bool:
+        """Whether a call has hung."""
+        return bool(self._hung)
+
+    @property
+    def warm_up_seconds(self) -> float:
+        """How long the slowest first call took that returned."""
+        return self._slowest_first
+
+    def of(self, call: Call, *, first: bool) -> float:
+        """Return the seconds that a call may take."""
+        if not self._hung:
+            return self._limit if first else max(self._limit / 2, min(self._limit, HALVED_ABOVE_SECONDS))
+        if first:
+            floor = FLOOR_SECONDS if call.function in self._hung else FIRST_FLOOR_SECONDS
+            return min(self._limit, max(floor, FIRST_SLOWER * self._slowest_first))
+        return min(self._limit, max(FLOOR_SECONDS, SLOWER * self._rate * _work(call)))
+
+    def add_return(self, call: Call, seconds: float, *, first: bool) -> None:
+        """Add a call that returned."""
+        if first:
+            self._slowest_first = max(self._slowest_first, seconds)
+        else:
+            self._rate = max(self._rate, seconds / _work(call))
+
+    def add_hang(self, call: Call) -> None:
+        """Add a call that hung."""
+        self._hung.add(call.function)
+
+
+def _conditions(call: Call) -> tuple[int, bool]:
+    """Return rows at a time, and whether a call is made under conditions of its own: not plainly."""
+    placed = any(buffer.offset for buffer in call.buffers)
+    return call.nrc, bool(call.options) or call.threads > 1 or placed
+
+
+def _work(call: Call) -> int:
+    """Return about how much a call has to do, in blocks."""
+    return (call.n // 32 + OVERHEAD_BLOCKS) * call.nrc**2 * call.repeat * call.threads
