@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["is_standard_output", "replacing", "unwritable", "write_bytes", "write_text", "writing"]
+__all__ = [
+    "is_standard_output",
+    "is_written_in_place",
+    "replacing",
+    "unwritable",
+    "write_bytes",
+    "write_text",
+    "writing",
+]
 
 _STDOUT, _STDERR = 1, 2
 
@@ -111,6 +119,11 @@ def unwritable(path: Path) -> str:
     if target is None:
         return "" if os.access(path, os.W_OK) else "cannot be written to"
     return "" if os.access(target.parent, os.W_OK) else "the folder does not exist or cannot be written to"
+
+
+def is_written_in_place(path: Path) -> bool:
+    """Return whether `writing` writes a path in place: what was written there before cannot be replaced."""
+    return _standard_stream(path) is not None or _replaceable(path) is None
 
 
 def is_standard_output(path: Path) -> bool:

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from q8a8.atomic import write_text
+from q8a8.atomic import is_written_in_place, write_text
 from q8a8_conformance import report
 from q8a8_conformance.commands.options import INTERRUPTED, UNWRITTEN
 from q8a8_conformance.commands.output import text_stream, write_to
@@ -98,7 +98,7 @@ class ReportFiles:
                 words = f"q8a8: --{kind} {path}: not written: the run is {run.judgement.verdict.value}\n"
                 write_to(sys.stderr, words)
                 continue
-            if kind in self._begun and not path.is_file():
+            if kind in self._begun and is_written_in_place(path):
                 continue
             self._begun.append(kind)
             try:
@@ -114,8 +114,8 @@ class ReportFiles:
     def retract(self) -> None:
         """Remove what was written of a verdict that does not stand, where it is in a file."""
         for kind in (*report.JUDGEMENTS, KNOWN):
-            if kind in self._begun and self._files[kind].is_file():
-                self._files[kind].unlink()
+            if kind in self._begun and not is_written_in_place(self._files[kind]):
+                self._files[kind].unlink(missing_ok=True)
 
 
 def _write_known_failures(run: Run, path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.commands import suite_options
 from q8a8_conformance.commands.options import BROKEN, EXIT_STATUS, usage_error
-from q8a8_conformance.suite.interrupts import Interrupts
 
 if TYPE_CHECKING:
     import argparse
@@ -35,12 +34,10 @@ def command(options: argparse.Namespace) -> int:
     missing = [name for name in ("pytest", "hypothesis") if util.find_spec(name) is None]
     if missing:
         return usage_error(f"q8a8 test needs {' and '.join(missing)}: pip install 'q8a8[suite]'")
-    with Interrupts() as interrupts:
-        interrupts.hold()
-        from q8a8_conformance.commands.pytest_run import run  # noqa: PLC0415 (needs the extra `suite`)
+    from q8a8_conformance.commands.pytest_run import run  # noqa: PLC0415 (needs the extra `suite`)
 
-        try:
-            return run(suite_options.from_command(options), interrupts)
-        except Exception:  # noqa: BLE001 -- no error of ours may look like a verdict
-            sys.stderr.write(f"q8a8: error in the suite:\n{traceback.format_exc()}")
-            return BROKEN
+    try:
+        return run(suite_options.from_command(options), options.interrupts)
+    except Exception:  # noqa: BLE001 -- no error of ours may look like a verdict
+        sys.stderr.write(f"q8a8: error in the suite:\n{traceback.format_exc()}")
+        return BROKEN

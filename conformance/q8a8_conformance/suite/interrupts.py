@@ -21,6 +21,12 @@ class Interrupts:
 
     A signal that is ignored (nohup, a job in the background of a script) stays ignored.
 
+    Parameters
+    ----------
+    last
+        Whether the program ends when it is left: signals are ignored from then on, because what the program
+        has reported can no longer be changed.
+
     Attributes
     ----------
     count
@@ -28,8 +34,9 @@ class Interrupts:
         one leaves to be done is done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, last: bool = False) -> None:
         self.count = 0
+        self._last = last
         self._held = False
         self._before: dict[int, signal.Handlers | object] = {}
 
@@ -44,9 +51,9 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Handle the signals as before."""
+        """Handle the signals as before, or no more."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # it was got from there
+            signal.signal(number, signal.SIG_IGN if self._last else handler)  # type: ignore[arg-type]
         self._before = {}
 
     def hold(self) -> None:
