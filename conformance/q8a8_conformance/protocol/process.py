@@ -20,7 +20,7 @@ from q8a8_conformance.protocol.codec import LENGTH, check_length
 from q8a8_conformance.protocol.messages import BytesLike, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 STDERR_TAIL = 8192
@@ -72,16 +72,17 @@ class WorkerProcess:
         self, argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> None:
         # A new session: the whole process group can be killed, and Ctrl-C reaches only the runner.
-        self._process = subprocess.Popen(  # noqa: S603 -- running the user's command is the purpose
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-            cwd=cwd,
-            env=env,
-        )
+        with _no_core_files():
+            self._process = subprocess.Popen(  # noqa: S603 -- running the user's command is the purpose
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+                cwd=cwd,
+                env=env,
+            )
         pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
         self._stdin, self._stdout, self._stderr = (pipe.fileno() for pipe in pipes if pipe is not None)
         self._selector = selectors.DefaultSelector()
@@ -297,6 +298,23 @@ class _Inbox:
         self.payload = bytearray(length)
         self._at = len(data) - LENGTH.size
         self.payload[: self._at] = data[LENGTH.size :]
+
+
+@contextlib.contextmanager
+def _no_core_files() -> Iterator[None]:
+    """Start processes that leave no core file where they crash: in the user's folder."""
+    try:
+        import resource  # noqa: PLC0415 -- not on every system
+
+        before = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, before[1]))
+    except (ImportError, OSError):  # pragma: no cover -- a core file is no harm to the verdict
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
 def _enlarge_pipe(descriptor: int) -> None:
