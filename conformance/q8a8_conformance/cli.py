@@ -7,6 +7,7 @@ test`` needs the extra ``suite`` (pytest and Hypothesis).
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv
         The words after ``q8a8``; those of the process by default.
     """
+    open_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in words if not word.startswith("-")), None)
     try:
@@ -107,6 +109,22 @@ def _run(words: Sequence[str], chosen: str | None, options: argparse.Namespace) 
     options = build_parser(chosen).parse_args(words, options)
     status: int = options.func(options)
     return status
+
+
+def open_streams() -> None:
+    """Open standard streams that were closed when the program started: no other file must get their number.
+
+    Writing to standard output then fails as it would have, with an error; errors go nowhere.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:

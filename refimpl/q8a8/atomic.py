@@ -150,11 +150,7 @@ def _standard_stream(path: Path) -> int | None:
 
 def _duplicate(stream: int) -> int:
     """Return another descriptor of standard output or error, after what Python holds of it is written."""
-    held = sys.stdout if stream == _STDOUT else sys.stderr
-    if held is None:
-        # The descriptor was closed at the start; by now it may be another file's.
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    held.flush()
+    (sys.stdout if stream == _STDOUT else sys.stderr).flush()
     return os.dup(stream)
 
 

@@ -57,7 +57,7 @@ def deliver(settings: Settings, suite_run: SuiteRun, finished: Run | None) -> in
 def _deliver(files: ReportFiles, run: Run) -> int:
     written = files.write(run)
     stream = text_stream(files.paths)
-    colour = stream is not None and stream.isatty() and "NO_COLOR" not in os.environ
+    colour = stream.isatty() and "NO_COLOR" not in os.environ
     reason = write_to(stream, report.render(run, "text", colour=colour))
     if reason:
         write_to(sys.stderr, f"q8a8: the report could not be written to standard output: {reason}\n")

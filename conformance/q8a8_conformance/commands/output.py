@@ -13,21 +13,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def text_stream(files: Iterable[Path | None]) -> TextIO | None:
-    """Return the stream for text: standard error where a file goes to standard output, for programs to read.
-
-    It is None where it was closed when the program started.
-    """
+def text_stream(files: Iterable[Path | None]) -> TextIO:
+    """Return the stream for text: standard error where a file goes to standard output, for a program."""
     return sys.stderr if any(path is not None and is_standard_output(path) for path in files) else sys.stdout
 
 
-def write_to(stream: TextIO | None, text: str) -> str:
+def write_to(stream: TextIO, text: str) -> str:
     """Write text to standard output or error; return why it could not be written, empty where it was.
 
     That a pipe's reader has closed it is no reason: it has read what it wanted.
     """
-    if stream is None:
-        return "it is closed"
     try:
         stream.write(_encodable(text, stream))
         stream.flush()

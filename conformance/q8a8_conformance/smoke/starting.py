@@ -94,21 +94,27 @@ def _is_of_the_kernel(sut: Sut, error: SessionError) -> bool:
 
 def _unusable(sut: Sut, error: WorkerUnusable) -> Start:
     """Return the start of a command that cannot be executed, or of a library that cannot be loaded."""
-    lines = error.stderr.strip().splitlines()
-    if sut.kind == "lib" and lines and lines[-1].startswith("lib: cannot load "):
+    last = (error.stderr.strip().splitlines() or [""])[-1]
+    if error.what.startswith("cannot start"):
+        return _not_reached(str(error), _program_hint(str(error)))
+    if last.startswith("lib: cannot load "):
         why = why_not_loadable(Path(sut.argv[4]))
         if why is not None:
             return _not_reached(f"{sut.argv[4]}: {why.message}", why.hint)
-        return _not_reached(lines[-1].removeprefix("lib: "), _loader_hint(lines[-1]))
-    if lines:
+        return _not_reached(last.removeprefix("lib: "), _loader_hint(last))
+    if sut.kind == "exec" or last.startswith(f"{sut.kind}: "):
         raise SutError(str(error)) from error
-    return _not_reached(str(error), _program_hint(str(error)))
+    # Those are not our worker's words: the kernel has ended it.
+    what = str(error).replace(error.what, "the worker ended (exit status 2) before its hello")
+    return Start(Stage("start", Status.CRASHED, what, _OTHER_HINT), ending=Verdict.CRASHED)
 
 
 def _loader_hint(text: str) -> str:
     """Return a hint for what the dynamic loader says of a library of the right kind."""
     if "undefined symbol" in text:
         return "link the library with what defines the symbol: -lm, other objects, another library"
+    if "executable" in text:
+        return "it is a program: link it with -shared, compiled with -fPIC"
     if "GLIBC" in text:
         return "it was linked with a newer C library than this machine's: build it here, or statically"
     return "a library that it needs is not found: set LD_LIBRARY_PATH, or link it statically"

@@ -48,6 +48,9 @@ SELF_COMPARISON = (
 START_CASE = "start"
 """The case id of a kernel that crashed while it was loaded."""
 
+START_TIMEOUT = 15.0
+"""Seconds that loading and initializing a kernel may take; a call's time limit, where that is longer."""
+
 SETUP_TIMEOUT = 5.0
 """Seconds that a call of the questions about the setup may take."""
 
@@ -104,8 +107,10 @@ class SuiteRun:
         self._started = time.monotonic()
         self._wall = datetime.now(UTC)
         self._sut = parse_sut(request.sut, request.symbols, request.init)
-        self._session: Session = self._sut.session(self._timeout)
-        self._progress = sys.stderr is not None and sys.stderr.isatty()
+        self._session: Session = self._sut.session(
+            self._timeout, start_timeout=max(self._timeout, START_TIMEOUT)
+        )
+        self._progress = sys.stderr.isatty()
 
     @property
     def can_judge(self) -> bool:
