@@ -7,12 +7,14 @@ test`` needs the extra ``suite`` (pytest and Hypothesis).
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.commands.options import EXIT_STATUS, OK, USAGE
+from q8a8_conformance.commands.options import EXIT_STATUS, INTERRUPTED, OK, USAGE
+from q8a8_conformance.suite.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +31,18 @@ class Command:
         the parsed options and returns the exit status.
     help
         One line.
+    reports_interrupts
+        Whether an interrupt has its place in the command's reports: ``options.interrupts`` then takes signals
+        from the start, before the command's module is imported.
     """
 
     module: str
     help: str
+    reports_interrupts: bool = False
 
 
 COMMANDS = {
-    "test": Command("q8a8_conformance.commands.test", "judge a kernel"),
+    "test": Command("q8a8_conformance.commands.test", "judge a kernel", reports_interrupts=True),
     "rules": Command("q8a8_conformance.commands.rules", "list the rules"),
     "smoke": Command(
         "q8a8_conformance.commands.smoke", "check in a second that a kernel is set up correctly"
@@ -72,25 +78,53 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; wrong usage is 2.
+    """Run one command and return its exit status; wrong usage is 2, and 130 an interrupt.
 
     Parameters
     ----------
     argv
         The words after ``q8a8``; those of the process by default.
     """
+    open_streams()
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = build_parser(next((word for word in words if not word.startswith("-")), None))
+    chosen = next((word for word in words if not word.startswith("-")), None)
     try:
-        options = parser.parse_args(words)
-        status: int = options.func(options)
+        if chosen in COMMANDS and COMMANDS[chosen].reports_interrupts:
+            with Interrupts(last=argv is None) as interrupts:
+                interrupts.hold()
+                return _run(words, chosen, argparse.Namespace(interrupts=interrupts))
+        return _run(words, chosen, argparse.Namespace())
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write("q8a8: interrupted\n")
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has closed it.
         sys.stderr.close()
         return OK
+
+
+def _run(words: Sequence[str], chosen: str | None, options: argparse.Namespace) -> int:
+    options = build_parser(chosen).parse_args(words, options)
+    status: int = options.func(options)
     return status
+
+
+def open_streams() -> None:
+    """Open standard streams that were closed when the program started: no other file must get their number.
+
+    Writing to standard output then fails as it would have, with an error; errors go nowhere.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:

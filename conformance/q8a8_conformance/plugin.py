@@ -13,13 +13,17 @@ import pytest
 
 from q8a8_conformance import report
 from q8a8_conformance.commands import suite_options
+from q8a8_conformance.commands.delivery import ReportFiles
+from q8a8_conformance.commands.options import UNWRITTEN
 from q8a8_conformance.commands.suite_options import Settings, SettingsError
 from q8a8_conformance.protocol.sut import SutError
 from q8a8_conformance.results.verdict import KnownFailuresError
+from q8a8_conformance.suite.interrupts import Interrupts
 from q8a8_conformance.suite.pytest_checks import CheckRunner
 from q8a8_conformance.suite.run import SuiteRun
 
 _CHECKS = pytest.StashKey[CheckRunner]()
+_INTERRUPTS = pytest.StashKey[Interrupts]()
 _SETTINGS = pytest.StashKey[Settings]()
 
 
@@ -47,15 +51,31 @@ def pytest_configure(config: pytest.Config) -> None:
     except (KnownFailuresError, SettingsError, SutError) as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_SETTINGS] = settings
-    config.stash[_CHECKS] = CheckRunner(run)
+    # pytest knows Ctrl-C alone.
+    interrupts = config.stash[_INTERRUPTS] = Interrupts().__enter__()
+    config.stash[_CHECKS] = CheckRunner(run, interrupts)
     config.pluginmanager.register(config.stash[_CHECKS])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Handle signals as before."""
+    if _INTERRUPTS in config.stash:
+        config.stash[_INTERRUPTS].__exit__()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the files that were asked for."""
     checks = session.config.stash.get(_CHECKS, None)
     if checks is not None and checks.finished is not None:
-        session.config.stash[_SETTINGS].write_files(checks.finished)
+        files = ReportFiles(session.config.stash[_SETTINGS])
+        try:
+            complete = files.write(checks.finished)
+        except KeyboardInterrupt:
+            files.retract()
+            checks.interrupt(session)
+            complete = files.write(checks.finished)
+        if not complete and checks.finished.judgement.verdict.is_judgement:
+            session.exitstatus = UNWRITTEN
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 (untyped in pytest)

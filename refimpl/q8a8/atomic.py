@@ -1,7 +1,8 @@
 """Files that appear complete or not at all: written beside their place, flushed, then renamed.
 
 A reader never sees half of a file, and a failure leaves what was there before. Renaming onto a FIFO, a
-terminal or ``/dev/stdout`` would destroy it: what is no regular file is written in place.
+terminal or ``/dev/stdout`` would destroy it: what is no regular file is written in place. The name ``-`` is
+standard output.
 """
 
 from __future__ import annotations
@@ -9,14 +10,25 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-__all__ = ["replacing", "unwritable", "write_bytes", "write_text", "writing"]
+__all__ = [
+    "is_standard_output",
+    "is_written_in_place",
+    "replacing",
+    "unwritable",
+    "write_bytes",
+    "write_text",
+    "writing",
+]
+
+_STDOUT, _STDERR = 1, 2
 
 _MAX_LINKS = 40
 """Symbolic links that are followed at most, as in Linux's path resolution."""
@@ -56,14 +68,20 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     Parameters
     ----------
     path
-        The target. Where it exists and is no regular file, or is an open file of a process (``/dev/stdout``,
-        ``/proc/self/fd/1``), it is written in place.
+        The target. Where it exists and is no regular file, or is an open file of a process
+        (``/proc/self/fd/5``), it is written in place. Standard output and error (``-``, ``/dev/stdout``,
+        ``/dev/stderr``) go on where they are, also where they are files.
 
     Raises
     ------
     OSError
         The file cannot be written; the error names `path`.
     """
+    stream = _standard_stream(path)
+    if stream is not None:
+        with _named(path), os.fdopen(_duplicate(stream), "wb") as file:
+            yield file
+        return
     target = _replaceable(path)
     if target is None:
         with _named(path), path.open("wb") as file:
@@ -92,6 +110,8 @@ def unwritable(path: Path) -> str:
     """Return why `writing` would refuse a path, to be reported before any work; empty where it would not."""
     if path.is_dir():
         return "is a folder"
+    if _standard_stream(path) is not None:
+        return ""
     try:
         target = _replaceable(path)
     except OSError as error:
@@ -99,6 +119,39 @@ def unwritable(path: Path) -> str:
     if target is None:
         return "" if os.access(path, os.W_OK) else "cannot be written to"
     return "" if os.access(target.parent, os.W_OK) else "the folder does not exist or cannot be written to"
+
+
+def is_written_in_place(path: Path) -> bool:
+    """Return whether `writing` writes a path in place: what was written there before cannot be replaced."""
+    return _standard_stream(path) is not None or _replaceable(path) is None
+
+
+def is_standard_output(path: Path) -> bool:
+    """Return whether a path is this process's standard output: ``-``, ``/dev/stdout`` or a link to it."""
+    return _standard_stream(path) == _STDOUT
+
+
+def _standard_stream(path: Path) -> int | None:
+    """Return the descriptor of standard output or error where a path is a name of it."""
+    if path == Path("-"):
+        return _STDOUT
+    own = {
+        f"/proc/{who}/fd/{number}": number for who in ("self", os.getpid()) for number in (_STDOUT, _STDERR)
+    }
+    for _ in range(_MAX_LINKS):
+        for folder in (path.parent, path.parent.resolve()):
+            if str(folder / path.name) in own:
+                return own[str(folder / path.name)]
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
+
+
+def _duplicate(stream: int) -> int:
+    """Return another descriptor of standard output or error, after what Python holds of it is written."""
+    (sys.stdout if stream == _STDOUT else sys.stderr).flush()
+    return os.dup(stream)
 
 
 def _replaceable(path: Path) -> Path | None:

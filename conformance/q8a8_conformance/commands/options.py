@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "BROKEN",
     "EXIT_STATUS",
+    "INTERRUPTED",
     "OK",
     "SUT_OPTIONS",
+    "UNWRITTEN",
     "USAGE",
     "Option",
     "Subparsers",
@@ -23,8 +26,16 @@ __all__ = [
 ]
 
 OK, USAGE = 0, 2
+UNWRITTEN = 6
+"""A report could not be written, whatever the verdict is."""
+BROKEN = 70
+"""The program itself broke: EX_SOFTWARE of sysexits.h."""
+INTERRUPTED = 130
 
-EXIT_STATUS = "exit status: 0 conforms, 1 does not, 2 usage, 3 the kernel crashed or hung, 4 nothing ran"
+EXIT_STATUS = (
+    "exit status: 0 conforms, 1 does not, 2 usage, 3 the kernel crashed or hung, 4 nothing ran, 5 the kernel "
+    "was not reached, 6 a report could not be written, 70 the suite itself broke, 130 interrupted"
+)
 
 # argparse has no public name for what add_subparsers() returns.
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 (as said)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance import report
-from q8a8_conformance.commands.options import USAGE, usage_error
+from q8a8_conformance.commands.delivery import deliver
+from q8a8_conformance.commands.options import usage_error
 from q8a8_conformance.commands.suite_options import SettingsError
 from q8a8_conformance.protocol.sut import SutError
 from q8a8_conformance.results.verdict import KnownFailuresError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from q8a8_conformance.commands.suite_options import Settings
+    from q8a8_conformance.results.run import Run
+    from q8a8_conformance.suite.interrupts import Interrupts
 
 WITHOUT = ("terminal", "cacheprovider", "logging", "junitxml", "unraisableexception", "threadexception")
 """Plugins of pytest that have no work here."""
@@ -39,39 +41,50 @@ ARGUMENTS = (
 )  # fmt: skip
 """pytest's command line: what to run, and how. What is judged comes with the plugin object."""
 
-BROKEN = 70
-"""The suite itself broke (EX_SOFTWARE of sysexits.h): no verdict."""
-INTERRUPTED = 130
 
+def run(settings: Settings, interrupts: Interrupts) -> int:
+    """Run the suite, write and print the report, and return the exit status.
 
-def run(settings: Settings) -> int:
-    """Run the suite, write and print the report, and return the exit status."""
+    Parameters
+    ----------
+    settings
+        What to run, and where the reports go.
+    interrupts
+        Entered, and held: a signal that came so far ends the run here.
+    """
     try:
         suite_run = SuiteRun(settings.request, settings.read_known_failures())
         settings.check()
     except (KnownFailuresError, SettingsError, SutError) as error:
         return usage_error(str(error))
-    checks = CheckRunner(suite_run)
+    try:
+        interrupts.release()
+        suite_run.start()
+        finished = _run_checks(suite_run, settings, interrupts) if suite_run.can_judge else suite_run.finish()
+    except SutError as error:
+        return usage_error(str(error))
+    except KeyboardInterrupt:
+        suite_run.interrupted = True
+        finished = None
+    return deliver(settings, suite_run, finished)
+
+
+def _run_checks(suite_run: SuiteRun, settings: Settings, interrupts: Interrupts) -> Run:
+    """Run pytest, and return the finished run."""
+    checks = CheckRunner(suite_run, interrupts)
+    words = (*ARGUMENTS, "-x") if settings.exit_first else ARGUMENTS
     with _clean_environment():
-        status = pytest.main(list(ARGUMENTS), plugins=[checks])
+        status = pytest.main(list(words), plugins=[checks])
     for text in checks.errors:
         sys.stderr.write(f"q8a8: error in the suite:\n{text}\n")
-    if checks.finished is None:
-        return USAGE if status == pytest.ExitCode.USAGE_ERROR else BROKEN
-    errors = bool(checks.errors) or status == pytest.ExitCode.INTERNAL_ERROR
-    try:
-        settings.write_files(checks.finished)
-    except OSError as error:
-        sys.stderr.write(f"q8a8: a report could not be written: {error}\n")
-        errors = True
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    sys.stdout.write(report.render(checks.finished, "text", colour=colour))
-    sys.stdout.flush()
-    if status == pytest.ExitCode.INTERRUPTED and not errors:
-        return INTERRUPTED
-    if errors:
-        return BROKEN
-    return checks.finished.judgement.verdict.exit_status
+    if interrupts.count:
+        # Whatever became of it: a signal was there before the end.
+        suite_run.interrupted = True
+    elif checks.finished is None or status == pytest.ExitCode.USAGE_ERROR:
+        suite_run.broken = True
+    else:
+        return checks.finished
+    return suite_run.finish()
 
 
 @contextmanager

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from q8a8.atomic import unwritable, write_text
-from q8a8_conformance.commands.options import EXIT_STATUS, add_sut, seconds, usage_error
+from q8a8_conformance.commands.options import EXIT_STATUS, UNWRITTEN, add_sut, seconds, usage_error
+from q8a8_conformance.commands.output import text_stream, write_to
 from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.record import Status
+from q8a8_conformance.results.setup import Stage
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.smoke import stages
-from q8a8_conformance.smoke.stages import Smoke, Stage
+from q8a8_conformance.smoke.stages import Smoke
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +49,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--timeout", type=seconds, default=TIMEOUT, metavar="S", help="seconds that one call may take [5]"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the stages as JSON, too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the stages as JSON, too; - is standard output"
+    )
     parser.set_defaults(func=command)
 
 
@@ -59,10 +63,17 @@ def command(options: argparse.Namespace) -> int:
         smoke = stages.run(parse_sut(options.sut, options.symbol, options.init), options.timeout)
     except SutError as error:
         return usage_error(str(error))
+    status = smoke.verdict.exit_status
     if options.json is not None:
-        write_text(json.dumps(document(smoke), indent=1, ensure_ascii=False) + "\n", options.json)
-    sys.stdout.write(render(smoke))
-    return smoke.verdict.exit_status
+        try:
+            write_text(json.dumps(document(smoke), indent=1, ensure_ascii=False) + "\n", options.json)
+        except OSError as error:
+            write_to(sys.stderr, f"q8a8: --json could not be written: {error}\n")
+            status = UNWRITTEN
+    if reason := write_to(text_stream([options.json]), render(smoke)):
+        write_to(sys.stderr, f"q8a8: standard output could not be written: {reason}\n")
+        status = UNWRITTEN
+    return status
 
 
 def document(smoke: Smoke) -> dict[str, Any]:
@@ -103,6 +114,8 @@ def _conclusion(smoke: Smoke) -> str:
         return f"the kernel is set up correctly; test it: {stages.suite_command(smoke)}"
     if smoke.verdict is Verdict.NOTHING_RAN:
         return "there is no kernel to test"
+    if smoke.ending is Verdict.CRASHED:
+        return "the kernel crashes while it is loaded"
     if not smoke.functions:
         return "the worker does not start: no kernel was reached"
     names = ", ".join(stage.name for stage in wrong)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from q8a8.atomic import unwritable, write_text
+from q8a8.atomic import unwritable
 from q8a8_conformance import report
 from q8a8_conformance.commands.options import SUT_OPTIONS, Option, seconds
 from q8a8_conformance.results.record import rule_matches
 from q8a8_conformance.results.run import PROFILES, Request
-from q8a8_conformance.results.verdict import format_known_failures, read_known_failures
+from q8a8_conformance.results.verdict import read_known_failures
 from q8a8_conformance.spec.rules import load_rules
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
-    from q8a8_conformance.results.run import Run
     from q8a8_conformance.results.verdict import KnownFailure
 
 OPTIONS: tuple[Option, ...] = (
@@ -57,7 +56,7 @@ OPTIONS: tuple[Option, ...] = (
             in_pytest=f"--report-{kind}",
             type=Path,
             metavar="FILE",
-            help=f"write {writer.about}, too",
+            help=f"write {writer.about}, too; - is standard output",
         )
         for kind, writer in report.WRITERS.items()
     ),
@@ -83,12 +82,15 @@ class Settings:
         The file with excused failures; the file that this run's failures go to.
     reports
         The files that reports go to, by kind (`q8a8_conformance.report.WRITERS`).
+    exit_first
+        Whether the run stops at the first failure.
     """
 
     request: Request
     known_failures: Path | None
     write_known_failures: Path | None
     reports: Mapping[str, Path]
+    exit_first: bool = False
 
     def check(self) -> None:
         """Check what can be checked before any time is spent.
@@ -118,27 +120,14 @@ class Settings:
         """
         return () if self.known_failures is None else read_known_failures(self.known_failures)
 
-    def write_files(self, run: Run) -> None:
-        """Write the reports of a finished run, and its failures as a known-failures file.
-
-        Raises
-        ------
-        OSError
-            A file cannot be written.
-        """
-        for kind, path in self.reports.items():
-            report.write(run, kind, path)
-        if self.write_known_failures is not None:
-            # Failures that are known already are failures, too.
-            failures = (*run.judgement.failures, *run.judgement.known)
-            about = f"{run.request.command()}: {len(failures)} failures"
-            write_text(format_known_failures(failures, about), self.write_known_failures)
-
 
 def add_to_command(parser: argparse.ArgumentParser) -> None:
     """Declare the options to ``q8a8 test``."""
     for option in OPTIONS:
         option.add_to(parser)
+    parser.add_argument(
+        "-x", "--exitfirst", action="store_true", help="stop at the first failure that counts"
+    )
 
 
 def add_to_pytest(add_option: Callable[..., None]) -> None:
@@ -149,11 +138,12 @@ def add_to_pytest(add_option: Callable[..., None]) -> None:
 
 def from_command(values: argparse.Namespace) -> Settings:
     """Return the settings out of the parsed options of ``q8a8 test``."""
-    return _settings({option.name: getattr(values, option.name) for option in OPTIONS})
+    settings = _settings({option.name: getattr(values, option.name) for option in OPTIONS})
+    return replace(settings, exit_first=values.exitfirst)
 
 
 def from_pytest(values: argparse.Namespace) -> Settings:
-    """Return the settings out of pytest's parsed options: ``config.option``."""
+    """Return the settings out of pytest's parsed options, ``config.option``; ``-x`` is pytest's own."""
     return _settings({option.name: getattr(values, _IN_PYTEST + option.name) for option in OPTIONS})
 
 

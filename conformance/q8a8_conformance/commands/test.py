@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from importlib import util
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.commands import suite_options
-from q8a8_conformance.commands.options import EXIT_STATUS, usage_error
+from q8a8_conformance.commands.options import BROKEN, EXIT_STATUS, usage_error
 
 if TYPE_CHECKING:
     import argparse
@@ -34,4 +36,8 @@ def command(options: argparse.Namespace) -> int:
         return usage_error(f"q8a8 test needs {' and '.join(missing)}: pip install 'q8a8[suite]'")
     from q8a8_conformance.commands.pytest_run import run  # noqa: PLC0415 (needs the extra `suite`)
 
-    return run(suite_options.from_command(options))
+    try:
+        return run(suite_options.from_command(options), options.interrupts)
+    except Exception:  # noqa: BLE001 -- no error of ours may look like a verdict
+        sys.stderr.write(f"q8a8: error in the suite:\n{traceback.format_exc()}")
+        return BROKEN

@@ -76,6 +76,7 @@ def diagnose(
     ask: AskDot,
     accepted: Collection[tuple[str, str]] = (),
     probe: Probe | None = None,
+    progress: Callable[[str], object] = lambda _: None,
 ) -> tuple[Finding, ...]:
     """Explain all results of a run.
 
@@ -89,6 +90,8 @@ def diagnose(
         Pairs of function and recipe that the profile accepts: named, but nothing to fix.
     probe
         Makes a call: its output buffers, or None where it did not return. Without it nothing is shrunk.
+    progress
+        Called with the name of each function before its results are explained.
 
     Returns
     -------
@@ -98,16 +101,19 @@ def diagnose(
     findings: list[Finding] = []
     limits = Limits()
     for function, results in observations.quantizers.items():
+        progress(function)
         named = quantizers.explain(function, results, accepted)
         findings += _look_further(observations, function, named, probe, limits)
     functions = [name for name, _ in (*observations.dots, *observations.failures)]
     for function in dict.fromkeys(name for name in functions if name not in observations.quantizers):
+        progress(function)
         named = []
         by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
         if by_nrc:
             named = dots.explain(function, by_nrc, ask)
         findings += _look_further(observations, function, named, probe, limits)
     for function, deaths in observations.deaths.items():
+        progress(function)
         findings.append(_death(function, deaths, probe, limits))
     return tuple(findings)
 

@@ -79,7 +79,7 @@ class WorkerProcess:
         one_processor: bool = False,
     ) -> None:
         # A new session: the whole process group can be killed, and Ctrl-C reaches only the runner.
-        with _on_one_processor() if one_processor else contextlib.nullcontext():
+        with _no_core_files(), _on_one_processor() if one_processor else contextlib.nullcontext():
             self._process = subprocess.Popen(  # noqa: S603 -- running the user's command is the purpose
                 list(argv),
                 stdin=subprocess.PIPE,
@@ -319,6 +319,23 @@ def _on_one_processor() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+@contextlib.contextmanager
+def _no_core_files() -> Iterator[None]:
+    """Start processes that leave no core file where they crash: in the user's folder."""
+    try:
+        import resource  # noqa: PLC0415 -- not on every system
+
+        before = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, before[1]))
+    except (ImportError, OSError):  # pragma: no cover -- a core file is no harm to the verdict
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
 def _enlarge_pipe(descriptor: int) -> None:

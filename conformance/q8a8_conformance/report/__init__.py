@@ -40,6 +40,9 @@ WRITERS: Mapping[str, Writer] = MappingProxyType(
 )
 """The formats that go into files, by the name of their option."""
 
+JUDGEMENTS = ("badge", "statement")
+"""Those that certify a verdict on the kernel: a run without one has none of them."""
+
 
 def render(run: Run, kind: str, *, colour: bool = False) -> str:
     """Return a run as ``text`` (with terminal colours or without) or as one of :data:`WRITERS`."""
@@ -47,11 +50,12 @@ def render(run: Run, kind: str, *, colour: bool = False) -> str:
 
 
 def write(run: Run, kind: str, path: Path) -> None:
-    """Write a run to a file, whole or not at all.
+    """Write a run to a file as `q8a8.atomic.writing` does: whole or not at all; ``-`` is standard output.
 
     Raises
     ------
     OSError
         The file cannot be written.
     """
-    write_text(render(run, kind), path)
+    # A path on the command line may hold bytes that are no text.
+    write_text(render(run, kind).encode("utf-8", "replace").decode(), path)

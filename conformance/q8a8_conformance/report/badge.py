@@ -16,8 +16,9 @@ _COLOURS = {
     Verdict.CONFORMS: "#1a7f37",
     Verdict.DOES_NOT_CONFORM: "#cf222e",
     Verdict.CRASHED: "#a40e26",
-    Verdict.NOTHING_RAN: "#6e7781",
 }
+_GREY = "#6e7781"
+"""The colour of a verdict that says nothing about the kernel."""
 _CHARACTER = 6.6
 """Pixels of a character; ``textLength`` makes it so, whatever font there is."""
 _PADDING = 6
@@ -25,18 +26,18 @@ _PADDING = 6
 
 def render(run: Run) -> str:
     """Return the badge: the label, the verdict, and how it came about where that is not the usual way."""
-    return draw(LABEL, message(run), _COLOURS[run.judgement.verdict])
+    return draw(LABEL, message(run), _COLOURS.get(run.judgement.verdict, _GREY))
 
 
 def message(run: Run) -> str:
     """Return the verdict with what is unusual: another profile, a part of the suite, known failures."""
-    words = run.judgement.verdict.value.replace("-", " ")
+    words = run.judgement.words.replace("-", " ")
     notes = []
     if run.request.profile != "kernel":
         notes.append(run.request.profile)
-    if run.request.rules is not None or run.request.case is not None:
+    if run.request.rules is not None or run.request.case is not None or not run.complete:
         notes.append("in part")
-    if run.judgement.known:
+    if run.judgement.known and run.judgement.verdict is not Verdict.CONFORMS:
         notes.append(f"{len(run.judgement.known)} known failures")
     return f"{words} ({', '.join(notes)})" if notes else words
 

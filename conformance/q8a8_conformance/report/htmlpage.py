@@ -21,15 +21,19 @@ LISTED = 500
 
 def render(run: Run) -> str:
     """Return the report as an HTML document."""
-    return page(f"{run.judgement.verdict.value} · Q8_A8: {run.request.sut}", _body(run))
+    return page(f"{run.judgement.words} · Q8_A8: {run.request.sut}", _body(run))
 
 
 def _body(run: Run) -> Iterator[str]:
     verdict = run.judgement.verdict
     yield f'<header><h1>{escape(run.request.sut)}</h1><p class="about">Q8_A8 conformance'
     yield f" · profile {escape(run.request.profile)} · {escape(run.started[:10])}</p></header>"
-    yield f'<p class="verdict {verdict.value}"><b>{verdict.value}</b> {escape(run.basis())}</p>'
+    yield f'<p class="verdict {verdict.value}"><b>{escape(run.judgement.words)}</b> '
+    yield f"{escape(run.basis())}</p>"
     yield from _chips(run)
+    for stage in run.setup:
+        hint = f" → {escape(stage.hint)}" if stage.hint else ""
+        yield f'<p class="warning"><b>Setup.</b> {escape(f"{stage.name}: {stage.message}")}{hint}</p>'
     for warning in run.warnings:
         words = f"{warning.function}: {warning.slug}: {warning.message}"
         yield f'<p class="warning"><b>Warning.</b> {escape(words)}</p>'

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.bound_use import BoundUse
     from q8a8_conformance.results.record import CallData, Record
     from q8a8_conformance.results.run import Finding, Run, Smallest
+    from q8a8_conformance.results.setup import Stage
 
 HEX_LIMIT = 4096
 """Bytes of a buffer that are written out in hex; the case's command gives the rest."""
@@ -40,6 +41,8 @@ def document(run: Run) -> dict[str, Any]:
         "selection": {"rules": run.request.rules, "case": run.request.case},
         "command": run.request.command(),
         "message": run.message,
+        "setup": [_stage(stage) for stage in run.setup],
+        "complete": run.complete,
         "rules": [{**asdict(rule), "status": rule.status.value} for rule in judgement.rules],
         "diagnosis": [_finding(finding) for finding in run.diagnosis],
         "failures": [_failure(run, record) for record in judgement.failures],
@@ -64,6 +67,10 @@ def document(run: Run) -> dict[str, Any]:
 def render(run: Run) -> str:
     """Return the report as JSON text."""
     return json.dumps(document(run), indent=1, ensure_ascii=False) + "\n"
+
+
+def _stage(stage: Stage) -> dict[str, str]:
+    return {"stage": stage.name, "status": stage.status.value, "message": stage.message, "hint": stage.hint}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

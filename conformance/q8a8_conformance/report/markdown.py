@@ -22,14 +22,11 @@ def render(run: Run) -> str:
 def _lines(run: Run) -> Iterator[str]:
     judgement = run.judgement
     sign = "✅" if judgement.verdict is Verdict.CONFORMS else "❌"
-    yield f"## {sign} {judgement.verdict.value}: {cell(run.request.sut)}"
+    yield f"## {sign} {judgement.words}: {cell(run.request.sut)}"
     yield ""
     yield f"Profile `{run.request.profile}`. {cell(run.summary())}."
     yield ""
-    for warning in run.warnings:
-        yield f"- **warning** `{warning.function}` `{warning.slug}`: {cell(warning.message)}"
-    for note in run.notes:
-        yield f"- {cell(note)}"
+    yield from _remarks(run)
     yield ""
     yield from _diagnosis(run)
     shown = choice.choose(run)
@@ -60,6 +57,21 @@ def _lines(run: Run) -> Iterator[str]:
         failed = f"{rule.failed}" + (f" ({rule.known} known)" if rule.known else "")
         yield f"| {rule.id} | {rule.level} | {status} | {rule.cases} | {failed} | {cell(rule.title)} |"
     yield from ("", "</details>")
+    reasons = run.not_run()
+    if reasons:
+        yield from ("", "Cases that did not run:", "")
+        yield from (f"- {count}: {cell(reason)}" for reason, count in reasons.items())
+
+
+def _remarks(run: Run) -> Iterator[str]:
+    """Yield a list of what is wrong with the setup, of warnings and of notes."""
+    for stage in run.setup:
+        hint = f" → {cell(stage.hint)}" if stage.hint else ""
+        yield f"- **setup** {stage.name}: {cell(stage.message)}{hint}"
+    for warning in run.warnings:
+        yield f"- **warning** `{warning.function}` `{warning.slug}`: {cell(warning.message)}"
+    for note in run.notes:
+        yield f"- {cell(note)}"
 
 
 def _diagnosis(run: Run) -> Iterator[str]:

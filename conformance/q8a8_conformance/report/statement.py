@@ -28,8 +28,8 @@ _SENTENCES = {
     Verdict.CONFORMS: "No case of a MUST rule failed.",
     Verdict.DOES_NOT_CONFORM: "A case of a MUST rule failed, or a known failure no longer fails.",
     Verdict.CRASHED: "The kernel crashed or hung in a case.",
-    Verdict.NOTHING_RAN: "No case of a MUST rule ran: nothing is stated.",
 }
+_NOTHING = "No case of a MUST rule ran: nothing is stated."
 
 
 def render(run: Run) -> str:
@@ -50,9 +50,9 @@ def date(run: Run) -> str:
 
 def _lines(run: Run) -> Iterator[str]:
     verdict = run.judgement.verdict
-    yield f"# Statement of conformance to Q8_A8: {verdict.value}"
+    yield f"# Statement of conformance to Q8_A8: {run.judgement.words}"
     yield ""
-    yield f"{_SENTENCES[verdict]} {_extent(run)}"
+    yield f"{_SENTENCES.get(verdict, _NOTHING)} {_extent(run)}"
     yield ""
     for note in run.notes:
         yield from (f"Note: {cell(note)}.", "")
@@ -115,7 +115,7 @@ def _extent(run: Run) -> str:
     rules = run.judgement.rules
     ran = sum(rule.status is not Status.NOT_RUN for rule in rules)
     words = f"{ran} of {len(rules)} rules were judged."
-    if run.request.rules is not None or run.request.case is not None:
+    if run.request.rules is not None or run.request.case is not None or not run.complete:
         words = f"**Only a part of the suite was chosen.** {words}"
     if run.judgement.known:
         words += f" {len(run.judgement.known)} failures are excused as known."

@@ -25,6 +25,7 @@ def render(run: Run, *, colour: bool = False) -> str:
     paint = _Paint(colour)
     lines = [
         *_head(run, paint),
+        *_setup(run, paint),
         *_failures(run, paint),
         *_stale(run, paint),
         *_rules(run, paint),
@@ -62,6 +63,15 @@ def _head(run: Run, paint: _Paint) -> Iterator[str]:
             yield paint(_DIM, f"sha256: {hello.kernel.sha256}")
         yield f"functions: {', '.join(hello.functions) or 'none'}"
     yield ""
+
+
+def _setup(run: Run, paint: _Paint) -> Iterator[str]:
+    for stage in run.setup:
+        yield paint(_YELLOW, "setup:") + f" {stage.name}: {stage.message}"
+        if stage.hint:
+            yield f"  → {stage.hint}"
+    if run.setup:
+        yield ""
 
 
 def _failures(run: Run, paint: _Paint) -> Iterator[str]:
@@ -106,7 +116,9 @@ def _rule(rule: RuleResult, paint: _Paint) -> str:
     if rule.status is Status.FAIL and (rule.level != "MUST" or rule.failed == rule.known):
         code = _YELLOW
     word = paint(code, f"{rule.status.value:<8}")
-    count = f"{rule.cases} cases" if rule.status is not Status.NOT_RUN else ""
+    count = f"{rule.cases} cases" if rule.cases else ""
+    if rule.cases and rule.status is Status.NOT_RUN:
+        count += ", not all"
     if rule.failed:
         count += f", {rule.failed} failed"
     if rule.known:
@@ -145,4 +157,6 @@ def _bound(run: Run) -> Iterator[str]:
 
 def _verdict(run: Run, paint: _Paint) -> str:
     code = _GREEN if run.judgement.verdict is Verdict.CONFORMS else _RED
+    if code == _GREEN and run.judgement.known:
+        code = _YELLOW
     return paint(code, run.summary())

@@ -75,6 +75,9 @@ class Record:
         The outcome, and for anything but a pass the reason in one sentence.
     call
         For a failure, the call that showed it.
+    offered
+        False for a case that did not run because the kernel need not have what it is about (a function, two
+        rows at a time) and does not. Any other case that did not run leaves its rule unjudged.
     """
 
     rule: str
@@ -83,6 +86,7 @@ class Record:
     status: Status
     message: str = ""
     call: CallData | None = None
+    offered: bool = True
 
 
 def full_id(rule: str) -> str:

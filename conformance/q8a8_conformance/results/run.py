@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.results.record import CallData, Record, Status, short_id
+from q8a8_conformance.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Hello
     from q8a8_conformance.results.bias import Bias
     from q8a8_conformance.results.bound_use import BoundUse
+    from q8a8_conformance.results.setup import Stage
     from q8a8_conformance.results.verdict import Judgement
 
 PROFILES = ("exact", "kernel", "ggml")
@@ -137,7 +139,11 @@ class Run:
     hello
         What the worker reported of itself at the start; None where none started.
     message
-        Why nothing ran, where nothing did.
+        Why the run has no verdict on the kernel, or nothing ran.
+    setup
+        What the questions about the kernel's setup, with which a run begins, found wrong.
+    complete
+        Whether every case that was asked for ran, or has its reason in the kernel or its worker.
     notes
         Things a reader should know that are no failures (a recipe accepted by the profile, say).
     bound
@@ -161,6 +167,8 @@ class Run:
     diagnosis: tuple[Finding, ...] = ()
     hello: Hello | None = None
     message: str = ""
+    setup: tuple[Stage, ...] = ()
+    complete: bool = True
     notes: tuple[str, ...] = ()
     bound: tuple[BoundUse, ...] = ()
     warnings: tuple[Bias | Notice, ...] = ()
@@ -197,12 +205,12 @@ class Run:
 
     def summary(self) -> str:
         """Return the verdict and what it rests on, in one line."""
-        return f"{self.judgement.verdict.value}: {self.basis()}"
+        return f"{self.judgement.words}: {self.basis()}"
 
     def basis(self) -> str:
         """Return what the verdict rests on, in one line."""
         judgement = self.judgement
-        ran = [rule for rule in judgement.rules if rule.cases]
+        ran = [rule for rule in judgement.rules if rule.status is not Status.NOT_RUN]
         cases = len({record.case for record in self.records if record.status is not Status.NOT_RUN})
         failing = [rule for rule in ran if rule.failed > rule.known]
         parts = [f"{len(ran)} rules judged, {len(judgement.rules) - len(ran)} not run, {cases} cases"]
@@ -210,11 +218,11 @@ class Run:
             names = ", ".join(short_id(rule.id) for rule in failing[:8])
             more = f" and {len(failing) - 8} more" if len(failing) > 8 else ""
             parts.append(f"failed: {names}{more}")
-        if judgement.known:
+        if judgement.known and judgement.verdict is not Verdict.CONFORMS:
             parts.append(f"{len(judgement.known)} known failures")
         if judgement.stale:
             parts.append(f"{len(judgement.stale)} known failures no longer fail")
         if self.message:
-            parts.append(self.message)
+            parts.append(" ".join(self.message.split()))
         parts.append(f"{self.seconds:.1f} s")
         return "; ".join(parts)

@@ -1,11 +1,14 @@
 """From records to a verdict: the status of each rule, and of the kernel as a whole.
 
-- A rule is ``crashed`` if any of its cases crashed, else ``fail`` if any failed, else ``pass`` if any ran,
-  else ``not-run``.
+- A rule is ``crashed`` if any of its cases crashed, else ``fail`` if any failed, else ``pass`` if all ran
+  that the kernel offers, else ``not-run``: where the worker lacks a capability, or the run ended early, some
+  of what the rule promises was not seen.
 - The kernel ``crashed`` if any case did, ``does-not-conform`` if a case of a MUST rule failed, ``conforms``
-  if at least one case of a MUST rule ran and none failed, else ``nothing-ran``. A failed SHOULD or MAY rule
+  if at least one MUST rule was judged and none failed, else ``nothing-ran``. A failed SHOULD or MAY rule
   is shown, and costs nothing.
 - A failure listed in the known-failures file does not count; an entry there that no longer fails does.
+- A run that was interrupted, that never reached the kernel, or in which the suite itself broke has no verdict
+  on the kernel: it is ``interrupted``, ``not-reached`` or ``broken``, whatever its cases show.
 """
 
 from __future__ import annotations
@@ -25,17 +28,40 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """The four verdicts of the JSON report."""
+    """The verdicts of the JSON report: four on a kernel, and three of runs that do not judge it."""
 
     CONFORMS = "conforms"
     DOES_NOT_CONFORM = "does-not-conform"
     CRASHED = "crashed"
     NOTHING_RAN = "nothing-ran"
+    NOT_REACHED = "not-reached"
+    BROKEN = "broken"
+    INTERRUPTED = "interrupted"
 
     @property
     def exit_status(self) -> int:
-        """The exit status of ``q8a8 test``; 2 is left for wrong usage."""
-        return {"conforms": 0, "does-not-conform": 1, "crashed": 3, "nothing-ran": 4}[self.value]
+        """The exit status of ``q8a8 test``; 2 is left for wrong usage, 6 for a report that is not written.
+
+        70 is EX_SOFTWARE of sysexits.h; 130 is what shells report of a program that Ctrl-C ended.
+        """
+        return _EXIT_STATUS[self]
+
+    @property
+    def is_judgement(self) -> bool:
+        """Whether it is about the kernel. Only then are badge, statement and known failures written."""
+        return self not in _NO_JUDGEMENT
+
+
+_EXIT_STATUS = {
+    Verdict.CONFORMS: 0,
+    Verdict.DOES_NOT_CONFORM: 1,
+    Verdict.CRASHED: 3,
+    Verdict.NOTHING_RAN: 4,
+    Verdict.NOT_REACHED: 5,
+    Verdict.BROKEN: 70,
+    Verdict.INTERRUPTED: 130,
+}
+_NO_JUDGEMENT = (Verdict.NOT_REACHED, Verdict.BROKEN, Verdict.INTERRUPTED)
 
 
 class KnownFailuresError(ValueError):
@@ -126,7 +152,7 @@ class RuleResult:
     """The status of one rule, with its counts.
 
     ``cases`` counts the cases that ran, ``failed`` those that failed or crashed, ``known`` those of the
-    failed ones that the known-failures file excuses.
+    failed ones that the known-failures file excuses. ``reason`` is why a rule was not run.
     """
 
     id: str
@@ -136,6 +162,7 @@ class RuleResult:
     cases: int
     failed: int
     known: int
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +179,14 @@ class Judgement:
     known: tuple[Record, ...]
     stale: tuple[KnownFailure, ...]
 
+    @property
+    def words(self) -> str:
+        """The verdict as reports for people write it: with the number of known failures."""
+        if self.verdict is not Verdict.CONFORMS or not self.known:
+            return self.verdict.value
+        count = len(self.known)
+        return f"conforms except for {count} known failure{'s' if count > 1 else ''}"
+
 
 _RAN = (Status.PASS, Status.FAIL, Status.CRASHED)
 _BAD = (Status.FAIL, Status.CRASHED)
@@ -163,6 +198,8 @@ def judge(
     known_failures: Sequence[KnownFailure] = (),
     *,
     everything_ran: bool = True,
+    ending: Verdict | None = None,
+    no_case: str = "no case of this rule was selected",
 ) -> Judgement:
     """Fold records into rule results and a verdict.
 
@@ -177,6 +214,10 @@ def judge(
     everything_ran
         Whether the whole suite was selected. If not, an entry of ``known_failures`` that covers no case
         is ignored; otherwise it is stale.
+    ending
+        The verdict of a run that ended without judging the kernel.
+    no_case
+        Why a rule without any record was not run.
 
     Returns
     -------
@@ -199,10 +240,11 @@ def judge(
             id=rule,
             level=levels.get(rule, "MUST"),
             title=titles.get(rule, ""),
-            status=worst(r.status for r in held),
+            status=_status(held),
             cases=sum(r.status in _RAN for r in held),
             failed=sum(r.status in _BAD for r in held),
             known=sum((r.rule, r.case) in excused for r in held),
+            reason=_reason(held, no_case),
         )
         for rule, held in by_rule.items()
     )
@@ -210,7 +252,7 @@ def judge(
     stale = tuple(entry for entry in known_failures if _is_stale(entry, records, everything_ran))
     failures = tuple(r for r in bad if (r.rule, r.case) not in excused)
     return Judgement(
-        verdict=_verdict(failures, results, stale),
+        verdict=ending or _verdict(failures, results, stale),
         rules=results,
         failures=failures,
         known=tuple(r for r in bad if (r.rule, r.case) in excused),
@@ -218,12 +260,31 @@ def judge(
     )
 
 
+def _status(records: Sequence[Record]) -> Status:
+    """Return the status of a rule: its worst case's, and a pass only if no case was left out."""
+    status = worst(r.status for r in records)
+    return Status.NOT_RUN if status is Status.PASS and _left_out(records) else status
+
+
+def _left_out(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return the cases that did not run although the kernel offers what they are about."""
+    return tuple(r for r in records if r.status is Status.NOT_RUN and r.offered)
+
+
+def _reason(records: Sequence[Record], no_case: str) -> str:
+    """Return why a rule was not run; empty where it was."""
+    if _status(records) is not Status.NOT_RUN:
+        return ""
+    held = _left_out(records) or records
+    return "; ".join(dict.fromkeys(r.message for r in held)) or no_case
+
+
 def _is_stale(entry: KnownFailure, records: Sequence[Record], everything_ran: bool) -> bool:
-    """Return whether an entry no longer fails: a case of it ran and none failed, or there is no such case."""
-    covered = [r.status for r in records if entry.covers(r)]
+    """Return whether an entry no longer fails: its cases ran and none failed, or there is no such case."""
+    covered = [r for r in records if entry.covers(r)]
     if not covered:
         return everything_ran
-    return worst(covered) is Status.PASS
+    return _status(covered) is Status.PASS
 
 
 def _verdict(
@@ -234,6 +295,6 @@ def _verdict(
         return Verdict.CRASHED
     if stale or any(r.rule in musts for r in failures):
         return Verdict.DOES_NOT_CONFORM
-    if any(result.cases for result in results if result.id in musts):
+    if any(result.status is not Status.NOT_RUN for result in results if result.id in musts):
         return Verdict.CONFORMS
     return Verdict.NOTHING_RAN

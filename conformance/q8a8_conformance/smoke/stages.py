@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +16,22 @@ from q8a8_conformance.protocol.session import (
     SessionError,
     WorkerCrashed,
     WorkerHung,
-    WorkerUnsupported,
-    WorkerUnusable,
 )
-from q8a8_conformance.protocol.sut import SutError
 from q8a8_conformance.results.record import Status, worst
+from q8a8_conformance.results.setup import Stage
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.smoke import symptoms
 from q8a8_conformance.smoke.probes import Probe, probes
+from q8a8_conformance.smoke.starting import start
 from q8a8_conformance.spec.abi import NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from q8a8_conformance.protocol.messages import Hello
     from q8a8_conformance.protocol.sut import Sut
+
+__all__ = ["Smoke", "Stage", "call_each", "run", "suite_command"]
 
 _EXPORTED = re.compile(
     rb"\x00((?:ggml_vec_dot_q8_(?:0|a8)_q8|(?:de)?quantize_(?:row|activation)_q8_(?:0|a8))\w*)(?=\x00)"
@@ -39,16 +42,6 @@ _LARGEST_FILE = 1 << 26
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage: its name, its status, what was found, and what to check first."""
-
-    name: str
-    status: Status
-    message: str
-    hint: str = ""
-
-
-@dataclass(frozen=True)
 class Smoke:
     """The result of all stages."""
 
@@ -56,10 +49,13 @@ class Smoke:
     stages: tuple[Stage, ...]
     functions: tuple[str, ...] = ()
     seconds: float = 0.0
+    ending: Verdict | None = None
 
     @property
     def verdict(self) -> Verdict:
         """The verdict, as of a test, on the setup and the first results."""
+        if self.ending is not None:
+            return self.ending
         status = worst(stage.status for stage in self.stages)
         if any(stage.status is Status.NOT_RUN for stage in self.stages) and status is Status.PASS:
             status = Status.NOT_RUN
@@ -69,12 +65,6 @@ class Smoke:
             Status.CRASHED: Verdict.CRASHED,
             Status.NOT_RUN: Verdict.NOTHING_RAN,
         }[status]
-
-
-@dataclass
-class _Found:
-    stages: list[Stage] = field(default_factory=list)
-    functions: tuple[str, ...] = ()
 
 
 def run(sut: Sut, timeout: float) -> Smoke:
@@ -90,65 +80,31 @@ def run(sut: Sut, timeout: float) -> Smoke:
     Raises
     ------
     SutError
-        The worker cannot be started at all, or cannot serve its command line.
+        The command line names what the kernel does not have.
     """
     began = time.monotonic()
-    found = _Found()
     with sut.session(timeout, start_timeout=timeout) as session:
-        hello = _start(session, found)
-        if hello is not None:
-            found.functions = hello.functions
-            found.stages.append(_offered(sut, hello))
-            for probe in probes(hello.functions):
-                found.stages.append(_probe(sut, session, probe))
-    return Smoke(sut, tuple(found.stages), found.functions, time.monotonic() - began)
+        started = start(sut, session)
+        functions = started.hello.functions if started.hello else ()
+        found = [started.stage]
+        if started.hello is not None:
+            found += call_each(sut, session, started.hello)
+    return Smoke(sut, tuple(found), functions, time.monotonic() - began, started.ending)
 
 
-def _start(session: Session, found: _Found) -> Hello | None:
-    """Start the worker and receive its hello."""
-    try:
-        hello = session.hello
-    except WorkerUnsupported as error:
-        stage = Stage("start", Status.NOT_RUN, str(error), "this CPU cannot run the kernel: use another one")
-    except WorkerUnusable as error:
-        raise SutError(str(error)) from error
-    except WorkerCrashed as error:
-        stage = Stage("start", Status.CRASHED, str(error), _start_hint(error))
-    except WorkerHung as error:
-        hint = "does the program print its hello before it reads, and flush it? Does it wait for something?"
-        stage = Stage("start", Status.CRASHED, str(error), hint)
-    except ProtocolViolation as error:
-        hint = (
-            "standard output is for frames only: print to standard error, and write in binary "
-            "(the page 'protocol' has a worker of sixty lines)"
-        )
-        stage = Stage("start", Status.CRASHED, str(error), hint)
-    except SessionError as error:
-        raise SutError(str(error)) from error
-    else:
-        cpu = f" on {hello.arch}" if hello.arch else ""
-        emulated = {True: ", emulated", False: "", None: ""}[hello.emulated]
-        words = f"{hello.name} {hello.version}".strip()
-        found.stages.append(Stage("start", Status.PASS, f"{words}{cpu}{emulated}"))
-        return hello
-    found.stages.append(stage)
-    return None
+def call_each(sut: Sut, session: Session, hello: Hello, timeout: float | None = None) -> Iterator[Stage]:
+    """Yield the stages of a worker that has started: what it offers, and one call of each function.
 
-
-def _start_hint(error: WorkerCrashed) -> str:
-    """Return a hint for a worker that ended before its hello."""
-    text = error.stderr
-    if "ld-linux" in text or "ELF interpreter" in text:
-        return "the emulator does not find the C library: pass -L and its folder, /usr/aarch64-linux-gnu"
-    if "SIGILL" in error.how:
-        return (
-            "the CPU lacks an instruction: is it built for another one, or does the emulator need -cpu max?"
-        )
-    if "ModuleNotFoundError" in text or "ImportError" in text:
-        return "Python does not find the module: set PYTHONPATH, or install it"
-    if "exit status 0" in error.how:
-        return "the program ended at once: does it implement the worker protocol?"
-    return "it crashed while loading or in its init, before any call"
+    Parameters
+    ----------
+    sut, session, hello
+        The system under test and its worker.
+    timeout
+        Time limit of a call in seconds; the session's by default.
+    """
+    yield _offered(sut, hello)
+    for probe in probes(hello.functions):
+        yield _probe(sut, session, probe, timeout)
 
 
 def _offered(sut: Sut, hello: Hello) -> Stage:
@@ -165,11 +121,11 @@ def _offered(sut: Sut, hello: Hello) -> Stage:
     return Stage("hello", Status.NOT_RUN, "offers no function of the ABI", hint)
 
 
-def _probe(sut: Sut, session: Session, probe: Probe) -> Stage:
+def _probe(sut: Sut, session: Session, probe: Probe, timeout: float | None) -> Stage:
     """Make one call and return the stage about its result."""
     name = probe.call.function
     try:
-        result = session.call(probe.call)
+        result = session.call(probe.call, timeout)
         outputs = probe.outputs(result.outputs)
     except (SessionError, ValueError) as error:
         return _no_answer(name, error)

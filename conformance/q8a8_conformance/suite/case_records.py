@@ -68,6 +68,7 @@ class CaseRecords:
         self._cut_short = ""
         self._raising = False
         self._failed: dict[str, Record] = {}
+        self._left_out: dict[str, str] = {}
 
     def add(
         self,
@@ -154,25 +155,47 @@ class CaseRecords:
         finally:
             self._raising = False
 
+    def leave_out(self, rule: str, message: str) -> None:
+        """Leave a rule of the case as not run, unless it fails: what it promises is not seen here."""
+        self._left_out[rule] = message
+
     def finish(self) -> tuple[Record, ...]:
         """Hand over a record for each rule of the case; return the failed ones."""
         if self._cut_short:
             return self._hand_over(Status.NOT_RUN, f"an ordinary call returned no result: {self._cut_short}")
-        return self._hand_over(Status.PASS if self.executed else Status.NOT_RUN, "")
+        if not self.executed:
+            return self._hand_over(Status.NOT_RUN, "the case made no call")
+        return self._hand_over(Status.PASS, "")
 
-    def not_run(self, message: str) -> None:
-        """Hand over the records of a case that did not run: for each rule that has not failed so far."""
-        self._hand_over(Status.NOT_RUN, message)
+    def not_run(self, message: str, *, offered: bool = True) -> None:
+        """Hand over the records of a case that did not run: for each rule that has not failed so far.
 
-    def _hand_over(self, otherwise: Status, message: str) -> tuple[Record, ...]:
+        Parameters
+        ----------
+        message
+            Why it did not run.
+        offered
+            Whether its rules stay unjudged for that; see :class:`~q8a8_conformance.results.record.Record`.
+        """
+        self._hand_over(Status.NOT_RUN, message, offered=offered)
+
+    def _hand_over(self, otherwise: Status, message: str, *, offered: bool = True) -> tuple[Record, ...]:
         failed = tuple(self._failed.values())
-        others = (self._make(otherwise, rule, message) for rule in self.rules if rule not in self._failed)
-        for record in (*failed, *others):
+        for record in failed:
             self._recorder.add(record)
+        for rule in self.rules:
+            if rule in self._failed:
+                continue
+            if otherwise is Status.PASS and rule in self._left_out:
+                self._recorder.add(self._make(Status.NOT_RUN, rule, self._left_out[rule]))
+            else:
+                self._recorder.add(self._make(otherwise, rule, message, offered=offered))
         return failed
 
-    def _make(self, status: Status, rule: str, message: str, data: CallData | None = None) -> Record:
-        return Record(rule, self.case, self.function, status, message, data)
+    def _make(
+        self, status: Status, rule: str, message: str, data: CallData | None = None, *, offered: bool = True
+    ) -> Record:
+        return Record(rule, self.case, self.function, status, message, data, offered)
 
 
 def describe(records: tuple[Record, ...]) -> str:

@@ -21,13 +21,14 @@ from q8a8_conformance.suite import placement
 from q8a8_conformance.suite.case_records import RETURNS, CaseRecords
 from q8a8_conformance.suite.kernel_calls import CaseOver, KernelCalls
 from q8a8_conformance.suite.placement import Difference
+from q8a8_conformance.suite.target import NotOfferedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from q8a8_conformance.protocol.messages import Call, Result
     from q8a8_conformance.suite.accepted_recipes import Recipes
-    from q8a8_conformance.suite.target import Target
+    from q8a8_conformance.suite.target import NotRunError, Target
 
 ATTRIBUTED = 8
 """Wrong results of one case that are attributed to its rules: a further one seldom breaks another."""
@@ -204,6 +205,10 @@ class Judge:
         """End the case: leave a record for each of its rules; return the failed ones."""
         return self.records.finish()
 
-    def not_run(self, message: str) -> None:
+    def leave_out(self, rule: str, message: str) -> None:
+        """Leave a rule of the case as not run, unless it fails: what it promises is not seen here."""
+        self.records.leave_out(rule, message)
+
+    def not_run(self, reason: NotRunError) -> None:
         """End the case as not run, for each rule that has not failed so far."""
-        self.records.not_run(message)
+        self.records.not_run(str(reason), offered=not isinstance(reason, NotOfferedError))

@@ -5,14 +5,16 @@ It is slow to import and to run, so it is used only where an example has failed 
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity, configuration, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.inputs.random_inputs import Source
 
@@ -46,6 +48,17 @@ class _Chosen:
 
     def raw(self, size: int) -> bytes:
         return bytes(self._draw(st.binary(min_size=size, max_size=size)))
+
+
+@contextmanager
+def _leaving_nothing() -> Iterator[None]:
+    """Keep what Hypothesis stores out of the working directory, which is the user's."""
+    with tempfile.TemporaryDirectory(prefix="q8a8-", ignore_cleanup_errors=True) as folder:
+        configuration.set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            configuration.set_hypothesis_home_dir(None)
 
 
 def search(make: Callable[[Source], Example], body: Callable[[Example], None]) -> None:
@@ -83,6 +96,7 @@ def search(make: Callable[[Source], Example], body: Callable[[Example], None]) -
         body(example)
 
     try:
-        chosen(given(strategy())(given_body))()
+        with _leaving_nothing():
+            chosen(given(strategy())(given_body))()
     except Flaky as error:
         raise FlakyError from error

@@ -15,11 +15,12 @@ from q8a8_conformance.protocol.sut import SutError
 from q8a8_conformance.results.record import rule_matches
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.suite.case_records import describe
+from q8a8_conformance.suite.interrupts import Interrupts
 from q8a8_conformance.suite.judge import CaseOver, Judge
 from q8a8_conformance.suite.target import NotRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from q8a8_conformance.results.run import Request, Run
     from q8a8_conformance.suite.run import SuiteRun
@@ -35,6 +36,8 @@ class CheckRunner:
     ----------
     run
         The run that the checks are part of; None to collect them only.
+    interrupts
+        Counts the signals that end the run.
 
     Attributes
     ----------
@@ -44,10 +47,12 @@ class CheckRunner:
         pytest's text on modules that could not be collected, and on checks that broke themselves.
     """
 
-    def __init__(self, run: SuiteRun | None) -> None:
+    def __init__(self, run: SuiteRun | None, interrupts: Interrupts | None = None) -> None:
         self.finished: Run | None = None
         self.errors: list[str] = []
         self._run = run
+        self._interrupts = interrupts or Interrupts()
+        self._all_selected = True
         self._broken: set[str] = set()
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -62,6 +67,10 @@ class CheckRunner:
             except SutError as error:
                 raise pytest.UsageError(str(error)) from error
 
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Notice that others leave cases out: ``-k``, ``--deselect``."""
+        self._all_selected = self._all_selected and all(_CASE in item.stash for item in items)
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Stash the case id and rules of every check, and leave out what was not asked for."""
@@ -69,6 +78,7 @@ class CheckRunner:
         kept: list[pytest.Item] = []
         left_out: list[pytest.Item] = []
         seen: dict[str, str] = {}
+        plan: dict[str, tuple[str, ...]] = {}
         for item in items:
             if not isinstance(item, pytest.Function) or "judge" not in item.fixturenames:
                 kept.append(item)
@@ -82,11 +92,13 @@ class CheckRunner:
             item.stash[_RULES] = rules
             selected = run is None or (run.can_judge and _is_selected(case, rules, run.request))
             (kept if selected else left_out).append(item)
+            if selected:
+                plan[case] = rules
         if left_out:
             config.hook.pytest_deselected(items=left_out)
             items[:] = kept
         if run is not None:
-            run.total = len(kept)
+            run.plan(plan, selected=self._all_selected)
 
     @pytest.fixture
     def judge(self, request: pytest.FixtureRequest) -> Judge:
@@ -102,12 +114,15 @@ class CheckRunner:
         if self._run is None or not isinstance(case, Judge):
             return (yield)
         self._run.progress(case.case)
+        if self._interrupts.count:
+            # An interrupt was lost where Python ignores exceptions.
+            raise KeyboardInterrupt
         try:
             yield
         except CaseOver:
             pass
         except NotRunError as reason:
-            case.not_run(str(reason))
+            case.not_run(reason)
             pytest.skip(str(reason))
         except Exception as error:
             case.records.add_internal_error(f"{type(error).__name__}: {error}")
@@ -115,8 +130,10 @@ class CheckRunner:
             self._broken.add(pyfuncitem.nodeid)
             raise
         failed = case.finish()
-        if failed:
+        if any(self._run.counts(record) for record in failed):
             pytest.fail(describe(failed), pytrace=False)
+        if failed:
+            pytest.xfail(describe(failed))
         return True
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -132,15 +149,35 @@ class CheckRunner:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Finish the run: diagnosis and verdict; a bad verdict shows in pytest's exit status."""
-        if self._run is None:
+        run = self._run
+        if run is None:
             return
-        everything = session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
-        self.finished = self._run.finish(everything_ran=everything and not session.config.option.keyword)
-        if (
-            session.exitstatus == pytest.ExitCode.OK
-            and self.finished.judgement.verdict is not Verdict.CONFORMS
-        ):
+        run.broken = bool(self.errors) or session.exitstatus == pytest.ExitCode.INTERNAL_ERROR
+        run.interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED and not run.broken
+        if session.shouldfail:
+            run.leave_out(_why_stopped(session))
+        self.finished = run.finish()
+        verdict = self.finished.judgement.verdict
+        if verdict is Verdict.INTERRUPTED:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+        elif session.exitstatus == pytest.ExitCode.OK and verdict is not Verdict.CONFORMS:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def interrupt(self, session: pytest.Session) -> None:
+        """Make the finished run an interrupted one."""
+        if self._run is not None:
+            self._run.interrupted = True
+            self.finished = self._run.finish()
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _why_stopped(session: pytest.Session) -> str:
+    count = session.config.option.maxfail
+    return (
+        "the run stopped at the first failure (-x)"
+        if count == 1
+        else f"the run stopped: {session.shouldfail}"
+    )
 
 
 def case_id(item: pytest.Function) -> str:

@@ -1,4 +1,8 @@
-"""One run of the suite: the worker, the records, and at the end diagnosis and verdict."""
+"""One run of the suite: the worker, the records, and at the end diagnosis and verdict.
+
+It begins with what ``q8a8 smoke`` asks: what is wrong with the setup then stands in the report, and where the
+kernel is not reached nothing else is run.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +14,27 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from q8a8_conformance import diagnosis
-from q8a8_conformance.protocol.session import (
-    ProtocolViolation,
-    SessionError,
-    WorkerCrashed,
-    WorkerHung,
-    WorkerUnsupported,
-)
-from q8a8_conformance.protocol.sut import SutError, parse_sut
+from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.results.run import Request, Run
-from q8a8_conformance.results.verdict import KnownFailure
+from q8a8_conformance.results.verdict import KnownFailure, Verdict
 from q8a8_conformance.results.verdict import judge as judge_records
-from q8a8_conformance.spec.rules import load_rules
+from q8a8_conformance.smoke import stages
+from q8a8_conformance.smoke.starting import start
+from q8a8_conformance.spec.rules import load_rules, rules_by_id
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.target import Target
 from q8a8_golden import load
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.protocol.session import Session
+    from q8a8_conformance.results.setup import Stage
+    from q8a8_conformance.spec.rules import Rule
+    from q8a8_conformance.suite.target import Array
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds that one call may take, unless the request says otherwise."""
@@ -41,7 +46,22 @@ SELF_COMPARISON = (
 """A note on every run of ``ref``: the expected values of golden cases alone are not its own."""
 
 START_CASE = "start"
-"""The case id of a worker that died before its hello."""
+"""The case id of a kernel that crashed while it was loaded."""
+
+START_TIMEOUT = 15.0
+"""Seconds that loading and initializing a kernel may take; a call's time limit, where that is longer."""
+
+SETUP_TIMEOUT = 5.0
+"""Seconds that a call of the questions about the setup may take."""
+
+INTERRUPTED = "the run was interrupted"
+
+_WITHOUT_CASES: Mapping[Verdict | None, str] = {
+    Verdict.NOT_REACHED: "the kernel was not reached",
+    Verdict.CRASHED: "the kernel crashed while it was loaded",
+    Verdict.NOTHING_RAN: "this machine cannot run the kernel",
+}
+"""Why no rule was judged, where the run ended at the start."""
 
 
 class SuiteRun:
@@ -58,22 +78,38 @@ class SuiteRun:
     ------
     SutError
         The system under test is not named in a way that can be served.
+
+    Attributes
+    ----------
+    interrupted
+        Whether the run was told to end; it has no verdict on the kernel then.
+    broken
+        Whether the suite itself broke: the same.
     """
 
     def __init__(self, request: Request, known_failures: tuple[KnownFailure, ...] = ()) -> None:
         self.request = request
-        self.total = 0
+        self.interrupted = False
+        self.broken = False
         self._timeout = request.timeout or DEFAULT_TIMEOUT
         self._known_failures = known_failures
         self._recorder = Recorder()
         self._target: Target | None = None
         self._recipes: Recipes | None = None
+        self._setup: tuple[Stage, ...] = ()
+        self._ending: Verdict | None = None
         self._message = ""
+        self._planned: Mapping[str, tuple[str, ...]] = {}
+        self._left_out = ""
+        self._selected = True
+        self._findings: tuple[diagnosis.Finding, ...] | None = None
         self._done = 0
         self._started = time.monotonic()
         self._wall = datetime.now(UTC)
         self._sut = parse_sut(request.sut, request.symbols, request.init)
-        self._session: Session = self._sut.session(self._timeout)
+        self._session: Session = self._sut.session(
+            self._timeout, start_timeout=max(self._timeout, START_TIMEOUT)
+        )
         self._progress = sys.stderr.isatty()
 
     @property
@@ -82,24 +118,49 @@ class SuiteRun:
         return self._target is not None
 
     def start(self) -> None:
-        """Start the worker. Where it dies or lacks a CPU feature, the run goes on to a verdict without cases.
+        """Start the worker, and ask what ``q8a8 smoke`` asks, up to the first call that does not return.
+
+        Where the kernel is not reached, or crashes while it is loaded, there is a verdict without cases.
 
         Raises
         ------
         SutError
-            The worker cannot be started at all, or cannot serve its command line.
+            The command line names what the kernel does not have.
         """
-        try:
-            self._target = Target(self._session, self.request.profile, self._timeout)
-        except WorkerUnsupported as error:
-            self._message = f"{error.what}: {error.stderr.strip()}".rstrip(": ")
-        except (WorkerCrashed, WorkerHung, ProtocolViolation) as error:
-            self._message = str(error)
-            self._recorder.add(Record(RETURNS, START_CASE, "", Status.CRASHED, str(error)))
-        except SessionError as error:
-            raise SutError(str(error)) from error
-        else:
-            self._recipes = Recipes(self._target)
+        if self._target is not None or self._ending is not None:
+            return
+        self._show("start")
+        started = start(self._sut, self._session)
+        self._setup = (started.stage,)
+        if started.hello is None:
+            self._ending, self._message = started.ending, started.stage.message
+            if self._ending is Verdict.CRASHED:
+                self._recorder.add(Record(RETURNS, START_CASE, "", Status.CRASHED, self._message))
+            return
+        timeout = min(self._timeout, SETUP_TIMEOUT)
+        for stage in stages.call_each(self._sut, self._session, started.hello, timeout):
+            self._setup += (stage,)
+            if stage.status is Status.CRASHED:
+                break
+        self._target = Target(self._session, self.request.profile, self._timeout)
+        self._recipes = Recipes(self._target)
+
+    def plan(self, cases: Mapping[str, tuple[str, ...]], *, selected: bool = True) -> None:
+        """Take the cases that will run, with their rules; what has no record at the end did not run.
+
+        Parameters
+        ----------
+        cases
+            Rules by case.
+        selected
+            False where others than the request have left cases out.
+        """
+        self._planned = cases
+        self._selected = selected
+
+    def leave_out(self, reason: str) -> None:
+        """Take the reason why the rest of the plan does not run; the first one counts."""
+        self._left_out = self._left_out or reason
 
     def judge(self, case: str, rules: tuple[str, ...]) -> Judge:
         """Return the judge of one case."""
@@ -107,63 +168,65 @@ class SuiteRun:
             raise RuntimeError("the worker was not started")
         return Judge(self._target, self._recipes, self._recorder, case, rules, self.request.rules)
 
+    def counts(self, record: Record) -> bool:
+        """Return whether a failure counts against the kernel.
+
+        One that is known, of a SHOULD rule, or of a rule that was not asked for does not.
+        """
+        if any(entry.covers(record) for entry in self._known_failures):
+            return False
+        if record.status is Status.CRASHED:
+            return True
+        wanted = self.request.rules is None or rule_matches(record.rule, self.request.rules)
+        return wanted and rules_by_id()[record.rule].level == "MUST"
+
     def progress(self, case: str) -> None:
         """Show on a terminal which case runs."""
         self._done += 1
-        if self._progress:
-            sys.stderr.write(f"\r\x1b[K{self._done}/{self.total} {case[:60]}")
-            sys.stderr.flush()
+        self._show(f"{self._done}/{len(self._planned)} {case}")
 
-    def finish(self, *, everything_ran: bool) -> Run:
-        """Diagnose, end the worker, and give the finished run.
+    def finish(self) -> Run:
+        """Diagnose, end the worker, and return the finished run.
 
-        Parameters
-        ----------
-        everything_ran
-            False where the run was cut short, or cases were left out by something else than its own request.
+        An interrupt ends the diagnosis, and the run is interrupted; a second one is raised. The method may be
+        called again: what was found stays.
         """
-        findings: tuple[diagnosis.Finding, ...] = ()
-        notes: tuple[str, ...] = ()
-        if self._target is not None and self._recipes is not None:
-            findings = diagnosis.diagnose(
-                self._target.observations,
-                self._target.ask_dot,
-                self._recipes.accepted(),
-                self._target.probe,
-            )
-            notes = self._recipes.notes()
-        if self._sut.kind == "ref":
-            notes = (*notes, SELF_COMPARISON)
+        try:
+            return self._finish()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return self._finish()
+
+    def _finish(self) -> Run:
+        if self.interrupted:
+            self.leave_out(INTERRUPTED)
+        elif self._findings is None:
+            self._findings = self._diagnose()
         self._session.close()
         if self._target is not None:
             self._target.close()
-        if self._progress:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-        wanted = self.request.rules
-        # A call that did not return counts, whichever rules were asked for: its case judged nothing.
-        records = [
-            record
-            for record in self._recorder
-            if wanted is None or rule_matches(record.rule, wanted) or record.status is Status.CRASHED
-        ]
-        crashed = {record.rule for record in records if record.status is Status.CRASHED}
-        rules = [
-            rule
-            for rule in load_rules()
-            if rule.subject == "kernel"
-            and (wanted is None or rule_matches(rule.id, wanted) or rule.id in crashed)
-        ]
-        complete = everything_ran and wanted is None and self.request.case is None and self.can_judge
-        judgement = judge_records(records, rules, self._known_failures, everything_ran=complete)
+        self._show("")
+        complete = self._account() and self._selected
+        records, rules = self._wanted()
+        everything = self.request.rules is None and self.request.case is None and self.can_judge
+        judgement = judge_records(
+            records,
+            rules,
+            self._known_failures,
+            everything_ran=complete and everything,
+            ending=self._verdict_without_judgement(),
+            no_case=self._left_out or _WITHOUT_CASES.get(self._ending, "no case of this rule was selected"),
+        )
         target = self._target
         return Run(
             request=self.request,
             judgement=judgement,
-            diagnosis=findings,
+            diagnosis=self._findings or (),
             hello=target.hello if target else None,
             message=self._message,
-            notes=notes,
+            setup=tuple(stage for stage in self._setup if stage.status is not Status.PASS),
+            complete=complete,
+            notes=self._notes(),
             bound=target.margins.by_function() if target else (),
             warnings=tuple(target.warnings) if target else (),
             version=metadata.version("q8a8"),
@@ -174,8 +237,84 @@ class SuiteRun:
             call_seconds=target.call_seconds if target else 0.0,
             overlap_seconds=target.overlap_seconds if target else 0.0,
             stops=target.stops if target else 0,
-            records=tuple(records),
+            records=records,
         )
+
+    def _verdict_without_judgement(self) -> Verdict | None:
+        """Return the verdict of a run that does not judge the kernel; None of one that does."""
+        if self.interrupted:
+            return Verdict.INTERRUPTED
+        return Verdict.BROKEN if self.broken else self._ending
+
+    def _diagnose(self) -> tuple[diagnosis.Finding, ...]:
+        """Return the likely causes, showing on a terminal that the search goes on."""
+        target, recipes = self._target, self._recipes
+        if target is None or recipes is None:
+            return ()
+        calls = 0
+
+        def show(function: str) -> None:
+            nonlocal calls
+            calls += 1
+            self._show(f"diagnosis of {function}, call {calls}")
+
+        def ask(function: str, nrc: int, x: Array, y: Array) -> bytes | None:
+            show(function)
+            return target.ask_dot(function, nrc, x, y)
+
+        def probe(call: Call) -> tuple[bytes, ...] | None:
+            show(call.function)
+            return target.probe(call)
+
+        self._show("diagnosis")
+        return diagnosis.diagnose(
+            target.observations,
+            ask,
+            recipes.accepted(),
+            probe,
+            lambda name: self._show(f"diagnosis of {name}"),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = self._recipes.notes() if self._recipes is not None else ()
+        return (*notes, SELF_COMPARISON) if self._sut.kind == "ref" else notes
+
+    def _account(self) -> bool:
+        """Give every case of the plan that has no record its reason; return whether there was none such."""
+        recorded = {record.case for record in self._recorder}
+        missing = {case: rules for case, rules in self._planned.items() if case not in recorded}
+        if missing:
+            self.leave_out("the run ended before this case")
+        for case, rules in missing.items():
+            for rule in rules:
+                self._recorder.add(Record(rule, case, "", Status.NOT_RUN, self._left_out))
+        return not self._left_out
+
+    def _wanted(self) -> tuple[tuple[Record, ...], tuple[Rule, ...]]:
+        """Return the records and the rules that were asked for.
+
+        A call that did not return counts, whichever rules were asked for: its case judged nothing.
+        """
+        wanted = self.request.rules
+        records = tuple(
+            record
+            for record in self._recorder
+            if wanted is None or rule_matches(record.rule, wanted) or record.status is Status.CRASHED
+        )
+        crashed = {record.rule for record in records if record.status is Status.CRASHED}
+        rules = tuple(
+            rule
+            for rule in load_rules()
+            if rule.subject == "kernel"
+            and (wanted is None or rule_matches(rule.id, wanted) or rule.id in crashed)
+        )
+        return records, rules
+
+    def _show(self, words: str) -> None:
+        """Rewrite the line of progress, on a terminal; remove it where there are no words."""
+        if self._progress:
+            sys.stderr.write(f"\r\x1b[K{words[:70]}")
+            sys.stderr.flush()
 
 
 def manifest_hash() -> str:

@@ -68,6 +68,10 @@ class NotRunError(Exception):
     """Raised where the case needs what is missing: a function, a capability, a kernel that survives."""
 
 
+class NotOfferedError(NotRunError):
+    """Raised where the case is about what a kernel need not have: its rule loses nothing by that."""
+
+
 class Target:
     """A started worker with what the checks need to know about it.
 
@@ -133,7 +137,7 @@ class Target:
     def require(self, function: str, *capabilities: str) -> None:
         """Raise :class:`NotRunError` where the kernel lacks a function, or the worker a capability."""
         if not self.offers(function):
-            raise NotRunError(f"the kernel does not offer {function}")
+            raise NotOfferedError(f"the kernel does not offer {function}")
         for capability in capabilities:
             if capability not in self.hello.capabilities:
                 raise NotRunError(f"the worker has no capability {capability!r}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import ProtocolViolation, WorkerHung
-from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
+from q8a8_conformance.suite.target import KernelDiedError, NotOfferedError, RefusedError, Target
 
 if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge
@@ -26,7 +26,7 @@ def require_two_rows(judge: Judge) -> None:
     """Leave the case as not run where the kernel computes one row at a time."""
     judge.require(calls.DOT)
     if not takes_two_rows(judge):
-        raise NotRunError(ONE_ROW)
+        raise NotOfferedError(ONE_ROW)
 
 
 def takes_two_rows(judge: Judge) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,7 @@ def resolve(name: str) -> object:
     module_name, colon, path = name.partition(":")
     if not colon or not path:
         raise TargetError(f"{name}: write MODULE:OBJECT")
+    sys.dont_write_bytecode = True  # the folder is the user's
     try:
         found: object = importlib.import_module(module_name)
     except Exception as error:  # an imported module may raise anything

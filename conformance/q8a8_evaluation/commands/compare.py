@@ -10,12 +10,12 @@ measure, not a judgement.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from q8a8.atomic import unwritable, write_text
 from q8a8_conformance.commands.options import usage_error
+from q8a8_conformance.commands.output import text_stream, write_to
 from q8a8_conformance.report import comparison as writers
 from q8a8_conformance.report import comparison_html
 from q8a8_conformance.report.schema import ReportError, read
@@ -76,17 +76,17 @@ def command(options: argparse.Namespace) -> int:
         return usage_error(str(error))
     try:
         if found is None:
-            # Measurements are never right or wrong.
             _write(runs[0], run_writers.WRITERS, options)
         else:
             _write(found, _WRITERS, options)
     except OSError as error:
         return usage_error(str(error))
-    if found is None:
-        sys.stdout.write(run_writers.text(runs[0]))
-        return SAME
-    sys.stdout.write(writers.text(found))
-    return SAME if found.same else DIFFERENT
+    stream = text_stream(getattr(options, kind) for kind in _WRITERS)
+    text = run_writers.text(runs[0]) if found is None else writers.text(found)
+    if reason := write_to(stream, text):
+        return usage_error(f"standard output could not be written: {reason}")
+    # Measurements are never right or wrong.
+    return SAME if found is None or found.same else DIFFERENT
 
 
 def _write(found: T, forms: Mapping[str, Callable[[T], str]], options: argparse.Namespace) -> None:

@@ -172,7 +172,7 @@ def _judged(
         except CaseOver:
             pass
         except NotRunError as reason:
-            judge.not_run(str(reason))
+            judge.not_run(reason)
             continue
         ran += 1
         if until in {record.rule for record in judge.finish()}:

@@ -120,11 +120,11 @@ def test_library_without_abi_functions(
 @pytest.mark.parametrize(
     ("code", "status", "words"),
     [
-        ("print('hello, this is no protocol')", 3, "standard output is for frames only"),
-        ("pass", 3, "ended at once"),
+        ("print('hello, this is no protocol')", 5, "standard output is for frames only"),
+        ("pass", 5, "ended at once"),
         ("import sys; sys.stderr.write('needs sve2'); sys.exit(77)", 4, "needs sve2"),
-        ("import no_such_module", 3, "set PYTHONPATH"),
-        ("import time; time.sleep(60)", 3, "flush"),
+        ("import no_such_module", 5, "set PYTHONPATH"),
+        ("import time; time.sleep(60)", 5, "flush"),
     ],
 )
 def test_workers_that_do_not_start(

@@ -69,7 +69,7 @@ def judged(session: object, name: str) -> list[tuple[str, Status]]:
     except CaseOver:
         judge.finish()
     except NotRunError as reason:
-        judge.not_run(str(reason))
+        judge.not_run(reason)
     else:
         judge.finish()
     return [(record.rule, record.status) for record in recorder]
