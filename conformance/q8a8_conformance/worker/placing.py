@@ -82,7 +82,7 @@ class Placer:
         self,
         call: Call,
         inputs: Mapping[int, GuardedBuffer],
-        thread: int | None,
+        thread: str | None,
         border: tuple[int, float] | None = None,
     ) -> PreparedCall:
         """Prepare a call with outputs of its own.
@@ -93,13 +93,13 @@ class Placer:
             The call.
         inputs : mapping
             Its inputs, by index.
-        thread : int or None
-            The number of its thread, for the outputs' names; None without threads.
+        thread : str or None
+            The name of its thread, for the outputs' names; None without threads.
         border : tuple of int and float or None
             The index of a buffer and a fraction of its length: there a page begins that can be closed. An
             input is copied for this.
         """
-        suffix = "" if thread is None else f" of thread {thread}"
+        suffix = "" if thread is None else f" of {thread}"
         own = dict(inputs)
         copies: list[GuardedBuffer] = []
         outputs = []
@@ -126,7 +126,7 @@ class Placer:
         writable = not (copies and call.options & Option.READONLY)
         return PreparedCall(outputs, step, native, tuple(copies), closed, writable)
 
-    def caller(self, call: Call, inputs: Mapping[int, GuardedBuffer], thread: int | None) -> Caller:
+    def caller(self, call: Call, inputs: Mapping[int, GuardedBuffer], thread: str | None) -> Caller:
         """Prepare a thread's calls that are made one by one."""
         prepared = self.prepare(call, inputs, thread)
         return Caller(prepared, self._floating_point, flush=bool(call.options & Option.FLUSH))
