@@ -100,8 +100,9 @@ does so (it restores the floating-point environment).
 Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
-``flush``: what the worker supports. A worker ignores options for which it has no capability (the runner sends
-FLUSH only to one that has it); ``overlap``: the extension for calls of several threads. A rule that needs a missing capability is reported as not run. A minimal
+``flush``, ``overlap`` (the extension for calls of several threads): what the worker supports. A worker
+ignores options for which it has no capability (the runner sends FLUSH, and the extension, only to one that
+has it); a rule that needs a missing capability is reported as not run. A minimal
 worker has none.
 
 Exit status

@@ -28,7 +28,7 @@ from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.observations import Observations
 
 if TYPE_CHECKING:
-    from q8a8_conformance.protocol.messages import Call, Hello, Result
+    from q8a8_conformance.protocol.messages import Call, Hello, Overlap, Result
     from q8a8_conformance.results.bias import Bias
 
 Array = NDArray[Any]
@@ -166,11 +166,8 @@ class Target:
             call = replace(call, together=None)
         try:
             result = self.session.call(call, timeout)
-            if result.overlap:
-                self.overlap_seconds += result.overlap.nanoseconds / 1e9
-                self.stops += result.overlap.stops
-                self._is_fresh = result.overlap.copies > 0
-            return result
+            self._add_overlap(result.overlap)
+            return result  # noqa: TRY300 -- an else block would be far away
         except CallRefused as error:
             raise RefusedError(error.what) from error
         except WorkerUnusable as error:
@@ -186,6 +183,12 @@ class Target:
         finally:
             self.call_seconds_of_last = time.monotonic() - started
             self.call_seconds += self.call_seconds_of_last
+
+    def _add_overlap(self, overlap: Overlap | None) -> None:
+        if overlap:
+            self.overlap_seconds += overlap.nanoseconds / 1e9
+            self.stops += overlap.stops
+            self._is_fresh = overlap.copies > 0
 
     def restart(self) -> None:
         """End the worker: the next call is the first one of a new process."""

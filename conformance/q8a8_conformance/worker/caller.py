@@ -74,9 +74,7 @@ class Caller:
         The start and the end of each call, in nanoseconds.
     """
 
-    def __init__(
-        self, prepared: PreparedCall, floating_point: FloatingPoint | None, *, flush: bool
-    ) -> None:
+    def __init__(self, prepared: PreparedCall, floating_point: FloatingPoint | None, *, flush: bool) -> None:
         self._prepared = prepared
         self._floating_point = floating_point
         self._flush = flush

@@ -13,7 +13,6 @@ from q8a8_conformance.worker.together import CALLS_OF_A_BATCH, ROUNDS, Concurren
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.worker.caller import PreparedCall
-    from q8a8_conformance.worker.memory import GuardedBuffer
     from q8a8_conformance.worker.placing import Placer
 
 _MIN_ROUNDS = 2 * ROUNDS
@@ -75,9 +74,7 @@ class _Threads:
         if self._call.together:
             others = tuple(self._firsts[1] or ()) if self._together.other else ()
             overlap = Overlap(overlap_of(self._tally.spans), self._tally.stops, others=others)
-        return Result(
-            self._findings.faults, self._findings.detail, tuple(self._firsts[0] or ()), overlap
-        )
+        return Result(self._findings.faults, self._findings.detail, tuple(self._firsts[0] or ()), overlap)
 
     def _run_first(self, chains: ConcurrentCalls, delay_ns: int) -> None:
         kept = len(self._placer.memory.buffers)
@@ -120,7 +117,8 @@ class _Threads:
         if not self._chains:
             repeat, seconds = self._call.repeat, self._together.milliseconds / 1000
         callers = [
-            self._placer.caller(*self._versions[number % 2], self._name(number)) for number in range(self._call.threads)
+            self._placer.caller(*self._versions[number % 2], self._name(number))
+            for number in range(self._call.threads)
         ]
         run_concurrently(callers, repeat, seconds)
         for number, caller in enumerate(callers):
