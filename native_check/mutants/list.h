@@ -99,6 +99,15 @@ ANY(shared_products, "shared-products", "Q8A8-ENV-3",
 ANY(shared_scale, "shared-scale", "Q8A8-ENV-3",
     "A block's scale is kept in a static variable while the block is computed.",
     "Use a local variable.", "")
+ANY(shared_slots, "shared-slots", "Q8A8-ENV-3",
+    "Sums are kept in slots by the number of the thread, which every sixteenth shares.",
+    "Use a local variable.", "")
+ANY(busy_order, "busy-order", "Q8A8-ENV-3",
+    "While another thread is in its call, the blocks are added in another order.",
+    "Let no lock that is taken decide on the order.", "")
+ANY(order_by_variable, "order-by-variable", "Q8A8-ENV-2",
+    "The order of the blocks depends on OMP_NUM_THREADS.",
+    "Let nothing outside the arguments decide on the order.", "")
 ANY(segv_long, "crash-long", "Q8A8-ENV-4",
     "A row of 257 blocks ends in a null pointer.",
     "Bound no table by a number of blocks.", "")

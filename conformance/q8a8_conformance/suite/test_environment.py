@@ -120,8 +120,8 @@ def test_threads(judge: Judge, function: str) -> None:
     long = 5000 if function == requests.ACTIVATION else 1025
     plan = (
         (2, thread_checks.call_of(function, 33, rows), thread_checks.other_values(function, 33, rows)),
-        (4, thread_checks.call_of(function, long, rows), thread_checks.other_values(function, 700, rows)),
-        (16, thread_checks.call_of(function, 65, rows), thread_checks.other_values(another, 40)),
+        (4, thread_checks.call_of(function, long, rows), thread_checks.other_values(another, 700)),
+        (16, thread_checks.call_of(function, 65, rows), thread_checks.other_values(function, 40, rows)),
     )
     for threads, call, other in plan:
         alone = [judge.run(each) for each in (call, other)]
