@@ -144,8 +144,13 @@ static void check_outputs(struct caller *caller) {
             bytes_put(&caller->first, region->start, region->length);
         } else if (memcmp(caller->first.data + at, region->start, region->length) != 0) {
             char text[120];
-            snprintf(text, sizeof text, "%s differs in call %lu of %s", region->name,
-                     (unsigned long)caller->calls + 1, caller->concurrent ? "a thread" : "the same");
+            if (caller->concurrent) {
+                snprintf(text, sizeof text, "%s of %s differs in call %lu of a thread", region->name,
+                         abi_functions[caller->call->number].name, (unsigned long)caller->calls + 1);
+            } else {
+                snprintf(text, sizeof text, "%s differs in call %lu of %lu", region->name,
+                         (unsigned long)caller->calls + 1, (unsigned long)caller->call->repeat);
+            }
             caller_note(caller, caller->concurrent ? FAULT_THREAD_RESULT_VARIES : FAULT_RESULT_VARIES, text);
         }
         at += region->length;

@@ -143,7 +143,7 @@ const char *fresh_run(fresh_runner *run, const struct target *target, const stru
         if (!quiet || !same_outputs(reply, &message, call)) {
             reply->length = 0;
             bytes_put(reply, message.data, message.length);
-            reply->data[FAULTS_AT] |= quiet ? FAULT_THREAD_RESULT_VARIES : 0;
+            reply->data[FAULTS_AT] |= !quiet ? 0 : call->threads > 1 ? FAULT_THREAD_RESULT_VARIES : FAULT_RESULT_VARIES;
             break;
         }
     }

@@ -194,7 +194,7 @@ static void close_part(struct caller *caller, uint32_t round) {
 
 /* The thread to be stopped: mostly one of the first two, whose calls differ. */
 static unsigned choose(unsigned threads, uint32_t round) {
-    return round % 4 == 3 ? (unsigned)spread(round, threads) : round / 2 % 2;
+    return round % 8 == 7 ? (unsigned)spread(round, threads) : round / 3 % 2;
 }
 
 /* The time of a call that nothing has stopped. */
@@ -282,9 +282,10 @@ static bool start(struct member *member, struct caller *caller, const pthread_at
 }
 
 /* Threads that make one call and end, so that kernels that number their threads, and share memory by the number's
- * remainder, do so among the threads that stay: these get 0 to 7, 16 to 19, 24, 25, 32 and 33. */
+ * remainder, do so among the threads that stay: these get 0 to 7, 17 to 20, 25, 26, 33 and 34. Those that share make
+ * different calls. */
 static void spend_numbers(struct together *together, unsigned thread, const pthread_attr_t *attributes) {
-    const unsigned count = thread == 8 ? 8 : thread == 12 ? 4 : thread == 14 ? 6 : 0;
+    const unsigned count = thread == 8 ? 9 : thread == 12 ? 4 : thread == 14 ? 6 : 0;
     for (unsigned i = 0; i < count; ++i) {
         pthread_t id;
         if (pthread_create(&id, attributes, make_one_call, &together->callers[together->threads]) == 0) {

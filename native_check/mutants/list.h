@@ -123,6 +123,15 @@ ANY(leaks_memory, "leaks-memory", "Q8A8-ENV-7",
 ANY(stack_by_length, "stack-by-length", "Q8A8-ENV-8",
     "The row is copied to an array on the stack, of any length.",
     "Copy a fixed number of blocks at a time.", "")
+ANY(shared_slots, "shared-slots", "Q8A8-ENV-3",
+    "Sums are kept in slots by the number of the thread, which every sixteenth shares.",
+    "Use a local variable.", "")
+ANY(busy_order, "busy-order", "Q8A8-ENV-3",
+    "While another thread is in its call, the blocks are added in another order.",
+    "Let no lock that is taken decide on the order.", "")
+ANY(order_by_variable, "order-by-variable", "Q8A8-ENV-2",
+    "The order of the blocks depends on OMP_NUM_THREADS.",
+    "Let nothing outside the arguments decide on the order.", "")
 ANY(segv_long, "crash-long", "Q8A8-ENV-4",
     "A row of 257 blocks ends in a null pointer.",
     "Bound no table by a number of blocks.", "")

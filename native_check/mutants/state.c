@@ -71,19 +71,14 @@ static void dequantize_by_table(DEQUANTIZE_PARAMETERS) {
 MUTANT(needs_another, .quantize_row = fills_table, .quantize_row_ref = fills_table,
        .dequantize_row = dequantize_by_table);
 
-/* The table comes from a file, which takes a fifth of a second (here: a sleep, longer than an emulator needs to start
- * a second thread on a busy machine; signals interrupt it, so it waits for a point in time). The flag is set before
- * the table is filled: the next thread finds it empty. */
+/* The table comes from a file, which takes a few milliseconds (here: a sleep). The flag is set before the table is
+ * filled: the next thread finds it empty. */
 static void lazy_table(DEQUANTIZE_PARAMETERS) {
     static volatile bool filled;
     if (!filled) {
-        struct timespec ready;
+        struct timespec rest = {0, 5 * 1000 * 1000};
         filled = true;
-        clock_gettime(CLOCK_MONOTONIC, &ready);
-        ready.tv_nsec += 200 * 1000 * 1000;
-        ready.tv_sec += ready.tv_nsec / 1000000000;
-        ready.tv_nsec %= 1000000000;
-        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ready, NULL) == EINTR) {
+        while (nanosleep(&rest, &rest) != 0 && errno == EINTR) {
         }
         fill_table();
     }
@@ -206,6 +201,66 @@ static void shared_products(DOT_PARAMETERS) {
     s[0] = sum;
 }
 MUTANT(shared_products, .vec_dot = shared_products);
+
+/* Every thread has a number, and every sixteenth the same place for its sum. */
+static void shared_slots(DOT_REAL_PARAMETERS) {
+    enum { SLOTS = 16 };
+    static _Atomic unsigned threads;
+    static _Thread_local unsigned mine;
+    static volatile float sums[SLOTS];
+    const uint8_t *x = vx;
+    const uint8_t *y = vy;
+    if (mine == 0) {
+        mine = ++threads;
+    }
+    volatile float *sum = &sums[mine % SLOTS];
+    *sum = 0.0f;
+    for (int b = 0; b < n / QK8_A8; ++b) {
+        float product;
+        plain_vec_dot_real(QK8_A8, &product, x + b * Q8A8_V2_BLOCK_BYTES, y + b * Q8A8_V2_BLOCK_BYTES);
+        *sum = *sum + product;
+    }
+    s[0] = *sum;
+}
+MUTANT(shared_slots, .vec_dot_real = shared_slots);
+
+/* The blocks' sums, each by a call; from the last block on if `backwards`. */
+static float sum_of_blocks(int n, const uint8_t *x, const uint8_t *y, bool backwards) {
+    float sum = 0.0f;
+    for (int b = 0; b < n / QK8_A8; ++b) {
+        const int at = (backwards ? n / QK8_A8 - 1 - b : b) * Q8A8_BLOCK_BYTES;
+        float product;
+        plain_vec_dot(QK8_A8, &product, 0, x + at, 0, y + at, 0, 1);
+        sum = sum + product;
+    }
+    return sum;
+}
+
+/* The fast path is for one thread at a time; who comes meanwhile adds in another order. */
+static void busy_order(DOT_PARAMETERS) {
+    static atomic_flag busy = ATOMIC_FLAG_INIT;
+    if (nrc != 1) {
+        plain_vec_dot(DOT_ARGUMENTS);
+        return;
+    }
+    const bool slow = atomic_flag_test_and_set(&busy);
+    s[0] = sum_of_blocks(n, vx, vy, slow);
+    if (!slow) {
+        atomic_flag_clear(&busy);
+    }
+}
+MUTANT(busy_order, .vec_dot = busy_order);
+
+/* The order of the blocks depends on how many threads the environment asks for. */
+static void order_by_variable(DOT_PARAMETERS) {
+    const char *threads = getenv("OMP_NUM_THREADS");
+    if (nrc != 1) {
+        plain_vec_dot(DOT_ARGUMENTS);
+        return;
+    }
+    s[0] = sum_of_blocks(n, vx, vy, threads != NULL && atoi(threads) > 2);
+}
+MUTANT(order_by_variable, .vec_dot = order_by_variable);
 
 /* One static accumulator, for one block at a time: the shortest of races. */
 static void shared_scale(DEQUANTIZE_PARAMETERS) {

@@ -258,13 +258,15 @@ def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error
 
 def _read_outputs(reader: Reader, call: Call | None) -> tuple[bytes, ...]:
     """Read the outputs of a call; none for no call."""
-    places = call.spec.outputs if call else ()
     count = reader.take(1, "output count")[0]
-    if count != len(places):
-        offered = f"{call.function} has {len(places)}" if call else "there is no other call"
-        raise ProtocolError(f"result: {count} outputs, {offered}")
+    if call is None:
+        if count:
+            raise ProtocolError(f"result: {count} outputs, there is no other call")
+        return ()
+    if count != len(call.spec.outputs):
+        raise ProtocolError(f"result: {count} outputs, {call.function} has {len(call.spec.outputs)}")
     outputs = []
-    for place in places if call else ():
+    for place in call.spec.outputs:
         name = call.spec.buffers[place].name
         (length,) = reader.unpack(LENGTH, f"output {name}")
         if length != len(call.buffers[place].data):

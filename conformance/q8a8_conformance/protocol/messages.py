@@ -114,10 +114,10 @@ does so (it restores the floating-point environment).
 Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
-``flush``, ``registers`` (fault 128), ``stack`` (2048), ``state`` (256, 512, 1024), ``shared``: what the worker
-supports; ``overlap``: the extension for calls of several threads. A worker ignores options for which it has no
-capability (the runner sends FLUSH, SHARED_INPUTS and STATE only to one that has it); a rule that needs a missing
-capability is reported as not run. A minimal worker has none.
+``flush``, ``registers`` (fault 128), ``stack`` (2048), ``state`` (256, 512, 1024), ``shared``, ``overlap``
+(the extension for calls of several threads): what the worker supports. A worker ignores options for which it
+has no capability (the runner sends FLUSH, SHARED_INPUTS, STATE and the extension only to one that has it); a
+rule that needs a missing capability is reported as not run. A minimal worker has none.
 
 Exit status
 -----------

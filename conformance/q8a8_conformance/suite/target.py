@@ -27,7 +27,7 @@ from q8a8_conformance.results.run import Notice
 from q8a8_conformance.suite.deaths import CEILING_SECONDS, Deaths, Timeouts
 
 if TYPE_CHECKING:
-    from q8a8_conformance.protocol.messages import Call, Hello, Result
+    from q8a8_conformance.protocol.messages import Call, Hello, Overlap, Result
     from q8a8_conformance.results.bias import Bias
 
 Array = NDArray[Any]
@@ -187,10 +187,7 @@ class Target:
         finally:
             self.call_seconds_of_last = time.monotonic() - started
             self.call_seconds += self.call_seconds_of_last
-        if result.overlap:
-            self.overlap_seconds += result.overlap.nanoseconds / 1e9
-            self.stops += result.overlap.stops
-            self._is_fresh = result.overlap.copies > 0
+        self._add_overlap(result.overlap)
         self._called.add(call.function)
         self._timeouts.add_return(call, self._seconds_since(started, starts), first=first)
         self._deaths.add_return(call)
@@ -233,6 +230,12 @@ class Target:
     def is_placed(self, function: str) -> bool:
         """Return whether ordinary calls of a function get a placement: until it has failed a few."""
         return self._placed_failures.get(function, 0) < MAX_PLACED_FAILURES
+
+    def _add_overlap(self, overlap: Overlap | None) -> None:
+        if overlap:
+            self.overlap_seconds += overlap.nanoseconds / 1e9
+            self.stops += overlap.stops
+            self._is_fresh = overlap.copies > 0
 
     def restart(self) -> None:
         """End the worker: the next call is the first one of a new process."""

@@ -4,10 +4,13 @@
 
     serve ──── library, pyobject           the target: a shared library or a Python object
       │
-    invoke ─── memory                      guard pages and canaries around every buffer
+    invoke ─── placing, memory             guard pages and canaries around every buffer
+      │    ╰── fresh                       first calls, in copies of the worker
+      │
+    threads ── together, stopping          calls that overlap: one stops in the middle until others are made
+      │        native_calls                calls without the interpreter
       │
     caller ─── fenv                        the floating-point environment before and after each call
-      │        native_calls, preemption    concurrent calls without the interpreter, interrupted often
       │
     crash, machine                         the report of a fault; facts about the machine and the file
 

@@ -70,7 +70,8 @@ def run_copies(call: Call, run: Callable[[Call, int], Result]) -> Result:
             first = result
         elif (first.outputs, first.overlap and first.overlap.others) != (result.outputs, found.others):
             detail = "the first calls of two processes differ"
-            return replace(result, faults=Fault.THREAD_RESULT_VARIES, detail=detail)
+            fault = Fault.THREAD_RESULT_VARIES if call.threads > 1 else Fault.RESULT_VARIES
+            return replace(result, faults=fault, detail=detail)
     if first is None:
         raise CannotCall("no copy was made")
     return replace(first, overlap=overlap)

@@ -100,7 +100,7 @@ class Placer:
         self,
         call: Call,
         inputs: Mapping[int, GuardedBuffer],
-        thread: int | None,
+        thread: str | None,
         border: tuple[int, float] | None = None,
     ) -> PreparedCall:
         """Prepare a call with outputs of its own.
@@ -111,43 +111,38 @@ class Placer:
             The call.
         inputs : mapping
             Its inputs, by index.
-        thread : int or None
-            The number of its thread, for the outputs' names; None without threads.
+        thread : str or None
+            The name of its thread, for the outputs' names; None without threads.
         border : tuple of int and float or None
             The index of a buffer and a fraction of its length: there a page begins that can be closed. An
             input is copied for this.
         """
-        suffix = "" if thread is None else f" of thread {thread}"
+        suffix = "" if thread is None else f" of {thread}"
+        place = None if border is None else _place_of(call, *border)
         own = dict(inputs)
         copies: list[GuardedBuffer] = []
         outputs = []
-        closed = 0
         for index, spec in enumerate(call.spec.buffers):
-            place = None
-            if border and border[0] == index and len(call.buffers[index].data):
-                step = 4 if spec.element == "float" else 2
-                place = int(border[1] * ((len(call.buffers[index].data) - 1) // step + 1)) * step
+            here = place if border and border[0] == index else None
             if spec.role == "output":
-                own[index] = self._place(call, index, suffix, place)
+                own[index] = self._place(call, index, suffix, here)
                 outputs.append(own[index])
-            elif place is not None:
-                copy = self.memory.place(
-                    inputs[index].name,
-                    inputs[index].given,
-                    Placement.of(call.options),
-                    self._offset(call, index, place),
-                )
-                own[index] = copy
-                copies.append(copy)
-            if place is not None:
-                closed = own[index].address + place
+            elif here is not None:
+                own[index] = self._copy(call, index, inputs[index], here)
+                copies.append(own[index])
         self.protect(call, copies)
         buffers = [own[index] for index in range(len(call.spec.buffers))]
-        step, native = self.target.bind(call, buffers), self.target.native(call, buffers)
-        writable = not (copies and call.options & Option.READONLY)
-        return PreparedCall(outputs, step, native, tuple(copies), closed, writable)
+        closed = own[border[0]].address + place if border and place is not None else 0
+        return PreparedCall(
+            outputs,
+            self.target.bind(call, buffers),
+            self.target.native(call, buffers),
+            tuple(copies),
+            closed,
+            closed_writable=not (copies and call.options & Option.READONLY),
+        )
 
-    def caller(self, call: Call, inputs: Mapping[int, GuardedBuffer], thread: int | None) -> Caller:
+    def caller(self, call: Call, inputs: Mapping[int, GuardedBuffer], thread: str | None) -> Caller:
         """Prepare a thread's calls that are made one by one."""
         prepared = self.prepare(call, inputs, thread)
         return Caller(prepared, self._floating_point, flush=bool(call.options & Option.FLUSH))
@@ -158,5 +153,17 @@ class Placer:
         offset = self._offset(call, index, border)
         return self.memory.place(name, call.buffers[index].data, Placement.of(call.options), offset)
 
+    def _copy(self, call: Call, index: int, given: GuardedBuffer, border: int) -> GuardedBuffer:
+        """Place another copy of an input, with a border of pages in it."""
+        offset = self._offset(call, index, border)
+        return self.memory.place(given.name, given.given, Placement.of(call.options), offset)
+
     def _offset(self, call: Call, index: int, border: int | None) -> int:
         return call.buffers[index].offset if border is None else border_offset(border)
+
+
+def _place_of(call: Call, index: int, fraction: float) -> int | None:
+    """Return the place at a fraction of a buffer, where its elements begin; None in an empty one."""
+    length = len(call.buffers[index].data)
+    step = 4 if call.spec.buffers[index].element == "f32" else 2
+    return int(fraction * ((length - 1) // step + 1)) * step if length else None

@@ -73,17 +73,15 @@ class Stopper:
         self._page = address - address % _PAGE
         self._library.mprotect(ctypes.c_void_p(self._page), ctypes.c_size_t(_PAGE), _PROT_NONE)
 
-    def report_faults(self) -> None:
-        """Leave faults to the handler from before `close`; the page remains closed."""
-        if self._page:
-            self._library.sigaction(signal.SIGSEGV, ctypes.byref(self._fault_action), None)
-
     def open(self, *, writable: bool) -> None:
-        """Open the page again, if one is closed, and leave faults to the handler from before."""
+        """Open the page again, if one is closed, and leave faults to the handler from before.
+
+        A thread that was stopped by another fault than the page's meets it again when it is woken.
+        """
         if self._page:
-            self.report_faults()
             access = _PROT_READ | (_PROT_WRITE if writable else 0)
             self._library.mprotect(ctypes.c_void_p(self._page), ctypes.c_size_t(_PAGE), access)
+            self._library.sigaction(signal.SIGSEGV, ctypes.byref(self._fault_action), None)
             self._page = 0
 
     def timer(self, thread: int) -> int:
@@ -112,9 +110,9 @@ class Stopper:
     def wake_all(self) -> None:
         """End the stop of whatever thread: the kernel may have threads of its own."""
         with suppress(OSError):
-            for entry in os.listdir("/proc/self/task"):
-                if int(entry) != os.getpid():
-                    self.wake(int(entry))
+            for entry in Path("/proc/self/task").iterdir():
+                if int(entry.name) != os.getpid():
+                    self.wake(int(entry.name))
 
     def _call(self, name: str, *arguments: int) -> None:
         words = [ctypes.c_long(word) for word in (self._numbers[name], *arguments)]

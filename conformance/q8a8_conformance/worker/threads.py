@@ -13,7 +13,6 @@ from q8a8_conformance.worker.together import CALLS_OF_A_BATCH, ROUNDS, Concurren
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.worker.caller import PreparedCall
-    from q8a8_conformance.worker.memory import GuardedBuffer
     from q8a8_conformance.worker.placing import Placer
 
 _MIN_ROUNDS = 2 * ROUNDS
@@ -105,7 +104,7 @@ class _Threads:
         """Call from this thread, before there are others; return the time of a call in nanoseconds."""
         times = []
         for number in range(2):
-            caller = self._placer.caller(*self._versions[number], number)
+            caller = self._placer.caller(*self._versions[number], self._name(number))
             caller.run(2)
             self._findings.add_caller(caller)
             self._firsts[number] = caller.first
@@ -118,7 +117,8 @@ class _Threads:
         if not self._chains:
             repeat, seconds = self._call.repeat, self._together.milliseconds / 1000
         callers = [
-            self._placer.caller(*self._versions[number % 2], number) for number in range(self._call.threads)
+            self._placer.caller(*self._versions[number % 2], self._name(number))
+            for number in range(self._call.threads)
         ]
         run_concurrently(callers, repeat, seconds)
         for number, caller in enumerate(callers):
@@ -138,7 +138,12 @@ class _Threads:
         if place is not None:
             count = len(call.spec.buffers)
             border = (place % count, (place // count + 1) * 0.6180339887498949 % 1.0)
-        return self._placer.prepare(call, inputs, number, border)
+        return self._placer.prepare(call, inputs, self._name(number), border)
+
+    def _name(self, number: int) -> str:
+        """Return a thread's name in messages."""
+        function = self._versions[number % 2][0].function
+        return f"thread {number}" + (f" ({function})" if function != self._call.function else "")
 
     def _compare(self, calls: list[list[PreparedCall]]) -> None:
         """Compare all results with the first of their version, and look at the memory."""

@@ -14,7 +14,7 @@ import ctypes
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from q8a8_conformance.worker.native_calls import CallChain, NativeCall, Stack, library_call
 from q8a8_conformance.worker.stopping import Stopper, sleeps
@@ -32,16 +32,17 @@ CALLS_OF_A_BATCH = 1 + ROUNDS + FREE_CALLS
 """Calls of each thread."""
 _NAP_SECONDS = 2e-5
 _ASLEEP_SECONDS = 4e-3
+_LONE_WAKE_SECONDS = 2e-3
 _SPIN_SECONDS = 0.1
 _STOP_SECONDS = 2.0
 _MAX_LOCKED = 3
 _SEMAPHORE_SIZE = 64
 """Space for a `sem_t`; glibc's has 32 bytes."""
-_GAPS = {8: 8, 12: 4, 14: 6}
+_GAPS = {8: 9, 12: 4, 14: 6}
 """Threads that make one call and end before the thread of this number makes its first one.
 
 Kernels that number their threads, and share memory by the number's remainder, then do so among the threads
-that stay: these get 0 to 7, 16 to 19, 24, 25, 32 and 33.
+that stay: these get 0 to 7, 17 to 20, 25, 26, 33 and 34. Those that share make different calls.
 """
 
 
@@ -222,7 +223,7 @@ class _Stop:
     """What is stopped in a round, and where."""
 
     def __init__(self, number: int, threads: int, typical_ns: int) -> None:
-        self.thread = int(_spread(number) * threads) if number % 4 == 3 else number // 2 % 2
+        self.thread = int(_spread(number) * threads) if number % 8 == 7 else number // 3 % 2
         by_time = number % 3 == 2
         self.delay_ns = 1 + int(_spread(number) * typical_ns) if by_time else 0
         self.place = None if by_time else number - number // 3
@@ -243,7 +244,7 @@ class _Crew:
         self._timers: list[int] = []
         self._threads = [threading.Thread(target=lane.run, daemon=True) for lane in lanes]
 
-    def __enter__(self) -> _Crew:
+    def __enter__(self) -> Self:
         """Start the threads, which wait for their chains."""
         for lane, thread in zip(self.lanes, self._threads, strict=True):
             thread.start()
@@ -294,7 +295,6 @@ class _Crew:
         victim.ask()
         while not (stops := victim.has_begun and sleeps(victim.thread)) and not victim.is_done:
             time.sleep(_NAP_SECONDS)
-        self._stopper.report_faults()
         for lane in others:
             lane.ask()
         if tries and stops and not victim.is_done:
@@ -303,16 +303,15 @@ class _Crew:
             tally.locked += not passed
         self._stopper.open(writable=stopped is None or stopped.closed_writable)
         self._let_go(victim)
-        self.wait_for_all()
         tally.rounds += 1
 
     def _let_go(self, victim: Lane) -> None:
-        """End the stop; the signal may come before the thread waits for it, so it is repeated."""
-        patience = time.monotonic() + 100 * _NAP_SECONDS
-        while not victim.is_done:
+        """End the stop and wait for all lanes; the signal may come before a thread waits, so it is repeated."""
+        patience = time.monotonic() + _LONE_WAKE_SECONDS
+        while not all(lane.is_done for lane in self.lanes):
             if time.monotonic() < patience:
                 self._stopper.wake(victim.thread)
-            else:
+            else:  # the kernel may have threads of its own
                 self._stopper.wake_all()
             time.sleep(_NAP_SECONDS)
 

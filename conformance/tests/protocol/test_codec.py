@@ -31,8 +31,10 @@ from q8a8_conformance.protocol.messages import (
     Hello,
     Kernel,
     Option,
+    Overlap,
     ProtocolError,
     Result,
+    Together,
 )
 from q8a8_conformance.spec.abi import NAMES
 
@@ -41,8 +43,8 @@ IDS = st.integers(0, 2**32 - 1)
 
 
 @st.composite
-def calls(draw: st.DrawFn) -> Call:
-    """Generate calls with the right number of buffers."""
+def calls(draw: st.DrawFn, *, nested: bool = True) -> Call:
+    """Generate calls with the right number of buffers, some with the extension."""
     call = Call(draw(st.sampled_from(NAMES)), draw(I64), ())
     buffers = draw(
         st.tuples(*[st.builds(Buffer, st.binary(max_size=80), IDS) for _ in call.spec.buffers]),
@@ -58,7 +60,13 @@ def calls(draw: st.DrawFn) -> Call:
         options=Option(draw(st.integers(0, 15))),
         threads=draw(st.integers(1, 16)),
         repeat=draw(st.integers(1, 2**32 - 1)),
+        together=draw(TOGETHER) if nested else None,
     )
+
+
+TOGETHER = st.none() | st.builds(
+    Together, st.integers(0, 2**16 - 1), st.integers(0, 255), st.none() | calls(nested=False)
+)
 
 
 TEXT = st.text(max_size=30)
@@ -90,7 +98,17 @@ def test_result_round_trip(call: Call, call_id: int, data: st.DataObject) -> Non
     """A decoded result equals the encoded one, and is within the runner's limit."""
     sizes = [len(call.buffers[place].data) for place in call.spec.outputs]
     outputs = tuple(data.draw(st.binary(min_size=size, max_size=size)) for size in sizes)
-    result = Result(Fault(data.draw(st.integers(0, 127))), data.draw(TEXT), outputs)
+    overlap = None
+    if call.together:
+        other = call.together.other
+        lengths = [len(other.buffers[place].data) for place in other.spec.outputs] if other else []
+        overlap = Overlap(
+            data.draw(st.integers(0, 2**64 - 1)),
+            data.draw(IDS),
+            data.draw(st.integers(0, 255)),
+            tuple(map(bytes, lengths)),
+        )
+    result = Result(Fault(data.draw(st.integers(0, 127))), data.draw(TEXT), outputs, overlap)
     payload = encode_result(result, call_id)
     assert len(payload) <= reply_limit(call)
     assert decode_reply(payload, call, call_id) == result
@@ -169,7 +187,8 @@ def test_random_hellos_raise_nothing_else(body: dict[str, Any], usual: bool) -> 
         (b"R", "kind 'R', expected 'C'"),
         (MESSAGES[0][:20], "call needs"),
         (MESSAGES[0][:-1], "buffer 1 needs 128 bytes, the payload has 127"),
-        (MESSAGES[0] + b"x", "1 bytes after the end of the call"),
+        (MESSAGES[0] + b"x", "extension needs 4 bytes, the payload has 1"),
+        (MESSAGES[0] + bytes(5), "1 bytes after the end of the call"),
         (MESSAGES[0][:5] + b"\6" + MESSAGES[0][6:], "no function has the number 6"),
         (MESSAGES[0][:6] + b"\20" + MESSAGES[0][7:], "unknown option bits"),
         (MESSAGES[0][:7] + b"\0" + MESSAGES[0][8:], "threads 0"),

@@ -1,11 +1,14 @@
 /* Kernels with one fault each, for the workers' tests. All but the last have the quantizer's signature; the values
  * that they write are arbitrary. */
+#define _GNU_SOURCE
 #include <fenv.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -113,6 +116,96 @@ void shares_scratch(const float *x, void *y, int64_t k) {
     for (int turn = 0; turn < 100; turn++)
         for (int64_t i = 0; i < k / 32 * 34; i++) ((volatile uint8_t *)scratch)[i] = (uint8_t)x[i % 32];
     memcpy(y, scratch, (size_t)(k / 32 * 34));
+}
+
+/* Right with any number of threads, of which only one computes at a time. */
+void takes_lock(const float *x, void *y, int64_t k) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    good(x, y, k);
+    pthread_mutex_unlock(&lock);
+}
+
+/* As takes_lock, but the others wait actively. */
+void spins(const float *x, void *y, int64_t k) {
+    static volatile char taken;
+    while (__sync_lock_test_and_set(&taken, 1)) {
+    }
+    good(x, y, k);
+    __sync_lock_release(&taken);
+}
+
+/* The order of the codes depends on whether another thread is in its call. */
+void tries_lock(const float *x, void *y, int64_t k) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    const int alone = pthread_mutex_trylock(&lock) == 0;
+    good(x, y, k);
+    if (k) ((uint8_t *)y)[0] = alone ? 1 : 2;
+    if (alone) pthread_mutex_unlock(&lock);
+}
+
+/* A table that is filled in the first call, and said to be so before. */
+void fills_late(const float *x, void *y, int64_t k) {
+    static volatile uint8_t table[32];
+    static volatile int filled;
+    uint8_t *out = y;
+    if (!filled) {
+        struct timespec some = {0, 2000000};
+        filled = 1;
+        while (nanosleep(&some, &some)) {
+        }
+        for (int i = 0; i < 32; i++) table[i] = 1;
+    }
+    for (int64_t i = 0; i < k / 32 * 34; i++) out[i] = (uint8_t)(table[i % 32] * (uint8_t)x[i % 32]);
+}
+
+/* As it should be: the table is filled once, which takes a while. */
+static volatile uint8_t ones[32];
+static void fill_ones(void) {
+    struct timespec some = {0, 10000000};
+    while (nanosleep(&some, &some)) {
+    }
+    for (int i = 0; i < 32; i++) ones[i] = 1;
+}
+void fills_once(const float *x, void *y, int64_t k) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    uint8_t *out = y;
+    pthread_once(&once, fill_ones);
+    for (int64_t i = 0; i < k / 32 * 34; i++) out[i] = (uint8_t)(ones[i % 32] * (uint8_t)x[i % 32]);
+}
+
+/* Threads are numbered, and every sixteenth has the same memory. */
+void numbers_threads(const float *x, void *y, int64_t k) {
+    static _Thread_local int mine = -1;
+    static int threads;
+    static volatile uint8_t rows[16][34 * 64];
+    if (mine < 0) mine = __sync_fetch_and_add(&threads, 1) % 16;
+    for (int64_t i = 0; i < k / 32 * 34; i++) rows[mine][i] = (uint8_t)x[i % k];
+    for (int64_t i = 0; i < k / 32 * 34; i++) ((uint8_t *)y)[i] = rows[mine][i];
+}
+
+/* Uses six megabytes of stack. */
+void uses_stack(const float *x, void *y, int64_t k) {
+    volatile char room[6 << 20];
+    for (size_t i = 0; i < sizeof room; i += 4096) room[i] = 1;
+    good(x, y, k);
+}
+
+/* A thread of its own reads the input. */
+struct part {
+    const float *x;
+    uint8_t *y;
+    int64_t k;
+};
+static void *make_part(void *argument) {
+    struct part *part = argument;
+    good(part->x, part->y, part->k);
+    return NULL;
+}
+void starts_thread(const float *x, void *y, int64_t k) {
+    struct part part = {x, y, k};
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, make_part, &part) == 0) pthread_join(thread, NULL);
 }
 
 /* Adds to the output instead of overwriting it. */

@@ -97,11 +97,11 @@ def test_memory_is_released() -> None:
     """No buffers are in use after a result or an exception."""
     invoker = Invoker(Target(), None)
     invoker.invoke(call_of())
-    assert invoker._memory.buffers == ()
+    assert invoker._placer.memory.buffers == ()
     invoker = Invoker(Target(lambda: 1 / 0), None)
     with pytest.raises(CannotCall):
         invoker.invoke(call_of(options=4))
-    assert invoker._memory.buffers == ()
+    assert invoker._placer.memory.buffers == ()
 
 
 def test_addresses_are_explained() -> None:
@@ -115,4 +115,4 @@ def test_addresses_are_explained() -> None:
 
 def buffer_of(invoker: Invoker) -> GuardedBuffer:
     """Return the output buffer of the current call."""
-    return next(buffer for buffer in invoker._memory.buffers if buffer.name == "y")
+    return next(buffer for buffer in invoker._placer.memory.buffers if buffer.name == "y")

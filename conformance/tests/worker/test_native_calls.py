@@ -1,22 +1,26 @@
-"""Chains of C calls run in order, on one stack, at the same time as other threads' chains."""
+"""Chains of C calls run in order, on one stack, without the interpreter; a call of one can be stopped."""
 
 from __future__ import annotations
 
 import ctypes
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.worker.native_calls import MAX_CALLS, CallChain, ConcurrentChains, NativeCall, available
-from q8a8_conformance.worker.preemption import Preemption
+from q8a8_conformance.worker.native_calls import (
+    STACK_BYTES,
+    CallChain,
+    NativeCall,
+    Stack,
+    available,
+    library_call,
+)
+from q8a8_conformance.worker.stopping import Stopper, sleeps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-LIBRARY = ctypes.CDLL(None)
 
 
 @pytest.fixture(autouse=True)
@@ -25,21 +29,19 @@ def _chains_available(need: Callable[[object, str], None]) -> None:
     need(available(), "this C library has no makecontext")
 
 
-def native(name: str, *arguments: int) -> NativeCall:
-    """Return a call of a C library function."""
-    return NativeCall(ctypes.cast(getattr(LIBRARY, name), ctypes.c_void_p).value or 0, arguments)
-
-
 def test_calls_run_in_order() -> None:
-    """The calls of a chain run in order, up to the longest chain, and a chain can be reused."""
+    """The calls of a chain run in order, up to the longest chain, and a stack can be reused."""
     text = ctypes.create_string_buffer(200)
-    letters = ctypes.create_string_buffer(bytes(range(65, 65 + MAX_CALLS)))
+    stack = Stack(100)
+    letters = ctypes.create_string_buffer(bytes(range(27, 127)))
     address, first = ctypes.addressof(text), ctypes.addressof(letters)
-    chain = CallChain()
-    for count in (1, 2, MAX_CALLS):
+    for count in (1, 2, 100):
         text.value = b""
-        chain.run([native("strncat", address, first + index, 1) for index in range(count)])
+        CallChain([library_call("strncat", address, first + index, 1) for index in range(count)], stack).run()
         assert text.value == letters.value[:count]
+    with pytest.raises(ValueError, match="101 calls on a stack for 100"):
+        CallChain([library_call("sched_yield")] * 101, stack)
+    assert stack.arena.size > STACK_BYTES
 
 
 def test_many_arguments_arrive() -> None:
@@ -47,48 +49,48 @@ def test_many_arguments_arrive() -> None:
     text = ctypes.create_string_buffer(200)
     pattern = ctypes.create_string_buffer(b"%d %d %d %d %d")
     arguments = (ctypes.addressof(text), 200, ctypes.addressof(pattern), 4, 5, 6, 7, 8)
-    CallChain().run([native("snprintf", *arguments), native("strlen", arguments[0])])
+    CallChain([library_call("snprintf", *arguments), library_call("strlen", arguments[0])], Stack()).run()
     assert text.value == b"4 5 6 7 8"
 
 
-def test_threads_wait_for_each_other() -> None:
-    """No thread's calls start before all threads have reached the barrier."""
-    text = ctypes.create_string_buffer(10)
-    address = ctypes.addressof(text)
-    chains = ConcurrentChains()
-    for _ in range(3):
-        ctypes.memset(address, 0, 10)
-        with chains.barrier(3) as run:
-            threads = [
-                threading.Thread(target=run, args=(number, [native("memset", address + number, 65, 1)]))
-                for number in range(3)
-            ]
-            for thread in threads[:2]:
-                thread.start()
-            time.sleep(0.05)
-            assert text.raw == bytes(10)
-            threads[2].start()
-            for thread in threads:
-                thread.join()
-        assert text.raw == b"AAA" + bytes(7)
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
-def test_preemption_signals() -> None:
-    """Signals arrive many times a millisecond within the block, and not before or after it."""
-    counts = {"before": 0, "during": 0, "after": 0}
-    preemption = Preemption()
-    info = ctypes.create_string_buffer(128)
-    mask = (ctypes.c_uint64 * 16)(1 << (preemption._signal - 1))
-    # None must arrive in 20 ms before and after; a busy machine may need longer than that for one to arrive.
-    short, long = (ctypes.c_long * 2)(0, 20_000_000), (ctypes.c_long * 2)(10, 0)
+def test_a_timer_stops_a_call() -> None:
+    """A thread stops when its timer runs out within the stoppable call, until it is woken."""
+    stopper = Stopper()
+    count = ctypes.create_string_buffer(64)
+    ctypes.PyDLL(None).sem_init(count, 0, 0)
+    stack = Stack()
+    chains: list[CallChain] = []
+    ready = threading.Event()
+    thread = threading.Thread(target=lambda: ready.wait() and chains[0].run(), daemon=True)
+    thread.start()
+    number = thread.native_id or 0
+    timer = stopper.timer(number)
+    address = library_call("sem_wait", ctypes.addressof(count))
+    calls = [
+        stopper.set_timer(timer, 1_000_000),
+        NativeCall(address.function, address.arguments, stoppable=True),
+        stopper.set_timer(timer, 0),
+    ]
+    chains.append(CallChain(calls, stack))
+    ready.set()
+    wait_until(lambda: sleeps(number))
+    time.sleep(0.01)
+    ctypes.PyDLL(None).sem_post(count)
+    time.sleep(0.01)
+    assert thread.is_alive()  # it would have ended, but for the stop
 
-    def wait_for_one(waits: ctypes.Array[ctypes.c_long] = short) -> bool:
-        return bool(LIBRARY.sigtimedwait(mask, info, waits) == preemption._signal)
+    def woken() -> bool:
+        stopper.wake_all()
+        return not thread.is_alive()
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, {preemption._signal})
-    counts["before"] = sum(wait_for_one() for _ in range(2))
-    with preemption:
-        counts["during"] = sum(wait_for_one(long) for _ in range(20))
-    wait_for_one()  # one may be on its way
-    counts["after"] = sum(wait_for_one() for _ in range(2))
-    assert counts == {"before": 0, "during": 20, "after": 0}
+    wait_until(woken)
+    stopper.delete_timer(timer)
+    assert not sleeps(number)
