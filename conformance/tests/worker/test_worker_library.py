@@ -247,7 +247,9 @@ def test_hello(kernel: Callable[..., Session], faulty_library: Path) -> None:
     hello = kernel("good").hello
     assert hello.name == faulty_library.name
     assert hello.functions == ("quantize_row_q8_a8",)
-    assert set(hello.capabilities) == {"guard", "readonly", "offset", "fenv", "repeat", "threads", "flush"}
+    expected = {"guard", "readonly", "offset", "fenv", "repeat", "threads", "flush", "state"}
+    assert set(hello.capabilities) == expected | ({"registers", "stack"} if X86 else set())
+    assert hello.loading == ()
     assert hello.arch == os.uname().machine
     assert hello.kernel is not None
     assert hello.kernel.sha256 == sha256_of(faulty_library)
