@@ -1,4 +1,4 @@
-"""Both workers detect what kernels leave behind, in calls and when they are loaded; the harness under QEMU too."""
+"""Both workers detect what kernels leave behind, in calls and when loaded; the harness under QEMU too."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    Start = Callable[..., Session]
+
 NAME = "ggml_vec_dot_q8_a8_q8_a8_real"
 ROW = bytes([0, 0x3C, 0, 0x3C, *range(32)])
 ONE = struct.pack("<f", 1.0)
@@ -25,8 +27,6 @@ X86 = platform.machine() == "x86_64"
 WORKERS = ["python", "harness", "emulated"]
 X86_WORKERS = ["python", "harness"] if X86 else []
 """The workers on this machine, if the one in Python can check registers here."""
-
-Start = Callable[..., Session] if TYPE_CHECKING else object
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_stack(start: Start, worker: str) -> None:
 
 @pytest.mark.parametrize("worker", WORKERS)
 def test_loading(start: Start, worker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hello reports what loading and the initializer left changed; the calls have the modes from before."""
+    """The hello reports what loading and the initializer left changed; calls have the modes from before."""
     assert start(worker).hello.loading == ()
     monkeypatch.setenv("Q8A8_TEST_LOADING", "1")
     session = start(worker, "dot_fine", "--init", "initialize")
