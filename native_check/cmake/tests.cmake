@@ -33,3 +33,9 @@ endif()
 # Kernels with one fault each, which the harness must detect (conformance/tests/native).
 add_library(q8a8-broken SHARED ${CMAKE_SOURCE_DIR}/tests/broken.c)
 target_link_libraries(q8a8-broken PRIVATE q8a8_options m)
+
+# Kernels that leave something behind, and a library that changes its process when it is loaded.
+add_library(q8a8-stateful SHARED ${CMAKE_SOURCE_DIR}/tests/stateful.c ${CMAKE_SOURCE_DIR}/harness/fpenv.c)
+target_include_directories(q8a8-stateful PRIVATE ${CMAKE_SOURCE_DIR}/harness)
+target_compile_definitions(q8a8-stateful PRIVATE _GNU_SOURCE)
+target_link_libraries(q8a8-stateful PRIVATE q8a8_options Threads::Threads)

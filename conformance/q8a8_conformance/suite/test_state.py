@@ -38,7 +38,7 @@ SOAK_CALLS, SOAK_CALLS_OF_DOT = 70_000, 100_000
 EMULATED_CALLS, EMULATED_CALLS_OF_DOT = 20_000, 70_000
 SLOW_SECONDS = 20e-6
 """Seconds for one call above which a kernel is called a thousand times only: it is no C, or very slow."""
-PROCESSES = 4
+PROCESSES = 3
 """Processes whose results are compared, besides the one that ran so far."""
 LENGTHS = (2, 0, 1, 3, 5)
 """Blocks, or tens of elements, of the calls of the soak."""

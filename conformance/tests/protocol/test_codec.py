@@ -190,7 +190,7 @@ def test_random_hellos_raise_nothing_else(body: dict[str, Any], usual: bool) -> 
         (MESSAGES[0] + b"x", "extension needs 4 bytes, the payload has 1"),
         (MESSAGES[0] + bytes(5), "1 bytes after the end of the call"),
         (MESSAGES[0][:5] + b"\6" + MESSAGES[0][6:], "no function has the number 6"),
-        (MESSAGES[0][:6] + b"\20" + MESSAGES[0][7:], "unknown option bits"),
+        (MESSAGES[0][:6] + b"\100" + MESSAGES[0][7:], "unknown option bits"),
         (MESSAGES[0][:7] + b"\0" + MESSAGES[0][8:], "threads 0"),
         (MESSAGES[0][:7] + b"\21" + MESSAGES[0][8:], "threads 17"),
         (MESSAGES[0][:53] + b"\11" + MESSAGES[0][54:], "9 buffers"),
@@ -207,7 +207,7 @@ def test_bad_calls_are_refused(payload: bytes, said: str) -> None:
     [
         (encode_error(Error("no"), 8), "answer to call 8, expected call 7"),
         (encode_result(Result(Fault(0), "", (bytes(128),)), 6), "answer to call 6, expected call 7"),
-        (b"R" + struct.pack("<III", 7, 128, 0) + RESULT[13:], "unknown fault bits 0x80"),
+        (b"R" + struct.pack("<III", 7, 4096, 0) + RESULT[13:], "unknown fault bits 0x1000"),
         (b"R" + struct.pack("<III", 7, 0, 2**31), "at most 65536"),
         (b"R" + struct.pack("<III", 7, 0, 1) + b"\xff" + RESULT[13:], "not UTF-8"),
         (encode_result(Result(Fault(0), "", ()), 7), "0 outputs, dequantize_row_q8_a8 has 1"),
