@@ -140,7 +140,7 @@ def test_dot(judge: Judge, function: str) -> None:
 
 @pytest.mark.rule("Q8A8-ENV-4")
 def test_two_rows(judge: Judge) -> None:
-    """Compute four dot products, one row of which has such a scale: the two without that row come out right."""
+    """Compute four dot products, one row of which has such a scale: those without it come out right."""
     require_two_rows(judge)
     outside = OutsideCalls(judge, known_pair(5), (READS,))
     for number, (nb, place) in enumerate(PLACES):
