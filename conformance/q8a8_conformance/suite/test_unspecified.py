@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8 import layout
 from q8a8_conformance.inputs import blocks, calls, dot_rows
-from q8a8_conformance.inputs.known_calls import exact_rows, exact_sum, known, known_pair
+from q8a8_conformance.inputs.known_calls import exact_rows, exact_sum, known, known_pair, known_products
 from q8a8_conformance.suite.known_checks import expected_of
 from q8a8_conformance.suite.outside_calls import OutsideCalls
 from q8a8_conformance.suite.two_rows import require_two_rows
@@ -86,7 +87,7 @@ def test_unspecified(judge: Judge, kind: str, function: str) -> None:
         if actual:
             expected = bytearray(expected_of(judge, row, actual)["y"])
             expected[34 * place : 34 * place + 34] = actual["y"][34 * place : 34 * place + 34]
-            outside.compare(call, actual, "y", bytes(expected), RULE)
+            outside.compare(call, actual, {"y": bytes(expected)}, row, RULE)
         outside.make(calls.quantize(function, np.resize(contents, 32 * nb)))
 
 
@@ -97,32 +98,24 @@ def test_dequantize(judge: Judge) -> None:
     outside = OutsideCalls(judge, known(calls.DEQUANTIZE, 5), (READS,))
     for (nb, place), bits in product(PLACES, SCALES):
         row = known(calls.DEQUANTIZE, nb)
-        x = np.frombuffer(row.call.buffers[0].data, dot_rows.blocks(1.0, np.zeros((1, 32))).dtype).copy()
+        x = layout.as_blocks(row.call.buffers[0].data).copy()
         x["weight_scale"][place] = half(bits)
         call = calls.dequantize(x)
         actual = outside.make(call)
         if actual:
             expected = bytearray(row.expected["y"])
             expected[128 * place : 128 * place + 128] = actual["y"][128 * place : 128 * place + 128]
-            outside.compare(call, actual, "y", bytes(expected), VALUE)
-
-
-def spoiled(x: Array, y: Array, place: int, side: int, bits: int) -> tuple[Array, Array]:
-    """Return rows [..., nb] with such a scale in x (0), in y (1), or in x where y's scale is 0 (2)."""
-    x, y = x.copy(), y.copy()
-    (y if side == 1 else x)["weight_scale"][..., place] = half(bits)
-    if side == 2:
-        y["weight_scale"][..., place] = 0
-    return x, y
+            outside.compare(call, actual, {"y": bytes(expected)}, row, VALUE)
 
 
 def spoiled_rows() -> Iterator[tuple[Array, Array]]:
-    """Yield exact rows [nb] with one scale, or a product of scales, that is NaN or infinite."""
-    for number, (nb, place) in enumerate(PLACES):
-        x, y = exact_rows(nb, 1)
-        for each, bits in enumerate(SCALES):
-            for side in (0, 1, 2)[: 3 if (number + each) % 3 == 0 else 2]:
-                yield spoiled(x[0], y[0], place, side, bits)
+    """Yield exact rows [nb] with one scale of x or y that is NaN or infinite, the other sometimes 0."""
+    for (nb, place), (number, bits), side in product(PLACES, enumerate(SCALES), (0, 1)):
+        rows = [each[0].copy() for each in exact_rows(nb, 1)]
+        rows[side]["weight_scale"][place] = half(bits)
+        if (nb + number) % 3 == 0:
+            rows[1 - side]["weight_scale"][place] = 0
+        yield rows[0], rows[1]
 
 
 @pytest.mark.rule("Q8A8-ENV-4")
@@ -145,6 +138,7 @@ def test_two_rows(judge: Judge) -> None:
     outside = OutsideCalls(judge, known_pair(5), (READS,))
     for number, (nb, place) in enumerate(PLACES):
         rows = exact_rows(nb, 2)
+        inside = known_products(calls.dot_pair(*rows, bs=2 + number % 2), *rows)
         for which in range(4):
             x, y = (side.copy() for side in rows)
             (x, y)[which // 2]["weight_scale"][which % 2, place] = half(
@@ -159,4 +153,4 @@ def test_two_rows(judge: Judge) -> None:
                 if which != i and which != 2 + j:
                     at = 4 * (j * call.bs + i)
                     expected[at : at + 4] = calls.float_bytes(exact_sum(x[i], y[j]))
-            outside.compare(call, actual, "s", bytes(expected), TWO_ROWS)
+            outside.compare(call, actual, {"s": bytes(expected)}, inside, TWO_ROWS)
