@@ -32,3 +32,12 @@ static void aligned_words(DOT_REAL_PARAMETERS) {
     plain_vec_dot_real(n, s, (const void *)((uintptr_t)vx & mask), (const void *)((uintptr_t)vy & mask));
 }
 MUTANT(aligned_words, .vec_dot_real = aligned_words);
+
+/* Long rows take the path of stores that need 32-byte alignment. */
+static void aligned_long(DEQUANTIZE_PARAMETERS) {
+    if (k >= 64 * QK8_A8 && (uintptr_t)y % 32 != 0) {
+        abort();
+    }
+    plain_dequantize_row(DEQUANTIZE_ARGUMENTS);
+}
+MUTANT(aligned_long, .dequantize_row = aligned_long);

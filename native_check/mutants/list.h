@@ -14,6 +14,9 @@ ANY(over_read_vector, "over-read-vector", "Q8A8-MEM-1",
 ANY(over_read_empty, "over-read-empty", "Q8A8-MEM-1",
     "The first block is loaded before the loop, in an empty row too.",
     "Return, or skip the first load, where k is 0.", "")
+ANY(over_read_remainder, "over-read-remainder", "Q8A8-MEM-1",
+    "Of a remainder of five, modulo eight blocks, the last two bytes of y are loaded as a word of four.",
+    "Load the last bytes of a row by an overlapping load that ends with it.", "")
 ANY(under_read, "under-read", "Q8A8-MEM-1",
     "A scale is loaded as the upper half of a word that begins two bytes before the block.",
     "Load the two bytes of the scale alone.", "")
@@ -50,6 +53,9 @@ ANY(aligned_by_or, "aligned-by-or", "Q8A8-MEM-4",
 ANY(aligned_words, "aligned-words", "Q8A8-MEM-4",
     "Rows of 36-byte blocks are read from the address rounded down to a multiple of four.",
     "Use the address as it is: blocks need 2-byte alignment.", "")
+ANY(aligned_long, "aligned-long", "Q8A8-MEM-4",
+    "From 64 blocks on, output is stored by instructions that need a multiple of 32 bytes.",
+    "Use unaligned stores for long rows as well: floats need 4-byte alignment.", "")
 ANY(leaves_rounding, "leaves-rounding", "Q8A8-ENV-1",
     "The rounding mode is set to truncation and not set back.",
     "Set the rounding mode back, or use instructions that name their own.", "")

@@ -15,6 +15,15 @@ static void over_read_block(DOT_REAL_PARAMETERS) {
 }
 MUTANT(over_read_block, .vec_dot_real = over_read_block);
 
+/* A remainder of five blocks: the last two codes of y are loaded as the lower half of a word. */
+static void over_read_remainder(DOT_PARAMETERS) {
+    plain_vec_dot(DOT_ARGUMENTS);
+    if (n / QK8_A8 % 8 == 5) {
+        mutant_load((const uint8_t *)vy + mutant_row_bytes(n) - 2 + mutant_zero, 4);
+    }
+}
+MUTANT(over_read_remainder, .vec_dot = over_read_remainder);
+
 /* The odd tail is loaded as a whole vector of eight floats, and masked afterwards. */
 static void over_read_vector(ACTIVATION_PARAMETERS) {
     plain_quantize_activation(ACTIVATION_ARGUMENTS);

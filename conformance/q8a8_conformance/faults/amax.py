@@ -36,6 +36,11 @@ def _clipped(v: Array) -> Array:
     return np.asarray(np.clip(np.nan_to_num(v), -127, 127), np.int8)
 
 
+def _nan_stays(x: Array) -> Array:
+    amax = steps.amax(x)
+    return np.where(np.maximum.accumulate(np.isnan(amax)), F32(np.nan), amax)
+
+
 def _before(x: Array) -> Array:
     """Take the block before; the first has its own."""
     own = steps.amax(x)
@@ -136,6 +141,14 @@ MUTANTS = (
         ROWS,
         rule=OTHERS,
         fix="Use the block's own amax.",
+    ),
+    Mutant(
+        "nan-spoils-next",
+        "The running maximum is compared so that a NaN stays: the blocks after it are NaN, too.",
+        {"amax": _nan_stays},
+        ROWS,
+        rule="Q8A8-QNT-11",
+        fix=OWN,
     ),
     Mutant(
         "amax-kept-for-zero",

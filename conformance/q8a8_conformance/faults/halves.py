@@ -46,6 +46,13 @@ def _flushed(h: Array) -> Array:
     return np.where(np.abs(h) < SMALLEST, np.copysign(F16(0), h), h).astype(F16)
 
 
+def _through_subnormal_float(h: Array) -> Array:
+    """Shift the half's bits into a float's place, and multiply the exponents' difference in."""
+    bits = h.view(np.uint16).astype(np.uint32)
+    small = ((bits & 0x8000) << 16 | (bits & 0x7FFF) << 13).view(F32)
+    return small * F32(2.0**112)
+
+
 def _subnormals_truncated(d: Array) -> Array:
     """Round normal halves, cut subnormal ones off."""
     return np.where(d < F32(SMALLEST), _truncated(d), f32_to_f16(d)).astype(F16)
@@ -139,6 +146,13 @@ MUTANTS = (
         (DEQUANTIZE,),
         rule=SUBNORMALS,
         fix="Keep subnormal halves when reading.",
+    ),
+    Mutant(
+        "half-through-subnormal-float",
+        "A subnormal half is read through a subnormal float, which is 0 where the caller flushes those.",
+        {"widen": _through_subnormal_float},
+        rule="Q8A8-ENV-2",
+        fix="Convert by an instruction, by a table, or with integers: no result may depend on flush modes.",
     ),
     Mutant(
         "half-subnormals-misread",

@@ -99,6 +99,32 @@ def _reads_before(call: Call, function: str, arguments: Sequence[Any]) -> None:
     call()
 
 
+def _reads_behind_remainders(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    """Load the next block while the last one is computed, in the loop for what 16 blocks leave over."""
+    del function
+    x, _, k = arguments
+    if k // 32 % 16 == 15:
+        ctypes.string_at(x.ctypes.data + k // 32 * 34, 34)
+    call()
+
+
+def _asserts_alignment(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    del function
+    x, y, _ = arguments
+    if x.size and (x.ctypes.data % 16 or y.ctypes.data % 16):
+        raise ValueError("not aligned to 16 bytes")
+    call()
+
+
+def _takes_symmetry(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    """Where both inputs are the same pointer, the matrix of products is taken for symmetric."""
+    del function
+    call()
+    _, s, bs, x, _, y, _, nrc = arguments
+    if nrc == 2 and x.ctypes.data == y.ctypes.data:
+        s[bs] = s[1]
+
+
 def _looks_behind_for_context(call: Call, function: str, arguments: Sequence[Any]) -> None:
     """Read what follows the row, where the row holds a NaN."""
     x, size = arguments[0], arguments[3 if function == ACTIVATION else 2]
@@ -327,6 +353,34 @@ MUTANTS = (
         rule=OUTSIDE,
         fix="Return, with any value.",
         separate_process=True,
+    ),
+    Mutant(
+        "over-read-remainder",
+        "Dequantization loads a block behind the row where 16 blocks leave 15 over.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _reads_behind_remainders,
+        rule=READ,
+        fix=EXACTLY + " Let the last round of a pipelined loop load nothing.",
+        separate_process=True,
+    ),
+    Mutant(
+        "alignment-asserted",
+        "Dequantization refuses buffers that are at no multiple of 16 bytes.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _asserts_alignment,
+        rule=ALIGNMENT,
+        fix="Use unaligned loads and stores: blocks need 2-byte alignment, floats 4.",
+    ),
+    Mutant(
+        "same-pointer-symmetric",
+        "With two rows at a time, equal pointers are taken for equal rows: x0.y1 is copied from x1.y0.",
+        {},
+        (DOT,),
+        lambda: _takes_symmetry,
+        rule="Q8A8-DOT-6",
+        fix="Compare the strides as well: rows of one matrix begin at the same place.",
     ),
     Mutant(
         "address-masked",

@@ -171,9 +171,8 @@ def _elements(size: int, seed: int) -> Array:
     """Return an activation vector: ties under its scale, and near ties."""
     rng = dot_rows.generator("elements", size, seed)
     amax = np.exp2(rng.uniform(-10, 10)).astype(np.float32) if seed % 2 else np.float32(127)
-    x = ((rng.integers(0, 127, size) + 0.5) * rng.choice([-1.0, 1.0], size) * float(amax) / 127).astype(
-        np.float32
-    )
+    ties = (rng.integers(0, 127, size) + 0.5) * rng.choice([-1.0, 1.0], size)
+    x: Array = (ties * float(amax) / 127).astype(np.float32)
     if size:
         x[rng.integers(size)] = amax
     return x

@@ -1,20 +1,32 @@
-"""Quantizer inputs outside the domain: no value is wrong, but the call returns and keeps to its buffers."""
+"""Values outside the domain: any result is right, but the call returns and leaves no trace.
+
+What does not depend on such a value is as specified: the other blocks of a row, the other products of a call
+with ``nrc = 2``, and every call that follows.
+"""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from q8a8_conformance.inputs import blocks, calls
-from q8a8_conformance.protocol.messages import Option
+from q8a8 import layout
+from q8a8_conformance.inputs import blocks, calls, dot_rows
+from q8a8_conformance.inputs.known_calls import exact_rows, exact_sum, known, known_pair, known_products
+from q8a8_conformance.suite.known_checks import expected_of
+from q8a8_conformance.suite.outside_calls import OutsideCalls
+from q8a8_conformance.suite.two_rows import require_two_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.suite.judge import Judge
 
 RULE = "Q8A8-QNT-11"
+READS, RETURNS, VALUE, TWO_ROWS = "Q8A8-MEM-1", "Q8A8-ENV-4", "Q8A8-DEQ-1", "Q8A8-DOT-6"
 HUGE = float(blocks.OVERFLOW)
 CONTENTS = {
     "nan": (float("nan"),),
@@ -27,16 +39,19 @@ CONTENTS = {
     "largest-float": (float(np.finfo(np.float32).max), -1.0),
 }
 QUANTIZERS = (*calls.QUANTIZERS, calls.ACTIVATION)
+PLACES = ((1, 0), (2, 0), (2, 1), (3, 1), (8, 0), (8, 7), (17, 15), (17, 16), (130, 64))
+"""Block counts, and the block that is outside the domain."""
+
+SIZES = (1, 2, 7, 31, 32, 33, 64, 100, 1025)
+"""Sizes of activation vectors."""
+
+SCALES = (0x7E00, 0xFE01, 0x7C01, 0x7C00, 0xFC00)
+"""Bits of halves outside the domain: quiet and signalling NaNs, infinities."""
 
 
-def row(contents: tuple[float, ...], nb: int, *, everywhere: bool) -> Array:
-    """Return a row of `nb` ordinary blocks with the contents sprinkled in, or filling it."""
-    x = np.linspace(-1, 1, 32 * nb, dtype=np.float32)
-    if everywhere:
-        return np.resize(np.array(contents, np.float32), 32 * nb)
-    for place, value in enumerate(contents):
-        x[(7 + 38 * place) % x.size] = value
-    return x
+def half(bits: int) -> np.float16:
+    """Return a half by its bits."""
+    return np.uint16(bits).view(np.float16)
 
 
 def parameters() -> list[object]:
@@ -51,21 +66,91 @@ def parameters() -> list[object]:
 @pytest.mark.rule("Q8A8-QNT-11")
 @pytest.mark.parametrize(("kind", "function"), parameters())
 def test_unspecified(judge: Judge, kind: str, function: str) -> None:
-    """Quantize a row with such contents, plainly and with whatever guards the worker has."""
+    """Quantize a row with such contents in one block, or throughout: the other blocks come out right."""
     judge.require(function)
-    guarded = Option(0)
-    for capability, option in (("guard", Option.GUARD_AFTER), ("readonly", Option.READONLY)):
-        if capability in judge.target.hello.capabilities:
-            guarded |= option
-    for nb in (1, 3, 8):
-        for everywhere in (False, True):
-            x = row(CONTENTS[kind], nb, everywhere=everywhere)
-            call = calls.activation(x) if function == calls.ACTIVATION else calls.quantize(function, x)
-            judge.run(call, legal=False)
-            if guarded:
-                judge.attempt(
-                    calls.with_options(call, guarded),
-                    (RULE,),
-                    "leaves its buffers or writes its input",
-                    legal=False,
-                )
+    outside = OutsideCalls(judge, known(function, 5), (RULE,))
+    contents = np.array(CONTENTS[kind], np.float32)
+    if function == calls.ACTIVATION:
+        for number, size in enumerate(SIZES):
+            x = np.linspace(-1, 1, size, dtype=np.float32)
+            # The last element, the first one, or any.
+            x[(-1 - np.arange(contents.size) * (number % 3)) % size] = contents
+            outside.make(calls.activation(x))
+            outside.make(calls.activation(np.resize(contents, size)))
+        return
+    for number, (nb, place) in enumerate(PLACES):
+        row = known(function, nb, number)
+        x = np.frombuffer(row.call.buffers[0].data, np.float32).copy()
+        x[32 * place + ((31, 0, 13)[number % 3] + np.arange(contents.size)) % 32] = contents
+        call = calls.quantize(function, x)
+        actual = outside.make(call)
+        if actual:
+            expected = bytearray(expected_of(judge, row, actual)["y"])
+            expected[34 * place : 34 * place + 34] = actual["y"][34 * place : 34 * place + 34]
+            outside.compare(call, actual, {"y": bytes(expected)}, row, RULE)
+        outside.make(calls.quantize(function, np.resize(contents, 32 * nb)))
+
+
+@pytest.mark.rule("Q8A8-ENV-4")
+def test_dequantize(judge: Judge) -> None:
+    """Dequantize a row with one scale that is NaN or infinite: the other blocks come out right."""
+    judge.require(calls.DEQUANTIZE)
+    outside = OutsideCalls(judge, known(calls.DEQUANTIZE, 5), (READS,))
+    for (nb, place), bits in product(PLACES, SCALES):
+        row = known(calls.DEQUANTIZE, nb)
+        x = layout.as_blocks(row.call.buffers[0].data).copy()
+        x["weight_scale"][place] = half(bits)
+        call = calls.dequantize(x)
+        actual = outside.make(call)
+        if actual:
+            expected = bytearray(row.expected["y"])
+            expected[128 * place : 128 * place + 128] = actual["y"][128 * place : 128 * place + 128]
+            outside.compare(call, actual, {"y": bytes(expected)}, row, VALUE)
+
+
+def spoiled_rows() -> Iterator[tuple[Array, Array]]:
+    """Yield exact rows [nb] with one scale of x or y that is NaN or infinite, the other sometimes 0."""
+    for (nb, place), (number, bits), side in product(PLACES, enumerate(SCALES), (0, 1)):
+        rows = [each[0].copy() for each in exact_rows(nb, 1)]
+        rows[side]["weight_scale"][place] = half(bits)
+        if (nb + number) % 3 == 0:
+            rows[1 - side]["weight_scale"][place] = 0
+        yield rows[0], rows[1]
+
+
+@pytest.mark.rule("Q8A8-ENV-4")
+@pytest.mark.parametrize(
+    "function",
+    [pytest.param(calls.DOT, id="unspecified/dot"), pytest.param(calls.DOT_REAL, id="unspecified/v2")],
+)
+def test_dot(judge: Judge, function: str) -> None:
+    """Compute dot products with one scale that is NaN or infinite: any result."""
+    judge.require(function)
+    outside = OutsideCalls(judge, known(function, 5), (READS,))
+    for x, y in spoiled_rows():
+        outside.make(calls.dot(x, y) if function == calls.DOT else calls.dot_real(*dot_rows.to_v2(x, y)))
+
+
+@pytest.mark.rule("Q8A8-ENV-4")
+def test_two_rows(judge: Judge) -> None:
+    """Compute four dot products, one row of which has such a scale: those without it come out right."""
+    require_two_rows(judge)
+    outside = OutsideCalls(judge, known_pair(5), (READS,))
+    for number, (nb, place) in enumerate(PLACES):
+        rows = exact_rows(nb, 2)
+        inside = known_products(calls.dot_pair(*rows, bs=2 + number % 2), *rows)
+        for which in range(4):
+            x, y = (side.copy() for side in rows)
+            (x, y)[which // 2]["weight_scale"][which % 2, place] = half(
+                SCALES[(number + which) % len(SCALES)]
+            )
+            call = calls.dot_pair(x, y, bs=2 + number % 2)
+            actual = outside.make(call)
+            if not actual:
+                continue
+            expected = bytearray(actual["s"])
+            for j, i in product(range(2), range(2)):
+                if which != i and which != 2 + j:
+                    at = 4 * (j * call.bs + i)
+                    expected[at : at + 4] = calls.float_bytes(exact_sum(x[i], y[j]))
+            outside.compare(call, actual, {"s": bytes(expected)}, inside, TWO_ROWS)

@@ -56,7 +56,7 @@ ISOLATING: Mapping[str, str] = MappingProxyType(
             "MEM-1": "over-read-byte",
             "MEM-2": "over-write-vector",
             "MEM-3": "input-as-scratch",
-            "MEM-4": "address-masked",
+            "MEM-4": "alignment-asserted",
             "ENV-1": "rounding-mode-left",
             "ENV-2": "registers-of-another",
             "ENV-3": "scratch-of-all-threads",

@@ -74,6 +74,29 @@ def test_faults(
         assert bool(result.detail) == bool(faults)
 
 
+def shared(options: Option, shift: int) -> Call:
+    """Return a call over one block whose inputs share memory, `shift` bytes apart."""
+    rows = ROW + ROW
+    buffers = (Buffer(b"\xee" * 4), Buffer(rows[:36], 2), Buffer(rows[shift : shift + 36], 2 + shift))
+    return Call(NAME, 32, buffers, options=Option.SHARED_INPUTS | options)
+
+
+@pytest.mark.parametrize("cpu", CPU_LEGS)
+def test_shared_inputs(cpu: str | None, broken: Broken) -> None:
+    """Inputs in one block of memory are checked as others are; a write to one shows in both."""
+    with Session(broken("dot_fine", cpu)) as session:
+        for options in (PLAIN, AFTER | READONLY, BEFORE):
+            for shift in (0, 36):
+                assert session.call(shared(options, shift)).faults == Fault(0)
+    with Session(broken("dot_writes_input", cpu)) as session:
+        result = session.call(shared(PLAIN, 0))
+        assert result.faults == Fault.INPUT_WRITTEN
+        with pytest.raises(WorkerCrashed, match="SIGSEGV"):
+            session.call(shared(READONLY, 0))
+    with Session(broken("dot_writes_after_input", cpu)) as session:
+        assert session.call(shared(PLAIN, 36)).faults == Fault.WROTE_OUTSIDE
+
+
 @pytest.mark.skipif(not X86, reason="few Arm CPUs can trap floating-point exceptions at all")
 def test_trap_masks(broken: Broken) -> None:
     """Unmasked exceptions are reported, and masked again."""

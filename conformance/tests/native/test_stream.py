@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 BLOCK = bytes([0, 0x3C, *range(32)])
 DOT = Call("ggml_vec_dot_q8_a8_q8_a8", 32, (Buffer(bytes(4)), Buffer(BLOCK), Buffer(BLOCK)))
+SHIFTED = replace(
+    DOT, buffers=(Buffer(bytes(4)), Buffer(BLOCK), Buffer(BLOCK, 2)), options=Option.SHARED_INPUTS
+)
 QUIT = encode_frame(b"Q")
 REPEAT_AT, REPEAT_END = 9, 13
 """The place of `repeat` in a call's payload, which random changes must not increase."""
@@ -93,6 +96,8 @@ REFUSED = [
     (changed(5, "<B", 6), "no function has the number 6"),
     (changed(5, "<B", 255), "no function has the number 255"),
     (changed(6, "<B", 3), "GUARD_AFTER and GUARD_BEFORE exclude each other"),
+    (encode_call(SHIFTED, 77), "SHARED_INPUTS: the inputs differ where they overlap"),
+    (encode_call(replace(SHIFTED, threads=2), 77), "SHARED_INPUTS goes with one thread"),
     (changed(7, "<B", 0), "expected threads 1 to 16 and repeat at least 1"),
     (changed(7, "<B", 17), "expected threads 1 to 16 and repeat at least 1"),
     (changed(9, "<I", 0), "expected threads 1 to 16 and repeat at least 1"),

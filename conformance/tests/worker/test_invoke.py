@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.protocol.messages import Buffer, Call, Option
+from q8a8_conformance.protocol.messages import Buffer, Call, Fault, Option
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.invoke import CannotCall, Invoker
 
@@ -111,6 +112,53 @@ def test_addresses_are_explained() -> None:
     invoker.invoke(call_of())
     assert seen == ["in dequantize_row_q8_a8, y (128 bytes): 0 bytes after its end"]
     assert invoker.explain(8) == "in dequantize_row_q8_a8, address 0x8"
+
+
+def shared_call(places: tuple[int, int], options: Option = Option.SHARED_INPUTS, threads: int = 1) -> Call:
+    """Return a dot product of two of four blocks in one block of memory."""
+    rows = bytes(range(4 * 34))
+    parts = (Buffer(bytearray(rows[place : place + 34]), place) for place in places)
+    buffers = (Buffer(bytearray(4)), *parts)
+    return Call("ggml_vec_dot_q8_a8_q8_a8", 32, buffers, options=options, threads=threads)
+
+
+@pytest.mark.parametrize("places", [(0, 0), (0, 34), (34, 0), (10, 28), (102, 2)])
+@pytest.mark.parametrize("guard", [Option(0), Option.GUARD_AFTER | Option.READONLY, Option.GUARD_BEFORE])
+def test_shared_inputs_lie_in_one_block(places: tuple[int, int], guard: Option) -> None:
+    """Inputs that share memory are as far apart as their offsets, and hold their bytes."""
+    seen: list[tuple[str, int, bytes]] = []
+
+    class Watched(Target):
+        def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
+            del call
+            return lambda: seen.extend((each.name, each.address, each.read()) for each in buffers)
+
+    call = shared_call(places, Option.SHARED_INPUTS | guard)
+    result = Invoker(Watched(), None).invoke(call)
+    assert not result.faults
+    (_, x, x_bytes), (_, y, y_bytes) = seen[1:]
+    assert y - x == places[1] - places[0]
+    assert (x_bytes, y_bytes) == (bytes(call.buffers[1].data), bytes(call.buffers[2].data))
+    if not guard:
+        assert (x % 64, y % 64) == (places[0] % 64, places[1] % 64)
+
+
+def test_a_write_to_shared_inputs_is_found() -> None:
+    """A write to either input is reported for the block of memory that holds both."""
+    invoker = Invoker(Target(lambda: ctypes.memset(invoker._memory.buffers[0].address + 40, 7, 1)), None)
+    result = invoker.invoke(shared_call((0, 34)))
+    assert result.faults == Fault.INPUT_WRITTEN
+    assert result.detail == "byte 40 of vx and vy was written"
+
+
+def test_shared_inputs_that_cannot_be_placed_are_refused() -> None:
+    """Inputs that differ where they overlap are refused, and so are several threads."""
+    call = shared_call((0, 2))
+    call.buffers[2].data[0] ^= 1  # type: ignore[index]  # a bytearray
+    with pytest.raises(CannotCall, match="the inputs differ where they overlap"):
+        Invoker(Target(), None).invoke(call)
+    with pytest.raises(CannotCall, match="SHARED_INPUTS goes with one thread"):
+        Invoker(Target(), None).invoke(shared_call((0, 0), threads=2))
 
 
 def buffer_of(invoker: Invoker) -> GuardedBuffer:

@@ -265,7 +265,7 @@ def test_hello(kernel: Callable[..., Session], faulty_library: Path) -> None:
         ),
         (Call("quantize_row_q8_a8", -32, (Buffer(ROW), Buffer(bytes(68)))), "n = -32"),
         (call_of(Option.GUARD_AFTER | Option.GUARD_BEFORE), "exclude each other"),
-        (call_of(offsets=(5000, 0)), "offset 5000 is over 4096"),
+        (call_of(offsets=(70000, 0)), "offset 70000 is over 65536"),
     ],
 )
 def test_impossible_calls_are_refused(kernel: Callable[..., Session], call: Call, message: str) -> None:
