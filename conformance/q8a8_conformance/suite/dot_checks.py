@@ -71,8 +71,8 @@ def judge_pair(judge: Judge, x: Array, y: Array, *, exact: bool, **shape: int) -
     return actual
 
 
-def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[ExpectedDot]) -> None:
-    """Judge the floats of one result: bits under profile ``exact``, else the bound.
+def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[ExpectedDot]) -> bool:
+    """Judge the floats of one result, bits under profile ``exact``, else the bound; return whether all hold.
 
     All other bytes keep their poison.
 
@@ -103,4 +103,4 @@ def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[E
         message = (
             f"off by {error}, the bound is {float(outside.bound):.3g} (exact sum {float(outside.exact):.9g})"
         )
-    judge.compare(call, {"s": actual}, {"s": bytes(expected)}, message=message, in_bound=True)
+    return judge.compare(call, {"s": actual}, {"s": bytes(expected)}, message=message, in_bound=True)
