@@ -62,6 +62,16 @@ def ties(blocks: int = 400) -> Array:
     return np.asarray(np.ldexp(x, rng.integers(-12, 12, (blocks, 1))), F32)
 
 
+def every_tie() -> Array:
+    """Generate every tie between two codes, of either sign, and its neighbours, under amax = 127 · 2^e."""
+    ties = np.arange(127, dtype=F32) + F32(0.5)
+    values = np.concatenate([ties, *(np.nextafter(ties, F32(side)) for side in (0, 128))])
+    values = np.concatenate([values, -values])
+    rows = np.resize(values, (-(-values.size // 31), 31))
+    rows = np.insert(rows, 31, 127, axis=1)
+    return np.concatenate([np.ldexp(rows, e) for e in (-24, -14, -7, -1, 0, 1, 5, 15)]).astype(F32)
+
+
 def near_ties(blocks: int = 3000) -> Array:
     """Generate elements within three ULP of a tie under any amax: where one rounding more or less shows."""
     rng = _generator("near-ties")
@@ -163,6 +173,7 @@ SETS: Mapping[str, tuple[Callable[[], Array], tuple[str, ...]]] = MappingProxyTy
         "bf16": (bf16, ("Q8A8-QNT-3", "Q8A8-QNT-4")),
         "int8-grid": (int8_grid, ("Q8A8-QNT-3", "Q8A8-QNT-4")),
         "ties": (ties, ("Q8A8-QNT-4",)),
+        "every-tie": (every_tie, ("Q8A8-QNT-4",)),
         "near-ties": (near_ties, ("Q8A8-QNT-3", "Q8A8-QNT-4")),
         "half-edges": (half_edges, ("Q8A8-QNT-2", "Q8A8-HLF-1", "Q8A8-HLF-2", "Q8A8-HLF-4", "Q8A8-HLF-5")),
         "vanishing": (vanishing, ("Q8A8-QNT-3", "Q8A8-QNT-6", "Q8A8-HLF-2")),

@@ -77,8 +77,8 @@ def judge_products(
     actual: bytes,
     products: Sequence[ExpectedDot],
     rules: tuple[str, ...] | None = None,
-) -> None:
-    """Judge the floats of one result: bits under profile ``exact``, else the bound.
+) -> bool:
+    """Judge the floats of one result, bits under profile ``exact``, else the bound; return whether all hold.
 
     All other bytes keep their poison.
 
@@ -111,4 +111,4 @@ def judge_products(
         message = (
             f"off by {error}, the bound is {float(outside.bound):.3g} (exact sum {float(outside.exact):.9g})"
         )
-    judge.compare(call, {"s": actual}, {"s": bytes(expected)}, rules, message, in_bound=True)
+    return judge.compare(call, {"s": actual}, {"s": bytes(expected)}, rules, message, in_bound=True)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8_conformance.inputs.calls import QUANTIZERS
 from q8a8_conformance.suite.accepted_recipes import DESIGN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
@@ -47,3 +48,31 @@ def judge_activation(judge: Judge, call: Call, expected: Mapping[str, bytes] | N
     if expected is None or (x.size and judge.recipes.of(call.function) != DESIGN):
         expected = judge.recipes.activation(x, actual)
     judge.compare(call, actual, expected)
+
+
+def judge_alike(judge: Judge, results: Sequence[tuple[Call, bytes]], right: bytes, message: str) -> bool:
+    """Judge results that the specification makes the same bytes; return whether they are.
+
+    Where they differ, the first that is not the specification's is recorded. What is alike and wrong is not
+    judged here.
+
+    Parameters
+    ----------
+    judge
+        Of the case; it fails all of its rules.
+    results
+        Calls and what they gave, in the layout of `right`.
+    right
+        The specification's bytes.
+    message
+        What it means if they differ.
+    """
+    if len({actual for _, actual in results}) == 1:
+        return True
+    call, actual = next((call, actual) for call, actual in results if actual != right)
+    expected = {"y": right} if call.function in QUANTIZERS else {"output": right[2:], "scale": right[:2]}
+    got = {"y": actual} if call.function in QUANTIZERS else {"output": actual[2:], "scale": actual[:2]}
+    if len(right) == call.n // 32 * 34:
+        judge.target.observations.add_failure(call, got, expected)
+    judge.fail(judge.rules, message, call, expected=expected, actual=got)
+    return False

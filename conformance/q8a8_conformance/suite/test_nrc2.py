@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.suite.dot_checks import judge_pair
+from q8a8_conformance.results.expected_dot import expected_dot
+from q8a8_conformance.suite.dot_checks import judge_dot, judge_pair
 from q8a8_conformance.suite.two_rows import require_two_rows
 
 if TYPE_CHECKING:
@@ -27,6 +28,19 @@ SHAPES = (
     {"bs": 7, "x_gap": 2, "y_gap": 68},
     {"bs": 64, "x_gap": 98, "y_gap": 2},
 )
+FAR = (
+    (127, 16_382, 34),
+    (128, 0, 32_768),
+    (129, 32_766, 66),
+    (255, 2, 65_536),
+    (256, 65_534, 0),
+    (257, 65_570, 65_502),
+    (32_769, 34, 131_072),
+    (65_535, 131_074, 2),
+    (65_537, 262_142, 262_178),
+    (131_074, 2**21 + 2, 2**20 - 34),
+)
+"""``bs`` and gaps on either side of what 8, 15, 16 and 17 bits count; gaps of whole blocks, and others."""
 
 
 def stack(pairs: list[dot_rows.Pair]) -> tuple[Array, Array]:
@@ -81,11 +95,41 @@ def test_bound(judge: Judge, nb: int) -> None:
 @pytest.mark.rule("Q8A8-DOT-11")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/as-single/blocks-{nb}") for nb in COUNTS])
 def test_as_single(judge: Judge, nb: int) -> None:
-    """Compute four dot products at once and one by one: the same bits."""
+    """Compute four dot products at once and one by one: the same bits, where all are within the bound."""
     require_two_rows(judge)
     for seed in range(2):
         x, y = stack([dot_rows.random_pair(nb, seed=300 + seed), dot_rows.random_pair(nb, seed=400 + seed)])
         call = calls.dot_pair(x, y)
+        products = [expected_dot(x[i], y[j], 4 * (2 * j + i)) for j in (0, 1) for i in (0, 1)]
         together = judge.run(call)["s"]
         single = b"".join(judge.run(calls.dot(x[i], y[j]))["s"] for j in (0, 1) for i in (0, 1))
-        judge.compare(call, {"s": together}, {"s": single})
+        if all(item.holds(s[item.offset : item.offset + 4]) for s in (together, single) for item in products):
+            judge.compare(call, {"s": together}, {"s": single}, message="other bits than with nrc = 1")
+
+
+@pytest.mark.rule("Q8A8-DOT-6")
+@pytest.mark.parametrize(
+    ("bs", "x_gap", "y_gap"),
+    [pytest.param(*shape, id=f"nrc2/strides/{'-'.join(map(str, shape))}") for shape in FAR],
+)
+def test_far(judge: Judge, bs: int, x_gap: int, y_gap: int) -> None:
+    """Compute four dot products of rows and to results that are far apart."""
+    require_two_rows(judge)
+    for nb in (1, 5, 8):
+        x, y = dot_rows.exact_pair(2 * nb, seed=nb)
+        judge_pair(judge, x.reshape(2, nb), y.reshape(2, nb), exact=True, bs=bs, x_gap=x_gap, y_gap=y_gap)
+
+
+@pytest.mark.rule("Q8A8-DOT-6", "Q8A8-ENV-2")
+@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/by-turns/blocks-{nb}") for nb in (2, 9, 40)])
+def test_by_turns(judge: Judge, nb: int) -> None:
+    """Compute one and four dot products by turns, in buffers of the same length: nothing is kept."""
+    require_two_rows(judge)
+    for seed in range(4):
+        x, y = dot_rows.exact_pair(2 * nb, seed=10 + seed)
+        judge_dot(judge, x, y, exact=True)
+        judge_pair(judge, x.reshape(2, nb), y.reshape(2, nb), exact=True)
+        # The same x, other scales and codes of y.
+        other = dot_rows.exact_pair(2 * nb, seed=20 + seed)[1]
+        judge_pair(judge, x.reshape(2, nb), other.reshape(2, nb), exact=True)
+        judge_dot(judge, x[:nb], other[:nb], exact=True)

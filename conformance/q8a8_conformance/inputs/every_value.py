@@ -1,0 +1,123 @@
+"""Inputs that go through a finite set: every pair of codes, every half as a scale, every end of a scale.
+
+All dot products here are exact by construction. Wrong tables have one wrong entry; it shows alone.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import accumulate, cycle, pairwise, takewhile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.inputs.blocks import OVERFLOW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Array = NDArray[Any]
+F32 = np.float32
+
+PAIRS = 1 << 16
+"""Pairs of codes: all int8 by all int8."""
+
+BINADES = 31
+"""Exponents of the finite halves, that of the subnormal ones first."""
+
+INFINITE = 0x7C00
+"""Bits of the first half that is not finite."""
+
+
+def pairs_at_every_place() -> Iterator[dot_rows.Pair]:
+    """Yield rows of about 110 blocks in which each of 32 places meets every pair of codes once."""
+    rng = dot_rows.generator("pairs-at-every-place")
+    numbers = rng.permuted(np.tile(np.arange(PAIRS, dtype=np.uint16), (32, 1)), axis=1).T
+    return _rows_of_pairs(np.ascontiguousarray(numbers))
+
+
+def pairs_once(seed: int) -> Iterator[dot_rows.Pair]:
+    """Yield rows of about 110 blocks in which every pair of codes comes once, at any place."""
+    numbers = dot_rows.generator("pairs-once", seed).permutation(PAIRS).astype(np.uint16)
+    return _rows_of_pairs(numbers.reshape(-1, 32))
+
+
+def _rows_of_pairs(numbers: Array) -> Iterator[dot_rows.Pair]:
+    """Cut pairs of codes [blocks, 32] into rows of other lengths, for tails of all kinds; scales are 1.
+
+    All products of a row of 112 blocks are 3584 magnitudes of 4096 on average: below 2^24 in all, so that
+    no order rounds (the tests add them up).
+    """
+    x = dot_rows.blocks(1.0, (numbers & 255).astype(np.uint8).view(np.int8))
+    y = dot_rows.blocks(1.0, (numbers >> 8).astype(np.uint8).view(np.int8))
+    stops = takewhile(lambda stop: stop < len(x), accumulate(cycle(range(105, 113)), initial=0))
+    for start, stop in pairwise((*stops, len(x))):
+        yield x[start:stop], y[start:stop]
+
+
+def halves_of_binade(binade: int) -> tuple[dot_rows.Pair, dot_rows.Pair]:
+    """Generate two rows of x and two of y whose scales are all halves of one exponent, of both signs.
+
+    x0 and y1 have these scales, each with one code; y0 and x1 have ones in the same places. Products of
+    neighbouring halves alternate in sign, so that partial sums stay small and an error of a scale is not
+    rounded away. Of x0·y0 and x1·y1 every term is a multiple of the binade's ULP g, and 2048 magnitudes
+    are below 2^22 g: exact by construction. The codes of x0 and y1, and of x1 and y0, are in different
+    places; in the last block alone all meet, so that no result is a zero.
+    """
+    bits = np.arange(1024, dtype=np.uint16) | np.uint16(binade << 10)
+    scales = np.append(np.concatenate([bits, bits | np.uint16(0x8000)]).view(np.float16), np.float16(1))
+    scales[-1] = np.ldexp(1.0, max(binade, 1) - 15)
+    number = np.arange(scales.size - 1)
+    sign = np.where((number + number // 1024) % 2, -1, 1)
+    codes = np.zeros((2, 2, scales.size, 32), np.int8)
+    codes[0, 0, number, number % 32], codes[1, 0, number, number % 32] = 1, sign
+    codes[0, 1, number, (number + 1) % 32], codes[1, 1, number, (number + 1) % 32] = sign, 1
+    codes[:, :, -1] = 1
+    return (
+        (dot_rows.blocks(scales, codes[0, 0]), dot_rows.blocks(1.0, codes[0, 1])),
+        (dot_rows.blocks(1.0, codes[1, 0]), dot_rows.blocks(scales, codes[1, 1])),
+    )
+
+
+@cache
+def every_amax() -> Array:
+    """Return largest magnitudes, float32 [n]: where each scale begins and ends, and the usual numbers.
+
+    These are: for every two neighbouring halves the float 127 times their middle, which is exact, with both
+    its neighbours; every finite half; every bfloat16 of the domain from the first one with a scale on.
+    """
+    halves = np.arange(INFINITE, dtype=np.uint16).view(np.float16).astype(np.float64)
+    middles = ((halves + np.append(halves[1:], 65536)) / 2 * 127).astype(F32)
+    near = [np.nextafter(middles, F32(side)) for side in (0, np.inf)]
+    bfloat16 = (np.arange(0x3400, 0x4B00, dtype=np.uint32) << 16).view(F32)
+    found = np.concatenate([middles, *near, halves[1:].astype(F32), bfloat16])
+    return found[found < OVERFLOW]
+
+
+USUAL_AMAX = np.unique(
+    np.concatenate(
+        [
+            np.arange(1, 257),
+            [448, 480, 511, 512, 1000, 1023, 1024, 2047, 2048, 57344, 65504, 65535],
+            np.exp2(np.arange(-20, 23)),
+            127 * np.exp2(np.arange(-20, 16)),
+        ]
+    )
+).astype(F32)
+"""Largest magnitudes that data really have: integers, ends of small formats, powers of two."""
+
+
+def single_elements(amax: Array) -> tuple[Array, Array, Array]:
+    """Return blocks [n, 32] with one element each, their scales f16 [n] and codes int8 [n, 32].
+
+    The largest magnitude's code is ±127 wherever the scale is not zero (QNT-5), and 0 otherwise (QNT-6).
+    """
+    number = np.arange(amax.size)
+    sign = np.where(number // 32 % 2, F32(-1), F32(1))
+    x, codes = np.zeros((amax.size, 32), F32), np.zeros((amax.size, 32), np.int8)
+    scale = (amax / F32(127)).astype(np.float16)
+    x[number, number % 32] = sign * amax
+    codes[number, number % 32] = np.where(scale == 0, 0, 127 * sign)
+    return x, scale, codes
