@@ -250,7 +250,7 @@ def test_a_program_that_is_no_kernel(
 
 def test_a_program_that_waits(q8a8_test: Callable[..., Tested], monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that sends nothing (a question for a password) is not reached."""
-    monkeypatch.setattr("q8a8_conformance.suite.run.START_TIMEOUT", 0.2)
+    monkeypatch.setattr("q8a8_conformance.suite.run.START_TIMEOUTS", {"exec": 0.2})
     tested = q8a8_test("exec:sleep 60", "--timeout", "0.2")
     assert (tested.status, tested.report["verdict"]) == (5, "not-reached")
     assert "password" in tested.report["setup"][0]["hint"]

@@ -73,7 +73,7 @@ def test_a_run_without_a_judgement(ending: Verdict, exit_status: int) -> None:
 
 
 def test_a_rule_passes_if_all_its_cases_ran() -> None:
-    """A case that was left out leaves its rule unjudged, unless the kernel need not offer what it is about."""
+    """A case that was left out leaves its rule unjudged, but for what a kernel need not offer."""
     left_out = Record(MUST.id, "dot/b", "", Status.NOT_RUN, "no capability")
     judgement = judge([record(Status.PASS), left_out], RULES)
     assert judgement.verdict is Verdict.NOTHING_RAN
