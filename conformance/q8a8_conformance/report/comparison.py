@@ -120,6 +120,8 @@ def conclusion(found: Comparison) -> str:
         parts.insert(0, f"{found.a.verdict} → {found.b.verdict}")
     if found.diagnosis:
         parts.append("another diagnosis")
+    if not parts:
+        return f"nothing can be compared: neither judges its kernel ({found.a.verdict})"
     return f"the two differ: {', '.join(parts)}"
 
 

@@ -25,11 +25,11 @@ def render(run: Run, *, colour: bool = False) -> str:
     paint = _Paint(colour)
     lines = [
         *_head(run, paint),
-        *_setup(run, paint),
         *_failures(run, paint),
         *_stale(run, paint),
         *_rules(run, paint),
         *_diagnosis(run, paint),
+        *_setup(run, paint),
         *_bound(run),
         *filter(None, (run.overlap(),)),
         *(paint(_YELLOW, "warning:") + f" {w.function}: {w.slug}: {w.message}" for w in run.warnings),
@@ -66,6 +66,7 @@ def _head(run: Run, paint: _Paint) -> Iterator[str]:
 
 
 def _setup(run: Run, paint: _Paint) -> Iterator[str]:
+    """Yield what is wrong with the setup, near the end, where a terminal shows it."""
     for stage in run.setup:
         yield paint(_YELLOW, "setup:") + f" {stage.name}: {stage.message}"
         if stage.hint:

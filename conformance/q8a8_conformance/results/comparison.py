@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from q8a8_conformance.results.verdict import Verdict
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -86,7 +88,9 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether verdict, rules and diagnosis agree."""
+        """Whether both judge their kernel, and verdict, rules and diagnosis agree."""
+        if not (Verdict(self.a.verdict).is_judgement and Verdict(self.b.verdict).is_judgement):
+            return False
         return self.a.verdict == self.b.verdict and not self.rules and not self.diagnosis
 
 
@@ -135,7 +139,16 @@ def _side(report: Mapping[str, Any], name: str) -> Side:
 
 def _warnings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Return why the two may not be comparable."""
-    found = []
+    found = [
+        f"{name} does not judge its kernel: {report['verdict']}"
+        for name, report in (("A", a), ("B", b))
+        if not Verdict(report["verdict"]).is_judgement
+    ]
+    found += [
+        f"{name} stopped before its end"
+        for name, report in (("A", a), ("B", b))
+        if not report.get("complete", True)
+    ]
     if a["profile"] != b["profile"]:
         found.append(f"the profiles differ: {a['profile']} and {b['profile']}")
     if a["suite"]["version"] != b["suite"]["version"]:

@@ -48,8 +48,10 @@ SELF_COMPARISON = (
 START_CASE = "start"
 """The case id of a kernel that crashed while it was loaded."""
 
+START_TIMEOUTS = {"exec": 30.0}
 START_TIMEOUT = 15.0
-"""Seconds that loading and initializing a kernel may take; a call's time limit, where that is longer."""
+"""Seconds from a worker's start to its hello, in which it loads and initializes the kernel: more for a
+program, which may be on another machine. A call's time limit counts where it is longer."""
 
 SETUP_TIMEOUT = 5.0
 """Seconds that a call of the questions about the setup may take."""
@@ -108,7 +110,8 @@ class SuiteRun:
         self._wall = datetime.now(UTC)
         self._sut = parse_sut(request.sut, request.symbols, request.init)
         self._session: Session = self._sut.session(
-            self._timeout, start_timeout=max(self._timeout, START_TIMEOUT)
+            self._timeout,
+            start_timeout=max(self._timeout, START_TIMEOUTS.get(self._sut.kind, START_TIMEOUT)),
         )
         self._progress = sys.stderr.isatty()
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8.atomic import replacing, unwritable, write_bytes, write_text, writing
+from q8a8.atomic import (
+    is_standard_output,
+    is_written_in_place,
+    replacing,
+    unwritable,
+    write_bytes,
+    write_text,
+    writing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,6 +184,47 @@ def test_standard_output_is_written_in_place(tmp_path: Path, to: str, linked: bo
     assert (done.stdout or (tmp_path / "out").read_bytes()) == b"x"
     assert (tmp_path / "out").stat().st_ino == inode
     assert path.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/proc/self/fd/1", "/dev/stderr"])
+def test_a_standard_stream_goes_on(tmp_path: Path, name: str) -> None:
+    """Text goes where the stream is: after what was written, also where it is a file, and before the rest."""
+    program = (
+        "import sys; from pathlib import Path; from q8a8.atomic import write_text\n"
+        f"stream = sys.stderr if {name!r} == '/dev/stderr' else sys.stdout\n"
+        f"stream.write('one '); write_text('two ', Path({name!r})); stream.write('three')"
+    )
+    with (tmp_path / "out").open("wb") as file:
+        subprocess.run([sys.executable, "-c", program], stdout=file, stderr=file, check=True)  # noqa: S603
+    assert (tmp_path / "out").read_bytes() == b"one two three"
+    assert content(tmp_path).keys() == {"out"}
+
+
+def test_a_stream_that_cannot_be_written_is_named() -> None:
+    """A full device behind standard output is an error about the name that was given."""
+    program = "from pathlib import Path; from q8a8.atomic import write_text; write_text('x', Path('-'))"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(  # noqa: S603 (our own)
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert b"No space left on device: '-'" in done.stderr
+
+
+def test_names_of_standard_output(tmp_path: Path) -> None:
+    """``-``, the device and links to it are standard output; it can be written, and only in place."""
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("-"), Path("/dev/stdout"), tmp_path / "link"):
+        assert is_standard_output(path)
+        assert is_written_in_place(path)
+        assert unwritable(path) == ""
+    for path in (Path("/dev/stderr"), tmp_path / "circle", tmp_path / "file", Path("/dev/null")):
+        assert not is_standard_output(path)
+    assert is_written_in_place(tmp_path / "pipe")
+    assert not is_written_in_place(tmp_path / "file")
+    assert not is_written_in_place(tmp_path / "none")
 
 
 def test_an_open_file_of_a_process_is_written_in_place(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from q8a8_conformance.report.schema import ReportError, load_schema, read
 from q8a8_conformance.results.comparison import compare
 from q8a8_conformance.results.record import Record, Status
 from q8a8_conformance.results.run import Request
+from q8a8_conformance.results.verdict import Verdict, judge
+from q8a8_conformance.spec.rules import load_rules
 
 from .conftest import DOT, failed, finding, passed
 
@@ -85,6 +87,22 @@ def test_what_cannot_be_compared_is_warned_of(before: dict[str, Any], make_run: 
     found = compare(before, other)
     assert len(found.warnings) == 3
     assert [rule.id for rule in found.rules] == ["Q8A8-DOT-7"]
+
+
+def test_reports_without_a_judgement_do_not_agree(make_run: Callable[..., Run]) -> None:
+    """Two interrupted runs show the same, which is nothing."""
+    records = [passed("DOT-4", "x")]
+    judgement = judge(records, load_rules(), ending=Verdict.INTERRUPTED)
+    document = jsondoc.document(make_run(records, judgement=judgement, complete=False))
+    found = compare(document, document)
+    assert not found.same
+    assert found.warnings == (
+        "A does not judge its kernel: interrupted",
+        "B does not judge its kernel: interrupted",
+        "A stopped before its end",
+        "B stopped before its end",
+    )
+    assert comparison.conclusion(found).startswith("nothing can be compared")
 
 
 def test_the_command(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from q8a8.abi import Reference
@@ -39,3 +41,17 @@ class Dying:
         """Abort."""
         del x, y, k
         os.abort()
+
+
+class Waiting(Reference):
+    """Writes its process's number into the file that Q8A8_MARK names, and does not return from long rows."""
+
+    def dequantize_row_q8_a8(self, x: NDArray[Any], y: NDArray[Any], k: int) -> None:
+        """Dequantize two blocks, or wait."""
+        if k == 2 * 32:
+            super().dequantize_row_q8_a8(x, y, k)
+            return
+        mark = Path(os.environ["Q8A8_MARK"])
+        mark.with_suffix(".part").write_text(str(os.getpid()), encoding="ascii")
+        mark.with_suffix(".part").rename(mark)
+        time.sleep(600)

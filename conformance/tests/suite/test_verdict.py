@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +60,32 @@ def test_verdicts(records: list[Record], verdict: Verdict, exit_status: int) -> 
     assert judgement.verdict.exit_status == exit_status
 
 
+@pytest.mark.parametrize(
+    ("ending", "exit_status"), [(Verdict.NOT_REACHED, 5), (Verdict.BROKEN, 70), (Verdict.INTERRUPTED, 130)]
+)
+def test_a_run_without_a_judgement(ending: Verdict, exit_status: int) -> None:
+    """How a run ended comes before what its cases show; it is no judgement."""
+    for status in (Status.PASS, Status.FAIL, Status.CRASHED):
+        judgement = judge([record(status)], RULES, ending=ending)
+        assert (judgement.verdict, judgement.words) == (ending, ending.value)
+        assert not ending.is_judgement
+        assert ending.exit_status == exit_status
+
+
+def test_a_rule_passes_if_all_its_cases_ran() -> None:
+    """A case that was left out leaves its rule unjudged, but for what a kernel need not offer."""
+    left_out = Record(MUST.id, "dot/b", "", Status.NOT_RUN, "no capability")
+    judgement = judge([record(Status.PASS), left_out], RULES)
+    assert judgement.verdict is Verdict.NOTHING_RAN
+    assert (judgement.rules[0].status, judgement.rules[0].cases) == (Status.NOT_RUN, 1)
+    assert judgement.rules[0].reason == "no capability"
+    assert judgement.rules[1].reason == "no case of this rule was selected"
+    judgement = judge([record(Status.PASS), replace(left_out, offered=False)], RULES)
+    assert (judgement.verdict, judgement.rules[0].status) == (Verdict.CONFORMS, Status.PASS)
+    judgement = judge([record(Status.FAIL), left_out], RULES)
+    assert (judgement.rules[0].status, judgement.rules[0].reason) == (Status.FAIL, "")
+
+
 def test_rules_count_their_cases() -> None:
     """A rule's result counts what ran and what failed; a rule without a case is not run."""
     judgement = judge(
@@ -74,6 +101,7 @@ def test_known_failures_are_excused() -> None:
     known = (KnownFailure("Q8A8-DOT-1", "dot/b*", 1),)
     judgement = judge([record(Status.PASS), record(Status.FAIL, case="dot/b1")], RULES, known)
     assert judgement.verdict is Verdict.CONFORMS
+    assert judgement.words == "conforms except for 1 known failure"
     assert (judgement.rules[0].failed, judgement.rules[0].known) == (1, 1)
     assert not judgement.stale
 
@@ -86,6 +114,9 @@ def test_stale_known_failures_fail() -> None:
     assert judgement.stale == (passing, unheard_of)
     assert judge([record(Status.PASS)], RULES, (unheard_of,), everything_ran=False).stale == ()
     assert judge([record(Status.NOT_RUN)], RULES, (passing,)).stale == ()
+    both = KnownFailure("Q8A8-DOT-1", "dot/*", 1)
+    half = [record(Status.PASS), record(Status.NOT_RUN, case="dot/b")]
+    assert judge(half, RULES, (both,)).stale == ()
 
 
 def test_known_failures_files_are_read(tmp_path: Path) -> None:
