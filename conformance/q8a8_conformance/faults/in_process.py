@@ -30,15 +30,29 @@ class InProcessSession:
         Returns an object with methods of the ABI's names; called again after the session was closed.
     functions
         The functions that it offers; cases of the others are not run.
+
+    Attributes
+    ----------
+    starts, start_seconds, max_hangs
+        As those of `q8a8_conformance.protocol.session.Session`: a start takes no time, and no call hangs.
     """
+
+    start_seconds = 0.0
+    max_hangs: int | None = None
 
     def __init__(self, make_kernel: Callable[[], object], functions: Iterable[str]) -> None:
         self._make = make_kernel
         self._environment = floating_point()
         self._functions = tuple(name for name in NAMES if name in set(functions))
         self._invoker: Invoker | None = None
+        self.starts = 0
         capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if self._environment else ())
         self.hello = Hello("a mutant", functions=self._functions, capabilities=capabilities)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a kernel with the state of earlier calls."""
+        return self._invoker is not None
 
     def call(self, call: Call, timeout: float | None = None) -> Result:
         """Make a call; nothing can stop it.
@@ -50,6 +64,7 @@ class InProcessSession:
         """
         del timeout
         if self._invoker is None:
+            self.starts += 1
             self._invoker = Invoker(ObjectTarget(self._make()), self._environment)
         buffers = tuple(Buffer(bytearray(buffer.data), buffer.offset) for buffer in call.buffers)
         try:
