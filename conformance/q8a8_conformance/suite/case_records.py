@@ -76,7 +76,7 @@ class CaseRecords:
         expected: Mapping[str, bytes] | None = None,
         actual: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Record a failure or a crash with the call's data, against some rules or those that a function finds.
+        """Record a failure or a crash with the call's data, against rules or those that a function finds.
 
         Raises
         ------

@@ -8,7 +8,7 @@ Every death costs a new worker, and a hang the time-out as well. So a call is no
 - if deaths have cost `MAX_SECONDS`, and its function has died before.
 
 Calls with guard pages, at an offset, under other modes or of several threads are counted apart from plain
-ones: their deaths say nothing about those, though a function that dies in plain calls dies in the others, too.
+ones: their deaths say nothing about those, though a function that dies in plain calls dies in others, too.
 
 The first call that hangs may take the whole time limit, or half of it where its function has returned before
 in the same process. From then on a call may take a small multiple of the slowest one that returned, by its
