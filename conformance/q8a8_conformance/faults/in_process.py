@@ -31,17 +31,31 @@ class InProcessSession:
         Returns an object with methods of the ABI's names; called again after the session was closed.
     functions
         The functions that it offers; cases of the others are not run.
+
+    Attributes
+    ----------
+    starts, start_seconds, max_hangs
+        As those of `q8a8_conformance.protocol.session.Session`: a start takes no time, and no call hangs.
     """
+
+    start_seconds = 0.0
+    max_hangs: int | None = None
 
     def __init__(self, make_kernel: Callable[[], object], functions: Iterable[str]) -> None:
         self._make = make_kernel
         self._environment = floating_point()
         self._functions = tuple(name for name in NAMES if name in set(functions))
         self._answerer: Answerer | None = None
+        self.starts = 0
         # Without "overlap": calls in this process's threads cannot be stopped, and take as long as they last.
         capabilities = tuple(name for name in CAPABILITIES if name != "overlap")
         capabilities += ENVIRONMENT_CAPABILITIES if self._environment else ()
         self.hello = Hello("a mutant", functions=self._functions, capabilities=capabilities)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a kernel with the state of earlier calls."""
+        return self._answerer is not None
 
     def call(self, call: Call, timeout: float | None = None) -> Result:
         """Make a call; nothing can stop it.
@@ -53,6 +67,7 @@ class InProcessSession:
         """
         del timeout
         if self._answerer is None:
+            self.starts += 1
             target = ObjectTarget(self._make())
             self._answerer = Answerer(target, Invoker(target, self._environment))
         buffers = tuple(Buffer(bytearray(buffer.data), buffer.offset) for buffer in call.buffers)

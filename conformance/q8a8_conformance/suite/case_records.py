@@ -80,7 +80,7 @@ class CaseRecords:
         expected: Mapping[str, bytes] | None = None,
         actual: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Record a failure or a crash against some rules, or those that a function finds; with the call's data.
+        """Record a failure or a crash with the call's data, against rules or those that a function finds.
 
         Raises
         ------

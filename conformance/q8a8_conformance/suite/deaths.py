@@ -1,4 +1,4 @@
-"""Limits on what a kernel that crashes or hangs may cost: which calls are not made, and how long one may take.
+"""Limits on what a kernel that dies may cost: which calls are not made, and how long one may take.
 
 Every death costs a new worker, and a hang the time-out as well. So a call is not made
 
@@ -7,13 +7,13 @@ Every death costs a new worker, and a hang the time-out as well. So a call is no
 - if `HANDFUL` calls of its function died in cases about the same rules;
 - if deaths have cost `MAX_SECONDS`, and its function has died before.
 
-Calls with guard pages, at an offset, under other modes or of several threads are counted apart from plain ones:
-their deaths say nothing about those, though a function that dies in plain calls dies in the others, too.
+Calls with guard pages, at an offset, under other modes or of several threads are counted apart from plain
+ones: their deaths say nothing about those, though a function that dies in plain calls dies in others, too.
 
-The first call that hangs may take the whole time limit, or half of it where its function has returned before in
-the same process. From then on a call may take a small multiple of the slowest one that returned, by its length;
-where a function is called for the first time in a process it may have to warm up, and such calls are compared
-among themselves.
+The first call that hangs may take the whole time limit, or half of it where its function has returned before
+in the same process. From then on a call may take a small multiple of the slowest one that returned, by its
+length; where a function is called for the first time in a process it may have to warm up, and such calls are
+compared among themselves.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ class Deaths:
     def add_return(self, call: Call) -> None:
         """Add a call that returned."""
         state = self._functions.setdefault(call.function, _Function())
-        conditions = _conditions(call)
-        state.longest[conditions] = max(state.longest.get(conditions, -1), call.n)
+        # A call that returns under some conditions would return plainly, too.
+        for conditions in (_conditions(call), (call.nrc, False)):
+            state.longest[conditions] = max(state.longest.get(conditions, -1), call.n)
 
     def reason_against(self, call: Call, rules: tuple[str, ...]) -> str:
         """Return why a call of a case about these rules is not made; empty if it is."""

@@ -42,20 +42,17 @@ class First:
             s[:1] += np.float32(self._more)
 
 
-class Session:
+class Session(InProcessSession):
     """A worker that answers right with nrc = 1, and with a given function otherwise."""
 
     def __init__(self, answer: Callable[[Call], Result]) -> None:
-        self._right = InProcessSession(make, [DOT])
+        super().__init__(make, [DOT])
         self.hello = Hello("t", functions=(DOT,))
         self._answer = answer
 
     def call(self, call: Call, timeout: float | None = None) -> Result:
         """Answer a call."""
-        return self._right.call(call, timeout) if call.nrc == 1 else self._answer(call)
-
-    def close(self) -> None:
-        """Do nothing: there is no process."""
+        return super().call(call, timeout) if call.nrc == 1 else self._answer(call)
 
 
 def judged(session: object, name: str) -> list[tuple[str, Status]]:

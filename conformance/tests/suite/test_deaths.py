@@ -1,0 +1,241 @@
+"""What a kernel that dies or is wrong everywhere may cost: calls, deaths and time-outs are counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.faults.catalogue import make
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs.samples import sample
+from q8a8_conformance.protocol.messages import Option
+from q8a8_conformance.protocol.session import SessionError, WorkerCrashed, WorkerHung
+from q8a8_conformance.results.record import Recorder, Status
+from q8a8_conformance.suite import deaths
+from q8a8_conformance.suite.accepted_recipes import Recipes
+from q8a8_conformance.suite.deaths import HANDFUL, MAX_SECONDS, Deaths, Timeouts
+from q8a8_conformance.suite.judge import ATTRIBUTED, CaseOver, Judge
+from q8a8_conformance.suite.target import KernelDiedError, NotRunError, Target
+from q8a8_lab.mutation.judging import cases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.protocol.messages import Call, Result
+    from q8a8_conformance.results.record import Record
+
+RULES, OTHERS = ("Q8A8-DOT-1",), ("Q8A8-DOT-2",)
+LIMIT = 10.0
+
+
+def dot(nb: int) -> Call:
+    """Return a dot product of two rows of so many blocks."""
+    return sample(calls.DOT, nb)
+
+
+class Mortal(InProcessSession):
+    """The reference, which dies in some calls as a worker's kernel would.
+
+    Attributes
+    ----------
+    deaths
+        How many calls died.
+    timeouts
+        Of the calls that hung.
+    """
+
+    def __init__(self, dies: Callable[[Call, int], type[SessionError] | None]) -> None:
+        super().__init__(make, [calls.DOT, calls.DOT_REAL])
+        self._dies = dies
+        self._count = 0
+        self.deaths = 0
+        self.timeouts: list[float] = []
+
+    def call(self, call: Call, timeout: float | None = None) -> Result:
+        """Make the call, or raise what a session does where the worker dies."""
+        self._count += 1
+        how = self._dies(call, self._count)
+        if how is None:
+            return super().call(call, timeout)
+        self.deaths += 1
+        if how is WorkerHung:
+            self.timeouts.append(timeout or 0.0)
+            self.start_seconds = 0.5  # no call takes any time here, and deaths are to cost some
+        self.close()
+        self._count = 0
+        raise how("died")
+
+
+def judged(session: InProcessSession, pattern: str) -> list[Record]:
+    """Run the cases whose names begin so, and return their records."""
+    target = Target(session, "kernel", LIMIT)  # type: ignore[arg-type]  # all of a session that it uses
+    recipes, recorder = Recipes(target), Recorder()
+    for case in cases():
+        if case.name.startswith(pattern):
+            judge = Judge(target, recipes, recorder, case.name, case.rules)
+            try:
+                case.check(judge=judge, **case.parameters)
+            except CaseOver:
+                judge.finish()
+            except NotRunError as reason:
+                judge.not_run(str(reason))
+            else:
+                judge.finish()
+    return list(recorder)
+
+
+class TestDeaths:
+    """Which calls are made after deaths."""
+
+    def test_long_calls_that_all_die_are_not_made(self) -> None:
+        """After a handful of deaths, calls as long are not made; shorter ones are."""
+        seen = Deaths()
+        for count in (60, 70, 61):
+            assert not seen.reason_against(dot(count), RULES)
+            seen.add(dot(count), RULES, 0.0)
+            seen.add_return(dot(50))
+        assert "1920 elements or more, 3 times" in seen.reason_against(dot(70), OTHERS)
+        assert not seen.reason_against(dot(59), OTHERS)
+        assert not seen.reason_against(sample(calls.DOT_REAL, 70), RULES)
+
+    def test_a_return_of_a_long_call_keeps_the_function(self) -> None:
+        """Where a longer call returns, also at an offset, only cases about the same rules are left out."""
+        seen = Deaths()
+        for count in (60, 70, 61):
+            seen.add(dot(count), RULES, 0.0)
+        seen.add_return(calls.misaligned(dot(80), {"s": 4}))
+        assert "same rules" in seen.reason_against(dot(70), RULES)
+        assert not seen.reason_against(dot(70), OTHERS)
+
+    def test_guarded_calls_are_counted_apart(self) -> None:
+        """Deaths in guarded calls do not prevent plain ones; deaths in plain calls prevent guarded ones."""
+        guarded = calls.with_options(dot(8), Option.GUARD_AFTER)
+        seen = Deaths()
+        for _ in range(HANDFUL):
+            seen.add(guarded, RULES, 0.0)
+        assert seen.reason_against(guarded, OTHERS)
+        assert not seen.reason_against(dot(8), OTHERS)
+        seen = Deaths()
+        for _ in range(HANDFUL):
+            seen.add(dot(8), RULES, 0.0)
+        assert seen.reason_against(guarded, OTHERS)
+
+    def test_the_cost_is_limited(self) -> None:
+        """Once deaths have cost too much, a function that has died is given up; another may die once."""
+        seen = Deaths()
+        seen.add(dot(60), RULES, MAX_SECONDS + 1)
+        assert seen.cost_too_much
+        assert "cost 4 s" in seen.reason_against(dot(1), OTHERS)
+        other = sample(calls.DOT_REAL, 1)
+        assert not seen.reason_against(other, RULES)
+        seen.add(other, RULES, 0.0)
+        assert seen.reason_against(other, OTHERS)
+
+
+class TestTimeouts:
+    """How long a call may take."""
+
+    def test_before_a_hang(self) -> None:
+        """The limit holds, and half of it where the process has called the function before."""
+        timeouts = Timeouts(LIMIT)
+        assert timeouts.of(dot(3), first=True) == LIMIT
+        assert timeouts.of(dot(3), first=False) == LIMIT / 2
+        assert Timeouts(3.0).of(dot(3), first=False) == 3.0
+        assert Timeouts(60.0).of(dot(3), first=False) == 30.0
+
+    def test_after_a_hang(self) -> None:
+        """A multiple of the slowest call that returned, by its length, but no less than a floor."""
+        timeouts = Timeouts(LIMIT)
+        timeouts.add_return(dot(32), 1.5, first=True)
+        timeouts.add_return(dot(32), 0.25, first=False)
+        timeouts.add_hang(sample(calls.DOT_REAL, 1))
+        assert timeouts.has_hung
+        assert timeouts.warm_up_seconds == 1.5
+        assert timeouts.of(dot(32), first=True) == 4.5
+        assert timeouts.of(dot(32), first=False) == 1.25
+        assert timeouts.of(dot(96), first=False) == 2.5
+        assert timeouts.of(replace(dot(32), repeat=100), first=False) == LIMIT
+
+    def test_the_floors(self) -> None:
+        """A quick kernel has half a second, a second where a function may have to warm up."""
+        timeouts = Timeouts(LIMIT)
+        timeouts.add_hang(dot(1))
+        assert timeouts.of(dot(1), first=False) == deaths.FLOOR_SECONDS
+        assert timeouts.of(dot(1), first=True) == deaths.FLOOR_SECONDS
+        assert timeouts.of(sample(calls.DOT_REAL, 1), first=True) == deaths.FIRST_FLOOR_SECONDS
+
+
+@pytest.mark.parametrize("died", [WorkerCrashed, WorkerHung])
+def test_a_kernel_that_always_dies(died: type[SessionError]) -> None:
+    """It dies a handful of times; the other cases are not run, and say why."""
+    session = Mortal(lambda call, _: died if call.n else None)
+    records = judged(session, "dot/")
+    assert session.deaths <= 4 * HANDFUL
+    assert sum(session.timeouts) <= LIMIT + 2 * HANDFUL
+    assert {record.status for record in records if record.rule == "Q8A8-ENV-4"} == {Status.CRASHED}
+    assert all(record.message for record in records if record.status is Status.NOT_RUN)
+
+
+def test_a_kernel_that_dies_here_and_there() -> None:
+    """It dies a handful of times in cases about the same rules, and not in all of them."""
+    session = Mortal(lambda _, count: WorkerCrashed if count == 7 else None)
+    records = judged(session, "dot/")
+    rules = {case.rules for case in cases() if case.name.startswith("dot/")}
+    assert HANDFUL < session.deaths <= HANDFUL * len(rules)
+    assert len({record.case for record in records if record.status is Status.CRASHED}) <= session.deaths
+
+
+def test_a_kernel_that_dies_on_long_rows_is_judged_on_short_ones() -> None:
+    """Short rows pass, and the suite does not go on to try long ones."""
+    session = Mortal(lambda call, _: WorkerCrashed if call.n >= 9 * 32 else None)
+    records = judged(session, "dot/exact")
+    assert session.deaths == HANDFUL
+    assert any("died in all calls with" in record.message for record in records)
+    short = [record for record in records if record.case.endswith("-8")]
+    assert short
+    assert {record.status for record in short} == {Status.PASS}
+
+
+def test_a_diagnosis_may_ask_again() -> None:
+    """A call for the diagnosis is made whatever died before: it is what is shown as the smallest."""
+    session = Mortal(lambda call, _: WorkerCrashed if call.n >= 64 else None)
+    target = Target(session, "kernel", LIMIT)  # type: ignore[arg-type]
+    for _ in range(HANDFUL):
+        with pytest.raises(KernelDiedError):
+            target.call(dot(2))
+    with pytest.raises(NotRunError):
+        target.call(dot(2))
+    assert target.probe(dot(2)) is None
+    assert target.probe(dot(1)) is not None
+
+
+def test_few_wrong_results_of_a_case_are_attributed() -> None:
+    """A kernel that is wrong in every call of a long case is called about as often as a right one."""
+
+    def calls_of(slug: str) -> int:
+        session = InProcessSession(lambda: make(slug) if slug else make(), [calls.DOT])
+        target = Target(session, "kernel", LIMIT)  # type: ignore[arg-type]
+        (case,) = [case for case in cases() if case.name == "dot/bias/plain"]
+        judge = Judge(target, Recipes(target), Recorder(), case.name, case.rules)
+        case.check(judge=judge, **case.parameters)
+        assert bool(judge.finish()) is bool(slug)
+        return target.calls
+
+    assert calls_of("") < calls_of("scale-read-big-endian") < calls_of("") + 40 * ATTRIBUTED
+
+
+def test_a_slow_start_is_paid_once() -> None:
+    """A process that is slow to start serves each function's first call."""
+    session = InProcessSession(make, [calls.DOT, calls.DOT_REAL])
+    target = Target(session, "kernel", LIMIT)  # type: ignore[arg-type]
+    assert target.needs_restart(calls.DOT)
+    session.start_seconds = 5.0
+    assert not target.needs_restart(calls.DOT)
+    target.call(dot(1))
+    assert target.needs_restart(calls.DOT)
+    assert not target.needs_restart(calls.DOT_REAL)
+    target.restart()
+    assert not target.needs_restart(calls.DOT)
