@@ -150,8 +150,7 @@ def test_machine(judge: Judge, function: str) -> None:
     for number in ELSEWHERE:
         target = judge.target.elsewhere(number)
         if target is None:
-            judge.not_run("the worker cannot be started again under other circumstances")
-            return
+            raise NotRunError("the worker cannot be started again under other circumstances")
         for call, expected in zip(calls, here, strict=True):
             try:
                 actual = target.outputs(call, target.call(call))

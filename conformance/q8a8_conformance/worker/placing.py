@@ -63,7 +63,7 @@ class Placer:
         return {index: self._place(call, index) for index in call.spec.inputs}
 
     def shared_inputs(self, call: Call) -> tuple[dict[int, GuardedBuffer], GuardedBuffer]:
-        """Place all inputs in one block of memory (`Option.SHARED_INPUTS`): each by its index, and the block."""
+        """Place all inputs in one block of memory (`Option.SHARED_INPUTS`): each by index, and the block."""
         given = {call.spec.buffers[index].name: call.buffers[index] for index in call.spec.inputs}
         start = min(buffer.offset for buffer in given.values())
         end = max(buffer.offset + len(buffer.data) for buffer in given.values())

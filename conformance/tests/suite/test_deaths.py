@@ -81,7 +81,7 @@ def judged(session: InProcessSession, pattern: str) -> list[Record]:
             except CaseOver:
                 judge.finish()
             except NotRunError as reason:
-                judge.not_run(str(reason))
+                judge.not_run(reason)
             else:
                 judge.finish()
     return list(recorder)

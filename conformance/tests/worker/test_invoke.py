@@ -145,7 +145,9 @@ def test_shared_inputs_lie_in_one_block(places: tuple[int, int], guard: Option) 
 
 def test_a_write_to_shared_inputs_is_found() -> None:
     """A write to either input is reported for the block of memory that holds both."""
-    invoker = Invoker(Target(lambda: ctypes.memset(invoker._memory.buffers[0].address + 40, 7, 1)), None)
+    invoker = Invoker(
+        Target(lambda: ctypes.memset(invoker._placer.memory.buffers[0].address + 40, 7, 1)), None
+    )
     result = invoker.invoke(shared_call((0, 34)))
     assert result.faults == Fault.INPUT_WRITTEN
     assert result.detail == "byte 40 of vx and vy was written"
