@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.inputs import absorbing_rows, calls, dot_rows
+from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.expected_dot import expected_dot
+from q8a8_conformance.suite import absorbing_rows
 from q8a8_conformance.suite.dot_checks import judge_dot, judge_products
 from q8a8_conformance.suite.two_rows import require_two_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.inputs.absorbing_rows import AbsorbingRows
+    from q8a8_conformance.suite.absorbing_rows import AbsorbingRows
     from q8a8_conformance.suite.judge import Judge
 
 RULES = ("Q8A8-ORD-1", "Q8A8-ORD-2", "Q8A8-DOT-2", "Q8A8-DOT-3")
