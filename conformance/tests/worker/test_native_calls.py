@@ -69,7 +69,12 @@ def test_a_timer_stops_a_call() -> None:
     stack = Stack()
     chains: list[CallChain] = []
     ready = threading.Event()
-    thread = threading.Thread(target=lambda: ready.wait() and chains[0].run(), daemon=True)
+
+    def run() -> None:
+        ready.wait()
+        chains[0].run()
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     number = thread.native_id or 0
     timer = stopper.timer(number)
