@@ -12,7 +12,7 @@
 enum {
     FAULTS_AT = 5, DETAIL_AT = 9, OUTPUTS_AT = 13, /* in the 'R' message, without a detail */
     COPIES_AT = 12,                                /* after its outputs */
-    MAX_SECONDS = 2,                               /* then no further process, if two have been */
+    MAX_SECONDS = 2,                               /* then no further process */
 };
 
 /* Microseconds after which the first call is stopped: initializations take from a few to many thousands. */
@@ -128,7 +128,7 @@ const char *fresh_run(fresh_runner *run, const struct target *target, const stru
     }
     const time_t start = time(NULL);
     unsigned copies = 0;
-    for (unsigned i = 0; i < call->fresh && (i < 2 || time(NULL) - start < MAX_SECONDS); ++i) {
+    for (unsigned i = 0; i < call->fresh && (i == 0 || time(NULL) - start < MAX_SECONDS); ++i) {
         message.length = 0;
         const uint64_t delay = (uint64_t)delays_us[i % (sizeof delays_us / sizeof *delays_us)] * 1000;
         const char *refusal = run_child(run, target, call, delay, &message);

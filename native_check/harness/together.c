@@ -333,7 +333,7 @@ const char *together_run(struct together *together) {
         if (!together->first && together->repeat > 1) {
             run_rounds(together);
         }
-        ask_all(together, together->repeat);
+        ask_all(together, together->milliseconds != 0 ? 1 : together->repeat);
         together->overlap_ns = overlap_of(together);
     }
     for (unsigned t = 0; t < started; ++t) {

@@ -14,7 +14,7 @@
 struct together {
     struct caller *callers; /* placed; one more than there are threads */
     unsigned threads;
-    uint32_t repeat;      /* least calls of each thread */
+    uint32_t repeat;      /* calls of each thread, unless there is a time */
     unsigned milliseconds; /* least time of the rounds, and of the free calls; 0: as many calls as `repeat` */
     bool first;           /* a process's first calls: one round, stopped by time */
     uint64_t delay_ns;    /* of the first call's stop; 0: all threads start at once */

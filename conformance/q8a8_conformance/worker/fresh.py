@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 DELAYS_NS = tuple(1000 * delay for delay in (200, 1000, 50, 5000, 20000, 0, 500, 10))
 """When the first call is stopped: initializations take from a few to many thousand microseconds."""
-_MAX_SECONDS = 2.0
-"""After so long no further copy is made, if there were two."""
+EXIT_FAILED = 1
+"""Exit status of a copy that failed by an error of its own."""
+_MAX_SECONDS = 1.5
+"""After so long no further copy is made."""
 
 
 def can_copy() -> bool:
@@ -56,7 +58,7 @@ def run_copies(call: Call, run: Callable[[Call, int], Result]) -> Result:
     overlap = Overlap()
     started = time.monotonic()
     for number in range(call.together.fresh if call.together else 1):
-        if number >= 2 and time.monotonic() - started > _MAX_SECONDS:
+        if first and time.monotonic() - started > _MAX_SECONDS:
             break
         result = _run_copy(call, run, DELAYS_NS[number % len(DELAYS_NS)])
         found = result.overlap or Overlap()
@@ -103,11 +105,15 @@ def _run_copy(call: Call, run: Callable[[Call, int], Result], delay_ns: int) -> 
 
 
 def _answer(sink: int, call: Call, run: Callable[[Call, int], Result], delay_ns: int) -> None:
-    """Make the call, write the answer and end this process, a copy."""
+    """Make the call, write the answer and end this process, a copy, whatever happens."""
+    status = EXIT_FAILED
     try:
-        payload = encode_result(run(call, delay_ns), 0)
-    except CannotCall as refusal:
-        payload = encode_error(Error(str(refusal)), 0)
-    with os.fdopen(sink, "wb") as pipe:
-        pipe.write(payload)
-    os._exit(0)
+        try:
+            payload = encode_result(run(call, delay_ns), 0)
+        except CannotCall as refusal:
+            payload = encode_error(Error(str(refusal)), 0)
+        with os.fdopen(sink, "wb") as pipe:
+            pipe.write(payload)
+        status = 0
+    finally:
+        os._exit(status)

@@ -84,11 +84,13 @@ class _Threads:
 
     def _run_batches(self, chains: ConcurrentCalls) -> None:
         """Call alone, then in batches until there were enough of them."""
-        started = time.monotonic()
         typical = self._call_alone()
+        if typical * self._call.threads * CALLS_OF_A_BATCH > _MAX_SECONDS * 1e9:
+            return  # the runner would not wait for so many calls
+        started = time.monotonic()
         calls = 0
         while (
-            calls < self._call.repeat
+            calls < self._call.repeat * (not self._call.together)
             or (self._call.together and self._tally.rounds < _MIN_ROUNDS)
             or time.monotonic() - started < self._together.milliseconds / 1000
         ) and time.monotonic() - started < _MAX_SECONDS:

@@ -306,7 +306,7 @@ class _Crew:
         tally.rounds += 1
 
     def _let_go(self, victim: Lane) -> None:
-        """End the stop and wait for all lanes; a signal may come before a thread waits, so it is repeated."""
+        """End the stop and wait for all lanes; a signal may come before a thread waits: it is repeated."""
         patience = time.monotonic() + _LONE_WAKE_SECONDS
         while not all(lane.is_done for lane in self.lanes):
             if time.monotonic() < patience:
