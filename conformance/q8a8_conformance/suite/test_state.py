@@ -249,5 +249,5 @@ def test_processes(judge: Judge) -> None:
 def rounding_calls(function: str) -> list[Call]:
     """Return calls whose results show an order of addition; one ordinary call for what adds nothing up."""
     if function not in (requests.DOT, requests.DOT_REAL):
-        return [samples.sample(function, 33)]
+        return [specimen(function, 33)]
     return [samples.sample(function, count) for count in (7, 9, 33, 100, 257, 300)]
