@@ -71,13 +71,7 @@ def judge_pair(judge: Judge, x: Array, y: Array, *, exact: bool, **shape: int) -
     return actual
 
 
-def judge_products(
-    judge: Judge,
-    call: Call,
-    actual: bytes,
-    products: Sequence[ExpectedDot],
-    rules: tuple[str, ...] | None = None,
-) -> None:
+def judge_products(judge: Judge, call: Call, actual: bytes, products: Sequence[ExpectedDot]) -> None:
     """Judge the floats of one result: bits under profile ``exact``, else the bound.
 
     All other bytes keep their poison.
@@ -92,8 +86,6 @@ def judge_products(
         ``s`` after it.
     products
         What each float must be.
-    rules
-        The rules that a difference breaks: the case's, unless given.
     """
     expected = bytearray(calls.poison(len(actual)))
     outside = None
@@ -111,4 +103,4 @@ def judge_products(
         message = (
             f"off by {error}, the bound is {float(outside.bound):.3g} (exact sum {float(outside.exact):.9g})"
         )
-    judge.compare(call, {"s": actual}, {"s": bytes(expected)}, rules, message, in_bound=True)
+    judge.compare(call, {"s": actual}, {"s": bytes(expected)}, message=message, in_bound=True)

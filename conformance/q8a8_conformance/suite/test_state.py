@@ -17,14 +17,13 @@ from q8a8_conformance.inputs import samples
 from q8a8_conformance.protocol.messages import Buffer, Call, Option
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.load_effects import describe
-from q8a8_conformance.suite.specified import judge_plainly, specimen
+from q8a8_conformance.suite.specified import REPEATED, judge_plainly, specimen
 from q8a8_conformance.suite.target import NotRunError
 from q8a8_conformance.suite.two_rows import takes_two_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-REPEATED = "Q8A8-ENV-2"
 MANY = 10_000
 """Calls of the soak in a row."""
 FEW = 50

@@ -249,8 +249,8 @@ class Memory:
         return buffer
 
     def release(self) -> None:
-        """Release all buffers."""
-        for buffer in self._used:
+        """Release all buffers. The next call of the same shape gets the same addresses."""
+        for buffer in reversed(self._used):
             buffer.make_writable()
             self._free.setdefault(buffer.arena.pages, []).append(buffer.arena)
         self._used.clear()
