@@ -92,8 +92,6 @@ def judge_products(
         ``s`` after it.
     products
         What each float must be.
-    rules
-        The rules that a difference breaks: the case's, unless given.
     """
     expected = bytearray(calls.poison(len(actual)))
     outside = None

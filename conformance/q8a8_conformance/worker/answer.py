@@ -49,7 +49,9 @@ class Answerer:
         faults, texts = (
             self._target.take_faults() if isinstance(self._target, LibraryTarget) else (Fault(0), [])
         )
-        if before:
+        if call.threads > 1:
+            self._last = ProcessState.read()  # threads use signals of the worker's own
+        elif before:
             after = ProcessState.read()
             for more, details in (
                 self._last.earlier_faults(before),

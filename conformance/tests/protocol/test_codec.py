@@ -30,6 +30,7 @@ from q8a8_conformance.protocol.messages import (
     Fault,
     Hello,
     Kernel,
+    LoadChange,
     Option,
     Overlap,
     ProtocolError,
@@ -57,7 +58,7 @@ def calls(draw: st.DrawFn, *, nested: bool = True) -> Call:
         bx=draw(I64),
         by=draw(I64),
         nrc=draw(I64),
-        options=Option(draw(st.integers(0, 15))),
+        options=Option(draw(st.integers(0, 63))),
         threads=draw(st.integers(1, 16)),
         repeat=draw(st.integers(1, 2**32 - 1)),
         together=draw(TOGETHER) if nested else None,
@@ -83,6 +84,7 @@ HELLOS = st.builds(
     flags=OPTIONAL_TEXT,
     emulated=st.none() | st.booleans(),
     kernel=st.none() | st.builds(Kernel, TEXT, TEXT),
+    loading=st.none() | st.lists(st.builds(LoadChange, TEXT, TEXT, TEXT), max_size=2).map(tuple),
     extra=st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(), max_size=2),
 )
 
@@ -108,7 +110,7 @@ def test_result_round_trip(call: Call, call_id: int, data: st.DataObject) -> Non
             data.draw(st.integers(0, 255)),
             tuple(map(bytes, lengths)),
         )
-    result = Result(Fault(data.draw(st.integers(0, 127))), data.draw(TEXT), outputs, overlap)
+    result = Result(Fault(data.draw(st.integers(0, 4095))), data.draw(TEXT), outputs, overlap)
     payload = encode_result(result, call_id)
     assert len(payload) <= reply_limit(call)
     assert decode_reply(payload, call, call_id) == result
@@ -169,7 +171,18 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=5,
 )
-KEYS = ("protocol", "name", "functions", "version", "capabilities", "cpu", "compiler", "emulated", "kernel")
+KEYS = (
+    "protocol",
+    "name",
+    "functions",
+    "version",
+    "capabilities",
+    "cpu",
+    "compiler",
+    "emulated",
+    "kernel",
+    "loading",
+)
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), JSON), st.booleans())
@@ -236,6 +249,8 @@ def test_bad_replies_are_refused(payload: bytes, said: str) -> None:
         (b'{"protocol": 1, "name": "x", "functions": [1]}', "not a string"),
         (b'{"protocol": 1, "name": "x", "functions": [], "cpu": "arm"}', "'cpu' is 'arm'"),
         (b'{"protocol": 1, "name": "x", "functions": [], "emulated": 1}', "'emulated' is 1"),
+        (b'{"protocol": 1, "name": "x", "functions": [], "loading": [1]}', "not an object"),
+        (b'{"protocol": 1, "name": "x", "functions": [], "loading": [{"what": 1}]}', "'what' is 1"),
     ],
 )
 def test_bad_hellos_are_refused(body: bytes, said: str) -> None:

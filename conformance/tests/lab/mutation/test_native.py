@@ -39,6 +39,8 @@ EMULATED = [
         "leaves-rounding",
     ),
     *("clears-flush", "remembers-rows", "needs-another-call", "lazy-table", "shared-products", "crash-tail"),
+    *("changes-after-many-calls", "picked-by-clock", "clobbers-register", "blocks-signals", "leaks-memory"),
+    "stack-by-length",
 ]
 """Mutants that run under QEMU: those for Arm, and some of each kind of fault that the harness reports."""
 
