@@ -92,10 +92,16 @@ class Judge:
         return self._calls.run_together(call)
 
     def attempt(
-        self, call: Call, rules: tuple[str, ...], message: str, *, legal: bool = True
+        self,
+        call: Call,
+        rules: tuple[str, ...],
+        message: str,
+        *,
+        legal: bool = True,
+        plain: Call | None = None,
     ) -> Result | None:
         """Make a call under conditions that some rules promise to survive: :meth:`KernelCalls.attempt`."""
-        return self._calls.attempt(call, rules, message, legal=legal)
+        return self._calls.attempt(call, rules, message, legal=legal, plain=plain)
 
     def exact(self, call: Call, expected: Mapping[str, bytes], rules: tuple[str, ...] | None = None) -> None:
         """Make a call whose output buffers must hold exactly these bytes."""

@@ -171,7 +171,13 @@ class KernelCalls:
         return died
 
     def attempt(
-        self, call: Call, rules: tuple[str, ...], message: str, *, legal: bool = True
+        self,
+        call: Call,
+        rules: tuple[str, ...],
+        message: str,
+        *,
+        legal: bool = True,
+        plain: Call | None = None,
     ) -> Result | None:
         """Make a call under conditions that some rules promise to survive.
 
@@ -185,6 +191,8 @@ class KernelCalls:
             What a death means: "read or wrote past the end of a buffer".
         legal
             As in :meth:`run`.
+        plain
+            The call under ordinary conditions, where it is not known to return: made if `call` dies.
 
         Returns
         -------
@@ -195,6 +203,8 @@ class KernelCalls:
         try:
             result = self._target.call(call)
         except KernelDiedError as error:
+            if plain is not None:
+                self.run(plain, legal=legal)
             self._records.add(Status.CRASHED, rules, f"{message}: {error}", call)
             return None
         except RefusedError as error:

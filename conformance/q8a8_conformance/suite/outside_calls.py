@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.protocol.messages import Option
+from q8a8_conformance.protocol.messages import NO_OPTIONS, Option
 from q8a8_conformance.suite.case_records import VARIES
 from q8a8_conformance.suite.kernel_calls import CaseOver
 from q8a8_conformance.suite.known_checks import expected_of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OutsideCalls:
-    """Makes calls outside the domain, plainly and with guards, and an ordinary one after each.
+    """Makes calls outside the domain, with guards, and an ordinary one after each.
 
     Parameters
     ----------
@@ -38,10 +38,8 @@ class OutsideCalls:
         before = judge.run(ordinary.call)
         # Where it is wrong to begin with, cases about values find that.
         self._is_right = before == expected_of(judge, ordinary, before)
-        self._guarded = Option(0)
-        for capability, option in (("guard", Option.GUARD_AFTER), ("readonly", Option.READONLY)):
-            if capability in judge.target.hello.capabilities:
-                self._guarded |= option
+        self._options = [guard | _read_only(judge) for guard in _guards(judge)]
+        self._made = 0
 
     def make(self, call: Call) -> dict[str, bytes]:
         """Make a call, and return its outputs; none where it was refused.
@@ -49,13 +47,13 @@ class OutsideCalls:
         Raises
         ------
         CaseOver
-            It left its buffers, or the ordinary call is wrong after it.
+            It died or left its buffers, or the ordinary call is wrong after it.
         """
         judge = self._judge
-        outputs = judge.run(call, legal=False)
-        if self._guarded:
-            guarded = calls.with_options(call, self._guarded)
-            judge.attempt(guarded, self._rules, "leaves its buffers or writes its input", legal=False)
+        self._made += 1
+        guarded = calls.with_options(call, self._options[self._made % len(self._options)])
+        meaning = "leaves its buffers or writes its input"
+        result = judge.attempt(guarded, self._rules, meaning, legal=False, plain=call)
         if self._is_right and not judge.records.failed:
             after = judge.run(self._ordinary.call)
             expected = expected_of(judge, self._ordinary, after)
@@ -65,7 +63,7 @@ class OutsideCalls:
                 judge.target.restart()
         if judge.records.failed:
             raise CaseOver
-        return outputs
+        return {} if result is None else judge.target.outputs(call, result)
 
     def compare(
         self, call: Call, actual: dict[str, bytes], expected: Mapping[str, bytes], inside: Known, rule: str
@@ -96,3 +94,13 @@ class OutsideCalls:
             message = "what does not depend on a value outside the domain differs"
             self._judge.fail((rule,), message, call, expected=expected, actual=actual)
         raise CaseOver
+
+
+def _guards(judge: Judge) -> tuple[Option, ...]:
+    """Return the memory options that calls take turns in."""
+    has_guards = "guard" in judge.target.hello.capabilities
+    return (Option.GUARD_AFTER, Option.GUARD_BEFORE) if has_guards else (NO_OPTIONS,)
+
+
+def _read_only(judge: Judge) -> Option:
+    return Option.READONLY if "readonly" in judge.target.hello.capabilities else NO_OPTIONS

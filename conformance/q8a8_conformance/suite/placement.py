@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.attribution import quantizers
 from q8a8_conformance.attribution.probes import DotProbes, Probe
 from q8a8_conformance.inputs import calls as requests
-from q8a8_conformance.protocol.messages import NO_OPTIONS, Option
+from q8a8_conformance.protocol.messages import NO_OPTIONS, Buffer, Option
+from q8a8_conformance.spec.abi import get_function
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -55,39 +57,46 @@ def place(case: str, call: Call, capabilities: Collection[str]) -> Call:
     """Return the call at the placement of its hash; the call itself where it has one already."""
     if call.options or call.threads > 1 or any(buffer.offset for buffer in call.buffers):
         return call
+    inputs, alignments = _shape(call.function)
     hashed = hashlib.blake2b(f"{case} {call.n}".encode(), digest_size=16)
-    for index in call.spec.inputs:
+    for index in inputs:
         data = call.buffers[index].data
         hashed.update(data[:_HASHED])
         hashed.update(data[-_HASHED:])
     digest = hashed.digest()
-    options = NO_OPTIONS
+    options, buffers = NO_OPTIONS, call.buffers
     if digest[0] % 2 and "readonly" in capabilities:
-        options |= Option.READONLY
+        options = Option.READONLY
     if digest[0] & 6 == 0 and "guard" in capabilities and _ends_aligned(call):
         options |= Option.GUARD_BEFORE if digest[0] & 8 else Option.GUARD_AFTER
     elif "offset" in capabilities:
-        numbers = [int.from_bytes(digest[at : at + 3], "little") for at in (1, 4, 7)]
-        call = requests.misaligned(call, _offsets(call, numbers))
-    return replace(call, options=options) if options else call
+        numbers = (int.from_bytes(digest[at : at + 3], "little") for at in (1, 4, 7))
+        buffers = tuple(
+            Buffer(buffer.data, _offset(len(buffer.data), alignment, number))
+            for buffer, alignment, number in zip(call.buffers, alignments, numbers, strict=False)
+        )
+    return replace(call, options=options, buffers=buffers)
 
 
-def _offsets(call: Call, numbers: list[int]) -> dict[str, int]:
-    """Return each buffer's offset: one of a line's, or for every fourth one such that a page ends inside."""
-    offsets = {}
-    for spec, buffer, number in zip(call.spec.buffers, call.buffers, numbers, strict=False):
-        most = min(len(buffer.data), _PAGE_BORDER) // spec.alignment
-        if number % 4 == 0 and most:
-            offsets[spec.name] = _PAGE_BORDER - (1 + number // 4 % most) * spec.alignment
-        else:
-            offsets[spec.name] = number // 4 * spec.alignment % LINE
-    return offsets
+@cache
+def _shape(function: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the indices of a function's inputs, and the alignment of every buffer."""
+    spec = get_function(function)
+    return spec.inputs, tuple(buffer.alignment for buffer in spec.buffers)
+
+
+def _offset(length: int, alignment: int, number: int) -> int:
+    """Return an offset by number: one of a line's, or for every fourth one such that a page ends inside."""
+    most = min(length, _PAGE_BORDER) // alignment
+    if number % 4 == 0 and most:
+        return _PAGE_BORDER - (1 + number // 4 % most) * alignment
+    return number // 4 * alignment % LINE
 
 
 def _ends_aligned(call: Call) -> bool:
     """Return whether every buffer is aligned as a kernel may ask where it ends at a page's end."""
-    both = zip(call.spec.buffers, call.buffers, strict=True)
-    return all(len(buffer.data) % spec.alignment == 0 for spec, buffer in both)
+    both = zip(_shape(call.function)[1], call.buffers, strict=True)
+    return all(len(buffer.data) % alignment == 0 for alignment, buffer in both)
 
 
 def at(call: Call, placed: Call) -> Call:
