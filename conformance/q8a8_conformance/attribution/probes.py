@@ -5,6 +5,7 @@ The same call with one thing changed shows more than the float itself does:
 - right as soon as ``s`` holds zeros: it depended on what ``s`` held (Q8A8-DOT-7);
 - right as soon as the unused scales are zero: it depended on those (Q8A8-LAY-5);
 - four results, each right when computed alone: they, or their rows, are in wrong places (Q8A8-DOT-6);
+- right as soon as the one large term is zero: small terms were lost in roundings (Q8A8-ORD-2);
 - right as soon as both scales of each v2 block are the same: the wrong one was used (Q8A8-DOT-9);
 - a single product in a row as long as this is lost at some place of it: blocks are miscounted (Q8A8-DOT-10);
 - a quantized block that comes out right alone: it depended on its neighbours (Q8A8-QNT-7).
@@ -12,6 +13,7 @@ The same call with one thing changed shows more than the float itself does:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +114,27 @@ class DotProbes:
         if self._call.n == 0:
             return not self.all_right and self._adds()
         return not self.all_right and self._is_right(_with_zeros_in_s(self._call))
+
+    @property
+    def loses_small_terms(self) -> bool:
+        """Whether each result is the largest block's term and a part of the others', and right without it.
+
+        Where one block has most of a row's magnitude, the others may be lost in roundings. What is wrong for
+        another reason is so without that block too.
+        """
+        if self._call.n <= 32 or not all(self._keeps_largest(*row) for row in self._rows):
+            return False
+        call = _without_largest(self._call)
+        made = self._make(call)
+        return made is not None and DotProbes(Probe(call, self._make, self._in_bound), made["s"]).all_right
+
+    def _keeps_largest(self, place: int, x: Array, y: Array) -> bool:
+        """Return whether a result's error is at most that of all terms but one, which is larger."""
+        result = float(np.frombuffer(self._actual[place : place + 4], "<f4")[0])
+        terms = _magnitudes(x, y)
+        rest = float(terms.sum() - terms.max())
+        error = abs(result - float(expected_dot(x, y).exact)) if math.isfinite(result) else math.inf
+        return error <= rest < float(terms.max())
 
     def broken(self) -> set[str]:
         """Return the rules that probe calls, or else hypotheses, find broken; empty where neither does."""
@@ -223,6 +246,29 @@ def _rows(call: Call) -> list[tuple[int, Array, Array]]:
     return [
         (4 * (j * call.bs + i), row("vx", i * call.bx), row("vy", j * call.by)) for j in both for i in both
     ]
+
+
+def _magnitudes(x: Array, y: Array) -> Array:
+    """Return the magnitude of each block's products: float64 [nb]."""
+    second = "weight_scale" if x.dtype == layout.BLOCK_Q8_A8 else "activation_scale"
+    d = x["weight_scale"].astype(np.float64) * y[second].astype(np.float64)
+    return np.asarray(np.abs(d) * np.abs(x["weight_qs"].astype(np.int64) * y["weight_qs"]).sum(axis=-1))
+
+
+def _without_largest(call: Call) -> Call:
+    """Return a call without the largest block of any of its dot products: x's scale is zero there."""
+    dtype = layout.BLOCK_Q8_A8 if call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
+    vx = bytearray(calls.inputs_of(call)["vx"])
+    for _, x, y in _rows(call):
+        largest = int(_magnitudes(x, y).argmax())
+        for row in range(call.nrc):
+            start = row * call.bx + largest * dtype.itemsize
+            vx[start : start + 2] = bytes(2)
+    buffers = tuple(
+        replace(buffer, data=bytes(vx)) if spec.name == "vx" else buffer
+        for spec, buffer in zip(call.spec.buffers, call.buffers, strict=True)
+    )
+    return replace(call, buffers=buffers)
 
 
 def _with_zeros_in_s(call: Call) -> Call:

@@ -192,6 +192,14 @@ MUTANTS = (
         seen="the design has one scale for a call, and its dot product one for 32 elements (errata, 3)",
     ),
     Mutant(
+        "activation-first-8192",
+        "amax is that of the first 8192 elements.",
+        {"reach": lambda size: (min(size, 8192), size), **_CLIP},
+        (ACTIVATION,),
+        rule=ALL,
+        fix="Take one amax over all elements, however many they are.",
+    ),
+    Mutant(
         "activation-block-path",
         "For a size of 32 a fast path rounds halves to even.",
         {"to_integer": lambda v: np.rint(v) if v.shape[1] == 32 else steps.to_integer(v)},

@@ -87,7 +87,32 @@ def _brain(h: Array) -> Array:
     return (h.view(np.uint16).astype(np.uint32) << 16).view(F32)
 
 
+def _wrong_entry(h: Array) -> Array:
+    """Look halves up in a table of 65,536, one of which is wrong."""
+    return np.where(h.view(np.uint16) == 0x2E66, np.nextafter(f16_to_f32(h), F32(1)), f16_to_f32(h))
+
+
+def _wrong_scale_of_six(d: Array) -> Array:
+    """Convert all but the scale of amax = 6 right."""
+    h = f32_to_f16(d)
+    return np.where(d == F32(6) / F32(127), _above(h), h).astype(F16)
+
+
 MUTANTS = (
+    Mutant(
+        "half-table-entry",
+        "A table of all halves has one wrong entry: 0x2e66.",
+        {"widen": _wrong_entry},
+        rule=WIDENED,
+        fix="Convert, or compute the table.",
+    ),
+    Mutant(
+        "scale-of-six-up",
+        "The scale of amax = 6 is the half above the right one.",
+        {"to_half": _wrong_scale_of_six},
+        rule=NEAREST,
+        fix="Convert every scale alike.",
+    ),
     Mutant(
         "half-truncated",
         "The scale is cut off to a half, not rounded.",

@@ -79,7 +79,19 @@ def _order_of_y(order: Array) -> Callable[[Array, Array], Array]:
     return step
 
 
+def _wrong_entry(qx: Array, qy: Array) -> Array:
+    """Look products up in a table of 65,536, one of which is wrong."""
+    return steps.products(qx, qy) + ((qx == -77) & (qy == 113))
+
+
 MUTANTS = (
+    Mutant(
+        "product-table-entry",
+        "A table of all products of two codes has one wrong entry: (-77) · 113.",
+        {"products": _wrong_entry},
+        rule=INTEGER,
+        fix="Multiply, or compute the table.",
+    ),
     Mutant(
         "minus-128-sign",
         "|x| is multiplied by y with x's sign, and -128 negated in int8 stays -128.",

@@ -96,6 +96,25 @@ def _capped(dx: Array, dy: Array) -> Array:
     return np.clip(steps.scale_product(dx, dy), F32(-65504), F32(65504))
 
 
+def _float_products(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
+    """Dequantize, and add the 32 products of each block one by one."""
+    del sums
+    terms = products.astype(F32) * d[:, np.newaxis]
+    return np.add.accumulate(np.append(F32(0), terms))[-1]
+
+
+def _truncating(products: Array, sums: Array, d: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
+    """Round sums towards zero."""
+    del products
+    result = F32(0)
+    for each in (sums * d).astype(np.float64):
+        exact = float(result) + each
+        result = F32(exact)
+        if abs(result) > abs(exact):
+            result = np.nextafter(result, F32(0))
+    return result
+
+
 KEEP = "Keep the product of the scales in float32, where it is exact."
 ADD = "Add in float32."
 
@@ -155,6 +174,20 @@ MUTANTS = (
         {"total": _summed(_half, _as_it_is)},
         rule=BOUND,
         fix=ADD,
+    ),
+    Mutant(
+        "float-products",
+        "Both rows are dequantized, and the 32 products of a block are added one by one.",
+        {"total": _float_products},
+        rule=BOUND,
+        fix="Add the products of a block in integers, and scale their sum: one rounding a block.",
+    ),
+    Mutant(
+        "truncating-accumulator",
+        "Sums are rounded towards zero.",
+        {"total": _truncating},
+        rule=BOUND,
+        fix="Add with rounding to nearest.",
     ),
     Mutant(
         "low-part-misscaled",
