@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from q8a8_conformance import diagnosis
+from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.results.run import Request, Run
@@ -57,6 +58,18 @@ SETUP_TIMEOUT = 5.0
 """Seconds that a call of the questions about the setup may take."""
 
 INTERRUPTED = "the run was interrupted"
+
+_BLOCKS = (*calls.QUANTIZERS, calls.DEQUANTIZE, calls.DOT)
+
+NEEDS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "Q8A8-LAY-1": (_BLOCKS,),
+    "Q8A8-LAY-2": (_BLOCKS,),
+    "Q8A8-QNT-8": tuple((name,) for name in calls.QUANTIZERS),
+}
+"""Functions without which a case shows nothing of a rule, though it runs: one of each tuple is needed.
+
+Two quantizers are equal only where there are two; an activation has no blocks.
+"""
 
 _WITHOUT_CASES: Mapping[Verdict | None, str] = {
     Verdict.NOT_REACHED: "the kernel was not reached",
@@ -169,7 +182,12 @@ class SuiteRun:
         """Return the judge of one case."""
         if self._target is None or self._recipes is None:
             raise RuntimeError("the worker was not started")
-        return Judge(self._target, self._recipes, self._recorder, case, rules, self.request.rules)
+        judge = Judge(self._target, self._recipes, self._recorder, case, rules, self.request.rules)
+        for rule in rules:
+            for functions in NEEDS.get(rule, ()):
+                if not any(self._target.offers(name) for name in functions):
+                    judge.leave_out(rule, f"the kernel does not offer {' or '.join(functions)}")
+        return judge
 
     def counts(self, record: Record) -> bool:
         """Return whether a failure counts against the kernel.
@@ -254,12 +272,12 @@ class SuiteRun:
         target, recipes = self._target, self._recipes
         if target is None or recipes is None:
             return ()
-        calls = 0
+        made = 0
 
         def show(function: str) -> None:
-            nonlocal calls
-            calls += 1
-            self._show(f"diagnosis of {function}, call {calls}")
+            nonlocal made
+            made += 1
+            self._show(f"diagnosis of {function}, call {made}")
 
         def ask(function: str, nrc: int, x: Array, y: Array) -> bytes | None:
             show(function)

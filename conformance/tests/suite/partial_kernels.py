@@ -21,6 +21,12 @@ class OneRow:
     ggml_vec_dot_q8_a8_q8_a8 = staticmethod(make("one-row-at-a-time").ggml_vec_dot_q8_a8_q8_a8)
 
 
+class OneQuantizer:
+    """Offers one of the two row quantizers."""
+
+    quantize_row_q8_a8 = staticmethod(Reference().quantize_row_q8_a8)
+
+
 class Nothing:
     """Offers no function."""
 

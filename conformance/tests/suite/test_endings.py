@@ -390,6 +390,13 @@ def test_a_rule_passes_only_if_it_was_seen(
             assert rule["reason"] == f"the worker has no capability {lacks!r}"
 
 
+def test_one_function_is_not_equal_to_another(q8a8_test: Callable[..., Tested]) -> None:
+    """That two quantizers write the same bytes is not judged of a kernel that offers one of them."""
+    tested = q8a8_test("py:partial_kernels:OneQuantizer", "--rules", "QNT-8,LAY-1")
+    assert (tested.rules("not-run"), tested.rules("pass")) == ({"QNT-8"}, {"LAY-1"})
+    assert "the kernel does not offer quantize_row_q8_a8_ref" in tested.out
+
+
 def test_a_case_that_makes_no_call_has_a_reason(
     q8a8_test: Callable[..., Tested], monkeypatch: pytest.MonkeyPatch
 ) -> None:
