@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.attribution.probes import Probe
 from q8a8_conformance.attribution.quantizers import broken_rules
+from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.suite.case_records import RETURNS, CaseRecords
 from q8a8_conformance.suite.kernel_calls import CaseOver, KernelCalls
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Result
     from q8a8_conformance.suite.accepted_recipes import Recipes
     from q8a8_conformance.suite.target import Target
+
+DOTS = (calls.DOT, calls.DOT_REAL)
 
 ATTRIBUTED = 8
 """Wrong results of one case that are attributed to its rules: a further one seldom breaks another."""
@@ -130,7 +133,11 @@ class Judge:
 
         def broken() -> tuple[str, ...]:
             self._attributed[about] += 1
-            found = broken_rules(probe, about, expected, actual)
+            kind = (call.function, call.nrc, call.n == 0, in_bound, about)
+            found = self.target.attributions.expected(kind) if call.function in DOTS else ()
+            if not found:
+                found = broken_rules(probe, about, expected, actual)
+                self.target.attributions.add(kind, found)
             if self._wanted is None or any(rule_matches(rule, self._wanted) for rule in found):
                 return found
             # The rules that it breaks were not selected; the failure must show all the same.

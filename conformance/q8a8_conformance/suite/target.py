@@ -21,6 +21,7 @@ from q8a8_conformance.protocol.session import (
 )
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.observations import Observations
+from q8a8_conformance.suite.attributions import Attributions
 from q8a8_conformance.suite.deaths import CEILING_SECONDS, Deaths, Timeouts
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Target:
         Calls made, and the time spent in them.
     rules
         The rules that the current case is about.
+    attributions
+        The rules that wrong results have broken.
     """
 
     def __init__(self, session: Session, profile: str, timeout: float) -> None:
@@ -84,6 +87,7 @@ class Target:
         self.calls = 0
         self.call_seconds = 0.0
         self.rules: tuple[str, ...] = ()
+        self.attributions = Attributions()
         self._deaths = Deaths()
         self._timeouts = Timeouts(timeout)
         self._called: set[str] = set()
