@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,10 @@ class ExpectedDot:
     magnitude: Fraction
     m: int
 
-    @property
+    @cached_property
     def bound(self) -> Fraction:
         """The largest legal distance from ``exact``: ((1 + u)^m - 1) · magnitude, u = 2^-24 (Q8A8-ORD-2)."""
-        return ((1 + ULP) ** self.m - 1) * self.magnitude
+        return _growth(self.m) * self.magnitude
 
     def holds(self, result: bytes) -> bool:
         """Return whether a float, as its four bytes, is within the bound; NaN and infinities never are."""
@@ -53,6 +54,11 @@ class ExpectedDot:
         """Return computed - exact of a float, as its four bytes; None for NaN and infinities."""
         value = float(np.frombuffer(result, "<f4")[0])
         return Fraction(value) - self.exact if np.isfinite(value) else None
+
+
+@cache
+def _growth(m: int) -> Fraction:
+    return (1 + ULP) ** m - 1
 
 
 def scalar_bits(x: Array, y: Array) -> bytes:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.attribution.probes import Probe
 from q8a8_conformance.attribution.quantizers import broken_rules
+from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.suite import placement
 from q8a8_conformance.suite.case_records import RETURNS, CaseRecords
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Result
     from q8a8_conformance.suite.accepted_recipes import Recipes
     from q8a8_conformance.suite.target import NotRunError, Target
+
+DOTS = (calls.DOT, calls.DOT_REAL)
 
 ATTRIBUTED = 8
 """Wrong results of one case that are attributed to its rules: a further one seldom breaks another."""
@@ -155,7 +158,12 @@ class Judge:
 
         def broken() -> tuple[str, ...]:
             self._attributed[about] += 1
-            return self._selected(broken_rules(probe, about, expected, actual), about)
+            kind = (call.function, call.nrc, call.n == 0, in_bound, about)
+            found = self.target.attributions.expected(kind) if call.function in DOTS else ()
+            if not found:
+                found = broken_rules(probe, about, expected, actual)
+                self.target.attributions.add(kind, found)
+            return self._selected(found, about)
 
         self.records.add(Status.FAIL, broken, message, call, expected=expected, actual=actual)
         return False

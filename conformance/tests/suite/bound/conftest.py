@@ -27,6 +27,8 @@ class InProcess:
     """A session without a worker: a function computes ``s`` of each call."""
 
     hello = Hello("in process", functions=(DOT, DOT_REAL))
+    is_running = True
+    starts, start_seconds = 0, 0.0
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
