@@ -49,7 +49,7 @@ WHOLE = (
 )
 """One of each family, judged by the whole suite."""
 FOLLOWS = {"restores-input": {"ENV-3"}, "remembers-rows": {"ENV-3"}}
-"""Other rules about memory and environment that a mutant may break: threads share their inputs, and memory."""
+"""Other rules of memory and environment that a mutant may break: threads share inputs, and memory."""
 
 
 @dataclass(frozen=True)
