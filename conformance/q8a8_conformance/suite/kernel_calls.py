@@ -126,12 +126,17 @@ class KernelCalls:
         return outputs
 
     def run_together(self, call: Call) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """Make a call with `Call.together`; return its outputs and the other call's, as :meth:`run`."""
+        """Make a call with `Call.together`; return its outputs and the other call's, as :meth:`run`.
+
+        The latter are missing where there is no other call, or the worker has not made it.
+        """
         outputs = self.run(call)
-        others = self._last.overlap.others if self._last and self._last.overlap else ()
+        overlap = self._last.overlap if self._last else None
         other = call.together.other if call.together else None
-        named = [other.spec.buffers[place].name for place in other.spec.outputs] if other else []
-        return outputs, dict(zip(named, others, strict=True))
+        if overlap is None or other is None:
+            return outputs, {}
+        named = [other.spec.buffers[place].name for place in other.spec.outputs]
+        return outputs, dict(zip(named, overlap.others, strict=True))
 
     def _made(self, call: Call, placed: Call) -> Result:
         """Make a placed call; where it dies, make it plainly and record what it died of.
