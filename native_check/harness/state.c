@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -185,6 +186,12 @@ size_t state_mapped(void) {
 
 static bool output_taken;
 
+/* What a kernel has written before it ends the program. */
+static void copy_all(void) {
+    (void)fflush(NULL);
+    state_copy_output();
+}
+
 void state_take_output(void) {
     const int file = memfd_create("standard output", 0);
     if (file < 0) {
@@ -194,6 +201,7 @@ void state_take_output(void) {
     (void)dup2(file, STDOUT_FILENO);
     close(file);
     output_taken = true;
+    (void)atexit(copy_all);
 }
 
 void state_copy_output(void) {

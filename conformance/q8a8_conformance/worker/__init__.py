@@ -3,10 +3,14 @@
 ::
 
     serve ──── library, pyobject           the target: a shared library or a Python object
+      │        convention                  its calls through machine code that checks registers and the stack
+      │
+    answer ─── process_state               the process before and after loading and calls
       │
     invoke ─── memory                      guard pages and canaries around every buffer
       │
     caller ─── fenv                        the floating-point environment before and after each call
+      │        many_calls                  many calls in a row, and the memory that they keep
       │        native_calls, preemption    concurrent calls without the interpreter, interrupted often
       │
     crash, machine                         the report of a fault; facts about the machine and the file
