@@ -37,6 +37,17 @@ static struct rlimit allow_more(rlim_t more) {
     return found;
 }
 
+/* Constants one by one: C libraries differ in the type of the first argument. */
+static void read_limits(struct rlimit limits[STATE_LIMITS]) {
+    (void)getrlimit(RLIMIT_CPU, &limits[0]);
+    (void)getrlimit(RLIMIT_FSIZE, &limits[1]);
+    (void)getrlimit(RLIMIT_DATA, &limits[2]);
+    (void)getrlimit(RLIMIT_STACK, &limits[3]);
+    (void)getrlimit(RLIMIT_CORE, &limits[4]);
+    (void)getrlimit(RLIMIT_AS, &limits[5]);
+    (void)getrlimit(RLIMIT_NOFILE, &limits[6]);
+}
+
 void state_read(struct state *state) {
     struct stat output;
     memset(state, 0, sizeof *state);
@@ -53,9 +64,7 @@ void state_read(struct state *state) {
     }
     state->umask = umask(077);
     (void)umask(state->umask);
-    for (int which = 0; which < STATE_LIMITS; ++which) {
-        (void)getrlimit(which, &state->limits[which]);
-    }
+    read_limits(state->limits);
     (void)sched_getaffinity(0, sizeof state->cpus, &state->cpus);
     (void)fflush(NULL);
     state->output = fstat(STDOUT_FILENO, &output) == 0 ? output.st_size : 0;
