@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -36,6 +37,17 @@ static struct rlimit allow_more(rlim_t more) {
     return found;
 }
 
+/* Constants one by one: C libraries differ in the type of the first argument. */
+static void read_limits(struct rlimit limits[STATE_LIMITS]) {
+    (void)getrlimit(RLIMIT_CPU, &limits[0]);
+    (void)getrlimit(RLIMIT_FSIZE, &limits[1]);
+    (void)getrlimit(RLIMIT_DATA, &limits[2]);
+    (void)getrlimit(RLIMIT_STACK, &limits[3]);
+    (void)getrlimit(RLIMIT_CORE, &limits[4]);
+    (void)getrlimit(RLIMIT_AS, &limits[5]);
+    (void)getrlimit(RLIMIT_NOFILE, &limits[6]);
+}
+
 void state_read(struct state *state) {
     struct stat output;
     memset(state, 0, sizeof *state);
@@ -52,9 +64,7 @@ void state_read(struct state *state) {
     }
     state->umask = umask(077);
     (void)umask(state->umask);
-    for (int which = 0; which < STATE_LIMITS; ++which) {
-        (void)getrlimit(which, &state->limits[which]);
-    }
+    read_limits(state->limits);
     (void)sched_getaffinity(0, sizeof state->cpus, &state->cpus);
     (void)fflush(NULL);
     state->output = fstat(STDOUT_FILENO, &output) == 0 ? output.st_size : 0;
@@ -185,6 +195,12 @@ size_t state_mapped(void) {
 
 static bool output_taken;
 
+/* What a kernel has written before it ends the program. */
+static void copy_all(void) {
+    (void)fflush(NULL);
+    state_copy_output();
+}
+
 void state_take_output(void) {
     const int file = memfd_create("standard output", 0);
     if (file < 0) {
@@ -194,6 +210,7 @@ void state_take_output(void) {
     (void)dup2(file, STDOUT_FILENO);
     close(file);
     output_taken = true;
+    (void)atexit(copy_all);
 }
 
 void state_copy_output(void) {

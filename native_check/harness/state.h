@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-enum { STATE_SIGNALS = 65, STATE_LIMITS = 16 };
+enum { STATE_SIGNALS = 65, STATE_LIMITS = 7 };
 
 struct state {
     sigset_t blocked;

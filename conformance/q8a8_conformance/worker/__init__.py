@@ -3,6 +3,9 @@
 ::
 
     serve ──── library, pyobject           the target: a shared library or a Python object
+      │        convention                  its calls through machine code that checks registers and the stack
+      │
+    answer ─── process_state               the process before and after loading and calls
       │
     invoke ─── placing, memory             guard pages and canaries around every buffer
       │    ╰── fresh                       first calls, in copies of the worker
@@ -11,6 +14,7 @@
       │        native_calls                calls without the interpreter
       │
     caller ─── fenv                        the floating-point environment before and after each call
+      │        many_calls                  many calls in a row, and the memory that they keep
       │
     crash, machine                         the report of a fault; facts about the machine and the file
 
