@@ -48,10 +48,11 @@ def _before(x: Array) -> Array:
 
 
 def _held(x: Array) -> Array:
-    """Take the last amax that was not zero."""
+    """Take the last amax that was not zero, by its bits: whether the caller flushes subnormals or not."""
     own = steps.amax(x)
-    last = np.maximum.accumulate(np.where(own != 0, np.arange(len(own)), 0))
-    return np.where(own != 0, own, own[last] if len(own) else own)
+    has_any = own.view(np.uint32) != 0
+    last = np.maximum.accumulate(np.where(has_any, np.arange(len(own)), 0))
+    return np.where(has_any, own, own[last] if len(own) else own)
 
 
 def _last_chunk(x: Array) -> Array:

@@ -53,8 +53,8 @@ def _at_most_eps(amax: Array) -> Array:
 
 
 def _one_for_zero(x: Array, h: Array, q: Array) -> tuple[Array, Array]:
-    """Store the scale 1 for all-zero blocks."""
-    return np.where((x == 0).all(axis=1), np.float16(1), h), q
+    """Store the scale 1 for all-zero blocks, by their bits: whether the caller flushes subnormals or not."""
+    return np.where((np.abs(x).view(np.uint32) == 0).all(axis=1), np.float16(1), h), q
 
 
 def _zero_keeps_sign(x: Array, h: Array, q: Array) -> tuple[Array, Array]:

@@ -183,21 +183,28 @@ class Judge:
         placed = at or self._calls.placed(call)
         if placed is call:
             return False
-        self.target.add_placed_failure(call.function)
-        plain = self._calls.probe(call)
-        if plain is None or not difference.is_right(plain, self.target.profile):
+        if at is None:
+            self.target.add_placed_failure(call.function)
+        if not self._is_right(difference, call):
             # Wrong at any place: where the case is about places, others record that.
             return at is not None
-        again = self._calls.probe(placed)
-        if again is not None and difference.is_right(again, self.target.profile):
+        if self._is_right(difference, placed):
             self.records.add_varying(call)
             return at is not None
+        apart = placement.unshared(placed)
+        if apart is not placed and not self._is_right(difference, apart):
+            placed = apart
         probe = Probe(call, lambda other: self._calls.probe(placement.at(other, placed)), difference.in_bound)
         message = f"{difference.message} {placement.describe(placed)}, not without"
         broken = placement.broken_rules(placed, probe, difference.rules, difference.expected, actual)
         broken = self._selected(broken, difference.rules)
         self.records.add(Status.FAIL, broken, message, call, expected=difference.expected, actual=actual)
         return True
+
+    def _is_right(self, difference: Difference, call: Call) -> bool:
+        """Return whether a call at another placement returns, and is right."""
+        made = self._calls.probe(call)
+        return made is not None and difference.is_right(made, self.target.profile)
 
     def fail(
         self,

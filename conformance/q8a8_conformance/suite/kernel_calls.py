@@ -197,7 +197,8 @@ class KernelCalls:
         legal
             As in :meth:`run`.
         plain
-            The call under ordinary conditions, where it is not known to return: made if `call` dies.
+            The call under ordinary conditions, where it is not known to return. If `call` dies, this is made,
+            and one on zeros under the conditions of `call`: whatever they break is recorded instead.
 
         Returns
         -------
@@ -210,6 +211,9 @@ class KernelCalls:
         except KernelDiedError as error:
             if plain is not None:
                 self.run(plain, legal=legal)
+                zeros = calls.with_zeros(plain)
+                if self._records.failed or self._dies_of_a_property(zeros, calls.with_zeros(call)):
+                    return None
             self._records.add(Status.CRASHED, rules, f"{message}: {error}", call)
             return None
         except RefusedError as error:

@@ -109,6 +109,22 @@ def at(call: Call, placed: Call) -> Call:
     return replace(moved, options=options & ~Option.SHARED_INPUTS)
 
 
+def unshared(placed: Call) -> Call:
+    """Return a call on inputs in one block of memory as one on copies that are aligned alike."""
+    if not placed.options & Option.SHARED_INPUTS:
+        return placed
+    inputs = [placed.buffers[index] for index in placed.spec.inputs]
+    first = min(buffer.offset for buffer in inputs)
+    end = max(buffer.offset + len(buffer.data) for buffer in inputs)
+    # A guard page decides where the block begins.
+    guarded = {Option.GUARD_AFTER: -end, Option.GUARD_BEFORE: -first}
+    move = guarded.get(placed.options & GUARDS, 0) % LINE
+    offsets = {
+        placed.spec.buffers[index].name: placed.buffers[index].offset + move for index in placed.spec.inputs
+    }
+    return replace(requests.misaligned(placed, offsets), options=NO_OPTIONS)
+
+
 def describe(placed: Call) -> str:
     """Return the placement as a phrase."""
     if placed.options & Option.FLUSH:
@@ -226,26 +242,30 @@ def properties(call: Call, placed: Call, capabilities: Collection[str]) -> Itera
     capabilities
         The worker's.
     """
+    whole = placed
     if placed.options & Option.FLUSH:
         flushing = requests.with_options(call, Option.FLUSH)
         yield Property(flushing, RETURNS, "does not return where flush-to-zero is set")
-    if placed.options & Option.SHARED_INPUTS:
-        yield Property(placed, RETURNS, f"does not return {describe(placed)}")
-        return
+    shared = placed.options & Option.SHARED_INPUTS
+    if shared:
+        placed = replace(unshared(placed), options=placed.options & ~shared)
     if placed.options & Option.READONLY:
         read_only = requests.with_options(call, Option.READONLY)
         yield Property(read_only, INPUT, "writes to an input that is mapped read-only")
     offsets: Mapping[str, int] = {
         spec.name: buffer.offset for spec, buffer in zip(placed.spec.buffers, placed.buffers, strict=True)
     }
-    if placed.options & Option.GUARD_AFTER:
+    if placed.options & Option.GUARD_AFTER and not shared:
         # Whether it is the address of the end, or the guard.
         offsets = ends_at_a_page(call)
-    elif placed.options & GUARDS:
+    elif placed.options & GUARDS and not shared:
         offsets = {}
     if any(offsets.values()) and "offset" in capabilities:
         moved = requests.misaligned(call, offsets)
         yield Property(moved, ALIGNMENT, f"needs more alignment than it may: {describe(moved)}")
+    if shared:
+        together = requests.with_options(whole, shared)
+        yield Property(together, RETURNS, f"does not return {describe(together)}")
     if placed.options & GUARDS:
         where = "past the end" if placed.options & Option.GUARD_AFTER else "before the beginning"
         guarded = requests.with_options(call, placed.options & GUARDS)
