@@ -112,11 +112,12 @@ class CaseRecords:
     def add_no_result(self, status: Status, message: str, call: Call) -> None:
         """Record that an ordinary call did not return a result: it died, or was refused.
 
-        That breaks Q8A8-ENV-4 and the case's rules about results; the others stay unjudged.
+        That breaks Q8A8-ENV-4 and, unless the case is about this rule, the case's rules about results; the
+        others stay unjudged.
         """
         self._cut_short = message
         about_results = (rule for rule in self.rules if not rule.startswith(NOT_ABOUT_RESULTS))
-        self.add(status, (*about_results, RETURNS), message, call)
+        self.add(status, (RETURNS,) if RETURNS in self.rules else (*about_results, RETURNS), message, call)
 
     def add_varying(self, call: Call | None = None) -> None:
         """Record that an example, or a call, failed once and passed once."""

@@ -1,0 +1,65 @@
+"""Inputs that go through a finite set leave nothing of it out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from q8a8 import layout, quantize_row
+from q8a8_conformance.inputs import blocks, dot_rows, every_value
+
+
+def test_pairs_at_every_place() -> None:
+    """Each place of a block meets all 65,536 pairs of codes, and no row can round."""
+    seen = np.zeros((32, 65_536), np.int64)
+    for x, y in every_value.pairs_at_every_place():
+        assert dot_rows.is_exact(x, y)
+        numbers = x["weight_qs"].view(np.uint8).astype(np.int64) << 8 | y["weight_qs"].view(np.uint8)
+        for place in range(32):
+            np.add.at(seen[place], numbers[:, place], 1)
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4, 5])
+def test_pairs_once(seed: int) -> None:
+    """All pairs of codes come once, and neither row by row nor across do the products round."""
+    pairs = list(every_value.pairs_once(seed))
+    together = [np.concatenate(side) for side in zip(*pairs, strict=True)]
+    numbers = together[0]["weight_qs"].view(np.uint8).astype(np.int64) << 8 | together[1]["weight_qs"].view(
+        np.uint8
+    )
+    assert np.unique(numbers).size == 65_536
+    for (x, y), (other_x, other_y) in zip(pairs, every_value.pairs_once(5), strict=True):
+        assert dot_rows.is_exact(x, y)
+        assert dot_rows.is_exact(x, other_y)
+        assert dot_rows.is_exact(other_x, y)
+
+
+@pytest.mark.parametrize("binade", range(every_value.BINADES))
+def test_halves_of_binade(binade: int) -> None:
+    """Every half of one exponent is a scale of each side, no order rounds, and no result is a zero."""
+    x, y = every_value.halves_of_binade(binade)
+    for row in (x[0], y[1]):
+        bits = np.unique(row["weight_scale"][:-1].view(np.uint16) & 0x7FFF)
+        assert bits.tolist() == list(range(binade << 10, (binade + 1) << 10))
+    for row in x:
+        for column in y:
+            assert dot_rows.is_exact(row, column)
+            d = row["weight_scale"].astype(np.float64) * column["weight_scale"].astype(np.float64)
+            assert (d * (row["weight_qs"].astype(np.int64) * column["weight_qs"]).sum(axis=1)).sum() != 0
+
+
+def test_amax() -> None:
+    """Both neighbours of every scale's first and last amax come, and the results are the reference's."""
+    amax = every_value.every_amax()
+    scales = (amax / np.float32(127)).astype(np.float16).view(np.uint16)
+    assert np.unique(scales).tolist() == list(range(0x7C00))
+    x, scale, codes = every_value.single_elements(amax[::7])
+    assert layout.pack(scale, codes).tobytes() == quantize_row(x.reshape(-1)).tobytes()
+    assert {6, 127, 448} <= set(amax.tolist()) & set(every_value.USUAL_AMAX.tolist())
+
+
+def test_every_tie() -> None:
+    """All ties between two codes come, of both signs, with the floats beside them."""
+    values = set(np.ldexp(blocks.every_tie()[25 * 4 : 25 * 5], 0).reshape(-1).tolist())
+    assert {sign * (code + 0.5) for code in range(127) for sign in (1, -1)} <= values
