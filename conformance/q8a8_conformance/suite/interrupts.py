@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from types import FrameType
+
+AGAIN_SECONDS = 1.0
+"""Seconds after which a further signal means that what the first one left to be done takes too long."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -30,14 +34,15 @@ class Interrupts:
     Attributes
     ----------
     count
-        Signals that came. The first two raise `KeyboardInterrupt`; later ones do not, so that what the second
-        one leaves to be done is done.
+        Signals that came. One raises `KeyboardInterrupt` unless another came less than `AGAIN_SECONDS`
+        before: who presses Ctrl-C three times in a row wants the program to end, and gets its reports.
     """
 
     def __init__(self, *, last: bool = False) -> None:
         self.count = 0
         self._last = last
         self._held = False
+        self._last_time = -AGAIN_SECONDS
         self._before: dict[int, signal.Handlers | object] = {}
 
     def __enter__(self) -> Self:
@@ -68,5 +73,9 @@ class Interrupts:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
-        if self.count == 2 or (self.count == 1 and not self._held):
+        now = time.monotonic()
+        if now - self._last_time < AGAIN_SECONDS:
+            return
+        self._last_time = now
+        if not self._held or self.count > 1:
             raise KeyboardInterrupt
