@@ -207,7 +207,8 @@ class Target:
         first_hang = hung and not self._timeouts.has_hung
         if hung:
             self._timeouts.add_hang(call)
-        restart = self.session.start_seconds  # of the next process, about
+        # The next process takes about as long to start and to warm up.
+        restart = self.session.start_seconds + self._timeouts.warm_up_seconds
         self._deaths.add(call, self.rules, restart + (0.0 if first_hang else seconds))
         if not call.options and call.threads == 1:
             # (A death only in guarded memory or among threads breaks a rule of its own.)
