@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError
 from q8a8_conformance.suite.two_rows import require_two_rows, takes_two_rows
+
+if TYPE_CHECKING:
+    from q8a8_conformance.protocol.messages import Call
 
 REPEATED = "Q8A8-ENV-2"
 THREADS = 4
@@ -118,7 +122,7 @@ def test_threads(judge: Judge, function: str) -> None:
     others = [name for name in functions() if name != function and judge.target.offers(name)]
     another = others[functions().index(function) % len(others)] if others else function
     long = 5000 if function == requests.ACTIVATION else 1025
-    plan = (
+    plan: tuple[tuple[int, Call, Call], ...] = (
         (2, thread_checks.call_of(function, 33, rows), thread_checks.other_values(function, 33, rows)),
         (4, thread_checks.call_of(function, long, rows), thread_checks.other_values(another, 700)),
         (16, thread_checks.call_of(function, 65, rows), thread_checks.other_values(function, 40, rows)),
