@@ -1,4 +1,4 @@
-"""Whether a measurement is still true: a hash of the code that it came from.
+"""Fingerprints of measurements: a hash of the code that each came from, so that a stale one shows.
 
 A measured log-likelihood stays valid until code that it depends on changes. That is the module of the
 scheme's operator and all modules of `q8a8` that it imports, and so on. Their syntax trees are hashed without

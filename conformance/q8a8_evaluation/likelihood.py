@@ -1,4 +1,4 @@
-"""What a model's logits say of the tokens that came: negative log-likelihoods, window by window.
+"""Negative log-likelihoods of the tokens of a text under a model's logits, window by window.
 
 A window of W tokens t_0 .. t_(W−1) gives W − 1 predictions: that at position i has seen t_0 .. t_i::
 

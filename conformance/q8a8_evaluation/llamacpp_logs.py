@@ -41,7 +41,7 @@ class LogError(ValueError):
 
 @dataclass(frozen=True)
 class PerplexityLog:
-    """What llama-perplexity printed.
+    """The figures that llama-perplexity printed.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["BASE", "CALIBRATION_WINDOWS", "CalibrationData", "Outcome", "Protocol", "Subject", "read_windows"]
 
 BASE = "float"
-"""What the others are compared with."""
+"""The scheme that the others are compared with."""
 
 _PACKAGE = "q8a8_evaluation"
 
@@ -107,7 +107,7 @@ def read_windows(loaded: LoadedModel, text: Path, protocol: Protocol) -> list[To
 
 @dataclass
 class CalibrationData:
-    """What calibration is made from, and what was made of it so far.
+    """The inputs of a calibration, and the statistics made from them so far.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class CalibrationData:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What the calibration depends on, for JSON; errors as `sha256`."""
+        """The inputs that the calibration depends on, for JSON; errors as `sha256`."""
         if self.source is None:
             return {}
         found: dict[str, Any] = {"file": self.source.name, "sha256": sha256(self.source)}
@@ -185,7 +185,7 @@ class CalibrationData:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What was measured of a scheme.
+    """The measurements of a scheme.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a difference of perplexity is worth: paired standard errors (derived in docs/model/perplexity.md).
+"""Paired standard errors of differences of perplexity (derived in docs/model/perplexity.md).
 
 Two schemes read the same tokens in the same windows, so their negative log-likelihoods are compared token by
 token, and what makes one window harder than another cancels::

@@ -40,7 +40,7 @@ def tokens_key(tokens: NDArray[np.integer]) -> str:
 
 @dataclass
 class Store:
-    """What is known of one scheme.
+    """The stored measurements of one scheme.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ VERDICTS: Mapping[str, str] = {
     "incomplete": "points are missing",
     "nothing-ran": "nothing was compared",
 }
-"""What each verdict of a certificate means."""
+"""The meaning of each verdict of a certificate."""
 
 _HEAD = ("domain", "rules", "points", "compared", "result", "seconds")
 _STYLES = {"certified": "conforms", "part": "conforms", "mismatch": "does-not-conform", "crashed": "crashed"}

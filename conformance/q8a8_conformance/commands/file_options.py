@@ -1,4 +1,4 @@
-"""What ``quantize``, ``dequantize`` and ``inspect`` share: options, and which files are models."""
+"""Options that ``quantize``, ``dequantize`` and ``inspect`` share, and the test for files of models."""
 
 from __future__ import annotations
 

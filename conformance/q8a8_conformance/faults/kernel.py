@@ -46,7 +46,7 @@ Step: TypeAlias = "Callable[..., Any]"
 
 @dataclass(frozen=True)
 class Steps:
-    """What a kernel does, step by step. Shapes: n blocks of s elements (32, or an activation vector's size).
+    """The steps of a kernel. Shapes: n blocks of s elements (32, or an activation vector's size).
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ FUNCTIONS_OF_STEP: Mapping[str, tuple[str, ...]] = {
 
 
 class Around(Protocol):
-    """What goes around a call."""
+    """The code around a call."""
 
     def __call__(self, call: Callable[[], None], function: str, arguments: Sequence[Any]) -> None:
         """Make the call, and whatever else this kernel does; arguments as in C, arrays for pointers."""

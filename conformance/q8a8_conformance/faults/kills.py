@@ -1,4 +1,4 @@
-"""Which mutants a golden case kills by itself, and those that no golden case can show.
+"""The mutants that each golden case kills by itself, and those that no golden case can show.
 
 A case is one call with given bytes. It *kills* a mutant if a kernel with this one mistake, which has made no
 call before, does not do what the case asks (`q8a8_golden.conform.conforms`), changes an input, raises an

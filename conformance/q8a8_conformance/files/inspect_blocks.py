@@ -1,4 +1,4 @@
-"""What is in a file of blocks, and how far it lies from the floats that it was made from."""
+"""Contents of a file of blocks, and its deviation from the floats that it was made from."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Deviation:
 
 @dataclass(kw_only=True)
 class Report(Deviation):
-    """What `inspect` finds in a file of blocks; `lines` prints it.
+    """The report of `inspect` on a file of blocks; `lines` prints it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is in a GGUF file, and how far its tensors lie from those of the file that it was made from.
+"""Contents of a GGUF file, and the deviation of its tensors from those of the file that it was made from.
 
 Names and strings of a file are printed as Python writes them where anything in them is not plain text: what
 is in a file does not reach the terminal as a command.
@@ -89,7 +89,7 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class GgufReport:
-    """What `inspect` finds in a GGUF file; `lines` prints it, `as_json` is for programs.
+    """The report of `inspect` on a GGUF file; `lines` prints it, `as_json` is for programs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What plots about the real model start from: its weights, and what its linear operators are given."""
+"""Inputs of the plots about the real model: its weights, and the activations of its linear operators."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ LAYER, HEAD = 11, 0
 
 @dataclass(frozen=True)
 class Heads:
-    """What one layer's attention works on, float32 `[TOKENS, heads, d_head]` each.
+    """The operands of one layer's attention, float32 `[TOKENS, heads, d_head]` each.
 
     `plain` are the keys before their rotary positions.
     """
