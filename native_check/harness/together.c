@@ -15,7 +15,7 @@
 
 enum {
     STACK_BYTES = (8 << 20) + (1 << 18), /* 8 MiB, and what the thread itself needs */
-    MIN_ROUNDS = 12,
+    MIN_ROUNDS = 18,
     MAX_ROUNDS = 1000,
     MAX_ROUNDS_S = 3,      /* for all rounds; on a machine that is busy for so long fewer must do */
     MAX_STOP_S = 2,        /* for one */

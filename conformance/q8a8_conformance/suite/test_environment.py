@@ -119,7 +119,7 @@ def test_first_threads(judge: Judge, function: str) -> None:
 def test_threads(judge: Judge, function: str) -> None:
     """Call from 2, 4 and 16 threads at once: the same bytes everywhere, and as from one thread.
 
-    Every other thread makes another call: one with other values, of another length, or of another function.
+    Every other thread makes another call: with other values, of another length, or of another function.
     """
     rows = 1 + (function == TWO_ROWS)
     if rows == 2:
@@ -131,7 +131,8 @@ def test_threads(judge: Judge, function: str) -> None:
     long = 5000 if function == requests.ACTIVATION else 1025
     plan: tuple[tuple[int, Call, Call], ...] = (
         (2, thread_checks.call_of(function, 33, rows), thread_checks.other_values(function, 33, rows)),
-        (4, thread_checks.call_of(function, long, rows), thread_checks.other_values(another, 700)),
+        (2, thread_checks.call_of(function, 65, rows), thread_checks.other_values(another, 40)),
+        (4, thread_checks.call_of(function, long, rows), thread_checks.other_values(function, 700, rows)),
         (16, thread_checks.call_of(function, 65, rows), thread_checks.other_values(function, 40, rows)),
     )
     if "overlap" not in judge.target.hello.capabilities:

@@ -19,6 +19,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from q8a8_conformance.worker.native_calls import STOP_SIGNAL
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -84,6 +86,8 @@ def report_faults(explain: Callable[[int], str]) -> None:
         os.write(2, text.encode("utf-8", "replace"))
 
     action = _SigAction(_HANDLER(handler), flags=_SA_SIGINFO)
+    # A thread that stopped here would keep the interpreter lock (see q8a8_conformance.worker.stopping).
+    action.mask[(STOP_SIGNAL - 1) // 8] = 1 << (STOP_SIGNAL - 1) % 8
     for number in _SIGNALS:
         libc.sigaction(number, ctypes.byref(action), None)
     _keep.append(action)

@@ -117,7 +117,8 @@ class _Threads:
         """Call from Python in all threads, with a look at the floating-point environment."""
         repeat, seconds = 1, 0.0
         if not self._chains:
-            repeat, seconds = self._call.repeat, self._together.milliseconds / 1000
+            seconds = self._together.milliseconds / 1000
+            repeat = 2 if seconds else self._call.repeat
         callers = [
             self._placer.caller(*self._versions[number % 2], self._name(number))
             for number in range(self._call.threads)
