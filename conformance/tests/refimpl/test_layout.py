@@ -181,12 +181,14 @@ def test_pack_v2_wants_one_scale() -> None:
 
 
 def test_unpack_refuses() -> None:
-    """A version 1 block has one scale, and its quants are no scale."""
+    """Quants are no scale, and a version 1 block has one scale; the error names those that there are."""
     blocks = np.zeros(1, BLOCK_Q8_A8)
     with pytest.raises(errors.UnknownNameError, match="no scale field is called 'activation_scale'"):
         unpack(blocks, "activation_scale")
     with pytest.raises(errors.UnknownNameError, match="'weight_qs'"):
         unpack(blocks, "weight_qs")
+    with pytest.raises(errors.UnknownNameError, match="weight_scale, activation_scale"):
+        unpack(np.zeros(1, BLOCK_Q8_A8_V2), "weight_qs")
     with pytest.raises(errors.DtypeError):
         unpack(np.zeros(34, np.uint8))
 

@@ -197,6 +197,7 @@ FMA_CASES = {
     "no overflow by tiny": (2.0**127, 2.0, -(2.0**103) * (1 + 2.0**-23)),
     "huge product, huge c": (2.0**127, 2.0**127, -3e38),
     "zeros": (0.0, 1.0, 0.0),
+    "negative tie, towards zero": (-(2.0**-24) * (1 - 2.0**-18), 1 + 2.0**-18, -(1 + 2.0**-23)),
     "negative zeros": (-0.0, 1.0, -0.0),
     "zeros of two signs": (-0.0, 1.0, 0.0),
     "zero product keeps c": (0.0, -1.0, -1e-45),

@@ -118,7 +118,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before the data.
+    """The part of a file before its data.
 
     Parameters
     ----------

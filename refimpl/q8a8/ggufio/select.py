@@ -1,4 +1,4 @@
-"""Which tensors of a model become Q8_A8: the weights of its linear layers, unless globs say otherwise."""
+"""The tensors of a model that become Q8_A8: the weights of its linear layers, unless globs say otherwise."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def get_method(method: str | Method) -> Method:
 
 
 class Observer:
-    """What one tensor was seen to hold, over many samples, in bounded memory (OBS-1 to OBS-9).
+    """Statistics of one tensor over many samples, in bounded memory (OBS-1 to OBS-9).
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ def divergences(counts: NDArray[np.int64], method: Method) -> list[float]:
 
 
 class ObservedModel(Protocol):
-    """What `observe_model` needs of a model: `q8a8.llama.model.Model` has it."""
+    """The interface that `observe_model` needs of a model: `q8a8.llama.model.Model` has it."""
 
     def forward(
         self,

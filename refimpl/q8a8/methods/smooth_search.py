@@ -1,4 +1,4 @@
-"""Which smoothing factors leave the least error in a quantized group: the search over α.
+"""Search over α for the smoothing factors that leave the least error in a quantized group.
 
 For the weights W of a group and rows X of their input, from a calibration::
 
