@@ -109,15 +109,17 @@ USUAL_AMAX = np.unique(
 """Largest magnitudes that data really have: integers, ends of small formats, powers of two."""
 
 
-def single_elements(amax: Array) -> tuple[Array, Array, Array]:
-    """Return blocks [n, 32] with one element each, their scales f16 [n] and codes int8 [n, 32].
+def blocks_of_amax(amax: Array) -> tuple[Array, Array, Array]:
+    """Return blocks [n, 32] with these largest magnitudes, their scales f16 [n] and codes int8 [n, 32].
 
-    The largest magnitude's code is ±127 wherever the scale is not zero (QNT-5), and 0 otherwise (QNT-6).
+    Each has two elements, the largest one and a quarter of it. Wherever the scale is not zero their codes are
+    127 (QNT-5) and 32, which 31.75 and what is two roundings away from it round to; otherwise 0 (QNT-6).
     """
     number = np.arange(amax.size)
     sign = np.where(number // 32 % 2, F32(-1), F32(1))
     x, codes = np.zeros((amax.size, 32), F32), np.zeros((amax.size, 32), np.int8)
     scale = (amax / F32(127)).astype(np.float16)
-    x[number, number % 32] = sign * amax
-    codes[number, number % 32] = np.where(scale == 0, 0, 127 * sign)
+    for part, code, place in ((F32(1), 127, number % 32), (F32(0.25), 32, (number + 16) % 32)):
+        x[number, place] = sign * part * amax
+        codes[number, place] = np.where(scale == 0, 0, code * sign)
     return x, scale, codes
