@@ -81,7 +81,7 @@ def _order_of_y(order: Array) -> Callable[[Array, Array], Array]:
 
 def _wrong_entry(qx: Array, qy: Array) -> Array:
     """Look products up in a table of 65,536, one of which is wrong."""
-    return steps.products(qx, qy) + ((qx == -77) & (qy == 113))
+    return np.asarray(steps.products(qx, qy) + ((qx == -77) & (qy == 113)))
 
 
 MUTANTS = (
