@@ -66,7 +66,8 @@ def halves_of_binade(binade: int) -> tuple[dot_rows.Pair, dot_rows.Pair]:
     are below 2^22 g: exact by construction. The codes of x0 and y1, and of x1 and y0, are in different
     places; in the last block alone all meet, so that no result is a zero.
     """
-    bits = np.arange(1024, dtype=np.uint16) | np.uint16(binade << 10)
+    # (Zeros are left out: what a zero scale does to its row is another matter.)
+    bits = np.maximum(np.arange(1024, dtype=np.uint16) | np.uint16(binade << 10), np.uint16(1))
     scales = np.append(np.concatenate([bits, bits | np.uint16(0x8000)]).view(np.float16), np.float16(1))
     scales[-1] = np.ldexp(1.0, max(binade, 1) - 15)
     number = np.arange(scales.size - 1)

@@ -41,7 +41,7 @@ def test_halves_of_binade(binade: int) -> None:
     x, y = every_value.halves_of_binade(binade)
     for row in (x[0], y[1]):
         bits = np.unique(row["weight_scale"][:-1].view(np.uint16) & 0x7FFF)
-        assert bits.tolist() == list(range(binade << 10, (binade + 1) << 10))
+        assert bits.tolist() == list(range(max(binade << 10, 1), (binade + 1) << 10))
     for row in x:
         for column in y:
             assert dot_rows.is_exact(row, column)
