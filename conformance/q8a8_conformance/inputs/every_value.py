@@ -66,7 +66,8 @@ def halves_of_binade(binade: int) -> tuple[dot_rows.Pair, dot_rows.Pair]:
     are below 2^22 g: exact by construction. The codes of x0 and y1, and of x1 and y0, are in different
     places; in the last block alone all meet, so that no result is a zero.
     """
-    bits = np.arange(1024, dtype=np.uint16) | np.uint16(binade << 10)
+    # (Zeros are left out: what a zero scale does to its row is another matter.)
+    bits = np.maximum(np.arange(1024, dtype=np.uint16) | np.uint16(binade << 10), np.uint16(1))
     scales = np.append(np.concatenate([bits, bits | np.uint16(0x8000)]).view(np.float16), np.float16(1))
     scales[-1] = np.ldexp(1.0, max(binade, 1) - 15)
     number = np.arange(scales.size - 1)
@@ -109,15 +110,17 @@ USUAL_AMAX = np.unique(
 """Largest magnitudes that data really have: integers, ends of small formats, powers of two."""
 
 
-def single_elements(amax: Array) -> tuple[Array, Array, Array]:
-    """Return blocks [n, 32] with one element each, their scales f16 [n] and codes int8 [n, 32].
+def blocks_of_amax(amax: Array) -> tuple[Array, Array, Array]:
+    """Return blocks [n, 32] with these largest magnitudes, their scales f16 [n] and codes int8 [n, 32].
 
-    The largest magnitude's code is ±127 wherever the scale is not zero (QNT-5), and 0 otherwise (QNT-6).
+    Each has two elements, the largest one and a quarter of it. Wherever the scale is not zero their codes are
+    127 (QNT-5) and 32, which 31.75 and what is two roundings away from it round to; otherwise 0 (QNT-6).
     """
     number = np.arange(amax.size)
     sign = np.where(number // 32 % 2, F32(-1), F32(1))
     x, codes = np.zeros((amax.size, 32), F32), np.zeros((amax.size, 32), np.int8)
     scale = (amax / F32(127)).astype(np.float16)
-    x[number, number % 32] = sign * amax
-    codes[number, number % 32] = np.where(scale == 0, 0, 127 * sign)
+    for part, code, place in ((F32(1), 127, number % 32), (F32(0.25), 32, (number + 16) % 32)):
+        x[number, place] = sign * part * amax
+        codes[number, place] = np.where(scale == 0, 0, code * sign)
     return x, scale, codes

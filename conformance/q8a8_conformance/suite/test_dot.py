@@ -44,7 +44,7 @@ def test_each_place(judge: Judge, place: int) -> None:
     """Compute the single product of edge codes at one place: a wrong lane, sign or saturation shows alone."""
     judge.require(calls.DOT)
     for a in dot_rows.EDGES:
-        for b in (-128, -1, 1, 127):
+        for b in (-128, 127):
             judge_dot(judge, *dot_rows.one_product(place, a, b), exact=True)
 
 

@@ -100,7 +100,7 @@ def test_amax(judge: Judge, function: str) -> None:
     judge.require(function)
     amax = every_value.every_amax()
     for start in range(0, amax.size, CHUNK):
-        x, scale, codes = every_value.single_elements(amax[start : start + CHUNK])
+        x, scale, codes = every_value.blocks_of_amax(amax[start : start + CHUNK])
         call = calls.quantize(function, x)
         actual = judge.run(call)
         expected = layout.pack(scale, codes).tobytes()

@@ -95,7 +95,7 @@ def test_bound(judge: Judge, nb: int) -> None:
 @pytest.mark.rule("Q8A8-DOT-11")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/as-single/blocks-{nb}") for nb in COUNTS])
 def test_as_single(judge: Judge, nb: int) -> None:
-    """Compute four dot products at once and one by one: the same bits, where all are within the bound."""
+    """Compute four dot products at once and one by one: the same bits, if those one by one are legal."""
     require_two_rows(judge)
     for seed in range(2):
         x, y = stack([dot_rows.random_pair(nb, seed=300 + seed), dot_rows.random_pair(nb, seed=400 + seed)])
@@ -103,7 +103,8 @@ def test_as_single(judge: Judge, nb: int) -> None:
         products = [expected_dot(x[i], y[j], 4 * (2 * j + i)) for j in (0, 1) for i in (0, 1)]
         together = judge.run(call)["s"]
         single = b"".join(judge.run(calls.dot(x[i], y[j]))["s"] for j in (0, 1) for i in (0, 1))
-        if all(item.holds(s[item.offset : item.offset + 4]) for s in (together, single) for item in products):
+        # What is expected must itself be right; other cases judge it where it is not.
+        if all(item.holds(single[item.offset : item.offset + 4]) for item in products):
             judge.compare(call, {"s": together}, {"s": single}, message="other bits than with nrc = 1")
 
 

@@ -41,7 +41,7 @@ def test_halves_of_binade(binade: int) -> None:
     x, y = every_value.halves_of_binade(binade)
     for row in (x[0], y[1]):
         bits = np.unique(row["weight_scale"][:-1].view(np.uint16) & 0x7FFF)
-        assert bits.tolist() == list(range(binade << 10, (binade + 1) << 10))
+        assert bits.tolist() == list(range(max(binade << 10, 1), (binade + 1) << 10))
     for row in x:
         for column in y:
             assert dot_rows.is_exact(row, column)
@@ -54,7 +54,7 @@ def test_amax() -> None:
     amax = every_value.every_amax()
     scales = (amax / np.float32(127)).astype(np.float16).view(np.uint16)
     assert np.unique(scales).tolist() == list(range(0x7C00))
-    x, scale, codes = every_value.single_elements(amax[::7])
+    x, scale, codes = every_value.blocks_of_amax(amax[::7])
     assert layout.pack(scale, codes).tobytes() == quantize_row(x.reshape(-1)).tobytes()
     assert {6, 127, 448} <= set(amax.tolist()) & set(every_value.USUAL_AMAX.tolist())
 

@@ -29,12 +29,12 @@ def _products(qx: Array, qy: Array) -> Array:
 
 def quarters(qx: Array, qy: Array) -> Array:
     """Return the sums of four parts of each block."""
-    return _products(qx, qy).reshape(-1, 4, 8).sum(axis=2)
+    return np.asarray(_products(qx, qy).reshape(-1, 4, 8).sum(axis=2))
 
 
 def halves(qx: Array, qy: Array) -> Array:
     """Return the sums of two parts of each block."""
-    return _products(qx, qy).reshape(-1, 2, 16).sum(axis=2)
+    return np.asarray(_products(qx, qy).reshape(-1, 2, 16).sum(axis=2))
 
 
 def bytes_of_sums(qx: Array, qy: Array) -> Array:
