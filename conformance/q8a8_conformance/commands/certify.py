@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 import time
+from contextlib import redirect_stdout
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from q8a8_conformance.certify import catalogue, certificate, page, ranges, sweep
 from q8a8_conformance.certify.runners import RunnerError, digest, identify, start_runner
 from q8a8_conformance.certify.state import State, StateError
 from q8a8_conformance.commands.options import usage_error
+from q8a8_conformance.commands.output import text_stream
 from q8a8_conformance.protocol.sut import Sut, SutError, parse_sut
 
 if TYPE_CHECKING:
@@ -97,7 +99,12 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def certify(options: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
+    """Run the command and return its exit status; text makes way for a certificate on standard output."""
+    with redirect_stdout(text_stream(getattr(options, kind) for kind in _WRITERS)):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     if reason := _unwritable(options):
         return usage_error(reason)
     if options.sut == "merge":

@@ -140,5 +140,7 @@ def _command(text: str, rest: str) -> tuple[str, ...]:
     if not argv:
         raise SutError(f"{text!r}: the command is empty")
     if shutil.which(argv[0]) is None:
+        if Path(argv[0]).is_file():
+            raise SutError(f"{text!r}: {argv[0]!r} is not executable (chmod +x)")
         raise SutError(f"{text!r}: there is no command {argv[0]!r}")
     return argv

@@ -64,6 +64,7 @@ def test_library_options(library: Path) -> None:
         ("exec:   ", (), None, "is not a system under test"),
         ("exec:''", (), None, "there is no command ''"),
         ("exec:no-such-harness neon", (), None, "there is no command 'no-such-harness'"),
+        ("exec:./libkernel.so.1", (), None, "is not executable"),
         ("exec:sh 'x", (), None, "No closing quotation"),
         ("exec:sh", ("quantize_row_q8_a8=q",), None, "pass flags of the harness"),
         ("ref", (), "init", "they apply to lib:PATH only"),
