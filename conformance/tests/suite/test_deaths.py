@@ -141,11 +141,14 @@ class TestTimeouts:
 
     def test_before_a_hang(self) -> None:
         """The limit holds, and half of it where the process has called the function before."""
-        timeouts = Timeouts(LIMIT)
-        assert timeouts.of(dot(3), first=True) == LIMIT
-        assert timeouts.of(dot(3), first=False) == LIMIT / 2
-        assert Timeouts(3.0).of(dot(3), first=False) == 3.0
-        assert Timeouts(60.0).of(dot(3), first=False) == 30.0
+        for limit, later in ((LIMIT, LIMIT / 2), (3.0, 3.0), (60.0, 30.0)):
+            timeouts = Timeouts(limit)
+            timeouts.add_return(dot(3), 0.001, first=False)
+            assert timeouts.of(dot(3), first=True) == limit
+            assert timeouts.of(dot(3), first=False) == later
+            assert timeouts.of(replace(dot(3), repeat=1000), first=False) == limit
+        timeouts.add_return(dot(3), 2.0, first=False)
+        assert timeouts.of(dot(3), first=False) == 40.0
 
     def test_after_a_hang(self) -> None:
         """A multiple of the slowest call that returned, by its length, but no less than a floor."""
@@ -158,7 +161,12 @@ class TestTimeouts:
         assert timeouts.of(dot(32), first=True) == 4.5
         assert timeouts.of(dot(32), first=False) == 1.25
         assert timeouts.of(dot(96), first=False) == 2.5
-        assert timeouts.of(replace(dot(32), repeat=100), first=False) == LIMIT
+        many = replace(dot(32), repeat=100)
+        assert timeouts.of(many, first=True) == LIMIT / 2
+        timeouts.add_return(many, 0.5, first=False)
+        assert timeouts.of(replace(many, repeat=200), first=True) == 5.0
+        assert timeouts.of(many, first=False) == 2.5
+        assert timeouts.of(replace(many, repeat=20), first=False) == deaths.MANY_FLOOR_SECONDS
 
     def test_the_floors(self) -> None:
         """A quick kernel has half a second, a second where a function may have to warm up."""
