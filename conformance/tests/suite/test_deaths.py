@@ -182,7 +182,7 @@ def test_a_kernel_that_always_dies(died: type[SessionError]) -> None:
     """It dies a handful of times; the other cases are not run, and say why."""
     session = Mortal(lambda call, _: died if call.n else None)
     records = judged(session, "dot/")
-    assert session.deaths <= 4 * HANDFUL
+    assert session.deaths <= 8 * HANDFUL  # of two functions, one of them with one row and with two
     assert sum(session.timeouts) <= LIMIT + 2 * HANDFUL
     assert {record.status for record in records if record.rule == "Q8A8-ENV-4"} == {Status.CRASHED}
     assert all(record.message for record in records if record.status is Status.NOT_RUN)
@@ -193,7 +193,7 @@ def test_a_kernel_that_dies_here_and_there() -> None:
     session = Mortal(lambda _, count: WorkerCrashed if count == 7 else None)
     records = judged(session, "dot/")
     rules = {case.rules for case in cases() if case.name.startswith("dot/")}
-    assert HANDFUL < session.deaths <= HANDFUL * len(rules)
+    assert HANDFUL < session.deaths <= 2 * HANDFUL * len(rules)
     assert len({record.case for record in records if record.status is Status.CRASHED}) <= session.deaths
 
 
@@ -201,7 +201,7 @@ def test_a_kernel_that_dies_on_long_rows_is_judged_on_short_ones() -> None:
     """Short rows pass, and the suite does not go on to try long ones."""
     session = Mortal(lambda call, _: WorkerCrashed if call.n >= 9 * 32 else None)
     records = judged(session, "dot/exact")
-    assert session.deaths == HANDFUL
+    assert HANDFUL <= session.deaths <= 2 * HANDFUL
     assert any("died in all calls with" in record.message for record in records)
     short = [record for record in records if record.case.endswith("-8")]
     assert short
