@@ -5,7 +5,7 @@ Every death costs a new worker, and a hang the time-out as well. So a call is no
 - if `HANDFUL` calls of its function died, none of them longer than it, and none as long as they are returned:
   then a kernel that dies on long rows is still judged on short ones;
 - if `HANDFUL` calls of its function died in cases about the same rules;
-- if deaths have cost `MAX_SECONDS`, and its function has died before.
+- if deaths have cost `MAX_SECONDS`, and its function has died before in a call that was no longer.
 
 Calls with guard pages, at an offset, under other modes or of several threads are counted apart from plain
 ones: their deaths say nothing about those, though a function that dies in plain calls dies in others, too.
@@ -103,10 +103,14 @@ class Deaths:
                     f"{call.function} died in all calls with {min(hopeless)} elements or more, "
                     f"{len(hopeless)} times: longer ones are not made"
                 )
-        plainly = any(not placed for _, placed in state.died)
-        if self.cost_too_much and (plainly or conditions in state.died):
+        plain = [n for (_, placed), lengths in state.died.items() if not placed for n in lengths]
+        shortest = min([*plain, *state.died.get(conditions, ())], default=call.n + 1)
+        if self.cost_too_much and call.n >= shortest:
             times = sum(map(len, state.died.values()))
-            return f"{call.function} died {times} times, and all deaths have cost {self.seconds:.0f} s"
+            return (
+                f"{call.function} died {times} times, with {shortest} elements or more, and all deaths have "
+                f"cost {self.seconds:.0f} s"
+            )
         if state.by_rules[conditions, rules] >= HANDFUL:
             return f"{call.function} died {HANDFUL} times in cases about the same rules"
         return ""

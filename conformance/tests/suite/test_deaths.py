@@ -125,11 +125,13 @@ class TestDeaths:
         assert seen.reason_against(guarded, OTHERS)
 
     def test_the_cost_is_limited(self) -> None:
-        """Once deaths have cost too much, a function that has died is given up; another may die once."""
+        """Once deaths have cost too much, calls as long as one that died are not made; others may die once."""
         seen = Deaths()
         seen.add(dot(60), RULES, MAX_SECONDS + 1)
         assert seen.cost_too_much
-        assert "cost 4 s" in seen.reason_against(dot(1), OTHERS)
+        assert "cost 4 s" in seen.reason_against(dot(60), OTHERS)
+        assert seen.reason_against(calls.with_options(dot(70), Option.GUARD_AFTER), OTHERS)
+        assert not seen.reason_against(dot(59), OTHERS)
         other = sample(calls.DOT_REAL, 1)
         assert not seen.reason_against(other, RULES)
         seen.add(other, RULES, 0.0)
