@@ -125,7 +125,7 @@ class TestDeaths:
         assert seen.reason_against(guarded, OTHERS)
 
     def test_the_cost_is_limited(self) -> None:
-        """Once deaths have cost too much, calls as long as one that died are not made; others may die once."""
+        """Once deaths cost too much, calls as long as one that died are not made; others may die once."""
         seen = Deaths()
         seen.add(dot(60), RULES, MAX_SECONDS + 1)
         assert seen.cost_too_much
