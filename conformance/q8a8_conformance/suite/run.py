@@ -74,6 +74,7 @@ class SuiteRun:
         self._wall = datetime.now(UTC)
         self._sut = parse_sut(request.sut, request.symbols, request.init)
         self._session: Session = self._sut.session(self._timeout)
+        self._session.max_hangs = None  # the target limits what deaths may cost
         self._progress = sys.stderr.isatty()
 
     @property
