@@ -34,12 +34,11 @@ class InProcessSession:
 
     Attributes
     ----------
-    starts, start_seconds, max_hangs
-        As those of `q8a8_conformance.protocol.session.Session`: a start takes no time, and no call hangs.
+    starts, start_seconds
+        As those of `q8a8_conformance.protocol.session.Session`: a start takes no time.
     """
 
     start_seconds = 0.0
-    max_hangs: int | None = None
 
     def __init__(self, make_kernel: Callable[[], object], functions: Iterable[str]) -> None:
         self._make = make_kernel

@@ -5,7 +5,7 @@ Every death costs a new worker, and a hang the time-out as well. So a call is no
 - if `HANDFUL` calls of its function died, none of them longer than it, and none as long as they are returned:
   then a kernel that dies on long rows is still judged on short ones;
 - if `HANDFUL` calls of its function died in cases about the same rules;
-- if deaths have cost `MAX_SECONDS`, and its function has died before.
+- if deaths have cost `MAX_SECONDS`, and its function has died before in a call that was no longer.
 
 Calls with guard pages, at an offset, under other modes or of several threads are counted apart from plain
 ones: their deaths say nothing about those, though a function that dies in plain calls dies in others, too.
@@ -13,7 +13,7 @@ ones: their deaths say nothing about those, though a function that dies in plain
 The first call that hangs may take the whole time limit, or half of it where its function has returned before
 in the same process. From then on a call may take a small multiple of the slowest one that returned, by its
 length; where a function is called for the first time in a process it may have to warm up, and such calls are
-compared among themselves.
+compared among themselves, as are calls that are repeated often or made by several threads.
 """
 
 from __future__ import annotations
@@ -37,11 +37,17 @@ HALVED_ABOVE_SECONDS = 5.0
 FLOOR_SECONDS, FIRST_FLOOR_SECONDS = 0.5, 1.0
 """The shortest time-outs after a hang, of ordinary calls and of a function's first one in a process."""
 
+MANY_FLOOR_SECONDS = 2.0
+"""The shortest time-out after a hang of many calls at once: a busy machine may interrupt them often."""
+
 CEILING_SECONDS = 2.0
 """The longest time-out after a hang, once deaths have cost too much."""
 
-SLOWER, FIRST_SLOWER = 5.0, 3.0
-"""How many times longer than the slowest one that returned such calls may take."""
+SLOWER, FIRST_SLOWER, MUCH_SLOWER = 5.0, 3.0, 20.0
+"""How many times longer than the slowest one that returned such calls may take; the last before any hang."""
+
+MANY = 10
+"""Repetitions from which on a call is compared with other calls that are many."""
 
 OVERHEAD_BLOCKS = 32
 """A call costs about as much as so many blocks, besides those of its rows."""
@@ -97,10 +103,14 @@ class Deaths:
                     f"{call.function} died in all calls with {min(hopeless)} elements or more, "
                     f"{len(hopeless)} times: longer ones are not made"
                 )
-        plainly = any(not placed for _, placed in state.died)
-        if self.cost_too_much and (plainly or conditions in state.died):
+        plain = [n for (_, placed), lengths in state.died.items() if not placed for n in lengths]
+        shortest = min([*plain, *state.died.get(conditions, ())], default=call.n + 1)
+        if self.cost_too_much and call.n >= shortest:
             times = sum(map(len, state.died.values()))
-            return f"{call.function} died {times} times, and all deaths have cost {self.seconds:.0f} s"
+            return (
+                f"{call.function} died {times} times, with {shortest} elements or more, and all deaths have "
+                f"cost {self.seconds:.0f} s"
+            )
         if state.by_rules[conditions, rules] >= HANDFUL:
             return f"{call.function} died {HANDFUL} times in cases about the same rules"
         return ""
@@ -118,7 +128,8 @@ class Timeouts:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._hung: set[str] = set()
-        self._rate = self._slowest_first = 0.0
+        self._rates: dict[bool, float] = {}
+        self._slowest_first = 0.0
 
     @property
     def has_hung(self) -> bool:
@@ -132,19 +143,27 @@ class Timeouts:
 
     def of(self, call: Call, *, first: bool) -> float:
         """Return the seconds that a call may take."""
-        if not self._hung:
-            return self._limit if first else max(self._limit / 2, min(self._limit, HALVED_ABOVE_SECONDS))
-        if first:
+        many = _is_many(call)
+        if first and not many:
+            if not self._hung:
+                return self._limit
             floor = FLOOR_SECONDS if call.function in self._hung else FIRST_FLOOR_SECONDS
             return min(self._limit, max(floor, FIRST_SLOWER * self._slowest_first))
-        return min(self._limit, max(FLOOR_SECONDS, SLOWER * self._rate * _work(call)))
+        half = max(self._limit / 2, min(self._limit, HALVED_ABOVE_SECONDS))
+        if many and many not in self._rates:
+            return half if self._hung else self._limit
+        expected = self._rates[many] * _work(call) if many in self._rates else self._slowest_first
+        if not self._hung:
+            return min(self._limit, max(half, MUCH_SLOWER * expected))
+        return min(self._limit, max(MANY_FLOOR_SECONDS if many else FLOOR_SECONDS, SLOWER * expected))
 
     def add_return(self, call: Call, seconds: float, *, first: bool) -> None:
         """Add a call that returned."""
-        if first:
+        many = _is_many(call)
+        if first and not many:
             self._slowest_first = max(self._slowest_first, seconds)
         else:
-            self._rate = max(self._rate, seconds / _work(call))
+            self._rates[many] = max(self._rates.get(many, 0.0), seconds / _work(call))
 
     def add_hang(self, call: Call) -> None:
         """Add a call that hung."""
@@ -155,6 +174,11 @@ def _conditions(call: Call) -> tuple[int, bool]:
     """Return rows at a time, and whether a call is made under conditions of its own: not plainly."""
     placed = any(buffer.offset for buffer in call.buffers)
     return call.nrc, bool(call.options) or call.threads > 1 or placed
+
+
+def _is_many(call: Call) -> bool:
+    """Return whether a call is many calls of the kernel, so that its time says nothing about one."""
+    return call.repeat > MANY or call.threads > 1
 
 
 def _work(call: Call) -> int:

@@ -126,6 +126,7 @@ class SuiteRun:
             self._timeout,
             start_timeout=max(self._timeout, START_TIMEOUTS.get(self._sut.kind, START_TIMEOUT)),
         )
+        self._session.max_hangs = None  # the target limits what deaths may cost
         self._progress = sys.stderr.isatty()
 
     @property

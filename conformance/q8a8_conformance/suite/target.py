@@ -132,7 +132,6 @@ class Target:
         self._timeouts = Timeouts(timeout)
         self._called: set[str] = set()
         # The functions that the current process has called.
-        session.max_hangs = None
 
     def offers(self, function: str) -> bool:
         """Return whether the kernel has a function."""

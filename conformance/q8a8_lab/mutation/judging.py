@@ -146,6 +146,21 @@ class _Offering:
     session: Session
     hello: Hello
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a worker."""
+        return self.session.is_running
+
+    @property
+    def starts(self) -> int:
+        """How many workers were started."""
+        return self.session.starts
+
+    @property
+    def start_seconds(self) -> float:
+        """How long the last start took."""
+        return self.session.start_seconds
+
     def call(self, call: Call, timeout: float | None = None) -> Result:
         """Make a call."""
         return self.session.call(call, timeout)
