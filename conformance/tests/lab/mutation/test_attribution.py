@@ -11,9 +11,10 @@ from q8a8 import dequantize_row, layout, vec_dot, vec_dot_real
 from q8a8_conformance.attribution import quantizers
 from q8a8_conformance.attribution.probes import DotProbes, Probe
 from q8a8_conformance.faults.in_process import InProcessSession
-from q8a8_conformance.inputs import absorbing_rows, blocks, calls, dot_rows
+from q8a8_conformance.inputs import blocks, calls, dot_rows
 from q8a8_conformance.mutants import MUTANTS, make
 from q8a8_conformance.spec.abi import NAMES
+from q8a8_conformance.suite import absorbing_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import q8a8
-from q8a8_conformance.inputs import absorbing_rows
-from q8a8_conformance.suite import test_bound
+from q8a8_conformance.suite import absorbing_rows, test_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
