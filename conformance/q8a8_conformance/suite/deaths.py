@@ -105,6 +105,8 @@ class Deaths:
                 )
         plain = [n for (_, placed), lengths in state.died.items() if not placed for n in lengths]
         shortest = min([*plain, *state.died.get(conditions, ())], default=call.n + 1)
+        if (plain or conditions in state.died) and (call.nrc, False) not in state.longest:
+            shortest = 0  # None has returned, so that there is no hope for shorter ones.
         if self.cost_too_much and call.n >= shortest:
             times = sum(map(len, state.died.values()))
             return (

@@ -131,6 +131,8 @@ class TestDeaths:
         assert seen.cost_too_much
         assert "cost 4 s" in seen.reason_against(dot(60), OTHERS)
         assert seen.reason_against(calls.with_options(dot(70), Option.GUARD_AFTER), OTHERS)
+        assert seen.reason_against(dot(59), OTHERS)
+        seen.add_return(dot(1))
         assert not seen.reason_against(dot(59), OTHERS)
         other = sample(calls.DOT_REAL, 1)
         assert not seen.reason_against(other, RULES)
