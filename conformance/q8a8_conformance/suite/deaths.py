@@ -180,7 +180,7 @@ def _conditions(call: Call) -> tuple[int, bool]:
 
 def _is_many(call: Call) -> bool:
     """Return whether a call is many calls of the kernel, so that its time says nothing about one."""
-    return call.repeat > MANY or call.threads > 1
+    return call.repeat > MANY or call.threads > 1 or call.together is not None
 
 
 def _work(call: Call) -> int:

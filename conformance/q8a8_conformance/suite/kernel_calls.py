@@ -148,6 +148,10 @@ class KernelCalls:
         """
         try:
             return self._target.call(placed)
+        except NotRunError:
+            if placed is call:
+                raise
+            return self._target.call(call)
         except (KernelDiedError, RefusedError) as error:
             if placed is call or isinstance(error.__cause__, WorkerHung):
                 raise
@@ -165,6 +169,8 @@ class KernelCalls:
         for each in placement.properties(call, placed, self._target.hello.capabilities):
             try:
                 self._target.call(each.call)
+            except NotRunError:
+                return True  # It has died so often that this is recorded.
             except (KernelDiedError, RefusedError) as error:
                 died = True
                 # A kernel that was just seen to write outside its buffers dies of that.
