@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import weakref
 from copy import copy
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -91,6 +92,10 @@ def border_offset(place: int) -> int:
     return -(_LEAD + place) % _PAGE
 
 
+def _unmap(start: int, size: int) -> None:
+    _check(_LIBC.munmap(start, size) != 0, "munmap")
+
+
 class Arena:
     """Accessible pages between two guard pages.
 
@@ -113,6 +118,9 @@ class Arena:
         _check(mapping == ctypes.c_void_p(-1).value, "mmap")
         self.start = int(mapping) + _PAGE
         self.end = self.start + self.size
+        # In a process that judges many kernels, one after another, the arenas of earlier ones must not stay.
+        self._unmapping = weakref.finalize(self, _unmap, mapping, self.size + 2 * _PAGE)
+        self._unmapping.atexit = False
         self.protect(writable=True)
 
     def protect(self, *, writable: bool) -> None:
@@ -121,8 +129,8 @@ class Arena:
         _check(_LIBC.mprotect(self.start, self.size, protection) != 0, "mprotect")
 
     def unmap(self) -> None:
-        """Unmap the pages."""
-        _check(_LIBC.munmap(self.start - _PAGE, self.size + 2 * _PAGE) != 0, "munmap")
+        """Unmap the pages, as the collection of the arena would."""
+        self._unmapping()
 
     def covers(self, address: int) -> bool:
         """Return whether an address lies in the pages or in the guard pages around them."""
