@@ -18,7 +18,7 @@ from q8a8_conformance.protocol.messages import Buffer, Call, Option
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.load_effects import LOADING, describe
 from q8a8_conformance.suite.specified import REPEATED, judge_plainly, specimen
-from q8a8_conformance.suite.target import NotRunError
+from q8a8_conformance.suite.target import NotOfferedError, NotRunError
 from q8a8_conformance.suite.two_rows import takes_two_rows
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def test_loading(judge: Judge) -> None:
     """Report what loading the library and its initializer left changed in the process."""
     changes = judge.target.hello.loading
     if changes is None:
-        raise NotRunError("nothing was loaded, or the worker does not compare the process before and after")
+        raise NotOfferedError(
+            "nothing was loaded, or the worker does not compare the process before and after"
+        )
     judge.records.executed = True
     for change in changes:
         rule, message = describe(change)

@@ -22,7 +22,7 @@ from q8a8_conformance.results.record import Recorder, Status
 from q8a8_conformance.spec.abi import NAMES
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import CaseOver, Judge
-from q8a8_conformance.suite.target import Target
+from q8a8_conformance.suite.target import NotRunError, Target
 from q8a8_conformance.suite.test_golden import call_of
 from q8a8_conformance.suite.test_golden import test_golden as judge_golden
 from q8a8_golden.conform import conforms
@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 CASES = load_cases()
 BEYOND_VALUES = ("Q8A8-MEM-", "Q8A8-ENV-", "Q8A8-QNT-11")
 """Rules about memory, environment and inputs outside the domain."""
+NOT_IN_THE_SET = (
+    "golden cases show it",
+    "small terms are lost show it",
+    "is in no golden case",
+    "are close together",
+    "in buffers of their own",
+)
+"""Reasons of mutants of values: the inputs that show them."""
 SHOWN_IN_C = {"over-write-byte", "over-write-lanes", "over-write-block", "over-write-vector"}
 """Mutants in C that write outside their results, into bytes that a case compares."""
 IN_C = [
@@ -77,10 +85,11 @@ def test_every_mutant_is_killed_by_the_golden_cases_alone_or_no_case_can(slug: s
 
 
 def test_the_table_of_those_that_no_case_shows() -> None:
-    """Each is a mutant of memory, modes, threads or state, and has its reason."""
+    """Each is of memory, modes, threads or state, or wrong on inputs alone that the small set lacks."""
     assert set(UNSHOWN) <= set(MUTANTS)
+    assert list(UNSHOWN) == sorted(UNSHOWN)
     for slug, reason in UNSHOWN.items():
-        assert MUTANTS[slug].rule.startswith(BEYOND_VALUES), reason
+        assert MUTANTS[slug].rule.startswith(BEYOND_VALUES) or reason.endswith(NOT_IN_THE_SET), reason
 
 
 def test_the_page_names_those_that_no_case_shows(request: pytest.FixtureRequest) -> None:
@@ -197,14 +206,20 @@ def test_mutants_in_c_are_killed_by_the_golden_cases_alone(slug: str) -> None:
         assert any(failures(session, CASES))
 
 
-def suite_fails(case: Case, slug: str) -> bool:
-    """Return whether the suite, profile kernel, fails a mutant on one golden case."""
+def suite_fails(case: Case, slug: str) -> bool | None:
+    """Return whether the suite, profile kernel, fails a mutant on one golden case; None where it is not run.
+
+    A mutant that gives for nrc = 2 what it gives for nrc = 1 counts as one that computes one row at a time.
+    """
     target = Target(InProcessSession(lambda: make(slug), NAMES), "kernel", 5.0)  # type: ignore[arg-type]  # all that is used
     recorder = Recorder()
     judge = Judge(target, Recipes(target), recorder, case.id, case.rules)
     # (Looking for the cause, the suite tries wrong layouts too, in which a scale may be an infinity.)
     with contextlib.suppress(CaseOver, CallRefused), np.errstate(all="ignore"):
-        judge_golden(judge, case)
+        try:
+            judge_golden(judge, case)
+        except NotRunError:
+            return None
     judge.finish()
     return any(record.status in {Status.FAIL, Status.CRASHED} for record in recorder)
 
@@ -218,6 +233,8 @@ def test_a_kill_is_what_the_suite_fails() -> None:
     for number, slug in enumerate(slugs):
         cases = [case for case in CASES if case.function in MUTANTS[slug].functions]
         for case in cases[number % 37 :: 37]:
-            assert suite_fails(case, slug) == (slug in case.kills), (slug, case.id)
-            counted[slug in case.kills] += 1
+            fails = suite_fails(case, slug)
+            if fails is not None:
+                assert fails == (slug in case.kills), (slug, case.id)
+                counted[fails] += 1
     assert min(counted[True], counted[False]) >= 50
