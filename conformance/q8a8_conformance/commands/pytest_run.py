@@ -29,14 +29,18 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.run import Run
     from q8a8_conformance.suite.interrupts import Interrupts
 
-WITHOUT = ("terminal", "cacheprovider", "logging", "junitxml", "unraisableexception", "threadexception")
+WITHOUT = (
+    *("terminal", "cacheprovider", "logging", "junitxml", "unraisableexception", "threadexception"),
+    *("faulthandler", "warnings", "unittest", "doctest", "tmpdir", "legacypath", "stepwise", "pastebin"),
+    *("setuponly", "setupplan", "debugging", "capture"),
+)
 """Plugins of pytest that have no work here."""
 
 ARGUMENTS = (
     "-c", os.devnull,
     f"--rootdir={Path(__file__).parent}",
     *(word for name in WITHOUT for word in ("-p", f"no:{name}")),
-    "--capture=no", "--assert=plain",
+    "--assert=plain",
     "--pyargs", "q8a8_conformance.suite",
 )  # fmt: skip
 """pytest's command line: what to run, and how. What is judged comes with the plugin object."""

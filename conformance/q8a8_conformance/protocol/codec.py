@@ -14,6 +14,7 @@ from q8a8_conformance.protocol.messages import (
     MAX_DETAIL,
     MAX_FRAME,
     MAX_THREADS,
+    NO_FAULTS,
     Buffer,
     BytesLike,
     Call,
@@ -33,8 +34,10 @@ _BUFFER = struct.Struct("<II")
 _RESULT = struct.Struct("<III")
 _TOGETHER = struct.Struct("<HBB")
 _OVERLAP = struct.Struct("<QIB")
-_ALL_OPTIONS = 63
+_OPTIONS = tuple(Option(bits) for bits in range(64))
+"""Every set of options by its bits: to make a flag of a number takes microseconds."""
 _ALL_FAULTS = 4095
+_BUFFER_NAMES = tuple(f"buffer {index}" for index in range(MAX_BUFFERS))
 
 
 class Reader:
@@ -60,7 +63,12 @@ class Reader:
 
     def unpack(self, layout: struct.Struct, what: str) -> tuple[int, ...]:
         """Return the next integers."""
-        return layout.unpack(self.take(layout.size, what))
+        end = self.at + layout.size
+        if end > len(self.view):
+            self.take(layout.size, what)  # raises
+        values = layout.unpack_from(self.view, self.at)
+        self.at = end
+        return values
 
     def text(self, count: int, what: str) -> str:
         """Return the next ``count`` bytes as UTF-8."""
@@ -165,18 +173,18 @@ def _read_call(reader: Reader) -> tuple[int, Call]:
     call_id, number, options, threads, zero, repeat, n, bs, bx, by, nrc, count = reader.unpack(_CALL, "call")
     if number >= len(FUNCTIONS):
         raise ProtocolError(f"call: no function has the number {number}")
-    if options & ~_ALL_OPTIONS or zero:
+    if options >= len(_OPTIONS) or zero:
         raise ProtocolError(f"call: unknown option bits (options {options}, reserved {zero})")
     if not 1 <= threads <= MAX_THREADS or repeat < 1:
         raise ProtocolError(f"call: threads {threads} (1 .. {MAX_THREADS}) or repeat {repeat} (from 1)")
     if count > MAX_BUFFERS:
         raise ProtocolError(f"call: {count} buffers, at most {MAX_BUFFERS}")
     buffers = []
-    for index in range(count):
-        length, offset = reader.unpack(_BUFFER, f"buffer {index}")
-        buffers.append(Buffer(reader.take(length, f"buffer {index}"), offset))
+    for what in _BUFFER_NAMES[:count]:
+        length, offset = reader.unpack(_BUFFER, what)
+        buffers.append(Buffer(reader.take(length, what), offset))
     name = FUNCTIONS[number].name
-    return call_id, Call(name, n, tuple(buffers), bs, bx, by, nrc, Option(options), threads, repeat)
+    return call_id, Call(name, n, tuple(buffers), bs, bx, by, nrc, _OPTIONS[options], threads, repeat)
 
 
 def encode_result(result: Result, call_id: int) -> bytes:
@@ -253,7 +261,7 @@ def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error
         nanoseconds, stops, copies = reader.unpack(_OVERLAP, "overlap")
         overlap = Overlap(nanoseconds, stops, copies, _read_outputs(reader, call.together.other))
     reader.end("result")
-    return Result(Fault(faults), detail, outputs, overlap)
+    return Result(Fault(faults) if faults else NO_FAULTS, detail, outputs, overlap)
 
 
 def _read_outputs(reader: Reader, call: Call | None) -> tuple[bytes, ...]:

@@ -209,6 +209,9 @@ class Fault(enum.IntFlag):
     STACK_EXCEEDED = 2048
 
 
+NO_FAULTS = Fault(0)
+"""A call without side effects. (To make a flag of a number costs more than most of what a call needs.)"""
+
 STACK_BUDGET = 6 * 2**20
 """Bytes of stack that a call may use (Q8A8-ENV-8)."""
 

@@ -9,8 +9,9 @@ a child of it keeps the pipes open, and the whole process group is killed at the
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import selectors
+import select
 import signal
 import subprocess
 import time
@@ -92,12 +93,13 @@ class WorkerProcess:
             )
         pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
         self._stdin, self._stdout, self._stderr = (pipe.fileno() for pipe in pipes if pipe is not None)
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.poll()  # of so few descriptors, cheaper than the classes of `selectors`
+        self._stderr_is_open = True
         for descriptor in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(descriptor, False)
             _enlarge_pipe(descriptor)
-        self._selector.register(self._stdout, selectors.EVENT_READ)
-        self._selector.register(self._stderr, selectors.EVENT_READ)
+        self._poll.register(self._stdout, select.POLLIN)
+        self._poll.register(self._stderr, select.POLLIN)
         self._tail = b""
 
     @property
@@ -153,7 +155,7 @@ class WorkerProcess:
         """Write the message and read a payload, as the pipes allow, until the payload is complete."""
         pending = self._write(message)
         if pending:
-            self._selector.register(self._stdin, selectors.EVENT_WRITE)
+            self._poll.register(self._stdin, select.POLLOUT)
         inbox = _Inbox(limit)
         exited = False
         try:
@@ -161,27 +163,29 @@ class WorkerProcess:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise DeadlineExceeded(inbox.progress)
-                ready = {key.fd for key, _ in self._selector.select(0 if exited else min(left, _POLL_S))}
+                milliseconds = 0 if exited else math.ceil(1000 * min(left, _POLL_S))
+                ready = [descriptor for descriptor, _ in self._poll.poll(milliseconds)]
                 if not ready:
                     if exited:  # and all that it had written has been read
                         raise ProcessEnded(inbox.progress)
                     exited = self._exited()
                 pending = self._serve(ready, pending, inbox)
         finally:
-            if self._stdin in self._selector.get_map():
-                self._selector.unregister(self._stdin)
+            if pending:
+                with contextlib.suppress(KeyError):  # it was written just before an exception
+                    self._poll.unregister(self._stdin)
         if pending:
             raise ProtocolError("the worker answered before it had read the whole call")
         return bytes(inbox.payload)
 
-    def _serve(self, ready: set[int], pending: list[memoryview], inbox: _Inbox) -> list[memoryview]:
+    def _serve(self, ready: Sequence[int], pending: list[memoryview], inbox: _Inbox) -> list[memoryview]:
         """Read or write each ready pipe once; return the part of the message that is not written yet."""
         if self._stderr in ready:
             self._read_stderr()
         if self._stdin in ready:
             pending = self._write(pending)
             if not pending:
-                self._selector.unregister(self._stdin)
+                self._poll.unregister(self._stdin)
         if self._stdout in ready and not inbox.read(self._stdout):
             raise ProcessEnded(inbox.progress)
         return pending
@@ -207,8 +211,9 @@ class WorkerProcess:
             chunk = os.read(self._stderr, _CHUNK)
         except BlockingIOError:
             return False
-        if not chunk and self._stderr in self._selector.get_map():
-            self._selector.unregister(self._stderr)
+        if not chunk and self._stderr_is_open:
+            self._poll.unregister(self._stderr)
+            self._stderr_is_open = False
         self._tail = (self._tail + chunk)[-STDERR_TAIL:]
         return bool(chunk)
 
@@ -242,7 +247,6 @@ class WorkerProcess:
         for _ in range(_PIPE_SIZE // _CHUNK + 1):
             if not self._read_stderr():
                 break
-        self._selector.close()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()

@@ -5,16 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property
+from math import isfinite
+from operator import mul
+from struct import Struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from q8a8 import layout
-from q8a8.bound import LANE_FOLD_ROUNDINGS, exact_dot, magnitude
+from q8a8.bound import LANE_FOLD_ROUNDINGS
 from q8a8.dot import vec_dot, vec_dot_real
 
 Array = NDArray[Any]
+
+_FLOAT = Struct("<f")
+_UNIT_BITS = 48
+"""Every product of scales is a multiple of 2^-48."""
 
 ULP = Fraction(1, 1 << 24)
 """u = 2^-24: half an ULP of 1."""
@@ -52,8 +59,8 @@ class ExpectedDot:
 
     def error(self, result: bytes) -> Fraction | None:
         """Return computed - exact of a float, as its four bytes; None for NaN and infinities."""
-        value = float(np.frombuffer(result, "<f4")[0])
-        return Fraction(value) - self.exact if np.isfinite(value) else None
+        (value,) = _FLOAT.unpack(result)
+        return Fraction(value) - self.exact if isfinite(value) else None
 
 
 @cache
@@ -84,7 +91,7 @@ def exact_bits(x: Array, y: Array) -> bytes | None:
 
 
 def _parts(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Return of each block dx * dy, the sum of products and the sum of their magnitudes: float64 [nb]."""
+    """Return dx * dy of each block, the sum of its products and of their magnitudes: float64 [..., nb]."""
     second = "weight_scale" if x.dtype == layout.BLOCK_Q8_A8 else "activation_scale"
     products = x["weight_qs"].astype(np.int16) * y["weight_qs"]
     d = x["weight_scale"].astype(np.float64) * y[second].astype(np.float64)
@@ -104,15 +111,22 @@ def _unit(d: Array) -> float:
 
 def expected_dot(x: Array, y: Array, offset: int = 0) -> ExpectedDot:
     """Compute what the dot product of two rows of blocks [nb], of either version, must be."""
-    return ExpectedDot(
-        offset, scalar_bits(x, y), exact_dot(x, y), magnitude(x, y), x.size + LANE_FOLD_ROUNDINGS
-    )
+    d, sums, sizes = _parts(x, y)
+    return _expected(offset, scalar_bits(x, y), d, sums, sizes)
 
 
-def expected_dots(x: Array, y: Array) -> list[ExpectedDot]:
+def expected_dots(x: Array, y: Array, offset: int = 0) -> list[ExpectedDot]:
     """Compute what the dot products of rows of v1 blocks [n, nb] must be, each pair of rows its own."""
     bits = np.asarray(vec_dot(x, y), "<f4")
-    return [
-        ExpectedDot(0, one.tobytes(), exact_dot(a, b), magnitude(a, b), x.shape[1] + LANE_FOLD_ROUNDINGS)
-        for one, a, b in zip(bits, x, y, strict=True)
-    ]
+    return [_expected(offset, one.tobytes(), *parts) for one, *parts in zip(bits, *_parts(x, y), strict=True)]
+
+
+def _expected(offset: int, bits: bytes, d: Array, sums: Array, sizes: Array) -> ExpectedDot:
+    """Return an expected dot product by the `_parts` of its blocks [nb]; all sums are of integers."""
+    units = [int(each) for each in (d * 2.0**_UNIT_BITS).tolist()]
+    exact = sum(map(mul, units, map(int, sums.tolist())))
+    magnitude = sum(map(mul, map(abs, units), map(int, sizes.tolist())))
+    one = 1 << _UNIT_BITS
+    return ExpectedDot(
+        offset, bits, Fraction(exact, one), Fraction(magnitude, one), d.size + LANE_FOLD_ROUNDINGS
+    )

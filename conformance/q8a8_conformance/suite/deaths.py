@@ -18,7 +18,7 @@ compared among themselves, as are calls that are repeated often or made by sever
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -67,7 +67,7 @@ class Deaths:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._functions: dict[str, _Function] = {}
+        self._functions: defaultdict[str, _Function] = defaultdict(_Function)
 
     @property
     def cost_too_much(self) -> bool:
@@ -76,7 +76,7 @@ class Deaths:
 
     def add(self, call: Call, rules: tuple[str, ...], seconds: float) -> None:
         """Add a call that died in a case about these rules, with what that cost."""
-        state = self._functions.setdefault(call.function, _Function())
+        state = self._functions[call.function]
         conditions = _conditions(call)
         state.died.setdefault(conditions, []).append(call.n)
         state.by_rules[conditions, rules] += 1
@@ -84,7 +84,7 @@ class Deaths:
 
     def add_return(self, call: Call) -> None:
         """Add a call that returned."""
-        state = self._functions.setdefault(call.function, _Function())
+        state = self._functions[call.function]
         # A call that returns under some conditions would return plainly, too.
         for conditions in (_conditions(call), (call.nrc, False)):
             state.longest[conditions] = max(state.longest.get(conditions, -1), call.n)

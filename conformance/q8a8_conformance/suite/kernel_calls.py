@@ -238,6 +238,8 @@ class KernelCalls:
             return None
 
     def _record_faults(self, call: Call, result: Result) -> None:
+        if not result.faults:
+            return
         for fault, (rule, message) in FAULT_RULES.items():
             if fault in result.faults:
                 detail = f": {result.detail}" if result.detail else ""

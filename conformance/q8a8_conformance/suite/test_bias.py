@@ -6,6 +6,7 @@ The results are judged by the bound like any others; a bias does not change the 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +14,15 @@ import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results import bias
-from q8a8_conformance.results.expected_dot import expected_dot
+from q8a8_conformance.results.expected_dot import expected_dots
 from q8a8_conformance.suite import bias_rows
 from q8a8_conformance.suite.dot_checks import judge_products
 from q8a8_conformance.suite.two_rows import require_two_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from q8a8_conformance.results.expected_dot import ExpectedDot
     from q8a8_conformance.suite.bias_rows import Sample
     from q8a8_conformance.suite.judge import Judge
 
@@ -67,22 +69,28 @@ def test_v2(judge: Judge, kind: str) -> None:
     warn_of_bias(judge, calls.DOT_REAL, given)
 
 
+def pairs_of_samples(kind: str) -> Iterator[tuple[Sample, Sample, ExpectedDot, ExpectedDot]]:
+    """Yield two samples of one length, and what x1·y0 and x0·y1 must be."""
+    for _, group in groupby(bias_rows.samples(kind, "nrc2"), lambda sample: sample.x.size):
+        samples = tuple(group)
+        first, second = samples[::2], samples[1::2]
+        (x0, y0), (x1, y1) = (
+            (np.stack([each.x for each in side]), np.stack([each.y for each in side]))
+            for side in (first, second)
+        )
+        yield from zip(first, second, expected_dots(x1, y0, 4), expected_dots(x0, y1, 8), strict=True)
+
+
 @pytest.mark.rule(*RULES, "Q8A8-DOT-6")
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=f"nrc2/bias/{kind}") for kind in bias_rows.KINDS])
 def test_two_rows(judge: Judge, kind: str) -> None:
     """Compute many dot products two rows at a time; of each call x0·y0 and x1·y1 are independent."""
     require_two_rows(judge)
     given = []
-    samples = bias_rows.samples(kind, "nrc2")
-    for first, second in zip(samples[::2], samples[1::2], strict=True):
+    for first, second, *between in pairs_of_samples(kind):
         call = calls.dot_pair(np.stack([first.x, second.x]), np.stack([first.y, second.y]))
         result = judge.run(call)["s"]
-        products = [
-            first.product,
-            expected_dot(second.x, first.y, 4),
-            expected_dot(first.x, second.y, 8),
-            replace(second.product, offset=12),
-        ]
+        products = [first.product, *between, replace(second.product, offset=12)]
         judge_products(judge, call, result, products)
         given += [(first, result[:4]), (second, result[12:16])]
     warn_of_bias(judge, calls.DOT, given)

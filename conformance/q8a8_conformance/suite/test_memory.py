@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MOVED = (2, 37, 130)
 """Block counts whose buffers are moved over a whole line: a page's end lies inside the longest ones."""
 
+BEFORE = (*range(34), *range(63, 73), 127, 128, 129, 257, 513, 1025, 4097)
+"""Lengths with an inaccessible page before the buffers: every remainder by 32, and long rows."""
+
 AWKWARD = (*range(10), 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257, 1025)
 """Lengths of those checks whose conditions other calls of every length meet as well."""
 
@@ -63,7 +66,8 @@ def test_over_read(judge: Judge, function: str, guard: Option) -> None:
     """Call with an inaccessible page right after, or right before, every buffer, and read-only inputs."""
     judge.require(function, "guard")
     read_only = Option.READONLY if "readonly" in judge.target.hello.capabilities else NO_OPTIONS
-    for each in of_lengths(judge, function, counts_of(function)):
+    counts = counts_of(function) if guard is Option.GUARD_AFTER else BEFORE
+    for each in of_lengths(judge, function, counts):
         if not judge_known(judge, each, requests.with_options(each.call, guard | read_only)):
             return
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol.messages import Fault, Option
+from q8a8_conformance.protocol.messages import NO_FAULTS, Option
 from q8a8_conformance.worker.library import LibraryTarget
 from q8a8_conformance.worker.process_state import ProcessState, few_descriptors
 
@@ -47,7 +47,7 @@ class Answerer:
     def _checked(self, call: Call, before: ProcessState | None) -> Result:
         result = self._invoker.invoke(call)
         faults, texts = (
-            self._target.take_faults() if isinstance(self._target, LibraryTarget) else (Fault(0), [])
+            self._target.take_faults() if isinstance(self._target, LibraryTarget) else (NO_FAULTS, [])
         )
         if call.threads > 1:
             self._last = ProcessState.read()  # threads use signals of the worker's own

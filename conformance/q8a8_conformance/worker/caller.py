@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol.messages import Fault
+from q8a8_conformance.protocol.messages import NO_FAULTS, Fault
 from q8a8_conformance.worker.many_calls import ManyCalls
 from q8a8_conformance.worker.process_state import MANY_CALLS
 
@@ -83,7 +83,7 @@ class Caller:
         self._flush = flush
         self._done = 0
         self.first: list[bytes] = []
-        self.faults = Fault(0)
+        self.faults = NO_FAULTS
         self.details: list[str] = []
         self.varies = ""
         self.error: BaseException | None = None
@@ -156,7 +156,7 @@ class Caller:
             faults, text = self._floating_point.compare(before, after)
             if faults or self._flush:
                 self._floating_point.restore(own)
-        if faults & ~self.faults:
+        if faults and faults & ~self.faults:
             self.faults |= faults
             self.details.append(text)
 
@@ -217,7 +217,7 @@ class Findings:
     """
 
     def __init__(self) -> None:
-        self.faults = Fault(0)
+        self.faults = NO_FAULTS
         self._details: list[str] = []
 
     @property

@@ -19,7 +19,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol.messages import STACK_BUDGET, Fault
+from q8a8_conformance.protocol.messages import NO_FAULTS, STACK_BUDGET, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,6 +81,8 @@ _TAG = 64 + 4
 """The offset of the x87 tag byte in what is stored: a bit is set for each register in use."""
 _DIRECTION_FLAG = 0x400
 _STACK_SIZE = 64 * 2**20
+_PRESENT = bytes(value & 1 for value in range(256))
+"""The flag of `mincore` alone, of each value of a byte."""
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 _LIBC = ctypes.PyDLL(None)
 
@@ -130,7 +132,7 @@ class Trampoline:
             self._stack.madvise(mmap.MADV_DONTNEED)
             top = self._stack_start + _STACK_SIZE
         words = (ctypes.c_uint64 * _WORDS)(*(value % 2**64 for value in arguments))
-        return partial(self._call, words, *map(ctypes.c_void_p, (self._found, function, top)))
+        return partial(self._call, words, self._found, function, top)
 
     def take_faults(self) -> tuple[Fault, list[str]]:
         """Return what the last call left wrong, and forget it."""
@@ -144,7 +146,7 @@ class Trampoline:
             texts.append("the direction flag was left set")
         if found[_TAG]:
             texts.append("the x87 registers were left in use (MMX instructions without EMMS)")
-        faults = Fault.CONVENTION_BROKEN if texts else Fault(0)
+        faults = Fault.CONVENTION_BROKEN if texts else NO_FAULTS
         if texts:
             self._reset()
         used = self._stack_used() if self._measured else 0
@@ -161,7 +163,9 @@ class Trampoline:
         present = ctypes.create_string_buffer(_STACK_SIZE // mmap.PAGESIZE)
         if _LIBC.mincore(ctypes.c_void_p(self._stack_start), ctypes.c_size_t(_STACK_SIZE), present) != 0:
             return 0
-        lowest = next((index for index, page in enumerate(present.raw) if page & 1), len(present))
+        lowest = present.raw.translate(_PRESENT).find(1)
+        if lowest < 0:
+            return 0
         return _STACK_SIZE - lowest * mmap.PAGESIZE
 
 

@@ -6,10 +6,11 @@ kernel's side effects: see `q8a8_conformance.protocol.messages` for the options 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import Call, Option, Overlap, Result
-from q8a8_conformance.spec.abi import buffer_sizes
+from q8a8_conformance.spec.abi import buffer_sizes, get_function
 from q8a8_conformance.worker.caller import CannotCall, Findings
 from q8a8_conformance.worker.fresh import DELAYS_NS, can_copy, run_copies
 from q8a8_conformance.worker.memory import MAX_OFFSET
@@ -17,6 +18,7 @@ from q8a8_conformance.worker.placing import Placer, Target
 from q8a8_conformance.worker.threads import ThreadCalls
 
 if TYPE_CHECKING:
+    from q8a8_conformance.spec.abi import Parameter
     from q8a8_conformance.worker.fenv import FloatingPoint
 
 __all__ = ["CannotCall", "Invoker", "Target"]
@@ -77,7 +79,7 @@ class Invoker:
         try:
             if call.threads > 1:
                 return self._threads.run(call, delay_ns)
-            if call.options & Option.SHARED_INPUTS:
+            if Option.SHARED_INPUTS in call.options:
                 inputs, whole = self._placer.shared_inputs(call)
                 placed = [whole]
             else:
@@ -100,11 +102,11 @@ class Invoker:
         """Refuse calls that a conforming kernel may crash on, or that cannot be placed."""
         if call.function not in self._target.functions:
             raise CannotCall(f"{call.function} is not offered")
-        if call.options & Option.FLUSH and not self._floating_point:
+        if Option.FLUSH in call.options and not self._floating_point:
             raise CannotCall("FLUSH: this machine's floating-point environment is not known")
-        if call.options & _BOTH_GUARDS == _BOTH_GUARDS:
+        if _BOTH_GUARDS in call.options:
             raise CannotCall("GUARD_AFTER and GUARD_BEFORE exclude each other")
-        if call.options & Option.SHARED_INPUTS and call.threads > 1:
+        if Option.SHARED_INPUTS in call.options and call.threads > 1:
             raise CannotCall("SHARED_INPUTS goes with one thread")
         _check_integers(call)
         _check_buffers(call)
@@ -112,14 +114,19 @@ class Invoker:
 
 def _check_integers(call: Call) -> None:
     """Refuse integers that do not fit their C types, and invalid counts."""
-    for parameter in call.spec.parameters:
-        if parameter.element is None:
-            low, high = _INTEGER_RANGE[parameter.ctype]
-            value = getattr(call, parameter.field)
-            if not low <= value < high:
-                raise CannotCall(f"{parameter.name} = {value} does not fit in {parameter.ctype}")
+    for parameter, field, low, high in _integers(call.function):
+        value = getattr(call, field)
+        if not low <= value < high:
+            raise CannotCall(f"{parameter.name} = {value} does not fit in {parameter.ctype}")
     if call.n < 0 or call.nrc < 1:
         raise CannotCall(f"n = {call.n}, nrc = {call.nrc}")
+
+
+@cache
+def _integers(function: str) -> tuple[tuple[Parameter, str, int, int], ...]:
+    """Return the integer parameters of a function, each with its field in a call and its range."""
+    parameters = [each for each in get_function(function).parameters if each.element is None]
+    return tuple((each, each.field, *_INTEGER_RANGE[each.ctype]) for each in parameters)
 
 
 def _check_buffers(call: Call) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol.messages import Fault, LoadChange, Option
+from q8a8_conformance.protocol.messages import NO_FAULTS, Fault, LoadChange, Option
 from q8a8_conformance.spec.abi import NAMES, get_function
 from q8a8_conformance.worker.convention import trampoline
 from q8a8_conformance.worker.fenv import floating_point
@@ -48,6 +48,12 @@ def parse_symbols(symbols: Iterable[str]) -> dict[str, str]:
             raise TargetError(f"--symbol {word}: {abi_name} is given twice")
         names[abi_name] = exported
     return names
+
+
+@cache
+def _fields(function: str) -> tuple[str, ...]:
+    """Return the fields of a call that its function takes as arguments; empty for its buffers."""
+    return tuple(each.field if each.element is None else "" for each in get_function(function).parameters)
 
 
 class LibraryTarget:
@@ -99,6 +105,10 @@ class LibraryTarget:
                 raise TargetError(f"--init {init}: {path.name} exports no {init}")
             initialize()
             watch.compare("init")
+        self._addresses = {
+            name: ctypes.cast(function, ctypes.c_void_p).value or 0
+            for name, function in self._functions.items()
+        }
         self.loading: tuple[LoadChange, ...] = watch.found
         self._trampoline = trampoline()
         self.capabilities = ("registers", "stack") if self._trampoline else ()
@@ -118,12 +128,10 @@ class LibraryTarget:
     def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall:
         """Return the call as the function's address and its arguments."""
         addresses = iter(buffers)
-        arguments = (
-            getattr(call, parameter.field) if parameter.element is None else next(addresses).address
-            for parameter in get_function(call.function).parameters
-        )
-        function = ctypes.cast(self._functions[call.function], ctypes.c_void_p).value or 0
-        return NativeCall(function, tuple(arguments))
+        arguments = [
+            getattr(call, field) if field else next(addresses).address for field in _fields(call.function)
+        ]
+        return NativeCall(self._addresses[call.function], tuple(arguments))
 
     def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
         """Return a function without parameters that makes the call; it releases the interpreter lock.
@@ -145,7 +153,7 @@ class LibraryTarget:
 
     def take_faults(self) -> tuple[Fault, list[str]]:
         """Return what the last call of one thread broke of the calling convention, and forget it."""
-        return self._trampoline.take_faults() if self._trampoline else (Fault(0), [])
+        return self._trampoline.take_faults() if self._trampoline else (NO_FAULTS, [])
 
     def _find(self, symbol: str) -> ctypes._NamedFuncPointer | None:
         try:

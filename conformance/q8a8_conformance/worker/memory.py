@@ -82,9 +82,9 @@ class Placement(Enum):
     @classmethod
     def of(cls, options: Option) -> Placement:
         """Return the placement for a call's options."""
-        if options & Option.GUARD_AFTER:
+        if Option.GUARD_AFTER in options:
             return cls.AT_END
-        return cls.AT_START if options & Option.GUARD_BEFORE else cls.ALIGNED
+        return cls.AT_START if Option.GUARD_BEFORE in options else cls.ALIGNED
 
 
 def border_offset(place: int) -> int:

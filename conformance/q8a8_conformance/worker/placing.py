@@ -92,7 +92,7 @@ class Placer:
 
     def protect(self, call: Call, inputs: Iterable[GuardedBuffer]) -> None:
         """Make inputs read-only if the call demands it."""
-        if call.options & Option.READONLY:
+        if Option.READONLY in call.options:
             for buffer in inputs:
                 buffer.make_read_only()
 
@@ -136,16 +136,16 @@ class Placer:
         return PreparedCall(
             outputs,
             self.target.bind(call, buffers),
-            self.target.native(call, buffers),
+            self.target.native(call, buffers) if thread is not None else None,
             tuple(copies),
             closed,
-            closed_writable=not (copies and call.options & Option.READONLY),
+            closed_writable=not (copies and Option.READONLY in call.options),
         )
 
     def caller(self, call: Call, inputs: Mapping[int, GuardedBuffer], thread: str | None) -> Caller:
         """Prepare a thread's calls that are made one by one."""
         prepared = self.prepare(call, inputs, thread)
-        return Caller(prepared, self._floating_point, flush=bool(call.options & Option.FLUSH))
+        return Caller(prepared, self._floating_point, flush=Option.FLUSH in call.options)
 
     def _place(self, call: Call, index: int, suffix: str = "", border: int | None = None) -> GuardedBuffer:
         """Place one buffer of the call."""

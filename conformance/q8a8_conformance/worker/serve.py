@@ -84,10 +84,10 @@ class Channel:
 
     def _copy_output(self) -> None:
         """Copy what the kernel has written to its standard output since the last time to standard error."""
-        size = os.fstat(1).st_size
-        if stat.S_ISREG(os.fstat(1).st_mode) and size > self._copied:
-            os.write(2, os.pread(1, size - self._copied, self._copied))
-        self._copied = size
+        state = os.fstat(1)
+        if stat.S_ISREG(state.st_mode) and state.st_size > self._copied:
+            os.write(2, os.pread(1, state.st_size - self._copied, self._copied))
+        self._copied = state.st_size
 
     def send(self, payload: bytes) -> None:
         """Send one payload, after what the kernel has written meanwhile."""
