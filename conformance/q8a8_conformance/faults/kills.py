@@ -41,7 +41,9 @@ UNSHOWN: Mapping[str, str] = MappingProxyType(
     {
         "activation-first-8192": "only longer rows than those of the golden cases show it",
         "address-masked": "where the input lies decides; a case says what is in a buffer, not where it is",
-        "alignment-asserted": "where the input lies decides; a case says what is in a buffer, not where it is",
+        "alignment-asserted": (
+            "where the input lies decides; a case says what is in a buffer, not where it is"
+        ),
         "bs-in-eight-bits": "the golden cases' results are close together",
         "count-of-sixteen-bits": "only longer rows than those of the golden cases show it",
         "dequantize-count-of-sixteen-bits": "only longer rows than those of the golden cases show it",
