@@ -6,8 +6,10 @@ everywhere), and the report goes to standard output.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +48,10 @@ ARGUMENTS = (
 """pytest's command line: what to run, and how. What is judged comes with the plugin object."""
 
 
+GARBAGE = 50_000
+"""Objects that a run makes before Python looks for garbage among them."""
+
+
 def run(settings: Settings, interrupts: Interrupts) -> int:
     """Run the suite, write and print the report, and return the exit status.
 
@@ -77,7 +83,8 @@ def _run_checks(suite_run: SuiteRun, settings: Settings, interrupts: Interrupts)
     """Run pytest, and return the finished run."""
     checks = CheckRunner(suite_run, interrupts)
     words = (*ARGUMENTS, "-x") if settings.exit_first else ARGUMENTS
-    with _clean_environment():
+    with _clean_environment(), _rare_collections(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as pytest's plugin did: they are not about the kernel
         status = pytest.main(list(words), plugins=[checks])
     for text in checks.errors:
         sys.stderr.write(f"q8a8: error in the suite:\n{text}\n")
@@ -89,6 +96,17 @@ def _run_checks(suite_run: SuiteRun, settings: Settings, interrupts: Interrupts)
     else:
         return checks.finished
     return suite_run.finish()
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for garbage seldom: a run keeps thousands of calls, which each look would go through."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(GARBAGE, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 @contextmanager
