@@ -49,8 +49,9 @@ WHOLE = (
     *("remembers-rows", "shared-row", "crash-tail"),
 )
 """One of each family, judged by the whole suite."""
-FOLLOWS = {"restores-input": {"ENV-3"}, "remembers-rows": {"ENV-3"}}
-"""Other rules of memory and environment that a mutant may break: threads share inputs, and memory."""
+FOLLOWS = {"restores-input": {"ENV-3"}, "remembers-rows": {"ENV-3"}, "aligned-assert": {"ENV-4"}}
+"""Other rules of memory and environment that a mutant may break: threads share inputs, and memory, and the buffers
+of calls that overlap lie at odd addresses."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,18 @@ def test_caught_by_its_rule(run: Run, judged: Callable[[Run], Judged]) -> None:
 
 @pytest.mark.parametrize("run", ALL_RULES, ids=name)
 def test_fails_no_other_rule(run: Run, judged: Callable[[Run], Judged]) -> None:
-    """Of the rules about memory and environment only the broken one fails, and every rule is judged."""
+    """Of the rules about memory and environment only the broken one fails.
+
+    The others are judged, unless calls of a function are given up because it has died too often.
+    """
     result = judged(run)
     rule = MUTANTS[run[0]].rule.removeprefix("Q8A8-")
     broken = {each for each in result.rules("fail", "crashed") if each.startswith(("MEM", "ENV"))}
     assert broken - FOLLOWS.get(run[0], set()) == {rule}, result.output
-    assert result.rules("not-run") == {"ENV-9"}, result.output  # nothing is loaded
+    reasons = {each["id"]: each["reason"] for each in result.report["rules"] if each["status"] == "not-run"}
+    assert "nothing was loaded" in reasons.pop("Q8A8-ENV-9"), result.output
+    given_up = [why for why in reasons.values() if " died " in why or "returned no result" in why]
+    assert len(given_up) == len(reasons), (reasons, result.output)
 
 
 @pytest.mark.parametrize("cpu", [None, "max"])
