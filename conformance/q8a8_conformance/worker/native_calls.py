@@ -93,6 +93,7 @@ class CallChain:
     def __init__(self, calls: Sequence[NativeCall], stack: Stack) -> None:
         if len(calls) > stack.calls:
             raise ValueError(f"{len(calls)} calls on a stack for {stack.calls}")
+        self._stack = stack  # whose pages stay mapped as long as it is held
         self._swap = ctypes.CDLL(None).swapcontext  # CDLL: releases the interpreter lock
         self._size = _CONTEXT_SIZES[os.uname().machine]
         self._memory = ctypes.create_string_buffer((len(calls) + 1) * self._size + 16)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.diagnosis import diagnose
+from q8a8_conformance import diagnosis
+from q8a8_conformance.diagnosis import diagnose, mistakes
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.results.record import Recorder
 from q8a8_conformance.suite.accepted_recipes import Recipes
@@ -21,8 +22,18 @@ if TYPE_CHECKING:
 
     Diagnose = Callable[[object, Iterable[str]], list[Finding]]
 
-SLOW = ("bias", "properties/", "long", "environment/", "memory/", "gaussian", "uniform", "bf16")
+SLOW = (
+    *("bias", "properties/", "long", "environment/", "memory/", "gaussian", "uniform", "bf16"),
+    *("lengths/", "every-value/", "state/", "flush/", "alias/"),
+)
 """Parts of the names of cases that are left out: many calls, and nothing for a diagnosis in them."""
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no search be stopped: a busy machine's processor time buys less."""
+    monkeypatch.setattr(diagnosis, "SEARCH_SECONDS", 120.0)
+    monkeypatch.setattr(mistakes, "SECONDS", 60.0)
 
 
 def diagnosed(kernel: object, functions: Iterable[str]) -> list[Finding]:

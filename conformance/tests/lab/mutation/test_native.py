@@ -50,8 +50,8 @@ WHOLE = (
 )
 """One of each family, judged by the whole suite."""
 FOLLOWS = {"restores-input": {"ENV-3"}, "remembers-rows": {"ENV-3"}, "aligned-assert": {"ENV-4"}}
-"""Other rules of memory and environment that a mutant may break: threads share inputs, and memory, and the buffers
-of calls that overlap lie at odd addresses."""
+"""Other rules of memory and environment that a mutant may break: threads share inputs and memory, and the
+buffers of calls that overlap lie at odd addresses."""
 
 
 @dataclass(frozen=True)
