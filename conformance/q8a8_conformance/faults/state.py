@@ -117,7 +117,7 @@ def _asserts_alignment(call: Call, function: str, arguments: Sequence[Any]) -> N
 
 
 def _takes_symmetry(call: Call, function: str, arguments: Sequence[Any]) -> None:
-    """Where both inputs are the same pointer, the matrix of products is taken for symmetric."""
+    """Take the matrix of products for symmetric where both inputs are the same pointer."""
     del function
     call()
     _, s, bs, x, _, y, _, nrc = arguments

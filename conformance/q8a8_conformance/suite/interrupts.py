@@ -58,7 +58,7 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         """Handle the signals as before, or no more."""
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_IGN if self._last else handler)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_IGN if self._last else handler)  # type: ignore[arg-type]  # from getsignal
         self._before = {}
 
     def hold(self) -> None:

@@ -123,7 +123,7 @@ class CheckRunner:
             pass
         except NotRunError as reason:
             case.not_run(reason)
-            pytest.skip(str(reason))
+            pytest.skip(str(reason))  # in the report: not run, with this reason
         except Exception as error:
             case.records.add_internal_error(f"{type(error).__name__}: {error}")
             case.finish()
@@ -133,7 +133,7 @@ class CheckRunner:
         if any(self._run.counts(record) for record in failed):
             pytest.fail(describe(failed), pytrace=False)
         if failed:
-            pytest.xfail(describe(failed))
+            pytest.xfail(describe(failed))  # known failures, or of a SHOULD: they do not count
         return True
 
     @pytest.hookimpl(tryfirst=True)
