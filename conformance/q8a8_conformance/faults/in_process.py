@@ -47,7 +47,7 @@ class InProcessSession:
         self._answerer: Answerer | None = None
         self.starts = 0
         # Without "overlap": calls in this process's threads cannot be stopped, and take as long as they last.
-        capabilities = tuple(name for name in CAPABILITIES if name != "overlap")
+        capabilities = tuple(name for name in CAPABILITIES if name not in {"overlap", "ahead"})
         capabilities += ENVIRONMENT_CAPABILITIES if self._environment else ()
         self.hello = Hello("a mutant", functions=self._functions, capabilities=capabilities)
 
@@ -74,6 +74,9 @@ class InProcessSession:
             return self._answerer.answer(replace(call, buffers=buffers))
         except CannotCall as error:
             raise CallRefused(str(error)) from error
+
+    def announce(self, call: Call) -> None:
+        """Do nothing: there is no other process that could compute meanwhile."""
 
     def close(self) -> None:
         """Discard the kernel and its state."""

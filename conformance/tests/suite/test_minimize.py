@@ -24,7 +24,7 @@ def fail_above(limit: int, tried: list[int]) -> None:
 
 def test_the_simplest_example_fails() -> None:
     """The smallest integer above the limit is the one that comes out."""
-    with pytest.raises(WrongError, match="^4097$"):
+    with pytest.raises(WrongError, match=r"^4097$"):
         fail_above(4096, [])
 
 
