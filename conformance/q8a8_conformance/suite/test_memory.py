@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MOVED = (2, 37, 130)
 """Block counts whose buffers are moved over a whole line: a page's end lies inside the longest ones."""
 
-BEFORE = (*range(34), *range(63, 73), 127, 128, 129, 257, 513, 1025, 4097)
+BEFORE = (*range(34), 63, 64, 65, 127, 128, 129, 257, 1025)
 """Lengths with an inaccessible page before the buffers: every remainder by 32, and long rows."""
 
 AWKWARD = (*range(10), 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257, 1025)
