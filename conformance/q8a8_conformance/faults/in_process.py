@@ -75,9 +75,6 @@ class InProcessSession:
         except CannotCall as error:
             raise CallRefused(str(error)) from error
 
-    def announce(self, call: Call) -> None:
-        """Do nothing: there is no other process that could compute meanwhile."""
-
     def close(self) -> None:
         """Discard the kernel and its state."""
         self._answerer = None

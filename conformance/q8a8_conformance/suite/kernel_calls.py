@@ -92,6 +92,9 @@ class KernelCalls:
         call_of
             Returns the call that will be made of an item, placed where it is.
         """
+        if "ahead" not in self._target.hello.capabilities:
+            yield from items
+            return
         waiting = iter(items)
         item = next(waiting, None)
         while item is not None:
