@@ -47,6 +47,7 @@ COMMANDS = {
     "smoke": Command(
         "q8a8_conformance.commands.smoke", "check in a second that a kernel is set up correctly"
     ),
+    "reveal": Command("q8a8_conformance.commands.reveal", "find out by experiments what a kernel computes"),
     "explain": Command(
         "q8a8_conformance.commands.explain",
         "explain a rule: its text and reason, its checks, the mistakes that break it",

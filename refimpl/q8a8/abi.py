@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from q8a8.layout import Blocks
-    from q8a8.order import Order
+    from q8a8.order import AnyOrder
     from q8a8.recipe import Recipe
 
 __all__ = ["Reference"]
@@ -55,7 +55,7 @@ class Reference:
         for a recipe or an order that does not exist.
     """
 
-    def __init__(self, recipe: str | Recipe = "design", order: str | Order = "scalar") -> None:
+    def __init__(self, recipe: str | Recipe = "design", order: str | AnyOrder = "scalar") -> None:
         self.recipe = get_recipe(recipe)
         self.order = get_order(order)
 

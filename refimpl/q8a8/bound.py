@@ -49,13 +49,13 @@ import numpy as np
 from q8a8.dot import require_pair
 from q8a8.errors import ShapeError
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, require_finite_scales
-from q8a8.order import fold_leaves, get_order
+from q8a8.order import TreeOrder, fold_leaves, get_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8.layout import Blocks
-    from q8a8.order import Order
+    from q8a8.order import AnyOrder, Fold
 
 __all__ = [
     "LANE_FOLD_ROUNDINGS",
@@ -79,23 +79,42 @@ _SCALE_UNIT = 1 << 24
 _TERM_UNIT = 1 << 48
 
 
-def roundings(order: str | Order, nb: int) -> int:
+def roundings(order: str | AnyOrder, nb: int) -> int:
     """Count the roundings on the longest way from a term to the result, for nb blocks in this order.
 
     Step 4 of the proof with the order's own numbers. `Q8A8-ORD-2` holds with this m too, for this order.
     """
     order = get_order(order)
+    if isinstance(order, TreeOrder):
+        return _depth(order, nb)
     step = len(order.body)
-    steps, left = divmod(nb, step)
-    taken = [steps * order.body.count(a) for a in range(order.accumulators)]
+    whole, left = (nb, 0) if order.tail == "body" else (nb - nb % step, nb % step)
+    taken = _taken(order.body, whole, order.registers, len(order.lanes))
     if order.tail == "body":
-        for a in order.body[:left]:
-            taken[a] += 1
-        left = 0
-    ways = [taken[register // len(order.lanes)] + depth for register, depth in fold_leaves(order.fold)]
-    # With nothing in the accumulators the fold adds zeros, exactly.
-    folded = max(ways) if any(taken) else 0
-    return folded + left
+        return _longest(order.fold, taken)
+    tail, fold = order.remainder
+    joined = [0 if start is None else _longest(start, taken) for start in tail.start]
+    more = _taken(tail.body, left, len(tail.start), len(tail.lanes))
+    return _longest(fold, [a + b for a, b in zip(joined, more, strict=True)])
+
+
+def _taken(body: tuple[int, ...], blocks: int, registers: int, lanes: int) -> list[int]:
+    """Count the additions to each register where accumulators of so many lanes take so many blocks."""
+    steps, left = divmod(blocks, len(body))
+    return [steps * body.count(r // lanes) + body[:left].count(r // lanes) for r in range(registers)]
+
+
+def _longest(fold: Fold, taken: list[int]) -> int:
+    """Count the roundings on the longest way through a fold; with nothing in it, it adds zeros, exactly."""
+    return max(taken[r] + depth for r, depth in fold_leaves(fold)) if any(taken) else 0
+
+
+def _depth(order: TreeOrder, nb: int) -> int:
+    """Count the roundings on the longest way through a tree, and that of a term's product."""
+    ways = [1] * (nb * len(order.lanes))
+    for left, right in order.trees[nb]:
+        ways.append(1 + max(ways[left], ways[right]))
+    return ways[-1] if ways else 0
 
 
 def exact_dot(x: Blocks, y: Blocks) -> Fraction:

@@ -23,15 +23,17 @@ import numpy as np
 
 from q8a8 import _fast_dot
 from q8a8.errors import ShapeError
-from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, QK8_A8, require_blocks, require_finite_scales
-from q8a8.order import get_order
+from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, require_blocks, require_finite_scales
+from q8a8.order import WHOLE, TreeOrder, get_order
 from q8a8.rounding import fma32
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from numpy.typing import NDArray
 
     from q8a8.layout import Blocks
-    from q8a8.order import Fold, Lanes, Order
+    from q8a8.order import AnyOrder, Fold, Lanes
 
     F32 = NDArray[np.float32]
 
@@ -72,7 +74,7 @@ def plain_lane_sums(qx: NDArray[np.int8], qy: NDArray[np.int8], lanes: Lanes) ->
     return sums.swapaxes(0, 1).astype(np.float32)
 
 
-def vec_dot(x: Blocks, y: Blocks, order: str | Order = "scalar") -> F32:
+def vec_dot(x: Blocks, y: Blocks, order: str | AnyOrder = "scalar") -> F32:
     """Multiply quantized rows: x · y for each pair of rows (Q8A8-DOT-1 to -5, -8, -10).
 
     Parameters
@@ -80,7 +82,7 @@ def vec_dot(x: Blocks, y: Blocks, order: str | Order = "scalar") -> F32:
     x, y
         Blocks `BLOCK_Q8_A8` [..., nb]; the leading shapes broadcast. Any int8 and any finite scale.
     order
-        A name in `q8a8.order.ORDERS`, or an `Order`.
+        A name in `q8a8.order.ORDERS`, an `Order`, or a `TreeOrder` with a tree for nb blocks.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def vec_dot(x: Blocks, y: Blocks, order: str | Order = "scalar") -> F32:
     return _vec_dot(x, y, get_order(order), real=False)
 
 
-def vec_dot_real(x: Blocks, y: Blocks, order: str | Order = "scalar") -> F32:
+def vec_dot_real(x: Blocks, y: Blocks, order: str | AnyOrder = "scalar") -> F32:
     """Multiply rows of version 2 blocks: x's `weight_scale` with y's `activation_scale` (Q8A8-DOT-9).
 
     As `vec_dot`, over `BLOCK_Q8_A8_V2`. The other scale field of each block is not read, whatever it holds.
@@ -126,15 +128,14 @@ def block_sums(x: Blocks, y: Blocks) -> NDArray[np.int32]:
     dtype = BLOCK_Q8_A8_V2 if x.dtype == BLOCK_Q8_A8_V2 else BLOCK_Q8_A8
     shape = require_pair(x, y, dtype)
     sums = np.empty((prod(shape), x.shape[-1]), np.int32)
-    whole = (tuple(range(QK8_A8)),)
     for rows, x_rows, y_rows in _fast_dot.row_chunks(x, y, shape):
-        of_blocks = _fast_dot.lane_sums_of_blocks(x_rows["weight_qs"], y_rows["weight_qs"], whole)
+        of_blocks = _fast_dot.lane_sums_of_blocks(x_rows["weight_qs"], y_rows["weight_qs"], WHOLE)
         for b, sumi in enumerate(of_blocks):
             sums[rows, b] = sumi[:, 0]
     return sums.reshape(*shape, x.shape[-1])
 
 
-def _vec_dot(x: Blocks, y: Blocks, order: Order, *, real: bool) -> F32:
+def _vec_dot(x: Blocks, y: Blocks, order: AnyOrder, *, real: bool) -> F32:
     """Multiply rows of version 1, or of version 2 by role (`real`)."""
     shape = require_pair(x, y, BLOCK_Q8_A8_V2 if real else BLOCK_Q8_A8)
     x_field, y_field = "weight_scale", "activation_scale" if real else "weight_scale"
@@ -142,14 +143,21 @@ def _vec_dot(x: Blocks, y: Blocks, order: Order, *, real: bool) -> F32:
     require_finite_scales(y[y_field], "y")
     out = np.empty(prod(shape), np.float32)
     for rows, x_rows, y_rows in _fast_dot.row_chunks(x, y, shape):
-        # Q8A8-DOT-2: d = f32(dx * dy), exact
-        d = x_rows[x_field].astype(np.float32) * y_rows[y_field].astype(np.float32)
-        out[rows] = dot_rows(order, x_rows["weight_qs"], y_rows["weight_qs"], d)
+        dx, dy = x_rows[x_field].astype(np.float32), y_rows[y_field].astype(np.float32)
+        codes = x_rows["weight_qs"], y_rows["weight_qs"]
+        if order.scales == "product":
+            # Q8A8-DOT-2: d = f32(dx * dy), exact
+            out[rows] = dot_rows(order, *codes, dx * dy)
+        else:
+            first, second = (dx, dy) if order.scales == "x" else (dy, dx)
+            out[rows] = dot_rows(order, *codes, second, first)
     return out.reshape(shape)
 
 
-def dot_rows(order: Order, qx: NDArray[np.int8], qy: NDArray[np.int8], d: F32) -> F32:
-    """Add up dot products in an order: the interpreter of `q8a8.order.Order` (Q8A8-DOT-3, Q8A8-ORD-1).
+def dot_rows(
+    order: AnyOrder, qx: NDArray[np.int8], qy: NDArray[np.int8], d: F32, first: F32 | None = None
+) -> F32:
+    """Add up dot products in an order: the interpreter of `q8a8.order` (Q8A8-DOT-3, Q8A8-ORD-1).
 
     Parameters
     ----------
@@ -159,25 +167,81 @@ def dot_rows(order: Order, qx: NDArray[np.int8], qy: NDArray[np.int8], d: F32) -
         int8 `[rows, nb, 32]`: the integers of both factors.
     d
         float32 `[rows, nb]`: f32(dx * dy) of each block.
+    first
+        float32 `[rows, nb]`: the scale that an order multiplies by before the other, which is then `d`.
 
     Returns
     -------
     float32 `[rows]`.
     """
+    if isinstance(order, TreeOrder):
+        return _along_tree(order, qx, qy, d, first)
     rows, nb = d.shape
     step = len(order.body)
-    # Blocks from here on are the scalar tail's.
-    tail = nb if order.tail == "body" else nb - nb % step
-    sums = _fast_dot.lane_sums_of_blocks(qx, qy, order.lanes)
-    registers = [np.zeros((rows, len(order.lanes)), np.float32) for _ in range(order.accumulators)]
-    for b, s in zip(range(tail), sums, strict=False):
-        a = order.body[b % step]
-        registers[a] = _add(registers[a], s, d[:, b, np.newaxis], fused=order.fused)
-    total = _fold(order.fold, [lane for accumulator in registers for lane in accumulator.T])
-    # An exact sum of the lanes of a block is the block's whole sum.
-    for b, s in zip(range(tail, nb), sums, strict=True):
-        total = _add(total, s.sum(axis=1), d[:, b], fused=order.tail_fused)
-    return total
+    # Blocks from here on are those that the last whole step leaves over.
+    left = nb if order.tail == "body" else nb - nb % step
+    registers = [np.zeros(rows, np.float32) for _ in range(order.registers)]
+    terms = _terms(qx[:, :left], qy[:, :left], d, first, order.lanes)
+    registers = _accumulate(registers, len(order.lanes), order.body, terms, fused=order.fused)
+    if order.tail == "body":
+        return _fold(order.fold, registers)
+    tail, fold = order.remainder
+    registers = [np.zeros(rows, np.float32) if f is None else _fold(f, registers) for f in tail.start]
+    after = None if first is None else first[:, left:]
+    terms = _terms(qx[:, left:], qy[:, left:], d[:, left:], after, tail.lanes)
+    return _fold(fold, _accumulate(registers, len(tail.lanes), tail.body, terms, fused=order.tail_fused))
+
+
+def _terms(
+    qx: NDArray[np.int8], qy: NDArray[np.int8], d: F32, first: F32 | None, lanes: Lanes
+) -> Iterable[tuple[F32, F32]]:
+    """Yield s [rows, lanes] of each block, exact or times the first scale, and d [rows, 1]."""
+    for b, s in enumerate(_fast_dot.lane_sums_of_blocks(qx, qy, lanes)):
+        yield s if first is None else s * first[:, b, np.newaxis], d[:, b, np.newaxis]
+
+
+def _accumulate(
+    registers: Sequence[F32],
+    lanes: int,
+    body: tuple[int, ...],
+    terms: Iterable[tuple[F32, F32]],
+    *,
+    fused: bool,
+) -> list[F32]:
+    """Add terms to accumulators, block by block; registers are f32 [rows], accumulator by accumulator."""
+    vectors = [np.stack(registers[i : i + lanes], axis=1) for i in range(0, len(registers), lanes)]
+    for b, (s, d) in enumerate(terms):
+        a = body[b % len(body)]
+        vectors[a] = _add(vectors[a], s, d, fused=fused)
+    return [lane for vector in vectors for lane in vector.T]
+
+
+def _along_tree(
+    order: TreeOrder, qx: NDArray[np.int8], qy: NDArray[np.int8], d: F32, first: F32 | None
+) -> F32:
+    """Add up dot products, addition by addition."""
+    rows, nb = d.shape
+    if nb not in order.trees:
+        raise ShapeError(f"order {order.name} has no tree for rows of {nb} blocks")
+    terms = [(lane, scale[:, 0]) for s, scale in _terms(qx, qy, d, first, order.lanes) for lane in s.T]
+    values: list[F32 | None] = [None] * len(terms)
+
+    def value(number: int) -> F32:
+        held = values[number]
+        if held is None:
+            s, scale = terms[number]
+            product: F32 = s * scale
+            return product
+        values[number] = None  # used once
+        return held
+
+    for left, right in order.trees[nb]:
+        if order.fused and right < len(terms):
+            values.append(fma32(*terms[right], value(left)))
+        else:
+            values.append(value(left) + value(right))
+    # + 0: an accumulator starts there, so no sum of zeros is -0.
+    return np.zeros(rows, np.float32) + value(len(values) - 1) if nb else np.zeros(rows, np.float32)
 
 
 def _add(total: F32, s: F32, d: F32, *, fused: bool) -> F32:

@@ -18,6 +18,9 @@ How a kernel works, and the field that describes it::
     sum            + tail blocks              `tail`: what happens to blocks that do not fill a step
                                               `tail_fused`: as `fused`, for the tail
 
+`Tail` describes a tail that is neither of the two usual ones, and `TreeOrder` holds the additions one by one,
+for kernels that are not as regular as that: any tree is data.
+
 Registers are numbered accumulator by accumulator: lane l of accumulator a is register a*L + l. A fold is such
 a number, or a pair of folds that are added: ((0, 1), (2, 3)) is (r0 + r1) + (r2 + r3). All start at +0.
 
@@ -31,7 +34,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 from q8a8.errors import UnknownNameError
 from q8a8.layout import QK8_A8
@@ -39,13 +42,38 @@ from q8a8.layout import QK8_A8
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["ORDERS", "Fold", "Lanes", "Order", "fold_leaves", "get_order", "halves", "pairwise", "sequential"]
+__all__ = [
+    "ORDERS",
+    "WHOLE",
+    "Additions",
+    "AnyOrder",
+    "Fold",
+    "Lanes",
+    "Order",
+    "Scales",
+    "Tail",
+    "TreeOrder",
+    "fold_leaves",
+    "get_order",
+    "halves",
+    "pairwise",
+    "sequential",
+]
 
 Lanes: TypeAlias = tuple[tuple[int, ...], ...]
 """For each lane the bytes of the block that it sums."""
 
 Fold: TypeAlias = "int | tuple[Fold, Fold]"
 """A register, or the sum of two folds. Float addition commutes, so left and right do not matter."""
+
+Additions: TypeAlias = "tuple[tuple[int, int], ...]"
+"""A tree of any shape over n terms: entry k adds two numbers, terms or earlier sums, and is number n + k."""
+
+Scales: TypeAlias = Literal["product", "x", "y"]
+"""How a term s*dx*dy is formed: s*(dx*dy), where dx*dy is exact; f32(s*dx)*dy; or f32(s*dy)*dx."""
+
+WHOLE: Lanes = (tuple(range(QK8_A8)),)
+"""One lane: the block's whole sum."""
 
 
 def fold_leaves(fold: Fold, depth: int = 0) -> Iterator[tuple[int, int]]:
@@ -97,6 +125,32 @@ def _pairwise_of(folds: tuple[Fold, ...]) -> Fold:
     return _pairwise_of(folds[:half]), _pairwise_of(folds[half:])
 
 
+def _require_every_byte(name: str, lanes: Lanes) -> None:
+    """Refuse lanes that forget a byte or use one twice."""
+    if sorted(byte for lane in lanes for byte in lane) != list(range(QK8_A8)):
+        raise ValueError(f"order {name}: the lanes do not own each of {QK8_A8} bytes once")
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Where the blocks go that the last whole step leaves over, if not to the folded sum or the accumulators.
+
+    Parameters
+    ----------
+    lanes
+        As those of the order, for these blocks.
+    start
+        The registers of the tail, accumulator by accumulator as in the order: each a fold of the order's
+        registers, or None for +0. A kernel that first adds its accumulators as vectors has a fold a lane.
+    body
+        The accumulator that takes each block, over and over.
+    """
+
+    lanes: Lanes
+    start: tuple[Fold | None, ...]
+    body: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Order:
     """One way to add up a dot product.
@@ -111,12 +165,12 @@ class Order:
         The accumulator that takes each block of one step: (0,) is one accumulator, (0, 1) is two for even and
         odd blocks. A step is `len(body)` blocks.
     fold
-        How the registers become one sum: every register once.
+        How the registers become one sum: every register once. With a `Tail`, those of the tail.
     fused
         Whether a step adds s*d with one rounding, f32(r + s*d), or with two, f32(r + f32(s*d)).
     tail
         Blocks left over by the last whole step: "scalar" adds each block's whole sum to the folded sum, in
-        order; "body" gives them to the accumulators as if the step went on.
+        order; "body" gives them to the accumulators as if the step went on; or a `Tail`.
     tail_fused
         As `fused`, for a scalar tail.
     nrc
@@ -124,6 +178,8 @@ class Order:
         on it.
     source
         The kernels that add in this order.
+    scales
+        How a term is formed from its two scales.
     """
 
     name: str
@@ -131,23 +187,35 @@ class Order:
     body: tuple[int, ...]
     fold: Fold
     fused: bool
-    tail: Literal["scalar", "body"]
+    tail: Literal["scalar", "body"] | Tail
     tail_fused: bool
     nrc: int
     source: str
+    scales: Scales = "product"
 
     def __post_init__(self) -> None:
         """Refuse an order that forgets a byte or a register, or uses one twice."""
-        if sorted(byte for lane in self.lanes for byte in lane) != list(range(QK8_A8)):
-            raise ValueError(f"order {self.name}: the lanes do not own each of {QK8_A8} bytes once")
+        _require_every_byte(self.name, self.lanes)
         if not self.body or set(self.body) != set(range(max(self.body) + 1)):
             raise ValueError(f"order {self.name}: the body skips an accumulator")
-        if sorted(register for register, _ in fold_leaves(self.fold)) != list(range(self.registers)):
+        folds: tuple[Fold | None, ...] = (self.fold,)
+        if isinstance(self.tail, Tail):
+            _require_every_byte(self.name, self.tail.lanes)
+            accumulators, rest = divmod(len(self.tail.start), len(self.tail.lanes))
+            if rest or not self.tail.body or max(self.tail.body) >= accumulators:
+                raise ValueError(f"order {self.name}: the tail has no register for each lane and accumulator")
+            if sorted(r for r, _ in fold_leaves(self.fold)) != list(range(len(self.tail.start))):
+                raise ValueError(
+                    f"order {self.name}: the fold does not use each of the tail's registers once"
+                )
+            folds = self.tail.start
+        elif self.tail not in {"scalar", "body"}:
+            raise ValueError(f"order {self.name}: no tail is called {self.tail!r}")
+        used = sorted(register for fold in folds if fold is not None for register, _ in fold_leaves(fold))
+        if used != list(range(self.registers)):
             raise ValueError(
                 f"order {self.name}: the fold does not use each of {self.registers} registers once"
             )
-        if self.tail not in {"scalar", "body"}:
-            raise ValueError(f"order {self.name}: no tail is called {self.tail!r}")
 
     @property
     def accumulators(self) -> int:
@@ -159,9 +227,58 @@ class Order:
         """Partial sums: the lanes of all accumulators."""
         return self.accumulators * len(self.lanes)
 
+    @property
+    def remainder(self) -> tuple[Tail, Fold]:
+        """What takes the blocks after the last whole step, and the fold of its registers into the sum."""
+        if isinstance(self.tail, Tail):
+            return self.tail, self.fold
+        return Tail(WHOLE, (self.fold,), (0,)), 0
 
-# One lane: the block's whole sum.
-_WHOLE: Lanes = (tuple(range(QK8_A8)),)
+
+@dataclass(frozen=True)
+class TreeOrder:
+    """A way to add up a dot product, addition by addition: any binary tree, one for each length of a row.
+
+    Parameters
+    ----------
+    name
+        Of the order.
+    lanes
+        As those of `Order`. Term b*L + l is lane l of block b.
+    trees
+        The additions of all terms, by the number of blocks of a row. Rows of other lengths have no result.
+    fused
+        Whether an addition whose right operand is a term adds s*d with one rounding.
+    source
+        Whose order it is.
+    scales
+        As that of `Order`.
+    nrc
+        As that of `Order`.
+    """
+
+    name: str
+    lanes: Lanes
+    trees: Mapping[int, Additions]
+    fused: bool
+    source: str
+    scales: Scales = "product"
+    nrc: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse an order that forgets a byte, a term or a sum, or uses one twice."""
+        _require_every_byte(self.name, self.lanes)
+        for nb, additions in self.trees.items():
+            terms = nb * len(self.lanes)
+            used = sorted(number for pair in additions for number in pair)
+            late = any(max(pair) >= terms + k for k, pair in enumerate(additions))
+            if late or len(additions) != max(terms - 1, 0) or used != list(range(2 * len(additions))):
+                raise ValueError(f"order {self.name}: the additions of {nb} blocks are no tree")
+
+
+AnyOrder: TypeAlias = "Order | TreeOrder"
+"""An order by rule, or by its additions."""
+
 
 # vdotq_s32 over each half of the block, the halves added: lane k owns 4k..4k+3 of each.
 _QUADS: Lanes = tuple(tuple(range(4 * k, 4 * k + 4)) + tuple(range(16 + 4 * k, 20 + 4 * k)) for k in range(4))
@@ -202,11 +319,11 @@ def _order(
 
 _TABLE = (
     _order(
-        "scalar", _WHOLE, (0,), 0, fused=False,
+        "scalar", WHOLE, (0,), 0, fused=False,
         source="the specification; ggml's C loop and its RISC-V kernel, not contracted: x86-64 without AVX",
     ),
     _order(
-        "scalar-fma", _WHOLE, (0,), 0, fused=True,
+        "scalar-fma", WHOLE, (0,), 0, fused=True,
         source="the same C, contracted: GCC and clang for aarch64, for x86-64 with -mfma, for RISC-V",
     ),
     # Arm without dotprod.
@@ -242,11 +359,11 @@ _TABLE = (
     # Arm with i8mm and nrc = 2; with nrc = 1 such a build is neon-dotprod or SVE. One multiply-add a block
     # and no tail: the bits are those of the scalar orders.
     _order(
-        "i8mm", _WHOLE, (0,), 0, fused=False, nrc=2,
+        "i8mm", WHOLE, (0,), 0, fused=False, nrc=2,
         source="ggml vmmlaq_s32, GCC or -ffp-contract=off",
     ),
     _order(
-        "i8mm-fma", _WHOLE, (0,), 0, fused=True, nrc=2,
+        "i8mm-fma", WHOLE, (0,), 0, fused=True, nrc=2,
         source="ggml vmmlaq_s32, clang",
     ),
     # Arm SVE: svmla is fused under every flag, the scalar tail unless -ffp-contract=off.
@@ -315,15 +432,19 @@ ORDERS: Mapping[str, Order] = MappingProxyType({order.name: order for order in _
 """Every known order by name."""
 
 
-def get_order(order: str | Order) -> Order:
-    """Return the order of this name; an `Order` is returned as it is.
+@overload
+def get_order(order: str | Order) -> Order: ...
+@overload
+def get_order(order: str | AnyOrder) -> AnyOrder: ...
+def get_order(order: str | AnyOrder) -> AnyOrder:
+    """Return the order of this name; an order is returned as it is.
 
     Raises
     ------
     UnknownNameError
         where `ORDERS` has no such name; the message lists those that there are.
     """
-    if isinstance(order, Order):
+    if not isinstance(order, str):
         return order
     try:
         return ORDERS[order]

@@ -21,13 +21,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink, summations
+from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import LEGAL, make
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
+from q8a8_conformance.reveal import summations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

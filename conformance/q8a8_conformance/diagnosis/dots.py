@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from q8a8.dot import dot_rows
 from q8a8.order import ORDERS, Order
 from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, WrongProduct, order_cause
-from q8a8_conformance.diagnosis.summations import SCALAR, SUMMATIONS, Summation
 from q8a8_conformance.inputs import dot_rows as rows
 from q8a8_conformance.inputs.calls import DOT_REAL
 from q8a8_conformance.results.run import Finding
+from q8a8_conformance.reveal.summations import SCALAR, SUMMATIONS, Summation
 
 if TYPE_CHECKING:
     from q8a8_conformance.results.observations import DotResult

@@ -18,9 +18,9 @@ from q8a8_conformance.diagnosis.causes import (
 )
 from q8a8_conformance.diagnosis.dots import distinct_orders, equal_orders
 from q8a8_conformance.diagnosis.mistakes import STATEFUL
-from q8a8_conformance.diagnosis.summations import SUMMATIONS
 from q8a8_conformance.faults.catalogue import FAMILIES, MUTANTS
 from q8a8_conformance.results.record import short_id
+from q8a8_conformance.reveal.summations import SUMMATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.diagnosis import diagnose, summations
+from q8a8_conformance.diagnosis import diagnose
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.results.record import Recorder, Status
+from q8a8_conformance.reveal import summations
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import CaseOver, Judge
 from q8a8_conformance.suite.target import NotRunError, Target

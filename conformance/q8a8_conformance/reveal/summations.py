@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8.dot import lane_sums
-from q8a8.order import ORDERS
+from q8a8.order import ORDERS, TreeOrder
 from q8a8_conformance.faults.legal import compensated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8.order import Fold, Order
+    from q8a8.order import AnyOrder, Fold, Lanes
 
 Array = NDArray[Any]
 Direction: TypeAlias = Literal["zero", "up", "down"]
@@ -55,7 +55,7 @@ class Summation:
     cause: str
     symptom: str
     advice: str
-    total: Callable[[Order, Array, Array, Array], Array]
+    total: Callable[[AnyOrder, Array, Array, Array], Array]
     any_order: bool = False
 
 
@@ -92,7 +92,7 @@ def _add_directed(direction: Direction, a: Array, b: Array) -> Array:
     return result
 
 
-def _rounded(direction: Direction, order: Order, qx: Array, qy: Array, d: Array) -> Array:
+def _rounded(direction: Direction, order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
     """Follow an order with every product and sum rounded in a direction."""
 
     def add(total: Array, s: Array, scale: Array, *, fused: bool) -> Array:
@@ -102,7 +102,7 @@ def _rounded(direction: Direction, order: Order, qx: Array, qy: Array, d: Array)
     return _in_order(order, qx, qy, d, add, partial(_add_directed, direction))
 
 
-def _in_double(order: Order, qx: Array, qy: Array, d: Array) -> Array:
+def _in_double(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
     """Follow an order in float64, and round once."""
 
     def add(total: Array, s: Array, scale: Array, *, fused: bool) -> Array:
@@ -113,7 +113,7 @@ def _in_double(order: Order, qx: Array, qy: Array, d: Array) -> Array:
 
 
 def _in_order(
-    order: Order,
+    order: AnyOrder,
     qx: Array,
     qy: Array,
     d: Array,
@@ -122,25 +122,43 @@ def _in_order(
 ) -> Array:
     """Interpret an order as `q8a8.dot` does, with another addition; registers are float64 [rows, lanes]."""
     rows, nb = d.shape
-    step, wide = len(order.body), d.astype(np.float64)
-    tail = nb if order.tail == "body" else nb - nb % step
-    registers = [np.zeros((rows, len(order.lanes))) for _ in range(order.accumulators)]
-    sums = lane_sums(qx, qy, order.lanes)
-    for b in range(tail):
-        a = order.body[b % step]
-        registers[a] = add(registers[a], sums[b], wide[:, b, np.newaxis], fused=order.fused)
-    leaves = [lane for accumulator in registers for lane in accumulator.T]
+    wide = d.astype(np.float64)
 
-    def fold(tree: Fold) -> Array:
-        return leaves[tree] if isinstance(tree, int) else fold_two(fold(tree[0]), fold(tree[1]))
+    def fold_all(tree: Fold, leaves: list[Array]) -> Array:
+        if isinstance(tree, int):
+            return leaves[tree]
+        return fold_two(fold_all(tree[0], leaves), fold_all(tree[1], leaves))
 
-    total = fold(order.fold)
-    for b in range(tail, nb):
-        total = add(total, sums[b].sum(axis=1), wide[:, b], fused=order.tail_fused)
-    return total.astype(np.float32)
+    def take(
+        registers: list[Array], lanes: Lanes, body: tuple[int, ...], blocks: range, *, fused: bool
+    ) -> None:
+        sums = lane_sums(qx, qy, lanes)
+        for k, b in enumerate(blocks):
+            for lane in range(len(lanes)):
+                r = body[k % len(body)] * len(lanes) + lane
+                registers[r] = add(registers[r], sums[b, :, lane], wide[:, b], fused=fused)
+
+    if isinstance(order, TreeOrder):
+        values = [
+            add(np.zeros(rows), lane, wide[:, b], fused=False)
+            for b, block in enumerate(lane_sums(qx, qy, order.lanes))
+            for lane in block.T
+        ]
+        for pair in order.trees[nb]:
+            values.append(fold_two(values[pair[0]], values[pair[1]]))
+        return np.asarray(values[-1] if values else np.zeros(rows)).astype(np.float32)
+    left = nb if order.tail == "body" else nb - nb % len(order.body)
+    registers = [np.zeros(rows) for _ in range(order.registers)]
+    take(registers, order.lanes, order.body, range(left), fused=order.fused)
+    if order.tail == "body":
+        return fold_all(order.fold, registers).astype(np.float32)
+    tail, fold = order.remainder
+    registers = [np.zeros(rows) if start is None else fold_all(start, registers) for start in tail.start]
+    take(registers, tail.lanes, tail.body, range(left, nb), fused=order.tail_fused)
+    return fold_all(fold, registers).astype(np.float32)
 
 
-def _once(order: Order, qx: Array, qy: Array, d: Array) -> Array:
+def _once(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
     """Round the exact sum once: `math.fsum` rounds it to float64, and its error decides the last bit."""
     del order
     rows = []
@@ -151,13 +169,13 @@ def _once(order: Order, qx: Array, qy: Array, d: Array) -> Array:
     return np.array(rows).astype(np.float32)
 
 
-def _compensated(order: Order, qx: Array, qy: Array, d: Array) -> Array:
+def _compensated(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
     """Add as Kahan does."""
     del order
     return np.asarray(compensated(_terms(qx, qy, d).astype(np.float32).T))
 
 
-def _compensated_at_the_end(order: Order, qx: Array, qy: Array, d: Array) -> Array:
+def _compensated_at_the_end(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
     """Add as Neumaier does (ZAMM 54, 1974): what was lost is summed apart, and added at the end."""
     del order
     total = c = np.zeros(len(d), np.float32)

@@ -1,0 +1,130 @@
+"""Trees of additions: found by the size of the smallest subtree of two terms, and compared.
+
+A tree of n terms is `q8a8.order.Additions`: the k-th sum, number n + k, adds two earlier numbers. Lists, not
+nested tuples, so that a chain of thousands of additions is no deep recursion.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from q8a8_conformance.reveal.asking import NoTreeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from q8a8.order import Additions, Fold
+
+
+def reveal_tree(terms: int, size: Callable[[int, int], int]) -> Additions:
+    """Find the tree of additions of so many terms.
+
+    Take one term, the pivot. The sizes of the smallest subtrees that hold it and each other term grow along
+    its way to the root; terms with the same size form one subtree, which joins there, and is found in the
+    same way. A chain takes one size for each of its terms, a balanced tree n log n of them.
+
+    Parameters
+    ----------
+    terms
+        How many there are.
+    size
+        Returns the terms of the smallest subtree that holds two terms.
+
+    Raises
+    ------
+    NoTreeError
+        The sizes contradict each other.
+    """
+    additions: list[tuple[int, int]] = []
+
+    def join(left: int, right: int) -> int:
+        # A term alone stands on the right, where it is fused, if it is; of two terms, the later one.
+        if left < terms <= right:
+            left, right = right, left
+        additions.append((left, right))
+        return terms + len(additions) - 1
+
+    def grow(group: list[int]) -> int:
+        if len(group) == 1:
+            return group[0]
+        for pivot in _pivots(group):
+            sizes = {other: size(pivot, other) for other in group if other != pivot}
+            if len(set(sizes.values())) > 1:
+                break
+        found, covered = pivot, 1
+        for each in sorted(set(sizes.values())):
+            part = [other for other, of in sizes.items() if of == each]
+            covered += len(part)
+            if covered != each:
+                raise NoTreeError(
+                    f"the smallest sum that holds terms {pivot} and {part[0]} has {each} terms by one "
+                    f"experiment, {covered} by others"
+                )
+            subtree = grow(part)
+            found = join(*sorted((found, subtree))) if max(found, subtree) < terms else join(found, subtree)
+        return found
+
+    if terms:
+        grow(list(range(terms)))
+    return tuple(additions)
+
+
+def _pivots(group: Sequence[int]) -> list[int]:
+    """Return the terms to start from, the best guesses first: a term that joins last tells nothing."""
+    return list(dict.fromkeys((group[0], group[-1], group[len(group) // 2], group[0])))
+
+
+def members(terms: int, additions: Additions) -> list[int]:
+    """Return the terms under each number, as bits of an integer."""
+    held = [1 << term for term in range(terms)]
+    for left, right in additions:
+        held.append(held[left] | held[right])
+    return held
+
+
+def same(terms: int, one: Additions, other: Additions) -> bool:
+    """Return whether two trees add the same, whatever the sequence of their additions, and left and right."""
+    return set(members(terms, one)) == set(members(terms, other))
+
+
+def nested(terms: int, additions: Additions) -> Any:  # noqa: ANN401 (arrays in arrays)
+    """Return a tree as nested arrays of its terms' numbers; an empty one for no terms."""
+    held: list[Any] = list(range(terms))
+    for left, right in additions:
+        held.append([held[left], held[right]])
+    return held[-1] if held else []
+
+
+def as_fold(terms: int, additions: Additions) -> Fold:
+    """Return a tree, of one term at least, as a fold."""
+    held: list[Fold] = list(range(terms))
+    for left, right in additions:
+        held.append((held[left], held[right]))
+    return held[-1]
+
+
+def parents(terms: int, additions: Additions) -> dict[int, int]:
+    """Return the number of the sum that each number is added to."""
+    return {number: terms + k for k, pair in enumerate(additions) for number in pair}
+
+
+def pruned(terms: int, additions: Additions, kept: dict[int, int]) -> Additions:
+    """Return the tree of some of the terms, under other numbers.
+
+    Parameters
+    ----------
+    terms, additions
+        The tree.
+    kept
+        The new number of each term that is kept: 0 to len(kept) - 1, each once.
+    """
+    numbers: list[int | None] = [kept.get(term) for term in range(terms)]
+    sums: list[tuple[int, int]] = []
+    for left, right in additions:
+        a, b = numbers[left], numbers[right]
+        if a is None or b is None:
+            numbers.append(b if a is None else a)
+        else:
+            sums.append((a, b))
+            numbers.append(len(kept) + len(sums) - 1)
+    return tuple(sums)
