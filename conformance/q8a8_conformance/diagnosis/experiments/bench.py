@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8 import layout
 from q8a8_conformance.diagnosis.experiments.model import Model
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.diagnosis.replay import replay
@@ -76,6 +77,8 @@ class Bench:
         The same with two blocks, where there are two.
     factor
         What 1 by 1 gives: not 1 where scales are read wrongly.
+    greatest
+        A code whose square, and less, is a right product.
     bits
         Significant bits of the running sum.
     unused
@@ -91,6 +94,7 @@ class Bench:
         self.length, self.place = 1, 0
         self.factor = 1.0
         self.bits = 24
+        self.greatest = 11
         self.two: tuple[int, list[int]] | None = None
         self._probe = probe
         self._end = time.monotonic() + seconds
@@ -129,14 +133,17 @@ class Bench:
 
     def row(self, codes: Sequence[int] | Array, scales: Sequence[float] | Array | float = 1.0) -> Array:
         """Return blocks [nb] with one code each, at `element`."""
-        all_codes = np.zeros((len(codes), 32), np.int64)
-        all_codes[:, self.element] = codes
-        return dot_rows.blocks(np.asarray(scales, np.float64), all_codes)
+        made = np.zeros(len(codes), layout.BLOCK_Q8_A8)
+        made["weight_scale"] = scales
+        made["weight_qs"][:, self.element] = codes
+        return made
 
     def full(self, codes: Sequence[int] | Array, scales: Sequence[float] | Array | float = 1.0) -> Array:
         """Return blocks [nb] of one code each: whichever of them meets the other row's one code."""
-        all_codes = np.repeat(np.asarray(codes, np.int64).reshape(-1, 1), 32, axis=1)
-        return dot_rows.blocks(np.asarray(scales, np.float64), all_codes)
+        made = np.zeros(len(codes), layout.BLOCK_Q8_A8)
+        made["weight_scale"] = scales
+        made["weight_qs"] = np.asarray(codes, np.int8).reshape(-1, 1)
+        return made
 
     def pair(
         self, x: Sequence[int] | Array, y: Sequence[int] | Array, dx: object = 1.0, dy: object = 1.0
@@ -159,6 +166,7 @@ class Bench:
             self.element = element
             if places := [b for b in range(nb) if self._counts(nb, b)]:
                 self.length, self.place = nb, places[0]
+                self.greatest = 100 if self.pair(*([100 * (np.arange(nb) == places[0])] * 2)) == 10_000 else 11
                 break
         else:
             self.element = 0

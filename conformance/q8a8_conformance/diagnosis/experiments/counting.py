@@ -7,37 +7,46 @@ calls of each length find the segments of a row that are treated otherwise, and 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import UNUSED, Bench, Measured
+from q8a8_conformance.diagnosis.experiments.bench import UNUSED, Bench, Measured, NoAnswerError, model_of
 from q8a8_conformance.diagnosis.experiments.lengths import Lengths, fit, formula
+from q8a8_conformance.diagnosis.experiments.model import matches
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import CallResult
 
     Array = NDArray[Any]
 
 EVERY = 300
 """Lengths up to which each one is tried."""
 
-POWERS = tuple(2**k + d for k in range(9, 17) for d in (-1, 0, 1, 2, 3, 5, 7, 14))
+SOME = 40
+"""The same, where no row of up to `EVERY` blocks has failed."""
+
+POWERS = tuple(2**k + d for k in range(9, 17) for d in (-1, 0, 1, 3))
 """Longer ones, tried up to the longest that failed."""
 
-SEGMENTS, REPRESENTATIVES = 24, 6
-"""Segments of one row that are told apart at most, and lengths that are looked into."""
+REFITS, CHECKED = 4, 8
+"""How often a condition is fitted again, and lengths that are tried to check it."""
 
-LARGEST_TERM = 25
-"""The largest product of two codes: so many blocks of it must not round."""
+EXPLICIT = 6
+"""Failed lengths that are looked into where the formulas of the others do not give them."""
+
+SEGMENTS, REPRESENTATIVES = 24, 2
+"""Segments of one row that are told apart at most, and lengths that are looked into."""
 
 OTHER_FIELD = 3
 """The factor of a block that takes the version 2 scale that it must not: `UNUSED` is 3.0."""
@@ -65,13 +74,19 @@ class Segment:
     shift: int | None = None
 
 
+def greatest_code(bench: Bench, nb: int) -> int:
+    """Return the largest code of rows of a length whose sums do not round; none where it is less than 2."""
+    return min(bench.greatest, math.isqrt(2 ** (bench.bits - 1) // max(nb, 1)))
+
+
 class Counted:
     """Rows of one length with small codes, and their results with any of the blocks at zero."""
 
     def __init__(self, bench: Bench, nb: int) -> None:
         rng = dot_rows.generator("counted", nb)
         self.bench, self.nb = bench, nb
-        self.x, self.y = (rng.integers(1, 6, bench.nrc * nb) for _ in "xy")
+        largest = greatest_code(bench, nb)
+        self.x, self.y = (rng.integers(1, largest + 1, bench.nrc * nb) for _ in "xy")
 
     def call(self, x: Array, y: Array) -> Call:
         """Return the call on codes of all rows, one after the other."""
@@ -131,7 +146,9 @@ class Counted:
     def _meets_its_own(self, number: int, x: Array, mask: Array, times: float) -> bool:
         """Return whether blocks are counted so often under other codes of y, too."""
         del mask
-        other = self.y * 3 % 7
+        other = self.y[::-1].copy()
+        if not times:
+            return bool(self.results(x, other)[number] == 0)
         right = self.expected(x, other)[number]
         return bool(self.results(x, other)[number] == times * right)
 
@@ -153,6 +170,8 @@ class Counted:
         half[low] = y[low]
         value = self.results(x, half)[number]
         code = float(x[row * self.nb + block] * y[low])
+        if not math.isfinite(value):
+            raise NoAnswerError
         return Segment(block, block + 1, row, column, round(float(value / code), 3), low - column * self.nb - block)
 
 
@@ -174,12 +193,15 @@ def _alike(a: Segment, b: Segment) -> bool:
 
 def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     """Find at which lengths which blocks are not counted once, with their own block of the other row."""
-    longest = max((f.call.n // 32 for f in failed), default=0)
-    failing = sorted({f.call.n // 32 for f in failed if f.call.n // 32 > EVERY})
-    some = failing[:8] + failing[8:: max(len(failing) // 16, 1)]
-    every = range(1, min(EVERY, 2 * longest + 40))
-    tried = sorted({*every, *(nb for nb in POWERS if nb <= longest + 16), *some})
-    tried = [nb for nb in tried if LARGEST_TERM * nb < 2.0**bench.bits]
+    failing = sorted({f.call.n // 32 for f in failed})
+    longest = failing[-1]
+    every = range(1, min(EVERY, 2 * longest + 40) if failing[0] <= EVERY else SOME)
+    long = {nb for nb in failing if nb > EVERY}
+    if min(failing) > EVERY:
+        long = {*long, *(nb for nb in POWERS if nb <= longest + 16)}
+    else:
+        long = {*sorted(long)[:2], *sorted(long)[-1:]}
+    tried = [nb for nb in (*every, *sorted(long)) if greatest_code(bench, nb) > 1]
     verdicts: dict[int, bool] = {}
     for nb in tried:
         verdicts[nb] = Counted(bench, nb).is_right()
@@ -188,21 +210,62 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     wrong = [nb for nb, right in verdicts.items() if not right]
     if not wrong:
         return
+    where = _condition(bench, verdicts)
+    wrong = sorted(nb for nb, right in verdicts.items() if not right)
     segments = {nb: Counted(bench, nb).segments() for nb in _representatives(wrong)}
     known = {nb: found for nb, found in segments.items() if found}
-    where = fit(wrong, [nb for nb, right in verdicts.items() if right])
     if where is not None:
-        where = _least(bench, where, verdicts)
         least = where.least
         if least not in known and (found := Counted(bench, least).segments()):
             known[least] = found
-    if known:
-        yield _fact(bench, where, known, wrong)
+    if not known:
+        return
+    found = _fact(bench, where, known, wrong)
+    others = {
+        nb: segments
+        for nb in [nb for nb in failing if nb not in known and not _agrees(bench, found, nb)][:EXPLICIT]
+        if (segments := Counted(bench, nb).segments())
+    }
+    yield _fact(bench, where, known, wrong, others) if others else found
+
+
+def _agrees(bench: Bench, found: Measured, nb: int) -> bool:
+    """Return whether a row of a length is counted as a fact has it."""
+    if not found.changes:
+        return True
+    counted = Counted(bench, nb)
+    call = counted.call(counted.x, counted.y)
+    return matches(model_of([found]), CallResult(call, bench.outputs(call))) or bench.factor != 1
+
+
+def _condition(bench: Bench, verdicts: dict[int, bool]) -> Lengths | None:
+    """Fit a condition to lengths that are right and wrong; try others that it is about, until they agree."""
+    for _ in range(REFITS):
+        wrong = [nb for nb, right in verdicts.items() if not right]
+        where = fit(wrong, [nb for nb, right in verdicts.items() if right])
+        if where is None or where.most == where.least:
+            return where
+        where = _least(bench, where, verdicts)
+        last = where.most or max(max(wrong), where.least + 40)
+        others = [nb for nb in _others(where) if nb <= last and nb not in verdicts]
+        for nb in others[:CHECKED]:
+            verdicts[nb] = Counted(bench, nb).is_right()
+        if not any(verdicts[nb] == where.holds(nb) for nb in others[:CHECKED]):
+            return where
+    return None
+
+
+def _others(where: Lengths) -> list[int]:
+    """Return lengths near the first one of a condition, and some of its remainders a few moduli further on."""
+    near = [where.least + k for k in range(1, 5)]
+    far = [where.least + where.modulus * k for k in (1, 2, 3, 5)]
+    return [*far, *near, 2 * where.least + 1, where.least + where.least // 2]
 
 
 def _representatives(wrong: Sequence[int]) -> list[int]:
     """Choose lengths to look into: the shortest ones, and the longest."""
-    return sorted({*wrong[: REPRESENTATIVES // 2], *wrong[:: max(len(wrong) // 3, 1)], wrong[-1]})[:REPRESENTATIVES + 2]
+    short = [nb for nb in wrong if nb < EVERY]
+    return sorted({*wrong[:REPRESENTATIVES], wrong[len(wrong) // 2], *short[-1:], wrong[-1]})
 
 
 def _least(bench: Bench, where: Lengths, verdicts: dict[int, bool]) -> Lengths:
@@ -227,9 +290,13 @@ def _least(bench: Bench, where: Lengths, verdicts: dict[int, bool]) -> Lengths:
 
 
 def _fact(
-    bench: Bench, where: Lengths | None, known: dict[int, list[Segment]], wrong: Sequence[int]
+    bench: Bench,
+    where: Lengths | None,
+    known: dict[int, list[Segment]],
+    wrong: Sequence[int],
+    others: Mapping[int, list[Segment]] = MappingProxyType({}),
 ) -> Measured:
-    """Return the fact about the segments of some lengths."""
+    """Return the fact about the segments of some lengths; at the others they are no formulas' values."""
     nb = min(known, default=wrong[0])
     first = known.get(nb, [])
     seen = {length: found for length, found in known.items() if found and len(found) == len(first)}
@@ -255,17 +322,17 @@ def _fact(
     condition = str(lengths) if where else f"nb = {', '.join(map(str, sorted(wrong)[:6]))}{', …' * (len(wrong) > 6)}"
     sentence = f"Where {condition}, {what}."
     if general is not None and where is not None and kind != "version-2-field":
-        step = _blocks(general[1], first, lengths, bench.nrc)
+        step = _blocks(general[1], first, lengths, bench.nrc, others)
         slug = slug or (_cause(step, sorted(known)) if bench.nrc == 1 else "")
         return bench.measured(
             kind, found, rule, sentence, fix, evidence=evidence, cause=slug,
             changes={"blocks": step},
         )  # fmt: skip
-    others = set(wrong)
+    measured = set(wrong)
 
     def when(result: CallResult) -> bool:
         length = result.call.n // 32
-        return length in others or bool(where and where.holds(length))
+        return length in measured or bool(where and where.holds(length))
 
     return bench.measured(kind, found, rule, sentence, fix, evidence=evidence, cause=slug, when=when)
 
@@ -287,20 +354,25 @@ def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, str]], lis
 
 
 def _blocks(
-    functions: list[tuple[Any, Any]], first: Sequence[Segment], lengths: Lengths, nrc: int
+    functions: list[tuple[Any, Any]], first: Sequence[Segment], lengths: Lengths, nrc: int,
+    others: Mapping[int, list[Segment]],
 ) -> Any:  # noqa: ANN401
     """Return the step of a model that counts blocks so."""
 
     def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
         ix, iy = (np.arange(nb) + r * nb for r in (row, column))
-        if not lengths.holds(nb):
+        if nb not in others and not lengths.holds(nb):
             return ix, iy
         x, y = [ix], [iy]
         keep = np.ones(nb, bool)
-        for (start, stop), one in zip(functions, first, strict=True):
+        ends = [(start(nb), stop(nb)) for start, stop in functions]
+        segments = others.get(nb, first)
+        if nb in others:
+            ends = [(one.start, one.stop) for one in segments]
+        for (begin, b), one in zip(ends, segments, strict=True):
             if nrc == 2 and (one.row, one.column) != (row, column):
                 continue
-            a, b = max(start(nb), 0), stop(nb)
+            a = max(begin, 0)
             keep[a:b] = False
             for _ in range(int(one.times)):
                 x.append(ix[a:b])

@@ -33,7 +33,7 @@ PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     )
 } | {
     "v2-fields-exchanged": ("LAY-3", "v2-fields-exchanged", lambda _xw, xa, yw, _ya: (xa, yw)),
-    "v2-y-unscaled": ("DOT-9", "", lambda xw, _xa, _yw, ya: (xw, np.ones_like(ya))),
+    "v2-y-unscaled": ("DOT-3", "y-scale-unused", lambda xw, _xa, _yw, ya: (xw, np.ones_like(ya))),
 }  # fmt: skip
 """Wrong choices of the two scales: rule, cause and step."""
 
@@ -51,11 +51,10 @@ def fields(bench: Bench) -> Iterator[Measured]:
         return
     for fact, (rule, slug, pick) in PICKS.items():
         if all(matches(Model(pick=pick), one) for one in tried):
-            sentence = MUTANTS[slug].sentence if slug else "y's scale is not used."
             bench.unused = 0 if rule == "LAY-5" else None
             yield bench.measured(
-                "version-2-field", {"as": fact}, rule, sentence,
-                MUTANTS[slug or "v2-weight-scale-of-both"].fix, cause=slug,
+                "version-2-field", {"as": fact}, rule, MUTANTS[slug].sentence,
+                MUTANTS[slug].fix, cause=slug,
                 evidence=[bench.evidence(tried[0].call, "scales 3 and 5 of x, 7 and 11 of y: 3 · 11 is right")],
                 changes={"pick": pick},
             )  # fmt: skip
@@ -155,6 +154,39 @@ def _of_version_2() -> dict[str, Callable[[bytes, int, int], Any]]:
         return lambda data, nb, _version: unpack(_bytes(data, 36 * nb), nb)
 
     return {slug: step(slug) for slug in ("v2-codes-early", "v2-blocks-of-34")}
+
+
+def zero_scales(bench: Bench) -> Iterator[Measured]:
+    """Find what a block whose scale is zero does to the other blocks of its row."""
+    nb, ones = 4, np.ones(4, np.int64)
+    if bench.pair(ones, ones) != nb:
+        return
+    for side, block in ((side, block) for side in "xy" for block in range(nb)):
+        scales = np.ones(nb)
+        scales[block] = 0
+        x, y = (bench.row(ones, scales if side == s else 1.0) for s in "xy")
+        value = bench.value(x, y)
+        if value == nb - 1:
+            continue
+        mutant = MUTANTS["zero-scale-ends-row"]
+        ends = value == block
+        step = mutant.changes["scale_product"]
+        yield bench.measured(
+            "zero-scale-affects-others", {"side": side, "block": block, "ends": ends}, "DOT-8",
+            mutant.sentence if ends else f"A zero scale of {side} has an influence on other blocks.",
+            mutant.fix, cause=mutant.slug if ends else "",
+            evidence=[bench.shown(x, y, f"1 · 1 in each of {nb} blocks, {side}'s scale of block {block} is 0")],
+            changes={"scale_product": lambda dx, dy: np.asarray(step(dx, dy), np.float64)} if ends else {},
+            when=None if ends else _has_zero_scale,
+        )  # fmt: skip
+        return
+
+
+def _has_zero_scale(result: CallResult) -> bool:
+    """Return whether a scale of a call is zero."""
+    dtype = layout.BLOCK_Q8_A8 if result.call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
+    x, y = (layout.as_blocks(result.call.buffers[i].data, dtype) for i in result.call.spec.inputs)
+    return bool((x["weight_scale"] == 0).any() or (y[dtype.names[-2]] == 0).any())
 
 
 def block_scales(bench: Bench) -> Iterator[Measured]:

@@ -7,6 +7,7 @@ to each other first, or to the running sum one after the other.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
 HALF = {"term": lambda v: v.astype(np.float16).astype(np.float64), "limit": 65504.0}
 """What else of a model changes where the running sum is a half."""
 
+LARGE = 64
+"""The code whose square is the large term."""
+
 CAUSES = {11: "fp16-accumulator", 8: "bf16-accumulator"}
 
 
 def accumulator(bench: Bench) -> Iterator[Measured]:
     """Find the digits of the running sum, and what happens to what it rounds off."""
-    sums = {p: (_sum(bench, 2.0**p), _sum(bench, 2.0**p, last=True)) for p in range(4, 24)}
+    sums = {p: (_sum(bench, p), _sum(bench, p, last=True)) for p in range(4, 24)}
     lost = [p for p, pair in sums.items() if pair != (2.0**p + 1, 2.0**p + 1)]
     if lost and lost == list(range(lost[0], 24)) and lost[0] > 4 and _near(sums, lost[0]):
         bits = bench.bits = lost[0]
@@ -41,20 +45,20 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
             "accumulator-bits", {"bits": bits}, "ORD-2",
             MUTANTS[slug].sentence if slug else f"The running sum has {bits} significant bits.",
             "Add in float32.", cause=slug,
-            evidence=[bench.shown(*_rows(bench, 2.0**bits), f"2^{bits} and 1 in two blocks")],
+            evidence=[bench.shown(*_rows(bench, bits), f"2^{bits} and 1 in two blocks, in units of the second")],
             changes={"bits": bits, **HALF} if bits == 11 else {"bits": bits},
         )  # fmt: skip
         return
     if lost:
         return
-    value = _sum(bench, 2.0**24)
+    value = _sum(bench, 24)
     if not 2.0**24 <= value <= 2.0**24 + 2:
         wrong = value - 2.0**24 - 1
         yield bench.measured(
             "rounded-off-part-wrong", {"error": wrong}, "ORD-2",
             f"What an addition rounds off is lost or comes back wrong: 2^24 + 1 gives {value:.9g}.",
             MUTANTS["low-part-misscaled"].fix, cause="low-part-misscaled" if value == 2.0**25 else "",
-            evidence=[bench.shown(*_rows(bench, 2.0**24), "2^24 and 1 in two blocks")],
+            evidence=[bench.shown(*_rows(bench, 24), "2^24 and 1 in two blocks, in units of the second")],
             when=rounds,
         )  # fmt: skip
 
@@ -70,20 +74,28 @@ def rounds(result: CallResult) -> bool:
     return any(one.tolerance for one in Model().predict(result.call))
 
 
-def _rows(bench: Bench, large: float, *, last: bool = False) -> tuple[Array, Array]:
-    """Return rows of two blocks, `large` in one and 1 in the other, beside blocks of zeros."""
-    scales = np.array([1.0, large]) if last else np.array([large, 1.0])
-    x = np.minimum(scales, 2.0**12)
-    return bench.spread(x), bench.spread(scales / x)
+def _rows(bench: Bench, power: int, *, last: bool = False) -> tuple[Array, Array]:
+    """Return rows of 2^12, as 64 · 64, in one block and 2^(12 - power) in another, beside blocks of zeros.
+
+    The scales are small, so that no product of scales is near the ends of a half.
+    """
+    codes = np.zeros((2, 32), np.int64)
+    codes[:, bench.element] = LARGE, 1
+    scales = np.array([1.0, 2.0 ** ((12 - power) // 2)])
+    others = np.array([1.0, 2.0 ** (12 - power - (12 - power) // 2)])
+    if last:
+        codes, scales, others = codes[::-1], scales[::-1], others[::-1]
+    return bench.spread(scales, codes), bench.spread(others, codes)
 
 
-def _sum(bench: Bench, large: float, *, last: bool = False) -> float:
-    return bench.value(*_rows(bench, large, last=last))
+def _sum(bench: Bench, power: int, *, last: bool = False) -> float:
+    """Return the sum of 2^power and 1."""
+    return bench.value(*_rows(bench, power, last=last)) * 2.0 ** (power - 12)
 
 
 def roundings(bench: Bench) -> Iterator[Measured]:
     """Find how many of a block's products are added to the running sum by themselves."""
-    if not bench.counts_two or bench.value(*_large_and_units(bench, [])) != 2.0**24:
+    if not bench.counts_two or _beside_large(bench, []) or _units_alone(bench) != 3:
         return
     alone = [place for place in range(32) if _beside_large(bench, [place]) == 0]
     groups: list[list[int]] = []
@@ -122,21 +134,27 @@ def roundings(bench: Bench) -> Iterator[Measured]:
 
 def _directed(bench: Bench, sign: float) -> int:
     """Return how far 2^24 + 3, or -(2^24 + 3), comes from 2^24."""
-    value = bench.value(*_large_and_units(bench, [0, 1, 2], sign))
-    return int(abs(value) - 2.0**24)
+    value = bench.value(*_large_and_units(bench, [0, 1, 2], sign)) * 2.0**12
+    return int(abs(value) - 2.0**24) if math.isfinite(value) else 0
 
 
 def _large_and_units(bench: Bench, places: list[int], sign: float = 1.0) -> tuple[Array, Array]:
-    """Return rows with 2^24 in one block at element 0, and products of 1 at some places of a later block."""
+    """Return rows with 2^24 in one block, and products of 1 at some places of a later one, all times 2^-12."""
     codes = np.zeros((2, 32), np.int64)
-    codes[0, bench.element] = 1
+    codes[0, bench.element] = LARGE
     codes[1, places] = 1
-    scales = np.array([2.0**12, 1.0])
-    x, y = bench.spread(scales * sign, codes), bench.spread(scales, codes)
-    return x, y
+    scales = np.array([1.0, 2.0**-6])
+    return bench.spread(scales * sign, codes), bench.spread(scales, codes)
+
+
+def _units_alone(bench: Bench) -> float:
+    """Return what three products of 1 are without the large term."""
+    x, y = _large_and_units(bench, [0, 1, 2])
+    x["weight_qs"][x["weight_qs"] == LARGE] = 0
+    return bench.value(x, y) * 2.0**12
 
 
 def _beside_large(bench: Bench, places: list[int]) -> float:
     """Return what products of 1 add to 2^24."""
-    return bench.value(*_large_and_units(bench, places)) - 2.0**24
+    return bench.value(*_large_and_units(bench, places)) * 2.0**12 - 2.0**24
 

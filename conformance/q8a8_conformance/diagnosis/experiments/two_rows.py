@@ -11,7 +11,7 @@ from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from q8a8_conformance.protocol.messages import Call
 
@@ -21,7 +21,8 @@ SHAPES = (
 )  # fmt: skip
 """Blocks, and bytes between the rows of x and of y."""
 
-Formula = "Callable[[int, int, int], int]"
+MORE = 4
+"""A bit that makes a code, or a scale, greater."""
 
 STARTS: dict[str, tuple[tuple[str, str, Any], ...]] = {
     "x": (
@@ -56,21 +57,20 @@ class Shape:
     def __init__(self, bench: Bench, nb: int, x_gap: int, y_gap: int) -> None:
         self.bench, self.row = bench, 34 * nb
         self.bx, self.by = self.row + x_gap, self.row + y_gap
-        # Every byte of x (of y) counts where it is read: as a code, or as part of a scale.
+        # Every byte of x (of y) counts where it is read, as a code or as part of a scale; more bits, more result.
+        size = 2 * self.row + max(x_gap, y_gap) + 64
         rng = dot_rows.generator("strides", nb, x_gap, y_gap)
-        halves = rng.integers(1, 60, (self.row + max(self.bx, self.by)) // 2 + 64, dtype=np.int64)
-        self.noise = (halves * 256 + 60 * 256 + halves).astype("<u2")
+        self.noise = (rng.integers(1, 60, size) & ~MORE).astype(np.uint8)
+        self.noise[1::2] = (self.noise[1::2] & 0x03) | 0x38
         self.nb = nb
 
     def call(self, side: str, flipped: int | None = None) -> Call:
-        """Return the call in which bytes of one side from `flipped` on have other values."""
+        """Return the call in which bytes of one side from `flipped` on are greater."""
         size = {"x": self.bx, "y": self.by}[side] + self.row
-        noise = np.frombuffer((self.noise & 0x3BFF).tobytes() * (size // self.noise.nbytes + 1), np.uint8)[:size].copy()
+        noise = self.noise[:size].copy()
         if flipped is not None:
-            noise[flipped:] ^= 4
+            noise[flipped:] |= MORE
         plain = dot_rows.blocks(1.0, np.full((self.nb, 32), 1)).tobytes()
-        other = size - self.row if side == "x" else self.bx
-        del other
         rows = {
             "x": (noise.tobytes() if side == "x" else plain + bytes(self.bx - self.row) + plain),
             "y": (noise.tobytes() if side == "y" else plain + bytes(self.by - self.row) + plain),
@@ -122,19 +122,22 @@ def strides(bench: Bench) -> Iterator[Measured]:
             if all(_same(formula(*at), seen, at) for at, seen in read[side].items()):
                 named[side] = name, slug, formula
                 break
-    for side, (name, slug, _) in named.items():
-        one, start = wrong[side]
-        own = {"x": STARTS["x"][0][2], "y": STARTS["y"][0][2]}
-        used = {s: named[s][2] if s in named else own[s] for s in "xy"}
-        changes = {"strides": lambda nb, bx, by, used=used: (used["x"](34 * nb, bx, by), used["y"](34 * nb, bx, by))}
-        yield bench.measured(
-            "second-row-read-at", {"side": side, "at": name, "bx": one.bx, "by": one.by, "nb": one.nb, "byte": start},
-            "DOT-6", f"{side}1 is read at byte {start} where b{side} is {one.bx if side == 'x' else one.by}"
-            f": at {name}, not at b{side}.",
-            MUTANTS["bx-ignored"].fix, cause=slug,
-            evidence=[bench.evidence(one.call(side), f"nb = {one.nb}, bx = {one.bx}, by = {one.by}")],
-            changes=changes,
-        )  # fmt: skip
+    if not named:
+        return
+    own = {"x": STARTS["x"][0][2], "y": STARTS["y"][0][2]}
+    used = {side: named[side][2] if side in named else own[side] for side in "xy"}
+    one, start = wrong[next(iter(named))]
+    slugs = {slug for _, slug, _ in named.values()}
+    yield bench.measured(
+        "second-row-read-at", {"at": {side: name for side, (name, _, _) in named.items()}}, "DOT-6",
+        "; ".join(f"{side}1 is read at {name}, not at b{side}" for side, (name, _, _) in named.items()) + ".",
+        MUTANTS["bx-ignored"].fix, cause=slugs.pop() if len(slugs) == 1 else "",
+        evidence=[
+            bench.evidence(one.call(side), f"nb = {one.nb}, bx = {one.bx}, by = {one.by}: {side}1 is read at byte {start}")
+            for side in list(named)[:1]
+        ],
+        changes={"strides": lambda nb, bx, by: (used["x"](34 * nb, bx, by), used["y"](34 * nb, bx, by))},
+    )  # fmt: skip
 
 
 def counts(bench: Bench, nb: int) -> bool:
