@@ -24,15 +24,18 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
-from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import LEGAL, make
+from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
 from q8a8_conformance.reveal import summations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from q8a8_conformance.diagnosis.facts import Evidence
     from q8a8_conformance.faults.mutant import Change
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
@@ -129,6 +132,8 @@ def _look_further(
         return named
     near = [name for finding in named for name in finding.orders]
     legal = [finding for finding in named if not finding.fix and finding.cause != UNEXPLAINED]
+    if function in DOTS and probe is not None:
+        return [*_measured(function, groups, probe, limits), *legal]
     found: list[Finding] = []
     parts: tuple[Change, ...] = ()
     for nrc, failures in sorted(groups.items()):
@@ -151,6 +156,40 @@ def _look_further(
             unexplained = replace(near_miss, explained=0, of=calls.wrong(), detail=detail, smallest=smallest)
             _merge(found, [unexplained])
     return [*found, *legal] if found else named
+
+
+def _measured(
+    function: str, groups: Mapping[int, Sequence[Failure]], probe: Probe, limits: Limits
+) -> list[Finding]:
+    """Return the facts that experiments find about a dot product, and what they leave unexplained."""
+    every = [failure for _, failures in sorted(groups.items()) for failure in failures]
+    of = sum(len(_wrong(failure)) for failure in every)
+    findings, left = [], every
+    for fact in dot_facts(function, groups, probe):
+        explained = fact.explained(every)
+        left = [failure for failure in left if not any(failure is one for one in explained)]
+        evidence = tuple(_shown(one) for one in fact.evidence)
+        findings.append(
+            Finding(
+                function, fact.slug, sum(len(_wrong(one)) for one in explained), of, fact.fix, fact.sentence, fact.nrc,
+                smallest=evidence[0] if evidence else None, fact=fact.fact, where=fact.where, rule=fact.rule,
+                sentence=fact.sentence, evidence=evidence,
+            )
+        )  # fmt: skip
+    if left:
+        unexplained = Finding(function, UNEXPLAINED, 0, of, smallest=_smallest(left, probe, limits))
+        findings.append(replace(unexplained, explained=0, of=sum(len(_wrong(one)) for one in left)))
+    return findings
+
+
+def _wrong(failure: Failure) -> set[int]:
+    """Return the numbers of a failed call's wrong results."""
+    return differing(failure.call.function, failure.outputs, failure.expected)
+
+
+def _shown(evidence: Evidence) -> Smallest:
+    """Return the call of a fact as reports show it."""
+    return replace(shrink.as_smallest(evidence.call, evidence.actual, evidence.expected), text=evidence.text)
 
 
 def _is_all(calls: mistakes.FunctionCalls, finding: Finding) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.protocol.hello import hello_document
@@ -74,7 +74,13 @@ def _stage(stage: Stage) -> dict[str, str]:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    return {**asdict(finding), "orders": list(finding.orders), "smallest": _smallest(finding.smallest)}
+    return {
+        **asdict(replace(finding, where={}, evidence=(), smallest=None)),
+        "orders": list(finding.orders),
+        "smallest": _smallest(finding.smallest),
+        "where": dict(finding.where),
+        "evidence": [{**_call(shown.call), "text": shown.text} for shown in finding.evidence],
+    }
 
 
 def _smallest(smallest: Smallest | None) -> dict[str, Any] | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.results.record import CallData, Record, Status, short_id
 from q8a8_conformance.results.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from q8a8_conformance.protocol.messages import Hello
     from q8a8_conformance.results.bias import Bias
@@ -59,6 +59,12 @@ class Finding:
         cause and those that give the same bits, those on top of which a mistake was found, or the nearest.
     smallest
         For what is not explained, the smallest input on which it shows.
+    fact, where
+        What an experiment measured: a slug, and its parameters as JSON data; empty where none was made.
+    rule, sentence
+        The full id of the rule that the fact breaks, and what the kernel does, in its author's terms.
+    evidence
+        The calls that show the fact, the smallest first.
     """
 
     function: str
@@ -70,6 +76,11 @@ class Finding:
     nrc: int = 1
     orders: tuple[str, ...] = ()
     smallest: Smallest | None = None
+    fact: str = ""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    rule: str = ""
+    sentence: str = ""
+    evidence: tuple[Smallest, ...] = ()
 
 
 @dataclass(frozen=True)

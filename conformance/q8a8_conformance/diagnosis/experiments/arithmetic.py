@@ -1,0 +1,229 @@
+"""What a kernel does with one block: its codes, its scales, their product, and what is made of the two.
+
+Some two hundred calls of one block (beside blocks of zeros) at chosen values: every pair of places, the edges of
+int8, sums that need 16 bits and more, halves of every kind, products that a half cannot hold. The step that gives
+each of the values is the measured one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.experiments import candidates
+from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
+from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.results.observations import CallResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.diagnosis.experiments.candidates import Candidate
+
+    Array = NDArray[Any]
+
+EDGES = (-128, -127, -100, -1, 1, 77, 127)
+"""Codes of single products."""
+
+FILLED = ((127, 127), (-128, -128), (127, -128), (-128, 127), (-127, 127))
+"""Codes of blocks that are filled up from the first element."""
+
+HALVES = (
+    0x0001, 0x0002, 0x0003, 0x01FF, 0x0200, 0x03FF, 0x0400, 0x0401, 0x1400, 0x2E66, 0x3BFF, 0x3C00, 0x3C01,
+    0x3FFF, 0x4000, 0x5555, 0x77FF, 0x7800, 0x7801, 0x7BFF, 0x8001, 0x83FF, 0x8400, 0xB800, 0xBC00, 0xC001, 0xFBFF,
+)  # fmt: skip
+"""Bits of scales: least and greatest, subnormal and normal, of both signs, odd and even."""
+
+SCALES = (
+    (2047, 2047), (2047, 2045), (1025, 1025), (-2047, 2047), (-1.5, -2.5), (3, 5), (5, 3), (2.0**-24, 2.0**-24),
+    (2.0**-24, 3.0), (2.0**-14, 2.0**-10), (3 * 2.0**-24, 2.0**-12), (2.0**-8, 2.0**-7), (2.0**-7, 2.0**-7),
+    (2.0**-7, 2.0**-6), (65504, 65504), (32768, 4), (65504, 1), (65504, -2), (-65504, 2), (257, 1.0), (0.75, 0.375),
+)  # fmt: skip
+"""Pairs of scales; each product has 22 significant bits at most."""
+
+
+class Experiments:
+    """Calls of one block that were made, with their outputs.
+
+    Parameters
+    ----------
+    bench
+        Makes the calls.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.made: list[CallResult] = []
+
+    def block(self, qx: Array, qy: Array, dx: float = 1.0, dy: float = 1.0) -> float:
+        """Return the result of one block."""
+        x, y = (self.bench.padded(dot_rows.blocks(d, np.asarray(q)[np.newaxis])) for d, q in ((dx, qx), (dy, qy)))
+        call = self.bench.call(x, y)
+        outputs = self.bench.outputs(call)
+        self.made.append(CallResult(call, outputs))
+        return float(np.frombuffer(outputs[0], "<f4")[0])
+
+    def wrong(self, model: Model) -> list[CallResult]:
+        """Return the calls that a model does not give."""
+        return [one for one in self.made if not matches(model, one)]
+
+    def make(self) -> None:
+        """Make all calls."""
+        rng = dot_rows.generator("arithmetic")
+        none, every = np.zeros(32, np.int64), np.arange(1, 33)
+        shuffled = rng.permutation(every)
+        some = rng.integers(-60, 61, 32)
+        self.block(none, some)
+        self.block(some, none)
+        self.block(none, every)
+        for j in range(32):
+            self.block(_unit(j), every)
+            self.block(_unit(j), shuffled)
+        element = self.bench.element
+        for a, b in itertools.product(EDGES, EDGES):
+            self.block(_unit(element, a), _unit(element, b))
+        for j in range(32):
+            pair = _unit(element, -128) + _unit(j, -128) * (j != element)
+            self.block(pair, pair)
+        for (a, b), n in itertools.product(FILLED, (2, 3, 4, 5, 8, 9, 16, 17, 31, 32)):
+            filled = np.arange(32) < n
+            self.block(a * filled, b * filled)
+        for total in (2049, 4097, 32769, 65537, 262145):
+            self.block(*_with_sum(total))
+        for total, d in ((2049, 2.0**-10), (4097, 2.0**-4), (262145, 2.0**-12), (-2049, 2.0**8)):
+            self.block(*_with_sum(total), d)
+        for h in HALVES:
+            value = float(np.uint16(h).view(np.float16))
+            self.block(_unit(element), _unit(element), value)
+            self.block(_unit(element), _unit(element), 1.0, value)
+        for dx, dy in SCALES:
+            self.block(_unit(element), _unit(element), dx, dy)
+
+
+def _unit(place: int, code: int = 1) -> Array:
+    codes = np.zeros(32, np.int64)
+    codes[place] = code
+    return codes
+
+
+def _with_sum(total: int) -> tuple[Array, Array]:
+    """Return codes whose products add up to a number: 127 · 127 as often as it goes, and a rest."""
+    x, y = np.zeros(32, np.int64), np.zeros(32, np.int64)
+    rest = abs(total)
+    for place in range(32):
+        x[place] = min(127, rest)
+        y[place] = min(127, rest // max(x[place], 1))
+        rest -= int(x[place] * y[place])
+    return (x if total > 0 else -x), y
+
+
+def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
+    """Find the steps of one block that differ from the specification's, on top of what was found."""
+    done = Experiments(bench)
+    done.make()
+    base = {key: step for one in found for key, step in one.changes.items()}
+    wrong = done.wrong(Model(**base))
+    if not wrong:
+        return
+    steps = (*candidates.scale_products(), *candidates.readings(), *candidates.integers(), *candidates.terms(), *candidates.results())
+    order = [*wrong, *(one for one in done.made if one not in wrong)]
+    parts = _explaining(base, order, steps)
+    if not parts:
+        parts = tuple(_mapped(bench, done, base, order))
+    yield from (_as_fact(bench, part, wrong, base) for part in parts)
+
+
+def _explaining(
+    base: dict[str, Any], made: Sequence[CallResult], steps: Sequence[Candidate]
+) -> tuple[Candidate, ...]:
+    """Return the step, or else the two, with which a model gives all values."""
+    for one in steps:
+        if _gives_all(Model(**{**base, **one.changes}), made):
+            return (one,)
+    for one, other in itertools.combinations(steps, 2):
+        if not one.changes.keys() & other.changes.keys() and _gives_all(
+            Model(**{**base, **one.changes, **other.changes}), made
+        ):
+            return one, other
+    return ()
+
+
+def _gives_all(model: Model, made: Sequence[CallResult]) -> bool:
+    return all(matches(model, one) for one in made)
+
+
+def _mapped(
+    bench: Bench, done: Experiments, base: dict[str, Any], made: Sequence[CallResult]
+) -> Iterator[Candidate]:
+    """Measure the 32 x 32 map of a block, and yield it where a model with it gives all values."""
+    matrix, offset = measure_map(bench, done)
+    if matrix is None:
+        return
+    step = candidates.linear(matrix, offset)
+    if _gives_all(Model(**{**base, "products": step}), made):
+        yield map_candidate(matrix, offset, step)
+
+
+def measure_map(bench: Bench, done: Experiments) -> tuple[Array | None, Array]:
+    """Return how often x_j · y_k is counted [32, 32], and what y_k counts alone [32]: 2,048 calls at most."""
+    units = np.eye(32, dtype=np.int64)
+    none = np.zeros(32, np.int64)
+    offset = np.array([done.block(none, units[k]) for k in range(32)])
+    matrix = np.zeros((32, 32))
+    for j in range(32):
+        values = [done.block(units[j], np.arange(1, 33)), done.block(units[j], np.arange(32, 0, -1))]
+        if sum(values) in (0.0, 33.0) and not offset.any():
+            place = int(values[0]) - 1
+            if sum(values) and 0 <= place < 32:
+                matrix[j, place] = 1
+                continue
+            if not any(values):
+                continue
+        matrix[j] = [done.block(units[j], units[k]) - offset[k] for k in range(32)]
+    if not np.isfinite(matrix).all() or (np.rint(matrix) != matrix).any():
+        return None, offset
+    return matrix.astype(np.int64), offset.astype(np.int64)
+
+
+def map_candidate(matrix: Array, offset: Array, step: Any) -> Candidate:  # noqa: ANN401 - a step
+    """Return a block sum as a candidate."""
+    lost = [j for j in range(32) if not matrix[j].any()]
+    twice = [j for j in range(32) if matrix[j, j] > 1]
+    moved = {j: np.flatnonzero(matrix[j]).tolist() for j in range(32) if matrix[j].any() and matrix[j, j] == 0}
+    parts = []
+    if lost:
+        parts.append(f"{'elements' if len(lost) > 1 else 'element'} {_ranges(lost)} of a block {'are' if len(lost) > 1 else 'is'} not counted")
+    if twice:
+        parts.append(f"elements {_ranges(twice)} are counted more than once")
+    if moved:
+        parts.append("x's element j meets another of y: " + ", ".join(f"{j} meets {ks[0]}" for j, ks in list(moved.items())[:4]))
+    if offset.any():
+        parts.append(f"y's codes count {int(offset[np.argmax(np.abs(offset))])} times by themselves")
+    sentence = "; ".join(parts) or "codes meet others than their own"
+    where = {"lost": lost, "twice": twice, "moved": {str(j): ks for j, ks in moved.items()}, "map": matrix.tolist()}
+    return candidates.Candidate(
+        "block-map", where, "DOT-1", sentence[0].upper() + sentence[1:] + ".", "Pair element j of x with element j of y, and add all 32 products.",
+        "", {"products": step},
+    )  # fmt: skip
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return numbers as words: 16 to 31."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
+
+
+def _as_fact(bench: Bench, part: Candidate, wrong: Sequence[CallResult], base: dict[str, Any]) -> Measured:
+    """Return a candidate as a fact, with the first calls whose values need it."""
+    own = [one for one in wrong if matches(Model(**{**base, **part.changes}), one)] or list(wrong)
+    evidence = [bench.evidence(one.call, "one block") for one in own[:2]]
+    return bench.measured(
+        part.fact, part.where, part.rule, part.sentence, part.fix, evidence=evidence, cause=part.cause,
+        changes=part.changes,
+    )  # fmt: skip

@@ -1,0 +1,260 @@
+"""The calls that experiments make: exact rows for one dot product function, one or two rows at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8 import layout
+from q8a8_conformance.diagnosis.experiments.model import Model
+from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults.catalogue import make
+from q8a8_conformance.inputs import calls, dot_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
+
+    Array = NDArray[Any]
+    Probe = Callable[[Call], tuple[bytes, ...] | None]
+
+UNUSED = 0x4200
+"""Bits of the scale that a version 2 block must not use: 3.0, no power of two."""
+
+
+class NoAnswerError(Exception):
+    """The kernel did not return, or the time for experiments is up."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A fact with what it changes in a model, or with the calls that it makes wrong.
+
+    Attributes
+    ----------
+    fact
+        What is reported.
+    changes
+        Fields of a `Model`, for a fact about a step.
+    when
+        Whether a call meets the conditions of a fact about where or when a call is made.
+    """
+
+    fact: Fact
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    when: Callable[[CallResult], bool] | None = None
+
+
+class Bench:
+    """Makes the calls of experiments on one function.
+
+    Parameters
+    ----------
+    function, nrc
+        The dot product, and how many rows it takes at a time.
+    probe
+        Makes a call: its output buffers, or None where it did not return.
+    seconds
+        The time for all experiments.
+
+    Attributes
+    ----------
+    element
+        The place in a block at which codes of experiments about other things stand: one that is counted.
+    length, place
+        Blocks of a row, and the number of one that is counted: where experiments with one block put it.
+    two
+        The same with two blocks, where there are two.
+    factor
+        What 1 by 1 gives: not 1 where scales are read wrongly.
+    greatest
+        A code whose square, and less, is a right product.
+    bits
+        Significant bits of the running sum.
+    unused
+        Bits of the scale field that a version 2 block must not use; None for those of the one that counts.
+    """
+
+    def __init__(self, function: str, nrc: int, probe: Probe, seconds: float) -> None:
+        self.function = function
+        self.nrc = nrc
+        self.element = 0
+        self.unused: int | None = UNUSED
+        self.made = 0
+        self.length, self.place = 1, 0
+        self.factor = 1.0
+        self.bits = 24
+        self.greatest = 11
+        self.two: tuple[int, list[int]] | None = None
+        self._probe = probe
+        self._end = time.monotonic() + seconds
+
+    def outputs(self, call: Call) -> tuple[bytes, ...]:
+        """Make a call.
+
+        Raises
+        ------
+        NoAnswerError
+            It did not return, or time is up.
+        """
+        self.made += 1
+        outputs = None if time.monotonic() > self._end else self._probe(call)
+        if outputs is None:
+            raise NoAnswerError
+        return outputs
+
+    def call(self, x: Array, y: Array) -> Call:
+        """Return the call on two rows of version 1 blocks [nb], with zeros in ``s``.
+
+        Two rows at a time are the same ones twice.
+        """
+        if self.nrc == 2:
+            return with_s(calls.dot_pair(np.stack([x, x]), np.stack([y, y])), bytes(16))
+        if self.function == calls.DOT:
+            return calls.dot(x, y, s=bytes(4))
+        v2 = dot_rows.to_v2(x, y, unused=self.unused or 0)
+        if self.unused is None:
+            v2[0]["activation_scale"], v2[1]["weight_scale"] = x["weight_scale"], y["weight_scale"]
+        return calls.dot_real(*v2, s=bytes(4))
+
+    def value(self, x: Array, y: Array) -> float:
+        """Return the (first) result of two rows, in units of what 1 by 1 gives."""
+        return result(self.outputs(self.call(x, y))) / self.factor
+
+    def row(self, codes: Sequence[int] | Array, scales: Sequence[float] | Array | float = 1.0) -> Array:
+        """Return blocks [nb] with one code each, at `element`."""
+        made = np.zeros(len(codes), layout.BLOCK_Q8_A8)
+        made["weight_scale"] = scales
+        made["weight_qs"][:, self.element] = codes
+        return made
+
+    def full(self, codes: Sequence[int] | Array, scales: Sequence[float] | Array | float = 1.0) -> Array:
+        """Return blocks [nb] of one code each: whichever of them meets the other row's one code."""
+        made = np.zeros(len(codes), layout.BLOCK_Q8_A8)
+        made["weight_scale"] = scales
+        made["weight_qs"] = np.asarray(codes, np.int8).reshape(-1, 1)
+        return made
+
+    def pair(
+        self, x: Sequence[int] | Array, y: Sequence[int] | Array, dx: object = 1.0, dy: object = 1.0
+    ) -> float:
+        """Return the result of rows with one code in each block, under these scales."""
+        return self.value(self.row(x, dx), self.full(y, dy))  # type: ignore[arg-type]  # as row takes them
+
+    def evidence(self, call: Call, text: str) -> Evidence:
+        """Make a call again, as evidence."""
+        try:
+            actual: tuple[bytes, ...] | None = self.outputs(call)
+        except NoAnswerError:
+            actual = None
+        return Evidence(call, replay(make(), call), actual, text)
+
+    def prepare(self) -> bool:
+        """Find a length, places in it and an element that are counted; return whether there are any."""
+        self.factor = 1.0
+        for nb, element in itertools.product((1, 2, 4, 3, 5), (0, 15, 31, 8, 16)):
+            self.element = element
+            if places := [b for b in range(nb) if self._counts(nb, b)]:
+                self.length, self.place = nb, places[0]
+                self.greatest = 100 if self.pair(*([100 * (np.arange(nb) == places[0])] * 2)) == 10_000 else 11
+                break
+        else:
+            self.element = 0
+            one = self.pair([1], [1])
+            if not (math.isfinite(one) and one and self.pair([3], [3]) == 9 * one and self.pair([0], [3]) == 0):
+                return False
+            self.factor = one
+        for nb in (2, 4, 3, 5, 8):
+            places = [b for b in range(nb) if self._counts(nb, b)]
+            if len(places) > 1:
+                self.two = nb, places[:2]
+                break
+        return True
+
+    def _counts(self, nb: int, block: int) -> bool:
+        codes = np.zeros(nb, np.int64)
+        codes[block] = 3
+        return self.pair(codes, codes) == 9.0
+
+    @property
+    def counts_two(self) -> bool:
+        """Whether two blocks of one row are known to be counted."""
+        return self.two is not None
+
+    def one(self, code: int = 1) -> Array:
+        """Return a row of one block that is counted, with a code in it; each block's code is at `element`."""
+        codes = np.zeros((1, 32), np.int64)
+        codes[0, self.element] = code
+        return self.padded(dot_rows.blocks(1.0, codes))
+
+    def padded(self, block: Array) -> Array:
+        """Return a row in which one block [1] stands at a place that is counted, beside blocks of zeros."""
+        row = dot_rows.blocks(1.0, np.zeros((self.length, 32), np.int64))
+        row[self.place] = block[0]
+        return row
+
+    def spread(self, scales: Array, codes: Array | None = None) -> Array:
+        """Return a row in which two blocks, by scales [2] and codes [2, 32], stand where they are counted."""
+        if self.two is None:
+            raise NoAnswerError
+        nb, places = self.two
+        if codes is None:
+            codes = np.zeros((2, 32), np.int64)
+            codes[:, self.element] = 1
+        all_scales, all_codes = np.ones(nb), np.zeros((nb, 32), np.int64)
+        all_scales[places], all_codes[places] = scales, codes
+        return dot_rows.blocks(all_scales, all_codes)
+
+    def shown(self, x: Array, y: Array, text: str) -> Evidence:
+        """Return the evidence of two rows."""
+        return self.evidence(self.call(x, y), text)
+
+    def measured(  # noqa: PLR0913 - the parts of a fact
+        self,
+        fact: str,
+        where: Mapping[str, Any],
+        rule: str,
+        sentence: str,
+        fix: str,
+        *,
+        evidence: Sequence[Evidence] = (),
+        cause: str = "",
+        changes: Mapping[str, Any] | None = None,
+        when: Callable[[CallResult], bool] | None = None,
+    ) -> Measured:
+        """Return a fact about this function, with what it changes."""
+        made = Fact(
+            self.function, fact, where, f"Q8A8-{rule}", sentence, fix, tuple(evidence), cause, self.nrc
+        )
+        return Measured(made, changes or {}, when)
+
+
+def result(outputs: Sequence[bytes], place: int = 0) -> float:
+    """Return a float of ``s``."""
+    return float(np.frombuffer(outputs[0], "<f4")[place])
+
+
+def with_s(call: Call, s: bytes) -> Call:
+    """Return a call with other bytes in ``s``."""
+    buffers = list(call.buffers)
+    (place,) = call.spec.outputs
+    buffers[place] = replace(buffers[place], data=s)
+    return replace(call, buffers=tuple(buffers))
+
+
+def model_of(found: Sequence[Measured]) -> Model:
+    """Return the specification with the steps that were measured."""
+    changes: dict[str, Any] = {}
+    for one in found:
+        changes.update(one.changes)
+    return Model(**changes)

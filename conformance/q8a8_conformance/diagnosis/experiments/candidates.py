@@ -1,0 +1,217 @@
+"""Steps that a kernel may take in the place of the specification's, each as a change of a `Model`.
+
+Some come from the catalogue of mistakes, with its names; others are families with a measured parameter: the bits
+of an integer, those of a product, the least and the greatest scale. A candidate is the measured step where a
+model with it gives every experiment's value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.experiments.model import block_sum, products
+from q8a8_conformance.faults import steps
+from q8a8_conformance.faults.catalogue import MUTANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Step = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A step that takes another one's place.
+
+    Attributes
+    ----------
+    fact, where, rule, sentence, fix, cause
+        As in a `Fact`.
+    changes
+        Fields of a `Model`.
+    """
+
+    fact: str
+    where: Mapping[str, Any]
+    rule: str
+    sentence: str
+    fix: str
+    cause: str
+    changes: Mapping[str, Any] = field(compare=False)
+
+
+def _from_catalogue(slug: str, fact: str, **changes: Step) -> Candidate:
+    mutant = MUTANTS[slug]
+    rule = mutant.rule.removeprefix("Q8A8-")
+    return Candidate(fact, {"as": slug}, rule, mutant.sentence, mutant.fix, slug, changes)
+
+
+def _wide(step: Step) -> Step:
+    """Return a step of the catalogue that takes and gives float32 as one of float64."""
+    return lambda *arrays: np.asarray(step(*(a.astype(np.float32) for a in arrays)), np.float64)
+
+
+def _reads(slug: str) -> Step:
+    widen = MUTANTS[slug].changes["widen"]
+    return lambda h: np.asarray(widen(np.asarray(h, np.float16)), np.float64)
+
+
+@cache
+def readings() -> tuple[Candidate, ...]:
+    """Return wrong ways to read a scale."""
+    found = []
+    for slug in (
+        "half-flushed-on-read", "half-subnormals-misread", "half-bit-lost", "half-read-as-bfloat16",
+        "half-infinite-on-read", "half-table-entry", "negative-scales-clamped",
+    ):  # fmt: skip
+        if "widen" not in MUTANTS[slug].changes:
+            continue
+        read = _reads(slug)
+        both = _from_catalogue(slug, "scale-read", widen_x=read, widen_y=read)
+        found.append(both)
+        for side in "xy":
+            found.append(
+                Candidate(
+                    both.fact, {"as": slug, "operand": side}, both.rule, f"Of {side} alone: {both.sentence}",
+                    both.fix, slug, {f"widen_{side}": read},
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+_PRODUCTS = (
+    "fp16-scale-product", "bf16-scale-product", "scale-product-underflows", "scale-product-capped",
+    "negative-scales-lost", "x-scale-twice", "y-scale-unused", "zero-scale-ends-row",
+)  # fmt: skip
+
+
+@cache
+def scale_products() -> tuple[Candidate, ...]:
+    """Return wrong products of two scales."""
+    named = [
+        _from_catalogue(slug, "scale-product", scale_product=_wide(MUTANTS[slug].changes["scale_product"]))
+        for slug in _PRODUCTS
+    ]
+    more = [
+        ("y-scale-twice", "DOT-3", "y's scale is used for x too.", lambda _dx, dy: dy * dy),
+        ("x-scale-unused", "DOT-3", "x's scale is not used.", lambda _dx, dy: dy),
+        ("scales-unused", "DOT-3", "No scale is used.", lambda dx, _dy: np.ones_like(dx)),
+        ("scales-truncated", "DOT-2", "Scales are truncated to integers.", lambda dx, dy: np.trunc(dx) * np.trunc(dy)),
+    ]
+    fix = "Multiply x's scale by y's, in float32."
+    return (*named, *(Candidate("scale-product", {"as": n}, r, s, fix, "", {"scale_product": f}) for n, r, s, f in more))
+
+
+@cache
+def integers() -> tuple[Candidate, ...]:
+    """Return wrong products of codes, and wrong sums of them."""
+    found = []
+    for mutant in MUTANTS.values():
+        if "products" in mutant.changes and mutant.rule == "Q8A8-DOT-1":
+            forms = mutant.forms or {"": mutant.changes}
+            for form, changes in {"": mutant.changes, **forms}.items():
+                one = _from_catalogue(mutant.slug, "products", products=changes["products"])
+                operand = {"operand": form[-1]} if form else {}
+                of = f" ({form})" if form else ""
+                found.append(
+                    Candidate(one.fact, {**one.where, **operand}, one.rule, one.sentence[:-1] + of + ".", one.fix, one.cause, one.changes)
+                )  # fmt: skip
+        elif "block_sum" in mutant.changes:
+            step = mutant.changes["block_sum"]
+            found.append(
+                _from_catalogue(mutant.slug, "block-sum", block_sum=lambda of, step=step: np.asarray(step(of), np.float64))
+            )
+    signed = _from_catalogue("codes-unsigned", "products", products=lambda qx, qy: products(qx, qy.view(np.uint8)))
+    found.append(Candidate("products", {"as": "codes-unsigned", "operand": "y"}, "DOT-1", "y's codes are read as unsigned.", signed.fix, "codes-unsigned", signed.changes))  # fmt: skip
+    for operand in "xy":
+        found.append(
+            Candidate(
+                "products", {"as": "maddubs-offset", "operand": operand}, "DOT-1",
+                f"{operand} + 128 is multiplied unsigned, and the pair sums saturate.",
+                MUTANTS["maddubs-offset"].fix, "maddubs-offset",
+                {"products": MUTANTS["maddubs-offset"].changes["products"] if operand == "x" else lambda qx, qy: MUTANTS["maddubs-offset"].changes["products"](qy, qx)},
+            )
+        )  # fmt: skip
+    found += list(_widths())
+    return tuple(found)
+
+
+def _widths() -> Iterator[Candidate]:
+    """Yield block sums in integers of other widths."""
+    for bits in range(8, 21):
+        for ends in ("wraps", "saturates"):
+            half = 2 ** (bits - 1)
+
+            def narrow(of: Array, half: int = half, ends: str = ends) -> Array:
+                sums = block_sum(of)
+                return (sums + half) % (2 * half) - half if ends == "wraps" else np.clip(sums, -half, half - 1)
+
+            cause = {(16, "wraps"): "block-in-int16", (16, "saturates"): "block-saturates"}.get((bits, ends), "")
+            yield Candidate(
+                "block-sum", {"bits": bits, "ends": ends}, "DOT-1",
+                f"A block's sum is kept in {bits} bits and {ends}.", "Add in int32: a block's sum reaches 2^19.",
+                cause, {"block_sum": narrow},
+            )  # fmt: skip
+
+
+def _rounded(v: Array, kind: str) -> Array:
+    """Round float64 values to a shorter format."""
+    if kind == "half":
+        return v.astype(np.float16).astype(np.float64)
+    bits = v.astype(np.float32).view(np.uint32)
+    mask = {"bfloat16": 0xFFFF0000, "tf32": 0xFFFFE000}[kind]
+    return np.asarray((bits & np.uint32(mask)).view(np.float32), np.float64)
+
+
+@cache
+def results() -> tuple[Candidate, ...]:
+    """Return wrong last steps."""
+    one_up = MUTANTS["result-one-up"]
+
+    def up(_held: float, result: float, _nb: int) -> float:
+        value = np.float32(result)
+        return float(np.nextafter(value, np.float32(np.inf) * np.sign(value)) if value else value)
+
+    return (
+        Candidate(
+            "result-changed", {"as": one_up.slug}, one_up.rule.removeprefix("Q8A8-"), one_up.sentence, one_up.fix,
+            one_up.slug, {"store": up},
+        ),
+    )  # fmt: skip
+
+
+@cache
+def terms() -> tuple[Candidate, ...]:
+    """Return wrong roundings of a block's term."""
+    fix = "Multiply and add in float32."
+    named = (("half", "fp16-terms", 11), ("tf32", "tf32-terms", 11), ("bfloat16", "", 8))
+    return tuple(
+        Candidate(
+            "term-rounded", {"format": kind, "bits": bits}, "ORD-2",
+            MUTANTS[slug].sentence if slug else f"Each block's term is cut to a {kind}.", fix, slug,
+            {"term": lambda v, kind=kind: _rounded(v, kind)},
+        )
+        for kind, slug, bits in named
+    )  # fmt: skip
+
+
+def linear(matrix: Array, offset: Array) -> Step:
+    """Return the products of a block sum that is Σ_jk matrix[j, k] · x_j · y_k + Σ_k offset[k] · y_k."""
+
+    def of(qx: Array, qy: Array) -> Array:
+        wide = qx.astype(np.int64), qy.astype(np.int64)
+        return np.asarray((wide[0] @ matrix) * wide[1] + offset * wide[1])
+
+    return of
+
+
+def widened(h: Array) -> Array:
+    """Take a half's value as the catalogue's steps do."""
+    return np.asarray(steps.widen(h), np.float64)

@@ -1,0 +1,233 @@
+"""A dot product whose steps are data, taken without rounding: what a faulty function gives, but for roundings.
+
+An experiment measures one step: which blocks are counted, which scale is read, what two codes multiplied give.
+A `Model` with that step in the place of the specification's predicts each float of a call. Since the order of
+additions is not known, the prediction is the sum without rounding, and what rounding may make of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8 import layout
+from q8a8.bound import LANE_FOLD_ROUNDINGS
+from q8a8_conformance.inputs.calls import DOT, inputs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
+
+    Array = NDArray[Any]
+    Step = Callable[..., Any]
+
+SHARE = 8
+"""The bound of Q8A8-ORD-2 is for the worst data and order; kernels use less of it than one part in this many."""
+
+
+def unpack(data: bytes, nb: int, version: int) -> tuple[Array, Array, Array]:
+    """Return weight scales, activation scales (halves [nb]) and codes [nb, 32]; missing bytes are zeros."""
+    dtype = layout.BLOCK_Q8_A8 if version == 1 else layout.BLOCK_Q8_A8_V2
+    size = nb * dtype.itemsize
+    blocks = np.frombuffer(data[:size].ljust(size, b"\0"), dtype)
+    second = "weight_scale" if version == 1 else "activation_scale"
+    return blocks["weight_scale"], blocks[second], blocks["weight_qs"]
+
+
+def pick(x_weight: Array, _x_activation: Array, _y_weight: Array, y_activation: Array) -> tuple[Array, Array]:
+    """Take x's weight_scale and y's activation_scale (Q8A8-DOT-9); version 1 has one scale in both roles."""
+    return x_weight, y_activation
+
+
+def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
+    """Take each block of row `row` of x with the one of row `column` of y; rows follow each other."""
+    every = np.arange(nb)
+    return every + row * nb, every + column * nb
+
+
+def strides(_nb: int, bx: int, by: int) -> tuple[int, int]:
+    """Take the strides as they are."""
+    return bx, by
+
+
+def places(bs: int) -> tuple[int, int, int, int]:
+    """Return where x0·y0, x1·y0, x0·y1 and x1·y1 go, in floats (Q8A8-DOT-6)."""
+    return 0, 1, bs, bs + 1
+
+
+def own_scale(numbers: Array, _nb: int) -> Array:
+    """Take each block's own scale."""
+    return numbers
+
+
+def widen(h: Array) -> Array:
+    """Take a half's value (Q8A8-HLF-3)."""
+    return np.asarray(h, np.float64)
+
+
+def products(qx: Array, qy: Array) -> Array:
+    """Multiply the codes (Q8A8-DOT-1)."""
+    return qx.astype(np.int64) * qy
+
+
+def block_sum(of: Array) -> Array:
+    """Add up each block (Q8A8-DOT-1)."""
+    return np.asarray(of.sum(axis=-1))
+
+
+def scale_product(dx: Array, dy: Array) -> Array:
+    """Multiply the scales (Q8A8-DOT-2)."""
+    return np.asarray((dx * dy).astype(np.float32), np.float64)
+
+
+def term(terms: Array) -> Array:
+    """Leave a block's term as it is."""
+    return terms
+
+
+def store(_held: float, result: float, _nb: int) -> float | None:
+    """Overwrite (Q8A8-DOT-7); None is for a place that keeps its bytes."""
+    return result
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One float: where it goes, in floats; its value without rounding, and how far roundings may take it."""
+
+    place: int
+    value: float
+    tolerance: float
+
+    def holds(self, bits: Any) -> bool:  # noqa: ANN401 - a NumPy scalar
+        """Return whether a float, by its bits, is the predicted one; what is not finite equals any such."""
+        got = float(np.uint32(bits).view(np.float32))
+        if not math.isfinite(self.value):
+            return not math.isfinite(got)
+        if not self.tolerance:
+            return got == np.float32(self.value)
+        return math.isfinite(got) and abs(got - self.value) <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Model:
+    """The steps of a dot product: the specification's, unless replaced by measured ones.
+
+    Attributes
+    ----------
+    unpack
+        (bytes, nb, version) -> weight scales, activation scales, codes.
+    pick
+        (x's weight and activation scales, y's) -> halves of x and of y.
+    blocks
+        (nb, row of x, row of y) -> numbers of the blocks of x and of y that meet, rows one after the other.
+    scale_of_x, scale_of_y
+        (numbers of blocks, nb) -> the blocks whose scales they take.
+    strides, places
+        (nb, bx, by) -> bytes; (bs) -> floats.
+    widen_x, widen_y
+        (halves) -> float64.
+    products, block_sum
+        (codes of x, of y [n, 32]) -> int64 [n, 32]; those -> [n].
+    scale_product, term
+        (dx, dy) -> float64 [n]; (terms) -> float64 [n].
+    store
+        (float before, result, nb) -> float after, or None where nothing is written.
+    bits, limit
+        Significant bits to which sums are rounded, and the greatest of them that is finite.
+    """
+
+    unpack: Step = unpack
+    pick: Step = pick
+    blocks: Step = blocks
+    scale_of_x: Step = own_scale
+    scale_of_y: Step = own_scale
+    strides: Step = strides
+    places: Step = places
+    widen_x: Step = widen
+    widen_y: Step = widen
+    products: Step = products
+    block_sum: Step = block_sum
+    scale_product: Step = scale_product
+    term: Step = term
+    store: Step = store
+    bits: int = 24
+    limit: float = math.inf
+
+    def predict(self, call: Call) -> list[Prediction]:
+        """Return what a call gives: one float, or four."""
+        with np.errstate(all="ignore"):
+            # (Of two results for one place the later one stays.)
+            return list({one.place: one for one in self._predict(call)}.values())
+
+    def _predict(self, call: Call) -> Iterator[Prediction]:
+        nb, version = call.n // 32, 1 if call.function == DOT else 2
+        inputs = inputs_of(call)
+        bx, by = self.strides(nb, call.bx, call.by) if call.nrc == 2 else (0, 0)
+        x, y = (self._rows(inputs[name], nb, version, step, call.nrc) for name, step in (("vx", bx), ("vy", by)))
+        held = np.frombuffer(call.buffers[call.spec.outputs[0]].data, "<f4")
+        targets = self.places(call.bs) if call.nrc == 2 else (0,)
+        for number, place in enumerate(targets):
+            value, tolerance = self._dot(x, y, self.blocks(nb, number % call.nrc, number // call.nrc), nb)
+            before = float(held[place]) if 0 <= place < held.size else 0.0
+            stored = self.store(before, value, nb)
+            if stored is not None:
+                yield Prediction(place, stored, tolerance)
+
+    def _rows(self, data: bytes, nb: int, version: int, step: int, nrc: int) -> list[Array]:
+        """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""
+        parts = [self.unpack(data[row * step :], nb, version) for row in range(nrc)]
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def _dot(
+        self, x: list[Array], y: list[Array], meeting: tuple[Array, Array], nb: int
+    ) -> tuple[float, float]:
+        """Return the sum without rounding, and what roundings may add to it."""
+        (xw, xa, qx), (yw, ya, qy) = x, y
+        halves_x, halves_y = self.pick(xw, xa, yw, ya)
+        ix, iy = meeting
+        sx, sy = self.scale_of_x(ix, nb), self.scale_of_y(iy, nb)
+        d = self.scale_product(self.widen_x(halves_x[sx]), self.widen_y(halves_y[sy]))
+        of = self.products(qx[ix], qy[iy])
+        terms = self.term(self.block_sum(of) * d)
+        if not np.isfinite(terms).all():
+            return float(terms.sum()), 0.0
+        value = math.fsum(terms.tolist())
+        if abs(value) > self.limit:
+            return math.inf, 0.0
+        sizes = np.abs(d) * np.abs(of).sum(axis=-1)
+        unit = _unit(terms)
+        if sizes.sum() < unit * 2.0**self.bits:
+            return value, 0.0
+        growth = math.expm1((len(terms) + LANE_FOLD_ROUNDINGS) * math.log1p(2.0**-self.bits))
+        return value, growth * float(sizes.sum()) / SHARE
+
+
+def _unit(terms: Array) -> float:
+    """Return a power of two of which all terms are multiples; infinite for none."""
+    fractions, exponents = np.frexp(terms[terms != 0])
+    integers = np.ldexp(np.abs(fractions), 53).astype(np.int64)
+    return float(np.ldexp((integers & -integers).astype(np.float64), exponents - 53).min(initial=np.inf))
+
+
+def matches(model: Model, result: CallResult) -> bool:
+    """Return whether a call's outputs are what a model gives, and every other float is as it was."""
+    call = result.call
+    got = np.frombuffer(result.outputs[0], "<u4")
+    left = np.ones(got.size, bool)
+    for prediction in model.predict(call):
+        if not 0 <= prediction.place < got.size:
+            return False
+        if not prediction.holds(got[prediction.place]):
+            return False
+        if not call.n and prediction.value == 0 and got[prediction.place]:
+            return False
+        left[prediction.place] = False
+    held = np.frombuffer(call.buffers[call.spec.outputs[0]].data, "<u4")
+    return bool((got == held)[left].all())

@@ -1,0 +1,160 @@
+"""How sums are rounded: the digits of the accumulator, what becomes of what a sum rounds off, sums of a block in parts.
+
+A sum of 2^p and 1 is exact in float32 up to p = 23. Where it is lost at a smaller p, the accumulator has p bits.
+Beside 2^24 a single 1 is lost in float32 and two of them are not: so it shows whether a block's products are added
+to each other first, or to the running sum one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
+from q8a8_conformance.diagnosis.experiments.model import Model
+from q8a8_conformance.faults.catalogue import MUTANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.results.observations import CallResult
+
+    Array = NDArray[Any]
+
+HALF = {"term": lambda v: v.astype(np.float16).astype(np.float64), "limit": 65504.0}
+"""What else of a model changes where the running sum is a half."""
+
+LARGE = 64
+"""The code whose square is the large term."""
+
+CAUSES = {11: "fp16-accumulator", 8: "bf16-accumulator"}
+
+
+def accumulator(bench: Bench) -> Iterator[Measured]:
+    """Find the digits of the running sum, and what happens to what it rounds off."""
+    sums = {p: (_sum(bench, p), _sum(bench, p, last=True)) for p in range(4, 24)}
+    lost = [p for p, pair in sums.items() if pair != (2.0**p + 1, 2.0**p + 1)]
+    if lost and lost == list(range(lost[0], 24)) and lost[0] > 4 and _near(sums, lost[0]):
+        bits = bench.bits = lost[0]
+        slug = CAUSES.get(bits, "")
+        yield bench.measured(
+            "accumulator-bits", {"bits": bits}, "ORD-2",
+            MUTANTS[slug].sentence if slug else f"The running sum has {bits} significant bits.",
+            "Add in float32.", cause=slug,
+            evidence=[bench.shown(*_rows(bench, bits), f"2^{bits} and 1 in two blocks, in units of the second")],
+            changes={"bits": bits, **HALF} if bits == 11 else {"bits": bits},
+        )  # fmt: skip
+        return
+    if lost:
+        return
+    value = _sum(bench, 24)
+    if not 2.0**24 <= value <= 2.0**24 + 2:
+        wrong = value - 2.0**24 - 1
+        yield bench.measured(
+            "rounded-off-part-wrong", {"error": wrong}, "ORD-2",
+            f"What an addition rounds off is lost or comes back wrong: 2^24 + 1 gives {value:.9g}.",
+            MUTANTS["low-part-misscaled"].fix, cause="low-part-misscaled" if value == 2.0**25 else "",
+            evidence=[bench.shown(*_rows(bench, 24), "2^24 and 1 in two blocks, in units of the second")],
+            when=rounds,
+        )  # fmt: skip
+
+
+def _near(sums: dict[int, tuple[float, float]], bits: int) -> bool:
+    """Return whether every sum of 2^p and 1 is what so many bits leave of it, as far as its format reaches."""
+    sums = {p: pair for p, pair in sums.items() if np.isfinite(pair).all()}
+    return all(abs(v - 2.0**p) <= 2.0 ** max(p - bits + 1, 0) for p, pair in sums.items() for v in pair)
+
+
+def rounds(result: CallResult) -> bool:
+    """Return whether a call leaves something to round."""
+    return any(one.tolerance for one in Model().predict(result.call))
+
+
+def _rows(bench: Bench, power: int, *, last: bool = False) -> tuple[Array, Array]:
+    """Return rows of 2^12, as 64 · 64, in one block and 2^(12 - power) in another, beside blocks of zeros.
+
+    The scales are small, so that no product of scales is near the ends of a half.
+    """
+    codes = np.zeros((2, 32), np.int64)
+    codes[:, bench.element] = LARGE, 1
+    scales = np.array([1.0, 2.0 ** ((12 - power) // 2)])
+    others = np.array([1.0, 2.0 ** (12 - power - (12 - power) // 2)])
+    if last:
+        codes, scales, others = codes[::-1], scales[::-1], others[::-1]
+    return bench.spread(scales, codes), bench.spread(others, codes)
+
+
+def _sum(bench: Bench, power: int, *, last: bool = False) -> float:
+    """Return the sum of 2^power and 1."""
+    return bench.value(*_rows(bench, power, last=last)) * 2.0 ** (power - 12)
+
+
+def roundings(bench: Bench) -> Iterator[Measured]:
+    """Find how many of a block's products are added to the running sum by themselves."""
+    if not bench.counts_two or _beside_large(bench, []) or _units_alone(bench) != 3:
+        return
+    alone = [place for place in range(32) if _beside_large(bench, [place]) == 0]
+    groups: list[list[int]] = []
+    for place in alone:
+        for group in groups:
+            if _beside_large(bench, [group[0], place]):
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    if len(groups) > 1:
+        each = "one by one" if len(groups) == len(alone) else f"in {len(groups)} parts"
+        yield bench.measured(
+            "block-added-in-parts", {"parts": groups, "roundings": len(groups)}, "ORD-2",
+            f"The products of a block are added to the running sum {each}: {len(groups)} roundings a block, "
+            f"where the bound allows one.",
+            MUTANTS["float-products"].fix, cause="float-products" if len(groups) == 32 else "",
+            evidence=[
+                bench.shown(*_large_and_units(bench, [groups[0][0], groups[1][0]]), "2^24 in one block, two products of 1 in the next: 2^24 + 2")
+            ],
+            when=rounds,
+        )  # fmt: skip
+        return
+    up, down = (_directed(bench, sign) for sign in (1.0, -1.0))
+    kind = {(2, 2): "zero", (4, 2): "up", (2, 4): "down"}.get((up, down))
+    if kind:
+        slug = "truncating-accumulator" if kind == "zero" else ""
+        yield bench.measured(
+            "sums-rounded", {"direction": kind}, "ORD-2",
+            f"Sums are rounded {'towards zero' if kind == 'zero' else kind + 'wards'}.",
+            "Add with rounding to nearest.", cause=slug,
+            evidence=[bench.shown(*_large_and_units(bench, [0, 1, 2]), "2^24 + 3, which is a tie to 2^24 + 4")],
+            when=rounds,
+        )  # fmt: skip
+
+
+def _directed(bench: Bench, sign: float) -> int:
+    """Return how far 2^24 + 3, or -(2^24 + 3), comes from 2^24."""
+    value = bench.value(*_large_and_units(bench, [0, 1, 2], sign)) * 2.0**12
+    return int(abs(value) - 2.0**24) if math.isfinite(value) else 0
+
+
+def _large_and_units(bench: Bench, places: list[int], sign: float = 1.0) -> tuple[Array, Array]:
+    """Return rows with 2^24 in one block, and products of 1 at some places of a later one, all times 2^-12."""
+    codes = np.zeros((2, 32), np.int64)
+    codes[0, bench.element] = LARGE
+    codes[1, places] = 1
+    scales = np.array([1.0, 2.0**-6])
+    return bench.spread(scales * sign, codes), bench.spread(scales, codes)
+
+
+def _units_alone(bench: Bench) -> float:
+    """Return what three products of 1 are without the large term."""
+    x, y = _large_and_units(bench, [0, 1, 2])
+    x["weight_qs"][x["weight_qs"] == LARGE] = 0
+    return bench.value(x, y) * 2.0**12
+
+
+def _beside_large(bench: Bench, places: list[int]) -> float:
+    """Return what products of 1 add to 2^24."""
+    return bench.value(*_large_and_units(bench, places)) * 2.0**12 - 2.0**24
+

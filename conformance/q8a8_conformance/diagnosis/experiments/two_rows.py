@@ -1,0 +1,153 @@
+"""Where the second rows are read from with ``nrc = 2``: which bytes of x and y a result depends on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
+from q8a8_conformance.faults.catalogue import MUTANTS
+from q8a8_conformance.inputs import calls, dot_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from q8a8_conformance.protocol.messages import Call
+
+SHAPES = (
+    (1, 0, 0), (2, 0, 0), (1, 34, 0), (1, 0, 34), (1, 2, 6), (1, 34, 68), (1, 68, 34), (3, 10, 34), (1, 300, 4000), (4, 0, 0), (4, 34, 68), (4, 2, 100),
+    (1, 33000, 0), (1, 0, 33000), (1, 65600, 34), (1, 34, 65600), (2, 70000, 140000),
+)  # fmt: skip
+"""Blocks, and bytes between the rows of x and of y."""
+
+MORE = 4
+"""A bit that makes a code, or a scale, greater."""
+
+STARTS: dict[str, tuple[tuple[str, str, Any], ...]] = {
+    "x": (
+        ("bx", "", lambda _row, bx, _by: bx),
+        ("the end of x0", "bx-ignored", lambda row, _bx, _by: row),
+        ("by", "", lambda _row, _bx, by: by),
+        ("min(bx, by)", "one-stride", lambda _row, bx, by: min(bx, by)),
+        ("max(bx, by)", "", lambda _row, bx, by: max(bx, by)),
+        ("bx mod 65536", "strides-in-sixteen-bits", lambda _row, bx, _by: bx % 65536),
+        ("bx as int16_t", "", lambda _row, bx, _by: (bx + 32768) % 65536 - 32768),
+        ("bx rounded down to blocks", "", lambda _row, bx, _by: bx // 34 * 34),
+        ("0", "", lambda _row, _bx, _by: 0),
+    ),
+    "y": (
+        ("by", "", lambda _row, _bx, by: by),
+        ("the end of y0", "by-ignored", lambda row, _bx, _by: row),
+        ("bx", "", lambda _row, bx, _by: bx),
+        ("min(bx, by)", "one-stride", lambda _row, bx, by: min(bx, by)),
+        ("max(bx, by)", "", lambda _row, bx, by: max(bx, by)),
+        ("by mod 65536", "strides-in-sixteen-bits", lambda _row, _bx, by: by % 65536),
+        ("by as int16_t", "", lambda _row, _bx, by: (by + 32768) % 65536 - 32768),
+        ("by rounded down to blocks", "", lambda _row, _bx, by: by // 34 * 34),
+        ("0", "", lambda _row, _bx, _by: 0),
+    ),
+}
+"""Where the second row may begin, in bytes from the first: name, cause, and formula of a row's bytes, bx, by."""
+
+
+class Shape:
+    """Two rows of x and y so many bytes apart, and where the second ones are read."""
+
+    def __init__(self, bench: Bench, nb: int, x_gap: int, y_gap: int) -> None:
+        self.bench, self.row = bench, 34 * nb
+        self.bx, self.by = self.row + x_gap, self.row + y_gap
+        # Every byte of x (of y) counts where it is read, as a code or as part of a scale; more bits, more result.
+        size = 2 * self.row + max(x_gap, y_gap) + 64
+        rng = dot_rows.generator("strides", nb, x_gap, y_gap)
+        self.noise = (rng.integers(1, 60, size) & ~MORE).astype(np.uint8)
+        self.noise[1::2] = (self.noise[1::2] & 0x03) | 0x38
+        self.nb = nb
+
+    def call(self, side: str, flipped: int | None = None) -> Call:
+        """Return the call in which bytes of one side from `flipped` on are greater."""
+        size = {"x": self.bx, "y": self.by}[side] + self.row
+        noise = self.noise[:size].copy()
+        if flipped is not None:
+            noise[flipped:] |= MORE
+        plain = dot_rows.blocks(1.0, np.full((self.nb, 32), 1)).tobytes()
+        rows = {
+            "x": (noise.tobytes() if side == "x" else plain + bytes(self.bx - self.row) + plain),
+            "y": (noise.tobytes() if side == "y" else plain + bytes(self.by - self.row) + plain),
+        }
+        return calls.build(
+            calls.DOT, 32 * self.nb, {"vx": rows["x"], "vy": rows["y"]}, nrc=2, bs=2, bx=self.bx, by=self.by
+        )
+
+    def start(self, side: str) -> int:
+        """Return how far from the first row the second one is read: by where each of them ends."""
+        return self._end(side, 1 if side == "x" else 2) - self._end(side, 0)
+
+    def _end(self, side: str, place: int) -> int:
+        """Return where a row ends as it is read: no byte from there on changes its result."""
+        base = self._result(self.call(side), place)
+        low, high = 0, {"x": self.bx, "y": self.by}[side] + self.row
+        # The result changes when bytes from `low` on change, and not when those from `high` on do.
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._result(self.call(side, middle), place) != base:
+                low = middle
+            else:
+                high = middle
+        return high
+
+    def _result(self, call: Call, place: int) -> bytes:
+        return self.bench.outputs(call)[0][4 * place : 4 * place + 4]
+
+
+def strides(bench: Bench) -> Iterator[Measured]:
+    """Find by which formula of the strides the second rows are read."""
+    if bench.nrc != 2:
+        return
+    if bench.value(bench.one(), bench.one()) != 1:
+        return
+    shapes = [shape for shape in SHAPES if counts(bench, shape[0])]
+    read: dict[str, dict[tuple[int, int, int], int]] = {"x": {}, "y": {}}
+    wrong: dict[str, tuple[Shape, int]] = {}
+    for shape in shapes:
+        one = Shape(bench, *shape)
+        for side in "xy":
+            start = one.start(side)
+            read[side][one.row, one.bx, one.by] = start
+            if start != {"x": one.bx, "y": one.by}[side] and side not in wrong:
+                wrong[side] = one, start
+    named = {}
+    for side, (one, start) in wrong.items():
+        for name, slug, formula in STARTS[side][1:]:
+            if all(_same(formula(*at), seen, at) for at, seen in read[side].items()):
+                named[side] = name, slug, formula
+                break
+    if not named:
+        return
+    own = {"x": STARTS["x"][0][2], "y": STARTS["y"][0][2]}
+    used = {side: named[side][2] if side in named else own[side] for side in "xy"}
+    one, start = wrong[next(iter(named))]
+    slugs = {slug for _, slug, _ in named.values()}
+    yield bench.measured(
+        "second-row-read-at", {"at": {side: name for side, (name, _, _) in named.items()}}, "DOT-6",
+        "; ".join(f"{side}1 is read at {name}, not at b{side}" for side, (name, _, _) in named.items()) + ".",
+        MUTANTS["bx-ignored"].fix, cause=slugs.pop() if len(slugs) == 1 else "",
+        evidence=[
+            bench.evidence(one.call(side), f"nb = {one.nb}, bx = {one.bx}, by = {one.by}: {side}1 is read at byte {start}")
+            for side in list(named)[:1]
+        ],
+        changes={"strides": lambda nb, bx, by: (used["x"](34 * nb, bx, by), used["y"](34 * nb, bx, by))},
+    )  # fmt: skip
+
+
+def counts(bench: Bench, nb: int) -> bool:
+    """Return whether each block of a row of this length is counted once."""
+    ones = np.ones(nb, np.int64)
+    return bench.pair(ones, ones) == nb and all(
+        bench.pair(np.arange(nb) == b, ones) == 1 for b in range(nb)
+    )
+
+
+def _same(formula: int, seen: int, at: tuple[int, int, int]) -> bool:
+    """Return whether a start is the one that was seen; one before the buffer cannot be seen."""
+    return formula == seen or (formula < 0 and seen <= at[0])
