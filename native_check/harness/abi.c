@@ -13,6 +13,7 @@ const struct abi_function abi_functions[ABI_FUNCTIONS] = {
     {"quantize_activation_q8_a8", 3, {{"input", false, 4}, {"output", true, 1}, {"scale", true, 2}}},
     {"ggml_vec_dot_q8_a8_q8_a8", 3, {{"s", true, 4}, {"vx", false, 2}, {"vy", false, 2}}},
     {"ggml_vec_dot_q8_a8_q8_a8_real", 3, {{"s", true, 4}, {"vx", false, 2}, {"vy", false, 2}}},
+    {"mul_mat_q8_a8", 3, {{"w", false, 2}, {"x", false, 4}, {"out", true, 4}}},
 };
 
 int abi_find(const char *name) {
@@ -25,7 +26,7 @@ int abi_find(const char *name) {
 }
 
 /* The required size of each buffer in bytes. The integers are legal, so that nothing overflows: n < 2^31 or is
- * bounded by the longest frame, strides below 2^32. */
+ * bounded by the longest frame, strides below 2^32, rows of a matrix below 2^28. */
 static void needed_bytes(unsigned number, const struct abi_integers *call, int64_t *bytes) {
     const int64_t row = call->n / QK8_A8 * Q8A8_BLOCK_BYTES;
     const int64_t row_v2 = call->n / QK8_A8 * Q8A8_V2_BLOCK_BYTES;
@@ -50,6 +51,11 @@ static void needed_bytes(unsigned number, const struct abi_integers *call, int64
         bytes[1] = (more != 0 ? call->bx : 0) + row;
         bytes[2] = (more != 0 ? call->by : 0) + row;
         break;
+    case 6:
+        bytes[0] = row * call->bs;
+        bytes[1] = 4 * call->n * call->bx;
+        bytes[2] = 4 * call->bs * call->bx;
+        break;
     default:
         bytes[0] = 4;
         bytes[1] = row_v2;
@@ -61,6 +67,7 @@ static void needed_bytes(unsigned number, const struct abi_integers *call, int64
 const char *abi_refuse(unsigned number, const struct abi_integers *call, const size_t *lengths) {
     static char why[160];
     const int64_t stride_limit = INT64_C(1) << 32;
+    const int64_t row_limit = INT64_C(1) << 28; /* an array of as many floats fills no frame */
 
     if (call->n < 0 || call->n > INT_MAX) {
         snprintf(why, sizeof why, "n = %" PRId64 ": expected 0 to %d elements", call->n, INT_MAX);
@@ -83,6 +90,10 @@ const char *abi_refuse(unsigned number, const struct abi_integers *call, const s
                 return why;
             }
         }
+    }
+    if (number == 6 && (call->bs < 0 || call->bs >= row_limit || call->bx < 0 || call->bx >= row_limit)) {
+        snprintf(why, sizeof why, "m = %" PRId64 ", n = %" PRId64 ": expected 0 to 2^28 - 1 rows", call->bs, call->bx);
+        return why;
     }
     int64_t needed[ABI_MAX_BUFFERS] = {0};
     struct abi_integers own = *call;
@@ -122,6 +133,9 @@ void abi_words(unsigned number, const struct abi_integers *call, void *const *p,
                             (uint64_t)call->nrc},
                ABI_WORDS * sizeof *words);
         break;
+    case 6:
+        memcpy(words, (uint64_t[]){(uint64_t)call->bs, (uint64_t)call->bx, n, b[0], b[1], b[2]}, 6 * sizeof *words);
+        break;
     default:
         memcpy(words, (uint64_t[]){n, b[0], b[1], b[2]}, 4 * sizeof *words);
         break;
@@ -143,6 +157,9 @@ void abi_invoke(unsigned number, abi_pointer *function, const struct abi_integer
     case 4:
         ((q8a8_vec_dot_fn *)function)((int)call->n, p[0], (size_t)call->bs, p[1], (size_t)call->bx, p[2],
                                       (size_t)call->by, (int)call->nrc);
+        break;
+    case 6:
+        ((q8a8_mul_mat_fn *)function)(call->bs, call->bx, call->n, p[0], p[1], p[2]);
         break;
     default:
         ((q8a8_vec_dot_real_fn *)function)((int)call->n, p[0], p[1], p[2]);

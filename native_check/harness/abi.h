@@ -1,4 +1,4 @@
-/* The six functions under test as data: names, buffers, the check of a call, and the call itself. */
+/* The functions under test as data: names, buffers, the check of a call, and the call itself. */
 #ifndef Q8A8_HARNESS_ABI_H
 #define Q8A8_HARNESS_ABI_H
 
@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ABI_FUNCTIONS = 6, ABI_MAX_BUFFERS = 3 };
+enum { ABI_FUNCTIONS = 7, ABI_MAX_BUFFERS = 3 };
 
 /* Any function; cast to its type before the call. */
 typedef void abi_pointer(void);
@@ -23,7 +23,7 @@ struct abi_function {
     struct abi_buffer buffers[ABI_MAX_BUFFERS]; /* in the order of the function's pointers */
 };
 
-/* The integers of a call; n stands for k and size too. */
+/* The integers of a call; n stands for k and size too. Of the matrix product bs is m and bx is n. */
 struct abi_integers {
     int64_t n, bs, bx, by, nrc;
 };

@@ -64,6 +64,7 @@ struct target target_builtin(const char *name) {
                 (abi_pointer *)kernel->quantize_activation,
                 (abi_pointer *)kernel->vec_dot,
                 (abi_pointer *)kernel->vec_dot_real,
+                (abi_pointer *)kernel->mul_mat,
             },
     };
 }

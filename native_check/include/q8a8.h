@@ -29,7 +29,7 @@ enum {
 /* The scale field in use of a 36-byte block; the other one is +0 (Q8A8-LAY-4). */
 enum q8a8_field { Q8A8_WEIGHT_SCALE = 0, Q8A8_ACTIVATION_SCALE = 1 };
 
-/* The six functions of the interface. k, n: elements, a multiple of 32; size: any >= 0. */
+/* The functions of the interface. k, and n of a row: elements, a multiple of 32; size: any >= 0. */
 
 /* x[k] -> y[k/32] blocks. The two give the same bytes (Q8A8-QNT-8). */
 void quantize_row_q8_a8_ref(const float *x, void *y, int64_t k);
@@ -47,6 +47,10 @@ void ggml_vec_dot_q8_a8_q8_a8(int n, float *s, size_t bs, const void *vx, size_t
 
 /* s[0] = x . y over 36-byte blocks: x's weight_scale, y's activation_scale (Q8A8-DOT-9). */
 void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const void *vy);
+
+/* out[i * m + j] = w_j . quantized x_i: w has m rows of k/32 blocks, x n rows of k floats; m, n, k >= 0
+ * (Q8A8-MUL-4 to Q8A8-MUL-9). */
+void mul_mat_q8_a8(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out);
 
 /* Not in the interface: rows of 36-byte blocks, with the scale in a given field. */
 void quantize_row_q8_a8_v2(const float *x, void *y, int64_t k, enum q8a8_field field);

@@ -46,15 +46,20 @@ static void arm_dequantize_row_v2(const void *x, float *y, int64_t k, enum q8a8_
     }
 }
 
-/* sum = f32(sum + f32(f32(sumi) * f32(dx * dy))), block after block (Q8A8-DOT-2, Q8A8-DOT-3). The
- * arguments for the block's layout are constants, with which calls are inlined. */
+/* What a block adds to a dot product: f32(f32(sumi) * f32(dx * dy)) (Q8A8-DOT-2). */
+static inline float arm_term(const uint8_t *x, const uint8_t *y, size_t y_scale, size_t qs) {
+    const int32_t sumi = block_sum((const int8_t *)(x + qs), (const int8_t *)(y + qs));
+    const float dx = arm_float_of_half(arm_load_half(x));
+    const float dy = arm_float_of_half(arm_load_half(y + y_scale));
+    return (float)sumi * (dx * dy);
+}
+
+/* sum = f32(sum + term), block after block (Q8A8-DOT-3). The arguments for the block's layout are constants, with
+ * which calls are inlined. */
 static inline float arm_dot(int n, const uint8_t *x, const uint8_t *y, size_t bytes, size_t y_scale, size_t qs) {
     float sum = 0.0f;
     for (int b = 0; b < n / QK8_A8; ++b, x += bytes, y += bytes) {
-        const int32_t sumi = block_sum((const int8_t *)(x + qs), (const int8_t *)(y + qs));
-        const float dx = arm_float_of_half(arm_load_half(x));
-        const float dy = arm_float_of_half(arm_load_half(y + y_scale));
-        sum = sum + (float)sumi * (dx * dy);
+        sum = sum + arm_term(x, y, y_scale, qs);
     }
     return sum;
 }
@@ -65,6 +70,24 @@ static inline float arm_dot_v1(int n, const uint8_t *x, const uint8_t *y) {
 
 static void arm_vec_dot_real(int n, float *s, const void *vx, const void *vy) {
     s[0] = arm_dot(n, vx, vy, Q8A8_V2_BLOCK_BYTES, V2_ACTIVATION_SCALE, V2_QS); /* Q8A8-DOT-9 */
+}
+
+/* Each block of a row of x is quantized once, and its terms are added to all sums of the row (Q8A8-MUL-4, -5). */
+static void arm_mul_mat(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out) {
+    const size_t row = (size_t)(k / QK8_A8) * Q8A8_BLOCK_BYTES;
+    for (int64_t i = 0; i < n; ++i, out += m) {
+        for (int64_t j = 0; j < m; ++j) {
+            out[j] = 0.0f;
+        }
+        const uint8_t *column = w;
+        for (int64_t b = 0; b < k / QK8_A8; ++b, x += QK8_A8, column += Q8A8_BLOCK_BYTES) {
+            uint8_t block[Q8A8_BLOCK_BYTES];
+            arm_quantize_row(x, block, QK8_A8);
+            for (int64_t j = 0; j < m; ++j) {
+                out[j] = out[j] + arm_term(column + (size_t)j * row, block, 0, V1_QS);
+            }
+        }
+    }
 }
 
 /* nrc = 1, or nrc = 2 as four dot products (Q8A8-DOT-6): for kernels without matrix instructions. */
@@ -83,7 +106,7 @@ static inline void arm_vec_dot(int n, float *s, size_t bs, const void *vx, size_
 /* The part of a struct q8a8_kernel that all of these kernels share. */
 #define ARM_KERNEL_FUNCTIONS                                                                                           \
     .quantize_row_ref = arm_quantize_row, .quantize_row = arm_quantize_row, .dequantize_row = arm_dequantize_row,      \
-    .quantize_activation = arm_quantize_activation, .vec_dot_real = arm_vec_dot_real,                                  \
+    .quantize_activation = arm_quantize_activation, .vec_dot_real = arm_vec_dot_real, .mul_mat = arm_mul_mat,          \
     .quantize_row_v2 = arm_quantize_row_v2, .dequantize_row_v2 = arm_dequantize_row_v2
 
 #endif

@@ -31,6 +31,10 @@ EXPORT void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const
     Q8A8_KERNEL.vec_dot_real(n, s, vx, vy);
 }
 
+EXPORT void mul_mat_q8_a8(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out) {
+    Q8A8_KERNEL.mul_mat(m, n, k, w, x, out);
+}
+
 EXPORT void quantize_row_q8_a8_v2(const float *x, void *y, int64_t k, enum q8a8_field field) {
     Q8A8_KERNEL.quantize_row_v2(x, y, k, field);
 }

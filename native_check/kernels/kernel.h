@@ -9,6 +9,7 @@ typedef void q8a8_dequantize_row_fn(const void *x, float *y, int64_t k);
 typedef void q8a8_quantize_activation_fn(const float *input, int8_t *output, uint16_t *scale, int size);
 typedef void q8a8_vec_dot_fn(int n, float *s, size_t bs, const void *vx, size_t bx, const void *vy, size_t by, int nrc);
 typedef void q8a8_vec_dot_real_fn(int n, float *s, const void *vx, const void *vy);
+typedef void q8a8_mul_mat_fn(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out);
 typedef void q8a8_quantize_row_v2_fn(const float *x, void *y, int64_t k, enum q8a8_field field);
 typedef void q8a8_dequantize_row_v2_fn(const void *x, float *y, int64_t k, enum q8a8_field field);
 
@@ -21,6 +22,7 @@ struct q8a8_kernel {
     q8a8_quantize_activation_fn *quantize_activation;
     q8a8_vec_dot_fn *vec_dot;
     q8a8_vec_dot_real_fn *vec_dot_real;
+    q8a8_mul_mat_fn *mul_mat;
     q8a8_quantize_row_v2_fn *quantize_row_v2;
     q8a8_dequantize_row_v2_fn *dequantize_row_v2;
 };

@@ -99,21 +99,26 @@ static void scalar_dequantize_row_v2(const void *x, float *y, int64_t k, enum q8
     dequantize(x, y, k, &V2, field == Q8A8_WEIGHT_SCALE ? V2.x_scale : V2.y_scale);
 }
 
+/* What a block adds to a dot product. */
+static float term(const uint8_t *x, const uint8_t *y, const struct layout *layout) {
+    const int8_t *qx = (const int8_t *)(x + layout->qs);
+    const int8_t *qy = (const int8_t *)(y + layout->qs);
+    /* sumi = sum_j qx_j * qy_j, exact (Q8A8-DOT-1) */
+    int32_t sumi = 0;
+    for (size_t j = 0; j < QK8_A8; ++j) {
+        sumi += qx[j] * qy[j];
+    }
+    /* f32(f32(sumi) * f32(dx * dy)) (Q8A8-DOT-2) */
+    const float dx = q8a8_half_to_float(load_half(x + layout->x_scale));
+    const float dy = q8a8_half_to_float(load_half(y + layout->y_scale));
+    return (float)sumi * (dx * dy);
+}
+
 /* The dot product of two rows, in the order `scalar`. */
 static float dot(int n, const uint8_t *x, const uint8_t *y, const struct layout *layout) {
     float sum = 0.0f;
     for (int b = 0; b < n / QK8_A8; ++b, x += layout->bytes, y += layout->bytes) {
-        const int8_t *qx = (const int8_t *)(x + layout->qs);
-        const int8_t *qy = (const int8_t *)(y + layout->qs);
-        /* sumi = sum_j qx_j * qy_j, exact (Q8A8-DOT-1) */
-        int32_t sumi = 0;
-        for (size_t j = 0; j < QK8_A8; ++j) {
-            sumi += qx[j] * qy[j];
-        }
-        /* sum = f32(sum + f32(f32(sumi) * f32(dx * dy))) (Q8A8-DOT-2, Q8A8-DOT-3) */
-        const float dx = q8a8_half_to_float(load_half(x + layout->x_scale));
-        const float dy = q8a8_half_to_float(load_half(y + layout->y_scale));
-        sum = sum + (float)sumi * (dx * dy);
+        sum = sum + term(x, y, layout); /* f32(sum + term) (Q8A8-DOT-3) */
     }
     return sum;
 }
@@ -133,6 +138,25 @@ static void scalar_vec_dot_real(int n, float *s, const void *vx, const void *vy)
     s[0] = dot(n, vx, vy, &V2); /* Q8A8-DOT-9 */
 }
 
+/* Each block of a row of x is quantized once (Q8A8-MUL-4), and its terms are added to all sums of the row, block after
+ * block (Q8A8-MUL-5): no memory is needed but out, and no result depends on another row (Q8A8-MUL-9). */
+static void scalar_mul_mat(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out) {
+    const size_t row = (size_t)(k / QK8_A8) * V1.bytes;
+    for (int64_t i = 0; i < n; ++i, out += m) {
+        for (int64_t j = 0; j < m; ++j) {
+            out[j] = 0.0f; /* Q8A8-MUL-7 */
+        }
+        const uint8_t *column = w;
+        for (int64_t b = 0; b < k / QK8_A8; ++b, x += QK8_A8, column += V1.bytes) {
+            uint8_t block[Q8A8_BLOCK_BYTES];
+            scalar_quantize_row(x, block, QK8_A8);
+            for (int64_t j = 0; j < m; ++j) {
+                out[j] = out[j] + term(column + (size_t)j * row, block, &V1);
+            }
+        }
+    }
+}
+
 extern const struct q8a8_kernel q8a8_kernel_scalar;
 const struct q8a8_kernel q8a8_kernel_scalar = {
     .name = "scalar",
@@ -143,6 +167,7 @@ const struct q8a8_kernel q8a8_kernel_scalar = {
     .quantize_activation = scalar_quantize_activation,
     .vec_dot = scalar_vec_dot,
     .vec_dot_real = scalar_vec_dot_real,
+    .mul_mat = scalar_mul_mat,
     .quantize_row_v2 = scalar_quantize_row_v2,
     .dequantize_row_v2 = scalar_dequantize_row_v2,
 };

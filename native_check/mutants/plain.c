@@ -22,6 +22,10 @@ void plain_vec_dot_real(DOT_REAL_PARAMETERS) {
     q8a8_kernel_scalar.vec_dot_real(DOT_REAL_ARGUMENTS);
 }
 
+void plain_mul_mat(MUL_MAT_PARAMETERS) {
+    q8a8_kernel_scalar.mul_mat(MUL_MAT_ARGUMENTS);
+}
+
 void mutant_load(const void *from, size_t count) {
     const volatile uint8_t *bytes = from;
     for (size_t i = 0; i < count; ++i) {

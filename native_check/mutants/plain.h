@@ -19,6 +19,8 @@
 #define DOT_ARGUMENTS n, s, bs, vx, bx, vy, by, nrc
 #define DOT_REAL_PARAMETERS int n, float *s, const void *vx, const void *vy
 #define DOT_REAL_ARGUMENTS n, s, vx, vy
+#define MUL_MAT_PARAMETERS int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out
+#define MUL_MAT_ARGUMENTS m, n, k, w, x, out
 
 extern const struct q8a8_kernel q8a8_kernel_scalar;
 
@@ -28,6 +30,7 @@ q8a8_dequantize_row_fn plain_dequantize_row;
 q8a8_quantize_activation_fn plain_quantize_activation;
 q8a8_vec_dot_fn plain_vec_dot;
 q8a8_vec_dot_real_fn plain_vec_dot_real;
+q8a8_mul_mat_fn plain_mul_mat;
 
 /* A mutant is the scalar kernel with some functions replaced: fields are initialized twice on purpose. */
 #if defined(__clang__)
@@ -46,6 +49,7 @@ q8a8_vec_dot_real_fn plain_vec_dot_real;
         .quantize_activation = plain_quantize_activation,                                                              \
         .vec_dot = plain_vec_dot,                                                                                      \
         .vec_dot_real = plain_vec_dot_real,                                                                            \
+        .mul_mat = plain_mul_mat,                                                                                      \
         __VA_ARGS__,                                                                                                   \
     }
 

@@ -1,4 +1,4 @@
-"""The six functions of the C interface, as the reference computes them.
+"""The functions of the C interface, as the reference computes them.
 
 `Reference` has one method for each function, named and ordered as in C::
 
@@ -9,6 +9,7 @@
     void ggml_vec_dot_q8_a8_q8_a8 (int n, float *s, size_t bs, const void *vx, size_t bx,
                                    const void *vy, size_t by, int nrc);
     void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const void *vy);
+    void mul_mat_q8_a8(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out);
 
 A pointer is a one-dimensional array, and what C writes through it is written into that array: float32 for
 `float *`, int8 for `int8_t *`, uint16 for the bits of a half, uint8 for the bytes of blocks (`void *`). An
@@ -25,6 +26,7 @@ import numpy as np
 from q8a8.dot import vec_dot, vec_dot_real
 from q8a8.errors import ArgumentError, BufferSizeError, ShapeError, require_dtype
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, QK8_A8, as_blocks
+from q8a8.matmul import mul_mat
 from q8a8.order import get_order
 from q8a8.quantize import dequantize_row, quantize_activation, quantize_row
 from q8a8.recipe import get_recipe
@@ -169,6 +171,33 @@ class Reference:
         x = _row(vx, 0, nb, BLOCK_Q8_A8_V2, "vx")
         y = _row(vy, 0, nb, BLOCK_Q8_A8_V2, "vy")
         sums[0] = vec_dot_real(x, y, self.order)
+
+    def mul_mat_q8_a8(
+        self, m: int, n: int, k: int, w: NDArray[np.uint8], x: NDArray[np.float32], out: NDArray[np.float32]
+    ) -> None:
+        """Multiply m rows of blocks of w by n rows of k elements of x (Q8A8-MUL-4 to Q8A8-MUL-9).
+
+        The result of row j of w and row i of x lies at ``out[i * m + j]``.
+
+        Raises
+        ------
+        DtypeError, ShapeError, BufferSizeError, ArgumentError
+            for arrays or counts that do not fit.
+        DomainError
+            for values outside the recipe's domain; nothing is written.
+        """
+        for name, count in (("m", m), ("n", n)):
+            if count < 0:
+                raise ArgumentError(f"{name}: expected 0 or more, got {count}")
+        nb = _blocks(k, "k")
+        products = _buffer(out, np.float32, n * m, "out").reshape(n, m)
+        rows = as_blocks(_buffer(w, np.uint8, m * nb * BLOCK_Q8_A8.itemsize, "w")).reshape(m, nb)
+        activations = _buffer(x, np.float32, n * k, "x").reshape(n, k)
+        if self.order.name == "scalar":
+            products[...] = mul_mat(rows, activations, recipe=self.recipe)
+        else:
+            xq = quantize_row(activations, self.recipe)
+            products[...] = vec_dot(xq[:, np.newaxis], rows[np.newaxis], self.order)
 
 
 def _blocks(count: int, name: str) -> int:

@@ -71,12 +71,15 @@ class Probe:
     make
         Makes a call.
     in_bound
-        Whether a dot product's results were judged by the bound: its inputs leave something to round.
+        Whether a product's results were judged by the bound: its inputs leave something to round.
+    recipe
+        The recipe by which a matrix product quantizes.
     """
 
     call: Call
     make: MakeCall
     in_bound: bool = False
+    recipe: str = "design"
 
 
 class DotProbes:

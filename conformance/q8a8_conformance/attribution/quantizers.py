@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.rounding import round_half_away
-from q8a8_conformance.attribution import dots
+from q8a8_conformance.attribution import dots, matrices
 from q8a8_conformance.attribution.dots import OUTSIDE
 from q8a8_conformance.attribution.probes import as_row, right_alone
-from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS, inputs_of, poison
+from q8a8_conformance.inputs.calls import ACTIVATION, MUL_MAT, QUANTIZERS, inputs_of, poison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,6 +103,8 @@ def broken_rules(
         Rules of the case; or where none of them is about the part that is wrong, the ones that are.
     """
     function = probe.call.function
+    if function == MUL_MAT:
+        return matrices.broken_rules(probe, rules, expected, actual)
     if function not in (*QUANTIZERS, ACTIVATION):
         return dots.broken_rules(probe, rules, expected, actual)
     if all(rule in COMPARED for rule in rules) and not as_row(probe, actual):

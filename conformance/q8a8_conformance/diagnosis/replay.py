@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.faults.kernel import DEQUANTIZE, DOTS, ROWS
-from q8a8_conformance.inputs.calls import poison
+from q8a8_conformance.inputs.calls import MUL_MAT, poison
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,10 +66,11 @@ def same(function: str, one: Sequence[bytes], other: Sequence[bytes]) -> bool:
 def differing(function: str, one: Sequence[bytes], other: Sequence[bytes]) -> set[int]:
     """Return the numbers of the results that differ between two calls' outputs.
 
-    A result is a block of a row, 32 floats of a dequantized one, a float of a dot product, or a whole
-    activation vector.
+    A result is a block of a row, 32 floats of a dequantized one, a float of a product, or a whole activation
+    vector.
     """
-    size = 34 if function in ROWS else 128 if function == DEQUANTIZE else 4 if function in DOTS else 0
+    sizes = {**dict.fromkeys(ROWS, 34), DEQUANTIZE: 128, **dict.fromkeys((*DOTS, MUL_MAT), 4)}
+    size = sizes.get(function, 0)
     a, b = b"".join(one), b"".join(other)
     step = size or max(len(a), 1)
     return {i // step for i in range(0, len(a), step) if a[i : i + step] != b[i : i + step]}

@@ -17,6 +17,7 @@ from q8a8_conformance.faults import (
     integers,
     layout,
     legal,
+    matrices,
     recipes,
     rounding,
     rows,
@@ -43,6 +44,7 @@ FAMILIES: Mapping[str, tuple[Mutant, ...]] = MappingProxyType(
         "Integer sums": integers.MUTANTS,
         "Scales and floating-point sums": sums.MUTANTS,
         "Blocks, rows and strides": rows.MUTANTS,
+        "Matrix products": matrices.MUTANTS,
         "Memory, environment and state": state.MUTANTS,
     }
 )
@@ -53,7 +55,9 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
 )
 """Every mutant by slug."""
 
-LEGAL: Mapping[str, Legal] = MappingProxyType({kernel.slug: kernel for kernel in legal.LEGAL})
+LEGAL: Mapping[str, Legal] = MappingProxyType(
+    {kernel.slug: kernel for kernel in (*legal.LEGAL, *matrices.LEGAL)}
+)
 """Every legal kernel by slug."""
 
 RECIPES: Mapping[str, Change] = MappingProxyType({recipe.slug: recipe for recipe in recipes.RECIPES})

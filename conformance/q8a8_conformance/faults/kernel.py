@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-ROW_REF, ROW, DEQUANTIZE, ACTIVATION, DOT, DOT_REAL = (
+ROW_REF, ROW, DEQUANTIZE, ACTIVATION, DOT, DOT_REAL, MUL_MAT = (
     "quantize_row_q8_a8_ref",
     "quantize_row_q8_a8",
     "dequantize_row_q8_a8",
     "quantize_activation_q8_a8",
     "ggml_vec_dot_q8_a8_q8_a8",
     "ggml_vec_dot_q8_a8_q8_a8_real",
+    "mul_mat_q8_a8",
 )
 ROWS = (ROW_REF, ROW)
 QUANTIZERS = (*ROWS, ACTIVATION)
@@ -98,6 +99,12 @@ class Steps:
         (bs) -> where x0·y0, x1·y0, x0·y1 and x1·y1 go, in floats.
     store
         (s, place, value, nb) -> None: writes a result.
+    activations
+        (x f32 [n, nb, 32]) -> (h f16 [n, nb], q int8 [n, nb, 32]): how a matrix product quantizes.
+    matrix
+        (hx [n, nb], qx, hw [m, nb], qw) -> f32 [n, m]: the results of a matrix product, added up.
+    deliver
+        (out, result f32 [n, m], nb) -> None: writes them.
     """
 
     visited: Step = plain.visited
@@ -124,6 +131,9 @@ class Steps:
     strides: Step = plain.strides
     places: Step = plain.places
     store: Step = plain.store
+    activations: Step = plain.activations
+    matrix: Step = plain.matrix
+    deliver: Step = plain.deliver
 
 
 STEP_NAMES = tuple(field.name for field in fields(Steps))
@@ -143,6 +153,7 @@ FUNCTIONS_OF_STEP: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(_ADDING, DOTS),
     "strides": (DOT,),
     "places": (DOT,),
+    **dict.fromkeys(("activations", "matrix", "deliver"), (MUL_MAT,)),
 }
 """The functions of the C interface that take a step."""
 
@@ -158,7 +169,7 @@ PLAIN = Steps()
 
 
 class Kernel:
-    """The six functions of the C interface over NumPy arrays, as `q8a8.abi.Reference` has them.
+    """The functions of the C interface over NumPy arrays, as `q8a8.abi.Reference` has them.
 
     Parameters
     ----------
@@ -203,6 +214,10 @@ class Kernel:
     def ggml_vec_dot_q8_a8_q8_a8_real(self, n: int, s: Array, vx: Array, vy: Array) -> None:
         """Take one dot product of version 2 blocks."""
         self._call(self._vec_dot_real, DOT_REAL, n, s, vx, vy)
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply m rows of blocks by n rows of k elements."""
+        self._call(self._mul_mat, MUL_MAT, m, n, k, w, x, out)
 
     # Inside.
 
@@ -260,6 +275,14 @@ class Kernel:
         *y_scales, qy = steps.unpack_v2(vy, nb)
         hx, hy = steps.pick(*x_scales, *y_scales)
         steps.store(s, 0, _dot(steps, hx, qx, hy, qy), nb)
+
+    @staticmethod
+    def _mul_mat(steps: Steps, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        nb = k // 32
+        h, q = plain.unpack(w, m * nb)
+        hw, qw = h.reshape(m, nb), q.reshape(m, nb, 32)
+        hx, qx = steps.activations(x[: n * k].reshape(n, nb, 32))
+        steps.deliver(out, steps.matrix(hx, qx, hw, qw), nb)
 
 
 class _Wrapped:

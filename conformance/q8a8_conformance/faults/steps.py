@@ -10,6 +10,8 @@ from q8a8 import layout
 from q8a8.rounding import f16_to_f32, f32_to_f16, round_half_away
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -142,6 +144,42 @@ def strides(n: int, bx: int, by: int) -> tuple[int, int]:
 def places(bs: int) -> tuple[int, int, int, int]:
     """Put the results for y1 bs floats behind those for y0 (Q8A8-DOT-6)."""
     return 0, 1, bs, bs + 1
+
+
+def activations(x: Array) -> tuple[Array, Array]:
+    """Quantize the blocks of rows [n, nb, 32] (Q8A8-MUL-4)."""
+    return quantized(x, to_integer)
+
+
+def quantized(x: Array, to_integers: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """Quantize blocks [n, nb, s], with a rounding to integers: scales [n, nb] and codes."""
+    flat = x.reshape(-1, x.shape[2])
+    largest = amax(flat)
+    d = scale(largest)
+    h = to_half(d)
+    inv = np.where(vanishes(largest, d, h), F32(0), inverse(largest, d, h))
+    q = to_int8(to_integers(scaled(flat, inv, d)))
+    return h.reshape(x.shape[:2]), q.reshape(x.shape)
+
+
+def terms_of_matrix(hx: Array, qx: Array, hw: Array, qw: Array) -> Array:
+    """Multiply the blocks of each two rows, product and scale rounded once: f32 [nb, n, m] (Q8A8-DOT-2)."""
+    sums = np.matmul(qx.swapaxes(0, 1).astype(F32), qw.transpose(1, 2, 0).astype(F32))
+    return np.asarray(sums * (widen(hx).T[:, :, np.newaxis] * widen(hw).T[:, np.newaxis]), F32)
+
+
+def matrix(hx: Array, qx: Array, hw: Array, qw: Array) -> Array:
+    """Add each two rows' terms in order: f32 [n, m] (Q8A8-MUL-5)."""
+    out = np.zeros((len(hx), len(hw)), F32)
+    for term in terms_of_matrix(hx, qx, hw, qw):
+        out += term
+    return out
+
+
+def deliver(out: Array, result: Array, nb: int) -> None:
+    """Overwrite the outputs, row by row of x (Q8A8-MUL-6, Q8A8-MUL-7)."""
+    del nb
+    out[: result.size] = result.reshape(-1)
 
 
 def store(s: Array, place: int, result: Any, nb: int) -> None:  # noqa: ANN401 - a NumPy scalar

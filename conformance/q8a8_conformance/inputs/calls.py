@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.protocol.messages import Buffer, Call, Option
-from q8a8_conformance.spec.abi import buffer_sizes, get_function
+from q8a8_conformance.spec.abi import MATRIX_PRODUCT, buffer_sizes, get_function
 from q8a8_golden.cases import POISON
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ ACTIVATION = "quantize_activation_q8_a8"
 DEQUANTIZE = "dequantize_row_q8_a8"
 DOT = "ggml_vec_dot_q8_a8_q8_a8"
 DOT_REAL = "ggml_vec_dot_q8_a8_q8_a8_real"
+MUL_MAT = MATRIX_PRODUCT
 
 Array = NDArray[Any]
 
@@ -56,7 +57,7 @@ def build(
     outputs
         What outputs hold before the call, for those that are not to be poisoned or have another length.
     bs, bx, by, nrc
-        The other integers of the dot product.
+        The other integers of the dot product; of the matrix product `bs` is m and `bx` is n.
     """
     spec = get_function(function)
     sizes = buffer_sizes(function, n, bs=bs, bx=bx, by=by, nrc=nrc)
@@ -124,6 +125,13 @@ def dot_real(x: Array, y: Array, *, s: bytes | None = None) -> Call:
     """Compute one dot product of two rows of v2 blocks [nb]."""
     outputs = None if s is None else {"s": s}
     return build(DOT_REAL, 32 * x.size, {"vx": x.tobytes(), "vy": y.tobytes()}, outputs)
+
+
+def mul_mat(w: Array, x: Array, *, out: bytes | None = None) -> Call:
+    """Multiply matrices: `w` blocks [m, nb], `x` float32 [n, 32·nb]; `out` is what it holds before."""
+    outputs = None if out is None else {"out": out}
+    inputs = {"w": w.tobytes(), "x": x.tobytes()}
+    return build(MUL_MAT, x.shape[1], inputs, outputs, bs=len(w), bx=len(x))
 
 
 def _gap(length: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8 import dequantize_row, layout
+from q8a8 import dequantize_row, layout, mul_mat
 from q8a8.recipe import quantize_blocks
 from q8a8_conformance.inputs import blocks, dot_rows
 from q8a8_conformance.inputs import calls as requests
@@ -94,6 +94,11 @@ def known_activation(x: Array) -> Known:
 def known_dequantized(row: Array) -> Known:
     """Return the dequantization of blocks [nb] with finite scales, and what it must give."""
     return Known(requests.dequantize(row), {"y": dequantize_row(row).astype("<f4").tobytes()})
+
+
+def known_product(w: Array, x: Array) -> Known:
+    """Return a product of matrices that no order and no recipe rounds, and what it must give."""
+    return Known(requests.mul_mat(w, x), {"out": mul_mat(w, x).astype("<f4").tobytes()})
 
 
 def exact_sum(x: Array, y: Array) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.spec.abi import NAMES
+from q8a8_conformance.spec.abi import ROW_FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,5 +70,5 @@ def samples(function: str, *, two_rows: bool = False) -> list[Call]:
 
 
 def functions() -> tuple[str, ...]:
-    """Return the ABI's functions, as parameters of checks that go through all of them."""
-    return NAMES
+    """Return the ABI's functions of rows, as parameters of checks that go through all of them."""
+    return ROW_FUNCTIONS

@@ -37,8 +37,9 @@ Call
     i64 n       i64 bs        i64 bx       i64 by       i64 nrc
     u8 nbuf     nbuf × { u32 length, u32 offset, bytes[length] }
 
-``function`` is the index in `q8a8_conformance.spec.abi.FUNCTIONS`. ``n`` is ``k``, ``size`` or ``n``;
-integers that a function does not take are 0 (``nrc`` 1) and ignored. Buffers are in the order of the
+``function`` is the index in `q8a8_conformance.spec.abi.FUNCTIONS`. ``n`` is ``k``, ``size`` or ``n``; of
+`mul_mat_q8_a8` ``n`` is k, ``bs`` is m and ``bx`` is n. Integers that a function does not take are 0 (``nrc``
+1) and ignored. Buffers are in the order of the
 function's pointers, outputs included: their bytes are the contents before the call.
 
 =====  =============  =================================================================================
@@ -327,7 +328,7 @@ class Call:
     buffers : tuple of Buffer
         In the order of the function's pointers, outputs included.
     bs, bx, by, nrc : int
-        The other integers of `ggml_vec_dot_q8_a8_q8_a8`.
+        The other integers of `ggml_vec_dot_q8_a8_q8_a8`; of `mul_mat_q8_a8` m is ``bs``, n is ``bx``.
     options : Option
         Memory placement and flush mode.
     threads, repeat : int

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LIMIT = 96
 """Bytes of a buffer that a line shows at most."""
 
-_FLOATS = {"s", "y:dequantize_row_q8_a8", "x:quantize_row_q8_a8", "x:quantize_row_q8_a8_ref", "input"}
+_FLOATS = {"s", "out", "y:dequantize_row_q8_a8", "x:quantize_row_q8_a8", "x:quantize_row_q8_a8_ref", "input"}
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,11 @@ def _inputs(call: CallData, name: str, offset: int) -> list[str]:
         block, inside = divmod(offset // 4, 32)
         raw = call.inputs["x"][34 * block : 34 * block + 34]
         return [f"x block {block}: scale {float16(raw[:2])}, weight_qs[{inside}] = {_int8(raw[2 + inside])}"]
+    if name == "out":
+        i, j = divmod(offset // 4, call.args["m"])
+        sizes = {"w": 34 * call.args["k"] // 32, "x": 4 * call.args["k"]}
+        rows = {key: call.inputs[key][at * sizes[key] :][: sizes[key]] for key, at in (("w", j), ("x", i))}
+        return [f"row {j} of w: {whole(rows['w'])}", f"row {i} of x: {whole(rows['x'])}"]
     return [f"{key}: {whole(data)}" for key, data in call.inputs.items()]
 
 

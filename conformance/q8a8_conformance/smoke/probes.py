@@ -23,6 +23,7 @@ DEQUANTIZE = "dequantize_row_q8_a8"
 ACTIVATION = "quantize_activation_q8_a8"
 DOT = "ggml_vec_dot_q8_a8_q8_a8"
 DOT_REAL = "ggml_vec_dot_q8_a8_q8_a8_real"
+MUL_MAT = "mul_mat_q8_a8"
 
 SPARE = 64
 """Trailing bytes of poison after the output of a quantizer or the dequantizer, to detect larger blocks."""
@@ -45,6 +46,10 @@ SUMS = tuple(sum(a * b for a, b in zip(x, y, strict=True)) for x, y in zip(CODES
 """The integer sum of each block of the dot product."""
 DOT_VALUE = sum(d * e * s for d, e, s in zip(SCALES, OTHER_SCALES, SUMS, strict=True))
 """The exact dot product of the two rows."""
+SECOND_VALUE = sum(d * e * s for d, e, s in zip(SCALES, reversed(OTHER_SCALES), SUMS, strict=True))
+"""The same where the other row's scales change places: the second row of the matrix product's w."""
+PRODUCTS = (DOT_VALUE, SECOND_VALUE, -DOT_VALUE, -SECOND_VALUE)
+"""The matrix product's outputs; the second row of its x is the first one, negated."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def block_v2(weight_scale: float, activation_scale: float, codes: Sequence[int])
 
 ROW = b"".join(map(block, SCALES, CODES))
 OTHER_ROW = b"".join(map(block, OTHER_SCALES, OTHERS))
+THIRD_ROW = b"".join(map(block, reversed(OTHER_SCALES), OTHERS))
 
 
 def probes(functions: Sequence[str]) -> list[Probe]:
@@ -99,7 +105,18 @@ def probes(functions: Sequence[str]) -> list[Probe]:
     x = b"".join(block_v2(d, UNUSED, q) for d, q in zip(SCALES, CODES, strict=True))
     y = b"".join(block_v2(UNUSED, d, q) for d, q in zip(OTHER_SCALES, OTHERS, strict=True))
     made[DOT_REAL] = _probe(DOT_REAL, 64, {"vx": x, "vy": y}, result, 0)
-    return [made[name] for name in (*QUANTIZERS, DEQUANTIZE, ACTIVATION, DOT, DOT_REAL) if name in functions]
+    made[MUL_MAT] = _matrix()
+    return [probe for name, probe in made.items() if name in functions]
+
+
+def _matrix() -> Probe:
+    held = {
+        "w": OTHER_ROW + THIRD_ROW,
+        "x": struct.pack("<128f", *FLOATS, *(-value for value in FLOATS)),
+        "out": poison(16),
+    }
+    buffers = tuple(Buffer(held[spec.name]) for spec in get_function(MUL_MAT).buffers)
+    return Probe(Call(MUL_MAT, 64, buffers, bs=2, bx=2), {"out": struct.pack("<4f", *PRODUCTS)})
 
 
 def _row(function: str) -> Probe:

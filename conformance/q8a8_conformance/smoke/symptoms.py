@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import Fault
 from q8a8_conformance.smoke import probes
-from q8a8_conformance.smoke.probes import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, QUANTIZERS
+from q8a8_conformance.smoke.probes import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, MUL_MAT, QUANTIZERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,6 +85,10 @@ def _shown(probe: Probe, outputs: Mapping[str, bytes]) -> str:
     """Describe the actual and the expected result in one line."""
     if probe.call.function in (DOT, DOT_REAL):
         return f"returned {_float(outputs['s']):.6g}, expected about {probes.DOT_VALUE:.6g}"
+    if probe.call.function == MUL_MAT:
+        got = struct.unpack_from("<4f", outputs["out"])
+        both = (", ".join(f"{value:.6g}" for value in side) for side in (got, probes.PRODUCTS))
+        return "returned {}, expected about {}".format(*both)
     name, expected = next(
         ((n, e) for n, e in probe.expected.items() if not _CLOSE[probe.call.function](n, outputs[n], e)),
         next(iter(probe.expected.items())),
@@ -135,6 +139,7 @@ _CLOSE: Mapping[str, Callable[[str, bytes, bytes], bool]] = {
     ACTIVATION: _close_activation,
     DOT: _close_floats,
     DOT_REAL: _close_floats,
+    MUL_MAT: _close_floats,
 }
 
 # Hints by function: a condition on the outputs, and the likely cause.
@@ -241,10 +246,22 @@ def _dot_hints(probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[boo
     yield _near(got, -probes.DOT_VALUE), "the sign is wrong"
 
 
+def _matrix_hints(_probe: Probe, outputs: Mapping[str, bytes]) -> Iterator[tuple[bool, str]]:
+    a, b, *_ = probes.PRODUCTS
+    transposed = struct.pack("<4f", a, -a, b, -b)
+    out = outputs["out"]
+    yield _close_floats("out", out, transposed), "the result is transposed: out[i * m + j] is w_j times x_i"
+    yield (
+        _near(_float(out), a),
+        "some outputs are not written, or in other places: out has n rows of m floats",
+    )
+
+
 _HINTS: Mapping[str, Callable[[Probe, Mapping[str, bytes]], Iterator[tuple[bool, str]]]] = {
     **dict.fromkeys(QUANTIZERS, _row_hints),
     DEQUANTIZE: _dequantize_hints,
     ACTIVATION: _activation_hints,
     DOT: _dot_hints,
     DOT_REAL: _dot_hints,
+    MUL_MAT: _matrix_hints,
 }

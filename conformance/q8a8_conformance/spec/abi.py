@@ -1,4 +1,4 @@
-"""The C ABI under test as data: the parameters of its six functions and the sizes of their buffers.
+"""The C ABI under test as data: the parameters of its functions and the sizes of their buffers.
 
 ::
 
@@ -9,10 +9,11 @@
     void ggml_vec_dot_q8_a8_q8_a8 (int n, float *s, size_t bs, const void *vx, size_t bx,
                                    const void *vy, size_t by, int nrc);
     void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const void *vy);
+    void mul_mat_q8_a8(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out);
 
 A function's number in the worker protocol is its index in `FUNCTIONS`. A buffer's index is its index among
 the function's pointers, in C order. The element count (`k`, `size` or `n`) is called `n` throughout the
-suite.
+suite; of the matrix product `k` is, its m and n travel as `bs` and `bx` (`Parameter.field`).
 
 To add a function, add an entry to `FUNCTIONS` and a case to `buffer_sizes`.
 """
@@ -47,11 +48,14 @@ class Parameter:
         Its C type.
     element : Element or None
         The type of the pointer's target; None for an integer.
+    travels_as : str
+        The `Call` field with this integer, where it is not the one of its name.
     """
 
     name: str
     ctype: str
     element: Element | None = None
+    travels_as: str = ""
 
     @property
     def is_output(self) -> bool:
@@ -61,7 +65,7 @@ class Parameter:
     @property
     def field(self) -> str:
         """The name of the `Call` field with this integer: ``n`` for ``k`` and ``size``."""
-        return "n" if self.name in ("k", "size") else self.name
+        return self.travels_as or ("n" if self.name in ("k", "size") else self.name)
 
 
 @dataclass(frozen=True)
@@ -187,8 +191,26 @@ FUNCTIONS: tuple[Function, ...] = (
             _p("const void *", "vy", "block_q8_a8_v2"),
         ),
     ),
+    Function(
+        6,
+        "mul_mat_q8_a8",
+        (
+            Parameter("m", "int64_t", travels_as="bs"),
+            Parameter("n", "int64_t", travels_as="bx"),
+            _p("int64_t", "k"),
+            _p("const void *", "w", "block_q8_a8"),
+            _p("const float *", "x", "f32"),
+            _p("float *", "out", "f32"),
+        ),
+    ),
 )
 """The ABI, in protocol order."""
+
+MATRIX_PRODUCT = "mul_mat_q8_a8"
+"""The function that multiplies matrices; all others take rows."""
+
+ROW_FUNCTIONS: tuple[str, ...] = tuple(f.name for f in FUNCTIONS if f.name != MATRIX_PRODUCT)
+"""The exported names of the functions of rows, in protocol order."""
 
 BY_NAME: dict[str, Function] = {function.name: function for function in FUNCTIONS}
 """The ABI, by exported name."""
@@ -227,8 +249,9 @@ def buffer_sizes(
     n : int
         Elements: ``k``, ``size`` or ``n`` of the prototype.
     bs, bx, by, nrc : int
-        The other integers of `ggml_vec_dot_q8_a8_q8_a8`: ``bs`` in floats, ``bx`` and ``by`` in bytes.
-        Ignored by the other functions; ``bs``, ``bx`` and ``by`` are ignored with ``nrc = 1``.
+        The other integers of `ggml_vec_dot_q8_a8_q8_a8`: ``bs`` in floats, ``bx`` and ``by`` in bytes; they
+        are ignored with ``nrc = 1``. Of `mul_mat_q8_a8` ``bs`` is m and ``bx`` is n. Ignored by the other
+        functions.
 
     Returns
     -------
@@ -254,6 +277,8 @@ def buffer_sizes(
             row = ELEMENT_SIZE["block_q8_a8"] * blocks
             more = nrc - 1
             return (4 * (more * bs + nrc), more * bx + row, more * by + row)
+        case "mul_mat_q8_a8":
+            return (ELEMENT_SIZE["block_q8_a8"] * blocks * bs, 4 * n * bx, 4 * bs * bx)
         case _:
             row = ELEMENT_SIZE["block_q8_a8_v2"] * blocks
             return (4, row, row)

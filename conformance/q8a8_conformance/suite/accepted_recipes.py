@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.recipe import RECIPES, defined, quantize_blocks
-from q8a8_conformance.inputs import blocks, calls
+from q8a8_conformance.inputs import blocks, calls, mul_mat_rows
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
 
 Array = NDArray[Any]
@@ -68,6 +68,15 @@ class Recipes:
             expected[~known] = layout.as_blocks(actual)[~known]
         return expected.tobytes()
 
+    def matrix(self, x: Array) -> tuple[Array, Array]:
+        """Return the rows of a matrix product's x, float32 [n, 32·nb], quantized: blocks [n, nb], bool [n].
+
+        The second array says of which rows every block has a quantization by the recipe.
+        """
+        scale, codes, known = _quantize(x.reshape(-1, layout.QK8_A8), self.of(calls.MUL_MAT))
+        shape = len(x), x.shape[1] // layout.QK8_A8
+        return layout.pack(scale, codes).reshape(shape), np.asarray(known.reshape(shape).all(axis=1))
+
     def activation(self, x: Array, actual: dict[str, bytes]) -> dict[str, bytes]:
         """Return the buffers that an activation vector, float32 [size], must have; as :meth:`rows`."""
         rest = actual["output"][x.size :]
@@ -87,6 +96,11 @@ class Recipes:
     def _agrees(self, function: str, rows: Array, recipe: str) -> bool:
         """Return whether a function's results on the survey's blocks [nb, 32] are a recipe's."""
         scale, codes, known = _quantize(rows, recipe)
+        if function == calls.MUL_MAT:
+            call = calls.mul_mat(mul_mat_rows.one_hot(1), rows)
+            got = np.frombuffer(self._target.outputs(call, self._target.call(call))["out"], "<f4")
+            expected = scale.astype(np.float32)[:, np.newaxis] * codes
+            return bool((got.reshape(expected.shape)[known] == expected[known]).all())
         if function != calls.ACTIVATION:
             call = calls.quantize(function, rows.reshape(-1))
             got = layout.as_blocks(self._target.outputs(call, self._target.call(call))["y"])

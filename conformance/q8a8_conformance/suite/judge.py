@@ -19,6 +19,7 @@ from q8a8_conformance.attribution.quantizers import broken_rules
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.suite import placement
+from q8a8_conformance.suite.accepted_recipes import DESIGN
 from q8a8_conformance.suite.case_records import RETURNS, CaseRecords
 from q8a8_conformance.suite.kernel_calls import CaseOver, KernelCalls
 from q8a8_conformance.suite.placement import Difference
@@ -143,7 +144,7 @@ class Judge:
         message
             What it means if they differ.
         in_bound
-            Whether a dot product's inputs leave something to round.
+            Whether a product's inputs leave something to round.
         at
             The call as it was placed, where the case places it.
         """
@@ -155,12 +156,13 @@ class Judge:
             if not placed:
                 self.target.observations.add_failure(call, actual, expected)
             return False
-        difference = Difference(call, about, message, expected, in_bound=in_bound)
+        recipe = self.recipes.of(call.function) if call.function == calls.MUL_MAT else DESIGN
+        difference = Difference(call, about, message, expected, in_bound=in_bound, recipe=recipe)
         if self._by_placement(difference, actual, at):
             self._attributed[about] += 1
             return False
         self.target.observations.add_failure(call, actual, expected)
-        probe = Probe(call, self._calls.probe, in_bound)
+        probe = Probe(call, self._calls.probe, in_bound, recipe)
 
         def broken() -> tuple[str, ...]:
             self._attributed[about] += 1
@@ -200,7 +202,12 @@ class Judge:
         apart = placement.unshared(placed)
         if apart is not placed and not self._is_right(difference, apart):
             placed = apart
-        probe = Probe(call, lambda other: self._calls.probe(placement.at(other, placed)), difference.in_bound)
+        probe = Probe(
+            call,
+            lambda other: self._calls.probe(placement.at(other, placed)),
+            difference.in_bound,
+            difference.recipe,
+        )
         message = f"{difference.message} {placement.describe(placed)}, not without"
         broken = placement.broken_rules(placed, probe, difference.rules, difference.expected, actual)
         broken = self._selected(broken, difference.rules)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.attribution import quantizers
+from q8a8_conformance.attribution import matrices, quantizers
 from q8a8_conformance.attribution.probes import DotProbes, Probe
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Buffer, Call, Option
@@ -35,8 +35,12 @@ _ANY_VALUE = {
     requests.DEQUANTIZE: "Q8A8-LAY-1",
     requests.DOT: EXACT,
     requests.DOT_REAL: EXACT,
+    requests.MUL_MAT: matrices.SUMS,
 }
 """Rules that are attributed where nothing shows which part of a value is wrong."""
+
+LASTING = (EXACT, matrices.SUMS)
+"""Those of them that are about a value, which remains attributed."""
 
 LINE = 64
 GUARDS = Option.GUARD_AFTER | Option.GUARD_BEFORE
@@ -181,7 +185,9 @@ class Difference:
     expected
         Output buffers by ABI name.
     in_bound
-        Whether a dot product's inputs leave something to round.
+        Whether a product's inputs leave something to round.
+    recipe
+        The recipe by which a matrix product quantizes.
     """
 
     call: Call
@@ -189,6 +195,7 @@ class Difference:
     message: str
     expected: Mapping[str, bytes]
     in_bound: bool = field(kw_only=True)
+    recipe: str = field(default="design", kw_only=True)
 
     def is_right(self, actual: Mapping[str, bytes], profile: str) -> bool:
         """Return whether outputs of another call with these inputs are right."""
@@ -196,6 +203,8 @@ class Difference:
             return True
         if not self.in_bound or profile == "exact":
             return False
+        if self.call.function == requests.MUL_MAT:
+            return matrices.is_right(self.call, actual["out"], self.recipe, in_bound=True)
         probes = DotProbes(Probe(self.call, lambda _: None, in_bound=True), actual["s"])
         return probes.all_right and probes.nothing_else
 
@@ -229,7 +238,7 @@ def broken_rules(
     unknown = _ANY_VALUE[probe.call.function]
     about = rules if is_placed(rules) else (unknown,)
     broken = quantizers.broken_rules(probe, about, expected, actual)
-    return (*(rule for rule in broken if rule != unknown or unknown == EXACT), ALIGNMENT)
+    return (*(rule for rule in broken if rule != unknown or unknown in LASTING), ALIGNMENT)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from q8a8 import dequantize_row, layout
 from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.inputs.samples import floats, pair, sample
+from q8a8_conformance.inputs.samples import floats, functions, pair, sample
 from q8a8_conformance.results.expected_dot import expected_dot
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def later(judge: Judge, call: Call) -> dict[str, bytes]:
     """Return what a call gives late in a process; made once in a run, for all functions at the same time."""
     target = judge.target
     if not target.later:
-        for function in target.hello.functions:
+        for function in filter(target.offers, functions()):
             ordinary = sample(function, 33)
             target.later[ordinary] = target.probe(ordinary)
     found = target.later.get(call)

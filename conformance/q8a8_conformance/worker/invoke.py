@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import Call, Option, Overlap, Result
-from q8a8_conformance.spec.abi import buffer_sizes, get_function
+from q8a8_conformance.spec.abi import MATRIX_PRODUCT, buffer_sizes, get_function
 from q8a8_conformance.worker.caller import CannotCall, Findings
 from q8a8_conformance.worker.fresh import DELAYS_NS, can_copy, run_copies
 from q8a8_conformance.worker.memory import MAX_OFFSET
@@ -120,6 +120,8 @@ def _check_integers(call: Call) -> None:
             raise CannotCall(f"{parameter.name} = {value} does not fit in {parameter.ctype}")
     if call.n < 0 or call.nrc < 1:
         raise CannotCall(f"n = {call.n}, nrc = {call.nrc}")
+    if call.function == MATRIX_PRODUCT and min(call.bs, call.bx) < 0:
+        raise CannotCall(f"m = {call.bs}, n = {call.bx}")
 
 
 @cache

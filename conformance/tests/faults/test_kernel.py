@@ -10,7 +10,7 @@ import pytest
 from q8a8.abi import Reference
 from q8a8_conformance import mutants
 from q8a8_conformance.faults.kernel import FUNCTIONS_OF_STEP, STEP_NAMES, Kernel
-from q8a8_conformance.inputs import blocks, dot_rows
+from q8a8_conformance.inputs import blocks, dot_rows, mul_mat_rows
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.spec.abi import NAMES
 
@@ -42,6 +42,10 @@ def calls() -> Iterator[Call]:
     for size in (0, 1, 31, 32, 33, 257):
         yield requests.activation(blocks.gaussian(20).reshape(-1)[:size])
     yield from (requests.activation(row) for row in blocks.survey()[::40])
+    for m, n, nb in ((0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 1, 1), (5, 7, 9), (33, 3, 65)):
+        yield requests.mul_mat(*mul_mat_rows.model(m, n, nb))
+        yield requests.mul_mat(*mul_mat_rows.exact(m, n, nb))
+    yield requests.mul_mat(mul_mat_rows.one_hot(1), mul_mat_rows.edges())
     scales = np.delete(np.arange(1 << 16), np.r_[0x7C00:0x8000, 0xFC00:0x10000]).astype(np.uint16)
     codes = dot_rows.generator("mutants").integers(-128, 128, (len(scales), 32))
     yield requests.dequantize(dot_rows.blocks(scales.view(np.float16), codes))
@@ -122,3 +126,5 @@ def test_every_mutant_takes_any_value(slug: str) -> None:
     for x in shapes():
         outputs(kernel, requests.quantize(requests.QUANTIZERS[1], x))
         outputs(kernel, requests.activation(x))
+        w, _ = mul_mat_rows.exact(9, 5, 2)
+        outputs(kernel, requests.mul_mat(w, np.tile(x, (9, 1))))

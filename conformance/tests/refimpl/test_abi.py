@@ -261,3 +261,52 @@ def test_refuses_values() -> None:
         R.quantize_activation_q8_a8(x, output, scale, 96)
     assert set(output.tolist()) == {99}
     assert scale[0] == 7
+
+
+@pytest.mark.rule("Q8A8-MUL-4", "Q8A8-MUL-5", "Q8A8-MUL-6", "Q8A8-MUL-7")
+@pytest.mark.parametrize(("m", "n", "blocks"), [(1, 1, 1), (3, 2, 3), (2, 3, 0), (0, 2, 1), (2, 0, 1)])
+def test_matrix_product(m: int, n: int, blocks: int) -> None:
+    """Each output is the dot product of its rows by the oracle, at its place; nothing else is written."""
+    w = row(1, m * blocks)
+    x = np.random.default_rng(2).standard_normal(n * 32 * blocks).astype(np.float32)
+    out = np.full(n * m + 3, 7.5, np.float32)
+    Reference().mul_mat_q8_a8(m, n, 32 * blocks, w, x, out)
+    for i in range(n):
+        xq = np.frombuffer(oracle_blocks(x[i * 32 * blocks : (i + 1) * 32 * blocks]), np.uint8)
+        for j in range(m):
+            assert int(out[i * m + j].view(np.uint32)) == dot(w[34 * blocks * j : 34 * blocks * (j + 1)], xq)
+    assert out[n * m :].tolist() == [7.5] * 3
+
+
+def test_matrix_product_in_another_order() -> None:
+    """The order of the reference is that of the products; the recipe that of the activations."""
+    w, x = row(3, 10), np.random.default_rng(4).standard_normal(10 * 32).astype(np.float32)
+    found = {}
+    for recipe, order in (("design", "scalar"), ("design", "avx2"), ("ggml-ref", "avx2")):
+        out = np.zeros(4, np.float32)
+        Reference(recipe, order).mul_mat_q8_a8(2, 2, 160, w, x, out)
+        y = np.zeros(340, np.uint8)
+        Reference(recipe).quantize_row_q8_a8(x, y, 320)
+        for i in range(2):
+            for j in range(2):
+                expected = vec_dot(as_blocks(w).reshape(2, 5)[j], as_blocks(y).reshape(2, 5)[i], order)
+                assert out[2 * i + j] == expected
+        found[recipe, order] = out.tobytes()
+    assert len(set(found.values())) > 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "error"),
+    [
+        ((-1, 1, 32), errors.ArgumentError),
+        ((1, -1, 32), errors.ArgumentError),
+        ((1, 1, 31), errors.ArgumentError),
+        ((2, 1, 32), errors.BufferSizeError),
+        ((1, 2, 32), errors.BufferSizeError),
+        ((1, 1, 64), errors.BufferSizeError),
+    ],
+)
+def test_matrix_product_refuses(counts: tuple[int, int, int], error: type[Exception]) -> None:
+    """Counts that are negative, no multiples of 32, or too large for a buffer are refused."""
+    with pytest.raises(error):
+        Reference().mul_mat_q8_a8(*counts, row(1, 1), np.ones(32, np.float32), np.zeros(1, np.float32))

@@ -74,7 +74,7 @@ def test_reference_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert "test it: q8a8 test ref" in out
     document = json.loads(path.read_text(encoding="utf-8"))
     jsonschema.validate(document, load_schema("smoke"))
-    assert [stage["status"] for stage in document["stages"]] == ["pass"] * 8
+    assert [stage["status"] for stage in document["stages"]] == ["pass"] * 9
 
 
 @pytest.mark.parametrize("kernel", ["round_half_even", "order_avx2", "recipe_ggml_avx2", "fp16_accumulator"])
@@ -145,15 +145,23 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_probes_equal_the_reference() -> None:
-    """The expected bytes of the quantizers equal the reference's."""
+    """The expected bytes of the quantizers and of the matrix product equal the reference's."""
     reference = Reference()
-    for probe in probes.probes(probes.QUANTIZERS):
-        import numpy as np  # noqa: PLC0415 -- the probes themselves need none
+    import numpy as np  # noqa: PLC0415 -- the probes themselves need none
 
+    for probe in probes.probes(probes.QUANTIZERS):
         x = np.frombuffer(probe.call.buffers[0].data, "<f4")
         y = np.zeros(68, np.uint8)
         reference.quantize_row_q8_a8(x, y, 64)
         assert y.tobytes() == probe.expected["y"]
+    (probe,) = probes.probes([probes.MUL_MAT])
+    w, x = (
+        np.frombuffer(buffer.data, dtype)
+        for buffer, dtype in zip(probe.call.buffers, ("u1", "<f4"), strict=False)
+    )
+    out = np.zeros(4, np.float32)
+    reference.mul_mat_q8_a8(2, 2, 64, w, x, out)
+    assert out.tobytes() == probe.expected["out"]
     assert probes.DOT_VALUE not in {0.0, float(sum(probes.SUMS))}
 
 
@@ -207,6 +215,20 @@ def test_symptoms_of_dot_products(value: float, words: str) -> None:
     seen = symptoms.look(probe, {"s": struct.pack("<f", value)}, Fault(0), "init")
     assert seen
     assert words in f"{seen.message}: {seen.hint}"
+
+
+def test_symptoms_of_matrix_products() -> None:
+    """A result that is transposed, or partly unwritten, is reported as such."""
+    (probe,) = probes.probes((probes.MUL_MAT,))
+    a, b, *_ = probes.PRODUCTS
+    for values, words in (
+        ((a, -a, b, -b), "transposed"),
+        ((a, a, a, a), "in other places"),
+        ((1, 1, 1, 1), "unknown"),
+    ):
+        seen = symptoms.look(probe, {"out": struct.pack("<4f", *values)}, Fault(0), "")
+        assert seen
+        assert words in seen.hint
 
 
 def test_symptoms_of_dequantizers() -> None:

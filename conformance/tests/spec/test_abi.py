@@ -14,11 +14,12 @@ void quantize_activation_q8_a8(const float *input, int8_t *output, uint16_t *sca
 void ggml_vec_dot_q8_a8_q8_a8(int n, float *s, size_t bs, const void *vx, size_t bx, \
 const void *vy, size_t by, int nrc);
 void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const void *vy);
+void mul_mat_q8_a8(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out);
 """
 
 
 def test_prototypes_are_the_contract() -> None:
-    """The table has the six prototypes that third-party kernels implement."""
+    """The table has the prototypes that third-party kernels implement."""
     assert [function.prototype for function in FUNCTIONS] == PROTOTYPES.strip().splitlines()
 
 
@@ -38,6 +39,7 @@ def test_numbers_are_indices() -> None:
         ("quantize_activation_q8_a8", ["input"], ["output", "scale"]),
         ("ggml_vec_dot_q8_a8_q8_a8", ["vx", "vy"], ["s"]),
         ("ggml_vec_dot_q8_a8_q8_a8_real", ["vx", "vy"], ["s"]),
+        ("mul_mat_q8_a8", ["w", "x"], ["out"]),
     ],
 )
 def test_roles(name: str, inputs: list[str], outputs: list[str]) -> None:
@@ -59,6 +61,9 @@ def test_roles(name: str, inputs: list[str], outputs: list[str]) -> None:
         # s[bs + 1] is the last float; the second rows start bx and by bytes in.
         ("ggml_vec_dot_q8_a8_q8_a8", {"n": 64, "bs": 3, "bx": 70, "by": 100, "nrc": 2}, (20, 138, 168)),
         ("ggml_vec_dot_q8_a8_q8_a8_real", {"n": 64}, (4, 72, 72)),
+        # bs is m, bx is n.
+        ("mul_mat_q8_a8", {"n": 64, "bs": 3, "bx": 5}, (204, 1280, 60)),
+        ("mul_mat_q8_a8", {"n": 0, "bs": 3, "bx": 5}, (0, 0, 60)),
     ],
 )
 def test_sizes(name: str, arguments: dict[str, int], sizes: tuple[int, ...]) -> None:
@@ -66,7 +71,7 @@ def test_sizes(name: str, arguments: dict[str, int], sizes: tuple[int, ...]) -> 
     assert buffer_sizes(name, **arguments) == sizes
 
 
-@pytest.mark.parametrize("which", ["quantize_row_q8_0", -1, 6])
+@pytest.mark.parametrize("which", ["quantize_row_q8_0", -1, 7])
 def test_unknown_functions_are_refused(which: str | int) -> None:
     """An unknown name and a number out of range raise KeyError."""
     with pytest.raises(KeyError, match="no ABI function"):

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from q8a8.abi import Reference
 from q8a8_conformance.mutants import make
 
@@ -71,3 +73,55 @@ class Waiting(Reference):
         mark.with_suffix(".part").write_text(str(os.getpid()), encoding="ascii")
         mark.with_suffix(".part").rename(mark)
         time.sleep(600)
+
+
+class MatrixOfGgml:
+    """Offers the matrix product alone, by a recipe of ggml's."""
+
+    mul_mat_q8_a8 = staticmethod(Reference("ggml-avx2").mul_mat_q8_a8)
+
+
+class MatrixOfOneThread:
+    """Has a matrix product that is not made where three threads are asked for."""
+
+    def mul_mat_q8_a8(self, *arguments: Any) -> None:  # noqa: ANN401 - as in C
+        """Multiply, or raise."""
+        if os.environ.get("OMP_NUM_THREADS") == "3":
+            raise RuntimeError("three")
+        Reference().mul_mat_q8_a8(*arguments)
+
+
+class MatrixByThreads:
+    """Has a matrix product that adds in another order where three threads are asked for."""
+
+    def mul_mat_q8_a8(self, *arguments: Any) -> None:  # noqa: ANN401 - as in C
+        """Multiply."""
+        other = os.environ.get("OMP_NUM_THREADS") == "3"
+        make(*["matrix-blocks-reversed"] * other).mul_mat_q8_a8(*arguments)
+
+
+class MatrixOfWords:
+    """Has a matrix product that reads x from the address rounded down to a multiple of eight."""
+
+    def mul_mat_q8_a8(
+        self, m: int, n: int, k: int, w: NDArray[Any], x: NDArray[Any], out: NDArray[Any]
+    ) -> None:
+        """Multiply."""
+        if x.ctypes.data % 8:
+            x = np.roll(x, 1)
+        Reference().mul_mat_q8_a8(m, n, k, w, x, out)
+
+
+class MatrixWithScratch:
+    """Has a matrix product that is made in a buffer of all threads."""
+
+    def __init__(self) -> None:
+        self._scratch = np.zeros(1 << 20, np.float32)
+
+    def mul_mat_q8_a8(
+        self, m: int, n: int, k: int, w: NDArray[Any], x: NDArray[Any], out: NDArray[Any]
+    ) -> None:
+        """Multiply."""
+        Reference().mul_mat_q8_a8(m, n, k, w, x, self._scratch)
+        time.sleep(0.0005)
+        out[:] = self._scratch[: out.size]

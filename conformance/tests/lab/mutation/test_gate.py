@@ -18,6 +18,7 @@ from q8a8_lab.mutation.pool import judge_all
 
 PROOFS = Path(__file__).parents[4] / "docs" / "proofs.md"
 DERIVED = {rule.id: rule.derived_from for rule in load_rules()}
+KERNEL = {rule.id for rule in load_rules() if rule.subject == "kernel"}
 MUST = [
     rule.id
     for rule in load_rules()
@@ -87,5 +88,5 @@ def test_every_mutant_is_described(slug: str) -> None:
     assert slug == slug.lower().replace("_", "-").replace(" ", "-")
     assert mutant.sentence.endswith(".")
     assert mutant.fix.endswith(".")
-    assert mutant.rule in MUST
+    assert mutant.rule in KERNEL
     assert slug not in LEGAL

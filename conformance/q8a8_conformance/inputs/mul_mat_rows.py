@@ -1,0 +1,106 @@
+"""Matrices for the matrix product: exact by construction, one-hot, and as a model has them.
+
+*Exact by construction* holds here for any recipe and any order: a block of x holds integers times a power of
+two, the largest of them 127, so that every recipe finds these integers and this power of two; and no sum of
+products needs more than 24 bits (Q8A8-DOT-4).
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q8a8_conformance.inputs import blocks, dot_rows
+
+if TYPE_CHECKING:
+    from q8a8_conformance.inputs.calls import Array
+
+SATURATING = 8
+"""Blocks of a row of w that are full of -128, 127 and -127."""
+
+
+@lru_cache(256)
+def exact(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
+    """Generate w, blocks [m, nb], and x, float32 [n, 32·nb], whose products no order can round.
+
+    The w of one seed and the x of another have such products, too: which scales belong together depends on nb
+    alone. Scales differ from block to block and from row to row, signs from block to block. So a scale or a
+    code that is taken from another block or another row shows.
+    """
+    rng = dot_rows.generator("exact-matrices", m, n, nb, seed)
+    exponents = dot_rows.generator("exact-exponents", nb).integers(-5, 6, nb)
+    codes = rng.integers(1, 5, (m, nb, 32)) * rng.choice([-1, 1], (m, nb, 32))
+    edges = np.unique([*rng.integers(0, nb, SATURATING - 2), 0, nb - 1]) if nb else np.zeros(0, int)
+    codes[:, edges] = rng.choice([-128, -128, 127, -127], (m, edges.size, 32))
+    signs = rng.choice([-1.0, 1.0], (m, nb))
+    w = dot_rows.blocks(np.ldexp(signs, rng.integers(-3, 4, (m, 1)) - exponents), codes)
+    return w, _exact_rows(rng, n, exponents)
+
+
+def _exact_rows(rng: np.random.Generator, n: int, exponents: Array) -> Array:
+    """Generate rows of x, float32 [n, 32·nb]: in each block small integers and one of 127, times 2^e."""
+    nb = exponents.size
+    x = rng.integers(1, 5, (n, nb, 32)) * rng.choice([-1.0, 1.0], (n, nb, 32))
+    largest = rng.integers(0, 32, (n, nb, 1))
+    np.put_along_axis(x, largest, 127 * rng.choice([-1.0, 1.0], (n, nb, 1)), axis=2)
+    scaled = np.ldexp(x, (rng.integers(-3, 4, (n, 1)) + exponents)[:, :, np.newaxis])
+    return np.asarray(scaled.reshape(n, 32 * nb), np.float32)
+
+
+@cache
+def one_hot(nb: int) -> Array:
+    """Return w, blocks [32·nb, nb], each row with a single 1 under a scale of 1: the product is x, quantized.
+
+    Of the blocks without a 1 the scale is 1, too.
+    """
+    return dot_rows.blocks(1.0, np.eye(32 * nb, dtype=np.int8).reshape(-1, nb, 32))
+
+
+@cache
+def edges() -> Array:
+    """Return blocks of x, float32 [n, 32], at the edges of quantization: ties, halves, any scale."""
+    sets = (
+        blocks.near_ties(600), blocks.half_edges(500), blocks.ties(200), blocks.vanishing(150),
+        blocks.gaussian(300), blocks.huge(60), blocks.peaks(), blocks.neighbours(),
+    )  # fmt: skip
+    x = np.concatenate(sets)
+    return np.asarray(x[dot_rows.generator("matrix-edges").permutation(len(x))], np.float32)
+
+
+@lru_cache(64)
+def model(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
+    """Generate w, blocks [m, nb], and x, float32 [n, 32·nb], as a model has them: some columns of x large."""
+    rng = dot_rows.generator("model-matrices", m, n, nb, seed)
+    scales = rng.uniform(0.5, 1.5, (m, nb)) * 2.0**-9
+    w = dot_rows.blocks(scales, np.clip(np.rint(44 * rng.standard_normal((m, nb, 32))), -127, 127))
+    columns = np.where(rng.random(32 * nb) < 1 / 64, 12.0, 1.0)
+    return w, (columns * rng.standard_normal((n, 32 * nb))).astype(np.float32)
+
+
+def large(m: int, n: int, nb: int) -> tuple[Array, Array]:
+    """Generate matrices as `model`, all positive and so large that sums pass 65504, the largest half."""
+    w, x = (each.copy() for each in model(m, n, nb, 1))
+    w["weight_qs"] = np.abs(w["weight_qs"])
+    w["weight_scale"] *= np.float16(16)
+    return w, 64 * np.abs(x)
+
+
+def cancelling(m: int, n: int, nb: int) -> tuple[Array, Array]:
+    """Generate matrices as `model`, whose second half takes away most of what the first half adds up to."""
+    w, x = (each.copy() for each in model(m, n, nb, 2))
+    half = nb // 2
+    x[:, 32 * half : 64 * half] = x[:, : 32 * half]
+    w[:, half : 2 * half] = w[:, :half]
+    w["weight_scale"][:, half : 2 * half] *= np.float16(-1)
+    return w, x
+
+
+def absorbing(m: int, n: int, nb: int) -> tuple[Array, Array]:
+    """Generate matrices whose first block's terms are some thousand times all others, which a half loses."""
+    w, x = (each.copy() for each in model(m, n, nb, 3))
+    w["weight_scale"][:, 0] = 2.0
+    x[:, 0] = 900.0
+    w["weight_qs"][:, 0, 0] = 100
+    return w, x

@@ -1,0 +1,159 @@
+"""The matrix product: activations quantized by rows and blocks, outputs in place, whatever the shape."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance.inputs import calls, mul_mat_rows
+from q8a8_conformance.inputs.known_calls import known_product
+from q8a8_conformance.suite.matrix_checks import judge_product
+from q8a8_conformance.suite.outside_calls import OutsideCalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.suite.judge import Judge
+
+ROWS = "Q8A8-MUL-8"
+
+SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 127, 129)
+"""Numbers of rows around every power of two that tiles may have."""
+
+SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
+    # m, n, nb; the other side goes through the sides in another order.
+    "one-row": tuple((m, 1, 1 + m % 5) for m in SIDES),
+    "one-column": tuple((1, n, 1 + n % 4) for n in SIDES),
+    "rows": tuple((SIDES[5 * i % 13], n, 1 + i % 3) for i, n in enumerate(SIDES)),
+    "columns": tuple((m, SIDES[7 * i % 13], 2 - i % 2) for i, m in enumerate(SIDES)),
+    "blocks": tuple(
+        (3 + i % 3, 2 + i % 4, nb)
+        for i, nb in enumerate((*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 257))
+    ),
+    "long": ((1, 1, 2048), (4, 3, 2048), (3, 4, 2047), (5, 2, 513), (2, 5, 1025)),
+    "many": ((1, 65_537, 1), (65_537, 1, 1), (300, 260, 2)),
+}
+"""Shapes of products by what varies: m, n and blocks of a row."""
+
+EMPTY = ((0, 0, 0), (3, 0, 0), (0, 3, 0), (3, 0, 2), (0, 3, 2), (1, 1, 0), (5, 3, 0), (17, 9, 0))
+"""Shapes without elements; where m and n are positive and k is 0, every output is +0."""
+
+HELD = (0.0, 1.5, -1e30, float("inf"), float("nan"))
+
+NON_FINITE = (float("nan"), float("inf"), -float("inf"), 3e38)
+
+
+@pytest.mark.rule("Q8A8-MUL-4", "Q8A8-MUL-5", "Q8A8-MUL-6")
+@pytest.mark.parametrize(
+    "shapes", [pytest.param(SHAPES[name], id=f"mul-mat/exact/{name}") for name in SHAPES]
+)
+def test_exact(judge: Judge, shapes: tuple[tuple[int, int, int], ...]) -> None:
+    """Multiply matrices that no order and no recipe rounds, of many shapes."""
+    judge.require(calls.MUL_MAT)
+    for m, n, nb in shapes:
+        judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True)
+
+
+@pytest.mark.rule("Q8A8-MUL-4", "Q8A8-MUL-5", "Q8A8-MUL-6")
+@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"mul-mat/activations/blocks-{nb}") for nb in (1, 2, 5)])
+def test_activations(judge: Judge, nb: int) -> None:
+    """Multiply rows at the edges of quantization by single ones: the outputs are their quantized elements."""
+    judge.require(calls.MUL_MAT)
+    x = mul_mat_rows.edges()
+    rows = x[: len(x) // nb * nb].reshape(-1, 32 * nb)
+    judge_product(judge, mul_mat_rows.one_hot(nb), rows[:: max(1, nb - 1)], exact=True)
+    judge_product(judge, mul_mat_rows.one_hot(nb), rows[:1], exact=True)
+
+
+def kinds() -> list[object]:
+    """Return each kind of matrices on which sums round, with shapes."""
+    makers: tuple[
+        tuple[Callable[[int, int, int], tuple[Array, Array]], tuple[tuple[int, int, int], ...]], ...
+    ]
+    makers = (
+        (mul_mat_rows.model, ((1, 1, 33), (40, 1, 9), (1, 24, 9), (17, 9, 33), (64, 40, 8), (5, 3, 128))),
+        (mul_mat_rows.large, ((3, 1, 16), (9, 11, 33))),
+        (mul_mat_rows.cancelling, ((3, 1, 16), (9, 11, 64))),
+        (mul_mat_rows.absorbing, ((3, 1, 16), (9, 11, 33), (2, 2, 512))),
+    )
+    return [
+        pytest.param(make, shapes, id=f"mul-mat/bound/{make.__name__.replace('_', '-')}")
+        for make, shapes in makers
+    ]
+
+
+@pytest.mark.rule("Q8A8-MUL-4", "Q8A8-MUL-5", "Q8A8-MUL-6")
+@pytest.mark.parametrize(("make", "shapes"), kinds())
+def test_bound(
+    judge: Judge,
+    make: Callable[[int, int, int], tuple[Array, Array]],
+    shapes: tuple[tuple[int, int, int], ...],
+) -> None:
+    """Multiply matrices on whose products orders differ: within the bound."""
+    judge.require(calls.MUL_MAT)
+    for m, n, nb in shapes:
+        judge_product(judge, *make(m, n, nb), exact=False)
+
+
+@pytest.mark.rule("Q8A8-MUL-7")
+def test_empty(judge: Judge) -> None:
+    """Multiply matrices without elements: +0 for every output that there is, and nothing else is written."""
+    judge.require(calls.MUL_MAT)
+    for m, n, nb in EMPTY:
+        judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True)
+
+
+@pytest.mark.rule("Q8A8-MUL-7")
+def test_overwritten(judge: Judge) -> None:
+    """Multiply into outputs that held something: they are overwritten, not added to."""
+    judge.require(calls.MUL_MAT)
+    for held, (m, n, nb) in product(HELD, ((1, 1, 1), (5, 1, 2), (3, 4, 0), (9, 7, 3))):
+        before = calls.float_bytes(held) * (m * n)
+        judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True, out=before)
+
+
+@pytest.mark.rule("Q8A8-MUL-8")
+def test_outside_x(judge: Judge) -> None:
+    """Multiply rows of which one has a NaN, an infinity or a huge number: the others come out right."""
+    judge.require(calls.MUL_MAT)
+    outside = OutsideCalls(judge, known_product(*mul_mat_rows.exact(5, 3, 2)), (ROWS,))
+    for number, (m, n, nb) in enumerate(((5, 2, 1), (3, 4, 2), (8, 8, 3), (17, 9, 4), (4, 17, 2), (1, 5, 9))):
+        w, x = mul_mat_rows.exact(m, n, nb)
+        row = (0, n - 1, n // 2)[number % 3]
+        spoiled = x.copy()
+        spoiled[row, (7 * number) % (32 * nb)] = NON_FINITE[number % len(NON_FINITE)]
+        others = np.delete(np.arange(n), row)
+        _compare_others(outside, w, x, spoiled=(w, spoiled), kept=np.ix_(others, np.arange(m)))
+
+
+@pytest.mark.rule("Q8A8-MUL-8")
+def test_outside_w(judge: Judge) -> None:
+    """Multiply by a matrix with a scale that is NaN or infinite in one row: the others come out right."""
+    judge.require(calls.MUL_MAT)
+    outside = OutsideCalls(judge, known_product(*mul_mat_rows.exact(5, 3, 2)), (ROWS,))
+    for number, (m, n, nb) in enumerate(((2, 5, 1), (4, 3, 2), (8, 8, 3), (9, 17, 4), (17, 1, 2))):
+        w, x = mul_mat_rows.exact(m, n, nb)
+        column = (0, m - 1, m // 2)[number % 3]
+        spoiled = w.copy()
+        spoiled["weight_scale"][column, nb // 2] = NON_FINITE[number % 3]
+        others = np.delete(np.arange(m), column)
+        _compare_others(outside, w, x, spoiled=(spoiled, x), kept=np.ix_(np.arange(n), others))
+
+
+def _compare_others(
+    outside: OutsideCalls, w: Array, x: Array, *, spoiled: tuple[Array, Array], kept: tuple[Array, ...]
+) -> None:
+    """Multiply spoiled matrices, and compare the outputs that do not depend on what is spoiled."""
+    call = calls.mul_mat(*spoiled)
+    actual = outside.make(call)
+    if actual:
+        inside = known_product(w, x)
+        shape = len(x), len(w)
+        right = np.frombuffer(inside.expected["out"], "<f4").reshape(shape)
+        expected = np.frombuffer(actual["out"], "<f4").reshape(shape).copy()
+        expected[kept] = right[kept]
+        outside.compare(call, actual, {"out": expected.tobytes()}, inside, ROWS)

@@ -1,0 +1,164 @@
+"""The matrix product's memory, environment and state: what the rules for every function ask, in few calls.
+
+All products are exact by construction, so that one result is right, whatever the kernel's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from q8a8_conformance.attribution.matrices import matrices_of
+from q8a8_conformance.inputs import calls, mul_mat_rows
+from q8a8_conformance.inputs.known_calls import Known, known_product
+from q8a8_conformance.protocol.messages import NO_OPTIONS, Option, Together
+from q8a8_conformance.suite.known_checks import judge_known
+from q8a8_conformance.suite.matrix_checks import judge_again
+from q8a8_conformance.suite.placement import LINE
+
+if TYPE_CHECKING:
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.suite.judge import Judge
+
+SHAPES = (
+    *((1, 1, 0), (3, 2, 0), (0, 4, 1), (4, 0, 1), (1, 1, 1), (2, 1, 2), (1, 3, 1), (4, 4, 2), (5, 3, 3)),
+    *((7, 8, 5), (8, 5, 7), (9, 16, 4), (16, 9, 3), (17, 2, 9), (3, 17, 1), (33, 7, 2), (2, 33, 8)),
+    *((65, 2, 33), (1, 9, 129), (9, 1, 65)),
+)
+"""m, n and blocks of a row."""
+
+MANY = 1000
+"""Calls in a row after which what each keeps shows."""
+ROUNDS, MILLISECONDS = 5, 8
+"""How often each thread calls, and for how long threads do, at least."""
+
+
+def known(shape: tuple[int, int, int], seed: int = 0) -> Known:
+    """Return an exact product of a shape, and what it must give."""
+    return known_product(*mul_mat_rows.exact(*shape, seed))
+
+
+@pytest.mark.rule("Q8A8-MEM-1")
+@pytest.mark.parametrize(
+    "guard",
+    [
+        pytest.param(Option.GUARD_AFTER, id="mul-mat/over-read/after"),
+        pytest.param(Option.GUARD_BEFORE, id="mul-mat/over-read/before"),
+    ],
+)
+def test_over_read(judge: Judge, guard: Option) -> None:
+    """Call with an inaccessible page right after, or right before, every buffer, and read-only inputs."""
+    judge.require(calls.MUL_MAT, "guard")
+    read_only = Option.READONLY if "readonly" in judge.target.hello.capabilities else NO_OPTIONS
+    for shape in SHAPES:
+        each = known(shape)
+        if not judge_known(judge, each, calls.with_options(each.call, guard | read_only)):
+            return
+
+
+@pytest.mark.rule("Q8A8-MEM-2", "Q8A8-MEM-4")
+def test_places(judge: Judge) -> None:
+    """Call with canary bytes around every buffer, each at several distances from a 64-byte boundary."""
+    judge.require(calls.MUL_MAT, "offset")
+    for number, shape in enumerate(SHAPES):
+        each = known(shape)
+        for step in (1, 7, 18):
+            offsets = {"w": 2 * step * (number + 1), "x": 4 * step * number, "out": 4 * (number + 5 * step)}
+            placed = calls.misaligned(each.call, {name: at % LINE for name, at in offsets.items()})
+            if not judge_known(judge, each, placed):
+                return
+
+
+@pytest.mark.rule("Q8A8-MEM-3")
+def test_inputs(judge: Judge) -> None:
+    """Call with inputs that are compared afterwards and mapped read-only."""
+    judge.require(calls.MUL_MAT, "readonly")
+    for shape in SHAPES:
+        each = known(shape, 1)
+        if not judge_known(judge, each, calls.with_options(each.call, Option.READONLY)):
+            return
+
+
+@pytest.mark.rule("Q8A8-ENV-1", "Q8A8-ENV-2")
+def test_flush(judge: Judge) -> None:
+    """Call with flush-to-zero set: the same results, and the modes stay as they were."""
+    judge.require(calls.MUL_MAT, "fenv", "flush")
+    for shape in SHAPES:
+        each = known(shape)
+        if not judge_known(judge, each, calls.with_options(each.call, Option.FLUSH)):
+            return
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+def test_changed(judge: Judge) -> None:
+    """Call in turn with other matrices at the same addresses: nothing is remembered by address or shape."""
+    judge.require(calls.MUL_MAT)
+    first, *others = (known((17, 5, 4), seed) for seed in range(4))
+    shapes = [
+        known(shape) for shape in ((17, 1, 4), (1, 5, 4), (33, 9, 9), (5, 17, 4), (2, 2, 2), (17, 5, 0))
+    ]
+    mixed = [
+        _mixed(*pair) for other in others for pair in ((first.call, other.call), (other.call, first.call))
+    ]
+    for other in (*others, *mixed, *shapes):
+        for each in (first, other, other, first):
+            if not judge_again(judge, each, each.call, "depends on the calls before"):
+                return
+
+
+def _mixed(one: Call, two: Call) -> Known:
+    """Return the product of one call's w and another's x, exact as theirs are."""
+    return known_product(matrices_of(one)[0], matrices_of(two)[1])
+
+
+@pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-7", "Q8A8-ENV-6", "Q8A8-ENV-10")
+def test_many(judge: Judge) -> None:
+    """Call many times in a row, and compare the process, its resources and the results."""
+    judge.require(calls.MUL_MAT, "state", "repeat")
+    for shape, repeat in (((5, 3, 2), MANY), ((33, 1, 9), 3), ((1, 17, 3), 3), ((65, 33, 4), 2)):
+        each = known(shape)
+        many = replace(each.call, options=Option.STATE, repeat=repeat)
+        judge_again(judge, each, many, "differs after many calls")
+
+
+@pytest.mark.rule("Q8A8-ENV-5", "Q8A8-ENV-8")
+def test_registers_and_stack(judge: Judge) -> None:
+    """Call with few and with many rows, and long ones; registers are compared, the stack is measured."""
+    judge.require(calls.MUL_MAT, "registers", "stack", "state")
+    for shape in ((1, 1, 0), (5, 3, 2), (17, 33, 9), (3, 2, 4097), (2, 8193, 8)):
+        judge.run(calls.with_options(known(shape).call, Option.STATE))
+
+
+@pytest.mark.rule("Q8A8-ENV-3")
+def test_threads(judge: Judge) -> None:
+    """Call from 2, 4 and 16 threads at once, every other one with other matrices: as from one thread."""
+    judge.require(calls.MUL_MAT, "threads")
+    plan = ((2, (17, 5, 4), (17, 5, 4)), (4, (33, 16, 33), (9, 7, 12)), (16, (7, 1, 9), (5, 3, 2)))
+    for threads, shape, other_shape in plan:
+        both = known(shape), known(other_shape, 1)
+        alone = [judge.run(each.call) for each in both]
+        if any(dict(each.expected) != made for each, made in zip(both, alone, strict=True)):
+            return  # Wrong with one thread, too.
+        together = Together(MILLISECONDS, other=both[1].call)
+        found = judge.run_together(replace(both[0].call, threads=threads, repeat=ROUNDS, together=together))
+        for each, actual in zip(both, found, strict=True):
+            if actual:
+                message = "other bytes while several threads call"
+                judge.compare(each.call, actual, each.expected, message=message)
+
+
+@pytest.mark.rule("Q8A8-ENV-4")
+def test_returns(judge: Judge) -> None:
+    """Call with NaN everywhere, and with shapes of no rows and no elements: every call returns."""
+    judge.require(calls.MUL_MAT)
+    for shape in ((1, 1, 1), (5, 3, 2), (17, 9, 4)):
+        call = known(shape).call
+        buffers = list(call.buffers)
+        for index, pattern in zip(call.spec.inputs, ("ff7f", "0000c07f"), strict=True):
+            size = len(buffers[index].data)
+            buffers[index] = replace(buffers[index], data=(bytes.fromhex(pattern) * size)[:size])
+        judge.run(replace(call, buffers=tuple(buffers)), legal=False)
+    for shape in ((0, 0, 0), (0, 5, 3), (5, 0, 3), (0, 0, 3)):
+        judge.run(known(shape).call)
