@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.results.record import CallData, Record, Status, short_id
 from q8a8_conformance.results.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from q8a8_conformance.protocol.messages import Hello
     from q8a8_conformance.results.bias import Bias
@@ -59,6 +59,9 @@ class Finding:
         cause and those that give the same bits, those on top of which a mistake was found, or the nearest.
     smallest
         For what is not explained, the smallest input on which it shows.
+    revealed
+        For an order that is not in the catalogue, what experiments on the kernel show: as ``q8a8 reveal
+        --json`` has it for a function.
     """
 
     function: str
@@ -70,6 +73,7 @@ class Finding:
     nrc: int = 1
     orders: tuple[str, ...] = ()
     smallest: Smallest | None = None
+    revealed: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
