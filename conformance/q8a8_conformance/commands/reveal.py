@@ -37,8 +37,8 @@ TIMEOUT = 10.0
 
 STATUS = (
     "exit status: 0 whatever the kernel computes, 2 usage, 3 the kernel crashed while loaded, 4 it offers "
-    "none of the functions, 5 it was not reached, 6 a file could not be written, 70 the program itself broke, "
-    "130 interrupted"
+    "none of the functions, 5 it was not reached, 6 a file could not be written, 70 the program itself "
+    "broke, 130 interrupted"
 )
 
 

@@ -197,7 +197,7 @@ def _is_all(calls: mistakes.FunctionCalls, finding: Finding) -> bool:
 
     (The profile ``exact`` fails every order but the scalar one.)
     """
-    if finding.cause in summations.CAUSES:
+    if finding.cause in {*summations.CAUSES, dots.REVEALED}:
         return finding.explained == finding.of
     order = dots.ORDER_OF_CAUSE.get(finding.cause)
     if order is None:

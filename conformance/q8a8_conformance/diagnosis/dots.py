@@ -15,6 +15,9 @@ from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, Wrong
 from q8a8_conformance.inputs import dot_rows as rows
 from q8a8_conformance.inputs.calls import DOT_REAL
 from q8a8_conformance.results.run import Finding
+from q8a8_conformance.reveal.describe import words_of
+from q8a8_conformance.reveal.dots import reveal_dot
+from q8a8_conformance.reveal.held import HeldRows
 from q8a8_conformance.reveal.summations import SCALAR, SUMMATIONS, Summation
 
 if TYPE_CHECKING:
@@ -33,6 +36,11 @@ ORDER_OF_CAUSE = {order_cause(order.name): order for order in ORDERS.values()}
 
 ROUNDS = 40
 """Limit of further dot products that distinguish the orders that fit so far."""
+
+REVEALED = "order:revealed"
+"""The cause of results whose order is in no catalogue, and was found by experiments."""
+
+NOT_IN_CATALOGUE = "order not in the catalogue (legal), revealed as"
 
 ENOUGH = 0.5
 """The share of results that a wrong arithmetic must explain to be worth a mention as the nearest."""
@@ -84,6 +92,24 @@ class Results:
     def all_from(self, candidate: Candidate) -> bool:
         """Return whether a candidate reproduces all results; stop at the first length that it does not."""
         return all((candidate.bits(d, qx, qy) == bits).all() for d, qx, qy, bits in self.stacks(0, 1 << 40))
+
+    def held(self) -> list[HeldRows]:
+        """Return all results, to try a revealed order on."""
+        groups = [held for count, held in self._by_count.items() if count]
+
+        def stacked(name: str, held: list[DotResult]) -> Array:
+            return np.array([getattr(result, name) for result in held])
+
+        return [
+            HeldRows(
+                stacked("dx", held),
+                stacked("dy", held),
+                stacked("qx", held),
+                stacked("qy", held),
+                stacked("bits", held).astype(np.uint32),
+            )
+            for held in groups
+        ]
 
     def count(self, low: int = 0, high: int = 1 << 40) -> int:
         """Count the results in a range of lengths."""
@@ -156,6 +182,8 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
         return [_as_order(function, c.order, nrc, of, detail=_same_bits(note, c.order, nrc)) for c in left]
     if added := [c for c in _summed(orders) if results.all_from(c)]:
         return [_as_added(function, nrc, _separate(function, nrc, added, ask), of, note)]
+    if revealed := _as_revealed(function, nrc, results, ask, note):
+        return [revealed]
     mistaken, explained = results.best([Candidate(c.order, w) for c in orders for w in WRONG_PRODUCTS])
     first = mistaken[0]
     if explained < of or first.wrong is None:
@@ -172,6 +200,20 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
             for order in bases
         ),
     ]
+
+
+def _as_revealed(function: str, nrc: int, results: Results, ask: AskDot, note: str) -> Finding | None:
+    """Return the finding of an order that experiments on the kernel show, if it explains all results."""
+    found = reveal_dot(ask, function, nrc, results.held())
+    of = results.count()
+    if found.summation:
+        order = found.pieces[0].found if found.pieces and found.summation.any_order else None
+        detail = _joined(note, f"in the order: {words_of(order)}" if order else "", found.summation.advice)
+        return Finding(function, found.summation.cause, of, of, detail=detail, nrc=nrc)
+    if not found.is_tree:
+        return None
+    detail = _joined(note, f"{NOT_IN_CATALOGUE}: {found.words}")
+    return Finding(function, REVEALED, of, of, detail=detail, nrc=nrc, revealed=found.to_json())
 
 
 def _summed(orders: Sequence[Candidate]) -> Iterator[Candidate]:
@@ -201,6 +243,8 @@ def _as_added(function: str, nrc: int, left: Sequence[Candidate], of: int, note:
 
 def _means(finding: Finding) -> tuple[str, str]:
     """Return a key that is equal for findings that are one; orders with the same bits are one."""
+    if finding.revealed is not None:
+        return str(finding.revealed["orders"]), ""
     order = ORDER_OF_CAUSE.get(finding.cause)
     return (equal_orders(order)[0] if order else finding.cause), finding.fix
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.protocol.messages import Hello
-from q8a8_conformance.report import choice, difference, plots, smallest
+from q8a8_conformance.report import choice, difference, plots, smallest, trees
 from q8a8_conformance.report.html import facts, page, table
 from q8a8_conformance.results.record import Record, Status, short_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from q8a8_conformance.results.run import Run, Smallest
 
@@ -92,8 +92,23 @@ def _diagnosis(run: Run) -> Iterator[str]:
     )
     yield from table(("function", "cause", "explains", "what to do"), rows)
     for finding in run.diagnosis:
+        if finding.revealed is not None:
+            yield from _tree(finding.function, finding.revealed)
         if finding.smallest is not None:
             yield from _smallest(finding.function, finding.smallest)
+
+
+def _tree(function: str, revealed: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the trees of an order that was revealed, one for each range of lengths."""
+    for order in revealed["orders"]:
+        span = (
+            f"{order['first']} to {order['last']} blocks"
+            if order["last"]
+            else f"from {order['first']} blocks on"
+        )
+        words = f"{function}, {span}: the additions of {order['blocks']} blocks"
+        yield f"<figure><figcaption>{escape(words)}. {escape(order['description'])}</figcaption>"
+        yield f"{trees.nested_svg(order['tree'], words)}</figure>"
 
 
 def _smallest(function: str, found: Smallest) -> Iterator[str]:

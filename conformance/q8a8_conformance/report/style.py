@@ -45,6 +45,7 @@ svg text[text-anchor="start"] { text-anchor: start; } svg text[text-anchor="end"
 svg .dim { fill: var(--dim); }
 .plot { max-width: 45rem; } .plot .room { fill: var(--line); } .plot .used, .plot .bar { fill: var(--used); }
 .plot .axis { stroke: var(--dim); } .plot .lead { stroke: var(--line); fill: none; stroke-dasharray: 3 3; }
+.tree path { fill: none; stroke: var(--dim); } .tree circle { fill: var(--used); } .tree { width: auto; }
 .bits text { font-size: 11px; } .bits .bit { fill: var(--soft); stroke: var(--line); }
 .bits .differs { fill: var(--bad); stroke: var(--bad); } .bits .on-differs { fill: var(--paper); }
 @media print { body { max-width: none; margin: 0; } article, figure { break-inside: avoid; } }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,25 @@ def tree_svg(
         f"<title>{escape(title)}</title>{style}"
         f'<path d="{"".join(lines)}"/>{"".join(dots)}{"".join(labels)}</svg>'
     )
+
+
+def nested_svg(tree: Any, title: str) -> str:  # noqa: ANN401 (arrays in arrays)
+    """Draw a tree of nested arrays of block numbers, 0 to n - 1."""
+    additions: list[tuple[int, int]] = []
+
+    def count(part: Any) -> int:  # noqa: ANN401 (arrays in arrays)
+        return 1 if isinstance(part, int) else sum(count(inner) for inner in part)
+
+    def number(part: Any) -> int:  # noqa: ANN401 (arrays in arrays)
+        if isinstance(part, int):
+            return part
+        left, right = part
+        additions.append((number(left), number(right)))
+        return terms + len(additions) - 1
+
+    terms = count(tree)
+    number(tree)
+    return tree_svg(terms, tuple(additions), title, lambda term: f"b{term}")
 
 
 def _leaves(root: int, terms: int, children: dict[int, tuple[int, int]]) -> list[int]:

@@ -60,6 +60,8 @@ class DotResult:
     qx: Array
     qy: Array
     bits: int
+    dx: Array
+    dy: Array
 
 
 @dataclass(frozen=True)
@@ -142,5 +144,6 @@ class Observations:
         held = self.dots.setdefault((function, nrc), [])
         if len(held) < LIMIT:
             second = "activation_scale" if "activation_scale" in (y.dtype.names or ()) else "weight_scale"
-            d = x["weight_scale"].astype(np.float32) * y[second].astype(np.float32)
-            held.append(DotResult(d, x["weight_qs"], y["weight_qs"], int.from_bytes(result, "little")))
+            dx, dy = x["weight_scale"].astype(np.float32), y[second].astype(np.float32)
+            bits = int.from_bytes(result, "little")
+            held.append(DotResult(dx * dy, x["weight_qs"], y["weight_qs"], bits, dx, dy))

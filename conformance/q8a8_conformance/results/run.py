@@ -65,6 +65,9 @@ class Finding:
         The full id of the rule that the fact breaks, and what the kernel does, in its author's terms.
     evidence
         The calls that show the fact, the smallest first.
+    revealed
+        For an order that is not in the catalogue, what experiments on the kernel show: as ``q8a8 reveal
+        --json`` has it for a function.
     """
 
     function: str
@@ -81,6 +84,7 @@ class Finding:
     rule: str = ""
     sentence: str = ""
     evidence: tuple[Smallest, ...] = ()
+    revealed: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

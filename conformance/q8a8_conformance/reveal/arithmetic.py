@@ -72,7 +72,7 @@ def _is_lost(dot: Dot, p: int, place: int) -> bool:
     return left == 0
 
 
-DIRECTIONS: dict[tuple[int, ...], str] = {
+DIRECTIONS: dict[tuple[float, ...], str] = {
     (0, 2, 0, -2, 0): "to nearest, ties to even",
     (0, 2, 0, -2, 2): "to nearest, ties away from zero or up",
     (0, 0, 0, 0, 0): "toward zero",
@@ -88,8 +88,8 @@ def rounding(dot: Dot) -> str:
     for sign, halves in ((1, 1), (1, 3), (-1, 1), (-1, 3), (1, 2)):
         codes = np.zeros((2, 32), np.int8)
         codes[:, 0] = sign, sign * halves
-        seen.append(int(dot.value(*rows(codes, np.array([24, -1]))) - sign * 2.0**24))
-    return DIRECTIONS.get(tuple(seen), f"in a way of its own: {seen}")
+        seen.append(dot.value(*rows(codes, np.array([24, -1]))) - sign * 2.0**24)
+    return DIRECTIONS.get(tuple(seen), f"in a way of its own: {', '.join(f'{step:g}' for step in seen)}")
 
 
 def is_fused(dot: Dot, nb: int, term: int, other: int, element: int = 0) -> bool:

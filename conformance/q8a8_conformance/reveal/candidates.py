@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from q8a8.order import ORDERS, WHOLE, Order, TreeOrder
+from q8a8.order import ORDERS, WHOLE, Order, Tail, TreeOrder
 from q8a8_conformance.reveal import arithmetic
-from q8a8_conformance.reveal.elements import SINGLE, FloatTermsError, element_rule
+from q8a8_conformance.reveal.asking import NoTreeError
+from q8a8_conformance.reveal.elements import SINGLE, element_rule
 from q8a8_conformance.reveal.families import FORWARD, families
 from q8a8_conformance.reveal.programs import program
 from q8a8_conformance.reveal.regular import REVEALED, Steps, block_tree, reveal_order
@@ -91,12 +92,14 @@ def candidates(
     """
     if least <= LARGEST_TREE:
         try:
-            for order in reveal_order(dot, unit, least):
-                exact = with_arithmetic(dot, order, least)
-                yield Candidate(exact, names_of(exact))
-        except FloatTermsError:
-            yield from _by_element(dot, lengths)
+            regular = [with_arithmetic(dot, order, least) for order in reveal_order(dot, unit, least)]
+        except NoTreeError as error:
+            # Single elements that are rounded fit no lanes, or no integer sum.
+            if least:
+                raise
+            yield from _by_element(dot, lengths, error)
             return
+        yield from (Candidate(order, names_of(order)) for order in regular)
     yield from _by_rule(dot, unit, lengths, least, before)
 
 
@@ -112,13 +115,22 @@ def with_arithmetic(dot: Dot, order: Order, least: int) -> Order:
     nb = steps.nb
     first, second, lead = steps.firsts[0], steps.seconds[0], order.lanes[0][0]
     fused = arithmetic.is_fused(dot, nb, second, first, lead)
-    tail_fused = fused
-    if step > 1 and order.tail != "body":
-        tail_fused = arithmetic.is_fused(dot, nb + 1, nb, first, lead)
+    tail, tail_fused = order.tail, fused
+    if isinstance(tail, Tail) and None in tail.start:
+        if step > 2:
+            # The first block left over is added to +0: the second one shows it.
+            tail_fused = arithmetic.is_fused(dot, nb + 2, nb + 1, nb, lead)
+    elif step > 1:
+        # Added to what another block of the same accumulator left there.
+        in_place = isinstance(tail, Tail) and len(tail.start) == order.registers
+        taker = tail.body[0] if isinstance(tail, Tail) and in_place else order.body[0]
+        tail_fused = arithmetic.is_fused(dot, nb + 1, nb, steps.firsts[taker], lead)
+        if tail == "body" and tail_fused != fused:
+            tail = Tail(order.lanes, tuple(range(order.registers)), order.body[:-1])
     scales = arithmetic.scales(dot, nb, order.lanes)
     if scales is None:
-        raise FloatTermsError("a block's term is not its integer sum times the scales, rounded once or twice")
-    return replace(order, fused=fused, tail_fused=tail_fused, scales=scales)
+        raise NoTreeError("a block's term is not its integer sum times the scales, rounded once or twice")
+    return replace(order, tail=tail, fused=fused, tail_fused=tail_fused, scales=scales)
 
 
 COMPARED = (*range(1, 14), 17, 33)
@@ -150,9 +162,12 @@ def _by_rule(
             yield Candidate(_tree_order(dot, trees, least), words=family.words, rule=family.tree)
 
 
-def _by_element(dot: Dot, lengths: Sequence[int]) -> Iterator[Candidate]:
-    """Yield the trees of single elements, whose products are rounded one by one."""
-    words, tree = element_rule(dot)
+def _by_element(dot: Dot, lengths: Sequence[int], error: NoTreeError) -> Iterator[Candidate]:
+    """Yield the trees of single elements, whose products are rounded one by one; else raise the error."""
+    try:
+        words, tree = element_rule(dot)
+    except NoTreeError:
+        raise error from None
     trees = {nb: tree(nb) for nb in lengths if nb <= LARGEST_BY_ELEMENT}
     for fused in (False, True):
         order = TreeOrder(REVEALED, SINGLE, trees, fused, REVEALED, nrc=dot.nrc)

@@ -129,9 +129,7 @@ def _formula(fold: Fold, name: str) -> str:
     formula = _written(fold, name) if count <= LARGEST_FORMULA else ""
     if not named:
         return formula or f"{count} {_NAMES[name]} in a tree"
-    return (
-        f"{formula} ({named[0]})" if formula and count > 2 else formula or f"{named[0]} ({count} registers)"
-    )
+    return formula or f"{named[0]} over {count} {_NAMES[name]}"
 
 
 _NAMES = {"a": "accumulators", "l": "lanes", "r": "registers", "s": "sums"}

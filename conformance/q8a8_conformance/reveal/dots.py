@@ -104,6 +104,11 @@ class Revealed:
         found = bool(self.pieces) and all(piece.found for piece in self.pieces)
         return found and not self.unexplained and not self.summation
 
+    @property
+    def words(self) -> str:
+        """The orders in words, by length where there are several."""
+        return "; ".join(self._span(p) + describe.words_of(p.found) for p in self.pieces if p.found)
+
     def piece_of(self, nb: int) -> Piece | None:
         """Return the order of rows of nb blocks."""
         fits = (p for p in self.pieces if p.first <= nb and (p.last is None or nb <= p.last))
@@ -160,8 +165,10 @@ class Revealed:
             lines.append(f"  {span}{names}{describe.words_of(piece.found)}")
         lines += [f"  {note}" for note in self.notes]
         if self.bits:
-            kept = "nothing is lost" if self.bits >= arithmetic.EXACT else f"sums keep {self.bits} bits"
-            lines.append(f"  {kept}; results are rounded {self.rounding}")
+            lost = self.bits < arithmetic.EXACT
+            lines.append(f"  sums keep {self.bits} bits" if lost else "  sums keep every bit")
+        if self.rounding:
+            lines.append(f"  results are rounded {self.rounding}")
         if self.of:
             lines.append(
                 f"  {self.of - self.unexplained} of {self.of} results of random rows have these bits"
@@ -196,7 +203,7 @@ class Revealed:
 
 
 def reveal_dot(
-    ask: AskDot, function: str, nrc: int = 1, lengths: Sequence[int] = (*SHORT, *LONG), calls: int = 12
+    ask: AskDot, function: str, nrc: int = 1, tried: Sequence[HeldRows] = (), calls: int = 12
 ) -> Revealed:
     """Reveal a dot product.
 
@@ -206,38 +213,38 @@ def reveal_dot(
         Makes a dot product.
     function, nrc
         Which one, and rows at a time.
-    lengths
-        Blocks of the random rows that an order is tried on.
+    tried
+        Results that are known already, to try an order on; random ones by default.
     calls
         Calls for each kind of random rows and each length up to 40; fewer for longer ones.
     """
     dot = Dot(ask, function, nrc)
     result = Revealed(function, nrc)
     try:
-        _reveal(dot, result, lengths, calls)
+        _reveal(dot, result, tried, calls)
     except NoAnswerError as error:
         result.notes.append(str(error))
     result.calls = dot.calls
     return result
 
 
-def _reveal(dot: Dot, result: Revealed, lengths: Sequence[int], calls: int) -> None:
+def _reveal(dot: Dot, result: Revealed, known: Sequence[HeldRows], calls: int) -> None:
     if _varies(dot):
         result.notes.append("the same call gives other bits each time: there is no order to reveal")
         return
     why = ""
     try:
-        result.bits = arithmetic.sum_bits(dot)
         result.rounding = arithmetic.rounding(dot)
+        result.bits = arithmetic.sum_bits(dot)
     except NoTreeError as error:
         why = str(error)
-    tried = list(_held(dot, lengths, calls))
+    tried = sorted(known or _held(dot, calls), key=lambda rows: rows.nb)
     if why:
         result.pieces.append(Piece(1, None, None, why))
     else:
         unit = UNIT if result.bits <= FLOAT else SMALL_UNIT
         _find_pieces(dot, result, tried, unit)
-        if result.bits <= FLOAT and _unexplained(result.pieces, tried):
+        if not known and result.bits <= FLOAT and _unexplained(result.pieces, tried):
             _find_trees(dot, result, tried, unit)
     _explain(result, tried)
 
@@ -251,9 +258,9 @@ def _varies(dot: Dot) -> bool:
     return len({dot.results(x, y).tobytes() for _ in range(4)}) > 1
 
 
-def _held(dot: Dot, lengths: Sequence[int], calls: int) -> Iterator[HeldRows]:
-    """Yield random rows with the kernel's results, the shortest first."""
-    for nb in sorted(lengths):
+def _held(dot: Dot, calls: int) -> Iterator[HeldRows]:
+    """Yield random rows with the kernel's results."""
+    for nb in (*SHORT, *LONG):
         yield held.ask_rows(dot, nb, calls if nb <= SHORT[-1] else max(1, calls // 6))
 
 

@@ -42,10 +42,6 @@ LEFT, LOST = 1 + 2.0**-9, 2.0**-20
 """Of the unit: what is left beside a mask, and what is lost."""
 
 
-class FloatTermsError(NoTreeError):
-    """Raised where a block's term is no integer sum times its scales."""
-
-
 def _lost_beside(dot: Dot, nb: int, plus: Place, minus: Place) -> int:
     """Return how many units in the masks' own blocks lose their last bit."""
     places = [(b, e) for b in sorted({plus[0], minus[0]}) for e in range(SIZE) if (b, e) not in {plus, minus}]

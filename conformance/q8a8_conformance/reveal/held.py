@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.dot import vec_dot
+from q8a8.dot import dot_rows as add_rows
 from q8a8.order import ORDERS, TreeOrder
 from q8a8_conformance.inputs import dot_rows
 
@@ -27,56 +28,61 @@ SCALAR = ORDERS["scalar"]
 
 @dataclass
 class HeldRows:
-    """Rows of one length with the kernel's results.
+    """Pairs of rows of one length with the kernel's results.
 
     Attributes
     ----------
-    x, y
-        Blocks [calls, nrc, nb].
+    dx, dy
+        Scales of the two rows, float32 [pairs, nb].
+    qx, qy
+        Their codes, int8 [pairs, nb, 32].
     bits
-        Of the results, uint32 [calls, nrc²].
-    ordinary
-        For each call whether no two blocks have scales in common by design: bool [calls].
+        Of the results, uint32 [pairs].
     """
 
-    x: Array
-    y: Array
+    dx: Array
+    dy: Array
+    qx: Array
+    qy: Array
     bits: Array
-    ordinary: Array
-    _known: dict[int, tuple[AnyOrder, Array]] = field(default_factory=dict)
+    _known: dict[int, tuple[AnyOrder, Array]] = field(default_factory=dict, init=False)
 
     @property
     def nb(self) -> int:
         """Blocks of a row."""
-        return int(self.x.shape[-1])
+        return int(self.dx.shape[-1])
 
     @property
     def count(self) -> int:
         """How many results there are."""
         return int(self.bits.size)
 
+    @cached_property
+    def ordinary(self) -> Array:
+        """For each pair whether neighbouring blocks have other scales: bool [pairs]."""
+        equal = (self.dx[:, 1:] == self.dx[:, :-1]) & (self.dy[:, 1:] == self.dy[:, :-1])
+        return np.asarray(~equal.any(axis=1))
+
     def wrong(self, order: AnyOrder, *, ordinary: bool = False) -> int:
         """Count the results, of all rows or of the ordinary ones, whose bits an order does not give."""
         if isinstance(order, TreeOrder) and self.nb not in order.trees:
             return self.count
         if id(order) not in self._known:
-            x, y = self.x[:, np.newaxis, :, :], self.y[:, :, np.newaxis, :]
+            first = None if order.scales == "product" else (self.dx if order.scales == "x" else self.dy)
+            d = self.dx * self.dy if first is None else (self.dy if order.scales == "x" else self.dx)
             with np.errstate(over="ignore", invalid="ignore"):
-                differ = self._differ(vec_dot(x, y, order))
+                differ = self._differ(add_rows(order, self.qx, self.qy, d, first))
             self._known[id(order)] = order, differ  # The order is kept, so that its id stays its own.
         differ = self._known[id(order)][1]
         return int((differ[self.ordinary] if ordinary else differ).sum())
 
     def wrong_by(self, order: AnyOrder, total: Total) -> int:
         """Count the results whose bits another way to add in an order does not give."""
-        pairs = np.broadcast_arrays(self.x[:, np.newaxis, :, :], self.y[:, :, np.newaxis, :])
-        x, y = (rows.reshape(-1, self.nb) for rows in pairs)
-        d = x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            return int(self._differ(total(order, x["weight_qs"], y["weight_qs"], d)).sum())
+            return int(self._differ(total(order, self.qx, self.qy, self.dx * self.dy)).sum())
 
-    def _differ(self, expected: Array) -> Array:
-        return np.asarray(np.asarray(expected, "<f4").view(np.uint32).reshape(self.bits.shape) != self.bits)
+    def _differ(self, results: Array) -> Array:
+        return np.asarray(np.asarray(results, "<f4").view(np.uint32) != self.bits)
 
 
 def _equal_scales(nb: int, *, seed: int) -> dot_rows.Pair:
@@ -85,13 +91,11 @@ def _equal_scales(nb: int, *, seed: int) -> dot_rows.Pair:
     return dot_rows.with_scales(x, x["weight_scale"][:1]), dot_rows.with_scales(y, y["weight_scale"][:1])
 
 
-EQUAL = "equal scales"
-
 KINDS: dict[str, Callable[..., dot_rows.Pair]] = {
     "random": dot_rows.random_pair,
     "cancelling": dot_rows.cancelling_pair,
     "wide": dot_rows.wide_pair,
-    EQUAL: _equal_scales,
+    "equal scales": _equal_scales,
 }
 """Rows of these kinds by turns: an order that depends on the values differs in some."""
 
@@ -105,7 +109,10 @@ def ask_rows(dot: Dot, nb: int, calls: int, kinds: Iterable[str] = KINDS, seed: 
     ]
     x, y = (np.stack([np.stack([pair[side] for pair in rows]) for rows in pairs]) for side in (0, 1))
     bits = np.stack([dot.results(a, b) for a, b in zip(x, y, strict=True)]).view(np.uint32)
-    return HeldRows(x, y, bits, np.repeat([kind != EQUAL for kind in kinds], calls))
+    x, y = np.broadcast_arrays(x[:, np.newaxis, :, :], y[:, :, np.newaxis, :])
+    x, y = x.reshape(-1, nb), y.reshape(-1, nb)
+    dx, dy = x["weight_scale"].astype(np.float32), y["weight_scale"].astype(np.float32)
+    return HeldRows(dx, dy, x["weight_qs"], y["weight_qs"], bits.ravel())
 
 
 def first_wrong(rows: Iterable[HeldRows], order: AnyOrder) -> HeldRows | None:

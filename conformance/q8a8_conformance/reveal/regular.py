@@ -96,7 +96,7 @@ def reveal_order(dot: Dot, unit: int = UNIT, least: int = 0) -> Iterator[Order]:
     NoTreeError
         The experiments contradict each other.
     """
-    for nb in (least,) if least else LENGTHS:
+    for nb in (least, 2 * least + LENGTHS[0]) if least else LENGTHS:
         found = accumulators.find(nb, block_tree(dot, nb, unit))
         for body in accumulators.periods(nb, found) if found else ():
             steps = Steps(body, least)

@@ -1,0 +1,169 @@
+"""Orders that keep to no step, that change with the length, and terms that are formed in other ways."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from q8a8.dot import vec_dot
+from q8a8.order import ORDERS, WHOLE, Order, TreeOrder, halves
+from q8a8_conformance.reveal import candidates as module
+from q8a8_conformance.reveal.elements import SINGLE
+from q8a8_conformance.reveal.families import families
+from q8a8_conformance.reveal.programs import program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8.order import Lanes
+    from q8a8_conformance.reveal.dots import Revealed
+    from q8a8_conformance.reveal.families import Tree
+
+    Reveal = Callable[..., Revealed]
+    Make = Callable[..., Any]
+
+Array = NDArray[Any]
+
+pytestmark = pytest.mark.rule("Q8A8-ORD-1")
+
+FAMILIES = {f"{family.name}: {family.words}": family for family in families()}
+SCALAR, AVX2 = ORDERS["scalar"], ORDERS["avx2"]
+FOUR = Order("four", WHOLE, (0, 1, 2, 3), ((0, 2), (1, 3)), False, "body", False, 1, "")
+
+
+def of_tree(tree: Tree, *, fused: bool = False, lanes: Lanes = WHOLE) -> Callable[[Array, Array], Array]:
+    """Return the dot product that adds the lanes of blocks along trees."""
+
+    def multiply(x: Array, y: Array) -> Array:
+        nb = x.shape[-1]
+        return vec_dot(x, y, TreeOrder("tree", lanes, {nb: tree(nb)}, fused, ""))
+
+    return multiply
+
+
+KINDS = [
+    *(name for name in FAMILIES if name.startswith(("reversed", "outside", "even", "neighbours", "parts"))),
+    *(name for name in FAMILIES if "tiles of 4" in name or ("halves" in name and "down to 2" in name)),
+]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_family(reveal: Reveal, name: str) -> None:
+    """A tree by rule explains all results; it is the rule's, or another one's with the same trees."""
+    found = reveal(of_tree(FAMILIES[name].tree), (1, 2, 3, 5, 8, 13, 21))
+    assert found.is_tree, found.text()
+
+
+@pytest.mark.parametrize("name", KINDS[:2])
+def test_fused_family(reveal: Reveal, name: str) -> None:
+    """Fused products show in trees by rule, too."""
+    found = reveal(of_tree(FAMILIES[name].tree, fused=True), (1, 2, 3, 5, 8))
+    assert found.is_tree, found.text()
+    assert found.to_json()["fused"] is True
+
+
+def test_switch(reveal: Reveal) -> None:
+    """An order that changes with the length is several, with the lengths at which it changes."""
+    backwards = FAMILIES["reversed: the blocks from the last to the first"]
+
+    def multiply(x: Array, y: Array) -> Array:
+        nb = x.shape[-1]
+        if nb <= 16:
+            return vec_dot(x, y, SCALAR)
+        return vec_dot(x, y, FOUR) if nb <= 40 else of_tree(backwards.tree)(x, y)
+
+    found = reveal(multiply, (*range(1, 26), 31, 33, 38, 45, 50, 61))
+    assert found.is_tree
+    assert [(piece.first, piece.last) for piece in found.pieces] == [(1, 16), (17, 40), (41, None)]
+    text = found.text()
+    assert (
+        "1 to 16 blocks: scalar = i8mm: whole blocks summed in integers, one accumulator, not fused" in text
+    )
+    assert "from 41 blocks on: not in the catalogue: the blocks from the last to the first" in text
+    assert found.to_json(20)["tree"][0][0] == [[[[0, 4], 8], 12], 16]
+
+
+def test_numpy_pairwise(reveal: Reveal) -> None:
+    """Halves of a row down to short ones that are added with accumulators: the rule has both."""
+    eight = replace(FOUR, body=tuple(range(8)), fold=(((0, 1), (2, 3)), ((4, 5), (6, 7))))
+
+    def leaf(nb: int) -> Any:  # noqa: ANN401 (a tree)
+        return program(eight, nb).additions
+
+    split = next(family for family in families(25, leaf) if "multiple of 8 blocks" in family.words)
+    found = reveal(of_tree(split.tree), (*range(1, 35), 40, 49, 63))
+    assert found.is_tree
+    assert found.pieces[-1].found is not None
+    assert "each as shorter rows are" in found.pieces[-1].found.words
+
+
+@pytest.mark.parametrize("scales", ["x", "y"])
+def test_scales_one_by_one(reveal: Reveal, in_order: Make, scales: str) -> None:
+    """The integer sum times one scale, rounded, then times the other: shown, and explained."""
+    found = reveal(in_order(replace(AVX2, scales=scales)), (1, 2, 3, 5, 8))
+    assert found.is_tree
+    assert found.to_json()["scales"] == scales
+    assert f"times {scales}'s scale, rounded, then times" in found.text()
+
+
+def _block_of_elements(nb: int) -> Any:  # noqa: ANN401 (a tree)
+    """Add the elements of a block, upper half onto lower, and the blocks from left to right."""
+    inner = Order("block", WHOLE, tuple(range(32)), halves(0, 32), False, "body", False, 1, "")
+    additions: list[tuple[int, int]] = []
+    total = -1
+    for b in range(nb):
+        numbers = list(range(32 * b, 32 * b + 32))
+        for left, right in program(inner, 32).additions:
+            additions.append((numbers[left], numbers[right]))
+            numbers.append(32 * nb + len(additions) - 1)
+        if b:
+            additions.append((total, numbers[-1]))
+        total = 32 * nb + len(additions) - 1
+    return tuple(additions)
+
+
+@pytest.mark.parametrize(
+    ("tree", "words", "fused"),
+    [
+        (lambda nb: program(SCALAR, 32 * nb).additions, "the elements from left to right", True),
+        (lambda nb: program(FOUR, 32 * nb).additions, "4 accumulators of elements", False),
+        (
+            _block_of_elements,
+            "the elements of each block in a tree, then the blocks from left to right",
+            False,
+        ),
+    ],
+)
+def test_products_of_elements(reveal: Reveal, tree: Tree, words: str, *, fused: bool) -> None:
+    """Kernels that round each product of two codes: the trees of elements are found."""
+    found = reveal(of_tree(tree, fused=fused, lanes=SINGLE), (1, 2, 3, 5, 9, 66))
+    assert found.is_tree, found.text()
+    assert words in found.text()
+    assert "tried on rows of up to 65 blocks" in found.text()
+
+
+def test_tree_of_each_length(reveal: Reveal, asker: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no rule fits, the trees of each length are kept as they are found."""
+    from q8a8_conformance.reveal import dots  # noqa: PLC0415
+
+    def tree(nb: int) -> Any:  # noqa: ANN401 (a tree)
+        rng = np.random.default_rng(nb)
+        parts, additions = list(range(nb)), []
+        while len(parts) > 1:
+            pair = [parts.pop(int(rng.integers(len(parts)))) for _ in "ab"]
+            additions.append(tuple(sorted(pair)))
+            parts.append(nb + len(additions) - 1)
+        return tuple(additions)
+
+    monkeypatch.setattr(dots, "SHORT", (1, 2, 3, 5, 7))
+    monkeypatch.setattr(dots, "LONG", (11, module.LARGEST_FOUND + 1))
+    found = dots.reveal_dot(asker(of_tree(tree)), "ggml_vec_dot_q8_a8_q8_a8", calls=2)
+    assert found.pieces[0].found is not None
+    assert found.pieces[0].found.words == "a tree for each length"
+    # The longest row is too long for that.
+    assert 0 < found.unexplained <= found.of / 6
+    assert not found.is_tree
