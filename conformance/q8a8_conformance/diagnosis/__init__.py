@@ -35,7 +35,7 @@ from q8a8_conformance.reveal import summations
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from q8a8_conformance.diagnosis.facts import Evidence
+    from q8a8_conformance.diagnosis.facts import Evidence, Fact
     from q8a8_conformance.faults.mutant import Change
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
@@ -57,9 +57,10 @@ STOPPED = "the search was stopped: its time was up"
 
 
 class Limits:
-    """What is left of the time for the diagnosis of one run."""
+    """What is left of the time for the diagnosis of one run, and the facts that were found."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: list[Fact]) -> None:
+        self.facts = facts
         self._end = time.process_time() + SEARCH_SECONDS
         self._shrink = SHRINK_SECONDS
 
@@ -81,6 +82,7 @@ def diagnose(
     accepted: Collection[tuple[str, str]] = (),
     probe: Probe | None = None,
     progress: Callable[[str], object] = lambda _: None,
+    facts: list[Fact] | None = None,
 ) -> tuple[Finding, ...]:
     """Explain all results of a run.
 
@@ -96,6 +98,8 @@ def diagnose(
         Makes a call: its output buffers, or None where it did not return. Without it nothing is shrunk.
     progress
         Called with the name of each function before its results are explained.
+    facts
+        Where given, the facts that experiments find are added to it.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def diagnose(
         At least one for each function with results, the quantizers first; one for each function that died.
     """
     findings: list[Finding] = []
-    limits = Limits()
+    limits = Limits([] if facts is None else facts)
     for function, results in observations.quantizers.items():
         progress(function)
         named = quantizers.explain(function, results, accepted)
@@ -165,7 +169,9 @@ def _measured(
     every = [failure for _, failures in sorted(groups.items()) for failure in failures]
     of = sum(len(_wrong(failure)) for failure in every)
     findings, left = [], every
-    for fact in dot_facts(function, groups, probe):
+    found = dot_facts(function, groups, probe)
+    limits.facts += found
+    for fact in found:
         explained = fact.explained(every)
         left = [failure for failure in left if not any(failure is one for one in explained)]
         evidence = tuple(_shown(one) for one in fact.evidence)

@@ -25,12 +25,14 @@ from q8a8_conformance.smoke.starting import start
 from q8a8_conformance.spec.rules import load_rules, rules_by_id
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import RETURNS, Judge
+from q8a8_conformance.suite.measured_rules import by_facts
 from q8a8_conformance.suite.target import Target
 from q8a8_golden import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.protocol.session import Session
     from q8a8_conformance.results.setup import Stage
@@ -118,6 +120,7 @@ class SuiteRun:
         self._left_out = ""
         self._selected = True
         self._findings: tuple[diagnosis.Finding, ...] | None = None
+        self._facts: list[Fact] = []
         self._done = 0
         self._started = time.monotonic()
         self._wall = datetime.now(UTC)
@@ -224,6 +227,10 @@ class SuiteRun:
             self.leave_out(INTERRUPTED)
         elif self._findings is None:
             self._findings = self._diagnose()
+            if self._target is not None and self.request.rules is None:
+                self._recorder = by_facts(
+                    self._recorder, self._facts, self._target.observations, self._planned
+                )
         self._session.close()
         if self._target is not None:
             self._target.close()
@@ -295,6 +302,7 @@ class SuiteRun:
             recipes.accepted(),
             probe,
             lambda name: self._show(f"diagnosis of {name}"),
+            self._facts,
         )
 
     def _notes(self) -> tuple[str, ...]:

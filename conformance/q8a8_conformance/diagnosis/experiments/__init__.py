@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis.experiments import arithmetic, counting, fields, outputs, precision, two_rows
+from q8a8_conformance.diagnosis.experiments import arithmetic, counting, entries, fields, outputs, precision, two_rows
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, NoAnswerError, model_of
 from q8a8_conformance.diagnosis.experiments.model import matches
 
@@ -98,6 +98,8 @@ def _experiments(
     yield lambda: arithmetic.arithmetic(bench, [*base, *found])
     if prepared and not any("products" in one.changes for one in [*base, *found]):
         yield lambda: precision.roundings(bench)
+        if not found:
+            yield lambda: entries.entries(bench, failed)
 
 
 def _all_explained(found: Sequence[Measured], failed: Sequence[CallResult]) -> bool:

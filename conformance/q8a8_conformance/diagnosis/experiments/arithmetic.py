@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 EDGES = (-128, -127, -100, -1, 1, 77, 127)
 """Codes of single products."""
 
+SOME = 40
+"""Wrong calls, of which one of two mistakes must give some."""
+
+MAP = 67
+"""The first calls: codes of 0, and each place of x with all places of y."""
+
 FILLED = ((127, 127), (-128, -128), (127, -128), (-128, 127), (-127, 127))
 """Codes of blocks that are filled up from the first element."""
 
@@ -132,19 +138,22 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
         return
     steps = (*candidates.scale_products(), *candidates.readings(), *candidates.integers(), *candidates.terms(), *candidates.results())
     order = [*wrong, *(one for one in done.made if one not in wrong)]
-    parts = _explaining(base, order, steps)
-    if not parts:
+    parts = _explaining(base, order, steps, len(wrong))
+    if not parts and any(one in wrong for one in done.made[:MAP]):
         parts = tuple(_mapped(bench, done, base, order))
     yield from (_as_fact(bench, part, wrong, base) for part in parts)
 
 
 def _explaining(
-    base: dict[str, Any], made: Sequence[CallResult], steps: Sequence[Candidate]
+    base: dict[str, Any], made: Sequence[CallResult], steps: Sequence[Candidate], wrong: int
 ) -> tuple[Candidate, ...]:
-    """Return the step, or else the two, with which a model gives all values."""
+    """Return the step, or else the two, with which a model gives all values, the first `wrong` ones besides."""
     for one in steps:
         if _gives_all(Model(**{**base, **one.changes}), made):
             return (one,)
+    # Of two mistakes each gives some value that is wrong without it.
+    some = made[: min(wrong, SOME)]
+    steps = [one for one in steps if any(matches(Model(**{**base, **one.changes}), call) for call in some)]
     for one, other in itertools.combinations(steps, 2):
         if not one.changes.keys() & other.changes.keys() and _gives_all(
             Model(**{**base, **one.changes, **other.changes}), made

@@ -39,7 +39,7 @@ SOME = 40
 POWERS = tuple(2**k + d for k in range(9, 17) for d in (-1, 0, 1, 3))
 """Longer ones, tried up to the longest that failed."""
 
-REFITS, CHECKED = 4, 8
+REFITS, CHECKED = 5, 12
 """How often a condition is fitted again, and lengths that are tried to check it."""
 
 EXPLICIT = 6
@@ -259,7 +259,9 @@ def _others(where: Lengths) -> list[int]:
     """Return lengths near the first one of a condition, and some of its remainders a few moduli further on."""
     near = [where.least + k for k in range(1, 5)]
     far = [where.least + where.modulus * k for k in (1, 2, 3, 5)]
-    return [*far, *near, 2 * where.least + 1, where.least + where.least // 2]
+    start = where.least // where.modulus * where.modulus
+    multiples = [start + where.modulus * 2**k for k in range(8)] if where.modulus > 1 else []
+    return [*multiples, *far, *near, 2 * where.least + 1, where.least + where.least // 2]
 
 
 def _representatives(wrong: Sequence[int]) -> list[int]:
