@@ -4,7 +4,7 @@ if(Q8A8_SANITIZE)
   return()
 endif()
 
-set(mutant_sources plain.c table.c memory.c alignment.c environment.c state.c caller.c crash.c lanes.c)
+set(mutant_sources plain.c table.c memory.c alignment.c environment.c state.c caller.c crash.c lanes.c matrices.c)
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
   list(APPEND mutant_sources x86.c)
 elseif(CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")

@@ -245,3 +245,18 @@ ARM(floor_half, "arm-floor-of-half-more", "Q8A8-QNT-4",
 ARM(estimated, "arm-estimated-inverse", "Q8A8-QNT-3",
     "The inverse is FRECPE's estimate after one step of Newton's.",
     "Divide.", "")
+ANY(matrix_over_read, "matrix-over-read", "Q8A8-MEM-1",
+    "Where a matrix product's rows of w fill no tile of eight, the row after the last one is loaded.",
+    "Load the rows that there are: clamp the last tile.", "")
+ANY(matrix_over_write, "matrix-over-write", "Q8A8-MEM-2",
+    "A matrix product's outputs are stored four at a time, those behind the last one too.",
+    "Store the last few one by one, or masked.", "")
+ANY(matrix_edge, "matrix-edge", "Q8A8-MUL-6",
+    "In a matrix product, rows of w that fill no tile of eight all get the first one's outputs.",
+    "Compute what does not fill a tile, too.", "")
+ANY(matrix_repacked, "matrix-repacked", "Q8A8-ENV-2",
+    "A matrix product repacks w where it sees an address for the first time, and uses the copy from then on.",
+    "Repack where the caller asks for it, or remember nothing by address.", "")
+ANY(matrix_scratch, "matrix-scratch", "Q8A8-ENV-3",
+    "A matrix product quantizes the rows of x in a static buffer.",
+    "Use a buffer of the call's own.", "")

@@ -81,8 +81,37 @@ static void dequantize_and_dot(void) {
     }
 }
 
+/* Q8A8-MUL-4 to Q8A8-MUL-7: the outputs are those of the row functions, at their places. */
+static void products(void) {
+    enum { BLOCKS = 3, M = 5, N = 4, ROW = BLOCKS * Q8A8_BLOCK_BYTES };
+    uint8_t w[M * ROW], xq[ROW];
+    float x[N * BLOCKS * QK8_A8], out[N * M + 1];
+    for (int round = 0; round < 400; ++round) {
+        const int blocks = (int)random_below(BLOCKS + 1);
+        const int64_t k = blocks * QK8_A8, m = (int64_t)random_below(M + 1), n = (int64_t)random_below(N + 1);
+        const size_t row = (size_t)blocks * Q8A8_BLOCK_BYTES;
+        fill_blocks(w, M * BLOCKS, Q8A8_BLOCK_BYTES, 99);
+        fill_floats(x, N * BLOCKS * QK8_A8, (enum flavour)(round % FLAVOURS_IN_DOMAIN));
+        for (size_t i = 0; i < N * M + 1; ++i) {
+            out[i] = 17.0f;
+        }
+        scalar->mul_mat(m, n, k, w, x, out);
+        check_that(out[n * m] == 17.0f, "mul_mat writes behind its outputs");
+        for (int64_t i = 0; i < n; ++i) {
+            scalar->quantize_row(x + i * k, xq, k);
+            for (int64_t j = 0; j < m; ++j) {
+                float s;
+                scalar->vec_dot((int)k, &s, 0, w + (size_t)j * row, 0, xq, 0, 1);
+                check_that(bits_of(out[i * m + j]) == bits_of(s), "mul_mat: %a, expected %a",
+                           (double)out[i * m + j], (double)s);
+            }
+        }
+    }
+}
+
 int main(void) {
     quantizers();
+    products();
     dequantize_and_dot();
     return check_report("scalar");
 }

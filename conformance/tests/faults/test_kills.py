@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from q8a8_golden.cases import Case
 
 CASES = load_cases()
-BEYOND_VALUES = ("Q8A8-MEM-", "Q8A8-ENV-", "Q8A8-QNT-11")
-"""Rules about memory, environment and inputs outside the domain."""
+BEYOND_VALUES = ("Q8A8-MEM-", "Q8A8-ENV-", "Q8A8-QNT-11", "Q8A8-MUL-")
+"""Rules about memory, environment and inputs outside the domain, and of matrix products: none is golden."""
 NOT_IN_THE_SET = (
     "golden cases show it",
     "small terms are lost show it",

@@ -152,15 +152,41 @@ def block_calls(rng: np.random.Generator) -> list[Expected]:
     return calls
 
 
+def product_calls(rng: np.random.Generator) -> list[Expected]:
+    """Return calls of the matrix product with the reference's outputs."""
+    calls: list[Expected] = []
+    gauss, ties, _, tiny, *_ = float_rows(rng)
+    for m, n, nb in (
+        (0, 2, 3),
+        (2, 0, 3),
+        (3, 2, 0),
+        (1, 1, 1),
+        (5, 3, 2),
+        (3, 7, 33),
+        (17, 2, 9),
+        (2, 2, 65),
+    ):
+        w = any_blocks(rng, BLOCK_Q8_A8, m * nb).view(np.uint8)
+        for x in (gauss, ties, tiny):
+            rows = x[: n * nb * 32]
+            out = np.zeros(n * m, np.float32)
+            Reference().mul_mat_q8_a8(m, n, 32 * nb, w, rows, out)
+            buffers = (Buffer(w.tobytes()), Buffer(rows.tobytes()), Buffer(bytes([POISON]) * out.nbytes))
+            call = Call("mul_mat_q8_a8", 32 * nb, buffers, m, n, options=GUARDED)
+            calls.append((call, (out.tobytes(),)))
+    return calls
+
+
 @pytest.fixture(scope="module")
 def expected() -> list[Expected]:
-    """Return calls of all six functions with the reference's outputs."""
+    """Return calls of all functions with the reference's outputs."""
     rng = np.random.default_rng(8)
-    return quantizer_calls(rng) + block_calls(rng)
+    return quantizer_calls(rng) + block_calls(rng) + product_calls(rng)
 
 
 @pytest.mark.rule(
-    "Q8A8-QNT-8", "Q8A8-QNT-9", "Q8A8-DEQ-1", "Q8A8-DOT-3", "Q8A8-DOT-6", "Q8A8-DOT-9", "Q8A8-LAY-5"
+    *("Q8A8-QNT-8", "Q8A8-QNT-9", "Q8A8-DEQ-1", "Q8A8-DOT-3", "Q8A8-DOT-6", "Q8A8-DOT-9", "Q8A8-LAY-5"),
+    *("Q8A8-MUL-4", "Q8A8-MUL-6"),
 )
 @pytest.mark.parametrize(("cpu", "kernel"), LEGS)
 def test_equals_the_reference(
