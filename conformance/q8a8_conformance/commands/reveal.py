@@ -6,6 +6,7 @@ function that makes the results of each of the kernel's functions.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from functools import partial
@@ -21,11 +22,11 @@ from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.verdict import Verdict
+from q8a8_conformance.reveal.describe import LARGEST_TREE
 from q8a8_conformance.reveal.dots import reveal_dot
 from q8a8_conformance.smoke.starting import start
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator, Mapping
 
     from q8a8_conformance.commands.options import Subparsers
@@ -91,8 +92,16 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _blocks(text: str) -> int:
-    """Convert an option's text to a number of blocks."""
-    return range(1, 1025)[int(text) - 1]
+    """Convert an option's text to a number of blocks.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        for anything else.
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= LARGEST_TREE):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of blocks from 1 to {LARGEST_TREE}")
+    return int(text)
 
 
 def command(options: argparse.Namespace) -> int:

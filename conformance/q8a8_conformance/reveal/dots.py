@@ -182,6 +182,8 @@ class Revealed:
         if piece is None or piece.found is None:
             return ""
         nb = self._shown(piece, blocks)
+        if nb > describe.LARGEST_TREE:
+            return ""
         return tree_svg(
             nb,
             describe.block_tree_of(piece.found.at(nb), nb),

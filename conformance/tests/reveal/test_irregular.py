@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ def test_numpy_pairwise(reveal: Reveal) -> None:
 
 
 @pytest.mark.parametrize("scales", ["x", "y"])
-def test_scales_one_by_one(reveal: Reveal, in_order: Make, scales: str) -> None:
+def test_scales_one_by_one(reveal: Reveal, in_order: Make, scales: Literal["x", "y"]) -> None:
     """The integer sum times one scale, rounded, then times the other: shown, and explained."""
     found = reveal(in_order(replace(AVX2, scales=scales)), (1, 2, 3, 5, 8))
     assert found.is_tree
@@ -146,7 +146,7 @@ def test_products_of_elements(reveal: Reveal, tree: Tree, words: str, *, fused: 
     assert "tried on rows of up to 65 blocks" in found.text()
 
 
-def test_tree_of_each_length(reveal: Reveal, asker: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_of_each_length(asker: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no rule fits, the trees of each length are kept as they are found."""
     from q8a8_conformance.reveal import dots  # noqa: PLC0415
 

@@ -83,7 +83,7 @@ def test_smallest_first(reveal: Reveal, of_terms: Make) -> None:
     """So does one that begins with the smallest."""
 
     def total(terms: Array) -> Array:
-        return np.add.accumulate(terms[np.argsort(np.abs(terms), kind="stable")])[-1]
+        return np.asarray(np.add.accumulate(terms[np.argsort(np.abs(terms), kind="stable")])[-1])
 
     found = reveal(of_terms(total), SHORT)
     assert found.kind == "unknown"
@@ -108,7 +108,7 @@ def test_equal_scales(reveal: Reveal) -> None:
         if not equal:
             return vec_dot(x, y)
         sums = lane_sums(x["weight_qs"][np.newaxis], y["weight_qs"][np.newaxis], WHOLE).sum()
-        return np.float32(sums * np.float32(x["weight_scale"][0]) * np.float32(y["weight_scale"][0]))
+        return np.asarray(sums * np.float32(x["weight_scale"][0]) * np.float32(y["weight_scale"][0]))
 
     found = reveal(multiply, SHORT)
     assert found.kind == "unknown"
@@ -116,7 +116,7 @@ def test_equal_scales(reveal: Reveal) -> None:
     assert found.pieces[0].found is not None
 
 
-def test_no_answer(asker: Make) -> None:
+def test_no_answer() -> None:
     """A kernel that does not return is reported."""
     found = reveal_dot(lambda *_: None, DOT)
     assert found.notes == [f"{DOT} did not return from a row of 67 blocks"]
@@ -130,13 +130,13 @@ def test_four_products_differ(asker: Make) -> None:
     assert "the four products of nrc = 2 differ where their rows are equal" in found.text()
 
 
-def test_half_products(reveal: Reveal, of_terms: Make) -> None:
+def test_half_products(reveal: Reveal) -> None:
     """Products that are rounded to half precision fit no experiment with exact ones."""
 
     def multiply(x: Array, y: Array) -> Array:
         d = (x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32)).astype(np.float16)
         sums = (x["weight_qs"].astype(np.int32) * y["weight_qs"]).sum(axis=-1)
-        return np.add.accumulate(sums.astype(np.float32) * d.astype(np.float32))[-1]
+        return np.asarray(np.add.accumulate(sums.astype(np.float32) * d.astype(np.float32))[-1])
 
     with np.errstate(all="ignore"):
         found = reveal(multiply, SHORT)
