@@ -162,6 +162,7 @@ CAPABILITIES = (
     "registers",
     "stack",
     "state",
+    "ahead",
 )
 """All capabilities of the protocol."""
 

@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.worker.pyobject import ObjectTarget
 
-CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads", "shared", "overlap", "state")
+CAPABILITIES = (
+    *("guard", "readonly", "offset", "repeat", "threads", "shared"),
+    *("overlap", "state", "ahead"),
+)
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
 STACK = 8 * 2**20
 """Bytes of stack that calls are made on: a kernel may use `STACK_BUDGET` of them."""
