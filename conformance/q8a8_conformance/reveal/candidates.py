@@ -97,8 +97,8 @@ def candidates(
             # Single elements that are rounded fit no lanes, or no integer sum.
             if least:
                 raise
+            regular = []
             yield from _by_element(dot, lengths, error)
-            return
         yield from (Candidate(order, names_of(order)) for order in regular)
     yield from _by_rule(dot, unit, lengths, least, before)
 

@@ -296,9 +296,6 @@ def _find_pieces(dot: Dot, result: Revealed, tried: list[HeldRows], unit: int) -
             result.pieces.append(Piece(first, None, found))
             return
         good = max((nb for nb in lengths if start <= nb < bad.nb), default=start)
-        if good <= start and bad.nb == (start or lengths[0]):
-            result.pieces.append(Piece(first, None, None, why))
-            return
         change = _change(dot, found, good, bad.nb)
         result.pieces.append(Piece(first, change - 1, found))
         start = change

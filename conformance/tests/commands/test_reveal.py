@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from q8a8.abi import Reference
 from q8a8_conformance import cli
+from q8a8_conformance.commands import reveal as command
+from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.reveal import dots
 
@@ -64,3 +68,30 @@ def test_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert cli.main(["reveal", "py:builtins:dict"]) == 4
     assert "offers none of the functions" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, and a standard output that cannot be written, have their exit status."""
+    words = ["reveal", "ref", "--function", calls.DOT_REAL]
+    assert cli.main([*words, "--json", "/dev/full"]) == 6
+    assert "--json could not be written" in capsys.readouterr().err
+    monkeypatch.setattr(command, "write_to", lambda stream, _text: "full" if stream is sys.stdout else "")
+    assert cli.main(words) == 6
+
+
+def test_addresses() -> None:
+    """An order that depends on the rows' addresses is reported."""
+
+    class ByAddress(Reference):
+        """Add in another order where x is not aligned to 64 bytes."""
+
+        def ggml_vec_dot_q8_a8_q8_a8_real(self, n: int, s: Any, vx: Any, vy: Any) -> None:  # noqa: ANN401
+            """Multiply."""
+            aligned = vx.ctypes.data % 64 == 0
+            Reference(order="scalar" if aligned else "avx2").ggml_vec_dot_q8_a8_q8_a8_real(n, s, vx, vy)
+
+    session = InProcessSession(ByAddress, [calls.DOT_REAL])
+    (found,) = command.REVEALERS[calls.DOT_REAL](session)  # type: ignore[arg-type]
+    assert "the order depends on the addresses of the rows" in found.text()

@@ -13,6 +13,7 @@ from q8a8_conformance.report.trees import nested_svg, tree_svg
 from q8a8_conformance.reveal.asking import NoTreeError
 from q8a8_conformance.reveal.candidates import Candidate, names_of
 from q8a8_conformance.reveal.describe import blocks_shown, lanes_words, order_json, words_of
+from q8a8_conformance.reveal.dots import Piece, Revealed
 from q8a8_conformance.reveal.programs import program
 from q8a8_conformance.reveal.trees import as_fold, nested, reveal_tree, same
 
@@ -165,3 +166,13 @@ def test_drawing() -> None:
         assert labels == {f"b{term}" for term in range(64)}
         assert float(svg.attrib["viewBox"].split()[2]) <= 1100
     assert nested_svg([[0, 1], 2], "three").count("<circle") == 2
+
+
+def test_long_rows() -> None:
+    """Trees of long rows are described, and neither written nor drawn."""
+    found = Candidate(ORDERS["scalar"], ("scalar",))
+    revealed = Revealed("f", 1, pieces=[Piece(1, 599, found), Piece(600, None, found)])
+    assert revealed.svg(600) == ""
+    assert revealed.svg(5).startswith("<svg")
+    assert revealed.to_json(600)["tree"] is None
+    assert revealed.words.startswith("1 to 599 blocks: whole blocks summed in integers")
