@@ -21,7 +21,7 @@ from q8a8_conformance.reveal.masks import SMALL_UNIT, UNIT
 from q8a8_conformance.reveal.summations import SUMMATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from q8a8_conformance.reveal.asking import AskDot
     from q8a8_conformance.reveal.held import HeldRows
@@ -108,6 +108,10 @@ class Revealed:
     def words(self) -> str:
         """The orders in words, by length where there are several."""
         return "; ".join(self._span(p) + describe.words_of(p.found) for p in self.pieces if p.found)
+
+    def wrong(self, rows: Iterable[HeldRows]) -> int:
+        """Count the results that the orders do not give."""
+        return sum(_wrong(self.pieces, each) for each in rows)
 
     def piece_of(self, nb: int) -> Piece | None:
         """Return the order of rows of nb blocks."""
