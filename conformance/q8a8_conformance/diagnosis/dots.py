@@ -190,10 +190,11 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
     mistaken, explained = results.best([Candidate(c.order, w) for c in orders for w in WRONG_PRODUCTS])
     first = mistaken[0]
     if explained < of or first.wrong is None:
-        if revealed := _as_revealed(function, nrc, results, ask, note):
+        found = reveal_dot(ask, function, nrc, results.held(lowest=False))
+        if revealed := _as_revealed(found, results, note):
             return [revealed]
         nearest = (plain[0].order.name,) if most >= ENOUGH * of else ()
-        detail = _joined(note, *(f"nearest: {order_cause(name)}" for name in nearest))
+        detail = _joined(note, *found.notes, *(f"nearest: {order_cause(name)}" for name in nearest))
         return [Finding(function, UNEXPLAINED, most, of, detail=detail, nrc=nrc, orders=nearest)]
     bases = list(dict.fromkeys(c.order for c in mistaken if c.wrong is first.wrong))
     names = tuple(order.name for order in bases)
@@ -207,13 +208,12 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
     ]
 
 
-def _as_revealed(function: str, nrc: int, results: Results, ask: AskDot, note: str) -> Finding | None:
+def _as_revealed(found: Revealed, results: Results, note: str) -> Finding | None:
     """Return the finding of an order that experiments show, if it explains all, or of a mistake on it."""
-    found = reveal_dot(ask, function, nrc, results.held(lowest=False))
+    function, nrc, of = found.function, found.nrc, results.count()
     first = found.pieces[0].found if found.pieces else None
-    of = results.count()
     if found.summation:
-        return _as_other_sum(function, nrc, results, found, note)
+        return _as_other_sum(found, results, note)
     if not found.is_tree or first is None:
         return None
     if not found.wrong(results.held()):
@@ -228,7 +228,7 @@ def _as_revealed(function: str, nrc: int, results: Results, ask: AskDot, note: s
     return None
 
 
-def _as_other_sum(function: str, nrc: int, results: Results, found: Revealed, note: str) -> Finding | None:
+def _as_other_sum(found: Revealed, results: Results, note: str) -> Finding | None:
     """Return the finding of a way to add that is no order, in an order that experiments show."""
     way, of = found.summation, results.count()
     first = found.pieces[0].found if found.pieces and way and way.any_order else None
@@ -236,7 +236,7 @@ def _as_other_sum(function: str, nrc: int, results: Results, found: Revealed, no
     if way is None or any(rows.wrong_by(order, way.total) for rows in results.held()):
         return None
     detail = _joined(note, f"in the order: {words_of(first)}" if first else "", way.advice)
-    return Finding(function, way.cause, of, of, detail=detail, nrc=nrc)
+    return Finding(found.function, way.cause, of, of, detail=detail, nrc=found.nrc)
 
 
 def _summed(orders: Sequence[Candidate]) -> Iterator[Candidate]:

@@ -27,7 +27,7 @@ LARGEST_FOUND = 130
 """Blocks of the longest row whose tree is kept as it was found, where no rule is known."""
 
 
-LARGEST_BY_ELEMENT = 65
+LARGEST_BY_ELEMENT = 1025
 """Blocks of the longest row for which a tree of single elements is written."""
 
 

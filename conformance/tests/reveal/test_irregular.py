@@ -138,12 +138,15 @@ def _block_of_elements(nb: int) -> Any:  # noqa: ANN401 (a tree)
         ),
     ],
 )
-def test_products_of_elements(reveal: Reveal, tree: Tree, words: str, *, fused: bool) -> None:
+def test_products_of_elements(
+    reveal: Reveal, monkeypatch: pytest.MonkeyPatch, tree: Tree, words: str, *, fused: bool
+) -> None:
     """Kernels that round each product of two codes: the trees of elements are found."""
-    found = reveal(of_tree(tree, fused=fused, lanes=SINGLE), (1, 2, 3, 5, 9, 66))
+    monkeypatch.setattr(module, "LARGEST_BY_ELEMENT", 5)
+    found = reveal(of_tree(tree, fused=fused, lanes=SINGLE), (1, 2, 3, 4, 5, 9))
     assert found.is_tree, found.text()
     assert words in found.text()
-    assert "tried on rows of up to 65 blocks" in found.text()
+    assert "tried on rows of up to 5 blocks" in found.text()
 
 
 def test_tree_of_each_length(asker: Make, monkeypatch: pytest.MonkeyPatch) -> None:
