@@ -86,6 +86,7 @@ pages: ## renew the pages that are made by commands: mistakes, diagnosis, real k
 	$(venv)/python -m q8a8_lab.pages.rules_index --write docs
 	$(venv)/python -m q8a8_lab.mutation --markdown docs/mutants.md
 	$(venv)/python -m q8a8_lab.pages.causes --markdown docs/diagnosis.md
+	$(venv)/python -m q8a8_lab.pages.reveal --markdown docs/reveal.md
 	$(venv)/python -m q8a8_lab.peers --markdown docs/peers.md
 
 peers: ## release check: build ggml for every order in the table, compare bit for bit, write docs/peers.md

@@ -6,6 +6,7 @@ function that makes the results of each of the kernel's functions.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from functools import partial
@@ -21,11 +22,11 @@ from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.verdict import Verdict
-from q8a8_conformance.reveal.dots import reveal_dot
+from q8a8_conformance.reveal.describe import LARGEST_TREE
+from q8a8_conformance.reveal.dots import Revealed, reveal_dot
 from q8a8_conformance.smoke.starting import start
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator, Mapping
 
     from q8a8_conformance.commands.options import Subparsers
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 TIMEOUT = 10.0
+
+ADDRESSED = 67
+"""Blocks of the row that is multiplied at several addresses."""
 
 STATUS = (
     "exit status: 0 whatever the kernel computes, 2 usage, 3 the kernel crashed while loaded, 4 it offers "
@@ -91,8 +95,16 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _blocks(text: str) -> int:
-    """Convert an option's text to a number of blocks."""
-    return range(1, 1025)[int(text) - 1]
+    """Convert an option's text to a number of blocks.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        for anything else.
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= LARGEST_TREE):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of blocks from 1 to {LARGEST_TREE}")
+    return int(text)
 
 
 def command(options: argparse.Namespace) -> int:
@@ -168,15 +180,28 @@ def _takes_two_rows(session: Session) -> bool:
     return s is not None and all(s[at : at + 4] != held[at : at + 4] for at in range(0, 16, 4))
 
 
+def _revealed(session: Session, function: str, nrc: int = 1) -> Revealed:
+    """Reveal a dot product, and compare its results at other addresses."""
+    found = reveal_dot(partial(_ask, session), function, nrc)
+    x, y = dot_rows.random_pair(ADDRESSED)
+    call = calls.dot(x, y) if function == calls.DOT else calls.dot_real(*dot_rows.to_v2(x, y))
+    offsets = [(x_at, y_at) for x_at in range(0, 64, 2) for y_at in (0, 2)]
+    seen = {_outputs(session, calls.misaligned(call, {"vx": x_at, "vy": y_at})) for x_at, y_at in offsets}
+    if nrc == 1 and len(seen) > 1:
+        found.notes.append(
+            "the order depends on the addresses of the rows: other bits where they are misaligned"
+        )
+    return found
+
+
 def _dot(session: Session) -> Iterator[Result]:
-    ask = partial(_ask, session)
-    yield reveal_dot(ask, calls.DOT)
+    yield _revealed(session, calls.DOT)
     if _takes_two_rows(session):
-        yield reveal_dot(ask, calls.DOT, 2)
+        yield _revealed(session, calls.DOT, 2)
 
 
 def _dot_real(session: Session) -> Iterator[Result]:
-    yield reveal_dot(partial(_ask, session), calls.DOT_REAL)
+    yield _revealed(session, calls.DOT_REAL)
 
 
 REVEALERS: Mapping[str, Callable[[Session], Iterator[Result]]] = {

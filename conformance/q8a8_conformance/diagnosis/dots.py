@@ -16,8 +16,8 @@ from q8a8_conformance.inputs import dot_rows as rows
 from q8a8_conformance.inputs.calls import DOT_REAL
 from q8a8_conformance.results.run import Finding
 from q8a8_conformance.reveal.describe import words_of
-from q8a8_conformance.reveal.dots import reveal_dot
-from q8a8_conformance.reveal.held import HeldRows
+from q8a8_conformance.reveal.dots import Revealed, reveal_dot
+from q8a8_conformance.reveal.held import LOWEST, HeldRows
 from q8a8_conformance.reveal.summations import SCALAR, SUMMATIONS, Summation
 
 if TYPE_CHECKING:
@@ -93,9 +93,13 @@ class Results:
         """Return whether a candidate reproduces all results; stop at the first length that it does not."""
         return all((candidate.bits(d, qx, qy) == bits).all() for d, qx, qy, bits in self.stacks(0, 1 << 40))
 
-    def held(self) -> list[HeldRows]:
-        """Return all results, to try a revealed order on."""
-        groups = [held for count, held in self._by_count.items() if count]
+    def held(self, *, lowest: bool = True) -> list[HeldRows]:
+        """Return all results, to try a revealed order on; without `lowest`, those of rows without -128."""
+        groups = [
+            [r for r in held if lowest or min(r.qx.min(), r.qy.min()) > LOWEST]
+            for count, held in self._by_count.items()
+            if count
+        ]
 
         def stacked(name: str, held: list[DotResult]) -> Array:
             return np.array([getattr(result, name) for result in held])
@@ -109,6 +113,7 @@ class Results:
                 stacked("bits", held).astype(np.uint32),
             )
             for held in groups
+            if held
         ]
 
     def count(self, low: int = 0, high: int = 1 << 40) -> int:
@@ -182,13 +187,14 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
         return [_as_order(function, c.order, nrc, of, detail=_same_bits(note, c.order, nrc)) for c in left]
     if added := [c for c in _summed(orders) if results.all_from(c)]:
         return [_as_added(function, nrc, _separate(function, nrc, added, ask), of, note)]
-    if revealed := _as_revealed(function, nrc, results, ask, note):
-        return [revealed]
     mistaken, explained = results.best([Candidate(c.order, w) for c in orders for w in WRONG_PRODUCTS])
     first = mistaken[0]
     if explained < of or first.wrong is None:
+        found = reveal_dot(ask, function, nrc, results.held(lowest=False))
+        if revealed := _as_revealed(found, results, note):
+            return [revealed]
         nearest = (plain[0].order.name,) if most >= ENOUGH * of else ()
-        detail = _joined(note, *(f"nearest: {order_cause(name)}" for name in nearest))
+        detail = _joined(note, *found.notes, *(f"nearest: {order_cause(name)}" for name in nearest))
         return [Finding(function, UNEXPLAINED, most, of, detail=detail, nrc=nrc, orders=nearest)]
     bases = list(dict.fromkeys(c.order for c in mistaken if c.wrong is first.wrong))
     names = tuple(order.name for order in bases)
@@ -202,18 +208,35 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
     ]
 
 
-def _as_revealed(function: str, nrc: int, results: Results, ask: AskDot, note: str) -> Finding | None:
-    """Return the finding of an order that experiments on the kernel show, if it explains all results."""
-    found = reveal_dot(ask, function, nrc, results.held())
-    of = results.count()
+def _as_revealed(found: Revealed, results: Results, note: str) -> Finding | None:
+    """Return the finding of an order that experiments show, if it explains all, or of a mistake on it."""
+    function, nrc, of = found.function, found.nrc, results.count()
+    first = found.pieces[0].found if found.pieces else None
     if found.summation:
-        order = found.pieces[0].found if found.pieces and found.summation.any_order else None
-        detail = _joined(note, f"in the order: {words_of(order)}" if order else "", found.summation.advice)
-        return Finding(function, found.summation.cause, of, of, detail=detail, nrc=nrc)
-    if not found.is_tree:
+        return _as_other_sum(found, results, note)
+    if not found.is_tree or first is None:
         return None
-    detail = _joined(note, f"{NOT_IN_CATALOGUE}: {found.words}")
-    return Finding(function, REVEALED, of, of, detail=detail, nrc=nrc, revealed=found.to_json())
+    if not found.wrong(results.held()):
+        detail = _joined(note, f"{NOT_IN_CATALOGUE}: {found.words}")
+        return Finding(function, REVEALED, of, of, detail=detail, nrc=nrc, revealed=found.to_json())
+    if len(found.pieces) == 1 and isinstance(first.order, Order):
+        for wrong in WRONG_PRODUCTS:
+            if results.all_from(Candidate(first.order, wrong)):
+                detail = _joined(note, wrong.detail, f"on top of an {NOT_IN_CATALOGUE}: {found.words}")
+                revealed = found.to_json()
+                return Finding(function, wrong.cause, of, of, wrong.fix, detail, nrc, revealed=revealed)
+    return None
+
+
+def _as_other_sum(found: Revealed, results: Results, note: str) -> Finding | None:
+    """Return the finding of a way to add that is no order, in an order that experiments show."""
+    way, of = found.summation, results.count()
+    first = found.pieces[0].found if found.pieces and way and way.any_order else None
+    order = first.order if first else SCALAR
+    if way is None or any(rows.wrong_by(order, way.total) for rows in results.held()):
+        return None
+    detail = _joined(note, f"in the order: {words_of(first)}" if first else "", way.advice)
+    return Finding(found.function, way.cause, of, of, detail=detail, nrc=found.nrc)
 
 
 def _summed(orders: Sequence[Candidate]) -> Iterator[Candidate]:

@@ -108,7 +108,8 @@ def _tree(function: str, revealed: Mapping[str, Any]) -> Iterator[str]:
         )
         words = f"{function}, {span}: the additions of {order['blocks']} blocks"
         yield f"<figure><figcaption>{escape(words)}. {escape(order['description'])}</figcaption>"
-        yield f"{trees.nested_svg(order['tree'], words)}</figure>"
+        yield trees.nested_svg(order["tree"], words) if order["tree"] else ""
+        yield "</figure>"
 
 
 def _smallest(function: str, found: Smallest) -> Iterator[str]:

@@ -27,7 +27,7 @@ LARGEST_FOUND = 130
 """Blocks of the longest row whose tree is kept as it was found, where no rule is known."""
 
 
-LARGEST_BY_ELEMENT = 65
+LARGEST_BY_ELEMENT = 1025
 """Blocks of the longest row for which a tree of single elements is written."""
 
 
@@ -97,8 +97,8 @@ def candidates(
             # Single elements that are rounded fit no lanes, or no integer sum.
             if least:
                 raise
+            regular = []
             yield from _by_element(dot, lengths, error)
-            return
         yield from (Candidate(order, names_of(order)) for order in regular)
     yield from _by_rule(dot, unit, lengths, least, before)
 

@@ -19,6 +19,9 @@ LARGEST_FORMULA = 8
 SHOWN, LARGEST_SHOWN = 7, 64
 """Blocks of the tree that is shown: at least and at most, unless asked for."""
 
+LARGEST_TREE = 512
+"""Blocks of the largest tree that is written or drawn: a chain is as deep."""
+
 
 def block_tree_of(order: AnyOrder, nb: int, element: int = 0) -> Additions:
     """Return the tree of the terms that hold one element: one for each block."""
@@ -192,7 +195,7 @@ def order_json(found: Candidate, nb: int) -> dict[str, Any]:
         "names": list(found.names),
         "description": words_of(found),
         "blocks": nb,
-        "tree": nested(nb, block_tree_of(order, nb)) if nb else [],
+        "tree": nested(nb, block_tree_of(order, nb)) if nb <= LARGEST_TREE else None,
         "lanes": [list(lane) for lane in order.lanes],
         "fused": order.fused,
         "tail_fused": order.tail_fused if isinstance(order, Order) else order.fused,

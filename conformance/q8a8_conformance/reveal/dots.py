@@ -21,7 +21,7 @@ from q8a8_conformance.reveal.masks import SMALL_UNIT, UNIT
 from q8a8_conformance.reveal.summations import SUMMATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from q8a8_conformance.reveal.asking import AskDot
     from q8a8_conformance.reveal.held import HeldRows
@@ -109,6 +109,10 @@ class Revealed:
         """The orders in words, by length where there are several."""
         return "; ".join(self._span(p) + describe.words_of(p.found) for p in self.pieces if p.found)
 
+    def wrong(self, rows: Iterable[HeldRows]) -> int:
+        """Count the results that the orders do not give."""
+        return sum(_wrong(self.pieces, each) for each in rows)
+
     def piece_of(self, nb: int) -> Piece | None:
         """Return the order of rows of nb blocks."""
         fits = (p for p in self.pieces if p.first <= nb and (p.last is None or nb <= p.last))
@@ -182,6 +186,8 @@ class Revealed:
         if piece is None or piece.found is None:
             return ""
         nb = self._shown(piece, blocks)
+        if nb > describe.LARGEST_TREE:
+            return ""
         return tree_svg(
             nb,
             describe.block_tree_of(piece.found.at(nb), nb),
@@ -294,9 +300,6 @@ def _find_pieces(dot: Dot, result: Revealed, tried: list[HeldRows], unit: int) -
             result.pieces.append(Piece(first, None, found))
             return
         good = max((nb for nb in lengths if start <= nb < bad.nb), default=start)
-        if good <= start and bad.nb == (start or lengths[0]):
-            result.pieces.append(Piece(first, None, None, why))
-            return
         change = _change(dot, found, good, bad.nb)
         result.pieces.append(Piece(first, change - 1, found))
         start = change

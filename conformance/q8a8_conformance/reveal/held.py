@@ -100,6 +100,10 @@ KINDS: dict[str, Callable[..., dot_rows.Pair]] = {
 """Rows of these kinds by turns: an order that depends on the values differs in some."""
 
 
+LOWEST = -128
+"""A code that known kernels multiply wrongly, whatever their order; no quantizer makes it."""
+
+
 def ask_rows(dot: Dot, nb: int, calls: int, kinds: Iterable[str] = KINDS, seed: int = 0) -> HeldRows:
     """Call the kernel on random rows of one length, so many times for each kind."""
     pairs = [
@@ -108,6 +112,8 @@ def ask_rows(dot: Dot, nb: int, calls: int, kinds: Iterable[str] = KINDS, seed: 
         for k in range(calls)
     ]
     x, y = (np.stack([np.stack([pair[side] for pair in rows]) for rows in pairs]) for side in (0, 1))
+    for rows in (x, y):
+        np.maximum(rows["weight_qs"], LOWEST + 1, out=rows["weight_qs"])
     bits = np.stack([dot.results(a, b) for a, b in zip(x, y, strict=True)]).view(np.uint32)
     x, y = np.broadcast_arrays(x[:, np.newaxis, :, :], y[:, :, np.newaxis, :])
     x, y = x.reshape(-1, nb), y.reshape(-1, nb)

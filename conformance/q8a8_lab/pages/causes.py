@@ -16,7 +16,7 @@ from q8a8_conformance.diagnosis.causes import (
     WRONG_PRODUCTS,
     order_cause,
 )
-from q8a8_conformance.diagnosis.dots import distinct_orders, equal_orders
+from q8a8_conformance.diagnosis.dots import REVEALED, distinct_orders, equal_orders
 from q8a8_conformance.diagnosis.mistakes import STATEFUL
 from q8a8_conformance.faults.catalogue import FAMILIES, MUTANTS
 from q8a8_conformance.results.record import short_id
@@ -88,7 +88,9 @@ def _lines() -> Iterator[str]:
             yield from _row(f"`{mutant.slug}`", mutant.sentence, mutant.fix, short_id(mutant.rule))
     yield from ("", "## Orders of additions", "")
     yield "Nothing to fix under the profile `kernel`: the order is free (ORD-1). Orders that add the same"
-    yield "numbers in the same way are one, whatever their names; no result can distinguish them."
+    yield "numbers in the same way are one, whatever their names; no result can distinguish them. An order"
+    yield "that is not here is found by experiments, as [`q8a8 reveal`](reveal.md) does: its cause is"
+    yield f"`{REVEALED}`."
     yield ""
     yield from _row("cause", "who adds so", "the same as")
     yield from _row("---", "---", "---")

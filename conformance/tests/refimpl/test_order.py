@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, asdict, replace
 from importlib.util import module_from_spec
+from typing import Any
 
 import numpy as np
 import pytest
 
 from q8a8 import order as module
+from q8a8.bound import roundings
 from q8a8.dot import vec_dot
-from q8a8.errors import UnknownNameError
+from q8a8.errors import ShapeError, UnknownNameError
 from q8a8.layout import BLOCK_Q8_A8
-from q8a8.order import ORDERS, Order, fold_leaves, get_order, halves, pairwise, sequential
+from q8a8.order import (
+    ORDERS,
+    WHOLE,
+    Order,
+    Tail,
+    TreeOrder,
+    fold_leaves,
+    get_order,
+    halves,
+    pairwise,
+    sequential,
+)
+from q8a8_conformance.inputs.dot_rows import exact_pair, random_pair
 
 pytestmark = pytest.mark.rule("Q8A8-ORD-1")
 
@@ -121,3 +135,97 @@ def test_the_module_builds_its_table() -> None:
     assert {name: asdict(entry) for name, entry in fresh.ORDERS.items()} == {
         name: asdict(entry) for name, entry in ORDERS.items()
     }
+
+
+OCTET = ORDERS["avx2"].lanes
+JOINED = tuple((lane, lane + 8) for lane in range(8))
+TAILS = {
+    "first": Tail(OCTET, tuple(range(16)), (0,)),
+    "vector": Tail(OCTET, JOINED, (0,)),
+    "apart": Tail(WHOLE, (pairwise(0, 16), None), (1,)),
+}
+
+
+def _with_tail(name: str) -> Order:
+    """Return an order of eight lanes and two accumulators with a tail of its own."""
+    fold = {"first": pairwise(0, 16), "vector": halves(0, 8), "apart": (0, 1)}[name]
+    return Order(name, OCTET, (0, 0, 1), fold, True, TAILS[name], False, 1, "a test")
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_tails(name: str) -> None:
+    """The tail's blocks go where it says; rows of whole steps have none, and exact rows one result."""
+    order = _with_tail(name)
+    for nb in (0, 1, 2, 3, 5, 8):
+        x, y = exact_pair(nb, seed=nb)
+        assert vec_dot(x, y, order) == vec_dot(x, y)
+    x, y = random_pair(5, seed=3)
+    terms = [vec_dot(x[b : b + 1], y[b : b + 1]) for b in range(5)]
+    body = vec_dot(x[:3], y[:3], order)
+    if name == "apart":
+        assert vec_dot(x, y, order) == body + (terms[3] + terms[4])
+    else:
+        assert vec_dot(x, y, order).tobytes() != (body + terms[3] + terms[4]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tail": Tail(OCTET[1:], tuple(range(16)), (0,))}, "bytes once"),
+        ({"tail": Tail(OCTET, tuple(range(15)), (0,))}, "no register for each lane"),
+        ({"tail": Tail(OCTET, tuple(range(16)), ())}, "no register for each lane"),
+        ({"tail": Tail(OCTET, tuple(range(8)) * 2, (0,))}, "the fold does not use each of 16"),
+        ({"fold": halves(0, 8)}, "the tail's registers"),
+    ],
+)
+def test_wrong_tails(changes: dict[str, Any], words: str) -> None:
+    """A tail that forgets a byte, a register or a lane is refused."""
+    with pytest.raises(ValueError, match=words):
+        replace(_with_tail("first"), **changes)
+
+
+def test_scales_one_by_one() -> None:
+    """The integer sum times one scale is rounded before it is multiplied by the other."""
+    x, y = random_pair(1, seed=1)
+    s = np.float32((x["weight_qs"].astype(np.int32) * y["weight_qs"]).sum())
+    dx, dy = (np.float32(row["weight_scale"][0]) for row in (x, y))
+    scalar = ORDERS["scalar"]
+    assert vec_dot(x, y, replace(scalar, scales="x")) == s * dx * dy
+    assert vec_dot(x, y, replace(scalar, scales="y")) == s * dy * dx
+    rows = [random_pair(7, seed=seed) for seed in range(9)]
+    orders = [replace(ORDERS["neon"], scales=scales) for scales in ("product", "x", "y")]
+    assert len({b"".join(vec_dot(*pair, order).tobytes() for pair in rows) for order in orders}) == 3
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_tree_order(*, fused: bool) -> None:
+    """A tree of additions gives the bits of the order that adds the same; other lengths have no result."""
+    scalar = ORDERS["scalar-fma" if fused else "scalar"]
+    trees = {nb: tuple((nb + k - 1 if k else 0, k + 1) for k in range(nb - 1)) for nb in (0, 1, 2, 5, 9)}
+    order = TreeOrder("chain", WHOLE, trees, fused, "a test")
+    assert get_order(order) is order
+    for nb in trees:
+        x, y = random_pair(nb, seed=nb)
+        assert vec_dot(x, y, order).tobytes() == vec_dot(x, y, scalar).tobytes()
+        assert roundings(order, nb) == nb
+    with pytest.raises(ShapeError, match="no tree for rows of 3 blocks"):
+        vec_dot(*random_pair(3), order)
+
+
+@pytest.mark.parametrize("tree", [((0, 1),), ((0, 1), (0, 2)), ((0, 4), (1, 2)), ((0, 1), (2, 3), (4, 5))])
+def test_wrong_trees(tree: tuple[tuple[int, int], ...]) -> None:
+    """A tree of three blocks that forgets a term, uses one twice, or a sum before it is there."""
+    with pytest.raises(ValueError, match="the additions of 3 blocks are no tree"):
+        TreeOrder("wrong", WHOLE, {3: tree}, False, "a test")
+
+
+def test_roundings_of_tails() -> None:
+    """The longest way through an order with a tail of its own."""
+    # Three blocks: two to accumulator 0, a fold of 16 registers.
+    assert roundings(_with_tail("first"), 3) == 2 + 4
+    # Two blocks left over go to accumulator 0.
+    assert roundings(_with_tail("first"), 5) == 2 + 2 + 4
+    # To the joined vector, after one addition, and before a fold of 8 lanes.
+    assert roundings(_with_tail("vector"), 5) == 2 + 1 + 2 + 3
+    assert roundings(_with_tail("apart"), 5) == max(2 + 4, 2) + 1
+    assert roundings(_with_tail("apart"), 0) == 0

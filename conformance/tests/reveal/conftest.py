@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-LENGTHS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 16, 23, 33, 50)
+LENGTHS = (1, 2, 3, 4, 5, 7, 9, 12, 17)
 
 
 def as_v1(row: Array, field: str) -> Array:

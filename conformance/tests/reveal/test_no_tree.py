@@ -10,8 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from q8a8.dot import lane_sums, vec_dot
-from q8a8.order import ORDERS, WHOLE
+from q8a8.order import ORDERS, WHOLE, TreeOrder
+from q8a8_conformance.reveal import dots
+from q8a8_conformance.reveal.asking import Dot, NoTreeError
 from q8a8_conformance.reveal.dots import reveal_dot
+from q8a8_conformance.reveal.elements import SINGLE, element_tree
 from q8a8_conformance.reveal.summations import SUMMATIONS
 
 if TYPE_CHECKING:
@@ -83,7 +86,7 @@ def test_smallest_first(reveal: Reveal, of_terms: Make) -> None:
     """So does one that begins with the smallest."""
 
     def total(terms: Array) -> Array:
-        return np.add.accumulate(terms[np.argsort(np.abs(terms), kind="stable")])[-1]
+        return np.asarray(np.add.accumulate(terms[np.argsort(np.abs(terms), kind="stable")])[-1])
 
     found = reveal(of_terms(total), SHORT)
     assert found.kind == "unknown"
@@ -108,7 +111,7 @@ def test_equal_scales(reveal: Reveal) -> None:
         if not equal:
             return vec_dot(x, y)
         sums = lane_sums(x["weight_qs"][np.newaxis], y["weight_qs"][np.newaxis], WHOLE).sum()
-        return np.float32(sums * np.float32(x["weight_scale"][0]) * np.float32(y["weight_scale"][0]))
+        return np.asarray(sums * np.float32(x["weight_scale"][0]) * np.float32(y["weight_scale"][0]))
 
     found = reveal(multiply, SHORT)
     assert found.kind == "unknown"
@@ -116,7 +119,7 @@ def test_equal_scales(reveal: Reveal) -> None:
     assert found.pieces[0].found is not None
 
 
-def test_no_answer(asker: Make) -> None:
+def test_no_answer() -> None:
     """A kernel that does not return is reported."""
     found = reveal_dot(lambda *_: None, DOT)
     assert found.notes == [f"{DOT} did not return from a row of 67 blocks"]
@@ -130,14 +133,125 @@ def test_four_products_differ(asker: Make) -> None:
     assert "the four products of nrc = 2 differ where their rows are equal" in found.text()
 
 
-def test_half_products(reveal: Reveal, of_terms: Make) -> None:
+def test_half_products(reveal: Reveal) -> None:
     """Products that are rounded to half precision fit no experiment with exact ones."""
 
     def multiply(x: Array, y: Array) -> Array:
         d = (x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32)).astype(np.float16)
         sums = (x["weight_qs"].astype(np.int32) * y["weight_qs"]).sum(axis=-1)
-        return np.add.accumulate(sums.astype(np.float32) * d.astype(np.float32))[-1]
+        return np.asarray(np.add.accumulate(sums.astype(np.float32) * d.astype(np.float32))[-1])
 
     with np.errstate(all="ignore"):
         found = reveal(multiply, SHORT)
+    assert found.kind == "unknown"
+
+
+def test_other_products(reveal: Reveal) -> None:
+    """Products that are rounded to 27 bits and then fused are reported, with what was seen."""
+
+    def multiply(x: Array, y: Array) -> Array:
+        d = x["weight_scale"].astype(np.float64) * y["weight_scale"]
+        product = d * (x["weight_qs"].astype(np.int32) * y["weight_qs"]).sum(axis=-1)
+        fraction, exponent = np.frexp(product)
+        total = np.float32(0)
+        for term in np.ldexp(np.rint(np.ldexp(fraction, 27)), exponent - 27):
+            total = np.float32(total + term)
+        return np.asarray(total)
+
+    found = reveal(multiply, SHORT)
+    assert "products are rounded to other than 24 bits" in found.text()
+
+
+def _by_size(x: Array, y: Array) -> Array:
+    """Add the terms from the smallest to the largest."""
+    d = x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32)
+    terms = d * (x["weight_qs"].astype(np.int32) * y["weight_qs"]).sum(axis=-1).astype(np.float32)
+    return np.asarray(np.add.accumulate(terms[np.argsort(np.abs(terms), kind="stable")])[-1])
+
+
+def test_no_tree_from_a_length_on(reveal: Reveal) -> None:
+    """Where only longer rows add in no tree, the order of the shorter ones is there."""
+    found = reveal(lambda x, y: vec_dot(x, y) if x.size <= 20 else _by_size(x, y), (*range(1, 31), 40))
+    first, second = found.pieces
+    assert (first.first, first.last, second.first) == (1, 20, 21)
+    assert second.found is None
+    assert "by one experiment" in second.why
+    assert 0 < found.unexplained < found.of
+
+
+def test_too_many_orders(reveal: Reveal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order that changes more often than that is not followed further."""
+    monkeypatch.setattr(dots, "MAX_PIECES", 1)
+    found = reveal(lambda x, y: vec_dot(x, y, "scalar" if x.size <= 20 else "wasm"), range(1, 31))
+    assert [(piece.first, piece.last) for piece in found.pieces] == [(1, 20)]
+    assert found.unexplained
+
+
+def test_no_tree_at_some_lengths(asker: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trees of each length are no answer where one length has none."""
+    monkeypatch.setattr(dots, "SHORT", (*range(1, 8), 9))
+    monkeypatch.setattr(dots, "LONG", ())
+
+    def multiply(x: Array, y: Array) -> Array:
+        if x.size == 9:
+            return _by_size(x, y)
+        return vec_dot(x, y, "scalar" if x.size % 2 else "wasm") if x.size < 7 else vec_dot(x, y)
+
+    assert reveal_dot(asker(multiply), DOT, calls=1).unexplained
+
+
+def test_impossible_counts(asker: Make) -> None:
+    """Results that are no number of units are refused."""
+    for value, words in (
+        (0.3, "of 64 units beside two masks"),
+        (0, "of 15 units beside two masks of their block"),
+    ):
+        dot = Dot(asker(lambda *_, value=value: np.float32(value)), DOT)
+        with pytest.raises(NoTreeError, match=words):
+            element_tree(dot, 3 if value else 1)
+
+
+def test_elements_without_a_rule(reveal: Reveal) -> None:
+    """A tree of single elements that follows no rule is refused, with the first reason."""
+    rng = np.random.default_rng(5)
+    shuffled = [int(place) for place in rng.permutation(96)]
+
+    def tree(nb: int) -> tuple[tuple[int, int], ...]:
+        order = shuffled if nb == 3 else range(32 * nb)
+        first, *others = order
+        sums = [first, *range(32 * nb, 64 * nb - 2)]
+        return tuple(zip(sums, others, strict=True))
+
+    def multiply(x: Array, y: Array) -> Array:
+        return vec_dot(x, y, TreeOrder("elements", SINGLE, {x.shape[-1]: tree(x.shape[-1])}, False, ""))
+
+    found = reveal(multiply, (1, 2, 3))
+    assert found.pieces[0].found is None
+    assert "by one experiment" in found.pieces[0].why
+
+
+def test_odd_block_first(reveal: Reveal) -> None:
+    """A block left over that is taken before the others follows no rule that is known."""
+
+    def tree(nb: int) -> tuple[tuple[int, int], ...]:
+        if nb < 3:
+            return tuple((k, k + 1) for k in range(nb - 1))
+        order = [nb - 1, *range(nb - 1)] if nb % 2 else list(range(nb))
+        chains = [order[: nb % 2] + [b for b in range(nb - nb % 2) if b % 2 == a] for a in (0, 1)]
+        additions: list[tuple[int, int]] = []
+        ends = []
+        for k, chain in enumerate([chains[0], chains[1][nb % 2 :]]):
+            del k
+            total = chain[0]
+            for block in chain[1:]:
+                additions.append((total, block))
+                total = nb + len(additions) - 1
+            ends.append(total)
+        additions.append((ends[0], ends[1]))
+        return tuple(additions)
+
+    def multiply(x: Array, y: Array) -> Array:
+        return vec_dot(x, y, TreeOrder("odd first", WHOLE, {x.shape[-1]: tree(x.shape[-1])}, False, ""))
+
+    found = reveal(multiply, (1, 2, 3, 4, 5, 7, 9))
     assert found.kind == "unknown"

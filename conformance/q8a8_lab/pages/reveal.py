@@ -1,0 +1,136 @@
+"""The page on what a kernel computes: the experiments in short, and the trees of the catalogue's orders."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from q8a8.order import ORDERS, fold_leaves
+from q8a8_conformance.diagnosis.dots import distinct_orders, equal_orders
+from q8a8_conformance.report.trees import tree_svg
+from q8a8_conformance.reveal.candidates import Candidate
+from q8a8_conformance.reveal.describe import block_tree_of, words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from q8a8.order import Additions, Fold, Order
+
+COMMAND = "python -m q8a8_lab.pages.reveal --markdown docs/reveal.md"
+
+BLOCKS = 7
+"""Of the trees on the page: odd, so that a step of two leaves one over."""
+
+HEAD = f"""# What your kernel computes
+
+<!-- Made by {COMMAND}; not to be edited by hand. -->
+
+Float addition is not associative: kernels that add in different orders give different bits, and all of them
+are right ([ORD-1](spec/orders.md)). `q8a8 reveal` finds out in which order a kernel adds, without its
+source and whether or not anybody has seen that order before:
+
+```console
+$ q8a8 reveal lib:libkernel.so --svg tree.svg
+```
+
+`q8a8 test` does the same for a conforming kernel whose results no order of the catalogue explains: its
+cause is `order:revealed`, and the HTML report draws the tree.
+
+## How an order shows
+
+One term of a dot product is made +M, one is -M, all others are the unit u, and M is so large that u is lost
+beside it. A unit that is added before the two masks have met is lost; one that comes later survives:
+
+```text
+terms       +M   u   -M   u   u                 +M   u   u   u   -M
+sums        +M  +M    0   u  2u  → 2            +M  +M  +M  +M    0  → 0
+```
+
+So the result counts the terms outside the smallest sum that holds both masks, and from one call for each
+pair of a few the whole tree follows: as many calls as there are blocks for a loop with accumulators (FPRev:
+Xie et al., *Revealing Floating-Point Accumulation Orders*, USENIX ATC 2025). The scales of halves leave
+ample room: their products reach from 2^-48 to 2^30.
+
+| what | how |
+| --- | --- |
+| accumulators, tail | masks and units in one code of each block |
+| lanes | both masks in one block: in one lane, which is summed in integers, they cancel at once |
+| fold | masks in the first step's blocks, a unit for each register in the second step's |
+| fused or not | 503040015 - 503040000, the first of 29 bits: 15, or 0 where products are rounded |
+| bits that sums keep | the least p for which 2^28 + 2^(28-p) - 2^28 loses its small term |
+| rounding | 2^24 and -2^24, where floats are 2 apart, plus 0.5, 1 and 1.5 |
+| scales | one term of 30 bits, whose roundings tell s·(dx·dy) from (s·dx)·dy |
+| single elements | units of 21 bits that lose their last bit beside a mask of 2^12 units in the same block |
+| change with the length | the first length at which random results have other bits, by bisection |
+
+What is found is an `Order` or a `TreeOrder` of the [reference](api/dot.md#q8a8.order), and the reference
+run with it must give the kernel's bits on thousands of random results of up to 8193 blocks: how many it
+gives is part of the answer. A kernel that adds in no tree of float32 sums is reported as such: compensated
+sums, sums in double, orders that depend on the values, results that vary from call to call.
+
+## The trees of ggml's kernels
+
+Each order of the catalogue on a row of {BLOCKS} blocks: to the left what becomes of one code of each block,
+b0 to b6; to the right, where there is more than one, how the registers are added at the end, lane l of
+accumulator a.
+
+"""
+
+
+def render() -> str:
+    """Return the page."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield HEAD.rstrip()
+    for order in distinct_orders(1):
+        names = ", ".join(f"`{name}`" for name in equal_orders(order))
+        yield from ("", f"### {names}", "")
+        yield f"{ORDERS[order.name].source}: {words_of(Candidate(order))}."
+        yield from ("", f'<div class="trees">{_blocks(order)}{_registers(order)}</div>')
+
+
+def _blocks(order: Order) -> str:
+    tree = block_tree_of(order, BLOCKS)
+    return tree_svg(BLOCKS, tree, f"{order.name}: the additions of {BLOCKS} blocks", lambda term: f"b{term}")
+
+
+def _registers(order: Order) -> str:
+    """Draw the fold; empty for a single register."""
+    lanes, count = len(order.lanes), order.registers
+    if count == 1:
+        return ""
+
+    def label(register: int) -> str:
+        lane = f"l{register % lanes}" if lanes > 1 else ""
+        return " ".join(filter(None, (f"a{register // lanes}" if order.accumulators > 1 else "", lane)))
+
+    return tree_svg(count, _additions(order.fold), f"{order.name}: the fold of {count} registers", label)
+
+
+def _additions(fold: Fold) -> Additions:
+    """Return a fold as additions."""
+    count = sum(1 for _ in fold_leaves(fold))
+    additions: list[tuple[int, int]] = []
+
+    def number(part: Fold) -> int:
+        if isinstance(part, int):
+            return part
+        additions.append((number(part[0]), number(part[1])))
+        return count + len(additions) - 1
+
+    number(fold)
+    return tuple(additions)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the page to the file that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m q8a8_lab.pages.reveal", description=__doc__)
+    parser.add_argument("--markdown", type=Path, required=True, metavar="FILE", help="the page to write")
+    parser.parse_args(arguments).markdown.write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""``q8a8 reveal``: text, JSON and SVG of what a kernel computes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from q8a8.abi import Reference
+from q8a8_conformance import cli
+from q8a8_conformance.commands import reveal as command
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.reveal import dots
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try the orders on few rows."""
+    monkeypatch.setattr(dots, "SHORT", (1, 2, 3, 5))
+    monkeypatch.setattr(dots, "LONG", (9,))
+
+
+def test_reveal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reference adds in the specification's order, in all its dot products."""
+    data, drawing = tmp_path / "r.json", tmp_path / "r.svg"
+    words = ["reveal", "ref", "--blocks", "5", "--json", str(data), "--svg", str(drawing)]
+    assert cli.main(words) == 0
+    text = capsys.readouterr().out
+    assert text.count("scalar = i8mm: whole blocks summed in integers, one accumulator, not fused") == 3
+    assert "ggml_vec_dot_q8_a8_q8_a8, nrc = 2" in text
+    document = json.loads(data.read_text(encoding="utf-8"))
+    assert document["sut"] == "ref"
+    kinds = [(f["function"], f["nrc"]) for f in document["functions"]]
+    assert kinds == [(calls.DOT, 1), (calls.DOT, 2), (calls.DOT_REAL, 1)]
+    for function in document["functions"]:
+        assert function["tree"] == [[[[0, 1], 2], 3], 4]
+        assert function["unexplained"] == 0
+        assert function["name"] == "scalar"
+    assert drawing.read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_one_function(capfd: pytest.CaptureFixture[str]) -> None:
+    """One function alone; JSON on standard output, the text then on standard error."""
+    assert cli.main(["reveal", "ref", "--function", calls.DOT_REAL, "--json", "-"]) == 0
+    out, err = capfd.readouterr()
+    assert [f["function"] for f in json.loads(out)["functions"]] == [calls.DOT_REAL]
+    assert "scalar = i8mm" in err
+
+
+def test_without_two_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    """A kernel that takes one row at a time is revealed for that alone."""
+    assert cli.main(["reveal", "py:q8a8_conformance.mutants:one_row_at_a_time", "--function", calls.DOT]) == 0
+    assert "nrc = 2" not in capsys.readouterr().out
+
+
+def test_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong words, files that cannot be written, and kernels that are not there."""
+    assert cli.main(["reveal", "ref", "--blocks", "0"]) == 2
+    assert cli.main(["reveal", "ref", "--json", str(tmp_path / "no" / "r.json")]) == 2
+    assert cli.main(["reveal", "lib:none.so"]) == 2
+    assert cli.main(["reveal", "exec:false"]) == 5
+    capsys.readouterr()
+    assert cli.main(["reveal", "py:builtins:dict"]) == 4
+    assert "offers none of the functions" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, and a standard output that cannot be written, have their exit status."""
+    words = ["reveal", "ref", "--function", calls.DOT_REAL]
+    assert cli.main([*words, "--json", "/dev/full"]) == 6
+    assert "--json could not be written" in capsys.readouterr().err
+    monkeypatch.setattr(command, "write_to", lambda stream, _text: "full" if stream is sys.stdout else "")
+    assert cli.main(words) == 6
+
+
+def test_addresses() -> None:
+    """An order that depends on the rows' addresses is reported."""
+
+    class ByAddress(Reference):
+        """Add in another order where x is not aligned to 64 bytes."""
+
+        def ggml_vec_dot_q8_a8_q8_a8_real(self, n: int, s: Any, vx: Any, vy: Any) -> None:  # noqa: ANN401
+            """Multiply."""
+            aligned = vx.ctypes.data % 64 == 0
+            Reference(order="scalar" if aligned else "avx2").ggml_vec_dot_q8_a8_q8_a8_real(n, s, vx, vy)
+
+    session = InProcessSession(ByAddress, [calls.DOT_REAL])
+    (found,) = command.REVEALERS[calls.DOT_REAL](session)  # type: ignore[arg-type]
+    assert "the order depends on the addresses of the rows" in found.text()
