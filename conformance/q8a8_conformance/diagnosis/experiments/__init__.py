@@ -89,7 +89,8 @@ def _experiments(
     prepared = prepared or bench.prepare()
     if bench.nrc == 2:
         yield lambda: outputs.pairs(bench)
-        yield lambda: two_rows.strides(bench)
+        if min(one.call.n for one in failed) <= 32 * counting.EVERY:
+            yield lambda: two_rows.strides(bench)
     if prepared:
         yield lambda: precision.accumulator(bench)
         yield lambda: counting.counted(bench, failed)

@@ -14,7 +14,7 @@ from q8a8 import layout
 from q8a8_conformance.diagnosis.experiments.model import Model
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.diagnosis.replay import replay
-from q8a8_conformance.faults.catalogue import make
+from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
@@ -232,7 +232,9 @@ class Bench:
         changes: Mapping[str, Any] | None = None,
         when: Callable[[CallResult], bool] | None = None,
     ) -> Measured:
-        """Return a fact about this function, with what it changes."""
+        """Return a fact about this function, with what it changes; the fix is the catalogue's where it has one."""
+        if cause in MUTANTS:
+            fix = MUTANTS[cause].fix
         made = Fact(
             self.function, fact, where, f"Q8A8-{rule}", sentence, fix, tuple(evidence), cause, self.nrc
         )

@@ -95,7 +95,7 @@ FORMULAS = (
     ("0", lambda _nb: 0),
     ("1", lambda _nb: 1),
     *((f"nb - nb mod {m}", lambda nb, m=m: nb - nb % m) for m in MODULI),
-    *((f"nb mod {m}", lambda nb, m=m: nb % m) for m in (*MODULI, 32768, 65536)),
+    *((f"nb mod {m}", lambda nb, m=m: nb % m) for m in (65536, 32768, *reversed(MODULI))),
     ("nb / 2", lambda nb: nb // 2),
     ("nb / 2 - 1", lambda nb: nb // 2 - 1),
 )

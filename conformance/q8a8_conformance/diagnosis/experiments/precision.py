@@ -71,7 +71,7 @@ def _near(sums: dict[int, tuple[float, float]], bits: int) -> bool:
 
 def rounds(result: CallResult) -> bool:
     """Return whether a call leaves something to round."""
-    return any(one.tolerance for one in Model().predict(result.call))
+    return any(one.rounds for one in Model().predict(result.call))
 
 
 def _rows(bench: Bench, power: int, *, last: bool = False) -> tuple[Array, Array]:
