@@ -174,7 +174,7 @@ def _calls(observations: Observations, function: str, nrc: int, limits: Limits) 
     )
 
 
-def _measured(  # noqa: PLR0913, PLR0917 - what the search for a mistake takes
+def _measured(
     observations: Observations,
     function: str,
     groups: Mapping[int, Sequence[Failure]],
@@ -195,17 +195,28 @@ def _measured(  # noqa: PLR0913, PLR0917 - what the search for a mistake takes
         order = mistakes.order_under(calls, [fact.cause for fact in found], near)
     names = (dots.ORDER_OF_CAUSE[order].name,) if order else ()
     for fact in found:
-        explained = fact.explained(every)
+        # (With an order, mistakes of the catalogue give every byte.)
+        explained = every if order else fact.explained(every)
         left = [failure for failure in left if not any(failure is one for one in explained)]
         evidence = tuple(_shown(one) for one in fact.evidence)
         findings.append(
             Finding(
-                function, fact.slug, sum(len(_wrong(one)) for one in explained), of, fact.fix,
-                "; ".join(filter(None, (fact.sentence, f"on top of {order}" if order else ""))), fact.nrc, names,
-                smallest=evidence[0] if evidence else None, fact=fact.fact, where=fact.where, rule=fact.rule,
-                sentence=fact.sentence, evidence=evidence,
+                function,
+                fact.slug,
+                sum(len(_wrong(one)) for one in explained),
+                of,
+                fact.fix,
+                "; ".join(filter(None, (fact.sentence, f"on top of {order}" if order else ""))),
+                fact.nrc,
+                names,
+                smallest=evidence[0] if evidence else None,
+                fact=fact.fact,
+                where=fact.where,
+                rule=fact.rule,
+                sentence=fact.sentence,
+                evidence=evidence,
             )
-        )  # fmt: skip
+        )
     if left:
         detail = next((f.detail for f in named if f.cause == UNEXPLAINED), "") if not found else ""
         missed = sum(len(_wrong(one)) for one in left)

@@ -198,7 +198,7 @@ def search(
 
 
 def order_under(calls: FunctionCalls, slugs: Iterable[str], near: Sequence[str]) -> str:
-    """Return the slug of the order of addition with which mistakes give all bytes; empty where there is none."""
+    """Return the slug of the order of addition with which mistakes give all bytes; empty if none does."""
     parts = [MUTANTS[slug] for slug in slugs]
     for base in calls.nearest(orders(near)):
         if calls.allows(*_parts(base, *parts)):

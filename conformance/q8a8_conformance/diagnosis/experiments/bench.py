@@ -166,12 +166,16 @@ class Bench:
             self.element = element
             if places := [b for b in range(nb) if self._counts(nb, b)]:
                 self.length, self.place = nb, places[0]
-                self.greatest = 100 if self.pair(*([100 * (np.arange(nb) == places[0])] * 2)) == 10_000 else 11
+                self.greatest = (
+                    100 if self.pair(*([100 * (np.arange(nb) == places[0])] * 2)) == 10_000 else 11
+                )
                 break
         else:
             self.element = 0
             one = self.pair([1], [1])
-            if not (math.isfinite(one) and one and self.pair([3], [3]) == 9 * one and self.pair([0], [3]) == 0):
+            if not (
+                math.isfinite(one) and one and self.pair([3], [3]) == 9 * one and self.pair([0], [3]) == 0
+            ):
                 return False
             self.factor = one
         for nb in (2, 4, 3, 5, 8):
@@ -232,7 +236,7 @@ class Bench:
         changes: Mapping[str, Any] | None = None,
         when: Callable[[CallResult], bool] | None = None,
     ) -> Measured:
-        """Return a fact about this function, with what it changes; the fix is the catalogue's where it has one."""
+        """Return a fact about this function, with what it changes; the catalogue's fix where it has one."""
         if cause in MUTANTS:
             fix = MUTANTS[cause].fix
         made = Fact(

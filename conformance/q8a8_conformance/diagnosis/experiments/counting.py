@@ -1,8 +1,8 @@
 """Which blocks of a row are counted, how often, with which block of the other row; at which lengths.
 
 A dot product is linear in the codes of x, and in those of y. Rows of positive codes of which some are zero
-show whether the others are counted once: a sum of 0 where none is, twice the sum where all are twice. So a few
-calls of each length find the segments of a row that are treated otherwise, and which block meets which.
+show whether the others are counted once: a sum of 0 where none is, twice the sum where all are twice. So a
+few calls of each length find the segments of a row that are treated otherwise, and which block meets which.
 """
 
 from __future__ import annotations
@@ -89,7 +89,24 @@ def greatest_code(bench: Bench, nb: int) -> int:
     return min(bench.greatest, math.isqrt(2 ** (bench.bits - 1) // max(nb, 1)))
 
 
-NAMED = (*range(300), 511, 513, 767, 1000, 1024, 1025, 1027, 2048, 2049, 2051, 4097, 5000, 32767, 32768, 32769)
+NAMED = (
+    *range(300),
+    511,
+    513,
+    767,
+    1000,
+    1024,
+    1025,
+    1027,
+    2048,
+    2049,
+    2051,
+    4097,
+    5000,
+    32767,
+    32768,
+    32769,
+)
 """Lengths at which a mistake of the catalogue must count the same blocks to be named."""
 
 
@@ -109,7 +126,8 @@ class Counted:
         if bench.nrc == 1:
             return bench.call(bench.row(x), bench.full(y))
         rows = [
-            np.stack([make(part) for part in np.split(codes, 2)]) for make, codes in ((bench.row, x), (bench.full, y))
+            np.stack([make(part) for part in np.split(codes, 2)])
+            for make, codes in ((bench.row, x), (bench.full, y))
         ]
         return calls.dot_pair(rows[0], rows[1], bs=3)
 
@@ -293,7 +311,7 @@ def _condition(bench: Bench, verdicts: dict[int, bool]) -> Lengths | None:
         if where is None or where.most == where.least:
             return where
         where = _least(bench, where, verdicts)
-        last = where.most or max(max(wrong), where.least + 40)
+        last = where.most or max(*wrong, where.least + 40)
         others = [nb for nb in _others(where) if nb <= last and nb not in verdicts]
         for nb in others[:CHECKED]:
             verdicts[nb] = Counted(bench, nb).is_right()
@@ -303,7 +321,7 @@ def _condition(bench: Bench, verdicts: dict[int, bool]) -> Lengths | None:
 
 
 def _others(where: Lengths) -> list[int]:
-    """Return lengths near the first one of a condition, and some of its remainders a few moduli further on."""
+    """Return lengths near the first one of a condition, and some of its remainders a few moduli on."""
     near = [where.least + k for k in range(1, 5)]
     far = [where.least + where.modulus * k for k in (1, 2, 3, 5)]
     start = where.least // where.modulus * where.modulus
@@ -323,7 +341,11 @@ def _least(bench: Bench, where: Lengths, verdicts: dict[int, bool]) -> Lengths:
     if where.most == where.least:
         return where
     step = where.modulus
-    met = [nb for nb, right in verdicts.items() if right and nb < where.least and where.low <= nb % step <= where.high]
+    met = [
+        nb
+        for nb, right in verdicts.items()
+        if right and nb < where.least and where.low <= nb % step <= where.high
+    ]
     low, high = max(met, default=0), where.least
     if high - low <= step or high <= EVERY:
         return where
@@ -369,15 +391,23 @@ def _fact(
         "at": nb,
         "blocks": blocks,
     }
-    condition = str(lengths) if where else f"nb = {', '.join(map(str, sorted(wrong)[:6]))}{', …' * (len(wrong) > 6)}"
+    condition = (
+        str(lengths) if where else f"nb = {', '.join(map(str, sorted(wrong)[:6]))}{', …' * (len(wrong) > 6)}"
+    )
     sentence = f"Where {condition}, {what}."
     if general is not None and where is not None and kind != "version-2-field":
         step = _blocks(general[1], first, lengths, bench.nrc, others)
         slug = slug or (_cause(step, sorted(known)) if bench.nrc == 1 else "")
         return bench.measured(
-            kind, found, rule, sentence, fix, evidence=evidence, cause=slug,
+            kind,
+            found,
+            rule,
+            sentence,
+            fix,
+            evidence=evidence,
+            cause=slug,
             changes={"blocks": step},
-        )  # fmt: skip
+        )
     measured = set(wrong)
 
     def when(result: CallResult) -> bool:
@@ -400,7 +430,7 @@ def _json(one: Segment) -> dict[str, Any]:
 
 
 def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, str]], list[tuple[Any, Any]]] | None:
-    """Return the ends of the segments as formulas of the length: names, and functions; None if there are none."""
+    """Return the ends of the segments as formulas of the length, names and functions; None without."""
     names, functions = [], []
     for number in range(len(next(iter(seen.values())))):
         ones = {nb: found[number] for nb, found in seen.items()}
@@ -416,7 +446,10 @@ def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, str]], lis
 
 
 def _blocks(
-    functions: list[tuple[Any, Any]], first: Sequence[Segment], lengths: Lengths, nrc: int,
+    functions: list[tuple[Any, Any]],
+    first: Sequence[Segment],
+    lengths: Lengths,
+    nrc: int,
     others: Mapping[int, list[Segment]],
 ) -> Any:  # noqa: ANN401
     """Return the step of a model that counts blocks so."""
@@ -471,8 +504,12 @@ def _words(one: Segment, nrc: int, ends: tuple[str, str] | None = None) -> str:
     """Describe a segment, its ends by name."""
     start, stop = ends or (str(one.start), str(one.stop))
     single = one.stop - one.start == 1 and stop in ("nb", str(one.stop), "1")
-    blocks = f"block {start}" if single else f"the blocks from {start} on" if stop == "nb" else (
-        f"the blocks from {start} to {stop}, exclusive,"
+    blocks = (
+        f"block {start}"
+        if single
+        else f"the blocks from {start} on"
+        if stop == "nb"
+        else (f"the blocks from {start} to {stop}, exclusive,")
     )
     of = f" of x{one.row}·y{one.column}" if nrc == 2 else ""
     if one.x_row is not None:

@@ -1,6 +1,6 @@
-"""A dot product whose steps are data, taken without rounding: what a faulty function gives, but for roundings.
+"""A dot product whose steps are data: what a faulty function gives, but for roundings.
 
-An experiment measures one step: which blocks are counted, which scale is read, what two codes multiplied give.
+An experiment measures one step: which blocks are counted, which scale is read, what two codes give.
 A `Model` with that step in the place of the specification's predicts each float of a call. Since the order of
 additions is not known, the prediction is the sum without rounding, and what rounding may make of it.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Step = Callable[..., Any]
 
 SHARE = 8
-"""The bound of Q8A8-ORD-2 is for the worst data and order; kernels use less of it than one part in this many."""
+"""The bound of Q8A8-ORD-2 is for the worst data and order; kernels use one part in this many, or less."""
 
 
 def unpack(data: bytes, nb: int, version: int) -> tuple[Array, Array, Array]:
@@ -181,11 +181,15 @@ class Model:
         nb, version = call.n // 32, 1 if call.function == DOT else 2
         inputs = inputs_of(call)
         bx, by = self.strides(nb, call.bx, call.by) if call.nrc == 2 else (0, 0)
-        x, y = (self._rows(inputs[name], nb, version, step, call.nrc) for name, step in (("vx", bx), ("vy", by)))
+        x, y = (
+            self._rows(inputs[name], nb, version, step, call.nrc) for name, step in (("vx", bx), ("vy", by))
+        )
         held = np.frombuffer(call.buffers[call.spec.outputs[0]].data, "<f4")
         targets = self.places(call.bs) if call.nrc == 2 else (0,)
         for number, place in enumerate(targets):
-            value, tolerance, rounds = self._dot(x, y, self.blocks(nb, number % call.nrc, number // call.nrc), nb)
+            value, tolerance, rounds = self._dot(
+                x, y, self.blocks(nb, number % call.nrc, number // call.nrc), nb
+            )
             before = float(held[place]) if 0 <= place < held.size else 0.0
             stored = self.store(before, value, nb)
             if stored is not None:
@@ -199,7 +203,7 @@ class Model:
     def _dot(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, Array], nb: int
     ) -> tuple[float, float, bool]:
-        """Return the sum without rounding, what roundings may add to it, and whether single products round."""
+        """Return the sum without rounding, what roundings may add, and whether single products round."""
         (xw, xa, qx), (yw, ya, qy) = x, y
         halves_x, halves_y = self.pick(xw, xa, yw, ya)
         ix, iy = meeting
