@@ -184,7 +184,7 @@ def _measured(
 ) -> list[Finding]:
     """Return the facts that experiments find about a dot product, and what they leave unexplained."""
     every = [failure for _, failures in sorted(groups.items()) for failure in failures]
-    of = sum(len(_wrong(failure)) for failure in every)
+    of = _count(every)
     findings, left = [], every
     found = dot_facts(function, groups, probe)
     limits.facts += found
@@ -203,7 +203,7 @@ def _measured(
             Finding(
                 function,
                 fact.slug,
-                sum(len(_wrong(one)) for one in explained),
+                _count(explained),
                 of,
                 fact.fix,
                 "; ".join(filter(None, (fact.sentence, f"on top of {order}" if order else ""))),
@@ -219,15 +219,15 @@ def _measured(
         )
     if left:
         detail = next((f.detail for f in named if f.cause == UNEXPLAINED), "") if not found else ""
-        missed = sum(len(_wrong(one)) for one in left)
+        missed = _count(left)
         smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
         findings.append(Finding(function, UNEXPLAINED, 0, missed, detail=detail, smallest=smallest))
     return findings
 
 
-def _wrong(failure: Failure) -> set[int]:
-    """Return the numbers of a failed call's wrong results."""
-    return differing(failure.call.function, failure.outputs, failure.expected)
+def _count(failures: Sequence[Failure]) -> int:
+    """Count the wrong results of failed calls."""
+    return sum(len(differing(one.call.function, one.outputs, one.expected)) for one in failures)
 
 
 def _shown(evidence: Evidence) -> Smallest:

@@ -1,8 +1,9 @@
-"""Experiments name every mistake in a dot product, alone and in pairs, and explain the calls that it spoils."""
+"""Experiments name every mistake in a dot product, and explain the calls that it spoils."""
 
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +12,8 @@ import pytest
 from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.replay import replay
-from q8a8_conformance.faults.catalogue import ConflictError
 from q8a8_conformance.faults.in_process import InProcessSession
-from q8a8_conformance.faults.kernel import DOT, DOT_REAL, DOTS
+from q8a8_conformance.faults.kernel import DOT, DOTS, Kernel, Steps
 from q8a8_conformance.inputs import calls, dot_rows, every_value, long_rows
 from q8a8_conformance.mutants import MUTANTS, make
 from q8a8_conformance.results.observations import Failure
@@ -125,10 +125,10 @@ def _with_every_value(function: str, kernel: object) -> list[Fact]:
     return dot_facts(function, {1: failures}, probe, SECONDS)
 
 
-def _under(bits: int) -> tuple[Array, Array]:
+def _under(bits: int) -> tuple[float, Array]:
     codes = np.zeros((1, 32), np.int64)
     codes[0, 5] = 1
-    return np.uint16(bits).view(np.float16), codes
+    return float(np.uint16(bits).view(np.float16)), codes
 
 
 @pytest.mark.parametrize("slug", ["product-table-entry", "half-table-entry"])
@@ -136,3 +136,118 @@ def test_a_wrong_entry_of_a_table(slug: str) -> None:
     """One wrong product of two codes, or one wrong half, is found among all of them."""
     facts = _with_every_value(DOT, make(slug))
     assert [fact.cause for fact in facts] == [slug]
+
+
+def _drops_the_seventh(nb: int) -> Array:
+    return np.delete(np.arange(nb), 6) if nb > 20 else np.arange(nb)
+
+
+def _drops_one(nb: int) -> Array:
+    return np.delete(np.arange(nb), nb * nb % 7) if nb > 9 else np.arange(nb)
+
+
+def _twice(qx: Array, qy: Array) -> Array:
+    return np.asarray(qx.astype(int) * qy * (1 + (np.arange(32) == 3)))
+
+
+def _shifted(qx: Array, qy: Array) -> Array:
+    return np.asarray(qx.astype(int) * np.roll(qy, 1, axis=0))
+
+
+def _two_entries(qx: Array, qy: Array) -> Array:
+    return np.asarray(qx.astype(int) * qy + (qx == -128) * ((qy == 127) | (qy == 1)))
+
+
+def _minus_two(_of: Array, sums: Array, d: Array) -> np.float32:
+    return np.float32((sums * d).sum()) if len(d) else np.float32(-2)
+
+
+OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
+    "unwritten": (Steps(store=lambda *_: None), "result-not-written", {"n": "any"}),
+    "reversed": (Steps(products=lambda qx, qy: qx.astype(int) * qy[:, ::-1]), "block-map", {"lost": []}),
+    "twice": (Steps(products=_twice), "block-map", {"twice": [3]}),
+    "first-20": (Steps(visited=lambda nb: np.arange(min(nb, 20))), "block-not-counted", {"at": 21}),
+    "seventh": (Steps(visited=_drops_the_seventh), "block-not-counted", {"at": 21}),
+    "irregular": (Steps(visited=_drops_one), "block-not-counted", {"at": 10}),
+    "shifted": (Steps(products=_shifted), "block-meets-another", {"at": 2}),
+    "one-length": (Steps(visited=lambda nb: np.arange(nb - (nb == 33))), "block-not-counted", {"at": 33}),
+    "zero-clears": (
+        Steps(scale_product=lambda dx, dy: dx * dy * float(not (dx * dy == 0).any())),
+        "zero-scale-affects-others",
+        {"ends": False},
+    ),
+    "two-entries": (Steps(products=_two_entries), "product-wrong", {"x": -128}),
+    "minus-two": (Steps(total=_minus_two), "empty-row-value", {"value": -2.0}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_fault_that_is_in_no_catalogue(name: str) -> None:
+    """Where the catalogue has no name for it, the fact is measured all the same."""
+    steps, fact, where = OTHERS[name]
+    facts, failures = _facts(DOT, Kernel({DOT: steps}))
+    assert facts[0].fact == fact
+    assert {key: facts[0].where[key] for key in where} == where
+    assert facts[0].explained(failures)
+    json.dumps(facts[0].to_json())
+
+
+class _TailOfTheFirstRow(Kernel):
+    """Takes, with two rows at a time, the blocks of the second row from `least` on from the first row."""
+
+    def __init__(self, side: int, least: int) -> None:
+        super().__init__()
+        self._side, self._least = side, least
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Copy a row's tail over the other's, and multiply."""
+        rows, stride = [vx.copy(), vy.copy()], (bx, by)[self._side]
+        if nrc == 2:
+            first, stop = 34 * self._least, n // 32 * 34
+            rows[self._side][stride + first : stride + stop] = rows[self._side][first:stop]
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, rows[0], bx, rows[1], by, nrc)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_tail_of_the_other_row(side: int) -> None:
+    """Blocks of the second row that are taken from the first one are found for both sides."""
+    facts, failures = _facts(DOT, _TailOfTheFirstRow(side, 8))
+    assert (facts[0].fact, facts[0].rule, facts[0].nrc) == ("block-meets-another", "Q8A8-DOT-6", 2)
+    assert facts[0].where["lengths"]["least"] == 9
+    assert facts[0].where["blocks"][0]["y_row" if side else "x_row"] == 0
+    assert len(facts[0].explained(failures)) >= 0.5 * len(failures)
+
+
+def _beside_a_large_term(nb: int) -> Call:
+    """Return 2^24 and many products of 1, of which each is lost alone beside it."""
+    codes, scales = np.ones((nb, 32), np.int64), np.ones(nb)
+    codes[0], scales[0] = 0, 64
+    codes[0, 0] = 64
+    rng = np.random.default_rng(nb)
+    x = dot_rows.blocks(scales, codes)
+    codes[1:, :3] = rng.integers(1, 4, (nb - 1, 3))
+    return calls.dot(x, dot_rows.blocks(scales, codes))
+
+
+@pytest.mark.parametrize("slug", ["truncating-accumulator", "float-products"])
+def test_roundings(slug: str) -> None:
+    """Sums that are cut off, and blocks that are added in parts, are found by single roundings."""
+    probe = _probe(make(slug))
+    made = [_beside_a_large_term(nb) for nb in (500, 2000)]
+    failures = [Failure(call, (probe(call) or (b"",)), replay(make(), call)) for call in made]
+    facts = dot_facts(DOT, {1: failures}, probe, SECONDS)
+    assert [fact.cause for fact in facts] == [slug]
+
+
+def test_two_mistakes() -> None:
+    """Two mistakes in different steps are both found."""
+    facts, _ = _facts(DOT, make("order-neon-dotprod", "half-bit-lost", "pairs-saturate"))
+    assert {fact.cause for fact in facts} == {"half-bit-lost", "pairs-saturate"}
+
+
+def test_a_kernel_that_does_not_return() -> None:
+    """Where no call returns there is no fact."""
+    call = calls.dot(*dot_rows.exact_pair(1))
+    assert dot_facts(DOT, {1: [Failure(call, (bytes(4),), (bytes(4),))]}, lambda _: None) == []

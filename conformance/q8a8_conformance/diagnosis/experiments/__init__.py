@@ -75,7 +75,8 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
         try:
             known = [(one.fact.fact, one.fact.where) for one in base]
             found += [one for one in experiment() if (one.fact.fact, one.fact.where) not in known]
-        except NoAnswerError:
+        except (NoAnswerError, ArithmeticError, ValueError):
+            # No answer, or values that are in no order: nothing is known from this experiment.
             continue
         if _all_explained([*base, *found], failed):
             break
@@ -86,13 +87,13 @@ def _experiments(
     bench: Bench, base: Sequence[Measured], found: list[Measured], failed: Sequence[CallResult]
 ) -> Iterator[Experiment]:
     """Yield the experiments in their order; each sees what the ones before it have found."""
-    prepared = bench.prepare()
+    prepared = _prepare(bench)
     if bench.nrc == 1:
         yield lambda: outputs.single(bench)
         yield lambda: outputs.ignored(bench)
     yield lambda: fields.fields(bench)
     yield lambda: fields.layouts(bench)
-    prepared = prepared or bench.prepare()
+    prepared = prepared or _prepare(bench)
     if bench.nrc == 2:
         yield lambda: outputs.pairs(bench)
         if min(one.call.n for one in failed) <= 32 * counting.EVERY:
@@ -107,6 +108,14 @@ def _experiments(
         yield lambda: precision.roundings(bench)
         if not found:
             yield lambda: entries.entries(bench, failed)
+
+
+def _prepare(bench: Bench) -> bool:
+    """Return whether a place was found at which a block counts."""
+    try:
+        return bench.prepare()
+    except NoAnswerError:
+        return False
 
 
 def _all_explained(found: Sequence[Measured], failed: Sequence[CallResult]) -> bool:

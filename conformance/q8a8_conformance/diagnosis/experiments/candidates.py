@@ -137,12 +137,12 @@ def integers() -> tuple[Candidate, ...]:
             forms = mutant.forms or {"": mutant.changes}
             for form, changes in {"": mutant.changes, **forms}.items():
                 one = _from_catalogue(mutant.slug, "products", products=changes["products"])
-                operand = {"operand": form[-1]} if form else {}
+                where = {"operand": form[-1]} if form else {}
                 of = f" ({form})" if form else ""
                 found.append(
                     Candidate(
                         one.fact,
-                        {**one.where, **operand},
+                        {**one.where, **where},
                         one.rule,
                         one.sentence[:-1] + of + ".",
                         one.fix,

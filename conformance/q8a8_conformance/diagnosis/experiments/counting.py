@@ -287,9 +287,9 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         return
     found = _fact(bench, where, known, wrong)
     others = {
-        nb: segments
+        nb: parts
         for nb in [nb for nb in failing if nb not in known and not _agrees(bench, found, nb)][:EXPLICIT]
-        if (segments := Counted(bench, nb).segments())
+        if (parts := Counted(bench, nb).segments())
     }
     yield _fact(bench, where, known, wrong, others) if others else found
 

@@ -86,19 +86,16 @@ def _halves(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         both = wrong["x"] == wrong["y"]
         first, value = next(iter(held.items()))
         step = _reading(held)
-        rows = [
-            bench.padded(_unit(bench, float(np.uint16(first).view(np.float16)) if s == side else 1.0))
-            for s in "xy"
-        ]
+        right = float(np.uint16(first).view(np.float16))
+        x, y = (bench.padded(_unit(bench, right if s == side else 1.0)) for s in "xy")
         mutant = MUTANTS["half-table-entry"]
         values = {f"0x{h:04x}": v for h, v in held.items()}
         more = f"; and {len(held) - 1} more" if len(held) > 1 else ""
-        right = float(np.uint16(first).view(np.float16))
         yield bench.measured(
             "half-read", {"operand": "xy" if both else side, "values": values},
             "HLF-3", f"The scale 0x{first:04x}{'' if both else ' of ' + side} is read as {value!r}, "
             f"not {right!r}{more}.",
-            mutant.fix, evidence=[bench.shown(*rows, f"1 · 1 under {side}'s scale 0x{first:04x}")],
+            mutant.fix, evidence=[bench.shown(x, y, f"1 · 1 under {side}'s scale 0x{first:04x}")],
             cause=mutant.slug if list(held) == [0x2E66] else "",
             changes={"widen_x": step, "widen_y": step} if both else {f"widen_{side}": step},
         )  # fmt: skip
