@@ -26,7 +26,7 @@ from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
-from q8a8_conformance.faults.catalogue import LEGAL, make
+from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
 from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
@@ -132,17 +132,22 @@ def _look_further(
     """Explain the failed calls of a function that recipes and orders leave unexplained."""
     groups = {nrc: held for (name, nrc), held in observations.failures.items() if name == function and held}
     causes = {finding.cause for finding in named}
-    if not groups or (causes & FIXES.keys() and UNEXPLAINED not in causes):
+    if not groups or (function not in DOTS and causes & FIXES.keys() and UNEXPLAINED not in causes):
         return named
     near = [name for finding in named for name in finding.orders]
     legal = [finding for finding in named if not finding.fix and finding.cause != UNEXPLAINED]
     if function in DOTS and probe is not None:
-        return [*_measured(function, groups, probe, limits), *legal]
+        groups = {
+            nrc: failures
+            for nrc, failures in groups.items()
+            if not any(_is_all(_calls(observations, function, nrc, limits), finding) for finding in legal)
+        }
+        measured = _measured(observations, function, groups, probe, limits, named) if groups else ()
+        return [*measured, *legal]
     found: list[Finding] = []
     parts: tuple[Change, ...] = ()
-    for nrc, failures in sorted(groups.items()):
-        others = observations.calls.get((function, nrc), ())
-        calls = mistakes.FunctionCalls(failures, others, limits.search_deadline())
+    for nrc in sorted(groups):
+        calls = _calls(observations, function, nrc, limits)
         if any(_is_all(calls, finding) for finding in legal):
             continue
         explanation = mistakes.search(function, calls, near, parts)
@@ -162,35 +167,68 @@ def _look_further(
     return [*found, *legal] if found else named
 
 
+def _calls(observations: Observations, function: str, nrc: int, limits: Limits) -> mistakes.FunctionCalls:
+    """Return the calls of a function with so many rows at a time."""
+    key = function, nrc
+    return mistakes.FunctionCalls(
+        observations.failures[key], observations.calls.get(key, ()), limits.search_deadline()
+    )
+
+
 def _measured(
-    function: str, groups: Mapping[int, Sequence[Failure]], probe: Probe, limits: Limits
+    observations: Observations,
+    function: str,
+    groups: Mapping[int, Sequence[Failure]],
+    probe: Probe,
+    limits: Limits,
+    named: Sequence[Finding],
 ) -> list[Finding]:
     """Return the facts that experiments find about a dot product, and what they leave unexplained."""
     every = [failure for _, failures in sorted(groups.items()) for failure in failures]
-    of = sum(len(_wrong(failure)) for failure in every)
+    of = _count(every)
     findings, left = [], every
     found = dot_facts(function, groups, probe)
     limits.facts += found
+    order = ""
+    if found and all(fact.cause in MUTANTS for fact in found):
+        near = [name for finding in named for name in finding.orders]
+        calls = _calls(observations, function, min(groups), limits)
+        order = mistakes.order_under(calls, [fact.cause for fact in found], near)
+    names = (dots.ORDER_OF_CAUSE[order].name,) if order else ()
     for fact in found:
-        explained = fact.explained(every)
+        # (With an order, mistakes of the catalogue give every byte.)
+        explained = every if order else fact.explained(every)
         left = [failure for failure in left if not any(failure is one for one in explained)]
         evidence = tuple(_shown(one) for one in fact.evidence)
         findings.append(
             Finding(
-                function, fact.slug, sum(len(_wrong(one)) for one in explained), of, fact.fix, fact.sentence, fact.nrc,
-                smallest=evidence[0] if evidence else None, fact=fact.fact, where=fact.where, rule=fact.rule,
-                sentence=fact.sentence, evidence=evidence,
+                function,
+                fact.slug,
+                _count(explained),
+                of,
+                fact.fix,
+                "; ".join(filter(None, (fact.sentence, f"on top of {order}" if order else ""))),
+                fact.nrc,
+                names,
+                smallest=evidence[0] if evidence else None,
+                fact=fact.fact,
+                where=fact.where,
+                rule=fact.rule,
+                sentence=fact.sentence,
+                evidence=evidence,
             )
-        )  # fmt: skip
+        )
     if left:
-        unexplained = Finding(function, UNEXPLAINED, 0, of, smallest=_smallest(left, probe, limits))
-        findings.append(replace(unexplained, explained=0, of=sum(len(_wrong(one)) for one in left)))
+        detail = next((f.detail for f in named if f.cause == UNEXPLAINED), "") if not found else ""
+        missed = _count(left)
+        smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
+        findings.append(Finding(function, UNEXPLAINED, 0, missed, detail=detail, smallest=smallest))
     return findings
 
 
-def _wrong(failure: Failure) -> set[int]:
-    """Return the numbers of a failed call's wrong results."""
-    return differing(failure.call.function, failure.outputs, failure.expected)
+def _count(failures: Sequence[Failure]) -> int:
+    """Count the wrong results of failed calls."""
+    return sum(len(differing(one.call.function, one.outputs, one.expected)) for one in failures)
 
 
 def _shown(evidence: Evidence) -> Smallest:

@@ -9,7 +9,7 @@ cause is attached to the failures that it explains, and to no other.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from q8a8_conformance.inputs.calls import arguments_of, inputs_of
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import CallResult
 
     Explains: TypeAlias = Callable[[CallResult], bool]
+
+Seen = TypeVar("Seen", bound="CallResult")
 
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""
@@ -108,7 +110,7 @@ class Fact:
         """The name that the diagnosis lists it under."""
         return self.cause or self.fact
 
-    def explained(self, failures: Sequence[CallResult]) -> list[CallResult]:
+    def explained(self, failures: Sequence[Seen]) -> list[Seen]:
         """Return the failed calls that this fact explains."""
         return [failure for failure in failures if self.explains(failure)]
 

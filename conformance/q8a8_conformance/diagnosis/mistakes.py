@@ -197,6 +197,15 @@ def search(
     return None
 
 
+def order_under(calls: FunctionCalls, slugs: Iterable[str], near: Sequence[str]) -> str:
+    """Return the slug of the order of addition with which mistakes give all bytes; empty if none does."""
+    parts = [MUTANTS[slug] for slug in slugs]
+    for base in calls.nearest(orders(near)):
+        if calls.allows(*_parts(base, *parts)):
+            return order_cause(base.slug.removeprefix("order-") if base else "scalar")
+    return ""
+
+
 def _pairs(singles: Sequence[Change], calls: FunctionCalls) -> Iterator[tuple[Change, Change]]:
     for pair in itertools.combinations(singles, 2):
         if calls.late:

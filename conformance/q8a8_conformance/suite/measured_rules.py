@@ -1,7 +1,7 @@
 """Rules by measured facts: a failed dot product breaks the rule of the fact that explains it.
 
-While a run goes on, a wrong result is recorded against the rules that probe calls point at. Experiments come at
-its end. What a fact explains then stands against the fact's rule alone; what none explains stays as it was.
+While a run goes on, a wrong result is recorded against the rules that probe calls point at. Experiments come
+at its end. What a fact explains then stands against the fact's rule alone; the rest stays as it was.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def by_facts(
-    recorder: Recorder, facts: Sequence[Fact], observations: Observations, planned: Mapping[str, tuple[str, ...]]
+    recorder: Recorder,
+    facts: Sequence[Fact],
+    observations: Observations,
+    planned: Mapping[str, tuple[str, ...]],
 ) -> Recorder:
     """Return the records of a run, with the rules of facts in the place of probed ones.
 
@@ -57,7 +60,12 @@ def _fact_of(record: Record, facts: Sequence[Fact], failures: Mapping[Hashable, 
     call = record.call
     if record.status is not Status.FAIL or call is None or record.rule not in VALUE_RULES:
         return None
-    key = (call.function, tuple(sorted(call.args.items())), tuple(call.inputs.values()), tuple(call.actual.values()))
+    key = (
+        call.function,
+        tuple(sorted(call.args.items())),
+        tuple(call.inputs.values()),
+        tuple(call.actual.values()),
+    )
     failure = failures.get(key)
     if failure is None:
         return None

@@ -1,6 +1,6 @@
 """Experiments on a wrong dot product: exact calls that show where it departs, whatever order it adds in.
 
-Most rows here are exact by construction: every order gives the same bits, so that the order need not be known.
+Most rows here are exact by construction: every order gives the same bits, so that none need be known.
 Each experiment changes one thing: the place of a code, the value of a scale, the number of blocks, what ``s``
 held. What it finds is a `Fact`, and a step of a `Model`; a model with the steps that were found predicts the
 failed calls, and so decides which of them a fact explains.
@@ -11,7 +11,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis.experiments import arithmetic, counting, entries, fields, outputs, precision, two_rows
+from q8a8_conformance.diagnosis.experiments import (
+    arithmetic,
+    counting,
+    entries,
+    fields,
+    outputs,
+    precision,
+    two_rows,
+)
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, NoAnswerError, model_of
 from q8a8_conformance.diagnosis.experiments.model import matches
 
@@ -49,15 +57,13 @@ def dot_facts(
     list of Fact
         The facts, each with the failures that it explains (`Fact.explains`); empty where none was found.
     """
-    facts: list[Fact] = []
     found: list[Measured] = []
     for nrc, failed in sorted(failures.items()):
         if failed and not _all_explained(found, failed):
             bench = Bench(function, nrc, probe, seconds)
             found = [*found, *_look(bench, found, failed)]
     every = [one for failed in failures.values() for one in failed]
-    for one in found:
-        facts.append(replace(one.fact, explains=_explains(one, found)))
+    facts = [replace(one.fact, explains=_explains(one, found)) for one in found]
     counted = [(len(fact.explained(every)), fact) for fact in facts]
     return [fact for number, fact in sorted(counted, key=lambda pair: -pair[0]) if number]
 
@@ -69,7 +75,8 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
         try:
             known = [(one.fact.fact, one.fact.where) for one in base]
             found += [one for one in experiment() if (one.fact.fact, one.fact.where) not in known]
-        except NoAnswerError:
+        except (NoAnswerError, ArithmeticError, ValueError):
+            # No answer, or values that are in no order: nothing is known from this experiment.
             continue
         if _all_explained([*base, *found], failed):
             break
@@ -80,16 +87,17 @@ def _experiments(
     bench: Bench, base: Sequence[Measured], found: list[Measured], failed: Sequence[CallResult]
 ) -> Iterator[Experiment]:
     """Yield the experiments in their order; each sees what the ones before it have found."""
-    prepared = bench.prepare()
+    prepared = _prepare(bench)
     if bench.nrc == 1:
         yield lambda: outputs.single(bench)
         yield lambda: outputs.ignored(bench)
     yield lambda: fields.fields(bench)
     yield lambda: fields.layouts(bench)
-    prepared = prepared or bench.prepare()
+    prepared = prepared or _prepare(bench)
     if bench.nrc == 2:
         yield lambda: outputs.pairs(bench)
-        yield lambda: two_rows.strides(bench)
+        if min(one.call.n for one in failed) <= 32 * counting.EVERY:
+            yield lambda: two_rows.strides(bench)
     if prepared:
         yield lambda: precision.accumulator(bench)
         yield lambda: counting.counted(bench, failed)
@@ -100,6 +108,14 @@ def _experiments(
         yield lambda: precision.roundings(bench)
         if not found:
             yield lambda: entries.entries(bench, failed)
+
+
+def _prepare(bench: Bench) -> bool:
+    """Return whether a place was found at which a block counts."""
+    try:
+        return bench.prepare()
+    except NoAnswerError:
+        return False
 
 
 def _all_explained(found: Sequence[Measured], failed: Sequence[CallResult]) -> bool:
@@ -114,7 +130,7 @@ def _is_explained(found: Sequence[Measured], result: CallResult) -> bool:
 
 
 def _explains(one: Measured, found: Sequence[Measured]) -> Callable[[CallResult], bool]:
-    """Return whether a failed call needs a fact: with it, and the others, its outputs are right; not without."""
+    """Return whether a failed call needs a fact: with it its outputs are right, not without."""
 
     def explains(result: CallResult) -> bool:
         if one.when is not None:

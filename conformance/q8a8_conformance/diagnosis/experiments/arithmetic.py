@@ -1,8 +1,8 @@
 """What a kernel does with one block: its codes, its scales, their product, and what is made of the two.
 
-Some two hundred calls of one block (beside blocks of zeros) at chosen values: every pair of places, the edges of
-int8, sums that need 16 bits and more, halves of every kind, products that a half cannot hold. The step that gives
-each of the values is the measured one.
+Some two hundred calls of one block (beside blocks of zeros) at chosen values: every pair of places, the edges
+of int8, sums that need 16 bits and more, halves of every kind, products that a half cannot hold. The step
+that gives each of the values is the measured one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments import candidates
-from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
@@ -23,12 +22,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
     from q8a8_conformance.diagnosis.experiments.candidates import Candidate
 
     Array = NDArray[Any]
 
 EDGES = (-128, -127, -100, -1, 1, 77, 127)
 """Codes of single products."""
+
+FIX = "Pair element j of x with element j of y, and add all 32 products."
 
 SOME = 40
 """Wrong calls, of which one of two mistakes must give some."""
@@ -41,14 +43,17 @@ FILLED = ((127, 127), (-128, -128), (127, -128), (-128, 127), (-127, 127))
 
 HALVES = (
     0x0001, 0x0002, 0x0003, 0x01FF, 0x0200, 0x03FF, 0x0400, 0x0401, 0x1400, 0x2E66, 0x3BFF, 0x3C00, 0x3C01,
-    0x3FFF, 0x4000, 0x5555, 0x77FF, 0x7800, 0x7801, 0x7BFF, 0x8001, 0x83FF, 0x8400, 0xB800, 0xBC00, 0xC001, 0xFBFF,
+    0x3FFF, 0x4000, 0x5555, 0x77FF, 0x7800, 0x7801, 0x7BFF,
+    0x8001, 0x83FF, 0x8400, 0xB800, 0xBC00, 0xC001, 0xFBFF,
 )  # fmt: skip
 """Bits of scales: least and greatest, subnormal and normal, of both signs, odd and even."""
 
 SCALES = (
-    (2047, 2047), (2047, 2045), (1025, 1025), (-2047, 2047), (-1.5, -2.5), (3, 5), (5, 3), (2.0**-24, 2.0**-24),
+    (2047, 2047), (2047, 2045), (1025, 1025), (-2047, 2047), (-1.5, -2.5),
+    (3, 5), (5, 3), (2.0**-24, 2.0**-24),
     (2.0**-24, 3.0), (2.0**-14, 2.0**-10), (3 * 2.0**-24, 2.0**-12), (2.0**-8, 2.0**-7), (2.0**-7, 2.0**-7),
-    (2.0**-7, 2.0**-6), (65504, 65504), (32768, 4), (65504, 1), (65504, -2), (-65504, 2), (257, 1.0), (0.75, 0.375),
+    (2.0**-7, 2.0**-6), (65504, 65504), (32768, 4), (65504, 1),
+    (65504, -2), (-65504, 2), (257, 1.0), (0.75, 0.375),
 )  # fmt: skip
 """Pairs of scales; each product has 22 significant bits at most."""
 
@@ -68,7 +73,9 @@ class Experiments:
 
     def block(self, qx: Array, qy: Array, dx: float = 1.0, dy: float = 1.0) -> float:
         """Return the result of one block."""
-        x, y = (self.bench.padded(dot_rows.blocks(d, np.asarray(q)[np.newaxis])) for d, q in ((dx, qx), (dy, qy)))
+        x, y = (
+            self.bench.padded(dot_rows.blocks(d, np.asarray(q)[np.newaxis])) for d, q in ((dx, qx), (dy, qy))
+        )
         call = self.bench.call(x, y)
         outputs = self.bench.outputs(call)
         self.made.append(CallResult(call, outputs))
@@ -136,18 +143,24 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
     wrong = done.wrong(Model(**base))
     if not wrong:
         return
-    steps = (*candidates.scale_products(), *candidates.readings(), *candidates.integers(), *candidates.terms(), *candidates.results())
+    steps = (
+        *candidates.scale_products(),
+        *candidates.readings(),
+        *candidates.integers(),
+        *candidates.terms(),
+        *candidates.results(),
+    )
     order = [*wrong, *(one for one in done.made if one not in wrong)]
     parts = _explaining(base, order, steps, len(wrong))
     if not parts and any(one in wrong for one in done.made[:MAP]):
-        parts = tuple(_mapped(bench, done, base, order))
+        parts = tuple(_mapped(done, base, order))
     yield from (_as_fact(bench, part, wrong, base) for part in parts)
 
 
 def _explaining(
     base: dict[str, Any], made: Sequence[CallResult], steps: Sequence[Candidate], wrong: int
 ) -> tuple[Candidate, ...]:
-    """Return the step, or else the two, with which a model gives all values, the first `wrong` ones besides."""
+    """Return the step, or else the two, with which a model gives all values; the first ones are wrong."""
     for one in steps:
         if _gives_all(Model(**{**base, **one.changes}), made):
             return (one,)
@@ -166,11 +179,9 @@ def _gives_all(model: Model, made: Sequence[CallResult]) -> bool:
     return all(matches(model, one) for one in made)
 
 
-def _mapped(
-    bench: Bench, done: Experiments, base: dict[str, Any], made: Sequence[CallResult]
-) -> Iterator[Candidate]:
+def _mapped(done: Experiments, base: dict[str, Any], made: Sequence[CallResult]) -> Iterator[Candidate]:
     """Measure the 32 x 32 map of a block, and yield it where a model with it gives all values."""
-    matrix, offset = measure_map(bench, done)
+    matrix, offset = measure_map(done)
     if matrix is None:
         return
     step = candidates.linear(matrix, offset)
@@ -178,8 +189,8 @@ def _mapped(
         yield map_candidate(matrix, offset, step)
 
 
-def measure_map(bench: Bench, done: Experiments) -> tuple[Array | None, Array]:
-    """Return how often x_j · y_k is counted [32, 32], and what y_k counts alone [32]: 2,048 calls at most."""
+def measure_map(done: Experiments) -> tuple[Array | None, Array]:
+    """Return how often x_j · y_k is counted [32, 32], and what y_k counts alone [32]."""
     units = np.eye(32, dtype=np.int64)
     none = np.zeros(32, np.int64)
     offset = np.array([done.block(none, units[k]) for k in range(32)])
@@ -203,20 +214,30 @@ def map_candidate(matrix: Array, offset: Array, step: Any) -> Candidate:  # noqa
     """Return a block sum as a candidate."""
     lost = [j for j in range(32) if not matrix[j].any()]
     twice = [j for j in range(32) if matrix[j, j] > 1]
-    moved = {j: np.flatnonzero(matrix[j]).tolist() for j in range(32) if matrix[j].any() and matrix[j, j] == 0}
+    moved = {
+        j: np.flatnonzero(matrix[j]).tolist() for j in range(32) if matrix[j].any() and matrix[j, j] == 0
+    }
     parts = []
     if lost:
-        parts.append(f"{'elements' if len(lost) > 1 else 'element'} {_ranges(lost)} of a block {'are' if len(lost) > 1 else 'is'} not counted")
+        parts.append(f"element{'s' * (len(lost) > 1)} {_ranges(lost)} of a block not counted")
     if twice:
         parts.append(f"elements {_ranges(twice)} are counted more than once")
     if moved:
-        parts.append("x's element j meets another of y: " + ", ".join(f"{j} meets {ks[0]}" for j, ks in list(moved.items())[:4]))
+        parts.append(
+            "x's element j meets another of y: "
+            + ", ".join(f"{j} meets {ks[0]}" for j, ks in list(moved.items())[:4])
+        )
     if offset.any():
         parts.append(f"y's codes count {int(offset[np.argmax(np.abs(offset))])} times by themselves")
     sentence = "; ".join(parts) or "codes meet others than their own"
-    where = {"lost": lost, "twice": twice, "moved": {str(j): ks for j, ks in moved.items()}, "map": matrix.tolist()}
+    where = {
+        "lost": lost,
+        "twice": twice,
+        "moved": {str(j): ks for j, ks in moved.items()},
+        "map": matrix.tolist(),
+    }
     return candidates.Candidate(
-        "block-map", where, "DOT-1", sentence[0].upper() + sentence[1:] + ".", "Pair element j of x with element j of y, and add all 32 products.",
+        "block-map", where, "DOT-1", sentence[0].upper() + sentence[1:] + ".", FIX,
         "", {"products": step},
     )  # fmt: skip
 

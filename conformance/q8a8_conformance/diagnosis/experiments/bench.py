@@ -14,7 +14,7 @@ from q8a8 import layout
 from q8a8_conformance.diagnosis.experiments.model import Model
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.diagnosis.replay import replay
-from q8a8_conformance.faults.catalogue import make
+from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
@@ -166,12 +166,16 @@ class Bench:
             self.element = element
             if places := [b for b in range(nb) if self._counts(nb, b)]:
                 self.length, self.place = nb, places[0]
-                self.greatest = 100 if self.pair(*([100 * (np.arange(nb) == places[0])] * 2)) == 10_000 else 11
+                self.greatest = (
+                    100 if self.pair(*([100 * (np.arange(nb) == places[0])] * 2)) == 10_000 else 11
+                )
                 break
         else:
             self.element = 0
             one = self.pair([1], [1])
-            if not (math.isfinite(one) and one and self.pair([3], [3]) == 9 * one and self.pair([0], [3]) == 0):
+            if not (
+                math.isfinite(one) and one and self.pair([3], [3]) == 9 * one and self.pair([0], [3]) == 0
+            ):
                 return False
             self.factor = one
         for nb in (2, 4, 3, 5, 8):
@@ -232,7 +236,9 @@ class Bench:
         changes: Mapping[str, Any] | None = None,
         when: Callable[[CallResult], bool] | None = None,
     ) -> Measured:
-        """Return a fact about this function, with what it changes."""
+        """Return a fact about this function, with what it changes; the catalogue's fix where it has one."""
+        if cause in MUTANTS:
+            fix = MUTANTS[cause].fix
         made = Fact(
             self.function, fact, where, f"Q8A8-{rule}", sentence, fix, tuple(evidence), cause, self.nrc
         )

@@ -1,8 +1,8 @@
 """Steps that a kernel may take in the place of the specification's, each as a change of a `Model`.
 
-Some come from the catalogue of mistakes, with its names; others are families with a measured parameter: the bits
-of an integer, those of a product, the least and the greatest scale. A candidate is the measured step where a
-model with it gives every experiment's value.
+Some come from the catalogue of mistakes, with its names; others are families with a measured parameter: the
+bits of an integer, those of a product. A candidate is the measured step where a model with it gives every
+experiment's value.
 """
 
 from __future__ import annotations
@@ -77,19 +77,30 @@ def readings() -> tuple[Candidate, ...]:
         both = _from_catalogue(slug, "scale-read", widen_x=read, widen_y=read)
         found.append(both)
         for side in "xy":
-            found.append(
+            found.append(  # noqa: PERF401 - beside both
                 Candidate(
-                    both.fact, {"as": slug, "operand": side}, both.rule, f"Of {side} alone: {both.sentence}",
-                    both.fix, slug, {f"widen_{side}": read},
+                    both.fact,
+                    {"as": slug, "operand": side},
+                    both.rule,
+                    f"Of {side} alone: {both.sentence}",
+                    both.fix,
+                    slug,
+                    {f"widen_{side}": read},
                 )
-            )  # fmt: skip
+            )
     return tuple(found)
 
 
 _PRODUCTS = (
-    "fp16-scale-product", "bf16-scale-product", "scale-product-underflows", "scale-product-capped",
-    "negative-scales-lost", "x-scale-twice", "y-scale-unused", "zero-scale-ends-row",
-)  # fmt: skip
+    "fp16-scale-product",
+    "bf16-scale-product",
+    "scale-product-underflows",
+    "scale-product-capped",
+    "negative-scales-lost",
+    "x-scale-twice",
+    "y-scale-unused",
+    "zero-scale-ends-row",
+)
 
 
 @cache
@@ -103,10 +114,18 @@ def scale_products() -> tuple[Candidate, ...]:
         ("y-scale-twice", "DOT-3", "y's scale is used for x too.", lambda _dx, dy: dy * dy),
         ("x-scale-unused", "DOT-3", "x's scale is not used.", lambda _dx, dy: dy),
         ("scales-unused", "DOT-3", "No scale is used.", lambda dx, _dy: np.ones_like(dx)),
-        ("scales-truncated", "DOT-2", "Scales are truncated to integers.", lambda dx, dy: np.trunc(dx) * np.trunc(dy)),
+        (
+            "scales-truncated",
+            "DOT-2",
+            "Scales are truncated to integers.",
+            lambda dx, dy: np.trunc(dx) * np.trunc(dy),
+        ),
     ]
     fix = "Multiply x's scale by y's, in float32."
-    return (*named, *(Candidate("scale-product", {"as": n}, r, s, fix, "", {"scale_product": f}) for n, r, s, f in more))
+    return (
+        *named,
+        *(Candidate("scale-product", {"as": n}, r, s, fix, "", {"scale_product": f}) for n, r, s, f in more),
+    )
 
 
 @cache
@@ -118,27 +137,53 @@ def integers() -> tuple[Candidate, ...]:
             forms = mutant.forms or {"": mutant.changes}
             for form, changes in {"": mutant.changes, **forms}.items():
                 one = _from_catalogue(mutant.slug, "products", products=changes["products"])
-                operand = {"operand": form[-1]} if form else {}
+                where = {"operand": form[-1]} if form else {}
                 of = f" ({form})" if form else ""
                 found.append(
-                    Candidate(one.fact, {**one.where, **operand}, one.rule, one.sentence[:-1] + of + ".", one.fix, one.cause, one.changes)
-                )  # fmt: skip
+                    Candidate(
+                        one.fact,
+                        {**one.where, **where},
+                        one.rule,
+                        one.sentence[:-1] + of + ".",
+                        one.fix,
+                        one.cause,
+                        one.changes,
+                    )
+                )
         elif "block_sum" in mutant.changes:
             step = mutant.changes["block_sum"]
             found.append(
-                _from_catalogue(mutant.slug, "block-sum", block_sum=lambda of, step=step: np.asarray(step(of), np.float64))
+                _from_catalogue(
+                    mutant.slug, "block-sum", block_sum=lambda of, step=step: np.asarray(step(of), np.float64)
+                )
             )
-    signed = _from_catalogue("codes-unsigned", "products", products=lambda qx, qy: products(qx, qy.view(np.uint8)))
-    found.append(Candidate("products", {"as": "codes-unsigned", "operand": "y"}, "DOT-1", "y's codes are read as unsigned.", signed.fix, "codes-unsigned", signed.changes))  # fmt: skip
+    signed = _from_catalogue(
+        "codes-unsigned", "products", products=lambda qx, qy: products(qx, qy.view(np.uint8))
+    )
+    found.append(
+        Candidate(
+            "products",
+            {"as": "codes-unsigned", "operand": "y"},
+            "DOT-1",
+            "y's codes are read as unsigned.",
+            signed.fix,
+            "codes-unsigned",
+            signed.changes,
+        )
+    )
+    offset = MUTANTS["maddubs-offset"].changes["products"]
     for operand in "xy":
-        found.append(
+        found.append(  # noqa: PERF401 - two
             Candidate(
-                "products", {"as": "maddubs-offset", "operand": operand}, "DOT-1",
+                "products",
+                {"as": "maddubs-offset", "operand": operand},
+                "DOT-1",
                 f"{operand} + 128 is multiplied unsigned, and the pair sums saturate.",
-                MUTANTS["maddubs-offset"].fix, "maddubs-offset",
-                {"products": MUTANTS["maddubs-offset"].changes["products"] if operand == "x" else lambda qx, qy: MUTANTS["maddubs-offset"].changes["products"](qy, qx)},
+                MUTANTS["maddubs-offset"].fix,
+                "maddubs-offset",
+                {"products": offset if operand == "x" else lambda qx, qy: offset(qy, qx)},
             )
-        )  # fmt: skip
+        )
     found += list(_widths())
     return tuple(found)
 
@@ -151,14 +196,22 @@ def _widths() -> Iterator[Candidate]:
 
             def narrow(of: Array, half: int = half, ends: str = ends) -> Array:
                 sums = block_sum(of)
-                return (sums + half) % (2 * half) - half if ends == "wraps" else np.clip(sums, -half, half - 1)
+                return (
+                    (sums + half) % (2 * half) - half if ends == "wraps" else np.clip(sums, -half, half - 1)
+                )
 
-            cause = {(16, "wraps"): "block-in-int16", (16, "saturates"): "block-saturates"}.get((bits, ends), "")
+            cause = {(16, "wraps"): "block-in-int16", (16, "saturates"): "block-saturates"}.get(
+                (bits, ends), ""
+            )
             yield Candidate(
-                "block-sum", {"bits": bits, "ends": ends}, "DOT-1",
-                f"A block's sum is kept in {bits} bits and {ends}.", "Add in int32: a block's sum reaches 2^19.",
-                cause, {"block_sum": narrow},
-            )  # fmt: skip
+                "block-sum",
+                {"bits": bits, "ends": ends},
+                "DOT-1",
+                f"A block's sum is kept in {bits} bits and {ends}.",
+                "Add in int32: a block's sum reaches 2^19.",
+                cause,
+                {"block_sum": narrow},
+            )
 
 
 def _rounded(v: Array, kind: str) -> Array:
@@ -181,10 +234,15 @@ def results() -> tuple[Candidate, ...]:
 
     return (
         Candidate(
-            "result-changed", {"as": one_up.slug}, one_up.rule.removeprefix("Q8A8-"), one_up.sentence, one_up.fix,
-            one_up.slug, {"store": up},
+            "result-changed",
+            {"as": one_up.slug},
+            one_up.rule.removeprefix("Q8A8-"),
+            one_up.sentence,
+            one_up.fix,
+            one_up.slug,
+            {"store": up},
         ),
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -194,12 +252,16 @@ def terms() -> tuple[Candidate, ...]:
     named = (("half", "fp16-terms", 11), ("tf32", "tf32-terms", 11), ("bfloat16", "", 8))
     return tuple(
         Candidate(
-            "term-rounded", {"format": kind, "bits": bits}, "ORD-2",
-            MUTANTS[slug].sentence if slug else f"Each block's term is cut to a {kind}.", fix, slug,
+            "term-rounded",
+            {"format": kind, "bits": bits},
+            "ORD-2",
+            MUTANTS[slug].sentence if slug else f"Each block's term is cut to a {kind}.",
+            fix,
+            slug,
             {"term": lambda v, kind=kind: _rounded(v, kind)},
         )
         for kind, slug, bits in named
-    )  # fmt: skip
+    )
 
 
 def linear(matrix: Array, offset: Array) -> Step:

@@ -1,14 +1,14 @@
 """Which blocks of a row are counted, how often, with which block of the other row; at which lengths.
 
 A dot product is linear in the codes of x, and in those of y. Rows of positive codes of which some are zero
-show whether the others are counted once: a sum of 0 where none is, twice the sum where all are twice. So a few
-calls of each length find the segments of a row that are treated otherwise, and which block meets which.
+show whether the others are counted once: a sum of 0 where none is, twice the sum where all are twice. So a
+few calls of each length find the segments of a row that are treated otherwise, and which block meets which.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +36,17 @@ EVERY = 300
 SOME = 40
 """The same, where no row of up to `EVERY` blocks has failed."""
 
-POWERS = tuple(2**k + d for k in range(9, 17) for d in (-1, 0, 1, 3))
+POWERS = tuple(2**k + d for k in range(9, 17) for d in (0, 1))
 """Longer ones, tried up to the longest that failed."""
 
 REFITS, CHECKED = 5, 12
 """How often a condition is fitted again, and lengths that are tried to check it."""
+
+LONG = 8
+"""Failed lengths that are tried, where only long rows fail."""
+
+FEW = 3
+"""Ways to meet other blocks that are tried for further ones."""
 
 EXPLICIT = 6
 """Failed lengths that are looked into where the formulas of the others do not give them."""
@@ -63,7 +69,9 @@ class Segment:
     times
         How often each is counted; with another block only, 0 would be wrong and `shift` is set.
     shift
-        Which block of y is met instead: b + shift, of row `other` of y (or of x); None where it is its own.
+        Which block of y is met instead: b + shift; None where it is its own.
+    x_row, y_row
+        The row of x whose block is taken instead, and that of y; None for its own.
     """
 
     start: int
@@ -72,11 +80,34 @@ class Segment:
     column: int = 0
     times: float = 0
     shift: int | None = None
+    x_row: int | None = None
+    y_row: int | None = None
 
 
 def greatest_code(bench: Bench, nb: int) -> int:
     """Return the largest code of rows of a length whose sums do not round; none where it is less than 2."""
     return min(bench.greatest, math.isqrt(2 ** (bench.bits - 1) // max(nb, 1)))
+
+
+NAMED = (
+    *range(300),
+    511,
+    513,
+    767,
+    1000,
+    1024,
+    1025,
+    1027,
+    2048,
+    2049,
+    2051,
+    4097,
+    5000,
+    32767,
+    32768,
+    32769,
+)
+"""Lengths at which a mistake of the catalogue must count the same blocks to be named."""
 
 
 class Counted:
@@ -85,6 +116,7 @@ class Counted:
     def __init__(self, bench: Bench, nb: int) -> None:
         rng = dot_rows.generator("counted", nb)
         self.bench, self.nb = bench, nb
+        self._partners: list[Segment] = []
         largest = greatest_code(bench, nb)
         self.x, self.y = (rng.integers(1, largest + 1, bench.nrc * nb) for _ in "xy")
 
@@ -94,7 +126,8 @@ class Counted:
         if bench.nrc == 1:
             return bench.call(bench.row(x), bench.full(y))
         rows = [
-            np.stack([make(part) for part in np.split(codes, 2)]) for make, codes in ((bench.row, x), (bench.full, y))
+            np.stack([make(part) for part in np.split(codes, 2)])
+            for make, codes in ((bench.row, x), (bench.full, y))
         ]
         return calls.dot_pair(rows[0], rows[1], bs=3)
 
@@ -135,13 +168,42 @@ class Counted:
             return
         times = value / right
         if times in (0, 2, OTHER_FIELD, 4) and self._meets_its_own(number, x, mask, times):
-            found.append(Segment(start, stop, row, column, int(times)))
+            other = self._other_row(number, start, stop) if not times else None
+            found.append(Segment(start, stop, row, column, int(times), x_row=other))
+        elif known := self._shifted(number, start, stop, float(value)):
+            found.append(known)
         elif stop - start == 1:
             found.append(self._partner(number, start, x))
+            self._partners = list(dict.fromkeys([*self._partners, found[-1]]))[-FEW:]
         else:
             middle = (start + stop) // 2
             self._look(number, start, middle, found)
             self._look(number, middle, stop, found)
+
+    def _shifted(self, number: int, start: int, stop: int, value: float) -> Segment | None:
+        """Return blocks that all meet blocks of y as far away as one of those did that were looked into."""
+        row, column = number % self.bench.nrc, number // self.bench.nrc
+        for one in self._partners:
+            own = column if one.y_row is None else one.y_row
+            first = start + (one.shift or 0)
+            if (one.row, one.column) != (row, column) or not 0 <= first <= self.nb - (stop - start):
+                continue
+            x = self.x[row * self.nb + start : row * self.nb + stop]
+            y = self.y[own * self.nb + first : own * self.nb + first + stop - start]
+            if value == one.times * (x @ y):
+                return replace(one, start=start, stop=stop)
+        return None
+
+    def _other_row(self, number: int, start: int, stop: int) -> int | None:
+        """Return the row of x whose blocks are counted in the place of those that are not."""
+        if self.bench.nrc == 1:
+            return None
+        row, column = 1 - number % 2, number // 2
+        x = np.zeros_like(self.x)
+        place = slice(row * self.nb + start, row * self.nb + stop)
+        x[place] = self.x[place]
+        right = self.x[place] @ self.y[column * self.nb + start : column * self.nb + stop]
+        return row if self.results(x, self.y)[number] == right else None
 
     def _meets_its_own(self, number: int, x: Array, mask: Array, times: float) -> bool:
         """Return whether blocks are counted so often under other codes of y, too."""
@@ -172,7 +234,9 @@ class Counted:
         code = float(x[row * self.nb + block] * y[low])
         if not math.isfinite(value):
             raise NoAnswerError
-        return Segment(block, block + 1, row, column, round(float(value / code), 3), low - column * self.nb - block)
+        other, shift = low // self.nb, low % self.nb - block
+        times = round(float(value / code), 3)
+        return Segment(block, block + 1, row, column, times, shift, None, None if other == column else other)
 
 
 def _joined(found: Sequence[Segment]) -> list[Segment]:
@@ -188,7 +252,12 @@ def _joined(found: Sequence[Segment]) -> list[Segment]:
 
 
 def _alike(a: Segment, b: Segment) -> bool:
-    return (a.row, a.column, a.times, a.shift) == (b.row, b.column, b.times, b.shift)
+    return _what(a) == _what(b)
+
+
+def _what(one: Segment) -> tuple[object, ...]:
+    """Return what happens to the blocks of a segment, wherever it is."""
+    return one.row, one.column, one.times, one.shift, one.x_row, one.y_row
 
 
 def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
@@ -198,7 +267,7 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     every = range(1, min(EVERY, 2 * longest + 40) if failing[0] <= EVERY else SOME)
     long = {nb for nb in failing if nb > EVERY}
     if min(failing) > EVERY:
-        long = {*long, *(nb for nb in POWERS if nb <= longest + 16)}
+        long = {*sorted(long)[:LONG], longest, *(nb for nb in POWERS if nb <= longest)}
     else:
         long = {*sorted(long)[:2], *sorted(long)[-1:]}
     tried = [nb for nb in (*every, *sorted(long)) if greatest_code(bench, nb) > 1]
@@ -211,20 +280,16 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     if not wrong:
         return
     where = _condition(bench, verdicts)
-    wrong = sorted(nb for nb, right in verdicts.items() if not right)
+    wrong = sorted({*(nb for nb, right in verdicts.items() if not right), *([where.least] if where else [])})
     segments = {nb: Counted(bench, nb).segments() for nb in _representatives(wrong)}
     known = {nb: found for nb, found in segments.items() if found}
-    if where is not None:
-        least = where.least
-        if least not in known and (found := Counted(bench, least).segments()):
-            known[least] = found
     if not known:
         return
     found = _fact(bench, where, known, wrong)
     others = {
-        nb: segments
+        nb: parts
         for nb in [nb for nb in failing if nb not in known and not _agrees(bench, found, nb)][:EXPLICIT]
-        if (segments := Counted(bench, nb).segments())
+        if (parts := Counted(bench, nb).segments())
     }
     yield _fact(bench, where, known, wrong, others) if others else found
 
@@ -246,7 +311,7 @@ def _condition(bench: Bench, verdicts: dict[int, bool]) -> Lengths | None:
         if where is None or where.most == where.least:
             return where
         where = _least(bench, where, verdicts)
-        last = where.most or max(max(wrong), where.least + 40)
+        last = where.most or max(*wrong, where.least + 40)
         others = [nb for nb in _others(where) if nb <= last and nb not in verdicts]
         for nb in others[:CHECKED]:
             verdicts[nb] = Counted(bench, nb).is_right()
@@ -256,7 +321,7 @@ def _condition(bench: Bench, verdicts: dict[int, bool]) -> Lengths | None:
 
 
 def _others(where: Lengths) -> list[int]:
-    """Return lengths near the first one of a condition, and some of its remainders a few moduli further on."""
+    """Return lengths near the first one of a condition, and some of its remainders a few moduli on."""
     near = [where.least + k for k in range(1, 5)]
     far = [where.least + where.modulus * k for k in (1, 2, 3, 5)]
     start = where.least // where.modulus * where.modulus
@@ -267,7 +332,8 @@ def _others(where: Lengths) -> list[int]:
 def _representatives(wrong: Sequence[int]) -> list[int]:
     """Choose lengths to look into: the shortest ones, and the longest."""
     short = [nb for nb in wrong if nb < EVERY]
-    return sorted({*wrong[:REPRESENTATIVES], wrong[len(wrong) // 2], *short[-1:], wrong[-1]})
+    chosen = {*wrong[:REPRESENTATIVES], wrong[len(wrong) // 2], *short[-1:]}
+    return sorted(nb for nb in chosen if nb <= max(2 * wrong[0], EVERY))
 
 
 def _least(bench: Bench, where: Lengths, verdicts: dict[int, bool]) -> Lengths:
@@ -275,7 +341,11 @@ def _least(bench: Bench, where: Lengths, verdicts: dict[int, bool]) -> Lengths:
     if where.most == where.least:
         return where
     step = where.modulus
-    met = [nb for nb, right in verdicts.items() if right and nb < where.least and where.low <= nb % step <= where.high]
+    met = [
+        nb
+        for nb, right in verdicts.items()
+        if right and nb < where.least and where.low <= nb % step <= where.high
+    ]
     low, high = max(met, default=0), where.least
     if high - low <= step or high <= EVERY:
         return where
@@ -306,10 +376,10 @@ def _fact(
     lengths = where or Lengths(wrong[0], most=wrong[-1])
     kind, what = _kind(bench, first, general[0] if general else None)
     blocks = [
-        {"from": name[0], "to": name[1], "times": one.times, "shift": one.shift, "row": one.row, "column": one.column}
+        {"from": name[0], "to": name[1], **_json(one)}
         for name, one in zip(general[0], first, strict=True)
     ] if general else [
-        {"from": one.start, "to": one.stop, "times": one.times, "shift": one.shift, "row": one.row, "column": one.column}
+        {"from": one.start, "to": one.stop, **_json(one)}
         for one in first
     ]  # fmt: skip
     rule, fix, slug = _named(bench, kind, first, nb)
@@ -321,15 +391,23 @@ def _fact(
         "at": nb,
         "blocks": blocks,
     }
-    condition = str(lengths) if where else f"nb = {', '.join(map(str, sorted(wrong)[:6]))}{', …' * (len(wrong) > 6)}"
+    condition = (
+        str(lengths) if where else f"nb = {', '.join(map(str, sorted(wrong)[:6]))}{', …' * (len(wrong) > 6)}"
+    )
     sentence = f"Where {condition}, {what}."
     if general is not None and where is not None and kind != "version-2-field":
         step = _blocks(general[1], first, lengths, bench.nrc, others)
         slug = slug or (_cause(step, sorted(known)) if bench.nrc == 1 else "")
         return bench.measured(
-            kind, found, rule, sentence, fix, evidence=evidence, cause=slug,
+            kind,
+            found,
+            rule,
+            sentence,
+            fix,
+            evidence=evidence,
+            cause=slug,
             changes={"blocks": step},
-        )  # fmt: skip
+        )
     measured = set(wrong)
 
     def when(result: CallResult) -> bool:
@@ -339,12 +417,24 @@ def _fact(
     return bench.measured(kind, found, rule, sentence, fix, evidence=evidence, cause=slug, when=when)
 
 
+def _json(one: Segment) -> dict[str, Any]:
+    """Return what happens to the blocks of a segment as JSON data."""
+    return {
+        "times": one.times,
+        "shift": one.shift,
+        "row": one.row,
+        "column": one.column,
+        "x_row": one.x_row,
+        "y_row": one.y_row,
+    }
+
+
 def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, str]], list[tuple[Any, Any]]] | None:
-    """Return the ends of the segments as formulas of the length: names, and functions; None if there are none."""
+    """Return the ends of the segments as formulas of the length, names and functions; None without."""
     names, functions = [], []
     for number in range(len(next(iter(seen.values())))):
         ones = {nb: found[number] for nb, found in seen.items()}
-        if len({(o.row, o.column, o.times, o.shift) for o in ones.values()}) > 1:
+        if len({_what(one) for one in ones.values()}) > 1:
             return None
         start = formula({nb: one.start for nb, one in ones.items()})
         stop = formula({nb: one.stop for nb, one in ones.items()})
@@ -356,7 +446,10 @@ def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, str]], lis
 
 
 def _blocks(
-    functions: list[tuple[Any, Any]], first: Sequence[Segment], lengths: Lengths, nrc: int,
+    functions: list[tuple[Any, Any]],
+    first: Sequence[Segment],
+    lengths: Lengths,
+    nrc: int,
     others: Mapping[int, list[Segment]],
 ) -> Any:  # noqa: ANN401
     """Return the step of a model that counts blocks so."""
@@ -376,9 +469,11 @@ def _blocks(
                 continue
             a = max(begin, 0)
             keep[a:b] = False
-            for _ in range(int(one.times)):
-                x.append(ix[a:b])
-                y.append(iy[a:b] + (one.shift or 0))
+            others_x = ix if one.x_row is None else np.arange(nb) + one.x_row * nb
+            others_y = iy if one.y_row is None else np.arange(nb) + one.y_row * nb
+            for _ in range(int(one.times) + (one.x_row is not None)):
+                x.append(others_x[a:b])
+                y.append(others_y[a:b] + (one.shift or 0))
         x[0], y[0] = ix[keep], iy[keep]
         return np.concatenate(x), np.concatenate(y)
 
@@ -396,7 +491,7 @@ def _kind(
     if not segments:
         return "blocks-miscounted", "blocks are miscounted"
     one = segments[0]
-    if one.shift is not None:
+    if one.shift is not None or one.x_row is not None:
         return "block-meets-another", words
     if one.times == OTHER_FIELD and bench.function == calls.DOT_REAL and bench.unused == UNUSED:
         return "version-2-field", words.replace(" 3 times", " with the scale of the other role")
@@ -409,10 +504,18 @@ def _words(one: Segment, nrc: int, ends: tuple[str, str] | None = None) -> str:
     """Describe a segment, its ends by name."""
     start, stop = ends or (str(one.start), str(one.stop))
     single = one.stop - one.start == 1 and stop in ("nb", str(one.stop), "1")
-    blocks = f"block {start}" if single else f"the blocks from {start} on" if stop == "nb" else (
-        f"the blocks from {start} to {stop}, exclusive,"
+    blocks = (
+        f"block {start}"
+        if single
+        else f"the blocks from {start} on"
+        if stop == "nb"
+        else (f"the blocks from {start} to {stop}, exclusive,")
     )
     of = f" of x{one.row}·y{one.column}" if nrc == 2 else ""
+    if one.x_row is not None:
+        return f"{blocks}{of} {'is' if single else 'are'} taken from x{one.x_row}"
+    if one.y_row is not None and not one.shift:
+        return f"{blocks}{of} meet{'s' * single} y{one.y_row}'s"
     if one.shift is not None:
         other = f"{one.shift:+d}".replace("-", "- ").replace("+", "+ ")
         return f"{blocks} of x{of} meet{'s' * single} block b {other} of y"
@@ -425,7 +528,7 @@ def _cause(step: Any, lengths: Sequence[int]) -> str:  # noqa: ANN401 - a step
     for mutant in MUTANTS.values():
         if "visited" in mutant.changes and calls.DOT in mutant.functions:
             visited = mutant.changes["visited"]
-            if all(_same(step(nb, 0, 0), visited(nb)) for nb in (*range(70), *lengths)):
+            if all(_same(step(nb, 0, 0), visited(nb)) for nb in (*NAMED, *lengths)):
                 return mutant.slug
     return ""
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows, every_value
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
     from q8a8_conformance.diagnosis.experiments.model import Step
     from q8a8_conformance.results.observations import CallResult
 
@@ -86,13 +86,16 @@ def _halves(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         both = wrong["x"] == wrong["y"]
         first, value = next(iter(held.items()))
         step = _reading(held)
-        rows = [bench.padded(_unit(bench, float(np.uint16(first).view(np.float16)) if s == side else 1.0)) for s in "xy"]
+        right = float(np.uint16(first).view(np.float16))
+        x, y = (bench.padded(_unit(bench, right if s == side else 1.0)) for s in "xy")
         mutant = MUTANTS["half-table-entry"]
+        values = {f"0x{h:04x}": v for h, v in held.items()}
+        more = f"; and {len(held) - 1} more" if len(held) > 1 else ""
         yield bench.measured(
-            "half-read", {"operand": "xy" if both else side, "values": {f"0x{h:04x}": v for h, v in held.items()}},
+            "half-read", {"operand": "xy" if both else side, "values": values},
             "HLF-3", f"The scale 0x{first:04x}{'' if both else ' of ' + side} is read as {value!r}, "
-            f"not {float(np.uint16(first).view(np.float16))!r}" + (f"; and {len(held) - 1} more." if len(held) > 1 else "."),
-            mutant.fix, evidence=[bench.shown(*rows, f"1 · 1 under {side}'s scale 0x{first:04x}")],
+            f"not {right!r}{more}.",
+            mutant.fix, evidence=[bench.shown(x, y, f"1 · 1 under {side}'s scale 0x{first:04x}")],
             cause=mutant.slug if list(held) == [0x2E66] else "",
             changes={"widen_x": step, "widen_y": step} if both else {f"widen_{side}": step},
         )  # fmt: skip
@@ -171,11 +174,15 @@ def _products(bench: Bench) -> Iterator[Measured]:
     more = f" ({len(pairs)} such products were found)" if len(pairs) > 1 else ""
     mutant = MUTANTS["product-table-entry"]
     yield bench.measured(
-        "product-wrong", {"x": a, "y": b, "value": value, "places": places}, "DOT-1",
-        f"({a}) · ({b}) gives {value:g}{at}, not {a * b}{more}.", mutant.fix,
+        "product-wrong",
+        {"x": a, "y": b, "value": value, "places": places},
+        "DOT-1",
+        f"({a}) · ({b}) gives {value:g}{at}, not {a * b}{more}.",
+        mutant.fix,
         evidence=[bench.shown(*_single(bench, place, a, b), f"({a}) · ({b}) at byte {place}")],
-        cause=mutant.slug if (a, b) == (-77, 113) and len(places) == 32 else "", changes={"products": products},
-    )  # fmt: skip
+        cause=mutant.slug if (a, b) == (-77, 113) and len(places) == 32 else "",
+        changes={"products": products},
+    )
 
 
 def _single(bench: Bench, place: int, a: int, b: int) -> tuple[Array, Array]:

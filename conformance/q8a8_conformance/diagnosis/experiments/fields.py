@@ -1,4 +1,4 @@
-"""Where a block's scale and codes are read from: the two scales of version 2, other layouts, other blocks' scales."""
+"""Where a block's scale and codes are read from: version 2's two scales, layouts, other blocks' scales."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
 
     Array = NDArray[Any]
 
@@ -29,12 +30,15 @@ LENGTHS = (1, 2, 3, 5, 8)
 PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     slug: (MUTANTS[slug].rule.removeprefix("Q8A8-"), slug, MUTANTS[slug].changes["pick"])
     for slug in (
-        "v2-weight-scale-of-both", "v2-activation-scale-of-both", "v2-whichever-is-set", "v2-scales-added",
+        "v2-weight-scale-of-both",
+        "v2-activation-scale-of-both",
+        "v2-whichever-is-set",
+        "v2-scales-added",
     )
 } | {
     "v2-fields-exchanged": ("LAY-3", "v2-fields-exchanged", lambda _xw, xa, yw, _ya: (xa, yw)),
     "v2-y-unscaled": ("DOT-3", "y-scale-unused", lambda xw, _xa, _yw, ya: (xw, np.ones_like(ya))),
-}  # fmt: skip
+}
 """Wrong choices of the two scales: rule, cause and step."""
 
 
@@ -53,11 +57,17 @@ def fields(bench: Bench) -> Iterator[Measured]:
         if all(matches(Model(pick=pick), one) for one in tried):
             bench.unused = 0 if rule == "LAY-5" else None
             yield bench.measured(
-                "version-2-field", {"as": fact}, rule, MUTANTS[slug].sentence,
-                MUTANTS[slug].fix, cause=slug,
-                evidence=[bench.evidence(tried[0].call, "scales 3 and 5 of x, 7 and 11 of y: 3 · 11 is right")],
+                "version-2-field",
+                {"as": fact},
+                rule,
+                MUTANTS[slug].sentence,
+                MUTANTS[slug].fix,
+                cause=slug,
+                evidence=[
+                    bench.evidence(tried[0].call, "scales 3 and 5 of x, 7 and 11 of y: 3 · 11 is right")
+                ],
                 changes={"pick": pick},
-            )  # fmt: skip
+            )
             return
 
 
@@ -84,24 +94,32 @@ def _unused(bench: Bench) -> Iterator[Measured]:
     if blocks:
         shown = _real(bench, (1, float("inf"), float("nan"), 1), nb, blocks[0]).call
         yield bench.measured(
-            "unused-scale-has-influence", {"blocks": blocks, "of": nb}, "LAY-5",
-            f"In blocks {', '.join(map(str, blocks))} of {nb} a scale that is not to be used has an influence: "
+            "unused-scale-has-influence",
+            {"blocks": blocks, "of": nb},
+            "LAY-5",
+            f"In blocks {', '.join(map(str, blocks))} of {nb} an unused scale has an influence: "
             "an infinity or a NaN in it comes back.",
             MUTANTS["v2-scales-added"].fix,
-            evidence=[bench.evidence(shown, f"1 · 1 in each of {nb} blocks, the unused scales of block {blocks[0]} not finite")],
-            when=lambda result: _has_unused(result),
-        )  # fmt: skip
+            evidence=[
+                bench.evidence(
+                    shown, f"1 · 1 in {nb} blocks; of block {blocks[0]} the unused scales are not finite"
+                )
+            ],
+            when=_has_unused,
+        )
 
 
 def _has_unused(result: CallResult) -> bool:
     """Return whether a call has unused scales that are not finite."""
-    x, y = (layout.as_blocks(result.call.buffers[i].data, layout.BLOCK_Q8_A8_V2) for i in result.call.spec.inputs)
+    x, y = (
+        layout.as_blocks(result.call.buffers[i].data, layout.BLOCK_Q8_A8_V2) for i in result.call.spec.inputs
+    )
     unused = np.concatenate([x["activation_scale"], y["weight_scale"]])
     return not bool(np.isfinite(unused).all())
 
 
 def _numbers(bits: Array) -> Array:
-    """Return halves whose exponents are neither the least nor the greatest, so that any byte order is finite."""
+    """Return halves with exponents neither least nor greatest, so that any byte order is finite."""
     return np.asarray((bits & 0x3B3B | 0x3030).astype(np.uint16).view(np.float16))
 
 
@@ -110,25 +128,35 @@ def layouts(bench: Bench) -> Iterator[Measured]:
     rng = dot_rows.generator("layouts")
     tried = []
     for nb in LENGTHS:
-        x, y = (
-            dot_rows.blocks(1.0, rng.integers(-60, 61, (nb, 32))) for _ in "xy"
-        )
+        x, y = (dot_rows.blocks(1.0, rng.integers(-60, 61, (nb, 32))) for _ in "xy")
         for row in (x, y):
             row["weight_scale"] = _numbers(rng.integers(0, 1 << 16, nb))
         call = bench.call(x, y)
         tried.append(CallResult(call, bench.outputs(call)))
-    model = Model() if bench.function == calls.DOT else Model()
+    model = Model()
     if all(matches(model, one) for one in tried):
         return
     for slug, step in (_of_version_1() if bench.function == calls.DOT else _of_version_2()).items():
         if all(matches(Model(unpack=step), one) for one in tried):
             mutant = MUTANTS[slug]
             yield bench.measured(
-                "block-layout", {"as": slug}, mutant.rule.removeprefix("Q8A8-"), mutant.sentence, mutant.fix,
-                evidence=[bench.evidence(one.call, f"{one.call.n // 32} random blocks") for one in tried[:1]],
-                cause=slug, changes={"unpack": step},
-            )  # fmt: skip
+                "block-layout",
+                {"as": slug},
+                mutant.rule.removeprefix("Q8A8-"),
+                mutant.sentence,
+                mutant.fix,
+                evidence=[
+                    bench.evidence(one.call, f"{one.call.n // 32} random blocks") for one in _wrong(tried)[:1]
+                ],
+                cause=slug,
+                changes={"unpack": step},
+            )
             return
+
+
+def _wrong(tried: Sequence[CallResult]) -> list[CallResult]:
+    """Return the calls that are not right."""
+    return [one for one in tried if not matches(Model(), one)]
 
 
 def _bytes(data: bytes, size: int) -> Array:
@@ -161,7 +189,7 @@ def zero_scales(bench: Bench) -> Iterator[Measured]:
     nb, ones = 4, np.ones(4, np.int64)
     if bench.pair(ones, ones) != nb:
         return
-    for side, block in ((side, block) for side in "xy" for block in range(nb)):
+    for side, block in ((side, block) for side in "xy" for block in (2, 0, 3)):
         scales = np.ones(nb)
         scales[block] = 0
         x, y = (bench.row(ones, scales if side == s else 1.0) for s in "xy")
@@ -172,21 +200,34 @@ def zero_scales(bench: Bench) -> Iterator[Measured]:
         ends = value == block
         step = mutant.changes["scale_product"]
         yield bench.measured(
-            "zero-scale-affects-others", {"side": side, "block": block, "ends": ends}, "DOT-8",
+            "zero-scale-affects-others",
+            {"side": side, "block": block, "ends": ends},
+            "DOT-8",
             mutant.sentence if ends else f"A zero scale of {side} has an influence on other blocks.",
-            mutant.fix, cause=mutant.slug if ends else "",
-            evidence=[bench.shown(x, y, f"1 · 1 in each of {nb} blocks, {side}'s scale of block {block} is 0")],
-            changes={"scale_product": lambda dx, dy: np.asarray(step(dx, dy), np.float64)} if ends else {},
+            mutant.fix,
+            cause=mutant.slug if ends else "",
+            evidence=[
+                bench.shown(x, y, f"1 · 1 in each of {nb} blocks, {side}'s scale of block {block} is 0")
+            ],
+            changes={"scale_product": _as_wide(step)} if ends else {},
             when=None if ends else _has_zero_scale,
-        )  # fmt: skip
+        )
         return
+
+
+def _as_wide(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a step of the catalogue with float64 results."""
+    return lambda dx, dy: np.asarray(step(dx, dy), np.float64)
 
 
 def _has_zero_scale(result: CallResult) -> bool:
     """Return whether a scale of a call is zero."""
     dtype = layout.BLOCK_Q8_A8 if result.call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
     x, y = (layout.as_blocks(result.call.buffers[i].data, dtype) for i in result.call.spec.inputs)
-    return bool((x["weight_scale"] == 0).any() or (y[dtype.names[-2]] == 0).any())
+    return bool(
+        (x["weight_scale"] == 0).any()
+        or (y["weight_scale" if dtype is layout.BLOCK_Q8_A8 else "activation_scale"] == 0).any()
+    )
 
 
 def block_scales(bench: Bench) -> Iterator[Measured]:
@@ -202,12 +243,20 @@ def block_scales(bench: Bench) -> Iterator[Measured]:
             call = bench.call(bench.row(codes, dx), bench.row(codes, dy))
             calls_made.append(call)
             value = float(np.frombuffer(bench.outputs(call)[0], "<f4")[0])
-            taken.append(next(((i, j) for i in range(nb) for j in range(nb) if dx[i] * dy[j] == value), (-1, -1)))
+            taken.append(
+                next(((i, j) for i in range(nb) for j in range(nb) if dx[i] * dy[j] == value), (-1, -1))
+            )
         own = [(b, b) for b in range(nb)]
         if taken == own or (-1, -1) in taken:
             continue
         for of_x, of_y, what, slug, text in (
-            (_first, _first, "first", "first-scale-for-all", "All blocks take the scales of the first block."),
+            (
+                _first,
+                _first,
+                "first",
+                "first-scale-for-all",
+                "All blocks take the scales of the first block.",
+            ),
             (_first, _own, "first of x", "", "All blocks take the first block's scale of x."),
             (_own, _first, "first of y", "", "All blocks take the first block's scale of y."),
             (_next, _own, "next of x", "scale-of-next-block", "x's codes meet the scale of the next block."),
@@ -219,11 +268,19 @@ def block_scales(bench: Bench) -> Iterator[Measured]:
             if list(zip(of_x(every, nb).tolist(), of_y(every, nb).tolist(), strict=True)) == taken:
                 wrong = next(b for b in range(nb) if taken[b] != (b, b))
                 yield bench.measured(
-                    "scale-of-another-block", {"scale": what, "blocks": nb, "taken": taken}, "DOT-3", text,
-                    "Scale each block's sum by its own scales.", cause=slug,
-                    evidence=[bench.evidence(calls_made[wrong], f"1 · 1 in block {wrong} of {nb}: x's scales {dx}, y's {dy}")],
+                    "scale-of-another-block",
+                    {"scale": what, "blocks": nb, "taken": taken},
+                    "DOT-3",
+                    text,
+                    "Scale each block's sum by its own scales.",
+                    cause=slug,
+                    evidence=[
+                        bench.evidence(
+                            calls_made[wrong], f"1 · 1 in block {wrong} of {nb}: x's scales {dx}, y's {dy}"
+                        )
+                    ],
                     changes={"scale_of_x": of_x, "scale_of_y": of_y},
-                )  # fmt: skip
+                )
                 return
 
 
@@ -236,8 +293,8 @@ def _first(numbers: Array, nb: int) -> Array:
 
 
 def _next(numbers: Array, nb: int) -> Array:
-    return numbers // nb * nb + (numbers + 1) % nb
+    return np.asarray(numbers // nb * nb + (numbers + 1) % nb)
 
 
 def _before(numbers: Array, nb: int) -> Array:
-    return numbers // nb * nb + (numbers - 1) % nb
+    return np.asarray(numbers // nb * nb + (numbers - 1) % nb)

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 MODULI = (2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Unrolled loops and tiles."""
+
+
+SMALL = 8
+"""Moduli that one wrong length is enough for."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class Lengths:
                 parts.append("nb is odd" if self.modulus == 2 else f"nb is no multiple of {self.modulus}")
             elif self.low == self.high:
                 parts.append(
-                    "nb is even" if (self.modulus, self.low) == (2, 0) else f"nb mod {self.modulus} is {self.low}"
+                    "nb is even"
+                    if (self.modulus, self.low) == (2, 0)
+                    else f"nb mod {self.modulus} is {self.low}"
                 )
             else:
                 parts.append(f"nb mod {self.modulus} is {self.low} to {self.high}")
@@ -78,9 +84,9 @@ def _candidates(wrong: list[int]) -> Iterator[Lengths]:
     for modulus in MODULI:
         remainders = {nb % modulus for nb in wrong}
         low, high = min(remainders), max(remainders)
-        if low == high or low == 1 or high == modulus - 1 or (low == 0 and high < modulus // 2):
-            if len(wrong) > 1 or modulus <= 8:
-                yield Lengths(least, modulus, low, high)
+        plain = low in {1, high} or high == modulus - 1 or (low == 0 and high < modulus // 2)
+        if plain and (len(wrong) > 1 or modulus <= SMALL):
+            yield Lengths(least, modulus, low, high)
     yield Lengths(least, most=most)
     for modulus in MODULI:
         remainders = {nb % modulus for nb in wrong}
@@ -90,19 +96,31 @@ def _candidates(wrong: list[int]) -> Iterator[Lengths]:
         yield Lengths(least, modulus, min(remainders), max(remainders))
 
 
-FORMULAS = (
-    *((f"nb - {c}" if c else "nb", lambda nb, c=c: nb - c) for c in range(5)),
+def _before(count: int) -> Callable[[int], int]:
+    return lambda nb: nb - count
+
+
+def _whole(modulus: int) -> Callable[[int], int]:
+    return lambda nb: nb - nb % modulus
+
+
+def _rest(modulus: int) -> Callable[[int], int]:
+    return lambda nb: nb % modulus
+
+
+FORMULAS: tuple[tuple[str, Callable[[int], int]], ...] = (
+    *((f"nb - {c}" if c else "nb", _before(c)) for c in range(5)),
     ("0", lambda _nb: 0),
     ("1", lambda _nb: 1),
-    *((f"nb - nb mod {m}", lambda nb, m=m: nb - nb % m) for m in MODULI),
-    *((f"nb mod {m}", lambda nb, m=m: nb % m) for m in (*MODULI, 32768, 65536)),
+    *((f"nb - nb mod {m}", _whole(m)) for m in MODULI),
+    *((f"nb mod {m}", _rest(m)) for m in (65536, 32768, *reversed(MODULI))),
     ("nb / 2", lambda nb: nb // 2),
     ("nb / 2 - 1", lambda nb: nb // 2 - 1),
 )
 """Where in a row something may begin or end: by name, with the block number."""
 
 
-def formula(points: dict[int, int]) -> tuple[str, Any] | None:
+def formula(points: dict[int, int]) -> tuple[str, Callable[[int], int]] | None:
     """Return a name and a function that give, for each length, the block number seen there."""
     numbers = set(points.values())
     if len(numbers) == 1 and len(points) > 1 and (number := numbers.pop()) > 1:

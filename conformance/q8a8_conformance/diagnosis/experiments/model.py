@@ -1,6 +1,6 @@
-"""A dot product whose steps are data, taken without rounding: what a faulty function gives, but for roundings.
+"""A dot product whose steps are data: what a faulty function gives, but for roundings.
 
-An experiment measures one step: which blocks are counted, which scale is read, what two codes multiplied give.
+An experiment measures one step: which blocks are counted, which scale is read, what two codes give.
 A `Model` with that step in the place of the specification's predicts each float of a call. Since the order of
 additions is not known, the prediction is the sum without rounding, and what rounding may make of it.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Step = Callable[..., Any]
 
 SHARE = 8
-"""The bound of Q8A8-ORD-2 is for the worst data and order; kernels use less of it than one part in this many."""
+"""The bound of Q8A8-ORD-2 is for the worst data and order; kernels use one part in this many, or less."""
 
 
 def unpack(data: bytes, nb: int, version: int) -> tuple[Array, Array, Array]:
@@ -99,11 +99,22 @@ def store(_held: float, result: float, _nb: int) -> float | None:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One float: where it goes, in floats; its value without rounding, and how far roundings may take it."""
+    """One float.
+
+    Attributes
+    ----------
+    place
+        Where it goes, in floats.
+    value, tolerance
+        Without rounding, and how far roundings may take it.
+    rounds
+        Whether sums of the single products may round, in any order.
+    """
 
     place: int
     value: float
     tolerance: float
+    rounds: bool = False
 
     def holds(self, bits: Any) -> bool:  # noqa: ANN401 - a NumPy scalar
         """Return whether a float, by its bits, is the predicted one; what is not finite equals any such."""
@@ -170,15 +181,19 @@ class Model:
         nb, version = call.n // 32, 1 if call.function == DOT else 2
         inputs = inputs_of(call)
         bx, by = self.strides(nb, call.bx, call.by) if call.nrc == 2 else (0, 0)
-        x, y = (self._rows(inputs[name], nb, version, step, call.nrc) for name, step in (("vx", bx), ("vy", by)))
+        x, y = (
+            self._rows(inputs[name], nb, version, step, call.nrc) for name, step in (("vx", bx), ("vy", by))
+        )
         held = np.frombuffer(call.buffers[call.spec.outputs[0]].data, "<f4")
         targets = self.places(call.bs) if call.nrc == 2 else (0,)
         for number, place in enumerate(targets):
-            value, tolerance = self._dot(x, y, self.blocks(nb, number % call.nrc, number // call.nrc), nb)
+            value, tolerance, rounds = self._dot(
+                x, y, self.blocks(nb, number % call.nrc, number // call.nrc), nb
+            )
             before = float(held[place]) if 0 <= place < held.size else 0.0
             stored = self.store(before, value, nb)
             if stored is not None:
-                yield Prediction(place, stored, tolerance)
+                yield Prediction(place, stored, tolerance, rounds)
 
     def _rows(self, data: bytes, nb: int, version: int, step: int, nrc: int) -> list[Array]:
         """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""
@@ -187,8 +202,8 @@ class Model:
 
     def _dot(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, Array], nb: int
-    ) -> tuple[float, float]:
-        """Return the sum without rounding, and what roundings may add to it."""
+    ) -> tuple[float, float, bool]:
+        """Return the sum without rounding, what roundings may add, and whether single products round."""
         (xw, xa, qx), (yw, ya, qy) = x, y
         halves_x, halves_y = self.pick(xw, xa, yw, ya)
         ix, iy = meeting
@@ -197,16 +212,16 @@ class Model:
         of = self.products(qx[ix], qy[iy])
         terms = self.term(self.block_sum(of) * d)
         if not np.isfinite(terms).all():
-            return float(terms.sum()), 0.0
+            return float(terms.sum()), 0.0, False
         value = math.fsum(terms.tolist())
         if abs(value) > self.limit:
-            return math.inf, 0.0
+            return math.inf, 0.0, False
         sizes = np.abs(d) * np.abs(of).sum(axis=-1)
-        unit = _unit(terms)
-        if sizes.sum() < unit * 2.0**self.bits:
-            return value, 0.0
+        rounds = bool(sizes.sum() >= _unit(d[sizes != 0]) * 2.0**self.bits)
+        if sizes.sum() < _unit(terms) * 2.0**self.bits:
+            return value, 0.0, rounds
         growth = math.expm1((len(terms) + LANE_FOLD_ROUNDINGS) * math.log1p(2.0**-self.bits))
-        return value, growth * float(sizes.sum()) / SHARE
+        return value, growth * float(sizes.sum()) / SHARE, rounds
 
 
 def _unit(terms: Array) -> float:

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from q8a8_conformance.diagnosis.facts import Evidence
+    from q8a8_conformance.results.observations import CallResult
+
     Array = NDArray[Any]
 
 FILLS = (1.5, 200.25)
 """Numbers in ``s`` before a call; exact beside small results."""
+
+ENDS = ("0", "1", "bs", "bs + 1")
+"""Where the four results go."""
 
 NAMES = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")
 
@@ -53,11 +59,18 @@ def single(bench: Bench) -> Iterator[Measured]:
     call, empty = bench.call(one, one), bench.call(none, none)
     after = [np.frombuffer(bench.outputs(with_s(call, _fill(f, 1)))[0], "<f4")[0] for f in FILLS]
     if [float(v) for v in after] == list(FILLS):
-        shown = [bench.evidence(with_s(call, _fill(f, 1)), f"s held {f}, and does after the call") for f in FILLS]
+        shown = [
+            bench.evidence(with_s(call, _fill(f, 1)), f"s held {f}, and does after the call") for f in FILLS
+        ]
         yield bench.measured(
-            "result-not-written", {"n": "any"}, "DOT-7", "s keeps the bytes that it held: no result is written.",
-            "Write the result to s[0].", evidence=shown, changes={"store": lambda _h, _r, _n: None},
-        )  # fmt: skip
+            "result-not-written",
+            {"n": "any"},
+            "DOT-7",
+            "s keeps the bytes that it held: no result is written.",
+            "Write the result to s[0].",
+            evidence=shown,
+            changes={"store": lambda _h, _r, _n: None},
+        )
         return
     if float(after[0] - after[1]) == FILLS[0] - FILLS[1]:
         nan = bench.outputs(with_s(call, calls.poison(4)))[0]
@@ -69,28 +82,40 @@ def single(bench: Bench) -> Iterator[Measured]:
 
         stored["added"] = added
         yield bench.measured(
-            "result-added", {"if_finite": bool(finite)}, "DOT-7", MUTANTS[slug].sentence, MUTANTS[slug].fix,
+            "result-added",
+            {"if_finite": bool(finite)},
+            "DOT-7",
+            MUTANTS[slug].sentence,
+            MUTANTS[slug].fix,
             evidence=[bench.evidence(with_s(call, _fill(f, 1)), f"1 · 1 where s held {f}") for f in FILLS],
-            cause=slug, changes={"store": added},
-        )  # fmt: skip
+            cause=slug,
+            changes={"store": added},
+        )
         return
     before = [np.frombuffer(bench.outputs(with_s(empty, _fill(f, 1)))[0], "<f4")[0] for f in FILLS]
     if [float(v) for v in before] == list(FILLS):
         yield bench.measured(
-            "empty-row-not-written", {"n": 0}, "DOT-5", MUTANTS["empty-unwritten"].sentence,
-            MUTANTS["empty-unwritten"].fix, cause="empty-unwritten",
+            "empty-row-not-written",
+            {"n": 0},
+            "DOT-5",
+            MUTANTS["empty-unwritten"].sentence,
+            MUTANTS["empty-unwritten"].fix,
+            cause="empty-unwritten",
             evidence=[bench.evidence(with_s(empty, _fill(f, 1)), f"n = 0 where s held {f}") for f in FILLS],
             changes={"store": lambda _h, value, nb: value if nb else None},
-        )  # fmt: skip
+        )
     elif any(v != 0 or np.signbit(v) for v in before):
         minus = before[0] == 0
         yield bench.measured(
-            "empty-row-value", {"n": 0, "value": float(before[0])}, "DOT-5",
-            f"With n = 0 the result is {float(before[0])!r}, not +0.", "Start from +0.",
+            "empty-row-value",
+            {"n": 0, "value": float(before[0])},
+            "DOT-5",
+            f"With n = 0 the result is {float(before[0])!r}, not +0.",
+            "Start from +0.",
             evidence=[bench.evidence(with_s(empty, _fill(FILLS[0], 1)), "n = 0")],
             cause="empty-minus-zero" if minus and "empty-minus-zero" in MUTANTS else "",
             when=lambda result: result.call.n == 0,
-        )  # fmt: skip
+        )
 
 
 def ignored(bench: Bench) -> Iterator[Measured]:
@@ -100,18 +125,25 @@ def ignored(bench: Bench) -> Iterator[Measured]:
     one = bench.one(3)
     for name, value in (("bs", 5), ("bs", 16), ("bx", 34), ("bx", 4096), ("by", 34), ("by", 4096)):
         call = calls.build(
-            calls.DOT, 32 * one.size, {"vx": one.tobytes(), "vy": one.tobytes()}, {"s": _fill(FILLS[0], 64)}, **{name: value}
+            calls.DOT,
+            32 * one.size,
+            {"vx": one.tobytes(), "vy": one.tobytes()},
+            {"s": _fill(FILLS[0], 64)},
+            **{name: value},
         )
         outputs = bench.outputs(call)
         if np.frombuffer(outputs[0], "<f4")[0] == 9.0:
             continue
         yield bench.measured(
-            "argument-not-ignored", {"argument": name, "value": value}, "DOT-12",
+            "argument-not-ignored",
+            {"argument": name, "value": value},
+            "DOT-12",
             f"With nrc = 1 the result depends on {name}, which counts with nrc = 2 alone.",
-            MUTANTS["single-stored-far"].fix, cause="single-stored-far" if name == "bs" else "",
+            MUTANTS["single-stored-far"].fix,
+            cause="single-stored-far" if name == "bs" else "",
             evidence=[bench.evidence(call, f"nrc = 1, {name} = {value}: 3 · 3 = 9 is not in s[0]")],
-            when=lambda result: result.call.nrc == 1 and bool(getattr(result.call, name)),
-        )  # fmt: skip
+            when=_takes(name),
+        )
         return
 
 
@@ -142,7 +174,7 @@ class Written:
         """Whether each result is in its place, and nothing else is written."""
         return self.values == {place: (value, value) for place, value in self.right.items()}
 
-    def evidence(self, text: str) -> Any:  # noqa: ANN401 - an Evidence
+    def evidence(self, text: str) -> Evidence:
         """Return the call as evidence."""
         return self.bench.evidence(with_s(self.call, _fill(FILLS[0], self.size)), text)
 
@@ -169,58 +201,81 @@ def pairs(bench: Bench) -> Iterator[Measured]:
     rule = "DOT-6"
     if added:
         yield bench.measured(
-            "result-added", {"results": sorted(added)}, "DOT-7",
-            f"With nrc = 2 {', '.join(sorted(added))} is added to what s held.", "Overwrite s.",
-            evidence=[first.evidence(f"bs = {first.bs}, s full of {FILLS[0]}")], cause="s-added",
+            "result-added",
+            {"results": sorted(added)},
+            "DOT-7",
+            f"With nrc = 2 {', '.join(sorted(added))} is added to what s held.",
+            "Overwrite s.",
+            evidence=[first.evidence(f"bs = {first.bs}, s full of {FILLS[0]}")],
+            cause="s-added",
             changes={"store": lambda held, value, _n: held + value},
-        )  # fmt: skip
+        )
         return
     if not missing and sorted(at.values()) == sorted(first.right) and others == []:
-        exchanged = {name: at[name] for name, place in zip(NAMES, first.right, strict=True) if at[name] != place}
+        exchanged = {
+            name: at[name] for name, place in zip(NAMES, first.right, strict=True) if at[name] != place
+        }
         slug = {frozenset(NAMES[1:3]): "results-exchanged", frozenset(NAMES[2:]): "results-transposed-second"}
         order = [list(first.right).index(at[name]) for name in NAMES]
         yield bench.measured(
-            "results-exchanged", {"places": {name: ("0", "1", "bs", "bs + 1")[order[k]] for k, name in enumerate(NAMES)}},
-            rule, f"With nrc = 2 {' and '.join(exchanged)} change places.", MUTANTS["results-exchanged"].fix,
-            evidence=[first.evidence(f"bs = {first.bs}: {at}")], cause=slug.get(frozenset(exchanged), ""),
+            "results-exchanged",
+            {"places": {name: ENDS[order[k]] for k, name in enumerate(NAMES)}},
+            rule,
+            f"With nrc = 2 {' and '.join(exchanged)} change places.",
+            MUTANTS["results-exchanged"].fix,
+            evidence=[first.evidence(f"bs = {first.bs}: {at}")],
+            cause=slug.get(frozenset(exchanged), ""),
             changes={"places": lambda bs: tuple((0, 1, bs, bs + 1)[k] for k in order)},
-        )  # fmt: skip
+        )
         return
     if others and not missing:
         yield bench.measured(
-            "floats-between-written", {"bs": first.bs, "places": others}, "MEM-2" if not bench.nrc else "DOT-6",
-            "With nrc = 2 floats between the results are written.", MUTANTS["between-cleared"].fix,
-            evidence=[first.evidence(f"bs = {first.bs}: s[{others[0]}] is written")], cause="between-cleared",
+            "floats-between-written",
+            {"bs": first.bs, "places": others},
+            "DOT-6",
+            "With nrc = 2 floats between the results are written.",
+            MUTANTS["between-cleared"].fix,
+            evidence=[first.evidence(f"bs = {first.bs}: s[{others[0]}] is written")],
+            cause="between-cleared",
             when=lambda result: result.call.nrc == 2 and result.call.bs > 2,
-        )  # fmt: skip
+        )
         return
     yield from _moved(bench, tried, wrong, missing)
 
 
-def _moved(bench: Bench, tried: list[Written], wrong: list[Written], missing: list[str]) -> Iterator[Measured]:
+def _moved(
+    bench: Bench, tried: list[Written], wrong: list[Written], missing: list[str]
+) -> Iterator[Measured]:
     """Find by which formula of bs the results for y1 are placed, or that they are not written."""
     rule = "DOT-6"
     for name, slug, place in PLACES[1:]:
         if all(_expected_at(one, place(one.bs)) for one in tried):
             yield bench.measured(
-                "results-at", {"y1": name}, rule, f"With nrc = 2 the results for y1 begin at s[{name}], not at s[bs].",
-                MUTANTS[slug or "bs-in-eight-bits"].fix, evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}")],
-                cause=slug, changes={"places": lambda bs, place=place: (0, 1, place(bs), place(bs) + 1)},
-            )  # fmt: skip
+                "results-at",
+                {"y1": name},
+                rule,
+                f"With nrc = 2 the results for y1 begin at s[{name}].",
+                MUTANTS[slug or "bs-in-eight-bits"].fix,
+                evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}")],
+                cause=slug,
+                changes={"places": lambda bs, place=place: (0, 1, place(bs), place(bs) + 1)},
+            )
             return
     lost = [number for number, name in enumerate(NAMES) if name in missing]
-    if lost and all(set(one.values) == {p for k, p in enumerate(one.right) if k not in lost} for one in tried):
+    if lost and all(
+        set(one.values) == {p for k, p in enumerate(one.right) if k not in lost} for one in tried
+    ):
         second = lost == [2, 3]
-
-        def places(bs: int) -> tuple[int, ...]:
-            return tuple(p if k not in lost else -1 for k, p in enumerate((0, 1, bs, bs + 1)))
-
-        del places
         yield bench.measured(
-            "result-not-written", {"results": missing}, rule, f"With nrc = 2 {', '.join(missing)} is not written.",
-            MUTANTS["second-row-lost"].fix, evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}")],
-            cause="second-row-lost" if second else "", when=lambda result: result.call.nrc == 2,
-        )  # fmt: skip
+            "result-not-written",
+            {"results": missing},
+            rule,
+            f"With nrc = 2 {', '.join(missing)} is not written.",
+            MUTANTS["second-row-lost"].fix,
+            evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}")],
+            cause="second-row-lost" if second else "",
+            when=lambda result: result.call.nrc == 2,
+        )
 
 
 def _expected_at(one: Written, start: int) -> bool:
@@ -228,6 +283,11 @@ def _expected_at(one: Written, start: int) -> bool:
     expected = {0: 21.0, 1: 35.0}
     expected |= {start: 33.0, start + 1: 55.0}
     return one.values == {place: (value, value) for place, value in expected.items() if 0 <= place < one.size}
+
+
+def _takes(name: str) -> Callable[[CallResult], bool]:
+    """Return whether a call with one row at a time has an argument that is not 0."""
+    return lambda result: result.call.nrc == 1 and bool(getattr(result.call, name))
 
 
 def _fill(value: float, count: int) -> bytes:

@@ -1,8 +1,8 @@
-"""How sums are rounded: the digits of the accumulator, what becomes of what a sum rounds off, sums of a block in parts.
+"""How sums are rounded: the digits of the accumulator, what becomes of the rest, blocks added in parts.
 
-A sum of 2^p and 1 is exact in float32 up to p = 23. Where it is lost at a smaller p, the accumulator has p bits.
-Beside 2^24 a single 1 is lost in float32 and two of them are not: so it shows whether a block's products are added
-to each other first, or to the running sum one after the other.
+A sum of 2^p and 1 is exact in float32 up to p = 23. Where it is lost at a smaller p, the accumulator has p
+bits. Beside 2^24 a single 1 is lost in float32 and two of them are not: so it shows whether a block's
+products are added to each other first, or to the running sum one after the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
 from q8a8_conformance.diagnosis.experiments.model import Model
 from q8a8_conformance.faults.catalogue import MUTANTS
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
     from q8a8_conformance.results.observations import CallResult
 
     Array = NDArray[Any]
@@ -42,12 +42,17 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
         bits = bench.bits = lost[0]
         slug = CAUSES.get(bits, "")
         yield bench.measured(
-            "accumulator-bits", {"bits": bits}, "ORD-2",
+            "accumulator-bits",
+            {"bits": bits},
+            "ORD-2",
             MUTANTS[slug].sentence if slug else f"The running sum has {bits} significant bits.",
-            "Add in float32.", cause=slug,
-            evidence=[bench.shown(*_rows(bench, bits), f"2^{bits} and 1 in two blocks, in units of the second")],
+            "Add in float32.",
+            cause=slug,
+            evidence=[
+                bench.shown(*_rows(bench, bits), f"2^{bits} and 1 in two blocks, in units of the second")
+            ],
             changes={"bits": bits, **HALF} if bits == 11 else {"bits": bits},
-        )  # fmt: skip
+        )
         return
     if lost:
         return
@@ -55,23 +60,26 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
     if not 2.0**24 <= value <= 2.0**24 + 2:
         wrong = value - 2.0**24 - 1
         yield bench.measured(
-            "rounded-off-part-wrong", {"error": wrong}, "ORD-2",
+            "rounded-off-part-wrong",
+            {"error": wrong},
+            "ORD-2",
             f"What an addition rounds off is lost or comes back wrong: 2^24 + 1 gives {value:.9g}.",
-            MUTANTS["low-part-misscaled"].fix, cause="low-part-misscaled" if value == 2.0**25 else "",
+            MUTANTS["low-part-misscaled"].fix,
+            cause="low-part-misscaled" if value == 2.0**25 else "",
             evidence=[bench.shown(*_rows(bench, 24), "2^24 and 1 in two blocks, in units of the second")],
             when=rounds,
-        )  # fmt: skip
+        )
 
 
 def _near(sums: dict[int, tuple[float, float]], bits: int) -> bool:
-    """Return whether every sum of 2^p and 1 is what so many bits leave of it, as far as its format reaches."""
+    """Return whether every sum of 2^p and 1 is what so many bits leave of it, where it is finite."""
     sums = {p: pair for p, pair in sums.items() if np.isfinite(pair).all()}
     return all(abs(v - 2.0**p) <= 2.0 ** max(p - bits + 1, 0) for p, pair in sums.items() for v in pair)
 
 
 def rounds(result: CallResult) -> bool:
     """Return whether a call leaves something to round."""
-    return any(one.tolerance for one in Model().predict(result.call))
+    return any(one.rounds for one in Model().predict(result.call))
 
 
 def _rows(bench: Bench, power: int, *, last: bool = False) -> tuple[Array, Array]:
@@ -109,27 +117,38 @@ def roundings(bench: Bench) -> Iterator[Measured]:
     if len(groups) > 1:
         each = "one by one" if len(groups) == len(alone) else f"in {len(groups)} parts"
         yield bench.measured(
-            "block-added-in-parts", {"parts": groups, "roundings": len(groups)}, "ORD-2",
+            "block-added-in-parts",
+            {"parts": groups, "roundings": len(groups)},
+            "ORD-2",
             f"The products of a block are added to the running sum {each}: {len(groups)} roundings a block, "
             f"where the bound allows one.",
-            MUTANTS["float-products"].fix, cause="float-products" if len(groups) == 32 else "",
+            MUTANTS["float-products"].fix,
+            cause="float-products" if len(groups) == 32 else "",
             evidence=[
-                bench.shown(*_large_and_units(bench, [groups[0][0], groups[1][0]]), "2^24 in one block, two products of 1 in the next: 2^24 + 2")
+                bench.shown(
+                    *_large_and_units(bench, [groups[0][0], groups[1][0]]),
+                    "2^24, then two products of 1 in a block: 2^24 + 2",
+                )
             ],
             when=rounds,
-        )  # fmt: skip
+        )
         return
     up, down = (_directed(bench, sign) for sign in (1.0, -1.0))
     kind = {(2, 2): "zero", (4, 2): "up", (2, 4): "down"}.get((up, down))
     if kind:
         slug = "truncating-accumulator" if kind == "zero" else ""
         yield bench.measured(
-            "sums-rounded", {"direction": kind}, "ORD-2",
+            "sums-rounded",
+            {"direction": kind},
+            "ORD-2",
             f"Sums are rounded {'towards zero' if kind == 'zero' else kind + 'wards'}.",
-            "Add with rounding to nearest.", cause=slug,
-            evidence=[bench.shown(*_large_and_units(bench, [0, 1, 2]), "2^24 + 3, which is a tie to 2^24 + 4")],
+            "Add with rounding to nearest.",
+            cause=slug,
+            evidence=[
+                bench.shown(*_large_and_units(bench, [0, 1, 2]), "2^24 + 3, which is a tie to 2^24 + 4")
+            ],
             when=rounds,
-        )  # fmt: skip
+        )
 
 
 def _directed(bench: Bench, sign: float) -> int:
@@ -139,7 +158,7 @@ def _directed(bench: Bench, sign: float) -> int:
 
 
 def _large_and_units(bench: Bench, places: list[int], sign: float = 1.0) -> tuple[Array, Array]:
-    """Return rows with 2^24 in one block, and products of 1 at some places of a later one, all times 2^-12."""
+    """Return rows of 2^24 in one block and products of 1 in places of a later one, times 2^-12."""
     codes = np.zeros((2, 32), np.int64)
     codes[0, bench.element] = LARGE
     codes[1, places] = 1
@@ -157,4 +176,3 @@ def _units_alone(bench: Bench) -> float:
 def _beside_large(bench: Bench, places: list[int]) -> float:
     """Return what products of 1 add to 2^24."""
     return bench.value(*_large_and_units(bench, places)) * 2.0**12 - 2.0**24
-

@@ -6,19 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
     from q8a8_conformance.protocol.messages import Call
 
 SHAPES = (
-    (1, 0, 0), (2, 0, 0), (1, 34, 0), (1, 0, 34), (1, 2, 6), (1, 34, 68), (1, 68, 34), (3, 10, 34), (1, 300, 4000), (4, 0, 0), (4, 34, 68), (4, 2, 100),
-    (1, 33000, 0), (1, 0, 33000), (1, 65600, 34), (1, 34, 65600), (2, 70000, 140000),
-)  # fmt: skip
+    (1, 0, 0),
+    (2, 0, 0),
+    (1, 34, 0),
+    (1, 0, 34),
+    (1, 2, 6),
+    (1, 34, 68),
+    (1, 68, 34),
+    (3, 10, 34),
+    (1, 300, 4000),
+    (4, 0, 0),
+    (4, 34, 68),
+    (4, 2, 100),
+    (1, 33000, 0),
+    (1, 0, 33000),
+    (1, 65600, 34),
+    (1, 34, 65600),
+    (2, 70000, 140000),
+)
 """Blocks, and bytes between the rows of x and of y."""
 
 MORE = 4
@@ -48,7 +63,7 @@ STARTS: dict[str, tuple[tuple[str, str, Any], ...]] = {
         ("0", "", lambda _row, _bx, _by: 0),
     ),
 }
-"""Where the second row may begin, in bytes from the first: name, cause, and formula of a row's bytes, bx, by."""
+"""Where the second row may begin, in bytes from the first: name, cause, formula of a row, bx and by."""
 
 
 class Shape:
@@ -57,7 +72,7 @@ class Shape:
     def __init__(self, bench: Bench, nb: int, x_gap: int, y_gap: int) -> None:
         self.bench, self.row = bench, 34 * nb
         self.bx, self.by = self.row + x_gap, self.row + y_gap
-        # Every byte of x (of y) counts where it is read, as a code or as part of a scale; more bits, more result.
+        # Every byte of x (of y) counts where it is read, as a code or in a scale; more bits, more result.
         size = 2 * self.row + max(x_gap, y_gap) + 64
         rng = dot_rows.generator("strides", nb, x_gap, y_gap)
         self.noise = (rng.integers(1, 60, size) & ~MORE).astype(np.uint8)
@@ -117,7 +132,7 @@ def strides(bench: Bench) -> Iterator[Measured]:
             if start != {"x": one.bx, "y": one.by}[side] and side not in wrong:
                 wrong[side] = one, start
     named = {}
-    for side, (one, start) in wrong.items():
+    for side in wrong:
         for name, slug, formula in STARTS[side][1:]:
             if all(_same(formula(*at), seen, at) for at, seen in read[side].items()):
                 named[side] = name, slug, formula
@@ -129,23 +144,27 @@ def strides(bench: Bench) -> Iterator[Measured]:
     one, start = wrong[next(iter(named))]
     slugs = {slug for _, slug, _ in named.values()}
     yield bench.measured(
-        "second-row-read-at", {"at": {side: name for side, (name, _, _) in named.items()}}, "DOT-6",
+        "second-row-read-at",
+        {"at": {side: name for side, (name, _, _) in named.items()}},
+        "DOT-6",
         "; ".join(f"{side}1 is read at {name}, not at b{side}" for side, (name, _, _) in named.items()) + ".",
-        MUTANTS["bx-ignored"].fix, cause=slugs.pop() if len(slugs) == 1 else "",
+        MUTANTS["bx-ignored"].fix,
+        cause=slugs.pop() if len(slugs) == 1 else "",
         evidence=[
-            bench.evidence(one.call(side), f"nb = {one.nb}, bx = {one.bx}, by = {one.by}: {side}1 is read at byte {start}")
+            bench.evidence(
+                one.call(side),
+                f"nb = {one.nb}, bx = {one.bx}, by = {one.by}: {side}1 is read at byte {start}",
+            )
             for side in list(named)[:1]
         ],
         changes={"strides": lambda nb, bx, by: (used["x"](34 * nb, bx, by), used["y"](34 * nb, bx, by))},
-    )  # fmt: skip
+    )
 
 
 def counts(bench: Bench, nb: int) -> bool:
     """Return whether each block of a row of this length is counted once."""
     ones = np.ones(nb, np.int64)
-    return bench.pair(ones, ones) == nb and all(
-        bench.pair(np.arange(nb) == b, ones) == 1 for b in range(nb)
-    )
+    return bench.pair(ones, ones) == nb and all(bench.pair(np.arange(nb) == b, ones) == 1 for b in range(nb))
 
 
 def _same(formula: int, seen: int, at: tuple[int, int, int]) -> bool:

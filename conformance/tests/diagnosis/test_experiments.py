@@ -1,0 +1,253 @@
+"""Experiments name every mistake in a dot product, and explain the calls that it spoils."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance.diagnosis import shrink
+from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.faults.kernel import DOT, DOTS, Kernel, Steps
+from q8a8_conformance.inputs import calls, dot_rows, every_value, long_rows
+from q8a8_conformance.mutants import MUTANTS, make
+from q8a8_conformance.results.observations import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from q8a8_conformance.diagnosis.facts import Fact
+    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.protocol.messages import Call
+
+    Probe = Callable[[Call], tuple[bytes, ...] | None]
+
+LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 17, 33, 65, 257, 1025)
+"""Blocks of the rows in which every block counts."""
+
+SECONDS = 120.0
+"""Time limit of the experiments here: the machine may be busy."""
+
+SHOWN_ELSEWHERE = frozenset(
+    {"float-products", "truncating-accumulator", "count-of-sixteen-bits", "short-tail-after-tile-lost"}
+    | {"same-pointer-symmetric", "single-stored-far", "half-table-entry", "product-table-entry"}
+    | {
+        "half-through-subnormal-float",
+        "hangs-on-1023-blocks",
+        "strides-in-sixteen-bits",
+        "bs-in-eight-bits",
+        "s-added-if-finite",
+    }
+)
+"""Mistakes that these calls do not show: tests of their own make the calls that do."""
+
+
+def _one(function: str, x: Array, y: Array) -> Call:
+    """Return the dot product of two rows of v1 blocks."""
+    return calls.dot(x, y) if function == DOT else calls.dot_real(*dot_rows.to_v2(x, y, unused=0x4200))
+
+
+def _sample(function: str, nrc: int) -> Iterator[Call]:
+    """Yield calls of many kinds."""
+    rows = long_rows.dots()
+    for nb in LENGTHS:
+        if nrc == 2:
+            yield rows.call_pair(nb, bs=5, x_gap=34, y_gap=68)
+        else:
+            yield rows.call(nb) if function == DOT else rows.call_v2(nb)
+    for seed, nb in enumerate((1, 2, 3, 5, 8)):
+        x, y = dot_rows.random_pair(nb, seed=seed)
+        if nrc == 2:
+            more = dot_rows.random_pair(nb, seed=seed + 50)
+            yield calls.dot_pair(np.stack([x, more[0]]), np.stack([y, more[1]]), bs=3)
+        else:
+            yield _one(function, x, y)
+    kinds = (dot_rows.full_mantissas, dot_rows.far_scales, dot_rows.signed_scales, dot_rows.minus_128_pairs)
+    for kind in kinds if nrc == 1 else ():
+        yield from (_one(function, x, y) for x, y in itertools.islice(kind(), 0, None, 3))
+
+
+def _probe(kernel: object) -> Probe:
+    session = InProcessSession(lambda: kernel, DOTS)
+    return lambda call: session.call(call).outputs
+
+
+def _failed(made: Iterator[Call], probe: Probe) -> list[Failure]:
+    """Return the calls that come out wrong."""
+    found = []
+    for call in made:
+        outputs = probe(call)
+        if outputs is not None and shrink.wrong(call, outputs):
+            found.append(Failure(call, outputs, replay(make(), call)))
+    return found
+
+
+def _facts(function: str, kernel: object) -> tuple[list[Fact], list[Failure]]:
+    """Return the facts about a kernel's function, and its failed calls."""
+    probe = _probe(kernel)
+    failures = {nrc: _failed(_sample(function, nrc), probe) for nrc in ((1, 2) if function == DOT else (1,))}
+    facts = dot_facts(function, {nrc: held for nrc, held in failures.items() if held}, probe, SECONDS)
+    return facts, [one for held in failures.values() for one in held]
+
+
+MISTAKES = [
+    (mutant.slug, function)
+    for mutant in MUTANTS.values()
+    for function in DOTS
+    if function in mutant.functions and mutant.slug not in SHOWN_ELSEWHERE
+]
+
+
+@pytest.mark.parametrize(("slug", "function"), MISTAKES)
+def test_a_mistake_is_measured(slug: str, function: str) -> None:
+    """The one fact is the mistake: its slug and rule, with evidence; it explains nearly every failed call."""
+    facts, failures = _facts(function, make(slug))
+    assert [fact.cause for fact in facts] == [slug]
+    assert facts[0].rule == MUTANTS[slug].rule
+    assert facts[0].fix == MUTANTS[slug].fix
+    assert 0 < len(facts[0].evidence) <= 3
+    assert all(shown.actual != shown.expected for shown in facts[0].evidence)
+    assert len(facts[0].explained(failures)) >= 0.85 * len(failures) > 0
+
+
+def _with_every_value(function: str, kernel: object) -> list[Fact]:
+    probe = _probe(kernel)
+    pairs = itertools.chain(
+        itertools.islice(every_value.pairs_at_every_place(), 60),
+        ((dot_rows.blocks(h, q), dot_rows.blocks(1.0, q)) for h, q in [_under(0x2E66), _under(0x3C01)]),
+    )
+    failures = _failed((_one(function, x, y) for x, y in pairs), probe)
+    return dot_facts(function, {1: failures}, probe, SECONDS)
+
+
+def _under(bits: int) -> tuple[float, Array]:
+    codes = np.zeros((1, 32), np.int64)
+    codes[0, 5] = 1
+    return float(np.uint16(bits).view(np.float16)), codes
+
+
+@pytest.mark.parametrize("slug", ["product-table-entry", "half-table-entry"])
+def test_a_wrong_entry_of_a_table(slug: str) -> None:
+    """One wrong product of two codes, or one wrong half, is found among all of them."""
+    facts = _with_every_value(DOT, make(slug))
+    assert [fact.cause for fact in facts] == [slug]
+
+
+def _drops_the_seventh(nb: int) -> Array:
+    return np.delete(np.arange(nb), 6) if nb > 20 else np.arange(nb)
+
+
+def _drops_one(nb: int) -> Array:
+    return np.delete(np.arange(nb), nb * nb % 7) if nb > 9 else np.arange(nb)
+
+
+def _twice(qx: Array, qy: Array) -> Array:
+    return np.asarray(qx.astype(int) * qy * (1 + (np.arange(32) == 3)))
+
+
+def _shifted(qx: Array, qy: Array) -> Array:
+    return np.asarray(qx.astype(int) * np.roll(qy, 1, axis=0))
+
+
+def _two_entries(qx: Array, qy: Array) -> Array:
+    return np.asarray(qx.astype(int) * qy + (qx == -128) * ((qy == 127) | (qy == 1)))
+
+
+def _minus_two(_of: Array, sums: Array, d: Array) -> np.float32:
+    return np.float32((sums * d).sum()) if len(d) else np.float32(-2)
+
+
+OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
+    "unwritten": (Steps(store=lambda *_: None), "result-not-written", {"n": "any"}),
+    "reversed": (Steps(products=lambda qx, qy: qx.astype(int) * qy[:, ::-1]), "block-map", {"lost": []}),
+    "twice": (Steps(products=_twice), "block-map", {"twice": [3]}),
+    "first-20": (Steps(visited=lambda nb: np.arange(min(nb, 20))), "block-not-counted", {"at": 21}),
+    "seventh": (Steps(visited=_drops_the_seventh), "block-not-counted", {"at": 21}),
+    "irregular": (Steps(visited=_drops_one), "block-not-counted", {"at": 10}),
+    "shifted": (Steps(products=_shifted), "block-meets-another", {"at": 2}),
+    "one-length": (Steps(visited=lambda nb: np.arange(nb - (nb == 33))), "block-not-counted", {"at": 33}),
+    "zero-clears": (
+        Steps(scale_product=lambda dx, dy: dx * dy * float(not (dx * dy == 0).any())),
+        "zero-scale-affects-others",
+        {"ends": False},
+    ),
+    "two-entries": (Steps(products=_two_entries), "product-wrong", {"x": -128}),
+    "minus-two": (Steps(total=_minus_two), "empty-row-value", {"value": -2.0}),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_fault_that_is_in_no_catalogue(name: str) -> None:
+    """Where the catalogue has no name for it, the fact is measured all the same."""
+    steps, fact, where = OTHERS[name]
+    facts, failures = _facts(DOT, Kernel({DOT: steps}))
+    assert facts[0].fact == fact
+    assert {key: facts[0].where[key] for key in where} == where
+    assert facts[0].explained(failures)
+    json.dumps(facts[0].to_json())
+
+
+class _TailOfTheFirstRow(Kernel):
+    """Takes, with two rows at a time, the blocks of the second row from `least` on from the first row."""
+
+    def __init__(self, side: int, least: int) -> None:
+        super().__init__()
+        self._side, self._least = side, least
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Copy a row's tail over the other's, and multiply."""
+        rows, stride = [vx.copy(), vy.copy()], (bx, by)[self._side]
+        if nrc == 2:
+            first, stop = 34 * self._least, n // 32 * 34
+            rows[self._side][stride + first : stride + stop] = rows[self._side][first:stop]
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, rows[0], bx, rows[1], by, nrc)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_tail_of_the_other_row(side: int) -> None:
+    """Blocks of the second row that are taken from the first one are found for both sides."""
+    facts, failures = _facts(DOT, _TailOfTheFirstRow(side, 8))
+    assert (facts[0].fact, facts[0].rule, facts[0].nrc) == ("block-meets-another", "Q8A8-DOT-6", 2)
+    assert facts[0].where["lengths"]["least"] == 9
+    assert facts[0].where["blocks"][0]["y_row" if side else "x_row"] == 0
+    assert len(facts[0].explained(failures)) >= 0.5 * len(failures)
+
+
+def _beside_a_large_term(nb: int) -> Call:
+    """Return 2^24 and many products of 1, of which each is lost alone beside it."""
+    codes, scales = np.ones((nb, 32), np.int64), np.ones(nb)
+    codes[0], scales[0] = 0, 64
+    codes[0, 0] = 64
+    rng = np.random.default_rng(nb)
+    x = dot_rows.blocks(scales, codes)
+    codes[1:, :3] = rng.integers(1, 4, (nb - 1, 3))
+    return calls.dot(x, dot_rows.blocks(scales, codes))
+
+
+@pytest.mark.parametrize("slug", ["truncating-accumulator", "float-products"])
+def test_roundings(slug: str) -> None:
+    """Sums that are cut off, and blocks that are added in parts, are found by single roundings."""
+    probe = _probe(make(slug))
+    made = [_beside_a_large_term(nb) for nb in (500, 2000)]
+    failures = [Failure(call, (probe(call) or (b"",)), replay(make(), call)) for call in made]
+    facts = dot_facts(DOT, {1: failures}, probe, SECONDS)
+    assert [fact.cause for fact in facts] == [slug]
+
+
+def test_two_mistakes() -> None:
+    """Two mistakes in different steps are both found."""
+    facts, _ = _facts(DOT, make("order-neon-dotprod", "half-bit-lost", "pairs-saturate"))
+    assert {fact.cause for fact in facts} == {"half-bit-lost", "pairs-saturate"}
+
+
+def test_a_kernel_that_does_not_return() -> None:
+    """Where no call returns there is no fact."""
+    call = calls.dot(*dot_rows.exact_pair(1))
+    assert dot_facts(DOT, {1: [Failure(call, (bytes(4),), (bytes(4),))]}, lambda _: None) == []
