@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,11 @@ from q8a8_lab.evaluation import assets
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+# `nohup` and a shell's `&` start processes that ignore signals, and so would every process of a test.
+for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, _handler)
 
 CI = bool(os.environ.get("CI"))
 

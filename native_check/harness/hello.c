@@ -103,8 +103,8 @@ static void put_loading(struct bytes *out, const struct target *target) {
 }
 
 void hello_put(struct bytes *out, const struct target *target) {
-    static const char *const capabilities[] = {"guard",  "readonly", "offset",  "threads",
-                                               "repeat", "shared",   "overlap", "state"};
+    static const char *const capabilities[] = {"guard",  "readonly", "offset", "threads", "repeat",
+                                               "shared", "overlap",  "state",  "ahead"};
     const int emulated = cpu_emulated();
     bool first = true;
     char number[16];

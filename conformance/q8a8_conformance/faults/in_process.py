@@ -47,7 +47,7 @@ class InProcessSession:
         self._answerer: Answerer | None = None
         self.starts = 0
         # Without "overlap": calls in this process's threads cannot be stopped, and take as long as they last.
-        capabilities = tuple(name for name in CAPABILITIES if name != "overlap")
+        capabilities = tuple(name for name in CAPABILITIES if name not in {"overlap", "ahead"})
         capabilities += ENVIRONMENT_CAPABILITIES if self._environment else ()
         self.hello = Hello("a mutant", functions=self._functions, capabilities=capabilities)
 

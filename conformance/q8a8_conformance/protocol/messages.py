@@ -163,6 +163,7 @@ CAPABILITIES = (
     "registers",
     "stack",
     "state",
+    "ahead",
 )
 """All capabilities of the protocol."""
 

@@ -1,4 +1,4 @@
-"""A worker process: exchange one message for one answer, whatever the process does.
+"""A worker process: send messages and receive their answers in order, whatever the process does.
 
 Everything is bounded: time by a deadline for the whole exchange (single bytes do not extend it), memory by
 the longest legal answer and by the kept tail of standard error. Both of the process's output pipes are read
@@ -15,13 +15,14 @@ import select
 import signal
 import subprocess
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.codec import LENGTH, check_length
 from q8a8_conformance.protocol.messages import BytesLike, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 STDERR_TAIL = 8192
@@ -101,6 +102,10 @@ class WorkerProcess:
         self._poll.register(self._stdout, select.POLLIN)
         self._poll.register(self._stderr, select.POLLIN)
         self._tail = b""
+        self._outbox: list[memoryview] = []  # what the pipe has not taken yet
+        self._sent = 0
+        self._ends: deque[int] = deque()  # of `_sent`, at the end of each message without an answer
+        self._rest = b""  # the beginning of the next answer, read with the one before
 
     @property
     def pid(self) -> int:
@@ -112,17 +117,28 @@ class WorkerProcess:
         """The end of the process's standard error, at most `STDERR_TAIL` bytes."""
         return self._tail.decode("utf-8", "replace")
 
-    def receive(self, limit: int, deadline: float) -> bytes:
-        """Read one payload of at most ``limit`` bytes; see `exchange`."""
-        return self._transfer([], limit, deadline)
+    def send(self, payload: BytesLike) -> None:
+        """Send one payload: as much of it as the pipe takes now, the rest while answers are received.
 
-    def exchange(self, payload: BytesLike, limit: int, deadline: float) -> bytes:
-        """Send one payload and read one back.
+        Raises
+        ------
+        ProtocolError
+            The payload is too long, or the process sent bytes before the message.
+        ProcessEnded
+            It exited or closed its output.
+        """
+        if not self._ends:
+            self._check_no_output()
+        head = LENGTH.pack(check_length(len(payload)))
+        self._sent += len(head) + len(payload)
+        self._ends.append(self._sent)
+        self._write([memoryview(head), memoryview(payload)])
+
+    def receive(self, limit: int, deadline: float) -> bytes:
+        """Receive one payload: the answer to the first message that has none, or what is sent unasked.
 
         Parameters
         ----------
-        payload : bytes-like
-            The payload to send, without its length.
         limit : int
             The longest payload accepted; a longer one is refused before it is stored.
         deadline : float
@@ -131,16 +147,27 @@ class WorkerProcess:
         Raises
         ------
         ProtocolError
-            The process sent bytes before the message, an illegal length, or more than one answer, or it
-            answered before it had read the whole message.
+            The process sent an illegal length, or more answers than it got messages, or it answered before
+            it had read the whole message.
         ProcessEnded
             It exited or closed its output.
         DeadlineExceeded
             The deadline passed.
         """
-        self._check_no_output()
-        message = [memoryview(LENGTH.pack(check_length(len(payload)))), memoryview(payload)]
-        return self._transfer(message, limit, deadline)
+        inbox = _Inbox(limit, self._rest)
+        self._rest = b""
+        self._transfer(inbox, deadline)
+        if self._ends and self._ends.popleft() > self._sent - sum(map(len, self._outbox)):
+            raise ProtocolError("the worker answered before it had read the whole call")
+        if inbox.rest and not self._ends:
+            raise ProtocolError(f"{len(inbox.rest)} bytes or more after the answer")
+        self._rest = inbox.rest
+        return bytes(inbox.payload)
+
+    def exchange(self, payload: BytesLike, limit: int, deadline: float) -> bytes:
+        """Send one payload and receive the answer: :meth:`send` and :meth:`receive`."""
+        self.send(payload)
+        return self.receive(limit, deadline)
 
     def _check_no_output(self) -> None:
         try:
@@ -151,12 +178,11 @@ class WorkerProcess:
             raise ProtocolError(f"the worker sent {len(extra)} bytes or more without a call")
         raise ProcessEnded("after its last answer")
 
-    def _transfer(self, message: list[memoryview], limit: int, deadline: float) -> bytes:
-        """Write the message and read a payload, as the pipes allow, until the payload is complete."""
-        pending = self._write(message)
-        if pending:
+    def _transfer(self, inbox: _Inbox, deadline: float) -> None:
+        """Write what is left of the messages and read a payload, as the pipes allow, until it is complete."""
+        writing = bool(self._outbox)
+        if writing:
             self._poll.register(self._stdin, select.POLLOUT)
-        inbox = _Inbox(limit)
         exited = False
         try:
             while not inbox.complete:
@@ -169,41 +195,38 @@ class WorkerProcess:
                     if exited:  # and all that it had written has been read
                         raise ProcessEnded(inbox.progress)
                     exited = self._exited()
-                pending = self._serve(ready, pending, inbox)
-        finally:
-            if pending:
-                with contextlib.suppress(KeyError):  # it was written just before an exception
+                self._serve(ready, inbox)
+                if writing and not self._outbox:
+                    writing = False
                     self._poll.unregister(self._stdin)
-        if pending:
-            raise ProtocolError("the worker answered before it had read the whole call")
-        return bytes(inbox.payload)
+        finally:
+            if writing:
+                self._poll.unregister(self._stdin)
 
-    def _serve(self, ready: Sequence[int], pending: list[memoryview], inbox: _Inbox) -> list[memoryview]:
-        """Read or write each ready pipe once; return the part of the message that is not written yet."""
+    def _serve(self, ready: Sequence[int], inbox: _Inbox) -> None:
+        """Read or write each ready pipe once."""
         if self._stderr in ready:
             self._read_stderr()
         if self._stdin in ready:
-            pending = self._write(pending)
-            if not pending:
-                self._poll.unregister(self._stdin)
+            self._write()
         if self._stdout in ready and not inbox.read(self._stdout):
             raise ProcessEnded(inbox.progress)
-        return pending
 
-    def _write(self, message: list[memoryview]) -> list[memoryview]:
-        """Write what the pipe accepts and return the rest; nothing if the pipe is closed."""
-        while message:
+    def _write(self, message: Iterable[memoryview] = ()) -> None:
+        """Write what the pipe takes of the messages that are left, and of one more."""
+        self._outbox += message
+        while self._outbox:
             try:
-                written = os.writev(self._stdin, message)
+                written = os.writev(self._stdin, self._outbox)
             except BlockingIOError:
-                break
+                return
             except BrokenPipeError:
-                return []  # its answer or its exit is found on its output
-            while message and written >= len(message[0]):
-                written -= len(message.pop(0))
-            if message:
-                message[0] = message[0][written:]
-        return message
+                self._outbox.clear()  # its answer or its exit is found on its output
+                return
+            while self._outbox and written >= len(self._outbox[0]):
+                written -= len(self._outbox.pop(0))
+            if self._outbox:
+                self._outbox[0] = self._outbox[0][written:]
 
     def _read_stderr(self) -> bool:
         """Read a chunk of standard error; return False if there is none now."""
@@ -262,15 +285,36 @@ class WorkerProcess:
 
 
 class _Inbox:
-    """One payload being received."""
+    """One payload being received.
 
-    def __init__(self, limit: int) -> None:
+    Parameters
+    ----------
+    limit : int
+        The longest payload accepted.
+    start : bytes
+        Of the payload with its length: what has been read of it already.
+
+    Attributes
+    ----------
+    payload : bytearray
+        As much as was received.
+    complete : bool
+        Whether that is all.
+    rest : bytes
+        What was read beyond it.
+    """
+
+    def __init__(self, limit: int, start: bytes = b"") -> None:
         self.payload = bytearray()
         self.complete = False
+        self.rest = b""
         self._limit = limit
         self._head = b""
         self._at = 0
         self._length: int | None = None
+        if start:
+            self._start(start)
+            self.complete = self._at == self._length
 
     @property
     def progress(self) -> str:
@@ -301,14 +345,12 @@ class _Inbox:
         if len(data) < LENGTH.size:
             self._head = data
             return
-        length = check_length(LENGTH.unpack_from(data)[0], self._limit)
-        extra = len(data) - LENGTH.size - length
-        if extra > 0:
-            raise ProtocolError(f"{extra} bytes or more after the answer")
-        self._length = length
-        self.payload = bytearray(length)
-        self._at = len(data) - LENGTH.size
-        self.payload[: self._at] = data[LENGTH.size :]
+        self._length = check_length(LENGTH.unpack_from(data)[0], self._limit)
+        end = LENGTH.size + self._length
+        self.payload = bytearray(self._length)
+        self._at = min(len(data), end) - LENGTH.size
+        self.payload[: self._at] = data[LENGTH.size : end]
+        self.rest = data[end:]
 
 
 @contextlib.contextmanager

@@ -18,8 +18,10 @@ the table are final: every later call raises the same exception at once.
 # ruff: noqa: N818 -- each name describes the worker's failure; `SessionError` is the base class
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from q8a8_conformance.protocol.codec import check_length, decode_reply, encode_call, reply_limit
@@ -106,6 +108,15 @@ class WorkerUnusable(SessionError):
     """The worker cannot be started, or is not restarted."""
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """A call that was sent, and is not answered yet."""
+
+    call: Call
+    id: int
+    process: WorkerProcess
+
+
 class Session:
     """Calls of one kernel through a worker, which is started when needed.
 
@@ -162,6 +173,8 @@ class Session:
         self._failed_starts = 0
         self._last_id = 0
         self._tail = ""
+        self._next: Call | None = None
+        self._ahead: _Sent | None = None
 
     def __enter__(self) -> Self:
         """Return the session; the worker starts with the first use."""
@@ -216,22 +229,57 @@ class Session:
         if len(call.buffers) != len(call.spec.buffers):
             expected = len(call.spec.buffers)
             raise ValueError(f"the call has {len(call.buffers)} buffers, {call.function} takes {expected}")
+        ahead, following = self._ahead, self._next
+        self._ahead = self._next = None
+        limit = reply_limit(call)
+        seconds = self.timeout if timeout is None else timeout
+        if ahead is not None and (ahead.process is not self._process or ahead.call != call):
+            self._discard(ahead, time.monotonic() + seconds)
+            ahead = None
+        deadline = time.monotonic() + seconds
+        sent = ahead or self._send(call)
+        if following is not None:
+            with contextlib.suppress(ValueError):  # raised when it is made
+                self._ahead = self._send(following)
+        reply = self._guarded(
+            lambda: decode_reply(sent.process.receive(limit, deadline), call, sent.id), call.function
+        )
+        if isinstance(reply, Error):
+            raise CallRefused(reply.text, sent.process.stderr_tail)
+        return reply
+
+    def announce(self, call: Call) -> None:
+        """Take the call after the next one: it is sent before the next one's result is awaited.
+
+        So the worker computes while the runner judges. Nothing else changes: a call that is announced and
+        not made has no effect on later ones, and one that is lost with its worker is sent again when it is
+        made. A worker without the capability "ahead" gets one call at a time.
+        """
+        if self._hello is not None and "ahead" in self._hello.capabilities:
+            self._next = call
+
+    def _send(self, call: Call) -> _Sent:
+        """Send a call to a worker, starting one if there is none."""
         process = self._ready()
         self._last_id = (self._last_id + 1) % 2**32
-        call_id = self._last_id
-        payload = encode_call(call, call_id)
+        payload = encode_call(call, self._last_id)
         try:
             check_length(len(payload))
         except ProtocolError as error:
             raise ValueError(f"the call is too large: {error}") from None
-        limit = reply_limit(call)
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-        reply = self._guarded(
-            lambda: decode_reply(process.exchange(payload, limit, deadline), call, call_id), call.function
-        )
-        if isinstance(reply, Error):
-            raise CallRefused(reply.text, process.stderr_tail)
-        return reply
+        self._guarded(lambda: process.send(payload), call.function)
+        return _Sent(call, self._last_id, process)
+
+    def _discard(self, ahead: _Sent, deadline: float) -> None:
+        """Receive the answer to a call that was announced and is not made; what it does matters to nobody."""
+        if ahead.process is self._process:
+            try:
+                ahead.process.receive(reply_limit(ahead.call), deadline)
+            except (ProtocolError, DeadlineExceeded, ProcessEnded):
+                self._stop(ahead.process)
+            except BaseException:
+                self._stop(ahead.process)  # an interrupt
+                raise
 
     def sibling(self, environment: Mapping[str, str], *, one_processor: bool) -> Session:
         """Return a session with another worker of the same command, with more environment variables."""
@@ -247,6 +295,7 @@ class Session:
 
     def close(self) -> None:
         """Ask the worker to quit, and kill what is left of its process group."""
+        self._next = self._ahead = None
         if self._process:
             self._process.quit()
             self._tail = self._process.stderr_tail

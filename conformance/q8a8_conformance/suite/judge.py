@@ -12,7 +12,7 @@ What a result must be is in `quantizer_checks` and `dot_checks`, the search of p
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from q8a8_conformance.attribution.probes import Probe
 from q8a8_conformance.attribution.quantizers import broken_rules
@@ -26,13 +26,15 @@ from q8a8_conformance.suite.placement import Difference
 from q8a8_conformance.suite.target import NotOfferedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from q8a8_conformance.protocol.messages import Call, Result
     from q8a8_conformance.suite.accepted_recipes import Recipes
     from q8a8_conformance.suite.target import NotRunError, Target
 
 DOTS = (calls.DOT, calls.DOT_REAL)
+
+Item = TypeVar("Item")
 
 ATTRIBUTED = 8
 """Wrong results of one case that are attributed to its rules: a further one seldom breaks another."""
@@ -86,6 +88,10 @@ class Judge:
     def require(self, function: str, *capabilities: str) -> None:
         """Leave the case as not run unless the kernel has the function and the worker the capabilities."""
         self._calls.require(function, *capabilities)
+
+    def ahead(self, items: Iterable[Item], call_of: Callable[[Item], Call]) -> Iterator[Item]:
+        """Yield items whose calls are made in turn: :meth:`KernelCalls.ahead`."""
+        return self._calls.ahead(items, call_of)
 
     def run(self, call: Call, *, legal: bool = True, at: Call | None = None) -> dict[str, bytes]:
         """Make a call that must return: :meth:`KernelCalls.run`."""

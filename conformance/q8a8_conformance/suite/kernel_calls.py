@@ -6,7 +6,7 @@ the rule it breaks, whichever case it came up in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from q8a8_conformance.suite.accepted_recipes import DESIGN, Recipes
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from q8a8_conformance.suite.case_records import CaseRecords
 
@@ -43,6 +43,8 @@ FAULT_RULES: Mapping[Fault, tuple[str, str]] = {
 """The rule that each fault breaks, and what happened."""
 
 OVER_WRITE = "Q8A8-MEM-2"
+
+Item = TypeVar("Item")
 
 
 class CaseOver(Exception):  # noqa: N818 (no error of the program: all there is to record is recorded)
@@ -79,6 +81,28 @@ class KernelCalls:
         if not self._places or not self._target.is_placed(call.function):
             return call
         return placement.place(self._records.case, call, self._target.hello.capabilities)
+
+    def ahead(self, items: Iterable[Item], call_of: Callable[[Item], Call]) -> Iterator[Item]:
+        """Yield items of which each is to be made next: the kernel computes the one after it meanwhile.
+
+        Parameters
+        ----------
+        items
+            In order; some may be left out.
+        call_of
+            Returns the call that will be made of an item, placed where it is.
+        """
+        if "ahead" not in self._target.hello.capabilities:
+            yield from items
+            return
+        waiting = iter(items)
+        item = next(waiting, None)
+        while item is not None:
+            following = next(waiting, None)
+            if following is not None:
+                self._target.session.announce(self.placed(call_of(following)))
+            yield item
+            item = following
 
     def run(self, call: Call, *, legal: bool = True, at: Call | None = None) -> dict[str, bytes]:
         """Make a call that must return, and return its output buffers by ABI name.

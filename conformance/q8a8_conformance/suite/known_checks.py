@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from q8a8_conformance.suite.accepted_recipes import DESIGN
 from q8a8_conformance.suite.placement import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from q8a8_conformance.inputs.known_calls import Known
     from q8a8_conformance.protocol.messages import Call
@@ -36,6 +37,13 @@ def judge_known(judge: Judge, known: Known, placed: Call) -> bool:
     actual = judge.run(known.call, at=placed)
     judge.compare(known.call, actual, expected_of(judge, known, actual), at=placed)
     return not judge.records.failed
+
+
+def judge_each_known(judge: Judge, placed: Iterable[tuple[Known, Call]]) -> None:
+    """Make calls, each at a placement of its own, until the case has failed: :func:`judge_known`."""
+    for known, call in judge.ahead(placed, itemgetter(1)):
+        if not judge_known(judge, known, call):
+            return
 
 
 def expected_of(judge: Judge, known: Known, actual: Mapping[str, bytes]) -> Mapping[str, bytes]:

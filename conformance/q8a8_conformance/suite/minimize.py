@@ -6,6 +6,7 @@ It is slow to import and to run, so it is used only where an example has failed 
 from __future__ import annotations
 
 import tempfile
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,9 +27,16 @@ Item = TypeVar("Item")
 COUNT = 60
 """Examples that are tried before the search gives up."""
 
+SECONDS = 1.0
+"""What a search may take from its first failing example on: a slow kernel's report must not wait for it."""
+
 
 class FlakyError(Exception):
     """An example failed once and passed once."""
+
+
+class _TimeIsUpError(BaseException):
+    """Raised through Hypothesis, which catches exceptions of the class `Exception` alone."""
 
 
 class _Chosen:
@@ -69,7 +77,8 @@ def search(make: Callable[[Source], Example], body: Callable[[Example], None]) -
     make
         Makes an example of numbers from a source.
     body
-        Raises where an example fails; what it raises for the simplest one comes out of here.
+        Raises where an example fails; what it raises for the simplest one that was found within `SECONDS`
+        comes out of here.
 
     Raises
     ------
@@ -92,11 +101,26 @@ def search(make: Callable[[Source], Example], body: Callable[[Example], None]) -
         suppress_health_check=list(HealthCheck),
     )
 
+    simplest: Exception | None = None
+    deadline = 0.0
+
     def given_body(example: Example) -> None:
-        body(example)
+        nonlocal simplest, deadline
+        if simplest is not None and time.monotonic() > deadline:
+            raise _TimeIsUpError
+        try:
+            body(example)
+        except Exception as error:
+            if simplest is None:
+                deadline = time.monotonic() + SECONDS
+            simplest = error  # each one is simpler than the last: Hypothesis tries no other ones
+            raise
 
     try:
         with _leaving_nothing():
             chosen(given(strategy())(given_body))()
+    except _TimeIsUpError:
+        if simplest is not None:
+            raise simplest from None
     except Flaky as error:
         raise FlakyError from error

@@ -114,8 +114,8 @@ def test_as_block(judge: Judge, function: str) -> None:
     whole = calls.quantize(function, rows.reshape(-1))
     blocks = judge.run(whole)["y"]
     right = judge.recipes.rows(function, rows.reshape(-1), blocks)
-    for number, row in enumerate(rows):
-        call, place = calls.activation(row), slice(34 * number, 34 * number + 34)
+    for number, call in enumerate(judge.ahead(map(calls.activation, rows), lambda call: call)):
+        place = slice(34 * number, 34 * number + 34)
         made = judge.run(call)
         results = [(call, made["scale"] + made["output"]), (whole, blocks[place])]
         judge_alike(judge, results, right[place], "the two functions give another scale or other codes")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,8 +48,8 @@ def test_dot(judge: Judge, kind: str) -> None:
     """Compute many dot products of one sort."""
     judge.require(calls.DOT)
     given = []
-    for sample in bias_rows.samples(kind):
-        call = calls.dot(sample.x, sample.y)
+    made = ((sample, calls.dot(sample.x, sample.y)) for sample in bias_rows.samples(kind))
+    for sample, call in judge.ahead(made, itemgetter(1)):
         result = judge.run(call)["s"]
         judge_products(judge, call, result, [sample.product])
         given.append((sample, result))
@@ -61,8 +62,9 @@ def test_v2(judge: Judge, kind: str) -> None:
     """Compute many dot products over v2 blocks."""
     judge.require(calls.DOT_REAL)
     given = []
-    for sample in bias_rows.samples(kind, "v2"):
-        call = calls.dot_real(*dot_rows.to_v2(sample.x, sample.y))
+    samples = bias_rows.samples(kind, "v2")
+    made = ((sample, calls.dot_real(*dot_rows.to_v2(sample.x, sample.y))) for sample in samples)
+    for sample, call in judge.ahead(made, itemgetter(1)):
         result = judge.run(call)["s"]
         judge_products(judge, call, result, [sample.product])
         given.append((sample, result))
@@ -87,8 +89,11 @@ def test_two_rows(judge: Judge, kind: str) -> None:
     """Compute many dot products two rows at a time; of each call x0·y0 and x1·y1 are independent."""
     require_two_rows(judge)
     given = []
-    for first, second, *between in pairs_of_samples(kind):
-        call = calls.dot_pair(np.stack([first.x, second.x]), np.stack([first.y, second.y]))
+    made = (
+        (calls.dot_pair(np.stack([first.x, second.x]), np.stack([first.y, second.y])), first, second, between)
+        for first, second, *between in pairs_of_samples(kind)
+    )
+    for call, first, second, between in judge.ahead(made, itemgetter(0)):
         result = judge.run(call)["s"]
         products = [first.product, *between, replace(second.product, offset=12)]
         judge_products(judge, call, result, products)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ CHUNK = 1 << 13
 
 def judge_until_wrong(judge: Judge, made: Iterable[tuple[Call, bytes]]) -> None:
     """Make dot products whose ``s`` must hold these bytes, until one is wrong."""
-    for call, expected in made:
+    for call, expected in judge.ahead(made, itemgetter(0)):
         if not judge.compare(call, judge.run(call), {"s": expected}):
             return
 
@@ -115,7 +116,12 @@ def test_amax_of_activation(judge: Judge) -> None:
     """Quantize activation vectors whose amax is a usual number."""
     judge.require(calls.ACTIVATION)
     rng = dot_rows.generator("usual-amax")
-    for number, amax in enumerate(every_value.USUAL_AMAX):
-        x = (rng.uniform(-0.9, 0.9, 33) * amax).astype(np.float32)
-        x[number % 33] = amax if number % 2 else -amax
-        judge_activation(judge, calls.activation(x))
+
+    def made() -> Iterable[Call]:
+        for number, amax in enumerate(every_value.USUAL_AMAX):
+            x = (rng.uniform(-0.9, 0.9, 33) * amax).astype(np.float32)
+            x[number % 33] = amax if number % 2 else -amax
+            yield calls.activation(x)
+
+    for call in judge.ahead(made(), lambda call: call):
+        judge_activation(judge, call)

@@ -5,6 +5,7 @@ The cases of a function go from short to long, and each ends with its first wron
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,7 +52,7 @@ def of_ranges(name: str, ranges: Mapping[str, tuple[int, ...]] = RANGES) -> list
 def judge_each(judge: Judge, cases: Iterable[Case], unit: str = "blocks") -> None:
     """Make calls from short to long until a result is wrong."""
     right, rules = "", tuple(rule for rule in judge.rules if rule != RETURNS)
-    for length, call, expected in cases:
+    for length, call, expected in judge.ahead(cases, itemgetter(1)):
         message = f"the result differs at {length} {unit}{right}"
         if not judge.compare(call, judge.run(call), expected, rules, message):
             return

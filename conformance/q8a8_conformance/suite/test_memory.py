@@ -17,7 +17,8 @@ from q8a8_conformance.inputs.known_calls import counts_of, known, known_pair
 from q8a8_conformance.inputs.samples import functions, sample
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Call, Option
 from q8a8_conformance.results.expected_dot import expected_dot
-from q8a8_conformance.suite.known_checks import judge_known, judge_same_bits
+from q8a8_conformance.spec.abi import get_function
+from q8a8_conformance.suite.known_checks import judge_each_known, judge_same_bits
 from q8a8_conformance.suite.placement import LINE
 from q8a8_conformance.suite.two_rows import takes_two_rows
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 MOVED = (2, 37, 130)
 """Block counts whose buffers are moved over a whole line: a page's end lies inside the longest ones."""
 
-BEFORE = (*range(34), *range(63, 73), 127, 128, 129, 257, 513, 1025, 4097)
+BEFORE = (*range(34), 63, 64, 65, 127, 128, 129, 257, 1025)
 """Lengths with an inaccessible page before the buffers: every remainder by 32, and long rows."""
 
 AWKWARD = (*range(10), 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257, 1025)
@@ -51,12 +52,13 @@ def of_lengths(judge: Judge, function: str, counts: Iterable[int]) -> Iterator[K
             yield known_pair(count)
 
 
-def moved(call: Call, number: int) -> dict[str, int]:
-    """Return an offset for each buffer: by number they go through all of a line, each in another order."""
-    return {
+def at_distance(call: Call, number: int) -> Call:
+    """Return a call with an offset for each buffer: by number all of a line, each in another order."""
+    offsets = {
         spec.name: number * step * spec.alignment % LINE
         for spec, step in zip(call.spec.buffers, (1, 5, 13), strict=False)
     }
+    return requests.misaligned(call, offsets)
 
 
 @pytest.mark.rule("Q8A8-MEM-1")
@@ -67,9 +69,8 @@ def test_over_read(judge: Judge, function: str, guard: Option) -> None:
     judge.require(function, "guard")
     read_only = Option.READONLY if "readonly" in judge.target.hello.capabilities else NO_OPTIONS
     counts = counts_of(function) if guard is Option.GUARD_AFTER else BEFORE
-    for each in of_lengths(judge, function, counts):
-        if not judge_known(judge, each, requests.with_options(each.call, guard | read_only)):
-            return
+    hard = of_lengths(judge, function, counts)
+    judge_each_known(judge, ((each, requests.with_options(each.call, guard | read_only)) for each in hard))
 
 
 @pytest.mark.rule("Q8A8-MEM-2")
@@ -77,9 +78,8 @@ def test_over_read(judge: Judge, function: str, guard: Option) -> None:
 def test_over_write(judge: Judge, function: str) -> None:
     """Call with canary bytes around every buffer, at several distances from a 64-byte boundary."""
     judge.require(function, "offset")
-    for number, each in enumerate(of_lengths(judge, function, AWKWARD)):
-        if not judge_known(judge, each, requests.misaligned(each.call, moved(each.call, 1 + 3 * number))):
-            return
+    hard = enumerate(of_lengths(judge, function, AWKWARD))
+    judge_each_known(judge, ((each, at_distance(each.call, 1 + 3 * number)) for number, each in hard))
 
 
 @pytest.mark.rule("Q8A8-MEM-3")
@@ -87,9 +87,8 @@ def test_over_write(judge: Judge, function: str) -> None:
 def test_inputs(judge: Judge, function: str) -> None:
     """Call with inputs that are compared afterwards and mapped read-only."""
     judge.require(function, "readonly")
-    for each in of_lengths(judge, function, AWKWARD):
-        if not judge_known(judge, each, requests.with_options(each.call, Option.READONLY)):
-            return
+    hard = of_lengths(judge, function, AWKWARD)
+    judge_each_known(judge, ((each, requests.with_options(each.call, Option.READONLY)) for each in hard))
 
 
 @pytest.mark.rule("Q8A8-MEM-4")
@@ -101,10 +100,9 @@ def test_alignment(judge: Judge, function: str) -> None:
     calls = [known(function, count, seed) for seed, count in enumerate(sizes)]
     if function == requests.DOT and takes_two_rows(judge):
         calls += [known_pair(3), known_pair(66)]
-    for each in calls:
-        for number in range(LINE // min(buffer.alignment for buffer in each.call.spec.buffers)):
-            if not judge_known(judge, each, requests.misaligned(each.call, moved(each.call, number))):
-                return
+    distances = range(LINE // min(buffer.alignment for buffer in get_function(function).buffers))
+    placed = ((each, at_distance(each.call, number)) for each in calls for number in distances)
+    judge_each_known(judge, placed)
 
 
 @pytest.mark.rule("Q8A8-ENV-2")

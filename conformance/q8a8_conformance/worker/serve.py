@@ -51,7 +51,10 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.worker.pyobject import ObjectTarget
 
-CAPABILITIES = ("guard", "readonly", "offset", "repeat", "threads", "shared", "overlap", "state")
+CAPABILITIES = (
+    *("guard", "readonly", "offset", "repeat", "threads", "shared"),
+    *("overlap", "state", "ahead"),
+)
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
 DEVICE_CAPABILITIES = ("repeat",)
 """What can be done with a device: where buffers lie, and in which thread it computes, is its own affair."""

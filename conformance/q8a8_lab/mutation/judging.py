@@ -170,6 +170,10 @@ class _Offering:
         """Make a call."""
         return self.session.call(call, timeout)
 
+    def announce(self, call: Call) -> None:
+        """Take the call after the next one."""
+        self.session.announce(call)
+
     def close(self) -> None:
         """End the worker; the next call starts another."""
         self.session.close()
