@@ -82,6 +82,7 @@ def test_ggml_by_its_backend(q8a8_test: Callable[..., Tested], need: Callable[[o
     assert (tested.report["verdict"], tested.status) == ("conforms", 0), tested.out
     assert tested.rules("pass") >= {f"MUL-{number}" for number in range(4, 10)}
     assert tested.causes(FAST) == ["recipe:ggml-avx2"]
+    assert tested.causes("mul_mat_q8_a8") == ["order:avx2"]
     assert "mul_mat_q8_a8 is judged by the recipe ggml-avx2" in tested.out
     assert tested.report["kernel"]["name"].startswith("libggml-cpu")
     tested = q8a8_test(device, "--rules", "MUL-4")
