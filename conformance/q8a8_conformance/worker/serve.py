@@ -56,7 +56,7 @@ CAPABILITIES = (
     *("overlap", "state", "ahead"),
 )
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
-DEVICE_CAPABILITIES = ("repeat",)
+DEVICE_CAPABILITIES = ("repeat", "ahead")
 """What can be done with a device: where buffers lie, and in which thread it computes, is its own affair."""
 STACK = 8 * 2**20
 """Bytes of stack that calls are made on: a kernel may use `STACK_BUDGET` of them."""
