@@ -1,9 +1,13 @@
-"""Which rules a wrong matrix product breaks: some of its wrong outputs are made alone, one row by one row.
+"""Which rules a wrong matrix product breaks: some of its wrong outputs are made again, alone and repeated.
+
+Alone is a product of one row by one row; repeated is a product of the same shape whose rows are all alike, so
+that no output can stand in another one's place.
 
 - right as soon as ``out`` holds zeros: it depended on what ``out`` held (Q8A8-MUL-7);
-- each right alone: they depend on other rows, or lie in other places (Q8A8-MUL-6);
-- right alone where x holds numbers that quantization leaves as they are, or where all blocks of x but one
-  are zero: the quantization (Q8A8-MUL-4);
+- right alone, and at some places where repeated: they depend on other rows, or are in the wrong places
+  (Q8A8-MUL-6);
+- wrong alone, or at every place where repeated, but right there as soon as x holds numbers that quantization
+  leaves as they are, or all blocks of x but one are zero: the quantization (Q8A8-MUL-4);
 - anything else: the sum (Q8A8-MUL-5).
 """
 
@@ -75,17 +79,19 @@ class _Probes:
         self._w, self._x = matrices_of(probe.call)
         bits = [np.frombuffer(side, "<u4").reshape(len(self._x), len(self._w)) for side in (expected, actual)]
         self._wrong = np.argwhere(bits[0] != bits[1])
+        self._shape = (1, 1)
 
     def broken(self) -> str:
         """Return the rule that is broken."""
         if self._depends_on_out():
             return OVERWRITE
         some = self._wrong[np.linspace(0, len(self._wrong) - 1, PROBED).astype(int)].tolist()
-        alone = next(((i, j) for i, j in some if not self._right_alone(self._w[j], self._x[i])), None)
-        if alone is None:
-            return PLACES
-        i, j = alone
-        return ACTIVATIONS if self._is_quantization(self._w[j], self._x[i]) else SUMS
+        for shape in ((1, 1), (len(self._w), len(self._x))):
+            self._shape = shape
+            for i, j in some:
+                if self._all_wrong(self._w[j], self._x[i]):
+                    return ACTIVATIONS if self._is_quantization(self._w[j], self._x[i]) else SUMS
+        return PLACES
 
     def _depends_on_out(self) -> bool:
         """Return whether all outputs are right as soon as they hold zeros before, and not by staying zero."""
@@ -100,7 +106,7 @@ class _Probes:
     def _is_quantization(self, w: Array, x: Array) -> bool:
         """Return whether what is wrong with two rows' product is how x is quantized."""
         (xq,) = quantized(x[np.newaxis], self._probe.recipe)
-        if self._right_alone(w, dequantize_row(xq)):
+        if not self._all_wrong(w, dequantize_row(xq)):
             return True
         for block in dict.fromkeys(np.linspace(0, len(xq) - 1, READ_OUT).astype(int).tolist()):
             isolated = np.zeros_like(x)
@@ -118,10 +124,19 @@ class _Probes:
             made is not None and made["out"] == dequantize_row(xq[block : block + 1]).astype("<f4").tobytes()
         )
 
-    def _right_alone(self, w: Array, x: Array) -> bool:
-        w, x = w[np.newaxis], x[np.newaxis]
-        made = self._probe.make(calls.mul_mat(w, x))
-        return made is not None and self._is_right(w, x, made["out"])
+    def _all_wrong(self, w: Array, x: Array) -> bool:
+        """Return whether every output is wrong of a product of the shape at hand whose rows are all alike."""
+        m, n = self._shape
+        call = calls.mul_mat(np.repeat(w[np.newaxis], m, axis=0), np.repeat(x[np.newaxis], n, axis=0))
+        made = self._probe.make(call)
+        if made is None:
+            return True
+        alone = calls.mul_mat(w[np.newaxis], x[np.newaxis])
+        outputs = np.unique(np.frombuffer(made["out"], "<u4")).astype("<u4")
+        return not any(
+            is_right(alone, one.tobytes(), self._probe.recipe, in_bound=self._probe.in_bound)
+            for one in outputs[:PROBED]
+        )
 
     def _is_right(self, w: Array, x: Array, out: bytes) -> bool:
         return is_right(calls.mul_mat(w, x), out, self._probe.recipe, in_bound=self._probe.in_bound)

@@ -121,6 +121,13 @@ def _floats(x: Array) -> tuple[Array, Array]:
     return np.ones(x.shape[:2], np.float16), x
 
 
+def _float_matrix(hx: Array, qx: Array, hw: Array, qw: Array) -> Array:
+    """Multiply floats by codes; no BLAS, whose order of additions may depend on the shape."""
+    del hx
+    products = qx[:, np.newaxis].astype(np.float64) * qw
+    return np.asarray((products.sum(axis=-1) * steps.widen(hw)).sum(axis=-1), F32)
+
+
 def _blocks(chosen: Callable[[int], Array]) -> Step:
     """Return a step that adds up chosen blocks, in this order."""
 
@@ -314,7 +321,7 @@ MUTANTS = (
     Mutant(
         "matrix-float-activations",
         "The rows of x are not quantized.",
-        {"activations": _floats},
+        {"activations": _floats, "matrix": _float_matrix},
         rule=ACTIVATIONS,
         fix=BY_BLOCKS,
         seen="ggml's Vulkan backend, mul_mat_vec with few rows of x",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SATURATING = 8
 """Blocks of a row of w that are full of -128, 127 and -127."""
 
+PERIOD = 1021
+"""Rows after which those of very large matrices repeat: a prime, so that no tile has the rows of another."""
+
 
 @lru_cache(256)
 def exact(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
@@ -29,6 +32,9 @@ def exact(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
     alone. Scales differ from block to block and from row to row, signs from block to block. So a scale or a
     code that is taken from another block or another row shows.
     """
+    if max(m, n) > PERIOD:
+        w, x = exact(min(m, PERIOD), min(n, PERIOD), nb, seed)
+        return np.resize(w, (m, nb)), np.resize(x, (n, 32 * nb))
     rng = dot_rows.generator("exact-matrices", m, n, nb, seed)
     exponents = dot_rows.generator("exact-exponents", nb).integers(-5, 6, nb)
     codes = rng.integers(1, 5, (m, nb, 32)) * rng.choice([-1, 1], (m, nb, 32))

@@ -1,11 +1,12 @@
 """The system under test: one argument on the command line, translated to a worker's command.
 
-=======================  =================================================================================
-``ref``                  the NumPy reference
-``lib:PATH``             a shared library with the C ABI, or part of it
-``py:MODULE:OBJECT``     a Python object with methods of the ABI's names
-``exec:COMMAND ...``     any program that implements the worker protocol
-=======================  =================================================================================
+===========================  ==============================================================================
+``ref``                      the NumPy reference
+``lib:PATH``                 a shared library with the C ABI, or part of it
+``py:MODULE:OBJECT``         a Python object with methods of the ABI's names
+``ggml:PATH[,PATH][:DEV]``   a device of ggml's, by its libraries
+``exec:COMMAND ...``         any program that implements the worker protocol
+===========================  ==============================================================================
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from q8a8_conformance.spec.abi import NAMES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FORMS = "ref, lib:PATH, py:MODULE:OBJECT or exec:COMMAND"
+FORMS = "ref, lib:PATH, py:MODULE:OBJECT, ggml:PATH[,PATH...][:DEVICE] or exec:COMMAND"
 _WORKER = (sys.executable, "-m", "q8a8_conformance.worker")
 _OBJECT = re.compile(r"[\w.]+:[\w.]+", re.ASCII)
 
@@ -41,7 +42,7 @@ class Sut:
     ----------
     spec : str
         The argument.
-    kind : {"ref", "lib", "py", "exec"}
+    kind : {"ref", "lib", "py", "ggml", "exec"}
         Its form.
     argv : tuple of str
         The worker's command.
@@ -52,7 +53,7 @@ class Sut:
     """
 
     spec: str
-    kind: Literal["ref", "lib", "py", "exec"]
+    kind: Literal["ref", "lib", "py", "ggml", "exec"]
     argv: tuple[str, ...]
     symbols: tuple[str, ...] = ()
     init: str | None = None
@@ -102,6 +103,8 @@ def parse_sut(text: str, symbols: Sequence[str] = (), init: str | None = None) -
             if not _OBJECT.fullmatch(rest):
                 raise SutError(f"{text!r}: write py:MODULE:OBJECT, such as py:my_package.kernels:kernel")
             return Sut(text, "py", (*_WORKER, "py", rest))
+        case "ggml":
+            return Sut(text, "ggml", (*_WORKER, "ggml", *_devices(text, rest)))
         case "exec":
             return Sut(text, "exec", _command(text, rest))
         case _:
@@ -130,6 +133,19 @@ def _library(text: str, rest: str, symbols: tuple[str, ...], init: str | None) -
             )
     sut = Sut(text, "lib", (*_WORKER, "lib", str(path.absolute())), symbols, init)
     return Sut(sut.spec, sut.kind, (*sut.argv, *sut.options), symbols, init)
+
+
+def _devices(text: str, rest: str) -> tuple[str, ...]:
+    """Return the worker's arguments for a device: libraries, which must exist, and its name."""
+    names, colon, device = rest.rpartition(":")
+    if not colon or "/" in device or Path(rest).is_file():
+        names, device = rest, ""
+    paths = [Path(name).expanduser() for name in names.split(",")]
+    for path in paths:
+        if not path.is_file():
+            raise SutError(f"{text!r}: there is no file {path}")
+    libraries = ",".join(str(path.absolute()) for path in paths)
+    return (libraries, *(("--device", device) if device else ()))
 
 
 def _command(text: str, rest: str) -> tuple[str, ...]:

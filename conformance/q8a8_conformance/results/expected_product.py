@@ -19,6 +19,9 @@ from q8a8_conformance.results.expected_dot import expected_dot
 
 Array = NDArray[Any]
 
+ROUNDINGS = 2.0**-6
+"""What roundings leave of an output's magnitude at most: those of activations, weights and sums to halves."""
+
 _TERMS = 1 << 20
 """Terms of outputs that are held at a time."""
 
@@ -69,6 +72,10 @@ class ExpectedProduct:
         """Return computed - exact of outputs [n, m], float64, nearly; NaN and infinities as they are."""
         with np.errstate(invalid="ignore"):
             return np.asarray(outputs.astype(np.float64) - self._sums[0])
+
+    def nearly(self, outputs: Array) -> bool:
+        """Return whether all outputs [n, m] are right but for roundings, of activations too."""
+        return bool((np.abs(self.errors(outputs)) <= ROUNDINGS * self._sums[1]).all())
 
     def holds(self, outputs: Array) -> Array:
         """Return which outputs [n, m] are within the bound: bool [n, m]; NaN and infinities never are."""

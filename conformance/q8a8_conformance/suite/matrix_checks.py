@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MARGINS = 500
 """Outputs of a call whose place in the bound is recorded at most."""
+OBSERVED = 24
+"""Outputs of a call that the diagnosis gets at most: they show the order of addition."""
 
 
 def judge_product(judge: Judge, w: Array, x: Array, *, exact: bool, out: bytes | None = None) -> bool:
@@ -48,6 +50,7 @@ def judge_product(judge: Judge, w: Array, x: Array, *, exact: bool, out: bytes |
     in_bound = not exact and judge.target.profile != "exact"
     if not exact:
         _record_margins(judge, product, actual)
+        _observe(judge, product, actual)
     if in_bound:
         right |= product.holds(actual)
         message = "the product is outside the bound"
@@ -81,6 +84,14 @@ def judge_again(judge: Judge, known: Known, call: Call, message: str) -> bool:
         return True  # Cases about values find that.
     judge.fail((VARIES,), message, known.call, expected=known.expected, actual=actual)
     return False
+
+
+def _observe(judge: Judge, product: ExpectedProduct, actual: Array) -> None:
+    """Keep some outputs for the diagnosis, as the dot products that they are."""
+    for place in np.unique(np.linspace(0, actual.size - 1, min(actual.size, OBSERVED)).astype(int)).tolist():
+        i, j = divmod(place, actual.shape[1])
+        bits = actual[i, j].astype("<f4").tobytes()
+        judge.target.observations.add_dot(calls.MUL_MAT, 1, product.w[j], product.xq[i], bits)
 
 
 def _record_margins(judge: Judge, product: ExpectedProduct, actual: Array) -> None:

@@ -269,7 +269,12 @@ class Target:
             target.close()
 
     def ask_dot(self, function: str, nrc: int, x: Array, y: Array) -> bytes | None:
-        """Make a dot product for the diagnosis: rows [nb], or [2, nb] for nrc = 2; None if refused."""
+        """Make a dot product for the diagnosis: rows [nb], or [2, nb] for nrc = 2; None if refused.
+
+        A matrix product quantizes by itself: there are no rows that it could be given.
+        """
+        if function == calls.MUL_MAT:
+            return None
         if nrc == 2:
             call = calls.dot_pair(x, y)
         else:

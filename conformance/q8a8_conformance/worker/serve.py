@@ -4,6 +4,7 @@
 
     python -m q8a8_conformance.worker lib PATH [--symbol ABI_NAME=EXPORTED_NAME]... [--init SYMBOL]
     python -m q8a8_conformance.worker py MODULE:OBJECT
+    python -m q8a8_conformance.worker ggml PATH[,PATH...] [--device NAME]
     python -m q8a8_conformance.worker ref [--recipe NAME] [--order NAME]
 
 It uses the protocol of `q8a8_conformance.protocol.messages` on its standard input and output. The kernel's
@@ -55,6 +56,8 @@ CAPABILITIES = (
     *("overlap", "state", "ahead"),
 )
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
+DEVICE_CAPABILITIES = ("repeat", "ahead")
+"""What can be done with a device: where buffers lie, and in which thread it computes, is its own affair."""
 STACK = 8 * 2**20
 """Bytes of stack that calls are made on: a kernel may use `STACK_BUDGET` of them."""
 
@@ -112,6 +115,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     library.add_argument("--symbol", action="append", default=[], metavar="ABI_NAME=EXPORTED_NAME")
     library.add_argument("--init", metavar="SYMBOL", help="a void f(void), called once after loading")
     forms.add_parser("py", help="a Python object").add_argument("name", metavar="MODULE:OBJECT")
+    device = forms.add_parser("ggml", help="a device of ggml's")
+    device.add_argument("paths", metavar="PATH[,PATH...]", help="ggml's libraries, the backend's last")
+    device.add_argument("--device", default="", metavar="NAME", help="a device of several")
     reference = forms.add_parser("ref", help="the reference")
     reference.add_argument("--recipe", default="design", help="the quantizers' arithmetic")
     reference.add_argument("--order", default="scalar", help="the dot products' order")
@@ -137,6 +143,8 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
         )
     from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- NumPy takes longer to import than all else
 
+    if options.form == "ggml":
+        return _device([Path(path) for path in options.paths.split(",")], options.device)
     if options.form == "ref":
         target, hello = _reference(options.recipe, options.order)
         return target, replace(hello, arch=arch, features=features)
@@ -146,6 +154,24 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
     path = Path(getattr(module, "__file__", None) or "")
     kernel = Kernel(str(path), machine.sha256_of(path)) if path.is_file() else None
     return target, Hello(options.name, version, arch=arch, features=features, kernel=kernel)
+
+
+def _device(paths: Sequence[Path], name: str) -> tuple[ObjectTarget, Hello]:
+    """Return a device of ggml's and its hello."""
+    from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- slow, as above
+    from q8a8_conformance.worker.ggml_backend import GgmlDevice  # noqa: PLC0415
+
+    kernel = GgmlDevice(paths, name)
+    backend = paths[-1]
+    hello = Hello(
+        f"{backend.name}, device {kernel.device.name} ({kernel.device.description})",
+        arch=machine.architecture(),
+        features=machine.cpu_features(),
+        compiler=machine.compiler_of(backend),
+        kernel=Kernel(str(backend), machine.sha256_of(backend)),
+        extra={"devices": list(kernel.devices)},
+    )
+    return pyobject.ObjectTarget(kernel), hello
 
 
 def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
@@ -176,6 +202,8 @@ def serve(channel: Channel, target: Target, hello: Hello) -> None:
     set_stack_limit(STACK)
     answerer = Answerer(target, invoker)
     capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if environment else ()) + hello.capabilities
+    if "devices" in hello.extra:
+        capabilities = DEVICE_CAPABILITIES
     channel.send(encode_hello(replace(hello, functions=tuple(target.functions), capabilities=capabilities)))
     while (payload := channel.receive()) is not None and kind_of(payload) != "Q":
         call_id, call = decode_call(payload)

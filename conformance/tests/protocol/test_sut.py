@@ -49,10 +49,20 @@ def test_library_options(library: Path) -> None:
     assert (sut.spec, sut.symbols, sut.init) == (f"lib:{library}", tuple(symbols), "init")
 
 
+def test_devices(library: Path) -> None:
+    """A device is named behind its libraries; a colon in a path is no device's."""
+    both = f"{library},{library}"
+    assert parse_sut(f"ggml:{library}").argv == (*WORKER, "ggml", str(library))
+    assert parse_sut(f"ggml:{both}:Vulkan0").argv == (*WORKER, "ggml", both, "--device", "Vulkan0")
+    odd = library.with_name("lib:odd.so")
+    odd.write_bytes(b"")
+    assert parse_sut(f"ggml:{odd}").argv == (*WORKER, "ggml", str(odd))
+
+
 @pytest.mark.parametrize(
     ("text", "symbols", "init", "message"),
     [
-        ("", (), None, "write ref, lib:PATH, py:MODULE:OBJECT or exec:COMMAND"),
+        ("", (), None, "write ref, lib:PATH, py:MODULE:OBJECT, ggml:PATH"),
         ("reference", (), None, "is not a system under test"),
         ("lib:", (), None, "is not a system under test"),
         ("libkernel.so.1", (), None, r"did you mean lib:libkernel.so.1 \?"),
@@ -61,6 +71,8 @@ def test_library_options(library: Path) -> None:
         ("dll:x", (), None, "'dll' is not a form"),
         ("py:module", (), None, "write py:MODULE:OBJECT, such as"),
         ("py:a b:c", (), None, "write py:MODULE:OBJECT"),
+        ("ggml:nowhere.so", (), None, "there is no file nowhere.so"),
+        ("ggml:libkernel.so.1,other.so:CPU", (), None, "there is no file other.so"),
         ("exec:   ", (), None, "is not a system under test"),
         ("exec:''", (), None, "there is no command ''"),
         ("exec:no-such-harness neon", (), None, "there is no command 'no-such-harness'"),

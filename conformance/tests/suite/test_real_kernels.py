@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import _ctypes
 import platform
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from q8a8_conformance.worker.ggml_backend import GgmlDevice
+from q8a8_conformance.worker.library import TargetError
 from q8a8_lab import native_build
 from q8a8_lab.peers import ggml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from .conftest import Tested
 
@@ -68,6 +71,38 @@ def test_ggml(q8a8_test: Callable[..., Tested], need: Callable[[object, str], No
     assert tested.causes(FAST) == ["recipe:ggml-avx2"]
     assert tested.causes(DOT) == ["minus-128-sign", "order:avx2"]
     assert {rule for rule in tested.rules("fail") if not rule.startswith(("DOT-", "ORD-"))} == set()
+
+
+def test_ggml_by_its_backend(q8a8_test: Callable[..., Tested], need: Callable[[object, str], None]) -> None:
+    """The same ggml's CPU device: its product conforms by its recipe, and its bits depend on no batch."""
+    need(find_spec("pywhispercpp"), "pywhispercpp is not installed")
+    need(platform.machine() == "x86_64", "the ggml that is judged here is x86-64 code")
+    device = f"ggml:{ggml.host_library()}:CPU"
+    tested = q8a8_test(device, "--rules", "MUL-*,DEQ-*,QNT-4", "--profile", "ggml")
+    assert (tested.report["verdict"], tested.status) == ("conforms", 0), tested.out
+    assert tested.rules("pass") >= {f"MUL-{number}" for number in range(4, 10)}
+    assert tested.causes(FAST) == ["recipe:ggml-avx2"]
+    assert tested.causes("mul_mat_q8_a8") == ["order:avx2"]
+    assert "mul_mat_q8_a8 is judged by the recipe ggml-avx2" in tested.out
+    assert tested.report["kernel"]["name"].startswith("libggml-cpu")
+    tested = q8a8_test(device, "--rules", "MUL-4")
+    assert (tested.report["verdict"], tested.rules("fail")) == ("does-not-conform", {"MUL-4"}), tested.out
+
+
+def test_devices_that_are_not_there(need: Callable[[object, str], None]) -> None:
+    """Libraries without ggml, without a device, or without the device asked for are refused by name."""
+    need(find_spec("pywhispercpp"), "pywhispercpp is not installed")
+    need(platform.machine() == "x86_64", "the ggml that is judged here is x86-64 code")
+    library = ggml.host_library()
+    base = next(library.parent.glob("libggml-base*"))
+    for paths, device, said in (
+        ([Path("/nowhere.so")], "", "cannot load it"),
+        ([Path(_ctypes.__file__)], "", "has no ggml_init"),
+        ([base], "", "have no device"),
+        ([library], "Vulkan0", "there is no device Vulkan0; there is CPU"),
+    ):
+        with pytest.raises(TargetError, match=said):
+            GgmlDevice(paths, device)
 
 
 def test_gguf_py(q8a8_test: Callable[..., Tested], need: Callable[[object, str], None]) -> None:

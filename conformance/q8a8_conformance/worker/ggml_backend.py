@@ -1,0 +1,240 @@
+"""A device of ggml's, called through its public backend interface: registry, device, backend, graph.
+
+Whatever a device computes as `MUL_MAT` of Q8_0 weights and float32 activations is `mul_mat_q8_a8`; `CPY` from
+float32 to Q8_0 is `quantize_row_q8_a8`, from Q8_0 to float32 `dequantize_row_q8_a8`: the blocks have the same
+bytes. What the device does not support is not offered. Data are copied to the device's buffers and back, so
+calls say nothing about how the device treats memory.
+
+Products without an output, or without elements, are not given to the device, which has no such tensors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from q8a8_conformance.worker.library import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+F32, Q8_0 = 0, 8
+"""Numbers of `enum ggml_type`, which never change."""
+
+REGISTRIES = ("ggml_backend_init", *(f"ggml_backend_{name}_reg" for name in ("cpu", "vk", "cuda", "metal",
+              "opencl", "sycl", "cann", "blas", "webgpu")))  # fmt: skip
+"""Functions that return a backend's entry of the registry: of a loadable one, or of a linked one."""
+
+THREADS = "GGML_N_THREADS"
+"""The variable that says how many threads a device of the CPU uses; one, without it."""
+
+_OBJECTS = 64
+"""Tensors and graphs of a call's context at most."""
+
+_POINTER, _SIZE, _INT64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
+
+
+class _Parameters(ctypes.Structure):
+    _fields_ = (("mem_size", _SIZE), ("mem_buffer", _POINTER), ("no_alloc", ctypes.c_bool))
+
+
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "ggml_init": (_POINTER, (_Parameters,)),
+    "ggml_free": (None, (_POINTER,)),
+    "ggml_tensor_overhead": (_SIZE, ()),
+    "ggml_graph_overhead": (_SIZE, ()),
+    "ggml_new_tensor_2d": (_POINTER, (_POINTER, ctypes.c_int, _INT64, _INT64)),
+    "ggml_mul_mat": (_POINTER, (_POINTER, _POINTER, _POINTER)),
+    "ggml_cpy": (_POINTER, (_POINTER, _POINTER, _POINTER)),
+    "ggml_new_graph": (_POINTER, (_POINTER,)),
+    "ggml_build_forward_expand": (None, (_POINTER, _POINTER)),
+    "ggml_backend_reg_dev_count": (_SIZE, (_POINTER,)),
+    "ggml_backend_reg_dev_get": (_POINTER, (_POINTER, _SIZE)),
+    "ggml_backend_reg_get_proc_address": (_POINTER, (_POINTER, ctypes.c_char_p)),
+    "ggml_backend_dev_name": (ctypes.c_char_p, (_POINTER,)),
+    "ggml_backend_dev_description": (ctypes.c_char_p, (_POINTER,)),
+    "ggml_backend_dev_init": (_POINTER, (_POINTER, ctypes.c_char_p)),
+    "ggml_backend_dev_supports_op": (ctypes.c_bool, (_POINTER, _POINTER)),
+    "ggml_backend_alloc_ctx_tensors": (_POINTER, (_POINTER, _POINTER)),
+    "ggml_backend_buffer_free": (None, (_POINTER,)),
+    "ggml_backend_tensor_set": (None, (_POINTER, _POINTER, _SIZE, _SIZE)),
+    "ggml_backend_tensor_get": (None, (_POINTER, _POINTER, _SIZE, _SIZE)),
+    "ggml_backend_graph_compute": (ctypes.c_int, (_POINTER, _POINTER)),
+}
+"""The functions of ggml's interface that are used: result and parameters."""
+
+
+class _Api:
+    """The functions of ggml's interface in some libraries.
+
+    Raises
+    ------
+    TargetError
+        A library cannot be loaded, or none of them has a function.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        try:
+            self._libraries = [ctypes.CDLL(str(path.absolute()), ctypes.RTLD_GLOBAL) for path in paths]
+        except OSError as error:
+            raise TargetError(f"cannot load it: {error}") from None
+        for name, (result, parameters) in _SIGNATURES.items():
+            function = self.find(name)
+            if function is None:
+                names = ", ".join(path.name for path in paths)
+                raise TargetError(f"{names} has no {name}: name libggml-base as well, before the backend")
+            function.restype, function.argtypes = result, parameters
+            setattr(self, name.removeprefix("ggml_"), function)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a function of the library
+        """Raise: functions are attributes that `__init__` sets."""
+        raise AttributeError(name)
+
+    def find(self, name: str) -> Any:  # noqa: ANN401 - a function of a library, or None
+        """Return a function by name; None where no library has it."""
+        return next((getattr(each, name) for each in self._libraries if hasattr(each, name)), None)
+
+    def registries(self) -> Iterator[int]:
+        """Yield the entries of the registry that the libraries have."""
+        for name in REGISTRIES:
+            for library in self._libraries:
+                if hasattr(library, name):
+                    function = getattr(library, name)
+                    function.restype, function.argtypes = _POINTER, ()
+                    if entry := function():
+                        yield entry
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device: its name, ggml's description of it, and its address with that of its registry entry."""
+
+    name: str
+    description: str
+    address: int
+    registry: int
+
+
+class GgmlDevice:
+    """A device as a kernel, with methods for the functions of the interface that it supports.
+
+    Parameters
+    ----------
+    paths
+        Libraries, those that others need first.
+    name
+        The device's name; the first device without it.
+
+    Attributes
+    ----------
+    device, devices
+        The device, and the names of all.
+
+    Raises
+    ------
+    TargetError
+        A library or a device is not there, or the device cannot be initialized.
+    """
+
+    def __init__(self, paths: Sequence[Path], name: str = "") -> None:
+        self._api = _Api(paths)
+        found = {device.name: device for device in self._find()}
+        if not found:
+            raise TargetError("the libraries have no device: name a backend's, such as libggml-cpu.so")
+        if name and name not in found:
+            raise TargetError(f"there is no device {name}; there is {', '.join(found)}")
+        self.devices = tuple(found)
+        self.device = found[name] if name else next(iter(found.values()))
+        self._backend = self._api.backend_dev_init(self.device.address, None)
+        if not self._backend:
+            raise TargetError(f"the device {self.device.name} cannot be initialized")
+        self._set_threads(int(os.environ.get(THREADS, "1")))
+        for method, function in (
+            ("quantize_row_q8_a8", self._quantize),
+            ("dequantize_row_q8_a8", self._dequantize),
+            ("mul_mat_q8_a8", self._multiply),
+        ):
+            if self._supports(method):
+                setattr(self, method, function)
+
+    def _find(self) -> Iterator[Device]:
+        api = self._api
+        for registry in api.registries():
+            for index in range(api.backend_reg_dev_count(registry)):
+                address = api.backend_reg_dev_get(registry, index)
+                name, text = api.backend_dev_name(address), api.backend_dev_description(address)
+                yield Device(name.decode(errors="replace"), text.decode(errors="replace"), address, registry)
+
+    def _set_threads(self, threads: int) -> None:
+        """Set the number of threads, of a backend that has one."""
+        address = self._api.backend_reg_get_proc_address(self.device.registry, b"ggml_backend_set_n_threads")
+        if address:
+            ctypes.CFUNCTYPE(None, _POINTER, ctypes.c_int)(address)(self._backend, threads)
+
+    def _supports(self, method: str) -> bool:
+        with self._context() as context:
+            operation = self._operation(context, method, 32, 1, 1)[-1]
+            return bool(self._api.backend_dev_supports_op(self.device.address, operation))
+
+    def _operation(self, context: int, method: str, k: int, m: int, n: int) -> tuple[int, ...]:
+        """Make the tensors of an operation: its inputs, and last its result."""
+        api = self._api
+        if method == "mul_mat_q8_a8":
+            w, x = api.new_tensor_2d(context, Q8_0, k, m), api.new_tensor_2d(context, F32, k, n)
+            return w, x, api.mul_mat(context, w, x)
+        types = (F32, Q8_0) if method == "quantize_row_q8_a8" else (Q8_0, F32)
+        source, target = (api.new_tensor_2d(context, kind, k, 1) for kind in types)
+        return source, api.cpy(context, source, target)
+
+    @contextmanager
+    def _context(self) -> Iterator[int]:
+        api = self._api
+        size = api.tensor_overhead() * _OBJECTS + api.graph_overhead()
+        context = api.init(_Parameters(size, None, True))
+        try:
+            yield context
+        finally:
+            api.free(context)
+
+    def _compute(
+        self, method: str, shape: tuple[int, int, int], inputs: Sequence[NDArray[Any]], output: NDArray[Any]
+    ) -> None:
+        """Compute an operation on the device: k, m and n; arrays of the tensors' bytes."""
+        api = self._api
+        with self._context() as context:
+            *tensors, result = self._operation(context, method, *shape)
+            graph = api.new_graph(context)
+            api.build_forward_expand(graph, result)
+            buffer = api.backend_alloc_ctx_tensors(context, self._backend)
+            if not buffer:
+                raise MemoryError(f"the device {self.device.name} has not enough memory")
+            try:
+                for tensor, data in zip(tensors, inputs, strict=True):
+                    api.backend_tensor_set(tensor, data.ctypes.data, 0, data.nbytes)
+                status = api.backend_graph_compute(self._backend, graph)
+                if status:
+                    raise RuntimeError(f"the device {self.device.name} failed with status {status}")
+                api.backend_tensor_get(result, output.ctypes.data, 0, output.nbytes)
+            finally:
+                api.backend_buffer_free(buffer)
+
+    def _quantize(self, x: NDArray[Any], y: NDArray[Any], k: int) -> None:
+        if k:
+            self._compute("quantize_row_q8_a8", (k, 1, 1), [x[:k]], y[: k // 32 * 34])
+
+    def _dequantize(self, x: NDArray[Any], y: NDArray[Any], k: int) -> None:
+        if k:
+            self._compute("dequantize_row_q8_a8", (k, 1, 1), [x[: k // 32 * 34]], y[:k])
+
+    def _multiply(self, m: int, n: int, k: int, w: NDArray[Any], x: NDArray[Any], out: NDArray[Any]) -> None:
+        if not k or not m * n:
+            out[: m * n] = 0
+            return
+        inputs = [w[: m * k // 32 * 34], x[: n * k]]
+        self._compute("mul_mat_q8_a8", (k, m, n), inputs, out[: m * n])
