@@ -1,0 +1,1 @@
+"""What a kernel computes, found by experiments on it."""
