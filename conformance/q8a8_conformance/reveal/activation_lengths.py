@@ -172,12 +172,15 @@ class _Counting:
         self._even = even_row(n)
         self._sign = sign
         self._small = int(calls(self._even).scales[0])
+        self.tested: dict[int, bool] = {}
 
     def __call__(self, element: int) -> bool:
         """Return whether a large element shows in the scale."""
-        x = self._even.copy()
-        x[element] = F32(self._sign * 127 * LARGE)
-        return int(self._calls(x).scales[0]) != self._small
+        if element not in self.tested:
+            x = self._even.copy()
+            x[element] = F32(self._sign * 127 * LARGE)
+            self.tested[element] = int(self._calls(x).scales[0]) != self._small
+        return self.tested[element]
 
 
 def uncounted(calls: QuantizerCalls, n: int, sign: int) -> tuple[Array, Array]:
@@ -195,6 +198,11 @@ def uncounted(calls: QuantizerCalls, n: int, sign: int) -> tuple[Array, Array]:
         return every, every
     places = np.arange(n)
     first, last = (_boundary(counts, some, end) for end in (0, n - 1))
+    beyond = [i for i in (first - 2, first // 2, 1, last + 2, (last + n) // 2, n - 2) if 0 <= i < n]
+    if any(counts(i) for i in beyond if not first <= i <= last):
+        # No interval: what was looked at is known, and nothing else.
+        known = np.isin(places, list(counts.tested))
+        return np.isin(places, [i for i, counted in counts.tested.items() if not counted]), known
     # Of those between the boundaries a few were looked at.
     return np.asarray((places < first) | (places > last)), np.asarray((places <= first) | (places >= last))
 

@@ -166,7 +166,8 @@ def _layout_name(order: Array, *, own_scales: bool) -> str:
         if not own_scales:
             # All scales are the same one.
             same |= known & (places % SIZE == order % SIZE) & (places % SIZE < 2)
-        if same[known].all() and (known | ~codes[places]).all():
+        # So must most of the codes: a greatest code that is another one is no matter of layout.
+        if same[known].all() and known[codes[places]].mean() > 0.5:
             return name
     return "other"
 
