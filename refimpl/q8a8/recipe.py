@@ -261,9 +261,7 @@ def apply_recipe(
         return h, np.where(inside[..., np.newaxis], q, 0).astype(np.int8), np.asarray(inside)
 
 
-def scale_of(
-    amax: NDArray[np.float32], recipe: Recipe
-) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
+def scale_of(amax: NDArray[np.float32], recipe: Recipe) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
     """Return d and h of blocks: Q8A8-QNT-2, by a recipe.
 
     Parameters
@@ -285,9 +283,7 @@ def scale_of(
         return d, np.where(d >= recipe.infinite_from, np.float16(np.inf), h).astype(np.float16)
 
 
-def _scale_of_zeros(
-    x: NDArray[np.float32], h: NDArray[np.float16], recipe: Recipe
-) -> NDArray[np.float16]:
+def _scale_of_zeros(x: NDArray[np.float32], h: NDArray[np.float16], recipe: Recipe) -> NDArray[np.float16]:
     """Return scales with those of vanishing blocks replaced."""
     if recipe.zero_scale == "one":
         return np.where((np.abs(x) == 0).all(axis=-1), np.float16(1), h).astype(np.float16)

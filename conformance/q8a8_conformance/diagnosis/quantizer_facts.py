@@ -194,7 +194,9 @@ def _differences(revealed: RevealedQuantizer) -> Iterator[Difference]:
     model = revealed.model
     if model.layout.name != "as-specified":
         cause, rule = LAYOUTS[model.layout.name]
-        fix = MUTANTS[cause].fix if cause else "Store block b at byte 34·b: its scale, then its codes in order."
+        fix = (
+            MUTANTS[cause].fix if cause else "Store block b at byte 34·b: its scale, then its codes in order."
+        )
         sentence = f"The bytes of a row are in another order than specified: {model.layout.name}."
         where = {"layout": model.layout.name}
         yield "layout", where, rule, sentence, fix, cause, replace(model, layout=AS_SPECIFIED)
@@ -267,7 +269,8 @@ def _of_part(model: QuantizerModel, part: Part) -> Difference:
         other = {
             field.name: str(getattr(part.recipe, field.name))
             for field in fields(part.recipe)
-            if field.name not in IDENTITY and getattr(part.recipe, field.name) != getattr(model.recipe, field.name)
+            if field.name not in IDENTITY
+            and getattr(part.recipe, field.name) != getattr(model.recipe, field.name)
         }
         where["steps"] = other
         rule = next((STEP_RULES[name] for name in other), rule)

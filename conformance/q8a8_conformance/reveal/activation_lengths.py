@@ -41,16 +41,21 @@ SIZES = (
 EACH, WHOLE = (7, 16, 32, 40), 100
 """Sizes at which every element is made large; the longest one where some are found not to count."""
 
+MORE = 1 << 17
+"""Elements of the longest vector of those that have failed that is looked at."""
+
 LONGEST = 20_000
 """Elements of the longest vector that is made."""
 
 
 def look(calls: QuantizerCalls, model: QuantizerModel, more: Iterable[int] = ()) -> Found:
     """Compare vectors of many sizes with a model: `quantizer_lengths.look` for the activation quantizer."""
-    sizes = sorted({*SIZES, *(n for n in more if n <= LONGEST)} - {0})
+    sizes = sorted({*SIZES, *(n for n in more if n <= MORE)} - {0})
     sign = -1 if model.recipe.amax == "minus-smallest" else 1
     looked = {n: uncounted(calls, n, sign) for n in sizes}
-    seen = Seen({n: where for n, (where, _) in looked.items()}, {n: known for n, (_, known) in looked.items()})
+    seen = Seen(
+        {n: where for n, (where, _) in looked.items()}, {n: known for n, (_, known) in looked.items()}
+    )
     parts: list[Part] = []
     if any(where.any() for where in seen.rows.values()):
         rule = find_rule(seen, lambda n: uncounted(calls, n, sign), LONGEST)

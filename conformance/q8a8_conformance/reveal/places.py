@@ -28,10 +28,34 @@ MODULI = (2, 3, 4, 5, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 ASKED, RIVALS = 16, 8
 """Rows that are asked for at most, and rules that are compared."""
 
-SHORT, DENSE = 64, 1200
+SHORT, DENSE = 64, 300
 """Lengths of which the least is taken where several tell; and lengths that are all candidates."""
 
+STEPS = (0, 1, 3, 5, 8, 17, 33, 65, 129, 200)
+"""Longer candidates, from multiples of 256."""
+
+WRAPS = (256, 2048, 32768, 65536)
+"""What counters of blocks and of elements hold in eight and sixteen bits."""
+
 REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+_TESTS: Mapping[str, Callable[[Any, Any, int, int], Any]] = {
+    "any": lambda i, _n, _a, _b: np.ones_like(i, np.bool_),
+    "first": lambda i, _n, _a, _b: i == 0,
+    "last": lambda i, n, _a, _b: i == n - 1,
+    "from": lambda i, _n, a, _b: i >= a,
+    "until": lambda i, _n, a, _b: i <= a,
+    "is": lambda i, _n, a, _b: i == a,
+    "modulo": lambda i, _n, a, b: i % a == b,
+    "modulo-from": lambda i, _n, a, b: i % a >= b,
+    "modulo-until": lambda i, _n, a, b: (i % a <= b) & (i % a > 0),
+    "left-over": lambda i, n, a, _b: i >= n - n % a,
+    "last-of-tile": lambda i, n, a, _b: (i % a == a - 1) & (i < n - n % a),
+    "first-of-tile": lambda i, _n, a, _b: (i % a == 0) & (i > 0),
+    "before-last-tile": lambda i, n, a, _b: i < (n - 1) // a * a,
+    "beyond-wrap": lambda i, n, a, _b: (i >= n % a) & (n >= a),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +67,8 @@ class Condition:
     kind
         "any", "first", "last", "from" (a: the least), "until" (a: the greatest), "is", "modulo" (a: the
         modulus, b: the remainder), "modulo-from" and "modulo-until" (a, b), "left-over" (of a), "last-of-tile"
-        and "first-of-tile" (of a, the first tile's start excepted), "before-last-tile" (of a).
+        and "first-of-tile" (of a, the first tile's start excepted), "before-last-tile" (of a), "beyond-wrap" (from n mod a on, in rows
+        of a and more).
     a, b
         Its numbers.
     """
@@ -54,23 +79,7 @@ class Condition:
 
     def holds(self, i: Array, n: Array | int) -> Array:
         """Return for numbers i, in rows of n, whether it holds; for a length, i is the length itself."""
-        a, b = self.a, self.b
-        result = {
-            "any": lambda: np.ones_like(i, np.bool_),
-            "first": lambda: i == 0,
-            "last": lambda: i == n - 1,
-            "from": lambda: i >= a,
-            "until": lambda: i <= a,
-            "is": lambda: i == a,
-            "modulo": lambda: i % a == b,
-            "modulo-from": lambda: i % a >= b,
-            "modulo-until": lambda: (i % a <= b) & (i % a > 0),
-            "left-over": lambda: i >= n - n % a,
-            "last-of-tile": lambda: (i % a == a - 1) & (i < n - n % a),
-                "first-of-tile": lambda: (i % a == 0) & (i > 0),
-        "before-last-tile": lambda: i < (n - 1) // a * a,
-        }[self.kind]()
-        return np.asarray(result)
+        return np.asarray(_TESTS[self.kind](i, n, self.a, self.b))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -78,7 +87,7 @@ class Condition:
             "from": ("least",), "until": ("greatest",), "is": ("value",), "modulo": ("modulus", "remainder"),
             "modulo-from": ("modulus", "least"), "modulo-until": ("modulus", "greatest"),
             "left-over": ("modulus",), "last-of-tile": ("tile",), "first-of-tile": ("tile",),
-            "before-last-tile": ("tile",),
+            "before-last-tile": ("tile",), "beyond-wrap": ("modulus",),
         }  # fmt: skip
         return {"kind": self.kind, **dict(zip(names.get(self.kind, ()), (self.a, self.b), strict=False))}
 
@@ -106,11 +115,16 @@ class Rule:
     def holds(self, n: int, positions: Array | None = None) -> Array:
         """Return whether it holds at positions of a row of n; all of them, unless given."""
         i = np.arange(n) if positions is None else positions
-        here = all(bool(c.holds(np.asarray(n), n)) for c in self.length)
-        return self.position.holds(i, n) & here
+        return self.position.holds(i, n) & self.takes(n)
+
+    def takes(self, n: int) -> bool:
+        """Return whether the conditions on the length hold for n."""
+        return all(bool(_TESTS[c.kind](n, n, c.a, c.b)) for c in self.length)
 
     def differs(self, other: Rule, n: int) -> bool:
         """Return whether two rules have different places in a row of n."""
+        if not self.takes(n) and not other.takes(n):
+            return False
         return not np.array_equal(self.holds(n), other.holds(n))
 
     def to_json(self) -> dict[str, Any]:
@@ -137,6 +151,7 @@ def _position_text(c: Condition, noun: str) -> str:
         "last-of-tile": f"the last {noun} of every {c.a}",
         "first-of-tile": f"the first {noun} of every {c.a} but the first",
         "before-last-tile": f"every {noun} before the last {c.a}",
+        "beyond-wrap": f"every {noun} beyond their count modulo {c.a}",
     }[c.kind]
 
 
@@ -214,18 +229,27 @@ def find_rule(seen: Seen, ask: Callable[[int], tuple[Array, Array | None]], long
 def _telling_length(rules: Sequence[Rule], longest: int) -> int:
     """Return a length at which the first rule and another one disagree; 0 where there is none."""
     for other in rules[1:]:
-        telling = [n for n in _candidates(longest) if rules[0].differs(other, n)]
+        candidates = sorted({*_candidates(longest), *_between(rules[0], other, longest)})
+        telling = [n for n in candidates if rules[0].differs(other, n)]
         if telling:
             # The middle one halves what is left of an interval.
             return telling[len(telling) // 2] if telling[0] > SHORT else telling[0]
     return 0
 
 
+def _between(one: Rule, other: Rule, longest: int) -> Iterator[int]:
+    """Yield lengths between the limits of two rules."""
+    limits = [c.a for rule in (one, other) for c in rule.length if c.kind in ("from", "until")]
+    low, high = min(limits, default=0), min(max(limits, default=0), longest)
+    for start in range(low, high, max((high - low) // 16, 1)):
+        yield from (n for n in range(start, start + 8) if n < high)
+
+
 def _candidates(longest: int) -> Iterator[int]:
     """Yield lengths that may be asked for: all short ones, and the neighbours of round numbers beyond."""
     yield from range(1, min(longest, DENSE) + 1)
-    for start in range(DENSE, longest, 64):
-        yield from (n for n in (start + 1, start + 3, start + 4, start + 8, start + 33, start + 64) if n <= longest)
+    for start in range(256, longest, 256):
+        yield from (n for n in (start + s for s in STEPS) if n <= longest)
 
 
 def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
@@ -243,21 +267,22 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     yield from (Condition("first-of-tile", m) for m in REMAINDERS)
     yield from (Condition("last-of-tile", m) for m in REMAINDERS)
     yield from (Condition("before-last-tile", m) for m in REMAINDERS)
+    yield from (Condition("beyond-wrap", m) for m in WRAPS)
     yield from (Condition("modulo", m, int(numbers[0]) % m) for m in MODULI)
 
 
 def _find_lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[tuple[Condition, ...]]:
     """Yield conditions that hold for some lengths and not for others, the simplest first."""
-    single = list(_lengths(hit, missed))
-    for conditions in ((), *((c,) for c in single), *itertools.combinations(single, 2)):
-        if all(_all_hold(conditions, n) for n in hit) and not any(_all_hold(conditions, n) for n in missed):
-            yield conditions
-            if not conditions:
-                return
-
-
-def _all_hold(conditions: Sequence[Condition], n: int) -> bool:
-    return all(bool(c.holds(np.asarray(n), n)) for c in conditions)
+    if not missed:
+        yield ()
+        return
+    inside, outside = np.array(hit), np.array(missed)
+    # Which lengths a condition still admits, of those at which nothing was seen.
+    left = {c: c.holds(outside, 0) for c in _lengths(hit, missed) if c.holds(inside, 0).all()}
+    yield from ((c,) for c, admitted in left.items() if not admitted.any())
+    for one, other in itertools.combinations(left, 2):
+        if not (left[one] & left[other]).any():
+            yield one, other
 
 
 def _lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[Condition]:

@@ -112,7 +112,9 @@ def _tagged(rng: np.random.Generator, sign: int, *, own_scales: bool) -> tuple[A
     codes[np.arange(ROW), rng.integers(0, BLOCK, ROW)] = 127
     beyond = np.where(codes < 127, 0.25, 0.0)
     x = (sign * (codes + beyond) * h.astype(np.float64)[:, np.newaxis]).astype(F32)
-    row = np.concatenate([h.view(np.uint8).reshape(ROW, 2), (sign * codes).astype(np.int8).view(np.uint8)], axis=1)
+    row = np.concatenate(
+        [h.view(np.uint8).reshape(ROW, 2), (sign * codes).astype(np.int8).view(np.uint8)], axis=1
+    )
     return x, row.reshape(-1)
 
 
