@@ -19,7 +19,7 @@ import numpy as np
 
 from q8a8._pages import ReadPages
 from q8a8.layout import QK8_A8, require_finite_scales, unpack
-from q8a8.recipe import raise_domain_error
+from q8a8.recipe import apply_recipe, raise_domain_error
 from q8a8.rounding import BELOW_HALF, HALF_OVERFLOW, f16_to_f32, f32_to_f16
 
 if TYPE_CHECKING:
@@ -137,6 +137,9 @@ def _quantize_chunk(
     -------
     bool `[n]`: whether each block lies in the recipe's domain. `h` and `q` of the others have no meaning.
     """
+    if not recipe.is_plain:
+        h[...], q[...], inside = apply_recipe(x, recipe)
+        return inside
     n = len(x)
     work, other = scratch.work[:n], scratch.other[:n]
     amax, d, inv = scratch.amax[:n], scratch.scale[:n], scratch.inverse[:n]

@@ -9,8 +9,8 @@ rounding each, to nearest, ties to even::
     inv  = f32(127 / amax), 0 where h = 0     Q8A8-QNT-3   (recipe: inverse, zero test)
     q_j  = round(f32(x_j · inv))              Q8A8-QNT-4   (recipe: rounding, conversion)
 
-That is the recipe `design`: the only one that conforms. Kernels in the field differ from it in four places,
-which are the fields of `Recipe` (Q8A8-QNT-13)::
+That is the recipe `design`: the only one that conforms. Kernels in the field differ from it in four places
+(Q8A8-QNT-13); `Recipe` has a field for each step, and `q8a8.recipe_steps` what can take the step's place::
 
     recipe      inverse     zero where   rounding    outside int8
     design      127/amax    h = 0        half away   (does not happen)
@@ -39,14 +39,24 @@ An infinite h (amax >= 65520 · 127) is a defined result of every recipe, and ou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from q8a8.errors import DomainError, ShapeError, UnknownNameError, require_dtype
-from q8a8.rounding import HALF_OVERFLOW, f32_to_f16, round_half_away, round_half_even
+from q8a8.recipe_steps import (
+    CONVERSIONS,
+    DIVISIONS,
+    HALVES,
+    INVERSES,
+    LARGEST,
+    ROUNDINGS,
+    SCALES,
+    ZERO_TESTS,
+)
+from q8a8.rounding import HALF_OVERFLOW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +76,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """One arithmetic of quantization.
+    """One arithmetic of quantization: a step of each table of `q8a8.recipe_steps`, and some numbers.
 
     Parameters
     ----------
@@ -87,15 +97,53 @@ class Recipe:
         Whether an infinite stored scale is outside the recipe's domain.
     source
         The software that quantizes so.
+    amax, scale, half
+        The steps before the inverse.
+    divisor, multiplier
+        The 127 of d and the 127 of the inverse.
+    floor, ceiling
+        The least d, and the greatest.
+    infinite_from
+        The least d that is stored as an infinity.
+    product
+        "float32", or "float64": the product is not rounded to float32.
+    zero_scale
+        The scale of a block without a nonzero element: "zero", "one", or "signed" (-0 where the first element
+        is negative).
     """
 
     name: str
-    inverse: Literal["127/amax", "1/d", "x/d"]
-    zero_test: Literal["half", "d", "amax", "none"]
-    rounding: Literal["half-away", "half-even"]
-    conversion: Literal["undefined", "saturate"]
+    inverse: str
+    zero_test: str
+    rounding: str
+    conversion: str
     finite_scale: bool
     source: str
+    amax: str = "magnitude"
+    scale: str = "amax/n"
+    half: str = "nearest-even"
+    divisor: float = 127.0
+    multiplier: float = 127.0
+    floor: float = 0.0
+    ceiling: float = np.inf
+    infinite_from: float = HALF_OVERFLOW
+    product: str = "float32"
+    zero_scale: str = "zero"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether only the four places of the specification's table (Q8A8-QNT-13) may differ from it."""
+        return (
+            self.inverse in ("127/amax", "1/d", "x/d")
+            and self.zero_test in ("half", "d", "amax", "none")
+            and self.rounding in ("half-away", "half-even")
+            and self.conversion in ("undefined", "saturate")
+            and all(getattr(self, field.name) == field.default for field in fields(self)[_PLACES:])
+        )
+
+
+_PLACES = 7
+"""Fields of `Recipe` that every entry of the table gives."""
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -169,7 +217,7 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
 
 
 def apply_recipe(
-    x: NDArray[np.float32], recipe: Recipe
+    x: NDArray[np.float32], recipe: Recipe, amax: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.float16], NDArray[np.int8], NDArray[np.bool_]]:
     """Quantize blocks by a recipe, in plain NumPy: the definition of every quantizer of this package.
 
@@ -179,6 +227,8 @@ def apply_recipe(
         float32 `[..., s]`: blocks of s elements, any values.
     recipe
         The arithmetic.
+    amax
+        float32 `[...]`, for a kernel that takes other elements into account than the block's.
 
     Returns
     -------
@@ -188,24 +238,56 @@ def apply_recipe(
     """
     with np.errstate(all="ignore"):
         # Q8A8-QNT-1: amax = max |x_j|
-        amax = np.abs(x).max(axis=-1, initial=np.float32(0))
+        amax = LARGEST[recipe.amax](x) if amax is None else amax
         # Q8A8-QNT-2: d = f32(amax / 127), h = f16(d)
-        d = amax / np.float32(127)
-        h = f32_to_f16(d)
+        d, h = scale_of(amax, recipe)
         # Q8A8-QNT-3: inv = f32(127 / amax), 0 where h = 0
-        inv = np.float32(127) / amax if recipe.inverse == "127/amax" else np.float32(1) / d
-        zero = {"half": h == 0, "d": d == 0, "amax": amax == 0, "none": False}[recipe.zero_test]
-        inv = np.where(zero, np.float32(0), inv)
+        inv = INVERSES[recipe.inverse](amax, d, h, recipe.multiplier)
+        zero = ZERO_TESTS[recipe.zero_test](amax, d, h)[..., np.newaxis]
         # Q8A8-QNT-4: q_j = round(f32(x_j · inv))
-        v = x / d[..., np.newaxis] if recipe.inverse == "x/d" else x * inv[..., np.newaxis]
-        q = round_half_away(v) if recipe.rounding == "half-away" else round_half_even(v)
+        if recipe.product == "float64":
+            x, inv = x.astype(np.float64), inv.astype(np.float64)
+        v = x / inv[..., np.newaxis] if recipe.inverse in DIVISIONS else x * inv[..., np.newaxis]
+        if recipe.product == "float32":
+            v = v.astype(np.float32)
+        q = ROUNDINGS[recipe.rounding](np.where(zero, v.dtype.type(0), v))
         # Q8A8-QNT-11, Q8A8-QNT-13: where the recipe is defined, and its conversion to int8
         inside = np.isfinite(h if recipe.finite_scale else amax)
-        if recipe.conversion == "saturate":
-            q = np.where(np.isfinite(q), np.clip(q, -128, 127), np.float32(-128))
-        else:
+        if recipe.conversion == "undefined":
             inside &= ((q >= -128) & (q <= 127)).all(axis=-1)
+        q = CONVERSIONS[recipe.conversion](q, x)
+        if recipe.zero_scale != "zero":
+            h = _scale_of_zeros(x, h, recipe)
         return h, np.where(inside[..., np.newaxis], q, 0).astype(np.int8), np.asarray(inside)
+
+
+def scale_of(amax: NDArray[np.float32], recipe: Recipe) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
+    """Return d and h of blocks: Q8A8-QNT-2, by a recipe.
+
+    Parameters
+    ----------
+    amax
+        float32 `[...]`.
+    recipe
+        The arithmetic.
+
+    Returns
+    -------
+    d, h
+        float32 and float16 `[...]`.
+    """
+    with np.errstate(all="ignore"):
+        d = SCALES[recipe.scale](amax, recipe.divisor)
+        d = np.minimum(np.maximum(d, np.float32(recipe.floor)), np.float32(recipe.ceiling))
+        h = HALVES[recipe.half](d)
+        return d, np.where(d >= recipe.infinite_from, np.float16(np.inf), h).astype(np.float16)
+
+
+def _scale_of_zeros(x: NDArray[np.float32], h: NDArray[np.float16], recipe: Recipe) -> NDArray[np.float16]:
+    """Return scales with those of vanishing blocks replaced."""
+    if recipe.zero_scale == "one":
+        return np.where((np.abs(x) == 0).all(axis=-1), np.float16(1), h).astype(np.float16)
+    return np.where((h == 0) & np.signbit(x[..., :1]).any(axis=-1), np.float16(-0.0), h).astype(np.float16)
 
 
 def quantize_blocks(

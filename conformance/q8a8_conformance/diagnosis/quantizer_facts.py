@@ -1,0 +1,383 @@
+"""What a quantizer does wrong, as facts: each thing in which what it was measured to compute is not the rule.
+
+`q8a8_conformance.reveal.quantizers` finds what a failed quantizer computes. Every difference from the
+specification is a fact here: a step of the arithmetic, the layout, whose amax a block has, elements that do
+not count, and what is otherwise at some places. A fact explains a failed call if the measured quantizer gives
+the call's bytes, and would not without that difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.recipe import RECIPES
+from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.faults.catalogue import MUTANTS
+from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS
+from q8a8_conformance.reveal.quantizer_arithmetic import IDENTITY, differences, named
+from q8a8_conformance.reveal.quantizer_calls import (
+    BLOCK,
+    CallDiedError,
+    QuantizerCalls,
+    as_outputs,
+    build_call,
+    elements_of,
+    written,
+)
+from q8a8_conformance.reveal.quantizer_lengths import keen_row
+from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
+from q8a8_conformance.reveal.quantizer_probes import keen_values
+from q8a8_conformance.reveal.quantizer_structure import AS_SPECIFIED, even_row
+from q8a8_conformance.reveal.quantizers import SHARED, part_text, reveal_quantizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from q8a8_conformance.protocol.messages import Call, Hello
+    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.reveal.quantizer_calls import AnySession
+    from q8a8_conformance.reveal.quantizers import RevealedQuantizer
+
+Array = NDArray[Any]
+
+F32 = np.float32
+DESIGN = RECIPES["design"]
+
+STEP_RULES = {
+    "amax": "Q8A8-QNT-1", "scale": "Q8A8-QNT-2", "half": "Q8A8-HLF-1", "divisor": "Q8A8-QNT-2",
+    "floor": "Q8A8-QNT-6", "ceiling": "Q8A8-HLF-4", "infinite_from": "Q8A8-HLF-4", "inverse": "Q8A8-QNT-3",
+    "multiplier": "Q8A8-QNT-3", "zero_test": "Q8A8-QNT-3", "product": "Q8A8-QNT-4", "rounding": "Q8A8-QNT-4",
+    "conversion": "Q8A8-QNT-5", "zero_scale": "Q8A8-QNT-6",
+}  # fmt: skip
+"""The rule that each step of a recipe belongs to."""
+
+STEP_FIXES = {
+    "Q8A8-QNT-1": "Take max |x_j| over all elements that share the scale.",
+    "Q8A8-QNT-2": "Store f16(f32(amax / 127)).",
+    "Q8A8-HLF-1": "Round the scale to the nearest half, ties to even, and keep subnormal halves.",
+    "Q8A8-HLF-4": "Keep every scale below 65520 finite, as the nearest half.",
+    "Q8A8-QNT-3": "Multiply by f32(127 / amax), and by 0 where the stored half is 0.",
+    "Q8A8-QNT-4": "Round f32(x * inv) to the nearest integer, halves away from zero.",
+    "Q8A8-QNT-5": "Convert the rounded product to int8 as it is: it lies in -127 .. 127.",
+    "Q8A8-QNT-6": "Store f16(amax / 127) however small, and +0 for a block of zeros.",
+}
+
+STEP_CAUSES: dict[tuple[str, str], str] = {
+    ("amax", "largest"): "amax-signed",
+    ("amax", "minus-smallest"): "amax-of-negative",
+    ("amax", "upper-sixteen-bits"): "amax-in-sixteen-bits",
+    ("scale", "amax*(1/n)"): "scale-reciprocal",
+    ("scale", "upper-sixteen-bits"): "scale-through-bf16",
+    ("divisor", "128.0"): "scale-of-128",
+    ("divisor", "127.5"): "scale-of-127-5",
+    ("floor", "1.1920928955078125e-07"): "scale-floor",
+    ("ceiling", "57344.0"): "half-saturates-early",
+    ("infinite_from", "65504.0"): "half-infinite-early",
+    ("half", "truncated"): "half-truncated",
+    ("half", "ties-up"): "half-ties-up",
+    ("half", "up"): "half-rounded-up",
+    ("half", "subnormals-truncated"): "half-subnormals-truncated",
+    ("half", "subnormals-flushed"): "half-flushed-on-write",
+    ("half", "bfloat16"): "half-stored-as-bfloat16",
+    ("half", "integer"): "scale-as-integer",
+    ("inverse", "1/d"): "inverse-of-d",
+    ("inverse", "1/half"): "inverse-of-half",
+    ("inverse", "x/d"): "division-by-d",
+    ("inverse", "127*(1/amax)"): "inverse-in-two-steps",
+    ("inverse", "127/amax-truncated"): "inverse-truncated",
+    ("inverse", "127/amax-ulp-low"): "inverse-ulp-low",
+    ("inverse", "127/amax-ulp-high"): "inverse-ulp-high",
+    ("inverse", "127/amax-estimated"): "inverse-estimated",
+    ("inverse", "127/amax-in-half"): "inverse-in-half",
+    ("inverse", "127/amax-in-double"): "inverse-in-double",
+    ("zero_test", "d"): "zero-test-on-d",
+    ("zero_test", "amax"): "zero-test-on-amax",
+    ("zero_test", "none"): "no-zero-test",
+    ("zero_test", "rounded-d"): "half-flushed-late",
+    ("product", "float64"): "product-in-double",
+    ("rounding", "half-even"): "round-half-even",
+    ("rounding", "half-up"): "round-half-up",
+    ("rounding", "half-toward-zero"): "round-half-down",
+    ("rounding", "add-half"): "round-add-half",
+    ("rounding", "truncate"): "round-truncate",
+    ("rounding", "floor"): "round-floor",
+    ("conversion", "lowest-128"): "lowest-code",
+    ("zero_scale", "one"): "zero-block-scale-one",
+    ("zero_scale", "signed"): "zero-scale-signed",
+}
+"""The catalogue's names of steps: measured first, named here."""
+
+HARMLESS = ("undefined", "saturate", "wrap", "clip-127", "clip-128")
+"""Conversions that differ from each other for what no right quantizer computes."""
+
+LAYOUTS = {
+    "scale-big-endian": ("scale-big-endian", "Q8A8-LAY-1"),
+    "scale-last": ("scale-last", "Q8A8-LAY-1"),
+    "interleaved": ("elements-interleaved", "Q8A8-LAY-2"),
+    "reversed": ("elements-reversed", "Q8A8-LAY-2"),
+    "scales-first": ("scales-first", "Q8A8-LAY-2"),
+    "pairs-exchanged": ("blocks-exchanged", "Q8A8-LAY-2"),
+    "other": ("", "Q8A8-LAY-2"),
+}
+
+SHARING_CAUSES = {
+    "row": "amax-whole-row",
+    "running": "amax-carried",
+    "block-before": "amax-one-late",
+    "kept-for-zero": "amax-kept-for-zero",
+}
+
+PART_RULES = {
+    "unwritten": "Q8A8-LAY-2",
+    "unwritten-bytes": "Q8A8-LAY-2",
+    "zero": "Q8A8-LAY-2",
+    "block-of": "Q8A8-LAY-2",
+    "scale-of": "Q8A8-QNT-7",
+    "amax-of": "Q8A8-QNT-7",
+    "not-counted": "Q8A8-QNT-9",
+    "other": "Q8A8-QNT-7",
+}
+
+PART_FIXES = {
+    "unwritten": "Write every block and every code: handle what the vector loop leaves over.",
+    "not-counted": "Take one amax over all elements, however many they are.",
+    "recipe": "Let every path share one arithmetic.",
+}
+OTHER_PLACES = "Treat every place alike: the path that is taken there is wrong."
+
+
+def quantizer_facts(session: AnySession, hello: Hello, failures: Sequence[Failure]) -> list[Fact]:
+    """Find what quantizers that have failed do wrong.
+
+    Parameters
+    ----------
+    session, hello
+        With the kernel, and what it offers.
+    failures
+        Failed calls, of any functions; those that have none are not measured.
+
+    Returns
+    -------
+    list of Fact
+        Those that explain most failed calls first.
+    """
+    found: list[Fact] = []
+    for function in (*QUANTIZERS, ACTIVATION):
+        failed = [f for f in failures if f.call.function == function]
+        if failed and function in hello.functions:
+            found += _of_function(session, function, failed)
+    return found
+
+
+def _of_function(session: AnySession, function: str, failed: Sequence[Failure]) -> list[Fact]:
+    unit = 1 if function == ACTIVATION else BLOCK
+    revealed = reveal_quantizer(session, function, sorted({f.call.n // unit for f in failed})[:40])
+    every = list(_differences(revealed))
+    calls = QuantizerCalls(session, function)
+    facts = [_fact(calls, revealed.model, *difference) for difference in every]
+    explained = {id(fact): len(fact.explained(failed)) for fact in facts}
+    # What explains no failed call is no cause of them; it is shown where nothing else is, with its evidence.
+    some = [fact for fact in facts if explained[id(fact)]] or [fact for fact in facts if fact.evidence]
+    return sorted(some, key=lambda fact: -explained[id(fact)])
+
+
+# What differs: the fact's kind, its parameters, rule, sentence, fix, cause, and the model without it.
+
+Difference = tuple[str, dict[str, Any], str, str, str, str, QuantizerModel]
+
+
+def _differences(revealed: RevealedQuantizer) -> Iterator[Difference]:
+    model = revealed.model
+    if model.layout.name != "as-specified":
+        cause, rule = LAYOUTS[model.layout.name]
+        fix = (
+            MUTANTS[cause].fix if cause else "Store block b at byte 34·b: its scale, then its codes in order."
+        )
+        sentence = f"The bytes of a row are in another order than specified: {model.layout.name}."
+        where = {"layout": model.layout.name}
+        yield "layout", where, rule, sentence, fix, cause, replace(model, layout=AS_SPECIFIED)
+    if model.sharing != "own":
+        cause = SHARING_CAUSES.get(model.sharing, "")
+        fix = MUTANTS[cause].fix if cause else "Take each block's amax over its own 32 elements."
+        sentence = f"A block is scaled by the amax of {SHARED[model.sharing]}."
+        where = {"blocks": model.sharing}
+        yield "amax-of", where, "Q8A8-QNT-7", sentence, fix, cause, replace(model, sharing="own")
+    if not model.counted.all():
+        yield _uncounted(model)
+    yield from _steps(model)
+    for part in model.parts:
+        yield _of_part(model, part)
+
+
+def _uncounted(model: QuantizerModel) -> Difference:
+    signs = [np.flatnonzero(~of).tolist() for of in model.counted]
+    where = {"positive": signs[0], "negative": signs[1]}
+    both = sorted(set(signs[0]) | set(signs[1]))
+    causes = {
+        (31,): "amax-last-skipped",
+        (0,): "amax-first-skipped",
+        tuple(range(16, 32)): "amax-half-skipped",
+        tuple(range(3, 32, 4)): "amax-lane-skipped",
+    }
+    sentence = f"Elements {', '.join(map(str, both))} of a block do not count in its amax."
+    fix = "Take max |x_j| over all 32 elements of the block."
+    cause = causes.get(tuple(both), "")
+    return "element-not-counted", where, "Q8A8-QNT-1", sentence, fix, cause, replace(model, counted=EVERY)
+
+
+def _steps(model: QuantizerModel) -> Iterator[Difference]:
+    """Yield the steps of the arithmetic that differ: one fact for a recipe that has a name."""
+    recipe = model.recipe
+    steps = differences(recipe)
+    if recipe != DESIGN and RECIPES.get(recipe.name) == recipe:
+        where = {"recipe": recipe.name, "steps": {name: str(value) for name, value in steps.items()}}
+        rule = "Q8A8-QNT-4" if "rounding" in steps else "Q8A8-QNT-3"
+        fixes = dict.fromkeys(STEP_FIXES[STEP_RULES[name]] for name in steps if name != "conversion")
+        sentence = f"It computes the recipe {recipe.name} ({recipe.source})."
+        bare = replace(model, recipe=DESIGN)
+        yield "recipe", where, rule, sentence, " ".join(fixes), f"recipe:{recipe.name}", bare
+        return
+    if steps.get("conversion") in HARMLESS:
+        del steps["conversion"]
+    if steps.get("multiplier") == steps.get("divisor") and "divisor" in steps:
+        del steps["multiplier"]
+    # A floor under d goes with the inverse of it.
+    order = ("floor", *(name for name in steps if name != "floor"))
+    for step in (name for name in order if name in steps):
+        value = str(steps[step])
+        cause = STEP_CAUSES.get((step, value), "")
+        rule = MUTANTS[cause].rule if cause else STEP_RULES[step]
+        right = {step: getattr(DESIGN, step)}
+        if step == "divisor":
+            right["multiplier"] = DESIGN.multiplier
+        bare = replace(model, recipe=named(replace(recipe, **right)))
+        sentence = MUTANTS[cause].sentence if cause else f"The step {step} is {value}, not {right[step]}."
+        fix = MUTANTS[cause].fix if cause else STEP_FIXES[STEP_RULES[step]]
+        yield "step", {"step": step, "value": value}, rule, sentence, fix, cause, bare
+
+
+def _of_part(model: QuantizerModel, part: Part) -> Difference:
+    where: dict[str, Any] = {"effect": part.effect, **part.rule.to_json()}
+    rule = PART_RULES.get(part.effect, "Q8A8-QNT-4")
+    if part.effect in ("unwritten", "other", "zero") and not model.is_row:
+        rule = "Q8A8-QNT-9"
+    if part.recipe is not None:
+        other = {
+            field.name: str(getattr(part.recipe, field.name))
+            for field in fields(part.recipe)
+            if field.name not in IDENTITY
+            and getattr(part.recipe, field.name) != getattr(model.recipe, field.name)
+        }
+        where["steps"] = other
+        rule = next((STEP_RULES[name] for name in other), rule)
+    if part.offset:
+        where["offset"] = part.offset
+    if part.bytes:
+        where["bytes"] = list(part.bytes)
+    text = part_text(part, is_row=model.is_row)
+    sentence = f"{text[0].upper()}{text[1:]}."
+    bare = replace(model, parts=tuple(p for p in model.parts if p is not part))
+    return f"place-{part.effect}", where, rule, sentence, PART_FIXES.get(part.effect, OTHER_PLACES), "", bare
+
+
+# Evidence, and what is explained.
+
+
+def _fact(  # noqa: PLR0913, PLR0917 - a difference's parts
+    calls: QuantizerCalls,
+    model: QuantizerModel,
+    kind: str,
+    where: dict[str, Any],
+    rule: str,
+    sentence: str,
+    fix: str,
+    cause: str,
+    without: QuantizerModel,
+) -> Fact:
+    def explains(result: CallResult) -> bool:
+        if result.call.function != calls.function or not result.call.n:
+            return False
+        given = _outputs(model, result.call)
+        return given == result.outputs and _outputs(without, result.call) != result.outputs
+
+    evidence = _evidence(calls, model, without)
+    return Fact(
+        calls.function, kind, where, rule, sentence, fix, evidence=evidence, cause=cause, explains=explains
+    )
+
+
+def _outputs(model: QuantizerModel, call: Call) -> tuple[bytes, ...]:
+    """Return the output buffers that a model gives for a call."""
+    x = elements_of(call)[: call.n]
+    shaped = x.reshape(-1, BLOCK) if model.is_row else x[np.newaxis]
+    held = tuple(bytes(call.buffers[i].data) for i in call.spec.outputs)
+    before = written(call.function, call.n, held)
+    blocks = as_outputs(call.function, model.predict(shaped, before.data))
+    return tuple(part + buffer[len(part) :] for part, buffer in zip(blocks, held, strict=True))
+
+
+def _evidence(calls: QuantizerCalls, model: QuantizerModel, without: QuantizerModel) -> tuple[Evidence, ...]:
+    """Return the shortest call found that shows a difference and nothing else, if there is one."""
+    right = QuantizerModel(model.is_row)
+    for x in _candidates(model):
+        call = build_call(calls.function, x.astype(F32))
+        if _outputs(model, call) == _outputs(without, call):
+            continue
+        try:
+            actual = calls.make(call)
+        except CallDiedError:
+            continue
+        expected = _outputs(right, call)
+        if actual != expected:
+            return (Evidence(call, expected, actual, _shown(calls.function, call, expected, actual)),)
+    return ()
+
+
+def _candidates(model: QuantizerModel) -> Iterator[Array]:
+    """Yield elements of calls that may show something, the short ones first."""
+    unit = BLOCK if model.is_row else 1
+    even = even_row(BLOCK)
+    yield even * 0
+    yield -even * 0
+    for place in range(BLOCK):
+        for sign in (1, -1):
+            x = even / 127
+            x[place] = 100 * sign
+            yield x
+    for exponent in (0, -20, -24, -26, -31, -40, 9):
+        yield np.ldexp(np.arange(BLOCK) + 0.5, exponent) * np.where(np.arange(BLOCK) == 31, 127 / 31.5, 1)
+    yield from keen_row(16)
+    yield from (even * F32(scale / 127) for scale in (amax for amax, _ in keen_values()))
+    yield from (even * F32(scale) for scale in (65504, 65510, 60000, 57400, 2.0**-15 * 1.0004, 2.0**-24 * 3))
+    seen = {n for part in model.parts for n in _shortest(part)}
+    for blocks in (2, 3, 8, *sorted(seen)):
+        if unit == BLOCK:
+            yield keen_row(blocks).reshape(-1)
+        else:
+            x = np.resize(keen_values()[0][1], blocks)
+            x[[0, -1]] = keen_values()[0][0], 2 * keen_values()[0][0]
+            yield x
+            yield x[::-1].copy()
+
+
+def _shortest(part: Part) -> list[int]:
+    """Return the least lengths at which a part has a place."""
+    return [n for n in (*range(1, 70), *range(70, 20_000, 1)) if part.rule.holds(n).any()][:2] if part else []
+
+
+def _shown(function: str, call: Call, expected: tuple[bytes, ...], actual: tuple[bytes, ...]) -> str:
+    """Describe the first difference in one line."""
+    want, got = (written(function, call.n, outputs) for outputs in (expected, actual))
+    x = elements_of(call)[: call.n]
+    scales = np.flatnonzero(want.scales != got.scales)
+    if scales.size:
+        b = int(scales[0])
+        return f"scale {b}: expected 0x{want.scales[b]:04x}, got 0x{got.scales[b]:04x}"
+    codes = np.flatnonzero((want.codes != got.codes).reshape(-1))
+    j = int(codes[0])
+    code, wrong = int(want.codes.reshape(-1)[j]), int(got.codes.reshape(-1)[j])
+    return f"element {j}, {x[j]!r}: expected {code}, got {wrong}"

@@ -1,0 +1,305 @@
+"""Where something happens in rows of many lengths, as the simplest rule that fits: "the last block where nb is odd".
+
+A place is a position i in a row of n (blocks or elements). From the places at which something was seen, and
+those at which it was not, `find_rule` chooses a rule about the position and one about the length; where two
+rules fit, it asks for a row in which they differ::
+
+    position    all, the first, the last, i >= t, i < t, i mod m = r, the n mod m left over, ...
+    length      any, n >= t, n <= t, n mod m = r, n mod m >= r, one length; two of them at once
+
+The rule agrees with every place that was looked at, or none is returned.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Array = NDArray[Any]
+
+MODULI = (2, 3, 4, 5, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+ASKED, RIVALS = 16, 8
+"""Rows that are asked for at most, and rules that are compared."""
+
+SHORT, DENSE = 64, 300
+"""Lengths of which the least is taken where several tell; and lengths that are all candidates."""
+
+STEPS = (0, 1, 3, 5, 8, 17, 33, 65, 129, 200)
+"""Longer candidates, from multiples of 256."""
+
+WRAPS = (256, 2048, 32768, 65536)
+"""What counters of blocks and of elements hold in eight and sixteen bits."""
+
+REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+_TESTS: Mapping[str, Callable[[Any, Any, int, int], Any]] = {
+    "any": lambda i, _n, _a, _b: np.ones_like(i, np.bool_),
+    "first": lambda i, _n, _a, _b: i == 0,
+    "last": lambda i, n, _a, _b: i == n - 1,
+    "from": lambda i, _n, a, _b: i >= a,
+    "until": lambda i, _n, a, _b: i <= a,
+    "is": lambda i, _n, a, _b: i == a,
+    "modulo": lambda i, _n, a, b: i % a == b,
+    "modulo-from": lambda i, _n, a, b: i % a >= b,
+    "modulo-until": lambda i, _n, a, b: (i % a <= b) & (i % a > 0),
+    "left-over": lambda i, n, a, _b: i >= n - n % a,
+    "last-of-tile": lambda i, n, a, _b: (i % a == a - 1) & (i < n - n % a),
+    "first-of-tile": lambda i, _n, a, _b: (i % a == 0) & (i > 0),
+    "before-last-tile": lambda i, n, a, _b: i < (n - 1) // a * a,
+    "beyond-wrap": lambda i, n, a, _b: (i >= n % a) & (n >= a),
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on one number, the position or the length.
+
+    Attributes
+    ----------
+    kind
+        "any", "first", "last", "from" (a: the least), "until" (a: the greatest), "is", "modulo" (a: the
+        modulus, b: the remainder), "modulo-from" and "modulo-until" (a, b), "left-over" (of a), "last-of-tile"
+        and "first-of-tile" (of a, the first tile's start excepted), "before-last-tile" (of a), "beyond-wrap" (from n mod a on, in rows
+        of a and more).
+    a, b
+        Its numbers.
+    """
+
+    kind: str
+    a: int = 0
+    b: int = 0
+
+    def holds(self, i: Array, n: Array | int) -> Array:
+        """Return for numbers i, in rows of n, whether it holds; for a length, i is the length itself."""
+        return np.asarray(_TESTS[self.kind](i, n, self.a, self.b))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        names: dict[str, tuple[str, ...]] = {
+            "from": ("least",), "until": ("greatest",), "is": ("value",), "modulo": ("modulus", "remainder"),
+            "modulo-from": ("modulus", "least"), "modulo-until": ("modulus", "greatest"),
+            "left-over": ("modulus",), "last-of-tile": ("tile",), "first-of-tile": ("tile",),
+            "before-last-tile": ("tile",), "beyond-wrap": ("modulus",),
+        }  # fmt: skip
+        return {"kind": self.kind, **dict(zip(names.get(self.kind, ()), (self.a, self.b), strict=False))}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule for places: conditions on the position and on the length.
+
+    Attributes
+    ----------
+    position
+        Of the position.
+    length
+        Of the length: all must hold.
+    """
+
+    position: Condition
+    length: tuple[Condition, ...] = ()
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether it holds at every place."""
+        return self.position.kind == "any" and not self.length
+
+    def holds(self, n: int, positions: Array | None = None) -> Array:
+        """Return whether it holds at positions of a row of n; all of them, unless given."""
+        i = np.arange(n) if positions is None else positions
+        return self.position.holds(i, n) & self.takes(n)
+
+    def takes(self, n: int) -> bool:
+        """Return whether the conditions on the length hold for n."""
+        return all(bool(_TESTS[c.kind](n, n, c.a, c.b)) for c in self.length)
+
+    def differs(self, other: Rule, n: int) -> bool:
+        """Return whether two rules have different places in a row of n."""
+        if not self.takes(n) and not other.takes(n):
+            return False
+        return not np.array_equal(self.holds(n), other.holds(n))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {"position": self.position.to_json(), "length": [c.to_json() for c in self.length]}
+
+    def text(self, noun: str, length: str) -> str:
+        """Describe it: `noun` is "block", `length` "nb"."""
+        where = _position_text(self.position, noun)
+        conditions = " and ".join(_length_text(c, length) for c in self.length)
+        return f"{where} where {conditions}" if conditions else where
+
+
+def _position_text(c: Condition, noun: str) -> str:
+    return {
+        "any": f"every {noun}",
+        "first": f"the first {noun}",
+        "last": f"the last {noun}",
+        "from": f"every {noun} from {noun} {c.a} on",
+        "until": f"every {noun} up to {noun} {c.a}",
+        "is": f"{noun} {c.a}",
+        "modulo": f"every {noun} whose number modulo {c.a} is {c.b}",
+        "left-over": f"the {noun}s beyond a multiple of {c.a}",
+        "last-of-tile": f"the last {noun} of every {c.a}",
+        "first-of-tile": f"the first {noun} of every {c.a} but the first",
+        "before-last-tile": f"every {noun} before the last {c.a}",
+        "beyond-wrap": f"every {noun} beyond their count modulo {c.a}",
+    }[c.kind]
+
+
+def _length_text(c: Condition, name: str) -> str:
+    return {
+        "from": f"{name} >= {c.a}",
+        "until": f"{name} <= {c.a}",
+        "is": f"{name} = {c.a}",
+        "modulo": f"{name} is odd" if (c.a, c.b) == (2, 1) else f"{name} % {c.a} = {c.b}",
+        "modulo-from": f"{name} % {c.a} >= {c.b}",
+        "modulo-until": f"0 < {name} % {c.a} <= {c.b}",
+    }[c.kind]
+
+
+@dataclass
+class Seen:
+    """Places at which something was seen, and those at which it was not.
+
+    Attributes
+    ----------
+    rows
+        bool [n] by length n.
+    known
+        bool [n] by length n: the places at which it would have been seen; all of them, unless given.
+    """
+
+    rows: dict[int, Array]
+    known: dict[int, Array] = field(default_factory=dict)
+
+    def shown(self, n: int) -> Array:
+        """Return the places of a row at which it would have been seen."""
+        return self.known[n] if n in self.known else np.ones(n, np.bool_)
+
+    def rules(self) -> Iterator[Rule]:
+        """Yield the rules that agree with every place, the simplest first."""
+        hit = {n: where for n, where in self.rows.items() if where.any()}
+        for position in _positions(hit) if hit else ():
+            held = {n: position.holds(np.arange(n), n) & self.shown(n) for n in self.rows}
+            if not all(np.array_equal(held[n], where) for n, where in hit.items()):
+                continue
+            # Lengths in which the rule has no place show nothing.
+            missed = [n for n in self.rows if n not in hit and held[n].any()]
+            for conditions in _find_lengths(sorted(hit), missed):
+                yield Rule(position, conditions)
+
+
+def find_rule(seen: Seen, ask: Callable[[int], tuple[Array, Array | None]], longest: int) -> Rule | None:
+    """Find the simplest rule for the places at which something was seen, asking for more where two rules fit.
+
+    Parameters
+    ----------
+    seen
+        What was seen so far; the answers are added.
+    ask
+        Looks at one more row of n: where it was seen, and where it would have been (None for everywhere).
+    longest
+        The longest row that may be asked for.
+
+    Returns
+    -------
+    Rule or None
+        None where no rule of the language fits every place, or nothing was seen.
+    """
+    for _ in range(ASKED):
+        rules = list(itertools.islice(seen.rules(), RIVALS))
+        n = _telling_length(rules, longest) if len(rules) > 1 else 0
+        if not n:
+            return rules[0] if rules else None
+        seen.rows[n], known = ask(n)
+        if known is not None:
+            seen.known[n] = known
+    return next(seen.rules(), None)
+
+
+def _telling_length(rules: Sequence[Rule], longest: int) -> int:
+    """Return a length at which the first rule and another one disagree; 0 where there is none."""
+    for other in rules[1:]:
+        candidates = sorted({*_candidates(longest), *_between(rules[0], other, longest)})
+        telling = [n for n in candidates if rules[0].differs(other, n)]
+        if telling:
+            # The middle one halves what is left of an interval.
+            return telling[len(telling) // 2] if telling[0] > SHORT else telling[0]
+    return 0
+
+
+def _between(one: Rule, other: Rule, longest: int) -> Iterator[int]:
+    """Yield lengths between the limits of two rules."""
+    limits = [c.a for rule in (one, other) for c in rule.length if c.kind in ("from", "until")]
+    low, high = min(limits, default=0), min(max(limits, default=0), longest)
+    for start in range(low, high, max((high - low) // 16, 1)):
+        yield from (n for n in range(start, start + 8) if n < high)
+
+
+def _candidates(longest: int) -> Iterator[int]:
+    """Yield lengths that may be asked for: all short ones, and the neighbours of round numbers beyond."""
+    yield from range(1, min(longest, DENSE) + 1)
+    for start in range(256, longest, 256):
+        yield from (n for n in (start + s for s in STEPS) if n <= longest)
+
+
+def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
+    """Yield conditions on the position that may fit, the simplest first."""
+    yield Condition("any")
+    yield Condition("last")
+    yield Condition("first")
+    longest = hit[max(hit)]
+    numbers = np.flatnonzero(longest)
+    yield from (Condition("left-over", m) for m in REMAINDERS)
+    yield Condition("from", min(int(np.argmax(where)) for where in hit.values()))
+    yield Condition("until", int(numbers[-1]))
+    if numbers.size == 1:
+        yield Condition("is", int(numbers[0]))
+    yield from (Condition("first-of-tile", m) for m in REMAINDERS)
+    yield from (Condition("last-of-tile", m) for m in REMAINDERS)
+    yield from (Condition("before-last-tile", m) for m in REMAINDERS)
+    yield from (Condition("beyond-wrap", m) for m in WRAPS)
+    yield from (Condition("modulo", m, int(numbers[0]) % m) for m in MODULI)
+
+
+def _find_lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[tuple[Condition, ...]]:
+    """Yield conditions that hold for some lengths and not for others, the simplest first."""
+    if not missed:
+        yield ()
+        return
+    inside, outside = np.array(hit), np.array(missed)
+    # Which lengths a condition still admits, of those at which nothing was seen.
+    left = {c: c.holds(outside, 0) for c in _lengths(hit, missed) if c.holds(inside, 0).all()}
+    yield from ((c,) for c, admitted in left.items() if not admitted.any())
+    for one, other in itertools.combinations(left, 2):
+        if not (left[one] & left[other]).any():
+            yield one, other
+
+
+def _lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[Condition]:
+    """Yield conditions that hold for all of some lengths, the simplest first."""
+    below = max((n for n in missed if n < hit[0]), default=0)
+    above = min((n for n in missed if n > hit[-1]), default=0)
+    if len(hit) == 1 and (below, above) == (hit[0] - 1, hit[0] + 1):
+        yield Condition("is", hit[0])
+    yield Condition("from", hit[0])
+    yield Condition("from", below + 1)
+    if above:
+        yield Condition("until", hit[-1])
+        yield Condition("until", above - 1)
+    for m in MODULI:
+        rests = {n % m for n in hit}
+        if len(rests) == 1:
+            yield Condition("modulo", m, next(iter(rests)))
+        elif min(rests):
+            yield Condition("modulo-from", m, min(rests))
+            yield Condition("modulo-until", m, max(rests))

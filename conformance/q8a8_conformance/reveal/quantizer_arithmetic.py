@@ -1,0 +1,256 @@
+"""The steps of a quantizer's arithmetic, each read off results that the steps before it cannot hide.
+
+1. The scale: amax runs over values at and beside the middles of two halves, over subnormal, large and tiny
+   ones. From (amax, stored half) follow the divisor, the least and the greatest scale, and how it is rounded.
+2. The codes: under amax = 127 · 2^e every way to invert is exact, so only the rounding shows; under other amax
+   the elements are those floats beside a tie on which inverses and products differ by an ULP
+   (`quantizer_probes`).
+3. Zeros and the conversion to int8: blocks too small for a scale, and elements that do not count in amax.
+
+Each step is chosen among those of `q8a8.recipe_steps`, in every combination; the first that explains most is
+taken.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.recipe import RECIPES, Recipe, apply_recipe, scale_of
+from q8a8.recipe_steps import CONVERSIONS, HALVES, INVERSES, ROUNDINGS, SCALES, ZERO_TESTS, upper_bits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Array = NDArray[Any]
+
+F32 = np.float32
+DESIGN = RECIPES["design"]
+ORDINARY = F32(2.0**-17)
+"""An amax whose scale is far from the least half."""
+
+MOST = 4000
+"""Blocks that a recipe is fitted to at most."""
+
+FEW, KEPT = 60, 24
+"""Blocks that rule out all but so many combinations of steps."""
+
+UNDEFINED = ("undefined", "wrap")
+"""Conversions that a C compiler may give for what int8 does not hold."""
+
+ZERO_SCALES = ("zero", "one", "signed")
+
+IDENTITY = ("name", "source", "finite_scale")
+"""Fields of a recipe that are no step of it."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a quantizer gave for blocks; a longer vector is several blocks with one amax and one scale.
+
+    Attributes
+    ----------
+    x
+        Elements, float32 [n, 32].
+    amax
+        The amax of which each scale was computed, as the kernel counts elements: float32 [n].
+    scales
+        The bits of the scales, uint16 [n].
+    codes
+        int8 [n, 32].
+    """
+
+    x: Array
+    amax: Array
+    scales: Array
+    codes: Array
+
+    def __getitem__(self, chosen: Array | slice) -> Observed:
+        """Return some of the blocks."""
+        return Observed(self.x[chosen], self.amax[chosen], self.scales[chosen], self.codes[chosen])
+
+    def __len__(self) -> int:
+        """Return the number of blocks."""
+        return len(self.amax)
+
+    def wrong_scales(self, recipe: Recipe) -> Array:
+        """Return bool [n]: where a recipe gives another scale."""
+        h, _, _ = apply_recipe(self.x, recipe, self.amax)
+        return np.asarray(h.view(np.uint16) != self.scales)
+
+    def wrong_codes(self, recipe: Recipe) -> Array:
+        """Return bool [n, 32]: where a recipe is defined and gives another code."""
+        _, q, inside = apply_recipe(self.x, recipe, self.amax)
+        return np.asarray((q != self.codes) & inside[:, np.newaxis])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A recipe, and what it explains.
+
+    Attributes
+    ----------
+    recipe
+        The recipe.
+    wrong_scales, wrong_codes
+        bool [n] and [n, 32]: the results that it does not give.
+    """
+
+    recipe: Recipe
+    wrong_scales: Array
+    wrong_codes: Array
+
+    @property
+    def missed(self) -> int:
+        """Blocks with a result that it does not give."""
+        return int((self.wrong_scales | self.wrong_codes.any(axis=1)).sum())
+
+
+def differences(recipe: Recipe) -> dict[str, object]:
+    """Return the steps in which a recipe differs from the specification, by field."""
+    return {
+        field.name: getattr(recipe, field.name)
+        for field in fields(recipe)
+        if field.name not in IDENTITY and getattr(recipe, field.name) != getattr(DESIGN, field.name)
+    }
+
+
+def named(recipe: Recipe) -> Recipe:
+    """Return a recipe under the name that the reference has for its steps, or else one of its steps."""
+    steps = differences(recipe)
+    for known in RECIPES.values():
+        if differences(known) == steps:
+            return known
+    name = "design with " + ", ".join(f"{field} = {value}" for field, value in steps.items())
+    return replace(recipe, name=name, source="measured", finite_scale=False)
+
+
+def fit(observed: Observed) -> Fit:
+    """Find the recipe that explains most of what was observed at places where a quantizer computes alike."""
+    recipe = DESIGN
+    if len(observed) > MOST:
+        few = fit(observed[:: len(observed) // MOST + 1]).recipe
+        return Fit(few, observed.wrong_scales(few), observed.wrong_codes(few))
+    if observed.wrong_scales(DESIGN).any() or observed.wrong_codes(DESIGN).any():
+        recipe = _fit_scale(observed)
+        cut = replace(observed, amax=upper_bits(observed.amax))
+        if cut.wrong_scales(_fit_scale(cut)).sum() < observed.wrong_scales(recipe).sum():
+            # amax itself was cut off.
+            whole = _fit_steps(cut, _fit_scale(cut))
+            recipe = named(replace(whole, amax="upper-sixteen-bits"))
+            return Fit(recipe, cut.wrong_scales(recipe), cut.wrong_codes(recipe))
+        recipe = named(_fit_steps(observed, recipe))
+    elif not apply_recipe(observed.x, DESIGN, observed.amax)[2].all():
+        recipe = named(fit_conversion(DESIGN, observed))
+    return Fit(recipe, observed.wrong_scales(recipe), observed.wrong_codes(recipe))
+
+
+def _fit_steps(observed: Observed, recipe: Recipe) -> Recipe:
+    """Find the steps after the scale."""
+    recipe = _fit_codes(recipe, observed[observed.amax >= ORDINARY])
+    recipe = _fit_zeros(recipe, observed)
+    return fit_conversion(recipe, observed)
+
+
+# The scale.
+
+
+def _fit_scale(observed: Observed) -> Recipe:
+    """Find how scales are computed."""
+    chosen = observed.amax > 0
+    amax, bits = observed.amax[chosen], observed.scales[chosen]
+    best, best_score = DESIGN, -1
+    for base in _numbers(amax, bits):
+        for scale, half in itertools.product(SCALES, HALVES):
+            recipe = replace(base, scale=scale, half=half)
+            _, h = scale_of(amax, recipe)
+            score = int((h.view(np.uint16) == bits).sum())
+            if score > best_score:
+                best, best_score = recipe, score
+    return best
+
+
+def _numbers(amax: Array, bits: Array) -> Iterable[Recipe]:
+    """Yield recipes with the divisor, the least and the greatest scale that were measured."""
+    yield DESIGN
+    h = bits.view(np.float16).astype(np.float64)
+    ordinary = (amax > 1) & (amax < 2.0**20) & np.isfinite(h) & (h > 0)
+    divisor = 127.0
+    if ordinary.any():
+        ratio = float(np.median(amax[ordinary].astype(np.float64) / h[ordinary]))
+        divisor = round(2 * ratio) / 2 if 1 <= ratio <= 1024 else 127.0
+        yield replace(DESIGN, divisor=divisor)
+    measured = replace(DESIGN, divisor=divisor)
+    tiny = amax < 127 * 2.0**-26
+    floor = float(h[tiny].min()) if tiny.any() else 0.0
+    if np.isfinite(floor) and floor > 0:
+        yield replace(measured, floor=floor)
+    d = amax.astype(np.float64) / divisor
+    infinite = np.isinf(h)
+    if infinite.any():
+        yield replace(measured, infinite_from=float(d[infinite].min()))
+    elif h.size and 0 < h.max() < d.max() - 32:
+        yield replace(measured, ceiling=float(h.max()))
+
+
+# The codes.
+
+
+def _fit_codes(scale: Recipe, observed: Observed) -> Recipe:
+    """Find the inverse, the product and the rounding."""
+    every = [
+        replace(scale, inverse=inverse, multiplier=multiplier, product=product, rounding=rounding)
+        for product, inverse, rounding, multiplier in itertools.product(
+            ("float32", "float64"), INVERSES, ROUNDINGS, {127.0: 0, scale.divisor: 0}
+        )
+    ]
+    # A few blocks rule most combinations out. The largest element shows a conversion, if anything.
+    step = max(len(observed) // FEW, 1)
+    for part, kept in ((observed[::step], KEPT), (observed, 1)):
+        inner = np.abs(part.x) < part.amax[:, np.newaxis]
+        missed = [
+            int((part.wrong_codes(replace(recipe, conversion="wrap")) & inner).sum()) for recipe in every
+        ]
+        ranked = sorted(range(len(every)), key=lambda i: (missed[i], len(differences(every[i])), i))
+        every = [every[i] for i in ranked[:kept]]
+    return every[0]
+
+
+def _fit_zeros(recipe: Recipe, observed: Observed) -> Recipe:
+    """Find where zeros are tested, and what is stored for zeros."""
+    tiny = observed[observed.amax < ORDINARY]
+    every = [
+        replace(recipe, zero_test=zero_test, zero_scale=zero_scale)
+        for zero_test, zero_scale in itertools.product(ZERO_TESTS, ZERO_SCALES)
+    ]
+    return min(every, key=lambda tried: _missed(tried, tiny))
+
+
+def _missed(recipe: Recipe, observed: Observed) -> tuple[int, int]:
+    """Return how many results a recipe does not give, and for how many codes it is not defined."""
+    _, _, inside = apply_recipe(observed.x, recipe, observed.amax)
+    wrong = observed.wrong_scales(recipe).sum() + observed.wrong_codes(recipe).sum()
+    return int(wrong), int((~inside).sum())
+
+
+def fit_conversion(recipe: Recipe, observed: Observed) -> Recipe:
+    """Find the conversion to int8; "undefined" where another one is not needed, or none fits."""
+    every = [replace(recipe, conversion=conversion) for conversion in CONVERSIONS]
+    outside = ~apply_recipe(observed.x, recipe, observed.amax)[2]
+    missed = [int(observed.wrong_codes(tried).sum()) for tried in every]
+    least = min(missed)
+    for tried, count in zip(every, missed, strict=True):
+        if tried.conversion == "undefined" and outside.any():
+            # What is outside int8 is explained by a conversion, where one fits.
+            fitting = [
+                t for t, c in zip(every, missed, strict=True) if c == count and t.conversion not in UNDEFINED
+            ]
+            if count == least and fitting:
+                return fitting[0]
+        if count == least:
+            return tried
+    return recipe

@@ -1,0 +1,156 @@
+"""What a quantizer was found to compute, as a value that gives its bytes for any input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.recipe import RECIPES, Recipe, apply_recipe
+from q8a8.recipe_steps import LARGEST
+from q8a8_conformance.reveal.quantizer_arithmetic import differences
+from q8a8_conformance.reveal.quantizer_calls import BLOCK, Blocks, blocks_of
+from q8a8_conformance.reveal.quantizer_structure import AS_SPECIFIED, Layout, shared_amax
+
+if TYPE_CHECKING:
+    from q8a8_conformance.reveal.places import Rule
+
+Array = NDArray[Any]
+
+F32 = np.float32
+EVERY = np.ones((2, BLOCK), np.bool_)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What happens at some places of a row (blocks), or of an activation vector (elements).
+
+    Attributes
+    ----------
+    rule
+        The places.
+    effect
+        "unwritten"; "zero"; "recipe" (another one, in `recipe`); "block-of", "scale-of", "amax-of" (the block,
+        its stored scale, or the amax that it is computed with are those of the block `offset` further on);
+        "not-counted" (of elements); "unwritten-bytes" (in `bytes`); "other".
+    recipe, offset, bytes
+        What the effect needs.
+    """
+
+    rule: Rule
+    effect: str
+    recipe: Recipe | None = None
+    offset: int = 0
+    bytes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuantizerModel:
+    """What a quantizer computes.
+
+    Attributes
+    ----------
+    is_row
+        Whether it takes blocks of 32.
+    recipe
+        Its arithmetic.
+    layout, sharing
+        Of rows: where the bytes are, and whose amax a block has (`quantizer_structure`).
+    counted
+        Of rows: bool [2, 32], which elements count in amax, positive and negative ones.
+    parts
+        What is otherwise at some places.
+    """
+
+    is_row: bool
+    recipe: Recipe = RECIPES["design"]
+    layout: Layout = AS_SPECIFIED
+    sharing: str = "own"
+    counted: Array = field(default_factory=lambda: EVERY)
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it is the specification."""
+        return (
+            not differences(self.recipe)
+            and self.layout.name == "as-specified"
+            and self.sharing == "own"
+            and bool(np.all(self.counted))
+            and not self.parts
+        )
+
+    def predict(self, x: Array, before: Array) -> Blocks:
+        """Return the blocks that it writes.
+
+        Parameters
+        ----------
+        x
+            Elements, float32 [n, s], that share a scale each.
+        before
+            What the blocks' bytes held before: uint8 [n, 2 + s].
+        """
+        if not len(x):
+            return Blocks(before)
+        amax = self.amax(x)
+        h, q, _ = apply_recipe(x, self.recipe, amax)
+        blocks = blocks_of(h, _converted(x, self.recipe, amax, q))
+        for part in self.parts:
+            blocks = self._otherwise(part, x, amax, blocks, before)
+        return self.layout.write(blocks) if self.is_row else blocks
+
+    def amax(self, x: Array) -> Array:
+        """Return the amax that blocks [n, s] are quantized with: float32 [n]."""
+        with np.errstate(invalid="ignore"):
+            if not self.is_row:
+                counted = np.ones(x.shape[1], np.bool_)
+                for part in self.parts:
+                    if part.effect == "not-counted":
+                        counted &= ~part.rule.holds(x.shape[1])
+                seen = x[:, counted]
+            elif self.counted.all():
+                seen = x
+            else:
+                seen = np.where(np.where(x < 0, self.counted[1], self.counted[0]), x, F32(0))
+            return shared_amax(self.sharing, np.asarray(LARGEST[self.recipe.amax](seen), F32))
+
+    def _otherwise(self, part: Part, x: Array, amax: Array, blocks: Blocks, before: Array) -> Blocks:
+        """Return blocks with what a part does."""
+        data = blocks.data.copy()
+        n = len(x) if self.is_row else x.shape[1]
+        chosen = np.flatnonzero(part.rule.holds(n))
+        other = data
+        if part.effect == "unwritten":
+            other = before
+        elif part.effect == "zero":
+            other = np.zeros_like(data)
+        elif part.effect == "recipe" and part.recipe is not None:
+            own = LARGEST[part.recipe.amax](x) if self.sharing == "own" and self.counted.all() else amax
+            h, q, _ = apply_recipe(x, part.recipe, amax if not self.is_row else own)
+            other = blocks_of(h, q).data
+        elif part.effect == "block-of":
+            other = np.roll(data, -part.offset, axis=0)
+        elif part.effect == "scale-of":
+            other = np.concatenate([np.roll(data[:, :2], -part.offset, axis=0), data[:, 2:]], axis=1)
+        elif part.effect == "amax-of":
+            moved = np.roll(amax, -part.offset)
+            h, q, _ = apply_recipe(x, self.recipe, moved)
+            other = blocks_of(h, _converted(x, self.recipe, moved, q)).data
+        elif part.effect == "unwritten-bytes":
+            other = data.copy()
+            other[:, list(part.bytes)] = before[:, list(part.bytes)]
+        if self.is_row:
+            data[chosen] = other[chosen]
+        else:
+            data[:, 2 + chosen] = other[:, 2 + chosen]
+        return Blocks(data)
+
+
+def _converted(x: Array, recipe: Recipe, amax: Array, q: Array) -> Array:
+    """Return codes; those outside a recipe's domain as C's conversion mostly gives them."""
+    if recipe.conversion != "undefined" and not recipe.finite_scale:
+        return q
+    conversion = "wrap" if recipe.conversion == "undefined" else recipe.conversion
+    return apply_recipe(x, replace(recipe, conversion=conversion, finite_scale=False), amax)[1]

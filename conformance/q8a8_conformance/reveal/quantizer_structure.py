@@ -1,0 +1,253 @@
+"""Which byte of a row of blocks is where, whose amax a block has, and which elements count in it.
+
+All of it is seen on elements that every way to quantize gives the same codes, so that a wrong rounding is in
+nobody's way:
+
+layout
+    In twelve rows each byte has a sequence of values that no other has. Where a sequence turns up is where
+    the byte was written; a byte that always holds what the output held before was not written.
+sharing
+    One block of eight is large: the scales that grow have its amax in them.
+counted elements
+    One element of a block is large: where the scale does not grow, the element does not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, Blocks
+
+if TYPE_CHECKING:
+    from q8a8_conformance.reveal.quantizer_calls import QuantizerCalls
+
+Array = NDArray[Any]
+
+F32 = np.float32
+ROW = 8
+"""Blocks of the rows on which a quantizer's structure and arithmetic are measured."""
+
+TAGS = 12
+UNKNOWN, UNWRITTEN = -1, -2
+SIZE = 34
+LARGE = 64.0
+INTERLEAVED = np.arange(32).reshape(2, 16).T.reshape(-1)
+
+BLOCK_ORDERS: dict[str, Array] = {
+    "as-specified": np.arange(SIZE),
+    "scale-big-endian": np.r_[1, 0, 2:SIZE],
+    "scale-last": np.r_[2:SIZE, 0, 1],
+    "interleaved": np.r_[0, 1, 2 + INTERLEAVED],
+    "reversed": np.r_[0, 1, 2 + np.arange(31, -1, -1)],
+}
+"""Orders of a block's bytes: which byte of the specified block stands at each place."""
+
+
+def _scales_first(nb: int) -> Array:
+    starts = SIZE * np.arange(nb)[:, np.newaxis]
+    return np.concatenate([(starts + [0, 1]).reshape(-1), (starts + np.arange(2, SIZE)).reshape(-1)])
+
+
+def _exchanged(nb: int) -> Array:
+    order = np.arange(nb)
+    order[: nb // 2 * 2] = order[: nb // 2 * 2].reshape(-1, 2)[:, ::-1].reshape(-1)
+    return np.asarray((SIZE * order[:, np.newaxis] + np.arange(SIZE)).reshape(-1))
+
+
+ROW_ORDERS = {"scales-first": _scales_first, "pairs-exchanged": _exchanged}
+"""Orders of a row's bytes that are none of each block alone, by the number of blocks."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a row's bytes are.
+
+    Attributes
+    ----------
+    name
+        A name of `BLOCK_ORDERS` or `ROW_ORDERS`; "other" for a layout of another kind.
+    order
+        int [n · 34]: which byte of the specified row stands at each place; `UNKNOWN`, or `UNWRITTEN`.
+    """
+
+    name: str
+    order: Array
+
+    def write(self, blocks: Blocks) -> Blocks:
+        """Return specified blocks as a row has them in this layout."""
+        nb = len(blocks.data)
+        if self.name in BLOCK_ORDERS:
+            return Blocks(blocks.data[:, BLOCK_ORDERS[self.name]])
+        order = ROW_ORDERS[self.name](nb) if self.name in ROW_ORDERS else self.order
+        if order.size != blocks.data.size:
+            return blocks
+        known = np.where(order >= 0, order, np.arange(order.size))
+        return Blocks(blocks.data.reshape(-1)[known].reshape(nb, SIZE))
+
+    def read(self, blocks: Blocks) -> Blocks:
+        """Return a row's blocks in the specified layout: what `write` does, undone."""
+        if self.name == "as-specified":
+            return blocks
+        size = blocks.data.size
+        places = self.write(Blocks(np.arange(size).reshape(-1, SIZE))).data.reshape(-1)
+        data = blocks.data.reshape(-1).copy()
+        data[places] = blocks.data.reshape(-1)
+        return Blocks(data.reshape(-1, SIZE))
+
+
+AS_SPECIFIED = Layout("as-specified", np.arange(ROW * SIZE))
+
+
+def _tagged(rng: np.random.Generator, sign: int, *, own_scales: bool) -> tuple[Array, Array]:
+    """Return a row x [8, 32] of one sign and its bytes [272]; its elements are a quarter above a code."""
+    bits = rng.integers(0x2C00, 0x4800, ROW if own_scales else 1)
+    h = np.broadcast_to(bits, ROW).astype(np.uint16).view(np.float16)
+    # Codes up to 60 stay what they are if the inverse is off by a few thousandths.
+    codes = rng.integers(1, 61, (ROW, BLOCK))
+    codes[rng.random((ROW, BLOCK)) < 0.3] = 127
+    codes[np.arange(ROW), rng.integers(0, BLOCK, ROW)] = 127
+    beyond = np.where(codes < 127, 0.25, 0.0)
+    x = (sign * (codes + beyond) * h.astype(np.float64)[:, np.newaxis]).astype(F32)
+    row = np.concatenate(
+        [h.view(np.uint8).reshape(ROW, 2), (sign * codes).astype(np.int8).view(np.uint8)], axis=1
+    )
+    return x, row.reshape(-1)
+
+
+def find_layout(calls: QuantizerCalls) -> Layout:
+    """Find where a row quantizer writes the bytes of eight blocks."""
+    best = _search_layout(calls, 1, own_scales=True)
+    # Where blocks influence each other, the same scale for all of them shows more; so may the other sign.
+    for sign, own_scales in ((1, False), (-1, True)):
+        if best.name == "other":
+            other = _search_layout(calls, sign, own_scales=own_scales)
+            if (other.order >= 0).sum() > (best.order >= 0).sum():
+                best = other
+    return best
+
+
+def _search_layout(calls: QuantizerCalls, sign: int, *, own_scales: bool) -> Layout:
+    rng = np.random.default_rng(34)
+    expected, actual, fills = [], [], []
+    for number in range(TAGS):
+        x, row = _tagged(rng, sign, own_scales=own_scales)
+        expected.append(row)
+        fills.append(FILLS[number % 2])
+        actual.append(calls(x, fills[-1]).data.reshape(-1))
+    want, got, fill = np.array(expected), np.array(actual), np.array(fills)[:, np.newaxis]
+    order = np.full(want.shape[1], UNKNOWN)
+    places = np.arange(order.size)
+    # Rows of one scale have it in every block: the byte of the same block is meant, or of the place itself.
+    found: dict[bytes, list[int]] = {}
+    for place in places:
+        found.setdefault(want[:, place].tobytes(), []).append(int(place))
+    for place in places:
+        at = found.get(got[:, place].tobytes(), [])
+        if at:
+            order[place] = place if place in at else at[0]
+        elif (got[:, place] == fill[:, 0]).all():
+            order[place] = UNWRITTEN
+    return Layout(_layout_name(order, own_scales=own_scales), order)
+
+
+def _layout_name(order: Array, *, own_scales: bool) -> str:
+    known = order >= 0
+    if not known.any():
+        return "other"
+    # A scale that is computed in another way is at no place; the codes must be.
+    codes = np.tile(np.r_[[False] * 2, [True] * 32], ROW)
+    offsets = SIZE * np.arange(ROW)[:, np.newaxis]
+    named = {name: (offsets + of).reshape(-1) for name, of in BLOCK_ORDERS.items()}
+    named.update({name: of(ROW) for name, of in ROW_ORDERS.items()})
+    for name, places in named.items():
+        same = places == order
+        if not own_scales:
+            # All scales are the same one.
+            same |= known & (places % SIZE == order % SIZE) & (places % SIZE < 2)
+        # So must most of the codes: a greatest code that is another one is no matter of layout.
+        if same[known].all() and known[codes[places]].mean() > 0.5:
+            return name
+    return "other"
+
+
+def even_row(n: int = ROW * BLOCK) -> Array:
+    """Return elements whose scale is 1 by most ways to compute one."""
+    return np.resize(np.array([127, -127], F32), n)
+
+
+def whose_amax(calls: QuantizerCalls, layout: Layout) -> Array:
+    """Return for eight blocks [large, block] whether a block's scale has a large block's amax in it."""
+    matrix = np.zeros((ROW, ROW), np.bool_)
+    base = even_row().reshape(ROW, BLOCK)
+    small = layout.read(calls(base)).scales
+    for block in range(ROW):
+        x = base.copy()
+        x[block] *= F32(LARGE)
+        matrix[block] = layout.read(calls(x)).scales != small
+    return matrix
+
+
+SHARING = {
+    "own": np.eye(ROW, dtype=np.bool_),
+    "row": np.ones((ROW, ROW), np.bool_),
+    "running": np.triu(np.ones((ROW, ROW), np.bool_)),
+    "block-before": np.eye(ROW, k=1, dtype=np.bool_) | (np.arange(ROW * ROW).reshape(ROW, ROW) == 0),
+    "next-block": np.eye(ROW, k=-1, dtype=np.bool_),
+    "pair": np.kron(np.eye(ROW // 2), np.ones((2, 2))) > 0,
+    "first-block": np.arange(ROW)[:, np.newaxis] * np.ones(ROW, np.int64) == 0,
+}
+"""Ways in which blocks share an amax: [large block, block whose scale grows]."""
+
+
+def sharing_name(matrix: Array) -> str:
+    """Return the name of a matrix of `whose_amax`; "other" where it has none."""
+    return next((name for name, of in SHARING.items() if np.array_equal(of, matrix)), "other")
+
+
+def shared_amax(sharing: str, own: Array) -> Array:
+    """Return the amax that blocks of a row have, from their own ones [n]."""
+    if not own.size or sharing in ("own", "other"):
+        return own
+    if sharing == "row":
+        return np.full_like(own, own.max())
+    if sharing == "running":
+        return np.maximum.accumulate(own)
+    if sharing == "block-before":
+        return np.concatenate([own[:1], own[:-1]])
+    if sharing == "next-block":
+        return np.concatenate([own[1:], own[-1:]])
+    if sharing == "pair":
+        pairs = np.arange(own.size) // 2
+        return np.asarray(np.maximum.reduceat(own, np.flatnonzero(np.diff(pairs, prepend=-1))))[pairs]
+    if sharing == "kept-for-zero":
+        last = np.maximum.accumulate(np.where(own != 0, np.arange(own.size), 0))
+        return np.where(own != 0, own, own[last])
+    return np.full_like(own, own[0])
+
+
+def keeps_for_zero(calls: QuantizerCalls, layout: Layout) -> bool:
+    """Return whether a block of zeros has the scale of the last block that is none."""
+    x = np.zeros((ROW, BLOCK), F32)
+    x[0], x[3], x[5] = 127 * LARGE, 127, 127 * 16
+    scales = layout.read(calls(x)).scales
+    return bool((scales[1:3] == scales[0]).all() and scales[4] == scales[3] and scales[0] != scales[3])
+
+
+def counted_elements(calls: QuantizerCalls, layout: Layout, sharing: str) -> Array:
+    """Return bool [2, 8, 32]: by sign (+, -) and block, whether an element counts in amax."""
+    counted = np.zeros((2, ROW, BLOCK), np.bool_)
+    base = even_row().reshape(ROW, BLOCK)
+    small = layout.read(calls(base)).scales
+    blocks = np.arange(ROW)
+    for number in range(2 * BLOCK):
+        # Where blocks are independent, each one has another element in a call.
+        case = (number + (8 * blocks if sharing == "own" else 0 * blocks)) % (2 * BLOCK)
+        signs, elements = case % 2, case // 2
+        x = base.copy()
+        x[blocks, elements] = F32(127 * LARGE) * (1 - 2 * signs)
+        counted[signs, blocks, elements] = layout.read(calls(x)).scales != small
+    return counted

@@ -1,0 +1,375 @@
+"""What a quantizer computes, as a `Recipe` of the reference: measured, and confirmed on other blocks.
+
+`reveal_quantizer` measures, in this order, so that no step hides another: where the bytes are, whose amax a
+block has and which elements count (`quantizer_structure`), the arithmetic (`quantizer_arithmetic`), and what
+is otherwise in some rows or at some places (`quantizer_lengths`, `activation_lengths`). What was found, a
+`QuantizerModel`, must then give the kernel's bytes on thousands of other blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.recipe import RECIPES
+from q8a8_conformance.inputs import blocks as block_sets
+from q8a8_conformance.reveal import activation_lengths, quantizer_lengths
+from q8a8_conformance.reveal import quantizer_probes as probes
+from q8a8_conformance.reveal import quantizer_structure as structure
+from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, differences, fit, named
+from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, CallDiedError, QuantizerCalls
+from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
+from q8a8_conformance.reveal.places import Condition, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from q8a8.recipe import Recipe
+    from q8a8_conformance.reveal.quantizer_calls import AnySession
+
+Array = NDArray[Any]
+
+F32 = np.float32
+VECTOR = structure.ROW * BLOCK
+"""Elements of the rows and vectors on which the arithmetic is measured."""
+
+VECTORS = 100
+"""Blocks on which an activation quantizer is confirmed: one call each."""
+
+
+@dataclass(frozen=True)
+class RevealedQuantizer:
+    """What was found about one quantizer.
+
+    Attributes
+    ----------
+    function
+        The ABI function.
+    model
+        What it computes.
+    matrix
+        Of rows: bool [8, 8], whether a large block [first] shows in a scale [second].
+    counted
+        Of rows: bool [2, 8, 32], the elements that count in amax, by sign and block.
+    observed
+        What the arithmetic was read off.
+    residue
+        Of `observed`, bool [n]: blocks that the model does not give.
+    unplaced
+        Places (n, block or element) that are otherwise in no regular way.
+    confirmed, of
+        Other blocks that the model gives, of all that were tried.
+    counterexample
+        Elements of the first call, float32, that the model does not give.
+    calls
+        Calls made.
+    died
+        Why the experiments ended early: a call did not return.
+    """
+
+    function: str
+    model: QuantizerModel
+    matrix: Array | None = None
+    counted: Array | None = None
+    observed: Observed | None = None
+    residue: Array | None = None
+    unplaced: tuple[tuple[int, int], ...] = ()
+    confirmed: int = 0
+    of: int = 0
+    counterexample: Array | None = None
+    calls: int = 0
+    died: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The arithmetic, as a value that the reference takes."""
+        return self.model.recipe
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        recipe = self.recipe
+        return {
+            "function": self.function,
+            "recipe": recipe.name,
+            "name": recipe.name if RECIPES.get(recipe.name) == recipe else None,
+            "steps": {name: getattr(recipe, name) for name in STEPS},
+            "differs": {name: str(value) for name, value in differences(recipe).items()},
+            "layout": self.model.layout.name,
+            "amax_of": self.model.sharing,
+            "places": [
+                {
+                    "effect": part.effect,
+                    "where": part.rule.to_json(),
+                    **({"recipe": part.recipe.name} if part.recipe else {}),
+                    **({"offset": part.offset} if part.offset else {}),
+                }
+                for part in self.model.parts
+            ],
+            "irregular": [list(place) for place in self.unplaced],
+            "confirmed": {"blocks": self.of, "differ": self.of - self.confirmed},
+            "calls": self.calls,
+            "died": self.died or None,
+        }
+
+    def text(self) -> str:
+        """Describe it in a few lines."""
+        lines = [f"{self.function}: {_recipe_text(self.recipe)}"]
+        if self.died:
+            return "\n".join([*lines, f"  not measured to the end: {self.died}"])
+        if self.model.is_row:
+            lines.append(f"  layout {self.model.layout.name}; amax of {SHARED[self.model.sharing]}")
+            if not self.model.counted.all():
+                lines.append(f"  elements that do not count in amax: {_uncounted_text(self.model.counted)}")
+        lines += [f"  {part_text(part, is_row=self.model.is_row)}" for part in self.model.parts]
+        if self.unplaced:
+            places = ", ".join(f"{i} of {n}" for n, i in self.unplaced[:4])
+            lines.append(f"  otherwise, in no regular way, at {places}")
+        lines.append(f"  {self.of - self.confirmed} of {self.of} blocks differ; {self.calls} calls")
+        return "\n".join(lines)
+
+
+STEPS = ("amax", "scale", "divisor", "half", "inverse", "multiplier", "zero_test", "product", "rounding",
+         "conversion", "zero_scale", "floor", "ceiling", "infinite_from")  # fmt: skip
+
+SHARED = {
+    "own": "the block",
+    "row": "the whole row",
+    "running": "this block and those before it",
+    "block-before": "the block before",
+    "next-block": "the block after",
+    "pair": "a pair of blocks",
+    "first-block": "the first block",
+    "kept-for-zero": "the block, or the last one that was not zero",
+    "other": "blocks in no regular way",
+}
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    name = recipe.name if RECIPES.get(recipe.name) == recipe else "a recipe of its own"
+    inverse = recipe.inverse.replace("127/amax", f"{recipe.multiplier:g}/amax")
+    steps = [
+        f"scale {recipe.scale} with n = {recipe.divisor:g}, stored {recipe.half}",
+        f"inverse {inverse}, 0 where {recipe.zero_test} is 0",
+        f"rounding {recipe.rounding}",
+    ]
+    return f"{name} ({'; '.join(steps)})"
+
+
+def _uncounted_text(counted: Array) -> str:
+    both = np.flatnonzero(~counted.any(axis=0)).tolist()
+    signs = [
+        f"{name} {np.flatnonzero(~counted[s] & counted[1 - s]).tolist()}"
+        for s, name in enumerate(("positive", "negative"))
+        if (~counted[s] & counted[1 - s]).any()
+    ]
+    return "; ".join(([str(both)] if both else []) + signs)
+
+
+def part_text(part: Part, *, is_row: bool) -> str:
+    """Describe a part in one line."""
+    where = part.rule.text(*(("block", "nb") if is_row else ("element", "size")))
+    what = {
+        "unwritten": "is not written",
+        "zero": "is zero",
+        "recipe": f"is quantized by another recipe: {part.recipe.name if part.recipe else ''}",
+        "block-of": f"holds the block {part.offset:+d} from it",
+        "scale-of": f"has the scale of the block {part.offset:+d} from it",
+        "amax-of": f"is scaled by the block {part.offset:+d} from it",
+        "not-counted": "does not count in amax",
+        "unwritten-bytes": f"has bytes that are not written: {list(part.bytes)}",
+        "other": "has other values",
+    }[part.effect]
+    return f"{where} {what}"
+
+
+def reveal_quantizer(session: AnySession, function: str, lengths: Iterable[int] = ()) -> RevealedQuantizer:
+    """Measure what a quantizer computes.
+
+    Parameters
+    ----------
+    session
+        With the kernel.
+    function
+        One of the three quantizers.
+    lengths
+        Further lengths (blocks of a row, elements of an activation vector) to look at.
+    """
+    calls = QuantizerCalls(session, function)
+    revealed = RevealedQuantizer(function, QuantizerModel(is_row=calls.is_row))
+    try:
+        for revealed in _measure(calls, revealed, tuple(lengths)):  # noqa: B007 - the last one counts
+            pass
+    except CallDiedError as error:
+        revealed = replace(revealed, died=str(error))
+    return replace(revealed, calls=calls.count)
+
+
+def _measure(
+    calls: QuantizerCalls, revealed: RevealedQuantizer, lengths: tuple[int, ...]
+) -> Iterator[RevealedQuantizer]:
+    """Yield what is known after each step."""
+    revealed = (_with_structure if calls.is_row else _with_signs)(calls, revealed)
+    yield revealed
+    observed, places = _observe(calls, revealed)
+    fitted, parts = _by_places(observed, places)
+    recipe = fitted.recipe
+    if revealed.model.recipe.amax != "magnitude":
+        recipe = named(replace(recipe, amax=revealed.model.recipe.amax))
+    model = replace(revealed.model, recipe=recipe, parts=parts)
+    residue = (fitted.wrong_scales | fitted.wrong_codes.any(axis=1)) & (not parts)
+    revealed = replace(revealed, model=model, observed=observed, residue=np.asarray(residue))
+    yield revealed
+    if revealed.model.sharing != "other" and revealed.model.layout.name != "other":
+        module = quantizer_lengths if calls.is_row else activation_lengths
+        # What is at places of the rows measured so far is among what is at places of all rows.
+        bare = replace(model, parts=())
+        found = module.look(calls, bare, lengths)
+        model = replace(model, parts=found.parts, recipe=found.recipe or model.recipe)
+        revealed = replace(revealed, model=model, unplaced=found.unplaced)
+        yield revealed
+    yield _confirm(calls, revealed)
+
+
+def _with_structure(calls: QuantizerCalls, revealed: RevealedQuantizer) -> RevealedQuantizer:
+    """Find where bytes are and whose amax blocks have."""
+    layout = structure.find_layout(calls)
+    matrix = structure.whose_amax(calls, layout)
+    sharing = structure.sharing_name(matrix)
+    if sharing == "own" and structure.keeps_for_zero(calls, layout):
+        sharing = "kept-for-zero"
+    counted = structure.counted_elements(calls, layout, "own" if sharing == "kept-for-zero" else sharing)
+    alike = counted[:, 0] if (counted == counted[:, :1]).all() else EVERY
+    model = replace(revealed.model, layout=layout, sharing=sharing, **_by_sign(revealed.model.recipe, alike))
+    return replace(revealed, model=model, matrix=matrix, counted=counted)
+
+
+def _by_sign(recipe: Recipe, counted: Array) -> dict[str, Any]:
+    """Return the recipe and the counted elements of a model; elements of one sign alone make a recipe."""
+    for amax, sign in (("largest", 0), ("minus-smallest", 1)):
+        if counted[sign].all() and not counted[1 - sign].any():
+            return {"recipe": replace(recipe, amax=amax), "counted": EVERY}
+    return {"recipe": recipe, "counted": counted}
+
+
+def _with_signs(calls: QuantizerCalls, revealed: RevealedQuantizer) -> RevealedQuantizer:
+    """Find whether positive and negative elements count in a vector's amax."""
+    even = structure.even_row(VECTOR)
+    small = calls(even).scales
+    counted = np.zeros((2, BLOCK), np.bool_)
+    for sign in (0, 1):
+        x = even.copy()
+        x[[5, 100]] = structure.LARGE * 127 * (1 - 2 * sign)
+        counted[sign] = calls(x).scales != small
+    recipe = _by_sign(revealed.model.recipe, counted)["recipe"]
+    return replace(revealed, model=replace(revealed.model, recipe=recipe))
+
+
+def _probe_vectors(counted: Array) -> Iterator[tuple[float, Array]]:
+    """Yield pairs of an amax and a vector [256] that has it; every value of amax is one vector."""
+    for amax, values in (*probes.tie_values(), *probes.keen_values()):
+        yield amax, _vector(amax, values, counted)
+    rng = np.random.default_rng(5)
+    for amax in (*probes.scale_amaxes().tolist(), *probes.tiny_amaxes().tolist()):
+        values = (rng.uniform(-1, 1, VECTOR) * amax).astype(F32)
+        yield amax, _vector(amax, values, counted)
+    for sign in (1, -1):
+        yield 0.0, np.copysign(np.zeros(VECTOR, F32), F32(sign))
+
+
+def _vector(amax: float, values: Array, counted: Array) -> Array:
+    """Return elements [8, 32] of which each block has the amax, positive and negative, where it counts."""
+    x = np.resize(values, (structure.ROW, BLOCK)).astype(F32)
+    for sign in (0, 1):
+        places = np.flatnonzero(counted[sign])
+        if places.size:
+            x[:, places[5 * (sign + 1) % places.size]] = amax * (1 - 2 * sign)
+    return x.reshape(-1)
+
+
+def _observe(calls: QuantizerCalls, revealed: RevealedQuantizer) -> tuple[Observed, Array]:
+    """Return what the probe vectors gave, and the place in its row [n] of each block."""
+    model = revealed.model
+    # A kernel whose amax no element decides is measured as it is.
+    counted = model.counted if model.counted.any() else EVERY
+    vectors = list(_probe_vectors(counted))
+    packed = list(_packed(vectors)) if calls.is_row and model.sharing == "own" else [x for _, x in vectors]
+    if not model.counted.all() or model.recipe.amax != "magnitude" or model.sharing != "own":
+        packed += _beyond(model, np.random.default_rng(3))
+    xs, scales, codes = [], [], []
+    for x in packed:
+        blocks = model.layout.read(calls(x, FILLS[0])) if calls.is_row else calls(x, FILLS[0])
+        xs.append(x.reshape(-1, BLOCK))
+        scales.append(np.broadcast_to(blocks.scales, structure.ROW))
+        codes.append(blocks.codes.reshape(-1, BLOCK))
+    every = np.concatenate(xs)
+    own = replace(model, is_row=calls.is_row)
+    amax = [own.amax(x.reshape(-1, BLOCK) if calls.is_row else x[np.newaxis]) for x in packed]
+    blocks_amax = np.concatenate([np.broadcast_to(of, structure.ROW) for of in amax])
+    observed = Observed(every, blocks_amax, np.concatenate(scales), np.concatenate(codes))
+    return observed, np.tile(np.arange(structure.ROW), len(packed))
+
+
+def _beyond(model: QuantizerModel, rng: np.random.Generator) -> Iterator[Array]:
+    """Yield rows with elements that are larger than the amax they are quantized with, if there are any."""
+    for _ in range(8):
+        x = structure.even_row().reshape(structure.ROW, BLOCK).copy()
+        if model.sharing not in ("own", "other"):
+            x *= np.exp2(rng.integers(0, 5, (structure.ROW, 1))).astype(F32)
+        for sign in (0, 1):
+            unseen = model.counted[sign] if model.recipe.amax == "magnitude" else np.ones(BLOCK, np.bool_)
+            if model.recipe.amax == ("largest", "minus-smallest")[1 - sign]:
+                unseen = ~unseen
+            places = np.flatnonzero(~unseen)
+            if places.size:
+                large = rng.uniform(100, 500, (structure.ROW, places.size)) * (1 - 2 * sign)
+                x[:, places] = np.where(rng.random(large.shape) < 0.5, large, x[:, places])
+        yield x.reshape(-1).astype(F32)
+
+
+def _packed(vectors: list[tuple[float, Array]]) -> Iterator[Array]:
+    """Yield rows: those of many elements as they are, of the others one block each."""
+    many = len(list(probes.tie_values())) + probes.KEEN
+    yield from (x for _, x in vectors[:many])
+    firsts = [x[:BLOCK] for _, x in vectors[many:]]
+    firsts += [firsts[-1]] * (-len(firsts) % structure.ROW)
+    yield from np.array(firsts).reshape(-1, VECTOR)
+
+
+def _by_places(observed: Observed, places: Array) -> tuple[Fit, tuple[Part, ...]]:
+    """Fit a recipe; where it fails at some blocks of a row alone, fit another one there."""
+    whole = fit(observed)
+    if not whole.missed:
+        return whole, ()
+    bad = np.unique(places[whole.wrong_scales | whole.wrong_codes.any(axis=1)])
+    if bad.size == structure.ROW:
+        return whole, ()
+    here = np.isin(places, bad)
+    rest, other = fit(observed[~here]), fit(observed[here])
+    if rest.missed or other.missed:
+        return whole, ()
+    wrong = np.zeros(len(observed), np.bool_)
+    parts = tuple(
+        Part(Rule(Condition("is", int(b)), (Condition("is", structure.ROW),)), "recipe", other.recipe)
+        for b in bad
+    )
+    return Fit(rest.recipe, wrong, wrong[:, np.newaxis] & np.zeros(BLOCK, np.bool_)), parts
+
+
+def _confirm(calls: QuantizerCalls, revealed: RevealedQuantizer) -> RevealedQuantizer:
+    """Compare a model with other blocks: random ones, and those on which the recipes differ."""
+    every = np.concatenate([block_sets.survey(), block_sets.gaussian(1000), block_sets.every_tie()])
+    rows = list(np.array_split(every, 40)) if calls.is_row else list(every[:: len(every) // VECTORS])
+    right = of = 0
+    counterexample = None
+    for row in rows:
+        x = row if calls.is_row else row[np.newaxis]
+        got = calls(x, FILLS[0])
+        want = revealed.model.predict(x, np.full(got.data.shape, FILLS[0], np.uint8))
+        same = (got.data == want.data).all(axis=1)
+        right, of = right + int(same.sum()), of + same.size
+        if counterexample is None and not same.all():
+            counterexample = x[~same][:1] if revealed.model.sharing == "own" else x
+    return replace(revealed, confirmed=right, of=of, counterexample=counterexample)
