@@ -54,6 +54,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "compare": Command(
             "q8a8_evaluation.commands.compare", "set two reports, or measurements, side by side"
         ),
+        "new-kernel": Command(
+            "q8a8_conformance.commands.new_kernel", "make a folder with a kernel that conforms, to start from"
+        ),
         "rules": Command("q8a8_conformance.commands.rules", "list the rules"),
         "explain": Command(
             "q8a8_conformance.commands.explain",
