@@ -1,7 +1,7 @@
 """``q8a8 new-kernel NAME``: a folder with a kernel that builds and conforms, to start from.
 
-The files are in ``templates/``. The C interface and the half conversions are those of the project's own kernels:
-links in a checkout, files in the wheel.
+The files are in ``templates/``. The C interface and the half conversions are those of the project's own
+kernels: links in a checkout, files in the wheel.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "new-kernel",
         help="make a folder with a kernel that conforms, to start from",
-        description="Make a folder with a kernel to start from: the C interface, the six functions for plain C, "
-        "NEON and AVX2, a CMake project and a CI workflow. It builds and conforms as it is.",
+        description="Make a folder with a kernel to start from: the C interface, the six functions for "
+        "plain C, NEON and AVX2, a CMake project and a CI workflow. It builds and conforms as it is.",
     )
     parser.add_argument("name", metavar="NAME", help="the kernel's name, and the folder's")
     parser.add_argument(
@@ -53,9 +53,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def command(options: argparse.Namespace) -> int:
     """Write the folder, and print what to type next."""
     if not _NAME.fullmatch(options.name):
-        return usage_error(
-            f"{options.name!r} is no name of a kernel: letters, digits, - and _, a letter first"
-        )
+        return usage_error(f"{options.name!r} is no name of a kernel: letters, digits, - and _ only")
     folder: Path = options.folder or Path(options.name)
     try:
         write(options.name, folder)
