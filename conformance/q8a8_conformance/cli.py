@@ -11,13 +11,14 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from q8a8_conformance.commands.options import EXIT_STATUS, INTERRUPTED, OK, USAGE
+from q8a8_conformance.commands.options import EXIT_STATUS, INTERRUPTED, OK, USAGE, usage_error
+from q8a8_conformance.spec.suggest import did_you_mean
 from q8a8_conformance.suite.interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -41,41 +42,61 @@ class Command:
     reports_interrupts: bool = False
 
 
-COMMANDS = {
-    "test": Command("q8a8_conformance.commands.test", "judge a kernel", reports_interrupts=True),
-    "rules": Command("q8a8_conformance.commands.rules", "list the rules"),
-    "smoke": Command(
-        "q8a8_conformance.commands.smoke", "check in a second that a kernel is set up correctly"
-    ),
-    "reveal": Command("q8a8_conformance.commands.reveal", "find out by experiments what a kernel computes"),
-    "explain": Command(
-        "q8a8_conformance.commands.explain",
-        "explain a rule: its text and reason, its checks, the mistakes that break it",
-    ),
-    "compare": Command("q8a8_evaluation.commands.compare", "set two reports, or measurements, side by side"),
-    "quantize": Command("q8a8_conformance.commands.quantize", "quantize a file of floats, or a model"),
-    "dequantize": Command(
-        "q8a8_conformance.commands.dequantize", "turn a file of blocks, or a model, into floats"
-    ),
-    "inspect": Command(
-        "q8a8_conformance.commands.inspect", "show what is in a file of blocks, or in a model"
-    ),
-    "generate": Command(
-        "q8a8_evaluation.commands.generate", "write text with a model, in float or quantized"
-    ),
-    "calibrate": Command("q8a8_evaluation.commands.calibrate", "measure a model's activations on a text"),
-    "smooth": Command("q8a8_evaluation.commands.smooth", "compute SmoothQuant's factors from a calibration"),
-    "perplexity": Command(
-        "q8a8_evaluation.commands.perplexity", "measure the perplexity of quantization schemes on a text"
-    ),
-    "bench-model": Command("q8a8_evaluation.commands.bench_model", "time a model in each scheme"),
-    "bench": Command("q8a8_evaluation.commands.bench", "time the reference against its peers"),
-    "certify": Command(
-        "q8a8_conformance.commands.certify", "compare a kernel on every input of a finite domain"
-    ),
-    "vectors": Command("q8a8_conformance.commands.vectors", "check or generate the golden vectors"),
+GROUPS: Mapping[str, Mapping[str, Command]] = {
+    "kernels": {
+        "test": Command("q8a8_conformance.commands.test", "judge a kernel", reports_interrupts=True),
+        "smoke": Command(
+            "q8a8_conformance.commands.smoke", "check in a second that a kernel is set up correctly"
+        ),
+        "reveal": Command(
+            "q8a8_conformance.commands.reveal", "find out by experiments what a kernel computes"
+        ),
+        "certify": Command(
+            "q8a8_conformance.commands.certify", "compare a kernel on every input of a finite domain"
+        ),
+        "compare": Command(
+            "q8a8_evaluation.commands.compare", "set two reports, or measurements, side by side"
+        ),
+        "new-kernel": Command(
+            "q8a8_conformance.commands.new_kernel", "make a folder with a kernel that conforms, to start from"
+        ),
+        "rules": Command("q8a8_conformance.commands.rules", "list the rules"),
+        "explain": Command(
+            "q8a8_conformance.commands.explain",
+            "explain a rule: its text and reason, its checks, the mistakes that break it",
+        ),
+    },
+    "files": {
+        "quantize": Command("q8a8_conformance.commands.quantize", "quantize a file of floats, or a model"),
+        "dequantize": Command(
+            "q8a8_conformance.commands.dequantize", "turn a file of blocks, or a model, into floats"
+        ),
+        "inspect": Command(
+            "q8a8_conformance.commands.inspect", "show what is in a file of blocks, or in a model"
+        ),
+    },
+    "models": {
+        "generate": Command(
+            "q8a8_evaluation.commands.generate", "write text with a model, in float or quantized"
+        ),
+        "calibrate": Command("q8a8_evaluation.commands.calibrate", "measure a model's activations on a text"),
+        "smooth": Command(
+            "q8a8_evaluation.commands.smooth", "compute SmoothQuant's factors from a calibration"
+        ),
+        "perplexity": Command(
+            "q8a8_evaluation.commands.perplexity",
+            "measure the perplexity of quantization schemes on a text",
+        ),
+        "bench-model": Command("q8a8_evaluation.commands.bench_model", "time a model in each scheme"),
+    },
+    "project": {
+        "bench": Command("q8a8_evaluation.commands.bench", "time the reference against its peers"),
+        "vectors": Command("q8a8_conformance.commands.vectors", "check or generate the golden vectors"),
+    },
 }
-"""Every command by name, in the order of ``q8a8 --help``."""
+"""Every command by name, grouped by purpose, in the order of ``q8a8 --help``."""
+
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +109,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_streams()
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     chosen = next((word for word in words if not word.startswith("-")), None)
+    if chosen is not None and chosen not in COMMANDS:
+        hint = did_you_mean(chosen, (*COMMANDS, "help"))
+        return usage_error(f"there is no command {chosen!r}{hint or '; q8a8 --help lists them'}")
     try:
         if chosen in COMMANDS and COMMANDS[chosen].reports_interrupts:
             with Interrupts(last=argv is None) as interrupts:
@@ -107,9 +133,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str], chosen: str | None, options: argparse.Namespace) -> int:
-    options = build_parser(chosen).parse_args(words, options)
+    parser = build_parser(chosen)
+    options, unknown = parser.parse_known_args(words, options)
+    if unknown:
+        refuse_unknown(parser, chosen or "", unknown)
     status: int = options.func(options)
     return status
+
+
+def refuse_unknown(parser: argparse.ArgumentParser, chosen: str, unknown: Sequence[str]) -> NoReturn:
+    """End with the usage of the command that was typed, and the option that is most like the unknown one."""
+    command: argparse.ArgumentParser = parser.get_default("parsers")[chosen]
+    known = [flag for action in command._actions for flag in action.option_strings]  # noqa: SLF001 (no other)
+    first = unknown[0].partition("=")[0]
+    hint = did_you_mean(first, known) if first.startswith("-") else ""
+    command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def open_streams() -> None:
@@ -132,17 +170,29 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     """Build the parser; only the module of the chosen command is imported."""
     parser = argparse.ArgumentParser(
         prog="q8a8",
-        description="Q8_A8: judge kernels against the specification.",
-        epilog=f"q8a8 test {EXIT_STATUS}",
+        usage="q8a8 [-h] [--version] COMMAND ...",
+        description=_overview(),
+        epilog=f"q8a8 help COMMAND shows a command's options.\nq8a8 test {EXIT_STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"q8a8 {metadata.version('q8a8')}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, help=argparse.SUPPRESS, prog="q8a8")
+    parser.set_defaults(parsers=subparsers.choices)
     for name, command in COMMANDS.items():
         if name == chosen:
             import_module(command.module).add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=command.help)
     return parser
+
+
+def _overview() -> str:
+    """Return the commands, grouped by purpose."""
+    width = max(map(len, COMMANDS))
+    lines = ["Q8_A8: judge kernels against the specification."]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:<{width}}  {c.help}" for name, c in commands.items())]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from q8a8.install import how_to_install
 from q8a8_evaluation.child import Child, ChildError
 from q8a8_evaluation.llamacpp_child import KV_TYPES, Options
 
@@ -55,7 +56,7 @@ def library() -> Path:
         for path in sorted(Path(folder).glob("xllamacpp*.so")):
             return path
     raise LlamaCppUnavailableError(
-        "a real llama.cpp needs the package xllamacpp: pip install 'q8a8[oracles]'"
+        f"a real llama.cpp needs the package xllamacpp: {how_to_install('oracles')}"
     )
 
 

@@ -28,6 +28,7 @@ from xml.etree.ElementTree import ParseError
 import numpy as np
 
 from q8a8.errors import ArgumentError
+from q8a8.install import how_to_install
 from q8a8_conformance.files.arrays import FileError
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _wikipedia(path: Path) -> Iterator[str]:
         from gensim.corpora import wikicorpus  # noqa: PLC0415 (as above)
     except ImportError as error:
         raise FileError(
-            path, "reading a MediaWiki dump needs gensim: pip install 'q8a8[evaluate]'"
+            path, f"reading a MediaWiki dump needs gensim: {how_to_install('evaluate')}"
         ) from error
     with bz2.open(path) as file:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from q8a8.install import how_to_install
 from q8a8_golden.load import MANIFEST, SCHEMA
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def violations(directory: Path) -> list[str]:
     try:
         from jsonschema import Draft202012Validator  # noqa: PLC0415 - an extra, not a dependency
     except ImportError as error:
-        raise SchemaUnavailableError("jsonschema is not installed: pip install 'q8a8[vectors]'") from error
+        raise SchemaUnavailableError(f"jsonschema is not installed: {how_to_install('vectors')}") from error
     schema = json.loads((directory / SCHEMA).read_bytes())
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)

@@ -14,6 +14,7 @@ One module a concept, each readable alone, in the order of the specification::
     ops        clamp, get_rows, cpy
     traits     the type's facts for a runtime, and its form in GGUF files
     abi        the functions of the C interface over NumPy buffers
+    install    the version, and how an extra is installed
 
 `recipe`, `quantize`, `dot` and `matmul` define each result in plain NumPy (`apply_recipe`, `plain_...`). The
 other public functions compute the same bits fast, with the private modules `_fast_quantize`, `_fast_dot` and
@@ -41,6 +42,7 @@ from q8a8.errors import (
     UnknownNameError,
     UnsupportedOperationError,
 )
+from q8a8.install import VERSION
 from q8a8.layout import (
     BLOCK_Q8_A8,
     BLOCK_Q8_A8_V2,
@@ -58,6 +60,8 @@ from q8a8.quantize import dequantize_row, quantize_activation, quantize_row, qua
 from q8a8.recipe import RECIPES, Recipe, defined, get_recipe, quantize_blocks
 from q8a8.rounding import f16_to_f32, f32_to_f16, fma32, round_half_away, round_half_even
 from q8a8.traits import GGUF, TRAITS, rows_at_a_time
+
+__version__ = VERSION
 
 __all__ = [
     "BLOCK_Q8_A8",
@@ -78,6 +82,7 @@ __all__ = [
     "ShapeError",
     "UnknownNameError",
     "UnsupportedOperationError",
+    "__version__",
     "as_blocks",
     "as_bytes",
     "block_sums",

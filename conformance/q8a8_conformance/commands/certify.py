@@ -8,13 +8,13 @@ import platform
 import sys
 import time
 from contextlib import redirect_stdout
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from q8a8.atomic import unwritable, write_text
+from q8a8.install import VERSION
 from q8a8_conformance.certify import catalogue, certificate, page, ranges, sweep
 from q8a8_conformance.certify.runners import RunnerError, digest, identify, start_runner
 from q8a8_conformance.certify.state import State, StateError
@@ -220,7 +220,7 @@ def _about(
         "emulated": hello.emulated,
         "cpu": {"arch": hello.arch, "features": list(hello.features), "model": _cpu_model()},
         "truth_sha256": sweep.oracle_sha256(),
-        "suite": metadata.version("q8a8"),
+        "suite": VERSION,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "shard": list(options.shard),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from q8a8_conformance.commands.options import OK, print_lines, usage_error
 from q8a8_conformance.results.record import full_id, short_id
 from q8a8_conformance.spec.rules import rules_by_id
+from q8a8_conformance.spec.suggest import did_you_mean
 from q8a8_golden.load import load_cases
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def command(options: argparse.Namespace) -> int:
     name = full_id(options.rule.upper())
     rule = rules_by_id().get(name)
     if rule is None:
-        return usage_error(f"there is no rule {name}; q8a8 rules lists them")
+        return usage_error(
+            f"there is no rule {name}; q8a8 rules lists them{did_you_mean(name, rules_by_id())}"
+        )
     print_lines(explain(rule))
     return OK
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from q8a8_conformance.results.record import Status
 from q8a8_conformance.results.setup import Stage
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.smoke import stages
+from q8a8_conformance.smoke.library import missing_libraries
 from q8a8_conformance.smoke.stages import Smoke
 
 if TYPE_CHECKING:
@@ -34,6 +36,11 @@ __all__ = ["Smoke", "Stage", "add_parser", "command", "document", "render"]
 FORMAT = 1
 TIMEOUT = 5.0
 WIDTH = 100
+VECTOR = (
+    *("ssse3", "avx", "f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "amx_int8"),
+    *("asimd", "fphp", "asimdhp", "asimddp", "i8mm", "sve", "sve2", "svei8mm", "sme"),
+)
+"""The features of processors that int8 kernels use, as Linux names them."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -89,14 +96,49 @@ def document(smoke: Smoke) -> dict[str, Any]:
             {"stage": s.name, "status": s.status.value, "message": s.message, "hint": s.hint}
             for s in smoke.stages
         ],
+        **_library_document(smoke),
+        "cpu_features": list(smoke.features),
         "seconds": round(smoke.seconds, 3),
     }
+
+
+def _library_document(smoke: Smoke) -> dict[str, Any]:
+    library = smoke.library
+    if library is None:
+        return {}
+    return {
+        "library": {
+            "machine": library.machine,
+            "bits": library.bits,
+            "exports": list(library.exports),
+            "needed": list(library.needed),
+            "missing": list(_missing(smoke)),
+        }
+    }
+
+
+@cache
+def _missing(smoke: Smoke) -> tuple[str, ...]:
+    """Return the libraries that are not found, where the library could not be loaded."""
+    return missing_libraries(smoke.library) if smoke.library and smoke.ending is not None else ()
+
+
+def _about(smoke: Smoke) -> list[str]:
+    """Return what is in the library, and the processor's vector instructions."""
+    lines = []
+    if library := smoke.library:
+        lines.append(f"library: {library.describe()}")
+        if missing := ", ".join(_missing(smoke)):
+            lines.append(f"  → not found: {missing}; install it, or name its folder in LD_LIBRARY_PATH")
+    if shown := [name for name in smoke.features if name in VECTOR]:
+        lines.append(f"cpu: {', '.join(shown)}")
+    return [*lines, ""] if lines else []
 
 
 def render(smoke: Smoke) -> str:
     """Return the stages as text, with their hints, and the conclusion."""
     width = max((len(stage.name) for stage in smoke.stages), default=0)
-    lines = []
+    lines = _about(smoke)
     for stage in smoke.stages:
         head = f"  {stage.status.value:<8} {stage.name:<{width}}  "
         lines.append((head + stage.message).rstrip())

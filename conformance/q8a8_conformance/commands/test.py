@@ -7,6 +7,7 @@ import traceback
 from importlib import util
 from typing import TYPE_CHECKING
 
+from q8a8.install import how_to_install
 from q8a8_conformance.commands import suite_options
 from q8a8_conformance.commands.options import BROKEN, EXIT_STATUS, usage_error
 
@@ -33,7 +34,7 @@ def command(options: argparse.Namespace) -> int:
     """Judge a kernel, print the report, and return the verdict's exit status."""
     missing = [name for name in ("pytest", "hypothesis") if util.find_spec(name) is None]
     if missing:
-        return usage_error(f"q8a8 test needs {' and '.join(missing)}: pip install 'q8a8[suite]'")
+        return usage_error(f"q8a8 test needs {' and '.join(missing)}: {how_to_install('suite')}")
     from q8a8_conformance.commands.pytest_run import run  # noqa: PLC0415 (needs the extra `suite`)
 
     try:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from q8a8_conformance.protocol.session import Session
 from q8a8_conformance.spec.abi import NAMES
+from q8a8_conformance.spec.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,6 +131,7 @@ def _library(text: str, rest: str, symbols: tuple[str, ...], init: str | None) -
         if abi_name not in NAMES:
             raise SutError(
                 f"--symbol {symbol!r}: {abi_name!r} is not an ABI function; they are {', '.join(NAMES)}"
+                f"{did_you_mean(abi_name, NAMES)}"
             )
     sut = Sut(text, "lib", (*_WORKER, "lib", str(path.absolute())), symbols, init)
     return Sut(sut.spec, sut.kind, (*sut.argv, *sut.options), symbols, init)

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from q8a8.install import how_to_install
+
 SCHEMAS = Path(__file__).parent / "schemas"
 """The folder of the schemas; they ship with the package."""
 
@@ -91,7 +93,9 @@ def violation(document: object, kind: str) -> str:
     try:
         from jsonschema.exceptions import best_match  # noqa: PLC0415 (an extra, not a dependency)
     except ImportError:
-        raise ReportError("reading reports needs the package jsonschema: pip install 'q8a8[suite]'") from None
+        raise ReportError(
+            f"reading reports needs the package jsonschema: {how_to_install('suite')}"
+        ) from None
     try:
         error = best_match(_validator(kind).iter_errors(document))
     except RecursionError:

@@ -51,10 +51,11 @@ def why_not_loadable(path: Path) -> NotLoadable | None:
     kind, number = struct.unpack_from("<HH" if head[5] == _LITTLE else ">HH", head, 16)
     machine, here = MACHINES.get(number, f"architecture {number} of ELF"), platform.machine()
     if machine != here:
+        harness = f"native_check/build/{machine}/bin/q8a8-harness"
         hint = (
-            f"judge it on such a machine (exec:'ssh HOST q8a8-harness --lib LIBRARY'), or in an emulator "
-            f"(exec:'qemu-{machine} -L /usr/{machine}-linux-gnu -cpu max q8a8-harness --lib LIBRARY'); "
-            "native_check/ builds the harness"
+            f"judge it on such a machine (exec:'ssh HOST q8a8-harness --lib {path}'), or in an emulator "
+            f"(exec:'qemu-{machine} -L /usr/{machine}-linux-gnu -cpu max {harness} --lib "
+            f"{path}'); native_check/README.md builds the harness"
         )
         return NotLoadable(f"is built for {machine}, and this machine is {here}", hint)
     if kind in (_RELOCATABLE, _EXECUTABLE):

@@ -21,6 +21,7 @@ from q8a8_conformance.results.record import Status, worst
 from q8a8_conformance.results.setup import Stage
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.smoke import symptoms
+from q8a8_conformance.smoke.library import propose_symbols, read_library
 from q8a8_conformance.smoke.probes import Probe, probes
 from q8a8_conformance.smoke.starting import start
 from q8a8_conformance.spec.abi import NAMES
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.protocol.messages import Hello
     from q8a8_conformance.protocol.sut import Sut
+    from q8a8_conformance.smoke.library import Library
 
 __all__ = ["Smoke", "Stage", "call_each", "run", "suite_command"]
 
@@ -50,6 +52,12 @@ class Smoke:
     functions: tuple[str, ...] = ()
     seconds: float = 0.0
     ending: Verdict | None = None
+    features: tuple[str, ...] = ()
+
+    @property
+    def library(self) -> Library | None:
+        """The library of ``lib:``; None for another system, or where its file cannot be read."""
+        return read_library(Path(self.sut.argv[4])) if self.sut.kind == "lib" else None
 
     @property
     def verdict(self) -> Verdict:
@@ -86,10 +94,11 @@ def run(sut: Sut, timeout: float) -> Smoke:
     with sut.session(timeout, start_timeout=timeout) as session:
         started = start(sut, session)
         functions = started.hello.functions if started.hello else ()
+        features = started.hello.features if started.hello else ()
         found = [started.stage]
         if started.hello is not None:
             found += call_each(sut, session, started.hello)
-    return Smoke(sut, tuple(found), functions, time.monotonic() - began, started.ending)
+    return Smoke(sut, tuple(found), functions, time.monotonic() - began, started.ending, features)
 
 
 def call_each(sut: Sut, session: Session, hello: Hello, timeout: float | None = None) -> Iterator[Stage]:
@@ -115,10 +124,24 @@ def _offered(sut: Sut, hello: Hello) -> Stage:
         lacks = ", ".join(name for name in NAMES if name not in hello.functions)
         return Stage("hello", Status.PASS, f"offers {len(hello.functions)} of {len(NAMES)}; it lacks {lacks}")
     hint = "the library must export the ABI's names; map other names with --symbol ABI_NAME=EXPORTED_NAME"
-    names = _names_in(sut, _EXPORTED)
-    if names:
+    if proposed := _proposed(sut):
+        hint += f". These may be what you mean: {shlex.join(proposed)}"
+    elif names := _names_in(sut, _EXPORTED):
         hint += f"; the file contains {', '.join(names[:8])}"
     return Stage("hello", Status.NOT_RUN, "offers no function of the ABI", hint)
+
+
+def _proposed(sut: Sut) -> list[str]:
+    """Return the options that bind the likely functions of a library, and its initializer."""
+    library = read_library(Path(sut.argv[4])) if sut.kind == "lib" else None
+    if library is None:
+        return []
+    words = [
+        word
+        for name, exported in propose_symbols(library.exports).items()
+        for word in ("--symbol", f"{name}={exported}")
+    ]
+    return [*words, "--init", "ggml_cpu_init"] if words and "ggml_cpu_init" in library.exports else words
 
 
 def _probe(sut: Sut, session: Session, probe: Probe, timeout: float | None) -> Stage:

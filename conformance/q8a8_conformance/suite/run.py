@@ -10,9 +10,9 @@ import hashlib
 import sys
 import time
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import TYPE_CHECKING
 
+from q8a8.install import VERSION
 from q8a8_conformance import diagnosis
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.sut import parse_sut
@@ -258,7 +258,7 @@ class SuiteRun:
             notes=self._notes(),
             bound=target.margins.by_function() if target else (),
             warnings=tuple(target.warnings) if target else (),
-            version=metadata.version("q8a8"),
+            version=VERSION,
             manifest=manifest_hash(),
             started=self._wall.isoformat(timespec="seconds"),
             seconds=time.monotonic() - self._started,

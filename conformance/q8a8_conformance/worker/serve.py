@@ -176,10 +176,9 @@ def _device(paths: Sequence[Path], name: str) -> tuple[ObjectTarget, Hello]:
 
 def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
     """Return the reference and its hello."""
-    from importlib.metadata import version  # noqa: PLC0415 -- slow, as below; see load
-
-    from q8a8 import abi  # noqa: PLC0415
+    from q8a8 import abi  # noqa: PLC0415 -- slow, as below; see load
     from q8a8.errors import Q8A8Error  # noqa: PLC0415
+    from q8a8.install import VERSION  # noqa: PLC0415
     from q8a8_conformance.worker import pyobject  # noqa: PLC0415
 
     try:
@@ -191,7 +190,7 @@ def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
         name += f" (recipe {recipe}, order {order})"
     sources = Path(abi.__file__).parent
     kernel = Kernel(str(sources), machine.sha256_of_sources(sources))
-    return target, Hello(name, version("q8a8"), kernel=kernel)
+    return target, Hello(name, VERSION, kernel=kernel)
 
 
 def serve(channel: Channel, target: Target, hello: Hello) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8.errors import Q8A8Error
+from q8a8.install import how_to_install
 from q8a8.llama import ModelError, generate, load
 from q8a8.methods.calibration import Calibration
 from q8a8.schemes.scheme import InputStatistics, build, get_scheme
@@ -163,7 +164,7 @@ def chat(metadata: Mapping[str, object], prompt: str, system: str | None = None)
         from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415 (as above)
     except ImportError as error:
         raise ModelError(
-            "a template for conversations needs the package jinja2: pip install jinja2"
+            f"a template for conversations needs the package jinja2: {how_to_install('model')}"
         ) from error
 
     def refuse(message: str) -> None:

@@ -16,6 +16,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from q8a8.install import how_to_install
 from q8a8_lab.peers import store
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def host_library() -> Path:
         files = None
     if not files:
         raise store.PeerUnavailableError(
-            f"{PACKAGE} is not installed for {platform.machine()}: pip install 'q8a8[peers]' brings it"
+            f"{PACKAGE} is not installed for {platform.machine()}: {how_to_install('peers')}"
         )
     return find_library(Path(str(files[0].locate())).parents[len(files[0].parts) - 1])
 

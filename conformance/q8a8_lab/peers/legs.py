@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8.install import how_to_install
 from q8a8_conformance.protocol.session import Session
 from q8a8_lab import native_build
 from q8a8_lab.peers import compare, cpu, families, ggml, store
@@ -157,7 +158,7 @@ def missing(leg: Leg) -> str:
         else:
             ggml.host_library()
     except importlib.metadata.PackageNotFoundError:
-        return "gguf is not installed: pip install 'q8a8[peers]' brings it"
+        return f"gguf is not installed: {how_to_install('peers')}"
     except (store.PeerUnavailableError, native_build.NativeError) as error:
         return str(error)
     return ""

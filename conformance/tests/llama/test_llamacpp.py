@@ -198,7 +198,7 @@ def test_options_are_checked(path: Path, options: dict[str, object]) -> None:
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what installs it."""
     monkeypatch.setattr(llamacpp, "find_spec", lambda _: None)
-    with pytest.raises(LlamaCppUnavailableError, match=r"pip install 'q8a8\[oracles\]'"):
+    with pytest.raises(LlamaCppUnavailableError, match=r"pip install -e '\.\[oracles\]'"):
         LlamaCpp("model.gguf")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from q8a8.install import how_to_install
 from q8a8_conformance.cli import main
 from q8a8_conformance.report.schema import ReportError, parse, violation
 
@@ -84,5 +85,5 @@ def test_without_jsonschema(
     path.write_text(json.dumps(SMOKE), encoding="utf-8")
     assert main(["compare", str(path), str(path)]) == 2
     assert capsys.readouterr().err == (
-        "q8a8: reading reports needs the package jsonschema: pip install 'q8a8[suite]'\n"
+        f"q8a8: reading reports needs the package jsonschema: {how_to_install('suite')}\n"
     )

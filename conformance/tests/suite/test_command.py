@@ -285,7 +285,7 @@ def test_a_missing_extra_is_named(
     """Without pytest the command names what to install."""
     monkeypatch.setattr("q8a8_conformance.commands.test.util.find_spec", lambda _: None)
     assert main(["test", "ref"]) == 2
-    assert "pip install 'q8a8[suite]'" in capsys.readouterr().err
+    assert "pip install -e '.[suite]' in a checkout" in capsys.readouterr().err
 
 
 def test_rules_and_explain(capsys: pytest.CaptureFixture[str]) -> None:

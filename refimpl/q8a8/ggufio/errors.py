@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from q8a8.errors import Q8A8Error
+from q8a8.install import how_to_install
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,4 +49,4 @@ def import_gguf(why: str, module: str = "gguf.quants") -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingExtraError(f"{why} needs the package gguf: pip install 'q8a8[model]'") from error
+        raise MissingExtraError(f"{why} needs the package gguf: {how_to_install('model')}") from error

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from q8a8.errors import Q8A8Error
+from q8a8.install import how_to_install
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,5 +34,5 @@ def import_tokenizers() -> ModuleType:
         return import_module("tokenizers")
     except ImportError as error:
         raise MissingPackageError(
-            "a model's tokenizer needs the package tokenizers: pip install 'q8a8[model]'"
+            f"a model's tokenizer needs the package tokenizers: {how_to_install('model')}"
         ) from error

@@ -1,0 +1,1 @@
+../../../../native_check/kernels/half.h

@@ -1,0 +1,1 @@
+../../../../native_check/include/q8a8.h
