@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["add_blocks", "add_smooth", "add_source", "reporting"]
 
 ARRAY_OPTIONS = ("v2", "field", "shape")
-MODEL_OPTIONS = ("smooth", "only", "keep", "allow_id_39", "type")
+MODEL_OPTIONS = ("smooth", "only", "keep", "embedding", "output_layer", "allow_id_39", "type")
+
+OPTION_NAMES = {"output_layer": "output"}
+"""Options whose attribute is not named as they are."""
 
 
 def add_smooth(parser: argparse._ArgumentGroup, what: str) -> None:
@@ -87,4 +90,6 @@ def _require_effect(options: argparse.Namespace, of_models: bool) -> None:
     for name in ARRAY_OPTIONS if of_models else MODEL_OPTIONS:
         if getattr(options, name, None):
             kind = "models" if of_models else "arrays"
-            raise FileError(options.input, f"--{name.replace('_', '-')} is not for {kind}")
+            raise FileError(
+                options.input, f"--{OPTION_NAMES.get(name, name.replace('_', '-'))} is not for {kind}"
+            )

@@ -37,6 +37,15 @@ def add_parser(subparsers: Subparsers) -> None:
     model.add_argument(
         "--keep", action="append", default=[], metavar="GLOB", help="keep these weights; may be repeated"
     )
+    model.add_argument(
+        "--embedding", action="store_true", help="quantize the tables that are looked up for tokens as well"
+    )
+    model.add_argument(
+        "--output",
+        action="store_true",
+        dest="output_layer",
+        help="quantize the output layer's matrix, also where it is the embedding",
+    )
     add_source(parser)
     parser.set_defaults(func=reporting(_arrays, gguf.quantize))
 

@@ -11,7 +11,9 @@ The work is done by `q8a8.ggufio`; here are the options, the progress bar and wh
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from q8a8.ggufio import dequantize_model, quantize_model
@@ -22,6 +24,7 @@ from q8a8_conformance.files.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
     from pathlib import Path
 
     from q8a8.ggufio import Summary
@@ -56,6 +59,8 @@ def quantize(options: argparse.Namespace) -> None:
             smooth=_smoothing(options),
             only=options.only,
             keep=options.keep,
+            embedding=options.embedding,
+            output=options.output_layer,
             recipe=options.recipe,
             allow_id_39=options.allow_id_39,
             progress=lambda name, done, total: progress(done, total, plain(name)),
@@ -101,4 +106,21 @@ def _print_summary(summary: Summary, done: str) -> None:
     sys.stdout.write(
         f"{summary.target}: {len(summary.converted)} tensors {done}, {folded}{len(summary.kept)} kept, "
         f"{summary.source_bytes} bytes -> {summary.target_bytes} bytes\n"
+        f"bits a weight: {summary.bits[0]:.4g} -> {summary.bits[1]:.4g}\n"
     )
+    sys.stdout.writelines(f"kept {line}\n" for line in _kept_lines(summary))
+
+
+LAYER = re.compile(r"(?<=blk\.)\d+(?=\.)")
+
+
+def _kept_lines(summary: Summary) -> Iterator[str]:
+    """Yield a line for each kept matrix, the same one of all layers together: share of the bytes, reason."""
+    count, size = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for name, (reason, n_bytes) in summary.reasons.items():
+        group = (LAYER.sub("*", name), reason)
+        count[group] += 1
+        size[group] += n_bytes
+    for (name, reason), n_bytes in size.most_common():
+        times = f" ({count[name, reason]} tensors)" if count[name, reason] > 1 else ""
+        yield f"{plain(name)}{times}, {100 * n_bytes / summary.target_bytes:.1f} % of the bytes: {reason}"

@@ -35,11 +35,29 @@ def test_quantize(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr()
     assert shown.out == (
         f"{out}: 2 tensors quantized, 2 kept, {source.stat().st_size} bytes -> {out.stat().st_size} bytes\n"
+        "bits a weight: 15.63 -> 9.076\n"
+        "kept token_embd.weight, 9.8 % of the bytes: looked up, and the output layer too "
+        "(--embedding or --output quantizes it)\n"
     )
     assert shown.err == ""
     tensor = next(t for t in gguf.GGUFReader(out).tensors if t.name == "blk.0.attn_q.weight")
     wanted = gguf.quants.quantize(TENSORS["blk.0.attn_q.weight"][0], gguf.GGMLQuantizationType.Q8_0)
     assert np.array_equal(tensor.data, wanted)
+
+
+def test_tables_and_layers(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both options reach the embedding; what is kept in several layers has one line."""
+    for option in ("--embedding", "--output"):
+        assert run("quantize", source, tmp_path / "out.gguf", option) == 0
+        assert set(types(tmp_path / "out.gguf").values()) == {"Q8_0", "F32"}
+    router = (np.ones((2, 64), np.float32), "F32")
+    routers = {f"blk.{i}.ffn_gate_inp.weight": router for i in range(2)}
+    capsys.readouterr()
+    assert run("quantize", write(tmp_path / "r.gguf", {**TENSORS, **routers}), tmp_path / "out.gguf") == 0
+    assert (
+        "\nkept blk.*.ffn_gate_inp.weight (2 tensors), 7.2 % of the bytes: a router\n"
+        in capsys.readouterr().out
+    )
 
 
 def test_only_and_keep(source: Path, tmp_path: Path) -> None:
@@ -105,6 +123,7 @@ def test_the_flag_for_id_39(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["quantize", "in.gguf", "out.gguf", "--shape", "2x32"], "in.gguf: --shape is not for models"),
         (["inspect", "in.gguf", "--field", "weight_scale"], "in.gguf: --field is not for models"),
         (["quantize", "x.npy", "q.npy", "--only", "*"], "x.npy: --only is not for arrays"),
+        (["quantize", "x.npy", "q.npy", "--output"], "x.npy: --output is not for arrays"),
         (["quantize", "x.npy", "q.npy", "--smooth", "s.npz"], "x.npy: --smooth is not for arrays"),
         (["dequantize", "x.npy", "y.npy", "--type", "f16"], "x.npy: --type is not for arrays"),
         (["inspect", "x.npy", "--allow-id-39"], "x.npy: --allow-id-39 is not for arrays"),

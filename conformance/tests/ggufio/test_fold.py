@@ -96,7 +96,8 @@ def test_folded_but_kept(write: Callable[..., Path], tensors: Tensors, tmp_path:
         smooth=smoothing(source),
         keep=["*attn_q*", "*ffn_up*", "output.weight"],
     )
-    assert summary.notes == ("blk.0.attn_q.weight is folded but not quantized: F32 instead of F16",)
+    assert summary.notes[0] == "blk.0.attn_q.weight is folded but not quantized: F32 instead of F16"
+    assert summary.reasons["blk.0.attn_q.weight"] == ("--keep", 64 * 64 * 4)
     stored = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
     values = wanted(source)
     for name in ("blk.0.attn_q.weight", "blk.0.ffn_up.weight"):

@@ -257,6 +257,7 @@ WRONG: dict[str, tuple[Bytes, str]] = {
         "metadata field 0: key: is not UTF-8",
     ),
     "bool of 2": (one_field(Bytes().key("k", 7).number("B", 2)), "key 'k': a bool is neither 0 nor 1"),
+    "empty key": (one_field(Bytes().key("", 7).number("B", 1)), "metadata field 0: its key is empty"),
     "key twice": (
         one_field(Bytes().key("k", 0).number("B", 1).key("k", 1).number("b", 1), 2),
         "key 'k' is there twice",

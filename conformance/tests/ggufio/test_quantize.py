@@ -179,7 +179,14 @@ def test_only_and_keep(
     [
         ({"only": ["blk.1.*"]}, r"--only 'blk\.1\.\*' matches no linear weight of this file"),
         ({"keep": ["*_Q*"]}, r"--keep '\*_Q\*' matches no linear weight of this file"),
-        ({"only": ["token_embd.weight"]}, "--only 'token_embd.weight' is no linear weight of this file"),
+        (
+            {"only": ["blk.0.attn_rot_embd.weight"]},
+            "--only 'blk.0.attn_rot_embd.weight' is no linear weight of this file: a table of positions",
+        ),
+        (
+            {"only": ["output_norm.weight"]},
+            "'output_norm.weight' is no linear weight of this file: a tensor of 1",
+        ),
         ({"only": ["blk.0.odd.weight"]}, "--only 'blk.0.odd.weight' matches no linear weight"),
         ({"keep": ["*"]}, "in.gguf: nothing to quantize$"),
         ({"only": ["blk.1.attn_q.weight"]}, "--only 'blk.1.attn_q.weight' matches no"),
@@ -201,11 +208,11 @@ ODD: dict[str, tuple[tuple[NDArray[Any], str], str]] = {
         "its rows of 48 elements are not a multiple of 32",
     ),
     "blk.0.attn_k.weight": (
-        (np.zeros((1, 40), np.uint8), "Q8_1"),
+        (np.zeros((2, 40), np.uint8), "Q8_1"),
         "its type Q8_1 cannot be read as numbers",
     ),
     "blk.0.attn_v.weight": (
-        (np.ones((), np.float32), "F32"),
+        (np.ones((2, 2, 1), np.float32), "F32"),
         "its rows of 1 elements are not a multiple of 32",
     ),
 }
@@ -228,6 +235,65 @@ def test_what_cannot_be_quantized(
     alone = write("alone.gguf", {name: odd})
     with pytest.raises(GgufError, match=f"nothing to quantize; {name} is kept: {why}"):
         quantize_model(alone, tmp_path / "out.gguf")
+
+
+def test_tables_that_are_looked_up(write: Callable[..., Path], tensors: Tensors, tmp_path: Path) -> None:
+    """`embedding`, `output` and a plain name reach the embedding; what is kept has its reason and bytes."""
+    source, out = write("in.gguf", tensors), tmp_path / "out.gguf"
+    names = {name for name in tensors if is_linear(name)} - {"blk.0.attn_rot_embd.weight"}
+    summary = quantize_model(source, out)
+    assert set(summary.converted) == names
+    assert summary.reasons == {
+        "token_embd.weight": ("looked up, not multiplied (--embedding quantizes it)", 50 * 64 // 32 * 18),
+        "blk.0.attn_rot_embd.weight": ("a table of positions or token types", 3 * 7 * 4),
+    }
+    with open_model(source) as before, open_model(out) as after:
+        bits = [
+            8
+            * sum(info.n_bytes for info in model.tensors.values())
+            / sum(info.elements for info in model.tensors.values())
+            for model in (before, after)
+        ]
+    assert summary.bits == pytest.approx(bits)
+    assert set(quantize_model(source, out, embedding=True).converted) == names | {"token_embd.weight"}
+    assert set(quantize_model(source, out, output=True).converted) == names
+    assert quantize_model(source, out, only=["token_embd.weight"]).converted == ("token_embd.weight",)
+    kept = quantize_model(source, out, only=["*attn_q*"], output=True, keep=["token_embd.weight"])
+    assert kept.converted == ("blk.0.attn_q.weight", "output.weight")
+    assert kept.reasons["blk.0.attn_k.weight"][0] == "not in --only"
+    shared = write("shared.gguf", {name: each for name, each in tensors.items() if name != "output.weight"})
+    reason, _ = quantize_model(shared, out).reasons["token_embd.weight"]
+    assert reason == "looked up, and the output layer too (--embedding or --output quantizes it)"
+    assert "token_embd.weight" in quantize_model(shared, out, output=True).converted
+    assert (
+        quantize_model(shared, out, embedding=True, keep=["token_*"]).reasons["token_embd.weight"][0]
+        == "--keep"
+    )
+    bare = write("bare.gguf", {"blk.0.ffn_up.weight": tensors["blk.0.ffn_up.weight"]})
+    with pytest.raises(GgufError, match=r"bare\.gguf: --embedding: there is no such matrix in this file"):
+        quantize_model(bare, out, embedding=True)
+    with pytest.raises(GgufError, match=r"bare\.gguf: --output: there is no such matrix in this file"):
+        quantize_model(bare, out, output=True)
+
+
+def test_experts_and_rows(write: Callable[..., Path], tmp_path: Path) -> None:
+    """Experts, three axes, are quantized; a matrix of one row is a vector, as ggml counts axes."""
+    x = RNG.standard_normal((2, 3, 64)).astype(np.float32)
+    source = write(
+        "in.gguf", {"blk.0.ffn_up_exps.weight": (x, "F32"), "cls.output.weight": (x[:1, :1], "F32")}
+    )
+    summary = quantize_model(source, tmp_path / "out.gguf", recipe="ggml-ref")
+    assert (summary.converted, summary.reasons) == (("blk.0.ffn_up_exps.weight",), {})
+    data = stored(tmp_path / "out.gguf")["blk.0.ffn_up_exps.weight"][1]
+    assert data.tobytes() == gguf.quants.quantize(x, Q8).tobytes()
+
+
+def test_a_file_that_grows(write: Callable[..., Path], tmp_path: Path) -> None:
+    """A source of fewer bits is named where the file grows."""
+    x = RNG.standard_normal((64, 64)).astype(np.float32)
+    source = write("in.gguf", {"blk.0.ffn_up.weight": (x, "Q4_1"), "blk.1.ffn_up.weight": (x, "Q4_1")})
+    (note,) = quantize_model(source, tmp_path / "out.gguf").notes
+    assert note.startswith("the source is quantized already (2 tensors are Q4_1): the file grows")
 
 
 def file_type(path: Path) -> object:
@@ -265,6 +331,24 @@ def test_old_blocks_are_refused(write: Callable[..., Path], tensors: Tensors, tm
         for convert in (quantize_model, dequantize_model):
             with pytest.raises(GgufError, match=r"'general\.quantization_version': only version 2 of the"):
                 convert(source, tmp_path / "out.gguf")
+
+
+def test_versions_of_plain_floats(write: Callable[..., Path], tmp_path: Path) -> None:
+    """The version is of any integer type, and where there are no blocks of any value, as for llama.cpp."""
+    x = {"output.weight": (np.ones((2, 32), np.float32), "F32")}
+    blocks = {"output.weight": (np.ones((2, 32), np.float32), "Q4_0")}
+    out, key = tmp_path / "out.gguf", "general.quantization_version"
+    for tensors, add in (
+        (x, lambda writer: writer.add_quantization_version(1)),
+        (blocks, lambda writer: writer.add_uint64(key, 2)),
+        (blocks, lambda writer: writer.add_int8(key, 2)),
+    ):
+        quantize_model(write("in.gguf", tensors, fields=add), out)
+        with open_model(out) as model:
+            assert model.metadata[key] == 2
+    source = write("in.gguf", blocks, fields=lambda writer: writer.add_float32(key, 2.0))
+    with pytest.raises(GgufError, match="only version 2"):
+        quantize_model(source, out)
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 65520.0 * 127])

@@ -8,6 +8,7 @@
     floats        the bytes of a tensor as float32
     model         an open file: metadata, tensors, numbers in parts
     select        which tensors are quantized
+    split         parts of a model that is split over several files
     fold          smoothing factors, put into tensors as they stream by
     writer        a file that is written tensor by tensor, and appears when it is complete
     quantize      a model to Q8_A8, smoothed if asked for; and back to floats

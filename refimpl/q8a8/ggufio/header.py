@@ -260,6 +260,8 @@ def read_header(path: Path, data: memoryview, *, allow_id_39: bool = False) -> H
     for index in range(n_fields):
         key = cursor.string(f"metadata field {index}: key")
         what = f"key {shown(key)}"
+        if not key:
+            raise cursor.error(f"metadata field {index}: its key is empty")
         if key in fields:
             raise cursor.error(f"{what} is there twice")
         type_id = cursor.number("I", f"{what}: type")

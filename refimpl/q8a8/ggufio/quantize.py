@@ -2,7 +2,7 @@
 
 ::
 
-    linear weights       any type -> float32 -> (folded) -> recipe -> type 8 (Q8_0)
+    factors of products  any type -> float32 -> (folded) -> recipe -> type 8 (Q8_0)
     folded, but kept     any type -> float32 -> folded             -> F32
     everything else      the bytes that it has; type 39 of the design's fork becomes 8, whose bytes it has
 
@@ -16,7 +16,7 @@ Nothing is held whole: tensors go through in parts of `model.PART` elements.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -29,6 +29,7 @@ from q8a8.ggufio.floats import is_q8_a8, stored_blocks
 from q8a8.ggufio.fold import folded_parts, require_made_for, smoothing_fields
 from q8a8.ggufio.model import domain_error, open_model
 from q8a8.ggufio.select import select
+from q8a8.ggufio.split import require_whole
 from q8a8.ggufio.tensor_types import DESIGN_Q8_A8, F16, F32, Q8_0
 from q8a8.ggufio.writer import field, require_distinct, writing
 from q8a8.layout import QK8_A8
@@ -80,7 +81,11 @@ class Summary:
     source_bytes, target_bytes
         Sizes of the two files.
     notes
-        Tensors that could not be quantized, or changed for another reason.
+        Tensors that could not be quantized, or changed for another reason; a file that grew.
+    reasons
+        The matrices that were kept, by name: the reason, and their bytes in the target.
+    bits
+        Bits a weight in the source and in the target, over the data of all tensors.
     """
 
     target: Path
@@ -90,6 +95,8 @@ class Summary:
     source_bytes: int
     target_bytes: int
     notes: tuple[str, ...]
+    reasons: Mapping[str, tuple[str, int]]
+    bits: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -101,14 +108,21 @@ class _Plan:
     convert: bool
     fold: Smoothing | None = None
 
+    @property
+    def n_bytes(self) -> int:
+        """The tensor's bytes in the target."""
+        return self.info.elements // self.kind.block * self.kind.size
 
-def quantize_model(
+
+def quantize_model(  # noqa: PLR0913 - options of a command, each by its name
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
     smooth: Smoothing | None = None,
     only: Sequence[str] = (),
     keep: Sequence[str] = (),
+    embedding: bool = False,
+    output: bool = False,
     recipe: str = "design",
     allow_id_39: bool = False,
     progress: Progress | None = None,
@@ -123,6 +137,8 @@ def quantize_model(
         Factors to fold into the weights first (SmoothQuant), made for this very source.
     only, keep
         Globs of tensor names: quantize only these; keep these (`select.select`).
+    embedding, output
+        Quantize the tables that are looked up as well; and the output layer's matrix, shared or not.
     recipe
         The arithmetic.
     allow_id_39
@@ -147,16 +163,19 @@ def quantize_model(
     source, target, arithmetic = Path(source), Path(target), get_recipe(recipe)
     with open_model(source, allow_id_39=allow_id_39) as model:
         require_distinct(source, target)
-        _require_current_blocks(model)
+        _require_usable(model)
         if smooth is not None:
             require_made_for(model, smooth)
-        selection = select(model, only, keep)
+        selection = select(model, only, keep, embedding=embedding, output=output)
         if not selection.quantized:
             raise GgufError(source, "; ".join(("nothing to quantize", *selection.notes)))
         plans, notes = _quantized_plans(model, selection, smooth)
         fields = _quantized_fields(model, plans, arithmetic, smooth)
         convert = partial(_quantized_part, model, arithmetic)
-        return _write(model, target, fields, plans, convert, notes, progress)
+        summary = _write(model, target, fields, plans, convert, notes, progress)
+    sizes = {plan.info.name: plan.n_bytes for plan in plans}
+    reasons = {name: (reason, sizes[name]) for name, reason in selection.kept.items()}
+    return replace(summary, reasons=reasons, notes=(*notes, *_growth(plans, summary)))
 
 
 def dequantize_model(
@@ -191,7 +210,7 @@ def dequantize_model(
     floats = KINDS[kind]
     with open_model(source, allow_id_39=allow_id_39) as model:
         require_distinct(source, target)
-        _require_current_blocks(model)
+        _require_usable(model)
         plans = [
             _Plan(info, floats if info.type.is_block else info.type, convert=info.type.is_block)
             for info in model.tensors.values()
@@ -202,10 +221,31 @@ def dequantize_model(
         return _write(model, target, fields, plans, partial(_float_part, model, floats), (), progress)
 
 
-def _require_current_blocks(model: GgufModel) -> None:
-    """Refuse a file whose quantized types are of another time."""
-    current = field(QUANTIZATION_VERSION, model.header.order)
-    if model.fields.get(VERSION_KEY, current) != current:
+def _growth(plans: Sequence[_Plan], summary: Summary) -> tuple[str, ...]:
+    """Return a note where the file grew because its weights had fewer bits already."""
+    types = Counter(
+        plan.info.type_name
+        for plan in plans
+        if plan.info.type.is_block and plan.convert and plan.n_bytes > plan.info.n_bytes
+    )
+    if summary.target_bytes <= summary.source_bytes or not types:
+        return ()
+    most, count = types.most_common(1)[0]
+    already = f"the source is quantized already ({count} tensors are {most})"
+    return (f"{already}: the file grows, and what was lost before does not come back",)
+
+
+def _require_usable(model: GgufModel) -> None:
+    """Refuse a file whose quantized types are of another time, and a part of a split model.
+
+    The version is of any integer type, as llama.cpp takes it; a file of plain floats has no blocks that
+    another version could mean otherwise.
+    """
+    require_whole(model)
+    entry = model.fields.get(VERSION_KEY)
+    if entry is None or not any(info.type.is_block for info in model.tensors.values()):
+        return
+    if type(entry.value) is not int or entry.value != QUANTIZATION_VERSION:
         raise GgufError(
             model.path,
             f"key {VERSION_KEY!r}: only version {QUANTIZATION_VERSION} of the quantized types is read",
@@ -336,6 +376,11 @@ def _write(
         source_bytes=model.size,
         target_bytes=target.stat().st_size,
         notes=notes,
+        reasons={},
+        bits=(
+            8 * sum(plan.info.n_bytes for plan in plans) / max(total, 1),
+            8 * sum(plan.n_bytes for plan in plans) / max(total, 1),
+        ),
     )
 
 
