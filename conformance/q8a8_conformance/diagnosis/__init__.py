@@ -125,7 +125,8 @@ def _look_further(
     """Explain the failed calls of a function that recipes and orders leave unexplained."""
     groups = {nrc: held for (name, nrc), held in observations.failures.items() if name == function and held}
     causes = {finding.cause for finding in named}
-    if not groups or (causes & FIXES.keys() and UNEXPLAINED not in causes):
+    fixed = FIXES.keys() | {f.cause for f in named if f.cause == dots.REVEALED and f.fix}
+    if not groups or (causes & fixed and UNEXPLAINED not in causes):
         return named
     near = [name for finding in named for name in finding.orders]
     legal = [finding for finding in named if not finding.fix and finding.cause != UNEXPLAINED]
