@@ -132,7 +132,10 @@ def _look_further(
     """Explain the failed calls of a function that recipes and orders leave unexplained."""
     groups = {nrc: held for (name, nrc), held in observations.failures.items() if name == function and held}
     causes = {finding.cause for finding in named}
-    if not groups or (function not in DOTS and causes & FIXES.keys() and UNEXPLAINED not in causes):
+    fixed = {finding.cause for finding in named if finding.cause == dots.REVEALED and finding.fix}
+    if function not in DOTS:
+        fixed |= FIXES.keys()
+    if not groups or (causes & fixed and UNEXPLAINED not in causes):
         return named
     near = [name for finding in named for name in finding.orders]
     legal = [finding for finding in named if not finding.fix and finding.cause != UNEXPLAINED]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8.bound import LANE_FOLD_ROUNDINGS, roundings
 from q8a8.dot import dot_rows
 from q8a8.order import ORDERS, Order
 from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, WrongProduct, order_cause
@@ -41,6 +42,7 @@ REVEALED = "order:revealed"
 """The cause of results whose order is in no catalogue, and was found by experiments."""
 
 NOT_IN_CATALOGUE = "order not in the catalogue (legal), revealed as"
+ILLEGAL = "order with more roundings than the bound allows (Q8A8-ORD-2), revealed as"
 
 ENOUGH = 0.5
 """The share of results that a wrong arithmetic must explain to be worth a mention as the nearest."""
@@ -216,9 +218,11 @@ def _as_revealed(found: Revealed, results: Results, note: str) -> Finding | None
         return _as_other_sum(found, results, note)
     if not found.is_tree or first is None:
         return None
-    if not found.wrong(results.held()):
-        detail = _joined(note, f"{NOT_IN_CATALOGUE}: {found.words}")
-        return Finding(function, REVEALED, of, of, detail=detail, nrc=nrc, revealed=found.to_json())
+    every = results.held()
+    if not found.wrong(every):
+        fix = _too_many_roundings(found, max(rows.nb for rows in every))
+        detail = _joined(note, f"{ILLEGAL if fix else NOT_IN_CATALOGUE}: {found.words}")
+        return Finding(function, REVEALED, of, of, fix, detail, nrc, revealed=found.to_json())
     if len(found.pieces) == 1 and isinstance(first.order, Order):
         for wrong in WRONG_PRODUCTS:
             if results.all_from(Candidate(first.order, wrong)):
@@ -226,6 +230,16 @@ def _as_revealed(found: Revealed, results: Results, note: str) -> Finding | None
                 revealed = found.to_json()
                 return Finding(function, wrong.cause, of, of, wrong.fix, detail, nrc, revealed=revealed)
     return None
+
+
+def _too_many_roundings(found: Revealed, longest: int) -> str:
+    """Return what to do about an order with more roundings than Q8A8-ORD-2 allows; empty for a legal one."""
+    for piece in found.pieces:
+        nb = min(piece.last or longest, longest)
+        if piece.found and (count := roundings(piece.found.at(nb), nb)) > nb + LANE_FOLD_ROUNDINGS:
+            legal = nb + LANE_FOLD_ROUNDINGS
+            return f"round fewer times: {count} roundings for {nb} blocks, of which {legal} are legal"
+    return ""
 
 
 def _as_other_sum(found: Revealed, results: Results, note: str) -> Finding | None:

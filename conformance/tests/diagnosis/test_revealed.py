@@ -121,3 +121,17 @@ def test_another_mistake_in_an_order_of_its_own() -> None:
     """A mistake that no form of a known one explains leaves the results unexplained."""
     (finding,) = explained(lambda qx, qy, d: add_rows(_own(), np.where(qx == -128, 7, qx), qy, d))
     assert finding.cause == "unexplained"
+
+
+def test_too_many_roundings() -> None:
+    """An order that rounds each product of two codes is no legal one: the fix says how many are too many."""
+
+    def total(qx: Array, qy: Array, d: Array) -> Array:
+        terms = (qx.astype(np.float32) * qy * d[..., np.newaxis]).reshape(len(d), -1)
+        return np.asarray(np.add.accumulate(terms, axis=1)[:, -1])
+
+    (finding,) = explained(total)
+    assert finding.cause == "order:revealed"
+    assert finding.fix == "round fewer times: 608 roundings for 19 blocks, of which 83 are legal"
+    assert "the elements from left to right" in finding.detail
+    assert "(legal)" not in finding.detail
