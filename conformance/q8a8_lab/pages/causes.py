@@ -71,7 +71,7 @@ _EXPERIMENTS = (
     ),
     (
         "four results of products of primes, for many values of bs",
-        "results that change places, are lost, or go elsewhere; floats between them that are written",
+        ("results that change places, are lost, or go elsewhere; floats between them that are written"),
     ),
     (
         "bytes of two rows made greater from some byte on",
@@ -83,18 +83,24 @@ _EXPERIMENTS = (
     ),
     (
         "rows of every length, their blocks zero or not",
-        "which blocks are counted, how often, with which block of the other row, at which lengths: "
-        "remainder, threshold (found by bisection), row",
+        (
+            "which blocks are counted, how often, with which block of the other row, at which "
+            "lengths: remainder, threshold (found by bisection), row"
+        ),
     ),
     (
         "primes as the scales of each block; a zero among them",
         "whose scale a block takes, and whether a zero scale affects other blocks",
     ),
     (
-        "one block: each place of x with all places of y, the edges of int8, filled blocks, halves "
-        "and products of scales of every kind",
-        "the 32 x 32 map of the block sum, signs, widths and saturation of integers, how scales are "
-        "read and multiplied",
+        (
+            "one block: each place of x with all places of y, the edges of int8, filled blocks, "
+            "halves and products of scales of every kind"
+        ),
+        (
+            "the 32 x 32 map of the block sum, signs, widths and saturation of integers, how scales "
+            "are read and multiplied"
+        ),
     ),
     (
         "2^p and 1 in two blocks; products of 1 beside 2^24",

@@ -266,6 +266,12 @@ def _as_fact(bench: Bench, part: Candidate, wrong: Sequence[CallResult], base: d
     own = [one for one in wrong if matches(Model(**{**base, **part.changes}), one)] or list(wrong)
     evidence = [bench.evidence(one.call, "one block") for one in own[:2]]
     return bench.measured(
-        part.fact, where, part.rule, part.sentence, part.fix, evidence=evidence,
-        cause=part.cause, changes=part.changes,
-    )  # fmt: skip
+        part.fact,
+        where,
+        part.rule,
+        part.sentence,
+        part.fix,
+        evidence=evidence,
+        cause=part.cause,
+        changes=part.changes,
+    )
