@@ -250,7 +250,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _map_of(part: Candidate) -> dict[str, Any]:
-    """Return the 32 x 32 map of a step that multiplies codes, where it counts units otherwise than it should."""
+    """Return the 32 x 32 map of a step that multiplies codes, where it is not the identity."""
     step = part.changes.get("products")
     if step is None or "map" in part.where:
         return {}
