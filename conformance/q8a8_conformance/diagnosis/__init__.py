@@ -210,7 +210,7 @@ def _measured(
                 _count(explained),
                 of,
                 fact.fix,
-                "; ".join(filter(None, (fact.sentence, f"on top of {order}" if order else ""))),
+                "; ".join(filter(None, (fact.sentence.rstrip("."), f"on top of {order}" if order else ""))),
                 fact.nrc,
                 names,
                 smallest=evidence[0] if evidence else None,

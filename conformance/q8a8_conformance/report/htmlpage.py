@@ -11,7 +11,7 @@ from q8a8_conformance.report.html import facts, page, table
 from q8a8_conformance.results.record import Record, Status, short_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from q8a8_conformance.results.run import Run, Smallest
 
@@ -96,6 +96,16 @@ def _diagnosis(run: Run) -> Iterator[str]:
             yield from _tree(finding.function, finding.revealed)
         if finding.smallest is not None:
             yield from _smallest(finding.function, finding.smallest)
+        if "map" in finding.where:
+            yield f"<h3>{escape(finding.function)}: which codes of x meet which of y</h3>"
+            yield f"<pre>{escape(chr(10).join(map_lines(finding.where['map'])))}</pre>"
+
+
+def map_lines(rows: Sequence[Sequence[int]]) -> list[str]:
+    """Return a line for each element of x: how often each element of y is counted with it, a point for 0."""
+    return [
+        f"x[{j:2}]  " + "".join(str(times) if times else "·" for times in row) for j, row in enumerate(rows)
+    ]
 
 
 def _tree(function: str, revealed: Mapping[str, Any]) -> Iterator[str]:

@@ -134,6 +134,7 @@ def _diagnosis(run: Run, paint: _Paint) -> Iterator[str]:
             yield f"  {finding.function}: {describe(finding)}"
             if finding.smallest is not None:
                 yield from _smallest(finding.smallest)
+            yield from (f"    shown by: {shown.text}" for shown in finding.evidence[1:])
         yield ""
 
 

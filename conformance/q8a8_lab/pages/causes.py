@@ -46,6 +46,8 @@ recipe, an order of additions or one mistake before two at once. A line of the r
 
 - `fix`: what to do, in a sentence; empty where nothing is wrong.
 
+- `fact`, `where`, `rule`, `sentence`, `evidence`: for a dot product, what experiments measured (below).
+
 - `smallest`: for what is not explained, and for a crash, the smallest input on which the kernel goes wrong.
   It is found by asking the kernel itself: fewest blocks, fewest elements that are not zero, then simplest
   numbers.
@@ -54,6 +56,67 @@ recipe, an order of additions or one mistake before two at once. A line of the r
 crashed or hung. What a kernel does besides its results (it writes outside its buffers, leaves a rounding
 mode changed, depends on an earlier call) is seen directly: it is a failed rule of [Memory
 and environment](spec/kernel.md).
+
+## Experiments on a dot product
+
+A wrong dot product is not looked up but measured, whatever order it adds in: by exact calls, in which no
+order can round. Each changes one thing.
+
+"""
+
+_EXPERIMENTS = (
+    (
+        "one product, with two fills of `s`",
+        "a result that is never written, added to what `s` held, or not written for n = 0",
+    ),
+    (
+        "four results of products of primes, for many values of bs",
+        ("results that change places, are lost, or go elsewhere; floats between them that are written"),
+    ),
+    (
+        "bytes of two rows made greater from some byte on",
+        "where x1 and y1 are read: by which formula of bx and by",
+    ),
+    (
+        "primes as the four scales of version 2; infinities in the unused ones",
+        "which scales are used; whether the others have an influence",
+    ),
+    (
+        "rows of every length, their blocks zero or not",
+        (
+            "which blocks are counted, how often, with which block of the other row, at which "
+            "lengths: remainder, threshold (found by bisection), row"
+        ),
+    ),
+    (
+        "primes as the scales of each block; a zero among them",
+        "whose scale a block takes, and whether a zero scale affects other blocks",
+    ),
+    (
+        (
+            "one block: each place of x with all places of y, the edges of int8, filled blocks, "
+            "halves and products of scales of every kind"
+        ),
+        (
+            "the 32 x 32 map of the block sum, signs, widths and saturation of integers, how scales "
+            "are read and multiplied"
+        ),
+    ),
+    (
+        "2^p and 1 in two blocks; products of 1 beside 2^24",
+        "the digits of the accumulator, its rounding, blocks that are added in parts",
+    ),
+    (
+        "all halves and all pairs of codes, in long rows that are halved until one is left",
+        "single wrong entries of tables",
+    ),
+)
+
+_FACTS = """
+What they find is a fact: a slug (`fact`) with its parameters (`where`), the rule that it breaks, a sentence,
+and the calls that show it. A model of the function with the measured steps predicts the failed calls: a
+fact is attached to those whose outputs it predicts, and to no other, and the rule that they fail is the
+fact's. A mistake of this page that does the same gives the `cause` its name.
 """
 
 
@@ -63,7 +126,12 @@ def render() -> str:
 
 
 def _lines() -> Iterator[str]:
-    yield _HEAD
+    yield _HEAD.rstrip() + "\n"
+    yield from _row("experiment", "what it shows")
+    yield from _row("---", "---")
+    for experiment in _EXPERIMENTS:
+        yield from _row(*experiment)
+    yield _FACTS
     yield "## Recipes of the quantizers"
     yield ""
     yield from _row("cause", "symptom", "fix")

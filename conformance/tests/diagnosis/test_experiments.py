@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 17, 33, 65, 257, 1025)
 """Blocks of the rows in which every block counts."""
 
+MAPPED = frozenset({"lane-lost", "upper-half-lost", "quarters-exchanged", "neighbours-exchanged"})
+"""Mistakes that change which codes of a block meet."""
+
 SECONDS = 120.0
 """Time limit of the experiments here: the machine may be busy."""
 
@@ -112,6 +115,7 @@ def test_a_mistake_is_measured(slug: str, function: str) -> None:
     assert facts[0].fix == MUTANTS[slug].fix
     assert 0 < len(facts[0].evidence) <= 3
     assert all(shown.actual != shown.expected for shown in facts[0].evidence)
+    assert ("map" in facts[0].where) == (slug in MAPPED)
     assert len(facts[0].explained(failures)) >= 0.85 * len(failures) > 0
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from q8a8_conformance import report
 from q8a8_conformance.protocol.messages import Hello
-from q8a8_conformance.report import badge, choice, difference, jsondoc, plots, schema, statement
+from q8a8_conformance.report import badge, choice, difference, htmlpage, jsondoc, plots, schema, statement
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.record import CallData, Record, Status
 from q8a8_conformance.results.run import Finding, Request, Smallest
@@ -322,3 +322,8 @@ def test_the_statement_names_what_is_not_known(
     assert text.count(statement.NOT_TOLD) >= 5
     assert "Only a part of the suite" in text
     assert "2026-01-02" in text
+
+
+def test_a_map_of_a_block_is_drawn() -> None:
+    """The HTML report has a line for each element of x, with a point where a code of y is not counted."""
+    assert htmlpage.map_lines([[1, 0], [0, 2]]) == ["x[ 0]  1·", "x[ 1]  ·2"]

@@ -101,8 +101,9 @@ def _experiments(
     if prepared:
         yield lambda: precision.accumulator(bench)
         yield lambda: counting.counted(bench, failed)
-        yield lambda: fields.zero_scales(bench)
         yield lambda: fields.block_scales(bench)
+        if not any("scale_of_x" in one.changes for one in [*base, *found]):
+            yield lambda: fields.zero_scales(bench)
     yield lambda: arithmetic.arithmetic(bench, [*base, *found])
     if prepared and not any("products" in one.changes for one in [*base, *found]):
         yield lambda: precision.roundings(bench)

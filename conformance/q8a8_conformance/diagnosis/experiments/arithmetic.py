@@ -249,11 +249,29 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
 
 
+def _map_of(part: Candidate) -> dict[str, Any]:
+    """Return the 32 x 32 map of a step that multiplies codes, where it is not the identity."""
+    step = part.changes.get("products")
+    if step is None or "map" in part.where:
+        return {}
+    x, y = (np.repeat(np.eye(32, dtype=np.int8), 32, axis=0), np.tile(np.eye(32, dtype=np.int8), (32, 1)))
+    counted = np.asarray(step(x, y)).sum(axis=1).reshape(32, 32)
+    plain = np.array_equal(counted, np.eye(32)) or not np.isin(counted, range(10)).all()
+    return {} if plain else {"map": counted.astype(int).tolist()}
+
+
 def _as_fact(bench: Bench, part: Candidate, wrong: Sequence[CallResult], base: dict[str, Any]) -> Measured:
     """Return a candidate as a fact, with the first calls whose values need it."""
+    where = {**part.where, **_map_of(part)}
     own = [one for one in wrong if matches(Model(**{**base, **part.changes}), one)] or list(wrong)
     evidence = [bench.evidence(one.call, "one block") for one in own[:2]]
     return bench.measured(
-        part.fact, part.where, part.rule, part.sentence, part.fix, evidence=evidence, cause=part.cause,
+        part.fact,
+        where,
+        part.rule,
+        part.sentence,
+        part.fix,
+        evidence=evidence,
+        cause=part.cause,
         changes=part.changes,
-    )  # fmt: skip
+    )

@@ -8,6 +8,7 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.shrink import Inputs
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import CallResult
@@ -222,12 +223,8 @@ def _as_wide(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _has_zero_scale(result: CallResult) -> bool:
     """Return whether a scale of a call is zero."""
-    dtype = layout.BLOCK_Q8_A8 if result.call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
-    x, y = (layout.as_blocks(result.call.buffers[i].data, dtype) for i in result.call.spec.inputs)
-    return bool(
-        (x["weight_scale"] == 0).any()
-        or (y["weight_scale" if dtype is layout.BLOCK_Q8_A8 else "activation_scale"] == 0).any()
-    )
+    inputs = Inputs.of(result.call)
+    return any(bool((inputs.arrays[number][field] == 0).any()) for number, field in inputs.scale_fields())
 
 
 def block_scales(bench: Bench) -> Iterator[Measured]:
