@@ -34,7 +34,7 @@ SHORT, DENSE = 64, 300
 STEPS = (0, 1, 3, 5, 8, 17, 33, 65, 129, 200)
 """Longer candidates, from multiples of 256."""
 
-WRAPS = (256, 2048, 32768, 65536)
+WRAPS = (65536, 32768, 2048, 256)
 """What counters of blocks and of elements hold in eight and sixteen bits."""
 
 REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -67,9 +67,8 @@ class Condition:
     kind
         "any", "first", "last", "from" (a: the least), "until" (a: the greatest), "is", "modulo" (a: the
         modulus, b: the remainder), "modulo-from" and "modulo-until" (a, b), "left-over" (of a),
-        "last-of-tile" and "first-of-tile" (of a, the first tile's start excepted), "before-last-tile" (of a), "beyond-wrap"
-        (from n mod a on, in rows
-        of a and more).
+        "last-of-tile" and "first-of-tile" (of a, the first tile's start excepted), "before-last-tile" (of a),
+        "beyond-wrap" (from n mod a on, in rows of a and more).
     a, b
         Its numbers.
     """
