@@ -28,8 +28,7 @@ LAYERS = {
     ),
     "q8a8_conformance": (
         "cli", "plugin", "commands", "suite", "attribution", "diagnosis", "reveal", "mutants", "faults",
-        "certify",
-        "smoke", "worker", "report", "files", "results", "inputs", "protocol", "spec",
+        "certify", "smoke", "worker", "report", "files", "results", "inputs", "protocol", "spec",
     ),
     "q8a8_evaluation": ("commands", "measure", "calibration"),
     "q8a8_lab": ("demo", "mutation", "pages", "evaluation", "peers", "native_build"),
