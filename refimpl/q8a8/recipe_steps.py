@@ -54,7 +54,7 @@ LARGEST: Table = MappingProxyType(
     }
 )
 
-# Q8A8-QNT-2: d = f32(amax / 127). The numbers are divisors; HLF-5 allows one rounding from the exact quotient.
+# Q8A8-QNT-2: d = f32(amax / 127). n is the divisor; HLF-5 allows one rounding from the exact quotient.
 
 SCALES: Table = MappingProxyType(
     {

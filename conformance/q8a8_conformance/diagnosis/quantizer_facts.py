@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.quantizer_values import value_facts
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS
 from q8a8_conformance.reveal.quantizer_arithmetic import IDENTITY, differences, named
@@ -182,7 +183,11 @@ def _of_function(session: AnySession, function: str, failed: Sequence[Failure]) 
     explained = {id(fact): len(fact.explained(failed)) for fact in facts}
     # What explains no failed call is no cause of them; it is shown where nothing else is, with its evidence.
     some = [fact for fact in facts if explained[id(fact)]] or [fact for fact in facts if fact.evidence]
-    return sorted(some, key=lambda fact: -explained[id(fact)])
+    some.sort(key=lambda fact: -explained[id(fact)])
+    left = [f for f in failed if f.call.n and not any(fact.explains(f) for fact in some)]
+    if len(left) == len(failed) and not some:
+        return value_facts(calls, left)
+    return some
 
 
 # What differs: the fact's kind, its parameters, rule, sentence, fix, cause, and the model without it.
@@ -366,7 +371,9 @@ def _candidates(model: QuantizerModel) -> Iterator[Array]:
 
 def _shortest(part: Part) -> list[int]:
     """Return the least lengths at which a part has a place."""
-    return [n for n in (*range(1, 70), *range(70, 20_000, 1)) if part.rule.holds(n).any()][:2] if part else []
+    limits = [c.a for c in (part.rule.position, *part.rule.length)]
+    tried = [*range(1, 70), *(limit + more for limit in limits for more in (0, 1, 2, 32))]
+    return [n for n in sorted({*tried}) if part.rule.takes(n) and part.rule.holds(n).any()][:2]
 
 
 def _shown(function: str, call: Call, expected: tuple[bytes, ...], actual: tuple[bytes, ...]) -> str:

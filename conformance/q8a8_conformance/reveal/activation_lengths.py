@@ -1,8 +1,8 @@
 """What the activation quantizer does otherwise at some sizes, or with some elements of a vector.
 
 For each of many sizes: which elements count in amax (one of them is large, and the scale grows or not; where
-the first or the last does not count, further calls find the boundary), which codes are written (two fills), and
-whether the codes are what the recipe gives (`quantizer_probes.keen_values`).
+the first or the last does not count, further calls find the boundary), which codes are written (two fills),
+and whether the codes are what the recipe gives (`quantizer_probes.keen_values`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Array = NDArray[Any]
 F32 = np.float32
 SIZES = (
     *range(1, 42), 47, 48, 49, 63, 64, 65, 72, 95, 96, 97, 100, 127, 128, 129, 160, 192, 250, 255, 256, 257,
-    264, 300, 511, 512, 513, 520, 1000, 1023, 1024, 1025, 1032, 2047, 2048, 2049, 4095, 4096, 4097, 4100, 5000,
-    5001, 8191, 8192, 8193, 8200, 10_000,
+    264, 300, 511, 512, 513, 520, 1000, 1023, 1024, 1025, 1032, 2047, 2048, 2049, 4095, 4096, 4097, 4100,
+    5000, 5001, 8191, 8192, 8193, 8200, 10_000,
 )  # fmt: skip
 """Elements of the vectors that are looked at."""
 
@@ -213,7 +213,7 @@ def uncounted(calls: QuantizerCalls, n: int, sign: int) -> tuple[Array, Array]:
 
 
 def _with_conversion(calls: QuantizerCalls, model: QuantizerModel) -> QuantizerModel:
-    """Return a model with the conversion of elements that are larger than the amax they are quantized with."""
+    """Return a model with the conversion of elements that are larger than the amax of their vector."""
     n = next((n for n in (256, 41, 9000) if model.parts[0].rule.holds(n).any()), 0)
     if not n:
         return model

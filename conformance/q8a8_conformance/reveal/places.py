@@ -1,4 +1,4 @@
-"""Where something happens in rows of many lengths, as the simplest rule that fits: "the last block where nb is odd".
+"""Where something happens in rows of many lengths, as the simplest rule: "the last block where nb is odd".
 
 A place is a position i in a row of n (blocks or elements). From the places at which something was seen, and
 those at which it was not, `find_rule` chooses a rule about the position and one about the length; where two
@@ -34,7 +34,7 @@ SHORT, DENSE = 64, 300
 STEPS = (0, 1, 3, 5, 8, 17, 33, 65, 129, 200)
 """Longer candidates, from multiples of 256."""
 
-WRAPS = (256, 2048, 32768, 65536)
+WRAPS = (65536, 32768, 2048, 256)
 """What counters of blocks and of elements hold in eight and sixteen bits."""
 
 REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -66,9 +66,9 @@ class Condition:
     ----------
     kind
         "any", "first", "last", "from" (a: the least), "until" (a: the greatest), "is", "modulo" (a: the
-        modulus, b: the remainder), "modulo-from" and "modulo-until" (a, b), "left-over" (of a), "last-of-tile"
-        and "first-of-tile" (of a, the first tile's start excepted), "before-last-tile" (of a), "beyond-wrap" (from n mod a on, in rows
-        of a and more).
+        modulus, b: the remainder), "modulo-from" and "modulo-until" (a, b), "left-over" (of a),
+        "last-of-tile" and "first-of-tile" (of a, the first tile's start excepted), "before-last-tile" (of a),
+        "beyond-wrap" (from n mod a on, in rows of a and more).
     a, b
         Its numbers.
     """
@@ -260,6 +260,7 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     longest = hit[max(hit)]
     numbers = np.flatnonzero(longest)
     yield from (Condition("left-over", m) for m in REMAINDERS)
+    yield from (Condition("beyond-wrap", m) for m in WRAPS)
     yield Condition("from", min(int(np.argmax(where)) for where in hit.values()))
     yield Condition("until", int(numbers[-1]))
     if numbers.size == 1:
@@ -267,7 +268,6 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     yield from (Condition("first-of-tile", m) for m in REMAINDERS)
     yield from (Condition("last-of-tile", m) for m in REMAINDERS)
     yield from (Condition("before-last-tile", m) for m in REMAINDERS)
-    yield from (Condition("beyond-wrap", m) for m in WRAPS)
     yield from (Condition("modulo", m, int(numbers[0]) % m) for m in MODULI)
 
 
@@ -289,7 +289,7 @@ def _lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[Condition]:
     """Yield conditions that hold for all of some lengths, the simplest first."""
     below = max((n for n in missed if n < hit[0]), default=0)
     above = min((n for n in missed if n > hit[-1]), default=0)
-    if len(hit) == 1 and (below, above) == (hit[0] - 1, hit[0] + 1):
+    if len(hit) == 1:
         yield Condition("is", hit[0])
     yield Condition("from", hit[0])
     yield Condition("from", below + 1)

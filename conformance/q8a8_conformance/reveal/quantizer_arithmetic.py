@@ -2,8 +2,8 @@
 
 1. The scale: amax runs over values at and beside the middles of two halves, over subnormal, large and tiny
    ones. From (amax, stored half) follow the divisor, the least and the greatest scale, and how it is rounded.
-2. The codes: under amax = 127 · 2^e every way to invert is exact, so only the rounding shows; under other amax
-   the elements are those floats beside a tie on which inverses and products differ by an ULP
+2. The codes: under amax = 127 · 2^e every way to invert is exact, so only the rounding shows; under other
+   amax the elements are those floats beside a tie on which inverses and products differ by an ULP
    (`quantizer_probes`).
 3. Zeros and the conversion to int8: blocks too small for a scale, and elements that do not count in amax.
 

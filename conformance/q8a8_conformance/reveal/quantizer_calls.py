@@ -72,7 +72,7 @@ def blocks_of(scales: Array, codes: Array) -> Blocks:
 
 
 def build_call(function: str, x: Array, fill: int | None = None) -> Call:
-    """Build a call on elements float32 [k]; the outputs hold a fill, the golden cases' poison unless given."""
+    """Build a call on elements float32 [k]; outputs hold a fill, the golden cases' poison by default."""
     call = calls.activation(x) if function == ACTIVATION else calls.quantize(function, x)
     return call if fill is None else filled(call, fill)
 

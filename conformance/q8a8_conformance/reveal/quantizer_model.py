@@ -32,8 +32,9 @@ class Part:
     rule
         The places.
     effect
-        "unwritten"; "zero"; "recipe" (another one, in `recipe`); "block-of", "scale-of", "amax-of" (the block,
-        its stored scale, or the amax that it is computed with are those of the block `offset` further on);
+        "unwritten"; "zero"; "recipe" (another one, in `recipe`); "block-of", "scale-of", "amax-of" (the
+        block, its stored scale, or the amax that it is computed with are those of the block
+        `offset` further on);
         "not-counted" (of elements); "unwritten-bytes" (in `bytes`); "other".
     recipe, offset, bytes
         What the effect needs.

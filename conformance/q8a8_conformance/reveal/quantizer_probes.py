@@ -1,8 +1,8 @@
 """Elements on which ways to quantize differ: chosen values, not random ones.
 
 Of the blocks of a model a few in a million show the difference between two ways to compute the inverse. Here
-all of them do: for an amax, `keen_values` are the floats next to a tie between two codes on which at least one
-of the ways in `RIVALS` gives another code than the specification.
+all of them do: for an amax, `keen_values` are the floats next to a tie between two codes on which at least
+one of the ways in `RIVALS` gives another code than the specification.
 """
 
 from __future__ import annotations

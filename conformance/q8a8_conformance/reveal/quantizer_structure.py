@@ -49,7 +49,7 @@ BLOCK_ORDERS: dict[str, Array] = {
 
 def _scales_first(nb: int) -> Array:
     starts = SIZE * np.arange(nb)[:, np.newaxis]
-    return np.concatenate([(starts + [0, 1]).reshape(-1), (starts + np.arange(2, SIZE)).reshape(-1)])
+    return np.concatenate([(starts + np.arange(2)).reshape(-1), (starts + np.arange(2, SIZE)).reshape(-1)])
 
 
 def _exchanged(nb: int) -> Array:
@@ -208,7 +208,7 @@ def sharing_name(matrix: Array) -> str:
     return next((name for name, of in SHARING.items() if np.array_equal(of, matrix)), "other")
 
 
-def shared_amax(sharing: str, own: Array) -> Array:
+def shared_amax(sharing: str, own: Array) -> Array:  # noqa: PLR0911 - one for each way
     """Return the amax that blocks of a row have, from their own ones [n]."""
     if not own.size or sharing in ("own", "other"):
         return own

@@ -19,10 +19,10 @@ from q8a8_conformance.inputs import blocks as block_sets
 from q8a8_conformance.reveal import activation_lengths, quantizer_lengths
 from q8a8_conformance.reveal import quantizer_probes as probes
 from q8a8_conformance.reveal import quantizer_structure as structure
+from q8a8_conformance.reveal.places import Condition, Rule
 from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, differences, fit, named
 from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, CallDiedError, QuantizerCalls
 from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
-from q8a8_conformance.reveal.places import Condition, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -200,8 +200,8 @@ def reveal_quantizer(session: AnySession, function: str, lengths: Iterable[int] 
     calls = QuantizerCalls(session, function)
     revealed = RevealedQuantizer(function, QuantizerModel(is_row=calls.is_row))
     try:
-        for revealed in _measure(calls, revealed, tuple(lengths)):  # noqa: B007 - the last one counts
-            pass
+        for known in _measure(calls, revealed, tuple(lengths)):
+            revealed = known
     except CallDiedError as error:
         revealed = replace(revealed, died=str(error))
     return replace(revealed, calls=calls.count)

@@ -19,18 +19,65 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Fact
 
 ROW = QUANTIZERS[1]
-STEPS = (
-    "round-half-even round-half-up round-half-down round-add-half round-truncate round-floor product-in-double "
-    "inverse-of-d inverse-of-half division-by-d inverse-ulp-low inverse-ulp-high inverse-truncated "
-    "inverse-estimated inverse-in-two-steps inverse-in-half inverse-in-double zero-test-on-d zero-test-on-amax "
-    "no-zero-test zero-block-scale-one zero-scale-signed scale-floor scale-reciprocal scale-of-128 "
-    "scale-of-127-5 scale-through-bf16 lowest-code half-truncated half-ties-up half-rounded-up "
-    "half-subnormals-truncated half-flushed-on-write half-flushed-late half-stored-as-bfloat16 "
-    "half-saturates-early half-infinite-early amax-signed amax-of-negative amax-last-skipped amax-first-skipped "
-    "amax-half-skipped amax-lane-skipped amax-in-sixteen-bits amax-whole-row amax-carried amax-one-late "
-    "amax-kept-for-zero scale-big-endian scale-last scales-first elements-interleaved elements-reversed "
-    "blocks-exchanged recipe:ggml-ref recipe:ggml-neon recipe:ggml-avx2"
-).split()
+STEPS = [
+    "round-half-even",
+    "round-half-up",
+    "round-half-down",
+    "round-add-half",
+    "round-truncate",
+    "round-floor",
+    "product-in-double",
+    "inverse-of-d",
+    "inverse-of-half",
+    "division-by-d",
+    "inverse-ulp-low",
+    "inverse-ulp-high",
+    "inverse-truncated",
+    "inverse-estimated",
+    "inverse-in-two-steps",
+    "inverse-in-half",
+    "inverse-in-double",
+    "zero-test-on-d",
+    "zero-test-on-amax",
+    "no-zero-test",
+    "zero-block-scale-one",
+    "zero-scale-signed",
+    "scale-floor",
+    "scale-reciprocal",
+    "scale-of-128",
+    "scale-of-127-5",
+    "scale-through-bf16",
+    "lowest-code",
+    "half-truncated",
+    "half-ties-up",
+    "half-rounded-up",
+    "half-subnormals-truncated",
+    "half-flushed-on-write",
+    "half-flushed-late",
+    "half-stored-as-bfloat16",
+    "half-saturates-early",
+    "half-infinite-early",
+    "amax-signed",
+    "amax-of-negative",
+    "amax-last-skipped",
+    "amax-first-skipped",
+    "amax-half-skipped",
+    "amax-lane-skipped",
+    "amax-in-sixteen-bits",
+    "amax-whole-row",
+    "amax-carried",
+    "amax-one-late",
+    "amax-kept-for-zero",
+    "scale-big-endian",
+    "scale-last",
+    "scales-first",
+    "elements-interleaved",
+    "elements-reversed",
+    "blocks-exchanged",
+    "recipe:ggml-ref",
+    "recipe:ggml-neon",
+    "recipe:ggml-avx2",
+]
 """Mutants of row quantizers whose name is the cause of the first fact."""
 
 PLACES = {

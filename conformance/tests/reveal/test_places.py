@@ -37,7 +37,7 @@ RULES = [
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.text("block", "nb"))
 def test_a_rule_is_found_again(rule: Rule) -> None:
-    """From the places in rows of some lengths, and a few more rows, the same places follow at every length."""
+    """From the places in rows of some lengths, and a few more, the same places follow at every length."""
     asked = []
 
     def ask(n: int) -> tuple[NDArray[np.bool_], None]:
@@ -64,7 +64,7 @@ def test_places_that_would_not_show_are_left_open() -> None:
     """Where an effect would not show, its absence rules nothing out."""
 
     def known(n: int) -> NDArray[np.bool_]:
-        return np.arange(n) % 3 != 0
+        return np.asarray(np.arange(n) % 3 != 0)
 
     rows = {n: known(n) & (np.arange(n) >= 4) for n in (3, 8, 9, 20)}
     seen = Seen(rows, {n: known(n) for n in rows})
