@@ -15,7 +15,7 @@ export NO_MKDOCS_2_WARNING := 1
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 build_packages := gcc libc6-dev cmake ninja-build
 
-.PHONY: help demo test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel clean
+.PHONY: help demo quick test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,6 +31,12 @@ test: ## everything that can be checked: types, style, tests, QEMU legs, real ke
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory heavy
 	@$(MAKE) --no-print-directory unit
+
+quick: ## for daily work: style, types, the reference's and the vectors' tests, one kernel
+	@.ci/environment dev
+	@$(MAKE) --no-print-directory lint
+	$(venv)/python -m pytest --numprocesses=2 --no-cov -q conformance/tests/refimpl conformance/tests/golden/test_conform.py conformance/tests/test_imports.py
+	$(venv)/q8a8 test ref --profile exact --only-failed
 
 lint: ## ruff and mypy, over everything
 	@.ci/environment dev
