@@ -67,7 +67,7 @@ class Option:
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Declare it to a parser."""
         # A positional argument may be missing: the project's kernel takes its place.
-        optional = {} if self.flag.startswith("-") else {"nargs": "?"}
+        optional: dict[str, Any] = {} if self.flag.startswith("-") else {"nargs": "?"}
         parser.add_argument(self.flag, **optional, **self.keywords)
 
 
