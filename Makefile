@@ -15,7 +15,7 @@ export NO_MKDOCS_2_WARNING := 1
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 build_packages := gcc libc6-dev cmake ninja-build
 
-.PHONY: help demo test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel clean
+.PHONY: help demo quick test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel release clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,6 +31,12 @@ test: ## everything that can be checked: types, style, tests, QEMU legs, real ke
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory heavy
 	@$(MAKE) --no-print-directory unit
+
+quick: ## for daily work: style, types, the reference's and the vectors' tests, one kernel
+	@.ci/environment dev
+	@$(MAKE) --no-print-directory lint
+	$(venv)/python -m pytest --numprocesses=2 --no-cov -q conformance/tests/refimpl conformance/tests/golden/test_conform.py conformance/tests/test_imports.py
+	$(venv)/q8a8 test ref --profile exact --only-failed
 
 lint: ## ruff and mypy, over everything
 	@.ci/environment dev
@@ -115,6 +121,17 @@ certify: ## every input of the finite domains, for the reference and the C kerne
 wheel: ## build the wheel and the source distribution into dist/
 	@.ci/environment dev
 	$(venv)/python -m build
+
+release: wheel ## everything of a release into dist/: wheel, sdist, static harnesses, golden vectors, checksums
+	@.ci/system-packages $(build_packages) $(arm_packages)
+	cmake -S native_check -B .cache/release/x86_64 -DCMAKE_EXE_LINKER_FLAGS=-static
+	cmake -S native_check -B .cache/release/aarch64 -DCMAKE_EXE_LINKER_FLAGS=-static \
+	  -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/native_check/cmake/aarch64-linux-gnu.cmake
+	for machine in x86_64 aarch64; do \
+	  cmake --build .cache/release/$$machine --target q8a8-harness && \
+	  cp .cache/release/$$machine/bin/q8a8-harness dist/q8a8-harness-$$machine; done
+	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C golden/q8a8_golden -czf dist/q8a8-golden-vectors.tar.gz data
+	cd dist && sha256sum q8a8-harness-* q8a8-*.tar.gz q8a8-*.whl > SHA256SUMS
 
 clean: ## remove what the targets made, the environment too
 	rm -rf .venv .cache build dist site reports native_check/build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

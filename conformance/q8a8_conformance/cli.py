@@ -92,6 +92,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     "project": {
         "bench": Command("q8a8_evaluation.commands.bench", "time the reference against its peers"),
         "vectors": Command("q8a8_conformance.commands.vectors", "check or generate the golden vectors"),
+        "completion": Command(
+            "q8a8_conformance.commands.completion", "print the completion script for a shell"
+        ),
     },
 }
 """Every command by name, grouped by purpose, in the order of ``q8a8 --help``."""
@@ -134,11 +137,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str], chosen: str | None, options: argparse.Namespace) -> int:
     parser = build_parser(chosen)
+    given = vars(options).copy()
     options, unknown = parser.parse_known_args(words, options)
     if unknown:
         refuse_unknown(parser, chosen or "", unknown)
+    if getattr(options, "sut", "") is None:
+        use_project(parser.get_default("parsers")[chosen])
+        options = parser.parse_args(words, argparse.Namespace(**given))
     status: int = options.func(options)
     return status
+
+
+def use_project(command: argparse.ArgumentParser) -> None:
+    """Take the project's kernel and options as defaults; end with the command's usage where there is none."""
+    project = import_module("q8a8_conformance.commands.project_defaults")
+    try:
+        defaults = project.read_defaults()
+    except project.ProjectDefaultsError as error:
+        command.error(str(error))
+    if "sut" not in defaults:
+        command.error("the following arguments are required: SUT (or sut in [tool.q8a8] of pyproject.toml)")
+    command.set_defaults(**defaults)
 
 
 def refuse_unknown(parser: argparse.ArgumentParser, chosen: str, unknown: Sequence[str]) -> NoReturn:
@@ -166,8 +185,8 @@ def open_streams() -> None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
-def build_parser(chosen: str | None) -> argparse.ArgumentParser:
-    """Build the parser; only the module of the chosen command is imported."""
+def build_parser(chosen: str | None, *, whole: bool = False) -> argparse.ArgumentParser:
+    """Build the parser; only the module of the chosen command is imported, or all where it shall be whole."""
     parser = argparse.ArgumentParser(
         prog="q8a8",
         usage="q8a8 [-h] [--version] COMMAND ...",
@@ -176,10 +195,12 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"q8a8 {metadata.version('q8a8')}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, help=argparse.SUPPRESS, prog="q8a8")
-    parser.set_defaults(parsers=subparsers.choices)
+    # The description has the commands, by purpose; a completion script lists those of the parser alone.
+    hidden = None if whole else argparse.SUPPRESS
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, help=hidden, prog="q8a8")
+    parser.set_defaults(parsers=subparsers.choices, build_whole_parser=lambda: build_parser(None, whole=True))
     for name, command in COMMANDS.items():
-        if name == chosen:
+        if whole or name == chosen:
             import_module(command.module).add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=command.help)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NEXT = """\
 Why ggml does not conform, twice: its AVX2 dot product negates codes in int8, where -(-128) is -128 (DOT-1):
-no profile accepts that. The quantizers of ggml and of gguf-py round in their own ways, to the last bit those of
+no profile accepts that. The quantizers of ggml and of gguf-py round in other ways, to the last bit those of
 recipe:ggml-avx2 and recipe:ggml-ref: --profile ggml accepts them. Measured in docs/peers.md.
 
 Next:

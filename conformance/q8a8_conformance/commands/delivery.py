@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8.atomic import is_written_in_place, write_text
 from q8a8_conformance import report
 from q8a8_conformance.commands.options import INTERRUPTED, UNWRITTEN
 from q8a8_conformance.commands.output import text_stream, write_to
+from q8a8_conformance.report import github
 from q8a8_conformance.results.verdict import Verdict, format_known_failures
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from q8a8_conformance.commands.suite_options import Settings
     from q8a8_conformance.results.run import Run
     from q8a8_conformance.suite.run import SuiteRun
@@ -42,28 +42,46 @@ def deliver(settings: Settings, suite_run: SuiteRun, finished: Run | None) -> in
     try:
         run = finished or suite_run.finish()
         try:
-            return _deliver(files, run)
+            return _deliver(files, run, settings)
         except KeyboardInterrupt:
             if suite_run.interrupted:
                 raise
             suite_run.interrupted = True
             files.retract()
-            return _deliver(files, suite_run.finish())
+            return _deliver(files, suite_run.finish(), settings)
     except KeyboardInterrupt:
         write_to(sys.stderr, "q8a8: interrupted while the reports were written: some are missing\n")
         return INTERRUPTED
 
 
-def _deliver(files: ReportFiles, run: Run) -> int:
+def _deliver(files: ReportFiles, run: Run, settings: Settings) -> int:
     written = files.write(run)
+    if settings.github:
+        written = _append_summary(run) and written
     stream = text_stream(files.paths)
     colour = stream.isatty() and "NO_COLOR" not in os.environ
-    reason = write_to(stream, report.render(run, "text", colour=colour))
+    reason = write_to(stream, report.render(run, "text", colour=colour, detail=settings.detail))
+    if settings.github:
+        reason = reason or write_to(sys.stdout, github.render(run))
     if reason:
         write_to(sys.stderr, f"q8a8: the report could not be written to standard output: {reason}\n")
     verdict = run.judgement.verdict
     unwritten = (reason or not written) and verdict not in (Verdict.INTERRUPTED, Verdict.BROKEN)
     return UNWRITTEN if unwritten else verdict.exit_status
+
+
+def _append_summary(run: Run) -> bool:
+    """Append the Markdown report to the summary of a step of GitHub Actions; return whether it could be."""
+    name = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not name:
+        return True
+    try:
+        with Path(name).open("a", encoding="utf-8", errors="replace") as file:
+            file.write(report.render(run, "markdown") + "\n")
+    except OSError as error:
+        write_to(sys.stderr, f"q8a8: GITHUB_STEP_SUMMARY could not be written: {error}\n")
+        return False
+    return True
 
 
 class ReportFiles:

@@ -66,7 +66,9 @@ class Option:
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Declare it to a parser."""
-        parser.add_argument(self.flag, **self.keywords)
+        # A positional argument may be missing: the project's kernel takes its place.
+        optional: dict[str, Any] = {} if self.flag.startswith("-") else {"nargs": "?"}
+        parser.add_argument(self.flag, **optional, **self.keywords)
 
 
 SUT_OPTIONS = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from q8a8.atomic import unwritable
 from q8a8_conformance import report
 from q8a8_conformance.commands.options import SUT_OPTIONS, Option, seconds
+from q8a8_conformance.report.text import NORMAL, Detail
 from q8a8_conformance.results.record import full_id, rule_matches, short_id
 from q8a8_conformance.results.run import PROFILES, Request
 from q8a8_conformance.results.verdict import read_known_failures
@@ -85,6 +86,10 @@ class Settings:
         The files that reports go to, by kind (`q8a8_conformance.report.WRITERS`).
     exit_first
         Whether the run stops at the first failure.
+    detail
+        How much the text on standard output has.
+    github
+        Whether annotations for GitHub Actions follow, and its summary gets the report.
     """
 
     request: Request
@@ -92,6 +97,8 @@ class Settings:
     write_known_failures: Path | None
     reports: Mapping[str, Path]
     exit_first: bool = False
+    detail: Detail = NORMAL
+    github: bool = False
 
     def check(self) -> None:
         """Check what can be checked before any time is spent.
@@ -131,6 +138,16 @@ def add_to_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-x", "--exitfirst", action="store_true", help="stop at the first failure that counts"
     )
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("-q", "--quiet", action="store_true", help="print the verdict alone")
+    amount.add_argument("-v", "--verbose", action="store_true", help="print every failure, not five")
+    amount.add_argument("--only-failed", action="store_true", help="print only the rules that failed")
+    parser.add_argument(
+        "--output",
+        choices=("text", "github"),
+        default="text",
+        help="github: annotations follow the text, and the step summary gets the report as Markdown",
+    )
 
 
 def add_to_pytest(add_option: Callable[..., None]) -> None:
@@ -142,7 +159,12 @@ def add_to_pytest(add_option: Callable[..., None]) -> None:
 def from_command(values: argparse.Namespace) -> Settings:
     """Return the settings out of the parsed options of ``q8a8 test``."""
     settings = _settings({option.name: getattr(values, option.name) for option in OPTIONS})
-    return replace(settings, exit_first=values.exitfirst)
+    return replace(
+        settings,
+        exit_first=values.exitfirst,
+        detail=Detail(quiet=values.quiet, verbose=values.verbose, only_failed=values.only_failed),
+        github=values.output == "github",
+    )
 
 
 def from_pytest(values: argparse.Namespace) -> Settings:

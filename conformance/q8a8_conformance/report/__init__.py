@@ -44,9 +44,9 @@ JUDGEMENTS = ("badge", "statement")
 """Those that certify a verdict on the kernel: a run without one has none of them."""
 
 
-def render(run: Run, kind: str, *, colour: bool = False) -> str:
+def render(run: Run, kind: str, *, colour: bool = False, detail: text.Detail = text.NORMAL) -> str:
     """Return a run as ``text`` (with terminal colours or without) or as one of :data:`WRITERS`."""
-    return text.render(run, colour=colour) if kind == "text" else WRITERS[kind].render(run)
+    return text.render(run, colour=colour, detail=detail) if kind == "text" else WRITERS[kind].render(run)
 
 
 def write(run: Run, kind: str, path: Path) -> None:

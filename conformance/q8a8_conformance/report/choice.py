@@ -36,13 +36,15 @@ class Candidate:
         return sum(map(len, call.inputs.values())) if call else 0
 
 
-def choose(run: Run) -> list[Record]:
-    """Choose the failures to show, at most :data:`SHOWN_FAILURES`.
+def choose(run: Run, *, every: bool = False) -> list[Record]:
+    """Choose the failures to show, at most :data:`SHOWN_FAILURES`, or every failed case once.
 
     First the simplest of each cause (a crash is a cause of its own, and comes first), then the simplest of
     those that break most rules which no other has shown. A case that failed several rules is shown once.
     """
     left = _candidates(run)
+    if every:
+        return [candidate.record for candidate in left]
     chosen: list[Candidate] = []
     for candidate in left:
         seen = frozenset[str]().union(*(c.reasons for c in chosen))

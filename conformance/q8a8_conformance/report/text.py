@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.report import difference
 from q8a8_conformance.report.choice import causes, choose, describe, hidden, rules_of
-from q8a8_conformance.results.record import Status
+from q8a8_conformance.results.record import Status, count
 from q8a8_conformance.results.verdict import RuleResult, Verdict
 
 if TYPE_CHECKING:
@@ -20,14 +21,28 @@ SHOWN = 40
 _GREEN, _RED, _YELLOW, _DIM, _BOLD, _OFF = (f"\x1b[{code}m" for code in (32, 31, 33, 2, 1, 0))
 
 
-def render(run: Run, *, colour: bool = False) -> str:
+@dataclass(frozen=True)
+class Detail:
+    """How much the text has: the verdict alone; every failure; of the rules those that failed."""
+
+    quiet: bool = False
+    verbose: bool = False
+    only_failed: bool = False
+
+
+NORMAL = Detail()
+
+
+def render(run: Run, *, colour: bool = False, detail: Detail = NORMAL) -> str:
     """Return the report as text, each line ended."""
     paint = _Paint(colour)
+    if detail.quiet:
+        return _verdict(run, paint) + "\n"
     lines = [
         *_head(run, paint),
-        *_failures(run, paint),
+        *_rules(run, paint, only_failed=detail.only_failed),
+        *_failures(run, paint, every=detail.verbose),
         *_stale(run, paint),
-        *_rules(run, paint),
         *_diagnosis(run, paint),
         *_setup(run, paint),
         *_bound(run),
@@ -75,8 +90,8 @@ def _setup(run: Run, paint: _Paint) -> Iterator[str]:
         yield ""
 
 
-def _failures(run: Run, paint: _Paint) -> Iterator[str]:
-    shown = choose(run)
+def _failures(run: Run, paint: _Paint, *, every: bool) -> Iterator[str]:
+    shown = choose(run, every=every)
     for record in shown:
         word = "CRASHED" if record.status is Status.CRASHED else "FAIL"
         yield paint(_RED, f"{word} {rules_of(run, record)}") + f"  {record.case}"
@@ -101,13 +116,14 @@ def _stale(run: Run, paint: _Paint) -> Iterator[str]:
         yield ""
 
 
-def _rules(run: Run, paint: _Paint) -> Iterator[str]:
+def _rules(run: Run, paint: _Paint, *, only_failed: bool) -> Iterator[str]:
     if any(rule.cases for rule in run.judgement.rules):
-        for rule in run.judgement.rules:
-            yield _rule(rule, paint)
-        yield ""
-    for reason, count in run.not_run().items():
-        yield paint(_DIM, f"not run: {count} cases: {reason}")
+        shown = [rule for rule in run.judgement.rules if rule.failed or not only_failed]
+        yield from (_rule(rule, paint) for rule in shown)
+        if shown:
+            yield ""
+    for reason, number in run.not_run().items():
+        yield paint(_DIM, f"not run: {count(number, 'case')}: {reason}")
     if run.not_run():
         yield ""
 
@@ -117,14 +133,14 @@ def _rule(rule: RuleResult, paint: _Paint) -> str:
     if rule.status is Status.FAIL and (rule.level != "MUST" or rule.failed == rule.known):
         code = _YELLOW
     word = paint(code, f"{rule.status.value:<8}")
-    count = f"{rule.cases} cases" if rule.cases else ""
+    words = count(rule.cases, "case") if rule.cases else ""
     if rule.cases and rule.status is Status.NOT_RUN:
-        count += ", not all"
+        words += ", not all"
     if rule.failed:
-        count += f", {rule.failed} failed"
+        words += f", {rule.failed} failed"
     if rule.known:
-        count += f", {rule.known} of them known"
-    return f"  {word} {rule.id:<12} {rule.level:<6} {count:<32} {rule.title}".rstrip()
+        words += f", {rule.known} of them known"
+    return f"  {word} {rule.id:<12} {rule.level:<6} {words:<32} {rule.title}".rstrip()
 
 
 def _diagnosis(run: Run, paint: _Paint) -> Iterator[str]:

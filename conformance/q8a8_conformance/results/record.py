@@ -89,6 +89,11 @@ class Record:
     offered: bool = True
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number of things in words: ``1 case``, ``2 cases``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def full_id(rule: str) -> str:
     """Return a rule's full id (``Q8A8-QNT-3``) for the full or the short form (``QNT-3``)."""
     return rule if rule.startswith(PREFIX) else PREFIX + rule

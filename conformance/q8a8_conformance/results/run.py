@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from q8a8_conformance.results.record import CallData, Record, Status, short_id
+from q8a8_conformance.results.record import CallData, Record, Status, count, short_id
 from q8a8_conformance.results.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -228,7 +228,8 @@ class Run:
         ran = [rule for rule in judgement.rules if rule.status is not Status.NOT_RUN]
         cases = len({record.case for record in self.records if record.status is not Status.NOT_RUN})
         failing = [rule for rule in ran if rule.failed > rule.known]
-        parts = [f"{len(ran)} rules judged, {len(judgement.rules) - len(ran)} not run, {cases} cases"]
+        judged, done = count(len(ran), "rule"), count(cases, "case")
+        parts = [f"{judged} judged, {len(judgement.rules) - len(ran)} not run, {done}"]
         if failing:
             names = ", ".join(short_id(rule.id) for rule in failing[:8])
             more = f" and {len(failing) - 8} more" if len(failing) > 8 else ""

@@ -273,11 +273,11 @@ WRONG: dict[str, tuple[Bytes, str]] = {
     ),
     "alignment of u64": (
         one_field(Bytes().key("general.alignment", 10).number("Q", 32)),
-        "'general.alignment': is not a power of two of type uint32",
+        "'general.alignment': must be a uint32 and a power of two",
     ),
     "alignment of a bool": (
         one_field(Bytes().key("general.alignment", 7).number("B", 1)),
-        "'general.alignment': is not a power of two of type uint32",
+        "'general.alignment': must be a uint32 and a power of two",
     ),
     "alignment beyond the file": (
         assemble(

@@ -223,7 +223,7 @@ def test_a_report_that_cannot_be_written_is_named(
     tested = q8a8_test("ref", "--rules", "DOT-5", "--html", str(tmp_path / "page.html"))
     assert tested.status == 6
     assert "--html could not be written: [Errno 28] No space left on device" in tested.err
-    assert "conforms: 1 rules judged" in tested.out
+    assert "conforms: 1 rule judged" in tested.out
 
 
 def test_every_report_is_written(q8a8_test: Callable[..., Tested], tmp_path: Path) -> None:

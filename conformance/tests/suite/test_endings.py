@@ -464,7 +464,7 @@ def test_a_report_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
         assert main(["test", "ref", "--rules", "DOT-5", "--json", name]) == 0
         out, err = capfd.readouterr()
         assert json.loads(out)["verdict"] == "conforms"
-        assert "conforms: 1 rules judged" in err
+        assert "conforms: 1 rule judged" in err
     assert main(["smoke", "ref", "--json", "-"]) == 0
     assert json.loads(capfd.readouterr().out)["verdict"] == "conforms"
 

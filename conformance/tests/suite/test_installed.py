@@ -82,7 +82,7 @@ def test_the_plugin(installed: Callable[..., subprocess.CompletedProcess[str]]) 
     words = ("-m", "pytest", "-p", "q8a8_conformance.plugin", "--pyargs", "q8a8_conformance", "-q")
     done = installed("python", *words, "--sut", "ref", "--rules", "DOT-5")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "conforms: 1 rules judged" in done.stdout
+    assert "conforms: 1 rule judged" in done.stdout
     done = installed("python", *words, "--sut", "py:collections:Counter", "--rules", "DOT-5")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "nothing-ran" in done.stdout

@@ -281,7 +281,7 @@ def _alignment(cursor: _Cursor, fields: Mapping[str, Field]) -> int:
         return ALIGNMENT
     value = entry.value
     if entry.type_id != UINT32 or not isinstance(value, int) or value.bit_count() != 1:
-        raise cursor.error("key 'general.alignment': is not a power of two of type uint32")
+        raise cursor.error("key 'general.alignment': must be a uint32 and a power of two")
     return value
 
 
