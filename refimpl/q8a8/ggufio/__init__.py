@@ -11,6 +11,7 @@
     split         parts of a model that is split over several files
     fold          smoothing factors, put into tensors as they stream by
     writer        a file that is written tensor by tensor, and appears when it is complete
+    integer_weights  weights of AWQ, GPTQ and int4 in ggml's types, exactly
     quantize      a model to Q8_A8, smoothed if asked for; and back to floats
 
 NumPy is enough for files of F32, F16, BF16 and Q8_0; other tensor types are read by the package `gguf` (the
@@ -19,6 +20,7 @@ extra `model`).
 
 from q8a8.ggufio.errors import GgufError, MissingExtraError
 from q8a8.ggufio.header import Field, Header, TensorInfo
+from q8a8.ggufio.integer_weights import IntegerWeight, exact_blocks, replace_weights
 from q8a8.ggufio.model import GgufModel, open_model
 from q8a8.ggufio.quantize import Summary, dequantize_model, quantize_model
 from q8a8.ggufio.select import is_linear
@@ -29,12 +31,15 @@ __all__ = [
     "GgufError",
     "GgufModel",
     "Header",
+    "IntegerWeight",
     "MissingExtraError",
     "Summary",
     "TensorInfo",
     "TensorType",
     "dequantize_model",
+    "exact_blocks",
     "is_linear",
     "open_model",
     "quantize_model",
+    "replace_weights",
 ]

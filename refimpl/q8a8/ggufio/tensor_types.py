@@ -28,6 +28,9 @@ __all__ = [
     "F16",
     "F32",
     "FLOAT32",
+    "Q4_0",
+    "Q4_1",
+    "Q5_0",
     "Q8_0",
     "SCALARS",
     "STRING",
@@ -90,7 +93,7 @@ def _table(text: str) -> Mapping[int, TensorType]:
 TENSOR_TYPES = _table(_TYPES)
 """Every known tensor type, by id."""
 
-F32, F16, Q8_0 = (TENSOR_TYPES[i] for i in (0, 1, GGUF.tensor_type))
+F32, F16, Q4_0, Q4_1, Q5_0, Q8_0 = (TENSOR_TYPES[i] for i in (0, 1, 2, 3, 6, GGUF.tensor_type))
 DESIGN_Q8_A8 = TensorType(GGUF.design_tensor_type, "Q8_A8", QK8_A8, BLOCK_Q8_A8.itemsize)
 """The meaning of id 39 in files of the design's own fork."""
 
