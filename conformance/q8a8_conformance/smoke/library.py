@@ -11,12 +11,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.spec.abi import NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 __all__ = ["Library", "missing_libraries", "propose_symbols", "read_library"]
@@ -87,12 +87,16 @@ def read_library(path: Path) -> Library | None:
     try:
         with path.open("rb") as file:
             elf = ELFFile(file)
-            exports, needed = set(), []
+            exports: set[str] = set()
+            needed: list[str] = []
             for section in elf.iter_sections():
                 if isinstance(section, SymbolTableSection) and section.name == ".dynsym":
                     exports |= {symbol.name for symbol in section.iter_symbols() if _is_exported(symbol)}
                 elif isinstance(section, DynamicSection):
-                    needed += [tag.needed for tag in section.iter_tags("DT_NEEDED")]
+                    tags: Iterable[Any] = section.iter_tags(
+                        "DT_NEEDED"
+                    )  # their values are attributes of no type
+                    needed += [str(tag.needed) for tag in tags]
             machine = str(elf.get_machine_arch())
             bits = int(elf.elfclass)
     except (OSError, ELFError, ValueError, KeyError):

@@ -163,7 +163,7 @@ def _no_answer(name: str, error: SessionError | ValueError) -> Stage:
     """Return the stage about a call without a result."""
     match error:
         case CallRefused():
-            status, hint = Status.FAIL, "a call with two blocks, 64 elements, is valid"
+            status, hint = Status.FAIL, _refusal_hint(error)
         case WorkerCrashed():
             status, hint = Status.CRASHED, _crash_hint(error)
         case WorkerHung():
@@ -176,6 +176,15 @@ def _no_answer(name: str, error: SessionError | ValueError) -> Stage:
         case _:
             status, hint = Status.NOT_RUN, ""
     return Stage(name, status, str(error), hint)
+
+
+def _refusal_hint(error: CallRefused) -> str:
+    if "broadcast" in str(error):
+        return (
+            "outputs may be longer than the call: write the part that it is about, y[:k] = ...; blocks are "
+            "uint8, floats float32, codes int8, a half's bits uint16"
+        )
+    return "a call with two blocks, 64 elements, is valid"
 
 
 def _crash_hint(error: WorkerCrashed) -> str:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from q8a8.errors import ArgumentError
 from q8a8.llama.load import load
 from q8a8_conformance.files.progress import progress_bar
 from q8a8_evaluation.calibration import ROWS, TOKENS, WINDOW, calibrate_model, largest_outlier
@@ -49,15 +50,21 @@ def _calibrate(options: argparse.Namespace) -> None:
     require_writable(options.output)
     loaded = load(options.model)
     with progress_bar("window", options.tokens // options.window) as progress:
-        calibration = calibrate_model(
-            loaded,
-            options.text,
-            tokens=options.tokens,
-            window=options.window,
-            bos=options.bos,
-            rows=options.rows,
-            progress=progress,
-        )
+        try:
+            calibration = calibrate_model(
+                loaded,
+                options.text,
+                tokens=options.tokens,
+                window=options.window,
+                bos=options.bos,
+                rows=options.rows,
+                progress=progress,
+            )
+        except ArgumentError as error:
+            if not str(error).startswith("count: "):
+                raise
+            words = str(error).removeprefix("count: ")
+            raise ArgumentError(f"{options.text}: {words}: ask for fewer tokens, --tokens N") from None
     calibration.save(options.output)
     name, channel, size, ratio = largest_outlier(calibration)
     sys.stdout.write(

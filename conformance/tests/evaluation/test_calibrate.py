@@ -173,7 +173,7 @@ def test_parts_merge(folder: Path) -> None:
     [
         (("calibrate", "none.gguf", "text.txt", "o.npz"), "none.gguf"),
         (("calibrate", "model.gguf", "none.txt", "o.npz"), "none.txt: No such file"),
-        (("calibrate", "model.gguf", "text.txt", "o.npz"), "count: expected 32 windows of 512 tokens"),
+        (("calibrate", "model.gguf", "text.txt", "o.npz"), "text.txt: expected 32 windows of 512 tokens"),
         (
             ("calibrate", "model.gguf", "text.txt", "o.npz", "--tokens", "9"),
             "9 tokens are less than one window",

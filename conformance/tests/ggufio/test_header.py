@@ -265,11 +265,11 @@ WRONG: dict[str, tuple[Bytes, str]] = {
     "too deep": (deep(5), "element 0: arrays lie more than 4 deep in each other"),
     "alignment 0": (
         one_field(Bytes().key("general.alignment", 4).number("I", 0)),
-        "'general.alignment': is no",
+        "'general.alignment': must be",
     ),
     "alignment 48": (
         one_field(Bytes().key("general.alignment", 4).number("I", 48)),
-        "'general.alignment': is no",
+        "'general.alignment': must be",
     ),
     "alignment of u64": (
         one_field(Bytes().key("general.alignment", 10).number("Q", 32)),

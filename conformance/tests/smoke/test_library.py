@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from q8a8_conformance.cli import main
@@ -18,6 +20,8 @@ from q8a8_conformance.smoke.library import propose_symbols, read_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 SOURCE = """
 #include <stdint.h>
@@ -105,3 +109,22 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert read_library(tmp_path / "none.so") is None
     monkeypatch.setitem(sys.modules, "elftools.elf.elffile", None)
     assert read_library(Path(sys.executable)) is None
+
+
+class Short:
+    """A kernel that writes the whole of an output."""
+
+    def dequantize_row_q8_a8(self, _x: object, y: NDArray[np.float32], k: int) -> None:
+        """Write as many elements as the call has into a longer array."""
+        y[:] = np.zeros(k, np.float32)
+
+
+def test_an_output_is_longer_than_the_call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Python kernel that writes a whole array is told of the part."""
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    )
+    assert main(["smoke", "py:test_library:Short"]) == 1
+    assert "y[:k] = ..." in capsys.readouterr().out
