@@ -24,6 +24,7 @@ from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.reveal.describe import LARGEST_TREE
 from q8a8_conformance.reveal.dots import Revealed, reveal_dot
+from q8a8_conformance.reveal.quantizers import reveal_quantizer
 from q8a8_conformance.smoke.starting import start
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "reveal",
         help="find out by experiments what a kernel computes",
-        description="Make experiments on a kernel and report what it computes: the tree of additions of its "
-        "dot products, over blocks and lanes, fused or not, and how it rounds. The order found is tried on "
-        "thousands of random results.",
+        description="Make experiments on a kernel and report what it computes: the recipe of its quantizers; "
+        "the tree of additions of its dot products, over blocks and lanes, fused or not, and how it rounds. "
+        "What was found is tried on thousands of random results.",
         epilog=STATUS,
     )
     add_sut(parser)
@@ -204,8 +205,13 @@ def _dot_real(session: Session) -> Iterator[Result]:
     yield _revealed(session, calls.DOT_REAL)
 
 
+def _quantizer(function: str, session: Session) -> Iterator[Result]:
+    yield reveal_quantizer(session, function)
+
+
 REVEALERS: Mapping[str, Callable[[Session], Iterator[Result]]] = {
+    **{name: partial(_quantizer, name) for name in (*calls.QUANTIZERS, calls.ACTIVATION)},
     calls.DOT: _dot,
     calls.DOT_REAL: _dot_real,
 }
-"""What reveals each function, by its ABI name. A quantizer's results join here."""
+"""What reveals each function, by its ABI name."""

@@ -88,8 +88,14 @@ class RevealedQuantizer:
         """The arithmetic, as a value that the reference takes."""
         return self.model.recipe
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON data."""
+    def svg(self, blocks: int | None = None, *, alone: bool = False) -> str:
+        """Return no drawing: a recipe has no tree."""
+        del blocks, alone
+        return ""
+
+    def to_json(self, blocks: int | None = None) -> dict[str, Any]:
+        """Return it as JSON data; a recipe is the same for every number of blocks."""
+        del blocks
         recipe = self.recipe
         return {
             "function": self.function,
@@ -118,7 +124,7 @@ class RevealedQuantizer:
         """Describe it in a few lines."""
         lines = [f"{self.function}: {_recipe_text(self.recipe)}"]
         if self.died:
-            return "\n".join([*lines, f"  not measured to the end: {self.died}"])
+            return "\n".join([*lines, f"  not measured to the end: {self.died}", ""])
         if self.model.is_row:
             lines.append(f"  layout {self.model.layout.name}; amax of {SHARED[self.model.sharing]}")
             if not self.model.counted.all():
@@ -128,7 +134,7 @@ class RevealedQuantizer:
             places = ", ".join(f"{i} of {n}" for n, i in self.unplaced[:4])
             lines.append(f"  otherwise, in no regular way, at {places}")
         lines.append(f"  {self.of - self.confirmed} of {self.of} blocks differ; {self.calls} calls")
-        return "\n".join(lines)
+        return "\n".join([*lines, ""])
 
 
 STEPS = ("amax", "scale", "divisor", "half", "inverse", "multiplier", "zero_test", "product", "rounding",

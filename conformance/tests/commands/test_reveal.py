@@ -36,9 +36,14 @@ def test_reveal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ggml_vec_dot_q8_a8_q8_a8, nrc = 2" in text
     document = json.loads(data.read_text(encoding="utf-8"))
     assert document["sut"] == "ref"
-    kinds = [(f["function"], f["nrc"]) for f in document["functions"]]
+    quantizers, products = document["functions"][:3], document["functions"][3:]
+    assert [(f["function"], f["name"]) for f in quantizers] == [
+        (name, "design") for name in (*calls.QUANTIZERS, calls.ACTIVATION)
+    ]
+    assert all(f["confirmed"]["differ"] == 0 < f["confirmed"]["blocks"] for f in quantizers)
+    kinds = [(f["function"], f["nrc"]) for f in products]
     assert kinds == [(calls.DOT, 1), (calls.DOT, 2), (calls.DOT_REAL, 1)]
-    for function in document["functions"]:
+    for function in products:
         assert function["tree"] == [[[[0, 1], 2], 3], 4]
         assert function["unexplained"] == 0
         assert function["name"] == "scalar"
@@ -51,6 +56,15 @@ def test_one_function(capfd: pytest.CaptureFixture[str]) -> None:
     out, err = capfd.readouterr()
     assert [f["function"] for f in json.loads(out)["functions"]] == [calls.DOT_REAL]
     assert "scalar = i8mm" in err
+
+
+def test_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """A quantizer is described by its recipe, under the name that it has; it has no tree to draw."""
+    mutant = "py:q8a8_conformance.mutants:recipe_ggml_ref"
+    assert cli.main(["reveal", mutant, "--function", calls.QUANTIZERS[1]]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("quantize_row_q8_a8: ggml-ref (scale amax/n with n = 127, stored nearest-even; ")
+    assert "0 of 2308 blocks differ" in out
 
 
 def test_without_two_rows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,9 @@ LONG = 8
 FEW = 3
 """Ways to meet other blocks that are tried for further ones."""
 
+IRREGULAR = 3
+"""Lengths that may be wrong without a rule that they have in common."""
+
 EXPLICIT = 6
 """Failed lengths that are looked into where the formulas of the others do not give them."""
 
@@ -280,6 +283,8 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     if not wrong:
         return
     where = _condition(bench, verdicts)
+    if where is None and len(wrong) > IRREGULAR:
+        return  # Loops lose blocks at lengths that have a rule; sums that round go wrong anywhere.
     wrong = sorted({*(nb for nb, right in verdicts.items() if not right), *([where.least] if where else [])})
     segments = {nb: Counted(bench, nb).segments() for nb in _representatives(wrong)}
     known = {nb: found for nb, found in segments.items() if found}
