@@ -93,7 +93,7 @@ def changed(at: int, layout: str, value: int) -> bytes:
 
 
 REFUSED = [
-    (changed(5, "<B", 6), "no function has the number 6"),
+    (changed(5, "<B", 7), "no function has the number 7"),
     (changed(5, "<B", 255), "no function has the number 255"),
     (changed(6, "<B", 3), "GUARD_AFTER and GUARD_BEFORE exclude each other"),
     (encode_call(SHIFTED, 77), "SHARED_INPUTS: the inputs differ where they overlap"),
