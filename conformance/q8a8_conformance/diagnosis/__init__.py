@@ -25,9 +25,13 @@ from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
 from q8a8_conformance.faults.kernel import DOTS
+from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS
+from q8a8_conformance.protocol.messages import NO_FAULTS, Hello, Result
+from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
 from q8a8_conformance.reveal import summations
@@ -52,6 +56,9 @@ SLOW = 0.3
 
 SEARCH_SECONDS, SHRINK_SECONDS = 4.0, 3.0
 """Seconds for all searches of mistakes, of processor time, and for making all inputs smaller."""
+
+FACT_SECONDS = 5.0
+"""Seconds of processor time for the experiments on a quantizer."""
 
 STOPPED = "the search was stopped: its time was up"
 
@@ -159,6 +166,8 @@ def _look_further(
             _merge(found, _as_findings(function, nrc, explanation))
         elif held := [f for f in named if f.fix and f.nrc == nrc]:
             _merge(found, held)
+        elif facts := _of_quantizer(function, calls.failures, probe):
+            _merge(found, facts)
         else:
             near_miss = next(
                 (f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0)
@@ -202,31 +211,72 @@ def _measured(
         # (With an order, mistakes of the catalogue give every byte.)
         explained = every if order else fact.explained(every)
         left = [failure for failure in left if not any(failure is one for one in explained)]
-        evidence = tuple(_shown(one) for one in fact.evidence)
-        findings.append(
-            Finding(
-                function,
-                fact.slug,
-                _count(explained),
-                of,
-                fact.fix,
-                "; ".join(filter(None, (fact.sentence.rstrip("."), f"on top of {order}" if order else ""))),
-                fact.nrc,
-                names,
-                smallest=evidence[0] if evidence else None,
-                fact=fact.fact,
-                where=fact.where,
-                rule=fact.rule,
-                sentence=fact.sentence,
-                evidence=evidence,
-            )
-        )
+        finding = _of_fact(fact, _count(explained), of)
+        if order:
+            finding = replace(finding, detail=f"{finding.detail}; on top of {order}", orders=names)
+        findings.append(finding)
     if left:
         detail = next((f.detail for f in named if f.cause == UNEXPLAINED), "") if not found else ""
         missed = _count(left)
         smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
         findings.append(Finding(function, UNEXPLAINED, 0, missed, detail=detail, smallest=smallest))
     return findings
+
+
+def _of_fact(fact: Fact, explained: int, of: int) -> Finding:
+    """Return the finding that a fact is."""
+    evidence = tuple(_shown(one) for one in fact.evidence)
+    return Finding(
+        fact.function,
+        fact.slug,
+        explained,
+        of,
+        fact.fix,
+        fact.sentence.rstrip("."),
+        fact.nrc,
+        smallest=evidence[0] if evidence else None,
+        fact=fact.fact,
+        where=fact.where,
+        rule=fact.rule,
+        sentence=fact.sentence,
+        evidence=evidence,
+    )
+
+
+class _Probing:
+    """The kernel as a session for experiments, for a limited time."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._end = time.process_time() + FACT_SECONDS
+        self.is_late = False
+
+    def call(self, call: Call, timeout: float | None = None) -> Result:
+        """Make a call.
+
+        Raises
+        ------
+        CallRefused
+            It does not return, or the time is up.
+        """
+        del timeout
+        self.is_late = self.is_late or time.process_time() > self._end
+        outputs = None if self.is_late else self._probe(call)
+        if outputs is None:
+            raise CallRefused(STOPPED if self.is_late else "the call does not return")
+        return Result(NO_FAULTS, "", outputs)
+
+
+def _of_quantizer(function: str, failures: Sequence[Failure], probe: Probe | None) -> list[Finding]:
+    """Return the facts that experiments find about a quantizer that no mistake of the catalogue explains."""
+    if probe is None or function not in (*QUANTIZERS, ACTIVATION):
+        return []
+    session = _Probing(probe)
+    facts = quantizer_facts(session, Hello("", functions=(function,)), failures)
+    if session.is_late:
+        return []
+    counts = [(fact, _count(fact.explained(failures))) for fact in facts]
+    return [_of_fact(fact, explained, _count(failures)) for fact, explained in counts if explained]
 
 
 def _count(failures: Sequence[Failure]) -> int:

@@ -387,4 +387,4 @@ def _shown(function: str, call: Call, expected: tuple[bytes, ...], actual: tuple
     codes = np.flatnonzero((want.codes != got.codes).reshape(-1))
     j = int(codes[0])
     code, wrong = int(want.codes.reshape(-1)[j]), int(got.codes.reshape(-1)[j])
-    return f"element {j}, {x[j]!r}: expected {code}, got {wrong}"
+    return f"element {j}, {x[j]}: expected {code}, got {wrong}"

@@ -118,7 +118,7 @@ def _of_value(failed: Sequence[Failure], values: Array) -> list[Fact]:
     numbers = ", ".join(f"{v:g}" for v in values.tolist())
     x, want, got = _blocks(failed[0])
     b, j = (int(i[0]) for i in np.nonzero(want.codes != got.codes))
-    text = f"element {x[b, j]!r} of block {b}: expected {want.codes[b, j]}, got {got.codes[b, j]}"
+    text = f"element {x[b, j]} of block {b}: expected {want.codes[b, j]}, got {got.codes[b, j]}"
     return [
         Fact(
             function,

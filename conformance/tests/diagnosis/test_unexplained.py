@@ -46,6 +46,34 @@ class Odd(Reference):
             s[0] *= np.float32(4 / 3)
 
 
+class OddTie(Reference):
+    """A kernel that rounds one product otherwise: 62.5 down."""
+
+    def quantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Quantize; where x * inv is 62.5, the code is 62."""
+        super().quantize_row_q8_a8(x, y, k)
+        blocks = x[:k].reshape(-1, 32)
+        amax = np.abs(blocks).max(axis=1, keepdims=True, initial=0)
+        inverse = np.divide(np.float32(127), amax, out=np.zeros_like(amax), where=amax > 0)
+        codes = layout.as_blocks(y[: k // 32 * 34])["weight_qs"]
+        codes[blocks * inverse == np.float32(62.5)] = 62
+
+
+def test_a_quantizer_is_measured(diagnosed: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no mistake of the catalogue explains is measured, where the time suffices."""
+    (finding,) = diagnosed(OddTie(), [ROW])
+    assert (finding.cause, finding.fact, finding.rule) == (
+        "code-of-one-value",
+        "code-of-one-value",
+        "Q8A8-QNT-4",
+    )
+    assert "magnitude 62.5" in finding.sentence
+    assert finding.explained == finding.of > 0
+    monkeypatch.setattr("q8a8_conformance.diagnosis.FACT_SECONDS", -1.0)
+    (finding,) = diagnosed(OddTie(), [ROW])
+    assert (finding.cause, finding.explained) == ("unexplained", 0)
+
+
 def test_unexplained_quantizer(diagnosed: Diagnose) -> None:
     """Nothing explains it, not a single result; the smallest input is one block with one element."""
     (finding,) = diagnosed(Odd(), [ROW])

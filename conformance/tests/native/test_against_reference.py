@@ -257,6 +257,6 @@ def test_library_of_a_kernel(
     """libq8a8-KERNEL.so, loaded as a third-party library, gives the same outputs."""
     library = f"{built('aarch64')}/lib/libq8a8-{kernel}.so"
     with Session(harness(f"--lib {library}", "max")) as session:
-        assert len(session.hello.functions) == 6
+        assert len(session.hello.functions) == 7
         for call, outputs in expected[::25]:
             assert session.call(call).outputs == outputs
