@@ -100,7 +100,7 @@ static void scalar_dequantize_row_v2(const void *x, float *y, int64_t k, enum q8
 }
 
 /* What a block adds to a dot product. */
-static float term(const uint8_t *x, const uint8_t *y, const struct layout *layout) {
+static inline float term(const uint8_t *x, const uint8_t *y, const struct layout *layout) {
     const int8_t *qx = (const int8_t *)(x + layout->qs);
     const int8_t *qy = (const int8_t *)(y + layout->qs);
     /* sumi = sum_j qx_j * qy_j, exact (Q8A8-DOT-1) */

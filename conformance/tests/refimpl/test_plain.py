@@ -6,6 +6,7 @@ small that an array spans several.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from q8a8.recipe import Recipe
 
 Array: TypeAlias = "NDArray[Any]"
 
@@ -124,12 +127,21 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(_fast_quantize, "CHUNK", request.param)
 
 
-def compare_quantizers(x: Array, recipe: str) -> None:
+def compare_quantizers(x: Array, recipe: str | Recipe) -> None:
     """Quantize to blocks of both versions, by both ways."""
     assert outcome(quantize_row, x, recipe) == outcome(plain_quantize_row, x, recipe)
     for field in ("weight_scale", "activation_scale"):
         expected = outcome(plain_quantize_row_v2, x, field, recipe)
         assert outcome(quantize_row_v2, x, field, recipe) == expected
+
+
+def test_a_recipe_of_other_steps() -> None:
+    """A recipe with steps that no table has, such as halves rounded up, gives the same bits."""
+    recipe = replace(RECIPES["design"], name="half up", rounding="half-up")
+    assert not recipe.is_plain
+    x = edge_rows()[:, 32:]
+    compare_quantizers(x[np.abs(x).max(axis=1) < INFINITE_SCALE].reshape(-1), recipe)
+    compare_quantizers(np.repeat(np.array([127, 2.5], np.float32), 16), recipe)
 
 
 @pytest.mark.parametrize("code", [-130, -129, -128, 127, 128, 129])
