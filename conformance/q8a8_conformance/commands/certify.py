@@ -48,7 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "A.json ...",
         epilog=EXIT_STATUS,
     )
-    parser.add_argument("sut", metavar="SUT", help="as for q8a8 test; or the word merge")
+    parser.add_argument("sut", nargs="?", metavar="SUT", help="as for q8a8 test; or the word merge")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="certificates, after merge")
     parser.add_argument(
         "--domain",

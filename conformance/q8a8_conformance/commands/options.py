@@ -72,7 +72,12 @@ class Option:
 
 
 SUT_OPTIONS = (
-    Option("sut", in_pytest="--sut", metavar="SUT", help="ref, lib:PATH, py:MODULE:OBJECT or exec:COMMAND"),
+    Option(
+        "sut",
+        in_pytest="--sut",
+        metavar="SUT",
+        help="ref, lib:PATH, py:MODULE:OBJECT, ggml:PATH or exec:COMMAND",
+    ),
     Option(
         "--symbol",
         action="append",

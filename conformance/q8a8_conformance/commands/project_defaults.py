@@ -24,6 +24,20 @@ class ProjectDefaultsError(ValueError):
     """The table cannot be used; the text names the key."""
 
 
+def _read_table() -> dict[str, Any]:
+    """Return the table of the file, whatever is in it; empty where there is none."""
+    try:
+        tools = tomllib.loads(FILE.read_text(encoding="utf-8")).get("tool", {})
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ProjectDefaultsError(f"{FILE}: {error}") from None
+    table = tools.get("q8a8", {}) if isinstance(tools, dict) else tools
+    if not isinstance(table, dict):
+        raise ProjectDefaultsError(f"{FILE}: [tool.q8a8]: expected a table, got {table!r}")
+    return table
+
+
 def read_defaults() -> dict[str, Any]:
     """Return the values of options by name; empty where there is no table.
 
@@ -32,12 +46,7 @@ def read_defaults() -> dict[str, Any]:
     ProjectDefaultsError
         The file is no TOML, a key is unknown, or a value is of another type.
     """
-    try:
-        table = tomllib.loads(FILE.read_text(encoding="utf-8")).get("tool", {}).get("q8a8", {})
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ProjectDefaultsError(f"{FILE}: {error}") from None
+    table = _read_table()
     for key, value in table.items():
         where = f"{FILE}: [tool.q8a8] {key}"
         if key not in KEYS:
@@ -45,6 +54,11 @@ def read_defaults() -> dict[str, Any]:
         if not isinstance(value, KEYS[key]):
             expected = "a table" if KEYS[key] is dict else "a string"
             raise ProjectDefaultsError(f"{where}: expected {expected}, got {value!r}")
+    for name, exported in table.get("symbols", {}).items():
+        if not isinstance(exported, str):
+            raise ProjectDefaultsError(
+                f"{FILE}: [tool.q8a8] symbols: {name}: expected a string, got {exported!r}"
+            )
     profile = table.get("profile", "kernel")
     if profile not in PROFILES:
         choices = ", ".join(PROFILES)

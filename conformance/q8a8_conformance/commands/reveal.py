@@ -141,10 +141,13 @@ def _deliver(options: argparse.Namespace, results: list[Result]) -> int:
         "functions": [result.to_json(options.blocks) for result in results],
     }
     drawing = next(filter(None, (result.svg(options.blocks, alone=True) for result in results)), "")
-    files = {"json": json.dumps(document, indent=1, ensure_ascii=False), "svg": drawing}
+    files = {"json": json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False), "svg": drawing}
     for flag, text in files.items():
         path = getattr(options, flag)
         if path is None:
+            continue
+        if not text:
+            write_to(sys.stderr, f"q8a8: --{flag} {path}: there is no tree to draw\n")
             continue
         try:
             write_text(text + "\n", path)
@@ -184,6 +187,8 @@ def _takes_two_rows(session: Session) -> bool:
 def _revealed(session: Session, function: str, nrc: int = 1) -> Revealed:
     """Reveal a dot product, and compare its results at other addresses."""
     found = reveal_dot(partial(_ask, session), function, nrc)
+    if not found.pieces:
+        return found
     x, y = dot_rows.random_pair(ADDRESSED)
     call = calls.dot(x, y) if function == calls.DOT else calls.dot_real(*dot_rows.to_v2(x, y))
     offsets = [(x_at, y_at) for x_at in range(0, 64, 2) for y_at in (0, 2)]

@@ -167,9 +167,10 @@ def _bound(run: Run) -> Iterator[str]:
     if used:
         most, use = max(used, key=lambda pair: pair[0])
         results = sum(one.results for one in run.bound)
+        outside = sum(one.outside for one in run.bound)
         yield (
-            f"bound: at most {most:.2%} of it used, by {use.function} in {use.worst}; "
-            f"{results} results judged by it"
+            f"bound: {f'{outside} results outside of it; inside ' if outside else ''}"
+            f"at most {most:.2%} of it used, by {use.function} in {use.worst}; {results} results judged by it"
         )
 
 

@@ -101,7 +101,7 @@ class RevealedQuantizer:
             "function": self.function,
             "recipe": recipe.name,
             "name": recipe.name if RECIPES.get(recipe.name) == recipe else None,
-            "steps": {name: getattr(recipe, name) for name in STEPS},
+            "steps": {name: _number(getattr(recipe, name)) for name in STEPS},
             "differs": {name: str(value) for name, value in differences(recipe).items()},
             "layout": self.model.layout.name,
             "amax_of": self.model.sharing,
@@ -151,6 +151,11 @@ SHARED = {
     "kept-for-zero": "the block, or the last one that was not zero",
     "other": "blocks in no regular way",
 }
+
+
+def _number(step: str | float) -> str | float | None:
+    """Return a step as JSON has it: None for a limit that is infinite, which is none."""
+    return None if isinstance(step, float) and np.isinf(step) else step
 
 
 def _recipe_text(recipe: Recipe) -> str:

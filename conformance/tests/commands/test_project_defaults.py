@@ -47,6 +47,9 @@ def test_a_named_kernel_takes_nothing_from_it(project: Path, capsys: pytest.Capt
         ("[tool.q8a8]\nprofil = 'x'", "[tool.q8a8] profil: there is no such key; did you mean profile?"),
         ("[tool.q8a8]\nsut = 3", "[tool.q8a8] sut: expected a string, got 3"),
         ("[tool.q8a8]\nsymbols = 'f'", "[tool.q8a8] symbols: expected a table, got 'f'"),
+        ("[tool.q8a8]\nsymbols = { f = 1 }", "[tool.q8a8] symbols: f: expected a string, got 1"),
+        ("[tool]\nq8a8 = 3", "[tool.q8a8]: expected a table, got 3"),
+        ("tool = 3", "[tool.q8a8]: expected a table, got 3"),
         ("[tool.q8a8]\nprofile = 'best'", "profile: 'best' is none of exact, kernel, ggml"),
     ],
 )

@@ -109,3 +109,12 @@ def test_addresses() -> None:
     session = InProcessSession(ByAddress, [calls.DOT_REAL])
     (found,) = command.REVEALERS[calls.DOT_REAL](session)  # type: ignore[arg-type]
     assert "the order depends on the addresses of the rows" in found.text()
+
+
+def test_a_recipe_has_no_drawing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no tree no file is written, and that is said."""
+    drawing = tmp_path / "r.svg"
+    words = ["reveal", "ref", "--function", calls.ACTIVATION, "--svg", str(drawing)]
+    assert cli.main(words) == 0
+    assert "there is no tree to draw" in capsys.readouterr().err
+    assert not drawing.exists()

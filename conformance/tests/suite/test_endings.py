@@ -362,6 +362,14 @@ def test_a_kernel_that_hangs_in_its_init(
     assert (tested.status, tested.report["verdict"]) == (3, "crashed")
 
 
+def test_a_library_without_functions(q8a8_test: Callable[..., Tested], compiled: Callable[..., Path]) -> None:
+    """Where the names are others and no option says so, nothing ran: that the library loads is no verdict."""
+    library = compiled("", "", "-shared", "-fPIC", "-Ddequantize_row_q8_a8=mine")
+    tested = q8a8_test(f"lib:{library}")
+    assert (tested.status, tested.report["verdict"]) == (4, "nothing-ran"), tested.out
+    assert not tested.rules("pass", "fail", "crashed")
+
+
 def test_the_hints_of_smoke(q8a8_test: Callable[..., Tested], compiled: Callable[..., Path]) -> None:
     """A library that needs to be initialized fails, and every report names the option that it needs."""
     zeros = "for (int64_t i = 0; i < k; i++) y[i] = 0"
