@@ -25,8 +25,9 @@ def fail_above(limit: int, tried: list[int]) -> None:
 def test_the_simplest_example_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest integer above the limit is the one that comes out, where there is time enough."""
     monkeypatch.setattr(minimize, "SECONDS", 600.0)
-    with pytest.raises(WrongError, match=r"^4097$"):
+    with pytest.raises(WrongError) as raised:
         fail_above(4096, [])
+    assert str(raised.value) == "4097"  # (Hypothesis may add a note.)
 
 
 def test_no_example_fails() -> None:
