@@ -1,32 +1,28 @@
-"""Which blocks of a row are counted, how often, with which block of the other row; at which lengths.
+"""Which blocks are lost, repeated or exchanged at which lengths: a condition, and formulas of the length.
 
-A dot product is linear in the codes of x, and in those of y. Rows of positive codes of which some are zero
-show whether the others are counted once: a sum of 0 where none is, twice the sum where all are twice. So a
-few calls of each length find the segments of a row that are treated otherwise, and which block meets which.
+What a row of one length counts is measured (`segments`). Here lengths are chosen, the condition under which
+they are wrong is fitted, and the ends of the segments become formulas of the number of blocks.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import UNUSED, Bench, Measured, NoAnswerError, model_of
+from q8a8_conformance.diagnosis.experiments.bench import UNUSED, Bench, Measured, model_of
 from q8a8_conformance.diagnosis.experiments.lengths import Lengths, fit, formula
 from q8a8_conformance.diagnosis.experiments.model import matches
+from q8a8_conformance.diagnosis.experiments.segments import OTHER_FIELD, Counted, Segment, greatest_code
 from q8a8_conformance.faults.catalogue import MUTANTS
-from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
-
-    from q8a8_conformance.protocol.messages import Call
 
     Array = NDArray[Any]
 
@@ -45,8 +41,6 @@ REFITS, CHECKED = 5, 12
 LONG = 8
 """Failed lengths that are tried, where only long rows fail."""
 
-FEW = 3
-"""Ways to meet other blocks that are tried for further ones."""
 
 IRREGULAR = 3
 """Lengths that may be wrong without a rule that they have in common."""
@@ -54,43 +48,8 @@ IRREGULAR = 3
 EXPLICIT = 6
 """Failed lengths that are looked into where the formulas of the others do not give them."""
 
-SEGMENTS, REPRESENTATIVES = 24, 2
-"""Segments of one row that are told apart at most, and lengths that are looked into."""
-
-OTHER_FIELD = 3
-"""The factor of a block that takes the version 2 scale that it must not: `UNUSED` is 3.0."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Blocks start <= b < stop of a row of x that are not counted once with their own block of y.
-
-    Attributes
-    ----------
-    row, column
-        Rows of x and y of the result.
-    times
-        How often each is counted; with another block only, 0 would be wrong and `shift` is set.
-    shift
-        Which block of y is met instead: b + shift; None where it is its own.
-    x_row, y_row
-        The row of x whose block is taken instead, and that of y; None for its own.
-    """
-
-    start: int
-    stop: int
-    row: int = 0
-    column: int = 0
-    times: float = 0
-    shift: int | None = None
-    x_row: int | None = None
-    y_row: int | None = None
-
-
-def greatest_code(bench: Bench, nb: int) -> int:
-    """Return the largest code of rows of a length whose sums do not round; none where it is less than 2."""
-    return min(bench.greatest, math.isqrt(2 ** (bench.bits - 1) // max(nb, 1)))
-
+REPRESENTATIVES = 2
+"""Lengths that are looked into."""
 
 NAMED = (
     *range(300),
@@ -111,156 +70,6 @@ NAMED = (
     32769,
 )
 """Lengths at which a mistake of the catalogue must count the same blocks to be named."""
-
-
-class Counted:
-    """Rows of one length with small codes, and their results with any of the blocks at zero."""
-
-    def __init__(self, bench: Bench, nb: int) -> None:
-        rng = dot_rows.generator("counted", nb)
-        self.bench, self.nb = bench, nb
-        self._partners: list[Segment] = []
-        largest = greatest_code(bench, nb)
-        self.x, self.y = (rng.integers(1, largest + 1, bench.nrc * nb) for _ in "xy")
-
-    def call(self, x: Array, y: Array) -> Call:
-        """Return the call on codes of all rows, one after the other."""
-        bench = self.bench
-        if bench.nrc == 1:
-            return bench.call(bench.row(x), bench.full(y))
-        rows = [
-            np.stack([make(part) for part in np.split(codes, 2)])
-            for make, codes in ((bench.row, x), (bench.full, y))
-        ]
-        return calls.dot_pair(rows[0], rows[1], bs=3)
-
-    def results(self, x: Array, y: Array) -> Array:
-        """Return the results [nrc · nrc], the row of x the faster."""
-        s = np.frombuffer(self.bench.outputs(self.call(x, y))[0], "<f4").astype(np.float64)
-        return (s[[0]] if self.bench.nrc == 1 else s[[0, 1, 3, 4]]) / self.bench.factor
-
-    def expected(self, x: Array, y: Array) -> Array:
-        """Return the right results."""
-        nrc = self.bench.nrc
-        rows, columns = np.split(x, nrc), np.split(y, nrc)
-        return np.array([float(row @ column) for column in columns for row in rows])
-
-    def is_right(self) -> bool:
-        """Return whether all results are right."""
-        return bool((self.results(self.x, self.y) == self.expected(self.x, self.y)).all())
-
-    def segments(self) -> list[Segment] | None:
-        """Return what is not counted once; None where there are more segments than can be told apart."""
-        found: list[Segment] = []
-        got, expected = self.results(self.x, self.y), self.expected(self.x, self.y)
-        for number in np.flatnonzero(got != expected).tolist():
-            self._look(number, 0, self.nb, found)
-            if len(found) > SEGMENTS:
-                return None
-        return _joined(found)
-
-    def _look(self, number: int, start: int, stop: int, found: list[Segment]) -> None:
-        """Add the segments between two blocks of a row of x."""
-        nrc = self.bench.nrc
-        row, column = number % nrc, number // nrc
-        mask = np.zeros(nrc * self.nb, np.int64)
-        mask[row * self.nb + start : row * self.nb + stop] = 1
-        x = self.x * mask
-        value, right = self.results(x, self.y)[number], self.expected(x, self.y)[number]
-        if value == right or len(found) > SEGMENTS:
-            return
-        times = value / right
-        if times in (0, 2, OTHER_FIELD, 4) and self._meets_its_own(number, x, mask, times):
-            other = self._other_row(number, start, stop) if not times else None
-            found.append(Segment(start, stop, row, column, int(times), x_row=other))
-        elif known := self._shifted(number, start, stop, float(value)):
-            found.append(known)
-        elif stop - start == 1:
-            found.append(self._partner(number, start, x))
-            self._partners = list(dict.fromkeys([*self._partners, found[-1]]))[-FEW:]
-        else:
-            middle = (start + stop) // 2
-            self._look(number, start, middle, found)
-            self._look(number, middle, stop, found)
-
-    def _shifted(self, number: int, start: int, stop: int, value: float) -> Segment | None:
-        """Return blocks that all meet blocks of y as far away as one of those did that were looked into."""
-        row, column = number % self.bench.nrc, number // self.bench.nrc
-        for one in self._partners:
-            own = column if one.y_row is None else one.y_row
-            first = start + (one.shift or 0)
-            if (one.row, one.column) != (row, column) or not 0 <= first <= self.nb - (stop - start):
-                continue
-            x = self.x[row * self.nb + start : row * self.nb + stop]
-            y = self.y[own * self.nb + first : own * self.nb + first + stop - start]
-            if value == one.times * (x @ y):
-                return replace(one, start=start, stop=stop)
-        return None
-
-    def _other_row(self, number: int, start: int, stop: int) -> int | None:
-        """Return the row of x whose blocks are counted in the place of those that are not."""
-        if self.bench.nrc == 1:
-            return None
-        row, column = 1 - number % 2, number // 2
-        x = np.zeros_like(self.x)
-        place = slice(row * self.nb + start, row * self.nb + stop)
-        x[place] = self.x[place]
-        right = self.x[place] @ self.y[column * self.nb + start : column * self.nb + stop]
-        return row if self.results(x, self.y)[number] == right else None
-
-    def _meets_its_own(self, number: int, x: Array, mask: Array, times: float) -> bool:
-        """Return whether blocks are counted so often under other codes of y, too."""
-        del mask
-        other = self.y[::-1].copy()
-        if not times:
-            return bool(self.results(x, other)[number] == 0)
-        right = self.expected(x, other)[number]
-        return bool(self.results(x, other)[number] == times * right)
-
-    def _partner(self, number: int, block: int, x: Array) -> Segment:
-        """Return which block of y one block of x meets."""
-        nrc = self.bench.nrc
-        row, column = number % nrc, number // nrc
-        low, high = 0, nrc * self.nb
-        y = self.y
-        while high - low > 1:
-            middle = (low + high) // 2
-            half = np.zeros_like(y)
-            half[low:middle] = y[low:middle]
-            if self.results(x, half)[number]:
-                high = middle
-            else:
-                low = middle
-        half = np.zeros_like(y)
-        half[low] = y[low]
-        value = self.results(x, half)[number]
-        code = float(x[row * self.nb + block] * y[low])
-        if not math.isfinite(value):
-            raise NoAnswerError
-        other, shift = low // self.nb, low % self.nb - block
-        times = round(float(value / code), 3)
-        return Segment(block, block + 1, row, column, times, shift, None, None if other == column else other)
-
-
-def _joined(found: Sequence[Segment]) -> list[Segment]:
-    """Join neighbours that are alike."""
-    joined: list[Segment] = []
-    for one in sorted(found, key=lambda s: (s.column, s.row, s.start)):
-        last = joined[-1] if joined else None
-        if last and last.stop == one.start and _alike(last, one):
-            joined[-1] = Segment(last.start, one.stop, one.row, one.column, one.times, one.shift)
-        else:
-            joined.append(one)
-    return joined
-
-
-def _alike(a: Segment, b: Segment) -> bool:
-    return _what(a) == _what(b)
-
-
-def _what(one: Segment) -> tuple[object, ...]:
-    """Return what happens to the blocks of a segment, wherever it is."""
-    return one.row, one.column, one.times, one.shift, one.x_row, one.y_row
 
 
 def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
@@ -447,7 +256,7 @@ def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, str]], lis
     names, functions = [], []
     for number in range(len(next(iter(seen.values())))):
         ones = {nb: found[number] for nb, found in seen.items()}
-        if len({_what(one) for one in ones.values()}) > 1:
+        if len({one.treatment for one in ones.values()}) > 1:
             return None
         start = formula({nb: one.start for nb, one in ones.items()})
         stop = formula({nb: one.stop for nb, one in ones.items()})
@@ -464,7 +273,7 @@ def _blocks(
     lengths: Lengths,
     nrc: int,
     others: Mapping[int, list[Segment]],
-) -> Any:  # noqa: ANN401
+) -> Any:  # noqa: ANN401 - a step
     """Return the step of a model that counts blocks so."""
 
     def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
