@@ -159,7 +159,7 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
 def _device(paths: Sequence[Path], name: str) -> tuple[ObjectTarget, Hello]:
     """Return a device of ggml's and its hello."""
     from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- slow, as above
-    from q8a8_conformance.worker.ggml_backend import GgmlDevice  # noqa: PLC0415
+    from q8a8_conformance.worker.ggml_backend import GgmlDevice  # noqa: PLC0415 -- as above
 
     kernel = GgmlDevice(paths, name)
     backend = paths[-1]
@@ -178,7 +178,7 @@ def _reference(recipe: str, order: str) -> tuple[ObjectTarget, Hello]:
     """Return the reference and its hello."""
     from q8a8 import abi  # noqa: PLC0415 -- slow, as below; see load
     from q8a8.errors import Q8A8Error  # noqa: PLC0415
-    from q8a8.install import VERSION  # noqa: PLC0415
+    from q8a8.install import VERSION  # noqa: PLC0415 -- as above
     from q8a8_conformance.worker import pyobject  # noqa: PLC0415
 
     try:

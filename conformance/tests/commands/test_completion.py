@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_script(capsys: pytest.CaptureFixture[str], need: Callable[[object, str], None]) -> None:
     """The script has the commands and their options."""
     try:
-        import shtab  # noqa: F401, PLC0415
+        import shtab  # noqa: F401, PLC0415 (an extra)
     except ImportError:
         need(None, "no shtab")
     assert main(["completion", "bash"]) == 0

@@ -107,7 +107,7 @@ def test_addresses() -> None:
             Reference(order="scalar" if aligned else "avx2").ggml_vec_dot_q8_a8_q8_a8_real(n, s, vx, vy)
 
     session = InProcessSession(ByAddress, [calls.DOT_REAL])
-    (found,) = command.REVEALERS[calls.DOT_REAL](session)  # type: ignore[arg-type]
+    (found,) = command.REVEALERS[calls.DOT_REAL](session)  # type: ignore[arg-type]  # in this process
     assert "the order depends on the addresses of the rows" in found.text()
 
 

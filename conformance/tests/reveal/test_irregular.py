@@ -151,7 +151,7 @@ def test_products_of_elements(
 
 def test_tree_of_each_length(asker: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no rule fits, the trees of each length are kept as they are found."""
-    from q8a8_conformance.reveal import dots  # noqa: PLC0415
+    from q8a8_conformance.reveal import dots  # noqa: PLC0415 (with the test that needs it)
 
     def tree(nb: int) -> Any:  # noqa: ANN401 (a tree)
         rng = np.random.default_rng(nb)
