@@ -27,7 +27,7 @@ LAYERS = {
         "__main__", "generate", "schema", "load", "document", "conform", "cases", "edges", "oracle",
     ),
     "q8a8_conformance": (
-        "cli", "plugin", "commands", "suite", "attribution", "diagnosis", "reveal", "mutants", "faults",
+        "cli", "plugin", "commands", "suite", "diagnosis", "reveal", "mutants", "faults",
         "certify", "smoke", "worker", "report", "files", "results", "inputs", "protocol", "spec",
     ),
     "q8a8_evaluation": ("commands", "measure", "calibration"),

@@ -75,6 +75,37 @@ def edges() -> Array:
     return np.asarray(x[dot_rows.generator("matrix-edges").permutation(len(x))], np.float32)
 
 
+@cache
+def short_ties() -> Array:
+    """Return blocks of x, float32 [n, 32]: ties between codes and their neighbours, scales of four bits.
+
+    Quantized, their elements are exact in half precision: what sums them in another precision is right here.
+    """
+    rng = dot_rows.generator("short-ties")
+    scale = np.ldexp(rng.integers(8, 16, (40, 1)) / 8.0, rng.integers(-8, 7, (40, 1)))
+    x = np.asarray((rng.integers(0, 127, (40, 32)) + 0.5) * scale, np.float32)
+    x = (x.view(np.int32) + rng.integers(-2, 3, x.shape, dtype=np.int32)).view(np.float32)
+    x *= rng.choice([-1, 1], x.shape).astype(np.float32)
+    x[:, 7] = 127 * scale[:, 0]
+    return x
+
+
+@lru_cache(64)
+def one_scale(nb: int, *, exact_sums: bool) -> tuple[Array, Array]:
+    """Generate one row of w, blocks [nb], and one of x, float32 [32·nb], that every recipe quantizes alike.
+
+    All blocks of x are integers, one of them 127, times one scale: it does not matter either which of them
+    share it. Where sums are to be exact, all scales of w are one power of two, and that of x is another.
+    """
+    (w,), (x,) = exact(1, 1, nb, seed=1)
+    w, x = w.copy(), x.reshape(nb, 32) / np.abs(x.reshape(nb, 32)).max(axis=1, keepdims=True) * 127
+    if exact_sums:
+        w["weight_scale"] = 0.25
+    else:
+        w["weight_scale"] *= dot_rows.generator("one-scale").integers(1024, 2048, nb) / 1024.0
+    return w, np.asarray(x.reshape(-1) * (1.0 if exact_sums else 1029 / 1024), np.float32)
+
+
 @lru_cache(64)
 def model(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
     """Generate w, blocks [m, nb], and x, float32 [n, 32·nb], as a model has them: some columns of x large."""

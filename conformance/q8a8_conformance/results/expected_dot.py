@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from math import isfinite
 from operator import mul
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.bound import LANE_FOLD_ROUNDINGS
 from q8a8.dot import vec_dot, vec_dot_real
+from q8a8_conformance.inputs.calls import DOT, inputs_of
+
+if TYPE_CHECKING:
+    from q8a8_conformance.protocol.messages import Call
 
 Array = NDArray[Any]
 
@@ -113,6 +117,22 @@ def expected_dot(x: Array, y: Array, offset: int = 0) -> ExpectedDot:
     """Compute what the dot product of two rows of blocks [nb], of either version, must be."""
     d, sums, sizes = _parts(x, y)
     return _expected(offset, scalar_bits(x, y), d, sums, sizes)
+
+
+def expected_results(call: Call) -> list[ExpectedDot]:
+    """Compute what the one or four floats of a dot product's call must be (Q8A8-DOT-6)."""
+    dtype = layout.BLOCK_Q8_A8 if call.function == DOT else layout.BLOCK_Q8_A8_V2
+    size = call.n // layout.QK8_A8 * dtype.itemsize
+    vx, vy = inputs_of(call).values()
+    return [
+        expected_dot(
+            np.frombuffer(vx[i * call.bx :][:size], dtype),
+            np.frombuffer(vy[j * call.by :][:size], dtype),
+            4 * (j * call.bs + i),
+        )
+        for j in range(call.nrc)
+        for i in range(call.nrc)
+    ]
 
 
 def expected_dots(x: Array, y: Array, offset: int = 0) -> list[ExpectedDot]:

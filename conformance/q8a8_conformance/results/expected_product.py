@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8 import layout
 from q8a8.bound import LANE_FOLD_ROUNDINGS
 from q8a8.matmul import mul_mat_quantized
+from q8a8.recipe import quantize_blocks
 from q8a8_conformance.results.expected_dot import expected_dot
+
+if TYPE_CHECKING:
+    from q8a8_conformance.protocol.messages import Call
 
 Array = NDArray[Any]
 
@@ -24,6 +29,33 @@ ROUNDINGS = 2.0**-6
 
 _TERMS = 1 << 20
 """Terms of outputs that are held at a time."""
+
+
+def matrices_of(call: Call) -> tuple[Array, Array]:
+    """Return a call's w, blocks [m, nb], and x, float32 [n, 32·nb]."""
+    w, x = (call.buffers[index].data for index in call.spec.inputs)
+    return (
+        layout.as_blocks(bytes(w)).reshape(call.bs, call.n // layout.QK8_A8),
+        np.frombuffer(x, "<f4").reshape(call.bx, call.n),
+    )
+
+
+def outputs_of(call: Call, out: bytes) -> Array:
+    """Return a call's outputs, float32 [n, m]."""
+    return np.frombuffer(out, "<f4").reshape(call.bx, call.bs)
+
+
+def is_right(call: Call, out: bytes, recipe: str, *, in_bound: bool) -> bool:
+    """Return whether all outputs of a product are right: to the bit, or where it may round, in the bound.
+
+    Its activations, in the recipe's domain, are quantized by it.
+    """
+    w, x = matrices_of(call)
+    scale, codes = quantize_blocks(x.reshape(-1, layout.QK8_A8), recipe)
+    expected = ExpectedProduct(w, layout.pack(scale, codes).reshape(len(x), -1))
+    actual = outputs_of(call, out)
+    right = actual.view(np.uint32) == expected.outputs.view(np.uint32)
+    return bool(right.all() or (in_bound and (right | expected.holds(actual)).all()))
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,20 @@ class CallResult:
 
 @dataclass(frozen=True)
 class Failure(CallResult):
-    """A call whose outputs were judged wrong, with those that were expected of this kernel."""
+    """A call whose outputs were judged wrong, with those that were expected of this kernel.
+
+    Attributes
+    ----------
+    expected
+        Output buffers in the ABI's order.
+    case, rules, message
+        The case that made the call, the rules that its comparison is about, and what the difference means.
+    """
 
     expected: tuple[bytes, ...]
+    case: str = ""
+    rules: tuple[str, ...] = ()
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,12 +120,21 @@ class Observations:
             self._bytes[key] = self._bytes.get(key, 0) + size
             held.append(CallResult(call, tuple(outputs.values())))
 
-    def add_failure(self, call: Call, outputs: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
-        """Add a call whose output buffers, by ABI name, were judged wrong."""
+    def add_failure(
+        self,
+        call: Call,
+        outputs: Mapping[str, bytes],
+        expected: Mapping[str, bytes],
+        case: str = "",
+        rules: tuple[str, ...] = (),
+        message: str = "",
+    ) -> None:
+        """Add a call whose output buffers, by ABI name, were judged wrong; parameters as of `Failure`."""
         held = self.failures.setdefault((call.function, call.nrc), [])
-        if len(held) < FAILURES:
+        # (Which rules a case fails takes one of its failures.)
+        if len(held) < FAILURES or (case and held[-1].case != case):
             wanted = tuple(expected.get(name, data) for name, data in outputs.items())
-            held.append(Failure(call, tuple(outputs.values()), wanted))
+            held.append(Failure(call, tuple(outputs.values()), wanted, case, rules, message))
 
     def add_death(self, call: Call, seconds: float) -> None:
         """Add a call that did not return."""

@@ -78,6 +78,9 @@ class Record:
     offered
         False for a case that did not run because the kernel need not have what it is about (a function, two
         rows at a time) and does not. Any other case that did not run leaves its rule unjudged.
+    tentative
+        Whether the case has a wrong result and is about this rule: whether it breaks this one or another is
+        decided at the end of the run.
     """
 
     rule: str
@@ -87,6 +90,7 @@ class Record:
     message: str = ""
     call: CallData | None = None
     offered: bool = True
+    tentative: bool = False
 
 
 def count(number: int, noun: str) -> str:

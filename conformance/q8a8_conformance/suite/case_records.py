@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.record import CallData, Record, Recorder, Status, short_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from q8a8_conformance.protocol.messages import Call
 
@@ -31,10 +32,10 @@ class ExampleFailedError(Exception):
     message
         What failed.
     records
-        Makes the records that describe it: the search needs them of its last example alone.
+        What describes it.
     """
 
-    def __init__(self, message: str, records: Callable[[], tuple[Record, ...]]) -> None:
+    def __init__(self, message: str, records: tuple[Record, ...]) -> None:
         super().__init__(message)
         self.records = records
 
@@ -73,14 +74,15 @@ class CaseRecords:
     def add(
         self,
         status: Status,
-        rules: tuple[str, ...] | Callable[[], tuple[str, ...]],
+        rules: tuple[str, ...],
         message: str,
         call: Call,
         *,
         expected: Mapping[str, bytes] | None = None,
         actual: Mapping[str, bytes] | None = None,
+        tentative: bool = False,
     ) -> None:
-        """Record a failure or a crash with the call's data, against rules or those that a function finds.
+        """Record a failure or a crash with the call's data, against rules: tentatively (`Record`), or not.
 
         Raises
         ------
@@ -95,13 +97,11 @@ class CaseRecords:
             dict(actual or {}),
         )
 
-        def records() -> tuple[Record, ...]:
-            found = rules() if callable(rules) else rules
-            return tuple(self._make(status, rule, message, data) for rule in dict.fromkeys(found))
-
+        made = (self._make(status, rule, message, data) for rule in dict.fromkeys(rules))
+        records = tuple(replace(record, tentative=tentative) for record in made)
         if self._raising and status is Status.FAIL:
             raise ExampleFailedError(message, records)
-        for record in records():
+        for record in records:
             self.keep(record)
 
     def add_without_call(self, rules: tuple[str, ...], message: str) -> None:
@@ -133,9 +133,9 @@ class CaseRecords:
             self.keep(self._make(Status.FAIL, rule, f"error in the suite: {message}"))
 
     def keep(self, record: Record) -> None:
-        """Keep a failed record, unless the rule has one as severe."""
+        """Keep a failed record, unless the rule has one as severe: tentative, failed or crashed."""
         held = self._failed.get(record.rule)
-        if held is None or (record.status is Status.CRASHED and held.status is Status.FAIL):
+        if held is None or _severity(record) > _severity(held):
             self._failed[record.rule] = record
 
     def has_failed(self, rule: str) -> bool:
@@ -197,6 +197,10 @@ class CaseRecords:
         self, status: Status, rule: str, message: str, data: CallData | None = None, *, offered: bool = True
     ) -> Record:
         return Record(rule, self.case, self.function, status, message, data, offered)
+
+
+def _severity(record: Record) -> tuple[bool, bool]:
+    return record.status is Status.CRASHED, not record.tentative
 
 
 def describe(records: tuple[Record, ...]) -> str:

@@ -71,5 +71,5 @@ def _record_simplest(
     except FlakyError:
         judge.records.add_varying()
         return
-    for record in failed.records():
+    for record in failed.records:
         judge.records.keep(record)

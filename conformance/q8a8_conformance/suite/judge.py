@@ -14,14 +14,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
-from q8a8_conformance.attribution.probes import Probe
-from q8a8_conformance.attribution.quantizers import broken_rules
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.suite import placement
 from q8a8_conformance.suite.accepted_recipes import DESIGN
 from q8a8_conformance.suite.case_records import RETURNS, CaseRecords
 from q8a8_conformance.suite.kernel_calls import CaseOver, KernelCalls
+from q8a8_conformance.suite.localization import is_about_values
 from q8a8_conformance.suite.placement import Difference
 from q8a8_conformance.suite.target import NotOfferedError
 
@@ -36,8 +35,8 @@ DOTS = (calls.DOT, calls.DOT_REAL)
 
 Item = TypeVar("Item")
 
-ATTRIBUTED = 8
-"""Wrong results of one case that are attributed to its rules: a further one seldom breaks another."""
+KEPT = 8
+"""Wrong results of one case that are kept for the diagnosis: a further one seldom shows another fault."""
 
 __all__ = ["RETURNS", "CaseOver", "Judge"]
 
@@ -83,7 +82,7 @@ class Judge:
         self.records = CaseRecords(recorder, case, rules)
         self._calls = KernelCalls(target, recipes, self.records)
         self._wanted = wanted
-        self._attributed: Counter[tuple[str, ...]] = Counter()
+        self._kept: Counter[tuple[str, ...]] = Counter()
 
     def require(self, function: str, *capabilities: str) -> None:
         """Leave the case as not run unless the kernel has the function and the worker the capabilities."""
@@ -139,8 +138,8 @@ class Judge:
         actual, expected
             Output buffers by ABI name; those in `expected` are compared.
         rules
-            What the comparison is about: the case's rules, unless given. Further calls find out which of
-            them the difference breaks.
+            What the comparison is about: the case's rules, unless given. Which of them a wrong value breaks
+            is decided at the end of the run (`localization`).
         message
             What it means if they differ.
         in_bound
@@ -152,28 +151,21 @@ class Judge:
             return True
         about = self.rules if rules is None else rules
         placed = at is not None and at != call
-        if self._attributed[about] >= ATTRIBUTED:
+        if self._kept[about] >= KEPT:
             if not placed:
                 self.target.observations.add_failure(call, actual, expected)
             return False
         recipe = self.recipes.of(call.function) if call.function == calls.MUL_MAT else DESIGN
         difference = Difference(call, about, message, expected, in_bound=in_bound, recipe=recipe)
         if self._by_placement(difference, actual, at):
-            self._attributed[about] += 1
+            self._kept[about] += 1
             return False
-        self.target.observations.add_failure(call, actual, expected)
-        probe = Probe(call, self._calls.probe, in_bound, recipe)
-
-        def broken() -> tuple[str, ...]:
-            self._attributed[about] += 1
-            kind = (call.function, call.nrc, call.n == 0, in_bound, about)
-            found = self.target.attributions.expected(kind) if call.function in DOTS else ()
-            if not found:
-                found = broken_rules(probe, about, expected, actual)
-                self.target.attributions.add(kind, found)
-            return self._selected(found, about)
-
-        self.records.add(Status.FAIL, broken, message, call, expected=expected, actual=actual)
+        self.target.observations.add_failure(call, actual, expected, self.case, about, message)
+        tentative = is_about_values(about)
+        self.records.add(
+            Status.FAIL, about, message, call, expected=expected, actual=actual, tentative=tentative
+        )
+        self._kept[about] += 1
         return False
 
     def _selected(self, broken: tuple[str, ...], rules: tuple[str, ...]) -> tuple[str, ...]:
@@ -202,14 +194,8 @@ class Judge:
         apart = placement.unshared(placed)
         if apart is not placed and not self._is_right(difference, apart):
             placed = apart
-        probe = Probe(
-            call,
-            lambda other: self._calls.probe(placement.at(other, placed)),
-            difference.in_bound,
-            difference.recipe,
-        )
         message = f"{difference.message} {placement.describe(placed)}, not without"
-        broken = placement.broken_rules(placed, probe, difference.rules, difference.expected, actual)
+        broken = placement.broken_rules(placed, difference.rules)
         broken = self._selected(broken, difference.rules)
         self.records.add(Status.FAIL, broken, message, call, expected=difference.expected, actual=actual)
         return True

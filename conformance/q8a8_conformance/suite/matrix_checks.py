@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8_conformance.attribution.matrices import outputs_of
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.results.expected_product import ExpectedProduct
+from q8a8_conformance.results.expected_product import ExpectedProduct, outputs_of
 from q8a8_conformance.suite.case_records import VARIES
 from q8a8_conformance.suite.wrong_outputs import describe
 

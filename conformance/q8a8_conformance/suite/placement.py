@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.attribution import matrices, quantizers
-from q8a8_conformance.attribution.probes import DotProbes, Probe
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Buffer, Call, Option
+from q8a8_conformance.results.expected_dot import expected_results
+from q8a8_conformance.results.expected_product import is_right
 from q8a8_conformance.spec.abi import get_function
 
 if TYPE_CHECKING:
@@ -26,22 +26,8 @@ ABOUT_PLACES = ("Q8A8-MEM-", "Q8A8-ENV-", "Q8A8-QNT-11")
 """Families of rules whose cases place their buffers themselves, or need them to stay where they are."""
 
 ENVIRONMENT, RETURNS = "Q8A8-ENV-2", "Q8A8-ENV-4"
-EXACT = "Q8A8-DOT-4"
 _OTHER_CALLS = ("Q8A8-DOT-11",)
 """Rules by which legal results of two calls are compared: what differs is not wrong in itself."""
-_ANY_VALUE = {
-    **dict.fromkeys(requests.QUANTIZERS, "Q8A8-LAY-2"),
-    requests.ACTIVATION: "Q8A8-HLF-5",
-    requests.DEQUANTIZE: "Q8A8-LAY-1",
-    requests.DOT: EXACT,
-    requests.DOT_REAL: EXACT,
-    requests.MUL_MAT: matrices.SUMS,
-}
-"""Rules that are attributed where nothing shows which part of a value is wrong."""
-
-LASTING = (EXACT, matrices.SUMS)
-"""Those of them that are about a value, which remains attributed."""
-
 LINE = 64
 GUARDS = Option.GUARD_AFTER | Option.GUARD_BEFORE
 _HASHED = 1024
@@ -112,16 +98,6 @@ def _ends_aligned(call: Call) -> bool:
     """Return whether every buffer is aligned as a kernel may ask where it ends at a page's end."""
     both = zip(_shape(call.function)[1], call.buffers, strict=True)
     return all(len(buffer.data) % alignment == 0 for alignment, buffer in both)
-
-
-def at(call: Call, placed: Call) -> Call:
-    """Return another call of the same function at a placed call's placement."""
-    offsets = {
-        spec.name: buffer.offset for spec, buffer in zip(placed.spec.buffers, placed.buffers, strict=True)
-    }
-    moved = requests.misaligned(call, offsets)
-    options = placed.options if _ends_aligned(call) else placed.options & ~GUARDS
-    return replace(moved, options=options & ~Option.SHARED_INPUTS)
 
 
 def unshared(placed: Call) -> Call:
@@ -204,30 +180,25 @@ class Difference:
         if not self.in_bound or profile == "exact":
             return False
         if self.call.function == requests.MUL_MAT:
-            return matrices.is_right(self.call, actual["out"], self.recipe, in_bound=True)
-        probes = DotProbes(Probe(self.call, lambda _: None, in_bound=True), actual["s"])
-        return probes.all_right and probes.nothing_else
+            return is_right(self.call, actual["out"], self.recipe, in_bound=True)
+        expected = bytearray(self.call.buffers[self.call.spec.outputs[0]].data)
+        for product in expected_results(self.call):
+            place = slice(product.offset, product.offset + 4)
+            if not product.holds(actual["s"][place]):
+                return False
+            expected[place] = actual["s"][place]
+        return actual["s"] == expected
 
 
-def broken_rules(
-    placed: Call,
-    probe: Probe,
-    rules: tuple[str, ...],
-    expected: Mapping[str, bytes],
-    actual: Mapping[str, bytes],
-) -> tuple[str, ...]:
-    """Return the rules that a result breaks which is wrong at one placement: about its values, and alignment.
+def broken_rules(placed: Call, rules: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the rules that a result breaks which is wrong at one placement alone.
 
     Parameters
     ----------
     placed
         The call as it was placed.
-    probe
-        The call; it makes others at the same placement.
     rules
-        What the comparison is about: values, or places.
-    expected, actual
-        Output buffers by ABI name.
+        What the comparison is about.
     """
     if placed.options & Option.SHARED_INPUTS:
         return rules
@@ -235,10 +206,7 @@ def broken_rules(
         return (ENVIRONMENT,)
     if all(rule in _OTHER_CALLS for rule in rules):
         return (*rules, ENVIRONMENT)
-    unknown = _ANY_VALUE[probe.call.function]
-    about = rules if is_placed(rules) else (unknown,)
-    broken = quantizers.broken_rules(probe, about, expected, actual)
-    return (*(rule for rule in broken if rule != unknown or unknown in LASTING), ALIGNMENT)
+    return (ALIGNMENT,)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from q8a8_conformance.smoke.starting import start
 from q8a8_conformance.spec.rules import load_rules, rules_by_id
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import RETURNS, Judge
-from q8a8_conformance.suite.measured_rules import by_facts
+from q8a8_conformance.suite.localization import localize
 from q8a8_conformance.suite.target import Target
 from q8a8_golden import load
 
@@ -227,10 +227,10 @@ class SuiteRun:
             self.leave_out(INTERRUPTED)
         elif self._findings is None:
             self._findings = self._diagnose()
-            if self._target is not None and self.request.rules is None:
-                self._recorder = by_facts(
-                    self._recorder, self._facts, self._target.observations, self._planned
-                )
+        if self._target is not None:
+            self._recorder = localize(
+                self._recorder, self._facts, self._target.observations, self.request.rules
+            )
         self._session.close()
         if self._target is not None:
             self._target.close()

@@ -24,7 +24,6 @@ from q8a8_conformance.protocol.session import (
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.observations import Observations
 from q8a8_conformance.results.run import Notice
-from q8a8_conformance.suite.attributions import Attributions
 from q8a8_conformance.suite.deaths import CEILING_SECONDS, Deaths, Timeouts
 
 if TYPE_CHECKING:
@@ -104,8 +103,6 @@ class Target:
         for others.
     rules
         The rules that the current case is about.
-    attributions
-        The rules that wrong results have broken.
     """
 
     def __init__(self, session: Session, profile: str, timeout: float) -> None:
@@ -124,7 +121,6 @@ class Target:
         self.call_seconds_of_last = 0.0
         self.later: dict[Call, tuple[bytes, ...] | None] = {}
         self.rules: tuple[str, ...] = ()
-        self.attributions = Attributions()
         self._is_fresh = False
         self._elsewhere: dict[int, Target] = {}
         self._placed_failures: dict[str, int] = {}

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.suite.judge import Judge
 
+VALUES = tuple(f"Q8A8-MUL-{number}" for number in (4, 5, 6, 7))
+"""What every product of some size shows, into outputs that hold poison."""
+
 ROWS = "Q8A8-MUL-8"
 
 SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 127, 129)
@@ -44,10 +47,14 @@ EMPTY = ((0, 0, 0), (3, 0, 0), (0, 3, 0), (3, 0, 2), (0, 3, 2), (1, 1, 0), (5, 3
 
 HELD = (0.0, 1.5, -1e30, float("inf"), float("nan"))
 
+ALIKE = 64, 32
+"""m and n of a product whose rows are all alike, so that it does not matter which output stands where: whole
+tiles for most kernels."""
+
 NON_FINITE = (float("nan"), float("inf"), -float("inf"), 3e38)
 
 
-@pytest.mark.rule("Q8A8-MUL-4", "Q8A8-MUL-5", "Q8A8-MUL-6")
+@pytest.mark.rule(*VALUES)
 @pytest.mark.parametrize(
     "shapes", [pytest.param(SHAPES[name], id=f"mul-mat/exact/{name}") for name in SHAPES]
 )
@@ -58,15 +65,67 @@ def test_exact(judge: Judge, shapes: tuple[tuple[int, int, int], ...]) -> None:
         judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True)
 
 
-@pytest.mark.rule("Q8A8-MUL-4", "Q8A8-MUL-5", "Q8A8-MUL-6")
+@pytest.mark.rule("Q8A8-MUL-4", "Q8A8-MUL-5")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"mul-mat/activations/blocks-{nb}") for nb in (1, 2, 5)])
 def test_activations(judge: Judge, nb: int) -> None:
     """Multiply rows at the edges of quantization by single ones: the outputs are their quantized elements."""
     judge.require(calls.MUL_MAT)
     x = mul_mat_rows.edges()
     rows = x[: len(x) // nb * nb].reshape(-1, 32 * nb)
-    judge_product(judge, mul_mat_rows.one_hot(nb), rows[:: max(1, nb - 1)], exact=True)
-    judge_product(judge, mul_mat_rows.one_hot(nb), rows[:1], exact=True)
+    for some in (rows[:: max(1, nb - 1)], rows[:1]):
+        out = bytes(4 * 32 * nb * len(some))
+        judge_product(judge, mul_mat_rows.one_hot(nb), some, exact=True, out=out)
+
+
+@pytest.mark.rule("Q8A8-MUL-4")
+@pytest.mark.parametrize(
+    ("nb", "part"),
+    [pytest.param(nb, part, id=f"mul-mat/alike/ties-{nb}-{part}") for nb in (1, 4) for part in range(5)],
+)
+def test_activations_alike(judge: Judge, nb: int, part: int) -> None:
+    """Multiply a row of ties between codes, many times, by a single one: always the same element."""
+    judge.require(calls.MUL_MAT)
+    for number, row in enumerate(mul_mat_rows.short_ties().reshape(-1, 32 * nb)[part::5]):
+        _judge_alike(judge, mul_mat_rows.one_hot(nb)[5 * number % 32], row, exact=True)
+
+
+@pytest.mark.rule("Q8A8-MUL-5")
+@pytest.mark.parametrize(
+    ("nb", "exact"),
+    [
+        pytest.param(nb, exact, id=f"mul-mat/alike/{'exact' if exact else 'bound'}-{nb}")
+        for exact in (True, False)
+        for nb in (1, 2, 3, 5, 8, 15, 16, 17, 33, 129, 2048)
+    ],
+)
+def test_sums_alike(judge: Judge, nb: int, exact: bool) -> None:
+    """Multiply two rows, many times, that every recipe quantizes alike: always the same sum."""
+    judge.require(calls.MUL_MAT)
+    _judge_alike(judge, *mul_mat_rows.one_scale(nb, exact_sums=exact), exact=exact)
+
+
+@pytest.mark.rule("Q8A8-MUL-7")
+@pytest.mark.parametrize("held", [pytest.param(held, id=f"mul-mat/alike/held-{held}") for held in HELD])
+def test_overwritten_alike(judge: Judge, held: float) -> None:
+    """Multiply two rows, many times, into outputs that held something."""
+    judge.require(calls.MUL_MAT)
+    x = np.arange(-31, 128, 5, dtype=np.float32)
+    _judge_alike(judge, mul_mat_rows.one_hot(1)[7], x, exact=True, held=held)
+
+
+@pytest.mark.rule("Q8A8-MUL-4", "Q8A8-MUL-5", "Q8A8-MUL-6")
+def test_into_zeros(judge: Judge) -> None:
+    """Multiply into outputs that hold zeros."""
+    judge.require(calls.MUL_MAT)
+    for m, n, nb in (*SHAPES["rows"], *SHAPES["columns"]):
+        judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True, out=bytes(4 * m * n))
+
+
+def _judge_alike(judge: Judge, w: Array, x: Array, *, exact: bool, held: float = 0.0) -> None:
+    """Judge the product of one row and one row, repeated."""
+    m, n = ALIKE
+    matrices = np.repeat(w[np.newaxis], m, axis=0), np.repeat(x[np.newaxis], n, axis=0)
+    judge_product(judge, *matrices, exact=exact, out=calls.float_bytes(held) * (m * n))
 
 
 def kinds() -> list[object]:
@@ -86,7 +145,7 @@ def kinds() -> list[object]:
     ]
 
 
-@pytest.mark.rule("Q8A8-MUL-4", "Q8A8-MUL-5", "Q8A8-MUL-6")
+@pytest.mark.rule(*VALUES)
 @pytest.mark.parametrize(("make", "shapes"), kinds())
 def test_bound(
     judge: Judge,
@@ -107,7 +166,7 @@ def test_empty(judge: Judge) -> None:
         judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True)
 
 
-@pytest.mark.rule("Q8A8-MUL-7")
+@pytest.mark.rule(*VALUES)
 def test_overwritten(judge: Judge) -> None:
     """Multiply into outputs that held something: they are overwritten, not added to."""
     judge.require(calls.MUL_MAT)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.attribution.matrices import matrices_of
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.inputs.known_calls import Known, known_product
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Option, Together
+from q8a8_conformance.results.expected_product import matrices_of
 from q8a8_conformance.suite.known_checks import judge_known
 from q8a8_conformance.suite.matrix_checks import judge_again
 from q8a8_conformance.suite.placement import LINE

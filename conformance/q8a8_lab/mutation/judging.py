@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from q8a8_conformance.diagnosis import diagnose
 from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.faults.kernel import ACTIVATION, ROW, ROWS
@@ -20,12 +21,14 @@ from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.results.record import Recorder, Status
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import CaseOver, Judge
+from q8a8_conformance.suite.localization import localize
 from q8a8_conformance.suite.pytest_checks import CheckRunner, case_id, rules_of
 from q8a8_conformance.suite.target import NotRunError, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call, Hello, Result
     from q8a8_conformance.protocol.session import Session
 
@@ -126,7 +129,8 @@ def judge(slug: str, only: Callable[[SuiteCase], bool] | None = None, until: str
     only
         Which cases to run, if not all.
     until
-        A rule; the run ends with the first case that fails it.
+        A rule; the run ends with the first case about it in which a result is wrong. Which rule such a result
+        breaks is decided after whole runs alone.
     """
     mutant = MUTANTS.get(slug)
     functions = _offered((mutant or LEGAL[slug]).functions)
@@ -203,6 +207,10 @@ def _judged(
         ran += 1
         if until in {record.rule for record in judge.finish()}:
             break
+    facts: list[Fact] = []
+    if until is None:
+        diagnose(target.observations, target.ask_dot, recipes.accepted(), target.probe, facts=facts)
+        recorder = localize(recorder, facts, target.observations)
     failed: dict[str, list[str]] = {}
     for record in recorder:
         if record.status in {Status.FAIL, Status.CRASHED}:

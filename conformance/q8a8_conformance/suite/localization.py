@@ -1,0 +1,162 @@
+"""Which rules wrong results break: those of the facts that explain them, else those that most failures share.
+
+While a run goes on, a wrong value stands tentatively against every rule that its comparison is about. At the
+end of the run, what a measured fact explains breaks the fact's rule. Of the rest, the pattern over all cases
+decides (spectrum-based fault localization, with the coefficient of Ochiai: Abreu, Zoeteweij, van Gemund, "On
+the accuracy of spectrum-based fault localization", 2007): the rule that most of the failed cases are about,
+and fewest of those that passed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.record import CallData, Record, Recorder, Status, rule_matches
+from q8a8_conformance.spec.rules import rules_by_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from q8a8_conformance.diagnosis.facts import Fact
+    from q8a8_conformance.results.observations import Failure, Observations
+
+VALUES = tuple(f"Q8A8-{family}-" for family in ("LAY", "HLF", "QNT", "DEQ", "DOT", "ORD", "MUL"))
+NOT_VALUES = frozenset(f"Q8A8-{name}" for name in ("QNT-8", "QNT-10", "QNT-11", "DOT-11", "MUL-8", "MUL-9"))
+"""Families of rules about values, and those of them that compare results, or are about something else."""
+
+
+def is_about_values(rules: Collection[str]) -> bool:
+    """Return whether what a wrong result breaks among these rules takes more than the result to decide."""
+    return any(rule.startswith(VALUES) and rule not in NOT_VALUES for rule in rules)
+
+
+def localize(
+    recorder: Recorder, facts: Sequence[Fact], observations: Observations, wanted: str | None = None
+) -> Recorder:
+    """Return the records of a run with the rules that are broken in the place of tentative ones.
+
+    Parameters
+    ----------
+    recorder
+        The records.
+    facts
+        What experiments found.
+    observations
+        The failed calls.
+    wanted
+        Pattern of the rules that were asked for; None for all. A failure shows whichever were: where it
+        breaks none of them, it stays with those that its comparison is about.
+    """
+    tentative: dict[str, list[Record]] = defaultdict(list)
+    result = Recorder()
+    for record in recorder:
+        if record.tentative:
+            tentative[record.case].append(record)
+        else:
+            result.add(record)
+    if not tentative:
+        return result
+    failures = [failure for held in observations.failures.values() for failure in held]
+    known = _explained(facts, failures)
+    by_case: dict[str, list[Failure]] = defaultdict(list)
+    for failure in failures:
+        if failure.case in tentative:
+            by_case[failure.case].append(failure)
+    unknown = {failure.case for failure in failures if id(failure) not in known}
+    pattern = _Pattern(recorder, unknown)
+
+    def rules_of(failure: Failure) -> tuple[str, ...]:
+        fact = known.get(id(failure))
+        if fact is not None:
+            return _with_derived(fact.rule, failure.rules)
+        return pattern.most_suspicious(failure.call.function, failure.rules)
+
+    for case, records in tentative.items():
+        for record in _decided(records, by_case[case], rules_of, wanted):
+            result.add(record)
+    return result
+
+
+def _explained(facts: Sequence[Fact], failures: Sequence[Failure]) -> dict[int, Fact]:
+    """Return the first fact that explains each failure, by the failure's identity."""
+    found: dict[int, Fact] = {}
+    for fact in facts:
+        left = [one for one in failures if one.call.function == fact.function and id(one) not in found]
+        found |= {id(failure): fact for failure in fact.explained(left)}
+    return found
+
+
+def _with_derived(rule: str, about: Sequence[str]) -> tuple[str, ...]:
+    """Return a rule, and those of some others that follow from it."""
+    return rule, *(other for other in about if rule in rules_by_id()[other].derived_from)
+
+
+def _decided(
+    records: Sequence[Record],
+    failures: Iterable[Failure],
+    rules_of: Callable[[Failure], tuple[str, ...]],
+    wanted: str | None,
+) -> Iterable[Record]:
+    """Return what stands in the place of the tentative records of a case."""
+    broken: dict[str, Record] = {}
+    for failure in failures:
+        rules = rules_of(failure)
+        if wanted is not None and not any(rule_matches(rule, wanted) for rule in rules):
+            rules = failure.rules
+        for rule in rules:
+            if rule not in broken:
+                broken[rule] = _failed(records[0], rule, failure)
+    passed = (record for record in records if record.rule not in broken)
+    return [
+        *broken.values(),
+        *(replace(record, status=Status.PASS, message="", call=None, tentative=False) for record in passed),
+    ]
+
+
+def _failed(tentative: Record, rule: str, failure: Failure) -> Record:
+    names = [failure.call.spec.buffers[index].name for index in failure.call.spec.outputs]
+    data = CallData(
+        failure.call.function,
+        calls.arguments_of(failure.call),
+        calls.inputs_of(failure.call),
+        dict(zip(names, failure.expected, strict=True)),
+        dict(zip(names, failure.outputs, strict=True)),
+    )
+    return replace(tentative, rule=rule, message=failure.message, call=data, tentative=False)
+
+
+class _Pattern:
+    """Which cases passed and failed, by function and rule.
+
+    Parameters
+    ----------
+    records
+        All of the run.
+    unknown
+        Cases with failures that no fact explains.
+    """
+
+    def __init__(self, records: Recorder, unknown: Collection[str]) -> None:
+        self._failed: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._passed: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for record in records:
+            key = record.function, record.rule
+            if record.tentative and record.case in unknown:
+                self._failed[key].add(record.case)
+            elif record.tentative or record.status is Status.PASS:
+                self._passed[key].add(record.case)
+
+    def most_suspicious(self, function: str, rules: Sequence[str]) -> tuple[str, ...]:
+        """Return those of some rules about a function that its failures fit best; several that fit alike."""
+        scores = {rule: self._ochiai(function, rule) for rule in rules}
+        best = max(scores.values())
+        return tuple(rule for rule, score in scores.items() if math.isclose(score, best))
+
+    def _ochiai(self, function: str, rule: str) -> float:
+        """Return failed(r) / sqrt(failed(r) + passed(r)), but for the count of all failed cases."""
+        failed, passed = len(self._failed[function, rule]), len(self._passed[function, rule])
+        return failed / math.sqrt(failed + passed) if failed else 0.0
