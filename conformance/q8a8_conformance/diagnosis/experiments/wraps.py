@@ -47,7 +47,8 @@ class Wrap:
 
     def first(self, size: int) -> int:
         """Return the first block that is read elsewhere, for blocks of so many bytes."""
-        return 2**self.bits if self.unit == "blocks" else -(-(2**self.bits) // size)
+        end = 1 << self.bits
+        return end if self.unit == "blocks" else -(-end // size)
 
 
 def _wraps() -> Iterator[Wrap]:
@@ -118,5 +119,5 @@ def _made(bench: Bench, nb: int) -> CallResult:
 def _sentence(wrap: Wrap, first: int) -> str:
     rows = {"xy": "both rows", "x": "x", "y": "y"}[wrap.side]
     if wrap.unit == "bytes":
-        return f"The byte offset of a block wraps at 2^{wrap.bits}: from block {first} on, {rows} are read at the start again."
+        return f"The byte offset of a block wraps at 2^{wrap.bits}: blocks from {first} on are others."
     return f"From block {first} on, block b of {rows} is block b mod {first}."
