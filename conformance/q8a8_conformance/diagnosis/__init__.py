@@ -1,13 +1,9 @@
-"""Why a kernel's results are what they are: the recipe, order or known mistake behind their bits.
+"""Why a kernel's results are what they are: the recipe, the order, or what it does wrong.
 
-The checks keep every judged result (`observations`). Afterwards each known arithmetic is run over the same
-inputs; what reproduces the results bit for bit is named, with how many it explains of how many. Candidates
-are data, tried in this order, so that the smallest explanation wins:
-
-1. the reference's recipes and orders, other ways to add (`summations`), and mistakes in the products of a dot
-   product (`causes`);
-2. every mistake of `q8a8_conformance.mutants`, replayed on whole calls (`mistakes`);
-3. two mistakes at once.
+The checks keep every judged result (`observations`). What a dot product does wrong is measured
+(`experiments`); the order of a right one is named by its bits (`dots`), or measured too. A quantizer's
+results are compared with the recipes and with every mistake of `q8a8_conformance.mutants`, alone and in
+pairs (`mistakes`).
 
 Where nothing explains a function, its smallest failing input is found with the kernel itself (`shrink`).
 
@@ -25,9 +21,10 @@ from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
-from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
+from q8a8_conformance.faults.catalogue import LEGAL, make
 from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS
 from q8a8_conformance.protocol.messages import NO_FAULTS, Hello, Result
@@ -37,10 +34,9 @@ from q8a8_conformance.results.run import Finding, Smallest
 from q8a8_conformance.reveal import summations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.facts import Evidence, Fact
-    from q8a8_conformance.faults.mutant import Change
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
 
@@ -122,11 +118,12 @@ def diagnose(
     functions = [name for name, _ in (*observations.dots, *observations.failures)]
     for function in dict.fromkeys(name for name in functions if name not in observations.quantizers):
         progress(function)
-        named = []
-        by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
-        if by_nrc:
+        if function in DOTS:
+            findings += _of_dot(observations, function, ask, probe, limits)
+        else:
+            by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
             named = dots.explain(function, by_nrc, ask)
-        findings += _look_further(observations, function, named, probe, limits)
+            findings += _look_further(observations, function, named, probe, limits)
     for function, deaths in observations.deaths.items():
         progress(function)
         findings.append(_death(function, deaths, probe, limits))
@@ -138,31 +135,17 @@ def _look_further(
 ) -> list[Finding]:
     """Explain the failed calls of a function that recipes and orders leave unexplained."""
     groups = {nrc: held for (name, nrc), held in observations.failures.items() if name == function and held}
-    causes = {finding.cause for finding in named}
-    fixed = {finding.cause for finding in named if finding.cause == dots.REVEALED and finding.fix}
-    if function not in DOTS:
-        fixed |= FIXES.keys()
-    if not groups or (causes & fixed and UNEXPLAINED not in causes):
+    is_named = any(f.fix for f in named) and not any(f.cause == UNEXPLAINED for f in named)
+    if not groups or is_named:
         return named
-    near = [name for finding in named for name in finding.orders]
     legal = [finding for finding in named if not finding.fix and finding.cause != UNEXPLAINED]
-    if function in DOTS and probe is not None:
-        groups = {
-            nrc: failures
-            for nrc, failures in groups.items()
-            if not any(_is_all(_calls(observations, function, nrc, limits), finding) for finding in legal)
-        }
-        measured = _measured(observations, function, groups, probe, limits, named) if groups else ()
-        return [*measured, *legal]
     found: list[Finding] = []
-    parts: tuple[Change, ...] = ()
     for nrc in sorted(groups):
         calls = _calls(observations, function, nrc, limits)
         if any(_is_all(calls, finding) for finding in legal):
             continue
-        explanation = mistakes.search(function, calls, near, parts)
+        explanation = mistakes.search(function, calls)
         if explanation is not None:
-            parts = explanation.parts
             _merge(found, _as_findings(function, nrc, explanation))
         elif held := [f for f in named if f.fix and f.nrc == nrc]:
             _merge(found, held)
@@ -187,40 +170,33 @@ def _calls(observations: Observations, function: str, nrc: int, limits: Limits) 
     )
 
 
-def _measured(
-    observations: Observations,
-    function: str,
-    groups: Mapping[int, Sequence[Failure]],
-    probe: Probe,
-    limits: Limits,
-    named: Sequence[Finding],
+def _of_dot(
+    observations: Observations, function: str, ask: AskDot, probe: Probe | None, limits: Limits
 ) -> list[Finding]:
-    """Return the facts that experiments find about a dot product, and what they leave unexplained."""
-    every = [failure for _, failures in sorted(groups.items()) for failure in failures]
-    of = _count(every)
-    findings, left = [], every
-    found = dot_facts(function, groups, probe)
-    limits.facts += found
-    order = ""
-    if found and all(fact.cause in MUTANTS for fact in found):
-        near = [name for finding in named for name in finding.orders]
-        calls = _calls(observations, function, min(groups), limits)
-        order = mistakes.order_under(calls, [fact.cause for fact in found], near)
-    names = (dots.ORDER_OF_CAUSE[order].name,) if order else ()
-    for fact in found:
-        # (With an order, mistakes of the catalogue give every byte.)
-        explained = every if order else fact.explained(every)
+    """Return what a dot product does wrong, by experiments, and the order in which it adds."""
+    groups = {
+        nrc: wrong
+        for (name, nrc), held in observations.failures.items()
+        # (Under the profile exact an order fails that adds what it should.)
+        if name == function and (wrong := [one for one in held if not matches(Model(), one)])
+    }
+    failures = [one for _, held in sorted(groups.items()) for one in held]
+    facts = dot_facts(function, groups, probe) if failures and probe else []
+    limits.facts += facts
+    findings, left = [], failures
+    for fact in facts:
+        explained = fact.explained(failures)
         left = [failure for failure in left if not any(failure is one for one in explained)]
-        finding = _of_fact(fact, _count(explained), of)
-        if order:
-            finding = replace(finding, detail=f"{finding.detail}; on top of {order}", orders=names)
-        findings.append(finding)
+        findings.append(_of_fact(fact, _count(explained), _count(failures)))
+    by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
+    named = dots.explain(function, by_nrc, ask, experiments=not facts)
+    if not failures or (not facts and any(finding.fix for finding in named)):
+        return named
     if left:
-        detail = next((f.detail for f in named if f.cause == UNEXPLAINED), "") if not found else ""
-        missed = _count(left)
+        detail = next((f.detail for f in named if f.cause == UNEXPLAINED), "")
         smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
-        findings.append(Finding(function, UNEXPLAINED, 0, missed, detail=detail, smallest=smallest))
-    return findings
+        findings.append(Finding(function, UNEXPLAINED, 0, _count(left), detail=detail, smallest=smallest))
+    return [*findings, *(finding for finding in named if finding.cause != UNEXPLAINED)]
 
 
 def _of_fact(fact: Fact, explained: int, of: int) -> Finding:
@@ -294,23 +270,16 @@ def _is_all(calls: mistakes.FunctionCalls, finding: Finding) -> bool:
 
     (The profile ``exact`` fails every order but the scalar one.)
     """
-    if finding.cause in {*summations.CAUSES, dots.REVEALED}:
-        return finding.explained == finding.of
     order = dots.ORDER_OF_CAUSE.get(finding.cause)
     if order is None:
-        return False
+        return finding.cause in {*summations.CAUSES, dots.REVEALED} and finding.explained == finding.of
     kernel = LEGAL.get(f"order-{order.name}")
-    if kernel is None and order != summations.SCALAR:
-        return False
-    return calls.allows(*([kernel] if kernel else []))
+    return (kernel is not None or order == summations.SCALAR) and calls.allows(*([kernel] if kernel else []))
 
 
 def _as_findings(function: str, nrc: int, explanation: mistakes.Explanation) -> list[Finding]:
-    """Return a finding for each mistake, on top of the order that explains the rest."""
+    """Return a finding for each mistake."""
     parts = explanation.parts
-    order = mistakes.order_of(explanation) if explanation.order is not None else ""
-    on_top = f"on top of {order}" if order else ""
-    orders = (dots.ORDER_OF_CAUSE[order].name,) if order else ()
     findings = []
     for part in parts:
         others = [f"together with {other.slug}" for other in parts if other is not part]
@@ -318,10 +287,8 @@ def _as_findings(function: str, nrc: int, explanation: mistakes.Explanation) -> 
             others.append(
                 f"or {', '.join(other.slug for other in explanation.equal)}, which gives the same here"
             )
-        detail = "; ".join(filter(None, (*others, on_top)))
         counts = explanation.explained, explanation.of
-        fix = mistakes.fix_of(part)
-        findings.append(Finding(function, part.slug, *counts, fix, detail, nrc, orders))
+        findings.append(Finding(function, part.slug, *counts, mistakes.fix_of(part), "; ".join(others), nrc))
     return findings
 
 

@@ -7,20 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from q8a8.recipe import RECIPES, Recipe
 from q8a8_conformance.faults.catalogue import MUTANTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from q8a8_conformance.faults.kernel import Step
-
-Array = NDArray[Any]
 
 UNEXPLAINED = "unexplained"
 """The cause of results that no known arithmetic reproduces."""
@@ -82,55 +75,6 @@ DIFFERENCES: Mapping[str, str] = MappingProxyType(
 """The smallest difference from the specification, by cause."""
 
 
-@dataclass(frozen=True)
-class WrongProduct:
-    """A mistake in the products of a dot product, under any order of adding them.
-
-    Attributes
-    ----------
-    cause, fix
-        Slug, and the sentence that mends it.
-    detail
-        Which form of the mistake.
-    step, wrong
-        The step that the mistake changes, ``products`` or ``scale_product``, and what takes its place.
-    """
-
-    cause: str
-    fix: str
-    detail: str
-    step: str
-    wrong: Step
-
-    def apply(self, d: Array, qx: Array, qy: Array) -> tuple[Array, Array, Array]:
-        """Return the inputs from which a correct kernel would compute the wrong result.
-
-        Parameters
-        ----------
-        d
-            Products of scales, float32 [rows, nb].
-        qx, qy
-            Codes, int8 [rows, nb, 32].
-        """
-        if self.step == "scale_product":
-            with np.errstate(over="ignore"):
-                return self.wrong(d, np.ones_like(d)), qx, qy
-        # Whole products stand in for x, ones for y: at most 2^14, exact.
-        return d, self.wrong(qx, qy).astype(np.int32), np.ones_like(qy)
-
-
-def _wrong_products(step: str, slug: str) -> tuple[WrongProduct, ...]:
-    """Return a mutant's forms; itself where it has only one."""
-    mutant = MUTANTS[slug]
-    forms = mutant.forms or {"": mutant.changes}
-    return tuple(WrongProduct(slug, mutant.fix, form, step, of[step]) for form, of in forms.items())
-
-
-WRONG_PRODUCTS: tuple[WrongProduct, ...] = (
-    *_wrong_products("products", "minus-128-sign"),
-    *_wrong_products("scale_product", "fp16-scale-product"),
-)
-
 _BARE = ("scalar", "scalar-fma")
 
 
@@ -142,7 +86,6 @@ def order_cause(name: str) -> str:
 FIXES: Mapping[str, str] = MappingProxyType(
     {
         **{q.cause: q.fix for q in QUANTIZATIONS if q.fix},
-        **{w.cause: w.fix for w in WRONG_PRODUCTS},
         CRASH: "return from every legal call: the smallest one found that does not is shown",
     }
 )

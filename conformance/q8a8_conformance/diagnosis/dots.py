@@ -1,4 +1,4 @@
-"""Which order of additions a dot product's bits match; if none, which mistake on top of which order."""
+"""Which order of additions a dot product's bits match: one of the catalogue, another way to add, its own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from q8a8.bound import LANE_FOLD_ROUNDINGS, roundings
 from q8a8.dot import dot_rows
 from q8a8.order import ORDERS, Order
-from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, WrongProduct, order_cause
+from q8a8_conformance.diagnosis.causes import UNEXPLAINED, order_cause
 from q8a8_conformance.inputs import dot_rows as rows
 from q8a8_conformance.inputs.calls import DOT_REAL
 from q8a8_conformance.results.run import Finding
 from q8a8_conformance.reveal.describe import words_of
 from q8a8_conformance.reveal.dots import Revealed, reveal_dot
-from q8a8_conformance.reveal.held import LOWEST, HeldRows
+from q8a8_conformance.reveal.held import HeldRows
 from q8a8_conformance.reveal.summations import SCALAR, SUMMATIONS, Summation
 
 if TYPE_CHECKING:
@@ -45,22 +45,19 @@ NOT_IN_CATALOGUE = "order not in the catalogue (legal), revealed as"
 ILLEGAL = "order with more roundings than the bound allows (Q8A8-ORD-2), revealed as"
 
 ENOUGH = 0.5
-"""The share of results that a wrong arithmetic must explain to be worth a mention as the nearest."""
+"""The share of results that an order must explain to be worth a mention as the nearest."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An order, and a mistake in the products, or another way to add, or None."""
+    """An order, and another way to add, or None."""
 
     order: Order
-    wrong: WrongProduct | None = None
     summation: Summation | None = None
 
     def bits(self, d: Array, qx: Array, qy: Array) -> Array:
         """Return the result bits, uint32 [rows], for d [rows, nb] and codes [rows, nb, 32]."""
-        if self.wrong is not None:
-            d, qx, qy = self.wrong.apply(d, qx, qy)
-        # A wrong arithmetic may overflow, and then meet its own infinities.
+        # Another way to add may overflow, and then meet its own infinities.
         with np.errstate(over="ignore", invalid="ignore"):
             if self.summation is not None:
                 return self.summation.total(self.order, qx, qy, d).astype("<f4").view(np.uint32)
@@ -95,13 +92,9 @@ class Results:
         """Return whether a candidate reproduces all results; stop at the first length that it does not."""
         return all((candidate.bits(d, qx, qy) == bits).all() for d, qx, qy, bits in self.stacks(0, 1 << 40))
 
-    def held(self, *, lowest: bool = True) -> list[HeldRows]:
-        """Return all results, to try a revealed order on; without `lowest`, those of rows without -128."""
-        groups = [
-            [r for r in held if lowest or min(r.qx.min(), r.qy.min()) > LOWEST]
-            for count, held in self._by_count.items()
-            if count
-        ]
+    def held(self) -> list[HeldRows]:
+        """Return all results, to try a revealed order on."""
+        groups = [held for count, held in self._by_count.items() if count]
 
         def stacked(name: str, held: list[DotResult]) -> Array:
             return np.array([getattr(result, name) for result in held])
@@ -115,7 +108,6 @@ class Results:
                 stacked("bits", held).astype(np.uint32),
             )
             for held in groups
-            if held
         ]
 
     def count(self, low: int = 0, high: int = 1 << 40) -> int:
@@ -147,7 +139,9 @@ class Results:
         return [c for c, score in zip(candidates, scores, strict=True) if 2 * score >= most]
 
 
-def explain(function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDot) -> list[Finding]:
+def explain(
+    function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDot, *, experiments: bool = True
+) -> list[Finding]:
     """Name what reproduces all results of one function, for one row at a time and for two.
 
     Parameters
@@ -158,17 +152,18 @@ def explain(function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDo
         What it gave, by nrc.
     ask
         Makes one more dot product.
+    experiments
+        Whether to look for an order that is in no catalogue: not in a kernel that is wrong in a known way.
 
     Returns
     -------
     list of Finding
-        For correct results the orders that fit, all that could not be distinguished. Else the mistake that
-        explains them with the order it was found on, then the order with what it explains without the
-        mistake; or ``unexplained``. Where two rows at a time agree with one, that is one finding.
+        The orders that fit, all that could not be distinguished; or ``unexplained``. Where two rows at a
+        time agree with one, that is one finding. Without experiments only what fits the catalogue.
     """
     findings: list[Finding] = []
     for nrc, held in sorted(by_nrc.items()):
-        for finding in _explain(function, nrc, Results(held), ask):
+        for finding in _explain(function, nrc, Results(held), ask, experiments=experiments):
             same = next((f for f in findings if _means(f) == _means(finding)), None)
             if same is None:
                 findings.append(finding)
@@ -179,7 +174,7 @@ def explain(function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDo
     return findings
 
 
-def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Finding]:
+def _explain(function: str, nrc: int, results: Results, ask: AskDot, *, experiments: bool) -> list[Finding]:
     of = results.count()
     note = "nrc = 2" if nrc == 2 else ""
     orders = [Candidate(order) for order in distinct_orders(nrc)]
@@ -189,47 +184,28 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
         return [_as_order(function, c.order, nrc, of, detail=_same_bits(note, c.order, nrc)) for c in left]
     if added := [c for c in _summed(orders) if results.all_from(c)]:
         return [_as_added(function, nrc, _separate(function, nrc, added, ask), of, note)]
-    mistaken, explained = results.best([Candidate(c.order, w) for c in orders for w in WRONG_PRODUCTS])
-    first = mistaken[0]
-    if explained < of or first.wrong is None:
-        found = reveal_dot(ask, function, nrc, results.held(lowest=False))
-        if revealed := _as_revealed(found, results, note):
-            return [revealed]
-        nearest = (plain[0].order.name,) if most >= ENOUGH * of else ()
-        detail = _joined(note, *found.notes, *(f"nearest: {order_cause(name)}" for name in nearest))
-        return [Finding(function, UNEXPLAINED, most, of, detail=detail, nrc=nrc, orders=nearest)]
-    bases = list(dict.fromkeys(c.order for c in mistaken if c.wrong is first.wrong))
-    names = tuple(order.name for order in bases)
-    detail = _joined(note, first.wrong.detail, f"on top of {', '.join(map(order_cause, names))}")
-    return [
-        Finding(function, first.wrong.cause, explained, of, first.wrong.fix, detail, nrc, names),
-        *(
-            replace(_as_order(function, order, nrc, of, note), explained=results.explained(Candidate(order)))
-            for order in bases
-        ),
-    ]
+    if not experiments:
+        return []
+    found = reveal_dot(ask, function, nrc, results.held())
+    if revealed := _as_revealed(found, results, note):
+        return [revealed]
+    nearest = (plain[0].order.name,) if most >= ENOUGH * of else ()
+    detail = _joined(note, *found.notes, *(f"nearest: {order_cause(name)}" for name in nearest))
+    return [Finding(function, UNEXPLAINED, most, of, detail=detail, nrc=nrc, orders=nearest)]
 
 
 def _as_revealed(found: Revealed, results: Results, note: str) -> Finding | None:
-    """Return the finding of an order that experiments show, if it explains all, or of a mistake on it."""
-    function, nrc, of = found.function, found.nrc, results.count()
-    first = found.pieces[0].found if found.pieces else None
+    """Return the finding of an order that experiments show, if it explains all."""
+    of = results.count()
     if found.summation:
         return _as_other_sum(found, results, note)
-    if not found.is_tree or first is None:
-        return None
     every = results.held()
-    if not found.wrong(every):
-        fix = _too_many_roundings(found, max(rows.nb for rows in every))
-        detail = _joined(note, f"{ILLEGAL if fix else NOT_IN_CATALOGUE}: {found.words}")
-        return Finding(function, REVEALED, of, of, fix, detail, nrc, revealed=found.to_json())
-    if len(found.pieces) == 1 and isinstance(first.order, Order):
-        for wrong in WRONG_PRODUCTS:
-            if results.all_from(Candidate(first.order, wrong)):
-                detail = _joined(note, wrong.detail, f"on top of an {NOT_IN_CATALOGUE}: {found.words}")
-                revealed = found.to_json()
-                return Finding(function, wrong.cause, of, of, wrong.fix, detail, nrc, revealed=revealed)
-    return None
+    if not found.is_tree or not found.pieces or not found.pieces[0].found or found.wrong(every):
+        return None
+    fix = _too_many_roundings(found, max(rows.nb for rows in every))
+    detail = _joined(note, f"{ILLEGAL if fix else NOT_IN_CATALOGUE}: {found.words}")
+    revealed = found.to_json()
+    return Finding(found.function, REVEALED, of, of, fix, detail, found.nrc, revealed=revealed)
 
 
 def _too_many_roundings(found: Revealed, longest: int) -> str:

@@ -1,8 +1,9 @@
 """Search the catalogue for one mistake, or two at once, that give a kernel's bytes: its calls are replayed.
 
 A mistake explains a kernel if it gives the kernel's bytes in every call, the failed ones first: whatever
-gives other bytes there is out after a call or two, so a hundred mistakes, under thirty orders of addition,
-and some thousand pairs cost a second or so. The smallest explanation wins: one mistake before two.
+gives other bytes there is out after a call or two, so a hundred mistakes and some thousand pairs cost a
+second or so. The smallest explanation wins: one mistake before two. Dot products are not for replays: what
+they do wrong is measured, whatever order they add in.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from q8a8_conformance.diagnosis.causes import FIXES, order_cause
+from q8a8_conformance.diagnosis.causes import FIXES
 from q8a8_conformance.diagnosis.replay import differing, replay, same
-from q8a8_conformance.faults.catalogue import FAMILIES, LEGAL, MUTANTS, RECIPES
-from q8a8_conformance.faults.kernel import DOTS, QUANTIZERS
-from q8a8_conformance.faults.mutant import Change, ConflictError, Legal, Mutant, build
+from q8a8_conformance.faults.catalogue import FAMILIES, MUTANTS, RECIPES
+from q8a8_conformance.faults.kernel import QUANTIZERS
+from q8a8_conformance.faults.mutant import Change, ConflictError, Mutant, build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.results.observations import CallResult, Failure
 
@@ -32,12 +33,6 @@ STATEFUL = frozenset(mutant.slug for mutant in FAMILIES["Memory, environment and
 SECONDS = 1.5
 """Time limit of the search for one function."""
 
-SPARED, LONGEST = 12, 17 * 32
-"""Right results that are looked at to find the order of addition, and elements of the longest of them."""
-
-NEAR_ORDERS = 2
-"""Orders under which pairs are tried, the nearest ones."""
-
 
 @dataclass(frozen=True)
 class Explanation:
@@ -47,8 +42,6 @@ class Explanation:
     ----------
     parts
         One or two mistakes.
-    order
-        The order of addition that they were found on top of; None for the specification's.
     equal
         Other single mistakes that reproduce every call as well.
     explained, of
@@ -56,7 +49,6 @@ class Explanation:
     """
 
     parts: tuple[Change, ...]
-    order: Legal | None
     equal: tuple[Change, ...]
     explained: int
     of: int
@@ -95,13 +87,6 @@ class FunctionCalls:
         return all(_gives(kernel, seen) for seen in self.failures) and all(
             _gives(kernel, seen) for seen in self._rest if not self.late
         )
-
-    def nearest(self, bases: Sequence[Legal | None]) -> list[Legal | None]:
-        """Sort orders of addition by how many right results they give: what a mistake spares shows them."""
-        spared = [seen for seen in self._rest if 32 < seen.call.n <= LONGEST][:SPARED]
-        kernels = [(build([base] if base else []), base) for base in bases]
-        scores = [sum(_gives(kernel, seen) for seen in spared) for kernel, _ in kernels]
-        return [base for _, base in sorted(zip(scores, bases, strict=True), key=lambda one: -one[0])]
 
     def count(self, *parts: Change) -> tuple[int, int]:
         """Count the wrong results that a kernel of these parts gives, and all of them."""
@@ -144,66 +129,35 @@ def _gives(kernel: object, seen: CallResult) -> bool:
     return given is not None and same(seen.call.function, given, seen.outputs)
 
 
-def orders(names: Iterable[str] = ()) -> list[Legal | None]:
-    """Return all orders as parts of a kernel: these names of `q8a8.order` first; None for ``scalar``."""
-    chosen: dict[str, Legal | None] = {}
-    for name in (*names, "scalar", *(slug.removeprefix("order-") for slug in LEGAL)):
-        if name == "scalar" or f"order-{name}" in LEGAL:
-            chosen.setdefault(name, LEGAL.get(f"order-{name}"))
-    return list(chosen.values())
-
-
 def mistakes(function: str) -> list[Mutant]:
     """Return the mistakes of the catalogue that a function's results can show."""
     return [m for m in MUTANTS.values() if function in m.functions and m.slug not in STATEFUL]
 
 
-def search(
-    function: str, calls: FunctionCalls, near: Sequence[str] = (), likely: tuple[Change, ...] = ()
-) -> Explanation | None:
+def search(function: str, calls: FunctionCalls) -> Explanation | None:
     """Find the smallest explanation of a function's calls.
 
     Parameters
     ----------
     function
-        The ABI function.
+        The ABI function: not a dot product.
     calls
         Its calls, at least one of them failed.
-    near
-        For a dot product, names of orders, the likeliest first.
-    likely
-        What explained the function's other calls: tried before anything else.
 
     Returns
     -------
     Explanation or None
         None where no mistake and no pair of them gives all bytes, or time was up before one was found.
     """
-    bases = calls.nearest(orders(near)) if function in DOTS else [None]
     singles: list[Change] = list(mistakes(function))
-    for base in bases if likely else []:
-        if calls.allows(*_parts(base, *likely)):
-            return Explanation(likely, base, (), *calls.count(*_parts(base, *likely)))
-    for base in bases:
-        found = [one for one in singles if not calls.late and calls.allows(*_parts(base, one))]
-        if found:
-            counted = calls.count(*_parts(base, found[0]))
-            return Explanation((found[0],), base, tuple(found[1:]), *counted)
+    found = [one for one in singles if not calls.late and calls.allows(one)]
+    if found:
+        return Explanation((found[0],), tuple(found[1:]), *calls.count(found[0]))
     more = [*RECIPES.values(), *singles] if function in QUANTIZERS else singles
-    for base in bases[:NEAR_ORDERS]:
-        for pair in _pairs(more, calls):
-            if calls.allows(*_parts(base, *pair)):
-                return Explanation(pair, base, (), *calls.count(*_parts(base, *pair)))
+    for pair in _pairs(more, calls):
+        if calls.allows(*pair):
+            return Explanation(pair, (), *calls.count(*pair))
     return None
-
-
-def order_under(calls: FunctionCalls, slugs: Iterable[str], near: Sequence[str]) -> str:
-    """Return the slug of the order of addition with which mistakes give all bytes; empty if none does."""
-    parts = [MUTANTS[slug] for slug in slugs]
-    for base in calls.nearest(orders(near)):
-        if calls.allows(*_parts(base, *parts)):
-            return order_cause(base.slug.removeprefix("order-") if base else "scalar")
-    return ""
 
 
 def _pairs(singles: Sequence[Change], calls: FunctionCalls) -> Iterator[tuple[Change, Change]]:
@@ -211,16 +165,6 @@ def _pairs(singles: Sequence[Change], calls: FunctionCalls) -> Iterator[tuple[Ch
         if calls.late:
             return
         yield pair
-
-
-def _parts(base: Legal | None, *parts: Change) -> tuple[Change, ...]:
-    return parts if base is None else (base, *parts)
-
-
-def order_of(explanation: Explanation) -> str:
-    """Return the slug of the order that an explanation rests on."""
-    order = explanation.order
-    return order_cause(order.slug.removeprefix("order-") if order else "scalar")
 
 
 def fix_of(part: Change) -> str:

@@ -43,20 +43,20 @@ class Finding:
         The ABI function it is about.
     cause
         A slug: ``recipe:ggml-ref``, ``round-half-even``, ``order:neon-dotprod``, ``scalar``, ``scalar-fma``,
-        ``fp16-scale-product``, ``minus-128-sign``.
+        ``fp16-scale-product``, ``block-not-counted``.
     explained, of
         How many of the function's results (blocks of a quantizer, floats of a dot product) the cause
-        reproduces bit for bit, of how many. For a recipe, an order, and a mistake in the products of a dot
-        product these are all results, the right ones too; for other mistakes, the wrong ones.
+        reproduces, of how many. For a recipe and for an order these are all results, the right ones too; for
+        mistakes and facts, the wrong ones.
     fix
         What to change, in one sentence; empty where nothing is wrong.
     detail
-        Further words, such as the order that a wrong arithmetic was found on top of.
+        Further words, such as the orders that give the same bits.
     nrc
         Rows at a time of the dot products that it is about; 1 for what one and two rows share.
     orders
         Names (of `q8a8.ORDERS`) of the accumulation orders in it, the likeliest first: the one that is the
-        cause and those that give the same bits, those on top of which a mistake was found, or the nearest.
+        cause and those that give the same bits, or the nearest.
     smallest
         For what is not explained, the smallest input on which it shows.
     fact, where

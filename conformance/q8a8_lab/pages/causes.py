@@ -13,12 +13,11 @@ from q8a8_conformance.diagnosis.causes import (
     FIXES,
     QUANTIZATIONS,
     UNEXPLAINED,
-    WRONG_PRODUCTS,
     order_cause,
 )
 from q8a8_conformance.diagnosis.dots import REVEALED, distinct_orders, equal_orders
 from q8a8_conformance.diagnosis.mistakes import STATEFUL
-from q8a8_conformance.faults.catalogue import FAMILIES, MUTANTS
+from q8a8_conformance.faults.catalogue import FAMILIES
 from q8a8_conformance.results.record import short_id
 from q8a8_conformance.reveal.summations import SUMMATIONS
 
@@ -32,29 +31,29 @@ _HEAD = f"""\
 
 # Diagnosis: cause, symptom, fix
 
-When a kernel fails, the suite replays the kernel's own inputs with everything below, and names what gives
-the kernel's bytes: in the failed calls, and in those that passed as well. The smallest explanation wins: a
-recipe, an order of additions or one mistake before two at once. A line of the report's `diagnosis` holds
+What a wrong dot product does is measured, by experiments on it. For other functions the suite replays the
+kernel's own inputs with everything below, and names what gives the kernel's bytes: in the failed calls, and
+in those that passed as well. The smallest explanation wins: a recipe or one mistake before two at once. A
+line of the report's `diagnosis` holds
 
-- `cause`: a name of this page. Two mistakes in one function are two lines, each with `together with` the
-  other in its `detail`; a mistake on top of an order of additions names the order there. `or` names
-  mistakes that give the same bytes on every call of the run.
+- `cause`: a name of this page, or of a fact. Two mistakes in one function are two lines; for a quantizer
+  each has `together with` the other in its `detail`, where `or` names mistakes that give the same bytes on
+  every call of the run.
 
-- `explained`, `of`: so many results have the cause's bytes, of so many. For a recipe, an order, and a
-  mistake in the products of a dot product these are all results of the function, the right ones too; for
-  other mistakes they are the wrong ones.
+- `explained`, `of`: so many results have the cause's bytes, of so many. For a recipe and for an order these
+  are all results of the function, the right ones too; for mistakes and facts they are the wrong ones.
 
 - `fix`: what to do, in a sentence; empty where nothing is wrong.
 
-- `fact`, `where`, `rule`, `sentence`, `evidence`: for a dot product, what experiments measured (below).
+- `fact`, `where`, `rule`, `sentence`, `evidence`: what experiments measured (below).
 
 - `smallest`: for what is not explained, and for a crash, the smallest input on which the kernel goes wrong.
   It is found by asking the kernel itself: fewest blocks, fewest elements that are not zero, then simplest
   numbers.
 
-`{UNEXPLAINED}` means that neither one mistake nor two give the kernel's bytes; `{CRASH}`, that calls
-crashed or hung. What a kernel does besides its results (it writes outside its buffers, leaves a rounding
-mode changed, depends on an earlier call) is seen directly: it is a failed rule of [Memory
+`{UNEXPLAINED}` means that no experiment, and neither one mistake nor two, give the kernel's bytes;
+`{CRASH}`, that calls crashed or hung. What a kernel does besides its results (it writes outside its
+buffers, leaves a rounding mode changed) is seen directly: it is a failed rule of [Memory
 and environment](spec/kernel.md).
 
 ## Experiments on a dot product
@@ -139,13 +138,6 @@ def _lines() -> Iterator[str]:
     for one in QUANTIZATIONS[1:]:
         symptom = f"{DIFFERENCES[one.cause].capitalize()} ({one.recipe.source})."
         yield from _row(f"`{one.cause}`", symptom, one.fix)
-    yield ""
-    yield "## Mistakes on top of any order of additions"
-    yield ""
-    yield from _row("cause", "symptom", "fix")
-    yield from _row("---", "---", "---")
-    for cause in dict.fromkeys(wrong.cause for wrong in WRONG_PRODUCTS):
-        yield from _row(f"`{cause}`", MUTANTS[cause].sentence, FIXES[cause])
     for family, mutants in FAMILIES.items():
         rows = [m for m in mutants if m.slug not in STATEFUL and m.slug not in FIXES]
         if rows:

@@ -1,4 +1,4 @@
-"""Every mistake of the catalogue is named by its slug, alone, on top of an order, and in pairs."""
+"""Every mistake of the catalogue is named by its slug, alone and in pairs."""
 
 from __future__ import annotations
 
@@ -61,18 +61,11 @@ def test_a_mistake_is_named(slug: str, diagnosed: Diagnose) -> None:
     assert not any(finding.cause == "unexplained" for finding in found)
 
 
-def test_a_mistake_on_top_of_an_order(diagnosed: Diagnose) -> None:
-    """For a kernel that adds as AVX2 does and saturates, both are named."""
+def test_a_mistake_in_an_order(diagnosed: Diagnose) -> None:
+    """For a kernel that adds as AVX2 does and saturates, the fact is the same one."""
     found = diagnosed(make("order-avx2", "pairs-saturate"), [DOT])
     assert found[0].cause == "pairs-saturate"
-    assert "on top of order:avx2" in found[0].detail
     assert found[0].explained == found[0].of > 0
-
-
-def test_the_sign_error_on_top_of_an_order(diagnosed: Diagnose) -> None:
-    """A kernel like ggml's for AVX2: -128 wrong, and the order named beside it."""
-    found = diagnosed(make("order-avx2", "minus-128-sign"), [DOT])
-    assert [f.cause for f in found][:2] == ["minus-128-sign", "order:avx2"]
 
 
 @pytest.mark.parametrize(
@@ -83,13 +76,6 @@ def test_two_mistakes_in_a_quantizer(one: str, other: str, diagnosed: Diagnose) 
     found = diagnosed(make(one, other), [ROW])
     assert {f.cause for f in found} == {one, other}
     assert all(f.explained == f.of > 0 and f.fix and "together with" in f.detail for f in found)
-
-
-def test_two_mistakes_in_a_dot_product(diagnosed: Diagnose) -> None:
-    """The same for a dot product, on top of an order."""
-    found = diagnosed(make("order-neon-dotprod", "odd-block-lost", "pairs-saturate"), [DOT])
-    assert {f.cause for f in found if f.fix} == {"odd-block-lost", "pairs-saturate"}
-    assert all("on top of order:neon-dotprod" in f.detail for f in found)
 
 
 def test_a_recipe_and_a_mistake(diagnosed: Diagnose) -> None:

@@ -19,6 +19,7 @@ from q8a8_conformance.diagnosis.experiments import (
     outputs,
     precision,
     two_rows,
+    wraps,
 )
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, NoAnswerError, model_of
 from q8a8_conformance.diagnosis.experiments.model import matches
@@ -101,6 +102,7 @@ def _experiments(
             yield lambda: two_rows.strides(bench)
     if prepared:
         yield lambda: precision.accumulator(bench)
+        yield lambda: wraps.wraps(bench, failed)
         yield lambda: counting.counted(bench, failed)
         yield lambda: fields.block_scales(bench)
         if not any("scale_of_x" in one.changes for one in [*base, *found]):

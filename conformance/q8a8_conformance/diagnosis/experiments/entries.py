@@ -72,7 +72,8 @@ def _halves(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     """
     wrong: dict[str, dict[int, float]] = {"x": {}, "y": {}}
     for binade in range(every_value.BINADES):
-        for side, (x, y) in zip("xy", every_value.halves_of_binade(binade), strict=True):
+        rows_of_x, rows_of_y = every_value.halves_of_binade(binade)
+        for side, x, y in zip("xy", rows_of_x, rows_of_y, strict=True):
             if len(wrong[side]) >= FOUND or _is_right(bench, x, y):
                 continue
             blocks = (x if side == "x" else y)[_wrong_blocks(bench, x, y)]

@@ -108,6 +108,10 @@ def _rest(modulus: int) -> Callable[[int], int]:
     return lambda nb: nb % modulus
 
 
+def _wrapped(width: int, step: int) -> Callable[[int], int]:
+    return lambda nb: nb % width - nb % step
+
+
 FORMULAS: tuple[tuple[str, Callable[[int], int]], ...] = (
     *((f"nb - {c}" if c else "nb", _before(c)) for c in range(5)),
     ("0", lambda _nb: 0),
@@ -116,6 +120,13 @@ FORMULAS: tuple[tuple[str, Callable[[int], int]], ...] = (
     *((f"nb mod {m}", _rest(m)) for m in (65536, 32768, *reversed(MODULI))),
     ("nb / 2", lambda nb: nb // 2),
     ("nb / 2 - 1", lambda nb: nb // 2 - 1),
+    *((f"nb - {m}", _before(m)) for m in MODULI if m > SMALL),
+    *(
+        (f"nb mod {width} - nb mod {step}", _wrapped(width, step))
+        for step in MODULI
+        for width in (*MODULI, 32768, 65536)
+        if width > step and width % step == 0
+    ),
 )
 """Where in a row something may begin or end: by name, with the block number."""
 

@@ -32,6 +32,10 @@ SHARE = 8
 """The bound of Q8A8-ORD-2 is for the worst data and order; kernels use one part in this many, or less."""
 
 
+FLOAT_BITS = 24
+"""Significant bits of a float32. Sums in fewer may use all of the bound for so many."""
+
+
 def unpack(data: bytes, nb: int, version: int) -> tuple[Array, Array, Array]:
     """Return weight scales, activation scales (halves [nb]) and codes [nb, 32]; missing bytes are zeros."""
     dtype = layout.BLOCK_Q8_A8 if version == 1 else layout.BLOCK_Q8_A8_V2
@@ -168,7 +172,7 @@ class Model:
     scale_product: Step = scale_product
     term: Step = term
     store: Step = store
-    bits: int = 24
+    bits: int = FLOAT_BITS
     limit: float = math.inf
 
     def predict(self, call: Call) -> list[Prediction]:
@@ -221,7 +225,7 @@ class Model:
         if sizes.sum() < _unit(terms) * 2.0**self.bits:
             return value, 0.0, rounds
         growth = math.expm1((len(terms) + LANE_FOLD_ROUNDINGS) * math.log1p(2.0**-self.bits))
-        return value, growth * float(sizes.sum()) / SHARE, rounds
+        return value, growth * float(sizes.sum()) / (SHARE if self.bits == FLOAT_BITS else 1), rounds
 
 
 def _unit(terms: Array) -> float:

@@ -29,7 +29,7 @@ FEW = 3
 """Ways to meet other blocks that are tried for further ones."""
 
 SEGMENTS = 24
-"""Segments of one row that are told apart at most."""
+"""Segments of one result that are told apart at most, before neighbours are joined."""
 
 OTHER_FIELD = 3
 """The factor of a block that takes the version 2 scale that it must not: `UNUSED` is 3.0."""
@@ -112,10 +112,32 @@ class Counted:
         found: list[Segment] = []
         got, expected = self.results(self.x, self.y), self.expected(self.x, self.y)
         for number in np.flatnonzero(got != expected).tolist():
-            self._look(number, 0, self.nb, found)
-            if len(found) > SEGMENTS:
+            parts = self._like(number, found, float(got[number]))
+            if not parts:
+                self._look(number, 0, self.nb, parts)
+            if len(parts) > SEGMENTS:
                 return None
+            found += parts
         return _joined(found)
+
+    def _like(self, number: int, found: Sequence[Segment], value: float) -> list[Segment]:
+        """Return the segments of the first result for another one, where they give its value."""
+        row, column = number % self.bench.nrc, number // self.bench.nrc
+        if not found or any(one.x_row is not None or one.y_row is not None for one in found):
+            return []
+        first = found[0].row, found[0].column
+        parts = [replace(one, row=row, column=column) for one in found if (one.row, one.column) == first]
+        x, y = (
+            rows[r * self.nb :][: self.nb].astype(np.float64) for rows, r in ((self.x, row), (self.y, column))
+        )
+        given = float(x @ y)
+        for one in parts:
+            own, met = (
+                slice(one.start, one.stop),
+                slice(one.start + (one.shift or 0), one.stop + (one.shift or 0)),
+            )
+            given += one.times * float(x[own] @ y[met]) - float(x[own] @ y[own])
+        return parts if given == value else []
 
     def _look(self, number: int, start: int, stop: int, found: list[Segment]) -> None:
         """Add the segments between two blocks of a row of x."""

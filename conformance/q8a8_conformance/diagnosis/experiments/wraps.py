@@ -1,0 +1,123 @@
+"""Offsets and counters that are too narrow: from some block on, rows are read from their start again.
+
+A narrow byte offset reads blocks across the borders of others: what it gives is no block's sum, so that rows
+of known blocks show nothing. Here the failed rows themselves are predicted, for each width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8 import layout
+from q8a8_conformance.diagnosis.experiments import model
+from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.segments import Counted, greatest_code
+from q8a8_conformance.faults.catalogue import MUTANTS
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.observations import CallResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
+
+    Array = NDArray[Any]
+    Step = Any
+
+TRIED = 6
+"""Failed lengths that each width must give, and rows that are made to check it."""
+
+INDEX_BITS = (8, *range(9, 15), 15, 16)
+"""Widths of a block number: a counter's, or those of tiles whose start is forgotten."""
+
+
+@dataclass(frozen=True)
+class Wrap:
+    """An offset in `bits` bits: of bytes, or of blocks; of one row (`side`) or of both."""
+
+    unit: str
+    bits: int
+    side: str
+    changes: Mapping[str, Step]
+
+    def first(self, size: int) -> int:
+        """Return the first block that is read elsewhere, for blocks of so many bytes."""
+        end = 1 << self.bits
+        return end if self.unit == "blocks" else -(-end // size)
+
+
+def _wraps() -> Iterator[Wrap]:
+    for bits in INDEX_BITS:
+        for side in ("xy", "y", "x"):
+            yield Wrap("blocks", bits, side, {"blocks": _by_index(bits, side)})
+    for bits in (16, 15, 14, 13, 12):
+        yield Wrap("bytes", bits, "xy", {"unpack": _by_bytes(bits)})
+
+
+def _by_index(bits: int, side: str) -> Step:
+    def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
+        every = np.arange(nb)
+        met = {name: every % 2**bits if name in side else every for name in "xy"}
+        return met["x"] + row * nb, met["y"] + column * nb
+
+    return blocks
+
+
+def _by_bytes(bits: int) -> Step:
+    def unpack(data: bytes, nb: int, version: int) -> tuple[Array, Array, Array]:
+        size = (layout.BLOCK_Q8_A8 if version == 1 else layout.BLOCK_Q8_A8_V2).itemsize
+        held = np.frombuffer(data.ljust(2**bits + size, b"\0"), np.uint8)
+        starts = np.arange(nb) * size % 2**bits
+        return model.unpack(held[starts[:, np.newaxis] + np.arange(size)].tobytes(), nb, version)
+
+    return unpack
+
+
+def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
+    """Find the width in which an offset into a row wraps."""
+    ordered = sorted(failed, key=lambda one: one.call.n)
+    shortest = ordered[0].call.n // 32
+    size = 34 if bench.function == calls.DOT else 36
+    for wrap in _wraps():
+        first = wrap.first(size)
+        if shortest <= first or not all(matches(Model(**wrap.changes), one) for one in _spread(ordered)):
+            continue
+        lengths = (first, first + 1, first + 3, 2 * first + 1)
+        made = [_made(bench, nb) for nb in lengths if greatest_code(bench, nb) > 1]
+        if not all(matches(Model(**wrap.changes), one) for one in made):
+            continue
+        yield bench.measured(
+            "offset-wraps",
+            {"unit": wrap.unit, "bits": wrap.bits, "rows": wrap.side, "from": first},
+            "DOT-10",
+            _sentence(wrap, first),
+            MUTANTS["count-of-sixteen-bits"].fix
+            if wrap.bits in {8, 16}
+            else "Go on with both rows where the tile before has ended.",
+            evidence=[bench.evidence(made[1].call, f"{first + 1} blocks") for _ in made[1:2]],
+            changes=wrap.changes,
+        )
+        return
+
+
+def _spread(ordered: Sequence[CallResult]) -> list[CallResult]:
+    """Return a few of the failed calls, short and long ones."""
+    return [*ordered[: TRIED // 2], *ordered[TRIED // 2 :][-(TRIED // 2) :]]
+
+
+def _made(bench: Bench, nb: int) -> CallResult:
+    counted = Counted(bench, nb)
+    call = counted.call(counted.x, counted.y)
+    return CallResult(call, bench.outputs(call))
+
+
+def _sentence(wrap: Wrap, first: int) -> str:
+    rows = {"xy": "both rows", "x": "x", "y": "y"}[wrap.side]
+    if wrap.unit == "bytes":
+        return f"The byte offset of a block wraps at 2^{wrap.bits}: blocks from {first} on are others."
+    return f"From block {first} on, block b of {rows} is block b mod {first}."
