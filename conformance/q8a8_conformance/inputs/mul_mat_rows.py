@@ -90,6 +90,21 @@ def short_ties() -> Array:
     return x
 
 
+@lru_cache(16)
+def integers(m: int, n: int) -> tuple[Array, Array]:
+    """Generate w, blocks [m, 4], and x, float32 [n, 128], whose products are codes times 2^e.
+
+    A row of w has a single 1 in its first block, a row of x integers, one of them 127, times a power of two.
+    """
+    rng = dot_rows.generator("integer-rows", n)
+    x = rng.integers(-126, 127, (n, 128))
+    x[:, ::32] = 127
+    x = np.ldexp(x, rng.integers(-3, 4, (n, 1)))
+    codes = np.zeros((m, 4, 32), np.int8)
+    codes[np.arange(m), 0, 1 + np.arange(m) % 31] = 1
+    return dot_rows.blocks(1.0, codes), np.asarray(x, np.float32)
+
+
 @lru_cache(64)
 def one_scale(nb: int, *, exact_sums: bool) -> tuple[Array, Array]:
     """Generate one row of w, blocks [nb], and one of x, float32 [32·nb], that every recipe quantizes alike.
