@@ -15,10 +15,12 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
+from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
@@ -26,8 +28,8 @@ from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import LEGAL, make
 from q8a8_conformance.faults.kernel import DOTS
-from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS
-from q8a8_conformance.protocol.messages import NO_FAULTS, Hello, Result
+from q8a8_conformance.inputs.calls import DEQUANTIZE
+from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
@@ -53,8 +55,8 @@ SLOW = 0.3
 SEARCH_SECONDS, SHRINK_SECONDS = 4.0, 3.0
 """Seconds for all searches of mistakes, of processor time, and for making all inputs smaller."""
 
-FACT_SECONDS = 5.0
-"""Seconds of processor time for the experiments on a quantizer."""
+FACT_SECONDS = 3.0
+"""Seconds of processor time for the experiments on a quantizer, or on dequantization."""
 
 STOPPED = "the search was stopped: its time was up"
 
@@ -113,13 +115,17 @@ def diagnose(
     limits = Limits([] if facts is None else facts)
     for function, results in observations.quantizers.items():
         progress(function)
-        named = quantizers.explain(function, results, accepted)
-        findings += _look_further(observations, function, named, probe, limits)
+        recipes = [recipe for name, recipe in accepted if name == function]
+        named = quantizers.explain(function, results, recipes)
+        facts_of = partial(quantizer_facts, function=function, accepted=recipes)
+        findings += _of_rows(observations, function, named, facts_of, probe, limits)
     functions = [name for name, _ in (*observations.dots, *observations.failures)]
     for function in dict.fromkeys(name for name in functions if name not in observations.quantizers):
         progress(function)
         if function in DOTS:
             findings += _of_dot(observations, function, ask, probe, limits)
+        elif function == DEQUANTIZE:
+            findings += _of_rows(observations, function, [], dequantizer_facts, probe, limits)
         else:
             by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
             named = dots.explain(function, by_nrc, ask)
@@ -149,8 +155,6 @@ def _look_further(
             _merge(found, _as_findings(function, nrc, explanation))
         elif held := [f for f in named if f.fix and f.nrc == nrc]:
             _merge(found, held)
-        elif facts := _of_quantizer(function, calls.failures, probe):
-            _merge(found, facts)
         else:
             near_miss = next(
                 (f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0)
@@ -243,16 +247,34 @@ class _Probing:
         return Result(NO_FAULTS, "", outputs)
 
 
-def _of_quantizer(function: str, failures: Sequence[Failure], probe: Probe | None) -> list[Finding]:
-    """Return the facts that experiments find about a quantizer that no mistake of the catalogue explains."""
-    if probe is None or function not in (*QUANTIZERS, ACTIVATION):
-        return []
-    session = _Probing(probe)
-    facts = quantizer_facts(session, Hello("", functions=(function,)), failures)
-    if session.is_late:
-        return []
-    counts = [(fact, _count(fact.explained(failures))) for fact in facts]
-    return [_of_fact(fact, explained, _count(failures)) for fact, explained in counts if explained]
+def _of_rows(
+    observations: Observations,
+    function: str,
+    named: list[Finding],
+    facts_of: Callable[..., list[Fact]],
+    probe: Probe | None,
+    limits: Limits,
+) -> list[Finding]:
+    """Return what a quantizer or dequantization does wrong, as measured, and a recipe that is no mistake."""
+    failures = observations.failures.get((function, 1), [])
+    if not failures:
+        return named
+    facts: list[Fact] = []
+    if probe is not None:
+        session = _Probing(probe)
+        facts = facts_of(session, failures=failures)
+        facts = [] if session.is_late else facts
+    limits.facts += facts
+    findings, left = [], failures
+    for fact in facts:
+        explained = fact.explained(failures)
+        left = [failure for failure in left if not any(failure is one for one in explained)]
+        findings.append(_of_fact(fact, _count(explained), _count(failures)))
+    if left:
+        near = next((f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0))
+        smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
+        findings.append(replace(near, explained=0, of=_count(left), smallest=smallest))
+    return [*findings, *(finding for finding in named if finding.cause != UNEXPLAINED)]
 
 
 def _count(failures: Sequence[Failure]) -> int:

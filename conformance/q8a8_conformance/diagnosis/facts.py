@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from q8a8_conformance.inputs.calls import arguments_of, inputs_of
+from q8a8_conformance.reveal.quantizer_calls import CallDiedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
@@ -127,6 +128,96 @@ class Fact:
             "fix": self.fix,
             "evidence": [evidence.to_json() for evidence in self.evidence],
         }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """In what a measured function differs from the right one: a fact before its calls.
+
+    Attributes
+    ----------
+    fact, where, rule, sentence, fix, cause
+        As in a `Fact`.
+    undo
+        Returns a model without it.
+    """
+
+    fact: str
+    where: Mapping[str, Any]
+    rule: str
+    sentence: str
+    fix: str
+    cause: str
+    undo: Callable[[Any], Any] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A function as a model of what it computes, from which the facts about it follow.
+
+    Attributes
+    ----------
+    function
+        The ABI function.
+    model, right
+        What it computes, and what it should.
+    outputs
+        Returns the output buffers that a model gives for a call.
+    make
+        Makes a call of the kernel; it may raise a `CallDiedError`.
+    show
+        Describes the first difference between expected and actual outputs of a call.
+    """
+
+    function: str
+    model: Any
+    right: Any
+    outputs: Callable[[Any, Call], tuple[bytes, ...]]
+    make: Callable[[Call], tuple[bytes, ...]]
+    show: Callable[[Call, tuple[bytes, ...], tuple[bytes, ...]], str]
+
+    def facts(
+        self,
+        differences: Iterable[Difference],
+        candidates: Callable[[], Iterable[Call]],
+        failures: Sequence[CallResult],
+        others: Callable[[], list[Fact]],
+    ) -> list[Fact]:
+        """Return the differences as facts, with evidence: those that explain most failed calls first.
+
+        Where none explains any, the facts are others; and where there are none, those that have evidence.
+        """
+        facts = [self._fact(one, candidates()) for one in differences]
+        explained = {id(fact): len(fact.explained(failures)) for fact in facts}
+        some = sorted((f for f in facts if explained[id(f)]), key=lambda fact: -explained[id(fact)])
+        return some or others() or [fact for fact in facts if fact.evidence]
+
+    def _fact(self, one: Difference, candidates: Iterable[Call]) -> Fact:
+        without = one.undo(self.model)
+
+        def explains(result: CallResult) -> bool:
+            """Return whether the model gives the outputs, and does not without the difference."""
+            if result.call.function != self.function or not result.call.n:
+                return False
+            given = self.outputs(self.model, result.call)
+            return given == result.outputs and self.outputs(without, result.call) != given
+
+        names = (self.function, one.fact, one.where, one.rule, one.sentence, one.fix)
+        return Fact(*names, self._evidence(without, candidates), one.cause, explains=explains)
+
+    def _evidence(self, without: Any, candidates: Iterable[Call]) -> tuple[Evidence, ...]:  # noqa: ANN401 - a model
+        """Return the first call that shows a difference and nothing else, if there is one."""
+        for call in candidates:
+            if self.outputs(self.model, call) == self.outputs(without, call):
+                continue
+            expected = self.outputs(self.right, call)
+            try:
+                actual = self.make(call)
+            except CallDiedError:
+                continue
+            if actual != expected:
+                return (Evidence(call, expected, actual, self.show(call, expected, actual)),)
+        return ()
 
 
 def _buffers(buffers: Mapping[str, bytes]) -> dict[str, Any]:

@@ -8,21 +8,22 @@ the call's bytes, and would not without that difference.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.recipe import RECIPES
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8.recipe import RECIPES, Recipe
+from q8a8_conformance.diagnosis.causes import FIXES
+from q8a8_conformance.diagnosis.facts import Difference, Measured
 from q8a8_conformance.diagnosis.quantizer_values import value_facts
 from q8a8_conformance.faults.catalogue import MUTANTS
-from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS
-from q8a8_conformance.reveal.quantizer_arithmetic import IDENTITY, differences, named
+from q8a8_conformance.inputs.calls import ACTIVATION
+from q8a8_conformance.reveal.quantizer_arithmetic import differences, named
 from q8a8_conformance.reveal.quantizer_calls import (
     BLOCK,
-    CallDiedError,
     QuantizerCalls,
     as_outputs,
     build_call,
@@ -36,10 +37,11 @@ from q8a8_conformance.reveal.quantizer_structure import AS_SPECIFIED, even_row
 from q8a8_conformance.reveal.quantizers import SHARED, part_text, reveal_quantizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from q8a8_conformance.protocol.messages import Call, Hello
-    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.diagnosis.facts import Fact
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizer_calls import AnySession
     from q8a8_conformance.reveal.quantizers import RevealedQuantizer
 
@@ -112,6 +114,14 @@ STEP_CAUSES: dict[tuple[str, str], str] = {
 }
 """The catalogue's names of steps: measured first, named here."""
 
+TOGETHER = {
+    ("floor", "1.1920928955078125e-07"): {"inverse": "1/d"},
+    ("zero_test", "rounded-d"): {"half": "subnormals-flushed"},
+    ("divisor", "127.5"): {"multiplier": "127.5"},
+    ("divisor", "128.0"): {"multiplier": "128.0"},
+}
+"""Steps that are one mistake with another step."""
+
 HARMLESS = ("undefined", "saturate", "wrap", "clip-127", "clip-128")
 """Conversions that differ from each other for what no right quantizer computes."""
 
@@ -143,6 +153,20 @@ PART_RULES = {
     "other": "Q8A8-QNT-7",
 }
 
+PLACE_CAUSES = {
+    "the last block where nb is odd is not written": "quantize-odd-block-lost",
+    "the last block where nb >= 129 and nb % 128 = 1 is not written": "quantize-tile-tail-lost",
+    "the first element does not count in amax": "amax-first-skipped",
+    "the last element of every 4 does not count in amax": "amax-lane-skipped",
+    "the elements beyond a multiple of 8 where size >= 9 does not count in amax": "activation-tail-unseen",
+    "the elements beyond a multiple of 8 is not written": "activation-tail-unwritten",
+    "every element before the last 32 does not count in amax": "activation-last-chunk",
+    "every element from element 32 on does not count in amax": "activation-first-chunk",
+    "every element from element 8192 on does not count in amax": "activation-first-8192",
+    "every element where size = 32 is quantized by another recipe: round-half-even": "activation-block-path",
+}
+"""The catalogue's names of what happens at some places, by its text."""
+
 PART_FIXES = {
     "unwritten": "Write every block and every code: handle what the vector loop leaves over.",
     "not-counted": "Take one amax over all elements, however many they are.",
@@ -151,51 +175,41 @@ PART_FIXES = {
 OTHER_PLACES = "Treat every place alike: the path that is taken there is wrong."
 
 
-def quantizer_facts(session: AnySession, hello: Hello, failures: Sequence[Failure]) -> list[Fact]:
-    """Find what quantizers that have failed do wrong.
+def quantizer_facts(
+    session: AnySession, function: str, failures: Sequence[Failure], accepted: Iterable[str] = ()
+) -> list[Fact]:
+    """Find what a quantizer that has failed does wrong.
 
     Parameters
     ----------
-    session, hello
-        With the kernel, and what it offers.
+    session
+        With the kernel.
+    function
+        One of the quantizers.
     failures
-        Failed calls, of any functions; those that have none are not measured.
+        Its failed calls.
+    accepted
+        Recipes that are right besides the specification's.
 
     Returns
     -------
     list of Fact
         Those that explain most failed calls first.
     """
-    found: list[Fact] = []
-    for function in (*QUANTIZERS, ACTIVATION):
-        failed = [f for f in failures if f.call.function == function]
-        if failed and function in hello.functions:
-            found += _of_function(session, function, failed)
-    return found
-
-
-def _of_function(session: AnySession, function: str, failed: Sequence[Failure]) -> list[Fact]:
     unit = 1 if function == ACTIVATION else BLOCK
-    revealed = reveal_quantizer(session, function, sorted({f.call.n // unit for f in failed})[:40])
-    every = list(_differences(revealed))
+    revealed = reveal_quantizer(session, function, sorted({f.call.n // unit for f in failures})[:40])
+    recipe = revealed.recipe
+    base = min((DESIGN, *(RECIPES[name] for name in accepted)), key=lambda of: len(differences(recipe, of)))
+    every = list(_differences(revealed, base))
     calls = QuantizerCalls(session, function)
-    facts = [_fact(calls, revealed.model, *difference) for difference in every]
-    explained = {id(fact): len(fact.explained(failed)) for fact in facts}
-    # What explains no failed call is no cause of them; it is shown where nothing else is, with its evidence.
-    some = [fact for fact in facts if explained[id(fact)]] or [fact for fact in facts if fact.evidence]
-    some.sort(key=lambda fact: -explained[id(fact)])
-    left = [f for f in failed if f.call.n and not any(fact.explains(f) for fact in some)]
-    if len(left) == len(failed) and not some:
-        return value_facts(calls, left)
-    return some
+    right = QuantizerModel(calls.is_row, base)
+    measured = Measured(function, revealed.model, right, _outputs, calls.make, partial(_shown, function))
+    some = [f for f in failures if f.call.n]
+    candidates = partial(_candidates, revealed.model, function)
+    return measured.facts(every, candidates, failures, partial(value_facts, calls, some))
 
 
-# What differs: the fact's kind, its parameters, rule, sentence, fix, cause, and the model without it.
-
-Difference = tuple[str, dict[str, Any], str, str, str, str, QuantizerModel]
-
-
-def _differences(revealed: RevealedQuantizer) -> Iterator[Difference]:
+def _differences(revealed: RevealedQuantizer, base: Recipe) -> Iterator[Difference]:
     model = revealed.model
     if model.layout.name != "as-specified":
         cause, rule = LAYOUTS[model.layout.name]
@@ -204,16 +218,18 @@ def _differences(revealed: RevealedQuantizer) -> Iterator[Difference]:
         )
         sentence = f"The bytes of a row are in another order than specified: {model.layout.name}."
         where = {"layout": model.layout.name}
-        yield "layout", where, rule, sentence, fix, cause, replace(model, layout=AS_SPECIFIED)
+        yield Difference("layout", where, rule, sentence, fix, cause, partial(replace, layout=AS_SPECIFIED))
     if model.sharing != "own":
         cause = SHARING_CAUSES.get(model.sharing, "")
         fix = MUTANTS[cause].fix if cause else "Take each block's amax over its own 32 elements."
         sentence = f"A block is scaled by the amax of {SHARED[model.sharing]}."
         where = {"blocks": model.sharing}
-        yield "amax-of", where, "Q8A8-QNT-7", sentence, fix, cause, replace(model, sharing="own")
+        yield Difference(
+            "amax-of", where, "Q8A8-QNT-7", sentence, fix, cause, partial(replace, sharing="own")
+        )
     if not model.counted.all():
         yield _uncounted(model)
-    yield from _steps(model)
+    yield from _steps(model, base)
     for part in model.parts:
         yield _of_part(model, part)
 
@@ -231,38 +247,49 @@ def _uncounted(model: QuantizerModel) -> Difference:
     sentence = f"Elements {', '.join(map(str, both))} of a block do not count in its amax."
     fix = "Take max |x_j| over all 32 elements of the block."
     cause = causes.get(tuple(both), "")
-    return "element-not-counted", where, "Q8A8-QNT-1", sentence, fix, cause, replace(model, counted=EVERY)
+    return Difference(
+        "element-not-counted", where, "Q8A8-QNT-1", sentence, fix, cause, partial(replace, counted=EVERY)
+    )
 
 
-def _steps(model: QuantizerModel) -> Iterator[Difference]:
+def _steps(model: QuantizerModel, base: Recipe) -> Iterator[Difference]:
     """Yield the steps of the arithmetic that differ: one fact for a recipe that has a name."""
     recipe = model.recipe
-    steps = differences(recipe)
-    if recipe != DESIGN and RECIPES.get(recipe.name) == recipe:
+    steps = differences(recipe, base)
+    if steps and RECIPES.get(recipe.name) == recipe:
         where = {"recipe": recipe.name, "steps": {name: str(value) for name, value in steps.items()}}
         rule = "Q8A8-QNT-4" if "rounding" in steps else "Q8A8-QNT-3"
+        cause = f"recipe:{recipe.name}"
         fixes = dict.fromkeys(STEP_FIXES[STEP_RULES[name]] for name in steps if name != "conversion")
+        fix = FIXES.get(cause) or " ".join(fixes)
         sentence = f"It computes the recipe {recipe.name} ({recipe.source})."
-        bare = replace(model, recipe=DESIGN)
-        yield "recipe", where, rule, sentence, " ".join(fixes), f"recipe:{recipe.name}", bare
+        yield Difference("recipe", where, rule, sentence, fix, cause, partial(replace, recipe=base))
         return
     if steps.get("conversion") in HARMLESS:
         del steps["conversion"]
-    if steps.get("multiplier") == steps.get("divisor") and "divisor" in steps:
-        del steps["multiplier"]
-    # A floor under d goes with the inverse of it.
-    order = ("floor", *(name for name in steps if name != "floor"))
-    for step in (name for name in order if name in steps):
-        value = str(steps[step])
-        cause = STEP_CAUSES.get((step, value), "")
-        rule = MUTANTS[cause].rule if cause else STEP_RULES[step]
-        right = {step: getattr(DESIGN, step)}
-        if step == "divisor":
-            right["multiplier"] = DESIGN.multiplier
-        bare = replace(model, recipe=named(replace(recipe, **right)))
-        sentence = MUTANTS[cause].sentence if cause else f"The step {step} is {value}, not {right[step]}."
-        fix = MUTANTS[cause].fix if cause else STEP_FIXES[STEP_RULES[step]]
-        yield "step", {"step": step, "value": value}, rule, sentence, fix, cause, bare
+    # What brings another step with it comes first.
+    steps = dict(sorted(steps.items(), key=lambda one: (one[0], str(one[1])) not in TOGETHER))
+    for step, value in tuple((step, str(value)) for step, value in steps.items()):
+        if step not in steps:
+            continue
+        right = {step: getattr(base, step)}
+        for other, of_other in TOGETHER.get((step, value), {}).items():
+            if str(getattr(recipe, other)) == of_other:
+                right[other] = getattr(base, other)
+                steps.pop(other, None)
+        bare = named(replace(recipe, **right))
+        rule, sentence, fix, cause = _named_step(step, value, str(right[step]))
+        where = {"step": step, "value": value}
+        yield Difference("step", where, rule, sentence, fix, cause, partial(replace, recipe=bare))
+
+
+def _named_step(step: str, value: str, right: str) -> tuple[str, str, str, str]:
+    """Return the rule, the sentence and the fix of a step, and its name in the catalogue."""
+    cause = STEP_CAUSES.get((step, value), "")
+    if cause:
+        return MUTANTS[cause].rule, MUTANTS[cause].sentence, MUTANTS[cause].fix, cause
+    rule = STEP_RULES[step]
+    return rule, f"The step {step} is {value}, not {right}.", STEP_FIXES[rule], ""
 
 
 def _of_part(model: QuantizerModel, part: Part) -> Difference:
@@ -270,49 +297,31 @@ def _of_part(model: QuantizerModel, part: Part) -> Difference:
     rule = PART_RULES.get(part.effect, "Q8A8-QNT-4")
     if part.effect in ("unwritten", "other", "zero") and not model.is_row:
         rule = "Q8A8-QNT-9"
+    text = part_text(part, is_row=model.is_row)
+    sentence = f"{text[0].upper()}{text[1:]}."
+    cause, fix = PLACE_CAUSES.get(text, ""), PART_FIXES.get(part.effect, OTHER_PLACES)
     if part.recipe is not None:
-        other = {
-            field.name: str(getattr(part.recipe, field.name))
-            for field in fields(part.recipe)
-            if field.name not in IDENTITY
-            and getattr(part.recipe, field.name) != getattr(model.recipe, field.name)
-        }
-        where["steps"] = other
-        rule = next((STEP_RULES[name] for name in other), rule)
+        steps = differences(part.recipe, model.recipe)
+        where["steps"] = {name: str(value) for name, value in steps.items()}
+        if len(steps) == 1 and not cause:
+            ((step, value),) = steps.items()
+            rule, words, fix, cause = _named_step(step, str(value), str(getattr(model.recipe, step)))
+            sentence = f"{sentence[:-1]}: {words}"
+        else:
+            rule = next((STEP_RULES[name] for name in steps), rule)
     if part.offset:
         where["offset"] = part.offset
     if part.bytes:
         where["bytes"] = list(part.bytes)
-    text = part_text(part, is_row=model.is_row)
-    sentence = f"{text[0].upper()}{text[1:]}."
-    bare = replace(model, parts=tuple(p for p in model.parts if p is not part))
-    return f"place-{part.effect}", where, rule, sentence, PART_FIXES.get(part.effect, OTHER_PLACES), "", bare
+    if cause in PLACE_CAUSES.values():
+        rule, sentence, fix = MUTANTS[cause].rule, MUTANTS[cause].sentence, MUTANTS[cause].fix
+    return Difference(
+        f"place-{part.effect}", where, rule, sentence, fix, cause,
+        lambda m: replace(m, parts=tuple(p for p in m.parts if p is not part)),
+    )  # fmt: skip
 
 
 # Evidence, and what is explained.
-
-
-def _fact(  # noqa: PLR0913, PLR0917 - a difference's parts
-    calls: QuantizerCalls,
-    model: QuantizerModel,
-    kind: str,
-    where: dict[str, Any],
-    rule: str,
-    sentence: str,
-    fix: str,
-    cause: str,
-    without: QuantizerModel,
-) -> Fact:
-    def explains(result: CallResult) -> bool:
-        if result.call.function != calls.function or not result.call.n:
-            return False
-        given = _outputs(model, result.call)
-        return given == result.outputs and _outputs(without, result.call) != result.outputs
-
-    evidence = _evidence(calls, model, without)
-    return Fact(
-        calls.function, kind, where, rule, sentence, fix, evidence=evidence, cause=cause, explains=explains
-    )
 
 
 def _outputs(model: QuantizerModel, call: Call) -> tuple[bytes, ...]:
@@ -325,25 +334,12 @@ def _outputs(model: QuantizerModel, call: Call) -> tuple[bytes, ...]:
     return tuple(part + buffer[len(part) :] for part, buffer in zip(blocks, held, strict=True))
 
 
-def _evidence(calls: QuantizerCalls, model: QuantizerModel, without: QuantizerModel) -> tuple[Evidence, ...]:
-    """Return the shortest call found that shows a difference and nothing else, if there is one."""
-    right = QuantizerModel(model.is_row)
-    for x in _candidates(model):
-        call = build_call(calls.function, x.astype(F32))
-        if _outputs(model, call) == _outputs(without, call):
-            continue
-        try:
-            actual = calls.make(call)
-        except CallDiedError:
-            continue
-        expected = _outputs(right, call)
-        if actual != expected:
-            return (Evidence(call, expected, actual, _shown(calls.function, call, expected, actual)),)
-    return ()
+def _candidates(model: QuantizerModel, function: str) -> Iterator[Call]:
+    """Yield calls that may show something, the short ones first."""
+    yield from (build_call(function, np.asarray(x, F32).reshape(-1)) for x in _elements(model))
 
 
-def _candidates(model: QuantizerModel) -> Iterator[Array]:
-    """Yield elements of calls that may show something, the short ones first."""
+def _elements(model: QuantizerModel) -> Iterator[Array]:
     unit = BLOCK if model.is_row else 1
     even = even_row(BLOCK)
     yield even * 0
@@ -358,7 +354,7 @@ def _candidates(model: QuantizerModel) -> Iterator[Array]:
     yield from keen_row(16)
     yield from (even * F32(scale / 127) for scale in (amax for amax, _ in keen_values()))
     yield from (even * F32(scale) for scale in (65504, 65510, 60000, 57400, 2.0**-15 * 1.0004, 2.0**-24 * 3))
-    seen = {n for part in model.parts for n in _shortest(part)}
+    seen = {n for part in model.parts for n in part.rule.shortest()}
     for blocks in (2, 3, 8, *sorted(seen)):
         if unit == BLOCK:
             yield keen_row(blocks).reshape(-1)
@@ -367,13 +363,6 @@ def _candidates(model: QuantizerModel) -> Iterator[Array]:
             x[[0, -1]] = keen_values()[0][0], 2 * keen_values()[0][0]
             yield x
             yield x[::-1].copy()
-
-
-def _shortest(part: Part) -> list[int]:
-    """Return the least lengths at which a part has a place."""
-    limits = [c.a for c in (part.rule.position, *part.rule.length)]
-    tried = [*range(1, 70), *(limit + more for limit in limits for more in (0, 1, 2, 32))]
-    return [n for n in sorted({*tried}) if part.rule.takes(n) and part.rule.holds(n).any()][:2]
 
 
 def _shown(function: str, call: Call, expected: tuple[bytes, ...], actual: tuple[bytes, ...]) -> str:

@@ -12,33 +12,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8.recipe import quantize_blocks
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
-from q8a8_conformance.reveal.quantizer_calls import CallDiedError, QuantizerCalls, elements_of, written
+from q8a8_conformance.reveal.quantizer_calls import (
+    BLOCK,
+    CallDiedError,
+    QuantizerCalls,
+    elements_of,
+    written,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
 
 Array = NDArray[Any]
 
 F32 = np.float32
 FEW = 4
-"""Values that a fact names at most."""
+"""Values that a fact names at most; each is shown to be wrong by itself."""
 
-AGAIN = 3
+AGAIN = 12
 """Failed calls that are made again."""
 
 
 def value_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
     """Return what failed calls that nothing else explains have in common: one fact, or none."""
-    for failure in failed[:AGAIN]:
-        try:
-            actual = calls.make(failure.call)
-        except CallDiedError:
-            return []
-        if actual != failure.outputs:
-            return [_state(failure, actual)]
+    if state := state_facts(calls.make, failed):
+        return state
     # Outside the domain no value is wrong.
     wrong = [_wrong_blocks(f) for f in failed if np.isfinite(elements_of(f.call)).all()]
     if not wrong:
@@ -47,8 +50,18 @@ def value_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
     if scales.all() and scales.size:
         return _of_amax(calls, failed, np.unique(_amaxes(failed)))
     if not scales.any() and codes.any():
-        return _of_value(failed, np.unique(np.concatenate([_scaled(f) for f in failed])))
+        return _of_value(calls, failed, np.unique(np.concatenate([_scaled(f) for f in failed])))
     return []
+
+
+def state_facts(make: Callable[[Call], tuple[bytes, ...]], failed: Sequence[Failure]) -> list[Fact]:
+    """Return that failed calls depend on more than their inputs, where one is otherwise when made again."""
+    try:
+        again = [(failure, make(failure.call)) for failure in failed[:AGAIN]]
+    except CallDiedError:
+        return []
+    other = [(failure, actual) for failure, actual in again if actual != failure.outputs]
+    return [_state(*other[0], [failure.call for failure, _ in other])] if other else []
 
 
 def _wrong_blocks(failure: Failure) -> tuple[Array, Array]:
@@ -85,7 +98,9 @@ def _scaled(failure: CallResult) -> Array:
 
 
 def _of_amax(calls: QuantizerCalls, failed: Sequence[Failure], amax: Array) -> list[Fact]:
-    if amax.size > FEW:
+    if not 0 < amax.size <= FEW or not all(
+        _is_wrong(calls, np.full(BLOCK, a, F32), scale=True) for a in amax
+    ):
         return []
     want, got = next((w, g) for f in failed for _, w, g in [_blocks(f)] if (w.scales != g.scales).any())
     b = int(np.argmax(want.scales != got.scales))
@@ -111,10 +126,20 @@ def _of_amax(calls: QuantizerCalls, failed: Sequence[Failure], amax: Array) -> l
     ]
 
 
-def _of_value(failed: Sequence[Failure], values: Array) -> list[Fact]:
-    if not 0 < values.size <= FEW:
+def _is_wrong(calls: QuantizerCalls, x: Array, *, scale: bool) -> bool:
+    """Return whether a short vector's scale is wrong, or its codes are under a right scale."""
+    got = calls(x)
+    h, q = quantize_blocks(calls.shape(x))
+    wrong = got.scales != h.view(np.uint16)
+    return bool(wrong.any()) if scale else bool((got.codes != q)[~wrong].any())
+
+
+def _of_value(calls: QuantizerCalls, failed: Sequence[Failure], values: Array) -> list[Fact]:
+    # Under an amax of 127 elements are the products themselves.
+    alone = [np.resize(np.array([127, v, -v], F32), BLOCK) for v in values.tolist()]
+    if not 0 < values.size <= FEW or not all(_is_wrong(calls, x, scale=False) for x in alone):
         return []
-    function = failed[0].call.function
+    function = calls.function
     numbers = ", ".join(f"{v:g}" for v in values.tolist())
     x, want, got = _blocks(failed[0])
     b, j = (int(i[0]) for i in np.nonzero(want.codes != got.codes))
@@ -137,7 +162,7 @@ def _of_value(failed: Sequence[Failure], values: Array) -> list[Fact]:
     ]
 
 
-def _state(failure: Failure, actual: tuple[bytes, ...]) -> Fact:
+def _state(failure: Failure, actual: tuple[bytes, ...], explained: Sequence[Call]) -> Fact:
     now = "right" if actual == failure.expected else "another wrong result"
     return Fact(
         failure.call.function,
@@ -147,5 +172,5 @@ def _state(failure: Failure, actual: tuple[bytes, ...]) -> Fact:
         f"The same call gave one result in its place among other calls, and {now} when it was made again.",
         "Keep no state between calls, and let no address, count, mode or thread decide anything.",
         evidence=(Evidence(failure.call, failure.expected, failure.outputs, f"made again: {now}"),),
-        explains=lambda r: r.call == failure.call,
+        explains=lambda r: any(r.call is call for call in explained),
     )

@@ -1,43 +1,27 @@
-"""Which recipe a quantizer's bytes match."""
+"""Which of the recipes that a quantizer may have its bytes match."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.recipe import defined, quantize_blocks
-from q8a8_conformance.diagnosis.causes import DIFFERENCES, QUANTIZATIONS, UNEXPLAINED, Quantization
+from q8a8.recipe import RECIPES, defined, quantize_blocks
+from q8a8_conformance.diagnosis.causes import DIFFERENCES, UNEXPLAINED
 from q8a8_conformance.results.run import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from q8a8.recipe import Recipe
     from q8a8_conformance.results.observations import QuantizerResult
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Score:
-    """How many results a candidate reproduces, of those that it is defined for."""
-
-    candidate: Quantization
-    explained: int
-    of: int
-
-    @property
-    def missed(self) -> int:
-        """Results that it gets wrong."""
-        return self.of - self.explained
-
-
-def explain(
-    function: str, results: Sequence[QuantizerResult], accepted: Collection[tuple[str, str]]
-) -> list[Finding]:
-    """Name the recipes that reproduce all results of one function, or report how far the nearest one gets.
+def explain(function: str, results: Sequence[QuantizerResult], accepted: Iterable[str]) -> list[Finding]:
+    """Name the recipe that a quantizer may have, and has by all of its results: the specification's first.
 
     Parameters
     ----------
@@ -46,37 +30,25 @@ def explain(
     results
         What it gave.
     accepted
-        As in `diagnose`.
+        Names of recipes that are right besides the specification's.
 
     Returns
     -------
     list of Finding
-        One for each candidate that reproduces every result (the specification's alone if it is among them);
-        else one, the cause ``unexplained``. Empty where there is no result with an element in it.
+        One: the recipe, or else the cause ``unexplained`` with what the specification's gives. Empty where
+        there is no result with an element in it.
     """
     held = _by_size(results)
-    # The specification first: where it fits, nobody asks for the others.
-    scores = [_score(QUANTIZATIONS[0], held)]
-    if not scores[0].of or scores[0].missed:
-        scores += [_score(candidate, held) for candidate in QUANTIZATIONS[1:]]
-    if not any(score.of for score in scores):
-        return []
-    fitting = [score for score in scores if score.of and not score.missed]
-    if not fitting:
-        best = min(scores, key=lambda score: (score.missed, -score.explained))
-        detail = f"nearest: {best.candidate.cause}"
-        return [Finding(function, UNEXPLAINED, best.explained, best.of, detail=detail)]
-    return [
-        Finding(
-            function,
-            score.candidate.cause,
-            score.explained,
-            score.of,
-            fix="" if (function, score.candidate.recipe.name) in accepted else score.candidate.fix,
-            detail=DIFFERENCES.get(score.candidate.cause, ""),
-        )
-        for score in fitting
-    ]
+    legal = [RECIPES["design"], *(RECIPES[name] for name in accepted)]
+    findings = []
+    for recipe in legal:
+        cause = f"recipe:{recipe.name}"
+        explained, of = _score(recipe, held)
+        if of and explained == of:
+            return [Finding(function, cause, explained, of, detail=DIFFERENCES.get(cause, ""))]
+        if of:
+            findings.append(Finding(function, UNEXPLAINED, explained, of))
+    return findings[:1]
 
 
 def _by_size(results: Sequence[QuantizerResult]) -> list[tuple[Array, Array, Array]]:
@@ -95,12 +67,13 @@ def _by_size(results: Sequence[QuantizerResult]) -> list[tuple[Array, Array, Arr
     ]
 
 
-def _score(candidate: Quantization, held: Sequence[tuple[Array, Array, Array]]) -> Score:
+def _score(recipe: Recipe, held: Sequence[tuple[Array, Array, Array]]) -> tuple[int, int]:
+    """Return how many results a recipe gives, of those that it is defined for."""
     explained = of = 0
     for x, got_scale, got_codes in held:
-        known = defined(x, candidate.recipe)
-        scale, codes = quantize_blocks(x[known], candidate.recipe)
+        known = defined(x, recipe)
+        scale, codes = quantize_blocks(x[known], recipe)
         same = (scale.view(np.uint16) == got_scale[known]) & (codes == got_codes[known]).all(axis=1)
         explained += int(same.sum())
         of += len(same)
-    return Score(candidate, explained, of)
+    return explained, of

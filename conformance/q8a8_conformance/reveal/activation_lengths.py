@@ -44,13 +44,18 @@ EACH, WHOLE = (7, 16, 32, 40), 100
 MORE = 1 << 17
 """Elements of the longest vector of those that have failed that is looked at."""
 
+BESIDE = (1, 2, 3, 6, 7, 14, 15, 30, 31, 62, 63, 126, 127)
+"""How much longer are the vectors that are looked at beside long ones: tails of many kinds."""
+
 LONGEST = 20_000
 """Elements of the longest vector that is made."""
 
 
 def look(calls: QuantizerCalls, model: QuantizerModel, more: Iterable[int] = ()) -> Found:
     """Compare vectors of many sizes with a model: `quantizer_lengths.look` for the activation quantizer."""
-    sizes = sorted({*SIZES, *(n for n in more if n <= MORE)} - {0})
+    longer = sorted({n for n in more if n <= MORE} - {0})
+    beside = {n + step for n in longer if n > SIZES[-1] for step in BESIDE}
+    sizes = sorted({*SIZES, *longer, *sorted(beside)[: 2 * len(BESIDE)]})
     sign = -1 if model.recipe.amax == "minus-smallest" else 1
     looked = {n: uncounted(calls, n, sign) for n in sizes}
     seen = Seen(
@@ -214,11 +219,12 @@ def uncounted(calls: QuantizerCalls, n: int, sign: int) -> tuple[Array, Array]:
 
 def _with_conversion(calls: QuantizerCalls, model: QuantizerModel) -> QuantizerModel:
     """Return a model with the conversion of elements that are larger than the amax of their vector."""
-    n = next((n for n in (256, 41, 9000) if model.parts[0].rule.holds(n).any()), 0)
+    rule = model.parts[0].rule
+    n = next((n for n in (256, 41, 9000, *rule.shortest()) if rule.holds(n).any()), 0)
     if not n:
         return model
-    hidden = model.parts[0].rule.holds(n)
-    xs = [np.where(hidden, even_row(n) * F32(factor), even_row(n)) for factor in (1.3, 2.9, 7.7)]
+    hidden = rule.holds(n)
+    xs = [np.where(hidden, even_row(n) * F32(factor), even_row(n)) for factor in (1.3, 2.9, 7.7, -1.3, -7.7)]
     made = [calls(x) for x in xs]
     x = np.concatenate(xs)[:, np.newaxis]
     amax = np.concatenate([np.broadcast_to(model.amax(x[np.newaxis]), n) for x in xs])

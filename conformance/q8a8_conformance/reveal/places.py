@@ -121,6 +121,12 @@ class Rule:
         """Return whether the conditions on the length hold for n."""
         return all(bool(_TESTS[c.kind](n, n, c.a, c.b)) for c in self.length)
 
+    def shortest(self) -> list[int]:
+        """Return the two least lengths at which it has a place."""
+        limits = [c.a for c in (self.position, *self.length)]
+        tried = {*range(1, 70), *(limit + more for limit in limits for more in (0, 1, 2, 32))}
+        return [n for n in sorted(tried) if self.holds(n).any()][:2]
+
     def differs(self, other: Rule, n: int) -> bool:
         """Return whether two rules have different places in a row of n."""
         if not self.takes(n) and not other.takes(n):

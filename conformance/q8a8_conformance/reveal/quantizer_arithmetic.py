@@ -110,12 +110,12 @@ class Fit:
         return int((self.wrong_scales | self.wrong_codes.any(axis=1)).sum())
 
 
-def differences(recipe: Recipe) -> dict[str, object]:
-    """Return the steps in which a recipe differs from the specification, by field."""
+def differences(recipe: Recipe, base: Recipe = DESIGN) -> dict[str, object]:
+    """Return the steps in which a recipe differs from another, the specification's, by field."""
     return {
         field.name: getattr(recipe, field.name)
         for field in fields(recipe)
-        if field.name not in IDENTITY and getattr(recipe, field.name) != getattr(DESIGN, field.name)
+        if field.name not in IDENTITY and getattr(recipe, field.name) != getattr(base, field.name)
     }
 
 
@@ -151,8 +151,9 @@ def fit(observed: Observed) -> Fit:
 
 def _fit_steps(observed: Observed, recipe: Recipe) -> Recipe:
     """Find the steps after the scale."""
-    recipe = _fit_codes(recipe, observed[observed.amax >= ORDINARY])
-    recipe = _fit_zeros(recipe, observed)
+    vanishes = (observed.amax < ORDINARY) | (observed.scales & 0x7FFF == 0)
+    recipe = _fit_codes(recipe, observed[~vanishes])
+    recipe = _fit_zeros(recipe, observed[vanishes])
     return fit_conversion(recipe, observed)
 
 
@@ -221,13 +222,12 @@ def _fit_codes(scale: Recipe, observed: Observed) -> Recipe:
 
 
 def _fit_zeros(recipe: Recipe, observed: Observed) -> Recipe:
-    """Find where zeros are tested, and what is stored for zeros."""
-    tiny = observed[observed.amax < ORDINARY]
+    """Find where zeros are tested, and what is stored for zeros, in blocks that may be taken for zeros."""
     every = [
         replace(recipe, zero_test=zero_test, zero_scale=zero_scale)
         for zero_test, zero_scale in itertools.product(ZERO_TESTS, ZERO_SCALES)
     ]
-    return min(every, key=lambda tried: _missed(tried, tiny))
+    return min(every, key=lambda tried: _missed(tried, observed))
 
 
 def _missed(recipe: Recipe, observed: Observed) -> tuple[int, int]:

@@ -99,8 +99,22 @@ class QuantizerModel:
         h, q, _ = apply_recipe(x, self.recipe, amax)
         blocks = blocks_of(h, _converted(x, self.recipe, amax, q))
         for part in self.parts:
-            blocks = self._otherwise(part, x, amax, blocks, before)
-        return self.layout.write(blocks) if self.is_row else blocks
+            blocks = self._otherwise(part, x, amax, blocks)
+        data = self.layout.write(blocks).data.copy() if self.is_row else blocks.data
+        for part in self.parts:
+            if part.effect.startswith("unwritten"):
+                self._keep(part, data, before)
+        return Blocks(data)
+
+    def _keep(self, part: Part, data: Array, before: Array) -> None:
+        """Put back what was there before where a part does not write."""
+        if self.is_row:
+            columns = part.bytes or range(data.shape[1])
+            places = np.ix_(np.flatnonzero(part.rule.holds(len(data))), columns)
+            data[places] = before[places]
+        else:
+            chosen = 2 + np.flatnonzero(part.rule.holds(data.shape[1] - 2))
+            data[:, chosen] = before[:, chosen]
 
     def amax(self, x: Array) -> Array:
         """Return the amax that blocks [n, s] are quantized with: float32 [n]."""
@@ -117,15 +131,13 @@ class QuantizerModel:
                 seen = np.where(np.where(x < 0, self.counted[1], self.counted[0]), x, F32(0))
             return shared_amax(self.sharing, np.asarray(LARGEST[self.recipe.amax](seen), F32))
 
-    def _otherwise(self, part: Part, x: Array, amax: Array, blocks: Blocks, before: Array) -> Blocks:
+    def _otherwise(self, part: Part, x: Array, amax: Array, blocks: Blocks) -> Blocks:
         """Return blocks with what a part does."""
         data = blocks.data.copy()
         n = len(x) if self.is_row else x.shape[1]
         chosen = np.flatnonzero(part.rule.holds(n))
         other = data
-        if part.effect == "unwritten":
-            other = before
-        elif part.effect == "zero":
+        if part.effect == "zero":
             other = np.zeros_like(data)
         elif part.effect == "recipe" and part.recipe is not None:
             own = LARGEST[part.recipe.amax](x) if self.sharing == "own" and self.counted.all() else amax
@@ -139,9 +151,6 @@ class QuantizerModel:
             moved = np.roll(amax, -part.offset)
             h, q, _ = apply_recipe(x, self.recipe, moved)
             other = blocks_of(h, _converted(x, self.recipe, moved, q)).data
-        elif part.effect == "unwritten-bytes":
-            other = data.copy()
-            other[:, list(part.bytes)] = before[:, list(part.bytes)]
         if self.is_row:
             data[chosen] = other[chosen]
         else:

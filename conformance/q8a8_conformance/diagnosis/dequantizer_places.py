@@ -1,0 +1,209 @@
+"""What dequantization does otherwise in rows of some lengths, or at some places of them.
+
+Rows of many lengths are made of blocks no two of which are alike. A block that is not what the model gives is
+compared with what it may be instead: what the output held before (two fills show it), zeros, another block,
+its codes under another block's scale, or its bytes as a known mistake reads them. The places of each such
+effect make a rule (`q8a8_conformance.reveal.places`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.diagnosis.dequantizer_model import BLOCK, FINITE, HALVES, single_mistakes
+from q8a8_conformance.diagnosis.facts import Difference
+from q8a8_conformance.faults.catalogue import MUTANTS
+from q8a8_conformance.reveal.places import Rule, Seen, find_rule
+from q8a8_conformance.reveal.quantizer_calls import FILLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from q8a8_conformance.diagnosis.dequantizer_model import Dequantizer, DequantizerCalls
+    from q8a8_conformance.results.observations import Failure
+
+Array = NDArray[Any]
+
+LENGTHS = (
+    *range(1, 36), 40, 48, 63, 64, 65, 96, 100, 127, 128, 129, 130, 255, 256, 257, 300, 384, 385, 387, 511,
+    512, 513, 640, 1000, 1023, 1024, 1025, 1536, 2047, 2048, 2049, 2050,
+)  # fmt: skip
+"""Blocks of the rows that are looked at."""
+
+LONGEST = 5000
+"""Blocks of the longest row that is made."""
+
+EXPLAINED = 20
+"""Rows with wrong blocks that are looked into."""
+
+PERIOD = 64
+"""Blocks after which a counter wraps at least."""
+
+OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4)
+VALUE, PLACES = "Q8A8-DEQ-1", "Q8A8-LAY-2"
+CAUSES = {
+    ("unwritten", "the blocks beyond a multiple of 4 where nb >= 5"): "dequantize-tail-lost",
+    ("unwritten", "every block beyond their count modulo 2048"): "dequantize-count-of-sixteen-bits",
+}
+"""The catalogue's names of what happens at some places: the effect, and the rule in words."""
+
+
+def various(nb: int) -> Array:
+    """Return a row of blocks of all kinds, no two alike: scales of both signs, and all codes."""
+    rng = np.random.default_rng(2)
+    halves = rng.permutation(HALVES[FINITE & ((HALVES & 0x7FFF) > 0x2000)])[:nb]
+    codes = rng.integers(0, 256, (LONGEST, BLOCK))[:nb]
+    return np.concatenate(
+        [halves.astype("<u2").view(np.uint8).reshape(-1, 2), codes.astype(np.uint8)], axis=1
+    )
+
+
+def places(
+    calls: DequantizerCalls, model: Dequantizer, failures: Sequence[Failure]
+) -> tuple[list[Difference], Dequantizer]:
+    """Find blocks that are otherwise in rows of some lengths."""
+    lengths = {*LENGTHS, *(f.call.n // BLOCK for f in failures if f.call.n <= BLOCK * LONGEST)} - {0}
+    effects: dict[int, dict[Any, Array]] = {}
+
+    def ask(n: int) -> dict[Any, Array]:
+        if n not in effects:
+            effects[n] = _effects(calls, model, n)
+        return effects[n]
+
+    for n in sorted(lengths):
+        if sum(bool(of) for of in effects.values()) < EXPLAINED:
+            ask(n)
+    found: list[Difference] = []
+    parts = []
+    for effect in dict.fromkeys(effect for of in effects.values() for effect in of):
+        seen = Seen({n: of.get(effect, np.zeros(n, np.bool_)) for n, of in effects.items()})
+        rule = find_rule(seen, lambda n, e=effect: (ask(n).get(e, np.zeros(n, np.bool_)), None), LONGEST)  # type: ignore[misc]
+        if rule is not None:
+            part = rule, _effect(model, effect)
+            parts.append(part)
+            found.append(_of_place(effect, rule, part))
+    return found, replace(model, parts=tuple(parts))
+
+
+def _effects(calls: DequantizerCalls, model: Dequantizer, n: int) -> dict[Any, Array]:
+    """Return what the blocks of a row of n are that the model does not give, and which: bool [n]."""
+    row, fills = various(n), [np.full((n, BLOCK), fill * 0x01010101, np.uint32) for fill in FILLS]
+    got = calls(row)
+    want = model.predict(row, fills[0])
+    # (What is read from behind the row is not known.)
+    left = (got != want).any(axis=1) & (model.places(n) >= 0).all(axis=1)
+    if not left.any():
+        return {}
+    found: dict[Any, Array] = {}
+    kept = (got == fills[0]) & (calls(row, FILLS[1]) == fills[1])
+    for effect, where in (*_unwritten(kept), *_moved(got, want, left), *_others(model, got, want, row)):
+        here = left & where()
+        if here.any():
+            found[effect] = here
+            left = left & ~here
+    return {**found, ("other",): left} if left.any() else found
+
+
+def _unwritten(kept: Array) -> Iterator[tuple[Any, Callable[[], Array]]]:
+    """Yield patterns of elements that keep what they held, and functions that return where: bool [n]."""
+    yield ("unwritten",), lambda: np.asarray(kept.all(axis=1))
+    for lanes in np.unique(kept[kept.any(axis=1)], axis=0)[:4]:
+        numbers = tuple(np.flatnonzero(lanes).tolist())
+        yield ("unwritten-elements", numbers), partial(_are_all, kept, lanes)
+
+
+def _are_all(one: Array, other: Array) -> Array:
+    """Return which blocks are equal."""
+    return np.asarray((one == other).all(axis=1))
+
+
+def _moved(got: Array, want: Array, left: Array) -> Iterator[tuple[Any, Callable[[], Array]]]:
+    """Yield from where the blocks that are wrong may come, as `_unwritten`."""
+    yield ("zero",), lambda: np.asarray((got == 0).all(axis=1))
+    numbers = np.arange(len(got))
+    source = {block.tobytes(): b for b, block in enumerate(want)}
+    of = np.array([source.get(block.tobytes(), -1) for block in got])
+    first = int(np.argmax(left))
+    period = first - int(of[first])
+    if of[first] >= 0 and period >= PERIOD and (of == numbers % period)[left].all():
+        yield ("wraps", period), lambda: of >= 0
+    if (of[left] == 0).sum() > 1:
+        yield ("block-is", 0), lambda: of == 0
+    for offset in dict.fromkeys((of - numbers)[left & (of >= 0)].tolist()):
+        yield ("block-of", offset), partial(np.equal, of, numbers + offset)
+
+
+def _others(
+    model: Dequantizer, got: Array, want: Array, row: Array
+) -> Iterator[tuple[Any, Callable[[], Array]]]:
+    """Yield other scales, and known mistakes, as `_unwritten`."""
+    scales = [*(("scale-of", offset) for offset in OFFSETS), ("scale-is", 0)]
+    for effect in (*scales, *(("as", slug) for slug in single_mistakes())):
+        yield effect, lambda of=effect: _are_all(_effect(model, of)(want, row, got), got)  # type: ignore[misc]
+
+
+def _effect(model: Dequantizer, effect: Any) -> Callable[[Array, Array, Array], Array]:  # noqa: ANN401 - a tuple
+    """Return what a place's effect makes of the bits of a row."""
+    name, *values = effect
+    bare = replace(model, parts=())
+
+    def scaled(row: Array, of: Array) -> Array:
+        """Return the bits of a row whose blocks have the scales of others."""
+        return bare.predict(np.concatenate([row[of % len(row), :2], row[:, 2:]], axis=1), row)
+
+    if name == "unwritten-elements":
+        lanes = np.isin(np.arange(BLOCK), values[0])
+        return lambda bits, _row, before: np.where(lanes, before, bits)
+    if name == "as":
+        read = replace(bare, **single_mistakes()[values[0]])
+        return lambda _bits, row, before: read.predict(row, before)
+    return {
+        "unwritten": lambda _bits, _row, before: before,
+        "zero": lambda bits, _row, _before: np.zeros_like(bits),
+        "block-of": lambda bits, _row, _before: np.roll(bits, -values[0], axis=0),
+        "wraps": lambda bits, _row, _before: bits[np.arange(len(bits)) % values[0]],
+        "block-is": lambda bits, _row, _before: np.broadcast_to(bits[values[0]], bits.shape),
+        "scale-of": lambda _bits, row, _before: scaled(row, np.arange(len(row)) + values[0]),
+        "scale-is": lambda _bits, row, _before: scaled(row, np.zeros(len(row), np.int64)),
+        "other": lambda bits, _row, _before: bits,
+    }[name]
+
+
+_EFFECTS = {
+    "unwritten": "is not written",
+    "unwritten-elements": "has elements that are not written: {}",
+    "zero": "is zero",
+    "block-of": "is that of the block {:+d} from it",
+    "wraps": "is that whose number is its own modulo {}",
+    "block-is": "is the first block",
+    "scale-of": "has the scale of the block {:+d} from it",
+    "scale-is": "has the scale of the first block",
+    "other": "has other values",
+}
+
+
+def _of_place(effect: Any, rule: Rule, part: Any) -> Difference:  # noqa: ANN401 - tuples
+    """Return the difference that an effect at some places is."""
+    name, *values = effect
+    where = rule.text("block", "nb")
+    cause = CAUSES.get((name, where), "")
+    fix, broken = "Treat every block alike: the path that is taken there is wrong.", PLACES
+    if name == "as":
+        cause, broken = values[0], MUTANTS[values[0]].rule
+        what = f"is read otherwise than the rest: {MUTANTS[cause].sentence}"
+        fix = MUTANTS[cause].fix
+    else:
+        broken = VALUE if name == "other" else PLACES
+        what = _EFFECTS[name].format(*values)
+    sentence = f"{where[0].upper()}{where[1:]} {what}".rstrip(".") + "."
+    data = {"effect": name, **rule.to_json(), **({"value": values[0]} if values else {})}
+
+    def undo(model: Dequantizer) -> Dequantizer:
+        return replace(model, parts=tuple(p for p in model.parts if p is not part))
+
+    return Difference(f"place-{name}", data, broken, sentence, fix, cause, undo)
