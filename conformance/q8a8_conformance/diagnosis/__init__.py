@@ -62,8 +62,9 @@ STOPPED = "the search was stopped: its time was up"
 class Limits:
     """What is left of the time for the diagnosis of one run, and the facts that were found."""
 
-    def __init__(self, facts: list[Fact]) -> None:
+    def __init__(self, facts: list[Fact], restart: Callable[[], object] | None) -> None:
         self.facts = facts
+        self.restart = restart
         self._end = time.process_time() + SEARCH_SECONDS
         self._shrink = SHRINK_SECONDS
 
@@ -86,6 +87,7 @@ def diagnose(
     probe: Probe | None = None,
     progress: Callable[[str], object] = lambda _: None,
     facts: list[Fact] | None = None,
+    restart: Callable[[], object] | None = None,
 ) -> tuple[Finding, ...]:
     """Explain all results of a run.
 
@@ -103,6 +105,8 @@ def diagnose(
         Called with the name of each function before its results are explained.
     facts
         Where given, the facts that experiments find are added to it.
+    restart
+        Ends the kernel's process: the next call is the first one of a new one.
 
     Returns
     -------
@@ -110,12 +114,12 @@ def diagnose(
         At least one for each function with results, the quantizers first; one for each function that died.
     """
     findings: list[Finding] = []
-    limits = Limits([] if facts is None else facts)
+    limits = Limits([] if facts is None else facts, restart)
     for function, results in observations.quantizers.items():
         progress(function)
         named = quantizers.explain(function, results, accepted)
         findings += _look_further(observations, function, named, probe, limits)
-    functions = [name for name, _ in (*observations.dots, *observations.failures)]
+    functions = [name for name, _ in (*observations.dots, *observations.failures, *observations.placed)]
     for function in dict.fromkeys(name for name in functions if name not in observations.quantizers):
         progress(function)
         if function in DOTS:
@@ -181,7 +185,13 @@ def _of_dot(
         if name == function and (wrong := [one for one in held if not matches(Model(), one)])
     }
     failures = [one for _, held in sorted(groups.items()) for one in held]
-    facts = dot_facts(function, groups, probe) if failures and probe else []
+    placed = {nrc: held for (name, nrc), held in observations.placed.items() if name == function}
+    facts = []
+    if probe and (failures or placed):
+        facts = dot_facts(function, groups, probe, placed=placed, restart=limits.restart)
+        failures += [
+            one for held in placed.values() for one in held if any(fact.explains(one) for fact in facts)
+        ]
     limits.facts += facts
     findings, left = [], failures
     for fact in facts:
