@@ -178,20 +178,20 @@ def _of_dot(
     observations: Observations, function: str, ask: AskDot, probe: Probe | None, limits: Limits
 ) -> list[Finding]:
     """Return what a dot product does wrong, by experiments, and the order in which it adds."""
-    groups = {
-        nrc: wrong
-        for (name, nrc), held in observations.failures.items()
-        # (Under the profile exact an order fails that adds what it should.)
-        if name == function and (wrong := [one for one in held if not matches(Model(), one)])
-    }
-    failures = [one for _, held in sorted(groups.items()) for one in held]
-    placed = {nrc: held for (name, nrc), held in observations.placed.items() if name == function}
+    groups, placed = (
+        {nrc: kept for (name, nrc), kept in held.items() if name == function and kept}
+        for held in (observations.failures, observations.placed)
+    )
+    plain, elsewhere = (
+        [one for _, kept in sorted(held.items()) for one in kept] for held in (groups, placed)
+    )
     facts = []
-    if probe and (failures or placed):
+    if probe and (plain or elsewhere):
         facts = dot_facts(function, groups, probe, placed=placed, restart=limits.restart)
-        failures += [
-            one for held in placed.values() for one in held if any(fact.explains(one) for fact in facts)
-        ]
+    failures = [
+        *(one for one in plain if not matches(Model(), one) or any(fact.explains(one) for fact in facts)),
+        *(one for one in elsewhere if any(fact.explains(one) for fact in facts)),
+    ]
     limits.facts += facts
     findings, left = [], failures
     for fact in facts:

@@ -24,8 +24,8 @@ from q8a8_conformance.diagnosis.experiments import (
     wraps,
 )
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, NoAnswerError, model_of
-from q8a8_conformance.diagnosis.experiments.model import matches
-from q8a8_conformance.diagnosis.facts import Evidence
+from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.inputs.calls import DOT_REAL
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.experiments.bench import Probe
     from q8a8_conformance.diagnosis.experiments.conditions import Condition
-    from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.results.observations import CallResult, Failure
 
     Experiment = Callable[[], Iterable[Measured]]
@@ -79,29 +78,37 @@ def dot_facts(
     """
     facts: list[Fact] = []
     found: list[Measured] = []
-    for nrc, failed in sorted(failures.items()):
-        history = conditions.of_history(failed, probe, restart)
-        if history is not None:
-            facts.append(_of_condition(Bench(function, nrc, probe, seconds), history))
-            failed = [one for one in failed if not facts[-1].explains(one)]  # noqa: PLW2901 - what is left
+    every = [one for _, failed in sorted(failures.items()) for one in failed]
+    wrong = [one for one in every if not matches(Model(), one)]
+    if history := conditions.of_history(wrong, probe, restart):
+        facts.append(_of_condition(function, history))
+        wrong = [one for one in wrong if not facts[0].explains(one)]
+    for nrc in (1, 2):
+        failed = [one for one in wrong if one.call.nrc == nrc]
         if failed and not _all_explained(found, failed):
             found = [*found, *_look_at_lengths(Bench(function, nrc, probe, seconds), found, failed)]
     facts += [replace(one.fact, explains=_explains(one, found)) for one in found]
-    for condition in conditions.of_places([one for held in placed.values() for one in held], probe):
-        facts += _under(function, probe, seconds, condition)
-    every = [one for held in (failures, placed) for failed in held.values() for one in failed]
+    elsewhere = [one for failed in placed.values() for one in failed]
+    for condition in conditions.of_places(elsewhere, probe):
+        facts += _under(function, probe, seconds, condition, wrong)
+    every += elsewhere
     counted = [(len(fact.explained(every)), fact) for fact in facts]
-    return [fact for number, fact in sorted(counted, key=lambda pair: -pair[0]) if number]
+    facts = [fact for number, fact in sorted(counted, key=lambda pair: -pair[0]) if number]
+    legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
+    if not facts and (varying := conditions.of_bits(legal, probe, restart)):
+        facts = [_of_condition(function, varying)]
+    return facts
 
 
-RULES = {"flush": "ENV-2", "address": "ENV-2", "history": "ENV-2"}
-"""The rules that conditions break by themselves; shared inputs break that of the product."""
+RULE = "ENV-2"
+"""The rule that conditions break by themselves; shared inputs break that of the product."""
 
 WORDS = {
     "flush": "wrong-under-flush",
     "address": "wrong-at-addresses",
     "inputs-shared": "wrong-on-shared-inputs",
     "history": "depends-on-calls-before",
+    "bits": "bits-vary",
 }
 """The facts that conditions are where nothing more is known."""
 
@@ -110,23 +117,29 @@ FIXES = {
     "address": "Take the same way at every address that is legal.",
     "inputs-shared": "Compute the product of two rows wherever they lie.",
     "history": "Keep nothing between calls, or compare all bytes before it is used.",
+    "bits": "Add in one order, whatever the address, the process or the calls before.",
 }
 
 
-def _of_condition(bench: Bench, condition: Condition) -> Fact:
+def _of_condition(function: str, condition: Condition) -> Fact:
     """Return the fact that results depend on a condition."""
-    product = "DOT-9" if bench.function == DOT_REAL else "DOT-6" if bench.nrc == 2 else "DOT-4"
-    first = min(condition.members, key=lambda one: one.call.n)
-    sentence = f"The result is wrong where {condition.words}"
-    made = bench.measured(
+    first = min(condition.members, key=lambda one: (one.call.nrc, one.call.n))
+    product = "DOT-9" if function == DOT_REAL else "DOT-6" if first.call.nrc == 2 else "DOT-4"
+    sentence = {
+        "history": f"The result is wrong where {condition.words}.",
+        "bits": f"The bits of a right result depend on {condition.words}.",
+    }.get(condition.kind, f"The result is wrong where {condition.words}, and right elsewhere.")
+    return Fact(
+        function,
         WORDS[condition.kind],
         condition.where,
-        RULES.get(condition.kind, product),
-        sentence + ("." if condition.kind == "history" else ", and right elsewhere."),
+        f"Q8A8-{product if condition.kind == 'inputs-shared' else RULE}",
+        sentence,
         FIXES[condition.kind],
-        evidence=[Evidence(first.call, first.expected, first.outputs, f"nb = {first.call.n // 32}")],
+        (Evidence(first.call, first.expected, first.outputs, f"nb = {first.call.n // 32}"),),
+        nrc=first.call.nrc,
+        explains=_is_member(condition),
     )
-    return replace(made.fact, explains=_is_member(condition))
 
 
 def _is_member(condition: Condition) -> Callable[[CallResult], bool]:
@@ -134,8 +147,16 @@ def _is_member(condition: Condition) -> Callable[[CallResult], bool]:
     return lambda result: id(result) in members
 
 
-def _under(function: str, probe: Probe, seconds: float, condition: Condition) -> Iterator[Fact]:
-    """Yield what is wrong under a condition, by the experiments on values; else the condition alone."""
+def _under(
+    function: str, probe: Probe, seconds: float, condition: Condition, wrong: Sequence[Failure]
+) -> Iterator[Fact]:
+    """Yield what is wrong under a condition, by the experiments on values; else the condition alone.
+
+    Rows of more than a page cannot but meet the condition that a page ends inside; so do `wrong` ones.
+    """
+    if "straddles" in condition.where:
+        long = (one for one in wrong if max(len(each.data) for each in one.call.buffers) > PAGE)
+        condition = replace(condition, members=(*condition.members, *long))
     is_member = _is_member(condition)
     first = min(condition.members, key=lambda one: (one.call.nrc, one.call.n)).call
     bench = Bench(function, first.nrc, probe, seconds, condition.under)
@@ -145,15 +166,21 @@ def _under(function: str, probe: Probe, seconds: float, condition: Condition) ->
         explains = _explains(one, found)
         if any(explains(member) for member in condition.members):
             some = True
-            words = f"Where {condition.words}: {one.fact.sentence}"
-            yield replace(
-                one.fact,
-                where={**one.fact.where, "under": condition.where},
-                sentence=words,
-                explains=lambda result, explains=explains: is_member(result) and explains(result),  # type: ignore[misc]  # bound at once
-            )
+            sentence = f"Where {condition.words}: {one.fact.sentence}"
+            where = {**one.fact.where, "under": condition.where}
+            cause = UNDER.get((condition.kind, one.fact.cause), one.fact.cause)
+            rest = explains if "straddles" not in condition.where else lambda _result: True
+            fact = replace(one.fact, where=where, sentence=sentence, cause=cause)
+            yield replace(fact, explains=lambda result, rest=rest: is_member(result) and rest(result))  # type: ignore[misc]  # bound at once
     if not some:
-        yield _of_condition(bench, condition)
+        yield _of_condition(function, condition)
+
+
+UNDER = {("flush", "half-flushed-on-read"): "half-through-subnormal-float"}
+"""What the catalogue calls a mistake under a condition."""
+
+PAGE = 4096 - 256
+"""Bytes from a buffer's usual start to the end of the page."""
 
 
 def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) -> list[Measured]:

@@ -6,6 +6,7 @@ calls can be made under it as well, and so the experiments on values show what i
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 LINE = 64
 GUARDS = Option.GUARD_AFTER | Option.GUARD_BEFORE
 MODULI = (2, 4, 8, 16, 32, 64)
+MANY, PROCESSES = 60_000, 3
+"""Calls in a row, and processes, that may change the bits of a right result."""
+
+FEW, FAST = 300, 0.02
+"""Calls in a row, and the seconds that they take at most if many more are to be made."""
+
 TRIED = 3
 """Failed calls of each kind that are looked into."""
 
@@ -66,7 +73,7 @@ def plain(call: Call) -> Call:
 
 
 def of_places(failed: Sequence[Failure], probe: Probe) -> Iterator[Condition]:
-    """Find what makes calls wrong that are right elsewhere: a mode, shared inputs, an address.
+    """Find what makes calls wrong that are right elsewhere: a mode, an address, shared inputs.
 
     Inputs that share memory lie at addresses, too: what is wrong on copies that are aligned alike is so
     because of those.
@@ -81,14 +88,18 @@ def of_places(failed: Sequence[Failure], probe: Probe) -> Iterator[Condition]:
         for one in others
         if one.call.options & Option.SHARED_INPUTS and not _differs(probe, at_addresses(one.call))
     ]
-    yield from _of_shared(shared, probe)
     moved = [one for one in others if not any(one is each for each in shared)]
+    pages = False
     for _ in range(TRIED):
         condition = _of_address(moved[0], moved, probe) if moved else None
         if condition:
+            pages = pages or "straddles" in condition.where
             yield condition
         members = condition.members if condition else moved[:1]
         moved = [one for one in moved if not any(one is each for each in members)]
+    # (One block of memory may end in another page than copies do.)
+    if shared and not pages:
+        yield from _of_shared(shared, probe)
 
 
 def at_addresses(call: Call) -> Call:
@@ -186,6 +197,9 @@ def _of_address(one: Failure, moved: Sequence[Failure], probe: Probe) -> Conditi
         words = "the buffers lie " + ", ".join(f"{name} {offset} bytes" for name, offset in offsets.items())
         return Condition("address", {"offsets": offsets}, f"{words} off a 64-byte boundary", None, (one,))
     name = call.spec.buffers[index].name
+    if matches(Model(), one):
+        legal = tuple(each for each in moved if matches(Model(), each))
+        return Condition("bits", {"by": "address", "buffer": name}, f"the address of {name}", None, legal)
     step = call.spec.buffers[index].alignment
     wrong = [o for o in range(0, LINE, step) if _differs(probe, _moved(plain(call), index, o))]
     offset = buffer.offset
@@ -229,13 +243,36 @@ def _is_at(call: Call, index: int, where: Mapping[str, Any]) -> bool:
     return any(at % where["modulus"] in where["remainders"] for at in (offset, offset + step))
 
 
+def of_bits(
+    failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
+) -> Condition | None:
+    """Find why right results of one call are not always the same bits: the process, or calls before."""
+    for one in sorted(failed, key=lambda each: each.call.n)[:TRIED]:
+        quiet = plain(one.call)
+        first = probe(quiet)
+        started = time.monotonic()
+        probe(replace(quiet, repeat=FEW))
+        if time.monotonic() - started < FAST:
+            probe(replace(quiet, repeat=MANY))
+        if probe(quiet) != first:
+            where, words = {"by": "count", "calls": MANY}, "how often the function was called before"
+            return Condition("bits", where, words, None, tuple(failed))
+        if restart is None:
+            continue
+        for _ in range(PROCESSES):
+            restart()
+            if probe(quiet) != first:
+                return Condition("bits", {"by": "process"}, "the process", None, tuple(failed))
+    return None
+
+
 def of_history(
     failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
 ) -> Condition | None:
     """Find what calls before one make it wrong, where it is right after others.
 
-    Each failed call is made after several others, twice each: in a new process, after one of another length,
-    after one of zeros at the same addresses, after a long one.
+    Each failed call is made after several others, twice each: in a new process, after one of zeros at the
+    same addresses, after a long one, after one of another length.
     """
     for one in sorted(failed, key=lambda each: each.call.n)[:TRIED]:
         verdicts = {name: _after(before, one, probe) for name, before in _before(one.call, restart)}
@@ -250,7 +287,7 @@ def of_history(
         return Condition(
             "history",
             {"wrong_after": wrong, "right_after": right},
-            f"it comes after {' or '.join(wrong)}, and right after {' or '.join(right)}",
+            f"a call comes after {' or '.join(wrong)}, and right after {' or '.join(right)}",
             None,
             members,
         )
@@ -264,11 +301,13 @@ def _before(
     quiet = plain(call)
     zeros = calls.with_zeros(quiet)
     nb = call.n // 32
+    other = calls.with_zeros(_of_length(quiet, nb + 1))
     if restart is not None:
         yield "no other call of the process", lambda _probe: restart()
-    yield "zeros at the same addresses", lambda probe: probe(zeros)
-    yield "a long row", lambda probe: probe(_of_length(quiet, 300))
-    yield "a row of another length", lambda probe: probe(calls.with_zeros(_of_length(quiet, nb + 1)))
+    # (What is kept of an earlier call is forgotten over another length first.)
+    yield "other bytes at the same addresses", lambda probe: (probe(other), probe(zeros))
+    yield "a long row", lambda probe: (probe(other), probe(_of_length(quiet, 300)))
+    yield "a row of another length", lambda probe: probe(other)
 
 
 def _of_length(call: Call, nb: int) -> Call:
