@@ -64,8 +64,9 @@ STOPPED = "the search was stopped: its time was up"
 class Limits:
     """What is left of the time for the diagnosis of one run, and the facts that were found."""
 
-    def __init__(self, facts: list[Fact]) -> None:
+    def __init__(self, facts: list[Fact], restart: Callable[[], object] | None) -> None:
         self.facts = facts
+        self.restart = restart
         self._end = time.process_time() + SEARCH_SECONDS
         self._shrink = SHRINK_SECONDS
 
@@ -88,6 +89,7 @@ def diagnose(
     probe: Probe | None = None,
     progress: Callable[[str], object] = lambda _: None,
     facts: list[Fact] | None = None,
+    restart: Callable[[], object] | None = None,
 ) -> tuple[Finding, ...]:
     """Explain all results of a run.
 
@@ -105,6 +107,8 @@ def diagnose(
         Called with the name of each function before its results are explained.
     facts
         Where given, the facts that experiments find are added to it.
+    restart
+        Ends the kernel's process: the next call is the first one of a new one.
 
     Returns
     -------
@@ -112,14 +116,14 @@ def diagnose(
         At least one for each function with results, the quantizers first; one for each function that died.
     """
     findings: list[Finding] = []
-    limits = Limits([] if facts is None else facts)
+    limits = Limits([] if facts is None else facts, restart)
     for function, results in observations.quantizers.items():
         progress(function)
         recipes = [recipe for name, recipe in accepted if name == function]
         named = quantizers.explain(function, results, recipes)
         facts_of = partial(quantizer_facts, function=function, accepted=recipes)
         findings += _of_rows(observations, function, named, facts_of, probe, limits)
-    functions = [name for name, _ in (*observations.dots, *observations.failures)]
+    functions = [name for name, _ in (*observations.dots, *observations.failures, *observations.placed)]
     for function in dict.fromkeys(name for name in functions if name not in observations.quantizers):
         progress(function)
         if function in DOTS:
@@ -178,14 +182,20 @@ def _of_dot(
     observations: Observations, function: str, ask: AskDot, probe: Probe | None, limits: Limits
 ) -> list[Finding]:
     """Return what a dot product does wrong, by experiments, and the order in which it adds."""
-    groups = {
-        nrc: wrong
-        for (name, nrc), held in observations.failures.items()
-        # (Under the profile exact an order fails that adds what it should.)
-        if name == function and (wrong := [one for one in held if not matches(Model(), one)])
-    }
-    failures = [one for _, held in sorted(groups.items()) for one in held]
-    facts = dot_facts(function, groups, probe) if failures and probe else []
+    groups, placed = (
+        {nrc: kept for (name, nrc), kept in held.items() if name == function and kept}
+        for held in (observations.failures, observations.placed)
+    )
+    plain, elsewhere = (
+        [one for _, kept in sorted(held.items()) for one in kept] for held in (groups, placed)
+    )
+    facts = []
+    if probe and (plain or elsewhere):
+        facts = dot_facts(function, groups, probe, placed=placed, restart=limits.restart)
+    failures = [
+        *(one for one in plain if not matches(Model(), one) or any(fact.explains(one) for fact in facts)),
+        *(one for one in elsewhere if any(fact.explains(one) for fact in facts)),
+    ]
     limits.facts += facts
     findings, left = [], failures
     for fact in facts:

@@ -1,7 +1,8 @@
 """The smallest input on which a kernel still goes wrong: fewest blocks, fewest elements, simplest values.
 
 A failed call is made smaller step by step with the kernel itself: a step after which it is still wrong is
-kept. First blocks are left out, then elements become zero, then the rest 1 or a power of two.
+kept. First blocks are left out, then elements become zero, then the rest 1 or a power of two. Whether a row
+is wrong may depend on its length alone, from some length on or by a remainder: so lengths come first.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8 import layout
-from q8a8.bound import within_bound
-from q8a8_conformance.diagnosis.dots import Candidate, distinct_orders
-from q8a8_conformance.diagnosis.replay import POISON, replay, same
+from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
+from q8a8_conformance.diagnosis.replay import replay, same
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, DOTS
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.results.expected_dot import exact_bits
+from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.results.record import CallData
 from q8a8_conformance.results.run import Smallest
 
@@ -36,6 +36,12 @@ Array = NDArray[Any]
 
 CALLS, SECONDS = 400, 1.0
 """Limits for shrinking one input: calls of the kernel, and seconds."""
+
+FEW = 48
+"""Numbers of blocks below which each one is tried."""
+
+MODULI = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Remainders by which rows may be wrong: of these the shortest row is looked for."""
 
 
 class _SpentError(Exception):
@@ -125,33 +131,12 @@ class Inputs:
 def wrong(call: Call, outputs: Sequence[bytes]) -> bool:
     """Return whether outputs are wrong in any case, without the suite's expectations.
 
-    Quantizers and dequantization have one right answer. A dot product is wrong outside the bound, or
-    where all known orders give the same bits and it gives others.
+    Quantizers and dequantization have one right answer. A dot product is wrong outside the bound, and where
+    its inputs are exact by construction.
     """
-    right = replay(make(), call)
-    if same(call.function, right, outputs):
-        return False
-    if call.function not in DOTS:
-        return True
-    x, y = Inputs.of(call).arrays
-    got = np.frombuffer(outputs[0], "<u4")
-    places = [(call.bs * j + i, i, j) for j in range(call.nrc) for i in range(call.nrc)]
-    if any(bits != POISON for k, bits in enumerate(got) if k not in {place for place, _, _ in places}):
-        return True
-    return any(_wrong_dot(call, x[:, i], y[:, j], got[place]) for place, i, j in places)
-
-
-def _wrong_dot(call: Call, x: Array, y: Array, bits: Any) -> bool:  # noqa: ANN401 - a NumPy scalar
-    exact = exact_bits(x, y)
-    if exact is not None:
-        return int.from_bytes(exact, "little") != int(bits)
-    field = "activation_scale" if call.function == DOT_REAL else "weight_scale"
-    d = (x["weight_scale"].astype(np.float32) * y[field].astype(np.float32))[np.newaxis]
-    qx, qy = x["weight_qs"][np.newaxis], y["weight_qs"][np.newaxis]
-    known = {int(Candidate(order).bits(d, qx, qy)[0]) for order in distinct_orders(call.nrc)}
-    if int(bits) in known:
-        return False
-    return len(known) == 1 or not within_bound(np.uint32(bits).view(np.float32), x, y)
+    if call.function in DOTS:
+        return not matches(Model(), CallResult(call, tuple(outputs)), slack=SHARE)
+    return not same(call.function, replay(make(), call), outputs)
 
 
 def smallest(call: Call, probe: Probe, *, dies: bool = False, seconds: float = SECONDS) -> Call:
@@ -205,10 +190,13 @@ def smallest(call: Call, probe: Probe, *, dies: bool = False, seconds: float = S
     return best[0].call()
 
 
-def _reduce(items: Sequence[int], test: Callable[[Sequence[int]], bool]) -> Sequence[int]:
-    """Leave items out as long as the test holds without them: large groups first, then one by one."""
-    size = len(items)
-    while size:
+def _reduce(items: Sequence[int], test: Callable[[Sequence[int]], bool], least: int = 0) -> Sequence[int]:
+    """Leave items out as long as the test holds without them: large groups first, then one by one.
+
+    Where nothing could be left out, groups are of `least` items at least.
+    """
+    size, every = len(items), len(items)
+    while size and (size > least or len(items) < every):
         start = 0
         while start < len(items):
             fewer = [*items[:start], *items[start + size :]]
@@ -221,7 +209,30 @@ def _reduce(items: Sequence[int], test: Callable[[Sequence[int]], bool]) -> Sequ
 
 
 def _fewer_blocks(inputs: Inputs, test: Test) -> None:
-    _reduce(range(len(inputs.arrays[0])), lambda kept: test(inputs.keep(kept)))
+    """Leave out blocks: those behind the first few, those behind the first many, then any others."""
+    length = len(inputs.arrays[0])
+
+    def fails(nb: int) -> bool:
+        return test(inputs.keep(range(nb)))
+
+    if not any(fails(nb) for nb in range(min(FEW, length))):
+        _reduce(range(_shorter(length, fails)), lambda kept: test(inputs.keep(kept)), FEW)
+
+
+def _shorter(length: int, fails: Callable[[int], bool]) -> int:
+    """Return the least of many lengths that fail: by bisection, over all and over those of one remainder."""
+    least = length
+    for modulus in MODULI:
+        low, high = FEW - 1 - (FEW - 1 - least) % modulus, least
+        while high - low > modulus:
+            middle = (low + high) // 2
+            middle -= (middle - high) % modulus
+            if middle > low and fails(middle):
+                high = middle
+            else:
+                low = max(middle, low + modulus)
+        least = high
+    return least
 
 
 def _fewer_elements(inputs: Inputs, test: Test) -> None:

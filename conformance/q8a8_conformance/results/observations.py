@@ -100,12 +100,16 @@ class Death:
 
 @dataclass
 class Observations:
-    """All results by function; those of dot products by (function, nrc)."""
+    """All results by function; those of dot products by (function, nrc).
+
+    Of the failed calls, `placed` holds those that are right at another address or in another mode.
+    """
 
     quantizers: dict[str, list[QuantizerResult]] = field(default_factory=dict)
     dots: dict[tuple[str, int], list[DotResult]] = field(default_factory=dict)
     calls: dict[Key, list[CallResult]] = field(default_factory=dict)
     failures: dict[Key, list[Failure]] = field(default_factory=dict)
+    placed: dict[Key, list[Failure]] = field(default_factory=dict)
     deaths: dict[str, list[Death]] = field(default_factory=dict)
     _bytes: dict[Key, int] = field(default_factory=dict)
 
@@ -135,6 +139,13 @@ class Observations:
         if len(held) < FAILURES or (case and held[-1].case != case):
             wanted = tuple(expected.get(name, data) for name, data in outputs.items())
             held.append(Failure(call, tuple(outputs.values()), wanted, case, rules, message))
+
+    def add_placed(self, call: Call, outputs: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
+        """Add a call that is wrong for where or how it is made, and right elsewhere."""
+        held = self.placed.setdefault((call.function, call.nrc), [])
+        if len(held) < FAILURES:
+            wanted = tuple(expected.get(name, data) for name, data in outputs.items())
+            held.append(Failure(call, tuple(outputs.values()), wanted))
 
     def add_death(self, call: Call, seconds: float) -> None:
         """Add a call that did not return."""

@@ -191,6 +191,7 @@ class Judge:
         if self._is_right(difference, placed):
             self.records.add_varying(call)
             return at is not None
+        self.target.observations.add_placed(placed, actual, difference.expected)
         apart = placement.unshared(placed)
         if apart is not placed and not self._is_right(difference, apart):
             placed = apart

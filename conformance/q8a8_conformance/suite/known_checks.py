@@ -77,5 +77,6 @@ def judge_same_bits(judge: Judge, call: Call, placements: Sequence[Call], expect
     for placed in placements:
         outputs = judge.run(call, at=placed)
         if outputs != plain and expected.holds(plain["s"]) and expected.holds(outputs["s"]):
+            judge.target.observations.add_placed(placed, outputs, plain)
             judge.fail(judge.rules, f"other bits {describe(placed)}", call, expected=plain, actual=outputs)
             return

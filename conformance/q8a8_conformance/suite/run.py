@@ -303,6 +303,7 @@ class SuiteRun:
             probe,
             lambda name: self._show(f"diagnosis of {name}"),
             self._facts,
+            target.restart,
         )
 
     def _notes(self) -> tuple[str, ...]:

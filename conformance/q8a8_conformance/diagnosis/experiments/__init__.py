@@ -9,10 +9,12 @@ failed calls, and so decides which of them a fact explains.
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis.experiments import (
     arithmetic,
+    conditions,
     counting,
     entries,
     fields,
@@ -22,14 +24,16 @@ from q8a8_conformance.diagnosis.experiments import (
     wraps,
 )
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, NoAnswerError, model_of
-from q8a8_conformance.diagnosis.experiments.model import matches
+from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.inputs.calls import DOT_REAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.experiments.bench import Probe
-    from q8a8_conformance.diagnosis.facts import Fact
-    from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.diagnosis.experiments.conditions import Condition
+    from q8a8_conformance.results.observations import CallResult, Failure
 
     Experiment = Callable[[], Iterable[Measured]]
 
@@ -37,8 +41,18 @@ SECONDS = 3.0
 """Time limit of all experiments on one function."""
 
 
+LONGEST = 64
+"""Blocks of the longest row in which experiments about one block are made."""
+
+
 def dot_facts(
-    function: str, failures: Mapping[int, Sequence[CallResult]], probe: Probe, seconds: float = SECONDS
+    function: str,
+    failures: Mapping[int, Sequence[Failure]],
+    probe: Probe,
+    seconds: float = SECONDS,
+    *,
+    placed: Mapping[int, Sequence[Failure]] = MappingProxyType({}),
+    restart: Callable[[], object] | None = None,
 ) -> list[Fact]:
     """Find what a dot product does wrong.
 
@@ -52,21 +66,145 @@ def dot_facts(
         Makes a call: its output buffers, or None where it did not return.
     seconds
         Time limit.
+    placed
+        Calls that failed for where or how they were made: right elsewhere.
+    restart
+        Ends the kernel's process: the next call is the first one of a new one.
 
     Returns
     -------
     list of Fact
         The facts, each with the failures that it explains (`Fact.explains`); empty where none was found.
     """
+    facts: list[Fact] = []
     found: list[Measured] = []
-    for nrc, failed in sorted(failures.items()):
+    every = [one for _, failed in sorted(failures.items()) for one in failed]
+    wrong = [one for one in every if not matches(Model(), one)]
+    if history := conditions.of_history(wrong, probe, restart):
+        facts.append(_of_condition(function, history))
+        wrong = [one for one in wrong if not facts[0].explains(one)]
+    for nrc in (1, 2):
+        failed = [one for one in wrong if one.call.nrc == nrc]
         if failed and not _all_explained(found, failed):
-            bench = Bench(function, nrc, probe, seconds)
-            found = [*found, *_look(bench, found, failed)]
-    every = [one for failed in failures.values() for one in failed]
-    facts = [replace(one.fact, explains=_explains(one, found)) for one in found]
+            found = [*found, *_look_at_lengths(Bench(function, nrc, probe, seconds), found, failed)]
+    facts += [replace(one.fact, explains=_explains(one, found)) for one in found]
+    elsewhere = [one for failed in placed.values() for one in failed]
+    for condition in conditions.of_places(elsewhere, probe):
+        facts += _under(function, probe, seconds, condition, wrong)
+    every += elsewhere
     counted = [(len(fact.explained(every)), fact) for fact in facts]
-    return [fact for number, fact in sorted(counted, key=lambda pair: -pair[0]) if number]
+    facts = [fact for number, fact in sorted(counted, key=lambda pair: -pair[0]) if number]
+    legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
+    if not facts and (varying := conditions.of_bits(legal, probe, restart)):
+        facts = [_of_condition(function, varying)]
+    return facts
+
+
+RULE = "ENV-2"
+"""The rule that conditions break by themselves; shared inputs break that of the product."""
+
+WORDS = {
+    "flush": "wrong-under-flush",
+    "address": "wrong-at-addresses",
+    "inputs-shared": "wrong-on-shared-inputs",
+    "history": "depends-on-calls-before",
+    "bits": "bits-vary",
+}
+"""The facts that conditions are where nothing more is known."""
+
+FIXES = {
+    "flush": "Widen halves without subnormal floats: by integers, or by the processor's conversion.",
+    "address": "Take the same way at every address that is legal.",
+    "inputs-shared": "Compute the product of two rows wherever they lie.",
+    "history": "Keep nothing between calls, or compare all bytes before it is used.",
+    "bits": "Add in one order, whatever the address, the process or the calls before.",
+}
+
+
+def _of_condition(function: str, condition: Condition) -> Fact:
+    """Return the fact that results depend on a condition."""
+    first = min(condition.members, key=lambda one: (one.call.nrc, one.call.n))
+    product = "DOT-9" if function == DOT_REAL else "DOT-6" if first.call.nrc == 2 else "DOT-4"
+    sentence = {
+        "history": f"The result is wrong where {condition.words}.",
+        "bits": f"The bits of a right result depend on {condition.words}.",
+    }.get(condition.kind, f"The result is wrong where {condition.words}, and right elsewhere.")
+    return Fact(
+        function,
+        WORDS[condition.kind],
+        condition.where,
+        f"Q8A8-{product if condition.kind == 'inputs-shared' else RULE}",
+        sentence,
+        FIXES[condition.kind],
+        (Evidence(first.call, first.expected, first.outputs, f"nb = {first.call.n // 32}"),),
+        nrc=first.call.nrc,
+        explains=_is_member(condition),
+    )
+
+
+def _is_member(condition: Condition) -> Callable[[CallResult], bool]:
+    members = {id(one) for one in condition.members}
+    return lambda result: id(result) in members
+
+
+def _under(
+    function: str, probe: Probe, seconds: float, condition: Condition, wrong: Sequence[Failure]
+) -> Iterator[Fact]:
+    """Yield what is wrong under a condition, by the experiments on values; else the condition alone.
+
+    Rows of more than a page cannot but meet the condition that a page ends inside; so do `wrong` ones.
+    """
+    if "straddles" in condition.where:
+        long = (one for one in wrong if max(len(each.data) for each in one.call.buffers) > PAGE)
+        condition = replace(condition, members=(*condition.members, *long))
+    is_member = _is_member(condition)
+    first = min(condition.members, key=lambda one: (one.call.nrc, one.call.n)).call
+    bench = Bench(function, first.nrc, probe, seconds, condition.under)
+    found = _look_at_lengths(bench, [], condition.members) if condition.under else []
+    some = False
+    for one in found:
+        explains = _explains(one, found)
+        if any(explains(member) for member in condition.members):
+            some = True
+            sentence = f"Where {condition.words}: {one.fact.sentence}"
+            where = {**one.fact.where, "under": condition.where}
+            cause = UNDER.get((condition.kind, one.fact.cause), one.fact.cause)
+            rest = explains if "straddles" not in condition.where else lambda _result: True
+            fact = replace(one.fact, where=where, sentence=sentence, cause=cause)
+            yield replace(fact, explains=lambda result, rest=rest: is_member(result) and rest(result))  # type: ignore[misc]  # bound at once
+    if not some:
+        yield _of_condition(function, condition)
+
+
+UNDER = {("flush", "half-flushed-on-read"): "half-through-subnormal-float"}
+"""What the catalogue calls a mistake under a condition."""
+
+PAGE = 4096 - 256
+"""Bytes from a buffer's usual start to the end of the page."""
+
+
+def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) -> list[Measured]:
+    """Make the experiments on short rows; where these are right, on rows of the shortest failed length."""
+    shortest = _shortest(failed)
+    found = _look(bench, base, failed)
+    if found or not bench.lengths[-1] < shortest <= LONGEST:
+        return found
+    bench.lengths = (shortest,)
+    return [
+        replace(
+            one,
+            fact=replace(
+                one.fact,
+                where={**one.fact.where, "in_rows_of": shortest},
+                sentence=f"In rows of {shortest} blocks: {one.fact.sentence}",
+            ),
+        )
+        for one in _look(bench, base, failed)
+    ]
+
+
+def _shortest(failed: Sequence[CallResult]) -> int:
+    return min(one.call.n for one in failed) // 32
 
 
 def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) -> list[Measured]:
@@ -110,7 +248,7 @@ def _experiments(
     yield lambda: arithmetic.arithmetic(bench, [*base, *found])
     if prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):
         yield lambda: precision.roundings(bench)
-        if not found:
+        if not found and not bench.lengths[-1] < _shortest(failed) <= LONGEST:
             yield lambda: entries.entries(bench, failed)
 
 

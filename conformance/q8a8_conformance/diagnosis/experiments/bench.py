@@ -69,11 +69,15 @@ class Bench:
         Makes a call: its output buffers, or None where it did not return.
     seconds
         The time for all experiments, of this process; the machine's may be `BUSY` times as long.
+    under
+        Puts a call under the condition under which the function is wrong: an address, a mode.
 
     Attributes
     ----------
     element
         The place in a block at which codes of experiments about other things stand: one that is counted.
+    lengths
+        Numbers of blocks that experiments with one block may have, the first one that will do is taken.
     length, place
         Blocks of a row, and the number of one that is counted: where experiments with one block put it.
     two
@@ -88,8 +92,17 @@ class Bench:
         Bits of the scale field that a version 2 block must not use; None for those of the one that counts.
     """
 
-    def __init__(self, function: str, nrc: int, probe: Probe, seconds: float) -> None:
+    def __init__(
+        self,
+        function: str,
+        nrc: int,
+        probe: Probe,
+        seconds: float,
+        under: Callable[[Call], Call] | None = None,
+    ) -> None:
         self.function = function
+        self.lengths: tuple[int, ...] = (1, 2, 4, 3, 5)
+        self._under = under or (lambda call: call)
         self.nrc = nrc
         self.element = 0
         self.unused: int | None = UNUSED
@@ -112,7 +125,7 @@ class Bench:
         """
         self.made += 1
         is_late = time.process_time() > self._ends[0] or time.monotonic() > self._ends[1]
-        outputs = None if is_late else self._probe(call)
+        outputs = None if is_late else self._probe(self._under(call))
         if outputs is None:
             raise NoAnswerError
         return outputs
@@ -166,7 +179,7 @@ class Bench:
     def prepare(self) -> bool:
         """Find a length, places in it and an element that are counted; return whether there are any."""
         self.factor = 1.0
-        for nb, element in itertools.product((1, 2, 4, 3, 5), (0, 15, 31, 8, 16)):
+        for nb, element in itertools.product(self.lengths, (0, 15, 31, 8, 16)):
             self.element = element
             if places := [b for b in range(nb) if self._counts(nb, b)]:
                 self.length, self.place = nb, places[0]
@@ -182,7 +195,7 @@ class Bench:
             ):
                 return False
             self.factor = one
-        for nb in (2, 4, 3, 5, 8):
+        for nb in (2, 4, 3, 5, 8) if 1 in self.lengths else self.lengths:
             places = [b for b in range(nb) if self._counts(nb, b)]
             if len(places) > 1:
                 self.two = nb, places[:2]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.diagnosis.shrink import Inputs
+from q8a8_conformance.diagnosis.experiments.model import Model, matches, unpack
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import CallResult
@@ -223,8 +222,14 @@ def _as_wide(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _has_zero_scale(result: CallResult) -> bool:
     """Return whether a scale of a call is zero."""
-    inputs = Inputs.of(result.call)
-    return any(bool((inputs.arrays[number][field] == 0).any()) for number, field in inputs.scale_fields())
+    call, inputs = result.call, calls.inputs_of(result.call)
+    version = 1 if call.function == calls.DOT else 2
+    for name, step in (("vx", call.bx), ("vy", call.by)):
+        for row in range(call.nrc):
+            weight, activation, _ = unpack(inputs[name][row * step :], call.n // 32, version)
+            if ((weight if name == "vx" else activation) == 0).any():
+                return True
+    return False
 
 
 def block_scales(bench: Bench) -> Iterator[Measured]:

@@ -113,21 +113,26 @@ class Prediction:
         Without rounding, and how far roundings may take it.
     rounds
         Whether sums of the single products may round, in any order.
+    overflows
+        Whether a sum of some terms may be infinite.
     """
 
     place: int
     value: float
     tolerance: float
     rounds: bool = False
+    overflows: bool = False
 
-    def holds(self, bits: Any) -> bool:  # noqa: ANN401 - a NumPy scalar
+    def holds(self, bits: Any, slack: float = 1.0) -> bool:  # noqa: ANN401 - a NumPy scalar
         """Return whether a float, by its bits, is the predicted one; what is not finite equals any such."""
         got = float(np.uint32(bits).view(np.float32))
         if not math.isfinite(self.value):
             return not math.isfinite(got)
+        if self.overflows and not math.isfinite(got):
+            return True
         if not self.tolerance:
             return got == np.float32(self.value)
-        return math.isfinite(got) and abs(got - self.value) <= self.tolerance
+        return math.isfinite(got) and abs(got - self.value) <= slack * self.tolerance
 
 
 @dataclass(frozen=True)
@@ -154,8 +159,8 @@ class Model:
         (dx, dy) -> float64 [n]; (terms) -> float64 [n].
     store
         (float before, result, nb) -> float after, or None where nothing is written.
-    bits, limit
-        Significant bits to which sums are rounded, and the greatest of them that is finite.
+    bits, limit, least
+        Significant bits to which sums are rounded, the greatest of them that is finite, and the smallest one.
     """
 
     unpack: Step = unpack
@@ -174,6 +179,7 @@ class Model:
     store: Step = store
     bits: int = FLOAT_BITS
     limit: float = math.inf
+    least: float = 0.0
 
     def predict(self, call: Call) -> list[Prediction]:
         """Return what a call gives: one float, or four."""
@@ -191,13 +197,13 @@ class Model:
         held = np.frombuffer(call.buffers[call.spec.outputs[0]].data, "<f4")
         targets = self.places(call.bs) if call.nrc == 2 else (0,)
         for number, place in enumerate(targets):
-            value, tolerance, rounds = self._dot(
+            value, tolerance, rounds, overflows = self._dot(
                 x, y, self.blocks(nb, number % call.nrc, number // call.nrc), nb
             )
             before = float(held[place]) if 0 <= place < held.size else 0.0
             stored = self.store(before, value, nb)
             if stored is not None:
-                yield Prediction(place, stored, tolerance, rounds)
+                yield Prediction(place, stored, tolerance, rounds, overflows)
 
     def _rows(self, data: bytes, nb: int, version: int, step: int, nrc: int) -> list[Array]:
         """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""
@@ -206,8 +212,8 @@ class Model:
 
     def _dot(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, Array], nb: int
-    ) -> tuple[float, float, bool]:
-        """Return the sum without rounding, what roundings may add, and whether single products round."""
+    ) -> tuple[float, float, bool, bool]:
+        """Return the sum without rounding, what roundings may add, whether sums may round, and overflow."""
         (xw, xa, qx), (yw, ya, qy) = x, y
         halves_x, halves_y = self.pick(xw, xa, yw, ya)
         ix, iy = meeting
@@ -216,16 +222,20 @@ class Model:
         of = self.products(qx[ix], qy[iy])
         terms = self.term(self.block_sum(of) * d)
         if not np.isfinite(terms).all():
-            return float(terms.sum()), 0.0, False
+            return float(terms.sum()), 0.0, False, False
         value = math.fsum(terms.tolist())
         if abs(value) > self.limit:
-            return math.inf, 0.0, False
+            return math.inf, 0.0, False, True
         sizes = np.abs(d) * np.abs(of).sum(axis=-1)
         rounds = bool(sizes.sum() >= _unit(d[sizes != 0]) * 2.0**self.bits)
-        if sizes.sum() < _unit(terms) * 2.0**self.bits:
-            return value, 0.0, rounds
+        unit = _unit(terms)
+        lost = len(terms) * self.least if unit < self.least else 0.0
+        overflows = bool(np.abs(terms).sum() > self.limit)
+        if sizes.sum() < unit * 2.0**self.bits:
+            return value, lost, rounds, overflows
         growth = math.expm1((len(terms) + LANE_FOLD_ROUNDINGS) * math.log1p(2.0**-self.bits))
-        return value, growth * float(sizes.sum()) / (SHARE if self.bits == FLOAT_BITS else 1), rounds
+        share = SHARE if self.bits == FLOAT_BITS else 1
+        return value, growth * float(sizes.sum()) / share + lost, rounds, overflows
 
 
 def _unit(terms: Array) -> float:
@@ -235,15 +245,18 @@ def _unit(terms: Array) -> float:
     return float(np.ldexp((integers & -integers).astype(np.float64), exponents - 53).min(initial=np.inf))
 
 
-def matches(model: Model, result: CallResult) -> bool:
-    """Return whether a call's outputs are what a model gives, and every other float is as it was."""
+def matches(model: Model, result: CallResult, slack: float = 1.0) -> bool:
+    """Return whether a call's outputs are what a model gives, and every other float is as it was.
+
+    `slack` multiplies the tolerance for roundings.
+    """
     call = result.call
     got = np.frombuffer(result.outputs[0], "<u4")
     left = np.ones(got.size, bool)
     for prediction in model.predict(call):
         if not 0 <= prediction.place < got.size:
             return False
-        if not prediction.holds(got[prediction.place]):
+        if not prediction.holds(got[prediction.place], slack):
             return False
         if not call.n and prediction.value == 0 and got[prediction.place]:
             return False

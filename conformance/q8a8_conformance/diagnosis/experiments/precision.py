@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-HALF = {"term": lambda v: v.astype(np.float16).astype(np.float64), "limit": 65504.0}
+HALF = {"term": lambda v: v.astype(np.float16).astype(np.float64), "limit": 65504.0, "least": 2.0**-24}
 """What else of a model changes where the running sum is a half."""
 
 LARGE = 64
