@@ -168,4 +168,4 @@ def test_a_right_quantizer_is_not_measured() -> None:
     """Without failures there are no facts, and no calls are made."""
     session = InProcessSession(catalogue.make, (*QUANTIZERS, ACTIVATION))
     assert quantizer_facts(session, session.hello, []) == []
-    assert session.starts == 0
+    assert not session.is_running
