@@ -2,6 +2,7 @@
 #include "convention.h"
 #include "state.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -75,18 +76,29 @@ static void mark_memory(uint32_t repeat) {
     }
 }
 
+/* As callers may leave it in calls with STATE: no result may depend on it. */
+static void set_errno(const struct call *call, int value) {
+    if (watched(call)) {
+        errno = value;
+    }
+}
+
 uint32_t watch_call(const struct call *call, abi_pointer *function, void *const *buffers, char text[WATCH_TEXT]) {
     uint64_t words[ABI_WORDS];
     uint32_t faults = 0;
     text[0] = '\0';
     if (!convention_known()) {
+        set_errno(call, ERANGE);
         abi_invoke(call->number, function, &call->integers, buffers);
+        set_errno(call, 0);
         return 0;
     }
     const bool measured = watched(call) && call->repeat < MANY_CALLS;
     void *stack = measured ? convention_stack() : NULL;
     abi_words(call->number, &call->integers, buffers, words);
+    set_errno(call, ERANGE);
     convention_call(function, words, stack, text, WATCH_TEXT);
+    set_errno(call, 0);
     if (text[0] != '\0') {
         faults |= FAULT_CONVENTION_BROKEN;
     }

@@ -18,15 +18,17 @@ from q8a8.install import VERSION
 from q8a8_conformance.certify import catalogue, certificate, page, ranges, sweep
 from q8a8_conformance.certify.runners import RunnerError, digest, identify, start_runner
 from q8a8_conformance.certify.state import State, StateError
-from q8a8_conformance.commands.options import usage_error
+from q8a8_conformance.commands.options import UNWRITTEN, complain, usage_error
 from q8a8_conformance.commands.output import text_stream
 from q8a8_conformance.protocol.sut import Sut, SutError, parse_sut
+from q8a8_conformance.smoke.starting import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from q8a8_conformance.certify.certificate import Entry
     from q8a8_conformance.certify.domains import Domain
+    from q8a8_conformance.certify.runners import Runner
     from q8a8_conformance.commands.options import Subparsers
     from q8a8_conformance.protocol.messages import Hello
 
@@ -34,7 +36,8 @@ CRASHED, NOTHING_RAN = 3, 4
 
 EXIT_STATUS = (
     "exit status: 0 every requested point was compared and is right, 1 a result is wrong, 2 usage, 3 the "
-    "kernel crashed or hung, 4 nothing ran, or a requested domain is not offered; 130 and 143: interrupted"
+    "kernel crashed or hung, 4 nothing ran, or a requested domain is not offered, 5 the kernel "
+    "was not reached, 6 a certificate could not be written; 130 and 143: interrupted"
 )
 
 
@@ -135,12 +138,10 @@ def _unwritable(options: argparse.Namespace) -> str:
 
 def _certify(sut: Sut, domains: list[Domain], options: argparse.Namespace) -> int:
     """Start the kernel, sweep its domains and write the certificate."""
-    try:
-        runner = start_runner(sut, options.timeout)
-    except RunnerError as error:
-        sys.stderr.write(f"q8a8: {error}\n")
-        return CRASHED
-    started = time.time()
+    runner = _start(sut, options.timeout)
+    if isinstance(runner, int):
+        return runner
+    began = time.time()
     entries: list[Entry] = []
     interrupted: int | None = None
     try:
@@ -172,9 +173,24 @@ def _certify(sut: Sut, domains: list[Domain], options: argparse.Namespace) -> in
         return usage_error(str(error))
     finally:
         runner.close()
-    about = _about(sut, runner.hello, files, options, started)
+    about = _about(sut, runner.hello, files, options, began)
     status = _finish(about, entries, options)
     return status if interrupted is None else 128 + interrupted
+
+
+def _start(sut: Sut, timeout: float) -> Runner | int:
+    """Start the kernel; return the exit status where it does not start."""
+    try:
+        with sut.session(timeout) as session:
+            started = start(sut, session)
+        if started.ending is not None:
+            words = f"{started.stage.message}\n{started.stage.hint}".rstrip()
+            return complain(words, started.ending.exit_status)
+        return start_runner(sut, timeout)
+    except SutError as error:
+        return usage_error(str(error))
+    except RunnerError as error:
+        return complain(str(error), CRASHED)
 
 
 def _unfinished(domains: Sequence[Domain], state: State, plan: sweep.Plan) -> list[Entry]:
@@ -262,7 +278,7 @@ def _finish(about: Mapping[str, Any], entries: Sequence[Entry], options: argpars
             try:
                 write_text(render(document), path)
             except OSError as error:
-                return usage_error(f"{path}: {error}")
+                return complain(f"{path}: {error}", UNWRITTEN)
     return certificate.status_of(entries)
 
 

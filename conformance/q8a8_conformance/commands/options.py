@@ -20,6 +20,7 @@ __all__ = [
     "Option",
     "Subparsers",
     "add_sut",
+    "complain",
     "print_lines",
     "seconds",
     "usage_error",
@@ -120,5 +121,10 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def usage_error(message: str) -> int:
     """Write what is wrong with the command line to standard error, and return the exit status of that."""
+    return complain(message, USAGE)
+
+
+def complain(message: str, status: int) -> int:
+    """Write a message to standard error, and return the exit status."""
     sys.stderr.write(f"q8a8: {message}\n")
-    return USAGE
+    return status

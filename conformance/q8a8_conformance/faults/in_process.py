@@ -34,18 +34,17 @@ class InProcessSession:
 
     Attributes
     ----------
-    starts, start_seconds
+    start_seconds, ready_at
         As those of `q8a8_conformance.protocol.session.Session`: a start takes no time.
     """
 
-    start_seconds = 0.0
+    start_seconds = ready_at = 0.0
 
     def __init__(self, make_kernel: Callable[[], object], functions: Iterable[str]) -> None:
         self._make = make_kernel
         self._environment = floating_point()
         self._functions = tuple(name for name in NAMES if name in set(functions))
         self._answerer: Answerer | None = None
-        self.starts = 0
         # Without "overlap": calls in this process's threads cannot be stopped, and take as long as they last.
         capabilities = tuple(name for name in CAPABILITIES if name not in {"overlap", "ahead"})
         capabilities += ENVIRONMENT_CAPABILITIES if self._environment else ()
@@ -66,7 +65,6 @@ class InProcessSession:
         """
         del timeout
         if self._answerer is None:
-            self.starts += 1
             target = ObjectTarget(self._make())
             self._answerer = Answerer(target, Invoker(target, self._environment))
         buffers = tuple(Buffer(bytearray(buffer.data), buffer.offset) for buffer in call.buffers)

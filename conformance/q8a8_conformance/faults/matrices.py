@@ -226,6 +226,23 @@ class _Repacked:
             out[: n * m] = steps.matrix(*_blocks_of_x(n, k, x), *_blocks_of_w(m, k, held)).reshape(-1)
 
 
+class _Remembered:
+    """Keeps x where it sees an address, a shape and a first element for the first time."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, int, int, bytes], Array] = {}
+
+    def __call__(self, call: Callable[[], None], function: str, arguments: Sequence[Any]) -> None:
+        """Call, with the x that was kept."""
+        del function
+        call()
+        m, n, k, w, x, out = arguments
+        key = (x.ctypes.data, n, k, x[:1].tobytes())
+        held = self._held.setdefault(key, x[: n * k].copy())
+        with np.errstate(all="ignore"):
+            out[: n * m] = steps.matrix(*_blocks_of_x(n, k, held), *_blocks_of_w(m, k, w)).reshape(-1)
+
+
 EDGES = "Compute what does not fill a tile, too: clamp the loads, and store what there is."
 PLACE = "Store row j of w times row i of x at out[i * m + j]."
 BY_BLOCKS = "Quantize each row of x block by block, as quantize_row_q8_a8 does."
@@ -416,6 +433,15 @@ MUTANTS = (
         _Repacked,
         rule="Q8A8-ENV-2",
         fix="Repack where the caller asks for it, or remember nothing by address.",
+    ),
+    Mutant(
+        "matrix-activations-remembered",
+        "The quantized x of an address is used again where its first element is the same.",
+        {},
+        (MUL_MAT,),
+        _Remembered,
+        rule="Q8A8-ENV-2",
+        fix="Quantize x in every call.",
     ),
 )
 

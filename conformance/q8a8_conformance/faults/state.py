@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import errno
 import itertools
 import os
 import signal
@@ -20,6 +21,7 @@ import numpy as np
 
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, QUANTIZERS, ROWS
 from q8a8_conformance.faults.mutant import Mutant
+from q8a8_conformance.worker.caller import error_number
 from q8a8_conformance.worker.fenv import floating_point
 
 if TYPE_CHECKING:
@@ -114,6 +116,13 @@ def _asserts_alignment(call: Call, function: str, arguments: Sequence[Any]) -> N
     if x.size and (x.ctypes.data % 16 or y.ctypes.data % 16):
         raise ValueError("not aligned to 16 bytes")
     call()
+
+
+def _asks_for_errno(call: Call, function: str, arguments: Sequence[Any]) -> None:
+    """Take an error of the caller's for one of its own."""
+    del function, arguments
+    if error_number() != errno.ERANGE:
+        call()
 
 
 def _takes_symmetry(call: Call, function: str, arguments: Sequence[Any]) -> None:
@@ -439,6 +448,15 @@ MUTANTS = (
         _EveryFourth,
         rule=STATE,
         fix="Keep no state between calls.",
+    ),
+    Mutant(
+        "errno-of-the-caller",
+        "Dequantization returns early where errno is ERANGE, whoever has set it.",
+        {},
+        (DEQUANTIZE,),
+        lambda: _asks_for_errno,
+        rule=STATE,
+        fix="Set errno to zero before a function whose error you ask for.",
     ),
     Mutant(
         "scratch-of-another",

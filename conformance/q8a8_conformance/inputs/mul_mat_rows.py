@@ -45,6 +45,15 @@ def exact(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
     return w, _exact_rows(rng, n, exponents)
 
 
+@cache
+def saturating(m: int, n: int, nb: int) -> tuple[Array, Array]:
+    """Generate matrices as `exact`, of codes -128 and 127 by ±127: sums of three products pass int16."""
+    rng = dot_rows.generator("saturating-matrices", m, n, nb)
+    w = dot_rows.blocks(1.0, rng.choice([-128, -128, 127], (m, nb, 1)) * np.ones(32, np.int64))
+    x = 127 * np.repeat(rng.choice([-1.0, 1.0], (n, nb)), 32, axis=1)
+    return w, np.asarray(x, np.float32)
+
+
 def _exact_rows(rng: np.random.Generator, n: int, exponents: Array) -> Array:
     """Generate rows of x, float32 [n, 32·nb]: in each block small integers and one of 127, times 2^e."""
     nb = exponents.size

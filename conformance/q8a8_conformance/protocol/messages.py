@@ -50,7 +50,7 @@ bit    option         the worker
 4      READONLY       maps the inputs read-only
 8      FLUSH          calls with flush-to-zero and denormals-are-zero set
 16     SHARED_INPUTS  places all inputs in one block of memory, where they may overlap or be the same
-32     STATE          compares the process's state before and after the calls
+32     STATE          compares the process's state before and after the calls; errno is ERANGE before
 =====  =============  =================================================================================
 
 At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.codec import LENGTH, check_length
@@ -23,7 +24,6 @@ from q8a8_conformance.protocol.messages import BytesLike, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 STDERR_TAIL = 8192
 """Bytes of standard error that are kept."""
@@ -111,6 +111,14 @@ class WorkerProcess:
     def pid(self) -> int:
         """The id of the process and of its group."""
         return self._process.pid
+
+    @property
+    def seconds_waiting(self) -> float:
+        """Seconds that the process was ready to run while others ran; 0 where the system does not say."""
+        try:
+            return int(Path(f"/proc/{self.pid}/schedstat").read_bytes().split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return 0.0
 
     @property
     def stderr_tail(self) -> str:

@@ -138,7 +138,10 @@ class Session:
     starts, crashes, hangs, violations : int
         How often each has occurred so far.
     start_seconds : float
-        From the last start to its hello.
+        From the last start to its hello, without what the worker waited for others to run: a busy machine
+        makes no difference.
+    ready_at : float
+        When the last hello was received, on the clock of `time.monotonic`.
     max_hangs : int or None
         Hung calls after which the worker is not restarted; None for no limit.
 
@@ -161,7 +164,7 @@ class Session:
         self.argv = tuple(argv)
         self.timeout = timeout
         self.start_timeout = start_timeout
-        self.start_seconds = 0.0
+        self.start_seconds = self.ready_at = 0.0
         self.max_hangs: int | None = MAX_HANGS
         self.starts = self.crashes = self.hangs = self.violations = 0
         self._cwd = cwd
@@ -301,6 +304,10 @@ class Session:
             self._tail = self._process.stderr_tail
             self._process = None
 
+    def start(self) -> None:
+        """Start a worker if there is none; raises as :attr:`hello`."""
+        self._ready()
+
     def _ready(self) -> WorkerProcess:
         """Return a worker whose hello was received, starting one if there is none."""
         if self._final:
@@ -332,7 +339,8 @@ class Session:
                 raise self._final from error
             raise
         self._failed_starts = 0
-        self.start_seconds = time.monotonic() - started
+        self.ready_at = time.monotonic()
+        self.start_seconds = max(0.0, self.ready_at - started - process.seconds_waiting)
         if self._hello and (hello.name, hello.functions) != (self._hello.name, self._hello.functions):
             self._stop(process)
             self._final = WorkerUnusable("a restarted worker reports another kernel")

@@ -17,7 +17,7 @@ p { margin: .5rem 0; } .about, .dim { color: var(--dim); }
   padding: .7rem 1rem; margin: 1.2rem 0; }
 .verdict b { font-size: 1.25rem; margin-right: .5rem; }
 .pass, .conforms { color: var(--good); } .fail, .crashed, .does-not-conform { color: var(--bad); }
-.not-run, .nothing-ran { color: var(--dim); } .not-reached, .broken, .interrupted { color: var(--dim); }
+.not-run, .nothing-ran, .not-reached, .connection-lost, .broken, .interrupted { color: var(--dim); }
 .differs { color: var(--warn); } .crashed { font-weight: 600; }
 .warning { color: var(--warn); }
 .chips { display: flex; flex-wrap: wrap; gap: .3rem; }

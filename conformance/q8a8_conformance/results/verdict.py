@@ -7,8 +7,9 @@
   if at least one MUST rule was judged and none failed, else ``nothing-ran``. A failed SHOULD or MAY rule
   is shown, and costs nothing.
 - A failure listed in the known-failures file does not count; an entry there that no longer fails does.
-- A run that was interrupted, that never reached the kernel, or in which the suite itself broke has no verdict
-  on the kernel: it is ``interrupted``, ``not-reached`` or ``broken``, whatever its cases show.
+- A run that was interrupted, that never reached the kernel or lost the connection to it, or in which the
+  suite itself broke has no verdict on the kernel: it is ``interrupted``, ``not-reached``, ``connection-lost``
+  or ``broken``, whatever its cases show.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """The verdicts of the JSON report: four on a kernel, and three of runs that do not judge it."""
+    """The verdicts of the JSON report: four on a kernel, and four of runs that do not judge it."""
 
     CONFORMS = "conforms"
     DOES_NOT_CONFORM = "does-not-conform"
     CRASHED = "crashed"
     NOTHING_RAN = "nothing-ran"
     NOT_REACHED = "not-reached"
+    CONNECTION_LOST = "connection-lost"
     BROKEN = "broken"
     INTERRUPTED = "interrupted"
 
@@ -58,10 +60,11 @@ _EXIT_STATUS = {
     Verdict.CRASHED: 3,
     Verdict.NOTHING_RAN: 4,
     Verdict.NOT_REACHED: 5,
+    Verdict.CONNECTION_LOST: 5,
     Verdict.BROKEN: 70,
     Verdict.INTERRUPTED: 130,
 }
-_NO_JUDGEMENT = (Verdict.NOT_REACHED, Verdict.BROKEN, Verdict.INTERRUPTED)
+_NO_JUDGEMENT = (Verdict.NOT_REACHED, Verdict.CONNECTION_LOST, Verdict.BROKEN, Verdict.INTERRUPTED)
 
 
 class KnownFailuresError(ValueError):

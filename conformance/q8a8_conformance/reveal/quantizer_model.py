@@ -109,7 +109,7 @@ class QuantizerModel:
     def _keep(self, part: Part, data: Array, before: Array) -> None:
         """Put back what was there before where a part does not write."""
         if self.is_row:
-            columns = part.bytes or range(data.shape[1])
+            columns = np.array(part.bytes or range(data.shape[1]))
             places = np.ix_(np.flatnonzero(part.rule.holds(len(data))), columns)
             data[places] = before[places]
         else:

@@ -72,7 +72,7 @@ def start(sut: Sut, session: Session) -> Start:
     except WorkerUnusable as error:
         return _unusable(sut, error)
     except SessionError as error:
-        if _is_of_the_kernel(sut, error):
+        if sut.kind != "exec" or ends_kernel(error):
             return Start(Stage("start", Status.CRASHED, str(error), _hint(error)), ending=Verdict.CRASHED)
         return _not_reached(str(error), _hint(error))
     cpu = f" on {hello.arch}" if hello.arch else ""
@@ -85,11 +85,15 @@ def _not_reached(message: str, hint: str) -> Start:
     return Start(Stage("start", Status.NOT_RUN, message, hint), ending=Verdict.NOT_REACHED)
 
 
-def _is_of_the_kernel(sut: Sut, error: SessionError) -> bool:
-    """Return whether it is the kernel that ended, or held, the worker before its hello."""
-    if sut.kind != "exec":
-        return True
+def ends_kernel(error: SessionError) -> bool:
+    """Return whether a program (``exec:``) without a hello was ended by a fault: the kernel crashed."""
     return isinstance(error, WorkerCrashed) and any(name in error.how for name in FAULTS)
+
+
+def is_dropped(error: SessionError) -> bool:
+    """Return whether a program ended as ``ssh`` does where the connection to the other machine broke."""
+    ended = isinstance(error, WorkerCrashed) and error.how == "exit status 255"
+    return ended and any(words in error.stderr for words in _DROPPED)
 
 
 def _unusable(sut: Sut, error: WorkerUnusable) -> Start:
@@ -165,6 +169,12 @@ _STATUS_HINTS = {
     "exit status 127": "there is no such program, or none in the PATH, where the command is executed",
     "exit status 255": "ssh and emulators end so where they do not reach the program: does the command work?",
 }
+
+_DROPPED = (
+    *("Broken pipe", "closed by remote host", "Connection closed", "Connection reset"),
+    *("Connection timed out", "No route to host", "not responding", "Network is unreachable"),
+)
+"""What ``ssh`` prints where a connection breaks."""
 
 _PRINTED = (
     (

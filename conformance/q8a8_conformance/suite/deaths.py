@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,8 +29,12 @@ if TYPE_CHECKING:
 HANDFUL = 3
 """Deaths from which it is inferred that calls of their kind die."""
 
-MAX_SECONDS = 3.0
+MAX_SECONDS = 5.0
 """What deaths may cost in a run, restarts among it, besides the first hang."""
+
+QUANTUM_SECONDS = 0.5
+"""A restart costs a multiple of this, which is more than an ordinary one takes: so the same calls are made in
+every run."""
 
 HALVED_ABOVE_SECONDS = 5.0
 """The time limit is not halved to less than this."""
@@ -74,13 +79,16 @@ class Deaths:
         """Whether deaths have cost so much that no function may die again."""
         return self.seconds > MAX_SECONDS
 
-    def add(self, call: Call, rules: tuple[str, ...], seconds: float) -> None:
-        """Add a call that died in a case about these rules, with what that cost."""
+    def add(self, call: Call, rules: tuple[str, ...], restart: float, timeout: float = 0.0) -> None:
+        """Add a call that died in a case about these rules: what a restart takes, and the time-out of a hang.
+
+        How long a call took until it crashed does not count: that depends on what else the machine does.
+        """
         state = self._functions[call.function]
         conditions = _conditions(call)
         state.died.setdefault(conditions, []).append(call.n)
         state.by_rules[conditions, rules] += 1
-        self.seconds += seconds
+        self.seconds += QUANTUM_SECONDS * ceil(restart / QUANTUM_SECONDS) + timeout
 
     def add_return(self, call: Call) -> None:
         """Add a call that returned."""

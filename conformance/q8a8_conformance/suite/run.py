@@ -18,6 +18,7 @@ from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.results.run import Request, Run
+from q8a8_conformance.results.setup import Stage
 from q8a8_conformance.results.verdict import KnownFailure, Verdict
 from q8a8_conformance.results.verdict import judge as judge_records
 from q8a8_conformance.smoke import stages
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.protocol.session import Session
-    from q8a8_conformance.results.setup import Stage
     from q8a8_conformance.spec.rules import Rule
     from q8a8_conformance.suite.target import Array
 
@@ -60,6 +60,8 @@ SETUP_TIMEOUT = 5.0
 """Seconds that a call of the questions about the setup may take."""
 
 INTERRUPTED = "the run was interrupted"
+
+_LOST_HINT = "is the machine up, and the network? A kernel that takes the whole machine down looks alike"
 
 _BLOCKS = (*calls.QUANTIZERS, calls.DEQUANTIZE, calls.DOT)
 
@@ -162,7 +164,9 @@ class SuiteRun:
             self._setup += (stage,)
             if stage.status is Status.CRASHED:
                 break
-        self._target = Target(self._session, self.request.profile, self._timeout)
+        self._target = Target(
+            self._session, self.request.profile, self._timeout, remote=self._sut.kind == "exec"
+        )
         self._recipes = Recipes(self._target)
 
     def plan(self, cases: Mapping[str, tuple[str, ...]], *, selected: bool = True) -> None:
@@ -252,8 +256,13 @@ class SuiteRun:
             judgement=judgement,
             diagnosis=self._findings or (),
             hello=target.hello if target else None,
-            message=self._message,
-            setup=tuple(stage for stage in self._setup if stage.status is not Status.PASS),
+            message=self._message or (target.lost if target else ""),
+            setup=tuple(stage for stage in self._setup if stage.status is not Status.PASS)
+            + (
+                (Stage("connection", Status.NOT_RUN, target.lost, _LOST_HINT),)
+                if target and target.lost
+                else ()
+            ),
             complete=complete,
             notes=self._notes(),
             bound=target.margins.by_function() if target else (),
@@ -273,7 +282,9 @@ class SuiteRun:
         """Return the verdict of a run that does not judge the kernel; None of one that does."""
         if self.interrupted:
             return Verdict.INTERRUPTED
-        return Verdict.BROKEN if self.broken else self._ending
+        if self.broken:
+            return Verdict.BROKEN
+        return Verdict.CONNECTION_LOST if self._target and self._target.lost else self._ending
 
     def _diagnose(self) -> tuple[diagnosis.Finding, ...]:
         """Return the likely causes, showing on a terminal that the search goes on."""

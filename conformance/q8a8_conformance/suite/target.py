@@ -1,6 +1,8 @@
 """The kernel under test, as the checks see it: a worker that makes one call at a time.
 
 A crash, a hang or a violation of the protocol costs one case; the worker is started again and the rest runs.
+Where the kernel is at the other end of a connection (`Target.remote`) and cannot be started again, it is the
+connection that broke: nothing more is run.
 What deaths may cost in all is limited (`deaths`): the verdict is ``crashed`` by then.
 """
 
@@ -17,6 +19,7 @@ from q8a8_conformance.protocol.session import (
     CallRefused,
     ProtocolViolation,
     Session,
+    SessionError,
     WorkerCrashed,
     WorkerHung,
     WorkerUnusable,
@@ -24,6 +27,7 @@ from q8a8_conformance.protocol.session import (
 from q8a8_conformance.results.bound_use import Margins
 from q8a8_conformance.results.observations import Observations
 from q8a8_conformance.results.run import Notice
+from q8a8_conformance.smoke.starting import ends_kernel, is_dropped
 from q8a8_conformance.suite.deaths import CEILING_SECONDS, Deaths, Timeouts
 
 if TYPE_CHECKING:
@@ -68,6 +72,10 @@ class NotRunError(Exception):
     """Raised where the case needs what is missing: a function, a capability, a kernel that survives."""
 
 
+class ConnectionLostError(NotRunError):
+    """Raised where the program that reaches the kernel ended, for this call and all later ones."""
+
+
 class NotOfferedError(NotRunError):
     """Raised where the case is about what a kernel need not have: its rule loses nothing by that."""
 
@@ -83,6 +91,8 @@ class Target:
         ``exact``, ``kernel`` or ``ggml``.
     timeout
         Seconds that one call may take.
+    remote
+        Whether the worker is a program that may reach the kernel over a connection: ``exec:``.
 
     Attributes
     ----------
@@ -105,10 +115,11 @@ class Target:
         The rules that the current case is about.
     """
 
-    def __init__(self, session: Session, profile: str, timeout: float) -> None:
+    def __init__(self, session: Session, profile: str, timeout: float, *, remote: bool = False) -> None:
         self.session = session
         self.profile = profile
         self.timeout = timeout
+        self.remote = remote
         self.hello: Hello = session.hello
         self.observations = Observations()
         self.margins = Margins()
@@ -121,6 +132,7 @@ class Target:
         self.call_seconds_of_last = 0.0
         self.later: dict[Call, tuple[bytes, ...] | None] = {}
         self.rules: tuple[str, ...] = ()
+        self._lost = ""
         self._is_fresh = False
         self._elsewhere: dict[int, Target] = {}
         self._placed_failures: dict[str, int] = {}
@@ -161,10 +173,11 @@ class Target:
 
     def _make(self, call: Call) -> Result:
         """Make one call, whatever died before."""
+        if self._lost:
+            raise ConnectionLostError(self._lost)
         if not self.session.is_running:
             self._called.clear()
         first = call.function not in self._called
-        starts = self.session.starts
         timeout = self._timeouts.of(call, first=first)
         if self._deaths.cost_too_much:
             timeout = min(timeout, CEILING_SECONDS)
@@ -180,22 +193,45 @@ class Target:
         except WorkerUnusable as error:
             raise NotRunError(error.what) from error
         except (WorkerCrashed, WorkerHung, ProtocolViolation) as error:
-            seconds = self._seconds_since(started, starts)
+            seconds = self._seconds_since(started)
+            self._called.clear()
+            self._check_connection(error)
             self._add_death(call, seconds, hung=isinstance(error, WorkerHung))
             raise KernelDiedError(str(error)) from error
         finally:
-            self.call_seconds_of_last = time.monotonic() - started
-            self.call_seconds += self.call_seconds_of_last
+            self.call_seconds_of_last = self._seconds_since(started)
+            self.call_seconds += time.monotonic() - started
         self._add_overlap(result.overlap)
         self._called.add(call.function)
-        self._timeouts.add_return(call, self._seconds_since(started, starts), first=first)
+        self._timeouts.add_return(call, self.call_seconds_of_last, first=first)
         self._deaths.add_return(call)
         return result
 
-    def _seconds_since(self, started: float, starts: int) -> float:
+    def _check_connection(self, error: SessionError) -> None:
+        """Raise `ConnectionLostError` where what ended is not the kernel, but the way to it."""
+        if not self.remote:
+            return
+        if is_dropped(error):
+            self._lost = f"the connection was lost: {error}"
+        else:
+            try:
+                self.session.start()
+            except (WorkerCrashed, WorkerHung, ProtocolViolation) as again:
+                if not ends_kernel(again):
+                    self._lost = f"the connection was lost: {error.what}; then {again}"
+            except SessionError:
+                return  # The next call has the reason.
+        if self._lost:
+            raise ConnectionLostError(self._lost) from error
+
+    @property
+    def lost(self) -> str:
+        """How the connection to the kernel broke, here or elsewhere; empty where it did not."""
+        return self._lost or next((each.lost for each in self._elsewhere.values() if each.lost), "")
+
+    def _seconds_since(self, started: float) -> float:
         """Return how long a call took, without the start of its process where there was one."""
-        starting = self.session.start_seconds if self.session.starts > starts else 0.0
-        return time.monotonic() - started - starting
+        return time.monotonic() - max(started, self.session.ready_at)
 
     def _add_death(self, call: Call, seconds: float, *, hung: bool) -> None:
         """Take note of a call that died, with what it cost."""
@@ -204,7 +240,7 @@ class Target:
             self._timeouts.add_hang(call)
         # The next process takes about as long to start and to warm up.
         restart = self.session.start_seconds + self._timeouts.warm_up_seconds
-        self._deaths.add(call, self.rules, restart + (0.0 if first_hang else seconds))
+        self._deaths.add(call, self.rules, restart, seconds if hung and not first_hang else 0.0)
         if not call.options and call.threads == 1:
             # (A death only in guarded memory or among threads breaks a rule of its own.)
             self.observations.add_death(call, restart + seconds)
@@ -255,7 +291,10 @@ class Target:
         if threads not in self._elsewhere:
             environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
             session = self.session.sibling(environment, one_processor=threads == 1)
-            self._elsewhere[threads] = Target(session, self.profile, self.timeout)
+            try:
+                self._elsewhere[threads] = Target(session, self.profile, self.timeout, remote=self.remote)
+            except SessionError as error:
+                raise NotRunError(f"another worker cannot be started: {error}") from error
         return self._elsewhere[threads]
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows, mul_mat_rows
 from q8a8_conformance.results.expected_product import ExpectedProduct, outputs_of
-from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError
+from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.wrong_outputs import places
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ SHAPES = ((24, 17, 9), (9, 33, 33), (65, 5, 128))
 """m, n and blocks of a row of the products that others are compared with."""
 
 SLUG = "batch-invariance"
-
-ELSEWHERE = (1, 3)
-"""Numbers of threads that the environment of other processes asks for."""
 
 CASES = {
     "n": "the number of rows of x",
@@ -81,21 +78,19 @@ def test_invariant(judge: Judge, what: str) -> None:
 
 
 @pytest.mark.rule("Q8A8-MUL-9")
-@pytest.mark.parametrize("threads", [pytest.param(n, id=f"mul-mat/invariant/threads-{n}") for n in ELSEWHERE])
+@pytest.mark.parametrize(
+    "threads", [pytest.param(n, id=f"mul-mat/invariant/threads-{n}") for n in thread_checks.ELSEWHERE]
+)
 def test_threads(judge: Judge, threads: int) -> None:
     """Make a product in a process whose environment asks for another number of threads."""
     judge.require(calls.MUL_MAT)
-    target = judge.target.elsewhere(threads)
-    if target is None:
-        raise NotRunError("the worker cannot be started again under other circumstances")
     for m, n, nb in SHAPES:
         w, x = mul_mat_rows.model(m, n, nb)
         whole, call = _product(judge, w, x), calls.mul_mat(w, x)
-        try:
-            found = outputs_of(call, target.outputs(call, target.call(call))["out"])
-        except (KernelDiedError, NotRunError, RefusedError) as error:
-            judge.fail(judge.rules, f"does not return with {threads} threads: {error}", call)
+        elsewhere = thread_checks.run_elsewhere(judge, threads, call)
+        if elsewhere is None:
             return
+        found = outputs_of(call, elsewhere["out"])
         differs = _differing(judge, (w, x), found, whole, np.ones(found.shape, bool))
         if differs.any():
             if not _varies(judge, [(w, x, whole)]):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance.inputs import calls as requests
+from q8a8_conformance.inputs.known_calls import known, known_pair
 from q8a8_conformance.inputs.samples import functions, sample, samples
 from q8a8_conformance.protocol.messages import Option, Together
 from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.judge import RETURNS, Judge
-from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError
 from q8a8_conformance.suite.two_rows import require_two_rows, takes_two_rows
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ ROUNDS = 25
 """How often each thread calls at least."""
 MILLISECONDS = 8
 """How long threads call at least, for each number of threads."""
-ELSEWHERE = (1, 3)
-"""Numbers of threads that the environment of other processes asks for; with 1 there is one processor."""
 TWO_ROWS = "two-rows"
 PAIRS = pytest.param(TWO_ROWS, id="environment/threads/nrc2")
 
@@ -152,18 +150,14 @@ def test_machine(judge: Judge, function: str) -> None:
     """Call in other processes, with one processor and other numbers of threads: the same bytes."""
     judge.require(function)
     calls = [thread_checks.call_of(function, 33), thread_checks.call_of(function, 257)]
+    calls += [known(function, count).call for count in (5, 34)]
     if function == requests.DOT and takes_two_rows(judge):
-        calls.append(thread_checks.call_of(function, 33, 2))
+        calls += [thread_checks.call_of(function, 33, 2), known_pair(17).call]
     here = [judge.run(call) for call in calls]
-    for number in ELSEWHERE:
-        target = judge.target.elsewhere(number)
-        if target is None:
-            raise NotRunError("the worker cannot be started again under other circumstances")
+    for number in thread_checks.ELSEWHERE:
         for call, expected in zip(calls, here, strict=True):
-            try:
-                actual = target.outputs(call, target.call(call))
-            except (KernelDiedError, NotRunError, RefusedError) as error:
-                judge.fail(judge.rules, f"does not return with {number} threads: {error}", call)
+            actual = thread_checks.run_elsewhere(judge, number, call)
+            if actual is None:
                 return
             message = f"other bytes in a process whose environment asks for {number} threads"
             thread_checks.compare(judge, call, actual, expected, message)

@@ -37,12 +37,14 @@ SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
         (3 + i % 3, 2 + i % 4, nb)
         for i, nb in enumerate((*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 257))
     ),
-    "long": ((1, 1, 2048), (4, 3, 2048), (3, 4, 2047), (5, 2, 513), (2, 5, 1025)),
+    "long": ((1, 1, 2048), (4, 3, 2048), (3, 4, 2047), (5, 2, 513), (2, 5, 1025), (2, 1, 8195), (1, 2, 3077)),
 }
 """Shapes of products by what varies: m, n and blocks of a row."""
 
 MANY = ((1, 65_537, 1), (65_537, 1, 1), (300, 260, 2))
 """m, n and blocks of a row of products with many outputs."""
+
+SATURATING = ((1, 1, 1), (3, 2, 2), (8, 5, 3), (17, 4, 7), (2, 9, 16), (1, 1, 16))
 
 EMPTY = ((0, 0, 0), (3, 0, 0), (0, 3, 0), (3, 0, 2), (0, 3, 2), (1, 1, 0), (5, 3, 0), (17, 9, 0))
 """Shapes without elements; where m and n are positive and k is 0, every output is +0."""
@@ -66,6 +68,14 @@ def test_exact(judge: Judge, shapes: tuple[tuple[int, int, int], ...]) -> None:
     judge.require(calls.MUL_MAT)
     for m, n, nb in shapes:
         judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True)
+
+
+@pytest.mark.rule("Q8A8-MUL-5")
+def test_saturating(judge: Judge) -> None:
+    """Multiply matrices of the largest codes: sums of three products pass what 16 bits hold."""
+    judge.require(calls.MUL_MAT)
+    for m, n, nb in SATURATING:
+        judge_product(judge, *mul_mat_rows.saturating(m, n, nb), exact=True, out=bytes(4 * m * n))
 
 
 @pytest.mark.rule("Q8A8-MUL-6")

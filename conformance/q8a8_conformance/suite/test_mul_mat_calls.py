@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from q8a8_conformance.inputs import calls, mul_mat_rows
+from q8a8_conformance.inputs import calls, dot_rows, mul_mat_rows
 from q8a8_conformance.inputs.known_calls import Known, known_product
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Option, Together
 from q8a8_conformance.results.expected_product import matrices_of
+from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.known_checks import judge_known
 from q8a8_conformance.suite.matrix_checks import judge_again
 from q8a8_conformance.suite.placement import LINE
@@ -83,12 +85,18 @@ def test_inputs(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-ENV-1", "Q8A8-ENV-2")
 def test_flush(judge: Judge) -> None:
-    """Call with flush-to-zero set: the same results, and the modes stay as they were."""
+    """Call with flush-to-zero set, also on subnormal scales: the same results, and the modes stay."""
     judge.require(calls.MUL_MAT, "fenv", "flush")
-    for shape in SHAPES:
-        each = known(shape)
+    for each in (*map(known, SHAPES), *_subnormal((5, 3, 3)), *_subnormal((9, 1, 4))):
         if not judge_known(judge, each, calls.with_options(each.call, Option.FLUSH)):
             return
+
+
+def _subnormal(shape: tuple[int, int, int]) -> list[Known]:
+    """Return exact products of a shape, all scales of w or of x being subnormal halves, or nearly so."""
+    w, x = mul_mat_rows.exact(*shape)
+    small = dot_rows.blocks(w["weight_scale"] * np.float16(2.0**-16), w["weight_qs"])
+    return [known_product(small, x), known_product(w, x * np.float32(2.0**-16))]
 
 
 @pytest.mark.rule("Q8A8-ENV-2")
@@ -102,7 +110,7 @@ def test_changed(judge: Judge) -> None:
     mixed = [
         _mixed(*pair) for other in others for pair in ((first.call, other.call), (other.call, first.call))
     ]
-    for other in (*others, *mixed, *shapes):
+    for other in (*others, *mixed, *shapes, *_edited(first.call)):
         for each in (first, other, other, first):
             if not judge_again(judge, each, each.call, "depends on the calls before"):
                 return
@@ -113,11 +121,41 @@ def _mixed(one: Call, two: Call) -> Known:
     return known_product(matrices_of(one)[0], matrices_of(two)[1])
 
 
+def _edited(call: Call) -> list[Known]:
+    """Return products of the call's matrices with one code of w, or one element of x, of another sign."""
+    w, x = matrices_of(call)
+    products = []
+    for place in (0, 1, 2):
+        other_w, other_x = w.copy(), x.copy()
+        other_w["weight_qs"].reshape(-1)[(w["weight_qs"].size - 1) * place // 2] ^= 1
+        other_x.reshape(-1)[(x.size - 1) * place // 2] *= -1
+        products += [known_product(other_w, x), known_product(w, other_x)]
+    return products
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize(
+    "threads", [pytest.param(n, id=f"mul-mat/machine/threads-{n}") for n in thread_checks.ELSEWHERE]
+)
+def test_machine(judge: Judge, threads: int) -> None:
+    """Multiply in another process, with another number of threads or processors: the same bytes."""
+    judge.require(calls.MUL_MAT)
+    products = [known(shape) for shape in ((17, 5, 4), (1, 9, 129), (33, 7, 2), (9, 16, 4))]
+    products += [known_product(*mul_mat_rows.saturating(*shape)) for shape in ((8, 5, 3), (1, 1, 16))]
+    for each in products:
+        expected = judge.run(each.call)
+        found = thread_checks.run_elsewhere(judge, threads, each.call)
+        if found is None or expected != each.expected:
+            return  # Others find what is wrong here, too.
+        message = f"other bytes in a process whose environment asks for {threads} threads"
+        judge.compare(each.call, found, expected, message=message)
+
+
 @pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-7", "Q8A8-ENV-6", "Q8A8-ENV-10")
 def test_many(judge: Judge) -> None:
     """Call many times in a row, and compare the process, its resources and the results."""
     judge.require(calls.MUL_MAT, "state", "repeat")
-    for shape, repeat in (((5, 3, 2), MANY), ((33, 1, 9), 3), ((1, 17, 3), 3), ((65, 33, 4), 2)):
+    for shape, repeat in (((5, 3, 2), MANY), ((33, 1, 9), MANY), ((1, 17, 3), MANY), ((65, 33, 4), 2)):
         each = known(shape)
         many = replace(each.call, options=Option.STATE, repeat=repeat)
         judge_again(judge, each, many, "differs after many calls")
@@ -160,5 +198,6 @@ def test_returns(judge: Judge) -> None:
             size = len(buffers[index].data)
             buffers[index] = replace(buffers[index], data=(bytes.fromhex(pattern) * size)[:size])
         judge.run(replace(call, buffers=tuple(buffers)), legal=False)
+        judge_again(judge, known((5, 3, 2)), known((5, 3, 2)).call, "depends on a call with NaN before")
     for shape in ((0, 0, 0), (0, 5, 3), (5, 0, 3), (0, 0, 3)):
         judge.run(known(shape).call)

@@ -10,10 +10,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from q8a8_conformance.inputs import calls as requests
-from q8a8_conformance.inputs import samples
+from q8a8_conformance.inputs import dot_rows, samples
 from q8a8_conformance.protocol.messages import Buffer, Call, Option
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.load_effects import LOADING, describe
@@ -24,17 +25,19 @@ from q8a8_conformance.suite.two_rows import takes_two_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MANY = 10_000
-"""Calls of the soak in a row."""
+MANY = 13_107
+"""Calls of the soak in a row; after five times as many and one more, 16 bits count the same number."""
 PROBE_CALLS, PROBES = 200, 3
 """Calls in a row that show how long one takes, and how often that is measured at most."""
 FOR_GROWTH, SLOW_FOR_GROWTH = 4000, 1000
 """Calls in a row after which a descriptor or some bytes kept by each show; of a slow kernel."""
+LONG = 301
+"""Blocks, or tens of elements, of a row for which a kernel may take other memory than for a short one."""
 SLOW_SOAK = 200
 """Calls in a row of a slow kernel, twice."""
-SOAK_CALLS, SOAK_CALLS_OF_DOT = 70_000, 100_000
-"""Calls of each function in all: more than a counter of 16 bits holds."""
-EMULATED_CALLS, EMULATED_CALLS_OF_DOT = 20_000, 70_000
+BATCHES, BATCHES_OF_DOT = 5, 8
+"""How often so many calls are made in a row: of dot products, a hundred thousand in all."""
+EMULATED_BATCHES, EMULATED_BATCHES_OF_DOT = 1, 5
 SLOW_SECONDS = 50e-6
 """Seconds for one call of a slow kernel, the round trip of `PROBE_CALLS` on a busy machine included."""
 SHORT = (1, 2, 3, 5, 7, 8, 9, 11, 13, 15, 16, 17)
@@ -94,7 +97,9 @@ def test_process(judge: Judge, function: str) -> None:
     if function == next(name for name in samples.functions() if judge.target.offers(name)):
         judge.target.restart()
     for call in calls_of(function, (0, 1, 33)):
-        judge.run(requests.with_options(call, Option.STATE))
+        plain = judge_plainly(judge, call)
+        found = judge.run(requests.with_options(call, Option.STATE))
+        judge.compare(call, found, plain, (REPEATED,), "differs where errno is not zero before the call")
     judge.run(requests.with_options(outside(function), Option.STATE), legal=False)
 
 
@@ -115,9 +120,14 @@ def outside(function: str) -> Call:
 def test_kept(judge: Judge, function: str) -> None:
     """Call many times in a row, and count descriptors, threads and memory before and after."""
     judge.require(function, "state", "repeat")
-    (call,) = calls_of(function, (1,))
-    repeat = SLOW_FOR_GROWTH if is_slow(judge, call) else FOR_GROWTH
-    judge.run(replace(call, repeat=repeat, options=Option.STATE))
+    short, long = calls_of(function, (1, LONG))
+    slow = is_slow(judge, short)
+    judge.run(replace(short, repeat=SLOW_FOR_GROWTH if slow else FOR_GROWTH, options=Option.STATE))
+    rest = [] if slow else [long]
+    if not slow and function == requests.DOT and takes_two_rows(judge):
+        rest.append(samples.pair(5))
+    for call in rest:
+        judge.run(replace(call, repeat=SLOW_FOR_GROWTH, options=Option.STATE))
 
 
 def is_slow(judge: Judge, call: Call) -> bool:
@@ -139,6 +149,9 @@ def test_stack(judge: Judge, function: str) -> None:
     judge.require(function, "stack", "state")
     for count in (33, 4097, 65_537):
         judge.run(requests.with_options(tiled(function, count), Option.STATE))
+    if function == requests.DOT and takes_two_rows(judge):
+        rows = np.resize(dot_rows.exact_pair(1)[0], (2, 65_537))
+        judge.run(requests.with_options(requests.dot_pair(rows, rows), Option.STATE))
 
 
 def tiled(function: str, count: int) -> Call:
@@ -211,10 +224,15 @@ def test_soak(judge: Judge, function: str) -> None:
     plain = [judge_plainly(judge, call) for call in calls]
     slow = is_slow(judge, calls[0])
     repeat = SLOW_SOAK if slow else MANY
-    for number in range(2 if slow else soak_calls(judge, function) // MANY):
+    (long,) = calls_of(function, (33,))
+    after_long = judge_plainly(judge, long)
+    judge.run(requests.with_zeros(long))
+    for number in range(2 if slow else batches(judge, function)):
         place = number % len(calls)
         many = replace(calls[place], repeat=repeat, options=options)
         judge.compare(calls[place], judge.run(many), plain[place], (REPEATED,), "differs after many calls")
+        if number + 1 == len(calls):
+            judge.compare(long, judge.run(long), after_long, (REPEATED,), "differs after 65,536 calls")
     for call, expected in zip(calls, plain, strict=True):
         judge.compare(call, judge.run(call), expected, (REPEATED,), "differs after many calls")
 
@@ -226,11 +244,11 @@ def soak_inputs(function: str) -> list[Call]:
     return calls_of(function, LENGTHS)
 
 
-def soak_calls(judge: Judge, function: str) -> int:
-    """Return how many calls of a fast function are made in all."""
+def batches(judge: Judge, function: str) -> int:
+    """Return how often a fast function is called `MANY` times."""
     if judge.target.hello.emulated:
-        return EMULATED_CALLS_OF_DOT if function == requests.DOT else EMULATED_CALLS
-    return SOAK_CALLS_OF_DOT if function == requests.DOT else SOAK_CALLS
+        return EMULATED_BATCHES_OF_DOT if function == requests.DOT else EMULATED_BATCHES
+    return BATCHES_OF_DOT if function == requests.DOT else BATCHES
 
 
 @pytest.mark.rule("Q8A8-ENV-2")

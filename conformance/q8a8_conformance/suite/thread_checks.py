@@ -14,6 +14,7 @@ from q8a8 import dequantize_row, layout
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.inputs.samples import floats, functions, pair, sample
 from q8a8_conformance.results.expected_dot import expected_dot
+from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.suite.judge import Judge
     from q8a8_conformance.suite.target import Target
 
+ELSEWHERE = (1, 3)
+"""Numbers of threads that the environment of other processes asks for; with 1 there is one processor."""
 COPIES = 6
 """Processes whose first call is made from several threads, stopped at different moments."""
 SLOW_SECONDS = 0.3
@@ -58,6 +61,21 @@ def later(judge: Judge, call: Call) -> dict[str, bytes]:
             target.later[ordinary] = target.probe(ordinary)
     found = target.later.get(call)
     return judge.run(call) if found is None else dict(zip(_outputs_of(call), found, strict=True))
+
+
+def run_elsewhere(judge: Judge, threads: int, call: Call) -> dict[str, bytes] | None:
+    """Return what a call gives in a process that is asked to use so many threads; None where it dies.
+
+    With one thread, the process has one processor.
+    """
+    target = judge.target.elsewhere(threads)
+    if target is None:
+        raise NotRunError("the worker cannot be started again under other circumstances")
+    try:
+        return target.outputs(call, target.call(call))
+    except (KernelDiedError, NotRunError, RefusedError) as error:
+        judge.fail(judge.rules, f"does not return with {threads} threads: {error}", call)
+        return None
 
 
 def copies(target: Target) -> int:

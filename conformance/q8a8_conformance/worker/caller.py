@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import sys
 import threading
 import time
@@ -62,6 +64,8 @@ class Caller:
         Access to the floating-point environment, where its layout is known.
     flush : bool
         Whether to call with flush-to-zero set.
+    with_errno : bool
+        Whether to call with an error in ``errno``, as a caller may: no result may depend on it.
 
     Attributes
     ----------
@@ -77,8 +81,16 @@ class Caller:
         The start and the end of each call, in nanoseconds.
     """
 
-    def __init__(self, prepared: PreparedCall, floating_point: FloatingPoint | None, *, flush: bool) -> None:
+    def __init__(
+        self,
+        prepared: PreparedCall,
+        floating_point: FloatingPoint | None,
+        *,
+        flush: bool,
+        with_errno: bool = False,
+    ) -> None:
         self._prepared = prepared
+        self._with_errno = with_errno
         self._floating_point = floating_point
         self._flush = flush
         self._done = 0
@@ -142,6 +154,15 @@ class Caller:
 
     def _checked(self, step: Callable[[], object]) -> None:
         """Make a call; compare the floating-point environment before and after, and restore it."""
+        if self._with_errno:
+            _errno().value = errno.ERANGE
+        try:
+            self._in_environment(step)
+        finally:
+            if self._with_errno:
+                _errno().value = 0
+
+    def _in_environment(self, step: Callable[[], object]) -> None:
         if self._floating_point is None:
             step()
             return
@@ -159,6 +180,20 @@ class Caller:
         if faults and faults & ~self.faults:
             self.faults |= faults
             self.details.append(text)
+
+
+def error_number() -> int:
+    """Return this thread's ``errno`` itself, not the copy that `ctypes` keeps."""
+    return _errno().value
+
+
+def _errno() -> ctypes.c_int:
+    """Return this thread's ``errno``; a number of ours where the C library has it elsewhere."""
+    find = getattr(ctypes.PyDLL(None), "__errno_location", None)
+    if find is None:
+        return ctypes.c_int()
+    find.restype = ctypes.c_void_p
+    return ctypes.c_int.from_address(find())
 
 
 def run_concurrently(callers: list[Caller], repeat: int, seconds: float = 0.0) -> None:

@@ -145,7 +145,12 @@ class Placer:
     def caller(self, call: Call, inputs: Mapping[int, GuardedBuffer], thread: str | None) -> Caller:
         """Prepare a thread's calls that are made one by one."""
         prepared = self.prepare(call, inputs, thread)
-        return Caller(prepared, self._floating_point, flush=Option.FLUSH in call.options)
+        return Caller(
+            prepared,
+            self._floating_point,
+            flush=Option.FLUSH in call.options,
+            with_errno=Option.STATE in call.options,
+        )
 
     def _place(self, call: Call, index: int, suffix: str = "", border: int | None = None) -> GuardedBuffer:
         """Place one buffer of the call."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from q8a8.atomic import unwritable, write_text
-from q8a8_conformance.commands.options import usage_error
+from q8a8_conformance.commands.options import UNWRITTEN, complain, usage_error
 from q8a8_conformance.commands.output import text_stream, write_to
 from q8a8_conformance.report import comparison as writers
 from q8a8_conformance.report import comparison_html
@@ -35,7 +35,8 @@ T = TypeVar("T")
 SAME, DIFFERENT = 0, 1
 
 EXIT_STATUS = (
-    "exit status: 0 the two agree, or are measurements; 1 they differ; 2 usage, or a file that is neither"
+    "exit status: 0 the two agree, or are measurements; 1 they differ; 2 usage, or a file that is neither; "
+    "6 a file, or standard output, could not be written"
 )
 
 _WRITERS = {"json": writers.as_json, "markdown": writers.markdown, "html": comparison_html.render}
@@ -80,11 +81,11 @@ def command(options: argparse.Namespace) -> int:
         else:
             _write(found, _WRITERS, options)
     except OSError as error:
-        return usage_error(str(error))
+        return complain(str(error), UNWRITTEN)
     stream = text_stream(getattr(options, kind) for kind in _WRITERS)
     text = run_writers.text(runs[0]) if found is None else writers.text(found)
     if reason := write_to(stream, text):
-        return usage_error(f"standard output could not be written: {reason}")
+        return complain(f"standard output could not be written: {reason}", UNWRITTEN)
     # Measurements are never right or wrong.
     return SAME if found is None or found.same else DIFFERENT
 

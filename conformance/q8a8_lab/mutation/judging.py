@@ -161,14 +161,14 @@ class _Offering:
         return self.session.is_running
 
     @property
-    def starts(self) -> int:
-        """How many workers were started."""
-        return self.session.starts
-
-    @property
     def start_seconds(self) -> float:
         """How long the last start took."""
         return self.session.start_seconds
+
+    @property
+    def ready_at(self) -> float:
+        """When the last hello was received."""
+        return self.session.ready_at
 
     def call(self, call: Call, timeout: float | None = None) -> Result:
         """Make a call."""

@@ -200,7 +200,7 @@ def test_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_worker_that_does_not_start(certify: Certify, capsys: pytest.CaptureFixture[str]) -> None:
-    """A worker that sends no hello is a crash, and no certificate is written."""
+    """A program that sends no hello is not reached, and no certificate is written."""
     status, found = certify("exec:false")
-    assert (status, found) == (3, {})
+    assert (status, found) == (5, {})
     assert "worker" in capsys.readouterr().err

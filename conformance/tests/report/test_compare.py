@@ -128,6 +128,7 @@ def test_the_command(
     assert main(["compare", str(a), str(tmp_path / "none")]) == 2
     assert main(["compare", str(a), str(markdown)]) == 2
     assert main(["compare", str(a), str(b), "--json", "/nowhere/c.json"]) == 2
+    assert main(["compare", str(a), str(b), "--json", "/dev/full"]) == 6
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert str(markdown) in err

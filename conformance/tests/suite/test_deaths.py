@@ -128,7 +128,7 @@ class TestDeaths:
         seen = Deaths()
         seen.add(dot(60), RULES, MAX_SECONDS + 1)
         assert seen.cost_too_much
-        assert "cost 4 s" in seen.reason_against(dot(60), OTHERS)
+        assert "cost 6 s" in seen.reason_against(dot(60), OTHERS)
         assert seen.reason_against(calls.with_options(dot(70), Option.GUARD_AFTER), OTHERS)
         assert seen.reason_against(dot(59), OTHERS)
         seen.add_return(dot(1))

@@ -255,6 +255,7 @@ def test_a_program_that_is_no_kernel(
     assert {path.name for path in folder.iterdir()} == {"junitxml", "markdown", "html"}
     assert all(hint in (folder / kind).read_text("utf-8") for kind in ("junitxml", "markdown"))
     assert main(["smoke", f'exec:sh -c "{command}"']) == 5
+    assert main(["certify", f'exec:sh -c "{command}"']) == 5
 
 
 def test_a_program_that_waits(q8a8_test: Callable[..., Tested], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +264,35 @@ def test_a_program_that_waits(q8a8_test: Callable[..., Tested], monkeypatch: pyt
     tested = q8a8_test("exec:sleep 60", "--timeout", "0.2")
     assert (tested.status, tested.report["verdict"]) == (5, "not-reached")
     assert "password" in tested.report["setup"][0]["hint"]
+
+
+RELAY = """
+import os, sys, threading, subprocess
+if os.path.exists(sys.argv[1]):
+    sys.exit("ssh: connect to host board port 22: No route to host") if sys.argv[2] == "gone" else None
+worker = subprocess.Popen([sys.executable, "-m", "q8a8_conformance.worker", "ref"], stdin=-1)
+for _ in range(60):
+    worker.stdin.write(os.read(0, 65536))
+    worker.stdin.flush()
+open(sys.argv[1], "w").close()
+worker.kill()
+sys.stderr.write("client_loop: send disconnect: Broken pipe" if sys.argv[2] == "words" else "")
+os._exit(255)
+"""
+"""A program that reaches a kernel, until some calls were made."""
+
+
+@pytest.mark.parametrize("how", ["words", "gone"])
+def test_a_connection_that_breaks(q8a8_test: Callable[..., Tested], folder: Path, how: str) -> None:
+    """A connection that breaks in the middle is no crash of the kernel: no rule is broken, and status 5."""
+    relay, down = folder / "relay.py", folder / "down"
+    relay.write_text(RELAY, encoding="utf-8")
+    tested = q8a8_test(f"exec:{sys.executable} {relay} {down} {how}", "--case", "dot/*")
+    assert (tested.status, tested.report["verdict"]) == (5, "connection-lost")
+    assert tested.rules("fail", "crashed") == set()
+    assert tested.report["setup"][-1]["stage"] == "connection"
+    assert any("the connection was lost" in reason for reason in tested.report["not_run"])
+    assert tested.out.splitlines()[-1].startswith("connection-lost: ")
 
 
 def test_a_program_of_another_architecture(q8a8_test: Callable[..., Tested], folder: Path) -> None:

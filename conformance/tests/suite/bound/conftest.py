@@ -28,7 +28,7 @@ class InProcess:
 
     hello = Hello("in process", functions=(DOT, DOT_REAL))
     is_running = True
-    starts, start_seconds = 0, 0.0
+    start_seconds = ready_at = 0.0
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
