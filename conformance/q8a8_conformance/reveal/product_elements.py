@@ -53,7 +53,7 @@ class Rounding:
     Attributes
     ----------
     precision
-        "float32", "float16", or "float16 by way of float32": what sums and products are rounded to.
+        What sums and products are rounded to: "float64", "float32", "float16", or "float16 by way of float32".
     is_fused
         Whether the product of an element is added without being rounded before.
     first
@@ -93,6 +93,7 @@ class Rounding:
 
 
 ROUNDS: dict[str, Callable[[Array], Array]] = {
+    "float64": lambda v: v,
     "float32": lambda v: v.astype(F32).astype(F64),
     "float16": lambda v: v.astype(F16).astype(F64),
     "float16 by way of float32": lambda v: v.astype(F32).astype(F16).astype(F64),
@@ -168,7 +169,9 @@ class ElementSum:
         """Its slugs."""
         if self.rounding is not None:
             return self.rounding.names
-        known = {HALF_BITS: "float16", FLOAT_BITS: "float32"}.get(self.bits, f"{self.bits}-bits")
+        known = {HALF_BITS: "float16", FLOAT_BITS: "float32", 53: "float64"}.get(
+            self.bits, f"{self.bits}-bits"
+        )
         return (f"accumulator:{known}",)
 
     @property
@@ -270,8 +273,10 @@ class _Elements:
         """
         if bits <= HALF_BITS:
             mask, unit = 2.0**15, 2.0**-14
+        elif self._small:
+            mask, unit = 2.0**15, 2.0**-20
         else:
-            mask, unit = (2.0**15, 2.0**-20) if self._small else (2.0**30, 2.0**-24)
+            mask, unit = (2.0**30, 2.0**-24) if bits <= FLOAT_BITS else (2.0**60, 2.0**-60)
         sizes: dict[tuple[int, int], int] = {}
 
         def size(pivot: int, other: int) -> int:
@@ -318,12 +323,14 @@ def reveal_elements(place: Place, activations: Activations, lengths: Sequence[in
             best = wrong, rounding
         if not wrong:
             break
-    return ElementSum(bits, trees, best[1], of, best[0])
+    return ElementSum(bits, trees, None if best[0] else best[1], of, best[0])
 
 
 def _roundings(bits: int) -> Iterator[Rounding]:
     """Yield the ways to round that are tried, the most usual first."""
-    precisions = ("float16", "float16 by way of float32") if bits <= HALF_BITS else ("float32",)
+    precisions: tuple[str, ...] = ("float16", "float16 by way of float32")
+    if bits > HALF_BITS:
+        precisions = ("float32",) if bits <= FLOAT_BITS else ("float64",)
     for precision, fused, first in itertools.product(precisions, (False, True), ("lower", "higher")):
         yield from (Rounding(precision, fused, first, weights) for weights in ("float32", "float16"))
     for precision, fused, first in itertools.product(precisions, (False, True), ("lower", "higher")):

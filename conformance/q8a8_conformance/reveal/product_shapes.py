@@ -59,13 +59,11 @@ class Shapes:
         "n", for rows of x, or "m", for rows of w.
     other
         Rows of the other matrix.
-    k
-        Elements of a row.
     """
 
-    def __init__(self, products: Products, side: Literal["n", "m"], other: int, k: int = ELEMENTS) -> None:
-        self._products, self.side, self.other = products, side, other
-        calls = -(-TELLING // other)
+    def __init__(self, products: Products, side: Literal["n", "m"], other: int) -> None:
+        self._products, self.side = products, side
+        calls, k = -(-TELLING // other), ELEMENTS
         along = activations(REPEATED, k) if side == "n" else weights(REPEATED, k)
         fixed = weights(calls * other, k) if side == "n" else activations(calls * other, k)
         self._along, self._fixed = along, np.split(fixed, calls)
