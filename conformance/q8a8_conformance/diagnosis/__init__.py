@@ -25,11 +25,12 @@ from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.product_facts import product_facts
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
 from q8a8_conformance.faults.kernel import DOTS
-from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS
+from q8a8_conformance.inputs.calls import ACTIVATION, MUL_MAT, QUANTIZERS
 from q8a8_conformance.protocol.messages import NO_FAULTS, Hello, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
@@ -166,7 +167,7 @@ def _look_further(
             _merge(found, _as_findings(function, nrc, explanation))
         elif held := [f for f in named if f.fix and f.nrc == nrc]:
             _merge(found, held)
-        elif facts := _of_quantizer(function, calls.failures, probe):
+        elif facts := _of_experiments(function, calls.failures, probe):
             _merge(found, facts)
         else:
             near_miss = next(
@@ -267,12 +268,15 @@ class _Probing:
         return Result(NO_FAULTS, "", outputs)
 
 
-def _of_quantizer(function: str, failures: Sequence[Failure], probe: Probe | None) -> list[Finding]:
-    """Return the facts that experiments find about a quantizer that no mistake of the catalogue explains."""
-    if probe is None or function not in (*QUANTIZERS, ACTIVATION):
+def _of_experiments(function: str, failures: Sequence[Failure], probe: Probe | None) -> list[Finding]:
+    """Return the facts that experiments find about a function that no mistake of the catalogue explains."""
+    if probe is None or function not in (*QUANTIZERS, ACTIVATION, MUL_MAT):
         return []
     session = _Probing(probe)
-    facts = quantizer_facts(session, Hello("", functions=(function,)), failures)
+    if function == MUL_MAT:
+        facts = product_facts(session, failures)
+    else:
+        facts = quantizer_facts(session, Hello("", functions=(function,)), failures)
     if session.is_late:
         return []
     counts = [(fact, _count(fact.explained(failures))) for fact in facts]

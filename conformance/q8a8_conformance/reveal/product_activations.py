@@ -28,9 +28,6 @@ Array = NDArray[Any]
 F32, F16 = np.float32, np.float16
 BLOCK = 32
 
-CALLS = 160
-"""Calls that reading activations takes at most."""
-
 EVEN = replace(RECIPES["design"], name="round-half-even", rounding="half-even")
 """The specification's recipe but for halves to even, a mistake that is common enough to have a name."""
 
@@ -139,18 +136,20 @@ def keeps_half(place: Place) -> bool:
     return bool(place.by_rows(layout.pack(np.ones(1, F16), codes), x)[0] == F32(F16(127 * 127)))
 
 
-def read_activations(place: Place, *, is_half: bool) -> Activations:
+def read_activations(place: Place, calls: int, *, is_half: bool) -> Activations:
     """Find out what activations become at a place.
 
     Parameters
     ----------
     place
         Where.
+    calls
+        How many it takes at most, about.
     is_half
         Whether outputs are halves: what activations become is then seen in eleven bits.
     """
     per_call = -(-BLOCK // len(place.columns))
-    x = _rows(max(CALLS // per_call, 1) * len(place.rows))
+    x = _rows(max(calls // per_call, 1) * len(place.rows))
     actual = place.elements(x)
     hypotheses = list(_hypotheses())
     if is_half and not _keeps_more(place):

@@ -36,9 +36,6 @@ BLOCK = 32
 
 HALF_BITS, FLOAT_BITS = 11, 24
 
-LENGTHS = (32, 64, 96, 256, 288)
-"""Elements of the rows whose trees are found, and on which the arithmetic is tried."""
-
 SHOWN = 32
 """Elements of the tree that is shown."""
 
@@ -53,7 +50,8 @@ class Rounding:
     Attributes
     ----------
     precision
-        What sums and products are rounded to: "float64", "float32", "float16", or "float16 by way of float32".
+        What sums and products are rounded to: "float64", "float32", "float16", or "float16 by way of
+        float32".
     is_fused
         Whether the product of an element is added without being rounded before.
     first
@@ -295,8 +293,18 @@ class _Elements:
         return reveal_tree(k, size)
 
 
-def reveal_elements(place: Place, activations: Activations, lengths: Sequence[int] = LENGTHS) -> ElementSum:
-    """Find the tree and the roundings of a product whose activations stay floats."""
+def reveal_elements(place: Place, activations: Activations, lengths: Sequence[int]) -> ElementSum:
+    """Find the tree and the roundings of a product whose activations stay floats.
+
+    Parameters
+    ----------
+    place
+        Where.
+    activations
+        What they are kept in.
+    lengths
+        Elements of the rows whose trees are found, and on which the arithmetic is tried.
+    """
     experiments = _Elements(place, activations)
     bits = experiments.bits()
     trees: dict[int, Additions] = {}

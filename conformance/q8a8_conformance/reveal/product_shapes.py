@@ -17,17 +17,14 @@ from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.reveal.places import Rule, Seen, find_rule
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from q8a8_conformance.reveal.product_calls import Products
 
 Array = NDArray[Any]
 
-SIZES = (*range(1, 21), 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129, 200, 256, 257, 384, 512)
-"""Rows of x, or of w, at first."""
-
 LONGEST = 512
-
-ELEMENTS = 1024
-"""Elements of a row."""
+"""Rows of x, or of w, of the largest shape."""
 
 REPEATED = 4
 """Rows that are repeated."""
@@ -59,11 +56,17 @@ class Shapes:
         "n", for rows of x, or "m", for rows of w.
     other
         Rows of the other matrix.
+    sizes
+        Rows of x, or of w, at first.
+    k
+        Elements of a row.
     """
 
-    def __init__(self, products: Products, side: Literal["n", "m"], other: int) -> None:
-        self._products, self.side = products, side
-        calls, k = -(-TELLING // other), ELEMENTS
+    def __init__(
+        self, products: Products, side: Literal["n", "m"], other: int, sizes: Sequence[int], k: int
+    ) -> None:
+        self._products, self.side, self._sizes = products, side, sizes
+        calls = -(-TELLING // other)
         along = activations(REPEATED, k) if side == "n" else weights(REPEATED, k)
         fixed = weights(calls * other, k) if side == "n" else activations(calls * other, k)
         self._along, self._fixed = along, np.split(fixed, calls)
@@ -93,12 +96,12 @@ class Shapes:
 
     def look(self) -> None:
         """Look at the first sizes."""
-        for size in SIZES:
+        for size in self._sizes:
             self.classes_of(size)
 
     def varies(self) -> bool:
         """Return whether the same product has other bits when it is made again."""
-        rows = np.arange(max(SIZES)) % REPEATED
+        rows = np.arange(max(self._sizes)) % REPEATED
         return len({tuple(self._keys(rows)) for _ in range(3)}) > 1
 
     @property

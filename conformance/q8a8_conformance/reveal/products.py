@@ -8,8 +8,7 @@ Everything is confirmed on random rows, by the reference that computes the named
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +20,13 @@ from q8a8.matmul import mul_mat
 from q8a8.order import ORDERS
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import MUL_MAT
+from q8a8_conformance.reveal import dots
 from q8a8_conformance.reveal.asking import NoAnswerError
-from q8a8_conformance.reveal.dots import LONG, SHORT, reveal_dot
 from q8a8_conformance.reveal.held import HeldRows
 from q8a8_conformance.reveal.product_activations import keeps_half, read_activations
 from q8a8_conformance.reveal.product_calls import Place, Products, dot_of
 from q8a8_conformance.reveal.product_elements import reveal_elements
+from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
 from q8a8_conformance.reveal.product_shapes import Shapes, activations, weights
 from q8a8_conformance.reveal.summations import in_half
 
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from q8a8.order import AnyOrder
-    from q8a8_conformance.reveal.dots import Revealed
-    from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.product_activations import Activations
-    from q8a8_conformance.reveal.product_elements import ElementSum
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
 Array = NDArray[Any]
@@ -64,217 +61,67 @@ ERROR_ELEMENTS = 1024
 """Elements of the rows of which the error is taken."""
 
 
-@dataclass
-class Regime:
-    """What a product computes in some shapes.
+@dataclass(frozen=True)
+class Extent:
+    """How much is looked at.
 
     Attributes
     ----------
-    side, other
-        "n" or "m", the size that was changed, and the other one.
-    rule
-        The rows and sizes, where a rule is known.
-    place
-        Where it was measured.
-    activations
-        What activations become; None where the kernel did not return.
-    dot
-        Of quantized activations, the order; None for a scale of the whole row.
-    order, flaw, is_half
-        Of codes that `dot` has no order for: names of the catalogue's orders that explain every result; the
-        slug of a mistake in their terms; whether sums are kept in half precision.
-    elements
-        Of floats, their arithmetic.
-    of, unexplained
-        Random results, and those that are otherwise.
-    error, quantization_error
-        Mean error over the mean output, of the kernel and of the specification's quantization.
-    is_infinite
-        Whether sums past 65504 are infinite.
-    why
-        Why it could not be measured.
-    """
-
-    side: str
-    other: int
-    rule: Rule | None
-    place: Place
-    activations: Activations | None = None
-    dot: Revealed | None = None
-    order: tuple[str, ...] = ()
-    flaw: str = ""
-    is_half: bool = False
-    elements: ElementSum | None = None
-    of: int = 0
-    unexplained: int = 0
-    error: float = 0.0
-    quantization_error: float = 0.0
-    is_infinite: bool = False
-    why: str = ""
-
-    @property
-    def where(self) -> str:
-        """The shapes and rows in words."""
-        if self.rule is None:
-            return f"{self.side} = {self._size}"
-        matrix, other = ("x", "m") if self.side == "n" else ("w", "n")
-        text = re.sub("rows?", rf"\g<0> of {matrix}", self.rule.text("row", self.side), count=1)
-        return f"{text}, {other} = {self.other}" if self.side == "m" else text
-
-    @property
-    def _size(self) -> int:
-        return self.place.n if self.side == "n" else self.place.m
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Its slugs: ``activations:float32``, ``accumulator:float16``, ``order:avx2``."""
-        names = list(self.activations.names) if self.activations else ["not-written"]
-        if self.elements is not None:
-            return (*names, *self.elements.names)
-        if self.dot is not None:
-            found = [piece.found for piece in self.dot.pieces]
-            names += [f"order:{each.names[0] if each.names else 'measured'}" for each in found if each]
-        if self.is_half:
-            names.append("accumulator:float16")
-        names += [self.flaw] if self.flaw else []
-        names += [f"order:{name}" for name in self.order[:1]]
-        return tuple(dict.fromkeys(names))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON data."""
-        kept = self.activations
-        return {
-            "where": {
-                "side": self.side,
-                "size": self._size,
-                "m" if self.side == "n" else "n": self.other,
-                "rule": self.rule.to_json() if self.rule else None,
-                "text": self.where,
-            },
-            "names": list(self.names),
-            "activations": None
-            if kept is None
-            else {
-                "kind": kept.kind,
-                "recipe": kept.recipe.name if kept.recipe else None,
-                "scale_of": kept.sharing if kept.recipe else None,
-                "half_scale": kept.half if kept.recipe else None,
-                "elements": kept.of,
-                "unexplained": kept.unexplained,
-            },
-            "order": self.dot.to_json() if self.dot else None,
-            "elements": None
-            if self.elements is None
-            else {
-                "bits": self.elements.bits,
-                "description": self.elements.words,
-                "tree": self.elements.tree(),
-            },
-            "results": self.of,
-            "unexplained": self.unexplained,
-            "error": self.error if np.isfinite(self.error) else None,
-            "quantization_error": self.quantization_error,
-            "infinite_past_65504": self.is_infinite,
-            "why": self.why or None,
-        }
-
-    def lines(self) -> Iterator[str]:
-        """Yield it as lines of text."""
-        yield f"{self.where}: {', '.join(self.names) or 'not known'}"
-        if self.why:
-            yield f"  not measured to the end: {self.why}"
-        if self.activations is None:
-            return
-        yield f"  {self.activations.words} ({self.activations.unexplained} of {self.activations.of} differ)"
-        if self.dot is not None:
-            yield from (f"  {line.strip()}" for line in self.dot.text().splitlines()[1:-2])
-        if self.elements is not None:
-            yield f"  {self.elements.words}"
-        if self.is_infinite:
-            yield "  sums past 65504 are infinite"
-        yield f"  {self.of - self.unexplained} of {self.of} results of random rows have these bits"
-        if self.quantization_error:
-            yield (
-                f"  error {self.error:.2g} of the mean output, that of quantization itself "
-                f"{self.quantization_error:.2g}: {self.error / self.quantization_error:.3g} times"
-            )
-
-
-@dataclass
-class RevealedProduct:
-    """What was found about the matrix product.
-
-    Attributes
-    ----------
-    regimes
-        What it computes where; the first is that of a row alone.
-    notes
-        What else bits depend on.
+    sizes
+        Rows of x, or of w, at first.
+    k
+        Elements of the rows of these shapes.
     calls
-        Calls made.
+        Calls that reading activations takes at most, about.
+    blocks
+        Lengths of random rows of blocks, at most.
+    elements
+        Lengths of rows of which the tree of elements is found.
     """
 
-    regimes: list[Regime] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    calls: int = 0
-
-    @property
-    def is_invariant(self) -> bool:
-        """Whether the bits of an output depended on its two rows alone (Q8A8-MUL-9)."""
-        return len(self.regimes) == 1 and not self.notes
-
-    def to_json(self, blocks: int | None = None) -> dict[str, Any]:
-        """Return it as JSON data; the shapes are the same for every number of blocks."""
-        del blocks
-        return {
-            "function": MUL_MAT,
-            "kind": "product",
-            "names": list(dict.fromkeys(name for regime in self.regimes for name in regime.names)),
-            "batch_invariant": self.is_invariant,
-            "regimes": [regime.to_json() for regime in self.regimes],
-            "notes": self.notes,
-            "unexplained": sum(regime.unexplained for regime in self.regimes),
-            "calls": self.calls,
-        }
-
-    def text(self) -> str:
-        """Return it as lines of text."""
-        lines = [MUL_MAT]
-        lines += [f"  {line}" for regime in self.regimes for line in regime.lines()]
-        lines += [f"  {note}" for note in self.notes]
-        invariant = "the bits of an output depend on its two rows alone, as far as was seen"
-        lines.append(f"  {invariant if self.is_invariant else 'the bits of an output depend on the shape'}")
-        return "\n".join([*lines, f"  {self.calls} calls", ""])
-
-    def svg(self, blocks: int | None = None, *, alone: bool = False) -> str:
-        """Draw the first order over blocks; empty where there is none."""
-        drawings = (regime.dot.svg(blocks, alone=alone) for regime in self.regimes if regime.dot)
-        return next(filter(None, drawings), "")
+    sizes: tuple[int, ...]
+    k: int
+    calls: int
+    blocks: tuple[int, ...]
+    elements: tuple[int, ...]
 
 
-def reveal_product(session: AnySession) -> RevealedProduct:
+FULL = Extent(
+    (*range(1, 21), 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129, 200, 256, 257, 384, 512),
+    1024,
+    160,
+    (*dots.SHORT, *dots.LONG),
+    (32, 64, 96, 256, 288),
+)
+BRIEF = Extent((*range(1, 18), 33, 64, 65, 128), 256, 60, (1, 2, 3, 4, 5, 8, 13, 16, 33), (32, 64))
+"""What `q8a8 reveal` looks at, and what a diagnosis has time for."""
+
+
+def reveal_product(session: AnySession, extent: Extent = FULL) -> RevealedProduct:
     """Measure what a matrix product computes.
 
     Parameters
     ----------
     session
         With the kernel.
+    extent
+        How much is looked at.
     """
     products = Products(session)
     result = RevealedProduct()
     try:
-        _find_regimes(products, result)
+        _find_regimes(products, result, extent)
         for regime in result.regimes:
-            _measure(regime)
+            _measure(regime, extent)
     except NoAnswerError as error:
         result.notes.append(str(error))
     result.calls = products.count
     return result
 
 
-def _find_regimes(products: Products, result: RevealedProduct) -> None:
+def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -> None:
     """Find the shapes in which the bits are the same."""
-    along_n = Shapes(products, "n", ACROSS)
+    along_n = Shapes(products, "n", ACROSS, extent.sizes, extent.k)
     if along_n.varies():
         result.notes.append("the same call gives other bits each time")
         place = Place(products, ACROSS, 1, (0,), tuple(range(ACROSS)))
@@ -291,7 +138,7 @@ def _find_regimes(products: Products, result: RevealedProduct) -> None:
             f"the rows of x have {along_n.count} different kinds of bits, of which six are shown"
         )
     for n in dict.fromkeys((1, result.regimes[-1].place.n)):
-        along_m = Shapes(products, "m", n)
+        along_m = Shapes(products, "m", n, extent.sizes, extent.k)
         along_m.look()
         known = set(along_m.classes_of(ACROSS).tolist())
         for number in range(min(along_m.count, REGIMES)):
@@ -302,25 +149,25 @@ def _find_regimes(products: Products, result: RevealedProduct) -> None:
                 result.regimes.append(Regime("m", n, rule, place))
 
 
-def _measure(regime: Regime) -> None:
+def _measure(regime: Regime, extent: Extent) -> None:
     """Measure what is computed in a regime."""
     place = regime.place
     if _is_unwritten(place):
         regime.why = "the outputs are not written"
         return
     is_half = keeps_half(place)
-    regime.is_infinite = is_half and _overflows(place)
-    regime.activations = read_activations(place, is_half=is_half)
+    regime.past_half = _past_half(place) if is_half else ""
+    regime.activations = read_activations(place, extent.calls, is_half=is_half)
     regime.error, regime.quantization_error = _errors(place)
     if regime.activations.recipe is None:
         if regime.activations.kind != "unknown":
-            regime.elements = reveal_elements(place, regime.activations)
+            regime.elements = reveal_elements(place, regime.activations, extent.elements)
             regime.of, regime.unexplained = regime.elements.of, regime.elements.unexplained
         return
-    held = [_held(place, regime.activations, nb) for nb in _lengths(place)]
+    held = [_held(place, regime.activations, nb) for nb in _lengths(place, extent)]
     regime.of = regime.unexplained = sum(rows.count for rows in held)
     if regime.activations.sharing == "block" and regime.activations.half and not is_half:
-        dot = reveal_dot(dot_of(place), MUL_MAT, tried=held)
+        dot = dots.reveal_dot(dot_of(place), MUL_MAT, tried=held)
         if dot.unexplained < dot.of:
             regime.dot, regime.unexplained = dot, dot.unexplained
             return
@@ -355,17 +202,18 @@ def _is_unwritten(place: Place) -> bool:
     return out == before[:4] and before.startswith(out)
 
 
-def _overflows(place: Place) -> bool:
-    """Return whether 127 · 1016 is infinite."""
+def _past_half(place: Place) -> str:
+    """Return what 127 · 1016 is where outputs are halves."""
     codes = np.zeros((1, BLOCK), np.int8)
     codes[0, 0] = 127
     x = np.full((1, BLOCK), 8 * 127, F32)
-    return bool(np.isinf(place.by_rows(layout.pack(np.ones(1, np.float16), codes), x)[0]))
+    out = float(place.by_rows(layout.pack(np.ones(1, np.float16), codes), x)[0])
+    return {np.inf: "infinite", 65504.0: "65504"}.get(out, "")
 
 
-def _lengths(place: Place) -> list[int]:
+def _lengths(place: Place, extent: Extent) -> list[int]:
     """Return the numbers of blocks on which an order is tried, which a product of this shape has time for."""
-    return [nb for nb in (*SHORT, *LONG) if nb * BLOCK * max(place.n, place.m // 4) <= LARGEST]
+    return [nb for nb in extent.blocks if nb * BLOCK * max(place.n, place.m // 4) <= LARGEST]
 
 
 def _held(place: Place, activations_: Activations, nb: int) -> HeldRows:
