@@ -20,6 +20,7 @@ from q8a8_conformance.diagnosis.causes import FIXES
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.observations import Failure
 from q8a8_conformance.reveal.products import BRIEF, reveal_product
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ HALF, FLOAT = 2.0**-11, 2.0**-24
 LARGEST = 65504.0
 
 
-def product_facts(session: AnySession, failures: Sequence[CallResult]) -> list[Fact]:
+def product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Find out what a matrix product computes in the place of what it should.
 
     Parameters
@@ -176,6 +177,8 @@ def _explains(regime: Regime) -> Callable[[CallResult], bool]:
     kept = regime.activations
 
     def explains(result: CallResult) -> bool:
+        if not isinstance(result, Failure):
+            return False
         w, x, actual, expected = _matrices(result)
         wrong = actual.view(np.uint32) != expected.view(np.uint32)
         inside = _inside(regime, wrong)
@@ -217,7 +220,7 @@ def _before(call: Call, size: int) -> Array:
     return np.frombuffer(held, "<u4").reshape(call.bx, call.bs)
 
 
-def _matrices(result: CallResult) -> tuple[Array, Array, Array, Array]:
+def _matrices(result: Failure) -> tuple[Array, Array, Array, Array]:
     """Return a call's w [m, nb] and x [n, k], its outputs and the right ones, float32 [n, m]."""
     call = result.call
     w, x = (call.buffers[index].data for index in call.spec.inputs)

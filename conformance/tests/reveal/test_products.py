@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,10 @@ from q8a8_conformance.faults import catalogue
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs.calls import MUL_MAT
 from q8a8_conformance.reveal.product_elements import tree_words
-from q8a8_conformance.reveal.products import Extent, RevealedProduct, reveal_product
+from q8a8_conformance.reveal.products import Extent, reveal_product
+
+if TYPE_CHECKING:
+    from q8a8_conformance.reveal.product_regimes import RevealedProduct
 
 Array = NDArray[Any]
 F16, F32 = np.float16, np.float32
