@@ -24,6 +24,7 @@ from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.reveal.describe import LARGEST_TREE
 from q8a8_conformance.reveal.dots import Revealed, reveal_dot
+from q8a8_conformance.reveal.products import reveal_product
 from q8a8_conformance.reveal.quantizers import reveal_quantizer
 from q8a8_conformance.smoke.starting import start
 
@@ -214,9 +215,14 @@ def _quantizer(function: str, session: Session) -> Iterator[Result]:
     yield reveal_quantizer(session, function)
 
 
+def _product(session: Session) -> Iterator[Result]:
+    yield reveal_product(session)
+
+
 REVEALERS: Mapping[str, Callable[[Session], Iterator[Result]]] = {
     **{name: partial(_quantizer, name) for name in (*calls.QUANTIZERS, calls.ACTIVATION)},
     calls.DOT: _dot,
     calls.DOT_REAL: _dot_real,
+    calls.MUL_MAT: _product,
 }
 """What reveals each function, by its ABI name."""

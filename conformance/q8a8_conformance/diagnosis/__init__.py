@@ -24,6 +24,7 @@ from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.product_facts import product_facts
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import LEGAL, make
@@ -159,6 +160,8 @@ def _look_further(
             _merge(found, _as_findings(function, nrc, explanation))
         elif held := [f for f in named if f.fix and f.nrc == nrc]:
             _merge(found, held)
+        elif facts := _of_products(calls.failures, probe, limits):
+            _merge(found, facts)
         else:
             near_miss = next(
                 (f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0)
@@ -285,6 +288,19 @@ def _of_rows(
         smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
         findings.append(replace(near, explained=0, of=_count(left), smallest=smallest))
     return [*findings, *(finding for finding in named if finding.cause != UNEXPLAINED)]
+
+
+def _of_products(failures: Sequence[Failure], probe: Probe | None, limits: Limits) -> list[Finding]:
+    """Return the facts that experiments find about a matrix product."""
+    if probe is None:
+        return []
+    session = _Probing(probe)
+    facts = product_facts(session, failures)
+    if session.is_late:
+        return []
+    limits.facts += facts
+    counts = [(fact, _count(fact.explained(failures))) for fact in facts]
+    return [_of_fact(fact, explained, _count(failures)) for fact, explained in counts if explained]
 
 
 def _count(failures: Sequence[Failure]) -> int:

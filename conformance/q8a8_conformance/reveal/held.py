@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from q8a8.dot import dot_rows as add_rows
 from q8a8.order import ORDERS, TreeOrder
 from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.inputs.calls import MUL_MAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -114,6 +115,9 @@ def ask_rows(dot: Dot, nb: int, calls: int, kinds: Iterable[str] = KINDS, seed: 
     x, y = (np.stack([np.stack([pair[side] for pair in rows]) for rows in pairs]) for side in (0, 1))
     for rows in (x, y):
         np.maximum(rows["weight_qs"], LOWEST + 1, out=rows["weight_qs"])
+    if dot.function == MUL_MAT:
+        # A product's quantizer leaves a block with the code 127 as it is.
+        y["weight_qs"][..., 0] = -LOWEST - 1
     bits = np.stack([dot.results(a, b) for a, b in zip(x, y, strict=True)]).view(np.uint32)
     x, y = np.broadcast_arrays(x[:, np.newaxis, :, :], y[:, :, np.newaxis, :])
     x, y = x.reshape(-1, nb), y.reshape(-1, nb)

@@ -112,6 +112,19 @@ def _in_double(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
     return _in_order(order, qx, qy, d, add, np.add)
 
 
+def in_half(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
+    """Follow an order with products rounded to float32, and sums to half precision."""
+
+    def half(v: Array) -> Array:
+        return v.astype(np.float16).astype(np.float64)
+
+    def add(total: Array, s: Array, scale: Array, *, fused: bool) -> Array:
+        product = s.astype(np.float64) * scale
+        return half((total + (product if fused else product.astype(np.float32))).astype(np.float32))
+
+    return _in_order(order, qx, qy, d, add, lambda a, b: half(a + b))
+
+
 def _in_order(
     order: AnyOrder,
     qx: Array,

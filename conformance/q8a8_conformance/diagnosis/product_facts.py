@@ -1,0 +1,233 @@
+"""Facts about a wrong matrix product: what a device computes in the place of the specification's arithmetic.
+
+`q8a8_conformance.reveal.products` measures it; each step that is not the specification's is a fact, with the
+shapes in which it is so. A failed call has a fact as its cause where its wrong outputs, all in these shapes,
+are those of the arithmetic but for the roundings of its sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8.errors import Q8A8Error
+from q8a8.matmul import mul_mat
+from q8a8_conformance.diagnosis.causes import FIXES
+from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.faults.catalogue import MUTANTS
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.observations import Failure
+from q8a8_conformance.reveal.products import BRIEF, reveal_product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.reveal.product_activations import Activations
+    from q8a8_conformance.reveal.product_regimes import Regime
+    from q8a8_conformance.reveal.quantizer_calls import AnySession
+
+Array = NDArray[Any]
+
+F16, F32, F64 = np.float16, np.float32, np.float64
+
+RULES = {
+    "activations": "Q8A8-MUL-4",
+    "recipe": "Q8A8-MUL-4",
+    "round-half-even": "Q8A8-MUL-4",
+    "activation-scale": "Q8A8-MUL-4",
+    "accumulator": "Q8A8-MUL-5",
+    "weights": "Q8A8-MUL-5",
+    "fp16-scale-product": "Q8A8-MUL-5",
+    "not-written": "Q8A8-MUL-6",
+}
+"""The rule that each kind of name breaks."""
+
+RIGHT = {"accumulator:float32", "accumulator:float64", "recipe:design"}
+"""Names that break none."""
+
+QUANTIZE = MUTANTS["matrix-float-activations"].fix
+PRODUCT_FIXES = {
+    "activations": QUANTIZE,
+    "activation-scale": QUANTIZE,
+    "accumulator": MUTANTS["matrix-half-sum"].fix,
+    "weights": "Multiply integer codes, and the exact product of the two scales, not weights made halves.",
+    "not-written": MUTANTS["matrix-columns-lost"].fix,
+}
+
+HALF, FLOAT = 2.0**-11, 2.0**-24
+LARGEST = 65504.0
+
+
+def product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Find out what a matrix product computes in the place of what it should.
+
+    Parameters
+    ----------
+    session
+        With the kernel.
+    failures
+        Its failed calls.
+
+    Returns
+    -------
+    list of Fact
+        Those that explain a failed call; the activations first.
+    """
+    revealed = reveal_product(session, BRIEF)
+    facts: dict[str, Fact] = {}
+    for regime in revealed.regimes:
+        for name in regime.names:
+            kind = name.partition(":")[0]
+            if name in RIGHT or kind not in RULES or name == "activations:unknown":
+                continue
+            fact = _fact(session, regime, name, kind)
+            if name in facts:
+                # The same elsewhere: one fact, of several shapes.
+                held = facts[name]
+                shapes = [*held.where["shapes"], *fact.where["shapes"]]
+                either = _either(held.explains, fact.explains)
+                fact = replace(held, where={**held.where, "shapes": shapes}, explains=either)
+            facts[name] = fact
+    return [fact for fact in facts.values() if fact.explained(failures)]
+
+
+def _either(
+    one: Callable[[CallResult], bool], other: Callable[[CallResult], bool]
+) -> Callable[[CallResult], bool]:
+    return lambda result: one(result) or other(result)
+
+
+def _fact(session: AnySession, regime: Regime, name: str, kind: str) -> Fact:
+    """Return the fact that a name is in a regime."""
+    evidence = tuple(_evidence(session, regime, kind))
+    return Fact(
+        calls.MUL_MAT,
+        name,
+        {
+            "shapes": [regime.to_json()["where"]],
+            "error": regime.error if np.isfinite(regime.error) else None,
+            "quantization_error": regime.quantization_error,
+        },
+        RULES[kind],
+        f"{_sentence(regime, name, kind)}: {regime.where}{_cost(regime)}.",
+        PRODUCT_FIXES.get(kind) or FIXES.get(name, QUANTIZE),
+        evidence,
+        explains=_explains(regime),
+    )
+
+
+def _sentence(regime: Regime, name: str, kind: str) -> str:
+    """Describe what is computed."""
+    kept = regime.activations
+    if kind in {"activations", "recipe", "round-half-even", "activation-scale"} and kept is not None:
+        return kept.words[0].upper() + kept.words[1:]
+    return {
+        "accumulator": "Sums are kept in half precision"
+        + (f", and past 65504 they are {regime.past_half}" if regime.past_half else ""),
+        "weights": "Weights are made halves before they are multiplied",
+        "fp16-scale-product": "The two scales are multiplied in half precision",
+    }.get(kind, f"The outputs are not those of the specification ({name})")
+
+
+def _cost(regime: Regime) -> str:
+    """Describe the error beside that of quantization itself."""
+    if not regime.quantization_error or not np.isfinite(regime.error):
+        return ""
+    return (
+        f"; the error is {regime.error:.1e} of the mean output, "
+        f"that of quantization itself {regime.quantization_error:.1e}"
+    )
+
+
+def _evidence(session: AnySession, regime: Regime, kind: str) -> Iterator[Evidence]:
+    """Yield the smallest call of a regime's shape that shows a name, if it does."""
+    if kind == "weights":
+        return  # Their rounding is not seen apart from that of the sums.
+    x, code = np.zeros((1, 32), F32), 1
+    x[0, :2] = 127, 40.3
+    if kind not in {"activations", "recipe", "round-half-even", "activation-scale"}:
+        code, x[0, 1] = 127, 127
+    if kind in {"recipe", "round-half-even"}:
+        x[0, 1] = 40.5
+    codes = np.zeros((1, 1, 32), np.int8)
+    codes[..., 1] = code
+    place = regime.place
+    w = np.repeat(layout.pack(np.ones((1, 1), F16), codes), place.m, axis=0)
+    call = calls.mul_mat(w, np.repeat(x, place.n, axis=0))
+    actual = tuple(bytes(out) for out in session.call(call).outputs)
+    expected = mul_mat(w, np.repeat(x, place.n, axis=0)).astype("<f4")
+    at = place.rows[0] * place.m + place.columns[0]
+    got, want = np.frombuffer(actual[0], "<f4")[at], expected.reshape(-1)[at]
+    if got != want:
+        text = f"{code} * {x[0, 1]:g}, beside an element of 127, is {got:.9g}, expected {want:.9g}"
+        yield Evidence(call, (expected.tobytes(),), actual, text)
+
+
+def _explains(regime: Regime) -> Callable[[CallResult], bool]:
+    """Return whether a failed call's wrong outputs are those of a regime's arithmetic."""
+    u = HALF if "accumulator:float16" in regime.names or "weights:float16" in regime.names else FLOAT
+    if "fp16-scale-product" in regime.names:
+        u = HALF
+    kept = regime.activations
+
+    def explains(result: CallResult) -> bool:
+        if not isinstance(result, Failure):
+            return False
+        w, x, actual, expected = _matrices(result)
+        wrong = actual.view(np.uint32) != expected.view(np.uint32)
+        inside = _inside(regime, wrong)
+        if not wrong.any() or not inside[wrong].all():
+            return False
+        if kept is None:
+            return bool((actual.view(np.uint32) == _before(result.call, actual.size))[wrong].all())
+        return bool(_near(kept, w, x, actual, u)[wrong].all())
+
+    return explains
+
+
+def _inside(regime: Regime, wrong: Array) -> Array:
+    """Return which outputs, bool [n, m], belong to a regime."""
+    rule, size = regime.rule, wrong.shape[0] if regime.side == "n" else wrong.shape[1]
+    held = rule.holds(size) if rule else np.ones(size, np.bool_)
+    return np.broadcast_to(held[:, np.newaxis] if regime.side == "n" else held, wrong.shape)
+
+
+def _near(kept: Activations, w: Array, x: Array, actual: Array, u: float) -> Array:
+    """Return which outputs are the products of activations as they are kept, but for roundings of u."""
+    try:
+        floats = kept.floats(x).astype(F64)
+    except Q8A8Error:
+        return np.zeros(actual.shape, np.bool_)
+    weights = (w["weight_scale"].astype(F64)[..., np.newaxis] * w["weight_qs"]).reshape(len(w), -1)
+    with np.errstate(all="ignore"):
+        exact, magnitude = floats @ weights.T, np.abs(floats) @ np.abs(weights).T
+        near = np.abs(actual - exact) <= (x.shape[1] + 8) * u * magnitude
+        if u == HALF:
+            # Beyond the range of halves, of single products, too.
+            near |= ~(magnitude < LARGEST)
+    return np.asarray(near)
+
+
+def _before(call: Call, size: int) -> Array:
+    """Return the bits that outputs held before a call."""
+    held = bytes(call.buffers[call.spec.outputs[0]].data)[: 4 * size]
+    return np.frombuffer(held, "<u4").reshape(call.bx, call.bs)
+
+
+def _matrices(result: Failure) -> tuple[Array, Array, Array, Array]:
+    """Return a call's w [m, nb] and x [n, k], its outputs and the right ones, float32 [n, m]."""
+    call = result.call
+    w, x = (call.buffers[index].data for index in call.spec.inputs)
+    size = 4 * call.bs * call.bx
+    actual, expected = (
+        np.frombuffer(bytes(side[0])[:size], "<f4").reshape(call.bx, call.bs)
+        for side in (result.outputs, result.expected)
+    )
+    blocks = layout.as_blocks(bytes(w)).reshape(call.bs, call.n // layout.QK8_A8)
+    return blocks, np.frombuffer(bytes(x), "<f4").reshape(call.bx, call.n), actual, expected

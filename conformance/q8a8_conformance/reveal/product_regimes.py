@@ -1,0 +1,210 @@
+"""What was revealed of a matrix product: its regimes, as names, text and JSON data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.inputs.calls import MUL_MAT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from q8a8_conformance.reveal.dots import Revealed
+    from q8a8_conformance.reveal.places import Rule
+    from q8a8_conformance.reveal.product_activations import Activations
+    from q8a8_conformance.reveal.product_calls import Place
+    from q8a8_conformance.reveal.product_elements import ElementSum
+
+
+@dataclass
+class Regime:
+    """What a product computes in some shapes.
+
+    Attributes
+    ----------
+    side, other
+        "n" or "m", the size that was changed, and the other one.
+    rule
+        The rows and sizes, where a rule is known.
+    place
+        Where it was measured.
+    activations
+        What activations become; None where the kernel did not return.
+    dot
+        Of quantized activations, the order; None for a scale of the whole row.
+    order, flaw, is_half
+        Of codes that `dot` has no order for: names of the catalogue's orders that explain every result; the
+        slug of a mistake in their terms; whether sums are kept in half precision.
+    elements
+        Of floats, their arithmetic.
+    of, unexplained
+        Random results, and those that are otherwise.
+    error, quantization_error
+        Mean error over the mean output, of the kernel and of the specification's quantization.
+    past_half
+        What sums past 65504 are: "infinite", "65504", or empty where they are themselves.
+    why
+        Why it could not be measured.
+    """
+
+    side: str
+    other: int
+    rule: Rule | None
+    place: Place
+    activations: Activations | None = None
+    dot: Revealed | None = None
+    order: tuple[str, ...] = ()
+    flaw: str = ""
+    is_half: bool = False
+    elements: ElementSum | None = None
+    of: int = 0
+    unexplained: int = 0
+    error: float = 0.0
+    quantization_error: float = 0.0
+    past_half: str = ""
+    why: str = ""
+
+    @property
+    def where(self) -> str:
+        """The shapes and rows in words."""
+        if self.rule is None:
+            return f"{self.side} = {self._size}"
+        matrix, other = ("x", "m") if self.side == "n" else ("w", "n")
+        text = re.sub("rows?", rf"\g<0> of {matrix}", self.rule.text("row", self.side), count=1)
+        return f"{text}, {other} = {self.other}" if self.side == "m" else text
+
+    @property
+    def _size(self) -> int:
+        return self.place.n if self.side == "n" else self.place.m
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its slugs: ``activations:float32``, ``accumulator:float16``, ``order:avx2``."""
+        names = list(self.activations.names) if self.activations else ["not-written"]
+        if self.elements is not None:
+            return (*names, *self.elements.names)
+        if self.dot is not None:
+            found = [piece.found for piece in self.dot.pieces]
+            names += [f"order:{each.names[0] if each.names else 'measured'}" for each in found if each]
+        if self.is_half:
+            names.append("accumulator:float16")
+        names += [self.flaw] if self.flaw else []
+        names += [f"order:{name}" for name in self.order[:1]]
+        return tuple(dict.fromkeys(names))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        kept = self.activations
+        return {
+            "where": {
+                "side": self.side,
+                "size": self._size,
+                "m" if self.side == "n" else "n": self.other,
+                "rule": self.rule.to_json() if self.rule else None,
+                "text": self.where,
+            },
+            "names": list(self.names),
+            "activations": None
+            if kept is None
+            else {
+                "kind": kept.kind,
+                "recipe": kept.recipe.name if kept.recipe else None,
+                "scale_of": kept.sharing if kept.recipe else None,
+                "half_scale": kept.half if kept.recipe else None,
+                "elements": kept.of,
+                "unexplained": kept.unexplained,
+            },
+            "order": self.dot.to_json() if self.dot else None,
+            "elements": None
+            if self.elements is None
+            else {
+                "bits": self.elements.bits,
+                "description": self.elements.words,
+                "tree": self.elements.tree(),
+            },
+            "results": self.of,
+            "unexplained": self.unexplained,
+            "error": self.error if np.isfinite(self.error) else None,
+            "quantization_error": self.quantization_error,
+            "past_65504": self.past_half or None,
+            "why": self.why or None,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield it as lines of text."""
+        yield f"{self.where}: {', '.join(self.names) or 'not known'}"
+        if self.why:
+            yield f"  not measured to the end: {self.why}"
+        if self.activations is None:
+            return
+        yield f"  {self.activations.words} ({self.activations.unexplained} of {self.activations.of} differ)"
+        if self.dot is not None:
+            yield from (f"  {line.strip()}" for line in self.dot.text().splitlines()[1:-2])
+        if self.elements is not None:
+            yield f"  {self.elements.words}"
+        if self.past_half:
+            yield f"  sums past 65504 are {self.past_half}"
+        yield f"  {self.of - self.unexplained} of {self.of} results of random rows have these bits"
+        if self.quantization_error:
+            yield (
+                f"  error {self.error:.2g} of the mean output, that of quantization itself "
+                f"{self.quantization_error:.2g}: {self.error / self.quantization_error:.3g} times"
+            )
+
+
+@dataclass
+class RevealedProduct:
+    """What was found about the matrix product.
+
+    Attributes
+    ----------
+    regimes
+        What it computes where; the first is that of a row alone.
+    notes
+        What else bits depend on.
+    calls
+        Calls made.
+    """
+
+    regimes: list[Regime] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    calls: int = 0
+
+    @property
+    def is_invariant(self) -> bool:
+        """Whether the bits of an output depended on its two rows alone (Q8A8-MUL-9)."""
+        return len(self.regimes) == 1 and not self.notes
+
+    def to_json(self, blocks: int | None = None) -> dict[str, Any]:
+        """Return it as JSON data; the shapes are the same for every number of blocks."""
+        del blocks
+        return {
+            "function": MUL_MAT,
+            "kind": "product",
+            "names": list(dict.fromkeys(name for regime in self.regimes for name in regime.names)),
+            "batch_invariant": self.is_invariant,
+            "regimes": [regime.to_json() for regime in self.regimes],
+            "notes": self.notes,
+            "unexplained": sum(regime.unexplained for regime in self.regimes),
+            "calls": self.calls,
+        }
+
+    def text(self) -> str:
+        """Return it as lines of text."""
+        lines = [MUL_MAT]
+        lines += [f"  {line}" for regime in self.regimes for line in regime.lines()]
+        lines += [f"  {note}" for note in self.notes]
+        if sum(regime.side == "n" for regime in self.regimes) > 1:
+            lines.append("  a prompt of many rows and a token of one row are not computed alike")
+        invariant = "the bits of an output depend on its two rows alone, as far as was seen"
+        lines.append(f"  {invariant if self.is_invariant else 'the bits of an output depend on the shape'}")
+        return "\n".join([*lines, f"  {self.calls} calls", ""])
+
+    def svg(self, blocks: int | None = None, *, alone: bool = False) -> str:
+        """Draw the first order over blocks; empty where there is none."""
+        drawings = (regime.dot.svg(blocks, alone=alone) for regime in self.regimes if regime.dot)
+        return next(filter(None, drawings), "")

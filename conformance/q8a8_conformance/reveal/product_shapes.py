@@ -1,0 +1,120 @@
+"""Where a matrix product changes with its shape: outputs of the same two rows whose bits differ.
+
+A few rows are repeated, so that the same pair of rows is multiplied at every place of every shape. Outputs
+with the same bits belong to one class; class 0 is that of a row alone. Which rows of which sizes are in a
+class is a rule of `places`: "every row of x where n >= 9", "the rows beyond a multiple of 4".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.reveal.places import Rule, Seen, find_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from q8a8_conformance.reveal.product_calls import Products
+
+Array = NDArray[Any]
+
+LONGEST = 512
+"""Rows of x, or of w, of the largest shape."""
+
+REPEATED = 4
+"""Rows that are repeated."""
+
+TELLING = 16
+"""Outputs of each of them at least, by calls enough: two ways to add give the same bits often enough."""
+
+
+def weights(m: int, k: int, *key: object) -> Array:
+    """Generate m rows of weights, like quantized ones: blocks [m, k / 32]."""
+    rng = dot_rows.generator("weights", m, k, *key)
+    codes = rng.integers(-127, 128, (m, k // 32, 32), dtype=np.int8)
+    return layout.pack(rng.uniform(0.01, 0.02, (m, k // 32)).astype(np.float16), codes)
+
+
+def activations(n: int, k: int, *key: object) -> Array:
+    """Generate n rows of activations: float32 [n, k]."""
+    return dot_rows.generator("activations", n, k, *key).standard_normal((n, k)).astype(np.float32)
+
+
+class Shapes:
+    """The classes of outputs along one side of a product.
+
+    Parameters
+    ----------
+    products
+        Makes the products.
+    side
+        "n", for rows of x, or "m", for rows of w.
+    other
+        Rows of the other matrix.
+    sizes
+        Rows of x, or of w, at first.
+    k
+        Elements of a row.
+    """
+
+    def __init__(
+        self, products: Products, side: Literal["n", "m"], other: int, sizes: Sequence[int], k: int
+    ) -> None:
+        self._products, self.side, self._sizes = products, side, sizes
+        calls = -(-TELLING // other)
+        along = activations(REPEATED, k) if side == "n" else weights(REPEATED, k)
+        fixed = weights(calls * other, k) if side == "n" else activations(calls * other, k)
+        self._along, self._fixed = along, np.split(fixed, calls)
+        self._known: tuple[dict[bytes, int], ...] = tuple({} for _ in range(REPEATED))
+        self.classes: dict[int, Array] = {}
+        for row in range(REPEATED):
+            self._known[row][self._keys(np.array([row]))[0]] = 0
+
+    def _keys(self, rows: Array) -> list[bytes]:
+        """Return the bits of the outputs of each of some of the repeated rows."""
+        if self.side == "n":
+            out = [self._products(w, self._along[rows]) for w in self._fixed]
+        else:
+            out = [self._products(self._along[rows], x).T for x in self._fixed]
+        return [outputs.tobytes() for outputs in np.concatenate(out, axis=1)]
+
+    def classes_of(self, size: int) -> Array:
+        """Return the class of each row of a product of so many: int [size]."""
+        if size not in self.classes:
+            rows = np.arange(size) % REPEATED
+            found = [
+                self._known[row].setdefault(key, len(self._known[row]))
+                for row, key in zip(rows.tolist(), self._keys(rows), strict=True)
+            ]
+            self.classes[size] = np.array(found)
+        return self.classes[size]
+
+    def look(self) -> None:
+        """Look at the first sizes."""
+        for size in self._sizes:
+            self.classes_of(size)
+
+    def varies(self) -> bool:
+        """Return whether the same product has other bits when it is made again."""
+        rows = np.arange(max(self._sizes)) % REPEATED
+        return len({tuple(self._keys(rows)) for _ in range(3)}) > 1
+
+    @property
+    def count(self) -> int:
+        """How many classes there are."""
+        return 1 + max(int(found.max()) for found in self.classes.values())
+
+    def rule(self, number: int) -> Rule | None:
+        """Return where outputs are of a class; None where no rule is known."""
+        seen = Seen({size: found == number for size, found in self.classes.items()})
+        return find_rule(seen, lambda size: (self.classes_of(size) == number, None), LONGEST)
+
+    def place(self, number: int) -> tuple[int, tuple[int, ...]]:
+        """Return the smallest size with outputs of a class, and their rows."""
+        size = min(size for size, found in self.classes.items() if (found == number).any())
+        return size, tuple(np.flatnonzero(self.classes[size] == number).tolist())

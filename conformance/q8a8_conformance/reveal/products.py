@@ -1,0 +1,243 @@
+"""Reveal a matrix product: what it computes, and where that changes with its shape.
+
+`product_shapes` finds the shapes and rows in which the bits of the same two rows are the same. In each such
+regime: what activations become (`product_activations`); of codes, the order of additions over blocks, as of
+a dot product (`dots`); of floats, the tree of single elements and its roundings (`product_elements`).
+Everything is confirmed on random rows, by the reference that computes the named arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8.dot import dot_rows
+from q8a8.matmul import mul_mat
+from q8a8.order import ORDERS
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs.calls import MUL_MAT
+from q8a8_conformance.reveal import dots
+from q8a8_conformance.reveal.asking import NoAnswerError
+from q8a8_conformance.reveal.held import HeldRows
+from q8a8_conformance.reveal.product_activations import keeps_half, read_activations
+from q8a8_conformance.reveal.product_calls import Place, Products, dot_of
+from q8a8_conformance.reveal.product_elements import reveal_elements
+from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
+from q8a8_conformance.reveal.product_shapes import Shapes, activations, weights
+from q8a8_conformance.reveal.summations import in_half
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from q8a8.order import AnyOrder
+    from q8a8_conformance.reveal.product_activations import Activations
+    from q8a8_conformance.reveal.quantizer_calls import AnySession
+
+Array = NDArray[Any]
+
+F32, F64 = np.float32, np.float64
+BLOCK = 32
+
+ACROSS = 32
+"""Rows of w while the number of rows of x changes."""
+
+REGIMES = 6
+"""Regimes that are looked into at most."""
+
+ROWS, COLUMNS = 4, 32
+"""Rows of x and of w of the random products that an order is tried on."""
+
+RESULTS = 16
+"""Results of each length at least."""
+
+LARGEST = 1 << 20
+"""Elements of the matrices that an order is tried on at most."""
+
+ERROR_ELEMENTS = 1024
+"""Elements of the rows of which the error is taken."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is looked at.
+
+    Attributes
+    ----------
+    sizes
+        Rows of x, or of w, at first.
+    k
+        Elements of the rows of these shapes.
+    calls
+        Calls that reading activations takes at most, about.
+    blocks
+        Lengths of random rows of blocks, at most.
+    elements
+        Lengths of rows of which the tree of elements is found.
+    """
+
+    sizes: tuple[int, ...]
+    k: int
+    calls: int
+    blocks: tuple[int, ...]
+    elements: tuple[int, ...]
+
+
+FULL = Extent(
+    (*range(1, 21), 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129, 200, 256, 257, 384, 512),
+    1024,
+    160,
+    (*dots.SHORT, *dots.LONG),
+    (32, 64, 96, 256, 288),
+)
+BRIEF = Extent((*range(1, 18), 33, 64, 65, 128), 256, 60, (1, 2, 3, 4, 5, 8, 13, 16, 33), (32, 64))
+"""What `q8a8 reveal` looks at, and what a diagnosis has time for."""
+
+
+def reveal_product(session: AnySession, extent: Extent = FULL) -> RevealedProduct:
+    """Measure what a matrix product computes.
+
+    Parameters
+    ----------
+    session
+        With the kernel.
+    extent
+        How much is looked at.
+    """
+    products = Products(session)
+    result = RevealedProduct()
+    try:
+        _find_regimes(products, result, extent)
+        for regime in result.regimes:
+            _measure(regime, extent)
+    except NoAnswerError as error:
+        result.notes.append(str(error))
+    result.calls = products.count
+    return result
+
+
+def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -> None:
+    """Find the shapes in which the bits are the same."""
+    along_n = Shapes(products, "n", ACROSS, extent.sizes, extent.k)
+    if along_n.varies():
+        result.notes.append("the same call gives other bits each time")
+        place = Place(products, ACROSS, 1, (0,), tuple(range(ACROSS)))
+        result.regimes.append(Regime("n", ACROSS, None, place))
+        return
+    along_n.look()
+    for number in range(min(along_n.count, REGIMES)):
+        rule = along_n.rule(number)
+        n, rows = along_n.place(number)
+        place = Place(products, ACROSS, n, rows, tuple(range(ACROSS)))
+        result.regimes.append(Regime("n", ACROSS, rule, place))
+    if along_n.count > REGIMES:
+        result.notes.append(
+            f"the rows of x have {along_n.count} different kinds of bits, of which six are shown"
+        )
+    for n in dict.fromkeys((1, result.regimes[-1].place.n)):
+        along_m = Shapes(products, "m", n, extent.sizes, extent.k)
+        along_m.look()
+        known = set(along_m.classes_of(ACROSS).tolist())
+        for number in range(min(along_m.count, REGIMES)):
+            if number not in known:
+                rule = along_m.rule(number)
+                m, columns = along_m.place(number)
+                place = Place(products, m, n, tuple(range(n)), columns)
+                result.regimes.append(Regime("m", n, rule, place))
+
+
+def _measure(regime: Regime, extent: Extent) -> None:
+    """Measure what is computed in a regime."""
+    place = regime.place
+    if _is_unwritten(place):
+        regime.why = "the outputs are not written"
+        return
+    is_half = keeps_half(place)
+    regime.past_half = _past_half(place) if is_half else ""
+    regime.activations = read_activations(place, extent.calls, is_half=is_half)
+    regime.error, regime.quantization_error = _errors(place)
+    if regime.activations.recipe is None:
+        if regime.activations.kind != "unknown":
+            regime.elements = reveal_elements(place, regime.activations, extent.elements)
+            regime.of, regime.unexplained = regime.elements.of, regime.elements.unexplained
+        return
+    held = [_held(place, regime.activations, nb) for nb in _lengths(place, extent)]
+    regime.of = regime.unexplained = sum(rows.count for rows in held)
+    if regime.activations.sharing == "block" and regime.activations.half and not is_half:
+        dot = dots.reveal_dot(dot_of(place), MUL_MAT, tried=held)
+        if dot.unexplained < dot.of:
+            regime.dot, regime.unexplained = dot, dot.unexplained
+            return
+    regime.is_half = is_half
+    for regime.flaw, wrong in _arithmetics(is_half=is_half):
+        counted = {name: sum(wrong(rows, order) for rows in held) for name, order in ORDERS.items()}
+        if not min(counted.values()):
+            regime.unexplained = 0
+            regime.order = tuple(name for name, count in counted.items() if not count)
+            return
+    regime.flaw = ""
+
+
+def _arithmetics(*, is_half: bool) -> Iterator[tuple[str, Callable[[HeldRows, AnyOrder], int]]]:
+    """Yield arithmetics of blocks, by slug: what counts the results that an order does not give."""
+    if is_half:
+        yield "", lambda rows, order: rows.wrong_by(order, in_half)
+        return
+    yield "", lambda rows, order: rows.wrong(order)
+    yield "fp16-scale-product", lambda rows, order: rows.wrong_by(order, _with_half_scale)
+
+
+def _with_half_scale(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
+    """Add in an order, under the product of the scales rounded to a half."""
+    return np.asarray(dot_rows(order, qx, qy, d.astype(np.float16).astype(F32), None))
+
+
+def _is_unwritten(place: Place) -> bool:
+    """Return whether outputs hold what they held before the call."""
+    out = place.outer(weights(1, BLOCK), activations(1, BLOCK)).astype("<f4").tobytes()
+    before = calls.poison(4 * place.m * place.n)
+    return out == before[:4] and before.startswith(out)
+
+
+def _past_half(place: Place) -> str:
+    """Return what 127 · 1016 is where outputs are halves."""
+    codes = np.zeros((1, BLOCK), np.int8)
+    codes[0, 0] = 127
+    x = np.full((1, BLOCK), 8 * 127, F32)
+    out = float(place.by_rows(layout.pack(np.ones(1, np.float16), codes), x)[0])
+    return {np.inf: "infinite", 65504.0: "65504"}.get(out, "")
+
+
+def _lengths(place: Place, extent: Extent) -> list[int]:
+    """Return the numbers of blocks on which an order is tried, which a product of this shape has time for."""
+    return [nb for nb in extent.blocks if nb * BLOCK * max(place.n, place.m // 4) <= LARGEST]
+
+
+def _held(place: Place, activations_: Activations, nb: int) -> HeldRows:
+    """Multiply random rows, and return every pair of them as quantized rows with their result."""
+    rows, columns = min(ROWS, len(place.rows)), min(COLUMNS, len(place.columns))
+    parts = []
+    for seed in range(-(-RESULTS // (rows * columns))):
+        w, x = weights(columns, BLOCK * nb, seed), activations(rows, BLOCK * nb, seed)
+        bits = np.ascontiguousarray(place.outer(w, x).reshape(-1), "<f4").view(np.uint32)
+        dx, qx = activations_.codes(x)
+        dw, qw = w["weight_scale"].astype(F32), w["weight_qs"]
+        i, j = (each.reshape(-1) for each in np.meshgrid(range(rows), range(columns), indexing="ij"))
+        parts.append((dw[j], dx[i], qw[j], qx[i], bits))
+    return HeldRows(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _errors(place: Place) -> tuple[float, float]:
+    """Return the mean error over the mean output, of the kernel and of the specification."""
+    rows, columns = min(16, len(place.rows)), min(16, len(place.columns))
+    w, x = weights(columns, ERROR_ELEMENTS, "error"), activations(rows, ERROR_ELEMENTS, "error")
+    floats = w["weight_scale"].astype(F64)[..., np.newaxis] * w["weight_qs"]
+    exact = x.astype(F64) @ floats.reshape(columns, -1).T
+    mean = np.abs(exact).mean()
+    return (
+        float(np.abs(place.outer(w, x) - exact).mean() / mean),
+        float(np.abs(mul_mat(w, x) - exact).mean() / mean),
+    )

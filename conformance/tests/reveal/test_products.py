@@ -1,0 +1,178 @@
+"""What matrix products are found to compute, in which shapes; confirmed to the bit on random rows."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from q8a8_conformance.faults import catalogue
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.inputs.calls import MUL_MAT
+from q8a8_conformance.reveal.product_elements import tree_words
+from q8a8_conformance.reveal.products import Extent, reveal_product
+
+if TYPE_CHECKING:
+    from q8a8_conformance.reveal.product_regimes import RevealedProduct
+
+Array = NDArray[Any]
+F16, F32 = np.float16, np.float32
+
+
+SHORT = Extent((*range(1, 18), 20, 40), 128, 60, (1, 2, 3, 4, 7, 12), (32, 64, 96))
+"""Few shapes and lengths."""
+
+
+def revealed(*slugs: str) -> RevealedProduct:
+    """Measure a kernel of the catalogue."""
+    return reveal_product(InProcessSession(lambda: catalogue.make(*slugs), (MUL_MAT,)), SHORT)
+
+
+class Shaders:
+    """A device as GPUs are: floats in groups of four for few rows of x, halves for many."""
+
+    few, is_double = 2, False
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply."""
+        if not m * n * k:
+            out[: m * n] = 0
+            return
+        blocks = w[: m * k // 32 * 34].reshape(m, -1, 34)
+        scale = np.ascontiguousarray(blocks[..., :2]).view(F16)[..., 0].astype(F32)
+        codes = blocks[..., 2:].view(np.int8).astype(F32)
+        multiply = self._floats if n <= self.few else self._halves
+        with np.errstate(over="ignore"):
+            out[: m * n] = multiply(scale, codes, x[: n * k].reshape(n, 1, k // 32, 32)).reshape(-1)
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        """Multiply the scale with sums of four elements, and add these up; or everything in double."""
+        if self.is_double:
+            terms = (codes * scale[..., np.newaxis]).astype(np.float64) * x
+            return np.cumsum(terms.reshape(*terms.shape[:2], -1), axis=-1)[..., -1].astype(F32)
+        products = (codes * x).reshape(len(x), len(codes), -1, 4)
+        groups = ((products[..., 0] + products[..., 1]) + products[..., 2]) + products[..., 3]
+        terms = groups * np.repeat(scale, 8, axis=-1)
+        return np.cumsum(terms, axis=-1, dtype=F32)[..., -1]
+
+    def _halves(self, scale: Array, codes: Array, x: Array) -> Array:
+        """Make everything halves, and add elements up one after the other."""
+        weights = (codes * scale[..., np.newaxis]).astype(F16)
+        terms = (weights * x.astype(F16)).reshape(len(x), len(codes), -1)
+        total = np.zeros(terms.shape[:2], F16)
+        for term in np.moveaxis(terms, -1, 0):
+            total = total + term
+        return total.astype(F32)
+
+
+def test_floats_and_halves_by_the_number_of_rows() -> None:
+    """Of a device without quantization: formats, roundings, tree and the number of rows, to the bit."""
+    found = reveal_product(InProcessSession(Shaders, (MUL_MAT,)), SHORT)
+    few, many = found.regimes
+    assert few.names == ("activations:float32", "accumulator:float32")
+    assert many.names == ("activations:float16", "accumulator:float16", "weights:float16")
+    assert (few.where, many.where) == ("every row of x where n <= 2", "every row of x where n >= 3")
+    assert few.unexplained == many.unexplained == 0 < few.of
+    assert few.elements is not None
+    assert few.elements.rounding is not None
+    assert few.elements.rounding.group == 4
+    assert few.error < 1e-5 < few.quantization_error < 0.1
+    assert many.past_half == "infinite"
+    assert not found.is_invariant
+    text = found.text()
+    assert "groups of 4 consecutive elements, their sums from left to right" in text
+    assert "weights are made float16; sums are kept in float16" in text
+    assert "sums past 65504 are infinite" in text
+    document = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert document["regimes"][1]["where"]["rule"]["length"] == [{"kind": "from", "least": 3}]
+    assert document["unexplained"] == 0
+    assert not found.svg()
+
+
+def test_a_sum_in_double() -> None:
+    """Sums in double are named, and explained."""
+
+    class Double(Shaders):
+        few, is_double = 1 << 20, True
+
+    (regime,) = reveal_product(InProcessSession(Double, (MUL_MAT,)), SHORT).regimes
+    assert regime.names == ("activations:float32", "accumulator:float64")
+    assert not regime.unexplained
+
+
+def test_floats_in_no_known_way() -> None:
+    """A sum whose roundings nothing explains is named by its bits, and its results are counted."""
+
+    class Odd(Shaders):
+        few = 1 << 20
+
+        def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+            out = super()._floats(scale, codes, x)
+            odd = np.abs(out) % 1 > (0.5 if x.shape[2] > 2 else 1)
+            return np.where(odd, np.nextafter(out, F32(0)), out)
+
+    (regime,) = reveal_product(InProcessSession(Odd, (MUL_MAT,)), SHORT).regimes
+    assert regime.names == ("activations:float32", "accumulator:float32")
+    assert 0 < regime.unexplained < regime.of
+    assert "products in no known way" in "\n".join(regime.lines())
+
+
+@pytest.mark.parametrize(
+    ("slug", "names"),
+    [
+        ("recipe:ggml-neon", [("recipe:design", "order:scalar")]),
+        ("matrix-scale-of-row", [("activations:int8-per-row", "recipe:design", "order:scalar")]),
+        ("matrix-half-sum", [("recipe:design", "accumulator:float16", "order:scalar")]),
+        ("matrix-half-scales", [("recipe:design", "fp16-scale-product", "order:scalar")]),
+        ("matrix-neighbour", [("activations:unknown",)]),
+        (
+            "matrix-one-row-otherwise",
+            [("recipe:design", "order:measured"), ("recipe:design", "order:scalar")],
+        ),
+        ("matrix-columns-lost", [("recipe:design", "order:scalar"), ("not-written",)]),
+    ],
+)
+def test_kernels_of_the_catalogue(slug: str, names: list[tuple[str, ...]]) -> None:
+    """Recipe, precision, order and shape of wrong products, with nothing left unexplained."""
+    found = revealed(slug)
+    assert [regime.names for regime in found.regimes] == names
+    assert found.to_json()["batch_invariant"] == (len(names) == 1)
+    assert not any(regime.unexplained for regime in found.regimes)
+    assert "nan" not in json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_places() -> None:
+    """Where bits differ is a rule of rows and shapes."""
+    wrong = revealed("matrix-columns-lost").regimes[1]
+    assert wrong.where == "the rows of w beyond a multiple of 8 where m >= 9, n = 1"
+    assert wrong.why == "the outputs are not written"
+
+
+def test_bits_that_vary() -> None:
+    """A product with other bits each time has no order."""
+    found = revealed("matrix-split-k")
+    assert found.notes == ["the same call gives other bits each time"]
+    assert found.regimes[0].names == ("recipe:design",)
+
+
+def test_a_kernel_that_raises() -> None:
+    """A product that does not return ends the experiments."""
+
+    class Raising:
+        def mul_mat_q8_a8(self, *arguments: object) -> None:
+            raise ValueError(arguments)
+
+    found = reveal_product(InProcessSession(Raising, (MUL_MAT,)), SHORT)
+    assert found.notes[0].startswith("a product of m = 32, n = 1, k = 128")
+    assert not found.regimes
+
+
+def test_words_of_trees() -> None:
+    """A chain is described by its order, groups by their size and accumulators, else by the number."""
+    swapped = ((1, 0), (4, 3), (5, 2))
+    assert tree_words(4, swapped) == "elements one after the other: 0, 1, 3, 2"
+    assert tree_words(4, ((0, 1), (2, 3), (4, 5))) == "elements in 2 accumulators, each a part of them"
+    assert tree_words(4, ((0, 2), (1, 3), (4, 5))) == "elements in 2 accumulators, by turns"
