@@ -91,8 +91,8 @@ def _explained(facts: Sequence[Fact], failures: Sequence[Failure]) -> dict[int, 
 
 
 def _with_derived(rule: str, about: Sequence[str]) -> tuple[str, ...]:
-    """Return a rule, and those of some others that follow from it."""
-    return rule, *(other for other in about if rule in rules_by_id()[other].derived_from)
+    """Return a rule, and those of some others that say the same: they follow from it alone."""
+    return rule, *(other for other in about if rules_by_id()[other].derived_from == (rule,))
 
 
 def _decided(
@@ -151,7 +151,11 @@ class _Pattern:
                 self._passed[key].add(record.case)
 
     def most_suspicious(self, function: str, rules: Sequence[str]) -> tuple[str, ...]:
-        """Return those of some rules about a function that its failures fit best; several that fit alike."""
+        """Return those of some rules about a function that its failures fit best; several that fit alike.
+
+        Where a comparison was about no rule about values, it may be any.
+        """
+        rules = rules or [rule for name, rule in self._failed if name == function]
         scores = {rule: self._ochiai(function, rule) for rule in rules}
         best = max(scores.values())
         return tuple(rule for rule, score in scores.items() if math.isclose(score, best))

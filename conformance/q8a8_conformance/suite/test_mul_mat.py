@@ -70,7 +70,7 @@ def test_exact(judge: Judge, shapes: tuple[tuple[int, int, int], ...]) -> None:
         judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True)
 
 
-@pytest.mark.rule("Q8A8-MUL-5")
+@pytest.mark.rule("Q8A8-MUL-5", "Q8A8-MUL-6")
 def test_saturating(judge: Judge) -> None:
     """Multiply matrices of the largest codes: sums of three products pass what 16 bits hold."""
     judge.require(calls.MUL_MAT)
