@@ -93,7 +93,8 @@ def dot_facts(
         facts += _under(function, probe, seconds, condition, wrong)
     every += elsewhere
     counted = [(len(fact.explained(every)), fact) for fact in facts]
-    facts = [fact for number, fact in sorted(counted, key=lambda pair: -pair[0]) if number]
+    hides = _hides(found)
+    facts = [fact for number, fact in sorted(counted, key=lambda pair: -pair[0]) if number or hides]
     legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
     if not facts and (varying := conditions.of_bits(legal, probe, restart)):
         facts = [_of_condition(function, varying)]
@@ -218,9 +219,14 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
         except (NoAnswerError, ArithmeticError, ValueError):
             # No answer, or values that are in no order: nothing is known from this experiment.
             continue
-        if _all_explained([*base, *found], failed):
+        if not _hides([*base, *found]) and _all_explained([*base, *found], failed):
             break
     return found
+
+
+def _hides(found: Sequence[Measured]) -> bool:
+    """Return whether results hide what else is wrong: what is added to what s held may be no number."""
+    return any("store" in one.changes for one in found)
 
 
 def _experiments(
@@ -233,9 +239,14 @@ def _experiments(
         yield lambda: outputs.ignored(bench)
     yield lambda: fields.fields(bench)
     yield lambda: fields.layouts(bench)
-    prepared = prepared or _prepare(bench)
+    encoders = [
+        fields.ENCODERS[one.fact.cause] for one in [*base, *found] if one.fact.cause in fields.ENCODERS
+    ]
+    bench.encode = encoders[0] if encoders else bench.encode
+    prepared = (not encoders and prepared) or _prepare(bench)
     if bench.nrc == 2:
         yield lambda: outputs.pairs(bench)
+        bench.places = model_of(found).places
         if min(one.call.n for one in failed) <= 32 * counting.EVERY:
             yield lambda: two_rows.strides(bench)
     if prepared:

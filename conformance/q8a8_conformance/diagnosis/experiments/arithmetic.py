@@ -151,23 +151,24 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
         *candidates.results(),
     )
     order = [*wrong, *(one for one in done.made if one not in wrong)]
-    parts = _explaining(base, order, steps, len(wrong))
-    if not parts and any(one in wrong for one in done.made[:MAP]):
+    parts = _explaining(bench, base, order, steps, len(wrong))
+    if not parts and bench.factor == 1 and any(one in wrong for one in done.made[:MAP]):
         parts = tuple(_mapped(done, base, order))
     yield from (_as_fact(bench, part, wrong, base) for part in parts)
 
 
 def _explaining(
-    base: dict[str, Any], made: Sequence[CallResult], steps: Sequence[Candidate], wrong: int
+    bench: Bench, base: dict[str, Any], made: Sequence[CallResult], steps: Sequence[Candidate], wrong: int
 ) -> tuple[Candidate, ...]:
     """Return the step, or else the two, with which a model gives all values; the first ones are wrong."""
     for one in steps:
         if _gives_all(Model(**{**base, **one.changes}), made):
             return (one,)
     # Of two mistakes each gives some value that is wrong without it.
-    some = made[: min(wrong, SOME)]
+    some = made[: wrong : 1 + wrong // SOME]
     steps = [one for one in steps if any(matches(Model(**{**base, **one.changes}), call) for call in some)]
     for one, other in itertools.combinations(steps, 2):
+        bench.check_time()
         if not one.changes.keys() & other.changes.keys() and _gives_all(
             Model(**{**base, **one.changes, **other.changes}), made
         ):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import Bench, NoAnswerError
+from q8a8_conformance.diagnosis.experiments.bench import Bench, NoAnswerError, with_s
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ FEW = 3
 
 SEGMENTS = 24
 """Segments of one result that are told apart at most, before neighbours are joined."""
+
+BETWEEN = 3
+"""The value of bs with two rows at a time."""
 
 OTHER_FIELD = 3
 """The factor of a block that takes the version 2 scale that it must not: `UNUSED` is 3.0."""
@@ -87,15 +90,15 @@ class Counted:
         if bench.nrc == 1:
             return bench.call(bench.row(x), bench.full(y))
         rows = [
-            np.stack([make(part) for part in np.split(codes, 2)])
+            np.stack([bench.encode(make(part)) for part in np.split(codes, 2)])
             for make, codes in ((bench.row, x), (bench.full, y))
         ]
-        return calls.dot_pair(rows[0], rows[1], bs=3)
+        return with_s(calls.dot_pair(rows[0], rows[1], bs=BETWEEN), bytes(4 * BETWEEN + 8))
 
     def results(self, x: Array, y: Array) -> Array:
         """Return the results [nrc · nrc], the row of x the faster."""
         s = np.frombuffer(self.bench.outputs(self.call(x, y))[0], "<f4").astype(np.float64)
-        return (s[[0]] if self.bench.nrc == 1 else s[[0, 1, 3, 4]]) / self.bench.factor
+        return s[list(self.bench.places(BETWEEN))[: self.bench.nrc**2]] / self.bench.factor
 
     def expected(self, x: Array, y: Array) -> Array:
         """Return the right results."""

@@ -90,13 +90,13 @@ class Shape:
             "x": (noise.tobytes() if side == "x" else plain + bytes(self.bx - self.row) + plain),
             "y": (noise.tobytes() if side == "y" else plain + bytes(self.by - self.row) + plain),
         }
-        return calls.build(
-            calls.DOT, 32 * self.nb, {"vx": rows["x"], "vy": rows["y"]}, nrc=2, bs=2, bx=self.bx, by=self.by
-        )
+        inputs, held = {"vx": rows["x"], "vy": rows["y"]}, {"s": bytes(16)}
+        return calls.build(calls.DOT, 32 * self.nb, inputs, held, nrc=2, bs=2, bx=self.bx, by=self.by)
 
     def start(self, side: str) -> int:
         """Return how far from the first row the second one is read: by where each of them ends."""
-        return self._end(side, 1 if side == "x" else 2) - self._end(side, 0)
+        first, x1, y1, _ = self.bench.places(2)
+        return self._end(side, x1 if side == "x" else y1) - self._end(side, first)
 
     def _end(self, side: str, place: int) -> int:
         """Return where a row ends as it is read: no byte from there on changes its result."""
