@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from q8a8.atomic import write_text
-from q8a8_conformance.protocol.sut import parse_sut
+from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.reveal.products import FULL, Extent, reveal_product
 from q8a8_conformance.smoke.starting import start
 from q8a8_lab.peers import store
@@ -91,8 +91,10 @@ def reveal(library: Path, options: str, extent: Extent = FULL) -> ProductResult:
     sut = parse_sut(f"ggml:{paths}{':' if options else ''}{options}")
     digest = sha256(library)
     with sut.session(TIMEOUT, start_timeout=TIMEOUT) as session:
-        started = start(sut, session)
-        hello = started.hello
+        try:
+            hello = start(sut, session).hello
+        except SutError:
+            hello = None
         if hello is None:
             return ProductResult(library.name, options, digest, not_run="it does not load on this machine")
         name = hello.name.partition(" (")[0]
@@ -106,7 +108,7 @@ def reveal(library: Path, options: str, extent: Extent = FULL) -> ProductResult:
         options,
         digest,
         {str(n): _shown(found, n) for n in SHOWN},
-        [f"{regime.where}: {', '.join(regime.names)}" for regime in found.regimes],
+        [_words(regime) for regime in found.regimes],
         found.is_invariant,
         sum(regime.of for regime in found.regimes),
         sum(regime.unexplained for regime in found.regimes),
@@ -118,6 +120,13 @@ def _shown(found: RevealedProduct, n: int) -> tuple[list[str], float | None]:
     regime = next((each for each in found.regimes if _holds(each, n)), found.regimes[0])
     ratio = regime.error / regime.quantization_error if regime.quantization_error else None
     return list(regime.names), ratio
+
+
+def _words(regime: Regime) -> str:
+    """Return where a regime is, its names, and an order that has no name in words."""
+    words = f"{regime.where}: {', '.join(regime.names)}"
+    is_measured = regime.dot is not None and "order:measured" in regime.names
+    return f"{words} ({regime.dot.words})" if is_measured and regime.dot else words
 
 
 def _holds(regime: Regime, n: int) -> bool:
