@@ -99,6 +99,7 @@ peers: ## release check: build ggml for every order in the table, compare bit fo
 	@.ci/system-packages $(build_packages) g++ $(arm_packages)
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.peers.build
+	$(venv)/python -m q8a8_lab.peers.products
 	$(venv)/python -m q8a8_lab.peers --markdown docs/peers.md
 
 reference-mutants: ## release check: mutate the core of the reference; its tests must notice, or a reason be listed

@@ -98,6 +98,7 @@ def document(smoke: Smoke) -> dict[str, Any]:
         ],
         **_library_document(smoke),
         "cpu_features": list(smoke.features),
+        **({"devices": {name: list(held) for name, held in smoke.devices}} if smoke.devices else {}),
         "seconds": round(smoke.seconds, 3),
     }
 
@@ -132,6 +133,8 @@ def _about(smoke: Smoke) -> list[str]:
             lines.append(f"  → not found: {missing}; install it, or name its folder in LD_LIBRARY_PATH")
     if shown := [name for name in smoke.features if name in VECTOR]:
         lines.append(f"cpu: {', '.join(shown)}")
+    for device, operations in smoke.devices:
+        lines.append(f"device {device}: {', '.join(operations) or 'no operation that is judged'}")
     return [*lines, ""] if lines else []
 
 

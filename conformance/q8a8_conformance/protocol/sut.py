@@ -4,7 +4,7 @@
 ``ref``                      the NumPy reference
 ``lib:PATH``                 a shared library with the C ABI, or part of it
 ``py:MODULE:OBJECT``         a Python object with methods of the ABI's names
-``ggml:PATH[,PATH][:DEV]``   a device of ggml's, by its libraries
+``ggml:PATH[,PATH][:DEV]``   a device of ggml's, by its libraries; then ``:NAME=VALUE[,NAME=VALUE]``
 ``exec:COMMAND ...``         any program that implements the worker protocol
 ===========================  ==============================================================================
 """
@@ -26,8 +26,16 @@ from q8a8_conformance.spec.suggest import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FORMS = "ref, lib:PATH, py:MODULE:OBJECT, ggml:PATH[,PATH...][:DEVICE] or exec:COMMAND"
+FORMS = "ref, lib:PATH, py:MODULE:OBJECT, ggml:PATH[,PATH...][:DEVICE][:OPTION=VALUE] or exec:COMMAND"
 _WORKER = (sys.executable, "-m", "q8a8_conformance.worker")
+DEVICE_OPTIONS = {
+    "threads": re.compile("[1-9][0-9]*"),
+    "buffer": re.compile("default|repack"),
+    "precision": re.compile("default|f32"),
+    "copy": re.compile("cpy|rows"),
+}
+"""Options of a device of ggml's, with the values that they take."""
+
 _OBJECT = re.compile(r"[\w.]+:[\w.]+", re.ASCII)
 
 
@@ -139,15 +147,36 @@ def _library(text: str, rest: str, symbols: tuple[str, ...], init: str | None) -
 
 def _devices(text: str, rest: str) -> tuple[str, ...]:
     """Return the worker's arguments for a device: libraries, which must exist, and its name."""
-    names, colon, device = rest.rpartition(":")
-    if not colon or "/" in device or Path(rest).is_file():
-        names, device = rest, ""
+    names, device, chosen = rest, "", ""
+    if not Path(rest).is_file():
+        names, colon, chosen = rest.rpartition(":")
+        if not colon or "=" not in chosen or "/" in chosen:
+            names, chosen = rest, ""
+    if not Path(names).is_file():
+        before, colon, device = names.rpartition(":")
+        names, device = (before, device) if colon and "/" not in device else (names, "")
     paths = [Path(name).expanduser() for name in names.split(",")]
     for path in paths:
         if not path.is_file():
             raise SutError(f"{text!r}: there is no file {path}")
     libraries = ",".join(str(path.absolute()) for path in paths)
-    return (libraries, *(("--device", device) if device else ()))
+    return (libraries, *(("--device", device) if device else ()), *_device_options(text, chosen))
+
+
+def _device_options(text: str, chosen: str) -> tuple[str, ...]:
+    """Return the worker's arguments for options of a device: ``threads=4,buffer=repack``."""
+    arguments: list[str] = []
+    for option in filter(None, chosen.split(",")):
+        name, _, value = option.partition("=")
+        known = DEVICE_OPTIONS.get(name)
+        if known is None:
+            names = tuple(DEVICE_OPTIONS)
+            hint = did_you_mean(name, names)
+            raise SutError(f"{text!r}: {name!r} is no option of a device; they are {', '.join(names)}{hint}")
+        if not known.fullmatch(value):
+            raise SutError(f"{text!r}: {option!r}: {name} is {known.pattern.replace('|', ' or ')}")
+        arguments += (f"--{name}", value)
+    return tuple(arguments)
 
 
 def _command(text: str, rest: str) -> tuple[str, ...]:

@@ -53,6 +53,8 @@ class Smoke:
     seconds: float = 0.0
     ending: Verdict | None = None
     features: tuple[str, ...] = ()
+    devices: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The operations that each device of ggml's libraries supports, by its name."""
 
     @property
     def library(self) -> Library | None:
@@ -95,10 +97,12 @@ def run(sut: Sut, timeout: float) -> Smoke:
         started = start(sut, session)
         functions = started.hello.functions if started.hello else ()
         features = started.hello.features if started.hello else ()
+        operations = started.hello.extra.get("operations", {}) if started.hello else {}
+        devices = tuple((name, tuple(supported)) for name, supported in operations.items())
         found = [started.stage]
         if started.hello is not None:
             found += call_each(sut, session, started.hello)
-    return Smoke(sut, tuple(found), functions, time.monotonic() - began, started.ending, features)
+    return Smoke(sut, tuple(found), functions, time.monotonic() - began, started.ending, features, devices)
 
 
 def call_each(sut: Sut, session: Session, hello: Hello, timeout: float | None = None) -> Iterator[Stage]:

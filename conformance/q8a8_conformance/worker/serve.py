@@ -118,6 +118,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     device = forms.add_parser("ggml", help="a device of ggml's")
     device.add_argument("paths", metavar="PATH[,PATH...]", help="ggml's libraries, the backend's last")
     device.add_argument("--device", default="", metavar="NAME", help="a device of several")
+    device.add_argument("--threads", type=int, default=None, metavar="N", help="threads of a CPU [1]")
+    device.add_argument("--buffer", default="default", help="the kind of buffer for w: default or repack")
+    device.add_argument("--precision", default="default", help="asked of MUL_MAT: default or f32")
+    device.add_argument("--copy", default="", help="what quantizes: cpy or rows [the first supported]")
     reference = forms.add_parser("ref", help="the reference")
     reference.add_argument("--recipe", default="design", help="the quantizers' arithmetic")
     reference.add_argument("--order", default="scalar", help="the dot products' order")
@@ -144,7 +148,7 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
     from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- NumPy takes longer to import than all else
 
     if options.form == "ggml":
-        return _device([Path(path) for path in options.paths.split(",")], options.device)
+        return _device(options)
     if options.form == "ref":
         target, hello = _reference(options.recipe, options.order)
         return target, replace(hello, arch=arch, features=features)
@@ -156,12 +160,14 @@ def load(options: argparse.Namespace) -> tuple[Target, Hello]:
     return target, Hello(options.name, version, arch=arch, features=features, kernel=kernel)
 
 
-def _device(paths: Sequence[Path], name: str) -> tuple[ObjectTarget, Hello]:
+def _device(options: argparse.Namespace) -> tuple[ObjectTarget, Hello]:
     """Return a device of ggml's and its hello."""
     from q8a8_conformance.worker import pyobject  # noqa: PLC0415 -- slow, as above
-    from q8a8_conformance.worker.ggml_backend import GgmlDevice  # noqa: PLC0415 -- as above
+    from q8a8_conformance.worker.ggml_backend import GgmlDevice, Settings  # noqa: PLC0415 -- as above
 
-    kernel = GgmlDevice(paths, name)
+    paths = [Path(path) for path in options.paths.split(",")]
+    settings = Settings(options.threads, options.buffer, options.precision, options.copy)
+    kernel = GgmlDevice(paths, options.device, settings)
     backend = paths[-1]
     hello = Hello(
         f"{backend.name}, device {kernel.device.name} ({kernel.device.description})",
@@ -169,7 +175,7 @@ def _device(paths: Sequence[Path], name: str) -> tuple[ObjectTarget, Hello]:
         features=machine.cpu_features(),
         compiler=machine.compiler_of(backend),
         kernel=Kernel(str(backend), machine.sha256_of(backend)),
-        extra={"devices": list(kernel.devices)},
+        extra={"devices": list(kernel.devices), "operations": kernel.operations},
     )
     return pyobject.ObjectTarget(kernel), hello
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from q8a8.atomic import write_text
 from q8a8_lab.peers import compare, legs, page, verdicts
 from q8a8_lab.peers.build import results_file
+from q8a8_lab.peers.products import load_products
 from q8a8_lab.peers.results import load_builds
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         write_text(json.dumps(found, indent=1) + "\n", options.json)
     if options.markdown:
-        write_text(page.render(results, builds, shares, options.blocks), options.markdown)
+        write_text(page.render(results, builds, shares, options.blocks, load_products()), options.markdown)
     if any(result.differing for result in results) or not all(b.passed or b.not_run for b in builds):
         return 1
     return 2 if absent else 0

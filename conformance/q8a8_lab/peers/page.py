@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from q8a8.order import ORDERS
 from q8a8.recipe import RECIPES
-from q8a8_lab.peers import families, ggml, rows
+from q8a8_lab.peers import families, ggml, rows, store
+from q8a8_lab.peers.products import SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from q8a8_lab.peers.products import ProductResult
     from q8a8_lab.peers.results import BuildResult, LegResult
 
 __all__ = ["HEAD", "render"]
@@ -30,12 +32,13 @@ def render(
     builds: Sequence[BuildResult],
     shares: Mapping[str, Mapping[str, float]],
     blocks: int,
+    products: Sequence[ProductResult] = (),
 ) -> str:
     """Return the page.
 
     Parameters
     ----------
-    legs, builds
+    legs, builds, products
         What was found.
     shares
         Family to recipe to the share of blocks that differ from `ggml-ref`, over `blocks` blocks each.
@@ -48,7 +51,14 @@ def render(
         _shares(shares, blocks),
         _dots(legs),
     ]
-    parts += [_minus_128(legs, builds), _beyond(legs), _verdicts(legs), _builds(builds), _data()]
+    parts += [
+        _minus_128(legs, builds),
+        _beyond(legs),
+        _verdicts(legs),
+        products_section(products),
+        _builds(builds),
+        _data(),
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -107,6 +117,39 @@ def _shares(shares: Mapping[str, Mapping[str, float]], blocks: int) -> str:
         "tells the recipes apart; data on the rounding boundaries does.\n\n"
         + _table(("family", *(f"`{recipe}`" for recipe in recipes)), lines)
     )
+
+
+def products_section(products: Sequence[ProductResult]) -> str:
+    """Return the section about whole matrix products; empty without results."""
+    if not products:
+        return ""
+    lines = [
+        (
+            f"`{result.device}`{f' `{result.options}`' if result.options else ''}",
+            *(_arithmetic(*result.rows[str(n)]) for n in SHOWN),
+            "<br>".join(result.where) if len(result.where) > 1 else "nowhere",
+            "yes" if result.is_invariant else "**no**",
+            f"{result.unexplained} of {result.of:,}",
+        )
+        for result in products
+        if not result.not_run
+    ]
+    head = ("device", *(f"n = {n}" for n in SHOWN), "changes", "batch-invariant", "unexplained results")
+    missed = [f"- `{r.device}`: {r.not_run}" for r in products if r.not_run]
+    return (
+        "## Whole products, as devices ship\n\n"
+        "What `MUL_MAT` of Q8_0 weights computes on the devices of npm's prebuilt ggml "
+        f"(`{store.NPM_GGML.requirement}`), by `q8a8 reveal ggml:...`: n is the number of rows of x. The "
+        "factor is the mean error over that of quantization itself. The reference, computing the named "
+        "arithmetic, gives all random results but the unexplained ones. Vulkan runs on Mesa's software "
+        "device; other GPUs take other shaders.\n\n"
+        + _table(head, lines)
+        + ("\nNot run:\n\n" + "\n".join(missed) + "\n" if missed else "")
+    )
+
+
+def _arithmetic(names: Sequence[str], ratio: float | None) -> str:
+    return f"{', '.join(f'`{name}`' for name in names)}; {f'{ratio:.2g}' if ratio is not None else '?'} times"
 
 
 def _percent(share: float, blocks: int) -> str:

@@ -1,4 +1,4 @@
-"""Fetch third-party distributions from the package index with pip, check their hashes, unpack them.
+"""Fetch third-party distributions from the package index with pip or npm, check their hashes, unpack them.
 
 Nothing of it is committed. The cache is ``.cache/peers`` in a checkout, else ``q8a8/peers`` in the user's
 cache folder; what lies there unpacked is used as it is.
@@ -19,6 +19,7 @@ from pathlib import Path
 __all__ = [
     "ARM_WHEEL",
     "GGML_SOURCE",
+    "NPM_GGML",
     "ZIG_WHEEL",
     "Distribution",
     "PeerUnavailableError",
@@ -84,6 +85,15 @@ ZIG_WHEEL = Distribution(
 )
 """clang for every target, without root."""
 
+NPM_GGML = Distribution(
+    requirement="@node-llama-cpp/linux-x64-vulkan@3.22.1",
+    file="node-llama-cpp-linux-x64-vulkan-3.22.1.tgz",
+    sha256="e10577190fc4bd1649d3b655588e5c7a85fc6b6dbf7136fee596cbe9e25521e7",
+    options=(),
+    members="package/bins/",
+)
+"""ggml as users run it: every CPU build for x86-64 and the Vulkan backend, from npm."""
+
 
 def cache_folder() -> Path:
     """Return the folder that fetched and built peers are kept in; it may not exist yet."""
@@ -99,7 +109,7 @@ def fetch(distribution: Distribution) -> Path:
     Raises
     ------
     PeerUnavailableError
-        pip cannot get it (no network, say), or the file is not the one that this project knows.
+        pip or npm cannot get it (no network, say), or the file is not the one that this project knows.
     """
     folder = cache_folder() / distribution.sha256[:16]
     unpacked = folder / distribution.unpacked
@@ -141,8 +151,13 @@ def _download(distribution: Distribution, folder: Path) -> None:
             "--no-deps",
         ]
         command += [*distribution.options, "--dest", partial, distribution.requirement]
+        if distribution.requirement.startswith("@"):
+            command = ["npm", "pack", "--silent", "--pack-destination", partial, distribution.requirement]
         # S603: the command is this module's own data.
-        run = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+        try:
+            run = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+        except OSError as error:
+            raise PeerUnavailableError(f"cannot fetch {distribution.file}: {error}") from None
         fetched = Path(partial) / distribution.file
         if run.returncode == 0 and fetched.is_file():
             fetched.replace(folder / distribution.file)

@@ -57,6 +57,12 @@ def test_devices(library: Path) -> None:
     odd = library.with_name("lib:odd.so")
     odd.write_bytes(b"")
     assert parse_sut(f"ggml:{odd}").argv == (*WORKER, "ggml", str(odd))
+    chosen = ("--threads", "2", "--buffer", "repack")
+    assert parse_sut(f"ggml:{odd}:threads=2,buffer=repack").argv == (*WORKER, "ggml", str(odd), *chosen)
+    assert parse_sut(f"ggml:{both}:CPU:copy=rows").argv == (
+        *(*WORKER, "ggml", both, "--device", "CPU"),
+        *("--copy", "rows"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,6 +78,8 @@ def test_devices(library: Path) -> None:
         ("py:module", (), None, "write py:MODULE:OBJECT, such as"),
         ("py:a b:c", (), None, "write py:MODULE:OBJECT"),
         ("ggml:nowhere.so", (), None, "there is no file nowhere.so"),
+        ("ggml:libkernel.so.1:thread=2", (), None, "'thread' is no option of a device; they are threads"),
+        ("ggml:libkernel.so.1:CPU:buffer=x", (), None, "'buffer=x': buffer is default or repack"),
         ("ggml:libkernel.so.1,other.so:CPU", (), None, "there is no file other.so"),
         ("exec:   ", (), None, "is not a system under test"),
         ("exec:''", (), None, "there is no command ''"),

@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from q8a8_conformance.worker.ggml_backend import GgmlDevice
+from q8a8_conformance import cli
+from q8a8_conformance.worker.ggml_backend import GgmlDevice, Settings
 from q8a8_conformance.worker.library import TargetError
 from q8a8_lab import native_build
 from q8a8_lab.peers import ggml
@@ -87,6 +89,27 @@ def test_ggml_by_its_backend(q8a8_test: Callable[..., Tested], need: Callable[[o
     assert tested.report["kernel"]["name"].startswith("libggml-cpu")
     tested = q8a8_test(device, "--rules", "MUL-4")
     assert (tested.report["verdict"], tested.rules("fail")) == ("does-not-conform", {"MUL-4"}), tested.out
+
+
+def test_options_of_a_device(need: Callable[[object, str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    """Smoke lists what each device supports; the options of one change how it is used."""
+    need(find_spec("pywhispercpp"), "pywhispercpp is not installed")
+    need(platform.machine() == "x86_64", "the ggml that is judged here is x86-64 code")
+    library = ggml.host_library()
+    assert cli.main(["smoke", f"ggml:{library}:threads=2,copy=rows,precision=f32"]) == 0
+    assert "device CPU: CPY F32 -> Q8_0, " in capsys.readouterr().out
+    rng = np.random.default_rng(1)
+    w = rng.integers(0, 120, 7 * 68, np.uint8)
+    x, results = rng.standard_normal(64 * 3, np.float32), []
+    for settings in (Settings(), Settings(2, precision="f32", copy="rows")):
+        device = GgmlDevice([library], "CPU", settings)
+        out, row = np.empty(21, np.float32), np.empty(64, np.float32)
+        device._multiply(7, 3, 64, w, x, out)
+        device.dequantize_row_q8_a8(w[:68], row, 64)
+        results.append(out.tobytes() + row.tobytes())
+    assert results[0] == results[1]
+    with pytest.raises(TargetError, match="has no buffer nowhere"):
+        GgmlDevice([library], "CPU", Settings(buffer="nowhere"))
 
 
 def test_devices_that_are_not_there(need: Callable[[object, str], None]) -> None:

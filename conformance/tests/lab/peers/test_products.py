@@ -1,0 +1,76 @@
+"""What shipped devices compute as whole products: revealed, kept, and shown on the page."""
+
+from __future__ import annotations
+
+import platform
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.reveal.products import Extent
+from q8a8_lab.peers import ggml, page, products, store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+SHORT = Extent((1, 2, 3, 9), 64, 32, (1, 2, 3, 5), (32,))
+
+
+def test_devices_of_the_package(tmp_path: Path) -> None:
+    """Every backend of the package is a device, the Vulkan one with and without its option."""
+    folder = tmp_path / "package" / "bins" / "linux"
+    folder.mkdir(parents=True)
+    for name in ("base", "cpu-zen4", "vulkan"):
+        (folder / f"libggml-{name}.so").touch()
+    found = [(library.name, options) for library, options in products.devices(tmp_path)]
+    assert found == [
+        ("libggml-cpu-zen4.so", ""),
+        ("libggml-vulkan.so", ""),
+        ("libggml-vulkan.so", "precision=f32"),
+    ]
+
+
+def test_a_device_that_does_not_load(tmp_path: Path) -> None:
+    """A backend that does not load is not run, and says so."""
+    library = tmp_path / "libggml-cpu-other.so"
+    library.touch()
+    assert products.reveal(library, "").not_run == "it does not load on this machine"
+
+
+def test_an_installed_device(
+    need: Callable[[object, str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The installed ggml's product is revealed, kept in a file, and shown."""
+    need(find_spec("pywhispercpp"), "pywhispercpp is not installed")
+    need(platform.machine() == "x86_64", "the ggml that is judged here is x86-64 code")
+    library = ggml.host_library()
+    reveal = products.reveal
+    monkeypatch.setattr(products, "reveal", lambda *which: reveal(*which, SHORT))
+    monkeypatch.setattr(products, "devices", lambda _: [(library, ""), (library, "copy=rows,buffer=repack")])
+    monkeypatch.setattr(store, "fetch", lambda _: tmp_path)
+    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path)
+    assert products.load_products() == []
+    assert products.main([]) == 0
+    found, other = products.load_products()
+    assert found.rows["1"][0] == ["recipe:ggml-avx2", "order:avx2"]
+    assert found.unexplained == 0 < found.of
+    assert other.not_run == "the device does not offer the product"
+    text = page.products_section([found, other])
+    assert "`recipe:ggml-avx2`, `order:avx2`; 1 times" in text
+    assert ": the device does not offer the product" in text
+
+
+def test_products_on_the_page() -> None:
+    """A device whose arithmetic changes is shown with the shapes; without results there is no section."""
+    rows = {"1": (["activations:float32"], 0.001), "512": (["accumulator:float16"], None)}
+    where = ["n <= 8: a", "n >= 9: b"]
+    result = products.ProductResult("a device", "threads=2", "ab", rows, where, of=10)
+    text = page.products_section([result])
+    assert (
+        "| `a device` `threads=2` | `activations:float32`; 0.001 times | `accumulator:float16`; ? times |"
+        in text
+    )
+    assert "n <= 8: a<br>n >= 9: b | **no** | 0 of 10 |" in text
+    assert page.products_section([]) == ""
