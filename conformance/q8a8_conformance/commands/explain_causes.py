@@ -30,8 +30,8 @@ def topics() -> Mapping[str, tuple[str, ...]]:
     found |= {slug: ("A fact, measured on a dot product.", words) for slug, words in DOT_FACTS.items()}
     for name, recipe in RECIPES.items():
         cause = f"recipe:{name}"
-        lines = (DIFFERENCES.get(cause, ""), f"Arithmetic of {recipe.source}.", _fix(FIXES.get(cause, "")))
-        found[cause] = ("A recipe of the quantizers.", *filter(None, lines))
+        words = DIFFERENCES.get(cause, ""), f"Arithmetic of {recipe.source}.", _fix(FIXES.get(cause, ""))
+        found[cause] = ("A recipe of the quantizers.", *filter(None, words))
     for name, order in ORDERS.items():
         same = ", ".join(order_cause(other) for other in equal_orders(order) if other != name)
         lines = (order.source, f"The same bits as {same}." if same else "")

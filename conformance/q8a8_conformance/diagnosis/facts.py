@@ -37,6 +37,7 @@ DOT_FACTS: Mapping[str, str] = MappingProxyType(
         "block-not-counted": "Some blocks of rows of some lengths are not counted.",
         "block-sum": "The sum of a block is kept in too few bits.",
         "blocks-miscounted": "Blocks of rows of some lengths are miscounted, without a rule that was found.",
+        "codes-offset": "Codes are offset, and the correction is rounded in a sum of its own.",
         "depends-on-calls-before": "A result is wrong after some calls, and right after others.",
         "empty-row-not-written": "With n = 0 no result is written.",
         "empty-row-value": "With n = 0 the result is not +0.",

@@ -220,7 +220,7 @@ def pairs(bench: Bench) -> Iterator[Measured]:
             "Overwrite s.",
             evidence=[first.evidence(f"bs = {first.bs}, s full of {FILLS[0]}")],
             cause="s-added",
-            changes={"store": lambda held, value, _n: held + value},
+            changes={"added": frozenset(NAMES.index(name) for name in added)},
         )
         return
     if not missing and sorted(at.values()) == sorted(first.right) and others == []:
