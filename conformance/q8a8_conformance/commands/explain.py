@@ -1,4 +1,4 @@
-"""``q8a8 explain RULE``: a rule's text and reason, what checks it, and the mistakes that break it."""
+"""``q8a8 explain NAME``: a rule with its reason, checks and mistakes; a cause, fact, order or recipe."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import pkgutil
 import re
 import textwrap
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any
 
+from q8a8_conformance.commands import explain_causes
 from q8a8_conformance.commands.options import OK, print_lines, usage_error
-from q8a8_conformance.results.record import full_id, short_id
+from q8a8_conformance.results.record import full_id, rule_matches, short_id
 from q8a8_conformance.spec.rules import rules_by_id
 from q8a8_conformance.spec.suggest import did_you_mean
 from q8a8_golden.load import load_cases
@@ -42,23 +44,34 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add ``explain`` to the command line."""
     parser = subparsers.add_parser(
         "explain",
-        help="explain a rule: its text and reason, its checks, the mistakes that break it",
+        help="explain a rule, or what a diagnosis names: a cause, a fact, an order, a recipe",
         description="Print one rule: its text and reason, the checks and golden cases that judge it, and the "
-        "mistakes that break it.",
+        "mistakes that break it. Or what a report's diagnosis names: a cause, a fact, an order, a recipe. "
+        "Of several that a pattern matches, a line each.",
     )
-    parser.add_argument("rule", metavar="RULE", help="Q8A8-QNT-3, or QNT-3")
+    parser.add_argument("name", metavar="NAME", help="Q8A8-QNT-3, QNT-3, 'DOT-*', order:avx2, odd-block-lost")
     parser.set_defaults(func=command)
 
 
 def command(options: argparse.Namespace) -> int:
-    """Print one rule; 2 where there is none of that name."""
-    name = full_id(options.rule.upper())
-    rule = rules_by_id().get(name)
-    if rule is None:
-        return usage_error(
-            f"there is no rule {name}; q8a8 rules lists them{did_you_mean(name, rules_by_id())}"
-        )
-    print_lines(explain(rule))
+    """Print what is known by a name, or a line for each that a pattern matches; 2 where there is none."""
+    rules, topics = rules_by_id(), explain_causes.topics()
+    word = str(options.name)
+    if full_id(word.upper()) in rules:
+        print_lines(explain(rules[full_id(word.upper())]))
+        return OK
+    found = {name: topics[name] for name in (word, f"order:{word}", f"recipe:{word}") if name in topics}
+    if found:
+        for number, (name, paragraphs) in enumerate(found.items()):
+            print_lines([*[""] * (number > 0), *explain_causes.explain_topic(name, paragraphs)])
+        return OK
+    lines = [f"{rule.id}: {rule.title}" for rule in rules.values() if rule_matches(rule.id, word.upper())]
+    lines += [f"{name}: {topics[name][-1]}" for name in topics if fnmatchcase(name, word)]
+    if not lines:
+        names = [*rules, *map(short_id, rules), *topics]
+        near = did_you_mean(word, names) or did_you_mean(full_id(word.upper()), rules)
+        return usage_error(f"there is no rule, cause, order or recipe {word}; q8a8 rules lists rules{near}")
+    print_lines(textwrap.shorten(line, WIDTH, placeholder=" …") for line in lines)
     return OK
 
 

@@ -9,6 +9,7 @@ cause is attached to the failures that it explains, and to no other.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from q8a8_conformance.inputs.calls import arguments_of, inputs_of
@@ -23,6 +24,50 @@ if TYPE_CHECKING:
     Explains: TypeAlias = Callable[[CallResult], bool]
 
 Seen = TypeVar("Seen", bound="CallResult")
+
+DOT_FACTS: Mapping[str, str] = MappingProxyType(
+    {
+        "accumulator-bits": "The running sum has fewer significant bits than a float32.",
+        "argument-not-ignored": "With nrc = 1 an argument has an influence that counts with nrc = 2 alone.",
+        "bits-vary": "Results are right, and not the same bits: by address, process, or number of calls.",
+        "block-added-in-parts": "A block's products are added to the running sum in several parts.",
+        "block-counted-twice": "Some blocks of rows of some lengths are counted more than once.",
+        "block-layout": "Scale and codes are read from other bytes of a block.",
+        "block-map": "Codes of x meet other codes of y than those at their place, or are not counted.",
+        "block-meets-another": "Blocks of x are multiplied with others than their own of y.",
+        "block-not-counted": "Some blocks of rows of some lengths are not counted.",
+        "block-sum": "The sum of a block is kept in too few bits.",
+        "blocks-miscounted": "Blocks of rows of some lengths are miscounted, without a rule that was found.",
+        "codes-offset": "Codes are offset, and the correction is rounded in a sum of its own.",
+        "depends-on-calls-before": "A result is wrong after some calls, and right after others.",
+        "empty-row-not-written": "With n = 0 no result is written.",
+        "empty-row-value": "With n = 0 the result is not +0.",
+        "floats-between-written": "With nrc = 2 floats of s between the results are written.",
+        "half-read": "A few values of scales are read as others.",
+        "offset-wraps": "The offset of a block, in bytes or blocks, is kept in too few bits.",
+        "product-wrong": "A few products of two codes are wrong: entries of a table.",
+        "products": "Products of codes are formed with wrong signs, widths, or saturation.",
+        "result-added": "The result is added to what s held.",
+        "result-changed": "The sum is changed once more before it is stored.",
+        "result-not-written": "A result is not written: s keeps its bytes.",
+        "results-at": "With nrc = 2 results for y1 are stored elsewhere than from s[bs] on.",
+        "results-exchanged": "With nrc = 2 results are stored in each other's places.",
+        "rounded-off-part-wrong": "What an addition rounds off is lost, or comes back wrong.",
+        "scale-of-another-block": "A block takes the scale of another block.",
+        "scale-product": "The product of the two scales is wrong.",
+        "scale-read": "Scales are read wrongly: subnormals, signs, bits.",
+        "second-row-read-at": "With nrc = 2 the second row is read from another place than bx, or by.",
+        "sums-rounded": "Sums are rounded in another direction than to nearest.",
+        "term-rounded": "A block's term is rounded to fewer bits before it is added.",
+        "unused-scale-has-influence": "The scale of version 2 blocks that must not count has an influence.",
+        "version-2-field": "Of the two scales of version 2 blocks the wrong one is used.",
+        "wrong-at-addresses": "A result is wrong where a buffer lies at some addresses.",
+        "wrong-on-shared-inputs": "A result is wrong where x and y are in one block of memory.",
+        "wrong-under-flush": "A result is wrong where the caller has set flush-to-zero.",
+        "zero-scale-affects-others": "A zero scale has an influence on other blocks.",
+    }
+)
+"""What experiments on a dot product can find: every fact, in a sentence."""
 
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""

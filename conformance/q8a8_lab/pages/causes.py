@@ -16,6 +16,7 @@ from q8a8_conformance.diagnosis.causes import (
     order_cause,
 )
 from q8a8_conformance.diagnosis.dots import REVEALED, distinct_orders, equal_orders
+from q8a8_conformance.diagnosis.facts import DOT_FACTS
 from q8a8_conformance.diagnosis.mistakes import STATEFUL
 from q8a8_conformance.faults.catalogue import FAMILIES
 from q8a8_conformance.results.record import short_id
@@ -88,6 +89,10 @@ _EXPERIMENTS = (
         ),
     ),
     (
+        "failed rows, predicted for each width of an offset",
+        "offsets of bytes or blocks that wrap, of both rows or of one",
+    ),
+    (
         "primes as the scales of each block; a zero among them",
         "whose scale a block takes, and whether a zero scale affects other blocks",
     ),
@@ -109,13 +114,24 @@ _EXPERIMENTS = (
         "all halves and all pairs of codes, in long rows that are halved until one is left",
         "single wrong entries of tables",
     ),
+    (
+        "a failed call again at other addresses, in other modes, with its inputs in one block of memory",
+        "which condition makes it wrong; the experiments above, made under it, show what is wrong there",
+    ),
+    (
+        "a failed call again in a new process, after other bytes, after a long row, after many calls",
+        "what is kept from one call to the next",
+    ),
 )
 
 _FACTS = """
 What they find is a fact: a slug (`fact`) with its parameters (`where`), the rule that it breaks, a sentence,
 and the calls that show it. A model of the function with the measured steps predicts the failed calls: a
 fact is attached to those whose outputs it predicts, and to no other, and the rule that they fail is the
-fact's. A mistake of this page that does the same gives the `cause` its name.
+fact's. A mistake of this page that does the same gives the `cause` its name. A fact that holds under a
+condition alone (an address, flush-to-zero) has it in `where` as `under`; one that shows in longer rows alone
+has their blocks as `in_rows_of`.
+
 """
 
 
@@ -130,7 +146,12 @@ def _lines() -> Iterator[str]:
     yield from _row("---", "---")
     for experiment in _EXPERIMENTS:
         yield from _row(*experiment)
-    yield _FACTS
+    yield _FACTS.rstrip() + "\n"
+    yield from _row("fact", "meaning")
+    yield from _row("---", "---")
+    for slug, words in DOT_FACTS.items():
+        yield from _row(f"`{slug}`", words)
+    yield ""
     yield "## Recipes of the quantizers"
     yield ""
     yield from _row("cause", "symptom", "fix")

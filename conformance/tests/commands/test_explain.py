@@ -1,4 +1,4 @@
-"""A rule is explained: its text and reason, what checks it, and the mistakes that break it."""
+"""Rules are explained, with what checks them and what breaks them; and what a diagnosis names."""
 
 from __future__ import annotations
 
@@ -48,4 +48,31 @@ def test_a_rule_names_its_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_rule_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """There is no such rule: exit status 2, and where to look."""
     assert main(["explain", "QNT-99"]) == 2
-    assert "q8a8 rules lists them" in capsys.readouterr().err
+    assert "q8a8 rules lists rules" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("DOT-1*", "Q8A8-DOT-10: every block once"),
+        ("odd-block-lost", "Treat every block once"),
+        ("block-not-counted", "A fact, measured on a dot product."),
+        ("order:avx2", "ggml AVX2 with FMA"),
+        ("scalar", "An order of additions, which is free (ORD-1)."),
+        ("ggml-ref", "multiply by f32(127/amax)"),
+        ("sums-in-double", "formed in double"),
+        ("order:neon*", "order:neon-dotprod:"),
+    ],
+)
+def test_what_a_diagnosis_names_is_explained(
+    name: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rules, causes, facts, orders and recipes are explained by name, and found by a pattern."""
+    assert main(["explain", name]) == 0
+    assert words in capsys.readouterr().out
+
+
+def test_a_name_that_is_nearly_right(capsys: pytest.CaptureFixture[str]) -> None:
+    """The nearest name is asked back."""
+    assert main(["explain", "odd-blok-lost"]) == 2
+    assert "did you mean odd-block-lost?" in capsys.readouterr().err

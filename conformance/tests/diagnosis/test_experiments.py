@@ -245,10 +245,62 @@ def test_roundings(slug: str) -> None:
     assert [fact.cause for fact in facts] == [slug]
 
 
-def test_two_mistakes() -> None:
-    """Two mistakes in different steps are both found."""
-    facts, _ = _facts(DOT, make("order-neon-dotprod", "half-bit-lost", "pairs-saturate"))
-    assert {fact.cause for fact in facts} == {"half-bit-lost", "pairs-saturate"}
+PAIRED = (
+    *("half-flushed-on-read", "scale-read-big-endian", "minus-128-sign", "block-in-int16"),
+    *("fp16-scale-product", "last-block-twice", "results-exchanged", "bx-ignored"),
+)
+"""A mistake in each kind of step."""
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(PAIRED, 2)), ids="+".join)
+def test_two_mistakes(pair: tuple[str, str]) -> None:
+    """Two mistakes in different steps are both found, in an order of additions that is not the scalar one."""
+    facts, _ = _facts(DOT, make("order-neon-dotprod", *pair))
+    assert {fact.cause for fact in facts} == set(pair)
+
+
+@pytest.mark.parametrize("slug", ["lane-lost", "half-bit-lost", "odd-block-lost"])
+def test_a_mistake_that_another_one_hides(slug: str) -> None:
+    """What is added to what s held hides the rest: the second mistake is found all the same."""
+    facts, _ = _facts(DOT, make("s-added", slug))
+    assert {fact.cause for fact in facts} == {"s-added", slug}
+
+
+class _Offsets(Kernel):
+    """Keeps the offset of a block in so many bits."""
+
+    def __init__(self, bits: int, *, of_bytes: bool) -> None:
+        super().__init__()
+        self._bits, self._of_bytes = bits, of_bytes
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Read blocks at the offsets that are left, of both rows, or of y alone."""
+        numbers = np.arange(n // 32)
+        own = 34 * numbers
+        kept = own % 2**self._bits if self._of_bytes else 34 * (numbers % 2**self._bits)
+        of_x, of_y = (
+            rows[starts[:, np.newaxis] + np.arange(34)].reshape(-1)
+            for rows, starts in ((vx, kept if self._of_bytes else own), (vy, kept))
+        )
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, of_x, bx, of_y, by, nrc)
+
+
+@pytest.mark.parametrize(
+    ("bits", "of_bytes", "rows", "first"), [(16, True, "xy", 1928), (11, False, "y", 2048)]
+)
+def test_an_offset_that_wraps(bits: int, of_bytes: bool, rows: str, first: int) -> None:
+    """An offset in too few bits is found by the bytes that it reads."""
+    probe = _probe(_Offsets(bits, of_bytes=of_bytes))
+    failures = _failed((long_rows.dots().call(nb) for nb in (1800, 2049, 4100)), probe)
+    (fact,) = dot_facts(DOT, {1: failures}, probe, SECONDS)
+    unit = "bytes" if of_bytes else "blocks"
+    assert (fact.fact, fact.where) == (
+        "offset-wraps",
+        {"unit": unit, "bits": bits, "rows": rows, "from": first},
+    )
+    assert fact.explained(failures) == failures
 
 
 def test_a_kernel_that_does_not_return() -> None:

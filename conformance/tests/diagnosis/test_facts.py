@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from q8a8_conformance.diagnosis.facts import HEX_LIMIT, Evidence, Fact
+from q8a8_conformance.diagnosis import experiments
+from q8a8_conformance.diagnosis.facts import DOT_FACTS, HEX_LIMIT, Evidence, Fact
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import Failure
 
@@ -42,3 +45,12 @@ def test_a_fact_explains_what_its_model_gives(right: bool) -> None:
     assert fact.explained([failure]) == [failure] * right
     assert fact.slug == "lane-lost"
     assert _fact().explained([failure]) == []
+
+
+def test_every_fact_has_a_sentence() -> None:
+    """What the experiments call a fact is in the table of facts, and nothing else is."""
+    sources = [path.read_text(encoding="utf-8") for path in Path(experiments.__file__).parent.glob("*.py")]
+    text = "\n".join(sources)
+    named = set(re.findall(r'(?:measured|Candidate)\(\s*"([a-z-]+)"', text))
+    assert named <= DOT_FACTS.keys()
+    assert [slug for slug in DOT_FACTS if f'"{slug}"' not in text] == []

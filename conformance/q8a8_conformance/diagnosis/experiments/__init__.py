@@ -41,7 +41,7 @@ SECONDS = 3.0
 """Time limit of all experiments on one function."""
 
 
-LONGEST = 64
+LONGEST = 256
 """Blocks of the longest row in which experiments about one block are made."""
 
 
@@ -89,7 +89,7 @@ def dot_facts(
             found = [*found, *_look_at_lengths(Bench(function, nrc, probe, seconds), found, failed)]
     facts += [replace(one.fact, explains=_explains(one, found)) for one in found]
     elsewhere = [one for failed in placed.values() for one in failed]
-    for condition in conditions.of_places(elsewhere, probe):
+    for condition in conditions.of_places(elsewhere, probe, restart):
         facts += _under(function, probe, seconds, condition, wrong)
     every += elsewhere
     counted = [(len(fact.explained(every)), fact) for fact in facts]
@@ -226,7 +226,7 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
 
 def _hides(found: Sequence[Measured]) -> bool:
     """Return whether results hide what else is wrong: what is added to what s held may be no number."""
-    return any("store" in one.changes for one in found)
+    return any({"store", "added"} & one.changes.keys() for one in found)
 
 
 def _experiments(
@@ -247,10 +247,11 @@ def _experiments(
     if bench.nrc == 2:
         yield lambda: outputs.pairs(bench)
         bench.places = model_of(found).places
-        if min(one.call.n for one in failed) <= 32 * counting.EVERY:
-            yield lambda: two_rows.strides(bench)
+        yield lambda: two_rows.strides(bench)
     if prepared:
-        yield lambda: precision.accumulator(bench)
+        yield lambda: precision.offset(bench)
+        if not any(one.fact.fact == "codes-offset" for one in found):
+            yield lambda: precision.accumulator(bench)
         yield lambda: wraps.wraps(bench, failed)
         yield lambda: counting.counted(bench, failed)
         yield lambda: fields.block_scales(bench)

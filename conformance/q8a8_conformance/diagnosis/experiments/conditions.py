@@ -72,7 +72,9 @@ def plain(call: Call) -> Call:
     return replace(call, options=NO_OPTIONS, buffers=tuple(Buffer(each.data) for each in call.buffers))
 
 
-def of_places(failed: Sequence[Failure], probe: Probe) -> Iterator[Condition]:
+def of_places(
+    failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None = None
+) -> Iterator[Condition]:
     """Find what makes calls wrong that are right elsewhere: a mode, an address, shared inputs.
 
     Inputs that share memory lie at addresses, too: what is wrong on copies that are aligned alike is so
@@ -92,6 +94,10 @@ def of_places(failed: Sequence[Failure], probe: Probe) -> Iterator[Condition]:
     pages = False
     for _ in range(TRIED):
         condition = _of_address(moved[0], moved, probe) if moved else None
+        if condition and restart and condition.under:
+            restart()
+            if not _differs(probe, condition.under(plain(moved[0].call)), first=True):
+                condition = None  # It was right as the first call of a process: no address makes it wrong.
         if condition:
             pages = pages or "straddles" in condition.where
             yield condition
@@ -99,7 +105,7 @@ def of_places(failed: Sequence[Failure], probe: Probe) -> Iterator[Condition]:
         moved = [one for one in moved if not any(one is each for each in members)]
     # (One block of memory may end in another page than copies do.)
     if shared and not pages:
-        yield from _of_shared(shared, probe)
+        yield from _of_shared(shared, probe, restart)
 
 
 def at_addresses(call: Call) -> Call:
@@ -121,15 +127,29 @@ def _flushed(call: Call) -> Call:
     return calls.with_options(call, call.options | Option.FLUSH)
 
 
-def _differs(probe: Probe, call: Call) -> bool:
-    """Return whether a call and the plain one return, and differ."""
-    both = probe(plain(call)), probe(call)
+def _differs(probe: Probe, call: Call, *, first: bool = False) -> bool:
+    """Return whether a call, made first or second, and the plain one return, and differ."""
+    made = (call, plain(call)) if first else (plain(call), call)
+    both = [probe(each) for each in made]
     return None not in both and both[0] != both[1]
 
 
-def _of_shared(shared: Sequence[Failure], probe: Probe) -> Iterator[Condition]:
+def _of_shared(
+    shared: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
+) -> Iterator[Condition]:
     """Find how inputs lie to each other where calls on them are wrong, and from which length on."""
-    if not any(_differs(probe, calls.with_options(one.call, Option.SHARED_INPUTS)) for one in shared[:TRIED]):
+    made = [calls.with_options(one.call, Option.SHARED_INPUTS) for one in shared[:TRIED]]
+    if not any(_differs(probe, call) for call in made):
+        for call in made:
+            if restart is not None:
+                restart()
+            probe(calls.with_zeros(call))
+            if _differs(probe, call):
+                after = "other bytes at the same addresses"
+                stale = {"wrong_after": [after], "inputs": "shared"}
+                words = f"a call on inputs that share memory comes after {after}"
+                yield Condition("history", stale, words, None, tuple(shared))
+                return
         return
     singles = [one for one in shared if one.call.nrc == 1]
     pairs = [one for one in shared if one.call.nrc == 2]

@@ -100,9 +100,10 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     if not known:
         return
     found = _fact(bench, where, known, wrong)
+    checked = [*failing, *(nb for nb in (_further(where) if where else ()) if greatest_code(bench, nb) > 1)]
     others = {
         nb: parts
-        for nb in [nb for nb in failing if nb not in known and not _agrees(bench, found, nb)][:EXPLICIT]
+        for nb in [nb for nb in checked if nb not in known and not _agrees(bench, found, nb)][:EXPLICIT]
         if (parts := Counted(bench, nb).segments())
     }
     if others:
@@ -111,6 +112,13 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         if not found.changes or not all(_agrees(bench, found, nb) for nb in others):
             found = _fact(bench, where, known, wrong, others)
     yield found
+
+
+def _further(where: Lengths) -> list[int]:
+    """Return more lengths of a condition, of many remainders, to check formulas on."""
+    numbers = (503, 2741, 6837) if where.modulus == 1 else (7, 43)
+    steps = (where.modulus * k for k in numbers if k < 2 * where.least)
+    return [where.least + step for step in steps if where.holds(where.least + step)]
 
 
 def _agrees(bench: Bench, found: Measured, nb: int) -> bool:

@@ -191,6 +191,7 @@ def _is_read_so(bench: Bench, slug: str) -> bool:
             bench.prepare() and bench.factor == 1 and all(_single(bench, *d) for d in SINGLE_SCALES)
         )
     bench.encode = own
+    bench.prepare()
     return verdicts == [False, True]
 
 

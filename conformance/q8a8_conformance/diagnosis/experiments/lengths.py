@@ -108,6 +108,10 @@ def _rest(modulus: int) -> Callable[[int], int]:
     return lambda nb: nb % modulus
 
 
+def _behind(step: int, width: int) -> Callable[[int], int]:
+    return lambda nb: -(-nb // step) * step - width
+
+
 def _wrapped(width: int, step: int) -> Callable[[int], int]:
     return lambda nb: nb % width - nb % step
 
@@ -126,6 +130,12 @@ FORMULAS: tuple[tuple[str, Callable[[int], int]], ...] = (
         for step in MODULI
         for width in (*MODULI, 32768, 65536)
         if width > step and width % step == 0
+    ),
+    *(
+        (f"nb up to a multiple of {step}, - {width}", _behind(step, width))
+        for step in MODULI
+        for width in MODULI
+        if width > step > SMALL and width % step == 0
     ),
 )
 """Where in a row something may begin or end: by name, with the block number."""

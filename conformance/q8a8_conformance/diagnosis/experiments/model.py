@@ -157,8 +157,9 @@ class Model:
         (codes of x, of y [n, 32]) -> int64 [n, 32]; those -> [n].
     scale_product, term
         (dx, dy) -> float64 [n]; (terms) -> float64 [n].
-    store
-        (float before, result, nb) -> float after, or None where nothing is written.
+    store, added
+        (float before, result, nb) -> float after, or None where nothing is written; and which of four results
+        are added to what was there.
     bits, limit, least
         Significant bits to which sums are rounded, the greatest of them that is finite, and the smallest one.
     """
@@ -177,6 +178,7 @@ class Model:
     scale_product: Step = scale_product
     term: Step = term
     store: Step = store
+    added: frozenset[int] = frozenset()
     bits: int = FLOAT_BITS
     limit: float = math.inf
     least: float = 0.0
@@ -201,7 +203,7 @@ class Model:
                 x, y, self.blocks(nb, number % call.nrc, number // call.nrc), nb
             )
             before = float(held[place]) if 0 <= place < held.size else 0.0
-            stored = self.store(before, value, nb)
+            stored = before + value if number in self.added else self.store(before, value, nb)
             if stored is not None:
                 yield Prediction(place, stored, tolerance, rounds, overflows)
 

@@ -132,7 +132,7 @@ def ignored(bench: Bench) -> Iterator[Measured]:
     """Find arguments that have an influence with one row at a time, though they have none (Q8A8-DOT-12)."""
     if bench.function != calls.DOT or bench.nrc == 2:
         return
-    if bench.value(bench.one(3), bench.one(3)) != 9:
+    if bench.factor * bench.value(bench.one(3), bench.one(3)) != 9:
         return
     one = bench.encode(bench.one(3))
     for name, value in (("bs", 5), ("bs", 16), ("bx", 34), ("bx", 4096), ("by", 34), ("by", 4096)):
@@ -220,7 +220,7 @@ def pairs(bench: Bench) -> Iterator[Measured]:
             "Overwrite s.",
             evidence=[first.evidence(f"bs = {first.bs}, s full of {FILLS[0]}")],
             cause="s-added",
-            changes={"store": lambda held, value, _n: held + value},
+            changes={"added": frozenset(NAMES.index(name) for name in added)},
         )
         return
     if not missing and sorted(at.values()) == sorted(first.right) and others == []:

@@ -34,6 +34,49 @@ LARGE = 64
 CAUSES = {11: "fp16-accumulator", 8: "bf16-accumulator"}
 
 
+def offset(bench: Bench) -> Iterator[Measured]:
+    """Find codes that are offset by a number, and corrected in a sum of its own, which rounds.
+
+    A block whose codes are all zero in one row adds nothing, whatever the other row holds there.
+    """
+    for operand in "xy":
+        x, y = (_beside_zeros(bench, of_zeros=side == operand) for side in "xy")
+        if bench.value(x, y) == 2.0**-12:
+            continue
+        terms = Model(products=_offset_products(operand))
+        other = "y" if operand == "x" else "x"
+        yield bench.measured(
+            "codes-offset",
+            {"operand": operand},
+            "ORD-2",
+            f"The codes of {operand} are offset, and what {other}'s codes add so is summed and rounded by "
+            "itself before it is subtracted.",
+            "Subtract the correction in integers, block by block.",
+            evidence=[bench.shown(x, y, f"1 · 1 under 2^-12, beside a block of zeros in {operand}")],
+            when=lambda result, terms=terms: any(one.rounds for one in terms.predict(result.call)),  # type: ignore[misc]  # bound at once
+        )
+        return
+
+
+def _beside_zeros(bench: Bench, *, of_zeros: bool) -> Array:
+    """Return a row of a large block, of zeros or of 127 everywhere, and of a small one with a code of 1."""
+    codes = np.zeros((2, 32), np.int64)
+    codes[0] = 0 if of_zeros else 127
+    codes[1, bench.element] = 1
+    return bench.spread(np.array([2.0**6, 2.0**-6]), codes)
+
+
+def _offset_products(operand: str) -> Any:  # noqa: ANN401 - a step
+    """Return the step that multiplies offset codes: for the sizes of what is added."""
+
+    def products(qx: Array, qy: Array) -> Array:
+        wide = {"x": np.abs(qx.astype(np.int64)), "y": np.abs(qy.astype(np.int64))}
+        wide[operand] += 128
+        return np.asarray(wide["x"] * wide["y"])
+
+    return products
+
+
 def accumulator(bench: Bench) -> Iterator[Measured]:
     """Find the digits of the running sum, and what happens to what it rounds off."""
     sums = {p: (_sum(bench, p), _sum(bench, p, last=True)) for p in range(4, 24)}

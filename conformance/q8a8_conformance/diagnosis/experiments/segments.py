@@ -231,7 +231,7 @@ def _joined(found: Sequence[Segment]) -> list[Segment]:
     for one in sorted(found, key=lambda s: (s.column, s.row, s.start)):
         last = joined[-1] if joined else None
         if last and last.stop == one.start and _alike(last, one):
-            joined[-1] = Segment(last.start, one.stop, one.row, one.column, one.times, one.shift)
+            joined[-1] = replace(last, stop=one.stop)
         else:
             joined.append(one)
     return joined

@@ -1,0 +1,141 @@
+"""Dot products that are wrong for where, how or when they are called: the condition is measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance.diagnosis.experiments import conditions, dot_facts
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults.kernel import DOT
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.inputs.known_calls import square_rows
+from q8a8_conformance.mutants import make
+from q8a8_conformance.protocol.messages import NO_OPTIONS, Buffer, Option
+from q8a8_conformance.results.observations import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.diagnosis.facts import Fact
+    from q8a8_conformance.protocol.messages import Call
+
+    Probe = Callable[[Call], tuple[bytes, ...] | None]
+
+SECONDS = 120.0
+RIGHT = make()
+
+
+def _at(call: Call, *offsets: int, options: Option = NO_OPTIONS) -> Call:
+    both = zip(call.buffers, offsets, strict=True)
+    return replace(call, buffers=tuple(Buffer(b.data, at) for b, at in both), options=options)
+
+
+def _where(wrong: object, is_met: Callable[[Call], bool]) -> Probe:
+    """Return a kernel that is wrong in calls that meet a condition."""
+    return lambda call: replay(wrong if is_met(call) else RIGHT, call)
+
+
+def _facts(probe: Probe, *made: Call) -> list[Fact]:
+    failed = [Failure(call, probe(call) or (), replay(RIGHT, call)) for call in made]
+    assert all(one.outputs != one.expected for one in failed)
+    facts = dot_facts(DOT, {}, probe, SECONDS, placed={1: failed})
+    assert facts[0].explained(failed) == failed
+    return facts
+
+
+def _minus_128(nb: int) -> Call:
+    """Return the square of codes of -128, and of other ones."""
+    codes = np.random.default_rng(nb).integers(-128, -100, (nb, 32))
+    codes[:, :4] = -128
+    row = dot_rows.blocks(1.0, codes)
+    return calls.dot(row, row)
+
+
+def test_an_address() -> None:
+    """A mistake that shows where y lies at 2 mod 32, in rows of two blocks: the mistake, and where."""
+    probe = _where(make("minus-128-sign"), lambda call: call.buffers[2].offset % 32 == 2 and call.n >= 256)
+    fact = _facts(probe, _at(_minus_128(9), 4, 6, 34), _at(_minus_128(8), 0, 2, 2))[0]
+    assert (fact.cause, fact.rule) == ("minus-128-sign", "Q8A8-DOT-1")
+    assert fact.where["under"] == {"buffer": "vy", "modulus": 32, "remainders": [2]}
+    assert fact.where["in_rows_of"] == 8
+
+
+def test_the_end_of_a_page() -> None:
+    """A block that straddles the end of a page is found by where the buffer lies."""
+    end = 4096 - 256
+    probe = _where(make("lane-lost"), lambda call: call.buffers[1].offset < end < call.buffers[1].offset + 34)
+    fact = _facts(probe, _at(_minus_128(1), 0, end - 20, 0))[0]
+    assert (fact.cause, fact.where["under"]) == ("lane-lost", {"buffer": "vx", "straddles": "a page"})
+
+
+def test_right_bits_by_address() -> None:
+    """Results that are right, and other bits at another address."""
+    probe = _where(make("order-avx2"), lambda call: bool(call.buffers[1].offset % 64))
+    fact = _facts(probe, _at(calls.dot(*dot_rows.random_pair(40, seed=3)), 0, 6, 0))[0]
+    assert (fact.fact, fact.where) == ("bits-vary", {"by": "address", "buffer": "vx"})
+
+
+def test_flush_modes() -> None:
+    """A half that is read through a subnormal float is found under flush-to-zero."""
+    row = dot_rows.blocks(2.0**-20, np.full((3, 32), 7))
+    call = calls.dot(row, dot_rows.blocks(1.0, np.full((3, 32), 5)))
+    probe = _where(make("half-flushed-on-read"), lambda call: bool(call.options & Option.FLUSH))
+    fact = _facts(probe, _at(call, 0, 0, 0, options=Option.FLUSH))[0]
+    assert (fact.cause, fact.where["under"]) == ("half-through-subnormal-float", {"flush": True})
+
+
+def test_shared_inputs() -> None:
+    """Squares of one row that are wrong, and which of its codes are."""
+    rows = square_rows(1, 9, 1)[0]
+    _, together = calls.shared_rows(DOT, rows.tobytes(), 32 * 9, 0, 0)
+    probe = _where(
+        make("minus-128-clamped"),
+        lambda call: bool(call.options) and call.buffers[1].offset == call.buffers[2].offset,
+    )
+    (fact,) = _facts(probe, together)
+    assert (fact.fact, fact.rule) == ("wrong-on-shared-inputs", "Q8A8-DOT-4")
+    assert fact.where == {"inputs": ["one row"], "least": 1, "codes": [-128]}
+
+
+@pytest.mark.parametrize("least", [0, 100])
+def test_calls_before(least: int) -> None:
+    """What is kept of the call before at an address, or of a long row, is found by what comes before."""
+    last: list[Call] = []
+
+    def probe(call: Call) -> tuple[bytes, ...] | None:
+        s = np.frombuffer(replay(RIGHT, call)[0], "<f4").copy()
+        if last and (last[0].n >= 32 * least if least else (last[0].n == call.n and last[0] != call)):
+            s += 3
+        last[:] = [call]
+        return (s.tobytes(),)
+
+    call = _minus_128(3)
+    failed = [Failure(call, (calls.float_bytes(1.0),), replay(RIGHT, call))]
+    (fact,) = dot_facts(DOT, {1: failed}, probe, SECONDS, restart=last.clear)
+    assert fact.fact == "depends-on-calls-before"
+    assert fact.where["wrong_after"] == ["a long row" if least else "other bytes at the same addresses"]
+    assert fact.explained(failed) == failed
+
+
+def test_right_bits_by_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order that changes after many calls is found, and one that differs by process."""
+    made = [0]
+    start = [0]
+
+    def probe(call: Call) -> tuple[bytes, ...] | None:
+        made[0] += call.repeat
+        return replay(make("order-avx2") if made[0] > limit or start[0] % 2 else RIGHT, call)
+
+    call = calls.dot(*dot_rows.random_pair(40, seed=3))
+    failed = [Failure(call, replay(make("order-avx2"), call), replay(RIGHT, call))]
+    monkeypatch.setattr(conditions, "FAST", 10.0)
+    limit = 50_000
+    (fact,) = dot_facts(DOT, {1: failed}, probe, SECONDS)
+    assert fact.where["by"] == "count"
+    limit = 1 << 60
+    (fact,) = dot_facts(DOT, {1: failed}, probe, SECONDS, restart=lambda: start.append(start.pop() + 1))
+    assert (fact.fact, fact.where) == ("bits-vary", {"by": "process"})
