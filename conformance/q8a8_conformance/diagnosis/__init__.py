@@ -25,7 +25,7 @@ from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
-from q8a8_conformance.diagnosis.product_facts import product_facts
+from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
@@ -127,6 +127,8 @@ def diagnose(
         by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
         if by_nrc:
             named = dots.explain(function, by_nrc, ask)
+        if function == MUL_MAT and not observations.failures.get((function, 1)):
+            named = _with_orders(named, probe)
         findings += _look_further(observations, function, named, probe, limits)
     for function, deaths in observations.deaths.items():
         progress(function)
@@ -266,6 +268,14 @@ class _Probing:
         if outputs is None:
             raise CallRefused(STOPPED if self.is_late else "the call does not return")
         return Result(NO_FAULTS, "", outputs)
+
+
+def _with_orders(named: list[Finding], probe: Probe | None) -> list[Finding]:
+    """Return the orders of a right product by shape, where no single one of the catalogue explains it."""
+    if probe is None or all(finding.cause != UNEXPLAINED for finding in named):
+        return named
+    found = product_orders(_Probing(probe))
+    return [Finding(MUL_MAT, cause, of, of, detail=detail) for cause, detail, of in found] or named
 
 
 def _of_experiments(function: str, failures: Sequence[Failure], probe: Probe | None) -> list[Finding]:

@@ -14,7 +14,7 @@ from q8a8.dot import dot_rows
 from q8a8.order import ORDERS, Order
 from q8a8_conformance.diagnosis.causes import UNEXPLAINED, WRONG_PRODUCTS, WrongProduct, order_cause
 from q8a8_conformance.inputs import dot_rows as rows
-from q8a8_conformance.inputs.calls import DOT_REAL
+from q8a8_conformance.inputs.calls import DOT_REAL, MUL_MAT
 from q8a8_conformance.results.run import Finding
 from q8a8_conformance.reveal.describe import words_of
 from q8a8_conformance.reveal.dots import Revealed, reveal_dot
@@ -192,7 +192,10 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot) -> list[Fin
     mistaken, explained = results.best([Candidate(c.order, w) for c in orders for w in WRONG_PRODUCTS])
     first = mistaken[0]
     if explained < of or first.wrong is None:
-        found = reveal_dot(ask, function, nrc, results.held(lowest=False))
+        # (A matrix product quantizes by itself: it cannot be asked about rows of blocks.)
+        found = Revealed(function, nrc)
+        if function != MUL_MAT:
+            found = reveal_dot(ask, function, nrc, results.held(lowest=False))
         if revealed := _as_revealed(found, results, note):
             return [revealed]
         nearest = (plain[0].order.name,) if most >= ENOUGH * of else ()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from q8a8_conformance.diagnosis.product_facts import product_facts
+from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import catalogue
 from q8a8_conformance.faults.in_process import InProcessSession
@@ -49,6 +49,19 @@ class Device:
             for term in np.moveaxis(terms[..., :: -1 if n > 3 else 1], -1, 0):
                 total = total + term
         out[: m * n] = total.reshape(-1)
+
+
+def test_orders_of_a_right_product() -> None:
+    """Where a product conforms in an order that no catalogue has, or in several, they are named by shape."""
+
+    def orders(slug: str) -> list[tuple[str, str, int]]:
+        return product_orders(InProcessSession(lambda: catalogue.make(slug), (calls.MUL_MAT,)))
+
+    (alone, where, of), (many, _, _) = orders("matrix-one-row-otherwise")
+    assert (alone, many) == ("order:revealed", "scalar")
+    assert where.startswith("every row of x where n = 1: the blocks from the last to the first")
+    assert of
+    assert orders("matrix-neighbour") == []
 
 
 def test_facts_of_several_shapes() -> None:
