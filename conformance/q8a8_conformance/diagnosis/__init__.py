@@ -24,12 +24,12 @@ from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.diagnosis.product_facts import product_facts
+from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import LEGAL, make
 from q8a8_conformance.faults.kernel import DOTS
-from q8a8_conformance.inputs.calls import DEQUANTIZE
+from q8a8_conformance.inputs.calls import DEQUANTIZE, MUL_MAT
 from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
@@ -134,6 +134,8 @@ def diagnose(
         else:
             by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
             named = dots.explain(function, by_nrc, ask)
+            if not observations.failures.get((function, 1)):
+                named = _with_orders(named, probe)
             findings += _look_further(observations, function, named, probe, limits)
     for function, deaths in observations.deaths.items():
         progress(function)
@@ -258,6 +260,14 @@ class _Probing:
         if outputs is None:
             raise CallRefused(STOPPED if self.is_late else "the call does not return")
         return Result(NO_FAULTS, "", outputs)
+
+
+def _with_orders(named: list[Finding], probe: Probe | None) -> list[Finding]:
+    """Return the orders of a right product by shape, where no single one of the catalogue explains it."""
+    if probe is None or all(finding.cause != UNEXPLAINED for finding in named):
+        return named
+    found = product_orders(_Probing(probe))
+    return [Finding(MUL_MAT, cause, of, of, detail=detail) for cause, detail, of in found] or named
 
 
 def _of_rows(

@@ -14,7 +14,7 @@ from q8a8.dot import dot_rows
 from q8a8.order import ORDERS, Order
 from q8a8_conformance.diagnosis.causes import UNEXPLAINED, order_cause
 from q8a8_conformance.inputs import dot_rows as rows
-from q8a8_conformance.inputs.calls import DOT_REAL
+from q8a8_conformance.inputs.calls import DOT_REAL, MUL_MAT
 from q8a8_conformance.results.run import Finding
 from q8a8_conformance.reveal.describe import words_of
 from q8a8_conformance.reveal.dots import Revealed, reveal_dot
@@ -186,7 +186,10 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot, *, experime
         return [_as_added(function, nrc, _separate(function, nrc, added, ask), of, note)]
     if not experiments:
         return []
-    found = reveal_dot(ask, function, nrc, results.held())
+    # (A matrix product quantizes by itself: it cannot be asked about rows of blocks.)
+    found = Revealed(function, nrc)
+    if function != MUL_MAT:
+        found = reveal_dot(ask, function, nrc, results.held())
     if revealed := _as_revealed(found, results, note):
         return [revealed]
     nearest = (plain[0].order.name,) if most >= ENOUGH * of else ()

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.errors import Q8A8Error
 from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.causes import FIXES
+from q8a8_conformance.diagnosis.causes import FIXES, order_cause
+from q8a8_conformance.diagnosis.dots import REVEALED
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
@@ -60,6 +61,9 @@ PRODUCT_FIXES = {
     "not-written": MUTANTS["matrix-columns-lost"].fix,
 }
 
+MEASURED = "order:measured"
+"""The name of an order that the catalogue does not have."""
+
 HALF, FLOAT = 2.0**-11, 2.0**-24
 LARGEST = 65504.0
 
@@ -95,6 +99,29 @@ def product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact
                 fact = replace(held, where={**held.where, "shapes": shapes}, explains=either)
             facts[name] = fact
     return [fact for fact in facts.values() if fact.explained(failures)]
+
+
+def product_orders(session: AnySession) -> list[tuple[str, str, int]]:
+    """Return the orders of a right product that no order of the catalogue explains, shape by shape.
+
+    Returns
+    -------
+    list of tuple
+        Its slug, where it is so with the order in words, and the random results that it explains; empty
+        where some result is left unexplained.
+    """
+    revealed = reveal_product(session, BRIEF)
+    orders = [(regime, regime.names[-1]) for regime in revealed.regimes if regime.dot is not None]
+    if len(orders) < len(revealed.regimes) or any(regime.unexplained for regime, _ in orders):
+        return []
+    return [
+        (
+            REVEALED if name == MEASURED else order_cause(name.removeprefix("order:")),
+            f"{regime.where}: {regime.dot.words if regime.dot else ''}",
+            regime.of,
+        )
+        for regime, name in orders
+    ]
 
 
 def _either(
@@ -194,7 +221,7 @@ def _explains(regime: Regime) -> Callable[[CallResult], bool]:
 def _inside(regime: Regime, wrong: Array) -> Array:
     """Return which outputs, bool [n, m], belong to a regime."""
     rule, size = regime.rule, wrong.shape[0] if regime.side == "n" else wrong.shape[1]
-    held = rule.holds(size) if rule else np.ones(size, np.bool_)
+    held = rule.holds(size) if rule else np.zeros(size, np.bool_)
     return np.broadcast_to(held[:, np.newaxis] if regime.side == "n" else held, wrong.shape)
 
 

@@ -1,6 +1,6 @@
 """Where a matrix product changes with its shape: outputs of the same two rows whose bits differ.
 
-A few rows are repeated, so that the same pair of rows is multiplied at every place of every shape. Outputs
+One row is repeated, so that the same pairs of rows are multiplied at every place of every shape. Outputs
 with the same bits belong to one class; class 0 is that of a row alone. Which rows of which sizes are in a
 class is a rule of `places`: "every row of x where n >= 9", "the rows beyond a multiple of 4".
 """
@@ -26,11 +26,8 @@ Array = NDArray[Any]
 LONGEST = 512
 """Rows of x, or of w, of the largest shape."""
 
-REPEATED = 4
-"""Rows that are repeated."""
-
 TELLING = 16
-"""Outputs of each of them at least, by calls enough: two ways to add give the same bits often enough."""
+"""Outputs of a row at least, by calls enough: two ways to add give the same bits often enough."""
 
 
 def weights(m: int, k: int, *key: object) -> Array:
@@ -67,30 +64,26 @@ class Shapes:
     ) -> None:
         self._products, self.side, self._sizes = products, side, sizes
         calls = -(-TELLING // other)
-        along = activations(REPEATED, k) if side == "n" else weights(REPEATED, k)
+        self._row = activations(1, k) if side == "n" else weights(1, k)
         fixed = weights(calls * other, k) if side == "n" else activations(calls * other, k)
-        self._along, self._fixed = along, np.split(fixed, calls)
-        self._known: tuple[dict[bytes, int], ...] = tuple({} for _ in range(REPEATED))
+        self._fixed = np.split(fixed, calls)
+        self._known: dict[bytes, int] = {}
         self.classes: dict[int, Array] = {}
-        for row in range(REPEATED):
-            self._known[row][self._keys(np.array([row]))[0]] = 0
+        self.classes_of(1)
 
-    def _keys(self, rows: Array) -> list[bytes]:
-        """Return the bits of the outputs of each of some of the repeated rows."""
+    def _keys(self, size: int) -> list[bytes]:
+        """Return the bits of the outputs of each of so many rows, which are alike."""
+        rows = np.repeat(self._row, size, axis=0)
         if self.side == "n":
-            out = [self._products(w, self._along[rows]) for w in self._fixed]
+            out = [self._products(w, rows) for w in self._fixed]
         else:
-            out = [self._products(self._along[rows], x).T for x in self._fixed]
+            out = [self._products(rows, x).T for x in self._fixed]
         return [outputs.tobytes() for outputs in np.concatenate(out, axis=1)]
 
     def classes_of(self, size: int) -> Array:
         """Return the class of each row of a product of so many: int [size]."""
         if size not in self.classes:
-            rows = np.arange(size) % REPEATED
-            found = [
-                self._known[row].setdefault(key, len(self._known[row]))
-                for row, key in zip(rows.tolist(), self._keys(rows), strict=True)
-            ]
+            found = [self._known.setdefault(key, len(self._known)) for key in self._keys(size)]
             self.classes[size] = np.array(found)
         return self.classes[size]
 
@@ -101,13 +94,12 @@ class Shapes:
 
     def varies(self) -> bool:
         """Return whether the same product has other bits when it is made again."""
-        rows = np.arange(max(self._sizes)) % REPEATED
-        return len({tuple(self._keys(rows)) for _ in range(3)}) > 1
+        return len({tuple(self._keys(max(self._sizes))) for _ in range(3)}) > 1
 
     @property
     def count(self) -> int:
         """How many classes there are."""
-        return 1 + max(int(found.max()) for found in self.classes.values())
+        return len(self._known)
 
     def rule(self, number: int) -> Rule | None:
         """Return where outputs are of a class; None where no rule is known."""

@@ -185,9 +185,9 @@ def _arithmetics(*, is_half: bool) -> Iterator[tuple[str, Callable[[HeldRows, An
     """Yield arithmetics of blocks, by slug: what counts the results that an order does not give."""
     if is_half:
         yield "", lambda rows, order: rows.wrong_by(order, in_half)
-        return
-    yield "", lambda rows, order: rows.wrong(order)
-    yield "fp16-scale-product", lambda rows, order: rows.wrong_by(order, _with_half_scale)
+    else:
+        yield "", lambda rows, order: rows.wrong(order)
+        yield "fp16-scale-product", lambda rows, order: rows.wrong_by(order, _with_half_scale)
 
 
 def _with_half_scale(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:

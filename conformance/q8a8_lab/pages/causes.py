@@ -132,6 +132,14 @@ fact's. A mistake of this page that does the same gives the `cause` its name. A 
 condition alone (an address, flush-to-zero) has it in `where` as `under`; one that shows in longer rows alone
 has their blocks as `in_rows_of`.
 
+## What a matrix product computes
+
+A wrong product that no mistake of this page explains is measured, as [`q8a8
+reveal`](reveal.md#matrix-products) does it. Each step that is not the specification's is a fact, with the
+shapes in which it is so, and the error beside that of quantization itself: `activations:float32`,
+`activations:int8-per-row`, `recipe:ggml-avx2`, `accumulator:float16`, `weights:float16`, `not-written` and
+their like. A failed call has it as its cause where its wrong outputs are those of the arithmetic but for the
+roundings of sums.
 """
 
 

@@ -77,14 +77,17 @@ same two rows are compared in products of many shapes; where their bits change, 
 
 | what | how |
 | --- | --- |
-| activations | weights with a single 1 give back what became of an element beside a tie: one of the recipes' h·q, or a float32, a float16, a bfloat16; a second block of other magnitudes shows one scale for the row |
+| activations | weights with a single 1 give back what became of an element beside a tie: h·q, or a float |
+| one scale for a row | a second block of other magnitudes |
 | order of quantized rows | as of a dot product: a block with the code 127 is left as it is by every recipe |
 | half precision | 127 · 127 is 16128, and 127 · 1016 infinite, or 65504 |
 | tree of floats | masks and units are activations, under weights of 1: single elements, not blocks |
-| roundings of floats | the reference follows the tree with each of them: products fused or not, weights made halves, the weights' scale multiplied with each element or with a sum of some, sums in half, float, double |
+| roundings of floats | the reference follows the tree with each of them, on random rows |
 | error | the mean error over the mean output, beside that of quantization itself |
 
-The names are `activations:float32`, `recipe:ggml-avx2`, `accumulator:float16`, `weights:float16`,
+Floats are rounded in several places: products fused or not, weights made halves, the weights' scale
+multiplied with each element or with the sum of some, sums in half, float or double. The names are
+`activations:float32`, `recipe:ggml-avx2`, `accumulator:float16`, `weights:float16`,
 `order:avx2` and their like; with `q8a8 test` they are the causes of what a product gets wrong. Two recipes
 that differ only in a block whose scale is zero are one here: no product shows its codes.
 [Real kernels](peers.md) has what ggml's shipped devices compute.

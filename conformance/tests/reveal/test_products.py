@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +104,76 @@ def test_a_sum_in_double() -> None:
     assert not regime.unexplained
 
 
+class Summing(Shaders):
+    """A device that adds floats in another way, whatever the number of rows."""
+
+    few = 1 << 20
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        terms = (codes * scale[..., np.newaxis]).astype(np.float64) * x
+        exact = np.array([[math.fsum(of.ravel()) for of in row] for row in terms])
+        return np.asarray(exact, F32)
+
+
+class HalfInputs(Summing):
+    """A device of half activations, and of float sums."""
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        return Shaders._floats(self, scale, codes, x.astype(F16).astype(F32))
+
+
+class FloatScales(Summing):
+    """A device that quantizes activations, and keeps their scales as floats."""
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        d = (np.abs(x).max(axis=-1) / F32(127)).astype(F32)
+        inverse = np.where(d.astype(F16) == 0, 0, F32(127) / np.maximum(np.abs(x).max(axis=-1), F32(1e-30)))
+        q = (x * inverse.astype(F32)[..., np.newaxis]).astype(F32)
+        q = np.trunc(q) + np.copysign(np.abs(q - np.trunc(q)) >= 0.5, q)
+        terms = (codes * q).sum(axis=-1) * (scale * d).astype(F32)
+        return np.cumsum(terms, axis=-1, dtype=F32)[..., -1]
+
+
+class NudgedScales(FloatScales):
+    """The same, with sums that are rounded in another way."""
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        out = super()._floats(scale, codes, x)
+        return np.nextafter(out, F32(0)) if x.shape[2] > 2 else out
+
+
+class Uneven(Summing):
+    """A device whose results are larger with three blocks."""
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        return Shaders._floats(self, scale, codes, x) * F32(1.5 if x.shape[2] == 3 else 1)
+
+
+class OtherForEachShape(Summing):
+    """A device whose results depend on n."""
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        return Shaders._floats(self, scale, codes, x) * F32(1 + len(x) * (x.shape[2] > 2) * 2.0**-20)
+
+
+@pytest.mark.parametrize(
+    ("device", "names", "said"),
+    [
+        (HalfInputs, ("activations:float16", "accumulator:float32"), "sums are kept in float32"),
+        (FloatScales, ("recipe:design", "activation-scale:float32", "order:scalar"), "not rounded to a half"),
+        (NudgedScales, ("recipe:design", "activation-scale:float32"), "0 of 192 results of random rows"),
+        (Summing, ("activations:float32", "accumulator:79-bits"), "no tree of additions: the smallest sum"),
+        (Uneven, ("activations:float32", "accumulator:float32"), "no tree of additions: of 94 units"),
+        (OtherForEachShape, ("activations:float32", "accumulator:float32"), "of which six are shown"),
+    ],
+)
+def test_other_devices(device: type[Summing], names: tuple[str, ...], said: str) -> None:
+    """Other arithmetics of devices are named as far as they are known."""
+    found = reveal_product(InProcessSession(device, (MUL_MAT,)), SHORT)
+    assert found.regimes[0].names == names
+    assert said in found.text()
+
+
 def test_floats_in_no_known_way() -> None:
     """A sum whose roundings nothing explains is named by its bits, and its results are counted."""
 
@@ -141,6 +212,7 @@ def test_kernels_of_the_catalogue(slug: str, names: list[tuple[str, ...]]) -> No
     assert [regime.names for regime in found.regimes] == names
     assert found.to_json()["batch_invariant"] == (len(names) == 1)
     assert not any(regime.unexplained for regime in found.regimes)
+    assert found.text().endswith(" calls\n")
     assert "nan" not in json.dumps(found.to_json(), allow_nan=False)
 
 
@@ -156,6 +228,7 @@ def test_bits_that_vary() -> None:
     found = revealed("matrix-split-k")
     assert found.notes == ["the same call gives other bits each time"]
     assert found.regimes[0].names == ("recipe:design",)
+    assert "n = 1: recipe:design" in found.text()
 
 
 def test_a_kernel_that_raises() -> None:
@@ -175,4 +248,5 @@ def test_words_of_trees() -> None:
     swapped = ((1, 0), (4, 3), (5, 2))
     assert tree_words(4, swapped) == "elements one after the other: 0, 1, 3, 2"
     assert tree_words(4, ((0, 1), (2, 3), (4, 5))) == "elements in 2 accumulators, each a part of them"
+    assert tree_words(3, ((0, 1), (2, 3))) == "3 elements in a tree"
     assert tree_words(4, ((0, 2), (1, 3), (4, 5))) == "elements in 2 accumulators, by turns"

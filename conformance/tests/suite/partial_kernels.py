@@ -75,6 +75,21 @@ class Waiting(Reference):
         time.sleep(600)
 
 
+class MatrixOfFloats:
+    """Multiplies activations as they are, and adds single elements from left to right."""
+
+    def mul_mat_q8_a8(
+        self, m: int, n: int, k: int, w: NDArray[Any], x: NDArray[Any], out: NDArray[Any]
+    ) -> None:
+        """Multiply."""
+        blocks = w[: m * k // 32 * 34].reshape(m, -1, 34)
+        scale = np.ascontiguousarray(blocks[..., :2]).view(np.float16).astype(np.float32)
+        weights = (blocks[..., 2:].view(np.int8) * scale).reshape(1, m, k)
+        with np.errstate(all="ignore"):
+            sums = np.cumsum(x[: n * k].reshape(n, 1, k) * weights, axis=-1, dtype=np.float32)
+        out[: m * n] = sums[..., -1].reshape(-1) if k else 0
+
+
 class MatrixOfGgml:
     """Offers the matrix product alone, by a recipe of ggml's."""
 

@@ -88,6 +88,17 @@ def test_the_scalar_order_alone(q8a8_test: Callable[..., Tested]) -> None:
     """Under the profile exact another order is a failure of the sums."""
     tested = q8a8_test(f"{OURS}:matrix_blocks_reversed", "--case", "*/large", "--profile", "exact")
     assert tested.rules("fail") == {"MUL-5"}, tested.out
+    tested = q8a8_test(f"{OURS}:matrix_blocks_reversed", "--case", "*/large")
+    assert tested.causes("mul_mat_q8_a8") == ["order:revealed"], tested.out
+    assert "every row of x: the blocks from the last to the first" in tested.out
+
+
+def test_a_device_of_floats(q8a8_test: Callable[..., Tested]) -> None:
+    """A product that does not quantize, in no way of the catalogue, is named by what it computes."""
+    tested = q8a8_test("py:partial_kernels:MatrixOfFloats", "--case", "*/large")
+    assert tested.rules("fail") == {"MUL-4"}, tested.out
+    assert tested.causes("mul_mat_q8_a8") == ["activations:float32"], tested.out
+    assert "Activations are kept in float32, and not quantized: every row of x; the error is" in tested.out
 
 
 def test_a_kernel_that_dies_elsewhere(q8a8_test: Callable[..., Tested]) -> None:

@@ -6,7 +6,7 @@ import _ctypes
 import platform
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -104,10 +104,14 @@ def test_options_of_a_device(need: Callable[[object, str], None], capsys: pytest
     for settings in (Settings(), Settings(2, precision="f32", copy="rows")):
         device = GgmlDevice([library], "CPU", settings)
         out, row = np.empty(21, np.float32), np.empty(64, np.float32)
-        device._multiply(7, 3, 64, w, x, out)
-        device.dequantize_row_q8_a8(w[:68], row, 64)
+        kernel: Any = device
+        kernel.mul_mat_q8_a8(7, 3, 64, w, x, out)
+        kernel.dequantize_row_q8_a8(w[:68], row, 64)
         results.append(out.tobytes() + row.tobytes())
     assert results[0] == results[1]
+    repacked: Any = GgmlDevice([library], "CPU", Settings(buffer="repack"))
+    if hasattr(repacked, "mul_mat_q8_a8"):
+        repacked.mul_mat_q8_a8(7, 3, 64, w, x, out)
     with pytest.raises(TargetError, match="has no buffer nowhere"):
         GgmlDevice([library], "CPU", Settings(buffer="nowhere"))
 

@@ -38,6 +38,10 @@ OTHER_FIELD = 3
 """The factor of a block that takes the version 2 scale that it must not: `UNUSED` is 3.0."""
 
 
+MOST_OFTEN = 32
+"""How often a block may be counted: what gives more than that is no count."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """Blocks start <= b < stop of a row of x that are not counted once with their own block of y.
@@ -218,10 +222,10 @@ class Counted:
         half[low] = y[low]
         value = self.results(x, half)[number]
         code = float(x[row * self.nb + block] * y[low])
-        if not math.isfinite(value):
+        times = round(float(value / code), 3) if math.isfinite(value) else math.inf
+        if abs(times) > MOST_OFTEN:
             raise NoAnswerError
         other, shift = low // self.nb, low % self.nb - block
-        times = round(float(value / code), 3)
         return Segment(block, block + 1, row, column, times, shift, None, None if other == column else other)
 
 

@@ -47,7 +47,7 @@ def test_an_installed_device(
     need(platform.machine() == "x86_64", "the ggml that is judged here is x86-64 code")
     library = ggml.host_library()
     reveal = products.reveal
-    monkeypatch.setattr(products, "reveal", lambda *which: reveal(*which, SHORT))
+    monkeypatch.setattr(products, "reveal", lambda path, options: reveal(path, options, SHORT))
     monkeypatch.setattr(products, "devices", lambda _: [(library, ""), (library, "copy=rows,buffer=repack")])
     monkeypatch.setattr(store, "fetch", lambda _: tmp_path)
     monkeypatch.setattr(store, "cache_folder", lambda: tmp_path)
