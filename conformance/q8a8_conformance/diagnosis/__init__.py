@@ -13,7 +13,7 @@ Where nothing explains a function, its smallest failing input is found with the 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
 from q8a8_conformance.reveal import summations
+from q8a8_conformance.reveal.quantizer_calls import CallDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -56,8 +57,8 @@ SLOW = 0.3
 SEARCH_SECONDS, SHRINK_SECONDS = 4.0, 3.0
 """Seconds for all searches of mistakes, of processor time, and for making all inputs smaller."""
 
-FACT_SECONDS = 3.0
-"""Seconds of processor time for the experiments on a quantizer, or on dequantization."""
+FACT_CALLS, FACT_SECONDS = 6000, 6.0
+"""Calls, and seconds of processor time, for the experiments on a function: no load decides what calls find."""
 
 STOPPED = "the search was stopped: its time was up"
 
@@ -244,6 +245,7 @@ class _Probing:
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
         self._end = time.process_time() + FACT_SECONDS
+        self._left = FACT_CALLS
         self.is_late = False
 
     def call(self, call: Call, timeout: float | None = None) -> Result:
@@ -255,7 +257,8 @@ class _Probing:
             It does not return, or the time is up.
         """
         del timeout
-        self.is_late = self.is_late or time.process_time() > self._end
+        self._left -= 1
+        self.is_late = self.is_late or self._left < 0 or time.process_time() > self._end
         outputs = None if self.is_late else self._probe(call)
         if outputs is None:
             raise CallRefused(STOPPED if self.is_late else "the call does not return")
@@ -285,7 +288,8 @@ def _of_rows(
     facts: list[Fact] = []
     if probe is not None:
         session = _Probing(probe)
-        facts = facts_of(session, failures=failures)
+        with suppress(CallDiedError):
+            facts = facts_of(session, failures=failures)
         facts = [] if session.is_late else facts
     limits.facts += facts
     findings, left = [], failures

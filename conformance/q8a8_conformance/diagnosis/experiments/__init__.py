@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Experiment = Callable[[], Iterable[Measured]]
 
-SECONDS = 3.0
+SECONDS = 6.0
 """Time limit of all experiments on one function."""
 
 
