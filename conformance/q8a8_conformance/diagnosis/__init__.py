@@ -1,9 +1,9 @@
 """Why a kernel's results are what they are: the recipe, the order, or what it does wrong.
 
-The checks keep every judged result (`observations`). What a dot product does wrong is measured
-(`experiments`); the order of a right one is named by its bits (`dots`), or measured too. A quantizer's
-results are compared with the recipes and with every mistake of `q8a8_conformance.mutants`, alone and in
-pairs (`mistakes`).
+The checks keep every judged result (`observations`). What a kernel does wrong is measured, by experiments on
+it: of dot products (`experiments`), quantizers (`quantizer_facts`), dequantization (`dequantizer_facts`) and
+matrix products (`product_places`, `product_facts`). The order of a right dot product (`dots`) and the recipe
+of a right quantizer (`quantizers`) are named by their bits, or measured too.
 
 Where nothing explains a function, its smallest failing input is found with the kernel itself (`shrink`).
 
@@ -18,23 +18,23 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis import dots, mistakes, quantizers, shrink
+from q8a8_conformance.diagnosis import dots, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
 from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
+from q8a8_conformance.diagnosis.product_places import place_facts
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
-from q8a8_conformance.faults.catalogue import LEGAL, make
+from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE, MUL_MAT
 from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
-from q8a8_conformance.reveal import summations
 from q8a8_conformance.reveal.quantizer_calls import CallDiedError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Evidence, Fact
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
+    from q8a8_conformance.reveal.quantizer_calls import AnySession
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
 
@@ -54,11 +55,11 @@ TRIED = 3
 SLOW = 0.3
 """Seconds; where a call took longer to die, with the start of the next process, it is not made again."""
 
-SEARCH_SECONDS, SHRINK_SECONDS = 4.0, 3.0
-"""Seconds for all searches of mistakes, of processor time, and for making all inputs smaller."""
+SHRINK_SECONDS = 3.0
+"""Seconds for making all inputs smaller."""
 
 FACT_CALLS, FACT_SECONDS = 6000, 6.0
-"""Calls, and seconds of processor time, for the experiments on a function: no load decides what calls find."""
+"""Calls, and seconds of processor time, for the experiments on a function."""
 
 STOPPED = "the search was stopped: its time was up"
 
@@ -69,12 +70,7 @@ class Limits:
     def __init__(self, facts: list[Fact], restart: Callable[[], object] | None) -> None:
         self.facts = facts
         self.restart = restart
-        self._end = time.process_time() + SEARCH_SECONDS
         self._shrink = SHRINK_SECONDS
-
-    def search_deadline(self) -> float:
-        """Return when the search for a function's mistake stops, on the clock of `time.process_time`."""
-        return min(time.process_time() + mistakes.SECONDS, self._end)
 
     @contextmanager
     def shrinking(self, seconds: float = shrink.SECONDS) -> Iterator[float]:
@@ -137,51 +133,11 @@ def diagnose(
             named = dots.explain(function, by_nrc, ask)
             if not observations.failures.get((function, 1)):
                 named = _with_orders(named, probe)
-            findings += _look_further(observations, function, named, probe, limits)
+            findings += _of_rows(observations, function, named, _product_facts, probe, limits)
     for function, deaths in observations.deaths.items():
         progress(function)
         findings.append(_death(function, deaths, probe, limits))
     return tuple(findings)
-
-
-def _look_further(
-    observations: Observations, function: str, named: list[Finding], probe: Probe | None, limits: Limits
-) -> list[Finding]:
-    """Explain the failed calls of a function that recipes and orders leave unexplained."""
-    groups = {nrc: held for (name, nrc), held in observations.failures.items() if name == function and held}
-    is_named = any(f.fix for f in named) and not any(f.cause == UNEXPLAINED for f in named)
-    if not groups or is_named:
-        return named
-    legal = [finding for finding in named if not finding.fix and finding.cause != UNEXPLAINED]
-    found: list[Finding] = []
-    for nrc in sorted(groups):
-        calls = _calls(observations, function, nrc, limits)
-        if any(_is_all(calls, finding) for finding in legal):
-            continue
-        explanation = mistakes.search(function, calls)
-        if explanation is not None:
-            _merge(found, _as_findings(function, nrc, explanation))
-        elif held := [f for f in named if f.fix and f.nrc == nrc]:
-            _merge(found, held)
-        elif facts := _of_products(calls.failures, probe, limits):
-            _merge(found, facts)
-        else:
-            near_miss = next(
-                (f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0)
-            )
-            detail = "; ".join(filter(None, (near_miss.detail, STOPPED if calls.late else "")))
-            smallest = _smallest(calls.failures, probe, limits)
-            unexplained = replace(near_miss, explained=0, of=calls.wrong(), detail=detail, smallest=smallest)
-            _merge(found, [unexplained])
-    return [*found, *legal] if found else named
-
-
-def _calls(observations: Observations, function: str, nrc: int, limits: Limits) -> mistakes.FunctionCalls:
-    """Return the calls of a function with so many rows at a time."""
-    key = function, nrc
-    return mistakes.FunctionCalls(
-        observations.failures[key], observations.calls.get(key, ()), limits.search_deadline()
-    )
 
 
 def _of_dot(
@@ -304,17 +260,11 @@ def _of_rows(
     return [*findings, *(finding for finding in named if finding.cause != UNEXPLAINED)]
 
 
-def _of_products(failures: Sequence[Failure], probe: Probe | None, limits: Limits) -> list[Finding]:
-    """Return the facts that experiments find about a matrix product."""
-    if probe is None:
-        return []
-    session = _Probing(probe)
-    facts = product_facts(session, failures)
-    if session.is_late:
-        return []
-    limits.facts += facts
-    counts = [(fact, _count(fact.explained(failures))) for fact in facts]
-    return [_of_fact(fact, explained, _count(failures)) for fact, explained in counts if explained]
+def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Return where a matrix product's outputs come from, or else what they are the sums of."""
+    facts = place_facts(session, failures)
+    left = [one for one in failures if not any(fact.explains(one) for fact in facts)]
+    return [*facts, *(product_facts(session, left) if left else ())]
 
 
 def _count(failures: Sequence[Failure]) -> int:
@@ -325,49 +275,6 @@ def _count(failures: Sequence[Failure]) -> int:
 def _shown(evidence: Evidence) -> Smallest:
     """Return the call of a fact as reports show it."""
     return replace(shrink.as_smallest(evidence.call, evidence.actual, evidence.expected), text=evidence.text)
-
-
-def _is_all(calls: mistakes.FunctionCalls, finding: Finding) -> bool:
-    """Return whether a legal kernel that was named explains the failed calls too: then nothing else is wrong.
-
-    (The profile ``exact`` fails every order but the scalar one.)
-    """
-    order = dots.ORDER_OF_CAUSE.get(finding.cause)
-    if order is None:
-        return finding.cause in {*summations.CAUSES, dots.REVEALED} and finding.explained == finding.of
-    kernel = LEGAL.get(f"order-{order.name}")
-    return (kernel is not None or order == summations.SCALAR) and calls.allows(*([kernel] if kernel else []))
-
-
-def _as_findings(function: str, nrc: int, explanation: mistakes.Explanation) -> list[Finding]:
-    """Return a finding for each mistake."""
-    parts = explanation.parts
-    findings = []
-    for part in parts:
-        others = [f"together with {other.slug}" for other in parts if other is not part]
-        if explanation.equal:
-            others.append(
-                f"or {', '.join(other.slug for other in explanation.equal)}, which gives the same here"
-            )
-        counts = explanation.explained, explanation.of
-        findings.append(Finding(function, part.slug, *counts, mistakes.fix_of(part), "; ".join(others), nrc))
-    return findings
-
-
-def _merge(findings: list[Finding], more: Sequence[Finding]) -> None:
-    """Add findings; what one and two rows at a time share is one finding."""
-    for finding in more:
-        for place, held in enumerate(findings):
-            if (held.cause, held.function) == (finding.cause, finding.function):
-                findings[place] = replace(
-                    held,
-                    explained=held.explained + finding.explained,
-                    of=held.of + finding.of,
-                    smallest=held.smallest or finding.smallest,
-                )
-                break
-        else:
-            findings.append(finding)
 
 
 def _smallest(failures: Sequence[Failure], probe: Probe | None, limits: Limits) -> Smallest | None:

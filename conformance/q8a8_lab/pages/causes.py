@@ -17,13 +17,15 @@ from q8a8_conformance.diagnosis.causes import (
 )
 from q8a8_conformance.diagnosis.dots import REVEALED, distinct_orders, equal_orders
 from q8a8_conformance.diagnosis.facts import DOT_FACTS
-from q8a8_conformance.diagnosis.mistakes import STATEFUL
 from q8a8_conformance.faults.catalogue import FAMILIES
 from q8a8_conformance.results.record import short_id
 from q8a8_conformance.reveal.summations import SUMMATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+STATEFUL = frozenset(mutant.slug for mutant in FAMILIES["Memory, environment and state"])
+"""Mistakes that show otherwise than in a result."""
 
 COMMAND = "python -m q8a8_lab.pages.causes --markdown docs/diagnosis.md"
 

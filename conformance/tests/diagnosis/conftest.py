@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance import diagnosis
-from q8a8_conformance.diagnosis import diagnose, mistakes
+from q8a8_conformance.diagnosis import diagnose
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.results.record import Recorder
 from q8a8_conformance.suite.accepted_recipes import Recipes
@@ -32,8 +32,7 @@ SLOW = (
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no search be stopped: a busy machine's processor time buys less."""
-    monkeypatch.setattr(diagnosis, "SEARCH_SECONDS", 120.0)
-    monkeypatch.setattr(mistakes, "SECONDS", 60.0)
+    monkeypatch.setattr(diagnosis, "FACT_SECONDS", 120.0)
 
 
 def diagnosed(kernel: object, functions: Iterable[str]) -> list[Finding]:

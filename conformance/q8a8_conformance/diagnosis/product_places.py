@@ -1,0 +1,351 @@
+"""Where the outputs of a matrix product come from: rows, scales, blocks, and what was there before.
+
+Rows are numbered: of the products that are multiplied here every output shows a digit of the number of its
+row of x, of its row of w, or the scale of its row of x. One block at a time counts, in rows that are all
+alike. All of this is exact, whatever the recipe and the order. What is measured at the shapes of failed calls
+predicts the outputs of these calls; a fact is attached to those that it predicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.errors import Q8A8Error
+from q8a8.matmul import mul_mat
+from q8a8.quantize import quantize_row
+from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults.catalogue import MUTANTS, make
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.results.expected_product import matrices_of, outputs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.reveal.quantizer_calls import AnySession
+
+Array = NDArray[Any]
+
+BASE = 100
+"""Of the digits of a row's number; a digit d is shown as d + 1, so that nothing is no digit."""
+
+HELD = 2.0**14
+"""What outputs hold before: more than any of them is, and far less than 2^24."""
+
+EXPONENTS = 7
+"""Scales of rows of x repeat after so many: 2^0 to 2^6."""
+
+SHAPES, OUTPUTS, LENGTHS = 200, 1 << 17, 24
+"""Shapes, outputs of a shape, and numbers of blocks that are looked at."""
+
+EVERY, ENDS = 24, 8
+"""Blocks of a row that are all counted; at the ends of longer ones so many are."""
+
+KINDS = {
+    "outputs-not-written": ("Q8A8-MUL-6", "matrix-columns-lost"),
+    "outputs-added": ("Q8A8-MUL-7", "matrix-added"),
+    "outputs-of-other-rows": ("Q8A8-MUL-6", "matrix-transposed"),
+    "scales-of-other-rows": ("Q8A8-MUL-6", "matrix-scales-of-first-row"),
+    "blocks-miscounted": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
+    "empty-not-written": ("Q8A8-MUL-7", "matrix-empty-unwritten"),
+}
+"""The rule that each kind of fact breaks, and a mistake of the catalogue with the same fix."""
+
+ROUNDING = 2.0**-20
+"""What roundings leave of an output's terms, relative to their magnitude, where a prediction holds."""
+
+
+@dataclass
+class Sources:
+    """Where the outputs of products of one shape come from.
+
+    Attributes
+    ----------
+    shape
+        m, n and blocks of a row.
+    made
+        The calls that were made, with their outputs.
+    kept, added
+        bool [n, m]: the output is what it was before, or is added to it.
+    rows, columns, scales
+        int [n, m]: the row of x, the row of w, and the row of x whose scale it is; the output's own where
+        nothing else is seen.
+    counts
+        How often the blocks that were looked at are counted, by number; empty where all are counted once.
+    """
+
+    shape: tuple[int, int, int]
+    made: list[tuple[Call, tuple[bytes, ...]]] = field(default_factory=list)
+    kept: Array = field(default_factory=lambda: np.zeros((0, 0), bool))
+    added: Array = field(default_factory=lambda: np.zeros((0, 0), bool))
+    rows: Array = field(default_factory=lambda: np.zeros((0, 0), int))
+    columns: Array = field(default_factory=lambda: np.zeros((0, 0), int))
+    scales: Array = field(default_factory=lambda: np.zeros((0, 0), int))
+    counts: dict[int, float] = field(default_factory=dict)
+
+    def kinds(self) -> Iterator[tuple[str, Array]]:
+        """Yield the kinds of facts about this shape, with the outputs bool [n, m] that they are about."""
+        n, m = self.kept.shape
+        own_rows, own_columns = np.arange(n)[:, np.newaxis], np.arange(m)
+        found = {
+            "empty-not-written" if not self.shape[2] else "outputs-not-written": self.kept,
+            "outputs-added": self.added,
+            "outputs-of-other-rows": (self.rows != own_rows) | (self.columns != own_columns),
+            "scales-of-other-rows": (self.scales != self.rows),
+            "blocks-miscounted": np.full((n, m), bool(self.counts)),
+        }
+        yield from ((kind, wrong) for kind, wrong in found.items() if wrong.any())
+
+    def predicts(self, failure: Failure) -> bool:
+        """Return whether the outputs of a call of this shape come from where these do."""
+        call = failure.call
+        actual, held = (outputs_of(call, bytes(side)) for side in (failure.outputs[0], call.buffers[2].data))
+        expected = outputs_of(call, failure.expected[0])
+        w, x = matrices_of(call)
+        try:
+            xq = quantize_row(x).reshape(len(x), -1)
+        except Q8A8Error:
+            return False
+        total, magnitude = np.zeros(actual.shape), np.zeros(actual.shape)
+        counts = self._every_count()
+        for b in range(self.shape[2]):
+            codes = xq["weight_qs"][:, b].astype(np.float64) @ w["weight_qs"][:, b].astype(np.float64).T
+            sums = codes[self.rows, self.columns]
+            d = xq["weight_scale"][self.scales, b].astype(np.float64) * w["weight_scale"][self.columns, b]
+            total += counts[b] * sums * d
+            magnitude += np.abs(d) * 32 * 127 * 127
+        with np.errstate(invalid="ignore"):
+            total = np.where(self.added, total + held, total)
+            near = np.abs(actual - total) <= ROUNDING * (magnitude + np.abs(total))
+        near |= (actual == total) | (np.isnan(actual) & np.isnan(total))
+        near[self.kept] = (actual.view(np.uint32) == held.view(np.uint32))[self.kept]
+        wrong = actual.view(np.uint32) != expected.view(np.uint32)
+        return bool(wrong.any() and near[wrong].all())
+
+    def _every_count(self) -> Array:
+        """Return how often each block is counted: as the last one before it that was looked at."""
+        counts = np.ones(self.shape[2])
+        for b, times in sorted(self.counts.items()):
+            counts[b:] = times
+        return counts
+
+
+def place_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Find out which rows, blocks and earlier contents the outputs of failed calls are made of.
+
+    Parameters
+    ----------
+    session
+        With the kernel.
+    failures
+        Its failed calls.
+
+    Returns
+    -------
+    list of Fact
+        Those that explain a failed call.
+    """
+    shapes = dict.fromkeys((one.call.bs, one.call.bx, one.call.n // 32) for one in failures)
+    small = sorted((shape for shape in shapes if 0 < shape[0] * shape[1] <= OUTPUTS), key=_size)
+    counts: dict[int, dict[int, float]] = {}
+    measured = [_measure(session, shape, counts) for shape in _some(small, SHAPES)]
+    of_kind: dict[str, list[tuple[Sources, Array]]] = {}
+    for sources in measured:
+        for kind, wrong in sources.kinds():
+            of_kind.setdefault(kind, []).append((sources, wrong))
+    if "outputs-not-written" in of_kind and "empty-not-written" in of_kind:
+        of_kind["outputs-not-written"] += of_kind.pop("empty-not-written")
+    if "outputs-added" in of_kind:
+        # (Nothing added looks like nothing written.)
+        of_kind["outputs-added"] += of_kind.pop("empty-not-written", [])
+    facts = [_fact(kind, held) for kind, held in of_kind.items()]
+    return [fact for fact in facts if fact.explained(failures)]
+
+
+def _size(shape: tuple[int, int, int]) -> tuple[int, int]:
+    m, n, nb = shape
+    return m * n + nb, nb
+
+
+def _some(items: Sequence[Any], most: int) -> list[Any]:
+    """Return so many items at most, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[place] for place in np.linspace(0, len(items) - 1, most).astype(int)]
+
+
+def _measure(
+    session: AnySession, shape: tuple[int, int, int], counts: dict[int, dict[int, float]]
+) -> Sources:
+    """Find out where the outputs of a shape come from; blocks of a row are counted once for each length."""
+    m, n, nb = shape
+    sources = Sources(shape)
+    own_rows, own_columns = (
+        np.broadcast_to(own, (n, m)) for own in (np.arange(n)[:, np.newaxis], np.arange(m))
+    )
+    sources.kept = sources.added = np.zeros((n, m), bool)
+    sources.rows, sources.columns, sources.scales = own_rows, own_columns, own_rows
+    outputs = _product(session, sources, np.ones(n), np.ones(m), np.zeros(n))
+    sources.kept, sources.added = outputs == HELD, outputs > HELD
+    if not nb:
+        return sources
+    if nb not in counts and len(counts) < LENGTHS:
+        counts[nb] = _counts(session, sources)
+    if any(times != 1 for times in counts.get(nb, {}).values()):
+        sources.counts = counts[nb]
+        return sources
+    sources.rows = _numbers(session, sources, n, own_rows, rows_of_x=True)
+    sources.columns = _numbers(session, sources, m, own_columns, rows_of_x=False)
+    cycle = np.arange(n) % EXPONENTS
+    seen = _product(session, sources, np.ones(n), np.ones(m), cycle)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exponents = np.log2(seen)
+        other = np.isfinite(exponents) & (exponents != cycle[sources.rows]) & (exponents < EXPONENTS)
+    sources.scales = np.where(other, np.where(other, exponents, 0).astype(int), sources.rows)
+    return sources
+
+
+def _numbers(session: AnySession, sources: Sources, size: int, own: Array, *, rows_of_x: bool) -> Array:
+    """Return the numbers of the rows that outputs show; their own where they show none."""
+    m, n, _ = sources.shape
+    total, valid = np.zeros((n, m), int), np.ones((n, m), bool)
+    for place in count():
+        digits = np.arange(size) // BASE**place % BASE + 1
+        ones = np.ones(m if rows_of_x else n)
+        x, w = (digits, ones) if rows_of_x else (ones, digits)
+        shown = _product(session, sources, x, w, np.zeros(n))
+        digit = np.where(np.isfinite(shown), shown, 0) - 1
+        valid &= (digit >= 0) & (digit < BASE) & (digit == np.rint(digit))
+        total += np.where(valid, digit, 0).astype(int) * BASE**place
+        if size <= BASE ** (place + 1):
+            break
+    return np.where(valid & (total < size) & ~sources.kept & ~sources.added, total, own)
+
+
+def _product(session: AnySession, sources: Sources, x: Array, w: Array, exponents: Array) -> Array:
+    """Multiply rows of one number each, of x times 2^e; return the outputs, float32 [n, m].
+
+    The number stands in the last block, beside 127 in each block of x.
+    """
+    m, n, nb = sources.shape
+    elements, codes = np.zeros((n, nb, 32)), np.zeros((m, nb, 32), np.int8)
+    elements[:, :, 0] = 127
+    if nb:
+        elements[:, -1, 1], codes[:, -1, 1] = x, w
+    elements *= 2.0 ** exponents[:, np.newaxis, np.newaxis]
+    return _made(session, sources, dot_rows.blocks(1.0, codes), elements.reshape(n, -1))
+
+
+def _counts(session: AnySession, sources: Sources) -> dict[int, float]:
+    """Return how often each of some blocks is counted, as most outputs have it."""
+    m, n, nb = sources.shape
+    ends = nb if nb <= EVERY else ENDS
+    places = dict.fromkeys([*range(ends), *(2**e for e in range(3, 16) if 2**e < nb), *range(nb - ends, nb)])
+    elements = np.zeros((1, nb, 32))
+    elements[:, :, 0] = 127
+    elements[:, :, 1] = 1
+    found = {}
+    for b in places:
+        codes = np.zeros((1, nb, 32), np.int8)
+        codes[:, b, 1] = 1
+        w, x = (
+            np.repeat(dot_rows.blocks(1.0, codes), m, axis=0),
+            np.repeat(elements.reshape(1, -1), n, axis=0),
+        )
+        outputs = _made(session, sources, w, x)[~sources.kept]
+        values, times = np.unique(outputs[outputs < HELD], return_counts=True)
+        found[b] = float(values[times.argmax()]) if values.size else 1.0
+    return found
+
+
+def _made(session: AnySession, sources: Sources, w: Array, x: Array) -> Array:
+    """Make a call into outputs that hold `HELD`; return them, float32 [n, m]."""
+    m, n, _ = sources.shape
+    call = calls.mul_mat(w, np.asarray(x, np.float32), out=calls.float_bytes(HELD) * (m * n))
+    outputs = tuple(bytes(out) for out in session.call(call).outputs)
+    sources.made.append((call, outputs))
+    return outputs_of(call, outputs[0])
+
+
+def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
+    """Return the fact that some shapes have in common."""
+    rule, alike = KINDS[kind]
+    slug = _named([sources for sources, _ in held], rule, alike)
+    first, wrong = held[0]
+    m, n, nb = first.shape
+    sentence = f"With m = {m}, n = {n} and {nb} blocks in a row {_words(kind, first, wrong)}."
+    by_shape = {sources.shape: sources for sources, _ in held}
+
+    def explains(result: CallResult) -> bool:
+        shape = result.call.bs, result.call.bx, result.call.n // 32
+        sources = by_shape.get(shape)
+        return sources is not None and hasattr(result, "expected") and sources.predicts(result)  # type: ignore[arg-type]
+
+    where: dict[str, Any] = {
+        "shapes": [
+            {
+                "m": sources.shape[0],
+                "n": sources.shape[1],
+                "blocks": sources.shape[2],
+                "outputs": int(of.sum()),
+            }
+            for sources, of in held
+        ]
+    }
+    if first.counts:
+        where["counts"] = [{"block": b, "times": n} for b, n in first.counts.items() if n != 1]
+    return Fact(
+        calls.MUL_MAT, kind, where, rule, sentence, MUTANTS[slug or alike].fix, _evidence(first), slug,
+        explains=explains,
+    )  # fmt: skip
+
+
+def _words(kind: str, sources: Sources, wrong: Array) -> str:
+    """Describe what the first wrong output, or block, is."""
+    i, j = np.argwhere(wrong)[0].tolist()
+    output = f"{wrong.sum()} of {wrong.size} outputs, out[{i} * m + {j}] first,"
+    if kind == "blocks-miscounted":
+        others = [(b, times) for b, times in sources.counts.items() if times != 1]
+        b, times = others[0]
+        more = f", and so are others of {len(others)}" if len(others) > 1 else ""
+        return f"block {b} is counted {times:g} times{more}"
+    return {
+        "outputs-not-written": f"{output} are not written",
+        "empty-not-written": f"{output} are not written",
+        "outputs-added": f"{output} are added to what was there",
+        "outputs-of-other-rows": (
+            f"{output} are of other rows: {sources.rows[i, j]} of x and {sources.columns[i, j]} of w"
+        ),
+        "scales-of-other-rows": f"{output} have the scale of another row of x: of row {sources.scales[i, j]}",
+    }[kind]
+
+
+def _named(measured: Sequence[Sources], rule: str, first: str) -> str:
+    """Return the catalogue's mistake that gives the same outputs in all calls that were made."""
+    for mutant in (MUTANTS[first], *MUTANTS.values()):
+        if mutant.rule == rule and mutant.functions == (calls.MUL_MAT,) and not mutant.separate_process:
+            kernel = make(mutant.slug)
+            if all(replay(kernel, call) == outputs for sources in measured for call, outputs in sources.made):
+                return mutant.slug
+    return ""
+
+
+def _evidence(sources: Sources) -> tuple[Evidence, ...]:
+    """Return the first call that shows it."""
+    for call, outputs in sources.made:
+        w, x = matrices_of(call)
+        expected = mul_mat(w, x).astype("<f4")
+        actual = outputs_of(call, outputs[0])
+        wrong = np.argwhere(actual != expected)
+        if len(wrong):
+            i, j = wrong[0].tolist()
+            text = f"out[{i} * m + {j}] is {actual[i, j]:.9g}, expected {expected[i, j]:.9g}"
+            return (Evidence(call, (expected.tobytes(),), outputs, text),)
+    return ()
