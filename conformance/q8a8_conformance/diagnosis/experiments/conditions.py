@@ -34,6 +34,8 @@ MANY, PROCESSES = 60_000, 3
 FEW, FAST = 300, 0.02
 """Calls in a row, and the seconds that they take at most if many more are to be made."""
 
+NAN = "a result that is no number"
+
 TRIED = 3
 """Failed calls of each kind that are looked into."""
 
@@ -296,11 +298,15 @@ def of_history(
     """
     for one in sorted(failed, key=lambda each: each.call.n)[:TRIED]:
         verdicts = {name: _after(before, one, probe) for name, before in _before(one.call, restart)}
+        if restart is not None:
+            restart()
         kinds = set(verdicts.values())
         if kinds != {"right", "wrong"}:
             continue
         wrong = [name for name, verdict in verdicts.items() if verdict == "wrong"]
-        right = [name for name, verdict in verdicts.items() if verdict == "right"]
+        right = [name for name, verdict in verdicts.items() if verdict == "right" and name != NAN]
+        if not right:
+            continue
         members = tuple(
             each for each in failed if each is one or _is_right_after(each, right[-1], probe, restart)
         )
@@ -328,6 +334,14 @@ def _before(
     yield "other bytes at the same addresses", lambda probe: (probe(other), probe(zeros))
     yield "a long row", lambda probe: (probe(other), probe(_of_length(quiet, 300)))
     yield "a row of another length", lambda probe: probe(other)
+    if restart is not None:
+        yield NAN, lambda probe: probe(_with_nan(other))
+
+
+def _with_nan(call: Call) -> Call:
+    """Return a call with scales that are no numbers: outside the domain, and over when it returns."""
+    inputs = {name: b"\xff\x7f" * (len(data) // 2) for name, data in calls.inputs_of(call).items()}
+    return calls.build(call.function, call.n, inputs)
 
 
 def _of_length(call: Call, nb: int) -> Call:
