@@ -138,8 +138,9 @@ def _of_condition(function: str, condition: Condition) -> Fact:
         sentence,
         FIXES[condition.kind],
         (Evidence(first.call, first.expected, first.outputs, f"nb = {first.call.n // 32}"),),
-        nrc=first.call.nrc,
-        explains=_is_member(condition),
+        condition.cause,
+        first.call.nrc,
+        _is_member(condition),
     )
 
 

@@ -60,6 +60,8 @@ class Condition:
         Puts another call under it; None where that cannot be.
     members
         The failed calls that meet it.
+    cause
+        What the catalogue calls it.
     """
 
     kind: str
@@ -67,6 +69,7 @@ class Condition:
     words: str
     under: Callable[[Call], Call] | None
     members: tuple[Failure, ...]
+    cause: str = ""
 
 
 def plain(call: Call) -> Call:
@@ -179,7 +182,15 @@ def _of_shared(
         equal = same[pairs[0].call.spec.inputs[0]].offset == same[pairs[0].call.spec.inputs[1]].offset
         names = [RELATIONS[0] if equal else "rows of one matrix"]
         words = "vx and vy are equal" if equal else "x and y are rows of one matrix"
-        yield Condition("inputs-shared", {"inputs": names, "nrc": 2}, words, None, tuple(pairs))
+        cause = "same-pointer-symmetric" if equal and all(map(_is_copied, pairs)) else ""
+        yield Condition("inputs-shared", {"inputs": names, "nrc": 2}, words, None, tuple(pairs), cause)
+
+
+def _is_copied(one: Failure) -> bool:
+    """Return whether x0·y1 alone is wrong, and what x1·y0 is."""
+    got, expected = (np.frombuffer(side[0], "<u4") for side in (one.outputs, one.expected))
+    wrong = np.flatnonzero(got != expected).tolist()
+    return wrong == [one.call.bs] and bool(got[one.call.bs] == got[1])
 
 
 def _is_wrong_shared(function: str, nb: int, relation: int, probe: Probe) -> bool:
