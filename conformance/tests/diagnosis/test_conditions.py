@@ -101,6 +101,22 @@ def test_shared_inputs() -> None:
     assert fact.where == {"inputs": ["one row"], "least": 1, "codes": [-128]}
 
 
+def test_two_rows_of_one_pointer() -> None:
+    """With two rows at a time and one pointer, x0·y1 that is copied from x1·y0 has its name."""
+    matrix = square_rows(4, 3, 1).reshape(-1)
+    _, together = calls.shared_rows(DOT, matrix.tobytes(), 32 * 3, 0, 0, bs=2, bx=34 * 3, by=34 * 6)
+
+    def probe(call: Call) -> tuple[bytes, ...] | None:
+        s = np.frombuffer(replay(RIGHT, call)[0], "<f4").copy()
+        if call.options:
+            s[2] = s[1]
+        return (s.tobytes(),)
+
+    failed = [Failure(together, probe(together) or (), replay(RIGHT, together))]
+    (fact,) = dot_facts(DOT, {}, probe, SECONDS, placed={2: failed})
+    assert (fact.cause, fact.rule) == ("same-pointer-symmetric", "Q8A8-DOT-6")
+
+
 @pytest.mark.parametrize("least", [0, 100])
 def test_calls_before(least: int) -> None:
     """What is kept of the call before at an address, or of a long row, is found by what comes before."""

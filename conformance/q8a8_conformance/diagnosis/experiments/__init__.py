@@ -138,8 +138,9 @@ def _of_condition(function: str, condition: Condition) -> Fact:
         sentence,
         FIXES[condition.kind],
         (Evidence(first.call, first.expected, first.outputs, f"nb = {first.call.n // 32}"),),
-        nrc=first.call.nrc,
-        explains=_is_member(condition),
+        condition.cause,
+        first.call.nrc,
+        _is_member(condition),
     )
 
 
@@ -260,7 +261,10 @@ def _experiments(
     yield lambda: arithmetic.arithmetic(bench, [*base, *found])
     if prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):
         yield lambda: precision.roundings(bench)
-        if not found and not bench.lengths[-1] < _shortest(failed) <= LONGEST:
+        # (Thousands of calls: once, in rows of one block or as short as the failed ones are.)
+        shortest = _shortest(failed)
+        is_last = bench.lengths[-1] >= shortest if shortest <= entries.LONGEST_ROW else 1 in bench.lengths
+        if not found and is_last:
             yield lambda: entries.entries(bench, failed)
 
 

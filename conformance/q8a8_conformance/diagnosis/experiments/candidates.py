@@ -245,12 +245,28 @@ def results() -> tuple[Candidate, ...]:
     )
 
 
+FIXED_POINTS = range(24, 48)
+"""Bits behind the point of integers that terms are converted to."""
+
+
 @cache
 def terms() -> tuple[Candidate, ...]:
     """Return wrong roundings of a block's term."""
     fix = "Multiply and add in float32."
     named = (("half", "fp16-terms", 11), ("tf32", "tf32-terms", 11), ("bfloat16", "", 8))
-    return tuple(
+    fixed = (
+        Candidate(
+            "term-rounded",
+            {"format": "fixed-point", "unit": -bits},
+            "ORD-2",
+            f"Each block's term is cut to a multiple of 2^-{bits}.",
+            fix,
+            "",
+            {"term": lambda v, bits=bits: np.trunc(v * 2.0**bits) / 2.0**bits},
+        )
+        for bits in FIXED_POINTS
+    )
+    return *fixed, *(
         Candidate(
             "term-rounded",
             {"format": kind, "bits": bits},

@@ -34,6 +34,8 @@ MANY, PROCESSES = 60_000, 3
 FEW, FAST = 300, 0.02
 """Calls in a row, and the seconds that they take at most if many more are to be made."""
 
+NAN = "a result that is no number"
+
 TRIED = 3
 """Failed calls of each kind that are looked into."""
 
@@ -58,6 +60,8 @@ class Condition:
         Puts another call under it; None where that cannot be.
     members
         The failed calls that meet it.
+    cause
+        What the catalogue calls it.
     """
 
     kind: str
@@ -65,6 +69,7 @@ class Condition:
     words: str
     under: Callable[[Call], Call] | None
     members: tuple[Failure, ...]
+    cause: str = ""
 
 
 def plain(call: Call) -> Call:
@@ -177,7 +182,15 @@ def _of_shared(
         equal = same[pairs[0].call.spec.inputs[0]].offset == same[pairs[0].call.spec.inputs[1]].offset
         names = [RELATIONS[0] if equal else "rows of one matrix"]
         words = "vx and vy are equal" if equal else "x and y are rows of one matrix"
-        yield Condition("inputs-shared", {"inputs": names, "nrc": 2}, words, None, tuple(pairs))
+        cause = "same-pointer-symmetric" if equal and all(map(_is_copied, pairs)) else ""
+        yield Condition("inputs-shared", {"inputs": names, "nrc": 2}, words, None, tuple(pairs), cause)
+
+
+def _is_copied(one: Failure) -> bool:
+    """Return whether x0·y1 alone is wrong, and what x1·y0 is."""
+    got, expected = (np.frombuffer(side[0], "<u4") for side in (one.outputs, one.expected))
+    wrong = np.flatnonzero(got != expected).tolist()
+    return wrong == [one.call.bs] and bool(got[one.call.bs] == got[1])
 
 
 def _is_wrong_shared(function: str, nb: int, relation: int, probe: Probe) -> bool:
@@ -296,11 +309,15 @@ def of_history(
     """
     for one in sorted(failed, key=lambda each: each.call.n)[:TRIED]:
         verdicts = {name: _after(before, one, probe) for name, before in _before(one.call, restart)}
+        if restart is not None:
+            restart()
         kinds = set(verdicts.values())
         if kinds != {"right", "wrong"}:
             continue
         wrong = [name for name, verdict in verdicts.items() if verdict == "wrong"]
-        right = [name for name, verdict in verdicts.items() if verdict == "right"]
+        right = [name for name, verdict in verdicts.items() if verdict == "right" and name != NAN]
+        if not right:
+            continue
         members = tuple(
             each for each in failed if each is one or _is_right_after(each, right[-1], probe, restart)
         )
@@ -328,6 +345,14 @@ def _before(
     yield "other bytes at the same addresses", lambda probe: (probe(other), probe(zeros))
     yield "a long row", lambda probe: (probe(other), probe(_of_length(quiet, 300)))
     yield "a row of another length", lambda probe: probe(other)
+    if restart is not None:
+        yield NAN, lambda probe: probe(_with_nan(other))
+
+
+def _with_nan(call: Call) -> Call:
+    """Return a call with scales that are no numbers: outside the domain, and over when it returns."""
+    inputs = {name: b"\xff\x7f" * (len(data) // 2) for name, data in calls.inputs_of(call).items()}
+    return calls.build(call.function, call.n, inputs)
 
 
 def _of_length(call: Call, nb: int) -> Call:

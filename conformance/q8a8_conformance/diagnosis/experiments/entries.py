@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SHORTEST, TRIED = 8, 200
 """Failed calls whose scales are tried one by one, and how many of them."""
 
+LONGEST_ROW = 64
+"""Blocks of a failed row up to which entries are tried in rows of its length."""
+
 FOUND = 4
 """Wrong entries that are looked for at most."""
 

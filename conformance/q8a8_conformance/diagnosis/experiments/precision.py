@@ -31,6 +31,9 @@ HALF = {"term": lambda v: v.astype(np.float16).astype(np.float64), "limit": 6550
 LARGE = 64
 """The code whose square is the large term."""
 
+SPLITS = {8: (13, 59), 4: (47, 1)}
+"""Bits of a lower part of a block's sum, and two codes whose product is 3 · 2^bits - 1."""
+
 CAUSES = {11: "fp16-accumulator", 8: "bf16-accumulator"}
 
 
@@ -157,7 +160,8 @@ def roundings(bench: Bench) -> Iterator[Measured]:
                 break
         else:
             groups.append([place])
-    if len(groups) > 1:
+    # (Products that go to accumulators of their own meet the large term in no such parts.)
+    if len(groups) > 1 and len({len(group) for group in groups}) == 1:
         each = "one by one" if len(groups) == len(alone) else f"in {len(groups)} parts"
         yield bench.measured(
             "block-added-in-parts",
@@ -192,6 +196,38 @@ def roundings(bench: Bench) -> Iterator[Measured]:
             ],
             when=rounds,
         )
+        return
+    for bits, codes in SPLITS.items():
+        if _split(bench, bits, codes) == 0:
+            yield bench.measured(
+                "block-added-in-parts",
+                {"split_bits": bits, "roundings": 2},
+                "ORD-2",
+                f"The sum of a block is added in two parts, its lower {bits} bits by themselves.",
+                "Add the whole sum of a block at once.",
+                evidence=[
+                    bench.shown(*_split_rows(bench, bits, codes), f"2^{bits + 25} and {codes[0] * codes[1]}")
+                ],
+                when=rounds,
+            )
+            return
+
+
+def _split_rows(bench: Bench, bits: int, codes: tuple[int, int]) -> tuple[Array, Array]:
+    """Return rows of 2^(bits + 25) in one block, and 3 · 2^bits - 1 in a later one.
+
+    The whole of that is rounded up to 2^(bits + 2); its upper part alone is a tie, the lower one too small.
+    """
+    x, y = np.zeros((2, 32), np.int64), np.zeros((2, 32), np.int64)
+    x[0, bench.element] = y[0, bench.element] = LARGE
+    x[1, bench.element], y[1, bench.element] = codes
+    scales = np.array([2.0 ** ((bits + 13) // 2), 1.0])
+    others = np.array([2.0 ** (bits + 13 - (bits + 13) // 2), 1.0])
+    return bench.spread(scales, x), bench.spread(others, y)
+
+
+def _split(bench: Bench, bits: int, codes: tuple[int, int]) -> float:
+    return bench.value(*_split_rows(bench, bits, codes)) - 2.0 ** (bits + 25)
 
 
 def _directed(bench: Bench, sign: float) -> int:
