@@ -61,6 +61,7 @@ FUNCTIONS: Mapping[str, Function] = {
         ("n", "s", "bs", "vx", "bx", "vy", "by", "nrc"), ("vx", "vy"), ("s",)
     ),
     "ggml_vec_dot_q8_a8_q8_a8_real": Function(("n", "s", "vx", "vy"), ("vx", "vy"), ("s",)),
+    "mul_mat_q8_a8": Function(("m", "n", "k", "w", "x", "out"), ("w", "x"), ("out",)),
 }
 
 
@@ -162,7 +163,8 @@ class Case:
     why
         One sentence: the plausible bug that this case detects.
     args
-        The function's integer arguments, by the ABI's names: k, size, or n, bs, bx, by and nrc.
+        The function's integer arguments, by the ABI's names: k, size, or n, bs, bx, by and nrc; of a product
+        m, n and k.
     inputs, outputs
         Bytes of each input buffer, length in bytes of each output buffer, by the ABI's parameter names.
     outcome

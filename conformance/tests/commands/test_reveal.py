@@ -32,11 +32,13 @@ def test_reveal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["reveal", "ref", "--blocks", "5", "--json", str(data), "--svg", str(drawing)]
     assert cli.main(words) == 0
     text = capsys.readouterr().out
-    assert text.count("scalar = i8mm: whole blocks summed in integers, one accumulator, not fused") == 3
+    assert text.count("scalar = i8mm: whole blocks summed in integers, one accumulator, not fused") == 4
     assert "ggml_vec_dot_q8_a8_q8_a8, nrc = 2" in text
     document = json.loads(data.read_text(encoding="utf-8"))
     assert document["sut"] == "ref"
-    quantizers, products = document["functions"][:3], document["functions"][3:]
+    *functions, matrix = document["functions"]
+    assert (matrix["names"], matrix["batch_invariant"]) == (["recipe:design", "order:scalar"], True)
+    quantizers, products = functions[:3], functions[3:]
     assert [(f["function"], f["name"]) for f in quantizers] == [
         (name, "design") for name in (*calls.QUANTIZERS, calls.ACTIVATION)
     ]

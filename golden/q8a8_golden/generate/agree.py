@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from q8a8_golden import oracle
 from q8a8_golden.cases import Bound, Case, DotResult, Exact, Unspecified, filled
 from q8a8_golden.edges import bound_edges
-from q8a8_golden.generate.implementations import OracleImplementation, dot_rows, overlay
+from q8a8_golden.generate.implementations import OracleImplementation, dot_rows, overlay, product_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +106,7 @@ def _outcome(draft: Draft, function: str, implementations: Implementations) -> O
         return Unspecified()
     if draft.kind == "bound":
         return _bound(draft, function, outputs, implementations)
-    if "s" in outputs:
+    if "s" in outputs or "out" in outputs:
         _require_exact_dots(draft, function)
     return Exact(outputs, _alternatives(draft, function, before, outputs, implementations))
 
@@ -135,9 +135,18 @@ def _differences(after: Mapping[str, object]) -> list[str]:
 
 
 def _require_exact_dots(draft: Draft, function: str) -> None:
-    for offset, vx, vy, v2 in dot_rows(draft, function):
+    rows = dot_rows(draft, function) if "vx" in draft.inputs else _of_products(draft)
+    (name,) = draft.outputs
+    for offset, vx, vy, v2 in rows:
         if not oracle.order_independent(vx, vy, v2=v2):
-            raise DisagreementError(f"{draft.id}: drafted as exact, but s + {offset} depends on the order")
+            raise DisagreementError(
+                f"{draft.id}: drafted as exact, but {name} + {offset} depends on the order"
+            )
+
+
+def _of_products(draft: Draft) -> list[tuple[int, bytes, bytes, bool]]:
+    """Return (offset in out, row of w, quantized row of x, version 2) of each output of a product."""
+    return [(4 * place, w, x, False) for place, (w, x) in enumerate(product_rows(draft) or [])]
 
 
 def _bound(draft: Draft, function: str, outputs: Outputs, implementations: Implementations) -> Bound:
@@ -193,4 +202,4 @@ def _alternatives(
 
 
 def _quantizes(function: str) -> bool:
-    return function.startswith("quantize")
+    return function.startswith("quantize") or function == "mul_mat_q8_a8"

@@ -43,12 +43,14 @@ def features(case: Case) -> frozenset[str]:
         return frozenset(quantizer_features(case))
     if case.function.startswith("dequantize"):
         return frozenset(_dequantizer_features(case))
+    if case.function == "mul_mat_q8_a8":
+        return frozenset(_product_features(case))
     return frozenset(dot_features(case))
 
 
 def recipes_apart(case: Case) -> frozenset[str]:
-    """Return the pairs of recipes whose bytes differ in a quantizer's case."""
-    if isinstance(case.outcome, Unspecified) or not case.function.startswith("quantize"):
+    """Return the pairs of recipes whose bytes differ in the case of a quantizer or a product."""
+    if isinstance(case.outcome, Unspecified) or not case.function.startswith(("quantize", "mul_mat")):
         return frozenset()
     results = {recipe: case.written(f"recipe:{recipe}") for recipe in oracle.RECIPES}
     return frozenset(
@@ -56,6 +58,14 @@ def recipes_apart(case: Case) -> frozenset[str]:
         for one, other in combinations(oracle.RECIPES, 2)
         if results[one] != results[other]
     )
+
+
+def _product_features(case: Case) -> Iterator[str]:
+    """Yield the shape, and what the outputs hold before the call."""
+    yield f"{size_class(case.args['m'], 'rows of w')}, {size_class(case.args['n'], 'rows of x')}"
+    yield size_class(case.args["k"] // 32, "blocks")
+    if case.before:
+        yield "outputs that hold numbers"
 
 
 def _dequantizer_features(case: Case) -> Iterator[str]:

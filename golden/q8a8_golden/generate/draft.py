@@ -11,10 +11,21 @@ from q8a8_golden.generate.numbers import f32_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Draft", "activation", "dequantize", "dot", "dot_pairs", "dot_v2", "quantize_row", "rules"]
+__all__ = [
+    "Draft",
+    "activation",
+    "dequantize",
+    "dot",
+    "dot_pairs",
+    "dot_v2",
+    "mul_mat",
+    "quantize_row",
+    "rules",
+]
 
 DOT = "ggml_vec_dot_q8_a8_q8_a8"
 DOT_V2 = "ggml_vec_dot_q8_a8_q8_a8_real"
+MUL_MAT = "mul_mat_q8_a8"
 
 
 @dataclass(frozen=True)
@@ -184,4 +195,28 @@ def dot_v2(
         inputs={"vx": vx, "vy": vy},
         outputs={"s": 4},
         kind=kind,
+    )
+
+
+def mul_mat(
+    name: str,
+    why: str,
+    about: tuple[str, ...],
+    w: Sequence[bytes],
+    x: Sequence[Sequence[int]],
+    *,
+    k: int,
+    before: bytes | None = None,
+) -> Draft:
+    """Draft a call of the matrix product with rows of blocks and rows of f32 patterns, k elements each."""
+    size = 4 * len(w) * len(x)
+    return Draft(
+        id=name,
+        functions=(MUL_MAT,),
+        rules=about,
+        why=why,
+        args={"m": len(w), "n": len(x), "k": k},
+        inputs={"w": b"".join(w), "x": b"".join(f32_bytes(row) for row in x)},
+        outputs={"out": size},
+        before={} if before is None else {"out": (before * size)[:size]},
     )

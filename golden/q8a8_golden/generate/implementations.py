@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from q8a8_golden.cases import Outputs
 
-__all__ = ["Call", "Implementation", "OracleImplementation", "overlay"]
+__all__ = ["Call", "Implementation", "OracleImplementation", "overlay", "product_rows"]
 
 
 class Call(Protocol):
@@ -41,7 +41,7 @@ class Call(Protocol):
 
 
 class Implementation(Protocol):
-    """An independent implementation of the six functions."""
+    """An independent implementation of the seven functions."""
 
     name: str
 
@@ -81,12 +81,20 @@ class OracleImplementation:
         if function == "dequantize_row_q8_a8":
             row = oracle.dequantize(call.inputs["x"][: call.args["k"] // 32 * 34])
             return {"y": _runs(0, b"".join(bits.to_bytes(4, "little") for bits in row))}
+        if function == "mul_mat_q8_a8":
+            return self._multiply(call, recipe)
         return {
             "s": tuple(
                 Written(offset, oracle.dot(vx, vy, v2=v2).to_bytes(4, "little"))
                 for offset, vx, vy, v2 in dot_rows(call, function)
             )
         }
+
+    def _multiply(self, call: Call, recipe: str) -> Outputs | None:
+        products = product_rows(call, recipe)
+        if products is None:
+            return None
+        return {"out": _runs(0, b"".join(oracle.dot(w, x).to_bytes(4, "little") for w, x in products))}
 
     def _quantize_row(self, call: Call, recipe: str) -> Outputs | None:
         xs = _patterns(call.inputs["x"])
@@ -108,6 +116,22 @@ class OracleImplementation:
 def _quantized_row(xs: tuple[int, ...], recipe: str) -> bytes | None:
     """Quantize once for the two functions with the same results (Q8A8-QNT-8)."""
     return oracle.quantize_row(xs, recipe)
+
+
+def product_rows(call: Call, recipe: str = "design") -> list[tuple[bytes, bytes]] | None:
+    """Return the two quantized rows of each output of a product; None outside the domain (Q8A8-MUL-4)."""
+    m, n, k = (call.args[name] for name in "mnk")
+    length = k // 32 * 34
+    ws = [call.inputs["w"][length * j : length * (j + 1)] for j in range(m)]
+    quantized = []
+    for i in range(n):
+        xs = _patterns(call.inputs["x"][4 * k * i : 4 * k * (i + 1)])
+        is_inside = all(oracle.in_domain(xs[first : first + 32]) for first in range(0, k, 32))
+        row = oracle.quantize_row(xs, recipe) if is_inside else None
+        if row is None:
+            return None
+        quantized.append(row)
+    return [(w, x) for x in quantized for w in ws]
 
 
 def dot_rows(call: Call, function: str) -> list[tuple[int, bytes, bytes, bool]]:

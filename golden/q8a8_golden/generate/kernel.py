@@ -32,6 +32,8 @@ _INTEGERS: Final[Mapping[str, Any]] = {
     "nrc": ctypes.c_int,
 }
 
+_OF_PRODUCTS: Final[Mapping[str, Any]] = dict.fromkeys("mnk", ctypes.c_int64)
+
 
 class KernelError(RuntimeError):
     """The C scalar kernel could not be loaded, or crashed during a call."""
@@ -43,7 +45,7 @@ class KernelImplementation:
     Parameters
     ----------
     library
-        A shared library that exports the six functions of the ABI.
+        A shared library that exports the seven functions of the ABI.
     """
 
     name = "the C scalar kernel"
@@ -99,8 +101,9 @@ def _call(library: ctypes.CDLL, request: Mapping[str, Any]) -> dict[str, str]:
             (n, bytes.fromhex(text)) for n, text in (request["inputs"] | request["outputs"]).items()
         )
     }
+    integers = _OF_PRODUCTS if request["function"] == "mul_mat_q8_a8" else _INTEGERS
     arguments = [
-        buffers[name] if name in buffers else _INTEGERS[name](request["args"][name])
+        buffers[name] if name in buffers else integers[name](request["args"][name])
         for name in FUNCTIONS[request["function"]].parameters
     ]
     function = getattr(library, request["function"])

@@ -1,4 +1,4 @@
-"""The NumPy reference as an independent implementation: its six functions over NumPy buffers."""
+"""The NumPy reference as an independent implementation: its seven functions over NumPy buffers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReferenceBounds", "ReferenceImplementation"]
 
+MUL_MAT = "mul_mat_q8_a8"
 _QUANTIZERS = ("quantize_row_q8_a8", "quantize_row_q8_a8_ref", "quantize_activation_q8_a8")
 
 
@@ -47,14 +48,14 @@ class ReferenceImplementation:
 
 def _recipe_is_defined(function: str, inputs: Mapping[str, np.ndarray[Any, Any]], recipe: str) -> bool:
     """Return whether a recipe's arithmetic is defined for every block of a quantizer's input."""
-    x = next(iter(inputs.values()))
+    x = inputs["x"] if "x" in inputs else inputs["input"]
     blocks = x.reshape(1, -1) if function == "quantize_activation_q8_a8" else x.reshape(-1, 32)
     return bool(np.all(defined(blocks, recipe)))
 
 
 def _buffer(function: str, name: str, data: bytes) -> np.ndarray[Any, Any]:
     """Return a writable array of a copy of bytes, with the parameter's type in the ABI."""
-    floats = name in {"input", "s"} or (name == "x" and function in _QUANTIZERS)
+    floats = name in {"input", "s", "out"} or (name == "x" and function in (*_QUANTIZERS, MUL_MAT))
     floats = floats or (name == "y" and function == "dequantize_row_q8_a8")
     dtype = "<f4" if floats else {"output": "i1", "scale": "<u2"}.get(name, "u1")
     return np.frombuffer(bytearray(data), dtype=dtype)

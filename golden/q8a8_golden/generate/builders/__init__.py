@@ -13,6 +13,7 @@ from q8a8_golden.generate.builders import (
     dot_rounding,
     dot_v2,
     dot_values,
+    mul_mat,
     quantize_amax,
     quantize_boundaries,
     quantize_half,
@@ -45,6 +46,7 @@ _MODULES = (
     dot_pairs,
     dot_v2,
     dot_rounding,
+    mul_mat,
 )
 
 TOPICS: Mapping[str, Callable[[], list[Draft]]] = {module.TOPIC: module.drafts for module in _MODULES}
