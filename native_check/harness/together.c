@@ -171,12 +171,13 @@ static size_t spread(uint32_t round, size_t count) {
     return (size_t)((uint64_t)(uint32_t)(round * 2654435769u) * count >> 32);
 }
 
-/* Put a border of pages somewhere in a buffer of the thread, and close what is behind it. */
+/* Put a border of pages somewhere in a buffer of the thread, and close what is behind it. The buffer stays on a boundary
+   of 64 bytes: what a kernel needs in alignment is no matter of threads. */
 static void close_part(struct caller *caller, uint32_t round) {
     const struct call *call = caller->call;
     const size_t i = round % buffer_count(call);
     const uint32_t length = call->buffers[i].length;
-    const unsigned step = buffer_of(call, i)->alignment;
+    const unsigned step = 64;
     struct region *region = &caller->regions[i];
     if (length == 0) {
         return;

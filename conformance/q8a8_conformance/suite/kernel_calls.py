@@ -80,7 +80,8 @@ class KernelCalls:
         """Return a call as :meth:`run` makes it: in a case about values, at the placement of its hash."""
         if not self._places or not self._target.is_placed(call.function):
             return call
-        return placement.place(self._records.case, call, self._target.hello.capabilities)
+        placed = placement.place(self._records.case, call, self._target.hello.capabilities)
+        return placed if self._target.makes(placed) else call
 
     def ahead(self, items: Iterable[Item], call_of: Callable[[Item], Call]) -> Iterator[Item]:
         """Yield items of which each is to be made next: the kernel computes the one after it meanwhile.
@@ -100,7 +101,9 @@ class KernelCalls:
         while item is not None:
             following = next(waiting, None)
             if following is not None:
-                self._target.session.announce(self.placed(call_of(following)))
+                announced = self.placed(call_of(following))
+                if self._target.makes(announced):  # One that is not made costs a worker where it dies.
+                    self._target.session.announce(announced)
             yield item
             item = following
 

@@ -171,6 +171,10 @@ class Target:
             raise NotRunError(reason)
         return self._make(call)
 
+    def makes(self, call: Call) -> bool:
+        """Return whether a call would be made, after those that died."""
+        return not self._deaths.reason_against(call, self.rules)
+
     def _make(self, call: Call) -> Result:
         """Make one call, whatever died before."""
         if self._lost:

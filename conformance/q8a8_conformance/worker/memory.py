@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 CANARY = 0xA5
 MAX_OFFSET = 2**16
 """The largest supported offset from a 64-byte boundary, in bytes."""
-_LINE = 64
+LINE = 64
+"""The boundary that offsets count from."""
 _LEAD = 256
-"""Canary bytes before and after a buffer without an adjacent guard page; a multiple of `_LINE`."""
+"""Canary bytes before and after a buffer without an adjacent guard page; a multiple of `LINE`."""
 _PAGE = mmap.PAGESIZE
 _KEEP = 2**29
 """Bytes of arenas kept for the next call."""

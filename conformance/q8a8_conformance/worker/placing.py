@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.worker.caller import Caller, CannotCall, PreparedCall
-from q8a8_conformance.worker.memory import CANARY, Memory, Placement, border_offset
+from q8a8_conformance.worker.memory import CANARY, LINE, Memory, Placement, border_offset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -168,7 +168,9 @@ class Placer:
 
 
 def _place_of(call: Call, index: int, fraction: float) -> int | None:
-    """Return the place at a fraction of a buffer, where its elements begin; None in an empty one."""
+    """Return the place at a fraction of a buffer; None in an empty one.
+
+    It keeps the buffer on a boundary of `LINE` bytes: what alignment a kernel needs is no matter of threads.
+    """
     length = len(call.buffers[index].data)
-    step = 4 if call.spec.buffers[index].element == "f32" else 2
-    return int(fraction * ((length - 1) // step + 1)) * step if length else None
+    return int(fraction * ((length - 1) // LINE + 1)) * LINE if length else None

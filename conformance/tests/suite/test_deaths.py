@@ -69,6 +69,31 @@ class Mortal(InProcessSession):
         raise how("died")
 
 
+class Announced(Mortal):
+    """One that is told the next call, and dies in placed ones; `lost` are announced, not made, and deadly."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda call, _: WorkerCrashed if _is_placed(call) else None)
+        self.hello = replace(self.hello, capabilities=(*self.hello.capabilities, "ahead"))
+        self.lost = 0
+        self._next: Call | None = None
+
+    def announce(self, call: Call) -> None:
+        """Take the call after the next one."""
+        self._next = call
+
+    def call(self, call: Call, timeout: float | None = None) -> Result:
+        """Make a call, and count a worker that is lost for nothing."""
+        announced, self._next = self._next, None
+        if announced is not None and not announced.options and _is_placed(announced):
+            self.lost += 1
+        return super().call(call, timeout)
+
+
+def _is_placed(call: Call) -> bool:
+    return bool(call.options) or any(buffer.offset for buffer in call.buffers)
+
+
 def judged(session: InProcessSession, pattern: str) -> list[Record]:
     """Run the cases whose names begin so, and return their records."""
     target = Target(session, "kernel", LIMIT)  # type: ignore[arg-type]  # all of a session that it uses
@@ -122,6 +147,14 @@ class TestDeaths:
         for _ in range(HANDFUL):
             seen.add(dot(8), RULES, 0.0)
         assert seen.reason_against(guarded, OTHERS)
+
+    def test_a_slower_restart_makes_no_difference(self) -> None:
+        """What restarts cost is counted in steps: a busy machine leaves the same calls out."""
+        quick, busy = Deaths(), Deaths()
+        for seen, seconds in ((quick, 0.2), (busy, 0.45)):
+            for _ in range(20):
+                seen.add(dot(60), RULES, seconds)
+        assert quick.seconds == busy.seconds
 
     def test_the_cost_is_limited(self) -> None:
         """Once deaths cost too much, calls as long as one that died are not made; others may die once."""
@@ -237,6 +270,15 @@ def test_wrong_results_are_not_asked_about() -> None:
         return target.calls
 
     assert calls_of("") <= calls_of("scale-read-big-endian") < calls_of("") + 3 * KEPT
+
+
+def test_what_is_not_made_is_not_announced() -> None:
+    """Where placed calls die, only a few of them are announced: each kills a worker, made or not."""
+    session = Announced()
+    records = judged(session, "dot/bias/plain")
+    assert any(record.status is Status.CRASHED for record in records)
+    assert session.deaths <= 2 * HANDFUL
+    assert session.lost <= 2 * HANDFUL
 
 
 def test_a_slow_start_is_paid_once() -> None:
