@@ -161,12 +161,13 @@ def _tables(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     nb = ROW if _is_alike(calls) else SHORT
     halves = HALVES if nb == ROW else HALVES[::SOME][: len(HALVES) // SOME // SHORT * SHORT]
     bits, h, q = _read(calls, model, halves, _codes(len(halves)), nb)
-    finite = FINITE[h]
-    bits, h, q = bits[finite], h[finite], q[finite]
     scales = read_right()[0].copy()
     block, lane = np.nonzero(q == 1)
     scales[h[block]] = bits[block, lane].view(F32)
-    was_read = np.isin(HALVES, h[block])
+    was_read = np.isin(HALVES, h[block]) & FINITE
+    # What is made of infinities and NaNs is taken as it is: any value is right.
+    finite = FINITE[h]
+    bits, h, q = bits[finite], h[finite], q[finite]
     table = _code_table(calls, model, scales, was_read)
     model = replace(model, scales=scales, codes=table)
     found: list[Difference] = []

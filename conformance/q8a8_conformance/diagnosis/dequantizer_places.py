@@ -200,6 +200,7 @@ def _of_place(effect: Any, rule: Rule, part: Any) -> Difference:  # noqa: ANN401
     else:
         broken = VALUE if name == "other" else PLACES
         what = _EFFECTS[name].format(*values)
+        fix = MUTANTS[cause].fix if cause else fix
     sentence = f"{where[0].upper()}{where[1:]} {what}".rstrip(".") + "."
     data = {"effect": name, **rule.to_json(), **({"value": values[0]} if values else {})}
 

@@ -9,6 +9,7 @@ cause is attached to the failures that it explains, and to no other.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -223,32 +224,51 @@ class Measured:
 
     def facts(
         self,
-        differences: Iterable[Difference],
+        differences: Sequence[Difference],
         candidates: Callable[[], Iterable[Call]],
         failures: Sequence[CallResult],
         others: Callable[[], list[Fact]],
+        *,
+        is_sure: bool = False,
     ) -> list[Fact]:
         """Return the differences as facts, with evidence: those that explain most failed calls first.
 
-        Where none explains any, the facts are others; and where there are none, those that have evidence.
+        Where none explains any, the facts are others; and where there are none, and the model is sure, those
+        that have evidence.
         """
-        facts = [self._fact(one, candidates()) for one in differences]
+        without = [one.undo(self.model) for one in differences]
+        facts = [
+            Fact(
+                self.function,
+                one.fact,
+                one.where,
+                one.rule,
+                one.sentence,
+                one.fix,
+                self._evidence(bare, candidates()),
+                one.cause,
+                explains=partial(self._explains, bare, without),
+            )
+            for one, bare in zip(differences, without, strict=True)
+        ]
         explained = {id(fact): len(fact.explained(failures)) for fact in facts}
         some = sorted((f for f in facts if explained[id(f)]), key=lambda fact: -explained[id(fact)])
-        return some or others() or [fact for fact in facts if fact.evidence]
+        return some or others() or [fact for fact in facts if fact.evidence and is_sure]
 
-    def _fact(self, one: Difference, candidates: Iterable[Call]) -> Fact:
-        without = one.undo(self.model)
+    def _explains(self, bare: Any, without: Sequence[Any], result: CallResult) -> bool:  # noqa: ANN401 - models
+        """Return whether the model gives the outputs, and does not without the difference.
 
-        def explains(result: CallResult) -> bool:
-            """Return whether the model gives the outputs, and does not without the difference."""
-            if result.call.function != self.function or not result.call.n:
-                return False
-            given = self.outputs(self.model, result.call)
-            return given == result.outputs and self.outputs(without, result.call) != given
-
-        names = (self.function, one.fact, one.where, one.rule, one.sentence, one.fix)
-        return Fact(*names, self._evidence(without, candidates), one.cause, explains=explains)
+        Where each of several would do, all explain them.
+        """
+        if result.call.function != self.function or not result.call.n:
+            return False
+        given = self.outputs(self.model, result.call)
+        if given != result.outputs:
+            return False
+        return self.outputs(bare, result.call) != given or (
+            self.outputs(self.right, result.call) != given
+            and all(self.outputs(other, result.call) == given for other in without)
+        )
 
     def _evidence(self, without: Any, candidates: Iterable[Call]) -> tuple[Evidence, ...]:  # noqa: ANN401 - a model
         """Return the first call that shows a difference and nothing else, if there is one."""

@@ -114,6 +114,9 @@ STEP_CAUSES: dict[tuple[str, str], str] = {
 }
 """The catalogue's names of steps: measured first, named here."""
 
+SURE = 0.9
+"""The part of other blocks that a model must give, where it gives no failed call."""
+
 TOGETHER = {
     ("floor", "1.1920928955078125e-07"): {"inverse": "1/d"},
     ("zero_test", "rounded-d"): {"half": "subnormals-flushed"},
@@ -163,7 +166,9 @@ PLACE_CAUSES = {
     "every element before the last 32 does not count in amax": "activation-last-chunk",
     "every element from element 32 on does not count in amax": "activation-first-chunk",
     "every element from element 8192 on does not count in amax": "activation-first-8192",
-    "every element where size = 32 is quantized by another recipe: round-half-even": "activation-block-path",
+    "every element where size = 32 is quantized by another recipe: design with rounding = half-even": (
+        "activation-block-path"
+    ),
 }
 """The catalogue's names of what happens at some places, by its text."""
 
@@ -206,7 +211,8 @@ def quantizer_facts(
     measured = Measured(function, revealed.model, right, _outputs, calls.make, partial(_shown, function))
     some = [f for f in failures if f.call.n]
     candidates = partial(_candidates, revealed.model, function)
-    return measured.facts(every, candidates, failures, partial(value_facts, calls, some))
+    is_sure = revealed.confirmed > SURE * revealed.of
+    return measured.facts(every, candidates, failures, partial(value_facts, calls, some), is_sure=is_sure)
 
 
 def _differences(revealed: RevealedQuantizer, base: Recipe) -> Iterator[Difference]:
@@ -247,6 +253,7 @@ def _uncounted(model: QuantizerModel) -> Difference:
     sentence = f"Elements {', '.join(map(str, both))} of a block do not count in its amax."
     fix = "Take max |x_j| over all 32 elements of the block."
     cause = causes.get(tuple(both), "")
+    fix = MUTANTS[cause].fix if cause else fix
     return Difference(
         "element-not-counted", where, "Q8A8-QNT-1", sentence, fix, cause, partial(replace, counted=EVERY)
     )

@@ -73,6 +73,12 @@ class Observed:
         """Return some of the blocks."""
         return Observed(self.x[chosen], self.amax[chosen], self.scales[chosen], self.codes[chosen])
 
+    def with_more(self, other: Observed) -> Observed:
+        """Return these blocks and others."""
+        return Observed(
+            *(np.concatenate([getattr(one, f.name) for one in (self, other)]) for f in fields(self))
+        )
+
     def __len__(self) -> int:
         """Return the number of blocks."""
         return len(self.amax)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.recipe import RECIPES, Recipe, apply_recipe
+from q8a8.recipe import RECIPES, Recipe, apply_recipe, scale_of
+from q8a8.recipe_steps import INVERSES, ROUNDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,36 @@ def _mixed(x: Array, differ: Array, rng: np.random.Generator) -> Array:
             if of and (place := of.pop()) not in order:
                 order.append(place)
     return x[order]
+
+
+def keen_values_of(recipe: Recipe) -> list[tuple[float, Array]]:
+    """Return as `keen_values` elements on which other steps differ from those of a recipe that was measured.
+
+    They are the floats beside ties and beside integers of its own products.
+    """
+    rivals = [replace(recipe, inverse=inverse) for inverse in INVERSES]
+    rivals += [replace(recipe, rounding=rounding) for rounding in ROUNDINGS]
+    rivals += [replace(recipe, product=product) for product in ("float32", "float64")]
+    rivals += [replace(recipe, multiplier=multiplier) for multiplier in {127.0, recipe.divisor}]
+    rng = np.random.default_rng(128)
+    amax = np.exp2(rng.uniform(-8, 8, KEEN // 3)).astype(F32)
+    _, h = scale_of(amax, recipe)
+    by_half = np.divide(1, h.astype(np.float64), where=h > 0, out=np.ones(len(amax)))
+    products = np.concatenate([np.arange(127) + 0.5, np.arange(1, 127)])
+    x = np.concatenate(
+        [
+            products / inverse[:, np.newaxis]
+            for inverse in (recipe.multiplier / amax, recipe.divisor / amax, by_half)
+        ],
+        axis=1,
+    ).astype(F32)
+    x = (x.view(np.int32) + rng.integers(-2, 3, x.shape, dtype=np.int32)).view(F32)
+    x *= rng.choice([F32(-1), F32(1)], x.shape)
+    x = np.where(np.abs(x) < amax[:, np.newaxis], x, F32(0))
+    right = _codes(x, amax, recipe)
+    differ = np.array([_codes(x, amax, rival) != right for rival in rivals])
+    found = ((float(a), _mixed(x[i], differ[:, i], rng)) for i, a in enumerate(amax))
+    return [(a, values) for a, values in found if values.size]
 
 
 @lru_cache(maxsize=1)

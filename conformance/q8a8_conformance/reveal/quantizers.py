@@ -224,8 +224,16 @@ def _measure(
     """Yield what is known after each step."""
     revealed = (_with_structure if calls.is_row else _with_signs)(calls, revealed)
     yield revealed
-    observed, places = _observe(calls, revealed)
-    fitted, parts = _by_places(observed, places)
+    # (A kernel whose amax no element decides is measured as it is.)
+    counted = revealed.model.counted if revealed.model.counted.any() else EVERY
+    observed = _observe(calls, revealed, list(_probe_vectors(counted)))
+    fitted, parts = _by_places(observed)
+    # Its steps show best on elements beside its own ties.
+    own = probes.keen_values_of(fitted.recipe) if differences(fitted.recipe) else []
+    if own:
+        more = [(amax, _vector(amax, x, counted)) for amax, x in own]
+        observed = observed.with_more(_observe(calls, revealed, more))
+        fitted, parts = _by_places(observed)
     recipe = fitted.recipe
     if revealed.model.recipe.amax != "magnitude":
         recipe = named(replace(recipe, amax=revealed.model.recipe.amax))
@@ -300,12 +308,11 @@ def _vector(amax: float, values: Array, counted: Array) -> Array:
     return x.reshape(-1)
 
 
-def _observe(calls: QuantizerCalls, revealed: RevealedQuantizer) -> tuple[Observed, Array]:
-    """Return what the probe vectors gave, and the place in its row [n] of each block."""
+def _observe(
+    calls: QuantizerCalls, revealed: RevealedQuantizer, vectors: list[tuple[float, Array]]
+) -> Observed:
+    """Return what vectors of eight blocks gave, in which blocks stand as in a row."""
     model = revealed.model
-    # A kernel whose amax no element decides is measured as it is.
-    counted = model.counted if model.counted.any() else EVERY
-    vectors = list(_probe_vectors(counted))
     packed = list(_packed(vectors)) if calls.is_row and model.sharing == "own" else [x for _, x in vectors]
     if not model.counted.all() or model.recipe.amax != "magnitude" or model.sharing != "own":
         packed += _beyond(model, np.random.default_rng(3))
@@ -319,8 +326,7 @@ def _observe(calls: QuantizerCalls, revealed: RevealedQuantizer) -> tuple[Observ
     own = replace(model, is_row=calls.is_row)
     amax = [own.amax(x.reshape(-1, BLOCK) if calls.is_row else x[np.newaxis]) for x in packed]
     blocks_amax = np.concatenate([np.broadcast_to(of, structure.ROW) for of in amax])
-    observed = Observed(every, blocks_amax, np.concatenate(scales), np.concatenate(codes))
-    return observed, np.tile(np.arange(structure.ROW), len(packed))
+    return Observed(every, blocks_amax, np.concatenate(scales), np.concatenate(codes))
 
 
 def _beyond(model: QuantizerModel, rng: np.random.Generator) -> Iterator[Array]:
@@ -345,15 +351,16 @@ def _packed(vectors: list[tuple[float, Array]]) -> Iterator[Array]:
     many = len(list(probes.tie_values())) + probes.KEEN
     yield from (x for _, x in vectors[:many])
     firsts = [x[:BLOCK] for _, x in vectors[many:]]
-    firsts += [firsts[-1]] * (-len(firsts) % structure.ROW)
-    yield from np.array(firsts).reshape(-1, VECTOR)
+    firsts += firsts[-1:] * (-len(firsts) % structure.ROW)
+    yield from np.array(firsts, F32).reshape(-1, VECTOR)
 
 
-def _by_places(observed: Observed, places: Array) -> tuple[Fit, tuple[Part, ...]]:
+def _by_places(observed: Observed) -> tuple[Fit, tuple[Part, ...]]:
     """Fit a recipe; where it fails at some blocks of a row alone, fit another one there."""
     whole = fit(observed)
     if not whole.missed:
         return whole, ()
+    places = np.arange(len(observed)) % structure.ROW
     bad = np.unique(places[whole.wrong_scales | whole.wrong_codes.any(axis=1)])
     if bad.size == structure.ROW:
         return whole, ()

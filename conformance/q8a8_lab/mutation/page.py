@@ -1,4 +1,4 @@
-"""The kill matrix as a page of the documentation."""
+"""The catalogue of mutants and legal kernels as a page of the documentation."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from q8a8_conformance.spec.rules import CHAPTERS, load_rules
 from q8a8_lab.mutation.isolating import ISOLATING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import TypeAlias
+    from collections.abc import Iterable, Iterator
 
     from q8a8_conformance.faults.catalogue import Mutant
 
-    Results: TypeAlias = dict[str, dict[str, int]]
-
 REGENERATE = "python -m q8a8_lab.mutation --markdown docs/mutants.md"
 
-_HEAD = f"""# Mutants: the kill matrix
+_HEAD = f"""# Mutants and legal kernels
 
 A conformance suite is tested with wrong kernels. Here are {{mutants}} of them, each the
 specification with one mistake, and {{legal}} legal kernels that differ from the reference and conform.
@@ -34,9 +31,8 @@ Each is a kernel under test by its slug, with underscores for hyphens:
 q8a8 test py:q8a8_conformance.mutants:round_half_even
 ```
 
-The numbers in a matrix are the cases of the suite that fail, by the rule that they fail; the rule that the
-mutant breaks by design is in bold. (Property tests and the warning about a bias are left out: the one
-searches, the other counts.)
+`python -m q8a8_lab.mutation [SLUG...] --json FILE` judges them by the whole suite and counts the cases that fail,
+by the rule that they fail.
 """
 
 _ISOLATING = """
@@ -56,19 +52,12 @@ They differ from the reference as the specification allows, and nothing fails.
 """
 
 
-def render(results: Mapping[str, Mapping[str, int]]) -> str:
-    """Return the page, as Markdown.
-
-    Parameters
-    ----------
-    results
-        For every mutant and legal kernel the number of failing cases, by full rule id.
-    """
+def render() -> str:
+    """Return the page, as Markdown."""
     parts = [_HEAD.format(mutants=len(MUTANTS), legal=len(LEGAL))]
     for family, mutants in FAMILIES.items():
         parts.append(f"\n## {family}\n\n")
         parts.append(_table(("mutant", "what it does", "rule", "seen in"), (_row(m) for m in mutants)))
-        parts.append(_matrix(mutants, results))
     parts += [_ISOLATING, _table(("rule", "mutant", "follows from"), _isolating_rows())]
     parts += [_LEGAL, _table(("kernel", "what it does", "why it is legal"), _legal_rows())]
     return "".join(parts)
@@ -76,24 +65,6 @@ def render(results: Mapping[str, Mapping[str, int]]) -> str:
 
 def _row(mutant: Mutant) -> tuple[str, ...]:
     return f"`{mutant.slug}`", mutant.sentence, _link(mutant.rule), mutant.seen or ""
-
-
-def _matrix(mutants: Iterable[Mutant], results: Mapping[str, Mapping[str, int]]) -> str:
-    """Return a family's matrix: a row for each mutant, a column for every rule that one of them fails."""
-    found = {rule for mutant in mutants for rule in results[mutant.slug]}
-    rules = sorted(found, key=_place)
-    rows = (
-        (
-            f"`{mutant.slug}`",
-            *(_cell(results[mutant.slug].get(rule, 0), rule == mutant.rule) for rule in rules),
-        )
-        for mutant in mutants
-    )
-    return "\n" + _table(("mutant", *(short_id(rule) for rule in rules)), rows)
-
-
-def _cell(count: int, own: bool) -> str:
-    return f"**{count}**" if own else str(count or "")
 
 
 def _place(rule: str) -> tuple[int, int]:
