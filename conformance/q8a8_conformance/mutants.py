@@ -6,7 +6,7 @@ with underscores for hyphens::
     q8a8 test py:q8a8_conformance.mutants:round_half_even
     q8a8 test py:q8a8_conformance.mutants:recipe_ggml_ref
 
-`python -m q8a8_lab.mutation` judges the mutants and the legal kernels, and writes the kill matrix.
+`python -m q8a8_lab.mutation` judges the mutants and the legal kernels, and writes the page about them.
 """
 
 from __future__ import annotations

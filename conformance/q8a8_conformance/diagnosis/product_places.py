@@ -40,7 +40,7 @@ HELD = 2.0**14
 """What outputs hold before: more than any of them is, and far less than 2^24."""
 
 EXPONENTS = 7
-"""Scales of rows of x repeat after so many: 2^0 to 2^6."""
+"""Scales that are a digit of a row's number: 2^0 to 2^6."""
 
 SHAPES, OUTPUTS, LENGTHS = 200, 1 << 17, 24
 """Shapes, outputs of a shape, and numbers of blocks that are looked at."""
@@ -203,12 +203,7 @@ def _measure(
         return sources
     sources.rows = _numbers(session, sources, n, own_rows, rows_of_x=True)
     sources.columns = _numbers(session, sources, m, own_columns, rows_of_x=False)
-    cycle = np.arange(n) % EXPONENTS
-    seen = _product(session, sources, np.ones(n), np.ones(m), cycle)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        exponents = np.log2(seen)
-        other = np.isfinite(exponents) & (exponents != cycle[sources.rows]) & (exponents < EXPONENTS)
-    sources.scales = np.where(other, np.where(other, exponents, 0).astype(int), sources.rows)
+    sources.scales = _scales(session, sources)
     return sources
 
 
@@ -227,6 +222,22 @@ def _numbers(session: AnySession, sources: Sources, size: int, own: Array, *, ro
         if size <= BASE ** (place + 1):
             break
     return np.where(valid & (total < size) & ~sources.kept & ~sources.added, total, own)
+
+
+def _scales(session: AnySession, sources: Sources) -> Array:
+    """Return the rows of x whose scales the outputs have; those of their codes where they show no other."""
+    m, n, _ = sources.shape
+    total, valid = np.zeros((n, m), int), np.ones((n, m), bool)
+    for place in count():
+        exponents = np.arange(n) // EXPONENTS**place % EXPONENTS
+        shown = _product(session, sources, np.ones(n), np.ones(m), exponents)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            digit = np.log2(shown)
+        valid &= (digit >= 0) & (digit < EXPONENTS) & (digit == np.rint(digit))
+        total += np.where(valid, digit, 0).astype(int) * EXPONENTS**place
+        if n <= EXPONENTS ** (place + 1):
+            break
+    return np.where(valid & (total < n) & ~sources.kept & ~sources.added, total, sources.rows)
 
 
 def _product(session: AnySession, sources: Sources, x: Array, w: Array, exponents: Array) -> Array:

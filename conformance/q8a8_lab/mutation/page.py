@@ -31,8 +31,8 @@ Each is a kernel under test by its slug, with underscores for hyphens:
 q8a8 test py:q8a8_conformance.mutants:round_half_even
 ```
 
-`python -m q8a8_lab.mutation [SLUG...] --json FILE` judges them by the whole suite and counts the cases that fail,
-by the rule that they fail.
+`python -m q8a8_lab.mutation [SLUG...] --json FILE` judges them by the whole suite and counts the cases that
+fail, by the rule that they fail.
 """
 
 _ISOLATING = """

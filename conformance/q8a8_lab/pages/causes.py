@@ -34,14 +34,11 @@ _HEAD = f"""\
 
 # Diagnosis: cause, symptom, fix
 
-What a wrong dot product does is measured, by experiments on it. For other functions the suite replays the
-kernel's own inputs with everything below, and names what gives the kernel's bytes: in the failed calls, and
-in those that passed as well. The smallest explanation wins: a recipe or one mistake before two at once. A
-line of the report's `diagnosis` holds
+What a wrong function does is measured, by experiments on the kernel; this page's catalogue only lends
+names to what is found. The recipe of a right quantizer and the order of a right dot product are named by the bits
+of all results. A line of the report's `diagnosis` holds
 
-- `cause`: a name of this page, or of a fact. Two mistakes in one function are two lines; for a quantizer
-  each has `together with` the other in its `detail`, where `or` names mistakes that give the same bytes on
-  every call of the run.
+- `cause`: a name of this page, or of a fact. Two mistakes in one function are two lines.
 
 - `explained`, `of`: so many results have the cause's bytes, of so many. For a recipe and for an order these
   are all results of the function, the right ones too; for mistakes and facts they are the wrong ones.
@@ -54,7 +51,7 @@ line of the report's `diagnosis` holds
   It is found by asking the kernel itself: fewest blocks, fewest elements that are not zero, then simplest
   numbers.
 
-`{UNEXPLAINED}` means that no experiment, and neither one mistake nor two, give the kernel's bytes;
+`{UNEXPLAINED}` means that nothing that experiments found gives the kernel's bytes;
 `{CRASH}`, that calls crashed or hung. What a kernel does besides its results (it writes outside its
 buffers, leaves a rounding mode changed) is seen directly: it is a failed rule of [Memory
 and environment](spec/kernel.md).
@@ -134,11 +131,23 @@ fact's. A mistake of this page that does the same gives the `cause` its name. A 
 condition alone (an address, flush-to-zero) has it in `where` as `under`; one that shows in longer rows alone
 has their blocks as `in_rows_of`.
 
-## What a matrix product computes
+## Quantizers and dequantization
 
-A wrong product that no mistake of this page explains is measured, as [`q8a8
-reveal`](reveal.md#matrix-products) does it. Each step that is not the specification's is a fact, with the
-shapes in which it is so, and the error beside that of quantization itself: `activations:float32`,
+Elements and blocks chosen for it show what a quantizer computes, as [`q8a8 reveal`](reveal.md) prints it:
+which elements count in amax, how the scale is made and rounded, what the inverse is, how halves round, where
+zero is tested, the layout, and what is otherwise at some places or lengths. Each difference from the
+specification is a fact. For dequantization each output's code and scale are found, their widths and signs,
+and the precision of the product.
+
+## Matrix products
+
+First it is found where outputs come from: products in which rows are numbered, in which one block counts,
+and into outputs that held something show `outputs-not-written`, `outputs-added`, `outputs-of-other-rows`,
+`scales-of-other-rows`, `blocks-miscounted` and `empty-not-written`, each with the shapes in which it is so.
+
+What that does not explain is measured as [`q8a8 reveal`](reveal.md#matrix-products) does it. Each step
+that is not the specification's is a fact, with the shapes in which it is so, and the error beside that of
+quantization itself: `activations:float32`,
 `activations:int8-per-row`, `recipe:ggml-avx2`, `accumulator:float16`, `weights:float16`, `not-written` and
 their like. A failed call has it as its cause where its wrong outputs are those of the arithmetic but for the
 roundings of sums.

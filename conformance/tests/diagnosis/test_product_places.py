@@ -1,0 +1,125 @@
+"""Where the outputs of wrong matrix products come from: the mistakes of the catalogue, and two others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8.abi import Reference
+from q8a8.matmul import mul_mat
+from q8a8_conformance.diagnosis.product_places import KINDS, place_facts
+from q8a8_conformance.faults.catalogue import MUTANTS, make
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.inputs import mul_mat_rows
+from q8a8_conformance.inputs.calls import MUL_MAT, float_bytes
+from q8a8_conformance.inputs.calls import mul_mat as product_call
+from q8a8_conformance.results.observations import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.diagnosis.facts import Fact
+    from q8a8_conformance.protocol.messages import Call
+
+Array = NDArray[Any]
+
+SHAPES = (
+    (1, 3, 2),
+    (3, 1, 4),
+    (5, 7, 1),
+    (9, 17, 3),
+    (17, 9, 5),
+    (8, 8, 0),
+    (2, 1, 2048),
+    (65_537, 1, 1),
+    (1, 65_537, 1),
+)
+"""m, n and blocks of a row."""
+
+PLACED = {
+    "matrix-columns-lost": "outputs-not-written",
+    "matrix-rows-lost": "outputs-not-written",
+    "matrix-corner-lost": "outputs-not-written",
+    "matrix-m-in-sixteen-bits": "outputs-not-written",
+    "matrix-n-in-sixteen-bits": "outputs-not-written",
+    "matrix-transposed": "outputs-of-other-rows",
+    "matrix-neighbour": "outputs-of-other-rows",
+    "matrix-first-row-for-all": "outputs-of-other-rows",
+    "matrix-tile-stale": "outputs-of-other-rows",
+    "matrix-scales-of-first-row": "scales-of-other-rows",
+    "matrix-k-tail-lost": "blocks-miscounted",
+    "matrix-last-k-tile-twice": "blocks-miscounted",
+    "matrix-k-in-sixteen-bits": "blocks-miscounted",
+    "matrix-added": "outputs-added",
+    "matrix-empty-unwritten": "empty-not-written",
+}
+"""The fact that each mistake of the catalogue is which is about places."""
+
+
+def measured(kernel: Callable[[], object]) -> tuple[list[Fact], list[Failure]]:
+    """Return the facts about a kernel, and its failed calls on exact matrices of `SHAPES`."""
+    session = InProcessSession(kernel, [MUL_MAT])
+    failures = []
+    for m, n, nb in SHAPES:
+        w, x = mul_mat_rows.exact(m, n, nb)
+        call: Call = product_call(w, x, out=float_bytes(3.0) * (m * n))
+        expected = (mul_mat(w, x).astype("<f4").tobytes(),)
+        outputs = tuple(bytes(out) for out in session.call(call).outputs)
+        if outputs != expected:
+            failures.append(Failure(call, outputs, expected))
+    return place_facts(session, failures), failures
+
+
+@pytest.mark.parametrize("slug", PLACED)
+def test_a_mistake_is_measured(slug: str) -> None:
+    """The fact is the mutation: its kind, its name, its rule, and every failed call has it as its cause."""
+    (fact,), failures = measured(lambda: make(slug))
+    assert (fact.fact, fact.slug, fact.rule) == (PLACED[slug], slug, MUTANTS[slug].rule)
+    assert fact.rule == KINDS[fact.fact][0]
+    assert fact.explained(failures) == failures
+    assert fact.evidence
+    assert fact.where["shapes"]
+
+
+@pytest.mark.parametrize(
+    "slug", ["matrix-rounds-even", "matrix-scale-of-row", "matrix-half-scales", "matrix-float-activations"]
+)
+def test_arithmetic_is_no_place(slug: str) -> None:
+    """A mistake in the arithmetic puts nothing in a wrong place."""
+    facts, _ = measured(lambda: make(slug))
+    assert facts == []
+
+
+class Rotated(Reference):
+    """A kernel that stores each row of outputs one place on."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and rotate the outputs of each row."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        out[: m * n] = np.roll(out[: m * n].reshape(n, m), 1, axis=1).reshape(-1)
+
+
+class SecondBlockTwice(Reference):
+    """A kernel that counts the second block of long rows twice."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and add the second block again."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        if k > 64:
+            blocks = layout.as_blocks(w[: m * k // 32 * 34]).reshape(m, -1)
+            rows = x[: n * k].reshape(n, k)
+            out[: m * n] += mul_mat(np.ascontiguousarray(blocks[:, 1:2]), rows[:, 32:64].copy()).reshape(-1)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "fact"), [(Rotated, "outputs-of-other-rows"), (SecondBlockTwice, "blocks-miscounted")]
+)
+def test_what_the_catalogue_does_not_have(kernel: type[Reference], fact: str) -> None:
+    """A mistake that nobody has told it is measured all the same, and has no name of the catalogue's."""
+    (found,), failures = measured(kernel)
+    assert found.slug == found.fact == fact
+    assert found.explained(failures) == failures
