@@ -35,8 +35,8 @@ _HEAD = f"""\
 # Diagnosis: cause, symptom, fix
 
 What a wrong function does is measured, by experiments on the kernel; this page's catalogue only lends
-names to what is found. The recipe of a right quantizer and the order of a right dot product are named by the bits
-of all results. A line of the report's `diagnosis` holds
+names to what is found. The recipe of a right quantizer and the order of a right dot product are named by the
+bits of all results. A line of the report's `diagnosis` holds
 
 - `cause`: a name of this page, or of a fact. Two mistakes in one function are two lines.
 

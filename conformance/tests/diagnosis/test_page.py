@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from q8a8_conformance.diagnosis import mistakes
 from q8a8_conformance.diagnosis.causes import FIXES
 from q8a8_conformance.mutants import MUTANTS
 from q8a8_lab.pages import causes
@@ -22,5 +21,5 @@ def test_the_page_is_up_to_date(tmp_path: Path) -> None:
 def test_the_page_names_every_cause() -> None:
     """Every cause that the diagnosis can give has its line."""
     text = causes.render()
-    slugs = [slug for slug in MUTANTS if slug not in mistakes.STATEFUL]
+    slugs = [slug for slug in MUTANTS if slug not in causes.STATEFUL]
     assert [cause for cause in (*FIXES, *slugs) if f"`{cause}`" not in text] == []
