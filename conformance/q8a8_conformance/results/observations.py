@@ -3,8 +3,8 @@
 The checks feed this while they run. A quantizer's results are blocks; a dot product's results are single
 floats, kept as the numbers that the sum is made of, so that both block versions look alike.
 
-Recipes and orders are distinguished by these results. To replay a mistake (a stride that is ignored, a block
-that looks at its neighbour) takes the whole call, so calls are kept too, the failed ones apart.
+Recipes and orders are distinguished by these results. What is wrong takes the whole call (a stride that is
+ignored, a block that looks at its neighbour), so failed calls are kept.
 """
 
 from __future__ import annotations
@@ -26,15 +26,6 @@ Array = NDArray[Any]
 
 LIMIT = 1 << 17
 """Results of one function that are kept at most; what comes later adds nothing to a diagnosis."""
-
-CALLS = 4000
-"""Calls of one function that are kept at most."""
-
-CALL_BYTES = 1 << 24
-"""Bytes of the calls of one function that are kept at most."""
-
-ONE_CALL_BYTES = 1 << 18
-"""Bytes of a call that is kept at most: a longer one would take the place of many."""
 
 FAILURES = 400
 """Failed calls of one function that are kept at most."""
@@ -107,22 +98,9 @@ class Observations:
 
     quantizers: dict[str, list[QuantizerResult]] = field(default_factory=dict)
     dots: dict[tuple[str, int], list[DotResult]] = field(default_factory=dict)
-    calls: dict[Key, list[CallResult]] = field(default_factory=dict)
     failures: dict[Key, list[Failure]] = field(default_factory=dict)
     placed: dict[Key, list[Failure]] = field(default_factory=dict)
     deaths: dict[str, list[Death]] = field(default_factory=dict)
-    _bytes: dict[Key, int] = field(default_factory=dict)
-
-    def add_call(self, call: Call, outputs: Mapping[str, bytes]) -> None:
-        """Add a legal call that returned, with its output buffers by ABI name."""
-        key = (call.function, call.nrc)
-        held = self.calls.setdefault(key, [])
-        size = sum(len(buffer.data) for buffer in call.buffers)
-        if size > ONE_CALL_BYTES:
-            return
-        if len(held) < CALLS and self._bytes.get(key, 0) + size <= CALL_BYTES:
-            self._bytes[key] = self._bytes.get(key, 0) + size
-            held.append(CallResult(call, tuple(outputs.values())))
 
     def add_failure(
         self,

@@ -148,7 +148,6 @@ class KernelCalls:
         self._last = result
         self._record_faults(call, result)
         if legal:
-            self._target.observations.add_call(call, outputs)
             self._check_lowest_code(call, outputs)
         return outputs
 
