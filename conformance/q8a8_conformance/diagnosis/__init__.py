@@ -244,9 +244,9 @@ def _of_rows(
     facts: list[Fact] = []
     if probe is not None:
         session = _Probing(probe)
-        with suppress(CallDiedError):
+        with suppress(CallDiedError, CallRefused):
             facts = facts_of(session, failures=failures)
-        facts = [] if session.is_late else facts
+        facts = [] if session.is_late and function != MUL_MAT else facts
     limits.facts += facts
     findings, left = [], failures
     for fact in facts:
@@ -264,7 +264,10 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
     """Return where a matrix product's outputs come from, or else what they are the sums of."""
     facts = place_facts(session, failures)
     left = [one for one in failures if not any(fact.explains(one) for fact in facts)]
-    return [*facts, *(product_facts(session, left) if left else ())]
+    if left:
+        with suppress(CallRefused):
+            facts += product_facts(session, left)
+    return facts
 
 
 def _count(failures: Sequence[Failure]) -> int:

@@ -44,6 +44,9 @@ REVEALED = "order:revealed"
 NOT_IN_CATALOGUE = "order not in the catalogue (legal), revealed as"
 ILLEGAL = "order with more roundings than the bound allows (Q8A8-ORD-2), revealed as"
 
+MOST = 0.75
+"""The part of all results that a mistake leaves right, if the order that explains them is to be named."""
+
 ENOUGH = 0.5
 """The share of results that an order must explain to be worth a mention as the nearest."""
 
@@ -185,7 +188,9 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot, *, experime
     if added := [c for c in _summed(orders) if results.all_from(c)]:
         return [_as_added(function, nrc, _separate(function, nrc, added, ask), of, note)]
     if not experiments:
-        return []
+        # (With something else wrong, the order that most results have.)
+        likely = plain if most >= MOST * of else []
+        return [replace(_as_order(function, c.order, nrc, of, note), explained=most) for c in likely[:1]]
     # (A matrix product quantizes by itself: it cannot be asked about rows of blocks.)
     found = Revealed(function, nrc)
     if function != MUL_MAT:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.recipe import RECIPES, Recipe
+from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
 from q8a8_conformance.diagnosis.facts import Difference, Measured
 from q8a8_conformance.diagnosis.quantizer_values import value_facts
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import Failure
+    from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizer_calls import AnySession
     from q8a8_conformance.reveal.quantizers import RevealedQuantizer
 
@@ -208,7 +208,8 @@ def quantizer_facts(
     every = list(_differences(revealed, base))
     calls = QuantizerCalls(session, function)
     right = QuantizerModel(calls.is_row, base)
-    measured = Measured(function, revealed.model, right, _outputs, calls.make, partial(_shown, function))
+    shown = partial(_shown, function)
+    measured = Measured(function, revealed.model, right, _outputs, calls.make, shown, _alike)
     some = [f for f in failures if f.call.n]
     candidates = partial(_candidates, revealed.model, function)
     is_sure = revealed.confirmed > SURE * revealed.of
@@ -339,6 +340,17 @@ def _outputs(model: QuantizerModel, call: Call) -> tuple[bytes, ...]:
     before = written(call.function, call.n, held)
     blocks = as_outputs(call.function, model.predict(shaped, before.data))
     return tuple(part + buffer[len(part) :] for part, buffer in zip(blocks, held, strict=True))
+
+
+def _alike(model: QuantizerModel, result: CallResult, given: tuple[bytes, ...]) -> bool:
+    """Return whether blocks differ only where the recipe leaves codes undefined."""
+    if not model.is_row:
+        return False
+    known = defined(elements_of(result.call)[: result.call.n].reshape(-1, BLOCK), model.recipe)
+    sides = [np.frombuffer(side[0], np.uint8) for side in (given, result.outputs)]
+    size = 34 * len(known)
+    one, other = (side[:size].reshape(-1, 34)[known] for side in sides)
+    return np.array_equal(one, other) and np.array_equal(sides[0][size:], sides[1][size:])
 
 
 def _candidates(model: QuantizerModel, function: str) -> Iterator[Call]:

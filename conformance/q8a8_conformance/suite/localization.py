@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import Failure, Observations
 
 VALUES = tuple(f"Q8A8-{family}-" for family in ("LAY", "HLF", "QNT", "DEQ", "DOT", "ORD", "MUL"))
-NOT_VALUES = frozenset(f"Q8A8-{name}" for name in ("QNT-8", "QNT-10", "QNT-11", "DOT-11", "MUL-8", "MUL-9"))
+NOT_VALUES = frozenset(f"Q8A8-{name}" for name in ("QNT-8", "QNT-11", "DOT-11", "MUL-8", "MUL-9"))
 """Families of rules about values, and those of them that compare results, or are about something else."""
 
 
@@ -66,12 +66,16 @@ def localize(
     for failure in failures:
         if failure.case in tentative:
             by_case[failure.case].append(failure)
-    unknown = {failure.case for failure in failures if id(failure) not in known}
+    unknown = {
+        failure.case
+        for failure in failures
+        if id(failure) not in known or _is_comparison(known[id(failure)].rule)
+    }
     pattern = _Pattern(recorder, unknown)
 
     def rules_of(failure: Failure) -> tuple[str, ...]:
         fact = known.get(id(failure))
-        if fact is not None:
+        if fact is not None and (fact.rule in failure.rules or not _is_comparison(fact.rule)):
             return _with_derived(fact.rule, failure.rules)
         return pattern.most_suspicious(failure.call.function, failure.rules)
 
@@ -88,6 +92,11 @@ def _explained(facts: Sequence[Fact], failures: Sequence[Failure]) -> dict[int, 
         left = [one for one in failures if one.call.function == fact.function and id(one) not in found]
         found |= {id(failure): fact for failure in fact.explained(left)}
     return found
+
+
+def _is_comparison(rule: str) -> bool:
+    """Return whether a rule compares two results: which of them is wrong, another rule decides."""
+    return len(rules_by_id()[rule].derived_from) > 1
 
 
 def _with_derived(rule: str, about: Sequence[str]) -> tuple[str, ...]:

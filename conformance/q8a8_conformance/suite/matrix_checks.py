@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 
+SUMS = "Q8A8-MUL-5"
 MARGINS = 500
 """Outputs of a call whose place in the bound is recorded at most."""
 OBSERVED = 24
@@ -57,7 +58,9 @@ def judge_product(judge: Judge, w: Array, x: Array, *, exact: bool, out: bytes |
         return True
     expected = np.where(right, actual, product.outputs)
     message = f"{message}: {describe(actual, product.outputs, ~right)}"
-    judge.compare(call, outputs, {"out": expected.tobytes()}, message=message, in_bound=in_bound)
+    # (Under the profile exact the bits of another order than the scalar one are wrong, and nothing else.)
+    rules = None if exact or in_bound or not (right | product.holds(actual)).all() else (SUMS,)
+    judge.compare(call, outputs, {"out": expected.tobytes()}, rules, message, in_bound=in_bound)
     return False
 
 

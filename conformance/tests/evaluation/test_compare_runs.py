@@ -255,5 +255,5 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_comparison_that_cannot_be_written(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A full disk, and a folder that is missing, are refused with the file's name and status 2."""
     a = str(LOGS / "perplexity-f16.log")
-    assert main(["compare", a, a, "--json", target]) == 2
+    assert main(["compare", a, a, "--json", target]) == 6
     assert target in capsys.readouterr().err
