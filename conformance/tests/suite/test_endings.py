@@ -276,7 +276,8 @@ for _ in range(60):
     worker.stdin.flush()
 open(sys.argv[1], "w").close()
 worker.kill()
-sys.stderr.write("client_loop: send disconnect: Broken pipe" if sys.argv[2] == "words" else "")
+sys.stderr.write("client_loop: send disconnect: Broken pipe\\n" if sys.argv[2] == "words" else "")
+sys.stderr.flush()
 os._exit(255)
 """
 """A program that reaches a kernel, until some calls were made."""
