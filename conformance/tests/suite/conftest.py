@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +16,11 @@ from q8a8_conformance.cli import main
 from q8a8_conformance.report.schema import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    Options = Callable[..., list[str]]
+    Started = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
 
 HERE = Path(__file__).parent
 
@@ -57,3 +64,41 @@ def q8a8_test(
         return Tested(status, report, out, err)
 
     return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return an empty folder, a working directory."""
+    path = tmp_path / "folder"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def report_options(folder: Path) -> Options:
+    """Return a function of options that write reports into the folder, under the options' names."""
+    return lambda *kinds: [word for kind in kinds for word in (f"--{kind}", str(folder / kind))]
+
+
+@pytest.fixture
+def started(folder: Path) -> Started:
+    """Return a context that runs a module of Python in the folder, with the kernels beside this file."""
+
+    @contextmanager
+    def start(*words: str, **more: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401 (Popen's)
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "Q8A8_MARK": str(folder.parent / "mark")}
+        environment["PYTHONPATH"] = os.pathsep.join([str(HERE), *sys.path])
+        running = subprocess.Popen(  # noqa: S603 (this Python, our own code)
+            [sys.executable, "-m", *words],
+            cwd=folder,
+            env=environment,
+            text=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
+        )
+        with running:
+            try:
+                yield running
+            finally:
+                running.kill()
+
+    return start
