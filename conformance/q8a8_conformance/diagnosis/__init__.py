@@ -159,11 +159,7 @@ def _of_dot(
         *(one for one in elsewhere if any(fact.explains(one) for fact in facts)),
     ]
     limits.facts += facts
-    findings, left = [], failures
-    for fact in facts:
-        explained = fact.explained(failures)
-        left = [failure for failure in left if not any(failure is one for one in explained)]
-        findings.append(_of_fact(fact, _count(explained), _count(failures)))
+    findings, left = _of_facts(facts, failures)
     by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
     named = dots.explain(function, by_nrc, ask, experiments=not facts)
     if not failures or (not facts and any(finding.fix for finding in named)):
@@ -173,6 +169,15 @@ def _of_dot(
         smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
         findings.append(Finding(function, UNEXPLAINED, 0, _count(left), detail=detail, smallest=smallest))
     return [*findings, *(finding for finding in named if finding.cause != UNEXPLAINED)]
+
+
+def _of_facts(facts: Sequence[Fact], failures: Sequence[Failure]) -> tuple[list[Finding], list[Failure]]:
+    """Return the findings that facts are, and the failed calls that none of them explains."""
+    explained = [fact.explained(failures) for fact in facts]
+    seen = {id(failure) for one in explained for failure in one}
+    of = _count(failures)
+    findings = [_of_fact(fact, _count(one), of) for fact, one in zip(facts, explained, strict=True)]
+    return findings, [failure for failure in failures if id(failure) not in seen]
 
 
 def _of_fact(fact: Fact, explained: int, of: int) -> Finding:
@@ -248,11 +253,7 @@ def _of_rows(
             facts = facts_of(session, failures=failures)
         facts = [] if session.is_late and function != MUL_MAT else facts
     limits.facts += facts
-    findings, left = [], failures
-    for fact in facts:
-        explained = fact.explained(failures)
-        left = [failure for failure in left if not any(failure is one for one in explained)]
-        findings.append(_of_fact(fact, _count(explained), _count(failures)))
+    findings, left = _of_facts(facts, failures)
     if left:
         near = next((f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0))
         smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)

@@ -82,12 +82,17 @@ def places(
     parts = []
     for effect in dict.fromkeys(effect for of in effects.values() for effect in of):
         seen = Seen({n: of.get(effect, np.zeros(n, np.bool_)) for n, of in effects.items()})
-        rule = find_rule(seen, lambda n, e=effect: (ask(n).get(e, np.zeros(n, np.bool_)), None), LONGEST)  # type: ignore[misc]
+        rule = find_rule(seen, partial(_asked, ask, effect), LONGEST)
         if rule is not None:
             part = rule, _effect(model, effect)
             parts.append(part)
             found.append(_of_place(effect, rule, part))
     return found, replace(model, parts=tuple(parts))
+
+
+def _asked(ask: Callable[[int], dict[Any, Array]], effect: Any, n: int) -> tuple[Array, None]:  # noqa: ANN401 - a tuple
+    """Return which blocks of a row of n an effect is seen at: bool [n]."""
+    return ask(n).get(effect, np.zeros(n, np.bool_)), None
 
 
 def _effects(calls: DequantizerCalls, model: Dequantizer, n: int) -> dict[Any, Array]:
@@ -144,7 +149,12 @@ def _others(
     """Yield other scales, and known mistakes, as `_unwritten`."""
     scales = [*(("scale-of", offset) for offset in OFFSETS), ("scale-is", 0)]
     for effect in (*scales, *(("as", slug) for slug in single_mistakes())):
-        yield effect, lambda of=effect: _are_all(_effect(model, of)(want, row, got), got)  # type: ignore[misc]
+        yield effect, partial(_gives, model, effect, want, row, got)
+
+
+def _gives(model: Dequantizer, effect: Any, want: Array, row: Array, got: Array) -> Array:  # noqa: ANN401 - a tuple
+    """Return which blocks are what an effect makes of them: bool [n]."""
+    return _are_all(_effect(model, effect)(want, row, got), got)
 
 
 def _effect(model: Dequantizer, effect: Any) -> Callable[[Array, Array, Array], Array]:  # noqa: ANN401 - a tuple

@@ -177,15 +177,13 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """In what a measured function differs from the right one: a fact before its calls.
+class Statement:
+    """What a fact says, before it is known of which function and by which calls.
 
     Attributes
     ----------
     fact, where, rule, sentence, fix, cause
         As in a `Fact`.
-    undo
-        Returns a model without it.
     """
 
     fact: str
@@ -194,6 +192,18 @@ class Difference:
     sentence: str
     fix: str
     cause: str
+
+
+@dataclass(frozen=True)
+class Difference(Statement):
+    """In what a measured function differs from the right one.
+
+    Attributes
+    ----------
+    undo
+        Returns a model without it.
+    """
+
     undo: Callable[[Any], Any] = field(compare=False)
 
 

@@ -23,12 +23,13 @@ from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
+from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
 Array = NDArray[Any]
@@ -295,9 +296,8 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
     by_shape = {sources.shape: sources for sources, _ in held}
 
     def explains(result: CallResult) -> bool:
-        shape = result.call.bs, result.call.bx, result.call.n // 32
-        sources = by_shape.get(shape)
-        return sources is not None and hasattr(result, "expected") and sources.predicts(result)  # type: ignore[arg-type]
+        sources = by_shape.get((result.call.bs, result.call.bx, result.call.n // 32))
+        return isinstance(result, Failure) and sources is not None and sources.predicts(result)
 
     where: dict[str, Any] = {
         "shapes": [

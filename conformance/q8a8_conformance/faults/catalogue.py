@@ -18,6 +18,7 @@ from q8a8_conformance.faults import (
     layout,
     legal,
     matrices,
+    memory,
     recipes,
     rounding,
     rows,
@@ -45,7 +46,7 @@ FAMILIES: Mapping[str, tuple[Mutant, ...]] = MappingProxyType(
         "Scales and floating-point sums": sums.MUTANTS,
         "Blocks, rows and strides": rows.MUTANTS,
         "Matrix products": matrices.MUTANTS,
-        "Memory, environment and state": state.MUTANTS,
+        "Memory, environment and state": (*memory.MUTANTS, *state.MUTANTS),
     }
 )
 """The mutants by family."""

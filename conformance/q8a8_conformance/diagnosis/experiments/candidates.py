@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.model import block_sum, products
+from q8a8_conformance.diagnosis.facts import Statement
 from q8a8_conformance.faults import steps
 from q8a8_conformance.faults.catalogue import MUTANTS
 
@@ -27,23 +28,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Statement):
     """A step that takes another one's place.
 
     Attributes
     ----------
-    fact, where, rule, sentence, fix, cause
-        As in a `Fact`.
     changes
         Fields of a `Model`.
     """
 
-    fact: str
-    where: Mapping[str, Any]
-    rule: str
-    sentence: str
-    fix: str
-    cause: str
     changes: Mapping[str, Any] = field(compare=False)
 
 
