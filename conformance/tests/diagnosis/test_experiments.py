@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8 import layout
+from q8a8.abi import Reference
 from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.replay import replay
@@ -117,6 +119,34 @@ def test_a_mistake_is_measured(slug: str, function: str) -> None:
     assert all(shown.actual != shown.expected for shown in facts[0].evidence)
     assert ("map" in facts[0].where) == (slug in MAPPED)
     assert len(facts[0].explained(failures)) >= 0.85 * len(failures) > 0
+
+
+class OffsetCodes(Reference):
+    """Adds 128 to the codes of x, and subtracts 128 times y's codes in a sum of its own."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Add up both sums in float32."""
+        if nrc == 2 or not n:
+            super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
+            return
+        x, y = (layout.as_blocks(rows[: n // 32 * 34]) for rows in (vx, vy))
+        d = x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32)
+        codes = x["weight_qs"].astype(np.int64) + 128, y["weight_qs"].astype(np.int64)
+        sums = [np.float32(0), np.float32(0)]
+        for b in range(n // 32):
+            sums[0] += d[b] * np.float32((codes[0][b] * codes[1][b]).sum())
+            sums[1] += d[b] * np.float32(128 * codes[1][b].sum())
+        s[0] = sums[0] - sums[1]
+
+
+def test_codes_that_are_offset() -> None:
+    """Codes that are offset, and corrected in another sum, are found by a block that should add nothing."""
+    facts, _ = _facts(DOT, OffsetCodes())
+    assert [(fact.fact, fact.where["operand"], fact.rule) for fact in facts] == [
+        ("codes-offset", "x", "Q8A8-ORD-2")
+    ]
 
 
 def _with_every_value(function: str, kernel: object) -> list[Fact]:

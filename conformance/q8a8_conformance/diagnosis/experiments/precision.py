@@ -40,11 +40,14 @@ CAUSES = {11: "fp16-accumulator", 8: "bf16-accumulator"}
 def offset(bench: Bench) -> Iterator[Measured]:
     """Find codes that are offset by a number, and corrected in a sum of its own, which rounds.
 
-    A block whose codes are all zero in one row adds nothing, whatever the other row holds there.
+    A block whose codes are all zero in one row adds nothing, whatever the other row holds there: the result
+    is the same where both rows hold zeros, however scales are read.
     """
+    zeros = _beside_zeros(bench, of_zeros=True)
+    beside_zeros = bench.value(zeros, zeros)
     for operand in "xy":
         x, y = (_beside_zeros(bench, of_zeros=side == operand) for side in "xy")
-        if bench.value(x, y) == 2.0**-12:
+        if bench.value(x, y) == beside_zeros:
             continue
         terms = Model(products=_offset_products(operand))
         other = "y" if operand == "x" else "x"
