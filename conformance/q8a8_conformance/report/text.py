@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.results.run import Run, Smallest
 
-SHOWN = 40
-"""Bytes of a buffer that a line of the diagnosis shows."""
-
 _GREEN, _RED, _YELLOW, _DIM, _BOLD, _OFF = (f"\x1b[{code}m" for code in (32, 31, 33, 2, 1, 0))
 
 
@@ -156,9 +153,9 @@ def _diagnosis(run: Run, paint: _Paint) -> Iterator[str]:
 
 def _smallest(smallest: Smallest) -> Iterator[str]:
     yield f"    smallest: {smallest.text}"
-    for side, buffers in (("expected", smallest.call.expected), ("actual", smallest.call.actual)):
-        for name, data in buffers.items():
-            yield f"    {side}: {name} {data[:SHOWN].hex()}{'…' if len(data) > SHOWN else ''}"
+    for line in difference.show(smallest.call):
+        if line.label in {"want", "got"}:
+            yield f"    {line.label:<5} {line.text}"
 
 
 def _bound(run: Run) -> Iterator[str]:
