@@ -9,7 +9,7 @@ predicts the outputs of these calls; a fact is attached to those that it predict
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -256,25 +256,29 @@ def _product(session: AnySession, sources: Sources, x: Array, w: Array, exponent
 
 
 def _counts(session: AnySession, sources: Sources) -> dict[int, float]:
-    """Return how often each of some blocks is counted, as most outputs have it."""
-    m, n, nb = sources.shape
+    """Return how often blocks are counted: some of them, and where that changes between two."""
+    nb = sources.shape[2]
     ends = nb if nb <= EVERY else ENDS
-    places = dict.fromkeys([*range(ends), *(2**e for e in range(3, 16) if 2**e < nb), *range(nb - ends, nb)])
-    elements = np.zeros((1, nb, 32))
-    elements[:, :, 0] = 127
-    elements[:, :, 1] = 1
-    found = {}
-    for b in places:
-        codes = np.zeros((1, nb, 32), np.int8)
-        codes[:, b, 1] = 1
-        w, x = (
-            np.repeat(dot_rows.blocks(1.0, codes), m, axis=0),
-            np.repeat(elements.reshape(1, -1), n, axis=0),
-        )
-        outputs = _made(session, sources, w, x)[~sources.kept]
-        values, times = np.unique(outputs[outputs < HELD], return_counts=True)
-        found[b] = float(values[times.argmax()]) if values.size else 1.0
+    places = sorted({*range(ends), *(2**e for e in range(3, 16) if 2**e < nb), *range(nb - ends, nb)})
+    found = {b: _count(session, sources, b) for b in places}
+    for low, high in pairwise(places):
+        while found[low] != found[high] and high - low > 1:
+            middle = (low + high) // 2
+            found[middle] = _count(session, sources, middle)
+            low, high = (middle, high) if found[middle] == found[low] else (low, middle)
     return found
+
+
+def _count(session: AnySession, sources: Sources, block: int) -> float:
+    """Return how often a block is counted, as most outputs have it."""
+    m, n, nb = sources.shape
+    elements, codes = np.zeros((1, nb, 32)), np.zeros((1, nb, 32), np.int8)
+    elements[:, :, 0] = 127
+    elements[:, :, 1] = codes[:, block, 1] = 1
+    w, x = np.repeat(dot_rows.blocks(1.0, codes), m, axis=0), np.repeat(elements.reshape(1, -1), n, axis=0)
+    outputs = _made(session, sources, w, x)[~sources.kept]
+    values, times = np.unique(outputs[outputs < HELD], return_counts=True)
+    return float(values[times.argmax()]) if values.size else 1.0
 
 
 def _made(session: AnySession, sources: Sources, w: Array, x: Array) -> Array:

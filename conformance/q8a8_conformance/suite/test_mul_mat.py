@@ -55,6 +55,8 @@ MORE_HELD = (1.0, -2.0, 3e5, 1e-40, 1e-20, 7.0, 1e20, -float("inf"))
 ALIKE = 64, 32
 """m and n of a product whose rows are all alike, so that it does not matter which output stands where: whole
 tiles for most kernels."""
+FEW_ALIKE, LONG = (8, 8), 100
+"""The same for rows of so many blocks or more."""
 
 NON_FINITE = (float("nan"), float("inf"), -float("inf"), 3e38)
 
@@ -154,7 +156,7 @@ def test_places(judge: Judge, m: int, n: int) -> None:
 
 def _judge_alike(judge: Judge, w: Array, x: Array, *, exact: bool, held: float = 0.0) -> None:
     """Judge the product of one row and one row, repeated."""
-    m, n = ALIKE
+    m, n = ALIKE if len(w) < LONG else FEW_ALIKE
     matrices = np.repeat(w[np.newaxis], m, axis=0), np.repeat(x[np.newaxis], n, axis=0)
     judge_product(judge, *matrices, exact=exact, out=calls.float_bytes(held) * (m * n))
 
