@@ -129,12 +129,14 @@ def judge(step: Step, folder: Path) -> Outcome:
 
 
 def show(outcome: Outcome) -> str:
-    """Return what the screen has on a kernel: title, verdict and time, the command, and the first fact."""
+    """Return what the screen has on a kernel: title, verdict and time, the command, and what is wrong with it."""
     step = outcome.step
     words = [f"{step.title}: {outcome.verdict} ({outcome.seconds:.0f} s)"]
     words.append(f"  $ {shorten(f'q8a8 test {shlex.join(step.arguments)}')}")
     if entries := outcome.report.get("diagnosis", []):
-        parts = (str(entries[0][key]) for key in ("function", "cause", "fix"))
+        # What is wrong, before what is only named.
+        first = min(entries, key=lambda entry: not entry["fix"])
+        parts = (str(first[key]) for key in ("function", "cause", "fix"))
         words.append("  " + shorten(": ".join(filter(None, parts))))
     return "\n".join(words)
 

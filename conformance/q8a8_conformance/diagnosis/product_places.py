@@ -261,7 +261,8 @@ def _counts(session: AnySession, sources: Sources) -> dict[int, float]:
     ends = nb if nb <= EVERY else ENDS
     places = sorted({*range(ends), *(2**e for e in range(3, 16) if 2**e < nb), *range(nb - ends, nb)})
     found = {b: _count(session, sources, b) for b in places}
-    for low, high in pairwise(places):
+    for pair in pairwise(places):
+        low, high = pair
         while found[low] != found[high] and high - low > 1:
             middle = (low + high) // 2
             found[middle] = _count(session, sources, middle)

@@ -18,7 +18,11 @@ STEPS = [
     demo.Step("a wrong one", ("py:q8a8_conformance.mutants:round_half_even",), must_conform=False),
 ]
 RIGHT = {"verdict": "conforms", "diagnosis": []}
-WRONG = {"verdict": "does-not-conform", "diagnosis": [{"function": "f", "cause": "c", "fix": "x" * 200}]}
+NAMED = {"function": "g", "cause": "recipe", "fix": ""}
+WRONG = {
+    "verdict": "does-not-conform",
+    "diagnosis": [NAMED, {"function": "f", "cause": "c", "fix": "x" * 200}],
+}
 
 
 def test_one_screen(
