@@ -129,7 +129,7 @@ def judge(step: Step, folder: Path) -> Outcome:
 
 
 def show(outcome: Outcome) -> str:
-    """Return what the screen has on a kernel: title, verdict and time, the command, and what is wrong with it."""
+    """Return what the screen has on a kernel: verdict, time, command, and what is wrong with it."""
     step = outcome.step
     words = [f"{step.title}: {outcome.verdict} ({outcome.seconds:.0f} s)"]
     words.append(f"  $ {shorten(f'q8a8 test {shlex.join(step.arguments)}')}")
