@@ -31,7 +31,11 @@ static inline uint16_t arm_load_half(const uint8_t *p) {
     return half;
 }
 
-static inline void arm_store_half(uint8_t *p, uint16_t half) {
+static inline float scale_at(const uint8_t *p) {
+    return arm_float_of_half(arm_load_half(p));
+}
+
+static inline void put_scale(uint8_t *p, uint16_t half) {
     memcpy(p, &half, sizeof half);
 }
 
@@ -44,7 +48,7 @@ static inline void arm_quantize_8(const float *x, float inv, int8_t *q) {
 }
 
 /* Quantize count floats under one scale; returns the scale (Q8A8-QNT-1 to Q8A8-QNT-6). */
-static inline uint16_t arm_quantize(const float *x, int8_t *q, size_t count) {
+static inline uint16_t quantize_elements(const float *x, int8_t *q, size_t count) {
     const size_t tail = count % 8;
     const size_t whole = count - tail;
     float last[8] = {0}; /* the tail, padded with zeros: never read past count */
@@ -72,8 +76,7 @@ static inline uint16_t arm_quantize(const float *x, int8_t *q, size_t count) {
 }
 
 /* y_j = f32(h) * q_j for the 32 elements of a block, exact (Q8A8-DEQ-1). */
-static inline void arm_dequantize_block(uint16_t half, const int8_t *q, float *y) {
-    const float d = arm_float_of_half(half);
+static inline void dequantize_block(float d, const int8_t *q, float *y) {
     for (size_t j = 0; j < QK8_A8; j += 8) {
         const int16x8_t wide = vmovl_s8(vld1_s8(q + j));
         vst1q_f32(y + j, vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))), d));

@@ -19,7 +19,7 @@ static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
     return vgetq_lane_s32(sums, 0) + vgetq_lane_s32(sums, 3);
 }
 
-#include "arm_rows.h"
+#include "rows.h"
 
 static inline int8x16_t two_rows(const uint8_t *row0, const uint8_t *row1, size_t j) {
     return vcombine_s8(vld1_s8((const int8_t *)(row0 + j)), vld1_s8((const int8_t *)(row1 + j)));
@@ -61,8 +61,14 @@ static void i8mm_vec_dot(int n, float *s, size_t bs, const void *vx, size_t bx, 
         s[bs] = vgetq_lane_f32(sums, 1);
         s[bs + 1] = vgetq_lane_f32(sums, 3);
     } else {
-        s[0] = arm_dot_v1(n, x, y);
+        s[0] = rows_dot_v1(n, x, y);
     }
+}
+
+static const struct q8a8_product i8mm_product = ROWS_PRODUCT;
+
+static void i8mm_mul_mat(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out) {
+    q8a8_product_mul_mat(&i8mm_product, m, n, k, w, x, out);
 }
 
 extern const struct q8a8_kernel q8a8_kernel_i8mm;
@@ -70,5 +76,7 @@ const struct q8a8_kernel q8a8_kernel_i8mm = {
     .name = "i8mm",
     .needs = {"asimd", "i8mm"},
     .vec_dot = i8mm_vec_dot,
-    ARM_KERNEL_FUNCTIONS,
+    .mul_mat = i8mm_mul_mat,
+    .product = &i8mm_product,
+    ROWS_KERNEL_FUNCTIONS,
 };
