@@ -8,7 +8,7 @@
  *     | row a1 |     | row b1 |     | 2: a1 . b0  | 3: a1 . b1  |
  *     +--------+     +--------+     +-------------+-------------+
  */
-#include "arm.h"
+#include "neon_values.h"
 
 /* One row by one row: the halves of each 16 bytes are the matrix rows, and the result is the trace. */
 static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
@@ -34,10 +34,10 @@ static float32x4_t dot_2x2(int n, const uint8_t *x0, const uint8_t *x1, const ui
         for (size_t j = V1_QS; j < Q8A8_BLOCK_BYTES; j += 8) {
             sumi = vmmlaq_s32(sumi, two_rows(x0, x1, j), two_rows(y0, y1, j));
         }
-        uint16x4_t halves = vdup_n_u16(arm_load_half(x0));
-        halves = vset_lane_u16(arm_load_half(x1), halves, 1);
-        halves = vset_lane_u16(arm_load_half(y0), halves, 2);
-        halves = vset_lane_u16(arm_load_half(y1), halves, 3);
+        uint16x4_t halves = vdup_n_u16(load_half(x0));
+        halves = vset_lane_u16(load_half(x1), halves, 1);
+        halves = vset_lane_u16(load_half(y0), halves, 2);
+        halves = vset_lane_u16(load_half(y1), halves, 3);
         const float32x4_t scales = arm_floats_of_halves(halves);
         const float32x4_t dx = vzip1q_f32(scales, scales);                                   /* x0 x0 x1 x1 */
         const float32x4_t dy = vcombine_f32(vget_high_f32(scales), vget_high_f32(scales)); /* y0 y1 y0 y1 */

@@ -1,10 +1,9 @@
 /* The functions of q8a8.h over rows, for a kernel of any processor. Include it after defining, as static inline,
- *     int32_t block_sum(const int8_t *qx, const int8_t *qy);               the exact sum of 32 products (Q8A8-DOT-1)
- *     float scale_at(const uint8_t *p);                                    the scale of a block, 2-byte aligned bytes
- *     void put_scale(uint8_t *p, uint16_t half);
- *     uint16_t quantize_elements(const float *x, int8_t *q, size_t count); under one scale (Q8A8-QNT-1 to Q8A8-QNT-6)
- *     void dequantize_block(float d, const int8_t *q, float *y);           32 elements (Q8A8-DEQ-1)
- * All but block_sum are the same for the kernels of one processor: arm.h and x86.h have them.
+ *     int32_t block_sum(const int8_t *qx, const int8_t *qy);             the exact sum of 32 products (Q8A8-DOT-1)
+ *     float float_of_half(uint16_t half);                                (Q8A8-HLF-2)
+ *     uint16_t quantize_values(const float *x, int8_t *q, size_t count); under one scale (Q8A8-QNT-1 to Q8A8-QNT-6)
+ *     void dequantize_block(uint16_t half, const int8_t *q, float *y);   32 elements (Q8A8-DEQ-1)
+ * All but block_sum are the same for many kernels: neon_values.h, sve_values.h and x86_values.h have them.
  *
  * To be bit-identical to the scalar order, the lanes of a block are reduced as integers, where the order does not
  * matter, and then scaled and added block after block, unfused. */
@@ -13,12 +12,22 @@
 
 #include "kernel.h"
 
+/* Blocks are 2-byte aligned bytes (Q8A8-MEM-4), little-endian on any machine. */
+static inline uint16_t load_half(const uint8_t *p) {
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static inline void store_half(uint8_t *p, uint16_t half) {
+    p[0] = (uint8_t)(half & 0xff);
+    p[1] = (uint8_t)(half >> 8);
+}
+
 enum { V1_QS = 2, V2_ACTIVATION_SCALE = 2, V2_QS = 4 };
 
 static void rows_quantize_row(const float *x, void *y, int64_t k) {
     uint8_t *block = y;
     for (int64_t b = 0; b < k / QK8_A8; ++b, x += QK8_A8, block += Q8A8_BLOCK_BYTES) {
-        put_scale(block, quantize_elements(x, (int8_t *)(block + V1_QS), QK8_A8));
+        store_half(block, quantize_values(x, (int8_t *)(block + V1_QS), QK8_A8));
     }
 }
 
@@ -26,19 +35,19 @@ static void rows_quantize_row_v2(const float *x, void *y, int64_t k, enum q8a8_f
     const size_t carried = field == Q8A8_WEIGHT_SCALE ? 0 : V2_ACTIVATION_SCALE;
     uint8_t *block = y;
     for (int64_t b = 0; b < k / QK8_A8; ++b, x += QK8_A8, block += Q8A8_V2_BLOCK_BYTES) {
-        put_scale(block + carried, quantize_elements(x, (int8_t *)(block + V2_QS), QK8_A8));
-        put_scale(block + V2_ACTIVATION_SCALE - carried, 0); /* Q8A8-LAY-4 */
+        store_half(block + carried, quantize_values(x, (int8_t *)(block + V2_QS), QK8_A8));
+        store_half(block + V2_ACTIVATION_SCALE - carried, 0); /* Q8A8-LAY-4 */
     }
 }
 
 static void rows_quantize_activation(const float *input, int8_t *output, uint16_t *scale, int size) {
-    *scale = quantize_elements(input, output, size > 0 ? (size_t)size : 0); /* Q8A8-QNT-9 */
+    *scale = quantize_values(input, output, size > 0 ? (size_t)size : 0); /* Q8A8-QNT-9 */
 }
 
 static void rows_dequantize_row(const void *x, float *y, int64_t k) {
     const uint8_t *block = x;
     for (int64_t b = 0; b < k / QK8_A8; ++b, y += QK8_A8, block += Q8A8_BLOCK_BYTES) {
-        dequantize_block(scale_at(block), (const int8_t *)(block + V1_QS), y);
+        dequantize_block(load_half(block), (const int8_t *)(block + V1_QS), y);
     }
 }
 
@@ -46,15 +55,15 @@ static void rows_dequantize_row_v2(const void *x, float *y, int64_t k, enum q8a8
     const size_t scale = field == Q8A8_WEIGHT_SCALE ? 0 : V2_ACTIVATION_SCALE;
     const uint8_t *block = x;
     for (int64_t b = 0; b < k / QK8_A8; ++b, y += QK8_A8, block += Q8A8_V2_BLOCK_BYTES) {
-        dequantize_block(scale_at(block + scale), (const int8_t *)(block + V2_QS), y);
+        dequantize_block(load_half(block + scale), (const int8_t *)(block + V2_QS), y);
     }
 }
 
 /* What a block adds to a dot product: f32(f32(sumi) * f32(dx * dy)) (Q8A8-DOT-2). */
 static inline float rows_term(const uint8_t *x, const uint8_t *y, size_t y_scale, size_t qs) {
     const int32_t sumi = block_sum((const int8_t *)(x + qs), (const int8_t *)(y + qs));
-    const float dx = scale_at(x);
-    const float dy = scale_at(y + y_scale);
+    const float dx = float_of_half(load_half(x));
+    const float dy = float_of_half(load_half(y + y_scale));
     return (float)sumi * (dx * dy);
 }
 
@@ -98,9 +107,7 @@ static inline size_t rows_of_tile(void) {
 static inline void rows_quantize_columns(const float *x, void *columns, size_t blocks) {
     struct q8a8_column *column = columns;
     for (size_t b = 0; b < blocks; ++b, ++column, x += QK8_A8) {
-        uint8_t scale[2];
-        put_scale(scale, quantize_elements(x, column->q, QK8_A8));
-        column->scale = scale_at(scale);
+        column->scale = float_of_half(quantize_values(x, column->q, QK8_A8));
         column->sum = 0;
         for (size_t j = 0; j < QK8_A8; ++j) {
             column->sum += column->q[j];
@@ -115,7 +122,7 @@ static inline void rows_tile(const uint8_t *ints, const uint16_t *scales, size_t
         const struct q8a8_column *column = first;
         for (size_t b = 0; b < blocks; ++b) {
             const int32_t sumi = block_sum((const int8_t *)(ints + b * QK8_A8), column[b].q);
-            const float dw = scale_at((const uint8_t *)(scales + b));
+            const float dw = float_of_half(scales[b]);
             sums[c * stride] = sums[c * stride] + (float)sumi * (dw * column[b].scale);
         }
     }
