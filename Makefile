@@ -67,10 +67,10 @@ llama-tools: ## release check: build llama-perplexity and llama-bench, run them 
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.evaluation.llama_tools --measured docs/model/measured
 
-docs: ## build the documentation site into site/
+docs: ## build the documentation site, English and Korean, into site/
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.pages.rules_index --check docs
-	$(venv)/mkdocs build --strict
+	$(venv)/python -m q8a8_lab.pages.site
 
 serve-docs: ## the documentation at a local port, rebuilt as you write
 	@.ci/environment dev

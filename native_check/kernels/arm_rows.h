@@ -1,4 +1,5 @@
-/* The functions of q8a8.h over rows, for a 64-bit Arm kernel. Include it after defining
+/* The functions of q8a8.h over rows, for a 64-bit Arm kernel. Include it after neon_values.h or sve_values.h, and
+ * after defining
  *     static inline int32_t block_sum(const int8_t *qx, const int8_t *qy);
  * the exact integer sum of 32 products (Q8A8-DOT-1), the only difference between the kernels' dot products.
  *
@@ -14,7 +15,7 @@ enum { V1_QS = 2, V2_ACTIVATION_SCALE = 2, V2_QS = 4 };
 static void arm_quantize_row(const float *x, void *y, int64_t k) {
     uint8_t *block = y;
     for (int64_t b = 0; b < k / QK8_A8; ++b, x += QK8_A8, block += Q8A8_BLOCK_BYTES) {
-        arm_store_half(block, arm_quantize(x, (int8_t *)(block + V1_QS), QK8_A8));
+        arm_store_half(block, quantize_values(x, (int8_t *)(block + V1_QS), QK8_A8));
     }
 }
 
@@ -22,19 +23,19 @@ static void arm_quantize_row_v2(const float *x, void *y, int64_t k, enum q8a8_fi
     const size_t carried = field == Q8A8_WEIGHT_SCALE ? 0 : V2_ACTIVATION_SCALE;
     uint8_t *block = y;
     for (int64_t b = 0; b < k / QK8_A8; ++b, x += QK8_A8, block += Q8A8_V2_BLOCK_BYTES) {
-        arm_store_half(block + carried, arm_quantize(x, (int8_t *)(block + V2_QS), QK8_A8));
+        arm_store_half(block + carried, quantize_values(x, (int8_t *)(block + V2_QS), QK8_A8));
         arm_store_half(block + V2_ACTIVATION_SCALE - carried, 0); /* Q8A8-LAY-4 */
     }
 }
 
 static void arm_quantize_activation(const float *input, int8_t *output, uint16_t *scale, int size) {
-    *scale = arm_quantize(input, output, size > 0 ? (size_t)size : 0); /* Q8A8-QNT-9 */
+    *scale = quantize_values(input, output, size > 0 ? (size_t)size : 0); /* Q8A8-QNT-9 */
 }
 
 static void arm_dequantize_row(const void *x, float *y, int64_t k) {
     const uint8_t *block = x;
     for (int64_t b = 0; b < k / QK8_A8; ++b, y += QK8_A8, block += Q8A8_BLOCK_BYTES) {
-        arm_dequantize_block(arm_load_half(block), (const int8_t *)(block + V1_QS), y);
+        dequantize_block(arm_load_half(block), (const int8_t *)(block + V1_QS), y);
     }
 }
 
@@ -42,7 +43,7 @@ static void arm_dequantize_row_v2(const void *x, float *y, int64_t k, enum q8a8_
     const size_t scale = field == Q8A8_WEIGHT_SCALE ? 0 : V2_ACTIVATION_SCALE;
     const uint8_t *block = x;
     for (int64_t b = 0; b < k / QK8_A8; ++b, y += QK8_A8, block += Q8A8_V2_BLOCK_BYTES) {
-        arm_dequantize_block(arm_load_half(block + scale), (const int8_t *)(block + V2_QS), y);
+        dequantize_block(arm_load_half(block + scale), (const int8_t *)(block + V2_QS), y);
     }
 }
 

@@ -1,5 +1,5 @@
 /* NEON with SDOT, for Armv8.2 processors with the dotprod feature (Cortex-A55, A76, Neoverse N1 ...). */
-#include "arm.h"
+#include "neon_values.h"
 
 /* SDOT adds four products of int8 into each int32 lane: exact for any int8 (Q8A8-DOT-1). */
 static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {

@@ -8,7 +8,7 @@
  *     | row a1 |     | row b1 |     | 2: a1 . b0  | 3: a1 . b1  |
  *     +--------+     +--------+     +-------------+-------------+
  */
-#include "arm.h"
+#include "neon_values.h"
 
 /* One row by one row: the halves of each 16 bytes are the matrix rows, and the result is the trace. */
 static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {

@@ -1,5 +1,5 @@
 /* Plain NEON, for any 64-bit Arm processor (Cortex-A53, A57, A72 ...). */
-#include "arm.h"
+#include "neon_values.h"
 
 /* A product of two int8 is at most 128 * 128 = 2^14 and fits int16, but the sum of two may not: twice -128 * -128
  * is 2^15. So products are not added in int16 lanes: SADALP adds pairs of them to int32 lanes, which hold the sum of

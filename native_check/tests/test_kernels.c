@@ -1,5 +1,5 @@
 /* Every kernel that this CPU can run equals the scalar one: all functions, bit for bit, with unaligned outputs and
- * inputs. The arguments, if any, are the kernels that must have been run. */
+ * inputs. The arguments, if any, are the kernels that must have been run; after --only, no others are. */
 #include "inputs.h"
 #include "target.h"
 
@@ -170,18 +170,30 @@ static void run(const struct q8a8_kernel *kernel) {
     printf("%s: %s\n", kernel->name, check_failures == before ? "equals scalar" : "differs from scalar");
 }
 
+static bool named(char **names, const char *name) {
+    for (; *names != NULL; ++names) {
+        if (strcmp(*names, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int main(int argc, char **argv) {
-    int missing = argc - 1;
+    const bool only = argc > 1 && strcmp(argv[1], "--only") == 0;
+    char **names = argv + 1 + only;
+    int missing = argc - 1 - only;
     for (const struct kernel_row *row = kernel_rows; row->name != NULL; ++row) {
         char lacks[100];
+        if (only && !named(names, row->name)) {
+            continue;
+        }
         if (row->kernel == NULL || !target_runs_here(row->kernel, lacks, sizeof lacks)) {
             printf("%s: not for this CPU\n", row->name);
             continue;
         }
         run(row->kernel);
-        for (int i = 1; i < argc; ++i) {
-            missing -= strcmp(argv[i], row->name) == 0;
-        }
+        missing -= named(names, row->name);
     }
     check_that(missing == 0, "%d of the kernels that must run here did not", missing);
     return check_report("kernels");
