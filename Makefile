@@ -94,6 +94,7 @@ pages: ## renew the pages that are made by commands: mistakes, diagnosis, real k
 	$(venv)/python -m q8a8_lab.pages.causes --markdown docs/diagnosis.md
 	$(venv)/python -m q8a8_lab.pages.reveal --markdown docs/reveal.md
 	$(venv)/python -m q8a8_lab.peers --markdown docs/peers.md
+	$(venv)/python -m q8a8_lab.pages.fingerprint --markdown docs/one-result.md
 
 peers: ## release check: build ggml for every order in the table, compare bit for bit, write docs/peers.md
 	@.ci/system-packages $(build_packages) g++ $(arm_packages)
