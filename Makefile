@@ -76,10 +76,10 @@ llama-tools: ## release check: build llama-perplexity and llama-bench, run them 
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.evaluation.llama_tools --measured docs/model/measured
 
-docs: ## build the documentation site into site/
+docs: ## build the documentation site, English and Korean, into site/
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.pages.rules_index --check docs
-	$(venv)/mkdocs build --strict
+	$(venv)/python -m q8a8_lab.pages.site
 
 serve-docs: ## the documentation at a local port, rebuilt as you write
 	@.ci/environment dev
@@ -103,6 +103,7 @@ pages: ## renew the pages that are made by commands: mistakes, diagnosis, real k
 	$(venv)/python -m q8a8_lab.pages.causes --markdown docs/diagnosis.md
 	$(venv)/python -m q8a8_lab.pages.reveal --markdown docs/reveal.md
 	$(venv)/python -m q8a8_lab.peers --markdown docs/peers.md
+	$(venv)/python -m q8a8_lab.pages.fingerprint --markdown docs/one-result.md
 
 peers: ## release check: build ggml for every order in the table, compare bit for bit, write docs/peers.md
 	@.ci/system-packages $(build_packages) g++ $(arm_packages)
