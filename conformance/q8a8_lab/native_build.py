@@ -26,6 +26,7 @@ __all__ = [
     "CPUS",
     "KERNELS",
     "RUNS_ON",
+    "SVE_BITS",
     "UNSUPPORTED",
     "BuildFailedError",
     "MissingToolError",
@@ -37,21 +38,25 @@ __all__ = [
     "qemu_argv",
     "run_tool",
     "source_folder",
+    "sve_cpu",
 ]
 
 UNSUPPORTED: Final = 77
 """The harness's exit status where the CPU lacks what the kernel needs."""
 
-KERNELS: Final = ("scalar", "neon", "dotprod", "i8mm")
+KERNELS: Final = ("scalar", "neon", "dotprod", "i8mm", "sve")
 """Our kernels, by the harness's names."""
 
 CPUS: Final = ("cortex-a72", "neoverse-n1", "max")
-"""The emulated Arm CPUs: plain NEON, dotprod, i8mm."""
+"""The emulated Arm CPUs: plain NEON, dotprod, i8mm and SVE with vectors of 512 bits."""
+
+SVE_BITS: Final = (128, 256, 512, 1024, 2048)
+"""The lengths of a vector, in bits, that the kernels for SVE are run with."""
 
 RUNS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "cortex-a72": ("scalar", "neon"),
     "neoverse-n1": ("scalar", "neon", "dotprod"),
-    "max": ("scalar", "neon", "dotprod", "i8mm"),
+    "max": ("scalar", "neon", "dotprod", "i8mm", "sve"),
 }
 """Which of our kernels each emulated CPU can run."""
 
@@ -247,6 +252,11 @@ def qemu_argv(cpu: str, search: Sequence[Path] = ()) -> list[str]:
     if SYSROOT.is_dir():
         argv += ["-L", str(SYSROOT)]
     return [*argv, "-E", f"LD_LIBRARY_PATH={':'.join(map(str, search))}"] if search else argv
+
+
+def sve_cpu(bits: int) -> str:
+    """Return the CPU of QEMU that has everything, and vectors of `bits` bits, a multiple of 128, for SVE."""
+    return f"max,sve-max-vq={bits // 128},sve-default-vector-length=-1"
 
 
 def _harness(cpu: str | None, search: Sequence[Path] = ()) -> list[str]:

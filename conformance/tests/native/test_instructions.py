@@ -39,6 +39,7 @@ def mnemonics(
         ),
         ("dotprod", {"sdot", "fcvtas", "fcvtl", "fcvtn"}, {"smmla"}),
         ("i8mm", {"smmla", "fcvtas", "fcvtl", "fcvtn"}, {"fcvtns"}),
+        ("sve", {"sdot", "whilelo", "frinta"}, {"smmla"}),
     ],
 )
 def test_arm_kernels(
