@@ -84,7 +84,7 @@ class Pair:
     @property
     def made(self) -> bool:
         """Whether the Korean page is made from data: it cannot lag."""
-        return self.english == "docs/spec/rules.md" or self.text(self.korean).startswith(_MADE)
+        return self.korean == RULES_PAGE or self.text(self.korean).startswith(_MADE)
 
 
 def pairs(root: Path) -> list[Pair]:
@@ -188,6 +188,8 @@ def report(root: Path) -> list[str]:
             continue
         if is_marked(pair):
             found.append(f"{pair.korean} says that it lags, and does not: {COMMAND} --accept {pair.korean}")
+        if pair.korean == RULES_PAGE:
+            continue  # its table is made of the rules that are compared, and its text names another command
         names = (pair.english, pair.korean)
         found += [
             f"{pair.korean}: {sentence}"
