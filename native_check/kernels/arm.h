@@ -1,4 +1,4 @@
-/* What the 64-bit Arm kernels share: half conversions, and access to blocks. */
+/* What the 64-bit Arm kernels share: half conversions. */
 #ifndef Q8A8_ARM_H
 #define Q8A8_ARM_H
 
@@ -16,23 +16,12 @@ static inline float32x4_t arm_floats_of_halves(uint16x4_t halves) {
     return vcvt_f32_f16(vreinterpret_f16_u16(halves));
 }
 
-static inline float arm_float_of_half(uint16_t half) {
+static inline float float_of_half(uint16_t half) {
     return vgetq_lane_f32(arm_floats_of_halves(vdup_n_u16(half)), 0);
 }
 
 static inline uint16_t arm_half_of_float(float x) {
     return vget_lane_u16(vreinterpret_u16_f16(vcvt_f16_f32(vdupq_n_f32(x))), 0);
-}
-
-/* Blocks are 2-byte aligned bytes (Q8A8-MEM-4): memcpy is the access that C allows. */
-static inline uint16_t arm_load_half(const uint8_t *p) {
-    uint16_t half;
-    memcpy(&half, p, sizeof half);
-    return half;
-}
-
-static inline void arm_store_half(uint8_t *p, uint16_t half) {
-    memcpy(p, &half, sizeof half);
 }
 
 #endif

@@ -12,12 +12,20 @@ static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
     return vaddvq_s32(sums);
 }
 
-#include "arm_rows.h"
+#include "rows.h"
+
+static const struct q8a8_product neon_product = ROWS_PRODUCT;
+
+static void neon_mul_mat(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out) {
+    q8a8_product_mul_mat(&neon_product, m, n, k, w, x, out);
+}
 
 extern const struct q8a8_kernel q8a8_kernel_neon;
 const struct q8a8_kernel q8a8_kernel_neon = {
     .name = "neon",
     .needs = {"asimd"},
-    .vec_dot = arm_vec_dot,
-    ARM_KERNEL_FUNCTIONS,
+    .vec_dot = rows_vec_dot,
+    .mul_mat = neon_mul_mat,
+    .product = &neon_product,
+    ROWS_KERNEL_FUNCTIONS,
 };

@@ -42,7 +42,7 @@ static inline uint16_t quantize_values(const float *x, int8_t *q, size_t count) 
 
 /* y_j = f32(h) * q_j for the 32 elements of a block, exact (Q8A8-DEQ-1). */
 static inline void dequantize_block(uint16_t half, const int8_t *q, float *y) {
-    const float d = arm_float_of_half(half);
+    const float d = float_of_half(half);
     for (size_t j = 0; j < QK8_A8; j += 8) {
         const int16x8_t wide = vmovl_s8(vld1_s8(q + j));
         vst1q_f32(y + j, vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))), d));

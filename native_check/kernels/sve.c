@@ -13,12 +13,20 @@ static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
     return (int32_t)svaddv(svptrue_b32(), sums);
 }
 
-#include "arm_rows.h"
+#include "rows.h"
+
+static const struct q8a8_product sve_product = ROWS_PRODUCT;
+
+static void sve_mul_mat(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out) {
+    q8a8_product_mul_mat(&sve_product, m, n, k, w, x, out);
+}
 
 extern const struct q8a8_kernel q8a8_kernel_sve;
 const struct q8a8_kernel q8a8_kernel_sve = {
     .name = "sve",
     .needs = {"asimd", "sve"},
-    .vec_dot = arm_vec_dot,
-    ARM_KERNEL_FUNCTIONS,
+    .vec_dot = rows_vec_dot,
+    .mul_mat = sve_mul_mat,
+    .product = &sve_product,
+    ROWS_KERNEL_FUNCTIONS,
 };

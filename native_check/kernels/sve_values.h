@@ -30,7 +30,7 @@ static inline uint16_t quantize_values(const float *x, int8_t *q, size_t count) 
 
 /* y_j = f32(h) * q_j for the 32 elements of a block, exact (Q8A8-DEQ-1). */
 static inline void dequantize_block(uint16_t half, const int8_t *q, float *y) {
-    const float d = arm_float_of_half(half);
+    const float d = float_of_half(half);
     for (uint64_t j = 0; j < QK8_A8; j += svcntw()) {
         const svbool_t present = svwhilelt_b32(j, (uint64_t)QK8_A8);
         svst1(present, y + j, svmul_x(present, svcvt_f32_x(present, svld1sb_s32(present, q + j)), d));
