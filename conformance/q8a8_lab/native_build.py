@@ -28,6 +28,7 @@ __all__ = [
     "RUNS_ON",
     "SVE_BITS",
     "UNSUPPORTED",
+    "X86_KERNELS",
     "BuildFailedError",
     "MissingToolError",
     "NativeError",
@@ -44,7 +45,10 @@ __all__ = [
 UNSUPPORTED: Final = 77
 """The harness's exit status where the CPU lacks what the kernel needs."""
 
-KERNELS: Final = ("scalar", "neon", "dotprod", "i8mm", "sve")
+X86_KERNELS: Final = ("avx2", "avx512-vnni", "amx")
+"""Our kernels for x86-64, from the plainest on."""
+
+KERNELS: Final = ("scalar", *X86_KERNELS, "neon", "dotprod", "i8mm", "sve")
 """Our kernels, by the harness's names."""
 
 CPUS: Final = ("cortex-a72", "neoverse-n1", "max")

@@ -10,7 +10,7 @@ import pytest
 
 from q8a8.errors import ArgumentError
 from q8a8.llama import Config, FloatLinear, LoadedModel
-from q8a8.llama.config import expected_shapes
+from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.calibration import CalibrationError
 from q8a8.schemes.scheme import Scheme
 from q8a8.schemes.statistics import gather_inputs
