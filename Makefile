@@ -66,7 +66,8 @@ heavy: ## the methods against PyTorch's packages (torch, torchao, bitsandbytes a
 evaluate: ## every scheme on a real model: perplexity, table and plots; writes docs/model/evaluation.md; resumes
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.evaluation.run --markdown docs/model/evaluation.md
-	$(venv)/python -m q8a8_lab.evaluation.claims --measure --markdown docs/model/claims.md
+	$(venv)/python -m q8a8_lab.evaluation.claims --measure --markdown docs/model/claims.md \
+		--korean docs-ko/model/claims.md
 
 plots: ## renew the plots of the methods' pages, on the real model
 	@.ci/environment dev
