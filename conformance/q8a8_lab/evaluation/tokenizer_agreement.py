@@ -5,8 +5,8 @@
     python -m q8a8_lab.evaluation.tokenizer_agreement [--characters N]
 
 prints the table of docs/model/llama.md. The vocabularies are real ones, out of other people's packages: two
-GGUF files, two lists of the package tiktoken (whose merges follow from the ranks), a SentencePiece model. Each
-is put into a model of one narrow layer that llama.cpp loads.
+GGUF files, two lists of the package tiktoken (whose merges follow from the ranks), a SentencePiece model.
+Each is put into a model of one narrow layer that llama.cpp loads.
 """
 
 from __future__ import annotations
