@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 POISON = 0xEE
 BLOCK_COUNTS = (0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 64, 255, 256, 257)
 ON_ARM = platform.machine() == "aarch64"
-NATIVE_KERNELS = native_build.KERNELS if ON_ARM else ("scalar",)
+NATIVE_KERNELS = native_build.RUNS_ON["max"] if ON_ARM else ("scalar", *native_build.X86_KERNELS)
 LEGS = [
     *((None, kernel) for kernel in NATIVE_KERNELS),
     *((cpu, kernel) for cpu in native_build.CPUS for kernel in native_build.RUNS_ON[cpu]),
@@ -251,7 +251,7 @@ def test_flush_mode_and_threads_change_nothing(
             assert result.outputs == outputs, f"{call.function}, n = {call.n}"
 
 
-@pytest.mark.parametrize("kernel", native_build.KERNELS)
+@pytest.mark.parametrize("kernel", native_build.RUNS_ON["max"])
 def test_library_of_a_kernel(
     kernel: str, expected: list[Expected], built: Callable[[str], object], harness: Callable[..., list[str]]
 ) -> None:
