@@ -111,8 +111,10 @@ def window_likelihoods(built: Built, tokens: Tokens, count: Count = "all") -> F6
     ------
     ShapeError
         for a window without a prediction that counts.
-    DomainError, ModelError
-        as `negative_log_likelihoods` and `Model.forward`.
+    DomainError
+        as `negative_log_likelihoods`, naming the first product that is not finite, and `Model.forward`.
+    ModelError
+        as `Model.forward`.
     """
     first, last = first_counted(len(tokens), count), len(tokens) - 1
     if first >= last:
@@ -126,6 +128,12 @@ def window_likelihoods(built: Built, tokens: Tokens, count: Count = "all") -> F6
         wanted = slice(max(first - start, 0), min(last - start, len(part)))
         logits = built.model.forward(part, cache, logits_from=min(wanted.start, len(part)))
         targets = tokens[start + wanted.start + 1 : start + wanted.stop + 1]
-        if len(targets):
+        if not len(targets):
+            continue
+        try:
             parts.append(negative_log_likelihoods(logits[: len(targets)], targets))
+        except DomainError as error:
+            # Logits do not say where it began: a product in some layer does.
+            begun = built.model.first_not_finite(tokens[: start + step])
+            raise (error.named(f"{begun.text}; {error.array}") if begun else error) from None
     return np.concatenate(parts)
