@@ -51,6 +51,10 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "reveal": Command(
             "q8a8_conformance.commands.reveal", "find out by experiments what a kernel computes"
         ),
+        "fingerprint": Command(
+            "q8a8_conformance.commands.fingerprint",
+            "hash the outputs of one large fixed product: the same on every device",
+        ),
         "certify": Command(
             "q8a8_conformance.commands.certify", "compare a kernel on every input of a finite domain"
         ),
@@ -82,6 +86,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "calibrate": Command("q8a8_evaluation.commands.calibrate", "measure a model's activations on a text"),
         "smooth": Command(
             "q8a8_evaluation.commands.smooth", "compute SmoothQuant's factors from a calibration"
+        ),
+        "export": Command(
+            "q8a8_evaluation.commands.export", "write the weights of AWQ, GPTQ or int4 for llama.cpp"
         ),
         "perplexity": Command(
             "q8a8_evaluation.commands.perplexity",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import importlib.util
 import json
-import os
 import pkgutil
 import platform
 import re
@@ -20,6 +19,7 @@ import pytest
 from q8a8_conformance import cli
 from q8a8_conformance.protocol import messages
 from q8a8_conformance.spec import abi
+from q8a8_lab.pages.site import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,26 +61,36 @@ def cells(page: str, heading: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def site(docs: Path, tmp_path_factory: pytest.TempPathFactory, need: Callable[[object, str], None]) -> Path:
-    """Build the site with --strict and return its folder."""
+def site(tmp_path_factory: pytest.TempPathFactory, need: Callable[[object, str], None]) -> Path:
+    """Build the site, both languages, and return its folder."""
     for module in ("mkdocs", "material", "mkdocstrings"):
         need(importlib.util.find_spec(module), f"{module} is not installed")
     target = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)]
-    # The theme's advertisement of its successor calls itself a warning.
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    built = subprocess.run(  # noqa: S603 -- our own command
-        command, cwd=docs.parent, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert built.returncode == 0, f"{' '.join(command[1:])} failed:\n{built.stderr}"
-    assert "WARNING" not in built.stderr
+    build(target)
     return target
 
 
 def test_site_builds(site: Path, docs: Path) -> None:
-    """`mkdocs build --strict` passes without a warning and writes every page."""
-    for path in pages(docs):
-        assert (site / path.relative_to(docs)).with_suffix(".html").is_file()
+    """`mkdocs build --strict` passes without a warning and writes every page of both languages."""
+    korean = docs.parent / "docs-ko"
+    for folder, target in ((docs, site), (korean, site / "ko")):
+        for path in pages(folder):
+            assert (target / path.relative_to(folder)).with_suffix(".html").is_file()
+
+
+def test_language_switch(site: Path, docs: Path) -> None:
+    """Every page links to itself in the other language, or to that language's home; no link is broken."""
+    korean = docs.parent / "docs-ko"
+    translated = {path.relative_to(korean).with_suffix(".html").as_posix() for path in pages(korean)}
+    for path in site.rglob("*.html"):
+        if path.name == "404.html":
+            continue  # it is shown at any address: its links start at the root
+        name = path.relative_to(site).as_posix().removeprefix("ko/")
+        found = re.findall(r'<a href="([^"]*)" hreflang="(\w+)"', path.read_text(encoding="utf-8"))
+        links = {language: (path.parent / address).resolve() for address, language in found}
+        home = name if name in translated else "index.html"
+        assert links == {"en": site / name, "ko": site / "ko" / home}, path
+        assert all(link.is_file() for link in links.values())
 
 
 def test_site_needs_no_network(site: Path) -> None:
