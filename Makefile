@@ -13,6 +13,8 @@ export NO_MKDOCS_2_WARNING := 1
 
 # The Arm leg: the cross compiler, the C++ run-time library that the prebuilt ggml wants, and the emulator.
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+# The scalar source on POWER and on a big-endian machine.
+other_packages := gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross
 build_packages := gcc libc6-dev cmake ninja-build
 
 .PHONY: help demo quick test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel release clean
@@ -26,7 +28,7 @@ demo: ## judge the reference, our C kernel and a real ggml, and print the verdic
 	@$(venv)/python -m q8a8_lab.demo
 
 test: ## everything that can be checked: types, style, tests, QEMU legs, real kernels, docs, the wheel
-	@.ci/system-packages $(build_packages) $(arm_packages)
+	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages)
 	@.ci/environment dev
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory heavy
@@ -64,7 +66,8 @@ heavy: ## the methods against PyTorch's packages (torch, torchao, bitsandbytes a
 evaluate: ## every scheme on a real model: perplexity, table and plots; writes docs/model/evaluation.md; resumes
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.evaluation.run --markdown docs/model/evaluation.md
-	$(venv)/python -m q8a8_lab.evaluation.claims --measure --markdown docs/model/claims.md
+	$(venv)/python -m q8a8_lab.evaluation.claims --measure --markdown docs/model/claims.md \
+		--korean docs-ko/model/claims.md
 
 plots: ## renew the plots of the methods' pages, on the real model
 	@.ci/environment dev
@@ -96,7 +99,7 @@ bench: ## speed and memory as ratios against gguf-py, the C scalar kernel, BLAS 
 	$(venv)/q8a8 bench
 
 pages: ## renew the pages that are made by commands: mistakes, diagnosis, real kernels
-	@.ci/system-packages $(build_packages) $(arm_packages)
+	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages)
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.pages.rules_index --write docs
 	$(venv)/python -m q8a8_lab.pages.korean --write

@@ -48,7 +48,7 @@ UNSUPPORTED: Final = 77
 X86_KERNELS: Final = ("avx2", "avx512-vnni", "amx")
 """Our kernels for x86-64, from the plainest on."""
 
-KERNELS: Final = ("scalar", *X86_KERNELS, "neon", "dotprod", "i8mm", "sve")
+KERNELS: Final = ("scalar", *X86_KERNELS, "neon", "dotprod", "i8mm", "sve", "rvv")
 """Our kernels, by the harness's names."""
 
 CPUS: Final = ("cortex-a72", "neoverse-n1", "max")
@@ -75,6 +75,11 @@ _DEBIAN: Final = {
     "objdump": "binutils",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "qemu-aarch64": "qemu-user",
+    "qemu-ppc64le": "qemu-user",
+    "qemu-riscv64": "qemu-user",
+    "qemu-s390x": "qemu-user",
+    "powerpc64le-linux-gnu-gcc": "gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross",
+    "s390x-linux-gnu-gcc": "gcc-s390x-linux-gnu libc6-dev-s390x-cross",
 }
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "native": ("cc",),
@@ -84,6 +89,9 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "aarch64": ("aarch64-linux-gnu-gcc",),
     "aarch64-asan": ("aarch64-linux-gnu-gcc",),
     "aarch64-ubsan": ("aarch64-linux-gnu-gcc",),
+    "ppc64le": ("powerpc64le-linux-gnu-gcc",),
+    "s390x": ("s390x-linux-gnu-gcc",),
+    "zig-riscv64": (),
     "zig-aarch64": (),
     "zig-aarch64-static": (),
     "zig-x86_64": (),
@@ -147,13 +155,15 @@ def find_tool(tool: str) -> str:
 
 
 @functools.cache
-def build(preset: str = "native") -> Path:
+def build(preset: str = "native", target: str = "all") -> Path:
     """Build what is out of date of one preset, and return its folder.
 
     Parameters
     ----------
     preset : str
         A preset of ``CMakePresets.json``.
+    target : str
+        What is needed of it.
 
     Returns
     -------
@@ -181,7 +191,7 @@ def build(preset: str = "native") -> Path:
                 cwd=source_folder(),
                 env=_environment(),
             )
-        run_tool([cmake, "--build", str(folder), "--parallel", "2"], cwd=source_folder())
+        run_tool([cmake, "--build", str(folder), "--target", target, "--parallel", "2"], cwd=source_folder())
     return folder
 
 

@@ -22,6 +22,7 @@ function(q8a8_kernel name processor)
   string(REPLACE "-" "_" identifier ${name})
   if(DEFINED Q8A8_ZIG_TARGET) # zig's front end has its own spelling for extensions
     list(TRANSFORM flags REPLACE "^-march=armv8.2-a\\+" "-mcpu=generic+")
+    list(TRANSFORM flags REPLACE "^-march=rv64gcv$" "-mcpu=baseline_rv64+v")
   endif()
   string(TOUPPER "${CMAKE_BUILD_TYPE}" build_type)
   string(JOIN " " shown ${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${build_type}} ${q8a8_sanitizer_flags} ${flags})

@@ -36,6 +36,12 @@ else()
   add_test(NAME half COMMAND test_half)
   add_test(NAME scalar COMMAND test_scalar)
   add_test(NAME kernels COMMAND test_kernels scalar)
+  if(CMAKE_SYSTEM_PROCESSOR STREQUAL "riscv64")
+    foreach(bits 128 1024)
+      set(cpu rv64,v=true,vlen=${bits},vext_spec=v1.0)
+      add_test(NAME rvv-${bits} COMMAND qemu-riscv64 -cpu ${cpu} $<TARGET_FILE:test_kernels> --only rvv)
+    endforeach()
+  endif()
 endif()
 
 # Kernels with one fault each, which the harness must detect (conformance/tests/native).

@@ -64,7 +64,10 @@ def differences(
         One sentence for each difference; none if there is none.
     """
     found = list(_rule_differences(english, korean))
-    one, two = _Page(english), _Page(korean)
+    known = set(translated) - {names[0]}
+    # A README's headings have no anchors of their own: they are compared by their places.
+    numbered = names[1] == README
+    one, two = _Page(english, numbered=numbered), _Page(korean, numbered=numbered)
     if one.code != two.code:
         changed = [i + 1 for i, (a, b) in enumerate(zip(one.code, two.code, strict=False)) if a != b]
         found.append(f"code blocks differ: {len(one.code)} and {len(two.code)}; numbers {changed}")
@@ -79,7 +82,7 @@ def differences(
         for kind, left, right in (
             ("numerals", a.numerals, b.numerals),
             ("names in code", a.spans, b.spans),
-            ("links", a.links(names[0], set(translated)), b.links(names[1], set(translated))),
+            ("links", a.links(names, names[0], known), b.links(names, names[1], known)),
             ("cells of tables", a.cells, b.cells),
         ):
             if left != right:
@@ -134,9 +137,13 @@ class _Section:
         """The names in code."""
         return Counter(_SPAN.findall(self.text.replace("\n", " ")))
 
-    def links(self, page: str, translated: set[str]) -> Counter[str]:
-        """Where the links lead, as English pages; a link to English past a Korean page stands out."""
-        return Counter(_target(link, page, translated) for link in LINK.findall(self.text))
+    def links(self, names: tuple[str, str], page: str, translated: set[str]) -> Counter[str]:
+        """Where the links lead, as English pages, without those between the two pages themselves.
+
+        A link to an English page that has a Korean one stands out.
+        """
+        targets = (_target(link, page, translated) for link in LINK.findall(self.text))
+        return Counter(target for target in targets if target.partition("#")[0] not in names)
 
     @property
     def cells(self) -> Counter[str]:
@@ -154,7 +161,7 @@ class _Section:
 class _Page:
     """The parts of a page that are compared."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, numbered: bool) -> None:
         self.code = [_without_comments(fence["info"], fence["code"]) for fence in _FENCE.finditer(text)]
         body = re.sub(r"<!--.*?-->", "", _FENCE.sub("", text), flags=re.DOTALL)
         self.sections: list[_Section] = []
@@ -166,11 +173,13 @@ class _Page:
                 held.append(line)
                 continue
             self.sections.append(_Section(anchor, "\n".join(held)))
-            top = heading["level"] == "#"
-            anchor, held = (
-                "" if top else heading["anchor"] or _slug(heading["title"], seen),
-                [heading["title"]],
-            )
+            held = [heading["title"]]
+            if heading["level"] == "#":
+                anchor = ""
+            elif numbered:
+                anchor = f"{heading['level']}{len(self.sections)}"
+            else:
+                anchor = heading["anchor"] or _slug(heading["title"], seen)
         self.sections.append(_Section(anchor, "\n".join(held)))
 
 
