@@ -272,8 +272,8 @@ def add_kernel_options(parser: argparse.ArgumentParser) -> None:
         "--kernel",
         default=NO_KERNEL,
         metavar="NAME",
-        help="what multiplies in the scheme q8_a8, with the same bits: numpy; native, the fastest C kernel for "
-        "this CPU; a C kernel's name, or the path of its library [numpy]",
+        help="what multiplies in the scheme q8_a8, with the same bits: numpy; native, the fastest C kernel "
+        "for this CPU; a C kernel's name, or the path of its library [numpy]",
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of a C kernel [1]")
 

@@ -99,7 +99,8 @@ def test_generate_writes_the_same_text(
     assert "no kernel frob" in errors
 
 
-def test_no_kernel(monkeypatch: pytest.MonkeyPatch, kernels: list[NativeKernel], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_no_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Another name, a file that is none, no checkout and no compiler are errors that say so."""
     with pytest.raises(NativeKernelError, match=r"no kernel frob for this CPU; there is .*scalar"):
         native.find_kernel("frob")
