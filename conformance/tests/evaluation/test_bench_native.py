@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_contestants_take_turns() -> None:
     contest = Contest(2)
     runs: list[str] = []
     for name in "ab":
-        contest.add(name, lambda name=name: runs.append(name))
+        contest.add(name, partial(runs.append, name))
     contest.measure(2)
     assert runs == list("ababab")
     assert [len(measured) for measured in contest.seconds.values()] == [2, 2]
