@@ -51,6 +51,10 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "reveal": Command(
             "q8a8_conformance.commands.reveal", "find out by experiments what a kernel computes"
         ),
+        "fingerprint": Command(
+            "q8a8_conformance.commands.fingerprint",
+            "hash the outputs of one large fixed product: the same on every device",
+        ),
         "certify": Command(
             "q8a8_conformance.commands.certify", "compare a kernel on every input of a finite domain"
         ),

@@ -20,6 +20,8 @@ import numpy as np
 from q8a8.errors import DomainError, ShapeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from q8a8.schemes.scheme import Built
@@ -30,7 +32,14 @@ if TYPE_CHECKING:
 
 Count = Literal["all", "second-half"]
 
-__all__ = ["CHUNK", "Count", "first_counted", "negative_log_likelihoods", "window_likelihoods"]
+__all__ = [
+    "CHUNK",
+    "Count",
+    "first_counted",
+    "negative_log_likelihoods",
+    "window_likelihoods",
+    "window_logits",
+]
 
 CHUNK = 32
 """Tokens that a scheme with a cache of its own takes at a time: most of them then read what is quantized."""
@@ -91,9 +100,6 @@ def negative_log_likelihoods(logits: F32, targets: Tokens) -> F64:
 def window_likelihoods(built: Built, tokens: Tokens, count: Count = "all") -> F64:
     """Run one window through a model and give the log-likelihoods that count.
 
-    A scheme with a cache of its own is run in steps of `CHUNK` tokens, so that a token attends to earlier
-    ones as the cache holds them; without one the window is run at once.
-
     Parameters
     ----------
     built
@@ -114,12 +120,31 @@ def window_likelihoods(built: Built, tokens: Tokens, count: Count = "all") -> F6
     DomainError, ModelError
         as `negative_log_likelihoods` and `Model.forward`.
     """
+    parts = window_logits(built, tokens, count)
+    return np.concatenate([negative_log_likelihoods(logits, targets) for logits, targets in parts])
+
+
+def window_logits(built: Built, tokens: Tokens, count: Count = "all") -> Iterator[tuple[F32, Tokens]]:
+    """Run one window through a model and give the predictions that count.
+
+    A scheme with a cache of its own is run in steps of `CHUNK` tokens, so that a token attends to earlier
+    ones as the cache holds them; without one the window is run at once.
+
+    Parameters
+    ----------
+    built, tokens, count
+        As `window_likelihoods`; errors too.
+
+    Yields
+    ------
+    logits, targets
+        float32 `[n, n_vocab]`, and the tokens `[n]` that follow, in the order of the window.
+    """
     first, last = first_counted(len(tokens), count), len(tokens) - 1
     if first >= last:
         raise ShapeError(f"tokens: a window of {len(tokens)} has no prediction that counts")
     cache = built.new_cache(len(tokens))
     step = len(tokens) if cache is None else CHUNK
-    parts = []
     for start in range(0, len(tokens), step):
         part = tokens[start : start + step]
         # The last token of the window predicts what is not in it.
@@ -127,5 +152,4 @@ def window_likelihoods(built: Built, tokens: Tokens, count: Count = "all") -> F6
         logits = built.model.forward(part, cache, logits_from=min(wanted.start, len(part)))
         targets = tokens[start + wanted.start + 1 : start + wanted.stop + 1]
         if len(targets):
-            parts.append(negative_log_likelihoods(logits[: len(targets)], targets))
-    return np.concatenate(parts)
+            yield logits[: len(targets)], targets

@@ -21,8 +21,9 @@ from q8a8.schemes.scheme import Scheme, build
 from q8a8.schemes.statistics import InputStatistics, gather_inputs
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation.calibration import calibrate_model
+from q8a8_evaluation.divergence import divergences
 from q8a8_evaluation.fingerprint import fingerprint
-from q8a8_evaluation.likelihood import Count, first_counted, window_likelihoods
+from q8a8_evaluation.likelihood import Count, first_counted, negative_log_likelihoods, window_logits
 from q8a8_evaluation.store import Store, key_of, tokens_key
 from q8a8_evaluation.text import read_text, sha256, windows
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from q8a8.llama.load import LoadedModel
     from q8a8.schemes.scheme import Built
 
+    F32 = NDArray[np.float32]
     F64 = NDArray[np.float64]
     Tokens = NDArray[np.int64]
 
@@ -42,6 +44,9 @@ __all__ = ["BASE", "CALIBRATION_WINDOWS", "CalibrationData", "Outcome", "Protoco
 
 BASE = "float"
 """The scheme that the others are compared with."""
+
+KEPT = 1 << 30
+"""Bytes of the float model's logits that are kept for comparisons; others are computed again."""
 
 _PACKAGE = "q8a8_evaluation"
 
@@ -67,6 +72,8 @@ class Protocol:
         Which predictions count.
     head
         Whether the head is quantized as well.
+    divergence
+        Whether predictions are compared with the float model's as well (`q8a8_evaluation.divergence`).
     """
 
     window: int = 512
@@ -75,6 +82,7 @@ class Protocol:
     bos: bool = False
     count: Count = "all"
     head: bool = False
+    divergence: bool = False
 
 
 def read_windows(loaded: LoadedModel, text: Path, protocol: Protocol) -> list[Tokens]:
@@ -201,6 +209,9 @@ class Outcome:
         Bytes of keys and values after a window.
     seconds
         For building and measuring, also where it was done earlier.
+    divergences
+        float64 `[3, n]` for each window, as `q8a8_evaluation.divergence.divergences`; empty where they were
+        not asked for, and for the float model.
     """
 
     scheme: Scheme
@@ -210,6 +221,7 @@ class Outcome:
     activation_bits: float
     cache_bytes: int
     seconds: float
+    divergences: list[F64] = field(default_factory=list)
 
 
 @dataclass
@@ -235,6 +247,8 @@ class Subject:
     windows: Sequence[Tokens]
     calibration: CalibrationData = field(default_factory=CalibrationData)
     folder: Path | None = None
+    _base_logits: dict[str, F32] = field(default_factory=dict)
+    _base: Built | None = None
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -270,22 +284,28 @@ class Subject:
 
     def _scheme(self, scheme: Scheme) -> Iterator[Step]:
         """Measure one scheme."""
-        store = Store.open(self.folder, scheme.name, key_of(self._facts(scheme)))
+        facts_key = key_of(self._facts(scheme))
+        store = Store.open(self.folder, scheme.name, facts_key)
+        compared = None
+        if self.protocol.divergence and scheme.name != BASE:
+            # It depends on the float model as well.
+            code = fingerprint((), {f"{_PACKAGE}.divergence"})
+            both = key_of({"scheme": facts_key, "float": self._facts(SCHEMES[BASE]), "code": code})
+            compared = Store.open(self.folder, f"{scheme.name}-divergence", both)
         keys = [tokens_key(tokens) for tokens in self.windows]
         built: Built | None = None
         for done, (key, tokens) in enumerate(zip(keys, self.windows, strict=True), 1):
-            if key not in store.windows:
+            if key not in store.windows or (compared is not None and key not in compared.windows):
                 begun = time.perf_counter()
-                if built is None:
-                    statistics = self.calibration.statistics(
-                        self.loaded, scheme, head=self.protocol.head, folder=self.folder
-                    )
-                    built = build(
-                        scheme, self.loaded.config, self.loaded.weights, statistics, head=self.protocol.head
-                    )
-                nlls = window_likelihoods(built, tokens, self.protocol.count)
+                built = built or self._build(scheme)
+                predictions = list(window_logits(built, tokens, self.protocol.count))
+                nlls = np.concatenate([negative_log_likelihoods(*part) for part in predictions])
                 seconds = time.perf_counter() - begun + store.facts.get("seconds", 0.0)
                 store.add(key, nlls, {**_facts_of(built, len(tokens)), "seconds": seconds})
+                if compared is not None:
+                    logits, targets = (np.concatenate(parts) for parts in zip(*predictions, strict=True))
+                    found = divergences(logits, self._float_logits(key, tokens), targets)
+                    compared.add(key, found.reshape(-1), {})
             if done < len(keys):
                 yield Step(scheme, done, len(keys), None)
         facts = store.facts
@@ -297,8 +317,25 @@ class Subject:
             facts["activation_bits"],
             int(facts["cache_bytes"]),
             facts["seconds"],
+            [] if compared is None else [compared.windows[key].reshape(3, -1) for key in keys],
         )
         yield Step(scheme, len(keys), len(keys), outcome)
+
+    def _build(self, scheme: Scheme) -> Built:
+        """Build a scheme, calibrated as far as it needs it."""
+        head, loaded = self.protocol.head, self.loaded
+        statistics = self.calibration.statistics(loaded, scheme, head=head, folder=self.folder)
+        return build(scheme, loaded.config, loaded.weights, statistics, head=head)
+
+    def _float_logits(self, key: str, tokens: Tokens) -> F32:
+        """Return the float model's logits of a window, kept as far as they take no more than `KEPT` bytes."""
+        if key in self._base_logits:
+            return self._base_logits[key]
+        self._base = self._base or self._build(SCHEMES[BASE])
+        logits = np.concatenate([part for part, _ in window_logits(self._base, tokens, self.protocol.count)])
+        if sum(each.nbytes for each in self._base_logits.values()) + logits.nbytes <= KEPT:
+            self._base_logits[key] = logits
+        return logits
 
     def _facts(self, scheme: Scheme) -> dict[str, Any]:
         """Return all that the log-likelihoods of a window depend on, except its tokens."""

@@ -26,7 +26,9 @@ __all__ = [
     "CPUS",
     "KERNELS",
     "RUNS_ON",
+    "SVE_BITS",
     "UNSUPPORTED",
+    "X86_KERNELS",
     "BuildFailedError",
     "MissingToolError",
     "NativeError",
@@ -37,21 +39,28 @@ __all__ = [
     "qemu_argv",
     "run_tool",
     "source_folder",
+    "sve_cpu",
 ]
 
 UNSUPPORTED: Final = 77
 """The harness's exit status where the CPU lacks what the kernel needs."""
 
-KERNELS: Final = ("scalar", "neon", "dotprod", "i8mm")
+X86_KERNELS: Final = ("avx2", "avx512-vnni", "amx")
+"""Our kernels for x86-64, from the plainest on."""
+
+KERNELS: Final = ("scalar", *X86_KERNELS, "neon", "dotprod", "i8mm", "sve", "rvv")
 """Our kernels, by the harness's names."""
 
 CPUS: Final = ("cortex-a72", "neoverse-n1", "max")
-"""The emulated Arm CPUs: plain NEON, dotprod, i8mm."""
+"""The emulated Arm CPUs: plain NEON, dotprod, i8mm and SVE with vectors of 512 bits."""
+
+SVE_BITS: Final = (128, 256, 512, 1024, 2048)
+"""The lengths of a vector, in bits, that the kernels for SVE are run with."""
 
 RUNS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "cortex-a72": ("scalar", "neon"),
     "neoverse-n1": ("scalar", "neon", "dotprod"),
-    "max": ("scalar", "neon", "dotprod", "i8mm"),
+    "max": ("scalar", "neon", "dotprod", "i8mm", "sve"),
 }
 """Which of our kernels each emulated CPU can run."""
 
@@ -66,6 +75,11 @@ _DEBIAN: Final = {
     "objdump": "binutils",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "qemu-aarch64": "qemu-user",
+    "qemu-ppc64le": "qemu-user",
+    "qemu-riscv64": "qemu-user",
+    "qemu-s390x": "qemu-user",
+    "powerpc64le-linux-gnu-gcc": "gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross",
+    "s390x-linux-gnu-gcc": "gcc-s390x-linux-gnu libc6-dev-s390x-cross",
 }
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "native": ("cc",),
@@ -75,6 +89,9 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "aarch64": ("aarch64-linux-gnu-gcc",),
     "aarch64-asan": ("aarch64-linux-gnu-gcc",),
     "aarch64-ubsan": ("aarch64-linux-gnu-gcc",),
+    "ppc64le": ("powerpc64le-linux-gnu-gcc",),
+    "s390x": ("s390x-linux-gnu-gcc",),
+    "zig-riscv64": (),
     "zig-aarch64": (),
     "zig-aarch64-static": (),
     "zig-x86_64": (),
@@ -138,13 +155,15 @@ def find_tool(tool: str) -> str:
 
 
 @functools.cache
-def build(preset: str = "native") -> Path:
+def build(preset: str = "native", target: str = "all") -> Path:
     """Build what is out of date of one preset, and return its folder.
 
     Parameters
     ----------
     preset : str
         A preset of ``CMakePresets.json``.
+    target : str
+        What is needed of it.
 
     Returns
     -------
@@ -172,7 +191,7 @@ def build(preset: str = "native") -> Path:
                 cwd=source_folder(),
                 env=_environment(),
             )
-        run_tool([cmake, "--build", str(folder), "--parallel", "2"], cwd=source_folder())
+        run_tool([cmake, "--build", str(folder), "--target", target, "--parallel", "2"], cwd=source_folder())
     return folder
 
 
@@ -247,6 +266,11 @@ def qemu_argv(cpu: str, search: Sequence[Path] = ()) -> list[str]:
     if SYSROOT.is_dir():
         argv += ["-L", str(SYSROOT)]
     return [*argv, "-E", f"LD_LIBRARY_PATH={':'.join(map(str, search))}"] if search else argv
+
+
+def sve_cpu(bits: int) -> str:
+    """Return the CPU of QEMU that has everything, and vectors of `bits` bits, a multiple of 128, for SVE."""
+    return f"max,sve-max-vq={bits // 128},sve-default-vector-length=-1"
 
 
 def _harness(cpu: str | None, search: Sequence[Path] = ()) -> list[str]:

@@ -1,9 +1,6 @@
 # The harness: a worker of the suite.
 configure_file(${CMAKE_SOURCE_DIR}/harness/table.c.in ${CMAKE_BINARY_DIR}/generated/table.c @ONLY)
 
-set(THREADS_PREFER_PTHREAD_FLAG ON)
-find_package(Threads REQUIRED)
-
 # All of it but main.c, with the kernels, is linked by the tests too.
 file(GLOB harness_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/harness/*.c)
 list(REMOVE_ITEM harness_sources ${CMAKE_SOURCE_DIR}/harness/main.c)
@@ -16,7 +13,7 @@ target_link_libraries(harness_parts PUBLIC q8a8_options Threads::Threads ${CMAKE
 add_library(harness_table OBJECT ${CMAKE_BINARY_DIR}/generated/table.c)
 target_link_libraries(harness_table PRIVATE harness_parts)
 
-set(q8a8_objects harness_parts harness_table)
+set(q8a8_objects harness_parts harness_table kernel_product)
 foreach(kernel IN LISTS Q8A8_KERNELS)
   list(APPEND q8a8_objects kernel_${kernel})
 endforeach()

@@ -11,10 +11,18 @@ set(Q8A8_KERNELS "")        # the names built
 set(Q8A8_KERNEL_EXTERNS "") # C text of the table, see harness/table.c.in
 set(Q8A8_KERNEL_ROWS "")
 
+# The product by lanes, which every kernel plugs its tile into: in the harness, the tests and every library.
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+add_library(kernel_product OBJECT ${CMAKE_SOURCE_DIR}/kernels/product.c)
+target_link_libraries(kernel_product PUBLIC q8a8_options Threads::Threads)
+
 function(q8a8_kernel name processor)
   set(flags ${q8a8_kernel_flags} ${ARGN})
+  string(REPLACE "-" "_" identifier ${name})
   if(DEFINED Q8A8_ZIG_TARGET) # zig's front end has its own spelling for extensions
     list(TRANSFORM flags REPLACE "^-march=armv8.2-a\\+" "-mcpu=generic+")
+    list(TRANSFORM flags REPLACE "^-march=rv64gcv$" "-mcpu=baseline_rv64+v")
   endif()
   string(TOUPPER "${CMAKE_BUILD_TYPE}" build_type)
   string(JOIN " " shown ${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${build_type}} ${q8a8_sanitizer_flags} ${flags})
@@ -26,12 +34,12 @@ function(q8a8_kernel name processor)
     target_link_libraries(kernel_${name} PUBLIC q8a8_options)
 
     add_library(q8a8-${name} SHARED ${CMAKE_SOURCE_DIR}/kernels/export.c)
-    target_compile_definitions(q8a8-${name} PRIVATE Q8A8_KERNEL=q8a8_kernel_${name})
-    target_link_libraries(q8a8-${name} PRIVATE kernel_${name})
+    target_compile_definitions(q8a8-${name} PRIVATE Q8A8_KERNEL=q8a8_kernel_${identifier})
+    target_link_libraries(q8a8-${name} PRIVATE kernel_${name} kernel_product)
 
     set(Q8A8_KERNELS ${Q8A8_KERNELS} ${name} PARENT_SCOPE)
-    set(Q8A8_KERNEL_EXTERNS "${Q8A8_KERNEL_EXTERNS}extern const struct q8a8_kernel q8a8_kernel_${name};\n" PARENT_SCOPE)
-    set(pointer "&q8a8_kernel_${name}")
+    set(Q8A8_KERNEL_EXTERNS "${Q8A8_KERNEL_EXTERNS}extern const struct q8a8_kernel q8a8_kernel_${identifier};\n" PARENT_SCOPE)
+    set(pointer "&q8a8_kernel_${identifier}")
   else()
     set(pointer "NULL")
   endif()

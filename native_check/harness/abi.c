@@ -7,13 +7,13 @@
 #include <string.h>
 
 const struct abi_function abi_functions[ABI_FUNCTIONS] = {
-    {"quantize_row_q8_a8_ref", 2, {{"x", false, 4}, {"y", true, 2}}},
-    {"quantize_row_q8_a8", 2, {{"x", false, 4}, {"y", true, 2}}},
-    {"dequantize_row_q8_a8", 2, {{"x", false, 2}, {"y", true, 4}}},
-    {"quantize_activation_q8_a8", 3, {{"input", false, 4}, {"output", true, 1}, {"scale", true, 2}}},
-    {"ggml_vec_dot_q8_a8_q8_a8", 3, {{"s", true, 4}, {"vx", false, 2}, {"vy", false, 2}}},
-    {"ggml_vec_dot_q8_a8_q8_a8_real", 3, {{"s", true, 4}, {"vx", false, 2}, {"vy", false, 2}}},
-    {"mul_mat_q8_a8", 3, {{"w", false, 2}, {"x", false, 4}, {"out", true, 4}}},
+    {"quantize_row_q8_a8_ref", 2, {{"x", false, 4, 4}, {"y", true, 2, 1}}},
+    {"quantize_row_q8_a8", 2, {{"x", false, 4, 4}, {"y", true, 2, 1}}},
+    {"dequantize_row_q8_a8", 2, {{"x", false, 2, 1}, {"y", true, 4, 4}}},
+    {"quantize_activation_q8_a8", 3, {{"input", false, 4, 4}, {"output", true, 1, 1}, {"scale", true, 2, 2}}},
+    {"ggml_vec_dot_q8_a8_q8_a8", 3, {{"s", true, 4, 4}, {"vx", false, 2, 1}, {"vy", false, 2, 1}}},
+    {"ggml_vec_dot_q8_a8_q8_a8_real", 3, {{"s", true, 4, 4}, {"vx", false, 2, 1}, {"vy", false, 2, 1}}},
+    {"mul_mat_q8_a8", 3, {{"w", false, 2, 1}, {"x", false, 4, 4}, {"out", true, 4, 4}}},
 };
 
 int abi_find(const char *name) {

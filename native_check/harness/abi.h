@@ -15,6 +15,7 @@ struct abi_buffer {
     const char *name; /* the C parameter's */
     bool output;
     unsigned alignment; /* in bytes, which a kernel may require (Q8A8-MEM-4) */
+    unsigned number;    /* bytes of each number in it, as this machine stores them; 1 for bytes and blocks */
 };
 
 struct abi_function {

@@ -70,3 +70,19 @@ void bytes_put_u32(struct bytes *bytes, uint32_t value) {
 void bytes_put_text(struct bytes *bytes, const char *text) {
     bytes_put(bytes, text, strlen(text));
 }
+
+void bytes_reorder(uint8_t *data, size_t length, size_t number) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    for (size_t first = 0; first + number <= length; first += number) {
+        for (size_t low = first, high = first + number - 1; low < high; ++low, --high) {
+            const uint8_t byte = data[low];
+            data[low] = data[high];
+            data[high] = byte;
+        }
+    }
+#else
+    (void)data;
+    (void)length;
+    (void)number;
+#endif
+}

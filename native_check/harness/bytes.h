@@ -28,6 +28,9 @@ void bytes_reserve(struct bytes *bytes, size_t capacity);
 void bytes_put(struct bytes *bytes, const void *data, size_t length);
 void bytes_put_u8(struct bytes *bytes, uint8_t value);
 void bytes_put_u32(struct bytes *bytes, uint32_t value);
+/* Turn numbers of so many bytes each from little-endian to this machine's order, or back. */
+void bytes_reorder(uint8_t *data, size_t length, size_t number);
+
 void bytes_put_text(struct bytes *bytes, const char *text); /* without a length or a final zero */
 
 #endif

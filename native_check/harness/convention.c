@@ -158,7 +158,7 @@ static const char *other_change(const struct found *found) {
 #endif
 
 void convention_call(abi_pointer *function, const uint64_t words[ABI_WORDS], void *stack, char *text, size_t size) {
-    struct found found;
+    struct found found = {0};
     text[0] = '\0';
     q8a8_convention_call(words, &found, function, stack);
     size_t used = 0;

@@ -36,6 +36,23 @@ unsigned cpu_sve_bits(void) {
     return length < 0 ? 0 : 8 * ((unsigned)length & SVE_LENGTH_MASK);
 }
 
+#elif defined(__riscv)
+
+#include <sys/auxv.h>
+
+/* Extensions of one letter have its bit in the auxiliary vector. */
+static const struct {
+    const char *name;
+} features[] = {{"f"}, {"d"}, {"c"}, {"v"}};
+
+static bool feature_present(size_t i) {
+    return (getauxval(AT_HWCAP) >> (features[i].name[0] - 'a') & 1) != 0;
+}
+
+unsigned cpu_sve_bits(void) {
+    return 0;
+}
+
 #elif defined(__x86_64__)
 
 #include <cpuid.h>

@@ -49,11 +49,11 @@ static _Noreturn void list_kernels(void) {
     for (const struct kernel_row *row = kernel_rows; row->name != NULL; ++row) {
         char missing[100];
         if (row->kernel == NULL) {
-            printf("%-8s needs the CPU architecture %s\n", row->name, row->processor);
+            printf("%-11s needs the CPU architecture %s\n", row->name, row->processor);
         } else if (!target_runs_here(row->kernel, missing, sizeof missing)) {
-            printf("%-8s needs the CPU feature %s\n", row->name, missing);
+            printf("%-11s needs the CPU feature %s\n", row->name, missing);
         } else {
-            printf("%-8s runs here\n", row->name);
+            printf("%-11s runs here\n", row->name);
         }
     }
     finish();

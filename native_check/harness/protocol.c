@@ -131,6 +131,15 @@ static const char *parse_body(struct cursor *cursor, struct call *call) {
     return NULL;
 }
 
+/* Floats and scales are little-endian in the frame: turn them to this machine's order, in place. */
+static void reorder(const struct bytes *payload, const struct call *call) {
+    for (size_t i = 0; i < abi_functions[call->number].buffer_count; ++i) {
+        const struct call_buffer *buffer = &call->buffers[i];
+        bytes_reorder(payload->data + (buffer->bytes - payload->data), buffer->length,
+                      abi_functions[call->number].buffers[i].number);
+    }
+}
+
 const char *protocol_parse_call(const struct bytes *payload, struct call *call) {
     static char why[120];
     static struct call other;
@@ -154,6 +163,12 @@ const char *protocol_parse_call(const struct bytes *payload, struct call *call) 
     if (refusal == NULL && cursor.left != 0) {
         snprintf(why, sizeof why, "%zu bytes after the last buffer", cursor.left);
         return why;
+    }
+    if (refusal == NULL) {
+        reorder(payload, call);
+    }
+    if (refusal == NULL && call->other != NULL) {
+        reorder(payload, call->other);
     }
     return refusal;
 }

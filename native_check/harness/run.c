@@ -73,6 +73,8 @@ static void put_outputs(const struct caller *caller, struct bytes *reply) {
         if (buffer_of(call, i)->output) {
             bytes_put_u32(reply, call->buffers[i].length);
             bytes_put(reply, first, call->buffers[i].length);
+            bytes_reorder(reply->data + reply->length - call->buffers[i].length, call->buffers[i].length,
+                          buffer_of(call, i)->number);
             first += call->buffers[i].length;
         }
     }

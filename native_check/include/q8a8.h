@@ -52,6 +52,20 @@ void ggml_vec_dot_q8_a8_q8_a8_real(int n, float *s, const void *vx, const void *
  * (Q8A8-MUL-4 to Q8A8-MUL-9). */
 void mul_mat_q8_a8(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out);
 
+/* Not in the interface: the same product with weights that are packed once, for many products. The bits of an output
+ * are those of mul_mat_q8_a8, whatever n and threads are.
+ *
+ *     struct q8a8_packed *packed = q8a8_pack(m, k, w);       w is not needed afterwards; NULL: no memory
+ *     q8a8_mul_mat_packed(packed, n, x, out, threads);       0, or -1: no memory, and out is all zeros
+ *     q8a8_free(packed);                                     NULL is allowed
+ *
+ * Several threads may use the same packed weights at once. A product starts threads - 1 threads (1 <= threads <= 64),
+ * which have ended when it returns; mul_mat_q8_a8 starts none. How weights are packed is the library's own matter. */
+struct q8a8_packed;
+struct q8a8_packed *q8a8_pack(int64_t m, int64_t k, const void *w);
+int q8a8_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, const float *x, float *out, int threads);
+void q8a8_free(struct q8a8_packed *packed);
+
 /* Not in the interface: rows of 36-byte blocks, with the scale in a given field. */
 void quantize_row_q8_a8_v2(const float *x, void *y, int64_t k, enum q8a8_field field);
 void dequantize_row_q8_a8_v2(const void *x, float *y, int64_t k, enum q8a8_field field);

@@ -42,3 +42,15 @@ EXPORT void quantize_row_q8_a8_v2(const float *x, void *y, int64_t k, enum q8a8_
 EXPORT void dequantize_row_q8_a8_v2(const void *x, float *y, int64_t k, enum q8a8_field field) {
     Q8A8_KERNEL.dequantize_row_v2(x, y, k, field);
 }
+
+EXPORT struct q8a8_packed *q8a8_pack(int64_t m, int64_t k, const void *w) {
+    return q8a8_product_pack(Q8A8_KERNEL.product, m, k, w);
+}
+
+EXPORT int q8a8_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, const float *x, float *out, int threads) {
+    return q8a8_product_mul_mat_packed(packed, n, x, out, threads);
+}
+
+EXPORT void q8a8_free(struct q8a8_packed *packed) {
+    q8a8_product_free(packed);
+}

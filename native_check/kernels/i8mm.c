@@ -8,7 +8,7 @@
  *     | row a1 |     | row b1 |     | 2: a1 . b0  | 3: a1 . b1  |
  *     +--------+     +--------+     +-------------+-------------+
  */
-#include "arm.h"
+#include "neon_values.h"
 
 /* One row by one row: the halves of each 16 bytes are the matrix rows, and the result is the trace. */
 static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
@@ -19,7 +19,7 @@ static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
     return vgetq_lane_s32(sums, 0) + vgetq_lane_s32(sums, 3);
 }
 
-#include "arm_rows.h"
+#include "rows.h"
 
 static inline int8x16_t two_rows(const uint8_t *row0, const uint8_t *row1, size_t j) {
     return vcombine_s8(vld1_s8((const int8_t *)(row0 + j)), vld1_s8((const int8_t *)(row1 + j)));
@@ -34,10 +34,10 @@ static float32x4_t dot_2x2(int n, const uint8_t *x0, const uint8_t *x1, const ui
         for (size_t j = V1_QS; j < Q8A8_BLOCK_BYTES; j += 8) {
             sumi = vmmlaq_s32(sumi, two_rows(x0, x1, j), two_rows(y0, y1, j));
         }
-        uint16x4_t halves = vdup_n_u16(arm_load_half(x0));
-        halves = vset_lane_u16(arm_load_half(x1), halves, 1);
-        halves = vset_lane_u16(arm_load_half(y0), halves, 2);
-        halves = vset_lane_u16(arm_load_half(y1), halves, 3);
+        uint16x4_t halves = vdup_n_u16(load_half(x0));
+        halves = vset_lane_u16(load_half(x1), halves, 1);
+        halves = vset_lane_u16(load_half(y0), halves, 2);
+        halves = vset_lane_u16(load_half(y1), halves, 3);
         const float32x4_t scales = arm_floats_of_halves(halves);
         const float32x4_t dx = vzip1q_f32(scales, scales);                                   /* x0 x0 x1 x1 */
         const float32x4_t dy = vcombine_f32(vget_high_f32(scales), vget_high_f32(scales)); /* y0 y1 y0 y1 */
@@ -61,8 +61,14 @@ static void i8mm_vec_dot(int n, float *s, size_t bs, const void *vx, size_t bx, 
         s[bs] = vgetq_lane_f32(sums, 1);
         s[bs + 1] = vgetq_lane_f32(sums, 3);
     } else {
-        s[0] = arm_dot_v1(n, x, y);
+        s[0] = rows_dot_v1(n, x, y);
     }
+}
+
+static const struct q8a8_product i8mm_product = ROWS_PRODUCT;
+
+static void i8mm_mul_mat(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out) {
+    q8a8_product_mul_mat(&i8mm_product, m, n, k, w, x, out);
 }
 
 extern const struct q8a8_kernel q8a8_kernel_i8mm;
@@ -70,5 +76,7 @@ const struct q8a8_kernel q8a8_kernel_i8mm = {
     .name = "i8mm",
     .needs = {"asimd", "i8mm"},
     .vec_dot = i8mm_vec_dot,
-    ARM_KERNEL_FUNCTIONS,
+    .mul_mat = i8mm_mul_mat,
+    .product = &i8mm_product,
+    ROWS_KERNEL_FUNCTIONS,
 };

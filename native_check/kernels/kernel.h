@@ -2,7 +2,7 @@
 #ifndef Q8A8_KERNEL_H
 #define Q8A8_KERNEL_H
 
-#include "q8a8.h"
+#include "product.h"
 
 typedef void q8a8_quantize_row_fn(const float *x, void *y, int64_t k);
 typedef void q8a8_dequantize_row_fn(const void *x, float *y, int64_t k);
@@ -25,6 +25,7 @@ struct q8a8_kernel {
     q8a8_mul_mat_fn *mul_mat;
     q8a8_quantize_row_v2_fn *quantize_row_v2;
     q8a8_dequantize_row_v2_fn *dequantize_row_v2;
+    const struct q8a8_product *product; /* for packed weights */
 };
 
 #endif

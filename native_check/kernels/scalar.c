@@ -157,6 +157,36 @@ static void scalar_mul_mat(int64_t m, int64_t n, int64_t k, const void *w, const
     }
 }
 
+/* The product of packed weights: a tile is a row, and a quantized block of x is a block. */
+static size_t scalar_rows(void) {
+    return 1;
+}
+
+static void scalar_quantize_columns(const float *x, void *column, size_t blocks) {
+    scalar_quantize_row(x, column, (int64_t)blocks * QK8_A8);
+}
+
+static void scalar_tile(const uint8_t *ints, const uint16_t *scales, size_t blocks, const void *columns, size_t apart,
+                        size_t count, float *sums, size_t stride) {
+    for (size_t c = 0; c < count; ++c) {
+        const uint8_t *column = (const uint8_t *)columns + c * apart;
+        for (size_t b = 0; b < blocks; ++b) {
+            uint8_t block[Q8A8_BLOCK_BYTES];
+            store_half(block, scales[b]);
+            memcpy(block + V1.qs, ints + b * QK8_A8, QK8_A8);
+            sums[c * stride] = sums[c * stride] + term(block, column + b * V1.bytes, &V1);
+        }
+    }
+}
+
+static const struct q8a8_product scalar_product = {
+    .rows = scalar_rows,
+    .group = QK8_A8,
+    .column_bytes = Q8A8_BLOCK_BYTES,
+    .quantize = scalar_quantize_columns,
+    .tile = scalar_tile,
+};
+
 extern const struct q8a8_kernel q8a8_kernel_scalar;
 const struct q8a8_kernel q8a8_kernel_scalar = {
     .name = "scalar",
@@ -170,4 +200,5 @@ const struct q8a8_kernel q8a8_kernel_scalar = {
     .mul_mat = scalar_mul_mat,
     .quantize_row_v2 = scalar_quantize_row_v2,
     .dequantize_row_v2 = scalar_dequantize_row_v2,
+    .product = &scalar_product,
 };

@@ -1,5 +1,5 @@
 /* Mutants of NEON kernels: lanes, widths, signs, rounding. */
-#include "arm.h"
+#include "neon_values.h"
 #include "rows.h"
 
 #include <stdbool.h>
@@ -176,7 +176,7 @@ static uint16_t estimated(const float *x, int8_t *q) {
     r = vmul_f32(r, vrecps_f32(a, r));
     const float inv = h != 0 ? 127.0f * vget_lane_f32(r, 0) : 0.0f;
     for (size_t j = 0; j < QK8_A8; j += 8) {
-        arm_quantize_8(x + j, inv, q + j);
+        neon_quantize_8(x + j, inv, q + j);
     }
     return h;
 }

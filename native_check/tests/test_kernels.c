@@ -1,5 +1,5 @@
 /* Every kernel that this CPU can run equals the scalar one: all functions, bit for bit, with unaligned outputs and
- * inputs. The arguments, if any, are the kernels that must have been run. */
+ * inputs. The arguments, if any, are the kernels that must have been run; after --only, no others are. */
 #include "inputs.h"
 #include "target.h"
 
@@ -141,6 +141,41 @@ static void compare_dots(const struct q8a8_kernel *kernel) {
     }
 }
 
+/* Shapes around the sizes of tiles and chunks. */
+static const struct {
+    int m, n, blocks;
+} shapes[] = {{0, 1, 1}, {1, 0, 1}, {1, 1, 0},   {1, 1, 1},  {3, 5, 2},   {8, 1, 7},  {15, 2, 9},
+              {16, 3, 8}, {17, 4, 5}, {31, 33, 3}, {33, 9, 33}, {70, 7, 65}, {64, 11, 4}, {5, 300, 2}};
+enum { SHAPES = sizeof shapes / sizeof *shapes, MOST_ROWS = 70, MOST_COLUMNS = 300, MOST_OUTPUTS = 1600 };
+
+static void compare_products(const struct q8a8_kernel *kernel) {
+    static uint8_t w[MOST_ROWS * 65 * Q8A8_BLOCK_BYTES];
+    static float x[MOST_COLUMNS * 2 * QK8_A8 + 40 * 65 * QK8_A8];
+    static float expected[MOST_OUTPUTS + 1], given[MOST_OUTPUTS + 1];
+    for (size_t i = 0; i < SHAPES; ++i) {
+        const int m = shapes[i].m;
+        const int n = shapes[i].n;
+        const int64_t k = (int64_t)shapes[i].blocks * QK8_A8;
+        fill_blocks(w, (size_t)(m * shapes[i].blocks), Q8A8_BLOCK_BYTES, 99);
+        fill_floats(x, (size_t)n * (size_t)k, (enum flavour)random_below(FLAVOURS_IN_DOMAIN));
+        memset(expected, POISON, sizeof expected);
+        scalar->mul_mat(m, n, k, w, x, expected);
+        for (int threads = 0; threads < 4; threads += 1 + (threads > 0)) { /* 0: not packed */
+            memset(given, POISON, sizeof given);
+            if (threads == 0) {
+                kernel->mul_mat(m, n, k, w, x, given);
+            } else {
+                struct q8a8_packed *packed = q8a8_product_pack(kernel->product, m, k, w);
+                check_that(packed != NULL && q8a8_product_mul_mat_packed(packed, n, x, given, threads) == 0,
+                           "%s: no memory", kernel->name);
+                q8a8_product_free(packed);
+            }
+            check_that(memcmp(expected, given, sizeof given) == 0, "%s: %d x %d outputs of %d blocks, %d threads",
+                       kernel->name, n, m, shapes[i].blocks, threads);
+        }
+    }
+}
+
 /* Computed by hand: 32 products of -128 * -128 are 2^19 a block, with scales 1 and -2 (Q8A8-DOT-1, DOT-4). */
 static void all_minus_128(const struct q8a8_kernel *kernel) {
     uint8_t x[3 * Q8A8_BLOCK_BYTES], y[3 * Q8A8_BLOCK_BYTES];
@@ -166,22 +201,35 @@ static void run(const struct q8a8_kernel *kernel) {
         compare_dequantizers(kernel);
         compare_dots(kernel);
     }
+    compare_products(kernel);
     all_minus_128(kernel);
     printf("%s: %s\n", kernel->name, check_failures == before ? "equals scalar" : "differs from scalar");
 }
 
+static bool named(char **names, const char *name) {
+    for (; *names != NULL; ++names) {
+        if (strcmp(*names, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int main(int argc, char **argv) {
-    int missing = argc - 1;
+    const bool only = argc > 1 && strcmp(argv[1], "--only") == 0;
+    char **names = argv + 1 + only;
+    int missing = argc - 1 - only;
     for (const struct kernel_row *row = kernel_rows; row->name != NULL; ++row) {
         char lacks[100];
+        if (only && !named(names, row->name)) {
+            continue;
+        }
         if (row->kernel == NULL || !target_runs_here(row->kernel, lacks, sizeof lacks)) {
             printf("%s: not for this CPU\n", row->name);
             continue;
         }
         run(row->kernel);
-        for (int i = 1; i < argc; ++i) {
-            missing -= strcmp(argv[i], row->name) == 0;
-        }
+        missing -= named(names, row->name);
     }
     check_that(missing == 0, "%d of the kernels that must run here did not", missing);
     return check_report("kernels");

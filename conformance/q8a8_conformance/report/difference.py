@@ -192,9 +192,11 @@ def _inputs(call: CallData, name: str, offset: int) -> list[str]:
     if name == "y":
         block, inside = divmod(offset // 4, 32)
         raw = call.inputs["x"][34 * block : 34 * block + 34]
+        if not raw:
+            return ["behind the last block of x"]
         return [f"x block {block}: scale {float16(raw[:2])}, weight_qs[{inside}] = {_int8(raw[2 + inside])}"]
     if name == "out":
-        i, j = divmod(offset // 4, call.args["m"])
+        i, j = divmod(offset // 4, max(call.args["m"], 1))
         sizes = {"w": 34 * call.args["k"] // 32, "x": 4 * call.args["k"]}
         rows = {key: call.inputs[key][at * sizes[key] :][: sizes[key]] for key, at in (("w", j), ("x", i))}
         return [f"row {j} of w: {whole(rows['w'])}", f"row {i} of x: {whole(rows['x'])}"]

@@ -105,19 +105,17 @@ def run(sut: Sut, timeout: float) -> Smoke:
     return Smoke(sut, tuple(found), functions, time.monotonic() - began, started.ending, features, devices)
 
 
-def call_each(sut: Sut, session: Session, hello: Hello, timeout: float | None = None) -> Iterator[Stage]:
+def call_each(sut: Sut, session: Session, hello: Hello) -> Iterator[Stage]:
     """Yield the stages of a worker that has started: what it offers, and one call of each function.
 
     Parameters
     ----------
     sut, session, hello
         The system under test and its worker.
-    timeout
-        Time limit of a call in seconds; the session's by default.
     """
     yield _offered(sut, hello)
     for probe in probes(hello.functions):
-        yield _probe(sut, session, probe, timeout)
+        yield _probe(sut, session, probe)
 
 
 def _offered(sut: Sut, hello: Hello) -> Stage:
@@ -148,11 +146,11 @@ def _proposed(sut: Sut) -> list[str]:
     return [*words, "--init", "ggml_cpu_init"] if words and "ggml_cpu_init" in library.exports else words
 
 
-def _probe(sut: Sut, session: Session, probe: Probe, timeout: float | None) -> Stage:
+def _probe(sut: Sut, session: Session, probe: Probe) -> Stage:
     """Make one call and return the stage about its result."""
     name = probe.call.function
     try:
-        result = session.call(probe.call, timeout)
+        result = session.call(probe.call)
         outputs = probe.outputs(result.outputs)
     except (SessionError, ValueError) as error:
         return _no_answer(name, error)

@@ -175,9 +175,9 @@ class Timeouts:
         else:
             self._rates[many] = max(self._rates.get(many, 0.0), seconds / _work(call))
 
-    def add_hang(self, call: Call) -> None:
-        """Add a call that hung."""
-        self._hung.add(call.function)
+    def add_hang(self, function: str) -> None:
+        """Add a call of a function that hung."""
+        self._hung.add(function)
 
 
 def _conditions(call: Call) -> tuple[int, bool]:

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from q8a8_conformance.spec.rules import Rule
     from q8a8_conformance.suite.target import Array
 
-DEFAULT_TIMEOUT = 10.0
-"""Seconds that one call may take, unless the request says otherwise."""
+TIMEOUTS = {"exec": 10.0}
+TIMEOUT = 8.0
+"""Seconds that one call may take, unless the request says otherwise: more for a program, which may be on
+another machine."""
 
 SELF_COMPARISON = (
     "the kernel under test is the reference: outside of the golden cases the expected values are its own: "
@@ -55,9 +57,6 @@ START_TIMEOUTS = {"exec": 30.0}
 START_TIMEOUT = 15.0
 """Seconds from a worker's start to its hello, in which it loads and initializes the kernel: more for a
 program, which may be on another machine. A call's time limit counts where it is longer."""
-
-SETUP_TIMEOUT = 5.0
-"""Seconds that a call of the questions about the setup may take."""
 
 INTERRUPTED = "the run was interrupted"
 
@@ -110,7 +109,6 @@ class SuiteRun:
         self.request = request
         self.interrupted = False
         self.broken = False
-        self._timeout = request.timeout or DEFAULT_TIMEOUT
         self._known_failures = known_failures
         self._recorder = Recorder()
         self._target: Target | None = None
@@ -127,6 +125,7 @@ class SuiteRun:
         self._started = time.monotonic()
         self._wall = datetime.now(UTC)
         self._sut = parse_sut(request.sut, request.symbols, request.init)
+        self._timeout = request.timeout or TIMEOUTS.get(self._sut.kind, TIMEOUT)
         self._session: Session = self._sut.session(
             self._timeout,
             start_timeout=max(self._timeout, START_TIMEOUTS.get(self._sut.kind, START_TIMEOUT)),
@@ -159,14 +158,15 @@ class SuiteRun:
             if self._ending is Verdict.CRASHED:
                 self._recorder.add(Record(RETURNS, START_CASE, "", Status.CRASHED, self._message))
             return
-        timeout = min(self._timeout, SETUP_TIMEOUT)
-        for stage in stages.call_each(self._sut, self._session, started.hello, timeout):
-            self._setup += (stage,)
-            if stage.status is Status.CRASHED:
-                break
         self._target = Target(
             self._session, self.request.profile, self._timeout, remote=self._sut.kind == "exec"
         )
+        for stage in stages.call_each(self._sut, self._session, started.hello):
+            self._setup += (stage,)
+            if stage.status is Status.CRASHED:
+                if self._session.hangs:
+                    self._target.add_hang(stage.name)
+                break
         self._recipes = Recipes(self._target)
 
     def plan(self, cases: Mapping[str, tuple[str, ...]], *, selected: bool = True) -> None:

@@ -241,7 +241,7 @@ class Target:
         """Take note of a call that died, with what it cost."""
         first_hang = hung and not self._timeouts.has_hung
         if hung:
-            self._timeouts.add_hang(call)
+            self._timeouts.add_hang(call.function)
         # The next process takes about as long to start and to warm up.
         restart = self.session.start_seconds + self._timeouts.warm_up_seconds
         self._deaths.add(call, self.rules, restart, seconds if hung and not first_hang else 0.0)
@@ -249,14 +249,17 @@ class Target:
             # (A death only in guarded memory or among threads breaks a rule of its own.)
             self.observations.add_death(call, restart + seconds)
 
-    def needs_restart(self, function: str) -> bool:
-        """Return whether a process's first call of a function takes a new process.
+    @property
+    def is_slow_to_start(self) -> bool:
+        """Whether a start and a function's first call take so long that few processes are started.
 
-        A kernel that is slow to start or to warm up pays for that once, not once for each function: the
-        current process will do for a function that it has not called yet.
+        One other process then serves for all comparisons between processes.
         """
-        slow = self.session.start_seconds + self._timeouts.warm_up_seconds > SLOW_START_SECONDS
-        return not slow or (self.session.is_running and function in self._called)
+        return self.session.start_seconds + self._timeouts.warm_up_seconds > SLOW_START_SECONDS
+
+    def add_hang(self, function: str) -> None:
+        """Take note of a hang before the run: a call of this function took the whole time limit."""
+        self._timeouts.add_hang(function)
 
     def warn(self, slug: str, function: str, case: str, message: str) -> None:
         """Add a warning, unless there is one with this slug for the function."""

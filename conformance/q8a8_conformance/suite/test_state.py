@@ -16,6 +16,7 @@ import pytest
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs import dot_rows, samples
 from q8a8_conformance.protocol.messages import Buffer, Call, Option
+from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.load_effects import LOADING, describe
 from q8a8_conformance.suite.specified import REPEATED, judge_plainly, specimen
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 MANY = 13_107
 """Calls of the soak in a row; after five times as many and one more, 16 bits count the same number."""
+PERIODS = (65_536, 65_535)
+"""Calls after which a count of 16 bits repeats; of one that leaves out zero."""
 PROBE_CALLS, PROBES = 200, 3
 """Calls in a row that show how long one takes, and how often that is measured at most."""
 FOR_GROWTH, SLOW_FOR_GROWTH = 4000, 1000
@@ -94,7 +97,8 @@ def test_convention(judge: Judge, function: str) -> None:
 def test_process(judge: Judge, function: str) -> None:
     """Call and compare what belongs to the process; also with values outside the domain."""
     judge.require(function, "state")
-    if function == next(name for name in samples.functions() if judge.target.offers(name)):
+    one = next(name for name in samples.functions() if judge.target.offers(name))
+    if function == one and not judge.target.is_slow_to_start:
         judge.target.restart()
     for call in calls_of(function, (0, 1, 33)):
         plain = judge_plainly(judge, call)
@@ -235,6 +239,13 @@ def test_soak(judge: Judge, function: str) -> None:
             judge.compare(long, judge.run(long), after_long, (REPEATED,), "differs after 65,536 calls")
     for call, expected in zip(calls, plain, strict=True):
         judge.compare(call, judge.run(call), expected, (REPEATED,), "differs after many calls")
+    if slow:
+        return
+    (shortest,) = calls_of(function, (1,))
+    for period in PERIODS[: 1 if judge.target.hello.emulated else None]:
+        judge.run(requests.with_zeros(long))
+        judge.run(replace(shortest, repeat=period - 1, options=options))
+        judge.compare(long, judge.run(long), after_long, (REPEATED,), f"differs after {period} calls")
 
 
 def soak_inputs(function: str) -> list[Call]:
@@ -262,6 +273,12 @@ def test_processes(judge: Judge) -> None:
     plain = [judge_plainly(judge, call) for call in calls]
     firsts = [specimen(name, 3) for name in offered]
     first_plain = [judge_plainly(judge, call) for call in firsts]
+    if judge.target.is_slow_to_start:
+        for call, expected in zip(firsts + calls, first_plain + plain, strict=True):
+            found = thread_checks.run_elsewhere(judge, thread_checks.ELSEWHERE[0], call)
+            if found is not None:
+                judge.compare(call, found, expected, message="another process gives other bytes")
+        return
     for number in range(2 if judge.target.hello.emulated else PROCESSES):
         judge.target.restart()
         for step in range(len(firsts)):

@@ -58,7 +58,7 @@ def later(judge: Judge, call: Call) -> dict[str, bytes]:
     if not target.later:
         for function in filter(target.offers, functions()):
             ordinary = sample(function, 33)
-            target.later[ordinary] = target.probe(ordinary)
+            target.later[ordinary] = target.probe(ordinary) if target.makes(ordinary) else None
     found = target.later.get(call)
     return judge.run(call) if found is None else dict(zip(_outputs_of(call), found, strict=True))
 

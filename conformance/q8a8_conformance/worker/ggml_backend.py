@@ -23,7 +23,7 @@ import numpy as np
 from q8a8_conformance.worker.library import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -330,6 +330,35 @@ class GgmlDevice:
         self, method: str, shape: tuple[int, int, int], inputs: Sequence[NDArray[Any]], output: NDArray[Any]
     ) -> None:
         """Compute an operation on the device: k, m and n; arrays of the tensors' bytes."""
+        with self.prepared(method, shape, inputs, output) as (compute, read):
+            compute()
+            read()
+
+    @contextmanager
+    def prepared(
+        self, method: str, shape: tuple[int, int, int], inputs: Sequence[NDArray[Any]], output: NDArray[Any]
+    ) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+        """Hold an operation whose inputs lie on the device, to be computed any number of times.
+
+        Parameters
+        ----------
+        method
+            A function of the interface that the device supports.
+        shape
+            k, m and n; m and n are 1 where the function is not a product.
+        inputs, output
+            Arrays of the tensors' bytes.
+
+        Yields
+        ------
+        tuple of callable
+            The first computes the operation, the second copies the result to `output`.
+
+        Raises
+        ------
+        MemoryError, RuntimeError
+            The device has not enough memory; it failed.
+        """
         api, route = self._api, self._route[method]
         if "ROWS" in route:
             inputs = [*inputs, np.zeros(1, np.int64 if route.startswith("SET") else np.int32)]
@@ -347,10 +376,16 @@ class GgmlDevice:
             try:
                 for tensor, data in zip(tensors, inputs, strict=True):
                     api.backend_tensor_set(tensor, data.ctypes.data, 0, data.nbytes)
-                status = api.backend_graph_compute(self._backend, graph)
-                if status:
-                    raise RuntimeError(f"the device {self.device.name} failed with status {status}")
-                api.backend_tensor_get(result, output.ctypes.data, 0, output.nbytes)
+
+                def compute() -> None:
+                    status = api.backend_graph_compute(self._backend, graph)
+                    if status:
+                        raise RuntimeError(f"the device {self.device.name} failed with status {status}")
+
+                def read() -> None:
+                    api.backend_tensor_get(result, output.ctypes.data, 0, output.nbytes)
+
+                yield compute, read
             finally:
                 api.backend_buffer_free(buffer)
 

@@ -27,6 +27,7 @@ from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.files.progress import progress_bar
 from q8a8_evaluation.commands.shared import require_writable
+from q8a8_evaluation.divergence import summarize
 from q8a8_evaluation.measure import (
     BASE,
     CALIBRATION_WINDOWS,
@@ -111,6 +112,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help=f"windows of a calibration text [{CALIBRATION_WINDOWS}]",
     )
+    parser.add_argument(
+        "--divergence",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare predictions with float's too: KL divergence, same most probable token, probabilities",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     parser.add_argument(
         "--nll",
@@ -127,7 +134,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(options: argparse.Namespace) -> int:
     """Measure, print a table and write what was asked for; 0, or 1 with the reason."""
     protocol = Protocol(
-        options.window, options.windows, options.spread, options.bos, options.count, options.head == "scheme"
+        options.window,
+        options.windows,
+        options.spread,
+        options.bos,
+        options.count,
+        options.head == "scheme",
+        options.divergence,
     )
     calibration = CalibrationData(options.calibration, options.window, options.calibration_windows)
     try:
@@ -197,6 +210,7 @@ def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: P
                 "cache_bytes": outcome.cache_bytes,
                 "window_nll": [float(nlls.sum()) for nlls in outcome.nlls],
                 "seconds": round(outcome.seconds, 1),
+                "divergence": _divergence(outcome),
             }
         )
     return {
@@ -218,6 +232,23 @@ def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: P
     }
 
 
+def _divergence(outcome: Outcome) -> dict[str, float | None] | None:
+    """Return the divergence from float as JSON data; None where it was not measured."""
+    if not outcome.divergences:
+        return None
+    found = summarize(outcome.divergences)
+    return {
+        "kl": found.kl.value,
+        "kl_error": found.kl.error,
+        "largest_kl": found.largest_kl,
+        "same_top_percent": found.same_top.value,
+        "same_top_error_percent": found.same_top.error,
+        "probability_change_percent": found.change.value,
+        "probability_change_error_percent": found.change.error,
+        "largest_drop_percent": found.largest_drop,
+    }
+
+
 def table(found: dict[str, Any]) -> str:
     """Return the result for a terminal."""
     protocol = found["protocol"]
@@ -235,7 +266,23 @@ def table(found: dict[str, Any]) -> str:
             f"{each['scheme']:<26}{each['perplexity']:>11.3f}{change:>10}{beside:>10}"
             f"{each['weight_bits']:>15.3f}{each['activation_bits']:>12.2f}"
         )
+    compared = [each for each in found["schemes"] if each["divergence"]]
+    if compared:
+        columns = f"{'KL to float':>12}{'±':>10}{'same top':>12}{'±':>9}{'mean Δp':>11}{'largest drop':>14}"
+        lines += ["", f"{'scheme':<26}{columns}"]
+    for each in compared:
+        apart = each["divergence"]
+        lines.append(
+            f"{each['scheme']:<26}{apart['kl']:>12.5f}{_error(apart['kl_error'], 5):>10}"
+            f"{apart['same_top_percent']:>10.2f} %{_error(apart['same_top_error_percent'], 2):>9}"
+            f"{apart['probability_change_percent']:>+9.3f} %{apart['largest_drop_percent']:>12.1f} %"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _error(error: float | None, digits: int) -> str:
+    """Return a standard error as text; nothing for one window, which has none."""
+    return "" if error is None else f"{error:.{digits}f}"
 
 
 def _write_nlls(path: Path, outcomes: Sequence[Outcome]) -> None:

@@ -3,7 +3,7 @@
 ::
 
     python -m q8a8_lab.evaluation.claims --measure               weights of the real model -> measured/
-    python -m q8a8_lab.evaluation.claims --markdown docs/model/claims.md
+    python -m q8a8_lab.evaluation.claims --markdown docs/model/claims.md --korean docs-ko/model/claims.md
 
 The page is made from the table of claims, the shapes of models, and the measurements in
 `docs/model/measured/`: what ``make evaluate`` wrote, two outputs of a real llama-bench, and the errors of the
@@ -24,13 +24,14 @@ from q8a8 import dequantize_row, quantize_row
 from q8a8.atomic import write_text
 from q8a8_evaluation.llamacpp_logs import BenchRow, LogError, parse_bench
 from q8a8_lab.evaluation import assets
-from q8a8_lab.evaluation.claims_table import CLAIMS, Claim, Verdict
+from q8a8_lab.evaluation.claims_korean import KOREAN
+from q8a8_lab.evaluation.claims_table import CLAIMS, Claim, Verdict, Words
 from q8a8_lab.evaluation.shapes import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["facts", "main", "measure_weights", "render", "shape_facts"]
+__all__ = ["ENGLISH", "facts", "main", "measure_weights", "render", "shape_facts"]
 
 MEASURED = Path("docs/model/measured")
 COMMAND = "python -m q8a8_lab.evaluation.claims --markdown docs/model/claims.md"
@@ -54,30 +55,43 @@ another.
 """
 
 
-def render(values: Mapping[str, str]) -> str:
+ENGLISH = Words(
+    head=_HEAD,
+    counts=("verdict", "claims"),
+    columns=("lines", "claim", "verdict", "finding"),
+    titles={
+        "000": "## Document 000: the plan",
+        "001": "## Document 001: status and performance",
+        "002": "## Document 002: the linking guide",
+    },
+    verdicts={verdict: verdict.value for verdict in Verdict},
+    texts={(claim.document, claim.lines): (claim.says, claim.finding) for claim in CLAIMS},
+)
+"""The page's words in English."""
+
+
+def render(values: Mapping[str, str], words: Words = ENGLISH) -> str:
     """Return the page, as Markdown.
 
     Parameters
     ----------
     values
         The facts by name.
+    words
+        The words in the page's language.
     """
-    lines = [_HEAD, "| verdict | claims |", "| --- | --: |"]
+    lines = [words.head, f"| {' | '.join(words.counts)} |", "| --- | --: |"]
     counts = {verdict: sum(claim.verdict is verdict for claim in CLAIMS) for verdict in Verdict}
-    lines += [f"| {verdict.value} | {count} |" for verdict, count in counts.items()]
-    titles = {
-        "000": "Document 000: the plan",
-        "001": "Document 001: status and performance",
-        "002": "Document 002: the linking guide",
-    }
-    for document, title in titles.items():
-        lines += ["", f"## {title}", "", "| lines | claim | verdict | finding |", "| --- | --- | --- | --- |"]
-        lines += [_row(claim, values) for claim in CLAIMS if claim.document == document]
+    lines += [f"| {words.verdicts[verdict]} | {count} |" for verdict, count in counts.items()]
+    for document, title in words.titles.items():
+        lines += ["", title, "", f"| {' | '.join(words.columns)} |", "| --- | --- | --- | --- |"]
+        lines += [_row(claim, values, words) for claim in CLAIMS if claim.document == document]
     return "\n".join(lines) + "\n"
 
 
-def _row(claim: Claim, values: Mapping[str, str]) -> str:
-    cells = (claim.lines, claim.says, f"**{claim.verdict.value}**", claim.finding.format_map(values))
+def _row(claim: Claim, values: Mapping[str, str], words: Words) -> str:
+    says, finding = words.texts[claim.document, claim.lines]
+    cells = (claim.lines, says, f"**{words.verdicts[claim.verdict]}**", finding.format_map(values))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -90,7 +104,7 @@ def shape_facts() -> dict[str, str]:
         found[f"q8_{suffix}"] = _gb(shape.q8_a8_bytes(tables=True))
         found[f"saving_{suffix}"] = _percent(1 - shape.q8_a8_bytes(tables=True) / shape.f16_bytes())
         found[f"saving_{suffix}_linear"] = _percent(1 - shape.q8_a8_bytes(tables=False) / shape.f16_bytes())
-        found[f"parameters_{suffix}"] = f"{shape.parameters / 1e9:.1f} billion"
+        found[f"parameters_{suffix}"] = f"{shape.parameters / 1e9:.1f}"
     large, small = MODELS["Llama-7B"], MODELS["SmolLM2-135M"]
     weights = large.q8_a8_bytes(tables=True)
     found["gib_7b"] = _gib(weights)
@@ -211,12 +225,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--measure", action="store_true", help="measure the weights of the real model first")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page")
+    parser.add_argument("--korean", type=Path, metavar="FILE", help="write the page in Korean")
     options = parser.parse_args(argv)
     if options.measure:
         text = json.dumps(measure_weights(assets.model()), indent=1)
         write_text(text + "\n", options.measured / "weights.json")
     if options.markdown:
         write_text(render(facts(options.measured)), options.markdown)
+    if options.korean:
+        write_text(render(facts(options.measured), KOREAN), options.korean)
     return 0
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-__all__ = ["CLAIMS", "Claim", "Verdict"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["CLAIMS", "Claim", "Verdict", "Words"]
 
 
 class Verdict(Enum):
@@ -43,6 +47,32 @@ class Claim:
     says: str
     verdict: Verdict
     finding: str
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the page says around the facts, in one language.
+
+    Attributes
+    ----------
+    head
+        The text above the tables.
+    counts, columns
+        The names of the columns: of the count of verdicts, and of each document's table.
+    titles
+        The heading of each document's table.
+    verdicts
+        The names of the verdicts.
+    texts
+        Each claim and its finding, by document and lines.
+    """
+
+    head: str
+    counts: tuple[str, str]
+    columns: tuple[str, str, str, str]
+    titles: Mapping[str, str]
+    verdicts: Mapping[Verdict, str]
+    texts: Mapping[tuple[str, str], tuple[str, str]]
 
 
 _YES, _NO, _OPEN = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.UNTESTABLE
@@ -261,8 +291,8 @@ CLAIMS = (
         "191",
         "Llama-30B: 60.0 GB in FP16, 31.8 GB in Q8_A8.",
         _NO,
-        "{f16_30b} and {q8_30b}: the model called 30B has {parameters_30b} weights. The report's figures "
-        "are 30 times 2 bytes, and 53 % of that.",
+        "{f16_30b} and {q8_30b}: the model called 30B has {parameters_30b} billion weights. The report's "
+        "figures are 30 times 2 bytes, and 53 % of that.",
     ),
     Claim(
         "001",

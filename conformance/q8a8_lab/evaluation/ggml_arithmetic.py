@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8 import quantize_row
-from q8a8.llama import Model, layers
+from q8a8.llama import Model, layers, rope
 from q8a8.llama.config import EMBEDDING
 from q8a8.rounding import fma32
 
@@ -396,4 +396,4 @@ class GgmlModel(Model):
     def _rotated(self, x: F32, positions: NDArray[np.integer]) -> F32:
         if "rotation" in self.parts:
             return rotate(x, *turns(positions, self.config))
-        return layers.rotate(x, self._turn(positions))
+        return rope.rotate(x, self._turn(positions))

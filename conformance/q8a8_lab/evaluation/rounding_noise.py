@@ -13,8 +13,10 @@ product of every layer and of the head moved by that much, λ = 1, up or down at
     bound = max |logits with every product moved − logits|
 
 Everything else that a layer computes (norms, angles, softmax, sums of two) rounds to a few u, where a product
-is moved by sqrt(k) = 24 to 39 of them: it is not moved. The bound is a sample of a distribution and not a
-worst case, which through thirty layers would allow anything; what it rejects is measured and tested.
+is moved by sqrt(k) = 24 to 39 of them: it is not moved. One exception is the gate of Gemma, which ggml
+looks up in a table by the number rounded to half precision, and whose entries are rounded so (`HalfGelu`):
+where that is asked for, both are moved by 2^−11 of their size. The bound is a sample of a distribution and
+not a worst case, which through thirty layers would allow anything; what it rejects is measured and tested.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import numpy as np
 
 from q8a8.llama import HEAD, Model, linear_names
 from q8a8.llama.config import EMBEDDING
+from q8a8.llama.layers import geglu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,10 +39,13 @@ if TYPE_CHECKING:
 
     F64 = NDArray[np.float64]
 
-__all__ = ["Agreement", "Noise", "agreement", "logit_noise"]
+__all__ = ["HALF", "Agreement", "HalfGelu", "Noise", "agreement", "logit_noise"]
 
 U = 2.0**-24
 """The unit roundoff of float32."""
+
+HALF = 2.0**-11
+"""The unit roundoff of half precision."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,41 @@ class _Moved:
         return moved
 
 
+class HalfGelu(Model):
+    """The model with ggml's gelu: of the gate rounded to half precision, and rounded so itself.
+
+    ggml-cpu/vec.h, `ggml_vec_geglu_f32` with `GGML_GELU_FP16`: the table is computed once, in float32; from
+    10 on gelu is the number itself, up to −10 it is zero.
+    """
+
+    def _gated(self, gate: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:
+        """Gate one part by the other."""
+        with np.errstate(over="ignore"):
+            half = gate.astype(np.float16)
+        table = geglu(half.astype(np.float32), np.ones(1, np.float32)).astype(np.float16).astype(gate.dtype)
+        looked_up: NDArray[Any] = np.where(gate >= 10, gate, np.where(gate <= -10, 0, table)) * up
+        return looked_up
+
+
+class _MovedGelu(Model):
+    """The model with the gate, and its gelu, moved by 2^−11 of their size up or down."""
+
+    random: np.random.Generator
+
+    def _gated(self, gate: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:
+        """Gate one part by the other."""
+        before, after = (1 + HALF * self.random.choice((-1.0, 1.0), gate.shape) for _ in range(2))
+        moved: NDArray[Any] = geglu(gate * before, up) * after
+        return moved
+
+
 def logit_noise(
-    config: Config, weights: Mapping[str, NDArray[np.float32]], tokens: Sequence[int], *, seed: int = 0
+    config: Config,
+    weights: Mapping[str, NDArray[np.float32]],
+    tokens: Sequence[int],
+    *,
+    seed: int = 0,
+    half_gelu: bool = False,
 ) -> Noise:
     """Evaluate a model in float64, and find how far float32 may be off.
 
@@ -122,6 +161,8 @@ def logit_noise(
         At least one; with n_vocab they say how much memory is needed.
     seed
         Of the directions.
+    half_gelu
+        Whether the gate is looked up as ggml does it.
     """
     exact = {name: weight.astype(np.float64) for name, weight in weights.items()}
     reference = Model(config, exact).forward(tokens)
@@ -129,7 +170,10 @@ def logit_noise(
     products = {name: exact[name] for name in linear_names(config)}
     products[HEAD] = exact.get(HEAD, exact[EMBEDDING])
     linears = {name: _Moved(weight, random) for name, weight in products.items()}
-    moves = Model(config, exact, linears=linears).forward(tokens) - reference
+    moved = (_MovedGelu if half_gelu else Model)(config, exact, linears=linears)
+    if isinstance(moved, _MovedGelu):
+        moved.random = random
+    moves = moved.forward(tokens) - reference
     return Noise(reference, float(np.abs(moves).max()), float(np.sqrt(np.mean(np.square(moves)))))
 
 

@@ -47,6 +47,8 @@ SUBJECTS: Final = ("kernel", "reference")
 TABLE_PAGE: Final = "spec/rules.md"
 """The page whose table of all rules is generated."""
 
+TABLE_HEADS: Final = ("rule", "level", "outcome", "binds", "about", "follows from")
+
 _TABLE_BEGIN: Final = "<!-- generated: rules -->"
 _TABLE_END: Final = "<!-- end of generated: rules -->"
 
@@ -240,12 +242,9 @@ def to_json(rules: Iterable[Rule]) -> str:
     return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
 
 
-def to_table(rules: Iterable[Rule]) -> str:
-    """Return the Markdown table of all rules for `TABLE_PAGE`."""
-    lines = [
-        "| rule | level | outcome | binds | about | follows from |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+def to_table(rules: Iterable[Rule], heads: Sequence[str] = TABLE_HEADS) -> str:
+    """Return the Markdown table of all rules for `TABLE_PAGE`, with the columns' names in any language."""
+    lines = [f"| {' | '.join(heads)} |", "| --- | --- | --- | --- | --- | --- |"]
     for rule in rules:
         target = rule.url.removeprefix(TABLE_PAGE.rpartition("/")[0] + "/")
         sources = ", ".join(source.removeprefix("Q8A8-") for source in rule.derived_from)
@@ -254,7 +253,8 @@ def to_table(rules: Iterable[Rule]) -> str:
     return "\n".join(lines)
 
 
-def _with_table(page: str, table: str) -> str:
+def with_table(page: str, table: str) -> str:
+    """Return the page of all rules with another table."""
     before, begin, rest = page.partition(_TABLE_BEGIN)
     _, end, after = rest.partition(_TABLE_END)
     if not begin or not end:
@@ -266,7 +266,7 @@ def generated(docs_dir: Path) -> dict[Path, str]:
     """Return the text of ``rules.json`` and of the page with the table of all rules, by path."""
     rules = parse_pages(docs_dir)
     page = docs_dir / TABLE_PAGE
-    return {JSON_PATH: to_json(rules), page: _with_table(page.read_text(encoding="utf-8"), to_table(rules))}
+    return {JSON_PATH: to_json(rules), page: with_table(page.read_text(encoding="utf-8"), to_table(rules))}
 
 
 def stale(docs_dir: Path) -> list[Path]:

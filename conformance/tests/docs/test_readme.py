@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 import q8a8
-
-if TYPE_CHECKING:
-    import pytest
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,9 +28,10 @@ def test_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 <= fraction <= 1
 
 
-def test_links_lead_somewhere() -> None:
-    """Every relative link of the README names a file of the project."""
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    """Every relative link of the README, English or Korean, names a file of the project."""
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
 

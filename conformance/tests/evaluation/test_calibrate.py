@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import tqdm
 
-from q8a8.llama.config import Config, expected_shapes, linear_names
+from q8a8.llama.config import Config, linear_names
 from q8a8.llama.load import load
+from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.calibration import Calibration, CalibrationError, Source, Statistics
 from q8a8.methods.smoothquant import Smoothing, make_smoothing
 from q8a8_conformance import cli

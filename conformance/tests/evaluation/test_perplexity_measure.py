@@ -10,7 +10,7 @@ import pytest
 
 from q8a8.errors import ArgumentError
 from q8a8.llama import Config, FloatLinear, LoadedModel
-from q8a8.llama.config import expected_shapes
+from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.calibration import CalibrationError
 from q8a8.schemes.scheme import Scheme
 from q8a8.schemes.statistics import gather_inputs
@@ -102,6 +102,40 @@ def test_resumes(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
         assert [nlls.tolist() for nlls in a.nlls] == [nlls.tolist() for nlls in b.nlls]
         assert [nlls.tolist() for nlls in c.nlls] == [nlls.tolist() for nlls in d.nlls]
         assert (a.weight_bytes, a.weight_bits, a.seconds) == (b.weight_bytes, b.weight_bits, b.seconds)
+
+
+class _Doubled(FloatLinear):
+    """A float operator with twice the result."""
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return 2 * super().__call__(x)
+
+
+def test_divergence_is_kept_too(
+    loaded: LoadedModel, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predictions are compared with the float model's, whether its logits are kept or computed again."""
+    schemes = COUNTED | {"doubled": Scheme("doubled", "Doubles.", "here", 32, 32, _Doubled)}
+    results = []
+    for kept, folder in ((1 << 30, None), (0, None), (0, tmp_path), (0, tmp_path)):
+        monkeypatch.setattr(measure, "KEPT", kept)
+        subject = _subject(loaded, text, folder)
+        subject.protocol = Protocol(window=20, windows=3, divergence=True)
+        results.append(_outcomes(subject, ["counted", "doubled"], schemes))
+    base, same, other = results[0]
+    assert base.divergences == []
+    for kl, top, change in same.divergences:
+        assert not kl.any()
+        assert top.all()
+        assert not change.any()
+    for a, b in zip(other.nlls, base.nlls, strict=True):
+        assert (a != b).any()
+    for again in results[1:]:
+        for mine, theirs in zip(again, results[0], strict=True):
+            np.testing.assert_array_equal(mine.divergences, theirs.divergences)
+    change = np.concatenate([each[2] for each in other.divergences])
+    nlls = [np.exp(-np.concatenate(each.nlls)) for each in (other, base)]
+    np.testing.assert_allclose(change, nlls[0] - nlls[1], rtol=1e-9, atol=1e-12)
 
 
 def test_a_stopped_run_goes_on(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:

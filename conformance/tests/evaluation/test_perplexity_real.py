@@ -129,7 +129,20 @@ def test_resumes_and_prints_a_table(
     assert json.loads((folder / "p.json").read_text(encoding="utf-8")) == found
     out = capsys.readouterr().out.splitlines()
     assert "2 windows of 128 tokens, 254 predictions, head in float" in out[0]
-    assert [line.split()[0] for line in out[3:]] == ["float", *SCHEMES]
+    assert [line.split()[0] for line in out[3 : 4 + len(SCHEMES)]] == ["float", *SCHEMES]
+    assert [line.split()[0] for line in out[6 + len(SCHEMES) :]] == list(SCHEMES)
+
+
+def test_divergence_from_float(found: dict[str, Any]) -> None:
+    """Float is not compared with itself; 8 bits keep most of the most probable tokens."""
+    float_model, *others = found["schemes"]
+    assert float_model["divergence"] is None
+    for each in others:
+        apart = each["divergence"]
+        assert 0 < apart["kl"] < 0.2
+        assert apart["kl"] < apart["largest_kl"]
+        assert 85 < apart["same_top_percent"] < 100
+        assert 0 < apart["largest_drop_percent"] < 100
 
 
 def test_refuses_with_a_reason(

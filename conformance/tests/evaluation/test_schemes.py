@@ -9,7 +9,7 @@ import pytest
 
 from q8a8.errors import ArgumentError, UnknownNameError
 from q8a8.llama import HEAD, Config, FloatCache, FloatLinear, Model, Q8A8Linear, linear_names
-from q8a8.llama.config import expected_shapes
+from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.calibration import CalibrationError, Source, calibrate, input_of
 from q8a8.schemes.scheme import Scheme, build, get_scheme
 from q8a8.schemes.statistics import CALIBRATED, GATHERED, InputStatistics, SeenInput, gather_inputs

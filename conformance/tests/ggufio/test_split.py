@@ -1,13 +1,14 @@
-"""Models that are split over several files: one part is not a model."""
+"""Models that are split over several files: together they are one model, one part is none."""
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from q8a8.ggufio import GgufError, dequantize_model, quantize_model
+from q8a8.ggufio import GgufError, dequantize_model, open_model, quantize_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,31 +16,115 @@ if TYPE_CHECKING:
 
     import gguf
 
-TENSORS = {"output.weight": (np.ones((2, 32), np.float32), "Q8_0")}
+RNG = np.random.default_rng(77)
+FIRST = {
+    "token_embd.weight": (RNG.standard_normal((4, 64)).astype(np.float32), "F16"),
+    "blk.0.attn_q.weight": (RNG.standard_normal((64, 64)).astype(np.float32), "F16"),
+}
+SECOND = {
+    "blk.0.attn_norm.weight": (np.ones(64, np.float32), "F32"),
+    "blk.1.attn_q.weight": (RNG.standard_normal((32, 64)).astype(np.float32), "Q8_0"),
+}
+TENSORS = FIRST | SECOND
 
 
-def parts(count: int) -> Callable[[gguf.GGUFWriter], None]:
-    """Return a function that adds the number of parts, as gguf-split does."""
-    return lambda writer: writer.add_uint16("split.count", count)
+def part(number: int, count: int, tensors: int | None = None) -> Callable[[gguf.GGUFWriter], None]:
+    """Return a function that adds the keys of gguf-split; numbers count from 0."""
+
+    def add(writer: gguf.GGUFWriter) -> None:
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", count)
+        if tensors is not None:
+            writer.add_int32("split.tensors.count", tensors)
+        if not number:
+            writer.add_string("general.name", "whole")
+
+    return add
 
 
-def test_a_part_is_refused(write: Callable[..., Path], tmp_path: Path) -> None:
-    """A part is refused with all parts named, those that are missing too, and nothing is written."""
-    part = write("m-00001-of-00002.gguf", TENSORS, fields=parts(2))
-    named = r"is one of 2 parts of a split model \(m-00001-of-00002\.gguf, m-00002-of-00002\.gguf"
+@pytest.fixture
+def halves(write: Callable[..., Path]) -> tuple[Path, Path]:
+    """Write a model in two parts, the metadata in the first."""
+    return (
+        write("m-00001-of-00002.gguf", FIRST, fields=part(0, 2, 4)),
+        write("m-00002-of-00002.gguf", SECOND, fields=part(1, 2, 4)),
+    )
+
+
+def test_parts_are_one_model(write: Callable[..., Path], halves: tuple[Path, Path], tmp_path: Path) -> None:
+    """Whichever part is named, all tensors are there, and the result is that of the whole model."""
+    whole = write("whole.gguf", TENSORS, fields=lambda writer: writer.add_string("general.name", "whole"))
     for convert in (quantize_model, dequantize_model):
-        with pytest.raises(GgufError, match=rf"{named}; missing: m-00002-of-00002\.gguf\): merge them first"):
-            convert(part, tmp_path / "out.gguf")
-    write("m-00002-of-00002.gguf", TENSORS)
-    with pytest.raises(GgufError, match=rf"{named}\): merge them first, with llama-gguf-split"):
-        quantize_model(part, tmp_path / "out.gguf")
+        convert(whole, tmp_path / "expected.gguf")
+        for given in halves:
+            convert(given, tmp_path / "out.gguf")
+            with open_model(tmp_path / "expected.gguf") as expected, open_model(tmp_path / "out.gguf") as out:
+                assert list(out.tensors) == list(TENSORS)
+                for name in TENSORS:
+                    assert bytes(out.raw(name)) == bytes(expected.raw(name))
+                theirs = {key: field for key, field in expected.fields.items() if "sha256" not in key}
+                assert {key: field for key, field in out.fields.items() if "sha256" not in key} == theirs
+    with open_model(halves[1]) as model, open_model(halves[0]) as first:
+        assert model.paths == halves
+        assert model.size == sum(path.stat().st_size for path in halves)
+        assert model.sha256() == first.sha256()
+        np.testing.assert_array_equal(
+            model.read("blk.0.attn_q.weight"), FIRST["blk.0.attn_q.weight"][0].astype(np.float16)
+        )
+
+
+def test_no_part_is_written_over(halves: tuple[Path, Path]) -> None:
+    """The target is none of the parts, whichever is named."""
+    before = [path.read_bytes() for path in halves]
+    for target in halves:
+        with pytest.raises(GgufError, match="is the input"):
+            quantize_model(halves[0], target)
+    assert [path.read_bytes() for path in halves] == before
+
+
+def test_a_missing_part_is_named(halves: tuple[Path, Path], tmp_path: Path) -> None:
+    """With all parts named, and nothing is written."""
+    halves[1].unlink()
+    named = r"one of 2 parts of a split model \(m-00001-of-00002\.gguf, m-00002-of-00002\.gguf\)"
+    for convert in (quantize_model, dequantize_model):
+        with pytest.raises(GgufError, match=rf"{named}; missing beside it: m-00002-of-00002\.gguf$"):
+            convert(halves[0], tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
 
 
 def test_names_and_counts(write: Callable[..., Path], tmp_path: Path) -> None:
-    """Name or count suffices; few of many parts are named; a model of one part is whole."""
-    with pytest.raises(GgufError, match="is one of 3 parts of a split model: merge them first"):
-        quantize_model(write("in.gguf", TENSORS, fields=parts(3)), tmp_path / "out.gguf")
-    with pytest.raises(GgufError, match=r"00008-of-00100\.gguf, \.\.\.\): merge"):
-        quantize_model(write("m-00007-of-00100.gguf", TENSORS), tmp_path / "out.gguf")
-    quantize_model(write("m-00001-of-00001.gguf", TENSORS, fields=parts(1)), tmp_path / "out.gguf")
+    """Name or count suffices to be a part; few of many are named; a model of one part is whole."""
+    with pytest.raises(
+        GgufError, match=r"is one of 3 parts .* its name does not end in -NNNNN-of-00003\.gguf"
+    ):
+        open_model(write("in.gguf", TENSORS, fields=part(0, 3)))
+    with pytest.raises(GgufError, match=r"00008-of-00100\.gguf, \.\.\.\); missing beside it: m-00001-of"):
+        open_model(write("m-00007-of-00100.gguf", TENSORS))
+    with pytest.raises(GgufError, match=r"one of 65535 parts"):
+        open_model(write("m-00007-of-65535.gguf", TENSORS, fields=part(6, 65535)))
+    quantize_model(write("m-00001-of-00001.gguf", TENSORS, fields=part(0, 1)), tmp_path / "out.gguf")
+
+
+def test_parts_of_another_model(write: Callable[..., Path], halves: tuple[Path, Path]) -> None:
+    """Swapped and repeated parts, a tensor in two of them, too few, another byte order."""
+    shutil.copy(halves[0], halves[1].with_name("n-00001-of-00002.gguf"))
+    shutil.copy(halves[0], halves[1].with_name("n-00002-of-00002.gguf"))
+    with pytest.raises(GgufError, match=r"n-00002-of-00002\.gguf: expected split\.no 1 .* got 0 and 2"):
+        open_model(halves[0].with_name("n-00001-of-00002.gguf"))
+    wrong = {
+        "is in two parts": (FIRST, part(1, 2, 4), False),
+        r"split\.tensors\.count is 4, and the parts have 3": (
+            {"blk.0.attn_norm.weight": SECOND["blk.0.attn_norm.weight"]},
+            part(1, 2, 4),
+            False,
+        ),
+        "has another byte order": (
+            {"blk.0.attn_norm.weight": SECOND["blk.0.attn_norm.weight"]},
+            part(1, 2, 4),
+            True,
+        ),
+    }
+    for message, (tensors, fields, big) in wrong.items():
+        write("m-00002-of-00002.gguf", tensors, fields=fields, big=big)
+        with pytest.raises(GgufError, match=message):
+            open_model(halves[0])

@@ -184,7 +184,8 @@ def test_compiler_error_is_reported(
     """The error of a failed compilation has the compiler's output."""
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels/scalar.c").write_text("#error no kernel\n")
-    (tmp_path / "kernels/export.c").write_text("")
+    for other in ("product.c", "export.c"):
+        (tmp_path / "kernels" / other).write_text("")
     monkeypatch.setattr(native, "_NATIVE", tmp_path)
     need(shutil.which("cc"), "there is no C compiler")
     monkeypatch.setenv("CC", "cc")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from q8a8.llama import Config
-from q8a8.llama.config import expected_shapes
+from q8a8.llama.tensors import expected_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

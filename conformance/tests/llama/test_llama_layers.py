@@ -8,7 +8,8 @@ from math import isqrt
 import numpy as np
 import pytest
 
-from q8a8.llama.layers import attention, rms_norm, rope_angles, rotate, swiglu
+from q8a8.llama.layers import attention, rms_norm, swiglu
+from q8a8.llama.rope import rope_angles, rotate
 
 FLOATS = (np.float32, np.float64)
 

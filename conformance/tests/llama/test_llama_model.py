@@ -227,7 +227,8 @@ NORM, Q = "blk.0.attn_norm.weight", "blk.1.attn_q.weight"
     ("change", "error", "message"),
     [
         (lambda w: w.pop(NORM), ModelError, f"there is no {NORM}"),
-        (lambda w: w.update({"blk.0.attn_q.bias": w[NORM]}), ModelError, "blk.0.attn_q.bias is not a tensor"),
+        (lambda w: w.update({"blk.0.attn_norm.bias": w[NORM]}), ModelError, "attn_norm.bias is not a tensor"),
+        (lambda w: w.update({"blk.0.attn_q.bias": w[NORM]}), ShapeError, r"bias: expected shape \(96,\)"),
         (
             lambda w: w.update({"blk.2.attn_norm.weight": w[NORM]}),
             ModelError,
@@ -254,7 +255,7 @@ NORM, Q = "blk.0.attn_norm.weight", "blk.1.attn_q.weight"
             "expected float32 or float64, got float16",
         ),
     ],
-    ids=["missing", "bias", "layer", "transposed", "head", "mixed", "half"],
+    ids=["missing", "unknown", "bias", "layer", "transposed", "head", "mixed", "half"],
 )
 def test_weights_are_checked(
     tiny: Tiny, change: Callable[[dict[str, Any]], object], error: type[Exception], message: str

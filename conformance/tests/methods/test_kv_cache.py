@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from q8a8 import errors
 from q8a8.llama.cache import FloatCache
-from q8a8.llama.config import Config, expected_shapes
+from q8a8.llama.config import Config
 from q8a8.llama.model import Model
 from q8a8.llama.quantized_cache import QuantizedCache, cache_bytes
+from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.kv_cache import (
     dequantize,
     pack_nibbles,

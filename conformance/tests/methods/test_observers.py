@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]  # scipy comes without types
 
 from q8a8 import errors
-from q8a8.llama.config import Config, expected_shapes
+from q8a8.llama.config import Config
 from q8a8.llama.model import Model
+from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.histogram import Histogram
 from q8a8.methods.observers import (
     METHODS,

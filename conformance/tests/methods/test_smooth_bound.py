@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8.llama.config import Config, expected_shapes, linear_names
+from q8a8.llama.config import Config, linear_names
 from q8a8.llama.layers import rms_norm, swiglu
 from q8a8.llama.load import load
 from q8a8.llama.model import Model
+from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.calibration import Source, calibrate
 from q8a8.methods.smooth_bound import down_fraction, gamma, norm_fraction
 from q8a8.methods.smoothquant import make_smoothing

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 POISON = 0xEE
 BLOCK_COUNTS = (0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 64, 255, 256, 257)
 ON_ARM = platform.machine() == "aarch64"
-NATIVE_KERNELS = native_build.KERNELS if ON_ARM else ("scalar",)
+NATIVE_KERNELS = native_build.RUNS_ON["max"] if ON_ARM else ("scalar", *native_build.X86_KERNELS)
 LEGS = [
     *((None, kernel) for kernel in NATIVE_KERNELS),
     *((cpu, kernel) for cpu in native_build.CPUS for kernel in native_build.RUNS_ON[cpu]),
 ]
+SVE_LEGS = [(native_build.sve_cpu(bits), "sve") for bits in (128, 256, 2048)]
 GUARDED = Option.GUARD_AFTER | Option.READONLY
 
 
@@ -188,7 +189,7 @@ def expected() -> list[Expected]:
     *("Q8A8-QNT-8", "Q8A8-QNT-9", "Q8A8-DEQ-1", "Q8A8-DOT-3", "Q8A8-DOT-6", "Q8A8-DOT-9", "Q8A8-LAY-5"),
     *("Q8A8-MUL-4", "Q8A8-MUL-6"),
 )
-@pytest.mark.parametrize(("cpu", "kernel"), LEGS)
+@pytest.mark.parametrize(("cpu", "kernel"), [*LEGS, *SVE_LEGS])
 def test_equals_the_reference(
     cpu: str | None, kernel: str, expected: list[Expected], harness: Callable[..., list[str]]
 ) -> None:
@@ -250,7 +251,7 @@ def test_flush_mode_and_threads_change_nothing(
             assert result.outputs == outputs, f"{call.function}, n = {call.n}"
 
 
-@pytest.mark.parametrize("kernel", ["scalar", "neon", "dotprod", "i8mm"])
+@pytest.mark.parametrize("kernel", native_build.RUNS_ON["max"])
 def test_library_of_a_kernel(
     kernel: str, expected: list[Expected], built: Callable[[str], object], harness: Callable[..., list[str]]
 ) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # of the half-precision conversions.
 PROGRAMS = ("half", "scalar", "kernels")
 SWEEP = "certify-half"
+VECTORS = ["sve-128", "sve-256", "sve-2048"]
 
 
 def check_ctest(
@@ -58,6 +59,7 @@ def test_arm_build(
         native_build.CPUS if preset == "aarch64" else ("max",)
     )  # which runs all kernels; sanitizers take their time
     tests = [f"{program}-{cpu}" for program in PROGRAMS for cpu in cpus]
+    tests += VECTORS if preset == "aarch64" else []
     check_ctest(built(preset), tests, run, tool("ctest"))
 
 
@@ -74,7 +76,7 @@ def test_zig_build(
     tests = list(PROGRAMS)
     if preset != "zig-x86_64":
         tool("qemu-aarch64")
-        tests = [f"{program}-{cpu}" for program in PROGRAMS for cpu in native_build.CPUS]
+        tests = [f"{program}-{cpu}" for program in PROGRAMS for cpu in native_build.CPUS] + VECTORS
     check_ctest(built(preset), tests, run, tool("ctest"))
 
 

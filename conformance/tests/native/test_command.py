@@ -97,11 +97,14 @@ def test_missing_features(
     cpu: str, harness: Callable[..., list[str]], run: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
     """Under QEMU every kernel runs or exits with 77 and the missing feature, which --list prints too."""
-    feature = {"dotprod": "asimddp", "i8mm": "i8mm"}
+    feature = {"dotprod": "asimddp", "i8mm": "i8mm", "sve": "sve"}
     listed = dict(line.split(maxsplit=1) for line in run(harness("--list", cpu)).stdout.decode().splitlines())
     for kernel in native_build.KERNELS:
         done = run(harness(kernel, cpu))
-        if kernel in native_build.RUNS_ON[cpu]:
+        if kernel in {*native_build.X86_KERNELS, "rvv"}:
+            processor = "riscv64" if kernel == "rvv" else "x86_64"
+            assert listed[kernel] == f"needs the CPU architecture {processor}"
+        elif kernel in native_build.RUNS_ON[cpu]:
             assert done.returncode == 0, done.stderr
             assert listed[kernel] == "runs here"
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ def mnemonics(
         ),
         ("dotprod", {"sdot", "fcvtas", "fcvtl", "fcvtn"}, {"smmla"}),
         ("i8mm", {"smmla", "fcvtas", "fcvtl", "fcvtn"}, {"fcvtns"}),
+        ("sve", {"sdot", "whilelo", "frinta"}, {"smmla"}),
     ],
 )
 def test_arm_kernels(
@@ -53,6 +55,30 @@ def test_arm_kernels(
     library = built("aarch64") / "lib" / f"libq8a8-{kernel}.so"
     found = mnemonics(tool("aarch64-linux-gnu-objdump"), library, run)
     names = {name.split(".")[0] for name in found}
+    assert required <= names
+    assert not forbidden & names
+    assert not {name for name in names if FUSED.match(name)}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the native build is of another processor")
+@pytest.mark.parametrize(
+    ("kernel", "required", "forbidden"),
+    [
+        ("avx2", {"vpmaddwd", "vpmovsxbw", "vcvttps2dq", "vcvtph2ps"}, {"vpmaddubsw", "vpdpbusd"}),
+        ("avx512-vnni", {"vpdpbusd", "vcvttps2dq", "vcvtph2ps"}, {"vpdpbusds", "tdpbssd"}),
+        ("amx", {"tdpbssd", "tileloadd", "tilestored", "ldtilecfg", "tilerelease"}, {"vpdpbusds"}),
+    ],
+)
+def test_x86_kernels(
+    kernel: str,
+    required: set[str],
+    forbidden: set[str],
+    built: Callable[[str], Path],
+    tool: Callable[[str], str],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    """Each x86-64 kernel has its instructions, nothing that saturates, and nothing fused."""
+    names = mnemonics(tool("objdump"), built("native") / "lib" / f"libq8a8-{kernel}.so", run)
     assert required <= names
     assert not forbidden & names
     assert not {name for name in names if FUSED.match(name)}

@@ -191,7 +191,7 @@ class TestTimeouts:
         timeouts = Timeouts(LIMIT)
         timeouts.add_return(dot(32), 1.5, first=True)
         timeouts.add_return(dot(32), 0.25, first=False)
-        timeouts.add_hang(sample(calls.DOT_REAL, 1))
+        timeouts.add_hang(calls.DOT_REAL)
         assert timeouts.has_hung
         assert timeouts.warm_up_seconds == 1.5
         assert timeouts.of(dot(32), first=True) == 4.5
@@ -207,7 +207,7 @@ class TestTimeouts:
     def test_the_floors(self) -> None:
         """A quick kernel has half a second, a second where a function may have to warm up."""
         timeouts = Timeouts(LIMIT)
-        timeouts.add_hang(dot(1))
+        timeouts.add_hang(calls.DOT)
         assert timeouts.of(dot(1), first=False) == deaths.FLOOR_SECONDS
         assert timeouts.of(dot(1), first=True) == deaths.FLOOR_SECONDS
         assert timeouts.of(sample(calls.DOT_REAL, 1), first=True) == deaths.FIRST_FLOOR_SECONDS
@@ -281,15 +281,17 @@ def test_what_is_not_made_is_not_announced() -> None:
     assert session.lost <= 2 * HANDFUL
 
 
-def test_a_slow_start_is_paid_once() -> None:
-    """A process that is slow to start serves each function's first call."""
-    session = InProcessSession(make, [calls.DOT, calls.DOT_REAL])
-    target = Target(session, "kernel", LIMIT)  # type: ignore[arg-type]
-    assert target.needs_restart(calls.DOT)
-    session.start_seconds = 5.0
-    assert not target.needs_restart(calls.DOT)
-    target.call(dot(1))
-    assert target.needs_restart(calls.DOT)
-    assert not target.needs_restart(calls.DOT_REAL)
-    target.restart()
-    assert not target.needs_restart(calls.DOT)
+@pytest.mark.parametrize(("seconds", "starts"), [(0.0, range(9, 20)), (5.0, range(1, 4))])
+def test_a_slow_start_is_seldom_paid(seconds: float, starts: range) -> None:
+    """Where a start takes long, each function's first calls are made in few processes."""
+    made = []
+
+    def make_and_count() -> object:
+        made.append(make())
+        return made[-1]
+
+    session = InProcessSession(make_and_count, [calls.DOT, calls.DOT_REAL])
+    session.start_seconds = seconds
+    for pattern in ("environment/first", "state/process"):
+        judged(session, pattern)
+    assert len(made) in starts

@@ -56,7 +56,9 @@ def _compile(compiler: str, library: Path) -> Path:
         f"-I{_NATIVE / 'kernels'}",
         "-DQ8A8_KERNEL=q8a8_kernel_scalar",
         str(_NATIVE / "kernels" / "scalar.c"),
+        str(_NATIVE / "kernels" / "product.c"),
         str(_NATIVE / "kernels" / "export.c"),
+        "-pthread",
     ]
     with replacing(library) as output:
         # The compiler of the user's own choice, on this project's sources.

@@ -25,7 +25,6 @@ from q8a8.errors import DomainError, ShapeError
 from q8a8.ggufio.errors import GgufError, shown
 from q8a8.ggufio.floats import is_q8_a8
 from q8a8.ggufio.model import open_model
-from q8a8.ggufio.split import require_whole
 from q8a8.ggufio.tensor_types import Q4_0, Q4_1, Q5_0, Q8_0
 from q8a8.ggufio.writer import field, require_distinct, writing
 from q8a8.layout import QK8_A8
@@ -183,8 +182,7 @@ def replace_weights(
     """
     source, target = Path(source), Path(target)
     with open_model(source) as model:
-        require_distinct(source, target)
-        require_whole(model)
+        require_distinct(model.paths, target)
         order = model.header.order
         if order != "<":
             raise GgufError(source, "is big-endian: blocks of nibbles are written in little-endian files")

@@ -4,12 +4,15 @@ The file is mapped, and its header checked, before anything is taken from it (`h
 as a whole tensor (`GgufModel.read`) or in parts of bounded size (`GgufModel.parts`): a part is some whole
 blocks of the tensor's type, and pages that have been read are given back, so that the resident memory of a
 walk through a file is that of a part.
+
+A model that is split over several files is opened by the name of any of them, and is then one model.
 """
 
 from __future__ import annotations
 
 import hashlib
 import mmap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,11 +22,12 @@ from q8a8.errors import DomainError
 from q8a8.ggufio.errors import GgufError, shown
 from q8a8.ggufio.floats import readable, to_floats
 from q8a8.ggufio.header import read_header
+from q8a8.ggufio.split import join_headers, part_paths
 from q8a8.layout import QK8_A8
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -39,28 +43,50 @@ HASHED = 1 << 22
 """Bytes that are hashed before their pages are given back."""
 
 
-class GgufModel:
-    """A mapped GGUF file; a context manager, which unmaps it. `open_model` makes one.
+@dataclass(frozen=True)
+class Mapped:
+    """A mapped file.
 
     Parameters
     ----------
     path
-        The file.
+        Its name.
     memory
         Its bytes, mapped read-only.
     header
         Its checked header.
     """
 
-    def __init__(self, path: Path, memory: mmap.mmap, header: Header) -> None:
+    path: Path
+    memory: mmap.mmap
+    header: Header
+
+
+class GgufModel:
+    """A mapped GGUF file; a context manager, which unmaps it. `open_model` makes one.
+
+    Parameters
+    ----------
+    path
+        The file; of a model that is split the one that it was opened by.
+    files
+        All files of the model, one unless it is split.
+    header
+        The header of the model: that of its file, or those of its files together.
+    """
+
+    def __init__(self, path: Path, files: Sequence[Mapped], header: Header) -> None:
         self.path = path
         self.header = header
         self.metadata: Mapping[str, object] = {key: field.value for key, field in header.fields.items()}
         """Values by key; arrays of numbers are NumPy arrays."""
-        self.size = len(memory)
-        """The file's bytes."""
-        self._memory: mmap.mmap | None = memory
-        self._mapped: NDArray[np.uint8] | None = np.frombuffer(memory, np.uint8)
+        self.size = sum(len(file.memory) for file in files)
+        """The bytes of all files."""
+        self.paths = tuple(file.path for file in files)
+        """All files, in their order."""
+        self._memories = [file.memory for file in files]
+        self._mapped: list[NDArray[np.uint8]] = [np.frombuffer(each, np.uint8) for each in self._memories]
+        self._file_of = {name: index for index, file in enumerate(files) for name in file.header.tensors}
         self._sha256: str | None = None
 
     @property
@@ -80,14 +106,14 @@ class GgufModel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Unmap the file, as soon as no array that `raw` gave looks at it any more."""
-        self._memory = None
-        self._mapped = None
+        """Unmap the files, as soon as no array that `raw` gave looks at them any more."""
+        self._memories = []
+        self._mapped = []
 
     @property
-    def _bytes(self) -> NDArray[np.uint8]:
-        """The bytes of the file while it is open."""
-        if self._mapped is None:
+    def _bytes(self) -> list[NDArray[np.uint8]]:
+        """The bytes of each file while it is open."""
+        if not self._mapped:
             raise GgufError(self.path, "is closed")
         return self._mapped
 
@@ -106,7 +132,7 @@ class GgufModel:
     def raw(self, name: str) -> NDArray[np.uint8]:
         """Return a tensor's bytes as they are in the file: uint8 `[n_bytes]`, mapped and read-only."""
         info = self.tensor(name)
-        return self._bytes[info.offset : info.offset + info.n_bytes]
+        return self._bytes[self._file_of[name]][info.offset : info.offset + info.n_bytes]
 
     def readable(self, name: str) -> bool:
         """Return whether a tensor can be read as numbers."""
@@ -181,17 +207,18 @@ class GgufModel:
 
     def _release(self) -> None:
         """Return the pages that were read to the system; the next access to one of them reads it again."""
-        if self._memory is not None:
+        for memory in self._memories:
             # The mapping is read-only: there is nothing in it to lose.
-            self._memory.madvise(mmap.MADV_DONTNEED)
+            memory.madvise(mmap.MADV_DONTNEED)
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the file, as hex digits."""
+        """Return the SHA-256 of the file, as hex digits; of several files, one after the other."""
         if self._sha256 is None:
             digest = hashlib.sha256()
-            for start in range(0, self.size, HASHED):
-                digest.update(self._bytes[start : start + HASHED].data)
-                self._release()
+            for mapped in self._bytes:
+                for start in range(0, len(mapped), HASHED):
+                    digest.update(mapped[start : start + HASHED].data)
+                    self._release()
             self._sha256 = digest.hexdigest()
         return self._sha256
 
@@ -221,21 +248,32 @@ def domain_error(error: DomainError, path: Path, info: TensorInfo, first: int) -
 
 
 def open_model(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> GgufModel:
-    """Open a GGUF file, and check its header.
+    """Open a GGUF file, and check its header; of a model that is split, all of its files.
 
     Parameters
     ----------
     path
-        The file.
+        The file, or any part of a split model, beside which the others lie.
     allow_id_39
         Read tensor type 39 as Q8_A8: the file is of the design's own fork (Q8A8-TRT-2).
 
     Raises
     ------
     GgufError
-        where the file cannot be opened, or its header is not right, naming the key or tensor.
+        where a file cannot be opened, or its header is not right, naming the key or tensor; for parts that
+        are missing or do not belong together.
     """
     path = Path(path)
+    first = _open_file(path, allow_id_39=allow_id_39)
+    paths = part_paths(path, first.header.fields)
+    if len(paths) == 1:
+        return GgufModel(path, [first], first.header)
+    files = [first if name.name == path.name else _open_file(name, allow_id_39=allow_id_39) for name in paths]
+    return GgufModel(path, files, join_headers([(file.path, file.header) for file in files]))
+
+
+def _open_file(path: Path, *, allow_id_39: bool) -> Mapped:
+    """Map one file, and check its header."""
     try:
         with path.open("rb") as file:
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -246,4 +284,4 @@ def open_model(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> Gg
     # The view is released on errors too, so that nothing keeps the mapping open.
     with memoryview(memory) as data:
         header = read_header(path, data, allow_id_39=allow_id_39)
-    return GgufModel(path, memory, header)
+    return Mapped(path, memory, header)

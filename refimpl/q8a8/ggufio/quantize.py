@@ -29,7 +29,6 @@ from q8a8.ggufio.floats import is_q8_a8, stored_blocks
 from q8a8.ggufio.fold import folded_parts, require_made_for, smoothing_fields
 from q8a8.ggufio.model import domain_error, open_model
 from q8a8.ggufio.select import select
-from q8a8.ggufio.split import require_whole
 from q8a8.ggufio.tensor_types import DESIGN_Q8_A8, F16, F32, Q8_0
 from q8a8.ggufio.writer import field, require_distinct, writing
 from q8a8.layout import QK8_A8
@@ -162,7 +161,7 @@ def quantize_model(  # noqa: PLR0913 - options of a command, each by its name
     """
     source, target, arithmetic = Path(source), Path(target), get_recipe(recipe)
     with open_model(source, allow_id_39=allow_id_39) as model:
-        require_distinct(source, target)
+        require_distinct(model.paths, target)
         _require_usable(model)
         if smooth is not None:
             require_made_for(model, smooth)
@@ -209,7 +208,7 @@ def dequantize_model(
         raise UnknownNameError("type of floats", kind, KINDS)
     floats = KINDS[kind]
     with open_model(source, allow_id_39=allow_id_39) as model:
-        require_distinct(source, target)
+        require_distinct(model.paths, target)
         _require_usable(model)
         plans = [
             _Plan(info, floats if info.type.is_block else info.type, convert=info.type.is_block)
@@ -236,12 +235,11 @@ def _growth(plans: Sequence[_Plan], summary: Summary) -> tuple[str, ...]:
 
 
 def _require_usable(model: GgufModel) -> None:
-    """Refuse a file whose quantized types are of another time, and a part of a split model.
+    """Refuse a file whose quantized types are of another time.
 
     The version is of any integer type, as llama.cpp takes it; a file of plain floats has no blocks that
     another version could mean otherwise.
     """
-    require_whole(model)
     entry = model.fields.get(VERSION_KEY)
     if entry is None or not any(info.type.is_block for info in model.tensors.values()):
         return

@@ -1,46 +1,125 @@
 """Models that are split over several files, as llama.cpp's gguf-split writes them.
 
-A part is a GGUF file of its own: `split.no` says which one, `split.count` how many there are, and the names
-end in `-00001-of-00002.gguf`. One part is not a model: most of its weights would be missing.
+::
+
+    NAME-00001-of-00003.gguf     split.no = 0    split.count = 3    all metadata, the first tensors
+    NAME-00002-of-00003.gguf     split.no = 1    split.count = 3    more tensors
+    NAME-00003-of-00003.gguf     split.no = 2    split.count = 3    the last ones
+
+`split.tensors.count` is the number of tensors of them all. llama.cpp (llama-model-loader.cpp) wants the first
+part's name; here any part's will do. One part alone is not a model: most of its weights would be missing.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from q8a8.ggufio.errors import GgufError
+from q8a8.ggufio.errors import GgufError, shown
 
 if TYPE_CHECKING:
-    from q8a8.ggufio.model import GgufModel
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-__all__ = ["require_whole"]
+    from q8a8.ggufio.header import Field, Header, TensorInfo
 
-COUNT = "split.count"
+__all__ = ["join_headers", "part_paths"]
+
+NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 NAME = re.compile(r"(.*-)(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
 SHOWN = 8
 """Parts that a message names."""
 
 
-def require_whole(model: GgufModel) -> None:
-    """Refuse a part of a split model.
+def part_paths(path: Path, fields: Mapping[str, Field]) -> list[Path]:
+    """Return the files of the model that a file belongs to: the file alone where the model is whole.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fields
+        Its metadata.
 
     Raises
     ------
     GgufError
-        naming the parts, those that are missing beside the file too, and how to merge them.
+        for a part whose name does not say which one it is, and parts that are missing, naming them.
     """
-    match = NAME.fullmatch(model.path.name)
-    count = model.metadata.get(COUNT)
-    parts = count if isinstance(count, int) else int(match[3]) if match else 1
-    if parts <= 1:
-        return
-    message = f"is one of {parts} parts of a split model"
-    if match:
-        names = [f"{match[1]}{part:05}-of-{parts:05}.gguf" for part in range(1, min(parts, SHOWN) + 1)]
-        missing = "" if parts > SHOWN else ", ".join(n for n in names if not model.path.with_name(n).exists())
-        more = ", ..." if parts > SHOWN else ""
-        message += f" ({', '.join(names)}{more}{f'; missing: {missing}' if missing else ''})"
-    raise GgufError(
-        model.path, f"{message}: merge them first, with llama-gguf-split --merge FIRST-PART MODEL.gguf"
-    )
+    match = NAME.fullmatch(path.name)
+    count = _integer(fields, COUNT)
+    if count is None:
+        # llama.cpp goes by the key alone; a name that says so may not be read as a whole model either.
+        count = int(match[3]) if match else 1
+    if count <= 1:
+        return [path]
+    if match is None or int(match[3]) != count:
+        raise GgufError(
+            path,
+            f"is one of {count} parts of a split model, and its name does not end in -NNNNN-of-{count:05}"
+            ".gguf: the others cannot be found",
+        )
+    # Nothing grows with a count that is only claimed.
+    shown_names = [_name(match[1], part, count) for part in range(1, min(count, SHOWN) + 1)]
+    missing = []
+    for part in range(1, count + 1):
+        if not path.with_name(_name(match[1], part, count)).exists():
+            missing.append(_name(match[1], part, count))
+        if len(missing) == SHOWN:
+            break
+    if missing:
+        more = ", ..." if count > SHOWN else ""
+        raise GgufError(
+            path,
+            f"is one of {count} parts of a split model ({', '.join(shown_names)}{more}); "
+            f"missing beside it: {', '.join(missing)}{', ...' if len(missing) == SHOWN else ''}",
+        )
+    return [path.with_name(_name(match[1], part, count)) for part in range(1, count + 1)]
+
+
+def _name(prefix: str, part: int, count: int) -> str:
+    """Return the name of a part, counted from 1."""
+    return f"{prefix}{part:05}-of-{count:05}.gguf"
+
+
+def _integer(fields: Mapping[str, Field], key: str) -> int | None:
+    """Return an integer of the metadata, None where there is none."""
+    value = fields[key].value if key in fields else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def join_headers(parts: Sequence[tuple[Path, Header]]) -> Header:
+    """Join the headers of all parts: the first one's metadata without the keys of the split, all tensors.
+
+    Parameters
+    ----------
+    parts
+        Path and header of each part, in their order. Offsets stay those in each file.
+
+    Raises
+    ------
+    GgufError
+        for a part of another model: another number or count, another byte order, a tensor that is in two
+        parts, or another number of tensors than the first part says.
+    """
+    first_path, first = parts[0]
+    tensors: dict[str, TensorInfo] = {}
+    for number, (path, header) in enumerate(parts):
+        no, count = _integer(header.fields, NUMBER), _integer(header.fields, COUNT)
+        if (no, count) != (number, len(parts)):
+            raise GgufError(
+                path,
+                f"expected {NUMBER} {number} and {COUNT} {len(parts)} by its name, got {no} and {count}",
+            )
+        if header.order != first.order:
+            raise GgufError(path, f"has another byte order than {first_path.name}")
+        for name, info in header.tensors.items():
+            if name in tensors:
+                raise GgufError(path, f"tensor {shown(name)} is in two parts of the model")
+            tensors[name] = info
+    wanted = _integer(first.fields, TENSORS)
+    if wanted is not None and wanted != len(tensors):
+        raise GgufError(first_path, f"{TENSORS} is {wanted}, and the parts have {len(tensors)} tensors")
+    fields = {key: value for key, value in first.fields.items() if key not in (NUMBER, COUNT, TENSORS)}
+    return replace(first, fields=fields, tensors=tensors)

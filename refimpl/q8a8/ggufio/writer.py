@@ -21,7 +21,7 @@ from q8a8.ggufio.header import MAGIC, Field, padded
 from q8a8.ggufio.tensor_types import ARRAY, STRING, UINT32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -135,13 +135,13 @@ def _header(
     return b"".join(pieces)
 
 
-def require_distinct(source: Path, target: Path) -> None:
-    """Refuse to write over the file that is being read.
+def require_distinct(sources: Iterable[Path], target: Path) -> None:
+    """Refuse to write over a file that is being read.
 
     Raises
     ------
     GgufError
-        where both names are of one file.
+        where the target is one of the sources, by whatever name.
     """
-    if target.exists() and target.samefile(source):
+    if target.exists() and any(target.samefile(source) for source in sources):
         raise GgufError(target, "is the input: it stays as it is")

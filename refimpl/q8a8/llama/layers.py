@@ -1,4 +1,4 @@
-"""The four functions of a Llama layer besides its linear operators.
+"""The functions of a layer besides its linear operators and the rotary positions (`q8a8.llama.rope`).
 
 Shapes: t positions are computed, T positions can be attended to; the axes of heads are `[positions, heads,
 d_head]`. All functions keep the dtype of their input: float32, or float64 for a model that is evaluated in
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Float = NDArray[Any]
     """float32 or float64."""
 
-__all__ = ["attention", "rms_norm", "rope_angles", "rotate", "swiglu"]
+__all__ = ["attention", "geglu", "rms_norm", "soft_cap", "swiglu"]
 
 _TILE = 128
 """Queries that are computed at a time: the scores of all of them against all keys need not fit in memory."""
@@ -47,74 +47,6 @@ def rms_norm(x: Float, weight: Float, eps: float) -> Float:
     return scaled
 
 
-def rope_angles(
-    positions: NDArray[np.integer],
-    d_head: int,
-    base: float,
-    *,
-    scale: float = 1.0,
-    factors: Float | None = None,
-) -> NDArray[np.float64]:
-    """Compute the rotation angle of each pair of channels.
-
-    ::
-
-        angle[p, i] = p · scale · base^(−2i / d_head) / factor_i        i = 0 … d_head/2 − 1
-
-    Su et al., "RoFormer" (2021), section 3.4.2, equation 15. `scale` is the position interpolation of Chen et
-    al. (2023), `factors` are Llama 3's, as GGUF stores them (`rope_freqs.weight`).
-
-    Computed in float64. ggml multiplies in float32 from pair to pair (ggml-cpu/ops.cpp,
-    `ggml_rope_cache_init`); the difference grows with the position, and docs/model/llama.md measures it.
-
-    Parameters
-    ----------
-    positions
-        `[t]`, counted from 0.
-    d_head
-        Channels of a head.
-    base, scale, factors
-        As above; factors `[d_head / 2]`.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64 `[t, d_head / 2]`, in radians.
-    """
-    frequencies = base ** (-2.0 * np.arange(d_head // 2) / d_head)
-    if factors is not None:
-        frequencies /= factors
-    angles: NDArray[np.float64] = np.multiply.outer(positions * scale, frequencies)
-    return angles
-
-
-def rotate(x: Float, turn: NDArray[np.complexfloating[Any]]) -> Float:
-    """Turn pairs of channels (2i, 2i+1) by the rotary angles.
-
-    ::
-
-        y[2i]   = x[2i] · cos − x[2i+1] · sin
-        y[2i+1] = x[2i] · sin + x[2i+1] · cos
-
-    RoFormer, equation 34, with neighbours as pairs. This is how Llama was trained and ggml's
-    `LLAMA_ROPE_TYPE_NORM`; Hugging Face pairs i with i + d/2 instead and permutes the rows of W_q and W_k to
-    match, which the conversion to GGUF undoes (llama.cpp, convert_hf_to_gguf.py, `LlamaModel.permute`).
-
-    The formula is the product of complex numbers, (x[2i] + i·x[2i+1]) · e^(i·angle): NumPy multiplies them
-    in just these four products and two sums.
-
-    Parameters
-    ----------
-    x
-        `[t, heads, d_head]`.
-    turn
-        e^(i·angle), complex `[t, d_head / 2]` of x's precision.
-    """
-    pairs = np.ascontiguousarray(x).view(turn.dtype)
-    turned: Float = (pairs * turn[:, np.newaxis]).view(x.dtype)
-    return turned
-
-
 def swiglu(gate: Float, up: Float) -> Float:
     """Gate one projection by the other.
 
@@ -135,12 +67,53 @@ def swiglu(gate: Float, up: Float) -> Float:
     return gated
 
 
-def attention(q: Float, keys: Float, values: Float) -> Float:
+def geglu(gate: Float, up: Float) -> Float:
+    """Gate one projection by the other, as Gemma does.
+
+    ::
+
+        y = gelu(gate) · up,      gelu(z) = z/2 · (1 + tanh(sqrt(2/π) · (z + 0.044715 z³)))
+
+    Shazeer, "GLU Variants Improve Transformer" (2020), equation 6, with the approximation of Hendrycks and
+    Gimpel, "Gaussian Error Linear Units" (2016), section 2, which Gemma was trained with. ggml looks gelu up
+    in a table of half-precision numbers (ggml-cpu/vec.h, `ggml_vec_gelu_f32`).
+
+    Parameters
+    ----------
+    gate, up
+        `[t, d_ff]`.
+    """
+    root, cube = gate.dtype.type(np.sqrt(2 / np.pi)), gate.dtype.type(0.044715)
+    gated: Float = gate / 2 * (1 + np.tanh(root * gate * (1 + cube * np.square(gate)))) * up
+    return gated
+
+
+def soft_cap(x: Float, cap: float) -> Float:
+    """Bend numbers to stay within ±cap: cap · tanh(x / cap); as they are with a cap of 0.
+
+    Bello et al., "Neural Combinatorial Optimization" (2017), appendix A.1; Gemma Team, "Gemma 2" (2024),
+    section 2.
+    """
+    if not cap:
+        return x
+    capped: Float = np.tanh(x / x.dtype.type(cap)) * x.dtype.type(cap)
+    return capped
+
+
+def attention(
+    q: Float,
+    keys: Float,
+    values: Float,
+    *,
+    width: int | None = None,
+    cap: float = 0.0,
+    window: int | None = None,
+) -> Float:
     """Attend causally: each position to itself and to all before it.
 
     ::
 
-        o_h = softmax(q_h K_{h/g}ᵀ / sqrt(d_head)) V_{h/g}
+        o_h = softmax(soft_cap(q_h K_{h/g}ᵀ / sqrt(width))) V_{h/g}
 
     Vaswani et al., "Attention Is All You Need" (2017), equation 1; g query heads share one head of keys and
     values: Ainslie et al., "GQA" (2023), figure 2.
@@ -155,6 +128,13 @@ def attention(q: Float, keys: Float, values: Float) -> Float:
         `[t, n_heads, d_head]`.
     keys, values
         `[T, n_kv_heads, d_head]`, T >= t.
+    width
+        Scores are divided by its root; d_head by default.
+    cap
+        Of the scores (`soft_cap`).
+    window
+        Positions that each one sees, itself among them; None: all before it. Beltagy et al., "Longformer"
+        (2020), section 3.1.
 
     Returns
     -------
@@ -164,21 +144,29 @@ def attention(q: Float, keys: Float, values: Float) -> Float:
     t, n_heads, d_head = q.shape
     past, n_kv = len(keys) - t, keys.shape[1]
     groups = n_heads // n_kv
-    # softmax(q · K / sqrt(d)): the scale is on q, and heads are sorted by the keys that they share.
-    q = (q / q.dtype.type(np.sqrt(d_head))).reshape(t, n_kv, groups, d_head).transpose(1, 2, 0, 3)
+    # The scale is on q, and heads are sorted by the keys that they share.
+    root = q.dtype.type(np.sqrt(d_head if width is None else width))
+    q = (q / root).reshape(t, n_kv, groups, d_head).transpose(1, 2, 0, 3)
     keys, values = keys.transpose(1, 2, 0), values.transpose(1, 0, 2)
     out = np.empty((t, n_heads * d_head), q.dtype)
     for first in range(0, t, _TILE):
         rows = min(_TILE, t - first)
-        seen = past + first + rows
-        scores = q[:, :, first : first + rows].reshape(n_kv, groups * rows, d_head) @ keys[..., :seen]
+        stop = past + first + rows
+        # The first key that the tile's first query sees.
+        start = 0 if window is None else max(0, past + first + 1 - window)
+        scores = q[:, :, first : first + rows].reshape(n_kv, groups * rows, d_head) @ keys[..., start:stop]
+        scores = soft_cap(scores, cap).reshape(n_kv, groups, rows, stop - start)
         # Of the last `rows` keys, query i of the tile sees the first i + 1.
-        future = np.triu(np.full((rows, rows), -np.inf, q.dtype), 1)
-        scores.reshape(n_kv, groups, rows, seen)[..., -rows:] += future
+        scores[..., -rows:] += np.triu(np.full((rows, rows), -np.inf, q.dtype), 1)
+        if window is not None:
+            # Query i sees the keys after past + first + i - window.
+            last = past + first - window - start + np.arange(rows)[:, np.newaxis]
+            scores[..., np.arange(stop - start) <= last] = -np.inf
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
-        heads = scores @ values[:, :seen]
-        heads /= scores.sum(axis=-1, keepdims=True)
+        shares = scores.reshape(n_kv, groups * rows, stop - start)
+        heads = shares @ values[:, start:stop]
+        heads /= shares.sum(axis=-1, keepdims=True)
         out[first : first + rows] = (
             heads.reshape(n_kv, groups, rows, d_head).transpose(2, 0, 1, 3).reshape(rows, n_heads * d_head)
         )

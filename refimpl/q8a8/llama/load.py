@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from q8a8.errors import ShapeError
 from q8a8.ggufio import open_model
 from q8a8.llama.config import Config
+from q8a8.llama.errors import ModelError
 from q8a8.llama.model import Model
+from q8a8.llama.tensors import check_shapes
 from q8a8.llama.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -60,7 +63,7 @@ def load(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> LoadedMo
     Parameters
     ----------
     path
-        A GGUF file of the architecture llama.
+        A GGUF file of an architecture in `q8a8.llama.families`.
     allow_id_39
         As `q8a8.ggufio.open_model`.
 
@@ -68,10 +71,15 @@ def load(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> LoadedMo
     ------
     GgufError, DomainError, MissingExtraError
         as `q8a8.ggufio.open_model` and its `read`.
-    ModelError
-        as `Config.from_metadata`.
+    ModelError, ShapeError
+        as `Config.from_metadata` and `q8a8.llama.tensors.check_shapes`, with the file's name; nothing of the
+        tensors has been read then.
     """
     with open_model(path, allow_id_39=allow_id_39) as file:
-        config = Config.from_metadata(file.metadata)
+        try:
+            config = Config.from_metadata(file.metadata)
+            check_shapes(config, {name: info.shape for name, info in file.tensors.items()})
+        except (ModelError, ShapeError) as error:
+            raise type(error)(f"{path}: {error}") from None
         weights = {name: file.read(name) for name in file.tensors}
         return LoadedModel(config, weights, dict(file.metadata), file.sha256())

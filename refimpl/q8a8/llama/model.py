@@ -1,12 +1,16 @@
-"""The Llama model: tokens in, logits out.
+"""The model: tokens in, logits out.
 
 Touvron et al., "LLaMA: Open and Efficient Foundation Language Models" (2023), section 2.2. One layer::
 
-    h = x + W_o · attention(rotate(W_q n), rotate(W_k n), W_v n)          n = rms_norm(x)
-    y = h + W_down · swiglu(W_gate m, W_up m)                             m = rms_norm(h)
+    h = x + post(W_o · attention(rotate(W_q n), rotate(W_k n), W_v n))    n = rms_norm(x)
+    y = h + post(W_down · (gate(W_gate m) · W_up m))                      m = rms_norm(h)
 
 and around the layers an embedding, a last RMSNorm, and the head, whose weights are the embedding's where the
 file has no others. Every product with a weight is a `Linear`, which a caller can replace by another one.
+
+What Llama's relatives have besides (`q8a8.llama.families`): biases, norms of each head before it is rotated,
+norms of what is added (`post`, nothing in Llama), another gate, a scale on the embedding, layers that see a
+window only, soft caps, and matrices that are stored as one.
 """
 
 from __future__ import annotations
@@ -15,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8.errors import DtypeError, ShapeError
-from q8a8.llama.config import EMBEDDING, HEAD, ROPE_FACTORS, expected_shapes, linear_names
+from q8a8.errors import DtypeError
+from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.errors import ModelError
-from q8a8.llama.layers import attention, rms_norm, rope_angles, rotate, swiglu
+from q8a8.llama.layers import attention, geglu, rms_norm, soft_cap, swiglu
 from q8a8.llama.linear import FloatLinear
+from q8a8.llama.rope import rope_angles, rotate
+from q8a8.llama.tensors import check_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +43,7 @@ __all__ = ["Model"]
 
 
 class Model:
-    """A Llama model.
+    """A model of one of the families.
 
     Parameters
     ----------
@@ -113,51 +119,121 @@ class Model:
         config = self.config
         start = len(cache) if cache is not None else 0
         ids = self._checked(tokens, start)
-        turn = self._turn(np.arange(start, start + len(ids)))
-        x = self._weights[EMBEDDING][ids]
+        positions = np.arange(start, start + len(ids))
+        # Local layers come in some families; the angles of the others are computed once as well.
+        turn = self._turn(positions)
+        local_turn = self._local_turn(positions) if config.window else turn
+        x = self._embedded(ids)
         for layer in range(config.n_layers):
-            block = f"blk.{layer}"
-            normed = self._norm(f"{block}.attn_norm", x)
-            # x + W_o · attention(rotate(W_q n), rotate(W_k n), W_v n)
-            q = rotate(self._heads(f"{block}.attn_q", normed, observe), turn)
-            k = rotate(self._heads(f"{block}.attn_k", normed, observe), turn)
-            v = self._heads(f"{block}.attn_v", normed, observe)
+            block, local = f"blk.{layer}", config.local(layer)
+            # x + post(W_o · attention(rotate(W_q n), rotate(W_k n), W_v n))
+            q, k, v = self._queries_keys_values(block, self._norm(f"{block}.attn_norm", x), observe)
+            q, k = (
+                rotate(heads, local_turn if local else turn, pairs=config.family.pairs) for heads in (q, k)
+            )
             keys, values = (k, v) if cache is None else cache.append(layer, k, v)
-            x = x + self._linear(f"{block}.attn_output", attention(q, keys, values), observe)
-            # h + W_down · swiglu(W_gate m, W_up m)
-            normed = self._norm(f"{block}.ffn_norm", x)
-            gate = self._linear(f"{block}.ffn_gate", normed, observe)
-            up = self._linear(f"{block}.ffn_up", normed, observe)
-            x = x + self._linear(f"{block}.ffn_down", swiglu(gate, up), observe)
+            attended = attention(
+                q,
+                keys,
+                values,
+                width=config.score_width,
+                cap=config.score_cap,
+                window=config.window if local else None,
+            )
+            attended = self._linear(f"{block}.attn_output", attended, observe)
+            x = x + self._post_norm(f"{block}.post_attention_norm", attended)
+            # h + post(W_down · (gate(W_gate m) · W_up m))
+            gate, up = self._gate_up(block, self._norm(f"{block}.ffn_norm", x), observe)
+            down = self._linear(f"{block}.ffn_down", self._gated(gate, up), observe)
+            x = x + self._post_norm(f"{block}.post_ffw_norm", down)
         x = x[logits_from:]
         if not len(x):
             return np.empty((0, config.n_vocab), self.dtype)
-        return self._linear("output", self._norm("output_norm", x), observe)
+        return soft_cap(self._linear("output", self._norm("output_norm", x), observe), config.logit_cap)
+
+    def _embedded(self, ids: NDArray[np.integer]) -> Float:
+        """Look the tokens up: `[t, d_model]`."""
+        x: Float = self._weights[EMBEDDING][ids]
+        if not self.config.family.scaled_embedding:
+            return x
+        # llama.cpp: ggml_scale by sqrtf(n_embd).
+        scaled: Float = x * self.dtype.type(np.sqrt(np.float32(self.config.d_model)))
+        return scaled
 
     def _norm(self, name: str, x: Float) -> Float:
         return rms_norm(x, self._weights[f"{name}.weight"], self.config.eps)
 
+    def _post_norm(self, name: str, x: Float) -> Float:
+        """Norm what is about to be added, in families that do."""
+        return self._norm(name, x) if self.config.family.post_norms else x
+
     def _linear(self, name: str, x: Float, observe: Observer | None) -> Float:
-        """Apply the operator of this name to `[t, in]`."""
+        """Apply the operator of this name to `[t, in]`, and add its bias."""
         if observe is not None:
             observe(f"{name}.weight", x)
-        return self.linears[f"{name}.weight"](x)
+        y = self.linears[f"{name}.weight"](x)
+        bias = self._weights.get(f"{name}.bias")
+        return y if bias is None else y + bias
 
     def _heads(self, name: str, x: Float, observe: Observer | None) -> Float:
         """Project to heads: `[t, d_model]` to `[t, heads, d_head]`."""
         return self._linear(name, x, observe).reshape(len(x), -1, self.config.d_head)
 
+    def _queries_keys_values(
+        self, block: str, x: Float, observe: Observer | None
+    ) -> tuple[Float, Float, Float]:
+        """Project to heads `[t, heads, d_head]`, with one matrix or three; norm those of queries and keys."""
+        config = self.config
+        if "attn_qkv" in config.family.linears:
+            heads = self._heads(f"{block}.attn_qkv", x, observe)
+            q, k, v = np.split(heads, (config.n_heads, config.n_heads + config.n_kv_heads), axis=1)
+        else:
+            q, k, v = (self._heads(f"{block}.attn_{kind}", x, observe) for kind in "qkv")
+        if config.family.head_norms:
+            q, k = self._norm(f"{block}.attn_q_norm", q), self._norm(f"{block}.attn_k_norm", k)
+        return q, k, v
+
+    def _gate_up(self, block: str, x: Float, observe: Observer | None) -> tuple[Float, Float]:
+        """Project to both parts `[t, d_ff]` of the feed-forward layer, with one matrix or two."""
+        if "ffn_gate" not in self.config.family.linears:
+            gate, up = np.split(self._linear(f"{block}.ffn_up", x, observe), 2, axis=1)
+            return gate, up
+        return (
+            self._linear(f"{block}.ffn_gate", x, observe),
+            self._linear(f"{block}.ffn_up", x, observe),
+        )
+
+    def _gated(self, gate: Float, up: Float) -> Float:
+        """Gate one part by the other."""
+        return (swiglu if self.config.family.gate == "silu" else geglu)(gate, up)
+
     def _turn(self, positions: NDArray[np.integer]) -> NDArray[np.complexfloating[Any]]:
-        """Compute e^(i·angle) `[t, d_head / 2]` of these positions."""
+        """Compute gain · e^(i·angle) `[t, rope_dims / 2]` of these positions."""
+        config = self.config
+        tensors = config.family.rope_tensors
+        # Of two sets of divisors, the first is for contexts longer than the model was first trained for.
+        short = len(tensors) > 1 and config.context <= config.rope_context
+        factors = self._weights.get(tensors[short]) if tensors else None
         angles = rope_angles(
             positions,
-            self.config.d_head,
-            self.config.rope_base,
-            scale=self.config.rope_scale,
-            factors=self._weights.get(ROPE_FACTORS),
+            config.rope_dims,
+            config.rope_base,
+            scale=config.rope_scale,
+            factors=factors,
+            yarn=config.yarn,
         )
+        return self._complex(angles, config.rope_gain)
+
+    def _local_turn(self, positions: NDArray[np.integer]) -> NDArray[np.complexfloating[Any]]:
+        """Compute the same for local layers."""
+        config = self.config
+        angles = rope_angles(positions, config.rope_dims, config.local_base, scale=config.local_scale)
+        return self._complex(angles, 1.0)
+
+    def _complex(self, angles: NDArray[np.float64], gain: float) -> NDArray[np.complexfloating[Any]]:
+        """Turn angles into complex numbers of the model's precision."""
+        turn: NDArray[np.complexfloating[Any]] = gain * np.exp(1j * angles)
         # float32 has complex64, float64 complex128.
-        turn: NDArray[np.complexfloating[Any]] = np.exp(1j * angles)
         return turn.astype(np.result_type(self.dtype, np.complex64))
 
     def _checked(self, tokens: ArrayLike, start: int) -> NDArray[np.integer]:
@@ -182,22 +258,13 @@ def _check(
     config: Config, weights: Mapping[str, Float], replaced: Mapping[str, Linear], known: set[str]
 ) -> None:
     """Refuse weights that are not this model's."""
-    shapes = expected_shapes(config)
-    optional = {HEAD: shapes[EMBEDDING], ROPE_FACTORS: (config.d_head // 2,)}
     for name in replaced:
         if name not in known:
             raise ModelError(f"linears: {name!r} is not a linear operator of this model")
-    for name in shapes:
-        if name not in weights and name not in replaced:
-            raise ModelError(f"weights: there is no {name}")
+    check_shapes(config, {name: weight.shape for name, weight in weights.items()}, without=replaced)
     dtype = weights[EMBEDDING].dtype
     if dtype not in (np.float32, np.float64):
         raise DtypeError(f"{EMBEDDING}: expected float32 or float64, got {dtype}")
     for name, weight in weights.items():
-        shape = (shapes | optional).get(name)
-        if shape is None:
-            raise ModelError(f"weights: {name} is not a tensor of this model")
-        if weight.shape != shape:
-            raise ShapeError(f"{name}: expected shape {shape}, got {weight.shape}")
         if weight.dtype != dtype:
             raise DtypeError(f"{name}: expected {dtype}, as {EMBEDDING} has, got {weight.dtype}")

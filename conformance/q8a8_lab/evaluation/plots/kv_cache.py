@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8.llama.layers import attention, rope_angles, rotate
+from q8a8.llama.layers import attention
 from q8a8.llama.load import load
+from q8a8.llama.rope import rope_angles, rotate
 from q8a8.methods.kv_cache import dequantize, quantize
 from q8a8_evaluation.text import read_text, windows
 from q8a8_lab.evaluation import assets

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8.llama.config import expected_shapes
 from q8a8.llama.load import load
 from q8a8.llama.model import Model
+from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.observers import SAMPLES, observe_model
 from q8a8_evaluation.text import read_text, windows
 from q8a8_lab.evaluation import assets

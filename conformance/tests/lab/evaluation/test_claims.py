@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from q8a8_lab.evaluation import claims
+from q8a8_lab.evaluation.claims_korean import COMMAND, KOREAN
 from q8a8_lab.evaluation.claims_table import CLAIMS, Verdict
 
 if TYPE_CHECKING:
@@ -35,6 +36,17 @@ def test_every_fact_is_known() -> None:
     page = claims.render(claims.facts(DOCS / "model" / "measured"))
     assert "{" not in page.split("-->", 1)[1].replace("{ #", "")
     assert page == (DOCS / "model" / "claims.md").read_text(encoding="utf-8"), claims.COMMAND
+
+
+def test_korean_page() -> None:
+    """The Korean page has the same claims with the same facts, and is what is committed."""
+    for claim in CLAIMS:
+        texts = KOREAN.texts[claim.document, claim.lines]
+        names = [re.findall(r"{\w+}", text) for text in (claim.finding, texts[1])]
+        assert sorted(names[0]) == sorted(names[1]), claim.says
+    assert len(KOREAN.texts) == len(CLAIMS)
+    page = claims.render(claims.facts(DOCS / "model" / "measured"), KOREAN)
+    assert page == (DOCS.parent / "docs-ko/model/claims.md").read_text(encoding="utf-8"), COMMAND
 
 
 def test_claims_are_in_the_order_of_the_documents() -> None:

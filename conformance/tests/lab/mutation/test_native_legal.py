@@ -64,7 +64,8 @@ def compile_kernel(name: str, folder: Path) -> Path:
     library = folder / f"{name}.so"
     command = [compiler, *flags, "-std=c11", "-shared", "-fPIC", "-DQ8A8_KERNEL=q8a8_kernel_scalar"]
     command += [f"-I{source / part}" for part in ("include", "kernels")]
-    command += [str(source / "kernels" / part) for part in ("scalar.c", "export.c")]
+    command += [str(source / "kernels" / part) for part in ("scalar.c", "product.c", "export.c")]
+    command += ["-pthread"]
     # S603: a compiler of this machine, on this project's sources
     subprocess.run([*command, "-o", str(library)], check=True)  # noqa: S603
     return library

@@ -1,0 +1,93 @@
+"""Where our kernels run: each kernel on each processor, emulator and device, as a system under test.
+
+`LEGS` has a row for each, which the page about the one result and its tests go through.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from q8a8_lab import native_build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["EMULATORS", "LEGS", "RVV_BITS", "Leg", "emulated", "rvv_cpu"]
+
+EMULATORS: Final[Mapping[str, tuple[str, ...]]] = {
+    "s390x": ("qemu-s390x", "-L", "/usr/s390x-linux-gnu"),
+    "ppc64le": ("qemu-ppc64le", "-L", "/usr/powerpc64le-linux-gnu"),
+    "zig-riscv64": ("qemu-riscv64",),
+}
+"""What runs the programs of a preset for another processor than x86-64 and Arm."""
+
+RVV_BITS: Final = (128, 256, 512, 1024)
+"""The lengths of a vector, in bits, that the kernel for RISC-V is run with."""
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A kernel on a device.
+
+    Attributes
+    ----------
+    kernel
+        Its name.
+    where
+        The device or emulator, in words.
+    sut
+        Builds what is out of date and returns the system under test; raises `NativeError` where it cannot.
+    """
+
+    kernel: str
+    where: str
+    sut: Callable[[], str]
+
+
+def rvv_cpu(bits: int) -> str:
+    """Return QEMU's name for a RISC-V processor with vectors of so many bits."""
+    return f"rv64,v=true,vlen={bits},vext_spec=v1.0"
+
+
+def emulated(preset: str, kernel: str, *options: str) -> Callable[[], str]:
+    """Return the `Leg.sut` of a kernel of one of `EMULATORS`, with more options for the emulator."""
+
+    def sut() -> str:
+        emulator, *sysroot = EMULATORS[preset]
+        program = native_build.build(preset, "q8a8-harness") / "bin" / "q8a8-harness"
+        argv = [native_build.find_tool(emulator), *sysroot, *options, str(program), kernel]
+        return f"exec:{shlex.join(argv)}"
+
+    return sut
+
+
+def _harness(kernel: str, cpu: str | None = None) -> Callable[[], str]:
+    return lambda: f"exec:{shlex.join(native_build.harness_argv(kernel, cpu))}"
+
+
+LEGS: tuple[Leg, ...] = (
+    Leg("NumPy reference", "x86-64", lambda: "ref"),
+    *(Leg(f"`{kernel}`", "x86-64", _harness(kernel)) for kernel in ("scalar", *native_build.X86_KERNELS)),
+    *(
+        Leg(f"`{kernel}`", f"64-bit Arm, `qemu-aarch64 -cpu {cpu}`", _harness(kernel, cpu))
+        for cpu in native_build.CPUS
+        for kernel in native_build.RUNS_ON[cpu]
+        if kernel != "sve"
+    ),
+    *(
+        Leg("`sve`", f"64-bit Arm, vectors of {bits} bits, `qemu-aarch64`", _harness("sve", cpu))
+        for bits in native_build.SVE_BITS
+        for cpu in [native_build.sve_cpu(bits)]
+    ),
+    *(
+        Leg("`rvv`", f"RISC-V, vectors of {bits} bits, `qemu-riscv64`", sut)
+        for bits in RVV_BITS
+        for sut in [emulated("zig-riscv64", "rvv", "-cpu", rvv_cpu(bits))]
+    ),
+    Leg("`scalar`", "RISC-V, `qemu-riscv64`", emulated("zig-riscv64", "scalar")),
+    Leg("`scalar`", "POWER, `qemu-ppc64le`", emulated("ppc64le", "scalar")),
+    Leg("`scalar`", "IBM Z, big-endian, `qemu-s390x`", emulated("s390x", "scalar")),
+)
+"""Every leg, in the order of the table."""

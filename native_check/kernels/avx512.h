@@ -1,0 +1,105 @@
+/* Dot products and products by AVX-512 VNNI, shared by avx512-vnni.c and amx.c.
+ *
+ * VPDPBUSD adds to each int32 lane four products of an unsigned by a signed byte, and does not saturate. A weight w is
+ * taken as the unsigned w + 128, which -128 * the sum of x's block corrects: exact for any int8 (Q8A8-DOT-1). A sum is at
+ * most 32 * 255 * 128 < 2^21 on the way. The correction is where the lane's sum starts, so that it costs nothing. */
+#ifndef Q8A8_AVX512_H
+#define Q8A8_AVX512_H
+
+#include "x86_values.h"
+
+static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
+    const __m256i offset = _mm256_set1_epi8(INT8_MIN);
+    const __m256i y = x86_load_32(qy);
+    const __m256i sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_xor_si256(x86_load_32(qx), offset), y);
+    return x86_sum(_mm256_sub_epi32(sums, _mm256_dpbusd_epi32(_mm256_setzero_si256(), offset, y)));
+}
+
+#include "rows.h"
+
+/* A tile of the product: a vector of sixteen rows, by the groups of four elements of up to AVX512_COLUMNS rows of x. */
+enum { AVX512_ROWS = 16, AVX512_GROUP = 4, AVX512_LINES = QK8_A8 / AVX512_GROUP, AVX512_COLUMNS = 8 };
+
+struct avx512_column { /* a quantized block of x */
+    float scale;
+    int32_t start; /* -128 times the sum of q */
+    int8_t q[QK8_A8];
+};
+
+static size_t avx512_rows(void) {
+    return AVX512_ROWS;
+}
+
+static void avx512_quantize_columns(const float *x, void *columns, size_t blocks) {
+    struct avx512_column *column = columns;
+    for (size_t b = 0; b < blocks; ++b, ++column, x += QK8_A8) {
+        uint16_t h;
+        const __m256i q = x86_quantize_block(x, &h);
+        column->scale = float_of_half(h);
+        column->start = -x86_sum(_mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(INT8_MIN), q));
+        _mm256_storeu_si256((void *)column->q, q);
+    }
+}
+
+static inline __m512i avx512_four(const int8_t *q) { /* four elements in every lane */
+    int32_t four;
+    memcpy(&four, q, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+/* sum = f32(sum + f32(f32(sumi) * f32(dw * dx))), unfused (Q8A8-DOT-2, Q8A8-DOT-3) */
+static inline __m512 avx512_add_terms(__m512 sums, __m512i sumi, __m512 dw, float dx) {
+    return _mm512_add_ps(sums, _mm512_mul_ps(_mm512_cvtepi32_ps(sumi), _mm512_mul_ps(dw, _mm512_set1_ps(dx))));
+}
+
+static inline __m512 avx512_scales(const uint16_t *scales) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)scales));
+}
+
+/* count is a constant wherever this is inlined; flip: 0, or the bits that make the packed weights unsigned. */
+static inline __attribute__((always_inline)) void avx512_few_columns(const uint8_t *ints, const uint16_t *scales,
+                                                                     size_t blocks, const uint8_t *columns,
+                                                                     size_t apart, size_t count, uint32_t flip,
+                                                                     float *out, size_t stride) {
+    __m512 sums[AVX512_COLUMNS];
+    for (size_t c = 0; c < count; ++c) {
+        sums[c] = _mm512_loadu_ps(out + c * stride);
+    }
+    for (size_t b = 0; b < blocks; ++b, columns += sizeof(struct avx512_column)) {
+        __m512i w[AVX512_LINES];
+        for (size_t j = 0; j < AVX512_LINES; ++j, ints += AVX512_ROWS * AVX512_GROUP) {
+            w[j] = _mm512_load_si512(ints);
+            if (flip != 0) {
+                w[j] = _mm512_xor_si512(w[j], _mm512_set1_epi32((int32_t)flip));
+            }
+        }
+        const __m512 dw = avx512_scales(scales + b * AVX512_ROWS);
+        for (size_t c = 0; c < count; ++c) {
+            const struct avx512_column *column = (const void *)(columns + c * apart);
+            __m512i sumi = _mm512_set1_epi32(column->start);
+            for (size_t j = 0; j < AVX512_LINES; ++j) {
+                sumi = _mm512_dpbusd_epi32(sumi, w[j], avx512_four(column->q + j * AVX512_GROUP));
+            }
+            sums[c] = avx512_add_terms(sums[c], sumi, dw, column->scale);
+        }
+    }
+    for (size_t c = 0; c < count; ++c) {
+        _mm512_storeu_ps(out + c * stride, sums[c]);
+    }
+}
+
+static inline __attribute__((always_inline)) void avx512_tile(const uint8_t *ints, const uint16_t *scales, size_t blocks,
+                                                              const void *columns, size_t apart, size_t count,
+                                                              uint32_t flip, float *sums, size_t stride) {
+    const uint8_t *column = columns;
+    for (; count >= AVX512_COLUMNS; count -= AVX512_COLUMNS) {
+        avx512_few_columns(ints, scales, blocks, column, apart, AVX512_COLUMNS, flip, sums, stride);
+        column += AVX512_COLUMNS * apart;
+        sums += AVX512_COLUMNS * stride;
+    }
+    for (; count > 0; --count, column += apart, sums += stride) {
+        avx512_few_columns(ints, scales, blocks, column, apart, 1, flip, sums, stride);
+    }
+}
+
+#endif

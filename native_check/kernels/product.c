@@ -1,0 +1,236 @@
+#include "product.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if !defined(Q8A8_NO_THREADS)
+#include <pthread.h>
+#endif
+
+enum {
+    LINE = 64,        /* bytes; the alignment of packed weights */
+    MAX_THREADS = 64, /* of a product */
+    CHUNK = 32,       /* blocks of a row that a tile multiplies at once: its weights then stay in the first cache */
+    COLUMNS = 256,    /* rows of x that are quantized at once: they stay in the second cache */
+    /* of the product without packed weights, whose tiles and columns are on the stack */
+    STACK_CHUNK = 8,
+    STACK_COLUMNS = 32,
+    MAX_COLUMN_BYTES = 128,
+    EDGE_COLUMNS = 8, /* rows of x at once at the last tile, where m is not a multiple of its rows */
+};
+
+struct q8a8_packed {
+    const struct q8a8_product *product;
+    int64_t m, k;
+    size_t rows; /* of a tile */
+    void *memory;
+    uint8_t *tiles; /* in memory, aligned */
+};
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static size_t tile_bytes(size_t rows, size_t blocks) {
+    const size_t bytes = rows * blocks * Q8A8_BLOCK_BYTES;
+    return (bytes + LINE - 1) / LINE * LINE;
+}
+
+/* Interleaves blocks of `present` rows, `row_bytes` apart, as a tile; rows that w does not have are zero. */
+static void pack_tile(const struct q8a8_product *product, size_t rows, size_t present, const uint8_t *w,
+                      size_t row_bytes, size_t blocks, uint8_t *ints, uint16_t *scales) {
+    const size_t group = product->group;
+    const uint8_t flip = product->flip;
+    for (size_t r = 0; r < rows; ++r) {
+        for (size_t b = 0; b < blocks; ++b) {
+            uint8_t block[Q8A8_BLOCK_BYTES] = {0};
+            if (r < present) {
+                memcpy(block, w + r * row_bytes + b * Q8A8_BLOCK_BYTES, sizeof block);
+            }
+            scales[b * rows + r] = (uint16_t)(block[0] | block[1] << 8);
+            for (size_t j = 2; j < sizeof block; ++j) {
+                block[j] = (uint8_t)(block[j] + flip);
+            }
+            uint8_t *to = ints + (b * rows * QK8_A8 + r * group);
+            if (group == 4) { /* a constant size is a move */
+                for (size_t j = 0; j < QK8_A8; j += 4, to += rows * 4) {
+                    memcpy(to, block + 2 + j, 4);
+                }
+            } else {
+                for (size_t j = 0; j < QK8_A8; j += group, to += rows * group) {
+                    memcpy(to, block + 2 + j, group);
+                }
+            }
+        }
+    }
+}
+
+/* A tile times count rows of x; of the tile's rows the first `present` are written to out, rows of x m floats apart. */
+static void multiply_tile(const struct q8a8_product *product, size_t rows, size_t present, const uint8_t *ints,
+                          const uint16_t *scales, size_t blocks, const uint8_t *columns, size_t apart, size_t count,
+                          float *out, size_t m) {
+    if (present == rows) {
+        product->tile(ints, scales, blocks, columns, apart, count, out, m);
+        return;
+    }
+    float sums[EDGE_COLUMNS * Q8A8_MAX_ROWS] = {0};
+    for (size_t first = 0; first < count; first += EDGE_COLUMNS) {
+        const size_t some = smaller(EDGE_COLUMNS, count - first);
+        for (size_t c = 0; c < some; ++c) {
+            memcpy(sums + c * rows, out + (first + c) * m, present * sizeof *sums);
+        }
+        product->tile(ints, scales, blocks, columns + first * apart, apart, some, sums, rows);
+        for (size_t c = 0; c < some; ++c) {
+            memcpy(out + (first + c) * m, sums + c * rows, present * sizeof *sums);
+        }
+    }
+}
+
+static void clear(float *out, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+        out[i] = 0.0f; /* Q8A8-MUL-7 */
+    }
+}
+
+void q8a8_product_mul_mat(const struct q8a8_product *product, int64_t m, int64_t n, int64_t k, const void *w,
+                          const float *x, float *out) {
+    _Alignas(LINE) uint8_t ints[STACK_CHUNK * Q8A8_MAX_ROWS * QK8_A8];
+    uint16_t scales[STACK_CHUNK * Q8A8_MAX_ROWS];
+    _Alignas(LINE) uint8_t columns[STACK_COLUMNS * STACK_CHUNK * MAX_COLUMN_BYTES];
+    const size_t outputs = (size_t)m;
+    const size_t inputs = (size_t)n;
+    const size_t blocks = (size_t)(k / QK8_A8);
+    const size_t row_bytes = blocks * Q8A8_BLOCK_BYTES;
+    const size_t rows = product->rows();
+    clear(out, outputs * inputs);
+    for (size_t i = 0; i < inputs; i += STACK_COLUMNS) {
+        const size_t count = smaller(STACK_COLUMNS, inputs - i);
+        for (size_t b = 0; b < blocks; b += STACK_CHUNK) {
+            const size_t some = smaller(STACK_CHUNK, blocks - b);
+            const size_t apart = some * product->column_bytes;
+            for (size_t c = 0; c < count; ++c) {
+                product->quantize(x + ((i + c) * blocks + b) * QK8_A8, columns + c * apart, some);
+            }
+            for (size_t j = 0; j < outputs; j += rows) {
+                const size_t present = smaller(rows, outputs - j);
+                const uint8_t *from = (const uint8_t *)w + j * row_bytes + b * Q8A8_BLOCK_BYTES;
+                pack_tile(product, rows, present, from, row_bytes, some, ints, scales);
+                multiply_tile(product, rows, present, ints, scales, some, columns, apart, count, out + i * outputs + j,
+                              outputs);
+            }
+        }
+    }
+}
+
+struct q8a8_packed *q8a8_product_pack(const struct q8a8_product *product, int64_t m, int64_t k, const void *w) {
+    const size_t rows = product->rows();
+    const size_t blocks = (size_t)(k / QK8_A8);
+    const size_t tiles = ((size_t)m + rows - 1) / rows;
+    const size_t row_bytes = blocks * Q8A8_BLOCK_BYTES;
+    const size_t each = tile_bytes(rows, blocks);
+    struct q8a8_packed *packed = malloc(sizeof *packed);
+    void *memory = packed != NULL ? malloc(tiles * each + LINE) : NULL;
+    if (memory == NULL) {
+        free(packed);
+        return NULL;
+    }
+    uint8_t *aligned = (uint8_t *)memory + (LINE - (uintptr_t)memory % LINE) % LINE;
+    *packed = (struct q8a8_packed){product, m, k, rows, memory, aligned};
+    for (size_t t = 0; t < tiles; ++t) {
+        uint8_t *ints = aligned + t * each;
+        void *scales = ints + rows * row_bytes - rows * blocks * 2;
+        pack_tile(product, rows, smaller(rows, (size_t)m - t * rows), (const uint8_t *)w + t * rows * row_bytes, row_bytes,
+                  blocks, ints, scales);
+    }
+    return packed;
+}
+
+void q8a8_product_free(struct q8a8_packed *packed) {
+    if (packed != NULL) {
+        free(packed->memory);
+        free(packed);
+    }
+}
+
+/* A product of packed weights by some quantized rows of x: threads take one tile after the other. */
+struct work {
+    const struct q8a8_packed *packed;
+    const uint8_t *columns;
+    size_t apart, count;
+    float *out; /* of the first of these rows */
+    atomic_size_t next;
+};
+
+static void *take_tiles(void *argument) {
+    struct work *work = argument;
+    const struct q8a8_packed *packed = work->packed;
+    const struct q8a8_product *product = packed->product;
+    const size_t m = (size_t)packed->m;
+    const size_t rows = packed->rows;
+    const size_t blocks = (size_t)(packed->k / QK8_A8);
+    const size_t each = tile_bytes(rows, blocks);
+    const size_t tiles = (m + rows - 1) / rows;
+    /* with one row of x nothing is read twice */
+    const size_t chunk = work->count > 1 ? CHUNK : blocks;
+    for (size_t t; (t = atomic_fetch_add(&work->next, 1)) < tiles;) {
+        const uint8_t *ints = packed->tiles + t * each;
+        const void *scales = ints + rows * blocks * QK8_A8;
+        const size_t present = smaller(rows, m - t * rows);
+        float *out = work->out + t * rows;
+        for (size_t b = 0; b < blocks; b += chunk) {
+            multiply_tile(product, rows, present, ints + b * rows * QK8_A8, (const uint16_t *)scales + b * rows,
+                          smaller(chunk, blocks - b), work->columns + b * product->column_bytes, work->apart,
+                          work->count, out, m);
+        }
+    }
+    return NULL;
+}
+
+/* Where a thread cannot be started, the others do its work. */
+static void share(struct work *work, int threads) {
+#if defined(Q8A8_NO_THREADS)
+    (void)threads;
+    take_tiles(work);
+#else
+    pthread_t others[MAX_THREADS];
+    size_t started = 0;
+    while (started + 1 < (size_t)threads && pthread_create(&others[started], NULL, take_tiles, work) == 0) {
+        ++started;
+    }
+    take_tiles(work);
+    while (started > 0) {
+        pthread_join(others[--started], NULL);
+    }
+#endif
+}
+
+int q8a8_product_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, const float *x, float *out, int threads) {
+    const struct q8a8_product *product = packed->product;
+    const size_t m = (size_t)packed->m;
+    const size_t blocks = (size_t)(packed->k / QK8_A8);
+    const size_t apart = blocks * product->column_bytes;
+    const size_t inputs = (size_t)n;
+    const size_t most = smaller(COLUMNS, inputs);
+    if (threads < 1 || threads > MAX_THREADS) {
+        threads = threads < 1 ? 1 : MAX_THREADS;
+    }
+    clear(out, m * inputs);
+    if (m == 0 || inputs == 0 || blocks == 0) {
+        return 0;
+    }
+    uint8_t *columns = malloc(most * apart);
+    if (columns == NULL) {
+        return -1;
+    }
+    for (size_t i = 0; i < inputs; i += most) {
+        struct work work = {packed, columns, apart, smaller(most, inputs - i), out + i * m, 0};
+        for (size_t c = 0; c < work.count; ++c) {
+            product->quantize(x + (i + c) * blocks * QK8_A8, columns + c * apart, blocks);
+        }
+        share(&work, threads);
+    }
+    free(columns);
+    return 0;
+}
