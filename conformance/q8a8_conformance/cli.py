@@ -87,6 +87,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "smooth": Command(
             "q8a8_evaluation.commands.smooth", "compute SmoothQuant's factors from a calibration"
         ),
+        "export": Command(
+            "q8a8_evaluation.commands.export", "write the weights of AWQ, GPTQ or int4 for llama.cpp"
+        ),
         "perplexity": Command(
             "q8a8_evaluation.commands.perplexity",
             "measure the perplexity of quantization schemes on a text",

@@ -7,6 +7,8 @@
 #include <arm_neon.h>
 #include <string.h>
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 /* Half conversions use FCVT, which the architecture defines as required here: to nearest, ties to even, with
  * subnormal halves whatever FPCR.FZ and FPCR.FZ16 are (both are ignored for the half operand of a conversion:
  * FPUnpackCV and FPRoundCV in the Arm ARM; FZ does flush a subnormal f32 operand, but that rounds to the half 0

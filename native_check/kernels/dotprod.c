@@ -12,7 +12,36 @@ static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
 
 #include "rows.h"
 
-static const struct q8a8_product dotprod_product = ROWS_PRODUCT;
+enum { GROUP = 4 };
+
+/* A line of the tile has four elements of each row, which a lane multiplies by the same four of x. */
+ALWAYS_INLINE void block_sums(const int8_t *w, const int8_t *const *q, size_t count, int32x4_t sumi[][2]) {
+    for (size_t c = 0; c < count; ++c) {
+        sumi[c][0] = sumi[c][1] = vdupq_n_s32(0);
+    }
+#define LINE(i)                                                                                                        \
+    {                                                                                                                  \
+        const int8x16_t w0 = vld1q_s8(w + (i) * 32);                                                                   \
+        const int8x16_t w1 = vld1q_s8(w + (i) * 32 + 16);                                                              \
+        for (size_t c = 0; c < count; ++c) {                                                                           \
+            const int8x16_t x = vld1q_s8(q[c] + ((i) < 4 ? 0 : 16));                                                   \
+            sumi[c][0] = vdotq_laneq_s32(sumi[c][0], w0, x, (i) % 4);                                                  \
+            sumi[c][1] = vdotq_laneq_s32(sumi[c][1], w1, x, (i) % 4);                                                  \
+        }                                                                                                              \
+    }
+    LINE(0)
+    LINE(1)
+    LINE(2)
+    LINE(3)
+    LINE(4)
+    LINE(5)
+    LINE(6)
+    LINE(7)
+}
+
+#include "neon_tile.h"
+
+static const struct q8a8_product dotprod_product = NEON_PRODUCT;
 
 static void dotprod_mul_mat(int64_t m, int64_t n, int64_t k, const void *w, const float *x, float *out) {
     q8a8_product_mul_mat(&dotprod_product, m, n, k, w, x, out);

@@ -135,10 +135,10 @@ def test_types_may_be_missing() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "llama"}, "expected gpt2 (byte-level BPE), got 'llama'"),
-        ({"model": None}, "expected gpt2 (byte-level BPE), got None"),
-        ({"pre": "qwen2"}, "tokenizer.ggml.pre: expected one of smollm, gpt-2, got 'qwen2'"),
-        ({"pre": ["smollm"]}, "tokenizer.ggml.pre: expected one of smollm, gpt-2, got ['smollm']"),
+        ({"model": "t5"}, "expected gpt2 (byte-level BPE) or llama (SentencePiece), got 't5'"),
+        ({"model": None}, "or llama (SentencePiece), got None"),
+        ({"pre": "bloom"}, "tokenizer.ggml.pre: expected one of smollm, gpt-2, llama-bpe, "),
+        ({"pre": ["smollm"]}, "deepseek-r1-qwen, got ['smollm']"),
         ({"tokens": None}, "tokenizer.ggml.tokens: expected a list of strings"),
         ({"tokens": "abc"}, "tokenizer.ggml.tokens: expected a list of strings"),
         ({"merges": [1, 2]}, "tokenizer.ggml.merges: expected a list of strings"),

@@ -35,8 +35,8 @@ def mnemonics(
         ("scalar", {"fdiv", "fmul", "fadd"}, {"sdot", "smmla"}),
         (
             "neon",
-            {"smull", "sadalp", "fcvtas", "sqxtn", "fcvtl", "fcvtn"},
-            {"sdot", "smmla", "smlal", "addp2"},
+            {"smull", "smlal", "sadalp", "fcvtas", "sqxtn", "fcvtl", "fcvtn"},
+            {"sdot", "smmla", "addp2"},
         ),
         ("dotprod", {"sdot", "fcvtas", "fcvtl", "fcvtn"}, {"smmla"}),
         ("i8mm", {"smmla", "fcvtas", "fcvtl", "fcvtn"}, {"fcvtns"}),

@@ -11,7 +11,7 @@ from q8a8.install import how_to_install
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["MissingPackageError", "ModelError", "import_tokenizers"]
+__all__ = ["MissingPackageError", "ModelError", "import_tokenizers", "shortened"]
 
 
 class ModelError(Q8A8Error, ValueError):
@@ -36,3 +36,9 @@ def import_tokenizers() -> ModuleType:
         raise MissingPackageError(
             f"a model's tokenizer needs the package tokenizers: {how_to_install('model')}"
         ) from error
+
+
+def shortened(value: object) -> str:
+    """Return a value for an error's text, cut to 40 characters."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

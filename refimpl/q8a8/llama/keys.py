@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8.llama.errors import ModelError
+from q8a8.llama.errors import ModelError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,18 +51,18 @@ class Keys:
         if isinstance(value, np.ndarray) and value.size and (value == value.flat[0]).all():
             value = value.flat[0].item()
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ModelError(f"{key}: expected one integer, got {_short(value)}")
+            raise ModelError(f"{key}: expected one integer, got {shortened(value)}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         """Return a number."""
         key, value = self._get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ModelError(f"{key}: expected a number, got {_short(value)}")
+            raise ModelError(f"{key}: expected a number, got {shortened(value)}")
         try:
             return float(value)
         except OverflowError:
-            raise ModelError(f"{key}: expected a number, got {_short(value)}") from None
+            raise ModelError(f"{key}: expected a number, got {shortened(value)}") from None
 
     def require(self, key: str, wanted: int, why: str) -> None:
         """Refuse any other value of a key that may be missing."""
@@ -79,7 +79,7 @@ class Keys:
         """Return how rotary positions are scaled; a missing type means linear."""
         key, kind = self._get("rope.scaling.type", "linear")
         if kind not in SCALINGS:
-            raise ModelError(f"{key}: {_short(kind)} is not supported, only {', '.join(SCALINGS)} are")
+            raise ModelError(f"{key}: {shortened(kind)} is not supported, only {', '.join(SCALINGS)} are")
         return str(kind)
 
     def rope_scale(self) -> float:
@@ -100,10 +100,5 @@ class Keys:
                 raise ModelError(f"{key}: expected 0 to 512, got {value}")
             return (*[True] * (value - 1), False) if value else (True,)
         if not isinstance(value, list | tuple | np.ndarray) or not len(value) or len(value) > 512:
-            raise ModelError(f"{key}: expected a period or a list of layers, got {_short(value)}")
+            raise ModelError(f"{key}: expected a period or a list of layers, got {shortened(value)}")
         return tuple(bool(local) for local in value)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"
