@@ -94,6 +94,10 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
             "q8a8_evaluation.commands.perplexity",
             "measure the perplexity of quantization schemes on a text",
         ),
+        "compare-model": Command(
+            "q8a8_evaluation.commands.compare_model",
+            "find the first product of a model that two backends do not compute alike",
+        ),
         "bench-model": Command("q8a8_evaluation.commands.bench_model", "time a model in each scheme"),
     },
     "project": {

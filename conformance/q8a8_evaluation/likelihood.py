@@ -117,11 +117,18 @@ def window_likelihoods(built: Built, tokens: Tokens, count: Count = "all") -> F6
     ------
     ShapeError
         for a window without a prediction that counts.
-    DomainError, ModelError
-        as `negative_log_likelihoods` and `Model.forward`.
+    DomainError
+        as `negative_log_likelihoods`, naming the first product that is not finite, and `Model.forward`.
+    ModelError
+        as `Model.forward`.
     """
     parts = window_logits(built, tokens, count)
-    return np.concatenate([negative_log_likelihoods(logits, targets) for logits, targets in parts])
+    try:
+        return np.concatenate([negative_log_likelihoods(logits, targets) for logits, targets in parts])
+    except DomainError as error:
+        # Logits do not say where it began: a product in some layer does.
+        begun = built.model.first_not_finite(tokens) if error.array == "logits" else None
+        raise (error.named(f"{begun.text}; {error.array}") if begun else error) from None
 
 
 def window_logits(built: Built, tokens: Tokens, count: Count = "all") -> Iterator[tuple[F32, Tokens]]:
