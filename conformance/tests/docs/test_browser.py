@@ -10,7 +10,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -55,12 +55,6 @@ CUT = """() => {
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     """Serves files without a line for each."""
-
-    protocol_version = "HTTP/1.0"
-    extensions_map: ClassVar[dict[str, str]] = {
-        **http.server.SimpleHTTPRequestHandler.extensions_map,
-        ".js": "text/javascript",
-    }
 
     def log_message(self, *args: object) -> None:
         """Print nothing."""
