@@ -25,9 +25,10 @@ from q8a8.recipe import RECIPES, defined, quantize_blocks
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.expected_product import ExpectedProduct, outputs_of
 from q8a8_conformance.results.observations import Failure
+from q8a8_evaluation.divergence import divergences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from q8a8.llama import LoadedModel
@@ -404,19 +405,7 @@ def drift(base: Array, other: Array) -> Drift | None:
     """Compare logits, float32 [t, v] each; None where some are not finite."""
     if not (np.isfinite(base).all() and np.isfinite(other).all()):
         return None
-    each = np.concatenate([_divergence(*rows) for rows in _rows(base, other)])
-    changes = int((base.argmax(axis=1) != other.argmax(axis=1)).sum())
-    return Drift(float(each.mean()), float(each.max()), changes, len(base))
-
-
-def _rows(base: Array, other: Array, count: int = 32) -> Iterator[tuple[Array, Array]]:
-    """Yield some rows at a time: in float64 a vocabulary's are large."""
-    for start in range(0, len(base), count):
-        yield base[start : start + count].astype(F64), other[start : start + count].astype(F64)
-
-
-def _divergence(base: Array, other: Array) -> Array:
-    """Return Σ p ln(p / q) of each row of logits; what rounding makes of zero is zero."""
-    p, q = (each - each.max(axis=1, keepdims=True) for each in (base, other))
-    p, q = (each - np.log(np.exp(each).sum(axis=1, keepdims=True)) for each in (p, q))
-    return np.asarray(np.maximum((np.exp(p) * (p - q)).sum(axis=1), 0.0))
+    kl, same, _ = divergences(other, base, np.zeros(len(base), np.int64))
+    # What rounding makes of zero is zero.
+    kl = np.maximum(kl, 0.0)
+    return Drift(float(kl.mean()), float(kl.max()), int((same == 0).sum()), len(base))
