@@ -41,6 +41,13 @@ KOREAN = """\
 y = 1  # 하나
 ```
 """
+MUST_HAVE = {
+    "README.md",
+    "docs/index.md",
+    "docs/judge-your-kernel.md",
+    "docs/errata.md",
+    "docs/model/claims.md",
+}
 NAMES = ("docs/page.md", "docs-ko/page.md")
 
 
@@ -65,6 +72,23 @@ def test_no_page_lags_or_differs() -> None:
     """Every Korean page translates the English page as it is now, with its rules, numerals and code."""
     found = korean.report(ROOT)
     assert not found, "\n".join([*found, f"what to do: {korean.COMMAND} --help"])
+
+
+def test_every_specification_page_is_korean() -> None:
+    """The specification, the guide, the errata and the claims are there in Korean."""
+    have = {pair.english for pair in korean.pairs(ROOT)}
+    spec = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs/spec").glob("*.md")}
+    missing = sorted((spec | MUST_HAVE) - have)
+    assert not missing
+
+
+MUST_HAVE = {
+    "README.md",
+    "docs/index.md",
+    "docs/judge-your-kernel.md",
+    "docs/errata.md",
+    "docs/model/claims.md",
+}
 
 
 def test_equal_pages() -> None:
