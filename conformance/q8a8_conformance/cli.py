@@ -87,9 +87,16 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "smooth": Command(
             "q8a8_evaluation.commands.smooth", "compute SmoothQuant's factors from a calibration"
         ),
+        "export": Command(
+            "q8a8_evaluation.commands.export", "write the weights of AWQ, GPTQ or int4 for llama.cpp"
+        ),
         "perplexity": Command(
             "q8a8_evaluation.commands.perplexity",
             "measure the perplexity of quantization schemes on a text",
+        ),
+        "compare-model": Command(
+            "q8a8_evaluation.commands.compare_model",
+            "find the first product of a model that two backends do not compute alike",
         ),
         "bench-model": Command("q8a8_evaluation.commands.bench_model", "time a model in each scheme"),
     },

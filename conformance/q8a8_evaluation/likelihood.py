@@ -20,7 +20,7 @@ import numpy as np
 from q8a8.errors import DomainError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -37,6 +37,7 @@ __all__ = [
     "Count",
     "first_counted",
     "negative_log_likelihoods",
+    "predicted_likelihoods",
     "window_likelihoods",
     "window_logits",
 ]
@@ -117,11 +118,35 @@ def window_likelihoods(built: Built, tokens: Tokens, count: Count = "all") -> F6
     ------
     ShapeError
         for a window without a prediction that counts.
-    DomainError, ModelError
-        as `negative_log_likelihoods` and `Model.forward`.
+    DomainError
+        as `negative_log_likelihoods`, naming the first product that is not finite, and `Model.forward`.
+    ModelError
+        as `Model.forward`.
     """
-    parts = window_logits(built, tokens, count)
-    return np.concatenate([negative_log_likelihoods(logits, targets) for logits, targets in parts])
+    return predicted_likelihoods(built, tokens, window_logits(built, tokens, count))
+
+
+def predicted_likelihoods(built: Built, tokens: Tokens, predictions: Iterable[tuple[F32, Tokens]]) -> F64:
+    """Give the log-likelihoods of a window's predictions, as `window_logits` yields them.
+
+    Parameters
+    ----------
+    built, tokens
+        The model and the window.
+    predictions
+        Logits and targets.
+
+    Raises
+    ------
+    DomainError
+        for a logit that is NaN or infinite, naming the first product of the model that is.
+    """
+    try:
+        return np.concatenate([negative_log_likelihoods(*part) for part in predictions])
+    except DomainError as error:
+        # Logits do not say where it began: a product in some layer does.
+        begun = built.model.first_not_finite(tokens) if error.array == "logits" else None
+        raise (error.named(f"{begun.text}; {error.array}") if begun else error) from None
 
 
 def window_logits(built: Built, tokens: Tokens, count: Count = "all") -> Iterator[tuple[F32, Tokens]]:

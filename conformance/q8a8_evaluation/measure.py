@@ -23,7 +23,7 @@ from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation.calibration import calibrate_model
 from q8a8_evaluation.divergence import divergences
 from q8a8_evaluation.fingerprint import fingerprint
-from q8a8_evaluation.likelihood import Count, first_counted, negative_log_likelihoods, window_logits
+from q8a8_evaluation.likelihood import Count, first_counted, predicted_likelihoods, window_logits
 from q8a8_evaluation.store import Store, key_of, tokens_key
 from q8a8_evaluation.text import read_text, sha256, windows
 
@@ -313,7 +313,7 @@ class Subject:
                 begun = time.perf_counter()
                 built = built or self._build(scheme)
                 predictions = list(window_logits(built, tokens, self.protocol.count))
-                nlls = np.concatenate([negative_log_likelihoods(*part) for part in predictions])
+                nlls = predicted_likelihoods(built, tokens, predictions)
                 seconds = time.perf_counter() - begun + store.facts.get("seconds", 0.0)
                 store.add(key, nlls, {**_facts_of(built, len(tokens)), "seconds": seconds})
                 if compared is not None:

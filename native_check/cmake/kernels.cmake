@@ -46,3 +46,9 @@ function(q8a8_kernel name processor)
   set(row "    {\"${name}\", \"${processor}\", \"${shown}\", ${pointer}},\n")
   set(Q8A8_KERNEL_ROWS "${Q8A8_KERNEL_ROWS}${row}" PARENT_SCOPE)
 endfunction()
+
+# Loops of nothing but an int8 instruction, the limit of a product's speed, for `q8a8 bench --native`.
+if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64" AND NOT Q8A8_SANITIZE)
+  add_library(q8a8-peak SHARED ${CMAKE_SOURCE_DIR}/bench/peak.c)
+  target_link_libraries(q8a8-peak PRIVATE q8a8_options)
+endif()

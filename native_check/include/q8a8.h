@@ -66,6 +66,10 @@ struct q8a8_packed *q8a8_pack(int64_t m, int64_t k, const void *w);
 int q8a8_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, const float *x, float *out, int threads);
 void q8a8_free(struct q8a8_packed *packed);
 
+/* Not in the interface: feature i that the library needs of the CPU, as Linux names it in /proc/cpuinfo, or NULL after
+ * the last. It may be called on any CPU; the other functions crash on one that lacks a feature. */
+const char *q8a8_needs(int i);
+
 /* Not in the interface: rows of 36-byte blocks, with the scale in a given field. */
 void quantize_row_q8_a8_v2(const float *x, void *y, int64_t k, enum q8a8_field field);
 void dequantize_row_q8_a8_v2(const void *x, float *y, int64_t k, enum q8a8_field field);

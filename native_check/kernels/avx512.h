@@ -66,21 +66,24 @@ static inline __attribute__((always_inline)) void avx512_few_columns(const uint8
         sums[c] = _mm512_loadu_ps(out + c * stride);
     }
     for (size_t b = 0; b < blocks; ++b, columns += sizeof(struct avx512_column)) {
-        __m512i w[AVX512_LINES];
+        const struct avx512_column *column[AVX512_COLUMNS];
+        __m512i sumi[AVX512_COLUMNS];
+        for (size_t c = 0; c < count; ++c) {
+            column[c] = (const void *)(columns + c * apart);
+            sumi[c] = _mm512_set1_epi32(column[c]->start);
+        }
         for (size_t j = 0; j < AVX512_LINES; ++j, ints += AVX512_ROWS * AVX512_GROUP) {
-            w[j] = _mm512_load_si512(ints);
+            __m512i w = _mm512_load_si512(ints);
             if (flip != 0) {
-                w[j] = _mm512_xor_si512(w[j], _mm512_set1_epi32((int32_t)flip));
+                w = _mm512_xor_si512(w, _mm512_set1_epi32((int32_t)flip));
+            }
+            for (size_t c = 0; c < count; ++c) { /* as many chains of additions as columns, for their latency */
+                sumi[c] = _mm512_dpbusd_epi32(sumi[c], w, avx512_four(column[c]->q + j * AVX512_GROUP));
             }
         }
         const __m512 dw = avx512_scales(scales + b * AVX512_ROWS);
         for (size_t c = 0; c < count; ++c) {
-            const struct avx512_column *column = (const void *)(columns + c * apart);
-            __m512i sumi = _mm512_set1_epi32(column->start);
-            for (size_t j = 0; j < AVX512_LINES; ++j) {
-                sumi = _mm512_dpbusd_epi32(sumi, w[j], avx512_four(column->q + j * AVX512_GROUP));
-            }
-            sums[c] = avx512_add_terms(sums[c], sumi, dw, column->scale);
+            sums[c] = avx512_add_terms(sums[c], sumi[c], dw, column[c]->scale);
         }
     }
     for (size_t c = 0; c < count; ++c) {
@@ -96,6 +99,12 @@ static inline __attribute__((always_inline)) void avx512_tile(const uint8_t *int
         avx512_few_columns(ints, scales, blocks, column, apart, AVX512_COLUMNS, flip, sums, stride);
         column += AVX512_COLUMNS * apart;
         sums += AVX512_COLUMNS * stride;
+    }
+    if (count >= AVX512_COLUMNS / 2) {
+        avx512_few_columns(ints, scales, blocks, column, apart, AVX512_COLUMNS / 2, flip, sums, stride);
+        count -= AVX512_COLUMNS / 2;
+        column += AVX512_COLUMNS / 2 * apart;
+        sums += AVX512_COLUMNS / 2 * stride;
     }
     for (; count > 0; --count, column += apart, sums += stride) {
         avx512_few_columns(ints, scales, blocks, column, apart, 1, flip, sums, stride);

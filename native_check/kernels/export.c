@@ -54,3 +54,8 @@ EXPORT int q8a8_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, cons
 EXPORT void q8a8_free(struct q8a8_packed *packed) {
     q8a8_product_free(packed);
 }
+
+EXPORT const char *q8a8_needs(int i) {
+    enum { COUNT = sizeof Q8A8_KERNEL.needs / sizeof *Q8A8_KERNEL.needs };
+    return i >= 0 && i < COUNT ? Q8A8_KERNEL.needs[i] : NULL;
+}

@@ -102,6 +102,12 @@ class DomainError(Q8A8Error, ValueError):
         # Nine significant digits tell any two float32 numbers apart.
         super().__init__(f"{array}: {place}: value {value:.9g}: {reason}")
 
+    def named(self, array: str) -> DomainError:
+        """Return the same error of an array with another name."""
+        return DomainError(
+            self.reason, array=array, row=self.row, block=self.block, element=self.element, value=self.value
+        )
+
 
 def require_dtype(array: NDArray[np.generic], dtype: DTypeLike, name: str) -> None:
     """Refuse any other dtype than this one: nothing is converted silently.

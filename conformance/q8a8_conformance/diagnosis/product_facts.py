@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.product_activations import Activations
-    from q8a8_conformance.reveal.product_regimes import Regime
+    from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
 Array = NDArray[Any]
@@ -68,7 +68,9 @@ HALF, FLOAT = 2.0**-11, 2.0**-24
 LARGEST = 65504.0
 
 
-def product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+def product_facts(
+    session: AnySession, failures: Sequence[Failure], revealed: RevealedProduct | None = None
+) -> list[Fact]:
     """Find out what a matrix product computes in the place of what it should.
 
     Parameters
@@ -77,13 +79,15 @@ def product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact
         With the kernel.
     failures
         Its failed calls.
+    revealed
+        What it computes, where that is known already.
 
     Returns
     -------
     list of Fact
         Those that explain a failed call; the activations first.
     """
-    revealed = reveal_product(session, BRIEF)
+    revealed = revealed or reveal_product(session, BRIEF)
     facts: dict[str, Fact] = {}
     for regime in revealed.regimes:
         for name in regime.names:

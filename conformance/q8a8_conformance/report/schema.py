@@ -2,9 +2,10 @@
 
 ``schemas/report.json`` describes what ``q8a8 test --json`` writes, ``schemas/smoke.json`` and
 ``schemas/comparison.json`` what ``q8a8 smoke`` and ``q8a8 compare`` write; ``schemas/perplexity.json``,
-``schemas/bench-model.json`` and ``schemas/run-comparison.json`` are for measurements of a model. They are
-JSON Schema (draft 2020-12). ``q8a8 compare`` reads reports that were written elsewhere, perhaps cut short or
-edited: it checks them with the package jsonschema, which the extra ``suite`` brings.
+``schemas/bench-model.json``, ``schemas/run-comparison.json`` and ``schemas/compare-model.json`` are for
+measurements of a model. They are JSON Schema (draft 2020-12). ``q8a8 compare`` reads reports that were
+written elsewhere, perhaps cut short or edited: it checks them with the package jsonschema, which the extra
+``suite`` brings.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from q8a8.install import how_to_install
 SCHEMAS = Path(__file__).parent / "schemas"
 """The folder of the schemas; they ship with the package."""
 
-KINDS = ("report", "smoke", "comparison", "perplexity", "bench-model", "run-comparison")
+KINDS = ("report", "smoke", "comparison", "perplexity", "bench-model", "run-comparison", "compare-model")
 
 MAX_FILE = 1 << 28
 """Bytes of a report that are read at most: a failing kernel's report has a few megabytes."""

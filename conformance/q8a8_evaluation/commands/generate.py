@@ -23,6 +23,7 @@ from q8a8.llama import ModelError, generate, load
 from q8a8.methods.calibration import Calibration
 from q8a8.schemes.scheme import InputStatistics, build, get_scheme
 from q8a8.schemes.table import SCHEMES
+from q8a8_evaluation.native import add_kernel_options, with_kernel
 
 if TYPE_CHECKING:
     import argparse
@@ -66,6 +67,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--allow-id-39", action="store_true", help="the file is of the design's fork: type 39 is Q8_A8"
     )
+    add_kernel_options(parser)
     parser.set_defaults(func=command)
 
 
@@ -90,7 +92,7 @@ def _texts(options: argparse.Namespace) -> Iterator[str]:
         raise ModelError("--system: there is no system's turn without --chat")
     if options.tokens < 1:
         raise ModelError(f"--tokens: expected at least 1, got {options.tokens}")
-    scheme = get_scheme(options.scheme, SCHEMES)
+    scheme = with_kernel(get_scheme(options.scheme, SCHEMES), options.kernel, options.threads)
     loaded = load(options.model, allow_id_39=options.allow_id_39)
     tokenizer = loaded.tokenizer
     if options.chat:

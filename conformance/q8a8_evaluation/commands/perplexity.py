@@ -37,11 +37,14 @@ from q8a8_evaluation.measure import (
     Subject,
     read_windows,
 )
+from q8a8_evaluation.native import add_kernel_options, with_kernel
 from q8a8_evaluation.statistics import compare, perplexity
 from q8a8_evaluation.text import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from q8a8.schemes.scheme import Scheme
 
 __all__ = ["FORMAT", "add_parser", "document", "run", "scheme_names", "table"]
 
@@ -128,6 +131,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--resume", type=Path, metavar="FOLDER", help="keep results here, and use those that are there"
     )
+    add_kernel_options(parser)
     parser.set_defaults(func=run)
 
 
@@ -149,7 +153,9 @@ def run(options: argparse.Namespace) -> int:
         loaded = load(options.model)
         windows = read_windows(loaded, options.text, protocol)
         subject = Subject(loaded, protocol, windows, calibration, options.resume)
-        outcomes = measure(subject, options.scheme)
+        names = (BASE, *options.scheme)
+        schemes = {name: with_kernel(SCHEMES[name], options.kernel, options.threads) for name in names}
+        outcomes = measure(subject, options.scheme, schemes)
         found = document(subject, outcomes, options.model, options.text)
         if options.json:
             write_text(json.dumps(found, indent=1) + "\n", options.json)
@@ -165,7 +171,7 @@ def run(options: argparse.Namespace) -> int:
     return OK
 
 
-def measure(subject: Subject, names: Sequence[str]) -> list[Outcome]:
+def measure(subject: Subject, names: Sequence[str], schemes: Mapping[str, Scheme] = SCHEMES) -> list[Outcome]:
     """Measure schemes, with a progress bar on a terminal.
 
     Raises
@@ -178,7 +184,7 @@ def measure(subject: Subject, names: Sequence[str]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     total = len(dict.fromkeys((BASE, *names))) * len(subject.windows)
     with progress_bar("windows", total) as progress:
-        for done, step in enumerate(subject.measure(names), start=1):
+        for done, step in enumerate(subject.measure(names, schemes), start=1):
             progress(done, what=step.scheme.name)
             if step.outcome is not None:
                 outcomes.append(step.outcome)

@@ -4,7 +4,7 @@
 
     python -m q8a8_lab.evaluation.gemma_agreement
 
-needs 3 GB of memory, 2 GB of disk and a few minutes. One prompt is longer than the window of the local layers.
+needs 3 GB of memory, 2 GB of disk and a few minutes. One prompt is longer than the window of local layers.
 """
 
 from __future__ import annotations

@@ -135,7 +135,11 @@ def products_section(products: Sequence[ProductResult]) -> str:
         if not result.not_run
     ]
     head = ("device", *(f"n = {n}" for n in SHOWN), "changes", "batch-invariant", "unexplained results")
-    missed = [f"- `{r.device}`: {r.not_run}" for r in products if r.not_run]
+    missed: dict[str, list[str]] = {}
+    for result in products:
+        if result.not_run:
+            options = f" `{result.options}`" if result.options else ""
+            missed.setdefault(result.not_run, []).append(f"`{result.device}`{options}")
     return (
         "## Whole products, as devices ship\n\n"
         "What `MUL_MAT` of Q8_0 weights computes on the devices of npm's prebuilt ggml "
@@ -144,7 +148,8 @@ def products_section(products: Sequence[ProductResult]) -> str:
         "arithmetic, gives all random results but the unexplained ones. Vulkan runs on Mesa's software "
         "device; other GPUs take other shaders.\n\n"
         + _table(head, lines)
-        + ("\nNot run:\n\n" + "\n".join(missed) + "\n" if missed else "")
+        + ("\nNot run:\n\n" if missed else "")
+        + "".join(f"- {', '.join(names)}: {why}\n" for why, names in missed.items())
     )
 
 

@@ -33,7 +33,7 @@ TIMEOUT = 120.0
 SHOWN = (1, 512)
 """Rows of x for which the page shows the arithmetic."""
 
-OPTIONS = {"vulkan": ("", "precision=f32")}
+OPTIONS = {"vulkan": ("", "precision=f32"), "cpu": ("", "threads=4", "buffer=repack")}
 """Options of devices with which they are revealed as well, by the backend's name."""
 
 

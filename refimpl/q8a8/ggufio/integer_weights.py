@@ -25,7 +25,7 @@ from q8a8.errors import DomainError, ShapeError
 from q8a8.ggufio.errors import GgufError, shown
 from q8a8.ggufio.floats import is_q8_a8
 from q8a8.ggufio.model import open_model
-from q8a8.ggufio.tensor_types import Q4_0, Q4_1, Q5_0, Q8_0
+from q8a8.ggufio.tensor_types import F32, Q4_0, Q4_1, Q5_0, Q8_0
 from q8a8.ggufio.writer import field, require_distinct, writing
 from q8a8.layout import QK8_A8
 
@@ -156,6 +156,7 @@ def replace_weights(
     weights: Mapping[str, IntegerWeight],
     *,
     method: str,
+    floats: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, TensorType]:
     """Write a model whose weights are replaced by quantized ones; everything else keeps its bytes.
 
@@ -167,6 +168,8 @@ def replace_weights(
         By tensor name.
     method
         What made them, for the key `q8_a8.method`.
+    floats
+        Other tensors that change, by name: written as F32.
 
     Returns
     -------
@@ -180,22 +183,22 @@ def replace_weights(
     ShapeError, DomainError
         as `exact_blocks`.
     """
-    source, target = Path(source), Path(target)
+    source, target, floats = Path(source), Path(target), floats or {}
     with open_model(source) as model:
         require_distinct(model.paths, target)
         order = model.header.order
         if order != "<":
             raise GgufError(source, "is big-endian: blocks of nibbles are written in little-endian files")
-        for name, weight in weights.items():
-            if model.tensor(name).shape != weight.codes.shape:
-                got, expected = list(weight.codes.shape), list(model.tensor(name).shape)
-                raise GgufError(source, f"tensor {shown(name)}: expected codes {expected}, got {got}")
+        shapes = {name: weight.codes.shape for name, weight in weights.items()}
+        for name, shape in (shapes | {name: array.shape for name, array in floats.items()}).items():
+            if model.tensor(name).shape != shape:
+                expected = list(model.tensor(name).shape)
+                raise GgufError(source, f"tensor {shown(name)}: expected codes {expected}, got {list(shape)}")
         stored = {name: exact_blocks(weight, f"tensor {shown(name)}") for name, weight in weights.items()}
         types = {name: kind for name, (kind, _) in stored.items()}
-        tensors = {
-            info.name: (info.shape, types.get(info.name, Q8_0 if is_q8_a8(info.type) else info.type))
-            for info in model.tensors.values()
-        }
+        kept = {name: Q8_0 if is_q8_a8(info.type) else info.type for name, info in model.tensors.items()}
+        kinds = kept | dict.fromkeys(floats, F32) | types
+        tensors = {info.name: (info.shape, kinds[info.name]) for info in model.tensors.values()}
         fields = dict(model.fields)
         fields["general.quantization_version"] = field(2, order)
         elements = {
@@ -208,8 +211,12 @@ def replace_weights(
         fields["q8_a8.source_sha256"] = field(model.sha256(), order)
         with writing(target, model.header, fields, tensors) as writer:
             for name in tensors:
-                parts = [stored[name][1]] if name in stored else (raw for _, raw in model.raw_parts(name))
-                for part in parts:
-                    writer.write(part)
+                if name in stored:
+                    writer.write(stored[name][1])
+                elif name in floats:
+                    writer.write(floats[name].astype("<f4", copy=False))
+                else:
+                    for _, raw in model.raw_parts(name):
+                        writer.write(raw)
                 writer.end()
     return types

@@ -15,11 +15,13 @@ window only, soft caps, and matrices that are stored as one.
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8.errors import DtypeError
+from q8a8.errors import DomainError, DtypeError
 from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.errors import ModelError
 from q8a8.llama.layers import attention, geglu, rms_norm, soft_cap, swiglu
@@ -39,7 +41,36 @@ if TYPE_CHECKING:
     Float = NDArray[Any]
     Observer = Callable[[str, Float], None]
 
-__all__ = ["Model"]
+__all__ = ["Model", "NotFinite"]
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """A result of a matrix product that is NaN or an infinity.
+
+    Attributes
+    ----------
+    tensor
+        The name of the weight.
+    token, row
+        The row of x, and of the weight, that were multiplied.
+    value
+        The result.
+    is_given
+        Whether that row of x was not finite already.
+    """
+
+    tensor: str
+    token: int
+    row: int
+    value: float
+    is_given: bool
+
+    @property
+    def text(self) -> str:
+        """Describe it in words."""
+        whose = "of an input that is not finite" if self.is_given else "of a finite input"
+        return f"{self.tensor}: token {self.token}, row {self.row}: the product is {self.value}, {whose}"
 
 
 class Model:
@@ -115,6 +146,8 @@ class Model:
         ------
         ModelError
             for no tokens, a token that is not in the vocabulary, or a position outside the model's context.
+        DomainError
+            that an operator raises for its input, naming the weight.
         """
         config = self.config
         start = len(cache) if cache is not None else 0
@@ -160,6 +193,21 @@ class Model:
         scaled: Float = x * self.dtype.type(np.sqrt(np.float32(self.config.d_model)))
         return scaled
 
+    def first_not_finite(self, tokens: ArrayLike) -> NotFinite | None:
+        """Run the model once more, and return its first product with a result that is not finite.
+
+        Parameters
+        ----------
+        tokens
+            As `forward` takes them; there is no cache.
+        """
+        found: list[NotFinite] = []
+        watched = copy.copy(self)
+        watched.linears = {name: _Watched(name, each, found) for name, each in self.linears.items()}
+        with np.errstate(all="ignore"):
+            watched.forward(tokens)
+        return found[0] if found else None
+
     def _norm(self, name: str, x: Float) -> Float:
         return rms_norm(x, self._weights[f"{name}.weight"], self.config.eps)
 
@@ -171,7 +219,11 @@ class Model:
         """Apply the operator of this name to `[t, in]`, and add its bias."""
         if observe is not None:
             observe(f"{name}.weight", x)
-        y = self.linears[f"{name}.weight"](x)
+        try:
+            y = self.linears[f"{name}.weight"](x)
+        except DomainError as error:
+            # Its row is the token.
+            raise error.named(f"{name}.weight: {error.array}") from None
         bias = self._weights.get(f"{name}.bias")
         return y if bias is None else y + bias
 
@@ -252,6 +304,24 @@ class Model:
                 f"tokens: position {start + len(ids) - 1} is outside the context of {self.config.context}"
             )
         return ids
+
+
+class _Watched:
+    """A linear operator that keeps the first of its results that is not finite."""
+
+    def __init__(self, name: str, linear: Linear, found: list[NotFinite]) -> None:
+        self._name, self._linear, self._found = name, linear, found
+        self.weight_bytes, self.activation_bits = linear.weight_bytes, linear.activation_bits
+
+    def __call__(self, x: Float) -> Float:
+        """Multiply: `[t, in]` to `[t, out]`."""
+        product = self._linear(x)
+        wrong = ~np.isfinite(product)
+        if wrong.any():
+            token, row = (int(i) for i in np.argwhere(wrong)[0])
+            given = not np.isfinite(x[token]).all()
+            self._found.append(NotFinite(self._name, token, row, float(product[token, row]), given))
+        return product
 
 
 def _check(

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from q8a8.errors import UnknownNameError
+from q8a8.errors import DomainError, UnknownNameError
 from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.model import Model
 from q8a8.llama.tensors import check_shapes
@@ -203,7 +203,10 @@ def build(
             for parameter, statistic in scheme.statistics.items()
         }
         special = scheme.exceptions.get(name.split(".")[-2], {})
-        linears[name] = scheme.linear(weight, **{**scheme.options, **special, **found})
+        try:
+            linears[name] = scheme.linear(weight, **{**scheme.options, **special, **found})
+        except DomainError as error:
+            raise error.named(f"{name}: {error.array}") from None
         replaced[name] = weight.size
         if progress is not None:
             progress(done)

@@ -19,7 +19,7 @@ SHORT = Extent((1, 2, 3, 9), 64, 32, (1, 2, 3, 5), (32,))
 
 
 def test_devices_of_the_package(tmp_path: Path) -> None:
-    """Every backend of the package is a device, the Vulkan one with and without its option."""
+    """Every backend of the package is a device, with and without its options."""
     folder = tmp_path / "package" / "bins" / "linux"
     folder.mkdir(parents=True)
     for name in ("base", "cpu-zen4", "vulkan"):
@@ -27,6 +27,8 @@ def test_devices_of_the_package(tmp_path: Path) -> None:
     found = [(library.name, options) for library, options in products.devices(tmp_path)]
     assert found == [
         ("libggml-cpu-zen4.so", ""),
+        ("libggml-cpu-zen4.so", "threads=4"),
+        ("libggml-cpu-zen4.so", "buffer=repack"),
         ("libggml-vulkan.so", ""),
         ("libggml-vulkan.so", "precision=f32"),
     ]
@@ -59,7 +61,8 @@ def test_an_installed_device(
     assert other.not_run == "the device does not offer the product"
     text = page.products_section([found, other])
     assert "`recipe:ggml-avx2`, `order:avx2`; 1 times" in text
-    assert ": the device does not offer the product" in text
+    assert "- `" in text
+    assert "`copy=rows,buffer=repack`: the device does not offer the product" in text
 
 
 def test_products_on_the_page() -> None:

@@ -1,0 +1,213 @@
+"""AWQ, GPTQ and int4 as files for llama.cpp: exact folds, and what a real llama.cpp computes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+import gguf
+import numpy as np
+import pytest
+
+from q8a8 import dequantize_row, quantize_row
+from q8a8.errors import ArgumentError
+from q8a8.llama import Config, FloatLinear, Model, linear_names, load
+from q8a8.llama.families import FAMILIES
+from q8a8.llama.tensors import expected_shapes
+from q8a8.methods import awq_fold
+from q8a8.methods.awq import AwqGrid, AwqLinear, quantize
+from q8a8.methods.gptq_grid import Grid
+from q8a8.schemes.export import export_model
+from q8a8.schemes.statistics import InputStatistics, gather_inputs
+from q8a8.schemes.table import SCHEMES
+from q8a8_evaluation import llamacpp
+from q8a8_evaluation.commands import export
+from q8a8_evaluation.llamacpp import LlamaCpp, LlamaCppUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from q8a8.methods.awq import AwqWeight
+    from q8a8.schemes.scheme import Scheme
+    from tests.llama.conftest import Tiny, WriteTiny
+
+    F32 = NDArray[np.float32]
+
+F32_TYPE = (gguf.GGMLQuantizationType.F32,)
+
+
+def inputs_of(config: Config, weights: dict[str, F32], tokens: list[int]) -> dict[str, F32]:
+    """Run the float model, and keep the inputs of its operators."""
+    seen: dict[str, F32] = {}
+    Model(config, weights).forward(tokens, observe=lambda name, x: seen.update({name: x.copy()}))
+    return seen
+
+
+def wide_model(tiny: Tiny, family: str, kv_heads: int) -> tuple[Config, dict[str, F32]]:
+    """Return a random model of a family, whose channels are as unequally active as AWQ expects."""
+    config = dataclasses.replace(tiny.config, n_kv_heads=kv_heads, family=FAMILIES[family])
+    random = np.random.default_rng(5)
+    weights = {}
+    for name, shape in expected_shapes(config).items():
+        weight = random.normal(size=shape) / 8 + (len(shape) == 1)
+        if name.endswith(("attn_norm.weight", "ffn_norm.weight")):
+            weight *= np.exp(random.normal(size=shape))
+        weights[name] = weight.astype(np.float32)
+    return config, weights
+
+
+@pytest.mark.parametrize(
+    ("family", "kv_heads"),
+    [("llama", 2), ("llama", 6), ("qwen2", 6), ("gemma3", 2), ("phi3", 6), ("phi3", 2)],
+)
+def test_folds_change_nothing(
+    tiny: Tiny, family: str, kv_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for roundings to float32 the model stays what it was; without any one of the folds it does not."""
+    config, weights = wide_model(tiny, family, kv_heads)
+    grid = AwqGrid(bits=8, group=32)
+    seen = inputs_of(config, weights, tiny.tokens)
+    changed = dict(weights)
+    names = iter(linear_names(config))
+
+    def unrounded(weight: F32, grid: AwqGrid) -> AwqWeight:
+        changed[next(names)] = weight
+        return quantize(weight, grid)
+
+    monkeypatch.setattr(awq_fold, "_quantized", unrounded)
+    monkeypatch.setattr(awq_fold, "_clipped", lambda _name, weight, _rows, _grid: weight)
+    folded = awq_fold.fold_awq(
+        weights,
+        config.n_layers,
+        lambda name: (np.abs(seen[name]).astype(np.float64).mean(axis=0), seen[name]),
+        grid,
+        shared_values=config.n_heads != config.n_kv_heads,
+    )
+    assert list(folded.weights) == list(linear_names(config))
+    outputs = {name for name in linear_names(config) if "attn_output" in name}
+    assert set(folded.unscaled) == (outputs if kv_heads == 2 else set())
+    changed |= folded.floats
+    expected = Model(config, weights).forward(tiny.tokens)
+    found = Model(config, changed).forward(tiny.tokens)
+    largest = np.abs(expected).max()
+    assert np.abs(found - expected).max() < 2e-5 * largest
+    folds = [n for n in changed if not np.array_equal(changed[n], weights[n]) and "bias" not in n]
+    assert len(folds) == len(linear_names(config)) + 2 * config.n_layers - len(folded.unscaled)
+    for name in folds:
+        wrong = Model(config, changed | {name: weights[name]}).forward(tiny.tokens)
+        assert np.abs(wrong - found).max() > 0.001 * largest
+
+
+def narrow(scheme: Scheme) -> Scheme:
+    """Return a scheme with groups of 32, which the tiny model's rows are made of."""
+    options = dict(scheme.options)
+    if "grid" in options:
+        awq = scheme.linear is AwqLinear
+        options["grid"] = AwqGrid(bits=4, group=32) if awq else Grid(bits=4, group=32)
+    return dataclasses.replace(scheme, options=options)
+
+
+class _Rounded(FloatLinear):
+    """A float operator whose input is rounded to 8 bits in blocks of 32, as ggml's products round it."""
+
+    def __call__(self, x: F32) -> F32:
+        return super().__call__(dequantize_row(quantize_row(x, "ggml-avx2")).reshape(x.shape))
+
+
+@pytest.mark.parametrize("name", ["int4-g32", "int4-g32-asym", "gptq-int4-g64-act", "awq-int4-g64"])
+def test_llamacpp_computes_our_model(
+    need: Callable[[object, str], None], tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path, name: str
+) -> None:
+    """A real llama.cpp is as far from ours as rounding activations to 8 bits puts it, and no further."""
+    try:
+        llamacpp.library()
+    except LlamaCppUnavailableError as error:
+        need(False, str(error))
+    source, target = tmp_path / "in.gguf", tmp_path / "out.gguf"
+    write_tiny(source, tiny, types=F32_TYPE)
+    loaded = load(source)
+    seen = inputs_of(loaded.config, loaded.weights, tiny.tokens)
+    statistics = InputStatistics(inputs=gather_inputs(loaded.model(), [np.array(tiny.tokens)]))
+    scheme = narrow(SCHEMES[name])
+    if name.startswith("awq"):
+        statistics = _Seen(seen)  # type: ignore[assignment]  # what is asked of it, it has
+    found = export_model(source, target, loaded, scheme, statistics)
+    assert {kind.name for kind in found.types.values()} <= {"Q4_0", "Q4_1", "Q5_0"}
+    assert bool(found.folded) == name.startswith("awq")
+    exported = load(target)
+    ours = exported.model().forward(tiny.tokens)
+    rounded = exported.model(
+        linears={each: _Rounded(exported.weights[each]) for each in linear_names(exported.config)}
+    ).forward(tiny.tokens)
+    with LlamaCpp(target) as llama:
+        theirs = llama.logits(tiny.tokens)
+    apart = np.abs(rounded - ours).max()
+    assert np.abs(theirs - ours).max() < 2 * apart
+    # That is little beside what the quantization of the weights has done.
+    assert apart < np.abs(ours - loaded.model().forward(tiny.tokens)).max()
+
+
+class _Seen:
+    """Means and samples of inputs."""
+
+    def __init__(self, seen: dict[str, F32]) -> None:
+        self._seen = seen
+
+    def get(self, statistic: str, name: str, _who: str) -> NDArray[np.floating]:
+        rows = self._seen[name]
+        return np.abs(rows).astype(np.float64).mean(axis=0) if statistic == "mean" else rows
+
+
+def test_int4_is_the_schemes_own(tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path) -> None:
+    """The file's weights are those that the scheme multiplies with, bit for bit; short last groups too."""
+    source, target = tmp_path / "in.gguf", tmp_path / "out.gguf"
+    write_tiny(source, tiny, types=F32_TYPE)
+    loaded = load(source)
+    for name in ("int4-g32", "int4-g64", "int4-g128-asym", "rtn-int3-g64"):
+        scheme = SCHEMES[name]
+        export_model(source, target, loaded, scheme, InputStatistics())
+        exported = load(target)
+        for weight in linear_names(loaded.config):
+            linear = scheme.linear(loaded.weights[weight], **scheme.options)
+            eye = np.eye(loaded.weights[weight].shape[1], dtype=np.float32)
+            assert np.array_equal(exported.weights[weight], linear(eye).T)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("q8_a8", "`q8a8 quantize` writes"), ("llm-int8", "ggml has no such type"), ("float", "no such type")],
+)
+def test_others_are_refused(
+    tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path, name: str, reason: str
+) -> None:
+    """With the reason, before anything is done."""
+    source = tmp_path / "in.gguf"
+    write_tiny(source, tiny, types=F32_TYPE)
+    with pytest.raises(ArgumentError, match=reason):
+        export_model(source, tmp_path / "out.gguf", load(source), SCHEMES[name], InputStatistics())
+    # A block of 32 columns would have the scales of two groups of 24.
+    odd = dataclasses.replace(SCHEMES["int4-g32"], options={"group": 24, "tail": "short"})
+    with pytest.raises(ArgumentError, match="not whole blocks of 32"):
+        export_model(source, tmp_path / "out.gguf", load(source), odd, InputStatistics())
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_the_command(
+    tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says what became of the weights; calibrated schemes ask for a text."""
+    parser = argparse.ArgumentParser()
+    export.add_parser(parser.add_subparsers())
+    source, target = tmp_path / "in.gguf", tmp_path / "out.gguf"
+    write_tiny(source, tiny)
+    for scheme, status in (("int4-g32", 0), ("awq-int4-g64", 1), ("fp8-e4m3-tensor", 1), ("nothing", 1)):
+        options = parser.parse_args(["export", str(source), "--scheme", scheme, "-o", str(target)])
+        assert options.func(options) == status
+    captured = capsys.readouterr()
+    assert f"{target}: 14 weights by int4-g32: 14 Q4_0" in captured.out
+    assert "awq-int4-g64: this scheme needs --calibration" in captured.err
+    assert "ggml has no such type" in captured.err
