@@ -57,6 +57,8 @@ class ProductResult:
         Random results, and those that the named arithmetic does not give.
     not_run
         Why it was not run.
+    known
+        What users of the device should know: shapes in which sums leave the range of halves.
     """
 
     device: str
@@ -68,6 +70,7 @@ class ProductResult:
     of: int = 0
     unexplained: int = 0
     not_run: str = ""
+    known: list[str] = field(default_factory=list)
 
 
 def results_file() -> Path:
@@ -112,6 +115,7 @@ def reveal(library: Path, options: str, extent: Extent = FULL) -> ProductResult:
         found.is_invariant,
         sum(regime.of for regime in found.regimes),
         sum(regime.unexplained for regime in found.regimes),
+        known=[f"{r.where}: sums past 65504 are {r.past_half}" for r in found.regimes if r.past_half],
     )
 
 

@@ -69,11 +69,11 @@ def test_products_on_the_page() -> None:
     """A device whose arithmetic changes is shown with the shapes; without results there is no section."""
     rows = {"1": (["activations:float32"], 0.001), "512": (["accumulator:float16"], None)}
     where = ["n <= 8: a", "n >= 9: b"]
-    result = products.ProductResult("a device", "threads=2", "ab", rows, where, of=10)
+    result = products.ProductResult("a device", "threads=2", "ab", rows, where, of=10, known=["past halves"])
     text = page.products_section([result])
     assert (
         "| `a device` `threads=2` | `activations:float32`; 0.001 times | `accumulator:float16`; ? times |"
         in text
     )
-    assert "n <= 8: a<br>n >= 9: b | **no** | 0 of 10 |" in text
+    assert "n <= 8: a<br>n >= 9: b | **no** | 0 of 10 | past halves |" in text
     assert page.products_section([]) == ""
