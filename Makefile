@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING := 1
 # The Arm leg: the cross compiler, the C++ run-time library that the prebuilt ggml wants, and the emulator.
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 # The scalar source on POWER and on a big-endian machine.
-other_packages := gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross
+other_packages := pocl-opencl-icd gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross
 build_packages := gcc libc6-dev cmake ninja-build
 
 .PHONY: help demo quick test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel release clean

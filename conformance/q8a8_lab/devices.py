@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,7 @@ from q8a8_lab import native_build
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["EMULATORS", "LEGS", "RVV_BITS", "Leg", "emulated", "rvv_cpu"]
+__all__ = ["EMULATORS", "LEGS", "RVV_BITS", "Leg", "cuda_shim", "emulated", "opencl", "rvv_cpu"]
 
 EMULATORS: Final[Mapping[str, tuple[str, ...]]] = {
     "s390x": ("qemu-s390x", "-L", "/usr/s390x-linux-gnu"),
@@ -63,6 +64,26 @@ def emulated(preset: str, kernel: str, *options: str) -> Callable[[], str]:
     return sut
 
 
+def opencl() -> str:
+    """Return the GPU kernel on the first OpenCL device.
+
+    Raises
+    ------
+    MissingToolError
+        There is no PyOpenCL.
+    """
+    if importlib.util.find_spec("pyopencl") is None:
+        raise native_build.MissingToolError(
+            "pyopencl", "pip install pyopencl; apt-get install pocl-opencl-icd"
+        )
+    return "py:q8a8_lab.opencl:Kernel"
+
+
+def cuda_shim() -> str:
+    """Return the CUDA kernel, compiled for this machine's processor."""
+    return f"lib:{native_build.build('native') / 'lib' / 'libq8a8-cuda-shim.so'}"
+
+
 def _harness(kernel: str, cpu: str | None = None) -> Callable[[], str]:
     return lambda: f"exec:{shlex.join(native_build.harness_argv(kernel, cpu))}"
 
@@ -89,5 +110,7 @@ LEGS: tuple[Leg, ...] = (
     Leg("`scalar`", "RISC-V, `qemu-riscv64`", emulated("zig-riscv64", "scalar")),
     Leg("`scalar`", "POWER, `qemu-ppc64le`", emulated("ppc64le", "scalar")),
     Leg("`scalar`", "IBM Z, big-endian, `qemu-s390x`", emulated("s390x", "scalar")),
+    Leg("OpenCL", "PoCL on x86-64", opencl),
+    Leg("CUDA", "x86-64, compiled as C with a shim", cuda_shim),
 )
 """Every leg, in the order of the table."""
