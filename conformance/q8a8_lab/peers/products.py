@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from q8a8_conformance.protocol.sut import Sut
     from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
 
 TIMEOUT = 120.0
@@ -86,12 +87,17 @@ def devices(folder: Path) -> Iterable[tuple[Path, str]]:
             yield from ((library, options) for options in OPTIONS.get(name.partition("-")[0], ("",)))
 
 
-def reveal(library: Path, options: str, extent: Extent = FULL) -> ProductResult:
-    """Reveal a device."""
+def device(library: Path, options: str) -> Sut:
+    """Return the system under test that a backend's first device is, a software device too."""
     os.environ.setdefault("GGML_VK_VISIBLE_DEVICES", "0")
     base = library.with_name("libggml-base.so")
     paths = f"{base},{library}" if base.is_file() else str(library)
-    sut = parse_sut(f"ggml:{paths}{':' if options else ''}{options}")
+    return parse_sut(f"ggml:{paths}{':' if options else ''}{options}")
+
+
+def reveal(library: Path, options: str, extent: Extent = FULL) -> ProductResult:
+    """Reveal a device."""
+    sut = device(library, options)
     digest = sha256(library)
     with sut.session(TIMEOUT, start_timeout=TIMEOUT) as session:
         try:
