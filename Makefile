@@ -18,6 +18,8 @@ other_packages := pocl-opencl-icd gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cr
 # A Vulkan device on the CPU, for ggml's Vulkan backend.
 device_packages := mesa-vulkan-drivers libvulkan1
 build_packages := gcc libc6-dev cmake ninja-build
+# The site and the HTML report are looked at in a browser.
+browser_packages := chromium
 
 .PHONY: help demo quick test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel release clean
 
@@ -30,7 +32,7 @@ demo: ## judge the reference, our C kernel and a real ggml, and print the verdic
 	@$(venv)/python -m q8a8_lab.demo
 
 test: ## everything that can be checked: types, style, tests, QEMU legs, real kernels, docs, the wheel
-	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) $(device_packages)
+	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) $(device_packages) $(browser_packages)
 	@.ci/environment dev
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory heavy
@@ -86,8 +88,9 @@ docs: ## build the documentation site, English and Korean, into site/
 	$(venv)/python -m q8a8_lab.pages.rules_index --check docs
 	$(venv)/python -m q8a8_lab.pages.site
 
-serve-docs: ## the documentation at a local port, rebuilt as you write
+serve-docs: ## the English documentation at a local port, rebuilt as you write
 	@.ci/environment dev
+	$(venv)/python -c "from q8a8_lab.pages.site import copy_mathjax; copy_mathjax()"
 	$(venv)/mkdocs serve
 
 vectors: ## regenerate the golden vectors, where reference, oracle and C kernel agree

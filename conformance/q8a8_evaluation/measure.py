@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8.errors import ArgumentError
+from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.methods.calibration import Calibration, CalibrationError
 from q8a8.schemes.scheme import Scheme, build
 from q8a8.schemes.statistics import InputStatistics, gather_inputs
@@ -164,7 +164,7 @@ class CalibrationData:
                 if calibration.model_sha256 != loaded.sha256:
                     raise CalibrationError(f"{self.source}: a calibration of another model")
             else:
-                calibration = self._calibration(loaded, self.source, folder)
+                calibration = self._calibration(loaded, self.source, folder, head=head)
         if scheme.needs_inputs and inputs is None:
             if self.is_file:
                 raise ArgumentError(
@@ -175,18 +175,22 @@ class CalibrationData:
         self._statistics = InputStatistics(calibration, inputs)
         return self._statistics
 
-    def _calibration(self, loaded: LoadedModel, source: Path, folder: Path | None) -> Calibration:
+    def _calibration(
+        self, loaded: LoadedModel, source: Path, folder: Path | None, *, head: bool
+    ) -> Calibration:
         """Calibrate on the text, or take the calibration that an earlier run has kept."""
+        tokens = self.count * self.window
         if folder is None:
-            return calibrate_model(loaded, source, tokens=self.count * self.window, window=self.window)
+            return calibrate_model(loaded, source, tokens=tokens, window=self.window, head=head)
         modules = {"q8a8.llama.model", "q8a8.methods.calibration"}
         code = fingerprint(modules, {f"{_PACKAGE}.calibration", f"{_PACKAGE}.text"})
-        key = key_of({"text": self.facts, "model": loaded.sha256, "code": code, "numpy": np.__version__})
+        facts = {"text": self.facts, "model": loaded.sha256, "code": code, "numpy": np.__version__}
+        key = key_of({**facts, "head": True} if head else facts)
         path = folder / f"calibration-{key}.npz"
         if path.exists():
             return Calibration.load(path)
         folder.mkdir(parents=True, exist_ok=True)
-        calibration = calibrate_model(loaded, source, tokens=self.count * self.window, window=self.window)
+        calibration = calibrate_model(loaded, source, tokens=tokens, window=self.window, head=head)
         calibration.save(path)
         return calibration
 
@@ -240,6 +244,8 @@ class Subject:
         For calibration.
     folder
         Where results are kept; None for nowhere.
+    skipped
+        Schemes that could not be measured, with the reason.
     """
 
     loaded: LoadedModel
@@ -247,6 +253,7 @@ class Subject:
     windows: Sequence[Tokens]
     calibration: CalibrationData = field(default_factory=CalibrationData)
     folder: Path | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
     _base_logits: dict[str, F32] = field(default_factory=dict)
     _base: Built | None = None
 
@@ -272,15 +279,22 @@ class Subject:
         Yields
         ------
         Step
-            After every window; the last of a scheme has its outcome.
+            After every window; the last of a scheme has its outcome, or the reason why it has none: it cannot
+            be applied to this model, or its logits are not finite. The other schemes are measured then.
 
         Raises
         ------
         Q8A8Error
-            A scheme cannot be built, or its model's logits are not finite.
+            The float model cannot be measured.
         """
         for name in dict.fromkeys((BASE, *names)):
-            yield from self._scheme(schemes[name])
+            try:
+                yield from self._scheme(schemes[name])
+            except Q8A8Error as error:
+                if name == BASE:
+                    raise
+                self.skipped[name] = str(error)
+                yield Step(schemes[name], len(self.windows), len(self.windows), None)
 
     def _scheme(self, scheme: Scheme) -> Iterator[Step]:
         """Measure one scheme."""

@@ -33,8 +33,8 @@ __all__ = ["dequantize", "inspect", "is_gguf", "quantize"]
 
 
 def is_gguf(path: Path) -> bool:
-    """Return whether a file's name ends as those of GGUF files do."""
-    return path.suffix.lower() == ".gguf"
+    """Return whether a file's name ends as those of GGUF files do, or is that of a folder with a model."""
+    return path.suffix.lower() == ".gguf" or (path / "config.json").is_file()
 
 
 def _require_two(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.atomic import write_text, writing
-from q8a8.errors import Q8A8Error
+from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
@@ -172,7 +172,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(subject: Subject, names: Sequence[str], schemes: Mapping[str, Scheme] = SCHEMES) -> list[Outcome]:
-    """Measure schemes, with a progress bar on a terminal; errors as `Subject.measure`."""
+    """Measure schemes, with a progress bar on a terminal.
+
+    Raises
+    ------
+    Q8A8Error
+        as `Subject.measure`.
+    ArgumentError
+        where none of them can be applied.
+    """
     outcomes: list[Outcome] = []
     total = len(dict.fromkeys((BASE, *names))) * len(subject.windows)
     with progress_bar("windows", total) as progress:
@@ -180,6 +188,10 @@ def measure(subject: Subject, names: Sequence[str], schemes: Mapping[str, Scheme
             progress(done, what=step.scheme.name)
             if step.outcome is not None:
                 outcomes.append(step.outcome)
+    for name, reason in subject.skipped.items():
+        if set(names) <= {BASE, *subject.skipped}:
+            raise ArgumentError(reason if name in reason else f"{name}: {reason}")
+        sys.stderr.write(f"q8a8 perplexity: {name} is skipped: {reason}\n")
     return outcomes
 
 
@@ -235,6 +247,7 @@ def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: P
         },
         "calibration": subject.calibration.facts or None,
         "schemes": schemes,
+        "skipped": [{"scheme": name, "reason": reason} for name, reason in subject.skipped.items()],
     }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.resources
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from q8a8.install import VERSION
 
 ROOT = Path(__file__).parents[3]
 """The checkout."""
@@ -16,6 +19,18 @@ BUILDERS = ("mkdocs", "zensical")
 
 CONFIGURATIONS = ("mkdocs.yml", "mkdocs.ko.yml")
 """English first: it owns the folder in which the Korean site lies."""
+
+MATHJAX = {"es5/tex-svg.js": "tex-svg.js", "LICENSE": "LICENSE"}
+"""What the pages need of MathJax, in its package and in the theme: one script, no fonts."""
+
+
+def copy_mathjax() -> None:
+    """Copy MathJax from its package (django-static-mathjax) into the theme, where git ignores it."""
+    package = importlib.resources.files("mathjax") / "static" / "mathjax"
+    target = ROOT / "theme" / "assets" / "mathjax"
+    target.mkdir(exist_ok=True)
+    for source, name in MATHJAX.items():
+        (target / name).write_bytes(package.joinpath(source).read_bytes())
 
 
 def build(output: Path, builder: str = "mkdocs") -> str:
@@ -44,10 +59,12 @@ def build(output: Path, builder: str = "mkdocs") -> str:
     )  # Zensical writes below the checkout only
     for folder in (output, target):
         shutil.rmtree(folder, ignore_errors=True)
+    copy_mathjax()
     environment = {
         **os.environ,
         "Q8A8_SITE": str(target),
         "Q8A8_SITE_KO": str(target / "ko"),
+        "Q8A8_VERSION": VERSION,
         "NO_MKDOCS_2_WARNING": "1",  # the theme's advertisement of its successor calls itself a warning
     }
     printed = ""

@@ -6,8 +6,11 @@ with integers; everything else, `f16` included, is defined on the pages.
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import importlib.util
 import math
+import os
 import re
 import struct
 from fractions import Fraction
@@ -15,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from q8a8_lab.pages.site import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -170,6 +175,21 @@ class Pseudocode:
 def docs() -> Path:
     """Return the folder of the pages."""
     return ROOT / "docs"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, need: Callable[[object, str], None]) -> Path:
+    """Build the site, both languages, once for all workers of a run, and return its folder."""
+    for module in ("mkdocs", "material", "mkdocstrings", "mathjax"):
+        need(importlib.util.find_spec(module), f"{module} is not installed")
+    base = tmp_path_factory.getbasetemp()
+    # (A worker of pytest-xdist has a folder of its own in the run's folder.)
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    with (shared / "site.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "site" / "ko" / "index.html").is_file():
+            build(shared / "site")
+    return shared / "site"
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 from q8a8.errors import ArgumentError
 from q8a8.llama import Config, FloatLinear, LoadedModel
 from q8a8.llama.tensors import expected_shapes
-from q8a8.methods.calibration import CalibrationError
+from q8a8.methods.awq import AwqGrid
 from q8a8.schemes.scheme import Scheme
 from q8a8.schemes.statistics import gather_inputs
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation import fingerprint, measure
 from q8a8_evaluation.calibration import calibrate_model
+from q8a8_evaluation.commands.perplexity import measure as measure_all
 from q8a8_evaluation.measure import CalibrationData, Outcome, Protocol, Subject, read_windows
 from q8a8_evaluation.store import Store, key_of, tokens_key
 
@@ -281,20 +283,40 @@ def test_a_saved_calibration(loaded: LoadedModel, text: Path, tmp_path: Path) ->
         for each in (from_text, from_file)
     )
     assert ours == theirs
-    with pytest.raises(ArgumentError, match=r"gptq-int4-g64: what it needs is not saved"):
-        _outcomes(from_file, ["gptq-int4-g64"], dict(SCHEMES))
+    assert len(_outcomes(from_file, ["gptq-int4-g64"], dict(SCHEMES))) == 1
+    assert "gptq-int4-g64: what it needs is not saved" in from_file.skipped["gptq-int4-g64"]
     other = LoadedModel(loaded.config, loaded.weights, {}, "b" * 64)
-    with pytest.raises(CalibrationError, match="a calibration of another model"):
-        _outcomes(
-            Subject(other, Protocol(), windows, CalibrationData(saved)), ["q8_a8+smooth"], dict(SCHEMES)
-        )
+    subject = Subject(other, Protocol(), windows, CalibrationData(saved))
+    assert len(_outcomes(subject, ["q8_a8+smooth"], dict(SCHEMES))) == 1
+    assert "a calibration of another model" in subject.skipped["q8_a8+smooth"]
 
 
-def test_refuses_to_calibrate_on_nothing(loaded: LoadedModel) -> None:
-    """A scheme that needs a calibration names the option."""
+def test_skips_what_cannot_be_applied(loaded: LoadedModel, capsys: pytest.CaptureFixture[str]) -> None:
+    """A scheme without its calibration, one that the shape does not suit: named, and the others are measured.
+
+    Where nothing is left, that is an error.
+    """
     subject = Subject(loaded, Protocol(), [np.arange(20)])
+    names = ["q8_a8+smooth", "gptq-int4-g64", "q8_a8"]
+    assert [each.scheme.name for each in measure_all(subject, names)] == ["float", "q8_a8"]
+    assert list(subject.skipped) == names[:2]
+    assert "q8_a8+smooth is skipped: q8_a8+smooth: this scheme needs --calibration" in capsys.readouterr().err
     with pytest.raises(ArgumentError, match=r"q8_a8\+smooth: this scheme needs --calibration"):
-        _outcomes(subject, ["q8_a8+smooth"], dict(SCHEMES))
+        measure_all(Subject(loaded, Protocol(), [np.arange(20)]), ["float", "q8_a8+smooth"])
+    narrow = Config(**{**vars(loaded.config), "d_model": 40, "d_head": 20})
+    weights = {n: np.ones(s, np.float32) for n, s in expected_shapes(narrow).items()}
+    other = Subject(LoadedModel(narrow, weights, {}, "c" * 64), Protocol(), [np.arange(20)])
+    assert len(measure_all(other, ["q8_a8", "w8a8-channel", "kv-int8"])) == 3
+    assert "multiple of 32" in other.skipped["q8_a8"]
+
+
+def test_awq_of_the_head(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
+    """With the head in the scheme, its input is calibrated as well."""
+    protocol = Protocol(window=20, windows=1, head=True)
+    subject = Subject(loaded, protocol, [np.arange(20)], CalibrationData(text, 20, 2), folder=tmp_path)
+    schemes = {"float": SCHEMES["float"], "awq": replace(SCHEMES["awq-int4-g64"], name="awq")}
+    schemes["awq"] = replace(schemes["awq"], options={"grid": AwqGrid(bits=4, group=16)})
+    assert [each.scheme.name for each in _outcomes(subject, ["awq"], schemes)] == ["float", "awq"]
 
 
 def test_bytes_of_the_cache(loaded: LoadedModel) -> None:

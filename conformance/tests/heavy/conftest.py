@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PACKAGES = ("torch", "torchao", "bitsandbytes", "optimum.quanto", "compressed_tensors")
+PACKAGES = ("torch", "torchao", "bitsandbytes", "optimum.quanto", "compressed_tensors", "transformers")
 
 
 def _missing() -> list[str]:

@@ -9,6 +9,10 @@
     model         an open file: metadata, tensors, numbers in parts
     select        which tensors are quantized
     split         parts of a model that is split over several files
+    safetensors   tensors of Hugging Face's files
+    hf_config     a model's shape in `config.json`
+    hf_tokenizer  a tokenizer in `tokenizer.json`
+    hf            a folder of these as a GGUF file
     fold          smoothing factors, put into tensors as they stream by
     writer        a file that is written tensor by tensor, and appears when it is complete
     integer_weights  weights of AWQ, GPTQ and int4 in ggml's types, exactly

@@ -22,6 +22,7 @@ from q8a8.errors import DomainError
 from q8a8.ggufio.errors import GgufError, shown
 from q8a8.ggufio.floats import readable, to_floats
 from q8a8.ggufio.header import read_header
+from q8a8.ggufio.hf import temporary_gguf
 from q8a8.ggufio.split import join_headers, part_paths
 from q8a8.layout import QK8_A8
 
@@ -253,7 +254,8 @@ def open_model(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> Gg
     Parameters
     ----------
     path
-        The file, or any part of a split model, beside which the others lie.
+        The file; any part of a split model, beside which the others lie; or a folder in Hugging Face's
+        layout, which is converted first (`q8a8.ggufio.hf`).
     allow_id_39
         Read tensor type 39 as Q8_A8: the file is of the design's own fork (Q8A8-TRT-2).
 
@@ -264,6 +266,14 @@ def open_model(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> Gg
         are missing or do not belong together.
     """
     path = Path(path)
+    if path.is_dir():
+        converted = temporary_gguf(path)
+        try:
+            mapped = _open_file(converted, allow_id_39=False)
+        finally:
+            # What is mapped stays until it is unmapped.
+            converted.unlink()
+        return GgufModel(path, [Mapped(path, mapped.memory, mapped.header)], mapped.header)
     first = _open_file(path, allow_id_39=allow_id_39)
     paths = part_paths(path, first.header.fields)
     if len(paths) == 1:

@@ -93,7 +93,7 @@ def _table(text: str) -> Mapping[int, TensorType]:
 TENSOR_TYPES = _table(_TYPES)
 """Every known tensor type, by id."""
 
-F32, F16, Q4_0, Q4_1, Q5_0, Q8_0 = (TENSOR_TYPES[i] for i in (0, 1, 2, 3, 6, GGUF.tensor_type))
+F32, F16, Q4_0, Q4_1, Q5_0, Q8_0, BF16 = (TENSOR_TYPES[i] for i in (0, 1, 2, 3, 6, GGUF.tensor_type, 30))
 DESIGN_Q8_A8 = TensorType(GGUF.design_tensor_type, "Q8_A8", QK8_A8, BLOCK_Q8_A8.itemsize)
 """The meaning of id 39 in files of the design's own fork."""
 
@@ -102,7 +102,7 @@ SCALARS: Mapping[int, str] = MappingProxyType(
 )
 """NumPy's names, without the byte order, of the metadata types of a fixed size, by id (docs/gguf.md)."""
 
-UINT32, FLOAT32, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
+UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 
 _NAMES = "uint8 int8 uint16 int16 uint32 int32 float32 bool string array uint64 int64 float64"
 VALUE_NAMES: Mapping[int, str] = MappingProxyType(dict(enumerate(_NAMES.split())))

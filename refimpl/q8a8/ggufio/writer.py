@@ -18,7 +18,7 @@ import numpy as np
 from q8a8 import atomic
 from q8a8.ggufio.errors import GgufError
 from q8a8.ggufio.header import MAGIC, Field, padded
-from q8a8.ggufio.tensor_types import ARRAY, STRING, UINT32
+from q8a8.ggufio.tensor_types import ARRAY, BOOL, FLOAT32, INT32, STRING, UINT32
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,14 +34,35 @@ __all__ = ["Writer", "field", "require_distinct", "writing"]
 VERSION = 3
 
 
-def field(value: str | int | list[str], order: str) -> Field:
-    """Make a field: a string, a uint32 or an array of strings, by the value's type."""
+def field(value: object, order: str) -> Field:
+    """Make a field by the value's type.
+
+    A string, a bool, a uint32, a float32; an array of strings or bools (a list), of int32 or float32 (a NumPy
+    array).
+
+    Raises
+    ------
+    TypeError
+        for another type.
+    """
     if isinstance(value, str):
         return Field(STRING, value, _string(value, order))
+    if isinstance(value, bool):
+        return Field(BOOL, value, bytes([value]))
     if isinstance(value, int):
         return Field(UINT32, value, struct.pack(f"{order}I", value))
-    start = struct.pack(f"{order}IQ", STRING, len(value))
-    return Field(ARRAY, value, start + b"".join(_string(each, order) for each in value))
+    if isinstance(value, float):
+        return Field(FLOAT32, value, struct.pack(f"{order}f", value))
+    if isinstance(value, np.ndarray):
+        kind = {"i": INT32, "f": FLOAT32}[value.dtype.kind]
+        content = value.astype(f"{order}{value.dtype.kind}4").tobytes()
+    elif not isinstance(value, list):
+        raise TypeError(f"no metadata type holds {type(value).__name__}")
+    elif value and isinstance(value[0], bool):
+        kind, content = BOOL, bytes(value)
+    else:
+        kind, content = STRING, b"".join(_string(each, order) for each in value)
+    return Field(ARRAY, value, struct.pack(f"{order}IQ", kind, len(value)) + content)
 
 
 def _string(text: str, order: str) -> bytes:

@@ -1,0 +1,194 @@
+"""A model's shape in Hugging Face's `config.json`, as the metadata of a GGUF file.
+
+As llama.cpp's converter writes it (convert_hf_to_gguf.py): keys that this project's model reads. What it
+cannot say in GGUF, or does not know, is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["ARCHITECTURES", "HfError", "config_fields", "rope_tensors"]
+
+ARCHITECTURES = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "GemmaForCausalLM": "gemma",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3",
+    "Phi3ForCausalLM": "phi3",
+}
+"""The architecture in GGUF, by the model's class."""
+
+ACTIVATIONS = {"gemma": ("gelu_pytorch_tanh", "gelu"), "": ("silu",)}
+
+
+class HfError(ValueError):
+    """A configuration that has no counterpart in GGUF; the message names the key."""
+
+
+def _rope(config: Mapping[str, Any], layers: str = "full_attention") -> dict[str, Any]:
+    """Return the parameters of the rotary positions: in one key since transformers 5, in two before."""
+    found = config.get("rope_parameters") or {}
+    if isinstance(found.get(layers), dict):
+        found = found[layers]
+    elif layers != "full_attention":
+        found = {}
+    old = config.get("rope_scaling") or {}
+    if layers == "full_attention":
+        theta = {"rope_theta": config["rope_theta"]} if "rope_theta" in config else {}
+        found = {**theta, **old, **found}
+    found.setdefault("rope_type", found.get("type", "default"))
+    return dict(found)
+
+
+def _heads(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return the heads of queries, those of keys, and channels of a head."""
+    heads = int(config["num_attention_heads"])
+    size = config.get("head_dim") or int(config["hidden_size"]) // heads
+    return heads, int(config.get("num_key_value_heads") or heads), int(size)
+
+
+def config_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a model's shape, by GGUF key.
+
+    Raises
+    ------
+    HfError
+        for a key that is missing or has no counterpart.
+    """
+    try:
+        return _fields(config)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, HfError):
+            raise
+        raise HfError(f"a key is missing or wrong: {type(error).__name__}: {error}") from error
+
+
+def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    names = config.get("architectures") or ["none"]
+    if names[0] not in ARCHITECTURES:
+        raise HfError(f"architectures: expected one of {', '.join(ARCHITECTURES)}, got {names[0]!r}")
+    if config.get("quantization_config"):
+        raise HfError("quantization_config: the weights are quantized already, in a form that is not read")
+    arch = ARCHITECTURES[names[0]]
+    gelu = arch.startswith("gemma")
+    activation = config.get("hidden_activation") or config.get("hidden_act") or ("gelu" if gelu else "silu")
+    if activation not in ACTIVATIONS["gemma" if gelu else ""]:
+        raise HfError(f"hidden_act: {activation!r} is not what {arch} computes")
+    heads, kv_heads, size = _heads(config)
+    rope = _rope(config)
+    # transformers 5 has the share of rotated channels among the rotary parameters.
+    share = float(rope.get("partial_rotary_factor", config.get("partial_rotary_factor") or 1.0))
+    fields: dict[str, Any] = {
+        "block_count": int(config["num_hidden_layers"]),
+        "context_length": int(config["max_position_embeddings"]),
+        "embedding_length": int(config["hidden_size"]),
+        "feed_forward_length": int(config["intermediate_size"]),
+        "attention.head_count": heads,
+        "attention.head_count_kv": kv_heads,
+        "attention.key_length": size,
+        "attention.value_length": size,
+        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+        "rope.dimension_count": int(size * share),
+        "rope.freq_base": float(rope.get("rope_theta", 10000.0)),
+        "vocab_size": int(config["vocab_size"]),
+        **_scaling(config, rope),
+    }
+    if arch in ("gemma2", "gemma3"):
+        fields |= _windows(config, arch)
+    elif arch == "phi3" and config.get("sliding_window"):
+        fields["attention.sliding_window"] = int(config["sliding_window"])
+    return {"general.architecture": arch} | {f"{arch}.{key}": value for key, value in fields.items()}
+
+
+def _windows(config: Mapping[str, Any], arch: str) -> dict[str, Any]:
+    """Return the keys of Gemma's local layers and soft caps."""
+    fields: dict[str, Any] = {"attention.sliding_window": int(config["sliding_window"])}
+    if config.get("layer_types"):
+        fields["attention.sliding_window_pattern"] = [
+            kind == "sliding_attention" for kind in config["layer_types"]
+        ]
+    for key, name in (
+        ("attn_logit_softcapping", "attn_logit_softcapping"),
+        ("final_logit_softcapping", "final_logit_softcapping"),
+    ):
+        if arch == "gemma2" and config.get(key):
+            fields[name] = float(config[key])
+    if arch == "gemma3":
+        local = _rope(config, "sliding_attention").get("rope_theta", config.get("rope_local_base_freq"))
+        fields["rope.freq_base_swa"] = float(local or 10000.0)
+    wanted = config.get("query_pre_attn_scalar")
+    heads, _, size = _heads(config)
+    # llama.cpp knows the models that divide by another number by their count of layers.
+    wide = int(config["num_hidden_layers"]) == {"gemma2": 46, "gemma3": 62}[arch]
+    expected = int(config["hidden_size"]) // heads if wide else size
+    if wanted not in (None, expected):
+        raise HfError(f"query_pre_attn_scalar: expected {expected}, got {wanted}")
+    return fields
+
+
+def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of scaled rotary positions; Llama 3's and LongRoPE's factors are tensors."""
+    kind = rope["rope_type"]
+    context = int(config["max_position_embeddings"])
+    key = "original_max_position_embeddings"
+    original = int(rope.get(key) or config.get(key) or context)
+    if kind in ("default", "llama3"):
+        return {}
+    if kind == "linear":
+        return {"rope.scaling.type": "linear", "rope.scaling.factor": float(rope["factor"])}
+    if kind == "yarn":
+        return {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": float(rope["factor"]),
+            "rope.scaling.original_context_length": original,
+        }
+    if kind in ("longrope", "su"):
+        gain = math.sqrt(1 + math.log(context / original) / math.log(original)) if context > original else 1.0
+        return {
+            "rope.scaling.original_context_length": original,
+            "rope.scaling.attn_factor": float(rope.get("attention_factor") or gain),
+        }
+    raise HfError(f"rope_scaling: {kind!r} is not supported")
+
+
+def rope_tensors(config: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+    """Return the divisors of the rotary frequencies that are tensors in GGUF, by name.
+
+    Raises
+    ------
+    HfError
+        for a key that is missing or wrong.
+    """
+    rope = _rope(config)
+    try:
+        if rope["rope_type"] in ("longrope", "su"):
+            return {
+                f"rope_factors_{name}.weight": np.asarray(rope[f"{name}_factor"], np.float32)
+                for name in ("long", "short")
+            }
+        if rope["rope_type"] != "llama3":
+            return {}
+        _, _, size = _heads(config)
+        factor, low, high = (float(rope[k]) for k in ("factor", "low_freq_factor", "high_freq_factor"))
+        original = float(rope.get("original_max_position_embeddings", 8192))
+        frequencies = 1.0 / float(rope.get("rope_theta", 10000.0)) ** (np.arange(0, size, 2) / size)
+    except (KeyError, TypeError, ValueError) as error:
+        raise HfError(f"rope_scaling: {type(error).__name__}: {error}") from error
+    # meta-llama/llama-models, `apply_scaling`: fast pairs stay, slow ones are divided, those between blended.
+    waves = 2 * math.pi / frequencies
+    blend = (original / waves - low) / (high - low)
+    between = 1 / ((1 - blend) / factor + blend)
+    factors = np.where(waves < original / high, 1.0, np.where(waves > original / low, factor, between))
+    return {"rope_freqs.weight": factors.astype(np.float32)}
