@@ -16,6 +16,7 @@ enum { GROUP = 4 };
 
 /* A line of the tile has four elements of each row, which a lane multiplies by the same four of x. */
 ALWAYS_INLINE void block_sums(const int8_t *w, const int8_t *const *q, size_t count, int32x4_t sumi[][2]) {
+    UNROLL
     for (size_t c = 0; c < count; ++c) {
         sumi[c][0] = sumi[c][1] = vdupq_n_s32(0);
     }
@@ -23,6 +24,7 @@ ALWAYS_INLINE void block_sums(const int8_t *w, const int8_t *const *q, size_t co
     {                                                                                                                  \
         const int8x16_t w0 = vld1q_s8(w + (i) * 32);                                                                   \
         const int8x16_t w1 = vld1q_s8(w + (i) * 32 + 16);                                                              \
+        UNROLL                                                                                                         \
         for (size_t c = 0; c < count; ++c) {                                                                           \
             const int8x16_t x = vld1q_s8(q[c] + ((i) < 4 ? 0 : 16));                                                   \
             sumi[c][0] = vdotq_laneq_s32(sumi[c][0], w0, x, (i) % 4);                                                  \

@@ -70,16 +70,20 @@ enum { GROUP = 8 };
 /* A line of the tile has eight elements of each row: four matrices of two rows. The other factor is two rows of x; a last
  * single one takes both places. */
 ALWAYS_INLINE void block_sums(const int8_t *w, const int8_t *const *q, size_t count, int32x4_t sumi[][2]) {
+    UNROLL
     for (size_t c = 0; c < count; c += 2) {
         const size_t other = c + 1 < count ? c + 1 : c;
         int32x4_t of_rows[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+        UNROLL
         for (size_t j = 0; j < QK8_A8; j += GROUP) {
             const int8x16_t x = vcombine_s8(vld1_s8(q[c] + j), vld1_s8(q[other] + j));
+            UNROLL
             for (size_t pair = 0; pair < 4; ++pair) {
                 of_rows[pair] = vmmlaq_s32(of_rows[pair], x, vld1q_s8(w + j * 8 + pair * 16));
             }
         }
         /* {x0.w0, x0.w1, x1.w0, x1.w1}, {x0.w2, ...} -> {x0.w0, x0.w1, x0.w2, x0.w3}, {x1.w0, ...} */
+        UNROLL
         for (size_t half = 0; half < 2; ++half) {
             const int64x2_t low = vreinterpretq_s64_s32(of_rows[2 * half]);
             const int64x2_t high = vreinterpretq_s64_s32(of_rows[2 * half + 1]);

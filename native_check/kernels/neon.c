@@ -19,6 +19,7 @@ enum { GROUP = 2 };
 /* A line of the tile has two elements of each row: their products are neighbours in int16. The quantizer makes no -128
  * (Q8A8-QNT-5), so that two products, at most 2 * 128 * 127 < 2^15, fit, and only every other one is widened. */
 ALWAYS_INLINE void block_sums(const int8_t *w, const int8_t *const *q, size_t count, int32x4_t sumi[][2]) {
+    UNROLL
     for (size_t c = 0; c < count; ++c) {
         sumi[c][0] = sumi[c][1] = vdupq_n_s32(0);
     }
@@ -26,6 +27,7 @@ ALWAYS_INLINE void block_sums(const int8_t *w, const int8_t *const *q, size_t co
     {                                                                                                                  \
         const int8x16_t w0 = vld1q_s8(w + (i) * 16);                                                                   \
         const int8x16_t w1 = vld1q_s8(w + (i) * 16 + 16);                                                              \
+        UNROLL                                                                                                         \
         for (size_t c = 0; c < count; ++c) {                                                                           \
             const int8x16_t x = vld1q_s8(q[c] + ((i) < 8 ? 0 : 16));                                                   \
             const int8x16_t x0 = vreinterpretq_s8_s16(vdupq_laneq_s16(vreinterpretq_s16_s8(x), (i) % 8));              \

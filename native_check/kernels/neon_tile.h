@@ -15,6 +15,7 @@ static size_t rows_of_two_vectors(void) {
 ALWAYS_INLINE void few_columns(const uint8_t *ints, const uint16_t *scales, size_t blocks, const uint8_t *columns,
                                size_t apart, size_t count, float *out, size_t stride) {
     float32x4_t sums[COLUMNS][2];
+    UNROLL
     for (size_t c = 0; c < count; ++c) {
         sums[c][0] = vld1q_f32(out + c * stride);
         sums[c][1] = vld1q_f32(out + c * stride + 4);
@@ -23,6 +24,7 @@ ALWAYS_INLINE void few_columns(const uint8_t *ints, const uint16_t *scales, size
         const struct q8a8_column *column[COLUMNS];
         const int8_t *q[COLUMNS];
         int32x4_t sumi[COLUMNS][2];
+        UNROLL
         for (size_t c = 0; c < count; ++c) {
             column[c] = (const void *)(columns + c * apart);
             q[c] = column[c]->q;
@@ -32,12 +34,14 @@ ALWAYS_INLINE void few_columns(const uint8_t *ints, const uint16_t *scales, size
         const float32x4_t dw0 = arm_floats_of_halves(vget_low_u16(halves));
         const float32x4_t dw1 = arm_floats_of_halves(vget_high_u16(halves));
         /* sum = f32(sum + f32(f32(sumi) * f32(dw * dx))): two roundings, so not vmlaq or vfmaq (Q8A8-DOT-2, DOT-3) */
+        UNROLL
         for (size_t c = 0; c < count; ++c) {
             const float dx = column[c]->scale;
             sums[c][0] = vaddq_f32(sums[c][0], vmulq_f32(vcvtq_f32_s32(sumi[c][0]), vmulq_n_f32(dw0, dx)));
             sums[c][1] = vaddq_f32(sums[c][1], vmulq_f32(vcvtq_f32_s32(sumi[c][1]), vmulq_n_f32(dw1, dx)));
         }
     }
+    UNROLL
     for (size_t c = 0; c < count; ++c) {
         vst1q_f32(out + c * stride, sums[c][0]);
         vst1q_f32(out + c * stride + 4, sums[c][1]);
