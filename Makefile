@@ -108,6 +108,7 @@ pages: ## renew the pages that are made by commands: mistakes, diagnosis, real k
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.pages.rules_index --write docs
 	$(venv)/python -m q8a8_lab.pages.korean --write
+	$(venv)/python -m q8a8_lab.pages.drawings --write docs/assets
 	$(venv)/python -m q8a8_lab.mutation --markdown docs/mutants.md
 	$(venv)/python -m q8a8_lab.pages.causes --markdown docs/diagnosis.md
 	$(venv)/python -m q8a8_lab.pages.reveal --markdown docs/reveal.md
