@@ -25,7 +25,7 @@ NOTES = (
     Claim(
         "003",
         "20",
-        "INT4 takes a quarter of FP16's memory.",
+        "INT4 takes 1/4 of the memory of FP16.",
         _NO,
         "With its scales {bits_int4_g128} bits a weight in groups of 128, {bits_int4_g32} in groups of 32.",
     ),
