@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8.arithmetic import matmul
 from q8a8.errors import ArgumentError, DomainError, ShapeError, UnknownNameError
 from q8a8.methods.affine import Quantized, dequantize, get_rule, quantize
 from q8a8.methods.finite import require_matrix
@@ -139,7 +140,7 @@ class ChannelInt8Linear:
             as `round_to_half`; rows of another length than the weight's.
         """
         require_matrix(x, "x", self.weight.q.shape[1])
-        return (round_to_half(x) @ self.weight.q.astype(np.float32).T) * self.weight.scale
+        return matmul(round_to_half(x), self.weight.q.astype(np.float32).T) * self.weight.scale
 
 
 @dataclass(frozen=True)
@@ -315,4 +316,4 @@ class Int4GroupLinear:
             as `round_to_half`; rows of another length than the weight's.
         """
         require_matrix(x, "x", self.weight.shape[1])
-        return round_to_half(x) @ dequantize_int4(self.weight).T
+        return matmul(round_to_half(x), dequantize_int4(self.weight).T)

@@ -139,7 +139,8 @@ class InputStatistics:
             return calibration[name].maximum if statistic == "maximum" else calibration[name].mean
         if statistic not in GATHERED:
             raise UnknownNameError("statistic", statistic, (*CALIBRATED, *GATHERED))
-        seen = (self.inputs or {}).get(input_of(name))
+        inputs = self.inputs or {}
+        seen = inputs.get(input_of(name, inputs))
         if seen is not None and statistic == "hessian" and seen.hessian is not None:
             return seen.hessian.matrix()
         if seen is not None and statistic != "hessian" and seen.observer is not None:
@@ -194,7 +195,7 @@ def gather_inputs(
     seen = {
         name: SeenInput(_width(model.config, name), hessian=hessian, histogram=histogram)
         for name in names
-        if input_of(name) == name
+        if input_of(name, names) == name
     }
     observe_model(model, windows, seen, progress=progress)
     return seen
