@@ -119,6 +119,20 @@ def reveal_product(session: AnySession, extent: Extent = FULL) -> RevealedProduc
     return result
 
 
+def reveal_shape(session: AnySession, n: int, extent: Extent) -> Regime:
+    """Measure what a product of n rows of x computes for the first of them; no other shape is looked at.
+
+    Raises
+    ------
+    NoAnswerError
+        The kernel did not return.
+    """
+    place = Place(Products(session), ACROSS, n, (0,), tuple(range(ACROSS)))
+    regime = Regime("n", ACROSS, None, place)
+    _measure(regime, extent)
+    return regime
+
+
 def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -> None:
     """Find the shapes in which the bits are the same."""
     along_n = Shapes(products, "n", ACROSS, extent.sizes, extent.k)
