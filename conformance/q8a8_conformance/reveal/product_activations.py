@@ -31,6 +31,11 @@ BLOCK = 32
 EVEN = replace(RECIPES["design"], name="round-half-even", rounding="half-even")
 """The specification's recipe but for halves to even, a mistake that is common enough to have a name."""
 
+DIVISION = replace(
+    RECIPES["division"], name="division-half-even", rounding="half-even", conversion="saturate"
+)
+"""Division by d, rounded to even and kept in range: QuantizeLinear of ONNX, and what is written like it."""
+
 ORDINARY = 2.0**-10, 2.0**13
 """The values of amax that are looked at: nothing is subnormal in half precision, nothing infinite."""
 
@@ -124,7 +129,9 @@ def _hypotheses() -> Iterator[Activations]:
     """Yield what activations may become, the most usual first."""
     for sharing in ("block", "row"):
         for half in (True, False):
-            yield from (Activations("int8", recipe, sharing, half) for recipe in (*RECIPES.values(), EVEN))
+            yield from (
+                Activations("int8", recipe, sharing, half) for recipe in (*RECIPES.values(), EVEN, DIVISION)
+            )
     yield from (Activations(name) for name in FLOATS)
 
 
