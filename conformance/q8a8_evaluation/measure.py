@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8.arithmetic import is_own, own_order
 from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.methods.calibration import Calibration, CalibrationError
 from q8a8.schemes.scheme import Scheme, build
@@ -24,6 +26,7 @@ from q8a8_evaluation.calibration import calibrate_model
 from q8a8_evaluation.divergence import divergences
 from q8a8_evaluation.fingerprint import fingerprint
 from q8a8_evaluation.likelihood import Count, first_counted, predicted_likelihoods, window_logits
+from q8a8_evaluation.machine import machine
 from q8a8_evaluation.store import Store, key_of, tokens_key
 from q8a8_evaluation.text import read_text, sha256, windows
 
@@ -74,6 +77,9 @@ class Protocol:
         Whether the head is quantized as well.
     divergence
         Whether predictions are compared with the float model's as well (`q8a8_evaluation.divergence`).
+    own_order
+        Whether the float parts are computed in an order of our own, the same on every machine
+        (`q8a8.arithmetic`); otherwise as the machine's BLAS and functions do.
     """
 
     window: int = 512
@@ -83,6 +89,7 @@ class Protocol:
     count: Count = "all"
     head: bool = False
     divergence: bool = False
+    own_order: bool = False
 
 
 def read_windows(loaded: LoadedModel, text: Path, protocol: Protocol) -> list[Tokens]:
@@ -184,7 +191,8 @@ class CalibrationData:
             return calibrate_model(loaded, source, tokens=tokens, window=self.window, head=head)
         modules = {"q8a8.llama.model", "q8a8.methods.calibration"}
         code = fingerprint(modules, {f"{_PACKAGE}.calibration", f"{_PACKAGE}.text"})
-        facts = {"text": self.facts, "model": loaded.sha256, "code": code, "numpy": np.__version__}
+        arithmetic = "own" if is_own() else machine()
+        facts = {"text": self.facts, "model": loaded.sha256, "code": code, "arithmetic": arithmetic}
         key = key_of({**facts, "head": True} if head else facts)
         path = folder / f"calibration-{key}.npz"
         if path.exists():
@@ -310,16 +318,18 @@ class Subject:
         built: Built | None = None
         for done, (key, tokens) in enumerate(zip(keys, self.windows, strict=True), 1):
             if key not in store.windows or (compared is not None and key not in compared.windows):
-                begun = time.perf_counter()
-                built = built or self._build(scheme)
-                predictions = list(window_logits(built, tokens, self.protocol.count))
-                nlls = predicted_likelihoods(built, tokens, predictions)
-                seconds = time.perf_counter() - begun + store.facts.get("seconds", 0.0)
-                store.add(key, nlls, {**_facts_of(built, len(tokens)), "seconds": seconds})
-                if compared is not None:
-                    logits, targets = (np.concatenate(parts) for parts in zip(*predictions, strict=True))
-                    found = divergences(logits, self._float_logits(key, tokens), targets)
-                    compared.add(key, found.reshape(-1), {})
+                # Not around a yield: whoever takes the steps has an arithmetic too.
+                with own_order() if self.protocol.own_order else nullcontext():
+                    begun = time.perf_counter()
+                    built = built or self._build(scheme)
+                    predictions = list(window_logits(built, tokens, self.protocol.count))
+                    nlls = predicted_likelihoods(built, tokens, predictions)
+                    seconds = time.perf_counter() - begun + store.facts.get("seconds", 0.0)
+                    store.add(key, nlls, {**_facts_of(built, len(tokens)), "seconds": seconds})
+                    if compared is not None:
+                        logits, targets = (np.concatenate(parts) for parts in zip(*predictions, strict=True))
+                        found = divergences(logits, self._float_logits(key, tokens), targets)
+                        compared.add(key, found.reshape(-1), {})
             if done < len(keys):
                 yield Step(scheme, done, len(keys), None)
         facts = store.facts
@@ -351,6 +361,15 @@ class Subject:
             self._base_logits[key] = logits
         return logits
 
+    def arithmetic(self, scheme: Scheme) -> str:
+        """Return what computes the float parts of a scheme: "own", or the machine, by name.
+
+        GPTQ factorizes matrices with LAPACK, whatever the order of the rest is.
+        """
+        if self.protocol.own_order and "hessian" not in scheme.statistics.values():
+            return "own"
+        return machine()
+
     def _facts(self, scheme: Scheme) -> dict[str, Any]:
         """Return all that the log-likelihoods of a window depend on, except its tokens."""
         modules = {"q8a8.llama.model", scheme.linear.__module__}
@@ -369,7 +388,7 @@ class Subject:
             "head": self.protocol.head,
             "calibration": self.calibration.facts if calibrated else None,
             "code": fingerprint(modules, alone),
-            "numpy": np.__version__,
+            "arithmetic": self.arithmetic(scheme),
         }
 
 

@@ -121,6 +121,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=True,
         help="compare predictions with float's too: KL divergence, same most probable token, probabilities",
     )
+    parser.add_argument(
+        "--arithmetic",
+        choices=("machine", "own"),
+        default="machine",
+        help="how float products and functions are computed: as the machine does, or in an order of our own, "
+        "with the same bits on every machine and five times slower [machine]",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     parser.add_argument(
         "--nll",
@@ -145,6 +152,7 @@ def run(options: argparse.Namespace) -> int:
         options.count,
         options.head == "scheme",
         options.divergence,
+        options.arithmetic == "own",
     )
     calibration = CalibrationData(options.calibration, options.window, options.calibration_windows)
     try:
@@ -228,6 +236,7 @@ def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: P
                 "cache_bytes": outcome.cache_bytes,
                 "window_nll": [float(nlls.sum()) for nlls in outcome.nlls],
                 "seconds": round(outcome.seconds, 1),
+                "arithmetic": subject.arithmetic(outcome.scheme),
                 "divergence": _divergence(outcome),
             }
         )
@@ -275,6 +284,8 @@ def table(found: dict[str, Any]) -> str:
         f"{found['model']['file']} on {found['text']['file']}: {protocol['windows']} windows of "
         f"{protocol['window']} tokens, {sum(protocol['counted'])} predictions, head in {protocol['head']}"
     )
+    kinds = sorted({each["arithmetic"] for each in found["schemes"]})
+    head += "".join(f"\narithmetic: {'the same on every machine' if k == 'own' else k}" for k in kinds)
     columns = f"{'change':>10}{'± paired':>10}{'bits a weight':>15}{'activation':>12}"
     lines = [head, "", f"{'scheme':<26}{'perplexity':>11}{columns}"]
     for each in found["schemes"]:

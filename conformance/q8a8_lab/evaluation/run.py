@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write, judge; return the exit status."""
     options = _parser().parse_args(argv)
-    protocol = Protocol(windows=options.windows, spread=True)
+    protocol = Protocol(windows=options.windows, spread=True, divergence=True, own_order=True)
     try:
         model, text, news = assets.model(), assets.wikipedia(), assets.news()
         loaded = load(model)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from q8a8.arithmetic import is_own
 from q8a8.errors import ArgumentError
 from q8a8.llama import Config, FloatLinear, LoadedModel
 from q8a8.llama.tensors import expected_shapes
@@ -19,6 +20,7 @@ from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation import fingerprint, measure
 from q8a8_evaluation.calibration import calibrate_model
 from q8a8_evaluation.commands.perplexity import measure as measure_all
+from q8a8_evaluation.machine import machine
 from q8a8_evaluation.measure import CalibrationData, Outcome, Protocol, Subject, read_windows
 from q8a8_evaluation.store import Store, key_of, tokens_key
 
@@ -140,6 +142,23 @@ def test_divergence_is_kept_too(
     np.testing.assert_allclose(change, nlls[0] - nlls[1], rtol=1e-9, atol=1e-12)
 
 
+def test_arithmetic_is_named(loaded: LoadedModel, text: Path) -> None:
+    """In our own order the machine is no part of the key, but of schemes that LAPACK takes part in."""
+    name = machine()
+    assert f"NumPy {np.__version__}" in name
+    assert "kernel" in name
+    subject = _subject(loaded, text, None)
+    assert subject.arithmetic(SCHEMES["q8_a8"]) == name
+    subject.protocol = Protocol(window=20, windows=3, own_order=True)
+    assert subject.arithmetic(SCHEMES["q8_a8"]) == "own"
+    assert subject.arithmetic(SCHEMES["gptq-int4-g64"]) == name
+    own = _outcomes(subject, ["w8a16"], dict(SCHEMES))
+    assert not is_own()
+    machines = _outcomes(_subject(loaded, text, None), ["w8a16"], dict(SCHEMES))
+    for a, b in zip(own, machines, strict=True):
+        np.testing.assert_allclose(np.concatenate(a.nlls), np.concatenate(b.nlls), rtol=1e-5)
+
+
 def test_a_stopped_run_goes_on(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
     """Stopped in the middle of a scheme, a run has what it had measured."""
     steps = _subject(loaded, text, tmp_path).measure(["counted"], COUNTED)
@@ -153,7 +172,18 @@ def test_a_stopped_run_goes_on(loaded: LoadedModel, text: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "change", ["weights", "count", "head", "options", "code", "windows of calibration", "calibration"]
+    "change",
+    [
+        "weights",
+        "count",
+        "head",
+        "options",
+        "code",
+        "windows of calibration",
+        "calibration",
+        "order",
+        "machine",
+    ],
 )
 def test_other_circumstances_are_measured_again(
     loaded: LoadedModel, text: Path, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
@@ -170,6 +200,10 @@ def test_other_circumstances_are_measured_again(
         after.protocol = Protocol(count="second-half")
     elif change == "head":
         after.protocol = Protocol(head=True)
+    elif change == "order":
+        after.protocol = Protocol(own_order=True)
+    elif change == "machine":
+        monkeypatch.setattr(measure, "machine", lambda: "another")
     elif change == "options":
         scheme = SCHEMES["q8_a8+smooth-down"]
     elif change == "code":

@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from q8a8.arithmetic import power
 from q8a8.errors import ArgumentError, ShapeError, UnknownNameError
 from q8a8.methods.finite import require_finite, require_matrix
 from q8a8.methods.smooth_search import GRID, Candidate, search
@@ -183,7 +184,7 @@ def smoothing_factors(x_max: F32, w_max: F32, alpha: float, *, rounding: Roundin
             j = int(np.argmax(vector < 0))
             raise ArgumentError(f"{name}: channel {j}: expected 0 or more, got {vector[j]}")
     x, w = x_max.astype(np.float64), np.maximum(w_max.astype(np.float64), FLOOR)
-    s = np.maximum(x**alpha / w ** (1 - alpha), FLOOR)
+    s = np.maximum(power(x, alpha) / power(w, 1 - alpha), FLOOR)
     s[x_max == 0] = 1
     return _round(s, rounding)
 
