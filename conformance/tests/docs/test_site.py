@@ -148,7 +148,7 @@ def test_snippets_are_included(site: Path, docs: Path) -> None:
     for path, name in included:
         source = next(folder / name for folder in (docs, docs.parent) if (folder / name).is_file())
         last = source.read_text(encoding="utf-8").splitlines()[-1].lstrip("- ").replace("`", "")
-        last = re.sub(r"<[^>]*>", "", last) if name.endswith(".svg") else last
+        last = html.unescape(re.sub(r"<[^>]*>", "", last)) if name.endswith(".svg") else last
         built = (site / path.relative_to(docs)).with_suffix(".html").read_text(encoding="utf-8")
         page = html.unescape(re.sub(r"<[^>]*>", "", built))
         assert last in page, f"{path.name}: {name}"
