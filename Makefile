@@ -21,7 +21,7 @@ build_packages := gcc libc6-dev cmake ninja-build
 # The site and the HTML report are looked at in a browser.
 browser_packages := chromium
 
-.PHONY: help demo quick test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel release clean
+.PHONY: help demo quick test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify big-endian wheel release clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -138,6 +138,11 @@ certify: ## every input of the finite domains, for the reference and the C kerne
 	$(venv)/python -c "from q8a8_lab import native_build; native_build.build('native')"
 	$(venv)/q8a8 certify ref --state .cache/certify/ref --json reports/certificate-ref.json
 	$(venv)/q8a8 certify lib:native_check/build/native/lib/libq8a8-scalar.so --state .cache/certify/c --json reports/certificate-c.json
+
+big-endian: ## release check: the reference over the golden vectors, on Debian's Python and NumPy for s390x, under QEMU; as root
+	@.ci/system-packages debootstrap qemu-user
+	@.ci/environment suite
+	$(venv)/python -m q8a8_lab.big_endian
 
 wheel: ## build the wheel and the source distribution into dist/
 	@.ci/environment dev
