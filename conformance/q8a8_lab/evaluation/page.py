@@ -201,8 +201,8 @@ def _divergence(found: Mapping[str, Any]) -> str:
         "largest drop, %",
     )
     return (
-        "## Divergence from float\n\nPrediction by prediction, as [Perplexity](perplexity.md) defines it. ± is "
-        f"one standard error over windows. {where}.\n\n" + _table(head, "lrrrr", lines)
+        "## Divergence from float\n\nPrediction by prediction, as [Perplexity](perplexity.md) defines it. ± "
+        f"is one standard error over windows. {where}.\n\n" + _table(head, "lrrrr", lines)
     )
 
 
