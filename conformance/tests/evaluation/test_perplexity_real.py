@@ -129,8 +129,9 @@ def test_resumes_and_prints_a_table(
     assert json.loads((folder / "p.json").read_text(encoding="utf-8")) == found
     out = capsys.readouterr().out.splitlines()
     assert "2 windows of 128 tokens, 254 predictions, head in float" in out[0]
-    assert [line.split()[0] for line in out[3 : 4 + len(SCHEMES)]] == ["float", *SCHEMES]
-    assert [line.split()[0] for line in out[6 + len(SCHEMES) :]] == list(SCHEMES)
+    assert out[1].startswith("arithmetic: NumPy")
+    assert [line.split()[0] for line in out[4 : 5 + len(SCHEMES)]] == ["float", *SCHEMES]
+    assert [line.split()[0] for line in out[7 + len(SCHEMES) :]] == list(SCHEMES)
 
 
 def test_divergence_from_float(found: dict[str, Any]) -> None:
