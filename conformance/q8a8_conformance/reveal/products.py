@@ -8,7 +8,7 @@ Everything is confirmed on random rows, by the reference that computes the named
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -201,6 +201,8 @@ def _arithmetics(*, is_half: bool) -> Iterator[tuple[str, Callable[[HeldRows, An
         yield "", lambda rows, order: rows.wrong_by(order, in_half)
     else:
         yield "", lambda rows, order: rows.wrong(order)
+        yield "activation-scale-first", lambda rows, order: rows.wrong(replace(order, scales="y"))
+        yield "weight-scale-first", lambda rows, order: rows.wrong(replace(order, scales="x"))
         yield "fp16-scale-product", lambda rows, order: rows.wrong_by(order, _with_half_scale)
 
 
