@@ -22,7 +22,7 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
-    """Make a table; cells are HTML, numbers are aligned right. On a phone a row is a list of names and cells."""
+    """Make a table; cells are HTML, numbers are aligned right. A phone shows a row as a list."""
     names = tuple(head)
     yield "<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr></thead><tbody>"
     for row in rows:
