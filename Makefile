@@ -15,11 +15,13 @@ export NO_MKDOCS_2_WARNING := 1
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 # The scalar source on POWER and on a big-endian machine.
 other_packages := pocl-opencl-icd gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross
+# A Vulkan device on the CPU, for ggml's Vulkan backend.
+device_packages := mesa-vulkan-drivers libvulkan1
 build_packages := gcc libc6-dev cmake ninja-build
 # The site and the HTML report are looked at in a browser.
 browser_packages := chromium
 
-.PHONY: help demo quick test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify wheel release clean
+.PHONY: help demo quick test lint heavy unit evaluate plots llama-tools docs serve-docs vectors bench pages peers reference-mutants arm certify big-endian wheel release clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -30,7 +32,7 @@ demo: ## judge the reference, our C kernel and a real ggml, and print the verdic
 	@$(venv)/python -m q8a8_lab.demo
 
 test: ## everything that can be checked: types, style, tests, QEMU legs, real kernels, docs, the wheel
-	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) $(browser_packages)
+	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) $(device_packages) $(browser_packages)
 	@.ci/environment dev
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory heavy
@@ -102,10 +104,11 @@ bench: ## speed and memory as ratios against gguf-py, the C scalar kernel, BLAS 
 	$(venv)/q8a8 bench
 
 pages: ## renew the pages that are made by commands: mistakes, diagnosis, real kernels
-	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) llvm-19
+	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) $(device_packages) llvm-19
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.pages.rules_index --write docs
 	$(venv)/python -m q8a8_lab.pages.korean --write
+	$(venv)/python -m q8a8_lab.pages.drawings --write docs/assets
 	$(venv)/python -m q8a8_lab.mutation --markdown docs/mutants.md
 	$(venv)/python -m q8a8_lab.pages.causes --markdown docs/diagnosis.md
 	$(venv)/python -m q8a8_lab.pages.reveal --markdown docs/reveal.md
@@ -114,7 +117,7 @@ pages: ## renew the pages that are made by commands: mistakes, diagnosis, real k
 	$(venv)/python -m q8a8_lab.pages.arm_cost --markdown docs/arm-cost.md
 
 peers: ## release check: build ggml for every order in the table, compare bit for bit, write docs/peers.md
-	@.ci/system-packages $(build_packages) g++ $(arm_packages)
+	@.ci/system-packages $(build_packages) g++ $(arm_packages) $(device_packages)
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.peers.build
 	$(venv)/python -m q8a8_lab.peers.products
@@ -136,6 +139,11 @@ certify: ## every input of the finite domains, for the reference and the C kerne
 	$(venv)/python -c "from q8a8_lab import native_build; native_build.build('native')"
 	$(venv)/q8a8 certify ref --state .cache/certify/ref --json reports/certificate-ref.json
 	$(venv)/q8a8 certify lib:native_check/build/native/lib/libq8a8-scalar.so --state .cache/certify/c --json reports/certificate-c.json
+
+big-endian: ## release check: the reference over the golden vectors, on Debian's Python and NumPy for s390x, under QEMU; as root
+	@.ci/system-packages debootstrap qemu-user
+	@.ci/environment suite
+	$(venv)/python -m q8a8_lab.big_endian
 
 wheel: ## build the wheel and the source distribution into dist/
 	@.ci/environment dev

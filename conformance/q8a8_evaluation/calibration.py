@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from q8a8.ggufio import open_model
-from q8a8.llama.config import Config, linear_names
+from q8a8.llama.config import HEAD, Config, linear_names
 from q8a8.methods.calibration import Calibration, CalibrationError, Source, calibrate
 from q8a8.methods.smoothquant import Smoothing, make_smoothing
 from q8a8_evaluation.text import read_text, sha256, windows
@@ -39,7 +39,7 @@ ROWS = 128
 """Rows of each input that are kept, by default."""
 
 
-def calibrate_model(
+def calibrate_model(  # noqa: PLR0913 -- every one is a choice of the calibration
     loaded: LoadedModel,
     text: Path,
     *,
@@ -48,6 +48,7 @@ def calibrate_model(
     first: int = 0,
     bos: bool = False,
     rows: int = ROWS,
+    head: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Calibration:
     """Calibrate a model on a text.
@@ -68,6 +69,8 @@ def calibrate_model(
         Begin each window with the model's token for the beginning of a text.
     rows
         How many rows of each input are kept.
+    head
+        Calibrate the head's input as well.
     progress
         Called after each window with the number of windows done.
 
@@ -87,7 +90,7 @@ def calibrate_model(
     ids = loaded.tokenizer.encode(read_text(text))
     parts = windows(ids, window, first + count, begin)[first:]
     source = Source(sha256(text), window, first, count, begin)
-    names = linear_names(loaded.config)
+    names = (*linear_names(loaded.config), *([HEAD] if head else []))
     return calibrate(
         loaded.model(), parts, names, source, model_sha256=loaded.sha256, rows=rows, progress=progress
     )

@@ -43,7 +43,9 @@ __all__ = [
     "as_json",
     "compare_runs",
     "markdown",
+    "perplexity_run",
     "read_run",
+    "speed_run",
     "text",
 ]
 
@@ -113,6 +115,8 @@ class RunComparison:
         By test: A's, B's, in tokens a second.
     sizes
         A's and B's bytes, where both are known.
+    memories
+        A's and B's resident bytes, where both are known.
     notes
         What is on one side alone, or not known to be the same.
     """
@@ -124,6 +128,7 @@ class RunComparison:
     error_percent: float | None = None
     speeds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
+    memories: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -162,7 +167,7 @@ def read_run(word: str) -> PerplexityRun | SpeedRun | None:
     document = parse(content.encode(), str(path), kind)
     entry = _pick(document["schemes"], scheme, str(path))
     name = f"{path}#{entry['scheme']}"
-    return (_perplexity if kind == "perplexity" else _speed)(document, entry, name)
+    return (perplexity_run if kind == "perplexity" else speed_run)(document, entry, name)
 
 
 def _whole(run: PerplexityRun | SpeedRun, scheme: str | None) -> PerplexityRun | SpeedRun:
@@ -189,7 +194,8 @@ def _pick(schemes: list[dict[str, Any]], wanted: str | None, name: str) -> dict[
     return schemes[names.index(wanted)]
 
 
-def _perplexity(document: dict[str, Any], entry: dict[str, Any], name: str) -> PerplexityRun:
+def perplexity_run(document: dict[str, Any], entry: dict[str, Any], name: str) -> PerplexityRun:
+    """Take one scheme of a document of `q8a8 perplexity`."""
     protocol = dict(document["protocol"])
     counts = tuple(protocol.pop("counted"))
     return PerplexityRun(
@@ -201,7 +207,8 @@ def _perplexity(document: dict[str, Any], entry: dict[str, Any], name: str) -> P
     )
 
 
-def _speed(document: dict[str, Any], entry: dict[str, Any], name: str) -> SpeedRun:
+def speed_run(document: dict[str, Any], entry: dict[str, Any], name: str) -> SpeedRun:
+    """Take one scheme of a document of `q8a8 bench-model`."""
     speeds = {
         f"pp{document['prompt']}": entry["prompt_tokens_per_second"],
         f"tg{document['generate'] - 1}": entry["generate_tokens_per_second"],
@@ -320,6 +327,7 @@ def as_json(found: RunComparison) -> str:
         "perplexity": None,
         "speeds": [{"test": test, "a": a, "b": b, "ratio": b / a} for test, (a, b) in found.speeds.items()],
         "size": None,
+        "memory": None,
         "notes": list(found.notes),
     }
     if found.perplexities:
@@ -329,12 +337,10 @@ def as_json(found: RunComparison) -> str:
             "change_percent": found.change_percent,
             "error_percent": found.error_percent,
         }
-    if found.sizes:
-        document["size"] = {
-            "a": found.sizes[0],
-            "b": found.sizes[1],
-            "change_percent": 100 * (found.sizes[1] / found.sizes[0] - 1),
-        }
+    for key, pair in (("size", found.sizes), ("memory", found.memories)):
+        if pair:
+            a, b = pair
+            document[key] = {"a": a, "b": b, "change_percent": 100 * (b / a - 1)}
     return json.dumps(document, indent=2) + "\n"
 
 
@@ -349,9 +355,10 @@ def _lines(found: RunComparison) -> list[tuple[str, str, str, str]]:
         rows.append(("perplexity", *(f"{value:.4f}" for value in found.perplexities), change))
     for test, (a, b) in found.speeds.items():
         rows.append((f"{test}, tokens a second", f"{a:.2f}", f"{b:.2f}", f"{b / a:.2f} times"))
-    if found.sizes:
-        a, b = found.sizes
-        rows.append(("size", f"{a / 1e6:.1f} MB", f"{b / 1e6:.1f} MB", f"{100 * (b / a - 1):+.1f} %"))
+    for what, pair in (("size", found.sizes), ("resident memory", found.memories)):
+        if pair:
+            a, b = pair
+            rows.append((what, f"{a / 1e6:.1f} MB", f"{b / 1e6:.1f} MB", f"{100 * (b / a - 1):+.1f} %"))
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8.arithmetic import exp, log, row_sums
 from q8a8.errors import ShapeError
 from q8a8_evaluation.statistics import ratio_of_sums
 
@@ -66,12 +67,12 @@ def divergences(logits: F32, base: F32, targets: Tokens) -> F64:
     for start in range(0, len(logits), _ROWS):
         rows = slice(start, start + _ROWS)
         q, p = _log_softmax(logits[rows]), _log_softmax(base[rows])
-        shares = np.exp(p)
-        out[0, rows] = (shares * (p - q)).sum(axis=1)
+        shares = exp(p)
+        out[0, rows] = row_sums(shares * (p - q))[:, 0]
         out[1, rows] = logits[rows].argmax(axis=1) == base[rows].argmax(axis=1)
         chosen = np.asarray(targets[rows])[:, None]
         out[2, rows] = (
-            np.exp(np.take_along_axis(q, chosen, axis=1)) - np.take_along_axis(shares, chosen, axis=1)
+            exp(np.take_along_axis(q, chosen, axis=1)) - np.take_along_axis(shares, chosen, axis=1)
         )[:, 0]
     return out
 
@@ -80,7 +81,7 @@ def _log_softmax(logits: F32) -> F64:
     """Return the logarithms of the probabilities, float64 `[n, n_vocab]`."""
     z = logits.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
-    z -= np.log(np.exp(z).sum(axis=1, keepdims=True))
+    z -= log(row_sums(exp(z)))
     return z
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from q8a8.arithmetic import exp, log, row_sums
 from q8a8.errors import DomainError, ShapeError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def negative_log_likelihoods(logits: F32, targets: Tokens) -> F64:
         # Shifting by the maximum leaves the difference as it is, and no exponential overflows.
         z -= z.max(axis=1, keepdims=True)
         chosen = np.take_along_axis(z, np.asarray(targets[rows])[:, None], axis=1)[:, 0]
-        out[rows] = np.log(np.exp(z).sum(axis=1)) - chosen
+        out[rows] = log(row_sums(exp(z)))[:, 0] - chosen
     return out
 
 

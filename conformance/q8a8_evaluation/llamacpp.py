@@ -149,6 +149,11 @@ class LlamaCpp:
         """End the process; nothing can be asked afterwards."""
         self._child.close()
 
+    @property
+    def status(self) -> Path:
+        """Where Linux says how much memory the process holds."""
+        return Path(f"/proc/{self._child.pid}/status")
+
     def _ask(self, body: bytes = b"", **request: object) -> tuple[dict[str, Any], bytes]:
         """Ask for one thing."""
         return self._answer(lambda: self._child.ask(body, **request))

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8.errors import ArgumentError
+from q8a8.arithmetic import is_own, own_order
+from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.methods.calibration import Calibration, CalibrationError
 from q8a8.schemes.scheme import Scheme, build
 from q8a8.schemes.statistics import InputStatistics, gather_inputs
@@ -24,6 +26,7 @@ from q8a8_evaluation.calibration import calibrate_model
 from q8a8_evaluation.divergence import divergences
 from q8a8_evaluation.fingerprint import fingerprint
 from q8a8_evaluation.likelihood import Count, first_counted, predicted_likelihoods, window_logits
+from q8a8_evaluation.machine import machine
 from q8a8_evaluation.store import Store, key_of, tokens_key
 from q8a8_evaluation.text import read_text, sha256, windows
 
@@ -74,6 +77,9 @@ class Protocol:
         Whether the head is quantized as well.
     divergence
         Whether predictions are compared with the float model's as well (`q8a8_evaluation.divergence`).
+    own_order
+        Whether the float parts are computed in an order of our own, the same on every machine
+        (`q8a8.arithmetic`); otherwise as the machine's BLAS and functions do.
     """
 
     window: int = 512
@@ -83,6 +89,7 @@ class Protocol:
     count: Count = "all"
     head: bool = False
     divergence: bool = False
+    own_order: bool = False
 
 
 def read_windows(loaded: LoadedModel, text: Path, protocol: Protocol) -> list[Tokens]:
@@ -164,7 +171,7 @@ class CalibrationData:
                 if calibration.model_sha256 != loaded.sha256:
                     raise CalibrationError(f"{self.source}: a calibration of another model")
             else:
-                calibration = self._calibration(loaded, self.source, folder)
+                calibration = self._calibration(loaded, self.source, folder, head=head)
         if scheme.needs_inputs and inputs is None:
             if self.is_file:
                 raise ArgumentError(
@@ -175,18 +182,23 @@ class CalibrationData:
         self._statistics = InputStatistics(calibration, inputs)
         return self._statistics
 
-    def _calibration(self, loaded: LoadedModel, source: Path, folder: Path | None) -> Calibration:
+    def _calibration(
+        self, loaded: LoadedModel, source: Path, folder: Path | None, *, head: bool
+    ) -> Calibration:
         """Calibrate on the text, or take the calibration that an earlier run has kept."""
+        tokens = self.count * self.window
         if folder is None:
-            return calibrate_model(loaded, source, tokens=self.count * self.window, window=self.window)
+            return calibrate_model(loaded, source, tokens=tokens, window=self.window, head=head)
         modules = {"q8a8.llama.model", "q8a8.methods.calibration"}
         code = fingerprint(modules, {f"{_PACKAGE}.calibration", f"{_PACKAGE}.text"})
-        key = key_of({"text": self.facts, "model": loaded.sha256, "code": code, "numpy": np.__version__})
+        arithmetic = "own" if is_own() else machine()
+        facts = {"text": self.facts, "model": loaded.sha256, "code": code, "arithmetic": arithmetic}
+        key = key_of({**facts, "head": True} if head else facts)
         path = folder / f"calibration-{key}.npz"
         if path.exists():
             return Calibration.load(path)
         folder.mkdir(parents=True, exist_ok=True)
-        calibration = calibrate_model(loaded, source, tokens=self.count * self.window, window=self.window)
+        calibration = calibrate_model(loaded, source, tokens=tokens, window=self.window, head=head)
         calibration.save(path)
         return calibration
 
@@ -240,6 +252,8 @@ class Subject:
         For calibration.
     folder
         Where results are kept; None for nowhere.
+    skipped
+        Schemes that could not be measured, with the reason.
     """
 
     loaded: LoadedModel
@@ -247,6 +261,7 @@ class Subject:
     windows: Sequence[Tokens]
     calibration: CalibrationData = field(default_factory=CalibrationData)
     folder: Path | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
     _base_logits: dict[str, F32] = field(default_factory=dict)
     _base: Built | None = None
 
@@ -272,15 +287,22 @@ class Subject:
         Yields
         ------
         Step
-            After every window; the last of a scheme has its outcome.
+            After every window; the last of a scheme has its outcome, or the reason why it has none: it cannot
+            be applied to this model, or its logits are not finite. The other schemes are measured then.
 
         Raises
         ------
         Q8A8Error
-            A scheme cannot be built, or its model's logits are not finite.
+            The float model cannot be measured.
         """
         for name in dict.fromkeys((BASE, *names)):
-            yield from self._scheme(schemes[name])
+            try:
+                yield from self._scheme(schemes[name])
+            except Q8A8Error as error:
+                if name == BASE:
+                    raise
+                self.skipped[name] = str(error)
+                yield Step(schemes[name], len(self.windows), len(self.windows), None)
 
     def _scheme(self, scheme: Scheme) -> Iterator[Step]:
         """Measure one scheme."""
@@ -296,16 +318,18 @@ class Subject:
         built: Built | None = None
         for done, (key, tokens) in enumerate(zip(keys, self.windows, strict=True), 1):
             if key not in store.windows or (compared is not None and key not in compared.windows):
-                begun = time.perf_counter()
-                built = built or self._build(scheme)
-                predictions = list(window_logits(built, tokens, self.protocol.count))
-                nlls = predicted_likelihoods(built, tokens, predictions)
-                seconds = time.perf_counter() - begun + store.facts.get("seconds", 0.0)
-                store.add(key, nlls, {**_facts_of(built, len(tokens)), "seconds": seconds})
-                if compared is not None:
-                    logits, targets = (np.concatenate(parts) for parts in zip(*predictions, strict=True))
-                    found = divergences(logits, self._float_logits(key, tokens), targets)
-                    compared.add(key, found.reshape(-1), {})
+                # Not around a yield: whoever takes the steps has an arithmetic too.
+                with own_order() if self.protocol.own_order else nullcontext():
+                    begun = time.perf_counter()
+                    built = built or self._build(scheme)
+                    predictions = list(window_logits(built, tokens, self.protocol.count))
+                    nlls = predicted_likelihoods(built, tokens, predictions)
+                    seconds = time.perf_counter() - begun + store.facts.get("seconds", 0.0)
+                    store.add(key, nlls, {**_facts_of(built, len(tokens)), "seconds": seconds})
+                    if compared is not None:
+                        logits, targets = (np.concatenate(parts) for parts in zip(*predictions, strict=True))
+                        found = divergences(logits, self._float_logits(key, tokens), targets)
+                        compared.add(key, found.reshape(-1), {})
             if done < len(keys):
                 yield Step(scheme, done, len(keys), None)
         facts = store.facts
@@ -337,6 +361,15 @@ class Subject:
             self._base_logits[key] = logits
         return logits
 
+    def arithmetic(self, scheme: Scheme) -> str:
+        """Return what computes the float parts of a scheme: "own", or the machine, by name.
+
+        GPTQ factorizes matrices with LAPACK, whatever the order of the rest is.
+        """
+        if self.protocol.own_order and "hessian" not in scheme.statistics.values():
+            return "own"
+        return machine()
+
     def _facts(self, scheme: Scheme) -> dict[str, Any]:
         """Return all that the log-likelihoods of a window depend on, except its tokens."""
         modules = {"q8a8.llama.model", scheme.linear.__module__}
@@ -355,7 +388,7 @@ class Subject:
             "head": self.protocol.head,
             "calibration": self.calibration.facts if calibrated else None,
             "code": fingerprint(modules, alone),
-            "numpy": np.__version__,
+            "arithmetic": self.arithmetic(scheme),
         }
 
 

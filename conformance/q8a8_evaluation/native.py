@@ -28,6 +28,7 @@ from q8a8_golden.generate.native import NativeBuildError, in_checkout, kernel_li
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -94,6 +95,10 @@ class NativeKernel:
     ----------
     name
         The kernel's name, as the file's.
+    path
+        The library.
+    quantize_row
+        Its function `quantize_row_q8_a8`.
     missing
         The features that it needs and this CPU lacks; only without any can it be called.
 
@@ -104,6 +109,7 @@ class NativeKernel:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
         self.name = path.stem.removeprefix("libq8a8-")
         try:
             library = ctypes.CDLL(str(path.resolve()))
@@ -113,15 +119,12 @@ class NativeKernel:
         except (OSError, AttributeError) as error:
             raise NativeKernelError(f"{path}: {error}") from None
         self._library = library
+        self.quantize_row: Callable[..., object] = library.quantize_row_q8_a8
         needs: list[str] = []
         while feature := library.q8a8_needs(len(needs)):
             needs.append(feature.decode())
         here = cpu_features()
         self.missing = tuple(feature for feature in needs if feature not in here)
-
-    def quantize(self, x: NDArray[np.float32], blocks: Blocks) -> None:
-        """Quantize contiguous float32 into blocks, `x.size / 32` of them."""
-        self._library.quantize_row_q8_a8(x.ctypes.data, blocks.ctypes.data, x.size)
 
     def pack(self, blocks: Blocks) -> PackedWeights:
         """Pack weights `[m, k / 32]`; they are not needed afterwards.

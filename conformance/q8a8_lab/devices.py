@@ -15,7 +15,7 @@ from q8a8_lab import native_build
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["EMULATORS", "LEGS", "RVV_BITS", "Leg", "cuda_shim", "emulated", "opencl", "rvv_cpu"]
+__all__ = ["EMULATORS", "LEGS", "RVV_BITS", "Leg", "cuda_shim", "emulated", "opencl", "rvv_cpu", "wasm"]
 
 EMULATORS: Final[Mapping[str, tuple[str, ...]]] = {
     "s390x": ("qemu-s390x", "-L", "/usr/s390x-linux-gnu"),
@@ -84,6 +84,18 @@ def cuda_shim() -> str:
     return f"lib:{native_build.build('native') / 'lib' / 'libq8a8-cuda-shim.so'}"
 
 
+def wasm(kernel: str) -> Callable[[], str]:
+    """Return the `Leg.sut` of a kernel as a WebAssembly module in wasmtime: ``scalar`` or ``simd128``."""
+
+    def sut() -> str:
+        if importlib.util.find_spec("wasmtime") is None:
+            raise native_build.MissingToolError("wasmtime", "pip install wasmtime")
+        native_build.build("zig-wasm")
+        return f"py:q8a8_lab.wasm:{kernel}"
+
+    return sut
+
+
 def _harness(kernel: str, cpu: str | None = None) -> Callable[[], str]:
     return lambda: f"exec:{shlex.join(native_build.harness_argv(kernel, cpu))}"
 
@@ -110,6 +122,8 @@ LEGS: tuple[Leg, ...] = (
     Leg("`scalar`", "RISC-V, `qemu-riscv64`", emulated("zig-riscv64", "scalar")),
     Leg("`scalar`", "POWER, `qemu-ppc64le`", emulated("ppc64le", "scalar")),
     Leg("`scalar`", "IBM Z, big-endian, `qemu-s390x`", emulated("s390x", "scalar")),
+    Leg("`wasm-simd128`", "WebAssembly, wasmtime", wasm("simd128")),
+    Leg("`scalar`", "WebAssembly, wasmtime", wasm("scalar")),
     Leg("OpenCL", "PoCL on x86-64", opencl),
     Leg("CUDA", "x86-64, compiled as C with a shim", cuda_shim),
 )

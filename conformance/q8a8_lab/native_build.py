@@ -93,6 +93,7 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "ppc64le": ("powerpc64le-linux-gnu-gcc",),
     "s390x": ("s390x-linux-gnu-gcc",),
     "zig-riscv64": (),
+    "zig-wasm": (),
     "zig-aarch64": (),
     "zig-aarch64-static": (),
     "zig-x86_64": (),

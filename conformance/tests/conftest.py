@@ -63,6 +63,12 @@ def wikipedia() -> Path:
 
 
 @pytest.fixture(scope="session")
+def korean() -> Path:
+    """Return the path of a Korean text."""
+    return _fetched(assets.korean)
+
+
+@pytest.fixture(scope="session")
 def news() -> Path:
     """Return the path of a corpus of news, one article a line."""
     return _fetched(assets.news)

@@ -157,8 +157,8 @@ void q8a8_product_free(struct q8a8_packed *packed) {
 /* A product of packed weights by some quantized rows of x: threads take one tile after the other. */
 struct work {
     const struct q8a8_packed *packed;
-    const uint8_t *columns;
-    size_t apart, count;
+    const uint8_t *columns; /* chunk after chunk, and in each one row after the other */
+    size_t chunk, count;    /* blocks of a chunk; rows */
     float *out; /* of the first of these rows */
     atomic_size_t next;
 };
@@ -172,16 +172,16 @@ static void *take_tiles(void *argument) {
     const size_t blocks = (size_t)(packed->k / QK8_A8);
     const size_t each = tile_bytes(rows, blocks);
     const size_t tiles = (m + rows - 1) / rows;
-    /* with one row of x nothing is read twice */
-    const size_t chunk = work->count > 1 ? CHUNK : blocks;
+    const size_t chunk = work->chunk;
     for (size_t t; (t = atomic_fetch_add(&work->next, 1)) < tiles;) {
         const uint8_t *ints = packed->tiles + t * each;
         const void *scales = ints + rows * blocks * QK8_A8;
         const size_t present = smaller(rows, m - t * rows);
         float *out = work->out + t * rows;
         for (size_t b = 0; b < blocks; b += chunk) {
-            multiply_tile(product, rows, present, ints + b * rows * QK8_A8, (const uint16_t *)scales + b * rows,
-                          smaller(chunk, blocks - b), work->columns + b * product->column_bytes, work->apart,
+            const size_t some = smaller(chunk, blocks - b);
+            multiply_tile(product, rows, present, ints + b * rows * QK8_A8, (const uint16_t *)scales + b * rows, some,
+                          work->columns + b * work->count * product->column_bytes, some * product->column_bytes,
                           work->count, out, m);
         }
     }
@@ -210,7 +210,6 @@ int q8a8_product_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, con
     const struct q8a8_product *product = packed->product;
     const size_t m = (size_t)packed->m;
     const size_t blocks = (size_t)(packed->k / QK8_A8);
-    const size_t apart = blocks * product->column_bytes;
     const size_t inputs = (size_t)n;
     const size_t most = smaller(COLUMNS, inputs);
     if (threads < 1 || threads > MAX_THREADS) {
@@ -220,14 +219,19 @@ int q8a8_product_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, con
     if (m == 0 || inputs == 0 || blocks == 0) {
         return 0;
     }
-    uint8_t *columns = malloc(most * apart);
+    uint8_t *columns = malloc(most * blocks * product->column_bytes);
     if (columns == NULL) {
         return -1;
     }
     for (size_t i = 0; i < inputs; i += most) {
-        struct work work = {packed, columns, apart, smaller(most, inputs - i), out + i * m, 0};
-        for (size_t c = 0; c < work.count; ++c) {
-            product->quantize(x + (i + c) * blocks * QK8_A8, columns + c * apart, blocks);
+        /* with one row of x nothing is read twice */
+        struct work work = {packed, columns, most > 1 ? CHUNK : blocks, smaller(most, inputs - i), out + i * m, 0};
+        uint8_t *column = columns;
+        for (size_t b = 0; b < blocks; b += work.chunk) {
+            const size_t some = smaller(work.chunk, blocks - b);
+            for (size_t c = 0; c < work.count; ++c, column += some * product->column_bytes) {
+                product->quantize(x + ((i + c) * blocks + b) * QK8_A8, column, some);
+            }
         }
         share(&work, threads);
     }

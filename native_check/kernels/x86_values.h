@@ -83,6 +83,12 @@ static inline __m256i x86_quantize_block(const float *x, uint16_t *h) {
 
 /* Quantize count floats under one scale; returns the scale. */
 static inline uint16_t quantize_values(const float *x, int8_t *q, size_t count) {
+    if (count == QK8_A8) {
+        uint16_t scale;
+        const __m256i block = x86_quantize_block(x, &scale);
+        _mm256_storeu_si256((__m256i *)(void *)q, block);
+        return scale;
+    }
     const size_t tail = count % 32;
     const size_t whole = count - tail;
     float last[32] = {0}; /* the tail, padded with zeros: never read past count */

@@ -8,5 +8,7 @@ inputs are read-only; the return value is ignored, and an exception is a refused
 than the integers require: use only the first ``k`` elements. A string attribute ``version`` is copied to the
 report.
 
-`q8a8_conformance.adapters.gguf_py` is an example.
+`q8a8_conformance.adapters.gguf_py` is an example. `gguf_py:product`, `onnxruntime_py:kernel` and
+`torchao_py:kernel` are matrix products as these packages make them: ``q8a8 reveal`` names their arithmetic,
+which is not this format's.
 """

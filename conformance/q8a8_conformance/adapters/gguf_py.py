@@ -1,7 +1,8 @@
 """gguf-py's Q8_0 (`gguf.quants`), under the ABI's names: ``py:q8a8_conformance.adapters.gguf_py:kernel``.
 
 gguf-py has one quantizer, used for both of the ABI's row quantizers, and a dequantizer; it has no activation
-quantizer and no dot product.
+quantizer and no dot product. What is done with it instead is ``gguf_py:product``: weights are dequantized,
+and NumPy multiplies floats.
 """
 
 from __future__ import annotations
@@ -37,4 +38,23 @@ class GgufPy:
             y[:k] = dequantize(x[: k // _BLOCK_ELEMENTS * _BLOCK_BYTES], GGMLQuantizationType.Q8_0)
 
 
+class Dequantized:
+    """A matrix product of weights that gguf-py dequantizes."""
+
+    version = version("gguf")
+
+    def mul_mat_q8_a8(
+        self, m: int, n: int, k: int, w: NDArray[np.uint8], x: NDArray[np.float32], out: NDArray[np.float32]
+    ) -> None:
+        """Multiply m rows of blocks in ``w`` by n rows of ``x``."""
+        if not m * n * k:
+            out[: m * n] = 0
+            return
+        blocks = w[: m * k // _BLOCK_ELEMENTS * _BLOCK_BYTES].reshape(m, -1)
+        out[: m * n] = (x[: n * k].reshape(n, k) @ dequantize(blocks, GGMLQuantizationType.Q8_0).T).reshape(
+            -1
+        )
+
+
 kernel = GgufPy()
+product = Dequantized()

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8 import BLOCK_Q8_A8
 from q8a8.atomic import unwritable, write_text
 from q8a8_conformance.commands.options import OK, UNWRITTEN, add_sut, complain, seconds, usage_error
 from q8a8_conformance.commands.output import text_stream, write_to
-from q8a8_conformance.inputs import fixed_product
+from q8a8_conformance.inputs import calls, fixed_product
 from q8a8_conformance.protocol.session import CallRefused, SessionError
 from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.verdict import Verdict
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 TIMEOUT = 120.0
 DIFFERENT = 1
-REFUSED = "refused"
 
 STATUS = (
     "exit status: 0 the same as the specification's, 1 different, 2 usage, 3 the kernel crashed or hung, "
@@ -50,7 +50,7 @@ class Fingerprint:
     function
         ABI name.
     sha256
-        Of its outputs; why there are none, where it refused the call.
+        Of its outputs; None where it refused a call.
     expected
         That of the specification.
     differing, results
@@ -58,7 +58,7 @@ class Fingerprint:
     """
 
     function: str
-    sha256: str
+    sha256: str | None
     expected: str
     differing: int
     results: int
@@ -70,10 +70,10 @@ class Fingerprint:
 
     def text(self) -> str:
         """Return it as a line."""
-        if self.same:
-            return f"{self.function:25} {self.sha256}  same"
-        detail = f"{self.differing} of {self.results} results differ"
-        return f"{self.function:25} {self.sha256}  {detail if self.sha256 != REFUSED else 'not called'}"
+        if self.sha256 is None:
+            return f"{self.function:25} refused"
+        detail = "same" if self.same else f"{self.differing} of {self.results} results differ"
+        return f"{self.function:25} {self.sha256}  {detail}"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -152,11 +152,11 @@ def take(session: Session, offered: Sequence[str]) -> Iterator[Fingerprint]:
         try:
             data = b"".join(session.call(call).outputs[0] for call in fixed_product.calls_of(function))
         except CallRefused:
-            yield Fingerprint(function, REFUSED, expected, 0, 0)
+            yield Fingerprint(function, None, expected, 0, 0)
             continue
         own = fixed_product.digest(data)
         want = fixed_product.outputs(function)
-        size = 34 if "quantize_row" in function and "de" not in function else 4
+        size = BLOCK_Q8_A8.itemsize if function in calls.QUANTIZERS else 4
         rows = [np.frombuffer(each, np.uint8).reshape(-1, size) for each in (data, want)]
         differing = int((rows[0] != rows[1]).any(axis=1).sum())
         yield Fingerprint(function, own, expected, differing, len(want) // size)

@@ -252,6 +252,8 @@ class WorkerProcess:
         """Return whether the process has exited. It is not reaped, so that its group's id is not reused."""
         if self._process.returncode is not None:
             return True
+        if not hasattr(os, "waitid"):  # pragma: no cover -- macOS before Python 3.13
+            return self._process.poll() is not None
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def end(self, grace: float = 0.0) -> int | None:

@@ -31,6 +31,21 @@ BLOCK = 32
 EVEN = replace(RECIPES["design"], name="round-half-even", rounding="half-even")
 """The specification's recipe but for halves to even, a mistake that is common enough to have a name."""
 
+DIVISION = replace(
+    RECIPES["division"], name="division-half-even", rounding="half-even", conversion="saturate"
+)
+"""Division by d, rounded to even and kept in range: QuantizeLinear of ONNX, and what is written like it."""
+
+TORCHAO = replace(
+    RECIPES["ggml-neon"],
+    name="torchao",
+    zero_test="none",
+    conversion="saturate",
+    divisor=127.5,
+    floor=2.0**-23,
+)
+"""torchao's `choose_qparams_affine` and `quantize_affine`: scales of amax/127.5, no smaller than 2^-23."""
+
 ORDINARY = 2.0**-10, 2.0**13
 """The values of amax that are looked at: nothing is subnormal in half precision, nothing infinite."""
 
@@ -109,7 +124,9 @@ class Activations:
         h, q = quantize_blocks(np.ascontiguousarray(shaped), self.recipe or "design")
         scale = h.astype(F32)
         if not self.half:
-            scale = (np.abs(shaped).max(axis=2) / F32(127)).astype(F32)
+            recipe = self.recipe or RECIPES["design"]
+            quotient = np.abs(shaped).max(axis=2) / F32(recipe.divisor)
+            scale = np.maximum(quotient, recipe.floor).astype(F32)
         return np.ascontiguousarray(np.broadcast_to(scale, (n, nb))), q.reshape(n, nb, BLOCK)
 
     def floats(self, x: Array) -> Array:
@@ -124,7 +141,10 @@ def _hypotheses() -> Iterator[Activations]:
     """Yield what activations may become, the most usual first."""
     for sharing in ("block", "row"):
         for half in (True, False):
-            yield from (Activations("int8", recipe, sharing, half) for recipe in (*RECIPES.values(), EVEN))
+            yield from (
+                Activations("int8", recipe, sharing, half)
+                for recipe in (*RECIPES.values(), EVEN, DIVISION, TORCHAO)
+            )
     yield from (Activations(name) for name in FLOATS)
 
 

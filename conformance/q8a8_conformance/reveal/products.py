@@ -8,7 +8,7 @@ Everything is confirmed on random rows, by the reference that computes the named
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,6 +119,20 @@ def reveal_product(session: AnySession, extent: Extent = FULL) -> RevealedProduc
     return result
 
 
+def reveal_shape(session: AnySession, n: int, extent: Extent) -> Regime:
+    """Measure what a product of n rows of x computes for the first of them; no other shape is looked at.
+
+    Raises
+    ------
+    NoAnswerError
+        The kernel did not return.
+    """
+    place = Place(Products(session), ACROSS, n, (0,), tuple(range(ACROSS)))
+    regime = Regime("n", ACROSS, None, place)
+    _measure(regime, extent)
+    return regime
+
+
 def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -> None:
     """Find the shapes in which the bits are the same."""
     along_n = Shapes(products, "n", ACROSS, extent.sizes, extent.k)
@@ -187,6 +201,8 @@ def _arithmetics(*, is_half: bool) -> Iterator[tuple[str, Callable[[HeldRows, An
         yield "", lambda rows, order: rows.wrong_by(order, in_half)
     else:
         yield "", lambda rows, order: rows.wrong(order)
+        yield "activation-scale-first", lambda rows, order: rows.wrong(replace(order, scales="y"))
+        yield "weight-scale-first", lambda rows, order: rows.wrong(replace(order, scales="x"))
         yield "fp16-scale-product", lambda rows, order: rows.wrong_by(order, _with_half_scale)
 
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from q8a8.atomic import write_text
 from q8a8_conformance.files.arrays import FileError
 from q8a8_evaluation.child import Child, ChildError
+from q8a8_evaluation.commands import bench_native
 from q8a8_evaluation.commands.shared import require_writable
+from q8a8_evaluation.native import NativeKernelError
 from q8a8_golden.generate.native import NativeBuildError, scalar_library
 
 if TYPE_CHECKING:
@@ -49,6 +51,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--quick", action="store_true", help="small arrays and few rounds: a try, not a measurement"
     )
+    parser.add_argument(
+        "--native", action="store_true", help="time the C kernels instead, against ggml, BLAS and the machine"
+    )
+    parser.add_argument("--ggml", type=Path, metavar="FOLDER", help="with --native: ggml's shared libraries")
     parser.set_defaults(func=run)
 
 
@@ -57,13 +63,16 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.json:
             require_writable(options.json)
-        figures = collect(options.c_kernel, quick=options.quick)
+        if options.native:
+            figures = bench_native.collect(options.ggml, quick=options.quick)
+        else:
+            figures = collect(options.c_kernel, quick=options.quick)
         if options.json:
             write_text(json.dumps(figures, indent=2) + "\n", options.json)
-    except (ChildError, FileError, NativeBuildError, OSError) as error:
+    except (ChildError, FileError, NativeBuildError, NativeKernelError, OSError) as error:
         sys.stderr.write(f"q8a8 bench: {error}\n")
         return FAILED
-    sys.stdout.write(text(figures))
+    sys.stdout.write(bench_native.text(figures) if options.native else text(figures))
     return OK
 
 

@@ -30,6 +30,7 @@ from q8a8_evaluation.bench_model_child import prompt_tokens
 from q8a8_evaluation.child import Child, ChildError
 from q8a8_evaluation.commands.shared import require_writable
 from q8a8_evaluation.llamacpp import LlamaCpp, LlamaCppError
+from q8a8_evaluation.memory_status import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -175,7 +176,7 @@ class Peer:
             "first_token_seconds": seconds,
             "generate_seconds": max(ended - first - seconds, sys.float_info.min),
             "cache_bytes": None,
-            "resident_bytes": None,
+            "resident_bytes": resident_bytes(self._model.status),
         }
 
 

@@ -14,15 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from q8a8.atomic import unwritable, write_text
+from q8a8.errors import Q8A8Error
 from q8a8_conformance.commands.options import UNWRITTEN, complain, usage_error
 from q8a8_conformance.commands.output import text_stream, write_to
+from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.report import comparison as writers
 from q8a8_conformance.report import comparison_html
 from q8a8_conformance.report.schema import ReportError, read
 from q8a8_conformance.results.comparison import compare
 from q8a8_evaluation import compare_measurements as run_writers
+from q8a8_evaluation.commands.bench_model import BenchModelError
+from q8a8_evaluation.commands.compare_models import compare_models, is_model
 from q8a8_evaluation.compare_measurements import RunComparison, compare_runs, read_run
+from q8a8_evaluation.llamacpp import LlamaCppError
 from q8a8_evaluation.llamacpp_logs import LogError
+from q8a8_evaluation.measure import Protocol
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +55,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="set two reports, or two measurements of a model, side by side",
         description="Compare two JSON reports of q8a8 test: verdict, rules, diagnosis, and how much of the "
         "bound was used. Or two measurements: q8a8 perplexity --json, q8a8 bench-model --json (FILE#SCHEME "
-        "picks a scheme), or the output of llama-perplexity or llama-bench.",
+        "picks a scheme), or the output of llama-perplexity or llama-bench. Or two models, A.gguf and "
+        "B.gguf: their perplexity on --text, speed, size and memory are measured.",
         epilog=EXIT_STATUS,
     )
     parser.add_argument(
@@ -61,6 +68,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="write the comparison as one HTML file, too"
     )
+    parser.add_argument("--text", type=Path, metavar="FILE", help="for two models: what they are measured on")
+    parser.add_argument("--windows", type=int, default=12, metavar="N", help="for two models [12]")
+    parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens of a window [512]")
     parser.set_defaults(func=command)
 
 
@@ -71,10 +81,12 @@ def command(options: argparse.Namespace) -> int:
         if path is not None and (reason := unwritable(path)):
             return usage_error(f"--{kind} {path}: {reason}")
     try:
-        runs = measurements(options.a, options.b)
+        runs = _models(options) if is_model(options.a) else measurements(options.a, options.b)
         found = None if runs else compare(read(options.a), read(options.b), str(options.a), str(options.b))
     except (ReportError, LogError) as error:
         return usage_error(str(error))
+    except (Q8A8Error, FileError, BenchModelError, LlamaCppError) as error:
+        return complain(str(error), DIFFERENT)
     try:
         if found is None:
             _write(runs[0], run_writers.WRITERS, options)
@@ -95,6 +107,22 @@ def _write(found: T, forms: Mapping[str, Callable[[T], str]], options: argparse.
     for kind, writer in forms.items():
         if getattr(options, kind) is not None:
             write_text(writer(found), getattr(options, kind))
+
+
+def _models(options: argparse.Namespace) -> tuple[RunComparison, ...]:
+    """Measure and compare two models.
+
+    Raises
+    ------
+    ReportError
+        The other file is none, or there is no text.
+    """
+    if not is_model(options.b):
+        raise ReportError(f"{options.b}: no GGUF file, as {options.a} is")
+    if options.text is None:
+        raise ReportError("two models are compared on a text: --text FILE")
+    protocol = Protocol(options.window, options.windows, divergence=False)
+    return (compare_models(options.a, options.b, options.text, protocol),)
 
 
 def measurements(a: Path, b: Path) -> tuple[RunComparison, ...]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.atomic import write_text, writing
-from q8a8.errors import Q8A8Error
+from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
@@ -121,6 +121,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=True,
         help="compare predictions with float's too: KL divergence, same most probable token, probabilities",
     )
+    parser.add_argument(
+        "--arithmetic",
+        choices=("machine", "own"),
+        default="machine",
+        help="how float products and functions are computed: as the machine does, or in an order of our own, "
+        "with the same bits on every machine and five times slower [machine]",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     parser.add_argument(
         "--nll",
@@ -145,6 +152,7 @@ def run(options: argparse.Namespace) -> int:
         options.count,
         options.head == "scheme",
         options.divergence,
+        options.arithmetic == "own",
     )
     calibration = CalibrationData(options.calibration, options.window, options.calibration_windows)
     try:
@@ -172,7 +180,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(subject: Subject, names: Sequence[str], schemes: Mapping[str, Scheme] = SCHEMES) -> list[Outcome]:
-    """Measure schemes, with a progress bar on a terminal; errors as `Subject.measure`."""
+    """Measure schemes, with a progress bar on a terminal.
+
+    Raises
+    ------
+    Q8A8Error
+        as `Subject.measure`.
+    ArgumentError
+        where none of them can be applied.
+    """
     outcomes: list[Outcome] = []
     total = len(dict.fromkeys((BASE, *names))) * len(subject.windows)
     with progress_bar("windows", total) as progress:
@@ -180,6 +196,10 @@ def measure(subject: Subject, names: Sequence[str], schemes: Mapping[str, Scheme
             progress(done, what=step.scheme.name)
             if step.outcome is not None:
                 outcomes.append(step.outcome)
+    for name, reason in subject.skipped.items():
+        if set(names) <= {BASE, *subject.skipped}:
+            raise ArgumentError(reason if name in reason else f"{name}: {reason}")
+        sys.stderr.write(f"q8a8 perplexity: {name} is skipped: {reason}\n")
     return outcomes
 
 
@@ -216,6 +236,7 @@ def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: P
                 "cache_bytes": outcome.cache_bytes,
                 "window_nll": [float(nlls.sum()) for nlls in outcome.nlls],
                 "seconds": round(outcome.seconds, 1),
+                "arithmetic": subject.arithmetic(outcome.scheme),
                 "divergence": _divergence(outcome),
             }
         )
@@ -235,6 +256,7 @@ def document(subject: Subject, outcomes: Sequence[Outcome], model: Path, text: P
         },
         "calibration": subject.calibration.facts or None,
         "schemes": schemes,
+        "skipped": [{"scheme": name, "reason": reason} for name, reason in subject.skipped.items()],
     }
 
 
@@ -262,6 +284,8 @@ def table(found: dict[str, Any]) -> str:
         f"{found['model']['file']} on {found['text']['file']}: {protocol['windows']} windows of "
         f"{protocol['window']} tokens, {sum(protocol['counted'])} predictions, head in {protocol['head']}"
     )
+    kinds = sorted({each["arithmetic"] for each in found["schemes"]})
+    head += "".join(f"\narithmetic: {'the same on every machine' if k == 'own' else k}" for k in kinds)
     columns = f"{'change':>10}{'± paired':>10}{'bits a weight':>15}{'activation':>12}"
     lines = [head, "", f"{'scheme':<26}{'perplexity':>11}{columns}"]
     for each in found["schemes"]:

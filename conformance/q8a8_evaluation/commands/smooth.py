@@ -59,7 +59,8 @@ def _smooth(options: argparse.Namespace) -> None:
     require_writable(options.output)
     calibration = Calibration.load(options.calibration)
     with open_model(options.model) as file:
-        groups = len(fold_groups(Config.from_metadata(file.metadata).n_layers, fold_down=options.fold_down))
+        config = Config.from_metadata(file.metadata)
+        groups = len(fold_groups(config.n_layers, fold_down=options.fold_down, linears=config.linears))
     with progress_bar("group", groups) as progress:
         smoothing = smooth_model(
             options.model,

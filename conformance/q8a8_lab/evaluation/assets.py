@@ -9,6 +9,7 @@ asset             what it is                                                    
 `wikipedia`       part of a dump of the English Wikipedia, bzip2-compressed XML               gensim
 `news`            the Lee background corpus: 300 news articles, one a line                    gensim
 `gemma`           Gemma 3 270M in Q4_K_M and Q5_0, under Google's terms for Gemma             gemma3-270m-…
+`korean`          the constitution of the Republic of Korea, in Korean: no one's property     konlpy
 vocabularies      of Llama 3, Qwen 1 to 2.5, Mistral 7B                                       llama-models …
 ================  ==========================================================================  ==============
 
@@ -28,6 +29,7 @@ from q8a8_lab.peers.store import PeerUnavailableError as AssetUnavailableError
 __all__ = [
     "AssetUnavailableError",
     "gemma",
+    "korean",
     "llama_3_ranks",
     "mistral_pieces",
     "model",
@@ -86,6 +88,15 @@ LLAMA_3_WHEEL = Distribution(
     members="llama_models/llama3/tokenizer.model",
 )
 
+KOREAN_WHEEL = Distribution(
+    requirement="konlpy==0.6.0",
+    file="konlpy-0.6.0-py2.py3-none-any.whl",
+    sha256="0b7928059e20eb1c72f6fe65a3d12c104fae9e68173904e16beef869cf0ea590",
+    options=("--only-binary=:all:",),
+    members="konlpy/data/corpus/",
+)
+"""Korean texts, in a library for the language; laws have no copyright in Korea (copyright act, article 7)."""
+
 QWEN_WHEEL = Distribution(
     requirement="dashscope==2.0.2",
     file="dashscope-2.0.2-py3-none-any.whl",
@@ -101,6 +112,11 @@ MISTRAL_WHEEL = Distribution(
     options=("--only-binary=:all:",),
     members="mistral_common/data/tokenizer.model.v1",
 )
+
+
+def korean() -> Path:
+    """Return the path of the Korean text; errors as `model`."""
+    return fetch(KOREAN_WHEEL) / "konlpy" / "data" / "corpus" / "kolaw" / "constitution.txt"
 
 
 def gemma() -> Path:

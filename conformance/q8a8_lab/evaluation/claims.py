@@ -1,9 +1,10 @@
-"""The page of claims: each figure of documents 000 to 002, with what became of it.
+"""The page of claims: each figure of documents 000 to 004, with what became of it.
 
 ::
 
     python -m q8a8_lab.evaluation.claims --measure               weights of the real model -> measured/
     python -m q8a8_lab.evaluation.claims --markdown docs/model/claims.md --korean docs-ko/model/claims.md
+    python -m q8a8_lab.evaluation.claims --uncovered FOLDER      lines of the documents that no row has
 
 The page is made from the table of claims, the shapes of models, and the measurements in
 `docs/model/measured/`: what ``make evaluate`` wrote, two outputs of a real llama-bench, and the errors of the
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +27,18 @@ from q8a8.atomic import write_text
 from q8a8_evaluation.llamacpp_logs import BenchRow, LogError, parse_bench
 from q8a8_lab.evaluation import assets
 from q8a8_lab.evaluation.claims_korean import KOREAN
-from q8a8_lab.evaluation.claims_table import CLAIMS, Claim, Verdict, Words
+from q8a8_lab.evaluation.claims_notes import NOTES
+from q8a8_lab.evaluation.claims_table import CLAIMS as REPORTS
+from q8a8_lab.evaluation.claims_table import Claim, Verdict, Words
 from q8a8_lab.evaluation.shapes import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ENGLISH", "facts", "main", "measure_weights", "render", "shape_facts"]
+__all__ = ["CLAIMS", "ENGLISH", "facts", "main", "measure_weights", "render", "shape_facts", "uncovered"]
+
+CLAIMS = (*REPORTS, *NOTES)
+"""Every claim, by document and line."""
 
 MEASURED = Path("docs/model/measured")
 COMMAND = "python -m q8a8_lab.evaluation.claims --markdown docs/model/claims.md"
@@ -41,7 +48,7 @@ _HEAD = f"""\
 
 # Claims of the design documents
 
-Documents 000 to 002 hold figures that nobody had measured. Each is set here against a measurement, a
+Documents 000 to 004 hold figures that nobody had measured. Each is set here against a measurement, a
 computation or a published source. Lines are those of the documents; sentences are shortened and translated.
 
 - **confirmed**, **refuted**: with the figure that does it.
@@ -63,6 +70,8 @@ ENGLISH = Words(
         "000": "## Document 000: the plan",
         "001": "## Document 001: status and performance",
         "002": "## Document 002: the linking guide",
+        "003": "## Document 003: notes on quantization",
+        "004": "## Document 004: a lecture on quantization",
     },
     verdicts={verdict: verdict.value for verdict in Verdict},
     texts={(claim.document, claim.lines): (claim.says, claim.finding) for claim in CLAIMS},
@@ -185,7 +194,26 @@ def facts(measured: Path) -> dict[str, str]:
         found[scheme.replace("+", "_").replace("-", "_")] = (
             f"{change['delta_percent']:+.2f} % ± {change['delta_error_percent']:.2f}"
         )
+    for scheme in ("int4-g32", "int4-g128"):
+        found[f"bits_{scheme.replace('-', '_')}"] = f"{changes[scheme]['weight_bits']:.2f}"
+    found["gb_70b"] = f"{70 * changes['int4-g128']['weight_bits'] / 8:.1f}"
+    found["cache_float"] = f"{changes['float']['cache_bytes']:,}"
+    found["cache_kv_int8"] = f"{changes['kv-int8']['cache_bytes']:,}"
     return found
+
+
+def uncovered(document: str, text: str) -> list[tuple[int, str]]:
+    """Return the lines of a document that no claim names: number and text, of those with a digit or a letter.
+
+    Which of them claim anything is for a reader to say: headings, code and definitions do not.
+    """
+    named: set[int] = set()
+    for claim in CLAIMS:
+        if claim.document == document:
+            for first, last in re.findall(r"(\d+)(?:–(\d+))?", claim.lines):
+                named.update(range(int(first), int(last or first) + 1))
+    lines = enumerate(text.splitlines(), 1)
+    return [(number, line) for number, line in lines if number not in named and re.search(r"\w", line)]
 
 
 _SCHEMES = (
@@ -195,6 +223,17 @@ _SCHEMES = (
     "q8_a8+smooth-down",
     "w8a8-channel",
     "w8a8-channel+smooth-down",
+    "w8a8-tensor",
+    "int4-g32",
+    "int4-g128",
+    "llm-int8",
+    "kv-int4",
+    "rtn-int4-g64",
+    "gptq-int4-g64",
+    "gptq-int4-g64-act",
+    "awq-int4-g64",
+    "fp8-e4m3-tensor",
+    "fp8-e5m2-tensor",
 )
 
 
@@ -226,7 +265,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--measure", action="store_true", help="measure the weights of the real model first")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page")
     parser.add_argument("--korean", type=Path, metavar="FILE", help="write the page in Korean")
+    parser.add_argument("--uncovered", type=Path, metavar="FOLDER", help="with the documents, 000_….md")
     options = parser.parse_args(argv)
+    if options.uncovered:
+        for path in sorted(options.uncovered.glob("[0-9][0-9][0-9]_*.md")):
+            for number, line in uncovered(path.name[:3], path.read_text(encoding="utf-8")):
+                sys.stdout.write(f"{path.name}:{number}: {line}\n")
     if options.measure:
         text = json.dumps(measure_weights(assets.model()), indent=1)
         write_text(text + "\n", options.measured / "weights.json")

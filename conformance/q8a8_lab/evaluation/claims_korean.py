@@ -6,6 +6,7 @@ stands for the same fact, and a test compares the numerals that are typed.
 
 from __future__ import annotations
 
+from q8a8_lab.evaluation.claims_notes import NOTES_KOREAN
 from q8a8_lab.evaluation.claims_table import Verdict, Words
 
 __all__ = ["COMMAND", "KOREAN"]
@@ -17,7 +18,7 @@ _HEAD = f"""\
 
 # 설계 문서의 주장
 
-문서 000부터 002까지에는 아무도 측정하지 않은 수치가 있습니다. 여기서는 각각을 측정, 계산, 또는 발표된
+문서 000부터 004까지에는 아무도 측정하지 않은 수치가 있습니다. 여기서는 각각을 측정, 계산, 또는 발표된
 출처와 대조합니다. 행은 그 문서의 행이며, 문장은 줄였습니다.
 
 - **확인됨**, **반박됨**: 그렇게 판정하게 한 수치와 함께 적습니다.
@@ -307,12 +308,14 @@ KOREAN = Words(
         "000": "## 문서 000: 구현 계획 { #document-000-the-plan }",
         "001": "## 문서 001: 구현 상태 및 성능 분석 보고서 { #document-001-status-and-performance }",
         "002": "## 문서 002: 링킹 가이드 { #document-002-the-linking-guide }",
+        "003": "## 문서 003: 양자화 노트 { #document-003-notes-on-quantization }",
+        "004": "## 문서 004: 양자화 강의 { #document-004-a-lecture-on-quantization }",
     },
     verdicts={
         Verdict.CONFIRMED: "확인됨",
         Verdict.REFUTED: "반박됨",
         Verdict.UNTESTABLE: "여기서 시험할 수 없음",
     },
-    texts=_TEXTS,
+    texts={**_TEXTS, **NOTES_KOREAN},
 )
 """The page's words in Korean."""

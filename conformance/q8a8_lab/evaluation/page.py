@@ -76,7 +76,14 @@ def render(found: Mapping[str, Any], images: Mapping[str, str]) -> str:
     images
         Paths of the plots from the page: "changes" and "bits".
     """
-    parts = [_HEAD, _protocol(found), _gate(found["gate"]), _schemes(found), _plots(images)]
+    parts = [
+        _HEAD,
+        _protocol(found),
+        _gate(found["gate"]),
+        _schemes(found),
+        _divergence(found),
+        _plots(images),
+    ]
     parts += [_facts(found["schemes"]), _NOT_SHOWN.format(rows=len(found["schemes"]) - 1), _sources(found)]
     return "\n".join(part for part in parts if part)
 
@@ -158,6 +165,44 @@ def _schemes(found: Mapping[str, Any]) -> str:
         "## Schemes\n\nBits and bytes are those that are stored, scales included, of the linear operators of "
         "all layers; the head is not among them. The cache is that of one window. ± is one paired standard "
         "error.\n\n" + _table(head, "lrrrrrr", lines)
+    )
+
+
+def _divergence(found: Mapping[str, Any]) -> str:
+    """Return the table of divergences from float, where they were measured, and what computed the rows."""
+    lines = []
+    for each in found["schemes"]:
+        apart = each.get("divergence")
+        if apart is not None:
+            kl, top, change = (
+                f"{apart[key]:.{digits}f}" + ("" if apart[error] is None else f" ± {apart[error]:.{digits}f}")
+                for key, error, digits in (
+                    ("kl", "kl_error", 5),
+                    ("same_top_percent", "same_top_error_percent", 2),
+                    ("probability_change_percent", "probability_change_error_percent", 3),
+                )
+            )
+            lines.append((f"`{each['scheme']}`", kl, top, change, f"{apart['largest_drop_percent']:.1f}"))
+    if not lines:
+        return ""
+    machines = sorted({each["arithmetic"] for each in found["schemes"]} - {"own"})
+    rest = [f"`{each['scheme']}`" for each in found["schemes"] if each["arithmetic"] != "own"]
+    own = len(rest) < len(found["schemes"])
+    where = "Float parts are computed in an order of our own, the same on every machine" if own else ""
+    if rest:
+        where += (
+            f"{', but for ' if own else 'Computed by a machine: '}{', '.join(rest)}: {'; '.join(machines)}"
+        )
+    head = (
+        "scheme",
+        "KL to float, nats",
+        "same most probable token, %",
+        "mean change of p, %",
+        "largest drop, %",
+    )
+    return (
+        "## Divergence from float\n\nPrediction by prediction, as [Perplexity](perplexity.md) defines it. ± "
+        f"is one standard error over windows. {where}.\n\n" + _table(head, "lrrrr", lines)
     )
 
 

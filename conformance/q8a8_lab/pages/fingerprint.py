@@ -114,7 +114,7 @@ def row(leg: Leg) -> str:
     with parse_sut(leg.sut()).session(TIMEOUT, start_timeout=60) as session:
         found = list(take(session, session.hello.functions))
     same = "yes" if all(each.same for each in found) else "**no**"
-    product = f"`{found[0].sha256[:16]}…` {'same' if found[0].same else '**differs**'}"
+    product = f"`{str(found[0].sha256)[:16]}…` {'same' if found[0].same else '**differs**'}"
     return f"| {leg.kernel} | {leg.where} | {product} | {same} ({len(found)}) |"
 
 

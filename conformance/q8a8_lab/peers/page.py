@@ -130,11 +130,19 @@ def products_section(products: Sequence[ProductResult]) -> str:
             "<br>".join(result.where) if len(result.where) > 1 else "nowhere",
             "yes" if result.is_invariant else "**no**",
             f"{result.unexplained} of {result.of:,}",
+            "<br>".join(result.known) or "none found",
         )
         for result in products
         if not result.not_run
     ]
-    head = ("device", *(f"n = {n}" for n in SHOWN), "changes", "batch-invariant", "unexplained results")
+    head = (
+        "device",
+        *(f"n = {n}" for n in SHOWN),
+        "changes",
+        "batch-invariant",
+        "unexplained results",
+        "known bugs",
+    )
     missed: dict[str, list[str]] = {}
     for result in products:
         if result.not_run:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from q8a8_conformance.protocol.sut import Sut
     from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
 
 TIMEOUT = 120.0
@@ -57,6 +58,8 @@ class ProductResult:
         Random results, and those that the named arithmetic does not give.
     not_run
         Why it was not run.
+    known
+        What users of the device should know: shapes in which sums leave the range of halves.
     """
 
     device: str
@@ -68,6 +71,7 @@ class ProductResult:
     of: int = 0
     unexplained: int = 0
     not_run: str = ""
+    known: list[str] = field(default_factory=list)
 
 
 def results_file() -> Path:
@@ -83,12 +87,17 @@ def devices(folder: Path) -> Iterable[tuple[Path, str]]:
             yield from ((library, options) for options in OPTIONS.get(name.partition("-")[0], ("",)))
 
 
-def reveal(library: Path, options: str, extent: Extent = FULL) -> ProductResult:
-    """Reveal a device."""
+def device(library: Path, options: str) -> Sut:
+    """Return the system under test that a backend's first device is, a software device too."""
     os.environ.setdefault("GGML_VK_VISIBLE_DEVICES", "0")
     base = library.with_name("libggml-base.so")
     paths = f"{base},{library}" if base.is_file() else str(library)
-    sut = parse_sut(f"ggml:{paths}{':' if options else ''}{options}")
+    return parse_sut(f"ggml:{paths}{':' if options else ''}{options}")
+
+
+def reveal(library: Path, options: str, extent: Extent = FULL) -> ProductResult:
+    """Reveal a device."""
+    sut = device(library, options)
     digest = sha256(library)
     with sut.session(TIMEOUT, start_timeout=TIMEOUT) as session:
         try:
@@ -112,6 +121,7 @@ def reveal(library: Path, options: str, extent: Extent = FULL) -> ProductResult:
         found.is_invariant,
         sum(regime.of for regime in found.regimes),
         sum(regime.unexplained for regime in found.regimes),
+        known=[f"{r.where}: sums past 65504 are {r.past_half}" for r in found.regimes if r.past_half],
     )
 
 

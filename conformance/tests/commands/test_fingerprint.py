@@ -13,7 +13,10 @@ from q8a8_conformance.commands import fingerprint as command
 from q8a8_conformance.inputs import calls, fixed_product
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from q8a8_conformance.protocol.messages import Call
 
 
 def test_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +44,22 @@ def test_another_result(mutant: str, function: str, capsys: pytest.CaptureFixtur
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(function))
     assert line.endswith("results differ")
     assert fixed_product.DIGESTS[function] not in line
+
+
+def test_a_refused_call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A function whose call is refused has no hash, and the others have theirs."""
+    too_short = calls.build(calls.DEQUANTIZE, 32, {"x": bytes(2)})
+
+    def calls_of(
+        function: str, made: Callable[[str], Iterator[Call]] = fixed_product.calls_of
+    ) -> Iterator[Call]:
+        return iter([too_short]) if function == calls.DEQUANTIZE else made(function)
+
+    monkeypatch.setattr(fixed_product, "calls_of", calls_of)
+    assert cli.main(["fingerprint", "ref"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split() == [calls.DEQUANTIZE, "refused"]
+    assert lines[0].endswith("  same")
 
 
 def test_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,8 @@ import pytest
 from q8a8_conformance import cli
 from q8a8_conformance.protocol import messages
 from q8a8_conformance.spec import abi
+from q8a8_lab.pages import drawings
+from q8a8_lab.pages.site import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +84,40 @@ def test_language_switch(site: Path, docs: Path) -> None:
         assert all(link.is_file() for link in links.values())
 
 
+def test_site_builds_with_the_successor(
+    site: Path, tmp_path: Path, need: Callable[[object, str], None]
+) -> None:
+    """Zensical, which succeeds Material for MkDocs, builds the same pages of both languages, strictly."""
+    need(importlib.util.find_spec("zensical"), "zensical is not installed")
+    other = tmp_path / "site"
+    build(other, "zensical")
+    names = [{path.relative_to(folder) for path in folder.rglob("*.html")} for folder in (site, other)]
+    assert names[0] == names[1]
+    for name in (
+        "assets/iframe-worker.js",
+        "assets/q8a8.js",
+        "assets/mathjax/tex-svg.js",
+        "ko/assets/q8a8.css",
+    ):
+        assert (other / name).read_bytes() == (site / name).read_bytes()
+
+
+def test_drawings_are_current(docs: Path, tmp_path: Path) -> None:
+    """The drawings are those that their command makes."""
+    drawings.main(["--write", str(tmp_path)])
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (docs / "assets" / path.name).read_bytes(), drawings.COMMAND
+
+
+def test_api_pages_read_as_prose(site: Path) -> None:
+    """No page of the API shows marks of reStructuredText, and none is large."""
+    for path in (site / "api").glob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        assert len(page) < 300_000, path.name
+        words = html.unescape(re.sub(r"<pre>.*?</pre>|<[^>]*>", "", page, flags=re.DOTALL))
+        assert not re.findall(r":\w+:`|``|\.\. \w+::", words), path.name
+
+
 def test_site_needs_no_network(site: Path) -> None:
     """No page and no style sheet fetches anything from another host."""
     for path in site.rglob("*.html"):
@@ -112,6 +148,7 @@ def test_snippets_are_included(site: Path, docs: Path) -> None:
     for path, name in included:
         source = next(folder / name for folder in (docs, docs.parent) if (folder / name).is_file())
         last = source.read_text(encoding="utf-8").splitlines()[-1].lstrip("- ").replace("`", "")
+        last = html.unescape(re.sub(r"<[^>]*>", "", last)) if name.endswith(".svg") else last
         built = (site / path.relative_to(docs)).with_suffix(".html").read_text(encoding="utf-8")
         page = html.unescape(re.sub(r"<[^>]*>", "", built))
         assert last in page, f"{path.name}: {name}"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from q8a8.arithmetic import is_own
 from q8a8.errors import ArgumentError
 from q8a8.llama import Config, FloatLinear, LoadedModel
 from q8a8.llama.tensors import expected_shapes
-from q8a8.methods.calibration import CalibrationError
+from q8a8.methods.awq import AwqGrid
 from q8a8.schemes.scheme import Scheme
 from q8a8.schemes.statistics import gather_inputs
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation import fingerprint, measure
 from q8a8_evaluation.calibration import calibrate_model
+from q8a8_evaluation.commands.perplexity import measure as measure_all
+from q8a8_evaluation.machine import machine
 from q8a8_evaluation.measure import CalibrationData, Outcome, Protocol, Subject, read_windows
 from q8a8_evaluation.store import Store, key_of, tokens_key
 
@@ -138,6 +142,23 @@ def test_divergence_is_kept_too(
     np.testing.assert_allclose(change, nlls[0] - nlls[1], rtol=1e-9, atol=1e-12)
 
 
+def test_arithmetic_is_named(loaded: LoadedModel, text: Path) -> None:
+    """In our own order the machine is no part of the key, but of schemes that LAPACK takes part in."""
+    name = machine()
+    assert f"NumPy {np.__version__}" in name
+    assert "kernel" in name
+    subject = _subject(loaded, text, None)
+    assert subject.arithmetic(SCHEMES["q8_a8"]) == name
+    subject.protocol = Protocol(window=20, windows=3, own_order=True)
+    assert subject.arithmetic(SCHEMES["q8_a8"]) == "own"
+    assert subject.arithmetic(SCHEMES["gptq-int4-g64"]) == name
+    own = _outcomes(subject, ["w8a16"], dict(SCHEMES))
+    assert not is_own()
+    machines = _outcomes(_subject(loaded, text, None), ["w8a16"], dict(SCHEMES))
+    for a, b in zip(own, machines, strict=True):
+        np.testing.assert_allclose(np.concatenate(a.nlls), np.concatenate(b.nlls), rtol=1e-5)
+
+
 def test_a_stopped_run_goes_on(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
     """Stopped in the middle of a scheme, a run has what it had measured."""
     steps = _subject(loaded, text, tmp_path).measure(["counted"], COUNTED)
@@ -151,7 +172,18 @@ def test_a_stopped_run_goes_on(loaded: LoadedModel, text: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "change", ["weights", "count", "head", "options", "code", "windows of calibration", "calibration"]
+    "change",
+    [
+        "weights",
+        "count",
+        "head",
+        "options",
+        "code",
+        "windows of calibration",
+        "calibration",
+        "order",
+        "machine",
+    ],
 )
 def test_other_circumstances_are_measured_again(
     loaded: LoadedModel, text: Path, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
@@ -168,6 +200,10 @@ def test_other_circumstances_are_measured_again(
         after.protocol = Protocol(count="second-half")
     elif change == "head":
         after.protocol = Protocol(head=True)
+    elif change == "order":
+        after.protocol = Protocol(own_order=True)
+    elif change == "machine":
+        monkeypatch.setattr(measure, "machine", lambda: "another")
     elif change == "options":
         scheme = SCHEMES["q8_a8+smooth-down"]
     elif change == "code":
@@ -281,20 +317,40 @@ def test_a_saved_calibration(loaded: LoadedModel, text: Path, tmp_path: Path) ->
         for each in (from_text, from_file)
     )
     assert ours == theirs
-    with pytest.raises(ArgumentError, match=r"gptq-int4-g64: what it needs is not saved"):
-        _outcomes(from_file, ["gptq-int4-g64"], dict(SCHEMES))
+    assert len(_outcomes(from_file, ["gptq-int4-g64"], dict(SCHEMES))) == 1
+    assert "gptq-int4-g64: what it needs is not saved" in from_file.skipped["gptq-int4-g64"]
     other = LoadedModel(loaded.config, loaded.weights, {}, "b" * 64)
-    with pytest.raises(CalibrationError, match="a calibration of another model"):
-        _outcomes(
-            Subject(other, Protocol(), windows, CalibrationData(saved)), ["q8_a8+smooth"], dict(SCHEMES)
-        )
+    subject = Subject(other, Protocol(), windows, CalibrationData(saved))
+    assert len(_outcomes(subject, ["q8_a8+smooth"], dict(SCHEMES))) == 1
+    assert "a calibration of another model" in subject.skipped["q8_a8+smooth"]
 
 
-def test_refuses_to_calibrate_on_nothing(loaded: LoadedModel) -> None:
-    """A scheme that needs a calibration names the option."""
+def test_skips_what_cannot_be_applied(loaded: LoadedModel, capsys: pytest.CaptureFixture[str]) -> None:
+    """A scheme without its calibration, one that the shape does not suit: named, and the others are measured.
+
+    Where nothing is left, that is an error.
+    """
     subject = Subject(loaded, Protocol(), [np.arange(20)])
+    names = ["q8_a8+smooth", "gptq-int4-g64", "q8_a8"]
+    assert [each.scheme.name for each in measure_all(subject, names)] == ["float", "q8_a8"]
+    assert list(subject.skipped) == names[:2]
+    assert "q8_a8+smooth is skipped: q8_a8+smooth: this scheme needs --calibration" in capsys.readouterr().err
     with pytest.raises(ArgumentError, match=r"q8_a8\+smooth: this scheme needs --calibration"):
-        _outcomes(subject, ["q8_a8+smooth"], dict(SCHEMES))
+        measure_all(Subject(loaded, Protocol(), [np.arange(20)]), ["float", "q8_a8+smooth"])
+    narrow = Config(**{**vars(loaded.config), "d_model": 40, "d_head": 20})
+    weights = {n: np.ones(s, np.float32) for n, s in expected_shapes(narrow).items()}
+    other = Subject(LoadedModel(narrow, weights, {}, "c" * 64), Protocol(), [np.arange(20)])
+    assert len(measure_all(other, ["q8_a8", "w8a8-channel", "kv-int8"])) == 3
+    assert "multiple of 32" in other.skipped["q8_a8"]
+
+
+def test_awq_of_the_head(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
+    """With the head in the scheme, its input is calibrated as well."""
+    protocol = Protocol(window=20, windows=1, head=True)
+    subject = Subject(loaded, protocol, [np.arange(20)], CalibrationData(text, 20, 2), folder=tmp_path)
+    schemes = {"float": SCHEMES["float"], "awq": replace(SCHEMES["awq-int4-g64"], name="awq")}
+    schemes["awq"] = replace(schemes["awq"], options={"grid": AwqGrid(bits=4, group=16)})
+    assert [each.scheme.name for each in _outcomes(subject, ["awq"], schemes)] == ["float", "awq"]
 
 
 def test_bytes_of_the_cache(loaded: LoadedModel) -> None:

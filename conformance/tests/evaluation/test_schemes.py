@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8.errors import ArgumentError, UnknownNameError
-from q8a8.llama import HEAD, Config, FloatCache, FloatLinear, Model, Q8A8Linear, linear_names
+from q8a8.errors import ArgumentError, ShapeError, UnknownNameError
+from q8a8.llama import HEAD, Config, FloatCache, FloatLinear, Model, ModelError, Q8A8Linear, linear_names
 from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.calibration import CalibrationError, Source, calibrate, input_of
 from q8a8.schemes.scheme import Scheme, build, get_scheme
@@ -107,6 +107,17 @@ def test_smoothing_leaves_the_weights_alone(statistics: InputStatistics) -> None
     assert isinstance(ours, Q8A8Linear)
     assert isinstance(theirs, Q8A8Linear)
     assert ours.blocks.tobytes() != theirs.blocks.tobytes()
+
+
+def test_weights_are_checked_before_they_are_replaced() -> None:
+    """A missing one, and one of another shape, which its operator would multiply with in silence."""
+    name = "blk.1.ffn_down.weight"
+    without = {key: weight for key, weight in WEIGHTS.items() if key != name}
+    with pytest.raises(ModelError, match=f"there is no {name}"):
+        build(SCHEMES["q8_a8"], CONFIG, without)
+    wrong = {**WEIGHTS, name: WEIGHTS[name][:64]}
+    with pytest.raises(ShapeError, match=rf"{name}: expected shape \(128, 192\), got \(64, 192\)"):
+        build(SCHEMES["q8_a8"], CONFIG, wrong)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -254,3 +255,20 @@ def test_layer_refusals() -> None:
         dynamic.DynamicLinear(w * np.float32(np.inf))
     with pytest.raises(errors.ShapeError, match=r"x: expected shape \[n, 4\], got \(2, 5\)"):
         dynamic.DynamicLinear(w)(np.ones((2, 5), np.float32))
+
+
+def test_bfloat16_output() -> None:
+    """Each result is rounded to 8 bits once, ties to even, as ml_dtypes rounds it."""
+    rng = np.random.default_rng(4)
+    acc = rng.integers(-(2**20), 2**20, (40, 30)).astype(np.int32)
+    sx, sw = (rng.random(n).astype(np.float32) for n in (40, 30))
+    for order in dynamic.RESCALES:
+        plain = dynamic.rescale(acc, sx, sw, order)
+        half = dynamic.rescale(acc, sx, sw, order, output="bfloat16")
+        assert np.array_equal(half, plain.astype(ml_dtypes.bfloat16).astype(np.float32))
+    x = np.array([1 + 2**-8, 1 + 3 * 2**-8, -0.0, 3.4e38, np.inf, -np.inf, np.nan, 2.0**-149], np.float32)
+    with np.errstate(over="ignore"):
+        expected = x.astype(ml_dtypes.bfloat16).astype(np.float32)
+    assert np.array_equal(dynamic.round_to_bfloat16(x), expected, equal_nan=True)
+    with pytest.raises(errors.UnknownNameError, match="output"):
+        dynamic.rescale(acc, sx, sw, output="float8")

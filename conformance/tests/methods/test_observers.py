@@ -19,6 +19,7 @@ from q8a8 import errors
 from q8a8.llama.config import Config
 from q8a8.llama.model import Model
 from q8a8.llama.tensors import expected_shapes
+from q8a8.methods.archive import ArchiveError, write_archive
 from q8a8.methods.histogram import Histogram
 from q8a8.methods.observers import (
     METHODS,
@@ -389,3 +390,38 @@ def test_methods_are_data() -> None:
         assert method.name == name
         assert method.source
         assert get_method(name) is get_method(method) is method
+
+
+def test_saved_counts_are_the_same(tmp_path: Path) -> None:
+    """OBS-3: saved and loaded observers merge into that of all data; numbers that do not fit are refused."""
+    x = np.random.default_rng(3).standard_normal(4000).astype(np.float32)
+    parts = [Observer(512), Observer(512), Observer(512)]
+    for part, data in zip(parts, (x[:1000], 9 * x[1000:], np.zeros(0, np.float32)), strict=True):
+        part.observe(data)
+        part.save(tmp_path / "part.npz")
+        loaded = Observer.load(tmp_path / "part.npz")
+        assert np.array_equal(loaded.histogram.counts, part.histogram.counts)
+        assert (loaded.histogram.exponent, loaded.histogram.amax) == (
+            part.histogram.exponent,
+            part.histogram.amax,
+        )
+        assert loaded.samples == part.samples
+        if part is not parts[0]:
+            parts[0].merge(loaded)
+    whole = Observer(512)
+    whole.observe(np.concatenate([x[:1000], 9 * x[1000:]]), samples=3)
+    assert np.array_equal(parts[0].histogram.counts, whole.histogram.counts)
+    for method in ("absmax", "mse", "entropy"):
+        assert parts[0].threshold(method) == whole.threshold(method)
+    good = {"exponent": whole.histogram.exponent, "amax": whole.histogram.amax, "samples": 3}
+    counts = whole.histogram.counts
+    for known, array in (
+        (good | {"exponent": 3}, counts),
+        (good | {"amax": good["amax"] * 8}, counts),
+        (good | {"amax": 0.1}, counts),
+        (good, -counts),
+        (good, counts[:100]),
+    ):
+        write_archive(tmp_path / "bad.npz", "q8a8-histogram", 1, known, {"counts": array})
+        with pytest.raises(ArchiveError, match="counts"):
+            Observer.load(tmp_path / "bad.npz")

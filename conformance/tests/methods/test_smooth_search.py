@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from q8a8.errors import ShapeError
+from q8a8.llama.families import LLAMA
 from q8a8.methods.calibration import Calibration, Source, Statistics
 from q8a8.methods.smooth_search import GRID, Candidate, reconstruction_error, search
 from q8a8.methods.smoothquant import make_smoothing
@@ -138,6 +139,7 @@ class Shape:
     """A model of one layer."""
 
     n_layers = 1
+    linears: tuple[str, ...] = LLAMA.linears
 
 
 def _model(rows: F32, weight: F32) -> tuple[dict[str, F32], Calibration]:

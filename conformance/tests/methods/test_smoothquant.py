@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from q8a8.errors import ArgumentError, DomainError, DtypeError, ShapeError, UnknownNameError
+from q8a8.llama.families import LLAMA
 from q8a8.methods.calibration import Calibration, CalibrationError, Source, Statistics
 from q8a8.methods.smoothquant import (
     FLOOR,
@@ -211,6 +212,7 @@ class Shape:
     """A model of one layer."""
 
     n_layers = 1
+    linears: tuple[str, ...] = LLAMA.linears
 
 
 def small_model(rng: np.random.Generator) -> dict[str, F32]:

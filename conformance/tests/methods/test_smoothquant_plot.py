@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8.llama.families import LLAMA
 from q8a8.methods.calibration import Calibration, Statistics
 from q8a8.methods.smoothquant import make_smoothing
 from q8a8_lab.evaluation.plots import smoothquant
@@ -18,6 +19,7 @@ class Shape:
     """A model of twelve layers: the last has the group that is drawn."""
 
     n_layers = 12
+    linears: tuple[str, ...] = LLAMA.linears
 
 
 def test_plot(tmp_path: Path) -> None:

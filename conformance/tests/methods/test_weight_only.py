@@ -228,3 +228,16 @@ def test_int8_refusals() -> None:
         weight_only.ChannelInt8Linear(np.zeros((2, 3)))  # type: ignore[arg-type] # another dtype
     with pytest.raises(errors.ShapeError, match="weight: expected shape"):
         weight_only.ChannelInt8Linear(normal(3))
+
+
+def test_coarse_granularities() -> None:
+    """One scale a row, and one for the matrix: those of the rule on a row and on everything."""
+    weight = np.random.default_rng(8).standard_normal((6, 40)).astype(np.float32)
+    eye = np.eye(40, dtype=np.float32)
+    channel, tensor = (weight_only.Int4GroupLinear(weight, group=each) for each in ("channel", "tensor"))
+    for found, rows in ((channel(eye).T, weight), (tensor(eye).T.reshape(1, -1), weight.reshape(1, -1))):
+        scale = (np.abs(rows).max(axis=1) / np.float32(7.5)).astype(np.float16).astype(np.float32)
+        codes = np.clip(np.rint(rows / scale[:, None]), -8, 7)
+        assert np.array_equal(found, (codes * scale[:, None]).astype(np.float32))
+    assert channel.weight_bytes == 6 * 20 + 6 * 2
+    assert tensor.weight_bytes == 6 * 20 + 2

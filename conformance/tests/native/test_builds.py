@@ -99,7 +99,8 @@ def test_every_preset_can_be_built_and_tested() -> None:
     presets = json.loads((native_build.source_folder() / "CMakePresets.json").read_text())
     configured = {preset["name"] for preset in presets["configurePresets"] if not preset.get("hidden")}
     assert {preset["name"] for preset in presets["buildPresets"]} == configured
-    assert {preset["name"] for preset in presets["testPresets"]} == configured
+    # WebAssembly has no processes: its modules are called, and tested, by a host in Python
+    assert {preset["name"] for preset in presets["testPresets"]} == configured - {"zig-wasm"}
     assert {native_build.build_folder(name).name for name in configured} == configured
 
 

@@ -34,6 +34,7 @@ LEGS = {
         f"rvv-{bits}": devices.emulated("zig-riscv64", "rvv", "-cpu", devices.rvv_cpu(bits))
         for bits in (128, 1024)
     },
+    "wasm": devices.wasm("simd128"),
     **GPUS,
 }
 
@@ -60,7 +61,7 @@ def test_one_result(session: Session) -> None:
     assert outputs == (b"\x7f\x81", b"\x00\x3c")  # the scale is 1
 
 
-@pytest.mark.parametrize("session", ["s390x", "rvv-128", *GPUS], indirect=True)
+@pytest.mark.parametrize("session", ["s390x", "rvv-128", "wasm", *GPUS], indirect=True)
 def test_golden_cases(session: Session) -> None:
     """Every golden case with an outcome has the bits of the scalar order, and nothing else is written."""
     with session:

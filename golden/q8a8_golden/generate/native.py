@@ -10,7 +10,14 @@ from pathlib import Path
 
 from q8a8.atomic import replacing
 
-__all__ = ["NativeBuildError", "in_checkout", "kernel_library", "kernel_names", "scalar_library"]
+__all__ = [
+    "NativeBuildError",
+    "in_checkout",
+    "kernel_library",
+    "kernel_names",
+    "native_folder",
+    "scalar_library",
+]
 
 _NATIVE = Path(__file__).resolve().parents[3] / "native_check"
 
@@ -20,6 +27,11 @@ _FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibil
 
 class NativeBuildError(RuntimeError):
     """The C compiler failed; the message is the compiler's."""
+
+
+def native_folder() -> Path:
+    """Return where a checkout has the C sources, whether it is one or not."""
+    return _NATIVE
 
 
 def in_checkout() -> bool:

@@ -43,7 +43,10 @@ class ReferenceImplementation:
             getattr(Reference(recipe=recipe), function)(*arguments)
         except DomainError:
             return None
-        return {name: buffer.tobytes() for name, buffer in buffers.items()}
+        # (The vectors are little-endian, the reference computes in the machine's order.)
+        return {
+            name: buffer.astype(buffer.dtype.newbyteorder("<")).tobytes() for name, buffer in buffers.items()
+        }
 
 
 def _recipe_is_defined(function: str, inputs: Mapping[str, np.ndarray[Any, Any]], recipe: str) -> bool:
@@ -58,7 +61,8 @@ def _buffer(function: str, name: str, data: bytes) -> np.ndarray[Any, Any]:
     floats = name in {"input", "s", "out"} or (name == "x" and function in (*_QUANTIZERS, MUL_MAT))
     floats = floats or (name == "y" and function == "dequantize_row_q8_a8")
     dtype = "<f4" if floats else {"output": "i1", "scale": "<u2"}.get(name, "u1")
-    return np.frombuffer(bytearray(data), dtype=dtype)
+    array = np.frombuffer(bytearray(data), dtype=dtype)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 class ReferenceBounds:

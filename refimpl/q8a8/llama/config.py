@@ -162,6 +162,11 @@ class Config:
         return self.n_heads // self.n_kv_heads
 
     @property
+    def linears(self) -> tuple[str, ...]:
+        """The linear operators of a layer, in the order in which they are computed."""
+        return self.family.linears
+
+    @property
     def score_width(self) -> int:
         """Attention's scores are divided by its root."""
         wide = self.family.wide_layers and self.n_layers == self.family.wide_layers

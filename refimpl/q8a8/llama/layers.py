@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8.arithmetic import exp, matmul, row_sums, tanh
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -42,7 +44,7 @@ def rms_norm(x: Float, weight: Float, eps: float) -> Float:
     eps
         Keeps a row of zeros from dividing by zero.
     """
-    mean = np.mean(np.square(x), axis=-1, keepdims=True)
+    mean = row_sums(np.square(x)) / x.dtype.type(x.shape[-1])
     scaled: Float = x / np.sqrt(mean + x.dtype.type(eps)) * weight
     return scaled
 
@@ -63,7 +65,7 @@ def swiglu(gate: Float, up: Float) -> Float:
     """
     # e^(−z) is infinite for z < −88: the quotient is then −0, where the limit is.
     with np.errstate(over="ignore"):
-        gated: Float = gate / (1 + np.exp(-gate)) * up
+        gated: Float = gate / (1 + exp(-gate)) * up
     return gated
 
 
@@ -84,7 +86,7 @@ def geglu(gate: Float, up: Float) -> Float:
         `[t, d_ff]`.
     """
     root, cube = gate.dtype.type(np.sqrt(2 / np.pi)), gate.dtype.type(0.044715)
-    gated: Float = gate / 2 * (1 + np.tanh(root * gate * (1 + cube * np.square(gate)))) * up
+    gated: Float = gate / 2 * (1 + tanh(root * gate * (1 + cube * np.square(gate)))) * up
     return gated
 
 
@@ -96,7 +98,7 @@ def soft_cap(x: Float, cap: float) -> Float:
     """
     if not cap:
         return x
-    capped: Float = np.tanh(x / x.dtype.type(cap)) * x.dtype.type(cap)
+    capped: Float = tanh(x / x.dtype.type(cap)) * x.dtype.type(cap)
     return capped
 
 
@@ -154,7 +156,8 @@ def attention(
         stop = past + first + rows
         # The first key that the tile's first query sees.
         start = 0 if window is None else max(0, past + first + 1 - window)
-        scores = q[:, :, first : first + rows].reshape(n_kv, groups * rows, d_head) @ keys[..., start:stop]
+        part = q[:, :, first : first + rows].reshape(n_kv, groups * rows, d_head)
+        scores = matmul(part, keys[..., start:stop])
         scores = soft_cap(scores, cap).reshape(n_kv, groups, rows, stop - start)
         # Of the last `rows` keys, query i of the tile sees the first i + 1.
         scores[..., -rows:] += np.triu(np.full((rows, rows), -np.inf, q.dtype), 1)
@@ -163,10 +166,10 @@ def attention(
             last = past + first - window - start + np.arange(rows)[:, np.newaxis]
             scores[..., np.arange(stop - start) <= last] = -np.inf
         scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
+        scores = exp(scores)
         shares = scores.reshape(n_kv, groups * rows, stop - start)
-        heads = shares @ values[:, start:stop]
-        heads /= shares.sum(axis=-1, keepdims=True)
+        heads = matmul(shares, values[:, start:stop])
+        heads /= row_sums(shares)
         out[first : first + rows] = (
             heads.reshape(n_kv, groups, rows, d_head).transpose(2, 0, 1, 3).reshape(rows, n_heads * d_head)
         )

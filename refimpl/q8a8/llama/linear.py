@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from q8a8.arithmetic import matmul
 from q8a8.errors import ShapeError
 from q8a8.layout import BLOCK_Q8_A8, require_blocks
 from q8a8.matmul import mul_mat
@@ -79,8 +80,7 @@ class FloatLinear:
 
     def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
         """Multiply: `[t, in]` to `[t, out]`."""
-        product: NDArray[Any] = x @ self.weight.T
-        return product
+        return matmul(x, self.weight.T)
 
 
 def _blocks(weight: F32 | Blocks, recipe: str | Recipe) -> Blocks:
@@ -121,7 +121,7 @@ class Int8WeightLinear:
 
     def __call__(self, x: F32) -> F32:
         """Multiply: float32 `[t, in]` to float32 `[t, out]`."""
-        return x @ self._weight.T
+        return matmul(x, self._weight.T)
 
 
 class Q8A8Linear:

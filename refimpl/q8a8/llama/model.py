@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8.arithmetic import cos_sin, is_own
 from q8a8.errors import DomainError, DtypeError
 from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.errors import ModelError
@@ -285,6 +286,9 @@ class Model:
     def _complex(self, angles: NDArray[np.float64], gain: float) -> NDArray[np.complexfloating[Any]]:
         """Turn angles into complex numbers of the model's precision."""
         turn: NDArray[np.complexfloating[Any]] = gain * np.exp(1j * angles)
+        if is_own():
+            turn = np.empty(angles.shape, np.complex128)
+            turn.real, turn.imag = (gain * part for part in cos_sin(angles))
         # float32 has complex64, float64 complex128.
         return turn.astype(np.result_type(self.dtype, np.complex64))
 

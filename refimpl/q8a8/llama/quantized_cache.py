@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def cache_bytes(  # the formula has as many factors
 
         per layer and kv head    T_q · d · bits/8 · 2              codes of K and of V
                                + T_q/G · d · 4                     scales and lows of each block of keys
-                               + T_q · d/g · 4                     scales and lows of the groups of values
+                               + T_q · ceil(d/g) · 4               scales and lows of the groups of values
                                + (T - T_q) · d · recent_bytes · 2  the newest ones, K and V
 
     Parameters
@@ -60,7 +60,7 @@ def cache_bytes(  # the formula has as many factors
     d = config.d_head
     quantized = max(0, (positions - residual) // group * group)
     codes = 2 * quantized * (d if bits == 8 else (d + 1) // 2)
-    scales = 4 * (quantized // group * d + quantized * (d // value_group))
+    scales = 4 * (quantized // group * d + quantized * -(-d // value_group))
     recent = 2 * (positions - quantized) * d * recent_bytes
     return config.n_layers * config.n_kv_heads * (codes + scales + recent)
 
@@ -82,7 +82,7 @@ class QuantizedCache:
     group
         Tokens of a key's group, and positions that are quantized at a time.
     value_group
-        Channels of a value's group; a divisor of the head's size.
+        Channels of a value's group; the last group of a head may be shorter.
     residual
         Positions that always stay in float, 0 or more.
     recent_dtype
@@ -110,25 +110,22 @@ class QuantizedCache:
             ("capacity", capacity, 0),
             ("group", group, 1),
             ("residual", residual, 0),
+            ("value_group", value_group, 1),
         ):
             if number < least:
                 raise ArgumentError(f"{name}: expected at least {least}, got {number}")
-        if value_group < 1 or config.d_head % value_group:
-            raise ArgumentError(
-                f"value_group: expected a divisor of d_head, {config.d_head}, got {value_group}"
-            )
         if np.dtype(recent_dtype) not in (np.float16, np.float32):
             raise DtypeError(f"recent_dtype: expected float16 or float32, got {np.dtype(recent_dtype)}")
         self.capacity, self.bits = capacity, bits
         self.group, self.value_group, self.residual = group, value_group, residual
         layers, heads, d = config.n_layers, config.n_kv_heads, config.d_head
-        self._heads, self._d = heads, d
+        self._heads, self._d, self._groups = heads, d, -(-d // value_group)
         blocks = max(0, (capacity - residual) // group)
         width = d if bits == 8 else (d + 1) // 2
         # One entry along the second axis is a block: `group` positions.
         self._codes = np.empty((2, layers, blocks, group, heads, width), np.uint8)
         self._key_scales = np.empty((2, layers, blocks, 1, heads, d), np.float16)
-        self._value_scales = np.empty((2, layers, blocks, group, heads, d // value_group, 1), np.float16)
+        self._value_scales = np.empty((2, layers, blocks, group, heads, self._groups, 1), np.float16)
         self._recent = np.empty((2, layers, min(capacity, residual + group), heads, d), recent_dtype)
         self._lengths = [0] * layers
 
@@ -208,11 +205,18 @@ class QuantizedCache:
         codes, *key_scales = quantize(keys, self.bits, axis=0)
         self._store(0, layer, block, codes)
         self._key_scales[:, layer, block] = key_scales
-        grouped = values.reshape(self.group, self._heads, -1, self.value_group)
-        codes, *value_scales = quantize(grouped, self.bits)
-        self._store(1, layer, block, codes.reshape(values.shape))
+        # A short last group is filled up with its last channel, which moves neither its minimum nor maximum.
+        codes, *value_scales = quantize(self._grouped(values, "edge"), self.bits)
+        self._store(1, layer, block, codes.reshape(self.group, self._heads, -1)[..., : self._d])
         self._value_scales[:, layer, block] = value_scales
         recent[:, : self.residual] = recent[:, self.group :].copy()
+
+    def _grouped(self, x: NDArray[Any], fill: Literal["edge", "constant"]) -> NDArray[Any]:
+        """Cut the last axis, d_head, into groups of values, the last one filled up: `[..., groups, g]`."""
+        missing = -self._d % self.value_group
+        if missing:
+            x = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], fill)
+        return x.reshape(*x.shape[:-1], self._groups, self.value_group)
 
     def _store(self, which: int, layer: int, block: int, codes: U8) -> None:
         """Put the codes `[group, n_kv_heads, d_head]` of keys (0) or values (1) in their place."""
@@ -229,8 +233,10 @@ class QuantizedCache:
             codes = unpack_nibbles(codes, self._d)
         keys = dequantize(codes[0], *self._key_scales[:, layer, :blocks])
         out[0, :quantized] = keys.reshape(quantized, self._heads, self._d)
-        grouped = codes[1].reshape(*codes.shape[1:-1], self._d // self.value_group, self.value_group)
+        grouped = self._grouped(codes[1], "constant")
         values = dequantize(grouped, *self._value_scales[:, layer, :blocks])
-        out[1, :quantized] = values.reshape(quantized, self._heads, self._d)
+        out[1, :quantized] = values.reshape(quantized, self._heads, self._groups * self.value_group)[
+            ..., : self._d
+        ]
         out[:, quantized:] = self._recent[:, layer, : length - quantized]
         return out[0], out[1]

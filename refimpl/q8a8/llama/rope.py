@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from q8a8.arithmetic import exp, is_own, log
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -117,7 +119,11 @@ def rope_angles(
     numpy.ndarray
         float64 `[t, dims / 2]`, in radians.
     """
-    frequencies = base ** (-2.0 * np.arange(dims // 2) / dims)
+    frequencies = (
+        exp(-2.0 * np.arange(dims // 2) / dims * log(np.array(base)))
+        if is_own()
+        else (base ** (-2.0 * np.arange(dims // 2) / dims))
+    )
     if factors is not None:
         frequencies /= factors
     if yarn is not None:
@@ -159,6 +165,8 @@ def rotate(
         Which channels belong together.
     """
     half = turn.shape[-1]
+    if is_own():
+        return _rotate(x, turn, pairs)
     if pairs == "neighbours":
         z = np.ascontiguousarray(x[..., : 2 * half]).view(turn.dtype)
         turned: Float = (z * turn[:, np.newaxis]).view(x.dtype)
@@ -169,3 +177,18 @@ def rotate(
     if x.shape[-1] == 2 * half:
         return turned
     return np.concatenate((turned, x[..., 2 * half :]), axis=-1)
+
+
+def _rotate(
+    x: Float, turn: NDArray[np.complexfloating[Any]], pairs: Literal["neighbours", "halves"]
+) -> Float:
+    """Turn pairs by real products and sums, each rounded; NumPy may fuse those of complex numbers."""
+    half = turn.shape[-1]
+    step = 2 if pairs == "neighbours" else 1
+    a = slice(0, 2 * half, 2) if step == 2 else slice(0, half)
+    b = slice(1, 2 * half, 2) if step == 2 else slice(half, 2 * half)
+    cos, sin = turn.real[:, np.newaxis], turn.imag[:, np.newaxis]
+    turned = x.copy()
+    turned[..., a] = x[..., a] * cos - x[..., b] * sin
+    turned[..., b] = x[..., a] * sin + x[..., b] * cos
+    return turned

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8.arithmetic import matmul, power
 from q8a8.errors import ArgumentError, DomainError, ShapeError
 from q8a8.methods.finite import require_finite, require_matrix
 
@@ -218,7 +219,7 @@ def channel_scales(mean: F64, ratio: float) -> F32:
     require_finite(narrow, "mean")
     if (mean < 0).any():
         raise ArgumentError(f"mean: element {int(np.argmax(mean < 0))} is negative")
-    s = np.maximum(narrow ** np.float32(ratio), SMALLEST_SCALE)
+    s = np.maximum(power(narrow, float(np.float32(ratio))), SMALLEST_SCALE)
     normalized: F32 = s / np.sqrt(s.max(initial=SMALLEST_SCALE) * s.min(initial=np.float32(np.inf)))
     return normalized
 
@@ -278,7 +279,7 @@ def search_scales(weights: Sequence[F32], mean: F64, rows: F32, grid: AwqGrid) -
         scales = channel_scales(mean, step / RATIOS)
         numbers = dequantize(quantize(whole * scales, grid)) / scales
         # Mean over all elements of all outputs; float64, so that equal losses are equal (AWQ-4).
-        loss = float(np.mean((rows @ (numbers - whole).T).astype(np.float64) ** 2)) if rows.size else 0.0
+        loss = float(np.mean(matmul(rows, (numbers - whole).T).astype(np.float64) ** 2)) if rows.size else 0.0
         losses.append(loss)
         # Strictly less: of equal losses the smaller ratio stays.
         if best is None or loss < best[0]:
@@ -327,7 +328,7 @@ def clip_limits(weight: F32, rows: F32, grid: AwqGrid) -> F32:
         numbers = (_codes(clipped, scale, zero, grid) - zero[..., None]) * scale[..., None]
         difference = numbers - groups
         # [groups, t, group] by [groups, group, m] to the mean over t: [m, groups].
-        outputs = inputs.transpose(1, 0, 2) @ difference.transpose(1, 2, 0)
+        outputs = matmul(inputs.transpose(1, 0, 2), difference.transpose(1, 2, 0))
         error = np.mean(outputs.astype(np.float64) ** 2, axis=1).T
         better = error < least
         best, least = np.where(better, limit, best), np.where(better, error, least)
@@ -391,4 +392,4 @@ class AwqLinear:
             Rows of another length, another dtype, NaN or infinity.
         """
         require_matrix(x, "x", self._dense.shape[1])
-        return np.asarray((x / self.search.scales) @ self._dense.T, np.float32)
+        return np.asarray(matmul(x / self.search.scales, self._dense.T), np.float32)

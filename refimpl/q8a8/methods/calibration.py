@@ -28,7 +28,7 @@ from q8a8.methods.finite import require_matrix
 from q8a8.methods.row_sample import RowSample, smallest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -76,10 +76,20 @@ class Observable(Protocol):
         """
 
 
-def input_of(name: str) -> str:
-    """Return the weight that names an input: query, key and value share theirs, and so do gate and up."""
+def input_of(name: str, among: Container[str] | None = None) -> str:
+    """Return the weight that names an input: query, key and value share theirs, and so do gate and up.
+
+    Parameters
+    ----------
+    name
+        An operator's weight.
+    among
+        The names that there are: an operator whose input another one would name, which is not there (the
+        gate, in a model that has gate and up in one matrix), names its own. None: all.
+    """
     *layer, operator, suffix = name.split(".") if name.count(".") > 1 else ("", name, "")
-    return ".".join([*layer, _SAME_INPUT[operator], suffix]) if operator in _SAME_INPUT else name
+    other = ".".join([*layer, _SAME_INPUT[operator], suffix]) if operator in _SAME_INPUT else name
+    return other if among is None or other in among else name
 
 
 def observe_model(
@@ -235,9 +245,10 @@ class Calibration:
 
     def rows(self, name: str) -> F32:
         """Return the row sample of an operator's input, float32 `[k, in]`; errors as `__getitem__`."""
-        if input_of(name) not in self.samples:
+        key = input_of(name, self.samples)
+        if key not in self.samples:
             raise CalibrationError(f"calibration: there is no row sample of the input of {name!r}")
-        return self.samples[input_of(name)]
+        return self.samples[key]
 
     def merge(self, other: Calibration) -> Calibration:
         """Join two calibrations of one model.
@@ -382,7 +393,13 @@ def calibrate(
             yield tokens
 
     observe_model(
-        model, shown(), {name: _Recorder(name, statistics, sample) for name in names}, progress=progress
+        model,
+        shown(),
+        {
+            name: _Recorder(name, statistics, sample if input_of(name, names) == name else None)
+            for name in names
+        },
+        progress=progress,
     )
     if not count or count != source.windows:
         raise CalibrationError(f"windows: expected {source.windows}, at least 1, got {count}")
@@ -390,9 +407,9 @@ def calibrate(
 
 
 class _Recorder:
-    """Takes the statistics of one operator's input, and its part of the sample."""
+    """Takes the statistics of one operator's input, and its part of the sample unless another takes it."""
 
-    def __init__(self, name: str, statistics: dict[str, Statistics], sample: RowSample) -> None:
+    def __init__(self, name: str, statistics: dict[str, Statistics], sample: RowSample | None) -> None:
         self._name, self._statistics, self._sample = name, statistics, sample
 
     def update(self, x: F32) -> None:
@@ -402,5 +419,5 @@ class _Recorder:
         new = Statistics(magnitude.max(axis=0), magnitude.sum(axis=0, dtype=np.float64), len(x))
         held = self._statistics.get(self._name)
         self._statistics[self._name] = new if held is None else held + new
-        if input_of(self._name) == self._name:
+        if self._sample is not None:
             self._sample.update(self._name, x)

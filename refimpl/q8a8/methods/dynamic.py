@@ -56,6 +56,7 @@ __all__ = [
     "quantize_matrix",
     "requantize",
     "rescale",
+    "round_to_bfloat16",
 ]
 
 ROWS = ("token", "channel")
@@ -136,7 +137,20 @@ def _centred(x: Quantized) -> NDArray[np.integer[Any]]:
     return x.q.astype(np.int16) - x.zero[:, None].astype(np.int16)
 
 
-def rescale(acc: NDArray[np.int32], sx: F32, sw: F32, order: str = "(acc*sx)*sw") -> F32:
+OUTPUTS = ("float32", "bfloat16")
+"""What results are rounded to: torchao's are of the activations' type."""
+
+
+def round_to_bfloat16(x: F32) -> F32:
+    """Round to bfloat16's 8 bits, ties to even, and widen again; infinities and NaNs stay what they are."""
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(x), rounded.view(np.float32), x).astype(np.float32)
+
+
+def rescale(
+    acc: NDArray[np.int32], sx: F32, sw: F32, order: str = "(acc*sx)*sw", *, output: str = "float32"
+) -> F32:
     """Turn integer sums into numbers (DYN-7).
 
     Parameters
@@ -147,6 +161,8 @@ def rescale(acc: NDArray[np.int32], sx: F32, sw: F32, order: str = "(acc*sx)*sw"
         float32 `[n]` and `[m]`.
     order
         A key of `RESCALES`.
+    output
+        What each result is rounded to, once, when it is complete; bfloat16's values come as float32.
 
     Returns
     -------
@@ -155,14 +171,18 @@ def rescale(acc: NDArray[np.int32], sx: F32, sw: F32, order: str = "(acc*sx)*sw"
     Raises
     ------
     UnknownNameError
-        listing the orders.
+        listing the orders, or the outputs.
     """
     if order not in RESCALES:
         raise UnknownNameError("rescale order", order, RESCALES)
+    if output not in OUTPUTS:
+        raise UnknownNameError("output", output, OUTPUTS)
     with np.errstate(over="ignore", under="ignore"):
         if order == "(acc*sx)*sw":
-            return (acc.astype(np.float32) * sx[:, None]) * sw
-        return acc.astype(np.float32) * (sx[:, None] * sw)
+            found: F32 = (acc.astype(np.float32) * sx[:, None]) * sw
+        else:
+            found = acc.astype(np.float32) * (sx[:, None] * sw)
+    return round_to_bfloat16(found) if output == "bfloat16" else found
 
 
 def multiplier(sx: F32, sw: F32, sy: float) -> F32:

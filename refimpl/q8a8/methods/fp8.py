@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from q8a8.arithmetic import matmul as product
 from q8a8.errors import ArgumentError, ShapeError, UnknownNameError
 from q8a8.methods.finite import require_finite, require_matrix
 from q8a8.methods.fp8_formats import (
@@ -192,7 +193,7 @@ def matmul(
     if accumulate not in ("float32", "float64"):
         raise UnknownNameError("type of the sum", accumulate, ("float32", "float64"))
     dtype = np.dtype(accumulate)
-    acc = decode(x.codes, x.format).astype(dtype) @ decode(w.codes, w.format).astype(dtype).T
+    acc = product(decode(x.codes, x.format).astype(dtype), decode(w.codes, w.format).astype(dtype).T)
     with np.errstate(over="ignore", under="ignore"):
         y = acc.astype(np.float32)
         y *= x.scales[:, None]

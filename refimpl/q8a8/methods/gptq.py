@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from q8a8.arithmetic import matmul
 from q8a8.errors import ArgumentError, ShapeError, UnknownNameError
 from q8a8.methods.finite import require_matrix
 from q8a8.methods.gptq_grid import GptqWeight, Grid, dequantize, fit_groups, round_to_nearest, store
@@ -82,8 +83,7 @@ class Hessian:
             Rows of another length, another dtype, NaN or infinity.
         """
         require_matrix(x, "x", len(self._sum))
-        wide = x.astype(np.float64)
-        self._sum += wide.T @ wide
+        self._sum += matmul(x.T, x, wide=True)
         self.rows += len(x)
 
     def merge(self, other: Hessian) -> None:
@@ -362,4 +362,4 @@ class GptqLinear:
             Rows of another length, another dtype, NaN or infinity.
         """
         require_matrix(x, "x", self._dense.shape[1])
-        return x @ self._dense.T
+        return matmul(x, self._dense.T)

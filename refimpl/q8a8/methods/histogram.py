@@ -106,7 +106,7 @@ class Histogram:
         flat = x.reshape(-1)
         for first in range(0, flat.size, CHUNK):
             part = np.abs(flat[first : first + CHUNK])
-            self._reach(float(part.max()))
+            self.reach(float(part.max()))
             # |x| / 2^e is exact, but where it is so small that it vanishes: bin 0 either way.
             place = np.ldexp(part, -self.exponent).astype(np.int64)
             self.counts += np.bincount(place, minlength=self.bins)
@@ -121,10 +121,10 @@ class Histogram:
         """
         if other.bins != self.bins:
             raise ArgumentError(f"other: expected {self.bins} bins, got {other.bins}")
-        self._reach(other.amax)
+        self.reach(other.amax)
         self.counts += _coarsen(other.counts, self.exponent - other.exponent)
 
-    def _reach(self, amax: float) -> None:
+    def reach(self, amax: float) -> None:
         """Widen the bins until amax lies in one (OBS-2)."""
         if amax > self.amax:
             self.amax = amax

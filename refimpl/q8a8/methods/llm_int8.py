@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from q8a8.arithmetic import matmul
 from q8a8.errors import ArgumentError, DtypeError, UnknownNameError
 from q8a8.methods.finite import require_matrix
 from q8a8.methods.integer import int_matmul
@@ -339,7 +340,9 @@ class LlmInt8Linear:
         acc = int_matmul(quantized.q, self.weight.q)
         y = dequantize_sums(acc, quantized.absmax, self.weight.absmax, self.way)
         if quantized.columns.size:
-            y += a[:, quantized.columns].astype(np.float32) @ self._outlier_weights(quantized.columns).T
+            y += matmul(
+                a[:, quantized.columns].astype(np.float32), self._outlier_weights(quantized.columns).T
+            )
         return y
 
     def _outlier_weights(self, columns: NDArray[np.int64]) -> F32:

@@ -34,6 +34,7 @@ out amax.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
@@ -42,10 +43,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from q8a8.errors import ArgumentError, UnknownNameError
+from q8a8.methods.archive import ArchiveError, read_archive, write_archive
 from q8a8.methods.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -59,6 +62,8 @@ __all__ = [
     "observe_model",
     "squared_errors",
 ]
+
+KIND, VERSION = "q8a8-histogram", 1
 
 HEAD = "output.weight"
 """The head's weight, which is observed on request only."""
@@ -211,6 +216,40 @@ class Observer:
             bins = _last_minimum(seen, chosen, score)
         # OBS-5 to OBS-7: no more than amax.
         return min(bins * seen.width, seen.amax)
+
+    def save(self, path: Path) -> None:
+        """Save the counts, from which every threshold can be found later, and which can be merged (OBS-3)."""
+        seen = self.histogram
+        known = {"exponent": seen.exponent, "amax": seen.amax, "samples": self.samples}
+        write_archive(path, KIND, VERSION, known, {"counts": seen.counts})
+
+    @classmethod
+    def load(cls, path: Path) -> Observer:
+        """Load what `save` has written.
+
+        Raises
+        ------
+        ArchiveError
+            where the file is not one of those, or its numbers contradict each other.
+        """
+        entries = read_archive(path, KIND, VERSION)
+        counts = entries.array("counts", np.int64, 1)
+        exponent, samples = entries.value("exponent", int), entries.value("samples", int)
+        amax = float(entries.value("amax", (int, float)))
+        try:
+            found = cls(len(counts))
+        except ArgumentError as error:
+            raise ArchiveError(path, f"counts: {error}") from error
+        seen = found.histogram
+        # OBS-2: the exponent follows from amax, and the bin of amax is the last that is not empty.
+        if math.isfinite(amax) and amax >= 0 and float(np.float32(amax)) == amax:
+            seen.reach(amax)
+        used = np.flatnonzero(counts)
+        last = int(used[-1]) + 1 if used.size else 1
+        if (seen.amax, seen.exponent) != (amax, exponent) or seen.used != last or (counts < 0).any():
+            raise ArchiveError(path, f"counts, exponent {exponent} and amax {amax} do not fit each other")
+        seen.counts, found.samples = counts.copy(), samples
+        return found
 
 
 def _percentile(counts: NDArray[np.int64], percentile: Fraction) -> int:

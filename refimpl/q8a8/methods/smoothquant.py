@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from q8a8.arithmetic import power
 from q8a8.errors import ArgumentError, ShapeError, UnknownNameError
 from q8a8.methods.finite import require_finite, require_matrix
 from q8a8.methods.smooth_search import GRID, Candidate, search
@@ -66,6 +67,11 @@ __all__ = [
     "smoothing_factors",
 ]
 
+ATTENTION, FORWARD = ("attn_q", "attn_k", "attn_v", "attn_qkv"), ("ffn_gate", "ffn_up")
+
+SPLIT = (*ATTENTION[:3], *FORWARD)
+"""The operators behind the norms of Llama's layers."""
+
 FLOOR = 1e-5
 """The least max|W_j|, and the least s_j."""
 
@@ -79,18 +85,38 @@ class _Shape(Protocol):
     @property
     def n_layers(self) -> int: ...
 
+    @property
+    def linears(self) -> tuple[str, ...]: ...
 
-def fold_groups(n_layers: int, *, fold_down: bool = False) -> tuple[FoldGroup, ...]:
-    """Return the groups of a Llama model that share factors, each after those that its weights depend on."""
+
+def fold_groups(
+    n_layers: int, *, fold_down: bool = False, linears: tuple[str, ...] = SPLIT
+) -> tuple[FoldGroup, ...]:
+    """Return the groups of a model that share factors, each after those that its weights depend on.
+
+    Parameters
+    ----------
+    n_layers, linears
+        Layers, and the operators of one: where q, k and v, or gate and up, are one matrix, that is the group.
+    fold_down
+        Smooth ffn_down too.
+
+    Raises
+    ------
+    SmoothingError
+        for `fold_down` where the rows of ffn_up are the gate's as well.
+    """
+    if fold_down and "ffn_gate" not in linears:
+        raise SmoothingError("fold_down: gate and up are one matrix, and the gate is not linear")
     groups = []
     for layer in range(n_layers):
         down, up, norm = f"blk.{layer}.ffn_down", f"blk.{layer}.ffn_up", f"blk.{layer}.ffn_norm"
         if fold_down:
             groups.append(FoldGroup(down, (f"{down}.weight",), (f"{up}.weight", f"{up}.bias")))
-        attention = tuple(f"blk.{layer}.attn_{operator}.weight" for operator in "qkv")
+        attention = tuple(f"blk.{layer}.{name}.weight" for name in linears if name in ATTENTION)
         before = f"blk.{layer}.attn_norm"
         groups.append(FoldGroup(before, attention, (f"{before}.weight", f"{before}.bias")))
-        forward = (f"blk.{layer}.ffn_gate.weight", f"{up}.weight")
+        forward = tuple(f"blk.{layer}.{name}.weight" for name in linears if name in FORWARD)
         groups.append(FoldGroup(norm, forward, (f"{norm}.weight", f"{norm}.bias")))
     return tuple(groups)
 
@@ -158,7 +184,7 @@ def smoothing_factors(x_max: F32, w_max: F32, alpha: float, *, rounding: Roundin
             j = int(np.argmax(vector < 0))
             raise ArgumentError(f"{name}: channel {j}: expected 0 or more, got {vector[j]}")
     x, w = x_max.astype(np.float64), np.maximum(w_max.astype(np.float64), FLOOR)
-    s = np.maximum(x**alpha / w ** (1 - alpha), FLOOR)
+    s = np.maximum(power(x, alpha) / power(w, 1 - alpha), FLOOR)
     s[x_max == 0] = 1
     return _round(s, rounding)
 
@@ -218,7 +244,7 @@ def make_smoothing(
     searched = grid if alpha == "search" else None
     provenance = _provenance(calibration, alpha, searched, fold_down=fold_down, rounding=rounding)
     smoothing = Smoothing((), provenance)
-    for group in fold_groups(config.n_layers, fold_down=fold_down):
+    for group in fold_groups(config.n_layers, fold_down=fold_down, linears=config.linears):
         # ffn_up as the factors of ffn_down have left it.
         parts = [smoothing.fold_tensor(name, weights[name]) for name in group.multiplied]
         smoothed = _smooth_group(group, parts, calibration, alpha, grid, rounding)

@@ -23,10 +23,11 @@ docs/methods/weight-only.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from q8a8.arithmetic import matmul
 from q8a8.errors import ArgumentError, DomainError, ShapeError, UnknownNameError
 from q8a8.methods.affine import Quantized, dequantize, get_rule, quantize
 from q8a8.methods.finite import require_matrix
@@ -139,7 +140,7 @@ class ChannelInt8Linear:
             as `round_to_half`; rows of another length than the weight's.
         """
         require_matrix(x, "x", self.weight.q.shape[1])
-        return (round_to_half(x) @ self.weight.q.astype(np.float32).T) * self.weight.scale
+        return matmul(round_to_half(x), self.weight.q.astype(np.float32).T) * self.weight.scale
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ class Int4GroupLinear:
     weight
         float32 `[out, in]`.
     group
-        Columns of a group.
+        Columns of a group; "channel": a row of the matrix, "tensor": all of it.
     symmetric
         Whether without zero points; chooses compressed-tensors' rule where `rule` is not given.
     rule
@@ -295,7 +296,7 @@ class Int4GroupLinear:
         self,
         weight: F32,
         *,
-        group: int = 128,
+        group: int | Literal["channel", "tensor"] = 128,
         symmetric: bool = True,
         rule: str | Rule | None = None,
         tail: str = "refuse",
@@ -303,7 +304,12 @@ class Int4GroupLinear:
     ) -> None:
         if rule is None:
             rule = SYMMETRIC if symmetric else ASYMMETRIC
-        self.weight = quantize_int4(weight, group, rule, tail=tail, half_scale=half_scale)
+        require_matrix(weight, "weight")
+        self._shape = weight.shape
+        # One scale for everything: one row, whose only group it is.
+        rows = weight.reshape(1, -1) if group == "tensor" else weight
+        columns = max(rows.shape[1], 1) if isinstance(group, str) else group
+        self.weight = quantize_int4(rows, columns, rule, tail=tail, half_scale=half_scale)
         self.weight_bytes = self.weight.nbytes
 
     def __call__(self, x: F32) -> F32:
@@ -314,5 +320,5 @@ class Int4GroupLinear:
         DtypeError, ShapeError, DomainError
             as `round_to_half`; rows of another length than the weight's.
         """
-        require_matrix(x, "x", self.weight.shape[1])
-        return round_to_half(x) @ dequantize_int4(self.weight).T
+        require_matrix(x, "x", self._shape[1])
+        return matmul(round_to_half(x), dequantize_int4(self.weight).reshape(self._shape).T)

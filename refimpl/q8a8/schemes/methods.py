@@ -11,7 +11,7 @@ from q8a8.methods.fp8 import Fp8Linear
 from q8a8.methods.gptq import GptqLinear
 from q8a8.methods.gptq_grid import Grid
 from q8a8.methods.llm_int8 import LlmInt8Linear
-from q8a8.methods.static_linear import StaticLinear
+from q8a8.methods.static_linear import AsymmetricStaticLinear, StaticLinear
 from q8a8.methods.weight_only import GROUPS, ChannelInt8Linear, Int4GroupLinear
 from q8a8.schemes.scheme import Scheme
 
@@ -50,6 +50,20 @@ def _weight_only() -> Iterator[Scheme]:
                 # 576 channels are not a whole number of groups of 128: the last group is shorter.
                 options={"group": group, "symmetric": symmetric, "tail": "short"},
             )
+
+
+def _coarse_int4() -> Iterator[Scheme]:
+    """Yield int4 with one scale an output channel, and with one for the matrix."""
+    for granularity, of in (("channel", "an output channel"), ("tensor", "a matrix")):
+        yield Scheme(
+            f"int4-{granularity}",
+            f"Weights in int4, one scale for {of}, symmetric, rounded to nearest; activations in float16.",
+            "documents 003 and 004; compressed-tensors",
+            weight_bits=4,
+            activation_bits=16,
+            linear=Int4GroupLinear,
+            options={"group": granularity},
+        )
 
 
 def _llm_int8() -> Iterator[Scheme]:
@@ -152,7 +166,27 @@ def _static() -> Iterator[Scheme]:
             linear=StaticLinear,
             statistics={"threshold": method},
         )
+    for method in ("absmax", "percentile-99.99"):
+        yield Scheme(
+            f"w8a8-static-asym-{method}",
+            "int8 by output channel; a scale and a zero point for each operator's activations, both ends "
+            f"calibrated by {method}.",
+            "document 004; ONNX QuantizeLinear; PyTorch's HistogramObserver",
+            weight_bits=8,
+            activation_bits=8,
+            linear=AsymmetricStaticLinear,
+            statistics={"ends": f"ends-{method}"},
+        )
 
 
-METHODS = (*_weight_only(), *_llm_int8(), *_fp8(), *_static(), *_kv_cache(), *_gptq(), *_awq())
+METHODS = (
+    *_weight_only(),
+    *_coarse_int4(),
+    *_llm_int8(),
+    *_fp8(),
+    *_static(),
+    *_kv_cache(),
+    *_gptq(),
+    *_awq(),
+)
 """In the order of the tables in the documentation."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from q8a8.errors import DomainError, UnknownNameError
 from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.model import Model
+from q8a8.llama.tensors import check_shapes
 from q8a8.methods.smoothquant import make_smoothing
 from q8a8.schemes.statistics import CALIBRATED, GATHERED, InputStatistics
 
@@ -183,8 +184,10 @@ def build(
     ArgumentError, CalibrationError
         where calibration is needed and missing, or has no statistics of an operator.
     ShapeError, DtypeError, DomainError, ModelError
-        as the scheme's operators, `make_smoothing` and `Model`.
+        as the scheme's operators, `make_smoothing` and `Model`. Every weight is checked before any of them is
+        replaced, as `q8a8.llama.tensors.check_shapes`.
     """
+    check_shapes(config, {name: weight.shape for name, weight in weights.items()})
     statistics = statistics or InputStatistics()
     folded = dict(weights)
     if scheme.smoothing is not None:

@@ -8,6 +8,7 @@ statistic            definition                                                u
 `rows`               float32 `[k, in]`, a sample of x                          AWQ
 `hessian`            float64 `[in, in]`, 2/n · Σ x xᵀ                          GPTQ
 `absmax`, `mse` ...  a number: the threshold of a method of `observers`        static quantization
+`ends-absmax` ...    float64 `[2]`: both ends by such a method                 static, with zero points
 ===================  ========================================================  =============================
 
 The first three are in a `Calibration`, which can be saved; the others are gathered by `gather_inputs`. All
@@ -20,16 +21,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from q8a8.errors import ArgumentError, UnknownNameError
 from q8a8.llama.config import HEAD, linear_names
 from q8a8.methods.calibration import input_of, observe_model
 from q8a8.methods.gptq import Hessian
 from q8a8.methods.observers import METHODS, Observer
+from q8a8.methods.signed_observer import SignedObserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from q8a8.llama.config import Config
@@ -41,7 +44,7 @@ __all__ = ["CALIBRATED", "GATHERED", "InputStatistics", "SeenInput", "gather_inp
 CALIBRATED = ("maximum", "mean", "rows")
 """The statistics of a `Calibration`."""
 
-GATHERED = ("hessian", *METHODS)
+GATHERED = ("hessian", *METHODS, *(f"ends-{method}" for method in METHODS))
 """The statistics of `gather_inputs`."""
 
 
@@ -59,6 +62,7 @@ class SeenInput:
     def __init__(self, width: int, *, hessian: bool = True, histogram: bool = True) -> None:
         self.hessian = Hessian(width) if hessian else None
         self.observer = Observer() if histogram else None
+        self.signed = SignedObserver() if histogram else None
         self._thresholds: dict[str, float] = {}
 
     def update(self, x: NDArray[np.float32]) -> None:
@@ -67,6 +71,8 @@ class SeenInput:
             self.hessian.update(x)
         if self.observer is not None:
             self.observer.observe(x)
+            if self.signed is not None:
+                self.signed.observe(x)
             self._thresholds.clear()
 
     def threshold(self, method: str) -> float:
@@ -139,10 +145,13 @@ class InputStatistics:
             return calibration[name].maximum if statistic == "maximum" else calibration[name].mean
         if statistic not in GATHERED:
             raise UnknownNameError("statistic", statistic, (*CALIBRATED, *GATHERED))
-        seen = (self.inputs or {}).get(input_of(name))
+        inputs = self.inputs or {}
+        seen = inputs.get(input_of(name, inputs))
         if seen is not None and statistic == "hessian" and seen.hessian is not None:
             return seen.hessian.matrix()
-        if seen is not None and statistic != "hessian" and seen.observer is not None:
+        if seen is not None and statistic.startswith("ends-") and seen.signed is not None:
+            return np.array(seen.signed.ends(statistic.removeprefix("ends-")))
+        if seen is not None and statistic in METHODS and seen.observer is not None:
             return seen.threshold(statistic)
         raise ArgumentError(
             f"{who}: this scheme needs the {statistic} of the input of {name}; it was not gathered"
@@ -194,7 +203,7 @@ def gather_inputs(
     seen = {
         name: SeenInput(_width(model.config, name), hessian=hessian, histogram=histogram)
         for name in names
-        if input_of(name) == name
+        if input_of(name, names) == name
     }
     observe_model(model, windows, seen, progress=progress)
     return seen

@@ -25,3 +25,10 @@ def test_the_dump_is_wikipedia(wikipedia: Path) -> None:
 def test_the_news_are_one_article_a_line(news: Path) -> None:
     """The corpus has its 300 articles."""
     assert len(news.read_text(encoding="utf-8").splitlines()) == 300
+
+
+def test_the_korean_text_is_a_constitution(korean: Path) -> None:
+    """Hangul, with the articles of one."""
+    text = korean.read_text(encoding="utf-8")
+    assert text.startswith("대한민국헌법")
+    assert "제130조" in text

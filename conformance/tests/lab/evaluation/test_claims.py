@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from q8a8_lab.evaluation import claims
+from q8a8_lab.evaluation.claims import CLAIMS
 from q8a8_lab.evaluation.claims_korean import COMMAND, KOREAN
-from q8a8_lab.evaluation.claims_table import CLAIMS, Verdict
+from q8a8_lab.evaluation.claims_table import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,13 @@ def test_claims_are_in_the_order_of_the_documents() -> None:
     assert [claim.document for claim in CLAIMS] == sorted(claim.document for claim in CLAIMS)
     assert all(re.match(r"\d+", claim.lines) for claim in CLAIMS)
     assert {claim.verdict for claim in CLAIMS} == set(Verdict)
+
+
+def test_lines_without_a_row() -> None:
+    """A line that no claim names is told, blank ones and rules are not."""
+    text = "\n".join(["# Title", "", "---", *["x"] * 9, "y = 1"])
+    assert claims.uncovered("003", text) == [(1, "# Title"), *((n, "x") for n in range(4, 12))]
+    assert claims.uncovered("999", "a\n\nb") == [(1, "a"), (3, "b")]
 
 
 def test_allow_shlib_undefined_hides(tmp_path: Path, need: Callable[[object, str], None]) -> None:

@@ -114,6 +114,27 @@ def test_the_protocol_is_on_the_page(found: dict[str, Any], changes: dict[str, b
     assert page.render(found, IMAGES) != before
 
 
+def test_divergence_is_on_the_page(found: dict[str, Any]) -> None:
+    """Where it was measured; and which rows a machine has computed."""
+    assert "Divergence" not in page.render(found, IMAGES)
+    for each in found["schemes"]:
+        each |= {"arithmetic": "own", "divergence": None}
+    found["schemes"][1]["divergence"] = {
+        "kl": 0.0123,
+        "kl_error": None,
+        "same_top_percent": 96.4,
+        "same_top_error_percent": 0.3,
+        "probability_change_percent": -0.2,
+        "probability_change_error_percent": 0.1,
+        "largest_drop_percent": 33.3,
+    }
+    text = page.render(found, IMAGES)
+    assert "| `q8_a8` | 0.01230 | 96.40 ± 0.30 | -0.200 ± 0.100 | 33.3 |" in text
+    assert "the same on every machine." in text
+    found["schemes"][3]["arithmetic"] = "BLAS x"
+    assert "on every machine, but for `int8-weight`: BLAS x." in page.render(found, IMAGES)
+
+
 def test_calibration_is_on_the_page_where_there_was_one(found: dict[str, Any]) -> None:
     """Without calibration the page names no calibration text."""
     assert "news.cor" in page.render(found, IMAGES)

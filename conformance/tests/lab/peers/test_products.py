@@ -6,16 +6,18 @@ import platform
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.reveal.products import Extent
+import pytest
+
+from q8a8_conformance.reveal.products import Extent, reveal_shape
 from q8a8_lab.peers import ggml, page, products, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import pytest
-
 SHORT = Extent((1, 2, 3, 9), 64, 32, (1, 2, 3, 5), (32,))
+FEW = Extent((), 64, 24, (1, 2), (32,))
+"""Few shapes; each has shaders of its own, which are compiled at their first use."""
 
 
 def test_devices_of_the_package(tmp_path: Path) -> None:
@@ -65,15 +67,52 @@ def test_an_installed_device(
     assert "`copy=rows,buffer=repack`: the device does not offer the product" in text
 
 
+@pytest.fixture(scope="module")
+def package(need: Callable[[object, str], None]) -> Path:
+    """Return the folder of npm's ggml."""
+    need(platform.machine() == "x86_64", "the package is x86-64 code")
+    try:
+        return store.fetch(store.NPM_GGML)
+    except store.PeerUnavailableError as error:
+        need(False, str(error))
+        raise
+
+
+@pytest.mark.parametrize(
+    ("backend", "recipe", "order"),
+    [("cpu-x64", "ggml-ref", "scalar"), ("cpu-haswell", "ggml-avx2", "avx2")],
+)
+def test_shipped_cpu_devices(package: Path, backend: str, recipe: str, order: str) -> None:
+    """Two builds for x86-64 as they are shipped: recipe and order, whatever the shape."""
+    (library,) = package.glob(f"package/bins/*/libggml-{backend}.so")
+    found = products.reveal(library, "", SHORT)
+    names = [f"recipe:{recipe}", f"order:{order}"]
+    assert found.rows["1"][0] == found.rows["512"][0] == names, found
+    assert (found.is_invariant, found.unexplained) == (True, 0)
+    assert found.of > 0
+
+
+def test_a_shipped_vulkan_device(package: Path, need: Callable[[object, str], None]) -> None:
+    """The Vulkan backend on Mesa's software device: floats for one row, and from nine on sums in half."""
+    (library,) = package.glob("package/bins/*/libggml-vulkan.so")
+    with products.device(library, "").session(products.TIMEOUT, start_timeout=products.TIMEOUT) as session:
+        need("mul_mat_q8_a8" in session.hello.functions, "Mesa's software device is not installed")
+        one, nine = (reveal_shape(session, n, FEW) for n in (1, 9))
+    assert one.names == ("activations:float32", "accumulator:float32")
+    assert nine.names == ("activations:float16", "accumulator:float16", "weights:float16")
+    assert one.unexplained == nine.unexplained == 0 < min(one.of, nine.of)
+    assert (one.past_half, nine.past_half) == ("", "65504")
+
+
 def test_products_on_the_page() -> None:
     """A device whose arithmetic changes is shown with the shapes; without results there is no section."""
     rows = {"1": (["activations:float32"], 0.001), "512": (["accumulator:float16"], None)}
     where = ["n <= 8: a", "n >= 9: b"]
-    result = products.ProductResult("a device", "threads=2", "ab", rows, where, of=10)
+    result = products.ProductResult("a device", "threads=2", "ab", rows, where, of=10, known=["past halves"])
     text = page.products_section([result])
     assert (
         "| `a device` `threads=2` | `activations:float32`; 0.001 times | `accumulator:float16`; ? times |"
         in text
     )
-    assert "n <= 8: a<br>n >= 9: b | **no** | 0 of 10 |" in text
+    assert "n <= 8: a<br>n >= 9: b | **no** | 0 of 10 | past halves |" in text
     assert page.products_section([]) == ""

@@ -1,0 +1,157 @@
+"""Draw the pictures of the home page and of the block, as SVG that takes the colours of the page's theme.
+
+The fragments are included in the pages, not linked: so they follow the theme switch. A drawing is 340 units
+wide, for a phone's column; on a desk the cards of the home page stand side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import q8a8
+from q8a8_conformance.spec.rules import load_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = "python -m q8a8_lab.pages.drawings --write docs/assets"
+WIDTH = 340
+TIE = 2.5
+"""An element times the inverse, between two integers: `roundf` and `rintf` differ."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of the drawings in one language."""
+
+    kernel: str
+    verdict: str
+    bits: str
+    failed: str
+    fact: str
+    fix: str
+    expected: str
+    got: str
+    block: str
+    scale: str
+    codes: str
+
+
+WORDS = {
+    "": Words(
+        kernel="Two lines of a kernel",
+        verdict="The verdict, and the fact behind it",
+        bits="The bits",
+        failed="does not conform: {rule}",
+        fact="Halves are rounded to the even integer.",
+        fix="Use roundf or vcvtaq_s32_f32.",
+        expected="expected",
+        got="got",
+        block="32 numbers in 34 bytes: x_j ≈ scale · q_j",
+        scale="scale, binary16",
+        codes="32 signed bytes",
+    ),
+    ".ko": Words(
+        kernel="커널의 두 줄",
+        verdict="판정과 그 근거",
+        bits="비트",
+        failed="부적합: {rule}",
+        fact="반은 짝수로 반올림된다.",
+        fix="roundf나 vcvtaq_s32_f32를 쓴다.",
+        expected="기대값",
+        got="결과",
+        block="34바이트에 담긴 수 32개: x_j ≈ scale · q_j",
+        scale="스케일, binary16",
+        codes="부호 있는 바이트 32개",
+    ),
+}
+
+
+def text(x: float, y: float, words: str, style: str = "") -> str:
+    """Return a line of text."""
+    return f'<text x="{x}" y="{y}" class="{style}">{escape(words)}</text>'
+
+
+def card(title: str, height: int, *parts: str) -> str:
+    """Return a drawing with a title above a frame."""
+    frame = f'<rect x="1" y="26" width="{WIDTH - 2}" height="{height - 27}" rx="4" class="frame"/>'
+    inside = "".join((text(1, 16, title, "title"), frame, *parts))
+    return (
+        f'<svg class="drawing" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f"{inside}</svg>"
+    )
+
+
+def codes() -> tuple[int, int]:
+    """Return what the reference and `rintf` make of the tie."""
+    x = np.zeros(32, np.float32)
+    x[:2] = 127, TIE  # the inverse is 1
+    return int(q8a8.quantize_row(x)["weight_qs"][0, 1]), int(np.rint(np.float32(TIE)))
+
+
+def bits(words: Words) -> Iterator[str]:
+    """Yield the bits of the code, expected and got; those that differ stand out."""
+    want, got = codes()
+    yield text(12, 48, f"x[j] * inverse = {TIE}", "code")
+    for y, name, value in ((76, words.expected, want), (108, words.got, got)):
+        yield text(12, y, f"{name}  {value}", "")
+        for place in range(8):
+            shift = 7 - place
+            style = "bit differs" if (want ^ got) >> shift & 1 and value == got else "bit"
+            x = 120 + place * 26
+            yield f'<rect x="{x}" y="{y - 18}" width="24" height="24" class="{style}"/>'
+            yield text(x + 12, y - 1, str(value >> shift & 1), f"code middle {style.removeprefix('bit')}")
+
+
+def home(words: Words) -> str:
+    """Return the home page's picture: a kernel's lines, the verdict with the fact, the bits."""
+    rule = next(rule for rule in load_rules() if rule.id == "Q8A8-QNT-4")
+    verdict = (
+        '<rect x="1" y="26" width="6" height="99" class="bad"/>',
+        text(18, 52, words.failed.format(rule=rule.id), "strong wrong"),
+        text(18, 80, words.fact),
+        text(18, 106, words.fix, "dim"),
+    )
+    kernel = (
+        text(12, 64, "float v = x[j] * inverse;", "code"),
+        text(12, 92, "block->qs[j] = (int8_t)rintf(v);", "code"),
+    )
+    cards = (
+        card(words.kernel, 126, *kernel),
+        card(words.verdict, 126, *verdict),
+        card(words.bits, 126, *bits(words)),
+    )
+    return f'<div class="cards">{"".join(cards)}</div>\n'
+
+
+def block(words: Words) -> str:
+    """Return the bytes of a block."""
+    cells = (("0", "low"), ("1", "high"), ("2", "q0"), ("3", "q1"), ("", "…"), ("33", "q31"))
+    parts = []
+    for i, (byte, content) in enumerate(cells):
+        x = 10 + i * 54
+        style = "scale" if i < 2 else "value"
+        parts.append(f'<rect x="{x}" y="56" width="50" height="32" class="{style}"/>')
+        parts += [text(x + 25, 49, byte, "dim middle"), text(x + 25, 77, content, "code middle")]
+    parts += [text(62, 108, words.scale, "dim middle"), text(224, 108, words.codes, "dim middle")]
+    return f'<div class="cards">{card(words.block, 122, *parts)}</div>\n'
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the drawings."""
+    parser = argparse.ArgumentParser(prog="python -m q8a8_lab.pages.drawings", description=__doc__)
+    parser.add_argument("--write", type=Path, required=True, metavar="FOLDER")
+    folder = parser.parse_args(arguments).write
+    for suffix, words in WORDS.items():
+        (folder / f"home{suffix}.svg").write_text(home(words), encoding="utf-8")
+        (folder / f"block{suffix}.svg").write_text(block(words), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Matrix products of other packages, by their adapters: what `reveal` and the suite find of each is true.
+
+What is true is said by the packages' operators: they are called in the adapters as they are.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q8a8 import dequantize_row
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.inputs.calls import MUL_MAT
+from q8a8_conformance.reveal.product_shapes import activations, weights
+from q8a8_conformance.reveal.products import Extent, reveal_product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.reveal.product_regimes import RevealedProduct
+
+SHORT = Extent((1, 2, 3, 9), 64, 32, (1, 2, 3, 5), (32, 64))
+
+
+def revealed(name: str) -> RevealedProduct:
+    """Reveal an adapter's product: ``gguf_py:product``."""
+    module, _, attribute = name.partition(":")
+    kernel = getattr(import_module(f"q8a8_conformance.adapters.{module}"), attribute)
+    w, x = weights(5, 96), activations(3, 96)
+    out = np.empty(15, np.float32)
+    kernel.mul_mat_q8_a8(5, 3, 96, w.view(np.uint8).reshape(-1), x.reshape(-1), out)
+    floats = x.astype(np.float64) @ dequantize_row(w).T.astype(np.float64)
+    # A product at all: to the error of quantization, five of 127 steps of each element.
+    assert np.abs(out.reshape(3, 5) - floats).max() < 0.05 * np.abs(floats).max()
+    out = np.ones(6, np.float32)
+    kernel.mul_mat_q8_a8(2, 3, 0, w.view(np.uint8).reshape(-1)[:0], x.reshape(-1)[:0], out)
+    assert not out.any()
+    return reveal_product(InProcessSession(lambda: kernel, (MUL_MAT,)), SHORT)
+
+
+def test_gguf_py(need: Callable[[object, str], None]) -> None:
+    """Weights are dequantized and multiplied by NumPy in float32: nothing is quantized, in any shape."""
+    need(find_spec("gguf"), "gguf is not installed")
+    found = revealed("gguf_py:product")
+    for regime in found.regimes:
+        assert regime.names == ("activations:float32", "accumulator:float32")
+        assert regime.unexplained == 0 < regime.of
+
+
+def test_onnxruntime(need: Callable[[object, str], None]) -> None:
+    """QuantizeLinear's arithmetic by blocks, and `MatMulInteger`; scales are not halves, blocks in order."""
+    need(find_spec("onnxruntime"), "onnxruntime is not installed")
+    found = revealed("onnxruntime_py:kernel")
+    (regime,) = found.regimes
+    assert regime.names == ("division-half-even", "activation-scale:float32", "order:scalar")
+    assert regime.unexplained == 0 < regime.of
+    assert found.is_invariant
