@@ -104,7 +104,7 @@ bench: ## speed and memory as ratios against gguf-py, the C scalar kernel, BLAS 
 	$(venv)/q8a8 bench
 
 pages: ## renew the pages that are made by commands: mistakes, diagnosis, real kernels
-	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) $(device_packages)
+	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) $(device_packages) llvm-19
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.pages.rules_index --write docs
 	$(venv)/python -m q8a8_lab.pages.korean --write
@@ -114,6 +114,7 @@ pages: ## renew the pages that are made by commands: mistakes, diagnosis, real k
 	$(venv)/python -m q8a8_lab.pages.reveal --markdown docs/reveal.md
 	$(venv)/python -m q8a8_lab.peers --markdown docs/peers.md
 	$(venv)/python -m q8a8_lab.pages.fingerprint --markdown docs/one-result.md
+	$(venv)/python -m q8a8_lab.pages.arm_cost --markdown docs/arm-cost.md
 
 peers: ## release check: build ggml for every order in the table, compare bit for bit, write docs/peers.md
 	@.ci/system-packages $(build_packages) g++ $(arm_packages) $(device_packages)

@@ -75,6 +75,7 @@ _DEBIAN: Final = {
     "objdump": "binutils",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "qemu-aarch64": "qemu-user",
+    "llvm-mca-19": "llvm-19",
     "qemu-ppc64le": "qemu-user",
     "qemu-riscv64": "qemu-user",
     "qemu-s390x": "qemu-user",

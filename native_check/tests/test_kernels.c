@@ -192,6 +192,24 @@ static void all_minus_128(const struct q8a8_kernel *kernel) {
     }
 }
 
+/* Computed by hand: weights of -128 by activations that quantize to 127, the largest products (Q8A8-MUL-4). */
+static void largest_products(const struct q8a8_kernel *kernel) {
+    uint8_t w[9 * 3 * Q8A8_BLOCK_BYTES];
+    float x[2 * 3 * QK8_A8], out[2 * 9] = {0};
+    memset(w, 0x80, sizeof w);
+    for (size_t b = 0; b < 9 * 3; ++b) {
+        memcpy(w + b * Q8A8_BLOCK_BYTES, "\x00\x3c", 2); /* 1.0 */
+    }
+    for (size_t j = 0; j < 2 * 3 * QK8_A8; ++j) {
+        x[j] = j < 3 * QK8_A8 ? 127.0f : -127.0f;
+    }
+    kernel->mul_mat(9, 2, 3 * QK8_A8, w, x, out);
+    for (size_t i = 0; i < 18; ++i) {
+        const float expected = (i < 9 ? -1.0f : 1.0f) * 3 * 32 * 128 * 127;
+        check_that(out[i] == expected, "%s: -128 by 127: out[%zu] = %a", kernel->name, i, (double)out[i]);
+    }
+}
+
 static void run(const struct q8a8_kernel *kernel) {
     const unsigned long before = check_failures;
     for (int flavour = 0; flavour < FLAVOURS; ++flavour) {
@@ -203,6 +221,7 @@ static void run(const struct q8a8_kernel *kernel) {
     }
     compare_products(kernel);
     all_minus_128(kernel);
+    largest_products(kernel);
     printf("%s: %s\n", kernel->name, check_failures == before ? "equals scalar" : "differs from scalar");
 }
 

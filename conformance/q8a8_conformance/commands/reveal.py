@@ -27,6 +27,7 @@ from q8a8_conformance.reveal.dots import Revealed, reveal_dot
 from q8a8_conformance.reveal.products import reveal_product
 from q8a8_conformance.reveal.quantizers import reveal_quantizer
 from q8a8_conformance.smoke.starting import start
+from q8a8_conformance.spec.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -61,6 +62,13 @@ class Result(Protocol):
         """Draw it; empty where there is nothing to draw."""
 
 
+def _function(name: str) -> str:
+    if name not in REVEALERS:
+        hint = did_you_mean(name, REVEALERS)
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(REVEALERS)}{hint}")
+    return name
+
+
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``reveal`` to the command line."""
     parser = subparsers.add_parser(
@@ -74,7 +82,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add_sut(parser)
     parser.add_argument(
         "--function",
-        choices=tuple(REVEALERS),
+        type=_function,
         metavar="F",
         help="reveal this function alone, by its ABI name",
     )

@@ -22,11 +22,19 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
-    """Make a table; cells are HTML, numbers are aligned right."""
-    yield "<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr></thead><tbody>"
+    """Make a table; cells are HTML, numbers are aligned right. A phone shows a row as a list."""
+    names = tuple(head)
+    yield "<table><thead><tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr></thead><tbody>"
     for row in rows:
-        cells = (f'<td class="number">{c:,}</td>' if isinstance(c, int) else f"<td>{c}</td>" for c in row)
-        yield f"<tr>{''.join(cells)}</tr>"
+        yield "<tr>"
+        for name, cell in zip(names, row, strict=True):
+            label = f' data-label="{escape(name, quote=True)}"'
+            yield (
+                f'<td class="number"{label}>{cell:,}</td>'
+                if isinstance(cell, int)
+                else f"<td{label}>{cell}</td>"
+            )
+        yield "</tr>"
     yield "</tbody></table>"
 
 

@@ -9,6 +9,7 @@ from q8a8_conformance.protocol.messages import Hello
 from q8a8_conformance.report import choice, difference, plots, smallest, trees
 from q8a8_conformance.report.html import facts, page, table
 from q8a8_conformance.results.record import Record, Status, short_id
+from q8a8_conformance.spec.rules import load_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -192,6 +193,7 @@ def _bound(run: Run) -> Iterator[str]:
 
 def _rules(run: Run) -> Iterator[str]:
     yield '<h2 id="rules">Rules</h2>'
+    texts = {rule.id: rule.text for rule in load_rules()}
     rows = (
         (
             f'<span id="{escape(rule.id.lower(), quote=True)}">{escape(rule.id)}</span>',
@@ -199,7 +201,7 @@ def _rules(run: Run) -> Iterator[str]:
             f'<span class="{rule.status.value}">{rule.status.value}</span>',
             rule.cases,
             f"{rule.failed}" + (f" ({rule.known} known)" if rule.known else ""),
-            escape(rule.title),
+            f"<details><summary>{escape(rule.title)}</summary>{escape(texts.get(rule.id, ''))}</details>",
         )
         for rule in run.judgement.rules
     )

@@ -48,5 +48,10 @@ svg .dim { fill: var(--dim); }
 .tree path { fill: none; stroke: var(--dim); } .tree circle { fill: var(--used); } .tree { width: auto; }
 .bits text { font-size: 11px; } .bits .bit { fill: var(--soft); stroke: var(--line); }
 .bits .differs { fill: var(--bad); stroke: var(--bad); } .bits .on-differs { fill: var(--paper); }
+@media (max-width: 40rem) { thead { display: none; } table, tbody, tr, td { display: block; }
+  tr { border-bottom: 1px solid var(--line); padding: .4rem 0; } td { border: 0; padding: .1rem 0; }
+  td, td:first-child { white-space: normal; overflow-wrap: anywhere; } td.number { text-align: left; }
+  td[data-label]:not([data-label=""])::before { content: attr(data-label) ": "; color: var(--dim); }
+  dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4rem; } }
 @media print { body { max-width: none; margin: 0; } article, figure { break-inside: avoid; } }
 """

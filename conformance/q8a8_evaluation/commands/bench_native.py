@@ -83,9 +83,14 @@ def collect(ggml: Path | None, *, quick: bool) -> dict[str, Any]:
 
 def _cached_ggml() -> Path | None:
     """Return the folder of ggml that the peers' checks of a checkout have fetched."""
+    processor = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     cache = native_folder().parent / ".cache" / "peers"
     return next(
-        (path.parent for path in sorted(cache.glob("*/unpacked/package/bins/*/libggml-base.so"))), None
+        (
+            path.parent
+            for path in sorted(cache.glob(f"*/unpacked/package/bins/linux-{processor}*/libggml-base.so"))
+        ),
+        None,
     )
 
 

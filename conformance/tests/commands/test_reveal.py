@@ -120,3 +120,9 @@ def test_a_recipe_has_no_drawing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main(words) == 0
     assert "there is no tree to draw" in capsys.readouterr().err
     assert not drawing.exists()
+
+
+def test_unknown_function(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown function is answered with the one that is most like it."""
+    assert cli.main(["reveal", "ref", "--function", "quantise_row_q8_a8"]) == 2
+    assert "did you mean quantize_row_q8_a8?" in capsys.readouterr().err

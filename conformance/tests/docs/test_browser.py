@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from q8a8_conformance import cli
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -236,3 +238,29 @@ def test_formulas(served: str, site: Path, opened: Callable[..., tuple[Page, lis
         drawn += formulas
     assert drawn
     assert complaints == []
+
+
+def test_report_of_a_failing_kernel(tmp_path: Path, opened: Callable[..., tuple[Page, list[str]]]) -> None:
+    """The HTML report keeps its columns on a phone's screen, and has the text of each rule."""
+    target = tmp_path / "report.html"
+    judged = [
+        "test",
+        "py:q8a8_conformance.mutants:round_half_even",
+        "--rules",
+        "Q8A8-QNT-4",
+        "--case",
+        "activation/ties",
+    ]
+    assert cli.main([*judged, "--html", str(target)]) == 1
+    for size, scheme in ((DESK, "light"), (PHONE, "dark")):
+        page, complaints = opened(size, color_scheme=scheme)
+        page.goto(target.as_uri())
+        assert page.evaluate(TOO_WIDE) == []
+        cells = page.locator("td").evaluate_all("all => all.map(cell => cell.getBoundingClientRect().right)")
+        assert cells
+        assert max(cells) <= size["width"]
+        rule = page.locator("tr", has=page.locator("#q8a8-qnt-4"))
+        rule.locator("summary").click()
+        assert "halves away from zero" in rule.inner_text()
+        screenshot(page, f"report-{scheme}")
+        assert complaints == []
