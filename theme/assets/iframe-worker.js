@@ -46,6 +46,7 @@ class FrameWorker extends EventTarget {
 
 if (location.protocol === "file:") {
   window.Worker = FrameWorker;
+  window.IFrameWorker = FrameWorker; // the worker looks for this name, to find the folder of its language files
   // The theme would fetch the sitemap of each language, which a browser refuses here; the switch needs none.
   for (const link of document.querySelectorAll("link[rel=alternate][hreflang]")) link.remove();
 }

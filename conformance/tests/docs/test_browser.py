@@ -163,6 +163,17 @@ def test_search_from_a_folder(site: Path, opened: Callable[..., tuple[Page, list
     assert complaints == []
 
 
+def test_search_in_korean(site: Path, opened: Callable[..., tuple[Page, list[str]]]) -> None:
+    """The Korean site finds Korean words with any particle behind them, and names."""
+    page, complaints = opened()
+    page.goto((site / "ko/index.html").as_uri())
+    base = (site / "ko").as_uri()
+    for query, name in (("역양자화", "dequantization"), ("누산기", "orders"), ("스택", "kernel")):
+        assert found(page, query)[0] == f"{base}/spec/{name}.html", query
+    assert f"{base}/spec/dot-product.html" in found(page, "sign_epi8")[:3]
+    assert complaints == []
+
+
 def test_language_switch_and_themes(served: str, opened: Callable[..., tuple[Page, list[str]]]) -> None:
     """The switches lead to the Korean page and back, and to the dark theme, which the next page keeps."""
     page, complaints = opened(color_scheme="light")
