@@ -243,7 +243,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "+0.22 %" in capsys.readouterr().out
     assert json.loads(out.read_text())["kind"] == "run-comparison"
     assert "+0.22 %" in page.read_text()
-    assert "<td>+0.22 %" in site.read_text()
+    assert '<td data-label="B against A">+0.22 %' in site.read_text()
     assert main(["compare", str(LOGS / "perplexity-f16-stdout.log"), b]) == 2
     assert "Final estimate" in capsys.readouterr().err
     report = save(tmp_path, "r.json", {"verdict": "conforms"})

@@ -172,7 +172,9 @@ def test_names_of_schemes(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture
 def small(measured: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let `make evaluate` use the two windows that were measured, and return the folder of what is known."""
-    monkeypatch.setattr(run, "Protocol", lambda *, windows, spread: Protocol(128, windows, not spread))
+    monkeypatch.setattr(
+        run, "Protocol", lambda _window, windows, **_options: Protocol(128, windows, divergence=True)
+    )
     monkeypatch.setattr(run, "CALIBRATION_WINDOWS", 2)
     return measured[0] / "kept"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8.errors import ArgumentError, ShapeError, UnknownNameError
+from q8a8.errors import ArgumentError, DomainError, ShapeError, UnknownNameError
 from q8a8.llama import HEAD, Config, FloatCache, FloatLinear, Model, ModelError, Q8A8Linear, linear_names
 from q8a8.llama.tensors import expected_shapes
 from q8a8.methods.calibration import CalibrationError, Source, calibrate, input_of
@@ -118,6 +118,10 @@ def test_weights_are_checked_before_they_are_replaced() -> None:
     wrong = {**WEIGHTS, name: WEIGHTS[name][:64]}
     with pytest.raises(ShapeError, match=rf"{name}: expected shape \(128, 192\), got \(64, 192\)"):
         build(SCHEMES["q8_a8"], CONFIG, wrong)
+    broken = {**WEIGHTS, name: WEIGHTS[name].copy()}
+    broken[name][3, 40] = np.nan
+    with pytest.raises(DomainError, match=rf"{name}.*: row 3, block 1, element 8"):
+        build(SCHEMES["q8_a8"], CONFIG, broken)
 
 
 @pytest.mark.parametrize("tied", [True, False])

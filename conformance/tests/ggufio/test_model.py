@@ -136,18 +136,18 @@ def test_the_hash(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
-    """No file, no bytes, a folder, no GGUF: refused with the name."""
+    """No file, no bytes, no GGUF, a folder that has no model: refused with the name."""
     (tmp_path / "empty.gguf").write_bytes(b"")
     (tmp_path / "text.gguf").write_text("hello")
-    for name, message in (
-        ("none.gguf", "No such file or directory"),
-        ("empty.gguf", "is empty"),
-        ("text.gguf", "is not a GGUF file"),
-        (".", "Is a directory"),
+    for name, place, message in (
+        ("none.gguf", "none.gguf", "No such file or directory"),
+        ("empty.gguf", "empty.gguf", "is empty"),
+        ("text.gguf", "text.gguf", "is not a GGUF file"),
+        (".", "config.json", "No such file or directory"),
     ):
         with pytest.raises(GgufError) as caught:
             open_model(tmp_path / name)
-        assert str(caught.value).startswith(f"{tmp_path / name}: {message}")
+        assert str(caught.value).startswith(f"{tmp_path / place}: {message}")
 
 
 def test_tensors_that_are_not_there(write: Callable[..., Path]) -> None:

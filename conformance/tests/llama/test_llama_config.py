@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from q8a8.llama import Config, ModelError
+from q8a8.llama.families import FAMILIES
+from q8a8.llama.keys import Keys
+from q8a8.llama.rope import Yarn
+from q8a8.llama.tensors import check_shapes, expected_shapes
 
 METADATA: dict[str, Any] = {
     "general.architecture": "llama",
@@ -114,6 +119,8 @@ def test_linear_scaling(keys: dict[str, object], scale: float) -> None:
         ({"rope__scaling__type": "yarn", "rope__freq_base": 1.0}, "YaRN expects more than 1, got 1.0"),
         ({"rope__scaling__yarn_beta_fast": 8.0}, "yarn_beta_fast: expected 32.0, got 8.0"),
         ({"rope__scaling__original_context_length": 0, "rope__scaling__type": "yarn"}, "original context"),
+        ({"rope__dimension_count": 10**400}, "llama.rope.dimension_count"),
+        ({"rope__scaling__factor": 10**400}, "rope.scaling.factor: expected a number"),
         ({"rope__scaling__attn_factor": float("nan")}, "rope_gain: expected a positive number, got nan"),
         ({"attention__sliding_window": -5}, "window: expected 0 to 2147483647, got -5"),
         ({"attn_logit_softcapping": float("inf")}, "score_cap: expected 0 or more, got inf"),
@@ -126,6 +133,48 @@ def test_what_is_refused(keys: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError) as caught:
         read(**keys)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rotated": 66}, "rope_dims: expected 2 to 64 of a head, got 66"),
+        ({"yarn": Yarn(64, fast=1.0, slow=32.0)}, "yarn: expected 0 < slow < fast turns, got 32.0 and 1.0"),
+    ],
+)
+def test_shapes_that_are_none(changes: dict[str, Any], message: str) -> None:
+    """A shape that is no file's is checked as well."""
+    with pytest.raises(ModelError) as caught:
+        replace(read(), **changes)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (513, "expected 0 to 512, got 513"),
+        (-1, "expected 0 to 512, got -1"),
+        ([], "a period or a list"),
+        ("x", "got 'x'"),
+    ],
+)
+def test_patterns_of_local_layers(pattern: object, message: str) -> None:
+    """A period that no model has, or no list of layers."""
+    name = "attention.sliding_window_pattern"
+    with pytest.raises(ModelError) as caught:
+        Keys({f"gemma3.{name}": pattern}, "gemma3").local_layers((True,))
+    assert f"gemma3.{name}: expected" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_tables_of_positions_go_together() -> None:
+    """Phi-3's factors are for short and for long contexts: one table alone is refused."""
+    config = replace(read(), family=FAMILIES["phi3"])
+    shapes = {**expected_shapes(config), "rope_factors_long.weight": (32,)}
+    with pytest.raises(
+        ModelError, match=r"rope_factors_long\.weight and rope_factors_short\.weight go together"
+    ):
+        check_shapes(config, shapes)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama4", None, 3])

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from q8a8.errors import ArgumentError, DomainError, DtypeError, ShapeError, UnknownNameError
-from q8a8.llama.families import LLAMA
+from q8a8.llama.families import FAMILIES, LLAMA
 from q8a8.methods.calibration import Calibration, CalibrationError, Source, Statistics
+from q8a8.methods.smoothing import SmoothingError
 from q8a8.methods.smoothquant import (
     FLOOR,
     SmoothedGroup,
@@ -206,6 +207,8 @@ def test_groups() -> None:
     down = fold_groups(1, fold_down=True)[0]
     assert down.multiplied == ("blk.0.ffn_down.weight",)
     assert down.divided == ("blk.0.ffn_up.weight", "blk.0.ffn_up.bias")
+    with pytest.raises(SmoothingError, match="fold_down: gate and up are one matrix"):
+        fold_groups(1, fold_down=True, linears=FAMILIES["phi3"].linears)
 
 
 class Shape:

@@ -66,6 +66,7 @@ def test_functions() -> None:
         assert log(np.zeros(1)).tolist() == [-np.inf]
         assert power(np.zeros(1), 0.5).tolist() == [0.0]
         assert power(np.zeros(1), 0).tolist() == [1.0]
+    assert [part.tolist() for part in cos_sin(np.zeros(1))] == [[1.0], [0.0]]
     with localcontext() as context:
         context.prec = 40
         for value, found in zip(x, exps, strict=True):

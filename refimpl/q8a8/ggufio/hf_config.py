@@ -69,7 +69,7 @@ def config_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         return _fields(config)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         if isinstance(error, HfError):
             raise
         raise HfError(f"a key is missing or wrong: {type(error).__name__}: {error}") from error
@@ -186,6 +186,8 @@ def rope_tensors(config: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
         frequencies = 1.0 / float(rope.get("rope_theta", 10000.0)) ** (np.arange(0, size, 2) / size)
     except (KeyError, TypeError, ValueError) as error:
         raise HfError(f"rope_scaling: {type(error).__name__}: {error}") from error
+    if not (factor > 0 and high > low > 0):
+        raise HfError("rope_scaling: expected factor > 0 and high_freq_factor > low_freq_factor > 0")
     # meta-llama/llama-models, `apply_scaling`: fast pairs stay, slow ones are divided, those between blended.
     waves = 2 * math.pi / frequencies
     blend = (original / waves - low) / (high - low)

@@ -128,13 +128,13 @@ def _tensor(path: Path, name: str, entry: object, content: NDArray[np.uint8]) ->
     """Check one entry of a header."""
     what = f"tensor {shown(name)}"
     try:
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]  # type: ignore[index]  # a wrong type is caught
+        dtype, shape, (begin, end) = str(entry["dtype"]), entry["shape"], entry["data_offsets"]  # type: ignore[index]  # a wrong type is caught
         lengths = tuple(int(each) for each in shape)
         begin, end = int(begin), int(end)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise GgufError(path, f"{what}: its entry is not one of a tensor: {error}") from error
     if dtype not in DTYPES:
-        raise GgufError(path, f"{what}: type {shown(str(dtype))} is not read; {', '.join(DTYPES)} are")
+        raise GgufError(path, f"{what}: type {shown(dtype)} is not read; {', '.join(DTYPES)} are")
     if not lengths or min(lengths) < 1 or len(lengths) > 4:
         raise GgufError(path, f"{what}: shape {list(lengths)} is not read")
     if not 0 <= begin <= end <= len(content) or end - begin != math.prod(lengths) * DTYPES[dtype].size:

@@ -74,8 +74,7 @@ class Merger:
             if text[i - 1 : i + 1] not in self._neighbours:
                 yield text[start:i]
                 start = i
-        if text:
-            yield text[start:]
+        yield text[start:]
 
     def _merged(self, piece: str) -> tuple[int, ...]:
         """Merge the characters of a piece."""

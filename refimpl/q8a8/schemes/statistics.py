@@ -69,10 +69,9 @@ class SeenInput:
         """Add rows, float32 `[t, width]`; errors as `Hessian.update` and `Observer.observe`."""
         if self.hessian is not None:
             self.hessian.update(x)
-        if self.observer is not None:
+        if self.observer is not None and self.signed is not None:
             self.observer.observe(x)
-            if self.signed is not None:
-                self.signed.observe(x)
+            self.signed.observe(x)
             self._thresholds.clear()
 
     def threshold(self, method: str) -> float:
