@@ -36,9 +36,10 @@ TIMEOUT_SECONDS = 10.0
 """Time limit of a mutant's call: long, for a call on a busy machine must not look like a hang."""
 
 ORDERS = "order-"
-TAKES_LONG = ("lengths/", "every-value/")
+TAKES_LONG = ("lengths/", "every-value/", "nrc2/absorbing", "v2/absorbing")
 """Cases of many or of long rows, for which kernels that add block by block in Python, those of the `ORDERS`,
-take minutes. The legal kernels in C are judged by all cases."""
+take minutes, and repetitions of dot/absorbing: an order is the same in all three functions. The legal kernels
+in C are judged by all cases."""
 
 
 @dataclass(frozen=True)

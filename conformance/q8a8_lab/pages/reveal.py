@@ -22,6 +22,34 @@ COMMAND = "python -m q8a8_lab.pages.reveal --markdown docs/reveal.md"
 BLOCKS = 7
 """Of the trees on the page: odd, so that a step of two leaves one over."""
 
+_ADAPTED = (
+    (
+        "gguf_py:product",
+        "gguf-py dequantizes, NumPy multiplies floats",
+        (
+            "`activations:float32`, `accumulator:float32`; "
+            "the tree of elements changes with n and m, as BLAS does"
+        ),
+    ),
+    (
+        "onnxruntime_py:kernel",
+        "ONNX operators: blocks divided by amax/127, `MatMulInteger`, scaled and added",
+        "`division-half-even`, `activation-scale:float32`, `order:scalar`; batch-invariant",
+    ),
+    (
+        "torchao_py:kernel",
+        "torchao's dynamic linear operator, on the 32 columns of each block",
+        (
+            "`torchao` (scales of amax/127.5, at least 2⁻²³), `activation-scale:float32`, "
+            "`activation-scale-first`, `order:scalar`; batch-invariant"
+        ),
+    ),
+)
+ADAPTERS = "\n".join(
+    f"| `py:q8a8_conformance.adapters.{name}` | {what} | {revealed} |" for name, what, revealed in _ADAPTED
+)
+"""What `q8a8 reveal` says of the adapters for products, by the tests of the adapters."""
+
 HEAD = f"""# What your kernel computes
 
 <!-- Made by {COMMAND}; not to be edited by hand. -->
@@ -91,6 +119,12 @@ multiplied with each element or with the sum of some, sums in half, float or dou
 `order:avx2` and their like; with `q8a8 test` they are the causes of what a product gets wrong. Two recipes
 that differ only in a block whose scale is zero are one here: no product shows its codes.
 [Real kernels](peers.md) has what ggml's shipped devices compute.
+
+Products of other packages, by their [adapters](command-line.md#q8a8-test), are named in the same words:
+
+| system under test | what it does | revealed |
+| --- | --- | --- |
+{ADAPTERS}
 
 ## The trees of ggml's kernels
 
