@@ -182,7 +182,10 @@ NOTES = (
         "42",
         "The product of INT8 is accumulated in INT32 and rescaled to BF16.",
         _YES,
-        "int32 cannot overflow below 131,072 columns of int8. PyTorch calls the kernel `int_scaled_matmul`.",
+        (
+            "int32 cannot overflow below 131,072 columns of int8: 2^31 / 128^2. torchao's function is "
+            "`int_scaled_matmul` (`torchao/kernel/intmm.py`)."
+        ),
     ),
     Claim(
         "004",
@@ -332,8 +335,8 @@ NOTES_KOREAN = {
     ("004", "42"): (
         "INT8의 곱을 INT32로 누적하고 BF16으로 다시 스케일한다.",
         (
-            "int8의 열이 131,072개보다 적으면 int32는 넘치지 않습니다. PyTorch에서 이 커널은 "
-            "`int_scaled_matmul`입니다."
+            "int8의 열이 131,072개보다 적으면 int32는 넘치지 않습니다(2^31 / 128^2). torchao의 함수는 "
+            "`int_scaled_matmul`입니다(`torchao/kernel/intmm.py`)."
         ),
     ),
     ("004", "46, 48"): (
