@@ -10,6 +10,8 @@ venv := .venv/bin
 export OPENBLAS_NUM_THREADS ?= 1
 # The documentation's theme advertises its successor otherwise.
 export NO_MKDOCS_2_WARNING := 1
+# Hundreds of processes start in the tests: each would compile all of its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The Arm leg: the cross compiler, the C++ run-time library that the prebuilt ggml wants, and the emulator.
 arm_packages := gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
