@@ -137,6 +137,8 @@ void hello_put(struct bytes *out, const struct target *target) {
     }
     if (fpenv_known()) {
         put_item(out, "fenv", &first);
+    }
+    if (fpenv_flushes()) {
         put_item(out, "flush", &first);
     }
     bytes_put_u8(out, ']');
