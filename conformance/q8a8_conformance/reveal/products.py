@@ -147,7 +147,7 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
         rule = along_n.rule(number)
         n, rows = along_n.place(number)
         place = Place(products, ACROSS, n, rows, tuple(range(ACROSS)))
-        result.regimes.append(Regime("n", ACROSS, rule, place))
+        result.regimes.append(Regime("n", ACROSS, rule, place, along_n.seen(number)))
     if along_n.count > REGIMES:
         result.notes.append(
             f"the rows of x have {along_n.count} different kinds of bits, of which six are shown"
@@ -161,7 +161,7 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
                 rule = along_m.rule(number)
                 m, columns = along_m.place(number)
                 place = Place(products, m, n, tuple(range(n)), columns)
-                result.regimes.append(Regime("m", n, rule, place))
+                result.regimes.append(Regime("m", n, rule, place, along_m.seen(number)))
 
 
 def _measure(regime: Regime, extent: Extent) -> None:
