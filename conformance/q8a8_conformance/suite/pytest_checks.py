@@ -40,8 +40,8 @@ class CheckRunner:
     interrupts
         Counts the signals that end the run.
     alone
-        Whether no other plugin looks on: a check is then called directly, without fixtures, phases and reports
-        of its success.
+        Whether no other plugin looks on: a check is then called directly, without fixtures and phases, and
+        only its failure is reported.
 
     Attributes
     ----------
