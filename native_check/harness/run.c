@@ -134,6 +134,10 @@ static const char *run_here(const struct target *target, const struct call *call
     if (left != 0) {
         caller_note(&callers[0], left, watched);
     }
+    if (refusal == NULL && target->failure != NULL) {
+        refusal = *target->failure;
+        *target->failure = NULL;
+    }
     if (refusal == NULL) {
         look_around(call);
         put_result(call, &together, reply);

@@ -114,7 +114,8 @@ def reveal_product(session: AnySession, extent: Extent = FULL) -> RevealedProduc
         for regime in result.regimes:
             _measure(regime, extent)
     except NoAnswerError as error:
-        result.notes.append(str(error))
+        result.died = str(error)
+        result.notes.append(result.died)
     result.calls = products.count
     return result
 
@@ -146,7 +147,7 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
         rule = along_n.rule(number)
         n, rows = along_n.place(number)
         place = Place(products, ACROSS, n, rows, tuple(range(ACROSS)))
-        result.regimes.append(Regime("n", ACROSS, rule, place))
+        result.regimes.append(Regime("n", ACROSS, rule, place, along_n.seen(number)))
     if along_n.count > REGIMES:
         result.notes.append(
             f"the rows of x have {along_n.count} different kinds of bits, of which six are shown"
@@ -160,7 +161,7 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
                 rule = along_m.rule(number)
                 m, columns = along_m.place(number)
                 place = Place(products, m, n, tuple(range(n)), columns)
-                result.regimes.append(Regime("m", n, rule, place))
+                result.regimes.append(Regime("m", n, rule, place, along_m.seen(number)))
 
 
 def _measure(regime: Regime, extent: Extent) -> None:

@@ -15,6 +15,7 @@ from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation import native
 from q8a8_evaluation.commands import generate
 from q8a8_evaluation.native import NativeKernel, NativeKernelError, NativeLinear, with_kernel
+from q8a8_golden.generate.native import NativeBuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,10 +177,10 @@ def test_a_kernel_that_does_not_compile_is_left_out(
     def compile_scalar(name: str) -> Path:
         if name == "scalar":
             return kernels[-1].path
-        raise native.NativeBuildError("unknown option")
+        raise NativeBuildError("unknown option")
 
     def compile_none(name: str) -> Path:
-        raise native.NativeBuildError(name)
+        raise NativeBuildError(name)
 
     monkeypatch.setattr(native, "kernel_library", compile_scalar)
     assert [kernel.name for kernel in native.runnable()] == ["scalar"]
