@@ -124,6 +124,7 @@ def test_what_a_call_leaves(preset: str, need: Callable[[object, str], None]) ->
             raise  # not reached
         with parse_sut(sut).session(60) as session:
             assert {"fenv", "registers", "stack"} <= set(session.hello.capabilities)
+            assert ("flush" in session.hello.capabilities) is (preset == "ppc64le")
             result = session.call(calls.with_options(call, Option.STATE))
             assert result.faults == fault
             assert detail in result.detail
