@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.commands import explain_causes
 from q8a8_conformance.commands.options import OK, print_lines, usage_error
-from q8a8_conformance.results.record import full_id, rule_matches, short_id
+from q8a8_conformance.results.record import count, full_id, rule_matches, short_id
 from q8a8_conformance.spec.rules import rules_by_id
 from q8a8_conformance.spec.suggest import did_you_mean
 from q8a8_golden.load import load_cases
@@ -108,10 +108,10 @@ def _paragraphs(text: str) -> Iterator[str]:
 def _checks(rule: Rule) -> Iterator[str]:
     checks = suite_checks(rule.id)
     if checks:
-        yield from ("", f"checks of the suite ({sum(check.cases for check in checks)} cases):")
+        yield from ("", f"checks of the suite ({count(sum(check.cases for check in checks), 'case')}):")
     for check in checks:
-        count = f" ({check.cases} cases)" if check.cases > 1 else ""
-        words = f"  {check.module}.{check.name}{count}: {check.text}"
+        cases = f" ({check.cases} cases)" if check.cases > 1 else ""
+        words = f"  {check.module}.{check.name}{cases}: {check.text}"
         yield textwrap.fill(words, WIDTH, subsequent_indent="    ")
 
 

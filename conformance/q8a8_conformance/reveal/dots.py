@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.report.trees import tree_svg
+from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal import arithmetic, describe, held
 from q8a8_conformance.reveal.asking import Dot, NoAnswerError, NoTreeError
 from q8a8_conformance.reveal.candidates import Candidate, as_found, candidates
@@ -85,6 +86,8 @@ class Revealed:
         What depends on more than a row's length.
     calls
         Calls of the kernel.
+    died
+        Why the experiments ended early: a call did not return. It is a note, too.
     """
 
     function: str
@@ -97,6 +100,7 @@ class Revealed:
     unexplained: int = 0
     notes: list[str] = field(default_factory=list)
     calls: int = 0
+    died: str = ""
 
     @property
     def is_tree(self) -> bool:
@@ -145,6 +149,7 @@ class Revealed:
             "rows": self.of,
             "unexplained": self.unexplained,
             "calls": self.calls,
+            "died": self.died or None,
         }
 
     @property
@@ -177,7 +182,7 @@ class Revealed:
             lines.append(
                 f"  {self.of - self.unexplained} of {self.of} results of random rows have these bits"
             )
-        lines.append(f"  {self.calls} calls")
+        lines.append(f"  {count(self.calls, 'call')}")
         return "\n".join(lines) + "\n"
 
     def svg(self, blocks: int | None = None, *, alone: bool = False) -> str:
@@ -229,7 +234,8 @@ def reveal_dot(
     try:
         _reveal(dot, result, tried, calls)
     except NoAnswerError as error:
-        result.notes.append(str(error))
+        result.died = f"not measured to the end: {error}"
+        result.notes.append(result.died)
     result.calls = dot.calls
     return result
 

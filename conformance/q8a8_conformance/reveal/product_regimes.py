@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.inputs.calls import MUL_MAT
+from q8a8_conformance.results.record import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -203,12 +204,15 @@ class RevealedProduct:
         What it computes where; the first is that of a row alone.
     notes
         What else bits depend on.
+    died
+        Why the experiments ended early: a call did not return. It is a note, too.
     calls
         Calls made.
     """
 
     regimes: list[Regime] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    died: str = ""
     calls: int = 0
 
     @property
@@ -228,6 +232,7 @@ class RevealedProduct:
             "notes": self.notes,
             "unexplained": sum(regime.unexplained for regime in self.regimes),
             "calls": self.calls,
+            "died": self.died or None,
         }
 
     def text(self) -> str:
@@ -239,7 +244,7 @@ class RevealedProduct:
             lines.append("  a prompt of many rows and a token of one row are not computed alike")
         invariant = "the bits of an output depend on its two rows alone, as far as was seen"
         lines.append(f"  {invariant if self.is_invariant else 'the bits of an output depend on the shape'}")
-        return "\n".join([*lines, f"  {self.calls} calls", ""])
+        return "\n".join([*lines, f"  {count(self.calls, 'call')}", ""])
 
     def svg(self, blocks: int | None = None, *, alone: bool = False) -> str:
         """Draw the first order over blocks; empty where there is none."""

@@ -114,7 +114,8 @@ def reveal_product(session: AnySession, extent: Extent = FULL) -> RevealedProduc
         for regime in result.regimes:
             _measure(regime, extent)
     except NoAnswerError as error:
-        result.notes.append(str(error))
+        result.died = str(error)
+        result.notes.append(result.died)
     result.calls = products.count
     return result
 
