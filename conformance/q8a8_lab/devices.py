@@ -52,13 +52,16 @@ def rvv_cpu(bits: int) -> str:
     return f"rv64,v=true,vlen={bits},vext_spec=v1.0"
 
 
-def emulated(preset: str, kernel: str, *options: str) -> Callable[[], str]:
-    """Return the `Leg.sut` of a kernel of one of `EMULATORS`, with more options for the emulator."""
+def emulated(preset: str, kernel: str, *options: str, program: str = "q8a8-harness") -> Callable[[], str]:
+    """Return the `Leg.sut` of a kernel of one of `EMULATORS`, with more options for the emulator.
+
+    The kernels of the program ``q8a8-mutants`` are wrong ones.
+    """
 
     def sut() -> str:
         emulator, *sysroot = EMULATORS[preset]
-        program = native_build.build(preset, "q8a8-harness") / "bin" / "q8a8-harness"
-        argv = [native_build.find_tool(emulator), *sysroot, *options, str(program), kernel]
+        path = native_build.build(preset, program) / "bin" / program
+        argv = [native_build.find_tool(emulator), *sysroot, *options, str(path), kernel]
         return f"exec:{shlex.join(argv)}"
 
     return sut

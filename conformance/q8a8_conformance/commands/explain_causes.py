@@ -9,7 +9,7 @@ from q8a8.order import ORDERS
 from q8a8.recipe import RECIPES
 from q8a8_conformance.diagnosis.causes import CRASH, DIFFERENCES, FIXES, UNEXPLAINED, order_cause
 from q8a8_conformance.diagnosis.dots import REVEALED, equal_orders
-from q8a8_conformance.diagnosis.facts import DOT_FACTS
+from q8a8_conformance.diagnosis.facts import FACTS
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.results.record import short_id
 from q8a8_conformance.reveal.summations import SUMMATIONS
@@ -27,7 +27,7 @@ def topics() -> Mapping[str, tuple[str, ...]]:
         CRASH: ("Calls crashed or hung.", f"→ {FIXES[CRASH]}"),
         REVEALED: ("An order of additions that is in no catalogue, as experiments show it: q8a8 reveal.",),
     }
-    found |= {slug: ("A fact, measured on a dot product.", words) for slug, words in DOT_FACTS.items()}
+    found |= {slug: ("A fact, measured by experiments.", words) for slug, words in FACTS.items()}
     for name, recipe in RECIPES.items():
         cause = f"recipe:{name}"
         words = DIFFERENCES.get(cause, ""), f"Arithmetic of {recipe.source}.", _fix(FIXES.get(cause, ""))

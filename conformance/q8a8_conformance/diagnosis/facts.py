@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Seen = TypeVar("Seen", bound="CallResult")
 
-DOT_FACTS: Mapping[str, str] = MappingProxyType(
+FACTS: Mapping[str, str] = MappingProxyType(
     {
         "accumulator-bits": "The running sum has fewer significant bits than a float32.",
         "argument-not-ignored": "With nrc = 1 an argument has an influence that counts with nrc = 2 alone.",
@@ -48,6 +48,8 @@ DOT_FACTS: Mapping[str, str] = MappingProxyType(
         "offset-wraps": "The offset of a block, in bytes or blocks, is kept in too few bits.",
         "product-wrong": "A few products of two codes are wrong: entries of a table.",
         "products": "Products of codes are formed with wrong signs, widths, or saturation.",
+        "race-between-threads": "From several threads a result is not the one of a single thread.",
+        "race-of-first-calls": "A process's first call, from several threads, is wrong, and right later.",
         "result-added": "The result is added to what s held.",
         "result-changed": "The sum is changed once more before it is stored.",
         "result-not-written": "A result is not written: s keeps its bytes.",
@@ -58,6 +60,7 @@ DOT_FACTS: Mapping[str, str] = MappingProxyType(
         "scale-product": "The product of the two scales is wrong.",
         "scale-read": "Scales are read wrongly: subnormals, signs, bits.",
         "second-row-read-at": "With nrc = 2 the second row is read from another place than bx, or by.",
+        "shared-by-threads": "Beside another call of another thread a result is wrong: they share memory.",
         "sums-rounded": "Sums are rounded in another direction than to nearest.",
         "term-rounded": "A block's term is rounded to fewer bits before it is added.",
         "unused-scale-has-influence": "The scale of version 2 blocks that must not count has an influence.",
@@ -68,7 +71,7 @@ DOT_FACTS: Mapping[str, str] = MappingProxyType(
         "zero-scale-affects-others": "A zero scale has an influence on other blocks.",
     }
 )
-"""What experiments on a dot product can find: every fact, in a sentence."""
+"""What experiments on a dot product, and on threads, can find: every fact, in a sentence."""
 
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""
@@ -90,7 +93,7 @@ class Evidence:
         The call, as short as the fact allows.
     expected, actual
         Output buffers in the ABI's order: the right ones, and those that the kernel gave; `actual` is None
-        where it did not return.
+        where it did not return. Both are empty where the results of other calls at the same time are wrong.
     text
         What the call asks and what comes, in one line.
     """
@@ -107,7 +110,7 @@ class Evidence:
             "function": self.call.function,
             "args": arguments_of(self.call),
             "inputs": _buffers(inputs_of(self.call)),
-            "expected": _buffers(dict(zip(names, self.expected, strict=True))),
+            "expected": _buffers(dict(zip(names, self.expected, strict=False))),
             "actual": _buffers(dict(zip(names, self.actual or (), strict=False))),
             "text": self.text,
         }

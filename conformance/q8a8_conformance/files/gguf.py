@@ -62,6 +62,7 @@ def quantize(options: argparse.Namespace) -> None:
             embedding=options.embedding,
             output=options.output_layer,
             recipe=options.recipe,
+            split=options.split_max_size,
             allow_id_39=options.allow_id_39,
             progress=lambda name, done, total: progress(done, total, plain(name)),
         )

@@ -159,7 +159,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         for path in filter(None, (options.json, options.nll)):
             require_writable(path)
-        loaded = load(options.model)
+        loaded = load(options.model).opened(options.window)
         windows = read_windows(loaded, options.text, protocol)
         subject = Subject(loaded, protocol, windows, calibration, options.resume)
         names = (BASE, *options.scheme)

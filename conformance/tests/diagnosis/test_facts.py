@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from q8a8_conformance.diagnosis import experiments
-from q8a8_conformance.diagnosis.facts import DOT_FACTS, HEX_LIMIT, Evidence, Fact
+from q8a8_conformance.diagnosis.facts import FACTS, HEX_LIMIT, Evidence, Fact
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import Failure
 
@@ -52,5 +52,5 @@ def test_every_fact_has_a_sentence() -> None:
     sources = [path.read_text(encoding="utf-8") for path in Path(experiments.__file__).parent.glob("*.py")]
     text = "\n".join(sources)
     named = set(re.findall(r'(?:measured|Candidate)\(\s*"([a-z-]+)"', text))
-    assert named <= DOT_FACTS.keys()
-    assert [slug for slug in DOT_FACTS if f'"{slug}"' not in text] == []
+    assert named <= FACTS.keys()
+    assert [slug for slug in FACTS if f'"{slug}"' not in text] == []
