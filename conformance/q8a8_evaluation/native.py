@@ -46,6 +46,7 @@ __all__ = [
     "cpu_features",
     "find_kernel",
     "runnable",
+    "takes_kernel",
     "with_kernel",
 ]
 
@@ -294,6 +295,11 @@ def add_kernel_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of a C kernel [1]")
 
 
+def takes_kernel(scheme: Scheme) -> bool:
+    """Return whether a scheme's products are those of Q8_A8, which a C kernel can compute."""
+    return scheme.linear is Q8A8Linear and not scheme.options
+
+
 def with_kernel(scheme: Scheme, name: str, threads: int = 1) -> Scheme:
     """Return a scheme whose products of Q8_A8 are a C kernel's.
 
@@ -311,7 +317,7 @@ def with_kernel(scheme: Scheme, name: str, threads: int = 1) -> Scheme:
     NativeKernelError
         as `find_kernel`.
     """
-    if name == NO_KERNEL or scheme.linear is not Q8A8Linear or scheme.options:
+    if name == NO_KERNEL or not takes_kernel(scheme):
         return scheme
     kernel = find_kernel(name)
 

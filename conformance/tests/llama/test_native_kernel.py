@@ -13,7 +13,7 @@ from q8a8 import DomainError, ShapeError, mul_mat, quantize_row
 from q8a8.schemes.scheme import build
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation import native
-from q8a8_evaluation.commands import generate
+from q8a8_evaluation.commands import bench_model, generate
 from q8a8_evaluation.native import NativeKernel, NativeKernelError, NativeLinear, with_kernel
 from q8a8_golden.generate.native import NativeBuildError
 
@@ -98,6 +98,19 @@ def test_generate_writes_the_same_text(
     status, text, errors = run("--kernel", "frob")
     assert (status, text) == (2, "")
     assert "no kernel frob" in errors
+
+
+def test_bench_model_times_it_beside_the_reference(
+    kernels: list[NativeKernel], tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path
+) -> None:
+    """`q8a8 bench-model --kernel` adds a row for the scheme whose products a kernel can compute."""
+    path = tmp_path / "tiny.gguf"
+    write_tiny(path, tiny)
+    schemes, by = ["q8_a8", "w8a16"], bench_model.By("native", 2)
+    figures = bench_model.collect(path, schemes, prompt=4, generate=2, rounds=1, by=by)
+    assert [each["scheme"] for each in figures["schemes"]] == [*schemes, f"q8_a8, {kernels[0].name}"]
+    assert figures["schemes"][2]["weight_bytes"] == figures["schemes"][0]["weight_bytes"]
+    assert "2 threads of the kernel and of llama.cpp, one of NumPy" in bench_model.text(figures)
 
 
 @pytest.mark.usefixtures("kernels")
