@@ -44,8 +44,12 @@ REVEALED = "order:revealed"
 NOT_IN_CATALOGUE = "order not in the catalogue (legal), revealed as"
 ILLEGAL = "order with more roundings than the bound allows (Q8A8-ORD-2), revealed as"
 
-MOST = 0.75
-"""The part of all results that a mistake leaves right, if the order that explains them is to be named."""
+MOST = 0.95
+"""The part of the results, of those that a mistake leaves right and that tell orders apart, that an order
+must explain to be named."""
+
+LONGEST = 64
+"""Blocks of the longest rows on which it is decided whether an order is named beside a mistake."""
 
 ENOUGH = 0.5
 """The share of results that an order must explain to be worth a mention as the nearest."""
@@ -113,6 +117,17 @@ class Results:
             for held in groups
         ]
 
+    def telling(self, candidate: Candidate, others: Sequence[Candidate]) -> tuple[int, int]:
+        """Count the results within the bound that orders differ in, and those of them that one reproduces."""
+        of = right = 0
+        for d, qx, qy, bits in self.stacks(0, LONGEST + 1):
+            own = candidate.bits(d, qx, qy)
+            differ = np.any([other.bits(d, qx, qy) != own for other in others], axis=0)
+            differ &= _is_within_bound(d, qx, qy, bits)
+            of += int(differ.sum())
+            right += int((own == bits)[differ].sum())
+        return of, right
+
     def count(self, low: int = 0, high: int = 1 << 40) -> int:
         """Count the results in a range of lengths."""
         return sum(len(held) for count, held in self._by_count.items() if low <= count < high)
@@ -140,6 +155,16 @@ class Results:
         if 10 * most < sum(len(self._by_count[n]) for n in chosen):
             return [candidates[scores.index(most)]]
         return [c for c, score in zip(candidates, scores, strict=True) if 2 * score >= most]
+
+
+def _is_within_bound(d: Array, qx: Array, qy: Array, bits: Array) -> Array:
+    """Return which results, bool [rows], are as near to the exact sums as some order's may be."""
+    products = qx.astype(np.int64) * qy
+    exact = (products.sum(axis=-1) * d.astype(np.float64)).sum(axis=-1)
+    sizes = (np.abs(products).sum(axis=-1) * np.abs(d.astype(np.float64))).sum(axis=-1)
+    share = (d.shape[1] + LANE_FOLD_ROUNDINGS) * 2.0**-24
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(bits.view("<f4").astype(np.float64) - exact) <= share * sizes)
 
 
 def explain(
@@ -188,9 +213,10 @@ def _explain(function: str, nrc: int, results: Results, ask: AskDot, *, experime
     if added := [c for c in _summed(orders) if results.all_from(c)]:
         return [_as_added(function, nrc, _separate(function, nrc, added, ask), of, note)]
     if not experiments:
-        # (With something else wrong, the order that most results have.)
-        likely = plain if most >= MOST * of else []
-        return [replace(_as_order(function, c.order, nrc, of, note), explained=most) for c in likely[:1]]
+        # (With something else wrong, the order that most results have, of those that tell which it is.)
+        told, right = results.telling(plain[0], orders)
+        likely = plain[:1] if told and right >= MOST * told else []
+        return [replace(_as_order(function, c.order, nrc, of, note), explained=most) for c in likely]
     # (A matrix product quantizes by itself: it cannot be asked about rows of blocks.)
     found = Revealed(function, nrc)
     if function != MUL_MAT:
