@@ -26,7 +26,7 @@ from q8a8_evaluation.llamacpp_child import KV_TYPES, Options
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -79,6 +79,8 @@ class LlamaCpp:
         What keys and values are stored as: f32 or f16.
     repack
         Whether weights may be rearranged for the processor at hand, which changes the order of sums.
+    rope
+        Fields of `llama_context_params` about rotary positions, by name (`yarn_beta_fast`, `yarn_beta_slow`).
 
     Attributes
     ----------
@@ -109,6 +111,7 @@ class LlamaCpp:
         flash_attn: bool = False,
         kv_type: str = "f32",
         repack: bool = False,
+        rope: Mapping[str, float] | None = None,
     ) -> None:
         if kv_type not in KV_TYPES:
             raise ValueError(f"kv_type: {kv_type!r} is none of {', '.join(KV_TYPES)}")
@@ -121,6 +124,7 @@ class LlamaCpp:
             flash_attn=flash_attn,
             kv_type=kv_type,
             repack=repack,
+            rope=dict(rope or {}),
         )
         if min(options.n_ctx, options.n_batch, options.threads) < 1:
             raise ValueError("n_ctx, n_batch, threads: expected at least 1")

@@ -61,6 +61,8 @@ DEFAULTS: dict[str, dict[str, tuple[int, str, float]]] = {
         "flash_attn_type": (52, "<i", -1),
         "rope_freq_base": (56, "<f", 0),
         "yarn_ext_factor": (64, "<f", -1),
+        "yarn_beta_fast": (72, "<f", -1),
+        "yarn_beta_slow": (76, "<f", -1),
         "yarn_orig_ctx": (80, "<I", 0),
         "defrag_thold": (84, "<f", -1),
         "cb_eval": (88, "<q", 0),
@@ -108,6 +110,8 @@ class Options:
         What keys and values are stored as: a name in `KV_TYPES`.
     repack
         Whether weights may be rearranged for the processor at hand, which changes the order of sums.
+    rope
+        Fields of the context's parameters about rotary positions, by name.
     """
 
     library: str
@@ -118,6 +122,7 @@ class Options:
     flash_attn: bool
     kv_type: str
     repack: bool
+    rope: dict[str, float]
 
 
 class _Opaque(ctypes.Structure):
@@ -231,6 +236,7 @@ class Session:
             flash_attn_type=options.flash_attn,
             type_k=KV_TYPES[options.kv_type],
             type_v=KV_TYPES[options.kv_type],
+            **options.rope,
         )
         self._context = call.llama_init_from_model(self._model, params)
         if not self._context:

@@ -34,6 +34,7 @@ __all__ = [
     "NativeError",
     "build",
     "build_folder",
+    "device_argv",
     "harness_argv",
     "library_argv",
     "qemu_argv",
@@ -247,6 +248,29 @@ def library_argv(
     for name, exported in (symbols or {}).items():
         argv += ["--symbol", f"{name}={exported}"]
     return argv if init is None else [*argv, "--init", init]
+
+
+def device_argv(
+    libraries: Sequence[Path], cpu: str | None = None, *, options: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the command of a worker that runs a device of ggml's in the harness.
+
+    Parameters
+    ----------
+    libraries : sequence of Path
+        ggml's, those that others need first; for the CPU's architecture.
+    cpu : str, optional
+        As for `harness_argv`.
+    options : mapping of str to str, optional
+        Values by name: device, threads, buffer, precision, copy.
+
+    Raises
+    ------
+    NativeError
+        The harness cannot be built or run here.
+    """
+    argv = [*_harness(cpu), "--ggml", ",".join(map(str, libraries))]
+    return argv + [word for name, value in (options or {}).items() for word in (f"--{name}", value)]
 
 
 def qemu_argv(cpu: str, search: Sequence[Path] = ()) -> list[str]:

@@ -102,9 +102,51 @@ static void put_loading(struct bytes *out, const struct target *target) {
     bytes_put_u8(out, ']');
 }
 
+/* The devices, and the operations that each supports. */
+static void put_devices(struct bytes *out, const struct target *target) {
+    put_key(out, "devices", false);
+    bytes_put_u8(out, '[');
+    bool first = true;
+    for (size_t i = 0; i < target->device_count; ++i) {
+        put_item(out, target->devices[i].name, &first);
+    }
+    bytes_put_u8(out, ']');
+    put_key(out, "operations", false);
+    bytes_put_u8(out, '{');
+    for (size_t i = 0; i < target->device_count; ++i) {
+        put_key(out, target->devices[i].name, i == 0);
+        bytes_put_u8(out, '[');
+        first = true;
+        for (size_t o = 0; o < target->devices[i].operation_count; ++o) {
+            put_item(out, target->devices[i].operations[o], &first);
+        }
+        bytes_put_u8(out, ']');
+    }
+    bytes_put_u8(out, '}');
+}
+
+static void put_capabilities(struct bytes *out, const struct target *target) {
+    /* Where a device's buffers lie, and in which thread it computes, is its own affair: the last two are its. */
+    static const char *const capabilities[] = {"guard",  "readonly", "offset", "threads", "shared",
+                                               "overlap",  "state", "repeat", "ahead"};
+    const size_t count = sizeof capabilities / sizeof *capabilities;
+    bool first = true;
+    for (size_t i = target->devices != NULL ? count - 2 : 0; i < count; ++i) {
+        put_item(out, capabilities[i], &first);
+    }
+    if (convention_known() && target->devices == NULL) {
+        put_item(out, "registers", &first);
+        put_item(out, "stack", &first);
+    }
+    if (fpenv_known() && target->devices == NULL) {
+        put_item(out, "fenv", &first);
+        if (fpenv_flushes()) {
+            put_item(out, "flush", &first);
+        }
+    }
+}
+
 void hello_put(struct bytes *out, const struct target *target) {
-    static const char *const capabilities[] = {"guard",  "readonly", "offset", "threads", "repeat",
-                                               "shared", "overlap",  "state",  "ahead"};
     const int emulated = cpu_emulated();
     bool first = true;
     char number[16];
@@ -127,18 +169,7 @@ void hello_put(struct bytes *out, const struct target *target) {
     bytes_put_u8(out, ']');
     put_key(out, "capabilities", false);
     bytes_put_u8(out, '[');
-    first = true;
-    for (size_t i = 0; i < sizeof capabilities / sizeof *capabilities; ++i) {
-        put_item(out, capabilities[i], &first);
-    }
-    if (convention_known()) {
-        put_item(out, "registers", &first);
-        put_item(out, "stack", &first);
-    }
-    if (fpenv_known()) {
-        put_item(out, "fenv", &first);
-        put_item(out, "flush", &first);
-    }
+    put_capabilities(out, target);
     bytes_put_u8(out, ']');
     put_key(out, "cpu", false);
     bytes_put_u8(out, '{');
@@ -154,5 +185,8 @@ void hello_put(struct bytes *out, const struct target *target) {
     put_kernel(out, target->path);
     put_key(out, "loading", false);
     put_loading(out, target);
+    if (target->devices != NULL) {
+        put_devices(out, target);
+    }
     bytes_put_u8(out, '}');
 }

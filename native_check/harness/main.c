@@ -4,6 +4,7 @@
 #include "crash.h"
 #include "exit.h"
 #include "fresh.h"
+#include "ggml.h"
 #include "hello.h"
 #include "protocol.h"
 #include "run.h"
@@ -24,6 +25,8 @@
 static const char usage[] =
     "usage: q8a8-harness KERNEL\n"
     "       q8a8-harness --lib PATH [--symbol ABI_NAME=EXPORTED_NAME]... [--init SYMBOL]\n"
+    "       q8a8-harness --ggml PATH[,PATH]... [--device NAME] [--threads N] [--buffer repack] [--precision f32]\n"
+    "                    [--copy cpy|rows]\n"
     "       q8a8-harness --list | --help | --version\n"
     "\n"
     "Reads calls of a Q8_A8 kernel from standard input, writes the results to standard output.\n"
@@ -31,6 +34,12 @@ static const char usage[] =
     "  --lib PATH       a shared library that exports functions of the Q8_A8 interface\n"
     "  --symbol A=B     the library exports function A as B (repeatable)\n"
     "  --init SYMBOL    call void SYMBOL(void) once after loading\n"
+    "  --ggml PATHS     a device of ggml's, by its libraries, those that others need first\n"
+    "  --device NAME    one of several devices (the first)\n"
+    "  --threads N      threads of a CPU device (GGML_N_THREADS, or 1)\n"
+    "  --buffer B       where a product's weights lie: default, or repack\n"
+    "  --precision P    what is asked of a product: default, or f32\n"
+    "  --copy C         what quantizes: cpy, or rows (the first supported)\n"
     "\n"
     "exit status: 0 after quit or end of input; 2 for a command line or stream that cannot be served;\n"
     "77 when this CPU lacks what the kernel needs; a crash of the kernel is a crash of the harness.\n";
@@ -38,6 +47,7 @@ static const char usage[] =
 struct arguments {
     const char *kernel, *library, *init;
     struct symbol symbols[ABI_FUNCTIONS];
+    struct ggml_options ggml;
 };
 
 /* The requested text was printed. */
@@ -78,10 +88,14 @@ static struct arguments parse_arguments(int argc, char **argv) {
         {"lib", required_argument, NULL, 'l'},  {"symbol", required_argument, NULL, 's'},
         {"init", required_argument, NULL, 'i'}, {"list", no_argument, NULL, 'L'},
         {"help", no_argument, NULL, 'h'},       {"version", no_argument, NULL, 'V'},
+        {"ggml", required_argument, NULL, 'g'}, {"device", required_argument, NULL, 'd'},
+        {"threads", required_argument, NULL, 't'}, {"buffer", required_argument, NULL, 'b'},
+        {"precision", required_argument, NULL, 'p'}, {"copy", required_argument, NULL, 'c'},
         {NULL, 0, NULL, 0},
     };
     struct arguments arguments = {0};
-    bool library_options = false;
+    struct ggml_options *ggml = &arguments.ggml;
+    bool library_options = false, device_options = false;
     int option;
 
     opterr = 0;
@@ -98,6 +112,21 @@ static struct arguments parse_arguments(int argc, char **argv) {
             arguments.init = optarg;
             library_options = true;
             break;
+        case 'g':
+            ggml->paths = optarg;
+            break;
+        case 'd':
+        case 't':
+        case 'b':
+        case 'p':
+        case 'c':
+            *(option == 'd'   ? &ggml->device
+              : option == 't' ? &ggml->threads
+              : option == 'b' ? &ggml->buffer
+              : option == 'p' ? &ggml->precision
+                              : &ggml->copy) = optarg;
+            device_options = true;
+            break;
         case 'L':
             list_kernels();
         case 'h':
@@ -113,11 +142,14 @@ static struct arguments parse_arguments(int argc, char **argv) {
     if (optind < argc) {
         arguments.kernel = argv[optind++];
     }
-    if (optind < argc || (arguments.kernel == NULL) == (arguments.library == NULL)) {
-        fail("expected one KERNEL or --lib PATH (see --help)");
+    if (optind < argc || (arguments.kernel != NULL) + (arguments.library != NULL) + (ggml->paths != NULL) != 1) {
+        fail("expected one KERNEL, --lib PATH or --ggml PATH (see --help)");
     }
     if (library_options && arguments.library == NULL) {
         fail("--symbol and --init need --lib");
+    }
+    if (device_options && ggml->paths == NULL) {
+        fail("--device, --threads, --buffer, --precision and --copy need --ggml");
     }
     return arguments;
 }
@@ -134,6 +166,14 @@ static void take_streams(int *input, int *output) {
     close(empty);
     state_take_output();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is reported as a failed write */
+}
+
+static struct target load(const struct arguments *arguments) {
+    if (arguments->ggml.paths != NULL) {
+        return target_ggml(&arguments->ggml);
+    }
+    return arguments->library != NULL ? target_library(arguments->library, arguments->symbols, arguments->init)
+                                      : target_builtin(arguments->kernel);
 }
 
 static void answer(const struct target *target, const struct bytes *request, struct bytes *reply) {
@@ -160,9 +200,7 @@ int main(int argc, char **argv) {
     crash_install();
     stop_install();
     fresh_install();
-    const struct target target = arguments.library != NULL
-                                     ? target_library(arguments.library, arguments.symbols, arguments.init)
-                                     : target_builtin(arguments.kernel);
+    const struct target target = load(&arguments);
     state_copy_output();
     crash_context("q8a8-harness");
     watch_install();

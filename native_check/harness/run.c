@@ -108,7 +108,7 @@ static const char *refuse(const struct target *target, const struct call *call) 
     if (target->functions[call->number] == NULL) {
         return "this kernel does not offer the function";
     }
-    if ((call->options & OPTION_FLUSH) && !fpenv_known()) {
+    if ((call->options & OPTION_FLUSH) && !fpenv_flushes()) {
         return "this worker cannot set flush-to-zero on this processor";
     }
     const char *refusal = abi_refuse(call->number, &call->integers, lengths);
@@ -133,6 +133,10 @@ static const char *run_here(const struct target *target, const struct call *call
     const uint32_t left = watch_end(call, watched);
     if (left != 0) {
         caller_note(&callers[0], left, watched);
+    }
+    if (refusal == NULL && target->failure != NULL) {
+        refusal = *target->failure;
+        *target->failure = NULL;
     }
     if (refusal == NULL) {
         look_around(call);

@@ -1,4 +1,4 @@
-/* The target under test: a built-in kernel or a third-party library. */
+/* The target under test: a built-in kernel, a third-party library or a device of ggml's. */
 #ifndef Q8A8_HARNESS_TARGET_H
 #define Q8A8_HARNESS_TARGET_H
 
@@ -12,7 +12,13 @@ struct load_change {
     char detail[200];
 };
 
-enum { MAX_LOAD_CHANGES = 32 };
+enum { MAX_LOAD_CHANGES = 32, MAX_OPERATIONS = 5 };
+
+/* A device of ggml's, with the operations that it supports. */
+struct target_device {
+    const char *name, *operations[MAX_OPERATIONS];
+    size_t operation_count;
+};
 
 struct target {
     const char *name, *version;
@@ -21,6 +27,9 @@ struct target {
     abi_pointer *functions[ABI_FUNCTIONS]; /* NULL: not offered */
     const struct load_change *changes;     /* NULL: the kernel was not loaded */
     size_t change_count;
+    const struct target_device *devices; /* NULL: not a device of ggml's */
+    size_t device_count;
+    const char **failure; /* why the last call failed, NULL if it did not; NULL: calls do not */
 };
 
 /* A row of the table of built-in kernels, which CMake generates (cmake/kernels.cmake). */

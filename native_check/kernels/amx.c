@@ -38,7 +38,7 @@ static void configure(void) {
     _tile_loadconfig(&shape);
 }
 
-static inline __attribute__((always_inline)) void add_tile(__m512 *sums, int32_t (*sumi)[AVX512_ROWS], __m512 dw,
+static inline __attribute__((always_inline)) void add_tile(__m512 *sums, int32_t (*sumi)[AVX512_LANES], __m512 dw,
                                                            const uint8_t *columns, size_t apart) {
     for (size_t c = 0; c < COLUMNS; ++c) {
         const struct avx512_column *column = (const void *)(columns + c * apart);
@@ -46,32 +46,39 @@ static inline __attribute__((always_inline)) void add_tile(__m512 *sums, int32_t
     }
 }
 
+/* Loading tiles, multiplying them, storing the sums and adding them take long one after the other: each step does one of
+ * these for a block of its own, so that four are under way. `now` is the parity of the step and `other` 1 minus it; x and
+ * w are the tiles of each. All name registers. */
+#define STEP(now, other, x_now, x_other, w_now, w_other)                                                               \
+    if (step >= 3 && step - 3 < blocks) {                                                                              \
+        const size_t b = step - 3;                                                                                     \
+        add_tile(sums, sumi[other], avx512_scales(scales + b * AVX512_ROWS), columns + b * BYTES, apart);              \
+    }                                                                                                                  \
+    if (step >= 2 && step - 2 < blocks) {                                                                              \
+        _tile_stored(now, sumi[now], TILE_BYTES);                                                                      \
+    }                                                                                                                  \
+    if (step >= 1 && step - 1 < blocks) {                                                                              \
+        _tile_zero(other);                                                                                             \
+        _tile_dpbssd(other, x_other, w_other);                                                                         \
+    }                                                                                                                  \
+    if (step < blocks) {                                                                                               \
+        _tile_loadd(x_now, columns + step * BYTES + Q, apart);                                                         \
+        _tile_loadd(w_now, ints + step * AVX512_ROWS * QK8_A8, AVX512_ROWS * AVX512_GROUP);                            \
+    }                                                                                                                  \
+    ++step;
+
+/* Sixteen rows of x times one vector of rows of the tile. */
 static void sixteen_columns(const uint8_t *ints, const uint16_t *scales, size_t blocks, const uint8_t *columns,
                             size_t apart, float *out, size_t stride) {
-    enum { BYTES = AVX512_ROWS * QK8_A8, Q = offsetof(struct avx512_column, q) };
-    _Alignas(64) int32_t sumi[2][COLUMNS][AVX512_ROWS];
+    enum { BYTES = sizeof(struct avx512_column), Q = offsetof(struct avx512_column, q) };
+    _Alignas(64) int32_t sumi[2][COLUMNS][AVX512_LANES];
     __m512 sums[COLUMNS];
     for (size_t c = 0; c < COLUMNS; ++c) {
         sums[c] = _mm512_loadu_ps(out + c * stride);
     }
-    for (size_t b = 0; b < blocks; b += 2, ints += 2 * BYTES, columns += 2 * sizeof(struct avx512_column)) {
-        const uint8_t *next = columns + sizeof(struct avx512_column);
-        _tile_zero(0);
-        _tile_loadd(2, columns + Q, apart);
-        _tile_loadd(4, ints, TILE_BYTES);
-        _tile_dpbssd(0, 2, 4);
-        if (b + 1 < blocks) {
-            _tile_zero(1);
-            _tile_loadd(3, next + Q, apart);
-            _tile_loadd(5, ints + BYTES, TILE_BYTES);
-            _tile_dpbssd(1, 3, 5);
-        }
-        _tile_stored(0, sumi[0], TILE_BYTES);
-        add_tile(sums, sumi[0], avx512_scales(scales + b * AVX512_ROWS), columns, apart);
-        if (b + 1 < blocks) {
-            _tile_stored(1, sumi[1], TILE_BYTES);
-            add_tile(sums, sumi[1], avx512_scales(scales + (b + 1) * AVX512_ROWS), next, apart);
-        }
+    for (size_t step = 0; step < blocks + 3;) {
+        STEP(0, 1, 2, 3, 4, 5)
+        STEP(1, 0, 3, 2, 5, 4)
     }
     for (size_t c = 0; c < COLUMNS; ++c) {
         _mm512_storeu_ps(out + c * stride, sums[c]);
@@ -84,7 +91,10 @@ static void tile(const uint8_t *ints, const uint16_t *scales, size_t blocks, con
     if (count >= COLUMNS && permitted()) {
         configure();
         for (; count >= COLUMNS; count -= COLUMNS, column += COLUMNS * apart, sums += COLUMNS * stride) {
-            sixteen_columns(ints, scales, blocks, column, apart, sums, stride);
+            for (size_t v = 0; v < AVX512_VECTORS; ++v) {
+                sixteen_columns(ints + v * TILE_BYTES, scales + v * AVX512_LANES, blocks, column, apart,
+                                sums + v * AVX512_LANES, stride);
+            }
         }
         _tile_release();
     }

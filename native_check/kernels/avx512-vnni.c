@@ -10,6 +10,7 @@ static const struct q8a8_product product = {
     .rows = avx512_rows,
     .group = AVX512_GROUP,
     .flip = 0x80,
+    .columns = AVX512_COLUMNS,
     .column_bytes = sizeof(struct avx512_column),
     .quantize = avx512_quantize_columns,
     .tile = tile,

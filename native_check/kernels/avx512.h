@@ -17,8 +17,11 @@ static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
 
 #include "rows.h"
 
-/* A tile of the product: a vector of sixteen rows, by the groups of four elements of up to AVX512_COLUMNS rows of x. */
-enum { AVX512_ROWS = 16, AVX512_GROUP = 4, AVX512_LINES = QK8_A8 / AVX512_GROUP, AVX512_COLUMNS = 8 };
+/* A tile of the product: two vectors of sixteen rows, by the groups of four elements of up to AVX512_COLUMNS rows of x.
+ * Twelve sums of integers and twelve of floats are the most that 32 registers hold beside their operands: each four of x
+ * are loaded once for two VPDPBUSD, each 64 bytes of w once for six, and there are more chains than the latency needs. */
+enum { AVX512_LANES = 16, AVX512_VECTORS = 2, AVX512_ROWS = AVX512_VECTORS * AVX512_LANES };
+enum { AVX512_GROUP = 4, AVX512_LINES = QK8_A8 / AVX512_GROUP, AVX512_COLUMNS = 6 };
 
 struct avx512_column { /* a quantized block of x */
     float scale;
@@ -61,53 +64,72 @@ static inline __attribute__((always_inline)) void avx512_few_columns(const uint8
                                                                      size_t blocks, const uint8_t *columns,
                                                                      size_t apart, size_t count, uint32_t flip,
                                                                      float *out, size_t stride) {
-    __m512 sums[AVX512_COLUMNS];
+    enum { ALL = AVX512_VECTORS, LANES = AVX512_LANES };
+    __m512 sums[AVX512_COLUMNS][ALL];
     for (size_t c = 0; c < count; ++c) {
-        sums[c] = _mm512_loadu_ps(out + c * stride);
+        for (size_t v = 0; v < ALL; ++v) {
+            sums[c][v] = _mm512_loadu_ps(out + c * stride + v * LANES);
+        }
     }
-    for (size_t b = 0; b < blocks; ++b, columns += sizeof(struct avx512_column)) {
+    for (size_t b = 0; b < blocks; ++b, columns += sizeof(struct avx512_column), scales += AVX512_ROWS) {
         const struct avx512_column *column[AVX512_COLUMNS];
-        __m512i sumi[AVX512_COLUMNS];
+        __m512i sumi[AVX512_COLUMNS][ALL];
         for (size_t c = 0; c < count; ++c) {
             column[c] = (const void *)(columns + c * apart);
-            sumi[c] = _mm512_set1_epi32(column[c]->start);
+            for (size_t v = 0; v < ALL; ++v) {
+                sumi[c][v] = _mm512_set1_epi32(column[c]->start);
+            }
         }
         for (size_t j = 0; j < AVX512_LINES; ++j, ints += AVX512_ROWS * AVX512_GROUP) {
-            __m512i w = _mm512_load_si512(ints);
-            if (flip != 0) {
-                w = _mm512_xor_si512(w, _mm512_set1_epi32((int32_t)flip));
+            __m512i w[ALL];
+            for (size_t v = 0; v < ALL; ++v) {
+                w[v] = _mm512_load_si512(ints + v * LANES * AVX512_GROUP);
+                w[v] = flip != 0 ? _mm512_xor_si512(w[v], _mm512_set1_epi32((int32_t)flip)) : w[v];
             }
-            for (size_t c = 0; c < count; ++c) { /* as many chains of additions as columns, for their latency */
-                sumi[c] = _mm512_dpbusd_epi32(sumi[c], w, avx512_four(column[c]->q + j * AVX512_GROUP));
+            for (size_t c = 0; c < count; ++c) {
+                const __m512i x = avx512_four(column[c]->q + j * AVX512_GROUP);
+                for (size_t v = 0; v < ALL; ++v) {
+                    sumi[c][v] = _mm512_dpbusd_epi32(sumi[c][v], w[v], x);
+                }
             }
         }
-        const __m512 dw = avx512_scales(scales + b * AVX512_ROWS);
-        for (size_t c = 0; c < count; ++c) {
-            sums[c] = avx512_add_terms(sums[c], sumi[c], dw, column[c]->scale);
+        for (size_t v = 0; v < ALL; ++v) {
+            const __m512 dw = avx512_scales(scales + v * LANES);
+            for (size_t c = 0; c < count; ++c) {
+                sums[c][v] = avx512_add_terms(sums[c][v], sumi[c][v], dw, column[c]->scale);
+            }
         }
     }
     for (size_t c = 0; c < count; ++c) {
-        _mm512_storeu_ps(out + c * stride, sums[c]);
+        for (size_t v = 0; v < ALL; ++v) {
+            _mm512_storeu_ps(out + c * stride + v * LANES, sums[c][v]);
+        }
     }
 }
 
+/* Rows of x are taken in the fewest parts, as equal as can be. */
 static inline __attribute__((always_inline)) void avx512_tile(const uint8_t *ints, const uint16_t *scales, size_t blocks,
                                                               const void *columns, size_t apart, size_t count,
                                                               uint32_t flip, float *sums, size_t stride) {
     const uint8_t *column = columns;
-    for (; count >= AVX512_COLUMNS; count -= AVX512_COLUMNS) {
-        avx512_few_columns(ints, scales, blocks, column, apart, AVX512_COLUMNS, flip, sums, stride);
-        column += AVX512_COLUMNS * apart;
-        sums += AVX512_COLUMNS * stride;
-    }
-    if (count >= AVX512_COLUMNS / 2) {
-        avx512_few_columns(ints, scales, blocks, column, apart, AVX512_COLUMNS / 2, flip, sums, stride);
-        count -= AVX512_COLUMNS / 2;
-        column += AVX512_COLUMNS / 2 * apart;
-        sums += AVX512_COLUMNS / 2 * stride;
-    }
-    for (; count > 0; --count, column += apart, sums += stride) {
-        avx512_few_columns(ints, scales, blocks, column, apart, 1, flip, sums, stride);
+    for (size_t parts = (count + AVX512_COLUMNS - 1) / AVX512_COLUMNS; parts > 0; --parts) {
+        const size_t some = (count + parts - 1) / parts;
+        switch (some) {
+#define SOME(n)                                                                                                        \
+    case n:                                                                                                            \
+        avx512_few_columns(ints, scales, blocks, column, apart, n, flip, sums, stride);                                \
+        break;
+            SOME(1)
+            SOME(2)
+            SOME(3)
+            SOME(4)
+            SOME(5)
+        default:
+            avx512_few_columns(ints, scales, blocks, column, apart, AVX512_COLUMNS, flip, sums, stride);
+        }
+        count -= some;
+        column += some * apart;
+        sums += some * stride;
     }
 }
 

@@ -12,7 +12,8 @@
 enum {
     LINE = 64,        /* bytes; the alignment of packed weights */
     MAX_THREADS = 64, /* of a product */
-    CHUNK = 32,       /* blocks of a row that a tile multiplies at once: its weights then stay in the first cache */
+    CHUNK = 32,       /* blocks of a row that a tile multiplies at once, unless they are more than CHUNK_BYTES: */
+    CHUNK_BYTES = 1 << 14, /* the weights then stay in the first cache */
     COLUMNS = 256,    /* rows of x that are quantized at once: they stay in the second cache */
     /* of the product without packed weights, whose tiles and columns are on the stack */
     STACK_CHUNK = 8,
@@ -85,6 +86,32 @@ static void multiply_tile(const struct q8a8_product *product, size_t rows, size_
         for (size_t c = 0; c < some; ++c) {
             memcpy(out + (first + c) * m, sums + c * rows, present * sizeof *sums);
         }
+    }
+}
+
+/* Weights that come next, from the first cache line to before the last one. It may be any address: nothing is read. */
+static void fetch(const uint8_t *weights, size_t first, size_t last) {
+    for (size_t line = first; line < last; ++line) {
+        __builtin_prefetch((const void *)((uintptr_t)weights + line * LINE));
+    }
+}
+
+/* A chunk of a tile times count rows of x, in as many equal parts as the kernel takes best at once: with each a part of
+ * the next chunk is fetched, so that memory is read while the processor multiplies. */
+static void multiply_chunk(const struct q8a8_product *product, size_t rows, size_t present, const uint8_t *ints,
+                           const uint16_t *scales, size_t blocks, const uint8_t *columns, size_t count, float *out,
+                           size_t m, const uint8_t *next) {
+    const size_t apart = blocks * product->column_bytes;
+    const size_t at_once = product->columns != 0 ? product->columns : count;
+    const size_t parts = (count + at_once - 1) / at_once;
+    const size_t lines = parts > 1 ? rows * blocks * QK8_A8 / LINE : 0;
+    for (size_t part = 0; part < parts; ++part) {
+        const size_t some = (count + parts - part - 1) / (parts - part);
+        fetch(next, lines * part / parts, lines * (part + 1) / parts);
+        multiply_tile(product, rows, present, ints, scales, blocks, columns, apart, some, out, m);
+        count -= some;
+        columns += some * apart;
+        out += some * m;
     }
 }
 
@@ -180,9 +207,9 @@ static void *take_tiles(void *argument) {
         float *out = work->out + t * rows;
         for (size_t b = 0; b < blocks; b += chunk) {
             const size_t some = smaller(chunk, blocks - b);
-            multiply_tile(product, rows, present, ints + b * rows * QK8_A8, (const uint16_t *)scales + b * rows, some,
-                          work->columns + b * work->count * product->column_bytes, some * product->column_bytes,
-                          work->count, out, m);
+            const uint8_t *next = b + some < blocks ? ints + (b + some) * rows * QK8_A8 : ints + each;
+            multiply_chunk(product, rows, present, ints + b * rows * QK8_A8, (const uint16_t *)scales + b * rows, some,
+                           work->columns + b * work->count * product->column_bytes, work->count, out, m, next);
         }
     }
     return NULL;
@@ -212,6 +239,8 @@ int q8a8_product_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, con
     const size_t blocks = (size_t)(packed->k / QK8_A8);
     const size_t inputs = (size_t)n;
     const size_t most = smaller(COLUMNS, inputs);
+    /* with one row of x nothing is read twice */
+    const size_t chunk = most > 1 ? smaller(CHUNK, CHUNK_BYTES / (packed->rows * QK8_A8)) : blocks;
     if (threads < 1 || threads > MAX_THREADS) {
         threads = threads < 1 ? 1 : MAX_THREADS;
     }
@@ -224,8 +253,7 @@ int q8a8_product_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, con
         return -1;
     }
     for (size_t i = 0; i < inputs; i += most) {
-        /* with one row of x nothing is read twice */
-        struct work work = {packed, columns, most > 1 ? CHUNK : blocks, smaller(most, inputs - i), out + i * m, 0};
+        struct work work = {packed, columns, chunk, smaller(most, inputs - i), out + i * m, 0};
         uint8_t *column = columns;
         for (size_t b = 0; b < blocks; b += work.chunk) {
             const size_t some = smaller(work.chunk, blocks - b);

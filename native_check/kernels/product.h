@@ -28,6 +28,7 @@ struct q8a8_product {
     size_t (*rows)(void); /* of a tile, at most Q8A8_MAX_ROWS; a function because of vector lengths known at run time */
     size_t group;         /* integers of a row that stay together: a divisor of 32 */
     uint8_t flip;         /* is added to each byte of the weights, modulo 256: 0x80 makes int8 w the unsigned w + 128 */
+    size_t columns;       /* rows of x that a tile takes best at once; 0: as many as there are */
     size_t column_bytes;  /* of a quantized block of x, such as sizeof(struct q8a8_column) */
 
     /* x[32 * blocks] -> blocks quantized blocks, column_bytes apart, 4-byte aligned (Q8A8-MUL-4). */

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
     F32 = NDArray[np.float32]
 
-__all__ = ["CHUNK", "lane_sums", "lane_sums_of_blocks", "row_chunks"]
+__all__ = ["CHUNK", "add_blocks", "lane_sums", "lane_sums_of_blocks", "row_chunks"]
 
 CHUNK = 1 << 19
 """Products in a chunk of rows, or of the blocks of a long row: 2 MiB of float32."""
+
+FEW = 64
+"""Totals up to which a call of NumPy for each block takes longer than the additions."""
 
 
 def lane_sums(qx: NDArray[np.int8], qy: NDArray[np.int8], lanes: Lanes) -> F32:
@@ -40,11 +43,35 @@ def lane_sums(qx: NDArray[np.int8], qy: NDArray[np.int8], lanes: Lanes) -> F32:
     return sums
 
 
-def lane_sums_of_blocks(qx: NDArray[np.int8], qy: NDArray[np.int8], lanes: Lanes) -> Iterator[F32]:
-    """Yield the sums of each lane of one block after the other, float32 [rows, lanes]."""
+def lane_sums_of_blocks(
+    qx: NDArray[np.int8], qy: NDArray[np.int8], lanes: Lanes
+) -> Iterator[tuple[slice, F32]]:
+    """Yield a chunk of blocks after the other, and the sums of each lane, float32 [nb, rows, lanes]."""
     size = max(1, CHUNK // QK8_A8)
     for start in range(0, qx.shape[1], size):
-        yield from lane_sums(qx[:, start : start + size], qy[:, start : start + size], lanes)
+        part = slice(start, start + size)
+        yield part, lane_sums(qx[:, part], qy[:, part], lanes)
+
+
+def add_blocks(totals: F32, s: F32, d: F32) -> F32:
+    """Add s*d of one block after the other, f32(total + f32(s*d)).
+
+    `numpy.add.accumulate` is by definition this loop: its element i is f32(element i - 1, plus term i). It
+    keeps every partial sum, so it is for few totals: for many, one addition a block is as fast.
+
+    Parameters
+    ----------
+    totals
+        float32 `[rows, lanes]`.
+    s, d
+        float32 `[nb, rows, lanes]` and `[nb, rows, 1]`.
+    """
+    if totals.size > FEW:
+        for of_lanes, scale in zip(s, d, strict=True):
+            totals = totals + of_lanes * scale
+        return totals
+    sums: F32 = np.add.accumulate(np.concatenate([totals[np.newaxis], s * d]), axis=0)[-1]
+    return sums
 
 
 def row_chunks(x: Blocks, y: Blocks, shape: tuple[int, ...]) -> Iterator[tuple[slice, Blocks, Blocks]]:
@@ -63,7 +90,9 @@ def row_chunks(x: Blocks, y: Blocks, shape: tuple[int, ...]) -> Iterator[tuple[s
         Where the pairs lie among all pairs, counted flat, and blocks `[rows, nb]`.
     """
     nb = x.shape[-1]
-    shape = shape or (1,)
+    if not shape:
+        yield slice(0, 1), x[np.newaxis], y[np.newaxis]
+        return
     x, y = np.broadcast_to(x, (*shape, nb)), np.broadcast_to(y, (*shape, nb))
     rows = prod(shape)
     chunk = max(1, CHUNK // (QK8_A8 * max(1, nb)))

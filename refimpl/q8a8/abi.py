@@ -152,9 +152,12 @@ class Reference:
         sums = _buffer(s, np.float32, 1 if nrc == 1 else bs + 2, "s")
         x = [_row(vx, row * bx, nb, BLOCK_Q8_A8, "vx") for row in rows]
         y = [_row(vy, row * by, nb, BLOCK_Q8_A8, "vy") for row in rows]
+        if nrc == 1:
+            sums[0] = vec_dot(x[0], y[0], self.order)
+            return
+        products = vec_dot(np.stack(x), np.stack(y)[:, np.newaxis], self.order)
         for j in rows:
-            for i in rows:
-                sums[j * bs + i] = vec_dot(x[i], y[j], self.order)
+            sums[j * bs : j * bs + 2] = products[j]
 
     def ggml_vec_dot_q8_a8_q8_a8_real(
         self, n: int, s: NDArray[np.float32], vx: NDArray[np.uint8], vy: NDArray[np.uint8]

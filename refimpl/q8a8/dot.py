@@ -129,9 +129,8 @@ def block_sums(x: Blocks, y: Blocks) -> NDArray[np.int32]:
     shape = require_pair(x, y, dtype)
     sums = np.empty((prod(shape), x.shape[-1]), np.int32)
     for rows, x_rows, y_rows in _fast_dot.row_chunks(x, y, shape):
-        of_blocks = _fast_dot.lane_sums_of_blocks(x_rows["weight_qs"], y_rows["weight_qs"], WHOLE)
-        for b, sumi in enumerate(of_blocks):
-            sums[rows, b] = sumi[:, 0]
+        for of, sumi in _fast_dot.lane_sums_of_blocks(x_rows["weight_qs"], y_rows["weight_qs"], WHOLE):
+            sums[rows, of] = sumi[..., 0].T
     return sums.reshape(*shape, x.shape[-1])
 
 
@@ -181,7 +180,8 @@ def dot_rows(
     # Blocks from here on are those that the last whole step leaves over.
     left = nb if order.tail == "body" else nb - nb % step
     registers = [np.zeros(rows, np.float32) for _ in range(order.registers)]
-    terms = _terms(qx[:, :left], qy[:, :left], d, first, order.lanes)
+    before = None if first is None else first[:, :left]
+    terms = _terms(qx[:, :left], qy[:, :left], d[:, :left], before, order.lanes)
     registers = _accumulate(registers, len(order.lanes), order.body, terms, fused=order.fused)
     if order.tail == "body":
         return _fold(order.fold, registers)
@@ -195,9 +195,9 @@ def dot_rows(
 def _terms(
     qx: NDArray[np.int8], qy: NDArray[np.int8], d: F32, first: F32 | None, lanes: Lanes
 ) -> Iterable[tuple[F32, F32]]:
-    """Yield s [rows, lanes] of each block, exact or times the first scale, and d [rows, 1]."""
-    for b, s in enumerate(_fast_dot.lane_sums_of_blocks(qx, qy, lanes)):
-        yield s if first is None else s * first[:, b, np.newaxis], d[:, b, np.newaxis]
+    """Yield s [nb, rows, lanes], exact or times the first scale, and d [nb, rows, 1] of a chunk of blocks."""
+    for of, s in _fast_dot.lane_sums_of_blocks(qx, qy, lanes):
+        yield s if first is None else s * first.T[of, :, np.newaxis], d.T[of, :, np.newaxis]
 
 
 def _accumulate(
@@ -210,9 +210,13 @@ def _accumulate(
 ) -> list[F32]:
     """Add terms to accumulators, block by block; registers are f32 [rows], accumulator by accumulator."""
     vectors = [np.stack(registers[i : i + lanes], axis=1) for i in range(0, len(registers), lanes)]
-    for b, (s, d) in enumerate(terms):
-        a = body[b % len(body)]
-        vectors[a] = _add(vectors[a], s, d, fused=fused)
+    done = 0
+    for s, d in terms:
+        takes = np.array(body)[np.arange(done, done + len(s)) % len(body)]
+        for a, vector in enumerate(vectors):
+            mine = slice(None) if len(vectors) == 1 else takes == a
+            vectors[a] = _add(vector, s[mine], d[mine], fused=fused)
+        done += len(s)
     return [lane for vector in vectors for lane in vector.T]
 
 
@@ -223,7 +227,12 @@ def _along_tree(
     rows, nb = d.shape
     if nb not in order.trees:
         raise ShapeError(f"order {order.name} has no tree for rows of {nb} blocks")
-    terms = [(lane, scale[:, 0]) for s, scale in _terms(qx, qy, d, first, order.lanes) for lane in s.T]
+    terms = [
+        (lane, scale[:, 0])
+        for of_blocks in _terms(qx, qy, d, first, order.lanes)
+        for s, scale in zip(*of_blocks, strict=True)
+        for lane in s.T
+    ]
     values: list[F32 | None] = [None] * len(terms)
 
     def value(number: int) -> F32:
@@ -245,8 +254,12 @@ def _along_tree(
 
 
 def _add(total: F32, s: F32, d: F32, *, fused: bool) -> F32:
-    """f32(total + s*d) with one rounding, or f32(total + f32(s*d)) with two."""
-    return fma32(s, d, total) if fused else total + s * d
+    """Add block by block: f32(total + s*d) with one rounding, or f32(total + f32(s*d)) with two."""
+    if not fused:
+        return _fast_dot.add_blocks(total, s, d)
+    for of_lanes, scale in zip(s, d, strict=True):
+        total = fma32(of_lanes, scale, total)
+    return total
 
 
 def _fold(fold: Fold, registers: list[F32]) -> F32:

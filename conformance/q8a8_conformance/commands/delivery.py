@@ -17,6 +17,7 @@ from q8a8_conformance import report
 from q8a8_conformance.commands.options import INTERRUPTED, UNWRITTEN
 from q8a8_conformance.commands.output import text_stream, write_to
 from q8a8_conformance.report import github
+from q8a8_conformance.results.record import count
 from q8a8_conformance.results.verdict import Verdict, format_known_failures
 
 if TYPE_CHECKING:
@@ -139,5 +140,5 @@ class ReportFiles:
 def _write_known_failures(run: Run, path: Path) -> None:
     # Failures that are known already are failures, too.
     failures = (*run.judgement.failures, *run.judgement.known)
-    about = f"{run.request.command()}: {len(failures)} failures"
+    about = f"{run.request.command()}: {count(len(failures), 'failure')}"
     write_text(format_known_failures(failures, about), path)

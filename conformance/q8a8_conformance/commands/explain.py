@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.commands import explain_causes
 from q8a8_conformance.commands.options import OK, print_lines, usage_error
-from q8a8_conformance.results.record import full_id, rule_matches, short_id
+from q8a8_conformance.results.record import count, full_id, rule_matches, short_id
 from q8a8_conformance.spec.rules import rules_by_id
 from q8a8_conformance.spec.suggest import did_you_mean
 from q8a8_golden.load import load_cases
@@ -60,7 +60,9 @@ def command(options: argparse.Namespace) -> int:
     if full_id(word.upper()) in rules:
         print_lines(explain(rules[full_id(word.upper())]))
         return OK
-    found = {name: topics[name] for name in (word, f"order:{word}", f"recipe:{word}") if name in topics}
+    # (A fact about products has its format behind a colon: activations:float32.)
+    known = (word, f"order:{word}", f"recipe:{word}", word.partition(":")[0])
+    found = {name: topics[name] for name in known if name in topics}
     if found:
         for number, (name, paragraphs) in enumerate(found.items()):
             print_lines([*[""] * (number > 0), *explain_causes.explain_topic(name, paragraphs)])
@@ -108,10 +110,10 @@ def _paragraphs(text: str) -> Iterator[str]:
 def _checks(rule: Rule) -> Iterator[str]:
     checks = suite_checks(rule.id)
     if checks:
-        yield from ("", f"checks of the suite ({sum(check.cases for check in checks)} cases):")
+        yield from ("", f"checks of the suite ({count(sum(check.cases for check in checks), 'case')}):")
     for check in checks:
-        count = f" ({check.cases} cases)" if check.cases > 1 else ""
-        words = f"  {check.module}.{check.name}{count}: {check.text}"
+        cases = f" ({check.cases} cases)" if check.cases > 1 else ""
+        words = f"  {check.module}.{check.name}{cases}: {check.text}"
         yield textwrap.fill(words, WIDTH, subsequent_indent="    ")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,6 @@ from q8a8_conformance.files import gguf
 from q8a8_conformance.files.convert import quantize_file
 
 if TYPE_CHECKING:
-    import argparse
-
     from q8a8_conformance.commands.options import Subparsers
 
 
@@ -46,8 +46,23 @@ def add_parser(subparsers: Subparsers) -> None:
         dest="output_layer",
         help="quantize the output layer's matrix, also where it is the embedding",
     )
+    model.add_argument(
+        "--split-max-size",
+        type=_size,
+        metavar="N(M|G)",
+        help="write OUT-00001-of-NNNNN.gguf and so on, each with at most so many bytes of tensors, as "
+        "llama.cpp's gguf-split does [one file]",
+    )
     add_source(parser)
     parser.set_defaults(func=reporting(_arrays, gguf.quantize))
+
+
+def _size(text: str) -> int:
+    """Return the bytes of a size in megabytes or gigabytes (10^6, 10^9), as gguf-split reads it."""
+    match = re.fullmatch(r"([1-9]\d{0,8})([MG])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a number and M or G, as 500M or 2G, got {text!r}")
+    return int(match[1]) * {"M": 10**6, "G": 10**9}[match[2]]
 
 
 def _arrays(options: argparse.Namespace) -> None:

@@ -21,7 +21,9 @@ from q8a8_conformance.commands.output import text_stream, write_to
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.protocol.sut import SutError, parse_sut
+from q8a8_conformance.results.record import count
 from q8a8_conformance.results.verdict import Verdict
+from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.describe import LARGEST_TREE
 from q8a8_conformance.reveal.dots import Revealed, reveal_dot
 from q8a8_conformance.reveal.products import reveal_product
@@ -43,7 +45,7 @@ ADDRESSED = 67
 """Blocks of the row that is multiplied at several addresses."""
 
 STATUS = (
-    "exit status: 0 whatever the kernel computes, 2 usage, 3 the kernel crashed while loaded, 4 it offers "
+    "exit status: 0 whatever the kernel computes, 2 usage, 3 the kernel crashed or hung, 4 it offers "
     "none of the functions, 5 it was not reached, 6 a file could not be written, 70 the program itself "
     "broke, 130 interrupted"
 )
@@ -51,6 +53,10 @@ STATUS = (
 
 class Result(Protocol):
     """What was revealed of one function."""
+
+    @property
+    def died(self) -> str:
+        """Why the experiments ended early, if they did."""
 
     def text(self) -> str:
         """Return it as lines of text."""
@@ -133,12 +139,14 @@ def command(options: argparse.Namespace) -> int:
             offered = [name for name in REVEALERS if name in started.hello.functions]
             wanted = [name for name in offered if options.function in {None, name}]
             results = [result for name in wanted for result in REVEALERS[name](session)]
+            broke = bool(session.crashes + session.hangs) and any(result.died for result in results)
     except SutError as error:
         return usage_error(str(error))
     if not wanted:
         write_to(sys.stderr, "q8a8: the kernel offers none of the functions\n")
         return Verdict.NOTHING_RAN.exit_status
-    return _deliver(options, results)
+    status = _deliver(options, results)
+    return Verdict.CRASHED.exit_status if status == OK and broke else status
 
 
 def _deliver(options: argparse.Namespace, results: list[Result]) -> int:
@@ -178,17 +186,25 @@ def _outputs(session: Session, call: Call) -> bytes | None:
         return None
 
 
-def _ask(session: Session, function: str, nrc: int, x: calls.Array, y: calls.Array) -> bytes | None:
-    """Make a dot product."""
-    if nrc == 2:
-        return _outputs(session, calls.dot_pair(x, y))
-    return _outputs(session, calls.dot(x, y) if function == calls.DOT else calls.dot_real(x, y))
+def _ask(session: Session, function: str, nrc: int, x: calls.Array, y: calls.Array) -> bytes:
+    """Make a dot product.
+
+    Raises
+    ------
+    NoAnswerError
+        It did not return: the message says whether the kernel crashed, hung or refused.
+    """
+    single = calls.dot if function == calls.DOT else calls.dot_real
+    try:
+        return bytes(session.call((calls.dot_pair if nrc == 2 else single)(x, y)).outputs[0])
+    except SessionError as error:
+        raise NoAnswerError(f"rows of {count(x.shape[-1], 'block')}: {error}") from None
 
 
 def _takes_two_rows(session: Session) -> bool:
     """Return whether nrc = 2 gives all four products of rows on which every order agrees."""
     x, y = dot_rows.exact_pair(2)
-    s = _ask(session, calls.DOT, 2, np.stack([x, y]), np.stack([y, x]))
+    s = _outputs(session, calls.dot_pair(np.stack([x, y]), np.stack([y, x])))
     held = calls.poison(16)
     return s is not None and all(s[at : at + 4] != held[at : at + 4] for at in range(0, 16, 4))
 

@@ -19,7 +19,7 @@ from q8a8.atomic import unwritable, write_text
 from q8a8_conformance.commands.options import EXIT_STATUS, UNWRITTEN, add_sut, seconds, usage_error
 from q8a8_conformance.commands.output import text_stream, write_to
 from q8a8_conformance.protocol.sut import SutError, parse_sut
-from q8a8_conformance.results.record import Status
+from q8a8_conformance.results.record import Status, count
 from q8a8_conformance.results.setup import Stage
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.smoke import stages
@@ -165,5 +165,6 @@ def _conclusion(smoke: Smoke) -> str:
         return "the worker does not start: no kernel was reached"
     names = ", ".join(stage.name for stage in wrong)
     offered = len(smoke.functions)
-    share = f"{offered - len(wrong)} of {offered} functions are about right"
+    verb = "is" if offered == 1 else "are"
+    share = f"{offered - len(wrong)} of {count(offered, 'function')} {verb} about right"
     return f"{share}; wrong: {names}. Correct the setup before testing the kernel"

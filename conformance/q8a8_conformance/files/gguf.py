@@ -62,6 +62,7 @@ def quantize(options: argparse.Namespace) -> None:
             embedding=options.embedding,
             output=options.output_layer,
             recipe=options.recipe,
+            split=options.split_max_size,
             allow_id_39=options.allow_id_39,
             progress=lambda name, done, total: progress(done, total, plain(name)),
         )
@@ -99,12 +100,16 @@ def inspect(options: argparse.Namespace) -> None:
         write_json(options.json, report.as_json())
 
 
+def _tensors(number: int) -> str:
+    return f"{number} tensor{'' if number == 1 else 's'}"
+
+
 def _print_summary(summary: Summary, done: str) -> None:
     """Print what became of a file."""
     sys.stderr.writelines(f"q8a8: {plain(note)}\n" for note in summary.notes)
     folded = f"{len(summary.folded)} folded, " if summary.folded else ""
     sys.stdout.write(
-        f"{summary.target}: {len(summary.converted)} tensors {done}, {folded}{len(summary.kept)} kept, "
+        f"{summary.target}: {_tensors(len(summary.converted))} {done}, {folded}{len(summary.kept)} kept, "
         f"{summary.source_bytes} bytes -> {summary.target_bytes} bytes\n"
         f"bits a weight: {summary.bits[0]:.4g} -> {summary.bits[1]:.4g}\n"
     )

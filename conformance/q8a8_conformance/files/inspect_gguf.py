@@ -144,8 +144,9 @@ class GgufReport:
         stored = sum(tensor.info.n_bytes for tensor in self.tensors)
         rows = [*self.types.items(), ("all", (len(self.tensors), elements, stored))]
         for name, (count, weights, size) in rows:
+            noun = "tensor" if count == 1 else "tensors"
             bits = f"{8 * size / weights:g} bits a weight" if weights else ""
-            yield f"  {name:<8} {count:>5} tensors {weights:>14} weights {size:>14} bytes  {bits}".rstrip()
+            yield f"  {name:<8} {count:>5} {noun:<7} {weights:>14} weights {size:>14} bytes  {bits}".rstrip()
         if stored:
             yield f"against float16 {2 * elements / stored:.3f} times smaller"
         yield from (f"warning         {warning}" for warning in self.warnings)

@@ -34,7 +34,7 @@ def exact(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
     """
     if max(m, n) > PERIOD:
         w, x = exact(min(m, PERIOD), min(n, PERIOD), nb, seed)
-        return np.resize(w, (m, nb)), np.resize(x, (n, 32 * nb))
+        return w[np.arange(m) % len(w)], x[np.arange(n) % len(x)]
     rng = dot_rows.generator("exact-matrices", m, n, nb, seed)
     exponents = dot_rows.generator("exact-exponents", nb).integers(-5, 6, nb)
     codes = rng.integers(1, 5, (m, nb, 32)) * rng.choice([-1, 1], (m, nb, 32))

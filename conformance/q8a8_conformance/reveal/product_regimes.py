@@ -7,17 +7,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from q8a8_conformance.inputs.calls import MUL_MAT
+from q8a8_conformance.results.record import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from q8a8_conformance.reveal.dots import Revealed
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.product_activations import Activations
     from q8a8_conformance.reveal.product_calls import Place
     from q8a8_conformance.reveal.product_elements import ElementSum
+
+Array = NDArray[Any]
+
+TWO = 2
+"""Sizes that follow each other and are written one by one."""
 
 
 @dataclass
@@ -32,6 +39,8 @@ class Regime:
         The rows and sizes, where a rule is known.
     place
         Where it was measured.
+    seen
+        Which rows of the sizes looked at are in it: bool [size] by size.
     activations
         What activations become; None where the kernel did not return.
     dot
@@ -55,6 +64,7 @@ class Regime:
     other: int
     rule: Rule | None
     place: Place
+    seen: Mapping[int, Array] = field(default_factory=dict)
     activations: Activations | None = None
     dot: Revealed | None = None
     order: tuple[str, ...] = ()
@@ -71,11 +81,18 @@ class Regime:
     @property
     def where(self) -> str:
         """The shapes and rows in words."""
-        if self.rule is None:
-            return f"{self.side} = {self._size}"
         matrix, other = ("x", "m") if self.side == "n" else ("w", "n")
+        if self.rule is None:
+            text = _sizes_text(self.side, matrix, self.seen) or f"{self.side} = {self._size}"
+            return f"{text}, {other} = {self.other}" if self.side == "m" else text
         text = re.sub("rows?", rf"\g<0> of {matrix}", self.rule.text("row", self.side), count=1)
         return f"{text}, {other} = {self.other}" if self.side == "m" else text
+
+    def rows(self, size: int) -> Array:
+        """Return which rows of a size are in it, by the rule, or else as it was seen: bool [size]."""
+        if self.rule is not None:
+            return self.rule.holds(size)
+        return self.seen[size] if size in self.seen else np.zeros(size, np.bool_)
 
     @property
     def _size(self) -> int:
@@ -156,6 +173,27 @@ class Regime:
             )
 
 
+def _sizes_text(side: str, matrix: str, seen: Mapping[int, Array]) -> str:
+    """Return the sizes seen in words, where no rule says which they are."""
+    whole = [size for size, rows in seen.items() if rows.all()]
+    some = [size for size, rows in seen.items() if rows.any() and not rows.all()]
+    texts = [f"every row of {matrix} where {side} = {_ranges(whole, seen)}"] if whole else []
+    texts += [f"some rows of {matrix} where {side} = {_ranges(some, seen)}"] if some else []
+    return f"{' and '.join(texts)}, of the sizes looked at" if texts else ""
+
+
+def _ranges(sizes: Sequence[int], seen: Mapping[int, Array]) -> str:
+    """Return sizes, three and more that follow each other among those looked at as "9 to 12"."""
+    order, runs = list(seen), list[list[int]]()
+    for size in sizes:
+        if runs and order.index(size) == order.index(runs[-1][-1]) + 1:
+            runs[-1].append(size)
+        else:
+            runs.append([size])
+    texts = (f"{run[0]} to {run[-1]}" if len(run) > TWO else ", ".join(map(str, run)) for run in runs)
+    return ", ".join(texts)
+
+
 @dataclass
 class RevealedProduct:
     """What was found about the matrix product.
@@ -166,12 +204,15 @@ class RevealedProduct:
         What it computes where; the first is that of a row alone.
     notes
         What else bits depend on.
+    died
+        Why the experiments ended early: a call did not return. It is a note, too.
     calls
         Calls made.
     """
 
     regimes: list[Regime] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    died: str = ""
     calls: int = 0
 
     @property
@@ -191,6 +232,7 @@ class RevealedProduct:
             "notes": self.notes,
             "unexplained": sum(regime.unexplained for regime in self.regimes),
             "calls": self.calls,
+            "died": self.died or None,
         }
 
     def text(self) -> str:
@@ -202,7 +244,7 @@ class RevealedProduct:
             lines.append("  a prompt of many rows and a token of one row are not computed alike")
         invariant = "the bits of an output depend on its two rows alone, as far as was seen"
         lines.append(f"  {invariant if self.is_invariant else 'the bits of an output depend on the shape'}")
-        return "\n".join([*lines, f"  {self.calls} calls", ""])
+        return "\n".join([*lines, f"  {count(self.calls, 'call')}", ""])
 
     def svg(self, blocks: int | None = None, *, alone: bool = False) -> str:
         """Draw the first order over blocks; empty where there is none."""

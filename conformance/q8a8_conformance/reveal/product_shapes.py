@@ -103,8 +103,13 @@ class Shapes:
 
     def rule(self, number: int) -> Rule | None:
         """Return where outputs are of a class; None where no rule is known."""
-        seen = Seen({size: found == number for size, found in self.classes.items()})
-        return find_rule(seen, lambda size: (self.classes_of(size) == number, None), LONGEST)
+        return find_rule(
+            Seen(self.seen(number)), lambda size: (self.classes_of(size) == number, None), LONGEST
+        )
+
+    def seen(self, number: int) -> dict[int, Array]:
+        """Return where outputs of the shapes looked at are of a class: bool [size] by size."""
+        return {size: found == number for size, found in sorted(self.classes.items())}
 
     def place(self, number: int) -> tuple[int, tuple[int, ...]]:
         """Return the smallest size with outputs of a class, and their rows."""

@@ -114,21 +114,28 @@ def reveal_product(session: AnySession, extent: Extent = FULL) -> RevealedProduc
         for regime in result.regimes:
             _measure(regime, extent)
     except NoAnswerError as error:
-        result.notes.append(str(error))
+        result.died = str(error)
+        result.notes.append(result.died)
     result.calls = products.count
     return result
 
 
 def reveal_shape(session: AnySession, n: int, extent: Extent) -> Regime:
-    """Measure what a product of n rows of x computes for the first of them; no other shape is looked at.
+    """Measure what a product of n rows of x computes for the first of them, and for those like it.
+
+    No other shape is looked at.
 
     Raises
     ------
     NoAnswerError
         The kernel did not return.
     """
-    place = Place(Products(session), ACROSS, n, (0,), tuple(range(ACROSS)))
-    regime = Regime("n", ACROSS, None, place)
+    products = Products(session)
+    row, w = activations(1, extent.k), weights(ACROSS, extent.k)
+    out = products(w, np.repeat(row, n, axis=0)).view(np.uint32)
+    alike = (out == out[0]).all(axis=1)
+    place = Place(products, ACROSS, n, tuple(np.flatnonzero(alike).tolist()), tuple(range(ACROSS)))
+    regime = Regime("n", ACROSS, None, place, {n: alike})
     _measure(regime, extent)
     return regime
 
@@ -146,7 +153,7 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
         rule = along_n.rule(number)
         n, rows = along_n.place(number)
         place = Place(products, ACROSS, n, rows, tuple(range(ACROSS)))
-        result.regimes.append(Regime("n", ACROSS, rule, place))
+        result.regimes.append(Regime("n", ACROSS, rule, place, along_n.seen(number)))
     if along_n.count > REGIMES:
         result.notes.append(
             f"the rows of x have {along_n.count} different kinds of bits, of which six are shown"
@@ -160,7 +167,7 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
                 rule = along_m.rule(number)
                 m, columns = along_m.place(number)
                 place = Place(products, m, n, tuple(range(n)), columns)
-                result.regimes.append(Regime("m", n, rule, place))
+                result.regimes.append(Regime("m", n, rule, place, along_m.seen(number)))
 
 
 def _measure(regime: Regime, extent: Extent) -> None:

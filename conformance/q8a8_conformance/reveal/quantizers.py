@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES
 from q8a8_conformance.inputs import blocks as block_sets
+from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal import activation_lengths, quantizer_lengths
 from q8a8_conformance.reveal import quantizer_probes as probes
 from q8a8_conformance.reveal import quantizer_structure as structure
@@ -133,7 +134,9 @@ class RevealedQuantizer:
         if self.unplaced:
             places = ", ".join(f"{i} of {n}" for n, i in self.unplaced[:4])
             lines.append(f"  otherwise, in no regular way, at {places}")
-        lines.append(f"  {self.of - self.confirmed} of {self.of} blocks differ; {self.calls} calls")
+        lines.append(
+            f"  {self.of - self.confirmed} of {count(self.of, 'block')} differ; {count(self.calls, 'call')}"
+        )
         return "\n".join([*lines, ""])
 
 

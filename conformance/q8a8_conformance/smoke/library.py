@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from q8a8_conformance.results.record import count
 from q8a8_conformance.spec.abi import NAMES
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Library:
         """Return one line for people."""
         own = [name for name in NAMES if name in self.exports]
         return (
-            f"{self.bits}-bit {self.machine}; exports {len(self.exports)} functions, {len(own)} of the ABI; "
-            f"needs {', '.join(self.needed) or 'no other library'}"
+            f"{self.bits}-bit {self.machine}; exports {count(len(self.exports), 'function')}, "
+            f"{len(own)} of the ABI; needs {', '.join(self.needed) or 'no other library'}"
         )
 
 

@@ -154,7 +154,7 @@ def test_stack(judge: Judge, function: str) -> None:
     for count in (33, 4097, 65_537):
         judge.run(requests.with_options(tiled(function, count), Option.STATE))
     if function == requests.DOT and takes_two_rows(judge):
-        rows = np.resize(dot_rows.exact_pair(1)[0], (2, 65_537))
+        rows = np.repeat(dot_rows.exact_pair(1)[0], 65_537)[np.newaxis].repeat(2, axis=0)
         judge.run(requests.with_options(requests.dot_pair(rows, rows), Option.STATE))
 
 

@@ -117,7 +117,7 @@ class Caller:
             while self._done < repeat or (seconds and time.monotonic() < deadline):
                 self._run_once()
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a kernel may raise anything; the worker goes on
-            traceback.print_exc()
+            sys.stderr.write(traceback.format_exc())  # in one piece: the runner wakes for each
             self.error = error
 
     def _run_once(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from q8a8.errors import ArgumentError
 from q8a8.llama.load import load
 from q8a8_conformance.files.progress import progress_bar
+from q8a8_conformance.results.record import count
 from q8a8_evaluation.calibration import ROWS, TOKENS, WINDOW, calibrate_model, largest_outlier
 from q8a8_evaluation.commands.shared import positive, reporting, require_writable
 
@@ -68,7 +69,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     calibration.save(options.output)
     name, channel, size, ratio = largest_outlier(calibration)
     sys.stdout.write(
-        f"{options.output}: {len(calibration.names)} linear operators, {calibration.tokens} tokens; "
+        f"{options.output}: {count(len(calibration.names), 'linear operator')}, "
+        f"{count(calibration.tokens, 'token')}; "
         f"largest outlier: channel {channel} of the input of {name}, |x| up to {size:.4g}, "
         f"{ratio:.0f} times the median channel\n"
     )

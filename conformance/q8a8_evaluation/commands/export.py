@@ -19,6 +19,7 @@ from q8a8.llama.load import load
 from q8a8.schemes.export import EXPORTED, export_model, require_exportable
 from q8a8.schemes.scheme import get_scheme
 from q8a8.schemes.table import SCHEMES
+from q8a8_conformance.results.record import count
 from q8a8_evaluation.commands.shared import positive, reporting, require_writable
 from q8a8_evaluation.measure import CALIBRATION_WINDOWS, CalibrationData
 
@@ -67,9 +68,9 @@ def _export(options: argparse.Namespace) -> None:
     statistics = calibration.statistics(loaded, scheme, head=False)
     found = export_model(options.model, options.output, loaded, scheme, statistics)
     types = ", ".join(f"{n} {name}" for name, n in Counter(k.name for k in found.types.values()).items())
-    sys.stdout.write(f"{options.output}: {len(found.types)} weights by {scheme.name}: {types}\n")
+    sys.stdout.write(f"{options.output}: {count(len(found.types), 'weight')} by {scheme.name}: {types}\n")
     if found.folded:
-        sys.stdout.write(f"scales of channels folded into {len(found.folded)} other tensors\n")
+        sys.stdout.write(f"scales of channels folded into {count(len(found.folded), 'other tensor')}\n")
     reasons = Counter((name.split(".", 2)[2], reason) for name, reason in found.unscaled.items())
-    for (name, reason), count in reasons.items():
-        sys.stdout.write(f"channels not scaled: {name} of {count} layers: {reason}\n")
+    for (name, reason), layers in reasons.items():
+        sys.stdout.write(f"channels not scaled: {name} of {count(layers, 'layer')}: {reason}\n")

@@ -101,7 +101,7 @@ def _texts(options: argparse.Namespace) -> Iterator[str]:
         # Without a prompt, a text can still begin where the file says how.
         begin = tokenizer.add_bos or (not options.prompt and tokenizer.bos is not None)
         tokens = tokenizer.encode(options.prompt, bos=begin)
-    built = _built(loaded, scheme, options.calibration)
+    built = _built(loaded.opened(len(tokens) + options.tokens), scheme, options.calibration)
     made = generate(
         built.model,
         tokens,

@@ -26,6 +26,7 @@ from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.files.progress import progress_bar
+from q8a8_conformance.results.record import count
 from q8a8_evaluation.commands.shared import require_writable
 from q8a8_evaluation.divergence import summarize
 from q8a8_evaluation.measure import (
@@ -158,7 +159,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         for path in filter(None, (options.json, options.nll)):
             require_writable(path)
-        loaded = load(options.model)
+        loaded = load(options.model).opened(options.window)
         windows = read_windows(loaded, options.text, protocol)
         subject = Subject(loaded, protocol, windows, calibration, options.resume)
         names = (BASE, *options.scheme)
@@ -281,7 +282,7 @@ def table(found: dict[str, Any]) -> str:
     """Return the result for a terminal."""
     protocol = found["protocol"]
     head = (
-        f"{found['model']['file']} on {found['text']['file']}: {protocol['windows']} windows of "
+        f"{found['model']['file']} on {found['text']['file']}: {count(protocol['windows'], 'window')} of "
         f"{protocol['window']} tokens, {sum(protocol['counted'])} predictions, head in {protocol['head']}"
     )
     kinds = sorted({each["arithmetic"] for each in found["schemes"]})

@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         model, news = assets.gemma() if gemma else assets.model(), assets.news()
         text = assets.korean() if options.text == "korean" else assets.wikipedia()
-        loaded = load(model)
+        loaded = load(model).opened(options.window)
         calibration = CalibrationData(news, protocol.window, CALIBRATION_WINDOWS)
         windows = read_windows(loaded, text, protocol)
         subject = Subject(loaded, protocol, windows, calibration, options.cache)

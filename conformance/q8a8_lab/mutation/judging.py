@@ -26,11 +26,12 @@ from q8a8_conformance.suite.pytest_checks import CheckRunner, case_id, rules_of
 from q8a8_conformance.suite.target import NotRunError, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call, Hello, Result
     from q8a8_conformance.protocol.session import Session
+    from q8a8_conformance.results.run import Finding
 
 TIMEOUT_SECONDS = 10.0
 """Time limit of a mutant's call: long, for a call on a busy machine must not look like a hang."""
@@ -113,11 +114,14 @@ class Judged:
         failures.
     ran
         The number of cases that ran.
+    causes
+        What the diagnosis names, by function; empty where the run ended with a rule.
     """
 
     slug: str
     failed: Mapping[str, tuple[str, ...]]
     ran: int
+    causes: Mapping[str, tuple[str, ...]]
 
 
 def judge(slug: str, only: Callable[[SuiteCase], bool] | None = None, until: str | None = None) -> Judged:
@@ -209,11 +213,24 @@ def _judged(
         if until in {record.rule for record in judge.finish()}:
             break
     facts: list[Fact] = []
+    findings: tuple[Finding, ...] = ()
     if until is None:
-        diagnose(target.observations, target.ask_dot, recipes.accepted(), target.probe, facts=facts)
+        findings = diagnose(
+            target.observations, target.ask_dot, recipes.accepted(), target.probe, facts=facts
+        )
         recorder = localize(recorder, facts, target.observations)
-    failed: dict[str, list[str]] = {}
-    for record in recorder:
-        if record.status in {Status.FAIL, Status.CRASHED}:
-            failed.setdefault(record.rule, []).append(record.case)
-    return Judged(slug, {rule: tuple(names) for rule, names in failed.items()}, ran)
+    broken = (record for record in recorder if record.status in {Status.FAIL, Status.CRASHED})
+    return Judged(
+        slug,
+        failed=_grouped((record.rule, record.case) for record in broken),
+        ran=ran,
+        causes=_grouped((finding.function, finding.cause) for finding in findings),
+    )
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return what comes with each first word, in the order of the pairs."""
+    groups: dict[str, list[str]] = {}
+    for key, word in pairs:
+        groups.setdefault(key, []).append(word)
+    return {key: tuple(words) for key, words in groups.items()}

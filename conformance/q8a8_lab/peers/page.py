@@ -123,18 +123,21 @@ def products_section(products: Sequence[ProductResult]) -> str:
     """Return the section about whole matrix products; empty without results."""
     if not products:
         return ""
-    lines = [
-        (
-            f"`{result.device}`{f' `{result.options}`' if result.options else ''}",
+    alike: dict[tuple[str, ...], list[str]] = {}
+    missed: dict[str, list[str]] = {}
+    for result in products:
+        if result.not_run:
+            missed.setdefault(result.not_run, []).append(_device(result))
+            continue
+        cells = (
             *(_arithmetic(*result.rows[str(n)]) for n in SHOWN),
             "<br>".join(result.where) if len(result.where) > 1 else "nowhere",
             "yes" if result.is_invariant else "**no**",
             f"{result.unexplained} of {result.of:,}",
             "<br>".join(result.known) or "none found",
         )
-        for result in products
-        if not result.not_run
-    ]
+        alike.setdefault(cells, []).append(_device(result))
+    lines = [("<br>".join(names), *cells) for cells, names in alike.items()]
     head = (
         "device",
         *(f"n = {n}" for n in SHOWN),
@@ -143,22 +146,36 @@ def products_section(products: Sequence[ProductResult]) -> str:
         "unexplained results",
         "known bugs",
     )
-    missed: dict[str, list[str]] = {}
-    for result in products:
-        if result.not_run:
-            options = f" `{result.options}`" if result.options else ""
-            missed.setdefault(result.not_run, []).append(f"`{result.device}`{options}")
     return (
         "## Whole products, as devices ship\n\n"
-        "What `MUL_MAT` of Q8_0 weights computes on the devices of npm's prebuilt ggml "
-        f"(`{store.NPM_GGML.requirement}`), by `q8a8 reveal ggml:...`: n is the number of rows of x. The "
-        "factor is the mean error over that of quantization itself. The reference, computing the named "
-        "arithmetic, gives all random results but the unexplained ones. Vulkan runs on Mesa's software "
-        "device; other GPUs take other shaders.\n\n"
+        "What `MUL_MAT` of Q8_0 weights computes on the devices of npm's prebuilt ggml, "
+        f"`{store.NPM_GGML.requirement}` and for aarch64 `{store.NPM_GGML_ARM.requirement}`, by "
+        "`q8a8 reveal`: `ggml:...`, and for aarch64 the C harness's `--ggml`, in QEMU. n is the number of "
+        "rows of x. The factor is the mean error over that of quantization itself. The reference, computing "
+        "the named arithmetic, gives all random results but the unexplained ones. Vulkan runs on Mesa's "
+        "software device; other GPUs take other shaders. CUDA, Metal, OpenCL and SYCL backends are reached "
+        "in the same way; none was run.\n\n"
         + _table(head, lines)
         + ("\nNot run:\n\n" if missed else "")
         + "".join(f"- {', '.join(names)}: {why}\n" for why, names in missed.items())
     )
+
+
+def _device(result: ProductResult) -> str:
+    """Return a device, its options and QEMU's CPU."""
+    return " ".join(
+        [
+            f"`{result.device.removesuffix(', device CPU')}`",
+            *([f"`{result.options}`"] if result.options else []),
+            *([f"on {_cpu(result.cpu)}"] if result.cpu else []),
+        ]
+    )
+
+
+def _cpu(name: str) -> str:
+    """Return a CPU of QEMU's, and of all features the length of an SVE vector."""
+    _, is_sve, units = name.partition("sve-max-vq=")
+    return f"{name.partition(',')[0]}, SVE of {128 * int(units.partition(',')[0])} bits" if is_sve else name
 
 
 def _arithmetic(names: Sequence[str], ratio: float | None) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "ARM_WHEEL",
     "GGML_SOURCE",
     "NPM_GGML",
+    "NPM_GGML_ARM",
     "ZIG_WHEEL",
     "Distribution",
     "PeerUnavailableError",
@@ -93,6 +94,15 @@ NPM_GGML = Distribution(
     members="package/bins/",
 )
 """ggml as users run it: every CPU build for x86-64 and the Vulkan backend, from npm."""
+
+NPM_GGML_ARM = Distribution(
+    requirement="@node-llama-cpp/linux-arm64@3.22.1",
+    file="node-llama-cpp-linux-arm64-3.22.1.tgz",
+    sha256="39c76b998e35ed2f236c01472fc79eda0fc558b1c8b535023c2d7ded8c327cc4",
+    options=(),
+    members="package/bins/",
+)
+"""The same for aarch64: CPU builds from Armv8.0 to Armv9.2."""
 
 
 def cache_folder() -> Path:

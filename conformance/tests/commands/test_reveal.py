@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -126,3 +127,23 @@ def test_unknown_function(capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown function is answered with the one that is most like it."""
     assert cli.main(["reveal", "ref", "--function", "quantise_row_q8_a8"]) == 2
     assert "did you mean quantize_row_q8_a8?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "words"), [("os.abort()", "killed by SIGABRT"), ("time.sleep(60)", "the worker hung")]
+)
+def test_crash_and_hang(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    body: str,
+    words: str,
+) -> None:
+    """A crash is told from a hang, and both have the exit status that they have everywhere."""
+    kernel = f"import os, time\nclass Kernel:\n    def {calls.DOT_REAL}(self, *_):\n        {body}\n"
+    (tmp_path / "dies.py").write_text(kernel, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    assert cli.main(["reveal", "py:dies:Kernel", "--timeout", "4"]) == 3
+    out = capsys.readouterr().out
+    assert "not measured to the end: rows of 67 blocks: " in out
+    assert words in out

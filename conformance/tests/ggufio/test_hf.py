@@ -90,6 +90,16 @@ def test_rotary_parameters_by_kind_of_layer() -> None:
             {"type": "yarn", "factor": 4.0, "original_context_length": 32},
         ),
         (
+            {"rope_type": "yarn", "factor": math.e, "beta_fast": 8, "beta_slow": 2, "attention_factor": 1.1},
+            {
+                "type": "yarn",
+                "factor": math.e,
+                "original_context_length": 64,
+                "yarn_beta_fast": 8.0,
+                "yarn_beta_slow": 2.0,
+            },
+        ),
+        (
             {"rope_type": "longrope", "original_max_position_embeddings": 8},
             # 64 is 2 to the sixth, 8 to the third: 1 + 3 / 3 under the root.
             {"original_context_length": 8, "attn_factor": math.sqrt(2)},
@@ -132,6 +142,18 @@ def test_factors_of_longrope() -> None:
             "query_pre_attn_scalar: expected 8, got 4",
         ),
         (configuration(num_attention_heads=0), "a key is missing or wrong: ZeroDivisionError"),
+        (configuration(num_hidden_layers=-1), "block_count: expected 1 to 2147483647, got -1"),
+        (configuration(num_attention_heads=-4), "attention.head_count: expected 1 to"),
+        (configuration(vocab_size=2**40), "vocab_size: expected 1 to 2147483647, got 1099511627776"),
+        (gemma("Gemma3ForCausalLM") | {"sliding_window": -2}, "attention.sliding_window: expected 1 to"),
+        (
+            configuration(rope_scaling={"type": "yarn", "factor": 4.0, "mscale": 1.0}),
+            "rope_scaling: mscale, mscale_all_dim and truncate are not supported with yarn",
+        ),
+        (
+            configuration(rope_scaling={"type": "yarn", "factor": math.e, "attention_factor": 1.0}),
+            "rope_scaling: attention_factor: expected 1.100000 or none, got 1.0",
+        ),
         (configuration(hidden_size=math.inf), "a key is missing or wrong: OverflowError"),
         (configuration(rope_parameters="none"), "a key is missing or wrong: AttributeError"),
         (gemma("Gemma3ForCausalLM") | {"sliding_window": None}, "a key is missing or wrong: TypeError"),
@@ -148,6 +170,14 @@ def test_configurations_that_are_refused(config: Mapping[str, Any], message: str
     ("scaling", "message"),
     [
         ({"rope_type": "longrope", "long_factor": [1.0]}, "rope_scaling: KeyError: 'short_factor'"),
+        (
+            {"rope_type": "longrope", "long_factor": [1.0, 1e300], "short_factor": [1.0, 1.0]},
+            "rope_scaling: long_factor: expected a list of positive numbers",
+        ),
+        (
+            {"rope_type": "longrope", "long_factor": [1.0], "short_factor": [0.0]},
+            "rope_scaling: short_factor: expected a list of positive numbers",
+        ),
         ({"rope_type": "llama3", "factor": 8.0}, "rope_scaling: KeyError: 'low_freq_factor'"),
         (LLAMA3 | {"factor": None}, "rope_scaling: TypeError"),
         (LLAMA3 | {"factor": "eight"}, "rope_scaling: ValueError"),
@@ -349,6 +379,20 @@ def test_a_chat_template_of_its_own(tmp_path: Path) -> None:
         assert model.metadata["tokenizer.chat_template"] == "{{ 한 }}"
         pattern = np.asarray(model.metadata["gemma3.attention.sliding_window_pattern"])
         assert pattern.tolist() == [True, False]
+
+
+def test_folders_that_are_refused(tmp_path: Path) -> None:
+    """A template that is no UTF-8, and numbers that GGUF's types do not hold: with the file and the key."""
+    write_folder(tmp_path, configuration(), {"model.embed_tokens.weight": ZEROS})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(byte_level()))
+    (tmp_path / "chat_template.jinja").write_bytes(b"ok\xff")
+    with pytest.raises(GgufError, match=r"chat_template\.jinja: byte 2: not UTF-8: invalid start byte"):
+        convert_folder(tmp_path, tmp_path / "a.gguf")
+    (tmp_path / "chat_template.jinja").unlink()
+    write_folder(tmp_path, configuration(rms_norm_eps=1e300), {"model.embed_tokens.weight": ZEROS})
+    with pytest.raises(GgufError, match=r"rms_epsilon: '1e\+300' has no place in GGUF: float too large"):
+        convert_folder(tmp_path, tmp_path / "a.gguf")
+    assert not (tmp_path / "a.gguf").exists()
 
 
 def test_json_that_is_none(tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from gguf import GGUFReader, GGUFValueType
 
+from q8a8 import DomainError
 from q8a8.ggufio import GgufError, dequantize_model, open_model, quantize_model
+from q8a8.ggufio.split import part_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,3 +131,50 @@ def test_parts_of_another_model(write: Callable[..., Path], halves: tuple[Path, 
         write("m-00002-of-00002.gguf", tensors, fields=fields, big=big)
         with pytest.raises(GgufError, match=message):
             open_model(halves[0])
+
+
+def test_a_model_is_written_in_parts(write: Callable[..., Path], tmp_path: Path) -> None:
+    """By size, in the tensors' order; the parts together are what one file would be, and gguf-py's types."""
+    source = write("in.gguf", TENSORS, fields=lambda writer: writer.add_string("general.name", "whole"))
+    quantize_model(source, tmp_path / "one.gguf")
+    # 512 and 4352 bytes, 256 and 2176: a part of at most 2500 is closed before each of the large ones.
+    summary = quantize_model(source, tmp_path / "out.gguf", split=2500)
+    names = [f"out-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    assert summary.target == tmp_path / names[0]
+    assert sorted(path.name for path in tmp_path.glob("out*")) == names
+    assert summary.target_bytes == sum((tmp_path / name).stat().st_size for name in names)
+    tensors = []
+    for number, name in enumerate(names):
+        reader = GGUFReader(tmp_path / name)
+        tensors.append([tensor.name for tensor in reader.tensors])
+        for key, kind, value in (
+            ("split.no", GGUFValueType.UINT16, number),
+            ("split.count", GGUFValueType.UINT16, 3),
+            ("split.tensors.count", GGUFValueType.INT32, 4),
+        ):
+            field = reader.fields[key]
+            assert (field.types, field.contents()) == ([kind], value)
+        assert ("general.name" in reader.fields) == (number == 0)
+    assert tensors == [list(TENSORS)[:1], list(TENSORS)[1:2], list(TENSORS)[2:]]
+    with open_model(tmp_path / "one.gguf") as one, open_model(tmp_path / names[1]) as parts:
+        assert dict(parts.fields) == dict(one.fields)
+        assert list(parts.tensors) == list(one.tensors)
+        for name in TENSORS:
+            assert bytes(parts.raw(name)) == bytes(one.raw(name))
+
+
+def test_parts_that_cannot_be_written(write: Callable[..., Path], tmp_path: Path) -> None:
+    """What was written before is gone; a source is not written over; a size is at least a byte."""
+    bad = np.full((32, 64), np.inf, np.float32)
+    source = write("in.gguf", {**TENSORS, "blk.2.attn_q.weight": (bad, "F32")})
+    with pytest.raises(DomainError, match=r"blk\.2\.attn_q\.weight"):
+        quantize_model(source, tmp_path / "out.gguf", split=1)
+    assert not list(tmp_path.glob("out*"))
+    quantize_model(write("m.gguf", TENSORS), tmp_path / "out.gguf", split=10**6)
+    with pytest.raises(GgufError, match="is the input"):
+        quantize_model(tmp_path / "out-00001-of-00001.gguf", tmp_path / "out.gguf", split=10**6)
+    with pytest.raises(GgufError, match="at least one byte, got 0"):
+        quantize_model(source, tmp_path / "out.gguf", split=0)
+    with pytest.raises(GgufError, match="70000 parts are more than 65535"):
+        part_targets(tmp_path / "out.gguf", 70000)
+    assert part_targets(tmp_path / "m-00002-of-00003.gguf", 1) == [tmp_path / "m-00001-of-00001.gguf"]

@@ -117,7 +117,11 @@ def test_linear_scaling(keys: dict[str, object], scale: float) -> None:
         ({"block_count": 513}, "n_layers: expected 1 to 512, got 513"),
         ({"embedding_length": 577, "rope__dimension_count": 64}, "577 channels are no whole heads of 9"),
         ({"rope__scaling__type": "yarn", "rope__freq_base": 1.0}, "YaRN expects more than 1, got 1.0"),
-        ({"rope__scaling__yarn_beta_fast": 8.0}, "yarn_beta_fast: expected 32.0, got 8.0"),
+        (
+            {"rope__scaling__type": "yarn", "rope__scaling__yarn_beta_fast": 0.5},
+            "expected 0 < slow < fast turns, got 1.0 and 0.5",
+        ),
+        ({"rope__scaling__yarn_ext_factor": 0.5}, "yarn_ext_factor: expected 1.0, got 0.5"),
         ({"rope__scaling__original_context_length": 0, "rope__scaling__type": "yarn"}, "original context"),
         ({"rope__dimension_count": 10**400}, "llama.rope.dimension_count"),
         ({"rope__scaling__factor": 10**400}, "rope.scaling.factor: expected a number"),

@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 import pytest
 
+from q8a8.ggufio import quantize_model
 from q8a8.llama import Model, load
 from q8a8.llama.config import HEAD, Config
 from q8a8.llama.families import FAMILIES
@@ -51,6 +52,10 @@ class Case:
         Sizes other than `SIZES`.
     matters
         Changes of the read `Config`, each of which makes another model.
+    opened
+        Positions that the run is opened for, in llama.cpp too; None: what the model was trained for.
+    given
+        Parameters that llama.cpp is given.
     """
 
     family: str
@@ -59,6 +64,8 @@ class Case:
     optional: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     matters: tuple[Mapping[str, Any], ...] = ()
+    opened: int | None = None
+    given: Mapping[str, float] = field(default_factory=dict)
 
 
 ADD: dict[type, str] = {str: "add_string", float: "add_float32", int: "add_uint32"}
@@ -84,6 +91,13 @@ CASES = {
     ),
     "llama-yarn": Case(
         "llama", YARN, matters=({"yarn": None}, {"rope_gain": 1.0}, {"yarn": Yarn(64, slow=2.0)})
+    ),
+    # llama.cpp reads these keys for other architectures only: it is given them as parameters.
+    "llama-yarn-betas": Case(
+        "llama",
+        {**YARN, "rope.scaling.yarn_beta_fast": 8.0, "rope.scaling.yarn_beta_slow": 2.0},
+        matters=({"yarn": Yarn(64)}, {"yarn": Yarn(64, 8.0)}),
+        given={"yarn_beta_fast": 8.0, "yarn_beta_slow": 2.0},
     ),
     "llama-ntk": Case(
         "llama", {"rope.freq_base": ntk_base(10000.0, 4.0, 16)}, matters=({"rope_base": 10000.0},)
@@ -134,6 +148,15 @@ CASES = {
         optional=LONG,
         sizes={"n_heads": 4},
         matters=({"rope_context": 512},),
+    ),
+    # A model for long texts in a run that is opened for fewer positions than its first context.
+    "phi3-opened": Case(
+        "phi3",
+        {"rope.scaling.original_context_length": 256, "rope.scaling.type": "longrope"},
+        optional=LONG,
+        sizes={"n_heads": 4},
+        matters=({"context": 512},),
+        opened=256,
     ),
 }
 
@@ -208,10 +231,13 @@ def test_family_is_llama_cpps(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write(path, case)
     loaded = load(path)
+    if case.opened is not None:
+        assert loaded.config.opened(512) is loaded.config
+        loaded = loaded.opened(case.opened)
     gelu = loaded.config.family.gate == "gelu"
     noise = logit_noise(loaded.config, loaded.weights, TOKENS)
     wide = logit_noise(loaded.config, loaded.weights, TOKENS, half_gelu=True) if gelu else noise
-    with LlamaCpp(path, n_ctx=256) as llama:
+    with LlamaCpp(path, n_ctx=256, rope=case.given) as llama:
         logits = llama.logits(TOKENS)
     assert agreement(loaded.model().forward(TOKENS), noise).holds
     found = agreement(logits, wide)
@@ -223,3 +249,17 @@ def test_family_is_llama_cpps(name: str, tmp_path: Path) -> None:
     for change in case.matters:
         other = dataclasses.replace(loaded.config, **change)
         assert not agreement(Model(other, loaded.weights).forward(TOKENS), wide).holds, change
+
+
+def test_llama_cpp_reads_our_parts(tmp_path: Path) -> None:
+    """A model that was quantized in parts is, by the first one's name, the one that was quantized whole."""
+    source = tmp_path / "model.gguf"
+    write(source, CASES["mistral"])
+    quantize_model(source, tmp_path / "whole.gguf")
+    first = quantize_model(source, tmp_path / "parts.gguf", split=30_000).target
+    assert first.name.startswith("parts-00001-of-0000")
+    logits = []
+    for path in (tmp_path / "whole.gguf", first):
+        with LlamaCpp(path, n_ctx=256) as llama:
+            logits.append(llama.logits(TOKENS[:8]))
+    np.testing.assert_array_equal(logits[1], logits[0])

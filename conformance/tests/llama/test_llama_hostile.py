@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gguf
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +19,7 @@ from q8a8.errors import Q8A8Error
 from q8a8.llama import Config, ModelError, load
 from q8a8.llama.families import FAMILIES
 from q8a8.llama.tensors import expected_shapes
+from tests.llama.test_llama_hf import byte_level, configuration, hf_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +43,8 @@ KEYS: dict[str, Any] = {
     "rope.scaling.factor": 2.0,
     "rope.scaling.attn_factor": 1.0,
     "rope.scaling.original_context_length": 32,
+    "rope.scaling.yarn_beta_fast": 32.0,
+    "rope.scaling.yarn_beta_slow": 1.0,
     "rope.scale_linear": 1.0,
     "attn_logit_softcapping": 50.0,
     "final_logit_softcapping": 30.0,
@@ -140,6 +146,78 @@ def test_hostile_metadata(
     path = tmp_path / "model.gguf"
     write(path, architecture, KEYS | changes, TOKENIZER | others)
     run(path)
+
+
+ROPES = st.builds(
+    lambda kind, number, factors: {
+        "rope_type": kind,
+        "factor": number,
+        "beta_fast": number,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": number,
+        "long_factor": factors,
+        "short_factor": [1.0] * 8,
+    },
+    st.sampled_from(["yarn", "longrope", "llama3", "linear", "other", None]),
+    NUMBERS,
+    st.lists(NUMBERS, min_size=8, max_size=8),
+)
+JSON = st.one_of(
+    VALUES, ROPES, st.sampled_from([None, {}, [None], "\ud800", "a b", 2**70, 1e300, ["sliding_attention"]])
+)
+ASKED = ("rope_scaling", "rope_parameters", "layer_types", "hidden_act", "partial_rotary_factor")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a folder in Hugging Face's layout."""
+    path = tmp_path_factory.mktemp("hf")
+    tokenizer = json.loads(byte_level().to_str())
+    config = Config(1, 2, 1, 32, 16, 32, len(tokenizer["model"]["vocab"]), 1e-5, context=64)
+    rng = np.random.default_rng(1)
+    tensors = {
+        hf_name(name, "llama"): rng.normal(size=shape).astype(np.float32)
+        for name, shape in expected_shapes(config).items()
+    }
+    safetensors.numpy.save_file(tensors, path / "model.safetensors")
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (path / "config.json").write_text(json.dumps(configuration(config, "llama")))
+    return path
+
+
+def test_the_folder_itself_runs(folder: Path) -> None:
+    """As it is."""
+    assert run(folder) == ""
+
+
+@given(data=st.data())
+@settings(
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_hostile_folders(folder: Path, tmp_path: Path, data: st.DataObject) -> None:
+    """Any value at any place of the configuration and the tokenizer: it runs, or is refused."""
+    config, tokenizer = (
+        json.loads((folder / name).read_text()) for name in ("config.json", "tokenizer.json")
+    )
+    for key in data.draw(st.lists(st.sampled_from([*config, *ASKED]), min_size=1, max_size=2)):
+        config[key] = data.draw(JSON)
+    if data.draw(st.booleans()):
+        place: Any = tokenizer
+        while True:
+            key = data.draw(
+                st.sampled_from(list(place)[-8:] if isinstance(place, dict) else range(len(place)))
+            )
+            if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.integers(0, 3)) == 0:
+                break
+            place = place[key]
+        place[key] = data.draw(JSON)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    shutil.copy(folder / "model.safetensors", tmp_path)
+    run(tmp_path)
 
 
 @pytest.mark.parametrize(

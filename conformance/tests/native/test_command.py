@@ -6,15 +6,20 @@ import hashlib
 import json
 import platform
 import re
+import shlex
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
 
+from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.messages import CAPABILITIES
 from q8a8_conformance.protocol.session import Session
+from q8a8_conformance.protocol.sut import parse_sut
+from q8a8_conformance.reveal.product_shapes import activations, weights
 from q8a8_conformance.spec import abi
 from q8a8_lab import native_build
+from q8a8_lab.peers import ggml, store
 
 if TYPE_CHECKING:
     import subprocess
@@ -43,9 +48,9 @@ def test_help_version_and_list(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "expected one KERNEL or --lib PATH"),
-        ("scalar neon", "expected one KERNEL or --lib PATH"),
-        ("scalar --lib x.so", "expected one KERNEL or --lib PATH"),
+        ("", "expected one KERNEL, --lib PATH or --ggml PATH"),
+        ("scalar neon", "expected one KERNEL, --lib PATH or --ggml PATH"),
+        ("scalar --lib x.so", "expected one KERNEL, --lib PATH or --ggml PATH"),
         ("--frobnicate", "invalid argument --frobnicate"),
         ("--lib", "invalid argument --lib"),
         ("altivec", "unknown kernel altivec"),
@@ -53,6 +58,12 @@ def test_help_version_and_list(
         ("--lib x.so --symbol nonsense", "--symbol: expected ABI_NAME=EXPORTED_NAME, got nonsense"),
         ("--lib x.so --symbol a=b", "the interface has no function a"),
         ("--lib /nonexistent/x.so", "/nonexistent/x.so: cannot open shared object file"),
+        ("scalar --ggml x.so", "expected one KERNEL, --lib PATH or --ggml PATH"),
+        ("scalar --threads 2", "--device, --threads, --buffer, --precision and --copy need --ggml"),
+        ("--ggml /nonexistent/x.so", "/nonexistent/x.so: cannot open shared object file"),
+        ("--ggml ,", "--ggml: expected PATH[,PATH...]"),
+        ("--ggml x.so --buffer host", "--buffer: expected default or repack, got host"),
+        ("--ggml x.so --copy blocks", "--copy: expected cpy or rows, got blocks"),
     ],
 )
 def test_usage_errors(
@@ -79,6 +90,62 @@ def test_missing_symbols(
         done = run(harness(f"{library} {option}"))
         assert done.returncode == 2
         assert done.stderr.decode().rstrip().endswith("libq8a8-scalar.so exports no no_such_function")
+
+
+@pytest.fixture(scope="session")
+def ggml_library(need: Callable[[object, str], None]) -> Path:
+    """Return libggml-cpu of the installed pywhispercpp."""
+    try:
+        return ggml.host_library()
+    except store.PeerUnavailableError as error:
+        need(False, str(error))
+        raise  # not reached
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--device Vulkan0", "there is no device Vulkan0; there is CPU"),
+        ("--threads none", "--threads: expected 1 to 512, got none"),
+    ],
+)
+def test_devices_that_are_not_there(
+    options: str,
+    message: str,
+    ggml_library: Path,
+    harness: Callable[..., list[str]],
+    run: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    """What ggml's libraries lack is named; so is a library without ggml's interface, or without a device."""
+    done = run(harness(f"--ggml {ggml_library} {options}"))
+    assert (done.returncode, done.stderr.decode()) == (2, f"q8a8-harness: {message}\n")
+    base = next(ggml_library.parent.glob("libggml-base*"))
+    assert b"the libraries have no device" in run(harness(f"--ggml {base}")).stderr
+    other = next(ggml_library.parent.glob("libgomp*"))
+    assert b"has no ggml_init: name libggml-base as well" in run(harness(f"--ggml {other}")).stderr
+
+
+def test_a_device_as_the_suite_calls_it(ggml_library: Path, harness: Callable[..., list[str]]) -> None:
+    """`--ggml` offers and gives, in every option, what the suite's own worker does."""
+    w, x = weights(7, 64), activations(3, 64)
+    asked = [
+        calls.mul_mat(w, x),
+        calls.quantize("quantize_row_q8_a8", x[0]),
+        calls.dequantize(w[0]),
+        calls.mul_mat(w, x[:0]),
+        calls.mul_mat(w[:, :0], x[:, :0]),
+    ]
+    for options in ({}, {"threads": "2", "precision": "f32", "copy": "rows"}):
+        argv = harness(shlex.join(["--ggml", str(ggml_library), *(f"--{k}={v}" for k, v in options.items())]))
+        chosen = ",".join(f"{name}={value}" for name, value in options.items())
+        ours = parse_sut(f"ggml:{ggml_library}{':' if chosen else ''}{chosen}").session()
+        with Session(argv) as session, ours as suite:
+            assert session.hello.name == suite.hello.name
+            assert session.hello.functions == suite.hello.functions
+            assert session.hello.capabilities == suite.hello.capabilities
+            assert session.hello.extra == suite.hello.extra
+            for call in asked:
+                assert session.call(call).outputs == suite.call(call).outputs
 
 
 @pytest.mark.skipif(not ON_X86, reason="on Arm the kernels are built for this processor")

@@ -122,7 +122,8 @@ def test_equal_scales(reveal: Reveal) -> None:
 def test_no_answer() -> None:
     """A kernel that does not return is reported."""
     found = reveal_dot(lambda *_: None, DOT)
-    assert found.notes == [f"{DOT} did not return from a row of 67 blocks"]
+    assert found.died == f"not measured to the end: {DOT} did not return from a row of 67 blocks"
+    assert found.notes == [found.died]
     assert found.kind == "unknown"
 
 

@@ -104,6 +104,25 @@ def test_a_sum_in_double() -> None:
     assert not regime.unexplained
 
 
+def test_sizes_without_a_rule_are_listed() -> None:
+    """Where no rule says in which shapes an arithmetic is, the sizes and rows that were seen are shown."""
+
+    class Chunks(Shaders):
+        halves = frozenset({4, 5, 6, 9, 11, 40})
+
+        def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+            self.few = n if n not in self.halves else 0
+            super().mul_mat_q8_a8(m, n, k, w, x, out)
+
+    found = reveal_product(InProcessSession(Chunks, (MUL_MAT,)), SHORT)
+    floats, halves = found.regimes
+    assert halves.where.startswith("every row of x where n = 4 to 6, 9, 11")
+    assert halves.where.endswith("40, of the sizes looked at")
+    assert [bool(halves.rows(n).any()) for n in (9, 10, 40, 512)] == [True, False, True, False]
+    assert [bool(floats.rows(n).all()) for n in (1, 9, 17)] == [True, False, True]
+    assert floats.names != halves.names
+
+
 class Summing(Shaders):
     """A device that adds floats in another way, whatever the number of rows."""
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8 import ORDERS
 from q8a8_conformance.cli import main
 from q8a8_conformance.suite.run import SELF_COMPARISON
 
@@ -41,7 +40,7 @@ def test_the_reference_conforms(q8a8_test: Callable[..., Tested]) -> None:
 def test_recipes_are_named(q8a8_test: Callable[..., Tested], recipe: str) -> None:
     """A ggml recipe does not conform, and is accepted under the profile ggml; either way it is named."""
     sut, cause = f"{MUTANTS}:recipe_{recipe}", f"recipe:{recipe.replace('_', '-')}"
-    selection = ("--rules", "QNT-*,HLF-*,LAY-1,LAY-2")
+    selection = ("--case", "*/near-ties*")
     tested = q8a8_test(sut, *selection)
     assert tested.status == 1
     assert tested.causes("quantize_row_q8_a8") == [cause]
@@ -54,15 +53,15 @@ def test_recipes_are_named(q8a8_test: Callable[..., Tested], recipe: str) -> Non
 def test_a_wrong_recipe_of_its_own_fails_under_ggml(q8a8_test: Callable[..., Tested]) -> None:
     """The profile ggml accepts ggml's recipes, and no other: halves to even under 127/amax fail."""
     for kernel in ("round_half_even", "division_by_d"):
-        tested = q8a8_test(f"{MUTANTS}:{kernel}", "--rules", "QNT-3,QNT-4,QNT-6", "--profile", "ggml")
+        tested = q8a8_test(f"{MUTANTS}:{kernel}", "--case", "quantize/ties*", "--profile", "ggml")
         assert tested.status == 1, tested.out
 
 
-@pytest.mark.parametrize("order", [name for name in ORDERS if not name.startswith("i8mm")])
+@pytest.mark.parametrize("order", ["scalar", "scalar-fma", "sve-128-plain-tail"])
 def test_orders_are_legal_and_named(q8a8_test: Callable[..., Tested], order: str) -> None:
-    """Every order of the catalogue conforms and is named, and no other; only the scalar one is exact."""
+    """An order of the catalogue conforms and is named, and no other; the gate judges each of them."""
     sut = "ref" if order == "scalar" else f"{MUTANTS}:order_{order.replace('-', '_')}"
-    tested = q8a8_test(sut, "--rules", "DOT-3,ORD-2")
+    tested = q8a8_test(sut, "--case", "*/bound/*")
     assert tested.status == 0, tested.out
     cause = order if order in {"scalar", "scalar-fma"} else f"order:{order}"
     assert tested.causes(DOT) == [cause]
@@ -71,10 +70,10 @@ def test_orders_are_legal_and_named(q8a8_test: Callable[..., Tested], order: str
 
 def test_exact_takes_the_scalar_order_alone(q8a8_test: Callable[..., Tested]) -> None:
     """Under the profile exact another order is a failure, on inputs where it rounds otherwise."""
-    tested = q8a8_test(f"{MUTANTS}:order_neon", "--rules", "DOT-3,DOT-4", "--profile", "exact")
+    tested = q8a8_test(f"{MUTANTS}:order_neon", "--case", "dot/[re][ox]*", "--profile", "exact")
     assert tested.status == 1
     assert tested.rules("fail") == {"DOT-3"}
-    assert tested.rules("pass") == {"DOT-4"}
+    assert "DOT-4" in tested.rules("pass")
 
 
 def test_orders_are_distinguished_by_further_calls(q8a8_test: Callable[..., Tested]) -> None:
@@ -144,7 +143,7 @@ def test_wrong_usage(words: list[str], capfd: pytest.CaptureFixture[str]) -> Non
 
 def test_a_failure_can_be_run_again(q8a8_test: Callable[..., Tested]) -> None:
     """The command that the report gives with a failure runs that one case, which fails again."""
-    tested = q8a8_test(f"{MUTANTS}:minus_128_sign", "--rules", "DOT-1")
+    tested = q8a8_test(f"{MUTANTS}:minus_128_sign", "--case", "dot/minus-128/*")
     (shown,) = [f for f in tested.report["failures"] if f"  again: {f['again']}\n" in tested.out]
     program, command, *words = shlex.split(shown["again"])
     assert (program, command) == ("q8a8", "test")
@@ -248,7 +247,7 @@ def test_every_report_is_written(q8a8_test: Callable[..., Tested], tmp_path: Pat
 
 def test_the_json_report_has_its_keys(q8a8_test: Callable[..., Tested]) -> None:
     """The keys that scripts bind to are there, and more that identify the run."""
-    report = q8a8_test(f"{MUTANTS}:minus_128_sign", "--rules", "DOT-1").report
+    report = q8a8_test(f"{MUTANTS}:minus_128_sign", "--case", "dot/minus-128/*").report
     assert {
         "verdict",
         "sut",

@@ -26,7 +26,8 @@ from q8a8.ggufio.errors import GgufError, MissingExtraError
 from q8a8.ggufio.header import Field, Header, TensorInfo
 from q8a8.ggufio.integer_weights import IntegerWeight, exact_blocks, replace_weights
 from q8a8.ggufio.model import GgufModel, open_model
-from q8a8.ggufio.quantize import Summary, dequantize_model, quantize_model
+from q8a8.ggufio.plan import Summary
+from q8a8.ggufio.quantize import dequantize_model, quantize_model
 from q8a8.ggufio.select import is_linear
 from q8a8.ggufio.tensor_types import TensorType
 

@@ -17,6 +17,7 @@ where Hugging Face has them half a head apart::
 from __future__ import annotations
 
 import re
+import struct
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
+
+    from q8a8.ggufio.header import Field
 
 __all__ = ["convert_folder", "temporary_gguf"]
 
@@ -94,13 +97,21 @@ def convert_folder(folder: Path, target: Path) -> None:
     }
     tensors |= {name: (array.shape, F32) for name, array in factors.items()}
     like = Header(3, "<", ALIGNMENT, {}, {})
-    fields = {key: field(value, "<") for key, value in metadata.items()}
+    fields = {key: _field(folder, key, value) for key, value in metadata.items()}
     with writing(target, like, fields, tensors) as writer:
         for new in tensors:
             writer.write(
                 factors[new] if new in factors else _bytes(stored[names[new]], new, metadata, folder)
             )
             writer.end()
+
+
+def _field(folder: Path, key: str, value: object) -> Field:
+    """Make a field; refuse a number that its type in GGUF does not hold, and a text that is no UTF-8."""
+    try:
+        return field(value, "<")
+    except (struct.error, OverflowError, UnicodeEncodeError) as error:
+        raise GgufError(folder, f"{key}: {shown(str(value))} has no place in GGUF: {error}") from error
 
 
 def temporary_gguf(folder: Path) -> Path:
@@ -120,7 +131,10 @@ def _settings(folder: Path) -> dict[str, Any]:
     path, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
     settings = read_json(path) if path.exists() else {}
     if template.exists():
-        settings["chat_template"] = template.read_text(encoding="utf-8")
+        try:
+            settings["chat_template"] = template.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise GgufError(template, f"byte {error.start}: not UTF-8: {error.reason}") from error
     return settings
 
 

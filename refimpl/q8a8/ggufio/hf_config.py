@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ARCHITECTURES", "HfError", "config_fields", "rope_tensors"]
+__all__ = ["ARCHITECTURES", "MOST", "HfError", "config_fields", "rope_tensors"]
 
 ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
@@ -31,6 +31,11 @@ ARCHITECTURES = {
 """The architecture in GGUF, by the model's class."""
 
 ACTIVATIONS = {"gemma": ("gelu_pytorch_tanh", "gelu"), "": ("silu",)}
+MOST = 2**31 - 1
+"""Of any size: ggml's dimensions are counted in int32 in places."""
+
+YARN_KEYS = ("beta_fast", "beta_slow")
+"""YaRN's parameters beyond its factor that have keys in GGUF."""
 
 
 class HfError(ValueError):
@@ -109,6 +114,9 @@ def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
         fields |= _windows(config, arch)
     elif arch == "phi3" and config.get("sliding_window"):
         fields["attention.sliding_window"] = int(config["sliding_window"])
+    for key, value in fields.items():
+        if type(value) is int and not 0 < value <= MOST:
+            raise HfError(f"{key}: expected 1 to {MOST}, got {value}")
     return {"general.architecture": arch} | {f"{arch}.{key}": value for key, value in fields.items()}
 
 
@@ -149,10 +157,18 @@ def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, An
     if kind == "linear":
         return {"rope.scaling.type": "linear", "rope.scaling.factor": float(rope["factor"])}
     if kind == "yarn":
+        # What the model multiplies by (`q8a8.llama.rope.Yarn.gain`); Hugging Face's other keys replace it.
+        wanted = 0.1 * math.log(max(float(rope["factor"]), 1.0)) + 1
+        given = rope.get("attention_factor")
+        if rope.get("mscale") or rope.get("mscale_all_dim") or rope.get("truncate") is False:
+            raise HfError("rope_scaling: mscale, mscale_all_dim and truncate are not supported with yarn")
+        if given is not None and abs(float(given) - wanted) > 1e-6:
+            raise HfError(f"rope_scaling: attention_factor: expected {wanted:.6f} or none, got {given}")
         return {
             "rope.scaling.type": "yarn",
             "rope.scaling.factor": float(rope["factor"]),
             "rope.scaling.original_context_length": original,
+            **{f"rope.scaling.yarn_{name}": float(rope[name]) for name in YARN_KEYS if rope.get(name)},
         }
     if kind in ("longrope", "su"):
         gain = math.sqrt(1 + math.log(context / original) / math.log(original)) if context > original else 1.0
@@ -161,6 +177,15 @@ def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, An
             "rope.scaling.attn_factor": float(rope.get("attention_factor") or gain),
         }
     raise HfError(f"rope_scaling: {kind!r} is not supported")
+
+
+def _divisors(rope: Mapping[str, Any], name: str) -> NDArray[np.float32]:
+    """Return LongRoPE's divisors for long or for short texts."""
+    factors = np.asarray(rope[f"{name}_factor"], np.float64)
+    # NaN is in no range.
+    if factors.ndim != 1 or not np.all((factors > 1e-30) & (factors < 1e30)):
+        raise HfError(f"rope_scaling: {name}_factor: expected a list of positive numbers")
+    return factors.astype(np.float32)
 
 
 def rope_tensors(config: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
@@ -174,17 +199,16 @@ def rope_tensors(config: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
     rope = _rope(config)
     try:
         if rope["rope_type"] in ("longrope", "su"):
-            return {
-                f"rope_factors_{name}.weight": np.asarray(rope[f"{name}_factor"], np.float32)
-                for name in ("long", "short")
-            }
+            return {f"rope_factors_{name}.weight": _divisors(rope, name) for name in ("long", "short")}
         if rope["rope_type"] != "llama3":
             return {}
         _, _, size = _heads(config)
         factor, low, high = (float(rope[k]) for k in ("factor", "low_freq_factor", "high_freq_factor"))
         original = float(rope.get("original_max_position_embeddings", 8192))
         frequencies = 1.0 / float(rope.get("rope_theta", 10000.0)) ** (np.arange(0, size, 2) / size)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        if isinstance(error, HfError):
+            raise
         raise HfError(f"rope_scaling: {type(error).__name__}: {error}") from error
     if not (factor > 0 and high > low > 0):
         raise HfError("rope_scaling: expected factor > 0 and high_freq_factor > low_freq_factor > 0")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8.ggufio.hf_config import HfError
+from q8a8.ggufio.hf_config import MOST, HfError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ def tokenizer_fields(
     """
     try:
         return _fields(tokenizer, settings, config)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         if isinstance(error, HfError):
             raise
         raise HfError(f"tokenizer: a key is missing or wrong: {type(error).__name__}: {error}") from error
@@ -55,14 +55,7 @@ def _fields(
     if model.get("type", "BPE") != "BPE":
         raise HfError(f"tokenizer: a model of type {model['type']!r} is not written, only BPE is")
     pieces = bool(model.get("byte_fallback"))
-    vocabulary = {int(index): text for text, index in model["vocab"].items()}
-    types = dict.fromkeys(vocabulary, _NORMAL)
-    if pieces:
-        types |= {i: _BYTE for i, text in vocabulary.items() if _is_byte(text)}
-    for added in tokenizer.get("added_tokens") or ():
-        index = int(added["id"])
-        vocabulary[index] = added["content"]
-        types[index] = _CONTROL if added.get("special") else _USER_DEFINED
+    vocabulary, types = _vocabulary(tokenizer, pieces=pieces)
     unknown = model.get("unk_token")
     types |= {i: _UNKNOWN for i, text in vocabulary.items() if pieces and text == unknown}
     size = max(int(config["vocab_size"]), max(vocabulary) + 1)
@@ -90,6 +83,22 @@ def _fields(
     if isinstance(settings.get("chat_template"), str):
         fields["chat_template"] = settings["chat_template"]
     return {f"tokenizer.{'' if k == 'chat_template' else 'ggml.'}{k}": v for k, v in fields.items()}
+
+
+def _vocabulary(tokenizer: Mapping[str, Any], *, pieces: bool) -> tuple[dict[int, str], dict[int, int]]:
+    """Return the texts of all tokens and their types, by number."""
+    vocabulary = {int(index): text for text, index in tokenizer["model"]["vocab"].items()}
+    types = dict.fromkeys(vocabulary, _NORMAL)
+    if pieces:
+        types |= {i: _BYTE for i, text in vocabulary.items() if _is_byte(text)}
+    for added in tokenizer.get("added_tokens") or ():
+        index = int(added["id"])
+        vocabulary[index] = added["content"]
+        types[index] = _CONTROL if added.get("special") else _USER_DEFINED
+    for index, text in vocabulary.items():
+        if not isinstance(text, str) or not 0 <= index <= MOST:
+            raise HfError(f"tokenizer: token {index}: expected a text and a number from 0, got {text!r}")
+    return vocabulary, types
 
 
 def _is_byte(text: str) -> bool:
@@ -170,7 +179,7 @@ def _special(
     index = config.get(f"{name}_token_id")
     if isinstance(index, list):
         index = index[0] if index else None
-    return index if isinstance(index, int) and 0 <= index < len(index_of) else None
+    return index if type(index) is int and 0 <= index < len(index_of) else None
 
 
 def _adds_bos(

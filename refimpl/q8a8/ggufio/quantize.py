@@ -16,21 +16,22 @@ Nothing is held whole: tensors go through in parts of `model.PART` elements.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from q8a8.errors import DomainError, UnknownNameError
 from q8a8.ggufio.errors import GgufError
 from q8a8.ggufio.floats import is_q8_a8, stored_blocks
-from q8a8.ggufio.fold import folded_parts, require_made_for, smoothing_fields
+from q8a8.ggufio.fold import require_made_for, smoothing_fields
 from q8a8.ggufio.model import domain_error, open_model
+from q8a8.ggufio.plan import Plan, Summary, write_plans
 from q8a8.ggufio.select import select
 from q8a8.ggufio.tensor_types import DESIGN_Q8_A8, F16, F32, Q8_0
-from q8a8.ggufio.writer import field, require_distinct, writing
+from q8a8.ggufio.writer import field, require_distinct
 from q8a8.layout import QK8_A8
 from q8a8.quantize import quantize_row
 from q8a8.recipe import get_recipe
@@ -39,19 +40,17 @@ from q8a8.traits import GGUF
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from q8a8.ggufio.header import Field, TensorInfo
     from q8a8.ggufio.model import GgufModel
+    from q8a8.ggufio.plan import Progress
     from q8a8.ggufio.select import Selection
     from q8a8.ggufio.tensor_types import TensorType
     from q8a8.methods.smoothing import Smoothing
     from q8a8.recipe import Recipe
-
-    Progress: TypeAlias = Callable[[str, int, int], None]
-    Convert: TypeAlias = Callable[["_Plan", int, NDArray[np.float32]], NDArray[np.generic]]
 
 __all__ = ["Summary", "dequantize_model", "quantize_model"]
 
@@ -66,53 +65,6 @@ FILE_TYPES: Mapping[str, int] = {"F32": 0, "F16": 1, "BF16": 32}
 KINDS = {"f32": F32, "f16": F16}
 
 
-@dataclass(frozen=True)
-class Summary:
-    """The result of a conversion.
-
-    Parameters
-    ----------
-    target
-        The file that was written.
-    converted, folded, kept
-        Names of the tensors that were converted, of those that only had smoothing factors folded into them,
-        and of those that kept their bytes.
-    source_bytes, target_bytes
-        Sizes of the two files.
-    notes
-        Tensors that could not be quantized, or changed for another reason; a file that grew.
-    reasons
-        The matrices that were kept, by name: the reason, and their bytes in the target.
-    bits
-        Bits a weight in the source and in the target, over the data of all tensors.
-    """
-
-    target: Path
-    converted: tuple[str, ...]
-    folded: tuple[str, ...]
-    kept: tuple[str, ...]
-    source_bytes: int
-    target_bytes: int
-    notes: tuple[str, ...]
-    reasons: Mapping[str, tuple[str, int]]
-    bits: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A tensor's conversion: its type in the target, whether values are converted, and what is folded."""
-
-    info: TensorInfo
-    kind: TensorType
-    convert: bool
-    fold: Smoothing | None = None
-
-    @property
-    def n_bytes(self) -> int:
-        """The tensor's bytes in the target."""
-        return self.info.elements // self.kind.block * self.kind.size
-
-
 def quantize_model(  # noqa: PLR0913 - options of a command, each by its name
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -123,6 +75,7 @@ def quantize_model(  # noqa: PLR0913 - options of a command, each by its name
     embedding: bool = False,
     output: bool = False,
     recipe: str = "design",
+    split: int | None = None,
     allow_id_39: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
@@ -140,6 +93,9 @@ def quantize_model(  # noqa: PLR0913 - options of a command, each by its name
         Quantize the tables that are looked up as well; and the output layer's matrix, shared or not.
     recipe
         The arithmetic.
+    split
+        Bytes of tensors in a file, at most: the target becomes the parts of a split model, as
+        `q8a8.ggufio.split` names them. By default it is one file.
     allow_id_39
         The source is of the design's own fork, where tensor type 39 is Q8_A8.
     progress
@@ -171,7 +127,7 @@ def quantize_model(  # noqa: PLR0913 - options of a command, each by its name
         plans, notes = _quantized_plans(model, selection, smooth)
         fields = _quantized_fields(model, plans, arithmetic, smooth)
         convert = partial(_quantized_part, model, arithmetic)
-        summary = _write(model, target, fields, plans, convert, notes, progress)
+        summary = write_plans(model, target, fields, plans, convert, notes, progress, split)
     sizes = {plan.info.name: plan.n_bytes for plan in plans}
     reasons = {name: (reason, sizes[name]) for name, reason in selection.kept.items()}
     return replace(summary, reasons=reasons, notes=(*notes, *_growth(plans, summary)))
@@ -211,16 +167,16 @@ def dequantize_model(
         require_distinct(model.paths, target)
         _require_usable(model)
         plans = [
-            _Plan(info, floats if info.type.is_block else info.type, convert=info.type.is_block)
+            Plan(info, floats if info.type.is_block else info.type, convert=info.type.is_block)
             for info in model.tensors.values()
         ]
         if not any(plan.convert for plan in plans):
             raise GgufError(source, "nothing to dequantize: no tensor is of a quantized type")
         fields = _float_fields(model, plans, floats)
-        return _write(model, target, fields, plans, partial(_float_part, model, floats), (), progress)
+        return write_plans(model, target, fields, plans, partial(_float_part, model, floats), (), progress)
 
 
-def _growth(plans: Sequence[_Plan], summary: Summary) -> tuple[str, ...]:
+def _growth(plans: Sequence[Plan], summary: Summary) -> tuple[str, ...]:
     """Return a note where the file grew because its weights had fewer bits already."""
     types = Counter(
         plan.info.type_name
@@ -252,24 +208,24 @@ def _require_usable(model: GgufModel) -> None:
 
 def _quantized_plans(
     model: GgufModel, selection: Selection, smooth: Smoothing | None
-) -> tuple[list[_Plan], tuple[str, ...]]:
+) -> tuple[list[Plan], tuple[str, ...]]:
     """Decide what each tensor becomes when the selected ones are quantized; with notes for the caller."""
     plans, notes = [], list(selection.notes)
     for info in model.tensors.values():
         fold = smooth if smooth is not None and smooth.folds(info.name) else None
         if info.name in selection.quantized:
-            plans.append(_Plan(info, Q8_0, convert=True, fold=fold))
+            plans.append(Plan(info, Q8_0, convert=True, fold=fold))
         elif fold is not None:
-            plans.append(_Plan(info, F32, convert=True, fold=fold))
+            plans.append(Plan(info, F32, convert=True, fold=fold))
             if info.type != F32:
                 notes.append(f"{info.name} is folded but not quantized: F32 instead of {info.type_name}")
         else:
-            plans.append(_Plan(info, Q8_0 if is_q8_a8(info.type) else info.type, convert=False))
+            plans.append(Plan(info, Q8_0 if is_q8_a8(info.type) else info.type, convert=False))
     return plans, tuple(notes)
 
 
 def _quantized_fields(
-    model: GgufModel, plans: Sequence[_Plan], recipe: Recipe, smooth: Smoothing | None
+    model: GgufModel, plans: Sequence[Plan], recipe: Recipe, smooth: Smoothing | None
 ) -> dict[str, Field]:
     """Build the metadata of a quantized target: all of the source's, and how its tensors were made."""
     order = model.header.order
@@ -291,7 +247,7 @@ def _quantized_fields(
     return fields
 
 
-def _float_fields(model: GgufModel, plans: Sequence[_Plan], floats: TensorType) -> dict[str, Field]:
+def _float_fields(model: GgufModel, plans: Sequence[Plan], floats: TensorType) -> dict[str, Field]:
     """Build the metadata of a target whose blocks became floats."""
     # How the values were smoothed stays on record; that they are blocks does not.
     gone = ("q8_a8.version", "q8_a8.recipe")
@@ -306,7 +262,7 @@ def _float_fields(model: GgufModel, plans: Sequence[_Plan], floats: TensorType) 
 
 
 def _quantized_part(
-    model: GgufModel, recipe: Recipe, plan: _Plan, first: int, part: NDArray[np.float32]
+    model: GgufModel, recipe: Recipe, plan: Plan, first: int, part: NDArray[np.float32]
 ) -> NDArray[np.generic]:
     """Convert a part of a tensor to blocks, or to float32 where it is only folded."""
     if plan.kind != Q8_0:
@@ -318,7 +274,7 @@ def _quantized_part(
 
 
 def _float_part(
-    model: GgufModel, floats: TensorType, plan: _Plan, first: int, part: NDArray[np.float32]
+    model: GgufModel, floats: TensorType, plan: Plan, first: int, part: NDArray[np.float32]
 ) -> NDArray[np.generic]:
     """Convert a part of a tensor to the floats of the target."""
     if floats == F32:
@@ -341,56 +297,3 @@ def _require_half(model: GgufModel, info: TensorInfo, first: int, part: NDArray[
             value=float(part[at]),
         )
         raise domain_error(error, model.path, info, first)
-
-
-def _write(
-    model: GgufModel,
-    target: Path,
-    fields: Mapping[str, Field],
-    plans: Sequence[_Plan],
-    convert: Convert,
-    notes: tuple[str, ...],
-    progress: Progress | None,
-) -> Summary:
-    """Write the target, and return its summary."""
-    done, total = 0, sum(plan.info.elements for plan in plans)
-    tensors = {plan.info.name: (plan.info.shape, plan.kind) for plan in plans}
-    with writing(target, model.header, fields, tensors) as writer:
-        for plan in plans:
-            for first, part in _parts(model, plan, convert):
-                if progress is not None:
-                    progress(plan.info.name, done + first, total)
-                writer.write(part)
-            writer.end()
-            done += plan.info.elements
-            if progress is not None:
-                progress(plan.info.name, done, total)
-    only_folded = {plan.info.name for plan in plans if plan.fold is not None and plan.kind != Q8_0}
-    return Summary(
-        target=target,
-        converted=tuple(p.info.name for p in plans if p.convert and p.info.name not in only_folded),
-        folded=tuple(p.info.name for p in plans if p.info.name in only_folded),
-        kept=tuple(p.info.name for p in plans if not p.convert),
-        source_bytes=model.size,
-        target_bytes=target.stat().st_size,
-        notes=notes,
-        reasons={},
-        bits=(
-            8 * sum(plan.info.n_bytes for plan in plans) / max(total, 1),
-            8 * sum(plan.n_bytes for plan in plans) / max(total, 1),
-        ),
-    )
-
-
-def _parts(
-    model: GgufModel,
-    plan: _Plan,
-    convert: Convert,
-) -> Iterator[tuple[int, NDArray[np.generic]]]:
-    """Yield the bytes of a tensor in the target, in parts, each with the number of elements before it."""
-    name = plan.info.name
-    if not plan.convert:
-        yield from model.raw_parts(name)
-    else:
-        floats = model.parts(name) if plan.fold is None else folded_parts(model, name, plan.fold)
-        yield from ((first, convert(plan, first, part)) for first, part in floats)

@@ -8,23 +8,31 @@
 
 `split.tensors.count` is the number of tensors of them all. llama.cpp (llama-model-loader.cpp) wants the first
 part's name; here any part's will do. One part alone is not a model: most of its weights would be missing.
+
+Parts are written the same way (`grouped`, `part_fields`, `part_targets`): a tensor is never cut, and a part
+is closed before the tensor that would make it larger than asked for.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from q8a8.ggufio.errors import GgufError, shown
+from q8a8.ggufio.header import Field
+from q8a8.ggufio.tensor_types import INT32, UINT16
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from q8a8.ggufio.header import Field, Header, TensorInfo
+    from q8a8.ggufio.header import Header, TensorInfo
 
-__all__ = ["join_headers", "part_paths"]
+__all__ = ["grouped", "join_headers", "part_fields", "part_paths", "part_targets"]
+
+T = TypeVar("T")
 
 NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 NAME = re.compile(r"(.*-)(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
@@ -123,3 +131,61 @@ def join_headers(parts: Sequence[tuple[Path, Header]]) -> Header:
         raise GgufError(first_path, f"{TENSORS} is {wanted}, and the parts have {len(tensors)} tensors")
     fields = {key: value for key, value in first.fields.items() if key not in (NUMBER, COUNT, TENSORS)}
     return replace(first, fields=fields, tensors=tensors)
+
+
+def grouped(items: Sequence[T], sizes: Sequence[int], most: int) -> list[list[T]]:
+    """Divide items, in their order, into groups of at most so many bytes; a larger one is a group alone.
+
+    Parameters
+    ----------
+    items, sizes
+        The items, and the bytes of each.
+    most
+        Bytes of a group.
+    """
+    groups: list[list[T]] = []
+    room = 0
+    for item, size in zip(items, sizes, strict=True):
+        if not groups or size > room:
+            groups.append([])
+            room = most
+        groups[-1].append(item)
+        room -= size
+    return groups
+
+
+def part_targets(target: Path, count: int) -> list[Path]:
+    """Return the names of the parts of a model that would have this name as one file.
+
+    Raises
+    ------
+    GgufError
+        for more parts than a name counts.
+    """
+    if count > 0xFFFF:
+        raise GgufError(target, f"{count} parts are more than {0xFFFF}")
+    match = NAME.fullmatch(target.name)
+    prefix = match[1] if match else f"{target.name.removesuffix('.gguf')}-"
+    return [target.with_name(_name(prefix, part, count)) for part in range(1, count + 1)]
+
+
+def part_fields(
+    fields: Mapping[str, Field], number: int, count: int, tensors: int, order: str
+) -> dict[str, Field]:
+    """Return the metadata of a part: all of the model's in the first one; the keys of the split in each.
+
+    Parameters
+    ----------
+    fields
+        The model's.
+    number, count, tensors
+        Which part, from 0; how many there are; the tensors of all of them.
+    order
+        The byte order.
+    """
+    keys = {
+        NUMBER: Field(UINT16, number, struct.pack(f"{order}H", number)),
+        COUNT: Field(UINT16, count, struct.pack(f"{order}H", count)),
+        TENSORS: Field(INT32, tensors, struct.pack(f"{order}i", tensors)),
+    }
+    return keys if number else {**fields, **keys}

@@ -35,6 +35,7 @@ __all__ = [
     "SCALARS",
     "STRING",
     "TENSOR_TYPES",
+    "UINT16",
     "UINT32",
     "VALUE_NAMES",
     "TensorType",
@@ -102,7 +103,7 @@ SCALARS: Mapping[int, str] = MappingProxyType(
 )
 """NumPy's names, without the byte order, of the metadata types of a fixed size, by id (docs/gguf.md)."""
 
-UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
+UINT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 2, 4, 5, 6, 7, 8, 9
 
 _NAMES = "uint8 int8 uint16 int16 uint32 int32 float32 bool string array uint64 int64 float64"
 VALUE_NAMES: Mapping[int, str] = MappingProxyType(dict(enumerate(_NAMES.split())))

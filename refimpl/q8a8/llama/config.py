@@ -8,7 +8,7 @@ lacks is refused by name, never ignored. What the families differ in is in `q8a8
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from q8a8.llama.errors import ModelError
@@ -32,11 +32,16 @@ MAX_LAYERS = 512
 YARN_KEYS = {
     "rope.scaling.yarn_ext_factor": 1.0,
     "rope.scaling.yarn_attn_factor": 1.0,
-    "rope.scaling.yarn_beta_fast": 32.0,
-    "rope.scaling.yarn_beta_slow": 1.0,
     "rope.scaling.yarn_log_multiplier": 0.0,
 }
 """Keys of which a file may have only these values: llama.cpp reads them for other architectures alone."""
+
+YARN_BETAS = (("fast", 32.0), ("slow", 1.0))
+"""What GGUF's keys of YaRN's turns are without a value.
+
+llama.cpp's converter writes them, and it reads them for other architectures alone: for these it takes
+`--yarn-beta-fast` and `--yarn-beta-slow`. Here the file's values hold, as in Hugging Face's.
+"""
 
 _MOST = 2**31 - 1
 """Of any count: ggml's dimensions are counted in int32 in places."""
@@ -74,7 +79,8 @@ class Config:
     rope_scale
         Factor on every position: 1, or the reciprocal of the factor of a scaling.
     context
-        Positions that the model was trained for, with what was done to make them more.
+        Positions that the model was trained for, with what was done to make them more; or fewer that a run
+        is opened for (`opened`).
     family
         What it has beyond its sizes.
     rotated
@@ -176,6 +182,17 @@ class Config:
         """Return whether a layer attends to a window only."""
         return bool(self.window and self.local_layers) and self.local_layers[layer % len(self.local_layers)]
 
+    def opened(self, positions: int) -> Config:
+        """Return the shape for runs of at most so many positions.
+
+        That changes the result for LongRoPE only, whose divisors for long texts belong to runs of more than
+        `rope_context` positions: llama.cpp, `get_rope_factors`, goes by the context that is opened; Hugging
+        Face's code by the length so far.
+        """
+        if not self.rope_context or positions >= self.context:
+            return self
+        return replace(self, context=max(positions, 1))
+
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> Config:
         """Read the shape from a file's metadata, values by key.
@@ -205,7 +222,8 @@ class Config:
         base, scale = keys.number("rope.freq_base", 10000.0), keys.rope_scale()
         context = keys.integer("context_length")
         original = keys.integer("rope.scaling.original_context_length", context)
-        yarn = Yarn(original) if keys.rope_scaling() == "yarn" else None
+        fast, slow = (keys.number(f"rope.scaling.yarn_beta_{kind}", turns) for kind, turns in YARN_BETAS)
+        yarn = Yarn(original, fast, slow) if keys.rope_scaling() == "yarn" else None
         for key, wanted in YARN_KEYS.items():
             keys.require_number(key, wanted, "llama.cpp reads no other for this architecture")
         gain = keys.number("rope.scaling.attn_factor", 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,10 @@ class LoadedModel:
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, built on first access; errors as `Tokenizer`."""
         return Tokenizer(self.metadata)
+
+    def opened(self, positions: int) -> LoadedModel:
+        """Return the same for runs of at most so many positions, as `Config.opened`."""
+        return replace(self, config=self.config.opened(positions))
 
     def model(self, *, linears: Mapping[str, Linear] | None = None) -> Model:
         """Build the model; parameters and errors as `Model`."""
