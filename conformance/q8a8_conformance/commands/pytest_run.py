@@ -81,7 +81,7 @@ def run(settings: Settings, interrupts: Interrupts) -> int:
 
 def _run_checks(suite_run: SuiteRun, settings: Settings, interrupts: Interrupts) -> Run:
     """Run pytest, and return the finished run."""
-    checks = CheckRunner(suite_run, interrupts)
+    checks = CheckRunner(suite_run, interrupts, alone=True)
     words = (*ARGUMENTS, "-x") if settings.exit_first else ARGUMENTS
     with _clean_environment(), _rare_collections(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as pytest's plugin did: they are not about the kernel

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ from q8a8_conformance.suite.judge import CaseOver, Judge
 from q8a8_conformance.suite.target import NotRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from q8a8_conformance.results.run import Request, Run
     from q8a8_conformance.suite.run import SuiteRun
@@ -38,6 +39,9 @@ class CheckRunner:
         The run that the checks are part of; None to collect them only.
     interrupts
         Counts the signals that end the run.
+    alone
+        Whether no other plugin looks on: a check is then called directly, without fixtures and phases, and
+        only its failure is reported.
 
     Attributes
     ----------
@@ -47,11 +51,14 @@ class CheckRunner:
         pytest's text on modules that could not be collected, and on checks that broke themselves.
     """
 
-    def __init__(self, run: SuiteRun | None, interrupts: Interrupts | None = None) -> None:
+    def __init__(
+        self, run: SuiteRun | None, interrupts: Interrupts | None = None, *, alone: bool = False
+    ) -> None:
         self.finished: Run | None = None
         self.errors: list[str] = []
         self._run = run
         self._interrupts = interrupts or Interrupts()
+        self._alone = alone
         self._all_selected = True
         self._broken: set[str] = set()
 
@@ -107,12 +114,44 @@ class CheckRunner:
             pytest.fail("no kernel to judge")
         return self._run.judge(request.node.stash[_CASE], request.node.stash[_RULES])
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Run a check without pytest's machinery, where nobody else looks on; report it where it failed."""
+        if not self._alone or self._run is None or not isinstance(item, pytest.Function):
+            return None
+        if _CASE not in item.stash:
+            return None
+        callspec = getattr(item, "callspec", None)
+        judge = self._run.judge(item.stash[_CASE], item.stash[_RULES])
+        arguments = {"judge": judge, **(callspec.params if callspec else {})}
+
+        def check() -> None:
+            with self._judged(item, judge):
+                item.obj(**arguments)
+
+        call = pytest.CallInfo.from_call(check, "call", reraise=(pytest.exit.Exception, KeyboardInterrupt))
+        if call.excinfo and not isinstance(
+            call.excinfo.value, pytest.skip.Exception | pytest.xfail.Exception
+        ):
+            report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+            item.ihook.pytest_runtest_logreport(report=report)
+        return True
+
     @pytest.hookimpl(wrapper=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
-        """Turn what a check found into records and an outcome that pytest understands."""
+        """Judge what a check finds."""
         case = pyfuncitem.funcargs.get("judge")
         if self._run is None or not isinstance(case, Judge):
             return (yield)
+        with self._judged(pyfuncitem, case):
+            yield
+        return True
+
+    @contextmanager
+    def _judged(self, item: pytest.Function, case: Judge) -> Iterator[None]:
+        """Turn what a check finds into records, and an exception that pytest understands where it failed."""
+        if self._run is None:  # pragma: no cover -- callers have one
+            raise AssertionError
         self._run.progress(case.case)
         if self._interrupts.count:
             # An interrupt was lost where Python ignores exceptions.
@@ -127,14 +166,13 @@ class CheckRunner:
         except Exception as error:
             case.records.add_internal_error(f"{type(error).__name__}: {error}")
             case.finish()
-            self._broken.add(pyfuncitem.nodeid)
+            self._broken.add(item.nodeid)
             raise
         failed = case.finish()
         if any(self._run.counts(record) for record in failed):
             pytest.fail(describe(failed), pytrace=False)
         if failed:
             pytest.xfail(describe(failed))  # known failures, or of a SHOULD: they do not count
-        return True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(

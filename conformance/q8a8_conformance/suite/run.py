@@ -315,6 +315,7 @@ class SuiteRun:
             lambda name: self._show(f"diagnosis of {name}"),
             self._facts,
             target.restart,
+            target.result,
         )
 
     def _notes(self) -> tuple[str, ...]:
