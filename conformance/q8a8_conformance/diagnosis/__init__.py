@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis import dots, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
-from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
@@ -36,6 +35,7 @@ from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
+from q8a8_conformance.reveal.asking import AskDot
 from q8a8_conformance.reveal.quantizer_calls import CallDiedError
 
 if TYPE_CHECKING:
