@@ -255,6 +255,7 @@ def _experiments(
         if not any(one.fact.fact == "codes-offset" for one in found):
             yield lambda: precision.accumulator(bench)
         yield lambda: wraps.wraps(bench, failed)
+        yield lambda: wraps.meetings(bench, failed)
         yield lambda: counting.counted(bench, failed)
         yield lambda: fields.block_scales(bench)
         if not any("scale_of_x" in one.changes for one in [*base, *found]):
