@@ -32,6 +32,9 @@ AskDot = Callable[[str, int, Array, Array], "bytes | None"]
 SHORT = 17
 """Blocks of a row up to which every candidate is tried; the best alone are tried on longer rows."""
 
+SEVERAL = 4
+"""Blocks of a row from which most orders differ."""
+
 ORDER_OF_CAUSE = {order_cause(order.name): order for order in ORDERS.values()}
 """The accumulation order that a cause names."""
 
@@ -93,7 +96,15 @@ class Results:
 
     def all_from(self, candidate: Candidate) -> bool:
         """Return whether a candidate reproduces all results; stop at the first length that it does not."""
-        return all((candidate.bits(d, qx, qy) == bits).all() for d, qx, qy, bits in self.stacks(0, 1 << 40))
+        # Rows of some blocks tell orders apart, and few of them are soon computed.
+        by_work = sorted(
+            self._by_count, key=lambda count: (count < SEVERAL, count * len(self._by_count[count]))
+        )
+        return all(
+            (candidate.bits(d, qx, qy) == bits).all()
+            for count in by_work
+            for d, qx, qy, bits in self.stacks(count, count + 1)
+        )
 
     def held(self) -> list[HeldRows]:
         """Return all results, to try a revealed order on."""
@@ -119,6 +130,9 @@ class Results:
 
     def best(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], int]:
         """Return the candidates that explain most results, and how many; only the best try long rows."""
+        perfect = [candidate for candidate in candidates if self.all_from(candidate)]
+        if perfect:
+            return perfect, self.count()
         scored = [(self.explained(c, high=SHORT), c) for c in self._promising(candidates)]
         most = max(score for score, _ in scored)
         finalists = [candidate for score, candidate in scored if score == most]
