@@ -22,6 +22,7 @@ from q8a8.schemes.statistics import InputStatistics, gather_inputs
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation.child import serve
 from q8a8_evaluation.memory_status import resident_bytes
+from q8a8_evaluation.native import with_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +41,11 @@ class Timed:
     Parameters
     ----------
     request
-        `model`, `scheme`, `prompt`, `generate`, and `calibration` or None.
+        `model`, `scheme`, `kernel`, `threads`, `prompt`, `generate`, and `calibration` or None.
     """
 
     def __init__(self, request: dict[str, Any]) -> None:
-        scheme = get_scheme(request["scheme"], SCHEMES)
+        scheme = with_kernel(get_scheme(request["scheme"], SCHEMES), request["kernel"], request["threads"])
         started = time.perf_counter()
         loaded = load(request["model"])
         calibration = request["calibration"] and Calibration.load(Path(request["calibration"]))

@@ -7,7 +7,8 @@
     y = linear(x)                                # the bits of q8a8.mul_mat(quantize_row(weight), x)
 
 A library says what it needs of the CPU (`q8a8_needs` of ``native_check/include/q8a8.h``), in the words of
-Linux's ``/proc/cpuinfo``.
+Linux's ``/proc/cpuinfo``; on RISC-V these are the letters and names of its line ``isa``, such as ``v``. The
+kernel for WebAssembly is not among them: it is a module that a host calls, and no library of a Python there.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ __all__ = [
     "cpu_features",
     "find_kernel",
     "runnable",
+    "takes_kernel",
     "with_kernel",
 ]
 
@@ -54,7 +56,7 @@ NO_KERNEL: Final = "numpy"
 _TOO_LARGE: Final = 65520 * 127
 """From which on a value has no quantization (Q8A8-QNT-11); a NaN is not below it either."""
 
-_FASTEST_FIRST = ("amx", "avx512-vnni", "avx2", "i8mm", "sve", "dotprod", "neon", "scalar")
+_FASTEST_FIRST = ("amx", "avx512-vnni", "avx2", "i8mm", "sve", "dotprod", "neon", "rvv", "scalar")
 
 _POINTER, _INT, _INT64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 
@@ -72,15 +74,23 @@ class NativeKernelError(Q8A8Error):
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Return the names of the CPU's features, as Linux has them; none on other systems."""
+    """Return the names of the CPU's features, as Linux has them; none on other systems.
+
+    Of RISC-V's ``isa : rv64imafdcv_zicsr_zba`` these are the letters after the width, and the longer names.
+    """
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return frozenset()
-    fields = (line.partition(":") for line in lines)
-    return frozenset(
-        name for key, _, value in fields if key.strip() in {"flags", "Features"} for name in value.split()
-    )
+    names: set[str] = set()
+    for line in lines:
+        key, _, value = (word.strip() for word in line.partition(":"))
+        if key in {"flags", "Features"}:
+            names.update(value.split())
+        elif key == "isa":
+            letters, *longer = value.split("_")
+            names.update(letters.lower()[len("rv64") :], longer)
+    return frozenset(names)
 
 
 class NativeKernel:
@@ -216,10 +226,12 @@ class NativeLinear:
 def runnable() -> list[NativeKernel]:
     """Return the kernels that this CPU can run, the fastest first.
 
+    One that the compiler cannot make, because it is older than the instructions, is left out.
+
     Raises
     ------
     NativeKernelError
-        There is none: no checkout, no compiler, or one that fails.
+        There is none: no checkout, no compiler, or one that cannot compile the scalar kernel either.
     """
     if not in_checkout():
         raise NativeKernelError(
@@ -232,6 +244,8 @@ def runnable() -> list[NativeKernel]:
             try:
                 path = kernel_library(name)
             except NativeBuildError as error:
+                if name != "scalar":
+                    continue
                 raise NativeKernelError(f"the {name} kernel does not compile: {error}") from None
             if path is None:
                 raise NativeKernelError(
@@ -281,6 +295,11 @@ def add_kernel_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of a C kernel [1]")
 
 
+def takes_kernel(scheme: Scheme) -> bool:
+    """Return whether a scheme's products are those of Q8_A8, which a C kernel can compute."""
+    return scheme.linear is Q8A8Linear and not scheme.options
+
+
 def with_kernel(scheme: Scheme, name: str, threads: int = 1) -> Scheme:
     """Return a scheme whose products of Q8_A8 are a C kernel's.
 
@@ -298,7 +317,7 @@ def with_kernel(scheme: Scheme, name: str, threads: int = 1) -> Scheme:
     NativeKernelError
         as `find_kernel`.
     """
-    if name == NO_KERNEL or scheme.linear is not Q8A8Linear or scheme.options:
+    if name == NO_KERNEL or not takes_kernel(scheme):
         return scheme
     kernel = find_kernel(name)
 

@@ -5,7 +5,8 @@
     outputs   the length of each output buffer
     before    the contents of output buffers before the call, if the case sets them
     outcome   exact        these bytes at these places, every other byte as it was before the call
-              bound        each dot within Q8A8-ORD-2's bound of the exact sum (or the scalar order's bits)
+              bound        each dot, or output of a product, within Q8A8-ORD-2's bound of the exact sum (or
+                           the scalar order's bits)
               unspecified  any value is right; the call must return and stay inside its buffers
 
 Before a case is run, its output buffers are filled (`Case.poisoned`), so that bytes which the kernel must not
@@ -96,12 +97,12 @@ class Exact:
 
 @dataclass(frozen=True)
 class DotResult:
-    """One float of a dot product that rounds.
+    """One float that rounds: a dot product, or an output of a matrix product.
 
     Parameters
     ----------
     offset
-        The float's offset in `s`, in bytes.
+        The float's offset in `s`, or `out`, in bytes.
     bits
         The f32 bits in the specification's scalar order.
     exact, magnitude
@@ -186,6 +187,12 @@ class Case:
     before: Mapping[str, bytes] = field(default_factory=dict)
     kills: tuple[str, ...] = ()
 
+    @property
+    def output(self) -> str:
+        """The name of the only output buffer; ValueError where there are several."""
+        (name,) = self.outputs
+        return name
+
     def poisoned(self, poison: bytes = POISON) -> dict[str, bytes]:
         """Return each output buffer before the call: `before`, or repeated `poison`."""
         return filled(self.outputs, self.before, poison)
@@ -201,7 +208,7 @@ class Case:
             return dict(outputs if recipe is None else self.outcome.alternatives.get(recipe, outputs))
         if isinstance(self.outcome, Bound):
             runs = [Written(r.offset, r.bits.to_bytes(4, "little")) for r in self.outcome.results]
-            return {"s": tuple(runs)}
+            return {self.output: tuple(runs)}
         raise ValueError(f"{self.id}: the outcome is unspecified, no bytes are expected")
 
     def expected(self, recipe: str | None = None, poison: bytes = POISON) -> dict[str, bytes]:

@@ -31,7 +31,7 @@ def conforms(case: Case, after: Mapping[str, bytes]) -> bool:
     if isinstance(case.outcome, Exact):
         return dict(after) == case.expected()
     if isinstance(case.outcome, Bound):
-        rest = bytearray(after["s"])
+        rest = bytearray(after[case.output])
         for result in case.outcome.results:
             place = slice(result.offset, result.offset + 4)
             bits = int.from_bytes(rest[place], "little")
@@ -39,5 +39,5 @@ def conforms(case: Case, after: Mapping[str, bytes]) -> bool:
                 return False
             rest[place] = result.bits.to_bytes(4, "little")
         # The bytes between the results must not change.
-        return bytes(rest) == case.expected()["s"]
+        return bytes(rest) == case.expected()[case.output]
     return True

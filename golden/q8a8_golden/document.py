@@ -128,7 +128,8 @@ def _outcome_from_json(document: Mapping[str, Any], lengths: Mapping[str, int]) 
             alternatives={name: _written_from_json(runs, lengths) for name, runs in alternatives.items()},
         )
     if kind == "bound":
-        return Bound(tuple(_result_from_json(result, lengths["s"]) for result in document["results"]))
+        ((name, length),) = lengths.items()
+        return Bound(tuple(_result_from_json(result, name, length) for result in document["results"]))
     if kind == "unspecified":
         return Unspecified()
     raise ValueError(f"{kind!r} is not a kind of outcome")
@@ -151,7 +152,7 @@ def _written_from_json(document: Mapping[str, Any], lengths: Mapping[str, int]) 
     return outputs
 
 
-def _result_from_json(document: Mapping[str, Any], length: int) -> DotResult:
+def _result_from_json(document: Mapping[str, Any], name: str, length: int) -> DotResult:
     result = DotResult(
         offset=int(document["offset"]),
         bits=int(document["scalar"], 16),
@@ -161,7 +162,7 @@ def _result_from_json(document: Mapping[str, Any], length: int) -> DotResult:
         edges=Edges(_pair(document["inside"]), _pair(document["outside"])),
     )
     if not 0 <= result.offset <= length - 4:
-        raise ValueError(f"a result at offset {result.offset} leaves s, which has {length} bytes")
+        raise ValueError(f"a result at offset {result.offset} leaves {name}, which has {length} bytes")
     return result
 
 

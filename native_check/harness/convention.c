@@ -58,9 +58,7 @@ __asm__(".text\n"
         "    ret\n"
         ".size q8a8_convention_call, . - q8a8_convention_call\n");
 
-bool convention_known(void) {
-    return true;
-}
+#define OTHER_CHANGE
 
 static const char *other_change(const struct found *found) {
     if (found->flags & DIRECTION_FLAG) {
@@ -120,14 +118,165 @@ __asm__(".text\n"
         "    ret\n"
         ".size q8a8_convention_call, . - q8a8_convention_call\n");
 
-bool convention_known(void) {
-    return true;
-}
+#elif defined(__riscv)
 
-static const char *other_change(const struct found *found) {
-    (void)found;
-    return NULL;
-}
+enum { SAVED = 24 };
+
+static const char *const saved_names[SAVED] = {"s0",  "s1",  "s2",  "s3",  "s4",  "s5",  "s6",  "s7",
+                                               "s8",  "s9",  "s10", "s11", "fs0", "fs1", "fs2", "fs3",
+                                               "fs4", "fs5", "fs6", "fs7", "fs8", "fs9", "fs10", "fs11"};
+
+struct found {
+    uint64_t saved[SAVED];
+};
+
+#define INTEGERS(DO)                                                                                                   \
+    DO("s", "0") DO("s", "1") DO("s", "2") DO("s", "3") DO("s", "4") DO("s", "5") DO("s", "6") DO("s", "7")            \
+    DO("s", "8") DO("s", "9") DO("s", "10") DO("s", "11")
+#define FLOATS(DO)                                                                                                     \
+    DO("fs", "0") DO("fs", "1") DO("fs", "2") DO("fs", "3") DO("fs", "4") DO("fs", "5") DO("fs", "6") DO("fs", "7")    \
+    DO("fs", "8") DO("fs", "9") DO("fs", "10") DO("fs", "11")
+#define SAVE_INTEGER(name, i) "    sd " name i ", 8*" i "(t2)\n"
+#define SAVE_FLOAT(name, i) "    fsd " name i ", 96+8*" i "(t2)\n"
+#define LOAD_INTEGER(name, i) "    ld " name i ", 8*" i "(t2)\n"
+#define LOAD_FLOAT(name, i) "    fld " name i ", 96+8*" i "(t2)\n"
+#define MARK_INTEGER(name, i) "    li " name i ", 0x5100+" i "\n"
+#define MARK_FLOAT(name, i) "    li t0, 0x510c+" i "\n    fmv.d.x " name i ", t0\n"
+
+__asm__(".text\n"
+        ".globl q8a8_convention_call\n"
+        ".hidden q8a8_convention_call\n"
+        ".type q8a8_convention_call, @function\n"
+        "q8a8_convention_call:\n"
+        "    addi sp, sp, -208\n"
+        "    sd ra, 192(sp)\n"
+        "    mv t2, sp\n" INTEGERS(SAVE_INTEGER) FLOATS(SAVE_FLOAT)
+        "    mv t0, sp\n"
+        "    beqz a3, 1f\n"
+        "    mv sp, a3\n"
+        "1:  addi sp, sp, -16\n"
+        "    sd t0, 0(sp)\n" /* the stack to return to, and found */
+        "    sd a1, 8(sp)\n"
+        "    mv t1, a2\n"
+        "    mv t2, a0\n" INTEGERS(MARK_INTEGER) FLOATS(MARK_FLOAT)
+        "    ld a0, 0(t2)\n    ld a1, 8(t2)\n    ld a2, 16(t2)\n    ld a3, 24(t2)\n"
+        "    ld a4, 32(t2)\n    ld a5, 40(t2)\n    ld a6, 48(t2)\n    ld a7, 56(t2)\n"
+        "    jalr t1\n"
+        "    ld t2, 8(sp)\n" INTEGERS(SAVE_INTEGER) FLOATS(SAVE_FLOAT)
+        "    ld sp, 0(sp)\n"
+        "    mv t2, sp\n" INTEGERS(LOAD_INTEGER) FLOATS(LOAD_FLOAT)
+        "    ld ra, 192(sp)\n"
+        "    addi sp, sp, 208\n"
+        "    ret\n"
+        ".size q8a8_convention_call, . - q8a8_convention_call\n");
+
+#elif defined(__powerpc64__) && _CALL_ELF == 2
+
+/* The registers 14 to 31 of integers and of floats; those of vectors and of conditions are not compared. */
+enum { SAVED = 36 };
+
+static const char *const saved_names[SAVED] = {
+    "r14", "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "r28", "r29", "r30", "r31",
+    "f14", "f15", "f16", "f17", "f18", "f19", "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31"};
+
+struct found {
+    uint64_t saved[SAVED];
+};
+
+#define FROM_14(DO)                                                                                                    \
+    DO("14") DO("15") DO("16") DO("17") DO("18") DO("19") DO("20") DO("21") DO("22") DO("23") DO("24") DO("25")        \
+    DO("26") DO("27") DO("28") DO("29") DO("30") DO("31")
+#define SAVE_INTEGER(i) "    std " i ", 8*(" i "-14)(11)\n"
+#define SAVE_FLOAT(i) "    stfd " i ", 8*(" i "+4)(11)\n"
+#define LOAD_INTEGER(i) "    ld " i ", 8*(" i "-14)(11)\n"
+#define LOAD_FLOAT(i) "    lfd " i ", 8*(" i "+4)(11)\n"
+#define MARK_INTEGER(i) "    li " i ", 0x5100+" i "-14\n"
+#define MARK_FLOAT(i) "    li 0, 0x5112+" i "-14\n    mtvsrd " i ", 0\n"
+
+__asm__(".text\n"
+        ".globl q8a8_convention_call\n"
+        ".hidden q8a8_convention_call\n"
+        ".type q8a8_convention_call, @function\n"
+        "q8a8_convention_call:\n"
+        "    mflr 0\n    std 0, 16(1)\n"
+        "    mfcr 0\n    stw 0, 8(1)\n"
+        "    stdu 1, -336(1)\n"
+        "    addi 11, 1, 48\n" FROM_14(SAVE_INTEGER) FROM_14(SAVE_FLOAT)
+        "    mr 12, 5\n" /* where a function looks for its own address */
+        "    mr 0, 1\n"
+        "    cmpdi 6, 0\n"
+        "    beq 1f\n"
+        "    mr 1, 6\n"
+        "1:  addi 1, 1, -112\n"
+        "    std 0, 0(1)\n" /* the stack to return to, and found */
+        "    std 4, 96(1)\n"
+        "    std 2, 24(1)\n"
+        "    mr 11, 3\n"
+        "    mtctr 12\n" FROM_14(MARK_INTEGER) FROM_14(MARK_FLOAT)
+        "    ld 3, 0(11)\n    ld 4, 8(11)\n    ld 5, 16(11)\n    ld 6, 24(11)\n"
+        "    ld 7, 32(11)\n    ld 8, 40(11)\n    ld 9, 48(11)\n    ld 10, 56(11)\n"
+        "    bctrl\n"
+        "    ld 2, 24(1)\n"
+        "    ld 11, 96(1)\n" FROM_14(SAVE_INTEGER) FROM_14(SAVE_FLOAT)
+        "    ld 1, 0(1)\n"
+        "    addi 11, 1, 48\n" FROM_14(LOAD_INTEGER) FROM_14(LOAD_FLOAT)
+        "    addi 1, 1, 336\n"
+        "    lwz 0, 8(1)\n    mtcrf 0x38, 0\n"
+        "    ld 0, 16(1)\n    mtlr 0\n"
+        "    blr\n"
+        ".size q8a8_convention_call, . - q8a8_convention_call\n");
+
+#elif defined(__s390x__)
+
+/* r6 is not compared: it brings the fifth argument. */
+enum { SAVED = 15 };
+
+static const char *const saved_names[SAVED] = {"r7", "r8", "r9",  "r10", "r11", "r12", "r13", "f8",
+                                               "f9", "f10", "f11", "f12", "f13", "f14", "f15"};
+
+struct found {
+    uint64_t saved[SAVED];
+};
+
+__asm__(".text\n"
+        ".globl q8a8_convention_call\n"
+        ".hidden q8a8_convention_call\n"
+        ".type q8a8_convention_call, @function\n"
+        "q8a8_convention_call:\n"
+        "    stmg %r6, %r15, 48(%r15)\n"
+        "    aghi %r15, -224\n"
+        "    std %f8, 160(%r15)\n    std %f9, 168(%r15)\n    std %f10, 176(%r15)\n    std %f11, 184(%r15)\n"
+        "    std %f12, 192(%r15)\n    std %f13, 200(%r15)\n    std %f14, 208(%r15)\n    std %f15, 216(%r15)\n"
+        "    lgr %r1, %r15\n"
+        "    ltgr %r5, %r5\n"
+        "    jz 1f\n"
+        "    lgr %r15, %r5\n"
+        "1:  aghi %r15, -208\n"
+        "    stg %r1, 0(%r15)\n"
+        "    stg %r1, 184(%r15)\n" /* the stack to return to, and found */
+        "    stg %r3, 192(%r15)\n"
+        "    lgr %r1, %r4\n"
+        "    lgr %r14, %r2\n"
+        "    mvc 160(24, %r15), 40(%r14)\n" /* the arguments that are passed on the stack */
+        "    lghi %r7, 0x5100\n    lghi %r8, 0x5101\n    lghi %r9, 0x5102\n    lghi %r10, 0x5103\n"
+        "    lghi %r11, 0x5104\n    lghi %r12, 0x5105\n    lghi %r13, 0x5106\n"
+        "    lghi %r0, 0x5107\n    ldgr %f8, %r0\n    lghi %r0, 0x5108\n    ldgr %f9, %r0\n"
+        "    lghi %r0, 0x5109\n    ldgr %f10, %r0\n    lghi %r0, 0x510a\n    ldgr %f11, %r0\n"
+        "    lghi %r0, 0x510b\n    ldgr %f12, %r0\n    lghi %r0, 0x510c\n    ldgr %f13, %r0\n"
+        "    lghi %r0, 0x510d\n    ldgr %f14, %r0\n    lghi %r0, 0x510e\n    ldgr %f15, %r0\n"
+        "    lmg %r2, %r6, 0(%r14)\n"
+        "    basr %r14, %r1\n"
+        "    lg %r1, 192(%r15)\n"
+        "    stmg %r7, %r13, 0(%r1)\n"
+        "    std %f8, 56(%r1)\n    std %f9, 64(%r1)\n    std %f10, 72(%r1)\n    std %f11, 80(%r1)\n"
+        "    std %f12, 88(%r1)\n    std %f13, 96(%r1)\n    std %f14, 104(%r1)\n    std %f15, 112(%r1)\n"
+        "    lg %r15, 184(%r15)\n"
+        "    ld %f8, 160(%r15)\n    ld %f9, 168(%r15)\n    ld %f10, 176(%r15)\n    ld %f11, 184(%r15)\n"
+        "    ld %f12, 192(%r15)\n    ld %f13, 200(%r15)\n    ld %f14, 208(%r15)\n    ld %f15, 216(%r15)\n"
+        "    aghi %r15, 224\n"
+        "    lmg %r6, %r15, 48(%r15)\n"
+        "    br %r14\n"
+        ".size q8a8_convention_call, . - q8a8_convention_call\n");
 
 #else
 
@@ -146,15 +295,23 @@ void q8a8_convention_call(const uint64_t *words, void *found, abi_pointer *funct
     (void)stack;
 }
 
+#define UNKNOWN
+
+#endif
+
 bool convention_known(void) {
+#if defined(UNKNOWN)
     return false;
+#else
+    return true;
+#endif
 }
 
+#if !defined(OTHER_CHANGE)
 static const char *other_change(const struct found *found) {
     (void)found;
     return NULL;
 }
-
 #endif
 
 void convention_call(abi_pointer *function, const uint64_t words[ABI_WORDS], void *stack, char *text, size_t size) {

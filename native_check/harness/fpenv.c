@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Bits of a control register, and the fault if they change. */
 struct mode {
@@ -13,7 +14,7 @@ struct mode {
 
 #if defined(__x86_64__)
 
-enum { FLUSH_BITS = 0x8040 };
+enum { FLUSH_BITS = 0x8040, OTHER_FLUSH_BITS = 0 };
 
 static const struct mode control_modes[] = {
     {0x6000, FAULT_ROUNDING_MODE_CHANGED, "MXCSR.RC (rounding)"},
@@ -21,15 +22,11 @@ static const struct mode control_modes[] = {
     {0x0040, FAULT_FLUSH_MODE_CHANGED, "MXCSR.DAZ (denormals are zero)"},
     {0x1f80, FAULT_TRAP_MASK_CHANGED, "MXCSR (exception masks)"},
 };
-static const struct mode x87_modes[] = {
+static const struct mode other_modes[] = {
     {0x0c00, FAULT_ROUNDING_MODE_CHANGED, "x87 control word (rounding)"},
     {0x0300, FAULT_ROUNDING_MODE_CHANGED, "x87 control word (precision)"},
     {0x003f, FAULT_TRAP_MASK_CHANGED, "x87 control word (exception masks)"},
 };
-
-bool fpenv_known(void) {
-    return true;
-}
 
 struct fpenv fpenv_read(void) {
     uint32_t mxcsr;
@@ -41,14 +38,14 @@ struct fpenv fpenv_read(void) {
 
 void fpenv_write(struct fpenv env) {
     const uint32_t mxcsr = (uint32_t)env.control;
-    const uint16_t x87 = (uint16_t)env.x87;
+    const uint16_t x87 = (uint16_t)env.other;
     __asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
     __asm__ volatile("fnclex\n\tfldcw %0" : : "m"(x87));
 }
 
 #elif defined(__aarch64__)
 
-enum { FLUSH_BITS = 1 << 24 | 1 << 19 };
+enum { FLUSH_BITS = 1 << 24 | 1 << 19, OTHER_FLUSH_BITS = 0 };
 
 static const struct mode control_modes[] = {
     {UINT64_C(3) << 22, FAULT_ROUNDING_MODE_CHANGED, "FPCR.RMode (rounding)"},
@@ -61,11 +58,7 @@ static const struct mode control_modes[] = {
     {UINT64_C(1) << 26, FAULT_FLUSH_MODE_CHANGED, "FPCR.AHP (alternative half precision)"},
     {UINT64_C(0x9f00), FAULT_TRAP_MASK_CHANGED, "FPCR (exception traps)"},
 };
-static const struct mode x87_modes[] = {{0, 0, ""}};
-
-bool fpenv_known(void) {
-    return true;
-}
+static const struct mode other_modes[] = {{0, 0, ""}};
 
 struct fpenv fpenv_read(void) {
     uint64_t fpcr;
@@ -77,16 +70,90 @@ void fpenv_write(struct fpenv env) {
     __asm__ volatile("msr fpcr, %0" : : "r"(env.control));
 }
 
+#elif defined(__riscv)
+
+/* A processor without flush modes and without traps. */
+enum { FLUSH_BITS = 0, OTHER_FLUSH_BITS = 0 };
+
+static const struct mode control_modes[] = {{0xe0, FAULT_ROUNDING_MODE_CHANGED, "fcsr.frm (rounding)"}};
+static const struct mode other_modes[] = {{0, 0, ""}};
+
+struct fpenv fpenv_read(void) {
+    uint64_t fcsr;
+    __asm__ volatile("csrr %0, fcsr" : "=r"(fcsr));
+    return (struct fpenv){fcsr, 0};
+}
+
+void fpenv_write(struct fpenv env) {
+    __asm__ volatile("csrw fcsr, %0" : : "r"(env.control));
+}
+
+#elif defined(__powerpc64__)
+
+enum { FLUSH_BITS = 1 << 2, OTHER_FLUSH_BITS = 1 << 16 };
+
+static const struct mode control_modes[] = {
+    {0x3, FAULT_ROUNDING_MODE_CHANGED, "FPSCR.RN (rounding)"},
+    {UINT64_C(7) << 32, FAULT_ROUNDING_MODE_CHANGED, "FPSCR.DRN (decimal rounding)"},
+    {0x4, FAULT_FLUSH_MODE_CHANGED, "FPSCR.NI (not IEEE)"},
+    {0xf8, FAULT_TRAP_MASK_CHANGED, "FPSCR (exception enables)"},
+};
+static const struct mode other_modes[] = {{1 << 16, FAULT_FLUSH_MODE_CHANGED, "VSCR.NJ (flush to zero)"}};
+
+/* VSCR is the last word of a vector. */
+typedef uint32_t vscr_words __attribute__((vector_size(16)));
+enum { VSCR_WORD = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0 : 3 };
+
+struct fpenv fpenv_read(void) {
+    double fpscr;
+    uint64_t bits;
+    vscr_words vscr;
+    __asm__ volatile("mffs %0" : "=f"(fpscr));
+    __asm__ volatile("mfvscr %0" : "=v"(vscr));
+    memcpy(&bits, &fpscr, sizeof bits);
+    return (struct fpenv){bits, vscr[VSCR_WORD]};
+}
+
+void fpenv_write(struct fpenv env) {
+    double fpscr;
+    vscr_words vscr = {0};
+    memcpy(&fpscr, &env.control, sizeof fpscr);
+    vscr[VSCR_WORD] = (uint32_t)env.other;
+    __asm__ volatile("mtfsf 0xff, %0, 1, 0" : : "f"(fpscr));
+    __asm__ volatile("mtvscr %0" : : "v"(vscr));
+}
+
+#elif defined(__s390x__)
+
+/* A processor without flush modes. */
+enum { FLUSH_BITS = 0, OTHER_FLUSH_BITS = 0 };
+
+static const struct mode control_modes[] = {
+    {0x7, FAULT_ROUNDING_MODE_CHANGED, "FPC (rounding)"},
+    {0x70, FAULT_ROUNDING_MODE_CHANGED, "FPC (decimal rounding)"},
+    {0xfc000000, FAULT_TRAP_MASK_CHANGED, "FPC (exception masks)"},
+};
+static const struct mode other_modes[] = {{0, 0, ""}};
+
+struct fpenv fpenv_read(void) {
+    uint32_t fpc;
+    __asm__ volatile("stfpc %0" : "=Q"(fpc));
+    return (struct fpenv){fpc, 0};
+}
+
+void fpenv_write(struct fpenv env) {
+    const uint32_t fpc = (uint32_t)env.control;
+    __asm__ volatile("lfpc %0" : : "Q"(fpc));
+}
+
 #else
 
-enum { FLUSH_BITS = 0 };
+#define UNKNOWN
+
+enum { FLUSH_BITS = 0, OTHER_FLUSH_BITS = 0 };
 
 static const struct mode control_modes[] = {{0, 0, ""}};
-static const struct mode x87_modes[] = {{0, 0, ""}};
-
-bool fpenv_known(void) {
-    return false;
-}
+static const struct mode other_modes[] = {{0, 0, ""}};
 
 struct fpenv fpenv_read(void) {
     return (struct fpenv){0, 0};
@@ -98,8 +165,21 @@ void fpenv_write(struct fpenv env) {
 
 #endif
 
+bool fpenv_known(void) {
+#if defined(UNKNOWN)
+    return false;
+#else
+    return true;
+#endif
+}
+
+bool fpenv_flushes(void) {
+    return FLUSH_BITS != 0;
+}
+
 struct fpenv fpenv_flushing(struct fpenv env) {
     env.control |= (uint64_t)FLUSH_BITS;
+    env.other |= (uint64_t)OTHER_FLUSH_BITS;
     return env;
 }
 
@@ -120,5 +200,5 @@ static uint32_t compare(uint64_t before, uint64_t after, const struct mode *mode
 uint32_t fpenv_compare(struct fpenv before, struct fpenv after, char *text, size_t size) {
     return compare(before.control, after.control, control_modes, sizeof control_modes / sizeof *control_modes, text,
                    size) |
-           compare(before.x87, after.x87, x87_modes, sizeof x87_modes / sizeof *x87_modes, text, size);
+           compare(before.other, after.other, other_modes, sizeof other_modes / sizeof *other_modes, text, size);
 }

@@ -7,12 +7,15 @@
 #include <stdint.h>
 
 struct fpenv {
-    uint64_t control; /* x86: MXCSR. Arm: FPCR */
-    uint64_t x87;     /* x86: the x87 control word */
+    uint64_t control; /* x86: MXCSR. Arm: FPCR. RISC-V: fcsr. POWER: FPSCR. IBM Z: FPC */
+    uint64_t other;   /* x86: the x87 control word. POWER: the vectors' VSCR */
 };
 
 /* Whether the environment of this processor is supported. */
 bool fpenv_known(void);
+
+/* Whether it has a mode in which subnormal numbers are flushed to zero. */
+bool fpenv_flushes(void);
 
 struct fpenv fpenv_read(void);
 void fpenv_write(struct fpenv env);

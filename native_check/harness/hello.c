@@ -140,7 +140,9 @@ static void put_capabilities(struct bytes *out, const struct target *target) {
     }
     if (fpenv_known() && target->devices == NULL) {
         put_item(out, "fenv", &first);
-        put_item(out, "flush", &first);
+        if (fpenv_flushes()) {
+            put_item(out, "flush", &first);
+        }
     }
 }
 

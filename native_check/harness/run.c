@@ -108,7 +108,7 @@ static const char *refuse(const struct target *target, const struct call *call) 
     if (target->functions[call->number] == NULL) {
         return "this kernel does not offer the function";
     }
-    if ((call->options & OPTION_FLUSH) && !fpenv_known()) {
+    if ((call->options & OPTION_FLUSH) && !fpenv_flushes()) {
         return "this worker cannot set flush-to-zero on this processor";
     }
     const char *refusal = abi_refuse(call->number, &call->integers, lengths);

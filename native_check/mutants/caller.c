@@ -11,6 +11,12 @@ static void clobbers(DEQUANTIZE_PARAMETERS) {
     __asm__ volatile("xor %r14d, %r14d");
 #elif defined(__aarch64__)
     __asm__ volatile("mov x27, #0");
+#elif defined(__riscv)
+    __asm__ volatile("li s5, 0");
+#elif defined(__powerpc64__)
+    __asm__ volatile("li 20, 0");
+#elif defined(__s390x__)
+    __asm__ volatile("lghi %r9, 0");
 #endif
 }
 MUTANT(clobbers, .dequantize_row = clobbers);

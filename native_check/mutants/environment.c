@@ -6,8 +6,12 @@
 
 #if defined(__x86_64__)
 enum { FLUSH = 0x8040 }; /* MXCSR: FTZ, DAZ */
-#else
+#elif defined(__aarch64__)
 enum { FLUSH = 1 << 24 }; /* FPCR: FZ */
+#elif defined(__powerpc64__)
+enum { FLUSH = 1 << 2 }; /* FPSCR: NI */
+#else
+enum { FLUSH = 0 }; /* there is no such mode, and no mistake to make */
 #endif
 
 static void change(uint64_t set, uint64_t clear) {
@@ -59,7 +63,7 @@ MUTANT(leaves_traps, .quantize_row_ref = leaves_traps);
 /* The x87 unit is set to single precision, as numeric code of long ago did. */
 static void leaves_x87(DOT_REAL_PARAMETERS) {
     struct fpenv env = fpenv_read();
-    env.x87 &= ~UINT64_C(0x0300);
+    env.other &= ~UINT64_C(0x0300);
     fpenv_write(env);
     plain_vec_dot_real(DOT_REAL_ARGUMENTS);
 }

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis import dots, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
-from q8a8_conformance.diagnosis.dots import AskDot
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.product_places import place_facts
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
@@ -35,6 +35,7 @@ from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
+from q8a8_conformance.reveal.asking import AskDot
 from q8a8_conformance.reveal.quantizer_calls import CallDiedError
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def diagnose(
     progress: Callable[[str], object] = lambda _: None,
     facts: list[Fact] | None = None,
     restart: Callable[[], object] | None = None,
+    ask_threads: Callable[[Call], Result | None] | None = None,
 ) -> tuple[Finding, ...]:
     """Explain all results of a run.
 
@@ -107,6 +109,8 @@ def diagnose(
         Where given, the facts that experiments find are added to it.
     restart
         Ends the kernel's process: the next call is the first one of a new one.
+    ask_threads
+        Makes a call of several threads; without it what is wrong in them is not looked into.
 
     Returns
     -------
@@ -134,6 +138,11 @@ def diagnose(
             if not observations.failures.get((function, 1)):
                 named = _with_orders(named, probe)
             findings += _of_rows(observations, function, named, _product_facts, probe, limits)
+    for function, called in observations.threads.items():
+        progress(function)
+        if ask_threads and (shared := of_threads(called, ask_threads, restart)):
+            limits.facts.append(shared)
+            findings.append(_of_fact(shared, len(called), len(called)))
     for function, deaths in observations.deaths.items():
         progress(function)
         findings.append(_death(function, deaths, probe, limits))

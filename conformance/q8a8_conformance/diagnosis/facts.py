@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Seen = TypeVar("Seen", bound="CallResult")
 
-DOT_FACTS: Mapping[str, str] = MappingProxyType(
+FACTS: Mapping[str, str] = MappingProxyType(
     {
         "accumulator-bits": "The running sum has fewer significant bits than a float32.",
         "argument-not-ignored": "With nrc = 1 an argument has an influence that counts with nrc = 2 alone.",
@@ -48,6 +48,8 @@ DOT_FACTS: Mapping[str, str] = MappingProxyType(
         "offset-wraps": "The offset of a block, in bytes or blocks, is kept in too few bits.",
         "product-wrong": "A few products of two codes are wrong: entries of a table.",
         "products": "Products of codes are formed with wrong signs, widths, or saturation.",
+        "race-between-threads": "From several threads a result is not the one of a single thread.",
+        "race-of-first-calls": "A process's first call, from several threads, is wrong, and right later.",
         "result-added": "The result is added to what s held.",
         "result-changed": "The sum is changed once more before it is stored.",
         "result-not-written": "A result is not written: s keeps its bytes.",
@@ -58,6 +60,7 @@ DOT_FACTS: Mapping[str, str] = MappingProxyType(
         "scale-product": "The product of the two scales is wrong.",
         "scale-read": "Scales are read wrongly: subnormals, signs, bits.",
         "second-row-read-at": "With nrc = 2 the second row is read from another place than bx, or by.",
+        "shared-by-threads": "Beside another call of another thread a result is wrong: they share memory.",
         "sums-rounded": "Sums are rounded in another direction than to nearest.",
         "term-rounded": "A block's term is rounded to fewer bits before it is added.",
         "unused-scale-has-influence": "The scale of version 2 blocks that must not count has an influence.",
@@ -68,7 +71,50 @@ DOT_FACTS: Mapping[str, str] = MappingProxyType(
         "zero-scale-affects-others": "A zero scale has an influence on other blocks.",
     }
 )
-"""What experiments on a dot product can find: every fact, in a sentence."""
+"""What experiments on a dot product, and on threads, can find: every fact, in a sentence."""
+
+OTHER_FACTS: Mapping[str, str] = MappingProxyType(
+    {
+        "activations": "A product keeps its activations so: as floats, or as codes under a scale of the row.",
+        "activation-scale": "A product keeps the scales of its activations so, not as halves.",
+        "accumulator": "A product keeps its running sums in this format, with more rounding than allowed.",
+        "amax-of": "A block is scaled by the amax of other elements than its own 32.",
+        "blocks-miscounted": "Some blocks of rows are not counted once.",
+        "code-of-one-value": "Products x * inv of a few magnitudes are rounded otherwise than the rest.",
+        "code-read": "Dequantization reads some codes as other numbers.",
+        "depends-on-more-than-inputs": "The same call gave another result when it was made again.",
+        "element-not-counted": "Some elements of a block do not count in its amax.",
+        "empty-not-written": "A product of rows of no blocks is not written.",
+        "layout": "Scales and codes are read, or written, at other bytes of a row.",
+        "not-written": "In some shapes a product is not written.",
+        "outputs-added": "Outputs of a product are added to what was there.",
+        "outputs-not-written": "Outputs of a product are not written.",
+        "outputs-of-other-rows": "Outputs of a product are those of other rows.",
+        "place-amax-of": "At some places a block is scaled by another block's amax.",
+        "place-as": "At some places blocks are dequantized as a known mistake does.",
+        "place-block-is": "At some places the first block comes out in the place of a block.",
+        "place-block-of": "At some places another block comes out in the place of a block.",
+        "place-not-counted": "At some places elements do not count in amax.",
+        "place-other": "At some places values are others, by no rule that was found.",
+        "place-recipe": "At some places elements are quantized by another recipe.",
+        "place-scale-is": "At some places a block is multiplied by the scale of the first one.",
+        "place-scale-of": "At some places a block has the scale of another block.",
+        "place-unwritten": "At some places nothing is written.",
+        "place-unwritten-bytes": "Some bytes of a block are not written.",
+        "place-unwritten-elements": "Some elements of a block are not written.",
+        "place-wraps": "Blocks are counted in too few bits: the first ones come out again.",
+        "place-zero": "At some places zeros are written.",
+        "product": "Dequantization does not give the product of scale and code: its precision is another.",
+        "product-of-some-values": "Dequantization multiplies a few pairs of scale and code wrongly.",
+        "recipe": "A quantizer computes another recipe that has a name.",
+        "scale-of-one-amax": "The scale of one or a few values of amax is another half.",
+        "scales-of-other-rows": "Outputs of a product have the scale of another row of x.",
+        "step": "One step of a quantizer's arithmetic is another: `where` has the step and its value.",
+        "weights": "A product rounds its weights to this format before it multiplies.",
+        "zero-sign": "A zero has another sign than the product of scale and code.",
+    }
+)
+"""What is found about quantizers, dequantization and products (there with a format behind a colon)."""
 
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""
@@ -90,7 +136,7 @@ class Evidence:
         The call, as short as the fact allows.
     expected, actual
         Output buffers in the ABI's order: the right ones, and those that the kernel gave; `actual` is None
-        where it did not return.
+        where it did not return. Both are empty where the results of other calls at the same time are wrong.
     text
         What the call asks and what comes, in one line.
     """
@@ -107,7 +153,7 @@ class Evidence:
             "function": self.call.function,
             "args": arguments_of(self.call),
             "inputs": _buffers(inputs_of(self.call)),
-            "expected": _buffers(dict(zip(names, self.expected, strict=True))),
+            "expected": _buffers(dict(zip(names, self.expected, strict=False))),
             "actual": _buffers(dict(zip(names, self.actual or (), strict=False))),
             "text": self.text,
         }

@@ -60,6 +60,27 @@ def sample(function: str, count: int) -> Call:
     return _MAKERS[function](count)
 
 
+def call_of(function: str, count: int, rows: int = 1) -> Call:
+    """Return an ordinary call of `count` blocks (elements for an activation vector), of one or two rows."""
+    return pair(count) if rows == 2 else sample(function, count)
+
+
+def other_values(function: str, count: int, rows: int = 1) -> Call:
+    """Return a call as :func:`call_of` with other, larger values."""
+    if function in requests.QUANTIZERS:
+        return requests.quantize(function, 4 * floats(32 * count)[::-1])
+    if function == requests.ACTIVATION:
+        return requests.activation(4 * floats(count)[::-1])
+    if function == requests.DEQUANTIZE:
+        return requests.dequantize(dot_rows.random_pair(count, seed=7, low=-128)[0])
+    x, y = dot_rows.random_pair(count, seed=7)
+    if function == requests.DOT_REAL:
+        return requests.dot_real(*dot_rows.to_v2(x, y))
+    if rows == 2:
+        return requests.dot_pair(np.stack([x, y]), np.stack([y[::-1], x]))
+    return requests.dot(x, y)
+
+
 def samples(function: str, *, two_rows: bool = False) -> list[Call]:
     """Return ordinary calls of a function of every awkward length, on request with ``nrc = 2`` ones."""
     counts = SIZES if function == requests.ACTIVATION else COUNTS

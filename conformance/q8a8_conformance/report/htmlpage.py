@@ -14,7 +14,7 @@ from q8a8_conformance.spec.rules import load_rules
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from q8a8_conformance.results.run import Run, Smallest
+    from q8a8_conformance.results.run import Finding, Run, Smallest
 
 LISTED = 500
 """Failures in the list of all of them; a kernel that fails more has one mistake, or none to name."""
@@ -96,7 +96,7 @@ def _diagnosis(run: Run) -> Iterator[str]:
         if finding.revealed is not None:
             yield from _tree(finding.function, finding.revealed)
         if finding.smallest is not None:
-            yield from _smallest(finding.function, finding.smallest)
+            yield from _smallest(finding, finding.smallest)
         if "map" in finding.where:
             yield f"<h3>{escape(finding.function)}: which codes of x meet which of y</h3>"
             yield f"<pre>{escape(chr(10).join(map_lines(finding.where['map'])))}</pre>"
@@ -123,9 +123,9 @@ def _tree(function: str, revealed: Mapping[str, Any]) -> Iterator[str]:
         yield "</figure>"
 
 
-def _smallest(function: str, found: Smallest) -> Iterator[str]:
+def _smallest(finding: Finding, found: Smallest) -> Iterator[str]:
     """Yield the smallest failing input, with the differing bits drawn."""
-    yield f"<article><h3>{escape(smallest.heading(function, found))}</h3>"
+    yield f"<article><h3>{escape(smallest.heading(finding))}</h3>"
     number = difference.first(found.call)
     if number is not None:
         yield f'<p class="dim">{escape(number.words)}, bit by bit</p>'

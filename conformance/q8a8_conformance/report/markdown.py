@@ -90,7 +90,7 @@ def _diagnosis(run: Run) -> Iterator[str]:
     yield ""
     for f in run.diagnosis:
         if f.smallest is not None:
-            yield f"**{cell(smallest.heading(f.function, f.smallest))}**"
+            yield f"**{cell(smallest.heading(f))}**"
             yield from _block(smallest.lines(f.smallest))
 
 

@@ -9,14 +9,14 @@ from q8a8_conformance.report import difference
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.results.run import Smallest
+    from q8a8_conformance.results.run import Finding, Smallest
 
 
-def heading(function: str, smallest: Smallest) -> str:
-    """Return what the input is: one that gives a wrong result, or one on which the kernel dies."""
-    wrong = bool(smallest.call.actual)
-    what = "the smallest input found that goes wrong" if wrong else "the smallest input found that kills it"
-    return f"{function}: {what}"
+def heading(finding: Finding) -> str:
+    """Return what its smallest input is: one that gives a wrong result, or one on which the kernel dies."""
+    wrong = finding.fact or (finding.smallest and finding.smallest.call.actual)
+    what = "goes wrong" if wrong else "kills it"
+    return f"{finding.function}: the smallest input found that {what}"
 
 
 def lines(smallest: Smallest) -> Iterator[str]:

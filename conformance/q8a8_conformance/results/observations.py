@@ -93,13 +93,15 @@ class Death:
 class Observations:
     """All results by function; those of dot products by (function, nrc).
 
-    Of the failed calls, `placed` holds those that are right at another address or in another mode.
+    Of the failed calls, `placed` holds those that are right at another address or in another mode, `threads`
+    those of several threads that are right by themselves.
     """
 
     quantizers: dict[str, list[QuantizerResult]] = field(default_factory=dict)
     dots: dict[tuple[str, int], list[DotResult]] = field(default_factory=dict)
     failures: dict[Key, list[Failure]] = field(default_factory=dict)
     placed: dict[Key, list[Failure]] = field(default_factory=dict)
+    threads: dict[str, list[Call]] = field(default_factory=dict)
     deaths: dict[str, list[Death]] = field(default_factory=dict)
 
     def add_failure(
@@ -124,6 +126,12 @@ class Observations:
         if len(held) < FAILURES:
             wanted = tuple(expected.get(name, data) for name, data in outputs.items())
             held.append(Failure(call, tuple(outputs.values()), wanted))
+
+    def add_threads(self, call: Call) -> None:
+        """Add a call of several threads in which results differ, or are not those of one thread."""
+        held = self.threads.setdefault(call.function, [])
+        if len(held) < FAILURES and not any(one is call for one in held):
+            held.append(call)
 
     def add_death(self, call: Call, seconds: float) -> None:
         """Add a call that did not return."""

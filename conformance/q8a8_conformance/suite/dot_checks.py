@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.expected_dot import ExpectedDot
     from q8a8_conformance.suite.judge import Judge
 
-ORDER, ROLES = "Q8A8-DOT-3", "Q8A8-DOT-9"
+ORDER, ROLES, SUMS = "Q8A8-DOT-3", "Q8A8-DOT-9", "Q8A8-MUL-5"
 
 
 def judge_dot(judge: Judge, x: Array, y: Array, *, exact: bool) -> bytes:
@@ -89,9 +89,9 @@ def judge_products(
     judge
         Of the case.
     call
-        That was made, with poison in ``s``.
+        That was made, with poison in its output, ``s`` or ``out``.
     actual
-        ``s`` after it.
+        The output after it.
     products
         What each float must be.
     """
@@ -108,11 +108,12 @@ def judge_products(
     message = "the result differs from the scalar order's"
     if judge.target.profile == "exact" and all(item.holds(actual[item.offset :][:4]) for item in products):
         # Another order's result is right under other profiles.
-        rules = rules or ((ORDER,) if call.function == calls.DOT else (ORDER, ROLES))
+        rules = rules or {calls.DOT: (ORDER,), calls.MUL_MAT: (SUMS,)}.get(call.function, (ORDER, ROLES))
     if outside is not None and judge.target.profile != "exact":
         value = float(np.frombuffer(actual[outside.offset : outside.offset + 4], "<f4")[0])
         error = f"{float(abs(Fraction(value) - outside.exact)):.3g}" if np.isfinite(value) else "no number"
         message = (
             f"off by {error}, the bound is {float(outside.bound):.3g} (exact sum {float(outside.exact):.9g})"
         )
-    return judge.compare(call, {"s": actual}, {"s": bytes(expected)}, rules, message, in_bound=True)
+    name = "out" if call.function == calls.MUL_MAT else "s"
+    return judge.compare(call, {name: actual}, {name: bytes(expected)}, rules, message, in_bound=True)

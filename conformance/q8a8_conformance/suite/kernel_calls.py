@@ -270,6 +270,8 @@ class KernelCalls:
             if fault in result.faults:
                 detail = f": {result.detail}" if result.detail else ""
                 self._records.add(Status.FAIL, (rule,), message + detail, call)
+                if fault is Fault.THREAD_RESULT_VARIES:
+                    self._target.observations.add_threads(call)
                 if fault is Fault.OUTPUT_OR_THREAD:
                     self._target.warn("process:left", call.function, self._records.case, message + detail)
 

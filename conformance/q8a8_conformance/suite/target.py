@@ -326,10 +326,17 @@ class Target:
 
     def probe(self, call: Call) -> tuple[bytes, ...] | None:
         """Make a call for the diagnosis: its output buffers, or None where it did not return."""
+        result = self.result(call)
+        return None if result is None else result.outputs
+
+    def result(self, call: Call) -> Result | None:
+        """Make a call for the diagnosis, and return all that the worker answers; None as in `probe`."""
         try:
-            return tuple(self.outputs(call, self._make(call)).values())
+            result = self._make(call)
+            self.outputs(call, result)
         except (KernelDiedError, RefusedError, NotRunError):
             return None
+        return result
 
     def outputs(self, call: Call, result: Result) -> dict[str, bytes]:
         """Name a result's buffers.

@@ -9,7 +9,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs.known_calls import known, known_pair
-from q8a8_conformance.inputs.samples import functions, sample, samples
+from q8a8_conformance.inputs.samples import call_of, functions, other_values, sample, samples
 from q8a8_conformance.protocol.messages import Option, Together
 from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.judge import RETURNS, Judge
@@ -100,7 +100,7 @@ def test_first(judge: Judge, function: str) -> None:
 def test_first_threads(judge: Judge, function: str) -> None:
     """Make a process's first calls from several threads, one of them stopped in the middle: as from one."""
     judge.require(function, "threads")
-    call, other = sample(function, 33), thread_checks.other_values(function, 33)
+    call, other = sample(function, 33), other_values(function, 33)
     alone = []
     for each in (call, other):
         if judge.target.is_slow_to_start:
@@ -112,10 +112,10 @@ def test_first_threads(judge: Judge, function: str) -> None:
         return
     judge.target.restart()
     together = Together(fresh=thread_checks.copies(judge.target), other=other)
-    found = judge.run_together(replace(call, threads=THREADS, together=together))
-    for each, first, expected in zip((call, other), found, alone, strict=True):
+    asked = replace(call, threads=THREADS, together=together)
+    for each, first, expected in zip((call, other), judge.run_together(asked), alone, strict=True):
         message = "other bytes where threads make the first call"
-        thread_checks.compare(judge, each, first, expected, message)
+        thread_checks.compare(judge, each, first, expected, message, asked)
 
 
 @pytest.mark.rule("Q8A8-ENV-3")
@@ -134,20 +134,21 @@ def test_threads(judge: Judge, function: str) -> None:
     another = others[functions().index(function) % len(others)] if others else function
     long = 5000 if function == requests.ACTIVATION else 1025
     plan: tuple[tuple[int, Call, Call], ...] = (
-        (2, thread_checks.call_of(function, 33, rows), thread_checks.other_values(function, 33, rows)),
-        (2, thread_checks.call_of(function, 65, rows), thread_checks.other_values(another, 40)),
-        (4, thread_checks.call_of(function, long, rows), thread_checks.other_values(function, 700, rows)),
-        (16, thread_checks.call_of(function, 65, rows), thread_checks.other_values(function, 40, rows)),
+        (2, call_of(function, 33, rows), other_values(function, 33, rows)),
+        (2, call_of(function, 65, rows), other_values(another, 40)),
+        (4, call_of(function, long, rows), other_values(function, 700, rows)),
+        (16, call_of(function, 65, rows), other_values(function, 40, rows)),
     )
     if "overlap" not in judge.target.hello.capabilities:
-        plan = ((THREADS, *plan[0][1:]), (THREADS, thread_checks.call_of(function, 257, rows), plan[0][2]))
+        plan = ((THREADS, *plan[0][1:]), (THREADS, call_of(function, 257, rows), plan[0][2]))
     for threads, call, other in plan:
         alone = [judge.run(each) for each in (call, other)]
         # Long rows, of four threads, have more places to stop at.
         together = Together(MILLISECONDS * (3 if threads == THREADS else 1), other=other)
-        found = judge.run_together(replace(call, threads=threads, repeat=ROUNDS, together=together))
-        for each, actual, expected in zip((call, other), found, alone, strict=True):
-            thread_checks.compare(judge, each, actual, expected, "other bytes while several threads call")
+        asked = replace(call, threads=threads, repeat=ROUNDS, together=together)
+        for each, actual, expected in zip((call, other), judge.run_together(asked), alone, strict=True):
+            message = "other bytes while several threads call"
+            thread_checks.compare(judge, each, actual, expected, message, asked)
 
 
 @pytest.mark.rule("Q8A8-ENV-2")
@@ -155,10 +156,10 @@ def test_threads(judge: Judge, function: str) -> None:
 def test_machine(judge: Judge, function: str) -> None:
     """Call in other processes, with one processor and other numbers of threads: the same bytes."""
     judge.require(function)
-    calls = [thread_checks.call_of(function, 33), thread_checks.call_of(function, 257)]
+    calls = [call_of(function, 33), call_of(function, 257)]
     calls += [known(function, count).call for count in (5, 34)]
     if function == requests.DOT and takes_two_rows(judge):
-        calls += [thread_checks.call_of(function, 33, 2), known_pair(17).call]
+        calls += [call_of(function, 33, 2), known_pair(17).call]
     here = [judge.run(call) for call in calls]
     for number in thread_checks.ELSEWHERE[: 1 if judge.target.is_slow_to_start else None]:
         for call, expected in zip(calls, here, strict=True):

@@ -61,6 +61,6 @@ def test_golden(judge: Judge, case: Case) -> None:
             ExpectedDot(r.offset, r.bits.to_bytes(4, "little"), r.exact * TERM, r.magnitude * TERM, r.m)
             for r in case.outcome.results
         ]
-        judge_products(judge, call, judge.run(call)["s"], products)
+        judge_products(judge, call, judge.run(call)[case.output], products)
     else:
         judge.run(call_of(case), legal=False)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8 import dequantize_row, layout
-from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.inputs.samples import floats, functions, pair, sample
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs.samples import functions, sample
 from q8a8_conformance.results.expected_dot import expected_dot
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError
 
@@ -29,27 +29,6 @@ COPIES = 6
 """Processes whose first call is made from several threads, stopped at different moments."""
 SLOW_SECONDS = 0.3
 """Time of a process's first call above which fewer processes are started."""
-
-
-def call_of(function: str, count: int, rows: int = 1) -> Call:
-    """Return an ordinary call of `count` blocks (elements for an activation vector), of one or two rows."""
-    return pair(count) if rows == 2 else sample(function, count)
-
-
-def other_values(function: str, count: int, rows: int = 1) -> Call:
-    """Return a call as :func:`call_of` with other, larger values."""
-    if function in calls.QUANTIZERS:
-        return calls.quantize(function, 4 * floats(32 * count)[::-1])
-    if function == calls.ACTIVATION:
-        return calls.activation(4 * floats(count)[::-1])
-    if function == calls.DEQUANTIZE:
-        return calls.dequantize(dot_rows.random_pair(count, seed=7, low=-128)[0])
-    x, y = dot_rows.random_pair(count, seed=7)
-    if function == calls.DOT_REAL:
-        return calls.dot_real(*dot_rows.to_v2(x, y))
-    if rows == 2:
-        return calls.dot_pair(np.stack([x, y]), np.stack([y[::-1], x]))
-    return calls.dot(x, y)
 
 
 def later(judge: Judge, call: Call) -> dict[str, bytes]:
@@ -84,14 +63,26 @@ def copies(target: Target) -> int:
 
 
 def compare(
-    judge: Judge, call: Call, actual: Mapping[str, bytes], other: Mapping[str, bytes], message: str
+    judge: Judge,
+    call: Call,
+    actual: Mapping[str, bytes],
+    other: Mapping[str, bytes],
+    message: str,
+    together: Call | None = None,
 ) -> None:
-    """Record a failure where two results of a call differ; the right one is what is expected."""
-    if not actual:  # a worker without "overlap" has not made the call
+    """Record a failure where two results of a call differ; the right one is what is expected.
+
+    `together` is the call of several threads that gave the first result, where one did.
+    """
+    if not actual or actual == other:  # (A worker without "overlap" has not made the other call.)
         return
     expected = other
-    if actual != other and is_right(judge, call, actual) and not is_right(judge, call, other):
+    if is_right(judge, call, actual) and not is_right(judge, call, other):
         actual, expected = other, actual
+    if together is not None:
+        judge.target.observations.add_threads(together)
+        judge.fail(judge.rules, message, call, expected=expected, actual=actual)
+        return
     judge.compare(call, actual, expected, message=message)
 
 

@@ -3,12 +3,14 @@
 ::
 
     q8a8 bench-model MODEL.gguf --scheme q8_a8,w8a16 --prompt 128 --generate 16 [--llama-cpp] [--json FILE]
+    q8a8 bench-model MODEL.gguf --kernel native --threads 2 --llama-cpp
 
 The float scheme is always measured, and every speed is given as a ratio to it too: the schemes take turns,
 round by round, so that what else the machine does falls on all. Each runs in a process of its own, with one
 BLAS thread. These are times of the reference, in NumPy: they say what the reference costs, not what a kernel
-could gain; resident memory, too, is the reference's, which keeps what it dequantizes. ``--llama-cpp`` sets a
-real llama.cpp beside it, on the file as it is.
+could gain; resident memory, too, is the reference's, which keeps what it dequantizes. ``--kernel`` adds
+a row for the scheme q8_a8 with a C kernel's products, ``--llama-cpp`` a real llama.cpp on the file as it is;
+``--threads`` is for both.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from q8a8.atomic import write_text
 from q8a8.errors import ArgumentError, Q8A8Error
@@ -31,13 +33,14 @@ from q8a8_evaluation.child import Child, ChildError
 from q8a8_evaluation.commands.shared import require_writable
 from q8a8_evaluation.llamacpp import LlamaCpp, LlamaCppError
 from q8a8_evaluation.memory_status import resident_bytes
+from q8a8_evaluation.native import NO_KERNEL, add_kernel_options, find_kernel, takes_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.commands.options import Subparsers
 
-__all__ = ["BenchModelError", "add_parser", "collect", "run", "text"]
+__all__ = ["BenchModelError", "By", "add_parser", "collect", "run", "text"]
 
 OK, FAILED, USAGE = 0, 1, 2
 FORMAT = 1
@@ -46,6 +49,13 @@ PEER = "llama.cpp"
 
 class BenchModelError(RuntimeError):
     """A measuring process failed; the message is what it printed last."""
+
+
+class By(NamedTuple):
+    """What multiplies: a kernel, as for `q8a8_evaluation.native.find_kernel`, and its number of threads."""
+
+    kernel: str = NO_KERNEL
+    threads: int = 1
 
 
 class Runner(Protocol):
@@ -82,6 +92,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--llama-cpp", action="store_true", help="time a real llama.cpp too, on the file as it is"
     )
+    add_kernel_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     parser.set_defaults(func=run)
 
@@ -114,6 +125,7 @@ def run(options: Any) -> int:  # noqa: ANN401  (argparse's namespace)
             rounds=options.rounds,
             calibration=options.calibration,
             llama_cpp=options.llama_cpp,
+            by=By(options.kernel, options.threads),
         )
         if options.json:
             write_text(json.dumps(figures, indent=2) + "\n", options.json)
@@ -189,6 +201,7 @@ def collect(
     rounds: int,
     calibration: Path | None = None,
     llama_cpp: bool = False,
+    by: By | None = None,
 ) -> dict[str, Any]:
     """Measure.
 
@@ -206,15 +219,18 @@ def collect(
         What `q8a8 calibrate` wrote.
     llama_cpp
         Whether a real llama.cpp is timed too.
+    by
+        A C kernel, with which each scheme that it can multiply for is timed, too, as "SCHEME, KERNEL"; and
+        the threads of it and of llama.cpp. The reference has one.
 
     Returns
     -------
     dict
-        `format`, `model`, `file_bytes`, `prompt`, `generate`, `rounds`, and `schemes`: for each its name, the
-        medians of `first_token_seconds`, `prompt_tokens_per_second`, `generate_tokens_per_second`, their
-        ratios to the first scheme's (`prompt_ratio`, `generate_ratio`: medians of the rounds' ratios),
-        `resident_bytes`, `cache_bytes`, `weight_bytes`, `weight_bits`, and `stored_bytes`, what a file with
-        the scheme's weights and the other tensors as they are would hold.
+        `format`, `model`, `file_bytes`, `prompt`, `generate`, `rounds`, `threads`, and `schemes`: for each
+        its name, the medians of `first_token_seconds`, `prompt_tokens_per_second`,
+        `generate_tokens_per_second`, their ratios to the first scheme's (`prompt_ratio`, `generate_ratio`:
+        medians of the rounds' ratios), `resident_bytes`, `cache_bytes`, `weight_bytes`, `weight_bits`, and
+        `stored_bytes`, what a file with the scheme's weights and the other tensors as they are would hold.
 
     Raises
     ------
@@ -227,6 +243,12 @@ def collect(
         if get_scheme(name, SCHEMES).needs_calibration and calibration is None:
             raise ArgumentError(f"{name}: this scheme needs a calibration, and none is given")
     file_bytes = model.stat().st_size
+    kernel, threads = by or By()
+    contestants = {name: (name, NO_KERNEL) for name in schemes}
+    if kernel != NO_KERNEL:
+        by_name = find_kernel(kernel).name
+        able = [name for name in schemes if takes_kernel(get_scheme(name, SCHEMES))]
+        contestants |= {f"{name}, {by_name}": (name, kernel) for name in able}
     request = {
         "model": str(model),
         "prompt": prompt,
@@ -236,15 +258,18 @@ def collect(
     with ExitStack() as stack:
         runners: dict[str, Runner] = {}
         loaded: dict[str, dict[str, Any]] = {}
-        for name in schemes:
+        for name, (scheme_name, multiplier) in contestants.items():
             child = stack.enter_context(
-                Child("q8a8_evaluation.bench_model_child", {**request, "scheme": name})
+                Child(
+                    "q8a8_evaluation.bench_model_child",
+                    {**request, "scheme": scheme_name, "kernel": multiplier, "threads": threads},
+                )
             )
             runners[name] = scheme = SchemeRunner(name, child)
             # One after the other: loading is not timed against another's loading.
             loaded[name] = scheme.loaded()
         if llama_cpp:
-            peer = stack.enter_context(LlamaCpp(model, n_ctx=prompt + generate, threads=1))
+            peer = stack.enter_context(LlamaCpp(model, n_ctx=prompt + generate, threads=threads))
             runners[PEER] = Peer(peer, prompt_tokens(prompt, peer.n_vocab), generate)
             loaded[PEER] = {
                 "weight_bytes": None,
@@ -265,6 +290,7 @@ def collect(
         "prompt": prompt,
         "generate": generate,
         "rounds": rounds,
+        "threads": threads,
         "schemes": [
             {"scheme": name, **_figures(times[name], first, prompt, generate), **loaded[name]}
             for name in runners
@@ -310,7 +336,7 @@ _COLUMNS = {
 def text(figures: dict[str, Any]) -> str:
     """Return the figures for a reader."""
     lines = [
-        f"{figures['model']}, {figures['file_bytes'] / 1e6:.1f} MB, one thread.",
+        f"{figures['model']}, {figures['file_bytes'] / 1e6:.1f} MB, {_threads(figures['threads'])}.",
         f"A prompt of {figures['prompt']} tokens, {figures['generate']} generated.",
         f"Medians of {figures['rounds']} interleaved rounds; ratios are speeds over float's in those rounds.",
         "",
@@ -328,6 +354,10 @@ def text(figures: dict[str, Any]) -> str:
             f"{each['first_token_seconds']:>9.2f}{''.join(cells)}"
         )
     return "\n".join(lines) + "\n"
+
+
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"{count} threads of the kernel and of llama.cpp, one of NumPy"
 
 
 def _cell(value: float | None, unit: float, width: int) -> str:

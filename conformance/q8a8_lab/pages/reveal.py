@@ -37,6 +37,14 @@ _ADAPTED = (
         "`division-half-even`, `activation-scale:float32`, `order:scalar`; batch-invariant",
     ),
     (
+        "onnxruntime_py:optimized",
+        "the same with onnxruntime's optimizer: each sum by the weight's scale, then by the other",
+        (
+            "`division-half-even`, `activation-scale:float32`, `weight-scale-first`, `order:scalar`; "
+            "batch-invariant"
+        ),
+    ),
+    (
         "torchao_py:kernel",
         "torchao's dynamic linear operator, on the 32 columns of each block",
         (

@@ -35,7 +35,7 @@ def test_exact(case: Case) -> None:
 def test_bound(case: Case) -> None:
     """The last floats inside the bound conform; the next ones and writes between the results do not."""
     assert isinstance(case.outcome, Bound)
-    right = case.expected()["s"]
+    right = case.expected()[case.output]
     for result in case.outcome.results:
         before, after = right[: result.offset], right[result.offset + 4 :]
         for side in (0, 1):
@@ -43,11 +43,11 @@ def test_bound(case: Case) -> None:
                 before + patterns[side].to_bytes(4, "little") + after
                 for patterns in (result.edges.inside, result.edges.outside)
             )
-            assert conforms(case, {"s": inside})
-            assert not conforms(case, {"s": outside})
+            assert conforms(case, {case.output: inside})
+            assert not conforms(case, {case.output: outside})
     places = {at for result in case.outcome.results for at in range(result.offset, result.offset + 4)}
     for at in {*range(len(right))} - places:
-        assert not conforms(case, {"s": right[:at] + b"\x00" + right[at + 1 :]})
+        assert not conforms(case, {case.output: right[:at] + b"\x00" + right[at + 1 :]})
 
 
 def test_unspecified() -> None:

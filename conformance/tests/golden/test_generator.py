@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,16 @@ import pytest
 from q8a8_golden.cases import Exact, Unspecified, Written
 from q8a8_golden.generate import store
 from q8a8_golden.generate.agree import DisagreementError, agreed_case
-from q8a8_golden.generate.draft import Draft, activation, dequantize, dot, dot_v2, quantize_row, rules
+from q8a8_golden.generate.draft import (
+    Draft,
+    activation,
+    dequantize,
+    dot,
+    dot_v2,
+    mul_mat,
+    quantize_row,
+    rules,
+)
 from q8a8_golden.generate.implementations import OracleImplementation
 from q8a8_golden.generate.kernel import KernelError, KernelImplementation
 from q8a8_golden.generate.numbers import block, block_v2, f32
@@ -35,6 +45,7 @@ DRAFTS: dict[str, Draft] = {
     "activation": activation("t/activation", WHY, ABOUT, ROW[:5]),
     "dequantize": dequantize("t/dequantize", WHY, ABOUT, BLOCK),
     "dot": dot("t/dot", WHY, ABOUT, BLOCK * 3, BLOCK * 3, kind="bound"),
+    "mul_mat": mul_mat("t/product", WHY, ABOUT, [BLOCK * 3], [[*ROW] * 3] * 2, k=96, kind="bound"),
     "dot_v2": dot_v2("t/dot-v2", WHY, ABOUT, BLOCK_V2 * 3, BLOCK_V2 * 3, kind="bound"),
 }
 
@@ -175,6 +186,14 @@ def test_dot_that_depends_on_the_order_is_not_exact(implementations: Implementat
     """A dot product that depends on the order cannot be drafted as exact."""
     with pytest.raises(DisagreementError, match="t/dot: drafted as exact, but s \\+ 0 depends on the order"):
         agreed_case(dot("t/dot", WHY, ABOUT, BLOCK * 3, BLOCK * 3), implementations)
+
+
+def test_activations_that_recipes_disagree_on_have_no_bound(implementations: Implementations) -> None:
+    """A tie, which recipes round to different codes, cannot be drafted within the bound of one."""
+    tie = [f32(127), f32(Fraction(5, 2)), *[f32(0)] * 30]
+    draft = mul_mat("t/product", WHY, ABOUT, [BLOCK], [tie], k=32, kind="bound")
+    with pytest.raises(DisagreementError, match="t/product, quantized rows of the recipes"):
+        agreed_case(draft, implementations)
 
 
 def test_alternatives_only_where_they_differ(implementations: Implementations) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,12 @@ from q8a8 import DomainError, ShapeError, mul_mat, quantize_row
 from q8a8.schemes.scheme import build
 from q8a8.schemes.table import SCHEMES
 from q8a8_evaluation import native
-from q8a8_evaluation.commands import generate
+from q8a8_evaluation.commands import bench_model, generate
 from q8a8_evaluation.native import NativeKernel, NativeKernelError, NativeLinear, with_kernel
+from q8a8_golden.generate.native import NativeBuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.llama.conftest import Tiny, WriteTiny
 
@@ -99,6 +100,19 @@ def test_generate_writes_the_same_text(
     assert "no kernel frob" in errors
 
 
+def test_bench_model_times_it_beside_the_reference(
+    kernels: list[NativeKernel], tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path
+) -> None:
+    """`q8a8 bench-model --kernel` adds a row for the scheme whose products a kernel can compute."""
+    path = tmp_path / "tiny.gguf"
+    write_tiny(path, tiny)
+    schemes, by = ["q8_a8", "w8a16"], bench_model.By("native", 2)
+    figures = bench_model.collect(path, schemes, prompt=4, generate=2, rounds=1, by=by)
+    assert [each["scheme"] for each in figures["schemes"]] == [*schemes, f"q8_a8, {kernels[0].name}"]
+    assert figures["schemes"][2]["weight_bytes"] == figures["schemes"][0]["weight_bytes"]
+    assert "2 threads of the kernel and of llama.cpp, one of NumPy" in bench_model.text(figures)
+
+
 @pytest.mark.usefixtures("kernels")
 def test_no_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Another name, a file that is none, no checkout and no compiler are errors that say so."""
@@ -131,3 +145,58 @@ def test_cpu_features(tmp_path: Path) -> None:
     file.write_text("processor\t: 0\nflags\t\t: fpu avx2\n\nFeatures\t: asimd asimddp\n")
     assert native.cpu_features(file) == {"fpu", "avx2", "asimd", "asimddp"}
     assert native.cpu_features(tmp_path / "none") == frozenset()
+    file.write_text("hart\t: 0\nisa\t\t: rv64imafdcv_zicsr_zvfh\nmmu\t\t: sv39\n")
+    assert native.cpu_features(file) == {*"imafdcv", "zicsr", "zvfh"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "expected"),
+    [
+        ("riscv64", "imafdcv", ["rvv", "scalar"]),
+        ("riscv64", "imafdc", ["scalar"]),
+        ("aarch64", "asimd asimddp", ["dotprod", "neon", "scalar"]),
+        ("s390x", "vx", ["scalar"]),
+    ],
+)
+def test_kernels_of_other_processors(
+    machine: str, features: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a Python on another processor would find, the fastest first."""
+    needs = {
+        "rvv": "v",
+        "dotprod": "asimd asimddp",
+        "neon": "asimd",
+        "i8mm": "asimd i8mm",
+        "sve": "asimd sve",
+    }
+    has = set(features) if machine == "riscv64" else set(features.split())
+
+    class Library:
+        def __init__(self, path: Path) -> None:
+            self.name = path.stem
+            self.missing = tuple(set(needs.get(self.name, "").split()) - has)
+
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(native, "kernel_library", lambda name: Path(f"{name}.so"))
+    monkeypatch.setattr(native, "NativeKernel", Library)
+    assert [kernel.name for kernel in native.runnable()] == expected
+
+
+def test_a_kernel_that_does_not_compile_is_left_out(
+    kernels: list[NativeKernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that is too old for a kernel's instructions leaves the others; without any, an error."""
+
+    def compile_scalar(name: str) -> Path:
+        if name == "scalar":
+            return kernels[-1].path
+        raise NativeBuildError("unknown option")
+
+    def compile_none(name: str) -> Path:
+        raise NativeBuildError(name)
+
+    monkeypatch.setattr(native, "kernel_library", compile_scalar)
+    assert [kernel.name for kernel in native.runnable()] == ["scalar"]
+    monkeypatch.setattr(native, "kernel_library", compile_none)
+    with pytest.raises(NativeKernelError, match="scalar kernel does not compile"):
+        native.runnable()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8.layout import BLOCK_Q8_A8
 from q8a8_conformance.commands.fingerprint import take
 from q8a8_conformance.inputs import calls, fixed_product
-from q8a8_conformance.protocol.messages import Option
+from q8a8_conformance.protocol.messages import Fault, Option
 from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.suite.test_golden import call_of
 from q8a8_golden.cases import Bound, Exact
@@ -72,6 +73,18 @@ def test_golden_cases(session: Session) -> None:
                 assert not result.faults, case.id
 
 
+def test_the_emulator_s_vector_loads(need: Callable[[object, str], None]) -> None:
+    """QEMU is tried without a kernel: where it calls a legal reduction illegal, crashes are its own."""
+    try:
+        found = {devices.vector_loads_resume(bits) for bits in devices.RVV_BITS}
+    except native_build.MissingToolError as error:
+        need(False, str(error))
+        raise  # not reached
+    page = (native_build.source_folder().parent / "docs" / "one-result.md").read_text(encoding="utf-8")
+    assert len(found) == 1
+    assert ("goes on wrongly after a vector load" in page) or found == {True}
+
+
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 def test_cuda_compiles(
     architecture: str,
@@ -99,3 +112,31 @@ def test_cuda_compiles(
     floats = set(re.findall(r"\b(?:add|sub|mul|fma|mad|div|rcp)\.\w[\w.]*f32", text))
     assert floats == {"add.rn.f32", "mul.rn.f32"}
     assert "dp4a" in text
+
+
+@pytest.mark.rule("Q8A8-ENV-1", "Q8A8-ENV-5")
+@pytest.mark.parametrize("preset", devices.EMULATORS)
+def test_what_a_call_leaves(preset: str, need: Callable[[object, str], None]) -> None:
+    """The harness compares modes and registers on every processor: two mutants of ours are found."""
+    row = np.array([127, -127], "<f4")
+    block = np.frombuffer(b"\x00\x3c" + bytes(32), BLOCK_Q8_A8)
+    mutants = {
+        "leaves-rounding": (
+            calls.activation(row),
+            Fault.ROUNDING_MODE_CHANGED,
+            "(rounding) changed: 0 before",
+        ),
+        "clobbers-register": (calls.dequantize(block), Fault.CONVENTION_BROKEN, "callee-saved registers"),
+    }
+    for mutant, (call, fault, detail) in mutants.items():
+        try:
+            sut = devices.emulated(preset, mutant, program="q8a8-mutants")()
+        except native_build.MissingToolError as error:
+            need(False, str(error))
+            raise  # not reached
+        with parse_sut(sut).session(60) as session:
+            assert {"fenv", "registers", "stack"} <= set(session.hello.capabilities)
+            assert ("flush" in session.hello.capabilities) is (preset == "ppc64le")
+            result = session.call(calls.with_options(call, Option.STATE))
+            assert result.faults == fault
+            assert detail in result.detail

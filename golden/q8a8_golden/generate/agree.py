@@ -3,7 +3,8 @@
 exact        the output buffers of all three, byte for byte; the results of other recipes by oracle and
              reference
 bound        the scalar order's bits of all three; by oracle and reference, the exact sum, the magnitude, and
-             whether the floats at the bound's edges are inside
+             whether the floats at the bound's edges are inside; of a product, that every recipe quantizes x
+             to the same bytes
 unspecified  oracle and reference refuse the inputs; the C kernel returns
 """
 
@@ -71,8 +72,8 @@ def agreed_case(draft: Draft, implementations: Implementations) -> Case:
     Raises
     ------
     DisagreementError
-        They disagree for one of the draft's functions, or an ``exact`` dot product is not exact in every
-        order.
+        They disagree for one of the draft's functions, an ``exact`` dot product is not exact in every order,
+        or recipes quantize the activations of a ``bound`` product to different bytes.
     """
     outcomes = [_outcome(draft, function, implementations) for function in draft.functions]
     return Case(
@@ -105,7 +106,7 @@ def _outcome(draft: Draft, function: str, implementations: Implementations) -> O
     if outputs is None:
         return Unspecified()
     if draft.kind == "bound":
-        return _bound(draft, function, outputs, implementations)
+        return _bound(draft, function, overlay(before, outputs), implementations)
     if "s" in outputs or "out" in outputs:
         _require_exact_dots(draft, function)
     return Exact(outputs, _alternatives(draft, function, before, outputs, implementations))
@@ -135,31 +136,38 @@ def _differences(after: Mapping[str, object]) -> list[str]:
 
 
 def _require_exact_dots(draft: Draft, function: str) -> None:
-    rows = dot_rows(draft, function) if "vx" in draft.inputs else _of_products(draft)
     (name,) = draft.outputs
-    for offset, vx, vy, v2 in rows:
+    for offset, vx, vy, v2 in _rows(draft, function):
         if not oracle.order_independent(vx, vy, v2=v2):
             raise DisagreementError(
                 f"{draft.id}: drafted as exact, but {name} + {offset} depends on the order"
             )
 
 
-def _of_products(draft: Draft) -> list[tuple[int, bytes, bytes, bool]]:
-    """Return (offset in out, row of w, quantized row of x, version 2) of each output of a product."""
+def _rows(draft: Draft, function: str) -> list[tuple[int, bytes, bytes, bool]]:
+    """Return (offset, row of x, row of y, version 2) of each float: of a product, row of w and of x."""
+    if "vx" in draft.inputs:
+        return dot_rows(draft, function)
     return [(4 * place, w, x, False) for place, (w, x) in enumerate(product_rows(draft) or [])]
 
 
-def _bound(draft: Draft, function: str, outputs: Outputs, implementations: Implementations) -> Bound:
+def _bound(
+    draft: Draft, function: str, after: Mapping[str, bytes], implementations: Implementations
+) -> Bound:
+    (name,) = draft.outputs
+    if _quantizes(function):
+        found = {recipe: product_rows(draft, recipe) for recipe in oracle.RECIPES}
+        _require_agreement(f"{draft.id}, quantized rows of the recipes", found)
     results = []
-    for (offset, vx, vy, v2), run in zip(dot_rows(draft, function), outputs["s"], strict=True):
+    for offset, vx, vy, v2 in _rows(draft, function):
         m = len(vx) // (36 if v2 else 34) + oracle.LANE_FOLD_ROUNDINGS
         sums = (oracle.exact_dot(vx, vy, v2=v2), oracle.magnitude(vx, vy, v2=v2), m)
-        found = {
+        both = {
             implementations.oracle.name: sums,
             implementations.bounds.name: implementations.bounds.sums(vx, vy, v2=v2),
         }
-        _require_agreement(f"{draft.id}, (exact sum, magnitude, m) at offset {offset}", found)
-        bits = int.from_bytes(run.data, "little")
+        _require_agreement(f"{draft.id}, (exact sum, magnitude, m) at offset {offset}", both)
+        bits = int.from_bytes(after[name][offset : offset + 4], "little")
         if not oracle.within_bound(bits, *sums):
             raise DisagreementError(
                 f"{draft.id}: the scalar order's {bits:08x} breaks the bound at offset {offset}"

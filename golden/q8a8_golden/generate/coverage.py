@@ -12,10 +12,11 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from q8a8_golden import oracle
-from q8a8_golden.cases import Unspecified
+from q8a8_golden.cases import Bound, Unspecified
 from q8a8_golden.generate.coverage_classes import half_class, size_class
-from q8a8_golden.generate.coverage_dot import dot_features
+from q8a8_golden.generate.coverage_dot import dot_features, sum_features
 from q8a8_golden.generate.coverage_quantize import quantizer_features, unspecified_features
+from q8a8_golden.generate.implementations import product_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +62,13 @@ def recipes_apart(case: Case) -> frozenset[str]:
 
 
 def _product_features(case: Case) -> Iterator[str]:
-    """Yield the shape, and what the outputs hold before the call."""
-    yield f"{size_class(case.args['m'], 'rows of w')}, {size_class(case.args['n'], 'rows of x')}"
-    yield size_class(case.args["k"] // 32, "blocks")
+    """Yield the shape, what the outputs hold before the call, and how much of rounded sums cancels."""
+    rounded = ", bound" if isinstance(case.outcome, Bound) else ""
+    yield f"{size_class(case.args['m'], 'rows of w')}, {size_class(case.args['n'], 'rows of x')}{rounded}"
+    yield f"{size_class(case.args['k'] // 32, 'blocks')}{rounded}"
+    if rounded:
+        for w, x in product_rows(case) or []:
+            yield from sum_features(w, x, v2=False)
     if case.before:
         yield "outputs that hold numbers"
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from q8a8_golden.cases import Case
     from q8a8_golden.oracle import Quantized
 
-__all__ = ["dot_features"]
+__all__ = ["dot_features", "sum_features"]
 
 _FEW = 9
 """In rows of up to so many blocks, a single lane or block with codes is a feature."""
@@ -40,7 +40,7 @@ def dot_features(case: Case) -> Iterator[str]:
         for name, row in ((f"x{number % 2}", x), (f"y{number // 2}", y)):
             yield from _blocks(name, row)
         yield from _both(x, y)
-        yield from _sums(vx, vy, v2=v2)
+        yield from sum_features(vx, vy, v2=v2)
 
 
 def _strides(case: Case, nrc: int) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _is_half(number: int) -> bool:
     return oracle.finite(near, F16) and oracle.value(near, F16) == number
 
 
-def _sums(vx: bytes, vy: bytes, *, v2: bool) -> Iterator[str]:
+def sum_features(vx: bytes, vy: bytes, *, v2: bool) -> Iterator[str]:
     """Yield the features of the whole sum, and how much of it cancels."""
     exact, size = oracle.exact_dot(vx, vy, v2=v2), oracle.magnitude(vx, vy, v2=v2)
     if not exact:

@@ -206,6 +206,7 @@ def mul_mat(
     x: Sequence[Sequence[int]],
     *,
     k: int,
+    kind: Literal["exact", "bound"] = "exact",
     before: bytes | None = None,
 ) -> Draft:
     """Draft a call of the matrix product with rows of blocks and rows of f32 patterns, k elements each."""
@@ -218,5 +219,6 @@ def mul_mat(
         args={"m": len(w), "n": len(x), "k": k},
         inputs={"w": b"".join(w), "x": b"".join(f32_bytes(row) for row in x)},
         outputs={"out": size},
+        kind=kind,
         before={} if before is None else {"out": (before * size)[:size]},
     )

@@ -36,6 +36,11 @@ PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
         "v2-scales-added",
     )
 } | {
+    "v2-scales-added-as-floats": (
+        "LAY-5",
+        "v2-scales-added",
+        lambda xw, xa, yw, ya: (xw.astype(np.float64) + xa, yw.astype(np.float64) + ya),
+    ),
     "v2-fields-exchanged": ("LAY-3", "v2-fields-exchanged", lambda _xw, xa, yw, _ya: (xa, yw)),
     "v2-y-unscaled": ("DOT-3", "y-scale-unused", lambda xw, _xa, _yw, ya: (xw, np.ones_like(ya))),
 }
@@ -70,7 +75,15 @@ def fields(bench: Bench) -> Iterator[Measured]:
         return
     tried = [
         _real(bench, scales)
-        for scales in (PRIMES, (3, 0, 0, 11), (0, 5, 7, 11), (3, 5, 0, 11), (3, 0, 7, 11), (3, 5, 7, 0))
+        for scales in (
+            PRIMES,
+            (3, 0, 0, 11),
+            (0, 5, 7, 11),
+            (3, 5, 0, 11),
+            (3, 0, 7, 11),
+            (3, 5, 7, 0),
+            (2048, 1, 0, 1),
+        )
     ]
     if all(matches(Model(), one) for one in tried):
         yield from _unused(bench)

@@ -39,8 +39,8 @@ def test_devices_of_the_package(tmp_path: Path) -> None:
     assert not any(device.cpu for device in products.devices(tmp_path))
     (folder / "libggml-cpu-armv8.6_1.so").touch()
     emulated = [(d.options, d.cpu[:16]) for d in products.devices(tmp_path, emulated=True)]
-    assert emulated[:3] == [(options, "max,sve-max-vq=1") for options in products.OPTIONS["cpu"]]
-    assert emulated[3:5] == [("", f"max,sve-max-vq={n}") for n in (2, 4)]
+    assert emulated[:2] == [("", "max,sve-max-vq=1"), ("buffer=repack", "max,sve-max-vq=1")]
+    assert emulated[2:4] == [("", f"max,sve-max-vq={n}") for n in (2, 4)]
 
 
 def test_a_device_that_does_not_load(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from q8a8_conformance.inputs.calls import DOT, DOT_REAL
+from q8a8_conformance.inputs.calls import DOT, DOT_REAL, MUL_MAT
 from q8a8_conformance.protocol.messages import Call, Fault, Hello, Result
 from q8a8_conformance.results.record import Record, Recorder, Status
 from q8a8_conformance.suite.accepted_recipes import Recipes
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class InProcess:
-    """A session without a worker: a function computes ``s`` of each call."""
+    """A session without a worker: a function computes ``s`` (``out``) of each call."""
 
-    hello = Hello("in process", functions=(DOT, DOT_REAL))
+    hello = Hello("in process", functions=(DOT, DOT_REAL, MUL_MAT))
     is_running = True
     start_seconds = ready_at = 0.0
 

@@ -14,6 +14,7 @@ from q8a8_golden.generate.builders import (
     dot_v2,
     dot_values,
     mul_mat,
+    mul_mat_rounding,
     quantize_amax,
     quantize_boundaries,
     quantize_half,
@@ -47,6 +48,7 @@ _MODULES = (
     dot_v2,
     dot_rounding,
     mul_mat,
+    mul_mat_rounding,
 )
 
 TOPICS: Mapping[str, Callable[[], list[Draft]]] = {module.TOPIC: module.drafts for module in _MODULES}
