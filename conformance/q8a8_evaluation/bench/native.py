@@ -155,10 +155,8 @@ def _product(
     with ExitStack() as stack:
         for name, packed in weights.packed.items():
             contest.add(f"{name} mul_mat {case}", partial(packed.multiply, x, out, threads))
-            for what in LIMITS:
-                if peak is None:
-                    continue
-                peaks[name, what] = Peak(Path(peak), what, name)
+            for what in LIMITS if peak else ():
+                peaks[name, what] = Peak(Path(peak or ""), what, name)
                 contest.add(f"{name} {what} {case}", peaks[name, what].run)
         if device is not None:
             contest.add(f"ggml mul_mat {case}", _ggml_product(stack, device, weights.blocks, x))
