@@ -146,10 +146,11 @@ LEGS: tuple[Leg, ...] = (
         Leg(f"`{kernel}`", f"64-bit Arm, `qemu-aarch64 -cpu {cpu}`", _harness(kernel, cpu))
         for cpu in native_build.CPUS
         for kernel in native_build.RUNS_ON[cpu]
-        if kernel != "sve"
+        if not kernel.startswith("sve")
     ),
     *(
-        Leg("`sve`", f"64-bit Arm, vectors of {bits} bits, `qemu-aarch64`", _harness("sve", cpu))
+        Leg(f"`{kernel}`", f"64-bit Arm, vectors of {bits} bits, `qemu-aarch64`", _harness(kernel, cpu))
+        for kernel in ("sve", "sve-i8mm")
         for bits in native_build.SVE_BITS
         for cpu in [native_build.sve_cpu(bits)]
     ),

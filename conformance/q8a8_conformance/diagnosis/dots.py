@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from q8a8.bound import LANE_FOLD_ROUNDINGS, roundings
+from q8a8.dot import dot_rows
 from q8a8.order import ORDERS, Order
 from q8a8_conformance.diagnosis.causes import UNEXPLAINED, order_cause
 from q8a8_conformance.inputs.calls import MUL_MAT
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import DotResult
     from q8a8_conformance.reveal.asking import AskDot
 
+Array = NDArray[Any]
+
 SHORT = 17
 """Blocks of a row up to which every order of the catalogue is tried; the best alone on longer rows."""
 
@@ -31,8 +35,12 @@ REVEALED = "order:revealed"
 NOT_IN_CATALOGUE = "order not in the catalogue (legal), revealed as"
 ILLEGAL = "order with more roundings than the bound allows (Q8A8-ORD-2), revealed as"
 
-MOST = 0.75
-"""The part of all results that a mistake leaves right, if the order that explains them is to be named."""
+MOST = 0.95
+"""The part of the results, of those that a mistake leaves right and that tell orders apart, that an order
+must explain to be named."""
+
+LONGEST = 64
+"""Blocks of the longest rows on which it is decided whether an order is named beside a mistake."""
 
 ENOUGH = 0.5
 """The share of results that an order must explain to be worth a mention as the nearest."""
@@ -87,7 +95,7 @@ def _explain(
             return
     nearest, wrong = _nearest(nrc, rows)
     for order in nearest[: None if experiments else 1]:
-        if not wrong or (not experiments and of - wrong >= MOST * of):
+        if not wrong or (not experiments and _is_told(order, nrc, rows)):
             yield replace(_named(function, nrc, equal_orders(order), of, note), explained=of - wrong)
     if experiments and wrong:
         names = (nearest[0].name,) if of - wrong >= ENOUGH * of else ()
@@ -115,6 +123,36 @@ def _nearest(nrc: int, rows: Sequence[HeldRows]) -> tuple[list[Order], int]:
         wrong = [sum(each.wrong(order) for each in part) for order in left]
         left = [order for order, count in zip(left, wrong, strict=True) if count == min(wrong)]
     return left, min(wrong)
+
+
+def _is_told(order: Order, nrc: int, rows: Sequence[HeldRows]) -> bool:
+    """Return whether an order explains the results that tell orders apart, of those within the bound.
+
+    Beside a mistake most results may be easy ones, which any order gives.
+    """
+    of = right = 0
+    for each in (each for each in rows if each.nb <= LONGEST):
+        d = each.dx * each.dy
+        with np.errstate(over="ignore", invalid="ignore"):
+            bits = [
+                np.asarray(dot_rows(one, each.qx, each.qy, d), "<f4").view(np.uint32)
+                for one in (order, *distinct_orders(nrc))
+            ]
+        differ = np.any([other != bits[0] for other in bits], axis=0) & _is_within_bound(each, d)
+        of += int(differ.sum())
+        right += int((bits[0] == each.bits)[differ].sum())
+    return right >= MOST * of > 0
+
+
+def _is_within_bound(rows: HeldRows, d: Array) -> Array:
+    """Return which results, bool [pairs], are as near to the exact sums as some order's may be."""
+    products = rows.qx.astype(np.int64) * rows.qy
+    exact = (products.sum(axis=-1) * d.astype(np.float64)).sum(axis=-1)
+    sizes = (np.abs(products).sum(axis=-1) * np.abs(d.astype(np.float64))).sum(axis=-1)
+    got = rows.bits.astype(np.uint32).view(np.float32).astype(np.float64)
+    share = (rows.nb + LANE_FOLD_ROUNDINGS) * 2.0**-24
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(got - exact) <= share * sizes)
 
 
 def _as_order(found: Revealed, rows: Sequence[HeldRows], of: int, note: str) -> Finding | None:

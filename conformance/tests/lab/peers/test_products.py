@@ -155,3 +155,8 @@ def test_products_on_the_page() -> None:
     )
     assert "n <= 8: a<br>n >= 9: b | **no** | 0 of 10 | past halves |" in text
     assert page.products_section([]) == ""
+    old = "# Page\n\n" + page.products_section([emulated]) + "\n## Another\n\nText\n"
+    new = page.with_products(old, [result])
+    assert new == old.replace(page.products_section([emulated]), text)
+    with pytest.raises(ValueError, match="has no section"):
+        page.with_products("# Page\n", [result])
