@@ -203,6 +203,8 @@ def _about(side: dict[str, Any]) -> Iterator[str]:
             yield f"   what it computes there is not known{why}"
         for regime in side["regimes"][:REGIMES]:
             yield f"   {regime['where']}: {', '.join(regime['names'])}"
+        if side["facts"] and side["why"]:
+            yield f"   {side['why']}"
     if side["not_finite"]:
         yield f"   its own results stop being numbers at {side['not_finite']['text']}"
 

@@ -56,7 +56,7 @@ NO_KERNEL: Final = "numpy"
 _TOO_LARGE: Final = 65520 * 127
 """From which on a value has no quantization (Q8A8-QNT-11); a NaN is not below it either."""
 
-_FASTEST_FIRST = ("amx", "avx512-vnni", "avx2", "i8mm", "sve", "dotprod", "neon", "rvv", "scalar")
+_FASTEST_FIRST = ("amx", "avx512-vnni", "avx2", "i8mm", "sve-i8mm", "sve", "dotprod", "neon", "rvv", "scalar")
 
 _POINTER, _INT, _INT64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 

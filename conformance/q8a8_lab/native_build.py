@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CPUS",
     "KERNELS",
+    "PLAINEST",
     "RUNS_ON",
     "SVE_BITS",
     "UNSUPPORTED",
@@ -49,7 +50,7 @@ UNSUPPORTED: Final = 77
 X86_KERNELS: Final = ("avx2", "avx512-vnni", "amx")
 """Our kernels for x86-64, from the plainest on."""
 
-KERNELS: Final = ("scalar", *X86_KERNELS, "neon", "dotprod", "i8mm", "sve", "rvv")
+KERNELS: Final = ("scalar", *X86_KERNELS, "neon", "dotprod", "i8mm", "sve", "sve-i8mm", "rvv")
 """Our kernels, by the harness's names."""
 
 CPUS: Final = ("cortex-a72", "neoverse-n1", "max")
@@ -58,10 +59,21 @@ CPUS: Final = ("cortex-a72", "neoverse-n1", "max")
 SVE_BITS: Final = (128, 256, 512, 1024, 2048)
 """The lengths of a vector, in bits, that the kernels for SVE are run with."""
 
+PLAINEST: Final = (
+    ("cortex-a72", "scalar"),
+    ("cortex-a72", "neon"),
+    ("neoverse-n1", "dotprod"),
+    ("max", "i8mm"),
+    ("max", "sve"),
+    ("max", "sve-i8mm"),
+)
+"""Our kernels for Arm, each with the plainest emulated CPU that can run it: an emulator does the same with an
+instruction on any."""
+
 RUNS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "cortex-a72": ("scalar", "neon"),
     "neoverse-n1": ("scalar", "neon", "dotprod"),
-    "max": ("scalar", "neon", "dotprod", "i8mm", "sve"),
+    "max": ("scalar", "neon", "dotprod", "i8mm", "sve", "sve-i8mm"),
 }
 """Which of our kernels each emulated CPU can run."""
 

@@ -13,8 +13,8 @@
 
 #include "q8a8.h"
 
-/* The largest tile, in rows: the lanes of int32 in a register of 2048 bits. */
-enum { Q8A8_MAX_ROWS = 64 };
+/* The largest tile, in rows: the lanes of int32 in two registers of 2048 bits. */
+enum { Q8A8_MAX_ROWS = 128 };
 
 /* A block of a quantized row of x, for kernels that need no other form of it. */
 struct q8a8_column {

@@ -1,17 +1,6 @@
 /* SVE with SDOT, for vectors of any length (Neoverse V1 and V2, Cortex-X2, A64FX ...). SVE2 adds no instruction that a
- * product of int8 needs. */
+ * product of int8 needs; sve-i8mm.c has SMMLA. */
 #include "sve_values.h"
-
-/* SDOT adds four products of int8 into each int32 lane: exact for any int8 (Q8A8-DOT-1). Vectors longer than a block
- * have zeros past it. */
-static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
-    svint32_t sums = svdup_s32(0);
-    for (uint64_t j = 0; j < QK8_A8; j += svcntb()) {
-        const svbool_t present = svwhilelt_b8(j, (uint64_t)QK8_A8);
-        sums = svdot(sums, svld1(present, qx + j), svld1(present, qy + j));
-    }
-    return (int32_t)svaddv(svptrue_b32(), sums);
-}
 
 #include "rows.h"
 

@@ -1,4 +1,4 @@
-/* Quantization and dequantization of a block by SVE, for vectors of any length, bit-identical to the scalar kernel. */
+/* What the kernels for SVE share: quantization, dequantization and the sum of a block, for vectors of any length, bit-identical to the scalar kernel. */
 #ifndef Q8A8_SVE_VALUES_H
 #define Q8A8_SVE_VALUES_H
 
@@ -35,6 +35,17 @@ static inline void dequantize_block(uint16_t half, const int8_t *q, float *y) {
         const svbool_t present = svwhilelt_b32(j, (uint64_t)QK8_A8);
         svst1(present, y + j, svmul_x(present, svcvt_f32_x(present, svld1sb_s32(present, q + j)), d));
     }
+}
+
+/* SDOT adds four products of int8 into each int32 lane: exact for any int8 (Q8A8-DOT-1). Vectors longer than a block
+ * have zeros past it. */
+static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
+    svint32_t sums = svdup_s32(0);
+    for (uint64_t j = 0; j < QK8_A8; j += svcntb()) {
+        const svbool_t present = svwhilelt_b8(j, (uint64_t)QK8_A8);
+        sums = svdot(sums, svld1(present, qx + j), svld1(present, qy + j));
+    }
+    return (int32_t)svaddv(svptrue_b32(), sums);
 }
 
 #endif

@@ -193,7 +193,7 @@ ROUNDINGS: Table = MappingProxyType(
 
 def _wrapped(v: Array, _x: Array) -> Array:
     """Convert by way of int32, as C does: its low byte, and 0 for a NaN."""
-    whole = np.clip(np.nan_to_num(v.astype(F64), nan=0.0), -(2.0**31), 2.0**31 - 1)
+    whole = np.clip(np.where(np.isnan(v), 0.0, v.astype(F64)), -(2.0**31), 2.0**31 - 1)
     return whole.astype(np.int64).astype(np.int8)
 
 

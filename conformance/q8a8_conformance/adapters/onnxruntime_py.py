@@ -3,7 +3,8 @@
 A model of ONNX operators, as dynamic quantization by blocks is written with them: a row's block is divided by
 amax/127 and rounded to int8, `MatMulInteger` multiplies the codes of each block, and the sums are scaled and
 added in float32. ONNX has no type for a block, so weights are given as codes and scales apart. The operators
-compute, each as it is written: onnxruntime's optimizer joins some of them, with other roundings.
+compute, each as it is written. ``onnxruntime_py:optimized`` is the same with onnxruntime's optimizer, which
+multiplies the sums by one scale after the other: with another rounding.
 
 ONNX files are protocol buffers: fields of (number, wire type), then a varint, or a length and bytes.
 """
@@ -83,15 +84,27 @@ def _model() -> bytes:
 
 
 class OnnxRuntime:
-    """onnxruntime's operators on its CPU provider, with one thread."""
+    """onnxruntime's operators on its CPU provider, with one thread.
+
+    Parameters
+    ----------
+    is_optimized
+        Whether its optimizer may join operators.
+    """
 
     version = version("onnxruntime")
+
+    def __init__(self, *, is_optimized: bool = False) -> None:
+        self._is_optimized = is_optimized
 
     @cached_property
     def _session(self) -> Any:  # noqa: ANN401 (onnxruntime has no types)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_ALL if self._is_optimized else levels.ORT_DISABLE_ALL
+        )
         return onnxruntime.InferenceSession(_model(), options, providers=["CPUExecutionProvider"])
 
     def mul_mat_q8_a8(
@@ -118,3 +131,4 @@ class OnnxRuntime:
 _NUMBERS = {"n": 127, "least": 2.0**-126, "low": -128, "high": 127}
 
 kernel = OnnxRuntime()
+optimized = OnnxRuntime(is_optimized=True)

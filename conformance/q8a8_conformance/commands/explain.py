@@ -60,7 +60,9 @@ def command(options: argparse.Namespace) -> int:
     if full_id(word.upper()) in rules:
         print_lines(explain(rules[full_id(word.upper())]))
         return OK
-    found = {name: topics[name] for name in (word, f"order:{word}", f"recipe:{word}") if name in topics}
+    # (A fact about products has its format behind a colon: activations:float32.)
+    known = (word, f"order:{word}", f"recipe:{word}", word.partition(":")[0])
+    found = {name: topics[name] for name in known if name in topics}
     if found:
         for number, (name, paragraphs) in enumerate(found.items()):
             print_lines([*[""] * (number > 0), *explain_causes.explain_topic(name, paragraphs)])

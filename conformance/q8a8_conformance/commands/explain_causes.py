@@ -9,9 +9,11 @@ from q8a8.order import ORDERS
 from q8a8.recipe import RECIPES
 from q8a8_conformance.diagnosis.causes import CRASH, DIFFERENCES, FIXES, UNEXPLAINED, order_cause
 from q8a8_conformance.diagnosis.dots import REVEALED, equal_orders
-from q8a8_conformance.diagnosis.facts import FACTS
+from q8a8_conformance.diagnosis.facts import FACTS, OTHER_FACTS
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.results.record import short_id
+from q8a8_conformance.reveal.product_activations import DIVISION, TORCHAO
+from q8a8_conformance.reveal.quantizer_arithmetic import differences
 from q8a8_conformance.reveal.summations import SUMMATIONS
 
 if TYPE_CHECKING:
@@ -27,11 +29,20 @@ def topics() -> Mapping[str, tuple[str, ...]]:
         CRASH: ("Calls crashed or hung.", f"→ {FIXES[CRASH]}"),
         REVEALED: ("An order of additions that is in no catalogue, as experiments show it: q8a8 reveal.",),
     }
-    found |= {slug: ("A fact, measured by experiments.", words) for slug, words in FACTS.items()}
+    facts = {**OTHER_FACTS, **FACTS}
+    found |= {slug: ("A fact, measured by experiments.", words) for slug, words in facts.items()}
     for name, recipe in RECIPES.items():
         cause = f"recipe:{name}"
         words = DIFFERENCES.get(cause, ""), f"Arithmetic of {recipe.source}.", _fix(FIXES.get(cause, ""))
         found[cause] = ("A recipe of the quantizers.", *filter(None, words))
+    for recipe in (DIVISION, TORCHAO):
+        differ = ", ".join(
+            f"{step} = {value}" for step, value in differences(recipe, RECIPES["design"]).items()
+        )
+        found[recipe.name] = (
+            "A recipe that products quantize their activations by.",
+            f"Not the rule's: {differ}.",
+        )
     for name, order in ORDERS.items():
         same = ", ".join(order_cause(other) for other in equal_orders(order) if other != name)
         lines = (order.source, f"The same bits as {same}." if same else "")

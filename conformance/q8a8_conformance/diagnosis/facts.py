@@ -45,7 +45,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "empty-row-value": "With n = 0 the result is not +0.",
         "floats-between-written": "With nrc = 2 floats of s between the results are written.",
         "half-read": "A few values of scales are read as others.",
-        "offset-wraps": "The offset of a block, in bytes or blocks, is kept in too few bits.",
+        "offset-wraps": "The offset of a block, or the length of a row, is kept in too few bits.",
         "product-wrong": "A few products of two codes are wrong: entries of a table.",
         "products": "Products of codes are formed with wrong signs, widths, or saturation.",
         "race-between-threads": "From several threads a result is not the one of a single thread.",
@@ -55,6 +55,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "result-not-written": "A result is not written: s keeps its bytes.",
         "results-at": "With nrc = 2 results for y1 are stored elsewhere than from s[bs] on.",
         "results-exchanged": "With nrc = 2 results are stored in each other's places.",
+        "results-of-others": "With nrc = 2 a result is another one, or the sum of several.",
         "rounded-off-part-wrong": "What an addition rounds off is lost, or comes back wrong.",
         "scale-of-another-block": "A block takes the scale of another block.",
         "scale-product": "The product of the two scales is wrong.",
@@ -72,6 +73,49 @@ FACTS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What experiments on a dot product, and on threads, can find: every fact, in a sentence."""
+
+OTHER_FACTS: Mapping[str, str] = MappingProxyType(
+    {
+        "activations": "A product keeps its activations so: as floats, or as codes under a scale of the row.",
+        "activation-scale": "A product keeps the scales of its activations so, not as halves.",
+        "accumulator": "A product keeps its running sums in this format, with more rounding than allowed.",
+        "amax-of": "A block is scaled by the amax of other elements than its own 32.",
+        "blocks-miscounted": "Some blocks of rows are not counted once.",
+        "code-of-one-value": "Products x * inv of a few magnitudes are rounded otherwise than the rest.",
+        "code-read": "Dequantization reads some codes as other numbers.",
+        "depends-on-more-than-inputs": "The same call gave another result when it was made again.",
+        "element-not-counted": "Some elements of a block do not count in its amax.",
+        "empty-not-written": "A product of rows of no blocks is not written.",
+        "layout": "Scales and codes are read, or written, at other bytes of a row.",
+        "not-written": "In some shapes a product is not written.",
+        "outputs-added": "Outputs of a product are added to what was there.",
+        "outputs-not-written": "Outputs of a product are not written.",
+        "outputs-of-other-rows": "Outputs of a product are those of other rows.",
+        "place-amax-of": "At some places a block is scaled by another block's amax.",
+        "place-as": "At some places blocks are dequantized as a known mistake does.",
+        "place-block-is": "At some places the first block comes out in the place of a block.",
+        "place-block-of": "At some places another block comes out in the place of a block.",
+        "place-not-counted": "At some places elements do not count in amax.",
+        "place-other": "At some places values are others, by no rule that was found.",
+        "place-recipe": "At some places elements are quantized by another recipe.",
+        "place-scale-is": "At some places a block is multiplied by the scale of the first one.",
+        "place-scale-of": "At some places a block has the scale of another block.",
+        "place-unwritten": "At some places nothing is written.",
+        "place-unwritten-bytes": "Some bytes of a block are not written.",
+        "place-unwritten-elements": "Some elements of a block are not written.",
+        "place-wraps": "Blocks are counted in too few bits: the first ones come out again.",
+        "place-zero": "At some places zeros are written.",
+        "product": "Dequantization does not give the product of scale and code: its precision is another.",
+        "product-of-some-values": "Dequantization multiplies a few pairs of scale and code wrongly.",
+        "recipe": "A quantizer computes another recipe that has a name.",
+        "scale-of-one-amax": "The scale of one or a few values of amax is another half.",
+        "scales-of-other-rows": "Outputs of a product have the scale of another row of x.",
+        "step": "One step of a quantizer's arithmetic is another: `where` has the step and its value.",
+        "weights": "A product rounds its weights to this format before it multiplies.",
+        "zero-sign": "A zero has another sign than the product of scale and code.",
+    }
+)
+"""What is found about quantizers, dequantization and products (there with a format behind a colon)."""
 
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""

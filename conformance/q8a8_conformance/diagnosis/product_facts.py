@@ -224,8 +224,7 @@ def _explains(regime: Regime) -> Callable[[CallResult], bool]:
 
 def _inside(regime: Regime, wrong: Array) -> Array:
     """Return which outputs, bool [n, m], belong to a regime."""
-    rule, size = regime.rule, wrong.shape[0] if regime.side == "n" else wrong.shape[1]
-    held = rule.holds(size) if rule else np.zeros(size, np.bool_)
+    held = regime.rows(wrong.shape[0] if regime.side == "n" else wrong.shape[1])
     return np.broadcast_to(held[:, np.newaxis] if regime.side == "n" else held, wrong.shape)
 
 

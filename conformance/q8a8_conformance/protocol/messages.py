@@ -285,7 +285,7 @@ class Hello:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Buffer:
     """A buffer of a call: its bytes before the call, and its offset from a 64-byte boundary.
 
@@ -296,7 +296,7 @@ class Buffer:
     offset: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Together:
     """How several threads call at the same time, for workers with the capability ``overlap``.
 
@@ -315,7 +315,7 @@ class Together:
     other: Call | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Call:
     """One call of one function.
 
@@ -355,7 +355,7 @@ class Call:
         return get_function(self.function)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Overlap:
     """How far the calls of several threads overlapped.
 
@@ -377,7 +377,7 @@ class Overlap:
     others: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Result:
     """A worker's answer.
 

@@ -58,8 +58,8 @@ class Margins:
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
 
-    def add(self, function: str, case: str, error: Fraction | None, bound: Fraction) -> None:
-        """Add one result.
+    def add(self, function: str, case: str, error: Fraction | None, bound: Fraction) -> bool:
+        """Add one result; return whether it is inside of the bound.
 
         Parameters
         ----------
@@ -73,12 +73,13 @@ class Margins:
         held = self._held.setdefault(function, _Held())
         if error is None or abs(error) > bound:
             held.outside += 1
-            return
+            return False
         # Where nothing may be lost and nothing is, none of the bound is used.
         fraction = float(error / bound) if bound else 0.0
         if not held.fractions or abs(fraction) > held.most:
             held.most, held.worst = abs(fraction), case
         held.fractions.append(fraction)
+        return True
 
     def by_function(self) -> tuple[BoundUse, ...]:
         """Return what each function used, in the order in which they were first met."""

@@ -31,7 +31,7 @@ ULP = Fraction(1, 1 << 24)
 """u = 2^-24: half an ULP of 1."""
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class ExpectedDot:
     """One float of a result, as it must be.
 

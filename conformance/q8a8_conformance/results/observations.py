@@ -34,7 +34,7 @@ Key = tuple[str, int]
 """A function, and how many rows it takes at a time (1 for all but a dot product)."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class QuantizerResult:
     """One scale with its codes: `x` float32 [s] gave `scale` (f16 bits) and `codes` int8 [s]."""
 
@@ -43,7 +43,7 @@ class QuantizerResult:
     codes: Array
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class DotResult:
     """One float: the sum over blocks of ``d`` float32 [nb] times ``qx · qy`` int8 [nb, 32] gave `bits`."""
 

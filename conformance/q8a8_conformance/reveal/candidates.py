@@ -91,15 +91,18 @@ def candidates(
         The experiments contradict each other.
     """
     if least <= LARGEST_TREE:
+        fits = False
         try:
-            regular = [with_arithmetic(dot, order, least) for order in reveal_order(dot, unit, least)]
+            for order in reveal_order(dot, unit, least):
+                found = with_arithmetic(dot, order, least)
+                fits = True
+                yield Candidate(found, names_of(found))
         except NoTreeError as error:
             # Single elements that are rounded fit no lanes, or no integer sum.
-            if least:
+            if least and not fits:
                 raise
-            regular = []
-            yield from _by_element(dot, lengths, error)
-        yield from (Candidate(order, names_of(order)) for order in regular)
+            if not fits:
+                yield from _by_element(dot, lengths, error)
     yield from _by_rule(dot, unit, lengths, least, before)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8.order import ORDERS
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.report.trees import tree_svg
 from q8a8_conformance.results.record import count
@@ -88,6 +89,8 @@ class Revealed:
         Calls of the kernel.
     died
         Why the experiments ended early: a call did not return. It is a note, too.
+    fitting
+        The orders that fit the experiments, whether or not they explain random rows.
     """
 
     function: str
@@ -101,6 +104,7 @@ class Revealed:
     notes: list[str] = field(default_factory=list)
     calls: int = 0
     died: str = ""
+    fitting: list[Candidate] = field(default_factory=list, repr=False)
 
     @property
     def is_tree(self) -> bool:
@@ -284,7 +288,7 @@ def _find_pieces(dot: Dot, result: Revealed, tried: list[HeldRows], unit: int) -
         found, why = None, "no order that was tried explains the rows of this length"
         try:
             before = result.pieces[-1].found if result.pieces else None
-            tried_here = candidates(dot, unit, lengths, start, before)
+            tried_here = _noted(candidates(dot, unit, lengths, start, before), result.fitting)
             found = next(tried_here, None) if result.bits > FLOAT else _best(tried_here, here)
         except NoTreeError as error:
             why = str(error)
@@ -320,6 +324,12 @@ def _find_trees(dot: Dot, result: Revealed, tried: list[HeldRows], unit: int) ->
     pieces = [Piece(1, None, found)]
     if _unexplained(pieces, tried) < _unexplained(result.pieces, tried):
         result.pieces = pieces
+
+
+def _noted(found: Iterator[Candidate], seen: list[Candidate]) -> Iterator[Candidate]:
+    for candidate in found:
+        seen.append(candidate)
+        yield candidate
 
 
 def _unexplained(pieces: list[Piece], tried: list[HeldRows]) -> int:
@@ -371,13 +381,17 @@ def _explain(result: Revealed, tried: list[HeldRows]) -> None:
         )
         return
     first = result.pieces[0].found if result.pieces else None
-    for summation in SUMMATIONS:
-        orders = [first.order] if first and summation.any_order else []
-        if not summation.any_order:
-            orders = [held.SCALAR]
-        for order in orders:
-            if all(each.wrong_by(order, summation.total) == 0 for each in tried):
+    # (Experiments show no tree where sums are rounded in one direction: the catalogue's are tried.)
+    catalogue = [Candidate(order, (order.name,)) for order in ORDERS.values()]
+    orders = [first] if first else result.fitting or catalogue
+    # (What loses no bit at all is no sum in double, though both may agree on these rows.)
+    exact_first = sorted(SUMMATIONS, key=lambda way: way.any_order)
+    for summation in exact_first if result.bits >= arithmetic.EXACT else SUMMATIONS:
+        for candidate in orders if summation.any_order else [Candidate(held.SCALAR)]:
+            if all(each.wrong_by(candidate.order, summation.total) == 0 for each in tried):
                 result.summation, result.unexplained = summation, 0
+                if summation.any_order:
+                    result.pieces = [Piece(1, None, candidate)]
                 return
 
 

@@ -88,11 +88,11 @@ class Regime:
         text = re.sub("rows?", rf"\g<0> of {matrix}", self.rule.text("row", self.side), count=1)
         return f"{text}, {other} = {self.other}" if self.side == "m" else text
 
-    def holds(self, size: int) -> bool:
-        """Return whether some rows of a size are in it, by the rule, or else as it was seen."""
+    def rows(self, size: int) -> Array:
+        """Return which rows of a size are in it, by the rule, or else as it was seen: bool [size]."""
         if self.rule is not None:
-            return bool(self.rule.holds(size).any())
-        return size in self.seen and bool(self.seen[size].any())
+            return self.rule.holds(size)
+        return self.seen[size] if size in self.seen else np.zeros(size, np.bool_)
 
     @property
     def _size(self) -> int:

@@ -32,6 +32,12 @@ REVEALED = "revealed"
 LENGTHS = (16, 48, 140)
 """Blocks of rows in which a step is looked for: a step of up to half of them is found."""
 
+LONGER = (2, 3, 4, 8)
+"""How many turns of all accumulators a step may have."""
+
+SHORTER = (11, 7)
+"""The same for kernels that add short rows alone so."""
+
 
 def block_tree(dot: Dot, nb: int, unit: int = UNIT, element: int = 0) -> Additions:
     """Find the tree of one element of all blocks of a row.
@@ -96,15 +102,24 @@ def reveal_order(dot: Dot, unit: int = UNIT, least: int = 0) -> Iterator[Order]:
     NoTreeError
         The experiments contradict each other.
     """
-    for nb in (least, 2 * least + LENGTHS[0]) if least else LENGTHS:
+    seen: tuple[int, ...] = ()
+    orders: list[Order] = []
+    for nb in (least, 2 * least + LENGTHS[0]) if least else (*LENGTHS, *SHORTER):
+        if seen and nb not in SHORTER:
+            continue
         found = accumulators.find(nb, block_tree(dot, nb, unit))
-        for body in accumulators.periods(nb, found) if found else ():
-            steps = Steps(body, least)
-            lanes = find_lanes(dot, steps, unit)
-            fold = _find_fold(dot, steps, lanes, unit)
-            order = Order(REVEALED, lanes, body, fold, False, "body", False, dot.nrc, REVEALED)
-            yield from _with_tail(dot, order, unit, least)
-            return
+        body = next(accumulators.periods(nb, found), ()) if found else ()
+        if not body or body == seen:
+            continue
+        seen = seen or body
+        steps = Steps(body, least)
+        lanes = find_lanes(dot, steps, unit)
+        fold = _find_fold(dot, steps, lanes, unit)
+        order = Order(REVEALED, lanes, body, fold, False, "body", False, dot.nrc, REVEALED)
+        yield from _with_tail(dot, order, unit, least)
+        orders.append(order)
+    # Steps of several times as many blocks differ where those left over are fused, or alone are not.
+    yield from (replace(order, body=order.body * times) for order in orders for times in LONGER)
 
 
 def find_lanes(dot: Dot, steps: Steps, unit: int = UNIT) -> Lanes:

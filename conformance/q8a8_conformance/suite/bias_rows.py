@@ -57,24 +57,24 @@ class Sample:
     sign: int
 
 
-def plain_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
-    """Return two rows [nb] of positive codes and scales."""
-    x, y = (
-        dot_rows.blocks(np.exp2(rng.uniform(-9, -4, nb)), rng.integers(1, 128, (nb, 32))) for _ in range(2)
-    )
-    return x, y
+def plain_pairs(nb: int, count: int, rng: np.random.Generator) -> Array:
+    """Return pairs of rows, blocks [count, 2, nb], of positive codes and scales."""
+    made = [(rng.uniform(-9, -4, nb), rng.integers(1, 128, (nb, 32))) for _ in range(2 * count)]
+    exponents, codes = (np.stack(side) for side in zip(*made, strict=True))
+    return dot_rows.blocks(np.exp2(exponents), codes).reshape(count, 2, nb)
 
 
-def anchored_pair(nb: int, rng: np.random.Generator) -> dot_rows.Pair:
-    """Return two rows [ANCHORS + nb]: the anchors, then ordinary blocks of which a coin decides the sign."""
-    scales = np.exp2(rng.uniform(-9, -4, (2, nb))) * rng.choice([1.0, 1.0, 1.0, -1.0], (2, nb))
-    codes = rng.integers(-127, 128, (2, nb, 32))
-    scales[1] *= rng.choice([-1.0, 1.0])
-    x, y = (
-        np.concatenate([dot_rows.filled(ANCHORS, anchor, ANCHOR_SCALE), dot_rows.blocks(scale, code)])
-        for anchor, scale, code in zip(ANCHOR_CODES, scales, codes, strict=True)
-    )
-    return x, y
+def anchored_pairs(nb: int, count: int, rng: np.random.Generator) -> Array:
+    """Return pairs of rows, blocks [count, 2, ANCHORS + nb]: anchors, then a coin's blocks of either sign."""
+    exponents, signs, codes = np.empty((count, 2, nb)), np.empty((count, 2, nb)), np.empty((count, 2, nb, 32))
+    for pair in range(count):
+        exponents[pair] = rng.uniform(-9, -4, (2, nb))
+        signs[pair] = rng.choice([1.0, 1.0, 1.0, -1.0], (2, nb))
+        codes[pair] = rng.integers(-127, 128, (2, nb, 32))
+        signs[pair, 1] *= rng.choice([-1.0, 1.0])
+    anchors = np.stack([dot_rows.filled(ANCHORS, anchor, ANCHOR_SCALE) for anchor in ANCHOR_CODES])
+    ordinary = dot_rows.blocks(np.exp2(exponents) * signs, codes)
+    return np.concatenate([np.broadcast_to(anchors, (count, *anchors.shape)), ordinary], axis=2)
 
 
 @lru_cache(maxsize=8)
@@ -90,16 +90,16 @@ def samples(kind: str, *key: object) -> tuple[Sample, ...]:
     rng = dot_rows.generator("bias", kind, *key)
     found: list[Sample] = []
     for nb in LENGTHS:
-        pairs = [make(nb, rng) for _ in range(count // len(LENGTHS))]
+        pairs = make(nb, count // len(LENGTHS), rng)
         signs = rng.choice([-1, 1], len(pairs))
-        x, y = (np.stack(side) for side in zip(*pairs, strict=True))
+        x, y = pairs[:, 0].copy(), pairs[:, 1].copy()
         y["weight_scale"] *= signs[:, np.newaxis].astype(np.float16)
         products = expected_dots(x, y)
         found += [Sample(*each) for each in zip(x, y, products, (int(sign) for sign in signs), strict=True)]
     return tuple(found)
 
 
-KINDS: Mapping[str, tuple[Callable[[int, np.random.Generator], dot_rows.Pair], int]] = MappingProxyType(
-    {"plain": (plain_pair, PLAIN_RESULTS), "anchored": (anchored_pair, ANCHORED_RESULTS)}
+KINDS: Mapping[str, tuple[Callable[[int, int, np.random.Generator], Array], int]] = MappingProxyType(
+    {"plain": (plain_pairs, PLAIN_RESULTS), "anchored": (anchored_pairs, ANCHORED_RESULTS)}
 )
 """How each kind of rows is made, and how many results are taken of it."""

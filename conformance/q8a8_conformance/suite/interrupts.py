@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 AGAIN_SECONDS = 1.0
 """Seconds after which a further signal means that what the first one left to be done takes too long."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# (Windows has no SIGHUP.)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupts:

@@ -15,6 +15,7 @@ import pytest
 from q8a8_conformance.protocol.sut import SutError
 from q8a8_conformance.results.record import rule_matches
 from q8a8_conformance.results.verdict import Verdict
+from q8a8_conformance.spec.suggest import did_you_mean
 from q8a8_conformance.suite.case_records import describe
 from q8a8_conformance.suite.interrupts import Interrupts
 from q8a8_conformance.suite.judge import CaseOver, Judge
@@ -106,6 +107,9 @@ class CheckRunner:
             items[:] = kept
         if run is not None:
             run.plan(plan, selected=self._all_selected)
+            pattern = run.request.case
+            if pattern is not None and seen and not any(_matches(case, pattern) for case in seen):
+                run.note(f"no case matches {pattern!r}{did_you_mean(pattern, seen)}")
 
     @pytest.fixture
     def judge(self, request: pytest.FixtureRequest) -> Judge:
@@ -245,8 +249,12 @@ def rules_of(item: pytest.Item) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(rule) for mark in item.iter_markers("rule") for rule in mark.args))
 
 
+def _matches(case: str, pattern: str) -> bool:
+    return case == pattern or fnmatchcase(case, pattern)
+
+
 def _is_selected(case: str, rules: tuple[str, ...], request: Request) -> bool:
-    if request.case is not None and case != request.case and not fnmatchcase(case, request.case):
+    if request.case is not None and not _matches(case, request.case):
         return False
     pattern = request.rules
     return pattern is None or any(rule_matches(rule, pattern) for rule in rules)

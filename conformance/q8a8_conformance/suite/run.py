@@ -118,6 +118,7 @@ class SuiteRun:
         self._message = ""
         self._planned: Mapping[str, tuple[str, ...]] = {}
         self._left_out = ""
+        self._noted: tuple[str, ...] = ()
         self._selected = True
         self._findings: tuple[diagnosis.Finding, ...] | None = None
         self._facts: list[Fact] = []
@@ -181,6 +182,10 @@ class SuiteRun:
         """
         self._planned = cases
         self._selected = selected
+
+    def note(self, words: str) -> None:
+        """Take a sentence that the reports show."""
+        self._noted = (*self._noted, words)
 
     def leave_out(self, reason: str) -> None:
         """Take the reason why the rest of the plan does not run; the first one counts."""
@@ -320,6 +325,7 @@ class SuiteRun:
 
     def _notes(self) -> tuple[str, ...]:
         notes = self._recipes.notes() if self._recipes is not None else ()
+        notes = (*notes, *self._noted)
         return (*notes, SELF_COMPARISON) if self._sut.kind == "ref" else notes
 
     def _account(self) -> bool:

@@ -17,6 +17,9 @@ DESCRIPTORS = 64
 """How many descriptors a kernel can open in calls with `Option.STATE`."""
 
 
+_STATE = int(Option.STATE)
+
+
 class Answerer:
     """Answers the calls of one target.
 
@@ -39,7 +42,7 @@ class Answerer:
         CannotCall
             The call cannot be made, or gave no result.
         """
-        if Option.STATE not in call.options:
+        if not int(call.options) & _STATE:
             return self._checked(call, None)
         with few_descriptors(DESCRIPTORS):
             return self._checked(call, ProcessState.read())

@@ -182,6 +182,32 @@ class Caller:
             self.details.append(text)
 
 
+def call_in_environment(
+    step: Callable[[], object], floating_point: FloatingPoint | None
+) -> tuple[Fault, str]:
+    """Make one call; return how it left the floating-point environment, which is restored.
+
+    Raises
+    ------
+    CannotCall
+        A Python kernel raised an exception.
+    """
+    before = floating_point.save() if floating_point else None
+    try:
+        step()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a kernel may raise anything; the worker goes on
+        sys.stderr.write(traceback.format_exc())
+        if floating_point and before is not None:
+            floating_point.restore(before)
+        raise CannotCall(f"the kernel raised {type(error).__name__}: {error}") from None
+    if floating_point is None or before is None:
+        return NO_FAULTS, ""
+    faults, text = floating_point.compare(before, floating_point.save())
+    if faults:
+        floating_point.restore(before)
+    return faults, text
+
+
 def error_number() -> int:
     """Return this thread's ``errno`` itself, not the copy that `ctypes` keeps."""
     return _errno().value

@@ -75,6 +75,53 @@ _CODE = bytes.fromhex(
     "48 8b 64 24 18"  # mov rsp, [rsp + 24]
     "41 5f 41 5e 41 5d 41 5c 5d 5b c3"  # pop r15 ... rbx; ret
 )
+_CALL_AT = len(_CODE) + 0x77
+"""How far `_MANY` looks back for `_CODE`, which lies before it."""
+_MANY = bytes.fromhex(
+    # int64_t many(words, found, function, stack_top /* as above */, const uint64_t outputs[][4] /* r8 */,
+    #              int64_t calls /* r9 */)
+    # Each output is its address, what it holds before a call, what after, and its length; a length of 0 ends.
+    "53 55 41 54 41 55 41 56 41 57"  # push rbx, rbp, r12, r13, r14, r15
+    "48 83 ec 38"  # sub rsp, 56
+    "48 89 3c 24"  # mov [rsp], rdi
+    "48 89 74 24 08"  # mov [rsp + 8], rsi
+    "48 89 54 24 10"  # mov [rsp + 16], rdx
+    "48 89 4c 24 18"  # mov [rsp + 24], rcx
+    "4c 89 44 24 20"  # mov [rsp + 32], r8
+    "4c 89 4c 24 28"  # mov [rsp + 40], r9
+    "48 c7 44 24 30 00 00 00 00"  # mov qword [rsp + 48], 0: calls made
+    "48 8b 44 24 30"  # next: mov rax, [rsp + 48]
+    "48 3b 44 24 28"  # cmp rax, [rsp + 40]
+    "73 67"  # jae done
+    "48 8b 54 24 20"  # mov rdx, [rsp + 32]
+    "48 8b 4a 18"  # fill: mov rcx, [rdx + 24]
+    "48 85 c9 74 0f"  # test rcx, rcx; jz ready
+    "48 8b 3a"  # mov rdi, [rdx]
+    "48 8b 72 08"  # mov rsi, [rdx + 8]
+    "f3 a4"  # rep movsb
+    "48 83 c2 20 eb e8"  # add rdx, 32; jmp fill
+    "48 8b 3c 24"  # ready: mov rdi, [rsp]
+    "48 8b 74 24 08"  # mov rsi, [rsp + 8]
+    "48 8b 54 24 10"  # mov rdx, [rsp + 16]
+    "48 8b 4c 24 18"  # mov rcx, [rsp + 24]
+    "48 8d 05"
+    + struct.pack("<i", -_CALL_AT).hex()  # lea rax, [rip - _CALL_AT]
+    + "ff d0"  # call rax
+    "48 ff 44 24 30"  # inc qword [rsp + 48]
+    "48 8b 54 24 20"  # mov rdx, [rsp + 32]
+    "48 8b 4a 18"  # compare: mov rcx, [rdx + 24]
+    "48 85 c9 74 a8"  # test rcx, rcx; jz next
+    "48 8b 3a"  # mov rdi, [rdx]
+    "48 8b 72 10"  # mov rsi, [rdx + 16]
+    "f3 a6"  # repe cmpsb
+    "75 06"  # jne differs
+    "48 83 c2 20 eb e6"  # add rdx, 32; jmp compare
+    "48 8b 44 24 30"  # differs: mov rax, [rsp + 48]
+    "48 f7 d8 eb 05"  # neg rax; jmp out
+    "48 8b 44 24 30"  # done: mov rax, [rsp + 48]
+    "48 83 c4 38"  # out: add rsp, 56
+    "41 5f 41 5e 41 5d 41 5c 5d 5b c3"  # pop r15 ... rbx; ret
+)
 _WORDS = 8
 _FOUND_SIZE = 64 + 512
 _TAG = 64 + 4
@@ -84,7 +131,43 @@ _STACK_SIZE = 64 * 2**20
 _PRESENT = bytes(value & 1 for value in range(256))
 """The flag of `mincore` alone, of each value of a byte."""
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+_Words = ctypes.c_uint64 * _WORDS
+_REPEATED = ctypes.CFUNCTYPE(
+    ctypes.c_int64,
+    *[ctypes.c_void_p] * 5,
+    ctypes.c_int64,  # as `_FUNCTION`, with outputs and calls
+)
 _LIBC = ctypes.PyDLL(None)
+
+
+class BoundCall(partial[None]):
+    """A call through the machine code, as a function without parameters; it releases the interpreter lock."""
+
+    repeated: Callable[..., int]
+
+    def many(self, outputs: Sequence[tuple[int, bytes, bytes]], calls: int) -> int:
+        """Make many calls, until an output has other bytes than it should.
+
+        Parameters
+        ----------
+        outputs
+            The address of each, its bytes before every call and those after it, which are as many.
+        calls
+            How many at most.
+
+        Returns
+        -------
+        int
+            How many were made; negative if the last one differs.
+        """
+        held = [each for each in outputs if each[1]]
+        table = (ctypes.c_uint64 * (4 * len(held) + 4))()
+        kept = []
+        for place, (address, before, after) in enumerate(held):
+            parts = [ctypes.create_string_buffer(data, len(data)) for data in (before, after)]
+            kept.append(parts)
+            table[4 * place : 4 * place + 4] = [address, *map(ctypes.addressof, parts), len(before)]
+        return self.repeated(*self.args, table, calls)
 
 
 class Trampoline:
@@ -99,8 +182,9 @@ class Trampoline:
     def __init__(self) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._code = mmap.mmap(-1, mmap.PAGESIZE, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-        self._code.write(_CODE)
-        self._call = _FUNCTION(ctypes.addressof(ctypes.c_char.from_buffer(self._code)))
+        self._code.write(_CODE + _MANY)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._code))
+        self._call, self._repeated = _FUNCTION(start), _REPEATED(start + len(_CODE))
         self._space = ctypes.create_string_buffer(_FOUND_SIZE + 64)
         found = ctypes.addressof(self._space)
         self._found = found + -found % 64
@@ -114,8 +198,8 @@ class Trampoline:
         ctypes.memset(self._found, 0, _FOUND_SIZE)
         ctypes.memmove(self._found + 8, self._clean, len(self._clean))
 
-    def bind(self, function: int, arguments: Sequence[int], *, measured: bool) -> Callable[[], object]:
-        """Return a function without parameters that makes a call; it releases the interpreter lock.
+    def bind(self, function: int, arguments: Sequence[int], *, measured: bool) -> BoundCall:
+        """Return a function without parameters that makes a call.
 
         Parameters
         ----------
@@ -131,8 +215,10 @@ class Trampoline:
         if measured:
             self._stack.madvise(mmap.MADV_DONTNEED)
             top = self._stack_start + _STACK_SIZE
-        words = (ctypes.c_uint64 * _WORDS)(*(value % 2**64 for value in arguments))
-        return partial(self._call, words, self._found, function, top)
+        # (ctypes takes what exceeds 64 bits, or is negative, modulo 2^64.)
+        bound = BoundCall(self._call, _Words(*arguments), self._found, function, top)
+        bound.repeated = self._repeated
+        return bound
 
     def take_faults(self) -> tuple[Fault, list[str]]:
         """Return what the last call left wrong, and forget it."""

@@ -6,25 +6,32 @@ kernel's side effects: see `q8a8_conformance.protocol.messages` for the options 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import Call, Option, Overlap, Result
 from q8a8_conformance.spec.abi import MATRIX_PRODUCT, buffer_sizes, get_function
-from q8a8_conformance.worker.caller import CannotCall, Findings
+from q8a8_conformance.worker.caller import CannotCall, Findings, call_in_environment
 from q8a8_conformance.worker.fresh import DELAYS_NS, can_copy, run_copies
-from q8a8_conformance.worker.memory import MAX_OFFSET
+from q8a8_conformance.worker.memory import MAX_OFFSET, Placement
 from q8a8_conformance.worker.placing import Placer, Target
 from q8a8_conformance.worker.threads import ThreadCalls
 
 if TYPE_CHECKING:
     from q8a8_conformance.spec.abi import Parameter
     from q8a8_conformance.worker.fenv import FloatingPoint
+    from q8a8_conformance.worker.memory import GuardedBuffer, PlacedBuffer
 
 __all__ = ["CannotCall", "Invoker", "Target"]
 
 _INTEGER_RANGE = {"int": (-(2**31), 2**31), "int64_t": (-(2**63), 2**63), "size_t": (0, 2**63)}
-_BOTH_GUARDS = Option.GUARD_AFTER | Option.GUARD_BEFORE
+_FITS = 2**31
+"""Below this a number from 0 fits in every C type."""
+# Operations on flags take as long as the rest of a check; on integers they take nothing.
+_BOTH_GUARDS = int(Option.GUARD_AFTER | Option.GUARD_BEFORE)
+_READONLY, _FLUSH, _SHARED = (int(each) for each in (Option.READONLY, Option.FLUSH, Option.SHARED_INPUTS))
+_PLACES = _BOTH_GUARDS | _READONLY
+"""Options about nothing but places."""
 
 
 class Invoker:
@@ -79,6 +86,8 @@ class Invoker:
         try:
             if call.threads > 1:
                 return self._threads.run(call, delay_ns)
+            if call.repeat == 1 and not call.together and not int(call.options) & ~_PLACES:
+                return self._once(call)
             if Option.SHARED_INPUTS in call.options:
                 inputs, whole = self._placer.shared_inputs(call)
                 placed = [whole]
@@ -98,17 +107,47 @@ class Invoker:
         finally:
             self._placer.memory.release()
 
+    def _once(self, call: Call) -> Result:
+        """Make a call once, with no more than where its buffers lie to consider: most calls are such."""
+        spec, memory, placement = call.spec, self._placer.memory, Placement.of(call.options)
+        read_only = int(call.options) & _READONLY
+        buffers: list[PlacedBuffer] = []
+        inputs: list[GuardedBuffer] = []
+        outputs: list[GuardedBuffer] = []
+        for each, given in zip(spec.buffers, call.buffers, strict=True):
+            if read_only and each.role == "input":
+                fixed = memory.place_read_only(each.name, given.data, placement, given.offset)
+                if fixed is not None:
+                    buffers.append(fixed)
+                    continue
+            placed = memory.place(each.name, given.data, placement, given.offset)
+            buffers.append(placed)
+            (outputs if each.role == "output" else inputs).append(placed)
+        step = self._target.bind(call, buffers)
+        if read_only:
+            for placed in inputs:
+                placed.make_read_only()
+        changed = call_in_environment(step, self._floating_point)
+        findings = Findings()
+        findings.add_inputs(inputs)
+        findings.add_outputs(outputs)
+        findings.note(*changed)
+        return Result(findings.faults, findings.detail, tuple([buffer.read() for buffer in outputs]))
+
     def _check(self, call: Call) -> None:
         """Refuse calls that a conforming kernel may crash on, or that cannot be placed."""
         if call.function not in self._target.functions:
             raise CannotCall(f"{call.function} is not offered")
-        if Option.FLUSH in call.options and not self._floating_point:
+        bits = int(call.options)
+        if bits & _FLUSH and not self._floating_point:
             raise CannotCall("FLUSH: this machine's floating-point environment is not known")
-        if _BOTH_GUARDS in call.options:
+        if bits & _BOTH_GUARDS == _BOTH_GUARDS:
             raise CannotCall("GUARD_AFTER and GUARD_BEFORE exclude each other")
-        if Option.SHARED_INPUTS in call.options and call.threads > 1:
+        if bits & _SHARED and call.threads > 1:
             raise CannotCall("SHARED_INPUTS goes with one thread")
-        _check_integers(call)
+        least, most = min(call.n, call.bs, call.bx, call.by), max(call.n, call.bs, call.bx, call.by, call.nrc)
+        if least < 0 or call.nrc < 1 or most >= _FITS:
+            _check_integers(call)
         _check_buffers(call)
 
 
@@ -124,6 +163,11 @@ def _check_integers(call: Call) -> None:
         raise CannotCall(f"m = {call.bs}, n = {call.bx}")
 
 
+@lru_cache(1024)
+def _sizes(function: str, n: int, bs: int, bx: int, by: int, nrc: int) -> tuple[int, ...]:
+    return buffer_sizes(function, n, bs=bs, bx=bx, by=by, nrc=nrc)
+
+
 @cache
 def _integers(function: str) -> tuple[tuple[Parameter, str, int, int], ...]:
     """Return the integer parameters of a function, each with its field in a call and its range."""
@@ -136,7 +180,7 @@ def _check_buffers(call: Call) -> None:
     specs = call.spec.buffers
     if len(call.buffers) != len(specs):
         raise CannotCall(f"{len(call.buffers)} buffers, {call.function} takes {len(specs)}")
-    sizes = buffer_sizes(call.function, call.n, bs=call.bs, bx=call.bx, by=call.by, nrc=call.nrc)
+    sizes = _sizes(call.function, call.n, call.bs, call.bx, call.by, call.nrc)
     for spec, buffer, size in zip(specs, call.buffers, sizes, strict=True):
         if len(buffer.data) < size:
             raise CannotCall(f"{spec.name} has {len(buffer.data)} bytes, the call needs {size}")

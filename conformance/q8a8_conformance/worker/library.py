@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.worker.memory import GuardedBuffer
+    from q8a8_conformance.worker.memory import PlacedBuffer
 
 _INTEGERS = {"int": ctypes.c_int, "int64_t": ctypes.c_int64, "size_t": ctypes.c_size_t}
 
@@ -125,7 +125,7 @@ class LibraryTarget:
         function = self._find(self._names.get(name, name))
         return ctypes.cast(function, ctypes.c_void_p).value if function else None
 
-    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall:
+    def native(self, call: Call, buffers: Sequence[PlacedBuffer]) -> NativeCall:
         """Return the call as the function's address and its arguments."""
         addresses = iter(buffers)
         arguments = [
@@ -133,7 +133,7 @@ class LibraryTarget:
         ]
         return NativeCall(self._addresses[call.function], tuple(arguments))
 
-    def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
+    def bind(self, call: Call, buffers: Sequence[PlacedBuffer]) -> Callable[[], object]:
         """Return a function without parameters that makes the call; it releases the interpreter lock.
 
         A call of one thread goes through the trampoline, where there is one: see `take_faults`.

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import weakref
 from copy import copy
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from q8a8_conformance.protocol.messages import Option
+from q8a8_conformance.worker.arenas import Arena, ReadOnlyArena
 
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import BytesLike
@@ -33,22 +33,13 @@ _LEAD = 256
 _PAGE = mmap.PAGESIZE
 _KEEP = 2**29
 """Bytes of arenas kept for the next call."""
-_PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
+_AFTER, _BEFORE = int(Option.GUARD_AFTER), int(Option.GUARD_BEFORE)
 _CANARIES = ctypes.create_string_buffer(bytes([CANARY]) * (_LEAD + MAX_OFFSET + 2 * _PAGE))
+_CANARIES_AT = ctypes.addressof(_CANARIES)
 
 # PyDLL keeps the interpreter lock: these calls are too short to release it.
-_LIBC = ctypes.PyDLL(None, use_errno=True)
-_LIBC.mmap.restype = ctypes.c_void_p
-_LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-_LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_LIBC = ctypes.PyDLL(None)
 _LIBC.memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-
-
-def _check(failed: bool, what: str) -> None:
-    if failed:
-        errno = ctypes.get_errno()
-        raise MemoryError(f"{what} failed with errno {errno}")
 
 
 def same_bytes(left: int, right: int, count: int) -> bool:
@@ -83,9 +74,11 @@ class Placement(Enum):
     @classmethod
     def of(cls, options: Option) -> Placement:
         """Return the placement for a call's options."""
-        if Option.GUARD_AFTER in options:
+        # (Operations on flags take as long as placing a buffer; on integers they take nothing.)
+        bits = int(options)
+        if bits & _AFTER:
             return cls.AT_END
-        return cls.AT_START if Option.GUARD_BEFORE in options else cls.ALIGNED
+        return cls.AT_START if bits & _BEFORE else cls.ALIGNED
 
 
 def border_offset(place: int) -> int:
@@ -93,49 +86,49 @@ def border_offset(place: int) -> int:
     return -(_LEAD + place) % _PAGE
 
 
-def _unmap(start: int, size: int) -> None:
-    _check(_LIBC.munmap(start, size) != 0, "munmap")
-
-
-class Arena:
-    """Accessible pages between two guard pages.
+class ReadOnlyInput:
+    """An input of one call, mapped read-only: nothing can change in its arena.
 
     Parameters
     ----------
-    pages : int
-        The number of accessible pages.
-
-    Raises
-    ------
-    MemoryError
-        The system cannot map the pages.
+    name, arena, data, placement, offset
+        As of `GuardedBuffer`.
     """
 
-    def __init__(self, pages: int) -> None:
-        self.pages = pages
-        self.size = pages * _PAGE
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        mapping = _LIBC.mmap(None, self.size + 2 * _PAGE, _PROT_NONE, flags, -1, 0)
-        _check(mapping == ctypes.c_void_p(-1).value, "mmap")
-        self.start = int(mapping) + _PAGE
-        self.end = self.start + self.size
-        # In a process that judges many kernels, one after another, the arenas of earlier ones must not stay.
-        self._unmapping = weakref.finalize(self, _unmap, mapping, self.size + 2 * _PAGE)
-        self._unmapping.atexit = False
-        self.protect(writable=True)
+    def __init__(
+        self, name: str, arena: ReadOnlyArena, data: BytesLike, placement: Placement, offset: int
+    ) -> None:
+        self.name = name
+        self.arena = arena
+        self.length = len(data)
+        self.address = _address(arena, self.length, placement, offset)
+        ctypes.memset(arena.filled_at, CANARY, arena.size)
+        ctypes.memmove(arena.filled_at + self.address - arena.start, address_of(data), self.length)
 
-    def protect(self, *, writable: bool) -> None:
-        """Make the pages readable, and writable if `writable`."""
-        protection = _PROT_READ | (_PROT_WRITE if writable else 0)
-        _check(_LIBC.mprotect(self.start, self.size, protection) != 0, "mprotect")
+    def locate(self, address: int) -> str:
+        """Describe where an address lies relative to the buffer; empty if not in its arena."""
+        return _locate(self, address, ", mapped read-only")
 
-    def unmap(self) -> None:
-        """Unmap the pages, as the collection of the arena would."""
-        self._unmapping()
 
-    def covers(self, address: int) -> bool:
-        """Return whether an address lies in the pages or in the guard pages around them."""
-        return self.start - _PAGE <= address < self.end + _PAGE
+def _address(arena: Arena, length: int, placement: Placement, offset: int) -> int:
+    """Return where a buffer of so many bytes lies in its arena."""
+    if placement is Placement.AT_END:
+        return arena.end - length
+    return arena.start if placement is Placement.AT_START else arena.start + _LEAD + offset
+
+
+def _locate(buffer: PlacedBuffer, address: int, inside: str) -> str:
+    """Describe where an address lies relative to a buffer; empty if not in its arena."""
+    if not buffer.arena.covers(address):
+        return ""
+    place = address - buffer.address
+    if place < 0:
+        where = f"{-place} bytes before its start"
+    elif place < buffer.length:
+        where = f"byte {place}{inside}"
+    else:
+        where = f"{place - buffer.length} bytes after its end"
+    return f"{buffer.name} ({buffer.length} bytes): {where}"
 
 
 class GuardedBuffer:
@@ -163,17 +156,15 @@ class GuardedBuffer:
         self.length = len(data)
         self.given = data  # keeps the bytes alive
         self._given = address_of(data)
-        if placement is Placement.AT_END:
-            self.address = arena.end - self.length
-        elif placement is Placement.AT_START:
-            self.address = arena.start
-        else:
-            self.address = arena.start + _LEAD + offset
+        self.address = _address(arena, self.length, placement, offset)
         self._before = self.address - arena.start
         self._after = arena.end - self.address - self.length
         self._read_only = False
-        ctypes.memset(arena.start, CANARY, self._before)
-        ctypes.memset(self.address + self.length, CANARY, self._after)
+        if self._before + self._after + self.length <= _PAGE:
+            ctypes.memset(arena.start, CANARY, _PAGE)
+        else:
+            ctypes.memset(arena.start, CANARY, self._before)
+            ctypes.memset(self.address + self.length, CANARY, self._after)
         self.refill()
 
     def refill(self) -> None:
@@ -214,30 +205,29 @@ class GuardedBuffer:
 
     def damage(self) -> str:
         """Describe the canary bytes that were written; empty if none was."""
+        behind = self.address + self.length
+        before_is_same = same_bytes(self.arena.start, _CANARIES_AT, self._before)
+        behind_is_same = same_bytes(behind, _CANARIES_AT, self._after)
+        if before_is_same and behind_is_same:
+            return ""
         places = []
-        if not same_bytes(self.arena.start, ctypes.addressof(_CANARIES), self._before):
+        if not before_is_same:
             # The written byte nearest to the buffer is the most informative.
             before = ctypes.string_at(self.arena.start, self._before)
             intact = self._before - len(before.rstrip(bytes([CANARY])))
             places.append(f"{intact + 1} bytes before its start")
-        behind = self.address + self.length
-        if not same_bytes(behind, ctypes.addressof(_CANARIES), self._after):
-            place = first_difference(behind, ctypes.addressof(_CANARIES), self._after)
+        if not behind_is_same:
+            place = first_difference(behind, _CANARIES_AT, self._after)
             places.append(f"{place} bytes after its end")
-        return f"memory next to {self.name} was written, {' and '.join(places)}" if places else ""
+        return f"memory next to {self.name} was written, {' and '.join(places)}"
 
     def locate(self, address: int) -> str:
         """Describe where an address lies relative to the buffer; empty if not in its arena."""
-        if not self.arena.covers(address):
-            return ""
-        place = address - self.address
-        if place < 0:
-            where = f"{-place} bytes before its start"
-        elif place < self.length:
-            where = f"byte {place}" + (", mapped read-only" if self._read_only else "")
-        else:
-            where = f"{place - self.length} bytes after its end"
-        return f"{self.name} ({self.length} bytes): {where}"
+        return _locate(self, address, ", mapped read-only" if self._read_only else "")
+
+
+PlacedBuffer: TypeAlias = GuardedBuffer | ReadOnlyInput
+"""A buffer of a call, wherever it lies."""
 
 
 class Memory:
@@ -245,13 +235,16 @@ class Memory:
 
     def __init__(self) -> None:
         self._free: dict[int, list[Arena]] = {}
+        self._free_read_only: dict[int, list[ReadOnlyArena]] = {}
         self._used: list[GuardedBuffer] = []
+        self._inputs: list[ReadOnlyInput] = []
+        self._maps_twice = True
         self._mapped = 0
 
     @property
-    def buffers(self) -> tuple[GuardedBuffer, ...]:
+    def buffers(self) -> tuple[PlacedBuffer, ...]:
         """The buffers of the current call."""
-        return tuple(self._used)
+        return *self._used, *self._inputs
 
     def place(self, name: str, data: BytesLike, placement: Placement, offset: int = 0) -> GuardedBuffer:
         """Return a buffer with these bytes; see `GuardedBuffer`.
@@ -261,8 +254,7 @@ class Memory:
         MemoryError
             The system has not enough memory.
         """
-        size = len(data) + (2 * _LEAD + offset if placement is Placement.ALIGNED else 0)
-        pages = max(1, -(-size // _PAGE))
+        pages = _pages(len(data), placement, offset)
         free = self._free.get(pages)
         if free:
             arena = free.pop()
@@ -273,6 +265,30 @@ class Memory:
         self._used.append(buffer)
         return buffer
 
+    def place_read_only(
+        self, name: str, data: BytesLike, placement: Placement, offset: int = 0
+    ) -> ReadOnlyInput | None:
+        """Return an input with these bytes that is mapped read-only; None where pages cannot be mapped twice.
+
+        A call's other buffers are placed first.
+        """
+        if not self._maps_twice:
+            return None
+        pages = _pages(len(data), placement, offset)
+        free = self._free_read_only.get(pages)
+        if free:
+            arena = free.pop()
+        else:
+            try:
+                arena = ReadOnlyArena(pages)
+            except MemoryError:
+                self._maps_twice = False
+                return None
+            self._mapped += arena.size
+        placed = ReadOnlyInput(name, arena, data, placement, offset)
+        self._inputs.append(placed)
+        return placed
+
     def release(self, keep: int = 0) -> None:
         """Release all buffers but the first ``keep`` ones: the same call gets the same addresses again."""
         for buffer in reversed(self._used[keep:]):
@@ -281,9 +297,18 @@ class Memory:
         del self._used[keep:]
         if keep:
             return
+        for each in reversed(self._inputs):
+            self._free_read_only.setdefault(each.arena.pages, []).append(each.arena)
+        self._inputs.clear()
         if self._mapped > _KEEP:
-            for arenas in self._free.values():
-                for arena in arenas:
+            for free in (self._free, self._free_read_only):
+                for arena in (arena for arenas in free.values() for arena in arenas):
                     arena.unmap()
-            self._free.clear()
+                free.clear()
             self._mapped = 0
+
+
+def _pages(length: int, placement: Placement, offset: int) -> int:
+    """Return the pages of an arena for so many bytes."""
+    size = length + (2 * _LEAD + offset if placement is Placement.ALIGNED else 0)
+    return max(1, -(-size // _PAGE))

@@ -22,7 +22,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.worker.memory import Arena
+from q8a8_conformance.worker.arenas import Arena
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

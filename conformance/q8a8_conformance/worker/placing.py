@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.worker.fenv import FloatingPoint
-    from q8a8_conformance.worker.memory import GuardedBuffer
+    from q8a8_conformance.worker.memory import GuardedBuffer, PlacedBuffer
     from q8a8_conformance.worker.native_calls import NativeCall
 
 
@@ -24,14 +24,14 @@ class Target(Protocol):
     def functions(self) -> Collection[str]:
         """The ABI names offered."""
 
-    def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
+    def bind(self, call: Call, buffers: Sequence[PlacedBuffer]) -> Callable[[], object]:
         """Return a function without parameters that makes the call with these buffers."""
 
     @property
     def is_native(self) -> bool:
         """True where the functions are C functions, so that `native` returns calls."""
 
-    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> NativeCall | None:
+    def native(self, call: Call, buffers: Sequence[PlacedBuffer]) -> NativeCall | None:
         """Return the same call as a C function's address and arguments; None for Python functions."""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.worker.memory import GuardedBuffer
+    from q8a8_conformance.worker.memory import PlacedBuffer
 
 _DTYPES: dict[str, type[np.generic]] = {"f32": np.float32, "i8": np.int8, "f16": np.uint16}
 
@@ -45,10 +45,10 @@ class ObjectTarget:
 
     is_native = False
 
-    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> None:
+    def native(self, call: Call, buffers: Sequence[PlacedBuffer]) -> None:
         """Return None: the methods need the interpreter."""
 
-    def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
+    def bind(self, call: Call, buffers: Sequence[PlacedBuffer]) -> Callable[[], object]:
         """Return a function without parameters that makes the call."""
         function = get_function(call.function)
         arrays = iter([_view(spec, buffer) for spec, buffer in zip(function.buffers, buffers, strict=True)])
@@ -59,7 +59,7 @@ class ObjectTarget:
         return partial(getattr(self.kernel, call.function), *arguments)
 
 
-def _view(spec: BufferSpec, buffer: GuardedBuffer) -> NDArray[Any]:
+def _view(spec: BufferSpec, buffer: PlacedBuffer) -> NDArray[Any]:
     """Return an array over a buffer's memory."""
     dtype = np.dtype(_DTYPES.get(spec.element, np.uint8))
     memory = memoryview((ctypes.c_ubyte * buffer.length).from_address(buffer.address)).cast("B")

@@ -62,6 +62,10 @@ STACK = 8 * 2**20
 """Bytes of stack that calls are made on: a kernel may use `STACK_BUDGET` of them."""
 
 
+_CHUNK = 2**16
+"""Bytes that are read and written at once: most messages are shorter."""
+
+
 class Channel:
     """Frames over this process's standard input and output, which the kernel cannot access.
 
@@ -69,8 +73,8 @@ class Channel:
     """
 
     def __init__(self) -> None:
-        self._source: BinaryIO = os.fdopen(os.dup(0), "rb")
-        self._sink: BinaryIO = os.fdopen(os.dup(1), "wb")
+        self._source: BinaryIO = os.fdopen(os.dup(0), "rb", _CHUNK)
+        self._sink: BinaryIO = os.fdopen(os.dup(1), "wb", _CHUNK)
         output = os.memfd_create("standard output") if hasattr(os, "memfd_create") else os.dup(2)
         os.dup2(output, 1)
         os.close(output)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,9 @@ from q8a8_conformance.inputs.calls import MUL_MAT
 from q8a8_conformance.protocol.session import CallRefused, SessionError
 from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.verdict import Verdict
-from q8a8_conformance.reveal.products import BRIEF, reveal_product
+from q8a8_conformance.reveal.asking import NoAnswerError
+from q8a8_conformance.reveal.product_regimes import RevealedProduct
+from q8a8_conformance.reveal.products import BRIEF, reveal_product, reveal_shape
 from q8a8_conformance.reveal.quantizer_calls import CallDiedError
 from q8a8_conformance.smoke.starting import start
 from q8a8_evaluation.commands.shared import positive
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "command"]
 
 TIMEOUT, TOKENS = 120.0, 64
+SLOW = 30.0
+"""Seconds that the experiments at one shape may take where others are to be looked at."""
+
 REFERENCE = "reference"
 """The second backend that is none: the specification alone."""
 
@@ -176,14 +182,30 @@ def _compare(
 
 
 def _explain(side: Side) -> None:
-    """Find out what a backend that is outside the bound computes."""
+    """Find out what a backend that is outside the bound computes.
+
+    The shape of the first product outside comes first, and where its experiments are slow, as where each
+    shape has shaders to be compiled, a row alone is the only other one.
+    """
     first = side.backend.first
     if first is None:
         return
+    revealed = RevealedProduct()
     try:
         side.facts = place_facts(side.session, [first.failure])
-        if not side.facts:
-            side.revealed = reveal_product(side.session, BRIEF)
-            side.facts = product_facts(side.session, [first.failure], side.revealed)
-    except (SessionError, CallDiedError) as error:
+        if side.facts:
+            return
+        side.revealed, began = revealed, time.monotonic()
+        revealed.regimes.append(reveal_shape(side.session, first.failure.call.bx, BRIEF))
+        side.facts = product_facts(side.session, [first.failure], revealed)
+        taken = time.monotonic() - began
+        if taken > SLOW:
+            revealed.regimes.insert(0, reveal_shape(side.session, 1, BRIEF))
+            revealed.notes.append(f"the experiments take {taken:.0f} s a shape: q8a8 reveal looks at others")
+            return
+        whole = reveal_product(side.session, BRIEF)
+        facts = product_facts(side.session, [first.failure], whole)
+        if facts or not side.facts:
+            side.revealed, side.facts = whole, facts
+    except (SessionError, CallDiedError, NoAnswerError) as error:
         side.why = str(error)

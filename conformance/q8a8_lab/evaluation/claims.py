@@ -4,16 +4,21 @@
 
     python -m q8a8_lab.evaluation.claims --measure               weights of the real model -> measured/
     python -m q8a8_lab.evaluation.claims --markdown docs/model/claims.md --korean docs-ko/model/claims.md
-    python -m q8a8_lab.evaluation.claims --uncovered FOLDER      lines of the documents that no row has
+    python -m q8a8_lab.evaluation.claims --lines FOLDER          sort the lines of the documents in a folder
 
 The page is made from the table of claims, the shapes of models, and the measurements in
 `docs/model/measured/`: what ``make evaluate`` wrote, two outputs of a real llama-bench, and the errors of the
 real model's weights. The same measurements give the same page.
+
+Every line of the documents is of a class, by rule: blank, heading, code, link, or statement (`line_classes`).
+A statement without a row is unsorted; `--lines` says which are, keeps the classes in
+`docs/model/measured/documents.json`, and fails where there is one. A test goes through that file.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -28,6 +33,8 @@ from q8a8_evaluation.llamacpp_logs import BenchRow, LogError, parse_bench
 from q8a8_lab.evaluation import assets
 from q8a8_lab.evaluation.claims_korean import KOREAN
 from q8a8_lab.evaluation.claims_notes import NOTES
+from q8a8_lab.evaluation.claims_notes_rest import NOTES_REST
+from q8a8_lab.evaluation.claims_rest import REST
 from q8a8_lab.evaluation.claims_table import CLAIMS as REPORTS
 from q8a8_lab.evaluation.claims_table import Claim, Verdict, Words
 from q8a8_lab.evaluation.shapes import MODELS
@@ -35,9 +42,26 @@ from q8a8_lab.evaluation.shapes import MODELS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["CLAIMS", "ENGLISH", "facts", "main", "measure_weights", "render", "shape_facts", "uncovered"]
+__all__ = [
+    "CLAIMS",
+    "ENGLISH",
+    "facts",
+    "line_classes",
+    "lines_of",
+    "main",
+    "measure_weights",
+    "named_lines",
+    "render",
+    "shape_facts",
+]
 
-CLAIMS = (*REPORTS, *NOTES)
+
+def _place(claim: Claim) -> tuple[str, int]:
+    found = re.match(r"\d+", claim.lines)
+    return claim.document, int(found[0]) if found else 0
+
+
+CLAIMS = tuple(sorted((*REPORTS, *REST, *NOTES, *NOTES_REST), key=_place))
 """Every claim, by document and line."""
 
 MEASURED = Path("docs/model/measured")
@@ -54,6 +78,10 @@ computation or a published source. Lines are those of the documents; sentences a
 - **confirmed**, **refuted**: with the figure that does it.
 - **not testable here**: it needs hardware, code or a model that is not to be had; the finding says which, and
   what is known all the same.
+- **only mentioned**: the document has a name or a goal, and no figure that a test could meet.
+
+Every line of the documents that states something has a row; headings, links and lines of code that none names
+are sorted out by rule (`--lines`).
 
 Sizes are computed from the shapes of the models' tensors (`q8a8_lab.evaluation.shapes`), not from a
 ratio. GB is 10⁹ bytes, GiB 2³⁰. Perplexities are those of [the evaluation](evaluation.md), with their paired
@@ -197,23 +225,102 @@ def facts(measured: Path) -> dict[str, str]:
     for scheme in ("int4-g32", "int4-g128"):
         found[f"bits_{scheme.replace('-', '_')}"] = f"{changes[scheme]['weight_bits']:.2f}"
     found["gb_70b"] = f"{70 * changes['int4-g128']['weight_bits'] / 8:.1f}"
+    found |= _plan_facts(measured)
+    for language in ("en", "ko"):
+        report = json.loads((measured / f"evaluation-smollm2-{language}.json").read_text(encoding="utf-8"))
+        (apart,) = (each["divergence"] for each in report["schemes"] if each["scheme"] == "q8_a8")
+        error = apart["same_top_error_percent"]
+        found[f"top_q8_{language}"] = f"{apart['same_top_percent']:.1f} % ± {error:.1f}"
     found["cache_float"] = f"{changes['float']['cache_bytes']:,}"
     found["cache_kv_int8"] = f"{changes['kv-int8']['cache_bytes']:,}"
     return found
 
 
-def uncovered(document: str, text: str) -> list[tuple[int, str]]:
-    """Return the lines of a document that no claim names: number and text, of those with a digit or a letter.
+def _plan_facts(measured: Path) -> dict[str, str]:
+    """Return what was measured of document 001's plan of a benchmark, by the commands that it prints."""
+    plan = json.loads((measured / "bench-plan.json").read_text(encoding="utf-8"))
+    f16, q8 = plan["f16"], plan["q8_a8"]
+    found = {
+        "plan_first": f"{q8['first_token_seconds'] / f16['first_token_seconds']:.2f}",
+        "plan_generate": f"{f16['generate_seconds'] / q8['generate_seconds']:.2f}",
+        "plan_saving": _percent(1 - q8["file_bytes"] / f16["file_bytes"]),
+        "plan_rss_saving": _percent(1 - q8["resident_bytes"] / f16["resident_bytes"]),
+    }
+    for name, each in (("f16", f16), ("q8", q8)):
+        found[f"plan_file_{name}"] = f"{each['file_bytes'] / 1e6:.1f} MB"
+        found[f"plan_rss_{name}"] = f"{each['resident_bytes'] / 1e6:.1f} MB"
+    for name, file in (("f16", "f16"), ("q8", "q8_a8")):
+        text = (measured / f"llama-perplexity-{file}.log").read_text(encoding="utf-8")
+        estimate = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", text)
+        if estimate is None:
+            raise LogError(f"llama-perplexity-{file}.log: no final estimate")
+        found[f"ppl_{name}"] = f"{float(estimate[1]):.2f} ± {float(estimate[2]):.2f}"
+    return found
 
-    Which of them claim anything is for a reader to say: headings, code and definitions do not.
+
+def line_classes(text: str) -> str:
+    """Return a letter for each line of a document.
+
+    ====  ========  ===================================================================================
+    `-`   blank     no letter and no digit
+    `h`   heading   begins with #, is the head of a table, or introduces what follows: a bold title, or
+                    a line of prose that ends in a colon
+    `c`   code      within a fence, or the fence
+    `l`   link      a picture or a link alone
+    `s`   states    any other: it needs a row
+    ====  ========  ===================================================================================
     """
-    named: set[int] = set()
-    for claim in CLAIMS:
-        if claim.document == document:
-            for first, last in re.findall(r"(\d+)(?:–(\d+))?", claim.lines):
-                named.update(range(int(first), int(last or first) + 1))
-    lines = enumerate(text.splitlines(), 1)
-    return [(number, line) for number, line in lines if number not in named and re.search(r"\w", line)]
+    lines = text.splitlines()
+    classes, fenced = [], False
+    for number, line in enumerate(lines):
+        bare = line.strip()
+        below = lines[number + 1].strip() if number + 1 < len(lines) else ""
+        if bare.startswith("```"):
+            fenced = not fenced
+            kind = "c"
+        elif fenced:
+            kind = "c"
+        elif not re.search(r"\w", bare):
+            kind = "-"
+        elif (
+            bare.startswith("#")
+            or re.fullmatch(r"\|[\s|:-]+\|", below)
+            or re.fullmatch(r"(?:\d+\. )?\*\*[^*|]+\*\*:?|[^`|][^|]*:", bare)
+        ):
+            kind = "h"
+        elif re.fullmatch(r"!?\[.*\]\(\S+\)", bare):
+            kind = "l"
+        else:
+            kind = "s"
+        classes.append(kind)
+    return "".join(classes)
+
+
+def lines_of(claim: Claim) -> set[int]:
+    """Return the lines that a row names."""
+    ranges = re.findall(r"(\d+)(?:–(\d+))?", claim.lines.split(", FP16", maxsplit=1)[0])
+    return {line for first, last in ranges for line in range(int(first), int(last or first) + 1)}
+
+
+def named_lines(document: str) -> set[int]:
+    """Return the lines of a document that some row names."""
+    return {line for claim in CLAIMS if claim.document == document for line in lines_of(claim)}
+
+
+def _sort_lines(folder: Path, measured: Path) -> int:
+    """Keep the class of each line, and print the statements without a row; return how many there are."""
+    unsorted, found = 0, {}
+    for path in sorted(folder.glob("[0-9][0-9][0-9]_*.md")):
+        text = path.read_text(encoding="utf-8")
+        document, classes = path.name[:3], line_classes(text)
+        found[document] = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "lines": classes}
+        named = named_lines(document)
+        for number, (kind, line) in enumerate(zip(classes, text.splitlines(), strict=True), 1):
+            if kind == "s" and number not in named:
+                unsorted += 1
+                sys.stdout.write(f"{path.name}:{number}: {line}\n")
+    write_text(json.dumps(found, indent=1) + "\n", measured / "documents.json")
+    return unsorted
 
 
 _SCHEMES = (
@@ -222,12 +329,14 @@ _SCHEMES = (
     "q8_a8+smooth",
     "q8_a8+smooth-down",
     "w8a8-channel",
+    "w8a8-channel+smooth",
     "w8a8-channel+smooth-down",
     "w8a8-tensor",
     "int4-g32",
     "int4-g128",
     "llm-int8",
     "kv-int4",
+    "kv-int8",
     "rtn-int4-g64",
     "gptq-int4-g64",
     "gptq-int4-g64-act",
@@ -265,12 +374,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--measure", action="store_true", help="measure the weights of the real model first")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page")
     parser.add_argument("--korean", type=Path, metavar="FILE", help="write the page in Korean")
-    parser.add_argument("--uncovered", type=Path, metavar="FOLDER", help="with the documents, 000_….md")
+    parser.add_argument("--lines", type=Path, metavar="FOLDER", help="with the documents, 000_….md")
     options = parser.parse_args(argv)
-    if options.uncovered:
-        for path in sorted(options.uncovered.glob("[0-9][0-9][0-9]_*.md")):
-            for number, line in uncovered(path.name[:3], path.read_text(encoding="utf-8")):
-                sys.stdout.write(f"{path.name}:{number}: {line}\n")
+    if options.lines:
+        count = _sort_lines(options.lines, options.measured)
+        sys.stdout.write(f"{count} statements without a row\n")
+        if count:
+            return 1
     if options.measure:
         text = json.dumps(measure_weights(assets.model()), indent=1)
         write_text(text + "\n", options.measured / "weights.json")

@@ -7,6 +7,8 @@ stands for the same fact, and a test compares the numerals that are typed.
 from __future__ import annotations
 
 from q8a8_lab.evaluation.claims_notes import NOTES_KOREAN
+from q8a8_lab.evaluation.claims_notes_rest import NOTES_REST_KOREAN
+from q8a8_lab.evaluation.claims_rest import REST_KOREAN
 from q8a8_lab.evaluation.claims_table import Verdict, Words
 
 __all__ = ["COMMAND", "KOREAN"]
@@ -24,6 +26,10 @@ _HEAD = f"""\
 - **확인됨**, **반박됨**: 그렇게 판정하게 한 수치와 함께 적습니다.
 - **여기서 시험할 수 없음**: 구할 수 없는 하드웨어, 코드, 모델이 필요합니다. 무엇이 필요한지, 그래도 알려진
   것이 무엇인지를 적습니다.
+- **언급뿐**: 문서가 이름이나 목표만 들고, 시험할 수치가 없습니다.
+
+무언가를 말하는 문서의 모든 행에는 항목이 있습니다. 제목, 링크, 그리고 어느 항목도 가리키지 않는 코드의 행은
+규칙에 따라 가려냅니다(`--lines`).
 
 크기는 비율이 아니라 모델의 텐서 형태(`q8a8_lab.evaluation.shapes`)에서 계산합니다. GB는 10⁹바이트, GiB는
 2³⁰바이트입니다. 퍼플렉시티는 [평가](../../model/evaluation.html)의 값이며 짝지은 표준 오차를 함께 적습니다.
@@ -76,10 +82,11 @@ _TEXTS = {
     ("000", "124"): (
         "정확도: SmoothQuant가 양자화 오차를 최소화한다.",
         (
-            "오차를 줄이기는 합니다. SmolLM2-135M에서 Q8_A8은 퍼플렉시티를 {q8_a8}, SmoothQuant를 쓰면 "
-            "{q8_a8_smooth}, ffn_down의 입력까지 평활화하면 {q8_a8_smooth_down} 바꿉니다. 원소 32개마다 "
-            "스케일이 있으면 평활화할 것이 별로 남지 않습니다. 토큰마다 스케일이 하나이면 더 도움이 "
-            "됩니다(채널별 {w8a8_channel}, 평활화하면 {w8a8_channel_smooth_down})."
+            "오차를 줄이기는 합니다. SmolLM2-135M에서 Q8_A8은 퍼플렉시티를 {q8_a8}, 논문대로 norm에 접는 "
+            "SmoothQuant를 쓰면 {q8_a8_smooth} 바꿉니다. 원소 32개마다 스케일이 있으면 평활화할 것이 "
+            "별로 남지 "
+            "않습니다. 토큰마다 스케일이 하나이면 더 도움이 됩니다(채널별 {w8a8_channel}, 평활화하면 "
+            "{w8a8_channel_smooth}). 최소인지는 다른 문제입니다. 가중치만 8비트이면 {w8a16}입니다."
         ),
     ),
     ("000", "125"): (
@@ -119,7 +126,7 @@ _TEXTS = {
         "블록은 원소 32개를 34바이트에 담는다.",
         "LAY-1. 바이트 단위로 ggml의 block_q8_0과 같습니다.",
     ),
-    ("001", "29–31, 92–96"): (
+    ("001", "28–31, 90–96, 218"): (
         "벡터 내적은 `vdotq_s32`와 `vmmlaq_s32`를 쓰며, MATMUL_INT8에서는 두 행을 동시에 처리한다.",
         (
             "명세에 따라 여기서 작성하여 QEMU에서 실행했고, 테스트가 역어셈블합니다. sdot과 smmla가 "
@@ -133,15 +140,19 @@ _TEXTS = {
     ("001", "60, 217, 225"): (
         "메모리가 FP16보다 47 % 적고, 압축률은 1.9이다.",
         (
-            "블록에서는 {block_saving}, 압축률 {block_ratio}입니다. Llama-7B 전체에서는 임베딩과 출력 "
-            "행렬도 Q8_A8이면 {saving_7b}, FP16으로 두면 {saving_7b_linear}입니다."
+            "블록에서는 {block_saving}, 압축률 {block_ratio}이고, 표까지 Q8_A8인 모든 모델도 "
+            "그렇습니다(`--embedding --output`). 표를 FP16으로 두면, 이것이 우리의 기본값인데, Llama-7B는 "
+            "{saving_7b_linear} 절약합니다."
         ),
     ),
     ("001", "171, 177, 183"): (
         "모델에 관계없이 메모리를 47 % 절약한다.",
         (
-            "모델에서 임베딩 표가 차지하는 비중에 달려 있습니다. 임베딩이 FP16인 SmolLM2-135M은 "
-            "{saving_smollm_linear} 절약합니다."
+            "행렬에서는 맞습니다({block_saving}). 모델에서는 표의 비중에 달려 있습니다. SmolLM2-135M은 "
+            "임베딩이 "
+            "FP16이면 {saving_smollm_linear} 절약합니다. 이는 우리의 기본값이고 선택이며, "
+            "`--embedding`이면 "
+            "{plan_saving} 절약합니다."
         ),
     ),
     ("001", "84, 223"): (
@@ -160,7 +171,7 @@ _TEXTS = {
         "MATMUL_INT8로 처리량이 4~6배가 된다.",
         _ARM,
     ),
-    ("001", "111"): (
+    ("001", "110, 111"): (
         "양자화의 평균 제곱 오차는 0.001~0.01이다.",
         (
             "SmolLM2-135M의 선형 가중치 {mse_count}개에서 {mse_least}부터 {mse_most}까지입니다. 이 수 "
@@ -195,8 +206,9 @@ _TEXTS = {
     ("001", "226"): (
         "정확도는 99 % 이상 유지된다.",
         (
-            "퍼플렉시티를 뜻한다면, SmolLM2-135M에서 {q8_a8} 늘어납니다. 보고서는 어떤 정확도를 뜻하는지 "
-            "말하지 않습니다."
+            "퍼플렉시티에만 해당하며, SmolLM2-135M에서 {q8_a8} 늘어납니다. 보고서는 어떤 정확도를 뜻하는지 "
+            "말하지 않습니다. 가장 확률이 높은 토큰은 영어 글에서 {top_q8_en}, 한국어 글에서 {top_q8_ko}가 "
+            "float과 같아 99 %에 못 미칩니다."
         ),
     ),
     ("001", "168–172"): (
@@ -260,7 +272,7 @@ _TEXTS = {
             "llama.cpp가 로드하고, 실행하고, 채점하는 파일을 씁니다."
         ),
     ),
-    ("002", "111–124"): (
+    ("002", "107–145"): (
         "스크립트가 도구의 출력에서 퍼플렉시티와 속도를 찾는다.",
         (
             "llama-perplexity는 `Final estimate: PPL = …`를 표준 오류에 출력하는데, 문서는 표준 오류를 "
@@ -272,7 +284,11 @@ _TEXTS = {
     ),
     ("002", "146"): (
         "스크립트의 마지막 줄: 메모리를 약 47 % 절약.",
-        "상수를 출력합니다. 여기서 잰 두 파일, F16과 Q8_A8 중 뒤의 것은 {file_saving} 작습니다.",
+        (
+            "상수를 출력합니다. 여기서 잰 두 파일, F16과 Q8_A8 중 뒤의 것은 우리의 기본값대로 임베딩이 "
+            "FP16이면 "
+            "{file_saving}, `--embedding`이면 {plan_saving} 작습니다."
+        ),
     ),
     ("002", "157"): (
         "Llama-7B: 13.5 GB와 7.2 GB, 47 % 감소.",
@@ -294,7 +310,7 @@ _TEXTS = {
         "첫 토큰이 280이 아니라 150 ms 뒤에 나온다.",
         _ARM,
     ),
-    ("002", "167–169"): (
+    ("002", "165–169"): (
         ("Apple M2와 M3은 2.5~3배, Snapdragon 8 Gen 2와 3은 2~2.5배, Dimensity 9000은 1.8~2.2배 빠르다."),
         _ARM,
     ),
@@ -315,7 +331,8 @@ KOREAN = Words(
         Verdict.CONFIRMED: "확인됨",
         Verdict.REFUTED: "반박됨",
         Verdict.UNTESTABLE: "여기서 시험할 수 없음",
+        Verdict.MENTIONED: "언급뿐",
     },
-    texts={**_TEXTS, **NOTES_KOREAN},
+    texts={**_TEXTS, **REST_KOREAN, **NOTES_KOREAN, **NOTES_REST_KOREAN},
 )
 """The page's words in Korean."""

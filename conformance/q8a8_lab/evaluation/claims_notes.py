@@ -9,7 +9,7 @@ from q8a8_lab.evaluation.claims_table import Claim, Verdict
 
 __all__ = ["NOTES", "NOTES_KOREAN"]
 
-_YES, _NO, _OPEN = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.UNTESTABLE
+_YES, _NO, _OPEN, _ONLY = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.UNTESTABLE, Verdict.MENTIONED
 
 _GPU = "Needs a GPU with such units; nothing here runs on one."
 
@@ -47,8 +47,8 @@ NOTES = (
         "003",
         "42",
         "Quantization after training loses more than quantization-aware training (QAT).",
-        _OPEN,
-        "Mentioned only: nothing is trained here.",
+        _ONLY,
+        "Nothing is trained here; the document gives no figure.",
     ),
     Claim(
         "003",
@@ -59,7 +59,7 @@ NOTES = (
     ),
     Claim(
         "003",
-        "62, 63",
+        "59–63",
         "Groups are more exact than one scale for all, and cost memory.",
         _YES,
         "On SmolLM2-135M int4 raises perplexity by {int4_g128} in groups of 128 and by {int4_g32} in "
@@ -68,7 +68,7 @@ NOTES = (
     ),
     Claim(
         "003",
-        "81",
+        "77–81",
         "Some channels of activations are 100 to 1000 times the others.",
         _YES,
         "And more: 1830 times the median in the input of ffn_down of layer 11 of SmolLM2-135M "
@@ -104,8 +104,8 @@ NOTES = (
         "003",
         "99",
         "KVSharer and SnapKV remove or compress parts of the cache.",
-        _OPEN,
-        "Mentioned only: they choose positions and layers, not a format of numbers.",
+        _ONLY,
+        "They choose positions and layers, not a format of numbers; nothing here implements them.",
     ),
     Claim(
         "003",
@@ -158,8 +158,9 @@ NOTES = (
         "003",
         "173",
         "DeepSeek-V3 was trained in FP8 and cost less.",
-        _OPEN,
-        "Mentioned only.",
+        _ONLY,
+        "Nothing is trained here. By its report its FP8 is E4M3, with a scale for 128 activations of a token "
+        "and for 128 by 128 weights.",
     ),
     Claim(
         "003",
@@ -172,7 +173,7 @@ NOTES = (
     # 004, the lecture
     Claim(
         "004",
-        "29–38",
+        "23–38",
         "Y = Sx · (Xint · Wint) · Sw.",
         _YES,
         "`q8a8.methods.dynamic`, equal to torchao's in every bit; so is the sum in int32.",
@@ -235,13 +236,13 @@ NOTES_KOREAN = {
     ),
     ("003", "42"): (
         "학습 후 양자화는 양자화 인식 학습(QAT)보다 손실이 크다.",
-        "언급뿐입니다. 여기서는 아무것도 학습하지 않습니다.",
+        "여기서는 아무것도 학습하지 않으며, 문서에는 수치가 없습니다.",
     ),
     ("003", "53–57"): (
         "INT4 가중치는 대역폭이 병목인 디코드에서 효과적이다.",
         "바이트는 20행과 같이 줄어듭니다. 속도에는 하드웨어가 필요합니다.",
     ),
-    ("003", "62, 63"): (
+    ("003", "59–63"): (
         "그룹은 스케일 하나보다 정확하고 메모리가 든다.",
         (
             "SmolLM2-135M에서 int4는 퍼플렉시티를 그룹 128에서 {int4_g128}, 그룹 32에서 {int4_g32} "
@@ -249,7 +250,7 @@ NOTES_KOREAN = {
             "4비트였습니다."
         ),
     ),
-    ("003", "81"): (
+    ("003", "77–81"): (
         "활성화의 일부 채널은 나머지의 100~1000배이다.",
         (
             "그 이상입니다. SmolLM2-135M의 11번 레이어 ffn_down 입력에서 중앙값의 "
@@ -278,7 +279,7 @@ NOTES_KOREAN = {
     ),
     ("003", "99"): (
         "KVSharer와 SnapKV는 캐시의 일부를 제거하거나 압축한다.",
-        "언급뿐입니다. 수의 형식이 아니라 위치와 레이어를 고릅니다.",
+        "수의 형식이 아니라 위치와 레이어를 고르며, 여기서는 구현하지 않았습니다.",
     ),
     ("003", "118–121"): (
         "AWQ는 s = mean|X|^α로 quantize(W / s) · s를 계산한다.",
@@ -319,7 +320,10 @@ NOTES_KOREAN = {
     ),
     ("003", "173"): (
         "DeepSeek-V3은 FP8로 학습하여 비용을 줄였다.",
-        "언급뿐입니다.",
+        (
+            "여기서는 아무것도 학습하지 않습니다. 그 보고서에 따르면 FP8은 E4M3이고, 스케일은 토큰의 활성화 "
+            "128개마다, 가중치 128×128개마다 있습니다."
+        ),
     ),
     ("003", "179–183"): (
         "메모리: FP32보다 BF16 2배, FP8과 INT8 4배, INT4 8배 작고 속도도 그렇다.",
@@ -328,7 +332,7 @@ NOTES_KOREAN = {
             "하드웨어가 필요합니다."
         ),
     ),
-    ("004", "29–38"): (
+    ("004", "23–38"): (
         "Y = Sx · (Xint · Wint) · Sw.",
         "`q8a8.methods.dynamic`이며 모든 비트가 torchao와 같습니다. int32의 합도 그렇습니다.",
     ),

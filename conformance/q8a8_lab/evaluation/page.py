@@ -66,7 +66,39 @@ _NOT_SHOWN = """\
 """
 
 
-def render(found: Mapping[str, Any], images: Mapping[str, str]) -> str:
+_UNNAMED = (
+    " This table was measured before reports named the arithmetic: float parts are as one machine's BLAS "
+    "computed them, and on another kernel were seen to move a row by half a percent "
+    "([why](perplexity.md#the-arithmetic))."
+)
+
+_OTHERS = """\
+## Two models, two languages
+
+On few windows: in an order of our own a window takes five to six times as long. The error of two windows has
+one degree of freedom, and is itself off by a factor of two or more; the tables show what differs by far.
+`own` is an order of our own, the same on every machine; other rows are as the machine that is named computes.
+Reports are kept in `docs/model/measured/evaluation-*.json`, made by
+
+```console
+$ python -m q8a8_lab.evaluation.run --model smollm2 --text korean --window 256 --windows 2 --schemes NAMES
+$ q8a8 perplexity GEMMA.gguf TEXT --scheme NAMES --window 256 --windows 2 --spread --bos
+```
+
+each with `--json FILE`; `--render` makes this page of them.
+
+- The Korean text is the constitution of the Republic of Korea, which no one owns. SmolLM2 reads it in bytes
+  and pieces of characters: its perplexity is of those, and lower for that reason.
+- One scale for a whole weight in 4 bits destroys a model; one for each output channel is behind groups.
+- Both files are 4-bit already (SmolLM2 Q4_1; Gemma 3 270M Q4_K_M and Q5_0). No package that was found has a
+  language model of these families in 16-bit weights, which would tell the 4-bit rows' loss from the grid's.
+
+"""
+
+
+def render(
+    found: Mapping[str, Any], images: Mapping[str, str], others: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
     """Return the page, as Markdown.
 
     Parameters
@@ -75,6 +107,8 @@ def render(found: Mapping[str, Any], images: Mapping[str, str]) -> str:
         The report of `q8a8_lab.evaluation.run`: that of `q8a8 perplexity`, with `gate`.
     images
         Paths of the plots from the page: "changes" and "bits".
+    others
+        Reports of other models and texts, by a short name; none is said nothing about.
     """
     parts = [
         _HEAD,
@@ -84,7 +118,12 @@ def render(found: Mapping[str, Any], images: Mapping[str, str]) -> str:
         _divergence(found),
         _plots(images),
     ]
-    parts += [_facts(found["schemes"]), _NOT_SHOWN.format(rows=len(found["schemes"]) - 1), _sources(found)]
+    parts += [
+        _others(others or {}),
+        _facts(found["schemes"]),
+        _NOT_SHOWN.format(rows=len(found["schemes"]) - 1),
+        _sources(found),
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -152,6 +191,7 @@ def _schemes(found: Mapping[str, Any]) -> str:
                 cache,
             )
         )
+    unnamed = "" if all("arithmetic" in each for each in found["schemes"]) else _UNNAMED
     head = (
         "scheme",
         "perplexity",
@@ -164,7 +204,7 @@ def _schemes(found: Mapping[str, Any]) -> str:
     return (
         "## Schemes\n\nBits and bytes are those that are stored, scales included, of the linear operators of "
         "all layers; the head is not among them. The cache is that of one window. ± is one paired standard "
-        "error.\n\n" + _table(head, "lrrrrrr", lines)
+        f"error.{unnamed}\n\n" + _table(head, "lrrrrrr", lines)
     )
 
 
@@ -204,6 +244,66 @@ def _divergence(found: Mapping[str, Any]) -> str:
         "## Divergence from float\n\nPrediction by prediction, as [Perplexity](perplexity.md) defines it. ± "
         f"is one standard error over windows. {where}.\n\n" + _table(head, "lrrrr", lines)
     )
+
+
+def _others(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the tables of other models and texts: a column for each report."""
+    if not reports:
+        return ""
+    names = list(dict.fromkeys(each["scheme"] for found in reports.values() for each in found["schemes"]))
+    rows = {
+        name: [
+            next((each for each in found["schemes"] if each["scheme"] == name), None)
+            for found in reports.values()
+        ]
+        for name in names
+    }
+    base, *schemes = names
+    facts = [
+        (
+            name,
+            f"`{found['text']['file']}`",
+            f"{found['protocol']['windows']} of {found['protocol']['window']}",
+            sum(found["protocol"]["counted"]),
+            f"{found['schemes'][0]['perplexity']:.3f}",
+            "; ".join(sorted({each["arithmetic"] for each in found["schemes"]})),
+        )
+        for name, found in reports.items()
+    ]
+    head = ("scheme", *reports)
+    align = "l" + "r" * len(reports)
+    changes = [(f"`{name}`", *map(_change, rows[name])) for name in schemes]
+    tops = [(f"`{name}`", *map(_top, rows[name])) for name in schemes]
+    return (
+        _OTHERS
+        + _table(
+            ("", "text", "windows, tokens", "predictions", f"perplexity of `{base}`", "arithmetic"),
+            "llrrrl",
+            facts,
+        )
+        + "\nChange of perplexity, %:\n\n"
+        + _table(head, align, changes)
+        + "\nThe most probable token is float's, %:\n\n"
+        + _table(head, align, tops)
+    )
+
+
+def _change(each: Mapping[str, Any] | None) -> str:
+    """Return a scheme's change of perplexity with its error."""
+    if each is None:
+        return ""
+    if each["delta_percent"] > 1e4:
+        return "more than 10,000"
+    error = each["delta_error_percent"]
+    return f"{each['delta_percent']:+.2f}" + ("" if error is None else f" ± {error:.2f}")
+
+
+def _top(each: Mapping[str, Any] | None) -> str:
+    """Return the share of equal most probable tokens with its error."""
+    if each is None or each["divergence"] is None:
+        return ""
+    error = each["divergence"]["same_top_error_percent"]
+    return f"{each['divergence']['same_top_percent']:.2f}" + ("" if error is None else f" ± {error:.2f}")
 
 
 def _plots(images: Mapping[str, str]) -> str:

@@ -3,10 +3,13 @@
 ::
 
     python -m q8a8_lab.evaluation.run --markdown docs/model/evaluation.md [--windows N]
+    python -m q8a8_lab.evaluation.run --render --markdown docs/model/evaluation.md
     python -m q8a8_lab.evaluation.run --model gemma3 --text korean --json FILE --schemes q8_a8,w8a16
 
 Results are kept in `.cache/evaluate`, window by window, by what they depend on: a run that was stopped goes
 on where it was, and one after a change measures again only what the change can have changed.
+
+`--render` writes the page from the reports that are kept beside it, without measuring.
 
 Exit status: 0, the gate holds; 1, it is broken, or something cannot be measured; 2, usage.
 """
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 
     from q8a8_evaluation.measure import Outcome
 
-__all__ = ["evaluate", "main"]
+__all__ = ["evaluate", "main", "others"]
 
 CACHE = Path(".cache") / "evaluate"
 
@@ -92,7 +95,21 @@ def _write(found: dict[str, Any], markdown: Path, images: Path) -> None:
     plot.draw_bits(found["schemes"], plots["bits"])
     # Both are in the folder of the documentation; the page is in a folder below it.
     links = {name: f"../assets/{path.name}" for name, path in plots.items()}
-    write_text(page.render(found, links), markdown)
+    write_text(page.render(found, links, others(markdown.parent / "measured")), markdown)
+
+
+def others(measured: Path) -> dict[str, dict[str, Any]]:
+    """Return the kept reports of other models and texts, by the names of their columns."""
+    names = {
+        "smollm2-en": "SmolLM2 135M, English",
+        "smollm2-ko": "SmolLM2 135M, Korean",
+        "gemma3-en": "Gemma 3 270M, English",
+        "gemma3-ko": "Gemma 3 270M, Korean",
+    }
+    paths = {name: measured / f"evaluation-{key}.json" for key, name in names.items()}
+    return {
+        name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--assets", type=Path, metavar="FOLDER", help="where the plots go [../assets from the page]"
     )
+    parser.add_argument(
+        "--render", action="store_true", help="write the page from the reports beside it: measure nothing"
+    )
     parser.add_argument("--schemes", type=scheme_names, default=list(SCHEMES), metavar="NAMES", help="[all]")
     parser.add_argument("--windows", type=int, default=12, metavar="N", help="windows to measure on [12]")
     parser.add_argument(
@@ -124,6 +144,12 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write, judge; return the exit status."""
     options = _parser().parse_args(argv)
+    if options.render:
+        kept = json.loads(
+            (options.markdown.parent / "measured" / "evaluation.json").read_text(encoding="utf-8")
+        )
+        _write(kept, options.markdown, options.assets or options.markdown.parent.parent / "assets")
+        return 0
     gemma = options.model == "gemma3"
     protocol = Protocol(
         options.window, options.windows, spread=True, bos=gemma, divergence=True, own_order=True

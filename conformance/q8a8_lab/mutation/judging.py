@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.session import Session
     from q8a8_conformance.results.run import Finding
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 30.0
 """Time limit of a mutant's call: long, for a call on a busy machine must not look like a hang."""
 
 ORDERS = "order-"

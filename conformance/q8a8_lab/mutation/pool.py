@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from q8a8_lab.mutation.judging import Judged, SuiteCase
 
-Extent = Literal["caught", "values", "cases", "whole"]
-"""How much of the suite is run: until the mutant's rule fails; the cases about values; all cases; or all
-cases and the property tests, which search."""
+Extent = Literal["caught", "values", "cases"]
+"""How much of the suite is run, the property tests aside, which search: until the mutant's rule fails; the
+cases about values; or all cases."""
 
 JOBS = min(2, os.cpu_count() or 1)
 _ABOUT_MORE = ("Q8A8-MEM-", "Q8A8-ENV-", "Q8A8-QNT-11")
@@ -37,8 +37,9 @@ def judge_one(slug: str, extent: Extent) -> Judged:
         return judging.judge(slug, of_rule, rule)
     if extent == "values":
         return judging.judge(slug, lambda case: not _is_about_more(case))
-    skipped = _WARNINGS if extent == "whole" else (_SEARCHES, _WARNINGS)
-    return judging.judge(slug, lambda case: _WARNINGS not in case.name and not case.name.startswith(skipped))
+    return judging.judge(
+        slug, lambda case: _WARNINGS not in case.name and not case.name.startswith(_SEARCHES)
+    )
 
 
 def _is_about_more(case: SuiteCase) -> bool:

@@ -106,6 +106,7 @@ class Code:
 
 
 NEWER: Final = ("neoverse-v1", "cortex-x2")
+SVE_I8MM: Final = "armv8.2-a+sve+i8mm"
 KERNELS: Final = (
     Code("ours, `neon`", "armv8-a", "neon", "neon_tile", "sml?[au]l+2?"),
     Code("ggml, rows", "armv8-a", "rows", "ggml_vec_dot_q8_0_q8_0", "smull2?"),
@@ -118,6 +119,9 @@ KERNELS: Final = (
     Code("ours, `sve`, 128 bits", "armv8.2-a+sve", "sve", "sve_tile", "sdot", ("cortex-x2",), 128),
     Code("ours, `sve`, 256 bits", "armv8.2-a+sve", "sve", "sve_tile", "sdot", ("neoverse-v1",), 256),
     Code("ours, `sve`, 512 bits", "armv8.2-a+sve", "sve", "", "sdot", (), 512),
+    Code("ours, `sve-i8mm`, 128 bits", SVE_I8MM, "sve-i8mm", "sve_i8mm_tile", "smmla", ("cortex-x2",), 128),
+    Code("ours, `sve-i8mm`, 256 bits", SVE_I8MM, "sve-i8mm", "sve_i8mm_tile", "smmla", ("neoverse-v1",), 256),
+    Code("ours, `sve-i8mm`, 512 bits", SVE_I8MM, "sve-i8mm", "", "smmla", (), 512),
     Code("ggml, rows, SVE 128 bits", "armv8.2-a+dotprod+sve", "rows", "", "sdot", (), 128),
     Code("ggml, rows, SVE 256 bits", "armv8.2-a+dotprod+sve", "rows", "", "sdot", (), 256),
     Code("ggml, rows, SVE 512 bits", "armv8.2-a+dotprod+sve", "rows", "", "sdot", (), 512),

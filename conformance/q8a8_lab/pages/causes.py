@@ -16,7 +16,7 @@ from q8a8_conformance.diagnosis.causes import (
     order_cause,
 )
 from q8a8_conformance.diagnosis.dots import REVEALED, distinct_orders, equal_orders
-from q8a8_conformance.diagnosis.facts import FACTS
+from q8a8_conformance.diagnosis.facts import FACTS, OTHER_FACTS
 from q8a8_conformance.faults.catalogue import FAMILIES
 from q8a8_conformance.results.record import short_id
 from q8a8_conformance.reveal.summations import SUMMATIONS
@@ -172,7 +172,7 @@ def _lines() -> Iterator[str]:
     yield _FACTS.rstrip() + "\n"
     yield from _row("fact", "meaning")
     yield from _row("---", "---")
-    for slug, words in FACTS.items():
+    for slug, words in sorted({**OTHER_FACTS, **FACTS}.items()):
         yield from _row(f"`{slug}`", words)
     yield ""
     yield "## Recipes of the quantizers"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from q8a8.atomic import write_text
 from q8a8_conformance.protocol.sut import Sut, SutError, parse_sut
-from q8a8_conformance.reveal.products import FULL, Extent, reveal_product
+from q8a8_conformance.reveal.products import BRIEF, FULL, Extent, reveal_product
 from q8a8_conformance.smoke.starting import start
 from q8a8_lab import native_build
 from q8a8_lab.peers import store
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
 
-TIMEOUT = 120.0
+TIMEOUT = 900.0
 """Seconds that a product may take: shaders are compiled at their first use."""
 
 SHOWN = (1, 512)
@@ -41,7 +41,15 @@ SHOWN = (1, 512)
 OPTIONS = {"vulkan": ("", "precision=f32"), "cpu": ("", "threads=4", "buffer=repack")}
 """Options of devices with which they are revealed as well, by the backend's name."""
 
+EMULATED_OPTIONS = ("", "buffer=repack")
+"""In QEMU: threads that wait for each other without sleeping are too slow there."""
+
 SVE_CPUS = tuple(native_build.sve_cpu(bits) for bits in (128, 256, 512))
+EMULATED = Extent(
+    (*range(1, 18), 20, 31, 32, 33, 64, 65, 100, 128, 257, 512), 1024, 60, BRIEF.blocks, BRIEF.elements
+)
+"""What is looked at in QEMU."""
+
 ARM_CPUS = {
     "armv8.0_1": ("cortex-a72",),
     "armv8.2_1": ("neoverse-n1",),
@@ -137,7 +145,8 @@ def devices(folder: Path, *, emulated: bool = False) -> Iterator[Device]:
         if name == "base":
             continue
         first, *others = ARM_CPUS.get(name.removeprefix("cpu-"), ARM_CPUS[""]) if emulated else ("",)
-        yield from (Device(library, options, first) for options in OPTIONS.get(name.partition("-")[0], ("",)))
+        chosen = EMULATED_OPTIONS if emulated else OPTIONS.get(name.partition("-")[0], ("",))
+        yield from (Device(library, options, first) for options in chosen)
         yield from (Device(library, cpu=cpu) for cpu in others)
 
 
@@ -156,7 +165,7 @@ def packages() -> Iterator[Device]:
     yield from devices(store.fetch(store.NPM_GGML_ARM), emulated=True)
 
 
-def reveal(device: Device, extent: Extent = FULL) -> ProductResult:
+def reveal(device: Device, extent: Extent | None = None) -> ProductResult:
     """Reveal a device.
 
     Raises
@@ -183,7 +192,7 @@ def reveal(device: Device, extent: Extent = FULL) -> ProductResult:
         result = ProductResult(hello.name.partition(" (")[0], device.options, digest, cpu=device.cpu)
         if "mul_mat_q8_a8" not in hello.functions:
             return replace(result, not_run="the device does not offer the product")
-        found = reveal_product(session, extent)
+        found = reveal_product(session, extent or (EMULATED if device.cpu else FULL))
     if not found.regimes:
         return replace(result, not_run=found.notes[0].partition(":")[0])
     return replace(
@@ -200,7 +209,7 @@ def reveal(device: Device, extent: Extent = FULL) -> ProductResult:
 def _shown(found: RevealedProduct, n: int) -> tuple[list[str], float | None]:
     """Return the names of a product of n rows, and its error over quantization's."""
     along = [each for each in found.regimes if each.side == "n"]
-    regime = next((each for each in along if each.holds(n)), along[0])
+    regime = next((each for each in along if each.rows(n).any()), along[0])
     ratio = regime.error / regime.quantization_error if regime.quantization_error else None
     return list(regime.names), ratio
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from q8a8 import dequantize_row
 from q8a8_conformance.faults.in_process import InProcessSession
@@ -50,11 +51,15 @@ def test_gguf_py(need: Callable[[object, str], None]) -> None:
         assert regime.unexplained == 0 < regime.of
 
 
-def test_onnxruntime(need: Callable[[object, str], None]) -> None:
-    """QuantizeLinear's arithmetic by blocks, and `MatMulInteger`; scales are not halves, blocks in order."""
+@pytest.mark.parametrize(("name", "scales"), [("kernel", ()), ("optimized", ("weight-scale-first",))])
+def test_onnxruntime(need: Callable[[object, str], None], name: str, scales: tuple[str, ...]) -> None:
+    """QuantizeLinear's arithmetic by blocks, and `MatMulInteger`; scales are not halves, blocks in order.
+
+    The optimizer joins the operators that scale the sums: they are multiplied by one scale after the other.
+    """
     need(find_spec("onnxruntime"), "onnxruntime is not installed")
-    found = revealed("onnxruntime_py:kernel")
+    found = revealed(f"onnxruntime_py:{name}")
     (regime,) = found.regimes
-    assert regime.names == ("division-half-even", "activation-scale:float32", "order:scalar")
+    assert regime.names == ("division-half-even", "activation-scale:float32", *scales, "order:scalar")
     assert regime.unexplained == 0 < regime.of
     assert found.is_invariant

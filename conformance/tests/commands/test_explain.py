@@ -56,7 +56,11 @@ def test_an_unknown_rule_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("DOT-1*", "Q8A8-DOT-10: every block once"),
         ("odd-block-lost", "Treat every block once"),
-        ("block-not-counted", "A fact, measured on a dot product."),
+        ("block-not-counted", "A fact, measured by experiments."),
+        ("place-unwritten", "nothing is written"),
+        ("activations:float32", "keeps its activations so"),
+        ("division-half-even", "rounding = half-even"),
+        ("torchao", "divisor = 127.5"),
         ("order:avx2", "ggml AVX2 with FMA"),
         ("scalar", "An order of additions, which is free (ORD-1)."),
         ("ggml-ref", "multiply by f32(127/amax)"),

@@ -196,6 +196,18 @@ def _minus_two(_of: Array, sums: Array, d: Array) -> np.float32:
     return np.float32((sums * d).sum()) if len(d) else np.float32(-2)
 
 
+def _in_lanes_of_16_bits(of: Array) -> Array:
+    lanes = np.zeros((*of.shape[:-1], 8), int)
+    for k in range(0, 32, 8):
+        lanes = np.clip(lanes + of[..., k : k + 8], -32768, 32767)
+    return np.asarray(lanes.sum(axis=-1))
+
+
+def _as_bfloat16(value: float) -> np.float32:
+    bits = np.array([value], np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
+    return np.float32(bits.view(np.float32)[0])
+
+
 OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     "unwritten": (Steps(store=lambda *_: None), "result-not-written", {"n": "any"}),
     "reversed": (Steps(products=lambda qx, qy: qx.astype(int) * qy[:, ::-1]), "block-map", {"lost": []}),
@@ -205,6 +217,36 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     "irregular": (Steps(visited=_drops_one), "block-not-counted", {"at": 10}),
     "shifted": (Steps(products=_shifted), "block-meets-another", {"at": 2}),
     "one-length": (Steps(visited=lambda nb: np.arange(nb - (nb == 33))), "block-not-counted", {"at": 33}),
+    "saturating-lanes": (
+        Steps(block_sum=_in_lanes_of_16_bits),
+        "block-sum",
+        {"bits": 16, "ends": "saturates", "lanes": 8, "elements": "modulo"},
+    ),
+    "fixed-point": (
+        Steps(scale_product=lambda dx, dy: (dx * dy * np.float32(65536)).astype(int) / np.float32(65536)),
+        "scale-product",
+        {"as": "fixed-point-16"},
+    ),
+    "scales-added": (
+        Steps(scale_product=lambda dx, dy: dx + dy),
+        "scale-product",
+        {"as": "scales-added"},
+    ),
+    "signed-length": (
+        Steps(visited=lambda nb: np.arange(max((32 * nb + 32768) % 65536 - 32768, 0) // 32)),
+        "offset-wraps",
+        {"unit": "elements", "bits": 16, "from": 1023},
+    ),
+    "rounded-at-the-end": (
+        Steps(total=lambda _of, sums, d: _as_bfloat16((sums * d).sum())),
+        "result-changed",
+        {"bits": 8},
+    ),
+    "clamped": (
+        Steps(total=lambda _of, sums, d: np.clip(np.float32((sums * d).sum()), -65504, 65504)),
+        "result-changed",
+        {"limit": 65504.0},
+    ),
     "zero-clears": (
         Steps(scale_product=lambda dx, dy: dx * dy * float(not (dx * dy == 0).any())),
         "zero-scale-affects-others",
@@ -252,6 +294,78 @@ def test_a_tail_of_the_other_row(side: int) -> None:
     assert facts[0].where["lengths"]["least"] == 9
     assert facts[0].where["blocks"][0]["y_row" if side else "x_row"] == 0
     assert len(facts[0].explained(failures)) >= 0.5 * len(failures)
+
+
+class _ScaleOfThePair(Kernel):
+    """Scales each block by x's scale of the first block of its pair."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Copy the scale over that of the second block, and multiply."""
+        x = vx.copy()
+        for start in (0, bx)[:nrc]:
+            row = x[start : start + n // 32 * 34].reshape(-1, 34)
+            row[1::2, :2] = row[: n // 32 // 2 * 2 : 2, :2]
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, x, bx, vy, by, nrc)
+
+
+def test_the_scale_of_a_pair() -> None:
+    """Blocks that take x's scale from the block before, every second one, are found in any order."""
+    facts, failures = _facts(DOT, _ScaleOfThePair())
+    assert (facts[0].fact, facts[0].where["scale"]) == ("scale-of-another-block", "first of 2 of x")
+    assert len(facts[0].explained(failures)) >= 0.9 * len(failures)
+
+
+@pytest.mark.parametrize("sums", [((0,), (0, 1), (2,), (2, 3)), ((0,), (1,), (2,), (2,))])
+def test_results_of_others(sums: tuple[tuple[int, ...], ...]) -> None:
+    """With two rows, an accumulator that is not cleared, and a result that is another one's."""
+
+    class Mixed(Kernel):
+        def ggml_vec_dot_q8_a8_q8_a8(
+            self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+        ) -> None:
+            super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
+            if nrc == 2:
+                places = [0, 1, bs, bs + 1]
+                s[places] = [sum(s[places[k]] for k in of) for of in sums]
+
+    facts, failures = _facts(DOT, Mixed())
+    assert facts[0].fact == "results-of-others"
+    assert facts[0].nrc == 2
+    assert len(facts[0].explained(failures)) == len(failures)
+
+
+class _OtherBlocks(Kernel):
+    """Multiplies the blocks of x with others of y."""
+
+    def __init__(self, blocks: Callable[[Array], Array]) -> None:
+        super().__init__()
+        self._blocks = blocks
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Move the blocks of y, and multiply."""
+        y, every = vy.copy(), np.arange(n // 32)
+        for start in (0, by)[:nrc]:
+            row = y[start : start + n // 32 * 34].reshape(-1, 34)
+            row[:] = row[self._blocks(every)]
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, y, by, nrc)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "name"),
+    [
+        (lambda every: np.where(every ^ 1 < every.size, every ^ 1, every), "the other block of two"),
+        (lambda every: np.minimum(every, 63), "at most 63"),
+    ],
+)
+def test_blocks_that_meet_others(blocks: Callable[[Array], Array], name: str) -> None:
+    """Blocks that meet others of y by one rule at every length."""
+    facts, failures = _facts(DOT, _OtherBlocks(blocks))
+    assert (facts[0].fact, facts[0].where) == ("block-meets-another", {"blocks": name, "of": "y"})
+    assert facts[0].explained(failures) == failures
 
 
 def _beside_a_large_term(nb: int) -> Call:

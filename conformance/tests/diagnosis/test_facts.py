@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from q8a8_conformance import reveal
 from q8a8_conformance.diagnosis import experiments
-from q8a8_conformance.diagnosis.facts import FACTS, HEX_LIMIT, Evidence, Fact
+from q8a8_conformance.diagnosis.facts import FACTS, HEX_LIMIT, OTHER_FACTS, Evidence, Fact
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import Failure
 
@@ -49,7 +50,12 @@ def test_a_fact_explains_what_its_model_gives(right: bool) -> None:
 
 def test_every_fact_has_a_sentence() -> None:
     """What the experiments call a fact is in the table of facts, and nothing else is."""
-    sources = [path.read_text(encoding="utf-8") for path in Path(experiments.__file__).parent.glob("*.py")]
+    here = Path(experiments.__file__).parent
+    rest = [*here.parent.glob("*_*.py"), *Path(reveal.__file__).parent.glob("*.py")]
+    other = "\n".join(path.read_text(encoding="utf-8") for path in rest)
+    assert set(re.findall(r'Difference\(\s*"([a-z-]+)"', other)) <= {*OTHER_FACTS, *FACTS}
+    assert [slug for slug in OTHER_FACTS if f'"{slug.removeprefix("place-")}' not in other] == []
+    sources = [path.read_text(encoding="utf-8") for path in here.glob("*.py")]
     text = "\n".join(sources)
     named = set(re.findall(r'(?:measured|Candidate)\(\s*"([a-z-]+)"', text))
     assert named <= FACTS.keys()

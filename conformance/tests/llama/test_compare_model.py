@@ -12,6 +12,7 @@ import pytest
 from q8a8.llama import linear_names
 from q8a8_conformance.cli import main
 from q8a8_conformance.report.schema import parse
+from q8a8_evaluation.commands import compare_model
 from q8a8_evaluation.compare_backends import drift
 from q8a8_lab import native_build
 from q8a8_lab.mutation.native import argv
@@ -30,6 +31,7 @@ import os
 
 import numpy as np
 from q8a8.abi import Reference
+from q8a8_conformance.mutants import matrix_float_activations
 
 
 class Kernel:
@@ -59,12 +61,19 @@ class Dies(Kernel):
             os.abort()
 
 
+class Floats:
+    def mul_mat_q8_a8(self, m, n, k, w, x, out):
+        if n < 12:
+            os.abort()
+        matrix_float_activations.mul_mat_q8_a8(m, n, k, w, x, out)
+
+
 class Lacks:
     def dequantize_row_q8_a8(self, x, y, k):
         pass
 
 
-one, not_a_number, dies, lacks = One(), NotANumber(), Dies(), Lacks()
+one, not_a_number, dies, lacks, floats = One(), NotANumber(), Dies(), Lacks(), Floats()
 """
 
 
@@ -137,6 +146,35 @@ def test_activations_that_are_not_quantized(compare: Callable[..., tuple[int, di
     assert [fact["fact"] for fact in side["facts"]] == ["activations:float32"]
     assert side["regimes"][0]["where"] == "every row of x"
     assert "activations:float32: Activations are kept in float32, and not quantized" in text
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sizes", "said"),
+    [
+        (
+            "q8a8_conformance.mutants:matrix_float_activations",
+            [1, 12],
+            "s a shape: q8a8 reveal looks at others",
+        ),
+        ("kernels_of_a_test:floats", [12], "a product of m = 32, n = 1, k = 256: "),
+    ],
+)
+def test_a_device_whose_shapes_are_slow(
+    compare: Callable[..., tuple[int, dict[str, Any], str]],
+    monkeypatch: pytest.MonkeyPatch,
+    kernel: str,
+    sizes: list[int],
+    said: str,
+) -> None:
+    """The shape that failed is named, whatever becomes of others."""
+    monkeypatch.setattr(compare_model, "SLOW", 0.0)
+    _, found, text = compare(f"py:{kernel}", "reference")
+    (side,) = found["sides"]
+    assert [fact["fact"] for fact in side["facts"]] == ["activations:float32"]
+    wheres = [f"every row of x where n = {n}, of the sizes looked at" for n in sizes]
+    assert [regime["where"] for regime in side["regimes"]] == wheres
+    assert said in side["why"]
+    assert f"   {side['why'].splitlines()[0]}" in text
 
 
 def test_a_wrong_kernel_in_c(

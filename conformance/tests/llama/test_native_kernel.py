@@ -155,6 +155,11 @@ def test_cpu_features(tmp_path: Path) -> None:
         ("riscv64", "imafdcv", ["rvv", "scalar"]),
         ("riscv64", "imafdc", ["scalar"]),
         ("aarch64", "asimd asimddp", ["dotprod", "neon", "scalar"]),
+        (
+            "aarch64",
+            "asimd asimddp sve sve2 i8mm svei8mm",
+            ["i8mm", "sve-i8mm", "sve", "dotprod", "neon", "scalar"],
+        ),
         ("s390x", "vx", ["scalar"]),
     ],
 )
@@ -168,6 +173,7 @@ def test_kernels_of_other_processors(
         "neon": "asimd",
         "i8mm": "asimd i8mm",
         "sve": "asimd sve",
+        "sve-i8mm": "asimd sve svei8mm",
     }
     has = set(features) if machine == "riscv64" else set(features.split())
 

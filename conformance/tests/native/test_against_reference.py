@@ -31,9 +31,12 @@ ON_ARM = platform.machine() == "aarch64"
 NATIVE_KERNELS = native_build.RUNS_ON["max"] if ON_ARM else ("scalar", *native_build.X86_KERNELS)
 LEGS = [
     *((None, kernel) for kernel in NATIVE_KERNELS),
-    *((cpu, kernel) for cpu in native_build.CPUS for kernel in native_build.RUNS_ON[cpu]),
+    *native_build.PLAINEST,
 ]
-SVE_LEGS = [(native_build.sve_cpu(bits), "sve") for bits in (128, 256, 2048)]
+SVE_LEGS = [
+    *((native_build.sve_cpu(bits), "sve") for bits in (128, 256, 2048)),
+    *((native_build.sve_cpu(bits), "sve-i8mm") for bits in (128, 2048)),
+]
 GUARDED = Option.GUARD_AFTER | Option.READONLY
 
 

@@ -164,7 +164,7 @@ def test_missing_features(
     cpu: str, harness: Callable[..., list[str]], run: Callable[..., subprocess.CompletedProcess[bytes]]
 ) -> None:
     """Under QEMU every kernel runs or exits with 77 and the missing feature, which --list prints too."""
-    feature = {"dotprod": "asimddp", "i8mm": "i8mm", "sve": "sve"}
+    feature = {"dotprod": "asimddp", "i8mm": "i8mm", "sve": "sve", "sve-i8mm": "sve, svei8mm"}
     listed = dict(line.split(maxsplit=1) for line in run(harness("--list", cpu)).stdout.decode().splitlines())
     for kernel in native_build.KERNELS:
         done = run(harness(kernel, cpu))

@@ -73,6 +73,18 @@ def test_golden_cases(session: Session) -> None:
                 assert not result.faults, case.id
 
 
+def test_the_emulator_s_vector_loads(need: Callable[[object, str], None]) -> None:
+    """QEMU is tried without a kernel: where it calls a legal reduction illegal, crashes are its own."""
+    try:
+        found = {devices.vector_loads_resume(bits) for bits in devices.RVV_BITS}
+    except native_build.MissingToolError as error:
+        need(False, str(error))
+        raise  # not reached
+    page = (native_build.source_folder().parent / "docs" / "one-result.md").read_text(encoding="utf-8")
+    assert len(found) == 1
+    assert ("goes on wrongly after a vector load" in page) or found == {True}
+
+
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 def test_cuda_compiles(
     architecture: str,

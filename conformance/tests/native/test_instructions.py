@@ -41,6 +41,7 @@ def mnemonics(
         ("dotprod", {"sdot", "fcvtas", "fcvtl", "fcvtn"}, {"smmla"}),
         ("i8mm", {"smmla", "fcvtas", "fcvtl", "fcvtn"}, {"fcvtns"}),
         ("sve", {"sdot", "whilelo", "frinta"}, {"smmla"}),
+        ("sve-i8mm", {"smmla", "uzp1", "uzp2", "whilelo", "frinta"}, {"fcvtns"}),
     ],
 )
 def test_arm_kernels(

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from q8a8.dot import vec_dot
-from q8a8.order import ORDERS, WHOLE, Order, TreeOrder, halves
+from q8a8.order import ORDERS, WHOLE, Order, Tail, TreeOrder, halves
 from q8a8_conformance.reveal import candidates as module
 from q8a8_conformance.reveal.elements import SINGLE
 from q8a8_conformance.reveal.families import families
@@ -85,6 +85,16 @@ def test_switch(reveal: Reveal) -> None:
     )
     assert "from 41 blocks on: not in the catalogue: the blocks from the last to the first" in text
     assert found.to_json(20)["tree"][0][0] == [[[[0, 4], 8], 12], 16]
+
+
+@pytest.mark.parametrize("at", [16, 12])
+def test_early_switch(reveal: Reveal, at: int) -> None:
+    """An order of short rows alone is found, and one whose blocks left over alone are fused."""
+    four = replace(FOUR, tail=Tail(WHOLE, (0, 1, 2, 3), (0, 0, 0)), tail_fused=True)
+    two = replace(SCALAR, body=(0, 0), tail=Tail(WHOLE, (0,), (0,)), tail_fused=True)
+    found = reveal(lambda x, y: vec_dot(x, y, four if x.shape[-1] < at else two), (*range(1, 20), 23, 32, 41))
+    assert found.is_tree, found.text()
+    assert [(piece.first, piece.last) for piece in found.pieces] == [(1, at - 1), (at, None)]
 
 
 def test_numpy_pairwise(reveal: Reveal) -> None:

@@ -92,6 +92,13 @@ def test_one_row_at_a_time_is_legal(q8a8_test: Callable[..., Tested]) -> None:
     assert tested.rules("not-run") == {"DOT-6", "DOT-11", "DOT-9"}
 
 
+def test_a_case_that_is_not_there(q8a8_test: Callable[..., Tested]) -> None:
+    """A case id that nothing matches is answered with the one most like it."""
+    tested = q8a8_test("ref", "--case", "quantise/ties*")
+    assert (tested.report["verdict"], tested.status) == ("nothing-ran", 4)
+    assert "note: no case matches 'quantise/ties*'; did you mean quantize/" in tested.out
+
+
 def test_nothing_offered_is_nothing_run(q8a8_test: Callable[..., Tested]) -> None:
     """A kernel without a function passes nothing: exit status 4."""
     tested = q8a8_test("py:partial_kernels:Nothing")

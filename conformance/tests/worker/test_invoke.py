@@ -11,11 +11,12 @@ import pytest
 from q8a8_conformance.protocol.messages import Buffer, Call, Fault, Option
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.invoke import CannotCall, Invoker
+from q8a8_conformance.worker.memory import GuardedBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from q8a8_conformance.worker.memory import GuardedBuffer
+    from q8a8_conformance.worker.memory import PlacedBuffer
 
 
 class Target:
@@ -28,12 +29,12 @@ class Target:
     def __init__(self, step: Callable[[], object] = lambda: None) -> None:
         self.step = step
 
-    def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
+    def bind(self, call: Call, buffers: Sequence[PlacedBuffer]) -> Callable[[], object]:
         """Return the step, whatever the call."""
         assert len(buffers) == len(call.buffers)
         return self.step
 
-    def native(self, call: Call, buffers: Sequence[GuardedBuffer]) -> None:
+    def native(self, call: Call, buffers: Sequence[PlacedBuffer]) -> None:
         """Return None: the step is Python."""
 
 
@@ -129,9 +130,11 @@ def test_shared_inputs_lie_in_one_block(places: tuple[int, int], guard: Option) 
     seen: list[tuple[str, int, bytes]] = []
 
     class Watched(Target):
-        def bind(self, call: Call, buffers: Sequence[GuardedBuffer]) -> Callable[[], object]:
+        def bind(self, call: Call, buffers: Sequence[PlacedBuffer]) -> Callable[[], object]:
             del call
-            return lambda: seen.extend((each.name, each.address, each.read()) for each in buffers)
+            return lambda: seen.extend(
+                (each.name, each.address, ctypes.string_at(each.address, each.length)) for each in buffers
+            )
 
     call = shared_call(places, Option.SHARED_INPUTS | guard)
     result = Invoker(Watched(), None).invoke(call)
@@ -165,4 +168,6 @@ def test_shared_inputs_that_cannot_be_placed_are_refused() -> None:
 
 def buffer_of(invoker: Invoker) -> GuardedBuffer:
     """Return the output buffer of the current call."""
-    return next(buffer for buffer in invoker._placer.memory.buffers if buffer.name == "y")
+    found = next(buffer for buffer in invoker._placer.memory.buffers if buffer.name == "y")
+    assert isinstance(found, GuardedBuffer)
+    return found

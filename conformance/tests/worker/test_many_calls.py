@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from q8a8_conformance.protocol.messages import Fault
+from q8a8_conformance.worker.convention import trampoline
 from q8a8_conformance.worker.many_calls import ManyCalls
 from q8a8_conformance.worker.memory import Memory, Placement
 
 if TYPE_CHECKING:
     import pytest
+
+SIZES = (("s", 5), ("nothing", 0), ("y", 300))
 
 
 def calls_that(change_at: int) -> ManyCalls:
@@ -57,3 +62,35 @@ def test_memory_that_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     many = ManyCalls(lambda: kept.append(ctypes.create_string_buffer(1000)), [], [])
     many.run(1000)
     assert (many.done, many.kept) == (1000, "")
+
+
+def test_many_calls_in_machine_code() -> None:
+    """The loop of machine code refills every output, and finds and numbers the one result that differs."""
+    machine = trampoline()
+    if machine is None:
+        assert os.uname().machine != "x86_64"
+        return
+    memory = Memory()
+    first, empty, last = (memory.place(name, bytearray(size), Placement.ALIGNED) for name, size in SIZES)
+    made, change_at, seen = 0, 0, set()
+
+    def kernel(one: int, other: int) -> None:
+        nonlocal made
+        made += 1
+        seen.add(ctypes.string_at(one, 5) + ctypes.string_at(other, 300))
+        ctypes.memset(one, 1, 5)
+        ctypes.memset(other, 2, 300)
+        if made == change_at:
+            ctypes.memset(other + 299, 3, 1)
+
+    function = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_size_t)(kernel)
+    address = ctypes.cast(function, ctypes.c_void_p).value or 0
+    for place, expected in ((0, (1000, False)), (1, (1, True)), (700, (700, True)), (1000, (1000, True))):
+        made, change_at = 0, place
+        step = machine.bind(address, (first.address, last.address), measured=False)
+        many = ManyCalls(step, [first, empty, last], [b"\1" * 5, b"", b"\2" * 300])
+        many.run(1000)
+        assert (many.done, many.differs) == expected
+        assert made == many.done
+        assert seen == {bytes(305)}
+        assert machine.take_faults() == (Fault(0), [])

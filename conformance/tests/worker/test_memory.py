@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import mmap
+import os
+import signal
 
 import pytest
 
@@ -153,3 +156,49 @@ def test_largest_offset_fits(memory: Memory) -> None:
     buffer = memory.place("x", data_of(10), Placement.ALIGNED, MAX_OFFSET)
     assert buffer.address + 10 + 200 < buffer.arena.end
     assert buffer.damage() == ""
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("placement", Placement)
+def test_read_only_inputs(memory: Memory, placement: Placement, size: int) -> None:
+    """An input mapped read-only lies where a writable one would, has a name, and is filled anew."""
+    given = data_of(size)
+    for number in range(3):
+        writable = memory.place("x", given, placement, 6)
+        buffer = memory.place_read_only("x", given, placement, 6)
+        assert buffer is not None
+        assert ctypes.string_at(buffer.address, size) == given
+        assert (buffer.address - writable.address) % mmap.PAGESIZE == 0
+        around = ctypes.string_at(buffer.arena.start, buffer.arena.size)
+        before = buffer.address - buffer.arena.start
+        assert set(around[:before] + around[before + size :]) <= {CANARY}
+        assert memory.buffers == (writable, buffer)
+        assert buffer.locate(buffer.arena.start - mmap.PAGESIZE - 1) == ""
+        assert ("mapped read-only" in buffer.locate(buffer.address)) == (size > 0)
+        memory.release()
+        given[:1] = bytes([number])[:size]
+
+
+def test_a_write_to_a_read_only_input_faults() -> None:
+    """The process that writes to it is killed."""
+    buffer = Memory().place_read_only("x", data_of(34), Placement.ALIGNED)
+    assert buffer is not None
+    child = os.fork()
+    if child == 0:
+        try:
+            faulthandler.disable()
+            ctypes.memset(buffer.address + 33, 0, 1)
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) in (signal.SIGSEGV, signal.SIGBUS)
+
+
+def test_systems_that_map_nothing_twice(monkeypatch: pytest.MonkeyPatch, memory: Memory) -> None:
+    """Without memory files no input is placed so."""
+
+    def refuse(name: str) -> int:
+        raise OSError(name)
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    assert memory.place_read_only("x", data_of(4), Placement.ALIGNED) is None
+    assert memory.place_read_only("x", data_of(4), Placement.ALIGNED) is None

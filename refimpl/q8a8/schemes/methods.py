@@ -32,7 +32,7 @@ def _weight_only() -> Iterator[Scheme]:
     yield Scheme(
         "int8-weight",
         "Weights in int8 with one float32 scale for each output channel, activations in float16.",
-        "document 004; torchao, Int8WeightOnlyConfig",
+        "documents 003 and 004; torchao, Int8WeightOnlyConfig",
         weight_bits=8,
         activation_bits=16,
         linear=ChannelInt8Linear,
@@ -71,7 +71,7 @@ def _llm_int8() -> Iterator[Scheme]:
     yield Scheme(
         "llm-int8",
         "int8 by row and token, but for columns with an activation of 6 or more, which stay in float16.",
-        "document 004; Dettmers et al., LLM.int8() (2022), arXiv:2208.07339; bitsandbytes",
+        "document 003; Dettmers et al., LLM.int8() (2022), arXiv:2208.07339; bitsandbytes",
         weight_bits=8,
         activation_bits=8,
         linear=LlmInt8Linear,
@@ -101,7 +101,7 @@ def _kv_cache() -> Iterator[Scheme]:
             f"kv-int{bits}",
             f"Keys (by channel, 32 tokens a group) and values (by token, 32 channels a group) in int{bits}, "
             "the newest 32 to 63 positions in float; weights and activations in float.",
-            "documents 003 and 004; Liu et al., KIVI (2024), arXiv:2402.02750",
+            "document 003; Liu et al., KIVI (2024), arXiv:2402.02750",
             weight_bits=32,
             activation_bits=32,
             linear=FloatLinear,
@@ -160,7 +160,7 @@ def _static() -> Iterator[Scheme]:
         yield Scheme(
             f"w8a8-static-{method}",
             f"int8 by output channel; one scale for each operator's activations, calibrated by {method}.",
-            "document 004; NVIDIA TensorRT and pytorch-quantization, calib/histogram.py",
+            "document 003; NVIDIA TensorRT and pytorch-quantization, calib/histogram.py",
             weight_bits=8,
             activation_bits=8,
             linear=StaticLinear,
@@ -171,7 +171,7 @@ def _static() -> Iterator[Scheme]:
             f"w8a8-static-asym-{method}",
             "int8 by output channel; a scale and a zero point for each operator's activations, both ends "
             f"calibrated by {method}.",
-            "document 004; ONNX QuantizeLinear; PyTorch's HistogramObserver",
+            "document 003; ONNX QuantizeLinear; PyTorch's HistogramObserver",
             weight_bits=8,
             activation_bits=8,
             linear=AsymmetricStaticLinear,

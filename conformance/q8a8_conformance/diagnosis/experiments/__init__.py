@@ -24,7 +24,7 @@ from q8a8_conformance.diagnosis.experiments import (
     wraps,
 )
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, NoAnswerError, model_of
-from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.inputs.calls import DOT_REAL
 
@@ -49,7 +49,7 @@ def dot_facts(
     function: str,
     failures: Mapping[int, Sequence[Failure]],
     probe: Probe,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     *,
     placed: Mapping[int, Sequence[Failure]] = MappingProxyType({}),
     restart: Callable[[], object] | None = None,
@@ -65,7 +65,7 @@ def dot_facts(
     probe
         Makes a call: its output buffers, or None where it did not return.
     seconds
-        Time limit.
+        Time limit; `SECONDS` by default.
     placed
         Calls that failed for where or how they were made: right elsewhere.
     restart
@@ -76,6 +76,7 @@ def dot_facts(
     list of Fact
         The facts, each with the failures that it explains (`Fact.explains`); empty where none was found.
     """
+    seconds = SECONDS if seconds is None else seconds
     facts: list[Fact] = []
     found: list[Measured] = []
     every = [one for _, failed in sorted(failures.items()) for one in failed]
@@ -248,12 +249,14 @@ def _experiments(
     if bench.nrc == 2:
         yield lambda: outputs.pairs(bench)
         bench.places = model_of(found).places
-        yield lambda: two_rows.strides(bench)
+        if not any("sums" in one.changes for one in found):
+            yield lambda: two_rows.strides(bench)
     if prepared:
         yield lambda: precision.offset(bench)
         if not any(one.fact.fact == "codes-offset" for one in found):
             yield lambda: precision.accumulator(bench)
         yield lambda: wraps.wraps(bench, failed)
+        yield lambda: wraps.meetings(bench, failed)
         yield lambda: counting.counted(bench, failed)
         yield lambda: fields.block_scales(bench)
         if not any("scale_of_x" in one.changes for one in [*base, *found]):
@@ -284,7 +287,16 @@ def _is_explained(found: Sequence[Measured], result: CallResult) -> bool:
     """Return whether a failed call's outputs are what the facts together give."""
     if any(one.when is not None and one.when(result) for one in found):
         return True
-    return matches(model_of(found), result)
+    model = model_of(found)
+    return matches(model, result) or _is_nearer(model, Model(), result)
+
+
+def _is_nearer(model: Model, other: Model, result: CallResult) -> bool:
+    """Return whether a call's outputs are within the bound of one model, and not of another.
+
+    Rows that are made to lose what can be lost reach the bound: no tolerance below it holds for them.
+    """
+    return matches(model, result, SHARE) and not matches(other, result, SHARE)
 
 
 def _explains(one: Measured, found: Sequence[Measured]) -> Callable[[CallResult], bool]:
@@ -293,8 +305,9 @@ def _explains(one: Measured, found: Sequence[Measured]) -> Callable[[CallResult]
     def explains(result: CallResult) -> bool:
         if one.when is not None:
             return one.when(result) and not matches(model_of(found), result)
-        return matches(model_of(found), result) and not matches(
-            model_of([other for other in found if other is not one]), result
-        )
+        model, without = model_of(found), model_of([other for other in found if other is not one])
+        if matches(model, result):
+            return not matches(without, result)
+        return _is_nearer(model, without, result) and not matches(Model(), result, SHARE)
 
     return explains

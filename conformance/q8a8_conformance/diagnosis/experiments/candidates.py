@@ -7,6 +7,7 @@ experiment's value.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,23 @@ def readings() -> tuple[Candidate, ...]:
                     {f"widen_{side}": read},
                 )
             )
+    found += [
+        Candidate(
+            "scale-read",
+            {"as": f"fixed-point-{bits}"},
+            "HLF-3",
+            f"Each scale is cut to a multiple of 2^-{bits}.",
+            "Widen the half to float32: it reaches from 2^-24 to 65504.",
+            "",
+            dict.fromkeys(("widen_x", "widen_y"), _cut(bits)),
+        )
+        for bits in range(8, 24)
+    ]
     return tuple(found)
+
+
+def _cut(bits: int) -> Step:
+    return lambda h: np.trunc(np.asarray(h, np.float64) * 2.0**bits) / 2.0**bits
 
 
 _PRODUCTS = (
@@ -96,6 +113,14 @@ _PRODUCTS = (
 )
 
 
+SCALE_BITS = range(8, 33)
+"""Bits behind the point of integers that scales, or products of them, are converted to."""
+
+
+def _cut_product(bits: int) -> Step:
+    return lambda dx, dy: np.trunc(dx * dy * 2.0**bits) / 2.0**bits
+
+
 @cache
 def scale_products() -> tuple[Candidate, ...]:
     """Return wrong products of two scales."""
@@ -106,6 +131,7 @@ def scale_products() -> tuple[Candidate, ...]:
     more = [
         ("y-scale-twice", "DOT-3", "y's scale is used for x too.", lambda _dx, dy: dy * dy),
         ("x-scale-unused", "DOT-3", "x's scale is not used.", lambda _dx, dy: dy),
+        ("scales-added", "DOT-2", "The scales are added, not multiplied.", lambda dx, dy: dx + dy),
         ("scales-unused", "DOT-3", "No scale is used.", lambda dx, _dy: np.ones_like(dx)),
         (
             "scales-truncated",
@@ -113,6 +139,15 @@ def scale_products() -> tuple[Candidate, ...]:
             "Scales are truncated to integers.",
             lambda dx, dy: np.trunc(dx) * np.trunc(dy),
         ),
+    ]
+    more += [
+        (
+            f"fixed-point-{bits}",
+            "DOT-2",
+            f"The product of the scales is cut to a multiple of 2^-{bits}.",
+            step,
+        )
+        for bits, step in ((bits, _cut_product(bits)) for bits in SCALE_BITS)
     ]
     fix = "Multiply x's scale by y's, in float32."
     return (
@@ -177,7 +212,7 @@ def integers() -> tuple[Candidate, ...]:
                 {"products": offset if operand == "x" else lambda qx, qy: offset(qy, qx)},
             )
         )
-    found += list(_widths())
+    found += [*_widths(), *_in_lanes()]
     return tuple(found)
 
 
@@ -207,6 +242,41 @@ def _widths() -> Iterator[Candidate]:
             )
 
 
+LANES = (1, 2, 4, 8, 16)
+
+
+def _in_lanes() -> Iterator[Candidate]:
+    """Yield block sums of lanes of 16 bits, to which one product after the other is added."""
+    for lanes, ends, kind in itertools.product(LANES, ("saturate", "wrap"), ("modulo", "consecutive")):
+        if lanes == 1 and (ends, kind) != ("saturate", "modulo"):
+            continue  # One lane that wraps is a sum of 16 bits that does.
+        yield Candidate(
+            "block-sum",
+            {"bits": 16, "ends": f"{ends}s", "lanes": lanes, "elements": kind},
+            "DOT-1",
+            f"Products are added in int16 and {ends}: element j in lane "
+            f"{f'j mod {lanes}' if kind == 'modulo' else f'j / {32 // lanes}'} of {lanes}.",
+            "Widen each product, or each pair of products, to int32 before adding.",
+            "",
+            {"block_sum": _lane_sum(lanes, ends, kind)},
+        )
+
+
+def _lane_sum(lanes: int, ends: str, kind: str) -> Step:
+    def narrow(of: Array) -> Array:
+        if kind == "modulo":
+            steps = of.reshape(*of.shape[:-1], 32 // lanes, lanes)
+        else:
+            steps = of.reshape(*of.shape[:-1], lanes, 32 // lanes).swapaxes(-1, -2)
+        sums = np.zeros(steps[..., 0, :].shape, np.int64)
+        for k in range(32 // lanes):
+            sums = sums + steps[..., k, :]
+            sums = np.clip(sums, -32768, 32767) if ends == "saturate" else (sums + 32768) % 65536 - 32768
+        return np.asarray(sums.sum(axis=-1))
+
+    return narrow
+
+
 def _rounded(v: Array, kind: str) -> Array:
     """Round float64 values to a shorter format."""
     if kind == "half":
@@ -214,6 +284,10 @@ def _rounded(v: Array, kind: str) -> Array:
     bits = v.astype(np.float32).view(np.uint32)
     mask = {"bfloat16": 0xFFFF0000, "tf32": 0xFFFFE000}[kind]
     return np.asarray((bits & np.uint32(mask)).view(np.float32), np.float64)
+
+
+LIMITS = (65504.0, 57344.0, 65535.0, 32767.0, 448.0)
+"""The largest halves and integers, and the largest float8 of four exponent bits."""
 
 
 @cache
@@ -225,7 +299,20 @@ def results() -> tuple[Candidate, ...]:
         value = np.float32(result)
         return float(np.nextafter(value, np.float32(np.inf) * np.sign(value)) if value else value)
 
+    clamped = (
+        Candidate(
+            "result-changed",
+            {"limit": limit},
+            "ORD-2",
+            f"Results are clamped to {limit:g}.",
+            "Store the sum as the float32 that it is.",
+            "",
+            {"store": lambda _held, result, _nb, limit=limit: min(max(result, -limit), limit)},
+        )
+        for limit in LIMITS
+    )
     return (
+        *clamped,
         Candidate(
             "result-changed",
             {"as": one_up.slug},

@@ -36,6 +36,11 @@ PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
         "v2-scales-added",
     )
 } | {
+    "v2-scales-added-as-floats": (
+        "LAY-5",
+        "v2-scales-added",
+        lambda xw, xa, yw, ya: (xw.astype(np.float64) + xa, yw.astype(np.float64) + ya),
+    ),
     "v2-fields-exchanged": ("LAY-3", "v2-fields-exchanged", lambda _xw, xa, yw, _ya: (xa, yw)),
     "v2-y-unscaled": ("DOT-3", "y-scale-unused", lambda xw, _xa, _yw, ya: (xw, np.ones_like(ya))),
 }
@@ -70,7 +75,15 @@ def fields(bench: Bench) -> Iterator[Measured]:
         return
     tried = [
         _real(bench, scales)
-        for scales in (PRIMES, (3, 0, 0, 11), (0, 5, 7, 11), (3, 5, 0, 11), (3, 0, 7, 11), (3, 5, 7, 0))
+        for scales in (
+            PRIMES,
+            (3, 0, 0, 11),
+            (0, 5, 7, 11),
+            (3, 5, 0, 11),
+            (3, 0, 7, 11),
+            (3, 5, 7, 0),
+            (2048, 1, 0, 1),
+        )
     ]
     if all(matches(Model(), one) for one in tried):
         yield from _unused(bench)
@@ -242,8 +255,9 @@ def zero_scales(bench: Bench) -> Iterator[Measured]:
         scales[block] = 0
         x, y = (bench.row(ones, scales if side == s else 1.0) for s in "xy")
         value = bench.value(x, y)
-        if value == nb - 1:
-            continue
+        alone = np.arange(nb) == block
+        if value == nb - 1 or bench.value(*(bench.row(alone, scales if side == s else 1.0) for s in "xy")):
+            continue  # (A block that counts under a zero scale is no influence on others.)
         mutant = MUTANTS["zero-scale-ends-row"]
         ends = value == block
         step = mutant.changes["scale_product"]
@@ -299,39 +313,46 @@ def block_scales(bench: Bench) -> Iterator[Measured]:
         own = [(b, b) for b in range(nb)]
         if taken == own or (-1, -1) in taken:
             continue
-        for of_x, of_y, what, slug, text in (
-            (
-                _first,
-                _first,
-                "first",
-                "first-scale-for-all",
-                "All blocks take the scales of the first block.",
+        every = np.arange(nb)
+        seen = [np.array(side) for side in zip(*taken, strict=True)]
+        named = [
+            next((one for one in OF_BLOCKS if (one[2](every, nb) == side).all()), ("", "", _own))
+            for side in seen
+        ]
+        if not all(name for name, _, _ in named):
+            continue
+        (name_x, words_x, of_x), (name_y, words_y, of_y) = named
+        both = name_x == name_y
+        wrong = next(b for b in range(nb) if taken[b] != (b, b))
+        texts = [
+            f"{side}'s codes meet the scale of {words}" for side, words in (("x", words_x), ("y", words_y))
+        ]
+        yield bench.measured(
+            "scale-of-another-block",
+            {
+                "scale": name_x
+                if both
+                else " and ".join(
+                    f"{name} of {side}" for side, name in (("x", name_x), ("y", name_y)) if name != "own"
+                ),
+                "blocks": nb,
+                "taken": taken,
+            },
+            "DOT-3",
+            "; ".join(text for text, name in zip(texts, (name_x, name_y), strict=True) if name != "own")
+            + ".",
+            "Scale each block's sum by its own scales.",
+            cause={("first", "first"): "first-scale-for-all", ("next", "own"): "scale-of-next-block"}.get(
+                (name_x, name_y), ""
             ),
-            (_first, _own, "first of x", "", "All blocks take the first block's scale of x."),
-            (_own, _first, "first of y", "", "All blocks take the first block's scale of y."),
-            (_next, _own, "next of x", "scale-of-next-block", "x's codes meet the scale of the next block."),
-            (_own, _next, "next of y", "", "y's codes meet the scale of the next block."),
-            (_before, _own, "previous of x", "", "x's codes meet the scale of the block before."),
-            (_own, _before, "previous of y", "", "y's codes meet the scale of the block before."),
-        ):
-            every = np.arange(nb)
-            if list(zip(of_x(every, nb).tolist(), of_y(every, nb).tolist(), strict=True)) == taken:
-                wrong = next(b for b in range(nb) if taken[b] != (b, b))
-                yield bench.measured(
-                    "scale-of-another-block",
-                    {"scale": what, "blocks": nb, "taken": taken},
-                    "DOT-3",
-                    text,
-                    "Scale each block's sum by its own scales.",
-                    cause=slug,
-                    evidence=[
-                        bench.evidence(
-                            calls_made[wrong], f"1 · 1 in block {wrong} of {nb}: x's scales {dx}, y's {dy}"
-                        )
-                    ],
-                    changes={"scale_of_x": of_x, "scale_of_y": of_y},
+            evidence=[
+                bench.evidence(
+                    calls_made[wrong], f"1 · 1 in block {wrong} of {nb}: x's scales {dx}, y's {dy}"
                 )
-                return
+            ],
+            changes={"scale_of_x": of_x, "scale_of_y": of_y},
+        )
+        return
 
 
 def _own(numbers: Array, _nb: int) -> Array:
@@ -348,3 +369,37 @@ def _next(numbers: Array, nb: int) -> Array:
 
 def _before(numbers: Array, nb: int) -> Array:
     return np.asarray(numbers // nb * nb + (numbers - 1) % nb)
+
+
+def _last(numbers: Array, nb: int) -> Array:
+    return numbers // max(nb, 1) * nb + nb - 1
+
+
+def _of_step(step: int) -> Callable[[Array, int], Array]:
+    return lambda numbers, nb: np.asarray(numbers - numbers % nb % step)
+
+
+def _last_of_step(step: int) -> Callable[[Array, int], Array]:
+    def of(numbers: Array, nb: int) -> Array:
+        blocks = numbers % nb
+        return np.asarray(numbers - blocks + np.minimum(blocks - blocks % step + step - 1, nb - 1))
+
+    return of
+
+
+def _exchanged(numbers: Array, nb: int) -> Array:
+    blocks = numbers % nb
+    return np.asarray(numbers - blocks + np.where(blocks ^ 1 < nb, blocks ^ 1, blocks))
+
+
+OF_BLOCKS: tuple[tuple[str, str, Callable[[Array, int], Array]], ...] = (
+    ("own", "their own block", _own),
+    ("first", "the first block", _first),
+    ("next", "the next block", _next),
+    ("previous", "the block before", _before),
+    ("last", "the last block", _last),
+    ("other of two", "the other block of two", _exchanged),
+    *((f"first of {k}", f"the first block of {k}", _of_step(k)) for k in (2, 4, 3)),
+    *((f"last of {k}", f"the last block of {k}", _last_of_step(k)) for k in (2, 4, 3)),
+)
+"""Whose scale a block may take: name, words, and the function of the blocks' numbers and of nb."""

@@ -160,6 +160,8 @@ class Model:
     store, added
         (float before, result, nb) -> float after, or None where nothing is written; and which of four results
         are added to what was there.
+    sums
+        Of which of the four products each of the four results is the sum.
     bits, limit, least
         Significant bits to which sums are rounded, the greatest of them that is finite, and the smallest one.
     """
@@ -179,6 +181,7 @@ class Model:
     term: Step = term
     store: Step = store
     added: frozenset[int] = frozenset()
+    sums: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,), (3,))
     bits: int = FLOAT_BITS
     limit: float = math.inf
     least: float = 0.0
@@ -199,9 +202,11 @@ class Model:
         held = np.frombuffer(call.buffers[call.spec.outputs[0]].data, "<f4")
         targets = self.places(call.bs) if call.nrc == 2 else (0,)
         for number, place in enumerate(targets):
-            value, tolerance, rounds, overflows = self._dot(
-                x, y, self.blocks(nb, number % call.nrc, number // call.nrc), nb
-            )
+            parts = [
+                self._dot(x, y, self.blocks(nb, of % call.nrc, of // call.nrc), nb)
+                for of in self.sums[number]
+            ]
+            value, tolerance, rounds, overflows = parts[0] if len(parts) == 1 else _added(parts)
             before = float(held[place]) if 0 <= place < held.size else 0.0
             stored = before + value if number in self.added else self.store(before, value, nb)
             if stored is not None:
@@ -238,6 +243,17 @@ class Model:
         growth = math.expm1((len(terms) + LANE_FOLD_ROUNDINGS) * math.log1p(2.0**-self.bits))
         share = SHARE if self.bits == FLOAT_BITS else 1
         return value, growth * float(sizes.sum()) / share + lost, rounds, overflows
+
+
+def _added(parts: list[tuple[float, float, bool, bool]]) -> tuple[float, float, bool, bool]:
+    """Return the sum of several results as `Model._dot` does one: it is rounded after each."""
+    values, tolerances, rounds, overflows = zip(*parts, strict=True)
+    value = float(sum(values))
+    exact = not any(tolerances) and all(
+        float(np.float32(part)) == part for part in np.add.accumulate(values).tolist()
+    )
+    rest = 0.0 if exact else sum(map(abs, values)) * 2.0**-FLOAT_BITS * len(parts)
+    return value, sum(tolerances) + rest, any(rounds), any(overflows)
 
 
 def _unit(terms: Array) -> float:

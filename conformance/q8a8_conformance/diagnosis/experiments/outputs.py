@@ -6,6 +6,7 @@ difference of the fills was added to.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,13 @@ ENDS = ("0", "1", "bs", "bs + 1")
 NAMES = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")
 
 FACTORS = ((3, 5), (7, 11))
-"""Codes of x0 and x1, y0 and y1: primes, so that a product names its rows."""
+"""Codes of x0 and x1, y0 and y1: primes, so that a product, or a sum of some, names its rows."""
+
+PRODUCTS = (21.0, 35.0, 33.0, 55.0)
+"""What they give, by result."""
+
+SUMS = {sum(PRODUCTS[k] for k in of): of for count in (1, 2, 3, 4) for of in combinations(range(4), count)}
+"""The results that a number is the sum of."""
 
 STRIDES_OF_S = (2, 3, 4, 5, 8, 12, 40, 130, 255, 256, 300, 1000, 65536, 65543)
 """Values of bs; from 256 on more than eight bits, from 65536 on more than sixteen."""
@@ -179,12 +186,20 @@ class Written:
             found.append(s)
         changed = (found[0] != FILLS[0]) | (found[1] != FILLS[1])
         self.values = {int(p): (float(found[0][p]), float(found[1][p])) for p in np.flatnonzero(changed)}
-        self.right = {0: 21.0, 1: 35.0, bs: 33.0, bs + 1: 55.0}
+        self.right = dict(zip((0, 1, bs, bs + 1), PRODUCTS, strict=True))
 
     @property
     def is_right(self) -> bool:
         """Whether each result is in its place, and nothing else is written."""
         return self.values == {place: (value, value) for place, value in self.right.items()}
+
+    @property
+    def sums(self) -> tuple[tuple[int, ...], ...]:
+        """Of which products each result is the sum; empty where one is of none, or more is written."""
+        held = [self.values.get(place, (0.0, 0.0)) for place in self.right]
+        if set(self.values) != set(self.right) or any(v[0] != v[1] or v[0] not in SUMS for v in held):
+            return ()
+        return tuple(SUMS[v[0]] for v in held)
 
     def evidence(self, text: str) -> Evidence:
         """Return the call as evidence."""
@@ -199,7 +214,7 @@ def pairs(bench: Bench) -> Iterator[Measured]:
     wrong = [one for one in tried if not one.is_right]
     if not wrong:
         return
-    products = dict(zip((21.0, 35.0, 33.0, 55.0), NAMES, strict=True))
+    products = dict(zip(PRODUCTS, NAMES, strict=True))
     # A second fill of other places shows which floats hold a product, whatever lies between.
     first = wrong[0]
     at = {products[v[0]]: place for place, v in first.values.items() if v[0] == v[1] and v[0] in products}
@@ -258,8 +273,21 @@ def pairs(bench: Bench) -> Iterator[Measured]:
 def _moved(
     bench: Bench, tried: list[Written], wrong: list[Written], missing: list[str]
 ) -> Iterator[Measured]:
-    """Find by which formula of bs the results for y1 are placed, or that they are not written."""
+    """Find by which formula of bs the results for y1 are placed, or that they are others, or not written."""
     rule = "DOT-6"
+    sums = [one.sums for one in tried]
+    if sums[0] and all(each == sums[0] for each in sums):
+        own = {NAMES[k]: " + ".join(NAMES[part] for part in of) for k, of in enumerate(sums[0]) if of != (k,)}
+        yield bench.measured(
+            "results-of-others",
+            {"results": own},
+            rule,
+            f"With nrc = 2 {', and '.join(f'the result for {name} is {of}' for name, of in own.items())}.",
+            "Give each of the four results its own two rows, and a sum of its own that starts from 0.",
+            evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}: {own}")],
+            changes={"sums": sums[0]},
+        )
+        return
     for name, slug, place in PLACES[1:]:
         if all(_expected_at(one, place(one.bs)) for one in tried):
             yield bench.measured(

@@ -31,6 +31,9 @@ HALF = {"term": lambda v: v.astype(np.float16).astype(np.float64), "limit": 6550
 LARGE = 64
 """The code whose square is the large term."""
 
+BITS_OF_TERM = 14
+"""Of 127 · 127."""
+
 SPLITS = {8: (13, 59), 4: (47, 1)}
 """Bits of a lower part of a block's sum, and two codes whose product is 3 · 2^bits - 1."""
 
@@ -89,6 +92,22 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
     lost = [p for p, pair in sums.items() if pair != (2.0**p + 1, 2.0**p + 1)]
     if lost and lost == list(range(lost[0], 24)) and lost[0] > 4 and _near(sums, lost[0]):
         bits = bench.bits = lost[0]
+        if bits < BITS_OF_TERM and all(
+            bench.value(*_cancelling(bench, last=last)) == 1 for last in (False, True)
+        ):
+            yield bench.measured(
+                "result-changed",
+                {"bits": bits},
+                "ORD-2",
+                f"The sum is rounded to {bits} significant bits before it is stored.",
+                "Store the sum as the float32 that it is.",
+                evidence=[
+                    bench.shown(*_rows(bench, bits), f"2^{bits} and 1 in two blocks, in units of the second"),
+                    bench.shown(*_cancelling(bench, last=False), "127 · 127, then -63 · 64 · 4: 1 is left"),
+                ],
+                changes={"bits": bits},
+            )
+            return
         slug = CAUSES.get(bits, "")
         yield bench.measured(
             "accumulator-bits",
@@ -143,6 +162,19 @@ def _rows(bench: Bench, power: int, *, last: bool = False) -> tuple[Array, Array
     if last:
         codes, scales, others = codes[::-1], scales[::-1], others[::-1]
     return bench.spread(scales, codes), bench.spread(others, codes)
+
+
+def _cancelling(bench: Bench, *, last: bool) -> tuple[Array, Array]:
+    """Return rows of 16129, which is 1 more than a number of few bits, and of minus that number.
+
+    A running sum of few bits holds 16129 in one of the two sequences at least, and loses the 1.
+    """
+    x, y = np.zeros((2, 32), np.int64), np.zeros((2, 32), np.int64)
+    x[:, bench.element], y[:, bench.element] = (127, -63), (127, 64)
+    scales = np.array([1.0, 4.0])
+    if last:
+        x, y, scales = x[::-1], y[::-1], scales[::-1]
+    return bench.spread(scales, x), bench.spread(np.ones(2), y)
 
 
 def _sum(bench: Bench, power: int, *, last: bool = False) -> float:

@@ -36,9 +36,13 @@ INDEX_BITS = (8, *range(9, 15), 15, 16)
 """Widths of a block number: a counter's, or those of tiles whose start is forgotten."""
 
 
+SIGNED = {"elements": 32, "length": 1}
+"""Signed lengths of a row: of elements, 32 to a block, and of blocks."""
+
+
 @dataclass(frozen=True)
 class Wrap:
-    """An offset in `bits` bits: of bytes, or of blocks; of one row (`side`) or of both."""
+    """An offset in `bits` bits: of bytes, or of blocks; of one row (`side`) or of both; a signed length."""
 
     unit: str
     bits: int
@@ -46,8 +50,10 @@ class Wrap:
     changes: Mapping[str, Step]
 
     def first(self, size: int) -> int:
-        """Return the first block that is read elsewhere, for blocks of so many bytes."""
+        """Return the first block that is read elsewhere, or not at all, for blocks of so many bytes."""
         end = 1 << self.bits
+        if self.unit in SIGNED:
+            return (end >> 1) // SIGNED[self.unit] - 1
         return end if self.unit == "blocks" else -(-end // size)
 
 
@@ -55,6 +61,8 @@ def _wraps() -> Iterator[Wrap]:
     for bits in INDEX_BITS:
         for side in ("xy", "y", "x"):
             yield Wrap("blocks", bits, side, {"blocks": _by_index(bits, side)})
+    for unit, bits in (("elements", 16), ("length", 16), ("length", 8)):
+        yield Wrap(unit, bits, "xy", {"blocks": _by_length(SIGNED[unit], bits)})
     for bits in (16, 15, 14, 13, 12):
         yield Wrap("bytes", bits, "xy", {"unpack": _by_bytes(bits)})
 
@@ -64,6 +72,72 @@ def _by_index(bits: int, side: str) -> Step:
         every = np.arange(nb)
         met = {name: every % 2**bits if name in side else every for name in "xy"}
         return met["x"] + row * nb, met["y"] + column * nb
+
+    return blocks
+
+
+def _meetings() -> Iterator[tuple[str, str, int, Step]]:
+    """Yield blocks of x that meet others of y: a name, a sentence, the first such block, and the step."""
+    yield (
+        "the other block of two",
+        "The blocks of x meet those of y exchanged in pairs.",
+        1,
+        lambda every: np.where(every ^ 1 < every.size, every ^ 1, every),
+    )
+    yield (
+        "reversed",
+        "The blocks of x meet those of y from the last to the first.",
+        1,
+        lambda every: every[::-1],
+    )
+    for last in (2**k - 1 for k in range(2, 15)):
+        yield (
+            f"at most {last}",
+            f"From block {last} on the blocks of x meet block {last} of y.",
+            last + 1,
+            lambda every, last=last: np.minimum(every, last),
+        )
+
+
+def meetings(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
+    """Find blocks that meet others of the other row by a rule that holds for all lengths."""
+    ordered = sorted(failed, key=lambda one: one.call.n)
+    for name, sentence, first, of in _meetings():
+        for side in "yx":
+
+            def blocks(
+                nb: int, row: int, column: int, of: Step = of, side: str = side
+            ) -> tuple[Array, Array]:
+                every = np.arange(nb)
+                met = {"x": every, "y": every} | {side: of(every)}
+                return met["x"] + row * nb, met["y"] + column * nb
+
+            model = Model(blocks=blocks)
+            if ordered[0].call.n // 32 <= first or not all(matches(model, one) for one in _spread(ordered)):
+                continue
+            made = [_made(bench, nb) for nb in (first + 1, first + 2, first + 5)]
+            if not all(matches(model, one) for one in made):
+                continue
+            other = "x" if side == "y" else "y"
+            words = sentence if side == "y" else sentence.translate(str.maketrans("xy", "yx"))
+            yield bench.measured(
+                "block-meets-another",
+                {"blocks": name, "of": side},
+                "DOT-6" if bench.nrc == 2 else "DOT-10",
+                words,
+                f"Multiply each block of {other} with the block of {side} at its own place.",
+                evidence=[bench.evidence(made[0].call, f"{first + 1} blocks")],
+                changes={"blocks": blocks},
+            )
+            return
+
+
+def _by_length(unit: int, bits: int) -> Step:
+    def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
+        half = 1 << (bits - 1)
+        kept = (unit * nb + half) % (2 * half) - half
+        every = np.arange(max(kept, 0) // unit)
+        return every + row * nb, every + column * nb
 
     return blocks
 
@@ -97,7 +171,7 @@ def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
             "DOT-10",
             _sentence(wrap, first),
             MUTANTS["count-of-sixteen-bits"].fix
-            if wrap.bits in {8, 16}
+            if wrap.bits in {8, 16} or wrap.unit in SIGNED
             else "Go on with both rows where the tile before has ended.",
             evidence=[bench.evidence(made[1].call, f"{first + 1} blocks") for _ in made[1:2]],
             changes=wrap.changes,
@@ -117,6 +191,11 @@ def _made(bench: Bench, nb: int) -> CallResult:
 
 
 def _sentence(wrap: Wrap, first: int) -> str:
+    if wrap.unit in SIGNED:
+        unit = "n" if wrap.unit == "elements" else "the number of blocks"
+        return (
+            f"{unit} is kept in int{wrap.bits}_t: rows of {first + 1} blocks and more count as other lengths."
+        )
     rows = {"xy": "both rows", "x": "x", "y": "y"}[wrap.side]
     if wrap.unit == "bytes":
         return f"The byte offset of a block wraps at 2^{wrap.bits}: blocks from {first} on are others."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -57,11 +58,57 @@ def test_claims_are_in_the_order_of_the_documents() -> None:
     assert {claim.verdict for claim in CLAIMS} == set(Verdict)
 
 
-def test_lines_without_a_row() -> None:
-    """A line that no claim names is told, blank ones and rules are not."""
-    text = "\n".join(["# Title", "", "---", *["x"] * 9, "y = 1"])
-    assert claims.uncovered("003", text) == [(1, "# Title"), *((n, "x") for n in range(4, 12))]
-    assert claims.uncovered("999", "a\n\nb") == [(1, "a"), (3, "b")]
+def test_classes_of_lines() -> None:
+    """Each rule, and what is next to it."""
+    text = """\
+# Title
+> states
+**Gains**:
+- **Gains**: 3 times
+1. **First**
+1. First
+It adds:
+`Y = X`   :
+
+---
+```c
+# no title
+```
+| a | b |
+|---|--:|
+| 1 | 2 |
+![p](q.png)
+see [p](q.png)"""
+    assert claims.line_classes(text) == "hshshshs--ccch-sls"
+
+
+def test_every_statement_has_a_row() -> None:
+    """No line of the documents that states something is without a row, and no row names other lines alone."""
+    found = json.loads((DOCS / "model" / "measured" / "documents.json").read_text(encoding="utf-8"))
+    assert sorted(found) == ["000", "001", "002", "003", "004"]
+    for document, each in found.items():
+        named = claims.named_lines(document)
+        states = {number for number, kind in enumerate(each["lines"], 1) if kind == "s"}
+        assert states <= named, (document, states - named)
+        assert max(named) <= len(each["lines"])
+    for claim in CLAIMS:
+        kinds = {found[claim.document]["lines"][number - 1] for number in claims.lines_of(claim)}
+        assert kinds - {"-"}, claim.lines
+
+
+def test_lines_are_sorted_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A statement that no row names is printed and fails; the classes and the hash are kept."""
+    (tmp_path / "003_notes.md").write_text("# Notes\n\nIt is fast.\n", encoding="utf-8")
+    folder = ["--lines", str(tmp_path), "--measured", str(tmp_path)]
+    # Line 3 is in a row's range, line 10 in none.
+    assert claims.main(folder) == 0
+    assert capsys.readouterr().out == "0 statements without a row\n"
+    (tmp_path / "003_notes.md").write_text("\n" * 9 + "It is fast.\n", encoding="utf-8")
+    assert claims.main(folder) == 1
+    assert capsys.readouterr().out == "003_notes.md:10: It is fast.\n1 statements without a row\n"
+    kept = json.loads((tmp_path / "documents.json").read_text())["003"]
+    assert kept["lines"] == "-" * 9 + "s"
+    assert len(kept["sha256"]) == 64
 
 
 def test_allow_shlib_undefined_hides(tmp_path: Path, need: Callable[[object, str], None]) -> None:
@@ -84,6 +131,50 @@ def test_allow_shlib_undefined_hides(tmp_path: Path, need: Callable[[object, str
     started = run("./lax")
     assert started.returncode != 0
     assert "undefined symbol: missing" in started.stderr
+
+
+def test_explicit_instantiation_mends_it(tmp_path: Path, need: Callable[[object, str], None]) -> None:
+    """What document 002 gives first defines the symbols that its error names, as far as they are used."""
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    need(compiler, "no C++ compiler")
+    (tmp_path / "loader.h").write_text(
+        "#include <string>\n"
+        "struct llama_model_loader {\n"
+        "    template<typename T> bool get_key(const std::string & key, T & result, bool required = true);\n"
+        "};\n"
+    )
+    body = (
+        '#include "loader.h"\n'
+        "template<typename T>\n"
+        "bool llama_model_loader::get_key(const std::string & key, T & result, bool required) {\n"
+        "    result = T(key.size());\n"
+        "    return required;\n"
+        "}\n"
+    )
+    lines = "".join(
+        f"template bool llama_model_loader::get_key<{kind}>(const std::string &, {kind} &, bool);\n"
+        for kind in ("bool", "int", "float", "double")
+    )
+    (tmp_path / "main.cpp").write_text(
+        '#include "loader.h"\n'
+        "int main() {\n"
+        "    float value = 0;\n"
+        '    return llama_model_loader().get_key<float>("seven!!", value) ? int(value) : 1;\n'
+        "}\n"
+    )
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, cwd=tmp_path, check=False, capture_output=True, text=True)  # noqa: S603 - the words are this test's
+
+    results = []
+    for end in ("", lines):
+        (tmp_path / "loader.cpp").write_text(body + end)
+        assert run(str(compiler), "-shared", "-fPIC", "loader.cpp", "-o", "libloader.so").returncode == 0
+        results.append(run(str(compiler), "main.cpp", "-L.", "-lloader", "-Wl,-rpath,.", "-o", "main"))
+    assert results[0].returncode != 0
+    assert "llama_model_loader::get_key<float>" in results[0].stderr
+    assert results[1].returncode == 0
+    assert run("./main").returncode == 7
 
 
 def test_weights_are_measured(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from q8a8.schemes.table import SCHEMES
-from q8a8_lab.evaluation import page, plot
+from q8a8_lab.evaluation import page, plot, run
 
 DOCS = Path(__file__).parents[4] / "docs"
 
@@ -183,3 +183,30 @@ def test_labels_are_moved_apart() -> None:
     """Places closer than the gap are pushed up in their order; others stay."""
     assert plot.spread([5.0, 1.0, 1.5, 1.25], 1.0) == [5.0, 1.0, 3.0, 2.0]
     assert plot.spread([], 1.0) == []
+
+
+def test_the_committed_page() -> None:
+    """The page is what the kept reports make."""
+    measured = DOCS / "model" / "measured"
+    kept = json.loads((measured / "evaluation.json").read_text(encoding="utf-8"))
+    links = {name: f"../assets/evaluation-{name}.svg" for name in ("changes", "bits")}
+    text = page.render(kept, links, run.others(measured))
+    assert text == (DOCS / "model" / "evaluation.md").read_text(encoding="utf-8"), page.COMMAND
+
+
+def test_other_models(found: dict[str, Any]) -> None:
+    """A column for each report; what one lacks is left open, and more than 10,000 % is not typed out."""
+    apart = {"same_top_percent": 98.04, "same_top_error_percent": None}
+    first, second = (
+        {**found, "schemes": [{**each, "arithmetic": "own"} for each in found["schemes"]]} for _ in "ab"
+    )
+    for each in (*first["schemes"], *second["schemes"]):
+        each["divergence"] = None if each["scheme"] == "float" else apart
+    second["schemes"] = [*second["schemes"][:2], {**second["schemes"][3], "delta_percent": 2e4}]
+    text = page.render(found, {"changes": "", "bits": ""}, {"A": first, "B": second})
+    assert "| A | `x.gguf` | 2 of 512 | 1022 | 20.000 | own |" in text
+    assert "| `q8_a8` | +0.50 ± 0.10 | +0.50 ± 0.10 |" in text
+    assert "| `kv-int8` | -0.00 |  |" in text
+    assert "| `int8-weight` | +100.00 ± 10.00 | more than 10,000 |" in text
+    assert "| `q8_a8` | 98.04 | 98.04 |" in text
+    assert "Two models" not in page.render(found, {"changes": "", "bits": ""})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from q8a8_conformance.inputs import fixed_product
 from q8a8_conformance.inputs.calls import MUL_MAT
-from q8a8_lab.devices import LEGS
+from q8a8_lab.devices import LEGS, RVV_BITS
 from q8a8_lab.pages import fingerprint
 
 PAGE = Path(__file__).parents[4] / "docs" / "one-result.md"
@@ -17,11 +17,18 @@ def test_the_page_is_up_to_date() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert text.startswith(fingerprint.HEAD), f"run: {fingerprint.COMMAND}"
     assert text.endswith(fingerprint.TAIL), f"run: {fingerprint.COMMAND}"
-    rows = text.removeprefix(fingerprint.HEAD).removesuffix(fingerprint.TAIL).splitlines()
+    table, _, note = text.removeprefix(fingerprint.HEAD).removesuffix(fingerprint.TAIL).partition("\n\n")
+    rows = table.splitlines()
     same = f"`{fixed_product.DIGESTS[MUL_MAT][:16]}…` same"
     known = [f"| {leg.kernel} | {leg.where} | {same} | yes (4) |" for leg in LEGS]
     assert rows == [row for row in known if row in rows]
     assert len(rows) > 10
+    if note.strip():
+        version = note.split()[1].rstrip(",")
+        assert (
+            note.strip()
+            == fingerprint.QEMU_FAULT.format(version=version, lengths=", ".join(map(str, RVV_BITS))).strip()
+        )
 
 
 def test_a_row() -> None:

@@ -195,8 +195,8 @@ def test_anchors_turn_every_error_round(name: str) -> None:
     """The proof, at work: with the opposite signs of the ordinary blocks each error is the opposite one."""
     rng = np.random.default_rng(3)
     for nb in bias_rows.LENGTHS:
-        pairs = [bias_rows.anchored_pair(nb, rng) for _ in range(20)]
-        x, y = (np.stack(side) for side in zip(*pairs, strict=True))
+        pairs = bias_rows.anchored_pairs(nb, 20, rng)
+        x, y = pairs[:, 0], pairs[:, 1]
         turned = y.copy()
         turned["weight_scale"][:, bias_rows.ANCHORS :] *= -1
         errors = [
