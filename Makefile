@@ -84,6 +84,7 @@ llama-tools: ## release check: build llama-perplexity and llama-bench, run them 
 	@.ci/system-packages $(build_packages) g++
 	@.ci/environment dev
 	$(venv)/python -m q8a8_lab.evaluation.llama_tools --measured docs/model/measured
+	$(venv)/python -m q8a8_lab.evaluation.bench_plan docs/model/measured/bench-plan.json
 
 docs: ## build the documentation site, English and Korean, into site/
 	@.ci/environment dev

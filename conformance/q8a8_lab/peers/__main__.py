@@ -38,7 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dots", type=int, default=10_000, help="dot products of each kind of rows (10000)")
     parser.add_argument("--no-verdicts", action="store_true", help="compare only, without q8a8 test")
+    parser.add_argument(
+        "--products-only",
+        action="store_true",
+        help="renew the section on whole products in the page that is there, by q8a8_lab.peers.products",
+    )
     options = parser.parse_args(argv)
+    if options.products_only:
+        if options.markdown is None:
+            parser.error("--products-only needs --markdown")
+        text = options.markdown.read_text(encoding="utf-8")
+        write_text(page.with_products(text, load_products()), options.markdown)
+        return 0
     results, absent = [], []
     for leg in legs.LEGS:
         reason = legs.missing(leg)

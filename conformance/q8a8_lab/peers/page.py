@@ -24,6 +24,15 @@ This page is made by a command, `python -m q8a8_lab.peers --markdown docs/peers.
 It says how far the reference reproduces quantizers and kernels that this project did not write: by
 [recipe](spec/quantization.md) and by [order](spec/orders.md), every bit. `make test` repeats the comparison
 of the prebuilt ones; `make peers`, a release check, builds ggml from source as well and renews the page.
+The section on whole products is renewed alone with `--products-only`.
+"""
+
+PRODUCTS = "## Whole products, as devices ship\n"
+
+SMALLEST = """
+Sums past 65504 are lost in this call of such a shape: every row of w is a block of the scale 1, with the code
+127 and zeros; every row of x is 1016 = 8 · 127 and zeros. Quantization is exact, and every output is
+127 · 1016 = 129032; the device gives what the table says.
 """
 
 
@@ -147,7 +156,7 @@ def products_section(products: Sequence[ProductResult]) -> str:
         "known bugs",
     )
     return (
-        "## Whole products, as devices ship\n\n"
+        f"{PRODUCTS}\n"
         "What `MUL_MAT` of Q8_0 weights computes on the devices of npm's prebuilt ggml, "
         f"`{store.NPM_GGML.requirement}` and for aarch64 `{store.NPM_GGML_ARM.requirement}`, by "
         "`q8a8 reveal`: `ggml:...`, and for aarch64 the C harness's `--ggml`, in QEMU. n is the number of "
@@ -156,9 +165,24 @@ def products_section(products: Sequence[ProductResult]) -> str:
         "software device; other GPUs take other shaders. CUDA, Metal, OpenCL and SYCL backends are reached "
         "in the same way; none was run.\n\n"
         + _table(head, lines)
+        + (SMALLEST if any(result.known for result in products) else "")
         + ("\nNot run:\n\n" if missed else "")
         + "".join(f"- {', '.join(names)}: {why}\n" for why, names in missed.items())
     )
+
+
+def with_products(text: str, products: Sequence[ProductResult]) -> str:
+    """Return a page with its section about whole products renewed, and nothing else.
+
+    Raises
+    ------
+    ValueError
+        The page has no such section.
+    """
+    before, title, rest = text.partition(PRODUCTS)
+    if not title:
+        raise ValueError(f"the page has no section {PRODUCTS.strip()!r}")
+    return before + products_section(products) + "\n## " + rest.partition("\n## ")[2]
 
 
 def _device(result: ProductResult) -> str:

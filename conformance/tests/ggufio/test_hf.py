@@ -311,6 +311,21 @@ def test_whether_a_text_begins_with_a_token(
         ({}, configuration(), "tokenizer: a key is missing or wrong: KeyError: 'model'"),
         ({"model": []}, configuration(), "tokenizer: a key is missing or wrong: AttributeError"),
         (byte_level(), configuration(vocab_size=9999), "vocab_size: 9999 tokens, and the tokenizer has 4"),
+        (
+            byte_level() | {"added_tokens": [{"id": 900, "content": 7}]},
+            configuration(),
+            "tokenizer: token 900: expected a text and a number from 0, got 7",
+        ),
+        (
+            byte_level() | {"added_tokens": [{"id": -1, "content": "<x>"}]},
+            configuration(),
+            "tokenizer: token -1: expected a text",
+        ),
+        (
+            byte_level() | {"added_tokens": [{"id": math.inf, "content": "<x>"}]},
+            configuration(),
+            "tokenizer: a key is missing or wrong: OverflowError",
+        ),
     ],
 )
 def test_tokenizers_that_are_refused(
