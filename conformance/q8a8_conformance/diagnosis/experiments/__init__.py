@@ -49,7 +49,7 @@ def dot_facts(
     function: str,
     failures: Mapping[int, Sequence[Failure]],
     probe: Probe,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     *,
     placed: Mapping[int, Sequence[Failure]] = MappingProxyType({}),
     restart: Callable[[], object] | None = None,
@@ -65,7 +65,7 @@ def dot_facts(
     probe
         Makes a call: its output buffers, or None where it did not return.
     seconds
-        Time limit.
+        Time limit; `SECONDS` by default.
     placed
         Calls that failed for where or how they were made: right elsewhere.
     restart
@@ -76,6 +76,7 @@ def dot_facts(
     list of Fact
         The facts, each with the failures that it explains (`Fact.explains`); empty where none was found.
     """
+    seconds = SECONDS if seconds is None else seconds
     facts: list[Fact] = []
     found: list[Measured] = []
     every = [one for _, failed in sorted(failures.items()) for one in failed]
