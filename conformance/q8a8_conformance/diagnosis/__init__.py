@@ -30,7 +30,7 @@ from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import DOTS
-from q8a8_conformance.inputs.calls import DEQUANTIZE, MUL_MAT
+from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, MUL_MAT, QUANTIZERS
 from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
@@ -119,25 +119,27 @@ def diagnose(
     """
     findings: list[Finding] = []
     limits = Limits([] if facts is None else facts, restart)
-    for function, results in observations.quantizers.items():
-        progress(function)
-        recipes = [recipe for name, recipe in accepted if name == function]
-        named = quantizers.explain(function, results, recipes)
-        facts_of = partial(quantizer_facts, function=function, accepted=recipes)
-        findings += _of_rows(observations, function, named, facts_of, probe, limits)
-    functions = [name for name, _ in (*observations.dots, *observations.failures, *observations.placed)]
-    for function in dict.fromkeys(name for name in functions if name not in observations.quantizers):
+    kept = (*observations.dots, *observations.failures, *observations.placed)
+    for function in dict.fromkeys((*observations.quantizers, *(name for name, _ in kept))):
         progress(function)
         if function in DOTS:
             findings += _of_dot(observations, function, ask, probe, limits)
+            continue
+        named: list[Finding] = []
+        if function in (*QUANTIZERS, ACTIVATION):
+            recipes = [recipe for name, recipe in accepted if name == function]
+            named = quantizers.explain(function, observations.quantizers.get(function, ()), recipes)
+            facts_of: Callable[..., list[Fact]] = partial(
+                quantizer_facts, function=function, accepted=recipes
+            )
         elif function == DEQUANTIZE:
-            findings += _of_rows(observations, function, [], dequantizer_facts, probe, limits)
+            facts_of = dequantizer_facts
         else:
             by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
-            named = dots.explain(function, by_nrc, ask)
+            named, facts_of = dots.explain(function, by_nrc, ask), _product_facts
             if not observations.failures.get((function, 1)):
                 named = _with_orders(named, probe)
-            findings += _of_rows(observations, function, named, _product_facts, probe, limits)
+        findings += _of_rows(observations, function, named, facts_of, probe, limits)
     for function, called in observations.threads.items():
         progress(function)
         if ask_threads and (shared := of_threads(called, ask_threads, restart)):

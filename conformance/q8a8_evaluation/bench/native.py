@@ -86,11 +86,15 @@ class Contest:
         return statistics.median(scale * other / mine for mine, other in pairs)
 
 
-class Peak:
-    """The instruction of a kernel alone, by ``libq8a8-peak.so``."""
+LIMITS = ("peak", "limit")
+"""The instruction of a kernel alone; and all that the specification wants of a block, on registers."""
 
-    def __init__(self, path: Path, kernel: str) -> None:
-        self._loop = getattr(ctypes.CDLL(str(path)), f"q8a8_peak_{kernel.replace('-', '_')}")
+
+class Peak:
+    """One of `LIMITS` for a kernel, by ``libq8a8-peak.so``."""
+
+    def __init__(self, path: Path, what: str, kernel: str) -> None:
+        self._loop = getattr(ctypes.CDLL(str(path)), f"q8a8_{what}_{kernel.replace('-', '_')}")
         self._loop.restype, self._loop.argtypes = ctypes.c_int64, (ctypes.c_int64,)
         begun = process_time()
         is_there = self._loop(PEAK_ROUNDS) > 0
@@ -147,13 +151,13 @@ def _product(
     copy = np.empty_like(weights.blocks)
     case = f"{weights.shape}n={n}" + (f" threads={threads}" if threads > 1 else "")
     contest = Contest(threads)
-    peaks: dict[str, Peak] = {}
+    peaks: dict[tuple[str, str], Peak] = {}
     with ExitStack() as stack:
         for name, packed in weights.packed.items():
             contest.add(f"{name} mul_mat {case}", partial(packed.multiply, x, out, threads))
-            if peak:
-                peaks[name] = Peak(Path(peak), name)
-                contest.add(f"{name} peak {case}", peaks[name].run)
+            for what in LIMITS if peak else ():
+                peaks[name, what] = Peak(Path(peak or ""), what, name)
+                contest.add(f"{name} {what} {case}", peaks[name, what].run)
         if device is not None:
             contest.add(f"ggml mul_mat {case}", _ggml_product(stack, device, weights.blocks, x))
         if threads == 1:
@@ -170,9 +174,10 @@ def _product(
         ):
             if contestant in contest.seconds and is_limit:
                 ratios[f"{ours}/{theirs}"] = contest.ratio(ours, contestant)
-        if name in peaks and peaks[name].products:
-            scale = m * n * k / peaks[name].products
-            ratios[f"{ours}/peak"] = contest.ratio(ours, f"{name} peak {case}", scale)
+        for what in LIMITS:
+            if (name, what) in peaks and peaks[name, what].products:
+                scale = m * n * k / peaks[name, what].products
+                ratios[f"{ours}/{what}"] = contest.ratio(ours, f"{name} {what} {case}", scale)
     return ratios, contest.medians()
 
 

@@ -3,7 +3,7 @@
 A ratio is the speed of ours over theirs: above 1 a kernel is faster. The peers are ggml's product through
 its backend, in the build that ggml itself prefers for this CPU (the Haswell build for ``avx2``), and NumPy's
 float32 product with one BLAS thread. The limits are copying the weights, where n is 1, and the kernel's int8
-instruction in a loop of nothing else, where n is 128.
+instruction in a loop of nothing else (peak), or with what scales and adds its sums (limit), where n is 128.
 """
 
 from __future__ import annotations

@@ -336,6 +336,38 @@ def test_results_of_others(sums: tuple[tuple[int, ...], ...]) -> None:
     assert len(facts[0].explained(failures)) == len(failures)
 
 
+class _OtherBlocks(Kernel):
+    """Multiplies the blocks of x with others of y."""
+
+    def __init__(self, blocks: Callable[[Array], Array]) -> None:
+        super().__init__()
+        self._blocks = blocks
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Move the blocks of y, and multiply."""
+        y, every = vy.copy(), np.arange(n // 32)
+        for start in (0, by)[:nrc]:
+            row = y[start : start + n // 32 * 34].reshape(-1, 34)
+            row[:] = row[self._blocks(every)]
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, y, by, nrc)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "name"),
+    [
+        (lambda every: np.where(every ^ 1 < every.size, every ^ 1, every), "the other block of two"),
+        (lambda every: np.minimum(every, 63), "at most 63"),
+    ],
+)
+def test_blocks_that_meet_others(blocks: Callable[[Array], Array], name: str) -> None:
+    """Blocks that meet others of y by one rule at every length."""
+    facts, failures = _facts(DOT, _OtherBlocks(blocks))
+    assert (facts[0].fact, facts[0].where) == ("block-meets-another", {"blocks": name, "of": "y"})
+    assert facts[0].explained(failures) == failures
+
+
 def _beside_a_large_term(nb: int) -> Call:
     """Return 2^24 and many products of 1, of which each is lost alone beside it."""
     codes, scales = np.ones((nb, 32), np.int64), np.ones(nb)

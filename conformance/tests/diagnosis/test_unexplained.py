@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.abi import Reference
-from q8a8_conformance.diagnosis import Observations, diagnose, shrink
+from q8a8_conformance.diagnosis import Observations, diagnose, experiments, shrink
 from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, ROW
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs import dot_rows, samples
@@ -74,6 +75,16 @@ def test_a_quantizer_is_measured(diagnosed: Diagnose, monkeypatch: pytest.Monkey
     assert (finding.cause, finding.explained) == ("unexplained", 0)
 
 
+def test_failed_calls_alone_are_measured() -> None:
+    """A quantizer whose calls failed in checks that keep no rows is measured as any other."""
+    wrong, seen = make("round-half-even"), Observations()
+    call = requests.quantize(ROW, np.resize(np.array([127, 0.5, 2.5, -4.5], np.float32), 64))
+    actual, expected = ({"y": replay(kernel, call)[0]} for kernel in (wrong, Reference()))
+    seen.add_failure(call, actual, expected)
+    (finding,) = diagnose(seen, lambda *_: None, probe=lambda one: replay(wrong, one))
+    assert finding.cause == "round-half-even"
+
+
 def test_unexplained_quantizer(diagnosed: Diagnose) -> None:
     """Nothing explains it, not a single result; the smallest input is one block with one element."""
     (finding,) = diagnosed(Odd(), [ROW])
@@ -88,8 +99,9 @@ def test_unexplained_quantizer(diagnosed: Diagnose) -> None:
     assert "[5] = -1" in finding.smallest.text
 
 
-def test_unexplained_dot(diagnosed: Diagnose) -> None:
+def test_unexplained_dot(diagnosed: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for a dot product: one block, one code each, scales of 1."""
+    monkeypatch.setattr(experiments, "SECONDS", 0.5)  # They find nothing, however long they may take.
     found = [f for f in diagnosed(Odd(), [DOT]) if f.cause == "unexplained"]
     assert found
     smallest = found[0].smallest

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from q8a8_evaluation import native
-from q8a8_evaluation.bench.native import Contest
+from q8a8_evaluation.bench.native import LIMITS, Contest, Peak
 from q8a8_evaluation.commands import bench, bench_native
+from q8a8_lab import native_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,23 @@ def test_ratios_of_every_kernel(figures: dict[str, Any]) -> None:
         assert (f"{name} quantize/ggml" in ratios) == ("ggml" in theirs)
     assert bool([note for note in figures["notes"] if note.startswith("ggml")]) == ("ggml" not in theirs)
     assert "say nothing about speed" in bench_native.text(figures)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the loops are of x86-64 instructions")
+@pytest.mark.parametrize("what", LIMITS)
+def test_limits_of_every_kernel(what: str, need: Callable[[object, str], None]) -> None:
+    """Each kernel that runs here has both loops, whose number of products is a multiple of a block's."""
+    try:
+        path = native_build.build("native", "q8a8-peak") / "lib" / "libq8a8-peak.so"
+    except native_build.MissingToolError as error:
+        need(False, str(error))
+        raise  # not reached
+    for kernel in native.runnable():
+        if kernel.name != "scalar":
+            limit = Peak(path, what, kernel.name)
+            assert limit.products > 0
+            assert limit.products % 32 == 0
+            limit.run()
 
 
 def test_machine_is_named(figures: dict[str, Any]) -> None:

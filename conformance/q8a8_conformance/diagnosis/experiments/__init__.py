@@ -49,7 +49,7 @@ def dot_facts(
     function: str,
     failures: Mapping[int, Sequence[Failure]],
     probe: Probe,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     *,
     placed: Mapping[int, Sequence[Failure]] = MappingProxyType({}),
     restart: Callable[[], object] | None = None,
@@ -65,7 +65,7 @@ def dot_facts(
     probe
         Makes a call: its output buffers, or None where it did not return.
     seconds
-        Time limit.
+        Time limit; `SECONDS` by default.
     placed
         Calls that failed for where or how they were made: right elsewhere.
     restart
@@ -76,6 +76,7 @@ def dot_facts(
     list of Fact
         The facts, each with the failures that it explains (`Fact.explains`); empty where none was found.
     """
+    seconds = SECONDS if seconds is None else seconds
     facts: list[Fact] = []
     found: list[Measured] = []
     every = [one for _, failed in sorted(failures.items()) for one in failed]
@@ -255,6 +256,7 @@ def _experiments(
         if not any(one.fact.fact == "codes-offset" for one in found):
             yield lambda: precision.accumulator(bench)
         yield lambda: wraps.wraps(bench, failed)
+        yield lambda: wraps.meetings(bench, failed)
         yield lambda: counting.counted(bench, failed)
         yield lambda: fields.block_scales(bench)
         if not any("scale_of_x" in one.changes for one in [*base, *found]):

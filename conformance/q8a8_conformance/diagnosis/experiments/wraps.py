@@ -76,6 +76,62 @@ def _by_index(bits: int, side: str) -> Step:
     return blocks
 
 
+def _meetings() -> Iterator[tuple[str, str, int, Step]]:
+    """Yield blocks of x that meet others of y: a name, a sentence, the first such block, and the step."""
+    yield (
+        "the other block of two",
+        "The blocks of x meet those of y exchanged in pairs.",
+        1,
+        lambda every: np.where(every ^ 1 < every.size, every ^ 1, every),
+    )
+    yield (
+        "reversed",
+        "The blocks of x meet those of y from the last to the first.",
+        1,
+        lambda every: every[::-1],
+    )
+    for last in (2**k - 1 for k in range(2, 15)):
+        yield (
+            f"at most {last}",
+            f"From block {last} on the blocks of x meet block {last} of y.",
+            last + 1,
+            lambda every, last=last: np.minimum(every, last),
+        )
+
+
+def meetings(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
+    """Find blocks that meet others of the other row by a rule that holds for all lengths."""
+    ordered = sorted(failed, key=lambda one: one.call.n)
+    for name, sentence, first, of in _meetings():
+        for side in "yx":
+
+            def blocks(
+                nb: int, row: int, column: int, of: Step = of, side: str = side
+            ) -> tuple[Array, Array]:
+                every = np.arange(nb)
+                met = {"x": every, "y": every} | {side: of(every)}
+                return met["x"] + row * nb, met["y"] + column * nb
+
+            model = Model(blocks=blocks)
+            if ordered[0].call.n // 32 <= first or not all(matches(model, one) for one in _spread(ordered)):
+                continue
+            made = [_made(bench, nb) for nb in (first + 1, first + 2, first + 5)]
+            if not all(matches(model, one) for one in made):
+                continue
+            other = "x" if side == "y" else "y"
+            words = sentence if side == "y" else sentence.translate(str.maketrans("xy", "yx"))
+            yield bench.measured(
+                "block-meets-another",
+                {"blocks": name, "of": side},
+                "DOT-6" if bench.nrc == 2 else "DOT-10",
+                words,
+                f"Multiply each block of {other} with the block of {side} at its own place.",
+                evidence=[bench.evidence(made[0].call, f"{first + 1} blocks")],
+                changes={"blocks": blocks},
+            )
+            return
+
+
 def _by_length(unit: int, bits: int) -> Step:
     def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
         half = 1 << (bits - 1)
