@@ -170,7 +170,7 @@ def test_hangs(scripted: Callable[..., Session], body: str, message: str) -> Non
     start = time.monotonic()
     with pytest.raises(WorkerHung, match=f"hung in dequantize_row_q8_a8.*{message}"):
         session.call(CALL, timeout=SHORT)
-    assert time.monotonic() - start < SHORT + 2
+    assert time.monotonic() - start < 30  # the worker would take 60 s or go on for ever
     assert len(session.stderr_tail) <= STDERR_TAIL
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -281,9 +281,9 @@ def test_exit_with_children_that_keep_the_pipes(scripted: Callable[..., Session]
     start = time.monotonic()
     with pytest.raises(WorkerCrashed, match="exit status 5") as caught:
         session.call(CALL)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30  # the child keeps the pipes open for 60 s
     child = int(caught.value.stderr.split()[-1])
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 30
     while _is_running(child):
         assert time.monotonic() < deadline, "the child was not killed"
         time.sleep(0.02)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -67,7 +66,7 @@ def test_threads_with_the_same_remainder_share(kernel: Callable[[str], Session])
 
 @pytest.mark.parametrize("name", ["good", "takes_lock", "spins", "fills_once", "uses_stack", "starts_thread"])
 def test_right_kernels_have_no_faults(kernel: Callable[[str], Session], name: str) -> None:
-    """A right kernel has no faults, whatever it does about threads, and a lock takes no long time."""
+    """A right kernel has no faults, whatever it does about threads."""
     session = kernel(name)
     call, other = call_of(0), call_of(50)
     first = session.call(replace(call, threads=4, together=Together(fresh=3, other=other)))
@@ -76,12 +75,10 @@ def test_right_kernels_have_no_faults(kernel: Callable[[str], Session], name: st
     for threads in (2, 16):
         for options in (NO_OPTIONS, Option.READONLY, Option.GUARD_AFTER, Option.FLUSH):
             made = replace(call, threads=threads, options=options, together=Together(2, other=other))
-            start = time.monotonic()
             result = session.call(made)
             assert (result.faults, result.detail) == (0, "")
             assert result.overlap is not None
             assert [result.outputs, result.overlap.others] == alone
-            assert time.monotonic() - start < 5
     assert session.starts == 1
 
 
