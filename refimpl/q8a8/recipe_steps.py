@@ -184,6 +184,7 @@ ROUNDINGS: Table = MappingProxyType(
         "half-toward-zero": lambda v: np.copysign(np.ceil(np.abs(v.astype(F64)) - 0.5), v),
         "add-half": lambda v: np.trunc(v + np.copysign(F32(0.5), v)),
         "floor-add-half": lambda v: np.floor(v + F32(0.5)),
+        "truncate-add-half": lambda v: np.trunc(v + F32(0.5)),
         "truncate": np.trunc,
         "floor": np.floor,
         "ceil": np.ceil,

@@ -42,6 +42,7 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     single_mistakes,
 )
 from q8a8_conformance.diagnosis.dequantizer_places import places, various
+from q8a8_conformance.diagnosis.experiments.fields import OF_BLOCKS
 from q8a8_conformance.diagnosis.facts import Difference, Measured
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
 from q8a8_conformance.faults import steps
@@ -118,6 +119,14 @@ def _layout(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
         mutant = MUTANTS[slug]
         rule, sentence, fix = mutant.rule, mutant.sentence, mutant.fix
         where: dict[str, Any] = {"layout": slug}
+    elif other := _scale_of_another(depends):
+        name, words, places = other
+        slug, rule, where = "", "Q8A8-DEQ-1", {"scale": name}
+        sentence = f"Codes are multiplied by the scale of {words}."
+        fix = "Multiply each code by the scale of its own block."
+        undo = partial(replace, places=as_specified)
+        found = Difference("scale-of-another-block", where, rule, sentence, fix, slug, undo)
+        return [found], replace(model, places=places)
     else:
         read = [np.flatnonzero(of).tolist() for of in depends[0]]
         wrong = next((j for j in range(BLOCK) if read[j] != [0, 1, 2 + j]), 0)
@@ -131,6 +140,29 @@ def _layout(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     undo = partial(replace, places=as_specified)
     found = Difference("layout", where, rule, sentence, fix, slug, undo)
     return [found], replace(model, places=places)
+
+
+def _scale_of_another(depends: Array) -> tuple[str, str, Callable[[int], Array]] | None:
+    """Return whose scale codes meet that are read at their own places: its name, words, and the layout."""
+    every = np.arange(TAGGED)
+    by_block = depends.reshape(TAGGED, BLOCK, TAGGED, SIZE)
+    scales = by_block[..., :2].any(axis=(1, 3))
+    own = (every[:, np.newaxis, np.newaxis, np.newaxis] == every[:, np.newaxis]) & np.eye(
+        BLOCK, dtype=np.bool_
+    )[:, np.newaxis, :]
+    if (by_block[..., 2:] != own).any() or (scales.sum(axis=1) != 1).any():
+        return None
+    for name, words, of in OF_BLOCKS[1:]:
+        if np.array_equal(of(every, TAGGED), scales.argmax(axis=1)):
+
+            def places(nb: int, of: Callable[[Array, int], Array] = of) -> Array:
+                numbers = np.arange(nb)
+                layout = SIZE * numbers[:, np.newaxis] + np.arange(SIZE)
+                layout[:, :2] = SIZE * of(numbers, nb)[:, np.newaxis] + np.arange(2)
+                return layout
+
+            return name, words, places
+    return None
 
 
 def _fits(places: Callable[[int], Array], depends: Array) -> bool:

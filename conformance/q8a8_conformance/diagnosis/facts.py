@@ -117,6 +117,9 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
 )
 """What is found about quantizers, dequantization and products (there with a format behind a colon)."""
 
+FEW_EXPLAINED = 0.25
+"""The part of the failed calls that several wrong steps must explain to be more than a chance fit."""
+
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""
 
@@ -125,6 +128,18 @@ def explains_nothing(result: CallResult) -> bool:
     """Explain no call: of a fact whose effect on other calls is not known."""
     del result
     return False
+
+
+def remembered(explains: Explains) -> Explains:
+    """Return the same decision, made once for each result: reports and rules ask for it again."""
+    seen: dict[int, tuple[CallResult, bool]] = {}
+
+    def once(result: CallResult) -> bool:
+        if id(result) not in seen:
+            seen[id(result)] = result, explains(result)  # (The result is kept, so that its id stays its own.)
+        return seen[id(result)][1]
+
+    return once
 
 
 @dataclass(frozen=True)
@@ -307,13 +322,21 @@ class Measured:
                 one.fix,
                 self._evidence(bare, candidates()),
                 one.cause,
-                explains=partial(self._explains, bare, without),
+                explains=remembered(partial(self._explains, bare, without)),
             )
             for one, bare in zip(differences, without, strict=True)
         ]
         explained = {id(fact): len(fact.explained(failures)) for fact in facts}
         some = sorted((f for f in facts if explained[id(f)]), key=lambda fact: -explained[id(fact)])
+        if sum(fact.fact == "step" for fact in some) > 1 and not self._is_shown(some, failures):
+            some = []
         return some or others() or [fact for fact in facts if fact.evidence and is_sure]
+
+    @staticmethod
+    def _is_shown(facts: Sequence[Fact], failures: Sequence[CallResult]) -> bool:
+        """Return whether facts explain more than a few failed calls: steps that fit by chance do not."""
+        explained = {id(failure) for fact in facts for failure in fact.explained(failures)}
+        return len(explained) > FEW_EXPLAINED * len(failures)
 
     def _explains(self, bare: Any, without: Sequence[Any], result: CallResult) -> bool:  # noqa: ANN401 - models
         """Return whether the model gives the outputs, and does not without the difference.

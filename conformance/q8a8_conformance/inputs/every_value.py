@@ -124,3 +124,40 @@ def blocks_of_amax(amax: Array) -> tuple[Array, Array, Array]:
         x[number, place] = sign * part * amax
         codes[number, place] = np.where(scale == 0, 0, code * sign)
     return x, scale, codes
+
+
+def codes_by_codes() -> tuple[Array, Array]:
+    """Return w, blocks [256, 9], and x, float32 [9, 288], whose products meet every pair of codes.
+
+    Row a of w has one code throughout, another one in each row; row i of x goes through all codes that a
+    quantized element may have, from -127 to 127, from another one on, with a 127 in each block: so every
+    recipe finds these codes under a scale of 1, and no sum has more than 24 bits.
+    """
+    codes = np.arange(-128, 128)
+    w = dot_rows.blocks(1.0, np.broadcast_to(codes[:, np.newaxis, np.newaxis], (256, 9, 32)))
+    x = np.full((9, 9, 32), 127)
+    for row in range(9):
+        x[row, :, 1:] = ((np.arange(9 * 31) + 31 * row) % 255 - 127).reshape(9, 31)
+    return w, x.reshape(9, 288).astype(F32)
+
+
+def halves_of_rows() -> tuple[Array, Array]:
+    """Return w, blocks [n, 1], with every finite half but zero as a scale, and x, float32 [1, 32].
+
+    The elements of x are 127 and -127. Each product is 32 · 127 times the scale, to the bit.
+    """
+    bits = np.arange(1, INFINITE, dtype=np.uint16)
+    scales = np.concatenate([bits, bits | np.uint16(0x8000)]).view(np.float16)
+    codes = np.where(np.arange(32) % 3, 1, -1)
+    w = dot_rows.blocks(scales, np.broadcast_to(codes, (scales.size, 32)))[:, np.newaxis]
+    return w, (127 * codes).astype(F32)[np.newaxis]
+
+
+def rows_of_amax() -> tuple[Array, Array]:
+    """Return w, blocks [1, 1] of ones, and x, float32 [n, 32], whose rows have the usual and other amax.
+
+    These are `USUAL_AMAX`, and every fifth of the boundaries between two scales and of their neighbours. A
+    product is the sum of two codes, times the scale of x.
+    """
+    amax = np.unique(np.concatenate([USUAL_AMAX, every_amax()[::5]]))
+    return dot_rows.filled(1, 1)[np.newaxis], blocks_of_amax(amax)[0]

@@ -49,6 +49,11 @@ def _around(tiles: tuple[int, ...], tails: range | tuple[int, ...]) -> set[int]:
     return {tile + tail for tile in tiles for tail in tails}
 
 
+MANY_DIVISORS = (53_760, 60_000, 61_440)
+"""Block counts that are multiples of nearly every tile that is no power of two: of 3, 5 or 15 times a power
+of two up to 4096, of 7 times one up to 512, and of round numbers up to 30,000. With a tail of a few blocks
+each of them shows what a kernel does with a short tail behind any of these tiles."""
+
 RANGES: Mapping[str, tuple[int, ...]] = {
     "0-130": tuple(range(131)),
     "131-1040": tuple(
@@ -65,12 +70,20 @@ RANGES: Mapping[str, tuple[int, ...]] = {
             | _around((1500, 1821, 1928, 3000, 5000), range(-1, 2))
         )
     ),
-    "8201-65537": (16383, 16384, 16385, 16387, 32767, 32768, 32769, 32771, 65535, 65536, 65537),
+    "8201-65537": tuple(
+        sorted(
+            {16383, 16384, 16385, 16387, 32767, 32768, 32769, 32771, 65535, 65536, 65537}
+            | _around(MANY_DIVISORS, (1, 3))
+        )
+    ),
 }
 """Block counts by range: every one up to 130, then around powers of two and other usual tiles, with short
 tails: every remainder of a loop unrolled 8 or 16 times."""
 
-LARGE: Mapping[str, tuple[int, ...]] = {**RANGES, "8201-65537": (16385, 32768, 32771, 65537)}
+LARGE: Mapping[str, tuple[int, ...]] = {
+    **RANGES,
+    "8201-65537": tuple(sorted({16385, 32768, 32771, 65537} | _around(MANY_DIVISORS, (3,)))),
+}
 """The same with fewer of the longest rows, for calls of more bytes."""
 
 

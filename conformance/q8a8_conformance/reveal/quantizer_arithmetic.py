@@ -212,7 +212,10 @@ def _fit_codes(scale: Recipe, observed: Observed) -> Recipe:
     every = [
         replace(scale, inverse=inverse, multiplier=multiplier, product=product, rounding=rounding)
         for product, inverse, rounding, multiplier in itertools.product(
-            ("float32", "float64"), INVERSES, ROUNDINGS, {127.0: 0, scale.divisor: 0}
+            ("float32", "float64"),
+            INVERSES,
+            ROUNDINGS,
+            dict.fromkeys((127.0, scale.divisor, *_multipliers(observed))),
         )
     ]
     # A few blocks rule most combinations out. The largest element shows a conversion, if anything.
@@ -225,6 +228,15 @@ def _fit_codes(scale: Recipe, observed: Observed) -> Recipe:
         ranked = sorted(range(len(every)), key=lambda i: (missed[i], len(differences(every[i])), i))
         every = [every[i] for i in ranked[:kept]]
     return every[0]
+
+
+def _multipliers(observed: Observed) -> tuple[float, ...]:
+    """Return what codes may be of amax, by large codes that no conversion changes: to a half, and whole."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = observed.x.astype(np.float64) / observed.amax[:, np.newaxis]
+        ratios = (observed.codes / share)[(np.abs(share) > 0.8) & (np.abs(share) < 0.97)]
+    found = float(np.median(ratios)) if ratios.size else 0.0
+    return (round(2 * found) / 2, float(round(found))) if 64 <= found <= 256 else ()
 
 
 def _fit_zeros(recipe: Recipe, observed: Observed) -> Recipe:

@@ -54,7 +54,9 @@ def look(probe: Probe, outputs: Mapping[str, bytes], faults: Fault, init_hint: s
         return Symptom("wrote into its input", hint)
     untouched = [name for name in probe.expected if outputs[name] == probe.before(name)]
     if untouched:
-        return Symptom(f"wrote nothing into {' and '.join(untouched)}", _NOTHING_HINT)
+        # (The poison is a NaN: what is added to it leaves it as it is.)
+        added = ", or added to what it held" if probe.call.function in (DOT, DOT_REAL, MUL_MAT) else ""
+        return Symptom(f"wrote nothing into {' and '.join(untouched)}{added}", _NOTHING_HINT)
     if all(not any(outputs[name][: len(data)]) for name, data in probe.expected.items()):
         return Symptom("returned all zeros", init_hint)
     if about_right:

@@ -12,17 +12,21 @@ from q8a8 import layout
 from q8a8_conformance.inputs import calls, dot_rows, every_value
 from q8a8_conformance.results.expected_dot import scalar_bits
 from q8a8_conformance.suite.accepted_recipes import DESIGN
+from q8a8_conformance.suite.matrix_checks import judge_product
 from q8a8_conformance.suite.quantizer_checks import judge_activation
 from q8a8_conformance.suite.two_rows import require_two_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 
 CHUNK = 1 << 13
 """Blocks of a call of a row quantizer."""
+
+FEW = 10
+"""Rows of x, fewer of which are also multiplied one by one."""
 
 
 def judge_until_wrong(judge: Judge, made: Iterable[tuple[Call, bytes]]) -> None:
@@ -87,11 +91,11 @@ def _halves() -> Iterable[dot_rows.Pair]:
 
 @pytest.mark.rule("Q8A8-HLF-3", "Q8A8-DOT-6")
 def test_halves_two_rows(judge: Judge) -> None:
-    """Compute four dot products at once, with every finite half as a scale of x0, and of y1."""
+    """Compute four dot products at once, with every finite half as a scale of each of the four rows."""
     require_two_rows(judge)
-    judge_until_wrong(
-        judge, (four(*every_value.halves_of_binade(binade)) for binade in range(every_value.BINADES))
-    )
+    rows = (every_value.halves_of_binade(binade) for binade in range(every_value.BINADES))
+    both = (pair for x, y in rows for pair in ((x, y), ((x[1], x[0]), (y[1], y[0]))))
+    judge_until_wrong(judge, (four(x, y) for x, y in both))
 
 
 @pytest.mark.rule("Q8A8-QNT-2", "Q8A8-HLF-1", "Q8A8-HLF-2", "Q8A8-HLF-5")
@@ -125,3 +129,26 @@ def test_amax_of_activation(judge: Judge) -> None:
 
     for call in judge.ahead(made(), lambda call: call):
         judge_activation(judge, call)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=f"mul-mat/every-value/{name}", marks=pytest.mark.rule(rule))
+        for name, make, rule in (
+            ("codes", every_value.codes_by_codes, "Q8A8-MUL-5"),
+            ("halves", every_value.halves_of_rows, "Q8A8-MUL-5"),
+            ("amax", every_value.rows_of_amax, "Q8A8-MUL-4"),
+        )
+    ],
+)
+def test_products(judge: Judge, make: Callable[[], tuple[calls.Array, calls.Array]]) -> None:
+    """Multiply matrices that meet every pair of codes, every scale of w, and amax of x at many scales' ends.
+
+    By all rows of x at once, and where they are few also one by one: that is another loop in most kernels.
+    """
+    judge.require(calls.MUL_MAT)
+    w, x = make()
+    for rows in (x, *(x[:, np.newaxis] if len(x) < FEW else ())):
+        if not judge_product(judge, w, rows, exact=True):
+            return

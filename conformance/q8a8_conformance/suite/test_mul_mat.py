@@ -37,9 +37,13 @@ SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
         (3 + i % 3, 2 + i % 4, nb)
         for i, nb in enumerate((*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 257))
     ),
-    "long": ((1, 1, 2048), (4, 3, 2048), (3, 4, 2047), (5, 2, 513), (2, 5, 1025), (2, 1, 8195), (1, 2, 3077)),
+    "long": (
+        *((1, 1, 2048), (4, 3, 2048), (3, 4, 2047), (5, 2, 513), (2, 5, 1025), (2, 1, 8195), (1, 2, 3077)),
+        *((5, 4, 3841), (4, 5, 3363)),
+    ),
 }
-"""Shapes of products by what varies: m, n and blocks of a row."""
+"""Shapes of products by what varies: m, n and blocks of a row. (3840 and 3360 are multiples of most tiles
+that are no power of two.)"""
 
 MANY = ((1, 65_537, 1), (65_537, 1, 1), (300, 260, 2))
 """m, n and blocks of a row of products with many outputs."""
@@ -212,7 +216,7 @@ def test_overwritten(judge: Judge) -> None:
 def test_outside_x(judge: Judge) -> None:
     """Multiply rows of which one has a NaN, an infinity or a huge number: the others come out right."""
     judge.require(calls.MUL_MAT)
-    outside = OutsideCalls(judge, known_product(*mul_mat_rows.exact(5, 3, 2)), (ROWS,))
+    outside = OutsideCalls(judge, known_product(*mul_mat_rows.exact(9, 11, 2)), (ROWS,))
     for number, (m, n, nb) in enumerate(((5, 2, 1), (3, 4, 2), (8, 8, 3), (17, 9, 4), (4, 17, 2), (1, 5, 9))):
         w, x = mul_mat_rows.exact(m, n, nb)
         row = (0, n - 1, n // 2)[number % 3]
@@ -226,7 +230,7 @@ def test_outside_x(judge: Judge) -> None:
 def test_outside_w(judge: Judge) -> None:
     """Multiply by a matrix with a scale that is NaN or infinite in one row: the others come out right."""
     judge.require(calls.MUL_MAT)
-    outside = OutsideCalls(judge, known_product(*mul_mat_rows.exact(5, 3, 2)), (ROWS,))
+    outside = OutsideCalls(judge, known_product(*mul_mat_rows.exact(9, 11, 2)), (ROWS,))
     for number, (m, n, nb) in enumerate(((2, 5, 1), (4, 3, 2), (8, 8, 3), (9, 17, 4), (17, 1, 2))):
         w, x = mul_mat_rows.exact(m, n, nb)
         column = (0, m - 1, m // 2)[number % 3]

@@ -87,7 +87,7 @@ def test_inputs(judge: Judge) -> None:
 def test_flush(judge: Judge) -> None:
     """Call with flush-to-zero set, also on subnormal scales: the same results, and the modes stay."""
     judge.require(calls.MUL_MAT, "fenv", "flush")
-    for each in (*map(known, SHAPES), *_subnormal((5, 3, 3)), *_subnormal((9, 1, 4))):
+    for each in (*map(known, SHAPES), *_subnormal((5, 3, 3)), *_subnormal((9, 17, 2))):
         if not judge_known(judge, each, calls.with_options(each.call, Option.FLUSH)):
             return
 

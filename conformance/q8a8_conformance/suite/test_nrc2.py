@@ -93,7 +93,7 @@ def test_bound(judge: Judge, nb: int) -> None:
 
 
 @pytest.mark.rule("Q8A8-DOT-11")
-@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/as-single/blocks-{nb}") for nb in COUNTS])
+@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/as-single/blocks-{nb}") for nb in (*COUNTS, 4101)])
 def test_as_single(judge: Judge, nb: int) -> None:
     """Compute four dot products at once and one by one: the same bits, if those one by one are legal."""
     require_two_rows(judge)

@@ -30,12 +30,14 @@ MANY = 13_107
 """Calls of the soak in a row; after five times as many and one more, 16 bits count the same number."""
 PERIODS = (65_536, 65_535)
 """Calls after which a count of 16 bits repeats; of one that leaves out zero."""
-PROBE_CALLS, PROBES = 200, 3
+PROBE_CALLS, PROBES = 100, 6
 """Calls in a row that show how long one takes, and how often that is measured at most."""
 FOR_GROWTH, SLOW_FOR_GROWTH = 4000, 1000
 """Calls in a row after which a descriptor or some bytes kept by each show; of a slow kernel."""
 LONG = 301
 """Blocks, or tens of elements, of a row for which a kernel may take other memory than for a short one."""
+LONGER = 1030
+"""Blocks of a row that usual buffers of a fixed size do not hold."""
 SLOW_SOAK = 200
 """Calls in a row of a slow kernel, twice."""
 BATCHES, BATCHES_OF_DOT = 5, 8
@@ -43,6 +45,8 @@ BATCHES, BATCHES_OF_DOT = 5, 8
 EMULATED_BATCHES, EMULATED_BATCHES_OF_DOT = 1, 5
 SLOW_SECONDS = 50e-6
 """Seconds for one call of a slow kernel, the round trip of `PROBE_CALLS` on a busy machine included."""
+CHANGED = 9
+"""Blocks, or tens of elements, of a row that is changed in place."""
 SHORT = (1, 2, 3, 5, 7, 8, 9, 11, 13, 15, 16, 17)
 """Blocks, or tens of elements, of rows after a long one."""
 PROCESSES = 3
@@ -128,6 +132,8 @@ def test_kept(judge: Judge, function: str) -> None:
     slow = is_slow(judge, short)
     judge.run(replace(short, repeat=SLOW_FOR_GROWTH if slow else FOR_GROWTH, options=Option.STATE))
     rest = [] if slow else [long]
+    if not slow and not judge.target.hello.emulated:
+        rest.append(tiled(function, LONGER))
     if not slow and function == requests.DOT and takes_two_rows(judge):
         rest.append(samples.pair(5))
     for call in rest:
@@ -195,15 +201,19 @@ def test_after_long(judge: Judge, function: str) -> None:
 @pytest.mark.rule("Q8A8-ENV-2")
 @pytest.mark.parametrize("function", of_each_function("changed"))
 def test_changed(judge: Judge, function: str) -> None:
-    """Change one byte of an input in place: what was remembered by address, or by half a row, shows."""
+    """Change a byte of an input in place, or exchange two blocks: what was remembered by address, shows.
+
+    So does what was remembered by half a row, or by a sum of the row's bytes.
+    """
     judge.require(function)
-    (call,) = calls_of(function, (9,))
+    (call,) = calls_of(function, (CHANGED,))
     for index in call.spec.inputs:
         size = len(call.buffers[index].data)
-        for place in (0, 2, size // 2, size - 4, size - 1):
-            other = flipped(call, index, place)
+        others = [flipped(call, index, place) for place in (0, 2, size // 2, size - 4, size - 1)]
+        for other in (*others, exchanged(call, index, size // CHANGED)):
             judge.run(requests.with_zeros(call))
             plain = judge_plainly(judge, other)
+            judge.run(requests.with_zeros(call))
             judge.run(call)
             again = judge.run(other)
             judge.compare(other, again, plain, message="depends on another row at its address")
@@ -213,8 +223,18 @@ def flipped(call: Call, index: int, place: int) -> Call:
     """Return the call with the lowest bit of one byte of an input inverted: a legal change of any byte."""
     data = bytearray(call.buffers[index].data)
     data[place] ^= 1
+    return _with_input(call, index, bytes(data))
+
+
+def exchanged(call: Call, index: int, size: int) -> Call:
+    """Return the call with the first two parts of so many bytes of an input exchanged."""
+    data = bytes(call.buffers[index].data)
+    return _with_input(call, index, data[size : 2 * size] + data[:size] + data[2 * size :])
+
+
+def _with_input(call: Call, index: int, data: bytes) -> Call:
     buffers = list(call.buffers)
-    buffers[index] = Buffer(bytes(data), call.buffers[index].offset)
+    buffers[index] = Buffer(data, call.buffers[index].offset)
     return replace(call, buffers=tuple(buffers))
 
 

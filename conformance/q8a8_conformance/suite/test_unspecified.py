@@ -42,6 +42,9 @@ QUANTIZERS = (*calls.QUANTIZERS, calls.ACTIVATION)
 PLACES = ((1, 0), (2, 0), (2, 1), (3, 1), (8, 0), (8, 7), (17, 15), (17, 16), (130, 64))
 """Block counts, and the block that is outside the domain."""
 
+ORDINARY = 67
+"""Blocks, or elements, of the ordinary call after others: it takes a loop over vectors, and a tail."""
+
 SIZES = (1, 2, 7, 31, 32, 33, 64, 100, 1025)
 """Sizes of activation vectors."""
 
@@ -68,7 +71,7 @@ def parameters() -> list[object]:
 def test_unspecified(judge: Judge, kind: str, function: str) -> None:
     """Quantize a row with such contents in one block, or throughout: the other blocks come out right."""
     judge.require(function)
-    outside = OutsideCalls(judge, known(function, 5), (RULE,))
+    outside = OutsideCalls(judge, known(function, ORDINARY), (RULE,))
     contents = np.array(CONTENTS[kind], np.float32)
     if function == calls.ACTIVATION:
         for number, size in enumerate(SIZES):
@@ -95,7 +98,7 @@ def test_unspecified(judge: Judge, kind: str, function: str) -> None:
 def test_dequantize(judge: Judge) -> None:
     """Dequantize a row with one scale that is NaN or infinite: the other blocks come out right."""
     judge.require(calls.DEQUANTIZE)
-    outside = OutsideCalls(judge, known(calls.DEQUANTIZE, 5), (READS,))
+    outside = OutsideCalls(judge, known(calls.DEQUANTIZE, ORDINARY), (READS,))
     for (nb, place), bits in product(PLACES, SCALES):
         row = known(calls.DEQUANTIZE, nb)
         x = layout.as_blocks(row.call.buffers[0].data).copy()
@@ -126,7 +129,7 @@ def spoiled_rows() -> Iterator[tuple[Array, Array]]:
 def test_dot(judge: Judge, function: str) -> None:
     """Compute dot products with one scale that is NaN or infinite: any result."""
     judge.require(function)
-    outside = OutsideCalls(judge, known(function, 5), (READS,))
+    outside = OutsideCalls(judge, known(function, ORDINARY), (READS,))
     for x, y in spoiled_rows():
         outside.make(calls.dot(x, y) if function == calls.DOT else calls.dot_real(*dot_rows.to_v2(x, y)))
 
@@ -135,7 +138,7 @@ def test_dot(judge: Judge, function: str) -> None:
 def test_two_rows(judge: Judge) -> None:
     """Compute four dot products, one row of which has such a scale: those without it come out right."""
     require_two_rows(judge)
-    outside = OutsideCalls(judge, known_pair(5), (READS,))
+    outside = OutsideCalls(judge, known_pair(ORDINARY), (READS,))
     for number, (nb, place) in enumerate(PLACES):
         rows = exact_rows(nb, 2)
         inside = known_products(calls.dot_pair(*rows, bs=2 + number % 2), *rows)

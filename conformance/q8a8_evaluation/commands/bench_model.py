@@ -28,6 +28,7 @@ from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.schemes.scheme import get_scheme
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
+from q8a8_conformance.results.record import count
 from q8a8_evaluation.bench_model_child import prompt_tokens
 from q8a8_evaluation.child import Child, ChildError
 from q8a8_evaluation.commands.shared import require_writable
@@ -338,7 +339,7 @@ def text(figures: dict[str, Any]) -> str:
     lines = [
         f"{figures['model']}, {figures['file_bytes'] / 1e6:.1f} MB, {_threads(figures['threads'])}.",
         f"A prompt of {figures['prompt']} tokens, {figures['generate']} generated.",
-        f"Medians of {figures['rounds']} interleaved rounds; ratios are speeds over float's in those rounds.",
+        f"Medians of {count(figures['rounds'], 'interleaved round')}; ratios are speeds over float's.",
         "",
         "  " + "".join(f"{title:>{width}}" for title, width in _COLUMNS.items()),
     ]

@@ -126,6 +126,8 @@ multiplied with each element or with the sum of some, sums in half, float or dou
 `activations:float32`, `recipe:ggml-avx2`, `accumulator:float16`, `weights:float16`,
 `order:avx2` and their like; with `q8a8 test` they are the causes of what a product gets wrong. Two recipes
 that differ only in a block whose scale is zero are one here: no product shows its codes.
+ggml's q8_1 has the codes and the scale of `ggml-ref` in C, and of `division` in CUDA, and is named so; its
+sum of a block is used by weights with an offset alone.
 [Real kernels](peers.md) has what ggml's shipped devices compute.
 
 Products of other packages, by their [adapters](command-line.md#q8a8-test), are named in the same words:

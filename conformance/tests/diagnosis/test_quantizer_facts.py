@@ -15,14 +15,16 @@ from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import catalogue
 from q8a8_conformance.faults.catalogue import FAMILIES, LEGAL, MUTANTS, RECIPES
 from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.faults.kernel import Kernel, Steps
 from q8a8_conformance.inputs import blocks, calls, dot_rows
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, QUANTIZERS
 from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from q8a8_conformance.diagnosis.facts import Fact
+    from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.protocol.messages import Call
 
 ROW = QUANTIZERS[1]
@@ -116,10 +118,15 @@ def dequantizations() -> Iterator[Call]:
 
 def facts_of(function: str, *slugs: str) -> tuple[list[Fact], list[Failure]]:
     """Return the facts found about a mutant, and its failed calls."""
-    kernel = catalogue.make(*slugs)
+    return facts_about(function, lambda: catalogue.make(*slugs))
+
+
+def facts_about(function: str, make: Callable[[], Kernel]) -> tuple[list[Fact], list[Failure]]:
+    """Return the facts found about a kernel, and its failed calls."""
+    kernel = make()
     results = [(call, replay(kernel, call), right) for call, right in made(function)]
     failed = [Failure(*result) for result in results if result[1] != result[2]]
-    session = InProcessSession(lambda: catalogue.make(*slugs), FUNCTIONS)
+    session = InProcessSession(make, FUNCTIONS)
     if function == DEQUANTIZE:
         return dequantizer_facts(session, failed), failed
     return quantizer_facts(session, function, failed), failed
@@ -140,6 +147,49 @@ def test_the_only_fact_is_the_mutation(slug: str) -> None:
     assert len(fact.explained(failed)) == len(failed) > 0
     assert all(evidence.actual != evidence.expected for evidence in fact.evidence)
     assert fact.to_json()["where"]
+
+
+def _times_128(amax: Array, _d: Array, h: Array) -> Array:
+    return np.where(h == 0, np.float32(0), np.float32(128) / np.where(h == 0, np.float32(1), amax))
+
+
+OTHERS = {
+    "rounding": (
+        Steps(to_integer=lambda v: np.trunc(v + np.float32(0.5))),
+        {"step": "rounding", "value": "truncate-add-half"},
+    ),
+    "multiplier": (
+        Steps(inverse=_times_128, to_int8=lambda v: v.astype(np.int64).astype(np.int8)),
+        {"step": "multiplier", "value": "128.0"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_step_that_is_in_no_catalogue(name: str) -> None:
+    """Where the catalogue has no name for a step, it is measured all the same, and nothing else is."""
+    steps, where = OTHERS[name]
+    (fact,), failed = facts_about(ROW, lambda: Kernel({ROW: steps}))
+    assert (fact.fact, fact.where) == ("step", where)
+    assert len(fact.explained(failed)) == len(failed)
+
+
+class _ScaleOfThePair(Kernel):
+    """Dequantizes the second block of each pair with the scale of the first one."""
+
+    def dequantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Copy the scale, and dequantize."""
+        x = x.copy()
+        rows = x[: k // 32 * 34].reshape(-1, 34)
+        rows[1::2, :2] = rows[: len(rows) // 2 * 2 : 2, :2]
+        super().dequantize_row_q8_a8(x, y, k)
+
+
+def test_the_scale_of_another_block() -> None:
+    """Blocks that take another one's scale are found before scales are read: rows of all halves hide it."""
+    (fact,), failed = facts_about(DEQUANTIZE, _ScaleOfThePair)
+    assert (fact.fact, fact.where) == ("scale-of-another-block", {"scale": "first of 2"})
+    assert len(fact.explained(failed)) == len(failed)
 
 
 @pytest.mark.parametrize(("function", "one", "other"), PAIRS)

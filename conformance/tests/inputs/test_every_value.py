@@ -63,3 +63,37 @@ def test_every_tie() -> None:
     """All ties between two codes come, of both signs, with the floats beside them."""
     values = set(np.ldexp(blocks.every_tie()[25 * 4 : 25 * 5], 0).reshape(-1).tolist())
     assert {sign * (code + 0.5) for code in range(127) for sign in (1, -1)} <= values
+
+
+def test_products_meet_every_pair_of_codes() -> None:
+    """Each row of x goes through all codes but -128, which no element gets, under a scale of 1, and w too."""
+    w, x = every_value.codes_by_codes()
+    assert sorted(w["weight_qs"][:, 0, 0].tolist()) == list(range(-128, 128))
+    for row in x:
+        blocks_of_row = quantize_row(row)
+        assert (blocks_of_row["weight_scale"] == 1).all()
+        assert set(blocks_of_row["weight_qs"].ravel().tolist()) == set(range(-127, 128))
+        assert all(dot_rows.is_exact(each, blocks_of_row) for each in w)
+
+
+def test_products_meet_every_scale() -> None:
+    """Every finite half but zero is the scale of a row of w, and what is multiplied is exact."""
+    w, x = every_value.halves_of_rows()
+    bits = np.arange(1, 0x7C00)
+    assert set(w["weight_scale"].view(np.uint16).ravel().tolist()) == {
+        *bits.tolist(),
+        *(bits + 2**15).tolist(),
+    }
+    (block,) = quantize_row(x[0])
+    assert block["weight_scale"] == 1
+    products = w["weight_qs"].astype(int) * block["weight_qs"]
+    assert (products.sum(axis=2) == 32 * 127).all()
+
+
+def test_rows_of_amax() -> None:
+    """The rows have the usual amax and ones beside scales' ends, and each is shown by one product."""
+    w, x = every_value.rows_of_amax()
+    found = np.abs(x).max(axis=1)
+    assert set(every_value.USUAL_AMAX.tolist()) <= set(found.tolist())
+    assert found.size > 20_000
+    assert (w["weight_qs"] == 1).all()

@@ -70,6 +70,11 @@ def test_every_length() -> None:
     assert {nb % 16 for nb in counts if 4096 < nb < 8192} == set(range(16))
     assert {2**k + side for k in range(7, 17) for side in (-1, 0, 1)} <= set(counts)
     assert max(counts) == long_rows.LONGEST
+    tiles = [m * 2**k for m in (3, 5, 15) for k in range(5, 13)] + [7 * 2**k for k in range(5, 10)]
+    for tile in (*tiles, 1000, 1500, 2500, 6000, 10_000, 30_000):
+        for lengths in (long_rows.RANGES, long_rows.LARGE, SIZES):
+            tails = {nb % tile for of in lengths.values() for nb in of if nb > tile}
+            assert 3 in tails, tile
     sizes = [size for of in SIZES.values() for size in of]
     assert sizes == sorted(set(sizes))
     assert max(sizes) > 2**20

@@ -210,7 +210,7 @@ def _fact(
         {"from": one.start, "to": one.stop, **_json(one)}
         for one in first
     ]  # fmt: skip
-    rule, fix, slug = _named(bench, kind, first, nb)
+    rule, fix, slug = _named(bench, kind)
     call = Counted(bench, nb)
     text = (
         f"nb = {nb}: " + "; ".join(_words_at(one, bench.nrc) for one in first[:3]) if first else f"nb = {nb}"
@@ -249,14 +249,8 @@ def _fact(
 
 def _json(one: Segment) -> dict[str, Any]:
     """Return what happens to the blocks of a segment as JSON data."""
-    return {
-        "times": one.times,
-        "shift": one.shift,
-        "row": one.row,
-        "column": one.column,
-        "x_row": one.x_row,
-        "y_row": one.y_row,
-    }
+    names = ("times", "shift", "row", "column", "x_row", "y_row")
+    return {name: getattr(one, name) for name in names}
 
 
 def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, str]], list[tuple[Any, Any]]] | None:
@@ -378,9 +372,8 @@ def _same(meeting: tuple[Array, Array], visited: Array) -> bool:
     return all(np.array_equal(np.sort(side), np.sort(visited)) for side in meeting)
 
 
-def _named(bench: Bench, kind: str, segments: Sequence[Segment], nb: int) -> tuple[str, str, str]:
+def _named(bench: Bench, kind: str) -> tuple[str, str, str]:
     """Return the rule, the fix, and the catalogue's slug."""
-    del nb, segments
     if kind == "version-2-field":
         return "DOT-9", MUTANTS["v2-weight-scale-of-both"].fix, ""
     if bench.nrc == 2:

@@ -157,7 +157,7 @@ class Counted:
         if value == right or len(found) > SEGMENTS:
             return
         times = value / right
-        if times in (0, 2, OTHER_FIELD, 4) and self._meets_its_own(number, x, mask, times):
+        if times in (0, 2, OTHER_FIELD, 4) and self._meets_its_own(number, x, times):
             other = self._other_row(number, start, stop) if not times else None
             found.append(Segment(start, stop, row, column, int(times), x_row=other))
         elif known := self._shifted(number, start, stop, float(value)):
@@ -195,9 +195,8 @@ class Counted:
         right = self.x[place] @ self.y[column * self.nb + start : column * self.nb + stop]
         return row if self.results(x, self.y)[number] == right else None
 
-    def _meets_its_own(self, number: int, x: Array, mask: Array, times: float) -> bool:
+    def _meets_its_own(self, number: int, x: Array, times: float) -> bool:
         """Return whether blocks are counted so often under other codes of y, too."""
-        del mask
         other = self.y[::-1].copy()
         if not times:
             return bool(self.results(x, other)[number] == 0)

@@ -39,28 +39,25 @@ SHAPES = (
 MORE = 4
 """A bit that makes a code, or a scale, greater."""
 
-STARTS: dict[str, tuple[tuple[str, str, Any], ...]] = {
-    "x": (
-        ("bx", "", lambda _row, bx, _by: bx),
-        ("the end of x0", "bx-ignored", lambda row, _bx, _by: row),
-        ("by", "", lambda _row, _bx, by: by),
-        ("min(bx, by)", "one-stride", lambda _row, bx, by: min(bx, by)),
-        ("max(bx, by)", "", lambda _row, bx, by: max(bx, by)),
-        ("bx mod 65536", "strides-in-sixteen-bits", lambda _row, bx, _by: bx % 65536),
-        ("bx as int16_t", "", lambda _row, bx, _by: (bx + 32768) % 65536 - 32768),
-        ("bx rounded down to blocks", "", lambda _row, bx, _by: bx // 34 * 34),
-        ("0", "", lambda _row, _bx, _by: 0),
-    ),
-    "y": (
-        ("by", "", lambda _row, _bx, by: by),
-        ("the end of y0", "by-ignored", lambda row, _bx, _by: row),
-        ("bx", "", lambda _row, bx, _by: bx),
-        ("min(bx, by)", "one-stride", lambda _row, bx, by: min(bx, by)),
-        ("max(bx, by)", "", lambda _row, bx, by: max(bx, by)),
-        ("by mod 65536", "strides-in-sixteen-bits", lambda _row, _bx, by: by % 65536),
-        ("by as int16_t", "", lambda _row, _bx, by: (by + 32768) % 65536 - 32768),
-        ("by rounded down to blocks", "", lambda _row, _bx, by: by // 34 * 34),
-        ("0", "", lambda _row, _bx, _by: 0),
+
+def _starts(own: str, other: str) -> tuple[tuple[str, str, Any], ...]:
+    return (
+        (f"b{own}", "", lambda _row, mine, _others: mine),
+        (f"the end of {own}0", f"b{own}-ignored", lambda row, _mine, _others: row),
+        (f"b{other}", "", lambda _row, _mine, others: others),
+        ("min(bx, by)", "one-stride", lambda _row, mine, others: min(mine, others)),
+        ("max(bx, by)", "", lambda _row, mine, others: max(mine, others)),
+        (f"b{own} mod 65536", "strides-in-sixteen-bits", lambda _row, mine, _others: mine % 65536),
+        (f"b{own} as int16_t", "", lambda _row, mine, _others: (mine + 32768) % 65536 - 32768),
+        (f"b{own} rounded down to blocks", "", lambda _row, mine, _others: mine // 34 * 34),
+        ("0", "", lambda _row, _mine, _others: 0),
+    )
+
+
+STARTS = {
+    "x": _starts("x", "y"),
+    "y": tuple(
+        (name, slug, lambda row, bx, by, of=of: of(row, by, bx)) for name, slug, of in _starts("y", "x")
     ),
 }
 """Where the second row may begin, in bytes from the first: name, cause, formula of a row, bx and by."""

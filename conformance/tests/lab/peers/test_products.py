@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SHORT = Extent((1, 2, 3, 9), 64, 32, (1, 2, 3, 5), (32,))
 FEW = Extent((), 64, 24, (1, 2), (32,))
 """Few shapes; each has shaders of its own, which are compiled at their first use."""
+LIMIT = 240.0
+"""Seconds that one product may take, with its shaders to be compiled."""
 
 
 def test_devices_of_the_package(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ def test_a_shipped_vulkan_device(package: Path, need: Callable[[object, str], No
     """The Vulkan backend on Mesa's software device: floats for one row, and from nine on sums in half."""
     (library,) = package.glob("package/bins/*/libggml-vulkan.so")
     device = products.Device(library).sut()
-    with device.session(products.TIMEOUT, start_timeout=products.TIMEOUT) as session:
+    with device.session(LIMIT, start_timeout=LIMIT) as session:
         need("mul_mat_q8_a8" in session.hello.functions, "Mesa's software device is not installed")
         one, nine = (reveal_shape(session, n, FEW) for n in (1, 9))
     assert one.names == ("activations:float32", "accumulator:float32")
@@ -133,7 +135,7 @@ def test_a_shipped_device_for_aarch64(
     except (store.PeerUnavailableError, native_build.NativeError) as error:
         need(False, str(error))
         raise
-    with device.session(products.TIMEOUT, start_timeout=products.TIMEOUT) as session:
+    with device.session(LIMIT, start_timeout=LIMIT) as session:
         one, two = (reveal_shape(session, n, FEW) for n in (1, 2))
     assert list(two.names) == names
     assert list(one.names) == (names if options else ["recipe:ggml-neon", "order:sve-128"])
