@@ -130,6 +130,18 @@ def explains_nothing(result: CallResult) -> bool:
     return False
 
 
+def remembered(explains: Explains) -> Explains:
+    """Return the same decision, made once for each result: reports and rules ask for it again."""
+    seen: dict[int, tuple[CallResult, bool]] = {}
+
+    def once(result: CallResult) -> bool:
+        if id(result) not in seen:
+            seen[id(result)] = result, explains(result)  # (The result is kept, so that its id stays its own.)
+        return seen[id(result)][1]
+
+    return once
+
+
 @dataclass(frozen=True)
 class Evidence:
     """A call that shows a fact.
@@ -310,7 +322,7 @@ class Measured:
                 one.fix,
                 self._evidence(bare, candidates()),
                 one.cause,
-                explains=partial(self._explains, bare, without),
+                explains=remembered(partial(self._explains, bare, without)),
             )
             for one, bare in zip(differences, without, strict=True)
         ]

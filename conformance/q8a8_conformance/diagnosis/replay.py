@@ -73,4 +73,6 @@ def differing(function: str, one: Sequence[bytes], other: Sequence[bytes]) -> se
     size = sizes.get(function, 0)
     a, b = b"".join(one), b"".join(other)
     step = size or max(len(a), 1)
-    return {i // step for i in range(0, len(a), step) if a[i : i + step] != b[i : i + step]}
+    length = -(-len(a) // step) * step
+    both = (np.frombuffer(side[: len(a)].ljust(length, b"\0"), np.uint8).reshape(-1, step) for side in (a, b))
+    return set(np.flatnonzero(np.not_equal(*both).any(axis=1)).tolist())

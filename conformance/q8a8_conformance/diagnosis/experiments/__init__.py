@@ -25,7 +25,7 @@ from q8a8_conformance.diagnosis.experiments import (
 )
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, NoAnswerError, model_of
 from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.inputs.calls import DOT_REAL
 
 if TYPE_CHECKING:
@@ -310,4 +310,4 @@ def _explains(one: Measured, found: Sequence[Measured]) -> Callable[[CallResult]
             return not matches(without, result)
         return _is_nearer(model, without, result) and not matches(Model(), result, SHARE)
 
-    return explains
+    return remembered(explains)
