@@ -24,6 +24,7 @@ from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 from q8a8_conformance.results.observations import Failure
+from q8a8_conformance.results.record import count as counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -297,7 +298,7 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
     slug = _named([sources for sources, _ in held], rule, alike)
     first, wrong = held[0]
     m, n, nb = first.shape
-    sentence = f"With m = {m}, n = {n} and {nb} blocks in a row {_words(kind, first, wrong)}."
+    sentence = f"With m = {m}, n = {n} and {counted(nb, 'block')} in a row {_words(kind, first, wrong)}."
     by_shape = {sources.shape: sources for sources, _ in held}
 
     def explains(result: CallResult) -> bool:

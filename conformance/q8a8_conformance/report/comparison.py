@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.report.markdown import cell
-from q8a8_conformance.results.record import short_id
+from q8a8_conformance.results.record import count, short_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +115,7 @@ def conclusion(found: Comparison) -> str:
     if found.same:
         return "the two agree: verdict, rules and diagnosis"
     counts = {word: sum(rule.change == word for rule in found.rules) for word in _MARKS}
-    parts = [f"{count} rules {word}" for word, count in counts.items() if count]
+    parts = [f"{count(number, 'rule')} {word}" for word, number in counts.items() if number]
     if found.a.verdict != found.b.verdict:
         parts.insert(0, f"{found.a.verdict} → {found.b.verdict}")
     if found.diagnosis:

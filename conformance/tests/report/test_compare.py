@@ -123,7 +123,7 @@ def test_the_command(
     assert document["same"] is False
     assert "| DOT-7 | fail (1) | pass | better | mended: dot/c |" in markdown.read_text(encoding="utf-8")
     html = page.read_text(encoding="utf-8")
-    assert "the two differ: does-not-conform → crashed, 1 rules better" in html
+    assert "the two differ: does-not-conform → crashed, 1 rule better" in html
     assert re.search(
         r'<span class="fail">fail \(1\)</span></td>\s*<td[^>]*><span class="pass">pass</span>', html
     )
