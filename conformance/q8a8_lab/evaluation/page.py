@@ -78,7 +78,7 @@ _OTHERS = """\
 On few windows: in an order of our own a window takes five to six times as long. The error of two windows has
 one degree of freedom, and is itself off by a factor of two or more; the tables show what differs by far.
 `own` is an order of our own, the same on every machine; other rows are as the machine that is named computes.
-Reports are kept in `docs/model/measured/evaluation-*.json`, made by
+Reports are kept in the folder `docs/model/measured`, made by
 
 ```console
 $ python -m q8a8_lab.evaluation.run --model smollm2 --text korean --window 256 --windows 2 --schemes NAMES
