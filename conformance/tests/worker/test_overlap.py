@@ -38,7 +38,7 @@ def kernel(faulty_library: Path, need: Callable[[object, str], None]) -> Iterato
 
     def make(name: str) -> Session:
         argv = [*WORKER, str(faulty_library), "--symbol", f"quantize_row_q8_a8={name}"]
-        sessions.append(Session(argv, timeout=10))
+        sessions.append(Session(argv, timeout=60))
         return sessions[-1]
 
     yield make
@@ -84,7 +84,8 @@ def test_right_kernels_have_no_faults(kernel: Callable[[str], Session], name: st
 
 def test_overlap_is_measured(kernel: Callable[[str], Session]) -> None:
     """The answer says for how long calls overlapped, and how many were stopped for others."""
-    result = kernel("shares_scratch").call(call_of(0, threads=2, together=Together(milliseconds=5)))
+    # Time goes by while others have the processor: enough of it for eight stops on a busy machine, too.
+    result = kernel("shares_scratch").call(call_of(0, threads=2, together=Together(milliseconds=200)))
     assert result.overlap is not None
     assert result.overlap.nanoseconds > 0
     assert result.overlap.stops >= 8
