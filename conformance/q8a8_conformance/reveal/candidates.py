@@ -92,11 +92,18 @@ def candidates(
     """
     if least <= LARGEST_TREE:
         fits = False
+        wrong: NoTreeError | None = None
         try:
             for order in reveal_order(dot, unit, least):
-                found = with_arithmetic(dot, order, least)
+                try:
+                    found = with_arithmetic(dot, order, least)
+                except NoTreeError as error:
+                    wrong = wrong or error  # lanes of rows of another length, perhaps: another step may fit
+                    continue
                 fits = True
                 yield Candidate(found, names_of(found))
+            if wrong and not fits:
+                raise wrong
         except NoTreeError as error:
             # Single elements that are rounded fit no lanes, or no integer sum.
             if least and not fits:

@@ -118,8 +118,24 @@ def reveal_order(dot: Dot, unit: int = UNIT, least: int = 0) -> Iterator[Order]:
         order = Order(REVEALED, lanes, body, fold, False, "body", False, dot.nrc, REVEALED)
         yield from _with_tail(dot, order, unit, least)
         orders.append(order)
-    # Steps of several times as many blocks differ where those left over are fused, or alone are not.
-    yield from (replace(order, body=order.body * times) for order in orders for times in LONGER)
+    for order in orders:
+        for times in LONGER:
+            yield from _with_longer_step(dot, replace(order, body=order.body * times), unit, least)
+
+
+def _with_longer_step(dot: Dot, order: Order, unit: int, least: int) -> Iterator[Order]:
+    """Yield an order whose step is several turns, with the tails that tell it from one.
+
+    The blocks left over may be fused where the others are not, or the reverse; or follow the fold whole. Rows
+    of two blocks may then be all left over, and show no lanes.
+    """
+    yield order
+    steps = Steps(order.body, least)
+    lanes = find_lanes(dot, steps, unit)
+    if len(lanes) > 1:
+        joined = replace(order, lanes=lanes, fold=_find_fold(dot, steps, lanes, unit), tail="scalar")
+        if _crosses_lanes(dot, joined, steps.nb, unit):
+            yield joined
 
 
 def find_lanes(dot: Dot, steps: Steps, unit: int = UNIT) -> Lanes:

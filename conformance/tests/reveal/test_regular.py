@@ -109,3 +109,16 @@ def test_random_order(reveal: Reveal, in_order: InOrder, seed: int) -> None:
     assert piece.found is not None
     for nb in (1, 2, 3, 5, 8, 9, 14):
         assert program(piece.found.at(nb), nb).meaning() == program(order, nb).meaning()
+
+
+@pytest.mark.parametrize(("step", "tail_fused"), [(2, True), (4, False)])
+def test_one_accumulator_and_a_step(reveal: Reveal, in_order: InOrder, step: int, tail_fused: bool) -> None:
+    """Whole blocks after the fold of one accumulator's lanes are told from blocks in its lanes."""
+    halves = (tuple(range(16)), tuple(range(16, 32)))
+    order = Order("made", halves, (0,) * step, (0, 1), False, "scalar", tail_fused, 1, "")
+    found = reveal(in_order(order), (1, 2, 3, 5, 7, 9, 14))
+    assert found.is_tree, found.text()
+    (piece,) = found.pieces
+    assert piece.found is not None
+    for nb in (1, 2, 3, 5, 8, 9, 14):
+        assert program(piece.found.at(nb), nb).meaning() == program(order, nb).meaning()
