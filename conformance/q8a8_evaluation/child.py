@@ -80,7 +80,7 @@ class Child:
     def __init__(self, module: str, request: object) -> None:
         # A file: a pipe that nobody reads would stop a process that prints much.
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+        self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(request)],
             env=os.environ | ONE_THREAD,
             stdin=subprocess.PIPE,

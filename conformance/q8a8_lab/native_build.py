@@ -384,8 +384,7 @@ def run_tool(
     BuildFailedError
         It failed; with the last lines that it printed.
     """
-    # S603: tools of the user's machine on this project's sources, or on ones whose hash was checked.
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         command,
         cwd=cwd,
         env=env,

@@ -82,7 +82,7 @@ class WorkerProcess:
     ) -> None:
         # A new session: the whole process group can be killed, and Ctrl-C reaches only the runner.
         with _no_core_files(), _on_one_processor() if one_processor else contextlib.nullcontext():
-            self._process = subprocess.Popen(  # noqa: S603 -- running the user's command is the purpose
+            self._process = subprocess.Popen(
                 list(argv),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -298,8 +298,7 @@ def cycles(code: Code, core: str, binary: Path) -> float | None:
         return None
     text = "\n".join([".Ltop:", *loop, ""])
     mca = [native_build.find_tool("llvm-mca-19"), "-mtriple=aarch64", f"-mcpu={core}", "-iterations=500"]
-    # S603: a tool of the user's machine on this project's code
-    done = subprocess.run(mca, input=text, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(mca, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise native_build.NativeError(f"llvm-mca: {done.stderr[-400:]}")
     return cycles_of(done.stdout) / blocks_of(loop, code.product, CORES[core])

@@ -163,9 +163,8 @@ def _download(distribution: Distribution, folder: Path) -> None:
         command += [*distribution.options, "--dest", partial, distribution.requirement]
         if distribution.requirement.startswith("@"):
             command = ["npm", "pack", "--silent", "--pack-destination", partial, distribution.requirement]
-        # S603: the command is this module's own data.
         try:
-            run = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+            run = subprocess.run(command, check=False, capture_output=True, text=True)
         except OSError as error:
             raise PeerUnavailableError(f"cannot fetch {distribution.file}: {error}") from None
         fetched = Path(partial) / distribution.file

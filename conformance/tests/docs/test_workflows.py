@@ -34,7 +34,7 @@ def test_schema(schema: str, path: Path, need: Callable[[object, str], None]) ->
     """Each file is valid."""
     need(importlib.util.find_spec("check_jsonschema"), "no check-jsonschema")
     command = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -63,7 +63,7 @@ def test_scripts(need: Callable[[object, str], None]) -> None:
     for name, script in scripts():
         # SC2153: $OPTIONS is not a misspelt $options, both are there.
         command = (str(found), "--shell=bash", "--exclude=SC2153", "-")
-        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{name}\n{done.stdout}{done.stderr}"
         checked += 1
     assert checked > 10

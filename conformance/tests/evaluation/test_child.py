@@ -127,7 +127,7 @@ def test_it_ends_with_its_parent(module: str) -> None:
         "print(child.read()[0]['pid'], flush=True)\n"
         "child.ask(op='hang')\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:  # noqa: S603 (our own)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         time.sleep(0.1)

@@ -99,7 +99,7 @@ def test_the_limit_is_one(tmp_path: Path) -> None:
 def run(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
     """Run the child, with one thread: every further one would want a stack."""
     words = [folder / "in.gguf", folder / "out.gguf", ROOM, how]
-    return subprocess.run(  # noqa: S603 (our own interpreter)
+    return subprocess.run(
         [sys.executable, "-c", CHILD, *map(str, words)],
         capture_output=True,
         text=True,

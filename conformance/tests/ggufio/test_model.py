@@ -196,7 +196,7 @@ def test_without_gguf(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
 def test_gguf_is_imported_when_it_is_needed() -> None:
     """The modules for GGUF files run on NumPy alone."""
     code = "import sys, q8a8.ggufio; assert not {'gguf', 'tokenizers', 'tqdm'} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 (our own interpreter)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_real_model(real_model: Path) -> None:

@@ -81,9 +81,6 @@ def run() -> Callable[..., subprocess.CompletedProcess[bytes]]:
     def go(
         command: Sequence[str], stdin: bytes = b"", cwd: Path | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        # S603: the commands are built by these tests from the project's own programs
-        return subprocess.run(  # noqa: S603
-            command, input=stdin, capture_output=True, check=False, timeout=120, cwd=cwd
-        )
+        return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=120, cwd=cwd)
 
     return go

@@ -176,7 +176,7 @@ def test_standard_output_is_written_in_place(tmp_path: Path, to: str, linked: bo
     )
     with (tmp_path / "out").open("w+b") as file:
         inode = (tmp_path / "out").stat().st_ino
-        done = subprocess.run(  # noqa: S603 (our own)
+        done = subprocess.run(
             [sys.executable, "-c", program],
             stdout=subprocess.PIPE if to == "pipe" else file,
             check=True,
@@ -195,7 +195,7 @@ def test_a_standard_stream_goes_on(tmp_path: Path, name: str) -> None:
         f"stream.write('one '); write_text('two ', Path({name!r})); stream.write('three')"
     )
     with (tmp_path / "out").open("wb") as file:
-        subprocess.run([sys.executable, "-c", program], stdout=file, stderr=file, check=True)  # noqa: S603
+        subprocess.run([sys.executable, "-c", program], stdout=file, stderr=file, check=True)
     assert (tmp_path / "out").read_bytes() == b"one two three"
     assert content(tmp_path).keys() == {"out"}
 
@@ -204,7 +204,7 @@ def test_a_stream_that_cannot_be_written_is_named() -> None:
     """A full device behind standard output is an error about the name that was given."""
     program = "from pathlib import Path; from q8a8.atomic import write_text; write_text('x', Path('-'))"
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(  # noqa: S603 (our own)
+        done = subprocess.run(
             [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False
         )
     assert b"No space left on device: '-'" in done.stderr

@@ -88,7 +88,7 @@ def started(folder: Path) -> Started:
     def start(*words: str, **more: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401 (Popen's)
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "Q8A8_MARK": str(folder.parent / "mark")}
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE), *sys.path])
-        running = subprocess.Popen(  # noqa: S603 (this Python, our own code)
+        running = subprocess.Popen(
             [sys.executable, "-m", *words],
             cwd=folder,
             env=environment,

@@ -278,9 +278,7 @@ def test_help_needs_no_suite() -> None:
         "import sys; from q8a8_conformance.cli import main; main(['--help']); "
         "sys.exit(int(bool({'numpy', 'pytest', 'hypothesis'} & sys.modules.keys())))"
     )
-    done = subprocess.run(  # noqa: S603 (this Python, our own code)
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in ("test", "quantize", "bench", "vectors", "explain"))
 

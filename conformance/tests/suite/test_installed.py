@@ -30,7 +30,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subproc
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST", "COV"))}
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 (our own commands)
+        return subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
         )
 

@@ -105,7 +105,7 @@ def test_nothing_is_left_behind(folder: Path) -> None:
     for sut in ("py:mine:Dying", f"{MUTANTS}:round_half_even"):
         words = [sys.executable, "-m", "q8a8_conformance.cli", "test", sut, "--rules", "DEQ-3,QNT-4", "-x"]
         words += ["--case", "properties/*"] if sut.startswith(MUTANTS) else []
-        done = subprocess.run(  # noqa: S603 (our own)
+        done = subprocess.run(
             words,
             cwd=folder,
             env=environment,

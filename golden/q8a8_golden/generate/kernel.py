@@ -53,7 +53,7 @@ class KernelImplementation:
     def __init__(self, library: Path) -> None:
         self._library = library
         # This interpreter, on this module.
-        self._child = subprocess.Popen(  # noqa: S603
+        self._child = subprocess.Popen(
             [sys.executable, "-m", "q8a8_golden.generate.kernel", str(library)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

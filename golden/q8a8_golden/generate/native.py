@@ -100,7 +100,7 @@ def _compile(compiler: str, name: str) -> Path:
     ]
     with replacing(library) as output:
         # The compiler of the user's own choice, on this project's sources.
-        done = subprocess.run([*command, "-o", output], capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run([*command, "-o", output], capture_output=True, text=True, check=False)
         if done.returncode:
             raise NativeBuildError(f"{' '.join(command)}\n{done.stderr}")
     return library

@@ -119,7 +119,7 @@ def test_allow_shlib_undefined_hides(tmp_path: Path, need: Callable[[object, str
     (tmp_path / "main.c").write_text("int call(void);\nint main(void) { return call(); }\n")
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(words, cwd=tmp_path, check=False, capture_output=True, text=True)  # noqa: S603 - the words are this test's
+        return subprocess.run(words, cwd=tmp_path, check=False, capture_output=True, text=True)
 
     cc = str(compiler)
     assert run(cc, "-shared", "-fPIC", "library.c", "-o", "liblibrary.so").returncode == 0
@@ -164,7 +164,7 @@ def test_explicit_instantiation_mends_it(tmp_path: Path, need: Callable[[object,
     )
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(words, cwd=tmp_path, check=False, capture_output=True, text=True)  # noqa: S603 - the words are this test's
+        return subprocess.run(words, cwd=tmp_path, check=False, capture_output=True, text=True)
 
     results = []
     for end in ("", lines):

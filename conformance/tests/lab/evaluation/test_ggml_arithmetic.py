@@ -81,7 +81,7 @@ def theirs(
         need(False, str(error))
     np.savez(folder / "in.npz", allow_pickle=False, **given)
     words = [sys.executable, "-c", CHILD, str(library), str(folder / "in.npz"), str(folder / "out.npz")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603 -- own
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     if "another build" in done.stderr:
         pytest.skip(done.stderr)
     assert done.returncode == 0, json.dumps(done.stderr)

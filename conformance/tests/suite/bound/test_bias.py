@@ -257,7 +257,7 @@ print(hashlib.sha256(b"".join(row.tobytes() for row in rows)).hexdigest())
 def test_rows_are_the_same_in_every_run() -> None:
     """A fresh process, with other hashes of strings, makes the same rows."""
     digests = {
-        subprocess.run(  # noqa: S603 (this Python, our own code)
+        subprocess.run(
             [sys.executable, "-c", DIGEST],
             env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
