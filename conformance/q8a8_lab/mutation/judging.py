@@ -37,10 +37,10 @@ TIMEOUT_SECONDS = 30.0
 """Time limit of a mutant's call: long, for a call on a busy machine must not look like a hang."""
 
 ORDERS = "order-"
-TAKES_LONG = ("lengths/", "every-value/", "nrc2/absorbing", "v2/absorbing")
+TAKES_LONG = ("lengths/", "every-value/", "nrc2/absorbing", "v2/absorbing", "alias/")
 """Cases of many or of long rows, for which kernels that add block by block in Python, those of the `ORDERS`,
-take minutes, and repetitions of dot/absorbing: an order is the same in all three functions. The legal kernels
-in C are judged by all cases."""
+take minutes, and repetitions of others: an order is the same in all three functions, and whichever rows it is
+given. The legal kernels in C are judged by all cases."""
 
 
 @dataclass(frozen=True)
