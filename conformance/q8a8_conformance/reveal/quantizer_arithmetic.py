@@ -39,6 +39,9 @@ MOST = 4000
 FEW, KEPT = 60, 24
 """Blocks that rule out all but so many combinations of steps."""
 
+ENOUGH = 16
+"""Large codes from which a multiplier is estimated."""
+
 UNDEFINED = ("undefined", "wrap")
 """Conversions that a C compiler may give for what int8 does not hold."""
 
@@ -231,11 +234,14 @@ def _fit_codes(scale: Recipe, observed: Observed) -> Recipe:
 
 
 def _multipliers(observed: Observed) -> tuple[float, ...]:
-    """Return what codes may be of amax, by large codes that no conversion changes: to a half, and whole."""
+    """Return what codes may be of amax, by large codes that no conversion changes: to a half, and whole.
+
+    Each of them is within a half, so that a few tell nothing.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         share = observed.x.astype(np.float64) / observed.amax[:, np.newaxis]
         ratios = (observed.codes / share)[(np.abs(share) > 0.8) & (np.abs(share) < 0.97)]
-    found = float(np.median(ratios)) if ratios.size else 0.0
+    found = float(np.median(ratios)) if ratios.size >= ENOUGH else 0.0
     return (round(2 * found) / 2, float(round(found))) if 64 <= found <= 256 else ()
 
 

@@ -14,6 +14,7 @@ from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import ACTIVATION
 from q8a8_conformance.inputs.samples import call_of, other_values
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Fault, Together
+from q8a8_conformance.spec.abi import ROW_FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +121,7 @@ def _while_others_call(wrong: _Wrong, ask: Ask) -> Fact:
     beside = f"a call of {other.function}" if other.function != function else "another call of the function"
     where["beside"] = other.function
     words = f" beside {beside}, and right beside the same call"
-    for count in LENGTHS if other.function == function else ():
+    for count in LENGTHS if other.function == function and function in ROW_FUNCTIONS else ():
         short = count * 10 if function == ACTIVATION else count
         mine, others = (make(function, short, call.nrc) for make in (call_of, other_values))
         if least := _wrong(_beside(mine, others, threads), ask):
