@@ -44,7 +44,7 @@ HELD = 2.0**14
 EXPONENTS = 7
 """Scales that are a digit of a row's number: 2^0 to 2^6."""
 
-SHAPES, OUTPUTS, LENGTHS = 200, 1 << 17, 24
+SHAPES, OUTPUTS, LENGTHS = 200, 1 << 17, 40
 """Shapes, outputs of a shape, and numbers of blocks that are looked at."""
 
 EVERY, ENDS = 24, 8
