@@ -134,6 +134,7 @@ class CheckRunner:
                 item.obj(**arguments)
 
         call = pytest.CallInfo.from_call(check, "call", reraise=(pytest.exit.Exception, KeyboardInterrupt))
+        # A skip is a case not run, an xfail a known failure: both are in the records, and neither ends a run.
         if call.excinfo and not isinstance(
             call.excinfo.value, pytest.skip.Exception | pytest.xfail.Exception
         ):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from q8a8_lab.evaluation.claims_table import Claim, Verdict
+from q8a8_lab.evaluation.claims_rest import row
+from q8a8_lab.evaluation.claims_table import Verdict
 
 __all__ = ["NOTES_REST", "NOTES_REST_KOREAN"]
 
 _YES, _NO, _OPEN, _ONLY = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.UNTESTABLE, Verdict.MENTIONED
 
 
-def _row(
-    document: str, lines: str, verdict: Verdict, says: str, finding: str, says_korean: str, korean: str
-) -> tuple[Claim, tuple[str, str]]:
-    return Claim(document, lines, says, verdict, finding), (says_korean, korean)
-
-
 _ROWS = (
-    _row(
+    row(
         "003",
         "3, 9",
         _YES,
@@ -27,7 +22,7 @@ _ROWS = (
         "메모리는 FP16보다 {block_saving} 줄어듭니다. 속도는 여기의 x86 CPU에서 실제 llama.cpp로 생성이 "
         "F16의 {bench_tg}배, 프롬프트가 {bench_pp}배입니다. 늘 빨라지지는 않습니다.",
     ),
-    _row(
+    row(
         "003",
         "22",
         _YES,
@@ -36,7 +31,7 @@ _ROWS = (
         "정확도가 조금 떨어진다.",
         "SmolLM2-135M에서 8비트는 {q8_a8}이고, 4비트는 훨씬 큰 {int4_g32}입니다.",
     ),
-    _row(
+    row(
         "003",
         "28–36",
         _YES,
@@ -47,7 +42,7 @@ _ROWS = (
         "여기의 모든 방식이 그렇습니다. 형식 자체에는 영점이 없고 캘리브레이션도 필요 없습니다. 정적 "
         "활성화 방식에는 필요합니다.",
     ),
-    _row(
+    row(
         "003",
         "41",
         _YES,
@@ -58,7 +53,7 @@ _ROWS = (
         "`q8a8 quantize`는 SmolLM2-135M에 프로세서 시간 2.3초가 "
         "걸립니다([측정](../../model/gguf.html#memory-and-time)).",
     ),
-    _row(
+    row(
         "003",
         "48",
         _YES,
@@ -67,7 +62,7 @@ _ROWS = (
         "가중치만 양자화하면 활성화는 FP16으로 남는다.",
         "가중치는 Q8_A8, 활성화는 float일 때 퍼플렉시티는 {w8a16} 바뀝니다.",
     ),
-    _row(
+    row(
         "003",
         "70–73",
         _NO,
@@ -78,7 +73,7 @@ _ROWS = (
         "스케일한 합은 float입니다. Q8_A8의 출력은 float32이고(MUL-1) torchao의 출력은 BF16입니다. 다시 "
         "INT8로 하려면 다른 스케일이 필요하며, 그것은 다음 연산자의 양자화입니다.",
     ),
-    _row(
+    row(
         "003",
         "76",
         _OPEN,
@@ -87,7 +82,7 @@ _ROWS = (
         "INT8 텐서 코어를 모두 활용하면 속도가 최대이다.",
         "그런 연산 장치가 있는 GPU가 필요합니다. 여기서는 아무것도 GPU에서 실행하지 않습니다.",
     ),
-    _row(
+    row(
         "003",
         "89",
         _YES,
@@ -96,7 +91,7 @@ _ROWS = (
         "KV 캐시를 INT8이나 INT4로 양자화한다.",
         "최신 위치를 float로 두면 퍼플렉시티가 {kv_int8}, {kv_int4} 바뀝니다.",
     ),
-    _row(
+    row(
         "003",
         "107–113",
         _NO,
@@ -106,7 +101,7 @@ _ROWS = (
         "AWQ는 중요한 가중치를 더 정밀하게, 나머지는 낮은 정밀도로 양자화한다.",
         "비트 수는 모두 같습니다. 활성화가 큰 채널을 반올림 전에 키워 상대적인 간격을 좁힙니다.",
     ),
-    _row(
+    row(
         "003",
         "125",
         _YES,
@@ -117,7 +112,7 @@ _ROWS = (
         "레이어의 출력에서는 오차가 더 작습니다([측정](../../methods/awq.html)). 이 모델의 퍼플렉시티는 "
         "126행을 보십시오.",
     ),
-    _row(
+    row(
         "003",
         "134–147",
         _YES,
@@ -130,7 +125,7 @@ _ROWS = (
         "`q8a8.methods.gptq`입니다. 테스트가 모든 코드를 논문의 식을 그대로 옮긴 반복문과 비교합니다. "
         "가중치 하나가 아니라 열 단위로 진행합니다.",
     ),
-    _row(
+    row(
         "003",
         "151, 152",
         _ONLY,
@@ -141,7 +136,7 @@ _ROWS = (
         "수치가 없습니다. 그룹 128은 SmolLM2-135M의 채널 576개를 나누지 못하므로 여기서 GPTQ와 AWQ는 "
         "64를 씁니다.",
     ),
-    _row(
+    row(
         "003",
         "154",
         _NO,
@@ -153,7 +148,7 @@ _ROWS = (
         "그 양자화 도구는 중요도가 주어지면 그것을 반영해 반올림합니다. 소스(llama-cpp-python 0.3.36의 "
         "것)에 헤시안은 없습니다. `q8a8 export`는 GPTQ의 정수를 그것이 실행하는 타입으로 씁니다.",
     ),
-    _row(
+    row(
         "003",
         "169",
         _ONLY,
@@ -162,7 +157,7 @@ _ROWS = (
         "정밀도가 중요한 가중치는 E4M3으로 한다.",
         "165행과 166행을 보십시오.",
     ),
-    _row(
+    row(
         "003",
         "185",
         _YES,
@@ -171,7 +166,7 @@ _ROWS = (
         "모든 수치는 대략이며 GPU 구조와 구현에 따라 다르다.",
         "그렇습니다. 위에서 측정이 뒷받침하지 않는 행이 그런 수치입니다.",
     ),
-    _row(
+    row(
         "004",
         "5–9",
         _YES,
@@ -180,7 +175,7 @@ _ROWS = (
         "가중치와 활성화를 양자화하고, 곱하고, 누적하고, 다시 스케일한다.",
         "`q8a8.methods.dynamic`이며, 형식 자체는 블록마다 그렇게 합니다.",
     ),
-    _row(
+    row(
         "004",
         "11, 13",
         _YES,
@@ -191,7 +186,7 @@ _ROWS = (
         "퍼플렉시티는 가중치만 8비트이면 {w8a16}, 활성화까지면 {q8_a8}, 키와 값만이면 {kv_int8}, 텐서당 "
         "스케일 하나면 {w8a8_tensor} 바뀝니다.",
     ),
-    _row(
+    row(
         "004",
         "15, 17",
         _ONLY,

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from q8a8_lab.evaluation.claims_table import Claim, Verdict
 
-__all__ = ["REST", "REST_KOREAN"]
+__all__ = ["REST", "REST_KOREAN", "row"]
 
 _YES, _NO, _OPEN, _ONLY = Verdict.CONFIRMED, Verdict.REFUTED, Verdict.UNTESTABLE, Verdict.MENTIONED
 
 
-def _row(
+def row(
     document: str, lines: str, verdict: Verdict, says: str, finding: str, says_korean: str, korean: str
 ) -> tuple[Claim, tuple[str, str]]:
+    """Return a claim, and its words and its finding in Korean."""
     return Claim(document, lines, says, verdict, finding), (says_korean, korean)
 
 
 _ROWS = (
-    _row(
+    row(
         "000",
         "9–17",
         _YES,
@@ -30,7 +31,7 @@ _ROWS = (
         "버전 2, 36바이트입니다(LAY-3부터 LAY-5까지). 주석으로는 가중치만 담지만, 벡터 내적은 여기서 "
         "활성화를 읽습니다(정오 항목 4).",
     ),
-    _row(
+    row(
         "000",
         "72–85",
         _YES,
@@ -39,7 +40,7 @@ _ROWS = (
         "행렬곱이 활성화를 런타임에 양자화한 뒤 8비트끼리 곱한다.",
         "규칙 MUL-1이며, 블록마다 그렇게 합니다.",
     ),
-    _row(
+    row(
         "000",
         "87–89",
         _NO,
@@ -57,7 +58,7 @@ _ROWS = (
         "--fold-down이면 ffn_up 다음의 레이어도 평활화합니다. SmolLM2-135M에서 {q8_a8_smooth}와 "
         "{q8_a8_smooth_down}이며, `--alpha search`는 다른 alpha를 찾습니다.",
     ),
-    _row(
+    row(
         "000",
         "106–118",
         _ONLY,
@@ -68,7 +69,7 @@ _ROWS = (
         "함수의 본문은 주석뿐입니다. smmla는 8개짜리 2행을 8개짜리 2행과 곱합니다. 여기서는 명세로부터 "
         "작성했습니다. 001의 30행을 보십시오.",
     ),
-    _row(
+    row(
         "001",
         "23–26",
         _YES,
@@ -77,7 +78,7 @@ _ROWS = (
         "참조 양자화 함수와 NEON 양자화 함수, 스케일은 amax / 127이다.",
         "QNT-2입니다. 여기서 작성한 NEON 커널은 참조 구현과 모든 비트가 같습니다.",
     ),
-    _row(
+    row(
         "001",
         "34–36, 220",
         _OPEN,
@@ -86,7 +87,7 @@ _ROWS = (
         "llama.cpp의 로더, 양자화 도구, 파일 타입이 이 형식을 안다.",
         "그 코드는 공개되어 있지 않고, 공개된 llama.cpp는 모릅니다. 타입 8로는 그대로 읽습니다.",
     ),
-    _row(
+    row(
         "001",
         "40–42, 196–198",
         _YES,
@@ -97,7 +98,7 @@ _ROWS = (
         "소스 파일에서 정의하고 다른 곳에서 쓰는 템플릿은 그렇게 실패합니다(테스트가 빌드합니다). 002의 "
         "15행부터 24행까지를 보십시오.",
     ),
-    _row(
+    row(
         "001",
         "44–47, 207–210",
         _OPEN,
@@ -110,7 +111,7 @@ _ROWS = (
         "커널도 있으며 모두 scalar 커널과 비트가 같습니다. CUDA는 C로 컴파일해 실행하며 GPU에서는 "
         "실행하지 않습니다.",
     ),
-    _row(
+    row(
         "001",
         "49–51, 200–205",
         _OPEN,
@@ -119,7 +120,7 @@ _ROWS = (
         "연산에 이 타입이 빠져 있고, case 하나가 `ggml_compute_forward_clamp_q8_a8`을 호출하면 된다.",
         "그 코드는 공개되어 있지 않고 그 함수는 어디에도 정의되어 있지 않습니다. 계산할 것은 OPS-1입니다.",
     ),
-    _row(
+    row(
         "001",
         "59, 62–65",
         _YES,
@@ -128,7 +129,7 @@ _ROWS = (
         "원소 32개는 FP16에서 64바이트, Q8_A8에서 34바이트로 1.88배이다.",
         "{block_ratio}입니다(LAY-1). 표의 1.9는 이를 반올림한 값입니다.",
     ),
-    _row(
+    row(
         "001",
         "72–80",
         _NO,
@@ -139,7 +140,7 @@ _ROWS = (
         "sdot은 16쌍을 곱해 네 레인에 넷씩 더합니다. NEON의 FP16도 하나씩이 아니라 8개씩입니다. "
         "스케일은 마지막에 한 번이 아니라 블록마다 있습니다.",
     ),
-    _row(
+    row(
         "001",
         "101, 103",
         _YES,
@@ -148,7 +149,7 @@ _ROWS = (
         "MATMUL_INT8은 전용 명령어로 2행을 동시에 처리한다.",
         "smmla는 2×8과 8×2를 곱해 합 네 개를 냅니다. 커널 `i8mm`이 행 타일에 사용합니다.",
     ),
-    _row(
+    row(
         "001",
         "114–117",
         _YES,
@@ -157,7 +158,7 @@ _ROWS = (
         "SmoothQuant는 활성화 분포에 따라 채널을 스케일하며 계수는 캘리브레이션한다.",
         "`q8a8 calibrate`와 `q8a8 smooth`입니다. 런타임 양자화는 SmoothQuant와 무관하게 형식의 것입니다.",
     ),
-    _row(
+    row(
         "001",
         "129–142",
         _YES,
@@ -171,7 +172,7 @@ _ROWS = (
         "실행했습니다. Q8_A8의 첫 토큰(곧 프롬프트)은 F16의 {plan_first}배 시간이 걸리고, 생성 속도는 "
         "{plan_generate}배입니다. 그런 기계의 절대 시간은 아무것도 말해 주지 않습니다.",
     ),
-    _row(
+    row(
         "001",
         "144–151",
         _YES,
@@ -182,7 +183,7 @@ _ROWS = (
         "SmolLM2-135M, Wikipedia 512토큰 창 12개에서 실행했습니다(wikitext-2는 어느 패키지에도 "
         "없습니다). F16 {ppl_f16}, Q8_A8 {ppl_q8}입니다.",
     ),
-    _row(
+    row(
         "001",
         "154–161",
         _YES,
@@ -195,7 +196,7 @@ _ROWS = (
         "프로세스는 최고 {plan_rss_f16}와 {plan_rss_q8}로 {plan_rss_saving} 감소합니다. 가중치 외에 둘 "
         "다 필요한 것은 줄지 않습니다.",
     ),
-    _row(
+    row(
         "002",
         "5–9",
         _YES,
@@ -206,7 +207,7 @@ _ROWS = (
         "한 소스 파일에서 정의하고 다른 파일에서 쓰면서 인스턴스화하지 않은 템플릿입니다. llama.cpp "
         "자체의 소스(llama-cpp-python 0.3.36의 것)에는 둘 다 인스턴스화되어 있습니다.",
     ),
-    _row(
+    row(
         "002",
         "13–24",
         _YES,
@@ -217,7 +218,7 @@ _ROWS = (
         "실린 그대로 그 소스에 덧붙이면 컴파일되고 다섯 기호가 모두 정의됩니다(g++ 14, 넷은 원래 "
         "있었습니다). 테스트는 그것 없이는 실패하는 작은 프로그램을 링크합니다.",
     ),
-    _row(
+    row(
         "002",
         "83–88",
         _YES,
@@ -226,7 +227,7 @@ _ROWS = (
         "CMake로 `llama-perplexity`를 빌드한다.",
         "`make llama-tools`가 공개된 llama.cpp 소스에서 그 타깃을 빌드합니다.",
     ),
-    _row(
+    row(
         "002",
         "96–102",
         _NO,
@@ -236,7 +237,7 @@ _ROWS = (
         "두 도구의 출력을 `>`로 파일에 저장한다.",
         "명령은 실행됩니다. `>`는 표준 출력만 저장하는데 llama-perplexity는 결과를 다른 곳에 씁니다.",
     ),
-    _row(
+    row(
         "002",
         "151, 173, 174",
         _NO,
@@ -247,7 +248,7 @@ _ROWS = (
         "메모리는 {block_saving} 줄어듭니다. 정확도는 001의 226행을 보십시오. 여기의 x86 CPU에서 속도는 "
         "프롬프트에서 F16의 {bench_pp}배, 생성에서 {bench_tg}배입니다.",
     ),
-    _row(
+    row(
         "002",
         "176, 177",
         _ONLY,

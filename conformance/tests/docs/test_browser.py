@@ -159,7 +159,7 @@ def test_every_page(served: str, site: Path, opened: Callable[..., tuple[Page, l
             assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, name
             formulas += marked
         for place, suffix, size in sizes:
-            page.set_viewport_size(size)  # type: ignore[arg-type]
+            page.set_viewport_size(size)  # type: ignore[arg-type]  # a plain dictionary with its keys
             complaints += [f"{name} {place}: {words}" for words in page.evaluate(TOO_WIDE)]
             if size is PHONE:
                 complaints += [f"{name} {place}: {words} is cut" for words in page.evaluate(CUT)]

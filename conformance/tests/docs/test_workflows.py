@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

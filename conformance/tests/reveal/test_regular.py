@@ -99,16 +99,21 @@ def _lane_of(fold: Fold, lanes: int, lane: int) -> Fold:
     return _lane_of(fold[0], lanes, lane), _lane_of(fold[1], lanes, lane)
 
 
-@pytest.mark.parametrize("seed", [*range(34), 37])
-def test_random_order(reveal: Reveal, in_order: InOrder, seed: int) -> None:
-    """A random order is revealed, addition by addition, fused where it is."""
-    order = random_order(seed)
+def check_revealed(reveal: Reveal, in_order: InOrder, order: Order) -> None:
+    """Check that an order is revealed with its own additions, at lengths that were asked for and others."""
     found = reveal(in_order(order), (1, 2, 3, 5, 7, 9, 14))
     assert found.is_tree, found.text()
     (piece,) = found.pieces
     assert piece.found is not None
     for nb in (1, 2, 3, 5, 8, 9, 14):
         assert program(piece.found.at(nb), nb).meaning() == program(order, nb).meaning()
+
+
+@pytest.mark.parametrize("seed", [*range(34), 37])
+def test_random_order(reveal: Reveal, in_order: InOrder, seed: int) -> None:
+    """A random order is revealed, addition by addition, fused where it is."""
+    order = random_order(seed)
+    check_revealed(reveal, in_order, order)
 
 
 @pytest.mark.parametrize(("step", "tail_fused"), [(2, True), (4, False)])
@@ -116,9 +121,4 @@ def test_one_accumulator_and_a_step(reveal: Reveal, in_order: InOrder, step: int
     """Whole blocks after the fold of one accumulator's lanes are told from blocks in its lanes."""
     halves = (tuple(range(16)), tuple(range(16, 32)))
     order = Order("made", halves, (0,) * step, (0, 1), False, "scalar", tail_fused, 1, "")
-    found = reveal(in_order(order), (1, 2, 3, 5, 7, 9, 14))
-    assert found.is_tree, found.text()
-    (piece,) = found.pieces
-    assert piece.found is not None
-    for nb in (1, 2, 3, 5, 8, 9, 14):
-        assert program(piece.found.at(nb), nb).meaning() == program(order, nb).meaning()
+    check_revealed(reveal, in_order, order)
