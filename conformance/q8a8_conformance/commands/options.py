@@ -21,6 +21,7 @@ __all__ = [
     "Subparsers",
     "add_sut",
     "complain",
+    "positive",
     "print_lines",
     "seconds",
     "usage_error",
@@ -111,6 +112,23 @@ def seconds(text: str) -> float:
         value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return value
+
+
+def positive(text: str) -> int:
+    """Convert an option's text to a whole number of at least 1.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        for anything else.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
 
 

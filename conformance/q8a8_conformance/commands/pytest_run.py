@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
+import threading
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,8 @@ from q8a8_conformance.commands.options import usage_error
 from q8a8_conformance.commands.suite_options import SettingsError
 from q8a8_conformance.protocol.sut import SutError
 from q8a8_conformance.results.verdict import KnownFailuresError
+from q8a8_conformance.suite import shares
+from q8a8_conformance.suite.interrupts import Interrupts
 from q8a8_conformance.suite.pytest_checks import CheckRunner
 from q8a8_conformance.suite.run import SuiteRun
 
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.commands.suite_options import Settings
     from q8a8_conformance.results.run import Run
-    from q8a8_conformance.suite.interrupts import Interrupts
+    from q8a8_conformance.results.verdict import KnownFailure
 
 WITHOUT = (
     *("terminal", "cacheprovider", "logging", "junitxml", "unraisableexception", "threadexception"),
@@ -63,15 +67,18 @@ def run(settings: Settings, interrupts: Interrupts) -> int:
         Entered, and held: a signal that came so far ends the run here.
     """
     try:
-        suite_run = SuiteRun(settings.request, settings.read_known_failures())
+        known_failures = settings.read_known_failures()
+        suite_run = SuiteRun(settings.request, known_failures, shares.Share(0, settings.jobs))
         settings.check()
     except (KnownFailuresError, SettingsError, SutError) as error:
         return usage_error(str(error))
     try:
         interrupts.release()
+        suite_run.helpers = _helpers(settings, known_failures)
         suite_run.start()
         finished = _run_checks(suite_run, settings, interrupts) if suite_run.can_judge else suite_run.finish()
     except SutError as error:
+        suite_run.close()
         return usage_error(str(error))
     except KeyboardInterrupt:
         suite_run.interrupted = True
@@ -79,15 +86,19 @@ def run(settings: Settings, interrupts: Interrupts) -> int:
     return deliver(settings, suite_run, finished)
 
 
+def _helpers(settings: Settings, known_failures: tuple[KnownFailure, ...]) -> tuple[shares.Helper, ...]:
+    """Start the processes that judge the other shares of the cases."""
+    return tuple(
+        shares.Helper(
+            __name__, shares.Work(settings.request, known_failures, shares.Share(index, settings.jobs))
+        )
+        for index in range(1, settings.jobs)
+    )
+
+
 def _run_checks(suite_run: SuiteRun, settings: Settings, interrupts: Interrupts) -> Run:
-    """Run pytest, and return the finished run."""
-    checks = CheckRunner(suite_run, interrupts, alone=True)
-    words = (*ARGUMENTS, "-x") if settings.exit_first else ARGUMENTS
-    with _clean_environment(), _rare_collections(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as pytest's plugin did: they are not about the kernel
-        status = pytest.main(list(words), plugins=[checks])
-    for text in checks.errors:
-        sys.stderr.write(f"q8a8: error in the suite:\n{text}\n")
+    """Run the checks, and return the finished run."""
+    checks, status = _run_pytest(suite_run, interrupts, *(("-x",) if settings.exit_first else ()))
     if interrupts.count:
         # Whatever became of it: a signal was there before the end.
         suite_run.interrupted = True
@@ -96,6 +107,47 @@ def _run_checks(suite_run: SuiteRun, settings: Settings, interrupts: Interrupts)
     else:
         return checks.finished
     return suite_run.finish()
+
+
+def _run_pytest(suite_run: SuiteRun, interrupts: Interrupts, *words: str) -> tuple[CheckRunner, int]:
+    """Run pytest with the suite's checks alone, and print where one of them broke."""
+    checks = CheckRunner(suite_run, interrupts, alone=True)
+    with _clean_environment(), _rare_collections(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as pytest's plugin did: they are not about the kernel
+        status = pytest.main([*ARGUMENTS, *words], plugins=[checks])
+    for text in checks.errors:
+        sys.stderr.write(f"q8a8: error in the suite:\n{text}\n")
+    return checks, status
+
+
+def help_out() -> None:
+    """Be a helper: judge a share of the cases and write what was found, as `shares.Helper` describes."""
+    work = shares.read(sys.stdin.buffer)
+    if not isinstance(work, shares.Work):
+        return
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with Interrupts(last=True) as interrupts, sink:
+        suite_run = SuiteRun(work.request, work.known_failures, work.share)
+        try:
+            suite_run.start()
+            if suite_run.can_judge:
+                _run_pytest(suite_run, interrupts)
+            found = None if interrupts.count else suite_run.found()
+        except (KeyboardInterrupt, SutError):
+            return  # The process that has the run was told, too, or ends this one.
+        finally:
+            suite_run.close()
+        if found is not None:
+            shares.write(sink, found)
+
+
+def _end_with_parent() -> None:
+    """End this process, as by a signal, when nobody holds its standard input any more."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
@@ -123,3 +175,7 @@ def _clean_environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+if __name__ == "__main__":
+    help_out()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from q8a8.atomic import unwritable
 from q8a8_conformance import report
-from q8a8_conformance.commands.options import SUT_OPTIONS, Option, seconds
+from q8a8_conformance.commands.options import SUT_OPTIONS, Option, positive, seconds
 from q8a8_conformance.report.text import NORMAL, Detail
 from q8a8_conformance.results.record import full_id, rule_matches, short_id
 from q8a8_conformance.results.run import PROFILES, Request
@@ -64,6 +64,10 @@ OPTIONS: tuple[Option, ...] = (
     ),
 )
 
+JOBS = 2
+"""Processes that share the cases of a kernel on this machine, however many processors it has: so that the
+same command makes the same calls in the same processes everywhere."""
+
 _IN_PYTEST = "q8a8_"
 """What the names of our values begin with among pytest's own and other plugins'."""
 
@@ -90,6 +94,8 @@ class Settings:
         How much the text on standard output has.
     github
         Whether annotations for GitHub Actions follow, and its summary gets the report.
+    jobs
+        How many processes share the cases.
     """
 
     request: Request
@@ -99,6 +105,7 @@ class Settings:
     exit_first: bool = False
     detail: Detail = NORMAL
     github: bool = False
+    jobs: int = 1
 
     def check(self) -> None:
         """Check what can be checked before any time is spent.
@@ -138,6 +145,14 @@ def add_to_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-x", "--exitfirst", action="store_true", help="stop at the first failure that counts"
     )
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="processes that share the cases, each with a worker of its own [2; 1 for exec: and ggml:, with "
+        "--case, --rules and -x]",
+    )
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("-q", "--quiet", action="store_true", help="print the verdict alone")
     amount.add_argument("-v", "--verbose", action="store_true", help="print every failure, not five")
@@ -164,7 +179,15 @@ def from_command(values: argparse.Namespace) -> Settings:
         exit_first=values.exitfirst,
         detail=Detail(quiet=values.quiet, verbose=values.verbose, only_failed=values.only_failed),
         github=values.output == "github",
+        jobs=1 if values.exitfirst else values.jobs or _usual_jobs(settings.request),
     )
+
+
+def _usual_jobs(request: Request) -> int:
+    """Return how many processes share the cases: one for few cases, or where a device may serve one alone."""
+    form = request.sut.partition(":")[0]
+    few = request.case is not None or request.rules is not None
+    return 1 if few or form in ("exec", "ggml") else JOBS
 
 
 def from_pytest(values: argparse.Namespace) -> Settings:

@@ -81,6 +81,15 @@ class Margins:
         held.fractions.append(fraction)
         return True
 
+    def add_all(self, others: Margins) -> None:
+        """Add the fractions that another process has collected."""
+        for function, other in others._held.items():
+            held = self._held.setdefault(function, _Held())
+            if other.fractions and (not held.fractions or other.most > held.most):
+                held.most, held.worst = other.most, other.worst
+            held.fractions += other.fractions
+            held.outside += other.outside
+
     def by_function(self) -> tuple[BoundUse, ...]:
         """Return what each function used, in the order in which they were first met."""
         return tuple(held.use(function) for function, held in self._held.items())

@@ -9,7 +9,7 @@ ignored, a block that looks at its neighbour), so failed calls are kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,6 +136,13 @@ class Observations:
     def add_death(self, call: Call, seconds: float) -> None:
         """Add a call that did not return."""
         self.deaths.setdefault(call.function, []).append(Death(call, seconds))
+
+    def add_all(self, others: Observations) -> None:
+        """Add what another process has kept of the same kernel."""
+        for kind in fields(self):
+            mine, theirs = getattr(self, kind.name), getattr(others, kind.name)
+            for key, results in theirs.items():
+                mine.setdefault(key, []).extend(results)
 
     def add_row(self, function: str, x: Array, y: bytes) -> None:
         """Add a quantized row: `x` float32 [k], `y` its blocks as bytes."""

@@ -130,6 +130,11 @@ class Recorder:
         if held is None or worst((held.status, record.status)) is not held.status:
             self._records[key] = record
 
+    def sort(self, cases: Iterable[str]) -> None:
+        """Bring the records into the order of some cases, those of other cases first."""
+        place = {case: number for number, case in enumerate(cases)}
+        self._records = dict(sorted(self._records.items(), key=lambda item: place.get(item[0][1], -1)))
+
     def __iter__(self) -> Iterator[Record]:
         """Go through the records, one per (rule, case)."""
         return iter(self._records.values())

@@ -8,7 +8,7 @@ one recipe.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from q8a8.errors import DomainError
 from q8a8.recipe import RECIPES, defined, quantize_blocks
 from q8a8_conformance.inputs import blocks, calls, mul_mat_rows
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Array = NDArray[Any]
 
@@ -30,6 +33,15 @@ class Recipes:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._chosen: dict[str, str] = {}
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """The recipes that were found out so far, by function."""
+        return dict(self._chosen)
+
+    def add(self, chosen: Mapping[str, str]) -> None:
+        """Take what another process has found out about the same kernel."""
+        self._chosen = {**chosen, **self._chosen}
 
     def of(self, function: str) -> str:
         """Return the name of the recipe that a quantizer function is judged by."""

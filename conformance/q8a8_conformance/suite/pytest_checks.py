@@ -19,6 +19,7 @@ from q8a8_conformance.spec.suggest import did_you_mean
 from q8a8_conformance.suite.case_records import describe
 from q8a8_conformance.suite.interrupts import Interrupts
 from q8a8_conformance.suite.judge import CaseOver, Judge
+from q8a8_conformance.suite.shares import divide
 from q8a8_conformance.suite.target import NotRunError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.results.run import Request, Run
     from q8a8_conformance.suite.run import SuiteRun
+    from q8a8_conformance.suite.shares import Share
 
 _CASE = pytest.StashKey[str]()
 _RULES = pytest.StashKey[tuple[str, ...]]()
@@ -102,6 +104,9 @@ class CheckRunner:
             (kept if selected else left_out).append(item)
             if selected:
                 plan[case] = rules
+        if run is not None and run.share.of > 1:
+            kept, others = _share(kept, run.share)
+            left_out += others
         if left_out:
             config.hook.pytest_deselected(items=left_out)
             items[:] = kept
@@ -212,6 +217,8 @@ class CheckRunner:
         run.interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED and not run.broken
         if session.shouldfail:
             run.leave_out(_why_stopped(session))
+        if run.share.index:
+            return  # The process that has the run finishes it.
         self.finished = run.finish()
         verdict = self.finished.judgement.verdict
         if verdict is Verdict.INTERRUPTED:
@@ -225,6 +232,16 @@ class CheckRunner:
             self._run.interrupted = True
             self.finished = self._run.finish()
             session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _share(items: list[pytest.Item], share: Share) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """Return the cases of a share, and those of others."""
+    indices = divide((item.nodeid.partition("[")[0] for item in items), share.of)
+    pairs = list(zip(items, indices, strict=True))
+    return (
+        [item for item, index in pairs if index == share.index],
+        [item for item, index in pairs if index != share.index],
+    )
 
 
 def _why_stopped(session: pytest.Session) -> str:

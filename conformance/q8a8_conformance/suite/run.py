@@ -27,16 +27,18 @@ from q8a8_conformance.spec.rules import load_rules, rules_by_id
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.localization import localize
+from q8a8_conformance.suite.shares import ALONE, Findings, Share
 from q8a8_conformance.suite.target import Target
 from q8a8_golden import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.protocol.session import Session
     from q8a8_conformance.spec.rules import Rule
+    from q8a8_conformance.suite.shares import Helper
     from q8a8_conformance.suite.target import Array
 
 TIMEOUTS = {"exec": 10.0}
@@ -59,6 +61,8 @@ START_TIMEOUT = 15.0
 program, which may be on another machine. A call's time limit counts where it is longer."""
 
 INTERRUPTED = "the run was interrupted"
+
+HELPER_ENDED = "a process that judges a part of the cases ended without a result; with --jobs 1 there is none"
 
 _LOST_HINT = "is the machine up, and the network? A kernel that takes the whole machine down looks alike"
 
@@ -91,6 +95,8 @@ class SuiteRun:
         What was asked for.
     known_failures
         Excused failures.
+    share
+        The part of the cases that this process judges.
 
     Raises
     ------
@@ -103,10 +109,18 @@ class SuiteRun:
         Whether the run was told to end; it has no verdict on the kernel then.
     broken
         Whether the suite itself broke: the same.
+    share
+        The part of the cases that this process judges.
+    helpers
+        The processes that judge the others; they are ended with the run.
     """
 
-    def __init__(self, request: Request, known_failures: tuple[KnownFailure, ...] = ()) -> None:
+    def __init__(
+        self, request: Request, known_failures: tuple[KnownFailure, ...] = (), share: Share = ALONE
+    ) -> None:
         self.request = request
+        self.share = share
+        self.helpers: Sequence[Helper] = ()
         self.interrupted = False
         self.broken = False
         self._known_failures = known_failures
@@ -132,7 +146,7 @@ class SuiteRun:
             start_timeout=max(self._timeout, START_TIMEOUTS.get(self._sut.kind, START_TIMEOUT)),
         )
         self._session.max_hangs = None  # the target limits what deaths may cost
-        self._progress = sys.stderr.isatty()
+        self._progress = sys.stderr.isatty() and share.index == 0
 
     @property
     def can_judge(self) -> bool:
@@ -235,14 +249,13 @@ class SuiteRun:
         if self.interrupted:
             self.leave_out(INTERRUPTED)
         elif self._findings is None:
+            self._gather()
             self._findings = self._diagnose()
         if self._target is not None:
             self._recorder = localize(
                 self._recorder, self._facts, self._target.observations, self.request.rules
             )
-        self._session.close()
-        if self._target is not None:
-            self._target.close()
+        self.close()
         self._show("")
         complete = self._account() and self._selected
         records, rules = self._wanted()
@@ -282,6 +295,48 @@ class SuiteRun:
             stops=target.stops if target else 0,
             records=records,
         )
+
+    def close(self) -> None:
+        """End the worker and the helpers."""
+        self._session.close()
+        if self._target is not None:
+            self._target.close()
+        for helper in self.helpers:
+            helper.close()
+
+    def found(self) -> Findings | None:
+        """Return what a helper has found in its share; None where the kernel could not be judged."""
+        target = self._target
+        if target is None or self._recipes is None:
+            return None
+        return Findings(
+            records=tuple(self._recorder),
+            observations=target.observations,
+            margins=target.margins,
+            warnings=tuple(target.warnings),
+            chosen=self._recipes.chosen,
+            calls=target.calls,
+            call_seconds=target.call_seconds,
+            overlap_seconds=target.overlap_seconds,
+            stops=target.stops,
+            broken=self.broken,
+        )
+
+    def _gather(self) -> None:
+        """Take what the helpers have found; cases that one has not judged have their reason."""
+        for helper in self.helpers:
+            found = helper.findings() if self.can_judge else None
+            if found is None or self._target is None or self._recipes is None:
+                self.broken = self.broken or self.can_judge
+                self.leave_out(HELPER_ENDED)
+                self._message = self._message or self._left_out
+                continue
+            self.broken = self.broken or found.broken
+            for record in found.records:
+                self._recorder.add(record)
+            self._recipes.add(found.chosen)
+            self._target.add(found)
+        self._recorder.sort(self._planned)
 
     def _verdict_without_judgement(self) -> Verdict | None:
         """Return the verdict of a run that does not judge the kernel; None of one that does."""

@@ -33,6 +33,7 @@ from q8a8_conformance.suite.deaths import CEILING_SECONDS, Deaths, Timeouts
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Hello, Overlap, Result
     from q8a8_conformance.results.bias import Bias
+    from q8a8_conformance.suite.shares import Findings
 
 Array = NDArray[Any]
 
@@ -265,6 +266,20 @@ class Target:
         """Add a warning, unless there is one with this slug for the function."""
         if not any((each.slug, each.function) == (slug, function) for each in self.warnings):
             self.warnings.append(Notice(slug, function, case, message))
+
+    def add(self, found: Findings) -> None:
+        """Take what another process has found out about the same kernel."""
+        self.observations.add_all(found.observations)
+        self.margins.add_all(found.margins)
+        for each in found.warnings:
+            if isinstance(each, Notice):
+                self.warn(each.slug, each.function, each.case, each.message)
+            else:
+                self.warnings.append(each)
+        self.calls += found.calls
+        self.call_seconds += found.call_seconds
+        self.overlap_seconds += found.overlap_seconds
+        self.stops += found.stops
 
     def add_placed_failure(self, function: str) -> None:
         """Count a death or a wrong result of a function in an ordinary call that had a placement."""

@@ -94,7 +94,11 @@ class Peak:
     """One of `LIMITS` for a kernel, by ``libq8a8-peak.so``."""
 
     def __init__(self, path: Path, what: str, kernel: str) -> None:
-        self._loop = getattr(ctypes.CDLL(str(path)), f"q8a8_{what}_{kernel.replace('-', '_')}")
+        name = f"q8a8_{what}_{kernel.replace('-', '_')}"
+        loop = getattr(ctypes.CDLL(str(path)), name, None)
+        if loop is None:
+            raise OSError(f"{path} has no {name}: build it again from the present sources")
+        self._loop = loop
         self._loop.restype, self._loop.argtypes = ctypes.c_int64, (ctypes.c_int64,)
         begun = process_time()
         is_there = self._loop(PEAK_ROUNDS) > 0

@@ -62,7 +62,10 @@ class Dying:
 
 
 class Waiting(Reference):
-    """Writes its process's number into the file that Q8A8_MARK names, and does not return from long rows."""
+    """Writes its process's number into the file that Q8A8_MARK names, and does not return from long rows.
+
+    Beside the file, each process leaves one with its number at the end of the name.
+    """
 
     def dequantize_row_q8_a8(self, x: NDArray[Any], y: NDArray[Any], k: int) -> None:
         """Dequantize two blocks, or wait."""
@@ -72,6 +75,7 @@ class Waiting(Reference):
         mark = Path(os.environ["Q8A8_MARK"])
         mark.with_suffix(".part").write_text(str(os.getpid()), encoding="ascii")
         mark.with_suffix(".part").rename(mark)
+        mark.with_name(f"mark-{os.getpid()}").touch()
         time.sleep(600)
 
 

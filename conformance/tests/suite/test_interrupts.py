@@ -182,6 +182,26 @@ def test_signals_end_a_call_that_does_not_return(
         os.kill(worker, 0)
 
 
+def test_a_signal_ends_every_process(folder: Path, report_options: Options, started: Started) -> None:
+    """The processes that share the cases end with the run, and their workers, in the middle of calls."""
+    words = ["test", "py:partial_kernels:Waiting", "--rules", "DEQ-*", "--timeout", "60", "--jobs", "2"]
+    with started("q8a8_conformance.cli", *words, *report_options(*FILES)) as running:
+        for _ in range(1200):
+            marks = list(folder.parent.glob("mark-*"))
+            if len(marks) == 2:
+                break
+            time.sleep(0.05)
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate(timeout=120)
+    assert running.returncode == 130, err
+    assert "Traceback" not in err
+    check_interrupted(folder, out)
+    assert len(marks) == 2
+    for mark in marks:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(mark.name.removeprefix("mark-")), 0)
+
+
 def test_a_signal_ends_the_plugin(folder: Path, started: Started) -> None:
     """SIGTERM ends a session of pytest as Ctrl-C does: reports are written, and show it."""
     kinds = [word for kind in FILES[:-1] for word in (f"--report-{kind}", str(folder / kind))]
