@@ -34,6 +34,8 @@ _POLL_S = 0.1
 """Seconds between checks for the process's exit while its pipes are silent."""
 _GRACE_S = 1.0
 """Seconds that a process has to exit after it closed its output or was asked to quit."""
+_PATIENCE = 3.0
+"""How many times its time limit a process may be late because others ran instead of it."""
 
 
 class ProcessEnded(Exception):  # noqa: N818 -- an event, not an error; the session decides
@@ -114,11 +116,15 @@ class WorkerProcess:
 
     @property
     def seconds_waiting(self) -> float:
-        """Seconds that the process was ready to run while others ran; 0 where the system does not say."""
-        try:
-            return int(Path(f"/proc/{self.pid}/schedstat").read_bytes().split()[1]) / 1e9
-        except (OSError, ValueError, IndexError):
-            return 0.0
+        """Seconds that the process was ready to run while others ran; 0 where the system does not say.
+
+        Of several threads, those of the one that has waited most.
+        """
+        most = 0
+        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                most = max(most, int(path.read_bytes().split()[1]))
+        return most / 1e9
 
     @property
     def stderr_tail(self) -> str:
@@ -150,7 +156,8 @@ class WorkerProcess:
         limit : int
             The longest payload accepted; a longer one is refused before it is stored.
         deadline : float
-            The time limit, on the clock of `time.monotonic`.
+            The time limit, on the clock of `time.monotonic`. What the process waits meanwhile for others to
+            run does not count, up to `_PATIENCE` times what is left now: a busy machine is no hang.
 
         Raises
         ------
@@ -192,14 +199,16 @@ class WorkerProcess:
         if writing:
             self._poll.register(self._stdin, select.POLLOUT)
         exited = False
+        patience = _Patience(self, deadline)
         try:
             while not inbox.complete:
-                left = deadline - time.monotonic()
+                left = patience.left()
                 if left <= 0:
                     raise DeadlineExceeded(inbox.progress)
                 milliseconds = 0 if exited else math.ceil(1000 * min(left, _POLL_S))
                 ready = [descriptor for descriptor, _ in self._poll.poll(milliseconds)]
                 if not ready:
+                    patience.begin()
                     if exited:  # and all that it had written has been read
                         raise ProcessEnded(inbox.progress)
                     exited = self._exited()
@@ -292,6 +301,28 @@ class WorkerProcess:
         if self._process.returncode is None:
             self._write([memoryview(LENGTH.pack(1) + b"Q")])
         self.end(_GRACE_S)
+
+
+class _Patience:
+    """A time limit that moves by what a process waits for others to run, up to `_PATIENCE` times itself."""
+
+    def __init__(self, process: WorkerProcess, deadline: float) -> None:
+        self._process = process
+        self._deadline = deadline
+        self._most = _PATIENCE * max(0.0, deadline - time.monotonic())
+        self._before: float | None = None
+
+    def begin(self) -> None:
+        """Count from here on: the process has been silent for a moment, which most are not."""
+        if self._before is None:
+            self._before = self._process.seconds_waiting
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        left = self._deadline - time.monotonic()
+        if left > 0 or self._before is None:
+            return left
+        return left + min(self._process.seconds_waiting - self._before, self._most)
 
 
 class _Inbox:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from q8a8_conformance.protocol.messages import Buffer, Call, Fault
-from q8a8_conformance.protocol.process import STDERR_TAIL, describe_exit
+from q8a8_conformance.protocol.process import STDERR_TAIL, WorkerProcess, describe_exit
 from q8a8_conformance.protocol.session import (
     MAX_FAILED_STARTS,
     MAX_HANGS,
@@ -174,6 +175,31 @@ def test_hangs(scripted: Callable[..., Session], body: str, message: str) -> Non
     assert len(session.stderr_tail) <= STDERR_TAIL
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(("share", "hangs"), [(1.0, False), (0.0, True)])
+def test_a_busy_machine_is_no_hang(
+    scripted: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, share: float, *, hangs: bool
+) -> None:
+    """What the worker waits for others to run is not its own time."""
+    began = time.monotonic()
+    waiting = property(lambda _: share * (time.monotonic() - began))
+    monkeypatch.setattr(WorkerProcess, "seconds_waiting", waiting)
+    session = scripted("hello()\nwhile True:\n    call = receive()\n    time.sleep(1.5); send(result(call))")
+    _ = session.hello
+    with pytest.raises(WorkerHung) if hangs else nullcontext():
+        session.call(CALL, timeout=0.75)
+
+
+def test_patience_ends(scripted: Callable[..., Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that only waits is given up at four times its time limit."""
+    monkeypatch.setattr(WorkerProcess, "seconds_waiting", property(lambda _: time.monotonic()))
+    session = scripted("hello()\nreceive()\ntime.sleep(60)")
+    _ = session.hello
+    began = time.monotonic()
+    with pytest.raises(WorkerHung):
+        session.call(CALL, timeout=0.25)
+    assert 1.0 <= time.monotonic() - began < 30
 
 
 def test_slow_start_is_a_hang(scripted: Callable[..., Session]) -> None:
