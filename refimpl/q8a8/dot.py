@@ -25,7 +25,7 @@ from q8a8 import _fast_dot
 from q8a8.errors import ShapeError
 from q8a8.layout import BLOCK_Q8_A8, BLOCK_Q8_A8_V2, require_blocks, require_finite_scales
 from q8a8.order import WHOLE, TreeOrder, get_order
-from q8a8.rounding import fma32
+from q8a8.rounding import fma32, fma32_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -257,9 +257,7 @@ def _add(total: F32, s: F32, d: F32, *, fused: bool) -> F32:
     """Add block by block: f32(total + s*d) with one rounding, or f32(total + f32(s*d)) with two."""
     if not fused:
         return _fast_dot.add_blocks(total, s, d)
-    for of_lanes, scale in zip(s, d, strict=True):
-        total = fma32(of_lanes, scale, total)
-    return total
+    return fma32_steps(total, s, d)
 
 
 def _fold(fold: Fold, registers: list[F32]) -> F32:

@@ -19,12 +19,19 @@ __all__ = [
     "f16_to_f32",
     "f32_to_f16",
     "fma32",
+    "fma32_steps",
     "round_half_away",
     "round_half_even",
 ]
 
 HALF_OVERFLOW = 65520.0
 """The smallest magnitude that rounds to a float16 infinity (Q8A8-HLF-4); 65504 is the largest finite half."""
+
+_TIE, _BELOW = np.int64(1 << 28), np.int64((1 << 29) - 1)
+"""The bits of a float64 that float32 has no room for, and what they are half-way between two float32."""
+
+_SUBNORMAL = 2.0**-126
+"""Below it float32 has less room than `_BELOW` says."""
 
 BELOW_HALF = np.float32(float.fromhex("0x1.fffffep-2"))
 """The float32 just below 1/2: 1/2 - 2^-25."""
@@ -173,3 +180,48 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
         inwards = even & np.where(s > 0, e < 0, e > 0)
         bits = bits + outwards - inwards
         return np.asarray(bits.view(np.float64).astype(np.float32))
+
+
+def fma32_steps(
+    total: NDArray[np.float32], a: NDArray[np.float32], b: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Take one fused step after the other: total = fma32(a_i, b_i, total).
+
+    Each step is taken in float64, where a·b is exact, and rounded to float32. The sum was rounded before, to
+    float64, and two roundings are one unless the first was inexact and lands half-way between two float32.
+    Whether any did is seen afterwards, for all steps at once: those totals, few if any, take their steps
+    again by `fma32`.
+
+    Parameters
+    ----------
+    total
+        float32 `[...]`.
+    a, b
+        float32 `[steps, ...]`, shapes of one step that broadcast to that of `total`.
+
+    Returns
+    -------
+    float32 `[...]`.
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        products = np.broadcast_to(a.astype(np.float64) * b, (len(a), *total.shape))
+        sums = np.empty_like(products, order="C")
+        before = np.empty(products.shape, np.float32)
+        last = total
+        for product, added, held in zip(products, sums, before, strict=True):
+            held[...] = last
+            np.add(product, held, out=added)
+            last = added.astype(np.float32)
+        # TwoSum, as in `fma32`
+        from_held = sums - products
+        error = (products - (sums - from_held)) + (before - from_held)
+        near = ((sums.view(np.int64) & _BELOW) == _TIE) | (np.abs(sums) < _SUBNORMAL)
+        again = (near & (error != 0)).any(axis=0)
+    if again.any():
+        a, b = (np.broadcast_to(each, products.shape)[:, again] for each in (a, b))
+        slow = total[again]
+        for a_step, b_step in zip(a, b, strict=True):
+            slow = fma32(a_step, b_step, slow)
+        last = last.copy()
+        last[again] = slow
+    return np.asarray(last)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.order import ORDERS, fold_leaves
-from q8a8.rounding import f32_to_f16, fma32
+from q8a8.rounding import f32_to_f16, fma32_steps
 from q8a8_conformance.faults import steps
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.faults.mutant import Legal
@@ -30,7 +30,7 @@ def in_order(order: Order) -> Total:
     owns = np.zeros((32, len(order.lanes)), np.int64)
     for lane, own in enumerate(order.lanes):
         owns[list(own), lane] = 1
-    step = len(order.body)
+    body, step = np.array(order.body), len(order.body)
     if sorted(leaf for leaf, _ in fold_leaves(order.fold)) != list(range(order.registers)):
         raise ValueError(f"{order.name}: the fold does not use every register once")
 
@@ -38,28 +38,23 @@ def in_order(order: Order) -> Total:
         nb = len(d)
         tail = nb if order.tail == "body" else nb - nb % step
         lanes = (products[:tail] @ owns).astype(F32)
-        registers = [np.zeros(len(order.lanes), F32) for _ in range(order.accumulators)]
+        takes = body[np.arange(tail) % step]
+        zeros, registers = np.zeros(len(order.lanes), F32), []
         for a in range(order.accumulators):
-            mine = [b for b in range(tail) if order.body[b % step] == a]
-            registers[a] = _accumulated(lanes[mine], d[mine, np.newaxis], fused=order.fused)
+            mine = takes == a
+            registers.append(_accumulated(zeros, lanes[mine], d[:tail][mine, np.newaxis], fused=order.fused))
         result = _folded(order.fold, np.concatenate(registers))
-        for b in range(tail, nb):
-            term = sums[b], d[b]
-            result = fma32(*term, result)[()] if order.tail_fused else result + term[0] * term[1]
-        return F32(result)
+        left = sums[tail:, np.newaxis], d[tail:, np.newaxis]
+        return _accumulated(np.array([result], F32), *left, fused=order.tail_fused)[0]
 
     return total
 
 
-def _accumulated(s: Array, d: Array, *, fused: bool) -> Array:
-    """Add s·d [blocks, lanes] block by block, from +0."""
+def _accumulated(start: Array, s: Array, d: Array, *, fused: bool) -> Array:
+    """Add s·d [blocks, lanes] block by block."""
     if not fused:
-        terms = np.concatenate([np.zeros((1, s.shape[1]), F32), s * d])
-        return np.asarray(np.add.accumulate(terms)[-1])
-    result = np.zeros(s.shape[1], F32)
-    for each, scale in zip(s, d, strict=True):
-        result = fma32(each, scale, result)
-    return result
+        return np.asarray(np.add.accumulate(np.concatenate([start[np.newaxis], s * d]))[-1])
+    return fma32_steps(start, s, d)
 
 
 def _folded(fold: Fold, registers: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
@@ -83,9 +78,11 @@ def _forwards(terms: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
 
 
 def _pairwise(terms: Array) -> Any:  # noqa: ANN401 - a NumPy scalar
-    if len(terms) == 1:
-        return terms[0]
-    return _pairwise(terms[: len(terms) // 2]) + _pairwise(terms[len(terms) // 2 :])
+    """Add neighbours, then their sums; the last of an odd number of them goes on as it is."""
+    while len(terms) > 1:
+        pairs = terms[:-1:2] + terms[1::2]
+        terms = np.concatenate([pairs, terms[-1:]]) if len(terms) % 2 else pairs
+    return terms[0]
 
 
 def _interleaved(ways: int) -> Callable[[Array], Any]:

@@ -69,7 +69,8 @@ def to_integer(v: Array) -> Array:
 
 def to_int8(v: Array) -> Array:
     """Convert as C does by way of int32: the low byte of it, and 0 for a NaN."""
-    whole = np.clip(np.nan_to_num(v.astype(np.float64), nan=0.0), -(2.0**31), 2.0**31 - 1)
+    # A NaN becomes -2^31, whose low byte is 0 too.
+    whole = np.fmin(np.fmax(v.astype(np.float64), -(2.0**31)), 2.0**31 - 1)
     return whole.astype(np.int64).astype(np.int8)
 
 

@@ -79,6 +79,14 @@ def activation(x: Array) -> Call:
     return build(ACTIVATION, x.size, {"input": x.tobytes()})
 
 
+def activations(x: Array) -> Call:
+    """Quantize activation vectors [n, size], each by a call of its own (`Option.ROWS`)."""
+    number, size = x.shape
+    outputs = {"output": poison(number * size), "scale": poison(2 * number)}
+    call = build(ACTIVATION, size, {"input": x.tobytes()}, outputs)
+    return replace(call, options=Option.ROWS, repeat=number)
+
+
 def dequantize(blocks: Array) -> Call:
     """Dequantize a row of structured blocks [nb]."""
     return build(DEQUANTIZE, 32 * blocks.size, {"x": blocks.tobytes()})

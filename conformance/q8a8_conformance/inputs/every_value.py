@@ -82,18 +82,25 @@ def halves_of_binade(binade: int) -> tuple[dot_rows.Pair, dot_rows.Pair]:
     )
 
 
+HUGE_STEPS = 1 << 12
+"""Parts of a binade of huge numbers, each of which has an amax."""
+
+
 @cache
 def every_amax() -> Array:
     """Return largest magnitudes, float32 [n]: where each scale begins and ends, and the usual numbers.
 
     These are: for every two neighbouring halves the float 127 times their middle, which is exact, with both
-    its neighbours; every finite half; every bfloat16 of the domain from the first one with a scale on.
+    its neighbours; every finite half; every bfloat16 of the domain from the first one with a scale on; and
+    above the largest half, where some kernels take another path, one of each 4096th of a binade.
     """
     halves = np.arange(INFINITE, dtype=np.uint16).view(np.float16).astype(np.float64)
     middles = ((halves + np.append(halves[1:], 65536)) / 2 * 127).astype(F32)
     near = [np.nextafter(middles, F32(side)) for side in (0, np.inf)]
     bfloat16 = (np.arange(0x3400, 0x4B00, dtype=np.uint32) << 16).view(F32)
-    found = np.concatenate([middles, *near, halves[1:].astype(F32), bfloat16])
+    steps = np.arange(HUGE_STEPS) + dot_rows.generator("huge-amax").uniform(0, 1, (7, HUGE_STEPS))
+    huge = np.ldexp(1 + steps / HUGE_STEPS, np.arange(16, 23)[:, np.newaxis]).astype(F32).reshape(-1)
+    found = np.concatenate([middles, *near, halves[1:].astype(F32), bfloat16, huge])
     return found[found < OVERFLOW]
 
 
@@ -110,20 +117,26 @@ USUAL_AMAX = np.unique(
 """Largest magnitudes that data really have: integers, ends of small formats, powers of two."""
 
 
-def blocks_of_amax(amax: Array) -> tuple[Array, Array, Array]:
-    """Return blocks [n, 32] with these largest magnitudes, their scales f16 [n] and codes int8 [n, 32].
+def blocks_of_amax(amax: Array, size: int = 32) -> tuple[Array, Array, Array]:
+    """Return blocks [n, size] with these largest magnitudes, their scales f16 [n] and codes int8 [n, size].
 
-    Each has two elements, the largest one and a quarter of it. Wherever the scale is not zero their codes are
-    127 (QNT-5) and 32, which 31.75 and what is two roundings away from it round to; otherwise 0 (QNT-6).
+    A block's elements are fixed parts of its amax, another one at each place from block to block. Wherever
+    the scale is not zero, their codes are the same for all amax: each part is a fifth of a step or more away
+    from a tie. Where it is zero, so are the codes (QNT-6).
     """
+    codes = np.resize([127, -32, 101, 1, -3, 64, -127, 90, -17, 2, 55, 126, -77, 8, 0, 113], size)
+    codes[16:] = np.resize([25, -119, 43, -6, 12, -95, 70, 84, -48, 33, 5, -61, 106, -2, 19, 38], size)[16:]
     number = np.arange(amax.size)
-    sign = np.where(number // 32 % 2, F32(-1), F32(1))
-    x, codes = np.zeros((amax.size, 32), F32), np.zeros((amax.size, 32), np.int8)
+    shifts = (np.arange(size)[:, np.newaxis] + np.arange(size)) % size
+    patterns = np.concatenate([codes[shifts], -codes[shifts]]).astype(np.int8)
+    # 127 and -127 are the largest magnitude itself; others lie up to 0.3 of a step beside their codes.
+    off = np.where(np.abs(patterns) == 127, 0, 0.3 * (-1.0) ** np.arange(size))
+    which = number % size + size * (number // size % 2)
+    x = ((patterns + off) / 127)[which] * amax[:, np.newaxis].astype(np.float64)
     scale = (amax / F32(127)).astype(np.float16)
-    for part, code, place in ((F32(1), 127, number % 32), (F32(0.25), 32, (number + 16) % 32)):
-        x[number, place] = sign * part * amax
-        codes[number, place] = np.where(scale == 0, 0, code * sign)
-    return x, scale, codes
+    found = patterns[which]
+    found[scale == 0] = 0
+    return x.astype(F32), scale, found
 
 
 def codes_by_codes() -> tuple[Array, Array]:
@@ -156,8 +169,8 @@ def halves_of_rows() -> tuple[Array, Array]:
 def rows_of_amax() -> tuple[Array, Array]:
     """Return w, blocks [1, 1] of ones, and x, float32 [n, 32], whose rows have the usual and other amax.
 
-    These are `USUAL_AMAX`, and every fifth of the boundaries between two scales and of their neighbours. A
-    product is the sum of two codes, times the scale of x.
+    These are `USUAL_AMAX`, and every second of `every_amax` by size, so that every scale comes. A product is
+    the sum of a row's codes, which is no zero, times the scale of x.
     """
-    amax = np.unique(np.concatenate([USUAL_AMAX, every_amax()[::5]]))
+    amax = np.unique(np.concatenate([USUAL_AMAX, np.unique(every_amax())[::2]]))
     return dot_rows.filled(1, 1)[np.newaxis], blocks_of_amax(amax)[0]

@@ -34,7 +34,7 @@ _BUFFER = struct.Struct("<II")
 _RESULT = struct.Struct("<III")
 _TOGETHER = struct.Struct("<HBB")
 _OVERLAP = struct.Struct("<QIB")
-_OPTIONS = tuple(Option(bits) for bits in range(64))
+_OPTIONS = tuple(Option(bits) for bits in range(128))
 """Every set of options by its bits: to make a flag of a number takes microseconds."""
 _ALL_FAULTS = 4095
 _BUFFER_NAMES = tuple(f"buffer {index}" for index in range(MAX_BUFFERS))

@@ -51,6 +51,7 @@ bit    option         the worker
 8      FLUSH          calls with flush-to-zero and denormals-are-zero set
 16     SHARED_INPUTS  places all inputs in one block of memory, where they may overlap or be the same
 32     STATE          compares the process's state before and after the calls; errno is ERANGE before
+64     ROWS           makes ``repeat`` calls, each on the next of as many equal parts of every buffer
 =====  =============  =================================================================================
 
 At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte
@@ -65,7 +66,8 @@ differences of the offsets count. It goes with ``threads`` 1 alone.
 inputs of zeros in its odd-numbered threads, so that state shared between calls is detected; results are
 compared among threads with the same inputs.
 ``repeat``: consecutive calls by each thread, with the outputs restored in between. The result is the output
-of the first call of the first thread.
+of the first call of the first thread. With ROWS it is the output of all calls: each buffer holds ``repeat``
+equal parts, one for each call, which follow each other without a gap. It goes with ``threads`` 1 alone.
 
 To a worker with the capability ``overlap`` the runner may send more behind the buffers::
 
@@ -116,8 +118,9 @@ Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
 ``flush``, ``registers`` (fault 128), ``stack`` (2048), ``state`` (256, 512, 1024), ``shared``, ``overlap``
-(the extension for calls of several threads): what the worker supports. A worker ignores options for which it
-has no capability (the runner sends FLUSH, SHARED_INPUTS, STATE and the extension only to one that has it); a
+(the extension for calls of several threads), ``rows`` (the option ROWS): what the worker supports. A worker
+ignores options for which it has no capability (the runner sends FLUSH, SHARED_INPUTS, STATE, ROWS and the
+extension only to one that has it); a
 rule that needs a missing capability is reported as not run. A minimal worker has none.
 
 Exit status
@@ -164,6 +167,7 @@ CAPABILITIES = (
     "stack",
     "state",
     "ahead",
+    "rows",
 )
 """All capabilities of the protocol."""
 
@@ -188,6 +192,7 @@ class Option(enum.IntFlag):
     FLUSH = 8
     SHARED_INPUTS = 16
     STATE = 32
+    ROWS = 64
 
 
 NO_OPTIONS = Option(0)

@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import QUANTIZERS
 from q8a8_conformance.suite.accepted_recipes import DESIGN
+from q8a8_conformance.suite.case_records import VARIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
+
+
+SHOWN = 64
+"""Wrong vectors of a call of many that are judged one by one at most."""
 
 
 def judge_row(judge: Judge, call: Call, expected: Mapping[str, bytes] | None = None) -> bytes:
@@ -48,6 +55,32 @@ def judge_activation(judge: Judge, call: Call, expected: Mapping[str, bytes] | N
     if expected is None or (x.size and judge.recipes.of(call.function) != DESIGN):
         expected = judge.recipes.activation(x, actual)
     judge.compare(call, actual, expected)
+
+
+def judge_activations(judge: Judge, x: Array, scale: Array, codes: Array) -> bool:
+    """Judge activation vectors [n, size], made by one call of the worker; return whether all are right.
+
+    Parameters
+    ----------
+    judge
+        Of the case.
+    x, scale, codes
+        The vectors in the domain; by the specification, their scales f16 [n] and codes int8 [n, size].
+    """
+    call = calls.activations(x)
+    actual = judge.run(call)
+    got = np.frombuffer(actual["scale"], np.uint16), np.frombuffer(actual["output"], np.int8).reshape(x.shape)
+    wrong = np.flatnonzero((got[0] != scale.view(np.uint16)) | (got[1] != codes).any(axis=1))
+    if judge.recipes.of(calls.ACTIVATION) != DESIGN:
+        # (A recipe may leave some undefined, so one by one.)
+        wrong = np.arange(0, len(x), 64)
+    for place in wrong[:: max(1, wrong.size // SHOWN)][:SHOWN]:
+        judge_activation(judge, calls.activation(x[place]))
+    if wrong.size and judge.recipes.of(calls.ACTIVATION) == DESIGN and not judge.records.failed:
+        expected = {"scale": scale.tobytes(), "output": codes.tobytes()}
+        message = "a vector is wrong after others, and right alone"
+        judge.fail((VARIES,), message, call, expected=expected, actual=actual)
+    return not judge.records.failed
 
 
 def judge_alike(judge: Judge, results: Sequence[tuple[Call, bytes]], right: bytes, message: str) -> bool:

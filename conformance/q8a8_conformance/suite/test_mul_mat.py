@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.inputs import calls, mul_mat_rows
-from q8a8_conformance.inputs.known_calls import known_product
+from q8a8_conformance.inputs.known_calls import Known, known_product
 from q8a8_conformance.suite.matrix_checks import judge_product
 from q8a8_conformance.suite.outside_calls import OutsideCalls
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 
 VALUES = tuple(f"Q8A8-MUL-{number}" for number in (4, 5, 6, 7))
@@ -216,39 +217,43 @@ def test_overwritten(judge: Judge) -> None:
 def test_outside_x(judge: Judge) -> None:
     """Multiply rows of which one has a NaN, an infinity or a huge number: the others come out right."""
     judge.require(calls.MUL_MAT)
-    outside = OutsideCalls(judge, known_product(*mul_mat_rows.exact(9, 11, 2)), (ROWS,))
-    for number, (m, n, nb) in enumerate(((5, 2, 1), (3, 4, 2), (8, 8, 3), (17, 9, 4), (4, 17, 2), (1, 5, 9))):
+    outside = OutsideCalls(judge, ordinary_products(), (ROWS,))
+    for m, n, nb in ((5, 2, 1), (3, 4, 2), (8, 8, 3), (17, 9, 4), (4, 17, 2), (1, 5, 9), (33, 18, 5)):
         w, x = mul_mat_rows.exact(m, n, nb)
-        row = (0, n - 1, n // 2)[number % 3]
-        spoiled = x.copy()
-        spoiled[row, (7 * number) % (32 * nb)] = NON_FINITE[number % len(NON_FINITE)]
-        others = np.delete(np.arange(n), row)
-        _compare_others(outside, w, x, spoiled=(w, spoiled), kept=np.ix_(others, np.arange(m)))
+        inside = known_product(w, x)
+        for number, (row, value) in enumerate(product(dict.fromkeys((0, n // 2, n - 1)), NON_FINITE)):
+            spoiled = x.copy()
+            place = (0, 32 * nb - 1, 17 * number)[(number + number // len(NON_FINITE)) % 3]
+            spoiled[row, place % (32 * nb)] = value
+            others = np.delete(np.arange(n), row)
+            _compare_others(outside, inside, calls.mul_mat(w, spoiled), np.ix_(others, np.arange(m)))
 
 
 @pytest.mark.rule("Q8A8-MUL-8")
 def test_outside_w(judge: Judge) -> None:
     """Multiply by a matrix with a scale that is NaN or infinite in one row: the others come out right."""
     judge.require(calls.MUL_MAT)
-    outside = OutsideCalls(judge, known_product(*mul_mat_rows.exact(9, 11, 2)), (ROWS,))
-    for number, (m, n, nb) in enumerate(((2, 5, 1), (4, 3, 2), (8, 8, 3), (9, 17, 4), (17, 1, 2))):
+    outside = OutsideCalls(judge, ordinary_products(), (ROWS,))
+    for m, n, nb in ((2, 5, 1), (4, 3, 2), (8, 8, 3), (9, 17, 4), (17, 1, 2), (33, 5, 3)):
         w, x = mul_mat_rows.exact(m, n, nb)
-        column = (0, m - 1, m // 2)[number % 3]
-        spoiled = w.copy()
-        spoiled["weight_scale"][column, nb // 2] = NON_FINITE[number % 3]
-        others = np.delete(np.arange(m), column)
-        _compare_others(outside, w, x, spoiled=(spoiled, x), kept=np.ix_(np.arange(n), others))
-
-
-def _compare_others(
-    outside: OutsideCalls, w: Array, x: Array, *, spoiled: tuple[Array, Array], kept: tuple[Array, ...]
-) -> None:
-    """Multiply spoiled matrices, and compare the outputs that do not depend on what is spoiled."""
-    call = calls.mul_mat(*spoiled)
-    actual = outside.make(call)
-    if actual:
         inside = known_product(w, x)
-        shape = len(x), len(w)
+        for number, (column, value) in enumerate(product(dict.fromkeys((0, m // 2, m - 1)), NON_FINITE[:3])):
+            spoiled = w.copy()
+            spoiled["weight_scale"][column, number % nb] = value
+            others = np.delete(np.arange(m), column)
+            _compare_others(outside, inside, calls.mul_mat(spoiled, x), np.ix_(np.arange(n), others))
+
+
+def ordinary_products() -> list[Known]:
+    """Return ordinary products, of one row of x and of some."""
+    return [known_product(*mul_mat_rows.exact(*shape)) for shape in ((9, 11, 2), (7, 1, 9), (1, 33, 3))]
+
+
+def _compare_others(outside: OutsideCalls, inside: Known, call: Call, kept: tuple[Array, ...]) -> None:
+    """Multiply spoiled matrices, and compare the outputs that do not depend on what is spoiled."""
+    actual = outside.make(call, inside)
+    if actual:
+        shape = call.bx, call.bs
         right = np.frombuffer(inside.expected["out"], "<f4").reshape(shape)
         expected = np.frombuffer(actual["out"], "<f4").reshape(shape).copy()
         expected[kept] = right[kept]

@@ -13,6 +13,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows, mul_mat_rows
 from q8a8_conformance.inputs.known_calls import Known, known_product
+from q8a8_conformance.inputs.versions import versions
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Option, Together
 from q8a8_conformance.results.expected_product import matrices_of
 from q8a8_conformance.suite import thread_checks
@@ -21,6 +22,8 @@ from q8a8_conformance.suite.matrix_checks import judge_again
 from q8a8_conformance.suite.placement import LINE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 
@@ -110,10 +113,11 @@ def test_changed(judge: Judge) -> None:
     mixed = [
         _mixed(*pair) for other in others for pair in ((first.call, other.call), (other.call, first.call))
     ]
-    for other in (*others, *mixed, *shapes, *_edited(first.call)):
-        for each in (first, other, other, first):
-            if not judge_again(judge, each, each.call, "depends on the calls before"):
-                return
+    edited = [each for shape in ((17, 5, 4), (64, 2, 20)) for each in _edited(known(shape))]
+    turns = [each for other in (*others, *mixed, *shapes) for each in (first, other, other)]
+    for each in (*turns, first, *edited):
+        if not judge_again(judge, each, each.call, "depends on the calls before"):
+            return
 
 
 def _mixed(one: Call, two: Call) -> Known:
@@ -121,16 +125,16 @@ def _mixed(one: Call, two: Call) -> Known:
     return known_product(matrices_of(one)[0], matrices_of(two)[1])
 
 
-def _edited(call: Call) -> list[Known]:
-    """Return products of the call's matrices with one code of w, or one element of x, of another sign."""
-    w, x = matrices_of(call)
-    products = []
-    for place in (0, 1, 2):
-        other_w, other_x = w.copy(), x.copy()
-        other_w["weight_qs"].reshape(-1)[(w["weight_qs"].size - 1) * place // 2] ^= 1
-        other_x.reshape(-1)[(x.size - 1) * place // 2] *= -1
-        products += [known_product(other_w, x), known_product(w, other_x)]
-    return products
+def _edited(product: Known) -> Iterator[Known]:
+    """Yield a product, and it with w or x edited, each time a little more; each as exact as it."""
+    yield product
+    w, x = matrices_of(product.call)
+    for data in versions(w.tobytes(), w.itemsize, w.strides[0]):
+        w = np.frombuffer(data, w.dtype).reshape(w.shape)
+        yield known_product(w, x)
+    for data in versions(x.tobytes(), x.itemsize, x.strides[0]):
+        x = np.frombuffer(data, x.dtype).reshape(x.shape)
+        yield known_product(w, x)
 
 
 @pytest.mark.rule("Q8A8-ENV-2")

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from q8a8 import layout
-from q8a8_conformance.inputs import blocks, calls, dot_rows
+from q8a8_conformance.inputs import blocks, calls, dot_rows, samples
 from q8a8_conformance.inputs.known_calls import exact_rows, exact_sum, known, known_pair, known_products
-from q8a8_conformance.suite.known_checks import expected_of
+from q8a8_conformance.suite.known_checks import expected_of, judge_known
 from q8a8_conformance.suite.outside_calls import OutsideCalls
 from q8a8_conformance.suite.two_rows import require_two_rows
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.known_calls import Known
     from q8a8_conformance.suite.judge import Judge
 
 RULE = "Q8A8-QNT-11"
@@ -42,14 +43,22 @@ QUANTIZERS = (*calls.QUANTIZERS, calls.ACTIVATION)
 PLACES = ((1, 0), (2, 0), (2, 1), (3, 1), (8, 0), (8, 7), (17, 15), (17, 16), (130, 64))
 """Block counts, and the block that is outside the domain."""
 
-ORDINARY = 67
-"""Blocks, or elements, of the ordinary call after others: it takes a loop over vectors, and a tail."""
+ORDINARY = (67, 3, 300)
+"""Blocks, or elements, of the ordinary calls after others: one takes a loop over vectors, and a tail."""
+
+NON_FINITE = (float("inf"), float("nan"))
 
 SIZES = (1, 2, 7, 31, 32, 33, 64, 100, 1025)
 """Sizes of activation vectors."""
 
 SCALES = (0x7E00, 0xFE01, 0x7C01, 0x7C00, 0xFC00)
 """Bits of halves outside the domain: quiet and signalling NaNs, infinities."""
+
+
+def ordinaries(judge: Judge, function: str) -> list[Known]:
+    """Return ordinary calls of a function, and one of each other function that the kernel has."""
+    others = [name for name in samples.functions() if name != function and judge.target.offers(name)]
+    return [known(function, count) for count in ORDINARY] + [known(name, ORDINARY[0]) for name in others]
 
 
 def half(bits: int) -> np.float16:
@@ -71,40 +80,59 @@ def parameters() -> list[object]:
 def test_unspecified(judge: Judge, kind: str, function: str) -> None:
     """Quantize a row with such contents in one block, or throughout: the other blocks come out right."""
     judge.require(function)
-    outside = OutsideCalls(judge, known(function, ORDINARY), (RULE,))
+    outside = OutsideCalls(judge, ordinaries(judge, function), (RULE,))
     contents = np.array(CONTENTS[kind], np.float32)
     if function == calls.ACTIVATION:
         for number, size in enumerate(SIZES):
             x = np.linspace(-1, 1, size, dtype=np.float32)
             # The last element, the first one, or any.
             x[(-1 - np.arange(contents.size) * (number % 3)) % size] = contents
-            outside.make(calls.activation(x))
-            outside.make(calls.activation(np.resize(contents, size)))
+            outside.make(calls.activation(x), known(function, size))
+            outside.make(calls.activation(np.resize(contents, size)), known(function, size))
         return
     for number, (nb, place) in enumerate(PLACES):
         row = known(function, nb, number)
         x = np.frombuffer(row.call.buffers[0].data, np.float32).copy()
         x[32 * place + ((31, 0, 13)[number % 3] + np.arange(contents.size)) % 32] = contents
         call = calls.quantize(function, x)
-        actual = outside.make(call)
+        actual = outside.make(call, row)
         if actual:
             expected = bytearray(expected_of(judge, row, actual)["y"])
             expected[34 * place : 34 * place + 34] = actual["y"][34 * place : 34 * place + 34]
             outside.compare(call, actual, {"y": bytes(expected)}, row, RULE)
-        outside.make(calls.quantize(function, np.resize(contents, 32 * nb)))
+        outside.make(calls.quantize(function, np.resize(contents, 32 * nb)), row)
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize("function", [pytest.param(f, id=f"unspecified/next/{f}") for f in QUANTIZERS])
+def test_next(judge: Judge, function: str) -> None:
+    """Quantize an infinity or a NaN, then as usual, once and once more: as if it had never been."""
+    judge.require(function)
+    outside = OutsideCalls(judge, ordinaries(judge, function), (RULE,))
+    elements = 1 if function == calls.ACTIVATION else 32
+    for number, (value, count) in enumerate(product(NON_FINITE, (7, 33, 300, 1025))):
+        x = np.linspace(-1, 1, elements * count, dtype=np.float32)
+        x[(-1, 0, x.size // 2)[number % 3]] = value
+        call = calls.activation(x) if function == calls.ACTIVATION else calls.quantize(function, x)
+        inside = known(function, count)
+        for after in (inside, None):
+            outside.make(call, after)
+            if judge_known(judge, inside, inside.call) and not judge.records.failed:
+                continue
+            return
 
 
 @pytest.mark.rule("Q8A8-ENV-4")
 def test_dequantize(judge: Judge) -> None:
     """Dequantize a row with one scale that is NaN or infinite: the other blocks come out right."""
     judge.require(calls.DEQUANTIZE)
-    outside = OutsideCalls(judge, known(calls.DEQUANTIZE, ORDINARY), (READS,))
+    outside = OutsideCalls(judge, ordinaries(judge, calls.DEQUANTIZE), (READS,))
     for (nb, place), bits in product(PLACES, SCALES):
         row = known(calls.DEQUANTIZE, nb)
         x = layout.as_blocks(row.call.buffers[0].data).copy()
         x["weight_scale"][place] = half(bits)
         call = calls.dequantize(x)
-        actual = outside.make(call)
+        actual = outside.make(call, row)
         if actual:
             expected = bytearray(row.expected["y"])
             expected[128 * place : 128 * place + 128] = actual["y"][128 * place : 128 * place + 128]
@@ -129,7 +157,7 @@ def spoiled_rows() -> Iterator[tuple[Array, Array]]:
 def test_dot(judge: Judge, function: str) -> None:
     """Compute dot products with one scale that is NaN or infinite: any result."""
     judge.require(function)
-    outside = OutsideCalls(judge, known(function, ORDINARY), (READS,))
+    outside = OutsideCalls(judge, ordinaries(judge, function), (READS,))
     for x, y in spoiled_rows():
         outside.make(calls.dot(x, y) if function == calls.DOT else calls.dot_real(*dot_rows.to_v2(x, y)))
 
@@ -138,7 +166,7 @@ def test_dot(judge: Judge, function: str) -> None:
 def test_two_rows(judge: Judge) -> None:
     """Compute four dot products, one row of which has such a scale: those without it come out right."""
     require_two_rows(judge)
-    outside = OutsideCalls(judge, known_pair(ORDINARY), (READS,))
+    outside = OutsideCalls(judge, [known_pair(count) for count in ORDINARY], (READS,))
     for number, (nb, place) in enumerate(PLACES):
         rows = exact_rows(nb, 2)
         inside = known_products(calls.dot_pair(*rows, bs=2 + number % 2), *rows)
@@ -148,7 +176,7 @@ def test_two_rows(judge: Judge) -> None:
                 SCALES[(number + which) % len(SCALES)]
             )
             call = calls.dot_pair(x, y, bs=2 + number % 2)
-            actual = outside.make(call)
+            actual = outside.make(call, inside)
             if not actual:
                 continue
             expected = bytearray(actual["s"])

@@ -13,6 +13,7 @@ from q8a8_conformance.protocol.messages import Call, Option, Overlap, Result
 from q8a8_conformance.spec.abi import MATRIX_PRODUCT, buffer_sizes, get_function
 from q8a8_conformance.worker.caller import CannotCall, Findings, call_in_environment
 from q8a8_conformance.worker.fresh import DELAYS_NS, can_copy, run_copies
+from q8a8_conformance.worker.library import LibraryTarget
 from q8a8_conformance.worker.memory import MAX_OFFSET, Placement
 from q8a8_conformance.worker.placing import Placer, Target
 from q8a8_conformance.worker.threads import ThreadCalls
@@ -30,6 +31,7 @@ _FITS = 2**31
 # Operations on flags take as long as the rest of a check; on integers they take nothing.
 _BOTH_GUARDS = int(Option.GUARD_AFTER | Option.GUARD_BEFORE)
 _READONLY, _FLUSH, _SHARED = (int(each) for each in (Option.READONLY, Option.FLUSH, Option.SHARED_INPUTS))
+_ROWS = int(Option.ROWS)
 _PLACES = _BOTH_GUARDS | _READONLY
 """Options about nothing but places."""
 
@@ -84,6 +86,8 @@ class Invoker:
     def _invoke(self, call: Call, delay_ns: int | None) -> Result:
         """Make a call; with a delay as the first one of the process, whose first thread is stopped."""
         try:
+            if int(call.options) & _ROWS:
+                return self._once(call)
             if call.threads > 1:
                 return self._threads.run(call, delay_ns)
             if call.repeat == 1 and not call.together and not int(call.options) & ~_PLACES:
@@ -108,7 +112,7 @@ class Invoker:
             self._placer.memory.release()
 
     def _once(self, call: Call) -> Result:
-        """Make a call once, with no more than where its buffers lie to consider: most calls are such."""
+        """Make a call, or one for each row, with only where its buffers lie to consider: as most are."""
         spec, memory, placement = call.spec, self._placer.memory, Placement.of(call.options)
         read_only = int(call.options) & _READONLY
         buffers: list[PlacedBuffer] = []
@@ -123,7 +127,10 @@ class Invoker:
             placed = memory.place(each.name, given.data, placement, given.offset)
             buffers.append(placed)
             (outputs if each.role == "output" else inputs).append(placed)
-        step = self._target.bind(call, buffers)
+        if int(call.options) & _ROWS and isinstance(self._target, LibraryTarget):
+            step = self._target.bind_rows(call, buffers)
+        else:
+            step = self._target.bind(call, buffers)
         if read_only:
             for placed in inputs:
                 placed.make_read_only()
@@ -148,6 +155,8 @@ class Invoker:
         least, most = min(call.n, call.bs, call.bx, call.by), max(call.n, call.bs, call.bx, call.by, call.nrc)
         if least < 0 or call.nrc < 1 or most >= _FITS:
             _check_integers(call)
+        if bits & _ROWS and (call.threads > 1 or not isinstance(self._target, LibraryTarget)):
+            raise CannotCall("ROWS goes with one thread, and with libraries alone")
         _check_buffers(call)
 
 
@@ -181,6 +190,8 @@ def _check_buffers(call: Call) -> None:
     if len(call.buffers) != len(specs):
         raise CannotCall(f"{len(call.buffers)} buffers, {call.function} takes {len(specs)}")
     sizes = _sizes(call.function, call.n, call.bs, call.bx, call.by, call.nrc)
+    if int(call.options) & _ROWS:
+        sizes = tuple(call.repeat * size for size in sizes)
     for spec, buffer, size in zip(specs, call.buffers, sizes, strict=True):
         if len(buffer.data) < size:
             raise CannotCall(f"{spec.name} has {len(buffer.data)} bytes, the call needs {size}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache, partial
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import NO_FAULTS, Fault, LoadChange, Option
@@ -54,6 +55,12 @@ def parse_symbols(symbols: Iterable[str]) -> dict[str, str]:
 def _fields(function: str) -> tuple[str, ...]:
     """Return the fields of a call that its function takes as arguments; empty for its buffers."""
     return tuple(each.field if each.element is None else "" for each in get_function(function).parameters)
+
+
+def _parts(buffer: PlacedBuffer, count: int) -> range:
+    """Return the addresses of so many equal parts of a buffer."""
+    step = buffer.length // count
+    return range(buffer.address, buffer.address + count * step, step) if step else range(0)
 
 
 class LibraryTarget:
@@ -111,7 +118,7 @@ class LibraryTarget:
         }
         self.loading: tuple[LoadChange, ...] = watch.found
         self._trampoline = trampoline()
-        self.capabilities = ("registers", "stack") if self._trampoline else ()
+        self.capabilities = ("rows", "registers", "stack") if self._trampoline else ("rows",)
 
     @property
     def functions(self) -> tuple[str, ...]:
@@ -150,6 +157,29 @@ class LibraryTarget:
             for parameter in get_function(call.function).parameters
         ]
         return partial(self._functions[call.function], *arguments)
+
+    def bind_rows(self, call: Call, buffers: Sequence[PlacedBuffer]) -> Callable[[], object]:
+        """Return a function without parameters that makes `repeat` calls, each on the buffers' next parts.
+
+        Nothing is checked around each: what the trampoline takes would be most of the time.
+        """
+        address = self.native(call, buffers).function
+        types = [
+            ctypes.c_void_p if each.element is not None else _INTEGERS[each.ctype]
+            for each in get_function(call.function).parameters
+        ]
+        function = ctypes.CFUNCTYPE(None, *types)(address)
+        parts = iter([_parts(each, call.repeat) for each in buffers])
+        arguments = [
+            repeat(getattr(call, field), call.repeat) if field else next(parts)
+            for field in _fields(call.function)
+        ]
+
+        def run() -> None:
+            for each in zip(*arguments, strict=True):
+                function(*each)
+
+        return run
 
     def take_faults(self) -> tuple[Fault, list[str]]:
         """Return what the last call of one thread broke of the calling convention, and forget it."""

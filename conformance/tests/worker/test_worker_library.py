@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,16 @@ def test_good_kernel_has_no_faults(kernel: Callable[..., Session]) -> None:
         reply = session.call(call_of(offsets=(offset, offset // 2)))
         assert (reply.faults, reply.outputs) == (0, (GOOD,))
     assert session.starts == 1
+
+
+@pytest.mark.parametrize(("name", "fault"), [("good", Fault(0)), ("rounds_up", Fault.ROUNDING_MODE_CHANGED)])
+def test_rows(kernel: Callable[..., Session], name: str, fault: Fault) -> None:
+    """Calls on the parts of the buffers are made one after another, each with the length that is given."""
+    call = Call("quantize_row_q8_a8", 32, call_of().buffers, options=Option.ROWS, repeat=2)
+    reply = kernel(name).call(call)
+    assert (reply.faults, reply.outputs) == (fault, (GOOD[:34] + bytes(32 + i % 32 for i in range(34)),))
+    with pytest.raises(CallRefused, match="x has 256 bytes, the call needs 384"):
+        kernel(name).call(replace(call, repeat=3))
 
 
 @pytest.mark.parametrize(

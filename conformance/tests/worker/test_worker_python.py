@@ -167,6 +167,8 @@ def test_gguf_py_adapter(need: Callable[[object, str], None]) -> None:
         call = Call(NAMES[2], 32, (Buffer(block), Buffer(bytes(132))))
         assert session.call(call).outputs == (values + bytes(4),)
         assert session.call(Call(NAMES[2], 0, (Buffer(b""), Buffer(b"")))).outputs == (b"",)
+        with pytest.raises(CallRefused, match="libraries alone"):
+            session.call(Call(NAMES[2], 0, (Buffer(b""), Buffer(b"")), options=Option.ROWS))
 
 
 def test_minimal_worker() -> None:
