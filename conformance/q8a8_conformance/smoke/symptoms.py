@@ -95,11 +95,11 @@ def _shown(probe: Probe, outputs: Mapping[str, bytes]) -> str:
         ((n, e) for n, e in probe.expected.items() if not _CLOSE[probe.call.function](n, outputs[n], e)),
         next(iter(probe.expected.items())),
     )
-    got = outputs[name]
-    first = next((i for i, both in enumerate(zip(got, expected, strict=False)) if both[0] != both[1]), 0)
+    data = outputs[name]
+    first = next((i for i, both in enumerate(zip(data, expected, strict=False)) if both[0] != both[1]), 0)
     start = first // 8 * 8
     where = f"holds from byte {start} on" if start else "begins with"
-    shown = (side[start : start + 8].hex() for side in (got, expected))
+    shown = (side[start : start + 8].hex() for side in (data, expected))
     return f"{name} {where} {next(shown)}, expected about {next(shown)}"
 
 
