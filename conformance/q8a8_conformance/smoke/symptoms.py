@@ -95,7 +95,20 @@ def _shown(probe: Probe, outputs: Mapping[str, bytes]) -> str:
         ((n, e) for n, e in probe.expected.items() if not _CLOSE[probe.call.function](n, outputs[n], e)),
         next(iter(probe.expected.items())),
     )
-    return f"{name} begins with {outputs[name][:8].hex()}, expected about {expected[:8].hex()}"
+    element = next(one.element for one in probe.call.spec.buffers if one.name == name)
+    both = (_beginning(element, data) for data in (outputs[name], expected))
+    return "{} begins with {}, expected about {}".format(name, *both)
+
+
+def _beginning(element: str, data: bytes) -> str:
+    """Return the first few numbers of an output."""
+    if element == "f16":
+        return f"{struct.unpack_from('<e', data)[0]:.6g}"
+    if element == "block_q8_a8":
+        scale, *codes = struct.unpack_from("<e6b", data)
+        return f"scale {scale:.6g}, codes {' '.join(map(str, codes))} …"
+    some = struct.unpack_from("<2f" if element == "f32" else "8b", data)
+    return f"{' '.join(f'{number:.6g}' for number in some)} …"
 
 
 def _float(data: bytes) -> float:
