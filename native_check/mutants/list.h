@@ -90,9 +90,9 @@ ANY(needs_another, "needs-another-call", "Q8A8-ENV-2",
 ANY(lazy_table, "lazy-table", "Q8A8-ENV-3",
     "The first call marks a table as filled before it has read it from a file.",
     "Read it under a lock (call_once).", "")
-ANY(every_sixteenth, "every-sixteenth", "Q8A8-ENV-2",
-    "Every sixteenth call leaves out the last block.",
-    "Let no count of calls decide anything.", "")
+ANY(stale_generation, "stale-generation", "Q8A8-ENV-2",
+    "Calls are counted in sixteen bits, which mark the scales of a call: after 65,536 calls old ones are taken.",
+    "Compute the scales of every call, or count in 64 bits.", "")
 ANY(dirty_tail, "dirty-tail", "Q8A8-ENV-2",
     "The odd tail is padded in a static vector that still holds the last call's elements.",
     "Clear the padding in every call.", "")
@@ -124,7 +124,7 @@ ANY(blocks_signals, "blocks-signals", "Q8A8-ENV-6",
     "Ctrl-C is blocked while a row is quantized, and the early return keeps it blocked.",
     "Restore the mask on every way out, or leave signals alone.", "")
 ANY(leaks_memory, "leaks-memory", "Q8A8-ENV-7",
-    "A call allocates scratch memory that it never frees.",
+    "A call of over a thousand elements allocates scratch memory that it never frees.",
     "Free it, or use the stack.", "")
 ANY(stack_by_length, "stack-by-length", "Q8A8-ENV-8",
     "The row is copied to an array on the stack, of any length.",
@@ -136,7 +136,7 @@ ANY(busy_order, "busy-order", "Q8A8-ENV-3",
     "While another thread is in its call, the blocks are added in another order.",
     "Let no lock that is taken decide on the order.", "")
 ANY(order_by_variable, "order-by-variable", "Q8A8-ENV-2",
-    "The order of the blocks depends on OMP_NUM_THREADS.",
+    "Where OMP_NUM_THREADS is eight or more, the blocks are added in another order.",
     "Let nothing outside the arguments decide on the order.", "")
 ANY(segv_long, "crash-long", "Q8A8-ENV-4",
     "A row of 257 blocks ends in a null pointer.",

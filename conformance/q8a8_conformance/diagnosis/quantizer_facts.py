@@ -174,6 +174,7 @@ PLACE_CAUSES = {
 
 PART_FIXES = {
     "unwritten": "Write every block and every code: handle what the vector loop leaves over.",
+    "unwritten-bytes": "Write all 34 bytes of every block: its scale and 32 codes.",
     "not-counted": "Take one amax over all elements, however many they are.",
     "recipe": "Let every path share one arithmetic.",
 }

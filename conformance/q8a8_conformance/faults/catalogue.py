@@ -18,6 +18,8 @@ from q8a8_conformance.faults import (
     layout,
     legal,
     matrices,
+    matrix_entries,
+    matrix_state,
     memory,
     recipes,
     rounding,
@@ -45,7 +47,7 @@ FAMILIES: Mapping[str, tuple[Mutant, ...]] = MappingProxyType(
         "Integer sums": integers.MUTANTS,
         "Scales and floating-point sums": sums.MUTANTS,
         "Blocks, rows and strides": rows.MUTANTS,
-        "Matrix products": matrices.MUTANTS,
+        "Matrix products": (*matrices.MUTANTS, *matrix_entries.MUTANTS, *matrix_state.MUTANTS),
         "Memory, environment and state": (*memory.MUTANTS, *state.MUTANTS),
     }
 )

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.rounding import f16_to_f32, f32_to_f16
-from q8a8_conformance.faults.kernel import DEQUANTIZE
+from q8a8_conformance.faults.kernel import DEQUANTIZE, DOT, ROWS
 from q8a8_conformance.faults.mutant import Mutant
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -51,6 +53,22 @@ def _through_subnormal_float(h: Array) -> Array:
     bits = h.view(np.uint16).astype(np.uint32)
     small = ((bits & 0x8000) << 16 | (bits & 0x7FFF) << 13).view(F32)
     return small * F32(2.0**112)
+
+
+def _wrong_huge_scale(d: Array) -> Array:
+    """Convert by a table of 4096 parts of a binade where the scale is huge; one entry is wrong."""
+    h, part = f32_to_f16(d), d.astype(F32).view(np.uint32) >> 11 & 4095
+    return np.where((d > F32(2.0**14)) & (part == 2030), _above(h), h).astype(F16)
+
+
+def _wrong_half_of_y1(call: Callable[[], None], function: str, arguments: Sequence[Any]) -> None:
+    """With two rows at a time, read the scales of y1 from a table with one wrong entry: 0xb555."""
+    del function
+    call()
+    n, s, bs, _, _, vy, by, nrc = arguments
+    scales = vy[by : by + n // 32 * 34].reshape(-1, 34)[:, :2] if nrc == 2 else np.zeros((0, 2), np.uint8)
+    if (scales == (0x55, 0xB5)).all(axis=1).any():
+        s[bs : bs + 2] = np.nextafter(s[bs : bs + 2], F32(np.inf))
 
 
 def _subnormals_truncated(d: Array) -> Array:
@@ -110,6 +128,23 @@ MUTANTS = (
         "scale-of-six-up",
         "The scale of amax = 6 is the half above the right one.",
         {"to_half": _wrong_scale_of_six},
+        rule=NEAREST,
+        fix="Convert every scale alike.",
+    ),
+    Mutant(
+        "half-table-entry-of-y1",
+        "With two rows at a time, the table of halves for y1 has one wrong entry.",
+        {},
+        (DOT,),
+        lambda: _wrong_half_of_y1,
+        rule=WIDENED,
+        fix="Convert, or compute the table.",
+    ),
+    Mutant(
+        "huge-scale-table-entry",
+        "Scales above 16384 are converted by a table, one of whose 4096 entries is wrong.",
+        {"to_half": _wrong_huge_scale},
+        ROWS,
         rule=NEAREST,
         fix="Convert every scale alike.",
     ),

@@ -6,17 +6,15 @@ what a tile leaves for the next, shows only in some shapes.
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from q8a8_conformance.faults import steps
-from q8a8_conformance.faults.kernel import MUL_MAT
 from q8a8_conformance.faults.mutant import Legal, Mutant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -179,68 +177,6 @@ def _other_for_left_over(hx: Array, qx: Array, hw: Array, qw: Array) -> Array:
     whole = len(hw) - len(hw) % TILE
     out[:, whole:] = reversed_blocks(hx, qx, hw[whole:], qw[whole:])
     return out
-
-
-def _blocks_of_x(n: int, k: int, x: Array) -> tuple[Array, Array]:
-    return steps.activations(x[: n * k].reshape(n, k // 32, 32))
-
-
-def _blocks_of_w(m: int, k: int, w: Array) -> tuple[Array, Array]:
-    h, q = steps.unpack(w, m * k // 32)
-    return h.reshape(m, k // 32), q.reshape(m, k // 32, 32)
-
-
-class _InAnyOrder:
-    """Adds what four workers have added up of a quarter of the blocks each, in the order they end in."""
-
-    def __init__(self) -> None:
-        self._calls = itertools.count()
-
-    def __call__(self, call: Callable[[], None], function: str, arguments: Sequence[Any]) -> None:
-        """Call, and add the parts anew."""
-        del function
-        call()
-        m, n, k, w, x, out = arguments
-        orders = tuple(itertools.permutations(range(4)))
-        result = np.zeros((n, m), F32)
-        with np.errstate(all="ignore"):
-            terms = steps.terms_of_matrix(*_blocks_of_x(n, k, x), *_blocks_of_w(m, k, w))
-            for part in orders[7 * next(self._calls) % len(orders)]:
-                result += sum(np.array_split(terms, 4)[part], np.zeros((n, m), F32))
-        out[: n * m] = result.reshape(-1)
-
-
-class _Repacked:
-    """Repacks w where it sees an address and a shape for the first time, and keeps it."""
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[int, int, int], Array] = {}
-
-    def __call__(self, call: Callable[[], None], function: str, arguments: Sequence[Any]) -> None:
-        """Call, with the w that was repacked."""
-        del function
-        call()
-        m, n, k, w, x, out = arguments
-        held = self._held.setdefault((w.ctypes.data, m, k), w[: m * k // 32 * 34].copy())
-        with np.errstate(all="ignore"):
-            out[: n * m] = steps.matrix(*_blocks_of_x(n, k, x), *_blocks_of_w(m, k, held)).reshape(-1)
-
-
-class _Remembered:
-    """Keeps x where it sees an address, a shape and a first element for the first time."""
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[int, int, int, bytes], Array] = {}
-
-    def __call__(self, call: Callable[[], None], function: str, arguments: Sequence[Any]) -> None:
-        """Call, with the x that was kept."""
-        del function
-        call()
-        m, n, k, w, x, out = arguments
-        key = (x.ctypes.data, n, k, x[:1].tobytes())
-        held = self._held.setdefault(key, x[: n * k].copy())
-        with np.errstate(all="ignore"):
-            out[: n * m] = steps.matrix(*_blocks_of_x(n, k, held), *_blocks_of_w(m, k, w)).reshape(-1)
 
 
 EDGES = "Compute what does not fill a tile, too: clamp the loads, and store what there is."
@@ -414,34 +350,6 @@ MUTANTS = (
         {"matrix": _other_for_left_over},
         rule=INVARIANT,
         fix=ONE_ORDER,
-    ),
-    Mutant(
-        "matrix-split-k",
-        "Four workers add up a quarter of the blocks each, and their sums are added as they come.",
-        {},
-        (MUL_MAT,),
-        _InAnyOrder,
-        rule=INVARIANT,
-        fix=ONE_ORDER + " Let one worker add the parts, not atomic additions.",
-        seen="split-K products on GPUs",
-    ),
-    Mutant(
-        "matrix-repacked-by-address",
-        "The repacked w of an address is used again, though its contents have changed.",
-        {},
-        (MUL_MAT,),
-        _Repacked,
-        rule="Q8A8-ENV-2",
-        fix="Repack where the caller asks for it, or remember nothing by address.",
-    ),
-    Mutant(
-        "matrix-activations-remembered",
-        "The quantized x of an address is used again where its first element is the same.",
-        {},
-        (MUL_MAT,),
-        _Remembered,
-        rule="Q8A8-ENV-2",
-        fix="Quantize x in every call.",
     ),
 )
 

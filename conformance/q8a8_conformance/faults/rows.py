@@ -192,6 +192,14 @@ MUTANTS = (
         fix=ALL_BLOCKS,
     ),
     Mutant(
+        "tail-after-odd-tile-lost",
+        "After whole tiles of 960 blocks a tail of one to three blocks is not written.",
+        {"visited": _first(lambda nb: nb - nb % 960 if nb > 960 and nb % 960 < 4 else nb)},
+        (DEQUANTIZE,),
+        rule=PLACE,
+        fix=ALL_BLOCKS,
+    ),
+    Mutant(
         "quantize-tile-tail-lost",
         "After a whole tile of 128 blocks a tail of one block is not written.",
         {"visited": _first(lambda nb: nb - 1 if nb > 128 and nb % 128 == 1 else nb)},

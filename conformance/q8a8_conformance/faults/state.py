@@ -16,6 +16,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, ROWS
 from q8a8_conformance.faults.mutant import Mutant
 from q8a8_conformance.worker.fenv import floating_point
@@ -97,6 +99,37 @@ class _AfterAnother:
         if function == DEQUANTIZE and self._before == ACTIVATION and arguments[2]:
             arguments[1][0] = 0
         self._before = function
+
+
+class _AfterInfinity:
+    """Keeps the scale of a vector with an infinity, and uses it in the next one of over 200 elements."""
+
+    def __init__(self) -> None:
+        self._spoiled = False
+
+    def __call__(self, call: Call, function: str, arguments: Sequence[Any]) -> None:
+        """Call; give an infinite scale for a long vector right after an infinity."""
+        del function
+        call()
+        x, _, scale, size = arguments
+        if self._spoiled and size > 200:
+            scale[:1] = 0x7C00
+        self._spoiled = bool(np.isinf(x[:size]).any())
+
+
+class _BySum:
+    """Remembers rows by their address and a sum of their bytes."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, int, int], Array] = {}
+
+    def __call__(self, call: Call, function: str, arguments: Sequence[Any]) -> None:
+        """Call, and give what was given for the sum before."""
+        del function
+        call()
+        x, y, k = arguments
+        key = x.ctypes.data, k, int(x[: k // 32 * 34].astype(np.int64).sum())
+        y[:k] = self._held.setdefault(key, y[:k].copy())
 
 
 class _AfterRow:
@@ -220,6 +253,24 @@ MUTANTS = (
         _AfterAnother,
         rule=STATE,
         fix="Keep no state between calls.",
+    ),
+    Mutant(
+        "infinity-spoils-later",
+        "The activation quantizer keeps the scale of an infinity for the next vector of over 200 elements.",
+        {},
+        (ACTIVATION,),
+        _AfterInfinity,
+        rule=STATE,
+        fix="Keep no state between calls.",
+    ),
+    Mutant(
+        "remembered-by-sum",
+        "Dequantization remembers rows by their address and a sum of their bytes.",
+        {},
+        (DEQUANTIZE,),
+        _BySum,
+        rule=STATE,
+        fix="Remember nothing by address: blocks that change places leave sums as they are.",
     ),
     Mutant(
         "registers-of-another",

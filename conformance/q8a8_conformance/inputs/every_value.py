@@ -169,8 +169,8 @@ def halves_of_rows() -> tuple[Array, Array]:
 def rows_of_amax() -> tuple[Array, Array]:
     """Return w, blocks [1, 1] of ones, and x, float32 [n, 32], whose rows have the usual and other amax.
 
-    These are `USUAL_AMAX`, and all ends of scales and others of `every_amax`. A product is the sum of a row's
-    codes, which is no zero, times the scale of x.
+    These are `USUAL_AMAX`, and every second of `every_amax` by size, so that every scale comes. A product is
+    the sum of a row's codes, which is no zero, times the scale of x.
     """
-    amax = np.unique(np.concatenate([USUAL_AMAX, every_amax()]))
+    amax = np.unique(np.concatenate([USUAL_AMAX, np.unique(every_amax())[::2]]))
     return dot_rows.filled(1, 1)[np.newaxis], blocks_of_amax(amax)[0]

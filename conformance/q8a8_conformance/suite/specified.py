@@ -43,13 +43,17 @@ def specimen(function: str, count: int) -> Call:
 
 
 def tied(size: int, *, blocks: bool) -> calls.Array:
-    """Return elements of which every second is a tie between two codes: amax is 127, once or by block."""
+    """Return elements of which every second is a tie between two codes, amax being 127 times a power of two.
+
+    Neighbouring blocks have other powers: a scale that another block, or another call, has left behind shows.
+    """
     rng = dot_rows.generator("tied", size)
     halves = rng.integers(-126, 126, size) + 0.5
     others = np.clip(40 * rng.standard_normal(size), -126, 126)
     x = np.where(np.arange(size) % 2, halves, others)
     x[:: 32 if blocks else size + 1] = 127
-    return x.astype(np.float32)
+    exponents = 5 * (np.arange(size) // 32 if blocks else np.full(size, size)) % 7 - 3
+    return np.asarray(np.ldexp(x, exponents), np.float32)
 
 
 def judge_plainly(judge: Judge, call: Call) -> dict[str, bytes]:

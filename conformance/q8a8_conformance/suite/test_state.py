@@ -50,8 +50,10 @@ CHANGED = (9, 70)
 """Blocks, or tens of elements, of rows that are changed in place."""
 EXCHANGED = 4
 """Blocks that change places with as many others: of 34 bytes, a multiple of eight."""
-SHORT = (1, 2, 3, 5, 7, 8, 9, 11, 13, 15, 16, 17)
+SHORT = (1, 2, 3, 5, 7, 8, 15, 17, 33, 50, 100, 257, 600)
 """Blocks, or tens of elements, of rows after a long one."""
+BEFORE, ELEMENTS_BEFORE = 5000, 70_000
+"""Blocks, or elements, of the long one: longer than usual tiles and buffers."""
 PROCESSES = (0, 4, 8)
 """Processes whose results are compared, besides the one that ran so far: threads that their environment asks
 for, 0 where it is as it was."""
@@ -195,7 +197,7 @@ def test_after_empty(judge: Judge, function: str) -> None:
 def test_after_long(judge: Judge, function: str) -> None:
     """Call with a long row before each short one: nothing of it may be left."""
     judge.require(function)
-    long = specimen(function, 4099 if function == requests.ACTIVATION else 300)
+    long = tiled(function, ELEMENTS_BEFORE // 32 if function == requests.ACTIVATION else BEFORE)
     for call in calls_of(function, SHORT):
         plain = judge_plainly(judge, call)
         judge.run(long)

@@ -15,7 +15,7 @@ import pytest
 from q8a8 import layout
 from q8a8_conformance.inputs import blocks, calls, dot_rows, samples
 from q8a8_conformance.inputs.known_calls import exact_rows, exact_sum, known, known_pair, known_products
-from q8a8_conformance.suite.known_checks import expected_of
+from q8a8_conformance.suite.known_checks import expected_of, judge_known
 from q8a8_conformance.suite.outside_calls import OutsideCalls
 from q8a8_conformance.suite.two_rows import require_two_rows
 
@@ -45,6 +45,8 @@ PLACES = ((1, 0), (2, 0), (2, 1), (3, 1), (8, 0), (8, 7), (17, 15), (17, 16), (1
 
 ORDINARY = (67, 3, 300)
 """Blocks, or elements, of the ordinary calls after others: one takes a loop over vectors, and a tail."""
+
+NON_FINITE = (float("inf"), float("nan"))
 
 SIZES = (1, 2, 7, 31, 32, 33, 64, 100, 1025)
 """Sizes of activation vectors."""
@@ -99,6 +101,25 @@ def test_unspecified(judge: Judge, kind: str, function: str) -> None:
             expected[34 * place : 34 * place + 34] = actual["y"][34 * place : 34 * place + 34]
             outside.compare(call, actual, {"y": bytes(expected)}, row, RULE)
         outside.make(calls.quantize(function, np.resize(contents, 32 * nb)), row)
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+@pytest.mark.parametrize("function", [pytest.param(f, id=f"unspecified/next/{f}") for f in QUANTIZERS])
+def test_next(judge: Judge, function: str) -> None:
+    """Quantize an infinity or a NaN, then as usual, once and once more: as if it had never been."""
+    judge.require(function)
+    outside = OutsideCalls(judge, ordinaries(judge, function), (RULE,))
+    elements = 1 if function == calls.ACTIVATION else 32
+    for number, (value, count) in enumerate(product(NON_FINITE, (7, 33, 300, 1025))):
+        x = np.linspace(-1, 1, elements * count, dtype=np.float32)
+        x[(-1, 0, x.size // 2)[number % 3]] = value
+        call = calls.activation(x) if function == calls.ACTIVATION else calls.quantize(function, x)
+        inside = known(function, count)
+        for after in (inside, None):
+            outside.make(call, after)
+            if judge_known(judge, inside, inside.call) and not judge.records.failed:
+                continue
+            return
 
 
 @pytest.mark.rule("Q8A8-ENV-4")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from q8a8_conformance.cli import main
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_lab.mutation import judging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_lab.mutation.judging import Judged, SuiteCase
 
@@ -51,14 +54,40 @@ def _is_about_more(case: SuiteCase) -> bool:
 
 def judged(slugs: Sequence[str], extent: Extent) -> Iterator[Judged]:
     """Judge kernels in `JOBS` processes; yield them in their order, as they are ready."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(JOBS, context, initializer=_quiet) as pool:
+    with processes(_quiet) as pool:
         yield from pool.map(partial(judge_one, extent=extent), slugs)
 
 
 def judge_all(slugs: Sequence[str], extent: Extent) -> dict[str, frozenset[str]]:
     """Judge kernels, and return the full ids of the rules that each fails."""
     return {each.slug: frozenset(each.failed) for each in judged(slugs, extent)}
+
+
+def processes(initializer: Callable[[], None] | None = None) -> ProcessPoolExecutor:
+    """Return `JOBS` processes, for `judge_one` or `run_command`."""
+    return ProcessPoolExecutor(JOBS, multiprocessing.get_context("spawn"), initializer=initializer)
+
+
+def run_command(*words: str) -> tuple[int, str]:
+    """Run ``q8a8`` with these words here; return its exit status, and what it and its children print.
+
+    (A process for each of a hundred commands would import the same modules again, for most of its time.)
+    """
+    outputs = 1, 2
+    with tempfile.TemporaryFile() as file:
+        before = [os.dup(output) for output in outputs]
+        try:
+            for output in outputs:
+                os.dup2(file.fileno(), output)
+            status = main(words)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            for kept, output in zip(before, outputs, strict=True):
+                os.dup2(kept, output)
+                os.close(kept)
+        file.seek(0)
+        return status, file.read().decode(errors="replace")
 
 
 def _quiet() -> None:

@@ -43,6 +43,7 @@ SHOWN_ELSEWHERE = frozenset(
     | {"same-pointer-symmetric", "single-stored-far", "half-table-entry", "product-table-entry"}
     | {
         "half-through-subnormal-float",
+        "half-table-entry-of-y1",
         "hangs-on-1023-blocks",
         "strides-in-sixteen-bits",
         "bs-in-eight-bits",

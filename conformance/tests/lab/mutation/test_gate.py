@@ -14,7 +14,6 @@ import pytest
 
 from q8a8 import ORDERS
 from q8a8_conformance.faults.kernel import DOTS
-from q8a8_conformance.inputs.calls import MUL_MAT
 from q8a8_conformance.mutants import LEGAL, MUTANTS
 from q8a8_conformance.spec.rules import load_rules
 from q8a8_lab.mutation.isolating import EQUIVALENT, ISOLATING, NATIVE, allowed
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 PROOFS = Path(__file__).parents[4] / "docs" / "proofs.md"
 DERIVED = {rule.id: rule.derived_from for rule in load_rules()}
+VALUES_OF_PRODUCTS = {f"Q8A8-MUL-{number}" for number in (4, 5, 6, 7)}
 KERNEL = {rule.id for rule in load_rules() if rule.subject == "kernel"}
 MUST = [
     rule.id
@@ -38,10 +38,10 @@ def caught(isolated: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     """Judge every other mutant until a result is wrong in a case about its rule; return what may be broken.
 
     (Which rule is, facts decide: the tests of the diagnosis hold these against the catalogue. What is wrong
-    with a matrix product the pattern over all of its cases decides.)
+    with the values of a matrix product the pattern over all of its cases decides.)
     """
     others = [slug for slug in MUTANTS if slug not in isolated]
-    products = [slug for slug in others if MUTANTS[slug].functions == (MUL_MAT,)]
+    products = [slug for slug in others if MUTANTS[slug].rule in VALUES_OF_PRODUCTS]
     rows = [slug for slug in others if slug not in products]
     return isolated | judge_all(rows, "caught") | judge_all(products, "cases")
 

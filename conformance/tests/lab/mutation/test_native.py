@@ -2,7 +2,7 @@
 
 Most are judged by the checks of their own rule until one fails, one of each family by the checks of all rules
 about memory and environment.
-Two runs go at a time, ahead of the tests that read their reports.
+Two runs go at a time, each in a process that makes many, ahead of the tests that read their reports.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +19,11 @@ import pytest
 from q8a8_conformance.spec.rules import load_rules
 from q8a8_lab import native_build
 from q8a8_lab.mutation.native import MUTANTS, argv, read_table
+from q8a8_lab.mutation.pool import processes, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
 MACHINE = platform.machine()
@@ -66,23 +66,12 @@ Run = tuple[str, str | None, bool]
 """Slug, CPU of QEMU or None, and whether by all rules about memory and environment."""
 
 
-def judge(run: Run, folder: Path) -> Judged:
-    """Run ``q8a8 test`` on a mutant."""
+def words(run: Run, report: Path) -> list[str]:
+    """Return the words of ``q8a8 test`` on a mutant."""
     slug, cpu, whole = run
-    report = folder / f"{slug}-{cpu}-{whole}.json"
     timeout = 1 if slug.startswith("hang") else 10
-    command = [sys.executable, "-m", "q8a8_conformance.cli", "test", f"exec:{' '.join(argv(slug, cpu))}"]
-    command += ["--json", str(report), "--timeout", str(timeout)]
-    command += ["--rules", "MEM-*,ENV-*"] if whole else ["--rules", MUTANTS[slug].rule, "-x"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1200,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-    )
-    return Judged(done.returncode, json.loads(report.read_text(encoding="utf-8")), done.stdout + done.stderr)
+    command = ["test", f"exec:{' '.join(argv(slug, cpu))}", "--json", str(report), "--timeout", str(timeout)]
+    return command + (["--rules", "MEM-*,ENV-*"] if whole else ["--rules", MUTANTS[slug].rule, "-x"])
 
 
 def runs_of(items: list[pytest.Item]) -> list[Run]:
@@ -108,9 +97,11 @@ def judged(
             argv("over-read-byte", cpu)  # builds
         except native_build.MissingToolError as error:
             missing[cpu] = str(error)
-    with ThreadPoolExecutor(2) as pool:
-        futures: dict[Run, Future[Judged]] = {
-            run: pool.submit(judge, run, folder) for run in runs if run[1] not in missing
+    with processes() as pool:
+        futures: dict[Run, Future[tuple[int, str]]] = {
+            run: pool.submit(run_command, *words(run, folder / name(run)))
+            for run in runs
+            if run[1] not in missing
         }
 
         def wait(run: Run) -> Judged:
@@ -118,7 +109,8 @@ def judged(
                 if os.environ.get("CI"):
                     pytest.fail(missing[run[1]])
                 pytest.skip(missing[run[1]])
-            return futures[run].result()
+            status, output = futures[run].result()
+            return Judged(status, json.loads((folder / name(run)).read_text("utf-8")), output)
 
         yield wait
         for future in futures.values():
