@@ -28,6 +28,7 @@ from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, NoAnsw
 from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.inputs.calls import DOT_REAL
+from q8a8_conformance.results.record import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -200,7 +201,7 @@ def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[Ca
             fact=replace(
                 one.fact,
                 where={**one.fact.where, "in_rows_of": shortest},
-                sentence=f"In rows of {shortest} blocks: {one.fact.sentence}",
+                sentence=f"In rows of {count(shortest, 'block')}: {one.fact.sentence}",
             ),
         )
         for one in _look(bench, base, failed)
