@@ -20,6 +20,7 @@ from q8a8_conformance.diagnosis.experiments import (
     fields,
     outputs,
     precision,
+    scale_sources,
     two_rows,
     wraps,
 )
@@ -259,7 +260,7 @@ def _experiments(
         yield lambda: wraps.wraps(bench, failed)
         yield lambda: wraps.meetings(bench, failed)
         yield lambda: counting.counted(bench, failed)
-        yield lambda: fields.block_scales(bench)
+        yield lambda: scale_sources.block_scales(bench)
         if not any("scale_of_x" in one.changes for one in [*base, *found]):
             yield lambda: fields.zero_scales(bench)
     yield lambda: arithmetic.arithmetic(bench, [*base, *found])
