@@ -114,7 +114,7 @@ def _unusable(sut: Sut, error: WorkerUnusable) -> Start:
 
 
 def _missing(sut: Sut) -> str:
-    """Return a hint where an emulator's command names a file that is not there, which QEMU says nothing about."""
+    """Return a hint where an emulator's command names a file that is not there: QEMU does not say so."""
     if Path(sut.argv[0]).name.startswith("qemu-"):
         for word in sut.argv[1:]:
             if "/" in word and not word.startswith("-") and not Path(word).exists():
