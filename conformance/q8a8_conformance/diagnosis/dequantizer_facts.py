@@ -42,7 +42,7 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     single_mistakes,
 )
 from q8a8_conformance.diagnosis.dequantizer_places import places, various
-from q8a8_conformance.diagnosis.experiments.fields import OF_BLOCKS
+from q8a8_conformance.diagnosis.experiments.scale_sources import OF_BLOCKS
 from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
 from q8a8_conformance.faults import steps

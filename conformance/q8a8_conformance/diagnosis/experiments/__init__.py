@@ -20,6 +20,7 @@ from q8a8_conformance.diagnosis.experiments import (
     fields,
     outputs,
     precision,
+    scale_sources,
     two_rows,
     wraps,
 )
@@ -27,6 +28,7 @@ from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, model_
 from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.inputs.calls import DOT_REAL
+from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
@@ -200,7 +202,7 @@ def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[Ca
             fact=replace(
                 one.fact,
                 where={**one.fact.where, "in_rows_of": shortest},
-                sentence=f"In rows of {shortest} blocks: {one.fact.sentence}",
+                sentence=f"In rows of {count(shortest, 'block')}: {one.fact.sentence}",
             ),
         )
         for one in _look(bench, base, failed)
@@ -259,7 +261,7 @@ def _experiments(
         yield lambda: wraps.wraps(bench, failed)
         yield lambda: wraps.meetings(bench, failed)
         yield lambda: counting.counted(bench, failed)
-        yield lambda: fields.block_scales(bench)
+        yield lambda: scale_sources.block_scales(bench)
         if not any("scale_of_x" in one.changes for one in [*base, *found]):
             yield lambda: fields.zero_scales(bench)
     yield lambda: arithmetic.arithmetic(bench, [*base, *found])
