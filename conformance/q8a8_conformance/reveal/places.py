@@ -13,6 +13,7 @@ The rule agrees with every place that was looked at, or none is returned.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -266,7 +267,9 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     longest = hit[max(hit)]
     numbers = np.flatnonzero(longest)
     yield from (Condition("left-over", m) for m in REMAINDERS)
-    yield from (Condition("beyond-wrap", m) for m in WRAPS)
+    # Of a count modulo any number the first place tells which.
+    wrap = math.gcd(*(n - int(np.argmax(where)) for n, where in hit.items()))
+    yield from (Condition("beyond-wrap", m) for m in dict.fromkeys((*WRAPS, wrap)) if m > 1)
     yield Condition("from", min(int(np.argmax(where)) for where in hit.values()))
     yield Condition("until", int(numbers[-1]))
     if numbers.size == 1:

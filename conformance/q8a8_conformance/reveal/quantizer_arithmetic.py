@@ -58,13 +58,13 @@ class Observed:
     Attributes
     ----------
     x
-        Elements, float32 [n, 32].
+        Elements, float32 [n, m]: 32, or those of a block that are looked at.
     amax
         The amax of which each scale was computed, as the kernel counts elements: float32 [n].
     scales
         The bits of the scales, uint16 [n].
     codes
-        int8 [n, 32].
+        int8 [n, m].
     """
 
     x: Array
@@ -92,7 +92,7 @@ class Observed:
         return np.asarray(h.view(np.uint16) != self.scales)
 
     def wrong_codes(self, recipe: Recipe) -> Array:
-        """Return bool [n, 32]: where a recipe is defined and gives another code."""
+        """Return bool [n, m]: where a recipe is defined and gives another code."""
         _, q, inside = apply_recipe(self.x, recipe, self.amax)
         return np.asarray((q != self.codes) & inside[:, np.newaxis])
 
@@ -106,7 +106,7 @@ class Fit:
     recipe
         The recipe.
     wrong_scales, wrong_codes
-        bool [n] and [n, 32]: the results that it does not give.
+        bool [n] and [n, m]: the results that it does not give.
     """
 
     recipe: Recipe

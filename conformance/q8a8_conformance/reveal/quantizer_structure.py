@@ -98,6 +98,13 @@ class Layout:
         data[places] = blocks.data.reshape(-1)
         return Blocks(data.reshape(-1, SIZE))
 
+    def written_codes(self) -> Array:
+        """Return bool [32]: which codes of the specified block are written; all of them in another layout."""
+        if self.name != "as-specified":
+            return np.ones(BLOCK, np.bool_)
+        written = (self.order.reshape(-1, SIZE)[:, 2:] != UNWRITTEN).any(axis=0)
+        return np.asarray(written | ~written.any())
+
 
 AS_SPECIFIED = Layout("as-specified", np.arange(ROW * SIZE))
 
@@ -168,8 +175,9 @@ def _layout_name(order: Array, *, own_scales: bool) -> str:
         if not own_scales:
             # All scales are the same one.
             same |= known & (places % SIZE == order % SIZE) & (places % SIZE < 2)
-        # So must most of the codes: a greatest code that is another one is no matter of layout.
-        if same[known].all() and known[codes[places]].mean() > 0.5:
+        # So must most codes that are written: a greatest code that is another one is no matter of layout.
+        written = known[codes[places] & (order != UNWRITTEN)]
+        if same[known].all() and (not written.size or written.mean() > 0.5):
             return name
     return "other"
 

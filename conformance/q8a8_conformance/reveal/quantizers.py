@@ -8,6 +8,7 @@ is otherwise in some rows or at some places (`quantizer_lengths`, `activation_le
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,14 @@ from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal import activation_lengths, quantizer_lengths
 from q8a8_conformance.reveal import quantizer_probes as probes
 from q8a8_conformance.reveal import quantizer_structure as structure
+from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Condition, Rule
 from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, differences, fit, named
-from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, CallDiedError, QuantizerCalls
+from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, QuantizerCalls
 from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from q8a8.recipe import Recipe
     from q8a8_conformance.reveal.quantizer_calls import AnySession
@@ -193,10 +195,17 @@ def part_text(part: Part, *, is_row: bool) -> str:
         "scale-of": f"has the scale of the block {part.offset:+d} from it",
         "amax-of": f"is scaled by the block {part.offset:+d} from it",
         "not-counted": "does not count in amax",
-        "unwritten-bytes": f"has bytes that are not written: {list(part.bytes)}",
+        "unwritten-bytes": f"has bytes that are not written: {_ranges(part.bytes)}",
         "other": "has other values",
     }[part.effect]
     return f"{where} {what}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers in words: ``2, 18 to 33``."""
+    starts = [i for i, number in enumerate(numbers) if not i or number != numbers[i - 1] + 1]
+    runs = [numbers[i:end] for i, end in itertools.pairwise((*starts, len(numbers)))]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 def reveal_quantizer(session: AnySession, function: str, lengths: Iterable[int] = ()) -> RevealedQuantizer:
@@ -216,7 +225,7 @@ def reveal_quantizer(session: AnySession, function: str, lengths: Iterable[int] 
     try:
         for known in _measure(calls, revealed, tuple(lengths)):
             revealed = known
-    except CallDiedError as error:
+    except NoAnswerError as error:
         revealed = replace(revealed, died=str(error))
     return replace(revealed, calls=calls.count)
 
@@ -329,7 +338,9 @@ def _observe(
     own = replace(model, is_row=calls.is_row)
     amax = [own.amax(x.reshape(-1, BLOCK) if calls.is_row else x[np.newaxis]) for x in packed]
     blocks_amax = np.concatenate([np.broadcast_to(of, structure.ROW) for of in amax])
-    return Observed(every, blocks_amax, np.concatenate(scales), np.concatenate(codes))
+    # Codes that no block's are written tell nothing of the arithmetic.
+    some = model.layout.written_codes() if calls.is_row else EVERY[0]
+    return Observed(every[:, some], blocks_amax, np.concatenate(scales), np.concatenate(codes)[:, some])
 
 
 def _beyond(model: QuantizerModel, rng: np.random.Generator) -> Iterator[Array]:
@@ -376,7 +387,7 @@ def _by_places(observed: Observed) -> tuple[Fit, tuple[Part, ...]]:
         Part(Rule(Condition("is", int(b)), (Condition("is", structure.ROW),)), "recipe", other.recipe)
         for b in bad
     )
-    return Fit(rest.recipe, wrong, wrong[:, np.newaxis] & np.zeros(BLOCK, np.bool_)), parts
+    return Fit(rest.recipe, wrong, wrong[:, np.newaxis] & np.zeros(observed.x.shape[1], np.bool_)), parts
 
 
 def _confirm(calls: QuantizerCalls, revealed: RevealedQuantizer) -> RevealedQuantizer:

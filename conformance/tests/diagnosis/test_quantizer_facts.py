@@ -194,6 +194,35 @@ def test_the_scale_of_another_block() -> None:
     assert len(fact.explained(failed)) == len(failed)
 
 
+class _LowerHalf(Kernel):
+    """Writes the codes of each block's first sixteen elements alone."""
+
+    def quantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Quantize, and put back what stood in the upper halves."""
+        before = y.copy()
+        super().quantize_row_q8_a8(x, y, k)
+        rows, held = (side[: k // 32 * 34].reshape(-1, 34) for side in (y, before))
+        rows[:, 18:] = held[:, 18:]
+
+
+def test_codes_that_are_never_written() -> None:
+    """Half of all codes keep their bytes: one fact, and the arithmetic is that of the others."""
+    (fact,), failed = facts_about(ROW, _LowerHalf)
+    assert (fact.fact, fact.rule) == ("place-unwritten-bytes", "Q8A8-LAY-2")
+    assert fact.where["bytes"] == list(range(18, 34))
+    assert fact.sentence == "Every block has bytes that are not written: 18 to 33."
+    assert len(fact.explained(failed)) == len(failed)
+
+
+def test_a_count_modulo_any_number() -> None:
+    """Elements beyond the size modulo a number that is no power of two are neither looked at nor written."""
+    steps = Steps(reach=lambda size: (size % 700, size % 700))
+    facts, failed = facts_about(ACTIVATION, lambda: Kernel({ACTIVATION: steps}))
+    assert {fact.fact for fact in facts} == {"place-not-counted", "place-unwritten"}
+    assert all(fact.where["position"] == {"kind": "beyond-wrap", "modulus": 700} for fact in facts)
+    assert all(any(fact.explains(failure) for fact in facts) for failure in failed)
+
+
 @pytest.mark.parametrize(("function", "one", "other"), PAIRS)
 def test_two_mutations_at_once(function: str, one: str, other: str) -> None:
     """Of two mutations of different kinds both are found by one measurement, and nothing else."""

@@ -32,6 +32,7 @@ RULES = [
     Rule(Condition("before-last-tile", 32)),
     Rule(Condition("modulo", 8, 3)),
     Rule(Condition("beyond-wrap", 256)),
+    Rule(Condition("beyond-wrap", 900)),
 ]
 
 
