@@ -42,13 +42,13 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     single_mistakes,
 )
 from q8a8_conformance.diagnosis.dequantizer_places import places, various
-from q8a8_conformance.diagnosis.experiments.fields import OF_BLOCKS
-from q8a8_conformance.diagnosis.facts import Difference, Measured
+from q8a8_conformance.diagnosis.experiments.scale_sources import OF_BLOCKS
+from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
 from q8a8_conformance.faults import steps
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
-from q8a8_conformance.reveal.quantizer_calls import CallDiedError
+from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +71,7 @@ TAGGED = 4
 
 EDGES = (-128, -127, 127, 126, 0, -1, 2)
 SCALE_RULES = {"subnormal": "Q8A8-HLF-2", "signs": "Q8A8-DEQ-2", "": "Q8A8-HLF-3"}
-BLOCK_LAYOUT, ROW_LAYOUT, VALUE, ANY = (f"Q8A8-{name}" for name in ("LAY-1", "LAY-2", "DEQ-1", "DEQ-2"))
+BLOCK_LAYOUT, ROW_LAYOUT, VALUE, ANY = "Q8A8-LAY-1", "Q8A8-LAY-2", "Q8A8-DEQ-1", "Q8A8-DEQ-2"
 PAIRS = 64
 """Products that are wrong by themselves, at most."""
 
@@ -85,9 +85,9 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
         for step in (_layout, _tables, partial(places, failures=failures)):
             differences, model = step(calls, model)
             found += differences
-    except CallDiedError:
+    except NoAnswerError:
         return []  # How it dies is another finding.
-    made = Measured(DEQUANTIZE, model, Dequantizer(), outputs, calls.make, _shown)
+    made = MeasuredFunction(DEQUANTIZE, model, Dequantizer(), outputs, calls.make, _shown)
     return made.facts(
         found, partial(_candidates, model), failures, partial(state_facts, calls.make, failures)
     )

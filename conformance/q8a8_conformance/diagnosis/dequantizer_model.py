@@ -115,7 +115,7 @@ class DequantizerCalls:
 
         Raises
         ------
-        CallDiedError
+        NoAnswerError
             The call did not return.
         """
         call = filled(build_row(row), fill)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from q8a8_conformance.inputs.calls import ACTIVATION, arguments_of, inputs_of
-from q8a8_conformance.reveal.quantizer_calls import CallDiedError
+from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -270,7 +270,7 @@ class Difference(Statement):
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredFunction:
     """A function as a model of what it computes, from which the facts about it follow.
 
     Attributes
@@ -282,7 +282,7 @@ class Measured:
     outputs
         Returns the output buffers that a model gives for a call.
     make
-        Makes a call of the kernel; it may raise a `CallDiedError`.
+        Makes a call of the kernel; it may raise a `NoAnswerError`.
     show
         Describes the first difference between expected and actual outputs of a call.
     alike
@@ -361,7 +361,7 @@ class Measured:
             expected = self.outputs(self.right, call)
             try:
                 actual = self.make(call)
-            except CallDiedError:
+            except NoAnswerError:
                 continue
             if actual != expected:
                 return (Evidence(call, expected, actual, self.show(call, expected, actual)),)

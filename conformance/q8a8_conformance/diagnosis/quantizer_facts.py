@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
-from q8a8_conformance.diagnosis.facts import Difference, Measured
+from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction
 from q8a8_conformance.diagnosis.quantizer_values import value_facts
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import ACTIVATION
@@ -210,7 +210,7 @@ def quantizer_facts(
     calls = QuantizerCalls(session, function)
     right = QuantizerModel(calls.is_row, base)
     shown = partial(_shown, function)
-    measured = Measured(function, revealed.model, right, _outputs, calls.make, shown, _alike)
+    measured = MeasuredFunction(function, revealed.model, right, _outputs, calls.make, shown, _alike)
     some = [f for f in failures if f.call.n]
     candidates = partial(_candidates, revealed.model, function)
     is_sure = revealed.confirmed > SURE * revealed.of

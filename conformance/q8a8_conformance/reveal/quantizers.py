@@ -21,9 +21,10 @@ from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal import activation_lengths, quantizer_lengths
 from q8a8_conformance.reveal import quantizer_probes as probes
 from q8a8_conformance.reveal import quantizer_structure as structure
+from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Condition, Rule
 from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, differences, fit, named
-from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, CallDiedError, QuantizerCalls
+from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, QuantizerCalls
 from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def reveal_quantizer(session: AnySession, function: str, lengths: Iterable[int] 
     try:
         for known in _measure(calls, revealed, tuple(lengths)):
             revealed = known
-    except CallDiedError as error:
+    except NoAnswerError as error:
         revealed = replace(revealed, died=str(error))
     return replace(revealed, calls=calls.count)
 
