@@ -46,6 +46,9 @@ TORCHAO = replace(
 )
 """torchao's `choose_qparams_affine` and `quantize_affine`: scales of amax/127.5, no smaller than 2^-23."""
 
+FEW = 4
+"""Rows of which it is seen whether activations of longer rows become something else."""
+
 ORDINARY = 2.0**-10, 2.0**13
 """The values of amax that are looked at: nothing is subnormal in half precision, nothing infinite."""
 
@@ -187,14 +190,61 @@ def read_activations(place: Place, calls: int, outputs: str) -> Activations:
         # What is seen in eleven bits, or in eight, was kept in no more.
         more = {"float32"} if outputs == "float16" else set(FLOATS) - {outputs}
         hypotheses = [each for each in hypotheses if each.kind not in more]
-    best = Activations("unknown", of=actual.size, unexplained=actual.size)
+    return _first(hypotheses, x, actual, outputs)
+
+
+def read_longer(
+    place: Place, kept: Activations, outputs: str, longest: int
+) -> tuple[int, Activations] | None:
+    """Find the length from which on activations become something else.
+
+    Parameters
+    ----------
+    place
+        Where.
+    kept
+        What activations of short rows become.
+    outputs
+        What outputs are kept in.
+    longest
+        Blocks of the longest row.
+
+    Returns
+    -------
+    tuple of int and Activations, or None
+        The number of blocks, and what activations become; None where it is the same up to `longest`, or
+        nothing that is known.
+    """
+    few = _rows(FEW)
+
+    def at(nb: int) -> Array:
+        return np.ascontiguousarray(np.tile(few, (1, -(-nb // 2)))[:, : BLOCK * nb])
+
+    def differs(nb: int) -> bool:
+        return not _agrees(kept, at(nb), place.elements(at(nb)), outputs)
+
+    least, most = 2, longest
+    if kept.kind == "unknown" or most <= least or not differs(most):
+        return None
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (least, middle) if differs(middle) else (middle, most)
+    found = _first(list(_hypotheses()), at(most), place.elements(at(most)), outputs)
+    return None if found.kind == "unknown" else (most, found)
+
+
+def _first(hypotheses: list[Activations], x: Array, actual: Array, outputs: str) -> Activations:
+    """Return the first hypothesis by which rows x become the elements read, [r, 32]; unknown if none."""
     for hypothesis in hypotheses:
-        values = hypothesis.floats(x)[:, :BLOCK]
-        values = FLOATS[outputs](values)
-        wrong = int((values.view(np.uint32) != actual.view(np.uint32))[(values != 0) | (actual != 0)].sum())
-        if not wrong:
+        if _agrees(hypothesis, x, actual, outputs):
             return replace(hypothesis, of=actual.size)
-    return best
+    return Activations("unknown", of=actual.size, unexplained=actual.size)
+
+
+def _agrees(hypothesis: Activations, x: Array, actual: Array, outputs: str) -> bool:
+    """Return whether rows x become what was read, elements [r, 32]."""
+    values = FLOATS[outputs](hypothesis.floats(x)[:, :BLOCK])
+    return not (values.view(np.uint32) != actual.view(np.uint32))[(values != 0) | (actual != 0)].any()
 
 
 def _rows(most: int) -> Array:

@@ -43,6 +43,8 @@ class Regime:
         Which rows of the sizes looked at are in it: bool [size] by size.
     activations
         What activations become; None where the kernel did not return.
+    longer
+        The number of blocks from which on activations become something else, and what; None for none.
     dot
         Of quantized activations, the order; None for a scale of the whole row.
     order, flaw, sums
@@ -66,6 +68,7 @@ class Regime:
     place: Place
     seen: Mapping[int, Array] = field(default_factory=dict)
     activations: Activations | None = None
+    longer: tuple[int, Activations] | None = None
     dot: Revealed | None = None
     order: tuple[str, ...] = ()
     flaw: str = ""
@@ -102,6 +105,7 @@ class Regime:
     def names(self) -> tuple[str, ...]:
         """Its slugs: ``activations:float32``, ``accumulator:float16``, ``order:avx2``."""
         names = list(self.activations.names) if self.activations else ["not-written"]
+        names += self.longer[1].names if self.longer else ()
         if self.elements is not None:
             return (*names, *self.elements.names)
         if self.dot is not None:
@@ -138,6 +142,9 @@ class Regime:
                 "elements": kept.of,
                 "unexplained": kept.unexplained,
             },
+            "longer": {"blocks": self.longer[0], "names": list(self.longer[1].names)}
+            if self.longer
+            else None,
             "order": self.dot.to_json() if self.dot else None,
             "elements": None
             if self.elements is None
@@ -162,6 +169,8 @@ class Regime:
         if self.activations is None:
             return
         yield f"  {self.activations.words} ({self.activations.unexplained} of {self.activations.of} differ)"
+        if self.longer is not None:
+            yield f"  from {self.longer[0]} blocks on: {self.longer[1].words}"
         if self.dot is not None:
             yield from (f"  {line.strip()}" for line in self.dot.text().splitlines()[1:-2])
         if self.elements is not None:

@@ -24,7 +24,12 @@ from q8a8_conformance.inputs.calls import MUL_MAT
 from q8a8_conformance.reveal import dots
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.held import HeldRows
-from q8a8_conformance.reveal.product_activations import FLOATS, output_format, read_activations
+from q8a8_conformance.reveal.product_activations import (
+    FLOATS,
+    output_format,
+    read_activations,
+    read_longer,
+)
 from q8a8_conformance.reveal.product_calls import Place, Products, dot_of
 from q8a8_conformance.reveal.product_elements import reveal_elements
 from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
@@ -182,6 +187,8 @@ def _measure(regime: Regime, extent: Extent) -> None:
     outputs = output_format(place)
     regime.past_half = _past_half(place) if outputs == "float16" else ""
     regime.activations = read_activations(place, extent.calls, outputs)
+    longest = max(_lengths(place, extent), default=0)
+    regime.longer = read_longer(place, regime.activations, outputs, longest)
     regime.error, regime.quantization_error = _errors(place)
     if regime.activations.recipe is None:
         if regime.activations.kind != "unknown":

@@ -404,3 +404,23 @@ def test_other_rows() -> None:
     assert found.notes == ["the bits of an output depend on the other rows of x"]
     assert not found.is_invariant
     assert "depend on the shape" not in found.text()
+
+
+def test_activations_of_long_rows() -> None:
+    """Activations that stay floats from some length on are named, with the length."""
+
+    class Long(NarrowSums):
+        def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+            of_floats = x.shape[2] >= 6
+            return Shaders._floats(self, scale, codes, x) if of_floats else super()._floats(scale, codes, x)
+
+        def _add(self, sums: Array, activation: Array, weight: Array) -> Array:
+            return Codes._add(self, sums, activation, weight)
+
+    (regime,) = reveal_product(InProcessSession(Long, (MUL_MAT,)), SHORT).regimes
+    assert regime.names[:2] == ("recipe:design", "activations:float32")
+    assert regime.longer is not None
+    assert regime.longer[0] == 6
+    assert regime.unexplained
+    assert any("from 6 blocks on: activations are kept in float32" in line for line in regime.lines())
+    assert regime.to_json()["longer"] == {"blocks": 6, "names": ["activations:float32"]}
