@@ -191,6 +191,7 @@ def part_text(part: Part, *, is_row: bool) -> str:
         "zero": "is zero",
         "recipe": f"is quantized by another recipe: {part.recipe.name if part.recipe else ''}",
         "block-of": f"holds the block {part.offset:+d} from it",
+        "codes-of": f"has the codes of the block {part.offset:+d} from it",
         "scale-of": f"has the scale of the block {part.offset:+d} from it",
         "amax-of": f"is scaled by the block {part.offset:+d} from it",
         "not-counted": "does not count in amax",
@@ -379,12 +380,12 @@ def _by_places(observed: Observed) -> tuple[Fit, tuple[Part, ...]]:
         return whole, ()
     here = np.isin(places, bad)
     rest, other = fit(observed[~here]), fit(observed[here])
-    if rest.missed or other.missed:
+    if rest.missed or (other.missed and bad.size > structure.ROW // 2):
         return whole, ()
     wrong = np.zeros(len(observed), np.bool_)
     parts = tuple(
         Part(Rule(Condition("is", int(b)), (Condition("is", structure.ROW),)), "recipe", other.recipe)
-        for b in bad
+        for b in (() if other.missed else bad)
     )
     return Fit(rest.recipe, wrong, wrong[:, np.newaxis] & np.zeros(observed.x.shape[1], np.bool_)), parts
 
