@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8_conformance.diagnosis.dequantizer_lanes import lanes
 from q8a8_conformance.diagnosis.dequantizer_model import (
     BLOCK,
     CODES,
@@ -44,12 +45,12 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
 )
 from q8a8_conformance.diagnosis.dequantizer_places import places, various
 from q8a8_conformance.diagnosis.experiments.scale_sources import OF_BLOCKS
-from q8a8_conformance.diagnosis.facts import Difference, Measured
+from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
 from q8a8_conformance.faults import steps
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
-from q8a8_conformance.reveal.quantizer_calls import CallDiedError
+from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +73,7 @@ TAGGED = 4
 
 EDGES = (-128, -127, 127, 126, 0, -1, 2)
 SCALE_RULES = {"subnormal": "Q8A8-HLF-2", "signs": "Q8A8-DEQ-2", "": "Q8A8-HLF-3"}
-BLOCK_LAYOUT, ROW_LAYOUT, VALUE, ANY = (f"Q8A8-{name}" for name in ("LAY-1", "LAY-2", "DEQ-1", "DEQ-2"))
+BLOCK_LAYOUT, ROW_LAYOUT, VALUE, ANY = "Q8A8-LAY-1", "Q8A8-LAY-2", "Q8A8-DEQ-1", "Q8A8-DEQ-2"
 PAIRS = 64
 """Products that are wrong by themselves, at most."""
 
@@ -83,12 +84,12 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
     found: list[Difference] = []
     model = Dequantizer()
     try:
-        for step in (_layout, _tables, partial(places, failures=failures)):
+        for step in (_layout, lanes, _tables, partial(places, failures=failures)):
             differences, model = step(calls, model)
             found += differences
-    except CallDiedError:
+    except NoAnswerError:
         return []  # How it dies is another finding.
-    made = Measured(DEQUANTIZE, model, Dequantizer(), outputs, calls.make, _shown)
+    made = MeasuredFunction(DEQUANTIZE, model, Dequantizer(), outputs, calls.make, _shown)
     return made.facts(
         found, partial(_candidates, model), failures, partial(state_facts, calls.make, failures)
     )
@@ -200,13 +201,13 @@ def _tables(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     halves = HALVES if nb == ROW else HALVES[::SOME][: len(HALVES) // SOME // SHORT * SHORT]
     bits, h, q = _read(calls, model, halves, _codes(len(halves)), nb)
     scales = read_right()[0].copy()
-    block, lane = np.nonzero(q == 1)
+    block, lane = np.nonzero((q == 1) & model.plain())
     scales[h[block]] = bits[block, lane].view(F32)
     was_read = np.isin(HALVES, h[block]) & FINITE
     # What is made of infinities and NaNs is taken as it is: any value is right.
     finite = FINITE[h]
     bits, h, q = bits[finite], h[finite], q[finite]
-    table = _code_table(calls, model, scales, was_read)
+    table = read_right()[1] if model.lanes else _code_table(calls, model, scales, was_read)
     model = replace(model, scales=scales, codes=table)
     found: list[Difference] = []
     is_unsigned = not (bits == 0x80000000).any()
@@ -216,7 +217,7 @@ def _tables(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     same = partial(_same, unsigned=is_unsigned)
     found += [*_of_scales(scales, was_read, same), *_of_codes(table, same)]
     with np.errstate(all="ignore"):
-        wrong = ~same(bits_of(model.product(scales[h], table[q])), bits)
+        wrong = ~same(bits_of(model.product(scales[h], model.values(q))), bits)
     if wrong.any():
         differences, model = _of_products(model, h, q, bits, wrong)
         found += differences

@@ -404,7 +404,7 @@ def _same(met: tuple[Array, ...], visited: Array) -> bool:
 def _named(bench: Bench, kind: str) -> tuple[str, str, str]:
     """Return the rule, the fix, and the catalogue's slug."""
     if kind == "version-2-field":
-        return "DOT-9", MUTANTS["v2-weight-scale-of-both"].fix, ""
+        return "Q8A8-DOT-9", MUTANTS["v2-weight-scale-of-both"].fix, ""
     if bench.nrc == 2:
-        return "DOT-6", "Treat the rows of both x and y alike, every block once.", ""
-    return "DOT-10", MUTANTS["odd-block-lost"].fix, ""
+        return "Q8A8-DOT-6", "Treat the rows of both x and y alike, every block once.", ""
+    return "Q8A8-DOT-10", MUTANTS["odd-block-lost"].fix, ""

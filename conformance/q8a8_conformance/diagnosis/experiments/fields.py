@@ -28,7 +28,7 @@ LENGTHS = (1, 2, 3, 5, 8)
 """Blocks of the rows that show a layout."""
 
 PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
-    slug: (MUTANTS[slug].rule.removeprefix("Q8A8-"), slug, MUTANTS[slug].changes["pick"])
+    slug: (MUTANTS[slug].rule, slug, MUTANTS[slug].changes["pick"])
     for slug in (
         "v2-weight-scale-of-both",
         "v2-activation-scale-of-both",
@@ -37,12 +37,12 @@ PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     )
 } | {
     "v2-scales-added-as-floats": (
-        "LAY-5",
+        "Q8A8-LAY-5",
         "v2-scales-added",
         lambda xw, xa, yw, ya: (xw.astype(np.float64) + xa, yw.astype(np.float64) + ya),
     ),
-    "v2-fields-exchanged": ("LAY-3", "v2-fields-exchanged", lambda _xw, xa, yw, _ya: (xa, yw)),
-    "v2-y-unscaled": ("DOT-3", "y-scale-unused", lambda xw, _xa, _yw, ya: (xw, np.ones_like(ya))),
+    "v2-fields-exchanged": ("Q8A8-LAY-3", "v2-fields-exchanged", lambda _xw, xa, yw, _ya: (xa, yw)),
+    "v2-y-unscaled": ("Q8A8-DOT-3", "y-scale-unused", lambda xw, _xa, _yw, ya: (xw, np.ones_like(ya))),
 }
 """Wrong choices of the two scales: rule, cause and step."""
 
@@ -90,7 +90,7 @@ def fields(bench: Bench) -> Iterator[Measured]:
         return
     for fact, (rule, slug, pick) in PICKS.items():
         if all(matches(Model(pick=pick), one) for one in tried):
-            bench.unused = 0 if rule == "LAY-5" else None
+            bench.unused = 0 if rule == "Q8A8-LAY-5" else None
             yield bench.measured(
                 "version-2-field",
                 {"as": fact},
@@ -131,7 +131,7 @@ def _unused(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "unused-scale-has-influence",
             {"blocks": blocks, "of": nb},
-            "LAY-5",
+            "Q8A8-LAY-5",
             f"In blocks {', '.join(map(str, blocks))} of {nb} an unused scale has an influence: "
             "an infinity or a NaN in it comes back.",
             MUTANTS["v2-scales-added"].fix,
@@ -178,7 +178,7 @@ def layouts(bench: Bench) -> Iterator[Measured]:
             yield bench.measured(
                 "block-layout",
                 {"as": slug},
-                mutant.rule.removeprefix("Q8A8-"),
+                mutant.rule,
                 mutant.sentence,
                 mutant.fix,
                 evidence=[
@@ -264,7 +264,7 @@ def zero_scales(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "zero-scale-affects-others",
             {"side": side, "block": block, "ends": ends},
-            "DOT-8",
+            "Q8A8-DOT-8",
             mutant.sentence if ends else f"A zero scale of {side} has an influence on other blocks.",
             mutant.fix,
             cause=mutant.slug if ends else "",

@@ -57,7 +57,7 @@ def block_scales(bench: Bench) -> Iterator[Measured]:
                 "blocks": nb,
                 "taken": taken,
             },
-            "DOT-3",
+            "Q8A8-DOT-3",
             "; ".join(text for text, name in zip(texts, (name_x, name_y), strict=True) if name != "own")
             + ".",
             "Scale each block's sum by its own scales.",

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import Bench, NoAnswerError, with_s
+from q8a8_conformance.diagnosis.experiments.bench import Bench, with_s
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
