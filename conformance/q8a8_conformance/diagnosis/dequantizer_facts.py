@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8_conformance.diagnosis.dequantizer_lanes import lanes
 from q8a8_conformance.diagnosis.dequantizer_model import (
     BLOCK,
     CODES,
@@ -82,7 +83,7 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
     found: list[Difference] = []
     model = Dequantizer()
     try:
-        for step in (_layout, _tables, partial(places, failures=failures)):
+        for step in (_layout, lanes, _tables, partial(places, failures=failures)):
             differences, model = step(calls, model)
             found += differences
     except NoAnswerError:
@@ -194,13 +195,13 @@ def _tables(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     halves = HALVES if nb == ROW else HALVES[::SOME][: len(HALVES) // SOME // SHORT * SHORT]
     bits, h, q = _read(calls, model, halves, _codes(len(halves)), nb)
     scales = read_right()[0].copy()
-    block, lane = np.nonzero(q == 1)
+    block, lane = np.nonzero((q == 1) & model.plain())
     scales[h[block]] = bits[block, lane].view(F32)
     was_read = np.isin(HALVES, h[block]) & FINITE
     # What is made of infinities and NaNs is taken as it is: any value is right.
     finite = FINITE[h]
     bits, h, q = bits[finite], h[finite], q[finite]
-    table = _code_table(calls, model, scales, was_read)
+    table = read_right()[1] if model.lanes else _code_table(calls, model, scales, was_read)
     model = replace(model, scales=scales, codes=table)
     found: list[Difference] = []
     is_unsigned = not (bits == 0x80000000).any()
@@ -210,7 +211,7 @@ def _tables(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     same = partial(_same, unsigned=is_unsigned)
     found += [*_of_scales(scales, was_read, same), *_of_codes(table, same)]
     with np.errstate(all="ignore"):
-        wrong = ~same(bits_of(model.product(scales[h], table[q])), bits)
+        wrong = ~same(bits_of(model.product(scales[h], model.values(q))), bits)
     if wrong.any():
         differences, model = _of_products(model, h, q, bits, wrong)
         found += differences

@@ -87,7 +87,7 @@ def _diagnosis(run: Run) -> Iterator[str]:
             f"<code>{escape(f.function)}</code>",
             f'<code class="{"fail" if f.fix else ""}">{escape(f.cause)}</code>',
             f"{f.explained} of {f.of}",
-            escape("; ".join(part for part in (f.fix, f.detail) if part)),
+            escape(" ".join(f"{part.rstrip('.')}." for part in (f.fix, f.detail) if part)),
         )
         for f in run.diagnosis
     )

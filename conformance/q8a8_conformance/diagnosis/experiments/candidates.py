@@ -94,6 +94,18 @@ def readings() -> tuple[Candidate, ...]:
         )
         for bits in range(8, 24)
     ]
+    found += [
+        Candidate(
+            "scale-read",
+            {"as": "magnitude", "operand": side},
+            "Q8A8-HLF-3",
+            f"The sign of {side}'s scale is lost.",
+            "Widen the half with its sign: a scale may be negative.",
+            "",
+            {f"widen_{side}": lambda h: np.abs(np.asarray(h, np.float64))},
+        )
+        for side in "xy"
+    ]
     return tuple(found)
 
 
@@ -290,39 +302,38 @@ LIMITS = (65504.0, 57344.0, 65535.0, 32767.0, 448.0)
 """The largest halves and integers, and the largest float8 of four exponent bits."""
 
 
+def _result_one_up(result: float) -> float:
+    value = np.float32(result)
+    return float(np.nextafter(value, np.float32(np.inf) * np.sign(value)) if value else value)
+
+
 @cache
 def results() -> tuple[Candidate, ...]:
     """Return wrong last steps."""
     one_up = MUTANTS["result-one-up"]
-
-    def up(_held: float, result: float, _nb: int) -> float:
-        value = np.float32(result)
-        return float(np.nextafter(value, np.float32(np.inf) * np.sign(value)) if value else value)
-
-    clamped = (
-        Candidate(
-            "result-changed",
-            {"limit": limit},
-            "Q8A8-ORD-2",
-            f"Results are clamped to {limit:g}.",
-            "Store the sum as the float32 that it is.",
-            "",
-            {"store": lambda _held, result, _nb, limit=limit: min(max(result, -limit), limit)},
-        )
-        for limit in LIMITS
-    )
-    return (
-        *clamped,
-        Candidate(
-            "result-changed",
-            {"as": one_up.slug},
-            one_up.rule,
-            one_up.sentence,
-            one_up.fix,
-            one_up.slug,
-            {"store": up},
+    fix = "Store the sum as the float32 that it is."
+    known: list[tuple[dict[str, Any], str, str, str, str, Callable[[float], float]]] = [
+        *(
+            (
+                {"limit": limit}, "Q8A8-ORD-2", f"Results are clamped to {limit:g}.", fix, "",
+                lambda result, limit=limit: min(max(result, -limit), limit),
+            )
+            for limit in LIMITS
         ),
-    )
+        ({"as": "zero-for-negative"}, "Q8A8-DOT-3", "A negative result is stored as 0.", fix, "",
+         lambda result: max(result, 0.0)),
+        ({"as": "magnitude"}, "Q8A8-DOT-3", "Results are stored without their sign.", fix, "", abs),
+        ({"as": "negated"}, "Q8A8-DOT-3", "Results have the other sign.", fix, "", lambda result: -result),
+        ({"as": "truncated"}, "Q8A8-DOT-3", "Results are truncated to integers.", fix, "", np.trunc),
+        ({"as": one_up.slug}, one_up.rule, one_up.sentence, one_up.fix, one_up.slug, _result_one_up),
+    ]  # fmt: skip
+    return tuple(
+        Candidate(
+            "result-changed", where, rule, sentence, fix, cause,
+            {"store": lambda _held, result, _nb, of=of: of(result)},
+        )
+        for where, rule, sentence, fix, cause, of in known
+    )  # fmt: skip
 
 
 FIXED_POINTS = range(24, 48)
