@@ -10,6 +10,7 @@ import re
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from q8a8_conformance.results.record import count
 from q8a8_evaluation.compare_backends import drift
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def text(found: dict[str, Any]) -> str:
 def _head(found: dict[str, Any]) -> Iterator[str]:
     """Yield what was compared."""
     whose = found["text"]["file"] or "a text of the command's own"
-    yield f"{found['model']['file']}, {found['text']['tokens']} tokens of {whose}"
+    yield f"{found['model']['file']}, {count(found['text']['tokens'], 'token')} of {whose}"
     if held := found["weights"]["quantized"]:
         types = ", ".join(f"{count} {name}" for name, count in held.items())
         yield f"weights quantized to Q8_A8 first, by the specification: {types}"

@@ -110,6 +110,10 @@ class Recipe:
     zero_scale
         The scale of a block without a nonzero element: "zero", "one", or "signed" (-0 where the first element
         is negative).
+    inverse_limit
+        The greatest inverse that a kernel multiplies by; infinite where it has none.
+    code_limits
+        The least and the greatest code; what lies outside becomes the nearer of them.
     """
 
     name: str
@@ -129,6 +133,8 @@ class Recipe:
     infinite_from: float = HALF_OVERFLOW
     product: str = "float32"
     zero_scale: str = "zero"
+    inverse_limit: float = np.inf
+    code_limits: tuple[int, int] = (-128, 127)
 
     @property
     def is_plain(self) -> bool:
@@ -243,6 +249,8 @@ def apply_recipe(
         d, h = scale_of(amax, recipe)
         # Q8A8-QNT-3: inv = f32(127 / amax), 0 where h = 0
         inv = INVERSES[recipe.inverse](amax, d, h, recipe.multiplier)
+        if recipe.inverse_limit < np.inf and recipe.inverse not in DIVISIONS:
+            inv = np.minimum(inv, np.float32(recipe.inverse_limit))
         zero = ZERO_TESTS[recipe.zero_test](amax, d, h)[..., np.newaxis]
         # Q8A8-QNT-4: q_j = round(f32(x_j · inv))
         if recipe.product == "float64":
@@ -252,6 +260,8 @@ def apply_recipe(
             v = v.astype(np.float32)
         q = ROUNDINGS[recipe.rounding](np.where(zero, v.dtype.type(0), v))
         # Q8A8-QNT-11, Q8A8-QNT-13: where the recipe is defined, and its conversion to int8
+        if recipe.code_limits != Recipe.code_limits:
+            q = np.clip(q, *recipe.code_limits)
         inside = np.isfinite(h if recipe.finite_scale else amax)
         if recipe.conversion == "undefined":
             inside &= ((q >= -128) & (q <= 127)).all(axis=-1)

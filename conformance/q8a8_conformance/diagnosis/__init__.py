@@ -35,8 +35,7 @@ from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
-from q8a8_conformance.reveal.asking import AskDot
-from q8a8_conformance.reveal.quantizer_calls import CallDiedError
+from q8a8_conformance.reveal.asking import AskDot, NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -260,7 +259,7 @@ def _of_rows(
     facts: list[Fact] = []
     if probe is not None:
         session = _Probing(probe)
-        with suppress(CallDiedError, CallRefused):
+        with suppress(NoAnswerError, CallRefused):
             facts = facts_of(session, failures=failures)
         facts = [] if session.is_late and function != MUL_MAT else facts
     limits.facts += facts

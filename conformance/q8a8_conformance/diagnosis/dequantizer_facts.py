@@ -15,6 +15,7 @@ Mistakes of the catalogue name what was measured: theirs is the same table, or i
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8_conformance.diagnosis.dequantizer_lanes import lanes
 from q8a8_conformance.diagnosis.dequantizer_model import (
     BLOCK,
     CODES,
@@ -42,13 +44,13 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     single_mistakes,
 )
 from q8a8_conformance.diagnosis.dequantizer_places import places, various
-from q8a8_conformance.diagnosis.experiments.fields import OF_BLOCKS
-from q8a8_conformance.diagnosis.facts import Difference, Measured
+from q8a8_conformance.diagnosis.experiments.scale_sources import OF_BLOCKS
+from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
 from q8a8_conformance.faults import steps
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
-from q8a8_conformance.reveal.quantizer_calls import CallDiedError
+from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +73,7 @@ TAGGED = 4
 
 EDGES = (-128, -127, 127, 126, 0, -1, 2)
 SCALE_RULES = {"subnormal": "Q8A8-HLF-2", "signs": "Q8A8-DEQ-2", "": "Q8A8-HLF-3"}
-BLOCK_LAYOUT, ROW_LAYOUT, VALUE, ANY = (f"Q8A8-{name}" for name in ("LAY-1", "LAY-2", "DEQ-1", "DEQ-2"))
+BLOCK_LAYOUT, ROW_LAYOUT, VALUE, ANY = "Q8A8-LAY-1", "Q8A8-LAY-2", "Q8A8-DEQ-1", "Q8A8-DEQ-2"
 PAIRS = 64
 """Products that are wrong by themselves, at most."""
 
@@ -82,12 +84,12 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
     found: list[Difference] = []
     model = Dequantizer()
     try:
-        for step in (_layout, _tables, partial(places, failures=failures)):
+        for step in (_layout, lanes, _tables, partial(places, failures=failures)):
             differences, model = step(calls, model)
             found += differences
-    except CallDiedError:
+    except NoAnswerError:
         return []  # How it dies is another finding.
-    made = Measured(DEQUANTIZE, model, Dequantizer(), outputs, calls.make, _shown)
+    made = MeasuredFunction(DEQUANTIZE, model, Dequantizer(), outputs, calls.make, _shown)
     return made.facts(
         found, partial(_candidates, model), failures, partial(state_facts, calls.make, failures)
     )
@@ -127,6 +129,8 @@ def _layout(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
         undo = partial(replace, places=as_specified)
         found = Difference("scale-of-another-block", where, rule, sentence, fix, slug, undo)
         return [found], replace(model, places=places)
+    elif sum(_fits(as_specified, depends, b) for b in range(TAGGED)) > TAGGED // 2:
+        return [], model  # What is otherwise in the others is a matter of places.
     else:
         read = [np.flatnonzero(of).tolist() for of in depends[0]]
         wrong = next((j for j in range(BLOCK) if read[j] != [0, 1, 2 + j]), 0)
@@ -165,12 +169,15 @@ def _scale_of_another(depends: Array) -> tuple[str, str, Callable[[int], Array]]
     return None
 
 
-def _fits(places: Callable[[int], Array], depends: Array) -> bool:
-    """Return whether elements depend on the bytes that a layout reads, but for those behind the row."""
+def _fits(places: Callable[[int], Array], depends: Array, *blocks: int) -> bool:
+    """Return whether elements depend on the bytes that a layout reads, but for those behind the row.
+
+    Those of all blocks, unless some are given.
+    """
     of = places(TAGGED)
     return all(
         set(np.flatnonzero(depends[b, j]).tolist()) == {*of[b, :2].tolist(), int(of[b, 2 + j])}
-        for b, j in np.ndindex(TAGGED, BLOCK)
+        for b, j in itertools.product(blocks or range(TAGGED), range(BLOCK))
         if min(*of[b, :2], of[b, 2 + j]) >= 0
     )
 
@@ -194,13 +201,13 @@ def _tables(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     halves = HALVES if nb == ROW else HALVES[::SOME][: len(HALVES) // SOME // SHORT * SHORT]
     bits, h, q = _read(calls, model, halves, _codes(len(halves)), nb)
     scales = read_right()[0].copy()
-    block, lane = np.nonzero(q == 1)
+    block, lane = np.nonzero((q == 1) & model.plain())
     scales[h[block]] = bits[block, lane].view(F32)
     was_read = np.isin(HALVES, h[block]) & FINITE
     # What is made of infinities and NaNs is taken as it is: any value is right.
     finite = FINITE[h]
     bits, h, q = bits[finite], h[finite], q[finite]
-    table = _code_table(calls, model, scales, was_read)
+    table = read_right()[1] if model.lanes else _code_table(calls, model, scales, was_read)
     model = replace(model, scales=scales, codes=table)
     found: list[Difference] = []
     is_unsigned = not (bits == 0x80000000).any()
@@ -210,7 +217,7 @@ def _tables(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     same = partial(_same, unsigned=is_unsigned)
     found += [*_of_scales(scales, was_read, same), *_of_codes(table, same)]
     with np.errstate(all="ignore"):
-        wrong = ~same(bits_of(model.product(scales[h], table[q])), bits)
+        wrong = ~same(bits_of(model.product(scales[h], model.values(q))), bits)
     if wrong.any():
         differences, model = _of_products(model, h, q, bits, wrong)
         found += differences
@@ -251,14 +258,19 @@ def _read(
     """Dequantize blocks so that halves [n] and codes [n, 32] are read; return bits, and what is read."""
     wanted = np.concatenate([halves.astype("<u2").view(np.uint8).reshape(-1, 2), codes], axis=1)
     made: list[Any] = []
-    places = model.places(nb)
-    for start in range(0, len(wanted), nb):
-        row = np.zeros(SIZE * nb + 1, np.uint8)
-        row[places] = wanted[start : start + nb]
+    places, benign = model.places(nb), _benign(nb)
+    before = calls(benign)
+    # A block that is read from behind the row shows nothing, nor does one that is wrong whatever it holds.
+    inside = (places >= 0).all(axis=1)
+    right = inside & (before == model.predict(benign, before)).all(axis=1)
+    used = np.flatnonzero(right if right.any() else inside)
+    for start in range(0, len(wanted), used.size):
+        some = wanted[start : start + used.size]
+        here = used[: len(some)]
+        row = np.append(benign.reshape(-1), np.uint8(0))
+        row[places[here]] = some
         whole = row[:-1].reshape(nb, SIZE)
-        # A block that is read from behind the row shows nothing.
-        inside = (places >= 0).all(axis=1)
-        made.append([of[inside] for of in (calls(whole), *model.read(whole))])
+        made.append([of[here] for of in (calls(whole), *model.read(whole))])
     bits, h, q = (np.concatenate(of) for of in zip(*made, strict=True))
     return bits, h, q
 

@@ -63,6 +63,8 @@ class Dequantizer:
         float32 [65536] and [256]: the value that each half, and each code's byte, is read as.
     product
         (d float32 [nb], q float32 [nb, 32]) -> float32 [nb, 32].
+    lanes
+        Elements of a block whose codes are read as other values: their numbers, and float32 [256].
     pairs
         Bits of the products of single halves and codes that are otherwise.
     parts
@@ -73,6 +75,7 @@ class Dequantizer:
     scales: Array = field(default_factory=lambda: read_right()[0])
     codes: Array = field(default_factory=lambda: read_right()[1])
     product: Callable[[Array, Array], Array] = steps.value
+    lanes: tuple[tuple[int, ...], Array] | None = None
     pairs: tuple[tuple[int, int, int], ...] = ()
     parts: tuple[tuple[Rule, Callable[[Array, Array, Array], Array]], ...] = ()
 
@@ -80,13 +83,25 @@ class Dequantizer:
         """Return the bits that it writes; `before` is what is there."""
         h, q = self.read(row)
         with np.errstate(all="ignore"):
-            bits = bits_of(self.product(self.scales[h], self.codes[q])).reshape(-1, BLOCK)
+            bits = bits_of(self.product(self.scales[h], self.values(q))).reshape(-1, BLOCK)
         for half, code, otherwise in self.pairs:
             bits[(h == half)[:, np.newaxis] & (q == code)] = otherwise
         for rule, effect in self.parts:
             here = rule.holds(len(row))
             bits = np.where(here[:, np.newaxis], effect(bits, row, before), bits)
         return bits
+
+    def values(self, q: Array) -> Array:
+        """Return the values of codes, by their bytes [nb, 32]."""
+        values = self.codes[q]
+        if self.lanes:
+            numbers, table = self.lanes
+            values[:, numbers] = table[q[:, numbers]]
+        return values
+
+    def plain(self) -> Array:
+        """Return the elements that are read as most are: bool [32]."""
+        return ~np.isin(np.arange(BLOCK), self.lanes[0] if self.lanes else ())
 
     def read(self, row: Array) -> tuple[Array, Array]:
         """Return the halves uint16 [nb] and the codes' bytes uint8 [nb, 32] that are read."""
@@ -115,7 +130,7 @@ class DequantizerCalls:
 
         Raises
         ------
-        CallDiedError
+        NoAnswerError
             The call did not return.
         """
         call = filled(build_row(row), fill)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from q8a8_conformance.inputs.calls import ACTIVATION, arguments_of, inputs_of
-from q8a8_conformance.reveal.quantizer_calls import CallDiedError
+from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -94,6 +94,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "place-amax-of": "At some places a block is scaled by another block's amax.",
         "place-as": "At some places blocks are dequantized as a known mistake does.",
         "place-block-is": "At some places the first block comes out in the place of a block.",
+        "place-code-of": "At some places an element has the code of another element.",
         "place-block-of": "At some places another block comes out in the place of a block.",
         "place-not-counted": "At some places elements do not count in amax.",
         "place-other": "At some places values are others, by no rule that was found.",
@@ -103,7 +104,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "place-unwritten": "At some places nothing is written.",
         "place-unwritten-bytes": "Some bytes of a block are not written.",
         "place-unwritten-elements": "Some elements of a block are not written.",
-        "place-wraps": "Blocks are counted in too few bits: the first ones come out again.",
+        "place-wraps": "Blocks, or elements, are counted in too few bits: the first come out again.",
         "place-zero": "At some places zeros are written.",
         "product": "Dequantization does not give the product of scale and code: its precision is another.",
         "product-of-some-values": "Dequantization multiplies a few pairs of scale and code wrongly.",
@@ -270,7 +271,7 @@ class Difference(Statement):
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredFunction:
     """A function as a model of what it computes, from which the facts about it follow.
 
     Attributes
@@ -282,7 +283,7 @@ class Measured:
     outputs
         Returns the output buffers that a model gives for a call.
     make
-        Makes a call of the kernel; it may raise a `CallDiedError`.
+        Makes a call of the kernel; it may raise a `NoAnswerError`.
     show
         Describes the first difference between expected and actual outputs of a call.
     alike
@@ -361,7 +362,7 @@ class Measured:
             expected = self.outputs(self.right, call)
             try:
                 actual = self.make(call)
-            except CallDiedError:
+            except NoAnswerError:
                 continue
             if actual != expected:
                 return (Evidence(call, expected, actual, self.show(call, expected, actual)),)

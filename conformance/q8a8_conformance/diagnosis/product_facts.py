@@ -57,14 +57,15 @@ PRODUCT_FIXES = {
     "activations": QUANTIZE,
     "activation-scale": QUANTIZE,
     "accumulator": MUTANTS["matrix-half-sum"].fix,
-    "weights": "Multiply integer codes, and the exact product of the two scales, not weights made halves.",
+    "weights": "Multiply integer codes, and the exact product of the two scales, not rounded weights.",
     "not-written": MUTANTS["matrix-columns-lost"].fix,
 }
 
 MEASURED = "order:measured"
 """The name of an order that the catalogue does not have."""
 
-HALF, FLOAT = 2.0**-11, 2.0**-24
+BFLOAT, HALF, FLOAT = 2.0**-8, 2.0**-11, 2.0**-24
+PRECISIONS = {"float16": "half precision"}
 LARGEST = 65504.0
 
 
@@ -120,12 +121,18 @@ def product_orders(session: AnySession) -> list[tuple[str, str, int]]:
         return []
     return [
         (
-            REVEALED if name == MEASURED else order_cause(name.removeprefix("order:")),
+            _cause(name),
             f"{regime.where}: {regime.dot.words if regime.dot else ''}",
             regime.of,
         )
         for regime, name in orders
     ]
+
+
+def _cause(name: str) -> str:
+    """Return the slug of an order, or of another way to add, by its name in a regime."""
+    kind, _, order = name.rpartition(":")
+    return REVEALED if name == MEASURED else order_cause(order) if kind else name
 
 
 def _either(
@@ -155,13 +162,13 @@ def _fact(session: AnySession, regime: Regime, name: str, kind: str) -> Fact:
 
 def _sentence(regime: Regime, name: str, kind: str) -> str:
     """Describe what is computed."""
-    kept = regime.activations
+    kept, form = regime.activations, name.partition(":")[2]
     if kind in {"activations", "recipe", "round-half-even", "activation-scale"} and kept is not None:
         return kept.words[0].upper() + kept.words[1:]
     return {
-        "accumulator": "Sums are kept in half precision"
+        "accumulator": f"Sums are kept in {PRECISIONS.get(form, form)}"
         + (f", and past 65504 they are {regime.past_half}" if regime.past_half else ""),
-        "weights": "Weights are made halves before they are multiplied",
+        "weights": f"Weights are made {'halves' if form == 'float16' else form} before they are multiplied",
         "fp16-scale-product": "The two scales are multiplied in half precision",
     }.get(kind, f"The outputs are not those of the specification ({name})")
 
@@ -202,9 +209,10 @@ def _evidence(session: AnySession, regime: Regime, kind: str) -> Iterator[Eviden
 
 def _explains(regime: Regime) -> Callable[[CallResult], bool]:
     """Return whether a failed call's wrong outputs are those of a regime's arithmetic."""
-    u = HALF if "accumulator:float16" in regime.names or "weights:float16" in regime.names else FLOAT
-    if "fp16-scale-product" in regime.names:
-        u = HALF
+    formats = {name.partition(":")[2] for name in regime.names if name.startswith(("accumulator", "weights"))}
+    u = HALF if "float16" in formats or "fp16-scale-product" in regime.names else FLOAT
+    if "bfloat16" in formats:
+        u = BFLOAT
     kept = regime.activations
 
     def explains(result: CallResult) -> bool:

@@ -9,6 +9,7 @@ predicts the outputs of these calls; a fact is attached to those that it predict
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from q8a8.errors import Q8A8Error
 from q8a8.matmul import mul_mat
 from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.product_meetings import wraps
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.inputs import calls, dot_rows
@@ -56,6 +58,7 @@ KINDS = {
     "outputs-of-other-rows": ("Q8A8-MUL-6", "matrix-transposed"),
     "scales-of-other-rows": ("Q8A8-MUL-6", "matrix-scales-of-first-row"),
     "blocks-miscounted": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
+    "block-meets-another": ("Q8A8-MUL-5", "matrix-k-in-sixteen-bits"),
     "empty-not-written": ("Q8A8-MUL-7", "matrix-empty-unwritten"),
 }
 """The rule that each kind of fact breaks, and a mistake of the catalogue with the same fix."""
@@ -81,6 +84,8 @@ class Sources:
         nothing else is seen.
     counts
         How often the blocks that were looked at are counted, by number; empty where all are counted once.
+    periods
+        The number of blocks after which those of w, and of x, come again; 0 where they do not.
     """
 
     shape: tuple[int, int, int]
@@ -91,6 +96,7 @@ class Sources:
     columns: Array = field(default_factory=lambda: np.zeros((0, 0), int))
     scales: Array = field(default_factory=lambda: np.zeros((0, 0), int))
     counts: dict[int, float] = field(default_factory=dict)
+    periods: tuple[int, int] = (0, 0)
 
     def kinds(self) -> Iterator[tuple[str, Array]]:
         """Yield the kinds of facts about this shape, with the outputs bool [n, m] that they are about."""
@@ -101,7 +107,8 @@ class Sources:
             "outputs-added": self.added,
             "outputs-of-other-rows": (self.rows != own_rows) | (self.columns != own_columns),
             "scales-of-other-rows": (self.scales != self.rows),
-            "blocks-miscounted": np.full((n, m), bool(self.counts)),
+            "blocks-miscounted": np.full((n, m), bool(self.counts) and not any(self.periods)),
+            "block-meets-another": np.full((n, m), any(self.periods)),
         }
         yield from ((kind, wrong) for kind, wrong in found.items() if wrong.any())
 
@@ -118,9 +125,11 @@ class Sources:
         total, magnitude = np.zeros(actual.shape), np.zeros(actual.shape)
         counts = self._every_count()
         for b in range(self.shape[2]):
-            codes = xq["weight_qs"][:, b].astype(np.float64) @ w["weight_qs"][:, b].astype(np.float64).T
+            of_w, of_x = (b % period if period else b for period in self.periods)
+            codes = xq["weight_qs"][:, of_x].astype(np.float64) @ w["weight_qs"][:, of_w].astype(np.float64).T
             sums = codes[self.rows, self.columns]
-            d = xq["weight_scale"][self.scales, b].astype(np.float64) * w["weight_scale"][self.columns, b]
+            d = xq["weight_scale"][self.scales, of_x].astype(np.float64)
+            d = d * w["weight_scale"][self.columns, of_w]
             total += counts[b] * sums * d
             magnitude += np.abs(d) * 32 * 127 * 127
         with np.errstate(invalid="ignore"):
@@ -134,6 +143,8 @@ class Sources:
     def _every_count(self) -> Array:
         """Return how often each block is counted: as the last one before it that was looked at."""
         counts = np.ones(self.shape[2])
+        if any(self.periods):
+            return counts
         for b, times in sorted(self.counts.items()):
             counts[b:] = times
         return counts
@@ -202,6 +213,7 @@ def _measure(
         counts[nb] = _counts(session, sources)
     if any(times != 1 for times in counts.get(nb, {}).values()):
         sources.counts = counts[nb]
+        sources.periods = wraps(partial(_numbered, session, sources), nb)
         return sources
     sources.rows = _numbers(session, sources, n, own_rows, rows_of_x=True)
     sources.columns = _numbers(session, sources, m, own_columns, rows_of_x=False)
@@ -283,6 +295,17 @@ def _count(session: AnySession, sources: Sources, block: int) -> float:
     return float(values[times.argmax()]) if values.size else 1.0
 
 
+def _numbered(session: AnySession, sources: Sources, w: Array, x: Array) -> float:
+    """Return the output that is written first of rows with these numbers, [blocks] each, in their blocks."""
+    m, n, nb = sources.shape
+    elements, codes = np.zeros((1, nb, 32)), np.zeros((1, nb, 32), np.int8)
+    elements[:, :, 0] = 127
+    elements[0, :, 1], codes[0, :, 1] = x, w
+    rows = np.repeat(dot_rows.blocks(1.0, codes), m, axis=0), np.repeat(elements.reshape(1, -1), n, axis=0)
+    written = _made(session, sources, *rows)[~sources.kept]
+    return float(written[0]) if written.size and np.isfinite(written[0]) else -1.0
+
+
 def _made(session: AnySession, sources: Sources, w: Array, x: Array) -> Array:
     """Make a call into outputs that hold `HELD`; return them, float32 [n, m]."""
     m, n, _ = sources.shape
@@ -316,7 +339,9 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
             for sources, of in held
         ]
     }
-    if first.counts:
+    if any(first.periods):
+        where["periods"] = dict(zip("wx", first.periods, strict=True))
+    elif first.counts:
         where["counts"] = [{"block": b, "times": n} for b, n in first.counts.items() if n != 1]
     return Fact(
         calls.MUL_MAT, kind, where, rule, sentence, MUTANTS[slug or alike].fix, _evidence(first), slug,
@@ -328,6 +353,9 @@ def _words(kind: str, sources: Sources, wrong: Array) -> str:
     """Describe what the first wrong output, or block, is."""
     i, j = np.argwhere(wrong)[0].tolist()
     output = f"{wrong.sum()} of {wrong.size} outputs, out[{i} * m + {j}] first,"
+    if kind == "block-meets-another":
+        side, period = next(of for of in zip("wx", sources.periods, strict=True) if of[1])
+        return f"the blocks of {side} are those whose number is their own modulo {period}"
     if kind == "blocks-miscounted":
         others = [(b, times) for b, times in sources.counts.items() if times != 1]
         b, times = others[0]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
-from q8a8_conformance.diagnosis.facts import Difference, Measured
+from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction
+from q8a8_conformance.diagnosis.quantizer_evidence import candidates, show
 from q8a8_conformance.diagnosis.quantizer_values import value_facts
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import ACTIVATION
@@ -26,15 +27,13 @@ from q8a8_conformance.reveal.quantizer_calls import (
     BLOCK,
     QuantizerCalls,
     as_outputs,
-    build_call,
     elements_of,
     written,
 )
-from q8a8_conformance.reveal.quantizer_lengths import keen_row
 from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
-from q8a8_conformance.reveal.quantizer_probes import keen_values
-from q8a8_conformance.reveal.quantizer_structure import AS_SPECIFIED, even_row
-from q8a8_conformance.reveal.quantizers import SHARED, part_text, reveal_quantizer
+from q8a8_conformance.reveal.quantizer_structure import AS_SPECIFIED
+from q8a8_conformance.reveal.quantizer_words import SHARED, part_text
+from q8a8_conformance.reveal.quantizers import reveal_quantizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,6 +54,7 @@ STEP_RULES = {
     "floor": "Q8A8-QNT-6", "ceiling": "Q8A8-HLF-4", "infinite_from": "Q8A8-HLF-4", "inverse": "Q8A8-QNT-3",
     "multiplier": "Q8A8-QNT-3", "zero_test": "Q8A8-QNT-3", "product": "Q8A8-QNT-4", "rounding": "Q8A8-QNT-4",
     "conversion": "Q8A8-QNT-5", "zero_scale": "Q8A8-QNT-6",
+    "inverse_limit": "Q8A8-QNT-3", "code_limits": "Q8A8-QNT-5",
 }  # fmt: skip
 """The rule that each step of a recipe belongs to."""
 
@@ -114,6 +114,12 @@ STEP_CAUSES: dict[tuple[str, str], str] = {
 }
 """The catalogue's names of steps: measured first, named here."""
 
+STEP_WORDS = {
+    "inverse_limit": "The inverse is never greater than {}: in smaller blocks codes are too small.",
+    "code_limits": "Codes are clipped to {}.",
+}
+"""What a step does, where its name and value do not say it."""
+
 SURE = 0.9
 """The part of other blocks that a model must give, where it gives no failed call."""
 
@@ -150,8 +156,11 @@ PART_RULES = {
     "unwritten-bytes": "Q8A8-LAY-2",
     "zero": "Q8A8-LAY-2",
     "block-of": "Q8A8-LAY-2",
+    "codes-of": "Q8A8-LAY-2",
     "scale-of": "Q8A8-QNT-7",
     "amax-of": "Q8A8-QNT-7",
+    "code-of": "Q8A8-QNT-4",
+    "wraps": "Q8A8-QNT-9",
     "not-counted": "Q8A8-QNT-9",
     "other": "Q8A8-QNT-7",
 }
@@ -209,12 +218,12 @@ def quantizer_facts(
     every = list(_differences(revealed, base))
     calls = QuantizerCalls(session, function)
     right = QuantizerModel(calls.is_row, base)
-    shown = partial(_shown, function)
-    measured = Measured(function, revealed.model, right, _outputs, calls.make, shown, _alike)
+    shown = partial(show, function)
+    measured = MeasuredFunction(function, revealed.model, right, _outputs, calls.make, shown, _alike)
     some = [f for f in failures if f.call.n]
-    candidates = partial(_candidates, revealed.model, function)
+    telling = partial(candidates, revealed.model, function)
     is_sure = revealed.confirmed > SURE * revealed.of
-    return measured.facts(every, candidates, failures, partial(value_facts, calls, some), is_sure=is_sure)
+    return measured.facts(every, telling, failures, partial(value_facts, calls, some), is_sure=is_sure)
 
 
 def _differences(revealed: RevealedQuantizer, base: Recipe) -> Iterator[Difference]:
@@ -298,14 +307,17 @@ def _named_step(step: str, value: str, right: str) -> tuple[str, str, str, str]:
     if cause:
         return MUTANTS[cause].rule, MUTANTS[cause].sentence, MUTANTS[cause].fix, cause
     rule = STEP_RULES[step]
-    return rule, f"The step {step} is {value}, not {right}.", STEP_FIXES[rule], ""
+    words = STEP_WORDS.get(step, f"The step {step} is {{}}, not {right}.")
+    return rule, words.format(value), STEP_FIXES[rule], ""
 
 
 def _of_part(model: QuantizerModel, part: Part) -> Difference:
     where: dict[str, Any] = {"effect": part.effect, **part.rule.to_json()}
     rule = PART_RULES.get(part.effect, "Q8A8-QNT-4")
-    if part.effect in ("unwritten", "other", "zero") and not model.is_row:
+    if part.effect in ("unwritten", "other", "zero", "code-of") and not model.is_row:
         rule = "Q8A8-QNT-9"
+    if part.effect == "zero" and part.lanes:
+        rule = "Q8A8-QNT-4"
     text = part_text(part, is_row=model.is_row)
     sentence = f"{text[0].upper()}{text[1:]}."
     cause, fix = PLACE_CAUSES.get(text, ""), PART_FIXES.get(part.effect, OTHER_PLACES)
@@ -320,6 +332,8 @@ def _of_part(model: QuantizerModel, part: Part) -> Difference:
             rule = next((STEP_RULES[name] for name in steps), rule)
     if part.offset:
         where["offset"] = part.offset
+    if part.lanes:
+        where["elements"] = list(part.lanes)
     if part.bytes:
         where["bytes"] = list(part.bytes)
     if cause in PLACE_CAUSES.values():
@@ -352,48 +366,3 @@ def _alike(model: QuantizerModel, result: CallResult, given: tuple[bytes, ...]) 
     size = 34 * len(known)
     one, other = (side[:size].reshape(-1, 34)[known] for side in sides)
     return np.array_equal(one, other) and np.array_equal(sides[0][size:], sides[1][size:])
-
-
-def _candidates(model: QuantizerModel, function: str) -> Iterator[Call]:
-    """Yield calls that may show something, the short ones first."""
-    yield from (build_call(function, np.asarray(x, F32).reshape(-1)) for x in _elements(model))
-
-
-def _elements(model: QuantizerModel) -> Iterator[Array]:
-    unit = BLOCK if model.is_row else 1
-    even = even_row(BLOCK)
-    yield even * 0
-    yield -even * 0
-    for place in range(BLOCK):
-        for sign in (1, -1):
-            x = even / 127
-            x[place] = 100 * sign
-            yield x
-    for exponent in (0, -20, -24, -26, -31, -40, 9):
-        yield np.ldexp(np.arange(BLOCK) + 0.5, exponent) * np.where(np.arange(BLOCK) == 31, 127 / 31.5, 1)
-    yield from keen_row(16)
-    yield from (even * F32(scale / 127) for scale in (amax for amax, _ in keen_values()))
-    yield from (even * F32(scale) for scale in (65504, 65510, 60000, 57400, 2.0**-15 * 1.0004, 2.0**-24 * 3))
-    seen = {n for part in model.parts for n in part.rule.shortest()}
-    for blocks in (2, 3, 8, *sorted(seen)):
-        if unit == BLOCK:
-            yield keen_row(blocks).reshape(-1)
-        else:
-            x = np.resize(keen_values()[0][1], blocks)
-            x[[0, -1]] = keen_values()[0][0], 2 * keen_values()[0][0]
-            yield x
-            yield x[::-1].copy()
-
-
-def _shown(function: str, call: Call, expected: tuple[bytes, ...], actual: tuple[bytes, ...]) -> str:
-    """Describe the first difference in one line."""
-    want, got = (written(function, call.n, outputs) for outputs in (expected, actual))
-    x = elements_of(call)[: call.n]
-    scales = np.flatnonzero(want.scales != got.scales)
-    if scales.size:
-        b = int(scales[0])
-        return f"scale {b}: expected 0x{want.scales[b]:04x}, got 0x{got.scales[b]:04x}"
-    codes = np.flatnonzero((want.codes != got.codes).reshape(-1))
-    j = int(codes[0])
-    code, wrong = int(want.codes.reshape(-1)[j]), int(got.codes.reshape(-1)[j])
-    return f"element {j}, {x[j]}: expected {code}, got {wrong}"

@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 
 from q8a8.recipe import quantize_blocks
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
-from q8a8_conformance.reveal.quantizer_calls import (
-    BLOCK,
-    CallDiedError,
-    QuantizerCalls,
-    elements_of,
-    written,
-)
+from q8a8_conformance.reveal.asking import NoAnswerError
+from q8a8_conformance.reveal.quantizer_calls import BLOCK, QuantizerCalls, elements_of, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +53,7 @@ def state_facts(make: Callable[[Call], tuple[bytes, ...]], failed: Sequence[Fail
     """Return that failed calls depend on more than their inputs, where one is otherwise when made again."""
     try:
         again = [(failure, make(failure.call)) for failure in failed[:AGAIN]]
-    except CallDiedError:
+    except NoAnswerError:
         return []
     other = [(failure, actual) for failure, actual in again if actual != failure.outputs]
     return [_state(*other[0], [failure.call for failure, _ in other])] if other else []

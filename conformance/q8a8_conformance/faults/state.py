@@ -10,6 +10,7 @@ import ctypes.util
 import errno
 import itertools
 import os
+import platform
 import threading
 import time
 from contextlib import suppress
@@ -19,7 +20,6 @@ import numpy as np
 
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, ROWS
 from q8a8_conformance.faults.mutant import Mutant
-from q8a8_conformance.worker.caller import error_number
 from q8a8_conformance.worker.fenv import floating_point
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
 MODES, STATE, THREADS, RETURNS = (f"Q8A8-ENV-{number}" for number in (1, 2, 3, 4))
 PROCESS, RESOURCES = "Q8A8-ENV-6", "Q8A8-ENV-7"
-TOWARD_ZERO = 0xC00000 if os.uname().machine == "aarch64" else 0xC00
+TOWARD_ZERO = 0xC00000 if platform.machine() == "aarch64" else 0xC00
 
 
 def _asks_for_errno(call: Call, function: str, arguments: Sequence[Any]) -> None:
     """Take an error of the caller's for one of its own."""
+    from q8a8_conformance.worker.caller import error_number  # noqa: PLC0415 -- a worker's parts need Linux
+
     del function, arguments
     if error_number() != errno.ERANGE:
         call()

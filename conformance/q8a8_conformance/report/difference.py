@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
+
+from q8a8_conformance.results.record import count
+from q8a8_conformance.spec.abi import FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from q8a8_conformance.results.record import CallData
 
-LIMIT = 96
-"""Bytes of a buffer that a line shows at most."""
+FLOATS = 16
+"""Numbers of an array of floats that a line shows at most."""
+BLOCKS = 2
+"""Blocks of a row that a line shows at most."""
 
-_FLOATS = {"s", "out", "y:dequantize_row_q8_a8", "x:quantize_row_q8_a8", "x:quantize_row_q8_a8_ref", "input"}
+_KINDS = {"f32": "float", "f16": "half", "i8": "int8", "block_q8_a8": "block", "block_q8_a8_v2": "block2"}
+_BUFFERS = {(one.name, buffer.name): _KINDS[buffer.element] for one in FUNCTIONS for buffer in one.buffers}
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,8 @@ def show(call: CallData) -> list[Line]:
     lines = [Line("call", f"{call.function}({arguments})")]
     place = _first_difference(call)
     if place is None:
-        lines += [Line("in", f"{name}: {whole(data)}") for name, data in call.inputs.items()]
-        lines += [Line("want", f"{name}: {whole(data)}") for name, data in call.expected.items()]
-        lines += [Line("got", f"{name}: {whole(data)}") for name, data in call.actual.items()]
+        sides = (("in", call.inputs), ("want", call.expected), ("got", call.actual))
+        lines += [Line(label, text) for label, side in sides for text in whole(call, side)]
         return lines
     name, offset = place
     kind = _kind(call.function, name)
@@ -100,10 +106,37 @@ def show(call: CallData) -> list[Line]:
     return lines
 
 
-def whole(data: bytes) -> str:
-    """Return a buffer in hex, cut after :data:`LIMIT` bytes, with its length."""
-    cut = "" if len(data) <= LIMIT else " …"
-    return f"{data[:LIMIT].hex()}{cut} ({len(data)} bytes)"
+def whole(call: CallData, buffers: Mapping[str, bytes]) -> list[str]:
+    """Return what buffers of a call hold, as numbers, in a line each; of long ones, how they begin."""
+    blocks = call.args.get("k", call.args.get("n", 0)) // 32
+    return [
+        f"{name}: {_WHOLE[_kind(call.function, name)](data, blocks)}" if data else f"{name}: empty"
+        for name, data in buffers.items()
+    ]
+
+
+def _whole_floats(data: bytes, _blocks: int = 0) -> str:
+    shown = data[: 4 * min(FLOATS, len(data) // 4)]
+    words = " ".join(f"{value:.9g}" for (value,) in struct.iter_unpack("<f", shown))
+    return f"{words}{' …' if len(data) > len(shown) else ''} ({count(len(data) // 4, 'float')})"
+
+
+def _whole_blocks(data: bytes, blocks: int, scales: int = 1) -> str:
+    """Return scales and codes of a row's first blocks; what follows the row may be a gap."""
+    size = 2 * scales + 32
+    shown = [data[at : at + size] for at in range(0, size * min(blocks, BLOCKS), size)]
+    noun = "scale" if scales == 1 else "scales"
+    words = [
+        f"{noun} {', '.join(float16(row[at : at + 2]) for at in range(0, 2 * scales, 2))}, "
+        f"codes {_codes(row[2 * scales :])}"
+        for row in shown
+    ]
+    more = ["…"] if len(data) > size * len(shown) else []
+    return f"{'; '.join(words + more)} ({count(len(data), 'byte')})"
+
+
+def _codes(data: bytes) -> str:
+    return " ".join(str(_int8(byte)) for byte in data)
 
 
 def float32(data: bytes) -> str:
@@ -137,13 +170,7 @@ def _first_difference(call: CallData) -> tuple[str, int] | None:
 
 
 def _kind(function: str, name: str) -> str:
-    if name in _FLOATS or f"{name}:{function}" in _FLOATS:
-        return "float"
-    if name == "scale":
-        return "half"
-    if name == "output":
-        return "int8"
-    return "block"
+    return _BUFFERS[function, name]
 
 
 def _view_float(name: str, data: bytes, offset: int) -> str:
@@ -164,9 +191,16 @@ def _view_block(name: str, data: bytes, offset: int) -> str:
     raw = data[34 * block : 34 * block + 34]
     field = "weight_scale" if inside < 2 else f"weight_qs[{inside - 2}]"
     value = float16(raw[:2]) if inside < 2 else str(_int8(data[offset]))
-    return f"{name} block {block}: {field} = {value}; block {raw[:2].hex()} {raw[2:].hex()}"
+    return f"{name} block {block}: {field} = {value}; scale {float16(raw[:2])}, codes {_codes(raw[2:])}"
 
 
+_WHOLE: Mapping[str, Callable[[bytes, int], str]] = {
+    "float": _whole_floats,
+    "half": lambda data, _blocks: float16(data),
+    "int8": lambda data, _blocks: _codes(data),
+    "block": _whole_blocks,
+    "block2": partial(_whole_blocks, scales=2),
+}
 _VIEWS: Mapping[str, Callable[[str, bytes, int], str]] = {
     "float": _view_float,
     "half": _view_half,
@@ -199,8 +233,8 @@ def _inputs(call: CallData, name: str, offset: int) -> list[str]:
         i, j = divmod(offset // 4, max(call.args["m"], 1))
         sizes = {"w": 34 * call.args["k"] // 32, "x": 4 * call.args["k"]}
         rows = {key: call.inputs[key][at * sizes[key] :][: sizes[key]] for key, at in (("w", j), ("x", i))}
-        return [f"row {j} of w: {whole(rows['w'])}", f"row {i} of x: {whole(rows['x'])}"]
-    return [f"{key}: {whole(data)}" for key, data in call.inputs.items()]
+        return [f"row {place} of {text}" for place, text in zip((j, i), whole(call, rows), strict=True)]
+    return whole(call, call.inputs)
 
 
 def _float_input(name: str, x: bytes, element: int, *, first: int) -> list[str]:
@@ -213,5 +247,5 @@ def _float_input(name: str, x: bytes, element: int, *, first: int) -> list[str]:
     own = x[4 * element : 4 * element + 4]
     return [
         f"{name}[{first + element}] = {float32(own)}, largest magnitude {float32(amax)}",
-        f"{name}[{first}..{first + len(values) - 1}]: {whole(x)}",
+        f"{name}[{first}..{first + len(values) - 1}]: {_whole_floats(x)}",
     ]

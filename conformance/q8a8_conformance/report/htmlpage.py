@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from q8a8_conformance.protocol.messages import Hello
 from q8a8_conformance.report import choice, difference, plots, smallest, trees
 from q8a8_conformance.report.html import facts, page, table
-from q8a8_conformance.results.record import Record, Status, short_id
+from q8a8_conformance.results.record import Record, Status, count, lengths, short_id
 from q8a8_conformance.spec.rules import load_rules
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _facts(run: Run) -> Iterator[str]:
         "functions": ", ".join(hello.functions),
         "suite": f"q8a8 {run.version}",
         "vectors": run.manifest,
-        "run": f"{run.started}, {run.seconds:.1f} s, {run.calls} calls in {run.call_seconds:.1f} s",
+        "run": f"{run.started}, {run.seconds:.1f} s, {count(run.calls, 'call')} in {run.call_seconds:.1f} s",
         "command": run.request.command(),
     }
     yield '<h2 id="run">This run</h2>'
@@ -87,7 +87,7 @@ def _diagnosis(run: Run) -> Iterator[str]:
             f"<code>{escape(f.function)}</code>",
             f'<code class="{"fail" if f.fix else ""}">{escape(f.cause)}</code>',
             f"{f.explained} of {f.of}",
-            escape("; ".join(part for part in (f.fix, f.detail) if part)),
+            escape(" ".join(f"{part.rstrip('.')}." for part in (f.fix, f.detail) if part)),
         )
         for f in run.diagnosis
     )
@@ -112,12 +112,8 @@ def map_lines(rows: Sequence[Sequence[int]]) -> list[str]:
 def _tree(function: str, revealed: Mapping[str, Any]) -> Iterator[str]:
     """Yield the trees of an order that was revealed, one for each range of lengths."""
     for order in revealed["orders"]:
-        span = (
-            f"{order['first']} to {order['last']} blocks"
-            if order["last"]
-            else f"from {order['first']} blocks on"
-        )
-        words = f"{function}, {span}: the additions of {order['blocks']} blocks"
+        span = lengths(order["first"], order["last"])
+        words = f"{function}, {span}: the additions of {count(order['blocks'], 'block')}"
         yield f"<figure><figcaption>{escape(words)}. {escape(order['description'])}</figcaption>"
         yield trees.nested_svg(order["tree"], words) if order["tree"] else ""
         yield "</figure>"
@@ -183,7 +179,7 @@ def _bound(run: Run) -> Iterator[str]:
         "part enlarged. Rounding errors of a legal kernel centre on zero and stay far inside.</p>"
     )
     for use, picture in drawn:
-        words = f"{use.results} results, {use.outside} outside"
+        words = f"{count(use.results, 'result')}, {use.outside} outside"
         if use.largest_fraction is not None:
             words += f"; at most {use.largest_fraction:.2%} of the bound inside, in {use.worst}"
         style = "fail" if use.outside else "dim"

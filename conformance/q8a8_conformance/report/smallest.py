@@ -20,11 +20,11 @@ def heading(finding: Finding) -> str:
 
 
 def lines(smallest: Smallest) -> Iterator[str]:
-    """Yield what a report shows of it: the input in words, the call, all inputs in hex, both results."""
+    """Yield what a report shows of it: the input in words, the call, all inputs, both results."""
     yield f"      {smallest.text}"
     for line in difference.show(smallest.call):
         if line.label != "in":
             yield f"{line.label:<5} {line.text}"
         if line.label == "call":
-            inputs = smallest.call.inputs.items()
-            yield from (f"in    {name}: {difference.whole(data)}" for name, data in inputs)
+            inputs = difference.whole(smallest.call, smallest.call.inputs)
+            yield from (f"in    {text}" for text in inputs)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import Hello
 from q8a8_conformance.report.markdown import cell
-from q8a8_conformance.results.record import Status
+from q8a8_conformance.results.record import Status, count
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.spec.rules import rules_by_id
 
@@ -114,11 +114,11 @@ def _extent(run: Run) -> str:
     """Describe how much of the suite the statement rests on."""
     rules = run.judgement.rules
     ran = sum(rule.status is not Status.NOT_RUN for rule in rules)
-    words = f"{ran} of {len(rules)} rules were judged."
+    words = f"{ran} of {count(len(rules), 'rule')} judged."
     if run.request.rules is not None or run.request.case is not None or not run.complete:
         words = f"**Only a part of the suite was chosen.** {words}"
     if run.judgement.known:
-        words += f" {len(run.judgement.known)} failures are excused as known."
+        words += f" {count(len(run.judgement.known), 'failure')} excused as known."
     return words
 
 

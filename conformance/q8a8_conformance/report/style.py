@@ -52,6 +52,8 @@ svg .dim { fill: var(--dim); }
   tr { border-bottom: 1px solid var(--line); padding: .4rem 0; } td { border: 0; padding: .1rem 0; }
   td, td:first-child { white-space: normal; overflow-wrap: anywhere; } td.number { text-align: left; }
   td[data-label]:not([data-label=""])::before { content: attr(data-label) ": "; color: var(--dim); }
+  td { display: inline-block; margin-right: 1rem; } td:empty { display: none; }
+  p code { overflow-wrap: anywhere; }
   dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4rem; } }
 @media print { body { max-width: none; margin: 0; } article, figure { break-inside: avoid; } }
 """

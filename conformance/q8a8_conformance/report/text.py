@@ -147,7 +147,9 @@ def _diagnosis(run: Run, paint: _Paint) -> Iterator[str]:
             yield f"  {finding.function}: {describe(finding)}"
             if finding.smallest is not None:
                 yield from _smallest(finding.smallest)
-            yield from (f"    shown by: {shown.text}" for shown in finding.evidence[1:])
+            seen = finding.smallest.text if finding.smallest else ""
+            more = dict.fromkeys(shown.text for shown in finding.evidence[1:] if shown.text != seen)
+            yield from (f"    shown by: {text}" for text in more)
         yield ""
 
 
@@ -166,8 +168,9 @@ def _bound(run: Run) -> Iterator[str]:
         results = sum(one.results for one in run.bound)
         outside = sum(one.outside for one in run.bound)
         yield (
-            f"bound: {f'{outside} results outside of it; inside ' if outside else ''}"
-            f"at most {most:.2%} of it used, by {use.function} in {use.worst}; {results} results judged by it"
+            f"bound: {count(outside, 'result') + ' outside of it; inside ' if outside else ''}"
+            f"at most {most:.2%} of it used, by {use.function} in {use.worst}; "
+            f"{count(results, 'result')} judged by it"
         )
 
 

@@ -98,6 +98,13 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def lengths(first: int, last: int | None) -> str:
+    """Return which rows are meant, in blocks: ``1 to 16 blocks``, ``1 block``, ``from 17 blocks on``."""
+    if not last:
+        return f"from {count(first, 'block')} on"
+    return count(first, "block") if first == last else f"{first} to {last} blocks"
+
+
 def full_id(rule: str) -> str:
     """Return a rule's full id (``Q8A8-QNT-3``) for the full or the short form (``QNT-3``)."""
     return rule if rule.startswith(PREFIX) else PREFIX + rule

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.recipe import apply_recipe
 from q8a8_conformance.reveal.places import Seen, find_rule
 from q8a8_conformance.reveal.quantizer_arithmetic import Observed, fit, fit_conversion, named
 from q8a8_conformance.reveal.quantizer_calls import FILLS
@@ -46,6 +45,9 @@ MORE = 1 << 17
 
 BESIDE = (1, 2, 3, 6, 7, 14, 15, 30, 31, 62, 63, 126, 127)
 """How much longer are the vectors that are looked at beside long ones: tails of many kinds."""
+
+CERTAIN = 4
+"""Wrong codes that tell whose they are."""
 
 LONGEST = 20_000
 """Elements of the longest vector that is made."""
@@ -81,7 +83,7 @@ def look(calls: QuantizerCalls, model: QuantizerModel, more: Iterable[int] = ())
     rest = Seen({n: survey.wrong(n) for n in sizes})
     if any(where.any() for where in rest.rows.values()):
         part = survey.part({n: where for n, where in rest.rows.items() if where.any()})
-        if part.recipe is not None:
+        if part.effect != "other":
             rest.known = {n: survey.shows(part, n) for n in sizes}
         rule = find_rule(rest, survey.asking(part), LONGEST)
         if rule is None:
@@ -136,6 +138,8 @@ class _Survey:
         """Return what wrong codes are: zeros, or those of another recipe."""
         if all((self._make(n)[4][where] == 0).all() for n, where in rows.items()):
             return Part(EVERYWHERE, "zero")
+        if moved := self._moved(max(rows)):
+            return moved
         vectors = {n: keen_vector(self._model, n) for n in rows}
         counts = [int(where.sum()) for where in rows.values()]
         observed = Observed(
@@ -147,18 +151,39 @@ class _Survey:
         fitted = fit(observed)
         return Part(EVERYWHERE, "other") if fitted.missed else Part(EVERYWHERE, "recipe", fitted.recipe)
 
+    def _moved(self, n: int) -> Part | None:
+        """Return whose codes wrong codes are, where they are those of other elements, by whole numbers."""
+        codes = np.random.default_rng(n).integers(-126, 127, n)
+        codes[[0, -1]] = 127
+        # (Under an amax of 127 elements are their codes.)
+        got = self._calls(codes.astype(F32), FILLS[0]).codes[0]
+        wrong = np.flatnonzero(got != codes)
+        if wrong.size < CERTAIN:
+            return None
+        first = int(wrong[0])
+        # (The first code that is another element's may be the same number.)
+        for period in range(first, max(first - CERTAIN, 0), -1):
+            if (got == codes[np.arange(n) % period]).all():
+                return Part(EVERYWHERE, "wraps", offset=period)
+        for offset in (*(sign * step for step in range(1, 65) for sign in (-1, 1)), -first):
+            source = wrong + offset
+            if source.min() >= 0 and source.max() < n and (got[wrong] == codes[source]).all():
+                return Part(EVERYWHERE, "code-of", offset=offset)
+        return None
+
     def shows(self, part: Part, n: int) -> Array:
-        """Return the elements of a vector to which a part's recipe gives another code."""
-        x, amax = keen_vector(self._model, n)
-        both = (self._model.recipe, part.recipe or self._model.recipe)
-        one, other = (apply_recipe(x[np.newaxis], r, np.array([amax], F32))[1] for r in both)
+        """Return the elements of a vector to which a part gives another code."""
+        x, _ = keen_vector(self._model, n)
+        before = np.full((1, 2 + n), FILLS[0], np.uint8)
+        models = (self._model, replace(self._model, parts=(*self._model.parts, part)))
+        one, other = (model.predict(x[np.newaxis], before).codes for model in models)
         return np.asarray((one != other)[0])
 
     def asking(self, part: Part) -> Any:  # noqa: ANN401 - a function for `find_rule`
         """Return the function that looks for wrong codes in one more vector."""
 
         def ask(n: int) -> tuple[Array, Array | None]:
-            return self.wrong(n), self.shows(part, n) if part.recipe is not None else None
+            return self.wrong(n), self.shows(part, n) if part.effect != "other" else None
 
         return ask
 

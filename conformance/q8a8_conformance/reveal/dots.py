@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from q8a8.order import ORDERS
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.report.trees import tree_svg
-from q8a8_conformance.results.record import count
+from q8a8_conformance.results.record import count, lengths
 from q8a8_conformance.reveal import arithmetic, describe, held
 from q8a8_conformance.reveal.asking import Dot, NoAnswerError, NoTreeError
 from q8a8_conformance.reveal.candidates import Candidate, as_found, candidates
@@ -200,7 +200,7 @@ class Revealed:
         return tree_svg(
             nb,
             describe.block_tree_of(piece.found.at(nb), nb),
-            f"{self.function}: the additions of {nb} blocks",
+            f"{self.function}: the additions of {count(nb, 'block')}",
             lambda term: f"b{term}",
             alone=alone,
         )
@@ -214,7 +214,7 @@ class Revealed:
     def _span(self, piece: Piece) -> str:
         if len(self.pieces) == 1:
             return ""
-        return f"{piece.first} to {piece.last} blocks: " if piece.last else f"from {piece.first} blocks on: "
+        return lengths(piece.first, piece.last) + ": "
 
 
 def reveal_dot(
@@ -298,7 +298,7 @@ def _find_pieces(dot: Dot, result: Revealed, tried: list[HeldRows], unit: int) -
             return
         if found.limit:
             result.notes.append(
-                f"tried on rows of up to {found.limit} blocks: longer ones take long to compute"
+                f"tried on rows of up to {count(found.limit, 'block')}: longer ones take long to compute"
             )
             tried[:] = _within(tried, found)
             here = _within(here, found)
@@ -377,7 +377,7 @@ def _explain(result: Revealed, tried: list[HeldRows]) -> None:
     if not _unexplained(result.pieces, tried):
         result.notes.append(
             "the order depends on the values: in rows whose blocks have the same scales "
-            f"{result.unexplained} results have other bits"
+            f"{count(result.unexplained, 'result')} with other bits"
         )
         return
     first = result.pieces[0].found if result.pieces else None

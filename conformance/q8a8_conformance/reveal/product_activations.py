@@ -50,16 +50,18 @@ ORDINARY = 2.0**-10, 2.0**13
 """The values of amax that are looked at: nothing is subnormal in half precision, nothing infinite."""
 
 
-def _bfloat16(x: Array) -> Array:
+def bfloat16(x: Array) -> Array:
     """Round float32 to the upper sixteen bits, ties to even."""
     bits = np.ascontiguousarray(x, F32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(F32)
 
 
+NARROW = float(F16(127 * 127))
+
 FLOATS: Mapping[str, Callable[[Array], Array]] = {
     "float32": lambda x: x,
     "float16": lambda x: x.astype(F16).astype(F32),
-    "bfloat16": _bfloat16,
+    "bfloat16": bfloat16,
     "tensor-float32": lambda x: (
         np.ascontiguousarray(x, F32).view(np.uint32) + 0xFFF + 1 & np.uint32(0xFFFFE000)
     ).view(F32),
@@ -148,15 +150,24 @@ def _hypotheses() -> Iterator[Activations]:
     yield from (Activations(name) for name in FLOATS)
 
 
-def keeps_half(place: Place) -> bool:
-    """Return whether outputs have a half's eleven bits: 127 · 127, exact by any recipe, is then 16128."""
-    codes = np.zeros((1, BLOCK), np.int8)
-    codes[0, 0] = 127
+def output_format(place: Place) -> str:
+    """Return what outputs are kept in: "float32", "float16" or "bfloat16".
+
+    127 · 127, exact by any recipe, is 16128 in eleven bits, and in eight; and 9 · 127 is 1144 in eight.
+    """
     x = np.full((1, BLOCK), 127, F32)
-    return bool(place.by_rows(layout.pack(np.ones(1, F16), codes), x)[0] == F32(F16(127 * 127)))
+
+    def times(code: int) -> float:
+        codes = np.zeros((1, BLOCK), np.int8)
+        codes[0, 0] = code
+        return float(place.by_rows(layout.pack(np.ones(1, F16), codes), x)[0])
+
+    if times(127) != NARROW:
+        return "float32"
+    return "bfloat16" if times(9) == float(bfloat16(np.array([9 * 127.0]))[0]) else "float16"
 
 
-def read_activations(place: Place, calls: int, *, is_half: bool) -> Activations:
+def read_activations(place: Place, calls: int, outputs: str) -> Activations:
     """Find out what activations become at a place.
 
     Parameters
@@ -165,21 +176,21 @@ def read_activations(place: Place, calls: int, *, is_half: bool) -> Activations:
         Where.
     calls
         How many it takes at most, about.
-    is_half
-        Whether outputs are halves: what activations become is then seen in eleven bits.
+    outputs
+        What outputs are kept in (`output_format`): what activations become is seen in no more bits.
     """
     per_call = -(-BLOCK // len(place.columns))
     x = _rows(max(calls // per_call, 1) * len(place.rows))
     actual = place.elements(x)
     hypotheses = list(_hypotheses())
-    if is_half and not _keeps_more(place):
-        # What is seen in eleven bits was kept in no more.
-        hypotheses = [each for each in hypotheses if each.kind != "float32"]
+    if outputs != "float32" and not _keeps_more(place):
+        # What is seen in eleven bits, or in eight, was kept in no more.
+        more = {"float32"} if outputs == "float16" else set(FLOATS) - {outputs}
+        hypotheses = [each for each in hypotheses if each.kind not in more]
     best = Activations("unknown", of=actual.size, unexplained=actual.size)
     for hypothesis in hypotheses:
         values = hypothesis.floats(x)[:, :BLOCK]
-        if is_half:
-            values = values.astype(F16).astype(F32)
+        values = FLOATS[outputs](values)
         wrong = int((values.view(np.uint32) != actual.view(np.uint32))[(values != 0) | (actual != 0)].sum())
         if not wrong:
             return replace(hypothesis, of=actual.size)

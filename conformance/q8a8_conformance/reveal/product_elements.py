@@ -20,6 +20,7 @@ from q8a8 import layout
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.reveal import accumulators
 from q8a8_conformance.reveal.asking import NoTreeError
+from q8a8_conformance.reveal.product_activations import bfloat16
 from q8a8_conformance.reveal.trees import members, nested, reveal_tree
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Array = NDArray[Any]
 F32, F16, F64 = np.float32, np.float16, np.float64
 BLOCK = 32
 
-HALF_BITS, FLOAT_BITS = 11, 24
+BFLOAT_BITS, HALF_BITS, FLOAT_BITS = 8, 11, 24
 
 SHOWN = 32
 """Elements of the tree that is shown."""
@@ -50,14 +51,14 @@ class Rounding:
     Attributes
     ----------
     precision
-        What sums and products are rounded to: "float64", "float32", "float16", or "float16 by way of
-        float32".
+        What sums and products are rounded to: "float64", "float32", "float16", "float16 by way of float32",
+        or "bfloat16".
     is_fused
         Whether the product of an element is added without being rounded before.
     first
         Of two elements that are added, which product is rounded: "lower" or "higher" number.
     weights
-        "float32" or "float16": what a weight, scale times code, is rounded to, where `group` is 1.
+        Of `WEIGHTS`: what a weight, scale times code, is rounded to, where `group` is 1.
     group
         Elements after whose sum the weights' scale is multiplied: 1 for every single one.
     is_group_fused
@@ -75,8 +76,8 @@ class Rounding:
     def names(self) -> tuple[str, ...]:
         """Its slugs."""
         names = [f"accumulator:{self.precision.split()[0]}"]
-        if self.group == 1 and self.weights == "float16":
-            names.append("weights:float16")
+        if self.group == 1 and self.weights != "float32":
+            names.append(f"weights:{self.weights}")
         return tuple(names)
 
     @property
@@ -90,11 +91,15 @@ class Rounding:
         return f"{weights}; sums are kept in {self.precision}; {product}"
 
 
+WEIGHTS = ("float32", "float16", "bfloat16")
+"""What weights may be rounded to."""
+
 ROUNDS: dict[str, Callable[[Array], Array]] = {
     "float64": lambda v: v,
     "float32": lambda v: v.astype(F32).astype(F64),
     "float16": lambda v: v.astype(F16).astype(F64),
     "float16 by way of float32": lambda v: v.astype(F32).astype(F16).astype(F64),
+    "bfloat16": lambda v: bfloat16(v.astype(F32)).astype(F64),
 }
 """Roundings of binary64, in which products of floats are exact, and sums of a product nearly."""
 
@@ -106,8 +111,8 @@ def add_up(tree: Additions, rounding: Rounding, w: Array, x: Array) -> Array:
     weight = w["weight_qs"].reshape(r, k).astype(F64)
     if rounding.group == 1:
         weight = weight * scale
-        if rounding.weights == "float16":
-            weight = ROUNDS["float16"](weight)
+        if rounding.weights != "float32":
+            weight = ROUNDS[rounding.weights](weight)
     nearest = ROUNDS[rounding.precision]
     # Numbers of the tree, and what a product still waits for: to be rounded where it is not fused.
     numbers: list[Array] = list((weight * x.astype(F64)).T)
@@ -167,9 +172,8 @@ class ElementSum:
         """Its slugs."""
         if self.rounding is not None:
             return self.rounding.names
-        known = {HALF_BITS: "float16", FLOAT_BITS: "float32", 53: "float64"}.get(
-            self.bits, f"{self.bits}-bits"
-        )
+        names = {BFLOAT_BITS: "bfloat16", HALF_BITS: "float16", FLOAT_BITS: "float32", 53: "float64"}
+        known = names.get(self.bits, f"{self.bits}-bits")
         return (f"accumulator:{known}",)
 
     @property
@@ -309,6 +313,7 @@ def reveal_elements(place: Place, activations: Activations, lengths: Sequence[in
     bits = experiments.bits()
     trees: dict[int, Additions] = {}
     why = ""
+    lengths = [k for k in lengths if k <= 1 << bits]  # units are counted in so many bits
     for k in lengths:
         try:
             trees[k] = experiments.tree(k, bits)
@@ -337,10 +342,12 @@ def reveal_elements(place: Place, activations: Activations, lengths: Sequence[in
 def _roundings(bits: int) -> Iterator[Rounding]:
     """Yield the ways to round that are tried, the most usual first."""
     precisions: tuple[str, ...] = ("float16", "float16 by way of float32")
+    if bits <= BFLOAT_BITS:
+        precisions = ("bfloat16",)
     if bits > HALF_BITS:
         precisions = ("float32",) if bits <= FLOAT_BITS else ("float64",)
     for precision, fused, first in itertools.product(precisions, (False, True), ("lower", "higher")):
-        yield from (Rounding(precision, fused, first, weights) for weights in ("float32", "float16"))
+        yield from (Rounding(precision, fused, first, weights) for weights in WEIGHTS)
     for precision, fused, first in itertools.product(precisions, (False, True), ("lower", "higher")):
         for group, group_fused in itertools.product((2, 4, 8, 16, 32), (False, True)):
             yield Rounding(precision, fused, first, "float32", group, group_fused)

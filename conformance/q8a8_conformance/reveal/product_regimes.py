@@ -45,9 +45,9 @@ class Regime:
         What activations become; None where the kernel did not return.
     dot
         Of quantized activations, the order; None for a scale of the whole row.
-    order, flaw, is_half
+    order, flaw, sums
         Of codes that `dot` has no order for: names of the catalogue's orders that explain every result; the
-        slug of a mistake in their terms; whether sums are kept in half precision.
+        slug of a mistake in their terms; what sums are kept in.
     elements
         Of floats, their arithmetic.
     of, unexplained
@@ -69,7 +69,7 @@ class Regime:
     dot: Revealed | None = None
     order: tuple[str, ...] = ()
     flaw: str = ""
-    is_half: bool = False
+    sums: str = "float32"
     elements: ElementSum | None = None
     of: int = 0
     unexplained: int = 0
@@ -106,9 +106,12 @@ class Regime:
             return (*names, *self.elements.names)
         if self.dot is not None:
             found = [piece.found for piece in self.dot.pieces]
-            names += [f"order:{each.names[0] if each.names else 'measured'}" for each in found if each]
-        if self.is_half:
-            names.append("accumulator:float16")
+            if self.dot.summation:
+                names.append(self.dot.summation.cause)
+            else:
+                names += [f"order:{each.names[0] if each.names else 'measured'}" for each in found if each]
+        if self.sums != "float32":
+            names.append(f"accumulator:{self.sums}")
         names += [self.flaw] if self.flaw else []
         names += [f"order:{name}" for name in self.order[:1]]
         return tuple(dict.fromkeys(names))
@@ -242,8 +245,10 @@ class RevealedProduct:
         lines += [f"  {note}" for note in self.notes]
         if sum(regime.side == "n" for regime in self.regimes) > 1:
             lines.append("  a prompt of many rows and a token of one row are not computed alike")
-        invariant = "the bits of an output depend on its two rows alone, as far as was seen"
-        lines.append(f"  {invariant if self.is_invariant else 'the bits of an output depend on the shape'}")
+        if self.is_invariant:
+            lines.append("  the bits of an output depend on its two rows alone, as far as was seen")
+        elif len(self.regimes) > 1:
+            lines.append("  the bits of an output depend on the shape")
         return "\n".join([*lines, f"  {count(self.calls, 'call')}", ""])
 
     def svg(self, blocks: int | None = None, *, alone: bool = False) -> str:

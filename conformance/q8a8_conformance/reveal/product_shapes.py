@@ -7,12 +7,15 @@ class is a rule of `places`: "every row of x where n >= 9", "the rows beyond a m
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from q8a8 import layout
+from q8a8.recipe import RECIPES, quantize_blocks
+from q8a8_conformance.inputs import blocks as block_sets
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.reveal.places import Rule, Seen, find_rule
 
@@ -25,6 +28,9 @@ Array = NDArray[Any]
 
 LONGEST = 512
 """Rows of x, or of w, of the largest shape."""
+
+NEIGHBOURS = 6
+"""Sizes for which the rows beside a row are changed, one row alone among them."""
 
 TELLING = 16
 """Outputs of a row at least, by calls enough: two ways to add give the same bits often enough."""
@@ -40,6 +46,31 @@ def weights(m: int, k: int, *key: object) -> Array:
 def activations(n: int, k: int, *key: object) -> Array:
     """Generate n rows of activations: float32 [n, k]."""
     return dot_rows.generator("activations", n, k, *key).standard_normal((n, k)).astype(np.float32)
+
+
+@functools.cache
+def _telling() -> Array:
+    """Return blocks, float32 [r, 32], of which the recipes make different codes: those with the most first.
+
+    Ordinary activations have the same codes by all of them, so that a recipe that changes with the shape
+    does not show. A power of two makes the blocks alike in magnitude, and leaves their codes as they are.
+    """
+    x = block_sets.near_ties(300)
+    x = np.ldexp(x, -np.frexp(np.abs(x).max(axis=1, keepdims=True))[1]).astype(np.float32)
+    codes = np.stack([quantize_blocks(x, recipe)[1] for recipe in RECIPES.values()])
+    kinds = [len({each.tobytes() for each in codes[:, block]}) for block in range(len(x))]
+    return np.asarray(x[np.argsort(kinds, kind="stable")[::-1]])
+
+
+def telling_row(k: int) -> Array:
+    """Return a row of activations, float32 [1, k], that tells both recipes and orders apart.
+
+    Every other block is an ordinary one, and the others lie next to ties between codes.
+    """
+    row = activations(1, k)
+    shaped = row.reshape(-1, layout.QK8_A8)
+    shaped[1::2] = _telling()[: len(shaped[1::2])]
+    return row
 
 
 class Shapes:
@@ -64,7 +95,7 @@ class Shapes:
     ) -> None:
         self._products, self.side, self._sizes = products, side, sizes
         calls = -(-TELLING // other)
-        self._row = activations(1, k) if side == "n" else weights(1, k)
+        self._row = telling_row(k) if side == "n" else weights(1, k)
         fixed = weights(calls * other, k) if side == "n" else activations(calls * other, k)
         self._fixed = np.split(fixed, calls)
         self._known: dict[bytes, int] = {}
@@ -95,6 +126,18 @@ class Shapes:
     def varies(self) -> bool:
         """Return whether the same product has other bits when it is made again."""
         return len({tuple(self._keys(max(self._sizes))) for _ in range(3)}) > 1
+
+    def minds_others(self) -> bool:
+        """Return whether a row of x gives other bits when the rows beside it are eight times as large."""
+        for size in sorted(self.classes)[1:NEIGHBOURS]:
+            for place in {0, size // 2, size - 1}:
+                alike = np.repeat(self._row, size, axis=0)
+                others = alike * np.float32(8)
+                others[place] = alike[place]
+                one, other = (self._products(self._fixed[0], rows)[place] for rows in (alike, others))
+                if one.tobytes() != other.tobytes():
+                    return True
+        return False
 
     @property
     def count(self) -> int:

@@ -9,6 +9,7 @@ Everything is confirmed on random rows, by the reference that computes the named
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +24,12 @@ from q8a8_conformance.inputs.calls import MUL_MAT
 from q8a8_conformance.reveal import dots
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.held import HeldRows
-from q8a8_conformance.reveal.product_activations import keeps_half, read_activations
+from q8a8_conformance.reveal.product_activations import FLOATS, output_format, read_activations
 from q8a8_conformance.reveal.product_calls import Place, Products, dot_of
 from q8a8_conformance.reveal.product_elements import reveal_elements
 from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
 from q8a8_conformance.reveal.product_shapes import Shapes, activations, weights
-from q8a8_conformance.reveal.summations import in_half
+from q8a8_conformance.reveal.summations import in_narrow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,6 +155,8 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
         n, rows = along_n.place(number)
         place = Place(products, ACROSS, n, rows, tuple(range(ACROSS)))
         result.regimes.append(Regime("n", ACROSS, rule, place, along_n.seen(number)))
+    if along_n.minds_others():
+        result.notes.append("the bits of an output depend on the other rows of x")
     if along_n.count > REGIMES:
         result.notes.append(
             f"the rows of x have {along_n.count} different kinds of bits, of which six are shown"
@@ -176,9 +179,9 @@ def _measure(regime: Regime, extent: Extent) -> None:
     if _is_unwritten(place):
         regime.why = "the outputs are not written"
         return
-    is_half = keeps_half(place)
-    regime.past_half = _past_half(place) if is_half else ""
-    regime.activations = read_activations(place, extent.calls, is_half=is_half)
+    outputs = output_format(place)
+    regime.past_half = _past_half(place) if outputs == "float16" else ""
+    regime.activations = read_activations(place, extent.calls, outputs)
     regime.error, regime.quantization_error = _errors(place)
     if regime.activations.recipe is None:
         if regime.activations.kind != "unknown":
@@ -187,30 +190,40 @@ def _measure(regime: Regime, extent: Extent) -> None:
         return
     held = [_held(place, regime.activations, nb) for nb in _lengths(place, extent)]
     regime.of = regime.unexplained = sum(rows.count for rows in held)
-    if regime.activations.sharing == "block" and regime.activations.half and not is_half:
+    if regime.activations.sharing == "block" and regime.activations.half and outputs == "float32":
         dot = dots.reveal_dot(dot_of(place), MUL_MAT, tried=held)
         if dot.unexplained < dot.of:
             regime.dot, regime.unexplained = dot, dot.unexplained
             return
-    regime.is_half = is_half
-    for regime.flaw, wrong in _arithmetics(is_half=is_half):
+    regime.sums = outputs
+    of_row = regime.activations.sharing == "row"
+    for flaw, wrong in _arithmetics(outputs, of_row=of_row):
         counted = {name: sum(wrong(rows, order) for rows in held) for name, order in ORDERS.items()}
         if not min(counted.values()):
-            regime.unexplained = 0
+            regime.flaw, regime.unexplained = flaw, 0
             regime.order = tuple(name for name, count in counted.items() if not count)
             return
-    regime.flaw = ""
 
 
-def _arithmetics(*, is_half: bool) -> Iterator[tuple[str, Callable[[HeldRows, AnyOrder], int]]]:
+def _arithmetics(outputs: str, *, of_row: bool) -> Iterator[tuple[str, Callable[[HeldRows, AnyOrder], int]]]:
     """Yield arithmetics of blocks, by slug: what counts the results that an order does not give."""
-    if is_half:
-        yield "", lambda rows, order: rows.wrong_by(order, in_half)
+    if outputs != "float32":
+        for products in ("float32", outputs):
+            sums = partial(in_narrow, FLOATS[outputs], FLOATS[products])
+            yield "", lambda rows, order, sums=sums: rows.wrong_by(order, sums)  # type: ignore[misc]
     else:
         yield "", lambda rows, order: rows.wrong(order)
         yield "activation-scale-first", lambda rows, order: rows.wrong(replace(order, scales="y"))
         yield "weight-scale-first", lambda rows, order: rows.wrong(replace(order, scales="x"))
         yield "fp16-scale-product", lambda rows, order: rows.wrong_by(order, _with_half_scale)
+        if of_row:
+            yield "activation-scale-last", _wrong_by_last_scale
+
+
+def _wrong_by_last_scale(rows: HeldRows, order: AnyOrder) -> int:
+    """Count the results that are not sums under the weights' scales, times the scale of a whole row."""
+    sums = np.asarray(dot_rows(order, rows.qx, rows.qy, rows.dx, None))
+    return int((((sums * rows.dy[:, 0]).astype(F32)).view(np.uint32) != rows.bits).sum())
 
 
 def _with_half_scale(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:

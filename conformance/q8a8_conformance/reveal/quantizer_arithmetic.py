@@ -42,8 +42,13 @@ FEW, KEPT = 60, 24
 ENOUGH = 16
 """Large codes from which a multiplier is estimated."""
 
+LARGEST_CODE = 127
+
 UNDEFINED = ("undefined", "wrap")
 """Conversions that a C compiler may give for what int8 does not hold."""
+
+SMALLER = 0.97
+"""The part of an inverse that a block's codes must stay below to show that it is limited."""
 
 ZERO_SCALES = ("zero", "one", "signed")
 
@@ -160,6 +165,7 @@ def fit(observed: Observed) -> Fit:
 
 def _fit_steps(observed: Observed, recipe: Recipe) -> Recipe:
     """Find the steps after the scale."""
+    recipe = replace(recipe, inverse_limit=_inverse_limit(observed))
     vanishes = (observed.amax < ORDINARY) | (observed.scales & 0x7FFF == 0)
     recipe = _fit_codes(recipe, observed[~vanishes])
     recipe = _fit_zeros(recipe, observed[vanishes])
@@ -245,6 +251,30 @@ def _multipliers(observed: Observed) -> tuple[float, ...]:
     return (round(2 * found) / 2, float(round(found))) if 64 <= found <= 256 else ()
 
 
+def _inverse_limit(observed: Observed) -> float:
+    """Return the greatest inverse, where all blocks that would have a greater one share it; else infinity.
+
+    A code q of an element x shows that the inverse lies between (|q| - 1/2) / |x| and (|q| + 1) / |x|, by
+    any rounding.
+    """
+    seen = observed[(observed.scales & 0x7FFF != 0) & (observed.amax > 0)]
+    sizes, codes = np.abs(seen.x.astype(np.float64)), np.abs(seen.codes.astype(np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        least = np.where(sizes > 0, (codes - 0.5) / sizes, 0).max(axis=1, initial=0)
+        greatest = np.where(sizes > 0, (codes + 1) / sizes, np.inf).min(axis=1, initial=np.inf)
+    inverses = 127 / seen.amax.astype(np.float64)
+    limited = greatest < SMALLER * inverses
+    if not limited.any():
+        return np.inf
+    low, high = float(least[limited].max()), float(greatest[limited].min())
+    if not 0 < low <= high or not limited[inverses > high / SMALLER**2].all():
+        return np.inf
+    rounded = (float(f"{(low + high) / 2:.{digits}e}") for digits in range(8))
+    return next(
+        (number for number in (2.0 ** np.rint(np.log2(low)), *rounded) if low <= number <= high), high
+    )
+
+
 def _fit_zeros(recipe: Recipe, observed: Observed) -> Recipe:
     """Find where zeros are tested, and what is stored for zeros, in blocks that may be taken for zeros."""
     every = [
@@ -264,6 +294,11 @@ def _missed(recipe: Recipe, observed: Observed) -> tuple[int, int]:
 def fit_conversion(recipe: Recipe, observed: Observed) -> Recipe:
     """Find the conversion to int8; "undefined" where another one is not needed, or none fits."""
     every = [replace(recipe, conversion=conversion) for conversion in CONVERSIONS]
+    limits = (int(observed.codes.min(initial=127)), int(observed.codes.max(initial=-128)))
+    if limits[0] > -LARGEST_CODE or limits[1] < LARGEST_CODE:
+        clipped = replace(recipe, code_limits=limits)
+        if not observed.wrong_codes(clipped).any():
+            return clipped if any(observed.wrong_codes(tried).any() for tried in every[:1]) else recipe
     outside = ~apply_recipe(observed.x, recipe, observed.amax)[2]
     missed = [int(observed.wrong_codes(tried).sum()) for tried in every]
     least = min(missed)

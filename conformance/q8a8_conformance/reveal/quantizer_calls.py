@@ -16,6 +16,7 @@ from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import ACTIVATION
 from q8a8_conformance.protocol.messages import Buffer
 from q8a8_conformance.protocol.session import SessionError
+from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Result
@@ -32,20 +33,6 @@ class AnySession(Protocol):
 
     def call(self, call: Call, timeout: float | None = None) -> Result:
         """Make a call."""
-
-
-class CallDiedError(Exception):
-    """A call did not return.
-
-    Attributes
-    ----------
-    call
-        Which one.
-    """
-
-    def __init__(self, call: Call, reason: str) -> None:
-        super().__init__(reason)
-        self.call = call
 
 
 @dataclass(frozen=True)
@@ -147,7 +134,7 @@ class QuantizerCalls:
 
         Raises
         ------
-        CallDiedError
+        NoAnswerError
             The call did not return.
         """
         flat = np.ascontiguousarray(x, np.float32).reshape(-1)
@@ -159,11 +146,11 @@ class QuantizerCalls:
 
         Raises
         ------
-        CallDiedError
+        NoAnswerError
             It did not return.
         """
         self.count += 1
         try:
             return self._session.call(call).outputs
         except SessionError as error:
-            raise CallDiedError(call, str(error)) from error
+            raise NoAnswerError(str(error)) from error

@@ -32,12 +32,15 @@ class Part:
     rule
         The places.
     effect
-        "unwritten"; "zero"; "recipe" (another one, in `recipe`); "block-of", "scale-of", "amax-of" (the
-        block, its stored scale, or the amax that it is computed with are those of the block
-        `offset` further on);
+        "unwritten"; "zero"; "recipe" (another one, in `recipe`); "block-of", "codes-of", "scale-of",
+        "amax-of" (the block, its codes, its stored scale, or the amax that it is computed with are
+        those of the block `offset` further on); "code-of" (the code of the element `offset` further on);
+        "wraps" (the code of the element whose number is its own modulo `offset`);
         "not-counted" (of elements); "unwritten-bytes" (in `bytes`); "other".
     recipe, offset, bytes
         What the effect needs.
+    lanes
+        Of rows: the elements of a block whose codes it is about; none for whole blocks.
     """
 
     rule: Rule
@@ -45,6 +48,7 @@ class Part:
     recipe: Recipe | None = None
     offset: int = 0
     bytes: tuple[int, ...] = ()
+    lanes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,15 +147,24 @@ class QuantizerModel:
             own = LARGEST[part.recipe.amax](x) if self.sharing == "own" and self.counted.all() else amax
             h, q, _ = apply_recipe(x, part.recipe, amax if not self.is_row else own)
             other = blocks_of(h, q).data
+        elif part.effect in ("code-of", "wraps"):
+            numbers = np.arange(x.shape[1])
+            of = (numbers + part.offset) % x.shape[1] if part.effect == "code-of" else numbers % part.offset
+            other = np.concatenate([data[:, :2], data[:, 2 + of]], axis=1)
         elif part.effect == "block-of":
             other = np.roll(data, -part.offset, axis=0)
         elif part.effect == "scale-of":
             other = np.concatenate([np.roll(data[:, :2], -part.offset, axis=0), data[:, 2:]], axis=1)
+        elif part.effect == "codes-of":
+            other = np.concatenate([data[:, :2], np.roll(data[:, 2:], -part.offset, axis=0)], axis=1)
         elif part.effect == "amax-of":
             moved = np.roll(amax, -part.offset)
             h, q, _ = apply_recipe(x, self.recipe, moved)
             other = blocks_of(h, _converted(x, self.recipe, moved, q)).data
-        if self.is_row:
+        if part.lanes:
+            some = np.ix_(chosen, 2 + np.array(part.lanes))
+            data[some] = other[some]
+        elif self.is_row:
             data[chosen] = other[chosen]
         else:
             data[:, 2 + chosen] = other[:, 2 + chosen]

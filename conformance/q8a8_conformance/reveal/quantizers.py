@@ -8,7 +8,6 @@ is otherwise in some rows or at some places (`quantizer_lengths`, `activation_le
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +20,16 @@ from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal import activation_lengths, quantizer_lengths
 from q8a8_conformance.reveal import quantizer_probes as probes
 from q8a8_conformance.reveal import quantizer_structure as structure
+from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Condition, Rule
 from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, differences, fit, named
-from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, CallDiedError, QuantizerCalls
+from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, QuantizerCalls
+from q8a8_conformance.reveal.quantizer_lanes import by_lanes
 from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
+from q8a8_conformance.reveal.quantizer_words import SHARED, part_text, recipe_text, uncounted_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from q8a8.recipe import Recipe
     from q8a8_conformance.reveal.quantizer_calls import AnySession
@@ -113,6 +115,7 @@ class RevealedQuantizer:
                     "where": part.rule.to_json(),
                     **({"recipe": part.recipe.name} if part.recipe else {}),
                     **({"offset": part.offset} if part.offset else {}),
+                    **({"elements": list(part.lanes)} if part.lanes else {}),
                 }
                 for part in self.model.parts
             ],
@@ -124,13 +127,13 @@ class RevealedQuantizer:
 
     def text(self) -> str:
         """Describe it in a few lines."""
-        lines = [f"{self.function}: {_recipe_text(self.recipe)}"]
+        lines = [f"{self.function}: {recipe_text(self.recipe)}"]
         if self.died:
             return "\n".join([*lines, f"  not measured to the end: {self.died}", ""])
         if self.model.is_row:
             lines.append(f"  layout {self.model.layout.name}; amax of {SHARED[self.model.sharing]}")
             if not self.model.counted.all():
-                lines.append(f"  elements that do not count in amax: {_uncounted_text(self.model.counted)}")
+                lines.append(f"  elements that do not count in amax: {uncounted_text(self.model.counted)}")
         lines += [f"  {part_text(part, is_row=self.model.is_row)}" for part in self.model.parts]
         if self.unplaced:
             places = ", ".join(f"{i} of {n}" for n, i in self.unplaced[:4])
@@ -142,69 +145,13 @@ class RevealedQuantizer:
 
 
 STEPS = ("amax", "scale", "divisor", "half", "inverse", "multiplier", "zero_test", "product", "rounding",
-         "conversion", "zero_scale", "floor", "ceiling", "infinite_from")  # fmt: skip
-
-SHARED = {
-    "own": "the block",
-    "row": "the whole row",
-    "running": "this block and those before it",
-    "block-before": "the block before",
-    "next-block": "the block after",
-    "pair": "a pair of blocks",
-    "first-block": "the first block",
-    "kept-for-zero": "the block, or the last one that was not zero",
-    "other": "blocks in no regular way",
-}
+         "conversion", "zero_scale", "floor", "ceiling", "infinite_from", "inverse_limit",
+         "code_limits")  # fmt: skip
 
 
-def _number(step: str | float) -> str | float | None:
+def _number(step: Any) -> Any:  # noqa: ANN401 - text, a number or a pair
     """Return a step as JSON has it: None for a limit that is infinite, which is none."""
     return None if isinstance(step, float) and np.isinf(step) else step
-
-
-def _recipe_text(recipe: Recipe) -> str:
-    name = recipe.name if RECIPES.get(recipe.name) == recipe else "a recipe of its own"
-    inverse = recipe.inverse.replace("127/amax", f"{recipe.multiplier:g}/amax")
-    steps = [
-        f"scale {recipe.scale} with n = {recipe.divisor:g}, stored {recipe.half}",
-        f"inverse {inverse}, 0 where {recipe.zero_test} is 0",
-        f"rounding {recipe.rounding}",
-    ]
-    return f"{name} ({'; '.join(steps)})"
-
-
-def _uncounted_text(counted: Array) -> str:
-    both = np.flatnonzero(~counted.any(axis=0)).tolist()
-    signs = [
-        f"{name} {np.flatnonzero(~counted[s] & counted[1 - s]).tolist()}"
-        for s, name in enumerate(("positive", "negative"))
-        if (~counted[s] & counted[1 - s]).any()
-    ]
-    return "; ".join(([str(both)] if both else []) + signs)
-
-
-def part_text(part: Part, *, is_row: bool) -> str:
-    """Describe a part in one line."""
-    where = part.rule.text(*(("block", "nb") if is_row else ("element", "size")))
-    what = {
-        "unwritten": "is not written",
-        "zero": "is zero",
-        "recipe": f"is quantized by another recipe: {part.recipe.name if part.recipe else ''}",
-        "block-of": f"holds the block {part.offset:+d} from it",
-        "scale-of": f"has the scale of the block {part.offset:+d} from it",
-        "amax-of": f"is scaled by the block {part.offset:+d} from it",
-        "not-counted": "does not count in amax",
-        "unwritten-bytes": f"has bytes that are not written: {_ranges(part.bytes)}",
-        "other": "has other values",
-    }[part.effect]
-    return f"{where} {what}"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers in words: ``2, 18 to 33``."""
-    starts = [i for i, number in enumerate(numbers) if not i or number != numbers[i - 1] + 1]
-    runs = [numbers[i:end] for i, end in itertools.pairwise((*starts, len(numbers)))]
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 def reveal_quantizer(session: AnySession, function: str, lengths: Iterable[int] = ()) -> RevealedQuantizer:
@@ -224,7 +171,7 @@ def reveal_quantizer(session: AnySession, function: str, lengths: Iterable[int] 
     try:
         for known in _measure(calls, revealed, tuple(lengths)):
             revealed = known
-    except CallDiedError as error:
+    except NoAnswerError as error:
         revealed = replace(revealed, died=str(error))
     return replace(revealed, calls=calls.count)
 
@@ -245,19 +192,22 @@ def _measure(
         more = [(amax, _vector(amax, x, counted)) for amax, x in own]
         observed = observed.with_more(_observe(calls, revealed, more))
         fitted, parts = _by_places(observed)
+    within: tuple[Part, ...] = ()
+    if fitted.missed and not parts and calls.is_row:
+        fitted, within = by_lanes(observed, fitted)
     recipe = fitted.recipe
     if revealed.model.recipe.amax != "magnitude":
         recipe = named(replace(recipe, amax=revealed.model.recipe.amax))
-    model = replace(revealed.model, recipe=recipe, parts=parts)
+    model = replace(revealed.model, recipe=recipe, parts=(*within, *parts))
     residue = (fitted.wrong_scales | fitted.wrong_codes.any(axis=1)) & (not parts)
     revealed = replace(revealed, model=model, observed=observed, residue=np.asarray(residue))
     yield revealed
     if revealed.model.sharing != "other" and revealed.model.layout.name != "other":
         module = quantizer_lengths if calls.is_row else activation_lengths
         # What is at places of the rows measured so far is among what is at places of all rows.
-        bare = replace(model, parts=())
+        bare = replace(model, parts=within)
         found = module.look(calls, bare, lengths)
-        model = replace(model, parts=found.parts, recipe=found.recipe or model.recipe)
+        model = replace(model, parts=(*within, *found.parts), recipe=found.recipe or model.recipe)
         revealed = replace(revealed, model=model, unplaced=found.unplaced)
         yield revealed
     yield _confirm(calls, revealed)
@@ -379,12 +329,12 @@ def _by_places(observed: Observed) -> tuple[Fit, tuple[Part, ...]]:
         return whole, ()
     here = np.isin(places, bad)
     rest, other = fit(observed[~here]), fit(observed[here])
-    if rest.missed or other.missed:
+    if rest.missed or (other.missed and bad.size > structure.ROW // 2):
         return whole, ()
     wrong = np.zeros(len(observed), np.bool_)
     parts = tuple(
         Part(Rule(Condition("is", int(b)), (Condition("is", structure.ROW),)), "recipe", other.recipe)
-        for b in bad
+        for b in (() if other.missed else bad)
     )
     return Fit(rest.recipe, wrong, wrong[:, np.newaxis] & np.zeros(observed.x.shape[1], np.bool_)), parts
 

@@ -112,17 +112,24 @@ def _in_double(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
     return _in_order(order, qx, qy, d, add, np.add)
 
 
-def in_half(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:
-    """Follow an order with products rounded to float32, and sums to half precision."""
+def in_narrow(
+    sums: Callable[[Array], Array],
+    products: Callable[[Array], Array],
+    order: AnyOrder,
+    qx: Array,
+    qy: Array,
+    d: Array,
+) -> Array:
+    """Follow an order with products and sums rounded to float32, and by two functions to what is narrower."""
 
-    def half(v: Array) -> Array:
-        return v.astype(np.float16).astype(np.float64)
+    def narrow(v: Array) -> Array:
+        return sums(v.astype(np.float32)).astype(np.float64)
 
     def add(total: Array, s: Array, scale: Array, *, fused: bool) -> Array:
         product = s.astype(np.float64) * scale
-        return half((total + (product if fused else product.astype(np.float32))).astype(np.float32))
+        return narrow(total + (product if fused else products(product.astype(np.float32))))
 
-    return _in_order(order, qx, qy, d, add, lambda a, b: half(a + b))
+    return _in_order(order, qx, qy, d, add, lambda a, b: narrow(a + b))
 
 
 def _in_order(

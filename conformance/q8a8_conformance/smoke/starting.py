@@ -74,7 +74,7 @@ def start(sut: Sut, session: Session) -> Start:
     except SessionError as error:
         if sut.kind != "exec" or ends_kernel(error):
             return Start(Stage("start", Status.CRASHED, str(error), _hint(error)), ending=Verdict.CRASHED)
-        return _not_reached(str(error), _hint(error))
+        return _not_reached(str(error), _missing(sut) or _hint(error))
     cpu = f" on {hello.arch}" if hello.arch else ""
     emulated = {True: ", emulated", False: "", None: ""}[hello.emulated]
     words = f"{hello.name} {hello.version}".strip()
@@ -111,6 +111,15 @@ def _unusable(sut: Sut, error: WorkerUnusable) -> Start:
     # Those are not our worker's words: the kernel has ended it.
     what = str(error).replace(error.what, "the worker ended (exit status 2) before its hello")
     return Start(Stage("start", Status.CRASHED, what, _OTHER_HINT), ending=Verdict.CRASHED)
+
+
+def _missing(sut: Sut) -> str:
+    """Return a hint where an emulator's command names a file that is not there: QEMU does not say so."""
+    if Path(sut.argv[0]).name.startswith("qemu-"):
+        for word in sut.argv[1:]:
+            if "/" in word and not word.startswith("-") and not Path(word).exists():
+                return f"there is no file {word}: is it built?"
+    return ""
 
 
 def _loader_hint(text: str) -> str:

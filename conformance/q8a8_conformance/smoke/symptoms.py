@@ -7,9 +7,12 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from q8a8_conformance.protocol.messages import Fault
 from q8a8_conformance.smoke import probes
 from q8a8_conformance.smoke.probes import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, MUL_MAT, QUANTIZERS
+from q8a8_conformance.spec.abi import ELEMENT_SIZE, Element
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -95,12 +98,29 @@ def _shown(probe: Probe, outputs: Mapping[str, bytes]) -> str:
         ((n, e) for n, e in probe.expected.items() if not _CLOSE[probe.call.function](n, outputs[n], e)),
         next(iter(probe.expected.items())),
     )
-    data = outputs[name]
+    element = next(one.element for one in probe.call.spec.buffers if one.name == name)
+    return _from_first_difference(name, element, outputs[name], expected)
+
+
+def _from_first_difference(name: str, element: Element, data: bytes, expected: bytes) -> str:
+    """Show the numbers of both from the first one on that differs: the scale alone, or six others."""
+    size = ELEMENT_SIZE[element]
     first = next((i for i, both in enumerate(zip(data, expected, strict=False)) if both[0] != both[1]), 0)
-    start = first // 8 * 8
-    where = f"holds from byte {start} on" if start else "begins with"
-    shown = (side[start : start + 8].hex() for side in (data, expected))
-    return f"{name} {where} {next(shown)}, expected about {next(shown)}"
+    if element == "block_q8_a8":
+        block, inside = divmod(first, size)
+        if inside < 2:
+            halves = (float(np.frombuffer(side, "<f2", 1, size * block)[0]) for side in (data, expected))
+            return "{}: the scale of block {} is {:.6g}, expected about {:.6g}".format(name, block, *halves)
+        where, dtype, start = f" block {block}, from code {inside - 2} on", "i1", first
+        end = size * (block + 1)
+    else:
+        dtype = {"f32": "<f4", "f16": "<f2", "i8": "i1"}[element]
+        start = first - first % size
+        where, end = f", from element {start // size} on", len(expected)
+    texts = (
+        " ".join(f"{n:.6g}" for n in np.frombuffer(side[start:end], dtype)[:6]) for side in (data, expected)
+    )
+    return "{}{}: {}, expected about {}".format(name, where, *texts)
 
 
 def _float(data: bytes) -> float:

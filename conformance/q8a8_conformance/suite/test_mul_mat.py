@@ -38,6 +38,12 @@ SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
         (3 + i % 3, 2 + i % 4, nb)
         for i, nb in enumerate((*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 257))
     ),
+    # Whole tiles of up to 32 by 16 and what they leave over, with each tail of their loops over blocks.
+    "tiles": tuple((32 + nb % 7, 16 + 3 * nb % 5, nb) for nb in (*range(4, 37), 47, 48, 49, 63, 64, 65, 97)),
+    "row-tiles": tuple((8 + nb % 5, 1, nb) for nb in (*range(6, 37), 47, 48, 49, 63, 65, 96, 97)),
+    "few-rows": tuple((16 + nb % 5, 2 + nb % 3, nb) for nb in (*range(5, 29), 31, 32, 33, 65)),
+    # Kernels share large products among threads, or pack w for them.
+    "large": ((131, 129, 37), (259, 66, 17), (1027, 1, 65)),
     "long": (
         *((1, 1, 2048), (4, 3, 2048), (3, 4, 2047), (5, 2, 513), (2, 5, 1025), (2, 1, 8195), (1, 2, 3077)),
         *((5, 4, 3841), (4, 5, 3363)),

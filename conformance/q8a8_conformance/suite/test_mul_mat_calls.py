@@ -17,9 +17,11 @@ from q8a8_conformance.inputs.versions import versions
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Option, Together
 from q8a8_conformance.results.expected_product import matrices_of
 from q8a8_conformance.suite import thread_checks
+from q8a8_conformance.suite.case_records import VARIES
 from q8a8_conformance.suite.known_checks import judge_known
 from q8a8_conformance.suite.matrix_checks import judge_again
 from q8a8_conformance.suite.placement import LINE
+from q8a8_conformance.suite.target import NotRunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,9 @@ SHAPES = (
 
 MANY = 1000
 """Calls in a row after which what each keeps shows."""
+PERIOD, FAST_SECONDS = 65_536, 4e-6
+"""Calls after which a count of sixteen bits repeats; seconds for the smallest product of a fast kernel, the
+round trip of a message included."""
 ROUNDS, MILLISECONDS = 5, 8
 """How often each thread calls, and for how long threads do, at least."""
 
@@ -157,12 +162,46 @@ def test_machine(judge: Judge, threads: int) -> None:
 
 @pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-7", "Q8A8-ENV-6", "Q8A8-ENV-10")
 def test_many(judge: Judge) -> None:
-    """Call many times in a row, and compare the process, its resources and the results."""
+    """Call many times in a row, and compare the process, its resources and the results.
+
+    A small product is made so often that a count of sixteen bits ends, if that takes no time.
+    """
     judge.require(calls.MUL_MAT, "state", "repeat")
-    for shape, repeat in (((5, 3, 2), MANY), ((33, 1, 9), MANY), ((1, 17, 3), MANY), ((65, 33, 4), 2)):
+    last, small = known((9, 4, 9)), known((1, 1, 1))
+    judge.run(last.call)
+    fast = not thread_checks.is_slow(judge, small.call, FAST_SECONDS, 2 * MANY)
+    more = 5 * MANY if fast else MANY
+    plan = ((5, 3, 2), MANY), ((33, 1, 9), MANY), ((1, 17, 3), MANY), ((70, 1, 1), more), ((65, 33, 4), 2)
+    for shape, repeat in plan:
         each = known(shape)
         many = replace(each.call, options=Option.STATE, repeat=repeat)
         judge_again(judge, each, many, "differs after many calls")
+    if fast:
+        judge.run(calls.with_zeros(last.call))
+        judge_again(judge, small, replace(small.call, repeat=PERIOD - 1), "differs after many calls")
+        judge_again(judge, last, last.call, f"differs after {PERIOD} calls")
+
+
+@pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-3")
+def test_first(judge: Judge) -> None:
+    """Make a process's first product, from one thread and from several, one of them stopped in the middle."""
+    judge.require(calls.MUL_MAT, "overlap")
+    both = known((17, 5, 9)), known((17, 5, 9), 1)
+    if judge.target.is_slow_to_start:
+        raise NotRunError("a process takes too long to start")
+    judge.target.restart()
+    first, _ = judge.run_together(replace(both[0].call, together=Together(fresh=2)))
+    if first != both[0].expected:
+        if judge.run(both[0].call) == both[0].expected:
+            message = "the first call of a process gives other bytes"
+            judge.fail((VARIES,), message, both[0].call, expected=both[0].expected, actual=first)
+        return
+    judge.target.restart()
+    together = Together(fresh=thread_checks.copies(judge.target), other=both[1].call)
+    found = judge.run_together(replace(both[0].call, threads=4, together=together))
+    for each, actual in zip(both, found, strict=True):
+        message = "other bytes where threads make the first call"
+        judge.compare(each.call, actual, each.expected, ("Q8A8-ENV-3",), message)
 
 
 @pytest.mark.rule("Q8A8-ENV-5", "Q8A8-ENV-8")

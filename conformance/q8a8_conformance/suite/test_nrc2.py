@@ -7,20 +7,27 @@ run.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.inputs.known_calls import known_pair, known_products, square_rows
+from q8a8_conformance.inputs.versions import versions
 from q8a8_conformance.results.expected_dot import expected_dot
+from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.dot_checks import judge_dot, judge_pair
+from q8a8_conformance.suite.matrix_checks import judge_again
 from q8a8_conformance.suite.two_rows import require_two_rows
 
 if TYPE_CHECKING:
     from q8a8_conformance.inputs.calls import Array
     from q8a8_conformance.suite.judge import Judge
 
+PERIOD, SLOW_PERIOD = 65_536, 200
+"""Calls after which a count of sixteen bits repeats; calls in a row of a slow kernel."""
 COUNTS = (1, 2, 3, 4, 5, 7, 8, 15, 16, 33, 255, 256, 257)
 SHAPES = (
     {"bs": 2, "x_gap": 0, "y_gap": 0},
@@ -134,3 +141,31 @@ def test_by_turns(judge: Judge, nb: int) -> None:
         other = dot_rows.exact_pair(2 * nb, seed=20 + seed)[1]
         judge_pair(judge, x.reshape(2, nb), other.reshape(2, nb), exact=True)
         judge_dot(judge, x[:nb], other[:nb], exact=True)
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+def test_changed(judge: Judge) -> None:
+    """Change rows in place, by a byte or an exchange: nothing is remembered by address, nor by a sample."""
+    require_two_rows(judge)
+    for nb in (9, 70):
+        rows = [square_rows(2, nb, seed) for seed in (1, 2)]
+        for side in (0, 1):
+            for data in versions(rows[side].tobytes(), 34, 4 * 34, str(side)):
+                rows[side] = np.frombuffer(data, rows[side].dtype).reshape(2, nb)
+                each = known_products(calls.dot_pair(*rows), *rows)
+                if not judge_again(judge, each, each.call, "depends on the calls before"):
+                    return
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+def test_soak(judge: Judge) -> None:
+    """Compute four products so often that a count of sixteen bits ends: the same bytes before and after."""
+    require_two_rows(judge)
+    judge.require(calls.DOT, "repeat")
+    short, long = known_pair(1), known_pair(33)
+    period = SLOW_PERIOD if thread_checks.is_slow(judge, short.call) else PERIOD
+    judge.run(calls.with_zeros(long.call))
+    for each in (replace(short.call, repeat=period - 1), long.call):
+        known = long if each is long.call else short
+        if not judge_again(judge, known, each, f"differs after {period} calls"):
+            return

@@ -6,7 +6,6 @@ the plain call's.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,6 @@ MANY = 13_107
 """Calls of the soak in a row; after five times as many and one more, 16 bits count the same number."""
 PERIODS = (65_536, 65_535)
 """Calls after which a count of 16 bits repeats; of one that leaves out zero."""
-PROBE_CALLS, PROBES = 100, 6
-"""Calls in a row that show how long one takes, and how often that is measured at most."""
 FOR_GROWTH, SLOW_FOR_GROWTH = 4000, 1000
 """Calls in a row after which a descriptor or some bytes kept by each show; of a slow kernel."""
 LONG = 301
@@ -44,8 +41,6 @@ SLOW_SOAK = 200
 BATCHES, BATCHES_OF_DOT = 5, 8
 """How often so many calls are made in a row: of dot products, a hundred thousand in all."""
 EMULATED_BATCHES, EMULATED_BATCHES_OF_DOT = 1, 5
-SLOW_SECONDS = 50e-6
-"""Seconds for one call of a slow kernel, the round trip of `PROBE_CALLS` on a busy machine included."""
 CHANGED = (9, 70)
 """Blocks, or tens of elements, of rows that are changed in place."""
 EXCHANGED = 4
@@ -135,7 +130,7 @@ def test_kept(judge: Judge, function: str) -> None:
     """Call many times in a row, and count descriptors, threads and memory before and after."""
     judge.require(function, "state", "repeat")
     short, long = calls_of(function, (1, LONG))
-    slow = is_slow(judge, short)
+    slow = thread_checks.is_slow(judge, short)
     judge.run(replace(short, repeat=SLOW_FOR_GROWTH if slow else FOR_GROWTH, options=Option.STATE))
     rest = [] if slow else [long]
     if not slow and not judge.target.hello.emulated:
@@ -144,18 +139,6 @@ def test_kept(judge: Judge, function: str) -> None:
         rest.append(samples.pair(5))
     for call in rest:
         judge.run(replace(call, repeat=SLOW_FOR_GROWTH, options=Option.STATE))
-
-
-def is_slow(judge: Judge, call: Call) -> bool:
-    """Return whether a call takes long, by the fastest measurement; what may be Python must be faster."""
-    limit = SLOW_SECONDS if "registers" in judge.target.hello.capabilities else SLOW_SECONDS / 4
-    for _ in range(PROBES):
-        started = time.monotonic()
-        judge.run(replace(call, repeat=PROBE_CALLS))
-        seconds = (time.monotonic() - started) / PROBE_CALLS
-        if seconds < limit or seconds > 10 * limit:
-            return seconds > limit
-    return True
 
 
 @pytest.mark.rule("Q8A8-ENV-8")
@@ -243,7 +226,7 @@ def test_soak(judge: Judge, function: str) -> None:
     options = Option.STATE if "state" in judge.target.hello.capabilities else Option(0)
     calls = soak_inputs(function)
     plain = [judge_plainly(judge, call) for call in calls]
-    slow = is_slow(judge, calls[0])
+    slow = thread_checks.is_slow(judge, calls[0])
     repeat = SLOW_SOAK if slow else MANY
     (long,) = calls_of(function, (33,))
     after_long = judge_plainly(judge, long)

@@ -6,12 +6,14 @@ other one is reported; where neither is, checks of values find it.
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from q8a8 import dequantize_row, layout
-from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs.samples import functions, sample
 from q8a8_conformance.results.expected_dot import expected_dot
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError
@@ -30,8 +32,25 @@ Some kernels take another path from 4 or from 8 threads on. (More than 16 would 
 """
 COPIES = 6
 """Processes whose first call is made from several threads, stopped at different moments."""
+PROBE_CALLS, PROBES = 100, 6
+"""Calls in a row that show how long one takes, and how often that is measured at most."""
+SLOW_CALL_SECONDS = 50e-6
+"""Seconds for one call of a slow kernel, the round trip of `PROBE_CALLS` on a busy machine included."""
 SLOW_SECONDS = 0.3
 """Time of a process's first call above which fewer processes are started."""
+
+
+def is_slow(judge: Judge, call: Call, limit: float = SLOW_CALL_SECONDS, calls: int = PROBE_CALLS) -> bool:
+    """Return whether a call takes long, by the fastest measurement; what may be Python must be faster."""
+    if "registers" not in judge.target.hello.capabilities:
+        limit /= 4
+    for _ in range(PROBES):
+        started = time.monotonic()
+        judge.run(replace(call, repeat=calls))
+        seconds = (time.monotonic() - started) / calls
+        if seconds < limit or seconds > 10 * limit:
+            return seconds > limit
+    return True
 
 
 def later(judge: Judge, call: Call) -> dict[str, bytes]:
@@ -92,22 +111,22 @@ def compare(
 def is_right(judge: Judge, call: Call, outputs: Mapping[str, bytes]) -> bool:
     """Return whether an ordinary call's outputs are what the specification, or an accepted recipe, says."""
     data = call.buffers[0].data
-    if call.function == calls.DEQUANTIZE:
+    if call.function == requests.DEQUANTIZE:
         y = dequantize_row(np.frombuffer(data, layout.BLOCK_Q8_A8))
         return outputs["y"] == y.astype("<f4").tobytes()
-    if call.function in (calls.DOT, calls.DOT_REAL):
+    if call.function in (requests.DOT, requests.DOT_REAL):
         return _is_right_dot(call, outputs["s"])
     x = np.frombuffer(data, "<f4")
-    if call.function == calls.ACTIVATION:
+    if call.function == requests.ACTIVATION:
         return dict(outputs) == judge.recipes.activation(x, dict(outputs))
     return outputs["y"] == judge.recipes.rows(call.function, x, outputs["y"])
 
 
 def _is_right_dot(call: Call, s: bytes) -> bool:
-    dtype = layout.BLOCK_Q8_A8 if call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
+    dtype = layout.BLOCK_Q8_A8 if call.function == requests.DOT else layout.BLOCK_Q8_A8_V2
     size = call.n // 32 * dtype.itemsize
 
-    def row(buffer: int, start: int) -> calls.Array:
+    def row(buffer: int, start: int) -> requests.Array:
         return np.frombuffer(bytes(call.buffers[buffer].data)[start : start + size], dtype)
 
     return all(

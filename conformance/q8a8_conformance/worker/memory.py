@@ -117,18 +117,22 @@ def _address(arena: Arena, length: int, placement: Placement, offset: int) -> in
     return arena.start if placement is Placement.AT_START else arena.start + _LEAD + offset
 
 
+def _bytes(number: int) -> str:
+    return "1 byte" if number == 1 else f"{number} bytes"
+
+
 def _locate(buffer: PlacedBuffer, address: int, inside: str) -> str:
     """Describe where an address lies relative to a buffer; empty if not in its arena."""
     if not buffer.arena.covers(address):
         return ""
     place = address - buffer.address
     if place < 0:
-        where = f"{-place} bytes before its start"
+        where = f"{_bytes(-place)} before its start"
     elif place < buffer.length:
         where = f"byte {place}{inside}"
     else:
-        where = f"{place - buffer.length} bytes after its end"
-    return f"{buffer.name} ({buffer.length} bytes): {where}"
+        where = f"{_bytes(place - buffer.length)} after its end"
+    return f"{buffer.name} ({_bytes(buffer.length)}): {where}"
 
 
 class GuardedBuffer:
@@ -215,10 +219,10 @@ class GuardedBuffer:
             # The written byte nearest to the buffer is the most informative.
             before = ctypes.string_at(self.arena.start, self._before)
             intact = self._before - len(before.rstrip(bytes([CANARY])))
-            places.append(f"{intact + 1} bytes before its start")
+            places.append(f"{_bytes(intact + 1)} before its start")
         if not behind_is_same:
             place = first_difference(behind, _CANARIES_AT, self._after)
-            places.append(f"{place} bytes after its end")
+            places.append(f"{_bytes(place or 0)} after its end")
         return f"memory next to {self.name} was written, {' and '.join(places)}"
 
     def locate(self, address: int) -> str:

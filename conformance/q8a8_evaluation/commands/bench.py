@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from q8a8.atomic import write_text
 from q8a8_conformance.files.arrays import FileError
+from q8a8_conformance.results.record import count
 from q8a8_evaluation.child import Child, ChildError
 from q8a8_evaluation.commands import bench_native
 from q8a8_evaluation.commands.shared import require_writable
@@ -121,8 +122,8 @@ def text(figures: dict[str, Any]) -> str:
     m, k = figures["sizes"]["w"]
     n, rounds, machine = figures["sizes"]["x"][0], figures["sizes"]["rounds"], figures["machine"]
     lines = [
-        f"mul_mat: {m} x {k} weights by {n} columns; quantize, dequantize: {m} x {k} floats.",
-        f"Medians of {rounds} interleaved rounds, BLAS held to one thread.",
+        f"mul_mat: {m} x {k} weights by {count(n, 'column')}; quantize, dequantize: {m} x {k} floats.",
+        f"Medians of {count(rounds, 'interleaved round')}, BLAS held to one thread.",
         f"{machine['architecture']}, NumPy {machine['numpy']}, {machine['blas']}.",
     ]
     if figures["quick"]:

@@ -338,7 +338,7 @@ def text(figures: dict[str, Any]) -> str:
     """Return the figures for a reader."""
     lines = [
         f"{figures['model']}, {figures['file_bytes'] / 1e6:.1f} MB, {_threads(figures['threads'])}.",
-        f"A prompt of {figures['prompt']} tokens, {figures['generate']} generated.",
+        f"A prompt of {count(figures['prompt'], 'token')}, {figures['generate']} generated.",
         f"Medians of {count(figures['rounds'], 'interleaved round')}; ratios are speeds over float's.",
         "",
         "  " + "".join(f"{title:>{width}}" for title, width in _COLUMNS.items()),

@@ -13,6 +13,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from q8a8_conformance.results.record import count
 from q8a8_evaluation.child import Child
 from q8a8_evaluation.native import runnable
 from q8a8_golden.generate.native import native_folder
@@ -124,7 +125,7 @@ def text(figures: dict[str, Any]) -> str:
     builds = ", ".join(f"{kernel} against {build or 'none'}" for kernel, build in figures["ggml"].items())
     lines = [
         f"{figures['machine']['architecture']}, {figures['machine']['cpu']}; builds of ggml: {builds}.",
-        f"Medians of {figures['rounds']} interleaved rounds; of one thread the processor's time.",
+        f"Medians of {count(figures['rounds'], 'interleaved round')}; of one thread the processor's time.",
     ]
     if figures["quick"]:
         lines.append("Quick: matrices as small as these say nothing about speed.")

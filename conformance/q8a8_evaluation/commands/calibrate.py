@@ -65,7 +65,9 @@ def _calibrate(options: argparse.Namespace) -> None:
             if not str(error).startswith("count: "):
                 raise
             words = str(error).removeprefix("count: ")
-            raise ArgumentError(f"{options.text}: {words}: ask for fewer tokens, --tokens N") from None
+            there = int(words.split()[-1])
+            help_ = f"--tokens {there * options.window}" if there else "a longer text, or a smaller --window"
+            raise ArgumentError(f"{options.text}: {words}: give {help_}") from None
     calibration.save(options.output)
     name, channel, size, ratio = largest_outlier(calibration)
     sys.stdout.write(

@@ -37,7 +37,6 @@ from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.product_regimes import RevealedProduct
 from q8a8_conformance.reveal.products import BRIEF, reveal_product, reveal_shape
-from q8a8_conformance.reveal.quantizer_calls import CallDiedError
 from q8a8_conformance.smoke.starting import start
 from q8a8_evaluation.commands.shared import positive
 from q8a8_evaluation.compare_backends import Backend, Comparison, Side, Weights, read_weights, run
@@ -207,5 +206,5 @@ def _explain(side: Side) -> None:
         facts = product_facts(side.session, [first.failure], whole)
         if facts or not side.facts:
             side.revealed, side.facts = whole, facts
-    except (SessionError, CallDiedError, NoAnswerError) as error:
+    except (SessionError, NoAnswerError) as error:
         side.why = str(error)

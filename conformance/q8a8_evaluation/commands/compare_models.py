@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from q8a8.llama.load import load
 from q8a8_conformance.report.schema import ReportError
+from q8a8_conformance.results.record import count
 from q8a8_evaluation.commands import bench_model, perplexity
 from q8a8_evaluation.compare_measurements import (
     RunComparison,
@@ -92,7 +93,7 @@ def compare_models(
     who = bench_model.PEER if peer else "the NumPy model"
     notes = (
         f"perplexity: weights as stored, activations in float, windows of {protocol.window} tokens",
-        f"speed and memory: {who}, one thread, medians of {rounds} rounds",
+        f"speed and memory: {who}, one thread, medians of {count(rounds, 'round')}",
     )
     return dataclasses.replace(
         found,

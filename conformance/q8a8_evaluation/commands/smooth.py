@@ -12,6 +12,7 @@ from q8a8.llama.config import Config
 from q8a8.methods.calibration import Calibration
 from q8a8.methods.smoothquant import fold_groups
 from q8a8_conformance.files.progress import progress_bar
+from q8a8_conformance.results.record import count
 from q8a8_evaluation.calibration import smooth_model
 from q8a8_evaluation.commands.shared import reporting, require_writable
 
@@ -71,7 +72,7 @@ def _smooth(options: argparse.Namespace) -> None:
             progress=progress,
         )
     smoothing.save(options.output)
-    sys.stdout.write(f"{options.output}: {smoothing.summary}, {len(smoothing.groups)} groups\n")
+    sys.stdout.write(f"{options.output}: {smoothing.summary}, {count(len(smoothing.groups), 'group')}\n")
     if options.alpha == "search":
         for smoothed in smoothing.groups:
             chosen = "none" if smoothed.alpha is None else f"{smoothed.alpha:g}"

@@ -84,7 +84,7 @@ _EXPERIMENTS = (
         "rows of every length, their blocks zero or not",
         (
             "which blocks are counted, how often, with which block of the other row, at which "
-            "lengths: remainder, threshold (found by bisection), row"
+            "lengths: remainder, threshold, row; or at which place of every group"
         ),
     ),
     (
@@ -93,7 +93,7 @@ _EXPERIMENTS = (
     ),
     (
         "primes as the scales of each block; a zero among them",
-        "whose scale a block takes, and whether a zero scale affects other blocks",
+        "whose scale a block takes, by its place in a group, too; whether a zero scale affects other blocks",
     ),
     (
         (

@@ -1,4 +1,4 @@
-"""Draw the pictures of the home page and of the block, as SVG that takes the colours of the page's theme.
+"""Draw the pictures of home page, block and three methods, as SVG that takes the colours of the page's theme.
 
 The fragments are included in the pages, not linked: so they follow the theme switch. A drawing is 340 units
 wide, for a phone's column; on a desk the cards of the home page stand side by side.
@@ -143,6 +143,88 @@ def block(words: Words) -> str:
     return f'<div class="cards">{card(words.block, 122, *parts)}</div>\n'
 
 
+def box(x: float, y: float, width: float, words: str, style: str = "") -> str:
+    """Return a box of 26 units' height with a word in its middle."""
+    frame = f'<rect x="{x}" y="{y}" width="{width}" height="26" class="{style}"/>'
+    return frame + text(x + width / 2, y + 18, words, "code middle")
+
+
+def arrow(x: float, y: float, to_x: float, to_y: float) -> str:
+    """Return an arrow downwards from one place to another."""
+    return f'<path d="M{x} {y} L{to_x} {to_y} m-4 -7 l4 7 l4 -7" class="arrow"/>'
+
+
+def folding() -> str:
+    """Return where SmoothQuant's factors go: into the norm before operators, and into W_up before W_down."""
+    norm = (
+        text(170, 46, "x · rsqrt(mean x² + ε)", "code middle"),
+        arrow(170, 52, 170, 66),
+        box(90, 68, 160, "· g / s", "scale"),
+        text(256, 86, "the norm's", "dim"),
+        text(256, 102, "weight", "dim"),
+        *(arrow(170, 94, x, 122) for x in (62, 170, 278)),
+        *(box(x, 124, 92, f"W_{name} · s", "scale") for x, name in ((16, "q"), (124, "k"), (232, "v"))),
+        text(170, 170, "columns; the same for W_gate and W_up", "dim middle"),
+    )
+    product = (
+        box(12, 40, 140, "silu(W_gate · m)"),
+        text(170, 58, "·", "code middle"),
+        box(188, 40, 140, "(W_up / s) · m", "scale"),
+        text(258, 84, "rows", "dim middle"),
+        arrow(82, 66, 166, 122),
+        arrow(258, 90, 174, 122),
+        box(115, 124, 110, "W_down · s", "scale"),
+        text(170, 170, "columns", "dim middle"),
+    )
+    cards = card("Into the norm before", 184, *norm), card("Into the rows before, --fold-down", 184, *product)
+    return f'<div class="cards">{"".join(cards)}</div>\n'
+
+
+def outlier_columns() -> str:
+    """Return how LLM.int8() splits X: columns with a large element are 0 in one product, alone in another."""
+    columns, large, size = 10, (3, 7), 18
+    parts = [text(12, 50, "X, int8", "dim"), text(236, 50, "O, float16", "dim")]
+    for row in range(3):
+        y = 60 + 24 * row
+        for column in range(columns):
+            style = "zero" if column in large else "value"
+            parts.append(
+                f'<rect x="{12 + column * size}" y="{y}" width="{size}" height="24" class="{style}"/>'
+            )
+            if column in large:
+                parts.append(text(12 + (column + 0.5) * size, y + 17, "0", "code middle"))
+        parts += [
+            f'<rect x="{236 + i * size}" y="{y}" width="{size}" height="24" class="scale"/>'
+            for i in range(len(large))
+        ]
+    parts += [
+        text(211, 102, "+", "strong middle"),
+        text(12, 156, "O: an element of 6 or more, in any row.", "dim"),
+        text(12, 176, "0 in the int8 product, then added in float16.", "dim"),
+    ]
+    return f'<div class="cards">{card("The columns of X", 190, *parts)}</div>\n'
+
+
+def groups() -> str:
+    """Return how a row of int4 codes is stored: g codes share a scale and a zero point."""
+    cells = ((12, 76, "g codes", "0"), (88, 76, "g codes", "1"), (164, 52, "…", ""), (216, 76, "rest", "l"))
+    parts = []
+    for y, name, letter, style in (
+        (56, "codes, two in a byte", "", "value"),
+        (116, "scales, binary16", "s", "scale"),
+        (176, "zero points, two in a byte", "z", ""),
+    ):
+        parts.append(text(12, y - 7, name, "dim"))
+        for x, width, codes_, index in cells:
+            words = codes_ if not letter or not index else f"{letter}{index}"
+            parts.append(box(x, y, width, words, style))
+    return f'<div class="cards">{card("A row of k weights in ⌈k/g⌉ groups", 216, *parts)}</div>\n'
+
+
+METHODS = {"folding": folding, "outlier-columns": outlier_columns, "int4-groups": groups}
+"""Drawings of the methods' pages by name."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write the drawings."""
     parser = argparse.ArgumentParser(prog="python -m q8a8_lab.pages.drawings", description=__doc__)
@@ -151,6 +233,8 @@ def main(arguments: list[str] | None = None) -> None:
     for suffix, words in WORDS.items():
         (folder / f"home{suffix}.svg").write_text(home(words), encoding="utf-8")
         (folder / f"block{suffix}.svg").write_text(block(words), encoding="utf-8")
+    for name, draw in METHODS.items():
+        (folder / f"{name}.svg").write_text(draw(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -119,10 +119,12 @@ same two rows are compared in products of many shapes; where their bits change, 
 | half precision | 127 · 127 is 16128, and 127 · 1016 infinite, or 65504 |
 | tree of floats | masks and units are activations, under weights of 1: single elements, not blocks |
 | roundings of floats | the reference follows the tree with each of them, on random rows |
+| other rows | the rows beside a row are made eight times as large: its bits stay |
 | error | the mean error over the mean output, beside that of quantization itself |
 
-Floats are rounded in several places: products fused or not, weights made halves, the weights' scale
-multiplied with each element or with the sum of some, sums in half, float or double. The names are
+Floats are rounded in several places: products fused or not, weights made halves or bfloat16, the weights'
+scale multiplied with each element or with the sum of some, sums in half, bfloat16, float or double. A scale
+of a whole row may be multiplied last (`activation-scale-last`). The names are
 `activations:float32`, `recipe:ggml-avx2`, `accumulator:float16`, `weights:float16`,
 `order:avx2` and their like; with `q8a8 test` they are the causes of what a product gets wrong. Two recipes
 that differ only in a block whose scale is zero are one here: no product shows its codes.

@@ -14,6 +14,7 @@ from q8a8.abi import Reference
 from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults import steps as plain
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.faults.kernel import DOT, DOTS, Kernel, Steps
 from q8a8_conformance.inputs import calls, dot_rows, every_value, long_rows
@@ -233,6 +234,11 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
         "scale-product",
         {"as": "scales-added"},
     ),
+    "sign-of-y-lost": (
+        Steps(scale_product=lambda dx, dy: dx * np.abs(dy)),
+        "scale-read",
+        {"as": "magnitude", "operand": "y"},
+    ),
     "signed-length": (
         Steps(visited=lambda nb: np.arange(max((32 * nb + 32768) % 65536 - 32768, 0) // 32)),
         "offset-wraps",
@@ -247,6 +253,11 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
         Steps(total=lambda _of, sums, d: np.clip(np.float32((sums * d).sum()), -65504, 65504)),
         "result-changed",
         {"limit": 65504.0},
+    ),
+    "negative-lost": (
+        Steps(total=lambda *parts: max(plain.total(*parts), np.float32(0))),
+        "result-changed",
+        {"as": "zero-for-negative"},
     ),
     "zero-clears": (
         Steps(scale_product=lambda dx, dy: dx * dy * float(not (dx * dy == 0).any())),

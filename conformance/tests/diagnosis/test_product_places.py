@@ -116,8 +116,23 @@ class SecondBlockTwice(Reference):
             out[: m * n] += mul_mat(np.ascontiguousarray(blocks[:, 1:2]), rows[:, 32:64].copy()).reshape(-1)
 
 
+class WeightsInSevenBits(Reference):
+    """A kernel that counts the blocks of w in seven bits, and those of x as they are."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply by weights whose first 128 blocks come again."""
+        blocks = layout.as_blocks(w[: m * k // 32 * 34]).reshape(m, -1)
+        again = np.ascontiguousarray(blocks[:, np.arange(k // 32) % 128])
+        super().mul_mat_q8_a8(m, n, k, again.view(np.uint8).reshape(-1), x, out)
+
+
 @pytest.mark.parametrize(
-    ("kernel", "fact"), [(Rotated, "outputs-of-other-rows"), (SecondBlockTwice, "blocks-miscounted")]
+    ("kernel", "fact"),
+    [
+        (Rotated, "outputs-of-other-rows"),
+        (SecondBlockTwice, "blocks-miscounted"),
+        (WeightsInSevenBits, "block-meets-another"),
+    ],
 )
 def test_what_the_catalogue_does_not_have(kernel: type[Reference], fact: str) -> None:
     """A mistake that nobody has told it is measured all the same, and has no name of the catalogue's."""

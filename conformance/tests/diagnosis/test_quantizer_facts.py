@@ -13,6 +13,7 @@ from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import catalogue
+from q8a8_conformance.faults import steps as plain
 from q8a8_conformance.faults.catalogue import FAMILIES, LEGAL, MUTANTS, RECIPES
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.faults.kernel import Kernel, Steps
@@ -176,6 +177,69 @@ def test_a_step_that_is_in_no_catalogue(name: str) -> None:
     assert len(fact.explained(failed)) == len(failed)
 
 
+def _in_some_lanes(lanes: slice, rounding: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Return a rounding that is another one in some elements of a block."""
+
+    def rounded(v: Array) -> Array:
+        codes = plain.to_integer(v)
+        codes[:, lanes] = rounding(v[:, lanes])
+        return codes
+
+    return rounded
+
+
+def _with_codes(change: Callable[[Array], Array]) -> Steps:
+    return Steps(finish=lambda _x, h, q: (h, change(q)))
+
+
+def _clip(least: int, greatest: int) -> Steps:
+    return Steps(to_int8=lambda v: np.clip(v, least, greatest).astype(np.int8))
+
+
+def _most(limit: float) -> Steps:
+    return Steps(inverse=lambda amax, _d, _h: np.minimum(np.float32(127) / amax, np.float32(limit)))
+
+
+PARTS: dict[str, tuple[str, Steps, str, dict[str, object]]] = {
+    "limited-inverse": (ROW, _most(1e5), "step", {"step": "inverse_limit", "value": "100000.0"}),
+    "limited-inverse-of-vector": (
+        ACTIVATION, _most(2.0**20), "step", {"step": "inverse_limit", "value": "1048576.0"},
+    ),
+    "clipped": (ROW, _clip(-126, 126), "step", {"step": "code_limits", "value": "(-126, 126)"}),
+    "clipped-above": (ROW, _clip(-127, 120), "step", {"step": "code_limits", "value": "(-127, 120)"}),
+    "last-to-even": (
+        ROW, Steps(to_integer=_in_some_lanes(np.s_[31:], np.rint)), "place-recipe", {"elements": [31]},
+    ),
+    "upper-half-truncated": (
+        ROW, Steps(to_integer=_in_some_lanes(np.s_[16:], np.trunc)), "place-recipe",
+        {"elements": list(range(16, 32)), "steps": {"rounding": "truncate"}},
+    ),
+    "last-zero": (
+        ROW, _with_codes(lambda q: np.where(np.arange(32) == 31, np.int8(0), q)), "place-zero",
+        {"elements": [31]},
+    ),
+    "first-is-second": (
+        ROW, _with_codes(lambda q: q[:, [1, *range(1, 32)]]), "place-code-of", {"elements": [0], "offset": 1},
+    ),
+    "first-again": (
+        ACTIVATION, _with_codes(lambda q: q[:, np.arange(q.shape[1]) % 4096]), "place-wraps",
+        {"offset": 4096},
+    ),
+}  # fmt: skip
+"""What a quantizer does wrong in a part of its elements, or of its range: the fact, and where."""
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_of_the_elements(name: str) -> None:
+    """What is wrong in some elements of a block, or beyond a limit, is the only fact, and explains all."""
+    function, steps, slug, where = PARTS[name]
+    (fact,), failed = facts_about(function, lambda: Kernel({function: steps}))
+    assert fact.fact == slug
+    assert where.items() <= fact.where.items()
+    assert len(fact.explained(failed)) == len(failed) > 0
+    assert len(fact.evidence) == 1
+
+
 class _ScaleOfThePair(Kernel):
     """Dequantizes the second block of each pair with the scale of the first one."""
 
@@ -194,6 +258,21 @@ def test_the_scale_of_another_block() -> None:
     assert len(fact.explained(failed)) == len(failed)
 
 
+def test_the_upper_half_negated() -> None:
+    """Codes that some elements of a block read otherwise than the rest are found with these elements."""
+
+    def negated(d: Array, q: Array) -> Array:
+        y = plain.value(d, q)
+        y[:, 16:] *= np.float32(-1)
+        return y
+
+    (fact,), failed = facts_about(DEQUANTIZE, lambda: Kernel({DEQUANTIZE: Steps(value=negated)}))
+    assert (fact.fact, fact.where["elements"]) == ("code-read", list(range(16, 32)))
+    assert fact.sentence == "Elements 16 to 31 of every block: codes are read with the other sign."
+    assert len(fact.explained(failed)) == len(failed)
+    assert fact.evidence
+
+
 class _LowerHalf(Kernel):
     """Writes the codes of each block's first sixteen elements alone."""
 
@@ -203,6 +282,43 @@ class _LowerHalf(Kernel):
         super().quantize_row_q8_a8(x, y, k)
         rows, held = (side[: k // 32 * 34].reshape(-1, 34) for side in (y, before))
         rows[:, 18:] = held[:, 18:]
+
+
+class _Confused(Kernel):
+    """In whole groups of four, gives the third block some bytes of the second one, on both ways."""
+
+    def __init__(self, part: slice) -> None:
+        super().__init__()
+        self._part = part
+
+    def _copy(self, blocks: Array, k: int) -> None:
+        groups = blocks[: k // 128 * 136].reshape(-1, 4, 34)
+        groups[:, 2, self._part] = groups[:, 1, self._part]
+
+    def quantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Quantize, and copy."""
+        super().quantize_row_q8_a8(x, y, k)
+        self._copy(y, k)
+
+    def dequantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Copy, and dequantize."""
+        x = x.copy()
+        self._copy(x, k)
+        super().dequantize_row_q8_a8(x, y, k)
+
+
+@pytest.mark.parametrize("function", [ROW, DEQUANTIZE])
+@pytest.mark.parametrize(
+    ("part", "effect"),
+    [(slice(0, 2), "scale-of"), (slice(2, 34), "codes-of"), (slice(0, 34), "block-of")],
+)
+def test_a_slip_in_an_unrolled_loop(function: str, part: slice, effect: str) -> None:
+    """One block of every whole group has another one's scale, codes or both: the place, and nothing else."""
+    (fact,), failed = facts_about(function, lambda: _Confused(part))
+    assert fact.fact == f"place-{effect}"
+    assert fact.where["position"] == {"kind": "modulo-whole", "modulus": 4, "remainder": 2}
+    assert fact.where["offset" if function == ROW else "value"] == -1
+    assert len(fact.explained(failed)) == len(failed)
 
 
 def test_codes_that_are_never_written() -> None:

@@ -38,6 +38,8 @@ TOO_WIDE = """() => {
           .reduce((a, b) => (a.length > b.length ? a : b))}`);
   return found;
 }"""
+INVISIBLE = "[...document.querySelectorAll('mjx-container > svg')].some(formula => formula.clientWidth < 3)"
+"""Whether a formula is there, but not to be seen."""
 # Words of a table's or a sentence's names that are cut at a line's end, where no joint is.
 CUT = """() => {
   const found = [];
@@ -161,6 +163,8 @@ def test_every_page(served: str, site: Path, opened: Callable[..., tuple[Page, l
         for place, suffix, size in sizes:
             page.set_viewport_size(size)  # type: ignore[arg-type]  # a plain dictionary with its keys
             complaints += [f"{name} {place}: {words}" for words in page.evaluate(TOO_WIDE)]
+            if page.evaluate(INVISIBLE):
+                complaints.append(f"{name} {place}: a formula takes no room")
             if size is PHONE:
                 complaints += [f"{name} {place}: {words} is cut" for words in page.evaluate(CUT)]
             if name in MAIN:

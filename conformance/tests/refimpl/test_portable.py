@@ -22,7 +22,12 @@ ABSENT = {
     "signal": "SIGHUP SIGALRM SIGQUIT SIGSTOP SIGCONT SIGUSR1 SIGUSR2 SIGCHLD SIGTRAP SIGSYS setitimer",
 }
 BLOCKER = f"""
-import os, signal, subprocess, sys
+import ctypes, os, signal, subprocess, sys
+for name in ("CDLL", "PyDLL"):                  # Windows has no library without a name
+    def named(path, *rest, loaded=getattr(ctypes, name), **options):
+        assert path is not None, "ctypes: a library without a name"
+        return loaded(path, *rest, **options)
+    setattr(ctypes, name, named)
 sys.modules.update(dict.fromkeys({BLOCKED!r}))
 for module, names in {ABSENT!r}.items():
     for name in names.split():
@@ -31,8 +36,12 @@ for module, names in {ABSENT!r}.items():
 """
 PARTS = {
     "reference": "import numpy, q8a8; assert q8a8.quantize_row(numpy.ones(32, 'f4')).shape == (1,)",
-    "quantize": "from q8a8_conformance.cli import main; main(['quantize', '--help'])",
-    "inspect": "from q8a8_conformance.cli import main; main(['inspect', '--help'])",
+    # All modules of the commands, in one process: the parser with every command has imported them.
+    "commands": "from q8a8_conformance.cli import COMMANDS, build_parser; import sys; "
+    "build_parser(None, whole=True); assert all(one.module in sys.modules for one in COMMANDS.values())",
+    "explain": "from q8a8_conformance.cli import main; assert main(['explain', 'QNT-3']) == 0; "
+    "assert main(['explain', 'odd-block-lost']) == 0",
+    "completion": "from q8a8_conformance.cli import main; assert main(['completion', 'bash']) == 0",
     "convert": "import numpy, os, tempfile; from q8a8_conformance.cli import main; "
     "os.chdir(tempfile.mkdtemp()); numpy.save('w.npy', numpy.ones((2, 64), 'f4')); "
     "assert main(['quantize', 'w.npy', 'q.npy']) == 0; assert main(['inspect', 'q.npy']) == 0",

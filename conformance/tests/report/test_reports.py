@@ -157,14 +157,14 @@ SMALLEST = Smallest(
 
 
 def test_the_smallest_input_is_in_every_report(make_run: Callable[..., Run]) -> None:
-    """All formats show the input in words and in hex, and both results; HTML draws the bits."""
+    """All formats show the input in words and in numbers, and both results; HTML draws the bits."""
     unexplained = Finding(DOT, "unexplained", 0, 4, smallest=SMALLEST)
     run = make_run([failed("DOT-1", "dot/b")], diagnosis=(unexplained, finding("scalar", "")))
     markdown, page = report.render(run, "markdown"), report.render(run, "html")
     for shown in (markdown, page):
         assert f"{DOT}: the smallest input found that goes wrong" in shown
         assert SMALLEST.text in shown
-        assert f"vx: 003c01{31 * '00'} (34 bytes)" in shown
+        assert f"vx: scale 0x3c00 (1), codes 1{31 * ' 0'} (34 bytes)" in shown
         assert "want  s[0] = 0x40000000 (2)" in shown
         assert "got   s[0] = 0x40400000 (3)" in shown
     assert page.count('class="bits"') == 2

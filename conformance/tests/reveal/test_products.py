@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from q8a8.recipe import quantize_blocks
 from q8a8_conformance.faults import catalogue
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs.calls import MUL_MAT
@@ -269,3 +270,137 @@ def test_words_of_trees() -> None:
     assert tree_words(4, ((0, 1), (2, 3), (4, 5))) == "elements in 2 accumulators, each a part of them"
     assert tree_words(3, ((0, 1), (2, 3))) == "3 elements in a tree"
     assert tree_words(4, ((0, 2), (1, 3), (4, 5))) == "elements in 2 accumulators, by turns"
+
+
+class Codes(Shaders):
+    """A device that quantizes by a recipe, and adds blocks one after the other."""
+
+    few = 1 << 20
+
+    def _recipe(self, n: int) -> str:
+        """Name the recipe of a product of n rows."""
+        return "ggml-ref" if n <= 3 else "ggml-avx2"
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        h, q = quantize_blocks(np.ascontiguousarray(x[:, 0]), self._recipe(len(x)))
+        terms = (codes * q[:, np.newaxis]).sum(axis=-1, dtype=np.float32)
+        return self._add(terms, h.astype(F32)[:, np.newaxis], scale)
+
+    def _add(self, sums: Array, activation: Array, weight: Array) -> Array:
+        """Add up integer sums [n, m, nb] under scales [n, 1, nb] and [m, nb]."""
+        return np.cumsum(sums * (activation * weight), axis=-1, dtype=F32)[..., -1]
+
+
+class NarrowSums(Codes):
+    """The same, with sums in bfloat16."""
+
+    def _recipe(self, n: int) -> str:
+        del n
+        return "design"
+
+    def _add(self, sums: Array, activation: Array, weight: Array) -> Array:
+        total = np.zeros(sums.shape[:2], F32)
+        for term in np.moveaxis(sums * (activation * weight), -1, 0):
+            total = self._narrow(total + term)
+        return total
+
+    @staticmethod
+    def _narrow(v: Array) -> Array:
+        """Round to the upper sixteen bits by the nearest of both neighbours, ties to even."""
+        down = (v.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32)
+        up = (down.view(np.uint32) + np.uint32(0x10000)).view(F32)
+        below, above = np.abs(v.astype(float) - down), np.abs(up.astype(float) - v)
+        odd = (down.view(np.uint32) >> np.uint32(16) & np.uint32(1)).astype(bool)
+        return np.where((above < below) | ((above == below) & odd), up, down)
+
+
+class HalfTerms(NarrowSums):
+    """The same, with products and sums in half precision."""
+
+    def _add(self, sums: Array, activation: Array, weight: Array) -> Array:
+        total = np.zeros(sums.shape[:2], F16)
+        for term in np.moveaxis(sums * (activation * weight), -1, 0):
+            total = total + term.astype(F16)
+        return total.astype(F32)
+
+
+class DoubleSums(NarrowSums):
+    """The same, with sums in double."""
+
+    def _add(self, sums: Array, activation: Array, weight: Array) -> Array:
+        exact = sums.astype(np.float64) * (activation * weight)
+        return np.cumsum(exact, axis=-1)[..., -1].astype(F32)
+
+
+class ScaleOfRow(Codes):
+    """A device of codes under one scale for a row, which is multiplied last."""
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        d = (np.abs(x).max(axis=(1, 2, 3), keepdims=True) / F32(127)).astype(F32)
+        v = x * np.where(d == 0, 0, F32(1) / np.maximum(d, F32(1e-38)))
+        q = np.trunc(v + np.copysign(F32(0.5), v))
+        sums = (codes * q).sum(axis=-1, dtype=np.float32)
+        total: Array = np.cumsum(sums * scale, axis=-1, dtype=F32)[..., -1]
+        return np.asarray(total * d[:, 0, :, 0])
+
+
+class NarrowInputs(Shaders):
+    """A device of weights and activations in bfloat16."""
+
+    few = 1 << 20
+
+    def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+        w = NarrowSums._narrow(codes * scale[..., np.newaxis])
+        terms = (w * NarrowSums._narrow(x)).reshape(len(x), len(codes), -1)
+        return np.cumsum(terms, axis=-1, dtype=F32)[..., -1]
+
+
+@pytest.mark.parametrize(
+    ("device", "names"),
+    [
+        (Codes, [("recipe:ggml-ref", "order:scalar"), ("recipe:ggml-avx2", "order:scalar")]),
+        (NarrowSums, [("recipe:design", "accumulator:bfloat16", "order:scalar")]),
+        (HalfTerms, [("recipe:design", "accumulator:float16", "order:scalar")]),
+        (DoubleSums, [("recipe:design", "sums-in-double")]),
+        (NarrowInputs, [("activations:bfloat16", "accumulator:float32", "weights:bfloat16")]),
+        (
+            ScaleOfRow,
+            [
+                (
+                    "activations:int8-per-row",
+                    "recipe:ggml-ref",
+                    "activation-scale:float32",
+                    "activation-scale-last",
+                    "order:scalar",
+                )
+            ],
+        ),
+    ],
+)
+def test_formats_and_recipes(device: type[Shaders], names: list[tuple[str, ...]]) -> None:
+    """Recipes that change with n, formats of weights and of sums, and scales of rows, to the bit."""
+    found = reveal_product(InProcessSession(device, (MUL_MAT,)), SHORT)
+    assert [regime.names for regime in found.regimes] == names
+    assert not any(regime.unexplained for regime in found.regimes)
+    assert all(regime.of for regime in found.regimes)
+    if device is Codes:
+        assert [regime.where for regime in found.regimes] == [
+            "every row of x where n <= 3",
+            "every row of x where n >= 4",
+        ]
+
+
+def test_other_rows() -> None:
+    """Where a row's bits depend on the rows beside it, a product is not batch-invariant."""
+
+    class OneScale(ScaleOfRow):
+        def _floats(self, scale: Array, codes: Array, x: Array) -> Array:
+            d = np.abs(x).max() / F32(127) or F32(1)
+            return Codes._add(
+                self, (codes * np.rint(x / d)).sum(axis=-1, dtype=F32), np.full(1, d, F32), scale
+            )
+
+    found = reveal_product(InProcessSession(OneScale, (MUL_MAT,)), SHORT)
+    assert found.notes == ["the bits of an output depend on the other rows of x"]
+    assert not found.is_invariant
+    assert "depend on the shape" not in found.text()

@@ -135,6 +135,15 @@ def test_workers_that_do_not_start(
     assert words in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_program_that_an_emulator_does_not_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """QEMU says nothing of a program that is not there: the hint names it."""
+    emulator = tmp_path / "qemu-aarch64"
+    emulator.write_text("#!/bin/sh\nexit 1\n")
+    emulator.chmod(0o755)
+    assert main(["smoke", f"exec:{emulator} -L {tmp_path} build/q8a8-harness i8mm"]) == 5
+    assert "there is no file build/q8a8-harness" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", [["kernel.so"], ["lib:/nowhere"], ["ref", "--json", "/nowhere/x"], []])
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong usage is exit status 2 with a sentence on standard error."""

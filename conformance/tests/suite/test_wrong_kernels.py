@@ -38,6 +38,12 @@ def test_a_wrong_kernel_does_not_conform(
     assert tested.rules("fail", "crashed") == failed, tested.out
 
 
+def test_a_value_is_no_matter_of_the_calls_before(q8a8_test: Callable[..., Tested]) -> None:
+    """A value that is wrong after a call outside the domain, and was before it, breaks its own rule alone."""
+    tested = q8a8_test(f"{MUTANTS}:round_half_even", "--case", "unspecified/next/quantize_row_q8_a8")
+    assert tested.rules("fail") == {"QNT-4"}, tested.out
+
+
 @pytest.mark.parametrize(
     ("name", "selected", "broken"),
     [("over_read_byte", "MEM-1,MEM-4", "MEM-1"), ("crashes_on_63_blocks", "ENV-4,DEQ-*", "ENV-4")],

@@ -74,7 +74,9 @@ def test_damage_is_located(memory: Memory, placement: Placement) -> None:
                 continue
             ctypes.memset(outside, CANARY ^ 1, 1)
             message = (
-                f"{distance + 1} bytes before its start" if side == "before" else f"{distance} bytes after"
+                f"{distance + 1} byte{'' if distance == 0 else 's'} before its start"
+                if side == "before"
+                else f"{distance} byte{'' if distance == 1 else 's'} after"
             )
             assert message in buffer.damage()
             assert buffer.changed() == ""
@@ -88,7 +90,7 @@ def test_changes_and_refill(memory: Memory) -> None:
     assert buffer.changed() == "byte 8999 of x was written"
     buffer.refill()
     assert buffer.changed() == ""
-    assert "1 bytes before" in buffer.damage()
+    assert "1 byte before" in buffer.damage()
 
 
 def test_arenas_are_reused_clean(memory: Memory) -> None:
@@ -125,7 +127,7 @@ def test_addresses_are_described(memory: Memory) -> None:
     buffer = memory.place("vx", data_of(68), Placement.AT_END)
     assert buffer.locate(buffer.address + 3) == "vx (68 bytes): byte 3"
     assert buffer.locate(buffer.address + 68) == "vx (68 bytes): 0 bytes after its end"
-    assert buffer.locate(buffer.address - 1) == "vx (68 bytes): 1 bytes before its start"
+    assert buffer.locate(buffer.address - 1) == "vx (68 bytes): 1 byte before its start"
     assert buffer.locate(8) == ""
     buffer.make_read_only()
     assert buffer.locate(buffer.address) == "vx (68 bytes): byte 0, mapped read-only"

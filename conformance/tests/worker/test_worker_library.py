@@ -139,7 +139,7 @@ def test_shared_state_needs_threads(kernel: Callable[..., Session], name: str) -
     ("name", "options", "message"),
     [
         ("reads_after", Option.GUARD_AFTER, "x (256 bytes): 0 bytes after its end"),
-        ("reads_before", Option.GUARD_BEFORE, "x (256 bytes): 1 bytes before its start"),
+        ("reads_before", Option.GUARD_BEFORE, "x (256 bytes): 1 byte before its start"),
         ("writes_after", Option.GUARD_AFTER, "y (68 bytes): 2 bytes after its end"),
         ("writes_before", Option.GUARD_BEFORE, "y (68 bytes): 3 bytes before its start"),
         ("writes_input", Option.READONLY, "x (256 bytes): byte 5, mapped read-only"),

@@ -239,7 +239,7 @@ def map_candidate(matrix: Array, offset: Array, step: Any) -> Candidate:  # noqa
         "map": matrix.tolist(),
     }
     return candidates.Candidate(
-        "block-map", where, "DOT-1", sentence[0].upper() + sentence[1:] + ".", FIX,
+        "block-map", where, "Q8A8-DOT-1", sentence[0].upper() + sentence[1:] + ".", FIX,
         "", {"products": step},
     )  # fmt: skip
 

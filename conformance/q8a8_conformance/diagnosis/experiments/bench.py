@@ -16,6 +16,7 @@ from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,10 +34,6 @@ BUSY = 4
 
 UNUSED = 0x4200
 """Bits of the scale that a version 2 block must not use: 3.0, no power of two."""
-
-
-class NoAnswerError(Exception):
-    """The kernel did not return, or the time for experiments is up."""
 
 
 @dataclass(frozen=True)
@@ -269,9 +266,7 @@ class Bench:
         """Return a fact about this function, with what it changes; the catalogue's fix where it has one."""
         if cause in MUTANTS:
             fix = MUTANTS[cause].fix
-        made = Fact(
-            self.function, fact, where, f"Q8A8-{rule}", sentence, fix, tuple(evidence), cause, self.nrc
-        )
+        made = Fact(self.function, fact, where, rule, sentence, fix, tuple(evidence), cause, self.nrc)
         return Measured(made, changes or {}, when)
 
 

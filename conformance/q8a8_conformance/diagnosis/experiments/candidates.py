@@ -43,7 +43,7 @@ class Candidate(Statement):
 
 def _from_catalogue(slug: str, fact: str, **changes: Step) -> Candidate:
     mutant = MUTANTS[slug]
-    rule = mutant.rule.removeprefix("Q8A8-")
+    rule = mutant.rule
     return Candidate(fact, {"as": slug}, rule, mutant.sentence, mutant.fix, slug, changes)
 
 
@@ -86,13 +86,25 @@ def readings() -> tuple[Candidate, ...]:
         Candidate(
             "scale-read",
             {"as": f"fixed-point-{bits}"},
-            "HLF-3",
+            "Q8A8-HLF-3",
             f"Each scale is cut to a multiple of 2^-{bits}.",
             "Widen the half to float32: it reaches from 2^-24 to 65504.",
             "",
             dict.fromkeys(("widen_x", "widen_y"), _cut(bits)),
         )
         for bits in range(8, 24)
+    ]
+    found += [
+        Candidate(
+            "scale-read",
+            {"as": "magnitude", "operand": side},
+            "Q8A8-HLF-3",
+            f"The sign of {side}'s scale is lost.",
+            "Widen the half with its sign: a scale may be negative.",
+            "",
+            {f"widen_{side}": lambda h: np.abs(np.asarray(h, np.float64))},
+        )
+        for side in "xy"
     ]
     return tuple(found)
 
@@ -129,13 +141,13 @@ def scale_products() -> tuple[Candidate, ...]:
         for slug in _PRODUCTS
     ]
     more = [
-        ("y-scale-twice", "DOT-3", "y's scale is used for x too.", lambda _dx, dy: dy * dy),
-        ("x-scale-unused", "DOT-3", "x's scale is not used.", lambda _dx, dy: dy),
-        ("scales-added", "DOT-2", "The scales are added, not multiplied.", lambda dx, dy: dx + dy),
-        ("scales-unused", "DOT-3", "No scale is used.", lambda dx, _dy: np.ones_like(dx)),
+        ("y-scale-twice", "Q8A8-DOT-3", "y's scale is used for x too.", lambda _dx, dy: dy * dy),
+        ("x-scale-unused", "Q8A8-DOT-3", "x's scale is not used.", lambda _dx, dy: dy),
+        ("scales-added", "Q8A8-DOT-2", "The scales are added, not multiplied.", lambda dx, dy: dx + dy),
+        ("scales-unused", "Q8A8-DOT-3", "No scale is used.", lambda dx, _dy: np.ones_like(dx)),
         (
             "scales-truncated",
-            "DOT-2",
+            "Q8A8-DOT-2",
             "Scales are truncated to integers.",
             lambda dx, dy: np.trunc(dx) * np.trunc(dy),
         ),
@@ -143,7 +155,7 @@ def scale_products() -> tuple[Candidate, ...]:
     more += [
         (
             f"fixed-point-{bits}",
-            "DOT-2",
+            "Q8A8-DOT-2",
             f"The product of the scales is cut to a multiple of 2^-{bits}.",
             step,
         )
@@ -192,7 +204,7 @@ def integers() -> tuple[Candidate, ...]:
         Candidate(
             "products",
             {"as": "codes-unsigned", "operand": "y"},
-            "DOT-1",
+            "Q8A8-DOT-1",
             "y's codes are read as unsigned.",
             signed.fix,
             "codes-unsigned",
@@ -205,7 +217,7 @@ def integers() -> tuple[Candidate, ...]:
             Candidate(
                 "products",
                 {"as": "maddubs-offset", "operand": operand},
-                "DOT-1",
+                "Q8A8-DOT-1",
                 f"{operand} + 128 is multiplied unsigned, and the pair sums saturate.",
                 MUTANTS["maddubs-offset"].fix,
                 "maddubs-offset",
@@ -234,7 +246,7 @@ def _widths() -> Iterator[Candidate]:
             yield Candidate(
                 "block-sum",
                 {"bits": bits, "ends": ends},
-                "DOT-1",
+                "Q8A8-DOT-1",
                 f"A block's sum is kept in {bits} bits and {ends}.",
                 "Add in int32: a block's sum reaches 2^19.",
                 cause,
@@ -253,7 +265,7 @@ def _in_lanes() -> Iterator[Candidate]:
         yield Candidate(
             "block-sum",
             {"bits": 16, "ends": f"{ends}s", "lanes": lanes, "elements": kind},
-            "DOT-1",
+            "Q8A8-DOT-1",
             f"Products are added in int16 and {ends}: element j in lane "
             f"{f'j mod {lanes}' if kind == 'modulo' else f'j / {32 // lanes}'} of {lanes}.",
             "Widen each product, or each pair of products, to int32 before adding.",
@@ -290,39 +302,38 @@ LIMITS = (65504.0, 57344.0, 65535.0, 32767.0, 448.0)
 """The largest halves and integers, and the largest float8 of four exponent bits."""
 
 
+def _result_one_up(result: float) -> float:
+    value = np.float32(result)
+    return float(np.nextafter(value, np.float32(np.inf) * np.sign(value)) if value else value)
+
+
 @cache
 def results() -> tuple[Candidate, ...]:
     """Return wrong last steps."""
     one_up = MUTANTS["result-one-up"]
-
-    def up(_held: float, result: float, _nb: int) -> float:
-        value = np.float32(result)
-        return float(np.nextafter(value, np.float32(np.inf) * np.sign(value)) if value else value)
-
-    clamped = (
-        Candidate(
-            "result-changed",
-            {"limit": limit},
-            "ORD-2",
-            f"Results are clamped to {limit:g}.",
-            "Store the sum as the float32 that it is.",
-            "",
-            {"store": lambda _held, result, _nb, limit=limit: min(max(result, -limit), limit)},
-        )
-        for limit in LIMITS
-    )
-    return (
-        *clamped,
-        Candidate(
-            "result-changed",
-            {"as": one_up.slug},
-            one_up.rule.removeprefix("Q8A8-"),
-            one_up.sentence,
-            one_up.fix,
-            one_up.slug,
-            {"store": up},
+    fix = "Store the sum as the float32 that it is."
+    known: list[tuple[dict[str, Any], str, str, str, str, Callable[[float], float]]] = [
+        *(
+            (
+                {"limit": limit}, "Q8A8-ORD-2", f"Results are clamped to {limit:g}.", fix, "",
+                lambda result, limit=limit: min(max(result, -limit), limit),
+            )
+            for limit in LIMITS
         ),
-    )
+        ({"as": "zero-for-negative"}, "Q8A8-DOT-3", "A negative result is stored as 0.", fix, "",
+         lambda result: max(result, 0.0)),
+        ({"as": "magnitude"}, "Q8A8-DOT-3", "Results are stored without their sign.", fix, "", abs),
+        ({"as": "negated"}, "Q8A8-DOT-3", "Results have the other sign.", fix, "", lambda result: -result),
+        ({"as": "truncated"}, "Q8A8-DOT-3", "Results are truncated to integers.", fix, "", np.trunc),
+        ({"as": one_up.slug}, one_up.rule, one_up.sentence, one_up.fix, one_up.slug, _result_one_up),
+    ]  # fmt: skip
+    return tuple(
+        Candidate(
+            "result-changed", where, rule, sentence, fix, cause,
+            {"store": lambda _held, result, _nb, of=of: of(result)},
+        )
+        for where, rule, sentence, fix, cause, of in known
+    )  # fmt: skip
 
 
 FIXED_POINTS = range(24, 48)
@@ -338,7 +349,7 @@ def terms() -> tuple[Candidate, ...]:
         Candidate(
             "term-rounded",
             {"format": "fixed-point", "unit": -bits},
-            "ORD-2",
+            "Q8A8-ORD-2",
             f"Each block's term is cut to a multiple of 2^-{bits}.",
             fix,
             "",
@@ -350,7 +361,7 @@ def terms() -> tuple[Candidate, ...]:
         Candidate(
             "term-rounded",
             {"format": kind, "bits": bits},
-            "ORD-2",
+            "Q8A8-ORD-2",
             MUTANTS[slug].sentence if slug else f"Each block's term is cut to a {kind}.",
             fix,
             slug,

@@ -13,8 +13,16 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.bench import UNUSED, Bench, Measured, model_of
 from q8a8_conformance.diagnosis.experiments.lengths import Lengths, fit, formula
+from q8a8_conformance.diagnosis.experiments.model import blocks as own_blocks
 from q8a8_conformance.diagnosis.experiments.model import matches
-from q8a8_conformance.diagnosis.experiments.segments import OTHER_FIELD, Counted, Segment, greatest_code
+from q8a8_conformance.diagnosis.experiments.repeated import find_repeated
+from q8a8_conformance.diagnosis.experiments.segments import (
+    OTHER_FIELD,
+    Counted,
+    Segment,
+    greatest_code,
+    meeting,
+)
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.observations import CallResult
@@ -95,6 +103,9 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     if where is None and len(wrong) > IRREGULAR:
         return  # Loops lose blocks at lengths that have a rule; sums that round go wrong anywhere.
     wrong = sorted({*(nb for nb, right in verdicts.items() if not right), *([where.least] if where else [])})
+    if found := _repeated(bench, verdicts):
+        yield found
+        return
     segments = {nb: Counted(bench, nb).segments() for nb in _representatives(wrong)}
     known = {nb: found for nb, found in segments.items() if found}
     if not known:
@@ -112,6 +123,31 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         if not found.changes or not all(_agrees(bench, found, nb) for nb in others):
             found = _fact(bench, where, known, wrong, others)
     yield found
+
+
+def _repeated(bench: Bench, verdicts: Mapping[int, bool]) -> Measured | None:
+    """Return the fact about blocks at the same places of every group, where it gives all short rows."""
+    wrong, right = (sorted(nb for nb, of in verdicts.items() if of == kind) for kind in (False, True))
+    repeated = find_repeated(bench, wrong, right)
+    if repeated is None:
+        return None
+    one, nb = repeated.segment, wrong[0]
+    kind, _ = _kind(bench, [one], [True], None)
+    rule, _, slug = _named(bench, kind)
+    what = _words(one, bench.nrc, single=True, ends=(repeated.words, ""))
+    call = Counted(bench, nb)
+    found = bench.measured(
+        kind,
+        {"at": nb, "blocks": [{**repeated.to_json(), **_json(one)}]},
+        rule,
+        f"{what[0].upper()}{what[1:]}.",
+        "Give every block of the unrolled loop its own number in both rows.",
+        evidence=[bench.evidence(call.call(call.x, call.y), f"nb = {nb}")],
+        cause=slug or _cause(repeated.meeting, [nb]),
+        changes={"blocks": repeated.meeting},
+    )
+    short = [nb for nb in wrong if nb <= EVERY]
+    return found if all(_agrees(bench, found, nb) for nb in short[:: len(short) // CHECKED + 1]) else None
 
 
 def _further(where: Lengths) -> list[int]:
@@ -249,7 +285,7 @@ def _fact(
 
 def _json(one: Segment) -> dict[str, Any]:
     """Return what happens to the blocks of a segment as JSON data."""
-    names = ("times", "shift", "row", "column", "x_row", "y_row")
+    names = ("times", "shift", "row", "column", "x_row", "y_row", "own_scale", "exchanged")
     return {name: getattr(one, name) for name in names}
 
 
@@ -278,28 +314,19 @@ def _blocks(
 ) -> Any:  # noqa: ANN401 - a step
     """Return the step of a model that counts blocks so."""
 
-    def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
-        ix, iy = (np.arange(nb) + r * nb for r in (row, column))
+    def blocks(nb: int, row: int, column: int) -> tuple[Array, ...]:
         if nb not in others and not lengths.holds(nb):
-            return ix, iy
-        x, y = [ix], [iy]
-        keep = np.ones(nb, bool)
-        ends = [(start(nb), stop(nb)) for start, stop in functions]
+            return own_blocks(nb, row, column)
         segments = others.get(nb, first)
-        if nb in others:
-            ends = [(one.start, one.stop) for one in segments]
-        for (begin, b), one in zip(ends, segments, strict=True):
-            if nrc == 2 and (one.row, one.column) != (row, column):
-                continue
-            a = max(begin, 0)
-            keep[a:b] = False
-            others_x = ix if one.x_row is None else np.arange(nb) + one.x_row * nb
-            others_y = iy if one.y_row is None else np.arange(nb) + one.y_row * nb
-            for _ in range(int(one.times) + (one.x_row is not None)):
-                x.append(others_x[a:b])
-                y.append(others_y[a:b] + (one.shift or 0))
-        x[0], y[0] = ix[keep], iy[keep]
-        return np.concatenate(x), np.concatenate(y)
+        ends = [(one.start, one.stop) for one in segments]
+        if nb not in others:
+            ends = [(max(start(nb), 0), stop(nb)) for start, stop in functions]
+        placed = [
+            (np.arange(begin, min(end, nb)), one)
+            for (begin, end), one in zip(ends, segments, strict=True)
+            if nrc == 1 or (one.row, one.column) == (row, column)
+        ]
+        return meeting(nb, row, column, placed)
 
     return blocks
 
@@ -347,7 +374,9 @@ def _words(one: Segment, nrc: int, single: bool, ends: tuple[str, str]) -> str:
         return f"{blocks}{of} meet{'s' * single} y{one.y_row}'s"
     if one.shift is not None:
         other = f"{one.shift:+d}".replace("-", "- ").replace("+", "+ ")
-        return f"{blocks} of x{of} meet{'s' * single} block b {other} of y"
+        x, y = "yx" if one.exchanged else "xy"
+        scale = ", under the scale of its own one" if one.own_scale else ""
+        return f"{blocks} of {x}{of} meet{'s' * single} block b {other} of {y}{scale}"
     times = {0: "not counted", 2: "counted twice"}.get(int(one.times), f"counted {one.times:g} times")
     return f"{blocks}{of} {'is' if single else 'are'} {times}"
 
@@ -367,15 +396,15 @@ def _cause(step: Any, lengths: Sequence[int]) -> str:  # noqa: ANN401 - a step
     return ""
 
 
-def _same(meeting: tuple[Array, Array], visited: Array) -> bool:
+def _same(met: tuple[Array, ...], visited: Array) -> bool:
     """Return whether the same blocks are counted as often."""
-    return all(np.array_equal(np.sort(side), np.sort(visited)) for side in meeting)
+    return all(np.array_equal(np.sort(side), np.sort(visited)) for side in met)
 
 
 def _named(bench: Bench, kind: str) -> tuple[str, str, str]:
     """Return the rule, the fix, and the catalogue's slug."""
     if kind == "version-2-field":
-        return "DOT-9", MUTANTS["v2-weight-scale-of-both"].fix, ""
+        return "Q8A8-DOT-9", MUTANTS["v2-weight-scale-of-both"].fix, ""
     if bench.nrc == 2:
-        return "DOT-6", "Treat the rows of both x and y alike, every block once.", ""
-    return "DOT-10", MUTANTS["odd-block-lost"].fix, ""
+        return "Q8A8-DOT-6", "Treat the rows of both x and y alike, every block once.", ""
+    return "Q8A8-DOT-10", MUTANTS["odd-block-lost"].fix, ""

@@ -97,7 +97,7 @@ def _halves(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         more = f"; and {len(held) - 1} more" if len(held) > 1 else ""
         yield bench.measured(
             "half-read", {"operand": "xy" if both else side, "values": values},
-            "HLF-3", f"The scale 0x{first:04x}{'' if both else ' of ' + side} is read as {value!r}, "
+            "Q8A8-HLF-3", f"The scale 0x{first:04x}{'' if both else ' of ' + side} is read as {value!r}, "
             f"not {right!r}{more}.",
             mutant.fix, evidence=[bench.shown(x, y, f"1 · 1 under {side}'s scale 0x{first:04x}")],
             cause=mutant.slug if list(held) == [0x2E66] else "",
@@ -180,7 +180,7 @@ def _products(bench: Bench) -> Iterator[Measured]:
     yield bench.measured(
         "product-wrong",
         {"x": a, "y": b, "value": value, "places": places},
-        "DOT-1",
+        "Q8A8-DOT-1",
         f"({a}) · ({b}) gives {value:g}{at}, not {a * b}{more}.",
         mutant.fix,
         evidence=[bench.shown(*_single(bench, place, a, b), f"({a}) · ({b}) at byte {place}")],

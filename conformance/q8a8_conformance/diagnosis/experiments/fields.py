@@ -1,4 +1,4 @@
-"""Where a block's scale and codes are read from: version 2's two scales, layouts, other blocks' scales."""
+"""Where a block's scale and codes are read from: version 2's two scales, and layouts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LENGTHS = (1, 2, 3, 5, 8)
 """Blocks of the rows that show a layout."""
 
 PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
-    slug: (MUTANTS[slug].rule.removeprefix("Q8A8-"), slug, MUTANTS[slug].changes["pick"])
+    slug: (MUTANTS[slug].rule, slug, MUTANTS[slug].changes["pick"])
     for slug in (
         "v2-weight-scale-of-both",
         "v2-activation-scale-of-both",
@@ -37,12 +37,12 @@ PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     )
 } | {
     "v2-scales-added-as-floats": (
-        "LAY-5",
+        "Q8A8-LAY-5",
         "v2-scales-added",
         lambda xw, xa, yw, ya: (xw.astype(np.float64) + xa, yw.astype(np.float64) + ya),
     ),
-    "v2-fields-exchanged": ("LAY-3", "v2-fields-exchanged", lambda _xw, xa, yw, _ya: (xa, yw)),
-    "v2-y-unscaled": ("DOT-3", "y-scale-unused", lambda xw, _xa, _yw, ya: (xw, np.ones_like(ya))),
+    "v2-fields-exchanged": ("Q8A8-LAY-3", "v2-fields-exchanged", lambda _xw, xa, yw, _ya: (xa, yw)),
+    "v2-y-unscaled": ("Q8A8-DOT-3", "y-scale-unused", lambda xw, _xa, _yw, ya: (xw, np.ones_like(ya))),
 }
 """Wrong choices of the two scales: rule, cause and step."""
 
@@ -90,7 +90,7 @@ def fields(bench: Bench) -> Iterator[Measured]:
         return
     for fact, (rule, slug, pick) in PICKS.items():
         if all(matches(Model(pick=pick), one) for one in tried):
-            bench.unused = 0 if rule == "LAY-5" else None
+            bench.unused = 0 if rule == "Q8A8-LAY-5" else None
             yield bench.measured(
                 "version-2-field",
                 {"as": fact},
@@ -131,7 +131,7 @@ def _unused(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "unused-scale-has-influence",
             {"blocks": blocks, "of": nb},
-            "LAY-5",
+            "Q8A8-LAY-5",
             f"In blocks {', '.join(map(str, blocks))} of {nb} an unused scale has an influence: "
             "an infinity or a NaN in it comes back.",
             MUTANTS["v2-scales-added"].fix,
@@ -178,7 +178,7 @@ def layouts(bench: Bench) -> Iterator[Measured]:
             yield bench.measured(
                 "block-layout",
                 {"as": slug},
-                mutant.rule.removeprefix("Q8A8-"),
+                mutant.rule,
                 mutant.sentence,
                 mutant.fix,
                 evidence=[
@@ -264,7 +264,7 @@ def zero_scales(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "zero-scale-affects-others",
             {"side": side, "block": block, "ends": ends},
-            "DOT-8",
+            "Q8A8-DOT-8",
             mutant.sentence if ends else f"A zero scale of {side} has an influence on other blocks.",
             mutant.fix,
             cause=mutant.slug if ends else "",
@@ -292,114 +292,3 @@ def _has_zero_scale(result: CallResult) -> bool:
             if ((weight if name == "vx" else activation) == 0).any():
                 return True
     return False
-
-
-def block_scales(bench: Bench) -> Iterator[Measured]:
-    """Find blocks that take another block's scale: each block's scales are primes, and one block counts."""
-    scales = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59)
-    for nb in (4, 3, 8, 7):
-        dx, dy = scales[:nb], scales[nb : 2 * nb]
-        taken: list[tuple[int, int]] = []
-        calls_made = []
-        for block in range(nb):
-            codes = np.zeros(nb, np.int64)
-            codes[block] = 1
-            call = bench.call(bench.row(codes, dx), bench.row(codes, dy))
-            calls_made.append(call)
-            value = float(np.frombuffer(bench.outputs(call)[0], "<f4")[0])
-            taken.append(
-                next(((i, j) for i in range(nb) for j in range(nb) if dx[i] * dy[j] == value), (-1, -1))
-            )
-        own = [(b, b) for b in range(nb)]
-        if taken == own or (-1, -1) in taken:
-            continue
-        every = np.arange(nb)
-        seen = [np.array(side) for side in zip(*taken, strict=True)]
-        named = [
-            next((one for one in OF_BLOCKS if (one[2](every, nb) == side).all()), ("", "", _own))
-            for side in seen
-        ]
-        if not all(name for name, _, _ in named):
-            continue
-        (name_x, words_x, of_x), (name_y, words_y, of_y) = named
-        both = name_x == name_y
-        wrong = next(b for b in range(nb) if taken[b] != (b, b))
-        texts = [
-            f"{side}'s codes meet the scale of {words}" for side, words in (("x", words_x), ("y", words_y))
-        ]
-        yield bench.measured(
-            "scale-of-another-block",
-            {
-                "scale": name_x
-                if both
-                else " and ".join(
-                    f"{name} of {side}" for side, name in (("x", name_x), ("y", name_y)) if name != "own"
-                ),
-                "blocks": nb,
-                "taken": taken,
-            },
-            "DOT-3",
-            "; ".join(text for text, name in zip(texts, (name_x, name_y), strict=True) if name != "own")
-            + ".",
-            "Scale each block's sum by its own scales.",
-            cause={("first", "first"): "first-scale-for-all", ("next", "own"): "scale-of-next-block"}.get(
-                (name_x, name_y), ""
-            ),
-            evidence=[
-                bench.evidence(
-                    calls_made[wrong], f"1 · 1 in block {wrong} of {nb}: x's scales {dx}, y's {dy}"
-                )
-            ],
-            changes={"scale_of_x": of_x, "scale_of_y": of_y},
-        )
-        return
-
-
-def _own(numbers: Array, _nb: int) -> Array:
-    return numbers
-
-
-def _first(numbers: Array, nb: int) -> Array:
-    return numbers // max(nb, 1) * nb
-
-
-def _next(numbers: Array, nb: int) -> Array:
-    return np.asarray(numbers // nb * nb + (numbers + 1) % nb)
-
-
-def _before(numbers: Array, nb: int) -> Array:
-    return np.asarray(numbers // nb * nb + (numbers - 1) % nb)
-
-
-def _last(numbers: Array, nb: int) -> Array:
-    return numbers // max(nb, 1) * nb + nb - 1
-
-
-def _of_step(step: int) -> Callable[[Array, int], Array]:
-    return lambda numbers, nb: np.asarray(numbers - numbers % nb % step)
-
-
-def _last_of_step(step: int) -> Callable[[Array, int], Array]:
-    def of(numbers: Array, nb: int) -> Array:
-        blocks = numbers % nb
-        return np.asarray(numbers - blocks + np.minimum(blocks - blocks % step + step - 1, nb - 1))
-
-    return of
-
-
-def _exchanged(numbers: Array, nb: int) -> Array:
-    blocks = numbers % nb
-    return np.asarray(numbers - blocks + np.where(blocks ^ 1 < nb, blocks ^ 1, blocks))
-
-
-OF_BLOCKS: tuple[tuple[str, str, Callable[[Array, int], Array]], ...] = (
-    ("own", "their own block", _own),
-    ("first", "the first block", _first),
-    ("next", "the next block", _next),
-    ("previous", "the block before", _before),
-    ("last", "the last block", _last),
-    ("other of two", "the other block of two", _exchanged),
-    *((f"first of {k}", f"the first block of {k}", _of_step(k)) for k in (2, 4, 3)),
-    *((f"last of {k}", f"the last block of {k}", _last_of_step(k)) for k in (2, 4, 3)),
-)
-"""Whose scale a block may take: name, words, and the function of the blocks' numbers and of nb."""

@@ -146,7 +146,8 @@ class Model:
     pick
         (x's weight and activation scales, y's) -> halves of x and of y.
     blocks
-        (nb, row of x, row of y) -> numbers of the blocks of x and of y that meet, rows one after the other.
+        (nb, row of x, row of y) -> numbers of the blocks of x and of y that meet, rows one after the other;
+        and, where they are others, of the blocks whose scales they take.
     scale_of_x, scale_of_y
         (numbers of blocks, nb) -> the blocks whose scales they take.
     strides, places
@@ -218,13 +219,13 @@ class Model:
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def _dot(
-        self, x: list[Array], y: list[Array], meeting: tuple[Array, Array], nb: int
+        self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
     ) -> tuple[float, float, bool, bool]:
         """Return the sum without rounding, what roundings may add, whether sums may round, and overflow."""
         (xw, xa, qx), (yw, ya, qy) = x, y
         halves_x, halves_y = self.pick(xw, xa, yw, ya)
-        ix, iy = meeting
-        sx, sy = self.scale_of_x(ix, nb), self.scale_of_y(iy, nb)
+        (ix, iy), (of_x, of_y) = meeting[:2], meeting[-2:]
+        sx, sy = self.scale_of_x(of_x, nb), self.scale_of_y(of_y, nb)
         d = self.scale_product(self.widen_x(halves_x[sx]), self.widen_y(halves_y[sy]))
         of = self.products(qx[ix], qy[iy])
         terms = self.term(self.block_sum(of) * d)

@@ -75,7 +75,7 @@ def single(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "result-not-written",
             {"n": "any"},
-            "DOT-7",
+            "Q8A8-DOT-7",
             "s keeps the bytes that it held: no result is written.",
             "Write the result to s[0].",
             evidence=shown,
@@ -94,7 +94,7 @@ def single(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "result-added",
             {"if_finite": bool(finite)},
-            "DOT-7",
+            "Q8A8-DOT-7",
             MUTANTS[slug].sentence,
             MUTANTS[slug].fix,
             evidence=[bench.evidence(with_s(call, _fill(f, 1)), f"1 · 1 where s held {f}") for f in FILLS],
@@ -107,7 +107,7 @@ def single(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "empty-row-not-written",
             {"n": 0},
-            "DOT-5",
+            "Q8A8-DOT-5",
             MUTANTS["empty-unwritten"].sentence,
             MUTANTS["empty-unwritten"].fix,
             cause="empty-unwritten",
@@ -119,7 +119,7 @@ def single(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "empty-row-value",
             {"n": 0, "value": float(before[0])},
-            "DOT-5",
+            "Q8A8-DOT-5",
             f"With n = 0 the result is {float(before[0])!r}, not +0.",
             "Start from +0.",
             evidence=[bench.evidence(with_s(empty, _fill(FILLS[0], 1)), "n = 0")],
@@ -156,7 +156,7 @@ def ignored(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "argument-not-ignored",
             {"argument": name, "value": value},
-            "DOT-12",
+            "Q8A8-DOT-12",
             f"With nrc = 1 the result depends on {name}, which counts with nrc = 2 alone.",
             MUTANTS["single-stored-far"].fix,
             cause="single-stored-far" if name == "bs" else "",
@@ -225,12 +225,12 @@ def pairs(bench: Bench) -> Iterator[Measured]:
     }
     missing = [name for name in NAMES if name not in at and name not in added]
     others = [place for place in first.values if place not in (*at.values(), *added.values())]
-    rule = "DOT-6"
+    rule = "Q8A8-DOT-6"
     if added:
         yield bench.measured(
             "result-added",
             {"results": sorted(added)},
-            "DOT-7",
+            "Q8A8-DOT-7",
             f"With nrc = 2 {', '.join(sorted(added))} is added to what s held.",
             "Overwrite s.",
             evidence=[first.evidence(f"bs = {first.bs}, s full of {FILLS[0]}")],
@@ -259,7 +259,7 @@ def pairs(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "floats-between-written",
             {"bs": first.bs, "places": others},
-            "DOT-6",
+            "Q8A8-DOT-6",
             "With nrc = 2 floats between the results are written.",
             MUTANTS["between-cleared"].fix,
             evidence=[first.evidence(f"bs = {first.bs}: s[{others[0]}] is written")],
@@ -274,7 +274,7 @@ def _moved(
     bench: Bench, tried: list[Written], wrong: list[Written], missing: list[str]
 ) -> Iterator[Measured]:
     """Find by which formula of bs the results for y1 are placed, or that they are others, or not written."""
-    rule = "DOT-6"
+    rule = "Q8A8-DOT-6"
     sums = [one.sums for one in tried]
     if sums[0] and all(each == sums[0] for each in sums):
         own = {NAMES[k]: " + ".join(NAMES[part] for part in of) for k, of in enumerate(sums[0]) if of != (k,)}

@@ -57,7 +57,7 @@ def offset(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "codes-offset",
             {"operand": operand},
-            "ORD-2",
+            "Q8A8-ORD-2",
             f"The codes of {operand} are offset, and what {other}'s codes add so is summed and rounded by "
             "itself before it is subtracted.",
             "Subtract the correction in integers, block by block.",
@@ -98,7 +98,7 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
             yield bench.measured(
                 "result-changed",
                 {"bits": bits},
-                "ORD-2",
+                "Q8A8-ORD-2",
                 f"The sum is rounded to {bits} significant bits before it is stored.",
                 "Store the sum as the float32 that it is.",
                 evidence=[
@@ -112,7 +112,7 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "accumulator-bits",
             {"bits": bits},
-            "ORD-2",
+            "Q8A8-ORD-2",
             MUTANTS[slug].sentence if slug else f"The running sum has {bits} significant bits.",
             "Add in float32.",
             cause=slug,
@@ -130,7 +130,7 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "rounded-off-part-wrong",
             {"error": wrong},
-            "ORD-2",
+            "Q8A8-ORD-2",
             f"What an addition rounds off is lost or comes back wrong: 2^24 + 1 gives {value:.9g}.",
             MUTANTS["low-part-misscaled"].fix,
             cause="low-part-misscaled" if value == 2.0**25 else "",
@@ -201,7 +201,7 @@ def roundings(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "block-added-in-parts",
             {"parts": groups, "roundings": len(groups)},
-            "ORD-2",
+            "Q8A8-ORD-2",
             f"The products of a block are added to the running sum {each}: {len(groups)} roundings a block, "
             f"where the bound allows one.",
             MUTANTS["float-products"].fix,
@@ -222,7 +222,7 @@ def roundings(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "sums-rounded",
             {"direction": kind},
-            "ORD-2",
+            "Q8A8-ORD-2",
             f"Sums are rounded {'towards zero' if kind == 'zero' else kind + 'wards'}.",
             "Add with rounding to nearest.",
             cause=slug,
@@ -237,7 +237,7 @@ def roundings(bench: Bench) -> Iterator[Measured]:
             yield bench.measured(
                 "block-added-in-parts",
                 {"split_bits": bits, "roundings": 2},
-                "ORD-2",
+                "Q8A8-ORD-2",
                 f"The sum of a block is added in two parts, its lower {bits} bits by themselves.",
                 "Add the whole sum of a block at once.",
                 evidence=[

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import Bench, NoAnswerError, with_s
+from q8a8_conformance.diagnosis.experiments.bench import Bench, with_s
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,6 +57,10 @@ class Segment:
         Which block of y is met instead: b + shift; None where it is its own.
     x_row, y_row
         The row of x whose block is taken instead, and that of y; None for its own.
+    own_scale
+        Whether the scale is its own block's of y all the same, where codes are another's.
+    exchanged
+        Whether x and y change places in all of this: these are blocks of y.
     """
 
     start: int
@@ -66,11 +71,40 @@ class Segment:
     shift: int | None = None
     x_row: int | None = None
     y_row: int | None = None
+    own_scale: bool = False
+    exchanged: bool = False
 
     @property
     def treatment(self) -> tuple[object, ...]:
         """What happens to its blocks, wherever it is."""
-        return self.row, self.column, self.times, self.shift, self.x_row, self.y_row
+        rows = self.row, self.column, self.x_row, self.y_row
+        return *rows, self.times, self.shift, self.own_scale, self.exchanged
+
+
+def meeting(nb: int, row: int, column: int, placed: Iterable[tuple[Array, Segment]]) -> tuple[Array, ...]:
+    """Return the blocks of x and of y that meet, and those whose scales they take: a step of a model.
+
+    Parameters
+    ----------
+    nb, row, column
+        Blocks of a row; the rows of x and y.
+    placed
+        Numbers of blocks, and what happens to them.
+    """
+    keep = np.ones(nb, bool)
+    parts: list[tuple[Array, ...]] = []
+    for of, one in placed:
+        keep[of] = False
+        x = of + nb * (row if one.x_row is None else one.x_row)
+        y = of + nb * (column if one.y_row is None else one.y_row)
+        met = y + (one.shift or 0)
+        scale = y if one.own_scale else met
+        part = (met, x, scale, x) if one.exchanged else (x, met, x, scale)
+        parts += [part] * (int(one.times) + (one.x_row is not None))
+    left = np.flatnonzero(keep)
+    x, y = left + row * nb, left + column * nb
+    ix, iy, sx, sy = (np.concatenate(side) for side in zip((x, y, x, y), *parts, strict=True))
+    return ix, iy, sx, sy
 
 
 def greatest_code(bench: Bench, nb: int) -> int:
@@ -79,29 +113,34 @@ def greatest_code(bench: Bench, nb: int) -> int:
 
 
 class Counted:
-    """Rows of one length with small codes, and their results with any of the blocks at zero."""
+    """Rows of one length with small codes, and their results with any of the blocks at zero.
 
-    def __init__(self, bench: Bench, nb: int) -> None:
+    With `exchanged`, which takes one row at a time, x and y change places in all that is found.
+    """
+
+    def __init__(self, bench: Bench, nb: int, *, exchanged: bool = False) -> None:
         rng = dot_rows.generator("counted", nb)
-        self.bench, self.nb = bench, nb
+        self.bench, self.nb, self.exchanged = bench, nb, exchanged
         self._partners: list[Segment] = []
+        self._meets_several = False
         largest = greatest_code(bench, nb)
         self.x, self.y = (rng.integers(1, largest + 1, bench.nrc * nb) for _ in "xy")
 
-    def call(self, x: Array, y: Array) -> Call:
-        """Return the call on codes of all rows, one after the other."""
+    def call(self, x: Array, y: Array, dy: Array | float = 1.0) -> Call:
+        """Return the call on codes of all rows, one after the other; `dy` are the scales of one row of y."""
         bench = self.bench
         if bench.nrc == 1:
-            return bench.call(bench.row(x), bench.full(y))
+            one, other = bench.row(x), bench.full(y, dy)
+            return bench.call(other, one) if self.exchanged else bench.call(one, other)
         rows = [
             np.stack([bench.encode(make(part)) for part in np.split(codes, 2)])
             for make, codes in ((bench.row, x), (bench.full, y))
         ]
         return with_s(calls.dot_pair(rows[0], rows[1], bs=BETWEEN), bytes(4 * BETWEEN + 8))
 
-    def results(self, x: Array, y: Array) -> Array:
+    def results(self, x: Array, y: Array, dy: Array | float = 1.0) -> Array:
         """Return the results [nrc · nrc], the row of x the faster."""
-        s = np.frombuffer(self.bench.outputs(self.call(x, y))[0], "<f4").astype(np.float64)
+        s = np.frombuffer(self.bench.outputs(self.call(x, y, dy))[0], "<f4").astype(np.float64)
         return s[list(self.bench.places(BETWEEN))[: self.bench.nrc**2]] / self.bench.factor
 
     def expected(self, x: Array, y: Array) -> Array:
@@ -125,7 +164,10 @@ class Counted:
             if len(parts) > SEGMENTS:
                 return None
             found += parts
-        return _joined(found)
+        if self.bench.nrc == 1 and not self.exchanged and self._meets_several:
+            # A block that meets several: it is blocks of y that meet another one of x.
+            return Counted(self.bench, self.nb, exchanged=True).segments()
+        return _joined([replace(one, exchanged=self.exchanged) for one in found])
 
     def _like(self, number: int, found: Sequence[Segment], value: float) -> list[Segment]:
         """Return the segments of the first result for another one, where they give its value."""
@@ -164,6 +206,9 @@ class Counted:
             found.append(known)
         elif stop - start == 1:
             found.append(self._partner(number, start, x))
+            met = found[-1]
+            own = start + (met.shift or 0) + self.nb * (column if met.y_row is None else met.y_row)
+            self._meets_several |= value != met.times * (x.sum() * self.y[own])
             self._partners = list(dict.fromkeys([*self._partners, found[-1]]))[-FEW:]
         else:
             middle = (start + stop) // 2
@@ -225,7 +270,12 @@ class Counted:
         if abs(times) > MOST_OFTEN:
             raise NoAnswerError
         other, shift = low // self.nb, low % self.nb - block
-        return Segment(block, block + 1, row, column, times, shift, None, None if other == column else other)
+        own_scale = False
+        if nrc == 1 and shift:
+            doubled = np.where(np.arange(self.nb) == block, 2.0, 1.0)
+            own_scale = bool(self.results(x, half, doubled)[number] == 2 * value)
+        own_row = None if other == column else other
+        return Segment(block, block + 1, row, column, times, shift, None, own_row, own_scale)
 
 
 def _joined(found: Sequence[Segment]) -> list[Segment]:

@@ -143,7 +143,7 @@ def strides(bench: Bench) -> Iterator[Measured]:
     yield bench.measured(
         "second-row-read-at",
         {"at": {side: name for side, (name, _, _) in named.items()}},
-        "DOT-6",
+        "Q8A8-DOT-6",
         "; ".join(f"{side}1 is read at {name}, not at b{side}" for side, (name, _, _) in named.items()) + ".",
         MUTANTS["bx-ignored"].fix,
         cause=slugs.pop() if len(slugs) == 1 else "",

@@ -123,7 +123,7 @@ def meetings(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
             yield bench.measured(
                 "block-meets-another",
                 {"blocks": name, "of": side},
-                "DOT-6" if bench.nrc == 2 else "DOT-10",
+                "Q8A8-DOT-6" if bench.nrc == 2 else "Q8A8-DOT-10",
                 words,
                 f"Multiply each block of {other} with the block of {side} at its own place.",
                 evidence=[bench.evidence(made[0].call, f"{first + 1} blocks")],
@@ -168,7 +168,7 @@ def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         yield bench.measured(
             "offset-wraps",
             {"unit": wrap.unit, "bits": wrap.bits, "rows": wrap.side, "from": first},
-            "DOT-10",
+            "Q8A8-DOT-10",
             _sentence(wrap, first),
             MUTANTS["count-of-sixteen-bits"].fix
             if wrap.bits in {8, 16} or wrap.unit in SIGNED
