@@ -58,6 +58,9 @@ endif()
 # Kernels with one fault each, which the harness must detect (conformance/tests/native).
 add_library(q8a8-broken SHARED ${CMAKE_SOURCE_DIR}/tests/broken.c)
 target_link_libraries(q8a8-broken PRIVATE q8a8_options m)
+# ggml's interface without a device behind it, and what a real one does seldom.
+add_library(q8a8-fake-ggml SHARED ${CMAKE_SOURCE_DIR}/tests/fake_ggml.c)
+target_link_libraries(q8a8-fake-ggml PRIVATE q8a8_options)
 
 # Kernels that leave something behind, and a library that changes its process when it is loaded.
 add_library(q8a8-stateful SHARED ${CMAKE_SOURCE_DIR}/tests/stateful.c ${CMAKE_SOURCE_DIR}/harness/fpenv.c)

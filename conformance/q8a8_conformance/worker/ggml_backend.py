@@ -265,8 +265,11 @@ class GgmlDevice:
         is_repacked = self._buft is not None and device == self.device and route.startswith("MUL_MAT")
         with self._context() as context, self._weights(is_repacked=is_repacked) as weights:
             operation = self._operation(context, route, k, m, 1, weights)[-1]
-            with self._placed(weights):
-                return bool(self._api.backend_dev_supports_op(device.address, operation))
+            try:
+                with self._placed(weights):
+                    return bool(self._api.backend_dev_supports_op(device.address, operation))
+            except MemoryError:  # the extra kind of buffer holds no such weights
+                return False
 
     @contextmanager
     def _weights(self, *, is_repacked: bool) -> Iterator[int | None]:
