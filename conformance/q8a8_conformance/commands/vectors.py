@@ -18,6 +18,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _mutants() -> MutantKiller:
     """Return what runs the mutants; imported here alone, as its workers' parts need Linux."""
-    from q8a8_conformance.faults.kills import MutantKiller  # noqa: PLC0415
+    from q8a8_conformance.faults.kills import MutantKiller  # noqa: PLC0415 -- slow to import
 
     return MutantKiller()

@@ -15,6 +15,7 @@ Mistakes of the catalogue name what was measured: theirs is the same table, or i
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,8 @@ def _layout(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
         undo = partial(replace, places=as_specified)
         found = Difference("scale-of-another-block", where, rule, sentence, fix, slug, undo)
         return [found], replace(model, places=places)
+    elif sum(_fits(as_specified, depends, b) for b in range(TAGGED)) > TAGGED // 2:
+        return [], model  # What is otherwise in the others is a matter of places.
     else:
         read = [np.flatnonzero(of).tolist() for of in depends[0]]
         wrong = next((j for j in range(BLOCK) if read[j] != [0, 1, 2 + j]), 0)
@@ -166,12 +169,15 @@ def _scale_of_another(depends: Array) -> tuple[str, str, Callable[[int], Array]]
     return None
 
 
-def _fits(places: Callable[[int], Array], depends: Array) -> bool:
-    """Return whether elements depend on the bytes that a layout reads, but for those behind the row."""
+def _fits(places: Callable[[int], Array], depends: Array, *blocks: int) -> bool:
+    """Return whether elements depend on the bytes that a layout reads, but for those behind the row.
+
+    Those of all blocks, unless some are given.
+    """
     of = places(TAGGED)
     return all(
         set(np.flatnonzero(depends[b, j]).tolist()) == {*of[b, :2].tolist(), int(of[b, 2 + j])}
-        for b, j in np.ndindex(TAGGED, BLOCK)
+        for b, j in itertools.product(blocks or range(TAGGED), range(BLOCK))
         if min(*of[b, :2], of[b, 2 + j]) >= 0
     )
 
@@ -252,14 +258,19 @@ def _read(
     """Dequantize blocks so that halves [n] and codes [n, 32] are read; return bits, and what is read."""
     wanted = np.concatenate([halves.astype("<u2").view(np.uint8).reshape(-1, 2), codes], axis=1)
     made: list[Any] = []
-    places = model.places(nb)
-    for start in range(0, len(wanted), nb):
-        row = np.zeros(SIZE * nb + 1, np.uint8)
-        row[places] = wanted[start : start + nb]
+    places, benign = model.places(nb), _benign(nb)
+    before = calls(benign)
+    # A block that is read from behind the row shows nothing, nor does one that is wrong whatever it holds.
+    inside = (places >= 0).all(axis=1)
+    right = inside & (before == model.predict(benign, before)).all(axis=1)
+    used = np.flatnonzero(right if right.any() else inside)
+    for start in range(0, len(wanted), used.size):
+        some = wanted[start : start + used.size]
+        here = used[: len(some)]
+        row = np.append(benign.reshape(-1), np.uint8(0))
+        row[places[here]] = some
         whole = row[:-1].reshape(nb, SIZE)
-        # A block that is read from behind the row shows nothing.
-        inside = (places >= 0).all(axis=1)
-        made.append([of[inside] for of in (calls(whole), *model.read(whole))])
+        made.append([of[here] for of in (calls(whole), *model.read(whole))])
     bits, h, q = (np.concatenate(of) for of in zip(*made, strict=True))
     return bits, h, q
 

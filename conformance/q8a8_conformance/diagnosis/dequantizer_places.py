@@ -146,9 +146,9 @@ def _moved(got: Array, want: Array, left: Array) -> Iterator[tuple[Any, Callable
 def _others(
     model: Dequantizer, got: Array, want: Array, row: Array
 ) -> Iterator[tuple[Any, Callable[[], Array]]]:
-    """Yield other scales, and known mistakes, as `_unwritten`."""
-    scales = [*(("scale-of", offset) for offset in OFFSETS), ("scale-is", 0)]
-    for effect in (*scales, *(("as", slug) for slug in single_mistakes())):
+    """Yield other scales or codes, and known mistakes, as `_unwritten`."""
+    moved = [(name, offset) for name in ("scale-of", "codes-of") for offset in OFFSETS]
+    for effect in (*moved, ("scale-is", 0), *(("as", slug) for slug in single_mistakes())):
         yield effect, partial(_gives, model, effect, want, row, got)
 
 
@@ -166,6 +166,12 @@ def _effect(model: Dequantizer, effect: Any) -> Callable[[Array, Array, Array], 
         """Return the bits of a row whose blocks have the scales of others."""
         return bare.predict(np.concatenate([row[of % len(row), :2], row[:, 2:]], axis=1), row)
 
+    def of_codes(row: Array) -> Array:
+        """Return the bits of a row whose blocks have the codes of others."""
+        return bare.predict(
+            np.concatenate([row[:, :2], np.roll(row[:, 2:], -values[0], axis=0)], axis=1), row
+        )
+
     if name == "unwritten-elements":
         lanes = np.isin(np.arange(BLOCK), values[0])
         return lambda bits, _row, before: np.where(lanes, before, bits)
@@ -179,6 +185,7 @@ def _effect(model: Dequantizer, effect: Any) -> Callable[[Array, Array, Array], 
         "wraps": lambda bits, _row, _before: bits[np.arange(len(bits)) % values[0]],
         "block-is": lambda bits, _row, _before: np.broadcast_to(bits[values[0]], bits.shape),
         "scale-of": lambda _bits, row, _before: scaled(row, np.arange(len(row)) + values[0]),
+        "codes-of": lambda _bits, row, _before: of_codes(row),
         "scale-is": lambda _bits, row, _before: scaled(row, np.zeros(len(row), np.int64)),
         "other": lambda bits, _row, _before: bits,
     }[name]
@@ -192,6 +199,7 @@ _EFFECTS = {
     "wraps": "is that whose number is its own modulo {}",
     "block-is": "is the first block",
     "scale-of": "has the scale of the block {:+d} from it",
+    "codes-of": "has the codes of the block {:+d} from it",
     "scale-is": "has the scale of the first block",
     "other": "has other values",
 }

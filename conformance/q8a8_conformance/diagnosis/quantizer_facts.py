@@ -156,6 +156,7 @@ PART_RULES = {
     "unwritten-bytes": "Q8A8-LAY-2",
     "zero": "Q8A8-LAY-2",
     "block-of": "Q8A8-LAY-2",
+    "codes-of": "Q8A8-LAY-2",
     "scale-of": "Q8A8-QNT-7",
     "amax-of": "Q8A8-QNT-7",
     "code-of": "Q8A8-QNT-4",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ from q8a8.order import ORDERS, WHOLE, Order, Tail, TreeOrder
 from q8a8_conformance.reveal import arithmetic
 from q8a8_conformance.reveal.asking import NoTreeError
 from q8a8_conformance.reveal.elements import SINGLE, element_rule
-from q8a8_conformance.reveal.families import FORWARD, families
+from q8a8_conformance.reveal.families import FORWARD, GROUPS, families, groups
 from q8a8_conformance.reveal.programs import program
 from q8a8_conformance.reveal.regular import REVEALED, Steps, block_tree, reveal_order
 from q8a8_conformance.reveal.trees import members, same
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from q8a8.order import Additions, AnyOrder
     from q8a8_conformance.reveal.asking import Dot
+    from q8a8_conformance.reveal.families import Family
 
 LARGEST_TREE = 1200
 """Blocks of the longest row whose tree is looked for: it takes as many calls."""
@@ -166,10 +169,18 @@ def _by_rule(
     """Yield the trees by rule that equal those of some lengths; for long rows, any that there are."""
     shown = [max(least, 3) + k for k in (0, 7, 10)] if least <= LARGEST_TREE else []
     seen = {nb: block_tree(dot, nb, unit) for nb in shown}
-    for family in families(least, before.tree if before else FORWARD):
+    known = families(least, before.tree if before else FORWARD)
+    for family in known if least else itertools.chain(known, _grouped(dot, unit)):
         if all(same(nb, tree, family.tree(nb)) for nb, tree in seen.items()):
             trees = {nb: family.tree(nb) for nb in lengths}
             yield Candidate(_tree_order(dot, trees, least), words=family.words, rule=family.tree)
+
+
+def _grouped(dot: Dot, unit: int) -> Iterator[Family]:
+    """Yield the groups of blocks, each with the tree of a row of so many, while there are trees."""
+    with suppress(NoTreeError):
+        for size in GROUPS:
+            yield groups(size, block_tree(dot, size, unit))
 
 
 def _by_element(dot: Dot, lengths: Sequence[int], error: NoTreeError) -> Iterator[Candidate]:

@@ -338,15 +338,15 @@ def _unexplained(pieces: list[Piece], tried: list[HeldRows]) -> int:
 
 
 def _best(tried: Iterator[Candidate], here: list[HeldRows]) -> Candidate | None:
-    """Return the first candidate that explains all rows; else the first that explains some lengths."""
-    some = None
+    """Return the first candidate that explains all rows; else the one that explains the most lengths."""
+    some, longest = None, 0
     for candidate in tried:
         bad = held.first_wrong(_within(here, candidate), candidate.order)
         if bad is None:
             return candidate
         # Rows of two blocks have the same bits in any order.
-        if some is None and sum(2 < each.nb < bad.nb for each in here) >= ENOUGH:
-            some = candidate
+        if bad.nb > longest and sum(2 < each.nb < bad.nb for each in here) >= ENOUGH:
+            some, longest = candidate, bad.nb
     return some
 
 

@@ -99,6 +99,29 @@ def _tiles(size: int, leaf: Tree) -> Tree:
     return lambda nb: _spans([(t, min(size, nb - t)) for t in range(0, nb, size)], nb, leaf)
 
 
+def groups(size: int, additions: Additions) -> Family:
+    """Return the trees that add each whole group of so many blocks to a sum, and what is left block by block.
+
+    Parameters
+    ----------
+    size
+        Blocks of a group.
+    additions
+        The tree of a group.
+    """
+
+    def leaf(nb: int) -> Additions:
+        return additions if nb == size else FORWARD(nb)
+
+    def tree(nb: int) -> Additions:
+        whole = nb - nb % size
+        spans = [*((t, size) for t in range(0, whole, size)), *((b, 1) for b in range(whole, nb))]
+        return _spans(spans, nb, leaf)
+
+    words = f"groups of {size} blocks, each by itself, added one after the other; then the blocks left over"
+    return Family("groups", words, tree)
+
+
 def _parts(count: int, leaf: Tree) -> Tree:
     """Return the trees that add so many equal parts of a row, each as `leaf` does, then their sums."""
 
@@ -128,6 +151,9 @@ class Family:
 
 FORWARD = _chained(range)
 """From left to right."""
+
+GROUPS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
+"""Blocks of a group that is added by itself."""
 
 BASES = (1, 2, 4, 8, 16, 32, 64, 128)
 TILES = (4, 8, 16, 32, 64)

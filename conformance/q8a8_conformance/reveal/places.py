@@ -49,6 +49,7 @@ _TESTS: Mapping[str, Callable[[Any, Any, int, int], Any]] = {
     "until": lambda i, _n, a, _b: i <= a,
     "is": lambda i, _n, a, _b: i == a,
     "modulo": lambda i, _n, a, b: i % a == b,
+    "modulo-whole": lambda i, n, a, b: (i % a == b) & (i < n - n % a),
     "modulo-from": lambda i, _n, a, b: i % a >= b,
     "modulo-until": lambda i, _n, a, b: (i % a <= b) & (i % a > 0),
     "left-over": lambda i, n, a, _b: i >= n - n % a,
@@ -67,7 +68,8 @@ class Condition:
     ----------
     kind
         "any", "first", "last", "from" (a: the least), "until" (a: the greatest), "is", "modulo" (a: the
-        modulus, b: the remainder), "modulo-from" and "modulo-until" (a, b), "left-over" (of a),
+        modulus, b: the remainder), "modulo-whole" (the same, in whole groups of a alone), "modulo-from" and
+        "modulo-until" (a, b), "left-over" (of a),
         "last-of-tile" and "first-of-tile" (of a, the first tile's start excepted), "before-last-tile" (of a),
         "beyond-wrap" (from n mod a on, in rows of a and more).
     a, b
@@ -86,7 +88,8 @@ class Condition:
         """Return it as JSON data."""
         names: dict[str, tuple[str, ...]] = {
             "from": ("least",), "until": ("greatest",), "is": ("value",), "modulo": ("modulus", "remainder"),
-            "modulo-from": ("modulus", "least"), "modulo-until": ("modulus", "greatest"),
+            "modulo-whole": ("modulus", "remainder"), "modulo-from": ("modulus", "least"),
+            "modulo-until": ("modulus", "greatest"),
             "left-over": ("modulus",), "last-of-tile": ("tile",), "first-of-tile": ("tile",),
             "before-last-tile": ("tile",), "beyond-wrap": ("modulus",),
         }  # fmt: skip
@@ -154,6 +157,7 @@ def _position_text(c: Condition, noun: str) -> str:
         "until": f"every {noun} up to {noun} {c.a}",
         "is": f"{noun} {c.a}",
         "modulo": f"every {noun} whose number modulo {c.a} is {c.b}",
+        "modulo-whole": f"{noun} {c.b} of every whole group of {c.a}",
         "left-over": f"the {noun}s beyond a multiple of {c.a}",
         "last-of-tile": f"the last {noun} of every {c.a}",
         "first-of-tile": f"the first {noun} of every {c.a} but the first",
@@ -277,7 +281,8 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     yield from (Condition("first-of-tile", m) for m in REMAINDERS)
     yield from (Condition("last-of-tile", m) for m in REMAINDERS)
     yield from (Condition("before-last-tile", m) for m in REMAINDERS)
-    yield from (Condition("modulo", m, int(numbers[0]) % m) for m in MODULI)
+    for kind in ("modulo", "modulo-whole"):
+        yield from (Condition(kind, m, int(numbers[0]) % m) for m in MODULI)
 
 
 def _find_lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[tuple[Condition, ...]]:

@@ -217,7 +217,7 @@ def _arithmetics(outputs: str, *, of_row: bool) -> Iterator[tuple[str, Callable[
     if outputs != "float32":
         for products in ("float32", outputs):
             sums = partial(in_narrow, FLOATS[outputs], FLOATS[products])
-            yield "", lambda rows, order, sums=sums: rows.wrong_by(order, sums)  # type: ignore[misc]
+            yield "", lambda rows, order, sums=sums: rows.wrong_by(order, sums)  # type: ignore[misc]  # bound here
     else:
         yield "", lambda rows, order: rows.wrong(order)
         yield "activation-scale-first", lambda rows, order: rows.wrong(replace(order, scales="y"))

@@ -151,7 +151,7 @@ class _Survey:
             numbers = np.flatnonzero(pattern).tolist()
             yield ("unwritten-bytes", *numbers), lambda p=pattern: (kept == p).all(axis=1)
         candidates: list[Effect] = [("zero", 0)]
-        candidates += [(name, o) for name in ("block-of", "scale-of", "amax-of") for o in OFFSETS]
+        candidates += [(name, o) for name in ("block-of", "codes-of", "scale-of", "amax-of") for o in OFFSETS]
         for effect in candidates:
             part = Part(EVERYWHERE, effect[0], offset=effect[1])
             yield effect, lambda part=part: (self._otherwise(part, n) == got.data).all(axis=1)

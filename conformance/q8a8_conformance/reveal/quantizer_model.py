@@ -32,10 +32,10 @@ class Part:
     rule
         The places.
     effect
-        "unwritten"; "zero"; "recipe" (another one, in `recipe`); "block-of", "scale-of", "amax-of" (the
-        block, its stored scale, or the amax that it is computed with are those of the block
-        `offset` further on); "code-of" (the code of the element `offset` further on); "wraps" (the code of
-        the element whose number is its own modulo `offset`);
+        "unwritten"; "zero"; "recipe" (another one, in `recipe`); "block-of", "codes-of", "scale-of",
+        "amax-of" (the block, its codes, its stored scale, or the amax that it is computed with are
+        those of the block `offset` further on); "code-of" (the code of the element `offset` further on);
+        "wraps" (the code of the element whose number is its own modulo `offset`);
         "not-counted" (of elements); "unwritten-bytes" (in `bytes`); "other".
     recipe, offset, bytes
         What the effect needs.
@@ -155,6 +155,8 @@ class QuantizerModel:
             other = np.roll(data, -part.offset, axis=0)
         elif part.effect == "scale-of":
             other = np.concatenate([np.roll(data[:, :2], -part.offset, axis=0), data[:, 2:]], axis=1)
+        elif part.effect == "codes-of":
+            other = np.concatenate([data[:, :2], np.roll(data[:, 2:], -part.offset, axis=0)], axis=1)
         elif part.effect == "amax-of":
             moved = np.roll(amax, -part.offset)
             h, q, _ = apply_recipe(x, self.recipe, moved)

@@ -66,6 +66,7 @@ def part_text(part: Part, *, is_row: bool) -> str:
         "zero": "is zero",
         "recipe": f"is quantized by another recipe: {part.recipe.name if part.recipe else ''}",
         "block-of": f"holds the block {part.offset:+d} from it",
+        "codes-of": f"has the codes of the block {part.offset:+d} from it",
         "scale-of": f"has the scale of the block {part.offset:+d} from it",
         "amax-of": f"is scaled by the block {part.offset:+d} from it",
         "code-of": f"has the code of the element {part.offset:+d} from it",

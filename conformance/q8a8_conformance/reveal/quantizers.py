@@ -329,12 +329,12 @@ def _by_places(observed: Observed) -> tuple[Fit, tuple[Part, ...]]:
         return whole, ()
     here = np.isin(places, bad)
     rest, other = fit(observed[~here]), fit(observed[here])
-    if rest.missed or other.missed:
+    if rest.missed or (other.missed and bad.size > structure.ROW // 2):
         return whole, ()
     wrong = np.zeros(len(observed), np.bool_)
     parts = tuple(
         Part(Rule(Condition("is", int(b)), (Condition("is", structure.ROW),)), "recipe", other.recipe)
-        for b in bad
+        for b in (() if other.missed else bad)
     )
     return Fit(rest.recipe, wrong, wrong[:, np.newaxis] & np.zeros(observed.x.shape[1], np.bool_)), parts
 

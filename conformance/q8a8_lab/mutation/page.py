@@ -44,6 +44,24 @@ the whole suite, and nothing else may fail. No kernel breaks a rule alone that f
 
 """
 
+_NOT_JUDGED = """
+## What no case shows
+
+The suite takes seconds, so a wrong kernel can conform if it is right for as long as that:
+
+- one that changes after more calls than are made: each function of rows is called some 200,000 times,
+  nrc = 2 and the matrix product some 70,000 times; or after 2^31 elements in all, which take a plain C kernel
+  seconds for each function;
+- one that is wrong in a single call of these many, where that is no 65,536th and no 65,535th one;
+- one that is wrong for a single amax that is no end of a scale, no half, no bfloat16 and no usual number, or
+  for one of the 2^24 pairs of a scale and a code: `q8a8 certify` goes through such sets as a whole;
+- of workers without the capability `rows`, the C harness among them, one whose activation quantizer is wrong
+  for another amax than the usual ones;
+- one that depends on a number of threads that is not 1, 3, 4, 8, 16 or the machine's own;
+- one that keeps memory for each thread that has called it and ended.
+
+"""
+
 _LEGAL = """
 ## Legal kernels
 
@@ -59,6 +77,7 @@ def render() -> str:
         parts.append(f"\n## {family}\n\n")
         parts.append(_table(("mutant", "what it does", "rule", "seen in"), (_row(m) for m in mutants)))
     parts += [_ISOLATING, _table(("rule", "mutant", "follows from"), _isolating_rows())]
+    parts += [_NOT_JUDGED.rstrip("\n"), "\n"]
     parts += [_LEGAL, _table(("kernel", "what it does", "why it is legal"), _legal_rows())]
     return "".join(parts)
 

@@ -284,6 +284,43 @@ class _LowerHalf(Kernel):
         rows[:, 18:] = held[:, 18:]
 
 
+class _Confused(Kernel):
+    """In whole groups of four, gives the third block some bytes of the second one, on both ways."""
+
+    def __init__(self, part: slice) -> None:
+        super().__init__()
+        self._part = part
+
+    def _copy(self, blocks: Array, k: int) -> None:
+        groups = blocks[: k // 128 * 136].reshape(-1, 4, 34)
+        groups[:, 2, self._part] = groups[:, 1, self._part]
+
+    def quantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Quantize, and copy."""
+        super().quantize_row_q8_a8(x, y, k)
+        self._copy(y, k)
+
+    def dequantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Copy, and dequantize."""
+        x = x.copy()
+        self._copy(x, k)
+        super().dequantize_row_q8_a8(x, y, k)
+
+
+@pytest.mark.parametrize("function", [ROW, DEQUANTIZE])
+@pytest.mark.parametrize(
+    ("part", "effect"),
+    [(slice(0, 2), "scale-of"), (slice(2, 34), "codes-of"), (slice(0, 34), "block-of")],
+)
+def test_a_slip_in_an_unrolled_loop(function: str, part: slice, effect: str) -> None:
+    """One block of every whole group has another one's scale, codes or both: the place, and nothing else."""
+    (fact,), failed = facts_about(function, lambda: _Confused(part))
+    assert fact.fact == f"place-{effect}"
+    assert fact.where["position"] == {"kind": "modulo-whole", "modulus": 4, "remainder": 2}
+    assert fact.where["offset" if function == ROW else "value"] == -1
+    assert len(fact.explained(failed)) == len(failed)
+
+
 def test_codes_that_are_never_written() -> None:
     """Half of all codes keep their bytes: one fact, and the arithmetic is that of the others."""
     (fact,), failed = facts_about(ROW, _LowerHalf)

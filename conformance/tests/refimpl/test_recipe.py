@@ -283,6 +283,21 @@ def test_a_recipe_of_ones_own() -> None:
     assert quantize_blocks(block(127, 0.5, 1.5), own)[1][:3].tolist() == [127, 0, 2]
 
 
+def test_limits_of_inverse_and_codes() -> None:
+    """An inverse that is limited, and codes that are clipped: of amax 127 and 1/64 it is 1 and 8128."""
+    x = np.zeros((2, 32), np.float32)
+    x[0, :3], x[1, :3] = (127, -127, 126), (1 / 64, -1 / 64, 1 / 128)
+    limited = dataclasses.replace(RECIPES["design"], name="own", inverse_limit=4096.0)
+    _, q, inside = apply_recipe(x, limited)
+    assert q[:, :3].tolist() == [[127, -127, 126], [64, -64, 32]]
+    assert inside.all()
+    # A recipe that divides has no inverse.
+    _, q, _ = apply_recipe(x, dataclasses.replace(limited, inverse="x/d"))
+    assert q[:, 0].tolist() == [127, 127]
+    _, q, _ = apply_recipe(x, dataclasses.replace(RECIPES["design"], name="own", code_limits=(-126, 100)))
+    assert q[:, :3].tolist() == [[100, -126, 100], [100, -126, 64]]
+
+
 def test_refuses_other_arrays() -> None:
     """Only float32 is taken, and only arrays with an axis."""
     with pytest.raises(errors.DtypeError, match="x: expected float32, got float64"):

@@ -13,7 +13,7 @@ from q8a8.dot import vec_dot
 from q8a8.order import ORDERS, WHOLE, Order, Tail, TreeOrder, halves
 from q8a8_conformance.reveal import candidates as module
 from q8a8_conformance.reveal.elements import SINGLE
-from q8a8_conformance.reveal.families import families
+from q8a8_conformance.reveal.families import families, groups
 from q8a8_conformance.reveal.programs import program
 
 if TYPE_CHECKING:
@@ -85,6 +85,23 @@ def test_switch(reveal: Reveal) -> None:
     )
     assert "from 41 blocks on: not in the catalogue: the blocks from the last to the first" in text
     assert found.to_json(20)["tree"][0][0] == [[[[0, 4], 8], 12], 16]
+
+
+def test_switch_of_accumulators(reveal: Reveal) -> None:
+    """Of the orders that explain short rows the one that explains the most lengths is taken."""
+    five = replace(FOUR, body=tuple(range(5)), fold=((((0, 1), 2), 3), 4))
+    found = reveal(lambda x, y: vec_dot(x, y, SCALAR if x.size < 8 else five), (*range(1, 14), 23, 32))
+    assert found.is_tree, found.text()
+    assert [(piece.first, piece.last) for piece in found.pieces] == [(1, 7), (8, None)]
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_groups(reveal: Reveal, size: int) -> None:
+    """Groups that are added by themselves are found, with blocks left over that follow one by one."""
+    folds = {3: ((1, 2), (0, 3)), 4: ((0, 2), (1, 3), (4, 5))}
+    found = reveal(of_tree(groups(size, folds[size]).tree), (*range(1, 14), 19, 23))
+    assert found.is_tree, found.text()
+    assert f"groups of {size} blocks" in found.text()
 
 
 @pytest.mark.parametrize("at", [16, 12])

@@ -31,6 +31,7 @@ RULES = [
     Rule(Condition("first-of-tile", 256), (Condition("from", 1025),)),
     Rule(Condition("before-last-tile", 32)),
     Rule(Condition("modulo", 8, 3)),
+    Rule(Condition("modulo-whole", 4, 2)),
     Rule(Condition("beyond-wrap", 256)),
     Rule(Condition("beyond-wrap", 900)),
 ]

@@ -1,4 +1,7 @@
-"""The suite on kernels that were not made for its tests: our C ones, real ggml, gguf-py."""
+"""The suite on kernels that were not made for its tests: our C ones, real ggml's backend, gguf-py.
+
+(Whole runs on prebuilt ggml and gguf-py, under both profiles, are in the tests of `q8a8_lab.peers.verdicts`.)
+"""
 
 from __future__ import annotations
 
@@ -62,19 +65,6 @@ def test_our_arm_kernels(
     assert tested.report["kernel"]["emulated"] is True
 
 
-def test_ggml(q8a8_test: Callable[..., Tested], need: Callable[[object, str], None]) -> None:
-    """Prebuilt ggml for x86-64: both recipes are named, and the dot product's -128 is found and named."""
-    need(find_spec("pywhispercpp"), "pywhispercpp is not installed")
-    need(platform.machine() == "x86_64", "the ggml that is judged here is x86-64 code")
-    flags = [word for pair in ggml.SYMBOLS.items() for word in ("--symbol", "=".join(pair))]
-    tested = q8a8_test(f"lib:{ggml.host_library()}", *flags, "--init", ggml.INIT, "--profile", "ggml")
-    assert (tested.report["verdict"], tested.status) == ("does-not-conform", 1), tested.out
-    assert tested.causes(REF) == ["recipe:ggml-ref"]
-    assert tested.causes(FAST) == ["recipe:ggml-avx2"]
-    assert tested.causes(DOT) == ["minus-128-sign", "order:avx2"]
-    assert {rule for rule in tested.rules("fail") if not rule.startswith(("DOT-", "ORD-"))} == set()
-
-
 def test_ggml_by_its_backend(q8a8_test: Callable[..., Tested], need: Callable[[object, str], None]) -> None:
     """The same ggml's CPU device: its product conforms by its recipe, and its bits depend on no batch."""
     need(find_spec("pywhispercpp"), "pywhispercpp is not installed")
@@ -133,11 +123,9 @@ def test_devices_that_are_not_there(need: Callable[[object, str], None]) -> None
 
 
 def test_gguf_py(q8a8_test: Callable[..., Tested], need: Callable[[object, str], None]) -> None:
-    """gguf-py: its quantizer follows ggml-ref, which the profile ggml accepts and the default does not."""
+    """gguf-py: its quantizer follows ggml-ref, which the default profile does not accept."""
     need(find_spec("gguf"), "gguf is not installed")
     sut = "py:q8a8_conformance.adapters.gguf_py:kernel"
     tested = q8a8_test(sut, "--rules", "QNT-*,HLF-*,DEQ-*,LAY-*")
     assert tested.status == 1
     assert tested.causes(FAST) == tested.causes(REF) == ["recipe:ggml-ref"]
-    tested = q8a8_test(sut, "--profile", "ggml")
-    assert (tested.report["verdict"], tested.status) == ("conforms", 0), tested.out

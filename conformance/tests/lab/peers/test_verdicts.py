@@ -79,3 +79,13 @@ def test_without_an_error_it_conforms(judged: Leg) -> None:
     verdict = judge(judged, "ggml")
     expected = ("does-not-conform", 1) if judged.name == "x86" else ("conforms", 0)
     assert (verdict.verdict, verdict.status) == expected
+    assert all(rule.startswith(("Q8A8-DOT-", "Q8A8-ORD-")) for rule in verdict.failed)
+    for function, recipe in judged.recipes.items():
+        assert list(verdict.causes[function]) == [f"recipe:{recipe}"]
+
+
+def test_nothing_else_is_named(judged_multiplier: Leg) -> None:
+    """The causes of the dot product are its order, and the sign error where there is one."""
+    order = f"order:{judged_multiplier.order}"
+    causes = list(judge(judged_multiplier, "ggml").causes[DOT])
+    assert causes == (["minus-128-sign", order] if judged_multiplier.name == "x86" else [order])
