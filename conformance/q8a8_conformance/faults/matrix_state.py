@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,55 +53,38 @@ class _InAnyOrder:
         out[: n * m] = result.reshape(-1)
 
 
-class _Repacked:
-    """Repacks w where it sees an address and a shape for the first time, and keeps it."""
+class _Kept:
+    """Keeps w, or x, where it sees an address, a shape and some bytes first, and uses that again.
 
-    def __init__(self) -> None:
-        self._held: dict[tuple[int, int, int], Array] = {}
+    Parameters
+    ----------
+    name
+        ``w`` or ``x``.
+    looked_at
+        Of what is kept, the bytes that it compares.
+    """
 
-    def __call__(self, call: Callable[[], None], function: str, arguments: Sequence[Any]) -> None:
-        """Call, with the w that was repacked."""
-        del function
-        call()
-        m, n, k, w, x, out = arguments
-        held = self._held.setdefault((w.ctypes.data, m, k), w[: m * k // 32 * 34].copy())
-        with np.errstate(all="ignore"):
-            out[: n * m] = steps.matrix(*_blocks_of_x(n, k, x), *_blocks_of_w(m, k, held)).reshape(-1)
-
-
-class _Remembered:
-    """Keeps x where it sees an address, a shape and a first element for the first time."""
-
-    def __init__(self) -> None:
+    def __init__(self, name: str, looked_at: Callable[[Array], bytes]) -> None:
+        self._name, self._looked_at = name, looked_at
         self._held: dict[tuple[int, int, int, bytes], Array] = {}
 
     def __call__(self, call: Callable[[], None], function: str, arguments: Sequence[Any]) -> None:
-        """Call, with the x that was kept."""
+        """Call, with what was kept."""
         del function
         call()
         m, n, k, w, x, out = arguments
-        key = (x.ctypes.data, n, k, x[:1].tobytes())
-        held = self._held.setdefault(key, x[: n * k].copy())
+        used = {"w": w[: m * k // 32 * 34], "x": x[: n * k]}
+        given, rows = used[self._name], {"w": m, "x": n}[self._name]
+        key = (given.ctypes.data, rows, k, self._looked_at(given))
+        used[self._name] = self._held.setdefault(key, given.copy())
         with np.errstate(all="ignore"):
-            out[: n * m] = steps.matrix(*_blocks_of_x(n, k, held), *_blocks_of_w(m, k, w)).reshape(-1)
+            of_x, of_w = _blocks_of_x(n, k, used["x"]), _blocks_of_w(m, k, used["w"])
+            out[: n * m] = steps.matrix(*of_x, *of_w).reshape(-1)
 
 
-class _Sampled:
-    """Keeps the w of an address, and looks at every 64th byte of it, the first and the last ones."""
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[int, int, int, bytes], Array] = {}
-
-    def __call__(self, call: Callable[[], None], function: str, arguments: Sequence[Any]) -> None:
-        """Call, with the w that was kept."""
-        del function
-        call()
-        m, n, k, w, x, out = arguments
-        used = w[: m * k // 32 * 34]
-        key = (w.ctypes.data, m, k, used[::64].tobytes() + used[:34].tobytes() + used[-34:].tobytes())
-        held = self._held.setdefault(key, used.copy())
-        with np.errstate(all="ignore"):
-            out[: n * m] = steps.matrix(*_blocks_of_x(n, k, x), *_blocks_of_w(m, k, held)).reshape(-1)
+def _samples(w: Array) -> bytes:
+    """Return every 64th byte of w, the first and the last ones."""
+    return w[::64].tobytes() + w[:34].tobytes() + w[-34:].tobytes()
 
 
 def _stopped(x: Array) -> tuple[Array, Array]:
@@ -129,7 +113,7 @@ MUTANTS = (
         "The repacked w of an address is used again, though its contents have changed.",
         {},
         (MUL_MAT,),
-        _Repacked,
+        partial(_Kept, "w", lambda _: b""),
         rule=STATE,
         fix="Repack where the caller asks for it, or remember nothing by address.",
     ),
@@ -138,7 +122,7 @@ MUTANTS = (
         "The quantized x of an address is used again where its first element is the same.",
         {},
         (MUL_MAT,),
-        _Remembered,
+        partial(_Kept, "x", lambda x: x[:1].tobytes()),
         rule=STATE,
         fix="Quantize x in every call.",
     ),
@@ -147,7 +131,7 @@ MUTANTS = (
         "The repacked w of an address is used again where every 64th byte is the same.",
         {},
         (MUL_MAT,),
-        _Sampled,
+        partial(_Kept, "w", _samples),
         rule=STATE,
         fix="Compare all bytes, or remember nothing by address.",
     ),

@@ -11,18 +11,18 @@ import pytest
 
 from q8a8 import layout
 from q8a8.abi import Reference
-from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import steps as plain
-from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.faults.kernel import DOT, DOTS, Kernel, Steps
-from q8a8_conformance.inputs import calls, dot_rows, every_value, long_rows
+from q8a8_conformance.inputs import calls, dot_rows, every_value
 from q8a8_conformance.mutants import MUTANTS, make
 from q8a8_conformance.results.observations import Failure
 
+from .dot_calls import SECONDS, facts_about, failed, one, probe_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.inputs.calls import Array
@@ -30,14 +30,8 @@ if TYPE_CHECKING:
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
 
-LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 17, 33, 65, 257, 1025)
-"""Blocks of the rows in which every block counts."""
-
 MAPPED = frozenset({"lane-lost", "upper-half-lost", "quarters-exchanged", "neighbours-exchanged"})
 """Mistakes that change which codes of a block meet."""
-
-SECONDS = 120.0
-"""Time limit of the experiments here: the machine may be busy."""
 
 SHOWN_ELSEWHERE = frozenset(
     {"float-products", "truncating-accumulator", "count-of-sixteen-bits", "short-tail-after-tile-lost"}
@@ -54,54 +48,6 @@ SHOWN_ELSEWHERE = frozenset(
 """Mistakes that these calls do not show: tests of their own make the calls that do."""
 
 
-def _one(function: str, x: Array, y: Array) -> Call:
-    """Return the dot product of two rows of v1 blocks."""
-    return calls.dot(x, y) if function == DOT else calls.dot_real(*dot_rows.to_v2(x, y, unused=0x4200))
-
-
-def _sample(function: str, nrc: int) -> Iterator[Call]:
-    """Yield calls of many kinds."""
-    rows = long_rows.dots()
-    for nb in LENGTHS:
-        if nrc == 2:
-            yield rows.call_pair(nb, bs=5, x_gap=34, y_gap=68)
-        else:
-            yield rows.call(nb) if function == DOT else rows.call_v2(nb)
-    for seed, nb in enumerate((1, 2, 3, 5, 8)):
-        x, y = dot_rows.random_pair(nb, seed=seed)
-        if nrc == 2:
-            more = dot_rows.random_pair(nb, seed=seed + 50)
-            yield calls.dot_pair(np.stack([x, more[0]]), np.stack([y, more[1]]), bs=3)
-        else:
-            yield _one(function, x, y)
-    kinds = (dot_rows.full_mantissas, dot_rows.far_scales, dot_rows.signed_scales, dot_rows.minus_128_pairs)
-    for kind in kinds if nrc == 1 else ():
-        yield from (_one(function, x, y) for x, y in itertools.islice(kind(), 0, None, 3))
-
-
-def _probe(kernel: object) -> Probe:
-    session = InProcessSession(lambda: kernel, DOTS)
-    return lambda call: session.call(call).outputs
-
-
-def _failed(made: Iterator[Call], probe: Probe) -> list[Failure]:
-    """Return the calls that come out wrong."""
-    found = []
-    for call in made:
-        outputs = probe(call)
-        if outputs is not None and shrink.wrong(call, outputs):
-            found.append(Failure(call, outputs, replay(make(), call)))
-    return found
-
-
-def _facts(function: str, kernel: object) -> tuple[list[Fact], list[Failure]]:
-    """Return the facts about a kernel's function, and its failed calls."""
-    probe = _probe(kernel)
-    failures = {nrc: _failed(_sample(function, nrc), probe) for nrc in ((1, 2) if function == DOT else (1,))}
-    facts = dot_facts(function, {nrc: held for nrc, held in failures.items() if held}, probe, SECONDS)
-    return facts, [one for held in failures.values() for one in held]
-
-
 MISTAKES = [
     (mutant.slug, function)
     for mutant in MUTANTS.values()
@@ -113,7 +59,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("slug", "function"), MISTAKES)
 def test_a_mistake_is_measured(slug: str, function: str) -> None:
     """The one fact is the mistake: its slug and rule, with evidence; it explains nearly every failed call."""
-    facts, failures = _facts(function, make(slug))
+    facts, failures = facts_about(function, make(slug))
     assert [fact.cause for fact in facts] == [slug]
     assert facts[0].rule == MUTANTS[slug].rule
     assert facts[0].fix == MUTANTS[slug].fix
@@ -145,19 +91,19 @@ class OffsetCodes(Reference):
 
 def test_codes_that_are_offset() -> None:
     """Codes that are offset, and corrected in another sum, are found by a block that should add nothing."""
-    facts, _ = _facts(DOT, OffsetCodes())
+    facts, _ = facts_about(DOT, OffsetCodes())
     assert [(fact.fact, fact.where["operand"], fact.rule) for fact in facts] == [
         ("codes-offset", "x", "Q8A8-ORD-2")
     ]
 
 
 def _with_every_value(function: str, kernel: object) -> list[Fact]:
-    probe = _probe(kernel)
+    probe = probe_of(kernel)
     pairs = itertools.chain(
         itertools.islice(every_value.pairs_at_every_place(), 60),
         ((dot_rows.blocks(h, q), dot_rows.blocks(1.0, q)) for h, q in [_under(0x2E66), _under(0x3C01)]),
     )
-    failures = _failed((_one(function, x, y) for x, y in pairs), probe)
+    failures = failed((one(function, x, y) for x, y in pairs), probe)
     return dot_facts(function, {1: failures}, probe, SECONDS)
 
 
@@ -273,111 +219,11 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
 def test_a_fault_that_is_in_no_catalogue(name: str) -> None:
     """Where the catalogue has no name for it, the fact is measured all the same."""
     steps, fact, where = OTHERS[name]
-    facts, failures = _facts(DOT, Kernel({DOT: steps}))
+    facts, failures = facts_about(DOT, Kernel({DOT: steps}))
     assert facts[0].fact == fact
     assert {key: facts[0].where[key] for key in where} == where
     assert facts[0].explained(failures)
     json.dumps(facts[0].to_json())
-
-
-class _TailOfTheFirstRow(Kernel):
-    """Takes, with two rows at a time, the blocks of the second row from `least` on from the first row."""
-
-    def __init__(self, side: int, least: int) -> None:
-        super().__init__()
-        self._side, self._least = side, least
-
-    def ggml_vec_dot_q8_a8_q8_a8(
-        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
-    ) -> None:
-        """Copy a row's tail over the other's, and multiply."""
-        rows, stride = [vx.copy(), vy.copy()], (bx, by)[self._side]
-        if nrc == 2:
-            first, stop = 34 * self._least, n // 32 * 34
-            rows[self._side][stride + first : stride + stop] = rows[self._side][first:stop]
-        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, rows[0], bx, rows[1], by, nrc)
-
-
-@pytest.mark.parametrize("side", [0, 1])
-def test_a_tail_of_the_other_row(side: int) -> None:
-    """Blocks of the second row that are taken from the first one are found for both sides."""
-    facts, failures = _facts(DOT, _TailOfTheFirstRow(side, 8))
-    assert (facts[0].fact, facts[0].rule, facts[0].nrc) == ("block-meets-another", "Q8A8-DOT-6", 2)
-    assert facts[0].where["lengths"]["least"] == 9
-    assert facts[0].where["blocks"][0]["y_row" if side else "x_row"] == 0
-    assert len(facts[0].explained(failures)) >= 0.5 * len(failures)
-
-
-class _ScaleOfThePair(Kernel):
-    """Scales each block by x's scale of the first block of its pair."""
-
-    def ggml_vec_dot_q8_a8_q8_a8(
-        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
-    ) -> None:
-        """Copy the scale over that of the second block, and multiply."""
-        x = vx.copy()
-        for start in (0, bx)[:nrc]:
-            row = x[start : start + n // 32 * 34].reshape(-1, 34)
-            row[1::2, :2] = row[: n // 32 // 2 * 2 : 2, :2]
-        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, x, bx, vy, by, nrc)
-
-
-def test_the_scale_of_a_pair() -> None:
-    """Blocks that take x's scale from the block before, every second one, are found in any order."""
-    facts, failures = _facts(DOT, _ScaleOfThePair())
-    assert (facts[0].fact, facts[0].where["scale"]) == ("scale-of-another-block", "first of 2 of x")
-    assert len(facts[0].explained(failures)) >= 0.9 * len(failures)
-
-
-@pytest.mark.parametrize("sums", [((0,), (0, 1), (2,), (2, 3)), ((0,), (1,), (2,), (2,))])
-def test_results_of_others(sums: tuple[tuple[int, ...], ...]) -> None:
-    """With two rows, an accumulator that is not cleared, and a result that is another one's."""
-
-    class Mixed(Kernel):
-        def ggml_vec_dot_q8_a8_q8_a8(
-            self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
-        ) -> None:
-            super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
-            if nrc == 2:
-                places = [0, 1, bs, bs + 1]
-                s[places] = [sum(s[places[k]] for k in of) for of in sums]
-
-    facts, failures = _facts(DOT, Mixed())
-    assert facts[0].fact == "results-of-others"
-    assert facts[0].nrc == 2
-    assert len(facts[0].explained(failures)) == len(failures)
-
-
-class _OtherBlocks(Kernel):
-    """Multiplies the blocks of x with others of y."""
-
-    def __init__(self, blocks: Callable[[Array], Array]) -> None:
-        super().__init__()
-        self._blocks = blocks
-
-    def ggml_vec_dot_q8_a8_q8_a8(
-        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
-    ) -> None:
-        """Move the blocks of y, and multiply."""
-        y, every = vy.copy(), np.arange(n // 32)
-        for start in (0, by)[:nrc]:
-            row = y[start : start + n // 32 * 34].reshape(-1, 34)
-            row[:] = row[self._blocks(every)]
-        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, y, by, nrc)
-
-
-@pytest.mark.parametrize(
-    ("blocks", "name"),
-    [
-        (lambda every: np.where(every ^ 1 < every.size, every ^ 1, every), "the other block of two"),
-        (lambda every: np.minimum(every, 63), "at most 63"),
-    ],
-)
-def test_blocks_that_meet_others(blocks: Callable[[Array], Array], name: str) -> None:
-    """Blocks that meet others of y by one rule at every length."""
-    facts, failures = _facts(DOT, _OtherBlocks(blocks))
-    assert (facts[0].fact, facts[0].where) == ("block-meets-another", {"blocks": name, "of": "y"})
-    assert facts[0].explained(failures) == failures
 
 
 def _beside_a_large_term(nb: int) -> Call:
@@ -394,7 +240,7 @@ def _beside_a_large_term(nb: int) -> Call:
 @pytest.mark.parametrize("slug", ["truncating-accumulator", "float-products"])
 def test_roundings(slug: str) -> None:
     """Sums that are cut off, and blocks that are added in parts, are found by single roundings."""
-    probe = _probe(make(slug))
+    probe = probe_of(make(slug))
     made = [_beside_a_large_term(nb) for nb in (500, 2000)]
     failures = [Failure(call, (probe(call) or (b"",)), replay(make(), call)) for call in made]
     facts = dot_facts(DOT, {1: failures}, probe, SECONDS)
@@ -414,52 +260,15 @@ PAIRS = [(PAIRED[min(pair)], PAIRED[max(pair)]) for pair in APART]
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 def test_two_mistakes(pair: tuple[str, str]) -> None:
     """Two mistakes in different steps are both found, in an order of additions that is not the scalar one."""
-    facts, _ = _facts(DOT, make("order-neon-dotprod", *pair))
+    facts, _ = facts_about(DOT, make("order-neon-dotprod", *pair))
     assert {fact.cause for fact in facts} == set(pair)
 
 
 @pytest.mark.parametrize("slug", ["lane-lost", "half-bit-lost", "odd-block-lost"])
 def test_a_mistake_that_another_one_hides(slug: str) -> None:
     """What is added to what s held hides the rest: the second mistake is found all the same."""
-    facts, _ = _facts(DOT, make("s-added", slug))
+    facts, _ = facts_about(DOT, make("s-added", slug))
     assert {fact.cause for fact in facts} == {"s-added", slug}
-
-
-class _Offsets(Kernel):
-    """Keeps the offset of a block in so many bits."""
-
-    def __init__(self, bits: int, *, of_bytes: bool) -> None:
-        super().__init__()
-        self._bits, self._of_bytes = bits, of_bytes
-
-    def ggml_vec_dot_q8_a8_q8_a8(
-        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
-    ) -> None:
-        """Read blocks at the offsets that are left, of both rows, or of y alone."""
-        numbers = np.arange(n // 32)
-        own = 34 * numbers
-        kept = own % 2**self._bits if self._of_bytes else 34 * (numbers % 2**self._bits)
-        of_x, of_y = (
-            rows[starts[:, np.newaxis] + np.arange(34)].reshape(-1)
-            for rows, starts in ((vx, kept if self._of_bytes else own), (vy, kept))
-        )
-        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, of_x, bx, of_y, by, nrc)
-
-
-@pytest.mark.parametrize(
-    ("bits", "of_bytes", "rows", "first"), [(16, True, "xy", 1928), (11, False, "y", 2048)]
-)
-def test_an_offset_that_wraps(bits: int, of_bytes: bool, rows: str, first: int) -> None:
-    """An offset in too few bits is found by the bytes that it reads."""
-    probe = _probe(_Offsets(bits, of_bytes=of_bytes))
-    failures = _failed((long_rows.dots().call(nb) for nb in (1800, 2049, 4100)), probe)
-    (fact,) = dot_facts(DOT, {1: failures}, probe, SECONDS)
-    unit = "bytes" if of_bytes else "blocks"
-    assert (fact.fact, fact.where) == (
-        "offset-wraps",
-        {"unit": unit, "bits": bits, "rows": rows, "from": first},
-    )
-    assert fact.explained(failures) == failures
 
 
 def test_a_kernel_that_does_not_return() -> None:

@@ -1,0 +1,81 @@
+"""The calls of a dot product that tests of experiments make, and the facts found of those that fail."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q8a8_conformance.diagnosis import shrink
+from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.faults.kernel import DOT, DOTS
+from q8a8_conformance.inputs import calls, dot_rows, long_rows
+from q8a8_conformance.mutants import make
+from q8a8_conformance.results.observations import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from q8a8_conformance.diagnosis.facts import Fact
+    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.protocol.messages import Call
+
+    Probe = Callable[[Call], tuple[bytes, ...] | None]
+
+LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 17, 33, 65, 257, 1025)
+"""Blocks of the rows in which every block counts."""
+
+SECONDS = 120.0
+"""Time limit of the experiments here: the machine may be busy."""
+
+
+def one(function: str, x: Array, y: Array) -> Call:
+    """Return the dot product of two rows of v1 blocks."""
+    return calls.dot(x, y) if function == DOT else calls.dot_real(*dot_rows.to_v2(x, y, unused=0x4200))
+
+
+def sample(function: str, nrc: int) -> Iterator[Call]:
+    """Yield calls of many kinds."""
+    rows = long_rows.dots()
+    for nb in LENGTHS:
+        if nrc == 2:
+            yield rows.call_pair(nb, bs=5, x_gap=34, y_gap=68)
+        else:
+            yield rows.call(nb) if function == DOT else rows.call_v2(nb)
+    for seed, nb in enumerate((1, 2, 3, 5, 8)):
+        x, y = dot_rows.random_pair(nb, seed=seed)
+        if nrc == 2:
+            more = dot_rows.random_pair(nb, seed=seed + 50)
+            yield calls.dot_pair(np.stack([x, more[0]]), np.stack([y, more[1]]), bs=3)
+        else:
+            yield one(function, x, y)
+    kinds = (dot_rows.full_mantissas, dot_rows.far_scales, dot_rows.signed_scales, dot_rows.minus_128_pairs)
+    for kind in kinds if nrc == 1 else ():
+        yield from (one(function, x, y) for x, y in itertools.islice(kind(), 0, None, 3))
+
+
+def probe_of(kernel: object) -> Probe:
+    """Return what makes calls of a kernel in this process."""
+    session = InProcessSession(lambda: kernel, DOTS)
+    return lambda call: session.call(call).outputs
+
+
+def failed(made: Iterator[Call], probe: Probe) -> list[Failure]:
+    """Return the calls that come out wrong."""
+    found = []
+    for call in made:
+        outputs = probe(call)
+        if outputs is not None and shrink.wrong(call, outputs):
+            found.append(Failure(call, outputs, replay(make(), call)))
+    return found
+
+
+def facts_about(function: str, kernel: object) -> tuple[list[Fact], list[Failure]]:
+    """Return the facts about a kernel's function, and its failed calls."""
+    probe = probe_of(kernel)
+    failures = {nrc: failed(sample(function, nrc), probe) for nrc in ((1, 2) if function == DOT else (1,))}
+    facts = dot_facts(function, {nrc: held for nrc, held in failures.items() if held}, probe, SECONDS)
+    return facts, [one for held in failures.values() for one in held]
