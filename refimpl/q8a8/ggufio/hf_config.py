@@ -74,7 +74,7 @@ def _integer(config: Mapping[str, Any], key: str) -> int:
 def _number(config: Mapping[str, Any], key: str) -> float:
     """Return a number."""
     value = config.get(key)
-    if type(value) not in (int, float):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise HfError(f"{key}: expected a number, got {_shown(value)}")
     return float(value)
 
