@@ -172,13 +172,23 @@ class CalibrationData:
                     raise CalibrationError(f"{self.source}: a calibration of another model")
             else:
                 calibration = self._calibration(loaded, self.source, folder, head=head)
-        if scheme.needs_inputs and inputs is None:
+        seen = next(iter((inputs or {}).values()), None)
+        hessian = scheme.needs_hessian and (seen is None or seen.hessian is None)
+        histogram = scheme.needs_histogram and (seen is None or seen.observer is None)
+        if hessian or histogram:
             if self.is_file:
                 raise ArgumentError(
                     f"{scheme.name}: what it needs is not saved; give the text to --calibration"
                 )
             tokens = loaded.tokenizer.encode(read_text(self.source))
-            inputs = gather_inputs(loaded.model(), windows(tokens, self.window, self.count), head=head)
+            found = gather_inputs(
+                loaded.model(),
+                windows(tokens, self.window, self.count),
+                hessian=hessian,
+                histogram=histogram,
+                head=head,
+            )
+            inputs = {name: each.joined(inputs[name]) if inputs else each for name, each in found.items()}
         self._statistics = InputStatistics(calibration, inputs)
         return self._statistics
 

@@ -118,7 +118,7 @@ class Tokenizer:
         if not isinstance(kind, str) or kind not in {"gpt2", "llama"}:
             raise ModelError(
                 "tokenizer.ggml.model: expected gpt2 (byte-level BPE) or llama (SentencePiece), "
-                f"got {shortened(kind)}"
+                f"got {'none' if kind is None else shortened(kind)}"
             )
         self._pieces = kind == "llama"
         self._texts = _strings(metadata, "tokenizer.ggml.tokens")

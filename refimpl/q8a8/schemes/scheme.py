@@ -21,7 +21,7 @@ from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.model import Model
 from q8a8.llama.tensors import check_shapes
 from q8a8.methods.smoothquant import make_smoothing
-from q8a8.schemes.statistics import CALIBRATED, GATHERED, InputStatistics
+from q8a8.schemes.statistics import CALIBRATED, GATHERED, HESSIAN, InputStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,7 +93,17 @@ class Scheme:
     @property
     def needs_inputs(self) -> bool:
         """Whether Hessians or histograms of the inputs are needed (`gather_inputs`)."""
-        return not set(GATHERED).isdisjoint(self.statistics.values())
+        return self.needs_hessian or self.needs_histogram
+
+    @property
+    def needs_hessian(self) -> bool:
+        """Whether Hessians of the inputs are needed."""
+        return HESSIAN in self.statistics.values()
+
+    @property
+    def needs_histogram(self) -> bool:
+        """Whether histograms of the inputs are needed."""
+        return not (set(GATHERED) - {HESSIAN}).isdisjoint(self.statistics.values())
 
 
 @dataclass(frozen=True, eq=False)
