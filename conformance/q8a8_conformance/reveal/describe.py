@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from q8a8.order import WHOLE, Order, Tail, fold_leaves, halves, pairwise, sequential
-from q8a8_conformance.reveal.programs import program
+from q8a8_conformance.results.record import count
+from q8a8_conformance.reveal.loops import Chain, Term
+from q8a8_conformance.reveal.programs import program, terms_of
 from q8a8_conformance.reveal.regular import split_fold
 from q8a8_conformance.reveal.trees import nested, pruned
 
 if TYPE_CHECKING:
     from q8a8.order import Additions, AnyOrder, Fold, Lanes
     from q8a8_conformance.reveal.candidates import Candidate
+    from q8a8_conformance.reveal.loops import Loop
 
 LARGEST_FORMULA = 8
 """Registers of a fold that is written out."""
@@ -26,8 +29,9 @@ LARGEST_TREE = 512
 def block_tree_of(order: AnyOrder, nb: int, element: int = 0) -> Additions:
     """Return the tree of the terms that hold one element: one for each block."""
     written = program(order, nb)
-    kept = {number: term.block for number, term in enumerate(written.terms) if element in term.own}
-    return pruned(len(written.terms), written.additions, kept)
+    terms = terms_of(written)
+    kept = {number: block for number, (block, own) in enumerate(terms) if element in own}
+    return pruned(len(terms), written.additions, kept)
 
 
 def blocks_shown(found: Candidate | None, first: int) -> int:
@@ -42,8 +46,7 @@ def words_of(found: Candidate) -> str:
     """Describe an order in a sentence."""
     order = found.order
     if not isinstance(order, Order):
-        product = "fused" if order.fused else "each product rounded first"
-        return f"{found.words}; {product}{_scales_words(order)}"
+        return found.words + _scales_words(order)
     parts = [
         lanes_words(order.lanes),
         _accumulator_words(order.body),
@@ -67,6 +70,30 @@ def lanes_words(lanes: Lanes) -> str:
     consecutive = all(lane == tuple(range(lane[0], lane[0] + each)) for lane in lanes)
     which = f"each {each} consecutive codes" if consecutive else f"each {each} codes (the first {spans})"
     return f"{len(lanes)} lanes, {which}"
+
+
+def loop_words(loop: Loop, *, alone: str = "") -> str:
+    """Describe a loop: its steps, its sums, and the lanes of the blocks that are in no step."""
+    blocks, lanes = loop.blocks, loop.lanes
+    parts = [f"steps of {count(blocks.step, 'block')}"]
+    if blocks.apart:
+        parts[0] += f", one of each of {blocks.step} equal parts of the row"
+    chains = [each for each in loop.parts() if isinstance(each, Chain)]
+    if any(chain.backwards for chain in chains):
+        parts[0] += ", from the last to the first"
+    parts.append(count(len(chains), "sum"))
+    of_steps = dict.fromkeys(own for (kind, _), own in lanes.items() if kind == "step")
+    parts.append(" and ".join(map(lanes_words, of_steps)))
+    fused = {fused for each in chains for part, fused in each.added if isinstance(part, Term)}
+    parts.append({(True,): "fused", (False, True): "some fused"}.get(tuple(sorted(fused)), "not fused"))
+    for kind, words in (("head", "the first blocks"), ("tail", "blocks left over")):
+        apart = dict.fromkeys(own for (where, _), own in lanes.items() if where == kind)
+        if apart:
+            joined = " and ".join(map(lanes_words, apart)) if apart != of_steps else "the same lanes"
+            parts.append(f"{words}: {joined}")
+    if alone:
+        parts.append(f"rows of {alone} blocks otherwise")
+    return ", ".join(parts)
 
 
 def _spans(codes: tuple[int, ...]) -> list[str]:
@@ -189,16 +216,16 @@ def _scales_words(order: AnyOrder) -> str:
 
 def order_json(found: Candidate, nb: int) -> dict[str, Any]:
     """Return an order as JSON data, with its tree of blocks for rows of nb blocks."""
-    order = found.at(nb)
+    order, written = found.order, program(found.order, nb)
     data: dict[str, Any] = {
         "name": found.names[0] if found.names else None,
         "names": list(found.names),
         "description": words_of(found),
         "blocks": nb,
         "tree": nested(nb, block_tree_of(order, nb)) if nb <= LARGEST_TREE else None,
-        "lanes": [list(lane) for lane in order.lanes],
-        "fused": order.fused,
-        "tail_fused": order.tail_fused if isinstance(order, Order) else order.fused,
+        "lanes": [list(lane) for lane in (order.lanes if isinstance(order, Order) else written.lanes[0])],
+        "fused": order.fused if isinstance(order, Order) else any(written.fused),
+        "tail_fused": order.tail_fused if isinstance(order, Order) else any(written.fused),
         "scales": order.scales,
     }
     if isinstance(order, Order):
