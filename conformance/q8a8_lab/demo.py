@@ -31,11 +31,12 @@ no profile accepts that. The quantizers of ggml and of gguf-py round in other wa
 recipe:ggml-avx2 and recipe:ggml-ref: --profile ggml accepts them. Measured in docs/peers.md.
 
 Next:
-  source .venv/bin/activate                    the command q8a8
-  q8a8 new-kernel mine                         a kernel to start from, which conforms
-  q8a8 smoke lib:./libmine.so                  is your kernel set up correctly?
-  q8a8 test lib:./libmine.so                   judge it
-  q8a8 explain QNT-3                           a rule, its reason and what breaks it"""
+  source .venv/bin/activate                    # the command q8a8
+  q8a8 new-kernel mine                         # a kernel to start from, which conforms
+  cmake -S mine -B mine/build && cmake --build mine/build
+  q8a8 smoke lib:mine/build/libmine.so         # is it set up correctly? a second
+  q8a8 test lib:mine/build/libmine.so          # judge it: a quarter of a minute
+  q8a8 explain QNT-3                           # a rule, its reason and what breaks it"""
 """What the screen ends with."""
 
 WIDTH = 118
@@ -119,6 +120,8 @@ def judge(step: Step, folder: Path) -> Outcome:
     started = time.monotonic()
     command = [sys.executable, "-m", "q8a8_conformance.cli", "test", *step.arguments, *reports]
     with (folder / f"{stem}.txt").open("w", encoding="utf-8") as printed:
+        # The screen has the command as far as a line holds it.
+        print(f"$ q8a8 test {shlex.join(step.arguments)}", file=printed, flush=True)
         status = subprocess.run(command, check=False, stdout=printed).returncode
     seconds = time.monotonic() - started
     found = json.loads(report.read_text()) if report.exists() else {}
@@ -130,11 +133,15 @@ def show(outcome: Outcome) -> str:
     step = outcome.step
     words = [f"{step.title}: {outcome.verdict} ({outcome.seconds:.0f} s)"]
     words.append(f"  $ {shorten(f'q8a8 test {shlex.join(step.arguments)}')}")
+    facts = []
+    if outcome.report and outcome.status == 0:
+        facts.append(f"{sum(rule['status'] == 'pass' for rule in outcome.report['rules'])} rules pass")
     if entries := outcome.report.get("diagnosis", []):
         # What is wrong, before what is only named.
         first = min(entries, key=lambda entry: not entry["fix"])
-        parts = (str(first[key]) for key in ("function", "cause", "fix"))
-        words.append("  " + shorten(": ".join(filter(None, parts))))
+        facts.append(": ".join(str(first[key]) for key in ("function", "cause", "fix") if first[key]))
+    if facts:
+        words.append("  " + shorten("; ".join(facts)))
     return "\n".join(words)
 
 
@@ -160,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for step in steps:
         outcomes.append(judge(step, folder))
         print(show(outcomes[-1]), flush=True)
-    print(f"\nThe rules, one by one: {folder}/*.txt; as JSON and Markdown too.")
+    print(f"\nEvery rule's line, and whole commands: {folder}/*.txt; as JSON and Markdown, too.")
     if not options.native_arm:
         print(NEXT)
     return 0 if outcomes and all(outcome.acceptable for outcome in outcomes) else 1

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8.errors import ArgumentError
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "BELOW_HALF",
+    "HALF_BITS",
     "HALF_OVERFLOW",
     "f16_to_f32",
     "f32_to_f16",
@@ -22,10 +25,14 @@ __all__ = [
     "fma32_steps",
     "round_half_away",
     "round_half_even",
+    "round_to_half_bits",
 ]
 
 HALF_OVERFLOW = 65520.0
 """The smallest magnitude that rounds to a float16 infinity (Q8A8-HLF-4); 65504 is the largest finite half."""
+
+HALF_BITS = 11
+"""Significant bits of half precision."""
 
 _TIE, _BELOW = np.int64(1 << 28), np.int64((1 << 29) - 1)
 """The bits of a float64 that float32 has no room for, and what they are half-way between two float32."""
@@ -100,6 +107,38 @@ def f32_to_f16(x: ArrayLike) -> NDArray[np.float16]:
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return np.asarray(x, np.float32).astype(np.float16)
+
+
+def round_to_half_bits(x: ArrayLike, bits: int = 11) -> NDArray[np.float32]:
+    """Round to half precision with fewer significant bits, ties to even.
+
+    With 11 bits it is half precision itself. With 7, the product of a result and an integer of 4 bits has 11
+    bits at most: it is a half too, unless it overflows.
+
+    Parameters
+    ----------
+    x
+        float32 `[...]`; anything else is converted to float32 first.
+    bits
+        1 to 11.
+
+    Returns
+    -------
+    float32 `[...]`; infinite where half precision overflows.
+
+    Raises
+    ------
+    ArgumentError
+        for other bits.
+    """
+    if not 1 <= bits <= HALF_BITS:
+        raise ArgumentError(f"bits: expected 1 to {HALF_BITS}, got {bits}")
+    x = np.asarray(x, np.float32)
+    if bits < HALF_BITS:
+        # Rounded once: below 2^-14 the distance of halves, 2^-24, is the distance of the results as well.
+        exponent = np.maximum(np.frexp(x)[1] - bits, -24)
+        x = np.ldexp(np.rint(np.ldexp(x, -exponent)), exponent)
+    return f16_to_f32(f32_to_f16(x))
 
 
 def f16_to_f32(h: ArrayLike) -> NDArray[np.float32]:

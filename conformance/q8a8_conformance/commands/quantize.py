@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``quantize`` to the command line."""
-    parser = subparsers.add_parser("quantize", help="quantize a file of floats, or a model")
+    parser = subparsers.add_parser(
+        "quantize",
+        help="quantize a file of floats, or a model",
+        epilog="the integer weights of AWQ, GPTQ and int4 are written by q8a8 export",
+    )
     parser.add_argument("input", type=Path, metavar="IN", help=".npy (float32, float16), .f32 or .gguf")
     parser.add_argument("output", type=Path, metavar="OUT", help=".npy, .bin or .gguf")
     parser.add_argument("--recipe", choices=tuple(RECIPES), default="design", help="the arithmetic [design]")

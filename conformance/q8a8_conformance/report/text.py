@@ -115,7 +115,11 @@ def _stale(run: Run, paint: _Paint) -> Iterator[str]:
 
 def _rules(run: Run, paint: _Paint, *, only_failed: bool) -> Iterator[str]:
     if any(rule.cases for rule in run.judgement.rules):
-        shown = [rule for rule in run.judgement.rules if rule.failed or not only_failed]
+        rules = run.judgement.rules
+        if only_failed:
+            rules = tuple(rule for rule in rules if rule.failed)
+        # Most rules have nothing in a few cases.
+        shown = [rule for rule in rules if rule.cases or run.request.case is None]
         yield from (_rule(rule, paint) for rule in shown)
         if shown:
             yield ""

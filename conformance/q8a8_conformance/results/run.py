@@ -119,8 +119,8 @@ class Request:
     case: str | None = None
     timeout: float | None = None
 
-    def command(self, *, rule: str | None = None, case: str | None = None) -> str:
-        """Return the shell command that runs this again, or one case of it for one rule."""
+    def command(self, *, case: str | None = None) -> str:
+        """Return the shell command that runs this again, or one case of it."""
         words = ["q8a8", "test", self.sut]
         if self.profile != "kernel":
             words += ["--profile", self.profile]
@@ -130,9 +130,8 @@ class Request:
             words += ["--init", self.init]
         if self.timeout is not None:
             words += ["--timeout", f"{self.timeout:g}"]
-        rules = rule if rule is not None else self.rules
-        if rules is not None:
-            words += ["--rules", rules]
+        if self.rules is not None:
+            words += ["--rules", self.rules]
         case = case if case is not None else self.case
         if case is not None:
             words += ["--case", case]
@@ -198,8 +197,11 @@ class Run:
     records: Sequence[Record] = ()
 
     def again(self, record: Record) -> str:
-        """Return the command that runs one record's case again."""
-        return self.request.command(rule=record.rule, case=record.case)
+        """Return the command that runs one record's case again.
+
+        It does not name the record's rule: a case may break one that it is not about, and is not run for it.
+        """
+        return self.request.command(case=record.case)
 
     def overlap(self) -> str:
         """Describe how far calls of several threads overlapped; empty where there were none."""

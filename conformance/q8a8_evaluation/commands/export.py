@@ -42,6 +42,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--scheme", required=True, metavar="NAME", help="one of those below")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.gguf", help="the result")
     parser.add_argument(
+        "--short-scales",
+        action="store_true",
+        help="round scales to 7 significant bits first, so that weights with zero points are Q4_1 (5 bits a "
+        "weight) and not Q5_0 (5.5)",
+    )
+    parser.add_argument(
         "--calibration",
         type=Path,
         metavar="FILE",
@@ -66,7 +72,9 @@ def _export(options: argparse.Namespace) -> None:
     loaded = load(options.model)
     calibration = CalibrationData(options.calibration, options.window, options.calibration_windows)
     statistics = calibration.statistics(loaded, scheme, head=False)
-    found = export_model(options.model, options.output, loaded, scheme, statistics)
+    found = export_model(
+        options.model, options.output, loaded, scheme, statistics, short_scales=options.short_scales
+    )
     types = ", ".join(f"{n} {name}" for name, n in Counter(k.name for k in found.types.values()).items())
     sys.stdout.write(f"{options.output}: {count(len(found.types), 'weight')} by {scheme.name}: {types}\n")
     if found.folded:

@@ -136,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         "--model", choices=("smollm2", "gemma3"), default="smollm2", help="the gate is of smollm2 [smollm2]"
     )
     parser.add_argument("--text", choices=("wikipedia", "korean"), default="wikipedia", help="[wikipedia]")
+    parser.add_argument(
+        "--arithmetic", choices=("own", "machine"), default="own", help="of the float parts [own]"
+    )
     parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens of a window [512]")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="FOLDER", help=f"[{CACHE}]")
     return parser
@@ -152,7 +155,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     gemma = options.model == "gemma3"
     protocol = Protocol(
-        options.window, options.windows, spread=True, bos=gemma, divergence=True, own_order=True
+        options.window,
+        options.windows,
+        spread=True,
+        bos=gemma,
+        divergence=True,
+        own_order=options.arithmetic == "own",
     )
     try:
         model, news = assets.gemma() if gemma else assets.model(), assets.news()

@@ -216,28 +216,6 @@ def test_vectors_page(docs: Path) -> None:
         assert f"`{key}`" in page
 
 
-def test_example_commands(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every example command exists and has its options."""
-    helps: dict[str, str] = {}
-    root = docs.parent
-    for path in [*pages(docs), root / "README.md", root / "CONTRIBUTING.md"]:
-        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in re.findall(r"(?:^\$ |`|^)(q8a8 [a-z][^`\n]*)", text, re.MULTILINE):
-            command = line.split()[1]
-            if command not in helps:
-                assert cli.main([command, "--help"]) == 0, f"{path.name}: {line}"
-                helps[command] = capsys.readouterr().out
-                for action in re.findall(r"^usage: .*\{([\w,]+)\} \.\.\.", helps[command], re.MULTILINE):
-                    for word in action.split(","):
-                        assert cli.main([command, word, "--help"]) == 0
-                        helps[command] += capsys.readouterr().out
-            # Quoted text is the command line of another program.
-            options = OPTION.findall(re.sub(r'"[^"]*"', "", line))
-            assert set(options) <= set(OPTION.findall(helps[command])), f"{path.name}: {line}"
-        for module in re.findall(r"python -m\s(q8a8[\w.]+)", text):
-            assert importlib.util.find_spec(module), f"{path.name}: {module}"
-
-
 def test_named_targets_and_files_exist(docs: Path) -> None:
     """Every `make` target and every path of the project that a page names is there."""
     root = docs.parent
@@ -289,8 +267,8 @@ def test_example_kernel(docs: Path, tmp_path: Path, need: Callable[[object, str]
     source, library = docs / "examples/rounds_to_even.c", tmp_path / "libmine.so"
     build = [str(compiler), "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-lm"]
     subprocess.run(build, check=True, timeout=60)
-    case = "quantize/ties/made-by-rounding-third/row"
-    words = ["test", f"lib:{library}", "--rules", "QNT-4", "--case", case]
+    case = "state/process/quantize_row_q8_a8"
+    words = ["test", f"lib:{library}", "--case", case]
     judged = subprocess.run(
         [sys.executable, "-m", "q8a8_conformance.cli", *words],
         capture_output=True, text=True, check=False, timeout=120,

@@ -17,7 +17,8 @@ STEPS = [
     demo.Step("a right one", ("ref", "--rules", "LAY-1"), must_conform=True),
     demo.Step("a wrong one", ("py:q8a8_conformance.mutants:round_half_even",), must_conform=False),
 ]
-RIGHT = {"verdict": "conforms", "diagnosis": []}
+RULES = [{"status": "pass"}, {"status": "not-run"}, {"status": "pass"}]
+RIGHT = {"verdict": "conforms", "diagnosis": [], "rules": RULES}
 NAMED = {"function": "g", "cause": "recipe", "fix": ""}
 WRONG = {
     "verdict": "does-not-conform",
@@ -37,10 +38,12 @@ def test_one_screen(
     assert demo.main(["--reports", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "a right one: conforms (3 s)"
-    assert lines[2] == "a wrong one: does-not-conform (3 s)"
-    assert lines[4].startswith("  f: c: xxx")
-    assert lines[4].endswith("…")
-    assert all(len(line) <= demo.WIDTH + 2 for line in lines)
+    assert lines[2] == "  2 rules pass"
+    assert lines[3] == "a wrong one: does-not-conform (3 s)"
+    assert lines[5].startswith("  f: c: xxx")
+    assert lines[5].endswith("…")
+    assert max(map(len, lines[:6])) == demo.WIDTH + 2
+    assert max(map(len, lines)) <= demo.WIDTH + 2
     assert len(lines) < 40
     assert "new-kernel" in "".join(lines)
 
@@ -55,6 +58,6 @@ def test_rules_go_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
     monkeypatch.setattr(subprocess, "run", run)
     outcome = demo.judge(STEPS[0], tmp_path)
-    assert (tmp_path / "a-right-one.txt").read_text() == "rules\n"
+    assert (tmp_path / "a-right-one.txt").read_text() == "$ q8a8 test ref --rules LAY-1\nrules\n"
     assert outcome.verdict == "exit 2"
     assert not outcome.acceptable

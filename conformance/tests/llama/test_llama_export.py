@@ -74,7 +74,7 @@ def test_folds_change_nothing(
     changed = dict(weights)
     names = iter(linear_names(config))
 
-    def unrounded(weight: F32, grid: AwqGrid) -> AwqWeight:
+    def unrounded(weight: F32, grid: AwqGrid, _scale_bits: int) -> AwqWeight:
         changed[next(names)] = weight
         return quantize(weight, grid)
 
@@ -118,9 +118,24 @@ class _Rounded(FloatLinear):
         return super().__call__(dequantize_row(quantize_row(x, "ggml-avx2")).reshape(x.shape))
 
 
-@pytest.mark.parametrize("name", ["int4-g32", "int4-g32-asym", "gptq-int4-g64-act", "awq-int4-g64"])
+@pytest.mark.parametrize(
+    ("name", "short_scales"),
+    [
+        ("int4-g32", False),
+        ("int4-g32-asym", False),
+        ("int4-g32-asym", True),
+        ("gptq-int4-g64-act", True),
+        ("awq-int4-g64", False),
+        ("awq-int4-g64", True),
+    ],
+)
 def test_llamacpp_computes_our_model(
-    need: Callable[[object, str], None], tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path, name: str
+    need: Callable[[object, str], None],
+    tiny: Tiny,
+    write_tiny: WriteTiny,
+    tmp_path: Path,
+    name: str,
+    short_scales: bool,
 ) -> None:
     """A real llama.cpp is as far from ours as rounding activations to 8 bits puts it, and no further."""
     try:
@@ -135,8 +150,9 @@ def test_llamacpp_computes_our_model(
     scheme = narrow(SCHEMES[name])
     if name.startswith("awq"):
         statistics = _Seen(seen)  # type: ignore[assignment]  # what is asked of it, it has
-    found = export_model(source, target, loaded, scheme, statistics)
-    assert {kind.name for kind in found.types.values()} <= {"Q4_0", "Q4_1", "Q5_0"}
+    found = export_model(source, target, loaded, scheme, statistics, short_scales=short_scales)
+    # Scales of 7 bits times zero points of 4 are float16 numbers: what Q4_1 needs of every block.
+    assert {kind.name for kind in found.types.values()} <= {"Q4_0", "Q4_1" if short_scales else "Q5_0"}
     assert bool(found.folded) == name.startswith("awq")
     exported = load(target)
     ours = exported.model().forward(tiny.tokens)
@@ -175,6 +191,28 @@ def test_int4_is_the_schemes_own(tiny: Tiny, write_tiny: WriteTiny, tmp_path: Pa
             linear = scheme.linear(loaded.weights[weight], **scheme.options)
             eye = np.eye(loaded.weights[weight].shape[1], dtype=np.float32)
             assert np.array_equal(exported.weights[weight], linear(eye).T)
+
+
+@pytest.mark.parametrize("name", ["int4-g32-asym", "rtn-int4-g64", "awq-int4-g64"])
+def test_short_scales(tiny: Tiny, write_tiny: WriteTiny, tmp_path: Path, name: str) -> None:
+    """Scales change by less than 2^-7 of themselves, and every weight by less than a step and that."""
+    source = tmp_path / "in.gguf"
+    write_tiny(source, tiny, types=F32_TYPE)
+    loaded = load(source)
+    seen = _Seen(inputs_of(loaded.config, loaded.weights, tiny.tokens))
+    files = {short: tmp_path / f"{short}.gguf" for short in (False, True)}
+    for short, target in files.items():
+        scheme = narrow(SCHEMES[name])
+        found = export_model(source, target, loaded, scheme, seen, short_scales=short)  # type: ignore[arg-type]  # what is asked of it, it has
+        kinds = {kind.name for kind in found.types.values()}
+        assert kinds == {"Q4_1"} if short else "Q5_0" in kinds
+    full, short_ones = (load(target).weights for target in files.values())
+    for weight in linear_names(loaded.config):
+        blocks, other = (each[weight].reshape(-1, 32) for each in (full, short_ones))
+        # A scale is at least 1/15 of its block's range.
+        step = (blocks.max(axis=1) - blocks.min(axis=1)) / 13
+        assert (np.abs(blocks - other).max(axis=1) <= step * (1 + 16 * 2**-7)).all()
+        assert not np.array_equal(blocks, other)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from q8a8 import f16_to_f32, f32_to_f16, fma32, round_half_away, round_half_even
+from q8a8.errors import ArgumentError
+from q8a8.rounding import round_to_half_bits
 from q8a8_golden import oracle
 
 F32_BITS = st.integers(0, 0xFFFFFFFF)
@@ -146,6 +148,37 @@ def test_halves_between_neighbours() -> None:
 def test_halves_at_the_edges(x: float, bits: int) -> None:
     """The overflow threshold, the smallest subnormal, and half of it; no warning is raised."""
     assert int(f32_to_f16(x).view(np.uint16)) == bits
+
+
+def test_halves_of_seven_bits() -> None:
+    """Every such half stays, what lies between two goes to the nearer one, and a tie to the even one."""
+    # m · 2^e with m of 7 bits, and below 2^-18 whole multiples of 2^-24.
+    kept = sorted({m * Fraction(2) ** e for m in range(128) for e in range(-24, 10)})
+    assert kept[-1] == 127 * 512
+    below, above = (np.array([float(k) for k in part], np.float32) for part in (kept[:-1], kept[1:]))
+    middle = ((below.astype(np.float64) + above) / 2).astype(np.float32)
+    for sign in (1, -1):
+        assert np.array_equal(round_to_half_bits(sign * above, 7), sign * above)
+        assert np.array_equal(round_to_half_bits(sign * np.nextafter(middle, below), 7), sign * below)
+        assert np.array_equal(round_to_half_bits(sign * np.nextafter(middle, above), 7), sign * above)
+        # Neighbours are consecutive multiples of their distance: one of the two is even.
+        even = (below / (above - below)) % 2 == 0
+        assert np.array_equal(round_to_half_bits(sign * middle, 7), sign * np.where(even, below, above))
+    assert np.isinf(round_to_half_bits(np.float32(65280), 7))
+    # Times an integer of 4 bits they are halves; with one bit more not all are.
+    whole = above[above < 2**11]
+    for bits, fits in ((7, True), (8, False)):
+        products = round_to_half_bits(np.linspace(1, 2, 1000), bits)[:, None] * np.arange(
+            16, dtype=np.float32
+        )
+        assert np.array_equal(f16_to_f32(f32_to_f16(products)), products) is fits
+    products = np.outer(whole, np.arange(16, dtype=np.float32))
+    assert np.array_equal(f16_to_f32(f32_to_f16(products)), products)
+    x = np.array([1 / 3, 1e-7, 65519, np.inf], np.float32)
+    assert np.array_equal(round_to_half_bits(x), f16_to_f32(f32_to_f16(x)))
+    for bits in (0, 12):
+        with pytest.raises(ArgumentError, match=f"bits: expected 1 to 11, got {bits}"):
+            round_to_half_bits(x, bits)
 
 
 def exact_fma(a: int, b: int, c: int) -> int:

@@ -27,6 +27,7 @@ import numpy as np
 
 from q8a8.errors import DomainError, ShapeError, UnknownNameError
 from q8a8.methods.finite import require_finite
+from q8a8.rounding import HALF_BITS, round_to_half_bits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -242,7 +243,9 @@ class Quantized:
     zero: Codes | None
 
 
-def quantize(x: F32, rule: str | Rule, *, half_scale: bool = False, name: str = "x") -> Quantized:
+def quantize(
+    x: F32, rule: str | Rule, *, half_scale: bool = False, scale_bits: int = HALF_BITS, name: str = "x"
+) -> Quantized:
     """Quantize with one scale for the last axis (DYN-1 to DYN-5).
 
     Parameters
@@ -254,6 +257,9 @@ def quantize(x: F32, rule: str | Rule, *, half_scale: bool = False, name: str = 
     half_scale
         Whether the scale is rounded to float16 before the codes are computed (WON-3). The zero point comes
         from the scale before that rounding, as in compressed-tensors.
+    scale_bits
+        The significant bits that are left of a float16 scale: 11 are all, with 7 its products with integers
+        of 4 bits are float16 numbers too (WON-3).
     name
         The name of the caller's parameter, for errors.
 
@@ -264,8 +270,8 @@ def quantize(x: F32, rule: str | Rule, *, half_scale: bool = False, name: str = 
 
     Raises
     ------
-    DtypeError, ShapeError, UnknownNameError
-        for another dtype, an array without axes, an unknown rule.
+    DtypeError, ShapeError, UnknownNameError, ArgumentError
+        for another dtype, an array without axes, an unknown rule, other bits.
     DomainError
         for NaN and infinities, for a range hi - lo that float32 cannot hold, and for a scale that float16
         cannot hold.
@@ -280,7 +286,7 @@ def quantize(x: F32, rule: str | Rule, *, half_scale: bool = False, name: str = 
         z = _zero_point(rule, lo, s)
         if half_scale:
             # WON-3: rounded as it is stored, after the zero point is known.
-            s = s.astype(np.float16).astype(np.float32)
+            s = round_to_half_bits(s, scale_bits)
         s = _replace_zero(rule, s, EPS_F16 if half_scale else EPS_F32)
         _require_finite_scale(x, s, name)
         q = _round(rule, x, s[..., None], z[..., None])

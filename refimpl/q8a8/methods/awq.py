@@ -28,6 +28,7 @@ import numpy as np
 from q8a8.arithmetic import matmul, power
 from q8a8.errors import ArgumentError, DomainError, ShapeError
 from q8a8.methods.finite import require_finite, require_matrix
+from q8a8.rounding import round_to_half_bits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +146,7 @@ def _grouped(weight: F32, grid: AwqGrid) -> F32:
     return weight.reshape(m, k // grid.group, grid.group)
 
 
-def quantize(weight: F32, grid: AwqGrid) -> AwqWeight:
+def quantize(weight: F32, grid: AwqGrid, scale_bits: int | None = None) -> AwqWeight:
     """Quantize a matrix to a grid (AWQ-1, AWQ-2).
 
     Parameters
@@ -154,6 +155,8 @@ def quantize(weight: F32, grid: AwqGrid) -> AwqWeight:
         float32 `[m, k]`.
     grid
         The grid.
+    scale_bits
+        Round scales to float16 with so many significant bits before codes are made; None keeps float32.
 
     Raises
     ------
@@ -164,6 +167,9 @@ def quantize(weight: F32, grid: AwqGrid) -> AwqWeight:
     require_matrix(weight, "weight")
     groups = _grouped(weight, grid)
     scale, zero = _parameters(groups, grid)
+    if scale_bits is not None:
+        # 1e-5 / 255 is below float16's smallest number: no scale vanishes.
+        scale = np.maximum(round_to_half_bits(scale, scale_bits), np.float32(2.0**-24))
     codes = _codes(groups, scale, zero, grid)
     return AwqWeight(grid, codes.reshape(weight.shape).astype(np.int16), scale, zero.astype(np.int16))
 

@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8.errors import ShapeError
 from q8a8.methods.awq import AwqWeight, clip_limits, quantize, search_scales
+from q8a8.rounding import HALF_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,7 +72,13 @@ class _Group:
 
 
 def fold_awq(
-    weights: Mapping[str, F32], n_layers: int, inputs: Inputs, grid: AwqGrid, *, shared_values: bool
+    weights: Mapping[str, F32],
+    n_layers: int,
+    inputs: Inputs,
+    grid: AwqGrid,
+    *,
+    shared_values: bool,
+    scale_bits: int = HALF_BITS,
 ) -> Folded:
     """Quantize the linear operators of all layers.
 
@@ -86,12 +94,20 @@ def fold_awq(
         The grid of the codes.
     shared_values
         Whether several heads of queries share one of values.
+    scale_bits
+        Of the float16 scales of groups, the significant bits that are used.
 
     Raises
     ------
     ShapeError, DtypeError, DomainError, ArgumentError
         as `search_scales` and `clip_limits`; a scale that float16 does not hold.
     """
+    names = [name for layer in range(n_layers) for name in _linears(weights, layer)]
+    for name in names:
+        if (columns := weights[name].shape[1]) % grid.group:
+            raise ShapeError(
+                f"tensor {name}: rows of {columns} elements are not a multiple of the group of {grid.group}"
+            )
     folded = dict(weights)
     stored: dict[str, AwqWeight] = {}
     unscaled: dict[str, str] = {}
@@ -107,9 +123,8 @@ def fold_awq(
                 _divide(folded, group, scales)
             for name in group.names:
                 folded[name] = _clipped(name, folded[name] * scales, rows / scales, grid)
-    names = [name for layer in range(n_layers) for name in _linears(weights, layer)]
     for name in names:
-        stored[name] = _quantized(folded[name], grid)
+        stored[name] = _quantized(folded[name], grid, scale_bits)
     floats = {
         name: array for name, array in folded.items() if name not in stored and array is not weights[name]
     }
@@ -167,8 +182,11 @@ def _clipped(name: str, weight: F32, rows: F32, grid: AwqGrid) -> F32:
     return clipped
 
 
-def _quantized(weight: F32, grid: AwqGrid) -> AwqWeight:
+def _quantized(weight: F32, grid: AwqGrid, scale_bits: int) -> AwqWeight:
     """Quantize a folded weight, and round the scales of its groups to float16, as they are stored."""
+    if scale_bits < HALF_BITS:
+        # Fewer bits move a scale by more: codes are made with the scale that is stored.
+        return quantize(weight, grid, scale_bits)
     stored = quantize(weight, grid)
     half = stored.scale.astype(np.float16).astype(np.float32)
     return AwqWeight(grid, stored.codes, half, stored.zero)

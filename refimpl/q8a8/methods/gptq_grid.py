@@ -19,6 +19,7 @@ import numpy as np
 
 from q8a8.errors import ArgumentError, DomainError
 from q8a8.methods.finite import require_matrix
+from q8a8.rounding import HALF_BITS, round_to_half_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,12 +44,15 @@ class Grid:
         Whether zero is the middle code.
     half_scale
         Whether the scale is rounded to float16, as it is stored, before codes are made (GPT-6).
+    scale_bits
+        Of a float16 scale, the significant bits that are used.
     """
 
     bits: int = 4
     group: int | None = 128
     symmetric: bool = False
     half_scale: bool = True
+    scale_bits: int = HALF_BITS
 
     def __post_init__(self) -> None:
         """Check the bits and the group."""
@@ -83,7 +87,7 @@ class Grid:
         lo, hi = np.where(empty, -1.0, lo), np.where(empty, 1.0, hi)
         scale = (hi - lo) / self.levels
         zero = np.full_like(scale, 1 << (self.bits - 1)) if self.symmetric else np.rint(-lo / scale)
-        return (_to_half(scale, w) if self.half_scale else _to_single(scale)), zero
+        return (_to_half(scale, w, self.scale_bits) if self.half_scale else _to_single(scale)), zero
 
     def codes(self, w: F64, scale: F64, zero: F64) -> F64:
         """Return the codes `[...]` of weights `[...]`, as whole numbers."""
@@ -95,10 +99,11 @@ def _to_single(scale: F64) -> F64:
     return np.maximum(scale.astype(np.float32), np.float32(2.0**-149)).astype(np.float64)
 
 
-def _to_half(scale: F64, w: F64) -> F64:
+def _to_half(scale: F64, w: F64, bits: int) -> F64:
     """Round scales to float16; one that would vanish becomes the smallest float16 that is not 0 (GPT-6)."""
     with np.errstate(over="ignore"):
-        half = scale.astype(np.float16)
+        # All bits: from float64 at once.
+        half = (scale if bits == HALF_BITS else round_to_half_bits(scale, bits)).astype(np.float16)
     if np.isinf(half).any():
         row = int(np.argmax(np.isinf(half)))
         element = int(np.argmax(np.abs(w[row])))

@@ -32,7 +32,7 @@ from q8a8.errors import ArgumentError, DomainError, ShapeError, UnknownNameError
 from q8a8.methods.affine import Quantized, dequantize, get_rule, quantize
 from q8a8.methods.finite import require_matrix
 from q8a8.methods.nibbles import pack_nibbles, unpack_nibbles
-from q8a8.rounding import HALF_OVERFLOW, f16_to_f32, f32_to_f16
+from q8a8.rounding import HALF_BITS, HALF_OVERFLOW, f16_to_f32, f32_to_f16
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,7 +179,13 @@ class Int4Weight:
 
 
 def quantize_int4(
-    weight: F32, group: int, rule: str | Rule = SYMMETRIC, *, tail: str = "refuse", half_scale: bool = True
+    weight: F32,
+    group: int,
+    rule: str | Rule = SYMMETRIC,
+    *,
+    tail: str = "refuse",
+    half_scale: bool = True,
+    scale_bits: int = HALF_BITS,
 ) -> Int4Weight:
     """Quantize a matrix to int4 in groups of columns (WON-1 to WON-4).
 
@@ -195,6 +201,8 @@ def quantize_int4(
         Where k is not a multiple of `group`: "refuse" it, or let the last group of each row be "short".
     half_scale
         Whether scales are stored as float16 (the codes are made with the rounded ones), or as float32.
+    scale_bits
+        Of a float16 scale, the significant bits that are used (WON-3).
 
     Returns
     -------
@@ -222,7 +230,7 @@ def quantize_int4(
     # WON-3: full groups at once, then the short one, each with the same arithmetic.
     shapes = [(weight[:, :whole], (m, k // group, group)), (weight[:, whole:], (m, 1, k - whole))]
     parts = [
-        quantize(part.reshape(shape), rule, half_scale=half_scale, name="weight")
+        quantize(part.reshape(shape), rule, half_scale=half_scale, scale_bits=scale_bits, name="weight")
         for part, shape in shapes
         if part.size
     ]
@@ -272,7 +280,7 @@ class Int4GroupLinear:
         Whether without zero points; chooses compressed-tensors' rule where `rule` is not given.
     rule
         The arithmetic, or its name.
-    tail, half_scale
+    tail, half_scale, scale_bits
         As `quantize_int4`.
 
     Attributes
@@ -301,6 +309,7 @@ class Int4GroupLinear:
         rule: str | Rule | None = None,
         tail: str = "refuse",
         half_scale: bool = True,
+        scale_bits: int = HALF_BITS,
     ) -> None:
         if rule is None:
             rule = SYMMETRIC if symmetric else ASYMMETRIC
@@ -309,7 +318,9 @@ class Int4GroupLinear:
         # One scale for everything: one row, whose only group it is.
         rows = weight.reshape(1, -1) if group == "tensor" else weight
         columns = max(rows.shape[1], 1) if isinstance(group, str) else group
-        self.weight = quantize_int4(rows, columns, rule, tail=tail, half_scale=half_scale)
+        self.weight = quantize_int4(
+            rows, columns, rule, tail=tail, half_scale=half_scale, scale_bits=scale_bits
+        )
         self.weight_bytes = self.weight.nbytes
 
     def __call__(self, x: F32) -> F32:

@@ -13,12 +13,12 @@ exactly (`q8a8.ggufio.integer_weights`). AWQ's scales of channels are folded int
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8.errors import ArgumentError
+from q8a8.errors import ArgumentError, ShapeError
 from q8a8.ggufio.integer_weights import IntegerWeight, replace_weights
 from q8a8.layout import QK8_A8
 from q8a8.llama.config import linear_names
@@ -26,8 +26,10 @@ from q8a8.llama.linear import Int8WeightLinear, Q8A8Linear
 from q8a8.methods.awq import AwqLinear, AwqWeight
 from q8a8.methods.awq_fold import fold_awq
 from q8a8.methods.gptq import GptqLinear
+from q8a8.methods.gptq_grid import Grid
 from q8a8.methods.nibbles import unpack_nibbles
 from q8a8.methods.weight_only import Int4GroupLinear
+from q8a8.rounding import HALF_BITS
 
 if TYPE_CHECKING:
     import os
@@ -46,6 +48,9 @@ __all__ = ["EXPORTED", "Exported", "export_model", "require_exportable"]
 
 EXPORTED = (Int4GroupLinear, GptqLinear, AwqLinear)
 """The operators whose weights are integer codes with a scale of float16's for some columns of a row."""
+
+SHORT_BITS = HALF_BITS - 4
+"""Significant bits of a scale whose products with integers of 4 bits are float16 numbers."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ def export_model(
     loaded: LoadedModel,
     scheme: Scheme,
     statistics: InputStatistics,
+    *,
+    short_scales: bool = False,
 ) -> Exported:
     """Quantize a model's linear operators by a scheme, and write them.
 
@@ -102,6 +109,9 @@ def export_model(
         One of those that can be written.
     statistics
         What it needs of the operators' inputs.
+    short_scales
+        Whether scales are rounded to 7 significant bits before codes are made: their products with zero
+        points of 4 bits are then float16 numbers, which is what Q4_1 needs.
 
     Raises
     ------
@@ -113,6 +123,8 @@ def export_model(
         as `replace_weights`.
     """
     require_exportable(scheme)
+    bits = SHORT_BITS if short_scales else HALF_BITS
+    options = _with_scale_bits(scheme.options, bits)
     config, weights = loaded.config, loaded.weights
     floats: Mapping[str, F32] = {}
     unscaled: Mapping[str, str] = {}
@@ -123,7 +135,9 @@ def export_model(
             return np.asarray(mean, np.float64), np.asarray(rows, np.float32)
 
         shared = config.n_heads != config.n_kv_heads
-        folded = fold_awq(weights, config.n_layers, inputs, scheme.options["grid"], shared_values=shared)
+        folded = fold_awq(
+            weights, config.n_layers, inputs, scheme.options["grid"], shared_values=shared, scale_bits=bits
+        )
         stored = {name: _awq(weight) for name, weight in folded.weights.items()}
         floats, unscaled = folded.floats, folded.unscaled
     else:
@@ -133,10 +147,21 @@ def export_model(
                 parameter: statistics.get(statistic, name, scheme.name)
                 for parameter, statistic in scheme.statistics.items()
             }
-            linear = scheme.linear(weights[name], **{**scheme.options, **found})
+            try:
+                linear = scheme.linear(weights[name], **{**options, **found})
+            except ShapeError as error:
+                raise ShapeError(f"tensor {name}: {error}") from None
             stored[name] = _of_linear(linear, name)
     types = replace_weights(source, target, stored, method=scheme.name, floats=floats)
     return Exported(types, tuple(floats), unscaled)
+
+
+def _with_scale_bits(options: Mapping[str, Any], bits: int) -> dict[str, Any]:
+    """Return the options of int4 weights, or of GPTQ with its grid, for scales of so many bits."""
+    grid = options.get("grid")
+    if grid is None:
+        return {**options, "scale_bits": bits}
+    return {**options, "grid": replace(grid, scale_bits=bits)} if isinstance(grid, Grid) else dict(options)
 
 
 def _of_linear(linear: object, name: str) -> IntegerWeight:
