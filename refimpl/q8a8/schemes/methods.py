@@ -166,7 +166,7 @@ def _static() -> Iterator[Scheme]:
             linear=StaticLinear,
             statistics={"threshold": method},
         )
-    for method in ("absmax", "percentile-99.99"):
+    for method in ("absmax", "percentile-99.99", "mse"):
         yield Scheme(
             f"w8a8-static-asym-{method}",
             "int8 by output channel; a scale and a zero point for each operator's activations, both ends "
