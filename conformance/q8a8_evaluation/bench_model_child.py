@@ -53,7 +53,9 @@ class Timed:
         if scheme.needs_inputs:
             # What was seen does not change a time: one short window of anything will do.
             window = np.array(prompt_tokens(64, loaded.config.n_vocab))
-            inputs = gather_inputs(loaded.model(), [window])
+            inputs = gather_inputs(
+                loaded.model(), [window], hessian=scheme.needs_hessian, histogram=scheme.needs_histogram
+            )
         self.built = build(scheme, loaded.config, loaded.weights, InputStatistics(calibration, inputs))
         # The float weights that a scheme replaced are held no longer.
         del loaded

@@ -19,6 +19,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.report import html
 from q8a8_conformance.report.schema import ReportError, parse
 from q8a8_evaluation.llamacpp_logs import (
@@ -213,7 +214,9 @@ def speed_run(document: dict[str, Any], entry: dict[str, Any], name: str) -> Spe
         f"pp{document['prompt']}": entry["prompt_tokens_per_second"],
         f"tg{document['generate'] - 1}": entry["generate_tokens_per_second"],
     }
-    return SpeedRun(name, speeds, entry["weight_bytes"], {"sizes of": "linear weights", "threads": 1})
+    # A scheme is NumPy's, with one thread; rows of another name are a C kernel's or llama.cpp's.
+    threads = 1 if entry["scheme"] in SCHEMES else document.get("threads", 1)
+    return SpeedRun(name, speeds, entry["weight_bytes"], {"sizes of": "linear weights", "threads": threads})
 
 
 def _log(content: str, name: str) -> PerplexityRun:

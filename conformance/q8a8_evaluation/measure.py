@@ -172,13 +172,23 @@ class CalibrationData:
                     raise CalibrationError(f"{self.source}: a calibration of another model")
             else:
                 calibration = self._calibration(loaded, self.source, folder, head=head)
-        if scheme.needs_inputs and inputs is None:
+        seen = next(iter((inputs or {}).values()), None)
+        hessian = scheme.needs_hessian and (seen is None or seen.hessian is None)
+        histogram = scheme.needs_histogram and (seen is None or seen.observer is None)
+        if hessian or histogram:
             if self.is_file:
                 raise ArgumentError(
                     f"{scheme.name}: what it needs is not saved; give the text to --calibration"
                 )
             tokens = loaded.tokenizer.encode(read_text(self.source))
-            inputs = gather_inputs(loaded.model(), windows(tokens, self.window, self.count), head=head)
+            found = gather_inputs(
+                loaded.model(),
+                windows(tokens, self.window, self.count),
+                hessian=hessian,
+                histogram=histogram,
+                head=head,
+            )
+            inputs = {name: each.joined(inputs[name]) if inputs else each for name, each in found.items()}
         self._statistics = InputStatistics(calibration, inputs)
         return self._statistics
 
@@ -326,8 +336,11 @@ class Subject:
                     nlls = predicted_likelihoods(built, tokens, predictions)
                     seconds = time.perf_counter() - begun + store.facts.get("seconds", 0.0)
                     store.add(key, nlls, {**_facts_of(built, len(tokens)), "seconds": seconds})
-                    if compared is not None:
+                    if self.protocol.divergence:
                         logits, targets = (np.concatenate(parts) for parts in zip(*predictions, strict=True))
+                    if self.protocol.divergence and scheme.name == BASE:
+                        self._keep_float_logits(key, logits)
+                    if compared is not None:
                         found = divergences(logits, self._float_logits(key, tokens), targets)
                         compared.add(key, found.reshape(-1), {})
             if done < len(keys):
@@ -357,9 +370,13 @@ class Subject:
             return self._base_logits[key]
         self._base = self._base or self._build(SCHEMES[BASE])
         logits = np.concatenate([part for part, _ in window_logits(self._base, tokens, self.protocol.count)])
+        self._keep_float_logits(key, logits)
+        return logits
+
+    def _keep_float_logits(self, key: str, logits: F32) -> None:
+        """Keep the float model's logits of a window, if there is room."""
         if sum(each.nbytes for each in self._base_logits.values()) + logits.nbytes <= KEPT:
             self._base_logits[key] = logits
-        return logits
 
     def arithmetic(self, scheme: Scheme) -> str:
         """Return what computes the float parts of a scheme: "own", or the machine, by name.

@@ -16,6 +16,10 @@ size_t buffer_count(const struct call *call) {
     return abi_functions[call->number].buffer_count;
 }
 
+size_t part_of(const struct call *call, size_t i) {
+    return call->options & OPTION_ROWS ? call->buffers[i].length / call->repeat : call->buffers[i].length;
+}
+
 uint64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -174,6 +178,20 @@ static void invoke(struct caller *caller, uint64_t stop_delay) {
     }
 }
 
+static void invoke_parts(struct caller *caller, uint64_t stop_delay) {
+    const struct call *call = caller->call;
+    void *whole[ABI_MAX_BUFFERS];
+    memcpy(whole, caller->buffers, sizeof whole);
+    const uint32_t parts = call->options & OPTION_ROWS ? call->repeat : 1;
+    for (uint32_t part = 0; part < parts; ++part) {
+        for (size_t i = 0; i < buffer_count(call); ++i) {
+            caller->buffers[i] = (uint8_t *)whole[i] + part * part_of(call, i);
+        }
+        invoke(caller, stop_delay);
+    }
+    memcpy(caller->buffers, whole, sizeof whole);
+}
+
 void caller_call(struct caller *caller, uint64_t stop_delay) {
     set_outputs(caller);
     const struct fpenv found = fpenv_read();
@@ -181,7 +199,7 @@ void caller_call(struct caller *caller, uint64_t stop_delay) {
         fpenv_write(fpenv_flushing(found));
     }
     const struct fpenv before = fpenv_read(); /* a bit that this CPU lacks stays 0 */
-    invoke(caller, stop_delay);
+    invoke_parts(caller, stop_delay);
     const struct fpenv after = fpenv_read();
     fpenv_write(found);
     char text[160] = "";

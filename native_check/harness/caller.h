@@ -41,7 +41,10 @@ const char *caller_place(struct caller *caller, size_t i, uint32_t offset);
  * reason for a refusal, or NULL. */
 const char *caller_share_inputs(struct caller *caller);
 
-/* Make the call once; with a delay (in nanoseconds) it stops in the middle, see stop.h. */
+/* The bytes of a buffer that one call is made on: with ROWS a part of them. */
+size_t part_of(const struct call *call, size_t i);
+
+/* Make the call once, or with ROWS once on each part of the buffers; with a delay (in nanoseconds) it stops in the middle, see stop.h. */
 void caller_call(struct caller *caller, uint64_t stop_delay);
 
 /* Compare the inputs and the memory around the buffers with what they were before the calls. */

@@ -108,6 +108,9 @@ static const char *parse_body(struct cursor *cursor, struct call *call) {
     if ((call->options & OPTION_SHARED_INPUTS) && call->threads > 1) {
         return "SHARED_INPUTS goes with one thread";
     }
+    if ((call->options & OPTION_ROWS) && call->threads > 1) {
+        return "ROWS goes with one thread";
+    }
     const struct abi_function *function = &abi_functions[call->number];
     if (buffer_count != function->buffer_count) {
         snprintf(why, sizeof why, "%s has %zu buffers, the call %u", function->name, function->buffer_count,

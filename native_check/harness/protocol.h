@@ -19,6 +19,7 @@ enum {
     OPTION_FLUSH = 8,
     OPTION_SHARED_INPUTS = 16,
     OPTION_STATE = 32,
+    OPTION_ROWS = 64,
 };
 
 enum {

@@ -103,7 +103,11 @@ static void put_result(const struct call *call, const struct together *together,
 static const char *refuse(const struct target *target, const struct call *call) {
     size_t lengths[ABI_MAX_BUFFERS];
     for (size_t i = 0; i < buffer_count(call); ++i) {
-        lengths[i] = call->buffers[i].length;
+        lengths[i] = part_of(call, i);
+        if ((call->options & OPTION_ROWS) && (call->buffers[i].length % call->repeat != 0 ||
+                                              lengths[i] % buffer_of(call, i)->alignment != 0)) {
+            return "ROWS: a buffer does not hold equal, aligned parts";
+        }
     }
     if (target->functions[call->number] == NULL) {
         return "this kernel does not offer the function";
@@ -124,7 +128,8 @@ static const char *run_here(const struct target *target, const struct call *call
     if (refusal == NULL && call->threads > 1) {
         refusal = together_run(&together);
     } else if (refusal == NULL) {
-        for (uint32_t made = 0; made < call->repeat; ++made) {
+        const uint32_t calls = call->options & OPTION_ROWS ? 1 : call->repeat;
+        for (uint32_t made = 0; made < calls; ++made) {
             caller_call(&callers[0], 0);
         }
     }

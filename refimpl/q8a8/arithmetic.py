@@ -39,6 +39,9 @@ _own: ContextVar[bool] = ContextVar("own", default=False)
 _CHUNK = 1 << 15
 """Elements that a polynomial is evaluated on at a time: they stay in the cache."""
 
+_COLUMNS = 1 << 14
+"""Columns of a second factor that are cut at a time."""
+
 
 @contextmanager
 def own_order() -> Iterator[None]:
@@ -73,6 +76,12 @@ def matmul(a: Float, b: Float, *, wide: bool = False) -> Float:
     if _machine(a, b):
         product: Float = a.astype(np.float64) @ b if wide else a @ b
         return product
+    if b.ndim == 2 and b.shape[1] > _COLUMNS:
+        # Every column is by itself: the same bits, and float64 copies of a part of a large head only.
+        parts = [
+            matmul(a, b[:, start : start + _COLUMNS], wide=wide) for start in range(0, b.shape[1], _COLUMNS)
+        ]
+        return np.concatenate(parts, axis=-1)
     k = a.shape[-1]
     bits = (53 - max(k - 1, 0).bit_length()) // 2
     high_a, low_a, unit_a = _cut(a, -1, bits)

@@ -22,6 +22,7 @@ from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.observations import Failure
+from q8a8_conformance.reveal.product_regimes import BFLOAT, FLOAT, HALF
 from q8a8_conformance.reveal.products import BRIEF, reveal_product
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
-    from q8a8_conformance.reveal.product_activations import Activations
     from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
@@ -64,10 +64,10 @@ PRODUCT_FIXES = {
 MEASURED = "order:measured"
 """The name of an order that the catalogue does not have."""
 
-BLOCK = 32
-BFLOAT, HALF, FLOAT = 2.0**-8, 2.0**-11, 2.0**-24
+FAR = 17
+"""An element that shares no scale of half a block with the first."""
+
 PRECISIONS = {"float16": "half precision"}
-LARGEST = 65504.0
 
 
 def product_facts(
@@ -168,6 +168,8 @@ def _sentence(regime: Regime, name: str, kind: str) -> str:
         kept = regime.longer[1]
     if kind in {"activations", "recipe", "round-half-even", "activation-scale"} and kept is not None:
         return kept.words[0].upper() + kept.words[1:]
+    if kind == "weights" and regime.weights is not None:
+        return f"Weights {regime.weights.words}"
     return {
         "accumulator": f"Sums are kept in {PRECISIONS.get(form, form)}"
         + (f", and past 65504 they are {regime.past_half}" if regime.past_half else ""),
@@ -189,15 +191,31 @@ def _cost(regime: Regime) -> str:
 def _evidence(session: AnySession, regime: Regime, kind: str) -> Iterator[Evidence]:
     """Yield the smallest call of a regime's shape that shows a name, if it does."""
     if kind == "weights":
-        return  # Their rounding is not seen apart from that of the sums.
+        # Where they stay floats, their rounding is not seen apart from that of the sums.
+        yield from _of_weights(session, regime) if regime.weights else ()
+        return
     x, code = np.zeros((1, 32), F32), 1
-    x[0, :2] = 127, 40.3
+    x[0, [0, FAR]] = 127, 37.3
     if kind not in {"activations", "recipe", "round-half-even", "activation-scale"}:
-        code, x[0, 1] = 127, 127
+        code, x[0, FAR] = 127, 127
     if kind in {"recipe", "round-half-even"}:
-        x[0, 1] = 40.5
+        x[0, FAR] = 40.5
     codes = np.zeros((1, 1, 32), np.int8)
-    codes[..., 1] = code
+    codes[..., FAR] = code
+    yield from _shown(session, regime, codes, x, f"{code} * {x[0, FAR]:g}, beside an element of 127,")
+
+
+def _of_weights(session: AnySession, regime: Regime) -> Iterator[Evidence]:
+    """Yield the smallest call that shows what weights become: one of them, beside others, times 127."""
+    x = np.zeros((1, 32), F32)
+    x[0, 0] = 127
+    codes = np.zeros((1, 1, 32), np.int8)
+    codes[0, 0, :2] = 37, 40
+    yield from _shown(session, regime, codes, x, "127 * 37, beside a weight of 40,")
+
+
+def _shown(session: AnySession, regime: Regime, codes: Array, x: Array, what: str) -> Iterator[Evidence]:
+    """Yield a product of a block of codes and a row of x, repeated to a regime's shape, if it is wrong."""
     place = regime.place
     w = np.repeat(layout.pack(np.ones((1, 1), F16), codes), place.m, axis=0)
     call = calls.mul_mat(w, np.repeat(x, place.n, axis=0))
@@ -206,13 +224,14 @@ def _evidence(session: AnySession, regime: Regime, kind: str) -> Iterator[Eviden
     at = place.rows[0] * place.m + place.columns[0]
     got, want = np.frombuffer(actual[0], "<f4")[at], expected.reshape(-1)[at]
     if got != want:
-        text = f"{code} * {x[0, 1]:g}, beside an element of 127, is {got:.9g}, expected {want:.9g}"
+        text = f"{what} is {got:.9g}, expected {want:.9g}"
         yield Evidence(call, (expected.tobytes(),), actual, text)
 
 
 def _explains(regime: Regime) -> Callable[[CallResult], bool]:
     """Return whether a failed call's wrong outputs are those of a regime's arithmetic."""
-    formats = {name.partition(":")[2] for name in regime.names if name.startswith(("accumulator", "weights"))}
+    kinds = ("accumulator",) if regime.is_of_grids else ("accumulator", "weights")
+    formats = {name.partition(":")[2] for name in regime.names if name.startswith(kinds)}
     u = HALF if "float16" in formats or "fp16-scale-product" in regime.names else FLOAT
     if "bfloat16" in formats:
         u = BFLOAT
@@ -228,9 +247,10 @@ def _explains(regime: Regime) -> Callable[[CallResult], bool]:
             return False
         if kept is None:
             return bool((actual.view(np.uint32) == _before(result.call, actual.size))[wrong].all())
-        is_longer = regime.longer is not None and x.shape[1] >= BLOCK * regime.longer[0]
-        there = regime.longer[1] if regime.longer and is_longer else kept
-        return bool(_near(there, w, x, actual, u)[wrong].all())
+        try:
+            return bool(regime.near(w, x, actual, u)[wrong].all())
+        except Q8A8Error:
+            return False
 
     return explains
 
@@ -239,22 +259,6 @@ def _inside(regime: Regime, wrong: Array) -> Array:
     """Return which outputs, bool [n, m], belong to a regime."""
     held = regime.rows(wrong.shape[0] if regime.side == "n" else wrong.shape[1])
     return np.broadcast_to(held[:, np.newaxis] if regime.side == "n" else held, wrong.shape)
-
-
-def _near(kept: Activations, w: Array, x: Array, actual: Array, u: float) -> Array:
-    """Return which outputs are the products of activations as they are kept, but for roundings of u."""
-    try:
-        floats = kept.floats(x).astype(F64)
-    except Q8A8Error:
-        return np.zeros(actual.shape, np.bool_)
-    weights = (w["weight_scale"].astype(F64)[..., np.newaxis] * w["weight_qs"]).reshape(len(w), -1)
-    with np.errstate(all="ignore"):
-        exact, magnitude = floats @ weights.T, np.abs(floats) @ np.abs(weights).T
-        near = np.abs(actual - exact) <= (x.shape[1] + 8) * u * magnitude
-        if u == HALF:
-            # Beyond the range of halves, of single products, too.
-            near |= ~(magnitude < LARGEST)
-    return np.asarray(near)
 
 
 def _before(call: Call, size: int) -> Array:

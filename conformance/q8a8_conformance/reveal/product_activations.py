@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.recipe import RECIPES, quantize_blocks
 from q8a8_conformance.inputs import blocks as block_sets
+from q8a8_conformance.reveal.product_grids import MISSED, NEAR, ActivationSide, find_grid, find_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from q8a8.recipe import Recipe
+    from q8a8_conformance.reveal.grids import Grid
     from q8a8_conformance.reveal.product_calls import Place
 
 Array = NDArray[Any]
@@ -79,13 +81,17 @@ class Activations:
     Attributes
     ----------
     kind
-        A name of `FLOATS`, "int8" or "unknown".
+        A name of `FLOATS`, "int8", the name of a grid or "unknown".
     recipe
         Of codes: the recipe, or None.
     sharing
-        Of codes: "block" or "row", the elements that share a scale.
+        Of codes: "block" or "row", the elements that share a scale, or their number.
     half
         Of codes: whether the scale is stored as a half.
+    grid
+        The numbers that elements are rounded to, where it is neither a recipe nor a name of `FLOATS`.
+    factor
+        What a weight of one becomes, with which elements are read.
     of, unexplained
         Elements that were read, and those that are otherwise.
     """
@@ -94,6 +100,8 @@ class Activations:
     recipe: Recipe | None = None
     sharing: str = "block"
     half: bool = True
+    grid: Grid | None = None
+    factor: float = 1.0
     of: int = 0
     unexplained: int = 0
 
@@ -103,8 +111,8 @@ class Activations:
         if self.recipe is None:
             return (f"activations:{self.kind}",)
         names = [f"recipe:{self.recipe.name}" if self.recipe.name in RECIPES else self.recipe.name]
-        if self.sharing == "row":
-            names.insert(0, "activations:int8-per-row")
+        if self.sharing != "block":
+            names.insert(0, f"activations:int8-per-{self.sharing}")
         if not self.half:
             names.append("activation-scale:float32")
         return tuple(names)
@@ -114,9 +122,11 @@ class Activations:
         """What it is, in words."""
         if self.kind == "unknown":
             return "activations become something that is not known"
+        if self.grid is not None:
+            return f"activations {self.grid.words}"
         if self.recipe is None:
             return f"activations are kept in {self.kind}, and not quantized"
-        shared = "32 elements" if self.sharing == "block" else "a whole row"
+        shared = {"block": "32 elements", "row": "a whole row"}.get(self.sharing, f"{self.sharing} elements")
         return (
             f"activations are quantized to int8, with a scale for {shared}"
             f"{'' if self.half else ' that is not rounded to a half'}, by the recipe {self.recipe.name}"
@@ -124,18 +134,22 @@ class Activations:
 
     def codes(self, x: Array) -> tuple[Array, Array]:
         """Quantize rows, float32 [n, k]: scales float32 [n, nb] and codes int8 [n, nb, 32]."""
-        n, nb = len(x), x.shape[1] // BLOCK
-        shaped = x.reshape(n, nb, BLOCK) if self.sharing == "block" else x.reshape(n, 1, -1)
+        n, k = x.shape
+        size = {"block": BLOCK, "row": k}.get(self.sharing) or int(self.sharing)
+        shaped = np.pad(x, ((0, 0), (0, -k % size))).reshape(n, -1, size)
         h, q = quantize_blocks(np.ascontiguousarray(shaped), self.recipe or "design")
         scale = h.astype(F32)
         if not self.half:
             recipe = self.recipe or RECIPES["design"]
             quotient = np.abs(shaped).max(axis=2) / F32(recipe.divisor)
             scale = np.maximum(quotient, recipe.floor).astype(F32)
-        return np.ascontiguousarray(np.broadcast_to(scale, (n, nb))), q.reshape(n, nb, BLOCK)
+        of_element = np.repeat(scale, size, axis=1)[:, :k]
+        return np.ascontiguousarray(of_element[:, ::BLOCK]), q.reshape(n, -1)[:, :k].reshape(n, -1, BLOCK)
 
     def floats(self, x: Array) -> Array:
         """Return rows, float32 [n, k], as they are multiplied: float32."""
+        if self.grid is not None:
+            return self.grid.floats(x)
         if self.recipe is None:
             return np.asarray(FLOATS.get(self.kind, FLOATS["float32"])(x))
         scale, q = self.codes(x)
@@ -190,7 +204,45 @@ def read_activations(place: Place, calls: int, outputs: str) -> Activations:
         # What is seen in eleven bits, or in eight, was kept in no more.
         more = {"float32"} if outputs == "float16" else set(FLOATS) - {outputs}
         hypotheses = [each for each in hypotheses if each.kind not in more]
-    return _first(hypotheses, x, actual, outputs)
+    factor = _factor(place)
+    found = _first(hypotheses, x, actual, outputs)
+    if found.kind == "unknown" and factor != 1:
+        hypotheses = [replace(each, factor=factor) for each in hypotheses]
+        found = _first(hypotheses, x, actual, outputs)
+    if (found.kind == "unknown" and factor) or found.sharing == "row":
+        return _of_group(place, found, factor, outputs)
+    return found
+
+
+def _factor(place: Place) -> float:
+    """Return what a weight of one becomes: 1 in most products, and 0 where that is not known.
+
+    127 alone is kept by every recipe, and 96 by narrow floats.
+    """
+    alone = np.zeros((2, BLOCK), F32)
+    alone[:, 0] = 127, 96
+    factors = (place.by_rows(_one(), alone).astype(np.float64) / alone[:, 0]).tolist()
+    return 1.0 if 1 in factors else factors[0] if np.isfinite(factors[0]) else 0.0
+
+
+def _one() -> Array:
+    """Return a block of weights with a single one."""
+    codes = np.zeros((1, BLOCK), np.int8)
+    codes[0, 0] = 1
+    return layout.pack(np.ones(1, F16), codes)
+
+
+def _of_group(place: Place, found: Activations, factor: float, outputs: str) -> Activations:
+    """Return what activations become whose scale is that of another number of elements, if that is known."""
+    side = ActivationSide(place, factor)
+    group = find_group(side)
+    if found.kind != "unknown":
+        is_blocks = group is not None and group > BLOCK and group % BLOCK == 0
+        return replace(found, sharing=str(group)) if is_blocks else found
+    grid = None if group is None else find_grid(side, group, outputs)
+    if grid is None:
+        return found
+    return Activations(grid.name, grid=grid, factor=factor, of=grid.of, unexplained=grid.unexplained)
 
 
 def read_longer(
@@ -243,7 +295,12 @@ def _first(hypotheses: list[Activations], x: Array, actual: Array, outputs: str)
 
 def _agrees(hypothesis: Activations, x: Array, actual: Array, outputs: str) -> bool:
     """Return whether rows x become what was read, elements [r, 32]."""
-    values = FLOATS[outputs](hypothesis.floats(x)[:, :BLOCK])
+    values = hypothesis.floats(x)[:, :BLOCK]
+    if hypothesis.factor != 1 or hypothesis.grid is not None:
+        values = values.astype(np.float64) * hypothesis.factor
+        near = NEAR[outputs] * np.abs(values).max(axis=1, keepdims=True)
+        return bool((np.abs(values - actual) <= near).mean() > 1 - MISSED)
+    values = FLOATS[outputs](values)
     return not (values.view(np.uint32) != actual.view(np.uint32))[(values != 0) | (actual != 0)].any()
 
 

@@ -75,6 +75,8 @@ class Place:
         The shape.
     rows, columns
         Rows of x and of w whose outputs they are, one each at least.
+    zero
+        The code of a weight that adds nothing.
     """
 
     products: Products
@@ -82,6 +84,7 @@ class Place:
     n: int
     rows: tuple[int, ...]
     columns: tuple[int, ...]
+    zero: int = 0
 
     def by_rows(self, w: Array, x: Array) -> Array:
         """Multiply a row w, blocks [nb], by rows of x, float32 [r, 32·nb]: float32 [r]."""
@@ -112,8 +115,8 @@ class Place:
         found = np.empty((len(x), 32), np.float32)
         for first in range(0, 32, len(self.columns)):
             part = np.arange(first, min(first + len(self.columns), 32))
-            codes = np.zeros((len(part), x.shape[1] // 32, 32), np.int8)
-            codes[np.arange(len(part)), 0, part] = 1
+            codes = np.full((len(part), x.shape[1] // 32, 32), self.zero, np.int8)
+            codes[np.arange(len(part)), 0, part] = self.zero + 1
             w = layout.pack(np.ones(codes.shape[:2], np.float16), codes)
             for start in range(0, len(x), len(self.rows)):
                 rows = slice(start, start + len(self.rows))

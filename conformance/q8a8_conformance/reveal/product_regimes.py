@@ -16,12 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from q8a8_conformance.reveal.dots import Revealed
+    from q8a8_conformance.reveal.grids import Grid
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.product_activations import Activations
     from q8a8_conformance.reveal.product_calls import Place
     from q8a8_conformance.reveal.product_elements import ElementSum
 
 Array = NDArray[Any]
+
+BLOCK = 32
+
+BFLOAT, HALF, FLOAT = 2.0**-8, 2.0**-11, 2.0**-24
+"""Unit roundoffs."""
+
+LARGEST_HALF = 65504.0
 
 TWO = 2
 """Sizes that follow each other and are written one by one."""
@@ -45,6 +53,8 @@ class Regime:
         What activations become; None where the kernel did not return.
     longer
         The number of blocks from which on activations become something else, and what; None for none.
+    weights
+        What weights become, where they are not multiplied as they are.
     dot
         Of quantized activations, the order; None for a scale of the whole row.
     order, flaw, sums
@@ -69,6 +79,7 @@ class Regime:
     seen: Mapping[int, Array] = field(default_factory=dict)
     activations: Activations | None = None
     longer: tuple[int, Activations] | None = None
+    weights: Grid | None = None
     dot: Revealed | None = None
     order: tuple[str, ...] = ()
     flaw: str = ""
@@ -98,6 +109,35 @@ class Regime:
         return self.seen[size] if size in self.seen else np.zeros(size, np.bool_)
 
     @property
+    def is_of_grids(self) -> bool:
+        """Whether elements become other numbers (`grids`); no order is looked for then."""
+        return self.weights is not None or (
+            self.activations is not None and self.activations.grid is not None
+        )
+
+    def near(self, w: Array, x: Array, out: Array, u: float) -> Array:
+        """Return which outputs are those of the elements that are multiplied, but for roundings of u.
+
+        Parameters
+        ----------
+        w, x, out
+            Blocks [m, nb], float32 [n, 32·nb] and the outputs [n, m].
+        u
+            The unit roundoff of the sums.
+        """
+        kept = self.longer[1] if self.longer and w.shape[1] >= self.longer[0] else self.activations
+        scales = np.repeat(w["weight_scale"].astype(np.float64), BLOCK, axis=1)
+        weights = scales * w["weight_qs"].reshape(len(w), -1)
+        with np.errstate(all="ignore"):
+            if self.weights is not None:
+                weights = self.weights.floats(weights.astype(np.float32), scales)
+            floats = (x if kept is None else kept.floats(x)).astype(np.float64)
+            exact, magnitude = floats @ weights.T, np.abs(floats) @ np.abs(weights).T
+            near = np.abs(out - exact) <= (x.shape[1] + 8) * u * magnitude
+            # Beyond the range of halves, of single products, too.
+            return np.asarray(near | (~(magnitude < LARGEST_HALF) if u == HALF else False))
+
+    @property
     def _size(self) -> int:
         return self.place.n if self.side == "n" else self.place.m
 
@@ -106,6 +146,7 @@ class Regime:
         """Its slugs: ``activations:float32``, ``accumulator:float16``, ``order:avx2``."""
         names = list(self.activations.names) if self.activations else ["not-written"]
         names += self.longer[1].names if self.longer else ()
+        names += [f"weights:{self.weights.name}"] if self.weights else []
         if self.elements is not None:
             return (*names, *self.elements.names)
         if self.dot is not None:
@@ -145,6 +186,13 @@ class Regime:
             "longer": {"blocks": self.longer[0], "names": list(self.longer[1].names)}
             if self.longer
             else None,
+            "weights": None
+            if self.weights is None
+            else {
+                "kind": self.weights.name,
+                "elements": self.weights.of,
+                "unexplained": self.weights.unexplained,
+            },
             "order": self.dot.to_json() if self.dot else None,
             "elements": None
             if self.elements is None
@@ -171,13 +219,16 @@ class Regime:
         yield f"  {self.activations.words} ({self.activations.unexplained} of {self.activations.of} differ)"
         if self.longer is not None:
             yield f"  from {self.longer[0]} blocks on: {self.longer[1].words}"
+        if self.weights is not None:
+            yield f"  weights {self.weights.words} ({self.weights.unexplained} of {self.weights.of} differ)"
         if self.dot is not None:
             yield from (f"  {line.strip()}" for line in self.dot.text().splitlines()[1:-2])
         if self.elements is not None:
             yield f"  {self.elements.words}"
         if self.past_half:
             yield f"  sums past 65504 are {self.past_half}"
-        yield f"  {self.of - self.unexplained} of {self.of} results of random rows have these bits"
+        what = "are these sums, but for their roundings" if self.is_of_grids else "have these bits"
+        yield f"  {self.of - self.unexplained} of {self.of} results of random rows {what}"
         if self.quantization_error:
             yield (
                 f"  error {self.error:.2g} of the mean output, that of quantization itself "

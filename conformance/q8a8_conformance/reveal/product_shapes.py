@@ -128,11 +128,14 @@ class Shapes:
         return len({tuple(self._keys(max(self._sizes))) for _ in range(3)}) > 1
 
     def minds_others(self) -> bool:
-        """Return whether a row of x gives other bits when the rows beside it are eight times as large."""
+        """Return whether a row of x gives other bits when the rows beside it are far larger.
+
+        Not by a power of two: narrow floats under a scale of all rows would stay the same.
+        """
         for size in sorted(self.classes)[1:NEIGHBOURS]:
             for place in {0, size // 2, size - 1}:
                 alike = np.repeat(self._row, size, axis=0)
-                others = alike * np.float32(8)
+                others = alike * np.float32(9.7)
                 others[place] = alike[place]
                 one, other = (self._products(self._fixed[0], rows)[place] for rows in (alike, others))
                 if one.tobytes() != other.tobytes():
@@ -154,7 +157,9 @@ class Shapes:
         """Return where outputs of the shapes looked at are of a class: bool [size] by size."""
         return {size: found == number for size, found in sorted(self.classes.items())}
 
-    def place(self, number: int) -> tuple[int, tuple[int, ...]]:
-        """Return the smallest size with outputs of a class, and their rows."""
-        size = min(size for size, found in self.classes.items() if (found == number).any())
+    def place(self, number: int, least: int = 1) -> tuple[int, tuple[int, ...]]:
+        """Return the smallest size with so many outputs of a class or the most there are, and their rows."""
+        counts = {size: int((found == number).sum()) for size, found in self.classes.items()}
+        least = min(least, max(counts.values()))
+        size = min(size for size, count in counts.items() if count >= least)
         return size, tuple(np.flatnonzero(self.classes[size] == number).tolist())

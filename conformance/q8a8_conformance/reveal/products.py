@@ -32,7 +32,8 @@ from q8a8_conformance.reveal.product_activations import (
 )
 from q8a8_conformance.reveal.product_calls import Place, Products, dot_of
 from q8a8_conformance.reveal.product_elements import reveal_elements
-from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
+from q8a8_conformance.reveal.product_grids import LARGE, find_weights, find_zero
+from q8a8_conformance.reveal.product_regimes import BFLOAT, FLOAT, HALF, Regime, RevealedProduct
 from q8a8_conformance.reveal.product_shapes import Shapes, activations, weights
 from q8a8_conformance.reveal.summations import in_narrow
 
@@ -62,6 +63,9 @@ RESULTS = 16
 
 LARGEST = 1 << 20
 """Elements of the matrices that an order is tried on at most."""
+
+ROUNDOFFS = {"float32": FLOAT, "float16": HALF, "bfloat16": BFLOAT}
+"""Unit roundoffs of sums, by what outputs are kept in."""
 
 ERROR_ELEMENTS = 1024
 """Elements of the rows of which the error is taken."""
@@ -155,12 +159,14 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
         result.regimes.append(Regime("n", ACROSS, None, place))
         return
     along_n.look()
+    minds_others = along_n.minds_others()
     for number in range(min(along_n.count, REGIMES)):
         rule = along_n.rule(number)
-        n, rows = along_n.place(number)
+        # What rows share is seen beside others.
+        n, rows = along_n.place(number, least=2 if minds_others else 1)
         place = Place(products, ACROSS, n, rows, tuple(range(ACROSS)))
         result.regimes.append(Regime("n", ACROSS, rule, place, along_n.seen(number)))
-    if along_n.minds_others():
+    if minds_others:
         result.notes.append("the bits of an output depend on the other rows of x")
     if along_n.count > REGIMES:
         result.notes.append(
@@ -184,12 +190,17 @@ def _measure(regime: Regime, extent: Extent) -> None:
     if _is_unwritten(place):
         regime.why = "the outputs are not written"
         return
+    regime.place = place = replace(place, zero=find_zero(place))
     outputs = output_format(place)
     regime.past_half = _past_half(place) if outputs == "float16" else ""
     regime.activations = read_activations(place, extent.calls, outputs)
     longest = max(_lengths(place, extent), default=0)
     regime.longer = read_longer(place, regime.activations, outputs, longest)
     regime.error, regime.quantization_error = _errors(place)
+    _measure_weights(regime, outputs)
+    if regime.is_of_grids:
+        _count_near(regime, outputs, extent)
+        return
     if regime.activations.recipe is None:
         if regime.activations.kind != "unknown":
             regime.elements = reveal_elements(place, regime.activations, extent.elements)
@@ -210,6 +221,29 @@ def _measure(regime: Regime, extent: Extent) -> None:
             regime.flaw, regime.unexplained = flaw, 0
             regime.order = tuple(name for name, count in counted.items() if not count)
             return
+
+
+def _measure_weights(regime: Regime, outputs: str) -> None:
+    """Find what weights become, unless that is a rounding which the tree of elements shows to the bit."""
+    kept = regime.activations
+    if kept is None:
+        return
+    alone = np.zeros((1, BLOCK), F32)
+    alone[0, 0] = LARGE
+    grid = find_weights(regime.place, float(kept.floats(alone)[0, 0]), outputs)
+    is_in_tree = kept.kind in FLOATS and grid is not None and grid.form in FLOATS
+    regime.weights = None if is_in_tree else grid
+
+
+def _count_near(regime: Regime, outputs: str, extent: Extent) -> None:
+    """Count the random results that are not the sums of what elements become, but for roundings."""
+    place = regime.place
+    rows, columns = min(ROWS, len(place.rows)), min(COLUMNS, len(place.columns))
+    for nb in _lengths(place, extent):
+        w, x = weights(columns, BLOCK * nb, "grid"), activations(rows, BLOCK * nb, "grid")
+        near = regime.near(w, x, place.outer(w, x), ROUNDOFFS[outputs])
+        regime.of += near.size
+        regime.unexplained += int((~near).sum())
 
 
 def _arithmetics(outputs: str, *, of_row: bool) -> Iterator[tuple[str, Callable[[HeldRows, AnyOrder], int]]]:

@@ -25,6 +25,7 @@ from q8a8_conformance.results.comparison import compare
 from q8a8_evaluation import compare_measurements as run_writers
 from q8a8_evaluation.commands.bench_model import BenchModelError
 from q8a8_evaluation.commands.compare_models import compare_models, is_model
+from q8a8_evaluation.commands.shared import positive
 from q8a8_evaluation.compare_measurements import RunComparison, compare_runs, read_run
 from q8a8_evaluation.llamacpp import LlamaCppError
 from q8a8_evaluation.llamacpp_logs import LogError
@@ -71,6 +72,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--text", type=Path, metavar="FILE", help="for two models: what they are measured on")
     parser.add_argument("--windows", type=int, default=12, metavar="N", help="for two models [12]")
     parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens of a window [512]")
+    parser.add_argument(
+        "--threads", type=positive, default=1, metavar="N", help="for two models: llama.cpp's threads [1]"
+    )
     parser.set_defaults(func=command)
 
 
@@ -120,7 +124,7 @@ def _models(options: argparse.Namespace) -> tuple[RunComparison, ...]:
     if options.text is None:
         raise ReportError("two models are compared on a text: --text FILE")
     protocol = Protocol(options.window, options.windows, divergence=False)
-    return (compare_models(options.a, options.b, options.text, protocol),)
+    return (compare_models(options.a, options.b, options.text, protocol, threads=options.threads),)
 
 
 def measurements(a: Path, b: Path) -> tuple[RunComparison, ...]:

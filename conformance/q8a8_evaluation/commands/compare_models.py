@@ -47,6 +47,7 @@ def compare_models(
     prompt: int = 128,
     generate: int = 16,
     rounds: int = 3,
+    threads: int = 1,
 ) -> RunComparison:
     """Measure two models, one after the other, and compare them.
 
@@ -58,6 +59,8 @@ def compare_models(
         What their perplexity is measured on, and how.
     prompt, generate, rounds
         As `bench_model.collect`.
+    threads
+        Of llama.cpp; the NumPy model has one.
 
     Raises
     ------
@@ -81,7 +84,13 @@ def compare_models(
         quality.append(perplexity_run(document, document["schemes"][0], str(path)))
         del loaded, subject
         figures = bench_model.collect(
-            path, [BASE], prompt=prompt, generate=generate, rounds=rounds, llama_cpp=peer
+            path,
+            [BASE],
+            prompt=prompt,
+            generate=generate,
+            rounds=rounds,
+            llama_cpp=peer,
+            by=bench_model.By(threads=threads),
         )
         entry = figures["schemes"][-1]
         speed.append(dataclasses.replace(speed_run(figures, entry, str(path)), size=figures["file_bytes"]))
@@ -90,10 +99,10 @@ def compare_models(
         raise ReportError(f"{a}, {b}: their tokens of {text} differ, so that perplexities cannot be compared")
     speeds = compare_runs(*speed)
     found = compare_runs(*quality)
-    who = bench_model.PEER if peer else "the NumPy model"
+    who = f"{bench_model.PEER}, {count(threads, 'thread')}" if peer else "the NumPy model, 1 thread"
     notes = (
         f"perplexity: weights as stored, activations in float, windows of {protocol.window} tokens",
-        f"speed and memory: {who}, one thread, medians of {count(rounds, 'round')}",
+        f"speed and memory: {who}, medians of {count(rounds, 'round')}",
     )
     return dataclasses.replace(
         found,

@@ -284,23 +284,24 @@ def table(found: dict[str, Any]) -> str:
     kinds = sorted({each["arithmetic"] for each in found["schemes"]})
     head += "".join(f"\narithmetic: {'the same on every machine' if k == 'own' else k}" for k in kinds)
     columns = f"{'change':>10}{'± paired':>10}{'bits a weight':>15}{'activation':>12}"
-    lines = [head, "", f"{'scheme':<26}{'perplexity':>11}{columns}"]
+    width = max(25, *(len(each["scheme"]) for each in found["schemes"])) + 1
+    lines = [head, "", f"{'scheme':<{width}}{'perplexity':>11}{columns}"]
     for each in found["schemes"]:
         error = each["delta_error_percent"]
         change = "" if each["scheme"] == BASE else f"{each['delta_percent']:+.2f} %"
         beside = "" if each["scheme"] == BASE or error is None else f"{error:.2f} %"
         lines.append(
-            f"{each['scheme']:<26}{each['perplexity']:>11.3f}{change:>10}{beside:>10}"
+            f"{each['scheme']:<{width}}{each['perplexity']:>11.3f}{change:>10}{beside:>10}"
             f"{each['weight_bits']:>15.3f}{each['activation_bits']:>12.2f}"
         )
     compared = [each for each in found["schemes"] if each["divergence"]]
     if compared:
         columns = f"{'KL to float':>12}{'±':>10}{'same top':>12}{'±':>9}{'mean Δp':>11}{'largest drop':>14}"
-        lines += ["", f"{'scheme':<26}{columns}"]
+        lines += ["", f"{'scheme':<{width}}{columns}"]
     for each in compared:
         apart = each["divergence"]
         lines.append(
-            f"{each['scheme']:<26}{apart['kl']:>12.5f}{_error(apart['kl_error'], 5):>10}"
+            f"{each['scheme']:<{width}}{apart['kl']:>12.5f}{_error(apart['kl_error'], 5):>10}"
             f"{apart['same_top_percent']:>10.2f} %{_error(apart['same_top_error_percent'], 2):>9}"
             f"{apart['probability_change_percent']:>+9.3f} %{apart['largest_drop_percent']:>12.1f} %"
         )

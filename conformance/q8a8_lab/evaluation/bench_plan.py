@@ -2,7 +2,7 @@
 
 ::
 
-    python -m q8a8_lab.evaluation.bench_plan docs/model/measured/bench-plan.json
+    python -m q8a8_lab.evaluation.bench_plan docs/model/measured/bench-plan.json [THREADS]
 
 As printed: a prompt of 512 tokens, 128 generated, and the process's resident memory; on SmolLM2-135M, whose
 two files are written here. Times are to the first token and of generating, in rounds in which the files take
@@ -32,7 +32,9 @@ __all__ = ["main", "measure"]
 PROMPT, GENERATE, ROUNDS = 512, 128, 2
 
 
-def measure(files: dict[str, Path], *, prompt: int, generate: int, rounds: int) -> dict[str, Any]:
+def measure(
+    files: dict[str, Path], *, prompt: int, generate: int, rounds: int, threads: int = 1
+) -> dict[str, Any]:
     """Time models in turns.
 
     Parameters
@@ -41,6 +43,8 @@ def measure(files: dict[str, Path], *, prompt: int, generate: int, rounds: int) 
         GGUF files by name.
     prompt, generate, rounds
         Tokens, and how often.
+    threads
+        Of each llama.cpp; they take turns, so all of them may use all cores.
 
     Returns
     -------
@@ -52,7 +56,7 @@ def measure(files: dict[str, Path], *, prompt: int, generate: int, rounds: int) 
         # Weights rearranged for the processor, attention fused, keys in float16: as llama-bench runs.
         peers = {
             name: stack.enter_context(
-                LlamaCpp(path, n_ctx=prompt + generate, threads=1, kv_type="f16", repack=True)
+                LlamaCpp(path, n_ctx=prompt + generate, threads=threads, kv_type="f16", repack=True)
             )
             for name, path in files.items()
         }
@@ -68,7 +72,7 @@ def measure(files: dict[str, Path], *, prompt: int, generate: int, rounds: int) 
                 for _ in range(generate - 1):
                     token = int(peer.logits([token], fresh=False)[0].argmax())
                 times[name].append((first, time.perf_counter() - begun))
-        found: dict[str, Any] = {"prompt": prompt, "generate": generate, "rounds": rounds, "threads": 1}
+        found: dict[str, Any] = {"prompt": prompt, "generate": generate, "rounds": rounds, "threads": threads}
         for name, peer in peers.items():
             found[name] = {
                 "first_token_seconds": statistics.median(first for first, _ in times[name]),
@@ -82,13 +86,15 @@ def measure(files: dict[str, Path], *, prompt: int, generate: int, rounds: int) 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the two files and the measurement."""
-    target = Path((sys.argv[1:] if argv is None else argv)[0])
+    target, *threads = sys.argv[1:] if argv is None else argv
     with tempfile.TemporaryDirectory() as folder:
         files = {"f16": Path(folder) / "f16.gguf", "q8_a8": Path(folder) / "q8_a8.gguf"}
         dequantize_model(assets.model(), files["f16"], kind="f16")
         quantize_model(files["f16"], files["q8_a8"], embedding=True)
-        found = measure(files, prompt=PROMPT, generate=GENERATE, rounds=ROUNDS)
-    write_text(json.dumps(found, indent=1) + "\n", target)
+        found = measure(
+            files, prompt=PROMPT, generate=GENERATE, rounds=ROUNDS, threads=int(threads[0]) if threads else 1
+        )
+    write_text(json.dumps(found, indent=1) + "\n", Path(target))
     return 0
 
 

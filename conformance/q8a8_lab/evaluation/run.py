@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from q8a8_evaluation.measure import Outcome
 
-__all__ = ["evaluate", "main", "others"]
+__all__ = ["evaluate", "main", "others", "static"]
 
 CACHE = Path(".cache") / "evaluate"
 
@@ -95,7 +95,8 @@ def _write(found: dict[str, Any], markdown: Path, images: Path) -> None:
     plot.draw_bits(found["schemes"], plots["bits"])
     # Both are in the folder of the documentation; the page is in a folder below it.
     links = {name: f"../assets/{path.name}" for name, path in plots.items()}
-    write_text(page.render(found, links, others(markdown.parent / "measured")), markdown)
+    measured = markdown.parent / "measured"
+    write_text(page.render(found, links, others(measured), static(measured)), markdown)
 
 
 def others(measured: Path) -> dict[str, dict[str, Any]]:
@@ -110,6 +111,12 @@ def others(measured: Path) -> dict[str, dict[str, Any]]:
     return {
         name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()
     }
+
+
+def static(measured: Path) -> dict[str, Any] | None:
+    """Return the kept report of static schemes, or None."""
+    path = measured / "evaluation-static.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,6 +143,9 @@ def _parser() -> argparse.ArgumentParser:
         "--model", choices=("smollm2", "gemma3"), default="smollm2", help="the gate is of smollm2 [smollm2]"
     )
     parser.add_argument("--text", choices=("wikipedia", "korean"), default="wikipedia", help="[wikipedia]")
+    parser.add_argument(
+        "--arithmetic", choices=("own", "machine"), default="own", help="of the float parts [own]"
+    )
     parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens of a window [512]")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="FOLDER", help=f"[{CACHE}]")
     return parser
@@ -152,7 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     gemma = options.model == "gemma3"
     protocol = Protocol(
-        options.window, options.windows, spread=True, bos=gemma, divergence=True, own_order=True
+        options.window,
+        options.windows,
+        spread=True,
+        bos=gemma,
+        divergence=True,
+        own_order=options.arithmetic == "own",
     )
     try:
         model, news = assets.gemma() if gemma else assets.model(), assets.news()

@@ -152,9 +152,10 @@ and into outputs that held something show `outputs-not-written`, `outputs-added`
 What that does not explain is measured as [`q8a8 reveal`](reveal.md#matrix-products) does it. Each step
 that is not the specification's is a fact, with the shapes in which it is so, and the error beside that of
 quantization itself: `activations:float32`,
-`activations:int8-per-row`, `recipe:ggml-avx2`, `accumulator:float16`, `weights:float16`, `not-written` and
-their like. A failed call has it as its cause where its wrong outputs are those of the arithmetic but for the
-roundings of sums.
+`activations:int8-per-row`, `activations:e4m3`, `recipe:ggml-avx2`, `accumulator:float16`,
+`weights:float16`, `weights:int8-per-16`, `weights:int4-per-32-zero-point`, `not-written` and their like.
+A failed call has it as its cause where its wrong outputs are those of the arithmetic but for the roundings of
+sums.
 """
 
 

@@ -286,7 +286,7 @@ def test_refuses_a_protocol_that_measures_nothing(
 
 
 def test_calibrates_once(loaded: LoadedModel, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calibration and inputs are made when the first scheme needs them, and kept."""
+    """Calibration, Hessians and histograms are made when the first scheme needs each, and kept."""
     calls: list[str] = []
 
     def counting(name: str, original: Callable[..., Any]) -> None:
@@ -299,9 +299,16 @@ def test_calibrates_once(loaded: LoadedModel, text: Path, monkeypatch: pytest.Mo
     counting("calibrate_model", calibrate_model)
     counting("gather_inputs", gather_inputs)
     subject = Subject(loaded, Protocol(), [np.arange(20)], CalibrationData(text, 20, 2))
-    names = ["q8_a8", "q8_a8+smooth", "w8a8-channel+smooth", "gptq-int4-g64", "w8a8-static-absmax"]
-    assert len(_outcomes(subject, names, dict(SCHEMES))) == 6
-    assert calls == ["calibrate_model", "gather_inputs"]
+    names = ["q8_a8", "q8_a8+smooth", "w8a8-channel+smooth", "gptq-int4-g64"]
+    names += ["w8a8-static-absmax", "w8a8-static-asym-absmax", "gptq-int4-g64-act"]
+    outcomes = _outcomes(subject, names, dict(SCHEMES))
+    assert len(outcomes) == 8
+    assert calls == ["calibrate_model", "gather_inputs", "gather_inputs"]
+    other_way = Subject(loaded, Protocol(), [np.arange(20)], CalibrationData(text, 20, 2))
+    names = ["w8a8-static-absmax", "gptq-int4-g64"]
+    for outcome in _outcomes(other_way, names, dict(SCHEMES))[1:]:
+        same = next(each for each in outcomes if each.scheme is outcome.scheme)
+        np.testing.assert_array_equal(outcome.nlls, same.nlls)
 
 
 def test_a_saved_calibration(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
@@ -341,7 +348,7 @@ def test_skips_what_cannot_be_applied(loaded: LoadedModel, capsys: pytest.Captur
     weights = {n: np.ones(s, np.float32) for n, s in expected_shapes(narrow).items()}
     other = Subject(LoadedModel(narrow, weights, {}, "c" * 64), Protocol(), [np.arange(20)])
     assert len(measure_all(other, ["q8_a8", "w8a8-channel", "kv-int8"])) == 3
-    assert "multiple of 32" in other.skipped["q8_a8"]
+    assert other.skipped["q8_a8"].startswith("blk.0.attn_q.weight: x: rows of 40 elements")
 
 
 def test_awq_of_the_head(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def test_report_of_two_models(tiny: Tiny, write_tiny: WriteTiny, story: Path, tm
     document = as_json(found)
     parse(document.encode(), "report", "run-comparison")
     assert json.loads(document)["memory"]["a"] > 0
-    same = compare_models(a, a, story, PROTOCOL, prompt=16, generate=4, rounds=1)
+    assert any(", 1 thread," in note for note in found.notes)
+    same = compare_models(a, a, story, PROTOCOL, prompt=16, generate=4, rounds=1, threads=2)
+    assert any("2 threads" in note for note in same.notes)
     assert (same.change_percent, same.error_percent) == (0, 0)
 
 

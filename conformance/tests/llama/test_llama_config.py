@@ -125,7 +125,7 @@ def test_linear_scaling(keys: dict[str, object], scale: float) -> None:
         ({"rope__scaling__original_context_length": 0, "rope__scaling__type": "yarn"}, "original context"),
         ({"rope__dimension_count": 10**400}, "llama.rope.dimension_count"),
         ({"rope__scaling__factor": 10**400}, "rope.scaling.factor: expected a number"),
-        ({"rope__scaling__attn_factor": float("nan")}, "rope_gain: expected a positive number, got nan"),
+        ({"rope__scaling__attn_factor": float("nan")}, "rope_gain: expected 1e-6 to 1e6, got nan"),
         ({"attention__sliding_window": -5}, "window: expected 0 to 2147483647, got -5"),
         ({"attn_logit_softcapping": float("inf")}, "score_cap: expected 0 or more, got inf"),
         ({"expert_count": 8}, "mixtures of experts are not supported"),

@@ -293,7 +293,8 @@ def test_what_is_refused(tiny: Tiny, tmp_path: Path) -> None:
         ({"hidden_act": "relu"}, "hidden_act: 'relu'"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling: 'dynamic' is not supported"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"hidden_size": None}, "a key is missing or wrong"),
+        ({"hidden_size": None}, "hidden_size: expected an integer, got none"),
+        ({"tie_word_embeddings": False}, "there is no lm_head.weight, and tie_word_embeddings is false"),
         ({"num_attention_heads": 64, "head_dim": 3}, "are no pairs of channels of 64 heads"),
     ):
         (folder / "config.json").write_text(json.dumps(good | change))

@@ -233,12 +233,24 @@ def test_hostile_folders(folder: Path, tmp_path: Path, data: st.DataObject) -> N
         ({"attention.layer_norm_rms_epsilon": float("nan")}, "eps: expected 0 or more, got nan"),
         ({"rope.freq_base": -1.0}, "rope_base: expected a positive number, got -1.0"),
         ({"context_length": 0}, "context: expected 1 to 2147483647, got 0"),
+        (
+            {"rope.scaling.type": [1, 2]},
+            "llama.rope.scaling.type: array([1, 2], dtype=int32) is not supported",
+        ),
+        ({"rope.scaling.attn_factor": 3e38}, "rope_gain: expected 1e-6 to 1e6, got 3"),
+        ({"final_logit_softcapping": 1e-30}, "logit_cap: expected 0 or at least 1e-06, got 1"),
+        ({"tokenizer.model": [1, 2]}, "tokenizer.ggml.model: expected gpt2 (byte-level BPE) or llama"),
+        ({"tokenizer.add_bos_token": [True, False]}, "tokenizer.ggml.add_bos_token: expected true or false"),
+        ({"tokenizer.bos_token_id": True}, "tokenizer.ggml.bos_token_id: expected 0 to 39, got True"),
     ],
 )
 def test_errors_name_file_key_and_value(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     """Each before any tensor is read."""
     path = tmp_path / "model.gguf"
-    write(path, "llama", KEYS | changes, TOKENIZER)
+    prefix = "tokenizer."
+    tokenizer = {key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}
+    others = {key: value for key, value in changes.items() if not key.startswith(prefix)}
+    write(path, "llama", KEYS | others, TOKENIZER | tokenizer)
     found = run(path)
     assert found.startswith(f"{path}: ")
     assert message in found

@@ -188,8 +188,7 @@ def test_hello(harness: Callable[..., list[str]]) -> None:
         hello = session.hello
     assert (hello.name, hello.version) == ("scalar", metadata.version("q8a8"))
     assert hello.functions == abi.NAMES
-    # It makes one call a message.
-    assert set(hello.capabilities) == set(CAPABILITIES) - {"rows"}
+    assert set(hello.capabilities) == set(CAPABILITIES)
     assert hello.arch == platform.machine()
     assert hello.emulated is False
     assert hello.compiler is not None

@@ -11,6 +11,7 @@ import pytest
 
 from q8a8_conformance.protocol.codec import encode_call, encode_frame
 from q8a8_conformance.protocol.messages import Buffer, Call, Option
+from q8a8_conformance.protocol.session import Session
 
 if TYPE_CHECKING:
     import subprocess
@@ -23,6 +24,7 @@ DOT = Call("ggml_vec_dot_q8_a8_q8_a8", 32, (Buffer(bytes(4)), Buffer(BLOCK), Buf
 SHIFTED = replace(
     DOT, buffers=(Buffer(bytes(4)), Buffer(BLOCK), Buffer(BLOCK, 2)), options=Option.SHARED_INPUTS
 )
+ROWS = Call("quantize_row_q8_a8", 32, (Buffer(bytes(256)), Buffer(bytes(68))), options=Option.ROWS, repeat=2)
 QUIT = encode_frame(b"Q")
 REPEAT_AT, REPEAT_END = 9, 13
 """The place of `repeat` in a call's payload, which random changes must not increase."""
@@ -112,6 +114,10 @@ REFUSED = [
     (changed(54, "<I", 2**32 - 1), "buffer s is truncated"),
     (changed(58, "<I", 2**32 - 1), "buffer s: expected an offset of at most 65536"),
     (changed(58, "<I", 2), "buffer s would not be aligned to 4 bytes"),
+    (encode_call(replace(ROWS, threads=2), 77), "ROWS goes with one thread"),
+    (encode_call(replace(ROWS, repeat=3), 77), "ROWS: a buffer does not hold equal, aligned parts"),
+    (encode_call(replace(ROWS, repeat=68), 77), "ROWS: a buffer does not hold equal, aligned parts"),
+    (encode_call(replace(ROWS, n=64), 77), "buffer x has 128 bytes, the call needs 256"),
     (encode_call(DOT, 77) + b"!", "1 bytes after the last buffer"),
     (encode_call(DOT, 77)[:-1], "buffer vy is truncated"),
     (encode_call(DOT, 77)[:53], "the call is truncated"),
@@ -131,6 +137,34 @@ def test_refusals(
     assert hello[:1] == b"H"
     assert error_of(refusal) == (77, message)
     assert result[:5] == b"R" + struct.pack("<I", 78)
+
+
+@pytest.mark.parametrize("preset", ["native", "asan"])
+def test_rows(preset: str, harness: Callable[..., list[str]]) -> None:
+    """With ROWS a call is made on each part of the buffers; the results follow each other."""
+    rng = random.Random(3)  # noqa: S311 -- repeatable, not secret
+    parts = [struct.pack("<32f", *(rng.uniform(-9, 9) for _ in range(32))) for _ in range(3)]
+    outputs = Buffer(b"\x77" * 102)
+    with Session(harness("scalar", preset=preset)) as session:
+        many = session.call(replace(ROWS, buffers=(Buffer(b"".join(parts)), outputs), repeat=3))
+        blocks = [
+            bytes(session.call(Call(ROWS.function, 32, (Buffer(part), Buffer(bytes(34))))).outputs[0])
+            for part in parts
+        ]
+        assert bytes(many.outputs[0]) == b"".join(blocks)
+        assert len(set(blocks)) == 3
+        x, y = (Buffer(b"".join(bytes(blocks[i]) for i in order)) for order in ((0, 1, 2), (0, 0, 1)))
+        dots = session.call(replace(DOT, buffers=(Buffer(bytes(12)), x, y), repeat=3, options=Option.ROWS))
+        floats = [
+            bytes(
+                session.call(
+                    replace(DOT, buffers=(DOT.buffers[0], Buffer(blocks[i]), Buffer(blocks[j])))
+                ).outputs[0]
+            )
+            for i, j in ((0, 0), (1, 0), (2, 1))
+        ]
+        assert bytes(dots.outputs[0]) == b"".join(floats)
+        assert not many.faults | dots.faults
 
 
 @pytest.mark.parametrize("stride", ["bs", "bx", "by"])

@@ -40,6 +40,17 @@ def test_products(shape: tuple[int, int, int]) -> None:
             assert abs(Fraction(float(wide[i, j])) - exact) <= Fraction(bound)
 
 
+def test_many_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product by parts of its columns has the bits of the whole."""
+    a, b = RANDOM.standard_normal((4, 65)), RANDOM.standard_normal((65, 11))
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    with own_order():
+        whole = matmul(a, b), matmul(a, b, wide=True)
+        monkeypatch.setattr("q8a8.arithmetic._COLUMNS", 4)
+        parts = matmul(a, b), matmul(a, b, wide=True)
+    assert all(np.array_equal(*pair) for pair in zip(whole, parts, strict=True))
+
+
 def test_batches_and_other_arguments() -> None:
     """Axes before the last two are batches; float64 and numbers that are not finite go the machine's way."""
     a, b = (RANDOM.standard_normal((2, 4, 4)).astype(np.float32) for _ in range(2))

@@ -90,7 +90,7 @@ def convert_folder(folder: Path, target: Path) -> None:
         raise GgufError(folder, str(error)) from error
     arch = metadata["general.architecture"]
     metadata["general.name"] = folder.resolve().name
-    names = _names(folder, stored, arch, tied=bool(config.get("tie_word_embeddings", arch in _TIED)))
+    names = _names(folder, stored, arch, config)
     tensors = {
         new: (stored[old].shape, F32 if len(stored[old].shape) == 1 else stored[old].kind)
         for new, old in names.items()
@@ -138,7 +138,9 @@ def _settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _names(folder: Path, stored: Mapping[str, StoredTensor], arch: str, *, tied: bool) -> dict[str, str]:
+def _names(
+    folder: Path, stored: Mapping[str, StoredTensor], arch: str, config: Mapping[str, Any]
+) -> dict[str, str]:
     """Return the folder's names of tensors by those in GGUF.
 
     Raises
@@ -147,6 +149,7 @@ def _names(folder: Path, stored: Mapping[str, StoredTensor], arch: str, *, tied:
         for a tensor that has no name there, or the same as another.
     """
     names: dict[str, str] = {}
+    tied = config.get("tie_word_embeddings", arch in _TIED)
     for old in stored:
         new = _OUTSIDE.get(old)
         match = _LAYER.fullmatch(old)
@@ -162,6 +165,8 @@ def _names(folder: Path, stored: Mapping[str, StoredTensor], arch: str, *, tied:
         if new in names:
             raise GgufError(folder, f"tensors {shown(names[new])} and {shown(old)} are both {new}")
         names[new] = old
+    if config.get("tie_word_embeddings") is False and "output.weight" not in names:
+        raise GgufError(folder, "there is no lm_head.weight, and tie_word_embeddings is false")
     # The embedding first, then layer by layer: the order of llama.cpp's files.
     return dict(sorted(names.items(), key=lambda pair: _place(pair[0])))
 

@@ -34,6 +34,12 @@ ACTIVATIONS = {"gemma": ("gelu_pytorch_tanh", "gelu"), "": ("silu",)}
 MOST = 2**31 - 1
 """Of any size: ggml's dimensions are counted in int32 in places."""
 
+SLIDING = "sliding_attention"
+"""What `layer_types` calls a layer that attends to a window."""
+
+BASES = {"gemma3": 1e6}
+"""Rotary bases where a configuration has none, of classes whose default is not 10,000."""
+
 YARN_KEYS = ("beta_fast", "beta_slow")
 """YaRN's parameters beyond its factor that have keys in GGUF."""
 
@@ -57,11 +63,40 @@ def _rope(config: Mapping[str, Any], layers: str = "full_attention") -> dict[str
     return dict(found)
 
 
+def _integer(config: Mapping[str, Any], key: str) -> int:
+    """Return an integer."""
+    value = config.get(key)
+    if type(value) is not int:
+        raise HfError(f"{key}: expected an integer, got {_shown(value)}")
+    return value
+
+
+def _number(config: Mapping[str, Any], key: str) -> float:
+    """Return a number."""
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise HfError(f"{key}: expected a number, got {_shown(value)}")
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    """Return a value for an error's text."""
+    return "none" if value is None else repr(value)[:40]
+
+
 def _heads(config: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return the heads of queries, those of keys, and channels of a head."""
-    heads = int(config["num_attention_heads"])
-    size = config.get("head_dim") or int(config["hidden_size"]) // heads
-    return heads, int(config.get("num_key_value_heads") or heads), int(size)
+    heads = _integer(config, "num_attention_heads")
+    if heads < 1:
+        raise HfError(f"num_attention_heads: expected at least 1, got {heads}")
+    size = (
+        _integer(config, "head_dim") if config.get("head_dim") else _integer(config, "hidden_size") // heads
+    )
+    return (
+        heads,
+        _integer(config, "num_key_value_heads") if config.get("num_key_value_heads") else heads,
+        size,
+    )
 
 
 def config_fields(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,24 +131,24 @@ def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
     # transformers 5 has the share of rotated channels among the rotary parameters.
     share = float(rope.get("partial_rotary_factor", config.get("partial_rotary_factor") or 1.0))
     fields: dict[str, Any] = {
-        "block_count": int(config["num_hidden_layers"]),
-        "context_length": int(config["max_position_embeddings"]),
-        "embedding_length": int(config["hidden_size"]),
-        "feed_forward_length": int(config["intermediate_size"]),
+        "block_count": _integer(config, "num_hidden_layers"),
+        "context_length": _integer(config, "max_position_embeddings"),
+        "embedding_length": _integer(config, "hidden_size"),
+        "feed_forward_length": _integer(config, "intermediate_size"),
         "attention.head_count": heads,
         "attention.head_count_kv": kv_heads,
         "attention.key_length": size,
         "attention.value_length": size,
-        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+        "attention.layer_norm_rms_epsilon": _number(config, "rms_norm_eps"),
         "rope.dimension_count": int(size * share),
-        "rope.freq_base": float(rope.get("rope_theta", 10000.0)),
-        "vocab_size": int(config["vocab_size"]),
+        "rope.freq_base": _number(rope, "rope_theta") if "rope_theta" in rope else BASES.get(arch, 10000.0),
+        "vocab_size": _integer(config, "vocab_size"),
         **_scaling(config, rope),
     }
     if arch in ("gemma2", "gemma3"):
         fields |= _windows(config, arch)
-    elif arch == "phi3" and config.get("sliding_window"):
-        fields["attention.sliding_window"] = int(config["sliding_window"])
+    else:
+        fields |= _window_of_all(config, names[0])
     for key, value in fields.items():
         if type(value) is int and not 0 < value <= MOST:
             raise HfError(f"{key}: expected 1 to {MOST}, got {value}")
@@ -122,43 +157,55 @@ def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _windows(config: Mapping[str, Any], arch: str) -> dict[str, Any]:
     """Return the keys of Gemma's local layers and soft caps."""
-    fields: dict[str, Any] = {"attention.sliding_window": int(config["sliding_window"])}
+    fields: dict[str, Any] = {"attention.sliding_window": _integer(config, "sliding_window")}
     if config.get("layer_types"):
-        fields["attention.sliding_window_pattern"] = [
-            kind == "sliding_attention" for kind in config["layer_types"]
-        ]
+        fields["attention.sliding_window_pattern"] = [kind == SLIDING for kind in config["layer_types"]]
     for key, name in (
         ("attn_logit_softcapping", "attn_logit_softcapping"),
         ("final_logit_softcapping", "final_logit_softcapping"),
     ):
         if arch == "gemma2" and config.get(key):
-            fields[name] = float(config[key])
+            fields[name] = _number(config, key)
     if arch == "gemma3":
-        local = _rope(config, "sliding_attention").get("rope_theta", config.get("rope_local_base_freq"))
+        local = _rope(config, SLIDING).get("rope_theta", config.get("rope_local_base_freq"))
         fields["rope.freq_base_swa"] = float(local or 10000.0)
     wanted = config.get("query_pre_attn_scalar")
     heads, _, size = _heads(config)
     # llama.cpp knows the models that divide by another number by their count of layers.
-    wide = int(config["num_hidden_layers"]) == {"gemma2": 46, "gemma3": 62}[arch]
-    expected = int(config["hidden_size"]) // heads if wide else size
+    wide = _integer(config, "num_hidden_layers") == {"gemma2": 46, "gemma3": 62}[arch]
+    expected = _integer(config, "hidden_size") // heads if wide else size
     if wanted not in (None, expected):
         raise HfError(f"query_pre_attn_scalar: expected {expected}, got {wanted}")
     return fields
 
 
+def _window_of_all(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the window of a family whose layers all attend to everything here: it limits the context.
+
+    Within a window no layer sees less. Qwen's classes have a width that `use_sliding_window` switches on.
+    """
+    kinds = set(config.get("layer_types") or ())
+    if unknown := sorted(map(str, kinds - {"full_attention", SLIDING})):
+        raise HfError(f"layer_types: {unknown[0]!r} is not supported")
+    always = name in ("MistralForCausalLM", "Phi3ForCausalLM")
+    if config.get("sliding_window") and (always or config.get("use_sliding_window") or SLIDING in kinds):
+        return {"attention.sliding_window": _integer(config, "sliding_window")}
+    return {}
+
+
 def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of scaled rotary positions; Llama 3's and LongRoPE's factors are tensors."""
     kind = rope["rope_type"]
-    context = int(config["max_position_embeddings"])
+    context = _integer(config, "max_position_embeddings")
     key = "original_max_position_embeddings"
     original = int(rope.get(key) or config.get(key) or context)
     if kind in ("default", "llama3"):
         return {}
     if kind == "linear":
-        return {"rope.scaling.type": "linear", "rope.scaling.factor": float(rope["factor"])}
+        return {"rope.scaling.type": "linear", "rope.scaling.factor": _number(rope, "factor")}
     if kind == "yarn":
         # What the model multiplies by (`q8a8.llama.rope.Yarn.gain`); Hugging Face's other keys replace it.
-        wanted = 0.1 * math.log(max(float(rope["factor"]), 1.0)) + 1
+        wanted = 0.1 * math.log(max(_number(rope, "factor"), 1.0)) + 1
         given = rope.get("attention_factor")
         if rope.get("mscale") or rope.get("mscale_all_dim") or rope.get("truncate") is False:
             raise HfError("rope_scaling: mscale, mscale_all_dim and truncate are not supported with yarn")
@@ -166,9 +213,9 @@ def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, An
             raise HfError(f"rope_scaling: attention_factor: expected {wanted:.6f} or none, got {given}")
         return {
             "rope.scaling.type": "yarn",
-            "rope.scaling.factor": float(rope["factor"]),
+            "rope.scaling.factor": _number(rope, "factor"),
             "rope.scaling.original_context_length": original,
-            **{f"rope.scaling.yarn_{name}": float(rope[name]) for name in YARN_KEYS if rope.get(name)},
+            **{f"rope.scaling.yarn_{name}": _number(rope, name) for name in YARN_KEYS if rope.get(name)},
         }
     if kind in ("longrope", "su"):
         gain = math.sqrt(1 + math.log(context / original) / math.log(original)) if context > original else 1.0

@@ -47,13 +47,15 @@ _MOST = 2**31 - 1
 """Of any count: ggml's dimensions are counted in int32 in places."""
 
 _TINY, _HUGE = 5e-324, sys.float_info.max
+_LEAST_CAP = 1e-6
 
 _RANGES: tuple[tuple[tuple[str, ...], float, float, str], ...] = (
     (("n_layers",), 1, MAX_LAYERS, f"1 to {MAX_LAYERS}"),
     (("n_heads", "n_kv_heads", "d_model", "d_head", "d_ff"), 1, _MOST, f"1 to {_MOST}"),
     (("n_vocab", "context"), 1, _MOST, f"1 to {_MOST}"),
     (("window", "rope_context"), 0, _MOST, f"0 to {_MOST}"),
-    (("rope_base", "rope_scale", "rope_gain"), _TINY, _HUGE, "a positive number"),
+    (("rope_base", "rope_scale"), _TINY, _HUGE, "a positive number"),
+    (("rope_gain",), 1e-6, 1e6, "1e-6 to 1e6"),
     (("local_base", "local_scale"), _TINY, _HUGE, "a positive number"),
     (("eps", "score_cap", "logit_cap"), 0, _HUGE, "0 or more"),
 )
@@ -137,6 +139,10 @@ class Config:
                 # NaN is in no range.
                 if not low <= getattr(self, name) <= high:
                     raise ModelError(f"{name}: expected {wanted}, got {getattr(self, name)}")
+        for name in ("score_cap", "logit_cap"):
+            # Numbers are divided by it.
+            if 0 < getattr(self, name) < _LEAST_CAP:
+                raise ModelError(f"{name}: expected 0 or at least {_LEAST_CAP:g}, got {getattr(self, name)}")
         if self.n_heads % self.n_kv_heads:
             raise ModelError(
                 f"n_kv_heads: {self.n_heads} query heads cannot share {self.n_kv_heads} heads evenly"

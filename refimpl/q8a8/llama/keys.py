@@ -78,9 +78,9 @@ class Keys:
     def rope_scaling(self) -> str:
         """Return how rotary positions are scaled; a missing type means linear."""
         key, kind = self._get("rope.scaling.type", "linear")
-        if kind not in SCALINGS:
+        if not isinstance(kind, str) or kind not in SCALINGS:
             raise ModelError(f"{key}: {shortened(kind)} is not supported, only {', '.join(SCALINGS)} are")
-        return str(kind)
+        return kind
 
     def rope_scale(self) -> float:
         """Return the factor on positions.

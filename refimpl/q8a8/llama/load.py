@@ -40,17 +40,23 @@ class LoadedModel:
         The file's metadata, values by key.
     sha256
         Of the file, as hex digits.
+    path
+        The file, for errors.
     """
 
     config: Config
     weights: dict[str, NDArray[np.float32]]
     metadata: Mapping[str, object]
     sha256: str
+    path: str = ""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer, built on first access; errors as `Tokenizer`."""
-        return Tokenizer(self.metadata)
+        """The model's tokenizer, built on first access; errors as `Tokenizer`, with the file's name."""
+        try:
+            return Tokenizer(self.metadata)
+        except ModelError as error:
+            raise (type(error)(f"{self.path}: {error}") if self.path else error) from None
 
     def opened(self, positions: int) -> LoadedModel:
         """Return the same for runs of at most so many positions, as `Config.opened`."""
@@ -86,4 +92,4 @@ def load(path: str | os.PathLike[str], *, allow_id_39: bool = False) -> LoadedMo
         except (ModelError, ShapeError) as error:
             raise type(error)(f"{path}: {error}") from None
         weights = {name: file.read(name) for name in file.tensors}
-        return LoadedModel(config, weights, dict(file.metadata), file.sha256())
+        return LoadedModel(config, weights, dict(file.metadata), file.sha256(), str(path))

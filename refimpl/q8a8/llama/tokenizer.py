@@ -115,10 +115,10 @@ class Tokenizer:
 
     def __init__(self, metadata: Mapping[str, object]) -> None:
         kind = metadata.get("tokenizer.ggml.model")
-        if kind not in {"gpt2", "llama"}:
+        if not isinstance(kind, str) or kind not in {"gpt2", "llama"}:
             raise ModelError(
                 "tokenizer.ggml.model: expected gpt2 (byte-level BPE) or llama (SentencePiece), "
-                f"got {shortened(kind)}"
+                f"got {'none' if kind is None else shortened(kind)}"
             )
         self._pieces = kind == "llama"
         self._texts = _strings(metadata, "tokenizer.ggml.tokens")
@@ -129,8 +129,9 @@ class Tokenizer:
         # llama.cpp: SentencePiece's vocabularies begin with unknown, beginning and end.
         self.bos = self._token(metadata, "tokenizer.ggml.bos_token_id", 1)
         self.eos = self._token(metadata, "tokenizer.ggml.eos_token_id", 2)
-        default = self._pieces or metadata.get("tokenizer.ggml.pre") in _WHOLE_WORDS
-        self.add_bos = bool(metadata.get("tokenizer.ggml.add_bos_token", default))
+        pre = metadata.get("tokenizer.ggml.pre")
+        default = self._pieces or (isinstance(pre, str) and pre in _WHOLE_WORDS)
+        self.add_bos = _flag(metadata, "tokenizer.ggml.add_bos_token", default=default)
         self._specials = {
             kind: {self._texts[i]: i for i, of in enumerate(self._types) if of == kind}
             for kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
@@ -138,7 +139,7 @@ class Tokenizer:
         self._literal = frozenset(chain.from_iterable(each.values() for each in self._specials.values()))
         self._swallowing = self._find_swallowing(metadata)
         if self._pieces:
-            self._space_first = bool(metadata.get("tokenizer.ggml.add_space_prefix", True))
+            self._space_first = _flag(metadata, "tokenizer.ggml.add_space_prefix", default=True)
             self._merger = self._piece_merger(metadata)
         else:
             self._bpe = self._byte_level(metadata)
@@ -293,9 +294,16 @@ class Tokenizer:
         token = metadata.get(key, default if self._pieces else None)
         if token is None:
             return None
-        if not isinstance(token, int) or not 0 <= token < len(self._texts):
-            raise ModelError(f"{key}: expected 0 to {len(self._texts) - 1}, got {token!r}")
+        if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < len(self._texts):
+            raise ModelError(f"{key}: expected 0 to {len(self._texts) - 1}, got {shortened(token)}")
         return token
+
+
+def _flag(metadata: Mapping[str, object], key: str, *, default: bool) -> bool:
+    flag = metadata.get(key, default)
+    if not isinstance(flag, bool):
+        raise ModelError(f"{key}: expected true or false, got {shortened(flag)}")
+    return flag
 
 
 def _strings(metadata: Mapping[str, object], key: str) -> list[str]:
@@ -322,7 +330,7 @@ def _pair(merge: str) -> tuple[str, str]:
     """Read a merge, "left right": no token of a byte-level vocabulary has a space in it."""
     left, space, right = merge.partition(" ")
     if not (left and space and right):
-        raise ModelError(f"tokenizer.ggml.merges: {merge!r} is not a pair of tokens")
+        raise ModelError(f"tokenizer.ggml.merges: {shortened(merge)} is not a pair of tokens")
     return left, right
 
 

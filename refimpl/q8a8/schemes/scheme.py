@@ -16,12 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from q8a8.errors import DomainError, UnknownNameError
+from q8a8.errors import DomainError, ShapeError, UnknownNameError
 from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.model import Model
 from q8a8.llama.tensors import check_shapes
 from q8a8.methods.smoothquant import make_smoothing
-from q8a8.schemes.statistics import CALIBRATED, GATHERED, InputStatistics
+from q8a8.schemes.statistics import CALIBRATED, GATHERED, HESSIAN, InputStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,7 +93,17 @@ class Scheme:
     @property
     def needs_inputs(self) -> bool:
         """Whether Hessians or histograms of the inputs are needed (`gather_inputs`)."""
-        return not set(GATHERED).isdisjoint(self.statistics.values())
+        return self.needs_hessian or self.needs_histogram
+
+    @property
+    def needs_hessian(self) -> bool:
+        """Whether Hessians of the inputs are needed."""
+        return HESSIAN in self.statistics.values()
+
+    @property
+    def needs_histogram(self) -> bool:
+        """Whether histograms of the inputs are needed."""
+        return not (set(GATHERED) - {HESSIAN}).isdisjoint(self.statistics.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +217,8 @@ def build(
             linears[name] = scheme.linear(weight, **{**scheme.options, **special, **found})
         except DomainError as error:
             raise error.named(f"{name}: {error.array}") from None
+        except ShapeError as error:
+            raise ShapeError(f"{name}: {error}") from None
         replaced[name] = weight.size
         if progress is not None:
             progress(done)

@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from q8a8.llama.model import Model
     from q8a8.methods.calibration import Calibration
 
-__all__ = ["CALIBRATED", "GATHERED", "InputStatistics", "SeenInput", "gather_inputs"]
+__all__ = ["CALIBRATED", "GATHERED", "HESSIAN", "InputStatistics", "SeenInput", "gather_inputs"]
 
 CALIBRATED = ("maximum", "mean", "rows")
 """The statistics of a `Calibration`."""
 
-GATHERED = ("hessian", *METHODS, *(f"ends-{method}" for method in METHODS))
+HESSIAN = "hessian"
+
+GATHERED = (HESSIAN, *METHODS, *(f"ends-{method}" for method in METHODS))
 """The statistics of `gather_inputs`."""
 
 
@@ -64,6 +66,13 @@ class SeenInput:
         self.observer = Observer() if histogram else None
         self.signed = SignedObserver() if histogram else None
         self._thresholds: dict[str, float] = {}
+
+    def joined(self, other: SeenInput) -> SeenInput:
+        """Return the same with what the other one has of the same rows and this one has not."""
+        found = SeenInput(0, hessian=False, histogram=False)
+        found.hessian = self.hessian or other.hessian
+        found.observer, found.signed = self.observer or other.observer, self.signed or other.signed
+        return found
 
     def update(self, x: NDArray[np.float32]) -> None:
         """Add rows, float32 `[t, width]`; errors as `Hessian.update` and `Observer.observe`."""
