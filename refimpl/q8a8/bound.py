@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8.layout import Blocks
-    from q8a8.order import AnyOrder, Fold
+    from q8a8.order import AnyOrder, Fold, Program
 
 __all__ = [
     "LANE_FOLD_ROUNDINGS",
@@ -86,7 +86,7 @@ def roundings(order: str | AnyOrder, nb: int) -> int:
     """
     order = get_order(order)
     if isinstance(order, TreeOrder):
-        return _depth(order, nb)
+        return _depth(order.programs[nb])
     step = len(order.body)
     whole, left = (nb, 0) if order.tail == "body" else (nb - nb % step, nb % step)
     taken = _taken(order.body, whole, order.registers, len(order.lanes))
@@ -109,10 +109,10 @@ def _longest(fold: Fold, taken: list[int]) -> int:
     return max(taken[r] + depth for r, depth in fold_leaves(fold)) if any(taken) else 0
 
 
-def _depth(order: TreeOrder, nb: int) -> int:
+def _depth(program: Program) -> int:
     """Count the roundings on the longest way through a tree, and that of a term's product."""
-    ways = [1] * (nb * len(order.lanes))
-    for left, right in order.trees[nb]:
+    ways = [1] * sum(map(len, program.lanes))
+    for left, right in program.additions:
         ways.append(1 + max(ways[left], ways[right]))
     return ways[-1] if ways else 0
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8.layout import Blocks
-    from q8a8.order import AnyOrder, Fold, Lanes
+    from q8a8.order import AnyOrder, Fold, Lanes, Program
 
     F32 = NDArray[np.float32]
 
@@ -173,9 +173,11 @@ def dot_rows(
     -------
     float32 `[rows]`.
     """
-    if isinstance(order, TreeOrder):
-        return _along_tree(order, qx, qy, d, first)
     rows, nb = d.shape
+    if isinstance(order, TreeOrder):
+        if nb not in order.programs:
+            raise ShapeError(f"order {order.name} has no tree for rows of {nb} blocks")
+        return _along_tree(order.programs[nb], qx, qy, d, first)
     step = len(order.body)
     # Blocks from here on are those that the last whole step leaves over.
     left = nb if order.tail == "body" else nb - nb % step
@@ -221,36 +223,48 @@ def _accumulate(
 
 
 def _along_tree(
-    order: TreeOrder, qx: NDArray[np.int8], qy: NDArray[np.int8], d: F32, first: F32 | None
+    program: Program, qx: NDArray[np.int8], qy: NDArray[np.int8], d: F32, first: F32 | None
 ) -> F32:
-    """Add up dot products, addition by addition."""
+    """Add up dot products, addition by addition: those together whose operands are known."""
     rows, nb = d.shape
-    if nb not in order.trees:
-        raise ShapeError(f"order {order.name} has no tree for rows of {nb} blocks")
-    terms = [
-        (lane, scale[:, 0])
-        for of_blocks in _terms(qx, qy, d, first, order.lanes)
-        for s, scale in zip(*of_blocks, strict=True)
-        for lane in s.T
-    ]
-    values: list[F32 | None] = [None] * len(terms)
-
-    def value(number: int) -> F32:
-        held = values[number]
-        if held is None:
-            s, scale = terms[number]
-            product: F32 = s * scale
-            return product
-        values[number] = None  # used once
-        return held
-
-    for left, right in order.trees[nb]:
-        if order.fused and right < len(terms):
-            values.append(fma32(*terms[right], value(left)))
-        else:
-            values.append(value(left) + value(right))
+    if not nb:
+        return np.zeros(rows, np.float32)
+    starts = np.cumsum([0, *map(len, program.lanes)])
+    terms, count = int(starts[-1]), len(program.additions)
+    s, scale = (np.empty((terms, rows), np.float32) for _ in range(2))
+    for lanes in dict.fromkeys(program.lanes):
+        blocks = np.array([b for b, own in enumerate(program.lanes) if own == lanes])
+        sums = _fast_dot.lane_sums(qx[:, blocks], qy[:, blocks], lanes)
+        if first is not None:
+            sums = sums * first.T[blocks, :, np.newaxis]
+        for lane in range(len(lanes)):
+            s[starts[blocks] + lane], scale[starts[blocks] + lane] = sums[:, :, lane], d.T[blocks]
+    values = np.empty((terms + count, rows), np.float32)
+    np.multiply(s, scale, out=values[:terms])
+    for rounds in _rounds(program, terms):
+        left, right = np.array([program.additions[k] for k in rounds]).T
+        sums = values[left] + values[right]
+        fused = np.array([program.fused[k] for k in rounds])
+        if fused.any():
+            of = right[fused]
+            sums[fused] = fma32(s[of], scale[of], values[left[fused]])
+        values[terms + np.array(rounds)] = sums
     # + 0: an accumulator starts there, so no sum of zeros is -0.
-    return np.zeros(rows, np.float32) + value(len(values) - 1) if nb else np.zeros(rows, np.float32)
+    total: F32 = values[-1] + np.float32(0)
+    return total
+
+
+def _rounds(program: Program, terms: int) -> list[list[int]]:
+    """Return the additions by the length of the longest way to a term: those of a round are independent."""
+    depths = [0] * terms
+    rounds: list[list[int]] = []
+    for k, (left, right) in enumerate(program.additions):
+        depth = max(depths[left], depths[right])
+        depths.append(depth + 1)
+        if depth == len(rounds):
+            rounds.append([])
+        rounds[depth].append(k)
+    return rounds
 
 
 def _add(total: F32, s: F32, d: F32, *, fused: bool) -> F32:

@@ -50,6 +50,7 @@ __all__ = [
     "Fold",
     "Lanes",
     "Order",
+    "Program",
     "Scales",
     "Tail",
     "TreeOrder",
@@ -236,19 +237,53 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Program:
+    """All additions of a dot product of one length: any lanes in each block, any binary tree over them.
+
+    Parameters
+    ----------
+    lanes
+        For each block the bytes that each of its terms sums. Terms are numbered block by block.
+    additions
+        The additions of all terms.
+    fused
+        For each addition whether its right operand is a term s*d that is added with one rounding.
+    """
+
+    lanes: tuple[Lanes, ...]
+    additions: Additions
+    fused: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a program that forgets a byte, a term or a sum, or uses one twice."""
+        for lanes in set(self.lanes):
+            _require_every_byte("of a tree", lanes)
+        terms = sum(map(len, self.lanes))
+        used = sorted(number for pair in self.additions for number in pair)
+        late = any(max(pair) >= terms + k for k, pair in enumerate(self.additions))
+        if late or len(self.additions) != max(terms - 1, 0) or used != list(range(2 * len(self.additions))):
+            raise ValueError(f"the additions of {len(self.lanes)} blocks are no tree")
+        sums = any(fused and pair[1] >= terms for pair, fused in zip(self.additions, self.fused, strict=True))
+        if sums:
+            raise ValueError("a sum is no product that could be fused")
+
+    @classmethod
+    def of_blocks(cls, nb: int, lanes: Lanes, additions: Additions, *, fused: bool = False) -> Program:
+        """Return the program of blocks that all have the same lanes; every product is fused that can be."""
+        terms = nb * len(lanes)
+        return cls((lanes,) * nb, additions, tuple(fused and right < terms for _, right in additions))
+
+
+@dataclass(frozen=True)
 class TreeOrder:
-    """A way to add up a dot product, addition by addition: any binary tree, one for each length of a row.
+    """A way to add up a dot product, addition by addition.
 
     Parameters
     ----------
     name
         Of the order.
-    lanes
-        As those of `Order`. Term b*L + l is lane l of block b.
-    trees
-        The additions of all terms, by the number of blocks of a row. Rows of other lengths have no result.
-    fused
-        Whether an addition whose right operand is a term adds s*d with one rounding.
+    programs
+        The additions by the number of blocks of a row. Rows of other lengths have no result.
     source
         Whose order it is.
     scales
@@ -258,22 +293,10 @@ class TreeOrder:
     """
 
     name: str
-    lanes: Lanes
-    trees: Mapping[int, Additions]
-    fused: bool
+    programs: Mapping[int, Program]
     source: str
     scales: Scales = "product"
     nrc: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse an order that forgets a byte, a term or a sum, or uses one twice."""
-        _require_every_byte(self.name, self.lanes)
-        for nb, additions in self.trees.items():
-            terms = nb * len(self.lanes)
-            used = sorted(number for pair in additions for number in pair)
-            late = any(max(pair) >= terms + k for k, pair in enumerate(additions))
-            if late or len(additions) != max(terms - 1, 0) or used != list(range(2 * len(additions))):
-                raise ValueError(f"order {self.name}: the additions of {nb} blocks are no tree")
 
 
 AnyOrder: TypeAlias = "Order | TreeOrder"

@@ -172,7 +172,7 @@ def _too_many_roundings(found: Revealed, longest: int) -> str:
     """Return what to do about an order with more roundings than Q8A8-ORD-2 allows; empty for a legal one."""
     for piece in found.pieces:
         nb = min(piece.last or longest, longest)
-        if piece.found and (count := roundings(piece.found.at(nb), nb)) > nb + LANE_FOLD_ROUNDINGS:
+        if piece.found and (count := roundings(piece.found.order, nb)) > nb + LANE_FOLD_ROUNDINGS:
             legal = nb + LANE_FOLD_ROUNDINGS
             return f"round fewer times: {count} roundings for {nb} blocks, of which {legal} are legal"
     return ""

@@ -18,6 +18,7 @@ from q8a8_conformance.reveal.masks import MASK, SMALL_UNIT, rows
 if TYPE_CHECKING:
     from q8a8.order import Lanes, Scales
     from q8a8_conformance.reveal.asking import Dot
+    from q8a8_conformance.reveal.masks import Place
 
 Array = NDArray[Any]
 
@@ -92,7 +93,7 @@ def rounding(dot: Dot) -> str:
     return DIRECTIONS.get(tuple(seen), f"in a way of its own: {', '.join(f'{step:g}' for step in seen)}")
 
 
-def is_fused(dot: Dot, nb: int, term: int, other: int, element: int = 0) -> bool:
+def is_fused(dot: Dot, nb: int, term: Place, other: Place) -> bool:
     """Return whether the product of a block is added without being rounded before.
 
     The block's term has 29 bits, the other block's is minus the nearest float32: with a product of 24 bits
@@ -103,9 +104,7 @@ def is_fused(dot: Dot, nb: int, term: int, other: int, element: int = 0) -> bool
     dot, nb
         The dot product, and blocks of the row.
     term, other
-        The two blocks.
-    element
-        Of both blocks.
+        An element of each of the two blocks.
 
     Raises
     ------
@@ -113,7 +112,7 @@ def is_fused(dot: Dot, nb: int, term: int, other: int, element: int = 0) -> bool
         The sum is neither.
     """
     x, y = (layout.pack(np.zeros(nb, np.float16), np.zeros((nb, 32), np.int8)) for _ in "xy")
-    for block, (s, dx, dy), sign in ((term, FUSED_TERM, 1), (other, ROUNDED_TERM, -1)):
+    for (block, element), (s, dx, dy), sign in ((term, FUSED_TERM, 1), (other, ROUNDED_TERM, -1)):
         a, b = (s, 1) if s < 128 else (s // 2, 2)
         x["weight_qs"][block, element], y["weight_qs"][block, element] = a, sign * b
         x["weight_scale"][block], y["weight_scale"][block] = dx, dy
@@ -126,10 +125,15 @@ def is_fused(dot: Dot, nb: int, term: int, other: int, element: int = 0) -> bool
 SCALES: tuple[Scales, ...] = ("product", "x", "y")
 
 
-def scales(dot: Dot, nb: int, lanes: Lanes) -> Scales | None:
-    """Return how a term is formed from its scales; None where it is formed in another way.
+def scales(dot: Dot, nb: int, lanes: Lanes) -> Scales:
+    """Return how a term is formed from its scales.
 
     Rows in which block 0 alone is not zero, and of it one lane: the result is that term, rounded.
+
+    Raises
+    ------
+    NoTreeError
+        It is formed in another way.
     """
     rng = generator("scales", nb)
     order = Order("term", (tuple(range(32)),), (0,), 0, False, "body", False, 1, "one term")
@@ -143,4 +147,6 @@ def scales(dot: Dot, nb: int, lanes: Lanes) -> Scales | None:
         for each in tuple(left):
             if vec_dot(x[:1], y[:1], replace(order, scales=each)) != value:
                 left.remove(each)
-    return left[0] if left else None
+    if not left:
+        raise NoTreeError("a block's term is not its integer sum times the scales, rounded once or twice")
+    return left[0]

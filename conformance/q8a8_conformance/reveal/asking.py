@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.inputs.calls import DOT_REAL
+
+if TYPE_CHECKING:
+    from q8a8.order import Program
 
 Array = NDArray[Any]
 
@@ -41,6 +44,8 @@ class Dot:
     ----------
     calls
         Calls made so far.
+    programs
+        What was found of rows of so many blocks.
     """
 
     def __init__(self, ask: AskDot, function: str, nrc: int = 1) -> None:
@@ -48,6 +53,7 @@ class Dot:
         self.function = function
         self.nrc = nrc
         self.calls = 0
+        self.programs: dict[int, Program] = {}
 
     def value(self, x: Array, y: Array) -> float:
         """Return the product of two rows [nb] of version 1 blocks.

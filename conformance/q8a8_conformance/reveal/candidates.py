@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
-import itertools
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from q8a8.order import ORDERS, WHOLE, Order, Tail, TreeOrder
+from q8a8.order import ORDERS, WHOLE, Order, Program, Tail, TreeOrder
 from q8a8_conformance.reveal import arithmetic
 from q8a8_conformance.reveal.asking import NoTreeError
-from q8a8_conformance.reveal.elements import SINGLE, element_rule
-from q8a8_conformance.reveal.families import FORWARD, GROUPS, families, groups
-from q8a8_conformance.reveal.programs import program
+from q8a8_conformance.reveal.elements import reveal_program
+from q8a8_conformance.reveal.families import FORWARD, families
+from q8a8_conformance.reveal.loop_words import loop_words
+from q8a8_conformance.reveal.loops import divisions, length, read_loop
+from q8a8_conformance.reveal.masks import UNIT
+from q8a8_conformance.reveal.programs import meaning, program
+from q8a8_conformance.reveal.quantizer_words import ranges
 from q8a8_conformance.reveal.regular import REVEALED, Steps, block_tree, reveal_order
 from q8a8_conformance.reveal.trees import members, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from q8a8.order import Additions, AnyOrder
+    from q8a8.order import Additions, AnyOrder, Scales
     from q8a8_conformance.reveal.asking import Dot
-    from q8a8_conformance.reveal.families import Family
+    from q8a8_conformance.reveal.held import HeldRows
+    from q8a8_conformance.reveal.loops import Loop
 
 LARGEST_TREE = 1200
 """Blocks of the longest row whose tree is looked for: it takes as many calls."""
 
-LARGEST_FOUND = 130
-"""Blocks of the longest row whose tree is kept as it was found, where no rule is known."""
+LARGEST_FOUND = 40
+"""Blocks of the longest row whose program is kept as it was found, where no rule is known."""
+
+STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)
+"""Blocks of the steps of a loop of any kind."""
+
+ALONE = 16
+"""Blocks of the longest row that may be no row of a loop."""
+
+LARGEST_PROGRAM = 640
+"""Terms of the longest row whose program is looked for, to find a loop: it takes several calls for each."""
+
+LARGEST_TERMS = 70_000
+"""Terms of the longest row for which a program is written."""
 
 
-LARGEST_BY_ELEMENT = 1025
-"""Blocks of the longest row for which a tree of single elements is written."""
+class ByRule(Mapping[int, Program]):
+    """The programs of a rule, for rows of any number of blocks."""
+
+    def __init__(self, rule: Callable[[int], Program]) -> None:
+        self._rule = rule
+
+    def __getitem__(self, nb: int) -> Program:
+        """Return the program of rows of nb blocks."""
+        return self._rule(nb)
+
+    def __contains__(self, nb: object) -> bool:
+        """Return whether it is a number of blocks."""
+        return isinstance(nb, int)
+
+    def __iter__(self) -> Iterator[int]:
+        """Return nothing: there are as many programs as numbers."""
+        return iter(())
+
+    def __len__(self) -> int:
+        """Return 0: no program is kept."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -45,9 +81,7 @@ class Candidate:
     names
         Names of the catalogue's orders with the same additions.
     words
-        A rule in words, for a `TreeOrder` that has one.
-    rule
-        The tree of any number of blocks, where there is a rule.
+        A `TreeOrder` in words.
     limit
         Blocks of the longest row that it is tried on; 0 for no limit.
     """
@@ -55,23 +89,16 @@ class Candidate:
     order: AnyOrder
     names: tuple[str, ...] = ()
     words: str = ""
-    rule: Callable[[int], Additions] | None = None
     limit: int = 0
-
-    def at(self, nb: int) -> AnyOrder:
-        """Return the order with a tree for this number of blocks, where there is a rule for it."""
-        if isinstance(self.order, Order) or nb in self.order.trees or self.rule is None:
-            return self.order
-        return replace(self.order, trees={nb: self.rule(nb)})
 
     def tree(self, nb: int) -> Additions:
         """Return the additions of whole blocks, whatever the lanes of the order."""
-        written = program(self.at(nb), nb)
-        return written.additions if len(written.terms) == nb else FORWARD(nb)
+        written = program(self.order, nb)
+        return written.additions if set(written.lanes) <= {WHOLE} else FORWARD(nb)
 
 
 def candidates(
-    dot: Dot, unit: int, lengths: Sequence[int], least: int = 0, before: Candidate | None = None
+    dot: Dot, unit: int, tried: Sequence[HeldRows], least: int = 0, before: Candidate | None = None
 ) -> Iterator[Candidate]:
     """Yield the orders that fit what experiments show, the most regular first.
 
@@ -81,8 +108,8 @@ def candidates(
         The dot product.
     unit
         log2 of the unit.
-    lengths
-        Blocks of the rows that a `TreeOrder` must have trees for.
+    tried
+        Rows that an order must explain.
     least
         Blocks of the shortest row to look at; 0 for an order from the shortest rows on.
     before
@@ -93,9 +120,9 @@ def candidates(
     NoTreeError
         The experiments contradict each other.
     """
+    wrong: NoTreeError | None = None
+    some = False
     if least <= LARGEST_TREE:
-        fits = False
-        wrong: NoTreeError | None = None
         try:
             for order in reveal_order(dot, unit, least):
                 try:
@@ -103,23 +130,28 @@ def candidates(
                 except NoTreeError as error:
                     wrong = wrong or error  # lanes of rows of another length, perhaps: another step may fit
                     continue
-                fits = True
+                some = True
                 yield Candidate(found, names_of(found))
-            if wrong and not fits:
-                raise wrong
         except NoTreeError as error:
-            # Single elements that are rounded fit no lanes, or no integer sum.
-            if least and not fits:
-                raise
-            if not fits:
-                yield from _by_element(dot, lengths, error)
-    yield from _by_rule(dot, unit, lengths, least, before)
+            wrong = wrong or error
+    try:
+        for candidate in _by_family(dot, unit, least, before):
+            some = True
+            yield candidate
+        for candidate in by_loop(dot, tried, least) if unit == UNIT else ():
+            some = True
+            yield candidate
+    except NoTreeError as error:
+        wrong = wrong or error
+    if wrong and not some:
+        raise wrong
 
 
-def as_found(dot: Dot, unit: int, lengths: Sequence[int]) -> Candidate:
-    """Return an order of the trees that experiments show at each length up to `LARGEST_FOUND`."""
-    trees = {nb: block_tree(dot, nb, unit) for nb in lengths if nb <= LARGEST_FOUND}
-    return Candidate(_tree_order(dot, trees), words="a tree for each length")
+def as_found(dot: Dot, lengths: Sequence[int]) -> Iterator[Candidate]:
+    """Yield an order of the programs that experiments show at each length up to `LARGEST_FOUND`."""
+    programs = {nb: reveal_program(dot, nb) for nb in lengths if nb <= LARGEST_FOUND}
+    order = TreeOrder(REVEALED, programs, REVEALED, _scales(dot), dot.nrc)
+    yield Candidate(order, words="a tree for each length")
 
 
 def with_arithmetic(dot: Dot, order: Order, least: int) -> Order:
@@ -127,22 +159,20 @@ def with_arithmetic(dot: Dot, order: Order, least: int) -> Order:
     steps, step = Steps(order.body, least), len(order.body)
     nb = steps.nb
     first, second, lead = steps.firsts[0], steps.seconds[0], order.lanes[0][0]
-    fused = arithmetic.is_fused(dot, nb, second, first, lead)
+    fused = arithmetic.is_fused(dot, nb, (second, lead), (first, lead))
     tail, tail_fused = order.tail, fused
     if isinstance(tail, Tail) and None in tail.start:
         if step > 2:
             # The first block left over is added to +0: the second one shows it.
-            tail_fused = arithmetic.is_fused(dot, nb + 2, nb + 1, nb, lead)
+            tail_fused = arithmetic.is_fused(dot, nb + 2, (nb + 1, lead), (nb, lead))
     elif step > 1:
         # Added to what another block of the same accumulator left there.
         in_place = isinstance(tail, Tail) and len(tail.start) == order.registers
         taker = tail.body[0] if isinstance(tail, Tail) and in_place else order.body[0]
-        tail_fused = arithmetic.is_fused(dot, nb + 1, nb, steps.firsts[taker], lead)
+        tail_fused = arithmetic.is_fused(dot, nb + 1, (nb, lead), (steps.firsts[taker], lead))
         if tail == "body" and tail_fused != fused:
             tail = Tail(order.lanes, tuple(range(order.registers)), order.body[:-1])
     scales = arithmetic.scales(dot, nb, order.lanes)
-    if scales is None:
-        raise NoTreeError("a block's term is not its integer sum times the scales, rounded once or twice")
     return replace(order, tail=tail, fused=fused, tail_fused=tail_fused, scales=scales)
 
 
@@ -154,54 +184,120 @@ def names_of(order: Order) -> tuple[str, ...]:
     """Name the catalogue's orders that have the same additions."""
     if order.scales != "product" or len(order.body) > max(len(each.body) for each in ORDERS.values()):
         return ()
-    meaning = [program(order, nb).meaning() for nb in COMPARED]
+    own = [meaning(program(order, nb)) for nb in COMPARED]
     return tuple(
         name
         for name, other in ORDERS.items()
         if set(map(frozenset, other.lanes)) == set(map(frozenset, order.lanes))
-        and all(program(other, nb).meaning() == of for nb, of in zip(COMPARED, meaning, strict=True))
+        and all(meaning(program(other, nb)) == of for nb, of in zip(COMPARED, own, strict=True))
     )
 
 
-def _by_rule(
-    dot: Dot, unit: int, lengths: Sequence[int], least: int, before: Candidate | None
-) -> Iterator[Candidate]:
-    """Yield the trees by rule that equal those of some lengths; for long rows, any that there are."""
+def _by_family(dot: Dot, unit: int, least: int, before: Candidate | None) -> Iterator[Candidate]:
+    """Yield the trees of blocks by rule that equal those of some lengths; for long rows, any."""
     shown = [max(least, 3) + k for k in (0, 7, 10)] if least <= LARGEST_TREE else []
     seen = {nb: block_tree(dot, nb, unit) for nb in shown}
-    known = families(least, before.tree if before else FORWARD)
-    for family in known if least else itertools.chain(known, _grouped(dot, unit)):
+    scales = _scales(dot)
+    for family in families(least, before.tree if before else FORWARD):
         if all(same(nb, tree, family.tree(nb)) for nb, tree in seen.items()):
-            trees = {nb: family.tree(nb) for nb in lengths}
-            yield Candidate(_tree_order(dot, trees, least), words=family.words, rule=family.tree)
+            fused = _is_fused(dot, *next(iter(seen.items()), (3, ((0, 1), (3, 2)))))
+            programs = ByRule(partial(_whole, family.tree, fused=fused))
+            words = f"{family.words}; {'fused' if fused else 'each product rounded first'}"
+            yield Candidate(TreeOrder(REVEALED, programs, REVEALED, scales, dot.nrc), words=words)
 
 
-def _grouped(dot: Dot, unit: int) -> Iterator[Family]:
-    """Yield the groups of blocks, each with the tree of a row of so many, while there are trees."""
-    with suppress(NoTreeError):
-        for size in GROUPS:
-            yield groups(size, block_tree(dot, size, unit))
+def _whole(tree: Callable[[int], Additions], nb: int, *, fused: bool) -> Program:
+    return Program.of_blocks(nb, WHOLE, tree(nb), fused=fused)
 
 
-def _by_element(dot: Dot, lengths: Sequence[int], error: NoTreeError) -> Iterator[Candidate]:
-    """Yield the trees of single elements, whose products are rounded one by one; else raise the error."""
-    try:
-        words, tree = element_rule(dot)
-    except NoTreeError:
-        raise error from None
-    trees = {nb: tree(nb) for nb in lengths if nb <= LARGEST_BY_ELEMENT}
-    for fused in (False, True):
-        order = TreeOrder(REVEALED, SINGLE, trees, fused, REVEALED, nrc=dot.nrc)
-        yield Candidate(order, words=words, rule=tree, limit=LARGEST_BY_ELEMENT)
+def _is_fused(dot: Dot, nb: int, additions: Additions) -> bool:
+    """Return whether the last whole block that a tree adds to others is fused."""
+    held = members(nb, additions)
+    left, right = [pair for pair in additions if pair[1] < nb][-1]
+    return arithmetic.is_fused(dot, nb, (right, 0), ((held[left] & -held[left]).bit_length() - 1, 0))
 
 
-def _tree_order(dot: Dot, trees: dict[int, Additions], least: int = 0) -> TreeOrder:
-    """Return an order of whole blocks with what experiments show of fused products."""
-    nb = next((nb for nb in trees if nb >= max(least, 5)), max(trees))
-    held = members(nb, trees[nb])
-    joins = [(left, right) for left, right in trees[nb] if right < nb]
-    fused = any(
-        arithmetic.is_fused(dot, nb, right, (held[left] & -held[left]).bit_length() - 1)
-        for left, right in joins[-1:]
-    )
-    return TreeOrder(REVEALED, WHOLE, trees, fused, REVEALED, nrc=dot.nrc)
+def by_loop(
+    dot: Dot, tried: Sequence[HeldRows], least: int = 0, *, alone: bool = False
+) -> Iterator[Candidate]:
+    """Yield the loops that fit programs of a few lengths.
+
+    Parameters
+    ----------
+    dot, tried, least
+        As those of `candidates`.
+    alone
+        Whether to give short rows that a loop does not explain the programs that they have.
+
+    Raises
+    ------
+    NoTreeError
+        The experiments contradict each other.
+    """
+    scales = _scales(dot)
+    found: list[int] = []
+    for step in STEPS:
+        if any(step % shorter == 0 for shorter in found):
+            continue  # the same loop, some steps at once
+        nb = length(step, step - 1, least)
+        if nb * len(reveal_program(dot, 3).lanes[0]) > LARGEST_PROGRAM:
+            return
+        blocks = Program.of_blocks(nb, WHOLE, block_tree(dot, nb))
+        if not any(read_loop(blocks, division) for division in divisions(step, nb)):
+            continue
+        loops = _loops_of(dot, step, tried, least, scales)
+        if loops:
+            found.append(step)
+            short = [each for each in tried if alone and least <= each.nb <= ALONE]
+            others = {
+                each.nb: reveal_program(dot, each.nb)
+                for each in short
+                if not _fits(loops[each.nb % step], [each], scales)
+            }
+            order = TreeOrder(REVEALED, ByRule(partial(_written, loops, others)), REVEALED, scales, dot.nrc)
+            limit = LARGEST_TERMS // max(
+                len(lanes) for loop in loops.values() for lanes in loop.lanes.values()
+            )
+            words = loop_words(loops[step - 1], alone=ranges(sorted(others)))
+            yield Candidate(order, words=words, limit=limit if limit < max(each.nb for each in tried) else 0)
+
+
+def _scales(dot: Dot) -> Scales:
+    return arithmetic.scales(dot, 3, reveal_program(dot, 3).lanes[0])
+
+
+def _written(loops: Mapping[int, Loop], alone: Mapping[int, Program], nb: int) -> Program:
+    return alone[nb] if nb in alone else loops[nb % len(loops)].program(nb)
+
+
+def _loops_of(
+    dot: Dot,
+    step: int,
+    tried: Sequence[HeldRows],
+    least: int,
+    scales: Scales,
+) -> dict[int, Loop]:
+    """Return the loop of rows that leave so many blocks over, for each number of them; {} for none.
+
+    A row that leaves one block less over is mostly the same without that block, and is tried so first.
+    """
+    loops: dict[int, Loop] = {}
+    for left in reversed(range(step)):
+        nb = length(step, left, least)
+        here = [each for each in tried if each.nb % step == left and nb <= each.nb <= 2 * nb]
+        with_one_less = loops[left + 1].without_last() if loops else iter(())
+        found = next((loop for loop in with_one_less if _fits(loop, here, scales)), None)
+        if not found:
+            seen = reveal_program(dot, nb)
+            read = (read_loop(seen, division) for division in divisions(step, nb))
+            found = next((loop for loop in read if loop and _fits(loop, here, scales)), None)
+        if not found:
+            return {}
+        loops[left] = found
+    return loops
+
+
+def _fits(loop: Loop, rows: Sequence[HeldRows], scales: Scales) -> bool:
+    """Return whether a loop explains rows."""
+    order = TreeOrder(REVEALED, ByRule(loop.program), REVEALED, scales)
+    return all(each.nb >= loop.least and not each.wrong(order, ordinary=True) for each in rows)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from q8a8.order import WHOLE, Order, Tail, fold_leaves, halves, pairwise, sequential
-from q8a8_conformance.reveal.programs import program
+from q8a8.order import Order, Tail, fold_leaves, halves, pairwise, sequential
+from q8a8_conformance.reveal.loop_words import lanes_words
+from q8a8_conformance.reveal.programs import program, terms_of
 from q8a8_conformance.reveal.regular import split_fold
 from q8a8_conformance.reveal.trees import nested, pruned
 
 if TYPE_CHECKING:
-    from q8a8.order import Additions, AnyOrder, Fold, Lanes
+    from q8a8.order import Additions, AnyOrder, Fold
     from q8a8_conformance.reveal.candidates import Candidate
 
 LARGEST_FORMULA = 8
@@ -26,8 +27,9 @@ LARGEST_TREE = 512
 def block_tree_of(order: AnyOrder, nb: int, element: int = 0) -> Additions:
     """Return the tree of the terms that hold one element: one for each block."""
     written = program(order, nb)
-    kept = {number: term.block for number, term in enumerate(written.terms) if element in term.own}
-    return pruned(len(written.terms), written.additions, kept)
+    terms = terms_of(written)
+    kept = {number: block for number, (block, own) in enumerate(terms) if element in own}
+    return pruned(len(terms), written.additions, kept)
 
 
 def blocks_shown(found: Candidate | None, first: int) -> int:
@@ -42,8 +44,7 @@ def words_of(found: Candidate) -> str:
     """Describe an order in a sentence."""
     order = found.order
     if not isinstance(order, Order):
-        product = "fused" if order.fused else "each product rounded first"
-        return f"{found.words}; {product}{_scales_words(order)}"
+        return found.words + _scales_words(order)
     parts = [
         lanes_words(order.lanes),
         _accumulator_words(order.body),
@@ -54,30 +55,6 @@ def words_of(found: Candidate) -> str:
     if len(order.body) > 1:
         parts.append(_tail_words(order))
     return ", ".join(parts) + _scales_words(order)
-
-
-def lanes_words(lanes: Lanes) -> str:
-    """Describe lanes: how many, and which codes they sum."""
-    if lanes == WHOLE:
-        return "whole blocks summed in integers"
-    spans = ", ".join(_spans(lanes[0]))
-    each = len(lanes[0])
-    if each == 1:
-        return f"{len(lanes)} lanes, one for each code"
-    consecutive = all(lane == tuple(range(lane[0], lane[0] + each)) for lane in lanes)
-    which = f"each {each} consecutive codes" if consecutive else f"each {each} codes (the first {spans})"
-    return f"{len(lanes)} lanes, {which}"
-
-
-def _spans(codes: tuple[int, ...]) -> list[str]:
-    """Write codes as spans: 0-1, 16-17."""
-    spans: list[list[int]] = []
-    for code in codes:
-        if spans and code == spans[-1][1] + 1:
-            spans[-1][1] = code
-        else:
-            spans.append([code, code])
-    return [f"{a}-{b}" if b > a else f"{a}" for a, b in spans]
 
 
 def _accumulator_words(body: tuple[int, ...]) -> str:
@@ -189,16 +166,16 @@ def _scales_words(order: AnyOrder) -> str:
 
 def order_json(found: Candidate, nb: int) -> dict[str, Any]:
     """Return an order as JSON data, with its tree of blocks for rows of nb blocks."""
-    order = found.at(nb)
+    order, written = found.order, program(found.order, nb)
     data: dict[str, Any] = {
         "name": found.names[0] if found.names else None,
         "names": list(found.names),
         "description": words_of(found),
         "blocks": nb,
         "tree": nested(nb, block_tree_of(order, nb)) if nb <= LARGEST_TREE else None,
-        "lanes": [list(lane) for lane in order.lanes],
-        "fused": order.fused,
-        "tail_fused": order.tail_fused if isinstance(order, Order) else order.fused,
+        "lanes": [list(lane) for lane in (order.lanes if isinstance(order, Order) else written.lanes[0])],
+        "fused": order.fused if isinstance(order, Order) else any(written.fused),
+        "tail_fused": order.tail_fused if isinstance(order, Order) else any(written.fused),
         "scales": order.scales,
     }
     if isinstance(order, Order):

@@ -6,6 +6,8 @@ them, the length at which the kernel changes is found by bisection, and the orde
 
 from __future__ import annotations
 
+import itertools
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from q8a8_conformance.report.trees import tree_svg
 from q8a8_conformance.results.record import count, lengths
 from q8a8_conformance.reveal import arithmetic, describe, held
 from q8a8_conformance.reveal.asking import Dot, NoAnswerError, NoTreeError
-from q8a8_conformance.reveal.candidates import Candidate, as_found, candidates
+from q8a8_conformance.reveal.candidates import Candidate, as_found, by_loop, candidates
 from q8a8_conformance.reveal.masks import SMALL_UNIT, UNIT
 from q8a8_conformance.reveal.summations import SUMMATIONS
 
@@ -199,7 +201,7 @@ class Revealed:
             return ""
         return tree_svg(
             nb,
-            describe.block_tree_of(piece.found.at(nb), nb),
+            describe.block_tree_of(piece.found.order, nb),
             f"{self.function}: the additions of {count(nb, 'block')}",
             lambda term: f"b{term}",
             alone=alone,
@@ -260,8 +262,8 @@ def _reveal(dot: Dot, result: Revealed, known: Sequence[HeldRows], calls: int) -
     else:
         unit = UNIT if result.bits <= FLOAT else SMALL_UNIT
         _find_pieces(dot, result, tried, unit)
-        if not known and result.bits <= FLOAT and _unexplained(result.pieces, tried):
-            _find_trees(dot, result, tried, unit)
+        if result.bits <= FLOAT and _unexplained(result.pieces, tried):
+            _find_trees(dot, result, tried, each=not known)
     _explain(result, tried)
 
 
@@ -288,7 +290,7 @@ def _find_pieces(dot: Dot, result: Revealed, tried: list[HeldRows], unit: int) -
         found, why = None, "no order that was tried explains the rows of this length"
         try:
             before = result.pieces[-1].found if result.pieces else None
-            tried_here = _noted(candidates(dot, unit, lengths, start, before), result.fitting)
+            tried_here = _noted(candidates(dot, unit, tried, start, before), result.fitting)
             found = next(tried_here, None) if result.bits > FLOAT else _best(tried_here, here)
         except NoTreeError as error:
             why = str(error)
@@ -315,15 +317,18 @@ def _find_pieces(dot: Dot, result: Revealed, tried: list[HeldRows], unit: int) -
         start = change
 
 
-def _find_trees(dot: Dot, result: Revealed, tried: list[HeldRows], unit: int) -> None:
-    """Put the trees of each length in the place of the orders, where they explain more."""
-    try:
-        found = as_found(dot, unit, [each.nb for each in tried])
-    except NoTreeError:
-        return
-    pieces = [Piece(1, None, found)]
-    if _unexplained(pieces, tried) < _unexplained(result.pieces, tried):
-        result.pieces = pieces
+def _find_trees(dot: Dot, result: Revealed, tried: list[HeldRows], *, each: bool) -> None:
+    """Put a loop with short rows of their own, if it explains all, or each length's tree, if it is better."""
+    others = as_found(dot, [rows.nb for rows in tried]) if each else ()
+    with suppress(NoTreeError):
+        for found in itertools.chain(by_loop(dot, tried, alone=True), others):
+            pieces = [Piece(1, None, found)]
+            left = _unexplained(pieces, _within(tried, found))
+            if not left or (each and left < _unexplained(result.pieces, tried)):
+                result.pieces = pieces
+                tried[:] = _within(tried, found)
+            if not left:
+                return
 
 
 def _noted(found: Iterator[Candidate], seen: list[Candidate]) -> Iterator[Candidate]:
@@ -360,7 +365,7 @@ def _change(dot: Dot, found: Candidate, good: int, bad: int) -> int:
     while bad - good > 1:
         middle = (good + bad) // 2
         rows = held.ask_rows(dot, middle, 8, ("random", "wide"), seed=1)
-        if rows.wrong(found.at(middle)) == 0:
+        if rows.wrong(found.order) == 0:
             good = middle
         else:
             bad = middle

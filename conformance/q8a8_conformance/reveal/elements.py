@@ -1,38 +1,39 @@
-"""Trees of single elements: kernels that round each product of two codes, and add them as floats.
+"""The program of a row of any length: the terms of each block, the tree over them, and which are fused.
 
-The range of codes is too small for a mask and a unit in one block: 64 · 64 to 1. But a unit there need not be
-lost to be seen, if it loses its last bit. With scales dx = dy = 1 + 2^-10, dx * dy = 1 + 2^-9 + 2^-20 has 21
-bits, and so has a unit. Beside a mask of 2^12 units, where floats are 2^-11 apart, it becomes 1 + 2^-9, and
-2^-20 is gone (no tie: half of 2^-11 is more). The mask itself, 2^12 + 2^3 + 2^-8, is exact. So the result, up
-to 15 units in 24 bits, counts in its last bits the units that survive.
+Terms. Two products of codes, 127 · 125 and 126 · -126, are added to -1 in integers, and the result is -d
+exactly. Rounded one by one under a d of 22 bits they leave an error of at least 1900, in whichever way d is
+multiplied and the sum is fused. All codes of a lane show in the same way that it is one.
+
+Units in the masks' own blocks. The range of codes is too small for a mask and a unit in one block: 64 · 64 to
+1. But a unit there need not be lost to be seen, if it loses its last bit. With scales dx = dy = 1 + 2^-10,
+dx * dy = 1 + 2^-9 + 2^-20 has 21 bits, and so has a unit. Beside a mask of 2^12 units, where floats are 2^-11
+apart, it becomes 1 + 2^-9, and 2^-20 is gone (no tie: half of 2^-11 is more). The mask itself,
+2^12 + 2^3 + 2^-8, is exact. So the result, up to 15 units in 24 bits, counts in its last bits the units that
+survive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from q8a8 import layout
-from q8a8.order import WHOLE, Additions, Order
-from q8a8_conformance.reveal import accumulators
+from q8a8.order import WHOLE, Program
+from q8a8_conformance.inputs.dot_rows import generator
+from q8a8_conformance.reveal import arithmetic
 from q8a8_conformance.reveal.asking import NoTreeError
 from q8a8_conformance.reveal.masks import Masks, Place
-from q8a8_conformance.reveal.programs import program
-from q8a8_conformance.reveal.trees import as_fold, members, reveal_tree
+from q8a8_conformance.reveal.trees import members, reveal_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from q8a8.order import Fold
+    from q8a8.order import Lanes
     from q8a8_conformance.reveal.asking import Dot
 
-Tree: TypeAlias = Callable[[int], Additions]
-
 SIZE = len(WHOLE[0])
-SINGLE = tuple((element,) for element in range(SIZE))
-"""Lanes of one element each."""
 
 COUNTED = 15
 """Units that one experiment counts."""
@@ -41,10 +42,57 @@ SCALE = 1 + 2.0**-10
 LEFT, LOST = 1 + 2.0**-9, 2.0**-20
 """Of the unit: what is left beside a mask, and what is lost."""
 
+TERM_SCALES = 1295, 1803
+"""dx and dy of a block whose products are rounded one by one, if they are."""
 
-def _lost_beside(dot: Dot, nb: int, plus: Place, minus: Place) -> int:
-    """Return how many units in the masks' own blocks lose their last bit."""
-    places = [(b, e) for b in sorted({plus[0], minus[0]}) for e in range(SIZE) if (b, e) not in {plus, minus}]
+
+@lru_cache
+def _sum_to_minus_one(count: int) -> tuple[tuple[int, int], ...]:
+    """Return pairs of codes whose products are large, and -1 in all."""
+    if count == 2:
+        return (127, 125), (126, -126)
+    rng = generator("minus one", count)
+    while True:
+        pairs, total = [], 0
+        for _ in range(count - 2):
+            a, b = map(int, rng.integers(90, 128, 2))
+            pairs.append((a, -b if total > 0 else b))
+            total += a * pairs[-1][1]
+        sign = -1 if total >= 0 else 1
+        q, r = divmod(abs(total + 1), 127)
+        if 60 < q < 128 and r > 50:
+            return *pairs, (127, sign * q), (1, sign * r)
+
+
+def _are_one(dot: Dot, nb: int, block: int, own: Sequence[int]) -> bool:
+    """Return whether elements of a block are summed before anything is rounded."""
+    if len(own) == 1:
+        return True
+    codes = np.zeros((2, nb, SIZE), np.int8)
+    codes[:, block, own] = np.array(_sum_to_minus_one(len(own))).T
+    x, y = (
+        layout.pack(np.full(nb, scale, np.float16), c) for scale, c in zip(TERM_SCALES, codes, strict=True)
+    )
+    return dot.value(x, y) == -TERM_SCALES[0] * TERM_SCALES[1]
+
+
+def _lanes(dot: Dot, nb: int, block: int, known: Sequence[Lanes]) -> Lanes:
+    """Find the elements of a block that are summed in integers; lanes of other blocks are tried first."""
+    for lanes in (WHOLE, *known):
+        if all(_are_one(dot, nb, block, own) for own in lanes):
+            break
+    else:
+        lanes = tuple((element,) for element in range(SIZE))
+    found: list[tuple[int, ...]] = []
+    for own in lanes:
+        joined = (k for k, other in enumerate(found) if _are_one(dot, nb, block, (other[0], own[0])))
+        where = next(joined, len(found))
+        found[where : where + 1] = [tuple(sorted((*found[where], *own)) if where < len(found) else own)]
+    return tuple(sorted(found))
+
+
+def _lost_beside(dot: Dot, nb: int, plus: Place, minus: Place, places: Sequence[Place]) -> int:
+    """Return how many units at places in the masks' own blocks lose their last bit."""
     lost = 0
     for start in range(0, len(places), COUNTED):
         part = places[start : start + COUNTED]
@@ -61,95 +109,53 @@ def _lost_beside(dot: Dot, nb: int, plus: Place, minus: Place) -> int:
     return lost
 
 
-def element_tree(dot: Dot, nb: int) -> Additions:
-    """Find the tree of all elements of a row: term 32 b + e is element e of block b.
+def reveal_program(dot: Dot, nb: int) -> Program:
+    """Find all additions of a row of nb blocks, whatever its lanes and its tree.
 
     Raises
     ------
     NoTreeError
         There is none.
     """
-    places = [divmod(term, SIZE) for term in range(SIZE * nb)]
+    if nb in dot.programs:
+        return dot.programs[nb]
+    lanes: list[Lanes] = []
+    for block in range(nb):
+        lanes.append(
+            _lanes(dot, nb, block, [each for each in dict.fromkeys(reversed(lanes)) if each != WHOLE])
+        )
+    places = [(block, own[0]) for block, of in enumerate(lanes) for own in of]
     masks = Masks(dot, nb, places)
+    beside = [[place for place in places if place[0] == block] for block in range(nb)]
 
     def size(one: int, other: int) -> int:
         plus, minus = places[one], places[other]
-        return 2 + masks.absorbed(plus, minus) + _lost_beside(dot, nb, plus, minus)
+        near = [p for b in sorted({plus[0], minus[0]}) for p in beside[b] if p not in {plus, minus}]
+        return 2 + masks.absorbed(plus, minus) + _lost_beside(dot, nb, plus, minus, near)
 
-    return reveal_tree(len(places), size)
-
-
-def element_rule(dot: Dot) -> tuple[str, Tree]:
-    """Find the rule by which a kernel adds single elements: in words, and the tree of any number of blocks.
-
-    Raises
-    ------
-    NoTreeError
-        No rule fits the tree of three blocks.
-    """
-    nb = 3
-    additions = element_tree(dot, nb)
-    held = members(SIZE * nb, additions)
-    block = (1 << SIZE) - 1
-    if block in held and all(block << SIZE * b in held for b in range(nb)):
-        inner = _part(SIZE, additions, held)
-        return "the elements of each block in a tree, then the blocks from left to right", _in_blocks(inner)
-    found = accumulators.find(SIZE * nb, additions)
-    for body in accumulators.periods(SIZE * nb, found) if found else ():
-        if SIZE % len(body) == 0 and found:
-            fold = _fold_of_chains(SIZE * nb, additions, found)
-            count = len(found.chains)
-            words = f"{count} accumulators of elements" if count > 1 else "the elements from left to right"
-            return words, _as_blocks(Order("elements", WHOLE, body, fold, False, "body", False, 1, ""))
-    raise NoTreeError("the tree of the elements of three blocks follows no rule that is known")
+    additions = reveal_tree(len(places), size) if len(places) > 2 else ((0, 1),) * (len(places) - 1)
+    dot.programs[nb] = _with_fused(dot, nb, tuple(lanes), places, additions)
+    return dot.programs[nb]
 
 
-def _as_blocks(order: Order) -> Tree:
-    """Return the trees of elements that an order has where each is a block of its own."""
-    return lambda nb: program(order, SIZE * nb).additions
+def _with_fused(
+    dot: Dot, nb: int, lanes: tuple[Lanes, ...], places: Sequence[Place], additions: Sequence[tuple[int, int]]
+) -> Program:
+    """Find which terms are fused where they are added; the fused one of two stands on the right."""
+    terms = len(places)
+    held = members(terms, tuple(additions))
+    pairs: list[tuple[int, int]] = []
+    fused: list[bool] = []
+    for pair in additions:
+        ways = [(left, right) for left, right in (pair, pair[::-1]) if right < terms]
+        of = next((way for way in ways if _is_fused(dot, nb, places, held[way[0]], way[1])), None)
+        pairs.append(of or pair)
+        fused.append(of is not None)
+    return Program(lanes, tuple(pairs), tuple(fused))
 
 
-def _part(terms: int, additions: Additions, held: Sequence[int]) -> Additions:
-    """Return the subtree of the first terms."""
-    below = (1 << terms) - 1
-    all_terms = len(held) - len(additions)
-    numbers = {term: term for term in range(terms)}
-    part: list[tuple[int, int]] = []
-    for number, (left, right) in enumerate(additions, start=all_terms):
-        if held[number] | below == below:
-            part.append((numbers[left], numbers[right]))
-            numbers[number] = terms + len(part) - 1
-    return tuple(part)
-
-
-def _in_blocks(inner: Additions) -> Tree:
-    """Return the trees that add the elements of each block so, and the blocks from left to right."""
-
-    def tree(nb: int) -> Additions:
-        additions: list[tuple[int, int]] = []
-        total = -1
-        for b in range(nb):
-            numbers = list(range(SIZE * b, SIZE * (b + 1)))
-            for left, right in inner:
-                additions.append((numbers[left], numbers[right]))
-                numbers.append(SIZE * nb + len(additions) - 1)
-            if b:
-                additions.append((total, numbers[-1]))
-            total = SIZE * nb + len(additions) - 1
-        return tuple(additions)
-
-    return tree
-
-
-def _fold_of_chains(terms: int, additions: Additions, found: accumulators.Accumulators) -> Fold:
-    """Return how the chains are added, as a fold of their numbers."""
-    held = members(terms, additions)
-    whole = [sum(1 << term for term in chain) for chain in found.chains]
-    count = len(whole)
-    numbers = {held.index(mask): number for number, mask in enumerate(whole)}
-    fold: list[tuple[int, int]] = []
-    for number, (left, right) in enumerate(additions, start=terms):
-        if left in numbers and right in numbers:
-            fold.append((numbers[left], numbers[right]))
-            numbers[number] = count + len(fold) - 1
-    return as_fold(count, tuple(fold))
+def _is_fused(dot: Dot, nb: int, places: Sequence[Place], before: int, term: int) -> bool:
+    """Return whether a term is fused with a sum of others; not, where all of them are of its block."""
+    others = (number for number in range(len(places)) if before >> number & 1)
+    other = next((places[number] for number in others if places[number][0] != places[term][0]), None)
+    return other is not None and arithmetic.is_fused(dot, nb, places[term], other)

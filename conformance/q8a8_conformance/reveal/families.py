@@ -99,29 +99,6 @@ def _tiles(size: int, leaf: Tree) -> Tree:
     return lambda nb: _spans([(t, min(size, nb - t)) for t in range(0, nb, size)], nb, leaf)
 
 
-def groups(size: int, additions: Additions) -> Family:
-    """Return the trees that add each whole group of so many blocks to a sum, and what is left block by block.
-
-    Parameters
-    ----------
-    size
-        Blocks of a group.
-    additions
-        The tree of a group.
-    """
-
-    def leaf(nb: int) -> Additions:
-        return additions if nb == size else FORWARD(nb)
-
-    def tree(nb: int) -> Additions:
-        whole = nb - nb % size
-        spans = [*((t, size) for t in range(0, whole, size)), *((b, 1) for b in range(whole, nb))]
-        return _spans(spans, nb, leaf)
-
-    words = f"groups of {size} blocks, each by itself, added one after the other; then the blocks left over"
-    return Family("groups", words, tree)
-
-
 def _parts(count: int, leaf: Tree) -> Tree:
     """Return the trees that add so many equal parts of a row, each as `leaf` does, then their sums."""
 
@@ -152,9 +129,6 @@ class Family:
 FORWARD = _chained(range)
 """From left to right."""
 
-GROUPS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
-"""Blocks of a group that is added by itself."""
-
 BASES = (1, 2, 4, 8, 16, 32, 64, 128)
 TILES = (4, 8, 16, 32, 64)
 PARTS = (2, 3, 4, 8)
@@ -176,11 +150,8 @@ def families(switch: int = 0, leaf: Tree = FORWARD) -> Iterator[Family]:
     # A part of one or two blocks is added as if there were none: the order seems to change a little later.
     bases = (switch - 1, switch - 2, switch - 3)
     last = "each as shorter rows are" if switch else "each from left to right"
-    yield Family("reversed", "the blocks from the last to the first", _chained(lambda nb: range(nb)[::-1]))
     outside_in = "the first block, the last, the second, the last but one, and so on"
     yield Family("outside-in", outside_in, _chained(_outside_in))
-    even_odd = _chained(lambda nb: (*range(0, nb, 2), *range(1, nb, 2)))
-    yield Family("even-odd", "all even blocks, then all odd ones", even_odd)
     yield Family("neighbours", "neighbouring blocks, then their sums, and so on", _neighbours)
     for size in bases if switch else TILES:
         yield Family("tiles", f"tiles of {size} blocks, {last}, then their sums", _tiles(size, leaf))

@@ -66,7 +66,7 @@ class HeldRows:
 
     def wrong(self, order: AnyOrder, *, ordinary: bool = False) -> int:
         """Count the results, of all rows or of the ordinary ones, whose bits an order does not give."""
-        if isinstance(order, TreeOrder) and self.nb not in order.trees:
+        if isinstance(order, TreeOrder) and self.nb not in order.programs:
             return self.count
         if id(order) not in self._known:
             first = None if order.scales == "product" else (self.dx if order.scales == "x" else self.dy)

@@ -2,75 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from q8a8.order import TreeOrder
+from q8a8.order import Program, TreeOrder
 from q8a8_conformance.reveal.trees import members
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from q8a8.order import Additions, AnyOrder, Fold, Lanes, Order
+    from q8a8.order import AnyOrder, Fold, Lanes, Order
 
 
-@dataclass(frozen=True)
-class Term:
-    """What is added: the exact integer sum of some bytes of a block, times the block's scales."""
-
-    block: int
-    own: tuple[int, ...]
+def terms_of(program: Program) -> list[tuple[int, tuple[int, ...]]]:
+    """Return each term of a program: its block, and the bytes of it that are summed in integers."""
+    return [(block, own) for block, lanes in enumerate(program.lanes) for own in lanes]
 
 
-@dataclass(frozen=True)
-class Program:
-    """All additions of a dot product of one length.
+def meaning(program: Program) -> Hashable:
+    """Return a key that is equal for programs with the same bits by construction."""
+    names = [(block, tuple(sorted(own))) for block, own in terms_of(program)]
+    held = members(len(names), program.additions)
+    ranks = {name: rank for rank, name in enumerate(sorted(names))}
+    bits = [1 << ranks[name] for name in names]
 
-    Attributes
-    ----------
-    terms
-        The numbers 0 to n - 1.
-    additions
-        Sum n + k adds two earlier numbers.
-    fused
-        For each addition whether its right operand is a term whose product is not rounded before.
-    """
+    def renamed(mask: int) -> int:
+        return sum(bit for k, bit in enumerate(bits) if mask >> k & 1)
 
-    terms: tuple[Term, ...]
-    additions: Additions
-    fused: tuple[bool, ...]
-
-    def meaning(self) -> Hashable:
-        """Return a key that is equal for programs with the same bits by construction."""
-        held = members(len(self.terms), self.additions)
-        names = [(term.block, tuple(sorted(term.own))) for term in self.terms]
-        ranks = {name: rank for rank, name in enumerate(sorted(names))}
-        bits = [1 << ranks[name] for name in names]
-
-        def renamed(mask: int) -> int:
-            return sum(bit for k, bit in enumerate(bits) if mask >> k & 1)
-
-        sums = frozenset(
-            (renamed(held[len(self.terms) + k]), renamed(held[pair[1]]) if fused else 0)
-            for k, (pair, fused) in enumerate(zip(self.additions, self.fused, strict=True))
-        )
-        return tuple(sorted(names)), sums
+    sums = frozenset(
+        (renamed(held[len(names) + k]), renamed(held[pair[1]]) if fused else 0)
+        for k, (pair, fused) in enumerate(zip(program.additions, program.fused, strict=True))
+    )
+    return tuple(sorted(names)), sums
 
 
 def program(order: AnyOrder, nb: int) -> Program:
     """Return the program of an order for rows of nb blocks."""
-    if isinstance(order, TreeOrder):
-        terms = tuple(Term(b, own) for b in range(nb) for own in order.lanes)
-        fused = tuple(order.fused and right < len(terms) for _, right in order.trees[nb])
-        return Program(terms, order.trees[nb], fused)
-    return _Writer(order, nb).program
+    return order.programs[nb] if isinstance(order, TreeOrder) else _Writer(order, nb).program
 
 
 class _Writer:
     """Follows an `Order` and writes down what it adds; registers that still hold +0 are None."""
 
     def __init__(self, order: Order, nb: int) -> None:
-        self._terms: list[Term] = []
+        self._lanes: list[Lanes] = []
+        self._terms = 0
         # Sums are numbered from -1 downwards until all terms are known.
         self._additions: list[tuple[int, int]] = []
         self._fused: list[bool] = []
@@ -89,21 +64,22 @@ class _Writer:
     @property
     def program(self) -> Program:
         """What was written."""
-        n = len(self._terms)
+        n = self._terms
         numbered = tuple(
             (left if left >= 0 else n - 1 - left, right if right >= 0 else n - 1 - right)
             for left, right in self._additions
         )
-        return Program(tuple(self._terms), numbered, tuple(self._fused))
+        return Program(tuple(self._lanes), numbered, tuple(self._fused))
 
     def _take(
         self, registers: list[int | None], lanes: Lanes, body: tuple[int, ...], blocks: range, *, fused: bool
     ) -> None:
-        for k, block in enumerate(blocks):
-            for lane, own in enumerate(lanes):
+        for k in range(len(blocks)):
+            self._lanes.append(lanes)
+            for lane in range(len(lanes)):
                 register = body[k % len(body)] * len(lanes) + lane
-                self._terms.append(Term(block, own))
-                registers[register] = self._add(registers[register], len(self._terms) - 1, fused=fused)
+                registers[register] = self._add(registers[register], self._terms, fused=fused)
+                self._terms += 1
 
     def _fold(self, fold: Fold, registers: list[int | None]) -> int | None:
         if isinstance(fold, int):

@@ -159,12 +159,13 @@ def _in_order(
                 registers[r] = add(registers[r], sums[b, :, lane], wide[:, b], fused=fused)
 
     if isinstance(order, TreeOrder):
+        along = order.programs[nb]
         values = [
             add(np.zeros(rows), lane, wide[:, b], fused=False)
-            for b, block in enumerate(lane_sums(qx, qy, order.lanes))
-            for lane in block.T
+            for b, lanes in enumerate(along.lanes)
+            for lane in lane_sums(qx[:, b : b + 1], qy[:, b : b + 1], lanes)[0].T
         ]
-        for pair in order.trees[nb]:
+        for pair in along.additions:
             values.append(fold_two(values[pair[0]], values[pair[1]]))
         return np.asarray(values[-1] if values else np.zeros(rows)).astype(np.float32)
     left = nb if order.tail == "body" else nb - nb % len(order.body)

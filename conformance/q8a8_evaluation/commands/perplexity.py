@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.atomic import write_text, writing
-from q8a8.errors import ArgumentError, Q8A8Error
+from q8a8.errors import ArgumentError, Q8A8Error, UnknownNameError
 from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
+from q8a8_conformance.commands.options import OK, refuse
 from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.files.progress import progress_bar
 from q8a8_conformance.results.record import count
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "add_parser", "document", "run", "scheme_names", "table"]
 
-OK, FAILED = 0, 1
 
 FORMAT = 1
 """Of the JSON document; its schema is `report/schemas/perplexity.json`."""
@@ -66,7 +66,7 @@ def scheme_names(text: str) -> list[str]:
     names = list(SCHEMES) if text == "all" else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in SCHEMES:
-            raise argparse.ArgumentTypeError(f"no scheme is called {name!r}; there are {', '.join(SCHEMES)}")
+            raise argparse.ArgumentTypeError(str(UnknownNameError("scheme", name, SCHEMES)))
     return names
 
 
@@ -144,7 +144,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print a table and write what was asked for; 0, or 1 with the reason."""
+    """Measure, print a table and write what was asked for; return the exit status."""
     protocol = Protocol(
         options.window,
         options.windows,
@@ -170,12 +170,8 @@ def run(options: argparse.Namespace) -> int:
             write_text(json.dumps(found, indent=1) + "\n", options.json)
         if options.nll:
             _write_nlls(options.nll, outcomes)
-    except (FileError, Q8A8Error) as error:
-        sys.stderr.write(f"q8a8 perplexity: {error}\n")
-        return FAILED
-    except OSError as error:
-        sys.stderr.write(f"q8a8 perplexity: {error.filename}: {error.strerror or error}\n")
-        return FAILED
+    except (FileError, Q8A8Error, OSError) as error:
+        return refuse(error)
     sys.stdout.write(table(found))
     return OK
 
@@ -288,23 +284,24 @@ def table(found: dict[str, Any]) -> str:
     kinds = sorted({each["arithmetic"] for each in found["schemes"]})
     head += "".join(f"\narithmetic: {'the same on every machine' if k == 'own' else k}" for k in kinds)
     columns = f"{'change':>10}{'± paired':>10}{'bits a weight':>15}{'activation':>12}"
-    lines = [head, "", f"{'scheme':<26}{'perplexity':>11}{columns}"]
+    width = max(25, *(len(each["scheme"]) for each in found["schemes"])) + 1
+    lines = [head, "", f"{'scheme':<{width}}{'perplexity':>11}{columns}"]
     for each in found["schemes"]:
         error = each["delta_error_percent"]
         change = "" if each["scheme"] == BASE else f"{each['delta_percent']:+.2f} %"
         beside = "" if each["scheme"] == BASE or error is None else f"{error:.2f} %"
         lines.append(
-            f"{each['scheme']:<26}{each['perplexity']:>11.3f}{change:>10}{beside:>10}"
+            f"{each['scheme']:<{width}}{each['perplexity']:>11.3f}{change:>10}{beside:>10}"
             f"{each['weight_bits']:>15.3f}{each['activation_bits']:>12.2f}"
         )
     compared = [each for each in found["schemes"] if each["divergence"]]
     if compared:
         columns = f"{'KL to float':>12}{'±':>10}{'same top':>12}{'±':>9}{'mean Δp':>11}{'largest drop':>14}"
-        lines += ["", f"{'scheme':<26}{columns}"]
+        lines += ["", f"{'scheme':<{width}}{columns}"]
     for each in compared:
         apart = each["divergence"]
         lines.append(
-            f"{each['scheme']:<26}{apart['kl']:>12.5f}{_error(apart['kl_error'], 5):>10}"
+            f"{each['scheme']:<{width}}{apart['kl']:>12.5f}{_error(apart['kl_error'], 5):>10}"
             f"{apart['same_top_percent']:>10.2f} %{_error(apart['same_top_error_percent'], 2):>9}"
             f"{apart['probability_change_percent']:>+9.3f} %{apart['largest_drop_percent']:>12.1f} %"
         )

@@ -100,8 +100,25 @@ each with `--json FILE`; `--render` makes this page of them.
 """
 
 
+_STATIC = """\
+## Static activations, with and without a zero point
+
+One scale for all activations of an operator, and where the name has `asym` a zero point: both ends of the
+range by the same method, for inputs whose ends are not alike. Same windows and calibration as the first
+table, in another arithmetic, so with a `float` and a `w8a8-channel` of its own (here {arithmetic}). Made by
+
+```console
+$ python -m q8a8_lab.evaluation.run --arithmetic machine --json FILE --schemes ...
+```
+
+"""
+
+
 def render(
-    found: Mapping[str, Any], images: Mapping[str, str], others: Mapping[str, Mapping[str, Any]] | None = None
+    found: Mapping[str, Any],
+    images: Mapping[str, str],
+    others: Mapping[str, Mapping[str, Any]] | None = None,
+    static: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page, as Markdown.
 
@@ -113,6 +130,8 @@ def render(
         Paths of the plots from the page: "changes" and "bits".
     others
         Reports of other models and texts, by a short name; none is said nothing about.
+    static
+        The report of static schemes in the machine's arithmetic.
     """
     parts = [
         _HEAD,
@@ -123,6 +142,7 @@ def render(
         _plots(images),
     ]
     parts += [
+        _static(static) if static else "",
         _others(others or {}),
         _facts(found["schemes"]),
         _NOT_SHOWN.format(rows=len(found["schemes"]) - 1),
@@ -290,6 +310,18 @@ def _others(reports: Mapping[str, Mapping[str, Any]]) -> str:
         + "\nThe most probable token is float's, %:\n\n"
         + _table(head, align, tops)
     )
+
+
+def _static(found: Mapping[str, Any]) -> str:
+    """Return the table of static schemes."""
+    lines = [
+        (f"`{each['scheme']}`", f"{each['perplexity']:.3f}", _change(each), _top(each))
+        for each in found["schemes"]
+    ]
+    lines[0] = (*lines[0][:2], "", "")
+    arithmetic = "; ".join(sorted({each["arithmetic"] for each in found["schemes"]}))
+    head = ("scheme", "perplexity", "change, %", "the most probable token is float's, %")
+    return _STATIC.format(arithmetic=arithmetic) + _table(head, "lrrr", lines)
 
 
 def _change(each: Mapping[str, Any] | None) -> str:

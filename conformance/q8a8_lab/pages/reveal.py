@@ -97,8 +97,15 @@ ample room: their products reach from 2^-48 to 2^30.
 | bits that sums keep | the least p for which 2^28 + 2^(28-p) - 2^28 loses its small term |
 | rounding | 2^24 and -2^24, where floats are 2 apart, plus 0.5, 1 and 1.5 |
 | scales | one term of 30 bits, whose roundings tell s·(dx·dy) from (s·dx)·dy |
-| single elements | units of 21 bits that lose their last bit beside a mask of 2^12 units in the same block |
+| terms of a block | products of codes that are -1 in all: -1 exactly where they are added in integers |
+| terms of the masks' block | units of 21 bits that lose their last bit beside a mask of 2^12 units |
 | change with the length | the first length at which random results have other bits, by bisection |
+
+The first experiments show kernels that keep to a step and to the same lanes. Where no such order explains
+the random results, all terms and all additions of rows of a few lengths are found, and what repeats from
+step to step of a loop is read off them: blocks left over that have lanes of their own, or are added first;
+blocks of a step that are added to each other first; loops from the end, or over parts of the row. Rows that
+are too short for the loop may have trees of their own.
 
 What is found is an `Order` or a `TreeOrder` of the [reference](api/dot.md#q8a8.order), and the reference
 run with it must give the kernel's bits on thousands of random results of up to 8193 blocks: how many it

@@ -114,5 +114,5 @@ def test_too_many_roundings() -> None:
     (finding,) = explained(total)
     assert finding.cause == "order:revealed"
     assert finding.fix == "round fewer times: 608 roundings for 19 blocks, of which 83 are legal"
-    assert "the elements from left to right" in finding.detail
+    assert "1 sum, 32 lanes, one for each code" in finding.detail
     assert "(legal)" not in finding.detail

@@ -18,6 +18,7 @@ from q8a8.order import (
     ORDERS,
     WHOLE,
     Order,
+    Program,
     Tail,
     TreeOrder,
     fold_leaves,
@@ -202,7 +203,8 @@ def test_tree_order(*, fused: bool) -> None:
     """A tree of additions gives the bits of the order that adds the same; other lengths have no result."""
     scalar = ORDERS["scalar-fma" if fused else "scalar"]
     trees = {nb: tuple((nb + k - 1 if k else 0, k + 1) for k in range(nb - 1)) for nb in (0, 1, 2, 5, 9)}
-    order = TreeOrder("chain", WHOLE, trees, fused, "a test")
+    programs = {nb: Program.of_blocks(nb, WHOLE, tree, fused=fused) for nb, tree in trees.items()}
+    order = TreeOrder("chain", programs, "a test")
     assert get_order(order) is order
     for nb in trees:
         x, y = random_pair(nb, seed=nb)
@@ -216,7 +218,9 @@ def test_tree_order(*, fused: bool) -> None:
 def test_wrong_trees(tree: tuple[tuple[int, int], ...]) -> None:
     """A tree of three blocks that forgets a term, uses one twice, or a sum before it is there."""
     with pytest.raises(ValueError, match="the additions of 3 blocks are no tree"):
-        TreeOrder("wrong", WHOLE, {3: tree}, False, "a test")
+        Program.of_blocks(3, WHOLE, tree)
+    with pytest.raises(ValueError, match="a sum is no product"):
+        Program((WHOLE,) * 4, ((0, 1), (2, 3), (4, 5)), (False, False, True))
 
 
 def test_roundings_of_tails() -> None:

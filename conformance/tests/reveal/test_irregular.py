@@ -10,10 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from q8a8.dot import vec_dot
-from q8a8.order import ORDERS, WHOLE, Order, Tail, TreeOrder, halves
+from q8a8.order import ORDERS, WHOLE, Order, Program, Tail, TreeOrder
 from q8a8_conformance.reveal import candidates as module
-from q8a8_conformance.reveal.elements import SINGLE
-from q8a8_conformance.reveal.families import families, groups
+from q8a8_conformance.reveal.families import families
 from q8a8_conformance.reveal.programs import program
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def of_tree(tree: Tree, *, fused: bool = False, lanes: Lanes = WHOLE) -> Callabl
 
     def multiply(x: Array, y: Array) -> Array:
         nb = x.shape[-1]
-        return vec_dot(x, y, TreeOrder("tree", lanes, {nb: tree(nb)}, fused, ""))
+        return vec_dot(x, y, TreeOrder("tree", {nb: Program.of_blocks(nb, lanes, tree(nb), fused=fused)}, ""))
 
     return multiply
 
@@ -66,15 +65,19 @@ def test_fused_family(reveal: Reveal, name: str) -> None:
     assert found.to_json()["fused"] is True
 
 
+def _backwards(nb: int) -> tuple[tuple[int, int], ...]:
+    """Add the blocks from the last to the first."""
+    return tuple((nb + k - 1 if k else nb - 1, nb - 2 - k) for k in range(nb - 1))
+
+
 def test_switch(reveal: Reveal) -> None:
     """An order that changes with the length is several, with the lengths at which it changes."""
-    backwards = FAMILIES["reversed: the blocks from the last to the first"]
 
     def multiply(x: Array, y: Array) -> Array:
         nb = x.shape[-1]
         if nb <= 16:
             return vec_dot(x, y, SCALAR)
-        return vec_dot(x, y, FOUR) if nb <= 40 else of_tree(backwards.tree)(x, y)
+        return vec_dot(x, y, FOUR) if nb <= 40 else of_tree(_backwards)(x, y)
 
     found = reveal(multiply, (*range(1, 26), 31, 33, 38, 45, 50, 61))
     assert found.is_tree
@@ -83,7 +86,7 @@ def test_switch(reveal: Reveal) -> None:
     assert (
         "1 to 16 blocks: scalar = i8mm: whole blocks summed in integers, one accumulator, not fused" in text
     )
-    assert "from 41 blocks on: not in the catalogue: the blocks from the last to the first" in text
+    assert "from 41 blocks on: not in the catalogue: steps of 1 block, from the last to the first" in text
     assert found.to_json(20)["tree"][0][0] == [[[[0, 4], 8], 12], 16]
 
 
@@ -93,15 +96,6 @@ def test_switch_of_accumulators(reveal: Reveal) -> None:
     found = reveal(lambda x, y: vec_dot(x, y, SCALAR if x.size < 8 else five), (*range(1, 14), 23, 32))
     assert found.is_tree, found.text()
     assert [(piece.first, piece.last) for piece in found.pieces] == [(1, 7), (8, None)]
-
-
-@pytest.mark.parametrize("size", [3, 4])
-def test_groups(reveal: Reveal, size: int) -> None:
-    """Groups that are added by themselves are found, with blocks left over that follow one by one."""
-    folds = {3: ((1, 2), (0, 3)), 4: ((0, 2), (1, 3), (4, 5))}
-    found = reveal(of_tree(groups(size, folds[size]).tree), (*range(1, 14), 19, 23))
-    assert found.is_tree, found.text()
-    assert f"groups of {size} blocks" in found.text()
 
 
 @pytest.mark.parametrize("at", [16, 12])
@@ -137,40 +131,41 @@ def test_scales_one_by_one(reveal: Reveal, in_order: Make, scales: Literal["x", 
     assert f"times {scales}'s scale, rounded, then times" in found.text()
 
 
-def _block_of_elements(nb: int) -> Any:  # noqa: ANN401 (a tree)
-    """Add the elements of a block, upper half onto lower, and the blocks from left to right."""
-    inner = Order("block", WHOLE, tuple(range(32)), halves(0, 32), False, "body", False, 1, "")
-    additions: list[tuple[int, int]] = []
-    total = -1
-    for b in range(nb):
-        numbers = list(range(32 * b, 32 * b + 32))
-        for left, right in program(inner, 32).additions:
-            additions.append((numbers[left], numbers[right]))
-            numbers.append(32 * nb + len(additions) - 1)
-        if b:
-            additions.append((total, numbers[-1]))
-        total = 32 * nb + len(additions) - 1
-    return tuple(additions)
+def _elements(total: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+    """Return the dot product that rounds each product of two codes, and adds the terms [nb, 32] so."""
+
+    def multiply(x: Array, y: Array) -> Array:
+        d = x["weight_scale"].astype(np.float32) * y["weight_scale"].astype(np.float32)
+        products = x["weight_qs"].astype(np.float32) * y["weight_qs"] * d[..., np.newaxis]
+        return np.array([total(row) for row in products.reshape(-1, *products.shape[-2:])])
+
+    return multiply
+
+
+def _one_after_the_other(terms: Array) -> Any:  # noqa: ANN401 (a sum, or sums)
+    return np.add.accumulate(terms)[-1]
+
+
+def _halved(row: Array) -> Any:  # noqa: ANN401 (the sum of each block)
+    while row.shape[-1] > 1:
+        row = row[:, : row.shape[-1] // 2] + row[:, row.shape[-1] // 2 :]
+    return row[:, 0]
 
 
 @pytest.mark.parametrize(
-    ("tree", "words", "fused"),
+    ("total", "words"),
     [
-        (lambda nb: program(SCALAR, 32 * nb).additions, "the elements from left to right", True),
-        (lambda nb: program(FOUR, 32 * nb).additions, "4 accumulators of elements", False),
-        (
-            _block_of_elements,
-            "the elements of each block in a tree, then the blocks from left to right",
-            False,
-        ),
+        (lambda row: _one_after_the_other(row.ravel()), "1 sum, 32 lanes, one for each code, not fused"),
+        (lambda row: _halved(_one_after_the_other(row.reshape(-1, 4))[None])[0], "4 sums, 32 lanes, one for"),
+        (lambda row: _one_after_the_other(_halved(row)), "1 sum, 32 lanes, one for each code, not fused"),
     ],
 )
 def test_products_of_elements(
-    reveal: Reveal, monkeypatch: pytest.MonkeyPatch, tree: Tree, words: str, *, fused: bool
+    reveal: Reveal, monkeypatch: pytest.MonkeyPatch, total: Callable[[Array], Array], words: str
 ) -> None:
     """Kernels that round each product of two codes: the trees of elements are found."""
-    monkeypatch.setattr(module, "LARGEST_BY_ELEMENT", 5)
-    found = reveal(of_tree(tree, fused=fused, lanes=SINGLE), (1, 2, 3, 4, 5, 9))
+    monkeypatch.setattr(module, "LARGEST_TERMS", 5 * 32)
+    found = reveal(_elements(total), (1, 2, 3, 4, 5, 9))
     assert found.is_tree, found.text()
     assert words in found.text()
     assert "tried on rows of up to 5 blocks" in found.text()

@@ -8,13 +8,14 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from q8a8.order import ORDERS, WHOLE, Order, Tail, TreeOrder, halves, pairwise, sequential
+from q8a8.order import ORDERS, WHOLE, Order, Program, Tail, TreeOrder, halves, pairwise, sequential
 from q8a8_conformance.report.trees import nested_svg, tree_svg
 from q8a8_conformance.reveal.asking import NoTreeError
 from q8a8_conformance.reveal.candidates import Candidate, names_of
-from q8a8_conformance.reveal.describe import blocks_shown, lanes_words, order_json, words_of
+from q8a8_conformance.reveal.describe import blocks_shown, order_json, words_of
 from q8a8_conformance.reveal.dots import Piece, Revealed
-from q8a8_conformance.reveal.programs import program
+from q8a8_conformance.reveal.loop_words import lanes_words
+from q8a8_conformance.reveal.programs import meaning, program, terms_of
 from q8a8_conformance.reveal.trees import as_fold, nested, reveal_tree, same
 
 if TYPE_CHECKING:
@@ -126,12 +127,12 @@ def test_names() -> None:
 def test_programs() -> None:
     """A program has a term for each lane of a block; fused where it is."""
     written = program(ORDERS["neon-dotprod-gcc"], 3)
-    assert len(written.terms) == 9
+    assert len(terms_of(written)) == 9
     assert len(written.additions) == 8
     assert [k for k, fused in enumerate(written.fused) if fused] == [7]
-    chain = TreeOrder("chain", WHOLE, {3: ((0, 1), (3, 2))}, True, "")
-    assert program(chain, 3).meaning() == program(ORDERS["scalar-fma"], 3).meaning()
-    assert program(chain, 3).meaning() != program(ORDERS["scalar"], 3).meaning()
+    chain = TreeOrder("chain", {3: Program.of_blocks(3, WHOLE, ((0, 1), (3, 2)), fused=True)}, "")
+    assert meaning(program(chain, 3)) == meaning(program(ORDERS["scalar-fma"], 3))
+    assert meaning(program(chain, 3)) != meaning(program(ORDERS["scalar"], 3))
 
 
 def test_contradicting_sizes() -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8.errors import ShapeError
 from q8a8.methods.awq import AwqWeight, clip_limits, quantize, search_scales
 from q8a8.rounding import HALF_BITS
 
@@ -101,6 +102,12 @@ def fold_awq(
     ShapeError, DtypeError, DomainError, ArgumentError
         as `search_scales` and `clip_limits`; a scale that float16 does not hold.
     """
+    names = [name for layer in range(n_layers) for name in _linears(weights, layer)]
+    for name in names:
+        if (columns := weights[name].shape[1]) % grid.group:
+            raise ShapeError(
+                f"tensor {name}: rows of {columns} elements are not a multiple of the group of {grid.group}"
+            )
     folded = dict(weights)
     stored: dict[str, AwqWeight] = {}
     unscaled: dict[str, str] = {}
@@ -116,7 +123,6 @@ def fold_awq(
                 _divide(folded, group, scales)
             for name in group.names:
                 folded[name] = _clipped(name, folded[name] * scales, rows / scales, grid)
-    names = [name for layer in range(n_layers) for name in _linears(weights, layer)]
     for name in names:
         stored[name] = _quantized(folded[name], grid, scale_bits)
     floats = {

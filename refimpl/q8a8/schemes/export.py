@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8.errors import ArgumentError
+from q8a8.errors import ArgumentError, ShapeError
 from q8a8.ggufio.integer_weights import IntegerWeight, replace_weights
 from q8a8.layout import QK8_A8
 from q8a8.llama.config import linear_names
@@ -147,7 +147,10 @@ def export_model(
                 parameter: statistics.get(statistic, name, scheme.name)
                 for parameter, statistic in scheme.statistics.items()
             }
-            linear = scheme.linear(weights[name], **{**options, **found})
+            try:
+                linear = scheme.linear(weights[name], **{**options, **found})
+            except ShapeError as error:
+                raise ShapeError(f"tensor {name}: {error}") from None
             stored[name] = _of_linear(linear, name)
     types = replace_weights(source, target, stored, method=scheme.name, floats=floats)
     return Exported(types, tuple(floats), unscaled)

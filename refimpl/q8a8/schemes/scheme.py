@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from q8a8.errors import DomainError, UnknownNameError
+from q8a8.errors import DomainError, ShapeError, UnknownNameError
 from q8a8.llama.config import EMBEDDING, HEAD, linear_names
 from q8a8.llama.model import Model
 from q8a8.llama.tensors import check_shapes
@@ -217,6 +217,8 @@ def build(
             linears[name] = scheme.linear(weight, **{**scheme.options, **special, **found})
         except DomainError as error:
             raise error.named(f"{name}: {error.array}") from None
+        except ShapeError as error:
+            raise ShapeError(f"{name}: {error}") from None
         replaced[name] = weight.size
         if progress is not None:
             progress(done)
