@@ -36,8 +36,8 @@ demo: ## judge the reference, our C kernel and a real ggml, and print the verdic
 test: ## everything that can be checked: types, style, tests, QEMU legs, real kernels, docs, the wheel
 	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) $(device_packages) $(browser_packages)
 	@.ci/environment dev
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory heavy
+	@# Each of the two takes one core.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint heavy
 	@$(MAKE) --no-print-directory unit
 
 quick_tests := $(addprefix conformance/tests/,refimpl golden/test_conform.py test_imports.py)

@@ -288,7 +288,7 @@ def _builds(builds: Sequence[BuildResult]) -> str:
     lines: list[Sequence[object]] = []
     for build in builds:
         if build.not_run:
-            cells = (f"not run: {build.not_run}", "", "", "", "")
+            cells = (f"not run: {build.not_run}", "", "", "", "", build.day)
             lines.append((f"`{build.variant}`", build.compiler, f"`{build.target}`", *cells))
             continue
         orders = "<br>".join(
@@ -301,7 +301,17 @@ def _builds(builds: Sequence[BuildResult]) -> str:
         bits = f"{sum(d.differing_bits for d in build.dots)} of {sum(d.dots for d in build.dots):,} x 32"
         where = "this machine" if build.cpu == "native" else f"QEMU `{build.cpu}`"
         lines.append(
-            (f"`{build.variant}`", build.compiler, f"`{build.target}`", where, orders, bits, recipe, size)
+            (
+                f"`{build.variant}`",
+                build.compiler,
+                f"`{build.target}`",
+                where,
+                orders,
+                bits,
+                recipe,
+                size,
+                build.day,
+            )
         )
     version = next((build.ggml for build in builds if build.ggml), "")
     head = (
@@ -313,6 +323,7 @@ def _builds(builds: Sequence[BuildResult]) -> str:
         "bits of dots that differ",
         "recipe",
         "bytes of blocks",
+        "day",
     )
     return (
         f"## ggml {version}, built from source\n\n"

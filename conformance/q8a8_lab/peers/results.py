@@ -108,6 +108,8 @@ class BuildResult:
         Whether products with -128 are expected to come out wrong.
     not_run
         The reason, if it was not run.
+    day
+        The day of the run, as ISO 8601 has it.
     """
 
     variant: str
@@ -123,6 +125,7 @@ class BuildResult:
     wrong_products: int = 0
     flawed: bool = False
     not_run: str = ""
+    day: str = ""
 
     @property
     def differing(self) -> int:

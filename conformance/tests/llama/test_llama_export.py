@@ -242,7 +242,7 @@ def test_the_command(
     export.add_parser(parser.add_subparsers())
     source, target = tmp_path / "in.gguf", tmp_path / "out.gguf"
     write_tiny(source, tiny)
-    for scheme, status in (("int4-g32", 0), ("awq-int4-g64", 1), ("fp8-e4m3-tensor", 1), ("nothing", 1)):
+    for scheme, status in (("int4-g32", 0), ("awq-int4-g64", 2), ("fp8-e4m3-tensor", 2), ("nothing", 2)):
         options = parser.parse_args(["export", str(source), "--scheme", scheme, "-o", str(target)])
         assert options.func(options) == status
     captured = capsys.readouterr()
