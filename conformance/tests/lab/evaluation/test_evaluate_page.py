@@ -211,6 +211,6 @@ def test_other_models(found: dict[str, Any]) -> None:
     assert "| `q8_a8` | 98.04 | 98.04 |" in text
     assert "Two models" not in page.render(found, {"changes": "", "bits": ""})
     text = page.render(found, {"changes": "", "bits": ""}, None, first)
-    assert "`w8a8-channel` of its own (here own)" in text
-    assert "| `float` | 20.000 |  |  |" in text
-    assert "| `q8_a8` | 20.100 | +0.50 ± 0.10 | 98.04 |" in text
+    assert "Arithmetic: own." in text
+    assert "| `float` | 20.000 |  |  |  |" in text
+    assert "| `q8_a8` | 20.100 | +0.50 ± 0.10 | 98.04 | +0.50 ± 0.10 |" in text
