@@ -61,7 +61,8 @@ lint: ## ruff and mypy, over everything
 	$(venv)/mypy
 
 # The tests that cover the reference. Counting lines makes a test 2.6 times slower, so that the others run without it.
-covering := $(addprefix conformance/tests/,refimpl methods llama ggufio files evaluation commands golden)
+covering := $(addprefix conformance/tests/,refimpl methods llama ggufio $(addprefix evaluation/test_, \
+  calibrate.py divergence.py perplexity_measure.py schemes.py statistics.py))
 run_tests := $(venv)/python -m pytest --numprocesses=2 --dist=loadfile
 
 unit: ## the tests alone; those of the reference with its coverage

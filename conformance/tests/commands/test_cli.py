@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -82,14 +81,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert q8a8.__version__ == VERSION == metadata.version("q8a8")
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"q8a8 {VERSION}\n"
-
-
-def test_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`python -m q8a8` is the command."""
-    monkeypatch.setattr(sys, "argv", ["q8a8", "rules", "LAY-1"])
-    with pytest.raises(SystemExit, match="0"):
-        runpy.run_module("q8a8", run_name="__main__")
-    assert capsys.readouterr().out.startswith("Q8A8-LAY-1")
 
 
 def test_pages_install_by_a_form_that_works() -> None:

@@ -166,7 +166,7 @@ def _static() -> Iterator[Scheme]:
             linear=StaticLinear,
             statistics={"threshold": method},
         )
-    for method in ("absmax", "percentile-99.99", "mse"):
+    for method in ("absmax", "percentile-99.99"):
         yield Scheme(
             f"w8a8-static-asym-{method}",
             "int8 by output channel; a scale and a zero point for each operator's activations, both ends "
