@@ -40,7 +40,9 @@ test: ## everything that can be checked: types, style, tests, QEMU legs, real ke
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint heavy
 	@$(MAKE) --no-print-directory unit
 
-quick_tests := $(addprefix conformance/tests/,refimpl golden/test_conform.py test_imports.py)
+# Without the imports on other systems, each of which is a process, and with few examples of each property.
+quick_tests := $(addprefix conformance/tests/,refimpl golden/test_conform.py test_imports.py) \
+  --ignore=conformance/tests/refimpl/test_portable.py
 
 quick: ## for daily work: style, types, the reference's and the vectors' tests, one kernel
 	@.ci/environment dev
@@ -48,7 +50,7 @@ quick: ## for daily work: style, types, the reference's and the vectors' tests, 
 	$(venv)/ruff check .
 	@# mypy without its cache takes as long as all of the rest: beside it.
 	$(venv)/mypy & types=$$!; status=0; \
-	{ $(venv)/python -m pytest --no-cov -q $(quick_tests) && \
+	{ HYPOTHESIS_PROFILE=quick $(venv)/python -m pytest --no-cov -q $(quick_tests) && \
 	  $(venv)/q8a8 test ref --profile exact --rules 'LAY-*,HLF-*,DEQ-*,DOT-*' --only-failed; } || status=$$?; \
 	wait $$types || status=$$?; exit $$status
 

@@ -25,7 +25,9 @@ CI = bool(os.environ.get("CI"))
 settings.register_profile("dev", deadline=None)
 # The same examples in every run: a change that fails is the change that broke it.
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("ci" if CI else "dev")
+# For `make quick`: a fifth of the examples.
+settings.register_profile("quick", deadline=None, max_examples=20)
+settings.load_profile("ci" if CI else os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ stopped, and limited by ``--only``; ``--markdown`` writes the page of what is ke
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
 import os
 import subprocess
@@ -23,6 +22,7 @@ from q8a8.atomic import write_text
 from q8a8_lab.devices import LEGS
 from q8a8_lab.native_build import NativeError
 from q8a8_lab.peers import store
+from q8a8_lab.peers.results import today
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,7 +178,7 @@ def judge(leg: Leg, more: Sequence[str] = ()) -> Judged:
         [dots.get(key) or "" for key in ((dot, 1), (dot, 2), (f"{dot}_real", 1))],
         product["names"] if product else [],
         bool(product and product["batch_invariant"]),
-        dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        today(),
     )
 
 

@@ -15,7 +15,6 @@ some do not; 2, something is missing.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import os
 import shlex
 import shutil
@@ -29,7 +28,7 @@ from q8a8_conformance.protocol.session import Session
 from q8a8_lab import native_build
 from q8a8_lab.peers import compare, cpu, families, ggml, store
 from q8a8_lab.peers.kernels import QUANTIZE, QUANTIZE_REF, Kernel, LibraryKernel, WorkerKernel
-from q8a8_lab.peers.results import BuildResult, load_builds, save_builds
+from q8a8_lab.peers.results import BuildResult, load_builds, save_builds, today
 from q8a8_lab.peers.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -162,11 +161,6 @@ def _compiler(library: Path) -> str:
     return " ".join(facts[f"CMAKE_C_COMPILER_{key}"].strip('"') for key in ("ID", "VERSION"))
 
 
-def _today() -> str:
-    """Return the day, as ISO 8601 has it."""
-    return dt.datetime.now(tz=dt.UTC).date().isoformat()
-
-
 @contextmanager
 def _opened(library: Path, run: Run) -> Iterator[Kernel]:
     if run.cpu is None:
@@ -184,7 +178,7 @@ def compare_run(variant: Variant, run: Run, library: Path, blocks: int, dots: in
     result = BuildResult(
         variant.name, variant.machine, _compiler(library),
         variant.march or " ".join(variant.features) or "baseline", run.cpu or "native",
-        ggml=library.resolve().name.rsplit(".so.", 1)[1], flawed=variant.flawed, day=_today(),
+        ggml=library.resolve().name.rsplit(".so.", 1)[1], flawed=variant.flawed, day=today(),
     )  # fmt: skip
     orders = {1: run.order} | ({2: run.order_nrc2} if run.order_nrc2 else {})
     recipes = {QUANTIZE: variant.recipe, QUANTIZE_REF: "ggml-ref"}
@@ -212,7 +206,7 @@ def _check(variant: Variant, jobs: int, blocks: int, dots: int) -> list[BuildRes
         why = f"needs a CPU with {missing}"
         _report(f"{variant.name:<14} not run: {why}")
         result = BuildResult(variant.name, variant.machine, variant.compiler, target, "native", not_run=why)
-        return [replace(result, day=_today())]
+        return [replace(result, day=today())]
     started = time.monotonic()
     library = build_variant(variant, jobs)
     _report(f"{variant.name:<14} built in {time.monotonic() - started:.0f} s")
