@@ -63,7 +63,7 @@ lint: ## ruff and mypy, over everything
 # The tests that cover the reference. Counting lines makes a test 2.6 times slower, so that the others run without it.
 covering := $(addprefix conformance/tests/,refimpl methods llama ggufio $(addprefix evaluation/test_, \
   calibrate.py divergence.py perplexity_measure.py schemes.py statistics.py))
-run_tests := $(venv)/python -m pytest --numprocesses=2 --dist=loadfile
+run_tests := $(venv)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 unit: ## the tests alone; those of the reference with its coverage
 	@.ci/environment dev
