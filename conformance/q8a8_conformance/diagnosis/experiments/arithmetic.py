@@ -14,6 +14,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.experiments import candidates
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.readings import readings
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 
@@ -153,6 +154,8 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
     )
     order = [*wrong, *(one for one in done.made if one not in wrong)]
     parts = _explaining(bench, base, order, steps, len(wrong))
+    if not parts and bench.factor == 1:
+        parts = tuple(_read(bench, base, order))
     if not parts and bench.factor == 1 and any(one in wrong for one in done.made[:MAP]):
         parts = tuple(_mapped(done, base, order))
     yield from (_as_fact(bench, part, wrong, base) for part in parts)
@@ -175,6 +178,13 @@ def _explaining(
         ):
             return one, other
     return ()
+
+
+def _read(bench: Bench, base: dict[str, Any], made: Sequence[CallResult]) -> Iterator[Candidate]:
+    """Measure how scales are read, and yield it where a model with it gives all values."""
+    read = readings(bench)
+    if read and _gives_all(Model(**{**base, **{k: f for one in read for k, f in one.changes.items()}}), made):
+        yield from read
 
 
 def _gives_all(model: Model, made: Sequence[CallResult]) -> bool:
