@@ -36,11 +36,13 @@ demo: ## judge the reference, our C kernel and a real ggml, and print the verdic
 test: ## everything that can be checked: types, style, tests, QEMU legs, real kernels, docs, the wheel
 	@.ci/system-packages $(build_packages) $(arm_packages) $(other_packages) $(device_packages) $(browser_packages)
 	@.ci/environment dev
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory heavy
+	@# Each of the two takes one core.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint heavy
 	@$(MAKE) --no-print-directory unit
 
-quick_tests := $(addprefix conformance/tests/,refimpl golden/test_conform.py test_imports.py)
+# Without the imports on other systems, each of which is a process, and with few examples of each property.
+quick_tests := $(addprefix conformance/tests/,refimpl golden/test_conform.py test_imports.py) \
+  --ignore=conformance/tests/refimpl/test_portable.py
 
 quick: ## for daily work: style, types, the reference's and the vectors' tests, one kernel
 	@.ci/environment dev
@@ -48,7 +50,7 @@ quick: ## for daily work: style, types, the reference's and the vectors' tests, 
 	$(venv)/ruff check .
 	@# mypy without its cache takes as long as all of the rest: beside it.
 	$(venv)/mypy & types=$$!; status=0; \
-	{ $(venv)/python -m pytest --no-cov -q $(quick_tests) && \
+	{ HYPOTHESIS_PROFILE=quick $(venv)/python -m pytest --no-cov -q $(quick_tests) && \
 	  $(venv)/q8a8 test ref --profile exact --rules 'LAY-*,HLF-*,DEQ-*,DOT-*' --only-failed; } || status=$$?; \
 	wait $$types || status=$$?; exit $$status
 
@@ -59,8 +61,9 @@ lint: ## ruff and mypy, over everything
 	$(venv)/mypy
 
 # The tests that cover the reference. Counting lines makes a test 2.6 times slower, so that the others run without it.
-covering := $(addprefix conformance/tests/,refimpl methods llama ggufio files evaluation commands golden)
-run_tests := $(venv)/python -m pytest --numprocesses=2 --dist=loadfile
+covering := $(addprefix conformance/tests/,refimpl methods llama ggufio $(addprefix evaluation/test_, \
+  calibrate.py divergence.py perplexity_measure.py schemes.py statistics.py))
+run_tests := $(venv)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 unit: ## the tests alone; those of the reference with its coverage
 	@.ci/environment dev

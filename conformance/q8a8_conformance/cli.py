@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
-        words = [*words[1:2], "--help"]
+        words = [*(word for word in words[1:2] if word != "help"), "--help"]
     chosen = next((word for word in words if not word.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
         hint = did_you_mean(chosen, (*COMMANDS, "help"))

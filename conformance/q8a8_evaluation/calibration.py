@@ -86,7 +86,8 @@ def calibrate_model(  # noqa: PLR0913 -- every one is a choice of the calibratio
         raise CalibrationError("bos: the model has no token for the beginning of a text")
     count = tokens // window if window > 0 else 0
     if count < 1:
-        raise CalibrationError(f"tokens: {tokens} tokens are less than one window of {window}")
+        words = f"{tokens} tokens are less than one window of {window}"
+        raise CalibrationError(f"tokens: {words}: give more, or a smaller window")
     ids = loaded.tokenizer.encode(read_text(text))
     parts = windows(ids, window, first + count, begin)[first:]
     source = Source(sha256(text), window, first, count, begin)

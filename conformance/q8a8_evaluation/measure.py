@@ -114,7 +114,8 @@ def read_windows(loaded: LoadedModel, text: Path, protocol: Protocol) -> list[To
     tokens = tokenizer.encode(read_text(text, at_least=enough))
     there = windows(tokens, protocol.window, None, tokenizer.bos if protocol.bos else None)
     if not there:
-        raise ArgumentError(f"{text}: {len(tokens)} tokens are less than one window of {protocol.window}")
+        words = f"{len(tokens)} tokens are less than one window of {protocol.window}"
+        raise ArgumentError(f"{text}: {words}: give a longer text, or a smaller --window")
     count = min(protocol.windows, len(there))
     places = [index * len(there) // count for index in range(count)] if protocol.spread else range(count)
     return [there[place] for place in places]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from q8a8_lab.evaluation import assets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 # `nohup` and a shell's `&` start processes that ignore signals, and so would every process of a test.
 for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
@@ -25,7 +25,31 @@ CI = bool(os.environ.get("CI"))
 settings.register_profile("dev", deadline=None)
 # The same examples in every run: a change that fails is the change that broke it.
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("ci" if CI else "dev")
+# For `make quick`: a fifth of the examples.
+settings.register_profile("quick", deadline=None, max_examples=20)
+settings.load_profile("ci" if CI else os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+LONGEST = (
+    *("lab/mutation/test_gate.py", "lab/mutation/test_native.py", "lab/peers/test_verdicts.py"),
+    *(
+        "docs/test_browser.py",
+        "native/test_devices.py",
+        "suite/test_command.py",
+        "suite/test_real_kernels.py",
+    ),
+    *("diagnosis/test_quantizer_facts.py", "diagnosis/test_experiments.py", "diagnosis/test_mistakes.py"),
+    *("lab/mutation/test_native_legal.py", "evaluation/test_perplexity_real.py", "golden/test_files.py"),
+    *("evaluation/test_bench_model.py", "llama/test_llama_real.py", "ggufio/test_quantize.py"),
+)
+"""Files that take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: the last one to begin is one that a process alone ends soon."""
+    tests = Path(__file__).parent
+    places = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ something larger can name the place in the whole.
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,10 +52,13 @@ class BufferSizeError(Q8A8Error, ValueError):
 
 
 class UnknownNameError(Q8A8Error, ValueError):
-    """No recipe, order, field or type has this name; the message lists the known ones."""
+    """No recipe, order, field or type has this name; the message lists those that there are."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
-        super().__init__(f"no {kind} is called {name!r}; there are {', '.join(known)}")
+        names = list(known)
+        close = difflib.get_close_matches(str(name), names, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        super().__init__(f"no {kind} is called {name!r}; there are {', '.join(names)}{hint}")
 
 
 class UnsupportedOperationError(Q8A8Error, ValueError):

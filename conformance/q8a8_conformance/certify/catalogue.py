@@ -9,6 +9,7 @@ from q8a8_conformance.certify import steps
 from q8a8_conformance.certify.domains import Dequantize, Domain, Half, Widen
 from q8a8_conformance.certify.products import Products, ProductsNrc2, ProductsV2
 from q8a8_conformance.certify.quantizers import Codes, Scale
+from q8a8_conformance.spec.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,9 @@ def get_domain(name: str) -> Domain:
         return domains[name]
     found = _CODES.fullmatch(name.lower())
     if found is None:
-        raise KeyError(f"there is no domain {name!r}: {', '.join(domains)}, codes:AMAX, codes-ref:AMAX")
+        names = (*domains, "codes:AMAX", "codes-ref:AMAX")
+        hint = did_you_mean(name, names)
+        raise KeyError(f"there is no domain {name!r}; there are {', '.join(names)}{hint}")
     amax = int(found[2], 16)
     if amax >= steps.LIMIT:
         raise KeyError(f"{name}: an amax is a float32 pattern below {steps.LIMIT:08x}, 65520 · 127")

@@ -125,8 +125,10 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CertificateError(f"{path}: {error}") from None
+    except OSError as error:
+        raise CertificateError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise CertificateError(f"{path} is no JSON: {error}") from None
     if not isinstance(data, dict) or data.get("kind") != KIND or data.get("format") != FORMAT:
         raise CertificateError(f"{path} is not a certificate of format {FORMAT}")
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 VERDICTS: Mapping[str, str] = {
     "certified": "every point of these domains was compared, and every result is right",
-    "part": "every point of this part was compared, and every result is right",
+    "part": "a part of the domains was asked for: every point of it was compared, and every result is right",
     "mismatch": "a result is wrong",
     "crashed": "the kernel crashed, hung, or gave no answer",
     "incomplete": "points are missing",

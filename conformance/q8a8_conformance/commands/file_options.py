@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8 import Q8A8Error
 from q8a8.layout import SCALE_FIELDS
+from q8a8_conformance.commands.options import refuse
 from q8a8_conformance.files import gguf
 from q8a8_conformance.files.arrays import FileError
 
@@ -68,7 +68,7 @@ def reporting(
 ) -> Callable[[argparse.Namespace], int]:
     """Make one command of what is done with arrays and with models.
 
-    What is refused is written to standard error, and the exit status is then 1.
+    What is refused is written to standard error, with the exit status of `refuse`.
     """
 
     def run(options: argparse.Namespace) -> int:
@@ -78,8 +78,7 @@ def reporting(
             _require_effect(options, of_models)
             (models if of_models else arrays)(options)
         except (FileError, Q8A8Error) as error:
-            sys.stderr.write(f"q8a8: {error}\n")
-            return 1
+            return refuse(error)
         return 0
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,6 +24,7 @@ __all__ = [
     "complain",
     "positive",
     "print_lines",
+    "refuse",
     "seconds",
     "usage_error",
 ]
@@ -33,6 +35,7 @@ UNWRITTEN = 6
 BROKEN = 70
 """The program itself broke: EX_SOFTWARE of sysexits.h."""
 INTERRUPTED = 130
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 EXIT_STATUS = (
     "exit status: 0 conforms, 1 does not, 2 usage, 3 the kernel crashed or hung, 4 nothing ran, 5 the kernel "
@@ -140,6 +143,20 @@ def print_lines(lines: Iterable[str]) -> None:
 def usage_error(message: str) -> int:
     """Write what is wrong with the command line to standard error, and return the exit status of that."""
     return complain(message, USAGE)
+
+
+def refuse(error: Exception) -> int:
+    """Write why a command cannot do what it was asked, and return the exit status.
+
+    It is that of a wrong command line, which names what is not there, cannot be read or is refused; of a full
+    disk, that of a file that could not be written.
+    """
+    message, cause = str(error), error.__cause__
+    if isinstance(error, OSError):
+        cause = error
+        message = f"{error.filename}: {error.strerror}" if error.filename else message
+    full = isinstance(cause, OSError) and cause.errno in _FULL
+    return complain(message, UNWRITTEN if full else USAGE)
 
 
 def complain(message: str, status: int) -> int:

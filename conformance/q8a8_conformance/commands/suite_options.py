@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from q8a8.atomic import unwritable
 from q8a8_conformance import report
 from q8a8_conformance.commands.options import SUT_OPTIONS, Option, positive, seconds
+from q8a8_conformance.commands.rules import no_rule_matches
 from q8a8_conformance.report.text import NORMAL, Detail
-from q8a8_conformance.results.record import full_id, rule_matches, short_id
+from q8a8_conformance.results.record import rule_matches
 from q8a8_conformance.results.run import PROFILES, Request
 from q8a8_conformance.results.verdict import read_known_failures
 from q8a8_conformance.spec.rules import load_rules
-from q8a8_conformance.spec.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import argparse
@@ -117,9 +117,7 @@ class Settings:
         """
         rules = self.request.rules
         if rules is not None and not any(rule_matches(rule.id, rules) for rule in load_rules()):
-            names = (short_id(rule.id) for rule in load_rules())
-            hint = did_you_mean(short_id(full_id(rules.upper())), names)
-            raise SettingsError(f"no rule matches {rules!r}; q8a8 rules lists them{hint}")
+            raise SettingsError(f"{no_rule_matches(rules)}; q8a8 rules lists them")
         files = dict(self.reports)
         if self.write_known_failures is not None:
             files["write-known-failures"] = self.write_known_failures

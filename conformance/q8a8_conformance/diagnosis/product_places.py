@@ -49,6 +49,12 @@ EXPONENTS = 7
 SHAPES, OUTPUTS, LENGTHS = 200, 1 << 17, 40
 """Shapes, outputs of a shape, and numbers of blocks that are looked at."""
 
+REPEATED = 100
+"""Calls with which a mistake of the catalogue must agree to give its name, spread over all that were made."""
+
+TERMS = 1 << 16
+"""Sums of blocks that are predicted at once: they stay in the cache."""
+
 EVERY, ENDS = 24, 8
 """Blocks of a row that are all counted; at the ends of longer ones so many are."""
 
@@ -123,15 +129,17 @@ class Sources:
         except Q8A8Error:
             return False
         total, magnitude = np.zeros(actual.shape), np.zeros(actual.shape)
-        counts = self._every_count()
-        for b in range(self.shape[2]):
-            of_w, of_x = (b % period if period else b for period in self.periods)
-            codes = xq["weight_qs"][:, of_x].astype(np.float64) @ w["weight_qs"][:, of_w].astype(np.float64).T
-            sums = codes[self.rows, self.columns]
-            d = xq["weight_scale"][self.scales, of_x].astype(np.float64)
-            d = d * w["weight_scale"][self.columns, of_w]
-            total += counts[b] * sums * d
-            magnitude += np.abs(d) * 32 * 127 * 127
+        counts, step = self._every_count(), max(1, TERMS // max(1, actual.size))
+        # (The sum of a block is below 2^24: exact in float32.)
+        codes, rows_of_x = (np.moveaxis(side["weight_qs"], 0, 1).astype(np.float32) for side in (w, xq))
+        for b in range(0, self.shape[2], step):
+            blocks = np.arange(b, min(b + step, self.shape[2]))
+            of_w, of_x = (blocks % period if period else blocks for period in self.periods)
+            sums = rows_of_x[of_x] @ codes[of_w].transpose(0, 2, 1)
+            d = xq["weight_scale"].T[of_x][:, self.scales].astype(np.float64)
+            d *= w["weight_scale"].T[of_w][:, self.columns]
+            total += np.einsum("b,b...,b...", counts[blocks], sums[:, self.rows, self.columns], d)
+            magnitude += np.abs(d).sum(axis=0) * 32 * 127 * 127
         with np.errstate(invalid="ignore"):
             total = np.where(self.added, total + held, total)
             near = np.abs(actual - total) <= ROUNDING * (magnitude + np.abs(total))
@@ -373,11 +381,12 @@ def _words(kind: str, sources: Sources, wrong: Array) -> str:
 
 
 def _named(measured: Sequence[Sources], rule: str, first: str) -> str:
-    """Return the catalogue's mistake that gives the same outputs in all calls that were made."""
+    """Return the catalogue's mistake that gives the same outputs in the calls that were made."""
+    made = _some([each for sources in measured for each in sources.made], REPEATED)
     for mutant in (MUTANTS[first], *MUTANTS.values()):
         if mutant.rule == rule and mutant.functions == (calls.MUL_MAT,) and not mutant.separate_process:
             kernel = make(mutant.slug)
-            if all(replay(kernel, call) == outputs for sources in measured for call, outputs in sources.made):
+            if all(replay(kernel, call) == outputs for call, outputs in made):
                 return mutant.slug
     return ""
 

@@ -109,8 +109,10 @@ def read_known_failures(path: Path) -> tuple[KnownFailure, ...]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise KnownFailuresError(f"known failures: cannot read {path}: {error}") from error
+    except OSError as error:
+        raise KnownFailuresError(f"known failures: {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise KnownFailuresError(f"known failures: {path} is no UTF-8: {error}") from error
     entries = []
     for number, line in enumerate(text.splitlines(), start=1):
         body, _, comment = line.partition("#")

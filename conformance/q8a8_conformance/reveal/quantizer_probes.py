@@ -76,13 +76,13 @@ def _codes(x: Array, amax: Array, recipe: Recipe) -> Array:
 
 def _mixed(x: Array, differ: Array, rng: np.random.Generator) -> Array:
     """Return elements on which a rival differs: of each rival first one, then another."""
-    order: list[int] = []
+    order: dict[int, None] = {}
     found = [rng.permutation(np.flatnonzero(of)).tolist() for of in differ]
     while any(found):
         for of in found:
             if of and (place := of.pop()) not in order:
-                order.append(place)
-    return x[order]
+                order[place] = None
+    return x[list(order)]
 
 
 def keen_values_of(recipe: Recipe) -> list[tuple[float, Array]]:

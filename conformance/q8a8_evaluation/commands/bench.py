@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from q8a8.atomic import write_text
+from q8a8_conformance.commands.options import OK, refuse
 from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.results.record import count
 from q8a8_evaluation.child import Child, ChildError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "collect", "run", "text"]
 
-OK, FAILED = 0, 1
 
 NO_C_KERNEL = """\
 c-scalar: not measured, for there is no C scalar kernel here. In a checkout with a C compiler it is built by
@@ -60,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print the ratios and the memory, write the JSON file; 0, or 1 where a measurement failed."""
+    """Measure, print the ratios and the memory, write the JSON file; return the exit status."""
     try:
         if options.json:
             require_writable(options.json)
@@ -71,8 +71,7 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             write_text(json.dumps(figures, indent=2) + "\n", options.json)
     except (ChildError, FileError, NativeBuildError, NativeKernelError, OSError) as error:
-        sys.stderr.write(f"q8a8 bench: {error}\n")
-        return FAILED
+        return refuse(error)
     sys.stdout.write(bench_native.text(figures) if options.native else text(figures))
     return OK
 

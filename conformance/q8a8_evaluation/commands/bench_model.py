@@ -27,6 +27,7 @@ from q8a8.atomic import write_text
 from q8a8.errors import ArgumentError, Q8A8Error
 from q8a8.schemes.scheme import get_scheme
 from q8a8.schemes.table import SCHEMES
+from q8a8_conformance.commands.options import OK, refuse
 from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.results.record import count
 from q8a8_evaluation.bench_model_child import prompt_tokens
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchModelError", "By", "add_parser", "collect", "run", "text"]
 
-OK, FAILED, USAGE = 0, 1, 2
 FORMAT = 1
 PEER = "llama.cpp"
 
@@ -113,7 +113,7 @@ def _rounds(word: str) -> int:
 
 
 def run(options: Any) -> int:  # noqa: ANN401  (argparse's namespace)
-    """Measure, print, write the JSON file; 0, or 1 where a measurement failed."""
+    """Measure, print, write the JSON file; return the exit status."""
     schemes = ["float", *(name for name in options.scheme.split(",") if name != "float")]
     try:
         if options.json:
@@ -131,8 +131,7 @@ def run(options: Any) -> int:  # noqa: ANN401  (argparse's namespace)
         if options.json:
             write_text(json.dumps(figures, indent=2) + "\n", options.json)
     except (BenchModelError, FileError, LlamaCppError, Q8A8Error, OSError) as error:
-        sys.stderr.write(f"q8a8 bench-model: {error}\n")
-        return FAILED
+        return refuse(error)
     sys.stdout.write(text(figures))
     return OK
 

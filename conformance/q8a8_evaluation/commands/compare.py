@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from q8a8.atomic import unwritable, write_text
 from q8a8.errors import Q8A8Error
-from q8a8_conformance.commands.options import UNWRITTEN, complain, usage_error
+from q8a8_conformance.commands.options import UNWRITTEN, complain, refuse, usage_error
 from q8a8_conformance.commands.output import text_stream, write_to
 from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.report import comparison as writers
@@ -87,10 +87,8 @@ def command(options: argparse.Namespace) -> int:
     try:
         runs = _models(options) if is_model(options.a) else measurements(options.a, options.b)
         found = None if runs else compare(read(options.a), read(options.b), str(options.a), str(options.b))
-    except (ReportError, LogError) as error:
-        return usage_error(str(error))
-    except (Q8A8Error, FileError, BenchModelError, LlamaCppError) as error:
-        return complain(str(error), DIFFERENT)
+    except (ReportError, LogError, Q8A8Error, FileError, BenchModelError, LlamaCppError) as error:
+        return refuse(error)
     try:
         if found is None:
             _write(runs[0], run_writers.WRITERS, options)

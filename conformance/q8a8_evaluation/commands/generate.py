@@ -23,7 +23,8 @@ from q8a8.llama import ModelError, generate, load
 from q8a8.methods.calibration import Calibration
 from q8a8.schemes.scheme import InputStatistics, build, get_scheme
 from q8a8.schemes.table import SCHEMES
-from q8a8_evaluation.native import add_kernel_options, with_kernel
+from q8a8_conformance.commands.options import OK, refuse
+from q8a8_evaluation.native import NO_KERNEL, add_kernel_options, takes_kernel, with_kernel
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "chat", "stream"]
 
-OK, USAGE = 0, 2
 FLOAT = "float"
 
 
@@ -78,8 +78,7 @@ def command(options: argparse.Namespace) -> int:
             sys.stdout.write(text)
             sys.stdout.flush()
     except Q8A8Error as error:
-        sys.stderr.write(f"q8a8: {error}\n")
-        return USAGE
+        return refuse(error)
     sys.stdout.write("\n")
     return OK
 
@@ -92,7 +91,10 @@ def _texts(options: argparse.Namespace) -> Iterator[str]:
         raise ModelError("--system: there is no system's turn without --chat")
     if options.tokens < 1:
         raise ModelError(f"--tokens: expected at least 1, got {options.tokens}")
-    scheme = with_kernel(get_scheme(options.scheme, SCHEMES), options.kernel, options.threads)
+    scheme = get_scheme(options.scheme, SCHEMES)
+    if options.kernel != NO_KERNEL and not takes_kernel(scheme):
+        raise ModelError(f"--kernel is for the scheme q8_a8, not for {options.scheme}")
+    scheme = with_kernel(scheme, options.kernel, options.threads)
     loaded = load(options.model, allow_id_39=options.allow_id_39)
     tokenizer = loaded.tokenizer
     if options.chat:

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.atomic import write_text, writing
-from q8a8.errors import ArgumentError, Q8A8Error
+from q8a8.errors import ArgumentError, Q8A8Error, UnknownNameError
 from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
+from q8a8_conformance.commands.options import OK, refuse
 from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.files.progress import progress_bar
 from q8a8_conformance.results.record import count
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "add_parser", "document", "run", "scheme_names", "table"]
 
-OK, FAILED = 0, 1
 
 FORMAT = 1
 """Of the JSON document; its schema is `report/schemas/perplexity.json`."""
@@ -66,7 +66,7 @@ def scheme_names(text: str) -> list[str]:
     names = list(SCHEMES) if text == "all" else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in SCHEMES:
-            raise argparse.ArgumentTypeError(f"no scheme is called {name!r}; there are {', '.join(SCHEMES)}")
+            raise argparse.ArgumentTypeError(str(UnknownNameError("scheme", name, SCHEMES)))
     return names
 
 
@@ -144,7 +144,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print a table and write what was asked for; 0, or 1 with the reason."""
+    """Measure, print a table and write what was asked for; return the exit status."""
     protocol = Protocol(
         options.window,
         options.windows,
@@ -170,12 +170,8 @@ def run(options: argparse.Namespace) -> int:
             write_text(json.dumps(found, indent=1) + "\n", options.json)
         if options.nll:
             _write_nlls(options.nll, outcomes)
-    except (FileError, Q8A8Error) as error:
-        sys.stderr.write(f"q8a8 perplexity: {error}\n")
-        return FAILED
-    except OSError as error:
-        sys.stderr.write(f"q8a8 perplexity: {error.filename}: {error.strerror or error}\n")
-        return FAILED
+    except (FileError, Q8A8Error, OSError) as error:
+        return refuse(error)
     sys.stdout.write(table(found))
     return OK
 

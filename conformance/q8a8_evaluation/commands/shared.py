@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from q8a8.atomic import unwritable
 from q8a8.errors import Q8A8Error
+from q8a8_conformance.commands.options import refuse
 from q8a8_conformance.files.arrays import FileError
 
 if TYPE_CHECKING:
@@ -26,17 +26,13 @@ def positive(text: str) -> int:
 
 
 def reporting(command: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:
-    """Wrap a command: what it refuses goes to standard error, and the exit status is then 1."""
+    """Wrap a command: what it refuses goes to standard error, with the exit status of `refuse`."""
 
     def run(options: argparse.Namespace) -> int:
         try:
             command(options)
-        except (FileError, Q8A8Error) as error:
-            sys.stderr.write(f"q8a8: {error}\n")
-            return 1
-        except OSError as error:
-            sys.stderr.write(f"q8a8: {options.output}: {error.strerror or error}\n")
-            return 1
+        except (FileError, Q8A8Error, OSError) as error:
+            return refuse(error)
         return 0
 
     return run

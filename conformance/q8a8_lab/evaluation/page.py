@@ -100,8 +100,34 @@ each with `--json FILE`; `--render` makes this page of them.
 """
 
 
+_STATIC = """\
+## Static activations, with and without a zero point
+
+One scale for all activations of an operator, and where the name has `asym` a zero point: both ends of the
+range by the same method, for inputs whose ends are not alike. Same windows and calibration as the first
+table, in an arithmetic that is named, so with a `float` of its own; the last column has the first table's
+change, as another machine's kernels computed it. Made by
+
+```console
+$ python -m q8a8_lab.evaluation.run --arithmetic machine --json FILE --schemes ...
+```
+
+Arithmetic: {arithmetic}.
+
+- A zero point helps where the whole range is kept. A percentile is one of each side, so that
+  both together clip up to twice as many elements as one of the magnitudes does; what is clipped here has most
+  of a tensor's energy ([observers](../methods/observers.md)).
+- From one machine to the other `w8a8-channel` moves by half a percent of perplexity, as much as its standard
+  error, and `w8a8-static-absmax` by three.
+
+"""
+
+
 def render(
-    found: Mapping[str, Any], images: Mapping[str, str], others: Mapping[str, Mapping[str, Any]] | None = None
+    found: Mapping[str, Any],
+    images: Mapping[str, str],
+    others: Mapping[str, Mapping[str, Any]] | None = None,
+    static: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page, as Markdown.
 
@@ -113,6 +139,8 @@ def render(
         Paths of the plots from the page: "changes" and "bits".
     others
         Reports of other models and texts, by a short name; none is said nothing about.
+    static
+        The report of static schemes in the machine's arithmetic.
     """
     parts = [
         _HEAD,
@@ -123,6 +151,7 @@ def render(
         _plots(images),
     ]
     parts += [
+        _static(static, found) if static else "",
         _others(others or {}),
         _facts(found["schemes"]),
         _NOT_SHOWN.format(rows=len(found["schemes"]) - 1),
@@ -290,6 +319,31 @@ def _others(reports: Mapping[str, Mapping[str, Any]]) -> str:
         + "\nThe most probable token is float's, %:\n\n"
         + _table(head, align, tops)
     )
+
+
+def _static(found: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """Return the table of static schemes, beside the changes of the first table."""
+    before = {each["scheme"]: each for each in first["schemes"]}
+    lines = [
+        (
+            f"`{each['scheme']}`",
+            f"{each['perplexity']:.3f}",
+            _change(each),
+            _top(each),
+            _change(before.get(each["scheme"])),
+        )
+        for each in found["schemes"]
+    ]
+    lines[0] = (*lines[0][:2], "", "", "")
+    arithmetic = "; ".join(sorted({each["arithmetic"] for each in found["schemes"]}))
+    head = (
+        "scheme",
+        "perplexity",
+        "change, %",
+        "the most probable token is float's, %",
+        "first table's change, %",
+    )
+    return _STATIC.format(arithmetic=arithmetic) + _table(head, "lrrrr", lines)
 
 
 def _change(each: Mapping[str, Any] | None) -> str:

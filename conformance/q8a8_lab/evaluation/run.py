@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from q8a8_evaluation.measure import Outcome
 
-__all__ = ["evaluate", "main", "others"]
+__all__ = ["evaluate", "main", "others", "static"]
 
 CACHE = Path(".cache") / "evaluate"
 
@@ -95,7 +95,8 @@ def _write(found: dict[str, Any], markdown: Path, images: Path) -> None:
     plot.draw_bits(found["schemes"], plots["bits"])
     # Both are in the folder of the documentation; the page is in a folder below it.
     links = {name: f"../assets/{path.name}" for name, path in plots.items()}
-    write_text(page.render(found, links, others(markdown.parent / "measured")), markdown)
+    measured = markdown.parent / "measured"
+    write_text(page.render(found, links, others(measured), static(measured)), markdown)
 
 
 def others(measured: Path) -> dict[str, dict[str, Any]]:
@@ -110,6 +111,12 @@ def others(measured: Path) -> dict[str, dict[str, Any]]:
     return {
         name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()
     }
+
+
+def static(measured: Path) -> dict[str, Any] | None:
+    """Return the kept report of static schemes, or None."""
+    path = measured / "evaluation-static.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _parser() -> argparse.ArgumentParser:

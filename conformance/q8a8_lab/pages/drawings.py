@@ -221,8 +221,46 @@ def groups() -> str:
     return f'<div class="cards">{card("A row of k weights in ⌈k/g⌉ groups", 216, *parts)}</div>\n'
 
 
-METHODS = {"folding": folding, "outlier-columns": outlier_columns, "int4-groups": groups}
-"""Drawings of the methods' pages by name."""
+def row() -> str:
+    """Return the bytes of a row: one block after the other, without a gap."""
+    parts = []
+    for i, (byte, elements) in enumerate((("0", "x[0]…x[31]"), ("34", "x[32]…x[63]"), ("68", "x[64]…x[95]"))):
+        x = 10 + i * 94
+        parts += [
+            text(x + 9, 49, byte, "dim middle"),
+            box(x, 56, 94, f"block {i}", "value"),
+            box(x, 82, 94, elements, "value"),
+        ]
+    parts += [
+        box(292, 56, 38, "…", "value"),
+        box(292, 82, 38, "…", "value"),
+        text(311, 49, "34·nb", "dim middle"),
+    ]
+    return f'<div class="cards">{card("k = 32·nb", 122, *parts)}</div>\n'
+
+
+def block_v2() -> str:
+    """Return the bytes of a version 2 block."""
+    scales = ((10, "weight_scale", ("0", "1")), (108, "activation_scale", ("2", "3")))
+    parts = []
+    for x, name, places in scales:
+        parts.append(box(x, 56, 98, name[:-6], "scale"))
+        parts += [text(x + 25 + 48 * i, 49, place, "dim middle") for i, place in enumerate(places)]
+    for i, (byte, content) in enumerate((("4", "q0"), ("5", "q1"), ("", "…"), ("35", "q31"))):
+        x = 206 + i * 31
+        parts += [text(x + 15, 49, byte, "dim middle"), box(x, 56, 31, content, "value")]
+    parts += [text(108, 100, "binary16, binary16", "dim middle"), text(268, 100, "weight_qs", "dim middle")]
+    return f'<div class="cards">{card("block_q8_a8_v2: 36 B", 114, *parts)}</div>\n'
+
+
+DRAWINGS = {
+    "row": row,
+    "block-v2": block_v2,
+    "folding": folding,
+    "outlier-columns": outlier_columns,
+    "int4-groups": groups,
+}
+"""Drawings whose words are the same in both languages, by name."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -233,7 +271,7 @@ def main(arguments: list[str] | None = None) -> None:
     for suffix, words in WORDS.items():
         (folder / f"home{suffix}.svg").write_text(home(words), encoding="utf-8")
         (folder / f"block{suffix}.svg").write_text(block(words), encoding="utf-8")
-    for name, draw in METHODS.items():
+    for name, draw in DRAWINGS.items():
         (folder / f"{name}.svg").write_text(draw(), encoding="utf-8")
 
 

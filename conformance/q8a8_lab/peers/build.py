@@ -7,8 +7,9 @@ ggml's source comes from the llama-cpp-python source distribution and is built w
 harness. The C++ files are built without much optimization, which saves most of the time: all that is
 compared (``quants.c``, ``ggml-quants.c``) is C, and built as ggml builds it.
 
-The results go where `page` finds them. Exit status: 0, every build that this machine can run matches its
-order and recipe with no bit different; 1, some do not; 2, something is missing.
+The results go where `page` finds them, after each build; those of builds that ``--only`` leaves out stay.
+Exit status: 0, every build that this machine can run matches its order and recipe with no bit different; 1,
+some do not; 2, something is missing.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.session import Session
 from q8a8_lab import native_build
 from q8a8_lab.peers import compare, cpu, families, ggml, store
 from q8a8_lab.peers.kernels import QUANTIZE, QUANTIZE_REF, Kernel, LibraryKernel, WorkerKernel
-from q8a8_lab.peers.results import BuildResult, save_builds
+from q8a8_lab.peers.results import BuildResult, load_builds, save_builds, today
 from q8a8_lab.peers.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -176,7 +178,7 @@ def compare_run(variant: Variant, run: Run, library: Path, blocks: int, dots: in
     result = BuildResult(
         variant.name, variant.machine, _compiler(library),
         variant.march or " ".join(variant.features) or "baseline", run.cpu or "native",
-        ggml=library.resolve().name.rsplit(".so.", 1)[1], flawed=variant.flawed,
+        ggml=library.resolve().name.rsplit(".so.", 1)[1], flawed=variant.flawed, day=today(),
     )  # fmt: skip
     orders = {1: run.order} | ({2: run.order_nrc2} if run.order_nrc2 else {})
     recipes = {QUANTIZE: variant.recipe, QUANTIZE_REF: "ggml-ref"}
@@ -203,7 +205,8 @@ def _check(variant: Variant, jobs: int, blocks: int, dots: int) -> list[BuildRes
         target = " ".join(variant.features)
         why = f"needs a CPU with {missing}"
         _report(f"{variant.name:<14} not run: {why}")
-        return [BuildResult(variant.name, variant.machine, variant.compiler, target, "native", not_run=why)]
+        result = BuildResult(variant.name, variant.machine, variant.compiler, target, "native", not_run=why)
+        return [replace(result, day=today())]
     started = time.monotonic()
     library = build_variant(variant, jobs)
     _report(f"{variant.name:<14} built in {time.monotonic() - started:.0f} s")
@@ -231,15 +234,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dots", type=int, default=10_000, help="dot products of each kind of rows (10000)")
     options = parser.parse_args(argv)
     results: list[BuildResult] = []
+    kept = load_builds(results_file())
     try:
         for variant in VARIANTS:
             if variant.name in (options.only or names):
                 results += _check(variant, options.jobs, options.blocks, options.dots)
+                kept = [each for each in kept if each.variant != variant.name]
+                kept += [each for each in results if each.variant == variant.name]
+                save_builds(sorted(kept, key=lambda each: names.index(each.variant)), results_file())
     except (store.PeerUnavailableError, native_build.NativeError) as error:
         _report(f"peers: {error}")
         return 2
-    if not options.only:
-        save_builds(results, results_file())
     ran = [result for result in results if not result.not_run]
     failed = [result for result in ran if not result.passed]
     _report(f"{len(ran)} runs, {len(failed)} failed, {len(results) - len(ran)} not run")

@@ -40,7 +40,7 @@ from q8a8_lab.peers.kernels import (
     LibraryKernel,
     WorkerKernel,
 )
-from q8a8_lab.peers.results import LegResult, sha256
+from q8a8_lab.peers.results import LegResult, sha256, today
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -243,7 +243,7 @@ def run(leg: Leg, blocks: int, dots: int) -> LegResult:
         Dot products of each kind of rows.
     """
     started = time.monotonic()
-    result = LegResult(leg.name, leg.title, _files(leg))
+    result = LegResult(leg.name, leg.title, _files(leg), day=today())
     with opened(leg) as kernel:
         result.families = compare.quantize_counts(
             kernel, leg.recipes, blocks_of(leg, blocks), families.FAMILIES

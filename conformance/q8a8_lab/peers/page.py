@@ -91,9 +91,11 @@ def _summary(legs: Sequence[LegResult], builds: Sequence[BuildResult]) -> str:
 
 
 def _peers(legs: Sequence[LegResult]) -> str:
-    files = {name: (leg.title, digest) for leg in reversed(legs) for name, digest in leg.files.items()}
-    lines = [(title, f"`{name}`", f"`{digest}`") for name, (title, digest) in reversed(files.items())]
-    return "## Peers\n\n" + _table(("peer", "file", "SHA-256"), lines)
+    files = {name: (leg, digest) for leg in reversed(legs) for name, digest in leg.files.items()}
+    lines = [
+        (leg.title, f"`{name}`", f"`{digest}`", leg.day) for name, (leg, digest) in reversed(files.items())
+    ]
+    return "## Peers\n\n" + _table(("peer", "file", "SHA-256", "compared on"), lines)
 
 
 def _name(leg: LegResult, function: str) -> str:
@@ -275,10 +277,12 @@ def _verdicts(legs: Sequence[LegResult]) -> str:
                 for function, names in verdict.causes.items()
                 for cause, (explained, of) in names.items()
             )
-            lines.append((leg.title, verdict.profile, f"**{verdict.verdict}**", rules, failed, causes))
+            lines.append(
+                (leg.title, verdict.profile, f"**{verdict.verdict}**", rules, failed, causes, verdict.day)
+            )
     if not lines:
         return ""
-    head = ("peer", "profile", "verdict", "rules", "failed", "diagnosis: cause (results it explains)")
+    head = ("peer", "profile", "verdict", "rules", "failed", "diagnosis: cause (results it explains)", "day")
     return "## What `q8a8 test` says of them\n\n" + _table(head, lines)
 
 
@@ -288,7 +292,7 @@ def _builds(builds: Sequence[BuildResult]) -> str:
     lines: list[Sequence[object]] = []
     for build in builds:
         if build.not_run:
-            cells = (f"not run: {build.not_run}", "", "", "", "")
+            cells = (f"not run: {build.not_run}", "", "", "", "", build.day)
             lines.append((f"`{build.variant}`", build.compiler, f"`{build.target}`", *cells))
             continue
         orders = "<br>".join(
@@ -301,7 +305,17 @@ def _builds(builds: Sequence[BuildResult]) -> str:
         bits = f"{sum(d.differing_bits for d in build.dots)} of {sum(d.dots for d in build.dots):,} x 32"
         where = "this machine" if build.cpu == "native" else f"QEMU `{build.cpu}`"
         lines.append(
-            (f"`{build.variant}`", build.compiler, f"`{build.target}`", where, orders, bits, recipe, size)
+            (
+                f"`{build.variant}`",
+                build.compiler,
+                f"`{build.target}`",
+                where,
+                orders,
+                bits,
+                recipe,
+                size,
+                build.day,
+            )
         )
     version = next((build.ggml for build in builds if build.ggml), "")
     head = (
@@ -313,12 +327,13 @@ def _builds(builds: Sequence[BuildResult]) -> str:
         "bits of dots that differ",
         "recipe",
         "bytes of blocks",
+        "day",
     )
     return (
         f"## ggml {version}, built from source\n\n"
         "From the llama-cpp-python source distribution, with ggml's own CMake: "
-        "`python -m q8a8_lab.peers.build`. Orders joined by = have the same arithmetic.\n\n"
-        + _table(head, lines)
+        "`python -m q8a8_lab.peers.build`, which keeps what it found of each build (`--only`): the last "
+        "column has the day. Orders joined by = have the same arithmetic.\n\n" + _table(head, lines)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from q8a8_lab.peers.compare import DotCount, FamilyCount
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["BuildResult", "LegResult", "Verdict", "load_builds", "save_builds", "sha256"]
+__all__ = ["BuildResult", "LegResult", "Verdict", "load_builds", "save_builds", "sha256", "today"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Verdict:
     causes
         ABI function to the causes that the diagnosis names, each with how many results it explains, and of
         how many.
+    day
+        The day of the run, as ISO 8601 has it.
     """
 
     profile: str
@@ -41,6 +44,7 @@ class Verdict:
     rules: dict[str, int]
     failed: tuple[str, ...]
     causes: dict[str, dict[str, tuple[int, int]]]
+    day: str = ""
 
 
 @dataclass
@@ -65,6 +69,8 @@ class LegResult:
         Of ``q8a8 test``.
     seconds
         What the comparison took.
+    day
+        The day of the comparison, as ISO 8601 has it.
     """
 
     name: str
@@ -77,6 +83,7 @@ class LegResult:
     beyond: dict[str, dict[str, str]] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
     seconds: float = 0.0
+    day: str = ""
 
     @property
     def differing(self) -> int:
@@ -108,6 +115,8 @@ class BuildResult:
         Whether products with -128 are expected to come out wrong.
     not_run
         The reason, if it was not run.
+    day
+        The day of the run, as ISO 8601 has it.
     """
 
     variant: str
@@ -123,6 +132,7 @@ class BuildResult:
     wrong_products: int = 0
     flawed: bool = False
     not_run: str = ""
+    day: str = ""
 
     @property
     def differing(self) -> int:
@@ -138,6 +148,11 @@ class BuildResult:
             and all(order in self.orders.get(nrc, ()) for nrc, order in self.expected.items())
             and bool(self.wrong_products) == self.flawed
         )
+
+
+def today() -> str:
+    """Return the day, as ISO 8601 has it."""
+    return dt.datetime.now(tz=dt.UTC).date().isoformat()
 
 
 def sha256(path: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8_lab.peers import ggml, legs
-from q8a8_lab.peers.results import Verdict
+from q8a8_lab.peers.results import Verdict, today
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,4 +85,5 @@ def judge(leg: Leg, profile: str = "kernel", more: Sequence[str] = ()) -> Verdic
         rules=dict(Counter(rule["status"] for rule in found["rules"])),
         failed=tuple(rule["id"] for rule in found["rules"] if rule["status"] in {"fail", "crashed"}),
         causes=causes,
+        day=today(),
     )

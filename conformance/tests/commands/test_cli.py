@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -25,8 +24,9 @@ def test_help_is_grouped(capsys: pytest.CaptureFixture[str]) -> None:
     assert [a or b for a, b in words] == [
         word for title, commands in GROUPS.items() for word in (title, *commands)
     ]
-    assert main(["help"]) == 0
-    assert capsys.readouterr().out == text
+    for words in (["help"], ["help", "help"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out == text
 
 
 def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +47,15 @@ def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
             ["explain", "QNT3"],
             "q8a8: there is no rule, cause, order or recipe QNT3; q8a8 rules lists rules; did",
         ),
-        (["test", "ref", "--rules", "qnt_3"], "q8a8 rules lists them; did you mean QNT-"),
+        (["test", "ref", "--rules", "qnt_3"], "did you mean QNT-"),
+        (["rules", "QNZ-*"], "q8a8: no rule matches 'QNZ-*'; did you mean QNT-"),
+        (["certify", "ref", "--domain", "scal"], "codes-ref:AMAX; did you mean scale?"),
+        (
+            ["export", "m", "--scheme", "int4-g33", "-o", "o"],
+            "; did you mean int4-g",
+        ),
+        (["bench-model", "m", "--scheme", "q8a8"], "; did you mean q8_a8?"),
+        (["perplexity", "m", "t", "--scheme", "q8_a9"], "; did you mean q8_a8?"),
         (["smoke", "ref", "--timout", "3"], "unrecognized arguments: --timout 3; did you mean --timeout?\n"),
         (["rules", "a", "b"], "q8a8 rules: error: unrecognized arguments: b\n"),
         (
@@ -75,14 +83,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"q8a8 {VERSION}\n"
 
 
-def test_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`python -m q8a8` is the command."""
-    monkeypatch.setattr(sys, "argv", ["q8a8", "rules", "LAY-1"])
-    with pytest.raises(SystemExit, match="0"):
-        runpy.run_module("q8a8", run_name="__main__")
-    assert capsys.readouterr().out.startswith("Q8A8-LAY-1")
-
-
 def test_pages_install_by_a_form_that_works() -> None:
     """No page installs q8a8 by its bare name, which is on no index; the guide has both forms that work."""
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
@@ -100,3 +100,44 @@ def test_pages_install_by_a_form_that_works() -> None:
 def test_every_command_has_a_group() -> None:
     """No command is in two groups."""
     assert len(COMMANDS) == sum(map(len, GROUPS.values()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "test lib:none.so",
+        "test ref --known-failures none",
+        "smoke lib:none.so",
+        "reveal lib:none.so",
+        "fingerprint lib:none.so",
+        "certify lib:none.so",
+        "certify merge none",
+        "compare none none",
+        "compare none.gguf none.gguf --text none",
+        "quantize none.npy o.npy",
+        "quantize none.gguf o.gguf",
+        "dequantize none.gguf o.gguf",
+        "inspect none.npy",
+        "generate none x",
+        "calibrate none none o.npz",
+        "smooth none none o.npz",
+        "export none --scheme int4-g32 -o o.gguf",
+        "perplexity none none",
+        "compare-model none ref ref",
+        "bench-model none",
+        "bench --c-kernel none.so --quick",
+        "vectors check --data none",
+        "vectors check --c-kernel none.so",
+    ],
+)
+def test_a_file_that_is_not_there(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command names it without Python's words, with one exit status, and leaves nothing."""
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    error = capsys.readouterr().err
+    assert "none" in error
+    assert "Errno" not in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []

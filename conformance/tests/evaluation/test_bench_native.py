@@ -103,6 +103,6 @@ def test_no_kernels_is_an_error(
     parser = argparse.ArgumentParser()
     bench.add_parser(parser.add_subparsers())
     options = parser.parse_args(["bench", "--native", "--quick", "--json", str(tmp_path / "x.json")])
-    assert options.func(options) == 1
+    assert options.func(options) == 2
     assert "checkout" in capsys.readouterr().err
     assert not (tmp_path / "x.json").exists()

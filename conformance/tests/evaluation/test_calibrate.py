@@ -192,9 +192,9 @@ def test_parts_merge(folder: Path) -> None:
     ],
 )
 def test_refused(folder: Path, run: Run, words: tuple[str, ...], message: str) -> None:
-    """What cannot be used is named, with exit status 1 and no result."""
+    """What cannot be used is named, with exit status 2 and no result."""
     status, out, err = run(*words)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert err.startswith("q8a8: ")
     assert message in err
     assert not (folder / "o.npz").exists()
@@ -205,7 +205,7 @@ def test_another_model(folder: Path, run: Run) -> None:
     run("calibrate", "model.gguf", "text.txt", "c3.npz", "--tokens", "16", "--window", "16")
     _write(folder / "other.gguf", bos=False)
     status, _, err = run("smooth", "other.gguf", "c3.npz", "o.npz")
-    assert status == 1
+    assert status == 2
     assert "other.gguf: the calibration is of another model, with sha256 " in err
     with pytest.raises(CalibrationError, match="of another model"):
         smooth_model(folder / "other.gguf", Calibration.load(folder / "c3.npz"))
@@ -233,7 +233,7 @@ def test_a_full_disk(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(np, "savez", full)
     status, _, err = run("calibrate", "model.gguf", "text.txt", "o.npz", "--tokens", "16", "--window", "16")
-    assert (status, err) == (1, "q8a8: o.npz: No space left on device\n")
+    assert (status, err) == (6, "q8a8: o.npz: No space left on device\n")
 
 
 def test_progress(run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

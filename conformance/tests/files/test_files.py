@@ -136,7 +136,7 @@ def test_bad_values(
     x[4, 1, 70] = value
     np.save(tmp_path / "x.npy", x)
     (tmp_path / "q.npy").write_bytes(b"old")
-    assert run("quantize", tmp_path / "x.npy", tmp_path / "q.npy", *extra) == 1
+    assert run("quantize", tmp_path / "x.npy", tmp_path / "q.npy", *extra) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"q8a8: {tmp_path}/x.npy: row (4, 1), block 2, element 6: value {value:.9g}: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["q.npy", "x.npy"]
@@ -151,7 +151,7 @@ def test_bad_scales(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = as_blocks(oracle_blocks(X)).reshape(15, 3).copy()
     blocks["weight_scale"][11, 1] = np.inf
     np.save(tmp_path / "q.npy", blocks)
-    assert run("dequantize", tmp_path / "q.npy", tmp_path / "y.npy") == 1
+    assert run("dequantize", tmp_path / "q.npy", tmp_path / "y.npy") == 2
     assert f"{tmp_path}/q.npy: row 11, block 1: value inf: " in capsys.readouterr().err
     assert not (tmp_path / "y.npy").exists()
 
@@ -189,7 +189,7 @@ def test_bad_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str], case: st
         path.write_bytes(content)
     elif isinstance(content, np.ndarray):
         np.save(path, content)
-    assert run(command, path, tmp_path / "out.npy", *extra) == 1
+    assert run(command, path, tmp_path / "out.npy", *extra) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"q8a8: {path}: ")
     assert message in error
@@ -235,7 +235,7 @@ def test_refusals(
     Path("q.bin").write_bytes(bytes(68))
     Path("odd.bin").write_bytes(bytes(67))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert run(*words) == 1
+    assert run(*words) == 2
     assert message in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -258,7 +258,7 @@ def test_failure_while_writing_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(arrays.Writer, "write", full)
-    assert run("quantize", source, tmp_path / "q.npy") == 1
+    assert run("quantize", source, tmp_path / "q.npy") == 6
     assert f"{tmp_path}/q.npy: No space left on device" in capsys.readouterr().err
 
     def interrupt(_self: arrays.Writer, _part: NDArray[np.generic]) -> None:

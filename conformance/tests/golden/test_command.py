@@ -110,6 +110,7 @@ def test_disagreement_is_not_repaired(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A kernel that cannot be loaded fails both commands, without the advice to regenerate."""
+    (tmp_path / "none.so").write_text("no library")
     for command in ("check", "generate"):
         assert run(command, "--data", str(small), "--c-kernel", str(tmp_path / "none.so")) == 1
         error = capsys.readouterr().err

@@ -128,6 +128,7 @@ def test_stream_ends_with_the_text_and_keeps_characters_whole(path: Path) -> Non
         (["x", "--tokens", "0"], "--tokens: expected at least 1"),
         (["x", "--temperature", "-1"], "temperature: expected a number above 0"),
         (["x", "--scheme", "int9"], "no scheme is called 'int9'"),
+        (["x", "--kernel", "native"], "--kernel is for the scheme q8_a8, not for float"),
         (["the" * 64], "outside the context of 64"),
     ],
 )

@@ -67,5 +67,5 @@ def test_what_the_command_refuses(
     assert "--text FILE" in capsys.readouterr().err
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(a.read_bytes()[:100])
-    assert main(["compare", str(broken), str(a), "--text", str(story)]) == 1
+    assert main(["compare", str(broken), str(a), "--text", str(story)]) == 2
     assert "broken.gguf" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from q8a8 import dequantize_row, quantize_row
-from q8a8.errors import ArgumentError
+from q8a8.errors import ArgumentError, ShapeError
 from q8a8.llama import Config, FloatLinear, Model, linear_names, load
 from q8a8.llama.families import FAMILIES
 from q8a8.llama.tensors import expected_shapes
@@ -231,7 +231,17 @@ def test_others_are_refused(
     odd = dataclasses.replace(SCHEMES["int4-g32"], options={"group": 24, "tail": "short"})
     with pytest.raises(ArgumentError, match="not whole blocks of 32"):
         export_model(source, tmp_path / "out.gguf", load(source), odd, InputStatistics())
+    wide = dataclasses.replace(SCHEMES["int4-g32"], options={"group": 4096})
+    with pytest.raises(
+        ShapeError, match=r"tensor blk.0.attn_q.weight: .* not a multiple of the group of 4096"
+    ):
+        export_model(source, tmp_path / "out.gguf", load(source), wide, InputStatistics())
     assert not (tmp_path / "out.gguf").exists()
+    with pytest.raises(ShapeError, match=r"tensor blk.0.attn_q.weight: rows of 48 elements .* group of 32"):
+        awq_fold.fold_awq(
+            {"blk.0.attn_q.weight": np.zeros((4, 48), np.float32)}, 1, lambda _name: pytest.fail("asked"),
+            AwqGrid(4, 32), shared_values=False,
+        )  # fmt: skip
 
 
 def test_the_command(
@@ -242,7 +252,7 @@ def test_the_command(
     export.add_parser(parser.add_subparsers())
     source, target = tmp_path / "in.gguf", tmp_path / "out.gguf"
     write_tiny(source, tiny)
-    for scheme, status in (("int4-g32", 0), ("awq-int4-g64", 1), ("fp8-e4m3-tensor", 1), ("nothing", 1)):
+    for scheme, status in (("int4-g32", 0), ("awq-int4-g64", 2), ("fp8-e4m3-tensor", 2), ("nothing", 2)):
         options = parser.parse_args(["export", str(source), "--scheme", scheme, "-o", str(target)])
         assert options.func(options) == status
     captured = capsys.readouterr()

@@ -251,7 +251,10 @@ def test_types_and_quantizing(tiny: Tiny, tmp_path: Path) -> None:
         assert model.tensors["blk.0.ffn_up.weight"].type_name == "F16"
         assert model.tensors["blk.0.ffn_norm.weight"].type_name == "F32"
         assert bytes(model.raw("output.weight")) == head["lm_head.weight"].tobytes()
-    quantize_model(folder, tmp_path / "a.gguf")
+    assert (
+        "has no tokenizer.json: the file has no tokenizer"
+        in quantize_model(folder, tmp_path / "a.gguf").notes[0]
+    )
     convert_folder(folder, tmp_path / "whole.gguf")
     quantize_model(tmp_path / "whole.gguf", tmp_path / "b.gguf")
     assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()

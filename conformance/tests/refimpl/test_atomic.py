@@ -200,6 +200,15 @@ def test_a_standard_stream_goes_on(tmp_path: Path, name: str) -> None:
     assert content(tmp_path).keys() == {"out"}
 
 
+def test_a_standard_stream_of_this_process(capfd: pytest.CaptureFixture[str]) -> None:
+    """What the process has written before comes before the text."""
+    sys.stdout.write("one ")
+    write_text("two", Path("/dev/stdout"))
+    sys.stderr.write("three ")
+    write_text("four", Path("/dev/stderr"))
+    assert capfd.readouterr() == ("one two", "three four")
+
+
 def test_a_stream_that_cannot_be_written_is_named() -> None:
     """A full device behind standard output is an error about the name that was given."""
     program = "from pathlib import Path; from q8a8.atomic import write_text; write_text('x', Path('-'))"

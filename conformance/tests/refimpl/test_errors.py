@@ -52,7 +52,7 @@ def test_domain_error_says_where(row: tuple[int, ...], element: int | None, text
 def test_unknown_name_lists_the_known() -> None:
     """Who mistypes a name is shown those that there are."""
     assert str(errors.UnknownNameError("recipe", "desing", ["design", "division"])) == (
-        "no recipe is called 'desing'; there are design, division"
+        "no recipe is called 'desing'; there are design, division; did you mean design?"
     )
 
 

@@ -214,6 +214,20 @@ def test_tree_order(*, fused: bool) -> None:
         vec_dot(*random_pair(3), order)
 
 
+def test_scales_one_after_the_other_along_a_tree() -> None:
+    """(b0 + b1) + (b2 + b3), each s * dx, rounded, * dy, or with the scales exchanged."""
+    program = Program.of_blocks(4, WHOLE, ((0, 1), (2, 3), (4, 5)))
+    x, y = (np.stack(rows) for rows in zip(*(random_pair(4, seed=seed) for seed in range(99)), strict=True))
+    s = (x["weight_qs"].astype(np.int32) * y["weight_qs"]).sum(axis=-1).astype(np.float32)
+    dx, dy = (row["weight_scale"].astype(np.float32) for row in (x, y))
+    products = {"product": s * (dx * dy), "x": s * dx * dy, "y": s * dy * dx}
+    assert len({terms.tobytes() for terms in products.values()}) == 3
+    for scales, t in products.items():
+        order = TreeOrder("tree", {4: program}, "a test", scales=scales)  # type: ignore[arg-type]  # one of three
+        expected = (t[:, 0] + t[:, 1]) + (t[:, 2] + t[:, 3])
+        assert vec_dot(x, y, order).tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize("tree", [((0, 1),), ((0, 1), (0, 2)), ((0, 4), (1, 2)), ((0, 1), (2, 3), (4, 5))])
 def test_wrong_trees(tree: tuple[tuple[int, int], ...]) -> None:
     """A tree of three blocks that forgets a term, uses one twice, or a sum before it is there."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,11 @@ def test_golden_vectors_here() -> None:
     calls, wrong = big_endian.check()
     assert wrong == []
     assert calls > 800
+
+
+def test_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m q8a8` is the command."""
+    monkeypatch.setattr(sys, "argv", ["q8a8", "rules", "LAY-1"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("q8a8", run_name="__main__")
+    assert capsys.readouterr().out.startswith("Q8A8-LAY-1")

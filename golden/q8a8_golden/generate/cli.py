@@ -93,6 +93,11 @@ def open_implementations(library: Path | None) -> Iterator[Implementations]:
 
 def check_command(options: argparse.Namespace) -> int:
     """Check files, manifest and schema, regenerate the files in memory, and return the exit status."""
+    if not options.data.is_dir():
+        _print_error(f"--data {options.data}: there is no such folder")
+        return USAGE
+    if _lacks_kernel(options):
+        return USAGE
     try:
         library = options.c_kernel or scalar_library()
         problems = _violations_or_note(options.data)
@@ -125,6 +130,8 @@ def check_command(options: argparse.Namespace) -> int:
 
 def generate_command(options: argparse.Namespace) -> int:
     """Write the vectors and return the exit status."""
+    if _lacks_kernel(options):
+        return USAGE
     try:
         library = options.c_kernel or scalar_library()
         if library is None:
@@ -142,6 +149,14 @@ def generate_command(options: argparse.Namespace) -> int:
         _print(name)
     _print(f"{read_manifest(options.data)['cases']} cases, {len(changed)} files changed")
     return OK
+
+
+def _lacks_kernel(options: argparse.Namespace) -> bool:
+    """Return whether the library that was named is not there, and say so."""
+    if options.c_kernel is None or options.c_kernel.exists():
+        return False
+    _print_error(f"--c-kernel {options.c_kernel}: there is no such file")
+    return True
 
 
 def _violations_or_note(folder: Path) -> list[str]:

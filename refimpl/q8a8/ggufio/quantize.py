@@ -130,7 +130,16 @@ def quantize_model(  # noqa: PLR0913 - options of a command, each by its name
         summary = write_plans(model, target, fields, plans, convert, notes, progress, split)
     sizes = {plan.info.name: plan.n_bytes for plan in plans}
     reasons = {name: (reason, sizes[name]) for name, reason in selection.kept.items()}
-    return replace(summary, reasons=reasons, notes=(*notes, *_growth(plans, summary)))
+    return replace(
+        summary, reasons=reasons, notes=(*notes, *_without_tokenizer(source), *_growth(plans, summary))
+    )
+
+
+def _without_tokenizer(source: Path) -> tuple[str, ...]:
+    """Note a folder without a tokenizer that is read: no program can give its file a text."""
+    if not source.is_dir() or (source / "tokenizer.json").exists():
+        return ()
+    return (f"{source} has no tokenizer.json: the file has no tokenizer",)
 
 
 def dequantize_model(

@@ -130,7 +130,8 @@ def read_archive(path: Path, kind: str, version: int) -> Entries:
         raise ArchiveError(path, error.strerror or error) from error
     except (ValueError, TypeError, AttributeError, KeyError, EOFError, BadZipFile) as error:
         # An .npy file, a pickle, a zip archive of something else, a broken one.
-        raise ArchiveError(path, f"not an archive of arrays with metadata: {error}") from error
+        # NumPy's words on it are about pickles, which no reader of ours would load.
+        raise ArchiveError(path, "not an archive of arrays with metadata") from error
     if not isinstance(document, dict) or document.get("kind") != kind:
         raise ArchiveError(path, f"this is not a file of kind {kind}")
     if document.get("version") != version:

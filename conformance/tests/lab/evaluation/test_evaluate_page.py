@@ -190,7 +190,7 @@ def test_the_committed_page() -> None:
     measured = DOCS / "model" / "measured"
     kept = json.loads((measured / "evaluation.json").read_text(encoding="utf-8"))
     links = {name: f"../assets/evaluation-{name}.svg" for name in ("changes", "bits")}
-    text = page.render(kept, links, run.others(measured))
+    text = page.render(kept, links, run.others(measured), run.static(measured))
     assert text == (DOCS / "model" / "evaluation.md").read_text(encoding="utf-8"), page.COMMAND
 
 
@@ -210,3 +210,7 @@ def test_other_models(found: dict[str, Any]) -> None:
     assert "| `int8-weight` | +100.00 ± 10.00 | more than 10,000 |" in text
     assert "| `q8_a8` | 98.04 | 98.04 |" in text
     assert "Two models" not in page.render(found, {"changes": "", "bits": ""})
+    text = page.render(found, {"changes": "", "bits": ""}, None, first)
+    assert "Arithmetic: own." in text
+    assert "| `float` | 20.000 |  |  |  |" in text
+    assert "| `q8_a8` | 20.100 | +0.50 ± 0.10 | 98.04 | +0.50 ± 0.10 |" in text

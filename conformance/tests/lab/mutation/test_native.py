@@ -32,8 +32,8 @@ ARM = [slug for slug, mutant in MUTANTS.items() if mutant.processor == "aarch64"
 EMULATED = [
     *ARM,
     *("over-read-byte", "over-write-scale", "restores-input", "aligned-by-or", "leaves-rounding"),
-    *("clears-flush", "remembers-rows", "lazy-table", "crash-tail", "changes-after-many-calls"),
-    *("clobbers-register", "blocks-signals", "leaks-memory", "stack-by-length", "shared-slots"),
+    *("clears-flush", "remembers-rows", "lazy-table", "crash-tail", "clobbers-register"),
+    *("blocks-signals", "leaks-memory", "stack-by-length"),
 ]
 """Mutants that run under QEMU: those for Arm, and some of each kind of fault that the harness reports."""
 

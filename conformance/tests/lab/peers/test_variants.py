@@ -9,7 +9,7 @@ import pytest
 from q8a8.order import ORDERS
 from q8a8.recipe import RECIPES
 from q8a8_lab import native_build
-from q8a8_lab.peers import build, cpu, store
+from q8a8_lab.peers import build, cpu, results, store
 from q8a8_lab.peers.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
@@ -77,6 +77,22 @@ def test_a_missing_compiler_is_said(
     monkeypatch.setattr(store, "cache_folder", lambda: tmp_path)
     assert build.main(["--only", "gcc-neon"]) == 2
     assert "apt-get install" in capsys.readouterr().err
+
+
+def test_results_are_kept_after_each_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of some builds replaces their results, and leaves those of the others."""
+
+    def check(variant: Variant, jobs: int, blocks: int, dots: int) -> list[results.BuildResult]:
+        del jobs, blocks, dots
+        return [results.BuildResult(variant.name, "m", "c", "t", "native", not_run=next(reasons))]
+
+    reasons = iter("abc")
+    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build, "_check", check)
+    for names in (("zig-avx", "gcc-neon"), ("zig-avx",)):
+        assert build.main([word for name in names for word in ("--only", name)]) == 1
+    kept = [(each.variant, each.not_run) for each in results.load_builds(build.results_file())]
+    assert kept == [("gcc-neon", "a"), ("zig-avx", "c")]
 
 
 def test_cpu_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

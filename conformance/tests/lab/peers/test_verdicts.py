@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from q8a8_lab.peers.legs import Leg
     from q8a8_lab.peers.results import Verdict
 
+VALUES = ("--rules", "LAY-*,HLF-*,QNT-*,DEQ-*,DOT-*,ORD-*")
+"""What is asked under the profile ``kernel``: rules about memory and environment are the same in both."""
 QUANTIZER_RULES = ("Q8A8-LAY-", "Q8A8-HLF-", "Q8A8-QNT-", "Q8A8-DEQ-")
 
 
@@ -25,7 +27,7 @@ def _runs() -> dict[tuple[str, str], Future[Verdict]]:
     """Start every run, two at a time: most of a run waits for its worker."""
     pool = ThreadPoolExecutor(max_workers=2)
     return {
-        (leg.name, profile): pool.submit(verdicts.judge, leg, profile)
+        (leg.name, profile): pool.submit(verdicts.judge, leg, profile, VALUES if profile == "kernel" else ())
         for leg in legs.LEGS
         if leg.judged and not legs.missing(leg)
         for profile in verdicts.PROFILES

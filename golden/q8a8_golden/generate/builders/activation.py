@@ -8,6 +8,7 @@ from typing import Final
 from q8a8_golden.generate.builders.quantize_boundaries import crossing
 from q8a8_golden.generate.draft import Draft, activation, rules
 from q8a8_golden.generate.numbers import Stream, down, f32, minus, near, power
+from q8a8_golden.generate.words import elements
 
 __all__ = ["TOPIC", "drafts"]
 
@@ -32,7 +33,8 @@ def drafts() -> list[Draft]:
             made.append(
                 activation(
                     f"{TOPIC}/size-{size}-amax-{where}",
-                    f"The {where} of {size} elements sets the scale: one for each 32, or a lost tail, shows.",
+                    f"The {where} of {elements(size)} sets the scale: "
+                    "one for each 32, or a lost tail, shows.",
                     _about(size),
                     xs,
                 )

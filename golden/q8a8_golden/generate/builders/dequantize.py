@@ -6,6 +6,7 @@ from typing import Final
 
 from q8a8_golden.generate.draft import Draft, dequantize, rules
 from q8a8_golden.generate.numbers import block
+from q8a8_golden.generate.words import blocks
 
 __all__ = ["TOPIC", "drafts"]
 
@@ -88,13 +89,13 @@ def _counts() -> list[Draft]:
     made = []
     for nb in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33):
         row = b"".join(block(0x3C00 + 0x100 * (b % 7), _codes(b % 7)) for b in range(nb))
-        why = f"{nb} blocks: a loop that is unrolled loses what is left over, or writes too much."
+        why = f"{blocks(nb)}: a loop that is unrolled loses what is left over, or writes too much."
         made.append(dequantize(f"{TOPIC}/count-{nb}", why, rules("LAY-2"), row))
     for nb in (49, 50, 51, 63, 64, 127, 128, 255, 256, 257):
-        why = f"{nb} blocks: a kernel with a table, or a path, for some lengths only gives up here."
+        why = f"{blocks(nb)}: a kernel with a table, or a path, for some lengths only gives up here."
         made.append(dequantize(f"{TOPIC}/long-{nb}", why, rules("ENV-4"), block(0x3C00, _codes(0)) * nb))
     for nb in (1, 2, 3):
-        why = f"{nb} blocks and trailing bytes: a store of a byte or a vector too many overwrites them."
+        why = f"{blocks(nb)} and trailing bytes: a store of a byte or a vector too many overwrites them."
         row = block(0x3C00, _codes(3)) * nb
         made.append(dequantize(f"{TOPIC}/room-behind-{nb}", why, rules("MEM-2"), row, spare=64))
     return made

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from q8a8_golden.generate.draft import Draft, dot, dot_v2, rules
 from q8a8_golden.generate.numbers import Stream, block, block_v2, half, power
+from q8a8_golden.generate.words import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,13 @@ def drafts() -> list[Draft]:
     """Build every block count, single blocks, and strides to be ignored."""
     made = []
     for nb in _COUNTS:
-        why = f"{nb} blocks, all sums positive: a block left out makes less, one counted twice more."
+        why = f"{blocks(nb)}, all sums positive: a block left out makes less, one counted twice more."
         # One block tests its layout; a few, that they are adjacent and s is overwritten; more, that all
         # count.
         about = rules("LAY-1") if nb == 1 else rules("LAY-2", "DOT-7") if nb < 4 else rules("DOT-4", "DOT-10")
         made.append(dot(f"{TOPIC}/count-{nb}", why, about, cycle(nb, 7, 1, _v1), cycle(nb, 5, 2, _v1)))
     for nb in _COUNTS_V2:
-        why = f"{nb} blocks of 36 bytes, all sums positive: a stride of 34, or a lost block, shows."
+        why = f"{blocks(nb)} of 36 bytes, all sums positive: a stride of 34, or a lost block, shows."
         about = rules("LAY-3", "DOT-9") if nb < 4 else rules("DOT-9", "DOT-10")
         vx, vy = cycle(nb, 7, 3, _v2_weight), cycle(nb, 5, 4, _v2_activation)
         made.append(dot_v2(f"{TOPIC}/v2-count-{nb}", why, about, vx, vy))

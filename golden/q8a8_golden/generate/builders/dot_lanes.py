@@ -9,6 +9,7 @@ from typing import Final
 
 from q8a8_golden.generate.draft import Draft, dot, dot_v2, rules
 from q8a8_golden.generate.numbers import block, block_v2, half
+from q8a8_golden.generate.words import blocks
 
 __all__ = ["PRIMES", "TOPIC", "drafts"]
 
@@ -45,7 +46,7 @@ def drafts() -> list[Draft]:
             vx = block(_ONE, [0] * 32) * (nb - 1) + block(_ONE, hot)
             vy = block(_ONE, [127] * 32) * (nb - 1) + block(_ONE, PRIMES)
             why = (
-                f"Only lane {lane} of the last of {nb} blocks counts: the tail's code maps lanes on its own."
+                f"Only lane {lane} of the last of {blocks(nb)} counts: the tail's code maps lanes on its own."
             )
             made.append(dot(f"{TOPIC}/block-{nb}-of-{nb}-lane-{lane}", why, about, vx, vy))
     return made

@@ -8,6 +8,7 @@ from typing import Final
 from q8a8_golden.generate.builders.dot_lanes import PRIMES
 from q8a8_golden.generate.draft import Draft, dot_pairs, rules
 from q8a8_golden.generate.numbers import Stream, block, half, power
+from q8a8_golden.generate.words import blocks
 
 __all__ = ["TOPIC", "drafts"]
 
@@ -25,7 +26,7 @@ def drafts() -> list[Draft]:
     made = [
         dot_pairs(
             f"{TOPIC}/count-{nb}",
-            f"{nb} blocks: s[1] = x1.y0 and s[bs] = x0.y1 exchanged, or a lost tail block, shows.",
+            f"{blocks(nb)}: s[1] = x1.y0 and s[bs] = x0.y1 exchanged, or a lost tail block, shows.",
             _ABOUT,
             _rows(nb, 1),
             _rows(nb, 2),

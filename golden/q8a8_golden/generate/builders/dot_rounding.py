@@ -6,6 +6,7 @@ from typing import Final
 
 from q8a8_golden.generate.draft import Draft, dot, rules
 from q8a8_golden.generate.numbers import Stream, block
+from q8a8_golden.generate.words import blocks
 
 __all__ = ["TOPIC", "drafts"]
 
@@ -54,7 +55,7 @@ def _ordinary() -> list[Draft]:
         stream = Stream(400 + nb)
         vx = _cycle([block(stream.scale(0x1400, 0x27FF), stream.codes()) for _ in range(min(nb, 7))], nb)
         vy = _cycle([block(stream.scale(0x2000, 0x33FF), stream.codes()) for _ in range(min(nb, 5))], nb)
-        why = f"{nb} blocks of ordinary rows: a block lost, or counted twice, is far outside the bound."
+        why = f"{blocks(nb)} of ordinary rows: a block lost, or counted twice, is far outside the bound."
         made.append(dot(f"{TOPIC}/ordinary-{nb}", why, _ABOUT, vx, vy, kind="bound"))
     return made
 

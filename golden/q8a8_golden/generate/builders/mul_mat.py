@@ -7,6 +7,7 @@ from typing import Final
 
 from q8a8_golden.generate.draft import Draft, mul_mat, rules
 from q8a8_golden.generate.numbers import block, f32, half, near, power
+from q8a8_golden.generate.words import blocks, rows
 
 __all__ = ["TOPIC", "drafts"]
 
@@ -50,7 +51,7 @@ def _shapes() -> list[Draft]:
     return [
         _shape(
             f"shape-{m}-by-{n}",
-            f"{m} rows of w by {n} of x: a tile's lost edge, or outputs that change places, shows.",
+            f"{rows(m)} of w by {n} of x: a tile's lost edge, or outputs that change places, shows.",
             "MUL-6",
             m,
             n,
@@ -81,7 +82,7 @@ def _lengths() -> list[Draft]:
     return [
         _shape(
             f"blocks-{nb}",
-            f"{nb} blocks: one that is left out, or counted twice, shows.",
+            f"{blocks(nb)}: one that is left out, or counted twice, shows.",
             "MUL-5",
             2,
             2,

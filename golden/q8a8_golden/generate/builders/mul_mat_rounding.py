@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from q8a8_golden.generate.draft import Draft, mul_mat, rules
 from q8a8_golden.generate.numbers import Stream, block, f32, near, power
+from q8a8_golden.generate.words import blocks, rows
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -40,7 +41,9 @@ def _ordinary() -> list[Draft]:
             b"".join(block(stream.scale(0x1400, 0x27FF), stream.codes()) for _ in range(nb)) for _ in range(m)
         ]
         xs = [[stream.normal() for _ in range(32 * nb)] for _ in range(n)]
-        why = f"{nb} blocks of {m} rows of w by {n} of x: a block lost, or floats kept, is outside the bound."
+        why = (
+            f"{blocks(nb)} of {rows(m)} of w by {n} of x: a block lost, or floats kept, is outside the bound."
+        )
         made.append(
             mul_mat(f"{TOPIC}/ordinary-{m}-by-{n}-{nb}", why, _ABOUT, ws, xs, k=32 * nb, kind="bound")
         )

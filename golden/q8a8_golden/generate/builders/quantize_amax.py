@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from q8a8_golden import oracle
 from q8a8_golden.generate.draft import Draft, quantize_row, rules
 from q8a8_golden.generate.numbers import Stream, f32, minus, near, power
+from q8a8_golden.generate.words import blocks
 from q8a8_golden.oracle import F32
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def drafts() -> list[Draft]:
         made.append(
             quantize_row(
                 f"{TOPIC}/bell-{nb}-blocks",
-                f"Ordinary weights, {nb} blocks: an unrolled loop forgets some, or mixes their scales.",
+                f"Ordinary weights, {blocks(nb)}: an unrolled loop forgets some, or mixes their scales.",
                 rules("QNT-7", "QNT-8", "LAY-1" if nb == 1 else "LAY-2"),
                 row,
             )
@@ -86,7 +87,7 @@ def _trailing_bytes() -> list[Draft]:
     return [
         quantize_row(
             f"{TOPIC}/room-behind-{nb}",
-            f"{nb} blocks and trailing bytes: 34 bytes stored as whole vectors overwrite them.",
+            f"{blocks(nb)} and trailing bytes: 34 bytes stored as whole vectors overwrite them.",
             rules("MEM-2"),
             block * nb,
             spare=64,
