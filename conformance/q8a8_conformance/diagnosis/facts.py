@@ -96,6 +96,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "place-block-is": "At some places the first block comes out in the place of a block.",
         "place-code-of": "At some places an element has the code of another element.",
         "place-block-of": "At some places another block comes out in the place of a block.",
+        "place-codes": "Some codes are stored as others.",
         "place-not-counted": "At some places elements do not count in amax.",
         "place-other": "At some places values are others, by no rule that was found.",
         "place-recipe": "At some places elements are quantized by another recipe.",

@@ -316,8 +316,9 @@ def _of_part(model: QuantizerModel, part: Part) -> Difference:
     rule = PART_RULES.get(part.effect, "Q8A8-QNT-4")
     if part.effect in ("unwritten", "other", "zero", "code-of") and not model.is_row:
         rule = "Q8A8-QNT-9"
-    if part.effect == "zero" and part.lanes:
-        rule = "Q8A8-QNT-4"
+    if part.lanes or model.is_row:
+        of_row = {"wraps": "Q8A8-LAY-2", "not-counted": "Q8A8-QNT-1"}
+        rule = "Q8A8-QNT-4" if part.effect == "zero" and part.lanes else of_row.get(part.effect, rule)
     text = part_text(part, is_row=model.is_row)
     sentence = f"{text[0].upper()}{text[1:]}."
     cause, fix = PLACE_CAUSES.get(text, ""), PART_FIXES.get(part.effect, OTHER_PLACES)
@@ -334,6 +335,8 @@ def _of_part(model: QuantizerModel, part: Part) -> Difference:
         where["offset"] = part.offset
     if part.lanes:
         where["elements"] = list(part.lanes)
+    if part.codes:
+        where["codes"] = [list(pair) for pair in part.codes]
     if part.bytes:
         where["bytes"] = list(part.bytes)
     if cause in PLACE_CAUSES.values():

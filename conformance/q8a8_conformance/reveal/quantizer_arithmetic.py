@@ -231,10 +231,11 @@ def _fit_codes(scale: Recipe, observed: Observed) -> Recipe:
     step = max(len(observed) // FEW, 1)
     for part, kept in ((observed[::step], KEPT), (observed, 1)):
         inner = np.abs(part.x) < part.amax[:, np.newaxis]
-        missed = [
-            int((part.wrong_codes(replace(recipe, conversion="wrap")) & inner).sum()) for recipe in every
-        ]
-        ranked = sorted(range(len(every)), key=lambda i: (missed[i], len(differences(every[i])), i))
+        wrong = [part.wrong_codes(replace(recipe, conversion="wrap")) for recipe in every]
+        missed = [(int((of & inner).sum()), int(of.sum())) for of in wrong]
+        ranked = sorted(
+            range(len(every)), key=lambda i: (missed[i][0], len(differences(every[i])), missed[i][1], i)
+        )
         every = [every[i] for i in ranked[:kept]]
     return every[0]
 

@@ -35,9 +35,10 @@ class Part:
         "unwritten"; "zero"; "recipe" (another one, in `recipe`); "block-of", "codes-of", "scale-of",
         "amax-of" (the block, its codes, its stored scale, or the amax that it is computed with are
         those of the block `offset` further on); "code-of" (the code of the element `offset` further on);
-        "wraps" (the code of the element whose number is its own modulo `offset`);
-        "not-counted" (of elements); "unwritten-bytes" (in `bytes`); "other".
-    recipe, offset, bytes
+        "wraps" (the block, or the code of the element, whose number is its own modulo `offset`); "codes"
+        (others for some codes, in `codes`);
+        "not-counted" (elements; of rows, those in `lanes`); "unwritten-bytes" (in `bytes`); "other".
+    recipe, offset, bytes, codes
         What the effect needs.
     lanes
         Of rows: the elements of a block whose codes it is about; none for whole blocks.
@@ -49,6 +50,7 @@ class Part:
     offset: int = 0
     bytes: tuple[int, ...] = ()
     lanes: tuple[int, ...] = ()
+    codes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,14 @@ class QuantizerModel:
                     if part.effect == "not-counted":
                         counted &= ~part.rule.holds(x.shape[1])
                 seen = x[:, counted]
-            elif self.counted.all():
-                seen = x
             else:
-                seen = np.where(np.where(x < 0, self.counted[1], self.counted[0]), x, F32(0))
+                seen = x
+                if not self.counted.all():
+                    seen = np.where(np.where(x < 0, self.counted[1], self.counted[0]), x, F32(0))
+                for part in self.parts:
+                    if part.effect == "not-counted":
+                        seen = seen.copy()
+                        seen[np.ix_(np.flatnonzero(part.rule.holds(len(x))), np.array(part.lanes))] = 0
             return shared_amax(self.sharing, np.asarray(LARGEST[self.recipe.amax](seen), F32))
 
     def _otherwise(self, part: Part, x: Array, amax: Array, blocks: Blocks) -> Blocks:
@@ -140,27 +146,16 @@ class QuantizerModel:
         data = blocks.data.copy()
         n = len(x) if self.is_row else x.shape[1]
         chosen = np.flatnonzero(part.rule.holds(n))
-        other = data
-        if part.effect == "zero":
-            other = np.zeros_like(data)
-        elif part.effect == "recipe" and part.recipe is not None:
+        if part.effect == "recipe" and part.recipe is not None:
             own = LARGEST[part.recipe.amax](x) if self.sharing == "own" and self.counted.all() else amax
             h, q, _ = apply_recipe(x, part.recipe, amax if not self.is_row else own)
             other = blocks_of(h, q).data
-        elif part.effect in ("code-of", "wraps"):
-            numbers = np.arange(x.shape[1])
-            of = (numbers + part.offset) % x.shape[1] if part.effect == "code-of" else numbers % part.offset
-            other = np.concatenate([data[:, :2], data[:, 2 + of]], axis=1)
-        elif part.effect == "block-of":
-            other = np.roll(data, -part.offset, axis=0)
-        elif part.effect == "scale-of":
-            other = np.concatenate([np.roll(data[:, :2], -part.offset, axis=0), data[:, 2:]], axis=1)
-        elif part.effect == "codes-of":
-            other = np.concatenate([data[:, :2], np.roll(data[:, 2:], -part.offset, axis=0)], axis=1)
         elif part.effect == "amax-of":
             moved = np.roll(amax, -part.offset)
             h, q, _ = apply_recipe(x, self.recipe, moved)
             other = blocks_of(h, _converted(x, self.recipe, moved, q)).data
+        else:
+            other = _moved(part, data) if self.is_row else _moved_elements(part, data)
         if part.lanes:
             some = np.ix_(chosen, 2 + np.array(part.lanes))
             data[some] = other[some]
@@ -169,6 +164,36 @@ class QuantizerModel:
         else:
             data[:, 2 + chosen] = other[:, 2 + chosen]
         return Blocks(data)
+
+
+def _moved(part: Part, data: Array) -> Array:
+    """Return a row's bytes where they are another block's, or others for some codes."""
+    away = np.roll(data, -part.offset, axis=0)
+    if part.effect == "zero":
+        return np.zeros_like(data)
+    if part.effect == "codes":
+        table = np.arange(256, dtype=np.uint8)
+        for code, stored in part.codes:
+            table[code % 256] = stored % 256
+        return np.concatenate([data[:, :2], table[data[:, 2:]]], axis=1)
+    if part.effect == "wraps":
+        return np.asarray(data[np.arange(len(data)) % max(part.offset, 1)])
+    if part.effect == "code-of":
+        return _moved_elements(part, data)
+    scale = away if part.effect in ("block-of", "scale-of") else data
+    codes = away if part.effect in ("block-of", "codes-of") else data
+    return np.concatenate([scale[:, :2], codes[:, 2:]], axis=1)
+
+
+def _moved_elements(part: Part, data: Array) -> Array:
+    """Return bytes where codes are those of other elements."""
+    if part.effect == "zero":
+        return np.zeros_like(data)
+    size = data.shape[1] - 2
+    numbers = np.arange(size)
+    if part.effect in ("code-of", "wraps"):
+        numbers = (numbers + part.offset) % size if part.effect == "code-of" else numbers % part.offset
+    return np.concatenate([data[:, :2], data[:, 2 + numbers]], axis=1)
 
 
 def _converted(x: Array, recipe: Recipe, amax: Array, q: Array) -> Array:

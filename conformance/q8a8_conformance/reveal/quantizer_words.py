@@ -70,7 +70,9 @@ def part_text(part: Part, *, is_row: bool) -> str:
         "scale-of": f"has the scale of the block {part.offset:+d} from it",
         "amax-of": f"is scaled by the block {part.offset:+d} from it",
         "code-of": f"has the code of the element {part.offset:+d} from it",
-        "wraps": f"has the code of the element whose number is its own modulo {part.offset}",
+        "wraps": f"{'holds the block' if is_row else 'has the code of the element'} whose number is its own "
+        f"modulo {part.offset}",
+        "codes": "has " + ", ".join(f"{b} for the code {a}" for a, b in part.codes),
         "not-counted": "does not count in amax",
         "unwritten-bytes": f"has bytes that are not written: {ranges(part.bytes)}",
         "other": "has other values",

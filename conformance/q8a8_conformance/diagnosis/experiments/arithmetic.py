@@ -14,8 +14,10 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.experiments import candidates
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.readings import readings
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
+from q8a8_conformance.results.record import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,6 +73,7 @@ class Experiments:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.made: list[CallResult] = []
+        self.given: dict[int, tuple[Array, Array, float, float]] = {}
 
     def block(self, qx: Array, qy: Array, dx: float = 1.0, dy: float = 1.0) -> float:
         """Return the result of one block."""
@@ -80,6 +83,7 @@ class Experiments:
         call = self.bench.call(x, y)
         outputs = self.bench.outputs(call)
         self.made.append(CallResult(call, outputs))
+        self.given[id(self.made[-1])] = qx, qy, dx, dy
         return float(np.frombuffer(outputs[0], "<f4")[0])
 
     def wrong(self, model: Model) -> list[CallResult]:
@@ -153,9 +157,33 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
     )
     order = [*wrong, *(one for one in done.made if one not in wrong)]
     parts = _explaining(bench, base, order, steps, len(wrong))
+    if not parts and bench.factor == 1:
+        parts = tuple(_read(bench, base, order))
     if not parts and bench.factor == 1 and any(one in wrong for one in done.made[:MAP]):
         parts = tuple(_mapped(done, base, order))
-    yield from (_as_fact(bench, part, wrong, base) for part in parts)
+    model = Model(**{**base, **{key: step for part in parts for key, step in part.changes.items()}})
+    only = _elsewhere(done, wrong, model)
+    yield from (_as_fact(bench, part, wrong, base, only) for part in parts)
+
+
+OTHER_PLACES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 2), (4, 0), (4, 3), (5, 4), (8, 0), (8, 5))
+"""Blocks of a row, and one of them, at which a wrong call is made again."""
+
+
+def _elsewhere(done: Experiments, wrong: Sequence[CallResult], model: Model) -> bool:
+    """Return whether blocks that are wrong here are right elsewhere, against the model."""
+    bench = done.bench
+    here = bench.length, bench.place
+    given = [done.given[id(one)] for one in wrong[:2]]
+    try:
+        for bench.length, bench.place in OTHER_PLACES:
+            for args in given:
+                done.block(*args)
+                if not matches(model, done.made[-1]) and matches(Model(), done.made[-1]):
+                    return True
+    finally:
+        bench.length, bench.place = here
+    return False
 
 
 def _explaining(
@@ -175,6 +203,13 @@ def _explaining(
         ):
             return one, other
     return ()
+
+
+def _read(bench: Bench, base: dict[str, Any], made: Sequence[CallResult]) -> Iterator[Candidate]:
+    """Measure how scales are read, and yield it where a model with it gives all values."""
+    read = readings(bench)
+    if read and _gives_all(Model(**{**base, **{k: f for one in read for k, f in one.changes.items()}}), made):
+        yield from read
 
 
 def _gives_all(model: Model, made: Sequence[CallResult]) -> bool:
@@ -262,16 +297,22 @@ def _map_of(part: Candidate) -> dict[str, Any]:
     return {} if plain else {"map": counted.astype(int).tolist()}
 
 
-def _as_fact(bench: Bench, part: Candidate, wrong: Sequence[CallResult], base: dict[str, Any]) -> Measured:
+def _as_fact(
+    bench: Bench, part: Candidate, wrong: Sequence[CallResult], base: dict[str, Any], only: bool
+) -> Measured:
     """Return a candidate as a fact, with the first calls whose values need it."""
     where = {**part.where, **_map_of(part)}
+    sentence = part.sentence
+    if only:
+        where |= {"in_rows_of": bench.length, "block": bench.place}
+        sentence = f"In block {bench.place} of {count(bench.length, 'block')}, not everywhere: {sentence}"
     own = [one for one in wrong if matches(Model(**{**base, **part.changes}), one)] or list(wrong)
     evidence = [bench.evidence(one.call, "one block") for one in own[:2]]
     return bench.measured(
         part.fact,
         where,
         part.rule,
-        part.sentence,
+        sentence,
         part.fix,
         evidence=evidence,
         cause=part.cause,

@@ -32,6 +32,9 @@ SHARE = 8
 """The bound of Q8A8-ORD-2 is for the worst data and order; kernels use one part in this many, or less."""
 
 
+SIZES = {1: layout.BLOCK_Q8_A8.itemsize, 2: layout.BLOCK_Q8_A8_V2.itemsize}
+"""Bytes of a block, by version."""
+
 FLOAT_BITS = 24
 """Significant bits of a float32. Sums in fewer may use all of the bound for so many."""
 
@@ -115,6 +118,8 @@ class Prediction:
         Whether sums of the single products may round, in any order.
     overflows
         Whether a sum of some terms may be infinite.
+    unknown
+        Whether it depends on bytes behind an input: it may be anything.
     """
 
     place: int
@@ -122,10 +127,13 @@ class Prediction:
     tolerance: float
     rounds: bool = False
     overflows: bool = False
+    unknown: bool = False
 
     def holds(self, bits: Any, slack: float = 1.0) -> bool:  # noqa: ANN401 - a NumPy scalar
         """Return whether a float, by its bits, is the predicted one; what is not finite equals any such."""
         got = float(np.uint32(bits).view(np.float32))
+        if self.unknown:
+            return True
         if not math.isfinite(self.value):
             return not math.isfinite(got)
         if self.overflows and not math.isfinite(got):
@@ -200,6 +208,10 @@ class Model:
         x, y = (
             self._rows(inputs[name], nb, version, step, call.nrc) for name, step in (("vx", bx), ("vy", by))
         )
+        beyond = [
+            self.strides is not strides and len(inputs[name]) < step + nb * SIZES[version]
+            for name, step in (("vx", bx), ("vy", by))
+        ]
         held = np.frombuffer(call.buffers[call.spec.outputs[0]].data, "<f4")
         targets = self.places(call.bs) if call.nrc == 2 else (0,)
         for number, place in enumerate(targets):
@@ -211,7 +223,11 @@ class Model:
             before = float(held[place]) if 0 <= place < held.size else 0.0
             stored = before + value if number in self.added else self.store(before, value, nb)
             if stored is not None:
-                yield Prediction(place, stored, tolerance, rounds, overflows)
+                unknown = any(
+                    (beyond[0] and of % call.nrc) or (beyond[1] and of // call.nrc)
+                    for of in self.sums[number]
+                )
+                yield Prediction(place, stored, tolerance, rounds, overflows, unknown)
 
     def _rows(self, data: bytes, nb: int, version: int, step: int, nrc: int) -> list[Array]:
         """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""

@@ -75,17 +75,20 @@ class Shape:
         self.noise = (rng.integers(1, 60, size) & ~MORE).astype(np.uint8)
         self.noise[1::2] = (self.noise[1::2] & 0x03) | 0x38
         self.nb = nb
+        # (The rows of both may be read by the other one's stride.)
+        self.size = max(self.bx, self.by) + self.row
 
     def call(self, side: str, flipped: int | None = None) -> Call:
         """Return the call in which bytes of one side from `flipped` on are greater."""
-        size = {"x": self.bx, "y": self.by}[side] + self.row
-        noise = self.noise[:size].copy()
+        noise = self.noise[: self.size].copy()
         if flipped is not None:
             noise[flipped:] |= MORE
         plain = dot_rows.blocks(1.0, np.full((self.nb, 32), 1)).tobytes()
         rows = {
-            "x": (noise.tobytes() if side == "x" else plain + bytes(self.bx - self.row) + plain),
-            "y": (noise.tobytes() if side == "y" else plain + bytes(self.by - self.row) + plain),
+            own: noise.tobytes()
+            if side == own
+            else (plain + bytes(b - self.row) + plain).ljust(self.size, b"\0")
+            for own, b in (("x", self.bx), ("y", self.by))
         }
         inputs, held = {"vx": rows["x"], "vy": rows["y"]}, {"s": bytes(16)}
         return calls.build(calls.DOT, 32 * self.nb, inputs, held, nrc=2, bs=2, bx=self.bx, by=self.by)
@@ -98,7 +101,7 @@ class Shape:
     def _end(self, side: str, place: int) -> int:
         """Return where a row ends as it is read: no byte from there on changes its result."""
         base = self._result(self.call(side), place)
-        low, high = 0, {"x": self.bx, "y": self.by}[side] + self.row
+        low, high = 0, self.size
         # The result changes when bytes from `low` on change, and not when those from `high` on do.
         while high - low > 1:
             middle = (low + high) // 2
