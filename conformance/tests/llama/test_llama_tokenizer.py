@@ -136,7 +136,7 @@ def test_types_may_be_missing() -> None:
     ("changes", "message"),
     [
         ({"model": "t5"}, "expected gpt2 (byte-level BPE) or llama (SentencePiece), got 't5'"),
-        ({"model": None}, "or llama (SentencePiece), got None"),
+        ({"model": None}, "or llama (SentencePiece), got none"),
         ({"pre": "bloom"}, "tokenizer.ggml.pre: expected one of smollm, gpt-2, llama-bpe, "),
         ({"pre": ["smollm"]}, "deepseek-r1-qwen, got ['smollm']"),
         ({"tokens": None}, "tokenizer.ggml.tokens: expected a list of strings"),
