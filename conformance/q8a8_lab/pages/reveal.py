@@ -122,12 +122,21 @@ same two rows are compared in products of many shapes; where their bits change, 
 | --- | --- |
 | activations | weights with a single 1 give back what became of an element beside a tie: h·q, or a float |
 | one scale for a row | a second block of other magnitudes |
+| weights | activations with a single 127 give back what became of a weight |
+| elements that share a scale | an outlier elsewhere in the matrix changes what became of an element |
+| other numbers | integers of 2 to 8 bits, narrow floats, zero points are tried; others are read one by one |
 | order of quantized rows | as of a dot product: a block with the code 127 is left as it is by every recipe |
 | half precision | 127 · 127 is 16128, and 127 · 1016 infinite, or 65504 |
 | tree of floats | masks and units are activations, under weights of 1: single elements, not blocks |
 | roundings of floats | the reference follows the tree with each of them, on random rows |
-| other rows | the rows beside a row are made eight times as large: its bits stay |
+| other rows | the rows beside a row are made far larger: its bits stay |
 | error | the mean error over the mean output, beside that of quantization itself |
+
+Weights that are quantized once more, or activations in another format, are named by the numbers and by what
+shares a scale: `weights:int8-per-16`, `weights:int4-per-row`, `weights:int8-per-32-zero-point`,
+`weights:scale-per-128` (the codes of four blocks under one of their scales), `weights:zero-point` (added to
+the codes), `weights:16-levels`, `activations:e4m3-per-matrix`. Of these products the sums are compared but
+for their roundings, and no order is looked for.
 
 Floats are rounded in several places: products fused or not, weights made halves or bfloat16, the weights'
 scale multiplied with each element or with the sum of some, sums in half, bfloat16, float or double. A scale

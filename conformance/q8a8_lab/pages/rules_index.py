@@ -87,14 +87,14 @@ def _paragraphs(quote: Sequence[str]) -> list[str]:
 
 
 def _reason(lines: Sequence[str]) -> str:
-    """Return the paragraphs and list items up to the next heading, without code, tables and boxes."""
+    """Return the paragraphs and list items up to the next heading, without code, tables and drawings."""
     found: list[list[str]] = [[]]
     fenced = False
     for line in lines:
         fenced ^= line.lstrip().startswith("```")
         if line.startswith("#") and not fenced:
             break
-        if fenced or not line or line.startswith(("```", "| ", ">", "<", "!!!", "???", "    ")):
+        if fenced or not line or line.startswith(("```", "| ", ">", "<", "!!!", "???", "    ", "--8<--")):
             found.append([])
         elif line.startswith("- "):
             found.append([line])

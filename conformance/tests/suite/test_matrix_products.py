@@ -94,7 +94,7 @@ def test_the_scalar_order_alone(q8a8_test: Callable[..., Tested]) -> None:
     assert tested.rules("fail") == {"MUL-5"}, tested.out
     tested = q8a8_test(f"{OURS}:matrix_blocks_reversed", "--case", "*/large")
     assert tested.causes("mul_mat_q8_a8") == ["order:revealed"], tested.out
-    assert "every row of x: the blocks from the last to the first" in tested.out
+    assert "every row of x: steps of 1 block, from the last to the first" in tested.out
 
 
 def test_a_device_of_floats(q8a8_test: Callable[..., Tested]) -> None:
