@@ -163,7 +163,8 @@ def _spans(found: dict[tuple[int, int], Reading]) -> Iterator[tuple[str, dict[st
     both = all(found[0, e] == found[1, e] for e in range(EXPONENTS))
     for sign in (0,) if both else (0, 1):
         name = "" if both else ("positive " if sign == 0 else "negative ")
-        for reading, group in groupby(range(EXPONENTS), lambda e, sign=sign: found[sign, e]):  # type: ignore[misc]
+        readings = [found[sign, e] for e in range(EXPONENTS)]
+        for reading, group in groupby(range(EXPONENTS), readings.__getitem__):
             span = list(group)
             if reading.kind == "right":
                 continue
