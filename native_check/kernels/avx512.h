@@ -18,15 +18,15 @@ static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
 #include "rows.h"
 
 /* A tile of the product: two vectors of sixteen rows, by the groups of four elements of up to AVX512_COLUMNS rows of x.
- * Twelve sums of integers and twelve of floats are the most that 32 registers hold beside their operands: each four of x
- * are loaded once for two VPDPBUSD, each 64 bytes of w once for six, and there are more chains than the latency needs. */
+ * Twelve sums of integers and twelve of floats are the most that 32 registers hold beside their operands: each 64 bytes of
+ * w are loaded once for six VPDPBUSD, and there are more chains than the latency needs. */
 enum { AVX512_LANES = 16, AVX512_VECTORS = 2, AVX512_ROWS = AVX512_VECTORS * AVX512_LANES };
 enum { AVX512_GROUP = 4, AVX512_LINES = QK8_A8 / AVX512_GROUP, AVX512_COLUMNS = 6 };
 
 struct avx512_column { /* a quantized block of x */
     float scale;
     int32_t start; /* -128 times the sum of q */
-    int8_t q[QK8_A8];
+    int8_t q[AVX512_LINES][AVX512_GROUP];
 };
 
 static size_t avx512_rows(void) {
@@ -42,12 +42,6 @@ static void avx512_quantize_columns(const float *x, void *columns, size_t blocks
         column->start = -x86_sum(_mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(INT8_MIN), q));
         _mm256_storeu_si256((void *)column->q, q);
     }
-}
-
-static inline __m512i avx512_four(const int8_t *q) { /* four elements in every lane */
-    int32_t four;
-    memcpy(&four, q, sizeof four);
-    return _mm512_set1_epi32(four);
 }
 
 /* sum = f32(sum + f32(f32(sumi) * f32(dw * dx))), unfused (Q8A8-DOT-2, Q8A8-DOT-3) */
@@ -86,10 +80,11 @@ static inline __attribute__((always_inline)) void avx512_few_columns(const uint8
                 w[v] = _mm512_load_si512(ints + v * LANES * AVX512_GROUP);
                 w[v] = flip != 0 ? _mm512_xor_si512(w[v], _mm512_set1_epi32((int32_t)flip)) : w[v];
             }
+            /* The instruction itself reads four of x into every lane. A compiler loads them once for both vectors, an
+             * instruction more; a core that runs two threads starts too few instructions for that. */
             for (size_t c = 0; c < count; ++c) {
-                const __m512i x = avx512_four(column[c]->q + j * AVX512_GROUP);
                 for (size_t v = 0; v < ALL; ++v) {
-                    sumi[c][v] = _mm512_dpbusd_epi32(sumi[c][v], w[v], x);
+                    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sumi[c][v]) : "v"(w[v]), "m"(column[c]->q[j]));
                 }
             }
         }

@@ -1,3 +1,8 @@
+#if defined(__linux__)
+#define _DEFAULT_SOURCE
+#include <sys/mman.h> /* MADV_HUGEPAGE */
+#endif
+
 #include "product.h"
 
 #include <stdatomic.h>
@@ -11,6 +16,7 @@
 
 enum {
     LINE = 64,        /* bytes; the alignment of packed weights */
+    HUGE_PAGE = 1 << 21, /* bytes */
     MAX_THREADS = 64, /* of a product */
     CHUNK = 32,       /* blocks of a row that a tile multiplies at once, unless they are more than CHUNK_BYTES: */
     CHUNK_BYTES = 1 << 14, /* the weights then stay in the first cache */
@@ -26,8 +32,7 @@ struct q8a8_packed {
     const struct q8a8_product *product;
     int64_t m, k;
     size_t rows; /* of a tile */
-    void *memory;
-    uint8_t *tiles; /* in memory, aligned */
+    uint8_t *tiles;
 };
 
 static size_t smaller(size_t a, size_t b) {
@@ -151,6 +156,20 @@ void q8a8_product_mul_mat(const struct q8a8_product *product, int64_t m, int64_t
     }
 }
 
+/* Memory for weights; where they are large, in huge pages if the system has them: looking up the addresses of small ones
+ * takes a quarter of the time of a product by one row. */
+static void *new_weights(size_t bytes) {
+    const size_t unit = bytes < HUGE_PAGE ? LINE : HUGE_PAGE;
+    const size_t size = (bytes / unit + 1) * unit;
+    void *memory = aligned_alloc(unit, size);
+#if defined(MADV_HUGEPAGE)
+    if (memory != NULL && unit == HUGE_PAGE) {
+        (void)madvise(memory, size, MADV_HUGEPAGE);
+    }
+#endif
+    return memory;
+}
+
 struct q8a8_packed *q8a8_product_pack(const struct q8a8_product *product, int64_t m, int64_t k, const void *w) {
     const size_t rows = product->rows();
     const size_t blocks = (size_t)(k / QK8_A8);
@@ -158,15 +177,14 @@ struct q8a8_packed *q8a8_product_pack(const struct q8a8_product *product, int64_
     const size_t row_bytes = blocks * Q8A8_BLOCK_BYTES;
     const size_t each = tile_bytes(rows, blocks);
     struct q8a8_packed *packed = malloc(sizeof *packed);
-    void *memory = packed != NULL ? malloc(tiles * each + LINE) : NULL;
+    uint8_t *memory = packed != NULL ? new_weights(tiles * each) : NULL;
     if (memory == NULL) {
         free(packed);
         return NULL;
     }
-    uint8_t *aligned = (uint8_t *)memory + (LINE - (uintptr_t)memory % LINE) % LINE;
-    *packed = (struct q8a8_packed){product, m, k, rows, memory, aligned};
+    *packed = (struct q8a8_packed){product, m, k, rows, memory};
     for (size_t t = 0; t < tiles; ++t) {
-        uint8_t *ints = aligned + t * each;
+        uint8_t *ints = memory + t * each;
         void *scales = ints + rows * row_bytes - rows * blocks * 2;
         pack_tile(product, rows, smaller(rows, (size_t)m - t * rows), (const uint8_t *)w + t * rows * row_bytes, row_bytes,
                   blocks, ints, scales);
@@ -176,7 +194,7 @@ struct q8a8_packed *q8a8_product_pack(const struct q8a8_product *product, int64_
 
 void q8a8_product_free(struct q8a8_packed *packed) {
     if (packed != NULL) {
-        free(packed->memory);
+        free(packed->tiles);
         free(packed);
     }
 }
