@@ -53,23 +53,28 @@ static inline __m512 avx512_scales(const uint16_t *scales) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)scales));
 }
 
-/* count is a constant wherever this is inlined; flip: 0, or the bits that make the packed weights unsigned. */
+/* Rows of x whose blocks follow each other, apart bytes from row to row; or 0: whose blocks are interleaved (product.h).
+ * count and whether apart is 0 are constants wherever this is inlined; flip: 0, or the bits that make w unsigned. */
 static inline __attribute__((always_inline)) void avx512_few_columns(const uint8_t *ints, const uint16_t *scales,
                                                                      size_t blocks, const uint8_t *columns,
                                                                      size_t apart, size_t count, uint32_t flip,
                                                                      float *out, size_t stride) {
-    enum { ALL = AVX512_VECTORS, LANES = AVX512_LANES };
+    enum { ALL = AVX512_VECTORS, LANES = AVX512_LANES, BYTES = sizeof(struct avx512_column) };
+    const size_t row = apart != 0 ? apart : BYTES;
+    const size_t block = apart != 0 ? BYTES : count * BYTES;
     __m512 sums[AVX512_COLUMNS][ALL];
+    UNROLL
     for (size_t c = 0; c < count; ++c) {
         for (size_t v = 0; v < ALL; ++v) {
             sums[c][v] = _mm512_loadu_ps(out + c * stride + v * LANES);
         }
     }
-    for (size_t b = 0; b < blocks; ++b, columns += sizeof(struct avx512_column), scales += AVX512_ROWS) {
+    for (size_t b = 0; b < blocks; ++b, columns += block, scales += AVX512_ROWS) {
         const struct avx512_column *column[AVX512_COLUMNS];
         __m512i sumi[AVX512_COLUMNS][ALL];
+        UNROLL
         for (size_t c = 0; c < count; ++c) {
-            column[c] = (const void *)(columns + c * apart);
+            column[c] = (const void *)(columns + c * row);
             for (size_t v = 0; v < ALL; ++v) {
                 sumi[c][v] = _mm512_set1_epi32(column[c]->start);
             }
@@ -82,6 +87,7 @@ static inline __attribute__((always_inline)) void avx512_few_columns(const uint8
             }
             /* The instruction itself reads four of x into every lane. A compiler loads them once for both vectors, an
              * instruction more; a core that runs two threads starts too few instructions for that. */
+            UNROLL
             for (size_t c = 0; c < count; ++c) {
                 for (size_t v = 0; v < ALL; ++v) {
                     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sumi[c][v]) : "v"(w[v]), "m"(column[c]->q[j]));
@@ -90,11 +96,13 @@ static inline __attribute__((always_inline)) void avx512_few_columns(const uint8
         }
         for (size_t v = 0; v < ALL; ++v) {
             const __m512 dw = avx512_scales(scales + v * LANES);
+            UNROLL
             for (size_t c = 0; c < count; ++c) {
                 sums[c][v] = avx512_add_terms(sums[c][v], sumi[c][v], dw, column[c]->scale);
             }
         }
     }
+    UNROLL
     for (size_t c = 0; c < count; ++c) {
         for (size_t v = 0; v < ALL; ++v) {
             _mm512_storeu_ps(out + c * stride + v * LANES, sums[c][v]);
@@ -102,29 +110,22 @@ static inline __attribute__((always_inline)) void avx512_few_columns(const uint8
     }
 }
 
-/* Rows of x are taken in the fewest parts, as equal as can be. */
+/* At most AVX512_COLUMNS rows of x. */
 static inline __attribute__((always_inline)) void avx512_tile(const uint8_t *ints, const uint16_t *scales, size_t blocks,
-                                                              const void *columns, size_t apart, size_t count,
+                                                              const uint8_t *columns, size_t apart, size_t count,
                                                               uint32_t flip, float *sums, size_t stride) {
-    const uint8_t *column = columns;
-    for (size_t parts = (count + AVX512_COLUMNS - 1) / AVX512_COLUMNS; parts > 0; --parts) {
-        const size_t some = (count + parts - 1) / parts;
-        switch (some) {
+    switch (count) {
 #define SOME(n)                                                                                                        \
     case n:                                                                                                            \
-        avx512_few_columns(ints, scales, blocks, column, apart, n, flip, sums, stride);                                \
+        avx512_few_columns(ints, scales, blocks, columns, apart, n, flip, sums, stride);                               \
         break;
-            SOME(1)
-            SOME(2)
-            SOME(3)
-            SOME(4)
-            SOME(5)
-        default:
-            avx512_few_columns(ints, scales, blocks, column, apart, AVX512_COLUMNS, flip, sums, stride);
-        }
-        count -= some;
-        column += some * apart;
-        sums += some * stride;
+        SOME(1)
+        SOME(2)
+        SOME(3)
+        SOME(4)
+        SOME(5)
+    default:
+        avx512_few_columns(ints, scales, blocks, columns, apart, AVX512_COLUMNS, flip, sums, stride);
     }
 }
 
