@@ -121,4 +121,5 @@ def test_one_scale_for_the_blocks_left_over(side: int, group: int) -> None:
     """The scale of the first block left over is not that of the first block of the row."""
     facts, failed = facts_about(_Hoisted(side, group, 0, 0, slice(0, 2)))
     assert facts[0].where["scale"] == f"first of those left over after steps of {group} of {'xy'[side]}"
-    assert len(facts[0].explained(failed)) == len(failed)
+    short = [one for one in failed if one.call.n <= 65 * 32]  # (In a long row one scale is within the bound.)
+    assert len(facts[0].explained(short)) == len(short)
