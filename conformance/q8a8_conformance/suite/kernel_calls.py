@@ -336,7 +336,7 @@ class KernelCalls:
                     self._target.warn("process:left", call.function, self._records.case, message + detail)
 
     def _check_lowest_code(self, call: Call, outputs: Mapping[str, bytes]) -> None:
-        """Q8A8-QNT-5: no result holds -128, whatever the case is about (under a recipe of ggml's it may)."""
+        """Check that no result holds -128 (Q8A8-QNT-5); under a recipe of ggml's it may."""
         if call.function not in (*calls.QUANTIZERS, calls.ACTIVATION):
             return
         if self._recipes.of(call.function) != DESIGN:
