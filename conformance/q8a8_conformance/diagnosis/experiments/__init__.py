@@ -91,6 +91,10 @@ def dot_facts(
         failed = [one for one in wrong if one.call.nrc == nrc]
         if failed and not _all_explained(found, failed):
             found = [*found, *_look_at_lengths(Bench(function, nrc, probe, seconds), found, failed)]
+    left = [one for one in wrong if not _is_explained(found, one)]
+    if not history and found and left and (history := conditions.of_history(left, probe, restart)):
+        # (The shortest failed calls were wrong for another reason.)
+        facts.append(_of_condition(function, history))
     facts += [replace(one.fact, explains=_explains(one, found)) for one in found]
     elsewhere = [one for failed in placed.values() for one in failed]
     for condition in conditions.of_places(elsewhere, probe, restart):
@@ -264,6 +268,7 @@ def _experiments(
         bench.places = model_of(found).places
         if not any("sums" in one.changes for one in found):
             yield lambda: two_rows.strides(bench)
+            yield lambda: two_rows.scale_rows(bench)
     if prepared:
         yield lambda: precision.offset(bench)
         if not any(one.fact.fact == "codes-offset" for one in found):
