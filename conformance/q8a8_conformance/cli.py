@@ -33,8 +33,8 @@ class Command:
     help
         One line.
     reports_interrupts
-        Whether an interrupt has its place in the command's reports: ``options.interrupts`` then takes signals
-        from the start, before the command's module is imported.
+        Whether an interrupt has its place in the command's reports: ``options.interrupts`` then has the
+        signals from the start, before the command's module is imported, and the command releases them.
     """
 
     module: str
@@ -130,11 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = did_you_mean(chosen, (*COMMANDS, "help"))
         return usage_error(f"there is no command {chosen!r}{hint or '; q8a8 --help lists them'}")
     try:
-        if chosen in COMMANDS and COMMANDS[chosen].reports_interrupts:
-            with Interrupts(last=argv is None) as interrupts:
+        # SIGTERM and SIGHUP as Ctrl-C, in every command: a kernel that hangs in a worker must not survive it.
+        with Interrupts(last=argv is None) as interrupts:
+            if chosen in COMMANDS and COMMANDS[chosen].reports_interrupts:
                 interrupts.hold()
                 return _run(words, chosen, argparse.Namespace(interrupts=interrupts))
-        return _run(words, chosen, argparse.Namespace())
+            return _run(words, chosen, argparse.Namespace())
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else USAGE
     except KeyboardInterrupt:

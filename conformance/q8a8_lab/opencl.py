@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 QK, BYTES, V2_BYTES = 32, 34, 36
 
+GROUP = 64
+"""Work-items of a group, always: PoCL compiles a kernel again for each size of a group."""
+
 
 class Kernel:
     """All functions of the interface on one OpenCL device.
@@ -39,9 +42,11 @@ class Kernel:
         folder = source_folder() / "gpu"
         source = "".join((folder / name).read_text(encoding="ascii") for name in ("opencl.h", "kernels.h"))
         # No option relaxes the arithmetic: denormals are kept, nothing is fused.
-        self._program = pyopencl.Program(context, source).build(options=["-cl-std=CL1.2"])
+        program = pyopencl.Program(context, source).build(options=["-cl-std=CL1.2"])
+        self._kernels = {kernel.function_name: kernel for kernel in program.all_kernels()}
         self._context = context
         self._queue = pyopencl.CommandQueue(context)
+        self._group = min(GROUP, self._queue.device.max_work_group_size)
         self._lock = threading.Lock()
 
     @property
@@ -132,7 +137,8 @@ class Kernel:
     def _run(self, name: str, items: int, *arguments: object) -> None:
         """Run a kernel, and wait for it: the buffers of its arguments may be gone afterwards."""
         if items:
-            getattr(self._program, name)(self._queue, (items,), None, *arguments)
+            size = (items + self._group - 1) // self._group * self._group
+            self._kernels[name](self._queue, (size,), (self._group,), *arguments)
             self._queue.finish()
 
     def _fetch(self, buffer: Any, array: NDArray[Any]) -> None:  # noqa: ANN401

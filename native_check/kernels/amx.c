@@ -98,7 +98,13 @@ static void tile(const uint8_t *ints, const uint16_t *scales, size_t blocks, con
         }
         _tile_release();
     }
-    avx512_tile(ints, scales, blocks, column, apart, count, 0x80808080u, sums, stride);
+    for (size_t parts = (count + AVX512_COLUMNS - 1) / AVX512_COLUMNS; parts > 0; --parts) {
+        const size_t some = (count + parts - 1) / parts;
+        avx512_tile(ints, scales, blocks, column, apart, some, 0x80808080u, sums, stride);
+        count -= some;
+        column += some * apart;
+        sums += some * stride;
+    }
 }
 
 static const struct q8a8_product product = {

@@ -9,13 +9,6 @@
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-/* Before a loop whose arrays are to be registers. */
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
-
 /* Half conversions use FCVT, which the architecture defines as required here: to nearest, ties to even, with
  * subnormal halves whatever FPCR.FZ and FPCR.FZ16 are (both are ignored for the half operand of a conversion:
  * FPUnpackCV and FPRoundCV in the Arm ARM; FZ does flush a subnormal f32 operand, but that rounds to the half 0

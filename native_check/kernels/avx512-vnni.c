@@ -3,7 +3,8 @@
 
 static void tile(const uint8_t *ints, const uint16_t *scales, size_t blocks, const void *columns, size_t apart,
                  size_t count, float *sums, size_t stride) {
-    avx512_tile(ints, scales, blocks, columns, apart, count, 0, sums, stride);
+    (void)apart; /* the blocks are interleaved */
+    avx512_tile(ints, scales, blocks, columns, 0, count, 0, sums, stride);
 }
 
 static const struct q8a8_product product = {

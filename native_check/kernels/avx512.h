@@ -18,15 +18,15 @@ static inline int32_t block_sum(const int8_t *qx, const int8_t *qy) {
 #include "rows.h"
 
 /* A tile of the product: two vectors of sixteen rows, by the groups of four elements of up to AVX512_COLUMNS rows of x.
- * Twelve sums of integers and twelve of floats are the most that 32 registers hold beside their operands: each four of x
- * are loaded once for two VPDPBUSD, each 64 bytes of w once for six, and there are more chains than the latency needs. */
+ * Twelve sums of integers and twelve of floats are the most that 32 registers hold beside their operands: each 64 bytes of
+ * w are loaded once for six VPDPBUSD, and there are more chains than the latency needs. */
 enum { AVX512_LANES = 16, AVX512_VECTORS = 2, AVX512_ROWS = AVX512_VECTORS * AVX512_LANES };
 enum { AVX512_GROUP = 4, AVX512_LINES = QK8_A8 / AVX512_GROUP, AVX512_COLUMNS = 6 };
 
 struct avx512_column { /* a quantized block of x */
     float scale;
     int32_t start; /* -128 times the sum of q */
-    int8_t q[QK8_A8];
+    int8_t q[AVX512_LINES][AVX512_GROUP];
 };
 
 static size_t avx512_rows(void) {
@@ -44,12 +44,6 @@ static void avx512_quantize_columns(const float *x, void *columns, size_t blocks
     }
 }
 
-static inline __m512i avx512_four(const int8_t *q) { /* four elements in every lane */
-    int32_t four;
-    memcpy(&four, q, sizeof four);
-    return _mm512_set1_epi32(four);
-}
-
 /* sum = f32(sum + f32(f32(sumi) * f32(dw * dx))), unfused (Q8A8-DOT-2, Q8A8-DOT-3) */
 static inline __m512 avx512_add_terms(__m512 sums, __m512i sumi, __m512 dw, float dx) {
     return _mm512_add_ps(sums, _mm512_mul_ps(_mm512_cvtepi32_ps(sumi), _mm512_mul_ps(dw, _mm512_set1_ps(dx))));
@@ -59,23 +53,28 @@ static inline __m512 avx512_scales(const uint16_t *scales) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)scales));
 }
 
-/* count is a constant wherever this is inlined; flip: 0, or the bits that make the packed weights unsigned. */
+/* Rows of x whose blocks follow each other, apart bytes from row to row; or 0: whose blocks are interleaved (product.h).
+ * count and whether apart is 0 are constants wherever this is inlined; flip: 0, or the bits that make w unsigned. */
 static inline __attribute__((always_inline)) void avx512_few_columns(const uint8_t *ints, const uint16_t *scales,
                                                                      size_t blocks, const uint8_t *columns,
                                                                      size_t apart, size_t count, uint32_t flip,
                                                                      float *out, size_t stride) {
-    enum { ALL = AVX512_VECTORS, LANES = AVX512_LANES };
+    enum { ALL = AVX512_VECTORS, LANES = AVX512_LANES, BYTES = sizeof(struct avx512_column) };
+    const size_t row = apart != 0 ? apart : BYTES;
+    const size_t block = apart != 0 ? BYTES : count * BYTES;
     __m512 sums[AVX512_COLUMNS][ALL];
+    UNROLL
     for (size_t c = 0; c < count; ++c) {
         for (size_t v = 0; v < ALL; ++v) {
             sums[c][v] = _mm512_loadu_ps(out + c * stride + v * LANES);
         }
     }
-    for (size_t b = 0; b < blocks; ++b, columns += sizeof(struct avx512_column), scales += AVX512_ROWS) {
+    for (size_t b = 0; b < blocks; ++b, columns += block, scales += AVX512_ROWS) {
         const struct avx512_column *column[AVX512_COLUMNS];
         __m512i sumi[AVX512_COLUMNS][ALL];
+        UNROLL
         for (size_t c = 0; c < count; ++c) {
-            column[c] = (const void *)(columns + c * apart);
+            column[c] = (const void *)(columns + c * row);
             for (size_t v = 0; v < ALL; ++v) {
                 sumi[c][v] = _mm512_set1_epi32(column[c]->start);
             }
@@ -86,20 +85,24 @@ static inline __attribute__((always_inline)) void avx512_few_columns(const uint8
                 w[v] = _mm512_load_si512(ints + v * LANES * AVX512_GROUP);
                 w[v] = flip != 0 ? _mm512_xor_si512(w[v], _mm512_set1_epi32((int32_t)flip)) : w[v];
             }
+            /* The instruction itself reads four of x into every lane. A compiler loads them once for both vectors, an
+             * instruction more; a core that runs two threads starts too few instructions for that. */
+            UNROLL
             for (size_t c = 0; c < count; ++c) {
-                const __m512i x = avx512_four(column[c]->q + j * AVX512_GROUP);
                 for (size_t v = 0; v < ALL; ++v) {
-                    sumi[c][v] = _mm512_dpbusd_epi32(sumi[c][v], w[v], x);
+                    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sumi[c][v]) : "v"(w[v]), "m"(column[c]->q[j]));
                 }
             }
         }
         for (size_t v = 0; v < ALL; ++v) {
             const __m512 dw = avx512_scales(scales + v * LANES);
+            UNROLL
             for (size_t c = 0; c < count; ++c) {
                 sums[c][v] = avx512_add_terms(sums[c][v], sumi[c][v], dw, column[c]->scale);
             }
         }
     }
+    UNROLL
     for (size_t c = 0; c < count; ++c) {
         for (size_t v = 0; v < ALL; ++v) {
             _mm512_storeu_ps(out + c * stride + v * LANES, sums[c][v]);
@@ -107,29 +110,22 @@ static inline __attribute__((always_inline)) void avx512_few_columns(const uint8
     }
 }
 
-/* Rows of x are taken in the fewest parts, as equal as can be. */
+/* At most AVX512_COLUMNS rows of x. */
 static inline __attribute__((always_inline)) void avx512_tile(const uint8_t *ints, const uint16_t *scales, size_t blocks,
-                                                              const void *columns, size_t apart, size_t count,
+                                                              const uint8_t *columns, size_t apart, size_t count,
                                                               uint32_t flip, float *sums, size_t stride) {
-    const uint8_t *column = columns;
-    for (size_t parts = (count + AVX512_COLUMNS - 1) / AVX512_COLUMNS; parts > 0; --parts) {
-        const size_t some = (count + parts - 1) / parts;
-        switch (some) {
+    switch (count) {
 #define SOME(n)                                                                                                        \
     case n:                                                                                                            \
-        avx512_few_columns(ints, scales, blocks, column, apart, n, flip, sums, stride);                                \
+        avx512_few_columns(ints, scales, blocks, columns, apart, n, flip, sums, stride);                               \
         break;
-            SOME(1)
-            SOME(2)
-            SOME(3)
-            SOME(4)
-            SOME(5)
-        default:
-            avx512_few_columns(ints, scales, blocks, column, apart, AVX512_COLUMNS, flip, sums, stride);
-        }
-        count -= some;
-        column += some * apart;
-        sums += some * stride;
+        SOME(1)
+        SOME(2)
+        SOME(3)
+        SOME(4)
+        SOME(5)
+    default:
+        avx512_few_columns(ints, scales, blocks, columns, apart, AVX512_COLUMNS, flip, sums, stride);
     }
 }
 

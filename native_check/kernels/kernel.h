@@ -4,6 +4,13 @@
 
 #include "product.h"
 
+/* Before a loop whose arrays are to be registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+
 typedef void q8a8_quantize_row_fn(const float *x, void *y, int64_t k);
 typedef void q8a8_dequantize_row_fn(const void *x, float *y, int64_t k);
 typedef void q8a8_quantize_activation_fn(const float *input, int8_t *output, uint16_t *scale, int size);

@@ -1,3 +1,8 @@
+#if defined(__linux__)
+#define _DEFAULT_SOURCE
+#include <sys/mman.h> /* MADV_HUGEPAGE */
+#endif
+
 #include "product.h"
 
 #include <stdatomic.h>
@@ -10,24 +15,25 @@
 #endif
 
 enum {
-    LINE = 64,        /* bytes; the alignment of packed weights */
-    MAX_THREADS = 64, /* of a product */
-    CHUNK = 32,       /* blocks of a row that a tile multiplies at once, unless they are more than CHUNK_BYTES: */
-    CHUNK_BYTES = 1 << 14, /* the weights then stay in the first cache */
-    COLUMNS = 256,    /* rows of x that are quantized at once: they stay in the second cache */
+    LINE = 64,            /* bytes; the alignment of packed weights */
+    HUGE_PAGE = 1 << 21,  /* bytes */
+    MAX_THREADS = 64,     /* of a product */
+    CHUNK = 32,           /* blocks of a row that a tile multiplies at once, unless they are more than CHUNK_BYTES: */
+    CHUNK_BYTES = 1 << 15, /* the weights then stay in the first cache, or are next to it */
+    COLUMNS = 256,         /* rows of x that are quantized at once: they stay in the second cache */
     /* of the product without packed weights, whose tiles and columns are on the stack */
     STACK_CHUNK = 8,
     STACK_COLUMNS = 32,
     MAX_COLUMN_BYTES = 128,
-    EDGE_COLUMNS = 8, /* rows of x at once at the last tile, where m is not a multiple of its rows */
+    EDGE_COLUMNS = 8, /* rows of x at once at the last tile, where m is not a multiple of its rows; not fewer than a
+                       * kernel's `columns` */
 };
 
 struct q8a8_packed {
     const struct q8a8_product *product;
     int64_t m, k;
     size_t rows; /* of a tile */
-    void *memory;
-    uint8_t *tiles; /* in memory, aligned */
+    uint8_t *tiles;
 };
 
 static size_t smaller(size_t a, size_t b) {
@@ -96,14 +102,34 @@ static void fetch(const uint8_t *weights, size_t first, size_t last) {
     }
 }
 
-/* A chunk of a tile times count rows of x, in as many equal parts as the kernel takes best at once: with each a part of
- * the next chunk is fetched, so that memory is read while the processor multiplies. */
+/* In how many parts count rows of x are taken: in the fewest, as equal as can be. */
+static size_t parts_of(const struct q8a8_product *product, size_t count) {
+    return product->columns != 0 ? (count + product->columns - 1) / product->columns : 1;
+}
+
+/* Quantizes blocks of count rows of x, row_floats apart, for multiply_chunk. */
+static void quantize_chunk(const struct q8a8_product *product, const float *x, size_t row_floats, size_t blocks,
+                           uint8_t *columns, size_t count) {
+    for (size_t parts = parts_of(product, count); parts > 0; --parts) {
+        const size_t some = (count + parts - 1) / parts;
+        const size_t at_once = product->columns != 0 ? 1 : blocks;
+        for (size_t b = 0; b < blocks; b += at_once) {
+            for (size_t c = 0; c < some; ++c, columns += at_once * product->column_bytes) {
+                product->quantize(x + c * row_floats + b * QK8_A8, columns, at_once);
+            }
+        }
+        count -= some;
+        x += some * row_floats;
+    }
+}
+
+/* A chunk of a tile times count rows of x: with each part of these a part of the next chunk is fetched, so that memory is
+ * read while the processor multiplies. */
 static void multiply_chunk(const struct q8a8_product *product, size_t rows, size_t present, const uint8_t *ints,
                            const uint16_t *scales, size_t blocks, const uint8_t *columns, size_t count, float *out,
                            size_t m, const uint8_t *next) {
     const size_t apart = blocks * product->column_bytes;
-    const size_t at_once = product->columns != 0 ? product->columns : count;
-    const size_t parts = (count + at_once - 1) / at_once;
+    const size_t parts = parts_of(product, count);
     const size_t lines = parts > 1 ? rows * blocks * QK8_A8 / LINE : 0;
     for (size_t part = 0; part < parts; ++part) {
         const size_t some = (count + parts - part - 1) / (parts - part);
@@ -136,19 +162,30 @@ void q8a8_product_mul_mat(const struct q8a8_product *product, int64_t m, int64_t
         const size_t count = smaller(STACK_COLUMNS, inputs - i);
         for (size_t b = 0; b < blocks; b += STACK_CHUNK) {
             const size_t some = smaller(STACK_CHUNK, blocks - b);
-            const size_t apart = some * product->column_bytes;
-            for (size_t c = 0; c < count; ++c) {
-                product->quantize(x + ((i + c) * blocks + b) * QK8_A8, columns + c * apart, some);
-            }
+            quantize_chunk(product, x + (i * blocks + b) * QK8_A8, blocks * QK8_A8, some, columns, count);
             for (size_t j = 0; j < outputs; j += rows) {
                 const size_t present = smaller(rows, outputs - j);
                 const uint8_t *from = (const uint8_t *)w + j * row_bytes + b * Q8A8_BLOCK_BYTES;
                 pack_tile(product, rows, present, from, row_bytes, some, ints, scales);
-                multiply_tile(product, rows, present, ints, scales, some, columns, apart, count, out + i * outputs + j,
-                              outputs);
+                multiply_chunk(product, rows, present, ints, scales, some, columns, count, out + i * outputs + j, outputs,
+                               ints);
             }
         }
     }
+}
+
+/* Memory for weights; where they are large, in huge pages if the system has them: looking up the addresses of small ones
+ * takes a quarter of the time of a product by one row. */
+static void *new_weights(size_t bytes) {
+    const size_t unit = bytes < HUGE_PAGE ? LINE : HUGE_PAGE;
+    const size_t size = (bytes / unit + 1) * unit;
+    void *memory = aligned_alloc(unit, size);
+#if defined(MADV_HUGEPAGE)
+    if (memory != NULL && unit == HUGE_PAGE) {
+        (void)madvise(memory, size, MADV_HUGEPAGE);
+    }
+#endif
+    return memory;
 }
 
 struct q8a8_packed *q8a8_product_pack(const struct q8a8_product *product, int64_t m, int64_t k, const void *w) {
@@ -158,15 +195,14 @@ struct q8a8_packed *q8a8_product_pack(const struct q8a8_product *product, int64_
     const size_t row_bytes = blocks * Q8A8_BLOCK_BYTES;
     const size_t each = tile_bytes(rows, blocks);
     struct q8a8_packed *packed = malloc(sizeof *packed);
-    void *memory = packed != NULL ? malloc(tiles * each + LINE) : NULL;
+    uint8_t *memory = packed != NULL ? new_weights(tiles * each) : NULL;
     if (memory == NULL) {
         free(packed);
         return NULL;
     }
-    uint8_t *aligned = (uint8_t *)memory + (LINE - (uintptr_t)memory % LINE) % LINE;
-    *packed = (struct q8a8_packed){product, m, k, rows, memory, aligned};
+    *packed = (struct q8a8_packed){product, m, k, rows, memory};
     for (size_t t = 0; t < tiles; ++t) {
-        uint8_t *ints = aligned + t * each;
+        uint8_t *ints = memory + t * each;
         void *scales = ints + rows * row_bytes - rows * blocks * 2;
         pack_tile(product, rows, smaller(rows, (size_t)m - t * rows), (const uint8_t *)w + t * rows * row_bytes, row_bytes,
                   blocks, ints, scales);
@@ -176,7 +212,7 @@ struct q8a8_packed *q8a8_product_pack(const struct q8a8_product *product, int64_
 
 void q8a8_product_free(struct q8a8_packed *packed) {
     if (packed != NULL) {
-        free(packed->memory);
+        free(packed->tiles);
         free(packed);
     }
 }
@@ -254,12 +290,9 @@ int q8a8_product_mul_mat_packed(const struct q8a8_packed *packed, int64_t n, con
     }
     for (size_t i = 0; i < inputs; i += most) {
         struct work work = {packed, columns, chunk, smaller(most, inputs - i), out + i * m, 0};
-        uint8_t *column = columns;
         for (size_t b = 0; b < blocks; b += work.chunk) {
-            const size_t some = smaller(work.chunk, blocks - b);
-            for (size_t c = 0; c < work.count; ++c, column += some * product->column_bytes) {
-                product->quantize(x + ((i + c) * blocks + b) * QK8_A8, column, some);
-            }
+            quantize_chunk(product, x + (i * blocks + b) * QK8_A8, blocks * QK8_A8, smaller(work.chunk, blocks - b),
+                           columns + b * work.count * product->column_bytes, work.count);
         }
         share(&work, threads);
     }

@@ -28,7 +28,7 @@ struct q8a8_product {
     size_t (*rows)(void); /* of a tile, at most Q8A8_MAX_ROWS; a function because of vector lengths known at run time */
     size_t group;         /* integers of a row that stay together: a divisor of 32 */
     uint8_t flip;         /* is added to each byte of the weights, modulo 256: 0x80 makes int8 w the unsigned w + 128 */
-    size_t columns;       /* rows of x that a tile takes best at once; 0: as many as there are */
+    size_t columns;       /* rows of x that a tile takes at once, at most 8; 0: as many as there are */
     size_t column_bytes;  /* of a quantized block of x, such as sizeof(struct q8a8_column) */
 
     /* x[32 * blocks] -> blocks quantized blocks, column_bytes apart, 4-byte aligned (Q8A8-MUL-4). */
@@ -37,7 +37,8 @@ struct q8a8_product {
     /* Adds blocks of a tile times count rows of x: sums[c * stride + r] += the terms of row r and row c of x, block
      * after block: sum = f32(sum + f32(f32(sumi) * f32(dw * dx))) (Q8A8-DOT-2, Q8A8-DOT-3).
      * ints: blocks * rows * 32 bytes, 64-byte aligned if rows * 32 is a multiple of 64. scales: blocks * rows binary16,
-     * as this machine stores integers. columns: row c is c * apart bytes from row 0. */
+     * as this machine stores integers. columns: row c is c * apart bytes from row 0; but where `columns` is not 0 the
+     * rows' blocks are interleaved: block b of row c is the (b * count + c)-th. */
     void (*tile)(const uint8_t *ints, const uint16_t *scales, size_t blocks, const void *columns, size_t apart,
                  size_t count, float *sums, size_t stride);
 };

@@ -126,7 +126,7 @@ class Reference:
         by: int,
         nrc: int,
     ) -> None:
-        """Dot products of one row of x and y, or of two of each (Q8A8-DOT-1 to Q8A8-DOT-12).
+        """Compute dot products of one row of x and y, or of two of each (Q8A8-DOT-1 to Q8A8-DOT-12).
 
         With nrc = 2 (Q8A8-DOT-6) the rows x1 and y1 start `bx` and `by` bytes after x0 and y0, and the
         results for y1 lie `bs` floats after those for y0::
@@ -162,7 +162,7 @@ class Reference:
     def ggml_vec_dot_q8_a8_q8_a8_real(
         self, n: int, s: NDArray[np.float32], vx: NDArray[np.uint8], vy: NDArray[np.uint8]
     ) -> None:
-        """Dot product of one row of version 2 blocks each (Q8A8-DOT-9).
+        """Compute the dot product of one row of version 2 blocks each (Q8A8-DOT-9).
 
         Raises
         ------

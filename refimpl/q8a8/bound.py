@@ -183,7 +183,7 @@ def fraction_of_bound(computed: SupportsFloat, x: Blocks, y: Blocks) -> float:
 
 @lru_cache(maxsize=1024)
 def _growth(m: int) -> Fraction:
-    """(1 + u)^m - 1, exactly."""
+    """Return (1 + u)^m - 1, exactly."""
     return (1 + UNIT_ROUNDOFF) ** m - 1
 
 

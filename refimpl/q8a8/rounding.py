@@ -158,7 +158,7 @@ def f16_to_f32(h: ArrayLike) -> NDArray[np.float32]:
 
 
 def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
-    """Fused multiply-add: a·b + c, rounded once to float32 (nearest, ties to even).
+    """Compute a·b + c, a fused multiply-add, rounded once to float32 (nearest, ties to even).
 
     NumPy has no such operation, and `f32(f64(a)*f64(b) + f64(c))` rounds twice: the sum to float64, then to
     float32. Where the first rounding lands on a tie of the second, the result may be the wrong neighbour.

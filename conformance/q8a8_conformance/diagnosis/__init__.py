@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis import dots, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
-from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.experiments import dot_facts, kept_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
@@ -260,7 +260,9 @@ def _of_rows(
     if probe is not None:
         session = _Probing(probe)
         with suppress(NoAnswerError, CallRefused):
-            facts = facts_of(session, failures=failures)
+            facts = kept_facts(function, failures, probe, limits.restart) or facts_of(
+                session, failures=failures
+            )
         facts = [] if session.is_late and function != MUL_MAT else facts
     limits.facts += facts
     findings, left = _of_facts(facts, failures)

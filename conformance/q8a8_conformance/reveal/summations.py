@@ -84,7 +84,7 @@ def _directed(v: Array, direction: Direction) -> Array:
 
 
 def _add_directed(direction: Direction, a: Array, b: Array) -> Array:
-    """f32(a + b) in a direction; a sum that cancels is +0, downwards -0 (IEEE 754, 6.3)."""
+    """Return f32(a + b) in a direction; a sum that cancels is +0, downwards -0 (IEEE 754, 6.3)."""
     result = _directed(_sum_to_odd(a, b), direction)
     if direction == "down":
         positive = (a == 0) & (b == 0) & ~np.signbit(a) & ~np.signbit(b)

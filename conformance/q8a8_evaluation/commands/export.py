@@ -20,8 +20,8 @@ from q8a8.schemes.export import EXPORTED, export_model, require_exportable
 from q8a8.schemes.scheme import get_scheme
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.results.record import count
+from q8a8_evaluation.calibration_data import CALIBRATION_WINDOWS, CalibrationData
 from q8a8_evaluation.commands.shared import positive, reporting, require_writable
-from q8a8_evaluation.measure import CALIBRATION_WINDOWS, CalibrationData
 
 if TYPE_CHECKING:
     import argparse

@@ -6,35 +6,34 @@
     q8a8 generate MODEL.gguf "Why is the sky blue?" --chat --scheme q8_a8 --temperature 0.7 --seed 1
 
 With ``--chat`` the prompt is put into the conversation that the file's own template describes
-(`tokenizer.chat_template`). Templates are programs in Jinja's language: they run in Jinja's sandbox.
+(`q8a8_evaluation.chat_template`).
 """
 
 from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8.errors import Q8A8Error
-from q8a8.install import how_to_install
 from q8a8.llama import ModelError, generate, load
 from q8a8.methods.calibration import Calibration
 from q8a8.schemes.scheme import InputStatistics, build, get_scheme
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.commands.options import OK, refuse
+from q8a8_evaluation.chat_template import chat
 from q8a8_evaluation.native import NO_KERNEL, add_kernel_options, takes_kernel, with_kernel
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from q8a8.llama import LoadedModel, Tokenizer
     from q8a8.schemes.scheme import Built, Scheme
     from q8a8_conformance.commands.options import Subparsers
 
-__all__ = ["add_parser", "chat", "stream"]
+__all__ = ["add_parser", "stream"]
 
 FLOAT = "float"
 
@@ -139,63 +138,3 @@ def stream(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
             break
         yield decoder.decode(tokenizer.decode_bytes([token]))
     yield decoder.decode(b"", final=True)
-
-
-def chat(metadata: Mapping[str, object], prompt: str, system: str | None = None) -> str:
-    """Put a user's turn into a conversation, up to where the assistant's turn begins.
-
-    The variables are those of Hugging Face's `apply_chat_template`.
-
-    Parameters
-    ----------
-    metadata
-        A file's metadata, values by key.
-    prompt
-        What the user says.
-    system
-        What the system says before; None leaves it to the template.
-
-    Raises
-    ------
-    ModelError
-        where the file has no template, or it fails, or Jinja is not installed.
-    """
-    template = metadata.get("tokenizer.chat_template")
-    if not isinstance(template, str):
-        raise ModelError("tokenizer.chat_template: the file has no template for conversations")
-    try:
-        from jinja2 import TemplateError  # noqa: PLC0415 (used here alone)
-        from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415 (as above)
-    except ImportError as error:
-        raise ModelError(
-            f"a template for conversations needs the package jinja2: {how_to_install('model')}"
-        ) from error
-
-    def refuse(message: str) -> None:
-        """Do what templates call `raise_exception` for."""
-        raise TemplateError(message)
-
-    turns = [{"role": "user", "content": prompt}]
-    if system is not None:
-        turns.insert(0, {"role": "system", "content": system})
-    # Text for a language model is no HTML: nothing is escaped.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = refuse
-    names = ("bos", "eos")
-    texts = {f"{name}_token": _token_text(metadata, name) for name in names}
-    try:
-        rendered = environment.from_string(template).render(
-            messages=turns, add_generation_prompt=True, **texts
-        )
-    # A template is a program: it may raise anything.
-    except Exception as error:
-        raise ModelError(f"tokenizer.chat_template: {type(error).__name__}: {error}") from error
-    return rendered
-
-
-def _token_text(metadata: Mapping[str, object], name: str) -> str:
-    """Return the text of a token that the metadata names, or nothing."""
-    tokens, place = metadata.get("tokenizer.ggml.tokens"), metadata.get(f"tokenizer.ggml.{name}_token_id")
-    if isinstance(tokens, Sequence) and isinstance(place, int) and 0 <= place < len(tokens):
-        return str(tokens[place])
-    return ""

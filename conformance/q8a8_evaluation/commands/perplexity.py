@@ -28,12 +28,11 @@ from q8a8_conformance.commands.options import OK, refuse
 from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.files.progress import progress_bar
 from q8a8_conformance.results.record import count
+from q8a8_evaluation.calibration_data import CALIBRATION_WINDOWS, CalibrationData
 from q8a8_evaluation.commands.shared import require_writable
 from q8a8_evaluation.divergence import summarize
 from q8a8_evaluation.measure import (
     BASE,
-    CALIBRATION_WINDOWS,
-    CalibrationData,
     Outcome,
     Protocol,
     Subject,

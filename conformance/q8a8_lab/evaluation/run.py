@@ -29,11 +29,10 @@ from q8a8.errors import Q8A8Error
 from q8a8.llama.load import load
 from q8a8.schemes.table import SCHEMES
 from q8a8_conformance.files.arrays import FileError
+from q8a8_evaluation.calibration_data import CALIBRATION_WINDOWS, CalibrationData
 from q8a8_evaluation.commands.perplexity import document, measure, scheme_names, table
 from q8a8_evaluation.measure import (
     BASE,
-    CALIBRATION_WINDOWS,
-    CalibrationData,
     Protocol,
     Subject,
     read_windows,

@@ -75,11 +75,11 @@ class LlamaShape:
         return self.linear + self.tables + self.norms
 
     def f16_bytes(self) -> int:
-        """Bytes of the tensors with matrices in float16 and norms in float32, as llama.cpp writes them."""
+        """Return the bytes with matrices in float16 and norms in float32, as llama.cpp writes them."""
         return F16_BYTES * (self.linear + self.tables) + F32_BYTES * self.norms
 
     def q8_a8_bytes(self, *, tables: bool) -> int:
-        """Bytes with Q8_A8 matrices and norms in float32.
+        """Return the bytes with Q8_A8 matrices and norms in float32.
 
         Parameters
         ----------
@@ -93,12 +93,12 @@ class LlamaShape:
         return blocks // BLOCK * BLOCK_BYTES + rest + F32_BYTES * self.norms
 
     def kv_cache_bytes(self, positions: int, bits: float = 16) -> int:
-        """Bytes of keys and values for so many positions; `bits` an element, its share of scales included."""
+        """Return the bytes of keys and values; `bits` an element, its share of scales included."""
         elements = 2 * self.n_layers * positions * self.n_kv_heads * self.d_head
         return round(elements * bits / 8)
 
     def activation_row_bytes(self) -> int:
-        """Bytes of the longest row of activations as blocks: what quantizing at run time needs more."""
+        """Return the bytes of the longest row of activations as blocks: what quantizing them needs more."""
         return max(self.d_model, self.d_ff) // BLOCK * BLOCK_BYTES
 
 

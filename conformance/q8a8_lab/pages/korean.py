@@ -115,7 +115,7 @@ def lags(pair: Pair) -> str | None:
 
 
 def is_marked(pair: Pair) -> bool:
-    """Whether a page tells its readers that it lags."""
+    """Return whether a page tells its readers that it lags."""
     return NOTE in pair.text(pair.korean)
 
 

@@ -138,7 +138,7 @@ class _Section:
         return Counter(_SPAN.findall(self.text.replace("\n", " ")))
 
     def links(self, names: tuple[str, str], page: str, translated: set[str]) -> Counter[str]:
-        """Where the links lead, as English pages, without those between the two pages themselves.
+        """Return where the links lead, as English pages, without those between the two pages themselves.
 
         A link to an English page that has a Korean one stands out.
         """

@@ -74,7 +74,7 @@ class Variant:
 
 
 def _sve() -> tuple[Run, ...]:
-    """One build for every vector length: the length in bytes is QEMU's to choose."""
+    """Return one build for every vector length: the length in bytes is QEMU's to choose."""
     lengths = {128: 16, 256: 32, 512: 64}
     return tuple(
         Run(f"sve-{bits}", f"max,sve-default-vector-length={size}") for bits, size in lengths.items()

@@ -101,3 +101,25 @@ def test_the_scale_of_another_block(side: int, group: int, place: int, other: in
     assert facts[0].where["scale"] == f"by groups of {group}: {{{place}: {other - place}}} of {'xy'[side]}"
     assert len(facts[0].explained(failed)) == len(failed)
     assert np.all([fact.fact != "zero-scale-affects-others" for fact in facts])
+
+
+class _Hoisted(_Confused):
+    """Reads a scale once for all blocks that are left over after whole groups."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Copy the scale, and multiply."""
+        rows = [vx.copy(), vy.copy()]
+        rest = rows[self._side][n // 32 // self._group * self._group * 34 :].reshape(-1, 34)
+        rest[:, self._part] = rest[:1, self._part]
+        Kernel.ggml_vec_dot_q8_a8_q8_a8(self, n, s, bs, rows[0], bx, rows[1], by, nrc)
+
+
+@pytest.mark.parametrize(("side", "group"), [(0, 4), (1, 3)])
+def test_one_scale_for_the_blocks_left_over(side: int, group: int) -> None:
+    """The scale of the first block left over is not that of the first block of the row."""
+    facts, failed = facts_about(_Hoisted(side, group, 0, 0, slice(0, 2)))
+    assert facts[0].where["scale"] == f"first of those left over after steps of {group} of {'xy'[side]}"
+    short = [one for one in failed if one.call.n <= 65 * 32]  # (In a long row one scale is within the bound.)
+    assert len(facts[0].explained(short)) == len(short)

@@ -17,11 +17,12 @@ from q8a8.methods.awq import AwqGrid
 from q8a8.schemes.scheme import Scheme
 from q8a8.schemes.statistics import gather_inputs
 from q8a8.schemes.table import SCHEMES
-from q8a8_evaluation import fingerprint, measure
+from q8a8_evaluation import calibration_data, fingerprint, measure
 from q8a8_evaluation.calibration import calibrate_model
+from q8a8_evaluation.calibration_data import CalibrationData
 from q8a8_evaluation.commands.perplexity import measure as measure_all
 from q8a8_evaluation.machine import machine
-from q8a8_evaluation.measure import CalibrationData, Outcome, Protocol, Subject, read_windows
+from q8a8_evaluation.measure import Outcome, Protocol, Subject, read_windows
 from q8a8_evaluation.store import Store, key_of, tokens_key
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def test_calibrates_once(loaded: LoadedModel, text: Path, monkeypatch: pytest.Mo
             calls.append(name)
             return original(*args, **options)
 
-        monkeypatch.setattr(measure, name, counted)
+        monkeypatch.setattr(calibration_data, name, counted)
 
     counting("calibrate_model", calibrate_model)
     counting("gather_inputs", gather_inputs)

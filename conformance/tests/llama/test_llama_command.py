@@ -10,7 +10,8 @@ import pytest
 
 from q8a8.llama import ModelError, generate, linear_names, load
 from q8a8.methods.calibration import Source, calibrate
-from q8a8_evaluation.commands.generate import add_parser, chat, stream
+from q8a8_evaluation.chat_template import chat
+from q8a8_evaluation.commands.generate import add_parser, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,10 +151,14 @@ def test_wrong_usage(run: Callable[..., Any], words: list[str], message: str) ->
         ("{{ ''.__class__.__mro__ }}", "SecurityError"),
         ("{{ messages.append(1) }}", "SecurityError"),
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", "it takes too long"),
+        ("{{ 7 ** (7 ** 9) }}", "it takes too long"),
+        ("{{ 'x' * 10 ** 9 }}", "MemoryError"),
+        ("{{ 'x' * 10 ** 7 }}", "it writes more than 1,048,576 characters"),
     ],
 )
 def test_templates_that_fail(template: str | None, message: str) -> None:
-    """Whatever a template raises is told by the key; it runs in the sandbox."""
+    """Whatever a template raises is told by the key; it runs in the sandbox, and in limits."""
     metadata = {} if template is None else {"tokenizer.chat_template": template}
     with pytest.raises(ModelError) as caught:
         chat(metadata, "hello")

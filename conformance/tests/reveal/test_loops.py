@@ -32,40 +32,40 @@ def _chain(terms: Array) -> Array:
     return np.asarray(np.add.accumulate(np.concatenate([start, terms]))[-1])
 
 
-def _fold(lanes: Array) -> Any:  # noqa: ANN401 (a float)
+def _fold(lanes: Array) -> Any:  # noqa: ANN401 (a NumPy scalar, Any to NumPy's types)
     """Add neighbouring lanes, then their sums."""
     while lanes.size > 1:
         lanes = lanes[0::2] + lanes[1::2]
     return lanes[0]
 
 
-def tail_with_lanes(four: Array, one: Array) -> Any:  # noqa: ANN401 (a float)
+def tail_with_lanes(four: Array, one: Array) -> Any:  # noqa: ANN401 (a NumPy scalar, Any to NumPy's types)
     """Add pairs of blocks in whole, the one left over in lanes."""
     left = len(one) - len(one) % 2
     return _chain(one[:left, 0]) + _fold(_chain(four[left:]))
 
 
-def pairs_in_lanes(four: Array, one: Array) -> Any:  # noqa: ANN401 (a float)
+def pairs_in_lanes(four: Array, one: Array) -> Any:  # noqa: ANN401 (a NumPy scalar, Any to NumPy's types)
     """Add the lanes of two blocks, then their sum to the accumulator; the block left over in whole."""
     left = len(four) - len(four) % 2
     total = _fold(_chain(four[0:left:2] + four[1:left:2]))
     return total + one[left, 0] if len(one) > left else total
 
 
-def tail_first(four: Array, one: Array) -> Any:  # noqa: ANN401 (a float)
+def tail_first(four: Array, one: Array) -> Any:  # noqa: ANN401 (a NumPy scalar, Any to NumPy's types)
     """Begin with the blocks that fill no step of three."""
     left = len(one) - len(one) % 3
     del four
     return _chain(np.concatenate([one[left:, 0], one[:left, 0]]))
 
 
-def backwards(four: Array, one: Array) -> Any:  # noqa: ANN401 (a float)
+def backwards(four: Array, one: Array) -> Any:  # noqa: ANN401 (a NumPy scalar, Any to NumPy's types)
     """Add the lanes of the last block first."""
     del one
     return _fold(_chain(four[::-1]))
 
 
-def halves(four: Array, one: Array) -> Any:  # noqa: ANN401 (a float)
+def halves(four: Array, one: Array) -> Any:  # noqa: ANN401 (a NumPy scalar, Any to NumPy's types)
     """Add each half of the row by itself, in lanes."""
     del one
     half = len(four) // 2

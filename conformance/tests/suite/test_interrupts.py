@@ -182,6 +182,20 @@ def test_signals_end_a_call_that_does_not_return(
         os.kill(worker, 0)
 
 
+def test_a_signal_ends_a_kernel_that_another_command_calls(folder: Path, started: Started) -> None:
+    """SIGTERM ends every command with its worker, in the middle of a call that would take a minute more."""
+    words = ["fingerprint", "py:partial_kernels:Waiting", "--timeout", "60"]
+    with started("q8a8_conformance.cli", *words) as running:
+        wait_for(folder.parent / "mark")
+        begun = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate(timeout=120)
+    assert (running.returncode, err) == (130, "q8a8: interrupted\n"), out
+    assert time.monotonic() - begun < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((folder.parent / "mark").read_text("ascii")), 0)
+
+
 def test_a_signal_ends_every_process(folder: Path, report_options: Options, started: Started) -> None:
     """The processes that share the cases end with the run, and their workers, in the middle of calls."""
     words = ["test", "py:partial_kernels:Waiting", "--rules", "DEQ-*", "--timeout", "60", "--jobs", "2"]

@@ -36,7 +36,7 @@ class KVCache(Protocol):
         """Bytes that the positions held take, scales included."""
 
     def __len__(self) -> int:
-        """Positions that every layer holds."""
+        """Return the positions that every layer holds."""
 
     def append(self, layer: int, keys: Heads, values: Heads, /) -> tuple[Heads, Heads]:
         """Store keys and values `[t, n_kv_heads, d_head]` of t new positions; return those of all so far."""
@@ -75,7 +75,7 @@ class FloatCache:
         return sum(self._lengths) * 2 * self._memory[0, 0, :1].nbytes
 
     def __len__(self) -> int:
-        """Positions that every layer holds."""
+        """Return the positions that every layer holds."""
         return min(self._lengths)
 
     def append(self, layer: int, keys: Heads, values: Heads) -> tuple[Heads, Heads]:

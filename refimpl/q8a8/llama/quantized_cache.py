@@ -147,7 +147,7 @@ class QuantizedCache:
         return sum(array.nbytes for array in arrays)
 
     def __len__(self) -> int:
-        """Positions that every layer holds."""
+        """Return the positions that every layer holds."""
         return min(self._lengths)
 
     def _blocks(self, length: int) -> int:

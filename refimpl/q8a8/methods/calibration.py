@@ -285,7 +285,7 @@ class Calibration:
         )
 
     def _room(self, other: Calibration) -> int:
-        """How many rows the sample of both can have.
+        """Return how many rows the sample of both can have.
 
         One that is smaller than its text was cut: the numbers that it left out are unknown, so that beyond
         its size the smallest of both are unknown as well. One that holds all of its text leaves room for all

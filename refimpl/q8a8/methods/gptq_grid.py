@@ -67,7 +67,7 @@ class Grid:
         return (1 << self.bits) - 1
 
     def width(self, k: int) -> int:
-        """Columns of a group in rows of k."""
+        """Return the columns of a group in rows of k."""
         return max(k, 1) if self.group is None else self.group
 
     def fit(self, w: F64) -> tuple[F64, F64]:

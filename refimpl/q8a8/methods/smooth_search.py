@@ -99,7 +99,7 @@ def search(weights: Sequence[F32], rows: F32, candidates: Iterable[Candidate]) -
 
 
 def _product(rows: F32, weight: F32) -> NDArray[np.float64]:
-    """X Wᵀ in float64."""
+    """Return X Wᵀ in float64."""
     product: NDArray[np.float64] = rows.astype(np.float64) @ weight.astype(np.float64).T
     return product
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,51 +24,47 @@ SCALES = (
 """Scales of x and of y, for rows of up to 17 blocks: the product of two names them."""
 
 
+LENGTHS = (4, 3, 2, 5, 7, 8, 9, 16, 17)
+"""Blocks of rows that are looked at; a shorter one of two that are wrong is shown."""
+
+
 def block_scales(bench: Bench) -> Iterator[Measured]:
     """Find blocks that take another block's scale: each block's scales are primes, and one block counts."""
-    for nb in (4, 3, 8, 7):
-        taken, made = _taken(bench, nb)
-        own = [(b, b) for b in range(nb)]
-        if taken == own or (-1, -1) in taken:
-            continue
-        every = np.arange(nb)
-        seen = [np.array(side) for side in zip(*taken, strict=True)]
-        named = [
-            next((one for one in OF_BLOCKS if (one[2](every, nb) == side).all()), ("", "", _own))
-            for side in seen
-        ]
-        if not all(name for name, _, _ in named):
-            named = _named_by_groups(bench)
-        if not named:
-            continue
-        (name_x, words_x, of_x), (name_y, words_y, of_y) = named
-        both = name_x == name_y
-        wrong = next(b for b in range(nb) if taken[b] != (b, b))
-        texts = [
-            f"{side}'s codes meet the scale of {words}" for side, words in (("x", words_x), ("y", words_y))
-        ]
-        yield bench.measured(
-            "scale-of-another-block",
-            {
-                "scale": name_x
-                if both
-                else " and ".join(
-                    f"{name} of {side}" for side, name in (("x", name_x), ("y", name_y)) if name != "own"
-                ),
-                "blocks": nb,
-                "taken": taken,
-            },
-            "Q8A8-DOT-3",
-            "; ".join(text for text, name in zip(texts, (name_x, name_y), strict=True) if name != "own")
-            + ".",
-            "Scale each block's sum by its own scales.",
-            cause={("first", "first"): "first-scale-for-all", ("next", "own"): "scale-of-next-block"}.get(
-                (name_x, name_y), ""
-            ),
-            evidence=[bench.evidence(made[wrong], f"1 · 1 in block {wrong} of {nb}, every scale a prime")],
-            changes={"scale_of_x": of_x, "scale_of_y": of_y},
-        )
+    seen, calls = {}, {}
+    for nb in LENGTHS:
+        taken, calls[nb] = _taken(bench, nb)
+        if (-1, -1) not in taken:
+            seen[nb] = np.array(taken).T
+    wrong = [nb for nb, of in seen.items() if (of != np.arange(nb)).any()]
+    if not wrong:
         return
+    nb = wrong[0]
+    taken = [tuple(pair) for pair in seen[nb].T.tolist()]
+    sides = [_source({nb: of[side] for nb, of in seen.items()}) for side in (0, 1)]
+    (name_x, _, of_x), (name_y, _, of_y) = sides
+    block = next(b for b in range(nb) if taken[b] != (b, b))
+    others = [
+        (side, name, words) for side, (name, words, _) in zip("xy", sides, strict=True) if name != "own"
+    ]
+    texts = [f"{side}'s codes meet the scale of {words}" for side, _, words in others]
+    yield bench.measured(
+        "scale-of-another-block",
+        {
+            "scale": name_x
+            if name_x == name_y
+            else " and ".join(f"{name} of {side}" for side, name, _ in others),
+            "blocks": nb,
+            "taken": taken,
+        },
+        "Q8A8-DOT-3",
+        "; ".join(texts) + ".",
+        "Scale each block's sum by its own scales.",
+        cause={("first", "first"): "first-scale-for-all", ("next", "own"): "scale-of-next-block"}.get(
+            (name_x, name_y), ""
+        ),
+        evidence=[bench.evidence(calls[nb][block], f"1 · 1 in block {block} of {nb}, every scale a prime")],
+        changes={"scale_of_x": of_x, "scale_of_y": of_y},
+    )
 
 
 def _taken(bench: Bench, nb: int) -> tuple[list[tuple[int, int]], list[Call]]:
@@ -88,34 +85,60 @@ Source = tuple[str, str, "Callable[[Array, int], Array]"]
 """Whose scale a block takes: name, words, and the function of the blocks' numbers and of nb."""
 
 
-def _named_by_groups(bench: Bench) -> list[Source]:
-    """Return whose scales blocks take where it depends on their number modulo the blocks of a group."""
-    seen = {nb: _taken(bench, nb)[0] for nb in (2, 3, 4, 5, 7, 8, 9, 16, 17)}
-    named = []
-    for side in (0, 1):
-        shifts = {nb: np.array([of[side] for of in taken]) - np.arange(nb) for nb, taken in seen.items()}
-        found = next(_patterns(shifts), None)
-        if found is None:
-            return []
-        named.append(found)
-    return named
+def _source(seen: Mapping[int, Array]) -> Source:
+    """Return whose scales blocks take, by those that they take in rows of each length."""
+    shifts = {nb: of - np.arange(nb) for nb, of in seen.items()}
+    for source in (*OF_BLOCKS, *_left_over(), *_patterns(shifts)):
+        if all((source[2](np.arange(nb), nb) == of).all() for nb, of in seen.items()):
+            return source
+    nb = next(nb for nb, shift in shifts.items() if shift.any())
+    block = int(np.flatnonzero(shifts[nb])[0])
+    words = f"other blocks, with {nb} in a row block {block} that of block {seen[nb][block]}"
+    return "others", words, partial(_as_seen, seen)
+
+
+def _as_seen(seen: Mapping[int, Array], numbers: Array, nb: int) -> Array:
+    """Take the scales that were seen to be taken; in rows of other lengths their own."""
+    return np.asarray(numbers - numbers % nb + seen[nb][numbers % nb]) if nb in seen else numbers
+
+
+def _left_over() -> Iterator[Source]:
+    """Yield sources of the blocks alone that a loop leaves over."""
+    for step in (2, 3, 4, 5, 6, 7, 8, 16):
+        for name, words, of in OF_BLOCKS[1:6]:
+            left = f"left over after steps of {step}"
+            yield (
+                f"{name} of those {left}",
+                f"{words} among those {left}, in these blocks",
+                partial(_of_rest, of, step, within=True),
+            )
+            yield f"{name} in those {left}", f"{words}, in blocks {left}", partial(_of_rest, of, step)
+
+
+def _of_rest(
+    of: Callable[[Array, int], Array], step: int, numbers: Array, nb: int, *, within: bool = False
+) -> Array:
+    """Apply a function of blocks to those left over alone; within them, or in the whole row."""
+    blocks, first = numbers % max(nb, 1), nb - nb % step
+    if first == nb:
+        return numbers
+    source = first + of(blocks - first, nb - first) if within else of(blocks, nb)
+    return np.asarray(numbers - blocks + np.where(blocks < first, blocks, source))
 
 
 def _patterns(shifts: Mapping[int, Array]) -> Iterator[Source]:
-    """Yield sources by groups that agree with how far away the scales are that blocks take, by length."""
-    if not any(of.any() for of in shifts.values()):
-        yield OF_BLOCKS[0]
+    """Yield sources by groups, by how far away the scales are that blocks of the longest row take."""
     longest = shifts[max(shifts)]
     for group, whole in ((group, whole) for group in (2, 3, 4, 5, 6, 7, 8) for whole in (True, False)):
         pattern = longest[:group]
-        of = _of_group(pattern, whole=whole)
-        if all((of(np.arange(nb), nb) - np.arange(nb) == shift).all() for nb, shift in shifts.items()):
-            places = {r: int(step) for r, step in enumerate(pattern) if step}
-            words = " and ".join(
-                f"block b {step:+d} where b mod {group} is {r}" for r, step in places.items()
-            )
-            left = f", but for those left over after groups of {group}" if whole else ""
-            yield f"by groups of {group}: {places}", words + left, of
+        places = {r: int(step) for r, step in enumerate(pattern) if step}
+        words = " and ".join(
+            f"block b {shift:+d} where b mod {group} is "
+            + " or ".join(str(r) for r, step in places.items() if step == shift)
+            for shift in dict.fromkeys(places.values())
+        )
+        left = f", but for those left over after groups of {group}" if whole else ""
+        yield f"by groups of {group}: {places}", words + left, _of_group(pattern, whole=whole)
 
 
 def _of_group(pattern: Array, *, whole: bool) -> Callable[[Array, int], Array]:
