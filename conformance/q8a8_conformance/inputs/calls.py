@@ -17,7 +17,7 @@ from q8a8_conformance.spec.abi import MATRIX_PRODUCT, buffer_sizes, get_function
 from q8a8_golden.cases import POISON
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 QUANTIZERS = ("quantize_row_q8_a8_ref", "quantize_row_q8_a8")
 ACTIVATION = "quantize_activation_q8_a8"
@@ -85,6 +85,13 @@ def activations(x: Array) -> Call:
     outputs = {"output": poison(number * size), "scale": poison(2 * number)}
     call = build(ACTIVATION, size, {"input": x.tobytes()}, outputs)
     return replace(call, options=Option.ROWS, repeat=number)
+
+
+def in_rows(made: Sequence[Call]) -> Call:
+    """Join calls that differ in nothing but their buffers' bytes into one message (`Option.ROWS`)."""
+    together = zip(*(call.buffers for call in made), strict=True)
+    buffers = tuple(Buffer(b"".join(each.data for each in same)) for same in together)
+    return replace(made[0], buffers=buffers, options=Option.ROWS, repeat=len(made))
 
 
 def dequantize(blocks: Array) -> Call:

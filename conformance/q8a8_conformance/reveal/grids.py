@@ -200,7 +200,7 @@ class Grid:
             return np.asarray(np.array(self.table)[np.rint(codes).astype(int) + 128] * scales)
         if self.scale_of and scales is not None:
             return np.asarray(v.astype(F64) / np.where(scales == 0, 1, scales) * self._other(scales))
-        if self.group == 1:
+        if self.group == 1 and self.form:
             return FORMATS[self.form].nearest(v.astype(F64))
         r, k = v.shape
         size = {ROW: k, MATRIX: r * k}.get(self.group, self.group)

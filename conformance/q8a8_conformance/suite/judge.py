@@ -92,6 +92,12 @@ class Judge:
         """Yield items whose calls are made in turn: :meth:`KernelCalls.ahead`."""
         return self._calls.ahead(items, call_of)
 
+    def each(
+        self, items: Iterable[Item], call_of: Callable[[Item], Call]
+    ) -> Iterator[tuple[Item, dict[str, bytes]]]:
+        """Make ordinary calls in turn, many by one message: :meth:`KernelCalls.each`."""
+        return self._calls.each(items, call_of)
+
     def run(self, call: Call, *, legal: bool = True, at: Call | None = None) -> dict[str, bytes]:
         """Make a call that must return: :meth:`KernelCalls.run`."""
         return self._calls.run(call, legal=legal, at=at)
@@ -149,6 +155,11 @@ class Judge:
         """
         if all(actual[name] == data for name, data in expected.items()):
             return True
+        alone = self._calls.alone(call, actual)
+        if alone is not None:
+            if all(alone[name] == data for name, data in expected.items()):
+                return True
+            actual = alone
         about = self.rules if rules is None else rules
         placed = at is not None and at != call
         if self._kept[about] >= KEPT:

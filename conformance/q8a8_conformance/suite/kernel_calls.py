@@ -6,7 +6,8 @@ the rule it breaks, whichever case it came up in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from q8a8_conformance.suite.accepted_recipes import DESIGN, Recipes
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from q8a8_conformance.suite.case_records import CaseRecords
 
@@ -44,6 +45,9 @@ FAULT_RULES: Mapping[Fault, tuple[str, str]] = {
 
 OVER_WRITE = "Q8A8-MEM-2"
 
+_MESSAGE_BYTES: Final = 2**18
+"""Bytes of a message that makes many calls."""
+
 Item = TypeVar("Item")
 
 
@@ -62,12 +66,14 @@ class KernelCalls:
         What quantizers are compared with.
     records
         Of the case.
+
     """
 
     def __init__(self, target: Target, recipes: Recipes, records: CaseRecords) -> None:
         self._target = target
         self._recipes = recipes
         self._records = records
+        self._message: Sequence[Call] = ()
         self._last: Result | None = None
         self._places = placement.is_placed(records.rules)
 
@@ -106,6 +112,72 @@ class KernelCalls:
                     self._target.session.announce(announced)
             yield item
             item = following
+
+    def each(
+        self, items: Iterable[Item], call_of: Callable[[Item], Call]
+    ) -> Iterator[tuple[Item, dict[str, bytes]]]:
+        """Make ordinary calls in turn, and yield items with their outputs: one message for many of one shape.
+
+        That is for many short calls of cases that judge nothing but values: a message costs more than they
+        do. The parts of the buffers that calls have lie one after another, at any alignment. Where the
+        worker cannot do it, and where anything is wrong in a message, its calls are made by :meth:`run`.
+
+        Parameters
+        ----------
+        items
+            In order.
+        call_of
+            Returns the call to make of an item, the same one each time.
+        """
+        for _, same in groupby(items, lambda item: _shape(call_of(item))):
+            waiting = list(same)
+            size = max(1, _MESSAGE_BYTES // sum(len(each.data) for each in call_of(waiting[0]).buffers))
+            for start in range(0, len(waiting), size):
+                message = waiting[start : start + size]
+                self._message = [call_of(item) for item in message]
+                found = self._made_in_rows(self._message)
+                if found is not None:
+                    yield from zip(message, found, strict=True)
+                    continue
+                self._message = ()
+                for item in self.ahead(message, call_of):
+                    yield item, self.run(call_of(item))
+
+    def alone(self, call: Call, actual: Mapping[str, bytes]) -> dict[str, bytes] | None:
+        """Make a call by itself that was made by one message with others, and is wrong; None if it was not.
+
+        Where it is right by itself, the cases about memory and state find what others do to it. That it is
+        right or wrong by chance shows here alone.
+        """
+        place = next((i for i, each in enumerate(self._message) if each is call), None)
+        if place is None:
+            return None
+        outputs = self.run(call)
+        if outputs != actual:
+            again = self._made_in_rows(self._message)
+            if again is not None and again[place] != actual:
+                self._records.add_varying(call)
+        return outputs
+
+    def _made_in_rows(self, made: Sequence[Call]) -> list[dict[str, bytes]] | None:
+        """Make calls of one shape by one message; None where it did not return, or not without a fault."""
+        if "rows" not in self._target.hello.capabilities or len(made) == 1 or self._records.failed:
+            return None
+        joined = calls.in_rows(made)
+        try:
+            result = self._target.call(joined)
+            outputs = self._target.outputs(joined, result)
+        except (KernelDiedError, RefusedError, NotRunError):
+            return None
+        if result.faults:
+            return None
+        self._records.function = joined.function
+        self._records.executed = True
+        parts = {name: len(data) // len(made) for name, data in outputs.items()}
+        return [
+            {name: data[parts[name] * i : parts[name] * (i + 1)] for name, data in outputs.items()}
+            for i in range(len(made))
+        ]
 
     def run(self, call: Call, *, legal: bool = True, at: Call | None = None) -> dict[str, bytes]:
         """Make a call that must return, and return its output buffers by ABI name.
@@ -288,3 +360,9 @@ class KernelCalls:
             found = 128 in outputs["output"]
         if found:
             self._records.add(Status.FAIL, ("Q8A8-QNT-5",), "a code is -128", call, actual=outputs)
+
+
+def _shape(call: Call) -> tuple[object, ...]:
+    """Return what calls that one message makes have in common."""
+    lengths = [len(buffer.data) for buffer in call.buffers]
+    return (call.function, call.n, call.bs, call.bx, call.by, call.nrc, *lengths)

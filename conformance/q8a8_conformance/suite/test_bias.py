@@ -48,11 +48,10 @@ def test_dot(judge: Judge, kind: str) -> None:
     """Compute many dot products of one sort."""
     judge.require(calls.DOT)
     given = []
-    made = ((sample, calls.dot(sample.x, sample.y)) for sample in bias_rows.samples(kind))
-    for sample, call in judge.ahead(made, itemgetter(1)):
-        result = judge.run(call)["s"]
-        judge_products(judge, call, result, [sample.product])
-        given.append((sample, result))
+    made = ((calls.dot(sample.x, sample.y), sample) for sample in bias_rows.samples(kind))
+    for (call, sample), outputs in judge.each(made, itemgetter(0)):
+        judge_products(judge, call, outputs["s"], [sample.product])
+        given.append((sample, outputs["s"]))
     warn_of_bias(judge, calls.DOT, given)
 
 
@@ -63,11 +62,10 @@ def test_v2(judge: Judge, kind: str) -> None:
     judge.require(calls.DOT_REAL)
     given = []
     samples = bias_rows.samples(kind, "v2")
-    made = ((sample, calls.dot_real(*dot_rows.to_v2(sample.x, sample.y))) for sample in samples)
-    for sample, call in judge.ahead(made, itemgetter(1)):
-        result = judge.run(call)["s"]
-        judge_products(judge, call, result, [sample.product])
-        given.append((sample, result))
+    made = ((calls.dot_real(*dot_rows.to_v2(sample.x, sample.y)), sample) for sample in samples)
+    for (call, sample), outputs in judge.each(made, itemgetter(0)):
+        judge_products(judge, call, outputs["s"], [sample.product])
+        given.append((sample, outputs["s"]))
     warn_of_bias(judge, calls.DOT_REAL, given)
 
 
@@ -93,8 +91,8 @@ def test_two_rows(judge: Judge, kind: str) -> None:
         (calls.dot_pair(np.stack([first.x, second.x]), np.stack([first.y, second.y])), first, second, between)
         for first, second, *between in pairs_of_samples(kind)
     )
-    for call, first, second, between in judge.ahead(made, itemgetter(0)):
-        result = judge.run(call)["s"]
+    for (call, first, second, between), outputs in judge.each(made, itemgetter(0)):
+        result = outputs["s"]
         products = [first.product, *between, replace(second.product, offset=12)]
         judge_products(judge, call, result, products)
         given += [(first, result[:4]), (second, result[12:16])]

@@ -37,8 +37,8 @@ FEW = 10
 
 def judge_until_wrong(judge: Judge, made: Iterable[tuple[Call, bytes]]) -> None:
     """Make dot products whose ``s`` must hold these bytes, until one is wrong."""
-    for call, expected in judge.ahead(made, itemgetter(0)):
-        if not judge.compare(call, judge.run(call), {"s": expected}):
+    for (call, expected), outputs in judge.each(made, itemgetter(0)):
+        if not judge.compare(call, outputs, {"s": expected}):
             return
 
 

@@ -41,7 +41,8 @@ Each kernel of this project on each processor, emulator and device: what `q8a8 t
 of it, which wants the specification's bits of every result, and what `q8a8 reveal SUT` finds by experiments
 that know nothing of the kernel. `python -m q8a8_lab.pages.judged --run` makes the runs; the last column has
 their day. [One result on every device](one-result.md) has the same kernels with the hash of one large
-product, and says what `qemu-riscv64` does wrong where threads are stopped (Q8A8-ENV-4).
+product, and says what `qemu-riscv64` 7.2 does wrong where threads are stopped (Q8A8-ENV-4): the rows of
+RISC-V here are of version 10.0.2.
 
 """
 

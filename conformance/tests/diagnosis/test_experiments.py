@@ -151,6 +151,11 @@ def _in_lanes_of_16_bits(of: Array) -> Array:
     return np.asarray(lanes.sum(axis=-1))
 
 
+def _pairs_in_halves(of: Array) -> Array:
+    pairs = of.reshape(*of.shape[:-1], 2, 2, 8).sum(axis=-2)
+    return np.asarray(pairs.astype(np.int16).sum(axis=(-1, -2)))
+
+
 def _as_bfloat16(value: float) -> np.float32:
     bits = np.array([value], np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
     return np.float32(bits.view(np.float32)[0])
@@ -209,6 +214,16 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
         Steps(scale_product=lambda dx, dy: dx * dy * float(not (dx * dy == 0).any())),
         "zero-scale-affects-others",
         {"ends": False},
+    ),
+    "half-a-warp": (
+        Steps(visited=lambda nb: np.flatnonzero(np.arange(nb) % 32 < 16)),
+        "block-not-counted",
+        {"at": 17},
+    ),
+    "pairs-in-halves": (
+        Steps(block_sum=_pairs_in_halves),
+        "block-sum",
+        {"bits": 16, "ends": "wraps", "lanes": 16, "elements": "modulo-in-parts-of-16"},
     ),
     "two-entries": (Steps(products=_two_entries), "product-wrong", {"x": -128}),
     "minus-two": (Steps(total=_minus_two), "empty-row-value", {"value": -2.0}),

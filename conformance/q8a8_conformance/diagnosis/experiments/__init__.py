@@ -91,6 +91,10 @@ def dot_facts(
         failed = [one for one in wrong if one.call.nrc == nrc]
         if failed and not _all_explained(found, failed):
             found = [*found, *_look_at_lengths(Bench(function, nrc, probe, seconds), found, failed)]
+    left = [one for one in wrong if not _is_explained(found, one)]
+    if not history and found and left and (history := conditions.of_history(left, probe, restart)):
+        # (The shortest failed calls were wrong for another reason.)
+        facts.append(_of_condition(function, history))
     facts += [replace(one.fact, explains=_explains(one, found)) for one in found]
     elsewhere = [one for failed in placed.values() for one in failed]
     for condition in conditions.of_places(elsewhere, probe, restart):
@@ -103,6 +107,14 @@ def dot_facts(
     if not facts and (varying := conditions.of_bits(legal, probe, restart)):
         facts = [_of_condition(function, varying)]
     return facts
+
+
+def kept_facts(
+    function: str, failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
+) -> list[Fact]:
+    """Find results of another function that depend on calls before: a fact where all failed calls do."""
+    history = conditions.of_history(failed, probe, restart)
+    return [_of_condition(function, history)] if history and len(history.members) == len(failed) else []
 
 
 SINGLE = ("half-read", "product-wrong")
@@ -264,6 +276,7 @@ def _experiments(
         bench.places = model_of(found).places
         if not any("sums" in one.changes for one in found):
             yield lambda: two_rows.strides(bench)
+            yield lambda: two_rows.scale_rows(bench)
     if prepared:
         yield lambda: precision.offset(bench)
         if not any(one.fact.fact == "codes-offset" for one in found):

@@ -259,27 +259,34 @@ LANES = (1, 2, 4, 8, 16)
 
 def _in_lanes() -> Iterator[Candidate]:
     """Yield block sums of lanes of 16 bits, to which one product after the other is added."""
-    for lanes, ends, kind in itertools.product(LANES, ("saturate", "wrap"), ("modulo", "consecutive")):
-        if lanes == 1 and (ends, kind) != ("saturate", "modulo"):
+    for lanes, ends, of in itertools.product(LANES, ("saturate", "wrap"), (32, 1, 16, 8, 4)):
+        if lanes == 1 and (ends, of) != ("saturate", 32):
             continue  # One lane that wraps is a sum of 16 bits that does.
+        if of != 1 and lanes * of <= 32 and of != 32:
+            continue  # Of one product in each part, or of none.
+        kind = {32: "modulo", 1: "consecutive"}.get(of, f"modulo-in-parts-of-{of}")
+        place = {32: f"j mod {lanes}", 1: f"j / {32 // lanes}"}.get(
+            of, f"j mod {lanes * of // 32} of those of its {of}"
+        )
         yield Candidate(
             "block-sum",
             {"bits": 16, "ends": f"{ends}s", "lanes": lanes, "elements": kind},
             "Q8A8-DOT-1",
-            f"Products are added in int16 and {ends}: element j in lane "
-            f"{f'j mod {lanes}' if kind == 'modulo' else f'j / {32 // lanes}'} of {lanes}.",
+            f"Products are added in int16 and {ends}: element j in lane {place} of {lanes}.",
             "Widen each product, or each pair of products, to int32 before adding.",
             "",
-            {"block_sum": _lane_sum(lanes, ends, kind)},
+            {"block_sum": _lane_sum(lanes, ends, of)},
         )
 
 
-def _lane_sum(lanes: int, ends: str, kind: str) -> Step:
+def _lane_sum(lanes: int, ends: str, part: int) -> Step:
     def narrow(of: Array) -> Array:
-        if kind == "modulo":
-            steps = of.reshape(*of.shape[:-1], 32 // lanes, lanes)
-        else:
+        if part == 1:
             steps = of.reshape(*of.shape[:-1], lanes, 32 // lanes).swapaxes(-1, -2)
+        else:
+            # Lanes of each part of so many elements: all 32 are one part.
+            steps = of.reshape(*of.shape[:-1], 32 // part, 32 // lanes, lanes * part // 32)
+            steps = steps.swapaxes(-2, -3).reshape(*of.shape[:-1], 32 // lanes, lanes)
         sums = np.zeros(steps[..., 0, :].shape, np.int64)
         for k in range(32 // lanes):
             sums = sums + steps[..., k, :]

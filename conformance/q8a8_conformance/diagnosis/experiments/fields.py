@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,50 @@ PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
 """Wrong choices of the two scales: rule, cause and step."""
 
 
+def _own(own: Array, _other: Array) -> Array:
+    return own
+
+
+def _other(_own: Array, other: Array) -> Array:
+    return other
+
+
+def _own_unless_zero(own: Array, other: Array) -> Array:
+    return np.where(own == 0, other, own)
+
+
+def _other_unless_zero(own: Array, other: Array) -> Array:
+    return np.where(other == 0, own, other)
+
+
+TAKEN: dict[str, tuple[str, Callable[[Array, Array], Array]]] = {
+    "own": ("", _own),
+    "other": ("the scale of the other role", _other),
+    "own-unless-zero": ("the scale of the other role where its own is zero", _own_unless_zero),
+    "other-unless-zero": ("the scale of the other role where that is not zero", _other_unless_zero),
+}
+"""Which of the two scales of a block is used, in words and as a step."""
+
+
+def _picks() -> Iterator[tuple[str, str, Callable[..., Any]]]:
+    """Yield choices of scales, by row: a name, a sentence and the step."""
+    for (x, (words_x, of_x)), (y, (words_y, of_y)) in itertools.product(TAKEN.items(), repeat=2):
+        texts = [f"of {side} {words} is used" for side, words in (("x", words_x), ("y", words_y)) if words]
+
+        def pick(
+            xw: Array,
+            xa: Array,
+            yw: Array,
+            ya: Array,
+            of_x: Any = of_x,  # noqa: ANN401 - steps
+            of_y: Any = of_y,  # noqa: ANN401 - steps
+        ) -> tuple[Array, Array]:
+            return of_x(xw, xa), of_y(ya, yw)
+
+        sentence = "; ".join(texts)
+        yield f"{x} of x, {y} of y", f"{sentence[:1].upper()}{sentence[1:]}.", pick
+
+
 SINGLE_SCALES = ((1.0, 2.0), (0.5, 4.0), (8.0, 8.0), (2.0, 0.25))
 """Scales of a block whose product no known mistake changes."""
 
@@ -88,15 +133,18 @@ def fields(bench: Bench) -> Iterator[Measured]:
     if all(matches(Model(), one) for one in tried):
         yield from _unused(bench)
         return
-    for fact, (rule, slug, pick) in PICKS.items():
+    choices = [(fact, rule, slug, MUTANTS[slug].sentence, pick) for fact, (rule, slug, pick) in PICKS.items()]
+    for fact, sentence, pick in _picks():
+        choices.append((fact, "Q8A8-LAY-5" if "zero" in fact else "Q8A8-DOT-9", "", sentence, pick))
+    for fact, rule, slug, sentence, pick in choices:
         if all(matches(Model(pick=pick), one) for one in tried):
             bench.unused = 0 if rule == "Q8A8-LAY-5" else None
             yield bench.measured(
                 "version-2-field",
                 {"as": fact},
                 rule,
-                MUTANTS[slug].sentence,
-                MUTANTS[slug].fix,
+                sentence,
+                MUTANTS[slug or "v2-whichever-is-set"].fix,
                 cause=slug,
                 evidence=[
                     bench.evidence(tried[0].call, "scales 3 and 5 of x, 7 and 11 of y: 3 · 11 is right")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-GROUPS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
+GROUPS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32)
 """Blocks that an unrolled loop takes at a time."""
 
 MISSED = 4
