@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["CONVERSIONS", "HALVES", "INVERSES", "LARGEST", "ROUNDINGS", "SCALES", "ZERO_TESTS"]
 
 F16, F32, F64 = np.float16, np.float32, np.float64
+MIN_NORMAL_BITS = 0x0400
 SMALLEST_NORMAL = F16(2.0**-14)
 UPPER_BITS = np.uint32(0xFFFF0000)
 
@@ -86,6 +87,17 @@ def _up(d: Array) -> Array:
     return np.where(f16_to_f32(low) < d, _above(low), low).astype(F16)
 
 
+def _carry_lost(d: Array) -> Array:
+    """Round to nearest even, without the carry of the fraction into the exponent."""
+    low, near = truncated(d), f32_to_f16(d)
+    carried = (near.view(np.uint16) ^ low.view(np.uint16)) >= MIN_NORMAL_BITS
+    return (
+        np.where(carried, low.view(np.uint16) & ~np.uint16(MIN_NORMAL_BITS - 1), near.view(np.uint16))
+        .astype(np.uint16)
+        .view(F16)
+    )
+
+
 def flushed(h: Array) -> Array:
     """Return halves with subnormal ones as +0."""
     return np.where(np.abs(h) < SMALLEST_NORMAL, F16(0), h).astype(F16)
@@ -114,6 +126,7 @@ HALVES: Table = MappingProxyType(
         "truncated": truncated,
         "ties-up": _ties_up,
         "up": _up,
+        "carry-lost": _carry_lost,
         "subnormals-truncated": _subnormals_truncated,
         "subnormals-flushed": lambda d: flushed(f32_to_f16(d)),
         "bfloat16": _bfloat16,

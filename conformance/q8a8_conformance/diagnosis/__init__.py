@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis import dots, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
-from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.experiments import dot_facts, kept_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.product_places import place_facts
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
+from q8a8_conformance.diagnosis.quantizer_values import AGAIN, state_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import DOTS
@@ -260,7 +261,9 @@ def _of_rows(
     if probe is not None:
         session = _Probing(probe)
         with suppress(NoAnswerError, CallRefused):
-            facts = facts_of(session, failures=failures)
+            facts = kept_facts(function, failures, probe, limits.restart) or facts_of(
+                session, failures=failures
+            )
         facts = [] if session.is_late and function != MUL_MAT else facts
     limits.facts += facts
     findings, left = _of_facts(facts, failures)
@@ -273,6 +276,9 @@ def _of_rows(
 
 def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return where a matrix product's outputs come from, or else what they are the sums of."""
+    made = [session.call(one.call).outputs for one in failures[:AGAIN]]
+    if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
+        return state_facts(lambda call: session.call(call).outputs, failures)
     facts = place_facts(session, failures)
     left = [one for one in failures if not any(fact.explains(one) for fact in facts)]
     if left:

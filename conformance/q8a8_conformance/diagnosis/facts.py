@@ -119,7 +119,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
 )
 """What is found about quantizers, dequantization and products (there with a format behind a colon)."""
 
-FEW_EXPLAINED = 0.25
+FEW_EXPLAINED = 0.5
 """The part of the failed calls that several wrong steps must explain to be more than a chance fit."""
 
 HEX_LIMIT = 1 << 12

@@ -221,7 +221,8 @@ def _measure(
         counts[nb] = _counts(session, sources)
     if any(times != 1 for times in counts.get(nb, {}).values()):
         sources.counts = counts[nb]
-        sources.periods = wraps(partial(_numbered, session, sources), nb)
+    sources.periods = wraps(partial(_numbered, session, sources), nb) if nb > 1 else (0, 0)
+    if sources.counts or any(sources.periods):
         return sources
     sources.rows = _numbers(session, sources, n, own_rows, rows_of_x=True)
     sources.columns = _numbers(session, sources, m, own_columns, rows_of_x=False)
@@ -351,10 +352,26 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
         where["periods"] = dict(zip("wx", first.periods, strict=True))
     elif first.counts:
         where["counts"] = [{"block": b, "times": n} for b, n in first.counts.items() if n != 1]
+    if kind == "outputs-of-other-rows" and _wrap(first)[1]:
+        alike, where["period"] = "matrix-k-in-sixteen-bits", _wrap(first)[1]
     return Fact(
         calls.MUL_MAT, kind, where, rule, sentence, MUTANTS[slug or alike].fix, _evidence(first), slug,
         explains=explains,
     )  # fmt: skip
+
+
+def _wrap(sources: Sources) -> tuple[str, int]:
+    """Return the side, w or x, whose rows come again after so many; 0 where none do."""
+    n, m = sources.kept.shape
+    for side, of, own in (
+        ("w", sources.columns, np.arange(m)),
+        ("x", sources.rows, np.arange(n)[:, np.newaxis]),
+    ):
+        wrong = np.argwhere(of != own)
+        if len(wrong):
+            period = int(own.reshape(-1)[wrong[0, 0 if side == "x" else 1]])
+            return side, period if period > 1 and (of == own % period).all() else 0
+    return "", 0
 
 
 def _words(kind: str, sources: Sources, wrong: Array) -> str:
@@ -369,6 +386,9 @@ def _words(kind: str, sources: Sources, wrong: Array) -> str:
         b, times = others[0]
         more = f", and so are others of {len(others)}" if len(others) > 1 else ""
         return f"block {b} is counted {times:g} times{more}"
+    side, period = _wrap(sources) if kind == "outputs-of-other-rows" else ("", 0)
+    if period:
+        return f"the rows of {side} are those whose number is their own modulo {period}"
     return {
         "outputs-not-written": f"{output} are not written",
         "empty-not-written": f"{output} are not written",

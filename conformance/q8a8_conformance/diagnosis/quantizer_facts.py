@@ -234,7 +234,13 @@ def _differences(revealed: RevealedQuantizer, base: Recipe) -> Iterator[Differen
             MUTANTS[cause].fix if cause else "Store block b at byte 34·b: its scale, then its codes in order."
         )
         sentence = f"The bytes of a row are in another order than specified: {model.layout.name}."
-        where = {"layout": model.layout.name}
+        where: dict[str, Any] = {"layout": model.layout.name}
+        if (order := model.layout.block_order) is not None:
+            codes = [int(byte) - 2 for byte in order if byte >= 2]
+            runs = np.split(codes, np.flatnonzero(np.diff(codes) != 1) + 1)
+            words = ", ".join(f"{run[0]}-{run[-1]}" if run.size > 1 else str(run[0]) for run in runs)
+            sentence = f"The codes of a block are stored in the order {words}."
+            fix, where["codes"] = "Store element j at byte 2 + j: packs work within 128-bit lanes.", codes
         yield Difference("layout", where, rule, sentence, fix, cause, partial(replace, layout=AS_SPECIFIED))
     if model.sharing != "own":
         cause = SHARING_CAUSES.get(model.sharing, "")

@@ -234,7 +234,14 @@ def _fit_codes(scale: Recipe, observed: Observed) -> Recipe:
         wrong = [part.wrong_codes(replace(recipe, conversion="wrap")) for recipe in every]
         missed = [(int((of & inner).sum()), int(of.sum())) for of in wrong]
         ranked = sorted(
-            range(len(every)), key=lambda i: (missed[i][0], len(differences(every[i])), missed[i][1], i)
+            range(len(every)),
+            key=lambda i: (
+                missed[i][0],
+                len(differences(every[i])),
+                every[i].multiplier not in {127.0, scale.divisor},  # (An estimate.)
+                missed[i][1],
+                i,
+            ),
         )
         every = [every[i] for i in ranked[:kept]]
     return every[0]

@@ -146,6 +146,7 @@ def scale_amaxes() -> Array:
             rng.integers(0x400, 0x7BFF, 80),
             np.arange(0x7BF0, 0x7BFF),
             np.arange(0x7AFC, 0x7B04),
+            np.arange(0x0FFF, 0x7800, 0x0C00),  # (The next half has another exponent.)
         ]
     )
     halves = low.astype(np.uint16).view(np.float16).astype(np.float64)

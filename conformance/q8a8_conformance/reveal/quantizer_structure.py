@@ -77,11 +77,21 @@ class Layout:
     name: str
     order: Array
 
+    @property
+    def block_order(self) -> Array | None:
+        """Which byte of its block stands at each place [34], where "other" is one order of every block."""
+        of = self.order.reshape(-1, SIZE) - SIZE * np.arange(self.order.size // SIZE)[:, np.newaxis]
+        own = np.where(self.order.reshape(-1, SIZE) >= 0, of, -1).max(axis=0)
+        alike = ((of == own) | (self.order.reshape(-1, SIZE) < 0)).all()
+        return own if self.name == "other" and alike and (np.sort(own) == np.arange(SIZE)).all() else None
+
     def write(self, blocks: Blocks) -> Blocks:
         """Return specified blocks as a row has them in this layout."""
         nb = len(blocks.data)
         if self.name in BLOCK_ORDERS:
             return Blocks(blocks.data[:, BLOCK_ORDERS[self.name]])
+        if (own := self.block_order) is not None:
+            return Blocks(blocks.data[:, own])
         order = ROW_ORDERS[self.name](nb) if self.name in ROW_ORDERS else self.order
         if order.size != blocks.data.size:
             return blocks

@@ -67,17 +67,13 @@ class KernelCalls:
     records
         Of the case.
 
-    Attributes
-    ----------
-    in_rows
-        The call that was made last of those made by one message.
     """
 
     def __init__(self, target: Target, recipes: Recipes, records: CaseRecords) -> None:
         self._target = target
         self._recipes = recipes
         self._records = records
-        self.in_rows: Call | None = None
+        self._message: Sequence[Call] = ()
         self._last: Result | None = None
         self._places = placement.is_placed(records.rules)
 
@@ -138,16 +134,32 @@ class KernelCalls:
             size = max(1, _MESSAGE_BYTES // sum(len(each.data) for each in call_of(waiting[0]).buffers))
             for start in range(0, len(waiting), size):
                 message = waiting[start : start + size]
-                found = self._made_in_rows([call_of(item) for item in message])
-                if found is None:
-                    for item in self.ahead(message, call_of):
-                        yield item, self.run(call_of(item))
+                self._message = [call_of(item) for item in message]
+                found = self._made_in_rows(self._message)
+                if found is not None:
+                    yield from zip(message, found, strict=True)
                     continue
-                for item, outputs in zip(message, found, strict=True):
-                    self.in_rows = call_of(item)
-                    yield item, outputs
+                self._message = ()
+                for item in self.ahead(message, call_of):
+                    yield item, self.run(call_of(item))
 
-    def _made_in_rows(self, made: Sequence[Call]) -> Iterator[dict[str, bytes]] | None:
+    def alone(self, call: Call, actual: Mapping[str, bytes]) -> dict[str, bytes] | None:
+        """Make a call by itself that was made by one message with others, and is wrong; None if it was not.
+
+        Where it is right by itself, the cases about memory and state find what others do to it. That it is
+        right or wrong by chance shows here alone.
+        """
+        place = next((i for i, each in enumerate(self._message) if each is call), None)
+        if place is None:
+            return None
+        outputs = self.run(call)
+        if outputs != actual:
+            again = self._made_in_rows(self._message)
+            if again is not None and again[place] != actual:
+                self._records.add_varying(call)
+        return outputs
+
+    def _made_in_rows(self, made: Sequence[Call]) -> list[dict[str, bytes]] | None:
         """Make calls of one shape by one message; None where it did not return, or not without a fault."""
         if "rows" not in self._target.hello.capabilities or len(made) == 1 or self._records.failed:
             return None
@@ -162,10 +174,10 @@ class KernelCalls:
         self._records.function = joined.function
         self._records.executed = True
         parts = {name: len(data) // len(made) for name, data in outputs.items()}
-        return (
+        return [
             {name: data[parts[name] * i : parts[name] * (i + 1)] for name, data in outputs.items()}
             for i in range(len(made))
-        )
+        ]
 
     def run(self, call: Call, *, legal: bool = True, at: Call | None = None) -> dict[str, bytes]:
         """Make a call that must return, and return its output buffers by ABI name.

@@ -35,15 +35,39 @@ void dequantize_row_q8_a8(const void *x, float *y, int64_t k) {
 """
 
 
+DOT = """
+#include <stdint.h>
+void ggml_vec_dot_q8_a8_q8_a8(int n, float *s, uint64_t bs, const void *vx, uint64_t bx, const void *vy,
+                              uint64_t by, int nrc) {
+    static int calls;
+    const uint8_t *x = vx, *y = vy;
+    volatile float sum = 0;
+    for (int b = 0; b < n / 32; b++, x += 34, y += 34) {
+        _Float16 dx, dy;
+        int products = 0;
+        __builtin_memcpy(&dx, x, 2);
+        __builtin_memcpy(&dy, y, 2);
+        for (int j = 0; j < 32; j++)
+            products += (int8_t)x[2 + j] * (int8_t)y[2 + j];
+        volatile float term = (float)dx * (float)dy * (float)products;
+        sum = sum + term;
+    }
+    calls += nrc;
+    WRONG
+    *s = sum;
+}
+"""
+
+
 @pytest.fixture
 def library(tmp_path: Path, need: Callable[[object, str], None]) -> Callable[[str], Path]:
-    """Return a function that builds a library whose constructor begins with a statement."""
+    """Return a function that builds a library of a source in C."""
     compiler = shutil.which("cc")
     need(compiler, "no C compiler")
 
-    def build(modes: str) -> Path:
+    def build(text: str) -> Path:
         source = tmp_path / "library.c"
-        source.write_text(LIBRARY.replace("MODES", modes))
+        source.write_text(text)
         path = tmp_path / "liblibrary.so"
         command = [str(compiler), "-O1", "-shared", "-fPIC", "-o", str(path), str(source), "-lm"]
         subprocess.run(command, check=True, timeout=60)
@@ -56,7 +80,9 @@ def test_effects_of_loading_are_warnings(
     q8a8_test: Callable[..., Tested], library: Callable[[str], Path]
 ) -> None:
     """A kernel that changes handlers and prints conforms; each change is a warning with its effect."""
-    tested = q8a8_test(f"lib:{library('')}", "--init", "initialize", "--rules", "ENV-9,ENV-1")
+    tested = q8a8_test(
+        f"lib:{library(LIBRARY.replace('MODES', ''))}", "--init", "initialize", "--rules", "ENV-9,ENV-1"
+    )
     assert (tested.report["verdict"], tested.status) == ("conforms", 0), tested.out
     assert tested.rules("fail") == {"ENV-9"}
     slugs = [warning["slug"] for warning in tested.report["warnings"]]
@@ -70,7 +96,8 @@ def test_modes_changed_by_loading_fail(
     q8a8_test: Callable[..., Tested], library: Callable[[str], Path]
 ) -> None:
     """A rounding mode that loading leaves fails ENV-1 with its effect; values are right without it."""
-    tested = q8a8_test(f"lib:{library('fesetround(FE_UPWARD);')}", "--rules", "ENV-1,DEQ-*")
+    path = library(LIBRARY.replace("MODES", "fesetround(FE_UPWARD);"))
+    tested = q8a8_test(f"lib:{path}", "--rules", "ENV-1,DEQ-*")
     assert (tested.report["verdict"], tested.status) == ("does-not-conform", 1), tested.out
     assert tested.rules("fail") == {"ENV-1"}
     assert "every later float operation of the loading thread" in tested.out
@@ -91,3 +118,21 @@ def test_unknown_changes_are_described() -> None:
     rule, message = describe(LoadChange("dlclose", "environment", ""))
     assert rule == "Q8A8-ENV-9"
     assert message.startswith("dlclose changed environment: ")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "failed"),
+    [
+        ("", set()),
+        # Changes the result of the call before, where results lie beside each other.
+        ("if ((uintptr_t)s % 64 && n >= 96) s[-1] = sum;", {"MEM-2"}),
+        ("if (calls % 97 == 0) sum = 2 * sum;", {"ENV-2", "DOT-3", "ORD-2"}),
+        ("sum = -sum;", {"DOT-3"}),
+    ],
+)
+def test_calls_of_one_message_are_judged_alone(
+    q8a8_test: Callable[..., Tested], library: Callable[[str], Path], wrong: str, failed: set[str]
+) -> None:
+    """A value that is wrong among many calls breaks the rules that the call by itself breaks."""
+    tested = q8a8_test(f"lib:{library(DOT.replace('WRONG', wrong))}", "--case", "dot/bias/plain")
+    assert tested.rules("fail") == failed, tested.out

@@ -109,6 +109,14 @@ def dot_facts(
     return facts
 
 
+def kept_facts(
+    function: str, failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
+) -> list[Fact]:
+    """Find results of another function that depend on calls before: a fact where all failed calls do."""
+    history = conditions.of_history(failed, probe, restart)
+    return [_of_condition(function, history)] if history and len(history.members) == len(failed) else []
+
+
 SINGLE = ("half-read", "product-wrong")
 """Facts about single values."""
 

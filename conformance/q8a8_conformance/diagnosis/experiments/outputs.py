@@ -184,6 +184,7 @@ class Written:
         for fill in FILLS:
             s = np.frombuffer(bench.outputs(with_s(self.call, _fill(fill, self.size)))[0], "<f4")
             found.append(s)
+        self.bytes = found[0].tobytes()
         changed = (found[0] != FILLS[0]) | (found[1] != FILLS[1])
         self.values = {int(p): (float(found[0][p]), float(found[1][p])) for p in np.flatnonzero(changed)}
         self.right = dict(zip((0, 1, bs, bs + 1), PRODUCTS, strict=True))
@@ -192,6 +193,19 @@ class Written:
     def is_right(self) -> bool:
         """Whether each result is in its place, and nothing else is written."""
         return self.values == {place: (value, value) for place, value in self.right.items()}
+
+    @property
+    def is_in_bytes(self) -> bool:
+        """Whether the results for y1 begin so many bytes, not floats, from the start, stored in any order."""
+        size, orders = self.bs, ((0, 1, 2, 3), (0, 2, 1, 3))
+        for order in orders:
+            expected = bytearray(_fill(FILLS[0], self.size))
+            for number in order:
+                at = (0, 4, size, size + 4)[number]
+                expected[at : at + 4] = np.float32(PRODUCTS[number]).tobytes()
+            if self.bytes == bytes(expected):
+                return True
+        return False
 
     @property
     def sums(self) -> tuple[tuple[int, ...], ...]:
@@ -286,6 +300,18 @@ def _moved(
             "Give each of the four results its own two rows, and a sum of its own that starts from 0.",
             evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}: {own}")],
             changes={"sums": sums[0]},
+        )
+        return
+    if all(one.is_in_bytes for one in tried):
+        yield bench.measured(
+            "results-at",
+            {"y1": "bs bytes"},
+            rule,
+            "With nrc = 2 the results for y1 begin bs bytes, not floats, behind s.",
+            MUTANTS["bs-in-bytes"].fix,
+            evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}")],
+            cause="bs-in-bytes",
+            when=lambda result: result.call.nrc == 2,
         )
         return
     for name, slug, place in PLACES[1:]:
