@@ -4,10 +4,9 @@ NumPy leaves products to a BLAS, whose kernels add in another order on every kin
 log and tanh differ by processor as well. Within `own_order()` everything here has the same bits on every
 machine with IEEE 754 arithmetic::
 
-    product    rows of A and columns of B are cut into two integers each, relative to their largest element:
-                   a = (A1 + A2 · 2^-q) · 2^(e - q)     |A1| <= 2^q, |A2| <= 2^(q - 1), q = (53 - log2 k) / 2
-               The sums A1·B1 and A1·B2 + A2·B1 are integers of at most 53 bits whatever the order: a float64
-               BLAS has them exactly. Left out is A2·B2, less than k · 2^(-2q - 2) of the largest products.
+    product    each element is its exact sum, rounded to float32 once. A float64 BLAS has it, off by no more
+               than a proven bound (docs/proofs.md#products-rounded-once); where both ends of it round to
+               different float32, which is seldom, the element is summed exactly (`math.fsum`)
     sum        halves are added elementwise, then their halves: one tree for each length
     functions  float64 polynomials, one NumPy operation for each product and sum; never fused
 
@@ -18,6 +17,7 @@ way, and so does what uses LAPACK.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -39,8 +39,11 @@ _own: ContextVar[bool] = ContextVar("own", default=False)
 _CHUNK = 1 << 15
 """Elements that a polynomial is evaluated on at a time: they stay in the cache."""
 
-_COLUMNS = 1 << 14
-"""Columns of a second factor that are cut at a time."""
+_COLUMNS = 1 << 10
+"""Columns of a second factor that are multiplied at a time, so that their sums stay in the cache."""
+
+_TERMS = 192
+"""Terms that a BLAS adds at a time: the bound grows with them, and with it what is summed exactly."""
 
 
 @contextmanager
@@ -71,46 +74,57 @@ def matmul(a: Float, b: Float, *, wide: bool = False) -> Float:
     a, b
         float32, or float64 both.
     wide
-        Return float64 whatever the arguments are.
+        Return float64 whatever the arguments are, computed the machine's way.
     """
-    if _machine(a, b):
-        product: Float = a.astype(np.float64) @ b if wide else a @ b
+    if wide:
+        return a.astype(np.float64) @ b
+    if _machine(a, b) or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        product: Float = a @ b
         return product
-    if b.ndim == 2 and b.shape[1] > _COLUMNS:
-        # Every column is by itself: the same bits, and float64 copies of a part of a large head only.
-        parts = [
-            matmul(a, b[:, start : start + _COLUMNS], wide=wide) for start in range(0, b.shape[1], _COLUMNS)
-        ]
-        return np.concatenate(parts, axis=-1)
+    left = a.astype(np.float64)
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    result = np.empty((*batch, a.shape[-2], b.shape[-1]), np.float32)
+    for start in range(0, b.shape[-1], _COLUMNS):
+        # Every column is by itself.
+        part = slice(start, start + _COLUMNS)
+        result[..., part] = _rounded_once(left, b[..., part].astype(np.float64))
+    return result
+
+
+def _rounded_once(a: F64, b: F64) -> NDArray[np.float32]:
+    """Multiply matrices of float32 numbers, held as float64; each element is the exact one, rounded once."""
     k = a.shape[-1]
-    bits = (53 - max(k - 1, 0).bit_length()) // 2
-    high_a, low_a, unit_a = _cut(a, -1, bits)
-    high_b, low_b, unit_b = _cut(b, -2, bits)
-    if not (np.isfinite(unit_a).all() and np.isfinite(unit_b).all()):
-        plain: Float = a @ b
-        return plain
-    # |A1·B2 + A2·B1| is at most 2 k 2^q 2^(q-1) as well.
-    rest = high_a @ low_b + low_a @ high_b
-    exact: Float = high_a @ high_b + rest * 2.0**-bits
-    exact *= unit_a
-    exact *= unit_b
-    if not wide:
-        exact = exact.astype(np.float32)
-    return exact
+    sums = a[..., :_TERMS] @ b[..., :_TERMS, :]
+    for start in range(_TERMS, k, _TERMS):
+        sums += a[..., start : start + _TERMS] @ b[..., start : start + _TERMS, :]
+    roundings = min(k, _TERMS) + k // _TERMS + 8
+    share = roundings * 2.0**-53 * (1 + (k + 8) * 2.0**-50)
+    longest = np.sqrt(np.einsum("...ij,...ij->...j", b, b).max(axis=-1, initial=0)) * share
+    off = (np.sqrt(np.einsum("...ij,...ij->...i", a, a)) * longest[..., None])[..., None]
+    with np.errstate(over="ignore", under="ignore"):
+        rounded: NDArray[np.float32] = (sums + off).astype(np.float32)
+        sums -= off
+        near = rounded != sums.astype(np.float32)
+    a = np.broadcast_to(a, (*near.shape[:-2], *a.shape[-2:]))
+    b = np.broadcast_to(b, (*near.shape[:-2], *b.shape[-2:]))
+    for *batch, i, j in zip(*np.unravel_index(np.flatnonzero(near), near.shape), strict=True):
+        where = tuple(batch)
+        # (24 times 24 bits: every product is exact.)
+        rounded[(*where, i, j)] = _exact_sum((a[where][i] * b[where][:, j]).tolist())
+    # Which zero a sum cancels to is the order's.
+    rounded += np.float32(0)
+    return rounded
 
 
-def _cut(x: Float, axis: int, bits: int) -> tuple[F64, F64, F64]:
-    """Cut numbers into two integers each: x = (high + low · 2^-bits) · unit, but for a last rounding."""
-    largest = np.abs(x).max(axis=axis, keepdims=True, initial=0)
-    if not np.isfinite(largest).all():
-        return x, x, np.full(largest.shape, np.nan)
-    exponent = np.frexp(largest)[1]
-    # Powers of two: products with them are exact.
-    scaled = x * np.ldexp(1.0, bits - exponent)
-    high = np.rint(scaled)
-    scaled -= high
-    scaled *= 2.0**bits
-    return high, np.rint(scaled, out=scaled), np.ldexp(1.0, exponent - bits)
+def _exact_sum(terms: list[float]) -> np.float32:
+    """Sum float64 numbers exactly, and round once to float32: through the odd neighbour, as `fma32` does."""
+    total = math.fsum(terms)
+    with np.errstate(over="ignore", under="ignore"):
+        if np.float32(math.nextafter(total, -math.inf)) != np.float32(math.nextafter(total, math.inf)):
+            rest = math.fsum([*terms, -total])
+            if rest and not np.float64(total).view(np.int64) & 1:
+                total = math.nextafter(total, math.copysign(math.inf, rest))
+        return np.float32(total)
 
 
 def row_sums(x: Float) -> Float:

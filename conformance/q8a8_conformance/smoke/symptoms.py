@@ -65,14 +65,14 @@ def look(probe: Probe, outputs: Mapping[str, bytes], faults: Fault, init_hint: s
     if about_right:
         return Symptom(trailing, _COUNT_HINT)
     hints = (hint for seen, hint in _HINTS[function](probe, outputs) if seen)
-    return Symptom(_shown(probe, outputs), next(hints, _OTHER_HINT))
+    return Symptom(_shown(probe, outputs), next(hints, UNKNOWN))
 
 
 _COUNT_HINT = "does it treat n, k or size as a number of blocks? They count elements"
 _NOTHING_HINT = (
     "is the symbol bound to another function, are the arguments in another order, or does it return early?"
 )
-_OTHER_HINT = "cause unknown: compare the prototype with the ABI (q8a8 explain LAY-1 has the block)"
+UNKNOWN = "cause unknown: compare the prototype with the ABI (q8a8 explain LAY-1 has the block)"
 _BLOCK_36 = "its blocks are 36 bytes, not 34: a scale of four bytes, the version 2 block, or a padded struct?"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from q8a8_conformance.results.verdict import KnownFailure, Verdict
 from q8a8_conformance.results.verdict import judge as judge_records
 from q8a8_conformance.smoke import stages
 from q8a8_conformance.smoke.starting import start
+from q8a8_conformance.smoke.symptoms import UNKNOWN
 from q8a8_conformance.spec.rules import load_rules, rules_by_id
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import RETURNS, Judge
@@ -275,12 +277,7 @@ class SuiteRun:
             diagnosis=self._findings or (),
             hello=target.hello if target else None,
             message=self._message or (target.lost if target else ""),
-            setup=tuple(stage for stage in self._setup if stage.status is not Status.PASS)
-            + (
-                (Stage("connection", Status.NOT_RUN, target.lost, _LOST_HINT),)
-                if target and target.lost
-                else ()
-            ),
+            setup=self._wrong_setup(),
             complete=complete,
             notes=self._notes(),
             bound=target.margins.by_function() if target else (),
@@ -295,6 +292,18 @@ class SuiteRun:
             stops=target.stops if target else 0,
             records=records,
         )
+
+    def _wrong_setup(self) -> tuple[Stage, ...]:
+        """Return what is wrong with the setup; a hint that knows no cause is left out where a fact does."""
+        known = {fact.function for fact in self._facts}
+        wrong = [
+            replace(stage, hint="") if stage.hint == UNKNOWN and stage.name in known else stage
+            for stage in self._setup
+            if stage.status is not Status.PASS
+        ]
+        if self._target is not None and self._target.lost:
+            wrong.append(Stage("connection", Status.NOT_RUN, self._target.lost, _LOST_HINT))
+        return tuple(wrong)
 
     def close(self) -> None:
         """End the worker and the helpers."""

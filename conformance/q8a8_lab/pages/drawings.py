@@ -1,14 +1,9 @@
-"""Draw the pictures of home page, block and three methods, as SVG that takes the colours of the page's theme.
-
-The fragments are included in the pages, not linked: so they follow the theme switch. A drawing is 340 units
-wide, for a phone's column; on a desk the cards of the home page stand side by side.
-"""
+"""Draw the pictures of home page, block and three methods, and write them with those of the specification."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +11,13 @@ import numpy as np
 
 import q8a8
 from q8a8_conformance.spec.rules import load_rules
+from q8a8_lab.pages import spec_drawings
+from q8a8_lab.pages.svg import arrow, box, card, cards, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = "python -m q8a8_lab.pages.drawings --write docs/assets"
-WIDTH = 340
 TIE = 2.5
 """An element times the inverse, between two integers: `roundf` and `rintf` differ."""
 
@@ -71,21 +67,6 @@ WORDS = {
         codes="부호 있는 바이트 32개",
     ),
 }
-
-
-def text(x: float, y: float, words: str, style: str = "") -> str:
-    """Return a line of text."""
-    return f'<text x="{x}" y="{y}" class="{style}">{escape(words)}</text>'
-
-
-def card(title: str, height: int, *parts: str) -> str:
-    """Return a drawing with a title above a frame."""
-    frame = f'<rect x="1" y="26" width="{WIDTH - 2}" height="{height - 27}" rx="4" class="frame"/>'
-    inside = "".join((text(1, 16, title, "title"), frame, *parts))
-    return (
-        f'<svg class="drawing" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        f"{inside}</svg>"
-    )
 
 
 def codes() -> tuple[int, int]:
@@ -140,18 +121,7 @@ def block(words: Words) -> str:
         parts.append(f'<rect x="{x}" y="56" width="50" height="32" class="{style}"/>')
         parts += [text(x + 25, 49, byte, "dim middle"), text(x + 25, 77, content, "code middle")]
     parts += [text(62, 108, words.scale, "dim middle"), text(224, 108, words.codes, "dim middle")]
-    return f'<div class="cards">{card(words.block, 122, *parts)}</div>\n'
-
-
-def box(x: float, y: float, width: float, words: str, style: str = "") -> str:
-    """Return a box of 26 units' height with a word in its middle."""
-    frame = f'<rect x="{x}" y="{y}" width="{width}" height="26" class="{style}"/>'
-    return frame + text(x + width / 2, y + 18, words, "code middle")
-
-
-def arrow(x: float, y: float, to_x: float, to_y: float) -> str:
-    """Return an arrow downwards from one place to another."""
-    return f'<path d="M{x} {y} L{to_x} {to_y} m-4 -7 l4 7 l4 -7" class="arrow"/>'
+    return cards(card(words.block, 122, *parts))
 
 
 def folding() -> str:
@@ -202,7 +172,7 @@ def outlier_columns() -> str:
         text(12, 156, "O: an element of 6 or more, in any row.", "dim"),
         text(12, 176, "0 in the int8 product, then added in float16.", "dim"),
     ]
-    return f'<div class="cards">{card("The columns of X", 190, *parts)}</div>\n'
+    return cards(card("The columns of X", 190, *parts))
 
 
 def groups() -> str:
@@ -218,44 +188,11 @@ def groups() -> str:
         for x, width, codes_, index in cells:
             words = codes_ if not letter or not index else f"{letter}{index}"
             parts.append(box(x, y, width, words, style))
-    return f'<div class="cards">{card("A row of k weights in ⌈k/g⌉ groups", 216, *parts)}</div>\n'
-
-
-def row() -> str:
-    """Return the bytes of a row: one block after the other, without a gap."""
-    parts = []
-    for i, (byte, elements) in enumerate((("0", "x[0]…x[31]"), ("34", "x[32]…x[63]"), ("68", "x[64]…x[95]"))):
-        x = 10 + i * 94
-        parts += [
-            text(x + 9, 49, byte, "dim middle"),
-            box(x, 56, 94, f"block {i}", "value"),
-            box(x, 82, 94, elements, "value"),
-        ]
-    parts += [
-        box(292, 56, 38, "…", "value"),
-        box(292, 82, 38, "…", "value"),
-        text(311, 49, "34·nb", "dim middle"),
-    ]
-    return f'<div class="cards">{card("k = 32·nb", 122, *parts)}</div>\n'
-
-
-def block_v2() -> str:
-    """Return the bytes of a version 2 block."""
-    scales = ((10, "weight_scale", ("0", "1")), (108, "activation_scale", ("2", "3")))
-    parts = []
-    for x, name, places in scales:
-        parts.append(box(x, 56, 98, name[:-6], "scale"))
-        parts += [text(x + 25 + 48 * i, 49, place, "dim middle") for i, place in enumerate(places)]
-    for i, (byte, content) in enumerate((("4", "q0"), ("5", "q1"), ("", "…"), ("35", "q31"))):
-        x = 206 + i * 31
-        parts += [text(x + 15, 49, byte, "dim middle"), box(x, 56, 31, content, "value")]
-    parts += [text(108, 100, "binary16, binary16", "dim middle"), text(268, 100, "weight_qs", "dim middle")]
-    return f'<div class="cards">{card("block_q8_a8_v2: 36 B", 114, *parts)}</div>\n'
+    return cards(card("A row of k weights in ⌈k/g⌉ groups", 216, *parts))
 
 
 DRAWINGS = {
-    "row": row,
-    "block-v2": block_v2,
+    **spec_drawings.DRAWINGS,
     "folding": folding,
     "outlier-columns": outlier_columns,
     "int4-groups": groups,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,18 +31,15 @@ def table(head: str, rows: Iterable[Iterable[str]]) -> str:
     return "\n".join([head, dashes, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def lane_maps(page: str) -> dict[str, Lanes]:
+def lane_maps(drawing: str) -> dict[str, Lanes]:
     """Parse the drawing of the lanes: a name, and the lane of each of 32 bytes."""
-    _, _, drawing = page.partition("## Lane maps")
     found = {}
-    for line in drawing.splitlines():
-        words = line.split()
-        if len(words) > 33 and all(word.isdigit() for word in words[1:33]):
-            owners = [int(word) for word in words[1:33]]
-            found[words[0]] = tuple(
-                tuple(byte for byte, owner in enumerate(owners) if owner == lane)
-                for lane in range(max(owners) + 1)
-            )
+    for name, lanes, cells in re.findall(r">(\w+): L = (\d+)<(.*?)(?=>\w+: L =|$)", drawing, re.DOTALL):
+        owners = [int(lane) for lane in re.findall(r'class="code middle">(\d+)<', cells)]
+        assert (len(owners), max(owners) + 1) == (32, int(lanes))
+        found[name] = tuple(
+            tuple(byte for byte, owner in enumerate(owners) if owner == lane) for lane in range(int(lanes))
+        )
     return found
 
 
@@ -66,7 +64,8 @@ ORDERS_HEAD = "| order | lanes | accumulators | fused | rows | source |"
 def test_catalogue_of_orders(docs: Path) -> None:
     """The catalogue has every order of the reference, with its data."""
     page = (docs / "spec/orders.md").read_text("utf-8")
-    names = {lanes: name for name, lanes in lane_maps(page).items()}
+    drawing = (docs / "assets/lane-maps.svg").read_text("utf-8")
+    names = {lanes: name for name, lanes in lane_maps(drawing).items()}
     want = [order_row(order, names) for order in q8a8.ORDERS.values()]
     if rows_of(page, ORDERS_HEAD) != want:
         pytest.fail(f"the catalogue on spec/orders.md should be:\n\n{table(ORDERS_HEAD, want)}")

@@ -9,46 +9,90 @@ import subprocess
 import sys
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from q8a8.arithmetic import cos_sin, exp, is_own, log, matmul, own_order, power, row_sums, tanh
+from q8a8_golden import oracle
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    F32 = NDArray[np.float32]
 
 RANDOM = np.random.default_rng(12)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (4, 576, 7), (2, 1536, 3), (3, 0, 2)])
+def rounded_once(a: F32, b: F32) -> F32:
+    """Return the products of matrices, each the exact sum rounded to float32 by the oracle, no -0."""
+    exact = [
+        sum((Fraction(float(x)) * Fraction(float(y)) for x, y in zip(row, column, strict=True)), Fraction())
+        for row in a
+        for column in b.T
+    ]
+    bits = np.array([oracle.nearest(number, oracle.F32) for number in exact], np.uint32)
+    return np.asarray(bits.view(np.float32).reshape(len(a), b.shape[1]) + np.float32(0))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (4, 577, 7), (2, 1536, 3), (3, 0, 2)])
 def test_products(shape: tuple[int, int, int]) -> None:
-    """Off the exact sum by no more than the left-out products, then rounded to float32 once."""
+    """The exact sum, rounded to float32 once."""
     t, k, m = shape
     a = (RANDOM.standard_normal((t, k)) * np.exp(3 * RANDOM.standard_normal((t, k)))).astype(np.float32)
     b = (RANDOM.standard_normal((k, m)) * np.exp(3 * RANDOM.standard_normal((k, m)))).astype(np.float32)
     with own_order():
-        wide, narrow = matmul(a, b, wide=True), matmul(a, b)
-    assert np.array_equal(narrow, wide.astype(np.float32))
-    bits = (53 - max(k - 1, 0).bit_length()) // 2
-    for i in range(t):
-        for j in range(m):
-            exact = sum(
-                (Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a[i], b[:, j], strict=True)),
-                Fraction(),
-            )
-            # Units are at most twice the largest element; A2·B2, both last roundings, and one of the sum.
-            largest = 4 * float(np.abs(a[i]).max(initial=0)) * float(np.abs(b[:, j]).max(initial=0))
-            bound = k * largest * 2.0 ** (-2 * bits) + abs(float(exact)) * 2.0**-52
-            assert abs(Fraction(float(wide[i, j])) - exact) <= Fraction(bound)
+        assert np.array_equal(matmul(a, b), rounded_once(a, b))
+    assert np.array_equal(matmul(a, b, wide=True), a.astype(np.float64) @ b)
+
+
+def test_products_beside_a_tie() -> None:
+    """Sums on a tie of float32, and beside it by less than float64 shows, down to the least product."""
+    tie = [1.0, 2.0**-24]
+    ends = [0.0, 2.0**-40, 2.0**-60, 2.0**-120, 2.0**-149]
+    rows = []
+    for one in (0.0, 2.0**-23):  # ties that go down, and up
+        for end in ends:
+            for sign in (1.0, -1.0):
+                # 300 terms cancel in pairs, and are larger than the rest.
+                noise = np.repeat(RANDOM.standard_normal(150) * 4, 2) * np.tile([1, -1], 150)
+                rows.append(np.array([*tie, one, sign * end, *noise], np.float32))
+    a = np.array(rows)
+    b = np.ones((a.shape[1], 4), np.float32)
+    b[3] = 1, -1, 2.0**-149, 0
+    order = RANDOM.permutation(len(b))
+    a, b = np.concatenate([a, -a])[:, order], b[order]
+    expected = rounded_once(a, b)
+    with own_order():
+        assert np.array_equal(matmul(a, b), expected)
+    # A float64 BLAS alone does not find them.
+    assert not np.array_equal(matmul(a, b, wide=True).astype(np.float32), expected)
+
+
+def test_products_at_the_ends() -> None:
+    """Overflow is infinite, what underflows is subnormal or +0, and so is what cancels, whatever its sign."""
+    largest, least = float(np.finfo(np.float32).max), 2.0**-149
+    a = np.array(
+        [[largest, largest], [least, 0], [-least, 0], [1, -1], [-0.0, 0], [least, least]], np.float32
+    )
+    b = np.array([[1, 0.5], [1, 0.5]], np.float32)
+    expected = [[np.inf, largest], [least, 0], [-least, 0], [0, 0], [0, 0], [2 * least, least]]
+    with own_order():
+        found = matmul(a, b)
+    assert found.tolist() == expected
+    assert not np.signbit(found[found == 0]).any()
 
 
 def test_many_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A product by parts of its columns has the bits of the whole."""
+    """A product by parts of its columns, and by other parts of its terms, has the bits of the whole."""
     a, b = RANDOM.standard_normal((4, 65)), RANDOM.standard_normal((65, 11))
     a, b = a.astype(np.float32), b.astype(np.float32)
     with own_order():
-        whole = matmul(a, b), matmul(a, b, wide=True)
+        whole = matmul(a, b)
         monkeypatch.setattr("q8a8.arithmetic._COLUMNS", 4)
-        parts = matmul(a, b), matmul(a, b, wide=True)
-    assert all(np.array_equal(*pair) for pair in zip(whole, parts, strict=True))
+        monkeypatch.setattr("q8a8.arithmetic._TERMS", 7)
+        assert np.array_equal(matmul(a, b), whole)
 
 
 def test_batches_and_other_arguments() -> None:

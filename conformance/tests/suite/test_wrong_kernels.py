@@ -44,6 +44,14 @@ def test_a_value_is_no_matter_of_the_calls_before(q8a8_test: Callable[..., Teste
     assert tested.rules("fail") == {"QNT-4"}, tested.out
 
 
+def test_a_cause_that_is_found_is_not_called_unknown(q8a8_test: Callable[..., Tested]) -> None:
+    """What is asked first shows a wrong result without a hint, where the experiments find the cause."""
+    tested = q8a8_test(f"{MUTANTS}:upper_half_lost", "--case", "dot/exact/blocks-3")
+    hints = {stage["stage"]: stage["hint"] for stage in tested.report["setup"]}
+    assert hints["ggml_vec_dot_q8_a8_q8_a8"] == ""
+    assert "upper-half-lost" in tested.out
+
+
 @pytest.mark.parametrize(
     ("name", "selected", "broken"),
     [("over_read_byte", "MEM-1,MEM-4", "MEM-1"), ("crashes_on_63_blocks", "ENV-4,DEQ-*", "ENV-4")],
