@@ -148,6 +148,14 @@ static const struct {
               {16, 3, 8}, {17, 4, 5}, {31, 33, 3}, {33, 9, 33}, {70, 7, 65}, {64, 11, 4}, {5, 300, 2}};
 enum { SHAPES = sizeof shapes / sizeof *shapes, MOST_ROWS = 70, MOST_COLUMNS = 300, MOST_OUTPUTS = 1600 };
 
+static void multiply_packed(const struct q8a8_kernel *kernel, int m, int n, int64_t k, const uint8_t *w, const float *x,
+                            float *out, int threads) {
+    struct q8a8_packed *packed = q8a8_product_pack(kernel->product, m, k, w);
+    check_that(packed != NULL && q8a8_product_mul_mat_packed(packed, n, x, out, threads) == 0, "%s: no memory",
+               kernel->name);
+    q8a8_product_free(packed);
+}
+
 static void compare_products(const struct q8a8_kernel *kernel) {
     static uint8_t w[MOST_ROWS * 65 * Q8A8_BLOCK_BYTES];
     static float x[MOST_COLUMNS * 2 * QK8_A8 + 40 * 65 * QK8_A8];
@@ -165,15 +173,25 @@ static void compare_products(const struct q8a8_kernel *kernel) {
             if (threads == 0) {
                 kernel->mul_mat(m, n, k, w, x, given);
             } else {
-                struct q8a8_packed *packed = q8a8_product_pack(kernel->product, m, k, w);
-                check_that(packed != NULL && q8a8_product_mul_mat_packed(packed, n, x, given, threads) == 0,
-                           "%s: no memory", kernel->name);
-                q8a8_product_free(packed);
+                multiply_packed(kernel, m, n, k, w, x, given, threads);
             }
             check_that(memcmp(expected, given, sizeof given) == 0, "%s: %d x %d outputs of %d blocks, %d threads",
                        kernel->name, n, m, shapes[i].blocks, threads);
         }
     }
+}
+
+/* Packed weights that are large enough for huge pages of 2 MB. */
+static void compare_large_products(const struct q8a8_kernel *kernel) {
+    enum { M = 64, BLOCKS = 1024, K = BLOCKS * QK8_A8 };
+    static uint8_t w[M * BLOCKS * Q8A8_BLOCK_BYTES];
+    static float x[K];
+    float expected[M], given[M];
+    fill_blocks(w, M * BLOCKS, Q8A8_BLOCK_BYTES, 99);
+    fill_floats(x, K, (enum flavour)random_below(FLAVOURS_IN_DOMAIN));
+    scalar->mul_mat(M, 1, K, w, x, expected);
+    multiply_packed(kernel, M, 1, K, w, x, given, 2);
+    check_that(memcmp(expected, given, sizeof given) == 0, "%s: packed weights of %zu bytes", kernel->name, sizeof w);
 }
 
 /* Computed by hand: 32 products of -128 * -128 are 2^19 a block, with scales 1 and -2 (Q8A8-DOT-1, DOT-4). */
@@ -220,6 +238,7 @@ static void run(const struct q8a8_kernel *kernel) {
         compare_dots(kernel);
     }
     compare_products(kernel);
+    compare_large_products(kernel);
     all_minus_128(kernel);
     largest_products(kernel);
     printf("%s: %s\n", kernel->name, check_failures == before ? "equals scalar" : "differs from scalar");

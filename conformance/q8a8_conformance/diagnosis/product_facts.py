@@ -21,6 +21,7 @@ from q8a8_conformance.diagnosis.dots import REVEALED
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 from q8a8_conformance.results.observations import Failure
 from q8a8_conformance.reveal.product_regimes import BFLOAT, FLOAT, HALF
 from q8a8_conformance.reveal.products import BRIEF, reveal_product
@@ -28,7 +29,6 @@ from q8a8_conformance.reveal.products import BRIEF, reveal_product
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
     from q8a8_conformance.reveal.quantizer_calls import AnySession
@@ -240,13 +240,17 @@ def _explains(regime: Regime) -> Callable[[CallResult], bool]:
     def explains(result: CallResult) -> bool:
         if not isinstance(result, Failure):
             return False
-        w, x, actual, expected = _matrices(result)
+        call = result.call
+        (w, x), held = matrices_of(call), bytes(call.buffers[2].data)
+        actual, expected, before = (
+            outputs_of(call, bytes(side)) for side in (result.outputs[0], result.expected[0], held)
+        )
         wrong = actual.view(np.uint32) != expected.view(np.uint32)
         inside = _inside(regime, wrong)
         if not wrong.any() or not inside[wrong].all():
             return False
         if kept is None:
-            return bool((actual.view(np.uint32) == _before(result.call, actual.size))[wrong].all())
+            return bool((actual.view(np.uint32) == before.view(np.uint32))[wrong].all())
         try:
             return bool(regime.near(w, x, actual, u)[wrong].all())
         except Q8A8Error:
@@ -259,22 +263,3 @@ def _inside(regime: Regime, wrong: Array) -> Array:
     """Return which outputs, bool [n, m], belong to a regime."""
     held = regime.rows(wrong.shape[0] if regime.side == "n" else wrong.shape[1])
     return np.broadcast_to(held[:, np.newaxis] if regime.side == "n" else held, wrong.shape)
-
-
-def _before(call: Call, size: int) -> Array:
-    """Return the bits that outputs held before a call."""
-    held = bytes(call.buffers[call.spec.outputs[0]].data)[: 4 * size]
-    return np.frombuffer(held, "<u4").reshape(call.bx, call.bs)
-
-
-def _matrices(result: Failure) -> tuple[Array, Array, Array, Array]:
-    """Return a call's w [m, nb] and x [n, k], its outputs and the right ones, float32 [n, m]."""
-    call = result.call
-    w, x = (call.buffers[index].data for index in call.spec.inputs)
-    size = 4 * call.bs * call.bx
-    actual, expected = (
-        np.frombuffer(bytes(side[0])[:size], "<f4").reshape(call.bx, call.bs)
-        for side in (result.outputs, result.expected)
-    )
-    blocks = layout.as_blocks(bytes(w)).reshape(call.bs, call.n // layout.QK8_A8)
-    return blocks, np.frombuffer(bytes(x), "<f4").reshape(call.bx, call.n), actual, expected

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.recipe import RECIPES, quantize_blocks
 from q8a8_conformance.inputs import blocks as block_sets
-from q8a8_conformance.reveal.product_grids import MISSED, NEAR, ActivationSide, find_grid, find_group
+from q8a8_conformance.reveal.product_grids import MISSED, NEAR, Side, find_grid, find_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -234,7 +234,7 @@ def _one() -> Array:
 
 def _of_group(place: Place, found: Activations, factor: float, outputs: str) -> Activations:
     """Return what activations become whose scale is that of another number of elements, if that is known."""
-    side = ActivationSide(place, factor)
+    side = Side(place, factor)
     group = find_group(side)
     if found.kind != "unknown":
         is_blocks = group is not None and group > BLOCK and group % BLOCK == 0

@@ -8,7 +8,7 @@ such a group (`grids`) are tried on random rows. Numbers that none of them has a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,19 +52,6 @@ NEAR = {"float32": 2.0**-18, "float16": 2.0**-9, "bfloat16": 2.0**-6}
 """How near an element that is read is to what it became, relative to the largest one, by the outputs."""
 
 
-class Side(Protocol):
-    """One matrix of a product under experiment: rows in, what some of their elements become out."""
-
-    @property
-    def capacity(self) -> int:
-        """Rows of a call."""
-        ...
-
-    def __call__(self, scales: Array, codes: Array, elements: Sequence[int]) -> Array:
-        """Read elements of rows of scale times code, float16 [r, nb] and int8 [r, 32·nb]: [r, elements]."""
-        ...
-
-
 def _single(count: int, k: int, elements: Sequence[int], value: float) -> Array:
     """Return rows [count, k] with a single element each."""
     rows = np.zeros((count, k), F32)
@@ -77,53 +64,45 @@ def _as_blocks(scales: Array, codes: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class WeightSide:
-    """The weights of a place, read with activations of which one becomes `unit`."""
+class Side:
+    """One matrix of a product under experiment: rows in, what some of their elements become out.
+
+    Attributes
+    ----------
+    place
+        Where.
+    unit
+        What the single element becomes with which the other matrix's rows read elements.
+    is_weights
+        Whether it is w, read with elements of `LARGE`; else x, read with weights of one.
+    """
 
     place: Place
     unit: float
+    is_weights: bool = False
 
     @property
     def capacity(self) -> int:
         """Rows of a call."""
-        return len(self.place.columns)
+        return len(self.place.columns if self.is_weights else self.place.rows)
 
     def __call__(self, scales: Array, codes: Array, elements: Sequence[int]) -> Array:
-        """Read elements."""
-        found = np.empty((len(codes), len(elements)))
-        for start in range(0, len(codes), self.capacity):
-            part = slice(start, start + self.capacity)
-            w = _as_blocks(scales[part], codes[part])
-            for first in range(0, len(elements), len(self.place.rows)):
-                some = elements[first : first + len(self.place.rows)]
-                x = _single(len(some), codes.shape[1], some, LARGE)
-                found[part, first : first + len(some)] = self.place.outer(w, x).T
-        return found / self.unit
-
-
-@dataclass(frozen=True)
-class ActivationSide:
-    """The activations of a place, read with weights of which a one becomes `unit`."""
-
-    place: Place
-    unit: float
-
-    @property
-    def capacity(self) -> int:
-        """Rows of a call."""
-        return len(self.place.rows)
-
-    def __call__(self, scales: Array, codes: Array, elements: Sequence[int]) -> Array:
-        """Read elements."""
-        x = (np.repeat(scales.astype(F32), BLOCK, axis=1) * codes).astype(F32)
-        found = np.empty((len(codes), len(elements)))
-        ones = np.ones((len(elements), codes.shape[1] // BLOCK))
-        for first in range(0, len(elements), len(self.place.columns)):
-            some = elements[first : first + len(self.place.columns)]
-            w = _as_blocks(ones[: len(some)], _single(len(some), codes.shape[1], some, 1) + self.place.zero)
+        """Read elements of rows of scale times code, float16 [r, nb] and int8 [r, 32·nb]: [r, elements]."""
+        place, found = self.place, np.empty((len(codes), len(elements)))
+        own = (
+            _as_blocks(scales, codes) if self.is_weights else np.repeat(scales.astype(F32), BLOCK, 1) * codes
+        )
+        most = len(place.rows if self.is_weights else place.columns)
+        for first in range(0, len(elements), most):
+            some = elements[first : first + most]
+            single = _single(len(some), codes.shape[1], some, LARGE if self.is_weights else 1)
+            ones = np.ones((len(some), codes.shape[1] // BLOCK))
+            other = single if self.is_weights else _as_blocks(ones, single + place.zero)
             for start in range(0, len(codes), self.capacity):
-                part = slice(start, start + self.capacity)
-                found[part, first : first + len(some)] = self.place.outer(w, x[part])
+                rows = slice(start, start + self.capacity)
+                w, x = (own[rows], other) if self.is_weights else (other, own[rows].astype(F32))
+                out = place.outer(w, x)
+                found[rows, first : first + len(some)] = out.T if self.is_weights else out
         return found / self.unit
 
 
@@ -220,7 +199,7 @@ def find_zero(place: Place) -> int:
     blocks = _as_blocks(np.ones((1, 1)), np.zeros((1, BLOCK)))
     if not place.by_rows(blocks[0], np.full((1, BLOCK), LARGE, F32)).any():
         return 0
-    nothing = np.flatnonzero(_codes(WeightSide(place, LARGE)) == 0)
+    nothing = np.flatnonzero(_codes(Side(place, LARGE, is_weights=True)) == 0)
     return int(nothing[0]) - 128 if nothing.size else 0
 
 
@@ -270,7 +249,7 @@ def find_weights(place: Place, unit: float, outputs: str) -> Grid | None:
     outputs
         What outputs are kept in.
     """
-    side = WeightSide(place, unit)
+    side = Side(place, unit, is_weights=True)
     if weights_kept(side, outputs):
         return None
     group = find_group(side)

@@ -32,9 +32,6 @@ REVEALED = "revealed"
 LENGTHS = (16, 48, 140)
 """Blocks of rows in which a step is looked for: a step of up to half of them is found."""
 
-LONGER = (2, 3, 4, 8)
-"""How many turns of all accumulators a step may have."""
-
 SHORTER = (11, 7)
 """The same for kernels that add short rows alone so."""
 
@@ -103,7 +100,6 @@ def reveal_order(dot: Dot, unit: int = UNIT, least: int = 0) -> Iterator[Order]:
         The experiments contradict each other.
     """
     seen: tuple[int, ...] = ()
-    orders: list[Order] = []
     for nb in (least, 2 * least + LENGTHS[0]) if least else (*LENGTHS, *SHORTER):
         if seen and nb not in SHORTER:
             continue
@@ -117,25 +113,6 @@ def reveal_order(dot: Dot, unit: int = UNIT, least: int = 0) -> Iterator[Order]:
         fold = _find_fold(dot, steps, lanes, unit)
         order = Order(REVEALED, lanes, body, fold, False, "body", False, dot.nrc, REVEALED)
         yield from _with_tail(dot, order, unit, least)
-        orders.append(order)
-    for order in orders:
-        for times in LONGER:
-            yield from _with_longer_step(dot, replace(order, body=order.body * times), unit, least)
-
-
-def _with_longer_step(dot: Dot, order: Order, unit: int, least: int) -> Iterator[Order]:
-    """Yield an order whose step is several turns, with the tails that tell it from one.
-
-    The blocks left over may be fused where the others are not, or the reverse; or follow the fold whole. Rows
-    of two blocks may then be all left over, and show no lanes.
-    """
-    yield order
-    steps = Steps(order.body, least)
-    lanes = find_lanes(dot, steps, unit)
-    if len(lanes) > 1:
-        joined = replace(order, lanes=lanes, fold=_find_fold(dot, steps, lanes, unit), tail="scalar")
-        if _crosses_lanes(dot, joined, steps.nb, unit):
-            yield joined
 
 
 def find_lanes(dot: Dot, steps: Steps, unit: int = UNIT) -> Lanes:

@@ -102,7 +102,10 @@ def dot_facts(
     every += elsewhere
     counted = [(len(fact.explained(every)), fact) for fact in facts]
     hides = _hides(found)
-    facts = [fact for number, fact in sorted(counted, key=lambda pair: -pair[0]) if number or hides]
+    # (Beside much that stays unexplained, what explains next to nothing fits by chance.)
+    unknown = sum(not any(fact.explains(one) for fact in facts) for one in every)
+    least = CHANCE / 5 * len(every) if 2 * unknown > len(every) else 0
+    facts = [f for number, f in sorted(counted, key=lambda pair: -pair[0]) if number > least or hides]
     legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
     if not facts and (varying := conditions.of_bits(legal, probe, restart)):
         facts = [_of_condition(function, varying)]
