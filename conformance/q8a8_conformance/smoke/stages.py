@@ -192,6 +192,8 @@ def _refusal_hint(error: CallRefused) -> str:
 def _crash_hint(error: WorkerCrashed) -> str:
     if "SIGILL" in error.how:
         return "the CPU lacks an instruction that the kernel uses"
+    if "SIGABRT" in error.how and error.stderr.strip():
+        return "the kernel ended its process itself, and says why on standard error"
     return (
         "the call has two blocks: are the arguments in the ABI's order, sizes as size_t and counts as int or "
         "int64_t, and do n, k and size count elements? Does the library need --init?"

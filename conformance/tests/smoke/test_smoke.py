@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -101,6 +102,20 @@ def test_wrong_bindings(wrong_library: Path, capsys: pytest.CaptureFixture[str])
     assert "wrote nothing into y" in lines_of(out, DEQUANTIZE)
     assert lines_of(out, "quantize_activation_q8_a8").startswith("crashed")
     assert "0 of 3 functions are about right" in out
+
+
+def test_a_kernel_that_aborts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a kernel ends its process, as without a driver, its own words are the hint."""
+    body = "import os\nclass K:\n    def dequantize_row_q8_a8(self, x, y, k):\n"
+    body += "        os.write(2, b'no driver\\n')\n        os.abort()\n"
+    (tmp_path / "aborting.py").write_text(body, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    assert main(["smoke", "py:aborting:K"]) == 3
+    out = capsys.readouterr().out
+    assert "stderr: no driver" in out
+    assert "says why on standard error" in out
 
 
 def test_library_without_abi_functions(
