@@ -120,7 +120,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
 """What is found about quantizers, dequantization and products (there with a format behind a colon)."""
 
 FEW_EXPLAINED = 0.5
-"""The part of the failed calls that several wrong steps must explain to be more than a chance fit."""
+"""The part of the failed calls, by elements, that several wrong steps must explain to be no chance fit."""
 
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""
@@ -336,9 +336,9 @@ class MeasuredFunction:
 
     @staticmethod
     def _is_shown(facts: Sequence[Fact], failures: Sequence[CallResult]) -> bool:
-        """Return whether facts explain more than a few failed calls: steps that fit by chance do not."""
-        explained = {id(failure) for fact in facts for failure in fact.explained(failures)}
-        return len(explained) > FEW_EXPLAINED * len(failures)
+        """Return whether facts explain most failed calls, by their elements: not by chance."""
+        explained = {id(one): one.call.n for fact in facts for one in fact.explained(failures)}
+        return sum(explained.values()) > FEW_EXPLAINED * sum(one.call.n for one in failures)
 
     def _explains(self, bare: Any, without: Sequence[Any], result: CallResult) -> bool:  # noqa: ANN401 - models
         """Return whether the model gives the outputs, and does not without the difference.
