@@ -75,7 +75,7 @@ _UNNAMED = (
 _OTHERS = """\
 ## Two models, two languages
 
-On few windows: in an order of our own a window takes five to six times as long. The error of two windows has
+On few windows: in an order of our own a window takes about five times as long. The error of two windows has
 one degree of freedom, and is itself off by a factor of two or more; the tables show what differs by far.
 `own` is an order of our own, the same on every machine; a column of a machine, which is named, has its own
 float model to compare with.
