@@ -157,3 +157,48 @@ def test_an_offset_that_wraps(bits: int, of_bytes: bool, rows: str, first: int) 
         {"unit": unit, "bits": bits, "rows": rows, "from": first},
     )
     assert fact.explained(failures) == failures
+
+
+class _ScalesOfTheFirstRow(Kernel):
+    """Scales, with two rows at a time, the blocks of x1 as those of x0."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Copy the scales, and multiply."""
+        x, size = vx.copy(), n // 32 * 34
+        if nrc == 2:
+            x[bx : bx + size].reshape(-1, 34)[:, :2] = x[:size].reshape(-1, 34)[:, :2]
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, x, bx, vy, by, nrc)
+
+
+def test_scales_of_the_other_row() -> None:
+    """Of two rows at a time each has scales of its own."""
+    facts, failures = facts_about(DOT, _ScalesOfTheFirstRow())
+    assert (facts[0].fact, facts[0].rule, facts[0].nrc) == ("scale-of-another-block", "Q8A8-DOT-6", 2)
+    assert facts[0].where["rows"] == {"x1·y0": "x0", "x1·y1": "x0"}
+    assert len(facts[0].explained(failures)) == len(failures)
+
+
+class _InBytes(Kernel):
+    """Takes bs for a number of bytes."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Multiply, and store by bytes."""
+        if nrc == 1:
+            super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
+            return
+        four = np.zeros(4, np.float32)
+        super().ggml_vec_dot_q8_a8_q8_a8(n, four, 2, vx, bx, vy, by, nrc)
+        data = s.view(np.uint8)
+        data[:8] = four[:2].view(np.uint8)
+        data[bs : bs + 8] = four[2:].view(np.uint8)
+
+
+def test_results_so_many_bytes_apart() -> None:
+    """A number of bytes that is no multiple of four is found, too: results overlap there."""
+    facts, failures = facts_about(DOT, _InBytes())
+    assert [(fact.cause, fact.where) for fact in facts] == [("bs-in-bytes", {"y1": "bs bytes"})]
+    assert len(facts[0].explained(failures)) == len(failures)

@@ -20,7 +20,7 @@ from q8a8_conformance.inputs.calls import mul_mat as product_call
 from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call
@@ -61,11 +61,13 @@ PLACED = {
 """The fact that each mistake of the catalogue is which is about places."""
 
 
-def measured(kernel: Callable[[], object]) -> tuple[list[Fact], list[Failure]]:
-    """Return the facts about a kernel, and its failed calls on exact matrices of `SHAPES`."""
+def measured(
+    kernel: Callable[[], object], shapes: Sequence[tuple[int, int, int]] = SHAPES
+) -> tuple[list[Fact], list[Failure]]:
+    """Return the facts about a kernel, and its failed calls on exact matrices of some shapes."""
     session = InProcessSession(kernel, [MUL_MAT])
     failures = []
-    for m, n, nb in SHAPES:
+    for m, n, nb in shapes:
         w, x = mul_mat_rows.exact(m, n, nb)
         call: Call = product_call(w, x, out=float_bytes(3.0) * (m * n))
         expected = (mul_mat(w, x).astype("<f4").tobytes(),)
@@ -139,3 +141,36 @@ def test_what_the_catalogue_does_not_have(kernel: type[Reference], fact: str) ->
     (found,), failures = measured(kernel)
     assert found.slug == found.fact == fact
     assert found.explained(failures) == failures
+
+
+class FewOfX(Reference):
+    """A kernel that counts the rows of x, or the blocks of its rows, modulo four."""
+
+    blocks = False
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Take the first rows, or blocks, again, and multiply."""
+        given = x[: n * k].reshape(n, -1, 32)
+        given = given[:, np.arange(k // 32) % 4] if self.blocks else given[np.arange(n) % 4]
+        super().mul_mat_q8_a8(m, n, k, w, np.ascontiguousarray(given).reshape(-1), out)
+
+
+class FewBlocksOfX(FewOfX):
+    """The same of its blocks."""
+
+    blocks = True
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind", "words"),
+    [
+        (FewOfX, "outputs-of-other-rows", "the rows of x are those whose number is their own modulo 4"),
+        (FewBlocksOfX, "block-meets-another", "the blocks of x are those whose number is their own modulo 4"),
+    ],
+)
+def test_numbers_that_wrap(kernel: Callable[[], object], kind: str, words: str) -> None:
+    """What comes again is named by its period, on the side of x alone too."""
+    facts, failures = measured(kernel, SHAPES[:6])
+    assert (facts[0].fact, facts[0].fix) == (kind, MUTANTS["matrix-k-in-sixteen-bits"].fix)
+    assert words in facts[0].sentence
+    assert len(facts[0].explained(failures)) == len(failures)

@@ -240,6 +240,24 @@ def test_a_part_of_the_elements(name: str) -> None:
     assert len(fact.evidence) == 1
 
 
+class _InLanes(Kernel):
+    """Packs codes within 128-bit lanes, and does not put the lanes in order."""
+
+    def quantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Quantize, and exchange groups of four codes."""
+        super().quantize_row_q8_a8(x, y, k)
+        codes = y[: k // 32 * 34].reshape(-1, 34)[:, 2:].reshape(-1, 8, 4)
+        codes[:] = codes[:, [0, 2, 4, 6, 1, 3, 5, 7]]
+
+
+def test_an_order_of_codes() -> None:
+    """An order of the codes of every block is found, whatever it is, and explains rows of any length."""
+    (fact,), failed = facts_about(ROW, _InLanes)
+    assert fact.where["codes"][:8] == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert "0-3, 8-11, 16-19, 24-27, 4-7, 12-15, 20-23, 28-31" in fact.sentence
+    assert len(fact.explained(failed)) == len(failed)
+
+
 class _ScaleOfThePair(Kernel):
     """Dequantizes the second block of each pair with the scale of the first one."""
 
