@@ -142,13 +142,14 @@ def render(smoke: Smoke) -> str:
     """Return the stages as text, with their hints, and the conclusion."""
     width = max((len(stage.name) for stage in smoke.stages), default=0)
     lines = _about(smoke)
+    shown: set[str] = set()
     for stage in smoke.stages:
         head = f"  {stage.status.value:<8} {stage.name:<{width}}  "
         lines.append((head + stage.message).rstrip())
         if stage.hint:
-            lines.append(
-                textwrap.fill(f"→ {stage.hint}", WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 13)
-            )
+            hint = "→ as above" if stage.hint in shown else f"→ {stage.hint}"
+            lines.append(textwrap.fill(hint, WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 13))
+            shown.add(stage.hint)
     return "\n".join([*lines, "", f"{_conclusion(smoke)} ({smoke.seconds:.1f} s)"]) + "\n"
 
 
