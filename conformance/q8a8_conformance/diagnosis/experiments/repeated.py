@@ -67,7 +67,9 @@ class Repeated:
     @property
     def words(self) -> str:
         """The blocks in words, behind "block"."""
-        rests = " or ".join(map(str, self.remainders))
+        first, last = self.remainders[0], self.remainders[-1]
+        is_span = len(self.remainders) > 2 and last - first == len(self.remainders) - 1
+        rests = f"{first} to {last}" if is_span else " or ".join(map(str, self.remainders))
         left = f" (not those left over after groups of {self.group})" if self.whole else ""
         return f"b where b mod {self.group} is {rests}{left}"
 
