@@ -1,5 +1,7 @@
 """What dequantization does wrong, as facts: the values that it reads are measured, and named afterwards.
 
+constant
+    Rows of other bytes give the same value everywhere: then nothing else is measured.
 layout
     Each byte of a row is changed in turn: the elements that change with it depend on it.
 scales and codes
@@ -51,6 +53,7 @@ from q8a8_conformance.faults import steps
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
 from q8a8_conformance.reveal.asking import NoAnswerError
+from q8a8_conformance.reveal.quantizer_calls import FILLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +77,7 @@ TAGGED = 4
 EDGES = (-128, -127, 127, 126, 0, -1, 2)
 SCALE_RULES = {"subnormal": "Q8A8-HLF-2", "signs": "Q8A8-DEQ-2", "": "Q8A8-HLF-3"}
 BLOCK_LAYOUT, ROW_LAYOUT, VALUE, ANY = "Q8A8-LAY-1", "Q8A8-LAY-2", "Q8A8-DEQ-1", "Q8A8-DEQ-2"
+CONSTANT = "output-constant"
 PAIRS = 64
 """Products that are wrong by themselves, at most."""
 
@@ -84,9 +88,11 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
     found: list[Difference] = []
     model = Dequantizer()
     try:
-        for step in (_layout, lanes, _tables, partial(places, failures=failures)):
+        for step in (_constant, _layout, lanes, _tables, partial(places, failures=failures)):
             differences, model = step(calls, model)
             found += differences
+            if any(one.fact == CONSTANT for one in differences):
+                break  # Nothing is read that could be measured.
     except NoAnswerError:
         return []  # How it dies is another finding.
     made = MeasuredFunction(DEQUANTIZE, model, Dequantizer(), outputs, calls.make, _shown)
@@ -98,6 +104,19 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
 def _benign(nb: int) -> Array:
     """Return a row of bytes that are a scale and codes of ordinary size wherever they are read."""
     return np.random.default_rng(nb).integers(0x30, 0x40, (nb, SIZE)).astype(np.uint8)
+
+
+def _constant(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Difference], Dequantizer]:
+    """Find that every element is one value, whatever the row holds, and whatever is there before."""
+    seen = np.concatenate([calls(_benign(nb), fill) for nb, fill in zip((TAGGED, 33), FILLS, strict=True)])
+    if (seen != seen[0, 0]).any():
+        return [], model
+    value = seen[0, 0].view(F32)
+    sentence = f"Every element comes out as {value:g}, whatever its scale and its code."
+    fix = "Write d · q of each element: is the row read at all?"
+    undo = partial(replace, product=steps.value)
+    found = Difference(CONSTANT, {"value": float(value)}, VALUE, sentence, fix, "", undo)
+    return [found], replace(model, product=lambda _, q: np.full(q.shape, value, F32))
 
 
 def _layout(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Difference], Dequantizer]:

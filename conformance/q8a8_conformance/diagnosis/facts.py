@@ -83,6 +83,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "blocks-miscounted": "Some blocks of rows are not counted once.",
         "code-of-one-value": "Products x * inv of a few magnitudes are rounded otherwise than the rest.",
         "code-read": "Dequantization reads some codes as other numbers.",
+        "output-constant": "Dequantization gives one value, whatever the row holds.",
         "depends-on-more-than-inputs": "The same call gave another result when it was made again.",
         "element-not-counted": "Some elements of a block do not count in its amax.",
         "empty-not-written": "A product of rows of no blocks is not written.",

@@ -144,8 +144,8 @@ class Judge:
         actual, expected
             Output buffers by ABI name; those in `expected` are compared.
         rules
-            What the comparison is about: the case's rules, unless given. Which of them a wrong value breaks
-            is decided at the end of the run (`localization`).
+            What the comparison is about: the case's rules, unless given; none where it may be any about
+            values. Which of them a wrong value breaks is decided at the end of the run (`localization`).
         message
             What it means if they differ.
         in_bound
@@ -171,7 +171,7 @@ class Judge:
         if self._by_placement(difference, actual, at):
             self._kept[about] += 1
             return False
-        tentative = is_about_values(about)
+        tentative = not about or is_about_values(about)
         if OVER_WRITE in about and not _differs_behind(call, actual, expected):
             # The bytes behind the results are as they were: it is the values.
             about, tentative = tuple(rule for rule in about if rule != OVER_WRITE), True

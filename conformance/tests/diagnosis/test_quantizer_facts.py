@@ -276,6 +276,18 @@ def test_the_scale_of_another_block() -> None:
     assert len(fact.explained(failed)) == len(failed)
 
 
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.5])
+def test_one_value_whatever_is_read(value: float) -> None:
+    """A dequantizer that writes one value everywhere has that fact alone, which explains all failed calls."""
+
+    def constant(_d: Array, q: Array) -> Array:
+        return np.full(q.shape, value, np.float32)
+
+    (fact,), failed = facts_about(DEQUANTIZE, lambda: Kernel({DEQUANTIZE: Steps(value=constant)}))
+    assert (fact.fact, fact.where, fact.rule) == ("output-constant", {"value": value}, "Q8A8-DEQ-1")
+    assert fact.explained(failed) == failed
+
+
 def test_the_upper_half_negated() -> None:
     """Codes that some elements of a block read otherwise than the rest are found with these elements."""
 
