@@ -40,8 +40,7 @@ def main() -> None:
     _limit()
     try:
         answer = {"text": environment.from_string(request["template"]).render(**request["variables"])}
-    # A template is a program: it may raise anything.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 -- a template is a program: it may raise anything
         answer = {"error": f"{type(error).__name__}: {error}"[:1000]}
     if len(answer.get("text", "")) > CHARACTERS:
         answer = {"error": f"it writes more than {CHARACTERS:,} characters"}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
 
     Array = NDArray[Any]
+    # Of a block's own scale and the other one.
+    Choice = Callable[[Array, Array], Array]
 
 PRIMES = (3, 5, 7, 11)
 """x's weight_scale and activation_scale, and y's: the product of two names them."""
@@ -64,7 +66,7 @@ def _other_unless_zero(own: Array, other: Array) -> Array:
     return np.where(other == 0, own, other)
 
 
-TAKEN: dict[str, tuple[str, Callable[[Array, Array], Array]]] = {
+TAKEN: dict[str, tuple[str, Choice]] = {
     "own": ("", _own),
     "other": ("the scale of the other role", _other),
     "own-unless-zero": ("the scale of the other role where its own is zero", _own_unless_zero),
@@ -83,8 +85,8 @@ def _picks() -> Iterator[tuple[str, str, Callable[..., Any]]]:
             xa: Array,
             yw: Array,
             ya: Array,
-            of_x: Any = of_x,  # noqa: ANN401 - steps
-            of_y: Any = of_y,  # noqa: ANN401 - steps
+            of_x: Choice = of_x,
+            of_y: Choice = of_y,
         ) -> tuple[Array, Array]:
             return of_x(xw, xa), of_y(ya, yw)
 
