@@ -56,9 +56,8 @@ def block_scales(bench: Bench) -> Iterator[Measured]:
             "blocks": nb,
             "taken": taken,
         },
-        "Q8A8-DOT-3",
         "; ".join(texts) + ".",
-        "Scale each block's sum by its own scales.",
+        like="first-scale-for-all",
         cause={("first", "first"): "first-scale-for-all", ("next", "own"): "scale-of-next-block"}.get(
             (name_x, name_y), ""
         ),
