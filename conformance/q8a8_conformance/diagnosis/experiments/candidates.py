@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.model import block_sum, products
+from q8a8_conformance.diagnosis.experiments.model import block_sum
 from q8a8_conformance.diagnosis.facts import Statement
 from q8a8_conformance.faults import steps
 from q8a8_conformance.faults.catalogue import MUTANTS
@@ -197,20 +197,6 @@ def integers() -> tuple[Candidate, ...]:
                     mutant.slug, "block-sum", block_sum=lambda of, step=step: np.asarray(step(of), np.float64)
                 )
             )
-    signed = _from_catalogue(
-        "codes-unsigned", "products", products=lambda qx, qy: products(qx, qy.view(np.uint8))
-    )
-    found.append(
-        Candidate(
-            "products",
-            {"as": "codes-unsigned", "operand": "y"},
-            "Q8A8-DOT-1",
-            "y's codes are read as unsigned.",
-            signed.fix,
-            "codes-unsigned",
-            signed.changes,
-        )
-    )
     offset = MUTANTS["maddubs-offset"].changes["products"]
     for operand in "xy":
         found.append(  # noqa: PERF401 - two
