@@ -161,10 +161,48 @@ def _as_bfloat16(value: float) -> np.float32:
     return np.float32(bits.view(np.float32)[0])
 
 
+def _unsigned_but_every_fourth(qx: Array, qy: Array) -> Array:
+    return np.asarray(np.where(np.arange(32) % 4 == 3, qx.astype(int), qx.view(np.uint8)) * qy.astype(int))
+
+
+def _sign_that_saturates(qx: Array, qy: Array) -> Array:
+    return np.asarray(np.abs(qx.astype(int)) * np.minimum(qy.astype(int) * np.where(qx < 0, -1, 1), 127))
+
+
+def _loses_the_first_left_over(nb: int) -> Array:
+    return np.delete(np.arange(nb), nb - nb % 4) if nb % 4 > 1 else np.arange(nb)
+
+
 OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     "unwritten": (Steps(store=lambda *_: None), "result-not-written", {"n": "any"}),
     "reversed": (Steps(products=lambda qx, qy: qx.astype(int) * qy[:, ::-1]), "block-map", {"lost": []}),
     "twice": (Steps(products=_twice), "block-map", {"twice": [3]}),
+    "lower-half-twice": (
+        Steps(products=lambda qx, qy: qx.astype(int) * qy * np.repeat([2, 0], 16)),
+        "block-map",
+        {"lost": [*range(16, 32)], "twice": [*range(16)]},
+    ),
+    "magnitudes": (
+        Steps(products=lambda qx, qy: np.abs(qx.astype(int)) * np.abs(qy.astype(int))),
+        "products",
+        {"read": dict.fromkeys("xy", "codes are read without their sign")},
+    ),
+    "unsigned-y": (
+        Steps(products=lambda qx, qy: qx.astype(int) * qy.view(np.uint8)),
+        "products",
+        {"read": {"y": "codes are read as unsigned"}},
+    ),
+    "unsigned-in-swar": (
+        Steps(products=_unsigned_but_every_fourth),
+        "products",
+        {"elements": [place for place in range(32) if place % 4 != 3]},
+    ),
+    "sign-saturates": (
+        Steps(products=_sign_that_saturates),
+        "products",
+        {"read": {"y": "code -128 is taken for -127 beside negative ones of x"}},
+    ),
+    "left-over-lost": (Steps(visited=_loses_the_first_left_over), "block-not-counted", {"at": 2}),
     "first-20": (Steps(visited=lambda nb: np.arange(min(nb, 20))), "block-not-counted", {"at": 21}),
     "seventh": (Steps(visited=_drops_the_seventh), "block-not-counted", {"at": 21}),
     "irregular": (Steps(visited=_drops_one), "block-not-counted", {"at": 10}),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments import candidates
+from q8a8_conformance.diagnosis.experiments.codes import read_codes
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.experiments.readings import readings
 from q8a8_conformance.inputs import dot_rows
@@ -160,7 +161,10 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
     parts = _explaining(bench, base, order, steps, len(wrong))
     if not parts and bench.factor == 1:
         parts = tuple(_read(bench, base, order))
-    if not parts and bench.factor == 1 and any(one in wrong for one in done.made[:MAP]):
+    if not parts and any(one in wrong for one in done.made[MAP : MAP + len(EDGES) ** 2]):
+        read = tuple(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
+        parts = read if read and _gives_all(Model(**{**base, **read[0].changes}), order) else ()
+    if not parts and any(one in wrong for one in done.made[:MAP]):
         parts = tuple(_mapped(done, base, order))
     model = Model(**{**base, **{key: step for part in parts for key, step in part.changes.items()}})
     only = _elsewhere(done, wrong, model)

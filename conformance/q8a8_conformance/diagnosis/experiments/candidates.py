@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.model import block_sum, products
+from q8a8_conformance.diagnosis.experiments.model import block_sum
 from q8a8_conformance.diagnosis.facts import Statement
 from q8a8_conformance.faults.catalogue import MUTANTS
 
@@ -159,13 +159,6 @@ def integers() -> tuple[Candidate, ...]:
                 found.append(_from_catalogue("products", slug, form[-1:], sentence, products=step))
         elif "block_sum" in mutant.changes:
             found.append(_from_catalogue("block-sum", slug, block_sum=_sums(mutant.changes["block_sum"])))
-    of_unsigned = "y's codes are read as unsigned."
-    found.append(
-        _from_catalogue(
-            "products", "codes-unsigned", "y", of_unsigned,
-            products=lambda qx, qy: products(qx, qy.view(np.uint8)),
-        )
-    )  # fmt: skip
     offset = MUTANTS["maddubs-offset"].changes["products"]
     for operand, step in (("x", offset), ("y", lambda qx, qy: offset(qy, qx))):
         sentence = f"{operand} + 128 is multiplied unsigned, and the pair sums saturate."

@@ -6,6 +6,7 @@ they are wrong is fitted, and the ends of the segments become formulas of the nu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -168,9 +169,15 @@ def _agrees(bench: Bench, found: Measured, nb: int) -> bool:
 
 def _condition(bench: Bench, verdicts: dict[int, bool]) -> Lengths | None:
     """Fit a condition to lengths that are right and wrong; try others that it is about, until they agree."""
-    for _ in range(REFITS):
+    for number in range(REFITS):
         wrong = [nb for nb, right in verdicts.items() if not right]
         where = fit(wrong, [nb for nb, right in verdicts.items() if right])
+        if where is None and not number:
+            # (A block that meets another one with the same code is right by chance.)
+            verdicts |= {
+                nb: right and Counted(bench, nb, "again").is_right() for nb, right in verdicts.items()
+            }
+            continue
         if where is None or where.most == where.least:
             return where
         where = _least(bench, where, verdicts)
@@ -239,9 +246,10 @@ def _fact(
     lengths = where or Lengths(wrong[0], most=wrong[-1])
     singles = [all(found[k].stop - found[k].start == 1 for found in seen.values()) for k in range(len(first))]
     kind, what = _kind(bench, first, singles, general[0] if general and not others else None)
-    ends: Sequence[tuple[Any, Any]] = general[0] if general else [(one.start, one.stop) for one in first]
+    ends: Sequence[tuple[Any, ...]] = general[0] if general else [(one.start, one.stop, "") for one in first]
     blocks = [
-        {"from": start, "to": stop, **_json(one)} for (start, stop), one in zip(ends, first, strict=True)
+        {"from": start, "to": stop, **_json(one), **({"meets": met} if met else {})}
+        for (start, stop, met), one in zip(ends, first, strict=True)
     ]
     rule, fix = _broken(bench, kind)
     call = Counted(bench, nb)
@@ -251,7 +259,8 @@ def _fact(
     condition = (
         str(lengths) if where else f"nb = {', '.join(map(str, sorted(wrong)[:6]))}{', …' * (len(wrong) > 6)}"
     )
-    sentence = f"Where {condition}, {f'blocks are miscounted: at nb = {nb}, ' if others else ''}{what}."
+    shown = f"blocks are miscounted: at nb = {nb}, " if others or general is None else ""
+    sentence = f"Where {condition}, {shown}{what}."
     if general is not None and where is not None and kind != "version-2-field":
         step = _blocks(general[1], first, lengths, bench.nrc, others)
         cause = _cause(step, sorted(known)) if bench.nrc == 1 else ""
@@ -274,24 +283,35 @@ def _json(one: Segment) -> dict[str, Any]:
     return {name: getattr(one, name) for name in names}
 
 
-def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, str]], list[tuple[Any, Any]]] | None:
-    """Return the ends of the segments as formulas of the length, names and functions; None without."""
-    names, functions = [], []
+def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, ...]], list[tuple[Any, ...]]] | None:
+    """Return the ends of the segments, and blocks that they meet, as formulas of the length; None without.
+
+    Names and functions of each; where they meet blocks as far away at every length, "" and None.
+    """
+    names: list[tuple[str, ...]] = []
+    functions: list[tuple[Any, ...]] = []
     for number in range(len(next(iter(seen.values())))):
         ones = {nb: found[number] for nb, found in seen.items()}
-        if len({one.treatment for one in ones.values()}) > 1:
+        moved = len({one.shift for one in ones.values()}) > 1
+        if len({replace(one, shift=0).treatment if moved else one.treatment for one in ones.values()}) > 1:
             return None
+        # (Not so far away, but at a place of its own.)
+        met = formula({nb: one.start + (one.shift or 0) for nb, one in ones.items()}) if moved else ("", None)
         start = formula({nb: one.start for nb, one in ones.items()})
         stop = formula({nb: one.stop for nb, one in ones.items()})
-        if start is None or stop is None:
+        sizes = {one.stop - one.start for one in ones.values()}
+        if start and stop is None and len(sizes) == 1:
+            size = sizes.pop()
+            stop = f"{start[0]} + {size}", lambda nb, of=start[1], size=size: of(nb) + size
+        if start is None or stop is None or met is None:
             return None
-        names.append((start[0], stop[0]))
-        functions.append((start[1], stop[1]))
+        names.append((start[0], stop[0], met[0]))
+        functions.append((start[1], stop[1], met[1]))
     return names, functions
 
 
 def _blocks(
-    functions: list[tuple[Any, Any]],
+    functions: list[tuple[Any, ...]],
     first: Sequence[Segment],
     lengths: Lengths,
     nrc: int,
@@ -302,10 +322,14 @@ def _blocks(
     def blocks(nb: int, row: int, column: int) -> tuple[Array, ...]:
         if nb not in others and not lengths.holds(nb):
             return own_blocks(nb, row, column)
-        segments = others.get(nb, first)
+        segments = list(others.get(nb, first))
         ends = [(one.start, one.stop) for one in segments]
         if nb not in others:
-            ends = [(max(start(nb), 0), stop(nb)) for start, stop in functions]
+            ends = [(max(start(nb), 0), stop(nb)) for start, stop, _ in functions]
+            segments = [
+                replace(one, shift=met(nb) - start(nb)) if met else one
+                for one, (start, _, met) in zip(segments, functions, strict=True)
+            ]
         placed = [
             (np.arange(begin, min(end, nb)), one)
             for (begin, end), one in zip(ends, segments, strict=True)
@@ -320,7 +344,7 @@ def _kind(
     bench: Bench,
     segments: Sequence[Segment],
     singles: Sequence[bool],
-    names: Sequence[tuple[str, str]] | None,
+    names: Sequence[tuple[str, ...]] | None,
 ) -> tuple[str, str]:
     """Return the fact, and what happens to the blocks."""
     ends = names or [(str(one.start), str(one.stop)) for one in segments]
@@ -342,9 +366,9 @@ def _kind(
     return "block-not-counted", words
 
 
-def _words(one: Segment, nrc: int, single: bool, ends: tuple[str, str]) -> str:
-    """Describe a segment, a single block at every length or not, its ends by name."""
-    start, stop = ends
+def _words(one: Segment, nrc: int, single: bool, ends: tuple[str, ...]) -> str:
+    """Describe a segment, a single block at every length or not, its ends and what it meets by name."""
+    start, stop, *met = ends
     blocks = (
         f"block {start}"
         if single
@@ -358,10 +382,12 @@ def _words(one: Segment, nrc: int, single: bool, ends: tuple[str, str]) -> str:
     if one.y_row is not None and not one.shift:
         return f"{blocks}{of} meet{'s' * single} y{one.y_row}'s"
     if one.shift is not None:
-        other = f"{one.shift:+d}".replace("-", "- ").replace("+", "+ ")
+        other = "b " + f"{one.shift:+d}".replace("-", "- ").replace("+", "+ ")
+        if any(met):
+            other = met[0] if single else f"b - {start} + {met[0]}"
         x, y = "yx" if one.exchanged else "xy"
         scale = ", under the scale of its own one" if one.own_scale else ""
-        return f"{blocks} of {x}{of} meet{'s' * single} block b {other} of {y}{scale}"
+        return f"{blocks} of {x}{of} meet{'s' * single} block {other} of {y}{scale}"
     times = {0: "not counted", 2: "counted twice"}.get(int(one.times), f"counted {one.times:g} times")
     return f"{blocks}{of} {'is' if single else 'are'} {times}"
 

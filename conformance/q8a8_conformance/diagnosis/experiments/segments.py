@@ -113,8 +113,8 @@ class Counted:
     With `exchanged`, which takes one row at a time, x and y change places in all that is found.
     """
 
-    def __init__(self, bench: Bench, nb: int, *, exchanged: bool = False) -> None:
-        rng = dot_rows.generator("counted", nb)
+    def __init__(self, bench: Bench, nb: int, codes: str = "counted", *, exchanged: bool = False) -> None:
+        rng = dot_rows.generator(codes, nb)
         self.bench, self.nb, self.exchanged = bench, nb, exchanged
         self._partners: list[Segment] = []
         self._meets_several = False
