@@ -317,7 +317,8 @@ def _of_part(model: QuantizerModel, part: Part) -> Difference:
             sentence = f"{sentence[:-1]}: {what}"
         else:
             rule = next((STEP_RULES[name] for name in steps), rule)
-    more = {"offset": part.offset, "elements": part.lanes, "codes": part.codes, "bytes": part.bytes}
+    codes = [list(pair) for pair in part.codes]
+    more = {"offset": part.offset, "elements": list(part.lanes), "codes": codes, "bytes": list(part.bytes)}
     where |= {name: value for name, value in more.items() if value}
     named = words(cause=cause) if cause else (rule, sentence, fix, of_step)
     return Difference(f"place-{part.effect}", where, *named, partial(without_part, part))
