@@ -14,7 +14,7 @@ from q8a8.abi import Reference
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import steps as plain
-from q8a8_conformance.faults.kernel import DOT, DOTS, Kernel, Steps
+from q8a8_conformance.faults.kernel import DOT, DOT_REAL, DOTS, Kernel, Steps
 from q8a8_conformance.inputs import calls, dot_rows, every_value
 from q8a8_conformance.mutants import MUTANTS, make
 from q8a8_conformance.results.observations import Failure
@@ -169,6 +169,17 @@ def _sign_that_saturates(qx: Array, qy: Array) -> Array:
     return np.asarray(np.abs(qx.astype(int)) * np.minimum(qy.astype(int) * np.where(qx < 0, -1, 1), 127))
 
 
+def _kept_while_x_is_the_same(dx: Array, dy: Array) -> Array:
+    for b in range(1, dy.size):
+        dy[b] = dy[b - 1] if dx[b] == dx[b - 1] else dy[b]
+    return dx * dy
+
+
+def _exchanged_in_odd_blocks(xw: Array, xa: Array, yw: Array, ya: Array) -> tuple[Array, Array]:
+    odd = np.arange(xw.size) % 2 == 1
+    return np.where(odd, xa, xw), np.where(odd, yw, ya)
+
+
 def _loses_the_first_left_over(nb: int) -> Array:
     return np.delete(np.arange(nb), nb - nb % 4) if nb % 4 > 1 else np.arange(nb)
 
@@ -222,6 +233,11 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
         Steps(scale_product=lambda dx, dy: dx + dy),
         "scale-product",
         {"as": "scales-added"},
+    ),
+    "scale-kept": (
+        Steps(scale_product=_kept_while_x_is_the_same),
+        "scale-of-another-block",
+        {"scale": "kept of y", "while": "equal scales of x"},
     ),
     "sign-of-y-lost": (
         Steps(scale_product=lambda dx, dy: dx * np.abs(dy)),
@@ -277,6 +293,14 @@ def test_a_fault_that_is_in_no_catalogue(name: str) -> None:
     assert {key: facts[0].where[key] for key in where} == where
     assert facts[0].explained(failures)
     json.dumps(facts[0].to_json())
+
+
+def test_the_scale_of_the_other_role_in_odd_blocks() -> None:
+    """The fact is which blocks take it, not that an unused scale has an influence."""
+    facts, failures = facts_about(DOT_REAL, Kernel({DOT_REAL: Steps(pick=_exchanged_in_odd_blocks)}))
+    assert [fact.fact for fact in facts] == ["version-2-field"]
+    assert (facts[0].where["modulus"], facts[0].where["remainders"]) == (2, [1])
+    assert len(facts[0].explained(failures)) == len(failures)
 
 
 def _beside_a_large_term(nb: int) -> Call:

@@ -288,7 +288,7 @@ def _experiments(
         yield lambda: wraps.meetings(bench, failed)
         yield lambda: counting.counted(bench, failed)
         yield lambda: scale_sources.block_scales(bench)
-        if not any("scale_of_x" in one.changes for one in [*base, *found]):
+        if not any({"scale_of_x", "pick"} & one.changes.keys() for one in [*base, *found]):
             yield lambda: fields.zero_scales(bench)
     yield lambda: arithmetic.arithmetic(bench, [*base, *found])
     if prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):

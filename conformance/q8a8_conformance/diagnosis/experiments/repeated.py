@@ -94,10 +94,10 @@ def find_repeated(bench: Bench, wrong: Sequence[int], right: Sequence[int]) -> R
         if len(alike) > 1:
             return None
     seen |= {nb: np.arange(0) for nb in right if nb <= LONGEST}
-    return _fit(seen, alike.pop())
+    return fit_repeated(seen, alike.pop())
 
 
-def _fit(seen: Mapping[int, Array], segment: Segment) -> Repeated | None:
+def fit_repeated(seen: Mapping[int, Array], segment: Segment) -> Repeated | None:
     """Return the smallest group whose blocks are those of every length, in two passes of one at least.
 
     A block whose code happens to be that of the one it is taken for is not seen: few of them are.
