@@ -1,4 +1,4 @@
-"""What dequantization does otherwise in rows of some lengths, or at some places of them.
+"""What dequantization does otherwise in some rows, at some places of them, or in some elements of blocks.
 
 Rows of many lengths are made of blocks no two of which are alike. A block that is not what the model gives is
 compared with what it may be instead: what the output held before (two fills show it), zeros, another block,
@@ -15,11 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8_conformance.diagnosis.dequantizer_model import BLOCK, FINITE, HALVES, single_mistakes
-from q8a8_conformance.diagnosis.facts import Difference
+from q8a8_conformance.diagnosis.dequantizer_model import (
+    BLOCK,
+    CODES,
+    F32,
+    FINITE,
+    HALVES,
+    SIZE,
+    read_right,
+    single_mistakes,
+)
+from q8a8_conformance.diagnosis.facts import Difference, without_part, words
 from q8a8_conformance.faults.catalogue import MUTANTS
-from q8a8_conformance.reveal.places import Rule, Seen, find_rule
+from q8a8_conformance.reveal.places import Rule, explained, find_rule, seen_of
 from q8a8_conformance.reveal.quantizer_calls import FILLS
+from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -81,18 +91,12 @@ def places(
     found: list[Difference] = []
     parts = []
     for effect in dict.fromkeys(effect for of in effects.values() for effect in of):
-        seen = Seen({n: of.get(effect, np.zeros(n, np.bool_)) for n, of in effects.items()})
-        rule = find_rule(seen, partial(_asked, ask, effect), LONGEST)
+        rule = find_rule(*seen_of(effect, effects, ask), LONGEST)
         if rule is not None:
             part = rule, _effect(model, effect)
             parts.append(part)
             found.append(_of_place(effect, rule, part))
     return found, replace(model, parts=tuple(parts))
-
-
-def _asked(ask: Callable[[int], dict[Any, Array]], effect: Any, n: int) -> tuple[Array, None]:  # noqa: ANN401 - a tuple
-    """Return which blocks of a row of n an effect is seen at: bool [n]."""
-    return ask(n).get(effect, np.zeros(n, np.bool_)), None
 
 
 def _effects(calls: DequantizerCalls, model: Dequantizer, n: int) -> dict[Any, Array]:
@@ -104,14 +108,8 @@ def _effects(calls: DequantizerCalls, model: Dequantizer, n: int) -> dict[Any, A
     left = (got != want).any(axis=1) & (model.places(n) >= 0).all(axis=1)
     if not left.any():
         return {}
-    found: dict[Any, Array] = {}
     kept = (got == fills[0]) & (calls(row, FILLS[1]) == fills[1])
-    for effect, where in (*_unwritten(kept), *_moved(got, want, left), *_others(model, got, want, row)):
-        here = left & where()
-        if here.any():
-            found[effect] = here
-            left = left & ~here
-    return {**found, ("other",): left} if left.any() else found
+    return explained(left, (*_unwritten(kept), *_moved(got, want, left), *_others(model, got, want, row)))
 
 
 def _unwritten(kept: Array) -> Iterator[tuple[Any, Callable[[], Array]]]:
@@ -210,19 +208,73 @@ def _of_place(effect: Any, rule: Rule, part: Any) -> Difference:  # noqa: ANN401
     name, *values = effect
     where = rule.text("block", "nb")
     cause = CAUSES.get((name, where), "")
-    fix, broken = "Treat every block alike: the path that is taken there is wrong.", PLACES
+    fix = "Treat every block alike: the path that is taken there is wrong."
     if name == "as":
-        cause, broken = values[0], MUTANTS[values[0]].rule
+        cause, broken = values[0], ""
         what = f"is read otherwise than the rest: {MUTANTS[cause].sentence}"
-        fix = MUTANTS[cause].fix
     else:
         broken = VALUE if name == "other" else PLACES
         what = _EFFECTS[name].format(*values)
-        fix = MUTANTS[cause].fix if cause else fix
     sentence = f"{where[0].upper()}{where[1:]} {what}".rstrip(".") + "."
     data = {"effect": name, **rule.to_json(), **({"value": values[0]} if values else {})}
+    named = words(sentence, cause=cause, rule=broken, fix=fix)
+    return Difference(f"place-{name}", data, *named, partial(without_part, part))
 
-    def undo(model: Dequantizer) -> Dequantizer:
-        return replace(model, parts=tuple(p for p in model.parts if p is not part))
 
-    return Difference(f"place-{name}", data, broken, sentence, fix, cause, undo)
+# Some elements of every block.
+
+ONE = (0x00, 0x3C)
+"""The bytes of the half 1.0."""
+
+LANE_BLOCKS = 8
+"""Blocks of a row, as short as other experiments have it."""
+
+
+def lanes(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Difference], Dequantizer]:
+    """Read every code at every element, under the scale 1; those that are not read as most are, are a fact.
+
+    Only where some elements are read rightly, the others all alike, and every byte is at its place.
+    """
+    rows = np.empty((CODES.size, SIZE), np.uint8)
+    rows[:, :2], rows[:, 2:] = ONE, np.arange(CODES.size)[:, np.newaxis]
+    numbers = np.arange(SIZE * LANE_BLOCKS).reshape(LANE_BLOCKS, SIZE)
+    if not np.array_equal(model.places(LANE_BLOCKS), numbers):
+        return [], model
+    # (Once more, each code in another block: what is so in some blocks alone is not said of every one.)
+    got, again = (
+        np.roll(
+            np.concatenate([calls(row).view(F32) for row in np.split(of, CODES.size // LANE_BLOCKS)]),
+            -shift,
+            0,
+        )
+        for shift, of in ((0, rows), (1, np.roll(rows, 1, axis=0)))
+    )
+    right = read_right()[1]
+    wrong = np.flatnonzero((got != right[:, np.newaxis]).any(axis=0))
+    if (
+        not (np.array_equal(got, again) and 0 < wrong.size < BLOCK)
+        or (got[:, wrong] != got[:, wrong[:1]]).any()
+    ):
+        return [], model
+    table = got[:, wrong[0]].copy()
+    found = tuple(wrong.tolist())
+    first = CODES[np.argmax(table != right)]
+    how = _values_words(table, right) or f"{first} as {table[np.uint8(first)]:g}"
+    where = {"elements": list(found), "codes": CODES[table != right].tolist()}
+    noun = "Element" if len(found) == 1 else "Elements"
+    sentence = f"{noun} {ranges(found)} of every block: codes are read {how}."
+    fix = "Widen and multiply every element alike."
+    named = words(sentence, rule="Q8A8-DEQ-1", fix=fix)
+    difference = Difference("code-read", where, *named, partial(replace, lanes=None))
+    return [difference], replace(model, lanes=(found, table))
+
+
+def _values_words(table: Array, right: Array) -> str:
+    """Describe values of codes that have a simple rule; empty for others."""
+    rules = {
+        "with the other sign": -right,
+        "without a sign": np.abs(right),
+        "as unsigned bytes": right % 256,
+        "as zeros": right * 0,
+    }
+    return next((words for words, values in rules.items() if (values == table).all()), "")

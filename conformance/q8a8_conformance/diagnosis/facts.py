@@ -8,11 +8,12 @@ cause is attached to the failures that it explains, and to no other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import ACTIVATION, arguments_of, inputs_of
 from q8a8_conformance.reveal.asking import NoAnswerError
 
@@ -179,27 +180,43 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Fact:
+class Statement:
+    """What a fact says.
+
+    Attributes
+    ----------
+    fact
+        What kind of thing: a slug, ``block-not-counted``.
+    where
+        Its parameters, for programs: JSON data by name.
+    rule
+        The full id of the rule that is broken.
+    sentence
+        What the kernel does, in its author's terms.
+    fix
+        What to change, in one sentence.
+    cause
+        The slug that the catalogue of causes has for it; empty where it has none.
+    """
+
+    fact: str
+    where: Mapping[str, Any]
+    rule: str
+    sentence: str
+    fix: str
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact(Statement):
     """One thing that a function does wrong.
 
     Attributes
     ----------
     function
         The ABI function.
-    fact
-        What kind of thing: a slug, ``block-not-counted``.
-    where
-        Its parameters, for programs: JSON data by name.
-    rule
-        The full id of the rule that it breaks.
-    sentence
-        What the kernel does, in its author's terms.
-    fix
-        What to change, in one sentence.
     evidence
         One to three calls that show it, the smallest first.
-    cause
-        The slug that the catalogue of causes has for it; `fact` itself where it has none.
     nrc
         Rows at a time of the dot products that it is about; 1 for what one and two rows share.
     explains
@@ -207,13 +224,7 @@ class Fact:
     """
 
     function: str
-    fact: str
-    where: Mapping[str, Any]
-    rule: str
-    sentence: str
-    fix: str
     evidence: tuple[Evidence, ...] = ()
-    cause: str = ""
     nrc: int = 1
     explains: Explains = field(default=explains_nothing, repr=False, compare=False)
 
@@ -242,24 +253,6 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Statement:
-    """What a fact says, before it is known of which function and by which calls.
-
-    Attributes
-    ----------
-    fact, where, rule, sentence, fix, cause
-        As in a `Fact`.
-    """
-
-    fact: str
-    where: Mapping[str, Any]
-    rule: str
-    sentence: str
-    fix: str
-    cause: str
-
-
-@dataclass(frozen=True)
 class Difference(Statement):
     """In what a measured function differs from the right one.
 
@@ -270,6 +263,25 @@ class Difference(Statement):
     """
 
     undo: Callable[[Any], Any] = field(compare=False)
+
+
+def words(
+    sentence: str = "", *, cause: str = "", like: str = "", rule: str = "", fix: str = ""
+) -> tuple[str, str, str, str]:
+    """Return the rule, the sentence, the fix and the cause of a fact.
+
+    Where the catalogue has its `cause`, the fix, and what else is not given, are those of the catalogue; else
+    rule and fix may be those of a mistake that it is like.
+    """
+    if mutant := MUTANTS.get(cause or like):
+        sentence, rule = sentence or mutant.sentence, rule or mutant.rule
+        fix = mutant.fix if cause else fix or mutant.fix
+    return rule, sentence, fix, cause
+
+
+def without_part(part: object, model: Any) -> Any:  # noqa: ANN401 - models
+    """Return a model without one of its parts."""
+    return replace(model, parts=tuple(one for one in model.parts if one is not part))
 
 
 @dataclass(frozen=True)
@@ -317,14 +329,9 @@ class MeasuredFunction:
         without = [one.undo(self.model) for one in differences]
         facts = [
             Fact(
-                self.function,
-                one.fact,
-                one.where,
-                one.rule,
-                one.sentence,
-                one.fix,
-                self._evidence(bare, candidates()),
-                one.cause,
+                *(one.fact, one.where, one.rule, one.sentence, one.fix, one.cause),
+                function=self.function,
+                evidence=self._evidence(bare, candidates()),
                 explains=remembered(partial(self._explains, bare, without)),
             )
             for one, bare in zip(differences, without, strict=True)

@@ -1,4 +1,4 @@
-"""What a row quantizer does otherwise in some rows, or at some places of them.
+"""What a row quantizer does otherwise in some rows, at some places of them, or in some elements of blocks.
 
 Rows of many lengths are made of `quantizer_probes.keen_blocks`, on which every other way to compute shows. A
 block that is not what the model gives is compared with what it may be instead: what the output held before,
@@ -8,7 +8,6 @@ effect make a rule (`places`); where several rules fit, rows in which they diffe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8.recipe import apply_recipe, scale_of
-from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_rule
-from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, fit
+from q8a8_conformance.reveal.places import Condition, Rule, Seen, explained, find_rule, seen_of
+from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, differences, fit
 from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, Blocks
-from q8a8_conformance.reveal.quantizer_lanes import by_lanes
 from q8a8_conformance.reveal.quantizer_model import Part
 from q8a8_conformance.reveal.quantizer_probes import keen_blocks
 
@@ -28,12 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from q8a8.recipe import Recipe
+    from q8a8_conformance.reveal.places import Asked, Effect
     from q8a8_conformance.reveal.quantizer_calls import QuantizerCalls
     from q8a8_conformance.reveal.quantizer_model import QuantizerModel
 
 Array = NDArray[Any]
-Effect = tuple[Any, ...]
-Asked = Callable[[int], "tuple[Array, Array | None]"]
 
 LENGTHS = (
     *range(1, 36), 40, 47, 48, 49, 50, 63, 64, 65, 66, 96, 97, 100, 127, 128, 129, 130, 191, 255, 256, 257,
@@ -107,17 +104,7 @@ def _rows_of(chosen: tuple[int, ...]) -> Array:
 
 
 def look(calls: QuantizerCalls, model: QuantizerModel, more: Iterable[int] = ()) -> Found:
-    """Compare rows of many lengths with a model.
-
-    Parameters
-    ----------
-    calls
-        Of a row quantizer.
-    model
-        What it computes in rows of eight blocks.
-    more
-        Further lengths to look at.
-    """
+    """Compare rows of many lengths, and of `more`, with a model of what is computed in eight blocks."""
     survey = _Survey(calls, model)
     lengths = sorted({*LENGTHS, *(n for n in more if n <= LONGEST)} - {0})
     effects: dict[int, dict[Effect, Array]] = {}
@@ -136,8 +123,7 @@ def look(calls: QuantizerCalls, model: QuantizerModel, more: Iterable[int] = ())
             # It does not show in every block: rows of those in which it does.
             seen, ask = survey.of_showing(part, [n for n in lengths if n <= SHOWING])
         else:
-            seen = Seen({n: found.get(effect, np.zeros(n, np.bool_)) for n, found in effects.items()})
-            ask = survey.asking(effect)
+            seen, ask = seen_of(effect, effects, survey.effects)
         rule = find_rule(seen, ask, LONGEST)
         if rule is None:
             hit = [(n, where) for n, where in seen.rows.items() if where.any()]
@@ -180,17 +166,7 @@ class _Survey:
         """Return what wrong blocks of a row are, and which: bool [n]; each block once."""
         if n not in self.found:
             left = self.wrong(n)
-            found: dict[Effect, Array] = {}
-            for effect, same in self._tried(n) if left.any() else ():
-                here = left & same()
-                if here.any():
-                    found[effect] = here
-                    left = left & ~here
-                if not left.any():
-                    break
-            if left.any():
-                found[("other",)] = left
-            self.found[n] = found
+            self.found[n] = explained(left, self._tried(n)) if left.any() else {}
         return self.found[n]
 
     def _tried(self, n: int) -> Iterator[tuple[Effect, Any]]:
@@ -287,11 +263,58 @@ class _Survey:
         base = self._model.predict(self.row(n), _before(n)).data
         return np.asarray((self.otherwise(part, n) != base).any(axis=1))
 
-    def asking(self, effect: Effect) -> Asked:
-        """Return the function that looks for an effect in one more row."""
-        return lambda n: (self.effects(n).get(effect, np.zeros(n, np.bool_)), None)
-
 
 def _before(n: int) -> Array:
     """Return what a row's bytes held before."""
     return np.full((n, 34), FILLS[0], np.uint8)
+
+
+# Some elements of every block.
+
+
+def by_lanes(observed: Observed, whole: Fit) -> tuple[Fit, tuple[Part, ...]]:
+    """Fit a recipe to some elements of blocks of 32, and say what the others are.
+
+    `whole` is the recipe that explains most of them, and not all: it is returned without any part where no
+    fit explains all together with one.
+    """
+    if observed.x.shape[1] != BLOCK or whole.wrong_scales.any():
+        return whole, ()
+    for tried in sorted(_fits_of_some(observed, whole), key=lambda one: len(differences(one.recipe))):
+        wrong = observed.wrong_codes(tried.recipe).any(axis=0)
+        if tried.missed or wrong.all() or not wrong.any():
+            continue
+        lanes = np.flatnonzero(wrong)
+        part = _part_of(observed, tried, lanes)
+        if part is not None:
+            right = np.zeros((len(observed), BLOCK), np.bool_)
+            return Fit(tried.recipe, right[:, 0], right), (part,)
+    return whole, ()
+
+
+def _fits_of_some(observed: Observed, whole: Fit) -> Iterator[Fit]:
+    """Yield fits to some of the elements: those that the whole's recipe gives, and single ones."""
+    right = ~whole.wrong_codes.any(axis=0)
+    if right.any():
+        yield fit(_some(observed, np.flatnonzero(right)))
+    for lane in (0, BLOCK - 1):
+        yield fit(_some(observed, np.array([lane])))
+
+
+def _some(observed: Observed, lanes: Array) -> Observed:
+    return replace(observed, x=observed.x[:, lanes], codes=observed.codes[:, lanes])
+
+
+def _part_of(observed: Observed, rest: Fit, lanes: Array) -> Part | None:
+    """Return what some elements are: zeros, the codes of others, or those of another recipe."""
+    numbers = tuple(lanes.tolist())
+    got = observed.codes[:, lanes]
+    if not got.any():
+        return Part(EVERYWHERE, "zero", lanes=numbers)
+    _, want, inside = apply_recipe(observed.x, rest.recipe, observed.amax)
+    for offset in sorted(range(1 - BLOCK, BLOCK), key=abs):
+        source = lanes + offset
+        if source.min() >= 0 and source.max() < BLOCK and (got == want[:, source])[inside].all():
+            return Part(EVERYWHERE, "code-of", offset=offset, lanes=numbers)
+    other = fit(_some(observed, lanes))
+    return None if other.missed else Part(EVERYWHERE, "recipe", recipe=other.recipe, lanes=numbers)

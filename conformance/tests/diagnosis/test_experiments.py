@@ -14,7 +14,7 @@ from q8a8.abi import Reference
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import steps as plain
-from q8a8_conformance.faults.kernel import DOT, DOTS, Kernel, Steps
+from q8a8_conformance.faults.kernel import DOT, DOT_REAL, DOTS, Kernel, Steps
 from q8a8_conformance.inputs import calls, dot_rows, every_value
 from q8a8_conformance.mutants import MUTANTS, make
 from q8a8_conformance.results.observations import Failure
@@ -161,10 +161,59 @@ def _as_bfloat16(value: float) -> np.float32:
     return np.float32(bits.view(np.float32)[0])
 
 
+def _unsigned_but_every_fourth(qx: Array, qy: Array) -> Array:
+    return np.asarray(np.where(np.arange(32) % 4 == 3, qx.astype(int), qx.view(np.uint8)) * qy.astype(int))
+
+
+def _sign_that_saturates(qx: Array, qy: Array) -> Array:
+    return np.asarray(np.abs(qx.astype(int)) * np.minimum(qy.astype(int) * np.where(qx < 0, -1, 1), 127))
+
+
+def _kept_while_x_is_the_same(dx: Array, dy: Array) -> Array:
+    for b in range(1, dy.size):
+        dy[b] = dy[b - 1] if dx[b] == dx[b - 1] else dy[b]
+    return dx * dy
+
+
+def _exchanged_in_odd_blocks(xw: Array, xa: Array, yw: Array, ya: Array) -> tuple[Array, Array]:
+    odd = np.arange(xw.size) % 2 == 1
+    return np.where(odd, xa, xw), np.where(odd, yw, ya)
+
+
+def _loses_the_first_left_over(nb: int) -> Array:
+    return np.delete(np.arange(nb), nb - nb % 4) if nb % 4 > 1 else np.arange(nb)
+
+
 OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     "unwritten": (Steps(store=lambda *_: None), "result-not-written", {"n": "any"}),
     "reversed": (Steps(products=lambda qx, qy: qx.astype(int) * qy[:, ::-1]), "block-map", {"lost": []}),
     "twice": (Steps(products=_twice), "block-map", {"twice": [3]}),
+    "lower-half-twice": (
+        Steps(products=lambda qx, qy: qx.astype(int) * qy * np.repeat([2, 0], 16)),
+        "block-map",
+        {"lost": [*range(16, 32)], "twice": [*range(16)]},
+    ),
+    "magnitudes": (
+        Steps(products=lambda qx, qy: np.abs(qx.astype(int)) * np.abs(qy.astype(int))),
+        "products",
+        {"read": dict.fromkeys("xy", "codes are read without their sign")},
+    ),
+    "unsigned-y": (
+        Steps(products=lambda qx, qy: qx.astype(int) * qy.view(np.uint8)),
+        "products",
+        {"read": {"y": "codes are read as unsigned"}},
+    ),
+    "unsigned-in-swar": (
+        Steps(products=_unsigned_but_every_fourth),
+        "products",
+        {"elements": [place for place in range(32) if place % 4 != 3]},
+    ),
+    "sign-saturates": (
+        Steps(products=_sign_that_saturates),
+        "products",
+        {"read": {"y": "code -128 is taken for -127 beside negative ones of x"}},
+    ),
+    "left-over-lost": (Steps(visited=_loses_the_first_left_over), "block-not-counted", {"at": 2}),
     "first-20": (Steps(visited=lambda nb: np.arange(min(nb, 20))), "block-not-counted", {"at": 21}),
     "seventh": (Steps(visited=_drops_the_seventh), "block-not-counted", {"at": 21}),
     "irregular": (Steps(visited=_drops_one), "block-not-counted", {"at": 10}),
@@ -184,6 +233,11 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
         Steps(scale_product=lambda dx, dy: dx + dy),
         "scale-product",
         {"as": "scales-added"},
+    ),
+    "scale-kept": (
+        Steps(scale_product=_kept_while_x_is_the_same),
+        "scale-of-another-block",
+        {"scale": "kept of y", "while": "equal scales of x"},
     ),
     "sign-of-y-lost": (
         Steps(scale_product=lambda dx, dy: dx * np.abs(dy)),
@@ -239,6 +293,14 @@ def test_a_fault_that_is_in_no_catalogue(name: str) -> None:
     assert {key: facts[0].where[key] for key in where} == where
     assert facts[0].explained(failures)
     json.dumps(facts[0].to_json())
+
+
+def test_the_scale_of_the_other_role_in_odd_blocks() -> None:
+    """The fact is which blocks take it, not that an unused scale has an influence."""
+    facts, failures = facts_about(DOT_REAL, Kernel({DOT_REAL: Steps(pick=_exchanged_in_odd_blocks)}))
+    assert [fact.fact for fact in facts] == ["version-2-field"]
+    assert (facts[0].where["modulus"], facts[0].where["remainders"]) == (2, [1])
+    assert len(facts[0].explained(failures)) == len(failures)
 
 
 def _beside_a_large_term(nb: int) -> Call:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments import candidates
+from q8a8_conformance.diagnosis.experiments.codes import read_codes
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.experiments.readings import readings
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.results.record import count
+from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -159,7 +161,10 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
     parts = _explaining(bench, base, order, steps, len(wrong))
     if not parts and bench.factor == 1:
         parts = tuple(_read(bench, base, order))
-    if not parts and bench.factor == 1 and any(one in wrong for one in done.made[:MAP]):
+    if not parts and any(one in wrong for one in done.made[MAP : MAP + len(EDGES) ** 2]):
+        read = tuple(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
+        parts = read if read and _gives_all(Model(**{**base, **read[0].changes}), order) else ()
+    if not parts and any(one in wrong for one in done.made[:MAP]):
         parts = tuple(_mapped(done, base, order))
     model = Model(**{**base, **{key: step for part in parts for key, step in part.changes.items()}})
     only = _elsewhere(done, wrong, model)
@@ -256,9 +261,9 @@ def map_candidate(matrix: Array, offset: Array, step: Any) -> Candidate:  # noqa
     }
     parts = []
     if lost:
-        parts.append(f"element{'s' * (len(lost) > 1)} {_ranges(lost)} of a block not counted")
+        parts.append(f"element{'s' * (len(lost) > 1)} {ranges(lost)} of a block not counted")
     if twice:
-        parts.append(f"elements {_ranges(twice)} are counted more than once")
+        parts.append(f"elements {ranges(twice)} are counted more than once")
     if moved:
         parts.append(
             "x's element j meets another of y: "
@@ -277,13 +282,6 @@ def map_candidate(matrix: Array, offset: Array, step: Any) -> Candidate:  # noqa
         "block-map", where, "Q8A8-DOT-1", sentence[0].upper() + sentence[1:] + ".", FIX,
         "", {"products": step},
     )  # fmt: skip
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return numbers as words: 16 to 31."""
-    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
-        return f"{numbers[0]} to {numbers[-1]}"
-    return ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
 
 
 def _map_of(part: Candidate) -> dict[str, Any]:
@@ -309,12 +307,6 @@ def _as_fact(
     own = [one for one in wrong if matches(Model(**{**base, **part.changes}), one)] or list(wrong)
     evidence = [bench.evidence(one.call, "one block") for one in own[:2]]
     return bench.measured(
-        part.fact,
-        where,
-        part.rule,
-        sentence,
-        part.fix,
-        evidence=evidence,
-        cause=part.cause,
-        changes=part.changes,
-    )
+        part.fact, where, sentence, cause=part.cause, rule=part.rule, fix=part.fix,
+        evidence=evidence, changes=part.changes,
+    )  # fmt: skip

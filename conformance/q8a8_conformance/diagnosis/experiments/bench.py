@@ -12,9 +12,9 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis.experiments.model import Model, places
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, words
 from q8a8_conformance.diagnosis.replay import replay
-from q8a8_conformance.faults.catalogue import MUTANTS, make
+from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.reveal.asking import NoAnswerError
 
@@ -36,23 +36,20 @@ UNUSED = 0x4200
 """Bits of the scale that a version 2 block must not use: 3.0, no power of two."""
 
 
-@dataclass(frozen=True)
-class Measured:
+@dataclass(frozen=True, kw_only=True)
+class Measured(Fact):
     """A fact with what it changes in a model, or with the calls that it makes wrong.
 
     Attributes
     ----------
-    fact
-        What is reported.
     changes
         Fields of a `Model`, for a fact about a step.
     when
         Whether a call meets the conditions of a fact about where or when a call is made.
     """
 
-    fact: Fact
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    when: Callable[[CallResult], bool] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    when: Callable[[CallResult], bool] | None = field(default=None, compare=False, repr=False)
 
 
 class Bench:
@@ -217,11 +214,6 @@ class Bench:
         codes[block] = 3
         return self.pair(codes, codes) == 9.0
 
-    @property
-    def counts_two(self) -> bool:
-        """Whether two blocks of one row are known to be counted."""
-        return self.two is not None
-
     def one(self, code: int = 1) -> Array:
         """Return a row of one block that is counted, with a code in it; each block's code is at `element`."""
         codes = np.zeros((1, 32), np.int64)
@@ -234,16 +226,14 @@ class Bench:
         row[self.place] = block[0]
         return row
 
-    def spread(self, scales: Array, codes: Array | None = None) -> Array:
-        """Return a row in which two blocks, by scales [2] and codes [2, 32], stand where they are counted."""
+    def spread(self, codes: Sequence[int] | Array, scales: Sequence[float]) -> Array:
+        """Return a row of two blocks where they are counted: codes [2] at `element`, or [2, 32]."""
         if self.two is None:
             raise NoAnswerError
         nb, places = self.two
-        if codes is None:
-            codes = np.zeros((2, 32), np.int64)
-            codes[:, self.element] = 1
         all_scales, all_codes = np.ones(nb), np.zeros((nb, 32), np.int64)
-        all_scales[places], all_codes[places] = scales, codes
+        all_scales[places] = scales
+        all_codes[places, self.element if np.ndim(codes) == 1 else slice(None)] = codes
         return dot_rows.blocks(all_scales, all_codes)
 
     def shown(self, x: Array, y: Array, text: str) -> Evidence:
@@ -254,20 +244,26 @@ class Bench:
         self,
         fact: str,
         where: Mapping[str, Any],
-        rule: str,
-        sentence: str,
-        fix: str,
+        sentence: str = "",
         *,
-        evidence: Sequence[Evidence] = (),
         cause: str = "",
+        like: str = "",
+        rule: str = "",
+        fix: str = "",
+        evidence: Sequence[Evidence] = (),
         changes: Mapping[str, Any] | None = None,
         when: Callable[[CallResult], bool] | None = None,
     ) -> Measured:
-        """Return a fact about this function, with what it changes; the catalogue's fix where it has one."""
-        if cause in MUTANTS:
-            fix = MUTANTS[cause].fix
-        made = Fact(self.function, fact, where, rule, sentence, fix, tuple(evidence), cause, self.nrc)
-        return Measured(made, changes or {}, when)
+        """Return a fact about this function, in `words`, with what it changes."""
+        named = words(sentence, cause=cause, like=like, rule=rule, fix=fix)
+        return Measured(
+            *(fact, where, *named),
+            function=self.function,
+            nrc=self.nrc,
+            evidence=tuple(evidence),
+            changes=changes or {},
+            when=when,
+        )
 
 
 def result(outputs: Sequence[bytes], place: int = 0) -> float:

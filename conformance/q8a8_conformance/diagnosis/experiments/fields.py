@@ -9,6 +9,8 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis.experiments.model import Model, matches, unpack
+from q8a8_conformance.diagnosis.experiments.repeated import Repeated, fit_repeated
+from q8a8_conformance.diagnosis.experiments.segments import Segment
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import CallResult
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 
 PRIMES = (3, 5, 7, 11)
 """x's weight_scale and activation_scale, and y's: the product of two names them."""
+
+TRIED = (PRIMES, (3, 0, 0, 11), (0, 5, 7, 11), (3, 5, 0, 11), (3, 0, 7, 11), (3, 5, 7, 0), (2048, 1, 0, 1))
+"""Scales under which a block shows its choice."""
+
+LONG_ROWS = (16, 19)
+"""Blocks of rows of which each block is tried."""
 
 LENGTHS = (1, 2, 3, 5, 8)
 """Blocks of the rows that show a layout."""
@@ -50,27 +58,17 @@ PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
 """Wrong choices of the two scales: rule, cause and step."""
 
 
-def _own(own: Array, _other: Array) -> Array:
-    return own
-
-
-def _other(_own: Array, other: Array) -> Array:
-    return other
-
-
-def _own_unless_zero(own: Array, other: Array) -> Array:
-    return np.where(own == 0, other, own)
-
-
-def _other_unless_zero(own: Array, other: Array) -> Array:
-    return np.where(other == 0, own, other)
-
-
 TAKEN: dict[str, tuple[str, Choice]] = {
-    "own": ("", _own),
-    "other": ("the scale of the other role", _other),
-    "own-unless-zero": ("the scale of the other role where its own is zero", _own_unless_zero),
-    "other-unless-zero": ("the scale of the other role where that is not zero", _other_unless_zero),
+    "own": ("", lambda own, _other: own),
+    "other": ("the scale of the other role", lambda _own, other: other),
+    "own-unless-zero": (
+        "the scale of the other role where its own is zero",
+        lambda own, other: np.where(own == 0, other, own),
+    ),
+    "other-unless-zero": (
+        "the scale of the other role where that is not zero",
+        lambda own, other: np.where(other == 0, own, other),
+    ),
 }
 """Which of the two scales of a block is used, in words and as a step."""
 
@@ -80,15 +78,8 @@ def _picks() -> Iterator[tuple[str, str, Callable[..., Any]]]:
     for (x, (words_x, of_x)), (y, (words_y, of_y)) in itertools.product(TAKEN.items(), repeat=2):
         texts = [f"of {side} {words} is used" for side, words in (("x", words_x), ("y", words_y)) if words]
 
-        def pick(
-            xw: Array,
-            xa: Array,
-            yw: Array,
-            ya: Array,
-            of_x: Choice = of_x,
-            of_y: Choice = of_y,
-        ) -> tuple[Array, Array]:
-            return of_x(xw, xa), of_y(ya, yw)
+        def pick(xw: Array, xa: Array, yw: Array, ya: Array, x: Choice = of_x, y: Choice = of_y) -> Any:  # noqa: ANN401 - two arrays
+            return x(xw, xa), y(ya, yw)
 
         sentence = "; ".join(texts)
         yield f"{x} of x, {y} of y", f"{sentence[:1].upper()}{sentence[1:]}.", pick
@@ -120,40 +111,69 @@ def fields(bench: Bench) -> Iterator[Measured]:
     """Find which scales of version 2 blocks are used, and whether the others have an influence."""
     if bench.function != calls.DOT_REAL:
         return
-    tried = [
-        _real(bench, scales)
-        for scales in (
-            PRIMES,
-            (3, 0, 0, 11),
-            (0, 5, 7, 11),
-            (3, 5, 0, 11),
-            (3, 0, 7, 11),
-            (3, 5, 7, 0),
-            (2048, 1, 0, 1),
-        )
-    ]
-    if all(matches(Model(), one) for one in tried):
-        yield from _unused(bench)
+    tried, choice = _chosen(bench)
+    if choice:
+        yield _as_fact(bench, tried[0], choice)
+    if not all(matches(Model(), one) for one in tried):
         return
+    of_rows = {
+        nb: {block: of for block in range(nb) if (of := _chosen(bench, nb, block)[1])} for nb in LONG_ROWS
+    }
+    choices = [choice for of in of_rows.values() for choice in of.values()]
+    where = fit_repeated({nb: np.array(list(of), int) for nb, of in of_rows.items()}, Segment(0, 0))
+    if choices and where and len({choice[0] for choice in choices}) == 1:
+        nb = LONG_ROWS[0]
+        first, *_ = of_rows[nb]
+        yield _as_fact(bench, _real(bench, PRIMES, nb, first), choices[0], where)
+    elif not choices:
+        yield from _unused(bench)
+
+
+def _chosen(bench: Bench, nb: int = 1, block: int = 0) -> tuple[list[CallResult], tuple[Any, ...] | None]:
+    """Return the calls that show which scales a block takes, and the choice; None where it is right."""
+    tried = []
+    for scales in TRIED:
+        tried.append(_real(bench, scales, nb, block))
+        if nb > 1 and matches(Model(), tried[0]):
+            return tried, None
+    if all(matches(Model(), one) for one in tried):
+        return tried, None
     choices = [(fact, rule, slug, MUTANTS[slug].sentence, pick) for fact, (rule, slug, pick) in PICKS.items()]
     for fact, sentence, pick in _picks():
         choices.append((fact, "Q8A8-LAY-5" if "zero" in fact else "Q8A8-DOT-9", "", sentence, pick))
-    for fact, rule, slug, sentence, pick in choices:
-        if all(matches(Model(pick=pick), one) for one in tried):
-            bench.unused = 0 if rule == "Q8A8-LAY-5" else None
-            yield bench.measured(
-                "version-2-field",
-                {"as": fact},
-                rule,
-                sentence,
-                MUTANTS[slug or "v2-whichever-is-set"].fix,
-                cause=slug,
-                evidence=[
-                    bench.evidence(tried[0].call, "scales 3 and 5 of x, 7 and 11 of y: 3 · 11 is right")
-                ],
-                changes={"pick": pick},
-            )
-            return
+    given = (one for one in choices if all(matches(Model(pick=one[-1]), call) for call in tried))
+    return tried, next(given, None)
+
+
+def _as_fact(
+    bench: Bench, shown: CallResult, choice: tuple[Any, ...], where: Repeated | None = None
+) -> Measured:
+    """Return the fact that other scales are used, in all blocks or in those of some places."""
+    fact, rule, slug, sentence, pick = choice
+    bench.unused = 0 if rule == "Q8A8-LAY-5" else None
+    if where:
+        sentence, slug = f"In block {where.words}: {sentence}", ""
+    return bench.measured(
+        "version-2-field",
+        {"as": fact, **(where.to_json() if where else {})},
+        sentence,
+        cause=slug,
+        like="v2-whichever-is-set",
+        rule=rule,
+        evidence=[bench.evidence(shown.call, "scales 3 and 5 of x, 7 and 11 of y: 3 · 11 is right")],
+        changes={"pick": _at(pick, where) if where else pick},
+    )
+
+
+def _at(pick: Callable[..., Any], where: Repeated) -> Callable[..., Any]:
+    """Return a choice of scales that is made at some places of a row alone."""
+
+    def of(xw: Array, xa: Array, yw: Array, ya: Array) -> tuple[Array, Array]:
+        is_there = np.isin(np.arange(len(xw)), where.blocks(len(xw)))
+        x, y = pick(xw, xa, yw, ya)
+        return np.where(is_there, x, xw), np.where(is_there, y, ya)
+
+    return of
 
 
 def _real(bench: Bench, scales: Sequence[float], nb: int = 1, block: int = 0) -> CallResult:
@@ -163,7 +183,7 @@ def _real(bench: Bench, scales: Sequence[float], nb: int = 1, block: int = 0) ->
         side = (x, x, y, y)[number]
         side[("weight_scale", "activation_scale")[number % 2]] = 1 if number in (0, 3) else 0
         side[("weight_scale", "activation_scale")[number % 2]][block] = value
-    x["weight_qs"][:, bench.element] = y["weight_qs"][:, bench.element] = 1
+    x["weight_qs"][block, bench.element] = y["weight_qs"][block, bench.element] = 1
     call = calls.dot_real(x, y, s=bytes(4))
     return CallResult(call, bench.outputs(call))
 
@@ -181,13 +201,13 @@ def _unused(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "unused-scale-has-influence",
             {"blocks": blocks, "of": nb},
-            "Q8A8-LAY-5",
             f"In blocks {', '.join(map(str, blocks))} of {nb} an unused scale has an influence: "
             "an infinity or a NaN in it comes back.",
-            MUTANTS["v2-scales-added"].fix,
+            rule="Q8A8-LAY-5",
+            like="v2-scales-added",
             evidence=[
                 bench.evidence(
-                    shown, f"1 · 1 in {nb} blocks; of block {blocks[0]} the unused scales are not finite"
+                    shown, f"1 · 1 in block {blocks[0]} of {nb}, whose unused scales are not finite"
                 )
             ],
             when=_has_unused,
@@ -221,20 +241,15 @@ def layouts(bench: Bench) -> Iterator[Measured]:
     model = Model()
     if all(matches(model, one) for one in tried):
         return
-    for slug, step in (_of_version_1() if bench.function == calls.DOT else _of_version_2()).items():
+    for slug, step in _layouts_of(1 if bench.function == calls.DOT else 2):
         if all(matches(Model(unpack=step), one) for one in tried) or _is_read_so(bench, slug):
             bench.encode = ENCODERS.get(slug, bench.encode)
-            mutant = MUTANTS[slug]
+            shown = next(one.call for one in tried if not matches(Model(), one))
             yield bench.measured(
                 "block-layout",
                 {"as": slug},
-                mutant.rule,
-                mutant.sentence,
-                mutant.fix,
-                evidence=[
-                    bench.evidence(one.call, f"{one.call.n // 32} random blocks") for one in _wrong(tried)[:1]
-                ],
                 cause=slug,
+                evidence=[bench.evidence(shown, f"{shown.n // 32} random blocks")],
                 changes={"unpack": step},
             )
             return
@@ -265,34 +280,24 @@ def _single(bench: Bench, dx: float, dy: float) -> bool:
     return bench.value(*(bench.padded(dot_rows.blocks(d, codes)) for d in (dx, dy))) == 9 * dx * dy
 
 
-def _wrong(tried: Sequence[CallResult]) -> list[CallResult]:
-    """Return the calls that are not right."""
-    return [one for one in tried if not matches(Model(), one)]
-
-
 def _bytes(data: bytes, size: int) -> Array:
     return np.frombuffer(data[:size].ljust(size, b"\0"), np.uint8)
 
 
-def _of_version_1() -> dict[str, Callable[[bytes, int, int], Any]]:
-    def step(slug: str) -> Callable[[bytes, int, int], Any]:
-        unpack = MUTANTS[slug].changes["unpack"]
+def _layouts_of(version: int) -> Iterator[tuple[str, Callable[[bytes, int, int], Any]]]:
+    """Yield the layouts that blocks of a version may be read in: slugs, and steps."""
+    known = {1: ("scale-read-big-endian", "scale-read-last", "block-padded"),
+             2: ("v2-codes-early", "v2-blocks-of-34")}  # fmt: skip
+    for slug in known[version]:
+        changes = MUTANTS[slug].changes
 
-        def read(data: bytes, nb: int, _version: int) -> tuple[Array, Array, Array]:
-            h, q = unpack(_bytes(data, 34 * nb), nb)
+        def read(data: bytes, nb: int, version: int, changes: Any = changes) -> tuple[Array, Array, Array]:  # noqa: ANN401
+            if version == 2:
+                return changes["unpack_v2"](_bytes(data, 36 * nb), nb)  # type: ignore[no-any-return]
+            h, q = changes["unpack"](_bytes(data, 34 * nb), nb)
             return h, h, q
 
-        return read
-
-    return {slug: step(slug) for slug in ("scale-read-big-endian", "scale-read-last", "block-padded")}
-
-
-def _of_version_2() -> dict[str, Callable[[bytes, int, int], Any]]:
-    def step(slug: str) -> Callable[[bytes, int, int], Any]:
-        unpack = MUTANTS[slug].changes["unpack_v2"]
-        return lambda data, nb, _version: unpack(_bytes(data, 36 * nb), nb)
-
-    return {slug: step(slug) for slug in ("v2-codes-early", "v2-blocks-of-34")}
+        yield slug, read
 
 
 def zero_scales(bench: Bench) -> Iterator[Measured]:
@@ -308,16 +313,14 @@ def zero_scales(bench: Bench) -> Iterator[Measured]:
         alone = np.arange(nb) == block
         if value == nb - 1 or bench.value(*(bench.row(alone, scales if side == s else 1.0) for s in "xy")):
             continue  # (A block that counts under a zero scale is no influence on others.)
-        mutant = MUTANTS["zero-scale-ends-row"]
-        ends = value == block
-        step = mutant.changes["scale_product"]
+        ends = value == block and all(_ends(bench, side, other) for other in (1, 2, 3))
+        step = MUTANTS["zero-scale-ends-row"].changes["scale_product"]
         yield bench.measured(
             "zero-scale-affects-others",
             {"side": side, "block": block, "ends": ends},
-            "Q8A8-DOT-8",
-            mutant.sentence if ends else f"A zero scale of {side} has an influence on other blocks.",
-            mutant.fix,
-            cause=mutant.slug if ends else "",
+            "" if ends else f"A zero scale of {side} has an influence on other blocks.",
+            cause="zero-scale-ends-row" if ends else "",
+            like="zero-scale-ends-row",
             evidence=[
                 bench.shown(x, y, f"1 · 1 in each of {nb} blocks, {side}'s scale of block {block} is 0")
             ],
@@ -325,6 +328,13 @@ def zero_scales(bench: Bench) -> Iterator[Measured]:
             when=None if ends else _has_zero_scale,
         )
         return
+
+
+def _ends(bench: Bench, side: str, block: int) -> bool:
+    """Return whether a block whose scale of one row is zero ends a row of four."""
+    scales = np.where(np.arange(4) == block, 0.0, 1.0)
+    x, y = (bench.row([1] * 4, scales if side == s else 1.0) for s in "xy")
+    return bench.value(x, y) == block
 
 
 def _as_wide(step: Callable[..., Any]) -> Callable[..., Any]:

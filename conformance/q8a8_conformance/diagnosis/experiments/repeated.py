@@ -77,12 +77,7 @@ class Repeated:
 def find_repeated(bench: Bench, wrong: Sequence[int], right: Sequence[int]) -> Repeated | None:
     """Find blocks of the same remainders that are all treated otherwise alike; None where there are none.
 
-    Parameters
-    ----------
-    bench
-        With one row at a time.
-    wrong, right
-        Lengths at which rows are counted wrongly, ascending, and rightly.
+    They are looked for in rows of the lengths, ascending, that are counted wrongly, one row at a time.
     """
     first = wrong[0]
     lengths = sorted({first, *(n for n in (2 * first, 2 * first + 1, 3 * first) if n in wrong)})
@@ -99,10 +94,10 @@ def find_repeated(bench: Bench, wrong: Sequence[int], right: Sequence[int]) -> R
         if len(alike) > 1:
             return None
     seen |= {nb: np.arange(0) for nb in right if nb <= LONGEST}
-    return _fit(seen, alike.pop())
+    return fit_repeated(seen, alike.pop())
 
 
-def _fit(seen: Mapping[int, Array], segment: Segment) -> Repeated | None:
+def fit_repeated(seen: Mapping[int, Array], segment: Segment) -> Repeated | None:
     """Return the smallest group whose blocks are those of every length, in two passes of one at least.
 
     A block whose code happens to be that of the one it is taken for is not seen: few of them are.

@@ -37,6 +37,8 @@ def block_scales(bench: Bench) -> Iterator[Measured]:
             seen[nb] = np.array(taken).T
     wrong = [nb for nb, of in seen.items() if (of != np.arange(nb)).any()]
     if not wrong:
+        if len(seen) == len(LENGTHS) and bench.nrc == 1:
+            yield from _kept(bench)
         return
     nb = wrong[0]
     taken = [tuple(pair) for pair in seen[nb].T.tolist()]
@@ -56,15 +58,44 @@ def block_scales(bench: Bench) -> Iterator[Measured]:
             "blocks": nb,
             "taken": taken,
         },
-        "Q8A8-DOT-3",
         "; ".join(texts) + ".",
-        "Scale each block's sum by its own scales.",
+        like="first-scale-for-all",
         cause={("first", "first"): "first-scale-for-all", ("next", "own"): "scale-of-next-block"}.get(
             (name_x, name_y), ""
         ),
         evidence=[bench.evidence(calls[nb][block], f"1 · 1 in block {block} of {nb}, every scale a prime")],
         changes={"scale_of_x": of_x, "scale_of_y": of_y},
     )
+
+
+def _kept(bench: Bench) -> Iterator[Measured]:
+    """Find scales that are kept while those of the other row stay the same, as if these were all."""
+    nb, primes = 4, np.array(SCALES[:4])
+    for side, other in ("yx", "xy"):
+        codes = np.eye(nb, dtype=np.int64)
+        rows = [
+            (bench.row(one, primes if side == "x" else 1.0), bench.row(one, primes if side == "y" else 1.0))
+            for one in codes
+        ]
+        if [bench.value(*row) for row in rows] != [primes[0]] * nb:
+            continue
+
+        def pick(xw: Array, _xa: Array, _yw: Array, ya: Array, side: str = side) -> tuple[Array, Array]:
+            own, same = (xw, ya) if side == "x" else (ya, xw)
+            first = np.arange(own.size)
+            first[1:][same[1:] == same[:-1]] = 0
+            kept = own[np.maximum.accumulate(first)]
+            return (kept, ya) if side == "x" else (xw, kept)
+
+        yield bench.measured(
+            "scale-of-another-block",
+            {"scale": f"kept of {side}", "while": f"equal scales of {other}"},
+            f"The scale of {side} is kept from the block before where {other}'s is the same as there.",
+            like="first-scale-for-all",
+            evidence=[bench.shown(*rows[1], f"1 · 1 in block 1 of {nb}, every scale of {side} a prime")],
+            changes={"pick": pick},
+        )
+        return
 
 
 def _taken(bench: Bench, nb: int) -> tuple[list[tuple[int, int]], list[Call]]:
