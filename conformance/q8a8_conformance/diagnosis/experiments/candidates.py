@@ -329,7 +329,7 @@ def results() -> tuple[Candidate, ...]:
     )  # fmt: skip
 
 
-FIXED_POINTS = range(24, 48)
+FIXED_POINTS = range(8, 48)
 """Bits behind the point of integers that terms are converted to."""
 
 
@@ -341,14 +341,15 @@ def terms() -> tuple[Candidate, ...]:
     fixed = (
         Candidate(
             "term-rounded",
-            {"format": "fixed-point", "unit": -bits},
+            {"format": "fixed-point", "unit": -bits, "by": word},
             "Q8A8-ORD-2",
-            f"Each block's term is cut to a multiple of 2^-{bits}.",
+            f"Each block's term is {word} to a multiple of 2^-{bits}.",
             fix,
             "",
-            {"term": lambda v, bits=bits: np.trunc(v * 2.0**bits) / 2.0**bits},
+            {"term": lambda v, bits=bits, to=to: to(v * 2.0**bits) / 2.0**bits},
         )
         for bits in FIXED_POINTS
+        for word, to in (("cut", np.trunc), ("rounded", np.rint), ("rounded down", np.floor))
     )
     return *fixed, *(
         Candidate(
