@@ -169,26 +169,34 @@ def _of_dot(
         *(one for one in plain if not matches(Model(), one) or any(fact.explains(one) for fact in facts)),
         *(one for one in elsewhere if any(fact.explains(one) for fact in facts)),
     ]
-    limits.facts += facts
-    findings, left = _of_facts(facts, failures)
     by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
     named = dots.explain(function, by_nrc, ask, experiments=not facts)
-    if not failures or (not facts and any(finding.fix for finding in named)):
-        return named
-    if left:
-        detail = next((f.detail for f in named if f.cause == UNEXPLAINED), "")
-        smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
-        findings.append(Finding(function, UNEXPLAINED, 0, _count(left), detail=detail, smallest=smallest))
-    return [*findings, *(finding for finding in named if finding.cause != UNEXPLAINED)]
+    if not facts and any(finding.fix for finding in named):
+        failures = []
+    return _of_failures(function, facts, failures, named, probe, limits)
 
 
-def _of_facts(facts: Sequence[Fact], failures: Sequence[Failure]) -> tuple[list[Finding], list[Failure]]:
-    """Return the findings that facts are, and the failed calls that none of them explains."""
+def _of_failures(
+    function: str,
+    facts: list[Fact],
+    failures: Sequence[Failure],
+    named: Sequence[Finding],
+    probe: Probe | None,
+    limits: Limits,
+) -> list[Finding]:
+    """Return the findings that facts are, that some failed calls are not explained, and what has a name."""
+    limits.facts += facts
+    if not failures:
+        return list(named)
     explained = [fact.explained(failures) for fact in facts]
-    seen = {id(failure) for one in explained for failure in one}
     of = _count(failures)
     findings = [_of_fact(fact, _count(one), of) for fact, one in zip(facts, explained, strict=True)]
-    return findings, [failure for failure in failures if id(failure) not in seen]
+    seen = {id(failure) for one in explained for failure in one}
+    if left := [failure for failure in failures if id(failure) not in seen]:
+        near = next((f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0))
+        smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
+        findings.append(replace(near, explained=0, of=_count(left), smallest=smallest))
+    return [*findings, *(finding for finding in named if finding.cause != UNEXPLAINED)]
 
 
 def _of_fact(fact: Fact, explained: int, of: int) -> Finding:
@@ -265,13 +273,7 @@ def _of_rows(
                 session, failures=failures
             )
         facts = [] if session.is_late and function != MUL_MAT else facts
-    limits.facts += facts
-    findings, left = _of_facts(facts, failures)
-    if left:
-        near = next((f for f in named if f.cause == UNEXPLAINED), Finding(function, UNEXPLAINED, 0, 0))
-        smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
-        findings.append(replace(near, explained=0, of=_count(left), smallest=smallest))
-    return [*findings, *(finding for finding in named if finding.cause != UNEXPLAINED)]
+    return _of_failures(function, facts, failures, named, probe, limits)
 
 
 def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:

@@ -47,10 +47,9 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
 )
 from q8a8_conformance.diagnosis.dequantizer_places import places, various
 from q8a8_conformance.diagnosis.experiments.scale_sources import OF_BLOCKS
-from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction
+from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, words
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
 from q8a8_conformance.faults import steps
-from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizer_calls import FILLS
@@ -112,10 +111,12 @@ def _constant(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differe
     if (seen != seen[0, 0]).any():
         return [], model
     value = seen[0, 0].view(F32)
-    sentence = f"Every element comes out as {value:g}, whatever its scale and its code."
-    fix = "Write d · q of each element: is the row read at all?"
-    undo = partial(replace, product=steps.value)
-    found = Difference(CONSTANT, {"value": float(value)}, VALUE, sentence, fix, "", undo)
+    named = words(
+        f"Every element comes out as {value:g}, whatever its scale and its code.",
+        rule=VALUE,
+        fix="Write d · q of each element: is the row read at all?",
+    )
+    found = Difference(CONSTANT, {"value": float(value)}, *named, partial(replace, product=steps.value))
     return [found], replace(model, product=lambda _, q: np.full(q.shape, value, F32))
 
 
@@ -131,37 +132,36 @@ def _layout(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
         changed.reshape(-1)[place] ^= 0x05
         depends[:, :, place] = calls(changed) != got
     fitting = [(slug, of) for slug, of in layouts().items() if _fits(of, depends)]
+    where: dict[str, Any]
     if fitting:
         # Two orders of a scale's bytes depend on the same ones.
         right = [(replace(model, places=of).predict(row, got) == got).sum() for _, of in fitting]
         slug, places = fitting[int(np.argmax(right))]
         if not slug:
             return [], model
-        mutant = MUTANTS[slug]
-        rule, sentence, fix = mutant.rule, mutant.sentence, mutant.fix
-        where: dict[str, Any] = {"layout": slug}
+        fact, where, named = "layout", {"layout": slug}, words(cause=slug)
     elif other := _scale_of_another(depends):
-        name, words, places = other
-        slug, rule, where = "", "Q8A8-DEQ-1", {"scale": name}
-        sentence = f"Codes are multiplied by the scale of {words}."
-        fix = "Multiply each code by the scale of its own block."
-        undo = partial(replace, places=as_specified)
-        found = Difference("scale-of-another-block", where, rule, sentence, fix, slug, undo)
-        return [found], replace(model, places=places)
+        name, whose, places = other
+        fact, where = "scale-of-another-block", {"scale": name}
+        named = words(
+            f"Codes are multiplied by the scale of {whose}.",
+            rule=VALUE,
+            fix="Multiply each code by the scale of its own block.",
+        )
     elif sum(_fits(as_specified, depends, b) for b in range(TAGGED)) > TAGGED // 2:
         return [], model  # What is otherwise in the others is a matter of places.
     else:
         read = [np.flatnonzero(of).tolist() for of in depends[0]]
         wrong = next((j for j in range(BLOCK) if read[j] != [0, 1, 2 + j]), 0)
         in_scale = not depends[0, :, :2].any(axis=0).all()
-        slug, rule = "", BLOCK_LAYOUT if in_scale else ROW_LAYOUT
-        where = {"bytes": read}
+        fact, where, places = "layout", {"bytes": read}, _gathered(depends)
         own = f"{_few(read[wrong])}, not on 0, 1, {2 + wrong}"
-        sentence = f"Element {wrong} of block 0 depends on the row's bytes {own}."
-        fix = "Read the scale of block b at byte 34·b, and its element j at byte 34·b + 2 + j."
-        places = _gathered(depends)
-    undo = partial(replace, places=as_specified)
-    found = Difference("layout", where, rule, sentence, fix, slug, undo)
+        named = words(
+            f"Element {wrong} of block 0 depends on the row's bytes {own}.",
+            rule=BLOCK_LAYOUT if in_scale else ROW_LAYOUT,
+            fix="Read the scale of block b at byte 34·b, and its element j at byte 34·b + 2 + j.",
+        )
+    found = Difference(fact, where, *named, partial(replace, places=as_specified))
     return [found], replace(model, places=places)
 
 
@@ -175,7 +175,7 @@ def _scale_of_another(depends: Array) -> tuple[str, str, Callable[[int], Array]]
     )[:, np.newaxis, :]
     if (by_block[..., 2:] != own).any() or (scales.sum(axis=1) != 1).any():
         return None
-    for name, words, of in OF_BLOCKS[1:]:
+    for name, whose, of in OF_BLOCKS[1:]:
         if np.array_equal(of(every, TAGGED), scales.argmax(axis=1)):
 
             def places(nb: int, of: Callable[[Array, int], Array] = of) -> Array:
@@ -184,7 +184,7 @@ def _scale_of_another(depends: Array) -> tuple[str, str, Callable[[int], Array]]
                 layout[:, :2] = SIZE * of(numbers, nb)[:, np.newaxis] + np.arange(2)
                 return layout
 
-            return name, words, places
+            return name, whose, places
     return None
 
 
@@ -302,9 +302,7 @@ def _same(one: Array, other: Array, *, unsigned: bool) -> Array:
 
 def _as_known(fact: str, slug: str, name: str, right: Any) -> Difference:  # noqa: ANN401 - a field's value
     """Return the difference that a mistake of the catalogue is."""
-    mutant = MUTANTS[slug]
-    undo = partial(replace, **{name: right})
-    return Difference(fact, {"as": slug}, mutant.rule, mutant.sentence, mutant.fix, slug, undo)
+    return Difference(fact, {"as": slug}, *words(cause=slug), partial(replace, **{name: right}))
 
 
 def _of_scales(scales: Array, was_read: Array, same: Callable[[Array, Array], Array]) -> Iterator[Difference]:
@@ -328,10 +326,12 @@ def _of_scales(scales: Array, was_read: Array, same: Callable[[Array, Array], Ar
     kind = "signs" if (which >= 0x8000).all() else kind
     where = {"halves": which[:64].tolist(), "count": len(which)}
     value = f"{scales[first]:g}, not {right[first]:g}"
-    sentence = f"{len(which)} halves, 0x{first:04x} the first, are read as another value: {value}."
-    fix = "Convert every half alike: take its exact value."
-    undo = partial(replace, scales=right)
-    yield Difference("scale-read", where, SCALE_RULES[kind], sentence, fix, "", undo)
+    named = words(
+        f"{len(which)} halves, 0x{first:04x} the first, are read as another value: {value}.",
+        rule=SCALE_RULES[kind],
+        fix="Convert every half alike: take its exact value.",
+    )
+    yield Difference("scale-read", where, *named, partial(replace, scales=right))
 
 
 def _of_codes(table: Array, same: Callable[[Array, Array], Array]) -> Iterator[Difference]:
@@ -346,11 +346,13 @@ def _of_codes(table: Array, same: Callable[[Array, Array], Array]) -> Iterator[D
             yield _as_known("code-read", slug, "codes", right)
             return
     which = CODES[wrong]
-    first = int(which[0])
     where = {"codes": which.tolist(), "values": [float(v) for v in table[wrong]]}
-    sentence = f"{len(which)} codes, {first} the first, are read as another value: {table[wrong][0]:g}."
-    fix = "Take every int8 as it is."
-    yield Difference("code-read", where, ANY, sentence, fix, "", partial(replace, codes=right))
+    named = words(
+        f"{len(which)} codes, {which[0]} the first, are read as another value: {table[wrong][0]:g}.",
+        rule=ANY,
+        fix="Take every int8 as it is.",
+    )
+    yield Difference("code-read", where, *named, partial(replace, codes=right))
 
 
 def _of_products(
@@ -366,10 +368,13 @@ def _of_products(
         product = partial(_rounded, bits=precision)
         with np.errstate(all="ignore"):
             if (bits_of(product(d, codes)) == bits).all():
-                sentence = f"Scale times code is rounded to {precision} significant bits."
-                fix = "Multiply in float32: the product is exact."
+                named = words(
+                    f"Scale times code is rounded to {precision} significant bits.",
+                    rule=VALUE,
+                    fix="Multiply in float32: the product is exact.",
+                )
                 undo = partial(replace, product=steps.value)
-                found = Difference("product", {"bits": precision}, VALUE, sentence, fix, "", undo)
+                found = Difference("product", {"bits": precision}, *named, undo)
                 return [found], replace(model, product=product)
     block, lane = np.nonzero(wrong)
     pairs = sorted(
@@ -380,16 +385,13 @@ def _of_products(
     half, code, value = pairs[0]
     where = {"pairs": [[half, int(CODES[code])] for half, code, _ in pairs]}
     got = f"{np.uint32(value).view(F32):g}"
-    sentence = (
-        f"The scale 0x{half:04x} times the code {CODES[code]} is {got}; {len(pairs)} products are wrong."
+    named = words(
+        f"The scale 0x{half:04x} times the code {CODES[code]} is {got}; {len(pairs)} products are wrong.",
+        rule=VALUE,
+        fix="Multiply every scale and code alike.",
     )
-    fix = "Multiply every scale and code alike."
-    found = Difference("product-of-some-values", where, VALUE, sentence, fix, "", _without_pairs)
+    found = Difference("product-of-some-values", where, *named, partial(replace, pairs=()))
     return [found], replace(model, pairs=tuple(pairs))
-
-
-def _without_pairs(model: Dequantizer) -> Dequantizer:
-    return replace(model, pairs=())
 
 
 def _rounded(d: Array, q: Array, bits: int) -> Array:

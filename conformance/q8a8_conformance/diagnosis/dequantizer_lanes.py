@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizer_model import BLOCK, CODES, F32, SIZE, read_right
-from q8a8_conformance.diagnosis.facts import Difference
+from q8a8_conformance.diagnosis.facts import Difference, words
 from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ def lanes(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Difference]
     table = got[:, wrong[0]].copy()
     found = tuple(wrong.tolist())
     first = CODES[np.argmax(table != right)]
-    words = _words(table, right) or f"{first} as {table[np.uint8(first)]:g}"
+    how = _words(table, right) or f"{first} as {table[np.uint8(first)]:g}"
     where = {"elements": list(found), "codes": CODES[table != right].tolist()}
     noun = "Element" if len(found) == 1 else "Elements"
-    sentence = f"{noun} {ranges(found)} of every block: codes are read {words}."
-    undo = partial(replace, lanes=None)
+    sentence = f"{noun} {ranges(found)} of every block: codes are read {how}."
     fix = "Widen and multiply every element alike."
-    difference = Difference("code-read", where, "Q8A8-DEQ-1", sentence, fix, "", undo)
+    named = words(sentence, rule="Q8A8-DEQ-1", fix=fix)
+    difference = Difference("code-read", where, *named, partial(replace, lanes=None))
     return [difference], replace(model, lanes=(found, table))
 
 

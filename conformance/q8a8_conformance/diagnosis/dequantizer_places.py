@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizer_model import BLOCK, FINITE, HALVES, single_mistakes
-from q8a8_conformance.diagnosis.facts import Difference
+from q8a8_conformance.diagnosis.facts import Difference, without_part, words
 from q8a8_conformance.faults.catalogue import MUTANTS
-from q8a8_conformance.reveal.places import Rule, Seen, find_rule
+from q8a8_conformance.reveal.places import Rule, explained, find_rule, seen_of
 from q8a8_conformance.reveal.quantizer_calls import FILLS
 
 if TYPE_CHECKING:
@@ -81,18 +81,12 @@ def places(
     found: list[Difference] = []
     parts = []
     for effect in dict.fromkeys(effect for of in effects.values() for effect in of):
-        seen = Seen({n: of.get(effect, np.zeros(n, np.bool_)) for n, of in effects.items()})
-        rule = find_rule(seen, partial(_asked, ask, effect), LONGEST)
+        rule = find_rule(*seen_of(effect, effects, ask), LONGEST)
         if rule is not None:
             part = rule, _effect(model, effect)
             parts.append(part)
             found.append(_of_place(effect, rule, part))
     return found, replace(model, parts=tuple(parts))
-
-
-def _asked(ask: Callable[[int], dict[Any, Array]], effect: Any, n: int) -> tuple[Array, None]:  # noqa: ANN401 - a tuple
-    """Return which blocks of a row of n an effect is seen at: bool [n]."""
-    return ask(n).get(effect, np.zeros(n, np.bool_)), None
 
 
 def _effects(calls: DequantizerCalls, model: Dequantizer, n: int) -> dict[Any, Array]:
@@ -104,14 +98,8 @@ def _effects(calls: DequantizerCalls, model: Dequantizer, n: int) -> dict[Any, A
     left = (got != want).any(axis=1) & (model.places(n) >= 0).all(axis=1)
     if not left.any():
         return {}
-    found: dict[Any, Array] = {}
     kept = (got == fills[0]) & (calls(row, FILLS[1]) == fills[1])
-    for effect, where in (*_unwritten(kept), *_moved(got, want, left), *_others(model, got, want, row)):
-        here = left & where()
-        if here.any():
-            found[effect] = here
-            left = left & ~here
-    return {**found, ("other",): left} if left.any() else found
+    return explained(left, (*_unwritten(kept), *_moved(got, want, left), *_others(model, got, want, row)))
 
 
 def _unwritten(kept: Array) -> Iterator[tuple[Any, Callable[[], Array]]]:
@@ -210,19 +198,14 @@ def _of_place(effect: Any, rule: Rule, part: Any) -> Difference:  # noqa: ANN401
     name, *values = effect
     where = rule.text("block", "nb")
     cause = CAUSES.get((name, where), "")
-    fix, broken = "Treat every block alike: the path that is taken there is wrong.", PLACES
+    fix = "Treat every block alike: the path that is taken there is wrong."
     if name == "as":
-        cause, broken = values[0], MUTANTS[values[0]].rule
+        cause, broken = values[0], ""
         what = f"is read otherwise than the rest: {MUTANTS[cause].sentence}"
-        fix = MUTANTS[cause].fix
     else:
         broken = VALUE if name == "other" else PLACES
         what = _EFFECTS[name].format(*values)
-        fix = MUTANTS[cause].fix if cause else fix
     sentence = f"{where[0].upper()}{where[1:]} {what}".rstrip(".") + "."
     data = {"effect": name, **rule.to_json(), **({"value": values[0]} if values else {})}
-
-    def undo(model: Dequantizer) -> Dequantizer:
-        return replace(model, parts=tuple(p for p in model.parts if p is not part))
-
-    return Difference(f"place-{name}", data, broken, sentence, fix, cause, undo)
+    named = words(sentence, cause=cause, rule=broken, fix=fix)
+    return Difference(f"place-{name}", data, *named, partial(without_part, part))

@@ -49,24 +49,11 @@ ENOUGH = 0.5
 def explain(
     function: str, by_nrc: Mapping[int, Sequence[DotResult]], ask: AskDot, *, experiments: bool = True
 ) -> list[Finding]:
-    """Name what reproduces all results of one function, for one row at a time and for two.
+    """Name what reproduces all results of one function, by rows at a time: an order, or another way to add.
 
-    Parameters
-    ----------
-    function
-        The dot product.
-    by_nrc
-        What it gave, by nrc.
-    ask
-        Makes one more dot product.
-    experiments
-        Whether to experiment; not on a kernel that is known to be wrong.
-
-    Returns
-    -------
-    list of Finding
-        The order, or another way to add; or ``unexplained``. Where two rows at a time agree with one, that
-        is one finding. Without experiments the order of the catalogue that most results have, if any.
+    Else the cause is ``unexplained``. Where two rows at a time agree with one, that is one finding. Without
+    experiments, for a kernel that is known to be wrong, it is the order of the catalogue that most results
+    have, if any. `ask` makes one more dot product.
     """
     findings: list[Finding] = []
     for nrc, results in sorted(by_nrc.items()):

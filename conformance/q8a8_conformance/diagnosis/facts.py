@@ -8,11 +8,12 @@ cause is attached to the failures that it explains, and to no other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import ACTIVATION, arguments_of, inputs_of
 from q8a8_conformance.reveal.asking import NoAnswerError
 
@@ -270,6 +271,25 @@ class Difference(Statement):
     """
 
     undo: Callable[[Any], Any] = field(compare=False)
+
+
+def words(
+    sentence: str = "", *, cause: str = "", like: str = "", rule: str = "", fix: str = ""
+) -> tuple[str, str, str, str]:
+    """Return the rule, the sentence, the fix and the cause of a fact.
+
+    Where the catalogue has its `cause`, the fix, and what else is not given, are those of the catalogue; else
+    rule and fix may be those of a mistake that it is like.
+    """
+    if mutant := MUTANTS.get(cause or like):
+        sentence, rule = sentence or mutant.sentence, rule or mutant.rule
+        fix = mutant.fix if cause else fix or mutant.fix
+    return rule, sentence, fix, cause
+
+
+def without_part(part: object, model: Any) -> Any:  # noqa: ANN401 - models
+    """Return a model without one of its parts."""
+    return replace(model, parts=tuple(one for one in model.parts if one is not part))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ are those of the arithmetic but for the roundings of its sums.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,11 +38,10 @@ Array = NDArray[Any]
 
 F16, F32, F64 = np.float16, np.float32, np.float64
 
+OF_ACTIVATIONS = "Q8A8-MUL-4"
+
 RULES = {
-    "activations": "Q8A8-MUL-4",
-    "recipe": "Q8A8-MUL-4",
-    "round-half-even": "Q8A8-MUL-4",
-    "activation-scale": "Q8A8-MUL-4",
+    **dict.fromkeys(("activations", "recipe", "round-half-even", "activation-scale"), OF_ACTIVATIONS),
     "accumulator": "Q8A8-MUL-5",
     "weights": "Q8A8-MUL-5",
     "fp16-scale-product": "Q8A8-MUL-5",
@@ -73,16 +73,7 @@ PRECISIONS = {"float16": "half precision"}
 def product_facts(
     session: AnySession, failures: Sequence[Failure], revealed: RevealedProduct | None = None
 ) -> list[Fact]:
-    """Find out what a matrix product computes in the place of what it should.
-
-    Parameters
-    ----------
-    session
-        With the kernel.
-    failures
-        Its failed calls.
-    revealed
-        What it computes, where that is known already.
+    """Find out what a matrix product computes in the place of what it should; `revealed` where it is known.
 
     Returns
     -------
@@ -101,8 +92,11 @@ def product_facts(
                 # The same elsewhere: one fact, of several shapes.
                 held = facts[name]
                 shapes = [*held.where["shapes"], *fact.where["shapes"]]
-                either = _either(held.explains, fact.explains)
-                fact = replace(held, where={**held.where, "shapes": shapes}, explains=either)
+                fact = replace(
+                    held,
+                    where={**held.where, "shapes": shapes},
+                    explains=partial(_any_explains, (held, fact)),
+                )
             facts[name] = fact
     return [fact for fact in facts.values() if fact.explained(failures)]
 
@@ -110,11 +104,8 @@ def product_facts(
 def product_orders(session: AnySession) -> list[tuple[str, str, int]]:
     """Return the orders of a right product that no order of the catalogue explains, shape by shape.
 
-    Returns
-    -------
-    list of tuple
-        Its slug, where it is so with the order in words, and the random results that it explains; empty
-        where some result is left unexplained.
+    Each with its slug, where it is so with the order in words, and the random results that it explains; empty
+    where some result is left unexplained.
     """
     revealed = reveal_product(session, BRIEF)
     orders = [(regime, regime.names[-1]) for regime in revealed.regimes if regime.dot is not None]
@@ -136,10 +127,8 @@ def _cause(name: str) -> str:
     return REVEALED if name == MEASURED else order_cause(order) if kind else name
 
 
-def _either(
-    one: Callable[[CallResult], bool], other: Callable[[CallResult], bool]
-) -> Callable[[CallResult], bool]:
-    return lambda result: one(result) or other(result)
+def _any_explains(facts: Sequence[Fact], result: CallResult) -> bool:
+    return any(fact.explains(result) for fact in facts)
 
 
 def _fact(session: AnySession, regime: Regime, name: str, kind: str) -> Fact:
@@ -166,7 +155,7 @@ def _sentence(regime: Regime, name: str, kind: str) -> str:
     kept, form = regime.activations, name.partition(":")[2]
     if regime.longer and name in regime.longer[1].names:
         kept = regime.longer[1]
-    if kind in {"activations", "recipe", "round-half-even", "activation-scale"} and kept is not None:
+    if RULES[kind] == OF_ACTIVATIONS and kept is not None:
         return kept.words[0].upper() + kept.words[1:]
     if kind == "weights" and regime.weights is not None:
         return f"Weights {regime.weights.words}"
@@ -190,28 +179,18 @@ def _cost(regime: Regime) -> str:
 
 def _evidence(session: AnySession, regime: Regime, kind: str) -> Iterator[Evidence]:
     """Yield the smallest call of a regime's shape that shows a name, if it does."""
+    x, codes = np.zeros((1, 32), F32), np.zeros((1, 1, 32), np.int8)
+    x[0, 0] = 127
     if kind == "weights":
         # Where they stay floats, their rounding is not seen apart from that of the sums.
-        yield from _of_weights(session, regime) if regime.weights else ()
+        if regime.weights is not None:
+            codes[0, 0, :2] = 37, 40
+            yield from _shown(session, regime, codes, x, "127 * 37, beside a weight of 40,")
         return
-    x, code = np.zeros((1, 32), F32), 1
-    x[0, [0, FAR]] = 127, 37.3
-    if kind not in {"activations", "recipe", "round-half-even", "activation-scale"}:
-        code, x[0, FAR] = 127, 127
-    if kind in {"recipe", "round-half-even"}:
-        x[0, FAR] = 40.5
-    codes = np.zeros((1, 1, 32), np.int8)
+    code, element = (1, 37.3) if RULES[kind] == OF_ACTIVATIONS else (127, 127)
+    x[0, FAR] = 40.5 if kind in {"recipe", "round-half-even"} else element
     codes[..., FAR] = code
     yield from _shown(session, regime, codes, x, f"{code} * {x[0, FAR]:g}, beside an element of 127,")
-
-
-def _of_weights(session: AnySession, regime: Regime) -> Iterator[Evidence]:
-    """Yield the smallest call that shows what weights become: one of them, beside others, times 127."""
-    x = np.zeros((1, 32), F32)
-    x[0, 0] = 127
-    codes = np.zeros((1, 1, 32), np.int8)
-    codes[0, 0, :2] = 37, 40
-    yield from _shown(session, regime, codes, x, "127 * 37, beside a weight of 40,")
 
 
 def _shown(session: AnySession, regime: Regime, codes: Array, x: Array, what: str) -> Iterator[Evidence]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from q8a8.errors import Q8A8Error
 from q8a8.matmul import mul_mat
 from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
-from q8a8_conformance.diagnosis.product_meetings import wraps
+from q8a8_conformance.diagnosis.product_numbers import read_numbers, wraps
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.inputs import calls, dot_rows
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
 Array = NDArray[Any]
-
-BASE = 100
-"""Of the digits of a row's number; a digit d is shown as d + 1, so that nothing is no digit."""
 
 HELD = 2.0**14
 """What outputs hold before: more than any of them is, and far less than 2^24."""
@@ -81,13 +78,13 @@ class Sources:
     ----------
     shape
         m, n and blocks of a row.
-    made
-        The calls that were made, with their outputs.
     kept, added
         bool [n, m]: the output is what it was before, or is added to it.
     rows, columns, scales
         int [n, m]: the row of x, the row of w, and the row of x whose scale it is; the output's own where
         nothing else is seen.
+    made
+        The calls that were made, with their outputs.
     counts
         How often the blocks that were looked at are counted, by number; empty where all are counted once.
     periods
@@ -95,12 +92,12 @@ class Sources:
     """
 
     shape: tuple[int, int, int]
+    kept: Array
+    added: Array
+    rows: Array
+    columns: Array
+    scales: Array
     made: list[tuple[Call, tuple[bytes, ...]]] = field(default_factory=list)
-    kept: Array = field(default_factory=lambda: np.zeros((0, 0), bool))
-    added: Array = field(default_factory=lambda: np.zeros((0, 0), bool))
-    rows: Array = field(default_factory=lambda: np.zeros((0, 0), int))
-    columns: Array = field(default_factory=lambda: np.zeros((0, 0), int))
-    scales: Array = field(default_factory=lambda: np.zeros((0, 0), int))
     counts: dict[int, float] = field(default_factory=dict)
     periods: tuple[int, int] = (0, 0)
 
@@ -161,17 +158,7 @@ class Sources:
 def place_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Find out which rows, blocks and earlier contents the outputs of failed calls are made of.
 
-    Parameters
-    ----------
-    session
-        With the kernel.
-    failures
-        Its failed calls.
-
-    Returns
-    -------
-    list of Fact
-        Those that explain a failed call.
+    The facts are those that explain a failed call.
     """
     shapes = dict.fromkeys((one.call.bs, one.call.bx, one.call.n // 32) for one in failures)
     small = sorted((shape for shape in shapes if 0 < shape[0] * shape[1] <= OUTPUTS), key=_size)
@@ -207,13 +194,12 @@ def _measure(
 ) -> Sources:
     """Find out where the outputs of a shape come from; blocks of a row are counted once for each length."""
     m, n, nb = shape
-    sources = Sources(shape)
     own_rows, own_columns = (
         np.broadcast_to(own, (n, m)) for own in (np.arange(n)[:, np.newaxis], np.arange(m))
     )
-    sources.kept = sources.added = np.zeros((n, m), bool)
-    sources.rows, sources.columns, sources.scales = own_rows, own_columns, own_rows
-    outputs = _product(session, sources, np.ones(n), np.ones(m), np.zeros(n))
+    none = np.zeros((n, m), bool)
+    sources = Sources(shape, none, none, own_rows, own_columns, own_rows)
+    outputs = _product(session, sources, np.ones(n), np.ones(m))
     sources.kept, sources.added = outputs == HELD, outputs > HELD
     if not nb:
         return sources
@@ -224,57 +210,50 @@ def _measure(
     sources.periods = wraps(partial(_numbered, session, sources), nb) if nb > 1 else (0, 0)
     if sources.counts or any(sources.periods):
         return sources
-    sources.rows = _numbers(session, sources, n, own_rows, rows_of_x=True)
-    sources.columns = _numbers(session, sources, m, own_columns, rows_of_x=False)
-    sources.scales = _scales(session, sources)
+    x, w = np.ones(n), np.ones(m)
+    rows = read_numbers(n, lambda digits: _product(session, sources, digits + 1, w) - 1)
+    columns = read_numbers(m, lambda digits: _product(session, sources, x, digits + 1) - 1)
+    scales = read_numbers(n, lambda digits: _log2(_product(session, sources, x, w, digits)), EXPONENTS)
+    is_plain = ~sources.kept & ~sources.added
+    sources.rows = np.where(rows[1] & is_plain, rows[0], own_rows)
+    sources.columns = np.where(columns[1] & is_plain, columns[0], own_columns)
+    sources.scales = np.where(scales[1] & is_plain, scales[0], sources.rows)
     return sources
 
 
-def _numbers(session: AnySession, sources: Sources, size: int, own: Array, *, rows_of_x: bool) -> Array:
-    """Return the numbers of the rows that outputs show; their own where they show none."""
-    m, n, _ = sources.shape
-    total, valid = np.zeros((n, m), int), np.ones((n, m), bool)
-    for place in count():
-        digits = np.arange(size) // BASE**place % BASE + 1
-        ones = np.ones(m if rows_of_x else n)
-        x, w = (digits, ones) if rows_of_x else (ones, digits)
-        shown = _product(session, sources, x, w, np.zeros(n))
-        digit = np.where(np.isfinite(shown), shown, 0) - 1
-        valid &= (digit >= 0) & (digit < BASE) & (digit == np.rint(digit))
-        total += np.where(valid, digit, 0).astype(int) * BASE**place
-        if size <= BASE ** (place + 1):
-            break
-    return np.where(valid & (total < size) & ~sources.kept & ~sources.added, total, own)
+def _log2(outputs: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.log2(outputs))
 
 
-def _scales(session: AnySession, sources: Sources) -> Array:
-    """Return the rows of x whose scales the outputs have; those of their codes where they show no other."""
-    m, n, _ = sources.shape
-    total, valid = np.zeros((n, m), int), np.ones((n, m), bool)
-    for place in count():
-        exponents = np.arange(n) // EXPONENTS**place % EXPONENTS
-        shown = _product(session, sources, np.ones(n), np.ones(m), exponents)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            digit = np.log2(shown)
-        valid &= (digit >= 0) & (digit < EXPONENTS) & (digit == np.rint(digit))
-        total += np.where(valid, digit, 0).astype(int) * EXPONENTS**place
-        if n <= EXPONENTS ** (place + 1):
-            break
-    return np.where(valid & (total < n) & ~sources.kept & ~sources.added, total, sources.rows)
+def _product(
+    session: AnySession, sources: Sources, x: Array, w: Array, exponents: Array | None = None
+) -> Array:
+    """Multiply rows of one number each, in their last blocks, as `_multiply` does."""
+    nb = sources.shape[2]
+    x, w = (side[:, np.newaxis] * (np.arange(nb) == nb - 1) for side in (x, w))
+    return _multiply(session, sources, x, w, exponents)
 
 
-def _product(session: AnySession, sources: Sources, x: Array, w: Array, exponents: Array) -> Array:
-    """Multiply rows of one number each, of x times 2^e; return the outputs, float32 [n, m].
+def _multiply(
+    session: AnySession, sources: Sources, x: Array, w: Array, exponents: Array | None = None
+) -> Array:
+    """Multiply rows with numbers in their blocks into outputs that hold `HELD`: float32 [n, m].
 
-    The number stands in the last block, beside 127 in each block of x.
+    x is [n, nb] and w [m, nb], or [nb] for rows that are all alike. The numbers stand beside 127 in each
+    block of x, whose rows are multiplied by 2^exponents [n].
     """
     m, n, nb = sources.shape
-    elements, codes = np.zeros((n, nb, 32)), np.zeros((m, nb, 32), np.int8)
+    elements, codes = np.zeros((n, nb, 32), np.float32), np.zeros((m, nb, 32), np.int8)
     elements[:, :, 0] = 127
-    if nb:
-        elements[:, -1, 1], codes[:, -1, 1] = x, w
-    elements *= 2.0 ** exponents[:, np.newaxis, np.newaxis]
-    return _made(session, sources, dot_rows.blocks(1.0, codes), elements.reshape(n, -1))
+    elements[:, :, 1], codes[:, :, 1] = x, w
+    if exponents is not None:
+        elements *= np.float32(2) ** exponents[:, np.newaxis, np.newaxis]
+    out = calls.float_bytes(HELD) * (m * n)
+    call = calls.mul_mat(dot_rows.blocks(1.0, codes), elements.reshape(n, 32 * nb), out=out)
+    outputs = tuple(bytes(out) for out in session.call(call).outputs)
+    sources.made.append((call, outputs))
+    return outputs_of(call, outputs[0])
 
 
 def _counts(session: AnySession, sources: Sources) -> dict[int, float]:
@@ -294,34 +273,16 @@ def _counts(session: AnySession, sources: Sources) -> dict[int, float]:
 
 def _count(session: AnySession, sources: Sources, block: int) -> float:
     """Return how often a block is counted, as most outputs have it."""
-    m, n, nb = sources.shape
-    elements, codes = np.zeros((1, nb, 32)), np.zeros((1, nb, 32), np.int8)
-    elements[:, :, 0] = 127
-    elements[:, :, 1] = codes[:, block, 1] = 1
-    w, x = np.repeat(dot_rows.blocks(1.0, codes), m, axis=0), np.repeat(elements.reshape(1, -1), n, axis=0)
-    outputs = _made(session, sources, w, x)[~sources.kept]
+    nb = sources.shape[2]
+    outputs = _multiply(session, sources, np.ones(nb), np.arange(nb) == block)[~sources.kept]
     values, times = np.unique(outputs[outputs < HELD], return_counts=True)
     return float(values[times.argmax()]) if values.size else 1.0
 
 
 def _numbered(session: AnySession, sources: Sources, w: Array, x: Array) -> float:
     """Return the output that is written first of rows with these numbers, [blocks] each, in their blocks."""
-    m, n, nb = sources.shape
-    elements, codes = np.zeros((1, nb, 32)), np.zeros((1, nb, 32), np.int8)
-    elements[:, :, 0] = 127
-    elements[0, :, 1], codes[0, :, 1] = x, w
-    rows = np.repeat(dot_rows.blocks(1.0, codes), m, axis=0), np.repeat(elements.reshape(1, -1), n, axis=0)
-    written = _made(session, sources, *rows)[~sources.kept]
+    written = _multiply(session, sources, x, w)[~sources.kept]
     return float(written[0]) if written.size and np.isfinite(written[0]) else -1.0
-
-
-def _made(session: AnySession, sources: Sources, w: Array, x: Array) -> Array:
-    """Make a call into outputs that hold `HELD`; return them, float32 [n, m]."""
-    m, n, _ = sources.shape
-    call = calls.mul_mat(w, np.asarray(x, np.float32), out=calls.float_bytes(HELD) * (m * n))
-    outputs = tuple(bytes(out) for out in session.call(call).outputs)
-    sources.made.append((call, outputs))
-    return outputs_of(call, outputs[0])
 
 
 def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
@@ -337,16 +298,9 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
         sources = by_shape.get((result.call.bs, result.call.bx, result.call.n // 32))
         return isinstance(result, Failure) and sources is not None and sources.predicts(result)
 
+    shapes = [dict(zip(("m", "n", "blocks"), each.shape, strict=True)) for each, _ in held]
     where: dict[str, Any] = {
-        "shapes": [
-            {
-                "m": sources.shape[0],
-                "n": sources.shape[1],
-                "blocks": sources.shape[2],
-                "outputs": int(of.sum()),
-            }
-            for sources, of in held
-        ]
+        "shapes": [{**shape, "outputs": int(of.sum())} for shape, (_, of) in zip(shapes, held, strict=True)]
     }
     if any(first.periods):
         where["periods"] = dict(zip("wx", first.periods, strict=True))

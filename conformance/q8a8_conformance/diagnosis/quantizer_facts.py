@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
-from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction
+from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, without_part, words
 from q8a8_conformance.diagnosis.quantizer_evidence import candidates, show
 from q8a8_conformance.diagnosis.quantizer_values import value_facts
-from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import ACTIVATION
 from q8a8_conformance.reveal.quantizer_arithmetic import differences, named
 from q8a8_conformance.reveal.quantizer_calls import (
@@ -32,7 +31,7 @@ from q8a8_conformance.reveal.quantizer_calls import (
 )
 from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
 from q8a8_conformance.reveal.quantizer_structure import AS_SPECIFIED
-from q8a8_conformance.reveal.quantizer_words import SHARED, part_text
+from q8a8_conformance.reveal.quantizer_words import SHARED, part_text, ranges
 from q8a8_conformance.reveal.quantizers import reveal_quantizer
 
 if TYPE_CHECKING:
@@ -193,23 +192,9 @@ OTHER_PLACES = "Treat every place alike: the path that is taken there is wrong."
 def quantizer_facts(
     session: AnySession, function: str, failures: Sequence[Failure], accepted: Iterable[str] = ()
 ) -> list[Fact]:
-    """Find what a quantizer that has failed does wrong.
+    """Find what a quantizer that has failed does wrong: the facts that explain most failed calls first.
 
-    Parameters
-    ----------
-    session
-        With the kernel.
-    function
-        One of the quantizers.
-    failures
-        Its failed calls.
-    accepted
-        Recipes that are right besides the specification's.
-
-    Returns
-    -------
-    list of Fact
-        Those that explain most failed calls first.
+    Recipes of the names `accepted` are right besides the specification's.
     """
     unit = 1 if function == ACTIVATION else BLOCK
     revealed = reveal_quantizer(session, function, sorted({f.call.n // unit for f in failures})[:40])
@@ -230,26 +215,23 @@ def _differences(revealed: RevealedQuantizer, base: Recipe) -> Iterator[Differen
     model = revealed.model
     if model.layout.name != "as-specified":
         cause, rule = LAYOUTS[model.layout.name]
-        fix = (
-            MUTANTS[cause].fix if cause else "Store block b at byte 34·b: its scale, then its codes in order."
-        )
+        fix = "Store block b at byte 34·b: its scale, then its codes in order."
         sentence = f"The bytes of a row are in another order than specified: {model.layout.name}."
         where: dict[str, Any] = {"layout": model.layout.name}
         if (order := model.layout.block_order) is not None:
             codes = [int(byte) - 2 for byte in order if byte >= 2]
-            runs = np.split(codes, np.flatnonzero(np.diff(codes) != 1) + 1)
-            words = ", ".join(f"{run[0]}-{run[-1]}" if run.size > 1 else str(run[0]) for run in runs)
-            sentence = f"The codes of a block are stored in the order {words}."
+            sentence = f"The codes of a block are stored in the order {ranges(codes, '-')}."
             fix, where["codes"] = "Store element j at byte 2 + j: packs work within 128-bit lanes.", codes
-        yield Difference("layout", where, rule, sentence, fix, cause, partial(replace, layout=AS_SPECIFIED))
+        named = words(sentence, cause=cause, rule=rule, fix=fix)
+        yield Difference("layout", where, *named, partial(replace, layout=AS_SPECIFIED))
     if model.sharing != "own":
-        cause = SHARING_CAUSES.get(model.sharing, "")
-        fix = MUTANTS[cause].fix if cause else "Take each block's amax over its own 32 elements."
-        sentence = f"A block is scaled by the amax of {SHARED[model.sharing]}."
-        where = {"blocks": model.sharing}
-        yield Difference(
-            "amax-of", where, "Q8A8-QNT-7", sentence, fix, cause, partial(replace, sharing="own")
+        named = words(
+            f"A block is scaled by the amax of {SHARED[model.sharing]}.",
+            cause=SHARING_CAUSES.get(model.sharing, ""),
+            rule="Q8A8-QNT-7",
+            fix="Take each block's amax over its own 32 elements.",
         )
+        yield Difference("amax-of", {"blocks": model.sharing}, *named, partial(replace, sharing="own"))
     if not model.counted.all():
         yield _uncounted(model)
     yield from _steps(model, base)
@@ -267,13 +249,13 @@ def _uncounted(model: QuantizerModel) -> Difference:
         tuple(range(16, 32)): "amax-half-skipped",
         tuple(range(3, 32, 4)): "amax-lane-skipped",
     }
-    sentence = f"Elements {', '.join(map(str, both))} of a block do not count in its amax."
-    fix = "Take max |x_j| over all 32 elements of the block."
-    cause = causes.get(tuple(both), "")
-    fix = MUTANTS[cause].fix if cause else fix
-    return Difference(
-        "element-not-counted", where, "Q8A8-QNT-1", sentence, fix, cause, partial(replace, counted=EVERY)
+    named = words(
+        f"Elements {', '.join(map(str, both))} of a block do not count in its amax.",
+        cause=causes.get(tuple(both), ""),
+        rule="Q8A8-QNT-1",
+        fix="Take max |x_j| over all 32 elements of the block.",
     )
+    return Difference("element-not-counted", where, *named, partial(replace, counted=EVERY))
 
 
 def _steps(model: QuantizerModel, base: Recipe) -> Iterator[Difference]:
@@ -302,19 +284,17 @@ def _steps(model: QuantizerModel, base: Recipe) -> Iterator[Difference]:
                 right[other] = getattr(base, other)
                 steps.pop(other, None)
         bare = named(replace(recipe, **right))
-        rule, sentence, fix, cause = _named_step(step, value, str(right[step]))
-        where = {"step": step, "value": value}
-        yield Difference("step", where, rule, sentence, fix, cause, partial(replace, recipe=bare))
+        where, named_step = {"step": step, "value": value}, _named_step(step, value, str(right[step]))
+        yield Difference("step", where, *named_step, partial(replace, recipe=bare))
 
 
 def _named_step(step: str, value: str, right: str) -> tuple[str, str, str, str]:
-    """Return the rule, the sentence and the fix of a step, and its name in the catalogue."""
-    cause = STEP_CAUSES.get((step, value), "")
-    if cause:
-        return MUTANTS[cause].rule, MUTANTS[cause].sentence, MUTANTS[cause].fix, cause
+    """Return the words of a step that is another one."""
+    if cause := STEP_CAUSES.get((step, value), ""):
+        return words(cause=cause)
     rule = STEP_RULES[step]
-    words = STEP_WORDS.get(step, f"The step {step} is {{}}, not {right}.")
-    return rule, words.format(value), STEP_FIXES[rule], ""
+    sentence = STEP_WORDS.get(step, f"The step {step} is {{}}, not {right}.")
+    return words(sentence.format(value), rule=rule, fix=STEP_FIXES[rule])
 
 
 def _of_part(model: QuantizerModel, part: Part) -> Difference:
@@ -326,31 +306,22 @@ def _of_part(model: QuantizerModel, part: Part) -> Difference:
         of_row = {"wraps": "Q8A8-LAY-2", "not-counted": "Q8A8-QNT-1"}
         rule = "Q8A8-QNT-4" if part.effect == "zero" and part.lanes else of_row.get(part.effect, rule)
     text = part_text(part, is_row=model.is_row)
-    sentence = f"{text[0].upper()}{text[1:]}."
-    cause, fix = PLACE_CAUSES.get(text, ""), PART_FIXES.get(part.effect, OTHER_PLACES)
+    sentence, fix = f"{text[0].upper()}{text[1:]}.", PART_FIXES.get(part.effect, OTHER_PLACES)
+    cause, of_step = PLACE_CAUSES.get(text, ""), ""
     if part.recipe is not None:
         steps = differences(part.recipe, model.recipe)
         where["steps"] = {name: str(value) for name, value in steps.items()}
         if len(steps) == 1 and not cause:
             ((step, value),) = steps.items()
-            rule, words, fix, cause = _named_step(step, str(value), str(getattr(model.recipe, step)))
-            sentence = f"{sentence[:-1]}: {words}"
+            rule, what, fix, of_step = _named_step(step, str(value), str(getattr(model.recipe, step)))
+            sentence = f"{sentence[:-1]}: {what}"
         else:
             rule = next((STEP_RULES[name] for name in steps), rule)
-    if part.offset:
-        where["offset"] = part.offset
-    if part.lanes:
-        where["elements"] = list(part.lanes)
-    if part.codes:
-        where["codes"] = [list(pair) for pair in part.codes]
-    if part.bytes:
-        where["bytes"] = list(part.bytes)
-    if cause in PLACE_CAUSES.values():
-        rule, sentence, fix = MUTANTS[cause].rule, MUTANTS[cause].sentence, MUTANTS[cause].fix
-    return Difference(
-        f"place-{part.effect}", where, rule, sentence, fix, cause,
-        lambda m: replace(m, parts=tuple(p for p in m.parts if p is not part)),
-    )  # fmt: skip
+    codes = [list(pair) for pair in part.codes]
+    more = {"offset": part.offset, "elements": list(part.lanes), "codes": codes, "bytes": list(part.bytes)}
+    where |= {name: value for name, value in more.items() if value}
+    named = words(cause=cause) if cause else (rule, sentence, fix, of_step)
+    return Difference(f"place-{part.effect}", where, *named, partial(without_part, part))
 
 
 # Evidence, and what is explained.

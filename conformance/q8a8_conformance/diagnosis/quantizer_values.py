@@ -43,9 +43,9 @@ def value_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
         return []
     scales, codes = (np.concatenate(part) for part in zip(*wrong, strict=True))
     if scales.all() and scales.size:
-        return _of_amax(calls, failed, np.unique(_amaxes(failed)))
+        return _of_values(calls, failed, of_scales=True)
     if not scales.any() and codes.any():
-        return _of_value(calls, failed, np.unique(np.concatenate([_scaled(f) for f in failed])))
+        return _of_values(calls, failed, of_scales=False)
     return []
 
 
@@ -75,13 +75,10 @@ def _blocks(result: CallResult) -> tuple[Array, Any, Any]:
     return x.reshape(len(want.data), -1), want, got
 
 
-def _amaxes(failed: Sequence[CallResult]) -> Array:
+def _amaxes(failure: CallResult) -> Array:
     """Return the amax of the blocks whose scale is wrong."""
-    found = []
-    for failure in failed:
-        x, want, got = _blocks(failure)
-        found.append(np.abs(x[want.scales != got.scales]).max(axis=1, initial=F32(0)))
-    return np.concatenate(found)
+    x, want, got = _blocks(failure)
+    return np.asarray(np.abs(x[want.scales != got.scales]).max(axis=1, initial=F32(0)))
 
 
 def _scaled(failure: CallResult) -> Array:
@@ -92,77 +89,56 @@ def _scaled(failure: CallResult) -> Array:
     return np.asarray(scaled[want.codes != got.codes])
 
 
-def _of_amax(calls: QuantizerCalls, failed: Sequence[Failure], amax: Array) -> list[Fact]:
-    if not 0 < amax.size <= FEW or not all(
-        _is_wrong(calls, np.full(BLOCK, a, F32), scale=True) for a in amax
-    ):
+def _of_values(calls: QuantizerCalls, failed: Sequence[Failure], *, of_scales: bool) -> list[Fact]:
+    """Return the fact that few values of amax have a wrong scale, or few of x · inv a wrong code; or none."""
+    wrong_values = _amaxes if of_scales else _scaled
+    values = np.unique(np.concatenate([wrong_values(failure) for failure in failed]))
+    if not 0 < values.size <= FEW or not all(_is_wrong(calls, v, of_scales=of_scales) for v in values):
         return []
-    want, got = next((w, g) for f in failed for _, w, g in [_blocks(f)] if (w.scales != g.scales).any())
-    b = int(np.argmax(want.scales != got.scales))
-    text = f"expected the scale 0x{want.scales[b]:04x}, got 0x{got.scales[b]:04x}"
-    values = ", ".join(f"{a!r}" for a in amax.tolist())
-    where = {"amax": amax.tolist(), "expected": int(want.scales[b]), "actual": int(got.scales[b])}
-    evidence = Evidence(failed[0].call, failed[0].expected, failed[0].outputs, text)
-    return [
-        Fact(
-            calls.function,
-            "scale-of-one-amax",
-            where,
-            "Q8A8-QNT-2",
-            f"The scale of amax = {values} is another half than the nearest to amax / 127: {text}.",
-            "Convert every scale alike.",
-            evidence=(evidence,),
-            explains=lambda r: (
-                r.call.function == calls.function
-                and hasattr(r, "expected")
-                and bool(np.isin(_amaxes([r]), amax).all())
-            ),
-        )
-    ]
+    shown = next(failure for failure in failed if wrong_values(failure).size)
+    x, want, got = _blocks(shown)
+    if of_scales:
+        fact, name, rule = "scale-of-one-amax", "amax", "Q8A8-QNT-2"
+        b = int(np.argmax(want.scales != got.scales))
+        expected, actual = int(want.scales[b]), int(got.scales[b])
+        text = f"expected the scale 0x{expected:04x}, got 0x{actual:04x}"
+        numbers = ", ".join(map(repr, values.tolist()))
+        sentence = f"The scale of amax = {numbers} is another half than the nearest to amax / 127: {text}."
+        fix = "Convert every scale alike."
+    else:
+        fact, name, rule = "code-of-one-value", "scaled", "Q8A8-QNT-4"
+        b, j = np.argwhere(want.codes != got.codes)[0].tolist()
+        expected, actual = int(want.codes[b, j]), int(got.codes[b, j])
+        text = f"element {x[b, j]} of block {b}: expected {expected}, got {actual}"
+        numbers = ", ".join(f"{v:g}" for v in values.tolist())
+        sentence = f"Of all products x * inv only those of magnitude {numbers} are rounded otherwise."
+        fix = "Round every product alike, halves away from zero."
+    where = {name: values.tolist(), "expected": expected, "actual": actual}
+    evidence = (Evidence(shown.call, shown.expected, shown.outputs, text),)
+
+    def explains(result: CallResult) -> bool:
+        is_judged = result.call.function == calls.function and hasattr(result, "expected")
+        return is_judged and bool(np.isin(wrong_values(result), values).all())
+
+    return [Fact(calls.function, fact, where, rule, sentence, fix, evidence, explains=explains)]
 
 
-def _is_wrong(calls: QuantizerCalls, x: Array, *, scale: bool) -> bool:
-    """Return whether a short vector's scale is wrong, or its codes are under a right scale."""
+def _is_wrong(calls: QuantizerCalls, value: Array, *, of_scales: bool) -> bool:
+    """Return whether one value of amax has a wrong scale, or one of x · inv a wrong code, by itself."""
+    # Under an amax of 127 elements are the products themselves.
+    x = np.resize(np.array([value] if of_scales else [127, value, -value], F32), BLOCK)
     got = calls(x)
     h, q = quantize_blocks(calls.shape(x))
     wrong = got.scales != h.view(np.uint16)
-    return bool(wrong.any()) if scale else bool((got.codes != q)[~wrong].any())
-
-
-def _of_value(calls: QuantizerCalls, failed: Sequence[Failure], values: Array) -> list[Fact]:
-    # Under an amax of 127 elements are the products themselves.
-    alone = [np.resize(np.array([127, v, -v], F32), BLOCK) for v in values.tolist()]
-    if not 0 < values.size <= FEW or not all(_is_wrong(calls, x, scale=False) for x in alone):
-        return []
-    function = calls.function
-    numbers = ", ".join(f"{v:g}" for v in values.tolist())
-    x, want, got = _blocks(failed[0])
-    b, j = (int(i[0]) for i in np.nonzero(want.codes != got.codes))
-    text = f"element {x[b, j]} of block {b}: expected {want.codes[b, j]}, got {got.codes[b, j]}"
-    return [
-        Fact(
-            function,
-            "code-of-one-value",
-            {"scaled": values.tolist(), "expected": int(want.codes[b, j]), "actual": int(got.codes[b, j])},
-            "Q8A8-QNT-4",
-            f"Of all products x * inv only those of magnitude {numbers} are rounded otherwise.",
-            "Round every product alike, halves away from zero.",
-            evidence=(Evidence(failed[0].call, failed[0].expected, failed[0].outputs, text),),
-            explains=lambda r: (
-                r.call.function == function
-                and hasattr(r, "expected")
-                and bool(np.isin(_scaled(r), values).all())
-            ),
-        )
-    ]
+    return bool(wrong.any()) if of_scales else bool((got.codes != q)[~wrong].any())
 
 
 def _state(failure: Failure, actual: tuple[bytes, ...], explained: Sequence[Call]) -> Fact:
-    now = "right" if actual == failure.expected else "another wrong result"
+    again, now = ("right",) * 2 if actual == failure.expected else ("other", "another wrong result")
     return Fact(
         failure.call.function,
         "depends-on-more-than-inputs",
-        {"again": "right" if actual == failure.expected else "other"},
+        {"again": again},
         "Q8A8-ENV-2",
         f"The same call gave one result in its place among other calls, and {now} when it was made again.",
         "Keep no state between calls, and let no address, count, mode or thread decide anything.",

@@ -23,14 +23,7 @@ Array = NDArray[Any]
 def explain(function: str, results: Sequence[QuantizerResult], accepted: Iterable[str]) -> list[Finding]:
     """Name the recipe that a quantizer may have, and has by all of its results: the specification's first.
 
-    Parameters
-    ----------
-    function
-        The quantizer.
-    results
-        What it gave.
-    accepted
-        Names of recipes that are right besides the specification's.
+    Recipes of the names `accepted` are right besides that one.
 
     Returns
     -------

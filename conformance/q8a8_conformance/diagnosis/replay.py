@@ -20,14 +20,7 @@ POISON = int.from_bytes(poison(4), "little")
 
 
 def replay(kernel: object, call: Call) -> tuple[bytes, ...]:
-    """Make a call with a kernel's method, and return the output buffers in the ABI's order.
-
-    Parameters
-    ----------
-    kernel
-        Has a method of the function's name.
-    call
-        What to call; its buffers are copied.
+    """Make a call, on copies, with a kernel's method; return the output buffers in the ABI's order.
 
     Raises
     ------

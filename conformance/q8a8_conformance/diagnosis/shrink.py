@@ -140,18 +140,9 @@ def wrong(call: Call, outputs: Sequence[bytes]) -> bool:
 
 
 def smallest(call: Call, probe: Probe, *, dies: bool = False, seconds: float = SECONDS) -> Call:
-    """Make a failed call as small as can be.
+    """Make a failed call, on which the kernel goes wrong or, with `dies`, crashes, as small as can be.
 
-    Parameters
-    ----------
-    call
-        On which the kernel goes wrong, or with `dies` crashes.
-    probe
-        Makes a call of the kernel; its outputs, or None where it did not return.
-    dies
-        What going wrong means: wrong outputs, or none at all.
-    seconds
-        Time limit; :data:`CALLS` calls at most.
+    `probe` makes a call of the kernel: its outputs, or None where it did not return; at most :data:`CALLS`.
 
     Returns
     -------

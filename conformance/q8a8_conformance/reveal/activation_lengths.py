@@ -24,6 +24,7 @@ from q8a8_conformance.reveal.quantizer_structure import LARGE, even_row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from q8a8_conformance.reveal.places import Asked
     from q8a8_conformance.reveal.quantizer_calls import QuantizerCalls
     from q8a8_conformance.reveal.quantizer_model import QuantizerModel
 
@@ -64,39 +65,32 @@ def look(calls: QuantizerCalls, model: QuantizerModel, more: Iterable[int] = ())
         {n: where for n, (where, _) in looked.items()}, {n: known for n, (_, known) in looked.items()}
     )
     parts: list[Part] = []
-    if any(where.any() for where in seen.rows.values()):
-        rule = find_rule(seen, lambda n: uncounted(calls, n, sign), LONGEST)
-        if rule is None:
-            # What is computed with an amax that is not known tells nothing more.
-            return Found((), _places(seen.rows))
-        parts.append(Part(rule, "not-counted"))
+    unplaced = _place(parts, Part(EVERYWHERE, "not-counted"), seen, lambda n: uncounted(calls, n, sign))
+    if unplaced:
+        # What is computed with an amax that is not known tells nothing more.
+        return Found((), unplaced)
+    if parts:
         model = _with_conversion(calls, replace(model, parts=tuple(parts)))
     survey = _Survey(calls, model)
-    unplaced: tuple[tuple[int, int], ...] = ()
     kept = Seen({n: survey.kept(n) for n in sizes})
-    if any(where.any() for where in kept.rows.values()):
-        rule = find_rule(kept, lambda n: (survey.kept(n), None), LONGEST)
-        if rule is None:
-            unplaced += _places(kept.rows)
-        else:
-            parts.append(Part(rule, "unwritten"))
+    unplaced += _place(parts, Part(EVERYWHERE, "unwritten"), kept, lambda n: (survey.kept(n), None))
     rest = Seen({n: survey.wrong(n) for n in sizes})
-    if any(where.any() for where in rest.rows.values()):
-        part = survey.part({n: where for n, where in rest.rows.items() if where.any()})
+    if wrong := {n: where for n, where in rest.rows.items() if where.any()}:
+        part = survey.part(wrong)
         if part.effect != "other":
             rest.known = {n: survey.shows(part, n) for n in sizes}
-        rule = find_rule(rest, survey.asking(part), LONGEST)
-        if rule is None:
-            unplaced += _places(rest.rows)
-        else:
-            parts.append(replace(part, rule=rule))
+        unplaced += _place(parts, part, rest, survey.asking(part))
     unplaced += tuple((n, -1) for n in sizes if survey.wrong_scale(n))
     return Found(tuple(parts), unplaced, model.recipe)
 
 
-def _places(rows: Mapping[int, Array]) -> tuple[tuple[int, int], ...]:
-    """Return the first place in each row in which something was seen."""
-    return tuple((n, int(np.argmax(where))) for n, where in rows.items() if where.any())
+def _place(parts: list[Part], part: Part, seen: Seen, ask: Asked) -> tuple[tuple[int, int], ...]:
+    """Add a part with the rule of its places, if it has any; without a rule, return the first of each row."""
+    rule = find_rule(seen, ask, LONGEST)
+    if rule is None:
+        return tuple((n, int(np.argmax(where))) for n, where in seen.rows.items() if where.any())
+    parts.append(replace(part, rule=rule))
+    return ()
 
 
 class _Survey:
@@ -179,13 +173,9 @@ class _Survey:
         one, other = (model.predict(x[np.newaxis], before).codes for model in models)
         return np.asarray((one != other)[0])
 
-    def asking(self, part: Part) -> Any:  # noqa: ANN401 - a function for `find_rule`
-        """Return the function that looks for wrong codes in one more vector."""
-
-        def ask(n: int) -> tuple[Array, Array | None]:
-            return self.wrong(n), self.shows(part, n) if part.effect != "other" else None
-
-        return ask
+    def asking(self, part: Part) -> Asked:
+        """Return what looks for wrong codes in one more vector."""
+        return lambda n: (self.wrong(n), self.shows(part, n) if part.effect != "other" else None)
 
 
 def keen_vector(model: QuantizerModel, n: int) -> tuple[Array, float]:

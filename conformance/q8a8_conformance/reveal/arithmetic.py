@@ -94,17 +94,10 @@ def rounding(dot: Dot) -> str:
 
 
 def is_fused(dot: Dot, nb: int, term: Place, other: Place) -> bool:
-    """Return whether the product of a block is added without being rounded before.
+    """Return whether the product of a place's block is added to another one's without being rounded before.
 
     The block's term has 29 bits, the other block's is minus the nearest float32: with a product of 24 bits
     their sum is zero, with an exact one it is what the float lacks. (The other is added first.)
-
-    Parameters
-    ----------
-    dot, nb
-        The dot product, and blocks of the row.
-    term, other
-        An element of each of the two blocks.
 
     Raises
     ------

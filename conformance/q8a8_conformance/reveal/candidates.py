@@ -102,18 +102,8 @@ def candidates(
 ) -> Iterator[Candidate]:
     """Yield the orders that fit what experiments show, the most regular first.
 
-    Parameters
-    ----------
-    dot
-        The dot product.
-    unit
-        log2 of the unit.
-    tried
-        Rows that an order must explain.
-    least
-        Blocks of the shortest row to look at; 0 for an order from the shortest rows on.
-    before
-        The order of shorter rows.
+    An order is one of rows of `least` blocks and more, 0 for all, where shorter ones are added as `before`;
+    it must explain `tried`. `unit` is log2 of the unit of the masks.
 
     Raises
     ------
@@ -220,14 +210,9 @@ def _is_fused(dot: Dot, nb: int, additions: Additions) -> bool:
 def by_loop(
     dot: Dot, tried: Sequence[HeldRows], least: int = 0, *, alone: bool = False
 ) -> Iterator[Candidate]:
-    """Yield the loops that fit programs of a few lengths.
+    """Yield the loops that fit programs of a few lengths, of rows as those of `candidates`.
 
-    Parameters
-    ----------
-    dot, tried, least
-        As those of `candidates`.
-    alone
-        Whether to give short rows that a loop does not explain the programs that they have.
+    With `alone`, short rows that a loop does not explain are given the programs that they have.
 
     Raises
     ------

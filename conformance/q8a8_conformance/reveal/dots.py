@@ -224,16 +224,8 @@ def reveal_dot(
 ) -> Revealed:
     """Reveal a dot product.
 
-    Parameters
-    ----------
-    ask
-        Makes a dot product.
-    function, nrc
-        Which one, and rows at a time.
-    tried
-        Results that are known already, to try an order on; random ones by default.
-    calls
-        Calls for each kind of random rows and each length up to 40; fewer for longer ones.
+    An order is tried on the results that are known already, `tried`, or on random ones: so many calls for
+    each kind of rows and each length up to 40, fewer for longer ones.
     """
     dot = Dot(ask, function, nrc)
     result = Revealed(function, nrc)

@@ -137,15 +137,9 @@ MULTIPLES = (2, 4, 8, 16, 32)
 
 
 def families(switch: int = 0, leaf: Tree = FORWARD) -> Iterator[Family]:
-    """Yield the families.
+    """Yield the families; of long rows, where rows of less than `switch` blocks are added by another tree.
 
-    Parameters
-    ----------
-    switch
-        Blocks of the shortest row that is added so, where shorter ones are added in another way: rows are
-        then divided down to those.
-    leaf
-        The tree of these.
+    Long rows are then divided down to those, which `leaf` adds.
     """
     # A part of one or two blocks is added as if there were none: the order seems to change a little later.
     bases = (switch - 1, switch - 2, switch - 3)

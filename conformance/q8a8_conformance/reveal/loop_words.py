@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from q8a8.order import WHOLE
 from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal.loops import Chain, Term
+from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from q8a8.order import Lanes
@@ -17,12 +18,15 @@ def lanes_words(lanes: Lanes) -> str:
     """Describe lanes: how many, and which codes they sum."""
     if lanes == WHOLE:
         return "whole blocks summed in integers"
-    spans = ", ".join(_spans(lanes[0]))
     each = len(lanes[0])
     if each == 1:
         return f"{len(lanes)} lanes, one for each code"
     consecutive = all(lane == tuple(range(lane[0], lane[0] + each)) for lane in lanes)
-    which = f"each {each} consecutive codes" if consecutive else f"each {each} codes (the first {spans})"
+    which = (
+        f"each {each} consecutive codes"
+        if consecutive
+        else f"each {each} codes (the first {ranges(lanes[0], '-')})"
+    )
     return f"{len(lanes)} lanes, {which}"
 
 
@@ -48,14 +52,3 @@ def loop_words(loop: Loop, *, alone: str = "") -> str:
     if alone:
         parts.append(f"rows of {alone} blocks otherwise")
     return ", ".join(parts)
-
-
-def _spans(codes: tuple[int, ...]) -> list[str]:
-    """Write codes as spans: 0-1, 16-17."""
-    spans: list[list[int]] = []
-    for code in codes:
-        if spans and code == spans[-1][1] + 1:
-            spans[-1][1] = code
-        else:
-            spans.append([code, code])
-    return [f"{a}-{b}" if b > a else f"{a}" for a, b in spans]

@@ -54,18 +54,9 @@ def rows(codes: Array, exponents: Array) -> tuple[Array, Array]:
 
 
 class Masks:
-    """Makes the experiments on rows of one length.
+    """Makes the experiments on rows of nb blocks.
 
-    Parameters
-    ----------
-    dot
-        The dot product.
-    nb
-        Blocks of the rows.
-    units
-        Where the units are; by default in element 0 of each block.
-    unit
-        log2 of the unit.
+    The units, of 2^unit, are at element 0 of each block where no places are given.
     """
 
     def __init__(self, dot: Dot, nb: int, units: Iterable[Place] | None = None, unit: int = UNIT) -> None:

@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Array = NDArray[Any]
+Effect = tuple[Any, ...]
+Asked = Callable[[int], "tuple[Array, Array | None]"]
 
 MODULI = (2, 3, 4, 5, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 ASKED, RIVALS = 16, 8
@@ -41,23 +44,56 @@ WRAPS = (65536, 32768, 2048, 256)
 REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
-_TESTS: Mapping[str, Callable[[Any, Any, int, int], Any]] = {
-    "any": lambda i, _n, _a, _b: np.ones_like(i, np.bool_),
-    "first": lambda i, _n, _a, _b: i == 0,
-    "last": lambda i, n, _a, _b: i == n - 1,
-    "from": lambda i, _n, a, _b: i >= a,
-    "until": lambda i, _n, a, _b: i <= a,
-    "is": lambda i, _n, a, _b: i == a,
-    "modulo": lambda i, _n, a, b: i % a == b,
-    "modulo-whole": lambda i, n, a, b: (i % a == b) & (i < n - n % a),
-    "modulo-from": lambda i, _n, a, b: i % a >= b,
-    "modulo-until": lambda i, _n, a, b: (i % a <= b) & (i % a > 0),
-    "left-over": lambda i, n, a, _b: i >= n - n % a,
-    "last-of-tile": lambda i, n, a, _b: (i % a == a - 1) & (i < n - n % a),
-    "first-of-tile": lambda i, _n, a, _b: (i % a == 0) & (i > 0),
-    "before-last-tile": lambda i, n, a, _b: i < (n - 1) // a * a,
-    "beyond-wrap": lambda i, n, a, _b: (i >= n % a) & (n >= a),
-}
+class _Kind(NamedTuple):
+    """A kind of condition: its test (i, n, a, b), names of a and b, words of a position and of a length."""
+
+    test: Callable[[Any, Any, int, int], Any]
+    names: tuple[str, ...]
+    position: str
+    length: str = ""
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "any": _Kind(lambda i, _n, _a, _b: np.ones_like(i, np.bool_), (), "every {noun}"),
+    "first": _Kind(lambda i, _n, _a, _b: i == 0, (), "the first {noun}"),
+    "last": _Kind(lambda i, n, _a, _b: i == n - 1, (), "the last {noun}"),
+    "from": _Kind(
+        lambda i, _n, a, _b: i >= a, ("least",), "every {noun} from {noun} {a} on", "{noun} >= {a}"
+    ),
+    "until": _Kind(
+        lambda i, _n, a, _b: i <= a, ("greatest",), "every {noun} up to {noun} {a}", "{noun} <= {a}"
+    ),
+    "is": _Kind(lambda i, _n, a, _b: i == a, ("value",), "{noun} {a}", "{noun} = {a}"),
+    "modulo": _Kind(
+        lambda i, _n, a, b: i % a == b, ("modulus", "remainder"),
+        "every {noun} whose number modulo {a} is {b}", "{noun} % {a} = {b}",
+    ),
+    "modulo-whole": _Kind(
+        lambda i, n, a, b: (i % a == b) & (i < n - n % a), ("modulus", "remainder"),
+        "{noun} {b} of every whole group of {a}",
+    ),
+    "modulo-from": _Kind(lambda i, _n, a, b: i % a >= b, ("modulus", "least"), "", "{noun} % {a} >= {b}"),
+    "modulo-until": _Kind(
+        lambda i, _n, a, b: (i % a <= b) & (i % a > 0), ("modulus", "greatest"), "", "0 < {noun} % {a} <= {b}"
+    ),
+    "left-over": _Kind(
+        lambda i, n, a, _b: i >= n - n % a, ("modulus",), "the {noun}s beyond a multiple of {a}"
+    ),
+    "last-of-tile": _Kind(
+        lambda i, n, a, _b: (i % a == a - 1) & (i < n - n % a), ("tile",), "the last {noun} of every {a}"
+    ),
+    "first-of-tile": _Kind(
+        lambda i, _n, a, _b: (i % a == 0) & (i > 0), ("tile",), "the first {noun} of every {a} but the first"
+    ),
+    "before-last-tile": _Kind(
+        lambda i, n, a, _b: i < (n - 1) // a * a, ("tile",), "every {noun} before the last {a}"
+    ),
+    "beyond-wrap": _Kind(
+        lambda i, n, a, _b: (i >= n % a) & (n >= a), ("modulus",),
+        "every {noun} beyond their count modulo {a}",
+    ),
+}  # fmt: skip
+"""Conditions on a position, and on a length, which has words where it has any."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +103,7 @@ class Condition:
     Attributes
     ----------
     kind
-        "any", "first", "last", "from" (a: the least), "until" (a: the greatest), "is", "modulo" (a: the
-        modulus, b: the remainder), "modulo-whole" (the same, in whole groups of a alone), "modulo-from" and
-        "modulo-until" (a, b), "left-over" (of a),
-        "last-of-tile" and "first-of-tile" (of a, the first tile's start excepted), "before-last-tile" (of a),
-        "beyond-wrap" (from n mod a on, in rows of a and more).
+        A name of `_KINDS`.
     a, b
         Its numbers.
     """
@@ -82,18 +114,18 @@ class Condition:
 
     def holds(self, i: Array, n: Array | int) -> Array:
         """Return for numbers i, in rows of n, whether it holds; for a length, i is the length itself."""
-        return np.asarray(_TESTS[self.kind](i, n, self.a, self.b))
+        return np.asarray(_KINDS[self.kind].test(i, n, self.a, self.b))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
-        names: dict[str, tuple[str, ...]] = {
-            "from": ("least",), "until": ("greatest",), "is": ("value",), "modulo": ("modulus", "remainder"),
-            "modulo-whole": ("modulus", "remainder"), "modulo-from": ("modulus", "least"),
-            "modulo-until": ("modulus", "greatest"),
-            "left-over": ("modulus",), "last-of-tile": ("tile",), "first-of-tile": ("tile",),
-            "before-last-tile": ("tile",), "beyond-wrap": ("modulus",),
-        }  # fmt: skip
-        return {"kind": self.kind, **dict(zip(names.get(self.kind, ()), (self.a, self.b), strict=False))}
+        return {"kind": self.kind, **dict(zip(_KINDS[self.kind].names, (self.a, self.b), strict=False))}
+
+    def text(self, noun: str, *, of_length: bool = False) -> str:
+        """Describe it: `noun` is what a position is one of, "block", or a length, "nb"."""
+        if of_length and (self.kind, self.a, self.b) == ("modulo", 2, 1):
+            return f"{noun} is odd"
+        kind = _KINDS[self.kind]
+        return (kind.length if of_length else kind.position).format(noun=noun, a=self.a, b=self.b)
 
 
 @dataclass(frozen=True)
@@ -111,19 +143,13 @@ class Rule:
     position: Condition
     length: tuple[Condition, ...] = ()
 
-    @property
-    def is_everywhere(self) -> bool:
-        """Whether it holds at every place."""
-        return self.position.kind == "any" and not self.length
-
-    def holds(self, n: int, positions: Array | None = None) -> Array:
-        """Return whether it holds at positions of a row of n; all of them, unless given."""
-        i = np.arange(n) if positions is None else positions
-        return self.position.holds(i, n) & self.takes(n)
+    def holds(self, n: int) -> Array:
+        """Return whether it holds at the positions of a row of n: bool [n]."""
+        return self.position.holds(np.arange(n), n) & self.takes(n)
 
     def takes(self, n: int) -> bool:
         """Return whether the conditions on the length hold for n."""
-        return all(bool(_TESTS[c.kind](n, n, c.a, c.b)) for c in self.length)
+        return all(bool(_KINDS[c.kind].test(n, n, c.a, c.b)) for c in self.length)
 
     def shortest(self) -> list[int]:
         """Return the two least lengths at which it has a place."""
@@ -143,38 +169,9 @@ class Rule:
 
     def text(self, noun: str, length: str) -> str:
         """Describe it: `noun` is "block", `length` "nb"."""
-        where = _position_text(self.position, noun)
-        conditions = " and ".join(_length_text(c, length) for c in self.length)
+        where = self.position.text(noun)
+        conditions = " and ".join(c.text(length, of_length=True) for c in self.length)
         return f"{where} where {conditions}" if conditions else where
-
-
-def _position_text(c: Condition, noun: str) -> str:
-    return {
-        "any": f"every {noun}",
-        "first": f"the first {noun}",
-        "last": f"the last {noun}",
-        "from": f"every {noun} from {noun} {c.a} on",
-        "until": f"every {noun} up to {noun} {c.a}",
-        "is": f"{noun} {c.a}",
-        "modulo": f"every {noun} whose number modulo {c.a} is {c.b}",
-        "modulo-whole": f"{noun} {c.b} of every whole group of {c.a}",
-        "left-over": f"the {noun}s beyond a multiple of {c.a}",
-        "last-of-tile": f"the last {noun} of every {c.a}",
-        "first-of-tile": f"the first {noun} of every {c.a} but the first",
-        "before-last-tile": f"every {noun} before the last {c.a}",
-        "beyond-wrap": f"every {noun} beyond their count modulo {c.a}",
-    }[c.kind]
-
-
-def _length_text(c: Condition, name: str) -> str:
-    return {
-        "from": f"{name} >= {c.a}",
-        "until": f"{name} <= {c.a}",
-        "is": f"{name} = {c.a}",
-        "modulo": f"{name} is odd" if (c.a, c.b) == (2, 1) else f"{name} % {c.a} = {c.b}",
-        "modulo-from": f"{name} % {c.a} >= {c.b}",
-        "modulo-until": f"0 < {name} % {c.a} <= {c.b}",
-    }[c.kind]
 
 
 @dataclass
@@ -209,7 +206,35 @@ class Seen:
                 yield Rule(position, conditions)
 
 
-def find_rule(seen: Seen, ask: Callable[[int], tuple[Array, Array | None]], longest: int) -> Rule | None:
+def explained(left: Array, tried: Iterable[tuple[Effect, Callable[[], Array]]]) -> dict[Effect, Array]:
+    """Return which places each of some effects explains, and ("other",) what none of them does: bool [n].
+
+    Each place is explained by the first effect that gives what was seen there.
+    """
+    found: dict[Effect, Array] = {}
+    for effect, gives in tried:
+        if not left.any():
+            break
+        if (here := left & gives()).any():
+            found[effect] = here
+            left = left & ~here
+    return {**found, ("other",): left} if left.any() else found
+
+
+def seen_of(
+    effect: Effect,
+    effects: Mapping[int, Mapping[Effect, Array]],
+    ask: Callable[[int], Mapping[Effect, Array]],
+) -> tuple[Seen, Asked]:
+    """Return where an effect was seen in rows of many lengths, and what looks for it in one more."""
+
+    def at(n: int, found: Mapping[Effect, Array]) -> Array:
+        return found.get(effect, np.zeros(n, np.bool_))
+
+    return Seen({n: at(n, found) for n, found in effects.items()}), lambda n: (at(n, ask(n)), None)
+
+
+def find_rule(seen: Seen, ask: Asked, longest: int) -> Rule | None:
     """Find the simplest rule for the places at which something was seen, asking for more where two rules fit.
 
     Parameters

@@ -185,16 +185,9 @@ def output_format(place: Place) -> str:
 
 
 def read_activations(place: Place, calls: int, outputs: str) -> Activations:
-    """Find out what activations become at a place.
+    """Find out what activations become at a place, by about so many calls at most.
 
-    Parameters
-    ----------
-    place
-        Where.
-    calls
-        How many it takes at most, about.
-    outputs
-        What outputs are kept in (`output_format`): what activations become is seen in no more bits.
+    It is seen in no more bits than outputs are kept in (`output_format`).
     """
     per_call = -(-BLOCK // len(place.columns))
     x = _rows(max(calls // per_call, 1) * len(place.rows))
@@ -248,24 +241,9 @@ def _of_group(place: Place, found: Activations, factor: float, outputs: str) -> 
 def read_longer(
     place: Place, kept: Activations, outputs: str, longest: int
 ) -> tuple[int, Activations] | None:
-    """Find the length from which on activations become something else.
+    """Find from which number of blocks on, up to `longest`, activations become something else, and what.
 
-    Parameters
-    ----------
-    place
-        Where.
-    kept
-        What activations of short rows become.
-    outputs
-        What outputs are kept in.
-    longest
-        Blocks of the longest row.
-
-    Returns
-    -------
-    tuple of int and Activations, or None
-        The number of blocks, and what activations become; None where it is the same up to `longest`, or
-        nothing that is known.
+    None where it is what they become in short rows, `kept`, or nothing that is known.
     """
     few = _rows(FEW)
 

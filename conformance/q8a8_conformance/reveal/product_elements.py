@@ -298,17 +298,7 @@ class _Elements:
 
 
 def reveal_elements(place: Place, activations: Activations, lengths: Sequence[int]) -> ElementSum:
-    """Find the tree and the roundings of a product whose activations stay floats.
-
-    Parameters
-    ----------
-    place
-        Where.
-    activations
-        What they are kept in.
-    lengths
-        Elements of the rows whose trees are found, and on which the arithmetic is tried.
-    """
+    """Find the tree and the roundings of a product of floats, in rows of so many elements."""
     experiments = _Elements(place, activations)
     bits = experiments.bits()
     trees: dict[int, Additions] = {}

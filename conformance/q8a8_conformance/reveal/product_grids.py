@@ -150,17 +150,7 @@ def find_group(side: Side) -> int | None:
 
 
 def find_grid(side: Side, group: int, outputs: str) -> Grid | None:
-    """Find the numbers that elements of a known group become; None where nothing fits.
-
-    Parameters
-    ----------
-    side
-        The matrix.
-    group
-        As `find_group` gives it.
-    outputs
-        What outputs are kept in.
-    """
+    """Find the numbers that elements of a group (`find_group`) become; None where nothing fits."""
     k = max(2 * BLOCK, -(-2 * group // BLOCK) * BLOCK) if group > 1 else (3 if group < 1 else 16) * BLOCK
     scales, codes = _random(min(side.capacity, 32) if group == MATRIX else 32, k)
     elements = np.unique(np.linspace(0, k - 1, READ).astype(int)).tolist()
@@ -240,14 +230,7 @@ def weights_kept(side: Side, outputs: str) -> bool:
 def find_weights(place: Place, unit: float, outputs: str) -> Grid | None:
     """Find what weights become; None where they are kept, or nothing is known.
 
-    Parameters
-    ----------
-    place
-        Where.
-    unit
-        What an activation of 127 alone becomes.
-    outputs
-        What outputs are kept in.
+    `unit` is what an activation of 127 alone becomes.
     """
     side = Side(place, unit, is_weights=True)
     if weights_kept(side, outputs):

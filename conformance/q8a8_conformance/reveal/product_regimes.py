@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from q8a8_conformance.inputs.calls import MUL_MAT
 from q8a8_conformance.results.record import count
+from q8a8_conformance.reveal.quantizer_words import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -116,12 +117,12 @@ class Regime:
         )
 
     def near(self, w: Array, x: Array, out: Array, u: float) -> Array:
-        """Return which outputs are those of the elements that are multiplied, but for roundings of u.
+        """Return which outputs [n, m] are those of the elements that are multiplied, but for roundings.
 
         Parameters
         ----------
         w, x, out
-            Blocks [m, nb], float32 [n, 32·nb] and the outputs [n, m].
+            Blocks [m, nb], float32 [n, 32·nb] and the outputs.
         u
             The unit roundoff of the sums.
         """
@@ -247,14 +248,11 @@ def _sizes_text(side: str, matrix: str, seen: Mapping[int, Array]) -> str:
 
 def _ranges(sizes: Sequence[int], seen: Mapping[int, Array]) -> str:
     """Return sizes, three and more that follow each other among those looked at as "9 to 12"."""
-    order, runs = list(seen), list[list[int]]()
-    for size in sizes:
-        if runs and order.index(size) == order.index(runs[-1][-1]) + 1:
-            runs[-1].append(size)
-        else:
-            runs.append([size])
-    texts = (f"{run[0]} to {run[-1]}" if len(run) > TWO else ", ".join(map(str, run)) for run in runs)
-    return ", ".join(texts)
+    order = list(seen)
+    found = [[order[place] for place in run] for run in runs([order.index(size) for size in sizes])]
+    return ", ".join(
+        f"{run[0]} to {run[-1]}" if len(run) > TWO else ", ".join(map(str, run)) for run in found
+    )
 
 
 @dataclass

@@ -78,16 +78,12 @@ class Shapes:
 
     Parameters
     ----------
-    products
-        Makes the products.
-    side
-        "n", for rows of x, or "m", for rows of w.
-    other
-        Rows of the other matrix.
+    products, k
+        Makes the products, of rows of k elements.
+    side, other
+        "n", for rows of x, or "m", for rows of w; and the rows of the other matrix.
     sizes
         Rows of x, or of w, at first.
-    k
-        Elements of a row.
     """
 
     def __init__(

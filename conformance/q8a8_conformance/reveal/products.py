@@ -108,15 +108,7 @@ BRIEF = Extent((*range(1, 18), 33, 64, 65, 128), 256, 60, (1, 2, 3, 4, 5, 8, 13,
 
 
 def reveal_product(session: AnySession, extent: Extent = FULL) -> RevealedProduct:
-    """Measure what a matrix product computes.
-
-    Parameters
-    ----------
-    session
-        With the kernel.
-    extent
-        How much is looked at.
-    """
+    """Measure what a matrix product computes: `extent` says how much is looked at."""
     products = Products(session)
     result = RevealedProduct()
     try:

@@ -23,19 +23,10 @@ EVERYWHERE = Rule(Condition("any"))
 
 
 def by_lanes(observed: Observed, whole: Fit) -> tuple[Fit, tuple[Part, ...]]:
-    """Fit a recipe to some elements of a block, and say what the others are: the whole's fit where none does.
+    """Fit a recipe to some elements of blocks of 32, and say what the others are.
 
-    Parameters
-    ----------
-    observed
-        Blocks of 32 elements.
-    whole
-        The recipe that explains most of them, and not all.
-
-    Returns
-    -------
-    fit, parts
-        A fit that explains all together with the part, or the whole's without any.
+    `whole` is the recipe that explains most of them, and not all: it is returned without any part where no
+    fit explains all together with one.
     """
     if observed.x.shape[1] != BLOCK or whole.wrong_scales.any():
         return whole, ()

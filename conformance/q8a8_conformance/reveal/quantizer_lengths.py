@@ -8,7 +8,6 @@ effect make a rule (`places`); where several rules fit, rows in which they diffe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8.recipe import apply_recipe, scale_of
-from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_rule
+from q8a8_conformance.reveal.places import Condition, Rule, Seen, explained, find_rule, seen_of
 from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, fit
 from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, Blocks
 from q8a8_conformance.reveal.quantizer_lanes import by_lanes
@@ -28,12 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from q8a8.recipe import Recipe
+    from q8a8_conformance.reveal.places import Asked, Effect
     from q8a8_conformance.reveal.quantizer_calls import QuantizerCalls
     from q8a8_conformance.reveal.quantizer_model import QuantizerModel
 
 Array = NDArray[Any]
-Effect = tuple[Any, ...]
-Asked = Callable[[int], "tuple[Array, Array | None]"]
 
 LENGTHS = (
     *range(1, 36), 40, 47, 48, 49, 50, 63, 64, 65, 66, 96, 97, 100, 127, 128, 129, 130, 191, 255, 256, 257,
@@ -107,17 +105,7 @@ def _rows_of(chosen: tuple[int, ...]) -> Array:
 
 
 def look(calls: QuantizerCalls, model: QuantizerModel, more: Iterable[int] = ()) -> Found:
-    """Compare rows of many lengths with a model.
-
-    Parameters
-    ----------
-    calls
-        Of a row quantizer.
-    model
-        What it computes in rows of eight blocks.
-    more
-        Further lengths to look at.
-    """
+    """Compare rows of many lengths, and of `more`, with a model of what is computed in eight blocks."""
     survey = _Survey(calls, model)
     lengths = sorted({*LENGTHS, *(n for n in more if n <= LONGEST)} - {0})
     effects: dict[int, dict[Effect, Array]] = {}
@@ -136,8 +124,7 @@ def look(calls: QuantizerCalls, model: QuantizerModel, more: Iterable[int] = ())
             # It does not show in every block: rows of those in which it does.
             seen, ask = survey.of_showing(part, [n for n in lengths if n <= SHOWING])
         else:
-            seen = Seen({n: found.get(effect, np.zeros(n, np.bool_)) for n, found in effects.items()})
-            ask = survey.asking(effect)
+            seen, ask = seen_of(effect, effects, survey.effects)
         rule = find_rule(seen, ask, LONGEST)
         if rule is None:
             hit = [(n, where) for n, where in seen.rows.items() if where.any()]
@@ -180,17 +167,7 @@ class _Survey:
         """Return what wrong blocks of a row are, and which: bool [n]; each block once."""
         if n not in self.found:
             left = self.wrong(n)
-            found: dict[Effect, Array] = {}
-            for effect, same in self._tried(n) if left.any() else ():
-                here = left & same()
-                if here.any():
-                    found[effect] = here
-                    left = left & ~here
-                if not left.any():
-                    break
-            if left.any():
-                found[("other",)] = left
-            self.found[n] = found
+            self.found[n] = explained(left, self._tried(n)) if left.any() else {}
         return self.found[n]
 
     def _tried(self, n: int) -> Iterator[tuple[Effect, Any]]:
@@ -286,10 +263,6 @@ class _Survey:
         """Return bool [n]: the blocks of a row on which a part gives other bytes than the model."""
         base = self._model.predict(self.row(n), _before(n)).data
         return np.asarray((self.otherwise(part, n) != base).any(axis=1))
-
-    def asking(self, effect: Effect) -> Asked:
-        """Return the function that looks for an effect in one more row."""
-        return lambda n: (self.effects(n).get(effect, np.zeros(n, np.bool_)), None)
 
 
 def _before(n: int) -> Array:

@@ -80,8 +80,12 @@ def part_text(part: Part, *, is_row: bool) -> str:
     return f"{where} {what}"
 
 
-def ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers in words: ``2, 18 to 33``."""
+def runs(numbers: Sequence[int]) -> list[Sequence[int]]:
+    """Return ascending numbers as runs of those that follow each other."""
     starts = [i for i, number in enumerate(numbers) if not i or number != numbers[i - 1] + 1]
-    runs = [numbers[i:end] for i, end in itertools.pairwise((*starts, len(numbers)))]
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+    return [numbers[i:end] for i, end in itertools.pairwise((*starts, len(numbers)))]
+
+
+def ranges(numbers: Sequence[int], to: str = " to ") -> str:
+    """Return ascending numbers in words: ``2, 18 to 33``."""
+    return ", ".join(f"{run[0]}{to}{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs(numbers))

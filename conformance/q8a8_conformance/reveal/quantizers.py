@@ -54,20 +54,10 @@ class RevealedQuantizer:
         The ABI function.
     model
         What it computes.
-    matrix
-        Of rows: bool [8, 8], whether a large block [first] shows in a scale [second].
-    counted
-        Of rows: bool [2, 8, 32], the elements that count in amax, by sign and block.
-    observed
-        What the arithmetic was read off.
-    residue
-        Of `observed`, bool [n]: blocks that the model does not give.
     unplaced
         Places (n, block or element) that are otherwise in no regular way.
     confirmed, of
         Other blocks that the model gives, of all that were tried.
-    counterexample
-        Elements of the first call, float32, that the model does not give.
     calls
         Calls made.
     died
@@ -76,14 +66,9 @@ class RevealedQuantizer:
 
     function: str
     model: QuantizerModel
-    matrix: Array | None = None
-    counted: Array | None = None
-    observed: Observed | None = None
-    residue: Array | None = None
     unplaced: tuple[tuple[int, int], ...] = ()
     confirmed: int = 0
     of: int = 0
-    counterexample: Array | None = None
     calls: int = 0
     died: str = ""
 
@@ -157,14 +142,7 @@ def _number(step: Any) -> Any:  # noqa: ANN401 - text, a number or a pair
 def reveal_quantizer(session: AnySession, function: str, lengths: Iterable[int] = ()) -> RevealedQuantizer:
     """Measure what a quantizer computes.
 
-    Parameters
-    ----------
-    session
-        With the kernel.
-    function
-        One of the three quantizers.
-    lengths
-        Further lengths (blocks of a row, elements of an activation vector) to look at.
+    `lengths` are further ones (blocks of a row, elements of an activation vector) to look at.
     """
     calls = QuantizerCalls(session, function)
     revealed = RevealedQuantizer(function, QuantizerModel(is_row=calls.is_row))
@@ -199,8 +177,7 @@ def _measure(
     if revealed.model.recipe.amax != "magnitude":
         recipe = named(replace(recipe, amax=revealed.model.recipe.amax))
     model = replace(revealed.model, recipe=recipe, parts=(*within, *parts))
-    residue = (fitted.wrong_scales | fitted.wrong_codes.any(axis=1)) & (not parts)
-    revealed = replace(revealed, model=model, observed=observed, residue=np.asarray(residue))
+    revealed = replace(revealed, model=model)
     yield revealed
     if revealed.model.sharing != "other" and revealed.model.layout.name != "other":
         module = quantizer_lengths if calls.is_row else activation_lengths
@@ -216,14 +193,13 @@ def _measure(
 def _with_structure(calls: QuantizerCalls, revealed: RevealedQuantizer) -> RevealedQuantizer:
     """Find where bytes are and whose amax blocks have."""
     layout = structure.find_layout(calls)
-    matrix = structure.whose_amax(calls, layout)
-    sharing = structure.sharing_name(matrix)
+    sharing = structure.sharing_name(structure.whose_amax(calls, layout))
     if sharing == "own" and structure.keeps_for_zero(calls, layout):
         sharing = "kept-for-zero"
     counted = structure.counted_elements(calls, layout, "own" if sharing == "kept-for-zero" else sharing)
     alike = counted[:, 0] if (counted == counted[:, :1]).all() else EVERY
     model = replace(revealed.model, layout=layout, sharing=sharing, **_by_sign(revealed.model.recipe, alike))
-    return replace(revealed, model=model, matrix=matrix, counted=counted)
+    return replace(revealed, model=model)
 
 
 def _by_sign(recipe: Recipe, counted: Array) -> dict[str, Any]:
@@ -344,13 +320,10 @@ def _confirm(calls: QuantizerCalls, revealed: RevealedQuantizer) -> RevealedQuan
     every = np.concatenate([block_sets.survey(), block_sets.gaussian(1000), block_sets.every_tie()])
     rows = list(np.array_split(every, 40)) if calls.is_row else list(every[:: len(every) // VECTORS])
     right = of = 0
-    counterexample = None
     for row in rows:
         x = row if calls.is_row else row[np.newaxis]
         got = calls(x, FILLS[0])
         want = revealed.model.predict(x, np.full(got.data.shape, FILLS[0], np.uint8))
         same = (got.data == want.data).all(axis=1)
         right, of = right + int(same.sum()), of + same.size
-        if counterexample is None and not same.all():
-            counterexample = x[~same][:1] if revealed.model.sharing == "own" else x
-    return replace(revealed, confirmed=right, of=of, counterexample=counterexample)
+    return replace(revealed, confirmed=right, of=of)

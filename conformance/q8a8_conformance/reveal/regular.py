@@ -85,14 +85,7 @@ class Steps:
 def reveal_order(dot: Dot, unit: int = UNIT, least: int = 0) -> Iterator[Order]:
     """Yield the regular orders that fit a kernel's trees, unfused; none where the kernel keeps to no step.
 
-    Parameters
-    ----------
-    dot
-        The dot product.
-    unit
-        log2 of the unit.
-    least
-        Blocks of the shortest row to look at, for an order of long rows.
+    `unit` is log2 of the masks' unit; `least` the blocks of the shortest row, for an order of long rows.
 
     Raises
     ------
@@ -206,12 +199,7 @@ def _crosses_lanes(dot: Dot, order: Order, tail_block: int, unit: int) -> bool:
 def split_fold(order: Order, *, by_lane: bool) -> tuple[tuple[Fold, ...], Fold] | None:
     """Split a fold of registers in two stages; None where it is none.
 
-    Parameters
-    ----------
-    order
-        An order without a `Tail`.
-    by_lane
-        Whether the first stage adds the accumulators, lane by lane; else the lanes of each accumulator.
+    The first stage adds the accumulators, lane by lane, or else the lanes of each accumulator.
 
     Returns
     -------

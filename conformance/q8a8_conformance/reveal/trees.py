@@ -109,15 +109,7 @@ def parents(terms: int, additions: Additions) -> dict[int, int]:
 
 
 def pruned(terms: int, additions: Additions, kept: dict[int, int]) -> Additions:
-    """Return the tree of some of the terms, under other numbers.
-
-    Parameters
-    ----------
-    terms, additions
-        The tree.
-    kept
-        The new number of each term that is kept: 0 to len(kept) - 1, each once.
-    """
+    """Return the tree of the terms that are `kept`, under new numbers: 0 to len(kept) - 1, each once."""
     numbers: list[int | None] = [kept.get(term) for term in range(terms)]
     sums: list[tuple[int, int]] = []
     for left, right in additions:

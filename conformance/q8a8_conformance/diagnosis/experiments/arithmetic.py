@@ -19,6 +19,7 @@ from q8a8_conformance.diagnosis.experiments.readings import product_reading, rea
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.results.record import count
+from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -262,9 +263,9 @@ def map_candidate(matrix: Array, offset: Array, step: Any) -> Candidate:  # noqa
     }
     parts = []
     if lost:
-        parts.append(f"element{'s' * (len(lost) > 1)} {_ranges(lost)} of a block not counted")
+        parts.append(f"element{'s' * (len(lost) > 1)} {ranges(lost)} of a block not counted")
     if twice:
-        parts.append(f"elements {_ranges(twice)} are counted more than once")
+        parts.append(f"elements {ranges(twice)} are counted more than once")
     if moved:
         parts.append(
             "x's element j meets another of y: "
@@ -283,13 +284,6 @@ def map_candidate(matrix: Array, offset: Array, step: Any) -> Candidate:  # noqa
         "block-map", where, "Q8A8-DOT-1", sentence[0].upper() + sentence[1:] + ".", FIX,
         "", {"products": step},
     )  # fmt: skip
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return numbers as words: 16 to 31."""
-    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
-        return f"{numbers[0]} to {numbers[-1]}"
-    return ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
 
 
 def _map_of(part: Candidate) -> dict[str, Any]:
@@ -315,12 +309,6 @@ def _as_fact(
     own = [one for one in wrong if matches(Model(**{**base, **part.changes}), one)] or list(wrong)
     evidence = [bench.evidence(one.call, "one block") for one in own[:2]]
     return bench.measured(
-        part.fact,
-        where,
-        part.rule,
-        sentence,
-        part.fix,
-        evidence=evidence,
-        cause=part.cause,
-        changes=part.changes,
-    )
+        part.fact, where, sentence, cause=part.cause, rule=part.rule, fix=part.fix,
+        evidence=evidence, changes=part.changes,
+    )  # fmt: skip

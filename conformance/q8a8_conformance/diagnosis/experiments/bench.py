@@ -12,9 +12,9 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis.experiments.model import Model, places
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, words
 from q8a8_conformance.diagnosis.replay import replay
-from q8a8_conformance.faults.catalogue import MUTANTS, make
+from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.reveal.asking import NoAnswerError
 
@@ -217,11 +217,6 @@ class Bench:
         codes[block] = 3
         return self.pair(codes, codes) == 9.0
 
-    @property
-    def counts_two(self) -> bool:
-        """Whether two blocks of one row are known to be counted."""
-        return self.two is not None
-
     def one(self, code: int = 1) -> Array:
         """Return a row of one block that is counted, with a code in it; each block's code is at `element`."""
         codes = np.zeros((1, 32), np.int64)
@@ -234,16 +229,14 @@ class Bench:
         row[self.place] = block[0]
         return row
 
-    def spread(self, scales: Array, codes: Array | None = None) -> Array:
-        """Return a row in which two blocks, by scales [2] and codes [2, 32], stand where they are counted."""
+    def spread(self, codes: Sequence[int] | Array, scales: Sequence[float]) -> Array:
+        """Return a row of two blocks where they are counted: codes [2] at `element`, or [2, 32]."""
         if self.two is None:
             raise NoAnswerError
         nb, places = self.two
-        if codes is None:
-            codes = np.zeros((2, 32), np.int64)
-            codes[:, self.element] = 1
         all_scales, all_codes = np.ones(nb), np.zeros((nb, 32), np.int64)
-        all_scales[places], all_codes[places] = scales, codes
+        all_scales[places] = scales
+        all_codes[places, self.element if np.ndim(codes) == 1 else slice(None)] = codes
         return dot_rows.blocks(all_scales, all_codes)
 
     def shown(self, x: Array, y: Array, text: str) -> Evidence:
@@ -254,18 +247,18 @@ class Bench:
         self,
         fact: str,
         where: Mapping[str, Any],
-        rule: str,
-        sentence: str,
-        fix: str,
+        sentence: str = "",
         *,
-        evidence: Sequence[Evidence] = (),
         cause: str = "",
+        like: str = "",
+        rule: str = "",
+        fix: str = "",
+        evidence: Sequence[Evidence] = (),
         changes: Mapping[str, Any] | None = None,
         when: Callable[[CallResult], bool] | None = None,
     ) -> Measured:
-        """Return a fact about this function, with what it changes; the catalogue's fix where it has one."""
-        if cause in MUTANTS:
-            fix = MUTANTS[cause].fix
+        """Return a fact about this function, in `words`, with what it changes."""
+        rule, sentence, fix, cause = words(sentence, cause=cause, like=like, rule=rule, fix=fix)
         made = Fact(self.function, fact, where, rule, sentence, fix, tuple(evidence), cause, self.nrc)
         return Measured(made, changes or {}, when)
 

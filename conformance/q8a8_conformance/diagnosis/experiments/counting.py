@@ -134,17 +134,17 @@ def _repeated(bench: Bench, verdicts: Mapping[int, bool]) -> Measured | None:
         return None
     one, nb = repeated.segment, wrong[0]
     kind, _ = _kind(bench, [one], [True], None)
-    rule, _, slug = _named(bench, kind)
+    rule, _ = _broken(bench, kind)
     what = _words(one, bench.nrc, single=True, ends=(repeated.words, ""))
     call = Counted(bench, nb)
     found = bench.measured(
         kind,
         {"at": nb, "blocks": [{**repeated.to_json(), **_json(one)}]},
-        rule,
         f"{what[0].upper()}{what[1:]}.",
-        "Give every block of the unrolled loop its own number in both rows.",
+        rule=rule,
+        fix="Give every block of the unrolled loop its own number in both rows.",
         evidence=[bench.evidence(call.call(call.x, call.y), f"nb = {nb}")],
-        cause=slug or _cause(repeated.meeting, [nb]),
+        cause=_cause(repeated.meeting, [nb]),
         changes={"blocks": repeated.meeting},
     )
     short = [nb for nb in wrong if nb <= EVERY]
@@ -246,25 +246,16 @@ def _fact(
     lengths = where or Lengths(wrong[0], most=wrong[-1])
     singles = [all(found[k].stop - found[k].start == 1 for found in seen.values()) for k in range(len(first))]
     kind, what = _kind(bench, first, singles, general[0] if general and not others else None)
+    ends: Sequence[tuple[Any, ...]] = general[0] if general else [(one.start, one.stop, "") for one in first]
     blocks = [
-        {"from": name[0], "to": name[1], **_json(one)}
-        | ({"meets": name[2]} if name[2] else {})
-        for name, one in zip(general[0], first, strict=True)
-    ] if general else [
-        {"from": one.start, "to": one.stop, **_json(one)}
-        for one in first
-    ]  # fmt: skip
-    rule, fix, slug = _named(bench, kind)
+        {"from": start, "to": stop, **_json(one), **({"meets": met} if met else {})}
+        for (start, stop, met), one in zip(ends, first, strict=True)
+    ]
+    rule, fix = _broken(bench, kind)
     call = Counted(bench, nb)
-    text = (
-        f"nb = {nb}: " + "; ".join(_words_at(one, bench.nrc) for one in first[:3]) if first else f"nb = {nb}"
-    )
+    text = ": ".join(filter(None, (f"nb = {nb}", "; ".join(_words_at(one, bench.nrc) for one in first[:3]))))
     evidence = [bench.evidence(call.call(call.x, call.y), text)]
-    found = {
-        "lengths": lengths.to_json() if where else sorted(wrong)[:16],
-        "at": nb,
-        "blocks": blocks,
-    }
+    found = {"lengths": lengths.to_json() if where else sorted(wrong)[:16], "at": nb, "blocks": blocks}
     condition = (
         str(lengths) if where else f"nb = {', '.join(map(str, sorted(wrong)[:6]))}{', …' * (len(wrong) > 6)}"
     )
@@ -272,16 +263,10 @@ def _fact(
     sentence = f"Where {condition}, {shown}{what}."
     if general is not None and where is not None and kind != "version-2-field":
         step = _blocks(general[1], first, lengths, bench.nrc, others)
-        slug = slug or (_cause(step, sorted(known)) if bench.nrc == 1 else "")
+        cause = _cause(step, sorted(known)) if bench.nrc == 1 else ""
+        changes = {"blocks": step}
         return bench.measured(
-            kind,
-            found,
-            rule,
-            sentence,
-            fix,
-            evidence=evidence,
-            cause=slug,
-            changes={"blocks": step},
+            kind, found, sentence, cause=cause, rule=rule, fix=fix, evidence=evidence, changes=changes
         )
     measured = set(wrong)
 
@@ -289,7 +274,7 @@ def _fact(
         length = result.call.n // 32
         return length in measured or bool(where and where.holds(length))
 
-    return bench.measured(kind, found, rule, sentence, fix, evidence=evidence, cause=slug, when=when)
+    return bench.measured(kind, found, sentence, rule=rule, fix=fix, evidence=evidence, when=when)
 
 
 def _json(one: Segment) -> dict[str, Any]:
@@ -427,10 +412,10 @@ def _same(met: tuple[Array, ...], visited: Array) -> bool:
     return all(np.array_equal(np.sort(side), np.sort(visited)) for side in met)
 
 
-def _named(bench: Bench, kind: str) -> tuple[str, str, str]:
-    """Return the rule, the fix, and the catalogue's slug."""
+def _broken(bench: Bench, kind: str) -> tuple[str, str]:
+    """Return the rule that a fact breaks, and the fix."""
     if kind == "version-2-field":
-        return "Q8A8-DOT-9", MUTANTS["v2-weight-scale-of-both"].fix, ""
+        return "Q8A8-DOT-9", MUTANTS["v2-weight-scale-of-both"].fix
     if bench.nrc == 2:
-        return "Q8A8-DOT-6", "Treat the rows of both x and y alike, every block once.", ""
-    return "Q8A8-DOT-10", MUTANTS["odd-block-lost"].fix, ""
+        return "Q8A8-DOT-6", "Treat the rows of both x and y alike, every block once."
+    return "Q8A8-DOT-10", MUTANTS["odd-block-lost"].fix

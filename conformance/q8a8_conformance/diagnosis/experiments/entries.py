@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows, every_value
 
 if TYPE_CHECKING:
@@ -92,17 +91,18 @@ def _halves(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         step = _reading(held)
         right = float(np.uint16(first).view(np.float16))
         x, y = (bench.padded(_unit(bench, right if s == side else 1.0)) for s in "xy")
-        mutant = MUTANTS["half-table-entry"]
         values = {f"0x{h:04x}": v for h, v in held.items()}
         more = f"; and {len(held) - 1} more" if len(held) > 1 else ""
+        of = "" if both else f" of {side}"
         yield bench.measured(
-            "half-read", {"operand": "xy" if both else side, "values": values},
-            "Q8A8-HLF-3", f"The scale 0x{first:04x}{'' if both else ' of ' + side} is read as {value!r}, "
-            f"not {right!r}{more}.",
-            mutant.fix, evidence=[bench.shown(x, y, f"1 · 1 under {side}'s scale 0x{first:04x}")],
-            cause=mutant.slug if list(held) == [0x2E66] else "",
-            changes={"widen_x": step, "widen_y": step} if both else {f"widen_{side}": step},
-        )  # fmt: skip
+            "half-read",
+            {"operand": "xy" if both else side, "values": values},
+            f"The scale 0x{first:04x}{of} is read as {value!r}, not {right!r}{more}.",
+            cause="half-table-entry" if list(held) == [0x2E66] else "",
+            like="half-table-entry",
+            evidence=[bench.shown(x, y, f"1 · 1 under {side}'s scale 0x{first:04x}")],
+            changes={f"widen_{s}": step for s in ("xy" if both else side)},
+        )
 
 
 def _misread(bench: Bench, side: str, halves: Array) -> dict[int, float]:
@@ -176,15 +176,13 @@ def _products(bench: Bench) -> Iterator[Measured]:
 
     at = "" if len(places) == 32 else f" at byte {', '.join(map(str, places))} of a block"
     more = f" ({len(pairs)} such products were found)" if len(pairs) > 1 else ""
-    mutant = MUTANTS["product-table-entry"]
     yield bench.measured(
         "product-wrong",
         {"x": a, "y": b, "value": value, "places": places},
-        "Q8A8-DOT-1",
         f"({a}) · ({b}) gives {value:g}{at}, not {a * b}{more}.",
-        mutant.fix,
+        cause="product-table-entry" if (a, b) == (-77, 113) and len(places) == 32 else "",
+        like="product-table-entry",
         evidence=[bench.shown(*_single(bench, place, a, b), f"({a}) · ({b}) at byte {place}")],
-        cause=mutant.slug if (a, b) == (-77, 113) and len(places) == 32 else "",
         changes={"products": products},
     )
 

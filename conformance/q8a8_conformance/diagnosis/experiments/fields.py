@@ -58,27 +58,17 @@ PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
 """Wrong choices of the two scales: rule, cause and step."""
 
 
-def _own(own: Array, _other: Array) -> Array:
-    return own
-
-
-def _other(_own: Array, other: Array) -> Array:
-    return other
-
-
-def _own_unless_zero(own: Array, other: Array) -> Array:
-    return np.where(own == 0, other, own)
-
-
-def _other_unless_zero(own: Array, other: Array) -> Array:
-    return np.where(other == 0, own, other)
-
-
 TAKEN: dict[str, tuple[str, Choice]] = {
-    "own": ("", _own),
-    "other": ("the scale of the other role", _other),
-    "own-unless-zero": ("the scale of the other role where its own is zero", _own_unless_zero),
-    "other-unless-zero": ("the scale of the other role where that is not zero", _other_unless_zero),
+    "own": ("", lambda own, _other: own),
+    "other": ("the scale of the other role", lambda _own, other: other),
+    "own-unless-zero": (
+        "the scale of the other role where its own is zero",
+        lambda own, other: np.where(own == 0, other, own),
+    ),
+    "other-unless-zero": (
+        "the scale of the other role where that is not zero",
+        lambda own, other: np.where(other == 0, own, other),
+    ),
 }
 """Which of the two scales of a block is used, in words and as a step."""
 
@@ -88,15 +78,8 @@ def _picks() -> Iterator[tuple[str, str, Callable[..., Any]]]:
     for (x, (words_x, of_x)), (y, (words_y, of_y)) in itertools.product(TAKEN.items(), repeat=2):
         texts = [f"of {side} {words} is used" for side, words in (("x", words_x), ("y", words_y)) if words]
 
-        def pick(
-            xw: Array,
-            xa: Array,
-            yw: Array,
-            ya: Array,
-            of_x: Choice = of_x,
-            of_y: Choice = of_y,
-        ) -> tuple[Array, Array]:
-            return of_x(xw, xa), of_y(ya, yw)
+        def pick(xw: Array, xa: Array, yw: Array, ya: Array, x: Choice = of_x, y: Choice = of_y) -> Any:  # noqa: ANN401 - two arrays
+            return x(xw, xa), y(ya, yw)
 
         sentence = "; ".join(texts)
         yield f"{x} of x, {y} of y", f"{sentence[:1].upper()}{sentence[1:]}.", pick
@@ -173,10 +156,10 @@ def _as_fact(
     return bench.measured(
         "version-2-field",
         {"as": fact, **(where.to_json() if where else {})},
-        rule,
         sentence,
-        MUTANTS[slug or "v2-whichever-is-set"].fix,
         cause=slug,
+        like="v2-whichever-is-set",
+        rule=rule,
         evidence=[bench.evidence(shown.call, "scales 3 and 5 of x, 7 and 11 of y: 3 · 11 is right")],
         changes={"pick": _at(pick, where) if where else pick},
     )
@@ -218,10 +201,10 @@ def _unused(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "unused-scale-has-influence",
             {"blocks": blocks, "of": nb},
-            "Q8A8-LAY-5",
             f"In blocks {', '.join(map(str, blocks))} of {nb} an unused scale has an influence: "
             "an infinity or a NaN in it comes back.",
-            MUTANTS["v2-scales-added"].fix,
+            rule="Q8A8-LAY-5",
+            like="v2-scales-added",
             evidence=[
                 bench.evidence(
                     shown, f"1 · 1 in block {blocks[0]} of {nb}, whose unused scales are not finite"
@@ -258,20 +241,15 @@ def layouts(bench: Bench) -> Iterator[Measured]:
     model = Model()
     if all(matches(model, one) for one in tried):
         return
-    for slug, step in (_of_version_1() if bench.function == calls.DOT else _of_version_2()).items():
+    for slug, step in _layouts_of(1 if bench.function == calls.DOT else 2):
         if all(matches(Model(unpack=step), one) for one in tried) or _is_read_so(bench, slug):
             bench.encode = ENCODERS.get(slug, bench.encode)
-            mutant = MUTANTS[slug]
+            shown = next(one.call for one in tried if not matches(Model(), one))
             yield bench.measured(
                 "block-layout",
                 {"as": slug},
-                mutant.rule,
-                mutant.sentence,
-                mutant.fix,
-                evidence=[
-                    bench.evidence(one.call, f"{one.call.n // 32} random blocks") for one in _wrong(tried)[:1]
-                ],
                 cause=slug,
+                evidence=[bench.evidence(shown, f"{shown.n // 32} random blocks")],
                 changes={"unpack": step},
             )
             return
@@ -302,34 +280,24 @@ def _single(bench: Bench, dx: float, dy: float) -> bool:
     return bench.value(*(bench.padded(dot_rows.blocks(d, codes)) for d in (dx, dy))) == 9 * dx * dy
 
 
-def _wrong(tried: Sequence[CallResult]) -> list[CallResult]:
-    """Return the calls that are not right."""
-    return [one for one in tried if not matches(Model(), one)]
-
-
 def _bytes(data: bytes, size: int) -> Array:
     return np.frombuffer(data[:size].ljust(size, b"\0"), np.uint8)
 
 
-def _of_version_1() -> dict[str, Callable[[bytes, int, int], Any]]:
-    def step(slug: str) -> Callable[[bytes, int, int], Any]:
-        unpack = MUTANTS[slug].changes["unpack"]
+def _layouts_of(version: int) -> Iterator[tuple[str, Callable[[bytes, int, int], Any]]]:
+    """Yield the layouts that blocks of a version may be read in: slugs, and steps."""
+    known = {1: ("scale-read-big-endian", "scale-read-last", "block-padded"),
+             2: ("v2-codes-early", "v2-blocks-of-34")}  # fmt: skip
+    for slug in known[version]:
+        changes = MUTANTS[slug].changes
 
-        def read(data: bytes, nb: int, _version: int) -> tuple[Array, Array, Array]:
-            h, q = unpack(_bytes(data, 34 * nb), nb)
+        def read(data: bytes, nb: int, version: int, changes: Any = changes) -> tuple[Array, Array, Array]:  # noqa: ANN401
+            if version == 2:
+                return changes["unpack_v2"](_bytes(data, 36 * nb), nb)  # type: ignore[no-any-return]
+            h, q = changes["unpack"](_bytes(data, 34 * nb), nb)
             return h, h, q
 
-        return read
-
-    return {slug: step(slug) for slug in ("scale-read-big-endian", "scale-read-last", "block-padded")}
-
-
-def _of_version_2() -> dict[str, Callable[[bytes, int, int], Any]]:
-    def step(slug: str) -> Callable[[bytes, int, int], Any]:
-        unpack = MUTANTS[slug].changes["unpack_v2"]
-        return lambda data, nb, _version: unpack(_bytes(data, 36 * nb), nb)
-
-    return {slug: step(slug) for slug in ("v2-codes-early", "v2-blocks-of-34")}
+        yield slug, read
 
 
 def zero_scales(bench: Bench) -> Iterator[Measured]:
@@ -345,16 +313,14 @@ def zero_scales(bench: Bench) -> Iterator[Measured]:
         alone = np.arange(nb) == block
         if value == nb - 1 or bench.value(*(bench.row(alone, scales if side == s else 1.0) for s in "xy")):
             continue  # (A block that counts under a zero scale is no influence on others.)
-        mutant = MUTANTS["zero-scale-ends-row"]
         ends = value == block and all(_ends(bench, side, other) for other in (1, 2, 3))
-        step = mutant.changes["scale_product"]
+        step = MUTANTS["zero-scale-ends-row"].changes["scale_product"]
         yield bench.measured(
             "zero-scale-affects-others",
             {"side": side, "block": block, "ends": ends},
-            "Q8A8-DOT-8",
-            mutant.sentence if ends else f"A zero scale of {side} has an influence on other blocks.",
-            mutant.fix,
-            cause=mutant.slug if ends else "",
+            "" if ends else f"A zero scale of {side} has an influence on other blocks.",
+            cause="zero-scale-ends-row" if ends else "",
+            like="zero-scale-ends-row",
             evidence=[
                 bench.shown(x, y, f"1 · 1 in each of {nb} blocks, {side}'s scale of block {block} is 0")
             ],

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, with_s
-from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from q8a8_conformance.diagnosis.facts import Evidence
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
 
     Array = NDArray[Any]
@@ -63,67 +63,59 @@ PLACES: tuple[tuple[str, str, Callable[[int], int]], ...] = (
 
 def single(bench: Bench) -> Iterator[Measured]:
     """Find what is written with one row at a time, for one block and for none."""
-    stored: dict[str, Callable[[float, float, int], float | None]] = {}
-    one = bench.one()
-    none = bench.row([])
+    one, none = bench.one(), bench.row([])
     call, empty = bench.call(one, one), bench.call(none, none)
-    after = [np.frombuffer(bench.outputs(with_s(call, _fill(f, 1)))[0], "<f4")[0] for f in FILLS]
+
+    def stored(of: Call) -> list[np.float32]:
+        return [np.frombuffer(bench.outputs(with_s(of, _fill(fill, 1)))[0], "<f4")[0] for fill in FILLS]
+
+    def shown(of: Call, text: str, fills: Sequence[float] = FILLS) -> list[Evidence]:
+        return [bench.evidence(with_s(of, _fill(fill, 1)), text.format(fill)) for fill in fills]
+
+    after = stored(call)
     if [float(v) for v in after] == list(FILLS) and not _is_written(bench):
-        shown = [
-            bench.evidence(with_s(call, _fill(f, 1)), f"s held {f}, and does after the call") for f in FILLS
-        ]
         yield bench.measured(
             "result-not-written",
             {"n": "any"},
-            "Q8A8-DOT-7",
             "s keeps the bytes that it held: no result is written.",
-            "Write the result to s[0].",
-            evidence=shown,
+            rule="Q8A8-DOT-7",
+            fix="Write the result to s[0].",
+            evidence=shown(call, "s held {}, and does after the call"),
             changes={"store": lambda _h, _r, _n: None},
         )
         return
     if float(after[0] - after[1]) == FILLS[0] - FILLS[1]:
         nan = bench.outputs(with_s(call, calls.poison(4)))[0]
-        finite = np.isfinite(np.frombuffer(nan, "<f4")[0])
-        slug = "s-added-if-finite" if finite else "s-added"
+        finite = bool(np.isfinite(np.frombuffer(nan, "<f4")[0]))
 
         def added(held: float, value: float, _nb: int) -> float:
             return value if finite and not np.isfinite(held) else held + value
 
-        stored["added"] = added
         yield bench.measured(
             "result-added",
-            {"if_finite": bool(finite)},
-            "Q8A8-DOT-7",
-            MUTANTS[slug].sentence,
-            MUTANTS[slug].fix,
-            evidence=[bench.evidence(with_s(call, _fill(f, 1)), f"1 · 1 where s held {f}") for f in FILLS],
-            cause=slug,
+            {"if_finite": finite},
+            cause="s-added-if-finite" if finite else "s-added",
+            evidence=shown(call, "1 · 1 where s held {}"),
             changes={"store": added},
         )
         return
-    before = [np.frombuffer(bench.outputs(with_s(empty, _fill(f, 1)))[0], "<f4")[0] for f in FILLS]
+    before = stored(empty)
     if [float(v) for v in before] == list(FILLS):
         yield bench.measured(
             "empty-row-not-written",
             {"n": 0},
-            "Q8A8-DOT-5",
-            MUTANTS["empty-unwritten"].sentence,
-            MUTANTS["empty-unwritten"].fix,
             cause="empty-unwritten",
-            evidence=[bench.evidence(with_s(empty, _fill(f, 1)), f"n = 0 where s held {f}") for f in FILLS],
+            evidence=shown(empty, "n = 0 where s held {}"),
             changes={"store": lambda _h, value, nb: value if nb else None},
         )
     elif any(v != 0 or np.signbit(v) for v in before):
-        minus = before[0] == 0
         yield bench.measured(
             "empty-row-value",
             {"n": 0, "value": float(before[0])},
-            "Q8A8-DOT-5",
             f"With n = 0 the result is {float(before[0])!r}, not +0.",
-            "Start from +0.",
-            evidence=[bench.evidence(with_s(empty, _fill(FILLS[0], 1)), "n = 0")],
-            cause="empty-minus-zero" if minus and "empty-minus-zero" in MUTANTS else "",
+            cause="empty-minus-zero" if before[0] == 0 else "",
+            like="empty-minus-zero",
+            evidence=shown(empty, "n = 0", FILLS[:1]),
             when=lambda result: result.call.n == 0,
         )
 
@@ -156,10 +148,9 @@ def ignored(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "argument-not-ignored",
             {"argument": name, "value": value},
-            "Q8A8-DOT-12",
             f"With nrc = 1 the result depends on {name}, which counts with nrc = 2 alone.",
-            MUTANTS["single-stored-far"].fix,
             cause="single-stored-far" if name == "bs" else "",
+            like="single-stored-far",
             evidence=[bench.evidence(call, f"nrc = 1, {name} = {value}: 3 · 3 = 9 is not in s[0]")],
             when=_takes(name),
         )
@@ -215,9 +206,10 @@ class Written:
             return ()
         return tuple(SUMS[v[0]] for v in held)
 
-    def evidence(self, text: str) -> Evidence:
+    def evidence(self, text: str = "") -> Evidence:
         """Return the call as evidence."""
-        return self.bench.evidence(with_s(self.call, _fill(FILLS[0], self.size)), text)
+        call = with_s(self.call, _fill(FILLS[0], self.size))
+        return self.bench.evidence(call, f"bs = {self.bs}{text and ': '}{text}")
 
 
 def pairs(bench: Bench) -> Iterator[Measured]:
@@ -239,78 +231,67 @@ def pairs(bench: Bench) -> Iterator[Measured]:
     }
     missing = [name for name in NAMES if name not in at and name not in added]
     others = [place for place in first.values if place not in (*at.values(), *added.values())]
-    rule = "Q8A8-DOT-6"
     if added:
         yield bench.measured(
             "result-added",
             {"results": sorted(added)},
-            "Q8A8-DOT-7",
             f"With nrc = 2 {', '.join(sorted(added))} is added to what s held.",
-            "Overwrite s.",
-            evidence=[first.evidence(f"bs = {first.bs}, s full of {FILLS[0]}")],
             cause="s-added",
+            evidence=[first.evidence(f"s full of {FILLS[0]}")],
             changes={"added": frozenset(NAMES.index(name) for name in added)},
         )
-        return
-    if not missing and sorted(at.values()) == sorted(first.right) and others == []:
-        exchanged = {
-            name: at[name] for name, place in zip(NAMES, first.right, strict=True) if at[name] != place
+    elif not missing and sorted(at.values()) == sorted(first.right) and others == []:
+        ends = list(first.right)
+        order = [ends.index(at[name]) for name in NAMES]
+        exchanged = [name for number, name in enumerate(NAMES) if order[number] != number]
+        slugs: dict[tuple[str, ...], str] = {
+            NAMES[1:3]: "results-exchanged",
+            NAMES[2:]: "results-transposed-second",
         }
-        slug = {frozenset(NAMES[1:3]): "results-exchanged", frozenset(NAMES[2:]): "results-transposed-second"}
-        order = [list(first.right).index(at[name]) for name in NAMES]
         yield bench.measured(
             "results-exchanged",
             {"places": {name: ENDS[order[k]] for k, name in enumerate(NAMES)}},
-            rule,
             f"With nrc = 2 {' and '.join(exchanged)} change places.",
-            MUTANTS["results-exchanged"].fix,
-            evidence=[first.evidence(f"bs = {first.bs}: {at}")],
-            cause=slug.get(frozenset(exchanged), ""),
+            cause=slugs.get(tuple(exchanged), ""),
+            like="results-exchanged",
+            evidence=[first.evidence(f"{at}")],
             changes={"places": lambda bs: tuple((0, 1, bs, bs + 1)[k] for k in order)},
         )
-        return
-    if others and not missing:
+    elif others and not missing:
         yield bench.measured(
             "floats-between-written",
             {"bs": first.bs, "places": others},
-            "Q8A8-DOT-6",
             "With nrc = 2 floats between the results are written.",
-            MUTANTS["between-cleared"].fix,
-            evidence=[first.evidence(f"bs = {first.bs}: s[{others[0]}] is written")],
             cause="between-cleared",
+            evidence=[first.evidence(f"s[{others[0]}] is written")],
             when=lambda result: result.call.nrc == 2 and result.call.bs > 2,
         )
-        return
-    yield from _moved(bench, tried, wrong, missing)
+    else:
+        yield from _moved(bench, tried, first, missing)
 
 
-def _moved(
-    bench: Bench, tried: list[Written], wrong: list[Written], missing: list[str]
-) -> Iterator[Measured]:
+def _moved(bench: Bench, tried: list[Written], first: Written, missing: list[str]) -> Iterator[Measured]:
     """Find by which formula of bs the results for y1 are placed, or that they are others, or not written."""
-    rule = "Q8A8-DOT-6"
-    sums = [one.sums for one in tried]
-    if sums[0] and all(each == sums[0] for each in sums):
-        own = {NAMES[k]: " + ".join(NAMES[part] for part in of) for k, of in enumerate(sums[0]) if of != (k,)}
+    sums = tried[0].sums
+    if sums and all(one.sums == sums for one in tried):
+        own = {NAMES[k]: " + ".join(NAMES[part] for part in of) for k, of in enumerate(sums) if of != (k,)}
         yield bench.measured(
             "results-of-others",
             {"results": own},
-            rule,
             f"With nrc = 2 {', and '.join(f'the result for {name} is {of}' for name, of in own.items())}.",
-            "Give each of the four results its own two rows, and a sum of its own that starts from 0.",
-            evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}: {own}")],
-            changes={"sums": sums[0]},
+            rule="Q8A8-DOT-6",
+            fix="Give each of the four results its own two rows, and a sum of its own that starts from 0.",
+            evidence=[first.evidence(f"{own}")],
+            changes={"sums": sums},
         )
         return
     if all(one.is_in_bytes for one in tried):
         yield bench.measured(
             "results-at",
             {"y1": "bs bytes"},
-            rule,
             "With nrc = 2 the results for y1 begin bs bytes, not floats, behind s.",
-            MUTANTS["bs-in-bytes"].fix,
-            evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}")],
             cause="bs-in-bytes",
+            evidence=[first.evidence()],
             when=lambda result: result.call.nrc == 2,
         )
         return
@@ -319,11 +300,10 @@ def _moved(
             yield bench.measured(
                 "results-at",
                 {"y1": name},
-                rule,
                 f"With nrc = 2 the results for y1 begin at s[{name}].",
-                MUTANTS[slug or "bs-in-eight-bits"].fix,
-                evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}")],
                 cause=slug,
+                like="bs-in-eight-bits",
+                evidence=[first.evidence()],
                 changes={"places": lambda bs, place=place: (0, 1, place(bs), place(bs) + 1)},
             )
             return
@@ -331,15 +311,13 @@ def _moved(
     if lost and all(
         set(one.values) == {p for k, p in enumerate(one.right) if k not in lost} for one in tried
     ):
-        second = lost == [2, 3]
         yield bench.measured(
             "result-not-written",
             {"results": missing},
-            rule,
             f"With nrc = 2 {', '.join(missing)} is not written.",
-            MUTANTS["second-row-lost"].fix,
-            evidence=[wrong[0].evidence(f"bs = {wrong[0].bs}")],
-            cause="second-row-lost" if second else "",
+            cause="second-row-lost" if lost == [2, 3] else "",
+            like="second-row-lost",
+            evidence=[first.evidence()],
             when=lambda result: result.call.nrc == 2,
         )
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 
@@ -60,10 +59,10 @@ def offset(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "codes-offset",
             {"operand": operand},
-            "Q8A8-ORD-2",
             f"The codes of {operand} are offset, and what {other}'s codes add so is summed and rounded by "
             "itself before it is subtracted.",
-            "Subtract the correction in integers, block by block.",
+            rule="Q8A8-ORD-2",
+            fix="Subtract the correction in integers, block by block.",
             evidence=[bench.shown(x, y, f"1 · 1 under 2^-12, beside a block of zeros in {operand}")],
             when=lambda result, terms=terms: any(one.rounds for one in terms.predict(result.call)),  # type: ignore[misc]  # bound at once
         )
@@ -84,7 +83,7 @@ def _beside_zeros(bench: Bench, *, of_zeros: bool) -> Array:
     codes = np.zeros((2, 32), np.int64)
     codes[0] = 0 if of_zeros else 127
     codes[1, bench.element] = 1
-    return bench.spread(np.array([2.0**6, 2.0**-6]), codes)
+    return bench.spread(codes, (2.0**6, 2.0**-6))
 
 
 def _offset_products(operand: str) -> Any:  # noqa: ANN401 - a step
@@ -104,19 +103,18 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
     lost = [p for p, pair in sums.items() if pair != (2.0**p + 1, 2.0**p + 1)]
     if lost and lost == list(range(lost[0], 24)) and lost[0] > 4 and _near(sums, lost[0]):
         bits = bench.bits = lost[0]
+        shown = bench.shown(*_rows(bench, bits), f"2^{bits} and 1 in two blocks, in units of the second")
         if bits < BITS_OF_TERM and all(
             bench.value(*_cancelling(bench, last=last)) == 1 for last in (False, True)
         ):
+            cancelling = _cancelling(bench, last=False)
             yield bench.measured(
                 "result-changed",
                 {"bits": bits},
-                "Q8A8-ORD-2",
                 f"The sum is rounded to {bits} significant bits before it is stored.",
-                "Store the sum as the float32 that it is.",
-                evidence=[
-                    bench.shown(*_rows(bench, bits), f"2^{bits} and 1 in two blocks, in units of the second"),
-                    bench.shown(*_cancelling(bench, last=False), "127 · 127, then -63 · 64 · 4: 1 is left"),
-                ],
+                rule="Q8A8-ORD-2",
+                fix="Store the sum as the float32 that it is.",
+                evidence=[shown, bench.shown(*cancelling, "127 · 127, then -63 · 64 · 4: 1 is left")],
                 changes={"bits": bits},
             )
             return
@@ -124,13 +122,10 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "accumulator-bits",
             {"bits": bits},
-            "Q8A8-ORD-2",
-            MUTANTS[slug].sentence if slug else f"The running sum has {bits} significant bits.",
-            "Add in float32.",
+            "" if slug else f"The running sum has {bits} significant bits.",
             cause=slug,
-            evidence=[
-                bench.shown(*_rows(bench, bits), f"2^{bits} and 1 in two blocks, in units of the second")
-            ],
+            like="fp16-accumulator",
+            evidence=[shown],
             changes={"bits": bits, **HALF} if bits == 11 else {"bits": bits},
         )
         return
@@ -142,10 +137,9 @@ def accumulator(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "rounded-off-part-wrong",
             {"error": wrong},
-            "Q8A8-ORD-2",
             f"What an addition rounds off is lost or comes back wrong: 2^24 + 1 gives {value:.9g}.",
-            MUTANTS["low-part-misscaled"].fix,
             cause="low-part-misscaled" if value == 2.0**25 else "",
+            like="low-part-misscaled",
             evidence=[bench.shown(*_rows(bench, 24), "2^24 and 1 in two blocks, in units of the second")],
             when=rounds,
         )
@@ -167,13 +161,10 @@ def _rows(bench: Bench, power: int, *, last: bool = False) -> tuple[Array, Array
 
     The scales are small, so that no product of scales is near the ends of a half.
     """
-    codes = np.zeros((2, 32), np.int64)
-    codes[:, bench.element] = LARGE, 1
-    scales = np.array([1.0, 2.0 ** ((12 - power) // 2)])
-    others = np.array([1.0, 2.0 ** (12 - power - (12 - power) // 2)])
-    if last:
-        codes, scales, others = codes[::-1], scales[::-1], others[::-1]
-    return bench.spread(scales, codes), bench.spread(others, codes)
+    half, turn = (12 - power) // 2, -1 if last else 1
+    codes = (LARGE, 1)[::turn]
+    scales, others = ((1.0, 2.0**exponent)[::turn] for exponent in (half, 12 - power - half))
+    return bench.spread(codes, scales), bench.spread(codes, others)
 
 
 def _cancelling(bench: Bench, *, last: bool) -> tuple[Array, Array]:
@@ -181,12 +172,9 @@ def _cancelling(bench: Bench, *, last: bool) -> tuple[Array, Array]:
 
     A running sum of few bits holds 16129 in one of the two sequences at least, and loses the 1.
     """
-    x, y = np.zeros((2, 32), np.int64), np.zeros((2, 32), np.int64)
-    x[:, bench.element], y[:, bench.element] = (127, -63), (127, 64)
-    scales = np.array([1.0, 4.0])
-    if last:
-        x, y, scales = x[::-1], y[::-1], scales[::-1]
-    return bench.spread(scales, x), bench.spread(np.ones(2), y)
+    turn = -1 if last else 1
+    x = bench.spread((127, -63)[::turn], (1.0, 4.0)[::turn])
+    return x, bench.spread((127, 64)[::turn], (1.0, 1.0))
 
 
 def _sum(bench: Bench, power: int, *, last: bool = False) -> float:
@@ -196,7 +184,7 @@ def _sum(bench: Bench, power: int, *, last: bool = False) -> float:
 
 def roundings(bench: Bench) -> Iterator[Measured]:
     """Find how many of a block's products are added to the running sum by themselves."""
-    if not bench.counts_two or _beside_large(bench, []) or _units_alone(bench) != 3:
+    if bench.two is None or _beside_large(bench, []) or _units_alone(bench) != 3:
         return
     alone = [place for place in range(32) if _beside_large(bench, [place]) == 0]
     groups: list[list[int]] = []
@@ -210,51 +198,42 @@ def roundings(bench: Bench) -> Iterator[Measured]:
     # (Products that go to accumulators of their own meet the large term in no such parts.)
     if len(groups) > 1 and len({len(group) for group in groups}) == 1:
         each = "one by one" if len(groups) == len(alone) else f"in {len(groups)} parts"
+        shown = _large_and_units(bench, [groups[0][0], groups[1][0]])
         yield bench.measured(
             "block-added-in-parts",
             {"parts": groups, "roundings": len(groups)},
-            "Q8A8-ORD-2",
             f"The products of a block are added to the running sum {each}: {len(groups)} roundings a block, "
             f"where the bound allows one.",
-            MUTANTS["float-products"].fix,
             cause="float-products" if len(groups) == 32 else "",
-            evidence=[
-                bench.shown(
-                    *_large_and_units(bench, [groups[0][0], groups[1][0]]),
-                    "2^24, then two products of 1 in a block: 2^24 + 2",
-                )
-            ],
+            like="float-products",
+            evidence=[bench.shown(*shown, "2^24, then two products of 1 in a block: 2^24 + 2")],
             when=rounds,
         )
         return
     up, down = (_directed(bench, sign) for sign in (1.0, -1.0))
     kind = {(2, 2): "zero", (4, 2): "up", (2, 4): "down"}.get((up, down))
     if kind:
-        slug = "truncating-accumulator" if kind == "zero" else ""
+        shown = _large_and_units(bench, [0, 1, 2])
         yield bench.measured(
             "sums-rounded",
             {"direction": kind},
-            "Q8A8-ORD-2",
             f"Sums are rounded {'towards zero' if kind == 'zero' else kind + 'wards'}.",
-            "Add with rounding to nearest.",
-            cause=slug,
-            evidence=[
-                bench.shown(*_large_and_units(bench, [0, 1, 2]), "2^24 + 3, which is a tie to 2^24 + 4")
-            ],
+            cause="truncating-accumulator" if kind == "zero" else "",
+            like="truncating-accumulator",
+            evidence=[bench.shown(*shown, "2^24 + 3, which is a tie to 2^24 + 4")],
             when=rounds,
         )
         return
     for bits, codes in SPLITS.items():
-        if _split(bench, bits, codes) == 0:
+        x, y = _split_rows(bench, bits, codes)
+        if bench.value(x, y) == 2.0 ** (bits + 25):
             yield bench.measured(
                 "block-added-in-parts",
                 {"split_bits": bits, "roundings": 2},
-                "Q8A8-ORD-2",
                 f"The sum of a block is added in two parts, its lower {bits} bits by themselves.",
-                "Add the whole sum of a block at once.",
-                evidence=[
-                    bench.shown(*_split_rows(bench, bits, codes), f"2^{bits + 25} and {codes[0] * codes[1]}")
-                ],
+                rule="Q8A8-ORD-2",
+                fix="Add the whole sum of a block at once.",
+                evidence=[bench.shown(x, y, f"2^{bits + 25} and {codes[0] * codes[1]}")],
                 when=rounds,
             )
             return
@@ -265,16 +244,9 @@ def _split_rows(bench: Bench, bits: int, codes: tuple[int, int]) -> tuple[Array,
 
     The whole of that is rounded up to 2^(bits + 2); its upper part alone is a tie, the lower one too small.
     """
-    x, y = np.zeros((2, 32), np.int64), np.zeros((2, 32), np.int64)
-    x[0, bench.element] = y[0, bench.element] = LARGE
-    x[1, bench.element], y[1, bench.element] = codes
-    scales = np.array([2.0 ** ((bits + 13) // 2), 1.0])
-    others = np.array([2.0 ** (bits + 13 - (bits + 13) // 2), 1.0])
-    return bench.spread(scales, x), bench.spread(others, y)
-
-
-def _split(bench: Bench, bits: int, codes: tuple[int, int]) -> float:
-    return bench.value(*_split_rows(bench, bits, codes)) - 2.0 ** (bits + 25)
+    half = (bits + 13) // 2
+    x = bench.spread((LARGE, codes[0]), (2.0**half, 1.0))
+    return x, bench.spread((LARGE, codes[1]), (2.0 ** (bits + 13 - half), 1.0))
 
 
 def _directed(bench: Bench, sign: float) -> int:
@@ -288,8 +260,7 @@ def _large_and_units(bench: Bench, places: list[int], sign: float = 1.0) -> tupl
     codes = np.zeros((2, 32), np.int64)
     codes[0, bench.element] = LARGE
     codes[1, places] = 1
-    scales = np.array([1.0, 2.0**-6])
-    return bench.spread(scales * sign, codes), bench.spread(scales, codes)
+    return bench.spread(codes, (sign, sign * 2.0**-6)), bench.spread(codes, (1.0, 2.0**-6))
 
 
 def _units_alone(bench: Bench) -> float:

@@ -162,7 +162,10 @@ def product_reading(bench: Bench) -> Candidate | None:
         of = np.asarray((dx * dy).astype(np.float32), np.float64)
         exponents = np.clip(np.frexp(of)[1] - 1, *ends)
         keys = np.stack([np.signbit(of), exponents], axis=-1).reshape(-1, 2).tolist()
-        read = [found[int(sign), e].of(np.asarray(value)) for (sign, e), value in zip(keys, of.ravel(), strict=True)]
+        read = [
+            found[int(sign), e].of(np.asarray(value))
+            for (sign, e), value in zip(keys, of.ravel(), strict=True)
+        ]
         return np.array(read, np.float64).reshape(of.shape)
 
     spans = list(_spans(found, "products of two scales"))

@@ -77,12 +77,7 @@ class Repeated:
 def find_repeated(bench: Bench, wrong: Sequence[int], right: Sequence[int]) -> Repeated | None:
     """Find blocks of the same remainders that are all treated otherwise alike; None where there are none.
 
-    Parameters
-    ----------
-    bench
-        With one row at a time.
-    wrong, right
-        Lengths at which rows are counted wrongly, ascending, and rightly.
+    They are looked for in rows of the lengths, ascending, that are counted wrongly, one row at a time.
     """
     first = wrong[0]
     lengths = sorted({first, *(n for n in (2 * first, 2 * first + 1, 3 * first) if n in wrong)})

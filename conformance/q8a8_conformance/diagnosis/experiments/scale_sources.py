@@ -58,9 +58,8 @@ def block_scales(bench: Bench) -> Iterator[Measured]:
             "blocks": nb,
             "taken": taken,
         },
-        "Q8A8-DOT-3",
         "; ".join(texts) + ".",
-        "Scale each block's sum by its own scales.",
+        like="first-scale-for-all",
         cause={("first", "first"): "first-scale-for-all", ("next", "own"): "scale-of-next-block"}.get(
             (name_x, name_y), ""
         ),
@@ -91,9 +90,8 @@ def _kept(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "scale-of-another-block",
             {"scale": f"kept of {side}", "while": f"equal scales of {other}"},
-            "Q8A8-DOT-3",
             f"The scale of {side} is kept from the block before where {other}'s is the same as there.",
-            "Scale each block's sum by its own scales.",
+            like="first-scale-for-all",
             evidence=[bench.shown(*rows[1], f"1 · 1 in block 1 of {nb}, every scale of {side} a prime")],
             changes={"pick": pick},
         )

@@ -84,12 +84,7 @@ class Segment:
 def meeting(nb: int, row: int, column: int, placed: Iterable[tuple[Array, Segment]]) -> tuple[Array, ...]:
     """Return the blocks of x and of y that meet, and those whose scales they take: a step of a model.
 
-    Parameters
-    ----------
-    nb, row, column
-        Blocks of a row; the rows of x and y.
-    placed
-        Numbers of blocks, and what happens to them.
+    `placed` has numbers of blocks, and what happens to them in the rows of x and of y.
     """
     keep = np.ones(nb, bool)
     parts: list[tuple[Array, ...]] = []

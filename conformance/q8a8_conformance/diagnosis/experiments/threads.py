@@ -54,19 +54,8 @@ class _Wrong:
 def of_threads(failed: Sequence[Call], ask: Ask, restart: Callable[[], object] | None = None) -> Fact | None:
     """Find what makes one function's calls of several threads wrong that are right by themselves.
 
-    Parameters
-    ----------
-    failed
-        The calls, one at least.
-    ask
-        Makes a call: what the worker answers, or None where it did not return.
-    restart
-        Ends the kernel's process; without it first calls are not made.
-
-    Returns
-    -------
-    Fact or None
-        None where no call is wrong again.
+    `ask` makes a call: what the worker answers, or None where it did not return. Without `restart`, which
+    ends the kernel's process, first calls are not made. None where no call, of one at least, is wrong again.
     """
     running = [call for call in failed if not (call.together and call.together.fresh)]
     for call in sorted(running, key=lambda one: (one.threads, one.n)):

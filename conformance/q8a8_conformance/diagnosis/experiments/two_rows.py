@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.bench import with_s
-from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
@@ -154,10 +153,9 @@ def strides(bench: Bench) -> Iterator[Measured]:
     yield bench.measured(
         "second-row-read-at",
         {"at": {side: name for side, (name, _, _) in named.items()}},
-        "Q8A8-DOT-6",
         "; ".join(f"{side}1 is read at {name}, not at b{side}" for side, (name, _, _) in named.items()) + ".",
-        MUTANTS["bx-ignored"].fix,
         cause=slugs.pop() if len(slugs) == 1 else "",
+        like="bx-ignored",
         evidence=[
             bench.evidence(
                 one.call(side),
@@ -210,9 +208,9 @@ def scale_rows(bench: Bench) -> Iterator[Measured]:
     yield bench.measured(
         "scale-of-another-block",
         {"rows": others},
-        "Q8A8-DOT-6",
         f"With nrc = 2 {', '.join(f'{name} takes the scales of {row}' for name, row in others.items())}.",
-        "Scale each of the four results by the scales of its own two rows.",
+        rule="Q8A8-DOT-6",
+        fix="Scale each of the four results by the scales of its own two rows.",
         evidence=[bench.evidence(call, "1 · 1 under the scales 3 and 5 of x, 7 and 11 of y")],
         changes={"blocks": blocks},
     )

@@ -7,6 +7,7 @@ of known blocks show nothing. Here the failed rows themselves are predicted, for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from q8a8 import layout
 from q8a8_conformance.diagnosis.experiments import model
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.experiments.segments import Counted, greatest_code
-from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.observations import CallResult
 
@@ -68,12 +68,15 @@ def _wraps() -> Iterator[Wrap]:
 
 
 def _by_index(bits: int, side: str) -> Step:
-    def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
-        every = np.arange(nb)
-        met = {name: every % 2**bits if name in side else every for name in "xy"}
-        return met["x"] + row * nb, met["y"] + column * nb
+    wrapped: dict[str, Any] = dict.fromkeys(side, lambda every: every % 2**bits)
+    return partial(_meeting, **wrapped)
 
-    return blocks
+
+def _meeting(nb: int, row: int, column: int, x: Step = None, y: Step = None) -> tuple[Array, Array]:
+    """Take blocks of x and of y by functions of all their numbers; their own where there is none."""
+    every = np.arange(nb)
+    met_x, met_y = (every if of is None else of(every) for of in (x, y))
+    return met_x + row * nb, met_y + column * nb
 
 
 def _meetings() -> Iterator[tuple[str, str, int, Step]]:
@@ -104,14 +107,7 @@ def meetings(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     ordered = sorted(failed, key=lambda one: one.call.n)
     for name, sentence, first, of in _meetings():
         for side in "yx":
-
-            def blocks(
-                nb: int, row: int, column: int, of: Step = of, side: str = side
-            ) -> tuple[Array, Array]:
-                every = np.arange(nb)
-                met = {"x": every, "y": every} | {side: of(every)}
-                return met["x"] + row * nb, met["y"] + column * nb
-
+            blocks = partial(_meeting, **{side: of})
             model = Model(blocks=blocks)
             if ordered[0].call.n // 32 <= first or not all(matches(model, one) for one in _spread(ordered)):
                 continue
@@ -123,9 +119,9 @@ def meetings(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
             yield bench.measured(
                 "block-meets-another",
                 {"blocks": name, "of": side},
-                "Q8A8-DOT-6" if bench.nrc == 2 else "Q8A8-DOT-10",
                 words,
-                f"Multiply each block of {other} with the block of {side} at its own place.",
+                rule="Q8A8-DOT-6" if bench.nrc == 2 else "Q8A8-DOT-10",
+                fix=f"Multiply each block of {other} with the block of {side} at its own place.",
                 evidence=[bench.evidence(made[0].call, f"{first + 1} blocks")],
                 changes={"blocks": blocks},
             )
@@ -168,9 +164,9 @@ def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         yield bench.measured(
             "offset-wraps",
             {"unit": wrap.unit, "bits": wrap.bits, "rows": wrap.side, "from": first},
-            "Q8A8-DOT-10",
             _sentence(wrap, first),
-            MUTANTS["count-of-sixteen-bits"].fix
+            like="count-of-sixteen-bits",
+            fix=""
             if wrap.bits in {8, 16} or wrap.unit in SIGNED
             else "Go on with both rows where the tile before has ended.",
             evidence=[bench.evidence(made[1].call, f"{first + 1} blocks") for _ in made[1:2]],

@@ -1,8 +1,7 @@
-"""Which blocks of two rows meet in a matrix product, where the number of a block wraps on one side alone."""
+"""Numbers that exact products show digit by digit: which row an output is of, which blocks meet."""
 
 from __future__ import annotations
 
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,18 +13,28 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 BASE = 100
-"""Of the digits of a block's number; a digit d is shown as d + 1, so that nothing is no digit."""
+"""Of the digits of a number; a digit d is shown as d + 1, so that nothing is no digit."""
+
+
+def read_numbers(size: int, show: Callable[[Array], Array], base: int = BASE) -> tuple[Array, Array]:
+    """Return which of the numbers below `size` are shown, and where one is.
+
+    `show` is given a digit of each number, [size], and returns the digits that come out, of any shape.
+    """
+    total, valid, unit = np.zeros((), int), np.ones((), bool), 1
+    while True:
+        digit = show(np.arange(size) // unit % base)
+        valid = valid & (digit >= 0) & (digit < base) & (digit == np.rint(digit))
+        total = total + np.where(valid, digit, 0).astype(int) * unit
+        unit *= base
+        if size <= unit or not valid.any():
+            return total, valid & (total < size)
 
 
 def wraps(multiply: Callable[[Array, Array], float], nb: int) -> tuple[int, int]:
     """Return the number of blocks after which those of w, and those of x, come again; 0 where they do not.
 
-    Parameters
-    ----------
-    multiply
-        Returns an output of rows of w and x with these numbers, int [nb] each, in their blocks.
-    nb
-        Blocks of a row.
+    `multiply` returns an output of rows of w and x with these numbers, int [nb] each, in their blocks.
     """
     of_w = _period(lambda block, numbers: multiply(numbers, np.arange(nb) == block), nb)
     of_x = _period(lambda block, numbers: multiply(np.arange(nb) == block, numbers), nb)
@@ -47,12 +56,5 @@ def _period(show: Callable[[int, Array], float], nb: int) -> int:
 
 def _met(show: Callable[[int, Array], float], block: int, nb: int) -> int:
     """Return the number of the one block that meets another row's; -1 for none, or several."""
-    number = 0
-    for place in count():
-        digit = show(block, np.arange(nb) // BASE**place % BASE + 1) - 1
-        if not 0 <= digit < BASE or digit != int(digit):
-            return -1
-        number += int(digit) * BASE**place
-        if nb <= BASE ** (place + 1):
-            return number if number < nb else -1
-    return -1
+    number, valid = read_numbers(nb, lambda digits: np.asarray(show(block, digits + 1) - 1))
+    return int(number) if valid else -1
