@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8_conformance.diagnosis.dequantizer_lanes import lanes
 from q8a8_conformance.diagnosis.dequantizer_model import (
     BLOCK,
     CODES,
@@ -45,7 +44,7 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     scale_tables,
     single_mistakes,
 )
-from q8a8_conformance.diagnosis.dequantizer_places import places, various
+from q8a8_conformance.diagnosis.dequantizer_places import lanes, places, various
 from q8a8_conformance.diagnosis.experiments.scale_sources import OF_BLOCKS
 from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, words
 from q8a8_conformance.diagnosis.quantizer_values import state_facts

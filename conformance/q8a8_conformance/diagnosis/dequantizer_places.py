@@ -1,4 +1,4 @@
-"""What dequantization does otherwise in rows of some lengths, or at some places of them.
+"""What dequantization does otherwise in some rows, at some places of them, or in some elements of blocks.
 
 Rows of many lengths are made of blocks no two of which are alike. A block that is not what the model gives is
 compared with what it may be instead: what the output held before (two fills show it), zeros, another block,
@@ -15,11 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8_conformance.diagnosis.dequantizer_model import BLOCK, FINITE, HALVES, single_mistakes
+from q8a8_conformance.diagnosis.dequantizer_model import (
+    BLOCK,
+    CODES,
+    F32,
+    FINITE,
+    HALVES,
+    SIZE,
+    read_right,
+    single_mistakes,
+)
 from q8a8_conformance.diagnosis.facts import Difference, without_part, words
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.reveal.places import Rule, explained, find_rule, seen_of
 from q8a8_conformance.reveal.quantizer_calls import FILLS
+from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -209,3 +219,62 @@ def _of_place(effect: Any, rule: Rule, part: Any) -> Difference:  # noqa: ANN401
     data = {"effect": name, **rule.to_json(), **({"value": values[0]} if values else {})}
     named = words(sentence, cause=cause, rule=broken, fix=fix)
     return Difference(f"place-{name}", data, *named, partial(without_part, part))
+
+
+# Some elements of every block.
+
+ONE = (0x00, 0x3C)
+"""The bytes of the half 1.0."""
+
+LANE_BLOCKS = 8
+"""Blocks of a row, as short as other experiments have it."""
+
+
+def lanes(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Difference], Dequantizer]:
+    """Read every code at every element, under the scale 1; those that are not read as most are, are a fact.
+
+    Only where some elements are read rightly, the others all alike, and every byte is at its place.
+    """
+    rows = np.empty((CODES.size, SIZE), np.uint8)
+    rows[:, :2], rows[:, 2:] = ONE, np.arange(CODES.size)[:, np.newaxis]
+    numbers = np.arange(SIZE * LANE_BLOCKS).reshape(LANE_BLOCKS, SIZE)
+    if not np.array_equal(model.places(LANE_BLOCKS), numbers):
+        return [], model
+    # (Once more, each code in another block: what is so in some blocks alone is not said of every one.)
+    got, again = (
+        np.roll(
+            np.concatenate([calls(row).view(F32) for row in np.split(of, CODES.size // LANE_BLOCKS)]),
+            -shift,
+            0,
+        )
+        for shift, of in ((0, rows), (1, np.roll(rows, 1, axis=0)))
+    )
+    right = read_right()[1]
+    wrong = np.flatnonzero((got != right[:, np.newaxis]).any(axis=0))
+    if (
+        not (np.array_equal(got, again) and 0 < wrong.size < BLOCK)
+        or (got[:, wrong] != got[:, wrong[:1]]).any()
+    ):
+        return [], model
+    table = got[:, wrong[0]].copy()
+    found = tuple(wrong.tolist())
+    first = CODES[np.argmax(table != right)]
+    how = _values_words(table, right) or f"{first} as {table[np.uint8(first)]:g}"
+    where = {"elements": list(found), "codes": CODES[table != right].tolist()}
+    noun = "Element" if len(found) == 1 else "Elements"
+    sentence = f"{noun} {ranges(found)} of every block: codes are read {how}."
+    fix = "Widen and multiply every element alike."
+    named = words(sentence, rule="Q8A8-DEQ-1", fix=fix)
+    difference = Difference("code-read", where, *named, partial(replace, lanes=None))
+    return [difference], replace(model, lanes=(found, table))
+
+
+def _values_words(table: Array, right: Array) -> str:
+    """Describe values of codes that have a simple rule; empty for others."""
+    rules = {
+        "with the other sign": -right,
+        "without a sign": np.abs(right),
+        "as unsigned bytes": right % 256,
+        "as zeros": right * 0,
+    }
+    return next((words for words, values in rules.items() if (values == table).all()), "")

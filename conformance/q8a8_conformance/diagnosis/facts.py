@@ -180,27 +180,43 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Fact:
+class Statement:
+    """What a fact says.
+
+    Attributes
+    ----------
+    fact
+        What kind of thing: a slug, ``block-not-counted``.
+    where
+        Its parameters, for programs: JSON data by name.
+    rule
+        The full id of the rule that is broken.
+    sentence
+        What the kernel does, in its author's terms.
+    fix
+        What to change, in one sentence.
+    cause
+        The slug that the catalogue of causes has for it; empty where it has none.
+    """
+
+    fact: str
+    where: Mapping[str, Any]
+    rule: str
+    sentence: str
+    fix: str
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact(Statement):
     """One thing that a function does wrong.
 
     Attributes
     ----------
     function
         The ABI function.
-    fact
-        What kind of thing: a slug, ``block-not-counted``.
-    where
-        Its parameters, for programs: JSON data by name.
-    rule
-        The full id of the rule that it breaks.
-    sentence
-        What the kernel does, in its author's terms.
-    fix
-        What to change, in one sentence.
     evidence
         One to three calls that show it, the smallest first.
-    cause
-        The slug that the catalogue of causes has for it; `fact` itself where it has none.
     nrc
         Rows at a time of the dot products that it is about; 1 for what one and two rows share.
     explains
@@ -208,13 +224,7 @@ class Fact:
     """
 
     function: str
-    fact: str
-    where: Mapping[str, Any]
-    rule: str
-    sentence: str
-    fix: str
     evidence: tuple[Evidence, ...] = ()
-    cause: str = ""
     nrc: int = 1
     explains: Explains = field(default=explains_nothing, repr=False, compare=False)
 
@@ -240,24 +250,6 @@ class Fact:
             "fix": self.fix,
             "evidence": [evidence.to_json() for evidence in self.evidence],
         }
-
-
-@dataclass(frozen=True)
-class Statement:
-    """What a fact says, before it is known of which function and by which calls.
-
-    Attributes
-    ----------
-    fact, where, rule, sentence, fix, cause
-        As in a `Fact`.
-    """
-
-    fact: str
-    where: Mapping[str, Any]
-    rule: str
-    sentence: str
-    fix: str
-    cause: str
 
 
 @dataclass(frozen=True)
@@ -337,14 +329,9 @@ class MeasuredFunction:
         without = [one.undo(self.model) for one in differences]
         facts = [
             Fact(
-                self.function,
-                one.fact,
-                one.where,
-                one.rule,
-                one.sentence,
-                one.fix,
-                self._evidence(bare, candidates()),
-                one.cause,
+                *(one.fact, one.where, one.rule, one.sentence, one.fix, one.cause),
+                function=self.function,
+                evidence=self._evidence(bare, candidates()),
                 explains=remembered(partial(self._explains, bare, without)),
             )
             for one, bare in zip(differences, without, strict=True)

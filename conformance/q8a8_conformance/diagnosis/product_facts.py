@@ -135,7 +135,6 @@ def _fact(session: AnySession, regime: Regime, name: str, kind: str) -> Fact:
     """Return the fact that a name is in a regime."""
     evidence = tuple(_evidence(session, regime, kind))
     return Fact(
-        calls.MUL_MAT,
         name,
         {
             "shapes": [regime.to_json()["where"]],
@@ -145,7 +144,9 @@ def _fact(session: AnySession, regime: Regime, name: str, kind: str) -> Fact:
         RULES[kind],
         f"{_sentence(regime, name, kind)}: {regime.where}{_cost(regime)}.",
         PRODUCT_FIXES.get(kind) or FIXES.get(name, QUANTIZE),
-        evidence,
+        "",
+        function=calls.MUL_MAT,
+        evidence=evidence,
         explains=_explains(regime),
     )
 

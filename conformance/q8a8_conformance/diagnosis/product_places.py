@@ -309,9 +309,11 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
     if kind == "outputs-of-other-rows" and _wrap(first)[1]:
         alike, where["period"] = "matrix-k-in-sixteen-bits", _wrap(first)[1]
     return Fact(
-        calls.MUL_MAT, kind, where, rule, sentence, MUTANTS[slug or alike].fix, _evidence(first), slug,
+        *(kind, where, rule, sentence, MUTANTS[slug or alike].fix, slug),
+        function=calls.MUL_MAT,
+        evidence=_evidence(first),
         explains=explains,
-    )  # fmt: skip
+    )
 
 
 def _wrap(sources: Sources) -> tuple[str, int]:

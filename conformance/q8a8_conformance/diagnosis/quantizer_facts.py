@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
@@ -43,9 +42,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.quantizer_calls import AnySession
     from q8a8_conformance.reveal.quantizers import RevealedQuantizer
 
-Array = NDArray[Any]
-
-F32 = np.float32
 DESIGN = RECIPES["design"]
 
 STEP_RULES = {

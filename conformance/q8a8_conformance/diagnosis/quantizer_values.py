@@ -120,7 +120,8 @@ def _of_values(calls: QuantizerCalls, failed: Sequence[Failure], *, of_scales: b
         is_judged = result.call.function == calls.function and hasattr(result, "expected")
         return is_judged and bool(np.isin(wrong_values(result), values).all())
 
-    return [Fact(calls.function, fact, where, rule, sentence, fix, evidence, explains=explains)]
+    named = (fact, where, rule, sentence, fix, "")
+    return [Fact(*named, function=calls.function, evidence=evidence, explains=explains)]
 
 
 def _is_wrong(calls: QuantizerCalls, value: Array, *, of_scales: bool) -> bool:
@@ -136,12 +137,13 @@ def _is_wrong(calls: QuantizerCalls, value: Array, *, of_scales: bool) -> bool:
 def _state(failure: Failure, actual: tuple[bytes, ...], explained: Sequence[Call]) -> Fact:
     again, now = ("right",) * 2 if actual == failure.expected else ("other", "another wrong result")
     return Fact(
-        failure.call.function,
         "depends-on-more-than-inputs",
         {"again": again},
         "Q8A8-ENV-2",
         f"The same call gave one result in its place among other calls, and {now} when it was made again.",
         "Keep no state between calls, and let no address, count, mode or thread decide anything.",
+        "",
+        function=failure.call.function,
         evidence=(Evidence(failure.call, failure.expected, failure.outputs, f"made again: {now}"),),
         explains=lambda r: any(r.call is call for call in explained),
     )

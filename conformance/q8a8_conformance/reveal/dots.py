@@ -68,6 +68,10 @@ class Piece:
     found: Candidate | None
     why: str = ""
 
+    def holds(self, nb: int) -> bool:
+        """Return whether rows of nb blocks are computed so."""
+        return self.first <= nb and (self.last is None or nb <= self.last)
+
 
 @dataclass
 class Revealed:
@@ -125,8 +129,7 @@ class Revealed:
 
     def piece_of(self, nb: int) -> Piece | None:
         """Return the order of rows of nb blocks."""
-        fits = (p for p in self.pieces if p.first <= nb and (p.last is None or nb <= p.last))
-        return next(fits, None)
+        return next((piece for piece in self.pieces if piece.holds(nb)), None)
 
     def to_json(self, blocks: int | None = None) -> dict[str, Any]:
         """Return what was found as JSON data; the trees for rows of so many blocks where they are used."""
@@ -392,9 +395,7 @@ def _explain(result: Revealed, tried: list[HeldRows]) -> None:
                 return
 
 
-def _wrong(pieces: list[Piece], rows: HeldRows, *, ordinary: bool = False) -> int:
+def _wrong(pieces: Sequence[Piece], rows: HeldRows, *, ordinary: bool = False) -> int:
     """Count the results of rows of one length that the order of this length does not give."""
-    for piece in pieces:
-        if piece.first <= rows.nb and (piece.last is None or rows.nb <= piece.last):
-            return rows.count if piece.found is None else rows.wrong(piece.found.order, ordinary=ordinary)
-    return rows.count
+    found = next((piece.found for piece in pieces if piece.holds(rows.nb)), None)
+    return rows.count if found is None else rows.wrong(found.order, ordinary=ordinary)

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.reveal import accumulators
 from q8a8_conformance.reveal.asking import NoTreeError
 from q8a8_conformance.reveal.product_activations import bfloat16
-from q8a8_conformance.reveal.trees import members, nested, reveal_tree
+from q8a8_conformance.reveal.trees import accumulators, members, nested, periods, reveal_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -202,9 +201,9 @@ def tree_words(k: int, tree: Additions) -> str:
         order = _chain(count, groups)
         if order == list(range(count)):
             return f"{what} from left to right"
-        found = accumulators.find(count, groups)
+        found = accumulators(count, groups)
         if not order and found and len(found.chains) > 1:
-            each = "by turns" if next(accumulators.periods(count, found), ()) else "each a part of them"
+            each = "by turns" if next(periods(count, found), ()) else "each a part of them"
             return f"{what} in {len(found.chains)} accumulators, {each}"
         if order:
             return (

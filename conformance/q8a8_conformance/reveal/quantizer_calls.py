@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import ACTIVATION
-from q8a8_conformance.protocol.messages import Buffer
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.reveal.asking import NoAnswerError
 
@@ -70,12 +69,6 @@ def filled(call: Call, fill: int) -> Call:
         replace(buffer, data=bytes([fill]) * len(buffer.data)) if spec.role == "output" else buffer
         for spec, buffer in zip(call.spec.buffers, call.buffers, strict=True)
     )
-    return replace(call, buffers=buffers)
-
-
-def offset(call: Call, offsets: tuple[int, ...]) -> Call:
-    """Return a call with buffers at offsets from a boundary of 64 bytes, in the function's order."""
-    buffers = tuple(Buffer(b.data, at) for b, at in zip(call.buffers, offsets, strict=True))
     return replace(call, buffers=buffers)
 
 

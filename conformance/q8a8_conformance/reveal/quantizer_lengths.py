@@ -1,4 +1,4 @@
-"""What a row quantizer does otherwise in some rows, or at some places of them.
+"""What a row quantizer does otherwise in some rows, at some places of them, or in some elements of blocks.
 
 Rows of many lengths are made of `quantizer_probes.keen_blocks`, on which every other way to compute shows. A
 block that is not what the model gives is compared with what it may be instead: what the output held before,
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from q8a8.recipe import apply_recipe, scale_of
 from q8a8_conformance.reveal.places import Condition, Rule, Seen, explained, find_rule, seen_of
-from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, fit
+from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, differences, fit
 from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, Blocks
-from q8a8_conformance.reveal.quantizer_lanes import by_lanes
 from q8a8_conformance.reveal.quantizer_model import Part
 from q8a8_conformance.reveal.quantizer_probes import keen_blocks
 
@@ -268,3 +267,54 @@ class _Survey:
 def _before(n: int) -> Array:
     """Return what a row's bytes held before."""
     return np.full((n, 34), FILLS[0], np.uint8)
+
+
+# Some elements of every block.
+
+
+def by_lanes(observed: Observed, whole: Fit) -> tuple[Fit, tuple[Part, ...]]:
+    """Fit a recipe to some elements of blocks of 32, and say what the others are.
+
+    `whole` is the recipe that explains most of them, and not all: it is returned without any part where no
+    fit explains all together with one.
+    """
+    if observed.x.shape[1] != BLOCK or whole.wrong_scales.any():
+        return whole, ()
+    for tried in sorted(_fits_of_some(observed, whole), key=lambda one: len(differences(one.recipe))):
+        wrong = observed.wrong_codes(tried.recipe).any(axis=0)
+        if tried.missed or wrong.all() or not wrong.any():
+            continue
+        lanes = np.flatnonzero(wrong)
+        part = _part_of(observed, tried, lanes)
+        if part is not None:
+            right = np.zeros((len(observed), BLOCK), np.bool_)
+            return Fit(tried.recipe, right[:, 0], right), (part,)
+    return whole, ()
+
+
+def _fits_of_some(observed: Observed, whole: Fit) -> Iterator[Fit]:
+    """Yield fits to some of the elements: those that the whole's recipe gives, and single ones."""
+    right = ~whole.wrong_codes.any(axis=0)
+    if right.any():
+        yield fit(_some(observed, np.flatnonzero(right)))
+    for lane in (0, BLOCK - 1):
+        yield fit(_some(observed, np.array([lane])))
+
+
+def _some(observed: Observed, lanes: Array) -> Observed:
+    return replace(observed, x=observed.x[:, lanes], codes=observed.codes[:, lanes])
+
+
+def _part_of(observed: Observed, rest: Fit, lanes: Array) -> Part | None:
+    """Return what some elements are: zeros, the codes of others, or those of another recipe."""
+    numbers = tuple(lanes.tolist())
+    got = observed.codes[:, lanes]
+    if not got.any():
+        return Part(EVERYWHERE, "zero", lanes=numbers)
+    _, want, inside = apply_recipe(observed.x, rest.recipe, observed.amax)
+    for offset in sorted(range(1 - BLOCK, BLOCK), key=abs):
+        source = lanes + offset
+        if source.min() >= 0 and source.max() < BLOCK and (got == want[:, source])[inside].all():
+            return Part(EVERYWHERE, "code-of", offset=offset, lanes=numbers)
+    other = fit(_some(observed, lanes))
+    return None if other.missed else Part(EVERYWHERE, "recipe", recipe=other.recipe, lanes=numbers)

@@ -18,7 +18,7 @@ from q8a8.recipe import RECIPES, Recipe, apply_recipe, scale_of
 from q8a8.recipe_steps import INVERSES, ROUNDINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Array = NDArray[Any]
 
@@ -64,14 +64,15 @@ def keen_values() -> tuple[tuple[float, Array], ...]:
     x = (ties * amax[:, np.newaxis] / 127).astype(F32)
     x = (x.view(np.int32) + rng.integers(-2, 3, x.shape, dtype=np.int32)).view(F32)
     x[:, 127:] *= -1
-    right = _codes(x, amax, DESIGN)
-    differ = np.array([_codes(x, amax, rival) != right for rival in RIVALS])
+    differ = _differ(x, amax, DESIGN, RIVALS)
     chosen = np.argsort(-(differ.any(axis=2).sum(axis=0)), kind="stable")[:KEEN]
     return tuple((float(amax[i]), _mixed(x[i], differ[:, i], rng)) for i in chosen)
 
 
-def _codes(x: Array, amax: Array, recipe: Recipe) -> Array:
-    return apply_recipe(x, recipe, amax)[1]
+def _differ(x: Array, amax: Array, recipe: Recipe, rivals: Iterable[Recipe]) -> Array:
+    """Return where each rival gives another code than a recipe: bool [rivals, *x.shape]."""
+    right = apply_recipe(x, recipe, amax)[1]
+    return np.array([apply_recipe(x, rival, amax)[1] != right for rival in rivals])
 
 
 def _mixed(x: Array, differ: Array, rng: np.random.Generator) -> Array:
@@ -109,8 +110,7 @@ def keen_values_of(recipe: Recipe) -> list[tuple[float, Array]]:
     x = (x.view(np.int32) + rng.integers(-2, 3, x.shape, dtype=np.int32)).view(F32)
     x *= rng.choice([F32(-1), F32(1)], x.shape)
     x = np.where(np.abs(x) < amax[:, np.newaxis], x, F32(0))
-    right = _codes(x, amax, recipe)
-    differ = np.array([_codes(x, amax, rival) != right for rival in rivals])
+    differ = _differ(x, amax, recipe, rivals)
     found = ((float(a), _mixed(x[i], differ[:, i], rng)) for i, a in enumerate(amax))
     return [(a, values) for a, values in found if values.size]
 

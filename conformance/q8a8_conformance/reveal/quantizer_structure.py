@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, Blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from q8a8_conformance.reveal.quantizer_calls import QuantizerCalls
 
 Array = NDArray[Any]
@@ -211,16 +213,28 @@ def whose_amax(calls: QuantizerCalls, layout: Layout) -> Array:
     return matrix
 
 
-SHARING = {
-    "own": np.eye(ROW, dtype=np.bool_),
-    "row": np.ones((ROW, ROW), np.bool_),
-    "running": np.triu(np.ones((ROW, ROW), np.bool_)),
-    "block-before": np.eye(ROW, k=1, dtype=np.bool_) | (np.arange(ROW * ROW).reshape(ROW, ROW) == 0),
-    "next-block": np.eye(ROW, k=-1, dtype=np.bool_),
-    "pair": np.kron(np.eye(ROW // 2), np.ones((2, 2))) > 0,
-    "first-block": np.arange(ROW)[:, np.newaxis] * np.ones(ROW, np.int64) == 0,
+def _kept_for_zero(own: Array) -> Array:
+    last = np.maximum.accumulate(np.where(own != 0, np.arange(own.size), 0))
+    return np.where(own != 0, own, own[last])
+
+
+SHARED_AMAX: dict[str, Callable[[Array], Array]] = {
+    "own": lambda own: own,
+    "row": lambda own: np.full_like(own, own.max()),
+    "running": np.maximum.accumulate,
+    "block-before": lambda own: np.concatenate([own[:1], own[:-1]]),
+    "next-block": lambda own: np.concatenate([own[1:], own[-1:]]),
+    "pair": lambda own: np.repeat(np.maximum.reduceat(own, np.arange(0, own.size, 2)), 2)[: own.size],
+    "first-block": lambda own: np.full_like(own, own[0]),
+    "kept-for-zero": _kept_for_zero,
+    "other": lambda own: own,
 }
-"""Ways in which blocks share an amax: [large block, block whose scale grows]."""
+"""Ways in which blocks share an amax: what they have, from their own ones [n]."""
+
+
+def shared_amax(sharing: str, own: Array) -> Array:
+    """Return the amax that blocks of a row have, from their own ones [n]."""
+    return SHARED_AMAX[sharing](own) if own.size else own
 
 
 def sharing_name(matrix: Array) -> str:
@@ -228,30 +242,18 @@ def sharing_name(matrix: Array) -> str:
 
     Where most blocks have their own amax, the others are a matter of places.
     """
-    own = (matrix == SHARING["own"]).all(axis=0).sum() > ROW // 2
-    exact = next((name for name, of in SHARING.items() if np.array_equal(of, matrix)), None)
+    large = 1.0 + np.eye(ROW)
+    exact = next((name for name, of in SHARED_AMAX.items() if _shows(matrix, of, large)), None)
+    own = (matrix == np.eye(ROW, dtype=np.bool_)).all(axis=0).sum() > ROW // 2
     return exact or ("own" if own else "other")
 
 
-def shared_amax(sharing: str, own: Array) -> Array:  # noqa: PLR0911 - one for each way
-    """Return the amax that blocks of a row have, from their own ones [n]."""
-    if not own.size or sharing in ("own", "other"):
-        return own
-    if sharing == "row":
-        return np.full_like(own, own.max())
-    if sharing == "running":
-        return np.maximum.accumulate(own)
-    if sharing == "block-before":
-        return np.concatenate([own[:1], own[:-1]])
-    if sharing == "next-block":
-        return np.concatenate([own[1:], own[-1:]])
-    if sharing == "pair":
-        pairs = np.arange(own.size) // 2
-        return np.asarray(np.maximum.reduceat(own, np.flatnonzero(np.diff(pairs, prepend=-1))))[pairs]
-    if sharing == "kept-for-zero":
-        last = np.maximum.accumulate(np.where(own != 0, np.arange(own.size), 0))
-        return np.where(own != 0, own, own[last])
-    return np.full_like(own, own[0])
+def _shows(matrix: Array, of: Callable[[Array], Array], large: Array) -> bool:
+    """Return whether a way to share an amax has this matrix; of a last block without a next one, either."""
+    expected = np.array([of(row) for row in large]) > 1
+    if of is SHARED_AMAX["next-block"]:
+        expected[-1, -1] = matrix[-1, -1]
+    return bool(np.array_equal(matrix, expected))
 
 
 def keeps_for_zero(calls: QuantizerCalls, layout: Layout) -> bool:

@@ -24,7 +24,7 @@ from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Condition, Rule
 from q8a8_conformance.reveal.quantizer_arithmetic import Fit, Observed, differences, fit, named
 from q8a8_conformance.reveal.quantizer_calls import BLOCK, FILLS, QuantizerCalls
-from q8a8_conformance.reveal.quantizer_lanes import by_lanes
+from q8a8_conformance.reveal.quantizer_lengths import by_lanes
 from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
 from q8a8_conformance.reveal.quantizer_words import SHARED, part_text, recipe_text, uncounted_text
 

@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from q8a8.order import WHOLE, Order, Tail, fold_leaves
-from q8a8_conformance.reveal import accumulators
 from q8a8_conformance.reveal.asking import NoTreeError
 from q8a8_conformance.reveal.masks import UNIT, Masks
-from q8a8_conformance.reveal.trees import as_fold, members, reveal_tree
+from q8a8_conformance.reveal.trees import accumulators, as_fold, members, periods, reveal_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from q8a8.order import Additions, Fold, Lanes
     from q8a8_conformance.reveal.asking import Dot
+    from q8a8_conformance.reveal.trees import Accumulators
 
 REVEALED = "revealed"
 """The name, and the source, of an order that was found by experiments."""
@@ -96,8 +96,8 @@ def reveal_order(dot: Dot, unit: int = UNIT, least: int = 0) -> Iterator[Order]:
     for nb in (least, 2 * least + LENGTHS[0]) if least else (*LENGTHS, *SHORTER):
         if seen and nb not in SHORTER:
             continue
-        found = accumulators.find(nb, block_tree(dot, nb, unit))
-        body = next(accumulators.periods(nb, found), ()) if found else ()
+        found = accumulators(nb, block_tree(dot, nb, unit))
+        body = next(periods(nb, found), ()) if found else ()
         if not body or body == seen:
             continue
         seen = seen or body
@@ -149,7 +149,7 @@ def _with_tail(dot: Dot, order: Order, unit: int, least: int) -> Iterator[Order]
     nb = Steps(order.body, least).nb + step - 1
     left = range(nb - step + 1, nb)
     additions = block_tree(dot, nb, unit)
-    found = accumulators.find(nb, additions)
+    found = accumulators(nb, additions)
     if found is None:
         return
     taker = {block: a for a, chain in enumerate(found.chains) for block in chain if chain[0] < step}
@@ -169,7 +169,7 @@ def _with_joined_tail(
     unit: int,
     left: Sequence[int],
     additions: Additions,
-    found: accumulators.Accumulators,
+    found: Accumulators,
 ) -> Iterator[Order]:
     """Yield the order with a tail that joins the folded accumulators, by lanes or by whole blocks."""
     body = (1 << left[0]) - 1
@@ -182,7 +182,7 @@ def _with_joined_tail(
         else:
             yield replace(order, tail="scalar")
     elif len(left) > 1 and body in members(left[-1] + 1, additions):
-        apart = accumulators.find(left[-1] + 1, additions)
+        apart = accumulators(left[-1] + 1, additions)
         if apart and tuple(left) in apart.chains:
             yield replace(order, fold=(0, 1), tail=Tail(WHOLE, (order.fold, None), (1,)))
 

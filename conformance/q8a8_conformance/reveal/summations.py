@@ -238,5 +238,3 @@ SUMMATIONS: tuple[Summation, ...] = (
     ),
 )
 """Tried in this order, where no accumulation order explains all results."""
-
-CAUSES = frozenset(summation.cause for summation in SUMMATIONS)

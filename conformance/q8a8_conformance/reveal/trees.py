@@ -1,4 +1,4 @@
-"""Trees of additions: found by the size of the smallest subtree of two terms, and compared.
+"""Trees of additions: found by the size of the smallest subtree of two terms, compared, and read.
 
 A tree of n terms is `q8a8.order.Additions`: the k-th sum, number n + k, adds two earlier numbers. Lists, not
 nested tuples, so that a chain of thousands of additions is no deep recursion.
@@ -6,12 +6,13 @@ nested tuples, so that a chain of thousands of additions is no deep recursion.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.reveal.asking import NoTreeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from q8a8.order import Additions, Fold
 
@@ -120,3 +121,51 @@ def pruned(terms: int, additions: Additions, kept: dict[int, int]) -> Additions:
             sums.append((a, b))
             numbers.append(len(kept) + len(sums) - 1)
     return tuple(sums)
+
+
+@dataclass(frozen=True)
+class Accumulators:
+    """The chains of a tree of blocks.
+
+    Attributes
+    ----------
+    chains
+        The blocks that each accumulator takes, two at least, in order; sorted by their first blocks.
+    alone
+        The blocks in no chain, each with the blocks (bits of an integer) of the sum it joins.
+    """
+
+    chains: tuple[tuple[int, ...], ...]
+    alone: tuple[tuple[int, int], ...]
+
+
+def accumulators(nb: int, additions: Additions) -> Accumulators | None:
+    """Return the chains of a tree of at least two blocks; None where one takes blocks out of turn."""
+    held, above = members(nb, additions), parents(nb, additions)
+    blocks: dict[int, tuple[int, ...]] = {}
+    for number, (left, right) in enumerate(additions, start=nb):
+        if right < nb and left < nb:
+            blocks[number] = (left, right)
+        elif right < nb and left in blocks:
+            blocks[number] = (*blocks[left], right)
+    whole = [chain for number, chain in blocks.items() if above.get(number) not in blocks]
+    if any(list(chain) != sorted(chain) for chain in whole):
+        return None
+    used = {block for chain in whole for block in chain}
+    alone = [(block, held[left]) for left, block in additions if block < nb and block not in used]
+    return Accumulators(tuple(sorted(whole)), tuple(sorted(alone)))
+
+
+def periods(nb: int, found: Accumulators) -> Iterator[tuple[int, ...]]:
+    """Yield the bodies of loops that could take a row's blocks so, the shortest first.
+
+    A body is the accumulator of each block of one step. The row must hold two steps at least.
+    """
+    taker = {block: a for a, chain in enumerate(found.chains) for block in chain}
+    for step in range(1, nb // 2 + 1):
+        body = tuple(taker.get(b, -1) for b in range(step))
+        whole = nb - nb % step
+        if -1 not in body and all(taker.get(b) == body[b % step] for b in range(whole)):
+            names = list(dict.fromkeys(body))
+            if names == list(range(len(names))):
+                yield body

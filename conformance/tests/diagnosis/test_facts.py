@@ -16,7 +16,7 @@ from q8a8_conformance.results.observations import Failure
 
 
 def _fact(**changes: object) -> Fact:
-    given = {"function": calls.DOT, "fact": "lost", "where": {"place": 31}, "rule": "Q8A8-DOT-1"}
+    given = {"function": calls.DOT, "fact": "lost", "where": {"place": 31}, "rule": "Q8A8-DOT-1", "cause": ""}
     return Fact(**{**given, "sentence": "s", "fix": "f", **changes})  # type: ignore[arg-type]
 
 

@@ -69,7 +69,9 @@ def test_equal_patterns_are_all_named() -> None:
 
 def test_a_fact_decides(recorded: Recorded) -> None:
     """What a fact explains breaks its rule, whatever the case is about; the rest goes by the pattern."""
-    fact = Fact(calls.DOT, "lost", {}, COUNT, "s", "f", explains=lambda result: result.call.n == 96)
+    fact = Fact(
+        "lost", {}, COUNT, "s", "f", "", function=calls.DOT, explains=lambda result: result.call.n == 96
+    )
     assert recorded.broken(fact) == {("a", PRODUCTS), ("b", COUNT)}
 
 
@@ -77,7 +79,7 @@ def test_a_rule_that_follows() -> None:
     """A rule that follows from the broken one is broken with it, where the case is about it."""
     recorded = Recorded()
     recorded.fail("a", "Q8A8-DOT-3", "Q8A8-ORD-2")
-    fact = Fact(calls.DOT, "lost", {}, "Q8A8-ORD-2", "s", "f", explains=lambda _: True)
+    fact = Fact("lost", {}, "Q8A8-ORD-2", "s", "f", "", function=calls.DOT, explains=lambda _: True)
     assert recorded.broken(fact) == {("a", "Q8A8-DOT-3"), ("a", "Q8A8-ORD-2")}
 
 

@@ -61,10 +61,8 @@ def dot_facts(
 
     Parameters
     ----------
-    function
-        One of the dot products.
-    failures
-        Its failed calls, by rows at a time.
+    function, failures
+        One of the dot products, and its failed calls by rows at a time.
     probe
         Makes a call: its output buffers, or None where it did not return.
     seconds
@@ -73,11 +71,6 @@ def dot_facts(
         Calls that failed for where or how they were made: right elsewhere.
     restart
         Ends the kernel's process: the next call is the first one of a new one.
-
-    Returns
-    -------
-    list of Fact
-        The facts, each with the failures that it explains (`Fact.explains`); empty where none was found.
     """
     seconds = SECONDS if seconds is None else seconds
     facts: list[Fact] = []
@@ -95,7 +88,7 @@ def dot_facts(
     if not history and found and left and (history := conditions.of_history(left, probe, restart)):
         # (The shortest failed calls were wrong for another reason.)
         facts.append(_of_condition(function, history))
-    facts += [replace(one.fact, explains=_explains(one, found)) for one in found]
+    facts += [replace(one, explains=_explains(one, found)) for one in found]
     elsewhere = [one for failed in placed.values() for one in failed]
     for condition in conditions.of_places(elsewhere, probe, restart):
         facts += _under(function, probe, seconds, condition, wrong)
@@ -156,16 +149,16 @@ def _of_condition(function: str, condition: Condition) -> Fact:
         "bits": f"The bits of a right result depend on {condition.words}.",
     }.get(condition.kind, f"The result is wrong where {condition.words}, and right elsewhere.")
     return Fact(
-        function,
         WORDS[condition.kind],
         condition.where,
         product if condition.kind == "inputs-shared" else RULE,
         sentence,
         FIXES[condition.kind],
-        (Evidence(first.call, first.expected, first.outputs, f"nb = {first.call.n // 32}"),),
         condition.cause,
-        first.call.nrc,
-        _is_member(condition),
+        function=function,
+        evidence=(Evidence(first.call, first.expected, first.outputs, f"nb = {first.call.n // 32}"),),
+        nrc=first.call.nrc,
+        explains=_is_member(condition),
     )
 
 
@@ -193,12 +186,14 @@ def _under(
         explains = _explains(one, found)
         if any(explains(member) for member in condition.members):
             some = True
-            sentence = f"Where {condition.words}: {one.fact.sentence}"
-            where = {**one.fact.where, "under": condition.where}
-            cause = UNDER.get((condition.kind, one.fact.cause), one.fact.cause)
             rest = explains if "straddles" not in condition.where else lambda _result: True
-            fact = replace(one.fact, where=where, sentence=sentence, cause=cause)
-            yield replace(fact, explains=lambda result, rest=rest: is_member(result) and rest(result))  # type: ignore[misc]  # bound at once
+            yield replace(
+                one,
+                where={**one.where, "under": condition.where},
+                sentence=f"Where {condition.words}: {one.sentence}",
+                cause=UNDER.get((condition.kind, one.cause), one.cause),
+                explains=lambda result, rest=rest: is_member(result) and rest(result),  # type: ignore[misc]  # bound at once
+            )
     if not some:
         yield _of_condition(function, condition)
 
@@ -217,15 +212,9 @@ def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[Ca
     if found or not bench.lengths[-1] < shortest <= LONGEST:
         return found
     bench.lengths = (shortest,)
+    words = f"In rows of {count(shortest, 'block')}"
     return [
-        replace(
-            one,
-            fact=replace(
-                one.fact,
-                where={**one.fact.where, "in_rows_of": shortest},
-                sentence=f"In rows of {count(shortest, 'block')}: {one.fact.sentence}",
-            ),
-        )
+        replace(one, where={**one.where, "in_rows_of": shortest}, sentence=f"{words}: {one.sentence}")
         for one in _look(bench, base, failed)
     ]
 
@@ -247,7 +236,7 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
             continue
         if not _hides([*base, *found]) and _all_explained([*base, *found], failed):
             break
-    if found and all(one.fact.fact in SINGLE for one in found):
+    if found and all(one.fact in SINGLE for one in found):
         # Single values that explain few of the calls are wrong for another reason, which is not known.
         explained = sum(_is_explained([*base, *found], one) for one in failed)
         return found if explained > CHANCE * len(failed) else []
@@ -269,9 +258,7 @@ def _experiments(
         yield lambda: outputs.ignored(bench)
     yield lambda: fields.fields(bench)
     yield lambda: fields.layouts(bench)
-    encoders = [
-        fields.ENCODERS[one.fact.cause] for one in [*base, *found] if one.fact.cause in fields.ENCODERS
-    ]
+    encoders = [fields.ENCODERS[one.cause] for one in [*base, *found] if one.cause in fields.ENCODERS]
     bench.encode = encoders[0] if encoders else bench.encode
     prepared = (not encoders and prepared) or _prepare(bench)
     if bench.nrc == 2:
@@ -282,7 +269,7 @@ def _experiments(
             yield lambda: two_rows.scale_rows(bench)
     if prepared:
         yield lambda: precision.offset(bench)
-        if not any(one.fact.fact == "codes-offset" for one in found):
+        if not any(one.fact == "codes-offset" for one in found):
             yield lambda: precision.accumulator(bench)
         yield lambda: wraps.wraps(bench, failed)
         yield lambda: wraps.meetings(bench, failed)

@@ -36,23 +36,20 @@ UNUSED = 0x4200
 """Bits of the scale that a version 2 block must not use: 3.0, no power of two."""
 
 
-@dataclass(frozen=True)
-class Measured:
+@dataclass(frozen=True, kw_only=True)
+class Measured(Fact):
     """A fact with what it changes in a model, or with the calls that it makes wrong.
 
     Attributes
     ----------
-    fact
-        What is reported.
     changes
         Fields of a `Model`, for a fact about a step.
     when
         Whether a call meets the conditions of a fact about where or when a call is made.
     """
 
-    fact: Fact
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    when: Callable[[CallResult], bool] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    when: Callable[[CallResult], bool] | None = field(default=None, compare=False, repr=False)
 
 
 class Bench:
@@ -258,9 +255,15 @@ class Bench:
         when: Callable[[CallResult], bool] | None = None,
     ) -> Measured:
         """Return a fact about this function, in `words`, with what it changes."""
-        rule, sentence, fix, cause = words(sentence, cause=cause, like=like, rule=rule, fix=fix)
-        made = Fact(self.function, fact, where, rule, sentence, fix, tuple(evidence), cause, self.nrc)
-        return Measured(made, changes or {}, when)
+        named = words(sentence, cause=cause, like=like, rule=rule, fix=fix)
+        return Measured(
+            *(fact, where, *named),
+            function=self.function,
+            nrc=self.nrc,
+            evidence=tuple(evidence),
+            changes=changes or {},
+            when=when,
+        )
 
 
 def result(outputs: Sequence[bytes], place: int = 0) -> float:

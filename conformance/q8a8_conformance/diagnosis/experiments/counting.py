@@ -135,11 +135,11 @@ def _repeated(bench: Bench, verdicts: Mapping[int, bool]) -> Measured | None:
     one, nb = repeated.segment, wrong[0]
     kind, _ = _kind(bench, [one], [True], None)
     rule, _ = _broken(bench, kind)
-    what = _words(one, bench.nrc, single=True, ends=(repeated.words, ""))
+    what = one.words(bench.nrc, single=True, ends=(repeated.words, ""))
     call = Counted(bench, nb)
     found = bench.measured(
         kind,
-        {"at": nb, "blocks": [{**repeated.to_json(), **_json(one)}]},
+        {"at": nb, "blocks": [{**repeated.to_json(), **one.to_json()}]},
         f"{what[0].upper()}{what[1:]}.",
         rule=rule,
         fix="Give every block of the unrolled loop its own number in both rows.",
@@ -248,12 +248,12 @@ def _fact(
     kind, what = _kind(bench, first, singles, general[0] if general and not others else None)
     ends: Sequence[tuple[Any, ...]] = general[0] if general else [(one.start, one.stop, "") for one in first]
     blocks = [
-        {"from": start, "to": stop, **_json(one), **({"meets": met} if met else {})}
+        {"from": start, "to": stop, **one.to_json(), **({"meets": met} if met else {})}
         for (start, stop, met), one in zip(ends, first, strict=True)
     ]
     rule, fix = _broken(bench, kind)
     call = Counted(bench, nb)
-    text = ": ".join(filter(None, (f"nb = {nb}", "; ".join(_words_at(one, bench.nrc) for one in first[:3]))))
+    text = ": ".join(filter(None, (f"nb = {nb}", "; ".join(one.words(bench.nrc) for one in first[:3]))))
     evidence = [bench.evidence(call.call(call.x, call.y), text)]
     found = {"lengths": lengths.to_json() if where else sorted(wrong)[:16], "at": nb, "blocks": blocks}
     condition = (
@@ -275,12 +275,6 @@ def _fact(
         return length in measured or bool(where and where.holds(length))
 
     return bench.measured(kind, found, sentence, rule=rule, fix=fix, evidence=evidence, when=when)
-
-
-def _json(one: Segment) -> dict[str, Any]:
-    """Return what happens to the blocks of a segment as JSON data."""
-    names = ("times", "shift", "row", "column", "x_row", "y_row", "own_scale", "exchanged")
-    return {name: getattr(one, name) for name in names}
 
 
 def _general(seen: dict[int, list[Segment]]) -> tuple[list[tuple[str, ...]], list[tuple[Any, ...]]] | None:
@@ -350,7 +344,7 @@ def _kind(
     ends = names or [(str(one.start), str(one.stop)) for one in segments]
     words = "; ".join(
         dict.fromkeys(
-            _words(one, bench.nrc, single, end)
+            one.words(bench.nrc, end, single=single)
             for one, single, end in zip(segments[:3], singles, ends, strict=False)
         )
     )
@@ -364,37 +358,6 @@ def _kind(
     if one.times:
         return "block-counted-twice", words
     return "block-not-counted", words
-
-
-def _words(one: Segment, nrc: int, single: bool, ends: tuple[str, ...]) -> str:
-    """Describe a segment, a single block at every length or not, its ends and what it meets by name."""
-    start, stop, *met = ends
-    blocks = (
-        f"block {start}"
-        if single
-        else f"the blocks from {start} on"
-        if stop == "nb"
-        else (f"the blocks from {start} to {stop}, exclusive,")
-    )
-    of = f" of x{one.row}·y{one.column}" if nrc == 2 else ""
-    if one.x_row is not None:
-        return f"{blocks}{of} {'is' if single else 'are'} taken from x{one.x_row}"
-    if one.y_row is not None and not one.shift:
-        return f"{blocks}{of} meet{'s' * single} y{one.y_row}'s"
-    if one.shift is not None:
-        other = "b " + f"{one.shift:+d}".replace("-", "- ").replace("+", "+ ")
-        if any(met):
-            other = met[0] if single else f"b - {start} + {met[0]}"
-        x, y = "yx" if one.exchanged else "xy"
-        scale = ", under the scale of its own one" if one.own_scale else ""
-        return f"{blocks} of {x}{of} meet{'s' * single} block {other} of {y}{scale}"
-    times = {0: "not counted", 2: "counted twice"}.get(int(one.times), f"counted {one.times:g} times")
-    return f"{blocks}{of} {'is' if single else 'are'} {times}"
-
-
-def _words_at(one: Segment, nrc: int) -> str:
-    """Describe a segment of one length, its ends by number."""
-    return _words(one, nrc, one.stop - one.start == 1, (str(one.start), str(one.stop)))
 
 
 def _cause(step: Any, lengths: Sequence[int]) -> str:  # noqa: ANN401 - a step

@@ -96,43 +96,26 @@ def _candidates(wrong: list[int]) -> Iterator[Lengths]:
         yield Lengths(least, modulus, min(remainders), max(remainders))
 
 
-def _before(count: int) -> Callable[[int], int]:
-    return lambda nb: nb - count
-
-
-def _whole(modulus: int) -> Callable[[int], int]:
-    return lambda nb: nb - nb % modulus
-
-
-def _rest(modulus: int) -> Callable[[int], int]:
-    return lambda nb: nb % modulus
-
-
-def _behind(step: int, width: int) -> Callable[[int], int]:
-    return lambda nb: -(-nb // step) * step - width
-
-
-def _wrapped(width: int, step: int) -> Callable[[int], int]:
-    return lambda nb: nb % width - nb % step
-
-
-FORMULAS: tuple[tuple[str, Callable[[int], int]], ...] = (
-    *((f"nb - {c}" if c else "nb", _before(c)) for c in range(5)),
+FORMULAS: tuple[tuple[str, Callable[..., int]], ...] = (
+    *((f"nb - {c}" if c else "nb", lambda nb, c=c: nb - c) for c in range(5)),
     ("0", lambda _nb: 0),
     ("1", lambda _nb: 1),
-    *((f"nb - nb mod {m}", _whole(m)) for m in MODULI),
-    *((f"nb mod {m}", _rest(m)) for m in (65536, 32768, *reversed(MODULI))),
+    *((f"nb - nb mod {m}", lambda nb, m=m: nb - nb % m) for m in MODULI),
+    *((f"nb mod {m}", lambda nb, m=m: nb % m) for m in (65536, 32768, *reversed(MODULI))),
     ("nb / 2", lambda nb: nb // 2),
     ("nb / 2 - 1", lambda nb: nb // 2 - 1),
-    *((f"nb - {m}", _before(m)) for m in MODULI if m > SMALL),
+    *((f"nb - {m}", lambda nb, m=m: nb - m) for m in MODULI if m > SMALL),
     *(
-        (f"nb mod {width} - nb mod {step}", _wrapped(width, step))
+        (f"nb mod {width} - nb mod {step}", lambda nb, width=width, step=step: nb % width - nb % step)
         for step in MODULI
         for width in (*MODULI, 32768, 65536)
         if width > step and width % step == 0
     ),
     *(
-        (f"nb up to a multiple of {step}, - {width}", _behind(step, width))
+        (
+            f"nb up to a multiple of {step}, - {width}",
+            lambda nb, width=width, step=step: -(-nb // step) * step - width,
+        )
         for step in MODULI
         for width in MODULI
         if width > step > SMALL and width % step == 0
@@ -141,7 +124,7 @@ FORMULAS: tuple[tuple[str, Callable[[int], int]], ...] = (
 """Where in a row something may begin or end: by name, with the block number."""
 
 
-def formula(points: dict[int, int]) -> tuple[str, Callable[[int], int]] | None:
+def formula(points: dict[int, int]) -> tuple[str, Callable[..., int]] | None:
     """Return a name and a function that give, for each length, the block number seen there."""
     numbers = set(points.values())
     if len(numbers) == 1 and len(points) > 1 and (number := numbers.pop()) > 1:

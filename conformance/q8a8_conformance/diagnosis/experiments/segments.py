@@ -80,6 +80,34 @@ class Segment:
         rows = self.row, self.column, self.x_row, self.y_row
         return *rows, self.times, self.shift, self.own_scale, self.exchanged
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what happens to its blocks as JSON data."""
+        names = ("times", "shift", "row", "column", "x_row", "y_row", "own_scale", "exchanged")
+        return {name: getattr(self, name) for name in names}
+
+    def words(self, nrc: int, ends: tuple[str, ...] = (), *, single: bool | None = None) -> str:
+        """Describe it, a single block at every length or not; its ends and what it meets may have names."""
+        start, stop, *met = ends or (str(self.start), str(self.stop))
+        single = self.stop - self.start == 1 if single is None else single
+        blocks = f"block {start}" if single else f"the blocks from {start} to {stop}, exclusive,"
+        if not single and stop == "nb":
+            blocks = f"the blocks from {start} on"
+        of = f" of x{self.row}·y{self.column}" if nrc == 2 else ""
+        verb, meet = ("is", "meets") if single else ("are", "meet")
+        if self.x_row is not None:
+            return f"{blocks}{of} {verb} taken from x{self.x_row}"
+        if self.y_row is not None and not self.shift:
+            return f"{blocks}{of} {meet} y{self.y_row}'s"
+        if self.shift is not None:
+            other = "b " + f"{self.shift:+d}".replace("-", "- ").replace("+", "+ ")
+            if any(met):
+                other = met[0] if single else f"b - {start} + {met[0]}"
+            x, y = "yx" if self.exchanged else "xy"
+            scale = ", under the scale of its own one" if self.own_scale else ""
+            return f"{blocks} of {x}{of} {meet} block {other} of {y}{scale}"
+        times = {0: "not counted", 2: "counted twice"}.get(int(self.times), f"counted {self.times:g} times")
+        return f"{blocks}{of} {verb} {times}"
+
 
 def meeting(nb: int, row: int, column: int, placed: Iterable[tuple[Array, Segment]]) -> tuple[Array, ...]:
     """Return the blocks of x and of y that meet, and those whose scales they take: a step of a model.

@@ -136,19 +136,21 @@ def _fact(wrong: _Wrong, more: Sequence[_Wrong], fact: str, where: dict[str, Any
     cause = SCRATCH.slug if function in SCRATCH.functions else ""
     texts = [f"{one.call.threads} threads" for one in (wrong, *more)]
     evidence = tuple(one.evidence(text) for one, text in zip((wrong, *more), texts, strict=True))
-    return Fact(function, fact, where, "Q8A8-ENV-3", sentence, fix, evidence, cause, wrong.call.nrc)
+    named = (fact, where, "Q8A8-ENV-3", sentence, fix, cause)
+    return Fact(*named, function=function, evidence=evidence, nrc=wrong.call.nrc)
 
 
 def _in_first_calls(wrong: _Wrong) -> Fact:
     """Return the fact about a call that is wrong as the first one of a process alone."""
     threads = wrong.call.threads
     return Fact(
-        wrong.call.function,
         "race-of-first-calls",
         {"threads": threads},
         "Q8A8-ENV-3",
         f"Where {threads} threads make the first call of a process, a result is wrong, and right later: "
         "what the first call makes is used before it is ready.",
         "Make tables when compiling, or by call_once (pthread_once): set no flag before they are ready.",
-        (wrong.evidence(f"the first call of a process, by {threads} threads"),),
+        "",
+        function=wrong.call.function,
+        evidence=(wrong.evidence(f"the first call of a process, by {threads} threads"),),
     )

@@ -81,25 +81,18 @@ def _meeting(nb: int, row: int, column: int, x: Step = None, y: Step = None) -> 
 
 def _meetings() -> Iterator[tuple[str, str, int, Step]]:
     """Yield blocks of x that meet others of y: a name, a sentence, the first such block, and the step."""
+    in_pairs = "The blocks of x meet those of y exchanged in pairs."
     yield (
         "the other block of two",
-        "The blocks of x meet those of y exchanged in pairs.",
+        in_pairs,
         1,
         lambda every: np.where(every ^ 1 < every.size, every ^ 1, every),
     )
-    yield (
-        "reversed",
-        "The blocks of x meet those of y from the last to the first.",
-        1,
-        lambda every: every[::-1],
-    )
+    reverse = "The blocks of x meet those of y from the last to the first."
+    yield "reversed", reverse, 1, lambda every: every[::-1]
     for last in (2**k - 1 for k in range(2, 15)):
-        yield (
-            f"at most {last}",
-            f"From block {last} on the blocks of x meet block {last} of y.",
-            last + 1,
-            lambda every, last=last: np.minimum(every, last),
-        )
+        sentence = f"From block {last} on the blocks of x meet block {last} of y."
+        yield f"at most {last}", sentence, last + 1, lambda every, last=last: np.minimum(every, last)
 
 
 def meetings(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
