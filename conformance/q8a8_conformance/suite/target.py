@@ -184,7 +184,8 @@ class Target:
             self._called.clear()
         first = call.function not in self._called
         timeout = self._timeouts.of(call, first=first)
-        if self._deaths.cost_too_much:
+        if self._deaths.cost_too_much and self._timeouts.has_hung:
+            # (Crashes alone cost more than they may where the machine is busy, and then calls take longer.)
             timeout = min(timeout, CEILING_SECONDS)
         self.calls += 1
         self._is_fresh = False
