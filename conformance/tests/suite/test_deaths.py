@@ -258,6 +258,14 @@ def test_the_ceiling_comes_with_a_hang(monkeypatch: pytest.MonkeyPatch, hangs: b
     assert seen[-1] == limit
 
 
+def test_the_first_death_at_a_placement_is_explained() -> None:
+    """However long a start takes, what dies where inputs are read-only breaks the rule about them."""
+    session = Mortal(lambda call, _: WorkerCrashed if call.options & Option.READONLY else None)
+    session.start_seconds = MAX_SECONDS + 1
+    records = judged(session, "dot/exact/blocks-")
+    assert {record.rule for record in records if record.status is Status.CRASHED} == {"Q8A8-MEM-3"}
+
+
 def test_a_kernel_that_dies_on_long_rows_is_judged_on_short_ones() -> None:
     """Short rows pass, and the suite does not go on to try long ones."""
     session = Mortal(lambda call, _: WorkerCrashed if call.n >= 9 * 32 else None)
