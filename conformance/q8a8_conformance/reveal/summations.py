@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8.dot import lane_sums
-from q8a8.order import ORDERS
+from q8a8.order import ORDERS, TreeOrder
 from q8a8_conformance.faults.legal import compensated
-from q8a8_conformance.reveal.programs import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8.order import AnyOrder
+    from q8a8.order import AnyOrder, Fold, Lanes
 
 Array = NDArray[Any]
 Direction: TypeAlias = Literal["zero", "up", "down"]
@@ -141,20 +140,43 @@ def _in_order(
     add: Callable[..., Array],
     fold_two: Callable[[Array, Array], Array],
 ) -> Array:
-    """Interpret the program of an order, with another addition: float32 [rows]."""
+    """Interpret an order as `q8a8.dot` does, with another addition; registers are float64 [rows, lanes]."""
     rows, nb = d.shape
     wide = d.astype(np.float64)
-    along = program(order, nb)
-    sums = {lanes: lane_sums(qx, qy, lanes) for lanes in set(along.lanes)}
-    terms = [
-        (lane, wide[:, b]) for b, lanes in enumerate(along.lanes) for lane in np.asarray(sums[lanes][b]).T
-    ]
-    values = [add(np.zeros(rows), *term, fused=False) for term in terms]
-    for (left, right), fused in zip(along.additions, along.fused, strict=True):
-        values.append(
-            add(values[left], *terms[right], fused=True) if fused else fold_two(values[left], values[right])
-        )
-    return np.asarray(values[-1] if values else np.zeros(rows)).astype(np.float32)
+
+    def fold_all(tree: Fold, leaves: list[Array]) -> Array:
+        if isinstance(tree, int):
+            return leaves[tree]
+        return fold_two(fold_all(tree[0], leaves), fold_all(tree[1], leaves))
+
+    def take(
+        registers: list[Array], lanes: Lanes, body: tuple[int, ...], blocks: range, *, fused: bool
+    ) -> None:
+        sums = lane_sums(qx, qy, lanes)
+        for k, b in enumerate(blocks):
+            for lane in range(len(lanes)):
+                r = body[k % len(body)] * len(lanes) + lane
+                registers[r] = add(registers[r], sums[b, :, lane], wide[:, b], fused=fused)
+
+    if isinstance(order, TreeOrder):
+        along = order.programs[nb]
+        values = [
+            add(np.zeros(rows), lane, wide[:, b], fused=False)
+            for b, lanes in enumerate(along.lanes)
+            for lane in lane_sums(qx[:, b : b + 1], qy[:, b : b + 1], lanes)[0].T
+        ]
+        for pair in along.additions:
+            values.append(fold_two(values[pair[0]], values[pair[1]]))
+        return np.asarray(values[-1] if values else np.zeros(rows)).astype(np.float32)
+    left = nb if order.tail == "body" else nb - nb % len(order.body)
+    registers = [np.zeros(rows) for _ in range(order.registers)]
+    take(registers, order.lanes, order.body, range(left), fused=order.fused)
+    if order.tail == "body":
+        return fold_all(order.fold, registers).astype(np.float32)
+    tail, fold = order.remainder
+    registers = [np.zeros(rows) if start is None else fold_all(start, registers) for start in tail.start]
+    take(registers, tail.lanes, tail.body, range(left, nb), fused=order.tail_fused)
+    return fold_all(fold, registers).astype(np.float32)
 
 
 def _once(order: AnyOrder, qx: Array, qy: Array, d: Array) -> Array:

@@ -253,22 +253,27 @@ class KernelCalls:
         except (KernelDiedError, RefusedError) as error:
             if placed is call or isinstance(error.__cause__, WorkerHung):
                 raise
+            # Of the first death its property is found whatever that costs: it must be in the report.
+            first = not self._target.has_failed_placed(call.function)
             self._target.add_placed_failure(call.function)
             result = self._target.call(call)
             self._record_faults(call, result)
-            if not self._dies_of_a_property(call, placed):
-                self._target.call(placed)  # Where it dies again, that is what is recorded.
+            if not self._dies_of_a_property(call, placed, regardless=first):
+                self._target.call(placed, regardless=first)  # Where it dies again, that is what is recorded.
                 raise
             return result
 
-    def _dies_of_a_property(self, call: Call, placed: Call) -> bool:
-        """Record the rules of those properties of a placement that a call dies of; return whether one was."""
+    def _dies_of_a_property(self, call: Call, placed: Call, *, regardless: bool) -> bool:
+        """Record the rules of those properties of a placement that a call dies of; return whether one was.
+
+        `regardless` of what died before, or only where it has not died so often that this is recorded.
+        """
         died = False
         for each in placement.properties(call, placed, self._target.hello.capabilities):
             try:
-                self._target.call(each.call)
+                self._target.call(each.call, regardless=regardless)
             except NotRunError:
-                return True  # It has died so often that this is recorded.
+                return True
             except (KernelDiedError, RefusedError) as error:
                 died = True
                 # A kernel that was just seen to write outside its buffers dies of that.
@@ -315,8 +320,10 @@ class KernelCalls:
         except KernelDiedError as error:
             if plain is not None:
                 self.run(plain, legal=legal)
-                zeros = calls.with_zeros(plain)
-                if self._records.failed or self._dies_of_a_property(zeros, calls.with_zeros(call)):
+                if self._records.failed:
+                    return None
+                zeros, first = calls.with_zeros(plain), not self._target.has_failed_placed(call.function)
+                if self._dies_of_a_property(zeros, calls.with_zeros(call), regardless=first):
                     return None
             self._records.add(Status.CRASHED, rules, f"{message}: {error}", call)
             return None

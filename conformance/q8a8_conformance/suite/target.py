@@ -154,8 +154,15 @@ class Target:
             if capability not in self.hello.capabilities:
                 raise NotRunError(f"the worker has no capability {capability!r}")
 
-    def call(self, call: Call) -> Result:
+    def call(self, call: Call, *, regardless: bool = False) -> Result:
         """Make one call.
+
+        Parameters
+        ----------
+        call
+            The call.
+        regardless
+            Whether it is made whatever died before.
 
         Raises
         ------
@@ -168,7 +175,8 @@ class Target:
             The worker refused.
         """
         self.require(call.function)
-        if reason := self._deaths.reason_against(call, self.rules):
+        reason = "" if regardless else self._deaths.reason_against(call, self.rules)
+        if reason:
             raise NotRunError(reason)
         return self._make(call)
 
@@ -184,7 +192,8 @@ class Target:
             self._called.clear()
         first = call.function not in self._called
         timeout = self._timeouts.of(call, first=first)
-        if self._deaths.cost_too_much:
+        if self._deaths.cost_too_much and self._timeouts.has_hung:
+            # (Crashes alone cost more than they may where the machine is busy, and then calls take longer.)
             timeout = min(timeout, CEILING_SECONDS)
         self.calls += 1
         self._is_fresh = False
@@ -284,6 +293,10 @@ class Target:
     def add_placed_failure(self, function: str) -> None:
         """Count a death or a wrong result of a function in an ordinary call that had a placement."""
         self._placed_failures[function] = self._placed_failures.get(function, 0) + 1
+
+    def has_failed_placed(self, function: str) -> bool:
+        """Return whether an ordinary call of a function has failed at its placement."""
+        return function in self._placed_failures
 
     def is_placed(self, function: str) -> bool:
         """Return whether ordinary calls of a function get a placement: until it has failed a few."""

@@ -239,6 +239,21 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
         "scale-of-another-block",
         {"scale": "kept of y", "while": "equal scales of x"},
     ),
+    "small-products-skipped": (
+        Steps(scale_product=lambda dx, dy: np.where(dx * dy < 2.0**-33, 0, dx * dy)),
+        "scale-product",
+        {
+            "as": [
+                {"sign": "+", "exponents": [-36, -34], "read": "zero", "value": 0},
+                {"sign": "-", "exponents": [-36, 29], "read": "zero", "value": 0},
+            ]
+        },
+    ),
+    "fixed-point-sum": (
+        Steps(total=lambda _of, sums, d: np.float32(np.rint(sums * d.astype(float) * 2**20).sum() / 2**20)),
+        "term-rounded",
+        {"unit": -20, "by": "rounded"},
+    ),
     "sign-of-y-lost": (
         Steps(scale_product=lambda dx, dy: dx * np.abs(dy)),
         "scale-read",

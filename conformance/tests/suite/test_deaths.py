@@ -233,6 +233,39 @@ def test_a_kernel_that_dies_here_and_there() -> None:
     assert len({record.case for record in records if record.status is Status.CRASHED}) <= session.deaths
 
 
+@pytest.mark.parametrize(("hangs", "limit"), [(False, LIMIT), (True, deaths.CEILING_SECONDS)])
+def test_the_ceiling_comes_with_a_hang(monkeypatch: pytest.MonkeyPatch, hangs: bool, limit: float) -> None:
+    """Crashes that cost too much leave a call its time: on a busy machine that is no hang; a hang cuts it."""
+    died = {(calls.DOT, 96): WorkerCrashed, (calls.DOT_REAL, 32): WorkerHung}
+    session = Mortal(lambda call, _: died.get((call.function, call.n)))
+    session.start_seconds = MAX_SECONDS + 1
+    seen: list[float | None] = []
+    make_call = session.call
+
+    def watched(call: Call, timeout: float | None = None) -> Result:
+        seen.append(timeout)
+        return make_call(call, timeout)
+
+    monkeypatch.setattr(session, "call", watched)
+    target = Target(session, "kernel", LIMIT)  # type: ignore[arg-type]  # all of a session that it uses
+    target.call(dot(1))
+    with pytest.raises(KernelDiedError):
+        target.call(dot(3))
+    if hangs:
+        with pytest.raises(KernelDiedError):
+            target.call(sample(calls.DOT_REAL, 1))
+    target.call(replace(dot(1), repeat=1000))
+    assert seen[-1] == limit
+
+
+def test_the_first_death_at_a_placement_is_explained() -> None:
+    """However long a start takes, what dies where inputs are read-only breaks the rule about them."""
+    session = Mortal(lambda call, _: WorkerCrashed if call.options & Option.READONLY else None)
+    session.start_seconds = MAX_SECONDS + 1
+    records = judged(session, "dot/exact/blocks-")
+    assert {record.rule for record in records if record.status is Status.CRASHED} == {"Q8A8-MEM-3"}
+
+
 def test_a_kernel_that_dies_on_long_rows_is_judged_on_short_ones() -> None:
     """Short rows pass, and the suite does not go on to try long ones."""
     session = Mortal(lambda call, _: WorkerCrashed if call.n >= 9 * 32 else None)

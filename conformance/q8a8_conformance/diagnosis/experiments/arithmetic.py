@@ -15,7 +15,7 @@ import numpy as np
 from q8a8_conformance.diagnosis.experiments import candidates
 from q8a8_conformance.diagnosis.experiments.codes import read_codes
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.diagnosis.experiments.readings import readings
+from q8a8_conformance.diagnosis.experiments.readings import product_reading, readings
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.results.record import count
@@ -58,7 +58,7 @@ SCALES = (
     (2.0**-24, 3.0), (2.0**-14, 2.0**-10), (3 * 2.0**-24, 2.0**-12), (2.0**-8, 2.0**-7), (2.0**-7, 2.0**-7),
     (2.0**-7, 2.0**-6), (65504, 65504), (32768, 4), (65504, 1),
     (65504, -2), (-65504, 2), (257, 1.0), (0.75, 0.375),
-    *((2.0 ** -(p // 2), 2.0 ** -(p - p // 2)) for p in range(25, 49)),
+    *((2.0 ** -(p // 2), 2.0 ** -(p - p // 2)) for p in range(9, 49)),
 )  # fmt: skip
 """Pairs of scales; each product has 22 significant bits at most."""
 
@@ -158,7 +158,8 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
         *candidates.results(),
     )
     order = [*wrong, *(one for one in done.made if one not in wrong)]
-    parts = _explaining(bench, base, order, steps, len(wrong))
+    single = (one for one in steps if _gives_all(Model(**{**base, **one.changes}), order))
+    parts = tuple(itertools.islice(single, 1))
     if not parts and bench.factor == 1:
         parts = tuple(_read(bench, base, order))
     if not parts and any(one in wrong for one in done.made[MAP : MAP + len(EDGES) ** 2]):
@@ -166,6 +167,7 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
         parts = read if read and _gives_all(Model(**{**base, **read[0].changes}), order) else ()
     if not parts and any(one in wrong for one in done.made[:MAP]):
         parts = tuple(_mapped(done, base, order))
+    parts = parts or _two_of(bench, base, order, steps, len(wrong))
     model = Model(**{**base, **{key: step for part in parts for key, step in part.changes.items()}})
     only = _elsewhere(done, wrong, model)
     yield from (_as_fact(bench, part, wrong, base, only) for part in parts)
@@ -191,13 +193,10 @@ def _elsewhere(done: Experiments, wrong: Sequence[CallResult], model: Model) -> 
     return False
 
 
-def _explaining(
+def _two_of(
     bench: Bench, base: dict[str, Any], made: Sequence[CallResult], steps: Sequence[Candidate], wrong: int
 ) -> tuple[Candidate, ...]:
-    """Return the step, or else the two, with which a model gives all values; the first ones are wrong."""
-    for one in steps:
-        if _gives_all(Model(**{**base, **one.changes}), made):
-            return (one,)
+    """Return the two steps with which a model gives all values, of which the first ones are wrong."""
     # Of two mistakes each gives some value that is wrong without it.
     some = made[: wrong : 1 + wrong // SOME]
     steps = [one for one in steps if any(matches(Model(**{**base, **one.changes}), call) for call in some)]
@@ -212,9 +211,12 @@ def _explaining(
 
 def _read(bench: Bench, base: dict[str, Any], made: Sequence[CallResult]) -> Iterator[Candidate]:
     """Measure how scales are read, and yield it where a model with it gives all values."""
-    read = readings(bench)
-    if read and _gives_all(Model(**{**base, **{k: f for one in read for k, f in one.changes.items()}}), made):
-        yield from read
+    for read in (readings(bench), filter(None, [product_reading(bench)])):
+        parts = list(read)
+        changes = {key: step for one in parts for key, step in one.changes.items()}
+        if parts and _gives_all(Model(**{**base, **changes}), made):
+            yield from parts
+            return
 
 
 def _gives_all(model: Model, made: Sequence[CallResult]) -> bool:

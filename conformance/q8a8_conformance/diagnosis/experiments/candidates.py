@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCALE_BITS = range(8, 33)
 """Bits behind the point of integers that scales, or products of them, are converted to."""
 
-FIXED_POINTS = range(24, 48)
+FIXED_POINTS = range(8, 48)
 """Bits behind the point of integers that terms are converted to."""
 
 WIDTHS = range(8, 21)
@@ -63,9 +63,9 @@ def _from_catalogue(
     return Candidate(fact, where, mutant.rule, sentence.format(mutant.sentence), mutant.fix, slug, changes)
 
 
-def _cut(v: Array, bits: int) -> Array:
-    """Cut float64 values to multiples of 2^-bits."""
-    return np.asarray(np.trunc(v * 2.0**bits) / 2.0**bits)
+def _cut(v: Array, bits: int, to: Step = np.trunc) -> Array:
+    """Cut float64 values, or take them otherwise, to multiples of 2^-bits."""
+    return np.asarray(to(v * 2.0**bits) / 2.0**bits)
 
 
 # Scales.
@@ -240,10 +240,11 @@ def terms() -> tuple[Candidate, ...]:
     """Return wrong roundings of a block's term."""
     fix = "Multiply and add in float32."
     found = []
-    for bits in FIXED_POINTS:
-        sentence = f"Each block's term is cut to a multiple of 2^-{bits}."
-        where: dict[str, Any] = {"format": "fixed-point", "unit": -bits}
-        step = {"term": partial(_cut, bits=bits)}
+    ways = (("cut", np.trunc), ("rounded", np.rint), ("rounded down", np.floor))
+    for bits, (word, to) in itertools.product(FIXED_POINTS, ways):
+        sentence = f"Each block's term is {word} to a multiple of 2^-{bits}."
+        where: dict[str, Any] = {"format": "fixed-point", "unit": -bits, "by": word}
+        step = {"term": partial(_cut, bits=bits, to=to)}
         found.append(Candidate("term-rounded", where, "Q8A8-ORD-2", sentence, fix, "", step))
     for kind, slug, bits in (("half", "fp16-terms", 11), ("tf32", "tf32-terms", 11), ("bfloat16", "", 8)):
         sentence = MUTANTS[slug].sentence if slug else f"Each block's term is cut to a {kind}."

@@ -1,4 +1,4 @@
-"""How scales are read: for each sign and exponent of a half, what the function takes it for.
+"""How scales are read, and their product: for each sign and exponent, what the function takes it for.
 
 A block of one product of 1 has its scale as the result, exactly. A few mantissas of each sign and exponent
 show what becomes of all of them: as it is, cut or rounded to fewer bits, another power of two, zero, another
@@ -7,6 +7,7 @@ sign, one constant. Other halves must then come out so, or nothing is said.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,14 @@ Array = NDArray[Any]
 MANTISSAS = (0x000, 0x001, 0x07F, 0x0F3, 0x155, 0x201, 0x2AA, 0x3FF)
 """Of each sign and exponent."""
 
-EXPONENTS = 31
-"""Of finite halves; 0 is that of subnormal ones."""
+EXPONENTS = range(-15, 16)
+"""Of finite halves; the first one is that of subnormal ones."""
+
+OF_PRODUCTS = range(-36, 30)
+"""Exponents of products of two scales, of which one is a power of two."""
+
+FEW = (0x000, 0x155, 0x3FF)
+"""Mantissas of these."""
 
 CONTROLS = 60
 """Other halves that must come out as the rule says."""
@@ -47,7 +54,7 @@ class Reading:
     ----------
     kind
         "right", "zero", "magnitude", "negated", "cut" or "rounded" (to so many bits), "scaled" (by a power of
-        two), "constant".
+        two), "constant", "least" (0 below it).
     value
         Its number.
     """
@@ -66,6 +73,7 @@ class Reading:
         taken: dict[str, Array] = {
             "right": h, "zero": 0 * h, "magnitude": np.abs(h), "negated": -h,
             "scaled": h * 2.0**self.value, "constant": np.full_like(h, self.value),
+            "least": np.where(np.abs(h) < self.value, 0, h),
         }  # fmt: skip
         return taken[self.kind]
 
@@ -80,14 +88,16 @@ class Reading:
             "rounded": f"are rounded to {self.value:g} bits",
             "scaled": f"are read as 2^{self.value:g} times as large",
             "constant": f"are read as {self.value:g}",
+            "least": f"are read as 0 below {self.value:.3g}",
         }.get(self.kind, "are read right")
 
 
-def _tried(value: float) -> Iterator[Reading]:
+def _tried(right: Array, values: Array) -> Iterator[Reading]:
     yield from (Reading(kind) for kind in ("right", "zero", "magnitude", "negated"))
     yield from (Reading(kind, bits) for bits in reversed(BITS) for kind in ("cut", "rounded"))
     yield from (Reading("scaled", power) for power in POWERS)
-    yield Reading("constant", value)
+    yield Reading("constant", float(values[-1]))
+    yield Reading("least", float(np.abs(right[values != 0]).min(initial=np.inf)))
 
 
 def readings(bench: Bench) -> list[Candidate]:
@@ -104,29 +114,21 @@ def readings(bench: Bench) -> list[Candidate]:
 
 def _of_side(bench: Bench, side: str) -> Candidate | None:
     """Find how the scales of one row are read."""
-    classes = {
-        (sign, exponent): np.array([sign << 15 | exponent << 10 | m for m in MANTISSAS], np.uint16)
-        for sign in (0, 1)
-        for exponent in range(EXPONENTS)
-    }
-    found: dict[tuple[int, int], Reading] = {}
-    for key, bits in classes.items():
-        values = _measured(bench, side, bits)
-        fits = (one for one in _tried(float(values[-1])) if np.array_equal(one.of(_values(bits)), values))
-        reading = next(fits, None)
-        if reading is None:
-            return None
-        found[key] = reading
-    if all(reading.kind == "right" for reading in found.values()):
+    found = _by_exponent(
+        EXPONENTS,
+        lambda sign, exponent: [sign << 15 | (exponent + 15) << 10 | m for m in MANTISSAS],
+        lambda bits: (_values(np.array(bits, np.uint16)), _measured(bench, side, np.array(bits, np.uint16))),
+    )
+    if found is None:
         return None
     table = np.arange(1 << 16).astype(np.uint16).view(np.float16).astype(np.float64)
     for (sign, exponent), reading in found.items():
-        place = slice(sign << 15 | exponent << 10, sign << 15 | (exponent + 1) << 10)
+        place = slice(sign << 15 | (exponent + 15) << 10, sign << 15 | (exponent + 16) << 10)
         table[place] = reading.of(table[place])
     others = dot_rows.generator("readings").choice(np.concatenate(list(_finite())), CONTROLS)
     if not np.array_equal(_measured(bench, side, others), table[others]):
         return None
-    spans = list(_spans(found))
+    spans = list(_spans(found, "scales"))
     sentence = "; ".join(f"{side}'s {words}" for words in dict.fromkeys(text for text, _ in spans)) + "."
     return Candidate(
         "scale-read",
@@ -137,6 +139,58 @@ def _of_side(bench: Bench, side: str) -> Candidate | None:
         "",
         {f"widen_{side}": lambda h: table[np.asarray(h, np.float16).view(np.uint16)]},
     )
+
+
+def product_reading(bench: Bench) -> Candidate | None:
+    """Find what products of two scales are taken for; None where they are right, or in no such way."""
+
+    def pairs(sign: int, exponent: int) -> list[tuple[float, float]]:
+        power = max(exponent // 2, -14)
+        halves = (1 + m / 1024 for m in FEW)
+        return [((-1) ** sign * m * 2.0**power, 2.0 ** (exponent - power)) for m in halves]
+
+    def measured(given: list[tuple[float, float]]) -> tuple[Array, Array]:
+        values = [bench.value(*(_scaled(bench, d) for d in pair)) for pair in given]
+        return np.array([dx * dy for dx, dy in given]), np.array(values)
+
+    found = _by_exponent(OF_PRODUCTS, pairs, measured)
+    if found is None:
+        return None
+    ends = OF_PRODUCTS[0], OF_PRODUCTS[-1]
+
+    def scale_product(dx: Array, dy: Array) -> Array:
+        of = np.asarray((dx * dy).astype(np.float32), np.float64)
+        exponents = np.clip(np.frexp(of)[1] - 1, *ends)
+        keys = np.stack([np.signbit(of), exponents], axis=-1).reshape(-1, 2).tolist()
+        read = [
+            found[int(sign), e].of(np.asarray(value))
+            for (sign, e), value in zip(keys, of.ravel(), strict=True)
+        ]
+        return np.array(read, np.float64).reshape(of.shape)
+
+    spans = list(_spans(found, "products of two scales"))
+    words = "; ".join(dict.fromkeys(text for text, _ in spans))
+    return Candidate(
+        "scale-product",
+        {"as": [where for _, where in spans]},
+        "Q8A8-DOT-2",
+        f"{words[0].upper()}{words[1:]}.",
+        "Multiply x's scale by y's, in float32.",
+        "",
+        {"scale_product": scale_product},
+    )
+
+
+def _by_exponent(exponents: range, chosen: Any, measured: Any) -> dict[tuple[int, int], Reading] | None:  # noqa: ANN401 - functions
+    """Return what values of each sign and exponent are taken for; None where all are right, or unknown."""
+    found: dict[tuple[int, int], Reading] = {}
+    for key in itertools.product((0, 1), exponents):
+        right, values = measured(chosen(*key))
+        fits = (one for one in _tried(right, values) if np.array_equal(one.of(right), values))
+        if (reading := next(fits, None)) is None:
+            return None
+        found[key] = reading
+    return None if all(reading.kind == "right" for reading in found.values()) else found
 
 
 def _finite() -> Iterator[Array]:
@@ -150,32 +204,35 @@ def _values(bits: Array) -> Array:
 
 def _measured(bench: Bench, side: str, bits: Array) -> Array:
     """Return what halves are taken for, by a product of 1 under a scale of 1."""
-    one, read = bench.one(), []
-    for h in bits.view(np.float16):
-        scaled = one.copy()
-        scaled["weight_scale"][bench.place] = h
-        read.append(bench.value(*((scaled, one) if side == "x" else (one, scaled))))
-    return np.array(read)
+    one, rows = bench.one(), [_scaled(bench, float(h)) for h in bits.view(np.float16)]
+    return np.array([bench.value(*((row, one) if side == "x" else (one, row))) for row in rows])
 
 
-def _spans(found: dict[tuple[int, int], Reading]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _scaled(bench: Bench, scale: float) -> Array:
+    """Return a row of one code under a scale."""
+    row = bench.one()
+    row["weight_scale"][bench.place] = scale
+    return row
+
+
+def _spans(found: dict[tuple[int, int], Reading], what: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield in words, and as data, what is read wrongly: signs and exponents that are neighbours together."""
-    both = all(found[0, e] == found[1, e] for e in range(EXPONENTS))
+    exponents = sorted({exponent for _, exponent in found})
+    both = all(found[0, e] == found[1, e] for e in exponents)
     for sign in (0,) if both else (0, 1):
         name = "" if both else ("positive " if sign == 0 else "negative ")
-        readings = [found[sign, e] for e in range(EXPONENTS)]
-        for reading, group in groupby(range(EXPONENTS), readings.__getitem__):
+        for reading, group in groupby(exponents, lambda e, sign=sign: found[sign, e]):  # type: ignore[misc]  # bound at once
             span = list(group)
             if reading.kind == "right":
                 continue
-            low = f"from 2^{span[0] - 15} on" if span[0] else ""
-            high = f"below 2^{span[-1] - 14}" if span[-1] < EXPONENTS - 1 else ""
-            words = " ".join(filter(None, (f"{name}scales", low, high, reading.words)))
+            low = f"from 2^{span[0]} on" if span[0] > exponents[0] else ""
+            high = f"below 2^{span[-1] + 1}" if span[-1] < exponents[-1] else ""
+            words = " ".join(filter(None, (f"{name}{what}", low, high, reading.words)))
             yield (
                 words,
                 {
                     "sign": None if both else "-+"[sign == 0],
-                    "exponents": [span[0] - 15 if span[0] else -24, span[-1] - 15],
+                    "exponents": [-24 if span[0] == EXPONENTS[0] else span[0], span[-1]],
                     "read": reading.kind,
                     "value": reading.value,
                 },
