@@ -93,7 +93,10 @@ _EXPERIMENTS = (
     ),
     (
         "primes as the scales of each block; a zero among them",
-        "whose scale a block takes, by its place in a group, too; whether a zero scale affects other blocks",
+        (
+            "whose scale a block takes, by its place in a group, too, and of version 2 which field; "
+            "whether a zero scale affects other blocks"
+        ),
     ),
     (
         (
@@ -101,8 +104,8 @@ _EXPERIMENTS = (
             "halves and products of scales of every kind"
         ),
         (
-            "the 32 x 32 map of the block sum, signs, widths and saturation of integers, how scales "
-            "are read and multiplied"
+            "the 32 x 32 map of the block sum; what codes are taken for at each byte; signs, widths and "
+            "saturation of integers; how scales are read and multiplied, by sign and exponent"
         ),
     ),
     (
