@@ -26,6 +26,9 @@ COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 12
 EDGES = (-128, -127, -1, 0, 1, 126, 127)
 """Codes at the edges of int8."""
 
+LONG_EDGES = (5, 9, 17, 33, 65, 130, 257, 514, 1025, 4097)
+"""Blocks of long rows full of the ends of int8. Their products are multiples of 2^7, the sums exact."""
+
 
 def generator(*key: object) -> np.random.Generator:
     """Return the random generator of one purpose, seeded the same in every run."""
@@ -48,9 +51,13 @@ def is_exact(x: Array, y: Array) -> bool:
     """Return whether no order of addition can round on two rows of v1 blocks [nb]."""
     d = x["weight_scale"].astype(np.float64) * y["weight_scale"].astype(np.float64)
     units = [int(v * 2.0**48) for v in d]
-    sizes = np.abs(x["weight_qs"].astype(np.int64) * y["weight_qs"]).sum(axis=-1).tolist()
+    products = np.abs(x["weight_qs"].astype(np.int64) * y["weight_qs"])
+    sizes = products.sum(axis=-1).tolist()
     used = [abs(u) * s for u, s in zip(units, sizes, strict=True)]
-    step = min((u & -u for u, s in zip(map(abs, units), sizes, strict=True) if u and s), default=1)
+    # The largest power of two that divides each product of a block.
+    powers = np.bitwise_or.reduce(products, axis=-1).tolist()
+    of_blocks = zip(map(abs, units), powers, strict=True)
+    step = min(((u & -u) * (p & -p) for u, p in of_blocks if u and p), default=1)
     return bool(sum(used) < step << 24)
 
 
@@ -128,11 +135,17 @@ def signed_scales() -> Iterator[Pair]:
 
 
 def minus_128_pairs() -> Iterator[Pair]:
-    """Yield exact rows full of -128 and other edges of int8: every pair of them, one to three blocks."""
+    """Yield exact rows full of -128 and other edges of int8: every pair of them, one to three blocks.
+
+    Those of the ends also in long rows, where a kernel may add integers in another way.
+    """
     for a in EDGES:
         for b in EDGES:
             for nb in (1, 2, 3):
                 yield filled(nb, a), filled(nb, b)
+    for nb in LONG_EDGES:
+        for a, b in ((-128, -128), (-128, 127), (127, -128)):
+            yield filled(nb, a), filled(nb, b)
     rng = generator("minus-128")
     for nb in (1, 2, 3, 4, 7, 16, 31):
         codes = rng.choice(EDGES, (2, nb, 32))

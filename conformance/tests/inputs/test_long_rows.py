@@ -78,3 +78,10 @@ def test_every_length() -> None:
     sizes = [size for of in SIZES.values() for size in of]
     assert sizes == sorted(set(sizes))
     assert max(sizes) > 2**20
+
+
+def test_rows_of_edges_are_exact() -> None:
+    """Rows full of -128 and 127 are exact at every length; of 127 alone 32 blocks are, and 33 are not."""
+    assert all(dot_rows.is_exact(x, y) for x, y in dot_rows.minus_128_pairs())
+    assert dot_rows.is_exact(*2 * (dot_rows.filled(32, 127),))
+    assert not dot_rows.is_exact(*2 * (dot_rows.filled(33, 127),))

@@ -93,3 +93,11 @@ def test_the_cause_and_its_fix_are_printed(q8a8_test: Callable[..., Tested]) -> 
     assert found["explained"] == found["of"] > 0
     assert found["fix"]
     assert found["fix"] in tested.out
+
+
+def test_integers_saturate_in_long_rows_alone(q8a8_test: Callable[..., Tested]) -> None:
+    """The ends of int8 fill long rows, too: a path for them may add integers in another way."""
+    tested = q8a8_test("py:partial_kernels:SaturatingLongRows", "--case", "dot/edges")
+    assert tested.rules("fail") == {"DOT-1"}
+    (found, *_) = [one for one in tested.report["diagnosis"] if one["cause"] == "pairs-saturate"]
+    assert found["explained"] == found["of"] > 0
