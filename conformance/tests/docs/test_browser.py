@@ -9,6 +9,7 @@ import importlib.util
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DESK, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 MAIN = ("index", "judge-your-kernel", "spec/layout", "spec/orders", "mutants", "ko/index")
 EMPTY_INDEX = {"config": {"lang": ["en"], "separator": " ", "pipeline": [], "fields": {}}, "docs": []}
+SEARCH_SECONDS = 60.0
 # What a reader would have to scroll sideways for: the page, and on a desk its code.
 TOO_WIDE = """() => {
   const width = document.documentElement.clientWidth;
@@ -177,8 +179,13 @@ def test_every_page(served: str, site: Path, opened: Callable[..., tuple[Page, l
 def found(page: Page, query: str) -> list[str]:
     """Return the pages that the search finds, best first."""
     page.reload()  # the results of the query before would be taken for those of this one
-    page.fill(".md-search__input", query)
-    page.wait_for_selector(".md-search-result__item", state="attached")
+    results = page.locator(".md-search-result__item")
+    ends = time.monotonic() + SEARCH_SECONDS
+    while not results.count() and time.monotonic() < ends:
+        # What is typed before the search is there, which is loaded behind the page, is not heard.
+        page.fill(".md-search__input", query)
+        page.wait_for_timeout(200)
+    assert results.count(), f"{query}: nothing is found in {SEARCH_SECONDS:.0f} s"
     links = page.locator(".md-search-result__item > a").evaluate_all("all => all.map(a => a.href)")
     return [link.partition("?")[0].partition("#")[0] for link in links]
 
