@@ -82,7 +82,7 @@ def read_codes(product: Product) -> Iterator[Candidate]:
         "products",
         {"elements": wrong.tolist(), "read": read},
         "Q8A8-DOT-1",
-        "; ".join(f"{name}'s {words}" for name, words in read.items()).capitalize() + f"{at}.",
+        "; ".join(f"{name}'s {words}" for name, words in read.items()) + f"{at}.",
         "Sign-extend each code, and let each sign count once.",
         "codes-unsigned" if set(read.values()) == {UNSIGNED} and wrong.size == 32 else "",
         {"products": products},
