@@ -16,7 +16,7 @@ from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -291,9 +291,12 @@ def _layouts_of(version: int) -> Iterator[tuple[str, Callable[[bytes, int, int],
     for slug in known[version]:
         changes = MUTANTS[slug].changes
 
-        def read(data: bytes, nb: int, version: int, changes: Any = changes) -> tuple[Array, Array, Array]:  # noqa: ANN401
+        def read(
+            data: bytes, nb: int, version: int, changes: Mapping[str, Any] = changes
+        ) -> tuple[Array, Array, Array]:
             if version == 2:
-                return changes["unpack_v2"](_bytes(data, 36 * nb), nb)  # type: ignore[no-any-return]
+                h, other, q = changes["unpack_v2"](_bytes(data, 36 * nb), nb)
+                return h, other, q
             h, q = changes["unpack"](_bytes(data, 34 * nb), nb)
             return h, h, q
 
