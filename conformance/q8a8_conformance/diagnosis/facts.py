@@ -87,6 +87,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "output-constant": "Dequantization gives one value, whatever the row holds.",
         "depends-on-more-than-inputs": "The same call gave another result when it was made again.",
         "element-not-counted": "Some elements of a block do not count in its amax.",
+        "factor": "A quantizer's elements are multiplied by another factor than 127 / amax.",
         "empty-not-written": "A product of rows of no blocks is not written.",
         "layout": "Scales and codes are read, or written, at other bytes of a row.",
         "not-written": "In some shapes a product is not written.",
@@ -123,6 +124,9 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
 
 FEW_EXPLAINED = 0.5
 """The part of the failed calls, by elements, that several wrong steps must explain to be no chance fit."""
+
+CHANCE = 0.01
+"""The same of one wrong step."""
 
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""
@@ -338,15 +342,16 @@ class MeasuredFunction:
         ]
         explained = {id(fact): len(fact.explained(failures)) for fact in facts}
         some = sorted((f for f in facts if explained[id(f)]), key=lambda fact: -explained[id(fact)])
-        if sum(fact.fact == "step" for fact in some) > 1 and not self._is_shown(some, failures):
+        share = _share(some, failures)
+        if share == 1:
+            return some
+        # What explains few may be a chance fit: so is what explains less than something else does.
+        other = others()
+        if _share(other, failures) > share:
+            return other
+        if share <= CHANCE or (sum(fact.fact == "step" for fact in some) > 1 and share <= FEW_EXPLAINED):
             some = []
-        return some or others() or [fact for fact in facts if fact.evidence and is_sure]
-
-    @staticmethod
-    def _is_shown(facts: Sequence[Fact], failures: Sequence[CallResult]) -> bool:
-        """Return whether facts explain most failed calls, by their elements: not by chance."""
-        explained = {id(one): one.call.n for fact in facts for one in fact.explained(failures)}
-        return sum(explained.values()) > FEW_EXPLAINED * sum(one.call.n for one in failures)
+        return some or other or [fact for fact in facts if fact.evidence and is_sure]
 
     def _explains(self, bare: Any, without: Sequence[Any], result: CallResult) -> bool:  # noqa: ANN401 - models
         """Return whether the model gives the outputs, and does not without the difference.
@@ -376,6 +381,12 @@ class MeasuredFunction:
             if actual != expected:
                 return (Evidence(call, expected, actual, self.show(call, expected, actual)),)
         return ()
+
+
+def _share(facts: Sequence[Fact], failures: Sequence[CallResult]) -> float:
+    """Return the part of the failed calls that facts explain, by elements."""
+    explained = {id(one): one.call.n for fact in facts for one in fact.explained(failures)}
+    return sum(explained.values()) / max(sum(one.call.n for one in failures), 1)
 
 
 def _buffers(buffers: Mapping[str, bytes]) -> dict[str, Any]:

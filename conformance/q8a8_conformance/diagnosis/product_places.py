@@ -8,8 +8,8 @@ predicts the outputs of these calls; a fact is attached to those that it predict
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from q8a8.matmul import mul_mat
 from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.diagnosis.product_numbers import read_numbers, wraps
+from q8a8_conformance.diagnosis.product_rules import block_rule, output_rule, placement, row_formula
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.inputs import calls, dot_rows
@@ -29,8 +30,9 @@ from q8a8_conformance.results.observations import Failure
 from q8a8_conformance.results.record import count as counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from q8a8_conformance.diagnosis.product_rules import RowFormula, Shape
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizer_calls import AnySession
@@ -43,7 +45,7 @@ HELD = 2.0**14
 EXPONENTS = 7
 """Scales that are a digit of a row's number: 2^0 to 2^6."""
 
-SHAPES, OUTPUTS, LENGTHS = 200, 1 << 17, 40
+SHAPES, OUTPUTS, LENGTHS = 200, 1 << 17, 96
 """Shapes, outputs of a shape, and numbers of blocks that are looked at."""
 
 REPEATED = 100
@@ -65,6 +67,21 @@ KINDS = {
     "empty-not-written": ("Q8A8-MUL-7", "matrix-empty-unwritten"),
 }
 """The rule that each kind of fact breaks, and a mistake of the catalogue with the same fix."""
+
+LETTERS = {"w": ("j", "m"), "x": ("i", "n")}
+"""What a row's number, and the number of rows, are called on each side."""
+
+SIZES = (2, 3, 5, 6, 7, 9, 11, 13, 15, 18, 23, 31, 36, 47, 66)
+"""Rows of w or x of the shapes from which a formula for the row that is taken is found."""
+
+RULED = (
+    "blocks-miscounted",
+    "outputs-not-written",
+    "outputs-added",
+    "outputs-of-other-rows",
+    "scales-of-other-rows",
+)
+"""Kinds of which a rule is looked for that holds in all shapes."""
 
 ROUNDING = 2.0**-20
 """What roundings leave of an output's terms, relative to their magnitude, where a prediction holds."""
@@ -126,7 +143,7 @@ class Sources:
         except Q8A8Error:
             return False
         total, magnitude = np.zeros(actual.shape), np.zeros(actual.shape)
-        counts, step = self._every_count(), max(1, TERMS // max(1, actual.size))
+        counts, step = self.every_count(), max(1, TERMS // max(1, actual.size))
         # (The sum of a block is below 2^24: exact in float32.)
         codes, rows_of_x = (np.moveaxis(side["weight_qs"], 0, 1).astype(np.float32) for side in (w, xq))
         for b in range(0, self.shape[2], step):
@@ -145,7 +162,7 @@ class Sources:
         wrong = actual.view(np.uint32) != expected.view(np.uint32)
         return bool(wrong.any() and near[wrong].all())
 
-    def _every_count(self) -> Array:
+    def every_count(self) -> Array:
         """Return how often each block is counted: as the last one before it that was looked at."""
         counts = np.ones(self.shape[2])
         if any(self.periods):
@@ -163,7 +180,8 @@ def place_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     shapes = dict.fromkeys((one.call.bs, one.call.bx, one.call.n // 32) for one in failures)
     small = sorted((shape for shape in shapes if 0 < shape[0] * shape[1] <= OUTPUTS), key=_size)
     counts: dict[int, dict[int, float]] = {}
-    measured = [_measure(session, shape, counts) for shape in _some(small, SHAPES)]
+    measure = cache(lambda shape: _measure(session, shape, counts))
+    measured = [measure(shape) for shape in _some(small, SHAPES)]
     of_kind: dict[str, list[tuple[Sources, Array]]] = {}
     for sources in measured:
         for kind, wrong in sources.kinds():
@@ -173,8 +191,23 @@ def place_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     if "outputs-added" in of_kind:
         # (Nothing added looks like nothing written.)
         of_kind["outputs-added"] += of_kind.pop("empty-not-written", [])
-    facts = [_fact(kind, held) for kind, held in of_kind.items()]
+    if (elsewhere := _stored_elsewhere(measured, of_kind)) and elsewhere.explained(failures):
+        return [elsewhere]
+    facts = [_fact(kind, held, measure) for kind, held in of_kind.items()]
     return [fact for fact in facts if fact.explained(failures)]
+
+
+def _stored_elsewhere(
+    measured: Sequence[Sources], of_kind: Mapping[str, list[tuple[Sources, Array]]]
+) -> Fact | None:
+    """Return that outputs are stored elsewhere, if that explains all that was measured."""
+    seen = of_kind.get("outputs-of-other-rows", [])
+    where = placement([(one.rows, one.columns, one.kept) for one in measured if one.shape[2]]) if seen else ""
+    if not where:
+        return None
+    fact = _fact("outputs-of-other-rows", [(one, one.kept) for one in measured])
+    sentence = f"Output (i, j) is stored at out[{where}], not at out[i * m + j]."
+    return replace(fact, sentence=sentence, where={**fact.where, "stored_at": where})
 
 
 def _size(shape: tuple[int, int, int]) -> tuple[int, int]:
@@ -285,8 +318,10 @@ def _numbered(session: AnySession, sources: Sources, w: Array, x: Array) -> floa
     return float(written[0]) if written.size and np.isfinite(written[0]) else -1.0
 
 
-def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
-    """Return the fact that some shapes have in common."""
+def _fact(
+    kind: str, held: Sequence[tuple[Sources, Array]], measure: Callable[[Shape], Sources] | None = None
+) -> Fact:
+    """Return the fact that some shapes have in common; `measure` looks at others, to find a rule for all."""
     rule, alike = KINDS[kind]
     slug = _named([sources for sources, _ in held], rule, alike)
     first, wrong = held[0]
@@ -308,12 +343,90 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]]) -> Fact:
         where["counts"] = [{"block": b, "times": n} for b, n in first.counts.items() if n != 1]
     if kind == "outputs-of-other-rows" and _wrap(first)[1]:
         alike, where["period"] = "matrix-k-in-sixteen-bits", _wrap(first)[1]
+    elif measure is not None and kind in RULED:
+        sentence, of_all = _ruled(kind, [sources for sources, _ in held], measure) or (sentence, {})
+        where |= of_all
     return Fact(
         *(kind, where, rule, sentence, MUTANTS[slug or alike].fix, slug),
         function=calls.MUL_MAT,
         evidence=_evidence(first),
         explains=explains,
     )
+
+
+def _ruled(
+    kind: str, held: Sequence[Sources], measure: Callable[[Shape], Sources]
+) -> tuple[str, dict[str, Any]] | None:
+    """Return a sentence about products of any shape, and the rule in it, if there is one that holds."""
+
+    def look(shape: Shape) -> Array:
+        return dict(measure(shape).kinds()).get(kind, np.zeros((shape[1], shape[0]), bool))
+
+    if kind == "blocks-miscounted":
+        return _miscounted(held, measure)
+    # (The shapes of failed calls may be few of one kind.)
+    m, n, nb = held[0].shape
+    around = [measure(shape) for size in SIZES for shape in ((size, n, nb), (m, size, nb))]
+    side, formula = _formula(kind, [*held, *around])
+
+    def shows(shape: Shape) -> Array:
+        (m, n, _), every = shape, np.ones((shape[1], shape[0]), bool)
+        if kind.endswith("of-other-rows"):
+            every = ~measure(shape).kept
+        if formula is None:
+            return every
+        count, own = (m, np.arange(m)) if side == "w" else (n, np.arange(n)[:, np.newaxis])
+        return np.asarray(every & (formula.of(own, count) != own))
+
+    rule = output_rule(held[0].shape, [sources.shape for sources in held if sources.shape[2]], look, shows)
+    if rule is None:
+        return None
+    text = formula.text(*LETTERS[side]) if formula else ""
+    taken = f"row {text}" if text else "another row"
+    what = {
+        "outputs-not-written": "are not written",
+        "outputs-added": "are added to what was there",
+        "outputs-of-other-rows": f"are those of {taken} of {side}",
+        "scales-of-other-rows": f"have the scale of {taken} of {side}",
+    }[kind]
+    return f"{rule.text} {what}.", {"outputs": rule.to_json(), **({"row": text} if text else {})}
+
+
+def _miscounted(
+    held: Sequence[Sources], measure: Callable[[Shape], Sources]
+) -> tuple[str, dict[str, Any]] | None:
+    """Return the same of blocks that are not counted once."""
+    (m, n, first), times = (
+        held[0].shape,
+        {of for sources in held for of in sources.counts.values() if of != 1},
+    )
+
+    def look(blocks: int) -> Array:
+        return np.asarray(measure((m, n, blocks)).every_count() != 1)
+
+    rule = block_rule(first, look) if len(times) == 1 else None
+    if rule is None:
+        return None
+    text = rule.text("block", "nb")
+    how = f"is counted {times.pop():g} times"
+    return f"{text[0].upper()}{text[1:]} {how}.", {"blocks": rule.to_json()}
+
+
+def _formula(kind: str, held: Sequence[Sources]) -> tuple[str, RowFormula | None]:
+    """Return the side whose rows are others, and the formula for the row that is taken, where one fits."""
+    for side in LETTERS:
+        seen = []
+        for sources in held:
+            n, m = sources.kept.shape
+            i, j = np.indices((n, m))
+            own, taken = (j, sources.columns) if side == "w" else (i, sources.rows)
+            if kind == "scales-of-other-rows":
+                own, taken = sources.rows, sources.scales if side == "x" else sources.rows
+            some = (own != taken) & ~sources.kept
+            seen.append((m if side == "w" else n, own[some], taken[some]))
+        if any(i.size for _, i, _ in seen):
+            return side, row_formula(seen)
+    return "x", None
 
 
 def _wrap(sources: Sources) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from q8a8.recipe import quantize_blocks
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.quantizer_inverse import inverse_facts
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizer_calls import BLOCK, QuantizerCalls, elements_of, written
 
@@ -41,6 +42,8 @@ def value_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
     wrong = [_wrong_blocks(f) for f in failed if np.isfinite(elements_of(f.call)).all()]
     if not wrong:
         return []
+    if factor := inverse_facts(calls, failed):
+        return factor
     scales, codes = (np.concatenate(part) for part in zip(*wrong, strict=True))
     if scales.all() and scales.size:
         return _of_values(calls, failed, of_scales=True)

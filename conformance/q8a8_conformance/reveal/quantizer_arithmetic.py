@@ -167,7 +167,9 @@ def _fit_steps(observed: Observed, recipe: Recipe) -> Recipe:
     """Find the steps after the scale."""
     recipe = replace(recipe, inverse_limit=_inverse_limit(observed))
     vanishes = (observed.amax < ORDINARY) | (observed.scales & 0x7FFF == 0)
-    recipe = _fit_codes(recipe, observed[~vanishes])
+    # (Codes that are clipped tell nothing of the steps before.)
+    clipped = replace(recipe, code_limits=_code_limits(observed) or recipe.code_limits)
+    recipe = replace(_fit_codes(clipped, observed[~vanishes]), code_limits=recipe.code_limits)
     recipe = _fit_zeros(recipe, observed[vanishes])
     return fit_conversion(recipe, observed)
 
@@ -299,11 +301,16 @@ def _missed(recipe: Recipe, observed: Observed) -> tuple[int, int]:
     return int(wrong), int((~inside).sum())
 
 
+def _code_limits(observed: Observed) -> tuple[int, int] | None:
+    """Return the least and the greatest code, where the codes do not reach both ends; else None."""
+    least, greatest = int(observed.codes.min(initial=127)), int(observed.codes.max(initial=-128))
+    return (least, greatest) if least > -LARGEST_CODE or greatest < LARGEST_CODE else None
+
+
 def fit_conversion(recipe: Recipe, observed: Observed) -> Recipe:
     """Find the conversion to int8; "undefined" where another one is not needed, or none fits."""
     every = [replace(recipe, conversion=conversion) for conversion in CONVERSIONS]
-    limits = (int(observed.codes.min(initial=127)), int(observed.codes.max(initial=-128)))
-    if limits[0] > -LARGEST_CODE or limits[1] < LARGEST_CODE:
+    if limits := _code_limits(observed):
         clipped = replace(recipe, code_limits=limits)
         if not observed.wrong_codes(clipped).any():
             return clipped if any(observed.wrong_codes(tried).any() for tried in every[:1]) else recipe

@@ -174,3 +174,105 @@ def test_numbers_that_wrap(kernel: Callable[[], object], kind: str, words: str) 
     assert (facts[0].fact, facts[0].fix) == (kind, MUTANTS["matrix-k-in-sixteen-bits"].fix)
     assert words in facts[0].sentence
     assert len(facts[0].explained(failures)) == len(failures)
+
+
+def _of(change: Callable[[Array, Array, Array, int], None]) -> type[Reference]:
+    """Return a kernel that changes its outputs: `change` gets what stood there, the right ones, and both."""
+
+    class Changed(Reference):
+        """A kernel that is wrong in some outputs."""
+
+        def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+            """Multiply, and change the outputs."""
+            held, size = out[: m * n].copy(), m * n
+            super().mul_mat_q8_a8(m, n, k, w, x, out)
+            right = out[:size].reshape(n, m).copy()
+            change(out[:size].reshape(n, m), right, held.reshape(n, m), k // 32)
+
+    return Changed
+
+
+def _tail_of_first(out: Array, right: Array, _held: Array, _nb: int) -> None:
+    start = right.shape[1] // 4 * 4
+    out[:, start:] = right[:, start : start + 1]
+
+
+def _corner_kept(out: Array, right: Array, held: Array, nb: int) -> None:
+    n, m = right.shape
+    if nb >= 2:
+        out[n // 4 * 4 :, m // 8 * 8 :] = held[n // 4 * 4 :, m // 8 * 8 :]
+
+
+def _mirrored(out: Array, right: Array, _held: Array, _nb: int) -> None:
+    start = len(right) // 8 * 8
+    if start:
+        out[start:] = right[start:, ::-1]
+
+
+def _by_rows(out: Array, right: Array, held: Array, _nb: int) -> None:
+    (n, m), flat = right.shape, held.reshape(-1).copy()
+    for i, j in np.ndindex(n, m):
+        if i * n + j < m * n:
+            flat[i * n + j] = right[i, j]
+    out[:] = flat.reshape(n, m)
+
+
+BEYOND = "beyond a multiple of"
+RULES: tuple[tuple[Callable[[Array, Array, Array, int], None], str, dict[str, object]], ...] = (
+    (
+        _tail_of_first,
+        "Outputs in the columns beyond a multiple of 4 are those of row j - j % 4 of w.",
+        {"row": "j - j % 4"},
+    ),
+    (
+        _corner_kept,
+        f"Outputs in the columns {BEYOND} 8 and in the rows {BEYOND} 4, where nb >= 2 are not written.",
+        {},
+    ),
+    (
+        _mirrored,
+        "Outputs in the rows beyond a multiple of 8 where n >= 9 are those of row m - 1 - j of w.",
+        {"row": "m - 1 - j"},
+    ),
+    (
+        _by_rows,
+        "Output (i, j) is stored at out[i * n + j], not at out[i * m + j].",
+        {"stored_at": "i * n + j"},
+    ),
+)
+"""What a kernel does with its outputs, the sentence about all shapes, and what programs are told."""
+
+
+@pytest.mark.parametrize(("change", "sentence", "where"), RULES, ids=lambda of: getattr(of, "__name__", ""))
+def test_one_rule_for_all_shapes(
+    change: Callable[[Array, Array, Array, int], None], sentence: str, where: dict[str, object]
+) -> None:
+    """The outputs that are wrong, and what is there instead, are said of products of any shape."""
+    (fact,), failures = measured(_of(change), (*SHAPES[:6], (3, 3, 2), (12, 10, 2)))
+    assert fact.sentence == sentence
+    assert where.items() <= fact.where.items()
+    assert fact.explained(failures) == failures
+
+
+class TailOfTwoLost(Reference):
+    """A kernel that does not count the last block of long rows of odd length."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply rows without their last blocks."""
+        nb = k // 32
+        if nb >= 5 and nb % 2:
+            blocks = layout.as_blocks(w[: m * nb * 34]).reshape(m, -1)
+            rows = np.ascontiguousarray(x[: n * k].reshape(n, k)[:, :-32])
+            w, x, k = (
+                np.ascontiguousarray(blocks[:, :-1]).view(np.uint8).reshape(-1),
+                rows.reshape(-1),
+                k - 32,
+            )
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+
+
+def test_one_rule_for_blocks() -> None:
+    """Blocks that are not counted are said of rows of any length."""
+    (fact,), failures = measured(TailOfTwoLost)
+    assert fact.sentence == "The last block where nb >= 5 and nb is odd is counted 0 times."
+    assert fact.explained(failures) == failures

@@ -206,6 +206,7 @@ PARTS: dict[str, tuple[str, Steps, str, dict[str, object]]] = {
         ACTIVATION, _most(2.0**20), "step", {"step": "inverse_limit", "value": "1048576.0"},
     ),
     "clipped": (ROW, _clip(-126, 126), "step", {"step": "code_limits", "value": "(-126, 126)"}),
+    "clipped-below": (ROW, _clip(0, 127), "step", {"step": "code_limits", "value": "(0, 127)"}),
     "clipped-above": (ROW, _clip(-127, 120), "step", {"step": "code_limits", "value": "(-127, 120)"}),
     "last-to-even": (
         ROW, Steps(to_integer=_in_some_lanes(np.s_[31:], np.rint)), "place-recipe", {"elements": [31]},
@@ -236,6 +237,51 @@ def test_a_part_of_the_elements(name: str) -> None:
     (fact,), failed = facts_about(function, lambda: Kernel({function: steps}))
     assert fact.fact == slug
     assert where.items() <= fact.where.items()
+    assert len(fact.explained(failed)) == len(failed) > 0
+    assert len(fact.evidence) == 1
+
+
+def _newton(amax: Array) -> Array:
+    """Return 1 / amax by an estimate of seven bits and a step of Newton's."""
+    fraction, exponent = np.frexp(amax)
+    estimate = np.rint(np.float32(128) / fraction) / np.float32(128)
+    estimate *= np.float32(2) - fraction * estimate
+    return np.ldexp(estimate, -exponent)
+
+
+def _errors(inverse: Callable[[Array], Array]) -> dict[str, float]:
+    """Return the least and the greatest error of an inverse, as a part of 127 / amax."""
+    amax = (1 + np.arange(12) / 12.5).astype(np.float32)
+    errors = inverse(amax).astype(np.float64) * amax / 127 - 1
+    return {"low": errors.min(), "high": errors.max()}
+
+
+FACTORS: dict[str, tuple[str, Steps, dict[str, float], str]] = {
+    "estimate": (
+        ROW, Steps(inverse=lambda amax, _d, _h: np.float32(126.9999) * _newton(amax)),
+        _errors(lambda amax: np.float32(126.9999) * _newton(amax)), "The inverse is no division's",
+    ),
+    "constant": (
+        ROW, Steps(inverse=lambda amax, _d, _h: np.float32(126.9) / amax),
+        {"low": -0.1 / 127, "high": -0.1 / 127}, "multiplied by 126.9 / amax",
+    ),
+    "added": (
+        ACTIVATION, Steps(inverse=lambda amax, _d, _h: np.float32(127) / (amax + np.float32(1e-6))),
+        {"added": 1e-6}, "multiplied by 127 / (amax + 1e-06)",
+    ),
+}  # fmt: skip
+"""Factors of elements that are no step with a name, what is measured of them, and a part of the sentence."""
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_a_factor_without_a_name(name: str) -> None:
+    """What elements are multiplied by is measured whatever computed it, and explains every failed call."""
+    function, steps, where, sentence = FACTORS[name]
+    (fact,), failed = facts_about(function, lambda: Kernel({function: steps}))
+    assert fact.fact == "factor"
+    for bound, value in where.items():
+        assert fact.where[bound] == pytest.approx(value, rel=1e-3, abs=2e-7)
+    assert sentence in fact.sentence
     assert len(fact.explained(failed)) == len(failed) > 0
     assert len(fact.evidence) == 1
 
