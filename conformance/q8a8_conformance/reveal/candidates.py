@@ -252,7 +252,11 @@ def _scales(dot: Dot) -> Scales:
 
 
 def _written(loops: Mapping[int, Loop], alone: Mapping[int, Program], nb: int) -> Program:
-    return alone[nb] if nb in alone else loops[nb % len(loops)].program(nb)
+    loop = loops[nb % len(loops)]
+    if nb < loop.least and nb not in alone:
+        # (The loop has no such row. It is given an order, and the row's bits say whether it is that one.)
+        return program(ORDERS["scalar"], nb)
+    return alone[nb] if nb in alone else loop.program(nb)
 
 
 def _loops_of(

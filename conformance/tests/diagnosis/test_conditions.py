@@ -61,7 +61,7 @@ def test_an_address() -> None:
     fact = _facts(probe, _at(_minus_128(9), 4, 6, 34), _at(_minus_128(8), 0, 2, 2))[0]
     assert (fact.cause, fact.rule) == ("minus-128-sign", "Q8A8-DOT-1")
     assert fact.where["under"] == {"buffer": "vy", "modulus": 32, "remainders": [2]}
-    assert fact.where["in_rows_of"] == 8
+    assert fact.where["blocks"]["length"] == [{"kind": "from", "least": 8}]
 
 
 def test_the_end_of_a_page() -> None:

@@ -18,6 +18,7 @@ from q8a8_conformance.diagnosis.experiments import (
     counting,
     entries,
     fields,
+    local,
     outputs,
     precision,
     scale_sources,
@@ -88,7 +89,11 @@ def dot_facts(
     if not history and found and left and (history := conditions.of_history(left, probe, restart)):
         # (The shortest failed calls were wrong for another reason.)
         facts.append(_of_condition(function, history))
-    facts += [replace(one, explains=_explains(one, found)) for one in found]
+    aligned = conditions.of_alignment(wrong, probe) if found else None
+    facts += [
+        replace(_where_aligned(one, aligned) if aligned else one, explains=_explains(one, found))
+        for one in found
+    ]
     elsewhere = [one for failed in placed.values() for one in failed]
     for condition in conditions.of_places(elsewhere, probe, restart):
         facts += _under(function, probe, seconds, condition, wrong)
@@ -99,6 +104,7 @@ def dot_facts(
     unknown = sum(not any(fact.explains(one) for fact in facts) for one in every)
     least = CHANCE / 5 * len(every) if 2 * unknown > len(every) else 0
     facts = [f for number, f in sorted(counted, key=lambda pair: -pair[0]) if number > least or hides]
+    facts = [_in_lengths(fact, every) for fact in facts]
     legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
     if not facts and (varying := conditions.of_bits(legal, probe, restart)):
         facts = [_of_condition(function, varying)]
@@ -115,6 +121,9 @@ def kept_facts(
 
 SINGLE = ("half-read", "product-wrong")
 """Facts about single values."""
+
+FEW = 3
+"""Failed lengths whose blocks are tried one by one, besides the usual ones."""
 
 CHANCE = 0.05
 """The part of the failed calls that single values must explain to be what is wrong."""
@@ -160,6 +169,23 @@ def _of_condition(function: str, condition: Condition) -> Fact:
         nrc=first.call.nrc,
         explains=_is_member(condition),
     )
+
+
+def _where_aligned(one: Measured, condition: Condition) -> Measured:
+    """Return a fact that holds at some addresses alone."""
+    where = {**one.where, "under": condition.where}
+    return replace(one, where=where, sentence=f"Where {condition.words}: {one.sentence}", rule=RULE)
+
+
+def _in_lengths(fact: Fact, every: Sequence[Failure]) -> Fact:
+    """Return a fact with the lengths that it is seen in, where longer rows are wrong otherwise."""
+    own = {one.call.n // 32 for one in every if one.call.nrc == fact.nrc and fact.explains(one)}
+    others = {one.call.n // 32 for one in every if one.call.nrc == fact.nrc} - own
+    if not own or not others or max(own) >= min(others) or "in_rows_of" in fact.where:
+        return fact
+    words = f"In rows of {count(max(own), 'block')}{' or less' * (max(own) > 1)}"
+    where = {**fact.where, "in_rows_up_to": max(own)}
+    return replace(fact, where=where, sentence=f"{words}: {fact.sentence}")
 
 
 def _is_member(condition: Condition) -> Callable[[CallResult], bool]:
@@ -212,9 +238,12 @@ def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[Ca
     if found or not bench.lengths[-1] < shortest <= LONGEST:
         return found
     bench.lengths = (shortest,)
-    words = f"In rows of {count(shortest, 'block')}"
+    # (All that the next lengths need is to fail, too.)
+    is_least = {shortest + more for more in range(4)} <= {one.call.n // 32 for one in failed}
+    words = f"In rows of {count(shortest, 'block')}{' or more' * is_least}"
+    where = {"in_rows_from" if is_least else "in_rows_of": shortest}
     return [
-        replace(one, where={**one.where, "in_rows_of": shortest}, sentence=f"{words}: {one.sentence}")
+        replace(one, where={**one.where, **where}, sentence=f"{words}: {one.sentence}")
         for one in _look(bench, base, failed)
     ]
 
@@ -277,7 +306,13 @@ def _experiments(
         yield lambda: scale_sources.block_scales(bench)
         if not any({"scale_of_x", "pick"} & one.changes.keys() for one in [*base, *found]):
             yield lambda: fields.zero_scales(bench)
-    yield lambda: arithmetic.arithmetic(bench, [*base, *found])
+    lengths = sorted({one.call.n // 32 for one in failed})[:FEW]
+    # (Steps of one block that are not those of every block are a matter of places.)
+    yield lambda: arithmetic.arithmetic(
+        bench, before := [*base, *found], lambda: local.local(bench, before, lengths)
+    )
+    if prepared and not any("local" in one.changes for one in found):
+        yield lambda: local.local(bench, [*base, *found], lengths)
     if prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):
         yield lambda: precision.roundings(bench)
         # (Thousands of calls: once, in rows of one block or as short as the failed ones are.)

@@ -22,7 +22,7 @@ from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -142,14 +142,39 @@ def _with_sum(total: int) -> tuple[Array, Array]:
     return (x if total > 0 else -x), y
 
 
-def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
-    """Find the steps of one block that differ from the specification's, on top of what was found."""
-    done = Experiments(bench)
-    done.make()
+def arithmetic(
+    bench: Bench, found: Sequence[Measured], elsewhere: Callable[[], Iterable[Measured]]
+) -> Iterator[Measured]:
+    """Find the steps of one block that differ from the specification's, on top of what was found.
+
+    Where they do not in other blocks, the facts are what `elsewhere` finds about places, if it finds any.
+    """
     base = {key: step for one in found for key, step in one.changes.items()}
-    wrong = done.wrong(Model(**base))
+    done, wrong, parts = block_steps(bench, base)
     if not wrong:
         return
+    model = Model(**{**base, **{key: step for part in parts for key, step in part.changes.items()}})
+    only = _elsewhere(done, wrong, model)
+    if only and (placed := list(elsewhere())):
+        yield from placed
+        return
+    yield from (_as_fact(bench, part, wrong, base, only) for part in parts)
+
+
+def block_steps(
+    bench: Bench, base: dict[str, Any]
+) -> tuple[Experiments, list[CallResult], tuple[Candidate, ...]]:
+    """Find the steps of the block at the bench's place that differ from a model's.
+
+    Returns
+    -------
+    The experiments that were made, those that are wrong, and the steps that explain all of them, if any do.
+    """
+    done = Experiments(bench)
+    done.make()
+    wrong = done.wrong(Model(**base))
+    if not wrong:
+        return done, wrong, ()
     steps = (
         *candidates.scale_products(),
         *candidates.readings(),
@@ -162,15 +187,12 @@ def arithmetic(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
     parts = tuple(itertools.islice(single, 1))
     if not parts and bench.factor == 1:
         parts = tuple(_read(bench, base, order))
-    if not parts and any(one in wrong for one in done.made[MAP : MAP + len(EDGES) ** 2]):
-        read = tuple(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
-        parts = read if read and _gives_all(Model(**{**base, **read[0].changes}), order) else ()
     if not parts and any(one in wrong for one in done.made[:MAP]):
         parts = tuple(_mapped(done, base, order))
-    parts = parts or _two_of(bench, base, order, steps, len(wrong))
-    model = Model(**{**base, **{key: step for part in parts for key, step in part.changes.items()}})
-    only = _elsewhere(done, wrong, model)
-    yield from (_as_fact(bench, part, wrong, base, only) for part in parts)
+    if not parts and any(done.given[id(one)][2:] == (1.0, 1.0) for one in wrong):
+        read = tuple(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
+        parts = read if read and _gives_all(Model(**{**base, **read[0].changes}), order) else ()
+    return done, wrong, parts or _two_of(bench, base, order, steps, len(wrong))
 
 
 OTHER_PLACES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 2), (4, 0), (4, 3), (5, 4), (8, 0), (8, 5))

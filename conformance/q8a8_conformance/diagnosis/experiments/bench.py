@@ -283,5 +283,8 @@ def model_of(found: Sequence[Measured]) -> Model:
     """Return the specification with the steps that were measured."""
     changes: dict[str, Any] = {}
     for one in found:
+        local = (*changes.get("local", ()), *one.changes.get("local", ()))
         changes.update(one.changes)
+        if local:
+            changes["local"] = local
     return Model(**changes)

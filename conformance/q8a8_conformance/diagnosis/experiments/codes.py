@@ -28,6 +28,9 @@ CODES = (-128, -127, -126, -100, -65, -64, -2, -1, 0, 1, 2, 63, 64, 100, 126, 12
 ALIKE = ((-128, -128), *((a, b) for a in (-128, -100, 100) for b in (1, -1)))
 """Products, these and with x and y exchanged, that tell places apart."""
 
+UNITS = (1, 64)
+"""Codes whose products with the others are looked at, with their negatives: -1 may be read as 0."""
+
 CONTROLS = 60
 """Pairs of codes that must come out so."""
 
@@ -40,6 +43,15 @@ def read_codes(product: Product) -> Iterator[Candidate]:
     product
         (place, code of x, code of y) -> the result of one block, under scales of 1.
     """
+    for unit in UNITS:
+        found = list(_read_beside(product, unit))
+        if found:
+            yield from found
+            return
+
+
+def _read_beside(product: Product, unit: int) -> Iterator[Candidate]:
+    """Find the same from the products with a code and its negative, which may be read wrongly themselves."""
     every = np.arange(-128, 128)
     groups: dict[tuple[float, ...], list[int]] = {}
     for place in range(32):
@@ -47,12 +59,13 @@ def read_codes(product: Product) -> Iterator[Candidate]:
         groups.setdefault(tuple(product(place, a, b) for a, b in both), []).append(place)
     table = np.zeros((32, 2, 2, 256))  # by place, x or y, and whether the other code is negative
     for places in groups.values():
-        for negative, other in enumerate((1, -1)):
-            of_x = [product(places[0], code, other) for code in CODES]
-            of_y = [product(places[0], other, code) for code in CODES]
+        for negative, other in enumerate((unit, -unit)):
+            of_x = [product(places[0], code, other) / unit for code in CODES]
+            of_y = [product(places[0], other, code) / unit for code in CODES]
             table[places, 0, negative] = np.interp(every, CODES, of_x)
             table[places, 1, negative] = np.interp(every, CODES, of_y)
-    units = table[:, 0][:, :, [129, 127]]  # 1 and -1 of x, beside 1 and -1 of y
+    # The unit and its negative of x, beside those of y.
+    units = table[:, 0][:, :, [128 + unit, 128 - unit]] / unit
     if not np.isfinite(table).all() or not units.all():
         return
 
@@ -103,6 +116,8 @@ def _words(taken: Array) -> str:
         "codes are read without their sign": np.abs(codes),
         "codes are read with the other sign": -codes,
         "negative codes are read as 0": np.maximum(codes, 0),
+        "negative codes are read as one more": codes + (codes < 0),
+        "negative codes are read as one less": codes - (codes < 0),
     }
     first = int(wrong[0])
     return next(

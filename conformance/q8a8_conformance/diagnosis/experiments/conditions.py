@@ -253,6 +253,25 @@ def _of_address(one: Failure, moved: Sequence[Failure], probe: Probe) -> Conditi
     return Condition("address", where, words, under, members)
 
 
+def of_alignment(wrong: Sequence[Failure], probe: Probe) -> Condition | None:
+    """Find that calls on aligned buffers are wrong which are right where a buffer is moved."""
+    first = min(wrong, key=lambda one: (one.call.nrc, one.call.n), default=None)
+    if first is None:
+        return None
+    call = plain(first.call)
+    for index, buffer in enumerate(call.spec.buffers):
+        offsets = range(0, LINE, buffer.alignment)
+        moved = [probe(_moved(call, index, offset)) for offset in offsets]
+        right = [outputs is not None and _is_right(first, outputs) for outputs in moved]
+        if not right[0] and any(right):
+            bad = [offset for offset, is_right in zip(offsets, right, strict=True) if not is_right]
+            modulus, remainders = _fitted(bad, buffer.alignment)
+            where = {"buffer": buffer.name, "modulus": modulus, "remainders": remainders}
+            words = f"{buffer.name} lies at {', '.join(map(str, remainders))} mod {modulus}"
+            return Condition("address", where, words, None, tuple(wrong))
+    return None
+
+
 def _moved(call: Call, index: int, offset: int) -> Call:
     buffers = list(call.buffers)
     buffers[index] = replace(buffers[index], offset=offset)

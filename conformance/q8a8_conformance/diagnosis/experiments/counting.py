@@ -27,6 +27,7 @@ from q8a8_conformance.diagnosis.experiments.segments import (
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.observations import CallResult
+from q8a8_conformance.reveal.places import Seen, find_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,9 @@ IRREGULAR = 3
 
 EXPLICIT = 6
 """Failed lengths that are looked into where the formulas of the others do not give them."""
+
+RULED = 16
+"""Wrong lengths from which a rule for the blocks is found."""
 
 REPRESENTATIVES = 2
 """Lengths that are looked into."""
@@ -123,7 +127,9 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         found = _fact(bench, where, known | others, wrong)
         if not found.changes or not all(_agrees(bench, found, nb) for nb in others):
             found = _fact(bench, where, known, wrong, others)
-    yield found
+    general = found.changes and (not others or all(_agrees(bench, found, nb) for nb in others))
+    ruled = None if general and not others else _ruled(bench, verdicts)
+    yield ruled or found
 
 
 def _repeated(bench: Bench, verdicts: Mapping[int, bool]) -> Measured | None:
@@ -149,6 +155,44 @@ def _repeated(bench: Bench, verdicts: Mapping[int, bool]) -> Measured | None:
     )
     short = [nb for nb in wrong if nb <= EVERY]
     return found if all(_agrees(bench, found, nb) for nb in short[:: len(short) // CHECKED + 1]) else None
+
+
+def _ruled(bench: Bench, verdicts: Mapping[int, bool]) -> Measured | None:
+    """Return the fact about blocks whose places have a rule, where all of them are treated alike."""
+    wrong, right = (sorted(nb for nb, of in verdicts.items() if of == kind) for kind in (False, True))
+    alike: set[Segment] = set()
+
+    def ask(nb: int) -> tuple[Array, None]:
+        where = np.zeros(nb, np.bool_)
+        for one in Counted(bench, nb).segments() or ():
+            where[one.start : one.stop] = True
+            alike.add(replace(one, start=0, stop=0))
+        return where, None
+
+    some = [wrong[place] for place in np.unique(np.linspace(0, len(wrong) - 1, RULED).astype(int))]
+    seen = Seen({nb: ask(nb)[0] for nb in some} | {nb: np.zeros(nb, np.bool_) for nb in right})
+    rule = find_rule(seen, ask, EVERY) if bench.nrc == 1 else None
+    if rule is None or len(alike) != 1 or rule.position.kind == "any":
+        return None
+    (one,) = alike
+    kind, _ = _kind(bench, [one], [True], None)
+    text = rule.text("block", "nb")
+    what = one.words(bench.nrc, single=True).split(maxsplit=2)[2]
+    first = Counted(bench, wrong[0])
+    found = bench.measured(
+        kind,
+        {"at": wrong[0], "blocks": [{**rule.to_json(), **one.to_json()}]},
+        f"{text[0].upper()}{text[1:]} {what}.",
+        rule=_broken(bench, kind)[0],
+        fix=_broken(bench, kind)[1],
+        evidence=[bench.evidence(first.call(first.x, first.y), f"nb = {wrong[0]}")],
+        changes={
+            "blocks": lambda nb, row, column: meeting(
+                nb, row, column, [(np.flatnonzero(rule.holds(nb)), one)]
+            )
+        },
+    )
+    return found if all(_agrees(bench, found, nb) for nb in wrong[:: len(wrong) // CHECKED + 1]) else None
 
 
 def _further(where: Lengths) -> list[int]:

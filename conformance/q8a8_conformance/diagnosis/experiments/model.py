@@ -8,7 +8,7 @@ additions is not known, the prediction is the sum without rounding, and what rou
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from q8a8.bound import LANE_FOLD_ROUNDINGS
 from q8a8_conformance.inputs.calls import DOT, inputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -171,6 +171,12 @@ class Model:
         are added to what was there.
     sums
         Of which of the four products each of the four results is the sum.
+    lanes
+        Elements of a block that are those of another block of the same row: ("x" or "y", elements, how many
+        blocks further on); None where there are none.
+    local
+        What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb] and fields of a
+        model.
     bits, limit, least
         Significant bits to which sums are rounded, the greatest of them that is finite, and the smallest one.
     """
@@ -191,6 +197,8 @@ class Model:
     store: Step = store
     added: frozenset[int] = frozenset()
     sums: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,), (3,))
+    lanes: tuple[str, Sequence[int], int] | None = None
+    local: tuple[tuple[Callable[[int], Array], Mapping[str, Any]], ...] = ()
     bits: int = FLOAT_BITS
     limit: float = math.inf
     least: float = 0.0
@@ -234,17 +242,34 @@ class Model:
         parts = [self.unpack(data[row * step :], nb, version) for row in range(nrc)]
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
-    def _dot(
+    def _terms(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
-    ) -> tuple[float, float, bool, bool]:
-        """Return the sum without rounding, what roundings may add, whether sums may round, and overflow."""
+    ) -> tuple[Array, Array, Array]:
+        """Return the scale products [n], products of codes [n, 32] and terms [n] of the blocks that meet."""
         (xw, xa, qx), (yw, ya, qy) = x, y
         halves_x, halves_y = self.pick(xw, xa, yw, ya)
         (ix, iy), (of_x, of_y) = meeting[:2], meeting[-2:]
         sx, sy = self.scale_of_x(of_x, nb), self.scale_of_y(of_y, nb)
         d = self.scale_product(self.widen_x(halves_x[sx]), self.widen_y(halves_y[sy]))
-        of = self.products(qx[ix], qy[iy])
-        terms = self.term(self.block_sum(of) * d)
+        codes = {"x": qx[ix], "y": qy[iy]}
+        if self.lanes is not None:
+            side, elements, shift = self.lanes
+            other, numbers = (qx, ix) if side == "x" else (qy, iy)
+            codes[side][:, elements] = other[np.clip(numbers + shift, 0, len(other) - 1)][:, elements]
+        of = np.asarray(self.products(codes["x"], codes["y"]))
+        return d, of, np.asarray(self.term(self.block_sum(of) * d))
+
+    def _dot(
+        self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
+    ) -> tuple[float, float, bool, bool]:
+        """Return the sum without rounding, what roundings may add, whether sums may round, and overflow."""
+        d, of, terms = self._terms(x, y, meeting, nb)
+        for places_of, changes in self.local:
+            here = places_of(nb)[meeting[0] % max(nb, 1)]
+            if here.any():
+                other = replace(self, local=(), **changes)._terms(x, y, meeting, nb)  # noqa: SLF001 - its own class
+                d, terms = np.where(here, other[0], d), np.where(here, other[2], terms)
+                of = np.where(here[:, np.newaxis], other[1], of)
         if not np.isfinite(terms).all():
             return float(terms.sum()), 0.0, False, False
         value = math.fsum(terms.tolist())

@@ -8,6 +8,7 @@ sign, one constant. Other halves must then come out so, or nothing is said.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from q8a8_conformance.diagnosis.experiments.candidates import Candidate
 from q8a8_conformance.inputs import dot_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.experiments.bench import Bench
 
@@ -44,6 +45,22 @@ BITS = range(1, 11)
 """Significant bits that may be left."""
 
 POWERS = range(-30, 31)
+UNITS = range(-30, 12)
+
+SIGNS = ((((0, 1), "", "scales"),), (((0,), "+", "positive scales"), ((1,), "-", "negative scales")))
+"""Ways to take signs together, the coarsest first: signs, a name for programs, and one for people."""
+
+PRODUCT_SIGNS = (
+    (((0, 1, 2, 3), "", "products of two scales"),),
+    (((0, 3), "+", "positive products of two scales"), ((1, 2), "-", "negative products of two scales")),
+    (
+        ((0,), "++", "products of two positive scales"),
+        ((1,), "-+", "products of a negative scale of x and a positive one of y"),
+        ((2,), "+-", "products of a positive scale of x and a negative one of y"),
+        ((3,), "--", "products of two negative scales"),
+    ),
+)
+"""The same of two scales: 1 is the sign of x's, 2 that of y's."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +70,9 @@ class Reading:
     Attributes
     ----------
     kind
-        "right", "zero", "magnitude", "negated", "cut" or "rounded" (to so many bits), "scaled" (by a power of
-        two), "constant", "least" (0 below it).
+        "right", "zero", "magnitude", "negated", "cut" or "rounded" (to so many bits), "cut to" or
+        "rounded to" (multiples of a power of two), "scaled" (by a power of two), "constant", "least" (0 below
+        it).
     value
         Its number.
     """
@@ -70,12 +88,21 @@ class Reading:
             digits = np.ldexp(fractions, bits)
             kept = np.trunc(digits) if self.kind == "cut" else np.rint(digits)
             return np.asarray(np.ldexp(kept, exponents - bits))
-        taken: dict[str, Array] = {
-            "right": h, "zero": 0 * h, "magnitude": np.abs(h), "negated": -h,
-            "scaled": h * 2.0**self.value, "constant": np.full_like(h, self.value),
-            "least": np.where(np.abs(h) < self.value, 0, h),
-        }  # fmt: skip
-        return taken[self.kind]
+        if self.kind in ("cut to", "rounded to"):
+            units = h / 2.0**self.value
+            return np.asarray(
+                (np.trunc(units) if self.kind == "cut to" else np.rint(units)) * 2.0**self.value
+            )
+        taken: dict[str, Callable[[], Array]] = {
+            "right": lambda: h,
+            "zero": lambda: 0 * h,
+            "magnitude": lambda: np.abs(h),
+            "negated": lambda: -h,
+            "scaled": lambda: h * 2.0**self.value,
+            "constant": lambda: np.full_like(h, self.value),
+            "least": lambda: np.where(np.abs(h) < self.value, 0, h),
+        }
+        return taken[self.kind]()
 
     @property
     def words(self) -> str:
@@ -86,6 +113,8 @@ class Reading:
             "negated": "are read with the other sign",
             "cut": f"are cut to {self.value:g} bits",
             "rounded": f"are rounded to {self.value:g} bits",
+            "cut to": f"are cut to a multiple of 2^{self.value:g}",
+            "rounded to": f"are rounded to a multiple of 2^{self.value:g}",
             "scaled": f"are read as 2^{self.value:g} times as large",
             "constant": f"are read as {self.value:g}",
             "least": f"are read as 0 below {self.value:.3g}",
@@ -96,6 +125,7 @@ def _tried(right: Array, values: Array) -> Iterator[Reading]:
     yield from (Reading(kind) for kind in ("right", "zero", "magnitude", "negated"))
     yield from (Reading(kind, bits) for bits in reversed(BITS) for kind in ("cut", "rounded"))
     yield from (Reading("scaled", power) for power in POWERS)
+    yield from (Reading(kind, power) for power in UNITS for kind in ("cut to", "rounded to"))
     yield Reading("constant", float(values[-1]))
     yield Reading("least", float(np.abs(right[values != 0]).min(initial=np.inf)))
 
@@ -128,7 +158,7 @@ def _of_side(bench: Bench, side: str) -> Candidate | None:
     others = dot_rows.generator("readings").choice(np.concatenate(list(_finite())), CONTROLS)
     if not np.array_equal(_measured(bench, side, others), table[others]):
         return None
-    spans = list(_spans(found, "scales"))
+    spans = list(_spans(found, SIGNS))
     sentence = "; ".join(f"{side}'s {words}" for words in dict.fromkeys(text for text, _ in spans)) + "."
     return Candidate(
         "scale-read",
@@ -147,13 +177,14 @@ def product_reading(bench: Bench) -> Candidate | None:
     def pairs(sign: int, exponent: int) -> list[tuple[float, float]]:
         power = max(exponent // 2, -14)
         halves = (1 + m / 1024 for m in FEW)
-        return [((-1) ** sign * m * 2.0**power, 2.0 ** (exponent - power)) for m in halves]
+        x, y = (-1) ** (sign & 1), (-1) ** (sign >> 1)
+        return [(x * m * 2.0**power, y * 2.0 ** (exponent - power)) for m in halves]
 
     def measured(given: list[tuple[float, float]]) -> tuple[Array, Array]:
         values = [bench.value(*(_scaled(bench, d) for d in pair)) for pair in given]
         return np.array([dx * dy for dx, dy in given]), np.array(values)
 
-    found = _by_exponent(OF_PRODUCTS, pairs, measured)
+    found = _by_exponent(OF_PRODUCTS, pairs, measured, signs=4)
     if found is None:
         return None
     ends = OF_PRODUCTS[0], OF_PRODUCTS[-1]
@@ -161,14 +192,15 @@ def product_reading(bench: Bench) -> Candidate | None:
     def scale_product(dx: Array, dy: Array) -> Array:
         of = np.asarray((dx * dy).astype(np.float32), np.float64)
         exponents = np.clip(np.frexp(of)[1] - 1, *ends)
-        keys = np.stack([np.signbit(of), exponents], axis=-1).reshape(-1, 2).tolist()
+        signs = 1 * np.signbit(dx) + 2 * np.signbit(dy)
+        keys = np.stack([signs, exponents], axis=-1).reshape(-1, 2).tolist()
         read = [
             found[int(sign), e].of(np.asarray(value))
             for (sign, e), value in zip(keys, of.ravel(), strict=True)
         ]
         return np.array(read, np.float64).reshape(of.shape)
 
-    spans = list(_spans(found, "products of two scales"))
+    spans = list(_spans(found, PRODUCT_SIGNS))
     words = "; ".join(dict.fromkeys(text for text, _ in spans))
     return Candidate(
         "scale-product",
@@ -181,16 +213,29 @@ def product_reading(bench: Bench) -> Candidate | None:
     )
 
 
-def _by_exponent(exponents: range, chosen: Any, measured: Any) -> dict[tuple[int, int], Reading] | None:  # noqa: ANN401 - functions
-    """Return what values of each sign and exponent are taken for; None where all are right, or unknown."""
-    found: dict[tuple[int, int], Reading] = {}
-    for key in itertools.product((0, 1), exponents):
+def _by_exponent(
+    exponents: range,
+    chosen: Any,  # noqa: ANN401 - a function
+    measured: Any,  # noqa: ANN401 - a function
+    signs: int = 2,
+) -> dict[tuple[int, int], Reading] | None:
+    """Return what values of each sign and exponent are taken for; None where all are right, or unknown.
+
+    Where several readings fit, the one that fits most of the exponents is taken.
+    """
+    fitting: dict[tuple[int, int], list[Reading]] = {}
+    for key in itertools.product(range(signs), exponents):
         right, values = measured(chosen(*key))
-        fits = (one for one in _tried(right, values) if np.array_equal(one.of(right), values))
-        if (reading := next(fits, None)) is None:
+        fitting[key] = [one for one in _tried(right, values) if np.array_equal(one.of(right), values)]
+        if not fitting[key]:
             return None
-        found[key] = reading
-    return None if all(reading.kind == "right" for reading in found.values()) else found
+    wrong = [readings for readings in fitting.values() if readings[0].kind != "right"]
+    often = Counter(reading for readings in wrong for reading in readings)
+    found = {
+        key: readings[0] if readings[0].kind == "right" else max(readings, key=lambda one: often[one])
+        for key, readings in fitting.items()
+    }
+    return found if wrong else None
 
 
 def _finite() -> Iterator[Array]:
@@ -215,23 +260,28 @@ def _scaled(bench: Bench, scale: float) -> Array:
     return row
 
 
-def _spans(found: dict[tuple[int, int], Reading], what: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _spans(
+    found: dict[tuple[int, int], Reading], ways: Sequence[Sequence[tuple[tuple[int, ...], str, str]]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield in words, and as data, what is read wrongly: signs and exponents that are neighbours together."""
     exponents = sorted({exponent for _, exponent in found})
-    both = all(found[0, e] == found[1, e] for e in exponents)
-    for sign in (0,) if both else (0, 1):
-        name = "" if both else ("positive " if sign == 0 else "negative ")
-        for reading, group in groupby(exponents, lambda e, sign=sign: found[sign, e]):  # type: ignore[misc]  # bound at once
+    together = next(
+        way
+        for way in ways
+        if all(len({found[sign, e] for sign in signs}) == 1 for signs, *_ in way for e in exponents)
+    )
+    for signs, sign, name in together:
+        for reading, group in groupby(exponents, lambda e, of=signs[0]: found[of, e]):  # type: ignore[misc]  # bound at once
             span = list(group)
             if reading.kind == "right":
                 continue
             low = f"from 2^{span[0]} on" if span[0] > exponents[0] else ""
             high = f"below 2^{span[-1] + 1}" if span[-1] < exponents[-1] else ""
-            words = " ".join(filter(None, (f"{name}{what}", low, high, reading.words)))
+            words = " ".join(filter(None, (name, low, high, reading.words)))
             yield (
                 words,
                 {
-                    "sign": None if both else "-+"[sign == 0],
+                    "sign": sign or None,
                     "exponents": [-24 if span[0] == EXPONENTS[0] else span[0], span[-1]],
                     "read": reading.kind,
                     "value": reading.value,

@@ -1,0 +1,207 @@
+"""Blocks at some places of a row that are treated otherwise than the rest: which ones, and how.
+
+One block after the other of rows of many lengths is tried by itself: at random codes, at the edges of int8
+and of halves, beside blocks of zeros. Where some are wrong, their places make a rule (`reveal.places`), and
+the steps of the first of them are measured as those of any block are (`arithmetic`). Of elements that are
+lost there it is asked whether they meet those of another block. What was found must also hold beside blocks
+whose codes meet zeros.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.experiments.arithmetic import block_steps
+from q8a8_conformance.diagnosis.experiments.candidates import Candidate
+from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.results.observations import CallResult
+from q8a8_conformance.reveal.places import Seen, find_rule
+from q8a8_conformance.reveal.quantizer_words import ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
+
+    Array = NDArray[Any]
+
+LENGTHS = (*range(1, 11), 16, 17, 18, 33)
+"""Blocks of the rows whose blocks are tried."""
+
+SHORT = (1, 2, 3, 4, 8)
+"""Where every block of these is wrong, nothing is a matter of places."""
+
+LONGEST = 130
+"""Blocks of the longest row that is asked for."""
+
+BESIDE = 10
+"""Blocks of the rows in which other blocks have codes, too."""
+
+FIX = "Treat every block alike: load its codes and its scale, and handle what the unrolled loop leaves over."
+
+SCALES = ((1.0, 1.0), (2047.0, 2047.0), (3 * 2.0**-24, 2.0**-8), (-1.5, -2.5), (-1.5, 2.5))
+"""Scales of a block with one product."""
+
+
+def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> Iterator[Measured]:
+    """Find blocks at some places that are treated otherwise, on top of what was found.
+
+    `lengths` are further numbers of blocks to look at, of failed calls.
+    """
+    base = {key: step for one in found for key, step in one.changes.items()}
+    survey = _Survey(bench, Model(**base))
+    if all(survey.wrong(nb).all() for nb in SHORT):
+        return
+    tried = sorted({*LENGTHS, *(n for n in lengths if n <= LONGEST)} - {0})
+    seen = Seen({nb: survey.wrong(nb) for nb in tried})
+    first = next((nb for nb, where in seen.rows.items() if where.any()), 0)
+    if not first or all(where.all() for where in seen.rows.values()):
+        return
+    rule = find_rule(seen, lambda nb: (survey.wrong(nb), None), LONGEST)
+    if rule is None:
+        return
+    parts = _measured_at(bench, base, first, int(np.argmax(seen.rows[first])))
+    text = rule.text("block", "nb")
+    for part in parts:
+        changes = {"local": ((rule.holds, part.changes),)}
+        if not survey.confirms(Model(**{**base, **changes}), tried):
+            return
+        yield bench.measured(
+            part.fact,
+            {**part.where, "blocks": rule.to_json()},
+            f"{text[0].upper()}{text[1:]}: {part.sentence[0].lower()}{part.sentence[1:]}",
+            cause=part.cause,
+            rule=part.rule,
+            fix=part.fix,
+            evidence=[bench.evidence(survey.first_wrong(first), f"nb = {first}")],
+            changes=changes,
+        )
+
+
+class _Survey:
+    """Calls in which one block has codes that count.
+
+    Parameters
+    ----------
+    bench
+        Makes the calls.
+    model
+        What is known of the function so far.
+    """
+
+    def __init__(self, bench: Bench, model: Model) -> None:
+        self._bench = bench
+        self._model = model
+        self._made: dict[int, list[tuple[int, CallResult]]] = {}
+
+    def wrong(self, nb: int) -> Array:
+        """Return which blocks of a row of nb are not what the model gives: bool [nb]."""
+        found = np.zeros(nb, np.bool_)
+        for block, one in self._calls(nb):
+            found[block] |= not matches(self._model, one)
+        return found
+
+    def first_wrong(self, nb: int) -> Any:  # noqa: ANN401 - a call
+        """Return the first call of a row of nb that is wrong."""
+        return next(one.call for _, one in self._calls(nb) if not matches(self._model, one))
+
+    def confirms(self, model: Model, lengths: Sequence[int]) -> bool:
+        """Return whether a model gives every call on rows of some lengths, and calls beside other codes."""
+        beside = (
+            self._made_on(*rows)
+            for nb in lengths
+            if nb < BESIDE
+            for block in range(nb)
+            for rows in _rows_beside(nb, block)
+        )
+        own = (one for nb in lengths for _, one in self._calls(nb))
+        return all(matches(model, one) for calls in (own, beside) for one in calls)
+
+    def _calls(self, nb: int) -> list[tuple[int, CallResult]]:
+        if nb not in self._made:
+            self._made[nb] = [
+                (block, self._made_on(*rows)) for block in range(nb) for rows in _rows(nb, block)
+            ]
+        return self._made[nb]
+
+    def _made_on(self, x: Array, y: Array) -> CallResult:
+        call = self._bench.call(x, y)
+        return CallResult(call, self._bench.outputs(call))
+
+
+def _rows_beside(nb: int, block: int) -> Iterator[tuple[Array, Array]]:
+    """Yield rows of which one block counts; beside it codes of one row meet zeros of the other."""
+    rng = dot_rows.generator(f"beside {nb} {block}")
+    for side in (0, 1):
+        codes = np.zeros((2, nb, 32), np.int64)
+        codes[side] = rng.integers(-128, 128, (nb, 32))
+        codes[:, block] = rng.integers(-128, 128, (2, 32))
+        yield dot_rows.blocks(1.0, codes[0]), dot_rows.blocks(1.0, codes[1])
+
+
+def _rows(nb: int, block: int) -> Iterator[tuple[Array, Array]]:
+    """Yield rows of which one block counts, beside blocks of zeros."""
+    rng = dot_rows.generator(f"local {nb} {block}")
+    codes = np.zeros((2, nb, 32), np.int64)
+    codes[:, block] = rng.integers(-128, 128, (2, 32))
+    yield dot_rows.blocks(1.0, codes[0]), dot_rows.blocks(1.0, codes[1])
+    edge = np.zeros((nb, 32), np.int64)
+    edge[block] = -128
+    yield dot_rows.blocks(1.0, edge), dot_rows.blocks(1.0, edge)
+    one = np.zeros((nb, 32), np.int64)
+    one[block, rng.integers(32)] = 1
+    for dx, dy in SCALES[1:]:
+        of_x, of_y = (np.where(np.arange(nb) == block, d, 1.0) for d in (dx, dy))
+        yield dot_rows.blocks(of_x, one), dot_rows.blocks(of_y, one)
+
+
+def _measured_at(bench: Bench, base: dict[str, Any], nb: int, block: int) -> tuple[Candidate, ...]:
+    """Return the steps of one block of a row that differ from a model's."""
+    before = bench.length, bench.place, bench.element, bench.factor
+    bench.length, bench.place, bench.factor = nb, block, 1.0
+    try:
+        for bench.element in (*range(32), before[2]):
+            if bench.value(bench.one(3), bench.one(3)) == 9:
+                break
+        _, _, parts = block_steps(bench, base)
+        lost = _lost(parts[0]) if len(parts) == 1 else []
+        return tuple(filter(None, [_met(bench, nb, block, lost)])) or parts if lost else parts
+    finally:
+        bench.length, bench.place, bench.element, bench.factor = before
+
+
+def _lost(part: Candidate) -> list[int]:
+    """Return the elements of a block that a step does not count."""
+    if "products" not in part.changes:
+        return []
+    ones = np.ones((1, 32), np.int8)
+    return np.flatnonzero(np.asarray(part.changes["products"](ones, ones))[0] == 0).tolist()
+
+
+def _met(bench: Bench, nb: int, block: int, lost: Sequence[int]) -> Candidate | None:
+    """Return that elements of x, or of y, which do not meet their own, meet those of another block."""
+    element = lost[0]
+    for side, other in ("xy", "yx"):
+        rows = {name: np.zeros((nb, 32), np.int64) for name in "xy"}
+        rows[side][block, element] = 1
+        rows[other] += np.arange(1, nb + 1)[:, np.newaxis]
+        rows[other][block] = 0
+        met = bench.value(dot_rows.blocks(1.0, rows["x"]), dot_rows.blocks(1.0, rows["y"]))
+        if met in range(1, nb + 1):
+            shift = int(met) - 1 - block
+            which = f"block b {'-' if shift < 0 else '+'} {abs(shift)}"
+            return Candidate(
+                "block-map",
+                {"elements": list(lost), "of": other, "shift": shift},
+                "Q8A8-DOT-1",
+                f"{side}'s elements {ranges(list(lost))} of block b meet those of {other}'s {which}.",
+                FIX,
+                "",
+                {"lanes": (other, list(lost), shift)},
+            )
+    return None

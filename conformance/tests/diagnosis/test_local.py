@@ -1,0 +1,133 @@
+"""Dot products that are wrong in some blocks of a row, or at some addresses: the fact says which, and how."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance.diagnosis.experiments import conditions
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults.kernel import DOT, DOT_REAL, Kernel, Steps
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.mutants import make
+from q8a8_conformance.results.observations import Failure
+
+from .dot_calls import facts_about
+
+if TYPE_CHECKING:
+    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.protocol.messages import Call
+
+
+def _octets_exchanged_in_odd_blocks(qx: Array, qy: Array) -> Array:
+    met = qy.copy()
+    met[1::2, 16:] = met[1::2][:, [*range(24, 32), *range(16, 24)]]
+    return np.asarray(qx.astype(int) * met)
+
+
+def _stale_in_the_last_of_odd(qx: Array, qy: Array) -> Array:
+    met, nb = qy.copy(), len(qy)
+    if nb >= 3 and nb % 2:
+        met[-1, 16:] = qy[-2, 16:]
+    return np.asarray(qx.astype(int) * met)
+
+
+def _half_product_in_tail(dx: Array, dy: Array) -> Array:
+    of, nb = dx * dy, dx.size
+    tail = np.arange(nb) >= nb // 4 * 4
+    with np.errstate(over="ignore"):
+        return np.where(tail, of.astype(np.float16).astype(np.float32), of)
+
+
+def _negative_unless_both_positive(dx: Array, dy: Array) -> Array:
+    return np.where(np.signbit(dx) | np.signbit(dy), -np.abs(dx * dy), dx * dy)
+
+
+def _complement_in_the_last_octet(qx: Array, qy: Array) -> Array:
+    taken = qx.astype(int)
+    taken[:, 24:] += taken[:, 24:] < 0
+    return taken * qy
+
+
+def _first_of_tiles_twice(nb: int) -> Array:
+    return np.sort(np.concatenate([np.arange(nb), np.arange(64, nb, 64)]))
+
+
+_EXCHANGED = ("16 meets 24", "17 meets 25", "18 meets 26", "19 meets 27")
+_ODD = "where nb >= 3 and nb is odd"
+
+KERNELS = {
+    "octets-exchanged": (
+        DOT,
+        Steps(products=_octets_exchanged_in_odd_blocks),
+        "block-map",
+        f"The last block of every 2: x's element j meets another of y: {', '.join(_EXCHANGED)}.",
+    ),
+    "stale-register": (
+        DOT,
+        Steps(products=_stale_in_the_last_of_odd),
+        "block-map",
+        f"The last block {_ODD}: x's elements 16 to 31 of block b meet those of y's block b - 1.",
+    ),
+    "half-product-in-tail": (
+        DOT,
+        Steps(scale_product=_half_product_in_tail),
+        "scale-product",
+        "The blocks beyond a multiple of 4: the product of the scales is rounded to a half.",
+    ),
+    "signs-joined-by-or": (
+        DOT,
+        Steps(scale_product=_negative_unless_both_positive),
+        "scale-product",
+        "Products of two negative scales are read with the other sign.",
+    ),
+    "fixed-point-y": (
+        DOT_REAL,
+        Steps(scale_product=lambda dx, dy: dx * np.trunc(dy * np.float32(65536)) / np.float32(65536)),
+        "scale-read",
+        "Y's scales below 2^-6 are cut to a multiple of 2^-16.",
+    ),
+    "complement-in-the-last-octet": (
+        DOT,
+        Steps(products=_complement_in_the_last_octet),
+        "products",
+        "x's negative codes are read as one more at bytes 24, 25, 26, 27, 28, 29, 30, 31 of a block.",
+    ),
+    "first-of-tiles-twice": (
+        DOT,
+        Steps(visited=_first_of_tiles_twice),
+        "block-counted-twice",
+        "The first block of every 64 but the first is counted twice.",
+    ),
+}
+"""A function, what is wrong with it, and the fact about it."""
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_where_and_how(name: str) -> None:
+    """The first fact has the blocks, or the values, and what happens there; it explains every failed call."""
+    function, steps, fact, sentence = KERNELS[name]
+    facts, failures = facts_about(function, Kernel({function: steps}))
+    assert (facts[0].fact, facts[0].sentence) == (fact, sentence)
+    single = [failure for failure in failures if failure.call.nrc == 1]
+    assert facts[0].explained(single) == single
+    assert facts[0].evidence[0].actual != facts[0].evidence[0].expected
+
+
+def test_wrong_at_aligned_addresses() -> None:
+    """A call that is wrong at every 16th byte, and right between, is wrong for its address."""
+    x, y = dot_rows.random_pair(3, seed=3)
+    call = calls.dot(x, y)
+    right = replay(make(), call)
+    index = call.spec.inputs[0]
+
+    def probe(made: Call) -> tuple[bytes, ...]:
+        return (b"\0" * 4,) if made.buffers[index].offset % 16 == 0 else right
+
+    wrong = [Failure(call, (b"\0" * 4,), right)]
+    condition = conditions.of_alignment(wrong, probe)
+    assert condition is not None
+    assert condition.words == "vx lies at 0 mod 16"
+    assert conditions.of_alignment(wrong, lambda _call: (b"\0" * 4,)) is None
