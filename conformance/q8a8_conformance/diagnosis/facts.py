@@ -80,6 +80,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "activations": "A product keeps its activations so: as floats, or as codes under a scale of the row.",
         "activation-scale": "A product keeps the scales of its activations so, not as halves.",
         "accumulator": "A product keeps its running sums in this format, with more rounding than allowed.",
+        "amax-changed": "There is a least amax, or scale, or a number is added to it.",
         "amax-of": "A block is scaled by the amax of other elements than its own 32.",
         "blocks-miscounted": "Some blocks of rows are not counted once.",
         "code-of-one-value": "Products x * inv of a few magnitudes are rounded otherwise than the rest.",
@@ -100,6 +101,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "place-code-of": "At some places an element has the code of another element.",
         "place-block-of": "At some places another block comes out in the place of a block.",
         "place-codes": "Some codes are stored as others.",
+        "place-half": "At some places the scale is another half than the nearest.",
         "place-not-counted": "At some places elements do not count in amax.",
         "place-other": "At some places values are others, by no rule that was found.",
         "place-recipe": "At some places elements are quantized by another recipe.",
@@ -116,6 +118,11 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "scale-of-one-amax": "The scale of one or a few values of amax is another half.",
         "scales-of-other-rows": "Outputs of a product have the scale of another row of x.",
         "step": "One step of a quantizer's arithmetic is another: `where` has the step and its value.",
+        "value-codes": "Codes are stored as others, where values are of some kind.",
+        "value-half": "The scale is another half than the nearest, maybe where it is of some kind.",
+        "value-recipe": "Where values are of some kind elements are quantized by other steps.",
+        "value-unwritten": "Where values are of some kind, as in blocks of zeros, nothing is written.",
+        "value-zero": "Where values are of some kind zeros are written.",
         "weights": "A product rounds its weights to this format before it multiplies.",
         "zero-sign": "A zero has another sign than the product of scale and code.",
     }
@@ -343,15 +350,19 @@ class MeasuredFunction:
         explained = {id(fact): len(fact.explained(failures)) for fact in facts}
         some = sorted((f for f in facts if explained[id(f)]), key=lambda fact: -explained[id(fact)])
         share = _share(some, failures)
-        if share == 1:
+        if share == 1 and len(some) == 1:
             return some
         # What explains few may be a chance fit: so is what explains less than something else does.
         other = others()
-        if _share(other, failures) > share:
+        # One mistake may look like several steps; several steps in one fact say no more.
+        is_one = len(other) == 1 and "steps" not in other[0].where
+        if _share(other, failures) > share or (is_one and _share(other, failures) == share):
             return other
+        if share == 1:
+            return some
         if share <= CHANCE or (sum(fact.fact == "step" for fact in some) > 1 and share <= FEW_EXPLAINED):
             some = []
-        return some or other or [fact for fact in facts if fact.evidence and is_sure]
+        return some or other or [fact for fact in facts if fact.evidence and is_sure and not failures]
 
     def _explains(self, bare: Any, without: Sequence[Any], result: CallResult) -> bool:  # noqa: ANN401 - models
         """Return whether the model gives the outputs, and does not without the difference.

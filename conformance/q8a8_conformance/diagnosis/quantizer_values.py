@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.recipe import quantize_blocks
+from q8a8.recipe import RECIPES, apply_recipe
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.diagnosis.quantizer_inverse import inverse_facts
+from q8a8_conformance.diagnosis.quantizer_laws import law_facts
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizer_calls import BLOCK, QuantizerCalls, elements_of, written
 
@@ -42,8 +43,8 @@ def value_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
     wrong = [_wrong_blocks(f) for f in failed if np.isfinite(elements_of(f.call)).all()]
     if not wrong:
         return []
-    if factor := inverse_facts(calls, failed):
-        return factor
+    if measured := law_facts(calls, failed) or inverse_facts(calls, failed):
+        return measured
     scales, codes = (np.concatenate(part) for part in zip(*wrong, strict=True))
     if scales.all() and scales.size:
         return _of_values(calls, failed, of_scales=True)
@@ -132,7 +133,7 @@ def _is_wrong(calls: QuantizerCalls, value: Array, *, of_scales: bool) -> bool:
     # Under an amax of 127 elements are the products themselves.
     x = np.resize(np.array([value] if of_scales else [127, value, -value], F32), BLOCK)
     got = calls(x)
-    h, q = quantize_blocks(calls.shape(x))
+    h, q, _ = apply_recipe(calls.shape(x), RECIPES["design"])
     wrong = got.scales != h.view(np.uint16)
     return bool(wrong.any()) if of_scales else bool((got.codes != q)[~wrong].any())
 
