@@ -72,6 +72,9 @@ _COUNT_HINT = "does it treat n, k or size as a number of blocks? They count elem
 _NOTHING_HINT = (
     "is the symbol bound to another function, are the arguments in another order, or does it return early?"
 )
+SEEN = ("wrote", "returned all zeros")
+"""How messages begin whose hint does not depend on the values of one result."""
+
 UNKNOWN = "cause unknown: compare the prototype with the ABI (q8a8 explain LAY-1 has the block)"
 _BLOCK_36 = "its blocks are 36 bytes, not 34: a scale of four bytes, the version 2 block, or a padded struct?"
 

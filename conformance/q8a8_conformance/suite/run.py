@@ -24,7 +24,7 @@ from q8a8_conformance.results.verdict import KnownFailure, Verdict
 from q8a8_conformance.results.verdict import judge as judge_records
 from q8a8_conformance.smoke import stages
 from q8a8_conformance.smoke.starting import start
-from q8a8_conformance.smoke.symptoms import UNKNOWN
+from q8a8_conformance.smoke.symptoms import SEEN
 from q8a8_conformance.spec.rules import load_rules, rules_by_id
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import RETURNS, Judge
@@ -294,10 +294,14 @@ class SuiteRun:
         )
 
     def _wrong_setup(self) -> tuple[Stage, ...]:
-        """Return what is wrong with the setup; a hint that knows no cause is left out where a fact does."""
+        """Return what is wrong with the setup.
+
+        A hint that is read off the values of one result, which may have several causes, is left out where a
+        fact is known.
+        """
         known = {fact.function for fact in self._facts}
         wrong = [
-            replace(stage, hint="") if stage.hint == UNKNOWN and stage.name in known else stage
+            stage if stage.name not in known or stage.message.startswith(SEEN) else replace(stage, hint="")
             for stage in self._setup
             if stage.status is not Status.PASS
         ]

@@ -131,3 +131,28 @@ def test_wrong_at_aligned_addresses() -> None:
     assert condition is not None
     assert condition.words == "vx lies at 0 mod 16"
     assert conditions.of_alignment(wrong, lambda _call: (b"\0" * 4,)) is None
+
+
+class _LastOfOddExchanged(Kernel):
+    """With two rows at a time, exchanges the last block's terms of x1·y0 and x0·y1 where nb is odd."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Multiply, and move the last terms."""
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
+        if nrc == 2 and n // 32 % 2:
+            at, terms = (n // 32 - 1) * 34, np.zeros(bs + 2, np.float32)
+            super().ggml_vec_dot_q8_a8_q8_a8(32, terms, bs, vx[at:], bx, vy[at:], by, nrc)
+            s[1] += terms[bs] - terms[1]
+            s[bs] += terms[1] - terms[bs]
+
+
+def test_results_exchanged_in_some_blocks() -> None:
+    """Results that are exchanged in some blocks alone are said to be, and no name claims more."""
+    facts, failures = facts_about(DOT, _LastOfOddExchanged())
+    assert facts[0].sentence == (
+        "With nrc = 2, of the last block where nb is odd, x1·y0 and x0·y1 change places."
+    )
+    assert facts[0].cause == ""
+    assert facts[0].explained(failures) == failures

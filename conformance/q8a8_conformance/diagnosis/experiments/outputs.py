@@ -6,6 +6,7 @@ difference of the fills was added to.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, with_s
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.reveal.places import Seen, find_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Evidence
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.reveal.places import Rule
 
     Array = NDArray[Any]
 
@@ -212,6 +215,10 @@ class Written:
         return self.bench.evidence(call, f"bs = {self.bs}{text and ': '}{text}")
 
 
+EXCHANGED = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17)
+"""Blocks of the rows of which each block is looked at."""
+
+
 def pairs(bench: Bench) -> Iterator[Measured]:
     """Find where the four results go, for many values of bs."""
     tried = [Written(bench, bs) for bs in STRIDES_OF_S[:8]]
@@ -248,14 +255,18 @@ def pairs(bench: Bench) -> Iterator[Measured]:
             NAMES[1:3]: "results-exchanged",
             NAMES[2:]: "results-transposed-second",
         }
+        blocks = _exchanged_blocks(bench, order)
+        places = {name: ENDS[order[k]] for k, name in enumerate(NAMES)}
+        of = f", of {blocks.text('block', 'nb')}," if blocks else ""
         yield bench.measured(
             "results-exchanged",
-            {"places": {name: ENDS[order[k]] for k, name in enumerate(NAMES)}},
-            f"With nrc = 2 {' and '.join(exchanged)} change places.",
-            cause=slugs.get(tuple(exchanged), ""),
+            {"places": places, **({"blocks": blocks.to_json()} if blocks else {})},
+            f"With nrc = 2{of} {' and '.join(exchanged)} change places.",
+            cause="" if blocks else slugs.get(tuple(exchanged), ""),
             like="results-exchanged",
-            evidence=[first.evidence(f"{at}")],
-            changes={"places": lambda bs: tuple((0, 1, bs, bs + 1)[k] for k in order)},
+            evidence=[first.evidence(", ".join(f"{name} is at s[{place}]" for name, place in at.items()))],
+            changes={} if blocks else {"places": lambda bs: tuple((0, 1, bs, bs + 1)[k] for k in order)},
+            when=partial(_has_blocks, blocks) if blocks else None,
         )
     elif others and not missing:
         yield bench.measured(
@@ -268,6 +279,32 @@ def pairs(bench: Bench) -> Iterator[Measured]:
         )
     else:
         yield from _moved(bench, tried, first, missing)
+
+
+def _exchanged_blocks(bench: Bench, order: Sequence[int]) -> Rule | None:
+    """Return the rule for the blocks whose products are exchanged; None where those of all are."""
+
+    def ask(nb: int) -> tuple[Array, None]:
+        return np.array([_is_exchanged(bench, order, nb, block) for block in range(nb)]), None
+
+    seen = Seen({nb: ask(nb)[0] for nb in EXCHANGED})
+    if all(where.all() for where in seen.rows.values()):
+        return None
+    return find_rule(seen, ask, max(EXCHANGED))
+
+
+def _is_exchanged(bench: Bench, order: Sequence[int], nb: int, block: int) -> bool:
+    """Return whether the products of one block, beside blocks of zeros, are stored in another order."""
+    codes = np.zeros((4, nb), np.int64)
+    codes[:, block] = np.concatenate(FACTORS)
+    x, y = (np.stack([bench.encode(bench.row(row)) for row in rows]) for rows in (codes[:2], codes[2:]))
+    got = np.frombuffer(bench.outputs(with_s(calls.dot_pair(x, y, bs=2), bytes(16)))[0], "<f4")
+    return [float(got[place]) for place in order] == list(PRODUCTS)
+
+
+def _has_blocks(rule: Rule, result: CallResult) -> bool:
+    """Return whether a call with two rows at a time has blocks of a rule."""
+    return result.call.nrc == 2 and bool(rule.holds(result.call.n // 32).any())
 
 
 def _moved(bench: Bench, tried: list[Written], first: Written, missing: list[str]) -> Iterator[Measured]:
