@@ -42,6 +42,9 @@ _CHUNK = 1 << 15
 _COLUMNS = 1 << 10
 """Columns of a second factor that are multiplied at a time, so that their sums stay in the cache."""
 
+_MANY = 1 << 10
+"""Elements of a product from which on it is worth the time to look for the unit of their sums."""
+
 _TERMS = 192
 """Terms that a BLAS adds at a time: the bound grows with them, and with it what is summed exactly."""
 
@@ -105,6 +108,14 @@ def _rounded_once(a: F64, b: F64) -> NDArray[np.float32]:
         rounded: NDArray[np.float32] = (sums + off).astype(np.float32)
         sums -= off
         near = rounded != sums.astype(np.float32)
+    if near.sum() > _MANY:
+        # Sums of numbers of few bits often lie on a tie. They are multiples of a unit, and where the error is
+        # less than half of it, the nearest multiple is the sum.
+        units = _units(a)[..., None] * _units(np.swapaxes(b, -1, -2))[..., None, :]
+        sums += off
+        known = near & (4 * off < units)
+        rounded[known] = (np.rint(sums[known] / units[known]) * units[known]).astype(np.float32)
+        near &= ~known
     a = np.broadcast_to(a, (*near.shape[:-2], *a.shape[-2:]))
     b = np.broadcast_to(b, (*near.shape[:-2], *b.shape[-2:]))
     for *batch, i, j in zip(*np.unravel_index(np.flatnonzero(near), near.shape), strict=True):
@@ -114,6 +125,18 @@ def _rounded_once(a: F64, b: F64) -> NDArray[np.float32]:
     # Which zero a sum cancels to is the order's.
     rounded += np.float32(0)
     return rounded
+
+
+def _units(x: F64) -> F64:
+    """Return the greatest power of two that all numbers of a row `[..., k]` are multiples of: `[...]`.
+
+    Infinity for zeros.
+    """
+    fractions, exponents = np.frexp(x)
+    integers = np.ldexp(fractions, 53).astype(np.int64)
+    units = np.ldexp((integers & -integers).astype(np.float64), exponents - 53)
+    least: F64 = np.where(x != 0, units, np.inf).min(axis=-1, initial=np.inf)
+    return least
 
 
 def _exact_sum(terms: list[float]) -> np.float32:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8 import arithmetic
 from q8a8.arithmetic import cos_sin, exp, is_own, log, matmul, own_order, power, row_sums, tanh
 from q8a8_golden import oracle
 
@@ -45,6 +46,26 @@ def test_products(shape: tuple[int, int, int]) -> None:
     with own_order():
         assert np.array_equal(matmul(a, b), rounded_once(a, b))
     assert np.array_equal(matmul(a, b, wide=True), a.astype(np.float64) @ b)
+
+
+def test_products_of_few_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of FP8 numbers lie on a tie one time in four: their unit says so, hardly one is summed exactly."""
+    summed: list[int] = []
+    exact_sum = arithmetic._exact_sum  # noqa: SLF001 - it is counted
+
+    def counting(terms: list[float]) -> np.float32:
+        summed.append(len(terms))
+        return exact_sum(terms)
+
+    monkeypatch.setattr(arithmetic, "_exact_sum", counting)
+    k, every = 96, np.ldexp(np.arange(8, 16)[:, np.newaxis], np.arange(4)).reshape(-1)
+    a, b = ((RANDOM.choice(every, shape) * RANDOM.choice([-1, 1], shape)) for shape in ((60, k), (k, 70)))
+    # Large products leave few bits to the small ones.
+    a[:, 0], b[0] = 2.0**12, 2.0**13
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    with own_order():
+        assert np.array_equal(matmul(a, b), rounded_once(a, b))
+    assert len(summed) < 100
 
 
 def test_products_beside_a_tie() -> None:
