@@ -51,7 +51,7 @@ def test_products(shape: tuple[int, int, int]) -> None:
 def test_products_of_few_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums of FP8 numbers lie on a tie one time in four: their unit says so, hardly one is summed exactly."""
     summed: list[int] = []
-    exact_sum = arithmetic._exact_sum  # noqa: SLF001 - it is counted
+    exact_sum = arithmetic._exact_sum
 
     def counting(terms: list[float]) -> np.float32:
         summed.append(len(terms))
