@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8_conformance.diagnosis.dequantizer_effects import PRODUCTS
 from q8a8_conformance.diagnosis.dequantizer_model import (
     BLOCK,
     CODES,
@@ -45,6 +46,7 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     single_mistakes,
 )
 from q8a8_conformance.diagnosis.dequantizer_places import lanes, places, various
+from q8a8_conformance.diagnosis.dequantizer_products import as_known, of_products, of_whole
 from q8a8_conformance.diagnosis.experiments.scale_sources import OF_BLOCKS
 from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, words
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
@@ -76,8 +78,6 @@ EDGES = (-128, -127, 127, 126, 0, -1, 2)
 SCALE_RULES = {"subnormal": "Q8A8-HLF-2", "signs": "Q8A8-DEQ-2", "": "Q8A8-HLF-3"}
 BLOCK_LAYOUT, ROW_LAYOUT, VALUE, ANY = "Q8A8-LAY-1", "Q8A8-LAY-2", "Q8A8-DEQ-1", "Q8A8-DEQ-2"
 CONSTANT = "output-constant"
-PAIRS = 64
-"""Products that are wrong by themselves, at most."""
 
 
 def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
@@ -218,6 +218,8 @@ def _tables(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     nb = ROW if _is_alike(calls) else SHORT
     halves = HALVES if nb == ROW else HALVES[::SOME][: len(HALVES) // SOME // SHORT * SHORT]
     bits, h, q = _read(calls, model, halves, _codes(len(halves)), nb)
+    if not model.lanes and (whole := of_whole(h, q, bits)):
+        return whole, replace(model, product=PRODUCTS[whole[0].where["as"]][1])
     scales = read_right()[0].copy()
     block, lane = np.nonzero((q == 1) & model.plain())
     scales[h[block]] = bits[block, lane].view(F32)
@@ -231,13 +233,13 @@ def _tables(calls: DequantizerCalls, model: Dequantizer) -> tuple[list[Differenc
     is_unsigned = not (bits == 0x80000000).any()
     if is_unsigned:
         model = replace(model, **single_mistakes()["dequantize-zero-unsigned"])
-        found.append(_as_known("zero-sign", "dequantize-zero-unsigned", "product", steps.value))
+        found.append(as_known("zero-sign", "dequantize-zero-unsigned", "product", steps.value))
     same = partial(_same, unsigned=is_unsigned)
     found += [*_of_scales(scales, was_read, same), *_of_codes(table, same)]
     with np.errstate(all="ignore"):
         wrong = ~same(bits_of(model.product(scales[h], model.values(q))), bits)
     if wrong.any():
-        differences, model = _of_products(model, h, q, bits, wrong)
+        differences, model = of_products(model, h, q, bits, wrong)
         found += differences
     return found, model
 
@@ -281,7 +283,12 @@ def _read(
     # A block that is read from behind the row shows nothing, nor does one that is wrong whatever it holds.
     inside = (places >= 0).all(axis=1)
     right = inside & (before == model.predict(benign, before)).all(axis=1)
-    used = np.flatnonzero(right if right.any() else inside)
+    # Of those that are right, the ones that are so for scales and codes of either sign.
+    mixed = various(nb)
+    other = mixed ^ (np.uint8(0x80) * (np.arange(SIZE) == 1).astype(np.uint8))
+    signs = [(calls(of) == model.predict(of, before)).all(axis=1) for of in (mixed, other)]
+    both = right & signs[0] & signs[1]
+    used = np.flatnonzero(both if both.any() else right if right.any() else inside)
     for start in range(0, len(wanted), used.size):
         some = wanted[start : start + used.size]
         here = used[: len(some)]
@@ -299,11 +306,6 @@ def _same(one: Array, other: Array, *, unsigned: bool) -> Array:
     return np.asarray((one == other) | zeros)
 
 
-def _as_known(fact: str, slug: str, name: str, right: Any) -> Difference:  # noqa: ANN401 - a field's value
-    """Return the difference that a mistake of the catalogue is."""
-    return Difference(fact, {"as": slug}, *words(cause=slug), partial(replace, **{name: right}))
-
-
 def _of_scales(scales: Array, was_read: Array, same: Callable[[Array, Array], Array]) -> Iterator[Difference]:
     """Yield in what the values of halves differ from the right ones."""
     right, _ = read_right()
@@ -312,12 +314,21 @@ def _of_scales(scales: Array, was_read: Array, same: Callable[[Array, Array], Ar
     if not wrong.any():
         return
     tables = scale_tables()
+    small = np.where((HALVES & 0x7C00) == 0, F32(0), right)
+    if not any(
+        same(bits, bits_of(table))[was_read].all() for slugs, table in tables.items() if not slugs[1:]
+    ) and (same(bits, bits_of(small))[was_read].all()):
+        sentence = "Subnormal scales are read as +0, and so is -0: the sign is lost."
+        fix = "Convert every half alike: take its exact value."
+        named = words(sentence, rule=SCALE_RULES["subnormal"], fix=fix)
+        yield Difference("scale-read", {"halves": "subnormal"}, *named, partial(replace, scales=right))
+        return
     for slugs, table in tables.items():
         if same(bits, bits_of(table))[was_read].all():
             for slug in slugs:
                 others = [other for other in slugs if other != slug]
                 left = tables[others[0],] if others else right
-                yield _as_known("scale-read", slug, "scales", left)
+                yield as_known("scale-read", slug, "scales", left)
             return
     which = HALVES[wrong]
     first = int(which[0])
@@ -342,7 +353,7 @@ def _of_codes(table: Array, same: Callable[[Array, Array], Array]) -> Iterator[D
     one = np.ones(8, F32)
     for slug, value in known_steps("value").items():
         if same(bits_of(value(one, CODES.reshape(8, 32)).reshape(-1)), bits_of(table)).all():
-            yield _as_known("code-read", slug, "codes", right)
+            yield as_known("code-read", slug, "codes", right)
             return
     which = CODES[wrong]
     where = {"codes": which.tolist(), "values": [float(v) for v in table[wrong]]}
@@ -352,52 +363,6 @@ def _of_codes(table: Array, same: Callable[[Array, Array], Array]) -> Iterator[D
         fix="Take every int8 as it is.",
     )
     yield Difference("code-read", where, *named, partial(replace, codes=right))
-
-
-def _of_products(
-    model: Dequantizer, h: Array, q: Array, bits: Array, wrong: Array
-) -> tuple[list[Difference], Dequantizer]:
-    """Return what is made of scales and codes where it is not their product."""
-    d, codes = model.scales[h], model.codes[q]
-    for slug, changes in single_mistakes().items():
-        with np.errstate(all="ignore"):
-            if "product" in changes and (bits_of(changes["product"](d, codes)) == bits).all():
-                return [_as_known("product", slug, "product", steps.value)], replace(model, **changes)
-    for precision in range(4, 24):
-        product = partial(_rounded, bits=precision)
-        with np.errstate(all="ignore"):
-            if (bits_of(product(d, codes)) == bits).all():
-                named = words(
-                    f"Scale times code is rounded to {precision} significant bits.",
-                    rule=VALUE,
-                    fix="Multiply in float32: the product is exact.",
-                )
-                undo = partial(replace, product=steps.value)
-                found = Difference("product", {"bits": precision}, *named, undo)
-                return [found], replace(model, product=product)
-    block, lane = np.nonzero(wrong)
-    pairs = sorted(
-        {*zip(h[block].tolist(), q[block, lane].tolist(), bits[block, lane].tolist(), strict=True)}
-    )
-    if len(pairs) > PAIRS:
-        return [], model  # Nothing regular.
-    half, code, value = pairs[0]
-    where = {"pairs": [[half, int(CODES[code])] for half, code, _ in pairs]}
-    got = f"{np.uint32(value).view(F32):g}"
-    named = words(
-        f"The scale 0x{half:04x} times the code {CODES[code]} is {got}; {len(pairs)} products are wrong.",
-        rule=VALUE,
-        fix="Multiply every scale and code alike.",
-    )
-    found = Difference("product-of-some-values", where, *named, partial(replace, pairs=()))
-    return [found], replace(model, pairs=tuple(pairs))
-
-
-def _rounded(d: Array, q: Array, bits: int) -> Array:
-    """Return products that are rounded to some significant bits."""
-    exact = d.astype(np.float64)[:, np.newaxis] * q
-    fraction, exponent = np.frexp(exact)
-    return np.asarray(np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits), F32)
 
 
 def _few(numbers: Sequence[int]) -> str:

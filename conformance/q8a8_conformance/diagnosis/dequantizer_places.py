@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8_conformance.diagnosis.dequantizer_effects import PRODUCTS, lanes_of, sources
 from q8a8_conformance.diagnosis.dequantizer_model import (
     BLOCK,
     CODES,
@@ -27,7 +28,7 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
 )
 from q8a8_conformance.diagnosis.facts import Difference, without_part, words
 from q8a8_conformance.faults.catalogue import MUTANTS
-from q8a8_conformance.reveal.places import Rule, explained, find_rule, seen_of
+from q8a8_conformance.reveal.places import Rule, Seen, explained, find_rule, seen_of
 from q8a8_conformance.reveal.quantizer_calls import FILLS
 from q8a8_conformance.reveal.quantizer_words import ranges
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.dequantizer_model import Dequantizer, DequantizerCalls
     from q8a8_conformance.results.observations import Failure
+    from q8a8_conformance.reveal.places import Asked
 
 Array = NDArray[Any]
 
@@ -53,6 +55,18 @@ EXPLAINED = 20
 
 PERIOD = 64
 """Blocks after which a counter wraps at least."""
+
+WITH_TAILS = (143, 160, 5, 6, 7, 66)
+"""Blocks of rows in which most kinds of wrong blocks come."""
+
+PARTLY = ("as", "product", "elements", "in", "scale-of", "codes-of", "scale-is")
+"""Effects that do not show in every block."""
+
+SHOWN = 3
+"""Elements in others' places that are named."""
+
+GROUPS = (2, 3, 4, 8, 16, 32)
+"""Blocks of a step of a loop that may leave some over."""
 
 OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4)
 VALUE, PLACES = "Q8A8-DEQ-1", "Q8A8-LAY-2"
@@ -79,10 +93,11 @@ def places(
     """Find blocks that are otherwise in rows of some lengths."""
     lengths = {*LENGTHS, *(f.call.n // BLOCK for f in failures if f.call.n <= BLOCK * LONGEST)} - {0}
     effects: dict[int, dict[Any, Array]] = {}
+    first = _preferred(calls, model)
 
     def ask(n: int) -> dict[Any, Array]:
         if n not in effects:
-            effects[n] = _effects(calls, model, n)
+            effects[n] = _effects(calls, model, n, first)
         return effects[n]
 
     for n in sorted(lengths):
@@ -91,7 +106,8 @@ def places(
     found: list[Difference] = []
     parts = []
     for effect in dict.fromkeys(effect for of in effects.values() for effect in of):
-        rule = find_rule(*seen_of(effect, effects, ask), LONGEST)
+        seen, more = seen_of(effect, effects, ask)
+        rule = find_rule(*_showing(model, effect, seen, more), LONGEST)
         if rule is not None:
             part = rule, _effect(model, effect)
             parts.append(part)
@@ -99,7 +115,36 @@ def places(
     return found, replace(model, parts=tuple(parts))
 
 
-def _effects(calls: DequantizerCalls, model: Dequantizer, n: int) -> dict[Any, Array]:
+def _showing(model: Dequantizer, effect: Any, seen: Seen, ask: Asked) -> tuple[Seen, Asked]:  # noqa: ANN401 - a tuple
+    """Return what is known of an effect: it shows in blocks of which it makes something else."""
+
+    def shows(n: int) -> Array:
+        row, fill = various(n), np.full((n, BLOCK), FILLS[0] * 0x01010101, np.uint32)
+        want = model.predict(row, fill)
+        return np.asarray((_effect(model, effect)(want, row, fill) != want).any(axis=1))
+
+    if effect[0] not in PARTLY:
+        return seen, ask
+    return Seen(seen.rows, {n: shows(n) for n in seen.rows}), lambda n: (ask(n)[0], shows(n))
+
+
+def _preferred(calls: DequantizerCalls, model: Dequantizer) -> tuple[Any, ...]:
+    """Return the effect that gives all blocks that are wrong in rows with many tails, if one does."""
+    rows = []
+    for n in WITH_TAILS:
+        row, fill = various(n), np.full((n, BLOCK), FILLS[0] * 0x01010101, np.uint32)
+        got, want = calls(row), model.predict(row, fill)
+        left = (got != want).any(axis=1) & (model.places(n) >= 0).all(axis=1)
+        if left.any():
+            rows.append((left, want, row, got))
+    for left, want, row, got in sorted(rows, key=lambda one: -one[0].sum())[:1]:
+        for effect, gives in _others(model, got, want, row):
+            if gives()[left].all() and all(_gives(model, effect, *of)[at].all() for at, *of in rows):
+                return (effect,)
+    return ()
+
+
+def _effects(calls: DequantizerCalls, model: Dequantizer, n: int, first: tuple[Any, ...]) -> dict[Any, Array]:
     """Return what the blocks of a row of n are that the model does not give, and which: bool [n]."""
     row, fills = various(n), [np.full((n, BLOCK), fill * 0x01010101, np.uint32) for fill in FILLS]
     got = calls(row)
@@ -109,7 +154,9 @@ def _effects(calls: DequantizerCalls, model: Dequantizer, n: int) -> dict[Any, A
     if not left.any():
         return {}
     kept = (got == fills[0]) & (calls(row, FILLS[1]) == fills[1])
-    return explained(left, (*_unwritten(kept), *_moved(got, want, left), *_others(model, got, want, row)))
+    preferred = [(effect, partial(_gives, model, effect, want, row, got)) for effect in first]
+    others = _others(model, got, want, row)
+    return explained(left, (*_unwritten(kept), *preferred, *_moved(got, want, left), *others))
 
 
 def _unwritten(kept: Array) -> Iterator[tuple[Any, Callable[[], Array]]]:
@@ -146,8 +193,17 @@ def _others(
 ) -> Iterator[tuple[Any, Callable[[], Array]]]:
     """Yield other scales or codes, and known mistakes, as `_unwritten`."""
     moved = [(name, offset) for name in ("scale-of", "codes-of") for offset in OFFSETS]
-    for effect in (*moved, ("scale-is", 0), *(("as", slug) for slug in single_mistakes())):
+    tails = [("scale-before", t) for t in GROUPS]
+    mistakes = [("as", slug) for slug in single_mistakes()]
+    products: list[Any] = [("product", name) for name in PRODUCTS]
+    for effect in (*moved, ("scale-is", 0), *tails, *mistakes, *products):
         yield effect, partial(_gives, model, effect, want, row, got)
+    wrong = (got != want).any(axis=1)
+    if (source := sources(got, want, wrong)) is not None:
+        yield ("elements", source), partial(_gives, model, ("elements", source), want, row, got)
+    if lanes := lanes_of(got, want, wrong):
+        for inner in (("zero",), *mistakes, *products):
+            yield ("in", lanes, *inner), partial(_gives, model, ("in", lanes, *inner), want, row, got)
 
 
 def _gives(model: Dequantizer, effect: Any, want: Array, row: Array, got: Array) -> Array:  # noqa: ANN401 - a tuple
@@ -162,7 +218,9 @@ def _effect(model: Dequantizer, effect: Any) -> Callable[[Array, Array, Array], 
 
     def scaled(row: Array, of: Array) -> Array:
         """Return the bits of a row whose blocks have the scales of others."""
-        return bare.predict(np.concatenate([row[of % len(row), :2], row[:, 2:]], axis=1), row)
+        # (A block that has none there has its own.)
+        of = np.where((of >= 0) & (of < len(row)), of, np.arange(len(row)))
+        return bare.predict(np.concatenate([row[of, :2], row[:, 2:]], axis=1), row)
 
     def of_codes(row: Array) -> Array:
         """Return the bits of a row whose blocks have the codes of others."""
@@ -173,9 +231,13 @@ def _effect(model: Dequantizer, effect: Any) -> Callable[[Array, Array, Array], 
     if name == "unwritten-elements":
         lanes = np.isin(np.arange(BLOCK), values[0])
         return lambda bits, _row, before: np.where(lanes, before, bits)
-    if name == "as":
-        read = replace(bare, **single_mistakes()[values[0]])
+    if name in ("as", "product"):
+        changes = single_mistakes()[values[0]] if name == "as" else {"product": PRODUCTS[values[0]][1]}
+        read = replace(bare, **changes)
         return lambda _bits, row, before: read.predict(row, before)
+    if name == "in":
+        inner, some = _effect(model, tuple(values[1:])), np.isin(np.arange(BLOCK), values[0])
+        return lambda bits, row, before: np.where(some, inner(bits, row, before), bits)
     return {
         "unwritten": lambda _bits, _row, before: before,
         "zero": lambda bits, _row, _before: np.zeros_like(bits),
@@ -184,9 +246,18 @@ def _effect(model: Dequantizer, effect: Any) -> Callable[[Array, Array, Array], 
         "block-is": lambda bits, _row, _before: np.broadcast_to(bits[values[0]], bits.shape),
         "scale-of": lambda _bits, row, _before: scaled(row, np.arange(len(row)) + values[0]),
         "codes-of": lambda _bits, row, _before: of_codes(row),
+        "scale-before": lambda _bits, row, _before: scaled(row, _before_tail(len(row), values[0])),
+        "elements": lambda bits, _row, _before: bits[:, list(values[0])],
         "scale-is": lambda _bits, row, _before: scaled(row, np.zeros(len(row), np.int64)),
         "other": lambda bits, _row, _before: bits,
     }[name]
+
+
+def _before_tail(n: int, t: int) -> Array:
+    """Return the number of each block, and of those beyond a multiple of t that of the last one before."""
+    whole = n // t * t
+    numbers = np.arange(n)
+    return np.where((numbers >= whole) & (whole > 0), whole - 1, numbers)
 
 
 _EFFECTS = {
@@ -199,6 +270,7 @@ _EFFECTS = {
     "scale-of": "has the scale of the block {:+d} from it",
     "codes-of": "has the codes of the block {:+d} from it",
     "scale-is": "has the scale of the first block",
+    "scale-before": "has the scale of the last one of the whole groups of {}",
     "other": "has other values",
 }
 
@@ -209,14 +281,27 @@ def _of_place(effect: Any, rule: Rule, part: Any) -> Difference:  # noqa: ANN401
     where = rule.text("block", "nb")
     cause = CAUSES.get((name, where), "")
     fix = "Treat every block alike: the path that is taken there is wrong."
+    noun = where
+    if name == "in":
+        noun = (
+            f"of {where} {'element' if len(values[0]) == 1 else 'each of the elements'} {ranges(values[0])}"
+        )
+        name, *values = values[1:]
     if name == "as":
         cause, broken = values[0], ""
         what = f"is read otherwise than the rest: {MUTANTS[cause].sentence}"
+    elif name == "product":
+        broken, what = VALUE, PRODUCTS[values[0]][0]
+    elif name == "elements":
+        moved = [f"{j} is that of element {s}" for j, s in enumerate(values[0]) if j != s]
+        more = f" and {len(moved) - SHOWN} others" if len(moved) > SHOWN else ""
+        broken, what = PLACES, f"has elements in others' places: element {', '.join(moved[:SHOWN])}{more}"
     else:
         broken = VALUE if name == "other" else PLACES
         what = _EFFECTS[name].format(*values)
-    sentence = f"{where[0].upper()}{where[1:]} {what}".rstrip(".") + "."
-    data = {"effect": name, **rule.to_json(), **({"value": values[0]} if values else {})}
+    sentence = f"{noun[0].upper()}{noun[1:]} {what}".rstrip(".") + "."
+    lanes = {"elements": list(effect[1])} if effect[0] == "in" else {}
+    data = {"effect": name, **lanes, **rule.to_json(), **({"value": values[0]} if values else {})}
     named = words(sentence, cause=cause, rule=broken, fix=fix)
     return Difference(f"place-{name}", data, *named, partial(without_part, part))
 
