@@ -8,12 +8,14 @@ that was looked at.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_rule
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ LENGTHS = (*range(1, 19), 20, 23, 24, 31, 32, 33, 36, 47, 48, 63, 64, 65, 66, 12
 
 LONGEST = 300
 """The most that a rule may ask for."""
+
+LARGEST = 1 << 17
+"""Products of blocks of a shape, at most, that is looked at besides those of failed calls."""
 
 TILES = (2, 4, 8, 16, 32, 64, 3, 5, 6, 12, 24, 48)
 DISTANCES = (1, 2, 3, 4, 8, 16)
@@ -112,8 +117,11 @@ def output_rule(
         None where no rule holds in every shape.
     """
     for either in (False, True):
-        sides = [_along(axis, first, look, shows, either=either) for axis in range(3)]
-        columns, rows, blocks = sides
+        try:
+            columns, rows, blocks = (_along(axis, first, look, shows, either=either) for axis in range(3))
+        except SessionError:
+            # The time is up: no rule is better than one of a few shapes.
+            return None
         if columns is None or rows is None or blocks is None:
             continue
         rule = OutputRule(columns, rows, blocks, either)
@@ -127,8 +135,10 @@ def block_rule(first: int, look: Callable[[int], Array]) -> Rule | None:
 
     `look` returns the blocks of a row of so many at which it happens: bool [blocks].
     """
-    seen = Seen({blocks: look(blocks) for blocks in sorted({*LENGTHS, first})})
-    return find_rule(seen, lambda blocks: (look(blocks), None), LONGEST)
+    with suppress(SessionError):
+        seen = Seen({blocks: look(blocks) for blocks in sorted({*LENGTHS, first})})
+        return find_rule(seen, lambda blocks: (look(blocks), None), LONGEST)
+    return None
 
 
 def _along(
@@ -139,6 +149,9 @@ def _along(
     def ask(length: int) -> tuple[Array, Array]:
         m, n, nb = (length if axis == side else size for side, size in enumerate(first))
         shape = (m, n, nb)
+        if length != first[axis] and m * n * nb > LARGEST:
+            # (Nothing is known of what would take too long.)
+            return np.zeros(length, bool), np.zeros(length, bool)
         mask, shown = look(shape), shows(shape)
         if axis == 2:
             return np.full(length, mask.any()), np.full(length, shown.any())
@@ -165,22 +178,12 @@ _FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ...]]
     ("{i} % {t}", lambda i, _n, t: i % t, TILES),
     ("{n} - {n} % {t}", lambda i, n, t: 0 * i + n - n % t, TILES),
     ("{n} - {n} % {t} - 1", lambda i, n, t: 0 * i + n - n % t - 1, TILES),
+    ("{i} - {i} % {t} + {t} - 1 - {i} % {t}", lambda i, _n, t: i - i % t + t - 1 - i % t, TILES),
+    ("{i} - {i} % {t} + {t} - 1", lambda i, _n, t: i - i % t + t - 1, TILES),
     ("{i} / {t}", lambda i, _n, t: i // t, TILES),
     ("{t} {i}", lambda i, _n, t: i * t, TILES),
 )
 """What may be taken for row i of n: words, a function of i, n and a number t, the numbers that are tried."""
-
-_PLACEMENTS: tuple[tuple[str, Callable[[Array, Array, int, int, int], Array], tuple[int, ...]], ...] = (
-    ("j * n + i", lambda i, j, _m, n, _t: j * n + i, (0,)),
-    ("i * n + j", lambda i, j, _m, n, _t: i * n + j, (0,)),
-    ("j * m + i", lambda i, j, m, _n, _t: j * m + i, (0,)),
-    ("i * (m - {t}) + j", lambda i, j, m, _n, t: i * (m - t) + j, (1,)),
-    ("i * (m + {t}) + j", lambda i, j, m, _n, t: i * (m + t) + j, (1,)),
-    ("i * (m - m % {t}) + j", lambda i, j, m, _n, t: i * (m - m % t) + j, TILES),
-    ("i * (m rounded up to a multiple of {t}) + j", lambda i, j, m, _n, t: i * (-(-m // t) * t) + j, TILES),
-    ("i * {t} + j", lambda i, j, _m, _n, t: i * t + j, TILES),
-)
-"""Where output (i, j) of n rows and m columns may be stored, with a number t."""
 
 
 @dataclass(frozen=True)
@@ -210,34 +213,3 @@ def row_formula(seen: Sequence[tuple[int, Array, Array]]) -> RowFormula | None:
     """
     every = (RowFormula(words, function, t) for words, function, numbers in _FORMULAS for t in numbers)
     return next((one for one in every if all(np.array_equal(one.of(i, n), of) for n, i, of in seen)), None)
-
-
-def placement(shapes: Sequence[tuple[Array, Array, Array]]) -> str:
-    """Return at which place of out output (i, j) is stored, if that explains what is seen in every shape.
-
-    Parameters
-    ----------
-    shapes
-        Of each shape what every place of out holds, [n, m]: the row of x, the row of w, and whether nothing
-        was written there.
-    """
-    every = ((words.format(t=t), of, t) for words, of, numbers in _PLACEMENTS for t in numbers)
-    return next((words for words, of, t in every if all(_stores(of, t, *shape) for shape in shapes)), "")
-
-
-def _stores(of: Callable[..., Array], t: int, rows: Array, columns: Array, kept: Array) -> bool:
-    """Return whether a placement gives what a shape's outputs hold; of two at one place, either."""
-    n, m = kept.shape
-    i, j = (index.reshape(-1) for index in np.indices((n, m)))
-    places = of(i, j, m, n, t)
-    inside = (places >= 0) & (places < n * m)
-    written = np.zeros(n * m, bool)
-    written[places[inside]] = True
-    if not np.array_equal(written, ~kept.reshape(-1)):
-        return False
-    at = {(int(p), int(a), int(b)) for p, a, b in zip(places[inside], i[inside], j[inside], strict=True)}
-    held = np.flatnonzero(written)
-    return all(
-        (int(p), int(a), int(b)) in at
-        for p, a, b in zip(held, rows.reshape(-1)[held], columns.reshape(-1)[held], strict=True)
-    )

@@ -41,6 +41,9 @@ STEPS = (0, 1, 3, 5, 8, 17, 33, 65, 129, 200)
 WRAPS = (65536, 32768, 2048, 256)
 """What counters of blocks and of elements hold in eight and sixteen bits."""
 
+PARTS = ((1, 2), (1, 4), (3, 4), (1, 3), (2, 3))
+"""Parts of a row, rounded down, at which loops over it may be split: so many of so many."""
+
 REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -92,6 +95,21 @@ _KINDS: Mapping[str, _Kind] = {
         lambda i, n, a, _b: (i >= n % a) & (n >= a), ("modulus",),
         "every {noun} beyond their count modulo {a}",
     ),
+    "whole": _Kind(
+        lambda i, n, a, _b: i < n - n % a, ("modulus",), "the {noun}s up to the last multiple of {a}"
+    ),
+    "from-part": _Kind(
+        lambda i, n, a, b: i >= n // b * a, ("part", "of"), "every {noun} from {noun} {part} on"
+    ),
+    "until-part": _Kind(
+        lambda i, n, a, b: i < n // b * a, ("part", "of"), "every {noun} before {noun} {part}"
+    ),
+    "at-part": _Kind(lambda i, n, a, b: i == n // b * a, ("part", "of"), "{noun} {part}"),
+    "before-part": _Kind(lambda i, n, a, b: i == n // b * a - 1, ("part", "of"), "{noun} {part} - 1"),
+    "from-upper-part": _Kind(
+        lambda i, n, a, b: i >= n - n // b * a, ("part", "of"),
+        "every {noun} from {noun} {length} - {part} on",
+    ),
 }  # fmt: skip
 """Conditions on a position, and on a length, which has words where it has any."""
 
@@ -120,12 +138,14 @@ class Condition:
         """Return it as JSON data."""
         return {"kind": self.kind, **dict(zip(_KINDS[self.kind].names, (self.a, self.b), strict=False))}
 
-    def text(self, noun: str, *, of_length: bool = False) -> str:
-        """Describe it: `noun` is what a position is one of, "block", or a length, "nb"."""
+    def text(self, noun: str, length: str = "n", *, of_length: bool = False) -> str:
+        """Describe it: `noun` is what a position is one of, "block", or a length, "nb"; `length` is that."""
         if of_length and (self.kind, self.a, self.b) == ("modulo", 2, 1):
             return f"{noun} is odd"
         kind = _KINDS[self.kind]
-        return (kind.length if of_length else kind.position).format(noun=noun, a=self.a, b=self.b)
+        part = f"{length} / {self.b}" if self.a == 1 else f"{length} / {self.b} * {self.a}"
+        words = kind.length if of_length else kind.position
+        return words.format(noun=noun, a=self.a, b=self.b, length=length, part=part)
 
 
 @dataclass(frozen=True)
@@ -169,7 +189,7 @@ class Rule:
 
     def text(self, noun: str, length: str) -> str:
         """Describe it: `noun` is "block", `length` "nb"."""
-        where = self.position.text(noun)
+        where = self.position.text(noun, length)
         conditions = " and ".join(c.text(length, of_length=True) for c in self.length)
         return f"{where} where {conditions}" if conditions else where
 
@@ -308,6 +328,9 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     yield from (Condition("before-last-tile", m) for m in REMAINDERS)
     for kind in ("modulo", "modulo-whole"):
         yield from (Condition(kind, m, int(numbers[0]) % m) for m in MODULI)
+    yield from (Condition("whole", m) for m in REMAINDERS)
+    for kind in ("from-part", "until-part", "at-part", "before-part", "from-upper-part"):
+        yield from (Condition(kind, *part) for part in PARTS)
 
 
 def _find_lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[tuple[Condition, ...]]:

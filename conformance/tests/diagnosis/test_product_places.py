@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.product_places import KINDS, place_facts
+from q8a8.recipe import quantize_blocks
+from q8a8_conformance.diagnosis.product_places import place_facts
+from q8a8_conformance.diagnosis.product_words import KINDS
 from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import mul_mat_rows
@@ -276,3 +278,164 @@ def test_one_rule_for_blocks() -> None:
     (fact,), failures = measured(TailOfTwoLost)
     assert fact.sentence == "The last block where nb >= 5 and nb is odd is counted 0 times."
     assert fact.explained(failures) == failures
+
+
+TRANSPOSED = (
+    "In whole tiles of 4 by 4 outputs output (i, j) is stored at "
+    "out[(i - i % 4 + j % 4) * m + j - j % 4 + i % 4], not at out[i * m + j]: the tiles are transposed, "
+    "where nb >= 2."
+)
+GOES_ON = (
+    "All outputs also contain the products of rows 0 to i - 1 of x, in every block from block nb / 2 on."
+)
+
+
+class Multiplied(Reference):
+    """A kernel that adds other products of blocks: `change` makes the sums."""
+
+    def change(self, w: Array, x: Array) -> Array:
+        """Return sums, float32 [n, m], of blocks w [m, nb] and x [n, nb]."""
+        raise NotImplementedError
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply."""
+        blocks = layout.as_blocks(w[: m * k // 32 * 34]).reshape(m, -1)
+        out[: m * n] = self.change(blocks, quantized(x[: n * k].reshape(n, k))).reshape(-1)
+
+
+def quantized(x: Array, amax: Array | None = None) -> Array:
+    """Quantize rows, float32 [n, k], under their own amax or another, [n, nb]: blocks [n, nb]."""
+    shaped = x.reshape(len(x), -1, 32)
+    if amax is None:
+        amax = np.abs(shaped).max(axis=2)
+    scales, codes = quantize_blocks(np.concatenate([shaped, amax[..., np.newaxis]], axis=2))
+    return layout.pack(scales, np.ascontiguousarray(codes[..., :32]))
+
+
+def terms(w: Array, x: Array) -> Array:
+    """Return the products of blocks w [m, nb] and x [n, nb]: float32 [n, m, nb]."""
+    sums = np.einsum("nbe,mbe->nmb", x["weight_qs"].astype(np.int64), w["weight_qs"].astype(np.int64))
+    scales = x["weight_scale"][:, np.newaxis].astype(np.float32) * w["weight_scale"].astype(np.float32)
+    return np.asarray(sums.astype(np.float32) * scales)
+
+
+class TileScales(Multiplied):
+    """A kernel whose rows of w beyond a multiple of four have the scales of the first of them."""
+
+    def change(self, w: Array, x: Array) -> Array:
+        """Multiply under these scales."""
+        w = w.copy()
+        start = len(w) // 4 * 4
+        w["weight_scale"][start:] = w["weight_scale"][start : start + 1]
+        return np.asarray(terms(w, x).sum(axis=2))
+
+
+class EvenStride(Multiplied):
+    """A kernel whose rows of x begin an even number of blocks after each other."""
+
+    def change(self, w: Array, x: Array) -> Array:
+        """Multiply these rows."""
+        n, nb = x.shape
+        flat = np.arange(n)[:, np.newaxis] * (nb - nb % 2) + np.arange(nb)
+        return np.asarray(terms(w, np.ascontiguousarray(x.reshape(-1)[flat])).sum(axis=2))
+
+
+class TilesTransposed(Multiplied):
+    """A kernel that transposes whole tiles of four by four outputs of rows of two blocks and more."""
+
+    def change(self, w: Array, x: Array) -> Array:
+        """Multiply, and transpose the tiles."""
+        out = np.array(terms(w, x).sum(axis=2))
+        n, m = out.shape
+        for i, j in np.ndindex(n // 4, m // 4) if x.shape[1] > 1 else ():
+            tile = out[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
+            tile[:] = tile.T.copy()
+        return out
+
+
+class NotReset(Multiplied):
+    """A kernel whose sums of the second half of a row go on from one row of x to the next."""
+
+    def change(self, w: Array, x: Array) -> Array:
+        """Multiply, and add."""
+        found, half = terms(w, x), x.shape[1] // 2
+        return np.asarray(found[..., :half].sum(axis=2) + np.cumsum(found[..., half:].sum(axis=2), axis=0))
+
+
+class PreviousColumn(Multiplied):
+    """A kernel that adds the products of the column before, too."""
+
+    def change(self, w: Array, x: Array) -> Array:
+        """Multiply, and add."""
+        out = terms(w, x).sum(axis=2)
+        out[:, 1:] += out[:, :-1].copy()
+        return np.asarray(out)
+
+
+class TailOfColumns(Multiplied):
+    """A kernel that does not count the last block in the columns beyond a multiple of four."""
+
+    def change(self, w: Array, x: Array) -> Array:
+        """Multiply, and leave blocks out."""
+        found = terms(w, x)
+        found[:, len(w) // 4 * 4 :, -1] = 0
+        return np.asarray(found.sum(axis=2))
+
+
+class Pairs(Reference):
+    """A kernel in which pairs of rows of x share the amax of each block."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Quantize under the larger amax, and multiply."""
+        blocks, rows = layout.as_blocks(w[: m * k // 32 * 34]).reshape(m, -1), x[: n * k].reshape(n, k)
+        own = np.abs(rows.reshape(n, -1, 32)).max(axis=2)
+        pairs = np.stack([own[i // 2 * 2 : i // 2 * 2 + 2].max(axis=0) for i in range(n)])
+        out[: m * n] = terms(blocks, quantized(rows, pairs)).sum(axis=2).reshape(-1)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind", "sentence"),
+    [
+        (
+            TileScales,
+            "weight-scales-of-other-rows",
+            "Outputs in the columns beyond a multiple of 4 have the scales of row j - j % 4 of w.",
+        ),
+        (
+            EvenStride,
+            "rows-begin-elsewhere",
+            "Row i of x begins at block i * (nb - nb % 2) of x, not at block i * nb.",
+        ),
+        (
+            TilesTransposed,
+            "outputs-of-other-rows",
+            TRANSPOSED,
+        ),
+        (
+            NotReset,
+            "sums-of-other-rows",
+            GOES_ON,
+        ),
+        (
+            PreviousColumn,
+            "sums-of-other-rows",
+            "All outputs also contain the products of row j - 1 of w.",
+        ),
+        (
+            TailOfColumns,
+            "blocks-miscounted",
+            "In outputs in the columns beyond a multiple of 4 the last block is counted 0 times.",
+        ),
+        (
+            Pairs,
+            "amax-of-other-rows",
+            "Every 2 rows of x, from a multiple of 2 on, share the largest amax of each block.",
+        ),
+    ],
+)
+def test_mistakes_of_tiles(kernel: type[Reference], kind: str, sentence: str) -> None:
+    """What tiles, strides and sums that are not reset do wrong is said of products of any shape."""
+    (fact,), failures = measured(kernel, ((3, 1, 4), (5, 7, 1), (9, 17, 3), (17, 9, 5), (4, 6, 2), (2, 3, 8)))
+    assert (fact.fact, fact.sentence) == (kind, sentence)
+    assert fact.explained(failures) == failures
+    assert fact.evidence
