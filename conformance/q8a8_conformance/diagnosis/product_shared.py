@@ -7,7 +7,7 @@ of which rows decide the codes of a row. A formula for the other rows must give 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.places import Rule
 
 Array = NDArray[Any]
+
+MOST = 512
+"""Rows of a failed call whose outputs are predicted: each of them may depend on all others."""
 
 GROUPS = (2, 4, 8, 16, 32, 3, 5, 6)
 
@@ -63,17 +66,20 @@ class Mixed:
         The side of which the rows are: "x" or "w".
     words
         Which rows, in words.
-    others
-        Returns for a number of rows which are added to which: bool [rows, rows], the second to the first.
+    others, t
+        Which rows are added: a function of `_OTHERS`, and its number.
     """
 
     side: str
     words: str
-    others: Callable[[int], Array]
+    others: Callable[[Array, Array, int], Array]
+    t: int
 
-    def of(self, shape: Shape) -> Array:
-        """Return which rows are added, of the side's number: bool [rows, rows]."""
-        return self.others(shape[1] if self.side == "x" else shape[0])
+    def of(self, shape: Shape, first: int | None = None) -> Array:
+        """Return which rows are added to the first rows, or to all: bool [first, rows]."""
+        rows = shape[1] if self.side == "x" else shape[0]
+        i, r = np.arange(rows if first is None else first)[:, np.newaxis], np.arange(rows)
+        return np.asarray(self.others(i, r, self.t) & np.ones((len(i), rows), bool))
 
     def shows(self, shape: Shape) -> Array:
         """Return the outputs to which any row is added: bool [n, m]."""
@@ -101,7 +107,7 @@ class Mixed:
         return int(times[0]) if same[mixed].all() else None
 
     def predicts(self, outputs: OutputRule, blocks: Rule, failure: Failure) -> bool:
-        """Return whether a failed call's outputs contain these products."""
+        """Return whether outputs of a failed call, in its first `MOST` rows, contain these products."""
         w, x = matrices_of(failure.call)
         try:
             xq = quantize_row(x).reshape(len(x), -1)
@@ -109,13 +115,18 @@ class Mixed:
             return False
         shape = (len(w), len(x), w.shape[1])
         total, magnitude = sums(w, xq)
-        some, others = blocks.holds(shape[2]), self.of(shape).astype(np.float64)
-        more, of_more = sums(np.ascontiguousarray(w[:, some]), np.ascontiguousarray(xq[:, some]))
-        if self.side == "x":
-            more, of_more = others @ more, others @ of_more
-        else:
-            more, of_more = more @ others.T, of_more @ others.T
-        return agrees(failure, total + np.where(outputs.holds(shape), more, 0), magnitude + of_more)
+        some, rows = blocks.holds(shape[2]), len(x) if self.side == "x" else len(w)
+        known, others = slice(min(rows, MOST)), self.of(shape, min(rows, MOST)).astype(np.float64)
+        parts = sums(np.ascontiguousarray(w[:, some]), np.ascontiguousarray(xq[:, some]))
+        free = np.ones(total.shape, bool)
+        for whole, part in zip((total, magnitude), parts, strict=True):
+            more = np.zeros(total.shape)
+            if self.side == "x":
+                more[known], free[known] = others @ part, False
+            else:
+                more[:, known], free[:, known] = part @ others.T, False
+            np.add(whole, more, out=whole, where=outputs.holds(shape))
+        return agrees(failure, total, magnitude, free=free)
 
 
 def mixed_rows(
@@ -129,17 +140,12 @@ def mixed_rows(
         for words, of, numbers in _OTHERS:
             for t in numbers:
                 text = words.format(i="i" if side == "x" else "j", t=t)
-                found = Mixed(side, text, partial(_matrix, of, t))
+                found = Mixed(side, text, of, t)
                 if all(found.blocks(one) for one in seen) and (
                     rules := _where(found, seen, measured, measure)
                 ):
                     return found, *rules, partial(_explains_mixed, found, *rules)
     return None
-
-
-def _matrix(of: Callable[[Array, Array, int], Array], t: int, rows: int) -> Array:
-    i, r = np.indices((rows, rows), sparse=True)
-    return np.asarray(of(i, r, t) & np.ones((rows, rows), bool))
 
 
 def _where(
@@ -240,25 +246,33 @@ class SharedAmax:
     ----------
     words
         Which rows, as a sentence.
-    rows
-        Returns for a number of rows whose amax decides: bool [n, n], the second of the first.
+    of, t
+        Whose amax decides: a function of `_AMAX`, and its number.
     """
 
     words: str
-    rows: Callable[[int], Array]
+    of: Callable[[Array, Array, int, int], Array]
+    t: int
+
+    def rows(self, n: int, first: int | None = None) -> Array:
+        """Return whose amax decides the codes of the first of n rows, or of all: bool [first, n]."""
+        i, r = np.arange(n if first is None else first)[:, np.newaxis], np.arange(n)
+        return np.asarray(self.of(i, r, n, self.t) & np.ones((len(i), n), bool))
 
     def predicts(self, failure: Failure) -> bool:
-        """Return whether a failed call's outputs are of rows that are quantized so."""
+        """Return whether outputs of a failed call, in its first `MOST` rows, are of rows quantized so."""
         w, x = matrices_of(failure.call)
         n, nb = len(x), w.shape[1]
         blocks = np.abs(x.reshape(n, nb, 32))
         if not np.isfinite(blocks).all():
             return False
         own = blocks.max(axis=2)
-        amax = np.stack([own[each].max(axis=0) for each in self.rows(n)])
+        amax = own.copy()
+        amax[:MOST] = [own[each].max(axis=0) for each in self.rows(n, min(n, MOST))]
         shaped = np.concatenate([x.reshape(n, nb, 32), amax[..., np.newaxis]], axis=2)
         # (Under an amax that is smaller than their own, elements are what the conversion makes of them.)
         free = (own > amax).any(axis=1)
+        free[MOST:] = True
         shaped[free] = 0
         try:
             scales, codes = quantize_blocks(np.ascontiguousarray(shaped, np.float32))
@@ -277,7 +291,7 @@ def shared_amax(
     wrong = [one for one in few if _not_own(one).any()]
     for words, of, numbers in _AMAX if wrong else ():
         for t in numbers:
-            found = SharedAmax(words.format(t=t), cache(partial(_decide, of, t)))
+            found = SharedAmax(words.format(t=t), of, t)
             if not all(
                 one.amax is not None and np.array_equal(found.rows(one.shape[1]), one.amax) for one in wrong
             ):
@@ -301,11 +315,6 @@ def _not_own(sources: Sources) -> Array:
     own = np.eye(sources.shape[1], dtype=bool)
     other = (own if sources.amax is None else sources.amax) != own
     return np.broadcast_to(other.any(axis=1)[:, np.newaxis], sources.kept.shape)
-
-
-def _decide(of: Callable[[Array, Array, int, int], Array], t: int, n: int) -> Array:
-    i, r = np.indices((n, n), sparse=True)
-    return np.asarray(of(i, r, n, t) & np.ones((n, n), bool))
 
 
 def _explains_amax(shared: SharedAmax, rule: OutputRule, result: CallResult) -> bool:
