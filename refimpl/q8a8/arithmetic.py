@@ -42,6 +42,9 @@ _CHUNK = 1 << 15
 _COLUMNS = 1 << 10
 """Columns of a second factor that are multiplied at a time, so that their sums stay in the cache."""
 
+_LARGEST = 2.0**300
+"""Greater than any product of norms of float32 numbers; the product of two is finite."""
+
 _MANY = 1 << 10
 """Elements of a product from which on it is worth the time to look for the unit of their sums."""
 
@@ -128,14 +131,14 @@ def _rounded_once(a: F64, b: F64) -> NDArray[np.float32]:
 
 
 def _units(x: F64) -> F64:
-    """Return the greatest power of two that all numbers of a row `[..., k]` are multiples of: `[...]`.
+    """Return a power of two that all numbers of a row `[..., k]` are multiples of, the greatest: `[...]`.
 
-    Infinity for zeros.
+    Of zeros, which are multiples of all, it is `_LARGEST`.
     """
     fractions, exponents = np.frexp(x)
     integers = np.ldexp(fractions, 53).astype(np.int64)
     units = np.ldexp((integers & -integers).astype(np.float64), exponents - 53)
-    least: F64 = np.where(x != 0, units, np.inf).min(axis=-1, initial=np.inf)
+    least: F64 = np.where(x != 0, units, _LARGEST).min(axis=-1, initial=_LARGEST)
     return least
 
 
