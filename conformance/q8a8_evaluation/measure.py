@@ -291,7 +291,7 @@ class Subject:
         return machine()
 
     def _facts(self, scheme: Scheme) -> dict[str, Any]:
-        """Return all that the log-likelihoods of a window depend on, except its tokens."""
+        """Return all that the log-likelihoods of a window and its bytes depend on, except its tokens."""
         modules = {"q8a8.llama.model", scheme.linear.__module__}
         if scheme.cache is not None:
             modules.add(scheme.cache.__module__)
@@ -304,6 +304,8 @@ class Subject:
         return {
             "scheme": _plain(scheme),
             "weights": self.weights_sha256,
+            # (Its cache takes bytes by it.)
+            "window": self.protocol.window,
             "count": self.protocol.count,
             "head": self.protocol.head,
             "calibration": self.calibration.facts if calibrated else None,

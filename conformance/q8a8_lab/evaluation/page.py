@@ -27,7 +27,10 @@ EXPLANATIONS: Mapping[str, str] = {
     "kv-int4": "the newest 32 to 63 positions stay in float here. With all positions quantized it was "
     "+1.11 ± 0.17 %; the earlier groups are not recorded.",
 }
-"""By scheme, why a measurement differs from the earlier one. Figures are of runs with the protocol above."""
+"""By scheme, why a measurement differs from the earlier one.
+
+Figures are of runs with the protocol above, in a machine's arithmetic.
+"""
 
 _HEAD = f"""\
 <!-- Made by `{COMMAND}`; not to be edited by hand. -->
@@ -66,24 +69,17 @@ _NOT_SHOWN = """\
 """
 
 
-_UNNAMED = (
-    " This table was measured before reports named the arithmetic: float parts are as one machine's BLAS "
-    "computed them, and on another kernel were seen to move a row by half a percent "
-    "([why](perplexity.md#the-arithmetic))."
-)
-
 _OTHERS = """\
 ## Two models, two languages
 
 On few windows: in an order of our own a window takes about five times as long. The error of two windows has
 one degree of freedom, and is itself off by a factor of two or more; the tables show what differs by far.
-`own` is an order of our own, the same on every machine; a column of a machine, which is named, has its own
-float model to compare with.
-Reports are kept in the folder `docs/model/measured`, made by
+`own` is an order of our own, the same on every machine. Reports are kept in the folder `docs/model/measured`,
+made by
 
 ```console
 $ python -m q8a8_lab.evaluation.run --model smollm2 --text korean --window 256 --windows 2 --schemes ...
-$ python -m q8a8_lab.evaluation.run --model gemma3 --arithmetic machine --window 256 --windows 2 --schemes ...
+$ python -m q8a8_lab.evaluation.run --model gemma3 --window 256 --windows 2 --schemes ...
 ```
 
 each with `--json FILE`; `--render` makes this page of them.
@@ -91,22 +87,19 @@ each with `--json FILE`; `--render` makes this page of them.
 - The Korean text is the constitution of the Republic of Korea, which no one owns. SmolLM2 reads it in bytes
   and pieces of characters: its perplexity is of those, and lower for that reason.
 - One scale for a whole weight in 4 bits destroys SmolLM2; one for each output channel is behind groups.
-- A window of Gemma takes 2.0 s of processor time in the machine's arithmetic and 7.4 s in our own. Of English
-  the first rows were measured in both: in our own `float` is 20.175, `q8_a8` +0.44 ± 0.29 and `w8a16` +0.07
-  ± 0.24.
+- A window of Gemma takes 2.0 s of processor time in the machine's arithmetic and 7.4 s in our own.
 - Both files are 4-bit already (SmolLM2 Q4_1; Gemma 3 270M Q4_K_M and Q5_0). No package that was found has a
   language model of these families in 16-bit weights, which would tell the 4-bit rows' loss from the grid's.
 
 """
 
 
-_STATIC = """\
-## Static activations, with and without a zero point
+_MACHINE = """\
+## The same rows in a machine's arithmetic
 
-One scale for all activations of an operator, and where the name has `asym` a zero point: both ends of the
-range by the same method, for inputs whose ends are not alike. Same windows and calibration as the first
-table, in an arithmetic that is named, so with a `float` of its own; the last column has the first table's
-change, as another machine's kernels computed it. Made by
+Some rows again, with the float parts as NumPy and one machine's BLAS compute them: same windows and
+calibration, with a `float` of its own. The last column has the change of the first table, whose arithmetic is
+the same on every machine. Made by
 
 ```console
 $ python -m q8a8_lab.evaluation.run --arithmetic machine --json FILE --schemes ...
@@ -114,11 +107,14 @@ $ python -m q8a8_lab.evaluation.run --arithmetic machine --json FILE --schemes .
 
 Arithmetic: {arithmetic}.
 
-- A zero point helps where the whole range is kept. A percentile is one of each side, so that
-  both together clip up to twice as many elements as one of the magnitudes does; what is clipped here has most
-  of a tensor's energy ([observers](../methods/observers.md)).
-- From one machine to the other `w8a8-channel` moves by half a percent of perplexity, as much as its standard
-  error, and `w8a8-static-absmax` by three.
+- Rounding of float parts alone moves `q8_a8` by {moved_q8_a8} % of perplexity, `w8a8-channel` by
+  {moved_channel} % and `w8a8-static-absmax` by {moved_absmax} %: as codes near a tie fall on the other side,
+  and what follows from them. These moves are within two standard errors of the change itself; one arithmetic
+  alone shows no smaller effect ([why](perplexity.md#the-arithmetic)).
+- A zero point (`asym`: both ends of the range by the same method) helps where the whole range is kept. A
+  percentile is one of each side, so that both together clip up to twice as many elements as one of the
+  magnitudes does; what is clipped here has most of a tensor's energy
+  ([observers](../methods/observers.md)).
 
 """
 
@@ -127,7 +123,7 @@ def render(
     found: Mapping[str, Any],
     images: Mapping[str, str],
     others: Mapping[str, Mapping[str, Any]] | None = None,
-    static: Mapping[str, Any] | None = None,
+    machine: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page, as Markdown.
 
@@ -139,8 +135,8 @@ def render(
         Paths of the plots from the page: "changes" and "bits".
     others
         Reports of other models and texts, by a short name; none is said nothing about.
-    static
-        The report of static schemes in the machine's arithmetic.
+    machine
+        The report of some schemes in a machine's arithmetic.
     """
     parts = [
         _HEAD,
@@ -151,7 +147,7 @@ def render(
         _plots(images),
     ]
     parts += [
-        _static(static, found) if static else "",
+        _machine(machine, found) if machine else "",
         _others(others or {}),
         _facts(found["schemes"]),
         _NOT_SHOWN.format(rows=len(found["schemes"]) - 1),
@@ -224,7 +220,6 @@ def _schemes(found: Mapping[str, Any]) -> str:
                 cache,
             )
         )
-    unnamed = "" if all("arithmetic" in each for each in found["schemes"]) else _UNNAMED
     head = (
         "scheme",
         "perplexity",
@@ -237,7 +232,7 @@ def _schemes(found: Mapping[str, Any]) -> str:
     return (
         "## Schemes\n\nBits and bytes are those that are stored, scales included, of the linear operators of "
         "all layers; the head is not among them. The cache is that of one window. ± is one paired standard "
-        f"error.{unnamed}\n\n" + _table(head, "lrrrrrr", lines)
+        "error.\n\n" + _table(head, "lrrrrrr", lines)
     )
 
 
@@ -321,8 +316,8 @@ def _others(reports: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _static(found: Mapping[str, Any], first: Mapping[str, Any]) -> str:
-    """Return the table of static schemes, beside the changes of the first table."""
+def _machine(found: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """Return the table of rows in a machine's arithmetic, beside the changes of the first table."""
     before = {each["scheme"]: each for each in first["schemes"]}
     lines = [
         (
@@ -335,7 +330,11 @@ def _static(found: Mapping[str, Any], first: Mapping[str, Any]) -> str:
         for each in found["schemes"]
     ]
     lines[0] = (*lines[0][:2], "", "", "")
-    arithmetic = "; ".join(sorted({each["arithmetic"] for each in found["schemes"]}))
+    moved = {
+        each["scheme"]: f"{abs(each['delta_percent'] - before[each['scheme']]['delta_percent']):.2f}"
+        for each in found["schemes"]
+        if each["scheme"] in before
+    }
     head = (
         "scheme",
         "perplexity",
@@ -343,7 +342,13 @@ def _static(found: Mapping[str, Any], first: Mapping[str, Any]) -> str:
         "the most probable token is float's, %",
         "first table's change, %",
     )
-    return _STATIC.format(arithmetic=arithmetic) + _table(head, "lrrrr", lines)
+    text = _MACHINE.format(
+        arithmetic="; ".join(sorted({each["arithmetic"] for each in found["schemes"]})),
+        moved_q8_a8=moved.get("q8_a8", "?"),
+        moved_channel=moved.get("w8a8-channel", "?"),
+        moved_absmax=moved.get("w8a8-static-absmax", "?"),
+    )
+    return text + _table(head, "lrrrr", lines)
 
 
 def _change(each: Mapping[str, Any] | None) -> str:

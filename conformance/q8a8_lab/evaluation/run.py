@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from q8a8_evaluation.measure import Outcome
 
-__all__ = ["evaluate", "main", "others", "static"]
+__all__ = ["evaluate", "machine", "main", "others"]
 
 CACHE = Path(".cache") / "evaluate"
 
@@ -95,7 +95,7 @@ def _write(found: dict[str, Any], markdown: Path, images: Path) -> None:
     # Both are in the folder of the documentation; the page is in a folder below it.
     links = {name: f"../assets/{path.name}" for name, path in plots.items()}
     measured = markdown.parent / "measured"
-    write_text(page.render(found, links, others(measured), static(measured)), markdown)
+    write_text(page.render(found, links, others(measured), machine(measured)), markdown)
 
 
 def others(measured: Path) -> dict[str, dict[str, Any]]:
@@ -112,9 +112,9 @@ def others(measured: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def static(measured: Path) -> dict[str, Any] | None:
-    """Return the kept report of static schemes, or None."""
-    path = measured / "evaluation-static.json"
+def machine(measured: Path) -> dict[str, Any] | None:
+    """Return the kept report of some schemes in a machine's arithmetic, or None."""
+    path = measured / "evaluation-machine.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 

@@ -160,6 +160,18 @@ def test_arithmetic_is_named(loaded: LoadedModel, text: Path) -> None:
         np.testing.assert_allclose(np.concatenate(a.nlls), np.concatenate(b.nlls), rtol=1e-5)
 
 
+def test_windows_of_another_length(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
+    """What is stored of long windows stays theirs: a cache's bytes are by the window."""
+    measured = {}
+    for window in (20, 10, 20):
+        subject = _subject(loaded, text, tmp_path)
+        subject.protocol = Protocol(window=window, windows=3)
+        subject.windows = [tokens[:window] for tokens in subject.windows]
+        (outcome,) = _outcomes(subject, [], dict(SCHEMES))
+        measured.setdefault(window, []).append(outcome.cache_bytes)
+    assert measured == {20: [2 * measured[10][0]] * 2, 10: measured[10]}
+
+
 def test_a_stopped_run_goes_on(loaded: LoadedModel, text: Path, tmp_path: Path) -> None:
     """Stopped in the middle of a scheme, a run has what it had measured."""
     steps = _subject(loaded, text, tmp_path).measure(["counted"], COUNTED)

@@ -190,7 +190,7 @@ def test_the_committed_page() -> None:
     measured = DOCS / "model" / "measured"
     kept = json.loads((measured / "evaluation.json").read_text(encoding="utf-8"))
     links = {name: f"../assets/evaluation-{name}.svg" for name in ("changes", "bits")}
-    text = page.render(kept, links, run.others(measured), run.static(measured))
+    text = page.render(kept, links, run.others(measured), run.machine(measured))
     assert text == (DOCS / "model" / "evaluation.md").read_text(encoding="utf-8"), page.COMMAND
 
 
