@@ -54,7 +54,7 @@ def test_every_fact_has_a_sentence() -> None:
     rest = [*here.parent.glob("*_*.py"), *Path(reveal.__file__).parent.glob("*.py")]
     other = "\n".join(path.read_text(encoding="utf-8") for path in rest)
     assert set(re.findall(r'Difference\(\s*"([a-z-]+)"', other)) <= {*OTHER_FACTS, *FACTS}
-    assert [slug for slug in OTHER_FACTS if f'"{slug.removeprefix("place-")}' not in other] == []
+    assert [slug for slug in OTHER_FACTS if f'"{re.sub("^(place|value)-", "", slug)}' not in other] == []
     sources = [path.read_text(encoding="utf-8") for path in here.glob("*.py")]
     text = "\n".join(sources)
     named = set(re.findall(r'(?:measured|Candidate)\(\s*"([a-z-]+)"', text))
