@@ -82,6 +82,11 @@ class Sources:
     counts: dict[int, float] = field(default_factory=dict)
     periods: tuple[int, int] = (0, 0)
 
+    @property
+    def is_miscounted(self) -> bool:
+        """Whether a block is not counted once, by no period."""
+        return any(times != 1 for times in self.counts.values()) and not any(self.periods)
+
     def kinds(self) -> Iterator[tuple[str, Array]]:
         """Yield the kinds of facts about this shape, with the outputs bool [n, m] that they are about."""
         n, m = self.kept.shape
@@ -92,7 +97,7 @@ class Sources:
             "outputs-of-other-rows": (self.rows != own_rows) | (self.columns != own_columns),
             "scales-of-other-rows": self.scales != self.rows,
             "weight-scales-of-other-rows": self.weight_scales != self.columns,
-            "blocks-miscounted": self.counted if self.counts and not any(self.periods) else self.kept & False,
+            "blocks-miscounted": self.counted & self.is_miscounted,
             "block-meets-another": np.full((n, m), any(self.periods)),
         }
         yield from ((kind, wrong) for kind, wrong in found.items() if wrong.any())
