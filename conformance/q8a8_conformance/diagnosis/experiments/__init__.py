@@ -104,7 +104,9 @@ def dot_facts(
     unknown = sum(not any(fact.explains(one) for fact in facts) for one in every)
     least = CHANCE / 5 * len(every) if 2 * unknown > len(every) else 0
     facts = [f for number, f in sorted(counted, key=lambda pair: -pair[0]) if number > least or hides]
-    facts = [_in_lengths(fact, every) for fact in facts]
+    if len(facts) == 1:
+        # (Of several mistakes, what one leaves unexplained may be another's.)
+        facts = [_in_lengths(fact, every) for fact in facts]
     legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
     if not facts and (varying := conditions.of_bits(legal, probe, restart)):
         facts = [_of_condition(function, varying)]
@@ -121,6 +123,9 @@ def kept_facts(
 
 SINGLE = ("half-read", "product-wrong")
 """Facts about single values."""
+
+OF_BLOCKS = {"local", "products", "block_sum", "scale_product", "widen_x", "widen_y", "term"}
+"""Steps of a block: on top of these, others at some places may be what two mistakes do together."""
 
 FEW = 3
 """Failed lengths whose blocks are tried one by one, besides the usual ones."""
@@ -311,7 +316,7 @@ def _experiments(
     yield lambda: arithmetic.arithmetic(
         bench, before := [*base, *found], lambda: local.local(bench, before, lengths)
     )
-    if prepared and not any("local" in one.changes for one in found):
+    if prepared and not any(OF_BLOCKS & one.changes.keys() for one in [*base, *found]):
         yield lambda: local.local(bench, [*base, *found], lengths)
     if prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):
         yield lambda: precision.roundings(bench)
