@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8.errors import Q8A8Error
-from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.product_rules import output_rule
-from q8a8_conformance.diagnosis.product_sources import agrees, sums
-from q8a8_conformance.results.expected_product import matrices_of
+from q8a8_conformance.diagnosis.product_sources import agrees, quantized, sums
 from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
@@ -94,12 +91,10 @@ class Distance:
 
     def predicts(self, rule: OutputRule, failure: Failure) -> bool:
         """Return whether a failed call's outputs are those of rows that begin there."""
-        w, x = matrices_of(failure.call)
-        try:
-            xq = quantize_row(x).reshape(len(x), -1)
-        except Q8A8Error:
+        if (operands := quantized(failure)) is None:
             return False
-        shape = (len(w), len(x), w.shape[1])
+        w, xq = operands
+        shape = (len(w), len(xq), w.shape[1])
         total, magnitude = sums(w, xq)
         here, (n, m) = rule.holds(shape), total.shape
         starts = self.of(np.arange(n if self.side == "x" else m), shape)

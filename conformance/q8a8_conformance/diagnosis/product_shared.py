@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.errors import Q8A8Error
-from q8a8.quantize import quantize_row
 from q8a8.recipe import quantize_blocks
 from q8a8_conformance.diagnosis.product_measuring import FEW
 from q8a8_conformance.diagnosis.product_rules import block_rule, output_rule
-from q8a8_conformance.diagnosis.product_sources import agrees, sums, weights
+from q8a8_conformance.diagnosis.product_sources import agrees, quantized, sums, weights
 from q8a8_conformance.results.expected_product import matrices_of
 from q8a8_conformance.results.observations import Failure
 
@@ -108,14 +107,12 @@ class Mixed:
 
     def predicts(self, outputs: OutputRule, blocks: Rule, failure: Failure) -> bool:
         """Return whether outputs of a failed call, in its first `MOST` rows, contain these products."""
-        w, x = matrices_of(failure.call)
-        try:
-            xq = quantize_row(x).reshape(len(x), -1)
-        except Q8A8Error:
+        if (operands := quantized(failure)) is None:
             return False
-        shape = (len(w), len(x), w.shape[1])
+        w, xq = operands
+        shape = (len(w), len(xq), w.shape[1])
         total, magnitude = sums(w, xq)
-        some, rows = blocks.holds(shape[2]), len(x) if self.side == "x" else len(w)
+        some, rows = blocks.holds(shape[2]), len(xq) if self.side == "x" else len(w)
         known, others = slice(min(rows, MOST)), self.of(shape, min(rows, MOST)).astype(np.float64)
         parts = sums(np.ascontiguousarray(w[:, some]), np.ascontiguousarray(xq[:, some]))
         free = np.ones(total.shape, bool)

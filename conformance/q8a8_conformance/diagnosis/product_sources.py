@@ -140,6 +140,15 @@ class Sources:
         return counts
 
 
+def quantized(failure: Failure) -> tuple[Array, Array] | None:
+    """Return the blocks of w [m, nb] and of the quantized x [n, nb]; None where x has no codes."""
+    w, x = matrices_of(failure.call)
+    try:
+        return w, quantize_row(x).reshape(len(x), -1)
+    except Q8A8Error:
+        return None
+
+
 def agrees(
     failure: Failure,
     total: Array,

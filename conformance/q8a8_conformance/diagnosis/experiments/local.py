@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
+    from q8a8_conformance.protocol.messages import Call
 
     Array = NDArray[Any]
 
@@ -106,7 +107,7 @@ class _Survey:
             found[block] |= not matches(self._model, one)
         return found
 
-    def first_wrong(self, nb: int) -> Any:  # noqa: ANN401 - a call
+    def first_wrong(self, nb: int) -> Call:
         """Return the first call of a row of nb that is wrong."""
         return next(one.call for _, one in self._calls(nb) if not matches(self._model, one))
 
