@@ -2,7 +2,8 @@
 
 In a *round* one thread is stopped in the middle of its call (`q8a8_conformance.worker.stopping`), each other
 one then makes a whole call, and the stopped one goes on. What a call keeps in memory that others write is
-overwritten by then, on a single processor too. After the rounds all threads call freely.
+overwritten by then, on a single processor too: of the others one that makes another call than the stopped one
+is the last. After the rounds all threads call freely.
 
 A kernel may take a lock in its calls: the others then wait for the stopped thread, which is let go on once
 all of them sleep, or have computed for much longer than a call takes.
@@ -288,19 +289,22 @@ class _Crew:
     def run_round(self, number: int, stopped: PreparedCall | None, tally: Tally) -> None:
         """Let one lane call until it stops, and the others meanwhile."""
         victim = self.lanes[number]
-        others = [lane for lane in self.lanes if lane is not victim]
+        last = self.lanes[last_of(number, len(self.lanes))]
+        first = [lane for lane in self.lanes if lane not in {victim, last}]
         tries = tally.locked < _MAX_LOCKED
         if tries and stopped and stopped.closed:
             self._stopper.close(stopped.closed)
         victim.ask()
         while not (stops := victim.has_begun and sleeps(victim.thread)) and not victim.is_done:
             time.sleep(_NAP_SECONDS)
-        for lane in others:
-            lane.ask()
-        if tries and stops and not victim.is_done:
-            passed = _wait_for(others, hasty=tally.locked > 0)
-            tally.stops += passed
-            tally.locked += not passed
+        passed = tries and stops and not victim.is_done
+        for others in filter(None, (first, [last])):
+            for lane in others:
+                lane.ask()
+            if passed and not _wait_for(others, hasty=tally.locked > 0):
+                passed = False
+                tally.locked += 1
+        tally.stops += passed
         self._stopper.open(writable=stopped is None or stopped.closed_writable)
         self._let_go(victim)
         tally.rounds += 1
@@ -329,8 +333,8 @@ def _wait_for(lanes: list[Lane], *, hasty: bool) -> bool:
     while busy := [lane for lane in lanes if not lane.is_done]:
         time.sleep(_NAP_SECONDS)
         now = time.monotonic()
-        if not all(sleeps(lane.thread) for lane in busy):
-            awake = now
+        if not all(sleeps(lane.thread) for lane in busy) or any(lane.is_done for lane in busy):
+            awake = now  # who is done sleeps, too
         if (
             now - awake > _ASLEEP_SECONDS / (4 if hasty else 1)
             or now - start > _STOP_SECONDS
@@ -338,6 +342,11 @@ def _wait_for(lanes: list[Lane], *, hasty: bool) -> bool:
         ):
             return False
     return True
+
+
+def last_of(stopped: int, threads: int) -> int:
+    """Return the thread that calls last while one is stopped: threads of odd and of even numbers differ."""
+    return stopped + 1 if stopped % 2 == 0 and stopped + 1 < threads else stopped - 1
 
 
 def overlap_of(spans: list[tuple[int, int]]) -> int:

@@ -100,12 +100,16 @@ void counts_calls(const float *x, void *y, int64_t k) {
     ((uint8_t *)y)[3] = calls++;
 }
 
-/* Right in one thread, wrong if several share its counter. */
+/* Right in one thread, wrong if several share its sum. A thread is hardly ever stopped between the read and the
+   write of an addition, where it would put back what it had. */
 void shares_state(const float *x, void *y, int64_t k) {
     static volatile uint64_t sum;
-    (void)x;
     sum = 0;
-    for (int64_t i = 0; i < 1000 * k; i++) sum += 1;
+    for (int64_t i = 0; i < k; i++) {
+        volatile uint64_t term = 0;
+        for (int turn = 0; turn < 1000; turn++) term += x[i] > 0;
+        sum += term;
+    }
     uint64_t result = sum;
     memcpy(y, &result, sizeof result);
 }

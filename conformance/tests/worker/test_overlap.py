@@ -13,7 +13,7 @@ import pytest
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Buffer, Call, Fault, Option, Together
 from q8a8_conformance.protocol.session import Session, WorkerCrashed
 from q8a8_conformance.worker.native_calls import available
-from q8a8_conformance.worker.together import overlap_of
+from q8a8_conformance.worker.together import last_of, overlap_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,6 +107,15 @@ def test_overlap_is_measured(kernel: Callable[[str], Session]) -> None:
 def test_overlap_of_spans(spans: list[tuple[int, int]], overlap: int) -> None:
     """The overlap is the time in which at least two calls are in progress, counted once."""
     assert overlap_of(spans) == overlap
+
+
+@pytest.mark.parametrize("threads", range(2, 18))
+def test_last_one_makes_the_other_call(threads: int) -> None:
+    """The last one to write what is shared while a thread is stopped makes another call than that one."""
+    for stopped in range(threads):
+        last = last_of(stopped, threads)
+        assert 0 <= last < threads
+        assert last % 2 != stopped % 2
 
 
 def test_first_calls_in_copies(kernel: Callable[[str], Session]) -> None:
