@@ -140,11 +140,15 @@ def diagnose(
             if not observations.failures.get((function, 1)):
                 named = _with_orders(named, probe)
         findings += _of_rows(observations, function, named, facts_of, probe, limits)
+    shared: dict[tuple[str, str], tuple[Fact, int]] = {}
     for function, called in observations.threads.items():
         progress(function)
-        if ask_threads and (shared := of_threads(called, ask_threads, restart)):
-            limits.facts.append(shared)
-            findings.append(_of_fact(shared, len(called), len(called)))
+        if ask_threads and (fact := of_threads(called, ask_threads, restart)):
+            first, calls = shared.get(key := (fact.function, fact.fact), (fact, 0))
+            shared[key] = (first, calls + len(called))
+    for fact, calls in shared.values():
+        limits.facts.append(fact)
+        findings.append(_of_fact(fact, calls, calls))
     for function, deaths in observations.deaths.items():
         progress(function)
         findings.append(_death(function, deaths, probe, limits))

@@ -49,6 +49,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "offset-wraps": "The offset of a block, or the length of a row, is kept in too few bits.",
         "product-wrong": "A few products of two codes are wrong: entries of a table.",
         "products": "Products of codes are formed with wrong signs, widths, or saturation.",
+        "prepared-in-one-thread": "What the first call prepares is memory of its thread alone.",
         "race-between-threads": "From several threads a result is not the one of a single thread.",
         "race-of-first-calls": "A process's first call, from several threads, is wrong, and right later.",
         "result-added": "The result is added to what s held.",

@@ -74,6 +74,23 @@ def test_a_race() -> None:
     assert (fact.fact, fact.where) == ("race-between-threads", {"threads": 2, "beside": "the same call"})
 
 
+def test_memory_of_the_first_thread() -> None:
+    """A table that the first call fills for its own thread makes calls of the others wrong."""
+
+    def ask(call: Call) -> Result:
+        varies = call.together is not None
+        detail = f"byte 0 of y of thread 1 ({DEQUANTIZE}) varies: 00, then 01" if varies else ""
+        if call.threads == 1 or call.function != DEQUANTIZE:
+            return Result(Fault.THREAD_RESULT_VARIES if call.threads > 1 else NO_FAULTS, detail, RIGHT)
+        return Result(Fault.THREAD_RESULT_VARIES if varies else NO_FAULTS, detail, WRONG)
+
+    for asked in (_asked(4, other_values(DEQUANTIZE, 3)), replace(call_of(DEQUANTIZE, 3), threads=4)):
+        fact = of_threads([asked], ask)
+        assert fact is not None
+        assert (fact.fact, fact.function) == ("prepared-in-one-thread", DEQUANTIZE)
+        assert [one.call.threads for one in fact.evidence] == [2]
+
+
 def test_first_calls() -> None:
     """What is wrong in first calls of a process alone takes a new process for each of them."""
     restarts: list[int] = []

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 TRIES, ROUNDS, MILLISECONDS = 3, 25, 8
 """How often a call of several threads is made before it counts as right, and how long threads call."""
 
+AGAIN = 6
+"""How often a call is made from another thread that is to be wrong in the same way each time."""
+
 THREADS = (2, 3, 5, 9, 16)
 """Numbers of threads that are tried; more than a power of two share its slots."""
 
@@ -60,7 +63,7 @@ def of_threads(failed: Sequence[Call], ask: Ask, restart: Callable[[], object] |
     running = [call for call in failed if not (call.together and call.together.fresh)]
     for call in sorted(running, key=lambda one: (one.threads, one.n)):
         if wrong := _wrong(call, ask):
-            return _while_others_call(wrong, ask)
+            return _in_one_thread(wrong, ask) or _while_others_call(wrong, ask)
     if restart is None:
         return None
 
@@ -83,15 +86,50 @@ def _wrong(call: Call, ask: Ask) -> _Wrong | None:
         if alone and result and result.outputs != alone.outputs:
             return _Wrong(call, alone.outputs, result.outputs, "")
         if alone and result and Fault.THREAD_RESULT_VARIES in result.faults:
-            line = next((one for one in result.detail.splitlines() if " varies" in one), "")
-            return _Wrong(call, alone.outputs, result.outputs, line)
+            lines = [one for one in result.detail.splitlines() if " varies" in one] or [""]
+            if (other := _only_other(call, lines)) and (wrong := _wrong(other, ask)):
+                return wrong
+            return _Wrong(call, alone.outputs, result.outputs, lines[0])
     return None
+
+
+def _only_other(call: Call, lines: Sequence[str]) -> Call | None:
+    """Return the other threads' call, beside this one, where theirs alone are the results that vary."""
+    other = call.together.other if call.together else None
+    if not (call.together and other) or any(f"({other.function})" not in line for line in lines):
+        return None
+    mine = replace(call, threads=1, repeat=1, together=None)
+    return replace(
+        other, threads=call.threads, repeat=call.repeat, together=replace(call.together, other=mine)
+    )
 
 
 def _beside(call: Call, other: Call, threads: int) -> Call:
     """Return a call of so many threads, of which every second one makes another call."""
     together = Together(MILLISECONDS, other=replace(other, threads=1, repeat=1, together=None))
     return replace(call, threads=threads, repeat=ROUNDS, together=together)
+
+
+def _in_one_thread(wrong: _Wrong, ask: Ask) -> Fact | None:
+    """Return the fact that a call is wrong, always the same, in all threads but the one of the first call."""
+    plain = replace(wrong.call, threads=2, repeat=1, together=None, options=NO_OPTIONS)
+    results = [ask(plain) for _ in range(AGAIN)]
+    first = results[0]
+    if first is None or first.outputs == wrong.alone or any(result != first for result in results):
+        return None
+    function = plain.function
+    return Fact(
+        "prepared-in-one-thread",
+        {"threads": 2},
+        "Q8A8-ENV-3",
+        "A call is right in the thread that made the first one and wrong, always the same, in any other: "
+        "what the first call prepares is memory of its thread alone.",
+        "Prepare it in each thread (ask a flag of the thread's own), or once for all of them (call_once).",
+        "",
+        function=function,
+        evidence=(Evidence(plain, wrong.alone, first.outputs, "a thread that did not make the first call"),),
+        nrc=plain.nrc,
+    )
 
 
 def _while_others_call(wrong: _Wrong, ask: Ask) -> Fact:
