@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis import dots, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
-from q8a8_conformance.diagnosis.experiments import dot_facts, kept_facts
+from q8a8_conformance.diagnosis.experiments import KEPT, dot_facts, kept_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
@@ -143,7 +143,8 @@ def diagnose(
     shared: dict[tuple[str, str], tuple[Fact, int]] = {}
     for function, called in observations.threads.items():
         progress(function)
-        if ask_threads and (fact := of_threads(called, ask_threads, restart)):
+        fact = of_threads(called, ask_threads, restart) if ask_threads else None
+        if fact and not any(f.function == fact.function and f.fact == KEPT for f in limits.facts):
             first, calls = shared.get(key := (fact.function, fact.fact), (fact, 0))
             shared[key] = (first, calls + len(called))
     for fact, calls in shared.values():

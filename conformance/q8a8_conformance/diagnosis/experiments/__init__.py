@@ -116,9 +116,9 @@ def dot_facts(
 def kept_facts(
     function: str, failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
 ) -> list[Fact]:
-    """Find results of another function that depend on calls before: a fact where all failed calls do."""
+    """Find results of another function that depend on calls before: a fact where most failed calls do."""
     history = conditions.of_history(failed, probe, restart)
-    return [_of_condition(function, history)] if history and len(history.members) == len(failed) else []
+    return [_of_condition(function, history)] if history and 2 * len(history.members) > len(failed) else []
 
 
 SINGLE = ("half-read", "product-wrong")
@@ -136,11 +136,13 @@ CHANCE = 0.05
 RULE = "Q8A8-ENV-2"
 """The rule that conditions break by themselves; shared inputs break that of the product."""
 
+KEPT = "depends-on-calls-before"
+
 WORDS = {
     "flush": "wrong-under-flush",
     "address": "wrong-at-addresses",
     "inputs-shared": "wrong-on-shared-inputs",
-    "history": "depends-on-calls-before",
+    "history": KEPT,
     "bits": "bits-vary",
 }
 """The facts that conditions are where nothing more is known."""
@@ -159,7 +161,7 @@ def _of_condition(function: str, condition: Condition) -> Fact:
     first = min(condition.members, key=lambda one: (one.call.nrc, one.call.n))
     product = "Q8A8-DOT-9" if function == DOT_REAL else "Q8A8-DOT-6" if first.call.nrc == 2 else "Q8A8-DOT-4"
     sentence = {
-        "history": f"The result is wrong where {condition.words}.",
+        "history": f"What comes of a call depends on those before it: {condition.words}.",
         "bits": f"The bits of a right result depend on {condition.words}.",
     }.get(condition.kind, f"The result is wrong where {condition.words}, and right elsewhere.")
     return Fact(
