@@ -287,6 +287,13 @@ MUTANTS = (
         fix=DISTANCES,
     ),
     Mutant(
+        "equal-strides-packed",
+        "Where bx and by are equal, rows are read right behind each other.",
+        {"strides": lambda n, bx, by: (n // 32 * 34,) * 2 if bx == by else (bx, by)},
+        rule=TWO_ROWS,
+        fix=DISTANCES,
+    ),
+    Mutant(
         "strides-in-sixteen-bits",
         "bx and by are kept in sixteen bits.",
         {"strides": lambda _n, bx, by: (bx % 2**16, by % 2**16)},

@@ -42,6 +42,11 @@ SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "tiles": tuple((32 + nb % 7, 16 + 3 * nb % 5, nb) for nb in (*range(4, 37), 47, 48, 49, 63, 64, 65, 97)),
     "row-tiles": tuple((8 + nb % 5, 1, nb) for nb in (*range(6, 37), 47, 48, 49, 63, 65, 96, 97)),
     "few-rows": tuple((16 + nb % 5, 2 + nb % 3, nb) for nb in (*range(5, 29), 31, 32, 33, 65)),
+    # Two of m, n, k and the number of blocks are equal, or all three of m, n and k.
+    "equal": (
+        *((5, 5, 5), (32, 32, 1), (64, 64, 2), (7, 7, 2), (96, 2, 3), (2, 96, 3), (160, 9, 5), (9, 160, 5)),
+        *((33, 33, 4), (128, 128, 4), (4, 9, 4), (9, 4, 4)),
+    ),
     # Kernels share large products among threads, or pack w for them.
     "large": ((131, 129, 37), (259, 66, 17), (1027, 1, 65)),
     "long": (

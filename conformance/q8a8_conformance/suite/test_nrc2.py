@@ -129,6 +129,20 @@ def test_far(judge: Judge, bs: int, x_gap: int, y_gap: int) -> None:
         judge_pair(judge, x.reshape(2, nb), y.reshape(2, nb), exact=True, bs=bs, x_gap=x_gap, y_gap=y_gap)
 
 
+@pytest.mark.rule("Q8A8-DOT-6")
+@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/related/blocks-{nb}") for nb in (1, 2, 5, 8, 33)])
+def test_related(judge: Judge, nb: int) -> None:
+    """Compute four dot products with arguments that are equal, or multiples of each other."""
+    require_two_rows(judge)
+    row = 34 * nb
+    equal = [(2 + number, gap, gap) for number, gap in enumerate((2, 34, 66, row))]
+    doubled = [(2, 6, row + 12), (3, row + 68, 34)]
+    of_results = [(bs, 34, 68) for bs in (nb, 32 * nb, row + 34, row + 68) if bs > 1] + [(row + 2, 2, 2)]
+    x, y = dot_rows.exact_pair(2 * nb, seed=nb)
+    for bs, x_gap, y_gap in (*equal, *doubled, *of_results):
+        judge_pair(judge, x.reshape(2, nb), y.reshape(2, nb), exact=True, bs=bs, x_gap=x_gap, y_gap=y_gap)
+
+
 @pytest.mark.rule("Q8A8-DOT-6", "Q8A8-ENV-2")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/by-turns/blocks-{nb}") for nb in (2, 9, 40)])
 def test_by_turns(judge: Judge, nb: int) -> None:

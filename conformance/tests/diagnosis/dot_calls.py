@@ -49,7 +49,7 @@ def sample(function: str, nrc: int) -> Iterator[Call]:
         x, y = dot_rows.random_pair(nb, seed=seed)
         if nrc == 2:
             more = dot_rows.random_pair(nb, seed=seed + 50)
-            yield calls.dot_pair(np.stack([x, more[0]]), np.stack([y, more[1]]), bs=3)
+            yield calls.dot_pair(np.stack([x, more[0]]), np.stack([y, more[1]]), bs=3, x_gap=6, y_gap=6)
         else:
             yield one(function, x, y)
     kinds = (dot_rows.full_mantissas, dot_rows.far_scales, dot_rows.signed_scales, dot_rows.minus_128_pairs)
