@@ -120,8 +120,8 @@ def test_fields(function: str, buffer: str, part: slice, blocks: tuple[int, ...]
 
     def kernel(call: Call, before: Call | None) -> tuple[bytes, ...]:
         inputs = {name: bytearray(data) for name, data in calls.inputs_of(call).items()}
-        size = len(inputs[buffer]) // 3
-        for b in blocks if before else ():
+        size = 36 if function == DOT_REAL else 34
+        for b in blocks if before and before.n == call.n else ():
             at = slice(b * size + part.start, b * size + part.stop)
             inputs[buffer][at] = calls.inputs_of(before)[buffer][at] if before else b""
         made = calls.build(function, call.n, {name: bytes(data) for name, data in inputs.items()})
@@ -130,6 +130,23 @@ def test_fields(function: str, buffer: str, part: slice, blocks: tuple[int, ...]
     found = of_call_before(function, _probe(kernel))
     assert found is not None
     assert found[1] == words
+
+
+def test_kept_by_address() -> None:
+    """A vector at the same address as the one before, and as long, is given that one's amax."""
+    kept: dict[tuple[int, int], float] = {}
+
+    def kernel(call: Call, _before: Call | None) -> tuple[bytes, ...]:
+        at = call.buffers[0].offset, call.n
+        if at not in kept:
+            kept.clear()
+            kept[at] = float(np.abs(elements_of(call)).max())
+        return _with_amax(call, kept[at], slice(None), begins=False)
+
+    found = of_call_before(ACTIVATION, _probe(kernel))
+    assert found is not None
+    assert found[0]["same"] == ["at the same addresses", "of the same length"]
+    assert found[1].endswith(", where that is one at the same addresses and of the same length")
 
 
 def test_what_is_not_found() -> None:

@@ -28,7 +28,7 @@ from q8a8_conformance.diagnosis.experiments import (
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, model_of
 from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
-from q8a8_conformance.inputs.calls import DOT_REAL
+from q8a8_conformance.inputs.calls import ACTIVATION, DOT_REAL
 from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal.asking import NoAnswerError
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.experiments.bench import Probe
     from q8a8_conformance.diagnosis.experiments.conditions import Condition
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
 
     Experiment = Callable[[], Iterable[Measured]]
@@ -172,10 +173,14 @@ def _of_condition(function: str, condition: Condition) -> Fact:
         FIXES[condition.kind],
         condition.cause,
         function=function,
-        evidence=(Evidence(first.call, first.expected, first.outputs, f"nb = {first.call.n // 32}"),),
+        evidence=(Evidence(first.call, first.expected, first.outputs, _length(first.call)),),
         nrc=first.call.nrc,
         explains=_is_member(condition),
     )
+
+
+def _length(call: Call) -> str:
+    return f"size = {call.n}" if call.function == ACTIVATION else f"nb = {call.n // 32}"
 
 
 def _where_aligned(one: Measured, condition: Condition) -> Measured:

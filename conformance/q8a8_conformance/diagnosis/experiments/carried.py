@@ -62,9 +62,7 @@ def of_call_before(function: str, probe: Probe) -> tuple[Mapping[str, Any], str]
     for seed in (1, 2):
         before, mine = _pair(function, seed)
         right = replay(make(), mine)
-        probe(calls.with_zeros(before))
-        probe(before)
-        got = probe(mine)
+        got = _second(probe, before, mine)
         if got is None or got == right:
             return None
         tried = _quantized if function in QUANTIZERS else _taken
@@ -74,22 +72,41 @@ def of_call_before(function: str, probe: Probe) -> tuple[Mapping[str, Any], str]
     if not both:
         return None
     where, words = both[0]
+    before, mine = _pair(function, 1)
+    right = replay(make(), mine)
     if where["carries"] == "amax":
-        _, mine = _pair(function, 1)
-        probe(calls.with_zeros(mine))
-        begins = probe(mine) == replay(make(), mine)
+        begins = _second(probe, calls.with_zeros(mine), mine) == right
         where, words = {**where, "begins": begins}, words.replace("is", "begins with", 1) if begins else words
+    same = []
+    if _second(probe, _moved(before), mine) == right:
+        same.append("at the same addresses")
+    if _second(probe, _pair(function, 1, NB + 1)[0], mine) == right:
+        same.append("of the same length")
+    if same:
+        where, words = {**where, "same": same}, f"{words}, where that is one {' and '.join(same)}"
     return where, words
 
 
-def _pair(function: str, seed: int) -> tuple[Call, Call]:
-    """Return a call with the larger values, and another one of the same lengths."""
+def _second(probe: Probe, before: Call, mine: Call) -> Outputs | None:
+    """Return what a call gives after another one, and that after a call of another length."""
+    probe(calls.with_zeros(_pair(mine.function, 1, NB + 3)[0]))
+    probe(before)
+    return probe(mine)
+
+
+def _moved(call: Call) -> Call:
+    """Return a call on inputs at other addresses."""
+    return calls.misaligned(call, {spec.name: 32 for spec in call.spec.buffers if spec.role == "input"})
+
+
+def _pair(function: str, seed: int, nb: int = NB) -> tuple[Call, Call]:
+    """Return a call with larger values, and another one, of so many blocks (elements: 32 times that)."""
     if function in QUANTIZERS:
         rng = dot_rows.generator("carried", seed)
-        x = rng.uniform(-1, 1, (2, NB, 32)).astype(np.float32)
-        x[0] *= np.array([[30], [50], [40]], np.float32)
+        x = rng.uniform(-1, 1, (2, nb, 32)).astype(np.float32)
+        x[0] *= np.resize(np.array([30, 50, 40], np.float32), nb)[:, np.newaxis]
         return build_call(function, x[0].ravel()), build_call(function, x[1].ravel())
-    rows = [dot_rows.exact_pair(NB, positive=True, seed=2 * seed + number) for number in range(2)]
+    rows = [dot_rows.exact_pair(nb, positive=True, seed=2 * seed + number) for number in range(2)]
     if function == DEQUANTIZE:
         return calls.dequantize(rows[0][0]), calls.dequantize(rows[1][0])
     build = calls.dot

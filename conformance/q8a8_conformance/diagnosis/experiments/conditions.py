@@ -348,9 +348,7 @@ def of_history(
             *(each for each in some if each is not one and _is_right_after(each, right[-1], probe, restart)),
         )
         where: Mapping[str, Any] = {"wrong_after": wrong, "right_after": right}
-        words = (
-            f"is wrong where a call comes after {' or '.join(wrong)}, and right after {' or '.join(right)}"
-        )
+        words = f"it is wrong where it comes after {' or '.join(wrong)}, and right after {' or '.join(right)}"
         if carried := of_call_before(one.call.function, probe):
             where, words = carried
         return Condition("history", where, words, None, members)
