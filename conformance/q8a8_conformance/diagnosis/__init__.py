@@ -24,6 +24,7 @@ from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
 from q8a8_conformance.diagnosis.experiments import KEPT, dot_facts, kept_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
+from q8a8_conformance.diagnosis.experiments.turns import every_nth
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.product_places import place_facts
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
@@ -144,7 +145,7 @@ def diagnose(
     for function, called in observations.threads.items():
         progress(function)
         fact = of_threads(called, ask_threads, restart) if ask_threads else None
-        if fact and not any(f.function == fact.function and f.fact == KEPT for f in limits.facts):
+        if fact and not any(_is_of_state(one, fact.function) for one in limits.facts):
             first, calls = shared.get(key := (fact.function, fact.fact), (fact, 0))
             shared[key] = (first, calls + len(called))
     for fact, calls in shared.values():
@@ -154,6 +155,11 @@ def diagnose(
         progress(function)
         findings.append(_death(function, deaths, probe, limits))
     return tuple(findings)
+
+
+def _is_of_state(fact: Fact, function: str) -> bool:
+    """Return whether a function is known to keep something from call to call: threads differ by it, too."""
+    return fact.function == function and (fact.fact == KEPT or "every" in fact.where)
 
 
 def _of_dot(
@@ -168,7 +174,10 @@ def _of_dot(
         [one for _, kept in sorted(held.items()) for one in kept] for held in (groups, placed)
     )
     facts = []
-    if probe and (plain or elsewhere):
+    if probe and (turn := every_nth([one for one in plain if not matches(Model(), one)], probe)):
+        facts = dot_facts(function, groups, turn.make)
+        facts = [turn.of_fact(fact) for fact in facts] or [turn.fact(plain)]
+    elif probe and (plain or elsewhere):
         facts = dot_facts(function, groups, probe, placed=placed, restart=limits.restart)
     failures = [
         *(one for one in plain if not matches(Model(), one) or any(fact.explains(one) for fact in facts)),
@@ -271,7 +280,12 @@ def _of_rows(
     if not failures:
         return named
     facts: list[Fact] = []
-    if probe is not None:
+    if probe is not None and (turn := every_nth(failures, probe)):
+        session = _Probing(turn.make)
+        with suppress(NoAnswerError, CallRefused):
+            facts = [turn.of_fact(fact) for fact in facts_of(session, failures=failures)]
+        facts = facts or [turn.fact(failures)]
+    elif probe is not None:
         session = _Probing(probe)
         with suppress(NoAnswerError, CallRefused):
             facts = kept_facts(function, failures, probe, limits.restart) or facts_of(

@@ -88,6 +88,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "code-of-one-value": "Products x * inv of a few magnitudes are rounded otherwise than the rest.",
         "code-read": "Dequantization reads some codes as other numbers.",
         "output-constant": "Dequantization gives one value, whatever the row holds.",
+        "wrong-by-turns": "Every nth call of a process is wrong.",
         "depends-on-more-than-inputs": "The same call gave another result when it was made again.",
         "element-not-counted": "Some elements of a block do not count in its amax.",
         "factor": "A quantizer's elements are multiplied by another factor than 127 / amax.",

@@ -265,7 +265,7 @@ def of_alignment(wrong: Sequence[Failure], probe: Probe) -> Condition | None:
     for index, buffer in enumerate(call.spec.buffers):
         offsets = range(0, LINE, buffer.alignment)
         moved = [probe(_moved(call, index, offset)) for offset in offsets]
-        right = [outputs is not None and _is_right(first, outputs) for outputs in moved]
+        right = [outputs is not None and is_right(first, outputs) for outputs in moved]
         if not right[0] and any(right):
             bad = [offset for offset, is_right in zip(offsets, right, strict=True) if not is_right]
             modulus, remainders = _fitted(bad, buffer.alignment)
@@ -414,17 +414,18 @@ def _after(before: Callable[[Probe], object], one: Failure, probe: Probe) -> str
     for _ in range(2):
         before(probe)
         outputs = probe(plain(one.call))
-        seen.add("none" if outputs is None else "right" if _is_right(one, outputs) else "wrong")
+        seen.add("none" if outputs is None else "right" if is_right(one, outputs) else "wrong")
     return seen.pop() if len(seen) == 1 else "varies"
 
 
 def _is_right_after(one: Failure, name: str, probe: Probe, restart: Callable[[], object] | None) -> bool:
     dict(_before(one.call, restart))[name](probe)
     outputs = probe(plain(one.call))
-    return outputs is not None and _is_right(one, outputs)
+    return outputs is not None and is_right(one, outputs)
 
 
-def _is_right(one: Failure, outputs: tuple[bytes, ...]) -> bool:
+def is_right(one: Failure, outputs: tuple[bytes, ...]) -> bool:
+    """Return whether a failed call's outputs are right this time."""
     if outputs == one.expected:
         return True
     if one.call.function not in DOTS:  # what a kernel did before may be what was expected
