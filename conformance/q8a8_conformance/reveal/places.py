@@ -89,7 +89,8 @@ _KINDS: Mapping[str, _Kind] = {
         lambda i, _n, a, _b: (i % a == 0) & (i > 0), ("tile",), "the first {noun} of every {a} but the first"
     ),
     "before-last-tile": _Kind(
-        lambda i, n, a, _b: i < (n - 1) // a * a, ("tile",), "every {noun} before the last {a}"
+        lambda i, n, a, _b: i < (n - 1) // a * a, ("tile",),
+        "every {noun} before the last group of {a} or fewer",
     ),
     "beyond-wrap": _Kind(
         lambda i, n, a, _b: (i >= n % a) & (n >= a), ("modulus",),
@@ -182,6 +183,11 @@ class Rule:
         if not self.takes(n) and not other.takes(n):
             return False
         return not np.array_equal(self.holds(n), other.holds(n))
+
+    @property
+    def is_plural(self) -> bool:
+        """Whether its words are about several places, not about every one or one."""
+        return self.position.kind in ("left-over", "whole")
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from q8a8_conformance.reveal.places import Rule
+
     Array = NDArray[Any]
 
 EVERY = 300
@@ -58,29 +60,18 @@ IRREGULAR = 3
 EXPLICIT = 6
 """Failed lengths that are looked into where the formulas of the others do not give them."""
 
-RULED = 16
-"""Wrong lengths from which a rule for the blocks is found."""
+RULED, KINDS = 16, 8
+"""Wrong lengths from which rules for the blocks are found, and of how many kinds they may be."""
 
 REPRESENTATIVES = 2
 """Lengths that are looked into."""
 
+ROUND = (32, 192)
+"""Lengths that leave nothing over, at which formulas are checked as well."""
+
 NAMED = (
-    *range(300),
-    511,
-    513,
-    767,
-    1000,
-    1024,
-    1025,
-    1027,
-    2048,
-    2049,
-    2051,
-    4097,
-    5000,
-    32767,
-    32768,
-    32769,
+    *(*range(300), 511, 513, 767, 1000, 1024, 1025, 1027, 2048, 2049, 2051, 4097, 5000),
+    *(32767, 32768, 32769),
 )
 """Lengths at which a mistake of the catalogue must count the same blocks to be named."""
 
@@ -158,48 +149,68 @@ def _repeated(bench: Bench, verdicts: Mapping[int, bool]) -> Measured | None:
 
 
 def _ruled(bench: Bench, verdicts: Mapping[int, bool]) -> Measured | None:
-    """Return the fact about blocks whose places have a rule, where all of them are treated alike."""
+    """Return the fact about blocks whose places have rules, one for each result and what happens to them."""
     wrong, right = (sorted(nb for nb, of in verdicts.items() if of == kind) for kind in (False, True))
-    alike: set[Segment] = set()
+    treated: dict[int, dict[Segment, Array]] = {nb: {} for nb in right}
 
-    def ask(nb: int) -> tuple[Array, None]:
-        where = np.zeros(nb, np.bool_)
-        for one in Counted(bench, nb).segments() or ():
-            where[one.start : one.stop] = True
-            alike.add(replace(one, start=0, stop=0))
-        return where, None
+    def ask(nb: int) -> dict[Segment, Array]:
+        if nb not in treated:
+            treated[nb] = {}
+            for one in Counted(bench, nb).segments() or ():
+                where = treated[nb].setdefault(replace(one, start=0, stop=0), np.zeros(nb, np.bool_))
+                where[one.start : one.stop] = True
+        return treated[nb]
 
     some = [wrong[place] for place in np.unique(np.linspace(0, len(wrong) - 1, RULED).astype(int))]
-    seen = Seen({nb: ask(nb)[0] for nb in some} | {nb: np.zeros(nb, np.bool_) for nb in right})
-    rule = find_rule(seen, ask, EVERY) if bench.nrc == 1 else None
-    if rule is None or len(alike) != 1 or rule.position.kind == "any":
+    kinds = {kind for nb in some for kind in ask(nb)}
+    rules: dict[Segment, Rule] = {}
+    for one in sorted(kinds, key=lambda one: (one.column, one.row, str(one))) if len(kinds) <= KINDS else ():
+        seen = Seen({nb: of.get(one, np.zeros(nb, np.bool_)) for nb, of in treated.items()})
+        rule = find_rule(seen, lambda nb, one=one: (ask(nb).get(one, np.zeros(nb, np.bool_)), None), EVERY)  # type: ignore[misc]  # bound at once
+        if rule is None or rule.position.kind == "any":
+            return None
+        rules[one] = rule
+    if not rules:
         return None
-    (one,) = alike
-    kind, _ = _kind(bench, [one], [True], None)
-    text = rule.text("block", "nb")
-    what = one.words(bench.nrc, single=True).split(maxsplit=2)[2]
+
+    def blocks(nb: int, row: int, column: int) -> tuple[Array, ...]:
+        own = (one for one in rules if bench.nrc == 1 or (one.row, one.column) == (row, column))
+        return meeting(nb, row, column, [(np.flatnonzero(rules[one].holds(nb)), one) for one in own])
+
+    kind, _ = _kind(bench, list(rules)[:1], [True], None)
+    broken, fix = _broken(bench, kind)
     first = Counted(bench, wrong[0])
     found = bench.measured(
         kind,
-        {"at": wrong[0], "blocks": [{**rule.to_json(), **one.to_json()}]},
-        f"{text[0].upper()}{text[1:]} {what}.",
-        rule=_broken(bench, kind)[0],
-        fix=_broken(bench, kind)[1],
+        {"at": wrong[0], "blocks": [{**of.to_json(), **one.to_json()} for one, of in rules.items()]},
+        f"{'; '.join(_ruled_words(rules, bench.nrc))}.",
+        rule=broken,
+        fix=fix,
         evidence=[bench.evidence(first.call(first.x, first.y), f"nb = {wrong[0]}")],
-        changes={
-            "blocks": lambda nb, row, column: meeting(
-                nb, row, column, [(np.flatnonzero(rule.holds(nb)), one)]
-            )
-        },
+        changes={"blocks": blocks},
     )
     return found if all(_agrees(bench, found, nb) for nb in wrong[:: len(wrong) // CHECKED + 1]) else None
+
+
+def _ruled_words(rules: Mapping[Segment, Rule], nrc: int) -> Iterator[str]:
+    """Say what happens to blocks, and in which results: those that are treated alike together."""
+    alike: dict[tuple[Segment, Rule], list[str]] = {}
+    for one, rule in rules.items():
+        same = alike.setdefault((replace(one, row=0, column=0), rule), [])
+        same.append(f"x{one.row}·y{one.column}")
+    for (one, rule), names in alike.items():
+        of = f" of {' and '.join(names)}" if nrc == 2 and len(names) < nrc * nrc else ""
+        length = " and ".join(c.text("nb", of_length=True) for c in rule.length)
+        text = f"{rule.position.text('block', 'nb')}{one.of(of)} {one.predicate(single=not rule.is_plural)}"
+        yield f"Where {length}, {text}" if length else f"{text[0].upper()}{text[1:]}"
 
 
 def _further(where: Lengths) -> list[int]:
     """Return more lengths of a condition, of many remainders, to check formulas on."""
     numbers = (503, 2741, 6837) if where.modulus == 1 else (7, 43)
     steps = (where.modulus * k for k in numbers if k < 2 * where.least)
-    return [where.least + step for step in steps if where.holds(where.least + step)]
+    further = [*ROUND, *(where.least + step for step in steps)]
+    return [nb for nb in further if where.holds(nb)]
 
 
 def _agrees(bench: Bench, found: Measured, nb: int) -> bool:

@@ -63,7 +63,8 @@ class Lengths:
                     else f"nb mod {self.modulus} is {self.low}"
                 )
             else:
-                parts.append(f"nb mod {self.modulus} is {self.low} to {self.high}")
+                between = "or" if self.high == self.low + 1 else "to"
+                parts.append(f"nb mod {self.modulus} is {self.low} {between} {self.high}")
         if self.most is not None:
             parts.append(f"nb is {self.least} to {self.most}")
         elif self.least > (1 if self.modulus == 1 else self.modulus) or not parts:

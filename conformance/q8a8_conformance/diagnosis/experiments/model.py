@@ -152,7 +152,7 @@ class Model:
     unpack
         (bytes, nb, version) -> weight scales, activation scales, codes.
     pick
-        (x's weight and activation scales, y's) -> halves of x and of y.
+        (x's weight and activation scales, y's, of the blocks of a result) -> halves of x and of y.
     blocks
         (nb, row of x, row of y) -> numbers of the blocks of x and of y that meet, rows one after the other;
         and, where they are others, of the blocks whose scales they take.
@@ -247,10 +247,10 @@ class Model:
     ) -> tuple[Array, Array, Array]:
         """Return the scale products [n], products of codes [n, 32] and terms [n] of the blocks that meet."""
         (xw, xa, qx), (yw, ya, qy) = x, y
-        halves_x, halves_y = self.pick(xw, xa, yw, ya)
         (ix, iy), (of_x, of_y) = meeting[:2], meeting[-2:]
         sx, sy = self.scale_of_x(of_x, nb), self.scale_of_y(of_y, nb)
-        d = self.scale_product(self.widen_x(halves_x[sx]), self.widen_y(halves_y[sy]))
+        halves_x, halves_y = self.pick(xw[sx], xa[sx], yw[sy], ya[sy])
+        d = self.scale_product(self.widen_x(halves_x), self.widen_y(halves_y))
         codes = {"x": qx[ix], "y": qy[iy]}
         if self.lanes is not None:
             side, elements, shift = self.lanes

@@ -93,20 +93,32 @@ class Segment:
         if not single and stop == "nb":
             blocks = f"the blocks from {start} on"
         of = f" of x{self.row}·y{self.column}" if nrc == 2 else ""
+        other = (met[0] if single else f"b - {start} + {met[0]}") if any(met) else ""
+        return f"{blocks}{self.of(of)} {self.predicate(single=single, other=other)}"
+
+    def of(self, result: str = "") -> str:
+        """Return which row's blocks it is about, behind "blocks"; a result has a name of its own."""
+        side = f" of {'y' if self.exchanged else 'x'}" if self._meets_another else ""
+        return f"{side}{result}"
+
+    @property
+    def _meets_another(self) -> bool:
+        return self.x_row is None and bool(self.shift)
+
+    def predicate(self, *, single: bool, other: str = "") -> str:
+        """Say what happens to one block, or to some: the number of the one that it meets may have a name."""
         verb, meet = ("is", "meets") if single else ("are", "meet")
         if self.x_row is not None:
-            return f"{blocks}{of} {verb} taken from x{self.x_row}"
-        if self.y_row is not None and not self.shift:
-            return f"{blocks}{of} {meet} y{self.y_row}'s"
-        if self.shift is not None:
-            other = "b " + f"{self.shift:+d}".replace("-", "- ").replace("+", "+ ")
-            if any(met):
-                other = met[0] if single else f"b - {start} + {met[0]}"
-            x, y = "yx" if self.exchanged else "xy"
-            scale = ", under the scale of its own one" if self.own_scale else ""
-            return f"{blocks} of {x}{of} {meet} block {other} of {y}{scale}"
+            return f"{verb} taken from x{self.x_row}"
+        if self._meets_another:
+            other = other or "b " + f"{self.shift:+d}".replace("-", "- ").replace("+", "+ ")
+            own = ("its own block" if single else "their own blocks") if self.own_scale else ""
+            scale = f", under the scale{'s' * (not single)} of {own}" if own else ""
+            return f"{meet} block {other} of {'x' if self.exchanged else 'y'}{scale}"
+        if self.y_row is not None:
+            return f"{meet} y{self.y_row}'s"
         times = {0: "not counted", 2: "counted twice"}.get(int(self.times), f"counted {self.times:g} times")
-        return f"{blocks}{of} {verb} {times}"
+        return f"{verb} {times}"
 
 
 def meeting(nb: int, row: int, column: int, placed: Iterable[tuple[Array, Segment]]) -> tuple[Array, ...]:
@@ -118,8 +130,11 @@ def meeting(nb: int, row: int, column: int, placed: Iterable[tuple[Array, Segmen
     parts: list[tuple[Array, ...]] = []
     for of, one in placed:
         keep[of] = False
-        x = of + nb * (row if one.x_row is None else one.x_row)
-        y = of + nb * (column if one.y_row is None else one.y_row)
+        rows = (column, row) if one.exchanged else (row, column)
+        x, y = (
+            of + nb * (own if other is None else other)
+            for own, other in zip(rows, (one.x_row, one.y_row), strict=True)
+        )
         met = y + (one.shift or 0)
         scale = y if one.own_scale else met
         part = (met, x, scale, x) if one.exchanged else (x, met, x, scale)
