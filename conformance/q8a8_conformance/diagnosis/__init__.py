@@ -23,6 +23,7 @@ from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
 from q8a8_conformance.diagnosis.experiments import KEPT, dot_facts, kept_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.side_effects import of_side_effect
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.experiments.turns import every_nth
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
+    Asking = Callable[[Call], Result | None]
 
 __all__ = ["AskDot", "Finding", "Observations", "diagnose"]
 
@@ -90,7 +92,7 @@ def diagnose(
     progress: Callable[[str], object] = lambda _: None,
     facts: list[Fact] | None = None,
     restart: Callable[[], object] | None = None,
-    ask_threads: Callable[[Call], Result | None] | None = None,
+    ask_threads: Asking | None = None,
 ) -> tuple[Finding, ...]:
     """Explain all results of a run.
 
@@ -111,7 +113,8 @@ def diagnose(
     restart
         Ends the kernel's process: the next call is the first one of a new one.
     ask_threads
-        Makes a call of several threads; without it what is wrong in them is not looked into.
+        Makes a call, of several threads too, and returns all that is known of it; without it what is wrong
+        in threads, and what calls do besides their results, is not looked into.
 
     Returns
     -------
@@ -141,20 +144,40 @@ def diagnose(
             if not observations.failures.get((function, 1)):
                 named = _with_orders(named, probe)
         findings += _of_rows(observations, function, named, facts_of, probe, limits)
+    if ask_threads:
+        findings += _of_threads(observations, ask_threads, limits, progress)
+        findings += _of_side_effects(observations, ask_threads, limits, progress)
+    for function, deaths in observations.deaths.items():
+        progress(function)
+        findings.append(_death(function, deaths, probe, limits))
+    return tuple(findings)
+
+
+def _of_threads(
+    observations: Observations, ask: Asking, limits: Limits, progress: Callable[[str], object]
+) -> Iterator[Finding]:
+    """Yield what makes calls of several threads wrong: each fact once, whichever call showed it."""
     shared: dict[tuple[str, str], tuple[Fact, int]] = {}
     for function, called in observations.threads.items():
         progress(function)
-        fact = of_threads(called, ask_threads, restart) if ask_threads else None
+        fact = of_threads(called, ask, limits.restart)
         if fact and not any(_is_of_state(one, fact.function) for one in limits.facts):
             first, calls = shared.get(key := (fact.function, fact.fact), (fact, 0))
             shared[key] = (first, calls + len(called))
     for fact, calls in shared.values():
         limits.facts.append(fact)
-        findings.append(_of_fact(fact, calls, calls))
-    for function, deaths in observations.deaths.items():
+        yield _of_fact(fact, calls, calls)
+
+
+def _of_side_effects(
+    observations: Observations, ask: Asking, limits: Limits, progress: Callable[[str], object]
+) -> Iterator[Finding]:
+    """Yield what calls do besides their results, and in which of them."""
+    for (function, fault), made in observations.side_effects.items():
         progress(function)
-        findings.append(_death(function, deaths, probe, limits))
-    return tuple(findings)
+        if fact := of_side_effect(fault, made, ask):
+            limits.facts.append(fact)
+            yield _of_fact(fact, len(made), len(made))
 
 
 def _is_of_state(fact: Fact, function: str) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import ACTIVATION, arguments_of, inputs_of
+from q8a8_conformance.results.side_effects import SIDE_EFFECTS
 from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
 
 OTHER_FACTS: Mapping[str, str] = MappingProxyType(
     {
+        **{effect.fact: f"{effect.happens}." for effect in SIDE_EFFECTS.values() if effect.fact},
         "activations": "A product keeps its activations so: as floats, or as codes under a scale of the row.",
         "activation-scale": "A product keeps the scales of its activations so, not as halves.",
         "accumulator": "A product keeps its running sums in this format, with more rounding than allowed.",
@@ -137,7 +139,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "zero-sign": "A zero has another sign than the product of scale and code.",
     }
 )
-"""What is found about quantizers, dequantization and products (there with a format behind a colon)."""
+"""What is found about quantizers, dequantization, products (with a format behind a colon), side effects."""
 
 FEW_EXPLAINED = 0.5
 """The part of the failed calls, by elements, that several wrong steps must explain to be no chance fit."""

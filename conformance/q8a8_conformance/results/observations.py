@@ -20,7 +20,7 @@ from q8a8 import layout
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.protocol.messages import Call, Fault
 
 Array = NDArray[Any]
 
@@ -94,7 +94,7 @@ class Observations:
     """All results by function; those of dot products by (function, nrc).
 
     Of the failed calls, `placed` holds those that are right at another address or in another mode, `threads`
-    those of several threads that are right by themselves.
+    those of several threads that are right by themselves, `side_effects` those that did more than they may.
     """
 
     quantizers: dict[str, list[QuantizerResult]] = field(default_factory=dict)
@@ -102,6 +102,7 @@ class Observations:
     failures: dict[Key, list[Failure]] = field(default_factory=dict)
     placed: dict[Key, list[Failure]] = field(default_factory=dict)
     threads: dict[str, list[Call]] = field(default_factory=dict)
+    side_effects: dict[tuple[str, Fault], list[Call]] = field(default_factory=dict)
     deaths: dict[str, list[Death]] = field(default_factory=dict)
 
     def add_failure(
@@ -131,6 +132,12 @@ class Observations:
         """Add a call of several threads in which results differ, or are not those of one thread."""
         held = self.threads.setdefault(call.function, [])
         if len(held) < FAILURES and not any(one is call for one in held):
+            held.append(call)
+
+    def add_side_effect(self, fault: Fault, call: Call) -> None:
+        """Add a call that did something besides its result."""
+        held = self.side_effects.setdefault((call.function, fault), [])
+        if len(held) < FAILURES:
             held.append(call)
 
     def add_death(self, call: Call, seconds: float) -> None:

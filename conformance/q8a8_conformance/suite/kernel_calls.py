@@ -15,6 +15,7 @@ from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.messages import Call, Fault, Result
 from q8a8_conformance.protocol.session import WorkerHung
 from q8a8_conformance.results.record import Status
+from q8a8_conformance.results.side_effects import SIDE_EFFECTS
 from q8a8_conformance.suite import placement
 from q8a8_conformance.suite.accepted_recipes import DESIGN, Recipes
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError, Target
@@ -23,25 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from q8a8_conformance.suite.case_records import CaseRecords
-
-FAULT_RULES: Mapping[Fault, tuple[str, str]] = {
-    Fault.INPUT_WRITTEN: ("Q8A8-MEM-3", "an input was written to"),
-    Fault.WROTE_OUTSIDE: ("Q8A8-MEM-2", "bytes outside the buffers were written"),
-    Fault.ROUNDING_MODE_CHANGED: ("Q8A8-ENV-1", "the rounding mode was left changed"),
-    Fault.FLUSH_MODE_CHANGED: (
-        "Q8A8-ENV-1",
-        "the flush-to-zero or denormals-are-zero bits were left changed",
-    ),
-    Fault.TRAP_MASK_CHANGED: ("Q8A8-ENV-1", "the exception masks were left changed"),
-    Fault.RESULT_VARIES: ("Q8A8-ENV-2", "the same call gave other bytes"),
-    Fault.THREAD_RESULT_VARIES: ("Q8A8-ENV-3", "calls from several threads at once gave other bytes"),
-    Fault.CONVENTION_BROKEN: ("Q8A8-ENV-5", "the calling convention was broken"),
-    Fault.PROCESS_CHANGED: ("Q8A8-ENV-6", "the process was left changed"),
-    Fault.RESOURCES_KEPT: ("Q8A8-ENV-7", "resources are kept, more with each call"),
-    Fault.STACK_EXCEEDED: ("Q8A8-ENV-8", "more stack was used than a call may use"),
-    Fault.OUTPUT_OR_THREAD: ("Q8A8-ENV-10", "output was written, or a thread was left"),
-}
-"""The rule that each fault breaks, and what happened."""
 
 OVER_WRITE = "Q8A8-MEM-2"
 
@@ -345,14 +327,16 @@ class KernelCalls:
     def _record_faults(self, call: Call, result: Result) -> None:
         if not result.faults:
             return
-        for fault, (rule, message) in FAULT_RULES.items():
+        for fault, effect in SIDE_EFFECTS.items():
             if fault in result.faults:
-                detail = f": {result.detail}" if result.detail else ""
-                self._records.add(Status.FAIL, (rule,), message + detail, call)
+                message = effect.happened + (f": {result.detail}" if result.detail else "")
+                self._records.add(Status.FAIL, (effect.rule,), message, call)
+                if effect.fact:
+                    self._target.observations.add_side_effect(fault, call)
                 if fault is Fault.THREAD_RESULT_VARIES:
                     self._target.observations.add_threads(call)
                 if fault is Fault.OUTPUT_OR_THREAD:
-                    self._target.warn("process:left", call.function, self._records.case, message + detail)
+                    self._target.warn("process:left", call.function, self._records.case, message)
 
     def _check_lowest_code(self, call: Call, outputs: Mapping[str, bytes]) -> None:
         """Check that no result holds -128 (Q8A8-QNT-5); under a recipe of ggml's it may."""

@@ -1,0 +1,176 @@
+"""In which calls a kernel does something besides its result: by their length, and by what their inputs hold.
+
+A call with the side effect is made again; then ordinary ones of many lengths, with its options. Where none of
+them has it, some of their blocks get other contents: zeros, small or large values, the lowest codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT_REAL, QUANTIZERS
+from q8a8_conformance.inputs.samples import call_of
+from q8a8_conformance.protocol.messages import Option
+from q8a8_conformance.results.side_effects import SIDE_EFFECTS
+from q8a8_conformance.reveal.places import Seen, find_rule
+from q8a8_conformance.spec.abi import ROW_FUNCTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.protocol.messages import Call, Fault, Result
+
+    Array = NDArray[Any]
+    Ask = Callable[[Call], Result | None]
+    Maker = Callable[[int], Call]
+
+TRIED, LONGEST = 3, 600
+"""Calls that are made again, and the longest one that is made besides."""
+
+BLOCKS = (*range(1, 19), 31, 32, 33, 63, 64, 65)
+SIZES = (*range(1, 35), 47, 48, 49, 63, 64, 65, 100, 127, 128, 129)
+"""Lengths in blocks, and in elements of a vector."""
+
+KEPT = ~(Option.SHARED_INPUTS | Option.ROWS)
+"""Options that other calls can be made with."""
+
+PLACES: dict[str, int | slice] = {
+    "the last block is": -1,
+    "the first block is": 0,
+    "every block is": slice(None),
+}
+
+
+def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
+    """Find which calls of a function have a side effect, from some that had it.
+
+    None where none of them has it again, or no rule is found for those that do.
+    """
+    for call in sorted(seen, key=lambda one: (one.nrc, one.n))[:TRIED]:
+        result = ask(call)
+        if result is None or fault not in result.faults:
+            continue
+        effect, detail = SIDE_EFFECTS[fault], result.detail.splitlines()[:1]
+        if call.function not in ROW_FUNCTIONS or not (found := _where(fault, call, ask)):
+            return None
+        where, words = found
+        text = f"{effect.happens}{words}." if words else f"{effect.happens} in every call."
+        evidence = (Evidence(call, (), (), "; ".join((_length(call), *detail))),)
+        named = (effect.fact, where, effect.rule, text, effect.fix, "")
+        return Fact(*named, function=call.function, evidence=evidence, nrc=call.nrc)
+    return None
+
+
+def _length(call: Call) -> str:
+    return f"size = {call.n}" if call.function == ACTIVATION else f"nb = {call.n // 32}"
+
+
+def _where(fault: Fault, call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
+    """Return in which calls it happens: as JSON data, and as the end of a sentence."""
+
+    def happens(make: Maker, n: int) -> bool | None:
+        other = replace(make(n), options=call.options & KEPT, repeat=call.repeat)
+        result = ask(other)
+        return None if result is None else fault in result.faults
+
+    lengths = SIZES if call.function == ACTIVATION else BLOCKS
+    found: list[tuple[int, dict[str, Any], str]] = []
+    for words, make in _contents(call):
+        hits = {n: hit for n in lengths if (hit := happens(make, n)) is not None}
+        if not any(hits.values()):
+            continue
+        rows = {n: np.arange(n) < hit for n, hit in hits.items()}
+        known = {n: np.arange(n) == 0 for n in hits}
+
+        def asked(n: int, make: Maker = make) -> tuple[Array, Array]:
+            return np.arange(n) < bool(happens(make, n)), np.arange(n) == 0
+
+        rule = find_rule(Seen(rows, known), asked, LONGEST)
+        if rule is None and not words:
+            return None
+        if rule is None:
+            continue
+        noun = ("element", "size") if call.function == ACTIVATION else ("block", "nb")
+        text = rule.text(*noun).partition(" where ")[2]
+        conditions = [one for one in (words, text) if one]
+        where = {"values": words, "length": [c.to_json() for c in rule.length]}
+        found.append((len(rule.length), where, f" where {' and '.join(conditions)}" if conditions else ""))
+        if not words or not text:
+            break
+    if found:
+        return min(found, key=lambda one: one[0])[1:]
+    empty = happens(partial(_sample, call), 0)
+    return ({"values": "", "length": "empty"}, " where there are no elements") if empty else None
+
+
+def _sample(call: Call, n: int) -> Call:
+    return call_of(call.function, n, call.nrc)
+
+
+def _contents(call: Call) -> Iterator[tuple[str, Maker]]:
+    """Yield what calls may hold, ordinary values first: a clause about the inputs, and a maker by length."""
+    yield "", partial(_sample, call)
+    function = call.function
+    if function == ACTIVATION:
+        yield "every element is 0", partial(_floats, function, lambda x: 0 * x, slice(None))
+        return
+    if function in QUANTIZERS:
+        for (verb, at), (noun, change) in product(
+            PLACES.items(),
+            {
+                "so small that its scale is 0": lambda x: x * np.float32(2.0**-40),
+                "all zeros": lambda x: 0 * x,
+                "so small that its scale is subnormal": lambda x: x * np.float32(2.0**-10),
+                "as large as scales allow": lambda x: np.sign(x) * np.float32(8e6),
+            }.items(),
+        ):
+            yield f"{verb} {noun}", partial(_floats, function, change, at)
+        return
+    for side, (verb, at), (noun, change) in product(call.spec.inputs, PLACES.items(), _CHANGES.items()):
+        of = "" if function == DEQUANTIZE else f" of {call.spec.buffers[side].name[-1]}"
+        yield f"{verb.removesuffix(' is')}{of} has {noun}", partial(_blocks, call, change, at, side)
+
+
+def _floats(function: str, change: Callable[[Array], Array], at: int | slice, n: int) -> Call:
+    """Return a call of a quantizer in which some blocks of its elements are changed."""
+    call = call_of(function, n)
+    data = np.frombuffer(call.buffers[0].data, "<f4").reshape(1 if function == ACTIVATION else n, -1).copy()
+    data[at] = change(data[at])
+    flat = data.ravel()
+    return calls.activation(flat) if function == ACTIVATION else calls.quantize(function, flat)
+
+
+_CHANGES: dict[str, tuple[int | None, int]] = {
+    "a scale of 0": (0x0000, 0),
+    "a subnormal scale": (0x0155, 0),
+    "a negative scale": (0xB800, 0),
+    "codes of 0 alone": (None, 0x00),
+    "codes of -128 alone": (None, 0x80),
+}
+"""Another scale for a block, or another code: by the end of a clause."""
+
+
+def _blocks(call: Call, change: tuple[int | None, int], at: int | slice, side: int, n: int) -> Call:
+    """Return a call on rows of blocks, of which some on one side have another scale, or other codes."""
+    made = call_of(call.function, n, call.nrc)
+    buffer = made.buffers[side]
+    size = 36 if call.function == DOT_REAL else 34
+    data = np.frombuffer(bytes(buffer.data), np.uint8).copy()
+    rows = data[: n * size].reshape(n, size)
+    scale, code = change
+    if scale is None:
+        rows[at, size - 32 :] = code
+    else:
+        rows[at, : size - 32] = list(scale.to_bytes(2, "little")) * ((size - 32) // 2)
+    buffers = list(made.buffers)
+    buffers[side] = replace(buffer, data=data.tobytes())
+    return replace(made, buffers=tuple(buffers))

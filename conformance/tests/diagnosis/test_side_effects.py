@@ -1,0 +1,121 @@
+"""What calls do besides their results: in which of them, by length and by what their inputs hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance import diagnosis
+from q8a8_conformance.diagnosis.experiments.side_effects import of_side_effect
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT, MUL_MAT, QUANTIZERS
+from q8a8_conformance.inputs.samples import call_of
+from q8a8_conformance.protocol.messages import NO_FAULTS, Fault, Option, Result
+from q8a8_conformance.results.observations import Observations
+from q8a8_conformance.reveal.quantizer_calls import elements_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.protocol.messages import Call
+
+FLUSH = Fault.FLUSH_MODE_CHANGED
+
+
+def _kernel(has: Callable[[Call], bool], fault: Fault = FLUSH) -> Callable[[Call], Result]:
+    def ask(call: Call) -> Result:
+        return Result(fault if has(call) else NO_FAULTS, "it was 0, is 1" if has(call) else "", ())
+
+    return ask
+
+
+def _row_scales(call: Call) -> list[int]:
+    return [int.from_bytes(call.buffers[0].data[34 * b : 34 * b + 2], "little") for b in range(call.n // 32)]
+
+
+@pytest.mark.parametrize(
+    ("function", "has", "sentence"),
+    [
+        (DOT, lambda _: True, "are left changed in every call."),
+        (DOT, lambda call: call.n % 64 == 32, "are left changed where nb is odd."),
+        (QUANTIZERS[0], lambda call: call.n >= 32 * 17, "are left changed where nb >= 17."),
+        (ACTIVATION, lambda call: call.n % 8 > 0, "are left changed where size % 8 >= 1."),
+        (ACTIVATION, lambda call: not elements_of(call).any(), "are left changed where every element is 0."),
+        (DEQUANTIZE, lambda call: call.n == 0, "are left changed where there are no elements."),
+        (
+            QUANTIZERS[1],
+            lambda call: call.n > 0 and bool((np.abs(elements_of(call)[-32:]) < 1e-7).all()),
+            "are left changed where the last block is so small that its scale is 0.",
+        ),
+        (
+            DEQUANTIZE,
+            lambda call: call.n > 64 and 0 < _row_scales(call)[0] < 0x400,
+            "are left changed where the first block has a subnormal scale and nb >= 3.",
+        ),
+        (
+            DOT,
+            lambda call: bool(call.n) and set(call.buffers[2].data[2:34]) == {0x80},
+            "are left changed where the first block of y has codes of -128 alone.",
+        ),
+    ],
+)
+def test_where(function: str, has: Callable[[Call], bool], sentence: str) -> None:
+    """The condition is one of the length, of what a block holds, or of both."""
+    empty = function == DEQUANTIZE and "no elements" in sentence
+    seen = [call for call in _some(function) if has(call) and (call.n == 0) == empty]
+    fact = of_side_effect(FLUSH, seen, _kernel(has))
+    assert fact is not None
+    assert fact.sentence.endswith(sentence)
+    assert (fact.fact, fact.rule, fact.function) == ("flush-mode-changed", "Q8A8-ENV-1", function)
+    assert "it was 0, is 1" in fact.evidence[0].text
+
+
+def _some(function: str) -> list[Call]:
+    """Return calls of several lengths and contents, of which some have each side effect."""
+    plain = [call_of(function, n) for n in (0, 1, 2, 3, 5, 17, 33)]
+    zeros = [calls.with_zeros(call) for call in plain[1:]]
+    if function == DEQUANTIZE:
+        small = bytearray(call_of(function, 3).buffers[0].data)
+        small[:2] = b"\x55\x01"
+        return [*plain, calls.build(function, 96, {"x": bytes(small)})]
+    if function == DOT:
+        inputs = calls.inputs_of(call_of(function, 1))
+        low = inputs["vy"][:2] + b"\x80" * 32
+        return [*plain, calls.build(function, 32, {**inputs, "vy": low}, nrc=1)]
+    return [*plain, *zeros]
+
+
+def test_what_has_no_condition() -> None:
+    """Nothing is said of what is not seen again, of a product, or where no rule fits."""
+    one = call_of(DOT, 3)
+    assert of_side_effect(FLUSH, [one], _kernel(lambda _: False)) is None
+    assert of_side_effect(FLUSH, [one], lambda _: None) is None
+    assert of_side_effect(FLUSH, [one], _kernel(lambda call: call is one)) is None
+    odd = {3, 4, 9, 14, 33}
+    assert of_side_effect(FLUSH, [one], _kernel(lambda call: call.n // 32 in odd)) is None
+    product = calls.build(MUL_MAT, 32, {"w": bytes(34), "x": bytes(128)}, bs=1, bx=1)
+    assert of_side_effect(FLUSH, [product], _kernel(lambda _: True)) is None
+
+
+def test_options_are_kept() -> None:
+    """What only guarded calls show is asked in such."""
+    guarded = calls.with_options(call_of(DOT, 3), Option.GUARD_AFTER | Option.SHARED_INPUTS)
+    ask = _kernel(lambda call: Option.GUARD_AFTER in call.options, Fault.WROTE_OUTSIDE)
+    fact = of_side_effect(Fault.WROTE_OUTSIDE, [guarded], ask)
+    assert fact is not None
+    assert fact.sentence == "Bytes outside the buffers are written in every call."
+
+
+def test_in_a_diagnosis() -> None:
+    """They are findings beside those about results."""
+    observations = Observations()
+    for n in (1, 2):
+        observations.add_side_effect(FLUSH, call_of(DOT, n))
+    found = diagnosis.diagnose(observations, _no_dot, ask_threads=_kernel(lambda _: True))
+    assert [(one.cause, one.explained, one.of) for one in found] == [("flush-mode-changed", 2, 2)]
+
+
+def _no_dot(*_: object) -> None:
+    """Make no dot product."""
