@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance import diagnosis
+from q8a8_conformance.diagnosis.experiments import side_effects
 from q8a8_conformance.diagnosis.experiments.side_effects import of_side_effect
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT, MUL_MAT, QUANTIZERS
@@ -119,3 +120,9 @@ def test_in_a_diagnosis() -> None:
 
 def _no_dot(*_: object) -> None:
     """Make no dot product."""
+
+
+def test_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time is up before all calls were made, nothing is said."""
+    monkeypatch.setattr(side_effects, "SECONDS", -1.0)
+    assert of_side_effect(FLUSH, [call_of(DOT, 1)], _kernel(lambda _: True)) is None

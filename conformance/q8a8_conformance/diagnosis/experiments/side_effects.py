@@ -6,6 +6,7 @@ them has it, some of their blocks get other contents: zeros, small or large valu
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -19,6 +20,7 @@ from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT_REAL, QUAN
 from q8a8_conformance.inputs.samples import call_of
 from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.results.side_effects import SIDE_EFFECTS
+from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Seen, find_rule
 from q8a8_conformance.spec.abi import ROW_FUNCTIONS
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Ask = Callable[[Call], Result | None]
     Maker = Callable[[int], Call]
+
+SECONDS = 4.0
+"""How long other calls are made: without an answer to all of them nothing is said."""
 
 TRIED, LONGEST = 3, 600
 """Calls that are made again, and the longest one that is made besides."""
@@ -60,7 +65,11 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
         if result is None or fault not in result.faults:
             continue
         effect, detail = SIDE_EFFECTS[fault], result.detail.splitlines()[:1]
-        if call.function not in ROW_FUNCTIONS or not (found := _where(fault, call, ask)):
+        try:
+            found = _where(fault, call, ask) if call.function in ROW_FUNCTIONS else None
+        except NoAnswerError:
+            found = None
+        if found is None:
             return None
         where, words = found
         text = f"{effect.happens}{words}." if words else f"{effect.happens} in every call."
@@ -76,8 +85,11 @@ def _length(call: Call) -> str:
 
 def _where(fault: Fault, call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
     """Return in which calls it happens: as JSON data, and as the end of a sentence."""
+    end = time.monotonic() + SECONDS
 
     def happens(make: Maker, n: int) -> bool | None:
+        if time.monotonic() > end:
+            raise NoAnswerError("the time is up")
         other = replace(make(n), options=call.options & KEPT, repeat=call.repeat)
         result = ask(other)
         return None if result is None else fault in result.faults

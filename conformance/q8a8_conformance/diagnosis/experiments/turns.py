@@ -6,6 +6,7 @@ calls whose turn it is: before each of them as many others are made as lie betwe
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
 
-CALLS = 600
-"""How often a call is made in a row."""
+CALLS, SECONDS = 600, 1.0
+"""How often a call is made in a row, and for how long at most."""
 
 SEEN = 3
 """Wrong calls at equal distances that are needed."""
@@ -92,7 +93,10 @@ def every_nth(failures: Sequence[Failure], probe: Probe) -> Turn | None:
     """Find that every nth call is wrong; None where wrong ones come at no equal distances."""
     for one in sorted(failures, key=lambda each: each.call.n)[:TRIED]:
         wrong: list[int] = []
+        end = time.monotonic() + SECONDS
         for number in range(CALLS):
+            if time.monotonic() > end:
+                return None
             outputs = probe(plain(one.call))
             if outputs is None:
                 return None
