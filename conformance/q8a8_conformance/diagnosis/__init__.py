@@ -119,7 +119,7 @@ def diagnose(
     Returns
     -------
     tuple of Finding
-        At least one for each function with results, the quantizers first; one for each function that died.
+        At least one for each function with results: what is wrong first, and then what right ones compute.
     """
     findings: list[Finding] = []
     limits = Limits([] if facts is None else facts, restart)
@@ -150,7 +150,12 @@ def diagnose(
     for function, deaths in observations.deaths.items():
         progress(function)
         findings.append(_death(function, deaths, probe, limits))
-    return tuple(findings)
+    return tuple(sorted(findings, key=_is_right))
+
+
+def _is_right(finding: Finding) -> bool:
+    """Return whether a finding is a recipe or an order that is none to change."""
+    return not finding.fix and finding.cause not in {UNEXPLAINED, CRASH}
 
 
 def _of_threads(
