@@ -23,7 +23,7 @@ from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
 from q8a8_conformance.diagnosis.experiments import KEPT, dot_facts, kept_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.diagnosis.experiments.side_effects import of_side_effect
+from q8a8_conformance.diagnosis.experiments.side_effects import of_reach, of_side_effect
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.experiments.turns import every_nth
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
@@ -183,6 +183,11 @@ def _of_side_effects(
         if fact := of_side_effect(fault, made, ask):
             limits.facts.append(fact)
             yield _of_fact(fact, len(made), len(made))
+    for function, died in observations.reaches.items():
+        progress(function)
+        if fact := of_reach(died, ask):
+            limits.facts.append(fact)
+            yield _of_fact(fact, len(died), len(died))
 
 
 def _is_of_state(fact: Fact, function: str) -> bool:

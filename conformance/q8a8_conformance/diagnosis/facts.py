@@ -80,6 +80,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
 OTHER_FACTS: Mapping[str, str] = MappingProxyType(
     {
         **{effect.fact: f"{effect.happens}." for effect in SIDE_EFFECTS.values() if effect.fact},
+        "read-outside": "Bytes outside the buffers are read.",
         "activations": "A product keeps its activations so: as floats, or as codes under a scale of the row.",
         "activation-scale": "A product keeps the scales of its activations so, not as halves.",
         "accumulator": "A product keeps its running sums in this format, with more rounding than allowed.",

@@ -94,7 +94,8 @@ class Observations:
     """All results by function; those of dot products by (function, nrc).
 
     Of the failed calls, `placed` holds those that are right at another address or in another mode, `threads`
-    those of several threads that are right by themselves, `side_effects` those that did more than they may.
+    those of several threads that are right by themselves, `side_effects` those that did more than they may,
+    and `reaches` those that died beside an inaccessible page, with what was said of it.
     """
 
     quantizers: dict[str, list[QuantizerResult]] = field(default_factory=dict)
@@ -103,6 +104,7 @@ class Observations:
     placed: dict[Key, list[Failure]] = field(default_factory=dict)
     threads: dict[str, list[Call]] = field(default_factory=dict)
     side_effects: dict[tuple[str, Fault], list[Call]] = field(default_factory=dict)
+    reaches: dict[str, list[tuple[Call, str]]] = field(default_factory=dict)
     deaths: dict[str, list[Death]] = field(default_factory=dict)
 
     def add_failure(
@@ -139,6 +141,12 @@ class Observations:
         held = self.side_effects.setdefault((call.function, fault), [])
         if len(held) < FAILURES:
             held.append(call)
+
+    def add_reach(self, call: Call, text: str) -> None:
+        """Add a call that did not return where its buffers lie beside an inaccessible page."""
+        held = self.reaches.setdefault(call.function, [])
+        if len(held) < FAILURES:
+            held.append((call, text))
 
     def add_death(self, call: Call, seconds: float) -> None:
         """Add a call that did not return."""

@@ -262,6 +262,7 @@ class KernelCalls:
                 outside = each.rule == placement.OVER_READ and self._records.has_failed(OVER_WRITE)
                 rule = OVER_WRITE if outside else each.rule
                 self._records.add(Status.CRASHED, (rule,), f"{each.meaning}: {error}", each.call)
+                self._keep_reach(each.call, error)
                 if each.rule == placement.ALIGNMENT:
                     break  # The end of a page is at the same address.
         return died
@@ -308,6 +309,7 @@ class KernelCalls:
                 if self._dies_of_a_property(zeros, calls.with_zeros(call), regardless=first):
                     return None
             self._records.add(Status.CRASHED, rules, f"{message}: {error}", call)
+            self._keep_reach(call, error)
             return None
         except RefusedError as error:
             if legal:
@@ -323,6 +325,11 @@ class KernelCalls:
             return self._target.outputs(call, self._target.call(call))
         except (KernelDiedError, RefusedError, NotRunError):
             return None
+
+    def _keep_reach(self, call: Call, error: Exception) -> None:
+        """Keep a call that died beside an inaccessible page for the diagnosis."""
+        if call.options & placement.GUARDS:
+            self._target.observations.add_reach(call, str(error))
 
     def _record_faults(self, call: Call, result: Result) -> None:
         if not result.faults:

@@ -9,7 +9,7 @@ import pytest
 
 from q8a8_conformance import diagnosis
 from q8a8_conformance.diagnosis.experiments import side_effects
-from q8a8_conformance.diagnosis.experiments.side_effects import of_side_effect
+from q8a8_conformance.diagnosis.experiments.side_effects import of_reach, of_side_effect
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT, MUL_MAT, QUANTIZERS
 from q8a8_conformance.inputs.samples import call_of
@@ -126,3 +126,45 @@ def test_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the time is up before all calls were made, nothing is said."""
     monkeypatch.setattr(side_effects, "SECONDS", -1.0)
     assert of_side_effect(FLUSH, [call_of(DOT, 1)], _kernel(lambda _: True)) is None
+
+
+def _dies(call: Call) -> bool:
+    return Option.GUARD_AFTER in call.options and call.n // 32 % 4 == 3
+
+
+def test_reads_outside() -> None:
+    """A call that dies beside an inaccessible page reads, or writes, outside: in rows of some lengths."""
+    guarded = calls.with_options(call_of(DEQUANTIZE, 3), Option.GUARD_AFTER)
+    text = "stderr: SIGSEGV ({}): in dequantize_row_q8_a8, {} (102 bytes): 1 byte {}"
+
+    def ask(call: Call) -> Result | None:
+        return None if _dies(call) else Result(NO_FAULTS, "", ())
+
+    read = of_reach([(guarded, text.format("read", "x", "after its end"))], ask)
+    assert read is not None
+    assert (read.fact, read.rule) == ("read-outside", "Q8A8-MEM-1")
+    assert read.sentence == "Bytes after the end of x are read where nb % 4 = 3."
+    assert read.evidence[0].text == "nb = 3: x: 1 byte after its end"
+    written = of_reach([(guarded, text.format("write", "y", "before its start"))], ask)
+    assert written is not None
+    assert (written.fact, written.rule) == ("written-outside", "Q8A8-MEM-2")
+    assert written.sentence == "Bytes before the start of y are written where nb % 4 = 3."
+    assert of_reach([(guarded, "no answer")], ask) is None
+    assert of_reach([(calls.with_options(call_of(DEQUANTIZE, 2), Option.GUARD_AFTER), text)], ask) is None
+
+
+def test_reach_in_a_diagnosis() -> None:
+    """What a call reads outside is a finding; where the time is up there is none."""
+    observations = Observations()
+    guarded = calls.with_options(call_of(DEQUANTIZE, 3), Option.GUARD_AFTER)
+    observations.add_reach(
+        guarded, "SIGSEGV (read): in dequantize_row_q8_a8, x (102 bytes): 5 bytes after its end"
+    )
+    found = diagnosis.diagnose(observations, _no_dot, ask_threads=lambda _: None)
+    assert [one.sentence for one in found] == ["Bytes after the end of x are read in every call."]
+
+
+def test_time_of_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same limit."""
+    monkeypatch.setattr(side_effects, "SECONDS", -1.0)
+    assert of_reach([(call_of(DEQUANTIZE, 3), "")], lambda _: None) is None

@@ -6,6 +6,7 @@ them has it, some of their blocks get other contents: zeros, small or large valu
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.protocol.messages import Call, Fault, Result
+    from q8a8_conformance.reveal.places import Rule
 
     Array = NDArray[Any]
     Ask = Callable[[Call], Result | None]
@@ -44,6 +46,14 @@ TRIED, LONGEST = 3, 600
 BLOCKS = (*range(1, 19), 31, 32, 33, 63, 64, 65)
 SIZES = (*range(1, 35), 47, 48, 49, 63, 64, 65, 100, 127, 128, 129)
 """Lengths in blocks, and in elements of a vector."""
+
+FEW_LENGTHS = (*range(1, 10), 15, 16, 17, 31, 33, 64, 65)
+"""Those of calls that may die: a process begins after each."""
+
+REACHED = re.compile(
+    r"SIG\w+ \((read|write)\): in \w+, (\w+) \(\d+ bytes?\): (\d+ bytes?) (after its end|before its start)"
+)
+"""What a worker says of the address at which it died."""
 
 KEPT = ~(Option.SHARED_INPUTS | Option.ROWS)
 """Options that other calls can be made with."""
@@ -79,34 +89,49 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
     return None
 
 
+def of_reach(died: Sequence[tuple[Call, str]], ask: Ask) -> Fact | None:
+    """Find which calls of a function die beside an inaccessible page: what they read or write outside.
+
+    `died` has calls that did, and what was said of them.
+    """
+    call, text = min(died, key=lambda one: (one[0].nrc, one[0].n))
+    if call.function not in ROW_FUNCTIONS or ask(call) is not None:
+        return None
+    try:
+        found = _where(None, call, ask)
+    except NoAnswerError:
+        return None
+    said = REACHED.search(text)
+    if found is None or said is None:
+        return None
+    where, words = found
+    how, name, far, side = said.groups()
+    verb, rule = ("written", "Q8A8-MEM-2") if how == "write" else ("read", "Q8A8-MEM-1")
+    place = "end" if side == "after its end" else "start"
+    sentence = f"Bytes {'after' if place == 'end' else 'before'} the {place} of {name} are {verb}"
+    fix = "Touch the bytes of the buffers alone: handle what a vector leaves over."
+    evidence = (Evidence(call, (), (), f"{_length(call)}: {name}: {far} {side}"),)
+    named = (f"{verb}-outside", {**where, "buffer": name, "side": place}, rule)
+    full = f"{sentence}{words or ' in every call'}."
+    return Fact(*named, full, fix, "", function=call.function, evidence=evidence, nrc=call.nrc)
+
+
 def _length(call: Call) -> str:
     return f"size = {call.n}" if call.function == ACTIVATION else f"nb = {call.n // 32}"
 
 
-def _where(fault: Fault, call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
-    """Return in which calls it happens: as JSON data, and as the end of a sentence."""
-    end = time.monotonic() + SECONDS
+def _where(fault: Fault | None, call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
+    """Return in which calls it happens: as JSON data, and as the end of a sentence.
 
-    def happens(make: Maker, n: int) -> bool | None:
-        if time.monotonic() > end:
-            raise NoAnswerError("the time is up")
-        other = replace(make(n), options=call.options & KEPT, repeat=call.repeat)
-        result = ask(other)
-        return None if result is None else fault in result.faults
-
-    lengths = SIZES if call.function == ACTIVATION else BLOCKS
+    Without a fault it is that a call does not return.
+    """
+    survey = _Survey(fault, call, ask)
     found: list[tuple[int, dict[str, Any], str]] = []
     for words, make in _contents(call):
-        hits = {n: hit for n in lengths if (hit := happens(make, n)) is not None}
+        hits = survey.hits(make)
         if not any(hits.values()):
             continue
-        rows = {n: np.arange(n) < hit for n, hit in hits.items()}
-        known = {n: np.arange(n) == 0 for n in hits}
-
-        def asked(n: int, make: Maker = make) -> tuple[Array, Array]:
-            return np.arange(n) < bool(happens(make, n)), np.arange(n) == 0
-
-        rule = find_rule(Seen(rows, known), asked, LONGEST)
+        rule = survey.rule(make, hits)
         if rule is None and not words:
             return None
         if rule is None:
@@ -120,8 +145,48 @@ def _where(fault: Fault, call: Call, ask: Ask) -> tuple[dict[str, Any], str] | N
             break
     if found:
         return min(found, key=lambda one: one[0])[1:]
-    empty = happens(partial(_sample, call), 0)
+    empty = survey.happens(partial(_sample, call), 0)
     return ({"values": "", "length": "empty"}, " where there are no elements") if empty else None
+
+
+class _Survey:
+    """Calls of many lengths, as one that had a side effect (or died: without a fault) was made."""
+
+    def __init__(self, fault: Fault | None, call: Call, ask: Ask) -> None:
+        self._fault, self._call, self._ask = fault, call, ask
+        self._end = time.monotonic() + SECONDS
+        lengths = SIZES if call.function == ACTIVATION else BLOCKS
+        self._lengths = [n for n in lengths if fault or n in FEW_LENGTHS]
+
+    def happens(self, make: Maker, n: int) -> bool | None:
+        """Return whether a call has it; None where it does not return.
+
+        Raises
+        ------
+        NoAnswerError
+            The time is up.
+        """
+        if time.monotonic() > self._end:
+            raise NoAnswerError("the time is up")
+        call = self._call
+        result = self._ask(replace(make(n), options=call.options & KEPT, repeat=call.repeat))
+        if self._fault is None:
+            return result is None
+        return None if result is None else self._fault in result.faults
+
+    def hits(self, make: Maker) -> dict[int, bool]:
+        """Return whether calls of the usual lengths have it."""
+        return {n: hit for n in self._lengths if (hit := self.happens(make, n)) is not None}
+
+    def rule(self, make: Maker, hits: dict[int, bool]) -> Rule | None:
+        """Return the rule for the lengths; a call as a whole stands for its first block."""
+
+        def asked(n: int) -> tuple[Array, Array]:
+            first = np.arange(n) == 0
+            return first & bool(self.happens(make, n)), first
+
+        rows = {n: (np.arange(n) == 0) & hit for n, hit in hits.items()}
+        return find_rule(Seen(rows, {n: np.arange(n) == 0 for n in hits}), asked, LONGEST)
 
 
 def _sample(call: Call, n: int) -> Call:
