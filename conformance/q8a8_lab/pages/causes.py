@@ -54,7 +54,8 @@ bits of all results. A line of the report's `diagnosis` holds
 `{UNEXPLAINED}` means that nothing that experiments found gives the kernel's bytes;
 `{CRASH}`, that calls crashed or hung. What a kernel does besides its results (it writes outside its
 buffers, leaves a rounding mode changed) is seen directly: it is a failed rule of [Memory
-and environment](spec/kernel.md).
+and environment](spec/kernel.md). In which calls it does so, ordinary ones of many lengths show, and ones in
+which some blocks hold zeros, small or large values, or the lowest codes.
 
 ## Experiments on a dot product
 
