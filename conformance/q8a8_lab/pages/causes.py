@@ -133,6 +133,14 @@ _EXPERIMENTS = (
         "what is kept from one call to the next",
     ),
     (
+        "two calls that differ, the second at the same addresses or others, as long or not",
+        "what a call takes over from the one before: a result, fields of blocks, a sum, an amax",
+    ),
+    (
+        "a failed call 600 times in a row",
+        "calls that are wrong by turns; the experiments above, made in their turn, show what is wrong",
+    ),
+    (
         "a failed call of several threads again, beside the same or another call, by more threads, shorter",
         "memory that threads share, by how many and from which length on; races, of first calls too",
     ),
