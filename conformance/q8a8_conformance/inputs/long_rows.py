@@ -1,4 +1,4 @@
-"""Rows of any length up to 65,537 blocks in which every block counts, with the results of each function.
+"""Rows of up to 65,537 blocks in which every block counts, with the results of each function.
 
 A row is a part of one long row per function, and its expected value a part of one long expected value. The
 long row repeats `PERIOD` blocks, a prime number: blocks any power of two apart differ, so that a kernel that
@@ -40,6 +40,9 @@ PEAK = np.float32(3)
 
 VECTOR_REPEATS = 9
 """Periods of the long activation vector: over 2^20 elements."""
+
+MATRIX = 4096 * 4096 // 32 + 3
+"""Blocks of a row that is a whole matrix, and some: more groups of eight than 16 bits count."""
 
 UNUSED = 0x4200
 """Bits of the scale that ``_real`` must not use: 3.0, no power of two."""
@@ -191,8 +194,12 @@ class BlockRows:
     def part(self, nb: int) -> tuple[bytes, bytes]:
         """Return a row of `nb` blocks, and its result."""
         start, stop = start_of(nb), start_of(nb) + nb
-        size, width = len(self.data) // (REPEATS * PERIOD), len(self.expected) // (REPEATS * PERIOD)
-        return self.data[size * start : size * stop], self.expected[width * start : width * stop]
+        data, expected = self.data, self.expected
+        size, width = (len(each) // (REPEATS * PERIOD) for each in (data, expected))
+        if stop > REPEATS * PERIOD:
+            more = stop // PERIOD + 1
+            data, expected = (each[: len(each) // REPEATS] * more for each in (data, expected))
+        return data[size * start : size * stop], expected[width * start : width * stop]
 
 
 @cache

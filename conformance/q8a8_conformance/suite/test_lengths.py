@@ -1,4 +1,4 @@
-"""Every function at every length: rows of 0 to 65,537 blocks and vectors of over 2^20 elements, all values.
+"""Every function at every length: rows of 0 to 65,537 blocks, matrices, vectors of over 2^20 elements.
 
 The cases of a function go from short to long, and each ends with its first wrong result: it names the length.
 """
@@ -12,6 +12,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls, long_rows
 from q8a8_conformance.inputs.long_rows import LARGE, RANGES
+from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.judge import RETURNS
 from q8a8_conformance.suite.two_rows import require_two_rows
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     Case = tuple[int, Call, Mapping[str, bytes]]
     """A length, a call of it, and its results."""
+
+FAST_SECONDS = 0.06
+"""What a call of the longest row, 8 MiB, takes at most with a kernel that is given a whole matrix."""
 
 COUNT, PLACES, ALL_ELEMENTS = "Q8A8-DOT-10", "Q8A8-LAY-2", "Q8A8-QNT-9"
 STRIDES = ((2, 0, 0), (3, 34, 2), (7, 2, 68), (300, 0, 34))
@@ -128,6 +132,32 @@ def test_dequantize(judge: Judge, counts: tuple[int, ...]) -> None:
             yield nb, calls.build(calls.DEQUANTIZE, 32 * nb, {"x": x}), {"y": expected}
 
     judge_each(judge, cases())
+
+
+@pytest.mark.rule(PLACES, RETURNS)
+@pytest.mark.parametrize(
+    "function",
+    [
+        pytest.param(calls.QUANTIZERS[0], id=f"lengths/{calls.QUANTIZERS[0]}/matrix"),
+        pytest.param(calls.DEQUANTIZE, id="lengths/dequantize/matrix"),
+    ],
+)
+def test_matrix(judge: Judge, function: str) -> None:
+    """Quantize, or dequantize, a matrix of 4096 rows at once, as files of models are made and read.
+
+    (Of a fast kernel alone. ggml's `quantize_q8_0` and `llama_tensor_dequantize_impl` do so.)
+    """
+    judge.require(function)
+
+    def case(nb: int) -> Case:
+        if function == calls.DEQUANTIZE:
+            x, expected = long_rows.quantized().part(nb)
+            return nb, calls.build(function, 32 * nb, {"x": x}), {"y": expected}
+        return nb, *_of_row(judge, function, nb)
+
+    _, small, _ = case(long_rows.LONGEST)
+    lengths = (1,) if thread_checks.is_slow(judge, small, FAST_SECONDS, 1) else (1, long_rows.MATRIX)
+    judge_each(judge, map(case, lengths))
 
 
 @pytest.mark.rule(ALL_ELEMENTS, RETURNS)

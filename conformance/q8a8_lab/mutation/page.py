@@ -52,6 +52,8 @@ The suite takes seconds, so a wrong kernel can conform if it is right for as lon
 - one that changes after more calls than are made: each function of rows is called some 200,000 times,
   nrc = 2 and the matrix product some 70,000 times; or after 2^31 elements in all, which take a plain C kernel
   seconds for each function;
+- one that is wrong in longer rows alone: dot products are judged at up to 65,537 blocks, activation vectors
+  at up to 2^20 elements and some, quantizers and dequantization at up to 2^24 and some;
 - one that is wrong in a single call of these many, where that is no 65,536th and no 65,535th one;
 - one that is wrong for a single amax that is no end of a scale, no half, no bfloat16 and no usual number, or
   for one of the 2^24 pairs of a scale and a code: `q8a8 certify` goes through such sets as a whole;
