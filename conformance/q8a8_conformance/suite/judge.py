@@ -15,6 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.suite import placement
 from q8a8_conformance.suite.accepted_recipes import DESIGN
@@ -117,6 +118,14 @@ class Judge:
     ) -> Result | None:
         """Make a call under conditions that some rules promise to survive: :meth:`KernelCalls.attempt`."""
         return self._calls.attempt(call, rules, message, legal=legal, plain=plain)
+
+    def aligned(self, call: Call) -> Call:
+        """Return a call whose buffers begin at 64-byte boundaries, where kernels may have a way of their own.
+
+        (It is one on read-only inputs, which is placed already.) The call itself where the worker cannot.
+        """
+        able = "readonly" in self.target.hello.capabilities
+        return calls.with_options(call, Option.READONLY) if able else call
 
     def exact(self, call: Call, expected: Mapping[str, bytes], rules: tuple[str, ...] | None = None) -> None:
         """Make a call whose output buffers must hold exactly these bytes."""

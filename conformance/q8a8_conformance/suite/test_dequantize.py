@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 
 def judge_row(judge: Judge, blocks: Array) -> None:
-    """Dequantize blocks [nb] and compare with the exact products."""
-    judge.exact(calls.dequantize(blocks), {"y": dequantize_row(blocks).astype("<f4").tobytes()})
+    """Dequantize blocks [nb] and compare with the exact products, at 64-byte boundaries and elsewhere."""
+    call, expected = calls.dequantize(blocks), {"y": dequantize_row(blocks).astype("<f4").tobytes()}
+    judge.exact(call, expected)
+    judge.exact(judge.aligned(call), expected)
 
 
 @pytest.mark.rule("Q8A8-DEQ-1", "Q8A8-DEQ-2", "Q8A8-HLF-2", "Q8A8-HLF-3")

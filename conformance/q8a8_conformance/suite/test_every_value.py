@@ -36,10 +36,13 @@ FEW = 10
 
 
 def judge_until_wrong(judge: Judge, made: Iterable[tuple[Call, bytes]]) -> None:
-    """Make dot products whose ``s`` must hold these bytes, until one is wrong."""
-    for (call, expected), outputs in judge.each(made, itemgetter(0)):
-        if not judge.compare(call, outputs, {"s": expected}):
-            return
+    """Make dot products whose ``s`` must hold these bytes, until one is wrong: placed, then aligned."""
+    placed = list(made)
+    aligned = [(judge.aligned(call), expected) for call, expected in placed]
+    for some in (placed, aligned):
+        for (call, expected), outputs in judge.each(some, itemgetter(0)):
+            if not judge.compare(call, outputs, {"s": expected}):
+                return
 
 
 def four(x: dot_rows.Pair, y: dot_rows.Pair) -> tuple[Call, bytes]:
@@ -112,13 +115,14 @@ def test_amax(judge: Judge, function: str) -> None:
     amax = every_value.every_amax()
     for start in range(0, amax.size, CHUNK):
         x, scale, codes = every_value.blocks_of_amax(amax[start : start + CHUNK])
-        call = calls.quantize(function, x)
-        actual = judge.run(call)
-        expected = layout.pack(scale, codes).tobytes()
-        if judge.recipes.of(function) != DESIGN:
-            expected = judge.recipes.rows(function, x.reshape(-1), actual["y"])
-        if not judge.compare(call, actual, {"y": expected}):
-            return
+        placed = calls.quantize(function, x)
+        for call in (placed, judge.aligned(placed)):
+            actual = judge.run(call)
+            expected = layout.pack(scale, codes).tobytes()
+            if judge.recipes.of(function) != DESIGN:
+                expected = judge.recipes.rows(function, x.reshape(-1), actual["y"])
+            if not judge.compare(call, actual, {"y": expected}):
+                return
 
 
 @pytest.mark.rule("Q8A8-QNT-9", "Q8A8-QNT-2", "Q8A8-HLF-1")
