@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
+import sys
 import weakref
 
 _PAGE = mmap.PAGESIZE
 _MAP_FIXED = 0x10
 _PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
+
+_FIRST, _APART, _PLACES = 1 << 44, 5 << 30, 4096
+"""Where arenas are asked for: an address, their distance in bytes, after how many the first comes again."""
+_NUMBERS = itertools.count()
 
 # PyDLL keeps the interpreter lock: these calls are too short to release it.
 _LIBC = ctypes.PyDLL(None, use_errno=True)
@@ -27,6 +33,14 @@ def _check(failed: bool, what: str) -> None:
 
 def _unmap(start: int, size: int) -> None:
     _check(_LIBC.munmap(start, size) != 0, "munmap")
+
+
+def _far() -> int:
+    """Return an address for the next mapping, which the system need not take: far from the last ones.
+
+    No difference of two buffers' addresses then fits in 32 bits, as some kernels expect.
+    """
+    return _FIRST + next(_NUMBERS) % _PLACES * _APART if sys.maxsize > 2**32 else 0
 
 
 class Arena:
@@ -47,7 +61,7 @@ class Arena:
         self.pages = pages
         self.size = pages * _PAGE
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        mapping = _LIBC.mmap(None, self.size + 2 * _PAGE, _PROT_NONE, flags, -1, 0)
+        mapping = _LIBC.mmap(_far(), self.size + 2 * _PAGE, _PROT_NONE, flags, -1, 0)
         _check(mapping == ctypes.c_void_p(-1).value, "mmap")
         self.start = int(mapping) + _PAGE
         self.end = self.start + self.size

@@ -60,6 +60,8 @@ The suite takes seconds, so a wrong kernel can conform if it is right for as lon
 - of workers without the capability `rows`, the C harness among them, one whose activation quantizer is wrong
   for another amax than the usual ones;
 - one that depends on a number of threads that is not 1, 3, 4, 8, 16 or the machine's own;
+- one that reads bytes beside its inputs in the same page alone, or writes back what it has just read beside
+  its outputs: no page can be closed there;
 - one that keeps memory for each thread that has called it and ended.
 
 """

@@ -7,10 +7,12 @@ import faulthandler
 import mmap
 import os
 import signal
+from itertools import pairwise
 
 import pytest
 
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Option
+from q8a8_conformance.worker.arenas import Arena
 from q8a8_conformance.worker.memory import (
     CANARY,
     MAX_OFFSET,
@@ -204,3 +206,10 @@ def test_systems_that_map_nothing_twice(monkeypatch: pytest.MonkeyPatch, memory:
     monkeypatch.setattr(os, "memfd_create", refuse)
     assert memory.place_read_only("x", data_of(4), Placement.ALIGNED) is None
     assert memory.place_read_only("x", data_of(4), Placement.ALIGNED) is None
+
+
+def test_buffers_lie_far_apart() -> None:
+    """No difference between addresses in two arenas fits in 32 bits, where the system grants the places."""
+    arenas = [Arena(1) for _ in range(4)]
+    starts = sorted(arena.start for arena in arenas)
+    assert all(after - before > 2**32 for before, after in pairwise(starts))
