@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8 import layout
 from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.in_process import InProcessSession
-from q8a8_conformance.faults.kernel import DOT, DOTS
+from q8a8_conformance.faults.kernel import DOT, DOTS, Kernel
 from q8a8_conformance.inputs import calls, dot_rows, long_rows
 from q8a8_conformance.mutants import make
 from q8a8_conformance.results.observations import Failure
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
+    # Of the rows at a time, the number of a result, and the blocks of x0, x1, y0, y1: what is added up.
+    Result = Callable[[int, int, list[Array]], float]
 
 LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 17, 33, 65, 257, 1025)
 """Blocks of the rows in which every block counts."""
@@ -79,3 +82,36 @@ def facts_about(function: str, kernel: object) -> tuple[list[Fact], list[Failure
     failures = {nrc: failed(sample(function, nrc), probe) for nrc in ((1, 2) if function == DOT else (1,))}
     facts = dot_facts(function, {nrc: held for nrc, held in failures.items() if held}, probe, SECONDS)
     return facts, [one for held in failures.values() for one in held]
+
+
+def term(x: Array, y: Array) -> Array:
+    """Return the terms of blocks [nb]."""
+    return np.asarray((x["weight_qs"].astype(int) * y["weight_qs"]).sum(axis=-1) * (scale(x) * scale(y)))
+
+
+def scale(blocks: Array) -> Array:
+    """Return scales as float64 [nb]."""
+    return np.asarray(blocks["weight_scale"], np.float64)
+
+
+class FourResults(Kernel):
+    """Computes each result by a function."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__()
+        self._result = result
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Take the rows apart, and store the results."""
+        size = n // 32 * 34
+        rows = [layout.as_blocks(v[step:][:size].tobytes(), layout.BLOCK_Q8_A8)
+                for v, b in ((vx, bx), (vy, by)) for step in (0, b if nrc == 2 else 0)]  # fmt: skip
+        for number, place in enumerate((0, 1, bs, bs + 1)[: nrc * nrc]):
+            s[place] = self._result(nrc, number, rows)
+
+
+def own(number: int, rows: list[Array]) -> tuple[Array, Array]:
+    """Return the rows of a result."""
+    return rows[number % 2], rows[2 + number // 2]

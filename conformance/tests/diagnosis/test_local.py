@@ -55,7 +55,7 @@ def _first_of_tiles_twice(nb: int) -> Array:
     return np.sort(np.concatenate([np.arange(nb), np.arange(64, nb, 64)]))
 
 
-_EXCHANGED = ("16 meets 24", "17 meets 25", "18 meets 26", "19 meets 27")
+_EXCHANGED = "x's element j meets y's element j xor 8, for j = 16 to 31"
 _ODD = "where nb >= 3 and nb is odd"
 
 KERNELS = {
@@ -63,7 +63,7 @@ KERNELS = {
         DOT,
         Steps(products=_octets_exchanged_in_odd_blocks),
         "block-map",
-        f"The last block of every 2: x's element j meets another of y: {', '.join(_EXCHANGED)}.",
+        f"The last block of every 2: {_EXCHANGED}.",
     ),
     "stale-register": (
         DOT,

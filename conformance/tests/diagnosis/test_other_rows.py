@@ -45,9 +45,10 @@ def test_a_tail_of_the_other_row(side: int) -> None:
     """Blocks of the second row that are taken from the first one are found for both sides."""
     facts, failures = facts_about(DOT, _TailOfTheFirstRow(side, 8))
     assert (facts[0].fact, facts[0].rule, facts[0].nrc) == ("block-meets-another", "Q8A8-DOT-6", 2)
-    assert facts[0].where["lengths"]["least"] == 9
-    assert facts[0].where["blocks"][0]["y_row" if side else "x_row"] == 0
-    assert len(facts[0].explained(failures)) >= 0.5 * len(failures)
+    other, words = ("y0", "x0·y1 and x1·y1") if side else ("x0", "x1·y0 and x1·y1")
+    taken = f"takes the codes and scale of {other}"
+    assert facts[0].sentence == f"With nrc = 2 every block from block 8 on of {words} {taken}."
+    assert facts[0].explained(failures) == failures
 
 
 class _ScaleOfThePair(Kernel):
@@ -176,7 +177,7 @@ def test_scales_of_the_other_row() -> None:
     """Of two rows at a time each has scales of its own."""
     facts, failures = facts_about(DOT, _ScalesOfTheFirstRow())
     assert (facts[0].fact, facts[0].rule, facts[0].nrc) == ("scale-of-another-block", "Q8A8-DOT-6", 2)
-    assert facts[0].where["rows"] == {"x1·y0": "x0", "x1·y1": "x0"}
+    assert facts[0].sentence == "With nrc = 2 x1·y0 and x1·y1 take the scale of x0."
     assert len(facts[0].explained(failures)) == len(failures)
 
 

@@ -7,52 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8 import layout
-from q8a8_conformance.faults.kernel import DOT, Kernel
+from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows
 
-from .dot_calls import facts_about, failed, probe_of
+from .dot_calls import FourResults, facts_about, failed, own, probe_of, scale, term
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from q8a8_conformance.inputs.calls import Array
-
-    # Of a result (of both numbers of rows at a time), and blocks of x0, x1, y0, y1: what is added up.
-    Result = Callable[[int, int, list[Array]], float]
-
-
-def term(x: Array, y: Array) -> Array:
-    """Return the terms of blocks [nb]."""
-    return np.asarray((x["weight_qs"].astype(int) * y["weight_qs"]).sum(axis=-1) * (scale(x) * scale(y)))
-
-
-def scale(blocks: Array) -> Array:
-    """Return scales as float64 [nb]."""
-    return np.asarray(blocks["weight_scale"], np.float64)
-
-
-class FourResults(Kernel):
-    """Computes each result by a function."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__()
-        self._result = result
-
-    def ggml_vec_dot_q8_a8_q8_a8(
-        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
-    ) -> None:
-        """Take the rows apart, and store the results."""
-        size = n // 32 * 34
-        rows = [layout.as_blocks(v[step:][:size].tobytes(), layout.BLOCK_Q8_A8)
-                for v, b in ((vx, bx), (vy, by)) for step in (0, b if nrc == 2 else 0)]  # fmt: skip
-        for number, place in enumerate((0, 1, bs, bs + 1)[: nrc * nrc]):
-            s[place] = self._result(nrc, number, rows)
-
-
-def own(number: int, rows: list[Array]) -> tuple[Array, Array]:
-    """Return the rows of a result."""
-    return rows[number % 2], rows[2 + number // 2]
 
 
 def stale_codes(_nrc: int, number: int, rows: list[Array]) -> float:
@@ -80,6 +41,32 @@ def last_chunk_alone(nrc: int, number: int, rows: list[Array]) -> float:
     return float(terms[(len(terms) - 1) // 16 * 16 :].sum() if nrc == 2 and number == 3 else terms.sum())
 
 
+def exchanged_scales(nrc: int, number: int, rows: list[Array]) -> float:
+    """Exchange the scale products of x1·y0 and x0·y1."""
+    x, y = own(number, rows)
+    codes = (x["weight_qs"].astype(int) * y["weight_qs"]).sum(axis=-1)
+    of = own({1: 2, 2: 1}.get(number, number) if nrc == 2 else number, rows)
+    return float((codes * scale(of[0]) * scale(of[1])).sum())
+
+
+def codes_of_the_other_row(nrc: int, number: int, rows: list[Array]) -> float:
+    """Take y1's codes for y0's in odd blocks of x1·y0."""
+    x, y = own(number, rows)
+    y = y.copy()
+    if nrc == 2 and number == 1:
+        y["weight_qs"][1::2] = rows[3]["weight_qs"][1::2]
+    return float(term(x, y).sum())
+
+
+def last_block_and_sign(nrc: int, number: int, rows: list[Array]) -> float:
+    """Leave out the last block of x1·y0, and lose the sign of y1's scale."""
+    x, y = own(number, rows)
+    terms = term(x, y)
+    if nrc == 2 and number >= 2:
+        terms = terms * np.where(np.signbit(scale(y)), -1.0, 1.0)
+    return float(terms[: -1 if nrc == 2 and number == 1 and len(terms) > 1 else None].sum())
+
+
 OWN = "under the scales of their own blocks"
 
 KERNELS = {
@@ -87,13 +74,21 @@ KERNELS = {
         stale_codes,
         f"Where nb >= 9, the blocks beyond a multiple of 8 of y meet block b - 8 of x, {OWN}.",
     ),
+    "exchanged-scales": (
+        exchanged_scales,
+        "With nrc = 2 x1·y0 takes the scales of x0 and y1, x0·y1 takes the scales of x1 and y0.",
+    ),
+    "codes-of-the-other-row": (
+        codes_of_the_other_row,
+        "With nrc = 2 the last block of every 2 of x1·y0 takes the codes of y1.",
+    ),
     "kept-scale": (
         kept_scale,
         "The scale of y is kept from the block before where x's is the same as there.",
     ),
     "last-chunk-alone": (
         last_chunk_alone,
-        "Every block before the last group of 16 or fewer of x1·y1 is not counted.",
+        "With nrc = 2 every block before the last group of 16 or fewer of x1·y1 is not counted.",
     ),
 }
 """What a kernel computes, and the one fact about it."""
@@ -112,3 +107,13 @@ def test_one_fact(name: str) -> None:
     )
     assert [fact.sentence for fact in facts] == [sentence]
     assert facts[0].explained(failures) == failures
+
+
+def test_two_results() -> None:
+    """Mistakes of different results are two facts, which together explain every failed call."""
+    facts, failures = facts_about(DOT, FourResults(last_block_and_sign))
+    assert {fact.sentence for fact in facts} == {
+        "With nrc = 2 the last block where nb >= 2 of x1·y0 is not counted.",
+        "With nrc = 2, in x0·y1 and x1·y1: The sign of y's scale is lost.",
+    }
+    assert all(any(fact.explains(failure) for fact in facts) for failure in failures)

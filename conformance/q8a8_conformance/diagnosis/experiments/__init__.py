@@ -9,6 +9,7 @@ failed calls, and so decides which of them a fact explains.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from q8a8_conformance.diagnosis.experiments import (
     counting,
     entries,
     fields,
+    four_results,
     local,
     outputs,
     precision,
@@ -125,7 +127,7 @@ def kept_facts(
 SINGLE = ("half-read", "product-wrong")
 """Facts about single values."""
 
-OF_BLOCKS = {"local", "products", "block_sum", "scale_product", "widen_x", "widen_y", "term"}
+OF_BLOCKS = {"local", "correction", "products", "block_sum", "scale_product", "widen_x", "widen_y", "term"}
 """Steps of a block: on top of these, others at some places may be what two mistakes do together."""
 
 FEW = 3
@@ -307,7 +309,10 @@ def _experiments(
         bench.places = model_of(found).places
         if not any("sums" in one.changes for one in found):
             yield lambda: two_rows.strides(bench)
-            yield lambda: two_rows.scale_rows(bench)
+            yield lambda: four_results.rows_met(bench, failed)
+        look = partial(_look_alone, bench, base)
+        yield lambda: four_results.each_alone(bench, model_of([*base, *found]), failed, look)
+        return
     if prepared:
         yield lambda: precision.offset(bench)
         if not any(one.fact == "codes-offset" for one in found):
@@ -332,6 +337,13 @@ def _experiments(
         is_last = bench.lengths[-1] >= shortest if shortest <= entries.LONGEST_ROW else 1 in bench.lengths
         if not found and is_last:
             yield lambda: entries.entries(bench, failed)
+
+
+def _look_alone(
+    bench: Bench, known: Sequence[Measured], probe: Probe, failed: Sequence[CallResult]
+) -> list[Measured]:
+    """Make the experiments on one of the four results."""
+    return _look_at_lengths(bench.alone(probe), known, failed)
 
 
 def _prepare(bench: Bench) -> bool:

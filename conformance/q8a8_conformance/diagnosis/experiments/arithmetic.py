@@ -14,12 +14,13 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.experiments import candidates
 from q8a8_conformance.diagnosis.experiments.codes import read_codes
+from q8a8_conformance.diagnosis.experiments.maps import map_of, measured_map
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.diagnosis.experiments.readings import product_reading, readings
+from q8a8_conformance.diagnosis.experiments.stages import stage_of, staged
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.results.record import count
-from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -185,14 +186,22 @@ def block_steps(
     order = [*wrong, *(one for one in done.made if one not in wrong)]
     single = (one for one in steps if _gives_all(Model(**{**base, **one.changes}), order))
     parts = tuple(itertools.islice(single, 1))
+    if not parts and bench.factor == 1 and any(stage_of(*done.given[id(one)]) == "zeros" for one in wrong):
+        parts = staged(done, base)
     if not parts and bench.factor == 1:
         parts = tuple(_read(bench, base, order))
     if not parts and any(one in wrong for one in done.made[:MAP]):
-        parts = tuple(_mapped(done, base, order))
+        mapped = (tuple(found) for found in measured_map(done.block))
+        parts = next((of for of in mapped if _gives_all(Model(**{**base, **of[0].changes}), order)), ())
     if not parts and any(done.given[id(one)][2:] == (1.0, 1.0) for one in wrong):
         read = tuple(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
         parts = read if read and _gives_all(Model(**{**base, **read[0].changes}), order) else ()
-    return done, wrong, parts or _two_of(bench, base, order, steps, len(wrong))
+    if not parts and bench.factor == 1:
+        parts = staged(done, base)
+        changes = {key: step for one in parts for key, step in one.changes.items()}
+        if not parts or not _gives_all(Model(**{**base, **changes}), order):
+            parts = _two_of(bench, base, order, steps, len(wrong)) or parts
+    return done, wrong, parts
 
 
 OTHER_PLACES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 2), (4, 0), (4, 3), (5, 4), (8, 0), (8, 5))
@@ -245,85 +254,11 @@ def _gives_all(model: Model, made: Sequence[CallResult]) -> bool:
     return all(matches(model, one) for one in made)
 
 
-def _mapped(done: Experiments, base: dict[str, Any], made: Sequence[CallResult]) -> Iterator[Candidate]:
-    """Measure the 32 x 32 map of a block, and yield it where a model with it gives all values."""
-    matrix, offset = measure_map(done)
-    if matrix is None:
-        return
-    step = candidates.linear(matrix, offset)
-    if _gives_all(Model(**{**base, "products": step}), made):
-        yield map_candidate(matrix, offset, step)
-
-
-def measure_map(done: Experiments) -> tuple[Array | None, Array]:
-    """Return how often x_j · y_k is counted [32, 32], and what y_k counts alone [32]."""
-    units = np.eye(32, dtype=np.int64)
-    none = np.zeros(32, np.int64)
-    offset = np.array([done.block(none, units[k]) for k in range(32)])
-    matrix = np.zeros((32, 32))
-    for j in range(32):
-        values = [done.block(units[j], np.arange(1, 33)), done.block(units[j], np.arange(32, 0, -1))]
-        if sum(values) in (0.0, 33.0) and not offset.any():
-            place = int(values[0]) - 1
-            if sum(values) and 0 <= place < 32:
-                matrix[j, place] = 1
-                continue
-            if not any(values):
-                continue
-        matrix[j] = [done.block(units[j], units[k]) - offset[k] for k in range(32)]
-    if not np.isfinite(matrix).all() or (np.rint(matrix) != matrix).any():
-        return None, offset
-    return matrix.astype(np.int64), offset.astype(np.int64)
-
-
-def map_candidate(matrix: Array, offset: Array, step: Any) -> Candidate:  # noqa: ANN401 - a step
-    """Return a block sum as a candidate."""
-    lost = [j for j in range(32) if not matrix[j].any()]
-    twice = [j for j in range(32) if matrix[j, j] > 1]
-    moved = {
-        j: np.flatnonzero(matrix[j]).tolist() for j in range(32) if matrix[j].any() and matrix[j, j] == 0
-    }
-    parts = []
-    if lost:
-        parts.append(f"element{'s' * (len(lost) > 1)} {ranges(lost)} of a block not counted")
-    if twice:
-        parts.append(f"elements {ranges(twice)} are counted more than once")
-    if moved:
-        parts.append(
-            "x's element j meets another of y: "
-            + ", ".join(f"{j} meets {ks[0]}" for j, ks in list(moved.items())[:4])
-        )
-    if offset.any():
-        parts.append(f"y's codes count {int(offset[np.argmax(np.abs(offset))])} times by themselves")
-    sentence = "; ".join(parts) or "codes meet others than their own"
-    where = {
-        "lost": lost,
-        "twice": twice,
-        "moved": {str(j): ks for j, ks in moved.items()},
-        "map": matrix.tolist(),
-    }
-    return candidates.Candidate(
-        "block-map", where, "Q8A8-DOT-1", sentence[0].upper() + sentence[1:] + ".", FIX,
-        "", {"products": step},
-    )  # fmt: skip
-
-
-def _map_of(part: Candidate) -> dict[str, Any]:
-    """Return the 32 x 32 map of a step that multiplies codes, where it is not the identity."""
-    step = part.changes.get("products")
-    if step is None or "map" in part.where:
-        return {}
-    x, y = (np.repeat(np.eye(32, dtype=np.int8), 32, axis=0), np.tile(np.eye(32, dtype=np.int8), (32, 1)))
-    counted = np.asarray(step(x, y)).sum(axis=1).reshape(32, 32)
-    plain = np.array_equal(counted, np.eye(32)) or not np.isin(counted, range(10)).all()
-    return {} if plain else {"map": counted.astype(int).tolist()}
-
-
 def _as_fact(
     bench: Bench, part: Candidate, wrong: Sequence[CallResult], base: dict[str, Any], only: bool
 ) -> Measured:
     """Return a candidate as a fact, with the first calls whose values need it."""
-    where = {**part.where, **_map_of(part)}
+    where = {**part.where, **map_of(part)}
     sentence = part.sentence
     if only:
         where |= {"in_rows_of": bench.length, "block": bench.place}

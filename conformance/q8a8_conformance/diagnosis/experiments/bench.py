@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.experiments.model import Model, places
+from q8a8_conformance.diagnosis.experiments.model import Model, merged, places
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, words
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
@@ -114,6 +114,12 @@ class Bench:
         self.two: tuple[int, list[int]] | None = None
         self._probe = probe
         self._ends = time.process_time() + seconds, time.monotonic() + BUSY * seconds
+
+    def alone(self, probe: Probe) -> Bench:
+        """Return a bench for one row at a time, in what is left of the time."""
+        bench = Bench(self.function, 1, probe, 0.0)
+        bench._ends = self._ends
+        return bench
 
     def outputs(self, call: Call) -> tuple[bytes, ...]:
         """Make a call.
@@ -281,10 +287,4 @@ def with_s(call: Call, s: bytes) -> Call:
 
 def model_of(found: Sequence[Measured]) -> Model:
     """Return the specification with the steps that were measured."""
-    changes: dict[str, Any] = {}
-    for one in found:
-        local = (*changes.get("local", ()), *one.changes.get("local", ()))
-        changes.update(one.changes)
-        if local:
-            changes["local"] = local
-    return Model(**changes)
+    return merged(Model(), (one.changes for one in found))

@@ -18,7 +18,7 @@ from q8a8.bound import LANE_FOLD_ROUNDINGS
 from q8a8_conformance.inputs.calls import DOT, inputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -82,6 +82,11 @@ def widen(h: Array) -> Array:
 def products(qx: Array, qy: Array) -> Array:
     """Multiply the codes (Q8A8-DOT-1)."""
     return qx.astype(np.int64) * qy
+
+
+def correction(qx: Array, _qy: Array) -> Array:
+    """Add nothing beside the products (Q8A8-DOT-1)."""
+    return np.zeros(len(qx), np.int64)
 
 
 def block_sum(of: Array) -> Array:
@@ -164,6 +169,8 @@ class Model:
         (halves) -> float64.
     products, block_sum
         (codes of x, of y [n, 32]) -> int64 [n, 32]; those -> [n].
+    correction
+        (codes of x, of y [n, 32]) -> int64 [n], which is added to the sum.
     scale_product, term
         (dx, dy) -> float64 [n]; (terms) -> float64 [n].
     store, added
@@ -177,6 +184,8 @@ class Model:
     local
         What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb] and fields of a
         model.
+    only
+        What is otherwise in some of four results: pairs of their numbers and fields of a model.
     bits, limit, least
         Significant bits to which sums are rounded, the greatest of them that is finite, and the smallest one.
     """
@@ -192,6 +201,7 @@ class Model:
     widen_y: Step = widen
     products: Step = products
     block_sum: Step = block_sum
+    correction: Step = correction
     scale_product: Step = scale_product
     term: Step = term
     store: Step = store
@@ -199,6 +209,7 @@ class Model:
     sums: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,), (3,))
     lanes: tuple[str, Sequence[int], int] | None = None
     local: tuple[tuple[Callable[[int], Array], Mapping[str, Any]], ...] = ()
+    only: tuple[tuple[frozenset[int], Mapping[str, Any]], ...] = ()
     bits: int = FLOAT_BITS
     limit: float = math.inf
     least: float = 0.0
@@ -223,19 +234,24 @@ class Model:
         held = np.frombuffer(call.buffers[call.spec.outputs[0]].data, "<f4")
         targets = self.places(call.bs) if call.nrc == 2 else (0,)
         for number, place in enumerate(targets):
+            model = self._of_result(number) if call.nrc == 2 and self.only else self
             parts = [
-                self._dot(x, y, self.blocks(nb, of % call.nrc, of // call.nrc), nb)
+                model._dot(x, y, model.blocks(nb, of % call.nrc, of // call.nrc), nb)  # noqa: SLF001 - its class
                 for of in self.sums[number]
             ]
             value, tolerance, rounds, overflows = parts[0] if len(parts) == 1 else _added(parts)
             before = float(held[place]) if 0 <= place < held.size else 0.0
-            stored = before + value if number in self.added else self.store(before, value, nb)
+            stored = before + value if number in self.added else model.store(before, value, nb)
             if stored is not None:
                 unknown = any(
                     (beyond[0] and of % call.nrc) or (beyond[1] and of // call.nrc)
                     for of in self.sums[number]
                 )
                 yield Prediction(place, stored, tolerance, rounds, overflows, unknown)
+
+    def _of_result(self, number: int) -> Model:
+        """Return the model of one of four results."""
+        return merged(self, (changes for numbers, changes in self.only if number in numbers))
 
     def _rows(self, data: bytes, nb: int, version: int, step: int, nrc: int) -> list[Array]:
         """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""
@@ -245,7 +261,7 @@ class Model:
     def _terms(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
     ) -> tuple[Array, Array, Array]:
-        """Return the scale products [n], products of codes [n, 32] and terms [n] of the blocks that meet."""
+        """Return scale products [n], what is added up [n, 33] and terms [n] of the blocks that meet."""
         (xw, xa, qx), (yw, ya, qy) = x, y
         (ix, iy), (of_x, of_y) = meeting[:2], meeting[-2:]
         sx, sy = self.scale_of_x(of_x, nb), self.scale_of_y(of_y, nb)
@@ -257,7 +273,9 @@ class Model:
             other, numbers = (qx, ix) if side == "x" else (qy, iy)
             codes[side][:, elements] = other[np.clip(numbers + shift, 0, len(other) - 1)][:, elements]
         of = np.asarray(self.products(codes["x"], codes["y"]))
-        return d, of, np.asarray(self.term(self.block_sum(of) * d))
+        beside = np.asarray(self.correction(codes["x"], codes["y"]))
+        terms = np.asarray(self.term((self.block_sum(of) + beside) * d))
+        return d, np.column_stack([of, beside]), terms
 
     def _dot(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
@@ -285,6 +303,19 @@ class Model:
         growth = math.expm1((len(terms) + LANE_FOLD_ROUNDINGS) * math.log1p(2.0**-self.bits))
         share = SHARE if self.bits == FLOAT_BITS else 1
         return value, growth * float(sizes.sum()) / share + lost, rounds, overflows
+
+
+def merged(model: Model, every: Iterable[Mapping[str, Any]]) -> Model:
+    """Return a model with changes of its fields; what holds at some blocks, or results, is added."""
+    changes: dict[str, Any] = {}
+    for one in every:
+        more = {
+            name: (*changes.get(name, getattr(model, name)), *one[name])
+            for name in ("local", "only")
+            if name in one
+        }
+        changes |= {**one, **more}
+    return replace(model, **changes)
 
 
 def _added(parts: list[tuple[float, float, bool, bool]]) -> tuple[float, float, bool, bool]:

@@ -310,7 +310,7 @@ def _has_blocks(rule: Rule, result: CallResult) -> bool:
 def _moved(bench: Bench, tried: list[Written], first: Written, missing: list[str]) -> Iterator[Measured]:
     """Find by which formula of bs the results for y1 are placed, or that they are others, or not written."""
     sums = tried[0].sums
-    if sums and all(one.sums == sums for one in tried):
+    if sums and all(one.sums == sums for one in (*tried, *_beside_others(bench))):
         own = {NAMES[k]: " + ".join(NAMES[part] for part in of) for k, of in enumerate(sums) if of != (k,)}
         yield bench.measured(
             "results-of-others",
@@ -357,6 +357,14 @@ def _moved(bench: Bench, tried: list[Written], first: Written, missing: list[str
             evidence=[first.evidence()],
             when=lambda result: result.call.nrc == 2,
         )
+
+
+def _beside_others(bench: Bench) -> Iterator[Written]:
+    """Yield what is written for the second blocks of short rows."""
+    here = bench.length, bench.place
+    for bench.length, bench.place in ((2, 1), (3, 1)) if here == (1, 0) else ():
+        yield Written(bench, STRIDES_OF_S[0])
+    bench.length, bench.place = here
 
 
 def _expected_at(one: Written, start: int) -> bool:

@@ -46,7 +46,7 @@ def offset(bench: Bench) -> Iterator[Measured]:
     A block whose codes are all zero in one row adds nothing, whatever the other row holds there: the result
     is the same where both rows hold zeros, however scales are read.
     """
-    if not all(_is_exact(bench, nb) for nb in (1, 2, 3)):
+    if not all(_is_exact(bench, nb) for nb in (1, 2, 3)) or _beside_zero_codes(bench):
         return
     zeros = _beside_zeros(bench, of_zeros=True)
     beside_zeros = bench.value(zeros, zeros)
@@ -67,6 +67,12 @@ def offset(bench: Bench) -> Iterator[Measured]:
             when=lambda result, terms=terms: any(one.rounds for one in terms.predict(result.call)),  # type: ignore[misc]  # bound at once
         )
         return
+
+
+def _beside_zero_codes(bench: Bench) -> bool:
+    """Return whether a block whose codes of one row are zero adds something by itself, without a rounding."""
+    zeros, codes = (bench.padded(dot_rows.blocks(1.0, np.full((1, 32), code))) for code in (0, 127))
+    return any(bench.value(*rows) for rows in ((zeros, codes), (codes, zeros)))
 
 
 def _is_exact(bench: Bench, nb: int) -> bool:

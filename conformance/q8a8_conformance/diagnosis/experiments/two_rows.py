@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import with_s
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
@@ -42,9 +41,6 @@ SHAPES = (
     (2, 70000, 140000),
 )
 """Blocks, and bytes between the rows of x and of y."""
-
-SCALES_OF_ROWS = ((3.0, 5.0), (7.0, 11.0))
-"""Of x0 and x1, y0 and y1: the product of two names them."""
 
 MORE = 4
 """A bit that makes a code, or a scale, greater."""
@@ -184,41 +180,3 @@ def counts(bench: Bench, nb: int) -> bool:
 def _same(formula: int, seen: int, at: tuple[int, int, int]) -> bool:
     """Return whether a start is the one that was seen; one before the buffer cannot be seen."""
     return formula == seen or (formula < 0 and seen <= at[0])
-
-
-def scale_rows(bench: Bench) -> Iterator[Measured]:
-    """Find results of two rows at a time that take the scale of another row: each row's scale is a prime."""
-    own = [(number % 2, number // 2) for number in range(4)]
-    x, y = (
-        np.stack([bench.encode(bench.padded(dot_rows.blocks(d, np.eye(1, 32, bench.element)))) for d in of])
-        for of in SCALES_OF_ROWS
-    )
-    call = with_s(calls.dot_pair(x, y), bytes(16))
-    got = np.frombuffer(bench.outputs(call)[0], "<f4")
-    products = {
-        a * b: (i, j) for i, a in enumerate(SCALES_OF_ROWS[0]) for j, b in enumerate(SCALES_OF_ROWS[1])
-    }
-    taken = [products.get(float(got[place]), (-1, -1)) for place in bench.places(2)]
-    if taken == own or (-1, -1) in taken:
-        return
-    others = {
-        f"x{at[0]}·y{at[1]}": f"{side}{of[k]}"
-        for at, of in zip(own, taken, strict=True)
-        for k, side in enumerate("xy")
-        if at[k] != of[k]
-    }
-
-    def blocks(nb: int, row: int, column: int) -> tuple[Array, ...]:
-        scales = taken[row + 2 * column]
-        every = np.arange(nb)
-        return every + row * nb, every + column * nb, every + scales[0] * nb, every + scales[1] * nb
-
-    yield bench.measured(
-        "scale-of-another-block",
-        {"rows": others},
-        f"With nrc = 2 {', '.join(f'{name} takes the scales of {row}' for name, row in others.items())}.",
-        rule="Q8A8-DOT-6",
-        fix="Scale each of the four results by the scales of its own two rows.",
-        evidence=[bench.evidence(call, "1 · 1 under the scales 3 and 5 of x, 7 and 11 of y")],
-        changes={"blocks": blocks},
-    )

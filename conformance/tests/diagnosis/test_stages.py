@@ -1,0 +1,93 @@
+"""One mistake, or two, in what is made of a block: each of them is a fact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from q8a8_conformance.faults.kernel import DOT
+
+from .dot_calls import FourResults, facts_about, own, scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.inputs.calls import Array
+
+    # Codes of x and of y, int64 [nb, 32], and scales float64 [nb] -> terms [nb].
+    Terms = Callable[[Array, Array, Array, Array], Array]
+
+
+def _wrapped(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    off = (128 * qy.sum(axis=1) + 32768) % 65536 - 32768
+    return np.asarray((((qx + 128) * qy).sum(axis=1) - off) * dx * dy)
+
+
+def _of_the_wrong_row(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    return np.asarray((((qx + 128) * qy).sum(axis=1) - 128 * qx.sum(axis=1)) * dx * dy)
+
+
+def _without_the_last_quarter(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    return np.asarray(((qx * (qy + 128)).sum(axis=1) - 128 * qx[:, :24].sum(axis=1)) * dx * dy)
+
+
+def _skipped(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    return np.asarray((qx * qy).sum(axis=1) * qx[:, :8].any(axis=1) * dx * dy)
+
+
+def _typo_and_sign(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    met = qy.copy()
+    met[:, 13] = qy[:, 12]
+    return np.asarray((qx * met).sum(axis=1) * dx * np.abs(dy))
+
+
+def _saturated_and_cut(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    return np.asarray(np.clip((qx * qy).sum(axis=1), -32768, 32767) * dx * (np.trunc(dy * 65536) / 65536))
+
+
+OFFSET = "128 is added to the codes of x, and"
+
+KERNELS: dict[str, tuple[Terms, set[str]]] = {
+    "correction-wraps": (
+        _wrapped,
+        {f"{OFFSET} what is taken off for it, 128 times the sum of y's codes, is kept in 16 bits and wraps."},
+    ),
+    "correction-of-x": (
+        _of_the_wrong_row,
+        {f"{OFFSET} 128 times the sum of x's codes is taken off, not of y's."},
+    ),
+    "correction-left-out": (
+        _without_the_last_quarter,
+        {"128 times the sum of codes 24 to 31 of x is added to a block's sum."},
+    ),
+    "skipped": (_skipped, {"A block is not counted where x's elements 0 to 7 are all zero."}),
+    "typo-and-sign": (
+        _typo_and_sign,
+        {"X's element 13 meets y's element 12.", "The sign of y's scale is lost."},
+    ),
+    "saturated-and-cut": (
+        _saturated_and_cut,
+        {
+            "A block's sum is kept in int16 with saturation.",
+            "Y's scales below 2^-6 are cut to a multiple of 2^-16.",
+        },
+    ),
+}
+"""The terms of blocks, and the sentences of all facts."""
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_each_is_a_fact(name: str) -> None:
+    """Nothing else is said, and together the facts explain every failed call."""
+    terms, sentences = KERNELS[name]
+
+    def result(_nrc: int, number: int, rows: list[Array]) -> float:
+        x, y = own(number, rows)
+        qx, qy = x["weight_qs"].astype(np.int64), y["weight_qs"].astype(np.int64)
+        return float(terms(qx, qy, scale(x), scale(y)).sum())
+
+    facts, failures = facts_about(DOT, FourResults(result))
+    assert {fact.sentence for fact in facts} == sentences
+    assert all(any(fact.explains(failure) for fact in facts) for failure in failures)
