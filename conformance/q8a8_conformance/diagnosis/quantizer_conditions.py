@@ -1,18 +1,20 @@
-"""Where something happens to a quantizer's blocks: by their values, places, or elements.
+"""Where something happens to a quantizer's blocks: by their values, elements, or places, or by two of them.
 
-From the blocks at which an effect was seen, and those at which it would have shown and was not, the simplest
+From the units at which an effect was seen, and those at which it would have shown and was not, the simplest
 condition is chosen that tells them apart::
 
-    values      the scale is 0, or subnormal; amax is 0; the largest element is negative; amax < t, amax >= t
-    elements    the negative ones, the positive ones, some of the 32 of a block, those at some places
+    values      the scale is 0, or subnormal; amax is 0; the largest element is negative, or is at some
+                element; the largest magnitude comes twice; some elements are all zero; amax < t, amax >= t
+    elements    the negative ones, the positive ones, some codes, some of the 32 of a block, those at some
+                places of a vector
     places      by the rules of `q8a8_conformance.reveal.places`
 
-A limit of amax is narrowed down by further calls, until a plain number stands out.
+A condition of elements may hold in some blocks alone, and one of values at some places alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +22,8 @@ from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis import quantizer_cases as cases_of
 from q8a8_conformance.diagnosis.quantizer_cases import Case, make_case
-from q8a8_conformance.diagnosis.quantizer_effects import plain_numbers
+from q8a8_conformance.diagnosis.quantizer_limits import limit_of
+from q8a8_conformance.diagnosis.quantizer_states import Condition, both
 from q8a8_conformance.reveal.places import Rule, Seen, find_rule
 from q8a8_conformance.reveal.quantizer_calls import BLOCK
 from q8a8_conformance.reveal.quantizer_words import ranges
@@ -28,8 +31,7 @@ from q8a8_conformance.reveal.quantizer_words import ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.quantizer_effects import Effect
-    from q8a8_conformance.reveal.quantizer_calls import QuantizerCalls
+    from q8a8_conformance.diagnosis.quantizer_states import Question, State
 
 Array = NDArray[Any]
 
@@ -38,103 +40,25 @@ LONGEST = 2000
 """The longest row, or vector, that is asked for."""
 
 ENOUGH = 4
-"""Blocks on either side of a limit that show that it is one."""
+"""Blocks in which an effect is seen that tell a set of elements."""
 
-NARROWED, TRIED = 10, 48
-"""Times that the interval of a limit is narrowed down, and blocks that are looked at for it."""
+ROWS, VECTORS = 3, 12
+"""Rows, and vectors, of one length of which the one is made in which the effect would show most."""
 
-PLAIN = 5
-"""Characters of a number that needs no other form."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Where an effect holds.
-
-    Attributes
-    ----------
-    text
-        Its words, which follow those of the effect; empty for everywhere.
-    data
-        Its parameters.
-    holds
-        Returns for a call's blocks, and for their elements, where: bool [n, s].
-    of_scales
-        Whether scales are among what it is about.
-    """
-
-    text: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
-    holds: Callable[[Case], Array] = lambda case: np.ones(case.x.shape, np.bool_)
-    of_scales: bool = True
-
-    def bytes(self, case: Case) -> Array:
-        """Return the bytes of a call's blocks that it is about: bool [n, 2 + s]."""
-        elements = self.holds(case)
-        scales = elements.any(axis=1, keepdims=True) & self.of_scales
-        return np.concatenate([scales, scales, elements], axis=1)
+DEEP = 2
+"""Conditions that may hold at once."""
 
 
-@dataclass(frozen=True)
-class State:
-    """What a call says about an effect: bytes [n, 2 + s] that are its, those that would be, and others."""
-
-    case: Case
-    hit: Array
-    missed: Array
-    bad: Array
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether a block has both: then it is no matter of whole blocks."""
-        return bool((self.hit.any(axis=1) & self.missed.any(axis=1)).any())
-
-
-def state_of(effect: Effect, case: Case) -> State:
-    """Compare what a call gave with what it gives with the effect, and without."""
-    data, known = effect.gives(case)
-    same, right = case.got == data, case.got == case.right
-    return State(
-        case,
-        hit=(same | ~known) & ~right,
-        missed=right & ~same & known,
-        bad=~(same | ~known | right),
-    )
-
-
-def _cut(state: State, some: Array) -> State:
-    """Return what a call says about some of its blocks [n, 1], or of their bytes [2 + s]."""
-    return State(state.case, state.hit & some, state.missed & some, state.bad & some)
-
-
-def condition_of(calls: QuantizerCalls, effect: Effect, states: Sequence[State]) -> Condition | None:
+def condition_of(question: Question, deep: int = DEEP) -> Condition | None:
     """Return the simplest condition of an effect that fits all calls; None where none fits."""
-    if not any(state.missed.any() for state in states):
-        return Condition()
-    if any(state.is_mixed for state in states):
-        fitting = (one for one in _of_elements(calls, effect, states) if _fits(one, states))
-        return next(fitting, None)
-    named = next((one for one in _NAMED if _fits(one, states)), None)
-    return (
-        named
-        or _limit(calls, effect, states)
-        or _limit(
-            calls,
-            effect,
-            [_cut(state, (state.case.scales > 0)[:, np.newaxis]) for state in states],
-            _NOT_ZERO,
-        )
-        or _of_places(calls, effect, states, by_elements=False)
-    )
-
-
-def _fits(condition: Condition, states: Sequence[State]) -> bool:
-    """Return whether a condition holds wherever an effect is seen, and nowhere where it is not."""
-    return all(_agrees(condition.bytes(state.case), state) for state in states)
-
-
-def _agrees(held: Array, state: State) -> bool:
-    return not ((state.hit & ~held).any() or (state.missed & held).any())
+    states = question.states()
+    if not any(state.hit.any() for state in states):
+        return None
+    everywhere = Condition()
+    if question.fits(everywhere, states):
+        return everywhere
+    found = _of_elements if any(state.is_mixed for state in states) else _of_blocks
+    return next((one for one in found(question, states, deep) if question.fits(one, states)), None)
 
 
 # Values of blocks.
@@ -145,12 +69,20 @@ def _blocks(of: Callable[[Case], Array]) -> Callable[[Case], Array]:
     return lambda case: np.broadcast_to(of(case)[:, np.newaxis], case.x.shape)
 
 
+def _largest(case: Case) -> Array:
+    """Return where the largest magnitude is: bool [n, s]."""
+    return np.asarray(np.abs(case.x) == np.abs(case.x).max(axis=1, initial=F32(0), keepdims=True))
+
+
+def _first_largest(case: Case) -> Array:
+    return np.asarray(np.argmax(_largest(case), axis=1))
+
+
 def _largest_is_negative(case: Case) -> Array:
-    first = np.argmax(np.abs(case.x) == case.amax[:, np.newaxis], axis=1)
-    return np.asarray(case.x[np.arange(len(case.x)), first] < 0)
+    return np.asarray(case.x[np.arange(len(case.x)), _first_largest(case)] < 0)
 
 
-_NAMED = tuple(
+NAMED = tuple(
     Condition(text, {"values": name}, _blocks(of))
     for name, text, of in (
         ("zero-scale", "where the scale is 0", lambda case: case.scales == 0),
@@ -165,170 +97,238 @@ _NAMED = tuple(
         ("not-zero-scale", "where the scale is not 0", lambda case: case.scales > 0),
         ("negative-largest", "where the largest element is negative", _largest_is_negative),
         ("positive-largest", "where the largest element is positive", lambda c: ~_largest_is_negative(c)),
+        (
+            "largest-again", "where the largest magnitude comes more than once",
+            lambda case: _largest(case).sum(axis=1) > 1,
+        ),
+        (
+            "largest-once", "where the largest magnitude comes once",
+            lambda case: _largest(case).sum(axis=1) == 1,
+        ),
+        ("none-negative", "where no element is negative", lambda case: ~(case.x < 0).any(axis=1)),
+        ("none-positive", "where no element is positive", lambda case: ~(case.x > 0).any(axis=1)),
+        (
+            "first-negative", "where the first element is negative",
+            lambda case: (case.x[:, :1] < 0).any(axis=1),
+        ),
+        (
+            "power-of-two", "where amax is a power of two",
+            lambda case: (case.amax > 0) & (case.amax.view(np.uint32) & 0x7FFFFF == 0),
+        ),
+        ("odd-scale", "where the lowest bit of the scale is set", lambda case: case.scales & 1 == 1),
     )
 )  # fmt: skip
 """Conditions on the values of a block."""
 
-
-_NOT_ZERO = next(one for one in _NAMED if one.data["values"] == "not-zero-scale")
-
-
-def _limit(
-    calls: QuantizerCalls, effect: Effect, states: Sequence[State], among: Condition | None = None
-) -> Condition | None:
-    """Return the limit of amax below which, or from which on, an effect is seen; maybe among some blocks."""
-    hit = np.concatenate([s.case.amax[s.hit.any(axis=1)] for s in states]).astype(np.float64)
-    missed = np.concatenate([s.case.amax[s.missed.any(axis=1)] for s in states]).astype(np.float64)
-    if min(np.unique(hit).size, np.unique(missed).size) < ENOUGH:
-        return None
-    is_below = hit.max() < missed.min()
-    if not is_below and missed.max() >= hit.min():
-        return None
-    low, high = (hit.max(), missed.min()) if is_below else (missed.max(), hit.min())
-    for _ in range(NARROWED):
-        seen = _seen_between(calls, effect, low, high)
-        below, above = seen if is_below else seen[::-1]
-        low, high = max([low, *below]), min([high, *above])
-        if low >= high:
-            return None
-        if not below and not above:
-            break
-    unit, number, words = _plainest(low, high)
-    sign = "<" if is_below else ">="
-
-    def holds(case: Case) -> Array:
-        numbers = _UNITS[unit](case)
-        held = np.asarray(numbers < F32(number) if is_below else numbers >= F32(number))
-        return held & among.holds(case)[:, 0] if among else held
-
-    text = f"where {unit} {sign} {words}{among.text.replace('where', ' and') if among else ''}"
-    data = {"values": f"{unit}-{'below' if is_below else 'from'}", "limit": number}
-    data |= {"among": among.data["values"]} if among else {}
-    return Condition(text, data, _blocks(holds))
+_CUTS = (
+    "zero-scale",
+    "not-zero-scale",
+    "small-scale",
+    "normal-scale",
+    "negative-largest",
+    "positive-largest",
+)
+"""Those that may hold together with others."""
 
 
-_UNITS: dict[str, Callable[[Case], Array]] = {
-    "amax": lambda case: case.amax,
-    "amax / 127": lambda case: case.amax / F32(127),
-    "the scale": lambda case: case.scales.view(np.float16).astype(F32),
-}
-"""Numbers of blocks that a limit may be about: float32 [n]."""
+def _of_blocks(question: Question, states: Sequence[State], deep: int) -> Iterator[Condition]:
+    """Yield conditions on whole blocks that may fit."""
+    yield from NAMED
+    if (limit := limit_of(question, states)) is not None:
+        yield limit
+    if (placed := _of_places(question, states, by_elements=False)) is not None:
+        yield placed
+    if question.calls.is_row:
+        yield from _of_largest(states)
+        yield from _of_zeros(question, states)
+    if deep < DEEP:
+        return
+    for named in NAMED:
+        if named.data["values"] in _CUTS and all((named.units(s.case) | ~s.hit).all() for s in states):
+            other = condition_of(question.within(named), deep - 1)
+            if other is not None and other.text:
+                yield both(named, other)
 
 
-def _plainest(low: float, high: float) -> tuple[str, float, str]:
-    """Return the plainest limit above an amax and up to another: of what it is, the number, and its words."""
-    least, most = F32(low), F32(high)
-    found = []
-    for unit, (a, b) in {
-        "amax": (least, most),
-        "amax / 127": (least / F32(127), most / F32(127)),
-        "the scale": tuple(np.array([least, most], F32).__truediv__(F32(127)).astype(np.float16).astype(F32)),
-    }.items():
-        if a < b:
-            numbers = plain_numbers(float(np.nextafter(a, F32(np.inf))), float(b))
-            found += [(len(_number(number)), unit, number) for number in numbers]
-    order = list(_UNITS)
-    _, unit, number = min(found, key=lambda one: (one[0], order.index(one[1])), default=(0, "amax", high))
-    return unit, number, _number(number)
+def _of_largest(states: Sequence[State]) -> Iterator[Condition]:
+    """Yield that the largest element is at some elements of a block."""
+    hit = np.concatenate([_first_largest(s.case)[s.hit_blocks] for s in states])
+    lanes = np.unique(hit)
+    if hit.size < ENOUGH or not 0 < lanes.size < BLOCK:
+        return
+    which = np.isin(np.arange(BLOCK), lanes)
+    text = f"where the largest element is element {ranges(lanes.tolist())}"
+    yield Condition(text, {"largest-at": lanes.tolist()}, _blocks(lambda case: which[_first_largest(case)]))
 
 
-def _number(number: float) -> str:
-    """Return a number as a programmer writes it: a power of two, or as few digits as it has."""
-    fraction, exponent = np.frexp(number)
-    short = f"{number:.9g}"
-    return f"2^{exponent - 1}" if fraction == 1 / 2 and len(short) > PLAIN else short
+def _of_zeros(question: Question, states: Sequence[State]) -> Iterator[Condition]:
+    """Yield that some elements of a block are all zero: of those that may be, each is tried."""
+    hit = [s.case.x[s.hit_blocks] != 0 for s in states]
+    lanes = np.flatnonzero(~np.concatenate(hit).any(axis=0))
+    if not 0 < lanes.size < BLOCK:
+        return
+    x = np.tile(np.linspace(-1, 1, BLOCK, dtype=F32), (lanes.size, 1))
+    x[:, lanes] = 0
+    x[np.arange(lanes.size), lanes] = F32(0.5)
+    state = question.state(make_case(question.calls, x).with_base(question.made[0].base))
+    needed = lanes[~state.hit_blocks]
+    one = needed.size == 1
+    text = f"where element{'' if one else 's'} {ranges(needed.tolist())} {'is' if one else 'are all'} zero"
+    yield Condition(
+        text, {"zero": needed.tolist()}, _blocks(lambda case: (case.x[:, needed] == 0).all(axis=1))
+    )
 
 
-def _seen_between(
-    calls: QuantizerCalls, effect: Effect, low: float, high: float
-) -> tuple[list[float], list[float]]:
-    """Return values of amax between two: at which an effect is seen, and at which it would be and is not."""
-    rng = np.random.default_rng(3)
-    s = BLOCK if calls.is_row else cases_of.VECTOR
-    amax = np.geomspace(max(low, high * 2.0**-40), high, TRIED + 2)[1:-1].astype(F32)
-    amax = amax[(amax > low) & (amax < high)]
-    blocks = (rng.integers(-126, 127, (amax.size, s)) + 0.5) * amax[:, np.newaxis] / 127
-    x = blocks.astype(F32)
-    x = (x.view(np.int32) + rng.integers(-2, 3, x.shape, dtype=np.int32)).view(F32)
-    x[np.arange(amax.size), rng.integers(0, s, amax.size)] = amax * rng.choice([-1, 1], amax.size)
-    made = [make_case(calls, x)] if calls.is_row else [make_case(calls, block[np.newaxis]) for block in x]
-    states = [state_of(effect, case) for case in made] if amax.size else []
-    hit = [float(a) for s in states for a in s.case.amax[s.hit.any(axis=1)]]
-    return hit, [float(a) for s in states for a in s.case.amax[s.missed.any(axis=1)]]
+# Elements.
 
 
-# Elements and places.
-
-
-def _of_elements(calls: QuantizerCalls, effect: Effect, states: Sequence[State]) -> Iterator[Condition]:
-    """Yield conditions on elements."""
+_SIGNS = tuple(
+    Condition(noun, {"values": name}, of, of_scales=False)
     for name, noun, of in (
         ("negative", "of negative elements alone", lambda case: case.x < 0),
         ("positive", "of positive elements alone", lambda case: case.x > 0),
         ("lowest", "of elements that are -amax", lambda case: case.x == -case.amax[:, np.newaxis]),
         ("highest", "of elements that are amax", lambda case: case.x == case.amax[:, np.newaxis]),
-        ("largest", "of the largest elements", lambda case: np.abs(case.x) == case.amax[:, np.newaxis]),
-    ):
-        yield Condition(noun, {"values": name}, of, of_scales=False)
-    if calls.is_row:
-        lanes = np.flatnonzero(np.any([s.hit[:, 2:].any(axis=0) for s in states], axis=0))
+        ("largest", "of the largest elements", _largest),
+        ("not-largest", "of all elements but the largest", lambda case: ~_largest(case)),
+        (
+            "first-largest", "of the first of the largest elements",
+            lambda case: np.arange(case.x.shape[1]) == _first_largest(case)[:, np.newaxis],
+        ),
+        ("zero-elements", "of zeros", lambda case: case.x == 0),
+        ("not-zero-elements", "of elements that are not zero", lambda case: case.x != 0),
+        ("odd-codes", "of odd codes", lambda case: case.codes % 2 == 1),
+        ("even-codes", "of even codes", lambda case: case.codes % 2 == 0),
+    )
+)  # fmt: skip
+"""Conditions on the values of elements."""
+
+
+def _of_elements(question: Question, states: Sequence[State], deep: int) -> Iterator[Condition]:
+    """Yield conditions on elements."""
+    yield Condition("in codes alone", {"units": "codes"}, of_scales=False)
+    yield from _SIGNS
+    yield from _code_ranges(states)
+    if question.calls.is_row:
+        lanes = np.flatnonzero(np.any([s.hit[:, 1:].any(axis=0) for s in states], axis=0))
         which = np.isin(np.arange(BLOCK), lanes)
         noun = f"in element{'' if lanes.size == 1 else 's'} {ranges(lanes.tolist())} of a block"
         if 0 < lanes.size < BLOCK:
             data = {"elements": lanes.tolist()}
-            yield Condition(noun, data, lambda case: np.broadcast_to(which, case.x.shape), of_scales=False)
-            inner = [_cut(state, np.concatenate([[False, False], which])) for state in states]
-            if not any(state.is_mixed for state in inner):
-                yield from _both(noun, data, which, condition_of(calls, effect, inner))
-    elif placed := _of_places(calls, effect, states, by_elements=True):
+            one = Condition(noun, data, lambda case: np.broadcast_to(which, case.x.shape), of_scales=False)
+            yield one
+            yield from _further(question, one, deep)
+    elif (placed := _of_places(question, states, by_elements=True)) is not None:
         yield placed
+    for sign in _SIGNS[:2]:
+        if all((sign.units(s.case) | ~s.hit).all() for s in states):
+            yield from _further(question, sign, deep)
 
 
-def _both(noun: str, data: dict[str, Any], which: Array, other: Condition | None) -> Iterator[Condition]:
+def _further(question: Question, one: Condition, deep: int) -> Iterator[Condition]:
+    """Yield a condition together with another one."""
+    other = condition_of(question.within(one), deep - 1) if deep else None
     if other is not None and other.text:
-        text = f"{noun}, {other.text}"
-        yield Condition(text, {**data, **other.data}, lambda c: other.holds(c) & which, of_scales=False)
+        yield both(one, other)
 
 
-def _of_places(
-    calls: QuantizerCalls, effect: Effect, states: Sequence[State], *, by_elements: bool
-) -> Condition | None:
+def _code_ranges(states: Sequence[State]) -> Iterator[Condition]:
+    """Yield that the right code, or its magnitude, lies within limits, where those outside were seen, too."""
+    for name, noun, of in (
+        ("codes", "codes", lambda codes: codes),
+        ("magnitudes", "codes whose magnitude is", np.abs),
+    ):
+        hit = np.concatenate([of(s.case.codes)[s.hit[:, 1:]] for s in states])
+        missed = np.concatenate([of(s.case.codes)[s.missed[:, 1:]] for s in states])
+        if not hit.size or not missed.size or any(s.hit[:, 0].any() for s in states):
+            continue
+        low, high = int(hit.min()), int(hit.max())
+        above, below = (missed > high).any(), (missed < low).any()
+        least = low if below else -1000
+        greatest = high if above else 1000
+        if ((missed >= least) & (missed <= greatest)).any():
+            continue
+        limits = [f"{low} or more"] if below else []
+        limits += [f"{high} or less"] if above else []
+        text = (
+            f"of {noun} {' and '.join(limits)}"
+            if name == "magnitudes"
+            else f"of codes {' and '.join(limits)}"
+        )
+        if below and above and low == high:
+            text = f"of {noun} {low}" if name == "magnitudes" else f"of the code {low}"
+        data = {"values": name, "least": least, "greatest": greatest}
+
+        def holds(case: Case, of: Any = of, least: int = least, greatest: int = greatest) -> Array:  # noqa: ANN401 - a function
+            codes = of(case.codes)
+            return np.asarray((codes >= least) & (codes <= greatest))
+
+        yield Condition(text, data, holds, of_scales=False)
+
+
+# Places.
+
+
+def _of_places(question: Question, states: Sequence[State], *, by_elements: bool) -> Condition | None:
     """Return the blocks of a row, the sizes of a vector, or its elements, at which an effect is seen."""
-    of_size = not calls.is_row and not by_elements
-
-    def at(state: State) -> tuple[Array, Array]:
-        hit, missed = state.hit, state.missed
-        if calls.is_row:
-            return np.asarray(hit.any(axis=1)), np.asarray((hit | missed).any(axis=1))
-        if by_elements:
-            return hit[0, 2:], (hit | missed)[0, 2:]
-        # A vector as a whole stands for its first element.
-        first = np.arange(state.case.size) == 0
-        return np.asarray(first & hit.any()), np.asarray(first & (hit | missed).any())
-
-    seen = Seen({}, {})
+    is_row = question.calls.is_row
+    at = partial(_at_places, is_row=is_row, by_elements=by_elements)
+    hits: dict[int, Array] = {}
+    misses: dict[int, Array] = {}
     for state in states:
-        n = state.case.size
-        if n not in seen.rows or (not seen.rows[n].any() and state.hit.any()):
-            seen.rows[n], seen.known[n] = at(state)
+        for n, hit, missed in at(state):
+            hits[n] = hits.get(n, np.zeros(n, np.bool_)) | hit
+            misses[n] = misses.get(n, np.zeros(n, np.bool_)) | missed
+    if not any(of.any() for of in hits.values()) or any((hits[n] & misses[n]).any() for n in hits):
+        return None
+    base = question.made[0].base
+    among = _blocks_among(question)
 
     def ask(n: int) -> tuple[Array, Array]:
-        return at(state_of(effect, cases_of.at(calls, n)))
+        tried = cases_of.contents(n, ROWS if is_row else VECTORS, is_row=is_row, among=among)
+        some = max(tried, key=lambda case: question.shows(case.with_base(base)))
+        case = make_case(question.calls, some.x).with_base(base)
+        ((_, hit, missed),) = at(question.state(case))
+        return hit, hit | missed
 
-    rule = find_rule(seen, ask, LONGEST) if any(of.any() for of in seen.rows.values()) else None
-    if rule is None:
+    seen = Seen(hits, {n: hits[n] | misses[n] for n in hits})
+    rule = find_rule(seen, ask, LONGEST)
+    return None if rule is None else _placed(rule, is_row=is_row, of_size=not (is_row or by_elements))
+
+
+def _at_places(state: State, *, is_row: bool, by_elements: bool) -> Iterator[tuple[int, Array, Array]]:
+    """Yield the lengths of rows, and their places at which an effect is seen, and at which it is not."""
+    missed = state.missed | state.bad
+    for where, n in state.case.rows:
+        if is_row:
+            yield n, np.asarray(state.hit[where].any(axis=1)), np.asarray(missed[where].any(axis=1))
+        elif by_elements:
+            yield n, state.hit[where][0, 1:], missed[where][0, 1:]
+        else:
+            # A vector as a whole stands for its first element.
+            first = np.arange(n) == 0
+            yield n, first & bool(state.hit[where].any()), first & bool(missed[where].any())
+
+
+def _blocks_among(question: Question) -> Callable[[Case], Array] | None:
+    """Return which blocks the conditions that are known to hold are about: bool [n]."""
+    if not question.among:
         return None
-    return _placed(rule, is_row=calls.is_row, of_size=of_size)
+    return lambda case: np.all([one.holds(case).any(axis=1) for one in question.among], axis=0)
 
 
 def _placed(rule: Rule, *, is_row: bool, of_size: bool) -> Condition:
     """Return a condition from a rule of places."""
 
     def holds(case: Case) -> Array:
-        if of_size:
-            return np.full(case.x.shape, case.size > 0 and bool(rule.holds(case.size)[0]))
-        held = rule.holds(case.size)
-        return np.broadcast_to(held[:, np.newaxis] if is_row else held, case.x.shape)
+        held = np.zeros(case.x.shape, np.bool_)
+        for where, n in case.rows:
+            if of_size:
+                held[where] = n > 0 and bool(rule.holds(n)[0])
+            else:
+                places = rule.holds(n)
+                held[where] = places[:, np.newaxis] if is_row else places
+        return held
 
     text = rule.text(*(("block", "nb") if is_row else ("element", "size")))
     if of_size:

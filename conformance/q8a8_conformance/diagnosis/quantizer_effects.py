@@ -10,12 +10,15 @@ chunks
     Parts of a vector have an amax each.
 recipes
     Another way to compute: one step, or several that come together.
+
+Other codes and scales for the same elements are in `quantizer_codes`; what stands elsewhere, and what is read
+off the calls first, in `quantizer_sources`.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, apply_recipe, scale_of
-from q8a8.recipe_steps import HALVES, INVERSES, ROUNDINGS
+from q8a8.recipe_steps import HALVES, INVERSES, LARGEST, ROUNDINGS, SCALES
+from q8a8_conformance.diagnosis.quantizer_codes import (
+    code_effects,
+    half_effects,
+    precision_effects,
+    rounding_effects,
+)
+from q8a8_conformance.diagnosis.quantizer_effect import DESIGN, LARGEST_CODE, Effect, Given, quantized
 from q8a8_conformance.diagnosis.quantizer_sharing import sharings
 from q8a8_conformance.diagnosis.quantizer_steps import STEP_FIXES, STEP_RULES, named_step
 from q8a8_conformance.reveal.quantizer_arithmetic import differences, named
@@ -36,68 +46,26 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.quantizer_cases import Case
 
 Array = NDArray[Any]
-Given = tuple[Array, Array]
-
 F32, F64 = np.float32, np.float64
-DESIGN = RECIPES["design"]
-
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
-LARGEST_CODE, MANY = 127, 3
+MANY = 3
 
 OWN = "Take each block's amax over its own 32 elements."
 WRITTEN = "Write the scale and the 32 codes of every block, zeros too."
 VECTOR = "Take one amax over all elements of the vector, and store its scale."
 
 
-@dataclass(frozen=True)
-class Effect:
-    """What may happen.
-
-    Attributes
-    ----------
-    fact, data
-        The kind of fact, and its parameters.
-    what
-        A sentence without its end, to which a condition may be added.
-    rule, fix, cause
-        As a fact has them.
-    gives
-        Returns the bytes of a call's blocks, uint8 [n, 2 + s], and which of them are known.
-    is_limit
-        Whether it is about small blocks alone, so that no values may be its condition.
-    """
-
-    fact: str
-    data: dict[str, Any]
-    what: str
-    rule: str
-    fix: str
-    gives: Callable[[Case], Given]
-    cause: str = ""
-    is_limit: bool = False
-
-
-def quantized(case: Case, amax: Array, recipe: Recipe = DESIGN, h: Array | None = None) -> Given:
-    """Return the blocks of a call under other amax, float32 [n], and maybe other scales.
-
-    Codes of elements that are greater than the amax are not known: they depend on the conversion.
-    """
-    own, q, inside = apply_recipe(case.x, recipe, amax)
-    data = blocks_of(own if h is None else h, q).data
-    known = np.ones(data.shape, np.bool_)
-    known[:, 2:] = inside[:, np.newaxis] & (np.abs(case.x) <= amax[:, np.newaxis]) & (q >= -LARGEST_CODE)
-    return data, known
-
-
-def effects(*, is_row: bool) -> Iterator[Effect]:
+def effects(*, is_row: bool, base: Recipe = DESIGN) -> Iterator[Effect]:
     """Yield what needs no measurement, the simplest first."""
     yield from _written(is_row=is_row)
     yield from _shared() if is_row else _chunks()
-    yield from _signs()
-    yield from recipe_effects(recipes())
+    yield from code_effects()
+    yield from recipe_effects(recipes(base), base)
     yield from _forms()
-    yield from _halves()
+    yield from rounding_effects()
+    yield from half_effects()
+    yield from precision_effects()
 
 
 # What is written.
@@ -105,46 +73,22 @@ def effects(*, is_row: bool) -> Iterator[Effect]:
 
 def _written(*, is_row: bool) -> Iterator[Effect]:
     whose = "A block's" if is_row else "The"
-    for part, (codes, scale) in {
-        "codes": (True, False), "scale": (False, True), "": (True, True),
+    for part, columns in {
+        "codes": slice(2, None), "scale": slice(0, 2), "": slice(0, None), "scale's lower byte": slice(0, 1),
+        "scale's upper byte": slice(1, 2),
     }.items():  # fmt: skip
         noun = f"{whose} {part}" if part else ("A block" if is_row else "The vector")
         verb = "are" if part == "codes" else "is"
         rule = "Q8A8-QNT-6"
         for how, text in (("unwritten", "not written"), ("zero", "zero")):
-            gives = partial(_kept, codes=codes, scale=scale, zero=how == "zero")
+            gives = partial(_kept, columns=columns, zero=how == "zero")
             what = f"{noun} {verb} {text}"
             yield Effect(f"value-{how}", {"what": part or "block"}, what, rule, WRITTEN, gives)
 
 
-def _kept(case: Case, *, codes: bool, scale: bool, zero: bool) -> Given:
+def _kept(case: Case, *, columns: slice, zero: bool) -> Given:
     data = case.right.copy()
-    other = np.zeros_like(data) if zero else case.before
-    if codes:
-        data[:, 2:] = other[:, 2:]
-    if scale:
-        data[:, :2] = other[:, :2]
-    return data, np.ones(data.shape, np.bool_)
-
-
-def _signs() -> Iterator[Effect]:
-    """Yield codes that lose or change their sign."""
-    fix = STEP_FIXES["Q8A8-QNT-5"]
-    for name, text, change in (
-        ("magnitude", "Codes are stored without their sign", np.abs),
-        ("negated", "Codes are stored with the other sign", np.negative),
-        ("lowest", "The code -127 is stored as -128", lambda q: np.where(q == -127, -128, q)),
-        ("higher", "Codes are stored one greater", lambda q: q + 1),
-        ("lower", "Codes are stored one smaller", lambda q: q - 1),
-        ("even", "The lowest bit of codes is lost", lambda q: q & ~1),
-    ):
-        gives = partial(_changed_codes, change=change)
-        yield Effect("value-codes", {"codes": name}, text, "Q8A8-QNT-5", fix, gives)
-
-
-def _changed_codes(case: Case, change: Callable[[Array], Array]) -> Given:
-    data = case.right.copy()
-    data[:, 2:] = change(data[:, 2:].view(np.int8).astype(np.int16)).astype(np.int8).view(np.uint8)
+    data[:, columns] = 0 if zero else case.before[:, columns]
     return data, np.ones(data.shape, np.bool_)
 
 
@@ -152,15 +96,28 @@ def _changed_codes(case: Case, change: Callable[[Array], Array]) -> Given:
 
 
 def _shared() -> Iterator[Effect]:
-    """Yield ways in which the blocks of a row share an amax."""
+    """Yield ways in which the blocks of a row share an amax, or a part of what follows from it."""
     for name, data, text, of in sharings():
         gives = partial(_with_shared, of=of)
         where = {"blocks": name, **data}
         yield Effect("amax-of", where, f"A block is scaled by {text}", "Q8A8-QNT-7", OWN, gives)
+    for name, data, text, of in sharings():
+        for part, what, rule in (
+            ("inverse", "A block's codes, and not its scale, are computed with", "Q8A8-QNT-3"),
+            ("scale", "A block's scale, and not its codes, is that of", "Q8A8-QNT-2"),
+        ):
+            gives = partial(_with_shared, of=of, part=part)
+            where = {"blocks": name, "part": part, **data}
+            yield Effect("amax-of", where, f"{what} {text}", rule, OWN, gives)
 
 
-def _with_shared(case: Case, of: Callable[[Array], Array]) -> Given:
-    return quantized(case, np.asarray(of(case.amax), F32))
+def _with_shared(case: Case, of: Callable[[Array], Array], part: str = "") -> Given:
+    data, known = quantized(case, np.asarray(case.by_row(of, case.amax), F32))
+    if part == "inverse":
+        data[:, :2] = case.right[:, :2]
+    elif part == "scale":
+        data[:, 2:], known[:, 2:] = case.right[:, 2:], True
+    return data, known
 
 
 def _chunks() -> Iterator[Effect]:
@@ -174,11 +131,9 @@ def _chunks() -> Iterator[Effect]:
 
 
 def _in_chunks(case: Case, t: int, index: int | None) -> Given:
-    x = case.x[0]
-    parts = [x[np.newaxis, i : i + t] for i in range(0, x.size, t)] or [x[np.newaxis]]
-    made = [apply_recipe(part, DESIGN) for part in parts]
-    halves = np.concatenate([h for h, _, _ in made])
-    scale = halves.max(keepdims=True) if index is None else halves[[index]]
+    made = [apply_recipe(case.x[:, i : i + t], case.base) for i in range(0, max(case.size, 1), t)]
+    halves = np.stack([h for h, _, _ in made])
+    scale = halves.max(axis=0) if index is None else halves[index]
     data = blocks_of(scale, np.concatenate([q for _, q, _ in made], axis=1)).data
     return data, np.ones(data.shape, np.bool_)
 
@@ -201,7 +156,9 @@ def changed_effects(low: float, high: float) -> Iterator[Effect]:
         (of, number) for number in SMALL for of in ("amax", "d")
     ]
     for (of, number), how, (scope, inverse) in itertools.product(
-        numbers, ("least", "added"), (("both", "127/amax"), ("both", "1/d"), ("scale", "127/amax"))
+        numbers,
+        ("least", "added"),
+        (("both", "127/amax"), ("both", "1/d"), ("scale", "127/amax"), ("inverse", "127/amax")),
     ):
         yield _changed(of, number, how, scope, inverse)
 
@@ -211,7 +168,11 @@ def _changed(of: str, number: float, how: str, scope: str, inverse: str) -> Effe
     what = f"{noun} is never less than {number:.8g}"
     if how == "added":
         what = f"{number:.8g} is added to {noun}"
-    where = ", in the scale that is stored alone" if scope == "scale" else ", in the scale and in the inverse"
+    where = {
+        "scale": ", in the scale that is stored alone",
+        "inverse": ", in the inverse alone",
+        "both": ", in the scale and in the inverse",
+    }[scope]
     where += ", which is 1/d" if inverse == "1/d" else ""
     data = {"of": of, how: number, "in": scope, "inverse": inverse}
     fix = "Add nothing to amax and give it no least value: small blocks have small scales, zeros have 0."
@@ -228,9 +189,9 @@ def _of_changed(case: Case, of: str, number: float, how: str, scope: str, invers
     with np.errstate(all="ignore"):
         amax = change(case.amax) if of == "amax" else case.amax
         d = amax / F32(127) if of == "amax" else change(case.amax / F32(127))
-        h = d.astype(np.float16)
+        h = (case.amax / F32(127) if scope == "inverse" else d).astype(np.float16)
         amax = case.amax if scope == "scale" else amax
-        amax = d * F32(127) if of == "d" and scope == "both" else amax
+        amax = d * F32(127) if of == "d" and scope != "scale" else amax
         inv = np.where(h == 0, F32(0), F32(1) / d if inverse == "1/d" else F32(127) / amax)
         v = case.x * inv[:, np.newaxis]
         q = ROUNDINGS["half-away"](v)
@@ -287,71 +248,31 @@ def _by_form(case: Case, form: Callable[[Array, Array], Array], zero: str) -> Gi
     return data, np.ones(data.shape, np.bool_)
 
 
-def _halves() -> Iterator[Effect]:
-    """Yield scales that are other halves than the nearest."""
-    for name, text, of in (
-        ("ties-down", "A scale half-way between two halves becomes the smaller one", _ties_down),
-        (
-            "carry-kept", "A scale that is rounded up to a power of two becomes the half below it",
-            lambda _d, h: np.where((h & 0x3FF == 0) & (h > 0) & (_d < _float(h)), h - 1, h),
-        ),
-        ("doubled", "The bits of the scale are shifted by one", lambda _d, h: h * 2),
-        ("halved", "The bits of the scale are shifted back by one", lambda _d, h: h // 2),
-        ("next", "The scale is the half above the nearest", lambda _d, h: h + 1),
-        ("previous", "The scale is the half below the nearest", lambda _d, h: np.where(h > 0, h - 1, h)),
-        ("infinite", "The scale is infinite", lambda _d, h: np.full_like(h, 0x7C00)),
-        ("largest", "The scale is 65504", lambda _d, h: np.full_like(h, 0x7BFF)),
-        ("least", "The scale is the smallest half", lambda _d, h: np.full_like(h, 1)),
-        ("one", "The scale is 1", lambda _d, h: np.full_like(h, 0x3C00)),
-    ):  # fmt: skip
-        for zero in ("half", "stored"):
-            gives = partial(_by_half, of=of, zero=zero)
-            fix = STEP_FIXES["Q8A8-HLF-1"]
-            yield Effect("value-half", {"half": name}, text, "Q8A8-HLF-1", fix, gives)
-
-
-def _float(bits: Array) -> Array:
-    return np.asarray(bits, np.uint16).view(np.float16).astype(F32)
-
-
-def _ties_down(d: Array, h: Array) -> Array:
-    """Return the bits of halves, where ties go to the smaller one."""
-    low = np.where(_float(h) > d, h - 1, h)
-    middle = (_float(low).astype(F64) + _float(low + 1)) / 2
-    return np.where(d == middle, low, h)
-
-
-def _by_half(case: Case, of: Callable[[Array, Array], Array], zero: str) -> Given:
-    bits = of(case.amax / F32(127), case.scales.astype(np.int64)).astype(np.uint16)
-    data, known = quantized(case, case.amax, replace(DESIGN, zero_test="amax"), bits)
-    vanishes = (bits if zero == "stored" else case.scales) == 0
-    data[vanishes, 2:] = 0
-    return data, known | vanishes[:, np.newaxis]
-
-
 @cache
-def recipes() -> tuple[Recipe, ...]:
-    """Return other ways to compute, those that differ in the fewest steps first."""
-    every: list[Recipe] = [replace(DESIGN, rounding=rounding) for rounding in ROUNDINGS]
-    every += [replace(DESIGN, half=half) for half in HALVES]
-    every += [replace(DESIGN, scale=scale) for scale in ("amax*(1/n)", "upper-sixteen-bits")]
+def recipes(base: Recipe = DESIGN) -> tuple[Recipe, ...]:
+    """Return other ways to compute than a recipe, those that differ in the fewest steps first."""
+    every: list[Recipe] = [replace(base, rounding=rounding) for rounding in ROUNDINGS]
+    every += [replace(base, half=half) for half in HALVES]
+    every += [replace(base, scale=scale) for scale in SCALES]
+    every += [replace(base, amax=amax) for amax in LARGEST]
     every += [
-        replace(DESIGN, inverse=inverse, product=product, rounding=rounding, zero_test=zero)
+        replace(base, inverse=inverse, product=product, rounding=rounding, zero_test=zero)
         for inverse, product, rounding, zero in itertools.product(
             INVERSES, ("float32", "float64"), ("half-away", "half-even", "truncate"), ("half", "d", "amax")
         )
     ]
     every += RECIPES.values()
-    return tuple(sorted(dict.fromkeys(every), key=lambda one: len(differences(one))))[1:]
+    others = dict.fromkeys(one for one in every if differences(one, base))
+    return tuple(sorted(others, key=lambda one: len(differences(one, base))))
 
 
-def recipe_effects(some: Sequence[Recipe]) -> Iterator[Effect]:
+def recipe_effects(some: Sequence[Recipe], base: Recipe = DESIGN) -> Iterator[Effect]:
     """Yield other ways to compute, in words."""
     for recipe in some:
-        steps = differences(recipe)
+        steps = differences(recipe, base)
         conversions = ("conversion",) if len(steps) > 1 else ()
         named_steps = [
-            named_step(name, str(value), str(getattr(DESIGN, name)))
+            named_step(name, str(value), str(getattr(base, name)))
             for name, value in steps.items()
             if name not in conversions
         ]
@@ -367,7 +288,8 @@ def recipe_effects(some: Sequence[Recipe]) -> Iterator[Effect]:
 
 
 def _by_recipe(case: Case, recipe: Recipe) -> Given:
-    data, known = quantized(case, case.amax, recipe)
+    amax = case.amax if recipe.amax == case.base.amax else np.asarray(LARGEST[recipe.amax](case.x), F32)
+    data, known = quantized(case, amax, recipe)
     # (Whether a recipe is defined where its inverse is infinite is another matter.)
-    _, h = scale_of(case.amax, recipe)
+    _, h = scale_of(amax, recipe)
     return data, known | (h == 0)[:, np.newaxis] if recipe.zero_test == "half" else known

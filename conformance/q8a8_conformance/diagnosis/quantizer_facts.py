@@ -18,6 +18,7 @@ from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
 from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, without_part, words
 from q8a8_conformance.diagnosis.quantizer_evidence import candidates, show
+from q8a8_conformance.diagnosis.quantizer_sources import uncounted_sentence
 from q8a8_conformance.diagnosis.quantizer_steps import STEP_FIXES, STEP_RULES, named_step
 from q8a8_conformance.diagnosis.quantizer_values import value_facts
 from q8a8_conformance.inputs.calls import ACTIVATION
@@ -95,9 +96,9 @@ PLACE_CAUSES = {
     "the last block where nb >= 129 and nb % 128 = 1 is not written": "quantize-tile-tail-lost",
     "the first element does not count in amax": "amax-first-skipped",
     "the last element of every 4 does not count in amax": "amax-lane-skipped",
-    "the elements beyond a multiple of 8 where size >= 9 does not count in amax": "activation-tail-unseen",
-    "the elements beyond a multiple of 8 is not written": "activation-tail-unwritten",
-    "every element before the last 32 does not count in amax": "activation-last-chunk",
+    "the elements beyond a multiple of 8 where size >= 9 do not count in amax": "activation-tail-unseen",
+    "the elements beyond a multiple of 8 are not written": "activation-tail-unwritten",
+    "every element before the last group of 32 or fewer does not count in amax": "activation-last-chunk",
     "every element from element 32 on does not count in amax": "activation-first-chunk",
     "every element from element 8192 on does not count in amax": "activation-first-8192",
     "every element where size = 32 is quantized by another recipe: design with rounding = half-even": (
@@ -134,7 +135,14 @@ def quantizer_facts(
     some = [f for f in failures if f.call.n]
     telling = partial(candidates, revealed.model, function)
     is_sure = revealed.confirmed > SURE * revealed.of
-    return measured.facts(every, telling, failures, partial(value_facts, calls, some), is_sure=is_sure)
+    steps = partial(_differing_steps, revealed.model, base)
+    others = partial(value_facts, calls, some, recipe, steps)
+    return measured.facts(every, telling, failures, others, is_sure=is_sure)
+
+
+def _differing_steps(model: QuantizerModel, base: Recipe, recipe: Recipe) -> Iterator[Difference]:
+    """Yield in what a recipe differs, in words."""
+    return _steps(replace(model, recipe=recipe), base)
 
 
 def _differences(revealed: RevealedQuantizer, base: Recipe) -> Iterator[Difference]:
@@ -176,8 +184,8 @@ def _uncounted(model: QuantizerModel) -> Difference:
         tuple(range(3, 32, 4)): "amax-lane-skipped",
     }
     named = words(
-        f"Elements {', '.join(map(str, both))} of a block do not count in its amax.",
-        cause=causes.get(tuple(both), ""),
+        uncounted_sentence(model.counted),
+        cause=causes.get(tuple(both), "") if signs[0] == signs[1] else "",
         rule="Q8A8-QNT-1",
         fix="Take max |x_j| over all 32 elements of the block.",
     )

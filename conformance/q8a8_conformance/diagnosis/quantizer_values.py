@@ -22,12 +22,15 @@ from q8a8_conformance.reveal.quantizer_calls import BLOCK, QuantizerCalls, eleme
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from q8a8.recipe import Recipe
+    from q8a8_conformance.diagnosis.quantizer_laws import Steps
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
 
 Array = NDArray[Any]
 
 F32 = np.float32
+DESIGN = RECIPES["design"]
 FEW = 4
 """Values that a fact names at most; each is shown to be wrong by itself."""
 
@@ -35,15 +38,20 @@ AGAIN = 12
 """Failed calls that are made again."""
 
 
-def value_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
-    """Return what failed calls that nothing else explains have in common: one fact, or none."""
+def value_facts(
+    calls: QuantizerCalls, failed: Sequence[Failure], recipe: Recipe | None = None, steps: Steps | None = None
+) -> list[Fact]:
+    """Return what failed calls that nothing else explains have in common.
+
+    `recipe` and `steps` are those of `law_facts`.
+    """
     if state := state_facts(calls.make, failed):
         return state
     # Outside the domain no value is wrong.
     wrong = [_wrong_blocks(f) for f in failed if np.isfinite(elements_of(f.call)).all()]
     if not wrong:
         return []
-    if measured := law_facts(calls, failed) or inverse_facts(calls, failed):
+    if measured := law_facts(calls, failed, recipe or DESIGN, steps) or inverse_facts(calls, failed):
         return measured
     scales, codes = (np.concatenate(part) for part in zip(*wrong, strict=True))
     if scales.all() and scales.size:
@@ -133,7 +141,7 @@ def _is_wrong(calls: QuantizerCalls, value: Array, *, of_scales: bool) -> bool:
     # Under an amax of 127 elements are the products themselves.
     x = np.resize(np.array([value] if of_scales else [127, value, -value], F32), BLOCK)
     got = calls(x)
-    h, q, _ = apply_recipe(calls.shape(x), RECIPES["design"])
+    h, q, _ = apply_recipe(calls.shape(x), DESIGN)
     wrong = got.scales != h.view(np.uint16)
     return bool(wrong.any()) if of_scales else bool((got.codes != q)[~wrong].any())
 

@@ -59,7 +59,7 @@ def part_text(part: Part, *, is_row: bool) -> str:
     """Describe a part in one line."""
     where = part.rule.text(*(("block", "nb") if is_row else ("element", "size")))
     if part.lanes:
-        of = "element" if len(part.lanes) == 1 else "each of the elements"
+        of = "element" if len(part.lanes) == 1 else "the elements"
         where = f"{of} {ranges(part.lanes)} of {where}"
     what = {
         "unwritten": "is not written",
@@ -77,7 +77,14 @@ def part_text(part: Part, *, is_row: bool) -> str:
         "unwritten-bytes": f"has bytes that are not written: {ranges(part.bytes)}",
         "other": "has other values",
     }[part.effect]
+    noun = "block" if is_row else "element"
+    if (not part.lanes and where.startswith(f"the {noun}s ")) or len(part.lanes) > 1:
+        verb, rest = what.split(" ", 1)
+        what = f"{_PLURAL[verb]} {rest}"
     return f"{where} {what}"
+
+
+_PLURAL = {"is": "are", "has": "have", "holds": "hold", "does": "do"}
 
 
 def runs(numbers: Sequence[int]) -> list[Sequence[int]]:

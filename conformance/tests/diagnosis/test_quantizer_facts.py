@@ -100,10 +100,12 @@ def inputs(function: str) -> Iterator[Call]:
         vectors = [rows[i] for rows in sets for i in range(0, len(rows), max(1, len(rows) // 12))]
         vectors += [np.resize(sets[0].reshape(-1)[::-1], n) for n in (1, 9, 37, 1000, 9001)]
         vectors.append(np.append(vectors[-1], np.float32(2.0**20)))
+        vectors.append(np.zeros(1))
         yield from (calls.activation(np.ascontiguousarray(x, np.float32)) for x in vectors)
     else:
         yield from (calls.quantize(function, rows[:n].reshape(-1)) for rows in sets for n in (1, 7, 33, 64))
         yield calls.quantize(function, np.resize(sets[0], (129, 32)).reshape(-1))
+        yield calls.quantize(function, np.eye(32, dtype=np.float32).reshape(-1))
 
 
 def dequantizations() -> Iterator[Call]:
@@ -266,8 +268,8 @@ FACTORS: dict[str, tuple[str, Steps, dict[str, float], str]] = {
         {"low": -0.1 / 127, "high": -0.1 / 127}, "multiplied by 126.9 / amax",
     ),
     "added": (
-        ACTIVATION, Steps(inverse=lambda amax, _d, _h: np.float32(127) / (amax + np.float32(1e-6))),
-        {"added": 1e-6}, "multiplied by 127 / (amax + 1e-06)",
+        ACTIVATION, Steps(inverse=lambda amax, _d, _h: np.float32(127) / (amax + np.float32(3.3e-6))),
+        {"added": 3.3e-6}, "multiplied by 127 / (amax + 3.3e-06)",
     ),
 }  # fmt: skip
 """Factors of elements that are no step with a name, what is measured of them, and a part of the sentence."""

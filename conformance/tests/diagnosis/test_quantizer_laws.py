@@ -123,6 +123,10 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], str, dict[str, Any], str]] = {
         ROW, _row(Steps(amax=lambda x: plain.amax(x) + F32(1e-6))), "amax-changed", {"added": 1e-6},
         "1e-06 is added to amax, in the scale and in the inverse.",
     ),
+    "added-in-the-inverse": (
+        ROW, _row(Steps(inverse=lambda amax, _d, _h: F32(127) / (amax + F32(1e-6)))), "amax-changed",
+        {"added": 1e-6, "in": "inverse"}, "1e-06 is added to amax, in the inverse alone.",
+    ),
     "small-blocks": (
         ROW, _row(_otherwise(lambda _x, amax: amax < F32(1e-3), np.trunc)), "value-recipe",
         {"values": "amax-below", "limit": 1e-3},

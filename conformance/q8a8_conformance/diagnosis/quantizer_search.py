@@ -1,0 +1,249 @@
+"""The laws of a quantizer: effects with a condition each that give what the calls gave, together.
+
+Units that are wrong are covered one law at a time: of the effects that give most of what no law gives yet,
+the one with the simplest condition that no call contradicts. Where that leaves something open, pairs of
+effects are tried that give all of it together: each one's condition is looked for where the other does not
+give what is seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.diagnosis import quantizer_cases as cases_of
+from q8a8_conformance.diagnosis.quantizer_cases import Case, case_of, merged
+from q8a8_conformance.diagnosis.quantizer_conditions import condition_of
+from q8a8_conformance.diagnosis.quantizer_effect import DESIGN
+from q8a8_conformance.diagnosis.quantizer_effects import changed_effects, effects
+from q8a8_conformance.diagnosis.quantizer_indices import index_effects
+from q8a8_conformance.diagnosis.quantizer_sources import measured_effects, placed_effects
+from q8a8_conformance.diagnosis.quantizer_states import Condition, Question, given
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from q8a8.recipe import Recipe
+    from q8a8_conformance.diagnosis.quantizer_effect import Effect
+    from q8a8_conformance.results.observations import Failure
+    from q8a8_conformance.reveal.quantizer_calls import QuantizerCalls
+
+Array = NDArray[Any]
+
+FAILED = 48
+"""Failed calls that laws must give, of those that there are."""
+
+SAMPLE = 20
+"""Calls on which effects are tried first."""
+
+LONG = 1 << 16
+"""Elements of the longest failed call that is among them."""
+
+ROUNDS, TRIED = 3, 24
+"""Laws that are found one after another, and effects whose condition is looked for, for each."""
+
+FIRST, PAIRS = 16, 24
+"""Effects that are the first of a pair, and pairs that are tried."""
+
+ENOUGH = 10
+"""Wrong units that a law must give, where others stay open."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """What happens, and where."""
+
+    effect: Effect
+    condition: Condition
+
+    @property
+    def sentence(self) -> str:
+        """It in words."""
+        text = self.condition.text
+        return f"{self.effect.what}{', ' if text else ''}{text}."
+
+    @property
+    def complexity(self) -> int:
+        """How much its condition says: words of a place count for more than those of a value."""
+        data = self.condition.data
+        return len(data) + ("position" in data) * (1 + len(data.get("length", ())))
+
+
+def gives(laws: Sequence[Law], case: Case) -> Array:
+    """Return the units of a call that laws give or leave open, or that are right as they are: [n, 1 + s]."""
+    same_as_one = np.zeros(case.wrong.shape, np.bool_)
+    touched = same_as_one.copy()
+    for law in laws:
+        same, changes, known = given(law.effect, case)
+        held = law.condition.units(case)
+        same_as_one |= held & (same | ~known)
+        touched |= held & changes & known
+    undefined = np.zeros(case.wrong.shape, np.bool_)
+    undefined[:, 1:] = ~case.defined[:, np.newaxis]
+    return np.asarray(same_as_one | (~case.wrong & ~touched) | undefined)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """An effect, and which wrong units of the sample it gives, and which of them surely: bool [wrong]."""
+
+    number: int
+    effect: Effect
+    surely: Array
+    maybe: Array
+
+
+class Search:
+    """A search for laws among the calls of a quantizer, and failed ones.
+
+    Attributes
+    ----------
+    made
+        The calls, as few ones.
+    """
+
+    def __init__(self, calls: QuantizerCalls, failed: Sequence[Failure]) -> None:
+        self._calls = calls
+        usable = [one for one in failed if 0 < one.call.n <= LONG]
+        some = [case_of(one) for one in usable[:: max(len(usable) // FAILED, 1)]]
+        some = [case for case in some if np.isfinite(case.x).all()]
+        self._all = [*some, *cases_of.values(calls), *cases_of.places(calls)]
+        self._base: Recipe | None = None
+
+    def laws(self, base: Recipe) -> tuple[Law, ...]:
+        """Return the laws by which the calls differ from a recipe; none where none was found."""
+        return _Round(self._calls, [case.with_base(base) for case in self._all]).laws()
+
+    def undoes(self, base: Recipe, laws: Sequence[Law]) -> bool:
+        """Return whether one of the laws gives back what the specification's recipe gives, in most places."""
+        if base == DESIGN:
+            return False
+        cases = merged([case.with_base(base) for case in self._all])
+        for law in laws:
+            seen = back = 0
+            for case in cases:
+                same, changes, _ = given(law.effect, case)
+                hit = same & changes & law.condition.units(case)
+                seen += int(hit.sum())
+                back += int((hit & ~case.with_base(DESIGN).wrong).sum())
+            if back > seen / 2:
+                return True
+        return False
+
+
+class _Round:
+    """The search for laws beside one recipe."""
+
+    def __init__(self, calls: QuantizerCalls, every: Sequence[Case]) -> None:
+        self._calls = calls
+        self.made = tuple(merged(every))
+        wrong = sorted((case for case in every if case.wrong.any()), key=lambda case: case.x.size)
+        step = max(len(wrong) // SAMPLE, 1)
+        self._sample = merged([*wrong[: SAMPLE // 2], *wrong[SAMPLE // 2 :: step]][: 2 * SAMPLE])
+
+    @cached_property
+    def _fresh(self) -> tuple[Case, ...]:
+        """Calls that no law was found by."""
+        base = self.made[0].base
+        return tuple(merged([case.with_base(base) for case in cases_of.fresh(self._calls)]))
+
+    @cached_property
+    def _tried(self) -> list[_Tried]:
+        """The effects that give some of what is wrong in the sample."""
+        found: list[_Tried] = []
+        known_ones: set[bytes] = set()
+        for number, effect in enumerate(self._effects()):
+            surely, maybe, key = [], [], []
+            for case in self._sample:
+                same, changes, known = given(effect, case)
+                surely.append((same & known)[case.wrong])
+                maybe.append((same | ~known)[case.wrong])
+                key.append(np.packbits((changes | ~known) & ~case.wrong).tobytes())
+            one = _Tried(number, effect, np.concatenate(surely), np.concatenate(maybe))
+            name = b"".join([*key, np.packbits(one.surely).tobytes(), np.packbits(one.maybe).tobytes()])
+            if one.surely.any() and name not in known_ones:
+                known_ones.add(name)
+                found.append(one)
+        return found
+
+    def _effects(self) -> Iterator[Effect]:
+        is_row = self._calls.is_row
+        zeros = [case.got[case.amax == 0, :2].copy().view(np.float16) for case in self.made]
+        scales = np.unique(np.concatenate([of[:, 0] for of in zeros if len(of)] or [np.zeros(1, np.float16)]))
+        h = scales[0] if scales.size == 1 and 0 < scales[0] < np.inf else np.float16(0)
+        below, above = (float(np.nextafter(h, np.float16(end))) for end in (-np.inf, np.inf))
+        yield from changed_effects((float(h) + below) / 2, (float(h) + above) / 2)
+        yield from effects(is_row=is_row, base=self.made[0].base)
+        yield from placed_effects(is_row=is_row)
+        yield from measured_effects(self.made, is_row=is_row)
+        if not is_row:
+            yield from index_effects(self._calls, self.made)
+
+    def laws(self) -> tuple[Law, ...]:
+        """Return the laws that were found, the one that gives most first."""
+        if not any(case.wrong.any() for case in self.made):
+            return ()
+        laws: list[Law] = []
+        for _ in range(ROUNDS):
+            law = self._next(laws)
+            if law is None:
+                break
+            laws.append(law)
+            if self._is_all(laws):
+                return tuple(laws)
+        return self._pair() or tuple(law for law in laws if self._is_enough(law))
+
+    def _is_all(self, laws: Sequence[Law]) -> bool:
+        return all(gives(laws, case).all() for case in self.made)
+
+    def _is_enough(self, law: Law) -> bool:
+        return sum(int((gives([law], case) & case.wrong).sum()) for case in self.made) >= ENOUGH
+
+    def _next(self, laws: Sequence[Law]) -> Law | None:
+        """Return the law that gives most of what others leave open, the simplest of those."""
+        left = np.concatenate([~gives(laws, case)[case.wrong] for case in self._sample])
+        ranked = [(int((one.surely & left).sum()), one) for one in self._tried]
+        ranked = sorted((pair for pair in ranked if pair[0]), key=lambda pair: (-pair[0], pair[1].number))
+        best: list[tuple[int, int, Law]] = []
+        most = 0
+        for count, one in ranked[:TRIED]:
+            if count < most:
+                break
+            law = self._law(one.effect, [(law.effect, law.condition) for law in laws])
+            if law is None:
+                continue
+            if not law.condition.text and self._is_all([*laws, law]):
+                return law
+            most = count
+            best.append((law.complexity, one.number, law))
+        return min(best, key=lambda one: one[:2])[2] if best else None
+
+    def _law(self, effect: Effect, others: Sequence[tuple[Effect, Condition]]) -> Law | None:
+        """Return an effect with its condition, where it has one that no call contradicts."""
+        question = Question(self._calls, effect, self.made, tuple(others))
+        condition = condition_of(question)
+        if condition is None or (effect.is_limit and "values" in condition.data):
+            return None
+        fresh = [question.state(case) for case in self._fresh]
+        return Law(effect, condition) if question.fits(condition, fresh) else None
+
+    def _pair(self) -> tuple[Law, ...]:
+        """Return two laws that give every call together."""
+        ranked = sorted(self._tried, key=lambda one: (-int(one.surely.sum()), one.number))
+        pairs = [
+            (one, other)
+            for one, other in itertools.product(ranked[:FIRST], ranked)
+            if one is not other and (one.maybe | other.maybe).all()
+        ]
+        pairs.sort(key=lambda pair: pair[0].number + pair[1].number)
+        for one, other in pairs[:PAIRS]:
+            first = self._law(one.effect, [(other.effect, Condition())])
+            second = self._law(other.effect, [(first.effect, first.condition)]) if first else None
+            if first and second and self._is_all([first, second]):
+                return first, second
+        return ()

@@ -1,0 +1,161 @@
+"""What calls say about an effect: where it is seen, and where it would be and is not.
+
+A unit is a scale, or a code: bool [n, 1 + s] for the blocks of a call, the scale first. A law is an effect
+with a condition. Where another law gives what is seen, a unit says nothing about this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.diagnosis.quantizer_cases import Case, same_units
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from q8a8_conformance.diagnosis.quantizer_effect import Effect
+    from q8a8_conformance.reveal.quantizer_calls import QuantizerCalls
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Where an effect holds.
+
+    Attributes
+    ----------
+    text
+        Its words, which follow those of the effect; empty for everywhere.
+    data
+        Its parameters.
+    holds
+        Returns for a call's blocks, and for their elements, where: bool [n, s].
+    of_scales
+        Whether scales are among what it is about.
+    """
+
+    text: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    holds: Callable[[Case], Array] = lambda case: np.ones(case.x.shape, np.bool_)
+    of_scales: bool = True
+
+    def units(self, case: Case) -> Array:
+        """Return the units of a call's blocks that it is about: bool [n, 1 + s]."""
+        elements = self.holds(case)
+        scales = elements.any(axis=1, keepdims=True) & self.of_scales
+        return np.concatenate([scales, elements], axis=1)
+
+
+def both(one: Condition, other: Condition) -> Condition:
+    """Return that two conditions hold."""
+    if not (one.text and other.text):
+        return one if one.text else other
+    joined = other.text.replace("where ", "and ", 1) if one.text.startswith("where ") else f", {other.text}"
+    glue = " " if joined.startswith("and ") else ""
+    return Condition(
+        f"{one.text}{glue}{joined}",
+        {**one.data, **{f"and-{name}" if name in one.data else name: v for name, v in other.data.items()}},
+        lambda case: one.holds(case) & other.holds(case),
+        of_scales=one.of_scales and other.of_scales,
+    )
+
+
+@dataclass(frozen=True)
+class State:
+    """What a call says about an effect: units [n, 1 + s] that it gives, that it would change, and others."""
+
+    case: Case
+    hit: Array
+    missed: Array
+    bad: Array
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a block has both: then it is no matter of whole blocks."""
+        return bool((self.hit.any(axis=1) & self.missed.any(axis=1)).any())
+
+    @property
+    def hit_blocks(self) -> Array:
+        """The blocks in which it is seen: bool [n]."""
+        return np.asarray(self.hit.any(axis=1))
+
+    @property
+    def missed_blocks(self) -> Array:
+        """The blocks in which it would be seen, and is not: bool [n]."""
+        return np.asarray(self.missed.any(axis=1))
+
+
+def given(effect: Effect, case: Case) -> tuple[Array, Array, Array]:
+    """Return where an effect gives a call's units, where it changes what is right, and where it is known."""
+    data, known = effect.gives(case)
+    units = np.concatenate([known[:, :2].all(axis=1, keepdims=True), known[:, 2:]], axis=1)
+    units[:, 1:] &= case.defined[:, np.newaxis]
+    return same_units(case.got, data), ~same_units(data, case.right), units
+
+
+@dataclass(frozen=True)
+class Question:
+    """Where an effect holds, beside others.
+
+    Attributes
+    ----------
+    calls
+        The quantizer.
+    effect
+        What is seen somewhere.
+    others
+        Laws, or effects whose condition is not known, that give some of what is seen.
+    among
+        Conditions that are known to hold where it does.
+    made
+        Calls that were made.
+    """
+
+    calls: QuantizerCalls
+    effect: Effect
+    made: tuple[Case, ...] = ()
+    others: tuple[tuple[Effect, Condition], ...] = ()
+    among: tuple[Condition, ...] = ()
+
+    def state(self, case: Case) -> State:
+        """Compare what a call gave with what it gives with the effect, and without."""
+        same, changes, known = given(self.effect, case)
+        told = known & self.open(case)
+        for condition in self.among:
+            told &= condition.units(case)
+        wrong = case.wrong
+        return State(case, hit=wrong & same & told, missed=~wrong & changes & told, bad=wrong & ~same & told)
+
+    def shows(self, case: Case) -> int:
+        """Return how many units of a call the effect would change."""
+        _, changes, known = given(self.effect, case)
+        return int((changes & known).sum())
+
+    def open(self, case: Case) -> Array:
+        """Return the units that no other law gives: bool [n, 1 + s]."""
+        left = np.ones(case.wrong.shape, np.bool_)
+        for effect, condition in self.others:
+            same, _, known = given(effect, case)
+            left &= ~(case.wrong & (same | ~known) & condition.units(case))
+        return left
+
+    def states(self) -> list[State]:
+        """Return what all calls say."""
+        return [self.state(case) for case in self.made]
+
+    def within(self, condition: Condition) -> Question:
+        """Ask where it holds among what a condition is about."""
+        return replace(self, among=(*self.among, condition))
+
+    def fits(self, condition: Condition, states: Sequence[State]) -> bool:
+        """Return whether a condition holds wherever the effect is seen, and nowhere where it is not."""
+        return all(_agrees(condition.units(state.case), state) for state in states)
+
+
+def _agrees(held: Array, state: State) -> bool:
+    return not ((state.hit & ~held).any() or ((state.missed | state.bad) & held).any())
