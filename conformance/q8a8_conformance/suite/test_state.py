@@ -14,6 +14,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs import dot_rows, samples
+from q8a8_conformance.inputs.known_calls import known
 from q8a8_conformance.inputs.versions import FLOAT, versions
 from q8a8_conformance.protocol.messages import Buffer, Call, Option
 from q8a8_conformance.suite import thread_checks
@@ -139,6 +140,7 @@ def test_kept(judge: Judge, function: str) -> None:
         rest.append(samples.pair(5))
     for call in rest:
         judge.run(replace(call, repeat=SLOW_FOR_GROWTH, options=Option.STATE))
+    judge.run(replace(outside(function), repeat=SLOW_FOR_GROWTH, options=Option.STATE), legal=False)
 
 
 @pytest.mark.rule("Q8A8-ENV-8")
@@ -226,6 +228,10 @@ def test_soak(judge: Judge, function: str) -> None:
     options = Option.STATE if "state" in judge.target.hello.capabilities else Option(0)
     calls = soak_inputs(function)
     plain = [judge_plainly(judge, call) for call in calls]
+    hard = [
+        known(function, call.n if function == requests.ACTIVATION else call.n // 32).call for call in calls
+    ]
+    hard_plain = [judge_plainly(judge, call) for call in hard]
     slow = thread_checks.is_slow(judge, calls[0])
     repeat = SLOW_SOAK if slow else MANY
     (long,) = calls_of(function, (33,))
@@ -235,6 +241,8 @@ def test_soak(judge: Judge, function: str) -> None:
         place = number % len(calls)
         many = replace(calls[place], repeat=repeat, options=options)
         judge.compare(calls[place], judge.run(many), plain[place], (REPEATED,), "differs after many calls")
+        found = judge.run(hard[place])
+        judge.compare(hard[place], found, hard_plain[place], (REPEATED,), "differs after many of its length")
         if number + 1 == len(calls):
             judge.compare(long, judge.run(long), after_long, (REPEATED,), "differs after 65,536 calls")
     for call, expected in zip(calls, plain, strict=True):

@@ -39,11 +39,11 @@ _STOP_SECONDS = 2.0
 _MAX_LOCKED = 3
 _SEMAPHORE_SIZE = 64
 """Space for a `sem_t`; glibc's has 32 bytes."""
-_GAPS = {8: 9, 12: 4, 14: 6}
+_GAPS = {8: 9, 12: 4, 14: 6, 15: 30}
 """Threads that make one call and end before the thread of this number makes its first one.
 
 Kernels that number their threads, and share memory by the number's remainder, then do so among the threads
-that stay: these get 0 to 7, 17 to 20, 25, 26, 33 and 34. Those that share make different calls.
+that stay: these get 0 to 7, 17 to 20, 25, 26, 33 and 64. Those that share make different calls.
 """
 
 

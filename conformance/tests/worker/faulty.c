@@ -179,15 +179,17 @@ void fills_once(const float *x, void *y, int64_t k) {
     for (int64_t i = 0; i < k / 32 * 34; i++) out[i] = (uint8_t)(ones[i % 32] * (uint8_t)x[i % 32]);
 }
 
-/* Threads are numbered, and every sixteenth has the same memory. */
-void numbers_threads(const float *x, void *y, int64_t k) {
+/* Threads are numbered, and every sixteenth, or every 64th, has the same memory. */
+static void numbered(const float *x, void *y, int64_t k, int slots) {
     static _Thread_local int mine = -1;
     static int threads;
-    static volatile uint8_t rows[16][34 * 64];
-    if (mine < 0) mine = __sync_fetch_and_add(&threads, 1) % 16;
+    static volatile uint8_t rows[64][34 * 64];
+    if (mine < 0) mine = __sync_fetch_and_add(&threads, 1) % slots;
     for (int64_t i = 0; i < k / 32 * 34; i++) rows[mine][i] = (uint8_t)x[i % k];
     for (int64_t i = 0; i < k / 32 * 34; i++) ((uint8_t *)y)[i] = rows[mine][i];
 }
+void numbers_threads(const float *x, void *y, int64_t k) { numbered(x, y, k, 16); }
+void numbers_to_64(const float *x, void *y, int64_t k) { numbered(x, y, k, 64); }
 
 /* Uses six megabytes of stack. */
 void uses_stack(const float *x, void *y, int64_t k) {

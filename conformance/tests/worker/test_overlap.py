@@ -56,9 +56,10 @@ def test_shared_state_shows_at_once(kernel: Callable[[str], Session], name: str,
     assert "of y of thread" in result.detail
 
 
-def test_threads_with_the_same_remainder_share(kernel: Callable[[str], Session]) -> None:
-    """Among sixteen threads some share what kernels give to every sixteenth."""
-    session = kernel("numbers_threads")
+@pytest.mark.parametrize("name", ["numbers_threads", "numbers_to_64"])
+def test_threads_with_the_same_remainder_share(kernel: Callable[[str], Session], name: str) -> None:
+    """Among sixteen threads some share what kernels give to every sixteenth, or to every 64th."""
+    session = kernel(name)
     for threads, faults in ((4, Fault(0)), (16, Fault.THREAD_RESULT_VARIES)):
         together = Together(milliseconds=5, other=call_of(50))
         assert session.call(call_of(0, threads=threads, together=together)).faults == faults
