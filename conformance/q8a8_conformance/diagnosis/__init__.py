@@ -27,7 +27,8 @@ from q8a8_conformance.diagnosis.experiments.side_effects import of_reach, of_sid
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.experiments.turns import every_nth
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
-from q8a8_conformance.diagnosis.product_places import place_facts
+from q8a8_conformance.diagnosis.product_laws import law_facts
+from q8a8_conformance.diagnosis.product_places import is_of_any_shape, place_facts
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.quantizer_values import AGAIN, state_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
@@ -333,12 +334,25 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
     made = [session.call(one.call).outputs for one in failures[:AGAIN]]
     if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
         return state_facts(lambda call: session.call(call).outputs, failures)
-    facts = place_facts(session, failures)
-    left = [one for one in failures if not any(fact.explains(one) for fact in facts)]
-    if left:
+    facts = law_facts(session, failures)
+    if left := _left(failures, facts):
+        places = place_facts(session, failures)
+        of_any = [fact for fact in places if is_of_any_shape(fact)]
+        # (Laws together explain what a fact by itself does not.)
+        first, then = (of_any, facts) if len(_left(failures, of_any)) <= len(left) else (facts, of_any)
+        facts = []
+        for fact in (*first, *then, *(fact for fact in places if fact not in of_any)):
+            if fact.explained(_left(failures, facts)) or (fact in first and fact.explained(failures)):
+                facts.append(fact)
+    if left := _left(failures, facts):
         with suppress(CallRefused):
             facts += product_facts(session, left)
     return facts
+
+
+def _left(failures: Sequence[Failure], facts: Sequence[Fact]) -> list[Failure]:
+    """Return the failed calls that no fact explains."""
+    return [one for one in failures if not any(fact.explains(one) for fact in facts)]
 
 
 def _count(failures: Sequence[Failure]) -> int:

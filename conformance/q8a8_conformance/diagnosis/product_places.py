@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.facts import Explains
     from q8a8_conformance.diagnosis.product_sources import Sources
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
@@ -68,6 +69,11 @@ def place_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         if not left:
             break
     return facts
+
+
+def is_of_any_shape(fact: Fact) -> bool:
+    """Return whether a fact's sentence is about products of any shape, not of one."""
+    return "shapes" not in fact.where or bool({"outputs", "blocks", "stored_at", "period"} & {*fact.where})
 
 
 def _facts(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
@@ -173,7 +179,7 @@ def _some(items: Sequence[Any], most: int) -> list[Any]:
 def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring | None = None) -> Fact:
     """Return the fact that some shapes have in common; `measure` looks at others, to find a rule for all."""
     rule, alike = KINDS[kind]
-    slug = _named([sources for sources, _ in held], rule, alike)
+    slug = named([each for sources, _ in held for each in sources.made], rule, alike)
     first, wrong = held[0]
     m, n, nb = first.shape
     sentence = f"With m = {m}, n = {n} and {counted(nb, 'block')} in a row {words(kind, first, wrong)}."
@@ -205,13 +211,12 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring |
     )
 
 
-def _named(measured: Sequence[Sources], rule: str, first: str) -> str:
-    """Return the catalogue's mistake that gives the same outputs in the calls that were made."""
-    made = _some([each for sources in measured for each in sources.made], REPEATED)
+def named(made: Sequence[tuple[Call, tuple[bytes, ...]]], rule: str, first: str) -> str:
+    """Return the catalogue's mistake, tried from `first` on, that gives the same outputs in calls made."""
     for mutant in (MUTANTS[first], *MUTANTS.values()):
         if mutant.rule == rule and mutant.functions == (calls.MUL_MAT,) and not mutant.separate_process:
             kernel = make(mutant.slug)
-            if all(replay(kernel, call) == outputs for call, outputs in made):
+            if all(replay(kernel, call) == outputs for call, outputs in _some(made, REPEATED)):
                 return mutant.slug
     return ""
 

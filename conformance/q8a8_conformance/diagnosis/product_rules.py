@@ -166,7 +166,7 @@ def _along(
     return find_rule(seen, ask, LONGEST)
 
 
-_FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ...]], ...] = (
+ROW_FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ...]], ...] = (
     ("0", lambda i, _n, _t: 0 * i, (0,)),
     ("{i} - {t}", lambda i, _n, t: i - t, DISTANCES),
     ("{i} + {t}", lambda i, _n, t: i + t, DISTANCES),
@@ -211,5 +211,5 @@ def row_formula(seen: Sequence[tuple[int, Array, Array]]) -> RowFormula | None:
     seen
         Of several shapes: the number of rows, rows int [k], and what is taken for each, int [k].
     """
-    every = (RowFormula(words, function, t) for words, function, numbers in _FORMULAS for t in numbers)
+    every = (RowFormula(words, function, t) for words, function, numbers in ROW_FORMULAS for t in numbers)
     return next((one for one in every if all(np.array_equal(one.of(i, n), of) for n, i, of in seen)), None)

@@ -29,6 +29,8 @@ KINDS = {
     "scales-of-other-rows": ("Q8A8-MUL-6", "matrix-scales-of-first-row"),
     "weight-scales-of-other-rows": ("Q8A8-MUL-5", "matrix-scales-of-first-row"),
     "blocks-miscounted": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
+    "outputs-miscounted": ("Q8A8-MUL-6", "matrix-neighbour"),
+    "terms-of-others": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "block-meets-another": ("Q8A8-MUL-5", "matrix-k-in-sixteen-bits"),
     "empty-not-written": ("Q8A8-MUL-7", "matrix-empty-unwritten"),
 }
@@ -50,8 +52,12 @@ SIZES = (2, 3, 5, 6, 7, 9, 11, 13, 15, 18, 23, 31, 36, 47, 66)
 TRIED = 40
 """Shapes, at most, of which one is taken in which not all outputs are wrong."""
 
-PLURAL = ("left-over", "whole")
+PLURAL = ("left-over", "whole", "overlap", "last-few", "last-tile", "tile-modulo", "later-tiles")
 """Positions that are named as several."""
+
+COUNTED = {0: "not counted", 2: "counted twice", -1: "subtracted", 0.5: "counted half"}
+WHOLE = {0: "+0", 2: "doubled", 3: "tripled", -1: "negated", 0.5: "halved"}
+"""What blocks, or outputs as a whole, are that are counted so often."""
 
 RULED = (
     "blocks-miscounted",
@@ -62,6 +68,11 @@ RULED = (
     "weight-scales-of-other-rows",
 )
 """Kinds of which a rule is looked for that holds in all shapes."""
+
+
+def counted_words(times: float, *, plural: bool = False) -> str:
+    """Return how often blocks are counted, as a clause without its subject."""
+    return f"{'are' if plural else 'is'} {COUNTED.get(times) or f'counted {times:g} times'}"
 
 
 def ruled(kind: str, held: Sequence[Sources], measure: Measuring) -> tuple[str, dict[str, Any]] | None:
@@ -124,10 +135,11 @@ def _miscounted(held: Sequence[Sources], measure: Measuring) -> tuple[str, dict[
     if where is None:
         return None
     where = replace(where, blocks=EVERYWHERE)
-    text, how = (
-        rule.text("block", "nb"),
-        f"{'are' if rule.position.kind in PLURAL else 'is'} counted {times.pop():g} times",
-    )
+    count = times.pop()
+    if rule.position.kind == "any":
+        text = replace(where, blocks=rule).text
+        return f"{text} are {WHOLE.get(count) or f'counted {count:g} times'}.", {"outputs": where.to_json()}
+    text, how = rule.text("block", "nb"), counted_words(count, plural=rule.position.kind in PLURAL)
     if where.text == "All outputs":
         return f"{text[0].upper()}{text[1:]} {how}.", {"blocks": rule.to_json()}
     outputs_text = f"{where.text[0].lower()}{where.text[1:]}"
@@ -178,7 +190,7 @@ def words(kind: str, sources: Sources, wrong: Array) -> str:
         others = [(b, times) for b, times in sources.counts.items() if times != 1]
         b, times = others[0]
         more = f", and so are others of {len(others)}" if len(others) > 1 else ""
-        return f"block {b} is counted {times:g} times{more}"
+        return f"block {b} {counted_words(times)}{more}"
     side, period = wrap(sources) if kind == "outputs-of-other-rows" else ("", 0)
     if period:
         return f"the rows of {side} are those whose number is their own modulo {period}"

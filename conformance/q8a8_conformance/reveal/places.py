@@ -44,6 +44,9 @@ WRAPS = (65536, 32768, 2048, 256)
 PARTS = ((1, 2), (1, 4), (3, 4), (1, 3), (2, 3))
 """Parts of a row, rounded down, at which loops over it may be split: so many of so many."""
 
+FEW = (2, 3, 4, 5, 6, 7, 8, 15, 16, 31, 32)
+"""Places at the end of a row that are named by their count."""
+
 REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -111,6 +114,23 @@ _KINDS: Mapping[str, _Kind] = {
         lambda i, n, a, b: i >= n - n // b * a, ("part", "of"),
         "every {noun} from {noun} {length} - {part} on",
     ),
+    "overlap": _Kind(
+        lambda i, n, a, _b: (i >= n - a) & (i < n - n % a) & (n > a) & (n % a > 0), ("tile",),
+        "the {noun}s from {length} - {a} to the last multiple of {a}, exclusive",
+    ),
+    "last-few": _Kind(lambda i, n, a, _b: i >= n - a, ("count",), "the last {a} {noun}s"),
+    "last-tile": _Kind(
+        lambda i, n, a, _b: i >= (n - 1) // a * a, ("tile",), "the last {noun}s, from a multiple of {a} on"
+    ),
+    "tile-modulo": _Kind(
+        lambda i, _n, a, b: i // a % 2 == b, ("tile", "remainder"),
+        "the {noun}s of every second {a}, from {noun} {first} on",
+    ),
+    "later-tiles": _Kind(
+        lambda i, n, a, _b: (i >= a) & (i < n - n % a), ("tile",),
+        "the {noun}s from {noun} {a} to the last multiple of {a}, exclusive",
+    ),
+    "not-last": _Kind(lambda i, n, _a, _b: i < n - 1, (), "every {noun} but the last"),
 }  # fmt: skip
 """Conditions on a position, and on a length, which has words where it has any."""
 
@@ -146,7 +166,7 @@ class Condition:
         kind = _KINDS[self.kind]
         part = f"{length} / {self.b}" if self.a == 1 else f"{length} / {self.b} * {self.a}"
         words = kind.length if of_length else kind.position
-        return words.format(noun=noun, a=self.a, b=self.b, length=length, part=part)
+        return words.format(noun=noun, a=self.a, b=self.b, length=length, part=part, first=self.a * self.b)
 
 
 @dataclass(frozen=True)
@@ -337,6 +357,11 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     yield from (Condition("whole", m) for m in REMAINDERS)
     for kind in ("from-part", "until-part", "at-part", "before-part", "from-upper-part"):
         yield from (Condition(kind, *part) for part in PARTS)
+    yield Condition("not-last")
+    for kind in ("overlap", "last-tile", "later-tiles"):
+        yield from (Condition(kind, m) for m in REMAINDERS)
+    yield from (Condition("last-few", m) for m in FEW)
+    yield from (Condition("tile-modulo", m, second) for m in REMAINDERS for second in (1, 0))
 
 
 def _find_lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[tuple[Condition, ...]]:

@@ -1,0 +1,294 @@
+"""Single terms of products, block by block: what becomes of them, and what of two codes, or scales, is taken.
+
+In a view of a shape all blocks but one of each row of one side have no codes: each output is what the terms
+of that block come to. The numbers are small integers and powers of two, so that sums are exact in any order;
+a term that is counted otherwise, or has the codes or the scale of another row or block, shows as what that
+would give (`Effect`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8_conformance.diagnosis.product_rules import ROW_FORMULAS, RowFormula
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.protocol.session import CallRefused
+from q8a8_conformance.results.expected_product import outputs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from q8a8_conformance.diagnosis.product_rules import Shape
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.reveal.quantizer_calls import AnySession
+
+Array = NDArray[Any]
+Side = tuple[Array, Array]
+
+HELD = 2.0**22
+"""What outputs hold before: more than any sum, and sums with it are exact."""
+
+SHORT = 16
+"""Blocks of a row, at most, whose codes and scales are large; else sums would not be exact."""
+
+TIMES = (0.0, 2.0, 3.0, 4.0, -1.0, 0.5)
+"""How often terms may be counted."""
+
+STOPPED = "no more calls are made"
+
+FEW = 0.03
+"""The part of the outputs of a product that may be a multiple of their own by chance."""
+
+PARTS = {"block": (True, True), "codes": (True, False), "scale": (False, True)}
+"""Parts of a block that may be another's: whether its codes are, and its scale."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What becomes of terms.
+
+    Attributes
+    ----------
+    kind
+        "times", "kept", "added", or "source" for a part of another row, or block.
+    times
+        How often a term is counted.
+    side, part, axis, formula
+        Of a source: "x" or "w", a name of `PARTS`, "row" or "block", and which one is taken.
+    """
+
+    kind: str
+    times: float = 1.0
+    side: str = ""
+    part: str = ""
+    axis: str = ""
+    formula: RowFormula | None = None
+
+    def taken(self, of: Side, side: str) -> tuple[Array, Array, Array]:
+        """Return codes and scales of a side as they are multiplied, and where that is known: [rows, nb]."""
+        codes, scales = of
+        known = np.ones(scales.shape, bool)
+        if self.kind != "source" or self.side != side or self.formula is None:
+            return codes, scales, known
+        axis = 0 if self.axis == "row" else 1
+        at = self.formula.of(np.arange(scales.shape[axis]), scales.shape[axis])
+        inside = (at >= 0) & (at < scales.shape[axis])
+        known &= inside[:, np.newaxis] if axis == 0 else inside
+        at = np.clip(at, 0, scales.shape[axis] - 1)
+        of_codes, of_scale = PARTS[self.part]
+        return (
+            np.take(codes, at, axis) if of_codes else codes,
+            np.take(scales, at, axis) if of_scale else scales,
+            known,
+        )
+
+
+def effects() -> Iterator[Effect]:
+    """Yield all effects, the simplest first."""
+    yield Effect("kept")
+    yield from (Effect("times", times) for times in TIMES)
+    yield Effect("added")
+    for words, function, numbers in ROW_FORMULAS:
+        for t in numbers:
+            formula = RowFormula(words, function, t)
+            for axis in ("row", "block"):
+                for side in "wx":
+                    yield from (Effect("source", 1.0, side, part, axis, formula) for part in PARTS)
+
+
+def terms_of(w: Side, x: Side) -> Array:
+    """Return the products of blocks of codes int [rows, nb, 32] and scales [rows, nb]: float64 [n, m, nb]."""
+    sums = np.einsum("nbe,mbe->nmb", x[0].astype(np.float32), w[0].astype(np.float32), optimize=True)
+    return np.asarray(sums * (x[1][:, np.newaxis] * w[1]).astype(np.float64))
+
+
+@dataclass
+class Terms:
+    """The terms of a shape.
+
+    Attributes
+    ----------
+    shape
+        m, n and blocks of a row.
+    w, x
+        Codes and scales of each side.
+    call, outputs
+        The whole product's.
+    whole
+        float64 [n, m]: its outputs.
+    views
+        By side: what comes where that side has codes in one block alone, float64 [n, m, nb]; empty where the
+        whole product is right.
+    """
+
+    shape: Shape
+    w: Side
+    x: Side
+    call: Call
+    outputs: tuple[bytes, ...]
+    whole: Array
+    views: dict[str, Array] = field(default_factory=dict)
+
+    @cached_property
+    def right(self) -> Array:
+        """The right terms."""
+        return terms_of(self.w, self.x)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the whole product is right."""
+        return np.array_equal(self.whole, self.right.sum(axis=2))
+
+    @cached_property
+    def wrong(self) -> Array:
+        """Which terms are not right in any view: bool [n, m, nb]."""
+        if not self.views:
+            return np.zeros(self.right.shape, bool)
+        return np.asarray((self.views["w"] != self.right) | (self.views["x"] != self.right))
+
+    def given(self, effect: Effect) -> Array:
+        """Return the terms by an effect, NaN where that is not known: float64 [n, m, nb]."""
+        if effect.kind == "kept":
+            return np.full(self.right.shape, HELD)
+        if effect.kind == "added":
+            return self.right + HELD
+        if effect.kind == "times":
+            return self.right * effect.times
+        *w, w_known = effect.taken(self.w, "w")
+        *x, x_known = effect.taken(self.x, "x")
+        known = x_known[:, np.newaxis] & w_known
+        return np.where(known, terms_of((w[0], w[1]), (x[0], x[1])), np.nan)
+
+    def is_given(self, effect: Effect) -> Array:
+        """Return which terms are what an effect gives: bool [n, m, nb]."""
+        given = self.given(effect)
+        seen = np.full(given.shape, bool(self.views))
+        for view in self._of(effect):
+            seen &= view == given
+        return seen
+
+    def are(self, effect: Effect, at: Array) -> Array:
+        """Return the same of some terms, int [3, t]: bool [t]."""
+        i, j, b = at
+        if effect.kind == "source":
+            (w, of_w, w_known), (x, of_x, x_known) = effect.taken(self.w, "w"), effect.taken(self.x, "x")
+            sums = (w[j, b].astype(np.float64) * x[i, b]).sum(axis=1) * of_w[j, b] * of_x[i, b]
+            given = np.where(w_known[j, b] & x_known[i, b], sums, np.nan)
+        else:
+            given = self.given(effect)[i, j, b]
+        found = [view[i, j, b] == given for view in self._of(effect)]
+        return np.asarray(np.logical_and.reduce([given != self.right[i, j, b], *found]))
+
+    def _of(self, effect: Effect) -> Iterator[Array]:
+        """Yield the views in which an effect shows."""
+        is_moved = effect.kind == "source" and effect.axis == "block"
+        for side, view in self.views.items():
+            # (Another block shows beside one block of the other side alone; blocks of x have no other scale.)
+            if not is_moved or side != effect.side or (side == "w" and effect.part == "scale"):
+                yield view
+
+    def looks(self, effect: Effect) -> tuple[Array, Array]:
+        """Return where an effect is seen, and where it would be: bool [n, m, nb] each."""
+        given = self.given(effect)
+        shows = (given != self.right) & ~np.isnan(given)
+        if effect.kind == "source":
+            # (What is a multiple by chance tells nothing.)
+            shows &= ~np.logical_or.reduce([given == self.right * times for times in TIMES])
+        return (self.is_given(effect) & shows) if self.views else np.zeros(shows.shape, bool), shows
+
+
+class Measuring:
+    """Measures terms shape by shape; the next time they are known.
+
+    Parameters
+    ----------
+    session
+        With the kernel.
+    most
+        Calls at most.
+
+    Attributes
+    ----------
+    known
+        What was measured.
+    expected
+        Effects of which many terms may have one: they are measured together.
+    """
+
+    def __init__(self, session: AnySession, most: int) -> None:
+        self._session, self._left = session, most
+        self.known: dict[Shape, Terms] = {}
+        self.expected: tuple[Effect, ...] = ()
+
+    def __call__(self, shape: Shape) -> Terms:
+        """Measure a shape."""
+        if shape not in self.known:
+            self.known[shape] = self._measure(shape)
+        return self.known[shape]
+
+    def _measure(self, shape: Shape) -> Terms:
+        m, n, nb = shape
+        w, x = _side(m, nb, "w"), _side(n, nb, "x")
+        terms = Terms(shape, w, x, *self._multiply(w, x))
+        if terms.is_right:
+            return terms
+        for side in "wx":
+            terms.views[side] = np.empty((n, m, nb))
+            self._view(terms, side, 0, nb)
+        return terms
+
+    def _view(self, terms: Terms, side: str, first: int, end: int) -> None:
+        """Measure the terms of some blocks; together where they are what the whole product's outputs are."""
+        (codes, scales), b = terms.w if side == "w" else terms.x, np.arange(terms.shape[2])
+        only = (codes * ((first <= b) & (b < end))[:, np.newaxis]).astype(np.int8), scales
+        sides = (only, terms.x) if side == "w" else (terms.w, only)
+        outputs, view = self._multiply(*sides)[2], terms.views[side][..., first:end]
+        if end - first == 1:
+            view[..., 0] = outputs
+            return
+        right = terms.right[..., first:end]
+        every = terms.right.sum(axis=2)
+        left = np.ones(outputs.shape, bool)
+        expected = [terms.given(effect)[..., first:end] for effect in self.expected]
+        sure = (right, 0 * right, *expected)
+        for number, given in enumerate((*sure, *(right * times for times in TIMES[1:]))):
+            here = left & (outputs == given.sum(axis=2))
+            # (Few may be multiples by chance.)
+            if number < len(sure) or here.mean() > FEW:
+                view[here] = given[here]
+                left &= ~here
+        for given, whole in ((0 * right, 0 * every), (right, every)):
+            here = left & (outputs == given.sum(axis=2) + HELD) & (terms.whole == whole + HELD)
+            view[here] = given[here] + HELD
+            left &= ~here
+        if left.any():
+            middle = (first + end) // 2
+            self._view(terms, side, first, middle)
+            self._view(terms, side, middle, end)
+
+    def _multiply(self, w: Side, x: Side) -> tuple[Call, tuple[bytes, ...], Array]:
+        """Return a product's call and outputs, as they are and as float64 [n, m]."""
+        self._left -= 1
+        if self._left < 0:
+            raise CallRefused(STOPPED)
+        blocks = layout.pack(w[1].astype(np.float16), w[0])
+        elements = (x[0] * x[1][..., np.newaxis]).astype(np.float32).reshape(len(x[0]), -1)
+        call = calls.mul_mat(blocks, elements, out=calls.float_bytes(HELD) * (len(w[0]) * len(elements)))
+        outputs = tuple(bytes(out) for out in self._session.call(call).outputs)
+        return call, outputs, outputs_of(call, outputs[0]).astype(np.float64)
+
+
+def _side(rows: int, nb: int, side: str) -> Side:
+    """Return codes, int8 [rows, nb, 32], and scales, float64 [rows, nb]; of x one code of a block is 127."""
+    rng = dot_rows.generator("terms", rows, nb, side)
+    most, exponents = (40, 4) if nb <= SHORT else (15, 3)
+    codes = rng.integers(1, most + 1, (rows, nb, 32)) * rng.choice([-1, 1], (rows, nb, 32))
+    if side == "x":
+        np.put_along_axis(codes, rng.integers(0, 32, (rows, nb, 1)), 127, axis=2)
+    return codes.astype(np.int8), np.exp2(rng.integers(0, exponents, (rows, nb)))
