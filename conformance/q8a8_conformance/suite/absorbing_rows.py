@@ -39,6 +39,9 @@ SHARES = (2.0, 4.0, 8.0, 16.0, 32.0)
 ALMOST = 2047 / 2048
 """A sum of two half ULPs times this is cut off where sums are truncated, and rounded up otherwise."""
 
+PERIODS = (2, 4, 8)
+"""One block of so many is added otherwise by a kernel whose loop is unrolled."""
+
 SPLIT_CODES = (31, 23)
 """Codes 16 + 15 and 16 + 7: both nibbles' sums are lost where each is added on its own."""
 
@@ -67,6 +70,13 @@ def _pairs(nb: int) -> Iterator[dot_rows.Pair]:
         for place in (0, nb // 2, nb - 1):
             x, y = dot_rows.filled(nb, code, scale), dot_rows.filled(nb, 1)
             _set_large(x, y, place, lane=(7 * number + place) % 32)
+            yield x, y
+    # In turn one block of some is cut off where its addition truncates, and the others are lost in any.
+    for period in PERIODS:
+        for turn in range(period):
+            x, y = dot_rows.filled(nb, 1, HALF_ULP / 32), dot_rows.filled(nb, 1)
+            x["weight_scale"][turn::period] = 2 * ALMOST * HALF_ULP / 32
+            _set_large(x, y, 0, lane=(7 * turn + period) % 32)
             yield x, y
     # The block's sum has an upper and a lower byte: 31 products of 12 and one of 11.
     x, y = dot_rows.filled(nb, 12, HALF_ULP / 256), dot_rows.filled(nb, 1)

@@ -81,6 +81,25 @@ def test_parts_of_blocks_are_outside(parts: Parts, nb: int) -> None:
     assert any(inside)
 
 
+@pytest.mark.parametrize(("period", "turn", "nb"), [(2, 1, 300), (2, 0, 300), (4, 3, 300), (8, 5, 700)])
+def test_one_block_of_some_towards_zero(period: int, turn: int, nb: int) -> None:
+    """A kernel that truncates in one block of two, four or eight alone leaves the bound."""
+    rows = absorbing_rows.absorbing(nb)
+
+    def truncated(x: Array, y: Array) -> bytes:
+        d = x["weight_scale"].astype(F32) * y["weight_scale"].astype(F32)
+        total = F32(0)
+        for b, term in enumerate(_products(x["weight_qs"], y["weight_qs"]).sum(axis=1).astype(F32) * d):
+            exact = float(total) + float(term)
+            total = F32(exact)
+            if b % period == turn and abs(float(total)) > abs(exact):
+                total = np.nextafter(total, F32(0))
+        return bytes(total.tobytes())
+
+    inside = [each.holds(truncated(x, y)) for x, y, each in zip(rows.x, rows.y, rows.products, strict=True)]
+    assert not all(inside)
+
+
 def test_the_bound_where_one_term_is_large() -> None:
     """The bound on these rows is less than (nb + 64)·h times 1 + 2^-9, as the proof has it."""
     for nb in absorbing_rows.LENGTHS:
