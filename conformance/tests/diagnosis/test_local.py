@@ -93,7 +93,7 @@ KERNELS = {
         DOT,
         Steps(products=_complement_in_the_last_octet),
         "products",
-        "x's negative codes are read as one more at bytes 24, 25, 26, 27, 28, 29, 30, 31 of a block.",
+        "x's negative codes are read as one more in elements 24 to 31 of a block.",
     ),
     "first-of-tiles-twice": (
         DOT,

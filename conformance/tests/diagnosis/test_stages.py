@@ -47,6 +47,16 @@ def _saturated_and_cut(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     return np.asarray(np.clip((qx * qy).sum(axis=1), -32768, 32767) * dx * (np.trunc(dy * 65536) / 65536))
 
 
+def _element_of_odd_blocks_and_cut(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    met = qy.copy()
+    met[1::2, 31] = qy[1::2, 30]
+    return np.asarray((qx * met).sum(axis=1) * dx * (np.trunc(dy * 65536) / 65536))
+
+
+def _first_is_zero(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    return np.asarray((qx * qy).sum(axis=1) * (qy[:, 0] != 0) * dx * dy)
+
+
 OFFSET = "128 is added to the codes of x, and"
 
 KERNELS: dict[str, tuple[Terms, set[str]]] = {
@@ -66,6 +76,14 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
     "typo-and-sign": (
         _typo_and_sign,
         {"X's element 13 meets y's element 12.", "The sign of y's scale is lost."},
+    ),
+    "first-is-zero": (_first_is_zero, {"A block is not counted where y's element 0 is zero."}),
+    "element-of-odd-blocks-and-cut": (
+        _element_of_odd_blocks_and_cut,
+        {
+            "The last block of every 2: x's element 31 meets y's element 30.",
+            "Y's scales below 2^-6 are cut to a multiple of 2^-16.",
+        },
     ),
     "saturated-and-cut": (
         _saturated_and_cut,

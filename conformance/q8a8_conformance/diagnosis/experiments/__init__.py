@@ -127,8 +127,8 @@ def kept_facts(
 SINGLE = ("half-read", "product-wrong")
 """Facts about single values."""
 
-OF_BLOCKS = {"local", "correction", "products", "block_sum", "scale_product", "widen_x", "widen_y", "term"}
-"""Steps of a block: on top of these, others at some places may be what two mistakes do together."""
+MISTAKES = 2
+"""Kinds of places that are looked for, each with what is otherwise there."""
 
 FEW = 3
 """Failed lengths whose blocks are tried one by one, besides the usual ones."""
@@ -323,14 +323,27 @@ def _experiments(
         yield lambda: scale_sources.block_scales(bench)
         if not any({"scale_of_x", "pick"} & one.changes.keys() for one in [*base, *found]):
             yield lambda: fields.zero_scales(bench)
+    yield from _of_blocks(bench, base, found, failed, is_prepared=prepared)
+
+
+def _of_blocks(
+    bench: Bench,
+    base: Sequence[Measured],
+    found: list[Measured],
+    failed: Sequence[CallResult],
+    *,
+    is_prepared: bool,
+) -> Iterator[Experiment]:
+    """Yield the experiments on the steps of blocks, and on single values."""
     lengths = sorted({one.call.n // 32 for one in failed})[:FEW]
+    placed: list[Measured] = []
+    yield lambda: arithmetic.arithmetic(bench, [*base, *found], placed)
     # (Steps of one block that are not those of every block are a matter of places.)
-    yield lambda: arithmetic.arithmetic(
-        bench, before := [*base, *found], lambda: local.local(bench, before, lengths)
-    )
-    if prepared and not any(OF_BLOCKS & one.changes.keys() for one in [*base, *found]):
+    for _ in range(MISTAKES if is_prepared else 0):
         yield lambda: local.local(bench, [*base, *found], lengths)
-    if prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):
+    if not any("local" in one.changes for one in [*base, *found]):
+        yield lambda: placed
+    if is_prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):
         yield lambda: precision.roundings(bench)
         # (Thousands of calls: once, in rows of one block or as short as the failed ones are.)
         shortest = _shortest(failed)

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments import candidates
-from q8a8_conformance.diagnosis.experiments.codes import read_codes
-from q8a8_conformance.diagnosis.experiments.maps import map_of, measured_map
+from q8a8_conformance.diagnosis.experiments.bench import changes_of
+from q8a8_conformance.diagnosis.experiments.maps import map_of
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.diagnosis.experiments.readings import product_reading, readings
-from q8a8_conformance.diagnosis.experiments.stages import stage_of, staged
+from q8a8_conformance.diagnosis.experiments.stages import staged
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.results.record import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,9 +38,6 @@ FIX = "Pair element j of x with element j of y, and add all 32 products."
 
 SOME = 40
 """Wrong calls, of which one of two mistakes must give some."""
-
-MAP = 67
-"""The first calls: codes of 0, and each place of x with all places of y."""
 
 FILLED = ((127, 127), (-128, -128), (127, -128), (-128, 127), (-127, 127))
 """Codes of blocks that are filled up from the first element."""
@@ -105,7 +101,11 @@ class Experiments:
         for j in range(32):
             self.block(_unit(j), every)
             self.block(_unit(j), shuffled)
+            self.block(every, _unit(j))
         element = self.bench.element
+        for j, code in itertools.product(range(32), (-128, 127)):
+            self.block(_unit(j, code), _unit(j, 3))
+            self.block(_unit(j, 3), _unit(j, code))
         for a, b in itertools.product(EDGES, EDGES):
             self.block(_unit(element, a), _unit(element, b))
         for j in range(32):
@@ -143,23 +143,18 @@ def _with_sum(total: int) -> tuple[Array, Array]:
     return (x if total > 0 else -x), y
 
 
-def arithmetic(
-    bench: Bench, found: Sequence[Measured], elsewhere: Callable[[], Iterable[Measured]]
-) -> Iterator[Measured]:
+def arithmetic(bench: Bench, found: Sequence[Measured], placed: list[Measured]) -> Iterator[Measured]:
     """Find the steps of one block that differ from the specification's, on top of what was found.
 
-    Where they do not in other blocks, the facts are what `elsewhere` finds about places, if it finds any.
+    Those that do not in other blocks are added to `placed`: they are a matter of places.
     """
-    base = {key: step for one in found for key, step in one.changes.items()}
+    base = changes_of(found)
     done, wrong, parts = block_steps(bench, base)
-    if not wrong:
-        return
-    model = Model(**{**base, **{key: step for part in parts for key, step in part.changes.items()}})
-    only = _elsewhere(done, wrong, model)
-    if only and (placed := list(elsewhere())):
-        yield from placed
-        return
-    yield from (_as_fact(bench, part, wrong, base, only) for part in parts)
+    for part in parts:
+        if _is_placed(done, base, parts, part):
+            placed.append(_as_fact(bench, part, wrong, base, only=True))
+        else:
+            yield _as_fact(bench, part, wrong, base, only=False)
 
 
 def block_steps(
@@ -169,7 +164,7 @@ def block_steps(
 
     Returns
     -------
-    The experiments that were made, those that are wrong, and the steps that explain all of them, if any do.
+    The experiments that were made, those that are wrong, and the steps that explain them, or some of them.
     """
     done = Experiments(bench)
     done.make()
@@ -185,39 +180,33 @@ def block_steps(
     )
     order = [*wrong, *(one for one in done.made if one not in wrong)]
     single = (one for one in steps if _gives_all(Model(**{**base, **one.changes}), order))
-    parts = tuple(itertools.islice(single, 1))
-    if not parts and bench.factor == 1 and any(stage_of(*done.given[id(one)]) == "zeros" for one in wrong):
-        parts = staged(done, base)
-    if not parts and bench.factor == 1:
-        parts = tuple(_read(bench, base, order))
-    if not parts and any(one in wrong for one in done.made[:MAP]):
-        mapped = (tuple(found) for found in measured_map(done.block))
-        parts = next((of for of in mapped if _gives_all(Model(**{**base, **of[0].changes}), order)), ())
-    if not parts and any(done.given[id(one)][2:] == (1.0, 1.0) for one in wrong):
-        read = tuple(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
-        parts = read if read and _gives_all(Model(**{**base, **read[0].changes}), order) else ()
-    if not parts and bench.factor == 1:
-        parts = staged(done, base)
-        changes = {key: step for one in parts for key, step in one.changes.items()}
-        if not parts or not _gives_all(Model(**{**base, **changes}), order):
-            parts = _two_of(bench, base, order, steps, len(wrong)) or parts
+    parts = tuple(itertools.islice(single, 1)) or staged(done, base)
+    if not parts or not _gives_all(_with(base, parts), order):
+        parts = _two_of(bench, base, order, steps, len(wrong)) or parts
     return done, wrong, parts
+
+
+def _with(base: dict[str, Any], parts: Iterable[Candidate]) -> Model:
+    """Return a model with some steps."""
+    return Model(**{**base, **{key: step for one in parts for key, step in one.changes.items()}})
 
 
 OTHER_PLACES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 2), (4, 0), (4, 3), (5, 4), (8, 0), (8, 5))
 """Blocks of a row, and one of them, at which a wrong call is made again."""
 
 
-def _elsewhere(done: Experiments, wrong: Sequence[CallResult], model: Model) -> bool:
-    """Return whether blocks that are wrong here are right elsewhere, against the model."""
-    bench = done.bench
+def _is_placed(done: Experiments, base: dict[str, Any], parts: Sequence[Candidate], part: Candidate) -> bool:
+    """Return whether some blocks are not as a model with all steps has them, and are without one of them."""
+    bench, rest = done.bench, [one for one in parts if one is not part]
+    every, without = _with(base, parts), _with(base, rest)
+    needed = (one for one in list(done.made) if matches(every, one) and not matches(without, one))
+    given = [done.given[id(one)] for one in itertools.islice(needed, 2)]
     here = bench.length, bench.place
-    given = [done.given[id(one)] for one in wrong[:2]]
     try:
         for bench.length, bench.place in OTHER_PLACES:
             for args in given:
                 done.block(*args)
-                if not matches(model, done.made[-1]) and matches(Model(), done.made[-1]):
+                if not matches(every, done.made[-1]) and matches(without, done.made[-1]):
                     return True
     finally:
         bench.length, bench.place = here
@@ -238,16 +227,6 @@ def _two_of(
         ):
             return one, other
     return ()
-
-
-def _read(bench: Bench, base: dict[str, Any], made: Sequence[CallResult]) -> Iterator[Candidate]:
-    """Measure how scales are read, and yield it where a model with it gives all values."""
-    for read in (readings(bench), filter(None, [product_reading(bench)])):
-        parts = list(read)
-        changes = {key: step for one in parts for key, step in one.changes.items()}
-        if parts and _gives_all(Model(**{**base, **changes}), made):
-            yield from parts
-            return
 
 
 def _gives_all(model: Model, made: Sequence[CallResult]) -> bool:

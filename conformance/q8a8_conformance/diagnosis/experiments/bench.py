@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.experiments.model import Model, merged, places
+from q8a8_conformance.diagnosis.experiments.model import Model, joined, places
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, words
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
@@ -285,6 +285,11 @@ def with_s(call: Call, s: bytes) -> Call:
     return replace(call, buffers=tuple(buffers))
 
 
+def changes_of(found: Sequence[Measured]) -> dict[str, Any]:
+    """Return the fields of a model that facts change."""
+    return joined(one.changes for one in found)
+
+
 def model_of(found: Sequence[Measured]) -> Model:
     """Return the specification with the steps that were measured."""
-    return merged(Model(), (one.changes for one in found))
+    return Model(**changes_of(found))

@@ -13,6 +13,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.candidates import Candidate
 from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,8 +90,9 @@ def _read_beside(product: Product, unit: int) -> Iterator[Candidate]:
         for (name, (_, beside)), other in zip(taken.items(), "yx", strict=True)
         if (words := _words(beside))
     }
-    some = f"{', '.join(map(str, wrong[:8]))}{', …' * (wrong.size > 8)}"
-    at = "" if wrong.size == 32 else f" at bytes {some} of a block"
+    at = (
+        "" if wrong.size == 32 else f" in element{'s' * (wrong.size > 1)} {ranges(wrong.tolist())} of a block"
+    )
     yield Candidate(
         "products",
         {"elements": wrong.tolist(), "read": read},

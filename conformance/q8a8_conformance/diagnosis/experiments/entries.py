@@ -11,6 +11,7 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8_conformance.inputs import calls, dot_rows, every_value
+from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -174,7 +175,8 @@ def _products(bench: Bench) -> Iterator[Measured]:
         of[:, places] += ((qx == a) & (qy == b))[:, places] * int(wrong)
         return of
 
-    at = "" if len(places) == 32 else f" at byte {', '.join(map(str, places))} of a block"
+    plural = "s" * (len(places) > 1)
+    at = "" if len(places) == 32 else f" in element{plural} {ranges(places)} of a block"
     more = f" ({len(pairs)} such products were found)" if len(pairs) > 1 else ""
     yield bench.measured(
         "product-wrong",
@@ -182,7 +184,7 @@ def _products(bench: Bench) -> Iterator[Measured]:
         f"({a}) · ({b}) gives {value:g}{at}, not {a * b}{more}.",
         cause="product-table-entry" if (a, b) == (-77, 113) and len(places) == 32 else "",
         like="product-table-entry",
-        evidence=[bench.shown(*_single(bench, place, a, b), f"({a}) · ({b}) at byte {place}")],
+        evidence=[bench.shown(*_single(bench, place, a, b), f"({a}) · ({b}) in element {place}")],
         changes={"products": products},
     )
 

@@ -9,16 +9,18 @@ whose codes meet zeros.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.arithmetic import block_steps
+from q8a8_conformance.diagnosis.experiments.bench import changes_of
 from q8a8_conformance.diagnosis.experiments.candidates import Candidate
-from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.model import Model, joined, matches
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
-from q8a8_conformance.reveal.places import Seen, find_rule
+from q8a8_conformance.reveal.places import find_rule, seen_of
 from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.reveal.places import Effect, Rule
 
     Array = NDArray[Any]
 
@@ -43,6 +46,9 @@ LONGEST = 130
 BESIDE = 10
 """Blocks of the rows in which other blocks have codes, too."""
 
+ANY = ("any",)
+"""The effect of blocks that are wrong in any call."""
+
 FIX = "Treat every block alike: load its codes and its scale, and handle what the unrolled loop leaves over."
 
 SCALES = ((1.0, 1.0), (2047.0, 2047.0), (3 * 2.0**-24, 2.0**-8), (-1.5, -2.5), (-1.5, 2.5))
@@ -54,34 +60,35 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
 
     `lengths` are further numbers of blocks to look at, of failed calls.
     """
-    base = {key: step for one in found for key, step in one.changes.items()}
+    base = changes_of(found)
     survey = _Survey(bench, Model(**base))
     if all(survey.wrong(nb).all() for nb in SHORT):
         return
     tried = sorted({*LENGTHS, *(n for n in lengths if n <= LONGEST)} - {0})
-    seen = Seen({nb: survey.wrong(nb) for nb in tried})
-    first = next((nb for nb, where in seen.rows.items() if where.any()), 0)
-    if not first or all(where.all() for where in seen.rows.values()):
+    for effect in survey.effects(tried):
+        seen, ask = seen_of(effect, {nb: survey.seen(nb) for nb in tried}, survey.seen)
+        rule = find_rule(seen, ask, LONGEST)
+        first = next((nb for nb in tried if seen.rows[nb].any()), 0)
+        if rule is None or all(seen.rows[nb].all() for nb in tried):
+            continue
+        parts = _measured_at(bench, base, first, int(np.argmax(seen.rows[first])))
+        steps = {key: step for part in parts for key, step in part.changes.items()}
+        model = Model(**joined([base, {"local": ((rule.holds, steps),)}]))
+        if not parts or not survey.confirms(model, rule, tried, beside=effect == ANY):
+            continue
+        text = rule.text("block", "nb")
+        for part in parts:
+            yield bench.measured(
+                part.fact,
+                {**part.where, "blocks": rule.to_json()},
+                f"{text[0].upper()}{text[1:]}: {part.sentence[0].lower()}{part.sentence[1:]}",
+                cause=part.cause,
+                rule=part.rule,
+                fix=part.fix,
+                evidence=[bench.evidence(survey.first_wrong(first), f"nb = {first}")],
+                changes={"local": ((rule.holds, part.changes),)},
+            )
         return
-    rule = find_rule(seen, lambda nb: (survey.wrong(nb), None), LONGEST)
-    if rule is None:
-        return
-    parts = _measured_at(bench, base, first, int(np.argmax(seen.rows[first])))
-    text = rule.text("block", "nb")
-    for part in parts:
-        changes = {"local": ((rule.holds, part.changes),)}
-        if not survey.confirms(Model(**{**base, **changes}), tried):
-            return
-        yield bench.measured(
-            part.fact,
-            {**part.where, "blocks": rule.to_json()},
-            f"{text[0].upper()}{text[1:]}: {part.sentence[0].lower()}{part.sentence[1:]}",
-            cause=part.cause,
-            rule=part.rule,
-            fix=part.fix,
-            evidence=[bench.evidence(survey.first_wrong(first), f"nb = {first}")],
-            changes=changes,
-        )
 
 
 class _Survey:
@@ -98,6 +105,7 @@ class _Survey:
     def __init__(self, bench: Bench, model: Model) -> None:
         self._bench = bench
         self._model = model
+        self._of_block = len(list(_rows(1, 0)))
         self._made: dict[int, list[tuple[int, CallResult]]] = {}
 
     def wrong(self, nb: int) -> Array:
@@ -107,21 +115,38 @@ class _Survey:
             found[block] |= not matches(self._model, one)
         return found
 
+    def seen(self, nb: int) -> dict[Effect, Array]:
+        """Return which blocks of a row of nb are wrong, in any calls and in each set of calls: bool [nb]."""
+        sets: list[list[int]] = [[] for _ in range(nb)]
+        for number, (block, one) in enumerate(self._calls(nb)):
+            if not matches(self._model, one):
+                sets[block].append(number % self._of_block)
+        every = {tuple(of) for of in sets if of}
+        found = {("calls", *of): np.array([tuple(one) == of for one in sets]) for of in every}
+        return {ANY: np.array([bool(of) for of in sets]), **found}
+
+    def effects(self, lengths: Sequence[int]) -> list[Effect]:
+        """Return what is seen at blocks of rows, any at all first, then what is seen most often."""
+        often: Counter[Effect] = Counter()
+        for nb in lengths:
+            often.update({effect: int(where.sum()) for effect, where in self.seen(nb).items()})
+        return [effect for effect, count in often.most_common() if count]
+
     def first_wrong(self, nb: int) -> Call:
         """Return the first call of a row of nb that is wrong."""
         return next(one.call for _, one in self._calls(nb) if not matches(self._model, one))
 
-    def confirms(self, model: Model, lengths: Sequence[int]) -> bool:
-        """Return whether a model gives every call on rows of some lengths, and calls beside other codes."""
-        beside = (
+    def confirms(self, model: Model, rule: Rule, lengths: Sequence[int], *, beside: bool) -> bool:
+        """Return whether a model gives every call on blocks of a rule, and calls beside other codes."""
+        others = (
             self._made_on(*rows)
             for nb in lengths
-            if nb < BESIDE
+            if nb < BESIDE and beside
             for block in range(nb)
             for rows in _rows_beside(nb, block)
         )
-        own = (one for nb in lengths for _, one in self._calls(nb))
-        return all(matches(model, one) for calls in (own, beside) for one in calls)
+        own = (one for nb in lengths for block, one in self._calls(nb) if beside or rule.holds(nb)[block])
+        return all(matches(model, one) for calls in (own, others) for one in calls)
 
     def _calls(self, nb: int) -> list[tuple[int, CallResult]]:
         if nb not in self._made:
@@ -148,9 +173,10 @@ def _rows_beside(nb: int, block: int) -> Iterator[tuple[Array, Array]]:
 def _rows(nb: int, block: int) -> Iterator[tuple[Array, Array]]:
     """Yield rows of which one block counts, beside blocks of zeros."""
     rng = dot_rows.generator(f"local {nb} {block}")
-    codes = np.zeros((2, nb, 32), np.int64)
-    codes[:, block] = rng.integers(-128, 128, (2, 32))
-    yield dot_rows.blocks(1.0, codes[0]), dot_rows.blocks(1.0, codes[1])
+    for _ in range(2):  # (Of one, a code may be right by chance.)
+        codes = np.zeros((2, nb, 32), np.int64)
+        codes[:, block] = rng.integers(-128, 128, (2, 32))
+        yield dot_rows.blocks(1.0, codes[0]), dot_rows.blocks(1.0, codes[1])
     edge = np.zeros((nb, 32), np.int64)
     edge[block] = -128
     yield dot_rows.blocks(1.0, edge), dot_rows.blocks(1.0, edge)

@@ -282,12 +282,13 @@ class Model:
     ) -> tuple[float, float, bool, bool]:
         """Return the sum without rounding, what roundings may add, whether sums may round, and overflow."""
         d, of, terms = self._terms(x, y, meeting, nb)
-        for places_of, changes in self.local:
-            here = places_of(nb)[meeting[0] % max(nb, 1)]
-            if here.any():
-                other = replace(self, local=(), **changes)._terms(x, y, meeting, nb)  # noqa: SLF001 - its own class
-                d, terms = np.where(here, other[0], d), np.where(here, other[2], terms)
-                of = np.where(here[:, np.newaxis], other[1], of)
+        every = [places_of(nb)[meeting[0] % max(nb, 1)] for places_of, _ in self.local]
+        for held in {some for some in zip(*every, strict=True) if any(some)}:
+            here = np.all([of == is_so for of, is_so in zip(every, held, strict=True)], axis=0)
+            changes = joined(one for (_, one), is_so in zip(self.local, held, strict=True) if is_so)
+            other = replace(self, local=(), **changes)._terms(x, y, meeting, nb)  # noqa: SLF001 - its own class
+            d, terms = np.where(here, other[0], d), np.where(here, other[2], terms)
+            of = np.where(here[:, np.newaxis], other[1], of)
         if not np.isfinite(terms).all():
             return float(terms.sum()), 0.0, False, False
         value = math.fsum(terms.tolist())
@@ -305,17 +306,18 @@ class Model:
         return value, growth * float(sizes.sum()) / share + lost, rounds, overflows
 
 
-def merged(model: Model, every: Iterable[Mapping[str, Any]]) -> Model:
-    """Return a model with changes of its fields; what holds at some blocks, or results, is added."""
+def joined(every: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return fields of a model in one; what holds at some blocks, or in some results, is added."""
     changes: dict[str, Any] = {}
     for one in every:
-        more = {
-            name: (*changes.get(name, getattr(model, name)), *one[name])
-            for name in ("local", "only")
-            if name in one
-        }
+        more = {name: (*changes.get(name, ()), *one[name]) for name in ("local", "only") if name in one}
         changes |= {**one, **more}
-    return replace(model, **changes)
+    return changes
+
+
+def merged(model: Model, every: Iterable[Mapping[str, Any]]) -> Model:
+    """Return a model with changes of its fields."""
+    return replace(model, **joined([{"local": model.local, "only": model.only}, *every]))
 
 
 def _added(parts: list[tuple[float, float, bool, bool]]) -> tuple[float, float, bool, bool]:

@@ -77,25 +77,7 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
     base
         What is known.
     """
-
-    def tabled() -> Iterator[Sequence[Candidate]]:
-        yield list(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
-
-    def scales() -> Iterator[Sequence[Candidate]]:
-        if done.bench.factor == 1:
-            yield readings(done.bench)
-            yield list(filter(None, [product_reading(done.bench)]))
-
-    ways: dict[str, tuple[Sequence[Candidate], Ways]] = {
-        "zeros": ((), lambda: corrections(done.block)),
-        "single": (
-            candidates.integers(),
-            lambda: itertools.chain(vanishing(done.block), measured_map(done.block), tabled()),
-        ),
-        "filled": (candidates.integers(), lambda: ()),
-        "scaled": ((*candidates.scale_products(), *candidates.readings()), scales),
-        "rest": ((*candidates.terms(), *candidates.results()), lambda: ()),
-    }
+    ways = _ways(done)
     by_stage: dict[str, list[CallResult]] = {stage: [] for stage in STAGES}
     for one in done.made:
         by_stage[stage_of(*done.given[id(one)])].append(one)
@@ -119,6 +101,30 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
     if all(matches(Model(**changes), one) for one in of_codes):
         return tuple(parts)
     return tuple(one for one in parts if not one.changes.keys() & {"products", "block_sum", "correction"})
+
+
+def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
+    """Return the known steps of each stage, and how others are measured."""
+
+    def tabled() -> Iterator[Sequence[Candidate]]:
+        yield list(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
+
+    def scales() -> Iterator[Sequence[Candidate]]:
+        if done.bench.factor == 1:
+            # (What scales are taken for is measured where a product of 1 is right.)
+            yield readings(done.bench)
+            yield list(filter(None, [product_reading(done.bench)]))
+
+    def codes() -> Iterator[Sequence[Candidate]]:
+        return itertools.chain(vanishing(done.block), measured_map(done.block), tabled())
+
+    return {
+        "zeros": ((), lambda: corrections(done.block)),
+        "single": (candidates.integers(), codes),
+        "filled": (candidates.integers(), codes),
+        "scaled": ((*candidates.scale_products(), *candidates.readings()), scales),
+        "rest": ((*candidates.terms(), *candidates.results()), lambda: ()),
+    }
 
 
 def _giving(
