@@ -1,35 +1,39 @@
-"""What a dequantizer was found to compute, as a value that gives its bits for any row; and known mistakes.
+"""What a dequantizer was found to compute: laws, each a form that holds where its condition does.
 
-An element is f32(h) · q: a product of two values that are read from the row's bytes. A mistake of the
-catalogue is another layout, another table of either value, or another product.
+An element is f32(h) · q of its own block. A law makes it otherwise at one of five stages, in this order::
+
+    row         the element has the scale, or the code, of another place
+    scale       the half is read as another value
+    code        the code is read as another value
+    product     something else is made of both
+    store       something else is written: nothing, a constant, a sum with what was there
+
+Laws of one stage are applied one after another. Arrays have a row per block; [n, 1] stands for [n, 32].
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from q8a8.rounding import f16_to_f32
-from q8a8_conformance.faults import steps
-from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE, build
-from q8a8_conformance.reveal.quantizer_calls import FILLS, QuantizerCalls, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.reveal.places import Rule
-    from q8a8_conformance.reveal.quantizer_calls import AnySession
 
 Array = NDArray[Any]
 
 F32 = np.float32
 SIZE, BLOCK = 34, 32
+LANES = np.arange(BLOCK)
 HALVES = np.arange(1 << 16).astype(np.uint16)
 FINITE = (HALVES & 0x7C00) != 0x7C00
 CODES = np.arange(256).astype(np.uint8).view(np.int8)
@@ -40,9 +44,11 @@ def bits_of(y: Array) -> Array:
     return np.ascontiguousarray(y, F32).view(np.uint32)
 
 
-def as_specified(nb: int) -> Array:
-    """Return the bytes of a row of nb blocks where they belong."""
-    return np.arange(SIZE * nb).reshape(nb, SIZE)
+def places_of(nb: int, stride: int = SIZE, scale: int = 0, codes: int = 2) -> Array:
+    """Return the bytes that are read as each block of a row, int [nb, 34]; -1 for those that it has not."""
+    offsets = np.r_[scale : scale + 2, codes : codes + BLOCK]
+    places = stride * np.arange(nb)[:, np.newaxis] + offsets
+    return np.where(places < SIZE * nb, places, -1)
 
 
 @cache
@@ -52,161 +58,221 @@ def read_right() -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Blocks of rows that were dequantized.
+
+    Attributes
+    ----------
+    n, b, first
+        int [k]: of each block the blocks of its row, its number there, and where its row begins here.
+    h, q
+        uint16 [k] and uint8 [k, 32]: the scales and the codes.
+    before, got
+        uint32 [k, 32]: the bits that the output held, and those that were written.
+    usable
+        bool [k]: whether the results say anything, as they do not under an infinite scale.
+    """
+
+    n: Array
+    b: Array
+    first: Array
+    h: Array
+    q: Array
+    before: Array
+    got: Array
+    usable: Array
+
+    @staticmethod
+    def of(data: Array, before: Array, got: Array, usable: Array) -> Blocks:
+        """Return the blocks of one row: uint8 [n, 34] as they are read, and the bits of outputs."""
+        nb = len(data)
+        h = np.ascontiguousarray(data[:, :2]).view("<u2")[:, 0]
+        full = np.full(nb, nb)
+        return Blocks(full, np.arange(nb), full * 0, h, data[:, 2:], before, got, FINITE[h] & usable)
+
+    @staticmethod
+    def join(some: Sequence[Blocks]) -> Blocks:
+        """Return the blocks of several rows as one."""
+        starts = np.cumsum([0, *(len(one.n) for one in some)])
+        moved = [replace(one, first=one.first + start) for one, start in zip(some, starts, strict=False)]
+        names = ("n", "b", "first", "h", "q", "before", "got", "usable")
+        return Blocks(*(np.concatenate([getattr(one, name) for one in moved]) for name in names))
+
+
+@dataclass(frozen=True)
+class Values:
+    """A condition on the values of a scale and a code.
+
+    Attributes
+    ----------
+    text, data
+        Its words, which follow "where"; and its parameters.
+    holds
+        (the scale's bits uint16 [k, 1 or 32], codes' bytes uint8 [k, 32]) -> bool.
+    cost
+        How much it says.
+    """
+
+    text: str
+    data: dict[str, Any]
+    holds: Callable[[Array, Array], Array]
+    cost: int = 1
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Where a law holds: at places of rows, in elements of blocks, for values; None is everywhere."""
+
+    places: Rule | None = None
+    lanes: tuple[int, ...] | None = None
+    values: Values | None = None
+
+    def holds(self, blocks: Blocks, at: Array, h: Array, q: Array) -> Array:
+        """Return where it holds in some blocks, by the values that are read: bool [k, 1 or 32]."""
+        held = np.ones((len(at), 1), np.bool_)
+        if self.places:
+            n, b = blocks.n[at], blocks.b[at]
+            held = self.places.position.holds(b, n)[:, np.newaxis]
+            for one in self.places.length:
+                held = held & one.holds(n, n)[:, np.newaxis]
+        if self.lanes is not None:
+            held = held & np.isin(LANES, self.lanes)
+        return held & self.values.holds(h, q) if self.values else held
+
+    @property
+    def cost(self) -> int:
+        """How much it says."""
+        places = 1 + len(self.places.length) + (self.places.position.kind != "any") if self.places else 0
+        return places + (self.lanes is not None) + (self.values.cost if self.values else 0)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What becomes of elements.
+
+    Attributes
+    ----------
+    stage, fact
+        One of the five, and the kind of fact that it is.
+    what
+        A sentence without its end, which follows a condition and a colon.
+    gives
+        By the stage: (b, n) -> (blocks whose scale it is [k, 1], places of the codes among all [k, 32]),
+        None for the own ones; (h, d) -> d; (q, v) -> v; (d, v, y) -> y; (bits, before) -> bits.
+    data
+        Its parameters.
+    cause
+        The mistake of the catalogue that it is where it holds everywhere.
+    cost
+        How much it says beyond its stage.
+    """
+
+    stage: str
+    fact: str
+    what: str
+    gives: Callable[..., Any]
+    data: dict[str, Any] = field(default_factory=dict)
+    cause: str = ""
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class Law:
+    """A form, and where it holds."""
+
+    form: Form
+    where: Condition = field(default_factory=Condition)
+
+
+@dataclass(frozen=True)
 class Dequantizer:
-    """What a dequantizer computes: a row's bytes uint8 [nb, 34] become the bits of floats, uint32 [nb, 32].
+    """What a dequantizer computes.
 
     Attributes
     ----------
     places
         nb -> int [nb, 34]: the byte of the row that is read as each byte of a block; -1 for none, a zero.
-    scales, codes
-        float32 [65536] and [256]: the value that each half, and each code's byte, is read as.
-    product
-        (d float32 [nb], q float32 [nb, 32]) -> float32 [nb, 32].
-    lanes
-        Elements of a block whose codes are read as other values: their numbers, and float32 [256].
-    pairs
-        Bits of the products of single halves and codes that are otherwise.
-    parts
-        What is otherwise at some places: the rule, and (bits, the row's bytes, before) -> bits.
+    laws
+        What is otherwise.
     """
 
-    places: Callable[[int], Array] = as_specified
-    scales: Array = field(default_factory=lambda: read_right()[0])
-    codes: Array = field(default_factory=lambda: read_right()[1])
-    product: Callable[[Array, Array], Array] = steps.value
-    lanes: tuple[tuple[int, ...], Array] | None = None
-    pairs: tuple[tuple[int, int, int], ...] = ()
-    parts: tuple[tuple[Rule, Callable[[Array, Array, Array], Array]], ...] = ()
+    places: Callable[[int], Array] = places_of
+    laws: tuple[Law, ...] = ()
 
-    def predict(self, row: Array, before: Array) -> Array:
-        """Return the bits that it writes; `before` is what is there."""
-        h, q = self.read(row)
+    def blocks(self, row: Array, before: Array, got: Array) -> Blocks:
+        """Return the blocks that are read in a row of bytes, uint8 [nb, 34]."""
+        # (A place of -1 is the zero behind the row.)
+        places = self.places(len(row))
+        return Blocks.of(
+            np.append(row.reshape(-1), np.uint8(0))[places],
+            before,
+            got,
+            np.asarray((places >= 0).all(axis=1)),
+        )
+
+    def read(self, blocks: Blocks, at: Array) -> tuple[Array, Array]:
+        """Return the halves [k, 1 or 32] and the codes' bytes [k, 32] that are read for some blocks."""
+        own = at[:, np.newaxis]
+        scales, codes = own, own * BLOCK + LANES
+        moving = [law for law in self.laws if law.form.stage == "row"]
+        if not moving:
+            return blocks.h[own], blocks.q[at]
+        first, n = blocks.first[own], blocks.n[own]
+        for law in moving:
+            held = law.where.holds(blocks, at, blocks.h[own], blocks.q[at])
+            scale, code = law.form.gives(blocks.b[own], n)
+            # (What is not in the row is the own one.)
+            if scale is not None:
+                scales = np.where(held & (scale >= 0) & (scale < n), scale + first, scales)
+            if code is not None:
+                codes = np.where(held & (code >= 0) & (code < n * BLOCK), code + first * BLOCK, codes)
+        return blocks.h[scales], blocks.q.reshape(-1)[codes]
+
+    def bits(self, blocks: Blocks, at: Array) -> Array:
+        """Return the bits that are written for some blocks: uint32 [k, 32]."""
+        h, q = self.read(blocks, at)
+        halves, codes = read_right()
+        d, v = halves[h], codes[q]
         with np.errstate(all="ignore"):
-            bits = bits_of(self.product(self.scales[h], self.values(q))).reshape(-1, BLOCK)
-        for half, code, otherwise in self.pairs:
-            bits[(h == half)[:, np.newaxis] & (q == code)] = otherwise
-        for rule, effect in self.parts:
-            here = rule.holds(len(row))
-            bits = np.where(here[:, np.newaxis], effect(bits, row, before), bits)
+            for stage, one, values in (("scale", h, d), ("code", q, v)):
+                for law in self.laws:
+                    if law.form.stage == stage:
+                        held = law.where.holds(blocks, at, h, q)
+                        values = np.where(held, law.form.gives(one, values), values)  # noqa: PLW2901 - in steps
+                d, v = (values, v) if stage == "scale" else (d, values)
+            y = d * v
+            for law in self.laws:
+                if law.form.stage == "product":
+                    y = np.where(law.where.holds(blocks, at, h, q), law.form.gives(d, v, y), y)
+        bits = bits_of(y)
+        for law in self.laws:
+            if law.form.stage == "store":
+                changed = law.form.gives(bits, blocks.before[at])
+                bits = np.where(law.where.holds(blocks, at, h, q), changed, bits)
         return bits
 
-    def values(self, q: Array) -> Array:
-        """Return the values of codes, by their bytes [nb, 32]."""
-        values = self.codes[q]
-        if self.lanes:
-            numbers, table = self.lanes
-            values[:, numbers] = table[q[:, numbers]]
-        return values
-
-    def plain(self) -> Array:
-        """Return the elements that are read as most are: bool [32]."""
-        return ~np.isin(np.arange(BLOCK), self.lanes[0] if self.lanes else ())
-
-    def read(self, row: Array) -> tuple[Array, Array]:
-        """Return the halves uint16 [nb] and the codes' bytes uint8 [nb, 32] that are read."""
-        # (A place of -1 is the zero behind the row.)
-        data = np.append(row.reshape(-1), np.uint8(0))[self.places(len(row))]
-        return np.ascontiguousarray(data[:, :2]).view("<u2")[:, 0], data[:, 2:]
+    def without(self, law: Law) -> Dequantizer:
+        """Return it without one of its laws."""
+        return replace(self, laws=tuple(one for one in self.laws if one is not law))
 
 
 def outputs(model: Dequantizer, call: Call) -> tuple[bytes, ...]:
     """Return the output buffer that a model gives for a call."""
+    blocks, rest = blocks_of(model, call, None)
+    return (model.bits(blocks, np.arange(len(blocks.n))).astype("<u4").tobytes() + rest,)
+
+
+def blocks_of(model: Dequantizer, call: Call, written: bytes | None) -> tuple[Blocks, bytes]:
+    """Return the blocks of a call, with its output buffer, and what that buffer holds behind them."""
     nb = call.n // BLOCK
     held = bytes(call.buffers[1].data)
     row = np.frombuffer(bytes(call.buffers[0].data)[: SIZE * nb], np.uint8).reshape(nb, SIZE)
-    before = np.frombuffer(held[: 128 * nb], "<u4").reshape(nb, BLOCK)
-    return (model.predict(row, before).astype("<u4").tobytes() + held[128 * nb :],)
-
-
-class DequantizerCalls:
-    """Makes calls of the kernel on rows of bytes."""
-
-    def __init__(self, session: AnySession) -> None:
-        self.make = QuantizerCalls(session, DEQUANTIZE).make
-
-    def __call__(self, row: Array, fill: int = FILLS[0]) -> Array:
-        """Return the bits that are written for uint8 [nb, 34]: uint32 [nb, 32].
-
-        Raises
-        ------
-        NoAnswerError
-            The call did not return.
-        """
-        call = filled(build_row(row), fill)
-        return np.frombuffer(self.make(call)[0], "<u4")[: BLOCK * len(row)].reshape(-1, BLOCK)
+    before, got = (
+        np.frombuffer(data[: 4 * BLOCK * nb], "<u4").reshape(nb, BLOCK) for data in (held, written or held)
+    )
+    return model.blocks(row, before, got), held[4 * BLOCK * nb :]
 
 
 def build_row(row: Array) -> Call:
     """Build a call on a row's bytes, uint8 [nb, 34]."""
     return build(DEQUANTIZE, BLOCK * len(row), {"x": np.ascontiguousarray(row).tobytes()})
-
-
-@cache
-def layouts() -> dict[str, Callable[[int], Array]]:
-    """Return the layouts of known mistakes, the right one first: how each takes numbered bytes apart."""
-
-    def places(nb: int, unpack: Callable[..., Any]) -> Array:
-        numbers = np.arange(1, SIZE * nb + 1)
-        found = np.zeros((nb, SIZE), np.int64)
-        for shift in (0, 8, 16):
-            h, q = unpack((numbers >> shift).astype(np.uint8), nb)
-            scale = np.ascontiguousarray(h).view(np.uint8).reshape(nb, 2)
-            found += (
-                np.concatenate([scale, np.ascontiguousarray(q).view(np.uint8)], axis=1).astype(np.int64)
-                << shift
-            )
-        return found - 1
-
-    known = {
-        m.slug: partial(places, unpack=m.changes["unpack"])
-        for m in MUTANTS.values()
-        if DEQUANTIZE in m.functions and "unpack" in m.changes
-    }
-    return {"": as_specified, **known}
-
-
-@cache
-def known_steps(step: str) -> dict[str, Callable[..., Any]]:
-    """Return the changes of a step by the mistakes that dequantization may make."""
-    return {
-        m.slug: m.changes[step] for m in MUTANTS.values() if DEQUANTIZE in m.functions and step in m.changes
-    }
-
-
-@cache
-def scale_tables() -> dict[tuple[str, ...], Array]:
-    """Return the values of all halves by known mistakes, and by one in the half and one in the scale."""
-    right, _ = read_right()
-    with np.errstate(all="ignore"):
-        widened = {
-            slug: np.asarray(widen(HALVES.view(np.float16)), F32)
-            for slug, widen in known_steps("widen").items()
-        }
-        ones = np.ones((len(HALVES), 1), np.int8)
-        of_scale = {
-            slug: partial(lambda d, value: value(d, ones)[:, 0], value=value)
-            for slug, value in known_steps("value").items()
-        }
-        tables: dict[tuple[str, ...], Array] = {(slug,): table for slug, table in widened.items()}
-        tables |= {(slug,): of(right) for slug, of in of_scale.items()}
-        tables |= {
-            (one, other): of(table) for one, table in widened.items() for other, of in of_scale.items()
-        }
-    return tables
-
-
-@cache
-def single_mistakes() -> dict[str, dict[str, Any]]:
-    """Return known mistakes in what is read and made of it, as what they change in a model."""
-    alone = {slugs[0]: table for slugs, table in scale_tables().items() if len(slugs) == 1}
-    tables: dict[str, dict[str, Any]] = {slug: {"scales": table} for slug, table in alone.items()}
-    _, codes = read_right()
-    right = read_right()[0][FINITE]
-    for slug, value in known_steps("value").items():
-        read = value(np.ones(8, F32), CODES.reshape(8, 32)).reshape(-1)
-        if (read != codes).any():
-            tables[slug] = {"codes": read}
-        elif (tables[slug]["scales"][FINITE] == right).all():
-            tables[slug] = {"product": value}
-    return tables

@@ -239,15 +239,17 @@ class Seen:
         """Return the places of a row at which it would have been seen."""
         return self.known[n] if n in self.known else np.ones(n, np.bool_)
 
+    def _held(self, position: Condition, n: int) -> Array:
+        return np.asarray(position.holds(np.arange(n), n) & self.shown(n))
+
     def rules(self) -> Iterator[Rule]:
         """Yield the rules that agree with every place, the simplest first."""
         hit = {n: where for n, where in self.rows.items() if where.any()}
         for position in _positions(hit) if hit else ():
-            held = {n: position.holds(np.arange(n), n) & self.shown(n) for n in self.rows}
-            if not all(np.array_equal(held[n], where) for n, where in hit.items()):
+            if not all(np.array_equal(self._held(position, n), where) for n, where in hit.items()):
                 continue
             # Lengths in which the rule has no place show nothing.
-            missed = [n for n in self.rows if n not in hit and held[n].any()]
+            missed = [n for n in self.rows if n not in hit and self._held(position, n).any()]
             for conditions in _find_lengths(sorted(hit), missed):
                 yield Rule(position, conditions)
 
@@ -312,10 +314,13 @@ def _telling_length(rules: Sequence[Rule], longest: int) -> int:
     """Return a length at which the first rule and another one disagree; 0 where there is none."""
     for other in rules[1:]:
         candidates = sorted({*_candidates(longest), *_between(rules[0], other, longest)})
-        telling = [n for n in candidates if rules[0].differs(other, n)]
-        if telling:
+        first = next((n for n in candidates if rules[0].differs(other, n)), 0)
+        if 0 < first <= SHORT:
+            return first
+        if first:
             # The middle one halves what is left of an interval.
-            return telling[len(telling) // 2] if telling[0] > SHORT else telling[0]
+            telling = [n for n in candidates if n >= first and rules[0].differs(other, n)]
+            return telling[len(telling) // 2]
     return 0
 
 

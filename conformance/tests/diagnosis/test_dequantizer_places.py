@@ -1,8 +1,8 @@
-"""What a dequantizer does otherwise in some blocks, and of which products zeros or bits are others."""
+"""What a dequantizer does otherwise: for some values, in some elements, at some places; and pairs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,89 +14,114 @@ from .test_quantizer_facts import facts_about
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from q8a8_conformance.inputs.calls import Array
 
+    Change: TypeAlias = Callable[[Array, Array, Array, Array], Array]
+
 F32 = np.float32
+LANES = np.arange(32)
 
 
-def _value(change: Callable[[Array, Array, Array], Array]) -> Callable[[], Kernel]:
-    """Return a maker of kernels that change elements y of blocks, by their scales d and codes q."""
+class _Changed(Kernel):
+    """Changes the elements y of blocks, by their scales d [n, 1], codes q, and numbers b [n, 1]."""
 
-    def value(d: Array, q: Array) -> Array:
-        return np.asarray(change(d[:, np.newaxis] * q.astype(F32), d[:, np.newaxis], q), F32)
+    def __init__(self, change: Change) -> None:
+        super().__init__({DEQUANTIZE: Steps(value=self._value)})
+        self._change = change
 
-    return lambda: Kernel({DEQUANTIZE: Steps(value=value)})
-
-
-def _numbers(y: Array) -> tuple[Array, int]:
-    """Return the numbers of blocks [n, 1], and how many there are."""
-    return np.arange(len(y))[:, np.newaxis], len(y)
-
-
-def _exchanged(y: Array, _d: Array, _q: Array) -> Array:
-    y[3::4] = y[3::4][:, np.r_[0:8, 16:24, 8:16, 24:32]]
-    return y
+    def _value(self, d: Array, q: Array) -> Array:
+        b = np.arange(len(q))[:, np.newaxis]
+        q = q.astype(F32)
+        return np.asarray(self._change(d[:, np.newaxis] * q, d[:, np.newaxis], q, b), F32)
 
 
-def _twice(y: Array, d: Array, _q: Array) -> Array:
-    b, n = _numbers(y)
-    return np.where((b == n - 1) & (n % 4 != 0), y * d, y)
+def _last(b: Array) -> Array:
+    return np.asarray(b == len(b) - 1)
 
 
-def _no_sign(y: Array, d: Array, q: Array) -> Array:
-    return np.where(_numbers(y)[0] % 2 == 1, np.abs(d) * q, y)
+def _half(y: Array) -> Array:
+    return np.asarray(y.astype(np.float16), F32)
 
 
-def _bfloat16(y: Array, _d: Array, _q: Array) -> Array:
-    return np.asarray((y.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32))
+def _small(d: Array) -> Array:
+    return np.asarray(np.abs(d) < 2.0**-14)
 
 
-def _zero_code(y: Array, _d: Array, q: Array) -> Array:
-    return np.where(q == 0, F32(0), y)
-
-
-def _end_lost(y: Array, _d: Array, _q: Array) -> Array:
-    y[-1:, 28:] = 0
-    return y
-
-
-def _negated(y: Array, _d: Array, _q: Array) -> Array:
-    return np.where(_numbers(y)[0] % 8 == 5, -y, y)
-
-
-FOUND: dict[str, tuple[Callable[[Array, Array, Array], Array], str, dict[str, Any], str]] = {
+FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     "exchanged": (
-        _exchanged, "place-elements", {"position": {"kind": "last-of-tile", "tile": 4}},
-        "element 8 is that of element 16",
+        lambda y, _d, _q, b: np.where(b % 4 == 3, y[:, np.r_[0:8, 16:24, 8:16, 24:32]], y),
+        {"place-elements": "In the last block of every 4: elements are in others' places: element 8 is that"},
     ),
-    "twice": (
-        _twice, "place-product", {"value": "twice"},
-        "The last block where nb % 4 >= 1 is multiplied by its scale twice.",
+    "zero extended in a tail": (
+        lambda y, d, q, b: np.where(_last(b) & (len(b) % 2 == 1) & (LANES >= 16), d * (q % 256), y),
+        {"code-read": "In elements 16 to 31 of the last block where nb is odd: codes are read as unsigned."},
     ),
-    "no-sign": (
-        _no_sign, "place-as", {"value": "dequantize-scale-magnitude"}, "The last block of every 2",
+    "half in groups": (
+        lambda y, _d, _q, b: np.where(b < len(b) // 8 * 8, _half(y), y),
+        {"product": "In the blocks up to the last multiple of 8: scale and code are multiplied in half"},
     ),
-    "cut-off": (_bfloat16, "product", {"as": "bfloat16-cut"}, "is cut off to 8 significant bits"),
-    "zero-code": (_zero_code, "zero-sign", {"as": "code-zero"}, "is +0 for the code 0"),
-    "end-lost": (
-        _end_lost, "place-zero", {"elements": [28, 29, 30, 31]},
-        "Of the last block each of the elements 28 to 31 is zero.",
+    "subnormal sign": (
+        lambda y, d, q, _b: np.where(_small(d), np.abs(d) * q, y),
+        {"scale-read": "Where the scale is subnormal or zero: the sign of the scale is lost."},
     ),
-    "negated": (
-        _negated, "place-product", {"value": "negated"},
-        "Every block whose number modulo 8 is 5 comes out with the other sign.",
+    "scales in a buffer, and -128": (
+        lambda _y, d, q, b: d[b[:, 0] % 32] * np.where(q == -128, F32(128), q),
+        {
+            "place-scale-of": "The scale is that of the block whose number is its own modulo 32.",
+            "code-read": "-128 is taken for 128.",
+        },
+    ),
+    "an element lost, and odd subnormals": (
+        lambda y, d, q, b: np.where(
+            _last(b) & (LANES == 31), F32(0), np.where((b % 2 == 1) & _small(d), d * 0 * q, y)
+        ),
+        {
+            "output-constant": "In element 31 of the last block: +0 is written.",
+            "scale-read": "In the last block of every 2: a subnormal scale is read as zero.",
+        },
+    ),
+    "a scale of the next block, and +0": (
+        lambda y, d, q, b: np.where(
+            q == 0, 0, np.where((b % 4 == 2) & (LANES >= 16), np.append(d[1:], d[-1:], 0) * q, y)
+        ),
+        {
+            "place-scale-of": "In elements 16 to 31 of every block whose number modulo 4 is 2",
+            "output-constant": "Where the code is 0: +0 is written.",
+        },
+    ),
+    "added": (
+        lambda y, _d, _q, _b: y + F32(0.125), {"product": "0.125 is added to the product."},
+    ),
+    "overflow": (
+        lambda y, _d, _q, _b: np.where(np.abs(y) >= 65520, np.copysign(F32(np.inf), y), y),
+        {"product": "Where scale times code is 65520 or more in magnitude: "},
+    ),
+    "some codes": (
+        lambda y, d, q, _b: np.where((q > 5) & (q < 9), d * 77, y),
+        {"code-read": "Codes are read as other values: 6 as 77, 7 as 77, 8 as 77."},
+    ),
+    "some halves": (
+        lambda y, d, q, _b: np.where((d == 3) | (d == 5), d * 7 * q, y),
+        {"product": "Where the scale is 0x4200 or 0x4500: the product is multiplied by 7."},
+    ),
+    "one product": (
+        lambda y, d, q, _b: np.where((d == 1) & (q == 2), F32(9), y),
+        {"product": "Where the scale is 0x3c00 and the code is 2: the product is multiplied by 4.5."},
     ),
 }  # fmt: skip
-"""What is done otherwise: the fact, its parameters, and a part of its sentence."""
+"""What is done otherwise, and the facts with what their sentences begin with."""
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_what_is_otherwise(name: str) -> None:
-    """The effect and its places are the only fact, which explains every failed call."""
-    change, slug, where, sentence = FOUND[name]
-    (fact,), failed = facts_about(DEQUANTIZE, _value(change))
-    assert fact.fact == slug
-    assert where.items() <= fact.where.items()
-    assert sentence in fact.sentence
-    assert len(fact.explained(failed)) == len(failed) > 0
+    """The effects and their conditions are the only facts, and explain every failed call."""
+    change, expected = FOUND[name]
+    facts, failed = facts_about(DEQUANTIZE, lambda: _Changed(change))
+    assert {fact.fact for fact in facts} == set(expected)
+    for fact in facts:
+        assert fact.sentence.startswith(expected[fact.fact])
+        assert fact.evidence
+    assert failed
+    assert all(any(fact.explains(failure) for fact in facts) for failure in failed)
