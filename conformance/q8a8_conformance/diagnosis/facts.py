@@ -85,6 +85,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "read-outside": "Bytes outside the buffers are read.",
         "activations": "A product keeps its activations so: as floats, or as codes under a scale of the row.",
         "activation-scale": "A product keeps the scales of its activations so, not as halves.",
+        "activations-in-part": "In some blocks or outputs of a product activations become something else.",
         "accumulator": "A product keeps its running sums in this format, with more rounding than allowed.",
         "amax-changed": "There is a least amax, or scale, or a number is added to it.",
         "amax-of-other-rows": "A product quantizes rows of x under the amax of other rows.",

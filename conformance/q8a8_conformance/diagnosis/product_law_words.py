@@ -23,7 +23,9 @@ _SOURCES = {
 
 def law_kind(law: Law) -> str:
     """Return the fact that a law is."""
-    effect, is_whole = law.effect, law.blocks.position.kind == "any"
+    effect, is_whole = law.effect, law.blocks.is_any
+    if effect.kept is not None:
+        return "activations-in-part"
     if effect.kind == "times":
         return "outputs-miscounted" if is_whole else "blocks-miscounted"
     if effect.axis == "row" and is_whole:
@@ -34,13 +36,19 @@ def law_kind(law: Law) -> str:
 def law_words(law: Law) -> tuple[str, str, str, str]:
     """Return a law's rule, sentence and fix, and a mistake of the catalogue that it may be."""
     rule, first = KINDS[law_kind(law)]
-    is_whole = law.blocks.position.kind == "any"
+    is_whole = law.blocks.is_any
     fix = MUTANTS[first].fix
     if law_kind(law) == "outputs-miscounted":
         fix = "Compute each output once, and store it."
     if law_kind(law) == "terms-of-others":
         fix = "Multiply block b of row j of w by block b of row i of x."
     outputs = OutputRule(law.columns, law.rows, law.blocks if is_whole else EVERYWHERE).text
+    if law.effect.kept is not None:
+        sides = [] if outputs == "All outputs" else [f"in {outputs[0].lower()}{outputs[1:]}"]
+        sides += [] if is_whole else [f"in {law.blocks.text('block', 'nb')}"]
+        where = ", ".join(sides)
+        sentence = f"{where[:1].upper()}{where[1:]}, {law.effect.kept.words}."
+        return rule, sentence, fix, first
     if is_whole:
         return rule, f"{outputs} {_what(law, is_whole=True, plural=True)}.", fix, first
     blocks = law.blocks.text("block", "nb")

@@ -19,8 +19,9 @@ from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.diagnosis.product_law_words import law_kind, law_words
 from q8a8_conformance.diagnosis.product_places import named
+from q8a8_conformance.diagnosis.product_recipes import TellingMeasuring
 from q8a8_conformance.diagnosis.product_sources import agrees, quantized
-from q8a8_conformance.diagnosis.product_terms import SHORT, Measuring, effects
+from q8a8_conformance.diagnosis.product_terms import SHORT, Measuring
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
@@ -58,11 +59,14 @@ many terms each."""
 CALLS = 3000
 """Calls, at most, with which laws are found."""
 
+BASE = 512
+"""Terms of the larger shape around which others are looked at."""
+
 CHANCE = 0.03
 """The part of the wrong terms that an effect must give, of which a rule is looked for."""
 
-ALIKE = 0.002
-"""The part of the terms that may be alike by chance."""
+ALIKE, HIDDEN = 0.002, 0.05
+"""The part of the terms that may be alike by chance, and that roundings may hide."""
 
 MOSTLY = 0.9
 """The part of what the best effect gives that others give which are as good."""
@@ -109,16 +113,28 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         for shape in _shapes(failures):
             measure(shape)
         find_laws(measure, laws)
+    left = [one for one in failures if not any(_explains(laws, law, one) for law in laws)]
+    telling = TellingMeasuring(session, CALLS)
+    with suppress(SessionError):
+        for shape in _shapes(left):
+            telling(shape)
+        others = [*laws]
+        find_laws(telling, others)
+        # (What rows become is looked into by itself.)
+        kept = [law for law in others if law.effect.kept is not None]
+        if any(law.blocks.length or not (law.columns.is_any and law.blocks.is_any) for law in kept):
+            laws = others
     facts = []
     for law in laws:
         rule, sentence, fix, first = law_words(law)
-        made = [(terms.call, terms.outputs) for terms in measure.known.values()]
+        here = measure if law.effect.kept is None else telling
+        made = [(terms.call, terms.outputs) for terms in here.known.values()]
         facts.append(
             Fact(
                 *(law_kind(law), _json(law), rule, sentence, fix),
                 named(made, rule, first) if len(laws) == 1 else "",
                 function=calls.MUL_MAT,
-                evidence=_evidence(law, measure),
+                evidence=_evidence(law, here),
                 explains=remembered(partial(_explains, laws, law)),
             )
         )
@@ -142,7 +158,7 @@ def find_laws(measure: Measuring, found: list[Law]) -> None:
     """Find laws that give all that is measured, as far as there are any, the one that comes first first."""
     loose: list[Law] = []
     while len(found) < MOST and (left := _left(measure, found)):
-        one_more = _next(_ranked(left, found), left, found, measure)
+        one_more = _next(_ranked(left, found, measure), left, found, measure)
         if one_more is None:
             break
         law, is_loose = one_more
@@ -167,7 +183,7 @@ def _given(laws: Sequence[Law], terms: Terms) -> Array:
     return found
 
 
-def _ranked(left: Sequence[Terms], found: Sequence[Law]) -> list[tuple[Effect, bool]]:
+def _ranked(left: Sequence[Terms], found: Sequence[Law], measure: Measuring) -> list[tuple[Effect, bool]]:
     """Return the effects that give most of what laws do not, the most first, and whether to look loosely.
 
     Those that give the most are looked at first, as if nothing else were wrong.
@@ -177,7 +193,7 @@ def _ranked(left: Sequence[Terms], found: Sequence[Law]) -> list[tuple[Effect, b
     for terms in (left[at] for at in _spread(len(left), RANKED)):
         wrong = np.argwhere(terms.wrong & ~_given(found, terms))
         some.append((terms, rng.permutation(wrong)[:WRONG].T))
-    counts = {effect: sum(terms.are(effect, at).sum() for terms, at in some) for effect in effects()}
+    counts = {effect: sum(terms.are(effect, at).sum() for terms, at in some) for effect in measure.effects()}
     least = CHANCE * sum(at.shape[1] for _, at in some)
     some_of = (effect for effect in counts if counts[effect] > least)
     ranked = sorted(some_of, key=lambda effect: -counts[effect])[:TRIED]
@@ -193,7 +209,9 @@ def _next(
         measure.expected = (effect, *(law.effect for law in found))
         see = partial(_seen, effect, found, is_loose=is_loose)
         bases = [one.shape for one in left if see(one)[0].any()]
-        for base in dict.fromkeys(bases[:1] + bases[-1:]):
+        # (What roundings hide shows in some of many outputs.)
+        larger = [base for base in bases if np.prod(base) <= BASE][-1:]
+        for base in dict.fromkeys(larger + bases[:1] if measure.slack else bases[:1] + larger):
             law = _law(effect, base, see, measure)
             if law is not None:
                 return law, is_loose
@@ -228,13 +246,16 @@ def _law(
     """Return the law of an effect, from a shape in which it is seen, if it gives all that is measured."""
 
     def along(axis: int) -> Rule | None:
-        others = tuple(other for other in range(3) if other != (1, 0, 2)[axis])
+        own = (1, 0, 2)[axis]
+        others = tuple(other for other in range(3) if other != own)
+        # (What is wrong in some rows shows in these alone, whatever is changed.)
+        here = see(measure(base))[0].any(axis=own, keepdims=True)
 
         def ask(length: int) -> tuple[Array, Array]:
             sizes = [length if axis == side else size for side, size in enumerate(base)]
             if length != base[axis] and np.prod(sizes) > LARGEST:
                 return np.zeros(length, bool), np.zeros(length, bool)
-            seen, shows = see(measure((sizes[0], sizes[1], sizes[2])))
+            seen, shows = (of & here for of in see(measure((sizes[0], sizes[1], sizes[2]))))
             return np.asarray(seen.any(axis=others)), np.asarray(shows.any(axis=others))
 
         lengths = BLOCKS if axis == 2 else ROWS
@@ -251,7 +272,9 @@ def _law(
     law = Law(effect, *rules)
     for terms in measure.known.values():
         seen, shows = see(terms)
-        if ((law.holds(terms.shape) & shows) != seen).sum() > ALIKE * shows.sum():
+        # (Roundings may hide single terms.)
+        most = max(HIDDEN * shows.sum(), 2) if measure.slack else ALIKE * shows.sum()
+        if ((law.holds(terms.shape) & shows) != seen).sum() > most:
             return None
     return law
 
@@ -268,11 +291,13 @@ def _explains(laws: Sequence[Law], law: Law, result: CallResult) -> bool:
     if not wrong[np.ix_(rows, columns)].any():
         return False
     w, x = ((side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in operands)
-    return agrees(result, *predicted(laws, w, x))
+    return agrees(result, *predicted(laws, w, x, matrices_of(call)[1]))
 
 
-def predicted(laws: Sequence[Law], w: Side, x: Side) -> tuple[Array, Array, Array, Array, Array]:
-    """Return the outputs that laws give, of codes and scales of both sides.
+def predicted(
+    laws: Sequence[Law], w: Side, x: Side, elements: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Return the outputs that laws give, of codes and scales of both sides, and of the elements of x.
 
     Returns
     -------
@@ -295,6 +320,8 @@ def predicted(laws: Sequence[Law], w: Side, x: Side) -> tuple[Array, Array, Arra
             (kept if law.effect.kind == "kept" else added)[here] = True
             continue
         of_w, of_x = law.effect.taken(w, "w"), law.effect.taken(x, "x")
+        if law.effect.kept is not None:
+            of_x = (*law.effect.kept.codes(elements), of_x[2])
         is_known = [side[2][at][:, own[2]].all(axis=1) for side, at in zip((of_x, of_w), own, strict=False)]
         free[here] |= ~np.logical_and.outer(*is_known)
         # (Where a law before it holds, too, it does not.)
@@ -317,7 +344,7 @@ def _sums(w: tuple[Array, ...], x: tuple[Array, ...], region: Region) -> tuple[A
     total, magnitude = np.zeros((2, rows.sum(), columns.sum()))
     for b in np.flatnonzero(blocks).tolist():
         d = np.outer(x[1][rows, b], w[1][columns, b])
-        total += (x[0][rows, b].astype(np.float32) @ w[0][columns, b].T.astype(np.float32)) * d
+        total += (x[0][rows, b].astype(np.float64) @ w[0][columns, b].T.astype(np.float64)) * d
         magnitude += np.abs(d) * (32 * 127 * 127)
     return total, magnitude
 
@@ -329,6 +356,8 @@ def _json(law: Law) -> dict[str, Any]:
     if effect.formula is not None:
         i, n = {"row": ("j", "m") if effect.side == "w" else ("i", "n")}.get(effect.axis, ("b", "nb"))
         what = {"side": effect.side, "part": effect.part, "of": f"{effect.axis} {effect.formula.text(i, n)}"}
+    if effect.kept is not None:
+        what = {"activations": effect.kept.words}
     rules = {"columns": law.columns, "rows": law.rows, "blocks": law.blocks}
     return {**what, **{name: rule.to_json() for name, rule in rules.items()}}
 

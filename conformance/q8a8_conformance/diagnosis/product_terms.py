@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from q8a8 import layout
+from q8a8.recipe import quantize_blocks
 from q8a8_conformance.diagnosis.product_rules import ROW_FORMULAS, RowFormula
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import CallRefused
@@ -42,11 +43,25 @@ TIMES = (0.0, 2.0, 3.0, 4.0, -1.0, 0.5)
 
 STOPPED = "no more calls are made"
 
+CLEAR = 3
+"""Roundings of which a difference that shows is more."""
+
 FEW = 0.03
 """The part of the outputs of a product that may be a multiple of their own by chance."""
 
 PARTS = {"block": (True, True), "codes": (True, False), "scale": (False, True)}
 """Parts of a block that may be another's: whether its codes are, and its scale."""
+
+
+class Kept(Protocol):
+    """What activations become, in words, and as codes and scales of rows of elements."""
+
+    @property
+    def words(self) -> str:
+        """What they become, as a clause."""
+
+    def codes(self, x: Array) -> Side:
+        """Return codes, [n, nb, 32], and scales, [n, nb], of rows, float32 [n, 32·nb]."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +71,13 @@ class Effect:
     Attributes
     ----------
     kind
-        "times", "kept", "added", or "source" for a part of another row, or block.
+        "times", "kept", "added", "source" for a part of another row, or block, or "recipe".
     times
         How often a term is counted.
     side, part, axis, formula
         Of a source: "x" or "w", a name of `PARTS`, "row" or "block", and which one is taken.
+    kept
+        Of a recipe: what activations become.
     """
 
     kind: str
@@ -69,6 +86,7 @@ class Effect:
     part: str = ""
     axis: str = ""
     formula: RowFormula | None = None
+    kept: Kept | None = None
 
     def taken(self, of: Side, side: str) -> tuple[Array, Array, Array]:
         """Return codes and scales of a side as they are multiplied, and where that is known: [rows, nb]."""
@@ -133,7 +151,22 @@ class Terms:
     call: Call
     outputs: tuple[bytes, ...]
     whole: Array
+    elements: Array
+    slack: float
     views: dict[str, Array] = field(default_factory=dict)
+
+    @cached_property
+    def sizes(self) -> Array:
+        """Magnitudes that few terms have."""
+        return np.asarray(32 * 40 * 64 * self.x[1][:, np.newaxis] * self.w[1])
+
+    def alike(self, one: Array, other: Array, blocks: slice = slice(None)) -> Array:
+        """Return which terms of some blocks, or their sums [n, m], are the same but for roundings."""
+        sizes = self.sizes[..., blocks]
+        with np.errstate(invalid="ignore"):
+            return np.asarray(
+                np.abs(one - other) <= self.slack * (sizes.sum(axis=2) if one.ndim < 3 else sizes)
+            )
 
     @cached_property
     def right(self) -> Array:
@@ -143,14 +176,15 @@ class Terms:
     @property
     def is_right(self) -> bool:
         """Whether the whole product is right."""
-        return np.array_equal(self.whole, self.right.sum(axis=2))
+        return bool(self.alike(self.whole, self.right.sum(axis=2)).all())
 
     @cached_property
     def wrong(self) -> Array:
         """Which terms are not right in any view: bool [n, m, nb]."""
-        if not self.views:
-            return np.zeros(self.right.shape, bool)
-        return np.asarray((self.views["w"] != self.right) | (self.views["x"] != self.right))
+        found = np.zeros(self.right.shape, bool)
+        for view in self.views.values():
+            found |= ~self.alike(view, self.right)
+        return found
 
     def given(self, effect: Effect) -> Array:
         """Return the terms by an effect, NaN where that is not known: float64 [n, m, nb]."""
@@ -160,6 +194,8 @@ class Terms:
             return self.right + HELD
         if effect.kind == "times":
             return self.right * effect.times
+        if effect.kept is not None:
+            return terms_of(self.w, effect.kept.codes(self.elements))
         *w, w_known = effect.taken(self.w, "w")
         *x, x_known = effect.taken(self.x, "x")
         known = x_known[:, np.newaxis] & w_known
@@ -170,7 +206,7 @@ class Terms:
         given = self.given(effect)
         seen = np.full(given.shape, bool(self.views))
         for view in self._of(effect):
-            seen &= view == given
+            seen &= self.alike(view, given)
         return seen
 
     def are(self, effect: Effect, at: Array) -> Array:
@@ -182,8 +218,9 @@ class Terms:
             given = np.where(w_known[j, b] & x_known[i, b], sums, np.nan)
         else:
             given = self.given(effect)[i, j, b]
-        found = [view[i, j, b] == given for view in self._of(effect)]
-        return np.asarray(np.logical_and.reduce([given != self.right[i, j, b], *found]))
+        slack = self.slack * self.sizes[i, j, b]
+        found = [np.abs(view[i, j, b] - given) <= slack for view in self._of(effect)]
+        return np.asarray(np.logical_and.reduce([np.abs(given - self.right[i, j, b]) > slack, *found]))
 
     def _of(self, effect: Effect) -> Iterator[Array]:
         """Yield the views in which an effect shows."""
@@ -196,7 +233,8 @@ class Terms:
     def looks(self, effect: Effect) -> tuple[Array, Array]:
         """Return where an effect is seen, and where it would be: bool [n, m, nb] each."""
         given = self.given(effect)
-        shows = (given != self.right) & ~np.isnan(given)
+        # (Where both are alike nothing is seen.)
+        shows = (np.abs(given - self.right) > CLEAR * self.slack * self.sizes) & ~np.isnan(given)
         if effect.kind == "source":
             # (What is a multiple by chance tells nothing.)
             shows &= ~np.logical_or.reduce([given == self.right * times for times in TIMES])
@@ -221,6 +259,20 @@ class Measuring:
         Effects of which many terms may have one: they are measured together.
     """
 
+    slack = 0.0
+    sides = "wx"
+
+    def effects(self) -> list[Effect]:
+        """Return what may become of terms."""
+        return list(effects())
+
+    def operands(self, shape: Shape) -> tuple[Side, Array]:
+        """Return codes and scales of w, and the elements of x, float32 [n, 32·nb], of a shape."""
+        m, n, nb = shape
+        codes, scales = _side(n, nb, "x")
+        elements = (codes * scales[..., np.newaxis]).astype(np.float32)
+        return _side(m, nb, "w"), elements.reshape(n, -1)
+
     def __init__(self, session: AnySession, most: int) -> None:
         self._session, self._left = session, most
         self.known: dict[Shape, Terms] = {}
@@ -234,33 +286,39 @@ class Measuring:
 
     def _measure(self, shape: Shape) -> Terms:
         m, n, nb = shape
-        w, x = _side(m, nb, "w"), _side(n, nb, "x")
-        terms = Terms(shape, w, x, *self._multiply(w, x))
+        w, elements = self.operands(shape)
+        scales, codes = quantize_blocks(elements.reshape(n, nb, 32))
+        made = self._multiply(w, elements)
+        terms = Terms(shape, w, (codes, scales.astype(np.float64)), *made, elements, self.slack)
         if terms.is_right:
             return terms
-        for side in "wx":
+        for side in self.sides:
             terms.views[side] = np.empty((n, m, nb))
             self._view(terms, side, 0, nb)
         return terms
 
     def _view(self, terms: Terms, side: str, first: int, end: int) -> None:
         """Measure the terms of some blocks; together where they are what the whole product's outputs are."""
-        (codes, scales), b = terms.w if side == "w" else terms.x, np.arange(terms.shape[2])
-        only = (codes * ((first <= b) & (b < end))[:, np.newaxis]).astype(np.int8), scales
-        sides = (only, terms.x) if side == "w" else (terms.w, only)
-        outputs, view = self._multiply(*sides)[2], terms.views[side][..., first:end]
+        (codes, scales), elements = terms.w, terms.elements
+        b, some = np.arange(terms.shape[2]), slice(first, end)
+        only = ((first <= b) & (b < end))[:, np.newaxis]
+        if side == "w":
+            codes = np.where(only, codes, 0).astype(np.int8)
+        else:
+            elements = np.where(np.repeat(only[:, 0], 32), elements, np.float32(0))
+        outputs, view = self._multiply((codes, scales), elements)[2], terms.views[side][..., some]
         if end - first == 1:
             view[..., 0] = outputs
             return
-        right = terms.right[..., first:end]
+        right = terms.right[..., some]
         every = terms.right.sum(axis=2)
         left = np.ones(outputs.shape, bool)
-        expected = [terms.given(effect)[..., first:end] for effect in self.expected]
+        expected = [terms.given(effect)[..., some] for effect in self.expected]
         sure = (right, 0 * right, *expected)
         for number, given in enumerate((*sure, *(right * times for times in TIMES[1:]))):
-            here = left & (outputs == given.sum(axis=2))
+            here = left & terms.alike(outputs, given.sum(axis=2), some)
             # (Few may be multiples by chance.)
-            if number < len(sure) or here.mean() > FEW:
+            if (number < len(sure) or here.mean() > FEW) and (here.all() or not self.slack):
                 view[here] = given[here]
                 left &= ~here
         for given, whole in ((0 * right, 0 * every), (right, every)):
@@ -272,13 +330,12 @@ class Measuring:
             self._view(terms, side, first, middle)
             self._view(terms, side, middle, end)
 
-    def _multiply(self, w: Side, x: Side) -> tuple[Call, tuple[bytes, ...], Array]:
+    def _multiply(self, w: Side, elements: Array) -> tuple[Call, tuple[bytes, ...], Array]:
         """Return a product's call and outputs, as they are and as float64 [n, m]."""
         self._left -= 1
         if self._left < 0:
             raise CallRefused(STOPPED)
         blocks = layout.pack(w[1].astype(np.float16), w[0])
-        elements = (x[0] * x[1][..., np.newaxis]).astype(np.float32).reshape(len(x[0]), -1)
         call = calls.mul_mat(blocks, elements, out=calls.float_bytes(HELD) * (len(w[0]) * len(elements)))
         outputs = tuple(bytes(out) for out in self._session.call(call).outputs)
         return call, outputs, outputs_of(call, outputs[0]).astype(np.float64)

@@ -30,6 +30,7 @@ KINDS = {
     "weight-scales-of-other-rows": ("Q8A8-MUL-5", "matrix-scales-of-first-row"),
     "blocks-miscounted": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "outputs-miscounted": ("Q8A8-MUL-6", "matrix-neighbour"),
+    "activations-in-part": ("Q8A8-MUL-4", "matrix-float-activations"),
     "terms-of-others": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "block-meets-another": ("Q8A8-MUL-5", "matrix-k-in-sixteen-bits"),
     "empty-not-written": ("Q8A8-MUL-7", "matrix-empty-unwritten"),

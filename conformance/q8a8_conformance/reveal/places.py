@@ -188,6 +188,11 @@ class Rule:
         """Return whether it holds at the positions of a row of n: bool [n]."""
         return self.position.holds(np.arange(n), n) & self.takes(n)
 
+    @property
+    def is_any(self) -> bool:
+        """Whether every position has it."""
+        return self.position.kind == "any"
+
     def takes(self, n: int) -> bool:
         """Return whether the conditions on the length hold for n."""
         return all(bool(_KINDS[c.kind].test(n, n, c.a, c.b)) for c in self.length)

@@ -49,7 +49,7 @@ def activations(n: int, k: int, *key: object) -> Array:
 
 
 @functools.cache
-def _telling() -> Array:
+def telling_blocks() -> Array:
     """Return blocks, float32 [r, 32], of which the recipes make different codes: those with the most first.
 
     Ordinary activations have the same codes by all of them, so that a recipe that changes with the shape
@@ -69,7 +69,7 @@ def telling_row(k: int) -> Array:
     """
     row = activations(1, k)
     shaped = row.reshape(-1, layout.QK8_A8)
-    shaped[1::2] = _telling()[: len(shaped[1::2])]
+    shaped[1::2] = telling_blocks()[: len(shaped[1::2])]
     return row
 
 

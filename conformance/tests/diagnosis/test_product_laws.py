@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.abi import Reference
-from q8a8.matmul import mul_mat
 from q8a8.quantize import quantize_row
+from q8a8.rounding import round_half_away
 from q8a8_conformance.diagnosis.product_laws import law_facts
 from q8a8_conformance.diagnosis.product_terms import terms_of
 from q8a8_conformance.faults.in_process import InProcessSession
@@ -28,16 +28,22 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Side = tuple[Array, Array]
 
+TRUNCATED = "activations are quantized with rounding = truncate, not rounding = half-away"
+OF_HALF = "activations are quantized under the amax of the first 16 elements of a block alone"
 BEYOND = "beyond a multiple of"
 
 SHAPES = ((1, 3, 2), (3, 1, 4), (5, 7, 1), (9, 17, 3), (17, 9, 5), (2, 4, 7), (12, 3, 6), (3, 2, 19))
 """m, n and blocks of a row of the calls that are made."""
 
 
-def facts_of(change: Callable[[Array, Side, Side], Array]) -> tuple[list[Fact], list[Failure]]:
+def facts_of(
+    change: Callable[[Array, Side, Side], Array],
+    quantize: Callable[[Array, Array, Array], Side] | None = None,
+) -> tuple[list[Fact], list[Failure]]:
     """Return the laws of a kernel that adds other terms, and its failed calls.
 
-    `change` gets the right terms, float64 [n, m, nb], and codes and scales of w and x, and returns others.
+    `change` gets the right terms, float64 [n, m, nb], and codes and scales of w and x, and returns others;
+    `quantize` gets elements, and codes and scales of x, and returns others.
     """
 
     class Changed(Reference):
@@ -45,18 +51,25 @@ def facts_of(change: Callable[[Array, Side, Side], Array]) -> tuple[list[Fact], 
 
         def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
             """Multiply, and add up what became of the terms."""
-            blocks = layout.as_blocks(w[: m * k // 32 * 34]).reshape(m, -1)
-            rows = quantize_row(x[: n * k].reshape(n, k).copy()).reshape(n, -1)
+            elements = x[: n * k].reshape(n, k).copy()
+            blocks, rows = layout.as_blocks(w[: m * k // 32 * 34]).reshape(m, -1), quantize_row(elements)
             of_w, of_x = (
-                (side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in (blocks, rows)
+                (side["weight_qs"], side["weight_scale"].astype(np.float64))
+                for side in (blocks, rows.reshape(n, -1))
             )
+            if quantize:
+                of_x = quantize(elements.reshape(n, -1, 32), *of_x)
             out[: m * n] = change(terms_of(of_w, of_x), of_w, of_x).sum(axis=2).reshape(-1)
 
     session, failures = InProcessSession(Changed, [MUL_MAT]), []
     for m, n, nb in SHAPES:
         w, x = mul_mat_rows.exact(m, n, nb)
+        if quantize:
+            x = x * np.float32(1.3)
         call = product_call(w, x, out=float_bytes(3.0) * (m * n))
-        expected = (mul_mat(w, x).astype("<f4").tobytes(),)
+        rows = quantize_row(x).reshape(n, -1)
+        of_w, of_x = ((side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in (w, rows))
+        expected = (terms_of(of_w, of_x).sum(axis=2).astype("<f4").tobytes(),)
         outputs = tuple(bytes(out) for out in session.call(call).outputs)
         if outputs != expected:
             failures.append(Failure(call, outputs, expected))
@@ -126,3 +139,42 @@ def test_no_law() -> None:
     facts, failures = facts_of(lambda right, _w, _x: right * (1 + np.arange(right.shape[2]) % 5 / 7))
     assert failures
     assert facts == []
+
+
+def _scale_of_tail(x: Array, codes: Array, scales: Array) -> Side:
+    start = scales.shape[1] // 4 * 4
+    scales[:, start:] = np.abs(x[:, start:]).max(axis=2) / np.float32(127)
+    return codes, scales
+
+
+def _truncated(x: Array, codes: Array, scales: Array) -> Side:
+    n = len(x)
+    here = np.zeros(scales.shape, bool)
+    here[n - n % 4 :, 2:] = True
+    scaled = x * (np.float32(127) / np.abs(x).max(axis=2))[..., np.newaxis]
+    return np.where(here[..., np.newaxis], np.trunc(scaled), codes), scales
+
+
+def _amax_of_half(x: Array, codes: Array, scales: Array) -> Side:
+    amax = np.maximum(np.abs(x[:, -1, :16]).max(axis=1), np.float32(1e-30))
+    scaled = x[:, -1] * (np.float32(127) / amax)[:, np.newaxis]
+    codes, scales = codes.copy(), scales.copy()
+    codes[:, -1] = np.clip(round_half_away(scaled), -127, 127)
+    scales[:, -1] = (amax / np.float32(127)).astype(np.float16)
+    return codes, scales
+
+
+@pytest.mark.parametrize(
+    ("quantize", "sentence"),
+    [
+        (_scale_of_tail, f"In the blocks {BEYOND} 4, the scale of activations is not rounded to a half."),
+        (_truncated, f"In outputs in the rows {BEYOND} 4, in every block from block 2 on, {TRUNCATED}."),
+        (_amax_of_half, f"In the last block, {OF_HALF}."),
+    ],
+)
+def test_activations_of_some_blocks(quantize: Callable[[Array, Array, Array], Side], sentence: str) -> None:
+    """What activations become in some blocks is said of these alone."""
+    (fact,), failures = facts_of(lambda right, _w, _x: right, quantize)
+    assert fact.sentence == sentence
+    assert fact.rule == "Q8A8-MUL-4"
+    assert fact.explained(failures) == failures
