@@ -324,12 +324,22 @@ def _cut(v: Array, bits: int) -> Array:
     return (np.asarray(v, F32).view(np.uint32) & np.uint32(0xFFFFFFFF << 23 - bits & 0xFFFFFFFF)).view(F32)
 
 
+def _power_of_two(v: Array, rounding: Callable[[Array], Array]) -> Array:
+    v = np.asarray(v, F32)
+    powers = np.exp2(rounding(np.log2(np.abs(v, dtype=F64))))
+    return np.copysign(np.where(v == 0, 0, powers), v).astype(F32)
+
+
 FORMATS: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
     ("bfloat16", "rounded to bfloat16", partial(_nearest, bits=7)),
     ("bfloat16-cut", "cut off to bfloat16", upper_bits),
     ("half", "rounded to a half", lambda v: np.asarray(v, F32).astype(np.float16).astype(F32)),
     ("tf32", "rounded to ten bits of a fraction", partial(_nearest, bits=10)),
     ("tf32-cut", "cut off to ten bits of a fraction", partial(_cut, bits=10)),
+    ("integer-cut", "cut off to an integer", np.trunc),
+    ("integer", "rounded to an integer", np.rint),
+    ("power-of-two-up", "rounded up to a power of two", partial(_power_of_two, rounding=np.ceil)),
+    ("power-of-two-down", "rounded down to a power of two", partial(_power_of_two, rounding=np.floor)),
 )
 
 NUMBERS = {
@@ -338,7 +348,8 @@ NUMBERS = {
     "amax": "Amax is",
     "amax-scale": "Amax is, for the scale alone,",
     "amax-inverse": "Amax is, for the inverse alone,",
-    "d": "amax / 127 is, before it is stored as a half,",
+    "d": "The quotient amax / 127 is, before it is stored as a half,",
+    "d-inverse": "The quotient amax / 127 is, for the scale and for the inverse 1/d,",
     "inverse": "The inverse 127 / amax is",
     "product": "The product x · inv is",
 }
@@ -366,6 +377,10 @@ def _with_fewer_bits(case: Case, number: str, of: Callable[[Array], Array]) -> G
         amax = at("amax", np.abs(x).max(axis=1, initial=F32(0)))
         h = at("d", at("amax-scale", amax) / F32(127)).astype(np.float16)
         inverse = at("inverse", np.where(h == 0, F32(0), F32(127) / at("amax-inverse", amax)).astype(F32))
+        if number == "d-inverse":
+            d = of(amax / F32(127))
+            h = d.astype(np.float16)
+            inverse = np.where(h == 0, F32(0), F32(1) / d)
         v = at("product", at("x-code", x) * inverse[:, np.newaxis])
         q = ROUNDINGS["half-away"](v)
     data, known = with_codes(case, q)

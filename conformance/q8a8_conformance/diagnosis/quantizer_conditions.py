@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis import quantizer_cases as cases_of
 from q8a8_conformance.diagnosis.quantizer_cases import Case, make_case
-from q8a8_conformance.diagnosis.quantizer_limits import limit_of
+from q8a8_conformance.diagnosis.quantizer_limits import limit_of, plainest
 from q8a8_conformance.diagnosis.quantizer_states import Condition, both
 from q8a8_conformance.reveal.places import Rule, Seen, find_rule
 from q8a8_conformance.reveal.quantizer_calls import BLOCK
-from q8a8_conformance.reveal.quantizer_words import ranges
+from q8a8_conformance.reveal.quantizer_words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +44,9 @@ ENOUGH = 4
 
 ROWS, VECTORS = 3, 12
 """Rows, and vectors, of one length of which the one is made in which the effect would show most."""
+
+NARROWED = 8
+"""Times that the interval of a limit of elements is narrowed down."""
 
 DEEP = 2
 """Conditions that may hold at once."""
@@ -157,7 +160,7 @@ def _of_largest(states: Sequence[State]) -> Iterator[Condition]:
     if hit.size < ENOUGH or not 0 < lanes.size < BLOCK:
         return
     which = np.isin(np.arange(BLOCK), lanes)
-    text = f"where the largest element is element {ranges(lanes.tolist())}"
+    text = f"where the largest element is element {listed(lanes.tolist())}"
     yield Condition(text, {"largest-at": lanes.tolist()}, _blocks(lambda case: which[_first_largest(case)]))
 
 
@@ -173,7 +176,7 @@ def _of_zeros(question: Question, states: Sequence[State]) -> Iterator[Condition
     state = question.state(make_case(question.calls, x).with_base(question.made[0].base))
     needed = lanes[~state.hit_blocks]
     one = needed.size == 1
-    text = f"where element{'' if one else 's'} {ranges(needed.tolist())} {'is' if one else 'are all'} zero"
+    text = f"where element{'' if one else 's'} {listed(needed.tolist())} {'is' if one else 'are all'} zero"
     yield Condition(
         text, {"zero": needed.tolist()}, _blocks(lambda case: (case.x[:, needed] == 0).all(axis=1))
     )
@@ -208,11 +211,12 @@ def _of_elements(question: Question, states: Sequence[State], deep: int) -> Iter
     """Yield conditions on elements."""
     yield Condition("in codes alone", {"units": "codes"}, of_scales=False)
     yield from _SIGNS
-    yield from _code_ranges(states)
+    yield from _code_listed(states)
+    yield from _size_limits(question, states)
     if question.calls.is_row:
         lanes = np.flatnonzero(np.any([s.hit[:, 1:].any(axis=0) for s in states], axis=0))
         which = np.isin(np.arange(BLOCK), lanes)
-        noun = f"in element{'' if lanes.size == 1 else 's'} {ranges(lanes.tolist())} of a block"
+        noun = f"in element{'' if lanes.size == 1 else 's'} {listed(lanes.tolist())} of a block"
         if 0 < lanes.size < BLOCK:
             data = {"elements": lanes.tolist()}
             one = Condition(noun, data, lambda case: np.broadcast_to(which, case.x.shape), of_scales=False)
@@ -232,7 +236,7 @@ def _further(question: Question, one: Condition, deep: int) -> Iterator[Conditio
         yield both(one, other)
 
 
-def _code_ranges(states: Sequence[State]) -> Iterator[Condition]:
+def _code_listed(states: Sequence[State]) -> Iterator[Condition]:
     """Yield that the right code, or its magnitude, lies within limits, where those outside were seen, too."""
     for name, noun, of in (
         ("codes", "codes", lambda codes: codes),
@@ -264,6 +268,38 @@ def _code_ranges(states: Sequence[State]) -> Iterator[Condition]:
             return np.asarray((codes >= least) & (codes <= greatest))
 
         yield Condition(text, data, holds, of_scales=False)
+
+
+def _size_limits(question: Question, states: Sequence[State]) -> Iterator[Condition]:
+    """Yield that elements are smaller than a number, or not: it is narrowed down by further calls."""
+    sizes = [np.abs(s.case.x).astype(np.float64) for s in states]
+    hit = np.concatenate([x[s.hit[:, 1:]] for x, s in zip(sizes, states, strict=True)])
+    missed = np.concatenate([x[s.missed[:, 1:]] for x, s in zip(sizes, states, strict=True)])
+    if min(np.unique(hit).size, np.unique(missed).size) < ENOUGH or any(s.hit[:, 0].any() for s in states):
+        return
+    is_below = bool(hit.max() < missed.min())
+    if not is_below and missed.max() >= hit.min():
+        return
+    low, high = (hit.max(), missed.min()) if is_below else (missed.max(), hit.min())
+    for _ in range(NARROWED):
+        x = np.geomspace(low, high, BLOCK + 1)[1:].astype(F32)
+        x[-1] = F32(1.01 * high)
+        state = question.state(make_case(question.calls, x[np.newaxis]).with_base(question.made[0].base))
+        found = np.abs(state.case.x)[0]
+        seen, not_seen = (found[of[0, 1:]].tolist() for of in (state.hit, state.missed))
+        below, above = (seen, not_seen) if is_below else (not_seen, seen)
+        low, high = max([low, *below]), min([high, *above])
+        if low >= high:
+            return
+    number, words = plainest(low, high)
+    text = f"of elements whose magnitude is {'less than' if is_below else 'at least'} {words}"
+
+    def holds(case: Case) -> Array:
+        smaller = np.abs(case.x) < F32(number)
+        return np.asarray(smaller if is_below else ~smaller)
+
+    data = {"values": f"size-{'below' if is_below else 'from'}", "limit": number}
+    yield Condition(text, data, holds, of_scales=False)
 
 
 # Places.

@@ -131,10 +131,12 @@ def _chunks() -> Iterator[Effect]:
 
 
 def _in_chunks(case: Case, t: int, index: int | None) -> Given:
-    made = [apply_recipe(case.x[:, i : i + t], case.base) for i in range(0, max(case.size, 1), t)]
-    halves = np.stack([h for h, _, _ in made])
-    scale = halves.max(axis=0) if index is None else halves[index]
-    data = blocks_of(scale, np.concatenate([q for _, q, _ in made], axis=1)).data
+    n = len(case.x)
+    padded = np.pad(case.x, ((0, 0), (0, -case.size % t)))
+    h, q, _ = apply_recipe(padded.reshape(-1, t), case.base)
+    halves = h.reshape(n, -1)
+    scale = halves.max(axis=1) if index is None else halves[:, index]
+    data = blocks_of(scale, q.reshape(n, -1)[:, : case.size]).data
     return data, np.ones(data.shape, np.bool_)
 
 
@@ -213,9 +215,13 @@ def plain_numbers(low: float, high: float) -> tuple[float, ...]:
     for digits in range(8):
         unit = 10.0 ** (exponent - digits)
         first = int(np.ceil(low / unit * (1 - 1e-7)))
-        some = (float(f"{n}e{exponent - digits}") for n in range(first, min(int(high / unit), first + 9) + 1))
+        some = (
+            float(f"{n}e{exponent - digits}")
+            for n in range(first, min(int(high / unit * (1 + 1e-7)), first + 9) + 1)
+        )
         # (A float32 that was written in decimals.)
-        found |= {number: None for number in some if low <= F32(number) <= high}
+        held = {F32(number) for number in found}
+        found |= {number: None for number in some if low <= F32(number) <= high and F32(number) not in held}
         if len(found) > MANY:
             break
     return tuple(found)

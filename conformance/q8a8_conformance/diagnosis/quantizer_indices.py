@@ -106,6 +106,9 @@ def _formulas(seen: Sequence[tuple[int, Array, Array]]) -> Iterator[Formula]:
         )
     for t, c, a, b in itertools.product(MODULI, (1, -1, 2, -2), (1, -1, 0), (0, 1, -1)):
         yield _linear(a, b, c, t, s - a * j - b * n - c * (n % t))
+    for t, a in itertools.product((2, 4), (1, -1)):
+        for parts in (*range(1, t), *range(-t + 1, 0)):
+            yield _of_part(a, parts, t, s - a * j - n // t * parts)
     for t in (2, 4, 8, 16, 32, 64):
         order = np.arange(t)
         for _, at, of in seen:
@@ -128,6 +131,15 @@ def _linear(a: int, b: int, c: int, t: int, d: int) -> Formula:
         what = f"An element has the code of the element {d:+d} from it"
     data = {"of-own": a, "of-size": b, "of-rest": c, "modulus": t, "offset": d}
     return what, partial(_line, a=a, b=b, c=c, t=t, d=d), {k: v for k, v in data.items() if v}
+
+
+def _of_part(a: int, parts: int, t: int, d: int) -> Formula:
+    own = "j" if a > 0 else "-j"
+    part = f"size / {t}" if abs(parts) == 1 else f"size / {t} · {abs(parts)}"
+    offset = f" {'+' if d > 0 else '-'} {abs(d)}" if d else ""
+    text = f"Element j has the code of element {own} {'+' if parts > 0 else '-'} {part}{offset}"
+    where = {"of-own": a, "parts": parts, "of": t, "offset": d}
+    return text, lambda j, n: np.asarray(a * j + n // t * parts + d), where
 
 
 def _line(j: Array, n: int, a: int, b: int, c: int, t: int, d: int) -> Array:

@@ -115,6 +115,13 @@ def _plainest(low: float, high: float) -> tuple[str, float, str]:
     return unit, number, _number(number)
 
 
+def plainest(low: float, high: float) -> tuple[float, str]:
+    """Return the plainest number above one and up to another, and its words."""
+    numbers = plain_numbers(float(np.nextafter(F32(low), F32(np.inf))), float(F32(high)))
+    number = min(numbers, key=lambda one: len(_number(one)), default=high)
+    return number, _number(number)
+
+
 def _number(number: float) -> str:
     """Return a number as a programmer writes it: a power of two, or as few digits as it has."""
     fraction, exponent = np.frexp(number)

@@ -9,6 +9,7 @@ give what is seen.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ ROUNDS, TRIED = 3, 24
 FIRST, PAIRS = 16, 24
 """Effects that are the first of a pair, and pairs that are tried."""
 
+ALIKE = 3
+"""Effects that the sample does not tell apart of which the calls decide."""
+
 ENOUGH = 10
 """Wrong units that a law must give, where others stay open."""
 
@@ -90,12 +94,16 @@ def gives(laws: Sequence[Law], case: Case) -> Array:
 
 @dataclass(frozen=True)
 class _Tried:
-    """An effect, and which wrong units of the sample it gives, and which of them surely: bool [wrong]."""
+    """An effect, and which wrong units of the sample it gives, and which of them surely: bool [wrong].
+
+    `missed` counts those that it would change and that are right: it happens in few of its places.
+    """
 
     number: int
     effect: Effect
     surely: Array
     maybe: Array
+    missed: int
 
 
 class Search:
@@ -156,18 +164,20 @@ class _Round:
     def _tried(self) -> list[_Tried]:
         """The effects that give some of what is wrong in the sample."""
         found: list[_Tried] = []
-        known_ones: set[bytes] = set()
+        alike: Counter[bytes] = Counter()
         for number, effect in enumerate(self._effects()):
             surely, maybe, key = [], [], []
+            missed = 0
             for case in self._sample:
                 same, changes, known = given(effect, case)
                 surely.append((same & known)[case.wrong])
                 maybe.append((same | ~known)[case.wrong])
+                missed += int((changes & known & ~case.wrong).sum())
                 key.append(np.packbits((changes | ~known) & ~case.wrong).tobytes())
-            one = _Tried(number, effect, np.concatenate(surely), np.concatenate(maybe))
+            one = _Tried(number, effect, np.concatenate(surely), np.concatenate(maybe), missed)
             name = b"".join([*key, np.packbits(one.surely).tobytes(), np.packbits(one.maybe).tobytes()])
-            if one.surely.any() and name not in known_ones:
-                known_ones.add(name)
+            alike[name] += 1
+            if one.surely.any() and alike[name] <= ALIKE:
                 found.append(one)
         return found
 
@@ -207,8 +217,8 @@ class _Round:
     def _next(self, laws: Sequence[Law]) -> Law | None:
         """Return the law that gives most of what others leave open, the simplest of those."""
         left = np.concatenate([~gives(laws, case)[case.wrong] for case in self._sample])
-        ranked = [(int((one.surely & left).sum()), one) for one in self._tried]
-        ranked = sorted((pair for pair in ranked if pair[0]), key=lambda pair: (-pair[0], pair[1].number))
+        ranked = [(self._credit(one, left), one) for one in self._tried]
+        ranked = sorted((pair for pair in ranked if pair[0]), key=lambda pair: (-pair[0], pair[1].missed))
         best: list[tuple[int, int, Law]] = []
         most = 0
         for count, one in ranked[:TRIED]:
@@ -223,6 +233,18 @@ class _Round:
             best.append((law.complexity, one.number, law))
         return min(best, key=lambda one: one[:2])[2] if best else None
 
+    @cached_property
+    def _blocks(self) -> Array:
+        """The numbers of the sample's blocks in which its wrong units are: int [wrong]."""
+        starts = np.cumsum([0, *(len(case.x) for case in self._sample)])
+        found = [at + np.nonzero(case.wrong)[0] for at, case in zip(starts, self._sample, strict=False)]
+        return np.concatenate(found)
+
+    def _credit(self, one: _Tried, left: Array) -> int:
+        """Count the wrong units that an effect gives, or leaves open beside some that it gives."""
+        seen = np.unique(self._blocks[one.surely & left])
+        return int((one.maybe & left & np.isin(self._blocks, seen)).sum())
+
     def _law(self, effect: Effect, others: Sequence[tuple[Effect, Condition]]) -> Law | None:
         """Return an effect with its condition, where it has one that no call contradicts."""
         question = Question(self._calls, effect, self.made, tuple(others))
@@ -234,13 +256,14 @@ class _Round:
 
     def _pair(self) -> tuple[Law, ...]:
         """Return two laws that give every call together."""
-        ranked = sorted(self._tried, key=lambda one: (-int(one.surely.sum()), one.number))
+        every = np.ones(self._blocks.shape, np.bool_)
+        ranked = sorted(self._tried, key=lambda one: (-self._credit(one, every), one.missed))
         pairs = [
             (one, other)
             for one, other in itertools.product(ranked[:FIRST], ranked)
             if one is not other and (one.maybe | other.maybe).all()
         ]
-        pairs.sort(key=lambda pair: pair[0].number + pair[1].number)
+        pairs.sort(key=lambda pair: pair[0].missed + pair[1].missed)
         for one, other in pairs[:PAIRS]:
             first = self._law(one.effect, [(other.effect, Condition())])
             second = self._law(other.effect, [(first.effect, first.condition)]) if first else None

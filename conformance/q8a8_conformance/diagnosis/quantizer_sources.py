@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from q8a8_conformance.diagnosis.quantizer_codes import limit_effect, table_effect
 from q8a8_conformance.diagnosis.quantizer_effect import LARGEST_CODE, Effect, Given, quantized
 from q8a8_conformance.diagnosis.quantizer_orders import order_text
+from q8a8_conformance.diagnosis.quantizer_windows import crossed_effects, window_effects
 from q8a8_conformance.reveal.quantizer_calls import BLOCK
-from q8a8_conformance.reveal.quantizer_words import ranges
+from q8a8_conformance.reveal.quantizer_words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,8 @@ Array = NDArray[Any]
 
 F32 = np.float32
 
-GROUPS = (2, 3, 4, 5, 6, 8, 16, 32, 64)
+PAIR = 2
+GROUPS = (PAIR, 3, 4, 5, 6, 8, 16, 32, 64)
 OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4, -8, 8, -16, 16)
 
 LEAST = 8
@@ -51,12 +53,17 @@ def measured_effects(made: Sequence[Case], *, is_row: bool) -> Iterator[Effect]:
     if is_row:
         yield from _uncounted(made)
         yield from _moved(made)
+        yield from crossed_effects(made)
     yield from _tables(made)
 
 
 def placed_effects(*, is_row: bool) -> Iterator[Effect]:
     """Yield what is another block's, or an amax of a part of a vector."""
-    yield from _other_blocks() if is_row else _parts()
+    if is_row:
+        yield from _other_blocks()
+        yield from window_effects()
+    else:
+        yield from _parts()
 
 
 # Other blocks.
@@ -73,6 +80,9 @@ def _other_blocks() -> Iterator[Effect]:
             yield Effect("value-of-block", where, f"{noun} {verb} {text}", "Q8A8-QNT-7", OWN, gives)
 
 
+_OTHER = "the other block of its pair"
+
+
 def _sources() -> Iterator[tuple[str, dict[str, int], str, Callable[[Array], Array]]]:
     """Yield which block's each block has, by the blocks of a row."""
     for o in OFFSETS:
@@ -81,12 +91,8 @@ def _sources() -> Iterator[tuple[str, dict[str, int], str, Callable[[Array], Arr
     for t in GROUPS:
         yield "first-of-group", {"group": t}, f"the first block of its group of {t}", partial(_first, t=t)
         yield "last-of-group", {"group": t}, f"the last block of its group of {t}", partial(_last, t=t)
-        yield (
-            "mirrored",
-            {"group": t},
-            f"the block at its place from the end of its group of {t}",
-            partial(_mirrored, t=t),
-        )
+        name = f"the block at its place from the end of its group of {t}" if t > PAIR else _OTHER
+        yield "mirrored", {"group": t}, name, partial(_mirrored, t=t)
     yield "first", {}, "the first block of the row", np.zeros_like
     yield "mirror", {}, "the block at its place from the end of the row", lambda i: i[::-1]
 
@@ -188,9 +194,9 @@ def uncounted_sentence(counted: Array) -> str:
         )
     ]
     texts = [
-        f"element {ranges(of)} of a block{f', where it is {sign},' if sign else ''}"
+        f"element {listed(of)} of a block{f', where it is {sign},' if sign else ''}"
         if len(of) == 1
-        else f"{sign}{' ' if sign else ''}elements {ranges(of)} of a block"
+        else f"{sign}{' ' if sign else ''}elements {listed(of)} of a block"
         for sign, of in parts
         if of
     ]

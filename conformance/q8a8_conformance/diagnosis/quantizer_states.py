@@ -7,6 +7,7 @@ with a condition. Where another law gives what is seen, a unit says nothing abou
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,10 +127,20 @@ class Question:
         """Compare what a call gave with what it gives with the effect, and without."""
         same, changes, known = given(self.effect, case)
         told = known & self.open(case)
+        of_scales, of_codes = self.about
+        told[:, 0] &= of_scales
+        told[:, 1:] &= of_codes
         for condition in self.among:
             told &= condition.units(case)
         wrong = case.wrong
         return State(case, hit=wrong & same & told, missed=~wrong & changes & told, bad=wrong & ~same & told)
+
+    @cached_property
+    def about(self) -> tuple[bool, bool]:
+        """Whether the effect changes scales, and codes."""
+        changed = [given(self.effect, case)[1:] for case in self.made]
+        both_of = [changes | ~known for changes, known in changed]
+        return any(of[:, 0].any() for of in both_of), any(of[:, 1:].any() for of in both_of)
 
     def shows(self, case: Case) -> int:
         """Return how many units of a call the effect would change."""

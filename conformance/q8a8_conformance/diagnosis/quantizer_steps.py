@@ -78,10 +78,25 @@ STEP_WORDS = {
 """What a step does, where its name and value do not say it."""
 
 
+VALUE_WORDS = {
+    ("half", "carry-lost"): "Where the scale's fraction is rounded up past its end, the exponent is not "
+    "raised: the scale is half of what it should be.",
+    ("rounding", "truncate-add-half"): "Codes are x · inv + 0.5 without its fraction: negative products are "
+    "not rounded to the nearest.",
+    ("rounding", "floor-add-half"): "Codes are floor(x · inv + 0.5), with the sum in float32: halves go up.",
+    ("rounding", "ceil"): "Products are rounded up to the next integer.",
+    ("conversion", "magnitude"): "Codes are stored without their sign.",
+    ("product", "float64"): "The product x · inv is formed in double.",
+}
+"""What a step does, by its value."""
+
+
 def named_step(step: str, value: str, right: str) -> tuple[str, str, str, str]:
     """Return the words of a step that is another one."""
     if cause := STEP_CAUSES.get((step, value), ""):
         return words(cause=cause)
     rule = STEP_RULES[step]
-    sentence = STEP_WORDS.get(step, f"The step {step} is {{}}, not {right}.")
+    sentence = VALUE_WORDS.get((step, value)) or STEP_WORDS.get(
+        step, f"The step {step} is {{}}, not {right}."
+    )
     return words(sentence.format(value), rule=rule, fix=STEP_FIXES[rule])

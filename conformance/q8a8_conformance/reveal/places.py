@@ -63,6 +63,7 @@ _KINDS: Mapping[str, _Kind] = {
     "any": _Kind(lambda i, _n, _a, _b: np.ones_like(i, np.bool_), (), "every {noun}"),
     "first": _Kind(lambda i, _n, _a, _b: i == 0, (), "the first {noun}"),
     "last": _Kind(lambda i, n, _a, _b: i == n - 1, (), "the last {noun}"),
+    "before-last": _Kind(lambda i, n, a, _b: i == n - 1 - a, ("distance",), "the {noun} {a} before the last"),
     "from": _Kind(
         lambda i, _n, a, _b: i >= a, ("least",), "every {noun} from {noun} {a} on", "{noun} >= {a}"
     ),
@@ -359,6 +360,11 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     yield Condition("until", int(numbers[-1]))
     if numbers.size == 1:
         yield Condition("is", int(numbers[0]))
+    ends = {n - int(np.argmax(where)) for n, where in hit.items() if where[:-1].any()}
+    if len(ends) == 1 and len(hit) > 1:
+        (count,) = ends
+        yield Condition("last-few", count)
+        yield Condition("before-last", count - 1)
     yield from (Condition("first-of-tile", m) for m in REMAINDERS)
     yield from (Condition("last-of-tile", m) for m in REMAINDERS)
     yield from (Condition("before-last-tile", m) for m in REMAINDERS)

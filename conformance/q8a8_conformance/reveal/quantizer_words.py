@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.quantizer_model import Part
 
 Array = NDArray[Any]
+
+LISTED = 5
+"""Numbers of one step that are all named."""
 
 SHARED = {
     "own": "the block",
@@ -60,7 +64,7 @@ def part_text(part: Part, *, is_row: bool) -> str:
     where = part.rule.text(*(("block", "nb") if is_row else ("element", "size")))
     if part.lanes:
         of = "element" if len(part.lanes) == 1 else "the elements"
-        where = f"{of} {ranges(part.lanes)} of {where}"
+        where = f"{of} {listed(part.lanes)} of {where}"
     what = {
         "unwritten": "is not written",
         "zero": "is zero",
@@ -78,7 +82,7 @@ def part_text(part: Part, *, is_row: bool) -> str:
         "other": "has other values",
     }[part.effect]
     noun = "block" if is_row else "element"
-    if (not part.lanes and where.startswith(f"the {noun}s ")) or len(part.lanes) > 1:
+    if (not part.lanes and re.match(f"the (last [0-9]+ )?{noun}s", where)) or len(part.lanes) > 1:
         verb, rest = what.split(" ", 1)
         what = f"{_PLURAL[verb]} {rest}"
     return f"{where} {what}"
@@ -91,6 +95,14 @@ def runs(numbers: Sequence[int]) -> list[Sequence[int]]:
     """Return ascending numbers as runs of those that follow each other."""
     starts = [i for i, number in enumerate(numbers) if not i or number != numbers[i - 1] + 1]
     return [numbers[i:end] for i, end in itertools.pairwise((*starts, len(numbers)))]
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Return ascending numbers in words, those of one step by the first and the last: ``1, 3, 5 … 31``."""
+    steps = {b - a for a, b in itertools.pairwise(numbers)}
+    if len(steps) == 1 and max(steps) > 1 and len(numbers) > LISTED:
+        return f"{', '.join(map(str, numbers[:3]))} … {numbers[-1]}"
+    return ranges(numbers)
 
 
 def ranges(numbers: Sequence[int], to: str = " to ") -> str:

@@ -100,7 +100,7 @@ def inputs(function: str) -> Iterator[Call]:
         vectors = [rows[i] for rows in sets for i in range(0, len(rows), max(1, len(rows) // 12))]
         vectors += [np.resize(sets[0].reshape(-1)[::-1], n) for n in (1, 9, 37, 1000, 9001)]
         vectors.append(np.append(vectors[-1], np.float32(2.0**20)))
-        vectors.append(np.zeros(1))
+        vectors += [np.zeros(1), np.array([1.0, 2.0, 0.5, 1.5, -3.0])]
         yield from (calls.activation(np.ascontiguousarray(x, np.float32)) for x in vectors)
     else:
         yield from (calls.quantize(function, rows[:n].reshape(-1)) for rows in sets for n in (1, 7, 33, 64))

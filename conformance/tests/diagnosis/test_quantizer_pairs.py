@@ -95,6 +95,44 @@ def _zero_by_some(x: Array, y: Array) -> None:
     y[(x[:, [0, 8, 16, 24]] == 0).all(axis=1)] = 0
 
 
+def _amax_from_half_a_block_before(x: Array, y: Array) -> None:
+    moved = x.reshape(-1)[16 : 32 * len(x) - 16].reshape(-1, 32)
+    for b in range(1, len(x)):
+        requantized(x[b], plain.amax(moved[b - 1 : b])[0], y[b])
+
+
+def requantized(x: Array, amax: Array, block: Array) -> None:
+    """Quantize elements [32] with an amax of others, clipped."""
+    h = plain.to_half(amax / F32(127))
+    with np.errstate(all="ignore"):
+        v = np.where(h == 0, F32(0), x * (F32(127) / amax))
+    block[:2] = np.frombuffer(np.float16(h).tobytes(), np.uint8)
+    block[2:] = np.clip(plain.to_integer(v), -127, 127).astype(np.int8).view(np.uint8)
+
+
+def _last_scales_exchanged(_x: Array, y: Array) -> None:
+    if len(y) % 2 == 0:
+        y[-2:, :2] = y[-2:, :2][::-1].copy()
+
+
+def _packed_in_pairs(_x: Array, y: Array) -> None:
+    whole = y[: len(y) // 2 * 2, 2:].reshape(-1, 2, 2, 16)
+    whole[:] = whole.transpose(0, 2, 1, 3).copy()
+
+
+def _small_elements_lost(x: Array, y: Array) -> None:
+    y[:, 2:][np.abs(x) < F32(0.01)] = 0
+
+
+def _signs_of_a_tail(x: Array, q: Array, scale: Array) -> None:
+    seen = x.copy()
+    tail = seen[x.size // 4 * 4 :]
+    tail[tail < 0] = 0
+    held = np.zeros(2 + x.size, np.uint8)
+    requantized(x, np.abs(seen).max(initial=F32(0)), held)
+    q[:], scale[:] = held[2:].view(np.int8), held[:2].view(scale.dtype)
+
+
 def _biased(v: Array) -> Array:
     return np.floor(v + F32(128.5)) - F32(128)
 
@@ -126,6 +164,28 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
         ("place-code-of", {"of-rest": 1, "modulus": 16, "offset": -16},
          ("Element j has the code of element j + size % 16 - 16, in the elements beyond a multiple of 16 "
           "where size >= 17.")),
+    ]),
+    "window": (ROW, _row(_amax_from_half_a_block_before), [
+        ("value-of-block", {"offset": -16}, "Amax is taken from elements that begin 16 elements too early."),
+    ]),
+    "scales-exchanged": (ROW, _row(_last_scales_exchanged), [
+        ("place-of-block", {"what": "scale", "group": 2},
+         "A block has the scale of the other block of its pair, in the last 2 blocks where nb % 2 = 0."),
+    ]),
+    "crossed": (ROW, _row(_packed_in_pairs), [
+        ("place-of-block", {"offset": 1},
+         ("At codes 16 to 31 stand codes 0 to 15 of the block after, in every block whose number modulo 2 "
+          "is 0.")),
+        ("place-of-block", {"offset": -1},
+         "At codes 0 to 15 stand codes 16 to 31 of the block before, in the last block of every 2."),
+    ]),
+    "small-elements": (ROW, _row(_small_elements_lost), [
+        ("value-zero", {"values": "size-below"},
+         "A block's codes are zero, of elements whose magnitude is less than 0.01."),
+    ]),
+    "signs-of-a-tail": (ACTIVATION, _vector(_signs_of_a_tail), [
+        ("amax-of", {"elements": "positive", "of": 4},
+         "Of the elements beyond a multiple of 4 only the positive ones count in amax."),
     ]),
     "zero-by-some": (ROW, _row(_zero_by_some), [
         ("value-zero", {"zero": [0, 8, 16, 24]},
