@@ -29,6 +29,7 @@ from q8a8_conformance.diagnosis.experiments.turns import every_nth
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.product_laws import law_facts
 from q8a8_conformance.diagnosis.product_places import is_of_any_shape, place_facts
+from q8a8_conformance.diagnosis.product_state import state_of_products
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.quantizer_values import AGAIN, state_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
@@ -322,9 +323,9 @@ def _of_rows(
     elif probe is not None:
         session = _Probing(probe)
         with suppress(NoAnswerError, CallRefused):
-            facts = kept_facts(function, failures, probe, limits.restart) or facts_of(
-                session, failures=failures
-            )
+            facts = state_of_products(session, failures) if function == MUL_MAT else []
+            facts = facts or kept_facts(function, failures, probe, limits.restart)
+            facts = facts or facts_of(session, failures=failures)
         facts = [] if session.is_late and function != MUL_MAT else facts
     return _of_failures(function, facts, failures, named, probe, limits)
 

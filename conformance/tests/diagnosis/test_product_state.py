@@ -1,0 +1,88 @@
+"""What products keep of the call before: measured by pairs of calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from q8a8.abi import Reference
+from q8a8.matmul import mul_mat
+from q8a8_conformance.diagnosis.product_state import state_of_products
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.inputs import mul_mat_rows
+from q8a8_conformance.inputs.calls import MUL_MAT
+from q8a8_conformance.inputs.calls import mul_mat as product_call
+from q8a8_conformance.results.observations import Failure
+
+Array = NDArray[Any]
+BEFORE = "are those of the call before"
+
+
+class KeepsX(Reference):
+    """A kernel that keeps x for the next call of as many rows and elements."""
+
+    held: tuple[tuple[int, int], Array] | None = None
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply by what is kept."""
+        if self.held is None or self.held[0] != (n, k):
+            self.held = (n, k), x.copy()
+        super().mul_mat_q8_a8(m, n, k, w, self.held[1], out)
+
+
+class KeepsLastRow(Reference):
+    """A kernel that keeps the last row of w for the next call of the same shape."""
+
+    held: tuple[tuple[int, int, int], Array] | None = None
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply by what is kept."""
+        size, given = k // 32 * 34, w.copy()
+        if m and self.held is not None and self.held[0] == (m, n, k):
+            given[(m - 1) * size : m * size] = self.held[1]
+        self.held = (m, n, k), w[(m - 1) * size : m * size].copy()
+        super().mul_mat_q8_a8(m, n, k, given, x, out)
+
+
+class AddsUp(Reference):
+    """A kernel that does not reset its sums where a call has as many outputs as the one before."""
+
+    held = np.zeros(0, np.float32)
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and add what is kept."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        right = out[: m * n].copy()
+        if right.size == self.held.size:
+            out[: m * n] += self.held
+        self.held = right
+
+
+class Forgets(Reference):
+    """A kernel that keeps nothing."""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sentences"),
+    [
+        (KeepsX, [f"The quantized values of x {BEFORE} where n and k are the same."]),
+        (
+            KeepsLastRow,
+            [f"The blocks of w in the last row of w {BEFORE} where m, n and k are the same."],
+        ),
+        (AddsUp, ["The sums begin with the outputs of the call before where m and n are the same."]),
+        (Forgets, []),
+    ],
+)
+def test_what_is_kept(kernel: type[Reference], sentences: list[str]) -> None:
+    """What explains two pairs of calls is said, and what must be the same in both."""
+    session = InProcessSession(kernel, [MUL_MAT])
+    w, x = mul_mat_rows.exact(4, 2, 3)
+    call, right = product_call(w, x), (mul_mat(w, x).astype("<f4").tobytes(),)
+    failure = Failure(call, (bytes(len(right[0])),), right)
+    facts = state_of_products(session, [failure])
+    assert [fact.sentence for fact in facts] == sentences
+    assert all(fact.explains(failure) and fact.evidence for fact in facts)
