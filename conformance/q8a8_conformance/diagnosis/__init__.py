@@ -29,6 +29,7 @@ from q8a8_conformance.diagnosis.experiments.turns import every_nth
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.product_laws import law_facts
 from q8a8_conformance.diagnosis.product_places import is_of_any_shape, place_facts
+from q8a8_conformance.diagnosis.product_spoiled import spoiled_facts
 from q8a8_conformance.diagnosis.product_state import state_of_products
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.quantizer_values import AGAIN, state_facts
@@ -146,6 +147,7 @@ def diagnose(
             if not observations.failures.get((function, 1)):
                 named = _with_orders(named, probe)
         findings += _of_rows(observations, function, named, facts_of, probe, limits)
+    findings += _of_spoiled(observations.outside.get(MUL_MAT, ()), probe, limits)
     if ask_threads:
         findings += _of_threads(observations, ask_threads, limits, progress)
         findings += _of_side_effects(observations, ask_threads, limits, progress)
@@ -158,6 +160,16 @@ def diagnose(
 def _is_right(finding: Finding) -> bool:
     """Return whether a finding is a recipe or an order that is none to change."""
     return not finding.fix and finding.cause not in {UNEXPLAINED, CRASH}
+
+
+def _of_spoiled(spoiled: Sequence[Failure], probe: Probe | None, limits: Limits) -> list[Finding]:
+    """Return which outputs of a product are spoiled by values outside the domain in other rows."""
+    facts: list[Fact] = []
+    with suppress(CallRefused):
+        facts += spoiled_facts(_Probing(probe), spoiled) if probe and spoiled else ()
+    limits.facts += facts
+    counts = [_count(fact.explained(spoiled)) for fact in facts]
+    return [_of_fact(fact, count, count) for fact, count in zip(facts, counts, strict=True)]
 
 
 def _of_threads(

@@ -126,6 +126,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "rows-begin-elsewhere": "A product reads rows of x, or of w, from other blocks on.",
         "scale-of-one-amax": "The scale of one or a few values of amax is another half.",
         "scales-of-other-rows": "Outputs of a product have the scale of another row of x.",
+        "spoiled-by-other-rows": "A value outside the domain spoils outputs of a product of other rows.",
         "step": "One step of a quantizer's arithmetic is another: `where` has the step and its value.",
         "terms-of-others": "Products of blocks have the codes, or the scale, of another row or block.",
         "sums-of-other-rows": "Outputs of a product contain the products of other rows, too.",

@@ -94,14 +94,16 @@ class Observations:
     """All results by function; those of dot products by (function, nrc).
 
     Of the failed calls, `placed` holds those that are right at another address or in another mode, `threads`
-    those of several threads that are right by themselves, `side_effects` those that did more than they may,
-    and `reaches` those that died beside an inaccessible page, with what was said of it.
+    those of several threads that are right by themselves, `outside` those in which values outside the domain
+    spoil others, `side_effects` those that did more than they may, and `reaches` those that died beside an
+    inaccessible page, with what was said of it.
     """
 
     quantizers: dict[str, list[QuantizerResult]] = field(default_factory=dict)
     dots: dict[tuple[str, int], list[DotResult]] = field(default_factory=dict)
     failures: dict[Key, list[Failure]] = field(default_factory=dict)
     placed: dict[Key, list[Failure]] = field(default_factory=dict)
+    outside: dict[str, list[Failure]] = field(default_factory=dict)
     threads: dict[str, list[Call]] = field(default_factory=dict)
     side_effects: dict[tuple[str, Fault], list[Call]] = field(default_factory=dict)
     reaches: dict[str, list[tuple[Call, str]]] = field(default_factory=dict)
@@ -122,6 +124,11 @@ class Observations:
         if len(held) < FAILURES or (case and held[-1].case != case):
             wanted = tuple(expected.get(name, data) for name, data in outputs.items())
             held.append(Failure(call, tuple(outputs.values()), wanted, case, rules, message))
+
+    def add_outside(self, call: Call, outputs: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
+        """Add a call in which a value outside the domain spoils what does not depend on it."""
+        wanted = tuple(expected.get(name, data) for name, data in outputs.items())
+        self.outside.setdefault(call.function, []).append(Failure(call, tuple(outputs.values()), wanted))
 
     def add_placed(self, call: Call, outputs: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:
         """Add a call that is wrong for where or how it is made, and right elsewhere."""

@@ -112,6 +112,8 @@ class OutsideCalls:
             message = "what does not depend on a value outside the domain differs"
             broken = VARIES if again == expected else rule
             self._judge.fail((broken,), message, call, expected=expected, actual=actual)
+            if broken == rule:
+                self._judge.target.observations.add_outside(call, actual, expected)
         raise CaseOver
 
 
