@@ -103,13 +103,15 @@ def _rule(
     state: State, lanes: tuple[int, ...] | None, values: Values | None, ask: Callable[[int], State]
 ) -> Any:  # noqa: ANN401 - a rule, or None
     """Return the rule of the blocks that have hits, or None."""
+    is_one_of_two = state.bad.any()
 
     def at(of: State) -> tuple[Array, Array]:
         """Return which blocks have hits, and in which there is something missed."""
         inside = of if lanes is None else of.cut(np.isin(np.arange(BLOCK), lanes))
         hit, missed, bad = (of.sum(axis=1) for of in (inside.hit, inside.missed, inside.bad))
-        # (A few hits among many that are missed are those of another mistake.)
-        return np.asarray((hit > 0) & (hit >= bad) & (hit * RARE > missed)), np.asarray(missed > 0)
+        # (A few hits among many that are missed are those of another mistake; so are a few of these.)
+        is_hit = np.asarray((hit > 0) & (hit >= bad) & (hit * RARE > missed))
+        return is_hit, np.asarray((missed > 0) & ~(is_hit & (missed * RARE < hit) & is_one_of_two))
 
     hit, missed = at(state)
     if (hit & missed).any() or not hit.any() or not missed.any():

@@ -24,6 +24,7 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
 )
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
+from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +64,7 @@ def bank() -> tuple[Form, ...]:
             ("store", "place-unwritten", [("nothing is written", lambda _bits, before: before)]),
             ("store", "output-constant", [(f"{zero}0 is written", partial(_zeros, zero)) for zero in "+-"]),
             ("store", "output-added", _STORED),
-            ("scale", "scale-read", [*tables, *_SCALES, *_less_scales()]),
+            ("scale", "scale-read", [*_SCALES, *tables, *_less_scales()]),
             ("code", "code-read", codes),
             ("product", "product", [*_PRODUCTS, *_rounded()]),
         )
@@ -124,7 +125,7 @@ _SCALES: tuple[tuple[Any, ...], ...] = (
     ("the scale's bits are taken for a signed integer", lambda h, _d: h.view(np.int16).astype(F32)),
     ("the scale is read without its fraction, as a power of two", _bits(partial(_cut, bits=10))),
     ("the scale is read without the hidden bit", lambda h, d: d - _power(h, d)),
-    ("the scale is read with a hidden bit that it does not have", lambda h, d: d + _power(h, d)),
+    ("the scale is read as a normal half", lambda h, d: _power(h, d) * (1 + (h & 0x3FF) / F32(1024))),
     ("the scale's low byte is sign-extended into the high one", _bits(lambda h: h | (h & 0x80) * 0x1FE)),
     ("the scale's low byte is taken for 0", _bits(partial(_cut, bits=8))),
     ("the scale's high byte is taken for 0", _bits(lambda h: h & 0xFF)),
@@ -223,6 +224,17 @@ _CODES: tuple[tuple[Any, ...], ...] = (
 LARGEST = F32(65504)
 
 
+def _significands(change: Change) -> Change:
+    """Return a change of the product, int64, of a code and the eleven bits of a scale."""
+
+    def gives(d: Array, v: Array, _y: Array) -> Array:
+        fraction, exponent = np.frexp(np.abs(d))
+        made = change(np.asarray(fraction * F32(2048) * v, np.int64)).astype(F32)
+        return np.asarray(np.copysign(F32(1), d) * np.ldexp(made, exponent - 11), F32)
+
+    return gives
+
+
 def _half(v: Array) -> Array:
     return np.asarray(v.astype(np.float16), F32)
 
@@ -230,6 +242,8 @@ def _half(v: Array) -> Array:
 _PRODUCTS: tuple[tuple[Any, ...], ...] = (
     ("scale and code are multiplied in half precision", lambda _d, _v, y: _half(y), f"{NAMED}in-half"),
     ("the product is rounded to a half, up to 65504", lambda _d, _v, y: _half(np.clip(y, -LARGEST, LARGEST))),
+    ("significand times code wraps in sixteen bits", _significands(lambda p: p.astype(np.int16))),
+    ("significand times code is limited to sixteen bits", _significands(lambda p: np.clip(p, -32768, 32767))),
     ("zeros come out as +0", lambda _d, _v, y: np.where(y == 0, F32(0), y), f"{NAMED}zero-unsigned"),
     ("the product has the other sign", lambda _d, _v, y: -y),
     ("the product has no sign", lambda _d, _v, y: np.abs(y)),
@@ -320,7 +334,7 @@ def measured(h: Array, q: Array, got: Array, want: Array) -> Iterator[Form]:
         ("scale", h, scales, np.isin(np.abs(v), 2.0 ** np.arange(8)), read_right()[0]),
     ):
         if found := _read_as(keys, read, some & ~np.isnan(read), right):
-            yield Form(stage, f"{stage}-read", *found, cost=OTHER)
+            yield Form(stage, f"{stage}-read", *found[:2], cost=found[2])
 
 
 def _common(values: Array) -> Iterator[Any]:
@@ -331,11 +345,11 @@ def _common(values: Array) -> Iterator[Any]:
             yield found[number]
 
 
-def _read_as(keys: Array, values: Array, some: Array, right: Array) -> tuple[str, Change] | None:
-    """Return how some keys (codes' bytes, or halves) are read as other values, in words and as a function."""
-    # The most frequent value of each key.
+def _read_as(keys: Array, values: Array, some: Array, right: Array) -> tuple[str, Change, int] | None:
+    """Return how some keys (codes' bytes, or halves) are read otherwise: words, a function, its cost."""
+    # The value that most of the wrong elements of each key have.
     pairs, counts = np.unique(keys[some].astype(np.int64) << 32 | bits_of(values[some]), return_counts=True)
-    pairs = pairs[np.argsort(counts, kind="stable")]
+    pairs = pairs[counts * 2 > np.bincount(keys, minlength=len(right))[pairs >> 32]]
     table = right.copy()
     table[pairs >> 32] = (pairs & 0xFFFFFFFF).astype(np.uint32).view(F32)
     other = np.flatnonzero(bits_of(table) != bits_of(right))
@@ -343,12 +357,15 @@ def _read_as(keys: Array, values: Array, some: Array, right: Array) -> tuple[str
         return None
     is_code = len(right) == len(CODES)
     which = other[np.argsort(CODES[other])] if is_code else other
-    shown = ", ".join(
-        f"{CODES[key] if is_code else f'0x{key:04x}'} as {table[key]:g}" for key in which[:SHOWN]
-    )
-    more = f", and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
-    noun = "codes" if is_code else "halves"
-    return f"{noun} are read as other values: {shown}{more}", lambda key, _value: table[key]
+    if is_code and other.size > 1 and (table[other] == table[other[0]]).all():
+        noun, cost, how = f"the codes {ranges(CODES[which].tolist())}", 1, f"{table[other[0]]:g}"
+    else:
+        shown = ", ".join(
+            f"{CODES[key] if is_code else f'0x{key:04x}'} as {table[key]:g}" for key in which[:SHOWN]
+        )
+        more = f", and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
+        noun, cost, how = "codes" if is_code else "halves", OTHER, f"other values: {shown}{more}"
+    return f"{noun} are read as {how}", lambda key, _value: table[key], cost
 
 
 # Where values come from.

@@ -33,6 +33,9 @@ WIDTHS = (3, 2, 1)
 ALIKE = 4
 """Forms with the same effect on a sample of which a condition is looked for."""
 
+ROUNDS = 7
+"""Models of which another law is looked for."""
+
 TRIED = 8
 """Forms that get a condition: of those that give all that is wrong in a sample, and of others."""
 
@@ -102,6 +105,7 @@ class Search:
     def __init__(self, cases: Cases) -> None:
         self._cases = cases
         self._moved: list[Form] | None = None
+        self._rounds = 0
         self._extra = np.zeros(0, np.int64)
         self._best: tuple[float, float, Dequantizer] = np.inf, np.inf, cases.model
         self._follow(cases.model, 0)
@@ -117,8 +121,9 @@ class Search:
         checked = self._checked(model, whole)
         left = float(whole.wrong.sum() if checked is model else self._all(checked).wrong.sum())
         self._best = min(self._best, (left, cost, checked), key=lambda one: one[:2])
-        if not left or len(model.laws) == len(WIDTHS):
+        if not left or len(model.laws) == len(WIDTHS) or self._rounds == ROUNDS:
             return
+        self._rounds += 1
         for _ in range(AGAIN):
             found = self._more(model, whole)
             if not any(self._is_spoilt(one, whole) for one in found):
@@ -186,7 +191,7 @@ class Search:
         if complete and complete[0].cost < OTHER:
             return complete
         partial = [one for one in found if one.left]
-        partial.sort(key=lambda one: -one.gained * (2 if one.is_clean else 1))
+        partial.sort(key=lambda one: (-one.gained * (2 if one.is_clean else 1), one.cost))
         return complete + partial[: WIDTHS[len(model.laws)]]
 
     def _law(self, model: Dequantizer, form: Form, view: _View, *, front: bool) -> Law | None:
@@ -212,12 +217,16 @@ class Search:
         found = []
         alike: Counter[bytes] = Counter()
         for form in (*self._moved, *bank(), *some):
+            before = b""
             taken = any(law.form.stage == form.stage for law in model.laws)
             for front in (False, True) if taken else (False,):
                 state = few.state(_with(model, Law(form), front=front))
                 hits, bad = int(state.hit.sum()), int(state.bad.sum())
                 # (Of forms that do the same here some are enough.)
                 same = np.packbits([state.hit, state.missed]).tobytes()
+                if front and same == before:
+                    continue
+                before = same
                 alike[same] += 1
                 if hits and alike[same] <= ALIKE:
                     found.append((bad > 0, -hits if bad else form.cost, form, front))

@@ -100,7 +100,15 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     ),
     "some codes": (
         lambda y, d, q, _b: np.where((q > 5) & (q < 9), d * 77, y),
-        {"code-read": "Codes are read as other values: 6 as 77, 7 as 77, 8 as 77."},
+        {"code-read": "The codes 6 to 8 are read as 77."},
+    ),
+    "three": (
+        lambda _y, d, q, b: np.where(LANES == 5, 0, np.where(b % 2 == 1, np.abs(d), d) * np.minimum(q, 100)),
+        {
+            "output-constant": "In element 5 of every block: +0 is written.",
+            "code-read": "The codes 101 to 127 are read as 100.",
+            "scale-read": "In the last block of every 2: the sign of the scale is lost.",
+        },
     ),
     "some halves": (
         lambda y, d, q, _b: np.where((d == 3) | (d == 5), d * 7 * q, y),
