@@ -9,7 +9,7 @@ from q8a8_conformance.diagnosis.product_words import KINDS, LETTERS, PLURAL, WHO
 from q8a8_conformance.faults.catalogue import MUTANTS
 
 if TYPE_CHECKING:
-    from q8a8_conformance.diagnosis.product_laws import Law
+    from q8a8_conformance.diagnosis.product_terms import Law
 
 _EFFECTS = {"kept": "outputs-not-written", "added": "outputs-added"}
 _SOURCES = {

@@ -8,7 +8,6 @@ law is kept where it gives every term that was measured; all laws together predi
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from q8a8_conformance.diagnosis.product_law_words import law_kind, law_words
 from q8a8_conformance.diagnosis.product_places import named
 from q8a8_conformance.diagnosis.product_recipes import TellingMeasuring
 from q8a8_conformance.diagnosis.product_sources import agrees, quantized
-from q8a8_conformance.diagnosis.product_terms import SHORT, Measuring
+from q8a8_conformance.diagnosis.product_terms import SHORT, Law, Measuring
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
@@ -32,13 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from q8a8_conformance.diagnosis.product_rules import Shape
-    from q8a8_conformance.diagnosis.product_terms import Effect, Side, Terms
+    from q8a8_conformance.diagnosis.product_terms import Effect, Region, Side, Terms
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
 Array = NDArray[Any]
-Region = tuple[Array, Array, Array]
 
 BLOCKS = (*range(1, 13), 15, 16, 17, 18, 24, 31, 32, 33, 64)
 """Blocks of a row of the shapes that are looked at."""
@@ -73,35 +71,6 @@ MOSTLY = 0.9
 
 TRIED, MOST = 6, 4
 """Effects of which rules are looked for, and laws."""
-
-
-@dataclass(frozen=True)
-class Law:
-    """What becomes of which terms.
-
-    Attributes
-    ----------
-    effect
-        What.
-    columns, rows, blocks
-        Of which: a rule for each side of the tensor of terms.
-    """
-
-    effect: Effect
-    columns: Rule
-    rows: Rule
-    blocks: Rule
-
-    def axes(self, shape: Shape) -> Region:
-        """Return the rows, columns and blocks of a shape, bool each; none where a length has none."""
-        found = self.rows.holds(shape[1]), self.columns.holds(shape[0]), self.blocks.holds(shape[2])
-        is_any = all(axis.any() for axis in found)
-        return found if is_any else (found[0] & False, found[1] & False, found[2] & False)
-
-    def holds(self, shape: Shape) -> Array:
-        """Return of which terms of a shape: bool [n, m, nb]."""
-        rows, columns, blocks = self.axes(shape)
-        return np.asarray(rows[:, np.newaxis, np.newaxis] & columns[:, np.newaxis] & blocks)
 
 
 def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:

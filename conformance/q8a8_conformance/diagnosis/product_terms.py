@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.product_rules import Shape
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
 Array = NDArray[Any]
 Side = tuple[Array, Array]
+Region = tuple[Array, Array, Array]
 
 HELD = 2.0**22
 """What outputs hold before: more than any sum, and sums with it are exact."""
@@ -124,6 +126,35 @@ def terms_of(w: Side, x: Side) -> Array:
     """Return the products of blocks of codes int [rows, nb, 32] and scales [rows, nb]: float64 [n, m, nb]."""
     sums = np.einsum("nbe,mbe->nmb", x[0].astype(np.float32), w[0].astype(np.float32), optimize=True)
     return np.asarray(sums * (x[1][:, np.newaxis] * w[1]).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Law:
+    """What becomes of which terms.
+
+    Attributes
+    ----------
+    effect
+        What.
+    columns, rows, blocks
+        Of which: a rule for each side of the tensor of terms.
+    """
+
+    effect: Effect
+    columns: Rule
+    rows: Rule
+    blocks: Rule
+
+    def axes(self, shape: Shape) -> Region:
+        """Return the rows, columns and blocks of a shape, bool each; none where a length has none."""
+        found = self.rows.holds(shape[1]), self.columns.holds(shape[0]), self.blocks.holds(shape[2])
+        is_any = all(axis.any() for axis in found)
+        return found if is_any else (found[0] & False, found[1] & False, found[2] & False)
+
+    def holds(self, shape: Shape) -> Array:
+        """Return of which terms of a shape: bool [n, m, nb]."""
+        rows, columns, blocks = self.axes(shape)
+        return np.asarray(rows[:, np.newaxis, np.newaxis] & columns[:, np.newaxis] & blocks)
 
 
 @dataclass

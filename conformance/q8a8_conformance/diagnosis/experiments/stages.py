@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.diagnosis.experiments.arithmetic import Experiments
+    from q8a8_conformance.diagnosis.experiments.block_calls import Experiments
     from q8a8_conformance.results.observations import CallResult
 
     Array = NDArray[Any]
