@@ -54,6 +54,23 @@ def saturating(m: int, n: int, nb: int) -> tuple[Array, Array]:
     return w, np.asarray(x, np.float32)
 
 
+def full_mantissas(m: int, n: int) -> tuple[Array, Array]:
+    """Generate w, blocks [m, 1], and x, float32 [n, 32], of scales of eleven bits, with exact products.
+
+    A row of w has a single ±1, where x has ±1, ±2 or ±4 times its scale: an output is a product of scales.
+    """
+    rng = dot_rows.generator("full-mantissas", m, n)
+    halves = [
+        np.ldexp(rng.integers(512, 1024, count) * 2.0 + 1, rng.integers(-14, -7, count)) for count in (m, n)
+    ]
+    codes = np.zeros((m, 1, 32), np.int8)
+    codes[np.arange(m), 0, 1 + np.arange(m) % 31] = rng.choice([-1, 1], m)
+    x = rng.choice([-4.0, -2.0, -1.0, 1.0, 2.0, 4.0], (n, 32))
+    x[:, 0] = 127
+    w = dot_rows.blocks(halves[0][:, np.newaxis], codes)
+    return w, np.asarray(x * halves[1][:, np.newaxis], np.float32)
+
+
 def _exact_rows(rng: np.random.Generator, n: int, exponents: Array) -> Array:
     """Generate rows of x, float32 [n, 32·nb]: in each block small integers and one of 127, times 2^e."""
     nb = exponents.size

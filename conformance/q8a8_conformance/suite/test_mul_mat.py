@@ -96,6 +96,14 @@ def test_saturating(judge: Judge) -> None:
         judge_product(judge, *mul_mat_rows.saturating(m, n, nb), exact=True, out=bytes(4 * m * n))
 
 
+@pytest.mark.rule("Q8A8-MUL-5")
+def test_full_mantissas(judge: Judge) -> None:
+    """Multiply matrices whose outputs are products of two scales of eleven bits each: none of 22 is lost."""
+    judge.require(calls.MUL_MAT)
+    for m, n in ((62, 33), (9, 1), (1, 12)):
+        judge_product(judge, *mul_mat_rows.full_mantissas(m, n), exact=True)
+
+
 @pytest.mark.rule("Q8A8-MUL-6")
 @pytest.mark.parametrize("shapes", [pytest.param(MANY, id="mul-mat/exact/many")])
 def test_many(judge: Judge, shapes: tuple[tuple[int, int, int], ...]) -> None:

@@ -176,6 +176,10 @@ def test_many(judge: Judge) -> None:
         each = known(shape)
         many = replace(each.call, options=Option.STATE, repeat=repeat)
         judge_again(judge, each, many, "differs after many calls")
+    w, x = mul_mat_rows.exact(3, 2, 2)
+    x = x.copy()
+    x[:, 5] = np.nan, np.inf
+    judge.run(replace(calls.mul_mat(w, x), options=Option.STATE, repeat=MANY), legal=False)
     if fast:
         judge.run(calls.with_zeros(last.call))
         judge_again(judge, small, replace(small.call, repeat=PERIOD - 1), "differs after many calls")
