@@ -46,9 +46,9 @@ from q8a8_conformance.reveal.asking import AskDot, NoAnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.facts import Evidence, Fact
+    from q8a8_conformance.diagnosis.facts import Evidence, Explains, Fact
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import Failure
+    from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
@@ -355,12 +355,20 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
         first, then = (of_any, facts) if len(_left(failures, of_any)) <= len(left) else (facts, of_any)
         facts = []
         for fact in (*first, *then, *(fact for fact in places if fact not in of_any)):
-            if fact.explained(_left(failures, facts)) or (fact in first and fact.explained(failures)):
+            same = next((one for one in facts if one.sentence == fact.sentence), None)
+            if same:
+                explains = partial(_explained_by, (same.explains, fact.explains))
+                facts[facts.index(same)] = replace(same, explains=explains)
+            elif fact.explained(_left(failures, facts)) or (fact in first and fact.explained(failures)):
                 facts.append(fact)
     if left := _left(failures, facts):
         with suppress(CallRefused):
             facts += product_facts(session, left)
     return facts
+
+
+def _explained_by(every: Sequence[Explains], result: CallResult) -> bool:
+    return any(explains(result) for explains in every)
 
 
 def _left(failures: Sequence[Failure], facts: Sequence[Fact]) -> list[Failure]:

@@ -60,6 +60,9 @@ CALLS = 3000
 BASE = 512
 """Terms of the larger shape around which others are looked at."""
 
+ALONE = 4
+"""The greatest length that may be the only one: in a longer one it may be by chance."""
+
 CHANCE = 0.03
 """The part of the wrong terms that an effect must give, of which a rule is looked for."""
 
@@ -235,7 +238,7 @@ def _law(
     rules = []
     for axis in range(3):
         rule = along(axis)
-        if rule is None or any(condition.kind == "is" and condition.a > 1 for condition in rule.length):
+        if rule is None or any(condition.kind == "is" and condition.a > ALONE for condition in rule.length):
             return None
         rules.append(rule)
     law = Law(effect, *rules)

@@ -90,7 +90,7 @@ def state_of_products(session: AnySession, failures: Sequence[Failure]) -> list[
         other = _pair(shape, same, 3)
         both = [set(_kept(*pair, _after(session, *pair))) for pair in ((before, mine), other)]
         words = next((name for name in _names() if all(name in names for names in both)), "")
-        decide = [*_deciding(session, before, mine), *([same] if same else [])]
+        decide = [*_deciding(session, before, mine, same), *([same] if same else [])]
         what = f"{words} of the call before" if words else "outputs are wrong after a call of other matrices"
         where = f" where {_listed(decide)} the same" if decide else ""
         sentence = f"{what[0].upper()}{what[1:]}{where}."
@@ -117,15 +117,19 @@ def _is_one_of(ids: set[int], result: CallResult) -> bool:
 
 def _pair(shape: tuple[int, int, int], same: str, seed: int) -> tuple[Matrices, Matrices]:
     """Return two calls' matrices, of which some part is the same."""
-    (w, x), mine = (mul_mat_rows.exact(*shape, each) for each in (seed, seed + 1))
-    if same:
-        side, at = _SAME[same]
-        w, x = w.copy(), x.copy()
-        if side == "w":
-            w.reshape(-1)[at] = mine[0].reshape(-1)[at]
-        else:
-            x.reshape(-1, 32)[at] = mine[1].reshape(-1, 32)[at]
-    return (w, x), mine
+    before, mine = (mul_mat_rows.exact(*shape, each) for each in (seed, seed + 1))
+    return _with_same(before, mine, same), mine
+
+
+def _with_same(before: Matrices, mine: Matrices, same: str) -> Matrices:
+    """Return matrices with a part of others, as far as there is room."""
+    w, x = (each.copy() for each in before)
+    side, at = _SAME[same]
+    mine_of: Array = mine[1].reshape(-1, 32) if side == "x" else mine[0].reshape(-1)
+    flat: Array = x.reshape(-1, 32) if side == "x" else w.reshape(-1)
+    size = min(len(mine_of[at]), len(flat[at])) if side else 0
+    flat[at][:size] = mine_of[at][:size]
+    return w, x
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -188,7 +192,7 @@ def _sides(matrices: Matrices) -> dict[str, Side]:
     }
 
 
-def _deciding(session: AnySession, before: Matrices, mine: Matrices) -> Iterator[str]:
+def _deciding(session: AnySession, before: Matrices, mine: Matrices, same: str) -> Iterator[str]:
     """Yield what must be the same in the call before, in words."""
     w, x = before
     m, n, nb = len(w), len(x), w.shape[1]
@@ -197,5 +201,7 @@ def _deciding(session: AnySession, before: Matrices, mine: Matrices) -> Iterator
         if np.array_equal(_after(session, before, mine, {name: offset}), right):
             yield f"the address of {name}"
     for name, shape in (("m", (m + 1, n, nb)), ("n", (m, n + 1, nb)), ("k", (m, n, nb + 1))):
-        if np.array_equal(_after(session, mul_mat_rows.exact(*shape, 1), mine), right):
+        if np.array_equal(
+            _after(session, _with_same(mul_mat_rows.exact(*shape, 1), mine, same), mine), right
+        ):
             yield name

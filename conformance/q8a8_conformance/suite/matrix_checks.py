@@ -85,6 +85,7 @@ def judge_again(judge: Judge, known: Known, call: Call, message: str) -> bool:
     if judge.run(known.call, at=known.call) != known.expected:
         return True  # Cases about values find that.
     judge.fail((VARIES,), message, known.call, expected=known.expected, actual=actual)
+    judge.target.observations.add_failure(known.call, actual, known.expected)
     return False
 
 
