@@ -8,8 +8,8 @@ followed first; what more laws say, or a list of values, is followed by what els
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,21 +52,8 @@ CHANCE = 64
 """How many times as many elements are wrong with a form, and without, as are right without by chance."""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A law more.
-
-    Attributes
-    ----------
-    model
-        With it.
-    left, gained
-        Elements that are wrong with it, and how many it makes right.
-    cost
-        What it says.
-    is_clean
-        Whether all elements that it is about are right.
-    """
+class _Found(NamedTuple):
+    """A model with a law more: elements left wrong, and made right; its cost; if all it is about is right."""
 
     model: Dequantizer
     left: int
@@ -146,11 +133,10 @@ class Search:
         wrong = self._all(model).wrong
         for number, law in enumerate(model.laws):
             for name in ("values", "lanes", "places"):
-                law = replace(law, where=replace(law.where, **{name: None}))  # noqa: PLW2901 - if it gives the same
-                new = replace(model, laws=(*model.laws[:number], law, *model.laws[number + 1 :]))
-                if law != model.laws[number] and not (self._all(new).wrong & ~wrong).any():
+                bare = replace(law, where=replace(law.where, **{name: None}))
+                new = replace(model, laws=(*model.laws[:number], bare, *model.laws[number + 1 :]))
+                if bare != law and not (self._all(new).wrong & ~wrong).any():
                     return self._simplified(new)
-                law = model.laws[number]  # noqa: PLW2901 - (as above)
         return model
 
     def _checked(self, model: Dequantizer, whole: _View) -> Dequantizer:
