@@ -129,6 +129,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "spoiled-by-other-rows": "A value outside the domain spoils outputs of a product of other rows.",
         "step": "One step of a quantizer's arithmetic is another: `where` has the step and its value.",
         "terms-of-others": "Products of blocks have the codes, or the scale, of another row or block.",
+        "sums-of-codes": "A product sums blocks otherwise: codes are read as others, sums are in int16.",
         "sums-of-other-rows": "Outputs of a product contain the products of other rows, too.",
         "value-codes": "Codes are stored as others, where values are of some kind.",
         "place-of-block": "At some places a block's codes, scale or both are those of another block.",

@@ -26,6 +26,8 @@ def law_kind(law: Law) -> str:
     effect, is_whole = law.effect, law.blocks.is_any
     if effect.kept is not None:
         return "activations-in-part"
+    if effect.sums is not None:
+        return "sums-of-codes"
     if effect.kind == "times":
         return "outputs-miscounted" if is_whole else "blocks-miscounted"
     if effect.axis == "row" and is_whole:
@@ -40,14 +42,17 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
     fix = MUTANTS[first].fix
     if law_kind(law) == "outputs-miscounted":
         fix = "Compute each output once, and store it."
+    if law_kind(law) == "sums-of-codes":
+        fix = "Sum 32 products of two int8 codes in an int32, whatever the codes are."
     if law_kind(law) == "terms-of-others":
         fix = "Multiply block b of row j of w by block b of row i of x."
     outputs = OutputRule(law.columns, law.rows, law.blocks if is_whole else EVERYWHERE).text
-    if law.effect.kept is not None:
+    if of := law.effect.kept or law.effect.sums:
         sides = [] if outputs == "All outputs" else [f"in {outputs[0].lower()}{outputs[1:]}"]
         sides += [] if is_whole else [f"in {law.blocks.text('block', 'nb')}"]
         where = ", ".join(sides)
-        sentence = f"{where[:1].upper()}{where[1:]}, {law.effect.kept.words}."
+        sentence = f"{where}, {of.words}." if where else f"{of.words}."
+        sentence = f"{sentence[0].upper()}{sentence[1:]}"
         return rule, sentence, fix, first
     if is_whole:
         return rule, f"{outputs} {_what(law, is_whole=True, plural=True)}.", fix, first

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.product_codes import ExtremeMeasuring
 from q8a8_conformance.diagnosis.product_law_words import law_kind, law_words
 from q8a8_conformance.diagnosis.product_places import named
 from q8a8_conformance.diagnosis.product_recipes import TellingMeasuring
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from q8a8_conformance.diagnosis.product_rules import Shape
-    from q8a8_conformance.diagnosis.product_terms import Effect, Region, Side, Terms
+    from q8a8_conformance.diagnosis.product_terms import Effect, Region, Side, Sums, Terms
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizer_calls import AnySession
@@ -54,8 +55,8 @@ SHAPES, FEW, RANKED, WRONG = 12, 3, 6, 150
 """Shapes of failed calls that are measured, of rows that are long; those in which effects are counted, of so
 many terms each."""
 
-CALLS = 3000
-"""Calls, at most, with which laws are found."""
+CALLS, FEWER_CALLS = 3000, 1500
+"""Calls, at most, with which laws are found, of terms and of other codes."""
 
 BASE = 512
 """Terms of the larger shape around which others are looked at."""
@@ -86,20 +87,26 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
             measure(shape)
         find_laws(measure, laws)
     left = [one for one in failures if not any(_explains(laws, law, one) for law in laws)]
-    telling = TellingMeasuring(session, CALLS)
-    with suppress(SessionError):
-        for shape in _shapes(left):
-            telling(shape)
-        others = [*laws]
-        find_laws(telling, others)
-        # (What rows become is looked into by itself.)
-        kept = [law for law in others if law.effect.kept is not None]
-        if any(law.blocks.length or not (law.columns.is_any and law.blocks.is_any) for law in kept):
+    measures: dict[str, Measuring] = {}
+    for kind in (ExtremeMeasuring, TellingMeasuring) if left else ():
+        if kind is ExtremeMeasuring and _left(measure, laws):
+            continue
+        other, others = kind(session, FEWER_CALLS), [*laws]
+        with suppress(SessionError):
+            for shape in _shapes(left):
+                other(shape)
+            find_laws(other, others)
+        more = [law for law in others if law not in laws]
+        if any(
+            law.effect.sums or law.blocks.length or not (law.columns.is_any and law.blocks.is_any)
+            for law in more
+        ):
             laws = others
+            measures |= {law.effect.kind: other for law in more}
     facts = []
     for law in laws:
         rule, sentence, fix, first = law_words(law)
-        here = measure if law.effect.kept is None else telling
+        here = measures.get(law.effect.kind, measure)
         made = [(terms.call, terms.outputs) for terms in here.known.values()]
         facts.append(
             Fact(
@@ -299,7 +306,7 @@ def predicted(
         # (Where a law before it holds, too, it does not.)
         for region, sign in ((own, 1), *((_both(own, other), -1) for other in regions[:number])):
             at = np.ix_(*region[:2])
-            taken, more = _sums(of_w, of_x, region)
+            taken, more = _sums(of_w, of_x, region, law.effect.sums)
             total[at] += sign * (taken * law.effect.times - _sums(w, x, region)[0])
             magnitude[at] += more * (sign > 0)
     return total, magnitude, kept, added, free
@@ -310,13 +317,16 @@ def _both(one: Region, other: Region) -> Region:
     return one[0] & other[0], one[1] & other[1], one[2] & other[2]
 
 
-def _sums(w: tuple[Array, ...], x: tuple[Array, ...], region: Region) -> tuple[Array, Array]:
+def _sums(
+    w: tuple[Array, ...], x: tuple[Array, ...], region: Region, sums: Sums | None = None
+) -> tuple[Array, Array]:
     """Return the sums of some terms, and of the magnitudes that they may have, for some outputs."""
     rows, columns, blocks = region
     total, magnitude = np.zeros((2, rows.sum(), columns.sum()))
     for b in np.flatnonzero(blocks).tolist():
         d = np.outer(x[1][rows, b], w[1][columns, b])
-        total += (x[0][rows, b].astype(np.float64) @ w[0][columns, b].T.astype(np.float64)) * d
+        of_w, of_x = w[0][columns, b].astype(np.float64), x[0][rows, b].astype(np.float64)
+        total += (sums.function(of_w, of_x) if sums else of_x @ of_w.T) * d
         magnitude += np.abs(d) * (32 * 127 * 127)
     return total, magnitude
 
@@ -330,6 +340,8 @@ def _json(law: Law) -> dict[str, Any]:
         what = {"side": effect.side, "part": effect.part, "of": f"{effect.axis} {effect.formula.text(i, n)}"}
     if effect.kept is not None:
         what = {"activations": effect.kept.words}
+    if effect.sums is not None:
+        what = {"sums": effect.sums.words}
     rules = {"columns": law.columns, "rows": law.rows, "blocks": law.blocks}
     return {**what, **{name: rule.to_json() for name, rule in rules.items()}}
 

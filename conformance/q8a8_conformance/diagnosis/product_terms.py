@@ -23,7 +23,7 @@ from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.expected_product import outputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from q8a8_conformance.diagnosis.product_rules import Shape
     from q8a8_conformance.protocol.messages import Call
@@ -66,6 +66,21 @@ class Kept(Protocol):
         """Return codes, [n, nb, 32], and scales, [n, nb], of rows, float32 [n, 32·nb]."""
 
 
+class Sums(Protocol):
+    """How the sum of a block is made, in words, and of codes."""
+
+    @property
+    def words(self) -> str:
+        """How, as a clause."""
+
+    @property
+    def function(self) -> Callable[[Array, Array], Array]:
+        """Return the sums [n, m] of a block of codes of w, [m, 32], and of x, [n, 32]."""
+
+    def of(self, w: Array, x: Array) -> Array:
+        """Return the sums of codes, [m, nb, 32] and [n, nb, 32]: float64 [n, m, nb]."""
+
+
 @dataclass(frozen=True)
 class Effect:
     """What becomes of terms.
@@ -73,13 +88,15 @@ class Effect:
     Attributes
     ----------
     kind
-        "times", "kept", "added", "source" for a part of another row, or block, or "recipe".
+        "times", "kept", "added", "source" for a part of another row, or block, "recipe" or "sum".
     times
         How often a term is counted.
     side, part, axis, formula
         Of a source: "x" or "w", a name of `PARTS`, "row" or "block", and which one is taken.
     kept
         Of a recipe: what activations become.
+    sums
+        Of a "sum": how that of a block is made.
     """
 
     kind: str
@@ -89,6 +106,7 @@ class Effect:
     axis: str = ""
     formula: RowFormula | None = None
     kept: Kept | None = None
+    sums: Sums | None = None
 
     def taken(self, of: Side, side: str) -> tuple[Array, Array, Array]:
         """Return codes and scales of a side as they are multiplied, and where that is known: [rows, nb]."""
@@ -225,6 +243,8 @@ class Terms:
             return self.right + HELD
         if effect.kind == "times":
             return self.right * effect.times
+        if effect.sums is not None:
+            return effect.sums.of(self.w[0], self.x[0]) * self.x[1][:, np.newaxis] * self.w[1]
         if effect.kept is not None:
             return terms_of(self.w, effect.kept.codes(self.elements))
         *w, w_known = effect.taken(self.w, "w")

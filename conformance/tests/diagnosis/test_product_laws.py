@@ -30,6 +30,7 @@ Side = tuple[Array, Array]
 
 TRUNCATED = "activations are quantized with rounding = truncate, not rounding = half-away"
 OF_HALF = "activations are quantized under the amax of the first 16 elements of a block alone"
+SATURATING = ((3, 1, 4), (2, 5, 3))
 BEYOND = "beyond a multiple of"
 
 SHAPES = ((1, 3, 2), (3, 1, 4), (5, 7, 1), (9, 17, 3), (17, 9, 5), (2, 4, 7), (12, 3, 6), (3, 2, 19))
@@ -62,10 +63,10 @@ def facts_of(
             out[: m * n] = change(terms_of(of_w, of_x), of_w, of_x).sum(axis=2).reshape(-1)
 
     session, failures = InProcessSession(Changed, [MUL_MAT]), []
-    for m, n, nb in SHAPES:
-        w, x = mul_mat_rows.exact(m, n, nb)
-        if quantize:
-            x = x * np.float32(1.3)
+    saturating = [mul_mat_rows.saturating(*shape) for shape in SATURATING]
+    for w, exact in (*(mul_mat_rows.exact(*shape) for shape in SHAPES), *saturating):
+        m, n = len(w), len(exact)
+        x = exact * np.float32(1.3 if quantize else 1)
         call = product_call(w, x, out=float_bytes(3.0) * (m * n))
         rows = quantize_row(x).reshape(n, -1)
         of_w, of_x = ((side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in (w, rows))
@@ -177,4 +178,32 @@ def test_activations_of_some_blocks(quantize: Callable[[Array, Array, Array], Si
     (fact,), failures = facts_of(lambda right, _w, _x: right, quantize)
     assert fact.sentence == sentence
     assert fact.rule == "Q8A8-MUL-4"
+    assert fact.explained(failures) == failures
+
+
+def _in_int16(right: Array, w: Side, x: Side) -> Array:
+    pairs = np.zeros(right.shape)
+    scales = x[1][:, np.newaxis] * w[1]
+    for at in range(0, 32, 4):
+        part = np.einsum("nbe,mbe->nmb", *(s[0][..., at : at + 4].astype(np.float64) for s in (x, w)))
+        pairs += np.clip(part, -32768, 32767)
+    return pairs * scales if len(x[1]) == 1 else right
+
+
+def _least_code(right: Array, w: Side, x: Side) -> Array:
+    read = terms_of((np.maximum(w[0], -127), w[1]), x)
+    return read if len(x[1]) > 3 else right
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (_least_code, "In all outputs where n >= 4, code -128 of w counts as -127."),
+        (_in_int16, "In all outputs where n = 1, sums of four products saturate in int16."),
+    ],
+)
+def test_sums_of_codes(change: Callable[[Array, Side, Side], Array], sentence: str) -> None:
+    """Codes that count as others, and sums of too few bits, are said with their shapes."""
+    (fact,), failures = facts_of(change)
+    assert fact.sentence == sentence
     assert fact.explained(failures) == failures
