@@ -45,6 +45,9 @@ ENOUGH = 4
 ROWS, VECTORS = 3, 12
 """Rows, and vectors, of one length of which the one is made in which the effect would show most."""
 
+FURTHER = 5
+"""The first conditions on elements that may hold at some places alone."""
+
 NARROWED = 8
 """Times that the interval of a limit of elements is narrowed down."""
 
@@ -224,7 +227,7 @@ def _of_elements(question: Question, states: Sequence[State], deep: int) -> Iter
             yield from _further(question, one, deep)
     elif (placed := _of_places(question, states, by_elements=True)) is not None:
         yield placed
-    for sign in _SIGNS[:2]:
+    for sign in reversed(_SIGNS[:FURTHER]):
         if all((sign.units(s.case) | ~s.hit).all() for s in states):
             yield from _further(question, sign, deep)
 

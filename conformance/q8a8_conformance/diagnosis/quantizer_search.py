@@ -48,8 +48,17 @@ LONG = 1 << 16
 ROUNDS, TRIED = 3, 24
 """Laws that are found one after another, and effects whose condition is looked for, for each."""
 
+SIMPLE = 6
+"""The simplest ones among the others that give as much."""
+
 FIRST, PAIRS = 16, 24
 """Effects that are the first of a pair, and pairs that are tried."""
+
+ASKED = 44
+"""Effects whose condition is looked for in one search."""
+
+MOST = 24_000
+"""Elements of the calls on which effects are tried first."""
 
 ALIKE = 3
 """Effects that the sample does not tell apart of which the calls decide."""
@@ -81,15 +90,16 @@ class Law:
 def gives(laws: Sequence[Law], case: Case) -> Array:
     """Return the units of a call that laws give or leave open, or that are right as they are: [n, 1 + s]."""
     same_as_one = np.zeros(case.wrong.shape, np.bool_)
-    touched = same_as_one.copy()
+    touched = np.zeros(case.wrong.shape, np.int8)
     for law in laws:
         same, changes, known = given(law.effect, case)
         held = law.condition.units(case)
         same_as_one |= held & (same | ~known)
-        touched |= held & changes & known
+        touched += held & changes & known
     undefined = np.zeros(case.wrong.shape, np.bool_)
     undefined[:, 1:] = ~case.defined[:, np.newaxis]
-    return np.asarray(same_as_one | (~case.wrong & ~touched) | undefined)
+    # (What two of them change is neither's.)
+    return np.asarray(same_as_one | (~case.wrong & (touched == 0)) | (touched > 1) | undefined)
 
 
 @dataclass(frozen=True)
@@ -151,8 +161,15 @@ class _Round:
         self._calls = calls
         self.made = tuple(merged(every))
         wrong = sorted((case for case in every if case.wrong.any()), key=lambda case: case.x.size)
-        step = max(len(wrong) // SAMPLE, 1)
-        self._sample = merged([*wrong[: SAMPLE // 2], *wrong[SAMPLE // 2 :: step]][: 2 * SAMPLE])
+        # (Vectors of many sizes are as many calls.)
+        count = SAMPLE if calls.is_row else SAMPLE // 3
+        step = max(len(wrong) // count, 1)
+        some = [*wrong[: count // 2], *wrong[count // 2 :: step]][: 2 * count]
+        sizes = np.cumsum([case.x.size for case in some])
+        self._sample = merged(
+            [case for case, size in zip(some, sizes, strict=True) if size <= MOST] or some[:1]
+        )
+        self._left = ASKED
 
     @cached_property
     def _fresh(self) -> tuple[Case, ...]:
@@ -221,9 +238,11 @@ class _Round:
         ranked = sorted((pair for pair in ranked if pair[0]), key=lambda pair: (-pair[0], pair[1].missed))
         best: list[tuple[int, int, Law]] = []
         most = 0
-        for count, one in ranked[:TRIED]:
+        # Effects of other kinds may give as much: the simplest of them are tried, too.
+        simple = sorted(ranked[TRIED:], key=lambda pair: (-pair[0], pair[1].number))
+        for count, one in [*ranked[:TRIED], *simple[:SIMPLE]]:
             if count < most:
-                break
+                continue
             law = self._law(one.effect, [(law.effect, law.condition) for law in laws])
             if law is None:
                 continue
@@ -245,8 +264,11 @@ class _Round:
         seen = np.unique(self._blocks[one.surely & left])
         return int((one.maybe & left & np.isin(self._blocks, seen)).sum())
 
-    def _law(self, effect: Effect, others: Sequence[tuple[Effect, Condition]]) -> Law | None:
+    def _law(self, effect: Effect, others: Sequence[tuple[Effect, Condition | None]]) -> Law | None:
         """Return an effect with its condition, where it has one that no call contradicts."""
+        self._left -= 1
+        if self._left < 0:
+            return None
         question = Question(self._calls, effect, self.made, tuple(others))
         condition = condition_of(question)
         if condition is None or (effect.is_limit and "values" in condition.data):
@@ -265,7 +287,7 @@ class _Round:
         ]
         pairs.sort(key=lambda pair: pair[0].missed + pair[1].missed)
         for one, other in pairs[:PAIRS]:
-            first = self._law(one.effect, [(other.effect, Condition())])
+            first = self._law(one.effect, [(other.effect, None)])
             second = self._law(other.effect, [(first.effect, first.condition)]) if first else None
             if first and second and self._is_all([first, second]):
                 return first, second

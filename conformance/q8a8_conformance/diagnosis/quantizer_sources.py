@@ -164,15 +164,21 @@ def _of_some(case: Case, positive: Callable[[int], Array], negative: Callable[[i
 
 def _uncounted(made: Sequence[Case]) -> Iterator[Effect]:
     """Yield that elements of a block do not count in amax: those that are greater than the scale allows."""
-    larger = np.zeros((2, BLOCK), np.bool_)
+    larger, counts = np.zeros((2, 2, BLOCK), np.bool_)
     for case in made:
         got = np.ascontiguousarray(case.got[:, :2]).view(np.float16)[:, 0].astype(F32)
         smaller = case.wrong[:, 0] & np.isfinite(got) & (got >= 0)
         got = np.where(smaller, got, F32(0))
         smaller &= got * 127 < case.amax * F32(0.995)
         above = np.abs(case.x) > (got * F32(127 * 1.005) + F32(2.0**-24 * 127))[:, np.newaxis]
+        near = ~above & (np.abs(case.x) > (got * F32(127 * 0.995))[:, np.newaxis])
+        alone = near & (near.sum(axis=1, keepdims=True) == 1)
         for sign, of in enumerate((case.x > 0, case.x < 0)):
             larger[sign] |= (above & of & smaller[:, np.newaxis]).any(axis=0)
+            counts[sign] |= (alone & of & smaller[:, np.newaxis]).any(axis=0)
+    # What no block shows of one sign is as it is of the other one.
+    unknown = ~larger & ~counts
+    larger |= unknown & larger[::-1]
     if not larger.any() or larger.all():
         return
     fix = "Take max |x_j| over all 32 elements of the block."

@@ -7,7 +7,6 @@ with a condition. Where another law gives what is seen, a unit says nothing abou
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,37 +109,39 @@ class Question:
     effect
         What is seen somewhere.
     others
-        Laws, or effects whose condition is not known, that give some of what is seen.
+        Laws, or effects whose condition is not known (None), that give some of what is seen.
     among
         Conditions that are known to hold where it does.
     made
         Calls that were made.
+    kept, left
+        What the effect gives for them, and what the others leave open, once it has been computed.
     """
 
     calls: QuantizerCalls
     effect: Effect
     made: tuple[Case, ...] = ()
-    others: tuple[tuple[Effect, Condition], ...] = ()
+    others: tuple[tuple[Effect, Condition | None], ...] = ()
     among: tuple[Condition, ...] = ()
+    kept: dict[int, tuple[Array, Array, Array]] = field(default_factory=dict)
+    left: dict[int, Array] = field(default_factory=dict)
 
     def state(self, case: Case) -> State:
         """Compare what a call gave with what it gives with the effect, and without."""
-        same, changes, known = given(self.effect, case)
-        told = known & self.open(case)
-        of_scales, of_codes = self.about
-        told[:, 0] &= of_scales
-        told[:, 1:] &= of_codes
+        same, changes, known = self._given(case)
+        told = known & changes & self.open(case)
         for condition in self.among:
             told &= condition.units(case)
         wrong = case.wrong
-        return State(case, hit=wrong & same & told, missed=~wrong & changes & told, bad=wrong & ~same & told)
+        return State(case, hit=wrong & same & told, missed=~wrong & told, bad=wrong & ~same & told)
 
-    @cached_property
-    def about(self) -> tuple[bool, bool]:
-        """Whether the effect changes scales, and codes."""
-        changed = [given(self.effect, case)[1:] for case in self.made]
-        both_of = [changes | ~known for changes, known in changed]
-        return any(of[:, 0].any() for of in both_of), any(of[:, 1:].any() for of in both_of)
+    def _given(self, case: Case) -> tuple[Array, Array, Array]:
+        """Return what the effect gives for a call; that of the calls that were made is kept."""
+        if not any(case is one for one in self.made):
+            return given(self.effect, case)
+        if id(case) not in self.kept:
+            self.kept[id(case)] = given(self.effect, case)
+        return self.kept[id(case)]
 
     def shows(self, case: Case) -> int:
         """Return how many units of a call the effect would change."""
@@ -148,11 +149,18 @@ class Question:
         return int((changes & known).sum())
 
     def open(self, case: Case) -> Array:
-        """Return the units that no other law gives: bool [n, 1 + s]."""
+        """Return the units that no other law changes: bool [n, 1 + s]."""
+        if id(case) in self.left:
+            return self.left[id(case)]
         left = np.ones(case.wrong.shape, np.bool_)
         for effect, condition in self.others:
-            same, _, known = given(effect, case)
-            left &= ~(case.wrong & (same | ~known) & condition.units(case))
+            same, changes, known = given(effect, case)
+            if condition is None:
+                left &= ~(case.wrong & (same | ~known))
+            else:
+                left &= ~((changes | ~known) & condition.units(case))
+        if any(case is one for one in self.made):
+            self.left[id(case)] = left
         return left
 
     def states(self) -> list[State]:
