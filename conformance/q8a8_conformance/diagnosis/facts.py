@@ -40,6 +40,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "block-meets-another": "Blocks of x are multiplied with others than their own of y.",
         "block-not-counted": "Some blocks of rows of some lengths are not counted.",
         "block-sum": "The sum of a block is kept in too few bits.",
+        "block-read-elsewhere": "Some blocks are read some bytes before or behind their own.",
         "block-skipped": "A block is not counted where some of its codes are zero.",
         "blocks-miscounted": "Blocks of rows of some lengths are miscounted, without a rule that was found.",
         "codes-offset": "Codes are offset, and the correction is rounded in a sum of its own.",

@@ -64,6 +64,7 @@ _KINDS: Mapping[str, _Kind] = {
     "first": _Kind(lambda i, _n, _a, _b: i == 0, (), "the first {noun}"),
     "last": _Kind(lambda i, n, _a, _b: i == n - 1, (), "the last {noun}"),
     "before-last": _Kind(lambda i, n, a, _b: i == n - 1 - a, ("distance",), "the {noun} {a} before the last"),
+    "but-last": _Kind(lambda i, n, _a, _b: i < n - 1, (), "every {noun} but the last"),
     "from": _Kind(
         lambda i, _n, a, _b: i >= a, ("least",), "every {noun} from {noun} {a} on", "{noun} >= {a}"
     ),
@@ -350,6 +351,7 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     yield Condition("any")
     yield Condition("last")
     yield Condition("first")
+    yield Condition("but-last")
     longest = hit[max(hit)]
     numbers = np.flatnonzero(longest)
     yield from (Condition("left-over", m) for m in REMAINDERS)

@@ -57,12 +57,48 @@ def _first_is_zero(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     return np.asarray((qx * qy).sum(axis=1) * (qy[:, 0] != 0) * dx * dy)
 
 
+def _negative_lost(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    return np.asarray(np.maximum((qx * qy).sum(axis=1), 0) * dx * dy)
+
+
+def _at_two_places(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    x, y, nb = qx.copy(), qy.copy(), len(qx)
+    x[1::2] = np.maximum(x[1::2], -127)
+    if nb % 2:
+        y[-1] %= 256
+    return np.asarray((x * y).sum(axis=1) * dx * dy)
+
+
+def _next_scale_of_even_rows(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    of_y = dy.copy()
+    if len(dy) and not len(dy) % 2:
+        of_y[:-1] = dy[1:]
+    return np.asarray((qx * qy).sum(axis=1) * dx * of_y)
+
+
+def _wrapped_and_last_lost(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    nb = len(dx)
+    return _wrapped(qx, qy, dx, dy)[: nb - (nb % 2 and nb > 1)]
+
+
+def _last_two_exchanged(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    order = np.arange(len(dx))
+    order[-2:] = order[-2:][::-1]
+    return np.asarray((qx * qy[order]).sum(axis=1) * dx * dy[order])
+
+
+def _equal_scales_skipped(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    return np.asarray((qx * qy).sum(axis=1) * dx * dy * ((dx != dy) | (np.arange(len(dx)) == 0)))
+
+
 OFFSET = "128 is added to the codes of x, and"
+WRAPPED = f"{OFFSET} what is taken off for it, 128 times the sum of y's codes, is kept in 16 bits and wraps."
+LAST_BUT_ONE = "block nb - 2 of x meets block b + 1 of y"
 
 KERNELS: dict[str, tuple[Terms, set[str]]] = {
     "correction-wraps": (
         _wrapped,
-        {f"{OFFSET} what is taken off for it, 128 times the sum of y's codes, is kept in 16 bits and wraps."},
+        {WRAPPED},
     ),
     "correction-of-x": (
         _of_the_wrong_row,
@@ -76,6 +112,33 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
     "typo-and-sign": (
         _typo_and_sign,
         {"X's element 13 meets y's element 12.", "The sign of y's scale is lost."},
+    ),
+    "negative-lost": (_negative_lost, {"A negative sum of a block is counted as 0."}),
+    "at-two-places": (
+        _at_two_places,
+        {
+            "The last block of every 2: -128 is read as -127 (a code of x).",
+            "The last block where nb is odd: y's codes are read as unsigned.",
+        },
+    ),
+    "next-scale-of-even-rows": (
+        _next_scale_of_even_rows,
+        {"y's codes meet the scale of block b + 1 in every block but the last where nb % 2 = 0."},
+    ),
+    "wrapped-and-last-lost": (
+        _wrapped_and_last_lost,
+        {
+            WRAPPED,
+            "Where nb is odd and nb is 3 or more, block nb - 1 is not counted.",
+        },
+    ),
+    "last-two-exchanged": (
+        _last_two_exchanged,
+        {f"Where nb is 2 or more, {LAST_BUT_ONE}; block nb - 1 of x meets block b - 1 of y."},
+    ),
+    "equal-scales-skipped": (
+        _equal_scales_skipped,
+        {"Every block from block 1 on: where both scales are equal, their product is taken for 0."},
     ),
     "first-is-zero": (_first_is_zero, {"A block is not counted where y's element 0 is zero."}),
     "element-of-odd-blocks-and-cut": (

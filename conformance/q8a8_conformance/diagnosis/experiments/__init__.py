@@ -23,6 +23,7 @@ from q8a8_conformance.diagnosis.experiments import (
     local,
     outputs,
     precision,
+    read_at,
     scale_sources,
     two_rows,
     wraps,
@@ -317,6 +318,7 @@ def _experiments(
         yield lambda: precision.offset(bench)
         if not any(one.fact == "codes-offset" for one in found):
             yield lambda: precision.accumulator(bench)
+        yield lambda: read_at.read_elsewhere(bench)
         yield lambda: wraps.wraps(bench, failed)
         yield lambda: wraps.meetings(bench, failed)
         yield lambda: counting.counted(bench, failed)

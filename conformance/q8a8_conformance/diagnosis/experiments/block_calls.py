@@ -41,8 +41,13 @@ SCALES = (
     (2.0**-7, 2.0**-6), (65504, 65504), (32768, 4), (65504, 1),
     (65504, -2), (-65504, 2), (257, 1.0), (0.75, 0.375),
     *((2.0 ** -(p // 2), 2.0 ** -(p - p // 2)) for p in range(9, 49)),
+    *((1.375 * 2.0 ** -(p // 2), 2.0 ** -(p - p // 2)) for p in range(9, 28)),
 )  # fmt: skip
 """Pairs of scales; each product has 22 significant bits at most."""
+
+
+SCALED_SUMS = ((2049, 2.0**-10), (4097, 2.0**-4), (262145, 2.0**-12), (-2049, 2.0**8), (-2049, -1.0))
+"""Sums of a block, and x's scale."""
 
 
 class Experiments:
@@ -99,16 +104,23 @@ class Experiments:
         for (a, b), n in itertools.product(FILLED, (2, 3, 4, 5, 8, 9, 16, 17, 31, 32)):
             filled = np.arange(32) < n
             self.block(a * filled, b * filled)
+        for _ in range(4):
+            self.block(*rng.integers(-60, 61, (2, 32)))
         for total in (2049, 4097, 32769, 65537, 262145):
             self.block(*_with_sum(total))
-        for total, d in ((2049, 2.0**-10), (4097, 2.0**-4), (262145, 2.0**-12), (-2049, 2.0**8)):
+        self._make_scaled()
+
+    def _make_scaled(self) -> None:
+        """Make the calls under other scales than 1."""
+        one = _unit(self.bench.element)
+        for total, d in SCALED_SUMS:
             self.block(*_with_sum(total), d)
         for h in HALVES:
             value = float(np.uint16(h).view(np.float16))
-            self.block(_unit(element), _unit(element), value)
-            self.block(_unit(element), _unit(element), 1.0, value)
+            self.block(one, one, value)
+            self.block(one, one, 1.0, value)
         for dx, dy in SCALES:
-            self.block(_unit(element), _unit(element), dx, dy)
+            self.block(one, one, dx, dy)
 
 
 def _unit(place: int, code: int = 1) -> Array:

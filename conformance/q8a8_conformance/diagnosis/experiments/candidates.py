@@ -121,6 +121,8 @@ def scale_products() -> tuple[Candidate, ...]:
         ("y-scale-twice", "Q8A8-DOT-3", "y's scale is used for x too.", lambda _dx, dy: dy * dy),
         ("x-scale-unused", "Q8A8-DOT-3", "x's scale is not used.", lambda _dx, dy: dy),
         ("scales-added", "Q8A8-DOT-2", "The scales are added, not multiplied.", lambda dx, dy: dx + dy),
+        ("zero-for-equal", "Q8A8-DOT-2", "Where both scales are equal, their product is taken for 0.",
+         lambda dx, dy: np.where(dx == dy, 0.0, dx * dy)),
         ("scales-unused", "Q8A8-DOT-3", "No scale is used.", lambda dx, _dy: np.ones_like(dx)),
         ("scales-truncated", "Q8A8-DOT-2", "Scales are truncated to integers.",
          lambda dx, dy: np.trunc(dx) * np.trunc(dy)),
@@ -163,12 +165,24 @@ def integers() -> tuple[Candidate, ...]:
     for operand, step in (("x", offset), ("y", lambda qx, qy: offset(qy, qx))):
         sentence = f"{operand} + 128 is multiplied unsigned, and the pair sums saturate."
         found.append(_from_catalogue("products", "maddubs-offset", operand, sentence, products=step))
+    fix = "Add the sum of a block with its sign."
+    for name, words, of in (
+        ("zero-for-negative", "A negative sum of a block is counted as 0.", partial(np.maximum, 0)),
+        ("zero-for-positive", "A positive sum of a block is counted as 0.", partial(np.minimum, 0)),
+        ("magnitude", "The sum of a block loses its sign.", np.abs),
+    ):
+        changed = {"block_sum": partial(_changed_sum, by=of)}
+        found.append(Candidate("block-sum", {"as": name}, "Q8A8-DOT-1", words, fix, "", changed))
     found += [*_widths(), *_in_lanes()]
     return tuple(found)
 
 
 def _sums(step: Step) -> Step:
     return lambda of: np.asarray(step(of), np.float64)
+
+
+def _changed_sum(of: Array, by: Step) -> Array:
+    return np.asarray(by(block_sum(of)))
 
 
 def _kept_in(sums: Array, bits: int, ends: str) -> Array:

@@ -47,6 +47,9 @@ SOME = 40
 POWERS = tuple(2**k + d for k in range(9, 17) for d in (0, 1))
 """Longer ones, tried up to the longest that failed."""
 
+SCALES = ((2.0, 0.5), (1.0, 0.25))
+"""Scales of x and of y under which the same blocks must be counted."""
+
 REFITS, CHECKED = 5, 12
 """How often a condition is fitted again, and lengths that are tried to check it."""
 
@@ -89,7 +92,7 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     tried = [nb for nb in (*every, *sorted(long)) if greatest_code(bench, nb) > 1]
     verdicts: dict[int, bool] = {}
     for nb in tried:
-        verdicts[nb] = Counted(bench, nb).is_right()
+        verdicts[nb] = _is_right(bench, nb)
         if sum(not right for right in verdicts.values()) > 40 and nb > EVERY:
             break
     wrong = [nb for nb, right in verdicts.items() if not right]
@@ -104,7 +107,7 @@ def counted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         return
     segments = {nb: Counted(bench, nb).segments() for nb in _representatives(wrong)}
     known = {nb: found for nb, found in segments.items() if found}
-    if not known:
+    if not known or not all(map(Counted(bench, min(known)).is_alike, SCALES)):
         return
     found = _fact(bench, where, known, wrong)
     checked = [*failing, *(nb for nb in (_further(where) if where else ()) if greatest_code(bench, nb) > 1)]
@@ -224,25 +227,24 @@ def _agrees(bench: Bench, found: Measured, nb: int) -> bool:
 
 def _condition(bench: Bench, verdicts: dict[int, bool]) -> Lengths | None:
     """Fit a condition to lengths that are right and wrong; try others that it is about, until they agree."""
-    for number in range(REFITS):
+    for _ in range(REFITS):
         wrong = [nb for nb, right in verdicts.items() if not right]
         where = fit(wrong, [nb for nb, right in verdicts.items() if right])
-        if where is None and not number:
-            # (A block that meets another one with the same code is right by chance.)
-            verdicts |= {
-                nb: right and Counted(bench, nb, "again").is_right() for nb, right in verdicts.items()
-            }
-            continue
         if where is None or where.most == where.least:
             return where
         where = _least(bench, where, verdicts)
         last = where.most or max(*wrong, where.least + 40)
         others = [nb for nb in _others(where) if nb <= last and nb not in verdicts]
         for nb in others[:CHECKED]:
-            verdicts[nb] = Counted(bench, nb).is_right()
+            verdicts[nb] = _is_right(bench, nb)
         if not any(verdicts[nb] == where.holds(nb) for nb in others[:CHECKED]):
             return where
     return None
+
+
+def _is_right(bench: Bench, nb: int) -> bool:
+    """Return whether blocks are counted rightly (one that meets another may be right by chance)."""
+    return all(Counted(bench, nb, codes).is_right() for codes in ("counted", "again", "once more"))
 
 
 def _others(where: Lengths) -> list[int]:
@@ -279,7 +281,7 @@ def _least(bench: Bench, where: Lengths, verdicts: dict[int, bool]) -> Lengths:
         middle -= (middle - high) % step  # of the same remainder as the wrong one
         if middle <= low:
             break
-        if Counted(bench, middle).is_right():
+        if _is_right(bench, middle):
             low = middle
         else:
             high = middle

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8 import layout
-from q8a8_conformance.inputs import calls, dot_rows, every_value
+from q8a8_conformance.diagnosis.experiments import halves
+from q8a8_conformance.inputs import dot_rows, every_value
 from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
@@ -19,13 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
-    from q8a8_conformance.diagnosis.experiments.model import Step
     from q8a8_conformance.results.observations import CallResult
 
     Array = NDArray[Any]
-
-SHORTEST, TRIED = 8, 200
-"""Failed calls whose scales are tried one by one, and how many of them."""
 
 LONGEST_ROW = 64
 """Blocks of a failed row up to which entries are tried in rows of its length."""
@@ -36,7 +32,7 @@ FOUND = 4
 
 def entries(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     """Find wrong halves, then wrong products of two codes at any place in a block."""
-    yield from _halves(bench, failed)
+    yield from halves.halves(bench, failed)
     yield from _products(bench)
 
 
@@ -66,87 +62,6 @@ def _wrong_blocks(bench: Bench, x: Array, y: Array) -> list[int]:
             middle = (start + stop) // 2
             left += [(middle, stop), (start, middle)]
     return found
-
-
-def _halves(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
-    """Find halves of x or y that are not taken for what they are.
-
-    A sum of many halves rounds a small error away: those of failed calls are tried one by one.
-    """
-    wrong: dict[str, dict[int, float]] = {"x": {}, "y": {}}
-    for binade in range(every_value.BINADES):
-        rows_of_x, rows_of_y = every_value.halves_of_binade(binade)
-        for side, x, y in zip("xy", rows_of_x, rows_of_y, strict=True):
-            if len(wrong[side]) >= FOUND or _is_right(bench, x, y):
-                continue
-            blocks = (x if side == "x" else y)[_wrong_blocks(bench, x, y)]
-            wrong[side] |= _misread(bench, side, blocks["weight_scale"])
-    for side in "xy":
-        if not wrong[side]:
-            wrong[side] |= _misread(bench, side, _scales_of(failed, side))
-    for side, held in wrong.items():
-        if not held or (side == "y" and held == wrong["x"]):
-            continue
-        both = wrong["x"] == wrong["y"]
-        first, value = next(iter(held.items()))
-        step = _reading(held)
-        right = float(np.uint16(first).view(np.float16))
-        x, y = (bench.padded(_unit(bench, right if s == side else 1.0)) for s in "xy")
-        values = {f"0x{h:04x}": v for h, v in held.items()}
-        more = f"; and {len(held) - 1} more" if len(held) > 1 else ""
-        of = "" if both else f" of {side}"
-        yield bench.measured(
-            "half-read",
-            {"operand": "xy" if both else side, "values": values},
-            f"The scale 0x{first:04x}{of} is read as {value!r}, not {right!r}{more}.",
-            cause="half-table-entry" if list(held) == [0x2E66] else "",
-            like="half-table-entry",
-            evidence=[bench.shown(x, y, f"1 · 1 under {side}'s scale 0x{first:04x}")],
-            changes={f"widen_{s}": step for s in ("xy" if both else side)},
-        )
-
-
-def _misread(bench: Bench, side: str, halves: Array) -> dict[int, float]:
-    """Return which of some halves are not taken for what they are, with their values: a few of them."""
-    found: dict[int, float] = {}
-    for h in halves[:TRIED]:
-        value = float(h)
-        rows = [bench.padded(_unit(bench, value if s == side else 1.0)) for s in "xy"]
-        got = bench.value(*rows)
-        if got != value and len(found) < FOUND:
-            found[int(h.view(np.uint16))] = got
-    return found
-
-
-def _scales_of(failed: Sequence[CallResult], side: str) -> Array:
-    """Return the scales of x, or of y, in the shortest failed calls: finite, and not zero."""
-    scales = []
-    for one in sorted(failed, key=lambda f: f.call.n)[:SHORTEST]:
-        dtype = layout.BLOCK_Q8_A8 if one.call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
-        data = calls.inputs_of(one.call)[f"v{side}"]
-        field = "activation_scale" if side == "y" and dtype is layout.BLOCK_Q8_A8_V2 else "weight_scale"
-        scales.append(layout.as_blocks(data[: one.call.n // 32 * dtype.itemsize], dtype)[field])
-    every = np.unique(np.concatenate(scales))
-    return np.asarray(every[np.isfinite(every) & (every != 0)])
-
-
-def _unit(bench: Bench, scale: float) -> Array:
-    codes = np.zeros((1, 32), np.int64)
-    codes[0, bench.element] = 1
-    return dot_rows.blocks(scale, codes)
-
-
-def _reading(values: dict[int, float]) -> Step:
-    """Return the step that reads some halves as other values."""
-
-    def widen(h: Array) -> Array:
-        bits = np.asarray(h, np.float16).view(np.uint16)
-        wide = np.asarray(h, np.float64)
-        for half, value in values.items():
-            wide = np.where(bits == half, value, wide)
-        return wide
-
-    return widen
 
 
 def _products(bench: Bench) -> Iterator[Measured]:

@@ -29,7 +29,17 @@ if TYPE_CHECKING:
 PRIMES = (3, 5, 7, 11)
 """x's weight_scale and activation_scale, and y's: the product of two names them."""
 
-TRIED = (PRIMES, (3, 0, 0, 11), (0, 5, 7, 11), (3, 5, 0, 11), (3, 0, 7, 11), (3, 5, 7, 0), (2048, 1, 0, 1))
+TRIED = (
+    PRIMES,
+    (3, 0, 0, 11),
+    (0, 5, 7, 11),
+    (3, 5, 0, 11),
+    (3, 0, 7, 11),
+    (3, 5, 7, 0),
+    (2048, 1, 0, 1),
+    (-3, 5, 7, 11),
+    (3, 5, 7, -11),
+)
 """Scales under which a block shows its choice."""
 
 LONG_ROWS = (16, 19)
@@ -64,6 +74,10 @@ TAKEN: dict[str, tuple[str, Choice]] = {
     "own-unless-zero": (
         "the scale of the other role where its own is zero",
         lambda own, other: np.where(own == 0, other, own),
+    ),
+    "own-unless-negative": (
+        "the scale of the other role where its own is negative",
+        lambda own, other: np.where(own < 0, other, own),
     ),
     "other-unless-zero": (
         "the scale of the other role where that is not zero",

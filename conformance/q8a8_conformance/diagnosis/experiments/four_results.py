@@ -134,11 +134,13 @@ def rows_met(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     changes = {"blocks": lambda nb, row, column: _meeting(nb, row + 2 * column, rules)}
     mets = [met for of in rules.values() for met, _ in of]
     codes = any(met.shift or (met.x, met.y) != (n % 2, n // 2) for n, of in rules.items() for met, _ in of)
-    lost = all(met.times != 1 for met in mets)
+    fact = "block-meets-another" if codes else "scale-of-another-block"
+    if all(met.times != 1 for met in mets):
+        fact = "block-counted-twice" if any(met.times for met in mets) else "block-not-counted"
     nb = min(nb for nb, of in looked.items() if any(of))
     block = min(int(np.argmax(where)) for of in looked[nb] for where in of.values())
     yield bench.measured(
-        "block-meets-another" if codes else "block-not-counted" if lost else "scale-of-another-block",
+        fact,
         {
             "rows": [
                 {"result": OF[number], **vars(met), "blocks": rule.to_json()}
@@ -168,8 +170,11 @@ def _words(rules: Mapping[int, Sequence[tuple[Met, Rule]]]) -> Iterator[str]:
     together: dict[str, list[str]] = {}
     for words, names in said.items():
         where, _, what = words.partition("{}")
-        what = what if len(names) == 1 or where else _plural(what)
-        together.setdefault(where, []).append(f"{' and '.join(names)}{what}")
+        if where and len(names) == len(OF):
+            together.setdefault(where.removesuffix(" of "), []).append(what)
+            continue
+        many = _plural(what) if len(names) > 1 and not where else what
+        together.setdefault(where, []).append(f"{' and '.join(names)}{many}")
     yield from (f"{where}{', '.join(what)}" for where, what in together.items())
 
 

@@ -9,7 +9,7 @@ whose codes meet zeros.
 
 from __future__ import annotations
 
-from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,20 +17,20 @@ import numpy as np
 from q8a8_conformance.diagnosis.experiments.arithmetic import block_steps
 from q8a8_conformance.diagnosis.experiments.bench import changes_of
 from q8a8_conformance.diagnosis.experiments.candidates import Candidate
-from q8a8_conformance.diagnosis.experiments.model import Model, joined, matches
+from q8a8_conformance.diagnosis.experiments.model import Model, joined, matches, merged
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
-from q8a8_conformance.reveal.places import find_rule, seen_of
+from q8a8_conformance.reveal.places import Seen, find_rule
 from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.reveal.places import Effect, Rule
+    from q8a8_conformance.reveal.places import Rule
 
     Array = NDArray[Any]
 
@@ -46,8 +46,8 @@ LONGEST = 130
 BESIDE = 10
 """Blocks of the rows in which other blocks have codes, too."""
 
-ANY = ("any",)
-"""The effect of blocks that are wrong in any call."""
+KINDS = 4
+"""Blocks of which the steps are measured."""
 
 FIX = "Treat every block alike: load its codes and its scale, and handle what the unrolled loop leaves over."
 
@@ -65,17 +65,26 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
     if all(survey.wrong(nb).all() for nb in SHORT):
         return
     tried = sorted({*LENGTHS, *(n for n in lengths if n <= LONGEST)} - {0})
-    for effect in survey.effects(tried):
-        seen, ask = seen_of(effect, {nb: survey.seen(nb) for nb in tried}, survey.seen)
-        rule = find_rule(seen, ask, LONGEST)
-        first = next((nb for nb in tried if seen.rows[nb].any()), 0)
-        if rule is None or all(seen.rows[nb].all() for nb in tried):
-            continue
-        parts = _measured_at(bench, base, first, int(np.argmax(seen.rows[first])))
+    places = [(nb, int(block)) for nb in tried for block in np.flatnonzero(survey.wrong(nb))]
+    measured: dict[str, tuple[Candidate, ...]] = {}
+    for nb, block in _first_of_each(places):
+        parts = _measured_at(bench, base, nb, block)
+        measured.setdefault("; ".join(part.sentence for part in parts), parts)
+    measured.pop("", None)
+    for parts in measured.values():
         steps = {key: step for part in parts for key, step in part.changes.items()}
-        model = Model(**joined([base, {"local": ((rule.holds, steps),)}]))
-        if not parts or not survey.confirms(model, rule, tried, beside=effect == ANY):
+        # Where there is one kind of places, all that is wrong is of it; else what these steps give.
+        alone = len(measured) == 1
+
+        places_of = survey.wrong if alone else partial(survey.given, steps=steps)
+        seen = Seen({nb: places_of(nb) for nb in tried})
+        rule = find_rule(seen, partial(_asked, places_of), LONGEST)
+        if rule is None or all(where.all() for where in seen.rows.values()):
             continue
+        model = Model(**joined([base, {"local": ((rule.holds, steps),)}]))
+        if not survey.confirms(model, rule, tried, beside=alone):
+            continue
+        first = next(nb for nb in tried if seen.rows[nb].any())
         text = rule.text("block", "nb")
         for part in parts:
             yield bench.measured(
@@ -89,6 +98,18 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
                 changes={"local": ((rule.holds, part.changes),)},
             )
         return
+
+
+def _asked(places_of: Callable[[int], Array], nb: int) -> tuple[Array, None]:
+    return places_of(nb), None
+
+
+def _first_of_each(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Choose blocks of rows that may be wrong for other reasons: the first, the last, odd ones."""
+    kinds: dict[object, tuple[int, int]] = {}
+    for nb, block in places:
+        kinds.setdefault((block == 0, block == nb - 1, block % 2), (nb, block))
+    return list(kinds.values())[:KINDS]
 
 
 class _Survey:
@@ -105,7 +126,6 @@ class _Survey:
     def __init__(self, bench: Bench, model: Model) -> None:
         self._bench = bench
         self._model = model
-        self._of_block = len(list(_rows(1, 0)))
         self._made: dict[int, list[tuple[int, CallResult]]] = {}
 
     def wrong(self, nb: int) -> Array:
@@ -115,22 +135,12 @@ class _Survey:
             found[block] |= not matches(self._model, one)
         return found
 
-    def seen(self, nb: int) -> dict[Effect, Array]:
-        """Return which blocks of a row of nb are wrong, in any calls and in each set of calls: bool [nb]."""
-        sets: list[list[int]] = [[] for _ in range(nb)]
-        for number, (block, one) in enumerate(self._calls(nb)):
-            if not matches(self._model, one):
-                sets[block].append(number % self._of_block)
-        every = {tuple(of) for of in sets if of}
-        found = {("calls", *of): np.array([tuple(one) == of for one in sets]) for of in every}
-        return {ANY: np.array([bool(of) for of in sets]), **found}
-
-    def effects(self, lengths: Sequence[int]) -> list[Effect]:
-        """Return what is seen at blocks of rows, any at all first, then what is seen most often."""
-        often: Counter[Effect] = Counter()
-        for nb in lengths:
-            often.update({effect: int(where.sum()) for effect, where in self.seen(nb).items()})
-        return [effect for effect, count in often.most_common() if count]
+    def given(self, nb: int, steps: dict[str, Any]) -> Array:
+        """Return which wrong blocks of a row are what the model gives with some steps: bool [nb]."""
+        model, found = merged(self._model, [steps]), self.wrong(nb)
+        for block, one in self._calls(nb):
+            found[block] = found[block] and matches(model, one)
+        return found
 
     def first_wrong(self, nb: int) -> Call:
         """Return the first call of a row of nb that is wrong."""

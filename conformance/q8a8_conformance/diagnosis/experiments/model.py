@@ -48,6 +48,22 @@ def unpack(data: bytes, nb: int, version: int) -> tuple[Array, Array, Array]:
     return blocks["weight_scale"], blocks[second], blocks["weight_qs"]
 
 
+def unpack_at(
+    data: bytes, start: int, nb: int, version: int, far: tuple[Array, Array]
+) -> tuple[Array, Array, Array]:
+    """Return what `unpack` does from a byte on, with scales and codes so many bytes from their own places."""
+    most = max(int(np.abs(part).max(initial=0)) for part in far)
+    size, of_codes = SIZES[version], SIZES[version] - 32
+    held = np.frombuffer(bytes(most) + data + bytes(most + nb * size), np.uint8)
+    begins = most + start + size * np.arange(nb)
+
+    def of(first: Array, count: int) -> Array:
+        return np.ascontiguousarray(held[first[:, np.newaxis] + np.arange(count)])
+
+    scales = [of(begins + far[0] + at, 2).view(np.float16)[:, 0] for at in (0, 2 * (version == 2))]
+    return scales[0], scales[1], of(begins + far[1] + of_codes, 32).view(np.int8)
+
+
 def pick(x_weight: Array, _x_activation: Array, _y_weight: Array, y_activation: Array) -> tuple[Array, Array]:
     """Take x's weight_scale and y's activation_scale (Q8A8-DOT-9); version 1 has one scale in both roles."""
     return x_weight, y_activation
@@ -156,6 +172,9 @@ class Model:
     ----------
     unpack
         (bytes, nb, version) -> weight scales, activation scales, codes.
+    read_at
+        ("x" or "y", nb) -> how many bytes behind their own places scales and codes are read: int [nb] each;
+        None where all are read there.
     pick
         (x's weight and activation scales, y's, of the blocks of a result) -> halves of x and of y.
     blocks
@@ -191,6 +210,7 @@ class Model:
     """
 
     unpack: Step = unpack
+    read_at: Step | None = None
     pick: Step = pick
     blocks: Step = blocks
     scale_of_x: Step = own_scale
@@ -225,7 +245,8 @@ class Model:
         inputs = inputs_of(call)
         bx, by = self.strides(nb, call.bx, call.by) if call.nrc == 2 else (0, 0)
         x, y = (
-            self._rows(inputs[name], nb, version, step, call.nrc) for name, step in (("vx", bx), ("vy", by))
+            self._rows(name[1], inputs[name], nb, version, step, call.nrc)
+            for name, step in (("vx", bx), ("vy", by))
         )
         beyond = [
             self.strides is not strides and len(inputs[name]) < step + nb * SIZES[version]
@@ -253,9 +274,13 @@ class Model:
         """Return the model of one of four results."""
         return merged(self, (changes for numbers, changes in self.only if number in numbers))
 
-    def _rows(self, data: bytes, nb: int, version: int, step: int, nrc: int) -> list[Array]:
+    def _rows(self, side: str, data: bytes, nb: int, version: int, step: int, nrc: int) -> list[Array]:
         """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""
-        parts = [self.unpack(data[row * step :], nb, version) for row in range(nrc)]
+        if self.read_at is None:
+            parts = [self.unpack(data[row * step :], nb, version) for row in range(nrc)]
+        else:
+            far = self.read_at(side, nb)
+            parts = [unpack_at(data, row * step, nb, version, far) for row in range(nrc)]
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def _terms(

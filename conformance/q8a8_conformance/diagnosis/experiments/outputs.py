@@ -261,7 +261,7 @@ def pairs(bench: Bench) -> Iterator[Measured]:
         yield bench.measured(
             "results-exchanged",
             {"places": places, **({"blocks": blocks.to_json()} if blocks else {})},
-            f"With nrc = 2{of} {' and '.join(exchanged)} change places.",
+            f"With nrc = 2{of} {_exchanged_words(order)} change places.",
             cause="" if blocks else slugs.get(tuple(exchanged), ""),
             like="results-exchanged",
             evidence=[first.evidence(", ".join(f"{name} is at s[{place}]" for name, place in at.items()))],
@@ -279,6 +279,14 @@ def pairs(bench: Bench) -> Iterator[Measured]:
         )
     else:
         yield from _moved(bench, tried, first, missing)
+
+
+def _exchanged_words(order: Sequence[int]) -> str:
+    """Name the results that change places: two of them, two pairs, or more in a circle."""
+    pairs = [(k, at) for k, at in enumerate(order) if k < at and order[at] == k]
+    if len(pairs) == 2:
+        return ", and ".join(f"{NAMES[one]} and {NAMES[other]}" for one, other in pairs)
+    return " and ".join(name for k, name in enumerate(NAMES) if order[k] != k)
 
 
 def _exchanged_blocks(bench: Bench, order: Sequence[int]) -> Rule | None:

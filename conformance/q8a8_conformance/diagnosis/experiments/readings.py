@@ -121,7 +121,8 @@ class Reading:
         }.get(self.kind, "are read right")
 
 
-def _tried(right: Array, values: Array) -> Iterator[Reading]:
+def readings_of(right: Array, values: Array) -> Iterator[Reading]:
+    """Yield what halves may be taken for, of which some are taken for some values."""
     yield from (Reading(kind) for kind in ("right", "zero", "magnitude", "negated"))
     yield from (Reading(kind, bits) for bits in reversed(BITS) for kind in ("cut", "rounded"))
     yield from (Reading("scaled", power) for power in POWERS)
@@ -226,7 +227,7 @@ def _by_exponent(
     fitting: dict[tuple[int, int], list[Reading]] = {}
     for key in itertools.product(range(signs), exponents):
         right, values = measured(chosen(*key))
-        fitting[key] = [one for one in _tried(right, values) if np.array_equal(one.of(right), values)]
+        fitting[key] = [one for one in readings_of(right, values) if np.array_equal(one.of(right), values)]
         if not fitting[key]:
             return None
     wrong = [readings for readings in fitting.values() if readings[0].kind != "right"]

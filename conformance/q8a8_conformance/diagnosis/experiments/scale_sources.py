@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8_conformance.reveal.places import Seen, find_rule
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -14,8 +16,12 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.reveal.places import Rule
 
     Array = NDArray[Any]
+
+SHIFTS = 3
+"""Distances of scales that may have rules of their own."""
 
 SCALES = (
     3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61,
@@ -42,7 +48,7 @@ def block_scales(bench: Bench) -> Iterator[Measured]:
         return
     nb = wrong[0]
     taken = [tuple(pair) for pair in seen[nb].T.tolist()]
-    sides = [_source({nb: of[side] for nb, of in seen.items()}) for side in (0, 1)]
+    sides = [_source(bench, side, {nb: of[side] for nb, of in seen.items()}) for side in (0, 1)]
     (name_x, _, of_x), (name_y, _, of_y) = sides
     block = next(b for b in range(nb) if taken[b] != (b, b))
     others = [
@@ -116,16 +122,43 @@ Source = tuple[str, str, "Callable[[Array, int], Array]"]
 """Whose scale a block takes: name, words, and the function of the blocks' numbers and of nb."""
 
 
-def _source(seen: Mapping[int, Array]) -> Source:
+def _source(bench: Bench, side: int, seen: Mapping[int, Array]) -> Source:
     """Return whose scales blocks take, by those that they take in rows of each length."""
     shifts = {nb: of - np.arange(nb) for nb, of in seen.items()}
     for source in (*OF_BLOCKS, *_left_over(), *_patterns(shifts)):
         if all((source[2](np.arange(nb), nb) == of).all() for nb, of in seen.items()):
             return source
+    if ruled := _ruled(bench, side, shifts):
+        return ruled
     nb = next(nb for nb, shift in shifts.items() if shift.any())
     block = int(np.flatnonzero(shifts[nb])[0])
     words = f"other blocks, with {nb} in a row block {block} that of block {seen[nb][block]}"
     return "others", words, partial(_as_seen, seen)
+
+
+def _ruled(bench: Bench, side: int, shifts: Mapping[int, Array]) -> Source | None:
+    """Return the source of blocks that take scales as far away at places of a rule; None without one."""
+    rules: dict[int, Rule] = {}
+
+    def ask(nb: int) -> Array:
+        return np.array(_taken(bench, nb)[0])[:, side] - np.arange(nb)
+
+    for shift in {int(step) for of in shifts.values() for step in of if step}:
+        seen = Seen({nb: of == shift for nb, of in shifts.items()})
+        rule = find_rule(seen, lambda nb, shift=shift: (ask(nb) == shift, None), max(LENGTHS))  # type: ignore[misc]  # bound at once
+        if rule is None or len(rules) == SHIFTS:
+            return None
+        rules[shift] = rule
+    words = " and ".join(
+        f"block b {'-' if shift < 0 else '+'} {abs(shift)} in {rule.text('block', 'nb')}"
+        for shift, rule in rules.items()
+    )
+
+    def of(numbers: Array, nb: int) -> Array:
+        blocks = numbers % max(nb, 1)
+        return np.asarray(numbers + sum(shift * rule.holds(nb)[blocks] for shift, rule in rules.items()))
+
+    return "by a rule", words, of
 
 
 def _as_seen(seen: Mapping[int, Array], numbers: Array, nb: int) -> Array:
@@ -164,7 +197,7 @@ def _patterns(shifts: Mapping[int, Array]) -> Iterator[Source]:
         pattern = longest[:group]
         places = {r: int(step) for r, step in enumerate(pattern) if step}
         words = " and ".join(
-            f"block b {shift:+d} where b mod {group} is "
+            f"block b {'-' if shift < 0 else '+'} {abs(shift)} where b mod {group} is "
             + " or ".join(str(r) for r, step in places.items() if step == shift)
             for shift in dict.fromkeys(places.values())
         )

@@ -164,11 +164,19 @@ class Counted:
         largest = greatest_code(bench, nb)
         self.x, self.y = (rng.integers(1, largest + 1, bench.nrc * nb) for _ in "xy")
 
-    def call(self, x: Array, y: Array, dy: Array | float = 1.0) -> Call:
-        """Return the call on codes of all rows, one after the other; `dy` are the scales of one row of y."""
+    def is_alike(self, scales: tuple[float, float]) -> bool:
+        """Return whether results are the same ones under other scales of all blocks."""
+        if self.bench.nrc == 2:
+            return True
+        dx, dy = scales
+        own, other = self.results(self.x, self.y), self.results(self.x, self.y, dy, dx)
+        return bool((own * (dx * dy) == other).all())
+
+    def call(self, x: Array, y: Array, dy: Array | float = 1.0, dx: float = 1.0) -> Call:
+        """Return the call on codes of all rows, one after the other, under scales of single rows."""
         bench = self.bench
         if bench.nrc == 1:
-            one, other = bench.row(x), bench.full(y, dy)
+            one, other = bench.row(x, dx), bench.full(y, dy)
             return bench.call(other, one) if self.exchanged else bench.call(one, other)
         rows = [
             np.stack([bench.encode(make(part)) for part in np.split(codes, 2)])
@@ -176,9 +184,9 @@ class Counted:
         ]
         return with_s(calls.dot_pair(rows[0], rows[1], bs=BETWEEN), bytes(4 * BETWEEN + 8))
 
-    def results(self, x: Array, y: Array, dy: Array | float = 1.0) -> Array:
+    def results(self, x: Array, y: Array, dy: Array | float = 1.0, dx: float = 1.0) -> Array:
         """Return the results [nrc · nrc], the row of x the faster."""
-        s = np.frombuffer(self.bench.outputs(self.call(x, y, dy))[0], "<f4").astype(np.float64)
+        s = np.frombuffer(self.bench.outputs(self.call(x, y, dy, dx))[0], "<f4").astype(np.float64)
         return s[list(self.bench.places(BETWEEN))[: self.bench.nrc**2]] / self.bench.factor
 
     def expected(self, x: Array, y: Array) -> Array:

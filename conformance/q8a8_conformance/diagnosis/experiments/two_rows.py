@@ -61,6 +61,18 @@ def _starts(own: str, other: str) -> tuple[tuple[str, str, Any], ...]:
         (f"b{own} mod 65536", "strides-in-sixteen-bits", lambda _row, mine, _others: mine % 65536),
         (f"b{own} as int16_t", "", lambda _row, mine, _others: (mine + 32768) % 65536 - 32768),
         (f"b{own} rounded down to blocks", "", lambda _row, mine, _others: mine // 34 * 34),
+        *(
+            (f"b{own} rounded down to a multiple of {m}", "", lambda _row, mine, _others, m=m: mine // m * m)
+            for m in (4, 8, 16, 32, 64)
+        ),
+        *(
+            (f"b{own} + {more}", "", lambda _row, mine, _others, more=more: mine + more)
+            for more in (34, 2, 4)
+        ),
+        *(
+            (f"b{own} - {less}", "", lambda _row, mine, _others, less=less: mine - less)
+            for less in (34, 2, 4)
+        ),
         ("0", "", lambda _row, _mine, _others: 0),
     )
 

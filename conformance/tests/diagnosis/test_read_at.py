@@ -1,0 +1,59 @@
+"""Blocks of which some bytes are read a little before or behind their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from q8a8_conformance.faults.kernel import DOT, DOT_REAL, Kernel
+
+from .dot_calls import facts_about
+
+if TYPE_CHECKING:
+    from q8a8_conformance.inputs.calls import Array
+
+
+class _TailApart(Kernel):
+    """Reads the blocks of x that are left over after groups of 4 at steps of 36 bytes, not of 34."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Copy the bytes that are read to where they belong, and multiply."""
+        x, nb = vx.copy(), n // 32
+        held = np.append(vx, np.zeros(64, vx.dtype))
+        for start in (0, bx)[:nrc]:
+            for block in range(nb // 4 * 4, nb):
+                own, far = start + 34 * block, 2 * (block % 4)
+                x[own : own + 34] = held[own + far : own + far + 34]
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, x, bx, vy, by, nrc)
+
+
+class _CodesEarly(Kernel):
+    """Reads y's codes of version 2 blocks 2 bytes too early from block 8 on."""
+
+    def ggml_vec_dot_q8_a8_q8_a8_real(self, n: int, s: Array, vx: Array, vy: Array) -> None:
+        """Copy the bytes that are read to where they belong, and multiply."""
+        y = vy.copy()
+        for own in range(36 * 8, n // 32 * 36, 36):
+            y[own + 4 : own + 36] = vy[own + 2 : own + 34]
+        super().ggml_vec_dot_q8_a8_q8_a8_real(n, s, vx, y)
+
+
+def test_another_stride_of_a_tail() -> None:
+    """The blocks are counted, and read elsewhere: the fact has the distance of them."""
+    facts, failures = facts_about(DOT, _TailApart())
+    (fact,) = facts
+    assert fact.fact == "block-read-elsewhere"
+    assert fact.sentence == (
+        "The blocks of x that are left over after groups of 4 are read 36 bytes apart, not 34."
+    )
+    assert fact.explained(failures) == failures
+
+
+def test_codes_of_some_blocks() -> None:
+    """Codes that are read elsewhere than the scale, at some places of a row."""
+    facts, failures = facts_about(DOT_REAL, _CodesEarly())
+    assert facts[0].sentence == "Every block from block 8 on: the codes of y are read 2 bytes too early."
+    assert facts[0].explained(failures) == failures
