@@ -119,7 +119,6 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "place-scale-of": "At some places a block has the scale of another block.",
         "place-unwritten": "At some places nothing is written.",
         "place-unwritten-bytes": "Some bytes of a block are not written.",
-        "place-unwritten-elements": "Some elements of a block are not written.",
         "place-wraps": "Blocks, or elements, are counted in too few bits: the first come out again.",
         "place-zero": "At some places zeros are written.",
         "product": "Dequantization does not give the product of scale and code, but something else.",

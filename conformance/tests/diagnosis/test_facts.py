@@ -12,6 +12,7 @@ from q8a8_conformance import reveal
 from q8a8_conformance.diagnosis import experiments
 from q8a8_conformance.diagnosis.facts import FACTS, HEX_LIMIT, OTHER_FACTS, Evidence, Fact
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.results import side_effects
 from q8a8_conformance.results.observations import Failure
 
 
@@ -52,6 +53,7 @@ def test_every_fact_has_a_sentence() -> None:
     """What the experiments call a fact is in the table of facts, and nothing else is."""
     here = Path(experiments.__file__).parent
     rest = [*here.parent.glob("*_*.py"), *Path(reveal.__file__).parent.glob("*.py")]
+    rest += [Path(side_effects.__file__), here / "side_effects.py", here / "turns.py"]
     other = "\n".join(path.read_text(encoding="utf-8") for path in rest)
     assert set(re.findall(r'Difference\(\s*"([a-z-]+)"', other)) <= {*OTHER_FACTS, *FACTS}
     assert [slug for slug in OTHER_FACTS if f'"{re.sub("^(place|value)-", "", slug)}' not in other] == []

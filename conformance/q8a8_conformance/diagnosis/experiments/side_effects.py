@@ -106,12 +106,14 @@ def of_reach(died: Sequence[tuple[Call, str]], ask: Ask) -> Fact | None:
         return None
     where, words = found
     how, name, far, side = said.groups()
-    verb, rule = ("written", "Q8A8-MEM-2") if how == "write" else ("read", "Q8A8-MEM-1")
+    verb, rule, fact = "read", "Q8A8-MEM-1", "read-outside"
+    if how == "write":
+        verb, rule, fact = "written", "Q8A8-MEM-2", "written-outside"
     place = "end" if side == "after its end" else "start"
     sentence = f"Bytes {'after' if place == 'end' else 'before'} the {place} of {name} are {verb}"
     fix = "Touch the bytes of the buffers alone: handle what a vector leaves over."
     evidence = (Evidence(call, (), (), f"{_length(call)}: {name}: {far} {side}"),)
-    named = (f"{verb}-outside", {**where, "buffer": name, "side": place}, rule)
+    named = (fact, {**where, "buffer": name, "side": place}, rule)
     full = f"{sentence}{words or ' in every call'}."
     return Fact(*named, full, fix, "", function=call.function, evidence=evidence, nrc=call.nrc)
 
