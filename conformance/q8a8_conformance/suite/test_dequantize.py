@@ -56,6 +56,17 @@ def test_places(judge: Judge) -> None:
         judge_row(judge, dot_rows.blocks(np.exp2(np.arange(nb) % 16 - 8.0), codes))
 
 
+@pytest.mark.rule("Q8A8-LAY-2", "Q8A8-DEQ-1")
+def test_alike(judge: Judge) -> None:
+    """Dequantize blocks beside others that have the same scale, the other sign, the same codes, or both."""
+    judge.require(calls.DEQUANTIZE)
+    rng = dot_rows.generator("alike")
+    for nb in (2, 5, 16, 67):
+        scales = rng.choice([0.3, 1.7], nb) * rng.choice([-1.0, 1.0], nb)
+        codes = rng.integers(-128, 128, (2, 32))[rng.integers(0, 2, nb)]
+        judge_row(judge, dot_rows.blocks(scales, codes))
+
+
 @pytest.mark.rule("Q8A8-DEQ-3")
 def test_empty(judge: Judge) -> None:
     """Dequantize no blocks: nothing is written."""

@@ -143,6 +143,17 @@ def test_related(judge: Judge, nb: int) -> None:
         judge_pair(judge, x.reshape(2, nb), y.reshape(2, nb), exact=True, bs=bs, x_gap=x_gap, y_gap=y_gap)
 
 
+@pytest.mark.rule("Q8A8-DOT-6")
+@pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/zero-scales/blocks-{nb}") for nb in (2, 7, 33)])
+def test_zero_scales(judge: Judge, nb: int) -> None:
+    """Compute four dot products of rows in which other blocks have a scale of zero in each."""
+    require_two_rows(judge)
+    x, y = (side.reshape(2, nb).copy() for side in dot_rows.exact_pair(2 * nb, seed=nb))
+    for number, row in enumerate((x[0], x[1], y[0], y[1])):
+        row["weight_scale"][number % nb :: 4] = 0.0 if number % 2 else -0.0
+    judge_pair(judge, x, y, exact=True, bs=3)
+
+
 @pytest.mark.rule("Q8A8-DOT-6", "Q8A8-ENV-2")
 @pytest.mark.parametrize("nb", [pytest.param(nb, id=f"nrc2/by-turns/blocks-{nb}") for nb in (2, 9, 40)])
 def test_by_turns(judge: Judge, nb: int) -> None:
