@@ -15,7 +15,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.suite import placement
 from q8a8_conformance.suite.accepted_recipes import DESIGN
@@ -122,10 +121,12 @@ class Judge:
     def aligned(self, call: Call) -> Call:
         """Return a call whose buffers begin at 64-byte boundaries, where kernels may have a way of their own.
 
-        (It is one on read-only inputs, which is placed already.) The call itself where the worker cannot.
+        (One line further on, so that it is no plain call, which gets a placement.) The call itself where the
+        worker cannot.
         """
-        able = "readonly" in self.target.hello.capabilities
-        return calls.with_options(call, Option.READONLY) if able else call
+        able = "offset" in self.target.hello.capabilities
+        at = {buffer.name: placement.LINE for buffer in call.spec.buffers}
+        return calls.misaligned(call, at) if able else call
 
     def exact(self, call: Call, expected: Mapping[str, bytes], rules: tuple[str, ...] | None = None) -> None:
         """Make a call whose output buffers must hold exactly these bytes."""
