@@ -26,7 +26,7 @@ from q8a8_conformance.inputs.calls import DEQUANTIZE
 from q8a8_conformance.reveal.quantizer_calls import FILLS, QuantizerCalls, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizer_calls import AnySession
@@ -129,7 +129,8 @@ class Cases:
         codes = self._changed(n, n * BLOCK, lambda row, some: row[:, 2:].reshape(-1)[some])
         return self._changed(n, n, None), codes
 
-    def _changed(self, n: int, count: int, of: Any) -> Array:  # noqa: ANN401 - whether codes are changed
+    def _changed(self, n: int, count: int, of: Callable[[Array, Array], Array] | None) -> Array:
+        """Return what each element changes with: codes, as `of` gives them, or without it scales."""
         numbers = np.arange(count)
         plain = np.array([PLAIN[0]] * n, "<u2"), np.full(n * BLOCK, PLAIN[1], np.uint8)
 

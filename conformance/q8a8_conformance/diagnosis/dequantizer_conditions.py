@@ -192,7 +192,10 @@ def _of_sets(state: State, exact: tuple[bool, bool]) -> Iterator[Values]:
         yield half
     if code and (half := best_half(state.among(code))):
         one, other = half.holds, code.holds
-        holds = lambda h, q: one(h, q) & other(h, q)  # noqa: E731 - of two
+
+        def holds(h: Array, q: Array) -> Array:
+            return np.asarray(one(h, q) & other(h, q))
+
         yield Values(f"{half.text} and {code.text}", {**half.data, **code.data}, holds, half.cost + code.cost)
 
 

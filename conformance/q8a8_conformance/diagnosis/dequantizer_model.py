@@ -234,11 +234,12 @@ class Dequantizer:
         halves, codes = read_right()
         d, v = halves[h], codes[q]
         with np.errstate(all="ignore"):
-            for stage, one, values in (("scale", h, d), ("code", q, v)):
+            for stage, one, right in (("scale", h, d), ("code", q, v)):
+                values = right
                 for law in self.laws:
                     if law.form.stage == stage:
                         held = law.where.holds(blocks, at, h, q)
-                        values = np.where(held, law.form.gives(one, values), values)  # noqa: PLW2901 - in steps
+                        values = np.where(held, law.form.gives(one, values), values)
                 d, v = (values, v) if stage == "scale" else (d, values)
             y = d * v
             for law in self.laws:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizer_cases import near_lengths
 from q8a8_conformance.diagnosis.dequantizer_conditions import State, find_condition
-from q8a8_conformance.diagnosis.dequantizer_forms import OTHER, bank, measured, moved
+from q8a8_conformance.diagnosis.dequantizer_forms import OTHER, bank
+from q8a8_conformance.diagnosis.dequantizer_measured import measured, moved
 from q8a8_conformance.diagnosis.dequantizer_model import Law
 
 if TYPE_CHECKING:

@@ -266,11 +266,12 @@ def _code_listed(states: Sequence[State]) -> Iterator[Condition]:
             text = f"of {noun} {low}" if name == "magnitudes" else f"of the code {low}"
         data = {"values": name, "least": least, "greatest": greatest}
 
-        def holds(case: Case, of: Any = of, least: int = least, greatest: int = greatest) -> Array:  # noqa: ANN401 - a function
-            codes = of(case.codes)
-            return np.asarray((codes >= least) & (codes <= greatest))
+        yield Condition(text, data, partial(_within, of, least, greatest), of_scales=False)
 
-        yield Condition(text, data, holds, of_scales=False)
+
+def _within(of: Callable[[Array], Array], least: int, greatest: int, case: Case) -> Array:
+    codes = of(case.codes)
+    return np.asarray((codes >= least) & (codes <= greatest))
 
 
 def _size_limits(question: Question, states: Sequence[State]) -> Iterator[Condition]:

@@ -64,7 +64,7 @@ def limit_of(question: Question, states: Sequence[State]) -> Condition | None:
 def _amaxes(states: Sequence[State]) -> tuple[Array, Array]:
     hit = [s.case.amax[s.hit_blocks] for s in states]
     missed = [s.case.amax[s.missed_blocks | s.bad.any(axis=1)] for s in states]
-    return tuple(np.concatenate(part).astype(np.float64) for part in (hit, missed))  # type: ignore[return-value]  # two
+    return np.concatenate(hit).astype(np.float64), np.concatenate(missed).astype(np.float64)
 
 
 def _narrowed(

@@ -7,6 +7,7 @@ they are wrong is fitted, and the ends of the segments become formulas of the nu
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -164,12 +165,15 @@ def _ruled(bench: Bench, verdicts: Mapping[int, bool]) -> Measured | None:
                 where[one.start : one.stop] = True
         return treated[nb]
 
+    def treated_so(one: Segment, nb: int) -> tuple[Array, None]:
+        return ask(nb).get(one, np.zeros(nb, np.bool_)), None
+
     some = [wrong[place] for place in np.unique(np.linspace(0, len(wrong) - 1, RULED).astype(int))]
     kinds = {kind for nb in some for kind in ask(nb)}
     rules: dict[Segment, Rule] = {}
     for one in sorted(kinds, key=lambda one: (one.column, one.row, str(one))) if len(kinds) <= KINDS else ():
         seen = Seen({nb: of.get(one, np.zeros(nb, np.bool_)) for nb, of in treated.items()})
-        rule = find_rule(seen, lambda nb, one=one: (ask(nb).get(one, np.zeros(nb, np.bool_)), None), EVERY)  # type: ignore[misc]  # bound at once
+        rule = find_rule(seen, partial(treated_so, one), EVERY)
         if rule is None or rule.position.kind == "any":
             return None
         rules[one] = rule

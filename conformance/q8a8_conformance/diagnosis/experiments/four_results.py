@@ -117,6 +117,9 @@ def rows_met(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
             looked[nb] = _effects(bench, nb)
         return looked[nb]
 
+    def asked(number: int, nb: int) -> dict[tuple[Any, ...], Array]:
+        return ask(nb)[number]
+
     rules: dict[int, list[tuple[Met, Rule]]] = {}
     for number in range(4):
         kinds = list(dict.fromkeys(kind for of in looked.values() for kind in of[number]))
@@ -124,7 +127,7 @@ def rows_met(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
             return
         for kind in kinds:
             of_number = {nb: of[number] for nb, of in looked.items()}
-            seen, more = seen_of(kind, of_number, lambda nb, number=number: ask(nb)[number])  # type: ignore[misc]  # bound at once
+            seen, more = seen_of(kind, of_number, partial(asked, number))
             rule = find_rule(seen, more, LONGEST)
             if rule is None:
                 return

@@ -257,7 +257,7 @@ class Model:
         for number, place in enumerate(targets):
             model = self._of_result(number) if call.nrc == 2 and self.only else self
             parts = [
-                model._dot(x, y, model.blocks(nb, of % call.nrc, of // call.nrc), nb)  # noqa: SLF001 - its class
+                model._dot(x, y, model.blocks(nb, of % call.nrc, of // call.nrc), nb)  # noqa: SLF001 - another model, of this class
                 for of in self.sums[number]
             ]
             value, tolerance, rounds, overflows = parts[0] if len(parts) == 1 else _added(parts)
@@ -311,7 +311,7 @@ class Model:
         for held in {some for some in zip(*every, strict=True) if any(some)}:
             here = np.all([of == is_so for of, is_so in zip(every, held, strict=True)], axis=0)
             changes = joined(one for (_, one), is_so in zip(self.local, held, strict=True) if is_so)
-            other = replace(self, local=(), **changes)._terms(x, y, meeting, nb)  # noqa: SLF001 - its own class
+            other = replace(self, local=(), **changes)._terms(x, y, meeting, nb)  # noqa: SLF001 - another model, of this class
             d, terms = np.where(here, other[0], d), np.where(here, other[2], terms)
             of = np.where(here[:, np.newaxis], other[1], of)
         if not np.isfinite(terms).all():

@@ -17,7 +17,7 @@ from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import Condition, Rule, find_rule, seen_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -185,11 +185,13 @@ def _by_shift(
     yield (
         f"{words[0].upper()}{words[1:]}",
         {"scale": shift[0], "codes": shift[1], "blocks": rule.to_json()},
-        _step(side, lambda nb: tuple(part * rule.holds(nb) for part in shift)),
+        _step(side, lambda nb: (shift[0] * rule.holds(nb), shift[1] * rule.holds(nb))),
     )
 
 
-def _step(side: str, of_row: Any) -> Any:  # noqa: ANN401 - a step
+def _step(
+    side: str, of_row: Callable[[int], tuple[Array, Array]]
+) -> Callable[[str, int], tuple[Array, Array]]:
     """Return how far away scales and codes of one row are read: a step of a model."""
 
     def read_at(name: str, nb: int) -> tuple[Array, Array]:

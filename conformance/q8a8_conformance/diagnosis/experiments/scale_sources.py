@@ -143,9 +143,12 @@ def _ruled(bench: Bench, side: int, shifts: Mapping[int, Array]) -> Source | Non
     def ask(nb: int) -> Array:
         return np.array(_taken(bench, nb)[0])[:, side] - np.arange(nb)
 
+    def shifted(shift: int, nb: int) -> tuple[Array, None]:
+        return ask(nb) == shift, None
+
     for shift in {int(step) for of in shifts.values() for step in of if step}:
         seen = Seen({nb: of == shift for nb, of in shifts.items()})
-        rule = find_rule(seen, lambda nb, shift=shift: (ask(nb) == shift, None), max(LENGTHS))  # type: ignore[misc]  # bound at once
+        rule = find_rule(seen, partial(shifted, shift), max(LENGTHS))
         if rule is None or len(rules) == SHIFTS:
             return None
         rules[shift] = rule

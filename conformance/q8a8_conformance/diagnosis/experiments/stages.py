@@ -276,7 +276,8 @@ def _linear_words(wx: Array, wy: Array, constant: float) -> str:
     return f"{' and '.join(parts)} {'is' if len(parts) == 1 else 'are'} added to a block's sum."
 
 
-def _correction(where: dict[str, Any], sentence: str, step: Any) -> Candidate:  # noqa: ANN401 - a step
+def _correction(where: dict[str, Any], sentence: str, step: Callable[..., Any]) -> Candidate:
+    """Return a candidate for what is added to a block's sum."""
     fix = "Take off, in 32 bits, what the offset of one row's codes adds: it times the sum of the other's."
     return Candidate(
         "correction-wrong", where, "Q8A8-DOT-1", f"{sentence[0].upper()}{sentence[1:]}", fix, "",
