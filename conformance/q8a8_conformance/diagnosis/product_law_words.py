@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis.product_rules import EVERYWHERE, OutputRule
-from q8a8_conformance.diagnosis.product_words import KINDS, LETTERS, PLURAL, WHOLE, counted_words
+from q8a8_conformance.diagnosis.product_words import KINDS, LETTERS, WHOLE, counted_words
 from q8a8_conformance.faults.catalogue import MUTANTS
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
     if is_whole:
         return rule, f"{outputs} {_what(law, is_whole=True, plural=True)}.", fix, first
     blocks = law.blocks.text("block", "nb")
-    what = _what(law, is_whole=False, plural=law.blocks.position.kind in PLURAL)
+    what = _what(law, is_whole=False, plural=law.blocks.is_plural)
     if outputs == "All outputs":
         return rule, f"{blocks[0].upper()}{blocks[1:]} {what}.", fix, first
     return rule, f"In {outputs[0].lower()}{outputs[1:]}, {blocks} {what}.", fix, first

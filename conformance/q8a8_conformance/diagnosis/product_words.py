@@ -54,9 +54,6 @@ SIZES = (2, 3, 5, 6, 7, 9, 11, 13, 15, 18, 23, 31, 36, 47, 66)
 TRIED = 40
 """Shapes, at most, of which one is taken in which not all outputs are wrong."""
 
-PLURAL = ("left-over", "whole", "overlap", "last-few", "last-tile", "tile-modulo", "later-tiles")
-"""Positions that are named as several."""
-
 COUNTED = {0: "not counted", 2: "counted twice", -1: "subtracted", 0.5: "counted half"}
 WHOLE = {0: "+0", 2: "doubled", 3: "tripled", -1: "negated", 0.5: "halved"}
 """What blocks, or outputs as a whole, are that are counted so often."""
@@ -141,7 +138,7 @@ def _miscounted(held: Sequence[Sources], measure: Measuring) -> tuple[str, dict[
     if rule.position.kind == "any":
         text = replace(where, blocks=rule).text
         return f"{text} are {WHOLE.get(count) or f'counted {count:g} times'}.", {"outputs": where.to_json()}
-    text, how = rule.text("block", "nb"), counted_words(count, plural=rule.position.kind in PLURAL)
+    text, how = rule.text("block", "nb"), counted_words(count, plural=rule.is_plural)
     if where.text == "All outputs":
         return f"{text[0].upper()}{text[1:]} {how}.", {"blocks": rule.to_json()}
     outputs_text = f"{where.text[0].lower()}{where.text[1:]}"

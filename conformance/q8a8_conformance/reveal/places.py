@@ -5,7 +5,7 @@ those at which it was not, `find_rule` chooses a rule about the position and one
 rules fit, it asks for a row in which they differ::
 
     position    all, the first, the last, i >= t, i < t, i mod m = r, the n mod m left over, ...
-    length      any, n >= t, n <= t, n mod m = r, n mod m >= r, one length; two of them at once
+    length      any, n >= t, n <= t, n mod m = r, not r, n mod m >= r, one length; two of them at once
 
 The rule agrees with every place that was looked at, or none is returned.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,6 +47,9 @@ PARTS = ((1, 2), (1, 4), (3, 4), (1, 3), (2, 3))
 
 FEW = (2, 3, 4, 5, 6, 7, 8, 15, 16, 31, 32)
 """Places at the end of a row that are named by their count."""
+
+GROUPS = (3, 4, 5, 6, 8, 16)
+"""Groups of which some places, more than one, may have something in common."""
 
 REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
@@ -89,6 +93,34 @@ _KINDS: Mapping[str, _Kind] = {
     ),
     "last-of-tile": _Kind(
         lambda i, n, a, _b: (i % a == a - 1) & (i < n - n % a), ("tile",), "the last {noun} of every {a}"
+    ),
+    "between": _Kind(
+        lambda i, n, a, b: (i >= n - n % a) & (i < n - n % b), ("modulus", "smaller"),
+        "the {noun}s from the last multiple of {a} up to the last multiple of {b}",
+    ),
+    "first-left-over": _Kind(
+        lambda i, n, a, b: (i >= n - n % a) & (i < n - n % a + b), ("modulus", "count"),
+        "the first {b} {noun}s beyond a multiple of {a}",
+    ),
+    "left-over-from": _Kind(
+        lambda i, n, a, b: i >= n - n % a + b, ("modulus", "count"),
+        "the {noun}s beyond a multiple of {a} but the first {b}",
+    ),
+    "last-whole": _Kind(
+        lambda i, n, a, _b: (i >= n - n % a - a) & (i < n - n % a), ("modulus",),
+        "the {noun}s of the last whole group of {a}",
+    ),
+    "modulo-in": _Kind(
+        lambda i, _n, a, b: b >> i % a & 1 == 1, ("modulus", "remainders"),
+        "the {noun}s whose number modulo {a} is {rests}", "{noun} % {a} is {rests}",
+    ),
+    "modulo-in-whole": _Kind(
+        lambda i, n, a, b: (b >> i % a & 1 == 1) & (i < n - n % a), ("modulus", "remainders"),
+        "the {noun}s {rests_and} of every whole group of {a}",
+    ),
+    "not-modulo": _Kind(
+        lambda i, _n, a, b: i % a != b, ("modulus", "remainder"),
+        "every {noun} but those whose number modulo {a} is {b}", "{noun} % {a} is not {b}",
     ),
     "first-of-tile": _Kind(
         lambda i, _n, a, _b: (i % a == 0) & (i > 0), ("tile",), "the first {noun} of every {a} but the first"
@@ -146,7 +178,7 @@ class Condition:
     kind
         A name of `_KINDS`.
     a, b
-        Its numbers.
+        Its numbers; of several remainders, b has their bits.
     """
 
     kind: str
@@ -159,7 +191,13 @@ class Condition:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
-        return {"kind": self.kind, **dict(zip(_KINDS[self.kind].names, (self.a, self.b), strict=False))}
+        b = self._rests if "remainders" in _KINDS[self.kind].names else self.b
+        return {"kind": self.kind, **dict(zip(_KINDS[self.kind].names, (self.a, b), strict=False))}
+
+    @property
+    def _rests(self) -> list[int]:
+        """The remainders whose bits b has."""
+        return [r for r in range(self.b.bit_length()) if self.b >> r & 1]
 
     def text(self, noun: str, length: str = "n", *, of_length: bool = False) -> str:
         """Describe it: `noun` is what a position is one of, "block", or a length, "nb"; `length` is that."""
@@ -168,7 +206,18 @@ class Condition:
         kind = _KINDS[self.kind]
         part = f"{length} / {self.b}" if self.a == 1 else f"{length} / {self.b} * {self.a}"
         words = kind.length if of_length else kind.position
-        return words.format(noun=noun, a=self.a, b=self.b, length=length, part=part, first=self.a * self.b)
+        if of_length and (self.kind, self.b) == ("not-modulo", 0):
+            return f"{noun} is no multiple of {self.a}"
+        if self.kind == "first-left-over" and self.b == 1:
+            words = "the first {noun} beyond a multiple of {a}"
+        rests = [str(r) for r in self._rests] if "rests" in words else ["", ""]
+        listed = ", ".join(rests[:-1])
+        return words.format(
+            **{"noun": noun, "a": self.a, "b": self.b, "length": length, "part": part},
+            first=self.a * self.b,
+            rests=f"{listed} or {rests[-1]}",
+            rests_and=f"{listed} and {rests[-1]}",
+        )
 
 
 @dataclass(frozen=True)
@@ -214,7 +263,7 @@ class Rule:
     @property
     def is_plural(self) -> bool:
         """Whether its words are about several places, not about every one or one."""
-        return self.position.kind in ("left-over", "whole")
+        return re.match("the ((first|last) [0-9]+ )?nouns", self.position.text("noun")) is not None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -373,6 +422,15 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     for kind in ("modulo", "modulo-whole"):
         yield from (Condition(kind, m, int(numbers[0]) % m) for m in MODULI)
     yield from (Condition("whole", m) for m in REMAINDERS)
+    yield from (Condition("between", m, s) for m in REMAINDERS for s in REMAINDERS if s < m)
+    for kind in ("first-left-over", "left-over-from"):
+        yield from (Condition(kind, m, count) for m in REMAINDERS[1:] for count in (1, 2, 3, 4, 8) if count < m)
+    yield from (Condition("last-whole", m) for m in REMAINDERS)
+    for m in GROUPS:
+        bits = sum(1 << r for r in {int(i) % m for where in hit.values() for i in np.flatnonzero(where)})
+        if 1 < bits.bit_count() < m:
+            yield Condition("modulo-in", m, bits)
+            yield Condition("modulo-in-whole", m, bits)
     for kind in ("from-part", "until-part", "at-part", "before-part", "from-upper-part"):
         yield from (Condition(kind, *part) for part in PARTS)
     yield Condition("not-last")
@@ -414,3 +472,10 @@ def _lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[Condition]:
         elif min(rests):
             yield Condition("modulo-from", m, min(rests))
             yield Condition("modulo-until", m, max(rests))
+        others = {n % m for n in missed}
+        if len(others) == 1:
+            yield Condition("not-modulo", m, next(iter(others)))
+    for m in GROUPS:
+        bits = sum(1 << r for r in {n % m for n in hit})
+        if 1 < bits.bit_count() < m:
+            yield Condition("modulo-in", m, bits)

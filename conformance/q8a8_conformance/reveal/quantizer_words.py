@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,8 +80,7 @@ def part_text(part: Part, *, is_row: bool) -> str:
         "unwritten-bytes": f"has bytes that are not written: {ranges(part.bytes)}",
         "other": "has other values",
     }[part.effect]
-    noun = "block" if is_row else "element"
-    if (not part.lanes and re.match(f"the (last [0-9]+ )?{noun}s", where)) or len(part.lanes) > 1:
+    if (not part.lanes and part.rule.is_plural) or len(part.lanes) > 1:
         verb, rest = what.split(" ", 1)
         what = f"{_PLURAL[verb]} {rest}"
     return f"{where} {what}"
