@@ -148,6 +148,15 @@ class DotRows:
             expected[place : place + 4] = self.result(nb, i, j)
         return bytes(expected)
 
+    def of_matrix(self, function: str) -> tuple[Call, bytes]:
+        """Return the dot product of rows of `MATRIX` blocks, and its result: the last `LONGEST` ones count."""
+        first, size = (self.x_v2, self.y_v2), 36
+        if function == calls.DOT:
+            first, size = (self.x[0], self.y[0]), 34
+        leading = (MATRIX - LONGEST) * bytes(size)
+        x, y = (leading + self._row(row, LONGEST, size) for row in first)
+        return calls.build(function, 32 * MATRIX, {"vx": x, "vy": y}), self.result(LONGEST)
+
     @staticmethod
     def _row(data: bytes, nb: int, size: int = 34) -> bytes:
         start = size * start_of(nb)

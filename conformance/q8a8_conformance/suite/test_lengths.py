@@ -84,6 +84,27 @@ def test_v2(judge: Judge, counts: tuple[int, ...]) -> None:
     judge_each(judge, ((nb, rows.call_v2(nb), {"s": rows.result(nb)}) for nb in counts))
 
 
+@pytest.mark.rule(COUNT, RETURNS)
+@pytest.mark.parametrize(
+    "function",
+    [
+        pytest.param(calls.DOT, id="lengths/dot/matrix"),
+        pytest.param(calls.DOT_REAL, id="lengths/v2/matrix"),
+    ],
+)
+def test_whole_matrix(judge: Judge, function: str) -> None:
+    """Compute dot products of rows as long as a matrix, with counters of more than 19 bits, at their end."""
+    judge.require(function)
+    rows = long_rows.dots()
+    long = long_rows.LONGEST
+    small = rows.call(long) if function == calls.DOT else rows.call_v2(long)
+    cases = [(long, small, {"s": rows.result(long)})]
+    if not thread_checks.is_slow(judge, small, FAST_SECONDS, 1):
+        call, result = rows.of_matrix(function)
+        cases.append((long_rows.MATRIX, call, {"s": result}))
+    judge_each(judge, cases)
+
+
 @pytest.mark.rule("Q8A8-DOT-6", COUNT, RETURNS)
 @pytest.mark.parametrize("counts", of_ranges("nrc2", LARGE))
 def test_two_rows(judge: Judge, counts: tuple[int, ...]) -> None:
