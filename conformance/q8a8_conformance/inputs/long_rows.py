@@ -149,7 +149,7 @@ class DotRows:
         return bytes(expected)
 
     def of_matrix(self, function: str) -> tuple[Call, bytes]:
-        """Return the dot product of rows of `MATRIX` blocks, and its result: the last `LONGEST` ones count."""
+        """Return the dot product of rows of `MATRIX` blocks, of which the last `LONGEST` count."""
         first, size = (self.x_v2, self.y_v2), 36
         if function == calls.DOT:
             first, size = (self.x[0], self.y[0]), 34

@@ -99,8 +99,19 @@ def rules_of(run: Run, shown: Record) -> str:
 
 
 def causes(run: Run, record: Record) -> list[Finding]:
-    """Return the findings about a failed record's function that name something to fix."""
-    return [f for f in run.diagnosis if f.function == record.function and f.fix]
+    """Return the findings that explain a failed record's call and name something to fix.
+
+    Of facts about anything but values it is the rule that tells which failures they explain.
+    """
+    found = [f for f in run.diagnosis if f.function == record.function and f.fix]
+    if record.cause is None:
+        return [f for f in found if not f.rule or f.rule == record.rule]
+    return [f for f in found if f.sentence == record.cause]
+
+
+def wrong(run: Run) -> list[Finding]:
+    """Return what is wrong with the kernel, as far as it is known, and what is not explained."""
+    return [f for f in run.diagnosis if f.fix or f.smallest is not None]
 
 
 def describe(finding: Finding) -> str:

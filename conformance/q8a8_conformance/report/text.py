@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.report import difference
-from q8a8_conformance.report.choice import causes, choose, describe, hidden, rules_of
-from q8a8_conformance.results.record import Status, count
+from q8a8_conformance.report.choice import causes, choose, describe, hidden, rules_of, wrong
+from q8a8_conformance.results.record import Status, count, short_id
 from q8a8_conformance.results.verdict import RuleResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from q8a8_conformance.results.run import Run, Smallest
+
+SHOWN_FINDINGS = 3
+"""Findings that stand above all else."""
 
 _GREEN, _RED, _YELLOW, _DIM, _BOLD, _OFF = (f"\x1b[{code}m" for code in (32, 31, 33, 2, 1, 0))
 
@@ -36,6 +39,7 @@ def render(run: Run, *, colour: bool = False, detail: Detail = NORMAL) -> str:
     if detail.quiet:
         return _verdict(run, paint) + "\n"
     lines = [
+        *_summary(run, paint),
         *_head(run, paint),
         *_rules(run, paint, only_failed=detail.only_failed),
         *_failures(run, paint, every=detail.verbose),
@@ -61,8 +65,24 @@ class _Paint:
         return f"{code}{words}{_OFF}" if self._colour else words
 
 
-def _head(run: Run, paint: _Paint) -> Iterator[str]:
+def _summary(run: Run, paint: _Paint) -> Iterator[str]:
+    """Yield the verdict, what is wrong, and of each of that the smallest call that shows it."""
     yield paint(_BOLD, f"q8a8 {run.version}: {run.request.sut}, profile {run.request.profile}")
+    yield _verdict(run, paint)
+    for finding in wrong(run)[:SHOWN_FINDINGS]:
+        rule = f"{short_id(finding.rule)}: " if finding.rule else ""
+        yield f"  {finding.function}: {rule}{finding.sentence or finding.cause}"
+        if finding.smallest is not None:
+            yield f"    {finding.smallest.text}{_want_and_got(finding.smallest)}"
+    yield ""
+
+
+def _want_and_got(smallest: Smallest) -> str:
+    shown = {line.label: line.text for line in difference.show(smallest.call)}
+    return "".join(f"; {label} {shown[label]}" for label in ("want", "got") if label in shown)
+
+
+def _head(run: Run, paint: _Paint) -> Iterator[str]:
     hello = run.hello
     if hello:
         emulated = {True: ", emulated", False: ", native", None: ""}[hello.emulated]

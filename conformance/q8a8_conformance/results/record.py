@@ -81,6 +81,9 @@ class Record:
     tentative
         Whether the case has a wrong result and is about this rule: whether it breaks this one or another is
         decided at the end of the run.
+    cause
+        The sentence of the measured fact that explains the call, empty where none does; None where that is
+        not known, for facts are about values.
     """
 
     rule: str
@@ -91,6 +94,7 @@ class Record:
     call: CallData | None = None
     offered: bool = True
     tentative: bool = False
+    cause: str | None = None
 
 
 def count(number: int, noun: str) -> str:

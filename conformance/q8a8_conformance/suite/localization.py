@@ -19,7 +19,7 @@ from q8a8_conformance.results.record import CallData, Record, Recorder, Status, 
 from q8a8_conformance.spec.rules import rules_by_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.results.observations import Failure, Observations
@@ -79,8 +79,9 @@ def localize(
             return _with_derived(fact.rule, failure.rules)
         return pattern.most_suspicious(failure.call.function, failure.rules)
 
+    causes = {key: fact.sentence for key, fact in known.items()}
     for case, records in tentative.items():
-        for record in _decided(records, by_case[case], rules_of, wanted):
+        for record in _decided(records, by_case[case], rules_of, causes, wanted):
             result.add(record)
     return result
 
@@ -108,6 +109,7 @@ def _decided(
     records: Sequence[Record],
     failures: Iterable[Failure],
     rules_of: Callable[[Failure], tuple[str, ...]],
+    causes: Mapping[int, str],
     wanted: str | None,
 ) -> Iterable[Record]:
     """Return what stands in the place of the tentative records of a case."""
@@ -118,7 +120,7 @@ def _decided(
             rules = failure.rules
         for rule in rules:
             if rule not in broken:
-                broken[rule] = _failed(records[0], rule, failure)
+                broken[rule] = _failed(records[0], rule, failure, causes.get(id(failure), ""))
     passed = (record for record in records if record.rule not in broken)
     return [
         *broken.values(),
@@ -126,7 +128,7 @@ def _decided(
     ]
 
 
-def _failed(tentative: Record, rule: str, failure: Failure) -> Record:
+def _failed(tentative: Record, rule: str, failure: Failure, cause: str) -> Record:
     names = [failure.call.spec.buffers[index].name for index in failure.call.spec.outputs]
     data = CallData(
         failure.call.function,
@@ -135,7 +137,7 @@ def _failed(tentative: Record, rule: str, failure: Failure) -> Record:
         dict(zip(names, failure.expected, strict=True)),
         dict(zip(names, failure.outputs, strict=True)),
     )
-    return replace(tentative, rule=rule, message=failure.message, call=data, tentative=False)
+    return replace(tentative, rule=rule, message=failure.message, call=data, tentative=False, cause=cause)
 
 
 class _Pattern:
