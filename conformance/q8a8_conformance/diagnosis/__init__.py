@@ -12,7 +12,6 @@ Where nothing explains a function, its smallest failing input is found with the 
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -37,6 +36,7 @@ from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, MUL_MAT, QUANTIZERS
+from q8a8_conformance.protocol.deadline import Deadline, clock
 from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
@@ -65,8 +65,11 @@ SLOW = 0.3
 SHRINK_SECONDS = 3.0
 """Seconds for making all inputs smaller."""
 
-FACT_CALLS, FACT_SECONDS = 6000, 6.0
-"""Calls, and seconds of processor time, for the experiments on a function."""
+FACT_CALLS = 6000
+"""Calls for the experiments on a function that is no dot product."""
+
+FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 10.0, 12.0, 3.0
+"""Seconds of an idle machine for the experiments on a function, and on all; what each one has in any case."""
 
 STOPPED = "the search was stopped: its time was up"
 
@@ -78,13 +81,20 @@ class Limits:
         self.facts = facts
         self.restart = restart
         self._shrink = SHRINK_SECONDS
+        self._begun = clock()
+
+    @property
+    def experiments(self) -> float:
+        """How many seconds the experiments on the next function may take."""
+        left = ALL_SECONDS - (clock() - self._begun)
+        return max(LEAST_SECONDS, min(FACT_SECONDS, left))
 
     @contextmanager
     def shrinking(self, seconds: float = shrink.SECONDS) -> Iterator[float]:
         """Yield how long an input may be made smaller, and subtract what it took."""
-        started = time.monotonic()
+        started = clock()
         yield max(min(seconds, self._shrink), 0.0)
-        self._shrink -= time.monotonic() - started
+        self._shrink -= clock() - started
 
 
 def diagnose(
@@ -222,10 +232,10 @@ def _of_dot(
     )
     facts = []
     if probe and (turn := every_nth([one for one in plain if not matches(Model(), one)], probe)):
-        facts = dot_facts(function, groups, turn.make)
+        facts = dot_facts(function, groups, turn.make, limits.experiments)
         facts = [turn.of_fact(fact) for fact in facts] or [turn.fact(plain)]
     elif probe and (plain or elsewhere):
-        facts = dot_facts(function, groups, probe, placed=placed, restart=limits.restart)
+        facts = dot_facts(function, groups, probe, limits.experiments, placed=placed, restart=limits.restart)
     failures = [
         *(one for one in plain if not matches(Model(), one) or any(fact.explains(one) for fact in facts)),
         *(one for one in elsewhere if any(fact.explains(one) for fact in facts)),
@@ -283,9 +293,9 @@ def _of_fact(fact: Fact, explained: int, of: int) -> Finding:
 class _Probing:
     """The kernel as a session for experiments, for a limited time."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, seconds: float = FACT_SECONDS) -> None:
         self._probe = probe
-        self._end = time.process_time() + FACT_SECONDS
+        self._deadline = Deadline(seconds)
         self._left = FACT_CALLS
         self.is_late = False
 
@@ -299,7 +309,7 @@ class _Probing:
         """
         del timeout
         self._left -= 1
-        self.is_late = self.is_late or self._left < 0 or time.process_time() > self._end
+        self.is_late = self.is_late or self._left < 0 or self._deadline.has_passed
         outputs = None if self.is_late else self._probe(call)
         if outputs is None:
             raise CallRefused(STOPPED if self.is_late else "the call does not return")
@@ -328,12 +338,12 @@ def _of_rows(
         return named
     facts: list[Fact] = []
     if probe is not None and (turn := every_nth(failures, probe)):
-        session = _Probing(turn.make)
+        session = _Probing(turn.make, limits.experiments)
         with suppress(NoAnswerError, CallRefused):
             facts = [turn.of_fact(fact) for fact in facts_of(session, failures=failures)]
         facts = facts or [turn.fact(failures)]
     elif probe is not None:
-        session = _Probing(probe)
+        session = _Probing(probe, limits.experiments)
         with suppress(NoAnswerError, CallRefused):
             facts = state_of_products(session, failures) if function == MUL_MAT else []
             facts = facts or kept_facts(function, failures, probe, limits.restart)

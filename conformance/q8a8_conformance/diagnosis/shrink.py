@@ -8,7 +8,6 @@ is wrong may depend on its length alone, from some length on or by a remainder: 
 from __future__ import annotations
 
 import itertools
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from q8a8_conformance.diagnosis.replay import replay, same
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, DOTS
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.results.record import CallData
 from q8a8_conformance.results.run import Smallest
@@ -152,11 +152,11 @@ def smallest(call: Call, probe: Probe, *, dies: bool = False, seconds: float = S
     """
     if call.function == calls.MUL_MAT:
         return call
-    deadline = time.monotonic() + seconds
+    deadline = Deadline(seconds)
     budget = [CALLS]
 
     def fails(inputs: Inputs) -> bool:
-        if budget[0] <= 0 or time.monotonic() > deadline:
+        if budget[0] <= 0 or deadline.has_passed:
             raise _SpentError
         budget[0] -= 1
         candidate = inputs.call()

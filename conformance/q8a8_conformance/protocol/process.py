@@ -19,6 +19,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from q8a8_conformance.protocol import deadline as clocks
 from q8a8_conformance.protocol.codec import LENGTH, check_length
 from q8a8_conformance.protocol.messages import BytesLike, ProtocolError
 
@@ -108,6 +109,7 @@ class WorkerProcess:
         self._sent = 0
         self._ends: deque[int] = deque()  # of `_sent`, at the end of each message without an answer
         self._rest = b""  # the beginning of the next answer, read with the one before
+        clocks.begin(self)
 
     @property
     def pid(self) -> int:
@@ -120,11 +122,7 @@ class WorkerProcess:
 
         Of several threads, those of the one that has waited most.
         """
-        most = 0
-        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                most = max(most, int(path.read_bytes().split()[1]))
-        return most / 1e9
+        return clocks.seconds_waiting(Path(f"/proc/{self.pid}/task").glob("*"))
 
     @property
     def stderr_tail(self) -> str:
@@ -284,6 +282,7 @@ class WorkerProcess:
         while not (exited := self._exited()) and time.monotonic() < deadline:
             self._read_stderr()
             time.sleep(0.002)
+        clocks.end(self)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         for _ in range(_PIPE_SIZE // _CHUNK + 1):

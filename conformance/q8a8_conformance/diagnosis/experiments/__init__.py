@@ -32,6 +32,7 @@ from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, model_
 from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.inputs.calls import ACTIVATION, DOT_REAL
+from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal.asking import NoAnswerError
 
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 
     Experiment = Callable[[], Iterable[Measured]]
 
-SECONDS = 6.0
-"""Time limit of all experiments on one function."""
+SECONDS = 10.0
+"""Time limit of all experiments on one function, on an idle machine."""
 
 
 LONGEST = 256
@@ -57,7 +58,7 @@ def dot_facts(
     function: str,
     failures: Mapping[int, Sequence[Failure]],
     probe: Probe,
-    seconds: float | None = None,
+    seconds: float = SECONDS,
     *,
     placed: Mapping[int, Sequence[Failure]] = MappingProxyType({}),
     restart: Callable[[], object] | None = None,
@@ -71,13 +72,13 @@ def dot_facts(
     probe
         Makes a call: its output buffers, or None where it did not return.
     seconds
-        Time limit; `SECONDS` by default.
+        Time limit, on an idle machine.
     placed
         Calls that failed for where or how they were made: right elsewhere.
     restart
         Ends the kernel's process: the next call is the first one of a new one.
     """
-    seconds = SECONDS if seconds is None else seconds
+    deadline = Deadline(seconds)
     facts: list[Fact] = []
     found: list[Measured] = []
     every = [one for _, failed in sorted(failures.items()) for one in failed]
@@ -88,7 +89,7 @@ def dot_facts(
     for nrc in (1, 2):
         failed = [one for one in wrong if one.call.nrc == nrc]
         if failed and not _all_explained(found, failed):
-            found = [*found, *_look_at_lengths(Bench(function, nrc, probe, seconds), found, failed)]
+            found = [*found, *_look_at_lengths(Bench(function, nrc, probe, deadline), found, failed)]
     left = [one for one in wrong if not _is_explained(found, one)]
     if not history and found and left and (history := conditions.of_history(left, probe, restart)):
         # (The shortest failed calls were wrong for another reason.)
@@ -100,7 +101,7 @@ def dot_facts(
     ]
     elsewhere = [one for failed in placed.values() for one in failed]
     for condition in conditions.of_places(elsewhere, probe, restart):
-        facts += _under(function, probe, seconds, condition, wrong)
+        facts += _under(function, probe, deadline, condition, wrong)
     every += elsewhere
     counted = [(len(fact.explained(every)), fact) for fact in facts]
     hides = _hides(found)
@@ -209,7 +210,7 @@ def _is_member(condition: Condition) -> Callable[[CallResult], bool]:
 
 
 def _under(
-    function: str, probe: Probe, seconds: float, condition: Condition, wrong: Sequence[Failure]
+    function: str, probe: Probe, deadline: Deadline, condition: Condition, wrong: Sequence[Failure]
 ) -> Iterator[Fact]:
     """Yield what is wrong under a condition, by the experiments on values; else the condition alone.
 
@@ -220,7 +221,7 @@ def _under(
         condition = replace(condition, members=(*condition.members, *long))
     is_member = _is_member(condition)
     first = min(condition.members, key=lambda one: (one.call.nrc, one.call.n)).call
-    bench = Bench(function, first.nrc, probe, seconds, condition.under)
+    bench = Bench(function, first.nrc, probe, deadline, condition.under)
     found = _look_at_lengths(bench, [], condition.members) if condition.under else []
     some = False
     for one in found:

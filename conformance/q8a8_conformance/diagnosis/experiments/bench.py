@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from q8a8_conformance.protocol.deadline import Deadline
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
 
     Array = NDArray[Any]
     Probe = Callable[[Call], tuple[bytes, ...] | None]
-
-BUSY = 4
-"""How much slower than this process alone the machine may be before the time counts as up."""
 
 GREATEST = (100, 11, 7)
 """Codes of which the greatest that is right, in a whole block of one row, is the most of experiments."""
@@ -64,8 +61,8 @@ class Bench:
         The dot product, and how many rows it takes at a time.
     probe
         Makes a call: its output buffers, or None where it did not return.
-    seconds
-        The time for all experiments, of this process; the machine's may be `BUSY` times as long.
+    deadline
+        Of all experiments.
     under
         Puts a call under the condition under which the function is wrong: an address, a mode.
 
@@ -98,7 +95,7 @@ class Bench:
         function: str,
         nrc: int,
         probe: Probe,
-        seconds: float,
+        deadline: Deadline,
         under: Callable[[Call], Call] | None = None,
     ) -> None:
         self.function = function
@@ -116,13 +113,11 @@ class Bench:
         self.greatest = 11
         self.two: tuple[int, list[int]] | None = None
         self._probe = probe
-        self._ends = time.process_time() + seconds, time.monotonic() + BUSY * seconds
+        self._deadline = deadline
 
     def alone(self, probe: Probe) -> Bench:
         """Return a bench for one row at a time, in what is left of the time."""
-        bench = Bench(self.function, 1, probe, 0.0)
-        bench._ends = self._ends
-        return bench
+        return Bench(self.function, 1, probe, self._deadline)
 
     def outputs(self, call: Call) -> tuple[bytes, ...]:
         """Make a call.
@@ -141,7 +136,7 @@ class Bench:
 
     def check_time(self) -> None:
         """Raise :class:`NoAnswerError` where the time is up."""
-        if time.process_time() > self._ends[0] or time.monotonic() > self._ends[1]:
+        if self._deadline.has_passed:
             raise NoAnswerError
 
     def call(self, x: Array, y: Array) -> Call:

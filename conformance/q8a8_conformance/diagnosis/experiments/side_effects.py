@@ -7,7 +7,6 @@ them has it, some of their blocks get other contents: zeros, small or large valu
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -19,6 +18,7 @@ from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT_REAL, QUANTIZERS
 from q8a8_conformance.inputs.samples import call_of
+from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.results.side_effects import SIDE_EFFECTS
 from q8a8_conformance.reveal.asking import NoAnswerError
@@ -156,7 +156,7 @@ class _Survey:
 
     def __init__(self, fault: Fault | None, call: Call, ask: Ask) -> None:
         self._fault, self._call, self._ask = fault, call, ask
-        self._end = time.monotonic() + SECONDS
+        self._deadline = Deadline(SECONDS)
         lengths = SIZES if call.function == ACTIVATION else BLOCKS
         self._lengths = [n for n in lengths if fault or n in FEW_LENGTHS]
 
@@ -168,7 +168,7 @@ class _Survey:
         NoAnswerError
             The time is up.
         """
-        if time.monotonic() > self._end:
+        if self._deadline.has_passed:
             raise NoAnswerError("the time is up")
         call = self._call
         result = self._ask(replace(make(n), options=call.options & KEPT, repeat=call.repeat))

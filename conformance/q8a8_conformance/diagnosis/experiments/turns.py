@@ -6,13 +6,13 @@ calls whose turn it is: before each of them as many others are made as lie betwe
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis.experiments.conditions import is_right, plain
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.protocol.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,9 +93,9 @@ def every_nth(failures: Sequence[Failure], probe: Probe) -> Turn | None:
     """Find that every nth call is wrong; None where wrong ones come at no equal distances."""
     for one in sorted(failures, key=lambda each: each.call.n)[:TRIED]:
         wrong: list[int] = []
-        end = time.monotonic() + SECONDS
+        deadline = Deadline(SECONDS)
         for number in range(CALLS):
-            if time.monotonic() > end:
+            if deadline.has_passed:
                 return None
             outputs = probe(plain(one.call))
             if outputs is None:
