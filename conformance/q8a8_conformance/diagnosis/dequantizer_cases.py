@@ -1,8 +1,9 @@
 """Calls of a dequantizer that tell what it does: rows of many lengths, all halves and codes, failed calls.
 
-Where elements come from is found by changes: every code, or scale, whose number has a certain bit is another
-one in a call, and in the next call all those whose number has it not. What changes with an element's result
-are the bits of the number that it comes from, whatever is made of it.
+Where elements come from is found by changes: every byte, code or scale whose number has a certain bit is
+another one in a call, and in the next call all those whose number has it not. What changes with an element's
+result are the bits of the number that it comes from. Of bytes it shows by the right products of all that
+may have changed; of codes and scales whatever is made of them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from q8a8_conformance.inputs.calls import DEQUANTIZE
 from q8a8_conformance.reveal.quantizer_calls import FILLS, QuantizerCalls, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizer_calls import AnySession
@@ -55,6 +56,9 @@ NEAR = (1, 2, 9, 17, 40, 100, 260, 5000)
 
 PLAIN, OTHER = (0x3C00, 35), (0x4200, 77)
 """The scale and the code of all elements, and those of the changed ones."""
+
+BYTES = (0x38, 0x39)
+"""The bytes of all fields, and the changed ones: as scales and codes their products all differ."""
 
 
 class Cases:
@@ -122,21 +126,45 @@ class Cases:
         return np.frombuffer(written, "<u4")[: BLOCK * len(row)].reshape(-1, BLOCK)
 
     def sources(self, n: int) -> tuple[Array, Array]:
-        """Find of which blocks elements have the scale, and the places of their codes: int [n, 32].
+        """Find at which bytes of a row elements' scales begin, and which are their codes: int [n, 32].
 
         A number of -1 is none, of -2 no single one.
         """
-        codes = self._changed(n, n * BLOCK, lambda row, some: row[:, 2:].reshape(-1)[some])
-        return self._changed(n, n, None), codes
+        low, high, code = self._bytes(n)
+        scale = np.where((high == low + 1) | (low < 0), low, -2)
+        unknown = (scale < 0) | (code < 0)
+        if unknown.any():
+            block, place = self._changed(n, n, of_codes=False), self._changed(n, n * BLOCK, of_codes=True)
+            byte = place // BLOCK * SIZE + 2 + place % BLOCK
+            scale = np.where(unknown, np.where(block < 0, block, block * SIZE), scale)
+            code = np.where(unknown, np.where(place < 0, place, byte), code)
+        return scale, code
 
-    def _changed(self, n: int, count: int, of: Callable[[Array, Array], Array] | None) -> Array:
-        """Return what each element changes with: codes, as `of` gives them, or without it scales."""
+    def _bytes(self, n: int) -> Array:
+        """Return which bytes are elements' scales (two), and codes: int [3, n, 32]; -2 for unknown ones."""
+        numbers = np.arange(n * SIZE)
+        scales = np.array([[low | high << 8 for high in BYTES] for low in BYTES], "<u2").view(np.float16)
+        products = scales.astype(np.float32)[..., np.newaxis] * np.array(BYTES, np.float32)
+        found, known = np.zeros((3, n, BLOCK), np.int64), np.ones((n, BLOCK), np.bool_)
+        for bit in range(int(numbers[-1]).bit_length()):
+            seen = []
+            for value in (1, 0):
+                row = np.where(numbers >> bit & 1 == value, BYTES[1], BYTES[0]).astype(np.uint8)
+                same = self.row(row.reshape(n, SIZE)).got[..., np.newaxis] == products.view(np.uint32).ravel()
+                known &= same.any(axis=-1)
+                seen.append(np.array(np.unravel_index(same.argmax(axis=-1), products.shape)))
+            found += seen[0] << bit
+            known &= (seen[0] != seen[1]).all(axis=0)
+        return np.where(known, found, -2)
+
+    def _changed(self, n: int, count: int, *, of_codes: bool) -> Array:
+        """Return the number of the code that each element changes with, or of the scale."""
         numbers = np.arange(count)
         plain = np.array([PLAIN[0]] * n, "<u2"), np.full(n * BLOCK, PLAIN[1], np.uint8)
 
         def made(some: Array) -> Array:
             scales, codes = (part.copy() for part in plain)
-            target, value = (scales, OTHER[0]) if of is None else (codes, OTHER[1])
+            target, value = (codes, OTHER[1]) if of_codes else (scales, OTHER[0])
             target[some] = value
             wanted = np.concatenate([scales.view(np.uint8).reshape(n, 2), codes.reshape(n, BLOCK)], axis=1)
             return self.row(wanted).got
@@ -176,6 +204,13 @@ def telling(n: int, seed: int) -> Array:
     edges = rng.random((n, BLOCK)) < rng.choice((0, 0.3), (n, 1))
     codes[edges] = rng.choice(EDGES, int(edges.sum()))
     codes[rng.random(n) < 1 / 32] = 0
+    # Some blocks are like the one before: they have its scale, its magnitude, one of its bytes; or its codes.
+    for b in np.flatnonzero(rng.random(n) < (0.5 if seed == 1 else 0.2))[int(n < 3) :]:
+        mask = rng.choice((0xFFFF, 0xFFFF, 0x7FFF, 0x7FFF, 0xFF, 0xFF00, 0x7C00))
+        other = (int(h[b - 1]) & mask) | (int(h[b] if mask < 0x7FFF else ~h[b - 1]) & ~mask & 0xFFFF)
+        h[b] = other if b and other & 0x7C00 != 0x7C00 else h[b]
+        count = rng.choice((0, 0, 1, 8, BLOCK))
+        codes[b, :count] = codes[b - 1, :count] if b else codes[b, :count]
     halves = h.astype("<u2").view(np.uint8).reshape(n, 2)
     return np.concatenate([halves, codes.astype(np.int8).view(np.uint8)], axis=1)
 

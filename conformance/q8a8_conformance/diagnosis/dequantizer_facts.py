@@ -26,6 +26,7 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     Condition,
     Dequantizer,
     build_row,
+    is_alike,
     outputs,
     places_of,
 )
@@ -76,7 +77,7 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
     except NoAnswerError:
         return []  # How it dies is another finding.
     found += [_of_law(law) for law in model.laws]
-    made = MeasuredFunction(DEQUANTIZE, model, Dequantizer(), outputs, cases.make, _shown)
+    made = MeasuredFunction(DEQUANTIZE, model, Dequantizer(), outputs, cases.make, _shown, is_alike)
     candidates, others = partial(_candidates, cases), partial(state_facts, cases.make, failures)
     return made.facts(found, candidates, failures, others)
 

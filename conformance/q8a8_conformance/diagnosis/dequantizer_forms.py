@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8_conformance.diagnosis.dequantizer_kept import kept
 from q8a8_conformance.diagnosis.dequantizer_model import (
     CODES,
     F32,
     HALVES,
     Form,
     bits_of,
+    of_read,
     read_right,
 )
 from q8a8_conformance.faults.catalogue import MUTANTS
@@ -52,18 +54,19 @@ def bank() -> tuple[Form, ...]:
         (what, partial(lambda table, q, _v: table[q], change(NUMBERS).astype(F32)), *slug)
         for what, change, *slug in _CODES
     ]
-    return tuple(
-        Form(stage, fact, what, gives, cause=slug[0] if slug else "")
+    plain = tuple(
+        Form(stage, fact, what, of_read(stage, gives), cause=slug[0] if slug else "")
         for stage, fact, some in (
             ("store", "place-unwritten", [("nothing is written", lambda _bits, before: before)]),
             ("store", "output-constant", [(f"{zero}0 is written", partial(_zeros, zero)) for zero in "+-"]),
             ("store", "output-added", _STORED),
             ("scale", "scale-read", [*_SCALES, *tables, *_less_scales()]),
             ("code", "code-read", codes),
-            ("product", "product", [*_PRODUCTS, *_rounded()]),
+            ("product", "product", [*_PRODUCTS, *_integer_products(), *_rounded()]),
         )
         for what, gives, *slug in some
     )  # fmt: skip
+    return (*plain, *kept())
 
 
 def _zeros(sign: str, bits: Array, _before: Array) -> Array:
@@ -124,6 +127,7 @@ _SCALES: tuple[tuple[Any, ...], ...] = (
     ("the scale's low byte is taken for 0", _bits(partial(_cut, bits=8))),
     ("the scale's high byte is taken for 0", _bits(lambda h: h & 0xFF)),
     ("the highest bit of the scale's exponent is lost", _bits(lambda h: h & ~0x4000)),
+    ("scales are read as infinities and NaNs", lambda h, d: d * np.where(h & 1023, F32(np.nan), F32(np.inf))),
     ("the half above the scale's is taken", _bits(lambda h: h + 1)),
     ("the half below the scale's is taken", _bits(lambda h: h - 1)),
 )  # fmt: skip
@@ -218,15 +222,41 @@ _CODES: tuple[tuple[Any, ...], ...] = (
 LARGEST = F32(65504)
 
 
-def _significands(change: Change) -> Change:
-    """Return a change of the product, int64, of a code and the eleven bits of a scale."""
+def _significands(change: Change, *, signed: bool = False) -> Change:
+    """Return a change of the product, int64, of a code and the bits of a scale, maybe with its sign."""
 
     def gives(d: Array, v: Array, _y: Array) -> Array:
-        fraction, exponent = np.frexp(np.abs(d))
-        made = change(np.asarray(fraction * F32(2048) * v, np.int64)).astype(F32)
-        return np.asarray(np.copysign(F32(1), d) * np.ldexp(made, exponent - 11), F32)
+        exponent = np.maximum(np.frexp(np.abs(d))[1] - 11, -24)
+        sign = np.copysign(F32(1), d)
+        whole = np.asarray(np.ldexp(d if signed else np.abs(d), -exponent) * v, np.int64)
+        return np.asarray((F32(1) if signed else sign) * np.ldexp(change(whole).astype(F32), exponent), F32)
 
     return gives
+
+
+def _wrapped(bits: int, p: Array) -> Array:
+    return np.asarray((p + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1)))
+
+
+def _integer_products() -> Iterator[tuple[str, Change]]:
+    """Yield products of code and significand that are formed in few bits."""
+    for signed, noun in ((False, "significand"), (True, "significand, with the scale's sign,")):
+        for bits in range(19, 7, -1):
+            most = 1 << (bits - 1)
+            for what, change in (
+                (f"wraps in {bits} bits", partial(_wrapped, bits)),
+                (f"is limited to {bits} bits", partial(np.clip, a_min=-most, a_max=most - 1)),
+                (f"wraps in {bits} bits without a sign", lambda p, most=most: p % (2 * most)),
+            ):
+                yield f"{noun} times code {what}", _significands(change, signed=signed)
+        for bits in range(1, 12):
+            for how, change in (
+                ("shifted down", lambda p, bits=bits: p >> bits << bits),
+                ("cut off", lambda p, bits=bits: np.trunc(p / (1 << bits)) * (1 << bits)),
+                ("rounded", lambda p, bits=bits: np.floor(p / (1 << bits) + 0.5) * (1 << bits)),
+            ):
+                words = f"{noun} times code is {how} by {bits} bit{'s' * (bits > 1)}"
+                yield words, _significands(change, signed=signed)
 
 
 def _half(v: Array) -> Array:
@@ -236,8 +266,6 @@ def _half(v: Array) -> Array:
 _PRODUCTS: tuple[tuple[Any, ...], ...] = (
     ("scale and code are multiplied in half precision", lambda _d, _v, y: _half(y), f"{NAMED}in-half"),
     ("the product is rounded to a half, up to 65504", lambda _d, _v, y: _half(np.clip(y, -LARGEST, LARGEST))),
-    ("significand times code wraps in sixteen bits", _significands(lambda p: p.astype(np.int16))),
-    ("significand times code is limited to sixteen bits", _significands(lambda p: np.clip(p, -32768, 32767))),
     ("zeros come out as +0", lambda _d, _v, y: np.where(y == 0, F32(0), y), f"{NAMED}zero-unsigned"),
     ("the product has the other sign", lambda _d, _v, y: -y),
     ("the product has no sign", lambda _d, _v, y: np.abs(y)),

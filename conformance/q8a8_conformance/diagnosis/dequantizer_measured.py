@@ -18,14 +18,18 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     CODES,
     F32,
     LANES,
+    SIZE,
     Form,
     bits_of,
+    of_read,
     read_right,
 )
 from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from q8a8_conformance.diagnosis.dequantizer_model import Read
 
     Change = Callable[..., Any]
     Map = tuple[str, Callable[[Any, Any], Any]]
@@ -51,12 +55,17 @@ def measured(h: Array, q: Array, got: Array, want: Array) -> Iterator[Form]:
         whole = d * np.rint(values) == written
     for by in _common(ratio):
         yield Form(
-            "product", "product", f"the product is multiplied by {by:.9g}", lambda _d, _v, y, by=by: y * by
+            "product",
+            "product",
+            f"the product is multiplied by {by:.9g}",
+            lambda _r, _d, _v, y, by=by: y * by,
         )
     for by in _common(offset):
-        yield Form("product", "product", f"{by:.9g} is added to the product", lambda _d, _v, y, by=by: y + by)
+        yield Form(
+            "product", "product", f"{by:.9g} is added to the product", lambda _r, _d, _v, y, by=by: y + by
+        )
     for value in _common(written):
-        gives = partial(lambda value, bits, _before: np.full_like(bits, bits_of(value)), value)
+        gives = partial(lambda value, _read, bits, _before: np.full_like(bits, bits_of(value)), value)
         data = {"value": float(value)} if np.isfinite(value) else {}
         yield Form("store", "output-constant", f"{value:g} is written", gives, data)
     for stage, keys, read, some, right in (
@@ -64,7 +73,7 @@ def measured(h: Array, q: Array, got: Array, want: Array) -> Iterator[Form]:
         ("scale", h, scales, np.isin(np.abs(v), 2.0 ** np.arange(8)), read_right()[0]),
     ):
         if found := _read_as(keys, read, some & ~np.isnan(read), right):
-            yield Form(stage, f"{stage}-read", *found[:2], cost=found[2])
+            yield Form(stage, f"{stage}-read", found[0], of_read(stage, found[1]), cost=found[2])
 
 
 def _common(values: Array) -> Iterator[Any]:
@@ -104,36 +113,72 @@ def _read_as(keys: Array, values: Array, some: Array, right: Array) -> tuple[str
 def moved(scale: Array, code: Array) -> Iterator[Form]:
     """Yield forms that take elements of a row from other places.
 
-    Given are, as int [n, 32], the blocks whose scales elements have, and the places of their codes among all;
-    below 0 for unknown ones.
+    Given are, as int [n, 32], the bytes of the row at which elements' scales begin, and those that are their
+    codes; below 0 for unknown ones.
     """
     n = len(scale)
     own = np.broadcast_to(np.arange(n)[:, np.newaxis], scale.shape)
-    block, lane = code // BLOCK, code % BLOCK
     is_known = (scale >= 0) & (code >= 0)
-    other = is_known & (scale != own)
-    for text, of in _maps(n, scale[other], own[other]):
+    at_scale, at_code = scale - own * SIZE, code - own * SIZE - 2 - LANES
+    is_scale, is_code = is_known & (scale % SIZE == 0), is_known & (code % SIZE >= 2)
+    source, lane = code // SIZE, code % SIZE - 2
+    other = is_scale & (at_scale != 0)
+    for text, of in _maps(n, scale[other] // SIZE, own[other]):
         yield _from_block("scale", f"the scale is that of {text}", of)
         yield _from_block("block", f"what comes out is {text}", of)
-    other = is_known & (block != own)
-    maps = _maps(n, block[other], own[other])
+    other = is_code & (source != own)
+    maps = _maps(n, source[other], own[other])
     for text, of in maps:
         yield _from_block("codes", f"the codes are those of {text}", of)
-    for order in np.unique(
-        np.where(code >= 0, lane, LANES)[(is_known & (lane != LANES)).any(axis=1)], axis=0
-    )[:4]:
+    for order in np.unique(np.where(is_code, lane, LANES)[(is_code & (lane != LANES)).any(axis=1)], axis=0)[
+        :4
+    ]:
         yield from _in_order(order, maps)
-    shift = (code - own * BLOCK - LANES)[is_known]
+    shift = (BLOCK * (source - own) + lane - LANES)[is_code]
     for by in np.unique(shift[shift != 0])[:4].tolist():
-        what = f"the code is that of the element {abs(by)} {'before' if by < 0 else 'behind'} it in the row"
-        yield Form("row", "place-elements", what, lambda b, _n, by=by: (None, b * BLOCK + LANES + by))
+        what = f"the code is that of the element {abs(by)} {_side(by)} it in the row"
+        yield Form("row", "place-elements", what, partial(_element_beside, by))
+    # What is no field of a block is read as one: bytes before or behind the own ones.
+    for by in _common_shifts(at_code[is_known]):
+        what = f"the codes are read {_bytes(by)} too {'early' if by < 0 else 'late'}"
+        yield Form("row", "layout", what, lambda read, by=by: (None, SIZE * read.own + 2 + LANES + by))
+    for by in _common_shifts(at_scale[is_known]):
+        what = f"the scale is read {_bytes(by)} too {'early' if by < 0 else 'late'}"
+        yield Form("row", "layout", what, lambda read, by=by: (SIZE * read.own + by, None))
+        what = f"the block is read {_bytes(by)} too {'early' if by < 0 else 'late'}"
+        yield Form(
+            "row",
+            "layout",
+            what,
+            lambda read, by=by: (SIZE * read.own + by, SIZE * read.own + 2 + LANES + by),
+        )
+
+
+def _common_shifts(shifts: Array) -> list[int]:
+    """Return the distances in bytes that are common, and no matter of whole blocks."""
+    found, counts = np.unique(shifts[shifts % SIZE != 0], return_counts=True)
+    return [int(by) for by in found[np.argsort(-counts, kind="stable")][:4]]
+
+
+def _bytes(by: int) -> str:
+    return f"{abs(by)} byte{'s' * (abs(by) > 1)}"
+
+
+def _side(by: int) -> str:
+    return "before" if by < 0 else "behind"
+
+
+def _element_beside(by: int, read: Read) -> tuple[None, Array]:
+    """Return where the codes are that lie so many elements behind in the row."""
+    block, lane = np.divmod(read.own * BLOCK + LANES + by, BLOCK)
+    return None, block * SIZE + 2 + lane
 
 
 def _maps(n: int, sources: Array, blocks: Array) -> list[Map]:
     """Return in what ways blocks may come from others: in words, and (b, n) -> blocks; the best ones."""
     offsets, counts = np.unique(sources - blocks, return_counts=True)
     every: list[Map] = [
-        (f"the block {abs(by)} {'before' if by < 0 else 'behind'} it", _by(by, lambda by, b, _n: b + by))
+        (f"the block {abs(by)} {_side(by)} it", _by(by, lambda by, b, _n: b + by))
         for by in offsets[np.argsort(-counts, kind="stable")][:6].tolist()
     ]
     moduli = {2**k for k in range(1, 13)} | set((blocks - sources)[blocks > sources + 1].tolist())
@@ -160,9 +205,9 @@ def _by(number: int, of: Change) -> Change:
 
 
 def _from_block(name: str, what: str, source: Change) -> Form:
-    def gives(b: Array, n: Array) -> tuple[Array | None, Array | None]:
-        other = source(b, n)
-        return None if name == "codes" else other, None if name == "scale" else other * BLOCK + LANES
+    def gives(read: Read) -> tuple[Array | None, Array | None]:
+        other = source(read.own, read.n) * SIZE
+        return None if name == "codes" else other, None if name == "scale" else other + 2 + LANES
 
     return Form("row", f"place-{name}-of", what, gives, cost=int("group" in what))
 
@@ -178,11 +223,11 @@ def _in_order(order: Array, maps: Sequence[Map]) -> Iterator[Form]:
         "row",
         "place-elements",
         what,
-        lambda b, _n: (None, b * BLOCK + order),
+        lambda read: (None, SIZE * read.own + 2 + order),
         {"order": order.tolist()},
         slug,
     )
     yield form
     for text, of in maps:
-        gives = partial(lambda of, b, n: (None, of(b, n) * BLOCK + order), of)
+        gives = partial(lambda of, read: (None, SIZE * of(read.own, read.n) + 2 + order), of)
         yield replace(form, what=f"{what}, of {text}", gives=gives, cause="")

@@ -9,12 +9,15 @@ An element is f32(h) · q of its own block. A law makes it otherwise at one of f
     store       something else is written: nothing, a constant, a sum with what was there
 
 Laws of one stage are applied one after another. Arrays have a row per block; [n, 1] stands for [n, 32].
+
+What a law gives, and its condition, may depend on more than the element: on its neighbours, and on the blocks
+before it (`Read`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
 
 Array = NDArray[Any]
@@ -37,11 +41,17 @@ LANES = np.arange(BLOCK)
 HALVES = np.arange(1 << 16).astype(np.uint16)
 FINITE = (HALVES & 0x7C00) != 0x7C00
 CODES = np.arange(256).astype(np.uint8).view(np.int8)
+NONE = 1 << 16
+"""In the place of a half: there is no block."""
+
+NAN = np.uint32(0x7FC00000)
+"""What stands for any number that is none: its bits are free."""
 
 
 def bits_of(y: Array) -> Array:
-    """Return the bits of floats."""
-    return np.ascontiguousarray(y, F32).view(np.uint32)
+    """Return the bits of floats; those of a NaN are always the same."""
+    bits = np.ascontiguousarray(y, F32).view(np.uint32)
+    return np.where(bits & 0x7FFFFFFF > 0x7F800000, NAN, bits)
 
 
 def places_of(nb: int, stride: int = SIZE, scale: int = 0, codes: int = 2) -> Array:
@@ -65,8 +75,8 @@ class Blocks:
     ----------
     n, b, first
         int [k]: of each block the blocks of its row, its number there, and where its row begins here.
-    h, q
-        uint16 [k] and uint8 [k, 32]: the scales and the codes.
+    data
+        uint8 [k, 34]: scales and codes.
     before, got
         uint32 [k, 32]: the bits that the output held, and those that were written.
     usable
@@ -76,27 +86,78 @@ class Blocks:
     n: Array
     b: Array
     first: Array
-    h: Array
-    q: Array
+    data: Array
     before: Array
     got: Array
     usable: Array
+
+    @cached_property
+    def h(self) -> Array:
+        """The scales, uint16 [k]."""
+        return np.ascontiguousarray(self.data[:, :2]).view("<u2")[:, 0]
+
+    @property
+    def q(self) -> Array:
+        """The codes, uint8 [k, 32]."""
+        return self.data[:, 2:]
+
+    @cached_property
+    def kept(self) -> dict[object, Array]:
+        """What was computed of all blocks, by what it is."""
+        return {}
+
+    def beside(self, at: Array, by: int) -> Array:
+        """Return the scales of the blocks so many behind some, int [k, 1]; `NONE` where there is none."""
+        b = self.b[at] + by
+        other = np.where((b >= 0) & (b < self.n[at]), at + by, -1)
+        return np.where(other >= 0, self.h[other].astype(np.int64), NONE)[:, np.newaxis]
 
     @staticmethod
     def of(data: Array, before: Array, got: Array, usable: Array) -> Blocks:
         """Return the blocks of one row: uint8 [n, 34] as they are read, and the bits of outputs."""
         nb = len(data)
-        h = np.ascontiguousarray(data[:, :2]).view("<u2")[:, 0]
         full = np.full(nb, nb)
-        return Blocks(full, np.arange(nb), full * 0, h, data[:, 2:], before, got, FINITE[h] & usable)
+        # (What was there before is no result.)
+        got = np.where(got == before, got, bits_of(got.view(F32)))
+        made = Blocks(full, np.arange(nb), full * 0, data, before, got, usable)
+        return replace(made, usable=FINITE[made.h] & usable)
 
     @staticmethod
     def join(some: Sequence[Blocks]) -> Blocks:
         """Return the blocks of several rows as one."""
         starts = np.cumsum([0, *(len(one.n) for one in some)])
         moved = [replace(one, first=one.first + start) for one, start in zip(some, starts, strict=False)]
-        names = ("n", "b", "first", "h", "q", "before", "got", "usable")
-        return Blocks(*(np.concatenate([getattr(one, name) for one in moved]) for name in names))
+        return Blocks(
+            *(np.concatenate([getattr(one, each.name) for one in moved]) for each in fields(Blocks))
+        )
+
+
+@dataclass(frozen=True)
+class Read:
+    """What is read for some blocks.
+
+    Attributes
+    ----------
+    blocks, at
+        The blocks are those at some numbers, int [k].
+    h, q
+        The scales' bits uint16 [k, 1 or 32], and the codes' bytes uint8 [k, 32].
+    """
+
+    blocks: Blocks
+    at: Array
+    h: Array
+    q: Array
+
+    @property
+    def own(self) -> Array:
+        """The numbers of the blocks in their rows, int [k, 1]."""
+        return self.blocks.b[self.at, np.newaxis]
+
+    @property
+    def n(self) -> Array:
+        """The lengths of their rows, int [k, 1]."""
+        return self.blocks.n[self.at, np.newaxis]
 
 
 @dataclass(frozen=True)
@@ -108,14 +169,14 @@ class Values:
     text, data
         Its words, which follow "where"; and its parameters.
     holds
-        (the scale's bits uint16 [k, 1 or 32], codes' bytes uint8 [k, 32]) -> bool.
+        What is read -> bool [k, 1 or 32].
     cost
         How much it says.
     """
 
     text: str
     data: dict[str, Any]
-    holds: Callable[[Array, Array], Array]
+    holds: Callable[[Read], Array]
     cost: int = 1
 
 
@@ -127,17 +188,17 @@ class Condition:
     lanes: tuple[int, ...] | None = None
     values: Values | None = None
 
-    def holds(self, blocks: Blocks, at: Array, h: Array, q: Array) -> Array:
-        """Return where it holds in some blocks, by the values that are read: bool [k, 1 or 32]."""
-        held = np.ones((len(at), 1), np.bool_)
+    def holds(self, read: Read) -> Array:
+        """Return where it holds in what is read: bool [k, 1 or 32]."""
+        held = np.ones((len(read.at), 1), np.bool_)
         if self.places:
-            n, b = blocks.n[at], blocks.b[at]
+            n, b = read.n[:, 0], read.own[:, 0]
             held = self.places.position.holds(b, n)[:, np.newaxis]
             for one in self.places.length:
                 held = held & one.holds(n, n)[:, np.newaxis]
         if self.lanes is not None:
             held = held & np.isin(LANES, self.lanes)
-        return held & self.values.holds(h, q) if self.values else held
+        return held & self.values.holds(read) if self.values else held
 
     @property
     def cost(self) -> int:
@@ -157,8 +218,9 @@ class Form:
     what
         A sentence without its end, which follows a condition and a colon.
     gives
-        By the stage: (b, n) -> (blocks whose scale it is [k, 1], places of the codes among all [k, 32]),
-        None for the own ones; (h, d) -> d; (q, v) -> v; (d, v, y) -> y; (bits, before) -> bits.
+        By the stage, of what is `Read`: read -> (in the row the bytes at which scales begin [k, 1], and those
+        of the codes [k, 32]), None for the own ones; (read, d) -> d; (read, v) -> v; (read, d, v, y) -> y;
+        (read, bits, before) -> bits.
     data
         Its parameters.
     cause
@@ -174,6 +236,15 @@ class Form:
     data: dict[str, Any] = field(default_factory=dict)
     cause: str = ""
     cost: int = 0
+
+
+def of_read(stage: str, change: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a form gives, from a change of (h, d), (q, v), (d, v, y), or (bits, before)."""
+    if stage == "scale":
+        return lambda read, d: change(read.h, d)
+    if stage == "code":
+        return lambda read, v: change(read.q, v)
+    return lambda _read, *own: change(*own)
 
 
 @dataclass(frozen=True)
@@ -210,47 +281,54 @@ class Dequantizer:
             np.asarray((places >= 0).all(axis=1)),
         )
 
-    def read(self, blocks: Blocks, at: Array) -> tuple[Array, Array]:
-        """Return the halves [k, 1 or 32] and the codes' bytes [k, 32] that are read for some blocks."""
-        own = at[:, np.newaxis]
-        scales, codes = own, own * BLOCK + LANES
-        moving = [law for law in self.laws if law.form.stage == "row"]
-        if not moving:
-            return blocks.h[own], blocks.q[at]
-        first, n = blocks.first[own], blocks.n[own]
-        for law in moving:
-            held = law.where.holds(blocks, at, blocks.h[own], blocks.q[at])
-            scale, code = law.form.gives(blocks.b[own], n)
+    @property
+    def moving(self) -> tuple[Law, ...]:
+        """The laws that take elements from other places."""
+        return tuple(law for law in self.laws if law.form.stage == "row")
+
+    def read(self, blocks: Blocks, at: Array) -> Read:
+        """Return what is read for some blocks."""
+        read = Read(blocks, at, blocks.h[at, np.newaxis], blocks.q[at])
+        if not self.moving:
+            return read
+        own = SIZE * read.own
+        scales, codes = own, own + 2 + LANES
+        for law in self.moving:
+            held = law.where.holds(read)
+            scale, code = law.form.gives(read)
             # (What is not in the row is the own one.)
             if scale is not None:
-                scales = np.where(held & (scale >= 0) & (scale < n), scale + first, scales)
+                scales = np.where(held & (scale >= 0) & (scale < SIZE * read.n - 1), scale, scales)
             if code is not None:
-                codes = np.where(held & (code >= 0) & (code < n * BLOCK), code + first * BLOCK, codes)
-        return blocks.h[scales], blocks.q.reshape(-1)[codes]
+                codes = np.where(held & (code >= 0) & (code < SIZE * read.n), code, codes)
+        data, start = blocks.data.reshape(-1), SIZE * blocks.first[at, np.newaxis]
+        low, high = (data[scales + start + byte].astype(np.uint16) for byte in (0, 1))
+        return replace(read, h=low | high << 8, q=data[codes + start])
 
-    def bits(self, blocks: Blocks, at: Array) -> Array:
+    def bits(self, blocks: Blocks, at: Array, read: Read | None = None) -> Array:
         """Return the bits that are written for some blocks: uint32 [k, 32]."""
-        h, q = self.read(blocks, at)
+        read = read or self.read(blocks, at)
         halves, codes = read_right()
-        d, v = halves[h], codes[q]
+        d, v = halves[read.h], codes[read.q]
         with np.errstate(all="ignore"):
-            for stage, one, right in (("scale", h, d), ("code", q, v)):
-                values = right
-                for law in self.laws:
-                    if law.form.stage == stage:
-                        held = law.where.holds(blocks, at, h, q)
-                        values = np.where(held, law.form.gives(one, values), values)
-                d, v = (values, v) if stage == "scale" else (d, values)
+            d, v = self._applied("scale", read, d), self._applied("code", read, v)
             y = d * v
             for law in self.laws:
                 if law.form.stage == "product":
-                    y = np.where(law.where.holds(blocks, at, h, q), law.form.gives(d, v, y), y)
+                    y = np.where(law.where.holds(read), law.form.gives(read, d, v, y), y)
         bits = bits_of(y)
         for law in self.laws:
             if law.form.stage == "store":
-                changed = law.form.gives(bits, blocks.before[at])
-                bits = np.where(law.where.holds(blocks, at, h, q), changed, bits)
+                changed = law.form.gives(read, bits, blocks.before[at])
+                bits = np.where(law.where.holds(read), changed, bits)
         return bits
+
+    def _applied(self, stage: str, read: Read, values: Array) -> Array:
+        """Return the values of scales, or of codes, after the laws about them."""
+        for law in self.laws:
+            if law.form.stage == stage:
+                values = np.where(law.where.holds(read), law.form.gives(read, values), values)
+        return values
 
     def without(self, law: Law) -> Dequantizer:
         """Return it without one of its laws."""
@@ -272,6 +350,13 @@ def blocks_of(model: Dequantizer, call: Call, written: bytes | None) -> tuple[Bl
         np.frombuffer(data[: 4 * BLOCK * nb], "<u4").reshape(nb, BLOCK) for data in (held, written or held)
     )
     return model.blocks(row, before, got), held[4 * BLOCK * nb :]
+
+
+def is_alike(_model: Dequantizer, result: CallResult, given: tuple[bytes, ...]) -> bool:
+    """Return whether a call's output is what a model gives, but for the bits of what is no number."""
+    held = np.frombuffer(bytes(result.call.buffers[1].data)[: len(given[0]) // 4 * 4], "<u4")
+    want, got = (np.frombuffer(side[0][: 4 * len(held)], "<u4") for side in (given, result.outputs))
+    return np.array_equal(want, np.where(got == held, got, bits_of(got.view(F32))))
 
 
 def build_row(row: Array) -> Call:

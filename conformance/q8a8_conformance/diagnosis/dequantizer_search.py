@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizer_cases import near_lengths
-from q8a8_conformance.diagnosis.dequantizer_conditions import State, find_condition
+from q8a8_conformance.diagnosis.dequantizer_conditions import find_condition
 from q8a8_conformance.diagnosis.dequantizer_forms import OTHER, bank
 from q8a8_conformance.diagnosis.dequantizer_measured import measured, moved
 from q8a8_conformance.diagnosis.dequantizer_model import Law
+from q8a8_conformance.diagnosis.dequantizer_values import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +35,8 @@ WIDTHS = (3, 2, 1)
 ALIKE = 4
 """Forms with the same effect on a sample of which a condition is looked for."""
 
-ROUNDS = 7
-"""Models of which another law is looked for."""
+ROUNDS, MORE = 7, 2
+"""Models of which another law is looked for, and after those that give everything: another may say less."""
 
 TRIED = 8
 """Forms that get a condition: of those that give all that is wrong in a sample, and of others."""
@@ -67,18 +68,18 @@ class _View:
     """Some blocks, under a model."""
 
     def __init__(self, model: Dequantizer, blocks: Blocks, at: Array) -> None:
-        self.blocks, self.at = blocks, at
-        self.h, self.q = model.read(blocks, at)
-        self.bits = model.bits(blocks, at)
+        self.model, self.blocks, self.at = model, blocks, at
+        self.read = model.read(blocks, at)
+        self.bits = model.bits(blocks, at, self.read)
         self.usable = blocks.usable[at, np.newaxis]
         self.wrong = (self.bits != blocks.got[at]) & self.usable
 
     def state(self, new: Dequantizer) -> State:
         """Return what the blocks say about another model."""
-        given = (new.bits(self.blocks, self.at) == self.blocks.got[self.at]) & self.usable
+        read = self.read if new.moving == self.model.moving else None
+        given = (new.bits(self.blocks, self.at, read) == self.blocks.got[self.at]) & self.usable
         right = ~self.wrong & self.usable
-        n, b = self.blocks.n[self.at], self.blocks.b[self.at]
-        return State(n, b, self.h, self.q, given & self.wrong, right & ~given, self.wrong & ~given)
+        return State(self.read, given & self.wrong, right & ~given, self.wrong & ~given)
 
 
 class Search:
@@ -109,9 +110,9 @@ class Search:
         checked = self._checked(model, whole)
         left = float(whole.wrong.sum() if checked is model else self._all(checked).wrong.sum())
         self._best = min(self._best, (left, cost, checked), key=lambda one: one[:2])
-        if not left or len(model.laws) == len(WIDTHS) or self._rounds == ROUNDS:
+        if not left or len(model.laws) == len(WIDTHS) or self._rounds >= ROUNDS:
             return
-        self._rounds += 1
+        self._rounds += 1 if self._best[0] else ROUNDS // MORE
         for _ in range(AGAIN):
             found = self._more(model, whole)
             if not any(self._is_spoilt(one, whole) for one in found):
@@ -143,7 +144,7 @@ class Search:
     def _checked(self, model: Dequantizer, whole: _View) -> Dequantizer:
         """Return a model without the laws that a call contradicts."""
         for law in reversed(model.laws):
-            if (law.where.holds(whole.blocks, whole.at, whole.h, whole.q) & whole.wrong).any():
+            if (law.where.holds(whole.read) & whole.wrong).any():
                 bare = model.without(law)
                 return self._checked(bare, self._all(bare))
         return model
@@ -169,7 +170,7 @@ class Search:
             gained = int(state.hit.sum() - state.missed.sum())
             if gained <= 0 or (left and form.cost >= OTHER):
                 continue
-            held = law.where.holds(view.blocks, view.at, view.h, view.q)
+            held = law.where.holds(view.read)
             clean = not (held & (state.bad | state.missed)).any()
             found.append(_Found(new, left, gained, _cost(law), clean))
             if not left and found[-1].cost <= 1:
@@ -197,8 +198,8 @@ class Search:
     def _promising(self, model: Dequantizer, whole: _View, few: _View) -> Iterator[tuple[Form, bool]]:
         """Yield forms that give some of what is wrong, those that give all first, and whether in front."""
         wrong = np.nonzero(whole.wrong)
-        h = np.broadcast_to(whole.h, whole.q.shape)
-        some = measured(h[wrong], whole.q[wrong], whole.blocks.got[wrong], whole.bits[wrong])
+        h, q = np.broadcast_to(whole.read.h, whole.read.q.shape), whole.read.q
+        some = measured(h[wrong], q[wrong], whole.blocks.got[wrong], whole.bits[wrong])
         if self._moved is None:
             self._moved = list(self._moves(whole.blocks.n[wrong[0]]))
         found = []

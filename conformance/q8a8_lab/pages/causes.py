@@ -164,8 +164,10 @@ measured: for 60 values of amax, the element at which the code becomes 64, by a 
 down 248 times. How it differs from 127 / amax is the fact `factor`: everywhere by the same part, by a number
 that was added to amax, or by the errors of an estimate.
 
-For dequantization each output's code and scale are found, their widths and signs, and the precision of the
-product.
+For dequantization it is found which bytes of a row each output answers to. All halves, all codes, and rows of
+many lengths whose blocks are often like the one before are compared with forms: what becomes of a scale, a
+code, their product, or the output, and what a block has of others. A form and a condition that give all that
+is wrong are a fact. The condition is about places, elements, values, and the values beside them.
 
 ## Matrix products
 

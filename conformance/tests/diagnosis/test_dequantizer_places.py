@@ -41,6 +41,36 @@ def _last(b: Array) -> Array:
     return np.asarray(b == len(b) - 1)
 
 
+def _first_of_run(keys: Array) -> Array:
+    """Return where the runs of equal keys [n, 1] begin that blocks are in."""
+    numbers = np.arange(len(keys))
+    return np.asarray(np.maximum.accumulate(np.where(keys[:, 0] != np.roll(keys[:, 0], 1), numbers, 0)))
+
+
+def _last_with(some: Array) -> Array:
+    """Return the last blocks up to each that are some, bool [n, 1]; the own one where none is."""
+    numbers = np.arange(len(some))
+    last = np.maximum.accumulate(np.where(some[:, 0], numbers, -1))
+    return np.where(last < 0, numbers, last)
+
+
+def _early(d: Array, q: Array) -> Array:
+    """Return what is read where the codes are read two bytes too early, from the scales on."""
+    halves = d.astype(np.float16).view(np.int8)
+    return np.concatenate([halves, q.astype(np.int8)[:, :-2]], axis=1).astype(F32)
+
+
+def _significand(d: Array, q: Array, dtype: type) -> Array:
+    """Return products in which significand times code has a type of too few bits."""
+    exponent = np.maximum(np.frexp(d)[1] - 11, -24)
+    product = (np.ldexp(np.abs(d), -exponent) * q).astype(np.int64).astype(dtype)
+    return np.asarray(np.ldexp(np.copysign(F32(1), d) * product.astype(F32), exponent))
+
+
+def _no_number(d: Array) -> Array:
+    return np.where(d.astype(np.float16).view(np.uint16) & 1023, F32(np.nan), F32(np.inf))
+
+
 def _half(y: Array) -> Array:
     return np.asarray(y.astype(np.float16), F32)
 
@@ -117,6 +147,35 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     "one product": (
         lambda y, d, q, _b: np.where((d == 1) & (q == 2), F32(9), y),
         {"product": "Where the scale is 0x3c00 and the code is 2: the product is multiplied by 4.5."},
+    ),
+    "a table by magnitude": (
+        lambda _y, d, q, _b: d[_first_of_run(np.abs(d))] * q,
+        {"place-scale-of": "The scale is that of the first of adjacent blocks with a scale of the same mag"},
+    ),
+    "codes early": (
+        lambda y, d, q, b: np.where(b % 2 == 1, d * _early(d, q), y),
+        {"layout": "In the last block of every 2: the codes are read 2 bytes too early."},
+    ),
+    "sixteen bits": (
+        lambda y, d, q, _b: np.where(d == 0, y, _significand(d, q, np.int16)),
+        {"product": "Where the scale is not zero: significand times code wraps in 16 bits."},
+    ),
+    "an exponent's end, and a lost element": (
+        lambda y, d, _q, b: np.where(
+            (b >= len(b) // 4 * 4) & (LANES == 31), 0, y * np.where(np.abs(d) < 32768, F32(1), _no_number(d))
+        ),
+        {
+            "output-constant": "In element 31 of the blocks beyond a multiple of 4: +0 is written.",
+            "scale-read": "Where the scale is 32768 or more in magnitude: scales are read as infinities an",
+        },
+    ),
+    "a zero scale": (
+        lambda y, d, q, _b: np.where(d == 0, d[_last_with(d != 0)] * q, y),
+        {"place-scale-of": "The scale is that of the last block up to it whose scale is not 0"},
+    ),
+    "a borrow": (
+        lambda _y, d, q, _b: d * (q - np.where(LANES % 4 == 0, 0, np.roll(q, 1, axis=1) < 0)),
+        {"code-read": "In elements 1 to 3, 5 to 7, 9 to 11, 13 to 15, 17 to 19, 21 to 23, 25 to 27, 29 to"},
     ),
 }  # fmt: skip
 """What is done otherwise, and the facts with what their sentences begin with."""

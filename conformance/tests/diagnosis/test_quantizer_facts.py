@@ -117,6 +117,8 @@ def dequantizations() -> Iterator[Call]:
             yield calls.dequantize(dot_rows.blocks(halves, codes))
     every = np.arange(-128, 128).reshape(8, 32)
     yield from (calls.dequantize(dot_rows.blocks(scale, every)) for scale in (0.0, -0.0, 1.0, -1.0))
+    alike = [1.0, -1.0, 1.0, 0.0, 2.0, 0.0, -2.0, -0.0]
+    yield calls.dequantize(dot_rows.blocks(np.array(alike), every))
     lengths = (*range(1, 12), 129, 2049)
     yield from (calls.dequantize(dot_rows.random_pair(nb, seed=nb)[0]) for nb in lengths)
 
