@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis import dots, quantizers, shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
-from q8a8_conformance.diagnosis.experiments import KEPT, dot_facts, kept_facts
+from q8a8_conformance.diagnosis.experiments import dot_facts, kept_facts
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.placed import KEPT, placed_facts
 from q8a8_conformance.diagnosis.experiments.side_effects import of_reach, of_side_effect
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.experiments.turns import every_nth
@@ -333,8 +334,8 @@ def _of_rows(
     limits: Limits,
 ) -> list[Finding]:
     """Return what a quantizer or dequantization does wrong, as measured, and a recipe that is no mistake."""
-    failures = observations.failures.get((function, 1), [])
-    if not failures:
+    failures, placed = (held.get((function, 1), []) for held in (observations.failures, observations.placed))
+    if not failures and not placed:
         return named
     facts: list[Fact] = []
     if probe is not None and (turn := every_nth(failures, probe)):
@@ -342,13 +343,22 @@ def _of_rows(
         with suppress(NoAnswerError, CallRefused):
             facts = [turn.of_fact(fact) for fact in facts_of(session, failures=failures)]
         facts = facts or [turn.fact(failures)]
-    elif probe is not None:
+    elif probe is not None and failures:
         session = _Probing(probe, limits.experiments)
         with suppress(NoAnswerError, CallRefused):
             facts = state_of_products(session, failures) if function == MUL_MAT else []
             facts = facts or kept_facts(function, failures, probe, limits.restart)
             facts = facts or facts_of(session, failures=failures)
         facts = [] if session.is_late and function != MUL_MAT else facts
+
+    def look(under: Probe, members: Sequence[Failure]) -> list[Fact]:
+        with suppress(NoAnswerError, CallRefused):
+            return facts_of(_Probing(under, limits.experiments), failures=members)
+        return []
+
+    if probe is not None and placed:
+        facts += placed_facts(function, placed, probe, limits.restart, look)
+        failures = [*failures, *placed]
     return _of_failures(function, facts, failures, named, probe, limits)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8_conformance.diagnosis import diagnose
 from q8a8_conformance.diagnosis.experiments import conditions, dot_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.kernel import DOT
@@ -15,13 +16,14 @@ from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.inputs.known_calls import square_rows
 from q8a8_conformance.mutants import make
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Buffer, Option
-from q8a8_conformance.results.observations import Failure
+from q8a8_conformance.results.observations import Failure, Observations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.run import Finding
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
 
@@ -86,6 +88,36 @@ def test_flush_modes() -> None:
     probe = _where(make("half-flushed-on-read"), lambda call: bool(call.options & Option.FLUSH))
     fact = _facts(probe, _at(call, 0, 0, 0, options=Option.FLUSH))[0]
     assert (fact.cause, fact.where["under"]) == ("half-through-subnormal-float", {"flush": True})
+
+
+def _finding(probe: Probe, call: Call) -> Finding:
+    """Return what is found about a call that is right elsewhere."""
+    observations = Observations()
+    (outputs,), (right,) = probe(call) or (b"",), replay(RIGHT, call)
+    observations.add_placed(call, {"y": outputs}, {"y": right})
+    return diagnose(observations, lambda *_: None, probe=probe)[0]
+
+
+def test_flush_modes_of_dequantization() -> None:
+    """A scale that dequantization reads through a subnormal float is found under flush-to-zero."""
+    call = calls.dequantize(dot_rows.blocks(2.0**-20, np.full((3, 32), 7)))
+    wrong = make("half-flushed-in-dequantize")
+    found = _finding(
+        _where(wrong, lambda call: bool(call.options & Option.FLUSH)), _at(call, 0, 0, options=Option.FLUSH)
+    )
+    assert (found.cause, found.rule) == ("half-through-subnormal-float", "Q8A8-ENV-2")
+    assert (found.explained, found.of, found.where["under"]) == (3, 3, {"flush": True})
+    assert found.sentence.endswith("A subnormal float on the way is taken for 0 there.")
+
+
+def test_an_address_of_a_quantizer() -> None:
+    """A rounding that is another one where the output lies at 16 mod 32: the step, and where."""
+    call = calls.quantize("quantize_row_q8_a8", np.resize([127, 0.5, 1.5, 2.5], 64).astype(np.float32))
+    probe = _where(make("round-half-even"), lambda call: call.buffers[1].offset % 32 == 16)
+    found = _finding(probe, _at(call, 4, 16))
+    assert found.where["under"] == {"buffer": "y", "modulus": 32, "remainders": [16]}
+    assert found.sentence.startswith("Where y lies at 16 mod 32: ")
+    assert (found.rule, found.fact, found.of) == ("Q8A8-MEM-4", "step", found.explained)
 
 
 def test_shared_inputs() -> None:

@@ -30,8 +30,8 @@ from q8a8_conformance.diagnosis.experiments import (
 )
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, model_of
 from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
-from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
-from q8a8_conformance.inputs.calls import ACTIVATION, DOT_REAL
+from q8a8_conformance.diagnosis.experiments.placed import ENVIRONMENT, of_condition, placed_facts
+from q8a8_conformance.diagnosis.facts import remembered
 from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal.asking import NoAnswerError
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.experiments.bench import Probe
     from q8a8_conformance.diagnosis.experiments.conditions import Condition
-    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.results.observations import CallResult, Failure
 
     Experiment = Callable[[], Iterable[Measured]]
@@ -84,7 +84,7 @@ def dot_facts(
     every = [one for _, failed in sorted(failures.items()) for one in failed]
     wrong = [one for one in every if not matches(Model(), one)]
     if history := conditions.of_history(wrong, probe, restart):
-        facts.append(_of_condition(function, history))
+        facts.append(of_condition(function, history))
         wrong = [one for one in wrong if not facts[0].explains(one)]
     for nrc in (1, 2):
         failed = [one for one in wrong if one.call.nrc == nrc]
@@ -93,15 +93,15 @@ def dot_facts(
     left = [one for one in wrong if not _is_explained(found, one)]
     if not history and found and left and (history := conditions.of_history(left, probe, restart)):
         # (The shortest failed calls were wrong for another reason.)
-        facts.append(_of_condition(function, history))
+        facts.append(of_condition(function, history))
     aligned = conditions.of_alignment(wrong, probe) if found else None
     facts += [
         replace(_where_aligned(one, aligned) if aligned else one, explains=_explains(one, found))
         for one in found
     ]
     elsewhere = [one for failed in placed.values() for one in failed]
-    for condition in conditions.of_places(elsewhere, probe, restart):
-        facts += _under(function, probe, deadline, condition, wrong)
+    look = partial(_look_under, function, deadline)
+    facts += placed_facts(function, elsewhere, probe, restart, look, wrong)
     every += elsewhere
     counted = [(len(fact.explained(every)), fact) for fact in facts]
     hides = _hides(found)
@@ -114,7 +114,7 @@ def dot_facts(
         facts = [_in_lengths(fact, every) for fact in facts]
     legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
     if not facts and (varying := conditions.of_bits(legal, probe, restart)):
-        facts = [_of_condition(function, varying)]
+        facts = [of_condition(function, varying)]
     return facts
 
 
@@ -123,7 +123,7 @@ def kept_facts(
 ) -> list[Fact]:
     """Find results of another function that depend on calls before: a fact where most failed calls do."""
     history = conditions.of_history(failed, probe, restart)
-    return [_of_condition(function, history)] if history and 2 * len(history.members) > len(failed) else []
+    return [of_condition(function, history)] if history and 2 * len(history.members) > len(failed) else []
 
 
 SINGLE = ("half-read", "product-wrong")
@@ -138,59 +138,11 @@ FEW = 3
 CHANCE = 0.05
 """The part of the failed calls that single values must explain to be what is wrong."""
 
-RULE = "Q8A8-ENV-2"
-"""The rule that conditions break by themselves; shared inputs break that of the product."""
-
-KEPT = "depends-on-calls-before"
-
-WORDS = {
-    "flush": "wrong-under-flush",
-    "address": "wrong-at-addresses",
-    "inputs-shared": "wrong-on-shared-inputs",
-    "history": KEPT,
-    "bits": "bits-vary",
-}
-"""The facts that conditions are where nothing more is known."""
-
-FIXES = {
-    "flush": "Widen halves without subnormal floats: by integers, or by the processor's conversion.",
-    "address": "Take the same way at every address that is legal.",
-    "inputs-shared": "Compute the product of two rows wherever they lie.",
-    "history": "Keep nothing between calls, or compare all bytes before it is used.",
-    "bits": "Add in one order, whatever the address, the process or the calls before.",
-}
-
-
-def _of_condition(function: str, condition: Condition) -> Fact:
-    """Return the fact that results depend on a condition."""
-    first = min(condition.members, key=lambda one: (one.call.nrc, one.call.n))
-    product = "Q8A8-DOT-9" if function == DOT_REAL else "Q8A8-DOT-6" if first.call.nrc == 2 else "Q8A8-DOT-4"
-    sentence = {
-        "history": f"What comes of a call depends on those before it: {condition.words}.",
-        "bits": f"The bits of a right result depend on {condition.words}.",
-    }.get(condition.kind, f"The result is wrong where {condition.words}, and right elsewhere.")
-    return Fact(
-        WORDS[condition.kind],
-        condition.where,
-        product if condition.kind == "inputs-shared" else RULE,
-        sentence,
-        FIXES[condition.kind],
-        condition.cause,
-        function=function,
-        evidence=(Evidence(first.call, first.expected, first.outputs, _length(first.call)),),
-        nrc=first.call.nrc,
-        explains=_is_member(condition),
-    )
-
-
-def _length(call: Call) -> str:
-    return f"size = {call.n}" if call.function == ACTIVATION else f"nb = {call.n // 32}"
-
 
 def _where_aligned(one: Measured, condition: Condition) -> Measured:
     """Return a fact that holds at some addresses alone."""
     where = {**one.where, "under": condition.where}
-    return replace(one, where=where, sentence=f"Where {condition.words}: {one.sentence}", rule=RULE)
+    return replace(one, where=where, sentence=f"Where {condition.words}: {one.sentence}", rule=ENVIRONMENT)
 
 
 def _in_lengths(fact: Fact, every: Sequence[Failure]) -> Fact:
@@ -204,47 +156,13 @@ def _in_lengths(fact: Fact, every: Sequence[Failure]) -> Fact:
     return replace(fact, where=where, sentence=f"{words}: {fact.sentence}")
 
 
-def _is_member(condition: Condition) -> Callable[[CallResult], bool]:
-    members = {id(one) for one in condition.members}
-    return lambda result: id(result) in members
-
-
-def _under(
-    function: str, probe: Probe, deadline: Deadline, condition: Condition, wrong: Sequence[Failure]
-) -> Iterator[Fact]:
-    """Yield what is wrong under a condition, by the experiments on values; else the condition alone.
-
-    Rows of more than a page cannot but meet the condition that a page ends inside; so do `wrong` ones.
-    """
-    if "straddles" in condition.where:
-        long = (one for one in wrong if max(len(each.data) for each in one.call.buffers) > PAGE)
-        condition = replace(condition, members=(*condition.members, *long))
-    is_member = _is_member(condition)
-    first = min(condition.members, key=lambda one: (one.call.nrc, one.call.n)).call
-    bench = Bench(function, first.nrc, probe, deadline, condition.under)
-    found = _look_at_lengths(bench, [], condition.members) if condition.under else []
-    some = False
-    for one in found:
-        explains = _explains(one, found)
-        if any(explains(member) for member in condition.members):
-            some = True
-            rest = explains if "straddles" not in condition.where else lambda _result: True
-            yield replace(
-                one,
-                where={**one.where, "under": condition.where},
-                sentence=f"Where {condition.words}: {one.sentence}",
-                cause=UNDER.get((condition.kind, one.cause), one.cause),
-                explains=lambda result, rest=rest: is_member(result) and rest(result),  # type: ignore[misc]  # bound at once
-            )
-    if not some:
-        yield _of_condition(function, condition)
-
-
-UNDER = {("flush", "half-flushed-on-read"): "half-through-subnormal-float"}
-"""What the catalogue calls a mistake under a condition."""
-
-PAGE = 4096 - 256
-"""Bytes from a buffer's usual start to the end of the page."""
+def _look_under(
+    function: str, deadline: Deadline, probe: Probe, members: Sequence[Failure]
+) -> Sequence[Measured]:
+    """Make the experiments with a probe that puts calls under a condition which some failed calls meet."""
+    first = min(members, key=lambda one: (one.call.nrc, one.call.n)).call
+    found = _look_at_lengths(Bench(function, first.nrc, probe, deadline), [], members)
+    return [replace(one, explains=_explains(one, found)) for one in found]
 
 
 def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) -> list[Measured]:

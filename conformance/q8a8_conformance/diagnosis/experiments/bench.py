@@ -63,8 +63,6 @@ class Bench:
         Makes a call: its output buffers, or None where it did not return.
     deadline
         Of all experiments.
-    under
-        Puts a call under the condition under which the function is wrong: an address, a mode.
 
     Attributes
     ----------
@@ -96,13 +94,11 @@ class Bench:
         nrc: int,
         probe: Probe,
         deadline: Deadline,
-        under: Callable[[Call], Call] | None = None,
     ) -> None:
         self.function = function
         self.lengths: tuple[int, ...] = (1, 2, 4, 3, 5)
         self.places: Callable[[int], Sequence[int]] = places
         self.encode: Callable[[Array], Array] = lambda rows: rows
-        self._under = under or (lambda call: call)
         self.nrc = nrc
         self.element = 0
         self.unused: int | None = UNUSED
@@ -129,7 +125,7 @@ class Bench:
         """
         self.made += 1
         self.check_time()
-        outputs = self._probe(self._under(call))
+        outputs = self._probe(call)
         if outputs is None:
             raise NoAnswerError
         return outputs

@@ -40,6 +40,8 @@ FEW, FAST = 300, 0.02
 
 NAN = "a result that is no number"
 
+MODES = "flush-to-zero and denormals-are-zero are set"
+
 TRIED = 3
 """Failed calls of each kind that are looked into."""
 
@@ -92,7 +94,7 @@ def of_places(
     failed = sorted(failed, key=lambda one: (one.call.nrc, one.call.n))
     flush = [one for one in failed if one.call.options & Option.FLUSH]
     if any(_differs(probe, calls.with_options(plain(one.call), Option.FLUSH)) for one in flush[:TRIED]):
-        yield Condition("flush", {"flush": True}, "flush-to-zero is set", _flushed, tuple(flush))
+        yield Condition("flush", {"flush": True}, MODES, _flushed, tuple(flush))
     others = [one for one in failed if not one.call.options & Option.FLUSH]
     shared = [
         one
@@ -234,7 +236,7 @@ def _of_address(one: Failure, moved: Sequence[Failure], probe: Probe) -> Conditi
         words = "the buffers lie " + ", ".join(f"{name} {offset} bytes" for name, offset in offsets.items())
         return Condition("address", {"offsets": offsets}, f"{words} off a 64-byte boundary", None, (one,))
     name = call.spec.buffers[index].name
-    if matches(Model(), one):
+    if call.function in DOTS and matches(Model(), one):
         legal = tuple(each for each in moved if matches(Model(), each))
         return Condition("bits", {"by": "address", "buffer": name}, f"the address of {name}", None, legal)
     step = call.spec.buffers[index].alignment
