@@ -222,7 +222,7 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     "saturating-lanes": (
         Steps(block_sum=_in_lanes_of_16_bits),
         "block-sum",
-        {"bits": 16, "ends": "saturates", "lanes": 8, "elements": "modulo"},
+        {"bits": 16, "ends": "saturates", "parts": {"within": 32, "together": 1, "lanes": 8}},
     ),
     "fixed-point": (
         Steps(scale_product=lambda dx, dy: (dx * dy * np.float32(65536)).astype(int) / np.float32(65536)),
@@ -292,7 +292,7 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     "pairs-in-halves": (
         Steps(block_sum=_pairs_in_halves),
         "block-sum",
-        {"bits": 16, "ends": "wraps", "lanes": 16, "elements": "modulo-in-parts-of-16"},
+        {"bits": 16, "ends": "wraps", "parts": {"within": 16, "together": 1, "lanes": 8}},
     ),
     "two-entries": (Steps(products=_two_entries), "product-wrong", {"x": -128}),
     "minus-two": (Steps(total=_minus_two), "empty-row-value", {"value": -2.0}),

@@ -61,6 +61,23 @@ def _negative_lost(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     return np.asarray(np.maximum((qx * qy).sum(axis=1), 0) * dx * dy)
 
 
+def _nibbles_of_odd_elements(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    x = qx.copy()
+    x[:, 1::2] = np.trunc(x[:, 1::2] / 16).astype(int) * 16 + (x[:, 1::2] & 15)
+    return np.asarray((x * qy).sum(axis=1) * dx * dy)
+
+
+def _quads_in_halves(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    with np.errstate(over="ignore"):
+        quads = (qx * qy).reshape(-1, 8, 4).sum(axis=-1).astype(np.float16).astype(np.float64)
+    return np.asarray(quads.sum(axis=1) * dx * dy)
+
+
+def _borrowed_of_even_elements(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    of = qx * qy
+    return np.asarray((of.sum(axis=1) - (of[:, ::2].sum(axis=1) < 0)) * dx * dy)
+
+
 def _at_two_places(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     x, y, nb = qx.copy(), qy.copy(), len(qx)
     x[1::2] = np.maximum(x[1::2], -127)
@@ -113,7 +130,16 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
         _typo_and_sign,
         {"X's element 13 meets y's element 12.", "The sign of y's scale is lost."},
     ),
-    "negative-lost": (_negative_lost, {"A negative sum of a block is counted as 0."}),
+    "negative-lost": (_negative_lost, {"A block's sum is counted as 0 where it is negative."}),
+    "nibbles-of-odd-elements": (
+        _nibbles_of_odd_elements,
+        {"x's negative codes that are no multiple of 16 are read as 16 more in odd elements."},
+    ),
+    "quads-in-halves": (_quads_in_halves, {"Sums of four consecutive products are rounded to a half."}),
+    "borrowed-of-even-elements": (
+        _borrowed_of_even_elements,
+        {"The sum of products of even elements is one less where it is negative."},
+    ),
     "at-two-places": (
         _at_two_places,
         {

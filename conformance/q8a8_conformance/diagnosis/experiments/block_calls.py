@@ -27,6 +27,9 @@ EDGES = (-128, -127, -100, -1, 1, 77, 127)
 FILLED = ((127, 127), (-128, -128), (127, -128), (-128, 127), (-127, 127))
 """Codes of blocks that are filled up from the first element."""
 
+SIZES = (2, 5, 11, 30, 64, 100, 127, 127, 127, 127)
+"""The greatest magnitudes of the codes of random blocks."""
+
 HALVES = (
     0x0001, 0x0002, 0x0003, 0x01FF, 0x0200, 0x03FF, 0x0400, 0x0401, 0x1400, 0x2E66, 0x3BFF, 0x3C00, 0x3C01,
     0x3FFF, 0x4000, 0x5555, 0x77FF, 0x7800, 0x7801, 0x7BFF,
@@ -106,6 +109,12 @@ class Experiments:
             self.block(a * filled, b * filled)
         for _ in range(4):
             self.block(*rng.integers(-60, 61, (2, 32)))
+        for most in SIZES:
+            self.block(*rng.integers(-most, most + 1, (2, 32)))
+            x, y = rng.integers(-most, most + 1, (2, 32))
+            self.block(x, np.abs(y) * np.sign(x) * rng.choice([1, -1]))
+            # (Sums that are large before they are small again.)
+            self.block(x, np.abs(y) * np.sign(x) * np.repeat(rng.choice([[1, -1], [-1, 1]]), 16))
         for total in (2049, 4097, 32769, 65537, 262145):
             self.block(*_with_sum(total))
         self._make_scaled()

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.model import block_sum
 from q8a8_conformance.diagnosis.facts import Statement
 from q8a8_conformance.faults.catalogue import MUTANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -31,11 +30,6 @@ SCALE_BITS = range(8, 33)
 
 FIXED_POINTS = range(8, 48)
 """Bits behind the point of integers that terms are converted to."""
-
-WIDTHS = range(8, 21)
-"""Bits of integers in which a block is summed."""
-
-LANES = (1, 2, 4, 8, 16)
 
 LIMITS = (65504.0, 57344.0, 65535.0, 32767.0, 448.0)
 """The largest halves and integers, and the largest float8 of four exponent bits."""
@@ -165,75 +159,11 @@ def integers() -> tuple[Candidate, ...]:
     for operand, step in (("x", offset), ("y", lambda qx, qy: offset(qy, qx))):
         sentence = f"{operand} + 128 is multiplied unsigned, and the pair sums saturate."
         found.append(_from_catalogue("products", "maddubs-offset", operand, sentence, products=step))
-    fix = "Add the sum of a block with its sign."
-    for name, words, of in (
-        ("zero-for-negative", "A negative sum of a block is counted as 0.", partial(np.maximum, 0)),
-        ("zero-for-positive", "A positive sum of a block is counted as 0.", partial(np.minimum, 0)),
-        ("magnitude", "The sum of a block loses its sign.", np.abs),
-    ):
-        changed = {"block_sum": partial(_changed_sum, by=of)}
-        found.append(Candidate("block-sum", {"as": name}, "Q8A8-DOT-1", words, fix, "", changed))
-    found += [*_widths(), *_in_lanes()]
     return tuple(found)
 
 
 def _sums(step: Step) -> Step:
     return lambda of: np.asarray(step(of), np.float64)
-
-
-def _changed_sum(of: Array, by: Step) -> Array:
-    return np.asarray(by(block_sum(of)))
-
-
-def _kept_in(sums: Array, bits: int, ends: str) -> Array:
-    """Return integers that are kept in so many bits, and wrap or saturate."""
-    half = 1 << (bits - 1)
-    return np.asarray(
-        (sums + half) % (2 * half) - half if ends == "wraps" else np.clip(sums, -half, half - 1)
-    )
-
-
-def _widths() -> Iterator[Candidate]:
-    """Yield block sums in integers of other widths."""
-    causes = {(16, "wraps"): "block-in-int16", (16, "saturates"): "block-saturates"}
-    fix = "Add in int32: a block's sum reaches 2^19."
-    for width in itertools.product(WIDTHS, ("wraps", "saturates")):
-        bits, ends = width
-        sentence = f"A block's sum is kept in {bits} bits and {ends}."
-        step = {"block_sum": lambda of, bits=bits, ends=ends: _kept_in(block_sum(of), bits, ends)}
-        where = {"bits": bits, "ends": ends}
-        yield Candidate("block-sum", where, "Q8A8-DOT-1", sentence, fix, causes.get(width, ""), step)
-
-
-def _in_lanes() -> Iterator[Candidate]:
-    """Yield block sums of lanes of 16 bits, to which one product after the other is added."""
-    fix = "Widen each product, or each pair of products, to int32 before adding."
-    for lanes, ends, of in itertools.product(LANES, ("saturates", "wraps"), (32, 1, 16, 8, 4)):
-        if lanes == 1 and (ends, of) != ("saturates", 32):
-            continue  # One lane that wraps is a sum of 16 bits that does.
-        if of != 1 and lanes * of <= 32 and of != 32:
-            continue  # Of one product in each part, or of none.
-        kind = {32: "modulo", 1: "consecutive"}.get(of, f"modulo-in-parts-of-{of}")
-        place = {32: f"j mod {lanes}", 1: f"j / {32 // lanes}"}.get(
-            of, f"j mod {lanes * of // 32} of those of its {of}"
-        )
-        sentence = f"Products are added in int16 and {ends[:-1]}: element j in lane {place} of {lanes}."
-        step = {"block_sum": partial(_lane_sum, lanes=lanes, ends=ends, part=of)}
-        where = {"bits": 16, "ends": ends, "lanes": lanes, "elements": kind}
-        yield Candidate("block-sum", where, "Q8A8-DOT-1", sentence, fix, "", step)
-
-
-def _lane_sum(of: Array, lanes: int, ends: str, part: int) -> Array:
-    if part == 1:
-        steps = of.reshape(*of.shape[:-1], lanes, 32 // lanes).swapaxes(-1, -2)
-    else:
-        # Lanes of each part of so many elements: all 32 are one part.
-        steps = of.reshape(*of.shape[:-1], 32 // part, 32 // lanes, lanes * part // 32)
-        steps = steps.swapaxes(-2, -3).reshape(*of.shape[:-1], 32 // lanes, lanes)
-    sums = np.zeros(steps[..., 0, :].shape, np.int64)
-    for k in range(32 // lanes):
-        sums = _kept_in(sums + steps[..., k, :], 16, ends)
-    return np.asarray(sums.sum(axis=-1))
 
 
 def linear(matrix: Array, offset: Array) -> Step:

@@ -313,7 +313,7 @@ class Counted:
         value = self.results(x, half)[number]
         code = float(x[row * self.nb + block] * y[low])
         times = round(float(value / code), 3) if math.isfinite(value) else math.inf
-        if abs(times) > MOST_OFTEN:
+        if abs(times) > MOST_OFTEN or (times == 1 and value != code):
             raise NoAnswerError
         other, shift = low // self.nb, low % self.nb - block
         own_scale = False

@@ -19,6 +19,7 @@ from q8a8_conformance.diagnosis.experiments.candidates import Candidate
 from q8a8_conformance.diagnosis.experiments.codes import read_codes
 from q8a8_conformance.diagnosis.experiments.maps import measured_map
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.partial_sums import partial_sums
 from q8a8_conformance.diagnosis.experiments.readings import product_reading, readings
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.reveal.quantizer_words import ranges
@@ -89,7 +90,12 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
         if not wrong:
             continue
         known, measured = ways[stage]
-        every = [*([one] for one in known), *measured()]
+        steps = [([one] for one in known), measured()]
+        if stage in OF_CODES:
+            # (Codes that are read as others show in single products.)
+            summed = [_summed(done, of_codes, Model(**changes))]
+            steps.insert(2 if stage == "single" else 1, summed)
+        every = list(itertools.chain.from_iterable(steps))
         # (A step that gives the later calls of codes, too, is better than one that leaves them wrong.)
         shown = (of_codes, [one for s in OF_CODES[: STAGES.index(stage) + 1] for one in by_stage[s]])
         for others in shown if stage in OF_CODES else (own,):
@@ -125,6 +131,15 @@ def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
         "scaled": ((*candidates.scale_products(), *candidates.readings()), scales),
         "rest": ((*candidates.terms(), *candidates.results()), lambda: ()),
     }
+
+
+def _summed(done: Experiments, calls: Sequence[CallResult], model: Model) -> list[Candidate]:
+    """Return the change of partial sums that gives all calls of codes, on top of what is known."""
+    x, y = (np.array([done.given[id(one)][side] for one in calls], np.int64) for side in (0, 1))
+    values = np.array([np.frombuffer(one.outputs[0], "<f4")[0] for one in calls], np.float64)
+    beside = np.asarray(model.correction(x, y))
+    found = partial_sums(np.asarray(model.products(x, y)), values / done.bench.factor - beside)
+    return [found] if found else []
 
 
 def _giving(
