@@ -95,13 +95,19 @@ def every_amax() -> Array:
     above the largest half, where some kernels take another path, one of each 4096th of a binade.
     """
     halves = np.arange(INFINITE, dtype=np.uint16).view(np.float16).astype(np.float64)
-    middles = ((halves + np.append(halves[1:], 65536)) / 2 * 127).astype(F32)
+    middles = _amax_of_ties()
     near = [np.nextafter(middles, F32(side)) for side in (0, np.inf)]
     bfloat16 = (np.arange(0x3400, 0x4B00, dtype=np.uint32) << 16).view(F32)
     steps = np.arange(HUGE_STEPS) + dot_rows.generator("huge-amax").uniform(0, 1, (7, HUGE_STEPS))
     huge = np.ldexp(1 + steps / HUGE_STEPS, np.arange(16, 23)[:, np.newaxis]).astype(F32).reshape(-1)
     found = np.concatenate([middles, *near, halves[1:].astype(F32), bfloat16, huge])
     return found[found < OVERFLOW]
+
+
+def _amax_of_ties() -> Array:
+    """Return 127 times the middle of every two neighbouring halves, float32 [n]: each is exact."""
+    halves = np.arange(INFINITE, dtype=np.uint16).view(np.float16).astype(np.float64)
+    return np.asarray((halves + np.append(halves[1:], 65536)) / 2 * 127, F32)
 
 
 USUAL_AMAX = np.unique(
@@ -169,8 +175,9 @@ def halves_of_rows() -> tuple[Array, Array]:
 def rows_of_amax() -> tuple[Array, Array]:
     """Return w, blocks [1, 1] of ones, and x, float32 [n, 32], whose rows have the usual and other amax.
 
-    These are `USUAL_AMAX`, and every second of `every_amax` by size, so that every scale comes. A product is
-    the sum of a row's codes, which is no zero, times the scale of x.
+    These are `USUAL_AMAX`, those of every tie between two scales, and every third of `every_amax` by size. A
+    product is the sum of a row's codes, which is no zero, times the scale of x.
     """
-    amax = np.unique(np.concatenate([USUAL_AMAX, np.unique(every_amax())[::2]]))
+    ties = _amax_of_ties()
+    amax = np.unique(np.concatenate([USUAL_AMAX, ties[ties < OVERFLOW], np.unique(every_amax())[::3]]))
     return dot_rows.filled(1, 1)[np.newaxis], blocks_of_amax(amax)[0]

@@ -35,8 +35,8 @@ PERIOD = 4099
 REPEATS = 17
 """Periods of a long row: `LONGEST` blocks may start anywhere in the first one."""
 
-PEAK = np.float32(3)
-"""The largest magnitude of the activation vectors; the others are below 1."""
+PEAK = np.float32(127 / 32)
+"""The largest magnitude of the activation vectors; the others are below 1. A step is 1/32."""
 
 VECTOR_REPEATS = 9
 """Periods of the long activation vector: over 2^20 elements."""
@@ -213,9 +213,15 @@ class BlockRows:
 
 @cache
 def elements(recipe: str = "design") -> BlockRows:
-    """Generate the long row of the row quantizers, and its blocks by a recipe: of any size, no two alike."""
+    """Generate the long row of the row quantizers, and its blocks by a recipe: of any size, no two alike.
+
+    Every second block has ties between two codes, beside an amax of 127 steps.
+    """
     rng = dot_rows.generator("long-elements")
-    x = rng.uniform(-1, 1, (PERIOD, 32)) * np.exp2(rng.integers(-8, 9, (PERIOD, 1)))
+    x = rng.uniform(-1, 1, (PERIOD, 32))
+    x[::2] = (rng.integers(-126, 126, x[::2].shape) + 0.5) / 128
+    x[::2, 5] = rng.choice([-127.0, 127.0], len(x[::2])) / 128
+    x *= np.exp2(rng.integers(-8, 9, (PERIOD, 1)))
     rows = x.astype(np.float32)
     blocks = layout.pack(*quantize_blocks(rows, recipe))
     return BlockRows(rows.tobytes() * REPEATS, blocks.tobytes() * REPEATS)
@@ -223,9 +229,14 @@ def elements(recipe: str = "design") -> BlockRows:
 
 @cache
 def quantized() -> BlockRows:
-    """Generate the long row for dequantization: any codes, scales of either sign and of full precision."""
+    """Generate the long row for dequantization: any codes, scales of either sign and of full precision.
+
+    Every seventh scale is a subnormal half or a zero, of either sign.
+    """
     rng = dot_rows.generator("long-blocks")
     scales = rng.uniform(-2, 2, PERIOD)
+    small = np.ldexp(rng.integers(0, 1024, len(scales[::7])) * (rng.random(len(scales[::7])) < 0.5), -24)
+    scales[::7] = np.copysign(small, scales[::7])
     blocks = dot_rows.blocks(scales, rng.integers(-128, 128, (PERIOD, 32)))
     return BlockRows(blocks.tobytes() * REPEATS, dequantize_row(blocks).astype("<f4").tobytes() * REPEATS)
 
@@ -251,6 +262,8 @@ class LongVector:
 @cache
 def vector(recipe: str = "design") -> LongVector:
     """Generate the long activation vector: its largest magnitude is the peak's, wherever that is."""
-    x = dot_rows.generator("long-vector").uniform(-1, 1, 32 * PERIOD).astype(np.float32)
+    rng = dot_rows.generator("long-vector")
+    x = rng.uniform(-1, 1, 32 * PERIOD).astype(np.float32)
+    x[1::3] = (rng.integers(-31, 31, x[1::3].size) + 0.5) / 32  # ties between two codes
     scale, codes = quantize_blocks(np.append(x, PEAK)[np.newaxis], recipe)
     return LongVector(np.tile(x, VECTOR_REPEATS), np.tile(codes[0, :-1], VECTOR_REPEATS), scale.tobytes())

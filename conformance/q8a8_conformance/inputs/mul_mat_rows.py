@@ -116,6 +116,22 @@ def short_ties() -> Array:
     return x
 
 
+def picked(m: int, n: int, nb: int) -> tuple[Array, Array]:
+    """Generate w, blocks [m, nb], and x, float32 [n, 32·nb], at the edges of quantization.
+
+    A row of w has a single ±1 under a scale of 1, at a place of its own: an output is a quantized element.
+    Every seventh row of x, and every fifth block, is zero.
+    """
+    rng = dot_rows.generator("picked", m, n, nb)
+    codes = np.zeros((m, nb, 32), np.int8)
+    places = rng.permutation(np.arange(max(m, 32 * nb)) % (32 * nb))[:m]
+    codes.reshape(m, -1)[np.arange(m), places] = rng.choice([-1, 1], m)
+    x = np.concatenate([edges(), short_ties()])
+    x = x[rng.integers(0, len(x), (n, nb))]
+    x.reshape(-1, 32)[3::5], x[3::7] = 0, 0
+    return dot_rows.blocks(1.0, codes), x.reshape(n, 32 * nb)
+
+
 @lru_cache(16)
 def integers(m: int, n: int) -> tuple[Array, Array]:
     """Generate w, blocks [m, 4], and x, float32 [n, 128], whose products are codes times 2^e.

@@ -10,6 +10,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.inputs.known_calls import Known, known_product
+from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.matrix_checks import judge_product
 from q8a8_conformance.suite.outside_calls import OutsideCalls
 
@@ -57,6 +58,20 @@ SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
 """Shapes of products by what varies: m, n and blocks of a row. (3840 and 3360 are multiples of most tiles
 that are no power of two.)"""
 
+JOINT = (
+    *((73, 17, 9), (145, 49, 17), (721, 241, 25), (241, 721, 9), (5041, 17, 9), (17, 5041, 9)),
+    *((6950, 40, 3), (448, 1216, 2)),
+)
+"""m, n and blocks of a row, each one more than a multiple of most tiles: 720 and 5040 are of all up to 10.
+The last two have 109 and 133 tiles of 64 by 64, one more than usual graphics processors compute at a time."""
+
+LARGE = ((515, 259, 17), (259, 515, 33), (4099, 1, 129), (1027, 7, 129), (33, 39, 16), (1, 4099, 129))
+"""m, n and blocks of a row of products for which kernels take threads, other tiles or other instructions: of
+2^18 to 2^27 multiplications."""
+
+FAST_SECONDS, TRIAL = 1e-3, (65, 33, 4)
+"""What a product of this shape takes at most with a kernel that is given large ones."""
+
 MANY = ((1, 65_537, 1), (65_537, 1, 1), (300, 260, 2))
 """m, n and blocks of a row of products with many outputs."""
 
@@ -86,6 +101,30 @@ def test_exact(judge: Judge, shapes: tuple[tuple[int, int, int], ...]) -> None:
     judge.require(calls.MUL_MAT)
     for m, n, nb in shapes:
         judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True)
+
+
+@pytest.mark.rule(*VALUES)
+def test_joint(judge: Judge) -> None:
+    """Multiply matrices of which every side leaves a tail of one behind the tiles, of a fast kernel."""
+    judge.require(calls.MUL_MAT)
+    for m, n, nb in JOINT[:2] if _is_slow(judge) else JOINT:
+        if not judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True):
+            return
+
+
+@pytest.mark.rule(*VALUES)
+def test_picked(judge: Judge) -> None:
+    """Multiply many rows at the edges of quantization by single ones, of a fast kernel in large products."""
+    judge.require(calls.MUL_MAT)
+    for m, n, nb in ((33, 39, 16),) if _is_slow(judge) else LARGE:
+        if not judge_product(judge, *mul_mat_rows.picked(m, n, nb), exact=True):
+            return
+
+
+def _is_slow(judge: Judge) -> bool:
+    """Return whether large products of a kernel would take long."""
+    trial = calls.mul_mat(*mul_mat_rows.exact(*TRIAL))
+    return thread_checks.is_slow(judge, trial, FAST_SECONDS, 3)
 
 
 @pytest.mark.rule("Q8A8-MUL-5", "Q8A8-MUL-6")

@@ -38,9 +38,16 @@ SHAPES = (
 
 MANY = 1000
 """Calls in a row after which what each keeps shows."""
+KEPT_EMPTY = ((0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0))
+"""Shapes for which a kernel may return early."""
 PERIOD, FAST_SECONDS = 65_536, 4e-6
 """Calls after which a count of sixteen bits repeats; seconds for the smallest product of a fast kernel, the
 round trip of a message included."""
+MANY_ROWS, FAST_ROWS_SECONDS = ((1, 200_000, 1), (1_700_000, 1, 0), (1, 1_700_000, 0)), 1e-3
+"""Shapes whose rows or columns take 6 MiB of a stack where each takes a few bytes; seconds for a part
+of them with a kernel that is given these."""
+AFTER = tuple((1 + 4 * nb % 7, 1 + 3 * nb % 5, nb) for nb in (*range(1, 18), 31, 33))
+"""Shapes of products after one of longer rows."""
 ROUNDS, MILLISECONDS = 5, 8
 """How often each thread calls, and for how long threads do, at least."""
 
@@ -176,6 +183,8 @@ def test_many(judge: Judge) -> None:
         each = known(shape)
         many = replace(each.call, options=Option.STATE, repeat=repeat)
         judge_again(judge, each, many, "differs after many calls")
+    for shape in KEPT_EMPTY:
+        judge.run(replace(known(shape).call, options=Option.STATE, repeat=MANY))
     w, x = mul_mat_rows.exact(3, 2, 2)
     x = x.copy()
     x[:, 5] = np.nan, np.inf
@@ -214,6 +223,23 @@ def test_registers_and_stack(judge: Judge) -> None:
     judge.require(calls.MUL_MAT, "registers", "stack", "state")
     for shape in ((1, 1, 0), (5, 3, 2), (17, 33, 9), (3, 2, 4097), (2, 8193, 8)):
         judge.run(calls.with_options(known(shape).call, Option.STATE))
+    if not thread_checks.is_slow(judge, known((1, 1000, 1)).call, FAST_ROWS_SECONDS, 3):
+        for shape in MANY_ROWS:
+            judge.run(calls.with_options(known(shape).call, Option.STATE))
+
+
+@pytest.mark.rule("Q8A8-ENV-2")
+def test_after_infinities(judge: Judge) -> None:
+    """Multiply long rows full of infinities before each short product: nothing of them may be left."""
+    judge.require(calls.MUL_MAT)
+    w, x = mul_mat_rows.exact(19, 18, 40)
+    spoiled = dot_rows.blocks(np.full(w.shape, np.inf), w["weight_qs"]), np.full_like(x, np.inf)
+    for shape in AFTER:
+        each = known(shape)
+        for outside in ((spoiled[0], x), (w, spoiled[1])):
+            judge.run(calls.mul_mat(*outside), legal=False)
+            if not judge_again(judge, each, each.call, "depends on a product of infinities before"):
+                return
 
 
 @pytest.mark.rule("Q8A8-ENV-3")

@@ -113,6 +113,11 @@ def test_process(judge: Judge, function: str) -> None:
     judge.run(requests.with_options(outside(function), Option.STATE), legal=False)
 
 
+def _misaligned(call: Call) -> Call:
+    """Return the call with every buffer at the least alignment: a kernel may copy it to a better place."""
+    return requests.misaligned(call, {spec.name: spec.alignment for spec in call.spec.buffers})
+
+
 def outside(function: str) -> Call:
     """Return a call with inputs of NaN, which are outside the domain of every function."""
     call = specimen(function, 32 if function == requests.ACTIVATION else 1)
@@ -133,7 +138,9 @@ def test_kept(judge: Judge, function: str) -> None:
     short, long = calls_of(function, (1, LONG))
     slow = thread_checks.is_slow(judge, short)
     judge.run(replace(short, repeat=SLOW_FOR_GROWTH if slow else FOR_GROWTH, options=Option.STATE))
-    rest = [] if slow else [long]
+    rest = calls_of(function, (0,)) if slow else [*calls_of(function, (0, 9)), long]
+    if "offset" in judge.target.hello.capabilities:
+        rest.append(_misaligned(calls_of(function, (9,))[0]))
     if not slow and not judge.target.hello.emulated:
         rest.append(tiled(function, LONGER))
     if not slow and function == requests.DOT and takes_two_rows(judge):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.worker.fenv import FloatingPoint
 
 _LC_ALL = 6
-_SIGACTION_SIZE = 256
+_SIGACTION_SIZE, _FLAGS_AT = 256, 8 + 128
 _THREAD_END_SECONDS = 0.1
 """How long a thread that was joined may still be listed."""
 MANY = 8
@@ -40,13 +40,16 @@ _FAULT_NAMES = {
 }
 
 
-def _handlers() -> dict[str, int]:
-    """Return the address of each signal's handler."""
+def _handlers() -> dict[str, bytes]:
+    """Return each signal's handler, mask and flags, as the C library has them.
+
+    (Of the mask's 128 bytes it fills those of the system's 64 signals, and leaves the rest as it was.)
+    """
     space = ctypes.create_string_buffer(_SIGACTION_SIZE)
     found = {}
     for number in range(1, signal.NSIG):
         if _LIBC.sigaction(number, None, space) == 0:
-            found[_signal_name(number)] = ctypes.c_uint64.from_buffer(space).value
+            found[_signal_name(number)] = space.raw[:16] + space.raw[_FLAGS_AT : _FLAGS_AT + 4]
     return found
 
 
