@@ -312,7 +312,8 @@ class Together:
     fresh : int
         Processes in which the call is the first one; 0 for the worker's own process, as it is.
     other : Call or None
-        The call of odd-numbered threads; the same one with inputs of zeros without it.
+        The call of odd-numbered threads; the same one with inputs of zeros without it. With one thread, the
+        call that comes before each of many.
     """
 
     milliseconds: int = 0

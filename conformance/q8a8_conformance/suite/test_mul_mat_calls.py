@@ -183,6 +183,10 @@ def test_many(judge: Judge) -> None:
         each = known(shape)
         many = replace(each.call, options=Option.STATE, repeat=repeat)
         judge_again(judge, each, many, "differs after many calls")
+    if "overlap" in judge.target.hello.capabilities:
+        turns = Together(other=known((5, 3, 2)).call)
+        many = replace(known((9, 4, 5)).call, options=Option.STATE, repeat=MANY, together=turns)
+        judge.run_together(many)
     for shape in KEPT_EMPTY:
         judge.run(replace(known(shape).call, options=Option.STATE, repeat=MANY))
     w, x = mul_mat_rows.exact(3, 2, 2)

@@ -16,7 +16,7 @@ from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs import dot_rows, samples
 from q8a8_conformance.inputs.known_calls import known
 from q8a8_conformance.inputs.versions import FLOAT, versions
-from q8a8_conformance.protocol.messages import Buffer, Call, Option
+from q8a8_conformance.protocol.messages import Buffer, Call, Option, Together
 from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.load_effects import LOADING, describe
@@ -147,6 +147,9 @@ def test_kept(judge: Judge, function: str) -> None:
         rest.append(samples.pair(5))
     for call in rest:
         judge.run(replace(call, repeat=SLOW_FOR_GROWTH, options=Option.STATE))
+    if not slow and "overlap" in judge.target.hello.capabilities:
+        turns = Together(other=calls_of(function, (8,))[0])
+        judge.run_together(replace(long, repeat=SLOW_FOR_GROWTH, options=Option.STATE, together=turns))
     judge.run(replace(outside(function), repeat=SLOW_FOR_GROWTH, options=Option.STATE), legal=False)
 
 

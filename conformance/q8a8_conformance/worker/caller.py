@@ -106,13 +106,16 @@ class Caller:
         """The output buffers."""
         return self._prepared.outputs
 
-    def run(self, repeat: int, seconds: float = 0.0) -> None:
-        """Make at least ``repeat`` calls, for at least so long; an exception of a Python kernel is kept."""
+    def run(self, repeat: int, seconds: float = 0.0, between: Callable[[], object] | None = None) -> None:
+        """Make at least ``repeat`` calls, for at least so long; an exception of a Python kernel is kept.
+
+        Of many calls, ``between`` makes another one before each.
+        """
         deadline = time.monotonic() + seconds
         try:
             if repeat >= MANY_CALLS and not seconds:
                 self._run_once()
-                self._run_many(repeat - 1)
+                self._run_many(repeat - 1, between)
                 return
             while self._done < repeat or (seconds and time.monotonic() < deadline):
                 self._run_once()
@@ -130,9 +133,9 @@ class Caller:
         self.spans.append((start, time.monotonic_ns()))
         self._record()
 
-    def _run_many(self, calls: int) -> None:
+    def _run_many(self, calls: int, between: Callable[[], object] | None) -> None:
         """Make the rest of many calls, with as little as possible around each."""
-        many = ManyCalls(self._prepared.step, self.outputs, self.first)
+        many = ManyCalls(self._prepared.step, self.outputs, self.first, between)
         self._checked(partial(many.run, calls))
         if many.differs and not self.varies:
             found = [output.read() for output in self.outputs]

@@ -100,11 +100,15 @@ class Invoker:
                 placed = [*inputs.values()]
             caller = self._placer.caller(call, inputs, None)
             self._placer.protect(call, placed)
-            caller.run(call.repeat)
+            other = call.together.other if call.together else None
+            between = self._placer.prepare(other, self._placer.inputs(other), "") if other else None
+            caller.run(call.repeat, between=between.step if between else None)
             findings = Findings()
             findings.add_inputs(placed)
             findings.add_caller(caller)
-            overlap = Overlap() if call.together else None
+            others = between.outputs if between else []
+            findings.add_outputs(others)
+            overlap = Overlap(others=tuple(each.read() for each in others)) if call.together else None
             return Result(findings.faults, findings.detail, tuple(caller.first), overlap)
         except MemoryError as error:
             raise CannotCall(f"out of memory: {error}") from None

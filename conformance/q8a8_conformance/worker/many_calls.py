@@ -58,6 +58,8 @@ class ManyCalls:
         Its output buffers.
     first
         Their bytes after the first call.
+    between
+        Makes another call, before each of them.
 
     Attributes
     ----------
@@ -70,12 +72,17 @@ class ManyCalls:
     """
 
     def __init__(
-        self, step: Callable[[], object], outputs: Sequence[GuardedBuffer], first: Sequence[bytes]
+        self,
+        step: Callable[[], object],
+        outputs: Sequence[GuardedBuffer],
+        first: Sequence[bytes],
+        between: Callable[[], object] | None = None,
     ) -> None:
         self.done = 0
         self.differs = False
         self.kept = ""
         self._step = step
+        self._between = between
         self._buffers = []
         for output, found in zip(outputs, first, strict=False):  # more buffers than one call's
             output.refill()
@@ -100,13 +107,15 @@ class ManyCalls:
 
     def _run(self, calls: int) -> bool:
         """Make so many calls; return False after one with another result."""
-        if isinstance(self._step, BoundCall):
+        if isinstance(self._step, BoundCall) and self._between is None:
             made = self._step.many([(ctypes.addressof(s), old, new) for s, old, new in self._buffers], calls)
             self.done += abs(made)
             self.differs = made < 0
             return not self.differs
         step, buffers = self._step, self._buffers
         for number in range(1, calls + 1):
+            if self._between:
+                self._between()
             for space, given, _ in buffers:
                 space.raw = given
             step()
