@@ -86,6 +86,18 @@ def one_block_of(nb: int, which: int) -> Pair:
     return blocks(0.5, codes[0]), blocks(0.25, codes[1])
 
 
+def one_unit_beside(nb: int, which: int) -> Pair:
+    """Generate two exact rows [nb] of which one block gives a single unit, the others nearly 2^24 of them.
+
+    What is added in fewer than 24 bits, or not at all since it is so small, shows.
+    """
+    codes = np.full((2, nb, 32), 8)
+    codes[:, which], codes[:, which, 5] = 0, 1
+    scales = np.full(nb, np.exp2(np.floor(np.log2((2.0**24 - 1) / (32 * 8 * 8) / (nb - 1)))))
+    scales[which] = 1
+    return blocks(1.0, codes[0]), blocks(scales, codes[1])
+
+
 def one_product(place: int, a: int, b: int) -> Pair:
     """Generate two rows of one block with a single product: code `a` times code `b` at one place."""
     codes = np.zeros((2, 1, 32), np.int64)

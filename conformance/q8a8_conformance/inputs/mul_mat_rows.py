@@ -119,8 +119,8 @@ def short_ties() -> Array:
 def picked(m: int, n: int, nb: int) -> tuple[Array, Array]:
     """Generate w, blocks [m, nb], and x, float32 [n, 32·nb], at the edges of quantization.
 
-    A row of w has a single ±1 under a scale of 1, at a place of its own: an output is a quantized element.
-    Every seventh row of x, and every fifth block, is zero.
+    A row of w has a single ±1 at a place of its own, under a scale of any power of two, subnormal ones too:
+    an output is a quantized element times that. Every seventh row of x, and every fifth block, is zero.
     """
     rng = dot_rows.generator("picked", m, n, nb)
     codes = np.zeros((m, nb, 32), np.int8)
@@ -129,7 +129,8 @@ def picked(m: int, n: int, nb: int) -> tuple[Array, Array]:
     x = np.concatenate([edges(), short_ties()])
     x = x[rng.integers(0, len(x), (n, nb))]
     x.reshape(-1, 32)[3::5], x[3::7] = 0, 0
-    return dot_rows.blocks(1.0, codes), x.reshape(n, 32 * nb)
+    scales = np.ldexp(rng.choice([-1.0, 1.0], (m, nb)), rng.integers(-24, 4, (m, nb)))
+    return dot_rows.blocks(scales, codes), x.reshape(n, 32 * nb)
 
 
 @lru_cache(16)

@@ -36,6 +36,18 @@ def test_each_block(judge: Judge, nb: int) -> None:
         judge_dot(judge, *dot_rows.one_block_of(nb, which), exact=True)
 
 
+@pytest.mark.rule("Q8A8-DOT-4")
+@pytest.mark.parametrize(
+    "nb",
+    [pytest.param(nb, id=f"dot/one-unit/blocks-{nb}") for nb in (2, 3, 5, 8, 9, 17, 33, 65, 129, 257, 1025)],
+)
+def test_one_unit(judge: Judge, nb: int) -> None:
+    """Compute dot products in which one block alone has the last bit, each in turn (of long rows, some)."""
+    judge.require(calls.DOT)
+    for which in range(nb) if nb < 20 else (0, 1, 31, 32, nb // 2, nb - 2, nb - 1):
+        judge_dot(judge, *dot_rows.one_unit_beside(nb, which), exact=True)
+
+
 @pytest.mark.rule("Q8A8-DOT-1")
 @pytest.mark.parametrize(
     "place", [pytest.param(place, id=f"dot/each-place/{place:02}") for place in range(32)]

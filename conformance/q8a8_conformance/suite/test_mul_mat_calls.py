@@ -250,7 +250,10 @@ def test_after_infinities(judge: Judge) -> None:
 def test_threads(judge: Judge) -> None:
     """Call from 2, 4 and 16 threads at once, every other one with other matrices: as from one thread."""
     judge.require(calls.MUL_MAT, "threads")
-    plan = ((2, (17, 5, 4), (17, 5, 4)), (4, (33, 16, 33), (9, 7, 12)), (16, (7, 1, 9), (5, 3, 2)))
+    plan = (
+        *((2, (17, 5, 4), (17, 5, 4)), (4, (33, 16, 33), (9, 7, 12)), (16, (7, 1, 9), (5, 3, 2))),
+        (2, (1, 1, 1025), (3, 2, 257)),  # (Long rows, of which a thread may keep more to its end.)
+    )
     for threads, shape, other_shape in plan:
         both = known(shape), known(other_shape, 1)
         alone = [judge.run(each.call) for each in both]
