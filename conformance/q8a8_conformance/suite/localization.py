@@ -4,7 +4,8 @@ While a run goes on, a wrong value stands tentatively against every rule that it
 end of the run, what a measured fact explains breaks the fact's rule. Of the rest, the pattern over all cases
 decides (spectrum-based fault localization, with the coefficient of Ochiai: Abreu, Zoeteweij, van Gemund, "On
 the accuracy of spectrum-based fault localization", 2007): the rule that most of the failed cases are about,
-and fewest of those that passed.
+and fewest of those that passed. It stands for all results that can break it (`excluded`), in whatever case:
+one mistake breaks one rule. What is left then has a rule of its own, found in the same way.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.record import CallData, Record, Recorder, Status, rule_matches
 from q8a8_conformance.spec.rules import rules_by_id
+from q8a8_conformance.suite.excluded import excluded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -66,18 +68,16 @@ def localize(
     for failure in failures:
         if failure.case in tentative:
             by_case[failure.case].append(failure)
-    unknown = {
-        failure.case
-        for failure in failures
-        if id(failure) not in known or _is_comparison(known[id(failure)].rule)
-    }
+    unknown = [
+        failure for failure in failures if id(failure) not in known or _is_comparison(known[id(failure)].rule)
+    ]
     pattern = _Pattern(recorder, unknown)
 
     def rules_of(failure: Failure) -> tuple[str, ...]:
         fact = known.get(id(failure))
         if fact is not None and (fact.rule in failure.rules or not _is_comparison(fact.rule)):
             return _with_derived(fact.rule, failure.rules)
-        return pattern.most_suspicious(failure.call.function, failure.rules)
+        return pattern.rules[id(failure)]
 
     causes = {key: fact.sentence for key, fact in known.items()}
     for case, records in tentative.items():
@@ -141,37 +141,62 @@ def _failed(tentative: Record, rule: str, failure: Failure, cause: str) -> Recor
 
 
 class _Pattern:
-    """Which cases passed and failed, by function and rule.
+    """Which cases passed and failed, by function and rule, and which rules wrong results break by that.
 
     Parameters
     ----------
     records
         All of the run.
     unknown
-        Cases with failures that no fact explains.
+        The failures that no fact explains.
+
+    Attributes
+    ----------
+    rules
+        Of each of these failures, by its identity: the rules that it breaks; several that fit alike.
     """
 
-    def __init__(self, records: Recorder, unknown: Collection[str]) -> None:
+    def __init__(self, records: Recorder, unknown: Sequence[Failure]) -> None:
         self._failed: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._passed: dict[tuple[str, str], set[str]] = defaultdict(set)
+        cases = {failure.case for failure in unknown}
         for record in records:
             key = record.function, record.rule
-            if record.tentative and record.case in unknown:
+            if record.tentative and record.case in cases:
                 self._failed[key].add(record.case)
             elif record.tentative or record.status is Status.PASS:
                 self._passed[key].add(record.case)
+        self.rules: dict[int, tuple[str, ...]] = {}
+        for function in dict.fromkeys(failure.call.function for failure in unknown):
+            self._decide(function, [one for one in unknown if one.call.function == function])
 
-    def most_suspicious(self, function: str, rules: Sequence[str]) -> tuple[str, ...]:
-        """Return those of some rules about a function that its failures fit best; several that fit alike.
+    def _decide(self, function: str, failures: list[Failure]) -> None:
+        """Find the rules that a function's failures break, the one that most of them fit first."""
+        about = [rule for name, rule in self._failed if name == function]
+        single = [rule for rule in about if is_about_values([rule]) and not _is_comparison(rule)]
+        without = {id(failure): excluded(failure) for failure in failures}
+        while failures:
+            fits = {
+                rule: [one for one in failures if rule not in without[id(one)]] for rule in single or about
+            }
+            scores = {rule: self._ochiai(function, rule, some) for rule, some in fits.items()}
+            best = max(scores.values(), default=0.0)
+            if not best:
+                break
+            rules = tuple(rule for rule, score in scores.items() if math.isclose(score, best))
+            decided = {id(one) for rule in rules for one in fits[rule]}
+            for one in failures:
+                if id(one) in decided:
+                    fit = [rule for rule in rules if rule not in without[id(one)]]
+                    self.rules[id(one)] = tuple(fit)
+            failures = [one for one in failures if id(one) not in decided]
+        for one in failures:
+            self.rules[id(one)] = one.rules or tuple(about)
 
-        Where a comparison was about no rule about values, it may be any.
+    def _ochiai(self, function: str, rule: str, fits: Sequence[Failure]) -> float:
+        """Return failed(r) / sqrt(failed(r) + passed(r)), but for the count of all failed cases.
+
+        Cases that failed are those about the rule with a result that can break it.
         """
-        rules = rules or [rule for name, rule in self._failed if name == function]
-        scores = {rule: self._ochiai(function, rule) for rule in rules}
-        best = max(scores.values())
-        return tuple(rule for rule, score in scores.items() if math.isclose(score, best))
-
-    def _ochiai(self, function: str, rule: str) -> float:
-        """Return failed(r) / sqrt(failed(r) + passed(r)), but for the count of all failed cases."""
-        failed, passed = len(self._failed[function, rule]), len(self._passed[function, rule])
-        return failed / math.sqrt(failed + passed) if failed else 0.0
+        failed = len(self._failed[function, rule] & {one.case for one in fits})
+        return failed / math.sqrt(failed + len(self._passed[function, rule])) if failed else 0.0

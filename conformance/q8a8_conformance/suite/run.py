@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -24,13 +23,13 @@ from q8a8_conformance.results.verdict import KnownFailure, Verdict
 from q8a8_conformance.results.verdict import judge as judge_records
 from q8a8_conformance.smoke import stages
 from q8a8_conformance.smoke.starting import start
-from q8a8_conformance.smoke.symptoms import SEEN
 from q8a8_conformance.spec.rules import load_rules, rules_by_id
 from q8a8_conformance.suite.accepted_recipes import Recipes
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.localization import localize
 from q8a8_conformance.suite.shares import ALONE, Findings, Share
 from q8a8_conformance.suite.target import Target
+from q8a8_conformance.suite.wrong_setup import wrong_setup
 from q8a8_golden import load
 
 if TYPE_CHECKING:
@@ -294,17 +293,10 @@ class SuiteRun:
         )
 
     def _wrong_setup(self) -> tuple[Stage, ...]:
-        """Return what is wrong with the setup.
-
-        A hint that is read off the values of one result, which may have several causes, is left out where a
-        fact is known.
-        """
+        """Return what is wrong with the setup."""
         known = {fact.function for fact in self._facts}
-        wrong = [
-            stage if stage.name not in known or stage.message.startswith(SEEN) else replace(stage, hint="")
-            for stage in self._setup
-            if stage.status is not Status.PASS
-        ]
+        observations = self._target.observations if self._target else None
+        wrong = list(wrong_setup(self._setup, known, tuple(self._recorder), observations))
         if self._target is not None and self._target.lost:
             wrong.append(Stage("connection", Status.NOT_RUN, self._target.lost, _LOST_HINT))
         return tuple(wrong)

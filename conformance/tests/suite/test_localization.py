@@ -60,6 +60,22 @@ def test_the_rule_that_passes_nowhere(recorded: Recorded) -> None:
     assert {record.case for record in records if record.status is Status.PASS} == {"a", "b", "c"}
 
 
+def test_one_mistake_breaks_one_rule(recorded: Recorded) -> None:
+    """A failure in a case about another rule stands against the one that most failures fit, if it can."""
+    recorded.fail("d", COUNT, nb=2)
+    assert recorded.broken() == {(case, PRODUCTS) for case in "abd"}
+
+
+def test_what_cannot_break_the_rule() -> None:
+    """A result that cannot break that rule, as one block none about many, has a rule of its own."""
+    recorded = Recorded()
+    recorded.fail("a", COUNT, nb=2)
+    recorded.fail("b", COUNT, nb=3)
+    recorded.fail("c", PRODUCTS)
+    recorded.succeed("d", PRODUCTS)
+    assert recorded.broken() == {("a", COUNT), ("b", COUNT), ("c", PRODUCTS)}
+
+
 def test_equal_patterns_are_all_named() -> None:
     """Rules that nothing distinguishes are all broken."""
     recorded = Recorded()
