@@ -11,7 +11,7 @@ from q8a8_conformance.diagnosis.experiments import dot_facts
 from q8a8_conformance.faults.kernel import DOT, Kernel
 from q8a8_conformance.inputs import long_rows
 
-from .dot_calls import SECONDS, facts_about, failed, probe_of
+from .dot_calls import SECONDS, FourResults, facts_about, failed, own, probe_of, scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,3 +203,58 @@ def test_results_so_many_bytes_apart() -> None:
     facts, failures = facts_about(DOT, _InBytes())
     assert [(fact.cause, fact.where) for fact in facts] == [("bs-in-bytes", {"y1": "bs bytes"})]
     assert len(facts[0].explained(failures)) == len(failures)
+
+
+def _codes(rows: list[Array]) -> list[Array]:
+    return [row["weight_qs"].astype(np.int64) for row in rows]
+
+
+def _octet_of_x0(nrc: int, number: int, rows: list[Array]) -> float:
+    x, y = own(number, rows)
+    q = _codes([x])[0]
+    if nrc == 2:
+        q[3 : len(q) // 4 * 4 : 4, 8:16] = rows[0]["weight_qs"][3 : len(q) // 4 * 4 : 4, 8:16]
+    return float(((q * y["weight_qs"]).sum(axis=1) * (scale(x) * scale(y))).sum())
+
+
+def _corrected_by_y0(nrc: int, number: int, rows: list[Array]) -> float:
+    x, y = own(number, rows)
+    (qx, qy, first), off = _codes([x, y, rows[2]]), 128
+    taken = (first if nrc == 2 else qy).sum(axis=1) * off
+    return float(((((qx + off) * qy).sum(axis=1) - taken) * (scale(x) * scale(y))).sum())
+
+
+def _lanes_exchanged(nrc: int, number: int, rows: list[Array]) -> float:
+    x, y = own(number, rows)
+    products = np.prod(_codes([x, y]), axis=0)
+    if nrc == 2 and number in (1, 2):
+        products[:, 24:] = np.prod(_codes(list(own(3 - number, rows))), axis=0)[:, 24:]
+    return float((products.sum(axis=1) * (scale(x) * scale(y))).sum())
+
+
+_OF_Y1 = "With nrc = 2, in x0·y1 and x1·y1: 128 is added to the codes of x, and what is taken off for it is"
+
+OF_OTHERS = {
+    "octet": (
+        _octet_of_x0,
+        "With nrc = 2, in x1·y0 and x1·y1: The last block of every 4: elements 8 to 15 of x are those of x0.",
+    ),
+    "correction": (
+        _corrected_by_y0,
+        f"{_OF_Y1} 128 times the sum of the codes of y0, not of its own.",
+    ),
+    "lanes": (
+        _lanes_exchanged,
+        "With nrc = 2, in x1·y0 and x0·y1: Elements 24 to 31 of x and y are those of the other rows.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_codes_of_the_other_row(name: str) -> None:
+    """What one block of a result takes of other rows is a fact, with its elements, blocks and results."""
+    result, sentence = OF_OTHERS[name]
+    facts, failures = facts_about(DOT, FourResults(result))
+    assert [fact.sentence for fact in facts] == [sentence]
+    assert {fact.rule for fact in facts} == {"Q8A8-DOT-6"}
+    assert all(any(fact.explains(failure) for fact in facts) for failure in failures)

@@ -30,6 +30,7 @@ from q8a8_conformance.diagnosis.experiments import (
 )
 from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, model_of
 from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
+from q8a8_conformance.diagnosis.experiments.other_rows import twin
 from q8a8_conformance.diagnosis.experiments.placed import ENVIRONMENT, of_condition, placed_facts
 from q8a8_conformance.diagnosis.facts import remembered
 from q8a8_conformance.protocol.deadline import Deadline
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.experiments.bench import Probe
     from q8a8_conformance.diagnosis.experiments.conditions import Condition
+    from q8a8_conformance.diagnosis.experiments.other_rows import OneResult
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.results.observations import CallResult, Failure
 
@@ -274,10 +276,12 @@ def _of_blocks(
 
 
 def _look_alone(
-    bench: Bench, known: Sequence[Measured], probe: Probe, failed: Sequence[CallResult]
+    bench: Bench, known: Sequence[Measured], one: OneResult, failed: Sequence[CallResult]
 ) -> list[Measured]:
     """Make the experiments on one of the four results."""
-    return _look_at_lengths(bench.alone(probe), known, failed)
+    alone = bench.alone(one)
+    others = alone.measured("others", {}, rule="", changes={"others": one.others})
+    return _look_at_lengths(alone, known if one.others is twin else [*known, others], failed)
 
 
 def _prepare(bench: Bench) -> bool:

@@ -15,6 +15,7 @@ from q8a8_conformance.diagnosis.experiments.bench import changes_of
 from q8a8_conformance.diagnosis.experiments.block_calls import Experiments
 from q8a8_conformance.diagnosis.experiments.maps import map_of
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.other_rows import other_rows
 from q8a8_conformance.diagnosis.experiments.stages import staged
 from q8a8_conformance.results.record import count
 
@@ -63,6 +64,8 @@ def block_steps(
     wrong = done.wrong(Model(**base))
     if not wrong:
         return done, wrong, ()
+    if bench.of_result is not None and (crossed := other_rows(bench.of_result)):
+        return done, wrong, (crossed,)
     steps = (
         *candidates.scale_products(),
         *candidates.readings(),

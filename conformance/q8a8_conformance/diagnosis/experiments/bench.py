@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from q8a8_conformance.diagnosis.experiments.other_rows import OneResult
     from q8a8_conformance.protocol.deadline import Deadline
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
@@ -84,6 +85,8 @@ class Bench:
         A code whose square, and less, is a right product.
     bits
         Significant bits of the running sum.
+    single, of_result
+        The bench that looks at one of four results by itself; and for that bench, the result.
     unused
         Bits of the scale field that a version 2 block must not use; None for those of the one that counts.
     """
@@ -102,6 +105,8 @@ class Bench:
         self.nrc = nrc
         self.element = 0
         self.unused: int | None = UNUSED
+        self.single: Bench | None = None
+        self.of_result: OneResult | None = None
         self.made = 0
         self.length, self.place = 1, 0
         self.factor = 1.0
@@ -111,9 +116,11 @@ class Bench:
         self._probe = probe
         self._deadline = deadline
 
-    def alone(self, probe: Probe) -> Bench:
-        """Return a bench for one row at a time, in what is left of the time."""
-        return Bench(self.function, 1, probe, self._deadline)
+    def alone(self, one: OneResult) -> Bench:
+        """Return a bench for one row at a time, of one of four results, in what is left of the time."""
+        self.single = Bench(self.function, 1, one, self._deadline)
+        self.single.of_result = one
+        return self.single
 
     def outputs(self, call: Call) -> tuple[bytes, ...]:
         """Make a call.

@@ -1,7 +1,8 @@
 """The four results of two rows at a time: whose codes and scales each is made of, and what one does alone.
 
 Each row's code and scale in one block are primes, so that a result names the rows whose code and scale it
-has. What is left is looked for in each result as in a function of its own, asked with the same row twice.
+has. What is left is looked for in each result as in a function of its own, asked with the same row twice, or
+with other codes in the other rows where these have an influence.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.bench import Bench, with_s
-from q8a8_conformance.diagnosis.experiments.model import merged
+from q8a8_conformance.diagnosis.experiments.model import matches, merged
+from q8a8_conformance.diagnosis.experiments.other_rows import OneResult, is_of_others, mixed, named
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import find_rule, seen_of
@@ -46,6 +48,9 @@ MOST = 63
 
 EFFECTS = 6
 """Different things that may happen to blocks of a result: more are in no order."""
+
+AGAIN = 12
+"""Failed calls that are made again beside other rows."""
 
 OF = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")
 
@@ -290,13 +295,18 @@ def each_alone(
         here = merged(known, (_only([number], fact) for fact, of in found.values() if number in of))
         left = (one for one in wrong if number in _wrong(bench, here, one))
         single = list(filter(None, (_single(bench, one, number) for one in left)))
-        for fact in look(partial(_asked, bench, number=number), single) if single else ():
+        one = OneResult(bench, number)
+        if is_of_others(one, (each.call for each in single)):
+            one.others = mixed
+            single = [CallResult(each.call, one(each.call)) for each in single[:AGAIN]]
+            single = [each for each in single if not matches(replace(known, others=mixed), each)]
+        for fact in look(one, single) if single else ():
             found.setdefault(fact.sentence, (fact, []))[1].append(number)
     for fact, numbers in found.values():
         which = "" if len(numbers) == len(OF) else f", in {' and '.join(OF[number] for number in numbers)}"
         yield replace(
             fact,
-            sentence=f"With nrc = 2{which}: {fact.sentence}",
+            sentence=named(f"With nrc = 2{which}: {fact.sentence}", numbers),
             where={**fact.where, "results": [OF[number] for number in numbers]},
             nrc=2,
             rule="Q8A8-DOT-6" if which or fact.rule == "Q8A8-DOT-10" else fact.rule,
@@ -344,15 +354,3 @@ def _single(bench: Bench, result: CallResult, number: int) -> CallResult | None:
     }
     s, got = (bytes(data)[4 * place : 4 * place + 4] for data in (held, result.outputs[0]))
     return CallResult(calls.build(calls.DOT, call.n, rows, {"s": s}, nrc=1), (got,))
-
-
-def _asked(bench: Bench, call: Call, number: int) -> tuple[bytes, ...]:
-    """Make a call of one row at a time with the same rows twice: the bytes of one of the four results."""
-    bs = 2
-    place = bench.places(bs)[number]
-    inputs, held = calls.inputs_of(call), call.buffers[call.spec.outputs[0]].data
-    s = bytearray(bytes(4 * (bs + 2)))
-    s[4 * place : 4 * place + 4] = held[:4]
-    rows = ((inputs["vx"],) * 2, (inputs["vy"],) * 2)
-    outputs = bench.outputs(with_s(calls.pair_of_bytes(call.n // 32, *rows, bs=bs), bytes(s)))
-    return (outputs[0][4 * place : 4 * place + 4],)

@@ -197,6 +197,11 @@ class Model:
         are added to what was there.
     sums
         Of which of the four products each of the four results is the sum.
+    beside
+        (codes of x, of y, of the other row of x, of the other one of y) -> int64 [n], which is added to the
+        sum; None for nothing.
+    others
+        (codes) -> those of the other row, where there is one row at a time.
     lanes
         Elements of a block that are those of another block of the same row: ("x" or "y", elements, how many
         blocks further on); None where there are none.
@@ -227,6 +232,8 @@ class Model:
     store: Step = store
     added: frozenset[int] = frozenset()
     sums: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,), (3,))
+    beside: Step | None = None
+    others: Step = np.zeros_like
     lanes: tuple[str, Sequence[int], int] | None = None
     local: tuple[tuple[Callable[[int], Array], Mapping[str, Any]], ...] = ()
     only: tuple[tuple[frozenset[int], Mapping[str, Any]], ...] = ()
@@ -299,6 +306,12 @@ class Model:
             codes[side][:, elements] = other[np.clip(numbers + shift, 0, len(other) - 1)][:, elements]
         of = np.asarray(self.products(codes["x"], codes["y"]))
         beside = np.asarray(self.correction(codes["x"], codes["y"]))
+        if self.beside is not None:
+            other_x, other_y = (
+                self.others(q[at]) if len(q) == nb else q[(at + nb) % len(q)]
+                for q, at in ((qx, ix), (qy, iy))
+            )
+            beside = beside + self.beside(codes["x"], codes["y"], other_x, other_y)
         terms = np.asarray(self.term((self.block_sum(of) + beside) * d))
         return d, np.column_stack([of, beside]), terms
 
