@@ -353,11 +353,12 @@ class MeasuredFunction:
         others: Callable[[], list[Fact]],
         *,
         is_sure: bool = False,
+        is_whole: bool = True,
     ) -> list[Fact]:
         """Return the differences as facts, with evidence: those that explain most failed calls first.
 
         Where none explains any, the facts are others; and where there are none, and the model is sure, those
-        that have evidence.
+        that have evidence. Others come first, if they explain as much, where the model is not whole.
         """
         without = [one.undo(self.model) for one in differences]
         facts = [
@@ -372,13 +373,14 @@ class MeasuredFunction:
         explained = {id(fact): len(fact.explained(failures)) for fact in facts}
         some = sorted((f for f in facts if explained[id(f)]), key=lambda fact: -explained[id(fact)])
         share = _share(some, failures)
-        if share == 1 and len(some) == 1:
+        if share == 1 and len(some) == 1 and is_whole:
             return some
         # What explains few may be a chance fit: so is what explains less than something else does.
         other = others()
         # One mistake may look like several steps; several steps in one fact say no more.
         is_one = len(other) == 1 and "steps" not in other[0].where
-        if _share(other, failures) > share or (is_one and _share(other, failures) == share):
+        is_one = is_one or not is_whole
+        if _share(other, failures) > share or (other and is_one and _share(other, failures) == share):
             return other
         if share == 1:
             return some

@@ -6,7 +6,7 @@ zero to the largest, in no order, on elements on which ways to quantize differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,8 @@ class Case:
         What is right, or what the quantizer computes but for the law that is looked for.
     lengths
         Of rows: the blocks of each, one row after another.
+    kept
+        What was computed of it, by name.
     """
 
     x: Array
@@ -74,6 +76,7 @@ class Case:
     is_row: bool
     base: Recipe = DESIGN
     lengths: tuple[int, ...] = ()
+    kept: dict[str, Array] = field(default_factory=dict, compare=False)
 
     @cached_property
     def amax(self) -> Array:
@@ -132,11 +135,19 @@ class Case:
 
     def with_base(self, base: Recipe) -> Case:
         """Return it with another recipe as what is right."""
-        return replace(self, base=base)
+        return replace(self, base=base, kept={})
+
+    def with_right(self, data: Array) -> Case:
+        """Return it with other bytes as what is right: those of a law, of which another one follows."""
+        other = replace(self, kept={})
+        other.__dict__["right"] = data
+        return other
 
     def where(self, blocks: Array) -> Case:
         """Return some of the vectors [n], or of the blocks as a row."""
-        return replace(self, x=self.x[blocks], before=self.before[blocks], got=self.got[blocks], lengths=())
+        return replace(
+            self, x=self.x[blocks], before=self.before[blocks], got=self.got[blocks], lengths=(), kept={}
+        )
 
 
 def same_units(one: Array, other: Array) -> Array:

@@ -267,12 +267,12 @@ _HALVES: tuple[tuple[str, str, Callable[[Array, Array], Array]], ...] = (
 
 def half_effects() -> Iterator[Effect]:
     """Yield scales that are other halves than the nearest."""
-    fix = STEP_FIXES["Q8A8-HLF-1"]
     for name, text, of in _halves():
         for zero in ("half", "stored"):
             gives = partial(_by_half, of=of, zero=zero)
             where = {"half": name} | ({"codes": "zero where it is"} if zero == "stored" else {})
-            yield Effect("value-half", where, text, "Q8A8-HLF-1", fix, gives)
+            rule = "Q8A8-HLF-4" if name in ("largest", "infinite") else "Q8A8-HLF-1"
+            yield Effect("value-half", where, text, rule, STEP_FIXES[rule], gives)
 
 
 def _halves() -> Iterator[tuple[str, str, Callable[[Array, Array], Array]]]:
@@ -342,6 +342,9 @@ FORMATS: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
     ("power-of-two-down", "rounded down to a power of two", partial(_power_of_two, rounding=np.floor)),
 )
 
+FRACTIONS = (9, *range(11, 23))
+"""Bits of a fraction that numbers on the way may have besides those of formats."""
+
 NUMBERS = {
     "x": "Elements are",
     "x-code": "Elements are, for their codes and not for amax,",
@@ -356,10 +359,20 @@ NUMBERS = {
 """Numbers on the way to a code, in words."""
 
 
+CUT = ("x", "amax", "d", "inverse", "product")
+"""Those of which any number of bits is tried."""
+
+
+def _fractions() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
+    for bits in FRACTIONS:
+        yield f"cut-{bits}", f"cut off to {bits} bits of a fraction", partial(_cut, bits=bits)
+        yield f"nearest-{bits}", f"rounded to {bits} bits of a fraction", partial(_nearest, bits=bits)
+
+
 def precision_effects() -> Iterator[Effect]:
     """Yield numbers on the way that have fewer bits."""
     for number, noun in NUMBERS.items():
-        for name, text, of in FORMATS:
+        for name, text, of in (*FORMATS, *(_fractions() if number in CUT else ())):
             rule = "Q8A8-QNT-1" if number in ("x", "amax") else "Q8A8-QNT-3"
             rule = {"d": "Q8A8-QNT-2", "amax-scale": "Q8A8-QNT-2", "product": "Q8A8-QNT-4"}.get(number, rule)
             gives = partial(_with_fewer_bits, number=number, of=of)

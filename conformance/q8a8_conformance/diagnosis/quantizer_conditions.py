@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis import quantizer_cases as cases_of
+from q8a8_conformance.diagnosis.quantizer_block_values import NAMED, largest, largest_at, of_blocks
 from q8a8_conformance.diagnosis.quantizer_cases import Case, make_case
+from q8a8_conformance.diagnosis.quantizer_learned import learned
 from q8a8_conformance.diagnosis.quantizer_limits import limit_of, plainest
 from q8a8_conformance.diagnosis.quantizer_states import Condition, both
 from q8a8_conformance.reveal.places import Rule, Seen, find_rule
@@ -64,67 +66,14 @@ def condition_of(question: Question, deep: int = DEEP) -> Condition | None:
     if question.fits(everywhere, states):
         return everywhere
     found = _of_elements if any(state.is_mixed for state in states) else _of_blocks
-    return next((one for one in found(question, states, deep) if question.fits(one, states)), None)
+    plain = next((one for one in found(question, states, deep) if question.fits(one, states)), None)
+    if plain is not None or deep < DEEP:
+        return plain
+    return learned(question, states)
 
 
 # Values of blocks.
 
-
-def _blocks(of: Callable[[Case], Array]) -> Callable[[Case], Array]:
-    """Return a condition on elements from one on blocks, bool [n]."""
-    return lambda case: np.broadcast_to(of(case)[:, np.newaxis], case.x.shape)
-
-
-def _largest(case: Case) -> Array:
-    """Return where the largest magnitude is: bool [n, s]."""
-    return np.asarray(np.abs(case.x) == np.abs(case.x).max(axis=1, initial=F32(0), keepdims=True))
-
-
-def _first_largest(case: Case) -> Array:
-    return np.asarray(np.argmax(_largest(case), axis=1))
-
-
-def _largest_is_negative(case: Case) -> Array:
-    return np.asarray(case.x[np.arange(len(case.x)), _first_largest(case)] < 0)
-
-
-NAMED = tuple(
-    Condition(text, {"values": name}, _blocks(of))
-    for name, text, of in (
-        ("zero-scale", "where the scale is 0", lambda case: case.scales == 0),
-        ("zero", "in a block of zeros alone", lambda case: case.amax == 0),
-        ("tiny", "where the scale is 0 and amax is not", lambda case: (case.scales == 0) & (case.amax > 0)),
-        ("small-scale", "where the scale is subnormal or 0", lambda case: case.scales < 0x400),
-        (
-            "subnormal-scale", "where the scale is subnormal",
-            lambda case: (case.scales > 0) & (case.scales < 0x400),
-        ),
-        ("normal-scale", "where the scale is a normal half", lambda case: case.scales >= 0x400),
-        ("not-zero-scale", "where the scale is not 0", lambda case: case.scales > 0),
-        ("negative-largest", "where the largest element is negative", _largest_is_negative),
-        ("positive-largest", "where the largest element is positive", lambda c: ~_largest_is_negative(c)),
-        (
-            "largest-again", "where the largest magnitude comes more than once",
-            lambda case: _largest(case).sum(axis=1) > 1,
-        ),
-        (
-            "largest-once", "where the largest magnitude comes once",
-            lambda case: _largest(case).sum(axis=1) == 1,
-        ),
-        ("none-negative", "where no element is negative", lambda case: ~(case.x < 0).any(axis=1)),
-        ("none-positive", "where no element is positive", lambda case: ~(case.x > 0).any(axis=1)),
-        (
-            "first-negative", "where the first element is negative",
-            lambda case: (case.x[:, :1] < 0).any(axis=1),
-        ),
-        (
-            "power-of-two", "where amax is a power of two",
-            lambda case: (case.amax > 0) & (case.amax.view(np.uint32) & 0x7FFFFF == 0),
-        ),
-        ("odd-scale", "where the lowest bit of the scale is set", lambda case: case.scales & 1 == 1),
-    )
-)  # fmt: skip
-"""Conditions on the values of a block."""
 
 _CUTS = (
     "zero-scale",
@@ -158,13 +107,13 @@ def _of_blocks(question: Question, states: Sequence[State], deep: int) -> Iterat
 
 def _of_largest(states: Sequence[State]) -> Iterator[Condition]:
     """Yield that the largest element is at some elements of a block."""
-    hit = np.concatenate([_first_largest(s.case)[s.hit_blocks] for s in states])
+    hit = np.concatenate([largest_at(s.case)[s.hit_blocks] for s in states])
     lanes = np.unique(hit)
     if hit.size < ENOUGH or not 0 < lanes.size < BLOCK:
         return
     which = np.isin(np.arange(BLOCK), lanes)
     text = f"where the largest element is element {listed(lanes.tolist())}"
-    yield Condition(text, {"largest-at": lanes.tolist()}, _blocks(lambda case: which[_first_largest(case)]))
+    yield Condition(text, {"largest-at": lanes.tolist()}, of_blocks(lambda case: which[largest_at(case)]))
 
 
 def _of_zeros(question: Question, states: Sequence[State]) -> Iterator[Condition]:
@@ -181,7 +130,7 @@ def _of_zeros(question: Question, states: Sequence[State]) -> Iterator[Condition
     one = needed.size == 1
     text = f"where element{'' if one else 's'} {listed(needed.tolist())} {'is' if one else 'are all'} zero"
     yield Condition(
-        text, {"zero": needed.tolist()}, _blocks(lambda case: (case.x[:, needed] == 0).all(axis=1))
+        text, {"zero": needed.tolist()}, of_blocks(lambda case: (case.x[:, needed] == 0).all(axis=1))
     )
 
 
@@ -195,11 +144,11 @@ _SIGNS = tuple(
         ("positive", "of positive elements alone", lambda case: case.x > 0),
         ("lowest", "of elements that are -amax", lambda case: case.x == -case.amax[:, np.newaxis]),
         ("highest", "of elements that are amax", lambda case: case.x == case.amax[:, np.newaxis]),
-        ("largest", "of the largest elements", _largest),
-        ("not-largest", "of all elements but the largest", lambda case: ~_largest(case)),
+        ("largest", "of the largest elements", largest),
+        ("not-largest", "of all elements but the largest", lambda case: ~largest(case)),
         (
             "first-largest", "of the first of the largest elements",
-            lambda case: np.arange(case.x.shape[1]) == _first_largest(case)[:, np.newaxis],
+            lambda case: np.arange(case.x.shape[1]) == largest_at(case)[:, np.newaxis],
         ),
         ("zero-elements", "of zeros", lambda case: case.x == 0),
         ("not-zero-elements", "of elements that are not zero", lambda case: case.x != 0),
@@ -251,8 +200,8 @@ def _code_listed(states: Sequence[State]) -> Iterator[Condition]:
             continue
         low, high = int(hit.min()), int(hit.max())
         above, below = (missed > high).any(), (missed < low).any()
-        least = low if below else -1000
-        greatest = high if above else 1000
+        least = low if below or low == high else -1000
+        greatest = high if above or low == high else 1000
         if ((missed >= least) & (missed <= greatest)).any():
             continue
         limits = [f"{low} or more"] if below else []
@@ -260,10 +209,10 @@ def _code_listed(states: Sequence[State]) -> Iterator[Condition]:
         text = (
             f"of {noun} {' and '.join(limits)}"
             if name == "magnitudes"
-            else f"of codes {' and '.join(limits)}"
+            else f"of elements whose code is {' and '.join(limits)}"
         )
-        if below and above and low == high:
-            text = f"of {noun} {low}" if name == "magnitudes" else f"of the code {low}"
+        if low == high:
+            text = f"of {noun} {low}" if name == "magnitudes" else f"of elements whose code is {low}"
         data = {"values": name, "least": least, "greatest": greatest}
 
         yield Condition(text, data, partial(_within, of, least, greatest), of_scales=False)

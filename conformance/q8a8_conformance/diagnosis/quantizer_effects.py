@@ -34,6 +34,7 @@ from q8a8_conformance.diagnosis.quantizer_codes import (
     rounding_effects,
 )
 from q8a8_conformance.diagnosis.quantizer_effect import DESIGN, LARGEST_CODE, Effect, Given, quantized
+from q8a8_conformance.diagnosis.quantizer_paired import paired_effects
 from q8a8_conformance.diagnosis.quantizer_sharing import sharings
 from q8a8_conformance.diagnosis.quantizer_steps import STEP_FIXES, STEP_RULES, named_step
 from q8a8_conformance.reveal.quantizer_arithmetic import differences, named
@@ -47,20 +48,27 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 F32, F64 = np.float32, np.float64
+PARTS = (4, 8, 16)
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 MANY = 3
 
 OWN = "Take each block's amax over its own 32 elements."
 WRITTEN = "Write the scale and the 32 codes of every block, zeros too."
+ZEROED = (
+    "Quantize every element of every block: codes are 0 for a whole block where the stored half is 0, alone."
+)
 VECTOR = "Take one amax over all elements of the vector, and store its scale."
 
 
 def effects(*, is_row: bool, base: Recipe = DESIGN) -> Iterator[Effect]:
     """Yield what needs no measurement, the simplest first."""
     yield from _written(is_row=is_row)
-    yield from _shared() if is_row else _chunks()
+    if is_row:
+        yield from _shared()
+    yield from _chunks(is_row=is_row)
     yield from code_effects()
+    yield from paired_effects()
     yield from recipe_effects(recipes(base), base)
     yield from _forms()
     yield from rounding_effects()
@@ -74,16 +82,18 @@ def effects(*, is_row: bool, base: Recipe = DESIGN) -> Iterator[Effect]:
 def _written(*, is_row: bool) -> Iterator[Effect]:
     whose = "A block's" if is_row else "The"
     for part, columns in {
-        "codes": slice(2, None), "scale": slice(0, 2), "": slice(0, None), "scale's lower byte": slice(0, 1),
+        "": slice(0, None), "codes": slice(2, None), "scale": slice(0, 2), "scale's lower byte": slice(0, 1),
         "scale's upper byte": slice(1, 2),
     }.items():  # fmt: skip
         noun = f"{whose} {part}" if part else ("A block" if is_row else "The vector")
         verb = "are" if part == "codes" else "is"
-        rule = "Q8A8-QNT-6"
         for how, text in (("unwritten", "not written"), ("zero", "zero")):
             gives = partial(_kept, columns=columns, zero=how == "zero")
             what = f"{noun} {verb} {text}"
-            yield Effect(f"value-{how}", {"what": part or "block"}, what, rule, WRITTEN, gives)
+            rule, fix = "Q8A8-QNT-6", WRITTEN if how == "unwritten" else ZEROED
+            if part == "codes" and how == "zero":
+                rule = "Q8A8-QNT-3"
+            yield Effect(f"value-{how}", {"what": part or "block"}, what, rule, fix, gives)
 
 
 def _kept(case: Case, *, columns: slice, zero: bool) -> Given:
@@ -120,24 +130,34 @@ def _with_shared(case: Case, of: Callable[[Array], Array], part: str = "") -> Gi
     return data, known
 
 
-def _chunks() -> Iterator[Effect]:
-    """Yield vectors of which parts have an amax each."""
-    for t in CHUNKS:
-        for name, index in (("last", -1), ("first", 0), ("largest", None)):
-            text = f"Every {t} elements have an amax of their own, and the scale is that of the {name} part"
-            gives = partial(_in_chunks, t=t, index=index)
-            where = {"blocks": "chunk", "elements": t, "scale": name}
-            yield Effect("amax-of", where, text, "Q8A8-QNT-9", VECTOR, gives)
+def _chunks(*, is_row: bool) -> Iterator[Effect]:
+    """Yield blocks, or vectors, of which parts have an amax each, or the largest one so far."""
+    rule, fix = ("Q8A8-QNT-3", OWN) if is_row else ("Q8A8-QNT-9", VECTOR)
+    for t in PARTS if is_row else CHUNKS:
+        for running, noun in (
+            (False, "have an amax of their own"),
+            (True, "are coded with the largest amax so far"),
+        ):
+            for name, index in (("largest", None), ("last", -1), ("first", 0)):
+                whose = f"the {name} part" if index is not None else "all"
+                text = f"Every {t} elements {noun}, and the scale is that of {whose}"
+                gives = partial(_in_chunks, t=t, index=index, running=running)
+                where = {"blocks": "running" if running else "chunk", "elements": t, "scale": name}
+                yield Effect("amax-of", where, text, rule, fix, gives)
 
 
-def _in_chunks(case: Case, t: int, index: int | None) -> Given:
-    n = len(case.x)
-    padded = np.pad(case.x, ((0, 0), (0, -case.size % t)))
-    h, q, _ = apply_recipe(padded.reshape(-1, t), case.base)
-    halves = h.reshape(n, -1)
-    scale = halves.max(axis=1) if index is None else halves[:, index]
-    data = blocks_of(scale, q.reshape(n, -1)[:, : case.size]).data
-    return data, np.ones(data.shape, np.bool_)
+def _in_chunks(case: Case, t: int, index: int | None, *, running: bool) -> Given:
+    n, size = case.x.shape
+    parts = np.pad(case.x, ((0, 0), (0, -size % t))).reshape(n, -1, t)
+    amax = np.abs(parts).max(axis=2)
+    amax = np.maximum.accumulate(amax, axis=1) if running else amax
+    h, q, _ = apply_recipe(parts, case.base, amax)
+    scale = h.max(axis=1) if index is None else h[:, index]
+    data = blocks_of(scale, q.reshape(n, -1)[:, :size]).data
+    # (Which scale is tested for zero is another matter.)
+    known = np.ones(data.shape, np.bool_)
+    known[:, 2:] = np.repeat((h != 0) | (scale == 0)[:, np.newaxis], t, axis=1)[:, :size]
+    return data, known
 
 
 # Other numbers.

@@ -19,7 +19,7 @@ from q8a8_conformance.diagnosis.causes import FIXES
 from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, without_part, words
 from q8a8_conformance.diagnosis.quantizer_evidence import candidates, show
 from q8a8_conformance.diagnosis.quantizer_sources import uncounted_sentence
-from q8a8_conformance.diagnosis.quantizer_steps import STEP_FIXES, STEP_RULES, named_step
+from q8a8_conformance.diagnosis.quantizer_steps import FUSED, STEP_FIXES, STEP_RULES, named_step
 from q8a8_conformance.diagnosis.quantizer_values import value_facts
 from q8a8_conformance.inputs.calls import ACTIVATION
 from q8a8_conformance.reveal.quantizer_arithmetic import differences, named
@@ -54,6 +54,7 @@ TOGETHER = {
     ("zero_test", "rounded-d"): {"half": "subnormals-flushed"},
     ("divisor", "127.5"): {"multiplier": "127.5"},
     ("divisor", "128.0"): {"multiplier": "128.0"},
+    ("product", "float64"): {"rounding": "half-even"},
 }
 """Steps that are one mistake with another step."""
 
@@ -137,7 +138,9 @@ def quantizer_facts(
     is_sure = revealed.confirmed > SURE * revealed.of
     steps = partial(_differing_steps, revealed.model, base)
     others = partial(value_facts, calls, some, recipe, steps)
-    return measured.facts(every, telling, failures, others, is_sure=is_sure)
+    # (What is right at some places after all is wrong at others alone.)
+    is_whole = not revealed.unplaced and all(part.recipe != base for part in revealed.model.parts)
+    return measured.facts(every, telling, failures, others, is_sure=is_sure, is_whole=is_whole)
 
 
 def _differing_steps(model: QuantizerModel, base: Recipe, recipe: Recipe) -> Iterator[Difference]:
@@ -213,12 +216,14 @@ def _steps(model: QuantizerModel, base: Recipe) -> Iterator[Difference]:
         if step not in steps:
             continue
         right = {step: getattr(base, step)}
+        where = {"step": step, "value": value}
         for other, of_other in TOGETHER.get((step, value), {}).items():
-            if str(getattr(recipe, other)) == of_other:
+            if other in steps and str(getattr(recipe, other)) == of_other:
                 right[other] = getattr(base, other)
+                where[other] = of_other
                 steps.pop(other, None)
         bare = named(replace(recipe, **right))
-        where, of_step = {"step": step, "value": value}, named_step(step, value, str(right[step]))
+        of_step = FUSED if "rounding" in where else named_step(step, value, str(right[step]))
         yield Difference("step", where, *of_step, partial(replace, recipe=bare))
 
 

@@ -9,6 +9,7 @@ give what is seen.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis import quantizer_cases as cases_of
-from q8a8_conformance.diagnosis.quantizer_cases import Case, case_of, merged
+from q8a8_conformance.diagnosis.quantizer_cases import Case, case_of, merged, same_units
 from q8a8_conformance.diagnosis.quantizer_conditions import condition_of
+from q8a8_conformance.diagnosis.quantizer_counted import counted_effects
 from q8a8_conformance.diagnosis.quantizer_effect import DESIGN
 from q8a8_conformance.diagnosis.quantizer_effects import changed_effects, effects
 from q8a8_conformance.diagnosis.quantizer_indices import index_effects
+from q8a8_conformance.diagnosis.quantizer_ratios import ratio_effects
 from q8a8_conformance.diagnosis.quantizer_sources import measured_effects, placed_effects
 from q8a8_conformance.diagnosis.quantizer_states import Condition, Question, given
 
@@ -48,9 +51,6 @@ LONG = 1 << 16
 ROUNDS, TRIED = 3, 24
 """Laws that are found one after another, and effects whose condition is looked for, for each."""
 
-SIMPLE = 6
-"""The simplest ones among the others that give as much."""
-
 FIRST, PAIRS = 16, 24
 """Effects that are the first of a pair, and pairs that are tried."""
 
@@ -59,6 +59,15 @@ ASKED = 44
 
 MOST = 24_000
 """Elements of the calls on which effects are tried first."""
+
+OF_A_KIND = 6
+"""Effects of one kind without a condition after which others are looked at."""
+
+LEFT = 1e-3
+"""The part of the wrong units that open laws may leave open."""
+
+NEAR = 8
+"""Effects that give as many units but for an eighth of a power of two stand side by side."""
 
 ALIKE = 3
 """Effects that the sample does not tell apart of which the calls decide."""
@@ -80,12 +89,6 @@ class Law:
         text = self.condition.text
         return f"{self.effect.what}{', ' if text else ''}{text}."
 
-    @property
-    def complexity(self) -> int:
-        """How much its condition says: words of a place count for more than those of a value."""
-        data = self.condition.data
-        return len(data) + ("position" in data) * (1 + len(data.get("length", ())))
-
 
 def gives(laws: Sequence[Law], case: Case) -> Array:
     """Return the units of a call that laws give or leave open, or that are right as they are: [n, 1 + s]."""
@@ -99,7 +102,18 @@ def gives(laws: Sequence[Law], case: Case) -> Array:
     undefined = np.zeros(case.wrong.shape, np.bool_)
     undefined[:, 1:] = ~case.defined[:, np.newaxis]
     # (What two of them change is neither's.)
-    return np.asarray(same_as_one | (~case.wrong & (touched == 0)) | (touched > 1) | undefined)
+    found = np.asarray(same_as_one | (~case.wrong & (touched == 0)) | (touched > 1) | undefined)
+    for one, other in itertools.permutations(laws, 2) if not found.all() else ():
+        found |= same_units(case.got, _after(other, case.with_right(_after(one, case))))
+    return found
+
+
+def _after(law: Law, case: Case) -> Array:
+    """Return the bytes of a call where one law alone holds."""
+    data, known = law.effect.gives(case)
+    units = law.condition.units(case)
+    held = np.concatenate([np.repeat(units[:, :1], 2, axis=1), units[:, 1:]], axis=1)
+    return np.where(held & known, data, case.right)
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,12 @@ class _Tried:
     surely: Array
     maybe: Array
     missed: int
+
+
+def _rank(pair: tuple[int, _Tried]) -> tuple[int, int, int]:
+    """Return where an effect that gives so many units stands: of those that give about as many, by number."""
+    count, one = pair
+    return -int(NEAR * math.log2(count)), int(math.log2(1 + one.missed)), one.number
 
 
 class Search:
@@ -208,8 +228,11 @@ class _Round:
         yield from effects(is_row=is_row, base=self.made[0].base)
         yield from placed_effects(is_row=is_row)
         yield from measured_effects(self.made, is_row=is_row)
+        yield from ratio_effects(self.made)
         if not is_row:
             yield from index_effects(self._calls, self.made)
+            if any(case.wrong[:, 0].any() for case in self.made):
+                yield from counted_effects(self._calls)
 
     def laws(self) -> tuple[Law, ...]:
         """Return the laws that were found, the one that gives most first."""
@@ -226,30 +249,48 @@ class _Round:
         return self._pair() or tuple(law for law in laws if self._is_enough(law))
 
     def _is_all(self, laws: Sequence[Law]) -> bool:
-        return all(gives(laws, case).all() for case in self.made)
+        """Return whether laws give every call; of open ones, but for what may be a chance."""
+        left = sum(int((~gives(laws, case)).sum()) for case in self.made)
+        is_open = any(law.condition.is_open for law in laws)
+        return not left or (is_open and left <= LEFT * sum(int(case.wrong.sum()) for case in self.made))
 
     def _is_enough(self, law: Law) -> bool:
         return sum(int((gives([law], case) & case.wrong).sum()) for case in self.made) >= ENOUGH
+
+    def _gives_most(self, law: Law, others: Sequence[Law]) -> bool:
+        """Return whether a law gives most of what is wrong where it holds, and others leave open."""
+        given_ = wrong = 0
+        for case in self.made:
+            left = case.wrong & law.condition.units(case) & ~gives(others, case)
+            changes = given(law.effect, case)[1]
+            left[:, 0] &= changes[:, 0].any()
+            left[:, 1:] &= changes[:, 1:].any()
+            given_ += int((gives([law], case) & left).sum())
+            wrong += int(left.sum())
+        return given_ > wrong / 2
 
     def _next(self, laws: Sequence[Law]) -> Law | None:
         """Return the law that gives most of what others leave open, the simplest of those."""
         left = np.concatenate([~gives(laws, case)[case.wrong] for case in self._sample])
         ranked = [(self._credit(one, left), one) for one in self._tried]
-        ranked = sorted((pair for pair in ranked if pair[0]), key=lambda pair: (-pair[0], pair[1].missed))
+        ranked = sorted((pair for pair in ranked if pair[0]), key=_rank)
         best: list[tuple[int, int, Law]] = []
         most = 0
-        # Effects of other kinds may give as much: the simplest of them are tried, too.
-        simple = sorted(ranked[TRIED:], key=lambda pair: (-pair[0], pair[1].number))
-        for count, one in [*ranked[:TRIED], *simple[:SIMPLE]]:
-            if count < most:
+        failed: Counter[str] = Counter()
+        asked = self._left
+        for count, one in ranked:
+            if count < most or failed[one.effect.fact] >= OF_A_KIND:
                 continue
+            if asked - self._left > TRIED:
+                break
             law = self._law(one.effect, [(law.effect, law.condition) for law in laws])
-            if law is None:
+            if law is None or not self._gives_most(law, laws):
+                failed[one.effect.fact] += 1
                 continue
             if not law.condition.text and self._is_all([*laws, law]):
                 return law
             most = count
-            best.append((law.complexity, one.number, law))
+            best.append((law.condition.complexity, one.number, law))
         return min(best, key=lambda one: one[:2])[2] if best else None
 
     @cached_property
@@ -273,7 +314,12 @@ class _Round:
         condition = condition_of(question)
         if condition is None or (effect.is_limit and "values" in condition.data):
             return None
+        if not condition.of_scales and any(given(effect, case)[1][:, 0].any() for case in self._sample):
+            # (What changes scales, too, is not seen in codes alone.)
+            return None
         fresh = [question.state(case) for case in self._fresh]
+        if condition.is_open:
+            fresh += question.states()
         return Law(effect, condition) if question.fits(condition, fresh) else None
 
     def _pair(self) -> tuple[Law, ...]:

@@ -45,8 +45,6 @@ SURE = 0.3
 FEW = 8
 """Codes that are stored as others, at most."""
 
-PARTS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-
 
 def measured_effects(made: Sequence[Case], *, is_row: bool) -> Iterator[Effect]:
     """Yield effects whose numbers are read off calls."""
@@ -58,12 +56,10 @@ def measured_effects(made: Sequence[Case], *, is_row: bool) -> Iterator[Effect]:
 
 
 def placed_effects(*, is_row: bool) -> Iterator[Effect]:
-    """Yield what is another block's, or an amax of a part of a vector."""
+    """Yield what is another block's."""
     if is_row:
         yield from _other_blocks()
         yield from window_effects()
-    else:
-        yield from _parts()
 
 
 # Other blocks.
@@ -121,42 +117,6 @@ def _of_block(case: Case, of: Callable[[Array], Array], what: str) -> Given:
     columns = {"block": slice(0, None), "codes": slice(2, None), "scale": slice(0, 2)}[what]
     data[:, columns] = case.right[source, columns]
     return data, np.ones(data.shape, np.bool_)
-
-
-# Parts of a vector.
-
-
-def _parts() -> Iterator[Effect]:
-    fix = "Take one amax over all elements, however many they are."
-    for t in PARTS:
-        for name, text, where in (
-            ("last-chunk", f"Amax is that of the last chunk of {t} elements, which may be a shorter one",
-             lambda n, t=t: np.arange(n) >= (n - 1) // t * t),
-            ("rest", f"Amax is that of the elements beyond a multiple of {t}",
-             lambda n, t=t: np.arange(n) >= n - n % t),
-            ("whole", f"Amax is that of the elements up to the last multiple of {t}",
-             lambda n, t=t: np.arange(n) < n - n % t),
-            ("first-chunk", f"Amax is that of the first {t} elements", lambda n, t=t: np.arange(n) < t),
-        ):  # fmt: skip
-            gives = partial(_of_some, positive=where, negative=where)
-            yield Effect("amax-of", {"elements": name, "of": t}, text, "Q8A8-QNT-9", fix, gives)
-        for sign, name in ((0, "positive"), (1, "negative")):
-            # Those beyond the last multiple count with one sign.
-            whole = partial(_whole, t=t)
-            every = partial(np.ones, dtype=np.bool_)
-            gives = partial(_of_some, positive=(every, whole)[sign], negative=(whole, every)[sign])
-            text = f"Of the elements beyond a multiple of {t} only the {name} ones count in amax"
-            yield Effect("amax-of", {"elements": name, "of": t}, text, "Q8A8-QNT-9", fix, gives)
-
-
-def _whole(n: int, t: int) -> Array:
-    return np.arange(n) < n - n % t
-
-
-def _of_some(case: Case, positive: Callable[[int], Array], negative: Callable[[int], Array]) -> Given:
-    counted = np.where(case.x < 0, negative(case.size), positive(case.size))
-    amax = np.abs(np.where(counted, case.x, F32(0))).max(axis=1, initial=F32(0))
-    return quantized(case, amax)
 
 
 # Elements that do not count.
@@ -258,21 +218,48 @@ def _tables(made: Sequence[Case]) -> Iterator[Effect]:
     got = np.concatenate([case.got[:, 2:].view(np.int8)[case.wrong[:, 1:]] for case in made]).astype(np.int16)
     if not right.size:
         return
-    low = int(got[right < got].max(initial=-LARGEST_CODE - 1)) if (right < got).any() else -LARGEST_CODE
-    high = int(got[right > got].min(initial=LARGEST_CODE)) if (right > got).any() else LARGEST_CODE
-    if (got.min(), got.max()) != (right.min(), right.max()) or low == high:
-        least = low if (right < got).any() else -LARGEST_CODE
-        greatest = high if (right > got).any() else LARGEST_CODE
-        if least <= greatest and (least, greatest) != (-LARGEST_CODE, LARGEST_CODE):
-            yield limit_effect(least, greatest)
+    least, greatest = _limit(got, right < got, -LARGEST_CODE), _limit(got, right > got, LARGEST_CODE)
+    if least < greatest and (least, greatest) != (-LARGEST_CODE, LARGEST_CODE):
+        yield limit_effect(least, greatest)
     pairs, counts = np.unique(np.stack([right, got]), axis=1, return_counts=True)
     often = [tuple(pair) for pair, count in zip(pairs.T.tolist(), counts.tolist(), strict=True) if count > 1]
     some = often[: 4 * FEW] if len(often) <= 4 * FEW else []
     if 0 < len(some) <= FEW and len({a for a, _ in some}) == len(some):
         yield table_effect(tuple(some))
-    numbers = np.unique(got)
-    for number in numbers.tolist() if numbers.size <= 2 else ():
+    numbers, counts = np.unique(got, return_counts=True)
+    for number in numbers[counts > SURE * got.size].tolist():
         yield _constant(int(number))
+    signs = np.sign(right)
+    for name, apart in (("by", got - right), ("away-from-zero", (got - right) * signs)):
+        numbers, counts = np.unique(apart, return_counts=True)
+        for number in numbers[(counts > SURE * got.size) & (np.abs(numbers) > 1)].tolist():
+            yield _moved_by(int(number), name)
+
+
+def _limit(got: Array, beyond: Array, otherwise: int) -> int:
+    """Return the code that stands most often for those beyond it."""
+    numbers, counts = np.unique(got[beyond], return_counts=True)
+    often = int(numbers[np.argmax(counts)]) if numbers.size else otherwise
+    return often if numbers.size and counts.max() > SURE * counts.sum() else otherwise
+
+
+def _moved_by(number: int, name: str) -> Effect:
+    """Return that codes are others by a number, or by it away from zero."""
+
+    def gives(case: Case) -> Given:
+        data = case.right.copy()
+        apart = number if name == "by" else number * np.sign(case.codes)
+        data[:, 2:] = (case.codes + apart).astype(np.int8).view(np.uint8)
+        return data, np.ones(data.shape, np.bool_)
+
+    how = (
+        ("greater" if number > 0 else "smaller")
+        if name == "by"
+        else ("farther from zero" if number > 0 else "nearer to zero")
+    )
+    where = {"codes": f"moved-{name}", "number": number}
+    fix = "Store f32(x · inv), rounded, as it is."
+    return Effect("value-codes", where, f"Codes are stored {abs(number)} {how}", "Q8A8-QNT-4", fix, gives)
 
 
 def _constant(number: int) -> Effect:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+CHANCE = 0.01
+"""How many units may be right, or as an effect gives them, by chance, for each that it gives."""
+
+OPEN = 0.1
+"""How many units may be neither right nor an effect's, where it holds, for each that it gives."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """Where an effect holds.
@@ -37,12 +44,24 @@ class Condition:
         Returns for a call's blocks, and for their elements, where: bool [n, s].
     of_scales
         Whether scales are among what it is about.
+    cost
+        How much it says, where its parameters do not tell.
+    is_open
+        Whether a few units that it is about may be something else than right or its effect's.
     """
 
     text: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     holds: Callable[[Case], Array] = lambda case: np.ones(case.x.shape, np.bool_)
     of_scales: bool = True
+    cost: int = 0
+    is_open: bool = False
+
+    @property
+    def complexity(self) -> int:
+        """How much it says: words of a place count for more than those of a value."""
+        place = 1 + len(self.data.get("length", ())) if "position" in self.data else 0
+        return self.cost or len(self.data) + place
 
     def units(self, case: Case) -> Array:
         """Return the units of a call's blocks that it is about: bool [n, 1 + s]."""
@@ -55,13 +74,15 @@ def both(one: Condition, other: Condition) -> Condition:
     """Return that two conditions hold."""
     if not (one.text and other.text):
         return one if one.text else other
-    joined = other.text.replace("where ", "and ", 1) if one.text.startswith("where ") else f", {other.text}"
-    glue = " " if joined.startswith("and ") else ""
+    are_where = all(text.startswith("where ") for text in (one.text, other.text))
+    joined = f" and {other.text.removeprefix('where ')}" if are_where else f", {other.text}"
     return Condition(
-        f"{one.text}{glue}{joined}",
+        f"{one.text}{joined}",
         {**one.data, **{f"and-{name}" if name in one.data else name: v for name, v in other.data.items()}},
         lambda case: one.holds(case) & other.holds(case),
         of_scales=one.of_scales and other.of_scales,
+        cost=one.complexity + other.complexity,
+        is_open=one.is_open or other.is_open,
     )
 
 
@@ -78,6 +99,13 @@ class State:
     def is_mixed(self) -> bool:
         """Whether a block has both: then it is no matter of whole blocks."""
         return bool((self.hit.any(axis=1) & self.missed.any(axis=1)).any())
+
+    def against(self, *, is_open: bool) -> Array:
+        """Return what contradicts the effect: bool [n, 1 + s].
+
+        If that is open, nothing does in blocks with something that is neither right nor the effect's.
+        """
+        return self.missed & ~self.bad.any(axis=1, keepdims=True) if is_open else self.missed | self.bad
 
     @property
     def hit_blocks(self) -> Array:
@@ -173,8 +201,11 @@ class Question:
 
     def fits(self, condition: Condition, states: Sequence[State]) -> bool:
         """Return whether a condition holds wherever the effect is seen, and nowhere where it is not."""
-        return all(_agrees(condition.units(state.case), state) for state in states)
-
-
-def _agrees(held: Array, state: State) -> bool:
-    return not ((state.hit & ~held).any() or ((state.missed | state.bad) & held).any())
+        found = [(condition.units(state.case), state) for state in states]
+        lost = sum(int((s.hit & ~held).sum()) for held, s in found)
+        hits = sum(int(s.hit.sum()) for _, s in found)
+        against = sum(int((s.against(is_open=condition.is_open) & held).sum()) for held, s in found)
+        if max(lost, against) > (CHANCE * hits if condition.is_open else 0):
+            return False
+        both = sum(int(((s.missed | s.bad) & held).sum()) for held, s in found)
+        return both <= OPEN * hits

@@ -91,6 +91,15 @@ VALUE_WORDS = {
 """What a step does, by its value."""
 
 
+FUSED = words(
+    "The exact product x · inv is rounded to an integer, halves to even, not to float32 before: so does a "
+    "fused multiply-add of a magic number, or a product in double.",
+    rule="Q8A8-QNT-4",
+    fix="Multiply in float32, then round halves away from zero: no fused multiply-add, no magic number.",
+)
+"""The words for a product in double and halves to even, which are one mistake together."""
+
+
 def named_step(step: str, value: str, right: str) -> tuple[str, str, str, str]:
     """Return the words of a step that is another one."""
     if cause := STEP_CAUSES.get((step, value), ""):

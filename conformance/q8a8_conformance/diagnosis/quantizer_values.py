@@ -51,7 +51,12 @@ def value_facts(
     wrong = [_wrong_blocks(f) for f in failed if np.isfinite(elements_of(f.call)).all()]
     if not wrong:
         return []
-    if measured := law_facts(calls, failed, recipe or DESIGN, steps) or inverse_facts(calls, failed):
+    measured = law_facts(calls, failed, recipe or DESIGN, steps)
+    if (left := _unexplained(measured, failed)) and _unexplained(
+        other := inverse_facts(calls, failed), failed
+    ) < left:
+        measured = other
+    if measured:
         return measured
     scales, codes = (np.concatenate(part) for part in zip(*wrong, strict=True))
     if scales.all() and scales.size:
@@ -59,6 +64,11 @@ def value_facts(
     if not scales.any() and codes.any():
         return _of_values(calls, failed, of_scales=False)
     return []
+
+
+def _unexplained(facts: Sequence[Fact], failed: Sequence[Failure]) -> int:
+    """Count the failed calls that facts do not explain."""
+    return sum(not any(fact.explains(one) for fact in facts) for one in failed)
 
 
 def state_facts(make: Callable[[Call], tuple[bytes, ...]], failed: Sequence[Failure]) -> list[Fact]:

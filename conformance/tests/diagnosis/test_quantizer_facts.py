@@ -267,7 +267,7 @@ FACTORS: dict[str, tuple[str, Steps, dict[str, float], str]] = {
     ),
     "constant": (
         ROW, Steps(inverse=lambda amax, _d, _h: np.float32(126.9) / amax),
-        {"low": -0.1 / 127, "high": -0.1 / 127}, "multiplied by 126.9 / amax",
+        {"multiplier": 126.9}, "multiplied by 126.9 / amax",
     ),
     "added": (
         ACTIVATION, Steps(inverse=lambda amax, _d, _h: np.float32(127) / (amax + np.float32(3.3e-6))),

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 F32 = np.float32
 
 
-def _row(change: Callable[[Array, Array], None]) -> type[Kernel]:
+def row_of(change: Callable[[Array, Array], None]) -> type[Kernel]:
+    """Return a kernel whose rows are changed after they were quantized."""
+
     class Changed(Kernel):
         """Quantizes a row, and changes its blocks [nb, 34], which it has from elements [nb, 32]."""
 
@@ -35,7 +37,9 @@ def _row(change: Callable[[Array, Array], None]) -> type[Kernel]:
     return Changed
 
 
-def _vector(change: Callable[[Array, Array, Array], None]) -> type[Kernel]:
+def vector_of(change: Callable[[Array, Array, Array], None]) -> type[Kernel]:
+    """Return a kernel whose vectors are changed after they were quantized."""
+
     class Changed(Kernel):
         """Quantizes a vector, and changes codes and scale."""
 
@@ -138,56 +142,56 @@ def _biased(v: Array) -> Array:
 
 
 LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any], str]]]] = {
-    "two-in-a-row": (ROW, _row(_truncated_lanes_and_odd_scales), [
+    "two-in-a-row": (ROW, row_of(_truncated_lanes_and_odd_scales), [
         ("value-recipe", {"elements": list(range(8, 16))},
          "Elements are truncated, not rounded: a C cast, in elements 8 to 15 of a block."),
         ("place-half", {"position": {"kind": "last-of-tile", "tile": 2}},
          "The scale is cut off to a half, not rounded; the codes are right, in the last block of every 2."),
     ]),
-    "two-in-a-vector": (ACTIVATION, _vector(_one_alone_and_zeros_from_64), [
+    "two-in-a-vector": (ACTIVATION, vector_of(_one_alone_and_zeros_from_64), [
         ("place-zero", {"what": "codes"},
          "The codes are zero, in every element from element 64 on."),
         ("place-codes", {"codes": "largest"},
          "Codes are 127 or -127, by the element's sign, where size = 1."),
     ]),
-    "inverse-of-another": (ROW, _row(_coded_as_the_block_before), [
+    "inverse-of-another": (ROW, row_of(_coded_as_the_block_before), [
         ("amax-of", {"part": "inverse", "offset": -1},
          ("A block's codes, and not its scale, are computed with the amax of the block before, in the last "
           "block of every 4.")),
     ]),
-    "order-in-a-tail": (ROW, _row(_tail_without_permutation), [
+    "order-in-a-tail": (ROW, row_of(_tail_without_permutation), [
         ("place-order", {"of": "codes"},
          ("The codes of a block stand in groups of 4 in the order 0, 2, 4, 6, 1, 3, 5, 7, in the blocks "
           "beyond a multiple of 4.")),
     ]),
-    "overlap": (ACTIVATION, _vector(_tail_from_overlap), [
+    "overlap": (ACTIVATION, vector_of(_tail_from_overlap), [
         ("place-code-of", {"of-rest": 1, "modulus": 16, "offset": -16},
          ("Element j has the code of element j + size % 16 - 16, in the elements beyond a multiple of 16 "
           "where size >= 17.")),
     ]),
-    "window": (ROW, _row(_amax_from_half_a_block_before), [
+    "window": (ROW, row_of(_amax_from_half_a_block_before), [
         ("value-of-block", {"offset": -16}, "Amax is taken from elements that begin 16 elements too early."),
     ]),
-    "scales-exchanged": (ROW, _row(_last_scales_exchanged), [
+    "scales-exchanged": (ROW, row_of(_last_scales_exchanged), [
         ("place-of-block", {"what": "scale", "group": 2},
          "A block has the scale of the other block of its pair, in the last 2 blocks where nb % 2 = 0."),
     ]),
-    "crossed": (ROW, _row(_packed_in_pairs), [
+    "crossed": (ROW, row_of(_packed_in_pairs), [
         ("place-of-block", {"offset": 1},
          ("At codes 16 to 31 stand codes 0 to 15 of the block after, in every block whose number modulo 2 "
           "is 0.")),
         ("place-of-block", {"offset": -1},
          "At codes 0 to 15 stand codes 16 to 31 of the block before, in the last block of every 2."),
     ]),
-    "small-elements": (ROW, _row(_small_elements_lost), [
+    "small-elements": (ROW, row_of(_small_elements_lost), [
         ("value-zero", {"values": "size-below"},
          "A block's codes are zero, of elements whose magnitude is less than 0.01."),
     ]),
-    "signs-of-a-tail": (ACTIVATION, _vector(_signs_of_a_tail), [
-        ("amax-of", {"elements": "positive", "of": 4},
-         "Of the elements beyond a multiple of 4 only the positive ones count in amax."),
+    "signs-of-a-tail": (ACTIVATION, vector_of(_signs_of_a_tail), [
+        ("place-not-counted", {"negative": {"position": {"kind": "left-over", "modulus": 4}, "length": []}},
+         "The elements beyond a multiple of 4 do not count in amax where they are negative."),
     ]),
-    "zero-by-some": (ROW, _row(_zero_by_some), [
+    "zero-by-some": (ROW, row_of(_zero_by_some), [
         ("value-zero", {"zero": [0, 8, 16, 24]},
          "A block is zero, where elements 0, 8, 16, 24 are all zero."),
     ]),
