@@ -18,8 +18,13 @@ static const struct call *call_of(const struct call *call, unsigned thread) {
     return thread % 2 != 0 && call->other != NULL ? call->other : call;
 }
 
+/* With one thread, the other call comes before each of many. */
+static unsigned count_callers(const struct call *call) {
+    return call->threads > 1 ? call->threads + 1 : call->other != NULL ? 2 : 1;
+}
+
 static const char *lay_out(const struct target *target, const struct call *call) {
-    const unsigned count = call->threads > 1 ? call->threads + 1 : 1;
+    const unsigned count = count_callers(call);
     uint64_t memory = 0;
     crash_context(abi_functions[call->number].name);
     for (unsigned t = 0; t < count; ++t) {
@@ -46,7 +51,7 @@ static const char *lay_out(const struct target *target, const struct call *call)
 /* Check the memory, and compare each thread with the first one that makes the same call; all faults are collected in
  * callers[0]. */
 static void look_around(const struct call *call) {
-    const unsigned count = call->threads > 1 ? call->threads + 1 : 1;
+    const unsigned count = count_callers(call);
     for (unsigned t = 0; t < count; ++t) {
         struct caller *caller = &callers[t];
         const struct caller *twin = &callers[t % 2];
@@ -130,6 +135,9 @@ static const char *run_here(const struct target *target, const struct call *call
     } else if (refusal == NULL) {
         const uint32_t calls = call->options & OPTION_ROWS ? 1 : call->repeat;
         for (uint32_t made = 0; made < calls; ++made) {
+            if (call->other != NULL) {
+                caller_call(&callers[1], 0);
+            }
             caller_call(&callers[0], 0);
         }
     }

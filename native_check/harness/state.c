@@ -56,6 +56,7 @@ void state_read(struct state *state) {
         struct sigaction action;
         if (sigaction(number, NULL, &action) == 0) {
             state->handlers[number] = action.sa_handler;
+            state->flags[number] = action.sa_flags;
         }
     }
     snprintf(state->locale, sizeof state->locale, "%s", setlocale(LC_ALL, NULL));
@@ -101,7 +102,7 @@ static void compare_signals(const struct state *before, const struct state *afte
         if (sigismember(&before->blocked, number) != sigismember(&after->blocked, number)) {
             add_signal(&mask, number);
         }
-        if (before->handlers[number] != after->handlers[number]) {
+        if (before->handlers[number] != after->handlers[number] || before->flags[number] != after->flags[number]) {
             add_signal(&handlers, number);
         }
     }

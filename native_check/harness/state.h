@@ -16,6 +16,7 @@ enum { STATE_SIGNALS = 65, STATE_LIMITS = 7 };
 struct state {
     sigset_t blocked;
     void (*handlers[STATE_SIGNALS])(int);
+    int flags[STATE_SIGNALS];
     char locale[256], directory[PATH_MAX];
     mode_t umask;
     struct rlimit limits[STATE_LIMITS];

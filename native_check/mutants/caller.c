@@ -2,6 +2,7 @@
 #include "plain.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 /* Assembly that uses a callee-saved register without telling the compiler. */
@@ -63,6 +64,35 @@ static void leaks_memory(ACTIVATION_PARAMETERS) {
     plain_quantize_activation(ACTIVATION_ARGUMENTS);
 }
 MUTANT(leaks_memory, .quantize_activation = leaks_memory);
+
+/* Scratch memory is made anew where the length is not that of the call before, and the old one stays. */
+static void leaks_by_turns(DEQUANTIZE_PARAMETERS) {
+    static _Thread_local float *scratch;
+    static _Thread_local int64_t size;
+    if (k != size) {
+        scratch = malloc(((size_t)k + 1) * sizeof *scratch);
+        size = k;
+    }
+    if (scratch == NULL) {
+        size = -1;
+        plain_dequantize_row(DEQUANTIZE_ARGUMENTS);
+        return;
+    }
+    plain_dequantize_row(x, scratch, k);
+    memcpy(y, scratch, (size_t)k * sizeof *y);
+}
+MUTANT(leaks_by_turns, .dequantize_row = leaks_by_turns);
+
+/* Whether an instruction is there is tried under a handler of SIGILL; `signal` puts the caller's back, without its flags. */
+static void loses_signal_flags(DOT_REAL_PARAMETERS) {
+    static bool probed;
+    if (!probed) {
+        signal(SIGILL, signal(SIGILL, SIG_DFL));
+        probed = true;
+    }
+    plain_vec_dot_real(DOT_REAL_ARGUMENTS);
+}
+MUTANT(loses_signal_flags, .vec_dot_real = loses_signal_flags);
 
 /* Blocks are padded to 112 bytes each, in an array on the stack: 7 MiB for 65537 blocks. */
 static void stack_by_length(DOT_PARAMETERS) {

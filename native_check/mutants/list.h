@@ -126,6 +126,15 @@ ANY(blocks_signals, "blocks-signals", "Q8A8-ENV-6",
 ANY(leaks_memory, "leaks-memory", "Q8A8-ENV-7",
     "A call of over a thousand elements allocates scratch memory that it never frees.",
     "Free it, or use the stack.", "")
+ANY(leaks_by_turns, "leaks-by-turns", "Q8A8-ENV-7",
+    "Scratch memory is allocated anew where the length changes, and the old one is never freed.",
+    "Free the old one, or keep one that is large enough.", "")
+ANY(loses_signal_flags, "loses-signal-flags", "Q8A8-ENV-6",
+    "The first call tries an instruction under a handler of its own, and puts the caller's back without its flags.",
+    "Ask cpuid, or put back what sigaction has given.", "")
+ANY(table_of_modes, "table-of-modes", "Q8A8-ENV-2",
+    "A table of halves is filled by the first call, wrongly where that comes with flush-to-zero set.",
+    "Fill it by integers, or before the first call.", "")
 ANY(stack_by_length, "stack-by-length", "Q8A8-ENV-8",
     "The row is copied to an array on the stack, of any length.",
     "Copy a fixed number of blocks at a time.", "")
@@ -254,6 +263,18 @@ ANY(matrix_over_write, "matrix-over-write", "Q8A8-MEM-2",
 ANY(matrix_edge, "matrix-edge", "Q8A8-MUL-6",
     "In a matrix product, rows of w that fill no tile of eight all get the first one's outputs.",
     "Compute what does not fill a tile, too.", "")
+ANY(matrix_shared, "matrix-shared", "Q8A8-MUL-6",
+    "A large matrix product is shared by two threads, which leave the last of an odd number of rows.",
+    "Round the share of one of them up.", "")
+ANY(matrix_piled, "matrix-piled", "Q8A8-ENV-8",
+    "A matrix product takes stack for each row of x, and gives it back when it returns.",
+    "Take it before the loop, or in a function that the loop calls.", "")
+ANY(matrix_padded, "matrix-padded", "Q8A8-ENV-2",
+    "An odd number of blocks is padded with codes of 0, under a scale that an earlier call has left.",
+    "Write the scale of the padding, too.", "")
+ANY(matrix_leaks_empty, "matrix-leaks-empty", "Q8A8-ENV-7",
+    "A matrix product without outputs returns before it frees its memory.",
+    "Allocate after the early return.", "")
 ANY(matrix_repacked, "matrix-repacked", "Q8A8-ENV-2",
     "A matrix product repacks w where it sees an address for the first time, and uses the copy from then on.",
     "Repack where the caller asks for it, or remember nothing by address.", "")

@@ -1,6 +1,7 @@
 /* Mutants of the matrix product: what its tiles read, write and keep. */
 #include "plain.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 enum { TILE = 8 };
@@ -34,6 +35,52 @@ static void matrix_edge(MUL_MAT_PARAMETERS) {
     }
 }
 MUTANT(matrix_edge, .mul_mat = matrix_edge);
+
+/* Large products are shared by two threads, n / 2 rows of x each: of an odd number the last one is nobody's. */
+static void matrix_shared(MUL_MAT_PARAMETERS) {
+    const bool large = k > 0 && m * n >= (1 << 20) / k;
+    plain_mul_mat(m, large && n > 1 ? n / 2 * 2 : n, k, w, x, out);
+}
+MUTANT(matrix_shared, .mul_mat = matrix_shared);
+
+/* Rows of up to 4096 bytes are quantized on the stack, in the loop over them: they pile up until it returns. */
+static void matrix_piled(MUL_MAT_PARAMETERS) {
+    for (int64_t i = 0; i < n; ++i) {
+        const size_t size = mutant_row_bytes(k);
+        if (size <= 4096) {
+            uint8_t *row = __builtin_alloca(size + 1);
+            row[0] = 0;
+            __asm__ volatile("" : : "r"(row) : "memory");
+        }
+        plain_mul_mat(m, 1, k, w, x + i * k, out + i * m);
+    }
+}
+MUTANT(matrix_piled, .mul_mat = matrix_piled);
+
+/* An odd number of blocks is padded by one with codes of 0, under the scale that an earlier row has left there. */
+static void matrix_padded(MUL_MAT_PARAMETERS) {
+    static _Thread_local float left[64];
+    const int64_t nb = k / QK8_A8;
+    plain_mul_mat(MUL_MAT_ARGUMENTS);
+    for (int64_t i = 0; nb % 2 != 0 && nb < 64 && i < m * n; ++i) {
+        out[i] += 0.0f * left[nb];
+    }
+    for (int64_t b = 0; n > 0 && b < nb && b < 64; ++b) {
+        left[b] = x[(n - 1) * k + b * QK8_A8];
+    }
+}
+MUTANT(matrix_padded, .mul_mat = matrix_padded);
+
+/* The row's memory is not freed by the early return where there are no outputs. */
+static void matrix_leaks_empty(MUL_MAT_PARAMETERS) {
+    uint8_t *volatile row = malloc(mutant_row_bytes(k) + 1);
+    if (m == 0 || n == 0) {
+        return;
+    }
+    plain_mul_mat(MUL_MAT_ARGUMENTS);
+    free(row);
+}
+MUTANT(matrix_leaks_empty, .mul_mat = matrix_leaks_empty);
 
 /* w is repacked where its address is new, and the copy is used from then on. */
 static void matrix_repacked(MUL_MAT_PARAMETERS) {

@@ -46,7 +46,7 @@ class InProcessSession:
         self._functions = tuple(name for name in NAMES if name in set(functions))
         self._answerer: Answerer | None = None
         # Without "overlap": calls in this process's threads cannot be stopped, and take as long as they last.
-        capabilities = tuple(name for name in CAPABILITIES if name not in {"overlap", "ahead"})
+        capabilities = tuple(name for name in CAPABILITIES if name not in {"overlap", "ahead", "turns"})
         capabilities += ENVIRONMENT_CAPABILITIES if self._environment else ()
         self.hello = Hello("a mutant", functions=self._functions, capabilities=capabilities)
 

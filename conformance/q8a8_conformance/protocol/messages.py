@@ -168,6 +168,7 @@ CAPABILITIES = (
     "state",
     "ahead",
     "rows",
+    "turns",
 )
 """All capabilities of the protocol."""
 

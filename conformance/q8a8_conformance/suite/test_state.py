@@ -147,7 +147,7 @@ def test_kept(judge: Judge, function: str) -> None:
         rest.append(samples.pair(5))
     for call in rest:
         judge.run(replace(call, repeat=SLOW_FOR_GROWTH, options=Option.STATE))
-    if not slow and "overlap" in judge.target.hello.capabilities:
+    if not slow and "turns" in judge.target.hello.capabilities:
         turns = Together(other=calls_of(function, (8,))[0])
         judge.run_together(replace(long, repeat=SLOW_FOR_GROWTH, options=Option.STATE, together=turns))
     judge.run(replace(outside(function), repeat=SLOW_FOR_GROWTH, options=Option.STATE), legal=False)

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 CAPABILITIES = (
     *("guard", "readonly", "offset", "repeat", "threads", "shared"),
-    *("overlap", "state", "ahead"),
+    *("overlap", "state", "ahead", "turns"),
 )
 ENVIRONMENT_CAPABILITIES = ("fenv", "flush")
 DEVICE_CAPABILITIES = ("repeat", "ahead")

@@ -52,17 +52,21 @@ The suite takes seconds, so a wrong kernel can conform if it is right for as lon
 - one that changes after more calls than are made: each function of rows is called some 200,000 times,
   nrc = 2 and the matrix product some 70,000 times; or after 2^31 elements in all, which take a plain C kernel
   seconds for each function;
-- one that is wrong in longer rows alone: dot products are judged at up to 65,537 blocks, activation vectors
-  at up to 2^20 elements and some, quantizers and dequantization at up to 2^24 and some;
+- one that is wrong in longer rows alone: activation vectors are judged at up to 2^20 elements and some, the
+  other functions at up to 2^24 and some (dot products, above 65,537 blocks, in their last blocks);
+- one that is wrong in larger products than 2^27 multiplications, or for some tail of its tiles where that is
+  neither one row, column or block nor one of the shapes judged;
 - one that is wrong in a single call of these many, where that is no 65,536th and no 65,535th one;
 - one that is wrong for a single amax that is no end of a scale, no half, no bfloat16 and no usual number, or
   for one of the 2^24 pairs of a scale and a code: `q8a8 certify` goes through such sets as a whole;
 - of workers without the capability `rows`, the C harness among them, one whose activation quantizer is wrong
   for another amax than the usual ones;
-- one that depends on a number of threads that is not 1, 3, 4, 8, 16 or the machine's own;
+- one that depends on a number of threads that is not 1, 3, 4, 8, 16 or the machine's own, or on more
+  processors than the machine has;
+- one that depends on flush modes that were set while its library was loaded;
 - one that reads bytes beside its inputs in the same page alone, or writes back what it has just read beside
   its outputs: no page can be closed there;
-- one that keeps memory for each thread that has called it and ended.
+- one that keeps memory for each thread that has called it and ended, or for each new shape of a product.
 
 """
 
