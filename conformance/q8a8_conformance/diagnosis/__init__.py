@@ -203,16 +203,21 @@ def _of_side_effects(
     observations: Observations, ask: Asking, limits: Limits, progress: Callable[[str], object]
 ) -> Iterator[Finding]:
     """Yield what calls do besides their results, and in which of them."""
-    for (function, fault), made in observations.side_effects.items():
-        progress(function)
-        if fact := of_side_effect(fault, made, ask):
-            limits.facts.append(fact)
-            yield _of_fact(fact, len(made), len(made))
+    found: list[tuple[Fact, int]] = []
     for function, died in observations.reaches.items():
         progress(function)
         if fact := of_reach(died, ask):
-            limits.facts.append(fact)
-            yield _of_fact(fact, len(died), len(died))
+            found.append((fact, len(died)))
+    said = [(fact.function, fact.fact, fact.where["length"]) for fact, _ in found]
+    for (function, fault), made in observations.side_effects.items():
+        progress(function)
+        fact = of_side_effect(fault, made, ask)
+        # (What died beside a page says more of the same.)
+        if fact and (function, fact.fact, fact.where["length"]) not in said:
+            found.append((fact, len(made)))
+    for fact, count in found:
+        limits.facts.append(fact)
+        yield _of_fact(fact, count, count)
 
 
 def _is_of_state(fact: Fact, function: str) -> bool:
@@ -335,6 +340,9 @@ def _of_rows(
 ) -> list[Finding]:
     """Return what a quantizer or dequantization does wrong, as measured, and a recipe that is no mistake."""
     failures, placed = (held.get((function, 1), []) for held in (observations.failures, observations.placed))
+    if observations.writes_outside(function):
+        # (Bytes behind the results are another finding.)
+        failures = [one for one in failures if one.has_wrong_results]
     if not failures and not placed:
         return named
     facts: list[Fact] = []

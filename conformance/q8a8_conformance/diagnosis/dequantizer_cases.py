@@ -27,8 +27,9 @@ from q8a8_conformance.inputs.calls import DEQUANTIZE
 from q8a8_conformance.reveal.quantizer_calls import FILLS, QuantizerCalls, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
@@ -68,10 +69,16 @@ class Cases:
     ----------
     session
         With the kernel; it may raise a `NoAnswerError`.
+
+    Attributes
+    ----------
+    before
+        Returns what is called before a call, where anything is.
     """
 
     def __init__(self, session: AnySession) -> None:
         self.make = QuantizerCalls(session, DEQUANTIZE).make
+        self.before: Callable[[Call], Call] | None = None
         self.model = Dequantizer()
         self._made: list[Blocks] = []
         self._asked: dict[int, Blocks] = {}
@@ -122,7 +129,10 @@ class Cases:
 
     def bits(self, row: Array, fill: int = FILLS[0]) -> Array:
         """Return the bits that are written for a row's bytes, uint8 [n, 34]: uint32 [n, 32]."""
-        written = self.make(filled(build_row(row), fill))[0]
+        call = filled(build_row(row), fill)
+        if self.before:
+            self.make(self.before(call))
+        written = self.make(call)[0]
         return np.frombuffer(written, "<u4")[: BLOCK * len(row)].reshape(-1, BLOCK)
 
     def sources(self, n: int) -> tuple[Array, Array]:

@@ -31,6 +31,7 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     places_of,
 )
 from q8a8_conformance.diagnosis.dequantizer_search import Search
+from q8a8_conformance.diagnosis.dequantizer_state import depends_on_calls, goes_on, neutral, over_calls
 from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, words
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
 from q8a8_conformance.inputs.calls import DEQUANTIZE
@@ -71,15 +72,23 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
     """Find what a dequantizer that has failed does wrong: the facts that explain most failed calls first."""
     cases = Cases(session)
     try:
+        is_kept = depends_on_calls(cases.make, failures)
+        cases.before = neutral if is_kept else None
         found = _layout(cases)
-        cases.collect(failures)
+        cases.collect(() if is_kept else failures)
         model = Search(cases).model
+        goes = [law for law in model.laws if is_kept and goes_on(law, model, cases)]
     except NoAnswerError:
         return []  # How it dies is another finding.
-    found += [_of_law(law) for law in model.laws]
+    laws = [_of_law(law) for law in model.laws]
+    found += laws
     made = MeasuredFunction(DEQUANTIZE, model, Dequantizer(), outputs, cases.make, _shown, is_alike)
     candidates, others = partial(_candidates, cases), partial(state_facts, cases.make, failures)
-    return made.facts(found, candidates, failures, others)
+    facts = made.facts(found, candidates, failures, others)
+    for law in goes:
+        named = laws[model.laws.index(law)].sentence
+        facts = [over_calls(fact, law, model) if fact.sentence == named else fact for fact in facts]
+    return facts
 
 
 def _layout(cases: Cases) -> list[Difference]:

@@ -57,10 +57,13 @@ def kept() -> Iterator[Form]:
         fact = f"place-{name}-of"
         for key in _KEYS:
             for text, source in (
-                (f"the first of adjacent blocks with {key}", _first_of_run),
+                (f"the first of adjacent blocks with {key}", first_of_run),
                 (f"the first block of the row with {key}", _first_in_row),
             ):
-                yield Form("row", fact, f"{begins} {text}", partial(_from, name, key, source), cost=COST)
+                data = {"adjacent": key} if source is first_of_run else {"like": key}
+                yield Form(
+                    "row", fact, f"{begins} {text}", partial(_from, name, key, source), data, cost=COST
+                )
         for by, text in ((-1, "the block before"), (1, "the next block")):
             yield Form("row", fact, f"{begins} {text}", partial(_beside, name, by))
     for text, is_none in _LACKING.items():
@@ -89,7 +92,7 @@ def _from(name: str, key: str, source: Callable[[Blocks, str], Array], read: Rea
     return _parts(name, held[source, key][read.at, np.newaxis])
 
 
-def _first_of_run(blocks: Blocks, key: str) -> Array:
+def first_of_run(blocks: Blocks, key: str) -> Array:
     """Return the numbers of the blocks with which runs begin: those of equal keys in a row."""
     keys = _KEYS[key](blocks)
     begins = (blocks.b == 0) | (keys != np.roll(keys, 1))

@@ -178,7 +178,10 @@ def _maps(n: int, sources: Array, blocks: Array) -> list[Map]:
     """Return in what ways blocks may come from others: in words, and (b, n) -> blocks; the best ones."""
     offsets, counts = np.unique(sources - blocks, return_counts=True)
     every: list[Map] = [
-        (f"the block {abs(by)} {_side(by)} it", _by(by, lambda by, b, _n: b + by))
+        (
+            f"the block {'' if abs(by) == 1 else f'{abs(by)} '}{_side(by)} it",
+            _by(by, lambda by, b, _n: b + by),
+        )
         for by in offsets[np.argsort(-counts, kind="stable")][:6].tolist()
     ]
     moduli = {2**k for k in range(1, 13)} | set((blocks - sources)[blocks > sources + 1].tolist())

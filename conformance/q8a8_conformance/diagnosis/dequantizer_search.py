@@ -33,7 +33,7 @@ WIDTHS = (3, 2, 1)
 """Laws that are followed as the first one, as the second one, ..."""
 
 ALIKE = 4
-"""Forms with the same effect on a sample of which a condition is looked for."""
+"""Forms of one stage with the same effect on a sample of which a condition is looked for."""
 
 ROUNDS, MORE = 7, 2
 """Models of which another law is looked for, and after those that give everything: another may say less."""
@@ -203,7 +203,7 @@ class Search:
         if self._moved is None:
             self._moved = list(self._moves(whole.blocks.n[wrong[0]]))
         found = []
-        alike: Counter[bytes] = Counter()
+        alike: Counter[tuple[str, bytes]] = Counter()
         for form in (*self._moved, *bank(), *some):
             before = b""
             taken = any(law.form.stage == form.stage for law in model.laws)
@@ -215,8 +215,8 @@ class Search:
                 if front and same == before:
                     continue
                 before = same
-                alike[same] += 1
-                if hits and alike[same] <= ALIKE:
+                alike[form.stage, same] += 1
+                if hits and alike[form.stage, same] <= ALIKE:
                     found.append((bad > 0, -hits if bad else form.cost, form, front))
         for is_partial in (False, True):
             kept = [one for one in found if one[0] == is_partial]

@@ -345,10 +345,12 @@ def _half_limits(hit: Array) -> list[Set]:
     if len({*(some >> 15).tolist()}) == 1:
         sign, signed = ("positive and ", "negative and ")[int(some[0]) >> 15], some[0] >> 15 == HALVES >> 15
     least, most = (_number(float(read_right()[0][number])) for number in (low, high))
+    above = float(read_right()[0][high + 1])
+    limit = f"below {_number(above)}" if np.frexp(above)[0] == 1 / 2 else f"{most} or less"
     from_low, to_high = signed & (low <= MAGNITUDES), signed & (high >= MAGNITUDES)
     return [
         (f"{sign}{least} or more in magnitude", 1 + bool(sign), from_low),
-        (f"{sign}{most} or less in magnitude", 1 + bool(sign), to_high),
+        (f"{sign}{limit} in magnitude", 1 + bool(sign), to_high),
         (f"{sign}from {least} to {most} in magnitude", 2 + bool(sign), from_low & to_high),
     ]
 

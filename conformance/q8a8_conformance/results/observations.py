@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8 import layout
+from q8a8_conformance.protocol.messages import Fault
+from q8a8_conformance.spec.abi import buffer_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from q8a8_conformance.protocol.messages import Call, Fault
+    from q8a8_conformance.protocol.messages import Call
 
 Array = NDArray[Any]
 
@@ -79,6 +81,14 @@ class Failure(CallResult):
     case: str = ""
     rules: tuple[str, ...] = ()
     message: str = ""
+
+    @property
+    def has_wrong_results(self) -> bool:
+        """Whether results differ, and not bytes behind them alone."""
+        call = self.call
+        sizes = buffer_sizes(call.function, call.n, bs=call.bs, bx=call.bx, by=call.by, nrc=call.nrc)
+        both = zip(self.outputs, self.expected, call.spec.outputs, strict=True)
+        return any(got[: sizes[index]] != want[: sizes[index]] for got, want, index in both)
 
 
 @dataclass(frozen=True)
@@ -158,6 +168,10 @@ class Observations:
     def add_death(self, call: Call, seconds: float) -> None:
         """Add a call that did not return."""
         self.deaths.setdefault(call.function, []).append(Death(call, seconds))
+
+    def writes_outside(self, function: str) -> bool:
+        """Return whether calls of a function were seen to write behind their results."""
+        return function in self.reaches or (function, Fault.WROTE_OUTSIDE) in self.side_effects
 
     def add_all(self, others: Observations) -> None:
         """Add what another process has kept of the same kernel."""

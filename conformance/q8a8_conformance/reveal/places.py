@@ -261,5 +261,6 @@ def _lengths(hit: Sequence[int], missed: Sequence[int]) -> Iterator[Condition]:
             yield Condition("not-modulo", m, next(iter(others)))
     for m in GROUPS:
         bits = sum(1 << r for r in {n % m for n in hit})
-        if 1 < bits.bit_count() < m:
+        # (Remainders that are seen once each are a list, by which anything may be told from the rest.)
+        if 1 < bits.bit_count() < m and 2 * bits.bit_count() <= len(hit):
             yield Condition("modulo-in", m, bits)

@@ -120,6 +120,27 @@ def test_an_address_of_a_quantizer() -> None:
     assert (found.rule, found.fact, found.of) == ("Q8A8-MEM-4", "step", found.explained)
 
 
+def test_addresses_at_which_different_things_are_wrong() -> None:
+    """Elements before a boundary that are not written: where, and what is wrong at one of the addresses."""
+
+    def probe(call: Call) -> tuple[bytes, ...] | None:
+        end = -call.buffers[1].offset % 16
+        return (bytes(call.buffers[1].data)[:end] + replay(RIGHT, call)[0][end:],)
+
+    call = calls.dequantize(dot_rows.blocks(2.0, np.full((2, 32), 7)))
+    observations = Observations()
+    for offset in (4, 8, 12):
+        placed = _at(call, 0, offset)
+        (outputs,), (right,) = probe(placed) or (b"",), replay(RIGHT, call)
+        observations.add_placed(placed, {"y": outputs}, {"y": right})
+    (found,) = diagnose(observations, lambda *_: None, probe=probe)
+    assert found.sentence == (
+        "The result is wrong where y lies at 4, 8, 12 mod 16, and right elsewhere. With y at 4 mod 16: "
+        "In elements 0 to 2 of the first block: nothing is written."
+    )
+    assert (found.explained, found.of, found.rule) == (3, 3, "Q8A8-MEM-4")
+
+
 def test_shared_inputs() -> None:
     """Squares of one row that are wrong, and which of its codes are."""
     rows = square_rows(1, 9, 1)[0]

@@ -192,3 +192,28 @@ def test_what_is_otherwise(name: str) -> None:
         assert fact.evidence
     assert failed
     assert all(any(fact.explains(failure) for fact in facts) for failure in failed)
+
+
+class _Keeping(_Changed):
+    """Keeps the last scale, over calls too, while the low byte of a scale's half is the same."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _y, d, q, _b: self._of(d) * q)
+        self._kept = np.zeros((1, 1), F32)
+
+    def _of(self, d: Array) -> Array:
+        every = np.concatenate([self._kept, d])
+        used = every[_first_of_run(every.astype(np.float16).view(np.uint16) & 0xFF)]
+        self._kept = used[-1:]
+        return used[1:]
+
+
+def test_what_goes_on_in_the_next_call() -> None:
+    """A scale that is kept while one byte of it is the same is found, and that calls do not end it."""
+    (fact,), failed = facts_about(DEQUANTIZE, _Keeping)
+    assert fact.sentence == (
+        "The scale is that of the first of adjacent blocks with a scale of the same low byte; the last block "
+        "of the call before is one of them."
+    )
+    assert (fact.where["over_calls"], fact.rule) == (True, "Q8A8-ENV-2")
+    assert len(fact.explained(failed)) == len(failed) > 0

@@ -144,7 +144,7 @@ def test_reads_outside() -> None:
     assert read is not None
     assert (read.fact, read.rule) == ("read-outside", "Q8A8-MEM-1")
     assert read.sentence == "Bytes after the end of x are read where nb % 4 = 3."
-    assert read.evidence[0].text == "nb = 3: x: 1 byte after its end"
+    assert read.evidence[0].text == "nb = 3: x, 1 byte after its end"
     written = of_reach([(guarded, text.format("write", "y", "before its start"))], ask)
     assert written is not None
     assert (written.fact, written.rule) == ("written-outside", "Q8A8-MEM-2")

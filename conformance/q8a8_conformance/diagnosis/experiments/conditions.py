@@ -68,6 +68,8 @@ class Condition:
         The failed calls that meet it.
     cause
         What the catalogue calls it.
+    example
+        Where there are several addresses: the one at which calls are put, in words.
     """
 
     kind: str
@@ -76,6 +78,7 @@ class Condition:
     under: Callable[[Call], Call] | None
     members: tuple[Failure, ...]
     cause: str = ""
+    example: str = ""
 
 
 def plain(call: Call) -> Call:
@@ -249,13 +252,15 @@ def _of_address(one: Failure, moved: Sequence[Failure], probe: Probe) -> Conditi
         modulus, remainders = _fitted(wrong, step)
         where = {"buffer": name, "modulus": modulus, "remainders": remainders}
         words = f"{name} lies at {', '.join(map(str, remainders))} mod {modulus}"
-        offset = wrong[0]
+        offset %= LINE
 
     def under(other: Call) -> Call:
         return _moved(other, index, offset)
 
     members = tuple(each for each in moved if each is one or _is_at(each.call, index, where))
-    return Condition("address", where, words, under, members)
+    several = len(where.get("remainders", ())) > 1
+    example = f"{name} at {offset % where['modulus']} mod {where['modulus']}" if several else ""
+    return Condition("address", where, words, under, members, example=example)
 
 
 def of_alignment(wrong: Sequence[Failure], probe: Probe) -> Condition | None:

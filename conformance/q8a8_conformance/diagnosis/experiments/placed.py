@@ -85,17 +85,27 @@ def placed_facts(
         if "straddles" in condition.where:
             long = (one for one in wrong if max(len(each.data) for each in one.call.buffers) > PAGE)
             condition = replace(condition, members=(*condition.members, *long))  # noqa: PLW2901 - the same one
-        found = [
-            _under(fact, condition)
-            for fact in _look(look, probe, condition)
-            if any(fact.explains(member) for member in condition.members)
-        ]
+        facts = [fact for fact in _look(look, probe, condition) if any(map(fact.explains, condition.members))]
+        found = [_under(fact, condition) for fact in facts]
+        if condition.example and not all(
+            any(fact.explains(one) for fact in found) for one in condition.members
+        ):
+            # (What is wrong differs by the address: it is measured at one of them.)
+            seen = (
+                " ".join((f"With {condition.example}:", *(fact.sentence for fact in facts))) if facts else ""
+            )
+            alone = of_condition(function, condition)
+            found = [replace(alone, sentence=f"{alone.sentence} {seen}".rstrip())]
         yield from found or [of_condition(function, condition)]
 
 
 def _look(look: Look, probe: Probe, condition: Condition) -> Sequence[Fact]:
     under = condition.under
-    return look(lambda call: probe(under(call)), condition.members) if under else ()
+    if under is None:
+        return ()
+    # (At another address than the one that is looked at something else may be wrong.)
+    same = [one for one in condition.members if probe(under(conditions.plain(one.call))) == one.outputs]
+    return look(lambda call: probe(under(call)), same) if same else ()
 
 
 def _under(fact: Fact, condition: Condition) -> Fact:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
     Ask = Callable[[Call], Result | None]
-    Maker = Callable[[int], Call]
+    Maker = Callable[[int], tuple[Call, ...]]
 
 SECONDS = 4.0
 """How long other calls are made: without an answer to all of them nothing is said."""
@@ -58,11 +58,13 @@ REACHED = re.compile(
 KEPT = ~(Option.SHARED_INPUTS | Option.ROWS)
 """Options that other calls can be made with."""
 
-PLACES: dict[str, int | slice] = {
-    "the last block is": -1,
-    "the first block is": 0,
-    "every block is": slice(None),
+PLACES: dict[str, tuple[int | slice, ...]] = {
+    "a block is": (-1, 0),
+    "the last block is": (-1,),
+    "the first block is": (0,),
+    "every block is": (slice(None),),
 }
+"""Which blocks are changed, in one call each: each of them has the side effect."""
 
 
 def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
@@ -112,7 +114,8 @@ def of_reach(died: Sequence[tuple[Call, str]], ask: Ask) -> Fact | None:
     place = "end" if side == "after its end" else "start"
     sentence = f"Bytes {'after' if place == 'end' else 'before'} the {place} of {name} are {verb}"
     fix = "Touch the bytes of the buffers alone: handle what a vector leaves over."
-    evidence = (Evidence(call, (), (), f"{_length(call)}: {name}: {far} {side}"),)
+    far = "right" if far.startswith("0 ") else far
+    evidence = (Evidence(call, (), (), f"{_length(call)}: {name}, {far} {side}"),)
     named = (fact, {**where, "buffer": name, "side": place}, rule)
     full = f"{sentence}{words or ' in every call'}."
     return Fact(*named, full, fix, "", function=call.function, evidence=evidence, nrc=call.nrc)
@@ -171,10 +174,13 @@ class _Survey:
         if self._deadline.has_passed:
             raise NoAnswerError("the time is up")
         call = self._call
-        result = self._ask(replace(make(n), options=call.options & KEPT, repeat=call.repeat))
-        if self._fault is None:
-            return result is None
-        return None if result is None else self._fault in result.faults
+        for made in make(n):
+            result = self._ask(replace(made, options=call.options & KEPT, repeat=call.repeat))
+            if self._fault and result is None:
+                return None
+            if result is not None and (self._fault is None or self._fault not in result.faults):
+                return False
+        return True
 
     def hits(self, make: Maker) -> dict[int, bool]:
         """Return whether calls of the usual lengths have it."""
@@ -191,8 +197,8 @@ class _Survey:
         return find_rule(Seen(rows, {n: np.arange(n) == 0 for n in hits}), asked, LONGEST)
 
 
-def _sample(call: Call, n: int) -> Call:
-    return call_of(call.function, n, call.nrc)
+def _sample(call: Call, n: int) -> tuple[Call, ...]:
+    return (call_of(call.function, n, call.nrc),)
 
 
 def _contents(call: Call) -> Iterator[tuple[str, Maker]]:
@@ -200,7 +206,7 @@ def _contents(call: Call) -> Iterator[tuple[str, Maker]]:
     yield "", partial(_sample, call)
     function = call.function
     if function == ACTIVATION:
-        yield "every element is 0", partial(_floats, function, lambda x: 0 * x, slice(None))
+        yield "every element is 0", partial(_floats, function, lambda x: 0 * x, (slice(None),))
         return
     if function in QUANTIZERS:
         for (verb, at), (noun, change) in product(
@@ -219,13 +225,18 @@ def _contents(call: Call) -> Iterator[tuple[str, Maker]]:
         yield f"{verb.removesuffix(' is')}{of} has {noun}", partial(_blocks, call, change, at, side)
 
 
-def _floats(function: str, change: Callable[[Array], Array], at: int | slice, n: int) -> Call:
-    """Return a call of a quantizer in which some blocks of its elements are changed."""
-    call = call_of(function, n)
-    data = np.frombuffer(call.buffers[0].data, "<f4").reshape(1 if function == ACTIVATION else n, -1).copy()
-    data[at] = change(data[at])
-    flat = data.ravel()
-    return calls.activation(flat) if function == ACTIVATION else calls.quantize(function, flat)
+def _floats(
+    function: str, change: Callable[[Array], Array], places: tuple[int | slice, ...], n: int
+) -> tuple[Call, ...]:
+    """Return calls of a quantizer in which some blocks of its elements are changed."""
+    x = np.frombuffer(call_of(function, n).buffers[0].data, "<f4")
+    made = []
+    for at in places:
+        data = x.reshape(1 if function == ACTIVATION else n, -1).copy()
+        data[at] = change(data[at])
+        flat = data.ravel()
+        made.append(calls.activation(flat) if function == ACTIVATION else calls.quantize(function, flat))
+    return tuple(made)
 
 
 _CHANGES: dict[str, tuple[int | None, int]] = {
@@ -238,18 +249,23 @@ _CHANGES: dict[str, tuple[int | None, int]] = {
 """Another scale for a block, or another code: by the end of a clause."""
 
 
-def _blocks(call: Call, change: tuple[int | None, int], at: int | slice, side: int, n: int) -> Call:
-    """Return a call on rows of blocks, of which some on one side have another scale, or other codes."""
+def _blocks(
+    call: Call, change: tuple[int | None, int], places: tuple[int | slice, ...], side: int, n: int
+) -> tuple[Call, ...]:
+    """Return calls on rows of blocks, of which some on one side have another scale, or other codes."""
     made = call_of(call.function, n, call.nrc)
     buffer = made.buffers[side]
     size = 36 if call.function == DOT_REAL else 34
-    data = np.frombuffer(bytes(buffer.data), np.uint8).copy()
-    rows = data[: n * size].reshape(n, size)
     scale, code = change
-    if scale is None:
-        rows[at, size - 32 :] = code
-    else:
-        rows[at, : size - 32] = list(scale.to_bytes(2, "little")) * ((size - 32) // 2)
-    buffers = list(made.buffers)
-    buffers[side] = replace(buffer, data=data.tobytes())
-    return replace(made, buffers=tuple(buffers))
+    found = []
+    for at in places:
+        data = np.frombuffer(bytes(buffer.data), np.uint8).copy()
+        rows = data[: n * size].reshape(n, size)
+        if scale is None:
+            rows[at, size - 32 :] = code
+        else:
+            rows[at, : size - 32] = list(scale.to_bytes(2, "little")) * ((size - 32) // 2)
+        buffers = list(made.buffers)
+        buffers[side] = replace(buffer, data=data.tobytes())
+        found.append(replace(made, buffers=tuple(buffers)))
+    return tuple(found)
