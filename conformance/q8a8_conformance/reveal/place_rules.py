@@ -169,6 +169,8 @@ class Condition:
         words = kind.length if of_length else kind.position
         if of_length and (self.kind, self.b) == ("not-modulo", 0):
             return f"{noun} is no multiple of {self.a}"
+        if (self.kind, self.a) == ("before-last", 1):
+            words = "the {noun} before the last"
         if self.kind == "first-left-over" and self.b == 1:
             words = "the first {noun} beyond a multiple of {a}"
         rests = [str(r) for r in self._rests] if "rests" in words else ["", ""]

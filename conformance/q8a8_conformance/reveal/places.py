@@ -58,6 +58,8 @@ COUNTS = (1, 2, 3, 4, 8)
 """Places behind a multiple that may be treated otherwise than the rest of what is left over."""
 
 REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+UNEVEN = (3, 5, 6, 7, 10, 12, 24)
+"""Blocks that a loop takes at a time, and those of loops that take no power of two."""
 
 
 @dataclass
@@ -221,6 +223,7 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     for kind in ("overlap", "last-tile", "later-tiles"):
         yield from (Condition(kind, m) for m in REMAINDERS)
     yield from (Condition("last-few", m) for m in FEW)
+    yield from (Condition("left-over", m) for m in UNEVEN)
     yield from (Condition("tile-modulo", m, second) for m in REMAINDERS for second in (1, 0))
 
 

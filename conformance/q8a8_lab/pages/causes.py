@@ -82,10 +82,10 @@ _EXPERIMENTS = (
         "which scales are used; whether the others have an influence",
     ),
     (
-        "rows of every length, their blocks zero or not",
+        "rows of every length, halved until one block is left; of that, each block's codes and scales",
         (
-            "which blocks are counted, how often, with which block of the other row, at which "
-            "lengths: remainder, threshold, row; or at which place of every group"
+            "of which blocks' codes and scales each term is made, and how often: which block, by a formula, "
+            "and in which blocks of which rows"
         ),
     ),
     (
@@ -93,11 +93,8 @@ _EXPERIMENTS = (
         "offsets of bytes or blocks that wrap, of both rows or of one",
     ),
     (
-        "primes as the scales of each block; a zero among them",
-        (
-            "whose scale a block takes, by its place in a group, too, and of version 2 which field; "
-            "whether a zero scale affects other blocks"
-        ),
+        "one block that holds a zero, a sign, a subnormal scale, or what the block before holds",
+        "whether it, its neighbours or the rest of the row are counted otherwise then",
     ),
     (
         (

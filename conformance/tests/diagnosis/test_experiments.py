@@ -236,8 +236,8 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     ),
     "scale-kept": (
         Steps(scale_product=_kept_while_x_is_the_same),
-        "scale-of-another-block",
-        {"scale": "kept of y", "while": "equal scales of x"},
+        "block-affects-others",
+        {"values": ["same-scale-of-x"], "blocks": "own", "y_scale": "b - 1"},
     ),
     "small-products-skipped": (
         Steps(scale_product=lambda dx, dy: np.where(dx * dy < 2.0**-33, 0, dx * dy)),
@@ -314,7 +314,7 @@ def test_the_scale_of_the_other_role_in_odd_blocks() -> None:
     """The fact is which blocks take it, not that an unused scale has an influence."""
     facts, failures = facts_about(DOT_REAL, Kernel({DOT_REAL: Steps(pick=_exchanged_in_odd_blocks)}))
     assert [fact.fact for fact in facts] == ["version-2-field"]
-    assert (facts[0].where["modulus"], facts[0].where["remainders"]) == (2, [1])
+    assert facts[0].where["blocks"]["position"] == {"kind": "last-of-tile", "tile": 2}
     assert len(facts[0].explained(failures)) == len(failures)
 
 

@@ -68,7 +68,7 @@ class _ScaleOfThePair(Kernel):
 def test_the_scale_of_a_pair() -> None:
     """Blocks that take x's scale from the block before, every second one, are found in any order."""
     facts, failures = facts_about(DOT, _ScaleOfThePair())
-    assert (facts[0].fact, facts[0].where["scale"]) == ("scale-of-another-block", "first of 2 of x")
+    assert facts[0].sentence == "The last block of every 2 takes x's scale from block b - 1."
     assert len(facts[0].explained(failures)) >= 0.9 * len(failures)
 
 
@@ -110,16 +110,22 @@ class _OtherBlocks(Kernel):
 
 
 @pytest.mark.parametrize(
-    ("blocks", "name"),
+    ("blocks", "sentence"),
     [
-        (lambda every: np.where(every ^ 1 < every.size, every ^ 1, every), "the other block of two"),
-        (lambda every: np.minimum(every, 63), "at most 63"),
+        (
+            lambda every: np.where(every ^ 1 < every.size, every ^ 1, every),
+            "Every block takes y's codes and scale from block b xor 1.",
+        ),
+        (
+            lambda every: np.minimum(every, 63),
+            "Every block from block 64 on takes y's codes and scale from block 63.",
+        ),
     ],
 )
-def test_blocks_that_meet_others(blocks: Callable[[Array], Array], name: str) -> None:
+def test_blocks_that_meet_others(blocks: Callable[[Array], Array], sentence: str) -> None:
     """Blocks that meet others of y by one rule at every length."""
     facts, failures = facts_about(DOT, _OtherBlocks(blocks))
-    assert (facts[0].fact, facts[0].where) == ("block-meets-another", {"blocks": name, "of": "y"})
+    assert (facts[0].fact, facts[0].sentence) == ("block-meets-another", sentence)
     assert facts[0].explained(failures) == failures
 
 

@@ -67,12 +67,10 @@ def last_block_and_sign(nrc: int, number: int, rows: list[Array]) -> float:
     return float(terms[: -1 if nrc == 2 and number == 1 and len(terms) > 1 else None].sum())
 
 
-OWN = "under the scales of their own blocks"
-
 KERNELS = {
     "stale-codes": (
         stale_codes,
-        f"Where nb >= 9, the blocks beyond a multiple of 8 of y meet block b - 8 of x, {OWN}.",
+        "The blocks beyond a multiple of 8 take x's codes from block b - 8.",
     ),
     "exchanged-scales": (
         exchanged_scales,
@@ -84,7 +82,10 @@ KERNELS = {
     ),
     "kept-scale": (
         kept_scale,
-        "The scale of y is kept from the block before where x's is the same as there.",
+        (
+            "Where x's scale of block b is that of block b - 1, "
+            "it keeps y's scale from the last block before of which that is not so."
+        ),
     ),
     "last-chunk-alone": (
         last_chunk_alone,

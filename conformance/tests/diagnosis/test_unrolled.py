@@ -14,10 +14,13 @@ from q8a8_conformance.faults.kernel import DOT, Kernel
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.mutants import make
 from q8a8_conformance.results.observations import Failure
+from q8a8_conformance.reveal.places import Condition
 
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.inputs.calls import Array
+
+LAST_OF_4 = {"kind": "last-of-tile", "tile": 4}
 
 LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 17, 33, 64, 65, 257)
 
@@ -73,15 +76,10 @@ def test_codes_of_another_block(side: int, group: int, place: int, other: int) -
     facts, failed = facts_about(_Confused(side, group, place, other, slice(2, 34)))
     assert (facts[0].fact, facts[0].rule) == ("block-meets-another", "Q8A8-DOT-10")
     (blocks,) = facts[0].where["blocks"]
-    found = {name: blocks[name] for name in ("modulus", "remainders", "whole", "shift", "own_scale")}
-    assert found == {
-        "modulus": group,
-        "remainders": [place],
-        "whole": True,
-        "shift": other - place,
-        "own_scale": True,
-    }
-    assert blocks["exchanged"] == (side == 0)
+    kind, *numbers = blocks["position"].values()
+    where = Condition(kind, *numbers).holds(np.arange(50), 50)
+    assert np.flatnonzero(where).tolist() == [*range(place, 50 // group * group, group)]
+    assert blocks["xy"[side] + "_codes"] == f"b {'+' if other > place else '-'} {abs(other - place)}"
     assert len(facts[0].explained(failed)) == len(failed)
 
 
@@ -89,7 +87,7 @@ def test_a_whole_block_of_another_place() -> None:
     """A block that is another one with its scale."""
     facts, failed = facts_about(_Confused(1, 4, 3, 2, slice(0, 34)))
     (blocks,) = facts[0].where["blocks"]
-    assert (blocks["modulus"], blocks["remainders"], blocks["own_scale"]) == (4, [3], False)
+    assert (blocks["position"], blocks["y_codes"], blocks["y_scale"]) == (LAST_OF_4, "b - 1", "b - 1")
     assert len(facts[0].explained(failed)) == len(failed)
 
 
@@ -98,7 +96,8 @@ def test_the_scale_of_another_block(side: int, group: int, place: int, other: in
     """One block of every group has another one's scale: no zero scale has an influence on others."""
     facts, failed = facts_about(_Confused(side, group, place, other, slice(0, 2)))
     assert (facts[0].fact, facts[0].rule) == ("scale-of-another-block", "Q8A8-DOT-3")
-    assert facts[0].where["scale"] == f"by groups of {group}: {{{place}: {other - place}}} of {'xy'[side]}"
+    words = facts[0].where["blocks"][0]["xy"[side] + "_scale"]
+    assert words == f"b {'+' if other > place else '-'} {abs(other - place)}"
     assert len(facts[0].explained(failed)) == len(failed)
     assert np.all([fact.fact != "zero-scale-affects-others" for fact in facts])
 
@@ -120,6 +119,7 @@ class _Hoisted(_Confused):
 def test_one_scale_for_the_blocks_left_over(side: int, group: int) -> None:
     """The scale of the first block left over is not that of the first block of the row."""
     facts, failed = facts_about(_Hoisted(side, group, 0, 0, slice(0, 2)))
-    assert facts[0].where["scale"] == f"first of those left over after steps of {group} of {'xy'[side]}"
+    (blocks,) = facts[0].where["blocks"]
+    assert blocks["xy"[side] + "_scale"] == {4: "b - b % 4", 3: "b - 1"}[group]
     short = [one for one in failed if one.call.n <= 65 * 32]  # (In a long row one scale is within the bound.)
     assert len(facts[0].explained(short)) == len(short)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis.experiments import (
     arithmetic,
+    block_values,
     conditions,
-    counting,
     entries,
     fields,
     four_results,
@@ -24,7 +24,7 @@ from q8a8_conformance.diagnosis.experiments import (
     outputs,
     precision,
     read_at,
-    scale_sources,
+    row_facts,
     two_rows,
     wraps,
 )
@@ -241,11 +241,8 @@ def _experiments(
             yield lambda: precision.accumulator(bench)
         yield lambda: read_at.read_elsewhere(bench)
         yield lambda: wraps.wraps(bench, failed)
-        yield lambda: wraps.meetings(bench, failed)
-        yield lambda: counting.counted(bench, failed)
-        yield lambda: scale_sources.block_scales(bench)
-        if not any({"scale_of_x", "pick"} & one.changes.keys() for one in [*base, *found]):
-            yield lambda: fields.zero_scales(bench)
+        yield lambda: row_facts.miscounted(bench, failed)
+        yield lambda: block_values.of_values(bench, [*base, *found])
     yield from _of_blocks(bench, base, found, failed, is_prepared=prepared)
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.experiments.model import Model, matches, unpack
-from q8a8_conformance.diagnosis.experiments.repeated import Repeated, fit_repeated
-from q8a8_conformance.diagnosis.experiments.segments import Segment
+from q8a8_conformance.diagnosis.experiments.model import Model, matches
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import CallResult
+from q8a8_conformance.reveal.places import Rule, find_rule, seen_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,8 +41,8 @@ TRIED = (
 )
 """Scales under which a block shows its choice."""
 
-LONG_ROWS = (16, 19)
-"""Blocks of rows of which each block is tried."""
+LONG_ROWS, LONGEST = (2, 3, 4, 5, 7, 8, 16, 19), 80
+"""Blocks of rows of which each block is tried, and of the longest that is."""
 
 LENGTHS = (1, 2, 3, 5, 8)
 """Blocks of the rows that show a layout."""
@@ -130,16 +129,30 @@ def fields(bench: Bench) -> Iterator[Measured]:
         yield _as_fact(bench, tried[0], choice)
     if not all(matches(Model(), one) for one in tried):
         return
-    of_rows = {
-        nb: {block: of for block in range(nb) if (of := _chosen(bench, nb, block)[1])} for nb in LONG_ROWS
-    }
-    choices = [choice for of in of_rows.values() for choice in of.values()]
-    where = fit_repeated({nb: np.array(list(of), int) for nb, of in of_rows.items()}, Segment(0, 0))
-    if choices and where and len({choice[0] for choice in choices}) == 1:
-        nb = LONG_ROWS[0]
-        first, *_ = of_rows[nb]
-        yield _as_fact(bench, _real(bench, PRIMES, nb, first), choices[0], where)
-    elif not choices:
+    yield from _at_places(bench)
+
+
+def _at_places(bench: Bench) -> Iterator[Measured]:
+    """Find blocks at some places of rows that take other scales."""
+    looked: dict[int, dict[tuple[Any, ...], Array]] = {}
+    choices: dict[str, tuple[Any, ...]] = {}
+
+    def ask(nb: int) -> dict[tuple[Any, ...], Array]:
+        if nb not in looked:
+            looked[nb] = {}
+            for block in range(nb):
+                if choice := _chosen(bench, nb, block)[1]:
+                    choices.setdefault(choice[0], choice)
+                    looked[nb].setdefault((choice[0],), np.zeros(nb, np.bool_))[block] = True
+        return looked[nb]
+
+    for nb in LONG_ROWS:
+        ask(nb)
+    for name, choice in [*choices.items()]:
+        if where := find_rule(*seen_of((name,), dict(looked), ask), LONGEST):
+            nb = next(nb for nb in sorted(looked) if where.holds(nb).any())
+            yield _as_fact(bench, _real(bench, PRIMES, nb, int(np.argmax(where.holds(nb)))), choice, where)
+    if not choices:
         yield from _unused(bench)
 
 
@@ -159,17 +172,16 @@ def _chosen(bench: Bench, nb: int = 1, block: int = 0) -> tuple[list[CallResult]
     return tried, next(given, None)
 
 
-def _as_fact(
-    bench: Bench, shown: CallResult, choice: tuple[Any, ...], where: Repeated | None = None
-) -> Measured:
+def _as_fact(bench: Bench, shown: CallResult, choice: tuple[Any, ...], where: Rule | None = None) -> Measured:
     """Return the fact that other scales are used, in all blocks or in those of some places."""
     fact, rule, slug, sentence, pick = choice
     bench.unused = 0 if rule == "Q8A8-LAY-5" else None
     if where:
-        sentence, slug = f"In block {where.words}: {sentence}", ""
+        text = where.text("block", "nb")
+        sentence, slug = f"In {text}: {sentence[0].lower()}{sentence[1:]}", ""
     return bench.measured(
         "version-2-field",
-        {"as": fact, **(where.to_json() if where else {})},
+        {"as": fact, **({"blocks": where.to_json()} if where else {})},
         sentence,
         cause=slug,
         like="v2-whichever-is-set",
@@ -179,11 +191,11 @@ def _as_fact(
     )
 
 
-def _at(pick: Callable[..., Any], where: Repeated) -> Callable[..., Any]:
+def _at(pick: Callable[..., Any], where: Rule) -> Callable[..., Any]:
     """Return a choice of scales that is made at some places of a row alone."""
 
     def of(xw: Array, xa: Array, yw: Array, ya: Array) -> tuple[Array, Array]:
-        is_there = np.isin(np.arange(len(xw)), where.blocks(len(xw)))
+        is_there = where.holds(len(xw))
         x, y = pick(xw, xa, yw, ya)
         return np.where(is_there, x, xw), np.where(is_there, y, ya)
 
@@ -315,57 +327,3 @@ def _layouts_of(version: int) -> Iterator[tuple[str, Callable[[bytes, int, int],
             return h, h, q
 
         yield slug, read
-
-
-def zero_scales(bench: Bench) -> Iterator[Measured]:
-    """Find what a block whose scale is zero does to the other blocks of its row."""
-    nb, ones = 4, np.ones(4, np.int64)
-    if bench.pair(ones, ones) != nb:
-        return
-    for side, block in ((side, block) for side in "xy" for block in (2, 0, 3)):
-        scales = np.ones(nb)
-        scales[block] = 0
-        x, y = (bench.row(ones, scales if side == s else 1.0) for s in "xy")
-        value = bench.value(x, y)
-        alone = np.arange(nb) == block
-        if value == nb - 1 or bench.value(*(bench.row(alone, scales if side == s else 1.0) for s in "xy")):
-            continue  # (A block that counts under a zero scale is no influence on others.)
-        ends = value == block and all(_ends(bench, side, other) for other in (1, 2, 3))
-        step = MUTANTS["zero-scale-ends-row"].changes["scale_product"]
-        yield bench.measured(
-            "zero-scale-affects-others",
-            {"side": side, "block": block, "ends": ends},
-            "" if ends else f"A zero scale of {side} has an influence on other blocks.",
-            cause="zero-scale-ends-row" if ends else "",
-            like="zero-scale-ends-row",
-            evidence=[
-                bench.shown(x, y, f"1 · 1 in each of {nb} blocks, {side}'s scale of block {block} is 0")
-            ],
-            changes={"scale_product": _as_wide(step)} if ends else {},
-            when=None if ends else _has_zero_scale,
-        )
-        return
-
-
-def _ends(bench: Bench, side: str, block: int) -> bool:
-    """Return whether a block whose scale of one row is zero ends a row of four."""
-    scales = np.where(np.arange(4) == block, 0.0, 1.0)
-    x, y = (bench.row([1] * 4, scales if side == s else 1.0) for s in "xy")
-    return bench.value(x, y) == block
-
-
-def _as_wide(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a step of the catalogue with float64 results."""
-    return lambda dx, dy: np.asarray(step(dx, dy), np.float64)
-
-
-def _has_zero_scale(result: CallResult) -> bool:
-    """Return whether a scale of a call is zero."""
-    call, inputs = result.call, calls.inputs_of(result.call)
-    version = 1 if call.function == calls.DOT else 2
-    for name, step in (("vx", call.bx), ("vy", call.by)):
-        for row in range(call.nrc):
-            weight, activation, _ = unpack(inputs[name][row * step :], call.n // 32, version)
-            if ((weight if name == "vx" else activation) == 0).any():
-                return True
-    return False

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from q8a8 import layout
 from q8a8.bound import LANE_FOLD_ROUNDINGS
+from q8a8_conformance.diagnosis.experiments.row_effects import meeting
 from q8a8_conformance.inputs.calls import DOT, inputs_of
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from q8a8_conformance.diagnosis.experiments.row_effects import Effect
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 SHARE = 8
 """The bound of Q8A8-ORD-2 is for the worst data and order; kernels use one part in this many, or less."""
 
+
+LISTS = ("placed", "local", "only")
+"""Fields of a model that hold several things."""
 
 SIZES = {1: layout.BLOCK_Q8_A8.itemsize, 2: layout.BLOCK_Q8_A8_V2.itemsize}
 """Bytes of a block, by version."""
@@ -85,11 +90,6 @@ def places(bs: int) -> tuple[int, int, int, int]:
     return 0, 1, bs, bs + 1
 
 
-def own_scale(numbers: Array, _nb: int) -> Array:
-    """Take each block's own scale."""
-    return numbers
-
-
 def widen(h: Array) -> Array:
     """Take a half's value (Q8A8-HLF-3)."""
     return np.asarray(h, np.float64)
@@ -123,6 +123,13 @@ def term(terms: Array) -> Array:
 def store(_held: float, result: float, _nb: int) -> float | None:
     """Overwrite (Q8A8-DOT-7); None is for a place that keeps its bytes."""
     return result
+
+
+class Places(Protocol):
+    """Places of a row, by what it holds: scales of x and y [nb], codes of x and y [nb, 32]."""
+
+    def holds(self, values: tuple[Array, ...]) -> Array:
+        """Return the places: bool [nb]."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +187,8 @@ class Model:
     blocks
         (nb, row of x, row of y) -> numbers of the blocks of x and of y that meet, rows one after the other;
         and, where they are others, of the blocks whose scales they take.
-    scale_of_x, scale_of_y
-        (numbers of blocks, nb) -> the blocks whose scales they take.
+    placed
+        What happens to terms at some places of a row.
     strides, places
         (nb, bx, by) -> bytes; (bs) -> floats.
     widen_x, widen_y
@@ -218,8 +225,7 @@ class Model:
     read_at: Step | None = None
     pick: Step = pick
     blocks: Step = blocks
-    scale_of_x: Step = own_scale
-    scale_of_y: Step = own_scale
+    placed: tuple[tuple[Places, Effect], ...] = ()
     strides: Step = strides
     places: Step = places
     widen_x: Step = widen
@@ -264,7 +270,7 @@ class Model:
         for number, place in enumerate(targets):
             model = self._of_result(number) if call.nrc == 2 and self.only else self
             parts = [
-                model._dot(x, y, model.blocks(nb, of % call.nrc, of // call.nrc), nb)  # noqa: SLF001 - another model, of this class
+                model._dot(x, y, model._meeting(nb, x, y, of % call.nrc, of // call.nrc), nb)  # noqa: SLF001 - another model, of this class
                 for of in self.sums[number]
             ]
             value, tolerance, rounds, overflows = parts[0] if len(parts) == 1 else _added(parts)
@@ -276,6 +282,16 @@ class Model:
                     for of in self.sums[number]
                 )
                 yield Prediction(place, stored, tolerance, rounds, overflows, unknown)
+
+    def _meeting(self, nb: int, x: list[Array], y: list[Array], row: int, column: int) -> tuple[Array, ...]:
+        """Return the blocks that meet in a result, and those whose scales they take."""
+        if not self.placed:
+            own: tuple[Array, ...] = self.blocks(nb, row, column)
+            return own
+        of_x, of_y = slice(row * nb, row * nb + nb), slice(column * nb, column * nb + nb)
+        scales = (np.asarray(each, np.float64) for each in (x[0][of_x], y[1][of_y]))
+        values = (*scales, x[2][of_x], y[2][of_y])
+        return meeting(nb, row, column, [(places.holds(values), effect) for places, effect in self.placed])
 
     def _of_result(self, number: int) -> Model:
         """Return the model of one of four results."""
@@ -296,8 +312,7 @@ class Model:
         """Return scale products [n], what is added up [n, 33] and terms [n] of the blocks that meet."""
         (xw, xa, qx), (yw, ya, qy) = x, y
         (ix, iy), (of_x, of_y) = meeting[:2], meeting[-2:]
-        sx, sy = self.scale_of_x(of_x, nb), self.scale_of_y(of_y, nb)
-        halves_x, halves_y = self.pick(xw[sx], xa[sx], yw[sy], ya[sy])
+        halves_x, halves_y = self.pick(xw[of_x], xa[of_x], yw[of_y], ya[of_y])
         d = self.scale_product(self.widen_x(halves_x), self.widen_y(halves_y))
         codes = {"x": qx[ix], "y": qy[iy]}
         if self.lanes is not None:
@@ -348,14 +363,14 @@ def joined(every: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return fields of a model in one; what holds at some blocks, or in some results, is added."""
     changes: dict[str, Any] = {}
     for one in every:
-        more = {name: (*changes.get(name, ()), *one[name]) for name in ("local", "only") if name in one}
+        more = {name: (*changes.get(name, ()), *one[name]) for name in LISTS if name in one}
         changes |= {**one, **more}
     return changes
 
 
 def merged(model: Model, every: Iterable[Mapping[str, Any]]) -> Model:
     """Return a model with changes of its fields."""
-    return replace(model, **joined([{"local": model.local, "only": model.only}, *every]))
+    return replace(model, **joined([{name: getattr(model, name) for name in LISTS}, *every]))
 
 
 def _added(parts: list[tuple[float, float, bool, bool]]) -> tuple[float, float, bool, bool]:

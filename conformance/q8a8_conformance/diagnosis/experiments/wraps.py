@@ -15,7 +15,7 @@ import numpy as np
 from q8a8 import layout
 from q8a8_conformance.diagnosis.experiments import model
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.diagnosis.experiments.segments import Counted, greatest_code
+from q8a8_conformance.diagnosis.experiments.row_terms import Row, greatest_code
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.observations import CallResult
 
@@ -79,48 +79,6 @@ def _meeting(nb: int, row: int, column: int, x: Step = None, y: Step = None) -> 
     return met_x + row * nb, met_y + column * nb
 
 
-def _meetings() -> Iterator[tuple[str, str, int, Step]]:
-    """Yield blocks of x that meet others of y: a name, a sentence, the first such block, and the step."""
-    in_pairs = "The blocks of x meet those of y exchanged in pairs."
-    yield (
-        "the other block of two",
-        in_pairs,
-        1,
-        lambda every: np.where(every ^ 1 < every.size, every ^ 1, every),
-    )
-    reverse = "The blocks of x meet those of y from the last to the first."
-    yield "reversed", reverse, 1, lambda every: every[::-1]
-    for last in (2**k - 1 for k in range(2, 15)):
-        sentence = f"From block {last} on the blocks of x meet block {last} of y."
-        yield f"at most {last}", sentence, last + 1, lambda every, last=last: np.minimum(every, last)
-
-
-def meetings(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
-    """Find blocks that meet others of the other row by a rule that holds for all lengths."""
-    ordered = sorted(failed, key=lambda one: one.call.n)
-    for name, sentence, first, of in _meetings():
-        for side in "yx":
-            blocks = partial(_meeting, **{side: of})
-            model = Model(blocks=blocks)
-            if ordered[0].call.n // 32 <= first or not all(matches(model, one) for one in _spread(ordered)):
-                continue
-            made = [_made(bench, nb) for nb in (first + 1, first + 2, first + 5)]
-            if not all(matches(model, one) for one in made):
-                continue
-            other = "x" if side == "y" else "y"
-            words = sentence if side == "y" else sentence.translate(str.maketrans("xy", "yx"))
-            yield bench.measured(
-                "block-meets-another",
-                {"blocks": name, "of": side},
-                words,
-                rule="Q8A8-DOT-6" if bench.nrc == 2 else "Q8A8-DOT-10",
-                fix=f"Multiply each block of {other} with the block of {side} at its own place.",
-                evidence=[bench.evidence(made[0].call, f"{first + 1} blocks")],
-                changes={"blocks": blocks},
-            )
-            return
-
-
 def _by_length(unit: int, bits: int) -> Step:
     def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
         half = 1 << (bits - 1)
@@ -174,8 +132,7 @@ def _spread(ordered: Sequence[CallResult]) -> list[CallResult]:
 
 
 def _made(bench: Bench, nb: int) -> CallResult:
-    counted = Counted(bench, nb)
-    call = counted.call(counted.x, counted.y)
+    call = Row(bench, nb).call()
     return CallResult(call, bench.outputs(call))
 
 

@@ -1,0 +1,262 @@
+"""What happens at the places of a row: a term is not counted, counted again, or has parts of another block.
+
+The terms of rows (`row_terms`) are assigned to places: the one that lacks its own term has the term with most
+of its parts. Which other block a part is taken from is a formula of the place, the one that most places have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.experiments.row_terms import terms_of
+from q8a8_conformance.diagnosis.product_rules import ROW_FORMULAS, RowFormula
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.diagnosis.experiments.row_terms import Shape, Term
+
+    Array = NDArray[Any]
+
+PARTS = ("x's scale", "y's scale", "x's codes", "y's codes")
+"""The parts of a term, as `Term` has them."""
+
+TIMES = {0: "left out", 2: "counted twice"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What happens at a place, but for the blocks that parts are taken from.
+
+    Attributes
+    ----------
+    times
+        How often the place's own term is counted; None for no change.
+    parts
+        Numbers of the parts of a further term that are another block's: those of one block together. None
+        where there is no further term.
+    """
+
+    times: int | None
+    parts: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What happens at a place.
+
+    Attributes
+    ----------
+    kind
+        But for the blocks that parts are taken from.
+    sources
+        Of each of these which one it is.
+    is_kept
+        Whether a block that takes a part from one that does so itself has what that takes.
+    """
+
+    kind: Kind
+    sources: tuple[RowFormula, ...] = ()
+    is_kept: bool = False
+
+    def taken(self, places: Array, nb: int) -> Array:
+        """Return the blocks of a further term's parts at some places: int [4, k]."""
+        of = np.array([places] * 4)
+        for parts, formula in zip(self.kind.parts or (), self.sources, strict=True):
+            of[list(parts)] = formula.of(places, nb)
+        return of
+
+    def kept(self, here: Array) -> Array:
+        """Return the blocks of a further term's parts at some places, bool [nb]: int [4, k]."""
+        places, nb = np.flatnonzero(here), len(here)
+        of = self.taken(places, nb)
+        steps = self.taken(np.arange(nb), nb)
+        for _ in range(nb if self.is_kept else 0):
+            more = here[of] & (of != places)
+            if not more.any():
+                break
+            of = np.where(more, np.take_along_axis(steps, of, axis=1), of)
+        return of
+
+    def shows(self, nb: int) -> Array:
+        """Return at which places of a row it would be seen: bool [nb]."""
+        if self.kind.parts is None:
+            return np.ones(nb, np.bool_)
+        places = np.arange(nb)
+        of = self.taken(places, nb)
+        return np.asarray(((of >= 0) & (of < nb)).all(axis=0) & (of != places).any(axis=0))
+
+    @property
+    def fact(self) -> str:
+        """The fact that it is."""
+        if self.kind.parts is None:
+            return "block-counted-twice" if self.kind.times else "block-not-counted"
+        if self.kind.times is None:
+            return "sum-added-again"
+        is_of_scales = all(part < 2 for parts in self.kind.parts for part in parts)
+        return "scale-of-another-block" if is_of_scales else "block-meets-another"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        found: dict[str, Any] = {} if self.kind.times is None else {"times": self.kind.times}
+        for parts, formula in zip(self.kind.parts or (), self.sources, strict=True):
+            found |= {PARTS[part].replace("'s ", "_"): formula.text("b", "nb") for part in parts}
+        return found
+
+    def words(self, *, plural: bool) -> str:
+        """Say what happens, as a clause without its subject."""
+        be, take = ("are", "take") if plural else ("is", "takes")
+        if self.kind.parts is None:
+            return f"{be} {TIMES.get(self.kind.times or 0) or f'counted {self.kind.times} times'}"
+        if self.is_kept:
+            take = "keep" if plural else "keeps"
+            return f"{take} {_parts(self.kind.parts[0])} from the last block before of which that is not so"
+        texts = [
+            f"{_parts(parts)} from block {formula.text('b', 'nb')}"
+            for parts, formula in zip(self.kind.parts, self.sources, strict=True)
+        ]
+        if self.kind.times is not None:
+            return f"{take} {' and '.join(texts)}"
+        if self.kind.parts == ((2, 3),):
+            add = "add" if plural else "adds"
+            their = "their" if plural else "its"
+            return (
+                f"{add} the sum of block {self.sources[0].text('b', 'nb')} as well, under {their} own scales"
+            )
+        return f"{be} counted a second time, with {' and '.join(texts)}"
+
+
+def _parts(parts: Sequence[int]) -> str:
+    """Return parts in words: "y's codes and scale"."""
+    if tuple(parts) in {(0, 1), (2, 3)}:
+        return "the scales" if parts[0] == 0 else "the codes"
+    by_side = [[PARTS[part] for part in sorted(parts, reverse=True) if part % 2 == side] for side in (0, 1)]
+    return " and ".join(f"{of[0]}{' and scale' * (len(of) > 1)}" for of in by_side if of)
+
+
+Observed = dict[Kind, list[tuple[int, tuple[int, ...]]]]
+"""Places, and the blocks that parts are taken from there, by what happens."""
+
+
+def observed(shapes: Mapping[Shape, Array], nb: int) -> Observed:
+    """Return what happens at the places of a row, by the terms of its blocks."""
+    own, others = terms_of(dict(shapes), nb)
+    left = Counter(_assigned(own, others))
+    at: dict[int, list[Term]] = {}
+    for (place, term), times in left.items():
+        at.setdefault(place, []).extend([term] * times)
+    found: Observed = {}
+    for place in sorted({*at, *np.flatnonzero(own != 1).tolist()}):
+        times = int(own[place])
+        if place not in at:
+            found.setdefault(Kind(times), []).append((place, ()))
+            continue
+        if times > 1:
+            found.setdefault(Kind(times), []).append((place, ()))
+        for number, term in enumerate(at[place]):
+            sources = dict.fromkeys(each for each in term if each != place)
+            parts = tuple(tuple(k for k in range(4) if term[k] == each) for each in sources)
+            kind = Kind(None if times or number else 0, parts)
+            found.setdefault(kind, []).append((place, tuple(sources)))
+    return found
+
+
+def _assigned(own: Array, others: Sequence[Term]) -> Iterator[tuple[int, Term]]:
+    """Yield terms with the places that they are of: of those that lack their own the one with most parts."""
+    free = own == 0
+    for term in others:
+        # (Of as many parts the scale's block is the place.)
+        place = max(term, key=lambda block: (bool(free[block]), term.count(block)))
+        free[place] = False
+        yield place, term
+
+
+def effects_of(rows: Mapping[int, Observed]) -> list[Effect]:
+    """Return the effects of which some give all that was observed in rows of many lengths."""
+    found: list[Effect] = []
+    for kind in dict.fromkeys(kind for of in rows.values() for kind in of):
+        left = [(nb, *one) for nb, of in rows.items() for one in of.get(kind, ())]
+        while left:
+            best = max(_effects(kind, left), key=lambda effect: _count(effect, left), default=None)
+            if best is None or not _count(best, left):
+                break
+            found.append(best)
+            left = [one for one in left if not _is_given(best, *one)]
+    return found
+
+
+def _count(effect: Effect, seen: Iterable[tuple[int, int, tuple[int, ...]]]) -> int:
+    return sum(_is_given(effect, *one) for one in seen)
+
+
+def _is_given(effect: Effect, nb: int, place: int, sources: tuple[int, ...]) -> bool:
+    return all(
+        int(formula.of(np.array(place), nb)) == source
+        for formula, source in zip(effect.sources, sources, strict=True)
+    )
+
+
+def _effects(kind: Kind, seen: Sequence[tuple[int, int, tuple[int, ...]]]) -> Iterator[Effect]:
+    """Yield the effects of a kind that may give some places, the simplest first."""
+    if not kind.parts:
+        yield Effect(kind)
+        return
+    if len(kind.parts) > 1:
+        _, place, sources = seen[len(seen) // 2]
+        yield Effect(kind, tuple(shifted(source - place) for source in sources))
+        return
+    for words, function, numbers in FORMULAS:
+        yield from (Effect(kind, (RowFormula(words, function, t),)) for t in numbers)
+    yield from (Effect(kind, (shifted(step),)) for step in {source[0] - at for _, at, source in seen})
+    yield from (Effect(kind, (_block(block),)) for block in {source[0] for *_, source in seen})
+
+
+FORMULAS = (
+    *ROW_FORMULAS[:3],
+    ("{i} xor {t}", lambda i, _n, t: i ^ t, (1, 2, 3)),
+    *ROW_FORMULAS[3:],
+    ("{n} - 1 - {t}", lambda i, n, t: 0 * i + n - 1 - t, (1, 2, 3)),
+    (
+        "{n} - 1 - ({i} - {n} + {n} % {t})",
+        lambda i, n, t: n - 1 - (i - n + n % t),
+        (3, 4, 5, 6, 7, 8, 16),
+    ),
+)
+"""Which block may be taken in the place of block i of n: as rows of products are."""
+
+
+def shifted(step: int) -> RowFormula:
+    """Return the block so far away."""
+    words = "{i} - {t}" if step < 0 else "{i} + {t}"
+    return RowFormula(words, lambda i, _n, t: i + (t if step > 0 else -t), abs(step))
+
+
+def _block(block: int) -> RowFormula:
+    return RowFormula("{t}", lambda i, _n, t: 0 * i + t, block)
+
+
+def meeting(
+    nb: int, row: int, column: int, placed: Iterable[tuple[Array, Effect]]
+) -> tuple[Array, Array, Array, Array]:
+    """Return the blocks of rows of x and of y that meet, and those whose scales they take.
+
+    `placed` has places of the row, bool [nb], and what happens there.
+    """
+    every = np.ones(nb, np.int64)
+    parts = []
+    for holds, effect in placed:
+        here = holds & effect.shows(nb)
+        if effect.kind.times is not None:
+            every[here] = effect.kind.times
+        if effect.kind.parts is not None:
+            a, b, c, d = effect.kept(here)
+            parts.append((c, d, a, b))
+    own = np.repeat(np.arange(nb), every)
+    x, y, of_x, of_y = (np.concatenate(side) for side in zip((own,) * 4, *parts, strict=True))
+    return x + row * nb, y + column * nb, of_x + row * nb, of_y + column * nb
