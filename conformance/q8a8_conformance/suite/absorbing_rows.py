@@ -42,6 +42,9 @@ ALMOST = 2047 / 2048
 PERIODS = (2, 4, 8)
 """One block of so many is added otherwise by a kernel whose loop is unrolled."""
 
+GROUPS = (4, 8)
+"""A tensor core aligns so many terms and the sum, to a float's bits of the greatest one and one bit more."""
+
 SPLIT_CODES = (31, 23)
 """Codes 16 + 15 and 16 + 7: both nibbles' sums are lost where each is added on its own."""
 
@@ -78,6 +81,12 @@ def _pairs(nb: int) -> Iterator[dot_rows.Pair]:
             x["weight_scale"][turn::period] = 2 * ALMOST * HALF_ULP / 32
             _set_large(x, y, 0, lane=(7 * turn + period) % 32)
             yield x, y
+    # Of each group all terms lose nearly half an ULP where they are aligned, and their odd sum another half.
+    for group in GROUPS:
+        x, y = dot_rows.filled(nb, 1, 2 * ALMOST * HALF_ULP / 32), dot_rows.filled(nb, 1)
+        x["weight_scale"][group - 1 :: group] = ALMOST * HALF_ULP / 32
+        _set_large(x, y, 0, lane=group)
+        yield x, y
     # The block's sum has an upper and a lower byte: 31 products of 12 and one of 11.
     x, y = dot_rows.filled(nb, 12, HALF_ULP / 256), dot_rows.filled(nb, 1)
     x["weight_qs"][:, -1] = SPLIT_SUM - 31 * 12

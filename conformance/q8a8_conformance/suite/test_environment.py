@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 REPEATED = "Q8A8-ENV-2"
 THREADS = 4
 ROUNDS = 25
+PARALLEL = 33_000
+"""Blocks of a row that a kernel may share among the processors: over 2^20 elements."""
 """How often each thread calls at least."""
 MILLISECONDS = 8
 """How long threads call at least, for each number of threads."""
@@ -158,6 +160,10 @@ def test_machine(judge: Judge, function: str) -> None:
     """Call in other processes, with one processor and other numbers of threads: the same bytes."""
     judge.require(function)
     calls = [call_of(function, 33), call_of(function, 257)]
+    if function == requests.DOT and not (
+        judge.target.hello.emulated or thread_checks.is_slow(judge, call_of(function, 257))
+    ):
+        calls.append(call_of(function, PARALLEL))
     calls += [known(function, count).call for count in (5, 34)]
     if function == requests.DOT and takes_two_rows(judge):
         calls += [call_of(function, 33, 2), known_pair(17).call]

@@ -60,10 +60,12 @@ that are no power of two.)"""
 
 JOINT = (
     *((73, 17, 9), (145, 49, 17), (721, 241, 25), (241, 721, 9), (5041, 17, 9), (17, 5041, 9)),
-    *((6950, 40, 3), (448, 1216, 2)),
+    *((719, 239, 23), (6950, 40, 3), (448, 1216, 2)),
 )
-"""m, n and blocks of a row, each one more than a multiple of most tiles: 720 and 5040 are of all up to 10.
-The last two have 109 and 133 tiles of 64 by 64, one more than usual graphics processors compute at a time."""
+"""m, n and blocks of a row, one more or less than a multiple of most tiles: 720 and 5040 are of all to 10.
+
+The last two have 109 and 133 tiles of 64 by 64, one more than usual graphics processors compute at a time.
+"""
 
 LARGE = ((515, 259, 17), (259, 515, 33), (4099, 1, 129), (1027, 7, 129), (33, 39, 16), (1, 4099, 129))
 """m, n and blocks of a row of products for which kernels take threads, other tiles or other instructions: of

@@ -100,6 +100,27 @@ def test_one_block_of_some_towards_zero(period: int, turn: int, nb: int) -> None
     assert not all(inside)
 
 
+@pytest.mark.parametrize(("group", "nb"), [(4, 300), (8, 700)])
+def test_aligned_terms_are_outside(group: int, nb: int) -> None:
+    """A kernel that aligns the sum and some terms, with one more bit than a float has, leaves the bound."""
+    rows = absorbing_rows.absorbing(nb)
+
+    def aligned(x: Array, y: Array) -> bytes:
+        d = x["weight_scale"].astype(F32) * y["weight_scale"].astype(F32)
+        terms = _products(x["weight_qs"], y["weight_qs"]).sum(axis=1).astype(F32) * d
+        total = 0.0
+        for start in range(0, nb, group):
+            added = np.append(total, terms[start : start + group].astype(np.float64))
+            unit = np.exp2(np.floor(np.log2(np.abs(added).max())) - 24)
+            value = np.trunc(added / unit).sum() * unit
+            last = np.exp2(np.floor(np.log2(abs(value))) - 23)
+            total = float(np.trunc(value / last) * last)
+        return F32(total).tobytes()
+
+    inside = [each.holds(aligned(x, y)) for x, y, each in zip(rows.x, rows.y, rows.products, strict=True)]
+    assert not all(inside)
+
+
 def test_the_bound_where_one_term_is_large() -> None:
     """The bound on these rows is less than (nb + 64)·h times 1 + 2^-9, as the proof has it."""
     for nb in absorbing_rows.LENGTHS:
