@@ -43,6 +43,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "block-sum": "The sum of a block is kept in too few bits.",
         "block-read-elsewhere": "Some blocks are read some bytes before or behind their own.",
         "block-skipped": "A block is not counted where some of its codes are zero.",
+        "chunk-sums": "Sums of some blocks are rounded to fewer bits before they are added up.",
         "codes-offset": "Codes are offset, and the correction is rounded in a sum of its own.",
         "correction-wrong": "What an offset of the codes adds to a block's sum is not taken off rightly.",
         "depends-on-calls-before": "A result is wrong after some calls, and right after others.",

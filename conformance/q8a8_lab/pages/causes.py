@@ -114,8 +114,11 @@ _EXPERIMENTS = (
         ),
     ),
     (
-        "2^p and 1 in two blocks; products of 1 beside 2^24",
-        "the digits of the accumulator, its rounding, blocks that are added in parts",
+        "2^p and 1 in two blocks of short and of long rows; products of 1 beside 2^24",
+        (
+            "the digits of the accumulator, and of the sums of chunks and lanes of blocks; its rounding, "
+            "blocks that are added in parts"
+        ),
     ),
     (
         "all halves and all pairs of codes, in long rows that are halved until one is left",

@@ -180,6 +180,14 @@ def _exchanged_in_odd_blocks(xw: Array, xa: Array, yw: Array, ya: Array) -> tupl
     return np.where(odd, xa, xw), np.where(odd, yw, ya)
 
 
+def _halves_of_eight(of: Array, sums: Array, d: Array) -> np.float32:
+    if len(d) <= 8:
+        return np.float32(plain.total(of, sums, d))
+    with np.errstate(over="ignore"):
+        parts = np.add.reduceat(sums * d.astype(float), range(0, len(d), 8)).astype(np.float16)
+    return np.float32(parts.astype(float).sum())
+
+
 def _loses_the_first_left_over(nb: int) -> Array:
     return np.delete(np.arange(nb), nb - nb % 4) if nb % 4 > 1 else np.arange(nb)
 
@@ -295,6 +303,11 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
         {"bits": 16, "ends": "wraps", "parts": {"within": 16, "together": 1, "lanes": 8}},
     ),
     "two-entries": (Steps(products=_two_entries), "product-wrong", {"x": -128}),
+    "halves-of-eight": (
+        Steps(total=_halves_of_eight),
+        "chunk-sums",
+        {"size": 8, "lanes": False, "bits": 11, "once": True},
+    ),
     "minus-two": (Steps(total=_minus_two), "empty-row-value", {"value": -2.0}),
 }
 
@@ -316,6 +329,44 @@ def test_the_scale_of_the_other_role_in_odd_blocks() -> None:
     assert [fact.fact for fact in facts] == ["version-2-field"]
     assert facts[0].where["blocks"]["position"] == {"kind": "last-of-tile", "tile": 2}
     assert len(facts[0].explained(failures)) == len(failures)
+
+
+def _sign_of_the_other(xw: Array, xa: Array, _yw: Array, ya: Array) -> tuple[Array, Array]:
+    return np.copysign(xw, xa), ya
+
+
+def test_the_sign_of_the_other_scale() -> None:
+    """One fact explains scales that lose their sign, and unused ones that have an influence."""
+    facts, failures = facts_about(DOT_REAL, Kernel({DOT_REAL: Steps(pick=_sign_of_the_other)}))
+    assert [fact.sentence for fact in facts] == [
+        "Of x its own scale with the sign of that of the other role is used."
+    ]
+    assert facts[0].explained(failures) == failures
+
+
+class _KeptSum(Kernel):
+    """Adds the sum of the last block of every 4 to that of the next block, too."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Compute the usual results, and add what is kept."""
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
+        if nrc == 1 and n:
+            x, y = (layout.as_blocks(rows[: n // 32 * 34].tobytes(), layout.BLOCK_Q8_A8) for rows in (vx, vy))
+            d = x["weight_scale"].astype(float) * y["weight_scale"].astype(float)
+            sums = (x["weight_qs"].astype(int) * y["weight_qs"]).sum(axis=1)
+            s[0] += np.float32((sums[3:-1:4] * d[4::4]).sum())
+
+
+def test_a_sum_that_is_not_reset() -> None:
+    """The sum of a block that is added again comes under the scales of the block that it is added to."""
+    facts, failures = facts_about(DOT, _KeptSum())
+    assert [fact.fact for fact in facts] == ["sum-added-again"]
+    assert facts[0].sentence == (
+        "The first block of every 4 but the first adds the sum of block b - 1 as well, under its own scales."
+    )
+    assert facts[0].explained(failures) == failures
 
 
 def _beside_a_large_term(nb: int) -> Call:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis.experiments import (
     arithmetic,
     block_values,
+    chunk_sums,
     conditions,
     entries,
     fields,
@@ -239,6 +240,8 @@ def _experiments(
         yield lambda: precision.offset(bench)
         if not any(one.fact == "codes-offset" for one in found):
             yield lambda: precision.accumulator(bench)
+            if not any("bits" in one.changes for one in found):
+                yield lambda: chunk_sums.chunk_sums(bench, failed)
         yield lambda: read_at.read_elsewhere(bench)
         yield lambda: wraps.wraps(bench, failed)
         yield lambda: row_facts.miscounted(bench, failed)

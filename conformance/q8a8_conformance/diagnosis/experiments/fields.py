@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PRIMES = (3, 5, 7, 11)
 """x's weight_scale and activation_scale, and y's: the product of two names them."""
 
+OTHERS = (13, 17, 19, 23)
+"""The scales of other blocks."""
+
 TRIED = (
     PRIMES,
     (3, 0, 0, 11),
@@ -38,6 +41,8 @@ TRIED = (
     (2048, 1, 0, 1),
     (-3, 5, 7, 11),
     (3, 5, 7, -11),
+    (3, -5, 7, 11),
+    (3, 5, -7, 11),
 )
 """Scales under which a block shows its choice."""
 
@@ -67,6 +72,10 @@ PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
 """Wrong choices of the two scales: rule, cause and step."""
 
 
+def _bits(h: Array) -> Array:
+    return np.asarray(h, np.float16).view(np.uint16)
+
+
 TAKEN: dict[str, tuple[str, Choice]] = {
     "own": ("", lambda own, _other: own),
     "other": ("the scale of the other role", lambda _own, other: other),
@@ -82,8 +91,22 @@ TAKEN: dict[str, tuple[str, Choice]] = {
         "the scale of the other role where that is not zero",
         lambda own, other: np.where(other == 0, own, other),
     ),
+    "own-with-the-other-sign": (
+        "its own scale with the sign of that of the other role",
+        np.copysign,
+    ),
+    "larger": ("the larger one of both scales", np.maximum),
+    "smaller": ("the smaller one of both scales", np.minimum),
+    "sum": ("the sum of both scales", np.add),
+    "own-or-other-bits": (
+        "each bit that is set in one of both scales",
+        lambda own, other: (_bits(own) | _bits(other)).view(np.float16),
+    ),
 }
 """Which of the two scales of a block is used, in words and as a step."""
+
+OF_BOTH = ("zero", "sign", "larger", "smaller", "sum", "bits")
+"""Parts of the names of those to which the scale that must be ignored matters beside the right one."""
 
 
 def _picks() -> Iterator[tuple[str, str, Callable[..., Any]]]:
@@ -126,7 +149,7 @@ def fields(bench: Bench) -> Iterator[Measured]:
         return
     tried, choice = _chosen(bench)
     if choice:
-        yield _as_fact(bench, tried[0], choice)
+        yield _as_fact(bench, next(one for one in tried if not matches(Model(), one)), choice)
     if not all(matches(Model(), one) for one in tried):
         return
     yield from _at_places(bench)
@@ -167,7 +190,15 @@ def _chosen(bench: Bench, nb: int = 1, block: int = 0) -> tuple[list[CallResult]
         return tried, None
     choices = [(fact, rule, slug, MUTANTS[slug].sentence, pick) for fact, (rule, slug, pick) in PICKS.items()]
     for fact, sentence, pick in _picks():
-        choices.append((fact, "Q8A8-LAY-5" if "zero" in fact else "Q8A8-DOT-9", "", sentence, pick))
+        choices.append(
+            (
+                fact,
+                "Q8A8-LAY-5" if any(part in fact for part in OF_BOTH) else "Q8A8-DOT-9",
+                "",
+                sentence,
+                pick,
+            )
+        )
     given = (one for one in choices if all(matches(Model(pick=one[-1]), call) for call in tried))
     return tried, next(given, None)
 
@@ -207,7 +238,7 @@ def _real(bench: Bench, scales: Sequence[float], nb: int = 1, block: int = 0) ->
     x, y = (np.zeros(nb, layout.BLOCK_Q8_A8_V2) for _ in "xy")
     for number, value in enumerate(scales):
         side = (x, x, y, y)[number]
-        side[("weight_scale", "activation_scale")[number % 2]] = 1 if number in (0, 3) else 0
+        side[("weight_scale", "activation_scale")[number % 2]] = OTHERS[number]
         side[("weight_scale", "activation_scale")[number % 2]][block] = value
     x["weight_qs"][block, bench.element] = y["weight_qs"][block, bench.element] = 1
     call = calls.dot_real(x, y, s=bytes(4))

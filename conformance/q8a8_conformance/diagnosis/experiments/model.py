@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from q8a8_conformance.diagnosis.experiments.chunk_sums import Partial
     from q8a8_conformance.diagnosis.experiments.row_effects import Effect
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
@@ -217,6 +218,8 @@ class Model:
         model.
     only
         What is otherwise in some of four results: pairs of their numbers and fields of a model.
+    partial
+        Sums of chunks or lanes that are rounded; None for none.
     bits, limit, least
         Significant bits to which sums are rounded, the greatest of them that is finite, and the smallest one.
     """
@@ -243,6 +246,7 @@ class Model:
     lanes: tuple[str, Sequence[int], int] | None = None
     local: tuple[tuple[Callable[[int], Array], Mapping[str, Any]], ...] = ()
     only: tuple[tuple[frozenset[int], Mapping[str, Any]], ...] = ()
+    partial: Partial | None = None
     bits: int = FLOAT_BITS
     limit: float = math.inf
     least: float = 0.0
@@ -342,6 +346,8 @@ class Model:
             other = replace(self, local=(), **changes)._terms(x, y, meeting, nb)  # noqa: SLF001 - another model, of this class
             d, terms = np.where(here, other[0], d), np.where(here, other[2], terms)
             of = np.where(here[:, np.newaxis], other[1], of)
+        if self.partial is not None:
+            terms = self.partial.of(terms, meeting[0] % max(nb, 1), nb)
         if not np.isfinite(terms).all():
             return float(terms.sum()), 0.0, False, False
         value = math.fsum(terms.tolist())
