@@ -30,9 +30,10 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
     outputs,
     places_of,
 )
+from q8a8_conformance.diagnosis.dequantizer_other import by_values, explains_other, other_law
 from q8a8_conformance.diagnosis.dequantizer_search import Search
 from q8a8_conformance.diagnosis.dequantizer_state import depends_on_calls, goes_on, neutral, over_calls
-from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, words
+from q8a8_conformance.diagnosis.facts import Difference, Evidence, Fact, MeasuredFunction, words
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
 from q8a8_conformance.inputs.calls import DEQUANTIZE
 from q8a8_conformance.reveal.asking import NoAnswerError
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.diagnosis.dequantizer_model import Law
-    from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizer_calls import AnySession
@@ -78,6 +78,7 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
         cases.collect(() if is_kept else failures)
         model = Search(cases).model
         goes = [law for law in model.laws if is_kept and goes_on(law, model, cases)]
+        other = None if is_kept else other_law(cases, model)
     except NoAnswerError:
         return []  # How it dies is another finding.
     laws = [_of_law(law) for law in model.laws]
@@ -88,7 +89,26 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
     for law in goes:
         named = laws[model.laws.index(law)].sentence
         facts = [over_calls(fact, law, model) if fact.sentence == named else fact for fact in facts]
+    left = [one for one in failures if not any(fact.explains(one) for fact in facts)]
+    if left and other:
+        facts += [one for one in [_as_fact(other, model, left)] if one.explained(left)]
+    elif left and not facts and not is_kept and (fact := by_values(cases, failures)):
+        facts = [fact]
     return facts
+
+
+def _as_fact(law: Law, model: Dequantizer, failures: Sequence[Failure]) -> Fact:
+    """Return the fact that elements are others where a law says, whatever they are."""
+    named, first = _of_law(law), min(failures, key=lambda one: one.call.n)
+    evidence = Evidence(
+        first.call, first.expected, first.outputs, _shown(first.call, first.expected, first.outputs)
+    )
+    return Fact(
+        *(named.fact, named.where, named.rule, named.sentence, named.fix, ""),
+        function=DEQUANTIZE,
+        evidence=(evidence,),
+        explains=partial(explains_other, law, model),
+    )
 
 
 def _layout(cases: Cases) -> list[Difference]:

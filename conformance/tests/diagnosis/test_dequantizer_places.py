@@ -67,6 +67,12 @@ def _significand(d: Array, q: Array, dtype: type) -> Array:
     return np.asarray(np.ldexp(np.copysign(F32(1), d) * product.astype(F32), exponent))
 
 
+def _mixed(d: Array, q: Array) -> Array:
+    """Return numbers without any order in scales and codes."""
+    mixed = (d * q * F32(0.37)).view(np.uint32).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return np.asarray(mixed >> np.uint64(40))
+
+
 def _no_number(d: Array) -> Array:
     return np.where(d.astype(np.float16).view(np.uint16) & 1023, F32(np.nan), F32(np.inf))
 
@@ -172,6 +178,14 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     "a zero scale": (
         lambda y, d, q, _b: np.where(d == 0, d[_last_with(d != 0)] * q, y),
         {"place-scale-of": "The scale is that of the last block up to it whose scale is not 0"},
+    ),
+    "no form": (
+        lambda y, d, _q, b: np.where((b % 4 == 1) & (LANES // 4 == 2), np.sin(y + d) + F32(3), y),
+        {"place-other": "In elements 8 to 11 of every block whose number modulo 4 is 1: something else"},
+    ),
+    "no condition": (
+        lambda y, d, q, _b: np.where(_mixed(d, q) % 16 == 3, y * F32(1.5) + d, y),
+        {"product": "Wherever they stand, some scales and codes do not give their product: an element"},
     ),
     "a borrow": (
         lambda _y, d, q, _b: d * (q - np.where(LANES % 4 == 0, 0, np.roll(q, 1, axis=1) < 0)),
