@@ -46,6 +46,9 @@ SIZES = (
 )  # fmt: skip
 """Elements of vectors of which one each is made."""
 
+SHORT, TURNS = 9, 6
+"""Blocks, or elements, of those of which several are made, and how many: they have few places to show all."""
+
 VECTOR, VECTORS = 40, 160
 """Elements of the vectors of every amax, and how many of them are made."""
 
@@ -237,7 +240,7 @@ def _rows() -> tuple[Array, ...]:
     return tuple(np.split(pool(), range(ROW, len(pool()), ROW)))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def row_of(n: int, turn: int = 0) -> Array:
     """Return a row of n blocks in which every way to quantize shows in most."""
     rng = np.random.default_rng([n, turn] if turn else n)
@@ -245,7 +248,7 @@ def row_of(n: int, turn: int = 0) -> Array:
     return np.asarray(ordinary[rng.integers(0, len(ordinary), n)])
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=192)
 def vector_of(n: int, turn: int = 0) -> Array:
     """Return a vector [1, n] on which every way to quantize shows, of no sign more than of the other."""
     rng = np.random.default_rng([n, turn] if turn else n)
@@ -274,11 +277,13 @@ def values(calls: QuantizerCalls) -> Iterator[Case]:
 def places(calls: QuantizerCalls) -> Iterator[Case]:
     """Yield calls on rows, or vectors, of many lengths: one of each."""
     yield from (at(calls, n) for n in (ROW_LENGTHS if calls.is_row else SIZES))
+    for n in range(1, SHORT + 1):
+        yield from (at(calls, n, turn) for turn in range(1, TURNS))
 
 
-def at(calls: QuantizerCalls, n: int) -> Case:
-    """Make a call on the row, or the vector, of one length."""
-    return make_case(calls, row_of(n) if calls.is_row else vector_of(n))
+def at(calls: QuantizerCalls, n: int, turn: int = 0) -> Case:
+    """Make a call on the row, or the vector, of one length, in one of several turns."""
+    return make_case(calls, row_of(n, turn) if calls.is_row else vector_of(n, turn))
 
 
 def contents(

@@ -267,12 +267,23 @@ _HALVES: tuple[tuple[str, str, Callable[[Array, Array], Array]], ...] = (
 
 def half_effects() -> Iterator[Effect]:
     """Yield scales that are other halves than the nearest."""
+    text, where = (
+        "The scale is negative, and codes have the other sign",
+        {"half": "negative", "codes": "negated"},
+    )
+    yield Effect("value-half", where, text, "Q8A8-QNT-2", STEP_FIXES["Q8A8-QNT-2"], _negated)
     for name, text, of in _halves():
         for zero in ("half", "stored"):
             gives = partial(_by_half, of=of, zero=zero)
             where = {"half": name} | ({"codes": "zero where it is"} if zero == "stored" else {})
             rule = "Q8A8-HLF-4" if name in ("largest", "infinite") else "Q8A8-HLF-1"
             yield Effect("value-half", where, text, rule, STEP_FIXES[rule], gives)
+
+
+def _negated(case: Case) -> Given:
+    data, known = with_codes(case, -case.codes)
+    data[:, 1] |= 0x80
+    return data, known
 
 
 def _halves() -> Iterator[tuple[str, str, Callable[[Array, Array], Array]]]:

@@ -17,8 +17,8 @@ import numpy as np
 from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
 from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, without_part, words
+from q8a8_conformance.diagnosis.quantizer_counted import uncounted_sentence
 from q8a8_conformance.diagnosis.quantizer_evidence import candidates, show
-from q8a8_conformance.diagnosis.quantizer_sources import uncounted_sentence
 from q8a8_conformance.diagnosis.quantizer_steps import FUSED, STEP_FIXES, STEP_RULES, named_step
 from q8a8_conformance.diagnosis.quantizer_values import value_facts
 from q8a8_conformance.inputs.calls import ACTIVATION
@@ -32,7 +32,7 @@ from q8a8_conformance.reveal.quantizer_calls import (
 )
 from q8a8_conformance.reveal.quantizer_model import EVERY, Part, QuantizerModel
 from q8a8_conformance.reveal.quantizer_structure import AS_SPECIFIED
-from q8a8_conformance.reveal.quantizer_words import SHARED, part_text, ranges
+from q8a8_conformance.reveal.quantizer_words import SHARED, part_text, place_text, ranges
 from q8a8_conformance.reveal.quantizers import reveal_quantizer
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _of_part(model: QuantizerModel, part: Part) -> Difference:
         if len(steps) == 1 and not cause:
             ((step, value),) = steps.items()
             rule, what, fix, of_step = named_step(step, str(value), str(getattr(model.recipe, step)))
-            sentence = f"{sentence[:-1]}: {what}"
+            sentence = f"{what.rstrip('.')}, in {place_text(part, is_row=model.is_row)}."
         else:
             rule = next((STEP_RULES[name] for name in steps), rule)
     codes = [list(pair) for pair in part.codes]

@@ -6,6 +6,7 @@ or that elements are multiplied by over amax. The plainest number that most inte
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ F32 = np.float32
 LEAST, SURE = 6, 0.15
 """Blocks whose intervals share a number, and the part of those that are wrong."""
 
+MANY = 20_000
+"""Codes that are looked at."""
+
 CERTAIN = 40
 """Codes from which on a code tells something of a factor."""
 
@@ -46,7 +50,8 @@ def ratio_effects(made: Sequence[Case]) -> Iterator[Effect]:
             where = {"factor" if factor else "divisor": number}
             gives = partial(_divided, number=number, factor=factor)
             yield Effect("value-half", where, text, "Q8A8-QNT-2", STEP_FIXES["Q8A8-QNT-2"], gives)
-    for low, high in _shared(*_factors(made)):
+    every = (_shared(*_factors(made, of_blocks=of_blocks)) for of_blocks in (True, False))
+    for low, high in itertools.chain(*every):
         number, words = plainest(low, high)
         text = f"Elements are multiplied by {words} / amax, not by 127 / amax"
         where = {"multiplier": number}
@@ -100,23 +105,31 @@ def _divisors(made: Sequence[Case], *, are_wrong: bool) -> tuple[Array, Array]:
     return np.concatenate(lows), np.concatenate(highs)
 
 
-def _factors(made: Sequence[Case]) -> tuple[Array, Array]:
-    """Return the intervals [k] in which code · amax / element lies, of blocks whose codes alone are wrong."""
-    lows, highs = [], []
+def _factors(made: Sequence[Case], *, of_blocks: bool) -> tuple[Array, Array]:
+    """Return the intervals [k] in which code · amax / element lies, of wrong codes below right scales.
+
+    Those of blocks are what all codes of a block, right ones too, have in common.
+    """
+    lows, highs = [np.zeros(0)], [np.zeros(0)]
     for case in made:
-        some = case.wrong[:, 1:].any(axis=1) & ~case.wrong[:, 0] & (case.scales > 0) & (case.amax > 0)
-        if not some.any():
-            continue
-        share = case.x[some].astype(np.float64) / case.amax[some].astype(np.float64)[:, np.newaxis]
-        got = case.got[some, 2:].view(np.int8).astype(np.float64)
-        tells = (np.abs(got) >= CERTAIN) & (np.abs(got) < LARGEST_CODE - 1) & (share * got > 0)
+        got = case.got[:, 2:].view(np.int8).astype(np.float64)
+        tells = ~case.wrong[:, :1] & (np.abs(got) >= CERTAIN) & (np.abs(got) < LARGEST_CODE)
+        tells &= (case.amax > 0)[:, np.newaxis] & (case.x * got > 0)
         with np.errstate(all="ignore"):
-            low = np.where(tells, (np.abs(got) - 0.5) / np.abs(share), 0).max(axis=1)
-            high = np.where(tells, (np.abs(got) + 0.5) / np.abs(share), np.inf).min(axis=1)
-        known = (low > 0) & (low <= high) & ~((low <= LARGEST_CODE) & (high >= LARGEST_CODE))
-        lows.append(low[known] * (1 - 4 * ROUNDED))
-        highs.append(high[known] * (1 + 4 * ROUNDED))
-    return tuple(np.concatenate(of or [np.zeros(0)]) for of in (lows, highs))  # type: ignore[return-value]  # two
+            share = np.abs(case.x.astype(np.float64)) / case.amax.astype(np.float64)[:, np.newaxis]
+            low = np.where(tells, (np.abs(got) - 0.5) / share * (1 - 4 * ROUNDED), 0)
+            high = np.where(tells, (np.abs(got) + 0.5) / share * (1 + 4 * ROUNDED), np.inf)
+        if of_blocks:
+            some = case.wrong[:, 1:].any(axis=1)
+            low, high = low.max(axis=1)[some], high.min(axis=1)[some]
+            some = (low > 0) & (low <= high) & ~((low <= LARGEST_CODE) & (high >= LARGEST_CODE))
+        else:
+            some = case.wrong[:, 1:] & tells
+        lows.append(low[some])
+        highs.append(high[some])
+    low, high = np.concatenate(lows), np.concatenate(highs)
+    step = max(len(low) // MANY, 1)
+    return low[::step], high[::step]
 
 
 def _shared(lows: Array, highs: Array) -> Iterator[tuple[float, float]]:

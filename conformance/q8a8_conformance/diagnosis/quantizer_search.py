@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from q8a8_conformance.diagnosis import quantizer_cases as cases_of
 from q8a8_conformance.diagnosis.quantizer_cases import Case, case_of, merged, same_units
 from q8a8_conformance.diagnosis.quantizer_conditions import condition_of
-from q8a8_conformance.diagnosis.quantizer_counted import counted_effects
+from q8a8_conformance.diagnosis.quantizer_counted import counted_effects, counted_in_blocks
 from q8a8_conformance.diagnosis.quantizer_effect import DESIGN
 from q8a8_conformance.diagnosis.quantizer_effects import changed_effects, effects
 from q8a8_conformance.diagnosis.quantizer_indices import index_effects
@@ -227,6 +227,8 @@ class _Round:
         yield from changed_effects((float(h) + below) / 2, (float(h) + above) / 2)
         yield from effects(is_row=is_row, base=self.made[0].base)
         yield from placed_effects(is_row=is_row)
+        if is_row:
+            yield from counted_in_blocks(self._calls, self.made)
         yield from measured_effects(self.made, is_row=is_row)
         yield from ratio_effects(self.made)
         if not is_row:

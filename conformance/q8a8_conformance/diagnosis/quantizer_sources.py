@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizer_codes import limit_effect, table_effect
-from q8a8_conformance.diagnosis.quantizer_effect import LARGEST_CODE, Effect, Given, quantized
+from q8a8_conformance.diagnosis.quantizer_counted import uncounted_effect
+from q8a8_conformance.diagnosis.quantizer_effect import LARGEST_CODE, Effect, Given
 from q8a8_conformance.diagnosis.quantizer_orders import order_text
 from q8a8_conformance.diagnosis.quantizer_windows import crossed_effects, window_effects
 from q8a8_conformance.reveal.quantizer_calls import BLOCK
-from q8a8_conformance.reveal.quantizer_words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -141,39 +141,7 @@ def _uncounted(made: Sequence[Case]) -> Iterator[Effect]:
     larger |= unknown & larger[::-1]
     if not larger.any() or larger.all():
         return
-    fix = "Take max |x_j| over all 32 elements of the block."
-    where = {"positive": np.flatnonzero(larger[0]).tolist(), "negative": np.flatnonzero(larger[1]).tolist()}
-    gives = partial(_without, positive=~larger[0], negative=~larger[1])
-    what = uncounted_sentence(~larger).rstrip(".")
-    yield Effect("element-not-counted", where, what, "Q8A8-QNT-1", fix, gives)
-
-
-def uncounted_sentence(counted: Array) -> str:
-    """Say which elements of a block do not count in amax: bool [2, 32], positive and negative ones."""
-    both = np.flatnonzero(~counted.any(axis=0)).tolist()
-    parts = [
-        (sign, np.flatnonzero(some).tolist())
-        for sign, some in (
-            ("", ~counted.any(axis=0)),
-            ("positive", ~counted[0] & counted[1]),
-            ("negative", ~counted[1] & counted[0]),
-        )
-    ]
-    texts = [
-        f"element {listed(of)} of a block{f', where it is {sign},' if sign else ''}"
-        if len(of) == 1
-        else f"{sign}{' ' if sign else ''}elements {listed(of)} of a block"
-        for sign, of in parts
-        if of
-    ]
-    is_one = len(texts) == 1 and len(both or parts[1][1] or parts[2][1]) == 1
-    text = " and ".join(texts)
-    return f"{text[0].upper()}{text[1:]} {'does' if is_one else 'do'} not count in its amax."
-
-
-def _without(case: Case, positive: Array, negative: Array) -> Given:
-    counted = np.where(case.x < 0, negative, positive)
-    return quantized(case, np.abs(np.where(counted, case.x, F32(0))).max(axis=1, initial=F32(0)))
+    yield uncounted_effect(~larger)
 
 
 # Moved bytes.

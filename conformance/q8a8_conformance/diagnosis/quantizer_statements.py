@@ -102,16 +102,35 @@ def _flag(name: str, yes: str, no: str = "") -> Callable[[Array], Iterator[Test]
     return tests
 
 
-def _limits(name: str, words: Callable[[str], str]) -> Callable[[Array], Iterator[Test]]:
+def _ends(name: str, words: tuple[str, str, str], more: int) -> Callable[[Array], Iterator[Test]]:
+    """Return tests of one number, of a least and of a greatest one; the last one's words have it and more."""
+
+    def tests(values: Array) -> Iterator[Test]:
+        low, high = int(values.min()), int(values.max())
+        if low == high:
+            yield Test(words[0].format(low), {name: low}, 3, lambda of: np.asarray(of == low))
+            return
+        if low:
+            text = words[1].format(low)
+            yield Test(text, {name: {"least": low}}, 4, lambda of: np.asarray(of >= low))
+        text = words[2].format(high + more)
+        yield Test(text, {name: {"greatest": high}}, 4, lambda of: np.asarray(of <= high))
+
+    return tests
+
+
+def _limits(name: str, words: str) -> Callable[[Array], Iterator[Test]]:
     """Return tests of one number, and of limits: `words` gives them for what follows a noun."""
 
     def tests(values: Array) -> Iterator[Test]:
         low, high = int(values.min()), int(values.max())
         if low == high:
-            yield Test(words(f"is {low}"), {name: low}, 3, lambda of: np.asarray(of == low))
+            yield Test(words.format(f"is {low}"), {name: low}, 3, lambda of: np.asarray(of == low))
             return
-        yield Test(words(f">= {low}"), {name: {"least": low}}, 4, lambda of: np.asarray(of >= low))
-        yield Test(words(f"<= {high}"), {name: {"greatest": high}}, 4, lambda of: np.asarray(of <= high))
+        yield Test(words.format(f">= {low}"), {name: {"least": low}}, 4, lambda of: np.asarray(of >= low))
+        yield Test(
+            words.format(f"<= {high}"), {name: {"greatest": high}}, 4, lambda of: np.asarray(of <= high)
+        )
 
     return tests
 
@@ -181,12 +200,14 @@ def _places(*, is_row: bool) -> Iterator[Statement]:
             _remainders("number", lambda m, rests: f"in {noun}s whose number modulo {m} is {rests}", m),
             is_of,
         )  # fmt: skip
-    yield Statement("length", _length, _limits("length", lambda text: f"where {length} {text}"))
-    yield Statement("number", of, _limits("number", lambda text: f"where the {noun}'s number {text}"), is_of)
-    yield Statement(
-        "left", partial(_left, is_row=is_row),
-        _limits("left", lambda text: f"where the number of {noun}s after it {text}"), is_of,
+    yield Statement("length", _length, _limits("length", f"where {length} {{}}"))
+    words = (f"in {noun} {{}}", f"in every {noun} from {noun} {{}} on", f"in every {noun} up to {noun} {{}}")
+    yield Statement("number", of, _ends("number", words, 0), is_of)
+    words = (
+        f"in the {noun} {{}} before the last", f"in every {noun} but the last {{}}",
+        f"in the last {{}} {noun}s",
     )  # fmt: skip
+    yield Statement("left", partial(_left, is_row=is_row), _ends("left", words, 1), is_of)
     for m in (2, 4, 8, 16, 32):
         yield Statement(
             f"tile-{m}", partial(_tile, m=m, is_row=is_row),
@@ -259,7 +280,7 @@ def _of_values(*, is_row: bool) -> Iterator[Statement]:
     yield Statement(
         "largest-at",
         lambda c: largest_at(c)[:, np.newaxis],
-        _limits("largest-at", lambda text: f"where the largest element's number {text}"),
+        _limits("largest-at", "where the largest element's number {}"),
     )
     yield Statement(
         "exponent",
@@ -275,6 +296,10 @@ def _of_values(*, is_row: bool) -> Iterator[Statement]:
         yield Statement(
             f"amax-{offset}", partial(_compared, offset=offset),
             _compared_words(f"amax-{offset}", f"where the amax of {noun} is"),
+        )  # fmt: skip
+        yield Statement(
+            f"scale-{offset}", partial(_compared_scales, offset=offset),
+            _compared_words(f"scale-{offset}", f"where the scale of {noun} is"),
         )  # fmt: skip
         yield Statement(
             f"zero-{offset}", partial(_zero_beside, offset=offset),
@@ -320,6 +345,12 @@ def _zero_beside(case: Case, offset: int) -> Array:
     return _beside(case, (case.scales == 0).astype(np.int64), offset)[:, np.newaxis]
 
 
+def _compared_scales(case: Case, offset: int) -> Array:
+    own = case.scales.astype(np.int64)
+    none = _beside(case, np.zeros_like(own), offset) == NONE
+    return np.where(none, NONE, np.sign(_beside(case, own, offset) - own))[:, np.newaxis]
+
+
 def _compared_words(name: str, noun: str) -> Callable[[Array], Iterator[Test]]:
     words = {(-1,): "smaller", (1,): "greater", (0,): "the same", (0, 1): "as great or greater",
              (-1, 0): "as great or smaller", (-1, 1): "another"}  # fmt: skip
@@ -361,13 +392,11 @@ def _of_elements(*, is_row: bool) -> Iterator[Statement]:
     yield Statement(
         "odd", lambda c: c.codes % 2, _flag("odd", "of odd codes", "of even codes"), of_element=True
     )
-    yield Statement(
-        "codes", lambda c: c.codes, _limits("codes", lambda text: f"where the code {text}"), of_element=True
-    )
+    yield Statement("codes", lambda c: c.codes, _limits("codes", "where the code {}"), of_element=True)
     yield Statement(
         "magnitudes",
         lambda c: np.abs(c.codes),
-        _limits("magnitudes", lambda text: f"where the code's magnitude {text}"),
+        _limits("magnitudes", "where the code's magnitude {}"),
         of_element=True,
     )
     for number, (noun, of) in enumerate(NEIGHBOURS):

@@ -108,4 +108,6 @@ def named_step(step: str, value: str, right: str) -> tuple[str, str, str, str]:
     sentence = VALUE_WORDS.get((step, value)) or STEP_WORDS.get(
         step, f"The step {step} is {{}}, not {right}."
     )
+    if step == "code_limits":
+        value = value.strip("()").replace(", ", " to ")
     return words(sentence.format(value), rule=rule, fix=STEP_FIXES[rule])

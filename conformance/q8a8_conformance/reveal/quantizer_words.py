@@ -60,10 +60,7 @@ def uncounted_text(counted: Array) -> str:
 
 def part_text(part: Part, *, is_row: bool) -> str:
     """Describe a part in one line."""
-    where = part.rule.text(*(("block", "nb") if is_row else ("element", "size")))
-    if part.lanes:
-        of = "element" if len(part.lanes) == 1 else "the elements"
-        where = f"{of} {listed(part.lanes)} of {where}"
+    where = place_text(part, is_row=is_row)
     what = {
         "unwritten": "is not written",
         "zero": "is zero",
@@ -84,6 +81,14 @@ def part_text(part: Part, *, is_row: bool) -> str:
         verb, rest = what.split(" ", 1)
         what = f"{_PLURAL[verb]} {rest}"
     return f"{where} {what}"
+
+
+def place_text(part: Part, *, is_row: bool) -> str:
+    """Describe the places of a part."""
+    where = part.rule.text(*(("block", "nb") if is_row else ("element", "size")))
+    if not part.lanes:
+        return where
+    return f"{'element' if len(part.lanes) == 1 else 'the elements'} {listed(part.lanes)} of {where}"
 
 
 _PLURAL = {"is": "are", "has": "have", "holds": "hold", "does": "do"}
