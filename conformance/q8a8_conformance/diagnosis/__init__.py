@@ -26,6 +26,7 @@ from q8a8_conformance.diagnosis.experiments.placed import KEPT, placed_facts
 from q8a8_conformance.diagnosis.experiments.side_effects import of_reach, of_side_effect
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.experiments.turns import every_nth
+from q8a8_conformance.diagnosis.product_dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.product_laws import law_facts
 from q8a8_conformance.diagnosis.product_places import is_of_any_shape, place_facts
@@ -389,6 +390,8 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
                 facts[facts.index(same)] = replace(same, explains=explains)
             elif fact.explained(_left(failures, facts)) or (fact in first and fact.explained(failures)):
                 facts.append(fact)
+    if left := _left(failures, facts):
+        facts += dot_facts_of_products(session, left)
     if left := _left(failures, facts):
         with suppress(CallRefused):
             facts += product_facts(session, left)

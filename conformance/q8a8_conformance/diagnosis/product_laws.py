@@ -19,7 +19,7 @@ from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.diagnosis.product_codes import ExtremeMeasuring
 from q8a8_conformance.diagnosis.product_law_words import law_kind, law_words
 from q8a8_conformance.diagnosis.product_places import named
-from q8a8_conformance.diagnosis.product_recipes import TellingMeasuring
+from q8a8_conformance.diagnosis.product_recipes import TellingMeasuring, is_unnamed
 from q8a8_conformance.diagnosis.product_sources import agrees, quantized
 from q8a8_conformance.diagnosis.product_terms import SHORT, Law, Measuring
 from q8a8_conformance.inputs import calls, dot_rows
@@ -98,7 +98,10 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
             find_laws(other, others)
         more = [law for law in others if law not in laws]
         if any(
-            law.effect.sums or law.blocks.length or not (law.columns.is_any and law.blocks.is_any)
+            law.effect.sums
+            or law.blocks.length
+            or not (law.columns.is_any and law.blocks.is_any)
+            or is_unnamed(law.effect)
             for law in more
         ):
             laws = others

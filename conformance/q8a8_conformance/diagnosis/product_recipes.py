@@ -30,6 +30,8 @@ Array = NDArray[Any]
 F32 = np.float32
 
 DESIGN = RECIPES["design"]
+OTHER = "another"
+"""The name of a recipe with another step."""
 SLACK = 2.0**-24
 """What roundings leave of a term, beside a magnitude that few have."""
 
@@ -154,14 +156,21 @@ class Recipe:
         return f"activations are quantized with {with_}, not {not_}"
 
 
+def is_unnamed(effect: Effect) -> bool:
+    """Return whether activations become what has no name of its own: a step of the recipe is another."""
+    kept = effect.kept
+    recipe = kept.of.recipe if isinstance(kept, Recipe) else None
+    return recipe is not None and recipe.name == OTHER
+
+
 def recipe_effects() -> Iterator[Effect]:
     """Yield what activations may become, the most usual first."""
     every = [Activations("int8", DESIGN, half=False), Activations("int8", EVEN)]
     every += [Activations("int8", each) for each in (*list(RECIPES.values())[1:], DIVISION, TORCHAO)]
     for step, values in _STEPS.items():
         others: Iterator[dict[str, Any]] = ({step: value} for value in values)
-        every += [Activations("int8", replace(DESIGN, name="another", **other)) for other in others]
-    every.append(Activations("int8", replace(DESIGN, name="another", divisor=128.0, multiplier=128.0)))
+        every += [Activations("int8", replace(DESIGN, name=OTHER, **other)) for other in others]
+    every.append(Activations("int8", replace(DESIGN, name=OTHER, divisor=128.0, multiplier=128.0)))
     every += [Activations("int8", DESIGN, sharing) for sharing in ("64", "128", "256", "row")]
     every += [Activations(kind) for kind in FLOATS]
     yield from (Effect("recipe", kept=Recipe(each)) for each in every)

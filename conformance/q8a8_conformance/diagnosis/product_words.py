@@ -58,8 +58,12 @@ COUNTED = {0: "not counted", 2: "counted twice", -1: "subtracted", 0.5: "counted
 WHOLE = {0: "+0", 2: "doubled", 3: "tripled", -1: "negated", 0.5: "halved"}
 """What blocks, or outputs as a whole, are that are counted so often."""
 
+EMPTY = ((1, 1, 0), (2, 3, 0), (17, 1, 0), (5, 18, 0), (33, 40, 0))
+"""Shapes of products of rows of no blocks."""
+
 RULED = (
     "blocks-miscounted",
+    "empty-not-written",
     "outputs-not-written",
     "outputs-added",
     "outputs-of-other-rows",
@@ -82,6 +86,9 @@ def ruled(kind: str, held: Sequence[Sources], measure: Measuring) -> tuple[str, 
 
     if kind == "blocks-miscounted":
         return _miscounted(held, measure)
+    if kind == "empty-not-written":
+        is_all = all(measure(shape).kept.all() for shape in EMPTY)
+        return ("Where k = 0, outputs are not written.", {"outputs": {"k": 0}}) if is_all else None
     # (The shapes of failed calls may be few of one kind.)
     m, n, nb = held[0].shape
     around = [measure(shape) for size in SIZES for shape in ((size, n, nb), (m, size, nb))]

@@ -156,6 +156,12 @@ def _truncated(x: Array, codes: Array, scales: Array) -> Side:
     return np.where(here[..., np.newaxis], np.trunc(scaled), codes), scales
 
 
+def _truncated_rows(x: Array, codes: Array, scales: Array) -> Side:
+    left = np.arange(len(x)) >= len(x) - len(x) % 4
+    scaled = x * (np.float32(127) / np.abs(x).max(axis=2))[..., np.newaxis]
+    return np.where(left[:, np.newaxis, np.newaxis], np.trunc(scaled), codes), scales
+
+
 def _amax_of_half(x: Array, codes: Array, scales: Array) -> Side:
     amax = np.maximum(np.abs(x[:, -1, :16]).max(axis=1), np.float32(1e-30))
     scaled = x[:, -1] * (np.float32(127) / amax)[:, np.newaxis]
@@ -170,6 +176,7 @@ def _amax_of_half(x: Array, codes: Array, scales: Array) -> Side:
     [
         (_scale_of_tail, f"In the blocks {BEYOND} 4, the scale of activations is not rounded to a half."),
         (_truncated, f"In outputs in the rows {BEYOND} 4, in every block from block 2 on, {TRUNCATED}."),
+        (_truncated_rows, f"In outputs in the rows {BEYOND} 4, {TRUNCATED}."),
         (_amax_of_half, f"In the last block, {OF_HALF}."),
     ],
 )

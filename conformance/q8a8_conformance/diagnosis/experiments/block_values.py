@@ -6,6 +6,7 @@ what comes is compared to what becomes of the block, of its neighbours or of the
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from q8a8_conformance.diagnosis.experiments.model import Model, joined, matches
 from q8a8_conformance.diagnosis.experiments.row_effects import Effect, Kind, shifted
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
+from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Seen, find_rule
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     # Scales of x and y [nb], codes of x and y [nb, 32].
     Values = tuple[Array, ...]
+    # A value, at which places it matters, and a call that shows it.
+    Triggered = tuple["Trigger", Rule | None, CallResult]
 
 LENGTHS, LONGEST = (1, 2, 3, 4, 5, 8), 40
 """Blocks of the rows in which each block holds a value, and of the longest that is asked for."""
@@ -216,30 +220,28 @@ class _Survey:
 def of_values(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
     """Find values that a block may hold which change how it, or others, are counted."""
     base = changes_of(found)
-    seen: dict[tuple[str, Effect, str], list[tuple[Trigger, Rule | None, CallResult]]] = {}
+    seen: dict[tuple[str, Effect, str], list[Triggered]] = {}
     for trigger in _triggers():
-        survey = _Survey(bench, base, trigger)
-        # (What is wrong with one block alone is no matter of others.)
-        if survey.wrong(1).any() or not np.any([survey.wrong(nb).any() for nb in LENGTHS]):
-            continue
-        for reach, effect in _effects():
-            at = None
-            if not survey.is_given({"placed": ((Valued(trigger, None, reach), effect),)}):
-                continue
-            seen.setdefault((reach, effect, ""), []).append((trigger, at, survey.first()))
-            break
-        else:
-            rows = Seen({nb: survey.wrong(nb) for nb in LENGTHS})
-            at = find_rule(rows, survey.asked, LONGEST)
-            if at is None:
-                continue
-            for reach, effect in _effects():
-                if survey.is_given({"placed": ((Valued(trigger, at, reach), effect),)}):
-                    text = at.text("block", "nb")
-                    seen.setdefault((reach, effect, text), []).append((trigger, at, survey.first()))
-                    break
+        with suppress(NoAnswerError):
+            # (What a product's activations become is not anything.)
+            if found_one := _of_trigger(_Survey(bench, base, trigger), trigger):
+                reach, effect, text, one = found_one
+                seen.setdefault((reach, effect, text), []).append(one)
     for (reach, effect, text), some in seen.items():
         yield _fact(bench, reach, effect, text, some)
+
+
+def _of_trigger(survey: _Survey, trigger: Trigger) -> tuple[str, Effect, str, Triggered] | None:
+    """Return what a value does to which blocks, and at which places, with the first call that shows it."""
+    # (What is wrong with one block alone is no matter of others.)
+    if survey.wrong(1).any() or not np.any([survey.wrong(nb).any() for nb in LENGTHS]):
+        return None
+    rule = find_rule(Seen({nb: survey.wrong(nb) for nb in LENGTHS[1:]}), survey.asked, LONGEST)
+    for at in (None, rule) if rule else (None,):
+        for reach, effect in _effects():
+            if survey.is_given({"placed": ((Valued(trigger, at, reach), effect),)}):
+                return reach, effect, at.text("block", "nb") if at else "", (trigger, at, survey.first())
+    return None
 
 
 def _fact(
@@ -247,7 +249,7 @@ def _fact(
     reach: str,
     effect: Effect,
     text: str,
-    some: Sequence[tuple[Trigger, Rule | None, CallResult]],
+    some: Sequence[Triggered],
 ) -> Measured:
     """Return the fact that some values have one effect."""
     names = [trigger.name for trigger, *_ in some]

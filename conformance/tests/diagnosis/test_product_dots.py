@@ -1,0 +1,95 @@
+"""Single outputs of products as dot products: a zero block and its row, and sums of chunks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8.abi import Reference
+from q8a8.quantize import quantize_row
+from q8a8_conformance.diagnosis.product_dots import dot_facts_of_products
+from q8a8_conformance.diagnosis.product_terms import terms_of
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.inputs import mul_mat_rows
+from q8a8_conformance.inputs.calls import MUL_MAT
+from q8a8_conformance.inputs.calls import mul_mat as product_call
+from q8a8_conformance.results.observations import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.diagnosis.facts import Fact
+
+Array = NDArray[Any]
+
+SHAPES = ((1, 3, 2), (3, 5, 4), (5, 7, 12), (2, 4, 19))
+"""m, n and blocks of a row of the calls that are made."""
+
+
+def facts_of(outputs: Callable[[Array, Array], Array]) -> tuple[list[Fact], list[Failure]]:
+    """Return the facts about a kernel that makes outputs of terms and scales of x, and its failed calls."""
+
+    class Changed(Reference):
+        """A kernel that adds otherwise."""
+
+        def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+            """Multiply, and add."""
+            blocks, rows = layout.as_blocks(w[: m * k // 32 * 34]), quantize_row(x[: n * k].reshape(n, k))
+            sides = [
+                (side["weight_qs"], side["weight_scale"].astype(np.float64))
+                for side in (blocks.reshape(m, -1), rows.reshape(n, -1))
+            ]
+            out[: m * n] = outputs(terms_of(*sides), sides[1][1]).reshape(-1)
+
+    session, failures = InProcessSession(Changed, [MUL_MAT]), []
+    for number, shape in enumerate(SHAPES):
+        w, x = mul_mat_rows.exact(*shape)
+        x = x.copy()
+        x[number % len(x), : 32 * (1 + number % 2)] = 0
+        rows = quantize_row(x).reshape(len(x), -1)
+        sides = [(side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in (w, rows)]
+        call = product_call(w, x)
+        expected = (terms_of(*sides).sum(axis=2).astype("<f4").tobytes(),)
+        got = tuple(bytes(out) for out in session.call(call).outputs)
+        if got != expected:
+            failures.append(Failure(call, got, expected))
+    return dot_facts_of_products(session, failures), failures
+
+
+def _padding(terms: Array, scales: Array) -> Array:
+    return np.where((scales[:, 0] == 0)[:, np.newaxis], 0, terms.sum(axis=2))
+
+
+def _in_odd_rows(terms: Array, scales: Array) -> Array:
+    odd = np.arange(len(scales)) % 2 == 1
+    return np.where(odd[:, np.newaxis], _padding(terms, scales), terms.sum(axis=2))
+
+
+def _halves_of_four(terms: Array, _scales: Array) -> Array:
+    parts = np.add.reduceat(terms, range(0, terms.shape[2], 4), axis=2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(parts.astype(np.float16).astype(np.float64).sum(axis=2))
+
+
+ZERO = "here x's scale of block b is zero or x's codes of block b are all zero, b being the first block, "
+OUT = "it and every block after it are left out."
+
+
+@pytest.mark.parametrize(
+    ("outputs", "sentence"),
+    [
+        (_padding, f"W{ZERO}{OUT}"),
+        (_in_odd_rows, f"In outputs in the last row of every 2: w{ZERO}{OUT}"),
+        (_halves_of_four, "The sums of every 4 blocks are rounded to halves before they are added up."),
+    ],
+)
+def test_what_one_output_adds_up(outputs: Callable[[Array, Array], Array], sentence: str) -> None:
+    """One fact is found of one output, with the outputs that it holds for."""
+    (fact,), failures = facts_of(outputs)
+    assert (fact.sentence, fact.rule) == (sentence, "Q8A8-MUL-5")
+    assert fact.explained(failures) == failures
+    assert fact.evidence[0].actual != fact.evidence[0].expected
