@@ -69,7 +69,7 @@ KERNELS = {
         DOT,
         Steps(products=_stale_in_the_last_of_odd),
         "block-map",
-        f"The last block {_ODD}: x's elements 16 to 31 of block b meet those of y's block b - 1.",
+        f"The last block {_ODD}: elements 16 to 31 of y are those of block b - 1.",
     ),
     "half-product-in-tail": (
         DOT,

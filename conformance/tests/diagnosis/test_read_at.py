@@ -57,3 +57,26 @@ def test_codes_of_some_blocks() -> None:
     facts, failures = facts_about(DOT_REAL, _CodesEarly())
     assert facts[0].sentence == "Every block from block 8 on: the codes of y are read 2 bytes too early."
     assert facts[0].explained(failures) == failures
+
+
+class _UpperHalfLate(Kernel):
+    """Reads the upper half of y's codes a byte too late in block 2 of every four, a scale's byte too."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Copy the bytes that are read to where they belong, and multiply."""
+        y = vy.copy()
+        for start in (0, by)[:nrc]:
+            for block in range(2, n // 32 // 4 * 4, 4):
+                half = start + 34 * block + 18
+                y[half : half + 16] = vy[half + 1 : half + 17]
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, y, by, nrc)
+
+
+def test_some_elements_of_some_blocks() -> None:
+    """Elements that are read elsewhere than the others, in part from another block."""
+    facts, failures = facts_about(DOT, _UpperHalfLate())
+    late = "elements 16 to 31 of y are read 1 byte too late, from byte 19 of the block on."
+    assert [fact.sentence for fact in facts] == [f"Block 2 of every whole group of 4: {late}"]
+    assert facts[0].explained(failures) == failures

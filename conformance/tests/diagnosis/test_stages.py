@@ -78,6 +78,13 @@ def _borrowed_of_even_elements(qx: Array, qy: Array, dx: Array, dy: Array) -> Ar
     return np.asarray((of.sum(axis=1) - (of[:, ::2].sum(axis=1) < 0)) * dx * dy)
 
 
+def _borrowed_by_odd_blocks(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    sums = (qx * qy).sum(axis=1)
+    even = sums[: len(sums) // 2 * 2 : 2]
+    sums[1::2] -= even < 0
+    return np.asarray(sums * dx * dy)
+
+
 def _at_two_places(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     x, y, nb = qx.copy(), qy.copy(), len(qx)
     x[1::2] = np.maximum(x[1::2], -127)
@@ -139,6 +146,10 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
     "borrowed-of-even-elements": (
         _borrowed_of_even_elements,
         {"The sum of products of even elements is one less where it is negative."},
+    ),
+    "borrowed-by-odd-blocks": (
+        _borrowed_by_odd_blocks,
+        {"The last block of every 2: its sum is one less where that of block b - 1 is negative."},
     ),
     "at-two-places": (
         _at_two_places,

@@ -67,11 +67,13 @@ def _wrong_blocks(bench: Bench, x: Array, y: Array) -> list[int]:
 def _products(bench: Bench) -> Iterator[Measured]:
     """Find products of two codes that are wrong, and at which places of a block."""
     found: list[tuple[int, int, int, float]] = []
+    fruitless = 0
     for x, y in every_value.pairs_at_every_place():
-        if len(found) >= FOUND:
+        if len(found) >= FOUND or fruitless >= FOUND:
             break
         if _is_right(bench, x, y):
             continue
+        fruitless += not found
         for block in _wrong_blocks(bench, x, y):
             qx, qy = x["weight_qs"][block].astype(int), y["weight_qs"][block].astype(int)
             for place in range(32):

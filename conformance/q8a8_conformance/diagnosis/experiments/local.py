@@ -16,12 +16,11 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.arithmetic import block_steps
 from q8a8_conformance.diagnosis.experiments.bench import changes_of
-from q8a8_conformance.diagnosis.experiments.candidates import Candidate
+from q8a8_conformance.diagnosis.experiments.beyond_block import codes_elsewhere, given_to_others
 from q8a8_conformance.diagnosis.experiments.model import Model, joined, matches, merged
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import Seen, find_rule
-from q8a8_conformance.reveal.quantizer_words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
+    from q8a8_conformance.diagnosis.experiments.candidates import Candidate
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.reveal.places import Rule
 
     Array = NDArray[Any]
 
@@ -48,8 +47,6 @@ BESIDE = 10
 
 KINDS = 4
 """Blocks of which the steps are measured."""
-
-FIX = "Treat every block alike: load its codes and its scale, and handle what the unrolled loop leaves over."
 
 SCALES = ((1.0, 1.0), (2047.0, 2047.0), (3 * 2.0**-24, 2.0**-8), (-1.5, -2.5), (-1.5, 2.5))
 """Scales of a block with one product."""
@@ -76,13 +73,16 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
         # Where there is one kind of places, all that is wrong is of it; else what these steps give.
         alone = len(measured) == 1
 
+        shift = steps["given"][0] if "given" in steps else 0
         places_of = survey.wrong if alone else partial(survey.given, steps=steps)
+        places_of = partial(_moved, places_of, shift)
         seen = Seen({nb: places_of(nb) for nb in tried})
         rule = find_rule(seen, partial(_asked, places_of), LONGEST)
         if rule is None or all(where.all() for where in seen.rows.values()):
             continue
-        model = Model(**joined([base, {"local": ((rule.holds, steps),)}]))
-        if not survey.confirms(model, rule, tried, beside=alone):
+        holds = partial(_moved, rule.holds, -shift)
+        model = Model(**joined([base, {"local": ((holds, steps),)}]))
+        if not survey.confirms(model, holds, tried, beside=alone):
             continue
         first = next(nb for nb in tried if seen.rows[nb].any())
         text = rule.text("block", "nb")
@@ -95,9 +95,17 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
                 rule=part.rule,
                 fix=part.fix,
                 evidence=[bench.evidence(survey.first_wrong(first), f"nb = {first}")],
-                changes={"local": ((rule.holds, part.changes),)},
+                changes={"local": ((holds, part.changes),)},
             )
         return
+
+
+def _moved(places_of: Callable[[int], Array], shift: int, nb: int) -> Array:
+    """Return places so many blocks further on: those that are given something by others."""
+    places = np.asarray(places_of(nb))
+    moved = np.zeros_like(places)
+    moved[max(shift, 0) : nb + min(shift, 0)] = places[max(-shift, 0) : nb - max(shift, 0)]
+    return moved
 
 
 def _asked(places_of: Callable[[int], Array], nb: int) -> tuple[Array, None]:
@@ -146,7 +154,9 @@ class _Survey:
         """Return the first call of a row of nb that is wrong."""
         return next(one.call for _, one in self._calls(nb) if not matches(self._model, one))
 
-    def confirms(self, model: Model, rule: Rule, lengths: Sequence[int], *, beside: bool) -> bool:
+    def confirms(
+        self, model: Model, holds: Callable[[int], Array], lengths: Sequence[int], *, beside: bool
+    ) -> bool:
         """Return whether a model gives every call on blocks of a rule, and calls beside other codes."""
         others = (
             self._made_on(*rows)
@@ -155,7 +165,7 @@ class _Survey:
             for block in range(nb)
             for rows in _rows_beside(nb, block)
         )
-        own = (one for nb in lengths for block, one in self._calls(nb) if beside or rule.holds(nb)[block])
+        own = (one for nb in lengths for block, one in self._calls(nb) if beside or holds(nb)[block])
         return all(matches(model, one) for calls in (own, others) for one in calls)
 
     def _calls(self, nb: int) -> list[tuple[int, CallResult]]:
@@ -183,9 +193,10 @@ def _rows_beside(nb: int, block: int) -> Iterator[tuple[Array, Array]]:
 def _rows(nb: int, block: int) -> Iterator[tuple[Array, Array]]:
     """Yield rows of which one block counts, beside blocks of zeros."""
     rng = dot_rows.generator(f"local {nb} {block}")
-    for _ in range(2):  # (Of one, a code may be right by chance.)
+    for sign in (1, -1):  # (Of one, a code may be right by chance, or for its sign.)
         codes = np.zeros((2, nb, 32), np.int64)
-        codes[:, block] = rng.integers(-128, 128, (2, 32))
+        codes[:, block] = rng.integers(-127, 128, (2, 32))
+        codes[0] *= sign * (-1 if (codes[0] * codes[1]).sum() < 0 else 1)
         yield dot_rows.blocks(1.0, codes[0]), dot_rows.blocks(1.0, codes[1])
     edge = np.zeros((nb, 32), np.int64)
     edge[block] = -128
@@ -205,40 +216,20 @@ def _measured_at(bench: Bench, base: dict[str, Any], nb: int, block: int) -> tup
         for bench.element in (*range(32), before[2]):
             if bench.value(bench.one(3), bench.one(3)) == 9:
                 break
+        if given := given_to_others(bench):
+            return (given,)
         _, _, parts = block_steps(bench, base)
-        lost = _lost(parts[0]) if len(parts) == 1 else []
-        return tuple(filter(None, [_met(bench, nb, block, lost)])) or parts if lost else parts
+        # (What is read beyond a block may look lost, or like a constant.)
+        is_beyond = bench.of_result is None and any(_is_beyond(part) for part in parts)
+        elsewhere = codes_elsewhere(bench) if is_beyond else None
+        return (elsewhere,) if elsewhere else parts
     finally:
         bench.length, bench.place, bench.element, bench.factor = before
 
 
-def _lost(part: Candidate) -> list[int]:
-    """Return the elements of a block that a step does not count."""
-    if "products" not in part.changes:
-        return []
-    ones = np.ones((1, 32), np.int8)
-    return np.flatnonzero(np.asarray(part.changes["products"](ones, ones))[0] == 0).tolist()
-
-
-def _met(bench: Bench, nb: int, block: int, lost: Sequence[int]) -> Candidate | None:
-    """Return that elements of x, or of y, which do not meet their own, meet those of another block."""
-    element = lost[0]
-    for side, other in ("xy", "yx"):
-        rows = {name: np.zeros((nb, 32), np.int64) for name in "xy"}
-        rows[side][block, element] = 1
-        rows[other] += np.arange(1, nb + 1)[:, np.newaxis]
-        rows[other][block] = 0
-        met = bench.value(dot_rows.blocks(1.0, rows["x"]), dot_rows.blocks(1.0, rows["y"]))
-        if met in range(1, nb + 1):
-            shift = int(met) - 1 - block
-            which = f"block b {'-' if shift < 0 else '+'} {abs(shift)}"
-            return Candidate(
-                "block-map",
-                {"elements": list(lost), "of": other, "shift": shift},
-                "Q8A8-DOT-1",
-                f"{side}'s elements {ranges(list(lost))} of block b meet those of {other}'s {which}.",
-                FIX,
-                "",
-                {"lanes": (other, list(lost), shift)},
-            )
-    return None
+def _is_beyond(part: Candidate) -> bool:
+    """Return whether bytes of other blocks may be the cause of a step."""
+    if part.fact in ("block-map", "correction-wrong"):
+        return True
+    ones, step = np.ones((1, 32), np.int8), part.changes.get("products")
+    return step is not None and not np.array_equal(np.asarray(step(ones, ones)), ones)

@@ -211,8 +211,9 @@ class Model:
     others
         (codes) -> those of the other row, where there is one row at a time.
     lanes
-        Elements of a block that are those of another block of the same row: ("x" or "y", elements, how many
-        blocks further on); None where there are none.
+        Elements of a block that are read elsewhere: ("x" or "y", elements, how many bytes behind their own).
+    given
+        What is added to another block's sum: how many blocks further on it is, and a function of sums [n].
     local
         What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb] and fields of a
         model.
@@ -243,7 +244,8 @@ class Model:
     sums: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,), (3,))
     beside: Step | None = None
     others: Step = np.zeros_like
-    lanes: tuple[str, Sequence[int], int] | None = None
+    lanes: tuple[tuple[str, Sequence[int], Sequence[int]], ...] = ()
+    given: tuple[int, Step] | None = None
     local: tuple[tuple[Callable[[int], Array], Mapping[str, Any]], ...] = ()
     only: tuple[tuple[frozenset[int], Mapping[str, Any]], ...] = ()
     partial: Partial | None = None
@@ -308,21 +310,25 @@ class Model:
         else:
             far = self.read_at(side, nb)
             parts = [unpack_at(data, row * step, nb, version, far) for row in range(nrc)]
-        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+        scales_a, scales_b, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        scales = [scales_a] if version == 1 else [scales_a, scales_b]
+        raw = np.column_stack([*(s.view(np.uint8).reshape(-1, 2) for s in scales), codes.view(np.uint8)])
+        return [scales_a, scales_b, codes, raw]
 
     def _terms(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
     ) -> tuple[Array, Array, Array]:
         """Return scale products [n], what is added up [n, 33] and terms [n] of the blocks that meet."""
-        (xw, xa, qx), (yw, ya, qy) = x, y
+        (xw, xa, qx, _), (yw, ya, qy, _) = x, y
         (ix, iy), (of_x, of_y) = meeting[:2], meeting[-2:]
         halves_x, halves_y = self.pick(xw[of_x], xa[of_x], yw[of_y], ya[of_y])
         d = self.scale_product(self.widen_x(halves_x), self.widen_y(halves_y))
         codes = {"x": qx[ix], "y": qy[iy]}
-        if self.lanes is not None:
-            side, elements, shift = self.lanes
-            other, numbers = (qx, ix) if side == "x" else (qy, iy)
-            codes[side][:, elements] = other[np.clip(numbers + shift, 0, len(other) - 1)][:, elements]
+        for side, elements, far in self.lanes:
+            data, numbers = (x[3], ix) if side == "x" else (y[3], iy)
+            size = data.shape[1]
+            places = (numbers * size + size - 32)[:, np.newaxis] + np.add(elements, far)
+            codes[side][:, elements] = data.view(np.int8).reshape(-1)[np.clip(places, 0, data.size - 1)]
         of = np.asarray(self.products(codes["x"], codes["y"]))
         beside = np.asarray(self.correction(codes["x"], codes["y"]))
         if self.beside is not None:
@@ -331,7 +337,15 @@ class Model:
                 for q, at in ((qx, ix), (qy, iy))
             )
             beside = beside + self.beside(codes["x"], codes["y"], other_x, other_y)
-        terms = np.asarray(self.term((self.block_sum(of) + beside) * d))
+        sums = self.block_sum(of) + beside
+        terms = np.asarray(self.term(sums * d))
+        if self.given is not None:
+            shift, part = self.given
+            target = ix % nb + shift
+            scales = np.zeros(nb)
+            scales[ix % nb] = d
+            is_inside = (target >= 0) & (target < nb)
+            terms = terms + np.where(is_inside, part(sums) * scales[target % nb], 0)
         return d, np.column_stack([of, beside]), terms
 
     def _dot(
