@@ -152,7 +152,7 @@ def _of_law(law: Law) -> Difference:
     rule, fix = FIXES[form.stage]
     if where.values and "subnormal" in where.values.text and form.stage == "scale":
         rule = "Q8A8-HLF-2"
-    if where.places and form.stage in {"row", "store"}:
+    if (where.places and form.stage in {"row", "store"}) or form.fact in {"place-scale-of", "place-block-of"}:
         rule = "Q8A8-LAY-2"
     sentence = f"{_condition(where, place)}{form.what}."
     named = words(

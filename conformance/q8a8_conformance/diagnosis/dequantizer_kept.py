@@ -72,7 +72,7 @@ def kept() -> Iterator[Form]:
         what = f"{what}, or +0 where there is none"
         yield Form("scale", "place-scale-of", what, partial(_last_or_zero, is_none), cost=COST + 1)
     for what, change in _WITH_BEFORE.items():
-        yield Form("scale", "scale-read", what, partial(_with_before, change), cost=COST)
+        yield Form("scale", "place-scale-of", what, partial(_with_before, change), cost=COST)
 
 
 def _parts(name: str, source: Array) -> tuple[Array | None, Array | None]:

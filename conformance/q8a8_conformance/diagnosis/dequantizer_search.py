@@ -237,8 +237,9 @@ def _with(model: Dequantizer, law: Law, *, front: bool) -> Dequantizer:
 
 
 def _cost(law: Law) -> float:
-    """Return how much a law says; more where it is about scales by the values of codes, or the other way."""
+    """Return how much a law says; more where it is about scales by codes or elements, or the other way."""
     condition: Condition = law.where
     other = {"scale": {"codes", "product"}, "code": {"scales", "product"}}.get(law.form.stage, set())
     is_mixed = condition.values is not None and not other.isdisjoint(condition.values.data)
+    is_mixed |= law.form.stage == "scale" and condition.lanes is not None
     return 1 + law.form.cost + condition.cost + 0.5 * is_mixed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.protocol.messages import Call, Fault, Result
+from q8a8_conformance.protocol.messages import Call, Fault, Option, Result
 from q8a8_conformance.protocol.session import WorkerHung
 from q8a8_conformance.results.record import Status
 from q8a8_conformance.results.side_effects import SIDE_EFFECTS
@@ -327,9 +327,12 @@ class KernelCalls:
             return None
 
     def _keep_reach(self, call: Call, error: Exception) -> None:
-        """Keep a call that died beside an inaccessible page for the diagnosis."""
+        """Keep a call that died beside an inaccessible page, or of an input's, for the diagnosis."""
         if call.options & placement.GUARDS:
             self._target.observations.add_reach(call, str(error))
+        elif call.options & Option.READONLY:
+            writable = calls.with_options(call, call.options & ~Option.READONLY)
+            self._target.observations.add_side_effect(Fault.INPUT_WRITTEN, writable)
 
     def _record_faults(self, call: Call, result: Result) -> None:
         if not result.faults:

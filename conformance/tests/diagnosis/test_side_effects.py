@@ -10,7 +10,7 @@ import pytest
 from q8a8_conformance import diagnosis
 from q8a8_conformance.diagnosis.experiments import side_effects
 from q8a8_conformance.diagnosis.experiments.side_effects import of_reach, of_side_effect
-from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT, MUL_MAT, QUANTIZERS
 from q8a8_conformance.inputs.samples import call_of
 from q8a8_conformance.protocol.messages import NO_FAULTS, Fault, Option, Result
@@ -60,6 +60,24 @@ def _row_scales(call: Call) -> list[int]:
             lambda call: bool(call.n) and set(call.buffers[2].data[2:34]) == {0x80},
             "are left changed where the first block of y has codes of -128 alone.",
         ),
+        (
+            DEQUANTIZE,
+            lambda call: any(0 < scale < 0x400 for scale in _row_scales(call)),
+            "are left changed where a block has a subnormal scale.",
+        ),
+        (
+            DEQUANTIZE,
+            lambda call: any(
+                0x80 in call.buffers[0].data[34 * b + 2 : 34 * b + 34] for b in range(call.n // 32)
+            ),
+            "are left changed where a block has a code of -128.",
+        ),
+        (
+            MUL_MAT,
+            lambda call: call.bs % 4 == 3 and call.bx >= 5,
+            "are left changed where m % 4 = 3 and n >= 5.",
+        ),
+        (MUL_MAT, lambda _: True, "are left changed in every call."),
     ],
 )
 def test_where(function: str, has: Callable[[Call], bool], sentence: str) -> None:
@@ -75,6 +93,12 @@ def test_where(function: str, has: Callable[[Call], bool], sentence: str) -> Non
 
 def _some(function: str) -> list[Call]:
     """Return calls of several lengths and contents, of which some have each side effect."""
+    if function == MUL_MAT:
+        shapes = ((3, 5, 2), (4, 5, 1), (7, 9, 3))
+        return [
+            calls.mul_mat(dot_rows.random_pair(m * nb)[0].reshape(m, nb), np.ones((n, 32 * nb), np.float32))
+            for m, n, nb in shapes
+        ]
     plain = [call_of(function, n) for n in (0, 1, 2, 3, 5, 17, 33)]
     zeros = [calls.with_zeros(call) for call in plain[1:]]
     if function == DEQUANTIZE:
@@ -89,7 +113,7 @@ def _some(function: str) -> list[Call]:
 
 
 def test_what_has_no_condition() -> None:
-    """Nothing is said of what is not seen again, of a product, or where no rule fits."""
+    """Nothing is said of what is not seen again, or where no rule fits."""
     one = call_of(DOT, 3)
     assert of_side_effect(FLUSH, [one], _kernel(lambda _: False)) is None
     assert of_side_effect(FLUSH, [one], lambda _: None) is None
@@ -97,7 +121,7 @@ def test_what_has_no_condition() -> None:
     odd = {3, 4, 9, 14, 33}
     assert of_side_effect(FLUSH, [one], _kernel(lambda call: call.n // 32 in odd)) is None
     product = calls.build(MUL_MAT, 32, {"w": bytes(34), "x": bytes(128)}, bs=1, bx=1)
-    assert of_side_effect(FLUSH, [product], _kernel(lambda _: True)) is None
+    assert of_side_effect(FLUSH, [product], _kernel(lambda call: call.bs * call.bx in odd | {1})) is None
 
 
 def test_options_are_kept() -> None:

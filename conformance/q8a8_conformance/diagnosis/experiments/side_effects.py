@@ -1,7 +1,8 @@
 """In which calls a kernel does something besides its result: by their length, and by what their inputs hold.
 
 A call with the side effect is made again; then ordinary ones of many lengths, with its options. Where none of
-them has it, some of their blocks get other contents: zeros, small or large values, the lowest codes.
+them has it, some of their blocks get other contents: zeros, small or large values, the lowest codes. Where it
+comes and goes with ordinary values, they begin as plain ones: positive, and much alike.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
-from q8a8_conformance.inputs import calls
-from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT_REAL, QUANTIZERS
-from q8a8_conformance.inputs.samples import call_of
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT_REAL, MUL_MAT, QUANTIZERS
+from q8a8_conformance.inputs.samples import call_of, floats
 from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.results.side_effects import SIDE_EFFECTS
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 SECONDS = 4.0
 """How long other calls are made: without an answer to all of them nothing is said."""
 
-TRIED, LONGEST = 3, 600
-"""Calls that are made again, and the longest one that is made besides."""
+TRIED, LONGEST, TOGETHER = 3, 600, 8
+"""Calls that are made again, the longest one that is made besides, and products of any shape."""
 
 BLOCKS = (*range(1, 19), 31, 32, 33, 63, 64, 65)
 SIZES = (*range(1, 35), 47, 48, 49, 63, 64, 65, 100, 127, 128, 129)
@@ -78,7 +79,8 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
             continue
         effect, detail = SIDE_EFFECTS[fault], result.detail.splitlines()[:1]
         try:
-            found = _where(fault, call, ask) if call.function in ROW_FUNCTIONS else None
+            is_row = call.function in ROW_FUNCTIONS
+            found = _where(fault, call, ask) if is_row else _in_shapes(_Survey(fault, call, ask), call)
         except NoAnswerError:
             found = None
         if found is None:
@@ -122,6 +124,8 @@ def of_reach(died: Sequence[tuple[Call, str]], ask: Ask) -> Fact | None:
 
 
 def _length(call: Call) -> str:
+    if call.function == MUL_MAT:
+        return f"m = {call.bs}, n = {call.bx}, nb = {call.n // 32}"
     return f"size = {call.n}" if call.function == ACTIVATION else f"nb = {call.n // 32}"
 
 
@@ -131,14 +135,28 @@ def _where(fault: Fault | None, call: Call, ask: Ask) -> tuple[dict[str, Any], s
     Without a fault it is that a call does not return.
     """
     survey = _Survey(fault, call, ask)
+    for base in (_sample, _plain):
+        found, is_regular = _found(survey, call, partial(base, call))
+        if found:
+            return min(found, key=lambda one: one[0])[1:]
+        if is_regular:
+            break
+    empty = survey.happens(lambda n: (_sample(call, n),), 0)
+    return ({"values": "", "length": "empty"}, " where there are no elements") if empty else None
+
+
+def _found(
+    survey: _Survey, call: Call, base: Callable[[int], Call]
+) -> tuple[list[tuple[int, dict[str, Any], str]], bool]:
+    """Return conditions under which it happens, each with what it says; and whether values decide alone."""
     found: list[tuple[int, dict[str, Any], str]] = []
-    for words, make in _contents(call):
+    for words, make in _contents(call, base):
         hits = survey.hits(make)
         if not any(hits.values()):
             continue
         rule = survey.rule(make, hits)
         if rule is None and not words:
-            return None
+            return [], False
         if rule is None:
             continue
         noun = ("element", "size") if call.function == ACTIVATION else ("block", "nb")
@@ -148,10 +166,35 @@ def _where(fault: Fault | None, call: Call, ask: Ask) -> tuple[dict[str, Any], s
         found.append((len(rule.length), where, f" where {' and '.join(conditions)}" if conditions else ""))
         if not words or not text:
             break
-    if found:
-        return min(found, key=lambda one: one[0])[1:]
-    empty = survey.happens(partial(_sample, call), 0)
-    return ({"values": "", "length": "empty"}, " where there are no elements") if empty else None
+    return found, True
+
+
+def _in_shapes(survey: _Survey, call: Call) -> tuple[dict[str, Any], str] | None:
+    """Return in which products it happens: conditions on m, n and the blocks of a row that hold together."""
+    shape = (call.bs, call.bx, call.n // 32)
+    rules: dict[str, Rule] = {}
+    for number, name in enumerate(("m", "n", "nb")):
+        make = partial(_in_shape, shape, number)
+        rule = survey.rule(make, survey.hits(make))
+        if rule is None:
+            return None
+        rules[name] = rule
+    rng = np.random.default_rng(3)
+    for tried in rng.integers(1, 20, (TOGETHER, 3)).tolist():
+        wanted = all(rule.takes(size) for rule, size in zip(rules.values(), tried, strict=True))
+        if survey.happens(partial(_in_shape, tried, 2), tried[2]) is not wanted:
+            return None
+    texts = [rule.text("row", name).partition(" where ")[2] for name, rule in rules.items()]
+    where = {"length": {name: [c.to_json() for c in rule.length] for name, rule in rules.items()}}
+    conditions = [text for text in texts if text]
+    return where, f" where {' and '.join(conditions)}" if conditions else ""
+
+
+def _in_shape(shape: Sequence[int], number: int, size: int) -> tuple[Call, ...]:
+    """Return a product of ordinary matrices of a shape, one number of which is another."""
+    m, n, nb = (size if i == number else other for i, other in enumerate(shape))
+    w = dot_rows.random_pair(m * nb, seed=9)[0].reshape(m, nb)
+    return (calls.mul_mat(w, floats(n * nb * 32).reshape(n, nb * 32)),)
 
 
 class _Survey:
@@ -197,16 +240,32 @@ class _Survey:
         return find_rule(Seen(rows, {n: np.arange(n) == 0 for n in hits}), asked, LONGEST)
 
 
-def _sample(call: Call, n: int) -> tuple[Call, ...]:
-    return (call_of(call.function, n, call.nrc),)
+def _sample(call: Call, n: int) -> Call:
+    return call_of(call.function, n, call.nrc)
 
 
-def _contents(call: Call) -> Iterator[tuple[str, Maker]]:
-    """Yield what calls may hold, ordinary values first: a clause about the inputs, and a maker by length."""
-    yield "", partial(_sample, call)
+def _plain(call: Call, n: int) -> Call:
+    """Return a call on positive values that are much alike."""
+    made = call_of(call.function, n, call.nrc)
+    buffers = list(made.buffers)
+    for side in call.spec.inputs:
+        size = len(buffers[side].data)
+        if call.function in (*QUANTIZERS, ACTIVATION):
+            data = (1 + np.arange(size // 4) % 5 / 8).astype("<f4").tobytes()
+        else:
+            block = bytes([0, 0x38] * (2 if call.function == DOT_REAL else 1)) + bytes(range(1, 9)) * 4
+            data = (block * (size // len(block) + 1))[:size]
+        buffers[side] = replace(buffers[side], data=data)
+    return replace(made, buffers=tuple(buffers))
+
+
+def _contents(call: Call, base: Callable[[int], Call]) -> Iterator[tuple[str, Maker]]:
+    """Yield what calls may hold, those of a base first: a clause about the inputs, and a maker by length."""
+    yield "", lambda n: (base(n),)
     function = call.function
     if function == ACTIVATION:
-        yield "every element is 0", partial(_floats, function, lambda x: 0 * x, (slice(None),))
+        yield "every element is 0", partial(_floats, base, lambda x: 0 * x, (slice(None),))
+        yield "an element is negative", partial(_floats, base, _one_negative, (slice(None),))
         return
     if function in QUANTIZERS:
         for (verb, at), (noun, change) in product(
@@ -216,20 +275,26 @@ def _contents(call: Call) -> Iterator[tuple[str, Maker]]:
                 "all zeros": lambda x: 0 * x,
                 "so small that its scale is subnormal": lambda x: x * np.float32(2.0**-10),
                 "as large as scales allow": lambda x: np.sign(x) * np.float32(8e6),
+                "not without a negative element": _one_negative,
             }.items(),
         ):
-            yield f"{verb} {noun}", partial(_floats, function, change, at)
+            yield f"{verb} {noun}", partial(_floats, base, change, at)
         return
     for side, (verb, at), (noun, change) in product(call.spec.inputs, PLACES.items(), _CHANGES.items()):
         of = "" if function == DEQUANTIZE else f" of {call.spec.buffers[side].name[-1]}"
-        yield f"{verb.removesuffix(' is')}{of} has {noun}", partial(_blocks, call, change, at, side)
+        yield f"{verb.removesuffix(' is')}{of} has {noun}", partial(_blocks, base, change, at, side)
+
+
+def _one_negative(x: Array) -> Array:
+    return np.where(np.arange(x.size).reshape(x.shape) % 32 == 5, -x, x)
 
 
 def _floats(
-    function: str, change: Callable[[Array], Array], places: tuple[int | slice, ...], n: int
+    base: Callable[[int], Call], change: Callable[[Array], Array], places: tuple[int | slice, ...], n: int
 ) -> tuple[Call, ...]:
     """Return calls of a quantizer in which some blocks of its elements are changed."""
-    x = np.frombuffer(call_of(function, n).buffers[0].data, "<f4")
+    call = base(n)
+    function, x = call.function, np.frombuffer(call.buffers[0].data, "<f4")
     made = []
     for at in places:
         data = x.reshape(1 if function == ACTIVATION else n, -1).copy()
@@ -239,32 +304,40 @@ def _floats(
     return tuple(made)
 
 
-_CHANGES: dict[str, tuple[int | None, int]] = {
-    "a scale of 0": (0x0000, 0),
-    "a subnormal scale": (0x0155, 0),
-    "a negative scale": (0xB800, 0),
-    "codes of 0 alone": (None, 0x00),
-    "codes of -128 alone": (None, 0x80),
+_CODE, _CODES = slice(5, 6), slice(0, 32)
+
+_CHANGES: dict[str, tuple[slice | None, int]] = {
+    "a scale of 0": (None, 0x0000),
+    "a subnormal scale": (None, 0x0155),
+    "a negative scale": (None, 0xB800),
+    "a code of 0": (_CODE, 0x00),
+    "a code of -128": (_CODE, 0x80),
+    "codes of 0 alone": (_CODES, 0x00),
+    "codes of -128 alone": (_CODES, 0x80),
 }
-"""Another scale for a block, or another code: by the end of a clause."""
+"""Another scale for a block, or other codes at some places: by the end of a clause."""
 
 
 def _blocks(
-    call: Call, change: tuple[int | None, int], places: tuple[int | slice, ...], side: int, n: int
+    base: Callable[[int], Call],
+    change: tuple[slice | None, int],
+    places: tuple[int | slice, ...],
+    side: int,
+    n: int,
 ) -> tuple[Call, ...]:
     """Return calls on rows of blocks, of which some on one side have another scale, or other codes."""
-    made = call_of(call.function, n, call.nrc)
+    made = base(n)
     buffer = made.buffers[side]
-    size = 36 if call.function == DOT_REAL else 34
-    scale, code = change
+    size = 36 if made.function == DOT_REAL else 34
+    codes, value = change
     found = []
     for at in places:
         data = np.frombuffer(bytes(buffer.data), np.uint8).copy()
         rows = data[: n * size].reshape(n, size)
-        if scale is None:
-            rows[at, size - 32 :] = code
+        if codes:
+            rows[at, size - 32 :][..., codes] = value
         else:
-            rows[at, : size - 32] = list(scale.to_bytes(2, "little")) * ((size - 32) // 2)
+            rows[at, : size - 32] = list(value.to_bytes(2, "little")) * ((size - 32) // 2)
         buffers = list(made.buffers)
         buffers[side] = replace(buffer, data=data.tobytes())
         found.append(replace(made, buffers=tuple(buffers)))
