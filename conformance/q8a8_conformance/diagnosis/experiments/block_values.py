@@ -85,7 +85,8 @@ def _of(part: int, test: Callable[[Array], Array]) -> Callable[[Values], Array]:
 
 def _triggers() -> Iterator[Trigger]:
     of_scales = (
-        ("zero-scale", "is zero", 0.0, lambda d: np.asarray(d == 0)),
+        ("zero-scale", "is +0", 0.0, lambda d: np.asarray((d == 0) & ~np.signbit(d))),
+        ("minus-zero-scale", "is -0", -0.0, lambda d: np.asarray((d == 0) & np.signbit(d))),
         ("negative-scale", "is negative", -2.0, lambda d: np.asarray(d < 0)),
         (
             "subnormal-scale",
@@ -253,11 +254,18 @@ def _fact(
 ) -> Measured:
     """Return the fact that some values have one effect."""
     names = [trigger.name for trigger, *_ in some]
-    of_zero = all(name.startswith("zero-scale") for name in names)
+    of_zero = all("zero-scale" in name for name in names)
     ends = of_zero and reach == "later" and effect.kind == Kind(0) and not text
     of = REACHES[reach][0]
     what = effect.words(plural=reach in ("later", "up-to"))
-    where = " or ".join(trigger.words for trigger, *_ in some)
+    words = [trigger.words for trigger, *_ in some]
+    for side in "xy":
+        # (A zero of either sign is a zero.)
+        zeros = [f"{side}'s scale of block b is {sign}0" for sign in "+-"]
+        if {*zeros} <= {*words}:
+            words.remove(zeros[1])
+            words[words.index(zeros[0])] = f"{side}'s scale of block b is zero"
+    where = " or ".join(words)
     for at in (at for _, at, _ in some if at):
         where += f", b being {at.text('block', 'nb')}"
         break
@@ -265,8 +273,8 @@ def _fact(
         "zero-scale-affects-others" if of_zero else "block-affects-others",
         {"values": names, "blocks": reach, "ends": ends, **effect.to_json()}
         | ({"at": some[0][1].to_json()} if some[0][1] else {}),
-        "" if ends and len(some) == 2 else f"Where {where}, {of} {what}.",
-        cause="zero-scale-ends-row" if ends and len(some) == 2 else "",
+        "" if ends and len(words) == 2 else f"Where {where}, {of} {what}.",
+        cause="zero-scale-ends-row" if ends and len(words) == 2 else "",
         like="zero-scale-ends-row",
         fix="" if of_zero else FIX,
         evidence=[bench.evidence(some[0][2].call, f"a row in which {some[0][0].words} for one block b")],

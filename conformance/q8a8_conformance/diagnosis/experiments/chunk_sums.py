@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 LENGTHS = (*range(2, 41), 48, 63, 64, 65, 66, 96, 127, 128, 129, 130, 256, 257)
 """Blocks of rows in which it is tried whether the first two share a sum of few bits."""
 
-LONGEST, FEW = 300, 3
-"""Blocks of the longest row of which each block is tried, and failed lengths that are."""
+LONGEST, LONG = 300, (40, 130)
+"""Blocks of the longest row of which each block is tried, and of rows that are besides failed ones."""
 
 LARGE, POWER = 64, 12
 """A code, and the exponent of its square."""
@@ -90,7 +90,7 @@ def _is_lost(bench: Bench, nb: int, one: int, other: int, bits: int) -> bool:
 def chunk_sums(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     """Find sums of chunks, or of lanes, that have fewer bits than a float32."""
     lengths = sorted({one.call.n // 32 for one in failed} & {*range(2, LONGEST)})
-    for nb in lengths[:FEW]:
+    for nb in dict.fromkeys((*lengths[:1], *(LONG if lengths else ()), *lengths[-1:])):
         bits = next((p for p in range(4, 24) if _is_lost(bench, nb, 0, 1, p)), 0)
         lanes = [k for k in (2, 4, 8, 16) if not bits and k < nb and _is_lost(bench, nb, 0, k, 20)]
         if lanes:

@@ -92,6 +92,16 @@ class Effect:
         of = self.taken(places, nb)
         return np.asarray(((of >= 0) & (of < nb)).all(axis=0) & (of != places).any(axis=0))
 
+    def is_known(self, nb: int) -> Array:
+        """Return at which places of a row it is known whether it is so: bool [nb].
+
+        Whatever is read beyond a row, by the next block's number, may be anything.
+        """
+        if any(formula.words in SHIFTS for formula in self.sources):
+            return self.shows(nb)
+        places = np.arange(nb)
+        return np.asarray((self.taken(places, nb) != places).any(axis=0) | (self.kind.parts is None))
+
     @property
     def fact(self) -> str:
         """The fact that it is."""
@@ -139,6 +149,9 @@ def _parts(parts: Sequence[int]) -> str:
     by_side = [[PARTS[part] for part in sorted(parts, reverse=True) if part % 2 == side] for side in (0, 1)]
     return " and ".join(f"{of[0]}{' and scale' * (len(of) > 1)}" for of in by_side if of)
 
+
+SHIFTS = ("{i} - {t}", "{i} + {t}")
+"""The words of blocks that are so far away."""
 
 Observed = dict[Kind, list[tuple[int, tuple[int, ...]]]]
 """Places, and the blocks that parts are taken from there, by what happens."""
@@ -223,7 +236,7 @@ FORMULAS = (
     *ROW_FORMULAS[3:],
     ("{n} - 1 - {t}", lambda i, n, t: 0 * i + n - 1 - t, (1, 2, 3)),
     (
-        "{n} - 1 - ({i} - {n} + {n} % {t})",
+        "2 {n} - 1 - {n} % {t} - {i}",
         lambda i, n, t: n - 1 - (i - n + n % t),
         (3, 4, 5, 6, 7, 8, 16),
     ),
@@ -233,7 +246,7 @@ FORMULAS = (
 
 def shifted(step: int) -> RowFormula:
     """Return the block so far away."""
-    words = "{i} - {t}" if step < 0 else "{i} + {t}"
+    words = SHIFTS[step > 0]
     return RowFormula(words, lambda i, _n, t: i + (t if step > 0 else -t), abs(step))
 
 

@@ -132,7 +132,7 @@ class _Rows:
                 for parts, source in zip(effect.kind.parts or (), sources, strict=True)
                 for part in parts
             )
-        return found, effect.shows(nb)
+        return found, effect.is_known(nb)
 
 
 def miscounted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
@@ -201,7 +201,9 @@ def _ruled(rows: _Rows) -> Iterator[tuple[Rule | AsSeen, Effect]]:
     longest = max(rows.right, default=0)
     for effect in effects:
         right = {
-            nb: (np.zeros(nb, np.bool_), effect.shows(nb)) for nb, is_right in rows.right.items() if is_right
+            nb: (np.zeros(nb, np.bool_), effect.is_known(nb))
+            for nb, is_right in rows.right.items()
+            if is_right
         }
         here = right | {nb: rows.at(effect, nb) for nb in rows.seen}
         seen = Seen(*({nb: of[part] for nb, of in here.items()} for part in (0, 1)))
