@@ -27,6 +27,7 @@ DELAYS_NS = tuple(1000 * delay for delay in (200, 1000, 50, 5000, 20000, 0, 500,
 """When the first call is stopped: initializations take from a few to many thousand microseconds."""
 EXIT_FAILED = 1
 """Exit status of a copy that failed by an error of its own."""
+_NAP_SECONDS = 2e-4
 _MAX_SECONDS = 1.5
 """After so long no further copy is made."""
 
@@ -77,6 +78,27 @@ def run_copies(call: Call, run: Callable[[Call, int], Result]) -> Result:
     if first is None:
         raise CannotCall("no copy was made")
     return replace(first, overlap=overlap)
+
+
+def survives(attempt: Callable[[], object], seconds: float) -> bool:
+    """Return whether a copy of this process can attempt something, and ends in time."""
+    child = os.fork()
+    if child == 0:
+        status = EXIT_FAILED
+        try:
+            attempt()
+            status = 0
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status == 0
+        time.sleep(_NAP_SECONDS)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
 
 
 def _run_copy(call: Call, run: Callable[[Call, int], Result], delay_ns: int) -> Result:

@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 from q8a8_conformance.worker.native_calls import STOP_SIGNAL, NativeCall, address_of_function, library_call
 
@@ -25,6 +30,7 @@ _SYSCALLS = {
     "aarch64": {"timer_create": 107, "timer_settime": 110, "timer_delete": 111, "tgkill": 131},
 }
 """Numbers of system calls; before glibc 2.34 the timers' functions are in another library."""
+_BLOCKED = re.compile(rb"^SigBlk:\s*([0-9a-f]+)$", re.MULTILINE)
 _PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
 _PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -117,6 +123,20 @@ class Stopper:
     def _call(self, name: str, *arguments: int) -> None:
         words = [ctypes.c_long(word) for word in (self._numbers[name], *arguments)]
         self._library.syscall(*words)
+
+
+def cannot_stop(threads: Iterable[int]) -> bool:
+    """Return whether one of some threads now blocks a signal by which it would be stopped, or let go on.
+
+    A fault that is blocked ends the process.
+    """
+    needed = 1 << (signal.SIGSEGV - 1) | 1 << (_WAKE_SIGNAL - 1)
+    for thread in threads:
+        with suppress(OSError):
+            found = _BLOCKED.search(Path(f"/proc/self/task/{thread}/status").read_bytes())
+            if found and int(found[1], 16) & needed:
+                return True
+    return False
 
 
 def sleeps(thread: int) -> bool:

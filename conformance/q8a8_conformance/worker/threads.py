@@ -33,17 +33,21 @@ class ThreadCalls:
     def __init__(self, placer: Placer) -> None:
         self._placer = placer
         self._chains = ConcurrentCalls() if placer.target.is_native and available() else None
+        self._blocking: dict[str, bool] = {}
 
     def run(self, call: Call, delay_ns: int | None) -> Result:
         """Make a call; with a delay as the first one of the process, whose first thread is stopped."""
-        return _Threads(self._placer, self._chains, call).run(delay_ns)
+        return _Threads(self._placer, self._chains, call, self._blocking).run(delay_ns)
 
 
 class _Threads:
     """One call from several threads."""
 
-    def __init__(self, placer: Placer, chains: ConcurrentCalls | None, call: Call) -> None:
+    def __init__(
+        self, placer: Placer, chains: ConcurrentCalls | None, call: Call, blocking: dict[str, bool]
+    ) -> None:
         self._placer = placer
+        self._blocking = blocking
         self._call = call
         self._together = call.together or Together()
         other = self._together.other
@@ -87,6 +91,7 @@ class _Threads:
         typical = self._call_alone()
         if typical * self._call.threads * CALLS_OF_A_BATCH > _MAX_SECONDS * 1e9:
             return  # the runner would not wait for so many calls
+        closes = not any(self._blocks_stops(chains, number) for number in range(2))
         started = time.monotonic()
         calls = 0
         while (
@@ -96,11 +101,20 @@ class _Threads:
         ) and time.monotonic() - started < _MAX_SECONDS:
             kept = len(self._placer.memory.buffers)
             lanes = chains.run_batch(
-                self._call.threads, self._prepare, self._tally.rounds, typical, self._tally
+                self._call.threads, self._prepare, self._tally.rounds, typical, self._tally, closes=closes
             )
             calls += CALLS_OF_A_BATCH
             self._compare([lane.prepared for lane in lanes])
             self._placer.memory.release(kept)
+
+    def _blocks_stops(self, chains: ConcurrentCalls, number: int) -> bool:
+        """Return whether a function blocks the signals of stops, as its first call from threads showed."""
+        function = self._versions[number][0].function
+        if function not in self._blocking:
+            kept = len(self._placer.memory.buffers)
+            self._blocking[function] = chains.blocks_stops(self._prepare, number)
+            self._placer.memory.release(kept)
+        return self._blocking[function]
 
     def _call_alone(self) -> int:
         """Call from this thread, before there are others; return the time of a call in nanoseconds."""

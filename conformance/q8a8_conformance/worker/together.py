@@ -15,10 +15,13 @@ import ctypes
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from q8a8_conformance.worker.fresh import can_copy, survives
 from q8a8_conformance.worker.native_calls import CallChain, NativeCall, Stack, library_call
-from q8a8_conformance.worker.stopping import Stopper, sleeps
+from q8a8_conformance.worker.stopping import Stopper, cannot_stop, sleeps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +40,8 @@ _LONE_WAKE_SECONDS = 2e-3
 _SPIN_SECONDS = 0.1
 _STOP_SECONDS = 2.0
 _MAX_LOCKED = 3
+_COPY_SECONDS, _PLACES = 1.0, 4
+"""How long calls may take to be stopped at so many pages."""
 _SEMAPHORE_SIZE = 64
 """Space for a `sem_t`; glibc's has 32 bytes."""
 _GAPS = {8: 9, 12: 4, 14: 6, 15: 30}
@@ -156,6 +161,8 @@ class ConcurrentCalls:
         first_round: int,
         typical_ns: int,
         tally: Tally,
+        *,
+        closes: bool = True,
     ) -> list[Lane]:
         """Make a first call of each thread, `ROUNDS` rounds of stopped calls and some free ones.
 
@@ -172,6 +179,8 @@ class ConcurrentCalls:
             The time of a call, within which timers run out.
         tally : Tally
             Takes the results.
+        closes : bool
+            Whether calls may be stopped at a closed page.
         """
         with _Crew(self._stopper, self._lanes(threads)) as crew:
             plan = [_Stop(first_round + number, threads, typical_ns) for number in range(ROUNDS)]
@@ -179,7 +188,7 @@ class ConcurrentCalls:
                 lane.add([prepare(number, None)])
                 for stop in plan:
                     if number == stop.thread:
-                        stop.prepared = prepare(number, stop.place)
+                        stop.prepared = prepare(number, stop.place if closes else None)
                         crew.add_stopped(number, stop.prepared, stop.delay_ns)
                     else:
                         lane.add([prepare(number, None)])
@@ -196,6 +205,27 @@ class ConcurrentCalls:
                 crew.run_round(stop.thread, stop.prepared, tally)
             crew.ask_all()
         return crew.finish(tally)
+
+    def blocks_stops(self, prepare: Callable[[int, int | None], PreparedCall], number: int) -> bool:
+        """Return whether calls, or threads of the kernel's own, block the signals of stops, as they may.
+
+        Calls of one version are stopped at a page of each buffer, in a copy of this process. A fault that is
+        blocked ends the copy; where it is the wakening, the copy does not end.
+        """
+        if _has_masked_threads():
+            return True
+        return can_copy() and not survives(partial(self._stop_at_each, prepare, number), _COPY_SECONDS)
+
+    def _stop_at_each(self, prepare: Callable[[int, int | None], PreparedCall], number: int) -> None:
+        """Stop calls at the first pages to be closed."""
+        with _Crew(self._stopper, self._lanes(2)) as crew:
+            stopped = [prepare(number, place) for place in range(_PLACES)]
+            for one in stopped:
+                crew.add_stopped(0, one, 0)
+                crew.lanes[1].add([prepare(number, None)])
+            crew.build()
+            for one in stopped:
+                crew.run_round(0, one, Tally())
 
     def run_first(
         self, threads: int, prepare: Callable[[int, int | None], PreparedCall], delay_ns: int, tally: Tally
@@ -218,6 +248,19 @@ class ConcurrentCalls:
     def _lanes(self, threads: int) -> list[Lane]:
         self._stacks += [Stack() for _ in range(threads - len(self._stacks))]
         return [Lane(stack) for stack in self._stacks[:threads]]
+
+
+def _has_masked_threads() -> bool:
+    """Return whether a thread of the kernel's own blocks the signals of stops, and not only as it begins."""
+    found = []
+    for _ in range(2):
+        known = {thread.native_id for thread in threading.enumerate()}
+        every = {int(entry.name) for entry in Path("/proc/self/task").iterdir()}
+        found.append({thread for thread in every - known if cannot_stop([thread])})
+        if not found[-1]:
+            return False
+        time.sleep(_ASLEEP_SECONDS)
+    return bool(found[0] & found[1])
 
 
 class _Stop:

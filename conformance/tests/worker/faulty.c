@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <fenv.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,6 +214,57 @@ void starts_thread(const float *x, void *y, int64_t k) {
     struct part part = {x, y, k};
     pthread_t thread;
     if (pthread_create(&thread, NULL, make_part, &part) == 0) pthread_join(thread, NULL);
+}
+
+/* Blocks all signals during the call, or those only that no fault sends: a stop by one must not be tried. */
+static void blocks(const float *x, void *y, int64_t k, int faults) {
+    sigset_t all, before;
+    sigfillset(&all);
+    if (!faults) {
+        sigdelset(&all, SIGSEGV);
+        sigdelset(&all, SIGBUS);
+    }
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    good(x, y, k);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+void blocks_signals(const float *x, void *y, int64_t k) { blocks(x, y, k, 1); }
+void blocks_all_but_faults(const float *x, void *y, int64_t k) { blocks(x, y, k, 0); }
+
+/* A thread that stays, with all signals blocked, makes the rows. */
+static pthread_mutex_t pool_free = PTHREAD_MUTEX_INITIALIZER, pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t pool_changed = PTHREAD_COND_INITIALIZER;
+static struct part *pool_part;
+static void *serve_pool(void *unused) {
+    (void)unused;
+    pthread_mutex_lock(&pool_lock);
+    for (;;) {
+        while (pool_part == NULL) pthread_cond_wait(&pool_changed, &pool_lock);
+        good(pool_part->x, pool_part->y, pool_part->k);
+        pool_part = NULL;
+        pthread_cond_broadcast(&pool_changed);
+    }
+    return NULL;
+}
+static void start_pool(void) {
+    sigset_t all, before;
+    pthread_t thread;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_create(&thread, NULL, serve_pool, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+void keeps_pool(const float *x, void *y, int64_t k) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct part part = {x, y, k};
+    pthread_once(&once, start_pool);
+    pthread_mutex_lock(&pool_free);
+    pthread_mutex_lock(&pool_lock);
+    pool_part = &part;
+    pthread_cond_broadcast(&pool_changed);
+    while (pool_part != NULL) pthread_cond_wait(&pool_changed, &pool_lock);
+    pthread_mutex_unlock(&pool_lock);
+    pthread_mutex_unlock(&pool_free);
 }
 
 /* Adds to the output instead of overwriting it. */

@@ -65,7 +65,13 @@ def test_threads_with_the_same_remainder_share(kernel: Callable[[str], Session],
         assert session.call(call_of(0, threads=threads, together=together)).faults == faults
 
 
-@pytest.mark.parametrize("name", ["good", "takes_lock", "spins", "fills_once", "uses_stack", "starts_thread"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("good", "takes_lock", "spins", "fills_once", "uses_stack", "starts_thread", "blocks_signals"),
+        *("blocks_all_but_faults", "keeps_pool"),
+    ],
+)
 def test_right_kernels_have_no_faults(kernel: Callable[[str], Session], name: str) -> None:
     """A right kernel has no faults, whatever it does about threads."""
     session = kernel(name)
