@@ -61,6 +61,10 @@ NAMED = tuple(
             "largest-once", "where the largest magnitude comes once",
             lambda case: largest(case).sum(axis=1) == 1,
         ),
+        (
+            "both-signs", "where the largest magnitude comes with both signs",
+            lambda case: (case.x.max(axis=1) == case.amax) & (case.x.min(axis=1) == -case.amax),
+        ),
         ("none-negative", "where no element is negative", lambda case: ~(case.x < 0).any(axis=1)),
         ("none-positive", "where no element is positive", lambda case: ~(case.x > 0).any(axis=1)),
         (

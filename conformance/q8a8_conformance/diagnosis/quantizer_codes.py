@@ -77,12 +77,12 @@ _CODES: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
 
 def code_effects() -> Iterator[Effect]:
     """Yield codes that are stored as others."""
-    fix = STEP_FIXES["Q8A8-QNT-5"]
     for name, text, change in _CODES:
+        rule = "Q8A8-QNT-5" if name == "lowest" else "Q8A8-QNT-4"
         gives = partial(_changed_codes, change=change)
-        yield Effect("value-codes", {"codes": name}, text, "Q8A8-QNT-5", fix, gives)
-    text = "Codes are 127 or -127, by the element's sign"
-    yield Effect("value-codes", {"codes": "largest"}, text, "Q8A8-QNT-5", fix, _by_sign)
+        yield Effect("value-codes", {"codes": name}, text, rule, STEP_FIXES[rule], gives)
+    rule, text = "Q8A8-QNT-4", "Codes are 127 or -127, by the element's sign"
+    yield Effect("value-codes", {"codes": "largest"}, text, rule, STEP_FIXES[rule], _by_sign)
 
 
 def _by_sign(case: Case) -> Given:

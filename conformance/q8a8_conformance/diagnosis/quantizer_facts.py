@@ -139,8 +139,10 @@ def quantizer_facts(
     steps = partial(_differing_steps, revealed.model, base)
     others = partial(value_facts, calls, some, recipe, steps)
     # (What is right at some places after all is wrong at others alone.)
-    is_whole = not revealed.unplaced and all(part.recipe != base for part in revealed.model.parts)
-    return measured.facts(every, telling, failures, others, is_sure=is_sure, is_whole=is_whole)
+    is_right = any(part.recipe == base for part in revealed.model.parts)
+    is_whole = not revealed.unplaced and not is_right
+    found = measured.facts(every, telling, failures, others, is_sure=is_sure, is_whole=is_whole)
+    return [] if is_right and any(fact.fact == "step" for fact in found) else found
 
 
 def _differing_steps(model: QuantizerModel, base: Recipe, recipe: Recipe) -> Iterator[Difference]:

@@ -130,10 +130,24 @@ class _Tried:
     missed: int
 
 
-def _rank(pair: tuple[int, _Tried]) -> tuple[int, int, int]:
-    """Return where an effect that gives so many units stands: of those that give about as many, by number."""
-    count, one = pair
-    return -int(NEAR * math.log2(count)), int(math.log2(1 + one.missed)), one.number
+def _ranked(pairs: Sequence[tuple[int, _Tried]]) -> list[tuple[int, _Tried]]:
+    """Return effects by how many units each gives; of those that give about as many one of each kind."""
+
+    def near(count: int) -> int:
+        return -int(NEAR * math.log2(count))
+
+    found = []
+    places: Counter[tuple[int, str, int]] = Counter()
+    for count, one in sorted(pairs, key=lambda pair: (int(math.log2(1 + pair[1].missed)), pair[1].number)):
+        key = near(count), *_kind(one.effect)
+        found.append((near(count), places[key], one.number, (count, one)))
+        places[key] += 1
+    return [pair for *_, pair in sorted(found, key=lambda one: one[:3])]
+
+
+def _kind(effect: Effect) -> tuple[str, int]:
+    """Return the kind of an effect: recipes with as many steps are one."""
+    return effect.fact, len(effect.data.get("steps", ()))
 
 
 class Search:
@@ -274,20 +288,20 @@ class _Round:
     def _next(self, laws: Sequence[Law]) -> Law | None:
         """Return the law that gives most of what others leave open, the simplest of those."""
         left = np.concatenate([~gives(laws, case)[case.wrong] for case in self._sample])
-        ranked = [(self._credit(one, left), one) for one in self._tried]
-        ranked = sorted((pair for pair in ranked if pair[0]), key=_rank)
+        every = [(self._credit(one, left), one) for one in self._tried]
+        ranked = _ranked([pair for pair in every if pair[0]])
         best: list[tuple[int, int, Law]] = []
         most = 0
-        failed: Counter[str] = Counter()
+        failed: Counter[tuple[str, int]] = Counter()
         asked = self._left
         for count, one in ranked:
-            if count < most or failed[one.effect.fact] >= OF_A_KIND:
+            if count < most or failed[_kind(one.effect)] >= OF_A_KIND:
                 continue
             if asked - self._left > TRIED:
                 break
             law = self._law(one.effect, [(law.effect, law.condition) for law in laws])
             if law is None or not self._gives_most(law, laws):
-                failed[one.effect.fact] += 1
+                failed[_kind(one.effect)] += 1
                 continue
             if not law.condition.text and self._is_all([*laws, law]):
                 return law

@@ -16,37 +16,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizer_block_values import NAMED, largest_at
+from q8a8_conformance.diagnosis.quantizer_numbers import (
+    EVEN,
+    LEAST_EXPONENT,
+    Test,
+    compared,
+    ends,
+    flag,
+    lanes,
+    limits,
+    powers,
+    remainders,
+    signs,
+)
 from q8a8_conformance.diagnosis.quantizer_states import Condition
-from q8a8_conformance.reveal.quantizer_calls import BLOCK
-from q8a8_conformance.reveal.quantizer_words import listed
 
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.quantizer_cases import Case
 
 Array = NDArray[Any]
 Numbers = Callable[["Case"], Array]
-Holds = Callable[[Array], Array]
 
-BIAS = 15
-"""What a half's exponent field is greater than its exponent."""
+F32 = np.float32
 
 NONE = 9
 """What stands for the number of a neighbour that there is not."""
 
-MODULI = (2, 3, 4, 5, 6, 8, 16, 32)
+MODULI = (EVEN, 3, 4, 5, 6, 8, 16, 32)
 GROUPS = (2, 3, 4, 6, 8, 16, 32)
-LISTED = 12
-"""Elements that are listed where they follow no step."""
-
-
-@dataclass(frozen=True)
-class Test:
-    """What numbers pass, `holds` of them: words that follow an effect's, parameters, and what it costs."""
-
-    text: str
-    data: dict[str, Any]
-    cost: int
-    holds: Holds
 
 
 @dataclass(frozen=True)
@@ -89,83 +86,6 @@ def statements(*, is_row: bool) -> tuple[Statement, ...]:
     return (*_places(is_row=is_row), *_of_values(is_row=is_row), *_of_elements(is_row=is_row))
 
 
-# Tests of numbers.
-
-
-def _flag(name: str, yes: str, no: str = "") -> Callable[[Array], Iterator[Test]]:
-    def tests(values: Array) -> Iterator[Test]:
-        if (values == 1).all():
-            yield Test(yes, {name: True}, 2, lambda of: np.asarray(of == 1))
-        elif no and (values == 0).all():
-            yield Test(no, {name: False}, 2, lambda of: np.asarray(of == 0))
-
-    return tests
-
-
-def _ends(name: str, words: tuple[str, str, str], more: int) -> Callable[[Array], Iterator[Test]]:
-    """Return tests of one number, of a least and of a greatest one; the last one's words have it and more."""
-
-    def tests(values: Array) -> Iterator[Test]:
-        low, high = int(values.min()), int(values.max())
-        if low == high:
-            yield Test(words[0].format(low), {name: low}, 3, lambda of: np.asarray(of == low))
-            return
-        if low:
-            text = words[1].format(low)
-            yield Test(text, {name: {"least": low}}, 4, lambda of: np.asarray(of >= low))
-        text = words[2].format(high + more)
-        yield Test(text, {name: {"greatest": high}}, 4, lambda of: np.asarray(of <= high))
-
-    return tests
-
-
-def _limits(name: str, words: str) -> Callable[[Array], Iterator[Test]]:
-    """Return tests of one number, and of limits: `words` gives them for what follows a noun."""
-
-    def tests(values: Array) -> Iterator[Test]:
-        low, high = int(values.min()), int(values.max())
-        if low == high:
-            yield Test(words.format(f"is {low}"), {name: low}, 3, lambda of: np.asarray(of == low))
-            return
-        yield Test(words.format(f">= {low}"), {name: {"least": low}}, 4, lambda of: np.asarray(of >= low))
-        yield Test(
-            words.format(f"<= {high}"), {name: {"greatest": high}}, 4, lambda of: np.asarray(of <= high)
-        )
-
-    return tests
-
-
-def _remainders(name: str, words: Callable[[int, str], str], m: int) -> Callable[[Array], Iterator[Test]]:
-    def tests(values: Array) -> Iterator[Test]:
-        rests = np.unique(values % m).tolist()
-        if len(rests) <= m // 2:
-            text = words(m, _either(rests))
-            data = {name: {"modulus": m, "remainders": rests}}
-            yield Test(text, data, 1 + len(rests) + (m > 2), lambda of: np.isin(of % m, rests))
-
-    return tests
-
-
-def _either(numbers: list[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{', '.join(map(str, numbers[:-1]))} or {numbers[-1]}"
-
-
-def _signs(name: str, noun: str, *, cost: int = 3) -> Callable[[Array], Iterator[Test]]:
-    """Return tests of the signs of what a noun is: -1, 0 or 1."""
-    words = {(-1,): "negative", (1,): "positive", (0,): "0", (0, 1): "0 or positive",
-             (-1, 0): "0 or negative", (-1, 1): "not 0"}  # fmt: skip
-
-    def tests(values: Array) -> Iterator[Test]:
-        found = tuple(np.unique(values).tolist())
-        if text := words.get(found):
-            yield Test(
-                f"where {noun} is {text}", {name: list(found)}, cost + len(found) - 1,
-                lambda of: np.isin(of, found),
-            )  # fmt: skip
-
-    return tests
-
-
 # Places.
 
 
@@ -175,43 +95,43 @@ def _places(*, is_row: bool) -> Iterator[Statement]:
     yield Statement(
         "first",
         lambda c: of(c) == 0,
-        _flag("first", f"in the first {noun}", f"in every {noun} but the first"),
+        flag("first", f"in the first {noun}", f"in every {noun} but the first"),
         is_of,
     )
     yield Statement(
         "last",
         lambda c: _left(c, is_row=is_row) == 0,
-        _flag("last", f"in the last {noun}", f"in every {noun} but the last"),
+        flag("last", f"in the last {noun}", f"in every {noun} but the last"),
         is_of,
     )
     for m in GROUPS:
         yield Statement(
             f"whole-{m}", partial(_whole, m=m, is_row=is_row),
-            _flag(
+            flag(
                 f"whole-{m}", f"in whole groups of {m} {noun}s", f"in the {noun}s beyond a multiple of {m}"
             ), is_of,
         )  # fmt: skip
     for m in MODULI:
         yield Statement(
-            "length", _length, _remainders("length", lambda m, rests: f"where {length} % {m} is {rests}", m)
+            "length", _length, remainders("length", lambda m, rests: f"where {length} % {m} is {rests}", m)
         )
         yield Statement(
             "number", of,
-            _remainders("number", lambda m, rests: f"in {noun}s whose number modulo {m} is {rests}", m),
+            remainders("number", lambda m, rests: f"in {noun}s whose number modulo {m} is {rests}", m),
             is_of,
         )  # fmt: skip
-    yield Statement("length", _length, _limits("length", f"where {length} {{}}"))
+    yield Statement("length", _length, limits("length", f"where {length} {{}}"))
     words = (f"in {noun} {{}}", f"in every {noun} from {noun} {{}} on", f"in every {noun} up to {noun} {{}}")
-    yield Statement("number", of, _ends("number", words, 0), is_of)
+    yield Statement("number", of, ends("number", words, 0), is_of)
     words = (
         f"in the {noun} {{}} before the last", f"in every {noun} but the last {{}}",
         f"in the last {{}} {noun}s",
     )  # fmt: skip
-    yield Statement("left", partial(_left, is_row=is_row), _ends("left", words, 1), is_of)
+    yield Statement("left", partial(_left, is_row=is_row), ends("left", words, 1), is_of)
     for m in (2, 4, 8, 16, 32):
         yield Statement(
             f"tile-{m}", partial(_tile, m=m, is_row=is_row),
-            _flag(
+            flag(
                 f"tile-{m}", f"in every second group of {m} {noun}s",
                 f"in every first of two groups of {m} {noun}s",
             ), is_of,
@@ -255,68 +175,61 @@ def _whole(case: Case, *, m: int, is_row: bool) -> Array:
 def _of_values(*, is_row: bool) -> Iterator[Statement]:
     for one in NAMED:
         name = one.data["values"]
-        yield Statement(name, one.holds, _flag(name, one.text))
+        yield Statement(name, one.holds, flag(name, one.text))
     yield Statement(
-        "first-element", lambda c: np.sign(c.x[:, :1]), _signs("first-element", "the first element")
+        "first-element", lambda c: np.sign(c.x[:, :1]), signs("first-element", "the first element")
     )
-    yield Statement(
-        "last-element", lambda c: np.sign(c.x[:, -1:]), _signs("last-element", "the last element")
-    )
+    yield Statement("last-element", lambda c: np.sign(c.x[:, -1:]), signs("last-element", "the last element"))
     if not is_row:
         for m in GROUPS:
             yield Statement(
                 f"largest-whole-{m}", partial(_largest_in_whole, m=m),
-                _flag(f"largest-whole-{m}", f"where the largest element is in whole groups of {m}",
+                flag(f"largest-whole-{m}", f"where the largest element is in whole groups of {m}",
                       f"where the largest element is beyond a multiple of {m}"),
             )  # fmt: skip
         return
     for m in (2, 4, 8, 16):
         yield Statement(
             "largest-at", lambda c: largest_at(c)[:, np.newaxis],
-            _remainders(
+            remainders(
                 "largest-at", lambda m, rests: f"where the largest element's number modulo {m} is {rests}", m
             ),
         )  # fmt: skip
     yield Statement(
         "largest-at",
         lambda c: largest_at(c)[:, np.newaxis],
-        _limits("largest-at", "where the largest element's number {}"),
+        limits("largest-at", "where the largest element's number {}"),
     )
-    yield Statement(
-        "exponent",
-        lambda c: (c.scales >> 10)[:, np.newaxis].astype(np.int64),
-        _exponents,
-    )
+    for name, noun, number in (
+        ("scale", "the scale", lambda c: c.scales.view(np.float16)),
+        ("quotient", "amax / 127", lambda c: c.amax / F32(127)),
+    ):
+        of = partial(_exponent_of, number=number)
+        yield Statement(f"{name}-exponent", of, partial(powers, name, noun))
     yield Statement(
         "zero-so-far",
         _zero_so_far,
-        _flag("zero-so-far", "where a block before it in the row has the scale 0"),
+        flag("zero-so-far", "where a block before it in the row has the scale 0"),
     )
     for offset, noun in ((-1, "the block before"), (1, "the block after")):
         yield Statement(
             f"amax-{offset}", partial(_compared, offset=offset),
-            _compared_words(f"amax-{offset}", f"where the amax of {noun} is"),
+            compared(f"amax-{offset}", f"where the amax of {noun} is"),
         )  # fmt: skip
         yield Statement(
             f"scale-{offset}", partial(_compared_scales, offset=offset),
-            _compared_words(f"scale-{offset}", f"where the scale of {noun} is"),
+            compared(f"scale-{offset}", f"where the scale of {noun} is"),
         )  # fmt: skip
         yield Statement(
             f"zero-{offset}", partial(_zero_beside, offset=offset),
-            _flag(f"zero-{offset}", f"where the scale of {noun} is 0", f"where the scale of {noun} is not 0"),
+            flag(f"zero-{offset}", f"where the scale of {noun} is 0", f"where the scale of {noun} is not 0"),
         )  # fmt: skip
 
 
-def _exponents(values: Array) -> Iterator[Test]:
-    low, high = int(values.min()), int(values.max())
-    least, beyond = (f"{2.0 ** (number - BIAS):g}" for number in (max(low, 1), high + 1))
-    if low > 0:
-        yield Test(f"where the scale >= {least}", {"scale-from": least}, 3, lambda of: np.asarray(of >= low))
-    yield Test(f"where the scale < {beyond}", {"scale-below": beyond}, 3, lambda of: np.asarray(of <= high))
-    if low > 0:
-        text = f"where the scale >= {least} and < {beyond}"
-        data = {"scale-from": least, "scale-below": beyond}
-        yield Test(text, data, 5, lambda of: np.asarray((of >= low) & (of <= high)))
+def _exponent_of(case: Case, number: Numbers) -> Array:
+    numbers = np.asarray(number(case), np.float64)
+    with np.errstate(divide="ignore"):
+        return np.maximum(np.floor(np.log2(numbers)), LEAST_EXPONENT)[:, np.newaxis]
 
 
 def _beside(case: Case, values: Array, offset: int) -> Array:
@@ -351,18 +264,6 @@ def _compared_scales(case: Case, offset: int) -> Array:
     return np.where(none, NONE, np.sign(_beside(case, own, offset) - own))[:, np.newaxis]
 
 
-def _compared_words(name: str, noun: str) -> Callable[[Array], Iterator[Test]]:
-    words = {(-1,): "smaller", (1,): "greater", (0,): "the same", (0, 1): "as great or greater",
-             (-1, 0): "as great or smaller", (-1, 1): "another"}  # fmt: skip
-
-    def tests(values: Array) -> Iterator[Test]:
-        found = tuple(np.unique(values).tolist())
-        if text := words.get(found):
-            yield Test(f"{noun} {text}", {name: list(found)}, 2 + len(found), lambda of: np.isin(of, found))
-
-    return tests
-
-
 # Elements.
 
 NEIGHBOURS: tuple[tuple[str, Callable[[Array], Array]], ...] = (
@@ -379,35 +280,36 @@ NEIGHBOURS: tuple[tuple[str, Callable[[Array], Array]], ...] = (
 
 def _of_elements(*, is_row: bool) -> Iterator[Statement]:
     if is_row:
-        yield Statement("elements", _element, _lanes, of_element=True)
-    yield Statement("sign", lambda c: np.sign(c.x), _signs("sign", "the element", cost=2), of_element=True)
-    yield Statement("code", lambda c: np.sign(c.codes), _signs("code", "the code", cost=2), of_element=True)
+        yield Statement("elements", _element, lanes, of_element=True)
+        for m in (4, 8, 16):
+            words = "in elements whose number modulo {} is {}".format
+            yield Statement("elements", _element, remainders("elements", words, m), of_element=True)
+    yield Statement("sign", lambda c: np.sign(c.x), signs("sign", "the element", cost=2), of_element=True)
+    yield Statement("code", lambda c: np.sign(c.codes), signs("code", "the code", cost=2), of_element=True)
     text = "where the product is rounded {} in magnitude"
-    rounded = _flag("rounded", text.format("up"), text.format("down"))
+    rounded = flag("rounded", text.format("up"), text.format("down"))
     yield Statement("rounded", _rounded_up, rounded, of_element=True)
     for m in (4, 8, 16):
         words = partial("where the code's magnitude modulo {} is {}".format)
-        rests = _remainders("magnitudes", words, m)
+        rests = remainders("magnitudes", words, m)
         yield Statement("magnitudes", lambda c: np.abs(c.codes), rests, of_element=True)
     yield Statement(
-        "odd", lambda c: c.codes % 2, _flag("odd", "of odd codes", "of even codes"), of_element=True
+        "odd", lambda c: c.codes % 2, flag("odd", "of odd codes", "of even codes"), of_element=True
     )
-    yield Statement("codes", lambda c: c.codes, _limits("codes", "where the code {}"), of_element=True)
+    yield Statement("codes", lambda c: c.codes, limits("codes", "where the code {}"), of_element=True)
     yield Statement(
         "magnitudes",
         lambda c: np.abs(c.codes),
-        _limits("magnitudes", "where the code's magnitude {}"),
+        limits("magnitudes", "where the code's magnitude {}"),
         of_element=True,
     )
     for number, (noun, of) in enumerate(NEIGHBOURS):
         name = f"neighbour-{number}"
-        yield Statement(
-            name, partial(_neighbour, of=of), _signs(name, f"the code of {noun}"), of_element=True
-        )
+        yield Statement(name, partial(_neighbour, of=of), signs(name, f"the code of {noun}"), of_element=True)
         yield Statement(
             f"{name}-odd",
             partial(_neighbour, of=of, odd=True),
-            _flag(f"{name}-odd", f"where the code of {noun} is odd", f"where the code of {noun} is even"),
+            flag(f"{name}-odd", f"where the code of {noun} is odd", f"where the code of {noun} is even"),
             of_element=True,
         )
 
@@ -420,14 +322,6 @@ def _rounded_up(case: Case) -> Array:
 
 def _element(case: Case) -> Array:
     return np.arange(case.x.shape[1])[np.newaxis]
-
-
-def _lanes(values: Array) -> Iterator[Test]:
-    lanes = np.unique(values).tolist()
-    steps = set(np.diff(lanes).tolist())
-    if len(lanes) < BLOCK and (len(steps) <= 1 or len(lanes) <= LISTED):
-        text = f"in element{'s' if len(lanes) > 1 else ''} {listed(lanes)} of a block"
-        yield Test(text, {"elements": lanes}, 2 + (len(steps) > 1), lambda of: np.isin(of, lanes))
 
 
 def _neighbour(case: Case, of: Callable[[Array], Array], *, odd: bool = False) -> Array:
