@@ -85,6 +85,27 @@ def _borrowed_by_odd_blocks(qx: Array, qy: Array, dx: Array, dy: Array) -> Array
     return np.asarray(sums * dx * dy)
 
 
+def _borrowed_by_odd_elements(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    x = qx.copy()
+    x[:, 1::2] -= qx[:, ::2] < 0
+    return np.asarray((x * qy).sum(axis=1) * dx * dy)
+
+
+def _offset_pairs_wrap(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    pairs = ((qx + 128) * qy).reshape(-1, 16, 2).sum(axis=-1).astype(np.int16).astype(np.int64)
+    return np.asarray((pairs.sum(axis=1) - 128 * qy.sum(axis=1)) * dx * dy)
+
+
+def _more_where_both_are_negative(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    more = ((qx < 0) & (qy < 0))[:, 1::2].sum(axis=1)
+    return np.asarray(((qx * qy).sum(axis=1) + more) * dx * dy)
+
+
+def _first_of_both_is_zero(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    counted = (qx[:, 0] != 0) | (qy[:, 0] != 0)
+    return np.asarray((qx * qy).sum(axis=1) * dx * dy * counted)
+
+
 def _at_two_places(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     x, y, nb = qx.copy(), qy.copy(), len(qx)
     x[1::2] = np.maximum(x[1::2], -127)
@@ -150,6 +171,22 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
     "borrowed-by-odd-blocks": (
         _borrowed_by_odd_blocks,
         {"The last block of every 2: its sum is one less where that of block b - 1 is negative."},
+    ),
+    "borrowed-by-odd-elements": (
+        _borrowed_by_odd_elements,
+        {"In odd elements, x is read as one less where x's element j - 1 is negative."},
+    ),
+    "offset-pairs-wrap": (
+        _offset_pairs_wrap,
+        {"128 is added to the codes of x: sums of pairs of products are kept in 16 bits and wrap."},
+    ),
+    "more-where-both-are-negative": (
+        _more_where_both_are_negative,
+        {"In odd elements, the product of negative x and negative y is one more."},
+    ),
+    "first-of-both-is-zero": (
+        _first_of_both_is_zero,
+        {"A block is not counted where x's and y's element 0 are zero."},
     ),
     "at-two-places": (
         _at_two_places,

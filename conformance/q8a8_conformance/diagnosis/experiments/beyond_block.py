@@ -97,11 +97,13 @@ def _met(bench: Bench, side: str, element: int) -> int | None:
     numbers = np.arange(nb * size)
     unit = np.zeros((nb, 32), np.int64)
     unit[bench.place, element] = 1
-    digits = []
-    for digit in (numbers % BASE, numbers // BASE):
+    start = bench.place * size
+    values = []
+    # (The last one is for the low byte of the block's own scale, which is 0 in the others.)
+    for digit, scale in ((numbers % BASE, 0x3C00), (numbers // BASE, 0x3C00), (0 * numbers - 1, 0x3C01)):
         data = (digit + 1).astype(np.uint8)
-        start = bench.place * size
-        data[start : start + size - 32] = np.frombuffer(np.ones((size - 32) // 2, "<f2").tobytes(), np.uint8)
+        halves = np.full((size - 32) // 2, scale, "<u2")
+        data[start : start + size - 32] = np.frombuffer(halves.tobytes(), np.uint8)
         row = dot_rows.blocks(1.0, unit)
         if version == 2:
             row = np.zeros(nb, layout.BLOCK_Q8_A8_V2)
@@ -109,9 +111,11 @@ def _met(bench: Bench, side: str, element: int) -> int | None:
             row["weight_qs"] = unit
         rows = {"vx": row.tobytes(), "vy": row.tobytes(), f"v{side}": data.tobytes()}
         call = calls.build(bench.function, 32 * nb, rows, {"s": bytes(4)})
-        digits.append(float(np.frombuffer(bench.outputs(call)[0], "<f4")[0]) - 1)
-    number = BASE * digits[1] + digits[0]
-    return int(number) if min(digits) >= 0 and number in numbers else None
+        values.append(float(np.frombuffer(bench.outputs(call)[0], "<f4")[0]))
+    if version == 1 and values[:2] in ([0, 0], [0x3C, 0x3C]) and values[2]:
+        return start + (values[0] != 0)
+    number = BASE * (values[1] - 1) + values[0] - 1
+    return int(number) if min(values[:2]) >= 1 and number in numbers else None
 
 
 def given_to_others(bench: Bench) -> Candidate | None:

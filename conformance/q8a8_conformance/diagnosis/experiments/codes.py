@@ -119,4 +119,4 @@ def _at(places: Sequence[int]) -> str:
     if len(places) == 32:
         return ""
     words = elements_words(places)
-    return f" in {words}{' of a block' * words.startswith('element')}"
+    return f" in {words}{' of a block' * (words.startswith('element') and ' j ' not in words)}"

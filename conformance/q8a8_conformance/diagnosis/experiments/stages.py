@@ -9,6 +9,7 @@ calls, on top of the steps before it.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ import numpy as np
 from q8a8_conformance.diagnosis.experiments import candidates
 from q8a8_conformance.diagnosis.experiments.candidates import Candidate
 from q8a8_conformance.diagnosis.experiments.codes import read_codes
+from q8a8_conformance.diagnosis.experiments.contexts import in_context
 from q8a8_conformance.diagnosis.experiments.maps import measured_map
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
+from q8a8_conformance.diagnosis.experiments.model import products as plain_products
 from q8a8_conformance.diagnosis.experiments.partial_sums import partial_sums
 from q8a8_conformance.diagnosis.experiments.readings import product_reading, readings
 from q8a8_conformance.inputs import dot_rows
@@ -90,10 +93,10 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
         if not wrong:
             continue
         known, measured = ways[stage]
-        steps = [([one] for one in known), measured()]
+        steps: list[Iterable[Sequence[Candidate]]] = [([one] for one in known), measured()]
         if stage in OF_CODES:
             # (Codes that are read as others show in single products.)
-            summed = [_summed(done, of_codes, Model(**changes))]
+            summed = _summed(done, of_codes, Model(**changes))
             steps.insert(2 if stage == "single" else 1, summed)
         every = list(itertools.chain.from_iterable(steps))
         # (A step that gives the later calls of codes, too, is better than one that leaves them wrong.)
@@ -133,13 +136,45 @@ def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
     }
 
 
-def _summed(done: Experiments, calls: Sequence[CallResult], model: Model) -> list[Candidate]:
-    """Return the change of partial sums that gives all calls of codes, on top of what is known."""
+def _summed(done: Experiments, calls: Sequence[CallResult], model: Model) -> Iterator[list[Candidate]]:
+    """Yield what gives all calls of codes, on top of what is known: changes of partial sums, or of products.
+
+    Partial sums may be those of codes with an offset, which is taken off rightly.
+    """
     x, y = (np.array([done.given[id(one)][side] for one in calls], np.int64) for side in (0, 1))
     values = np.array([np.frombuffer(one.outputs[0], "<f4")[0] for one in calls], np.float64)
-    beside = np.asarray(model.correction(x, y))
-    found = partial_sums(np.asarray(model.products(x, y)), values / done.bench.factor - beside)
-    return [found] if found else []
+    left = values / done.bench.factor - np.asarray(model.correction(x, y))
+    products = np.asarray(model.products(x, y))
+    if found := partial_sums(products, left):
+        yield [found]
+    elif model.products is not plain_products:
+        return
+    elif found := in_context(x, y, left - products.sum(axis=1)):
+        yield [found]
+    else:
+        for side, codes in (("x", y), ("y", x)):
+            off = OFFSET * codes
+            if found := partial_sums(products + off, left + off.sum(axis=1)):
+                yield [_of_offset(found, side)]
+
+
+def _of_offset(found: Candidate, side: str) -> Candidate:
+    """Return a change of partial sums of codes with an offset, which is taken off afterwards."""
+    step = found.changes["block_sum"]
+
+    def products(qx: Array, qy: Array) -> Array:
+        return np.asarray((qx.astype(np.int64) + OFFSET * (side == "x")) * (qy + OFFSET * (side == "y")))
+
+    def correction(qx: Array, qy: Array) -> Array:
+        return np.asarray(-OFFSET * (qy if side == "x" else qx).astype(np.int64).sum(axis=1))
+
+    return replace(
+        found,
+        where={**found.where, "offset": side},
+        sentence=f"{OFFSET} is added to the codes of {side}: {found.sentence[0].lower()}{found.sentence[1:]}",
+        cause="",
+        changes={"products": products, "block_sum": step, "correction": correction},
+    )
 
 
 def _giving(
@@ -328,3 +363,25 @@ def vanishing(block: Block) -> Iterator[Sequence[Candidate]]:
         fix = "Count every block; one whose codes are all zero adds nothing."
         where = {"operand": side, "elements": kept}
         yield [Candidate("block-skipped", where, "Q8A8-DOT-1", sentence, fix, "", {"products": step})]
+    lost = [j for j in range(32) if block(_unit(j, 3), _unit(j, 3)) == 0]
+    if 0 < len(lost) < 32:
+        yield [_skipped_of_both([e for e in range(32) if e not in lost])]
+
+
+def _skipped_of_both(needed: Sequence[int]) -> Candidate:
+    """Return that a block is skipped where elements of x and of y are zero."""
+
+    def step(qx: Array, qy: Array) -> Array:
+        counted = qx[:, needed].any(axis=1, keepdims=True) | qy[:, needed].any(axis=1, keepdims=True)
+        return np.asarray(np.where(counted, qx.astype(np.int64) * qy, 0))
+
+    are = f"s {ranges(list(needed))} are all" if len(needed) > 1 else f" {needed[0]} are"
+    return Candidate(
+        "block-skipped",
+        {"operand": "xy", "elements": list(needed)},
+        "Q8A8-DOT-1",
+        f"A block is not counted where x's and y's element{are} zero.",
+        "Count every block; one whose codes are all zero adds nothing.",
+        "",
+        {"products": step},
+    )
