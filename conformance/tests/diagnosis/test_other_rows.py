@@ -114,7 +114,7 @@ class _OtherBlocks(Kernel):
     [
         (
             lambda every: np.where(every ^ 1 < every.size, every ^ 1, every),
-            "Every block takes y's codes and scale from block b xor 1.",
+            "The blocks up to the last multiple of 2 take y's codes and scale from block b xor 1.",
         ),
         (
             lambda every: np.minimum(every, 63),

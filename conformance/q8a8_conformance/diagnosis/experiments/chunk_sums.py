@@ -33,8 +33,8 @@ LENGTHS = (*range(2, 41), 48, 63, 64, 65, 66, 96, 127, 128, 129, 130, 256, 257)
 LONGEST, LONG = 300, (40, 130)
 """Blocks of the longest row of which each block is tried, and of rows that are besides failed ones."""
 
-LARGE, POWER = 64, 12
-"""A code, and the exponent of its square."""
+LARGE = 64
+"""A code: of its square, in one block, terms are multiples."""
 
 FORMATS = {11: "halves", 8: "bfloat16"}
 
@@ -73,18 +73,22 @@ class Partial:
 
 
 def _value(bench: Bench, nb: int, terms: Mapping[int, float]) -> float:
-    """Return the sum of terms that are powers of two, by their blocks."""
+    """Return the sum of terms that are powers of two, by their blocks, in units of 2^12."""
     x, dx, dy = np.zeros(nb, np.int64), np.ones(nb), np.ones(nb)
     for block, term in terms.items():
-        exponent = round(np.log2(abs(term))) - POWER
+        exponent = round(np.log2(abs(term)))
         x[block] = LARGE if term > 0 else -LARGE
         dx[block], dy[block] = 2.0 ** (exponent // 2), 2.0 ** (exponent - exponent // 2)
-    return bench.value(bench.row(x, dx), bench.full(np.full(nb, LARGE), dy))
+    return bench.value(bench.row(x, dx), bench.full(np.full(nb, LARGE), dy)) / LARGE**2
 
 
 def _is_lost(bench: Bench, nb: int, one: int, other: int, bits: int) -> bool:
-    """Return whether 2^-bits beside 1 in another block is lost."""
-    return _value(bench, nb, {one: 1.0, other: 2.0**-bits}) != 1 + 2.0**-bits
+    """Return whether 2^-bits, which is right alone, is lost beside 1 in another block."""
+    small = 2.0**-bits
+    return (
+        _value(bench, nb, {one: 1.0, other: small}) != 1 + small
+        and _value(bench, nb, {other: small}) == small
+    )
 
 
 def chunk_sums(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:

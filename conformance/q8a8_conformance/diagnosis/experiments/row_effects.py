@@ -184,8 +184,9 @@ def _assigned(own: Array, others: Sequence[Term]) -> Iterator[tuple[int, Term]]:
     """Yield terms with the places that they are of: of those that lack their own the one with most parts."""
     free = own == 0
     for term in others:
-        # (Of as many parts the scale's block is the place.)
-        place = max(term, key=lambda block: (bool(free[block]), term.count(block)))
+        # (Of as many parts the scale's block is the place; where codes are exchanged as well, scales are.)
+        blocks = (*term[2:], *term[:2]) if free[term.x] else term
+        place = max(blocks, key=lambda block: (bool(free[block]), term.count(block)))
         free[place] = False
         yield place, term
 

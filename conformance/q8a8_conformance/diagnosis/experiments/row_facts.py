@@ -50,6 +50,9 @@ MEASURED, LOOSE = 10, 6
 NEAR = (1, 2, 3, 5)
 """How much longer than the shortest and the longest wrong row others are that rules must give."""
 
+CALLS = 4000
+"""Calls after which no more rows are looked at to choose between rules."""
+
 EFFECTS = 8
 """Different things that may happen to terms: more are in no order."""
 
@@ -104,7 +107,7 @@ class _Rows:
     """What happens in rows, as far as it was looked at."""
 
     def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+        self.bench, self._before = bench, bench.made
         self._known: dict[Shape, None] = {}
         self.right: dict[int, bool] = {}
         self.seen: dict[int, Observed] = {}
@@ -123,8 +126,10 @@ class _Rows:
         return self.seen[nb]
 
     def at(self, effect: Effect, nb: int) -> tuple[Array, Array]:
-        """Return where an effect is seen in a row, and where it would be."""
+        """Return where an effect is seen in a row, and where it would be; nothing after many calls."""
         found = np.zeros(nb, np.bool_)
+        if nb not in self.seen and self.bench.made - self._before > CALLS:
+            return found, found
         for place, sources in self.of(nb).get(effect.kind, ()):
             taken = effect.taken(np.array([place]), nb)[:, 0]
             found[place] = all(
@@ -160,7 +165,8 @@ def _found(rows: _Rows, failing: Sequence[int]) -> list[tuple[Rule | AsSeen, Eff
             break
         rows.is_right(nb)
     wrong = [nb for nb, is_right in rows.right.items() if not is_right]
-    for nb in _some(wrong, MEASURED) if wrong else ():
+    short = [nb for nb in wrong if nb <= DENSE] or wrong
+    for nb in _some(short, MEASURED) if short else ():
         rows.of(nb)
     found = list(_ruled(rows))
     # (What is so in short rows need not be in long ones.)
@@ -198,7 +204,9 @@ def _ruled(rows: _Rows) -> Iterator[tuple[Rule | AsSeen, Effect]]:
     effects = effects_of(some)
     if len(effects) > EFFECTS:
         raise UnknownError
-    longest = max(rows.right, default=0)
+    # (What is wrong in long rows alone shows there alone.)
+    is_long = min((nb for nb, is_right in rows.right.items() if not is_right), default=0) > DENSE
+    longest = 2 * max(rows.right, default=0) if is_long else 0
     for effect in effects:
         right = {
             nb: (np.zeros(nb, np.bool_), effect.is_known(nb))
@@ -207,7 +215,7 @@ def _ruled(rows: _Rows) -> Iterator[tuple[Rule | AsSeen, Effect]]:
         }
         here = right | {nb: rows.at(effect, nb) for nb in rows.seen}
         seen = Seen(*({nb: of[part] for nb, of in here.items()} for part in (0, 1)))
-        rule = find_rule(seen, partial(rows.at, effect), max(2 * longest, EVERY))
+        rule = find_rule(seen, partial(rows.at, effect), max(longest, EVERY))
         yield rule or AsSeen({nb: where for nb, where in seen.rows.items() if where.any()}), effect
 
 

@@ -108,7 +108,7 @@ class Row:
     @property
     def is_right(self) -> bool:
         """Whether the sums of the whole row are right."""
-        made = [*self._coarse]
+        made = self._coarse[:-1]
         if self.nb <= BASE**2:
             made += [
                 one._replace(x=rows.x % 3 + 1, y=rows.y % 3 + 1)
@@ -298,8 +298,12 @@ def _digits(nb: int, base: int) -> Iterator[tuple[Array, Array]]:
     while base**count < nb:
         count += 1
     blocks = np.arange(nb)
+    digits = [blocks // base**k % base for k in range(count)]
     for k in range(count):
-        yield blocks // base**k % base, blocks // base ** ((k + 1) % count) % base
+        yield digits[k], digits[(k + 1) % count]
+    # (Other scales may have the same product, or twice it, as if a term were counted twice.)
+    yield base - 1 - digits[0], digits[1]
+    yield base - 1 - digits[0], base - 1 - digits[1]
 
 
 def terms_of(shapes: dict[Shape, Array], nb: int) -> tuple[Array, Sequence[Term]]:
