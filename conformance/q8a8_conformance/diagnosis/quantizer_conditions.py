@@ -94,7 +94,6 @@ def _of_blocks(question: Question, states: Sequence[State], deep: int) -> Iterat
     if (placed := _of_places(question, states, by_elements=False)) is not None:
         yield placed
     if question.calls.is_row:
-        yield from _of_largest(states)
         yield from _of_zeros(question, states)
     if deep < DEEP:
         return
@@ -103,17 +102,6 @@ def _of_blocks(question: Question, states: Sequence[State], deep: int) -> Iterat
             other = condition_of(question.within(named), deep - 1)
             if other is not None and other.text:
                 yield both(named, other)
-
-
-def _of_largest(states: Sequence[State]) -> Iterator[Condition]:
-    """Yield that the largest element is at some elements of a block."""
-    hit = np.concatenate([largest_at(s.case)[s.hit_blocks] for s in states])
-    lanes = np.unique(hit)
-    if hit.size < ENOUGH or not 0 < lanes.size < BLOCK:
-        return
-    which = np.isin(np.arange(BLOCK), lanes)
-    text = f"where the largest element is element {listed(lanes.tolist())}"
-    yield Condition(text, {"largest-at": lanes.tolist()}, of_blocks(lambda case: which[largest_at(case)]))
 
 
 def _of_zeros(question: Question, states: Sequence[State]) -> Iterator[Condition]:
@@ -163,7 +151,6 @@ def _of_elements(question: Question, states: Sequence[State], deep: int) -> Iter
     """Yield conditions on elements."""
     yield Condition("in codes alone", {"units": "codes"}, of_scales=False)
     yield from _SIGNS
-    yield from _code_listed(states)
     yield from _size_limits(question, states)
     if question.calls.is_row:
         lanes = np.flatnonzero(np.any([s.hit[:, 1:].any(axis=0) for s in states], axis=0))
@@ -186,41 +173,6 @@ def _further(question: Question, one: Condition, deep: int) -> Iterator[Conditio
     other = condition_of(question.within(one), deep - 1) if deep else None
     if other is not None and other.text:
         yield both(one, other)
-
-
-def _code_listed(states: Sequence[State]) -> Iterator[Condition]:
-    """Yield that the right code, or its magnitude, lies within limits, where those outside were seen, too."""
-    for name, noun, of in (
-        ("codes", "codes", lambda codes: codes),
-        ("magnitudes", "codes whose magnitude is", np.abs),
-    ):
-        hit = np.concatenate([of(s.case.codes)[s.hit[:, 1:]] for s in states])
-        missed = np.concatenate([of(s.case.codes)[s.missed[:, 1:]] for s in states])
-        if not hit.size or not missed.size or any(s.hit[:, 0].any() for s in states):
-            continue
-        low, high = int(hit.min()), int(hit.max())
-        above, below = (missed > high).any(), (missed < low).any()
-        least = low if below or low == high else -1000
-        greatest = high if above or low == high else 1000
-        if ((missed >= least) & (missed <= greatest)).any():
-            continue
-        limits = [f"{low} or more"] if below else []
-        limits += [f"{high} or less"] if above else []
-        text = (
-            f"of {noun} {' and '.join(limits)}"
-            if name == "magnitudes"
-            else f"of elements whose code is {' and '.join(limits)}"
-        )
-        if low == high:
-            text = f"of {noun} {low}" if name == "magnitudes" else f"of elements whose code is {low}"
-        data = {"values": name, "least": least, "greatest": greatest}
-
-        yield Condition(text, data, partial(_within, of, least, greatest), of_scales=False)
-
-
-def _within(of: Callable[[Array], Array], least: int, greatest: int, case: Case) -> Array:
-    codes = of(case.codes)
-    return np.asarray((codes >= least) & (codes <= greatest))
 
 
 def _size_limits(question: Question, states: Sequence[State]) -> Iterator[Condition]:

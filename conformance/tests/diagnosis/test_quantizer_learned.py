@@ -60,14 +60,6 @@ def _borrows(_x: Array, y: Array) -> None:
     q -= borrow
 
 
-def _cached_inverse(x: Array, y: Array) -> None:
-    amax, h = plain.amax(x), _products(x)[1]
-    for b in range(1, len(x)):
-        if h[b] and h[b] == h[b - 1]:
-            codes = np.clip(plain.to_integer(x[b] * (F32(127) / amax[b - 1])), -127, 127)
-            y[b, 2:] = codes.astype(np.int8).view(np.uint8)
-
-
 def _scales_of_the_middle_and_128_in_tails(x: Array, y: Array) -> None:
     whole = len(y) // 4 * 4
     middle = y[:whole].reshape(-1, 4, 34)
@@ -104,9 +96,6 @@ LAWS: dict[str, tuple[str, type[Kernel], list[str]]] = {
     "borrows": (ROW, row_of(_borrows), [
         ("Codes are stored one smaller, in elements whose number modulo 4 is not 0, where the code of the "
          "element before is negative."),
-    ]),
-    "cached-inverse": (ROW, row_of(_cached_inverse), [
-        "A block is scaled by the amax of the block before, where the scale of the block before is the same.",
     ]),
     "two-that-meet": (ROW, row_of(_exchanged_and_truncated), [
         ("At code 0 of a block stands code 1; At code 1 of a block stands code 0, in blocks whose number "
