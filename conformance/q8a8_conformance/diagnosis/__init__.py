@@ -32,6 +32,7 @@ from q8a8_conformance.diagnosis.product_laws import law_facts
 from q8a8_conformance.diagnosis.product_places import is_of_any_shape, place_facts
 from q8a8_conformance.diagnosis.product_spoiled import spoiled_facts
 from q8a8_conformance.diagnosis.product_state import state_of_products
+from q8a8_conformance.diagnosis.product_zero_rows import zero_row_facts
 from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
 from q8a8_conformance.diagnosis.quantizer_values import AGAIN, state_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
@@ -391,7 +392,7 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
             elif fact.explained(_left(failures, facts)) or (fact in first and fact.explained(failures)):
                 facts.append(fact)
     if left := _left(failures, facts):
-        facts += dot_facts_of_products(session, left)
+        facts += zero_row_facts(session, left) or dot_facts_of_products(session, left)
     if left := _left(failures, facts):
         with suppress(CallRefused):
             facts += product_facts(session, left)

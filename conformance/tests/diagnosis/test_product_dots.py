@@ -13,9 +13,10 @@ from q8a8.abi import Reference
 from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.product_dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.product_terms import terms_of
+from q8a8_conformance.diagnosis.product_zero_rows import zero_row_facts
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import mul_mat_rows
-from q8a8_conformance.inputs.calls import MUL_MAT
+from q8a8_conformance.inputs.calls import MUL_MAT, float_bytes
 from q8a8_conformance.inputs.calls import mul_mat as product_call
 from q8a8_conformance.results.observations import Failure
 
@@ -93,3 +94,29 @@ def test_what_one_output_adds_up(outputs: Callable[[Array, Array], Array], sente
     assert (fact.sentence, fact.rule) == (sentence, "Q8A8-MUL-5")
     assert fact.explained(failures) == failures
     assert fact.evidence[0].actual != fact.evidence[0].expected
+
+
+class _Skips(Reference):
+    """Does not write the outputs of zero rows of x."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and put back what was there."""
+        before = out.copy()
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        zero = ~x[: n * k].reshape(n, k).any(axis=1)
+        rows = out[: m * n].reshape(n, m)
+        rows[zero] = before[: m * n].reshape(n, m)[zero]
+
+
+def test_zero_rows_that_are_not_written() -> None:
+    """Outputs that are not written where a row of x is zero are said as such."""
+    session = InProcessSession(_Skips, [MUL_MAT])
+    w, x = mul_mat_rows.exact(3, 4, 2)
+    x = x.copy()
+    x[1] = 0
+    call = product_call(w, x, out=float_bytes(5.0) * 12)
+    right = tuple(bytes(out) for out in InProcessSession(Reference, [MUL_MAT]).call(call).outputs)
+    failure = Failure(call, tuple(bytes(out) for out in session.call(call).outputs), right)
+    (fact,) = zero_row_facts(session, [failure])
+    assert fact.sentence == "Outputs of rows of x that are all zero are not written."
+    assert fact.explained([failure]) == [failure]
