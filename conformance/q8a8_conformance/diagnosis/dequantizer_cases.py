@@ -214,6 +214,8 @@ def telling(n: int, seed: int) -> Array:
     edges = rng.random((n, BLOCK)) < rng.choice((0, 0.3), (n, 1))
     codes[edges] = rng.choice(EDGES, int(edges.sum()))
     codes[rng.random(n) < 1 / 32] = 0
+    is_even = rng.random(n) < 1 / 32
+    codes[is_even] = codes[is_even, :1]
     # Some blocks are like the one before: they have its scale, its magnitude, one of its bytes; or its codes.
     for b in np.flatnonzero(rng.random(n) < (0.5 if seed == 1 else 0.2))[int(n < 3) :]:
         mask = rng.choice((0xFFFF, 0xFFFF, 0x7FFF, 0x7FFF, 0xFF, 0xFF00, 0x7C00))

@@ -74,7 +74,12 @@ def _zeros(sign: str, bits: Array, _before: Array) -> Array:
 
 
 def _floats(change: Change) -> Change:
-    return lambda bits, before: bits_of(change(bits.view(F32), before.view(F32)))
+    def gives(bits: Array, before: Array) -> Array:
+        held = before.view(F32)
+        # (Processors hand on the NaN that was there.)
+        return np.where(np.isnan(held), before, bits_of(change(bits.view(F32), held)))
+
+    return gives
 
 
 _STORED: tuple[tuple[str, Change], ...] = (

@@ -71,8 +71,10 @@ def kept() -> Iterator[Form]:
         yield Form("row", "place-scale-of", what, partial(_from, "scale", text, _last_having), cost=COST)
         what = f"{what}, or +0 where there is none"
         yield Form("scale", "place-scale-of", what, partial(_last_or_zero, is_none), cost=COST + 1)
-    for what, change in _WITH_BEFORE.items():
-        yield Form("scale", "place-scale-of", what, partial(_with_before, change), cost=COST)
+    for text, change in _WITH_OTHER.items():
+        for other, far in _OTHERS.items():
+            what = text.format(other)
+            yield Form("scale", "place-scale-of", what, partial(_with_other, change, far), cost=COST)
 
 
 def _parts(name: str, source: Array) -> tuple[Array | None, Array | None]:
@@ -124,16 +126,30 @@ def _last_or_zero(is_none: Callable[[Array], Array], read: Read, d: Array) -> Ar
     return np.broadcast_to(blocks.kept[key][read.at, np.newaxis], d.shape)
 
 
-_WITH_BEFORE: dict[str, Callable[[Array, Array], Array]] = {
-    "the scale of the block before is added to it": lambda d, before: d + before,
-    "the scale is multiplied by that of the block before": lambda d, before: d * before,
-    "the mean of the scale and that of the block before is taken": lambda d, before: (d + before) / 2,
-    "the larger of the scale and that of the block before is taken": np.maximum,
-    "the smaller of the scale and that of the block before is taken": np.minimum,
-    "the scale has the sign of that of the block before": np.copysign,
+_OTHERS: dict[str, int | None] = {
+    "the block before": -1,
+    "the next block": 1,
+    "the first block": 0,
+    "the last block": None,
+}
+"""Other blocks, by their distance; the first one, and the last one."""
+
+_WITH_OTHER: dict[str, Callable[[Array, Array], Array]] = {
+    "the scale of {} is added to it": lambda d, other: d + other,
+    "the scale is multiplied by that of {}": lambda d, other: d * other,
+    "the mean of the scale and that of {} is taken": lambda d, other: (d + other) / 2,
+    "the larger of the scale and that of {} is taken": np.maximum,
+    "the smaller of the scale and that of {} is taken": np.minimum,
+    "the scale has the sign of that of {}": np.copysign,
+    "the scale has the magnitude of that of {}": lambda d, other: np.copysign(other, d),
 }
 
 
-def _with_before(change: Callable[[Array, Array], Array], read: Read, d: Array) -> Array:
-    before = read.blocks.beside(read.at, -1)
-    return np.where(before == NONE, d, change(d, read_right()[0][before & 0xFFFF]))
+def _with_other(change: Callable[[Array, Array], Array], by: int | None, read: Read, d: Array) -> Array:
+    """Return scales with which something of another block's is done; those that lack one as they are."""
+    first = read.blocks.first[read.at]
+    if by:
+        other = read.blocks.beside(read.at, by)
+    else:
+        other = read.blocks.h[first if by == 0 else first + read.n[:, 0] - 1].astype(np.int64)[:, np.newaxis]
+    return np.where(other == NONE, d, change(d, read_right()[0][other & 0xFFFF]))

@@ -65,19 +65,37 @@ class _Found(NamedTuple):
 
 
 class _View:
-    """Some blocks, under a model."""
+    """Some blocks, under a model.
 
-    def __init__(self, model: Dequantizer, blocks: Blocks, at: Array) -> None:
+    Where `is_coarse` is None, zeros are alike while more than their signs is wrong: a mistake about these
+    hides others everywhere.
+    """
+
+    def __init__(
+        self, model: Dequantizer, blocks: Blocks, at: Array, *, is_coarse: bool | None = None
+    ) -> None:
         self.model, self.blocks, self.at = model, blocks, at
         self.read = model.read(blocks, at)
         self.bits = model.bits(blocks, at, self.read)
         self.usable = blocks.usable[at, np.newaxis]
-        self.wrong = (self.bits != blocks.got[at]) & self.usable
+        if is_coarse is None:
+            is_coarse = bool(self._differ(self.bits, is_coarse=True).any())
+        self.is_coarse = is_coarse
+        self.wrong: Array = self._differ(self.bits, is_coarse=is_coarse)
+
+    def _differ(self, bits: Array, *, is_coarse: bool) -> Array:
+        """Return where bits are not those that were written; by the value alone, where that is coarse."""
+        got = self.blocks.got[self.at]
+        differ = bits != got
+        if is_coarse:
+            differ = differ & ((bits | got) & 0x7FFFFFFF != 0)
+        return np.asarray(differ & self.usable)
 
     def state(self, new: Dequantizer) -> State:
         """Return what the blocks say about another model."""
         read = self.read if new.moving == self.model.moving else None
-        given = (new.bits(self.blocks, self.at, read) == self.blocks.got[self.at]) & self.usable
+        bits = new.bits(self.blocks, self.at, read)
+        given = ~self._differ(bits, is_coarse=self.is_coarse) & self.usable
         right = ~self.wrong & self.usable
         return State(self.read, given & self.wrong, right & ~given, self.wrong & ~given)
 
@@ -97,18 +115,22 @@ class Search:
         self._rounds = 0
         self._extra = np.zeros(0, np.int64)
         self._best: tuple[float, float, Dequantizer] = np.inf, np.inf, cases.model
-        self._follow(cases.model, 0)
+        self._follow(cases.model, 0, is_coarse=False)
+        if self._best[0]:
+            self._rounds, self._extra = 0, np.zeros(0, np.int64)
+            self._follow(cases.model, 0, is_coarse=None)
         self.model = self._simplified(self._best[2])
 
-    def _all(self, model: Dequantizer) -> _View:
+    def _all(self, model: Dequantizer, *, is_coarse: bool | None = False) -> _View:
         blocks = self._cases.blocks()
-        return _View(model, blocks, np.arange(len(blocks.n)))
+        return _View(model, blocks, np.arange(len(blocks.n)), is_coarse=is_coarse)
 
-    def _follow(self, model: Dequantizer, cost: float) -> None:
+    def _follow(self, model: Dequantizer, cost: float, *, is_coarse: bool | None) -> None:
         """Look for laws more, and keep the best model."""
-        whole = self._all(model)
-        checked = self._checked(model, whole)
-        left = float(whole.wrong.sum() if checked is model else self._all(checked).wrong.sum())
+        whole = self._all(model, is_coarse=is_coarse)
+        checked = self._checked(model, whole, is_coarse=is_coarse)
+        is_exact = checked is model and not whole.is_coarse
+        left = float(whole.wrong.sum() if is_exact else self._all(checked).wrong.sum())
         self._best = min(self._best, (left, cost, checked), key=lambda one: one[:2])
         if not left or len(model.laws) == len(WIDTHS) or self._rounds >= ROUNDS:
             return
@@ -119,11 +141,11 @@ class Search:
                 break
         for one in found:
             if self._best[0] or any(law.form.cost >= OTHER for law in self._best[2].laws):
-                self._follow(one.model, cost + one.cost)
+                self._follow(one.model, cost + one.cost, is_coarse=is_coarse)
 
     def _is_spoilt(self, found: _Found, whole: _View) -> bool:
         """Return whether a law makes blocks wrong that were not looked at; they will be."""
-        wrong = self._all(found.model).wrong[: len(whole.wrong)]
+        wrong = self._all(found.model, is_coarse=whole.is_coarse).wrong[: len(whole.wrong)]
         spoilt = (wrong & ~whole.wrong).any(axis=1)
         if not spoilt.any() or spoilt.sum() * CHANCE < wrong.any(axis=1).sum():
             return False
@@ -141,24 +163,27 @@ class Search:
                     return self._simplified(new)
         return model
 
-    def _checked(self, model: Dequantizer, whole: _View) -> Dequantizer:
+    def _checked(self, model: Dequantizer, whole: _View, *, is_coarse: bool | None) -> Dequantizer:
         """Return a model without the laws that a call contradicts."""
         for law in reversed(model.laws):
             if (law.where.holds(whole.read) & whole.wrong).any():
                 bare = model.without(law)
-                return self._checked(bare, self._all(bare))
+                return self._checked(bare, self._all(bare, is_coarse=is_coarse), is_coarse=is_coarse)
         return model
 
     def _more(self, model: Dequantizer, whole: _View) -> list[_Found]:
         """Return laws more that fit."""
-        wrong = whole.wrong.any(axis=1)
+        wrong = np.asarray(whole.wrong.any(axis=1))
         rng = np.random.default_rng(7)
         order = rng.permutation(len(wrong))
         order = order[np.argsort(whole.blocks.n[order] > SHORT, kind="stable")]
         is_right = ~wrong & whole.blocks.usable
         some = [order[kind[order]][:SAMPLE] for kind in (wrong, is_right)]
-        few = _View(model, whole.blocks, np.concatenate([rng.permutation(of)[:FEW] for of in some]))
-        view = _View(model, whole.blocks, np.concatenate([*some, self._extra]))
+        sample = np.concatenate([rng.permutation(of)[:FEW] for of in some])
+        few, view = (
+            _View(model, whole.blocks, at, is_coarse=whole.is_coarse)
+            for at in (sample, np.concatenate([*some, self._extra]))
+        )
         found = []
         for form, front in self._promising(model, whole, few):
             law = self._law(model, form, view, front=front)
@@ -187,7 +212,8 @@ class Search:
         new = _with(model, Law(form), front=front)
 
         def ask(n: int) -> State:
-            return _View(model, self._cases.ask(n), np.arange(n)).state(new)
+            asked = self._cases.ask(n)
+            return _View(model, asked, np.arange(n), is_coarse=view.is_coarse).state(new)
 
         state = view.state(new)
         if state.missed.sum() * CHANCE < state.bad.sum():

@@ -406,11 +406,13 @@ class MeasuredFunction:
         )
 
     def _evidence(self, without: Any, candidates: Iterable[Call]) -> tuple[Evidence, ...]:  # noqa: ANN401 - a model
-        """Return the first call that shows a difference and nothing else, if there is one."""
-        for call in candidates:
-            if self.outputs(self.model, call) == self.outputs(without, call):
-                continue
-            expected = self.outputs(self.right, call)
+        """Return the first call that shows a difference, and nothing else if there is such a one."""
+        showing = [
+            (call, self.outputs(self.right, call), bare)
+            for call in candidates
+            if self.outputs(self.model, call) != (bare := self.outputs(without, call))
+        ]
+        for call, expected, _ in sorted(showing, key=lambda one: one[1] != one[2]):
             try:
                 actual = self.make(call)
             except NoAnswerError:

@@ -60,6 +60,12 @@ def _early(d: Array, q: Array) -> Array:
     return np.concatenate([halves, q.astype(np.int8)[:, :-2]], axis=1).astype(F32)
 
 
+def _late(d: Array, q: Array) -> Array:
+    """Return what is read where the codes are read one byte too late, the last one of a row excepted."""
+    following = np.append(d[1:].astype(np.float16).view(np.int8).reshape(-1, 2)[:, 0], q[-1, -1])
+    return np.concatenate([q[:, 1:], following[:, np.newaxis].astype(F32)], axis=1)
+
+
 def _significand(d: Array, q: Array, dtype: type) -> Array:
     """Return products in which significand times code has a type of too few bits."""
     exponent = np.maximum(np.frexp(d)[1] - 11, -24)
@@ -115,7 +121,7 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
         ),
         {
             "output-constant": "In element 31 of the last block: +0 is written.",
-            "scale-read": "In the last block of every 2: a subnormal scale is read as zero.",
+            "scale-read": "In every odd block: a subnormal scale is read as zero.",
         },
     ),
     "a scale of the next block, and +0": (
@@ -143,7 +149,7 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
         {
             "output-constant": "In element 5 of every block: +0 is written.",
             "code-read": "The codes 101 to 127 are read as 100.",
-            "scale-read": "In the last block of every 2: the sign of the scale is lost.",
+            "scale-read": "In every odd block: the sign of the scale is lost.",
         },
     ),
     "some halves": (
@@ -160,7 +166,7 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     ),
     "codes early": (
         lambda y, d, q, b: np.where(b % 2 == 1, d * _early(d, q), y),
-        {"layout": "In the last block of every 2: the codes are read 2 bytes too early."},
+        {"layout": "In every odd block: the codes are read 2 bytes too early."},
     ),
     "sixteen bits": (
         lambda y, d, q, _b: np.where(d == 0, y, _significand(d, q, np.int16)),
@@ -178,6 +184,17 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     "a zero scale": (
         lambda y, d, q, _b: np.where(d == 0, d[_last_with(d != 0)] * q, y),
         {"place-scale-of": "The scale is that of the last block up to it whose scale is not 0"},
+    ),
+    "a byte late, and +0": (
+        lambda _y, d, q, b: d * np.where((b % 4 == 3) & (LANES >= 16), _late(d, q), q) + F32(0),
+        {
+            "layout": "In elements 16 to 31 of the last block of every 4: the codes are read 1 byte too",
+            "product": "Zeros come out as +0",
+        },
+    ),
+    "signs of the first": (
+        lambda _y, d, q, _b: np.copysign(d, d[:1]) * q,
+        {"place-scale-of": "The scale has the sign of that of the first block."},
     ),
     "no form": (
         lambda y, d, _q, b: np.where((b % 4 == 1) & (LANES // 4 == 2), np.sin(y + d) + F32(3), y),
