@@ -63,6 +63,12 @@ MOST = 24_000
 OF_A_KIND = 6
 """Effects of one kind without a condition after which others are looked at."""
 
+SAME = 0.98
+"""The part of the most units that an effect must give for its condition to be compared."""
+
+APART = 0.2
+"""The part of the blocks with wrong codes that have a right scale, where wrong ones are left out."""
+
 LEFT = 1e-3
 """The part of the wrong units that open laws may leave open."""
 
@@ -212,6 +218,13 @@ class _Round:
         return tuple(merged([case.with_base(base) for case in cases_of.fresh(self._calls)]))
 
     @cached_property
+    def _is_apart(self) -> bool:
+        """Whether many blocks have wrong codes and a right scale."""
+        codes = np.concatenate([case.wrong[:, 1:].any(axis=1) for case in self.made])
+        scales = np.concatenate([case.wrong[:, 0] for case in self.made])
+        return bool((codes & ~scales).sum() > APART * codes.sum())
+
+    @cached_property
     def _tried(self) -> list[_Tried]:
         """The effects that give some of what is wrong in the sample."""
         found: list[_Tried] = []
@@ -295,7 +308,7 @@ class _Round:
         failed: Counter[tuple[str, int]] = Counter()
         asked = self._left
         for count, one in ranked:
-            if count < most or failed[_kind(one.effect)] >= OF_A_KIND:
+            if count < SAME * most or failed[_kind(one.effect)] >= OF_A_KIND:
                 continue
             if asked - self._left > TRIED:
                 break
@@ -305,7 +318,7 @@ class _Round:
                 continue
             if not law.condition.text and self._is_all([*laws, law]):
                 return law
-            most = count
+            most = max(most, count)
             best.append((law.condition.complexity, one.number, law))
         return min(best, key=lambda one: one[:2])[2] if best else None
 
@@ -326,7 +339,7 @@ class _Round:
         self._left -= 1
         if self._left < 0:
             return None
-        question = Question(self._calls, effect, self.made, tuple(others))
+        question = Question(self._calls, effect, self.made, tuple(others), is_apart=self._is_apart)
         condition = condition_of(question)
         if condition is None or (effect.is_limit and "values" in condition.data):
             return None

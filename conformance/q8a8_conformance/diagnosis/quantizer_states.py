@@ -140,6 +140,8 @@ class Question:
         Laws, or effects whose condition is not known (None), that give some of what is seen.
     among
         Conditions that are known to hold where it does.
+    is_apart
+        Whether blocks whose scale is wrong tell nothing of an effect on codes alone.
     made
         Calls that were made.
     kept, left
@@ -151,6 +153,7 @@ class Question:
     made: tuple[Case, ...] = ()
     others: tuple[tuple[Effect, Condition | None], ...] = ()
     among: tuple[Condition, ...] = ()
+    is_apart: bool = False
     kept: dict[int, tuple[Array, Array, Array]] = field(default_factory=dict)
     left: dict[int, Array] = field(default_factory=dict)
 
@@ -160,6 +163,8 @@ class Question:
         told = known & changes & self.open(case)
         for condition in self.among:
             told &= condition.units(case)
+        if self.is_apart and not changes[:, 0].any():
+            told &= ~case.wrong[:, :1]
         wrong = case.wrong
         return State(case, hit=wrong & same & told, missed=~wrong & told, bad=wrong & ~same & told)
 
