@@ -32,7 +32,13 @@ from q8a8_conformance.diagnosis.dequantizer_model import (
 )
 from q8a8_conformance.diagnosis.dequantizer_other import by_values, explains_other, other_law
 from q8a8_conformance.diagnosis.dequantizer_search import Search
-from q8a8_conformance.diagnosis.dequantizer_state import depends_on_calls, goes_on, neutral, over_calls
+from q8a8_conformance.diagnosis.dequantizer_state import (
+    COMPARE_ALL,
+    depends_on_calls,
+    goes_on,
+    neutral,
+    over_calls,
+)
 from q8a8_conformance.diagnosis.facts import Difference, Evidence, Fact, MeasuredFunction, words
 from q8a8_conformance.diagnosis.quantizer_values import state_facts
 from q8a8_conformance.inputs.calls import DEQUANTIZE
@@ -60,6 +66,8 @@ FIXES = {
     "store": ("Q8A8-DEQ-1", "Write d · q of each element, whatever was there."),
 }
 """The rule that is broken at each stage, and what to do."""
+
+READ_AT = "Read the scale of block b at byte 34·b, and its element j at byte 34·b + 2 + j."
 
 CAUSES = {
     ("place-unwritten", "the blocks beyond a multiple of 4 where nb >= 5"): "dequantize-tail-lost",
@@ -130,8 +138,7 @@ def _layout(cases: Cases) -> list[Difference]:
     cases.model = model
     slug = {(34, 32, 0): "scale-read-last", (36, 0, 2): "block-padded"}.get((stride, scale, codes), "")
     what = f"Blocks are read {stride} bytes apart, scale at byte {scale}, codes from byte {codes} on."
-    fix = "Read the scale of block b at byte 34·b, and its element j at byte 34·b + 2 + j."
-    named = words("" if slug else what, cause=slug, rule="" if slug else "Q8A8-LAY-1", fix=fix)
+    named = words("" if slug else what, cause=slug, rule="" if slug else "Q8A8-LAY-1", fix=READ_AT)
     where = {"stride": stride, "scale": scale, "codes": codes}
     return [Difference("layout", where, *named, partial(replace, places=places_of))]
 
@@ -150,6 +157,10 @@ def _of_law(law: Law) -> Difference:
     data |= {"elements": list(where.lanes)} if where.lanes else {}
     data |= {"values": where.values.text} if where.values else {}
     rule, fix = FIXES[form.stage]
+    if form.fact == "layout":
+        fix = READ_AT
+    elif {"adjacent", "like"} & form.data.keys():
+        fix = COMPARE_ALL
     if where.values and "subnormal" in where.values.text and form.stage == "scale":
         rule = "Q8A8-HLF-2"
     if (where.places and form.stage in {"row", "store"}) or form.fact in {"place-scale-of", "place-block-of"}:

@@ -41,6 +41,8 @@ Array = NDArray[Any]
 TRIED, PAIRS = 6, 8
 """Failed calls that are made again, and pairs of calls that must all show a law."""
 
+COMPARE_ALL = "Keep nothing between blocks and calls, or compare all that it was made from."
+
 DRAWN = 100_000
 """Pairs of blocks among which those that are alike are looked for."""
 
@@ -114,6 +116,6 @@ def over_calls(fact: Fact, law: Law, model: Dequantizer) -> Fact:
         where={**fact.where, "over_calls": True},
         rule="Q8A8-ENV-2",
         sentence=sentence,
-        fix="Keep nothing between calls and blocks, or compare all that it was made from.",
+        fix=COMPARE_ALL,
         explains=explains,
     )
