@@ -280,7 +280,7 @@ def _look_alone(
 ) -> list[Measured]:
     """Make the experiments on one of the four results."""
     alone = bench.alone(one)
-    others = alone.measured("others", {}, rule="", changes={"others": one.others})
+    others = alone.measured("results-of-others", {}, rule="", changes={"others": one.others})
     return _look_at_lengths(alone, known if one.others is twin else [*known, others], failed)
 
 
