@@ -301,7 +301,8 @@ def each_alone(
             single = [CallResult(each.call, one(each.call)) for each in single[:AGAIN]]
             single = [each for each in single if not matches(replace(known, others=mixed), each)]
         for fact in look(one, single) if single else ():
-            found.setdefault(fact.sentence, (fact, []))[1].append(number)
+            numbers = found.setdefault(fact.sentence, (fact, []))[1]
+            numbers += [number] * (number not in numbers)
     for fact, numbers in found.values():
         which = "" if len(numbers) == len(OF) else f", in {' and '.join(OF[number] for number in numbers)}"
         yield replace(
