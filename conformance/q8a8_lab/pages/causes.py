@@ -102,16 +102,21 @@ _EXPERIMENTS = (
             "halves and products of scales of every kind"
         ),
         (
-            "the 32 x 32 map of the block sum; what codes are taken for at each byte; signs, widths and "
-            "saturation of integers; how scales are read and multiplied, by sign and exponent"
+            "the 32 x 32 map of the block sum; what each code is taken for, in which elements and beside "
+            "which others; which partial sums are rounded, saturate or lose something; how scales "
+            "are read and multiplied, by sign and exponent"
         ),
     ),
     (
         "each block of rows of many lengths alone, at random codes and at the edges of int8 and of halves",
         (
             "blocks at some places that are treated otherwise, by a rule for these; the experiments on one "
-            "block, made there, show how, or that elements meet those of another block"
+            "block, made there, show how, or which bytes of other blocks are read, or whose sums are taken"
         ),
+    ),
+    (
+        "codes of all four rows in one block, where one of four results changes with other rows than its own",
+        "which elements, and which sums of codes, are those of other rows",
     ),
     (
         "2^p and 1 in two blocks of short and of long rows; products of 1 beside 2^24",
