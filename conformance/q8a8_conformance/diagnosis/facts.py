@@ -40,7 +40,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "block-map": "Codes of x meet other codes of y than those at their place, or are not counted.",
         "block-meets-another": "Blocks of x are multiplied with others than their own of y.",
         "block-not-counted": "Some blocks of rows of some lengths are not counted.",
-        "block-sum": "The sum of a block is kept in too few bits.",
+        "block-sum": "Sums of products of a block have too few bits, or lose or get something.",
         "block-read-elsewhere": "Some blocks are read some bytes before or behind their own.",
         "block-skipped": "A block is not counted where some of its codes are zero.",
         "chunk-sums": "Sums of some blocks are rounded to fewer bits before they are added up.",
