@@ -162,8 +162,8 @@ class Condition:
 
     def text(self, noun: str, length: str = "n", *, of_length: bool = False) -> str:
         """Describe it: `noun` is what a position is one of, "block", or a length, "nb"; `length` is that."""
-        if of_length and (self.kind, self.a, self.b) == ("modulo", 2, 1):
-            return f"{noun} is odd"
+        if of_length and (self.kind, self.a) == ("modulo", 2):
+            return f"{noun} is {'odd' if self.b else 'even'}"
         kind = _KINDS[self.kind]
         part = f"{length} / {self.b}" if self.a == 1 else f"{length} / {self.b} * {self.a}"
         words = kind.length if of_length else kind.position

@@ -76,7 +76,7 @@ def _halves_of_four(terms: Array, _scales: Array) -> Array:
         return np.asarray(parts.astype(np.float16).astype(np.float64).sum(axis=2))
 
 
-ZERO = "here x's scale of block b is zero or x's codes of block b are all zero, b being the first block, "
+ZERO = "here x's scale of block b is zero or x's codes of block b are all zero, in the first block, "
 OUT = "it and every block after it are left out."
 
 

@@ -174,7 +174,7 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
     ]),
     "scales-exchanged": (ROW, row_of(_last_scales_exchanged), [
         ("place-of-block", {"what": "scale", "group": 2},
-         "A block has the scale of the other block of its pair, in the last 2 blocks where nb % 2 = 0."),
+         "A block has the scale of the other block of its pair, in the last 2 blocks where nb is even."),
     ]),
     "crossed": (ROW, row_of(_packed_in_pairs), [
         ("place-of-block", {"offset": 1},

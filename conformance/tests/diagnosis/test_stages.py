@@ -138,7 +138,7 @@ def _equal_scales_skipped(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
 
 OFFSET = "128 is added to the codes of x, and"
 WRAPPED = f"{OFFSET} what is taken off for it, 128 times the sum of y's codes, is kept in 16 bits and wraps."
-LAST_BUT_ONE = "block nb - 2 of x meets block b + 1 of y"
+TAKES = "takes y's codes and scale from block"
 
 KERNELS: dict[str, tuple[Terms, set[str]]] = {
     "correction-wraps": (
@@ -197,22 +197,24 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
     ),
     "next-scale-of-even-rows": (
         _next_scale_of_even_rows,
-        {"y's codes meet the scale of block b + 1 in every block but the last where nb % 2 = 0."},
+        {"Every block but the last where nb is even takes y's scale from block b + 1."},
     ),
     "wrapped-and-last-lost": (
         _wrapped_and_last_lost,
         {
             WRAPPED,
-            "Where nb is odd and nb is 3 or more, block nb - 1 is not counted.",
+            "The last block where nb >= 3 and nb is odd is left out.",
         },
     ),
     "last-two-exchanged": (
         _last_two_exchanged,
-        {f"Where nb is 2 or more, {LAST_BUT_ONE}; block nb - 1 of x meets block b - 1 of y."},
+        {
+            f"The last block where nb >= 2 {TAKES} b - 1; the block before the last {TAKES} b + 1.",
+        },
     ),
     "equal-scales-skipped": (
         _equal_scales_skipped,
-        {"Every block from block 1 on: where both scales are equal, their product is taken for 0."},
+        {"Where both scales of block b are equal, in every block from block 1 on, it is left out."},
     ),
     "first-is-zero": (_first_is_zero, {"A block is not counted where y's element 0 is zero."}),
     "element-of-odd-blocks-and-cut": (

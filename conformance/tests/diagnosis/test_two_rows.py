@@ -70,7 +70,7 @@ def last_block_and_sign(nrc: int, number: int, rows: list[Array]) -> float:
 KERNELS = {
     "stale-codes": (
         stale_codes,
-        "The blocks beyond a multiple of 8 take x's codes from block b - 8.",
+        "The blocks beyond a multiple of 8 where nb >= 9 take x's codes from block b - 8.",
     ),
     "exchanged-scales": (
         exchanged_scales,

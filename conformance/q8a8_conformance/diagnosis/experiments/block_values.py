@@ -267,7 +267,7 @@ def _fact(
             words[words.index(zeros[0])] = f"{side}'s scale of block b is zero"
     where = " or ".join(words)
     for at in (at for _, at, _ in some if at):
-        where += f", b being {at.text('block', 'nb')}"
+        where += f", in {at.text('block', 'nb')}"
         break
     return bench.measured(
         "zero-scale-affects-others" if of_zero else "block-affects-others",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 PARTS = ("x's scale", "y's scale", "x's codes", "y's codes")
 """The parts of a term, as `Term` has them."""
 
+SHORT = 3
+"""Blocks of rows by which no formula is chosen where there are longer ones."""
+
 TIMES = {0: "left out", 2: "counted twice"}
 
 
@@ -93,12 +96,7 @@ class Effect:
         return np.asarray(((of >= 0) & (of < nb)).all(axis=0) & (of != places).any(axis=0))
 
     def is_known(self, nb: int) -> Array:
-        """Return at which places of a row it is known whether it is so: bool [nb].
-
-        Whatever is read beyond a row, by the next block's number, may be anything.
-        """
-        if any(formula.words in SHIFTS for formula in self.sources):
-            return self.shows(nb)
+        """Return at which places of a row its own term is not what it would be: bool [nb]."""
         places = np.arange(nb)
         return np.asarray((self.taken(places, nb) != places).any(axis=0) | (self.kind.parts is None))
 
@@ -150,9 +148,6 @@ def _parts(parts: Sequence[int]) -> str:
     return " and ".join(f"{of[0]}{' and scale' * (len(of) > 1)}" for of in by_side if of)
 
 
-SHIFTS = ("{i} - {t}", "{i} + {t}")
-"""The words of blocks that are so far away."""
-
 Observed = dict[Kind, list[tuple[int, tuple[int, ...]]]]
 """Places, and the blocks that parts are taken from there, by what happens."""
 
@@ -197,7 +192,9 @@ def effects_of(rows: Mapping[int, Observed]) -> list[Effect]:
     for kind in dict.fromkeys(kind for of in rows.values() for kind in of):
         left = [(nb, *one) for nb, of in rows.items() for one in of.get(kind, ())]
         while left:
-            best = max(_effects(kind, left), key=lambda effect: _count(effect, left), default=None)
+            # (In the shortest rows blocks have several names.)
+            some = [one for one in left if one[0] > SHORT] or left
+            best = max(_effects(kind, some), key=lambda effect: _count(effect, some), default=None)
             if best is None or not _count(best, left):
                 break
             found.append(best)
@@ -247,7 +244,7 @@ FORMULAS = (
 
 def shifted(step: int) -> RowFormula:
     """Return the block so far away."""
-    words = SHIFTS[step > 0]
+    words = "{i} - {t}" if step < 0 else "{i} + {t}"
     return RowFormula(words, lambda i, _n, t: i + (t if step > 0 else -t), abs(step))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.diagnosis.experiments.row_effects import Effect, effects_of, meeting, observed
+from q8a8_conformance.diagnosis.experiments.row_effects import Effect, Kind, effects_of, meeting, observed
 from q8a8_conformance.diagnosis.experiments.row_terms import Row, UnknownError, greatest_code
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
@@ -137,7 +137,10 @@ class _Rows:
                 for parts, source in zip(effect.kind.parts or (), sources, strict=True)
                 for part in parts
             )
-        return found, effect.is_known(nb)
+        lost = np.zeros(nb, np.bool_)
+        lost[[place for place, _ in self.of(nb).get(Kind(0), ())]] = True
+        # (What is read beyond a row may be zero.)
+        return found, effect.is_known(nb) & ~(lost & ~found & ~effect.shows(nb))
 
 
 def miscounted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
