@@ -151,7 +151,8 @@ def counted_in_blocks(calls: QuantizerCalls, made: Sequence[Case]) -> Iterator[E
     (case,) = made
     numbers = np.concatenate([np.arange(n) for _, n in case.rows])
     lengths = np.concatenate([np.full(n, n) for _, n in case.rows])
-    got = np.ascontiguousarray(case.got[:, :2]).view(np.float16)[:, 0].astype(F32)
+    h = np.ascontiguousarray(case.got[:, :2]).view(np.float16)[:, 0]
+    got = np.where(np.isfinite(h), h, -1).astype(F32)
     small = np.flatnonzero(
         case.wrong[:, 0] & (got >= 0) & (got * 127 < case.amax * SMALLER) & (lengths <= ROW)
     )
