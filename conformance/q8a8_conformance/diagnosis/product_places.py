@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.diagnosis.facts import Explains
+    from q8a8_conformance.diagnosis.product_placements import Placement
     from q8a8_conformance.diagnosis.product_sources import Sources
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
@@ -161,7 +163,24 @@ def _of_placement(measured: Sequence[Sources], measure: Measuring) -> Iterator[F
     wrong = [(one, next(one.kinds())[1]) for one in measured if any(one.kinds())]
     fact = _fact("outputs-of-other-rows", wrong)
     data = {"stored_at": placement.words, **({"tiles": placement.tile} if placement.tile else {})}
-    yield replace(fact, sentence=sentence, where={**fact.where, **data})
+    explains = partial(_is_stored_so, placement, fact.explains)
+    yield replace(fact, sentence=sentence, where={**fact.where, **data}, explains=explains)
+
+
+def _is_stored_so(placement: Placement, measured: Explains, result: CallResult) -> bool:
+    """Return whether a product's outputs are the right ones elsewhere, but for the rounding of sums.
+
+    (Of two at one place either may be it, as `measured` knows of the shapes that experiments were made with.)
+    """
+    w, x = matrices_of(result.call)
+    expected = mul_mat(w, x)
+    n, m = expected.shape
+    rows, columns = np.indices((n, m))
+    at = placement.place(rows, columns, m, n).reshape(-1)
+    inside = (at >= 0) & (at < m * n)
+    stored = outputs_of(result.call, result.outputs[0]).reshape(-1)[at[inside]]
+    near = 1e-5 * np.abs(expected).max(initial=0.0)
+    return np.allclose(stored, expected.reshape(-1)[inside], rtol=0.0, atol=near) or measured(result)
 
 
 def _size(shape: tuple[int, int, int]) -> tuple[int, int]:

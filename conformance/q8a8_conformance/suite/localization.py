@@ -164,7 +164,9 @@ class _Pattern:
             key = record.function, record.rule
             if record.tentative and record.case in cases:
                 self._failed[key].add(record.case)
-            elif record.tentative or record.status is Status.PASS:
+            elif (
+                record.status is Status.PASS
+            ):  # (What a fact explains speaks neither for a rule nor against it.)
                 self._passed[key].add(record.case)
         self.rules: dict[int, tuple[str, ...]] = {}
         for function in dict.fromkeys(failure.call.function for failure in unknown):
