@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES = 16
 """Bytes kept per call that count: the least that an allocation takes."""
+_PARTS = 4
+"""Memory must grow in each of so many parts of the calls: what the worker needs itself is there sooner."""
 _LEAST_GROWTH = 2**16
-"""Bytes that half of the calls must keep at least: the system and the interpreter allocate a little too."""
-_LEAST_ALLOCATED, _ENOUGH_CALLS = 2**12, 500
+"""Bytes that a part must keep at least: the system and the interpreter allocate a little too."""
+_LEAST_ALLOCATED, _ENOUGH_CALLS = 2**11, 500
 """The same of `malloc` alone, of so many calls: of long rows few are made, but what each keeps adds up."""
 _FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks")
 
@@ -91,9 +93,10 @@ class ManyCalls:
                 self._buffers.append((space, output.read(), found))
 
     def run(self, calls: int) -> None:
-        """Make so many calls, in two halves: what both halves allocate grows on and on."""
+        """Make so many calls, in parts: what all parts allocate grows on and on."""
         grown = []
-        for part in (calls // 2, calls - calls // 2):
+        each = calls // _PARTS
+        for part in (*[each] * (_PARTS - 1), calls - each * (_PARTS - 1)):
             before = (_allocated(), _mapped())
             if not self._run(part):
                 return
@@ -101,7 +104,7 @@ class ManyCalls:
         allocated = _LEAST_ALLOCATED if calls >= _ENOUGH_CALLS else _LEAST_GROWTH
         limits = {"allocated": allocated, "mapped": _LEAST_GROWTH}
         for (name, least), *growth in zip(limits.items(), *grown, strict=True):
-            if min(growth) >= max(least, _KEPT_BYTES * (calls // 2)):
+            if min(growth) >= max(least, _KEPT_BYTES * each):
                 self.kept = f"{name} memory grows by {sum(growth) / calls:.0f} bytes a call, in {calls} calls"
                 return
 

@@ -7,13 +7,13 @@ small one is left if the sum of the three is rounded once, when it is whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.model import Model, matches, merged
 from q8a8_conformance.diagnosis.experiments.precision import HALF
+from q8a8_conformance.diagnosis.experiments.row_effects import Partial
 from q8a8_conformance.reveal.places import Seen, find_rule
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
     from q8a8_conformance.results.observations import CallResult
-    from q8a8_conformance.reveal.places import Rule
 
     Array = NDArray[Any]
 
@@ -37,39 +36,6 @@ LARGE = 64
 """A code: of its square, in one block, terms are multiples."""
 
 FORMATS = {11: "halves", 8: "bfloat16"}
-
-
-@dataclass(frozen=True)
-class Partial:
-    """Sums of some blocks that are rounded before they are added up.
-
-    Attributes
-    ----------
-    size
-        Blocks of a chunk, or the number of lanes.
-    is_lane
-        Whether blocks of the same remainder are added, not those of a chunk.
-    bits
-        Significant bits.
-    where
-        In rows of which lengths.
-    """
-
-    size: int
-    is_lane: bool
-    bits: int
-    where: Rule
-
-    def of(self, terms: Array, blocks: Array, nb: int) -> Array:
-        """Return the rounded sums of the terms [n] of some blocks, or the terms where that is not so."""
-        if not self.where.takes(nb):
-            return terms
-        groups = blocks % self.size if self.is_lane else blocks // self.size
-        sums = np.bincount(groups, terms)
-        if self.bits == 11:
-            return sums.astype(np.float16).astype(np.float64)
-        fractions, exponents = np.frexp(sums)
-        return np.asarray(np.ldexp(np.rint(np.ldexp(fractions, self.bits)), exponents - self.bits))
 
 
 def _value(bench: Bench, nb: int, terms: Mapping[int, float]) -> float:

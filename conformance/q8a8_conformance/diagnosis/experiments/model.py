@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.diagnosis.experiments.chunk_sums import Partial
-    from q8a8_conformance.diagnosis.experiments.row_effects import Effect
+    from q8a8_conformance.diagnosis.experiments.row_effects import Effect, Partial
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
 

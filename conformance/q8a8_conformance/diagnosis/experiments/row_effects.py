@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.diagnosis.experiments.row_terms import Shape, Term
+    from q8a8_conformance.reveal.place_rules import Rule
 
     Array = NDArray[Any]
 
@@ -271,3 +272,36 @@ def meeting(
     own = np.repeat(np.arange(nb), every)
     x, y, of_x, of_y = (np.concatenate(side) for side in zip((own,) * 4, *parts, strict=True))
     return x + row * nb, y + column * nb, of_x + row * nb, of_y + column * nb
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Sums of some blocks that are rounded before they are added up.
+
+    Attributes
+    ----------
+    size
+        Blocks of a chunk, or the number of lanes.
+    is_lane
+        Whether blocks of the same remainder are added, not those of a chunk.
+    bits
+        Significant bits.
+    where
+        In rows of which lengths.
+    """
+
+    size: int
+    is_lane: bool
+    bits: int
+    where: Rule
+
+    def of(self, terms: Array, blocks: Array, nb: int) -> Array:
+        """Return the rounded sums of the terms [n] of some blocks, or the terms where that is not so."""
+        if not self.where.takes(nb):
+            return terms
+        groups = blocks % self.size if self.is_lane else blocks // self.size
+        sums = np.bincount(groups, terms)
+        if self.bits == 11:
+            return sums.astype(np.float16).astype(np.float64)
+        fractions, exponents = np.frexp(sums)
+        return np.asarray(np.ldexp(np.rint(np.ldexp(fractions, self.bits)), exponents - self.bits))
