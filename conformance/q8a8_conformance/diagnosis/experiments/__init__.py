@@ -29,9 +29,8 @@ from q8a8_conformance.diagnosis.experiments import (
     two_rows,
     wraps,
 )
-from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, model_of
+from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured, model_of, twin
 from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
-from q8a8_conformance.diagnosis.experiments.other_rows import twin
 from q8a8_conformance.diagnosis.experiments.placed import ENVIRONMENT, of_condition, placed_facts
 from q8a8_conformance.diagnosis.facts import remembered
 from q8a8_conformance.protocol.deadline import Deadline
@@ -41,9 +40,8 @@ from q8a8_conformance.reveal.asking import NoAnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from q8a8_conformance.diagnosis.experiments.bench import Probe
+    from q8a8_conformance.diagnosis.experiments.bench import OneResult, Probe
     from q8a8_conformance.diagnosis.experiments.conditions import Condition
-    from q8a8_conformance.diagnosis.experiments.other_rows import OneResult
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.results.observations import CallResult, Failure
 

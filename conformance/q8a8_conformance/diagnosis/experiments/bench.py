@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.diagnosis.experiments.other_rows import OneResult
     from q8a8_conformance.protocol.deadline import Deadline
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
@@ -32,6 +31,11 @@ if TYPE_CHECKING:
 
 GREATEST = (100, 11, 7)
 """Codes of which the greatest that is right, in a whole block of one row, is the most of experiments."""
+
+BS = 2
+
+ROWS = ("x", "y", "other_x", "other_y")
+"""A result's own rows, and the other two."""
 
 UNUSED = 0x4200
 """Bits of the scale that a version 2 block must not use: 3.0, no power of two."""
@@ -293,3 +297,72 @@ def changes_of(found: Sequence[Measured]) -> dict[str, Any]:
 def model_of(found: Sequence[Measured]) -> Model:
     """Return the specification with the steps that were measured."""
     return Model(**changes_of(found))
+
+
+def twin(codes: Array) -> Array:
+    """Give the other row the same codes."""
+    return codes
+
+
+def mixed(codes: Array) -> Array:
+    """Give the other row the codes of a row, int8 [..., 32], with the other sign, at other places."""
+    return np.asarray(np.minimum(-np.roll(codes.astype(np.int64), 5, axis=-1), 127))
+
+
+@dataclass
+class OneResult:
+    """One of four results as a function of one row at a time.
+
+    Attributes
+    ----------
+    bench
+        Makes calls of two rows at a time.
+    number
+        Of the result.
+    others
+        What codes the other rows have, by those of the result's own: [..., 32].
+    """
+
+    bench: Bench
+    number: int
+    others: Callable[[Array], Array] = twin
+
+    @property
+    def alone(self) -> Bench:
+        """The bench of the result by itself: where one block stands."""
+        return self.bench.single or self.bench
+
+    def __call__(self, call: Call) -> tuple[bytes, ...]:
+        """Make a call of one row at a time."""
+        inputs = calls.inputs_of(call)
+        rows: list[tuple[bytes, bytes]] = []
+        for side, own in (("vx", self.number % 2), ("vy", self.number // 2)):
+            if self.others is twin:
+                rows.append((inputs[side],) * 2)
+                continue
+            data = np.frombuffer(inputs[side], np.uint8).reshape(-1, 34)
+            other = data.copy()
+            other[:, 2:] = self.others(data[:, 2:].view(np.int8)).astype(np.int8).view(np.uint8)
+            pair = inputs[side], other.tobytes()
+            rows.append(pair if own == 0 else pair[::-1])
+        held = bytes(call.buffers[call.spec.outputs[0]].data[:4])
+        return (self._made(call.n // 32, rows, held),)
+
+    def block(self, **codes: Array) -> float:
+        """Return the result where one block of the rows x, y, other_x and other_y has codes [32]."""
+        of = {
+            name: self.alone.padded(
+                dot_rows.blocks(1.0, codes.get(name, np.zeros(32, np.int64))[np.newaxis])
+            ).tobytes()
+            for name in ROWS
+        }
+        x, y = (of["x"], of["other_x"]), (of["y"], of["other_y"])
+        rows = [x[::-1] if self.number % 2 else x, y[::-1] if self.number // 2 else y]
+        return float(np.frombuffer(self._made(self.alone.length, rows, bytes(4)), "<f4")[0])
+
+    def _made(self, nb: int, rows: Sequence[tuple[bytes, bytes]], held: bytes) -> bytes:
+        place = self.bench.places(BS)[self.number]
+        s = bytearray(bytes(4 * (BS + 2)))
+        s[4 * place : 4 * place + 4] = held
+        call = calls.pair_of_bytes(nb, *rows, bs=BS)
+        return self.bench.outputs(with_s(call, bytes(s)))[0][4 * place : 4 * place + 4]

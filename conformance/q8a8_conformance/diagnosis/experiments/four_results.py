@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import Bench, with_s
+from q8a8_conformance.diagnosis.experiments.bench import Bench, OneResult, mixed, with_s
 from q8a8_conformance.diagnosis.experiments.model import matches, merged
-from q8a8_conformance.diagnosis.experiments.other_rows import OneResult, is_of_others, mixed, named
+from q8a8_conformance.diagnosis.experiments.other_rows import is_of_others, named
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import find_rule, seen_of

@@ -7,29 +7,25 @@ other row of x and of y. It is a sum of products of pairs of codes, and of multi
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.experiments.bench import with_s
+from q8a8_conformance.diagnosis.experiments.bench import ROWS, OneResult, mixed
 from q8a8_conformance.diagnosis.experiments.candidates import Candidate, linear
 from q8a8_conformance.diagnosis.experiments.elements import elements_words
-from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.inputs import dot_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.diagnosis.experiments.bench import Bench
     from q8a8_conformance.protocol.messages import Call
 
     Array = NDArray[Any]
     Block = Callable[..., float]
-
-BS = 2
 
 CONTROLS = 20
 """Blocks of random codes of all rows that must come out so."""
@@ -37,75 +33,6 @@ CONTROLS = 20
 FIX = "Take all codes of a result, and what is taken off for an offset, from its own two rows."
 
 OFFSET = 128
-
-
-def twin(codes: Array) -> Array:
-    """Give the other row the same codes."""
-    return codes
-
-
-def mixed(codes: Array) -> Array:
-    """Give the other row the codes of a row, int8 [..., 32], with the other sign, at other places."""
-    return np.asarray(np.minimum(-np.roll(codes.astype(np.int64), 5, axis=-1), 127))
-
-
-@dataclass
-class OneResult:
-    """One of four results as a function of one row at a time.
-
-    Attributes
-    ----------
-    bench
-        Makes calls of two rows at a time.
-    number
-        Of the result.
-    others
-        What codes the other rows have, by those of the result's own: [..., 32].
-    """
-
-    bench: Bench
-    number: int
-    others: Callable[[Array], Array] = twin
-
-    @property
-    def alone(self) -> Bench:
-        """The bench of the result by itself: where one block stands."""
-        return self.bench.single or self.bench
-
-    def __call__(self, call: Call) -> tuple[bytes, ...]:
-        """Make a call of one row at a time."""
-        inputs = calls.inputs_of(call)
-        rows: list[tuple[bytes, bytes]] = []
-        for side, own in (("vx", self.number % 2), ("vy", self.number // 2)):
-            if self.others is twin:
-                rows.append((inputs[side],) * 2)
-                continue
-            data = np.frombuffer(inputs[side], np.uint8).reshape(-1, 34)
-            other = data.copy()
-            other[:, 2:] = self.others(data[:, 2:].view(np.int8)).astype(np.int8).view(np.uint8)
-            pair = inputs[side], other.tobytes()
-            rows.append(pair if own == 0 else pair[::-1])
-        held = bytes(call.buffers[call.spec.outputs[0]].data[:4])
-        return (self._made(call.n // 32, rows, held),)
-
-    def block(self, **codes: Array) -> float:
-        """Return the result where one block of the rows x, y, other_x and other_y has codes [32]."""
-        of = {
-            name: self.alone.padded(
-                dot_rows.blocks(1.0, codes.get(name, np.zeros(32, np.int64))[np.newaxis])
-            ).tobytes()
-            for name in SINGLE
-        }
-        x, y = (of["x"], of["other_x"]), (of["y"], of["other_y"])
-        rows = [x[::-1] if self.number % 2 else x, y[::-1] if self.number // 2 else y]
-        return float(np.frombuffer(self._made(self.alone.length, rows, bytes(4)), "<f4")[0])
-
-    def _made(self, nb: int, rows: Sequence[tuple[bytes, bytes]], held: bytes) -> bytes:
-        place = self.bench.places(BS)[self.number]
-        s = bytearray(bytes(4 * (BS + 2)))
-        s[4 * place : 4 * place + 4] = held
-        call = calls.pair_of_bytes(nb, *rows, bs=BS)
-        return self.bench.outputs(with_s(call, bytes(s)))[0][4 * place : 4 * place + 4]
 
 
 def other_rows(one: OneResult) -> Candidate | None:
@@ -128,7 +55,6 @@ def other_rows(one: OneResult) -> Candidate | None:
 
 
 PAIRS = ("x y", "other_x y", "x other_y", "other_x other_y")
-SINGLE = ("x", "y", "other_x", "other_y")
 
 
 class _Measured:
@@ -143,7 +69,7 @@ class _Measured:
     def __init__(self, block: Block) -> None:
         self._block = block
         units = np.eye(32, dtype=np.int64)
-        self.sums = {name: np.array([block(**{name: unit}) for unit in units]) for name in SINGLE}
+        self.sums = {name: np.array([block(**{name: unit}) for unit in units]) for name in ROWS}
         self.maps = {pair: self._map(*pair.split()) for pair in PAIRS}
 
     def _pair(self, one: str, other: str, a: Array, b: Array) -> float:
@@ -168,7 +94,7 @@ class _Measured:
         """Return whether random codes of all rows give the sum that was measured."""
         rng = dot_rows.generator("controls of other rows")
         for _ in range(CONTROLS):
-            rows = dict(zip(SINGLE, rng.integers(-100, 101, (4, 1, 32)), strict=True))
+            rows = dict(zip(ROWS, rng.integers(-100, 101, (4, 1, 32)), strict=True))
             given = float(_beside(**rows, maps=self.maps, sums=self.sums)[0])
             given += float((rows["x"] @ self.maps["x y"] @ rows["y"].T)[0, 0])
             if self._block(**{name: of[0] for name, of in rows.items()}) != given:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.diagnosis.experiments.row_effects import Effect, Kind, effects_of, meeting, observed
+from q8a8_conformance.diagnosis.experiments.row_effects import Effect, Kind, meeting
+from q8a8_conformance.diagnosis.experiments.row_observed import effects_of, observed
 from q8a8_conformance.diagnosis.experiments.row_terms import Row, UnknownError, greatest_code
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.diagnosis.experiments.bench import Bench, Measured
-    from q8a8_conformance.diagnosis.experiments.row_effects import Observed
+    from q8a8_conformance.diagnosis.experiments.row_observed import Observed
     from q8a8_conformance.diagnosis.experiments.row_terms import Shape
 
     Array = NDArray[Any]
