@@ -120,7 +120,8 @@ def picked(m: int, n: int, nb: int) -> tuple[Array, Array]:
     """Generate w, blocks [m, nb], and x, float32 [n, 32·nb], at the edges of quantization.
 
     A row of w has a single ±1 at a place of its own, under a scale of any power of two, subnormal ones too:
-    an output is a quantized element times that. Every seventh row of x, and every fifth block, is zero.
+    an output is a quantized element times that. Some other scales are zero; the first block's is positive,
+    so that no order gives -0. Every seventh row of x, and every fifth block, is zero.
     """
     rng = dot_rows.generator("picked", m, n, nb)
     codes = np.zeros((m, nb, 32), np.int8)
@@ -130,6 +131,8 @@ def picked(m: int, n: int, nb: int) -> tuple[Array, Array]:
     x = x[rng.integers(0, len(x), (n, nb))]
     x.reshape(-1, 32)[3::5], x[3::7] = 0, 0
     scales = np.ldexp(rng.choice([-1.0, 1.0], (m, nb)), rng.integers(-24, 4, (m, nb)))
+    scales[:, 0] = np.abs(scales[:, 0])
+    scales[:, 1:][rng.random((m, nb - 1)) < 1 / 8] = 0
     return dot_rows.blocks(scales, codes), x.reshape(n, 32 * nb)
 
 
