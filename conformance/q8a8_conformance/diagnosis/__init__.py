@@ -74,6 +74,9 @@ FACT_CALLS = 6000
 FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 10.0, 12.0, 3.0
 """Seconds of an idle machine for the experiments on a function, and on all; what each one has in any case."""
 
+CHANCE = 0.01
+"""The part of the wrong results that a fact explains at least, where most are not explained."""
+
 STOPPED = "the search was stopped: its time was up"
 
 
@@ -264,6 +267,7 @@ def _of_failures(
     limits: Limits,
 ) -> list[Finding]:
     """Return the findings that facts are, that some failed calls are not explained, and what has a name."""
+    facts = _without_chance(facts, failures)
     limits.facts += facts
     if not failures:
         return list(named)
@@ -276,6 +280,14 @@ def _of_failures(
         smallest = _smallest(sorted(left, key=lambda one: one.call.n), probe, limits)
         findings.append(replace(near, explained=0, of=_count(left), smallest=smallest))
     return [*findings, *(finding for finding in named if finding.cause != UNEXPLAINED)]
+
+
+def _without_chance(facts: list[Fact], failures: Sequence[Failure]) -> list[Fact]:
+    """Leave out facts that explain next to nothing where most is not explained: they fit by chance."""
+    of, left = _count(failures), _count(_left(failures, facts))
+    if 2 * left <= of:
+        return facts
+    return [fact for fact in facts if _count(fact.explained(failures)) >= CHANCE * of]
 
 
 def _of_fact(fact: Fact, explained: int, of: int) -> Finding:

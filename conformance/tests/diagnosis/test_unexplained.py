@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8_conformance.diagnosis import Observations, diagnose, experiments, shrink
+from q8a8_conformance.diagnosis.facts import Fact
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, ROW
@@ -19,9 +20,10 @@ from q8a8_conformance.inputs import dot_rows, samples
 from q8a8_conformance.results.observations import Death
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from q8a8_conformance.diagnosis import Finding
+    from q8a8_conformance.results.observations import Failure
 
     Diagnose = Callable[[object, Iterable[str]], list[Finding]]
 
@@ -98,6 +100,20 @@ def test_unexplained_quantizer(diagnosed: Diagnose) -> None:
     assert x[5] == -1
     assert finding.smallest.call.expected != finding.smallest.call.actual
     assert "[5] = -1" in finding.smallest.text
+
+
+def test_a_fact_that_fits_by_chance_is_none(diagnosed: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What explains one of hundreds of wrong results, and nothing explains the others, is not said."""
+
+    def facts(_session: object, failures: Sequence[Failure], **_: object) -> list[Fact]:
+        one = min(failures, key=lambda failure: failure.call.n)
+        what: tuple[Any, ...] = ("round-floor", {}, "Q8A8-QNT-4", "All are rounded down.", "Round.", "")
+        return [Fact(*what, function=ROW, explains=lambda result: result.call is one.call)]
+
+    monkeypatch.setattr("q8a8_conformance.diagnosis.quantizer_facts", facts)
+    (finding,) = diagnosed(Odd(), [ROW])
+    assert finding.cause == "unexplained"
+    assert finding.of > 100
 
 
 def test_unexplained_dot(diagnosed: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
