@@ -185,11 +185,15 @@ def _elements(size: int, seed: int) -> Array:
 
 @cache
 def _readable_pool() -> Array:
-    """Return blocks with scales of every size and sign, subnormal and zero ones too, and any code."""
+    """Return blocks with scales of every size and sign, subnormal and zero ones too, and any code.
+
+    Behind each zero comes one of the other sign, which is no other number.
+    """
     rng = dot_rows.generator("readable")
     bits = rng.integers(0, 0x7C00, 4096) | rng.choice([0, 0x8000], 4096)
     bits[::8] &= 0x83FF
     bits[::64] &= 0x8000
+    bits[1::64] = bits[::64] ^ 0x8000
     codes = rng.integers(-128, 128, (bits.size, 32))
     codes[:, ::7] = rng.choice([-128, 127, 0], codes[:, ::7].shape)
     return dot_rows.blocks(bits.astype(np.uint16).view(np.float16), codes)
