@@ -30,6 +30,10 @@ void fresh_install(void) {
     links_at_start = links();
 }
 
+bool fresh_can_copy(void) {
+    return links_at_start != 0 && links() == links_at_start;
+}
+
 static bool read_all(int fd, struct bytes *message) {
     uint8_t chunk[4096];
     for (;;) {
@@ -123,7 +127,7 @@ static bool is_zero(const uint8_t *bytes) {
 
 const char *fresh_run(fresh_runner *run, const struct target *target, const struct call *call, struct bytes *reply) {
     static struct bytes message;
-    if (links_at_start == 0 || links() != links_at_start) {
+    if (!fresh_can_copy()) {
         return run(target, call, (uint64_t)delays_us[0] * 1000, reply);
     }
     const time_t start = time(NULL);

@@ -9,6 +9,9 @@
 /* Count this process's threads: a process with more of them cannot be copied later. */
 void fresh_install(void);
 
+/* Whether the process has no thread but those that it began with: a copy of it lacks none. */
+bool fresh_can_copy(void);
+
 /* Makes a call whose first one stops after a delay, and appends the 'R' message; see run.h. */
 typedef const char *fresh_runner(const struct target *target, const struct call *call, uint64_t delay_ns,
                                  struct bytes *reply);

@@ -1,15 +1,19 @@
 #include "together.h"
 #include "cpu.h"
+#include "fresh.h"
 #include "stop.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,6 +27,7 @@ enum {
     SPINS_NS = 100000000,  /* of processor time without a result: they wait actively */
     SLICE_NS = 100000,     /* of calls by the others while one is stopped */
     MILLISECOND_NS = 1000000,
+    TRIAL_NAPS = 5000,     /* of 0.2 ms, for stops in a copy of the process */
     MAX_LOCKED = 3,        /* stops of a kernel with a lock */
 };
 static const uint64_t second_ns = 1000000000;
@@ -223,7 +228,7 @@ static void run_rounds(struct together *together) {
         const unsigned stopped = choose(together->threads, round);
         uint64_t delay = 0;
         stop_begin();
-        if (round % 3 == 2) {
+        if (round % 3 == 2 || together->by_time) {
             delay = 1 + spread(round, shortest(members[stopped].caller));
         } else {
             close_part(members[stopped].caller, stopped_by_page++);
@@ -319,7 +324,7 @@ static void first_calls(struct together *together, const pthread_attr_t *attribu
     }
 }
 
-const char *together_run(struct together *together) {
+static const char *run_threads(struct together *together) {
     const unsigned threads = together->threads;
     unsigned started = 0;
     pthread_attr_t attributes;
@@ -344,4 +349,82 @@ const char *together_run(struct together *together) {
     }
     pthread_attr_destroy(&attributes);
     return refusal;
+}
+
+/* Whether a thread that is not the harness's blocks the signal of faults. */
+static bool faults_are_blocked(void) {
+    DIR *tasks = opendir("/proc/self/task");
+    bool found = false;
+    for (struct dirent *entry; tasks != NULL && !found && (entry = readdir(tasks)) != NULL;) {
+        char path[300], line[128];
+        unsigned long long blocked;
+        snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
+        FILE *status = fopen(path, "r");
+        while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+            if (sscanf(line, "SigBlk: %llx", &blocked) == 1) {
+                found = (blocked >> (SIGSEGV - 1) & 1) != 0;
+            }
+        }
+        if (status != NULL) {
+            fclose(status);
+        }
+    }
+    if (tasks != NULL) {
+        closedir(tasks);
+    }
+    return found;
+}
+
+/* Whether threads can be stopped at closed pages, in a copy of the process. Of another crash it tells, on its standard
+ * error: that is not what is asked here. */
+static bool stops_survive(const struct together *together) {
+    const struct timespec nap = {0, 200000};
+    int status, ends[2];
+    char told[5] = "";
+    if (pipe(ends) != 0) {
+        return true;
+    }
+    const pid_t child = fork();
+    if (child == 0) {
+        struct together trial = *together;
+        dup2(ends[1], STDERR_FILENO);
+        trial.milliseconds = 0;
+        trial.repeat = 2;
+        run_threads(&trial);
+        _exit(0);
+    }
+    close(ends[1]);
+    bool ended = child < 0, blocked = false;
+    for (unsigned naps = 0; !ended && naps < TRIAL_NAPS; ++naps) {
+        ended = waitpid(child, &status, WNOHANG) == child;
+        blocked = ended && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV;
+        if (!ended) {
+            nanosleep(&nap, NULL);
+        }
+    }
+    if (!ended) {
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+    }
+    /* (An emulator tells of the end, too.) */
+    blocked = blocked && (read(ends[0], told, sizeof told) < (ssize_t)sizeof told || memcmp(told, "fault", sizeof told) != 0);
+    close(ends[0]);
+    return !blocked;
+}
+
+/* Whether the kernel blocks the signal of faults, in its calls or in threads of its own, as it may: a fault that is
+ * blocked ends the process. It is found out once for two functions. */
+static bool blocks_faults(const struct together *together) {
+    static enum { UNKNOWN, OPEN, BLOCKED } known[ABI_FUNCTIONS][ABI_FUNCTIONS];
+    const unsigned first = together->callers[0].call->number, second = together->callers[1].call->number;
+    if (known[first][second] == UNKNOWN) {
+        const bool blocked = fresh_can_copy() ? !stops_survive(together) : faults_are_blocked();
+        known[first][second] = blocked ? BLOCKED : OPEN;
+    }
+    return known[first][second] == BLOCKED;
+}
+
+const char *together_run(struct together *together) {
+    together->by_time = !together->first && together->repeat > 1 && blocks_faults(together);
+    return run_threads(together);
 }

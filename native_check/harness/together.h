@@ -18,6 +18,7 @@ struct together {
     unsigned milliseconds; /* least time of the rounds, and of the free calls; 0: as many calls as `repeat` */
     bool first;           /* a process's first calls: one round, stopped by time */
     uint64_t delay_ns;    /* of the first call's stop; 0: all threads start at once */
+    bool by_time;         /* no call is stopped at a closed page */
     uint64_t overlap_ns;  /* result: the time in which at least two calls were in progress */
     uint32_t stops;       /* result: how many calls were stopped while others were made */
 };

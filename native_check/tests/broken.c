@@ -1,5 +1,6 @@
 /* Kernels with one fault each, for the tests of the harness, which loads this library with --symbol and calls them
  * in place of the functions of the interface. */
+#define _POSIX_C_SOURCE 200809L
 #include <fenv.h>
 #include <signal.h>
 #include <stdint.h>
@@ -30,6 +31,22 @@ static size_t row_bytes(int n) {
 DOT(dot_fine) {
     (void)n, (void)vx, (void)vy;
     s[0] = 1.0f;
+}
+
+/* Right where all scales are 1. All signals are blocked during the call, as they may be. */
+DOT(dot_blocks_signals) {
+    const int8_t *x = vx, *y = vy;
+    sigset_t all, before;
+    float sum = 0.0f;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (size_t b = 0; b < row_bytes(n); b += 36) {
+        for (size_t j = 4; j < 36; ++j) {
+            sum += (float)(x[b + j] * y[b + j]);
+        }
+    }
+    s[0] = sum;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 DOT(dot_reads_after) {

@@ -50,6 +50,15 @@ def test_two_calls_at_once(cpu: str | None, threads: int, harness: Callable[...,
 
 
 @pytest.mark.parametrize("cpu", CPU_LEGS)
+def test_a_kernel_may_block_signals(cpu: str | None, broken: Broken) -> None:
+    """A kernel that blocks all signals is stopped by no fault, which would end the process."""
+    with Session(broken("dot_blocks_signals", cpu)) as session:
+        for _ in range(2):
+            result = session.call(call(threads=4, together=Together(milliseconds=3, other=call(40))))
+            assert (result.faults, result.detail, result.outputs) == (0, "", (dot(0),))
+
+
+@pytest.mark.parametrize("cpu", CPU_LEGS)
 def test_copies(cpu: str | None, broken: Broken) -> None:
     """The first call is made in copies: what a copy counts is not counted here."""
     with Session(broken("dot_varies", cpu)) as session:
