@@ -365,7 +365,7 @@ def test_a_slip_in_an_unrolled_loop(function: str, part: slice, effect: str) -> 
     (fact,), failed = facts_about(function, lambda: _Confused(part))
     assert fact.fact == f"place-{effect}"
     assert fact.where["position"] == {"kind": "modulo-whole", "modulus": 4, "remainder": 2}
-    assert fact.where["offset"] == -1 if function == ROW else "block 1 before it" in fact.sentence
+    assert fact.where["offset"] == -1 if function == ROW else "block before it" in fact.sentence
     assert len(fact.explained(failed)) == len(failed)
 
 
