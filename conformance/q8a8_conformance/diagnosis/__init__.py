@@ -12,7 +12,7 @@ Where nothing explains a function, its smallest failing input is found with the 
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from q8a8_conformance.diagnosis.experiments.placed import KEPT, placed_facts
 from q8a8_conformance.diagnosis.experiments.side_effects import of_reach, of_side_effect
 from q8a8_conformance.diagnosis.experiments.threads import of_threads
 from q8a8_conformance.diagnosis.experiments.turns import every_nth
+from q8a8_conformance.diagnosis.limits import Limits, Probing
 from q8a8_conformance.diagnosis.product_dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.product_laws import law_facts
@@ -39,8 +40,6 @@ from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, MUL_MAT, QUANTIZERS
-from q8a8_conformance.protocol.deadline import Deadline, clock
-from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.facts import Evidence, Explains, Fact
-    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.protocol.messages import Call, Result
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizer_calls import AnySession
 
@@ -65,42 +64,8 @@ TRIED = 3
 SLOW = 0.3
 """Seconds; where a call took longer to die, with the start of the next process, it is not made again."""
 
-SHRINK_SECONDS = 3.0
-"""Seconds for making all inputs smaller."""
-
-FACT_CALLS = 6000
-"""Calls for the experiments on a function that is no dot product."""
-
-FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 10.0, 12.0, 3.0
-"""Seconds of an idle machine for the experiments on a function, and on all; what each one has in any case."""
-
 CHANCE = 0.01
 """The part of the wrong results that a fact explains at least, where most are not explained."""
-
-STOPPED = "the search was stopped: its time was up"
-
-
-class Limits:
-    """What is left of the time for the diagnosis of one run, and the facts that were found."""
-
-    def __init__(self, facts: list[Fact], restart: Callable[[], object] | None) -> None:
-        self.facts = facts
-        self.restart = restart
-        self._shrink = SHRINK_SECONDS
-        self._begun = clock()
-
-    @property
-    def experiments(self) -> float:
-        """How many seconds the experiments on the next function may take."""
-        left = ALL_SECONDS - (clock() - self._begun)
-        return max(LEAST_SECONDS, min(FACT_SECONDS, left))
-
-    @contextmanager
-    def shrinking(self, seconds: float = shrink.SECONDS) -> Iterator[float]:
-        """Yield how long an input may be made smaller, and subtract what it took."""
-        started = clock()
-        yield max(min(seconds, self._shrink), 0.0)
-        self._shrink -= clock() - started
 
 
 def diagnose(
@@ -182,7 +147,7 @@ def _of_spoiled(spoiled: Sequence[Failure], probe: Probe | None, limits: Limits)
     """Return which outputs of a product are spoiled by values outside the domain in other rows."""
     facts: list[Fact] = []
     with suppress(CallRefused):
-        facts += spoiled_facts(_Probing(probe), spoiled) if probe and spoiled else ()
+        facts += spoiled_facts(Probing(probe), spoiled) if probe and spoiled else ()
     limits.facts += facts
     counts = [_count(fact.explained(spoiled)) for fact in facts]
     return [_of_fact(fact, count, count) for fact, count in zip(facts, counts, strict=True)]
@@ -310,37 +275,11 @@ def _of_fact(fact: Fact, explained: int, of: int) -> Finding:
     )
 
 
-class _Probing:
-    """The kernel as a session for experiments, for a limited time."""
-
-    def __init__(self, probe: Probe, seconds: float = FACT_SECONDS) -> None:
-        self._probe = probe
-        self._deadline = Deadline(seconds)
-        self._left = FACT_CALLS
-        self.is_late = False
-
-    def call(self, call: Call, timeout: float | None = None) -> Result:
-        """Make a call.
-
-        Raises
-        ------
-        CallRefused
-            It does not return, or the time is up.
-        """
-        del timeout
-        self._left -= 1
-        self.is_late = self.is_late or self._left < 0 or self._deadline.has_passed
-        outputs = None if self.is_late else self._probe(call)
-        if outputs is None:
-            raise CallRefused(STOPPED if self.is_late else "the call does not return")
-        return Result(NO_FAULTS, "", outputs)
-
-
 def _with_orders(named: list[Finding], probe: Probe | None) -> list[Finding]:
     """Return the orders of a right product by shape, where no single one of the catalogue explains it."""
     if probe is None or all(finding.cause != UNEXPLAINED for finding in named):
         return named
-    found = product_orders(_Probing(probe))
+    found = product_orders(Probing(probe))
     return [Finding(MUL_MAT, cause, of, of, detail=detail) for cause, detail, of in found] or named
 
 
@@ -361,12 +300,12 @@ def _of_rows(
         return named
     facts: list[Fact] = []
     if probe is not None and (turn := every_nth(failures, probe)):
-        session = _Probing(turn.make, limits.experiments)
+        session = Probing(turn.make, limits.experiments)
         with suppress(NoAnswerError, CallRefused):
             facts = [turn.of_fact(fact) for fact in facts_of(session, failures=failures)]
         facts = facts or [turn.fact(failures)]
     elif probe is not None and failures:
-        session = _Probing(probe, limits.experiments)
+        session = Probing(probe, limits.experiments)
         with suppress(NoAnswerError, CallRefused):
             facts = state_of_products(session, failures) if function == MUL_MAT else []
             facts = facts or kept_facts(function, failures, probe, limits.restart)
@@ -375,7 +314,7 @@ def _of_rows(
 
     def look(under: Probe, members: Sequence[Failure]) -> list[Fact]:
         with suppress(NoAnswerError, CallRefused):
-            return facts_of(_Probing(under, limits.experiments), failures=members)
+            return facts_of(Probing(under, limits.experiments), failures=members)
         return []
 
     if probe is not None and placed:

@@ -87,7 +87,9 @@ def _beside(name: str, by: int, read: Read) -> tuple[Array | None, Array | None]
     return _parts(name, read.own + by)
 
 
-def _from(name: str, key: str, source: Callable[[Blocks, str], Array], read: Read) -> Any:  # noqa: ANN401 - two arrays
+def _from(
+    name: str, key: str, source: Callable[[Blocks, str], Array], read: Read
+) -> tuple[Array | None, Array | None]:
     held = read.blocks.kept
     if (source, key) not in held:
         held[source, key] = source(read.blocks, key)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance import diagnosis
-from q8a8_conformance.diagnosis import diagnose
+from q8a8_conformance.diagnosis import diagnose, limits
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.results.record import Recorder
 from q8a8_conformance.suite.accepted_recipes import Recipes
@@ -33,7 +32,7 @@ SLOW = (
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no search be stopped: a busy machine's processor time buys less."""
     for name in ("FACT_SECONDS", "ALL_SECONDS"):
-        monkeypatch.setattr(diagnosis, name, 120.0)
+        monkeypatch.setattr(limits, name, 120.0)
 
 
 def diagnosed(kernel: object, functions: Iterable[str]) -> list[Finding]:

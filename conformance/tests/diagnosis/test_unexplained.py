@@ -73,7 +73,7 @@ def test_a_quantizer_is_measured(diagnosed: Diagnose, monkeypatch: pytest.Monkey
     assert "magnitude 62.5" in finding.sentence
     assert finding.explained == finding.of > 0
     for name in ("FACT_SECONDS", "LEAST_SECONDS"):
-        monkeypatch.setattr(f"q8a8_conformance.diagnosis.{name}", -1.0)
+        monkeypatch.setattr(f"q8a8_conformance.diagnosis.limits.{name}", -1.0)
     (finding,) = diagnosed(OddTie(), [ROW])
     assert (finding.cause, finding.explained) == ("unexplained", 0)
 

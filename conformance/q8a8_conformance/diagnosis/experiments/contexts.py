@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
+    Change = Callable[[Array], Array]
 
 FIX = "Let each product be that of its own two codes, with the sign of both."
 
@@ -57,7 +58,7 @@ _CODES: dict[str, Callable[[Array], Array]] = {
     "{} = -128": lambda q: q == -128,
 }
 
-_PRODUCTS: dict[str, Callable[[Array], Array]] = {
+_PRODUCTS: dict[str, Change] = {
     "one more": np.ones_like,
     "one less": lambda p: -np.ones_like(p),
     "taken for 0": lambda p: -p,
@@ -82,11 +83,11 @@ def _of_pairs() -> Iterator[Effect]:
             yield Effect(f"a {sign} product is {words}", partial(_more_of_sign, which=which, by=by))
 
 
-def _more_of_pair(x: Array, y: Array, is_x: Any, is_y: Any, by: Any) -> Array:  # noqa: ANN401 - functions
+def _more_of_pair(x: Array, y: Array, is_x: Change, is_y: Change, by: Change) -> Array:
     return np.asarray(np.where(is_x(x) & is_y(y), by(x * y), 0))
 
 
-def _more_of_sign(x: Array, y: Array, which: int, by: Any) -> Array:  # noqa: ANN401 - a function
+def _more_of_sign(x: Array, y: Array, which: int, by: Change) -> Array:
     return np.asarray(np.where(np.sign(x * y) == which, by(x * y), 0))
 
 

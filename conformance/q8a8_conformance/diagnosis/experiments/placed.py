@@ -81,10 +81,11 @@ def placed_facts(
         Calls that are wrong anywhere. Rows of more than a page cannot but meet the condition that a page ends
         inside.
     """
-    for condition in conditions.of_places(failed, probe, restart):
+    for found_at in conditions.of_places(failed, probe, restart):
+        condition = found_at
         if "straddles" in condition.where:
             long = (one for one in wrong if max(len(each.data) for each in one.call.buffers) > PAGE)
-            condition = replace(condition, members=(*condition.members, *long))  # noqa: PLW2901 - the same one
+            condition = replace(condition, members=(*condition.members, *long))
         facts = [fact for fact in _look(look, probe, condition) if any(map(fact.explains, condition.members))]
         found = [_under(fact, condition) for fact in facts]
         if condition.example and not all(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -225,8 +226,8 @@ class Row:
             def more(x_scale: Array, y_scale: Array, code: Array = code, times: int = times) -> float:
                 return self._value(Values(x, code, x_scale, y_scale)) - times
 
-            of_x = self._parts(lambda mask, more=more: more(mask, none), block)  # type: ignore[misc]  # bound at once
-            of_y = self._parts(lambda mask, more=more: more(none, mask), block)  # type: ignore[misc]  # bound at once
+            of_x = self._parts(partial(more, y_scale=none), block)
+            of_y = self._parts(partial(more, none), block)
             if sum(of_x.values()) != times or sum(of_y.values()) != times:
                 raise UnknownError
             for a, b in itertools.product(of_x, of_y):
