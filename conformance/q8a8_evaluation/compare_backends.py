@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from q8a8.llama.model import NotFinite
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.session import Session
-    from q8a8_conformance.reveal.product_regimes import RevealedProduct
+    from q8a8_conformance.reveal.products.regimes import RevealedProduct
 
 Array = NDArray[Any]
 F32, F64 = np.float32, np.float64

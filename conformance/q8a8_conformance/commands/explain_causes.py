@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from q8a8.order import ORDERS
 from q8a8.recipe import RECIPES
 from q8a8_conformance.diagnosis.causes import CRASH, DIFFERENCES, FIXES, UNEXPLAINED, order_cause
-from q8a8_conformance.diagnosis.dots import REVEALED, equal_orders
+from q8a8_conformance.diagnosis.dots.orders import REVEALED, equal_orders
 from q8a8_conformance.diagnosis.facts import FACTS, OTHER_FACTS
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.results.record import short_id
-from q8a8_conformance.reveal.product_activations import DIVISION, TORCHAO
-from q8a8_conformance.reveal.quantizer_arithmetic import differences
+from q8a8_conformance.reveal.products.activations import DIVISION, TORCHAO
+from q8a8_conformance.reveal.quantizers.arithmetic import differences
 from q8a8_conformance.reveal.summations import SUMMATIONS
 
 if TYPE_CHECKING:

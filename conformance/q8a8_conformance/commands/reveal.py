@@ -26,8 +26,8 @@ from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.describe import LARGEST_TREE
 from q8a8_conformance.reveal.dots import Revealed, reveal_dot
-from q8a8_conformance.reveal.products import reveal_product
-from q8a8_conformance.reveal.quantizers import reveal_quantizer
+from q8a8_conformance.reveal.products.revealed import reveal_product
+from q8a8_conformance.reveal.quantizers.revealed import reveal_quantizer
 from q8a8_conformance.smoke.starting import start
 from q8a8_conformance.spec.suggest import did_you_mean
 

@@ -1,9 +1,9 @@
 """Why a kernel's results are what they are: the recipe, the order, or what it does wrong.
 
 The checks keep every judged result (`observations`). What a kernel does wrong is measured, by experiments on
-it: of dot products (`experiments`), quantizers (`quantizer_facts`), dequantization (`dequantizer_facts`) and
-matrix products (`product_places`, `product_facts`). The order of a right dot product (`dots`) and the recipe
-of a right quantizer (`quantizers`) are named by their bits, or measured too.
+it: of dot products (`dots`), quantizers (`quantizers`), dequantization (`dequantizers`) and matrix products
+(`products`). The order of a right dot product (`dots.orders`) and the recipe of a right quantizer
+(`quantizers.recipes`) are named by their bits, or measured too.
 
 Where nothing explains a function, its smallest failing input is found with the kernel itself (`shrink`).
 
@@ -17,25 +17,26 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis import dots, quantizers, shrink
+from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
-from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
-from q8a8_conformance.diagnosis.experiments import dot_facts, kept_facts
-from q8a8_conformance.diagnosis.experiments.model import Model, matches
-from q8a8_conformance.diagnosis.experiments.placed import KEPT, placed_facts
-from q8a8_conformance.diagnosis.experiments.side_effects import of_reach, of_side_effect
-from q8a8_conformance.diagnosis.experiments.threads import of_threads
-from q8a8_conformance.diagnosis.experiments.turns import every_nth
+from q8a8_conformance.diagnosis.dequantizers.facts import dequantizer_facts
+from q8a8_conformance.diagnosis.dots import dot_facts, kept_facts, orders
+from q8a8_conformance.diagnosis.dots.model import Model, matches
+from q8a8_conformance.diagnosis.dots.placed import KEPT, placed_facts
+from q8a8_conformance.diagnosis.dots.side_effects import of_reach, of_side_effect
+from q8a8_conformance.diagnosis.dots.threads import of_threads
+from q8a8_conformance.diagnosis.dots.turns import every_nth
 from q8a8_conformance.diagnosis.limits import Limits, Probing
-from q8a8_conformance.diagnosis.product_dots import dot_facts_of_products
-from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
-from q8a8_conformance.diagnosis.product_laws import law_facts
-from q8a8_conformance.diagnosis.product_places import is_of_any_shape, place_facts
-from q8a8_conformance.diagnosis.product_spoiled import spoiled_facts
-from q8a8_conformance.diagnosis.product_state import state_of_products
-from q8a8_conformance.diagnosis.product_zero_rows import zero_row_facts
-from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
-from q8a8_conformance.diagnosis.quantizer_values import AGAIN, state_facts
+from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
+from q8a8_conformance.diagnosis.products.facts import product_facts, product_orders
+from q8a8_conformance.diagnosis.products.laws import law_facts
+from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
+from q8a8_conformance.diagnosis.products.spoiled import spoiled_facts
+from q8a8_conformance.diagnosis.products.state import state_of_products
+from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
+from q8a8_conformance.diagnosis.quantizers import recipes
+from q8a8_conformance.diagnosis.quantizers.facts import quantizer_facts
+from q8a8_conformance.diagnosis.quantizers.values import AGAIN, state_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import DOTS
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Evidence, Explains, Fact
     from q8a8_conformance.protocol.messages import Call, Result
     from q8a8_conformance.results.observations import CallResult, Failure
-    from q8a8_conformance.reveal.quantizer_calls import AnySession
+    from q8a8_conformance.reveal.quantizers.calls import AnySession
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
     Asking = Callable[[Call], Result | None]
@@ -115,16 +116,16 @@ def diagnose(
             continue
         named: list[Finding] = []
         if function in (*QUANTIZERS, ACTIVATION):
-            recipes = [recipe for name, recipe in accepted if name == function]
-            named = quantizers.explain(function, observations.quantizers.get(function, ()), recipes)
+            allowed = [recipe for name, recipe in accepted if name == function]
+            named = recipes.explain(function, observations.quantizers.get(function, ()), allowed)
             facts_of: Callable[..., list[Fact]] = partial(
-                quantizer_facts, function=function, accepted=recipes
+                quantizer_facts, function=function, accepted=allowed
             )
         elif function == DEQUANTIZE:
             facts_of = dequantizer_facts
         else:
             by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
-            named, facts_of = dots.explain(function, by_nrc, ask), _product_facts
+            named, facts_of = orders.explain(function, by_nrc, ask), _product_facts
             if not observations.failures.get((function, 1)):
                 named = _with_orders(named, probe)
         findings += _of_rows(observations, function, named, facts_of, probe, limits)
@@ -217,7 +218,7 @@ def _of_dot(
         *(one for one in elsewhere if any(fact.explains(one) for fact in facts)),
     ]
     by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
-    named = dots.explain(function, by_nrc, ask, experiments=not facts)
+    named = orders.explain(function, by_nrc, ask, experiments=not facts)
     if not facts and any(finding.fix for finding in named):
         failures = []
     return _of_failures(function, facts, failures, named, probe, limits)

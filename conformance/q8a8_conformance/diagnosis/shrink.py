@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.experiments.model import SHARE, Model, matches
+from q8a8_conformance.diagnosis.dots.model import SHARE, Model, matches
 from q8a8_conformance.diagnosis.replay import replay, same
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, DOTS

@@ -16,7 +16,7 @@ from q8a8_conformance.reveal.loop_words import loop_words
 from q8a8_conformance.reveal.loops import divisions, length, read_loop
 from q8a8_conformance.reveal.masks import UNIT
 from q8a8_conformance.reveal.programs import meaning, program
-from q8a8_conformance.reveal.quantizer_words import ranges
+from q8a8_conformance.reveal.quantizers.words import ranges
 from q8a8_conformance.reveal.regular import REVEALED, Steps, block_tree, reveal_order
 from q8a8_conformance.reveal.trees import members, same
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from q8a8.order import WHOLE
 from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal.loops import Chain, Term
-from q8a8_conformance.reveal.quantizer_words import ranges
+from q8a8_conformance.reveal.quantizers.words import ranges
 
 if TYPE_CHECKING:
     from q8a8.order import Lanes

@@ -26,8 +26,8 @@ from q8a8.errors import Q8A8Error
 from q8a8.llama.load import load
 from q8a8_conformance.commands.options import EXIT_STATUS, UNWRITTEN, seconds, usage_error
 from q8a8_conformance.commands.output import text_stream, write_to
-from q8a8_conformance.diagnosis.product_facts import product_facts
-from q8a8_conformance.diagnosis.product_places import place_facts
+from q8a8_conformance.diagnosis.products.facts import product_facts
+from q8a8_conformance.diagnosis.products.places import place_facts
 from q8a8_conformance.files.arrays import FileError
 from q8a8_conformance.files.progress import progress_bar
 from q8a8_conformance.inputs.calls import MUL_MAT
@@ -35,8 +35,8 @@ from q8a8_conformance.protocol.session import CallRefused, SessionError
 from q8a8_conformance.protocol.sut import SutError, parse_sut
 from q8a8_conformance.results.verdict import Verdict
 from q8a8_conformance.reveal.asking import NoAnswerError
-from q8a8_conformance.reveal.product_regimes import RevealedProduct
-from q8a8_conformance.reveal.products import BRIEF, reveal_product, reveal_shape
+from q8a8_conformance.reveal.products.regimes import RevealedProduct
+from q8a8_conformance.reveal.products.revealed import BRIEF, reveal_product, reveal_shape
 from q8a8_conformance.smoke.starting import start
 from q8a8_evaluation.commands.shared import positive
 from q8a8_evaluation.compare_backends import Backend, Comparison, Side, Weights, read_weights, run

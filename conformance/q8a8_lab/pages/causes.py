@@ -15,7 +15,7 @@ from q8a8_conformance.diagnosis.causes import (
     UNEXPLAINED,
     order_cause,
 )
-from q8a8_conformance.diagnosis.dots import REVEALED, distinct_orders, equal_orders
+from q8a8_conformance.diagnosis.dots.orders import REVEALED, distinct_orders, equal_orders
 from q8a8_conformance.diagnosis.facts import FACTS, OTHER_FACTS
 from q8a8_conformance.faults.catalogue import FAMILIES
 from q8a8_conformance.results.record import short_id

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8.order import ORDERS, fold_leaves
-from q8a8_conformance.diagnosis.dots import distinct_orders, equal_orders
+from q8a8_conformance.diagnosis.dots.orders import distinct_orders, equal_orders
 from q8a8_conformance.report.trees import tree_svg
 from q8a8_conformance.reveal.candidates import Candidate
 from q8a8_conformance.reveal.describe import block_tree_of, words_of

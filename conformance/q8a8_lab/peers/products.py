@@ -1,6 +1,6 @@
 """``python -m q8a8_lab.peers.products``: what shipped devices of ggml compute as a whole matrix product.
 
-Each device of the prebuilt packages is revealed (`q8a8_conformance.reveal.products`) as it is shipped: the
+Each device of the prebuilt packages is revealed (`reveal.products.revealed`) as it is shipped: the
 CPU builds for x86-64 that this machine's CPU can run, and those for aarch64 by the C harness, in QEMU; and
 the Vulkan backend where a Vulkan device is found, which may be Mesa's software device. The results lie beside
 those of the builds from source, for the page. They are written after each device; a run with ``--resume``
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from q8a8.atomic import write_text
 from q8a8_conformance.protocol.sut import Sut, SutError, parse_sut
-from q8a8_conformance.reveal.products import BRIEF, FULL, Extent, reveal_product
+from q8a8_conformance.reveal.products.revealed import BRIEF, FULL, Extent, reveal_product
 from q8a8_conformance.smoke.starting import start
 from q8a8_lab import native_build
 from q8a8_lab.peers import store
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from q8a8_conformance.reveal.product_regimes import Regime, RevealedProduct
+    from q8a8_conformance.reveal.products.regimes import Regime, RevealedProduct
 
 TIMEOUT = 900.0
 """Seconds that a product may take: shaders are compiled at their first use."""

@@ -15,13 +15,13 @@ import pytest
 from q8a8 import dequantize_row
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs.calls import MUL_MAT
-from q8a8_conformance.reveal.product_shapes import activations, weights
-from q8a8_conformance.reveal.products import Extent, reveal_product
+from q8a8_conformance.reveal.products.revealed import Extent, reveal_product
+from q8a8_conformance.reveal.products.shapes import activations, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.reveal.product_regimes import RevealedProduct
+    from q8a8_conformance.reveal.products.regimes import RevealedProduct
 
 SHORT = Extent((1, 2, 3, 9), 64, 32, (1, 2, 3, 5), (32, 64))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis import shrink
-from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.dots import dot_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.faults.kernel import DOT, DOTS, Kernel

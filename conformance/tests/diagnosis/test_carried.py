@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from q8a8.recipe import RECIPES, apply_recipe
-from q8a8_conformance.diagnosis.experiments.carried import of_call_before
-from q8a8_conformance.diagnosis.experiments.conditions import of_history
+from q8a8_conformance.diagnosis.dots.carried import of_call_before
+from q8a8_conformance.diagnosis.dots.conditions import of_history
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, QUANTIZERS
 from q8a8_conformance.inputs.samples import call_of
 from q8a8_conformance.results.observations import Failure
-from q8a8_conformance.reveal.quantizer_calls import as_outputs, blocks_of, elements_of
+from q8a8_conformance.reveal.quantizers.calls import as_outputs, blocks_of, elements_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

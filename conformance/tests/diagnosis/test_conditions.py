@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.diagnosis import diagnose
-from q8a8_conformance.diagnosis.experiments import conditions, dot_facts
+from q8a8_conformance.diagnosis.dots import conditions, dot_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows

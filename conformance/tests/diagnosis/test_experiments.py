@@ -11,7 +11,7 @@ import pytest
 
 from q8a8 import layout
 from q8a8.abi import Reference
-from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.dots import dot_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import steps as plain
 from q8a8_conformance.faults.kernel import DOT, DOT_REAL, DOTS, Kernel, Steps

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from q8a8_conformance import reveal
-from q8a8_conformance.diagnosis import experiments
+from q8a8_conformance.diagnosis import dots
 from q8a8_conformance.diagnosis.facts import FACTS, HEX_LIMIT, OTHER_FACTS, Evidence, Fact
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results import side_effects
@@ -51,7 +51,7 @@ def test_a_fact_explains_what_its_model_gives(right: bool) -> None:
 
 def test_every_fact_has_a_sentence() -> None:
     """What the experiments call a fact is in the table of facts, and nothing else is."""
-    here = Path(experiments.__file__).parent
+    here = Path(dots.__file__).parent
     rest = [*here.parent.glob("*_*.py"), *Path(reveal.__file__).parent.glob("*.py")]
     rest += [Path(side_effects.__file__), here / "side_effects.py", here / "turns.py"]
     other = "\n".join(path.read_text(encoding="utf-8") for path in rest)

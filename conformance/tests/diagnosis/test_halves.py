@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.diagnosis.experiments import dot_facts
+from q8a8_conformance.diagnosis.dots import dot_facts
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows
 

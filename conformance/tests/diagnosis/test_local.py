@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.diagnosis.experiments import conditions
+from q8a8_conformance.diagnosis.dots import conditions
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.kernel import DOT, DOT_REAL, Kernel, Steps
 from q8a8_conformance.inputs import calls, dot_rows

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8.quantize import quantize_row
-from q8a8_conformance.diagnosis.product_dots import dot_facts_of_products
-from q8a8_conformance.diagnosis.product_terms import terms_of
-from q8a8_conformance.diagnosis.product_zero_rows import zero_row_facts
+from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
+from q8a8_conformance.diagnosis.products.terms import terms_of
+from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import mul_mat_rows
 from q8a8_conformance.inputs.calls import MUL_MAT, float_bytes

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from q8a8_conformance.diagnosis.product_facts import product_facts, product_orders
+from q8a8_conformance.diagnosis.products.facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import catalogue
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.observations import CallResult, Failure
-from q8a8_conformance.reveal import product_shapes as shapes
+from q8a8_conformance.reveal.products import shapes
 
 Array = NDArray[Any]
 

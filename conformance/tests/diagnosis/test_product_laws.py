@@ -12,8 +12,8 @@ from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8.quantize import quantize_row
 from q8a8.rounding import round_half_away
-from q8a8_conformance.diagnosis.product_laws import law_facts
-from q8a8_conformance.diagnosis.product_terms import terms_of
+from q8a8_conformance.diagnosis.products.laws import law_facts
+from q8a8_conformance.diagnosis.products.terms import terms_of
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import mul_mat_rows
 from q8a8_conformance.inputs.calls import MUL_MAT, float_bytes

@@ -12,8 +12,8 @@ from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8.matmul import mul_mat
 from q8a8.recipe import quantize_blocks
-from q8a8_conformance.diagnosis.product_places import place_facts
-from q8a8_conformance.diagnosis.product_words import KINDS
+from q8a8_conformance.diagnosis.products.places import place_facts
+from q8a8_conformance.diagnosis.products.words import KINDS
 from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import mul_mat_rows

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from q8a8.abi import Reference
 from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.product_state import state_of_products
+from q8a8_conformance.diagnosis.products.state import state_of_products
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import mul_mat_rows
 from q8a8_conformance.inputs.calls import MUL_MAT

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from q8a8_conformance.diagnosis.dequantizer_facts import dequantizer_facts
-from q8a8_conformance.diagnosis.quantizer_facts import quantizer_facts
+from q8a8_conformance.diagnosis.dequantizers.facts import dequantizer_facts
+from q8a8_conformance.diagnosis.quantizers.facts import quantizer_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import catalogue
 from q8a8_conformance.faults import steps as plain

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from q8a8_conformance.diagnosis.quantizer_effects import plain_numbers
+from q8a8_conformance.diagnosis.quantizers.effects import plain_numbers
 from q8a8_conformance.faults import steps as plain
 from q8a8_conformance.faults.kernel import Kernel, Steps
 from q8a8_conformance.inputs.calls import ACTIVATION

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from q8a8_conformance.diagnosis.quantizer_counted import uncounted_sentence
-from q8a8_conformance.diagnosis.quantizer_orders import order_text
+from q8a8_conformance.diagnosis.quantizers.counted import uncounted_sentence
+from q8a8_conformance.diagnosis.quantizers.orders import order_text
 from q8a8_conformance.faults import steps as plain
 from q8a8_conformance.faults.kernel import Kernel, Steps
 from q8a8_conformance.inputs.calls import ACTIVATION

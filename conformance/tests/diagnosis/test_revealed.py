@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from q8a8.dot import dot_rows as add_rows
 from q8a8.order import Order
-from q8a8_conformance.diagnosis import Observations, dots
+from q8a8_conformance.diagnosis import Observations
+from q8a8_conformance.diagnosis.dots import orders
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.reveal.summations import SUMMATIONS
@@ -57,7 +58,7 @@ def explained(one: Total, two: Total | None = None, *, experiments: bool = True)
             x, y = x[np.newaxis, :, :], y[:, np.newaxis, :]
         return multiply(totals[nrc], x, y).tobytes()
 
-    return dots.explain(DOT, {nrc: seen.dots[DOT, nrc] for nrc in totals}, ask, experiments=experiments)
+    return orders.explain(DOT, {nrc: seen.dots[DOT, nrc] for nrc in totals}, ask, experiments=experiments)
 
 
 def in_order(order: Order) -> Total:

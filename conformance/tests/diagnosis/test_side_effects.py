@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from q8a8_conformance import diagnosis
-from q8a8_conformance.diagnosis.experiments import side_effects
-from q8a8_conformance.diagnosis.experiments.side_effects import of_reach, of_side_effect
+from q8a8_conformance.diagnosis.dots import side_effects
+from q8a8_conformance.diagnosis.dots.side_effects import of_reach, of_side_effect
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT, MUL_MAT, QUANTIZERS
 from q8a8_conformance.inputs.samples import call_of
 from q8a8_conformance.protocol.messages import NO_FAULTS, Fault, Option, Result
 from q8a8_conformance.results.observations import Observations
-from q8a8_conformance.reveal.quantizer_calls import elements_of
+from q8a8_conformance.reveal.quantizers.calls import elements_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

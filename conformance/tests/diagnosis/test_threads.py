@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis.experiments.threads import of_threads
+from q8a8_conformance.diagnosis.dots.threads import of_threads
 from q8a8_conformance.inputs.calls import DEQUANTIZE, DOT
 from q8a8_conformance.inputs.samples import call_of, other_values
 from q8a8_conformance.protocol.messages import NO_FAULTS, Fault, Result, Together
@@ -13,7 +13,7 @@ from q8a8_conformance.protocol.messages import NO_FAULTS, Fault, Result, Togethe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.diagnosis.experiments.threads import Ask
+    from q8a8_conformance.diagnosis.dots.threads import Ask
     from q8a8_conformance.protocol.messages import Call
 
 RIGHT, WRONG = (b"\0\0\0\0",), (b"\1\0\0\0",)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance import diagnosis
-from q8a8_conformance.diagnosis.experiments.turns import every_nth, ordinal
+from q8a8_conformance.diagnosis.dots.turns import every_nth, ordinal
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs.calls import DEQUANTIZE, DOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from q8a8_conformance.adapters.torchao_py import kernel
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs.calls import MUL_MAT
-from q8a8_conformance.reveal.products import Extent, reveal_product
+from q8a8_conformance.reveal.products.revealed import Extent, reveal_product
 
 
 def test_the_arithmetic_is_named() -> None:

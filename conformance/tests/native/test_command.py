@@ -16,7 +16,7 @@ from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.messages import CAPABILITIES
 from q8a8_conformance.protocol.session import Session
 from q8a8_conformance.protocol.sut import parse_sut
-from q8a8_conformance.reveal.product_shapes import activations, weights
+from q8a8_conformance.reveal.products.shapes import activations, weights
 from q8a8_conformance.spec import abi
 from q8a8_lab import native_build
 from q8a8_lab.peers import ggml, store

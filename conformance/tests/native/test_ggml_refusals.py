@@ -12,7 +12,7 @@ import pytest
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.session import CallRefused, Session, WorkerUnusable
 from q8a8_conformance.protocol.sut import parse_sut
-from q8a8_conformance.reveal.product_shapes import activations, weights
+from q8a8_conformance.reveal.products.shapes import activations, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

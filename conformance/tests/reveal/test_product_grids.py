@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from q8a8_conformance.diagnosis.product_facts import product_facts
+from q8a8_conformance.diagnosis.products.facts import product_facts
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import catalogue
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import MUL_MAT
 from q8a8_conformance.results.observations import Failure
-from q8a8_conformance.reveal import product_shapes as shapes
-from q8a8_conformance.reveal.products import Extent, reveal_product
+from q8a8_conformance.reveal.products import shapes
+from q8a8_conformance.reveal.products.revealed import Extent, reveal_product
 
 Array = NDArray[Any]
 F16, F32 = np.float16, np.float32

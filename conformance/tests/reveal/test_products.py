@@ -14,11 +14,11 @@ from q8a8.recipe import quantize_blocks
 from q8a8_conformance.faults import catalogue
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs.calls import MUL_MAT
-from q8a8_conformance.reveal.product_elements import tree_words
-from q8a8_conformance.reveal.products import Extent, reveal_product
+from q8a8_conformance.reveal.products.elements import tree_words
+from q8a8_conformance.reveal.products.revealed import Extent, reveal_product
 
 if TYPE_CHECKING:
-    from q8a8_conformance.reveal.product_regimes import RevealedProduct
+    from q8a8_conformance.reveal.products.regimes import RevealedProduct
 
 Array = NDArray[Any]
 F16, F32 = np.float16, np.float32

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from q8a8.recipe import RECIPES
-from q8a8_conformance.reveal import quantizer_lengths
 from q8a8_conformance.reveal.places import Condition, Rule
-from q8a8_conformance.reveal.quantizer_lengths import EVERYWHERE, look
-from q8a8_conformance.reveal.quantizer_model import Part, QuantizerModel
+from q8a8_conformance.reveal.quantizers import row_lengths
+from q8a8_conformance.reveal.quantizers.model import Part, QuantizerModel
+from q8a8_conformance.reveal.quantizers.row_lengths import EVERYWHERE, look
 
 if TYPE_CHECKING:
-    from q8a8_conformance.reveal.quantizer_calls import Blocks
+    from q8a8_conformance.reveal.quantizers.calls import Blocks
 
 pytestmark = pytest.mark.rule("Q8A8-QNT-7")
 
@@ -26,9 +26,9 @@ TRUNCATED = replace(RECIPES["design"], name="design with rounding = truncate", r
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths = tuple(n for n in quantizer_lengths.LENGTHS if n < 70)
-    monkeypatch.setattr(quantizer_lengths, "LENGTHS", lengths)
-    monkeypatch.setattr(quantizer_lengths, "CONTROLS", (37, 77))
+    short = tuple(n for n in row_lengths.LENGTHS if n < 70)
+    monkeypatch.setattr(row_lengths, "LENGTHS", short)
+    monkeypatch.setattr(row_lengths, "CONTROLS", (37, 77))
 
 
 def calls_of(model: QuantizerModel) -> Any:  # noqa: ANN401 (what makes calls)

@@ -10,7 +10,7 @@ from q8a8 import RECIPES
 from q8a8_conformance.faults import catalogue
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS
-from q8a8_conformance.reveal.quantizers import RevealedQuantizer, reveal_quantizer
+from q8a8_conformance.reveal.quantizers.revealed import RevealedQuantizer, reveal_quantizer
 
 ALL = (*QUANTIZERS, ACTIVATION)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.reveal.products import Extent, reveal_shape
+from q8a8_conformance.reveal.products.revealed import Extent, reveal_shape
 from q8a8_lab import native_build
 from q8a8_lab.peers import ggml, page, products, store
 

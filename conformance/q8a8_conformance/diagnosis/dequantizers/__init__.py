@@ -1,0 +1,1 @@
+"""What dequantization does wrong: a bank of `forms` of outputs, each with where it holds (`facts`)."""

@@ -1,0 +1,157 @@
+"""Forms of dequantization in which a block has something of those before it, which is kept.
+
+What a kernel keeps it uses again where something is as it was (a table of the last scale), or where a block
+lacks it (a zero scale).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.diagnosis.dequantizers.model import LANES, NONE, SIZE, Form, read_right
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from q8a8_conformance.diagnosis.dequantizers.model import Blocks, Read
+
+Array = NDArray[Any]
+
+COST = 1
+"""That of a form that keeps something."""
+
+FIELDS = {"scale": "the scale is that of", "codes": "the codes are those of", "block": "what comes out is"}
+"""What may be another block's, as the start of a sentence."""
+
+_KEYS: dict[str, Callable[[Blocks], Array]] = {
+    "the same scale": lambda blocks: blocks.h,
+    "a scale of the same magnitude": lambda blocks: blocks.h & 0x7FFF,
+    "an equal scale": lambda blocks: np.where(blocks.h == 0x8000, 0, blocks.h),
+    "a scale of the same low byte": lambda blocks: blocks.h & 0xFF,
+    "a scale of the same high byte": lambda blocks: blocks.h >> 8,
+    "a scale of the same exponent": lambda blocks: blocks.h >> 10 & 31,
+    "the same codes": lambda blocks: np.unique(blocks.q, axis=0, return_inverse=True)[1].reshape(-1),
+    "the same first code": lambda blocks: blocks.q[:, 0],
+    "the same first four codes": lambda blocks: np.ascontiguousarray(blocks.q[:, :4]).view("<u4")[:, 0],
+    "the same first eight codes": lambda blocks: np.ascontiguousarray(blocks.q[:, :8]).view("<u8")[:, 0],
+}
+"""What blocks may have in common, as integers [k]."""
+
+_LACKING: dict[str, Callable[[Array], Array]] = {
+    "0": lambda h: h & 0x7FFF == 0,
+    "+0": lambda h: h == 0,
+    "subnormal or 0": lambda h: h & 0x7C00 == 0,
+    "negative": lambda h: h >= 0x8000,
+    "positive": lambda h: h < 0x8000,
+}
+"""What scales may be that are none: of the bits of halves."""
+
+
+def kept() -> Iterator[Form]:
+    """Yield the forms."""
+    for name, begins in FIELDS.items():
+        fact = f"place-{name}-of"
+        for key in _KEYS:
+            for text, source in (
+                (f"the first of adjacent blocks with {key}", first_of_run),
+                (f"the first block of the row with {key}", _first_in_row),
+            ):
+                data = {"adjacent": key} if source is first_of_run else {"like": key}
+                yield Form(
+                    "row", fact, f"{begins} {text}", partial(_from, name, key, source), data, cost=COST
+                )
+        for by, text in ((-1, "the block before"), (1, "the next block")):
+            yield Form("row", fact, f"{begins} {text}", partial(_beside, name, by))
+    for text, is_none in _LACKING.items():
+        what = f"the scale is that of the last block up to it whose scale is not {text}"
+        yield Form("row", "place-scale-of", what, partial(_from, "scale", text, _last_having), cost=COST)
+        what = f"{what}, or +0 where there is none"
+        yield Form("scale", "place-scale-of", what, partial(_last_or_zero, is_none), cost=COST + 1)
+    for text, change in _WITH_OTHER.items():
+        for other, far in _OTHERS.items():
+            what = text.format(other)
+            yield Form("scale", "place-scale-of", what, partial(_with_other, change, far), cost=COST)
+
+
+def _parts(name: str, source: Array) -> tuple[Array | None, Array | None]:
+    """Return where scale and codes lie of blocks with some numbers in their rows, int [k, 1]."""
+    at = source * SIZE
+    return None if name == "codes" else at, None if name == "scale" else at + 2 + LANES
+
+
+def _beside(name: str, by: int, read: Read) -> tuple[Array | None, Array | None]:
+    return _parts(name, read.own + by)
+
+
+def _from(
+    name: str, key: str, source: Callable[[Blocks, str], Array], read: Read
+) -> tuple[Array | None, Array | None]:
+    held = read.blocks.kept
+    if (source, key) not in held:
+        held[source, key] = source(read.blocks, key)
+    return _parts(name, held[source, key][read.at, np.newaxis])
+
+
+def first_of_run(blocks: Blocks, key: str) -> Array:
+    """Return the numbers of the blocks with which runs begin: those of equal keys in a row."""
+    keys = _KEYS[key](blocks)
+    begins = (blocks.b == 0) | (keys != np.roll(keys, 1))
+    return np.asarray(np.maximum.accumulate(np.where(begins, np.arange(len(keys)), 0)) - blocks.first)
+
+
+def _first_in_row(blocks: Blocks, key: str) -> Array:
+    """Return the numbers of the first blocks of their rows that have their keys."""
+    keys = _KEYS[key](blocks).astype(np.int64)
+    _, first, which = np.unique(
+        np.stack([blocks.first, keys]), axis=1, return_index=True, return_inverse=True
+    )
+    return np.asarray(first[which.reshape(-1)] - blocks.first)
+
+
+def _last_having(blocks: Blocks, lacking: str) -> Array:
+    """Return the numbers of the last blocks up to each whose scale is not of a kind; -1 where none is."""
+    last = np.maximum.accumulate(np.where(_LACKING[lacking](blocks.h), -1, np.arange(len(blocks.h))))
+    return np.asarray(np.where(last >= blocks.first, last - blocks.first, -1))
+
+
+def _last_or_zero(is_none: Callable[[Array], Array], read: Read, d: Array) -> Array:
+    blocks = read.blocks
+    key = "last-or-zero", is_none
+    if key not in blocks.kept:
+        last = np.maximum.accumulate(np.where(is_none(blocks.h), -1, np.arange(len(blocks.h))))
+        values = read_right()[0][blocks.h[last]]
+        blocks.kept[key] = np.where(last >= blocks.first, values, np.float32(0))
+    return np.broadcast_to(blocks.kept[key][read.at, np.newaxis], d.shape)
+
+
+_OTHERS: dict[str, int | None] = {
+    "the block before": -1,
+    "the next block": 1,
+    "the first block": 0,
+    "the last block": None,
+}
+"""Other blocks, by their distance; the first one, and the last one."""
+
+_WITH_OTHER: dict[str, Callable[[Array, Array], Array]] = {
+    "the scale of {} is added to it": lambda d, other: d + other,
+    "the scale is multiplied by that of {}": lambda d, other: d * other,
+    "the mean of the scale and that of {} is taken": lambda d, other: (d + other) / 2,
+    "the larger of the scale and that of {} is taken": np.maximum,
+    "the smaller of the scale and that of {} is taken": np.minimum,
+    "the scale has the sign of that of {}": np.copysign,
+    "the scale has the magnitude of that of {}": lambda d, other: np.copysign(other, d),
+}
+
+
+def _with_other(change: Callable[[Array, Array], Array], by: int | None, read: Read, d: Array) -> Array:
+    """Return scales with which something of another block's is done; those that lack one as they are."""
+    first = read.blocks.first[read.at]
+    if by:
+        other = read.blocks.beside(read.at, by)
+    else:
+        other = read.blocks.h[first if by == 0 else first + read.n[:, 0] - 1].astype(np.int64)[:, np.newaxis]
+    return np.where(other == NONE, d, change(d, read_right()[0][other & 0xFFFF]))

@@ -1,0 +1,324 @@
+"""Experiments on a wrong dot product: exact calls that show where it departs, whatever order it adds in.
+
+Most rows here are exact by construction: every order gives the same bits, so that none need be known.
+Each experiment changes one thing: the place of a code, the value of a scale, the number of blocks, what ``s``
+held. What it finds is a `Fact`, and a step of a `Model`; a model with the steps that were found predicts the
+failed calls, and so decides which of them a fact explains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.diagnosis.dots import (
+    arithmetic,
+    block_values,
+    chunk_sums,
+    conditions,
+    entries,
+    fields,
+    four_results,
+    local,
+    outputs,
+    precision,
+    read_at,
+    row_facts,
+    two_rows,
+    wraps,
+)
+from q8a8_conformance.diagnosis.dots.bench import Bench, Measured, model_of, twin
+from q8a8_conformance.diagnosis.dots.model import SHARE, Model, matches
+from q8a8_conformance.diagnosis.dots.placed import ENVIRONMENT, of_condition, placed_facts
+from q8a8_conformance.diagnosis.facts import remembered
+from q8a8_conformance.protocol.deadline import Deadline
+from q8a8_conformance.results.record import count
+from q8a8_conformance.reveal.asking import NoAnswerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from q8a8_conformance.diagnosis.dots.bench import OneResult, Probe
+    from q8a8_conformance.diagnosis.dots.conditions import Condition
+    from q8a8_conformance.diagnosis.facts import Fact
+    from q8a8_conformance.results.observations import CallResult, Failure
+
+    Experiment = Callable[[], Iterable[Measured]]
+
+SECONDS = 10.0
+"""Time limit of all experiments on one function, on an idle machine."""
+
+
+LONGEST = 256
+"""Blocks of the longest row in which experiments about one block are made."""
+
+
+def dot_facts(
+    function: str,
+    failures: Mapping[int, Sequence[Failure]],
+    probe: Probe,
+    seconds: float = SECONDS,
+    *,
+    placed: Mapping[int, Sequence[Failure]] = MappingProxyType({}),
+    restart: Callable[[], object] | None = None,
+) -> list[Fact]:
+    """Find what a dot product does wrong.
+
+    Parameters
+    ----------
+    function, failures
+        One of the dot products, and its failed calls by rows at a time.
+    probe
+        Makes a call: its output buffers, or None where it did not return.
+    seconds
+        Time limit, on an idle machine.
+    placed
+        Calls that failed for where or how they were made: right elsewhere.
+    restart
+        Ends the kernel's process: the next call is the first one of a new one.
+    """
+    deadline = Deadline(seconds)
+    facts: list[Fact] = []
+    found: list[Measured] = []
+    every = [one for _, failed in sorted(failures.items()) for one in failed]
+    wrong = [one for one in every if not matches(Model(), one)]
+    if history := conditions.of_history(wrong, probe, restart):
+        facts.append(of_condition(function, history))
+        wrong = [one for one in wrong if not facts[0].explains(one)]
+    for nrc in (1, 2):
+        failed = [one for one in wrong if one.call.nrc == nrc]
+        if failed and not _all_explained(found, failed):
+            found = [*found, *_look_at_lengths(Bench(function, nrc, probe, deadline), found, failed)]
+    left = [one for one in wrong if not _is_explained(found, one)]
+    if not history and found and left and (history := conditions.of_history(left, probe, restart)):
+        # (The shortest failed calls were wrong for another reason.)
+        facts.append(of_condition(function, history))
+    aligned = conditions.of_alignment(wrong, probe) if found else None
+    facts += [
+        replace(_where_aligned(one, aligned) if aligned else one, explains=_explains(one, found))
+        for one in found
+    ]
+    elsewhere = [one for failed in placed.values() for one in failed]
+    look = partial(_look_under, function, deadline)
+    facts += placed_facts(function, elsewhere, probe, restart, look, wrong)
+    every += elsewhere
+    counted = [(len(fact.explained(every)), fact) for fact in facts]
+    hides = _hides(found)
+    # (Beside much that stays unexplained, what explains next to nothing fits by chance.)
+    unknown = sum(not any(fact.explains(one) for fact in facts) for one in every)
+    least = CHANCE / 5 * len(every) if 2 * unknown > len(every) else 0
+    facts = [f for number, f in sorted(counted, key=lambda pair: -pair[0]) if number > least or hides]
+    if len(facts) == 1:
+        # (Of several mistakes, what one leaves unexplained may be another's.)
+        facts = [_in_lengths(fact, every) for fact in facts]
+    legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
+    if not facts and (varying := conditions.of_bits(legal, probe, restart)):
+        facts = [of_condition(function, varying)]
+    return facts
+
+
+def kept_facts(
+    function: str, failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
+) -> list[Fact]:
+    """Find results of another function that depend on calls before: a fact where most failed calls do."""
+    history = conditions.of_history(failed, probe, restart)
+    return [of_condition(function, history)] if history and 2 * len(history.members) > len(failed) else []
+
+
+SINGLE = ("half-read", "product-wrong")
+"""Facts about single values."""
+
+MISTAKES = 2
+"""Kinds of places that are looked for, each with what is otherwise there."""
+
+FEW = 3
+"""Failed lengths whose blocks are tried one by one, besides the usual ones."""
+
+CHANCE = 0.05
+"""The part of the failed calls that single values must explain to be what is wrong."""
+
+
+def _where_aligned(one: Measured, condition: Condition) -> Measured:
+    """Return a fact that holds at some addresses alone."""
+    where = {**one.where, "under": condition.where}
+    return replace(one, where=where, sentence=f"Where {condition.words}: {one.sentence}", rule=ENVIRONMENT)
+
+
+def _in_lengths(fact: Fact, every: Sequence[Failure]) -> Fact:
+    """Return a fact with the lengths that it is seen in, where longer rows are wrong otherwise."""
+    own = {one.call.n // 32 for one in every if one.call.nrc == fact.nrc and fact.explains(one)}
+    others = {one.call.n // 32 for one in every if one.call.nrc == fact.nrc} - own
+    if not own or not others or max(own) >= min(others) or "in_rows_of" in fact.where:
+        return fact
+    words = f"In rows of {count(max(own), 'block')}{' or less' * (max(own) > 1)}"
+    where = {**fact.where, "in_rows_up_to": max(own)}
+    return replace(fact, where=where, sentence=f"{words}: {fact.sentence}")
+
+
+def _look_under(
+    function: str, deadline: Deadline, probe: Probe, members: Sequence[Failure]
+) -> Sequence[Measured]:
+    """Make the experiments with a probe that puts calls under a condition which some failed calls meet."""
+    first = min(members, key=lambda one: (one.call.nrc, one.call.n)).call
+    found = _look_at_lengths(Bench(function, first.nrc, probe, deadline), [], members)
+    return [replace(one, explains=_explains(one, found)) for one in found]
+
+
+def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) -> list[Measured]:
+    """Make the experiments on short rows; where these are right, on rows of the shortest failed length."""
+    shortest = _shortest(failed)
+    found = _look(bench, base, failed)
+    if found or not bench.lengths[-1] < shortest <= LONGEST:
+        return found
+    bench.lengths = (shortest,)
+    # (All that the next lengths need is to fail, too.)
+    is_least = {shortest + more for more in range(4)} <= {one.call.n // 32 for one in failed}
+    words = f"In rows of {count(shortest, 'block')}{' or more' * is_least}"
+    where = {"in_rows_from" if is_least else "in_rows_of": shortest}
+    return [
+        replace(one, where={**one.where, **where}, sentence=f"{words}: {one.sentence}")
+        for one in _look(bench, base, failed)
+    ]
+
+
+def _shortest(failed: Sequence[CallResult]) -> int:
+    return min(one.call.n for one in failed) // 32
+
+
+def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) -> list[Measured]:
+    """Make the experiments, the simplest first, until the failed calls are explained."""
+    found: list[Measured] = []
+    steps = {step for one in base for step in one.changes}
+    for experiment in _experiments(bench, base, found, failed):
+        try:
+            # (A step that one row at a time has shown to be wrong is not looked into again.)
+            found += [one for one in experiment() if not steps & one.changes.keys()]
+        except (NoAnswerError, ArithmeticError, ValueError):
+            # No answer, or values that are in no order: nothing is known from this experiment.
+            continue
+        if not _hides([*base, *found]) and _all_explained([*base, *found], failed):
+            break
+    if found and all(one.fact in SINGLE for one in found):
+        # Single values that explain few of the calls are wrong for another reason, which is not known.
+        explained = sum(_is_explained([*base, *found], one) for one in failed)
+        return found if explained > CHANCE * len(failed) else []
+    return found
+
+
+def _hides(found: Sequence[Measured]) -> bool:
+    """Return whether results hide what else is wrong: what is added to what s held may be no number."""
+    return any({"store", "added"} & one.changes.keys() for one in found)
+
+
+def _experiments(
+    bench: Bench, base: Sequence[Measured], found: list[Measured], failed: Sequence[CallResult]
+) -> Iterator[Experiment]:
+    """Yield the experiments in their order; each sees what the ones before it have found."""
+    prepared = _prepare(bench)
+    if bench.nrc == 1:
+        yield lambda: outputs.single(bench)
+        yield lambda: outputs.ignored(bench)
+    yield lambda: fields.fields(bench)
+    yield lambda: fields.layouts(bench)
+    encoders = [fields.ENCODERS[one.cause] for one in [*base, *found] if one.cause in fields.ENCODERS]
+    bench.encode = encoders[0] if encoders else bench.encode
+    prepared = (not encoders and prepared) or _prepare(bench)
+    if bench.nrc == 2:
+        yield lambda: outputs.pairs(bench)
+        bench.places = model_of(found).places
+        if not any("sums" in one.changes for one in found):
+            yield lambda: two_rows.strides(bench)
+            yield lambda: four_results.rows_met(bench, failed)
+        look = partial(_look_alone, bench, base)
+        yield lambda: four_results.each_alone(bench, model_of([*base, *found]), failed, look)
+        return
+    if prepared:
+        yield lambda: precision.offset(bench)
+        if not any(one.fact == "codes-offset" for one in found):
+            yield lambda: precision.accumulator(bench)
+            if not any("bits" in one.changes for one in found):
+                yield lambda: chunk_sums.chunk_sums(bench, failed)
+        yield lambda: read_at.read_elsewhere(bench)
+        yield lambda: wraps.wraps(bench, failed)
+        yield lambda: row_facts.miscounted(bench, failed)
+        yield lambda: block_values.of_values(bench, [*base, *found])
+    yield from _of_blocks(bench, base, found, failed, is_prepared=prepared)
+
+
+def _of_blocks(
+    bench: Bench,
+    base: Sequence[Measured],
+    found: list[Measured],
+    failed: Sequence[CallResult],
+    *,
+    is_prepared: bool,
+) -> Iterator[Experiment]:
+    """Yield the experiments on the steps of blocks, and on single values."""
+    lengths = sorted({one.call.n // 32 for one in failed})[:FEW]
+    placed: list[Measured] = []
+    yield lambda: arithmetic.arithmetic(bench, [*base, *found], placed)
+    # (Steps of one block that are not those of every block are a matter of places.)
+    for _ in range(MISTAKES if is_prepared else 0):
+        yield lambda: local.local(bench, [*base, *found], lengths)
+    if not any("local" in one.changes for one in [*base, *found]):
+        yield lambda: placed
+    if is_prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):
+        yield lambda: precision.roundings(bench)
+        # (Thousands of calls: once, in rows of one block or as short as the failed ones are.)
+        shortest = _shortest(failed)
+        is_last = bench.lengths[-1] >= shortest if shortest <= entries.LONGEST_ROW else 1 in bench.lengths
+        if not found and is_last:
+            yield lambda: entries.entries(bench, failed)
+
+
+def _look_alone(
+    bench: Bench, known: Sequence[Measured], one: OneResult, failed: Sequence[CallResult]
+) -> list[Measured]:
+    """Make the experiments on one of the four results."""
+    alone = bench.alone(one)
+    others = alone.measured("results-of-others", {}, rule="", changes={"others": one.others})
+    return _look_at_lengths(alone, known if one.others is twin else [*known, others], failed)
+
+
+def _prepare(bench: Bench) -> bool:
+    """Return whether a place was found at which a block counts."""
+    try:
+        return bench.prepare()
+    except NoAnswerError:
+        return False
+
+
+def _all_explained(found: Sequence[Measured], failed: Sequence[CallResult]) -> bool:
+    return bool(found) and all(_is_explained(found, one) for one in failed)
+
+
+def _is_explained(found: Sequence[Measured], result: CallResult) -> bool:
+    """Return whether a failed call's outputs are what the facts together give."""
+    if any(one.when is not None and one.when(result) for one in found):
+        return True
+    model = model_of(found)
+    return matches(model, result) or _is_nearer(model, Model(), result)
+
+
+def _is_nearer(model: Model, other: Model, result: CallResult) -> bool:
+    """Return whether a call's outputs are within the bound of one model, and not of another.
+
+    Rows that are made to lose what can be lost reach the bound: no tolerance below it holds for them.
+    """
+    return matches(model, result, SHARE) and not matches(other, result, SHARE)
+
+
+def _explains(one: Measured, found: Sequence[Measured]) -> Callable[[CallResult], bool]:
+    """Return whether a failed call needs a fact: with it its outputs are right, not without."""
+
+    def explains(result: CallResult) -> bool:
+        if one.when is not None:
+            return one.when(result) and not matches(model_of(found), result)
+        model, without = model_of(found), model_of([other for other in found if other is not one])
+        if matches(model, result):
+            return not matches(without, result)
+        return _is_nearer(model, without, result) and not matches(Model(), result, SHARE)
+
+    return remembered(explains)

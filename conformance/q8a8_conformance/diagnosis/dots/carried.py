@@ -1,0 +1,169 @@
+"""What a call takes over from the one before: two calls that differ, whose inputs explain the second result.
+
+The rows are exact by construction. What the second call may have of the first one is tried in turn: its
+result, fields of the first, the last or each of its blocks, or (quantizers) an amax. What gives the results
+of two pairs of calls is it.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8.recipe import RECIPES, apply_recipe
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults.catalogue import make
+from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, DOTS, QUANTIZERS
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.reveal.quantizers.calls import as_outputs, blocks_of, build_call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from q8a8_conformance.diagnosis.dots.bench import Probe
+    from q8a8_conformance.protocol.messages import Call
+
+    Outputs = tuple[bytes, ...]
+    Named = tuple[dict[str, Any], str, Outputs]
+
+NB = 3
+BLOCKS = {"the first block": (0,), "the last block": (NB - 1,), "each block": tuple(range(NB))}
+FIELDS: Mapping[str, Mapping[str, tuple[str, slice]]] = {
+    DEQUANTIZE: {"the scale": ("x", slice(0, 2)), "the codes": ("x", slice(2, 34))},
+    DOT: {
+        "x's scale": ("vx", slice(0, 2)),
+        "x's codes": ("vx", slice(2, 34)),
+        "y's scale": ("vy", slice(0, 2)),
+        "y's codes": ("vy", slice(2, 34)),
+    },
+    DOT_REAL: {
+        "x's scale": ("vx", slice(0, 2)),
+        "x's codes": ("vx", slice(4, 36)),
+        "y's scale": ("vy", slice(2, 4)),
+        "y's codes": ("vy", slice(4, 36)),
+    },
+}
+"""The fields of a block by function: in which input, and their bytes."""
+
+
+def of_call_before(function: str, probe: Probe) -> tuple[Mapping[str, Any], str] | None:
+    """Find what a call takes over from the one before.
+
+    Returns
+    -------
+    tuple of dict and str, or None
+        As JSON data, and as a clause; None where nothing that is tried gives the results.
+    """
+    if function not in (*QUANTIZERS, *FIELDS):
+        return None
+    found: list[dict[str, tuple[Mapping[str, Any], str]]] = []
+    for seed in (1, 2):
+        before, mine = _pair(function, seed)
+        right = replay(make(), mine)
+        got = _second(probe, before, mine)
+        if got is None or got == right:
+            return None
+        tried = _quantized if function in QUANTIZERS else _taken
+        made = tried(before, mine, replay(make(), before), right)
+        found.append({words: (where, words) for where, words, outputs in made if outputs == got})
+    both = [one for words, one in found[0].items() if words in found[1]]
+    if not both:
+        return None
+    where, words = both[0]
+    before, mine = _pair(function, 1)
+    right = replay(make(), mine)
+    if where["carries"] == "amax":
+        begins = _second(probe, calls.with_zeros(mine), mine) == right
+        where, words = {**where, "begins": begins}, words.replace("is", "begins with", 1) if begins else words
+    same = []
+    if _second(probe, _moved(before), mine) == right:
+        same.append("at the same addresses")
+    if _second(probe, _pair(function, 1, NB + 1)[0], mine) == right:
+        same.append("of the same length")
+    if same:
+        where, words = {**where, "same": same}, f"{words}, where that is one {' and '.join(same)}"
+    return where, words
+
+
+def _second(probe: Probe, before: Call, mine: Call) -> Outputs | None:
+    """Return what a call gives after another one, and that after a call of another length."""
+    probe(calls.with_zeros(_pair(mine.function, 1, NB + 3)[0]))
+    probe(before)
+    return probe(mine)
+
+
+def _moved(call: Call) -> Call:
+    """Return a call on inputs at other addresses."""
+    return calls.misaligned(call, {spec.name: 32 for spec in call.spec.buffers if spec.role == "input"})
+
+
+def _pair(function: str, seed: int, nb: int = NB) -> tuple[Call, Call]:
+    """Return a call with larger values, and another one, of so many blocks (elements: 32 times that)."""
+    if function in QUANTIZERS:
+        rng = dot_rows.generator("carried", seed)
+        x = rng.uniform(-1, 1, (2, nb, 32)).astype(np.float32)
+        x[0] *= np.resize(np.array([30, 50, 40], np.float32), nb)[:, np.newaxis]
+        return build_call(function, x[0].ravel()), build_call(function, x[1].ravel())
+    rows = [dot_rows.exact_pair(nb, positive=True, seed=2 * seed + number) for number in range(2)]
+    if function == DEQUANTIZE:
+        return calls.dequantize(rows[0][0]), calls.dequantize(rows[1][0])
+    build = calls.dot
+    if function == DOT_REAL:
+        rows, build = [dot_rows.to_v2(*pair) for pair in rows], calls.dot_real
+    return build(*rows[0]), build(*rows[1])
+
+
+def _taken(before: Call, mine: Call, result: Outputs, right: Outputs) -> Iterator[Named]:
+    """Yield what each set of fields gives that a call has of the one before, by blocks."""
+    function = mine.function
+    if function in DOTS:
+        total = np.frombuffer(result[0], "<f4") + np.frombuffer(right[0], "<f4")
+        yield {"carries": "sum"}, "the sum begins with the result of the call before", (total.tobytes(),)
+    yield {"carries": "result"}, "the result is that of the call before", result
+    fields = FIELDS[function]
+    sets = chain.from_iterable(combinations(fields, size) for size in range(1, len(fields)))
+    for names in sets:
+        for words, blocks in BLOCKS.items():
+            inputs = {name: bytearray(data) for name, data in calls.inputs_of(mine).items()}
+            size = len(next(iter(inputs.values()))) // NB
+            for buffer, part in (fields[name] for name in names):
+                for b in blocks:
+                    at = slice(b * size + part.start, b * size + part.stop)
+                    inputs[buffer][at] = calls.inputs_of(before)[buffer][at]
+            call = calls.build(function, mine.n, {name: bytes(data) for name, data in inputs.items()})
+            verb = "is that" if len(names) == 1 and names[0].endswith("scale") else "are those"
+            clause = f"{' and '.join(names)} of {words} {verb} of the call before"
+            yield {"carries": list(names), "blocks": words}, clause, replay(make(), call)
+
+
+def _quantized(before: Call, mine: Call, result: Outputs, right: Outputs) -> Iterator[Named]:
+    """Yield what blocks, or amaxes, of the call before give."""
+    is_row = mine.function != ACTIVATION
+    x, old = (
+        np.frombuffer(calls.inputs_of(call)["x" if is_row else "input"], "<f4").reshape(
+            NB if is_row else 1, -1
+        )
+        for call in (mine, before)
+    )
+    yield {"carries": "result"}, "the result is that of the call before", result
+    amaxes = np.abs(old).max(axis=1)
+    sources = {"the last block": amaxes[-1], "the first block": amaxes[0], "the row": amaxes.max()}
+    targets = BLOCKS if is_row else {"the vector": (0,)}
+    for source, amax in sources.items() if is_row else [("the vector", amaxes[0])]:
+        with_amax = np.concatenate([x, np.full((len(x), 1), amax)], axis=1)
+        h, q, _ = apply_recipe(with_amax, RECIPES["design"])
+        other = as_outputs(mine.function, blocks_of(h, np.ascontiguousarray(q[:, :-1])))
+        for target, blocks in targets.items():
+            words = f"the amax of {target} is that of {source} of the call before"
+            where = {"carries": "amax", "blocks": target, "source": source}
+            yield where, words, _in_blocks(other, right, blocks) if is_row else other
+
+
+def _in_blocks(some: Outputs, others: Outputs, blocks: tuple[int, ...]) -> Outputs:
+    """Return rows' outputs with some blocks of one call and the rest of another."""
+    data = bytearray(others[0])
+    for b in blocks:
+        data[34 * b : 34 * b + 34] = some[0][34 * b : 34 * b + 34]
+    return (bytes(data),)

@@ -1,0 +1,122 @@
+"""How codes are read: for each code of x and of y, by the sign of the other one, what it is taken for.
+
+A product of two codes is that of what each is taken for, which may depend on the sign of the other one, as in
+the sign trick |x| · (y with the sign of x). So the products with 1 and with -1 show all others. Places of a
+block that some products do not tell apart are alike, and of each kind of them all 256 codes are tried. Other
+pairs must then come out so, or nothing is said.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.dots.candidates import Candidate
+from q8a8_conformance.diagnosis.dots.code_words import CODES, UNSIGNED, taken_words
+from q8a8_conformance.diagnosis.dots.elements import elements_words
+from q8a8_conformance.inputs import dot_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Product = Callable[[int, int, int], float]
+
+ALIKE = ((-128, -128), *((a, b) for a in (-128, -100, -37, 37, 127) for b in (1, -1)))
+"""Products, these and with x and y exchanged, that tell places apart."""
+
+UNITS = (1, 64)
+"""Codes whose products with the others are looked at, with their negatives: -1 may be read as 0."""
+
+CONTROLS = 60
+"""Pairs of codes that must come out so."""
+
+KINDS = 4
+"""Kinds of places of which all codes are tried."""
+
+
+def read_codes(product: Product) -> Iterator[Candidate]:
+    """Find places of a block whose codes are taken for others: at most one candidate.
+
+    Parameters
+    ----------
+    product
+        (place, code of x, code of y) -> the result of one block, under scales of 1.
+    """
+    kinds: dict[tuple[float, ...], list[int]] = {}
+    for place in range(32):
+        both = (pair for a, b in ALIKE for pair in ((a, b), (b, a)))
+        kinds.setdefault(tuple(product(place, a, b) for a, b in both), []).append(place)
+    right = [*itertools.chain.from_iterable(((a * b,) * 2 for a, b in ALIKE))]
+    wrong = {places[0]: places for given, places in kinds.items() if given != tuple(right)}
+    if 0 < len(wrong) <= KINDS:
+        found = filter(None, (_read_beside(product, unit, list(wrong.values())) for unit in UNITS))
+        yield from itertools.islice(found, 1)
+
+
+def _read_beside(product: Product, unit: int, kinds: Sequence[Sequence[int]]) -> Candidate | None:
+    """Find the same from the products with a code and its negative, which may be read wrongly themselves."""
+    table = np.zeros((32, 2, 2, 256))  # by place, x or y, and whether the other code is negative
+    table[:] = CODES * np.array([1, -1])[:, np.newaxis]
+    for places in kinds:
+        for negative, other in enumerate((unit, -unit)):
+            table[places, 0, negative] = [product(places[0], c, other) / unit for c in CODES.tolist()]
+            table[places, 1, negative] = [product(places[0], other, c) / unit for c in CODES.tolist()]
+    # The unit and its negative of x, beside those of y.
+    units = table[:, 0][:, :, [128 + unit, 128 - unit]] / unit
+    if not np.isfinite(table).all() or not units.all():
+        return None
+    step = partial(_products, table=table, units=units)
+    rng = dot_rows.generator("codes")
+    pairs = np.zeros((2, CONTROLS, 32), np.int8)
+    wrong = [place for places in kinds for place in places]
+    at_random = [wrong[k % len(wrong)] if k % 2 else int(rng.integers(0, 32)) for k in range(CONTROLS)]
+    codes = rng.integers(-128, 128, (2, CONTROLS))
+    pairs[:, np.arange(CONTROLS), at_random] = codes
+    given = [product(place, int(a), int(b)) for place, a, b in zip(at_random, *codes, strict=True)]
+    if not np.array_equal(step(*pairs).sum(axis=1), given):
+        return None
+    read: dict[str, dict[str, str]] = {}
+    for places in kinds:
+        words = _kind_words(table[places[0]])
+        read[_at(places)] = words
+    where, *more = read.values()
+    sentence = "; ".join(f"{name}'s {words}{at}" for at, of in read.items() for name, words in of.items())
+    return Candidate(
+        "products",
+        {"elements": sorted(wrong), "read": where, **({"others": more} if more else {})},
+        "Q8A8-DOT-1",
+        f"{sentence}.",
+        "Sign-extend each code, and let each sign count once.",
+        "codes-unsigned" if set(where.values()) == {UNSIGNED} and len(wrong) == 32 and not more else "",
+        {"products": step},
+    )  # fmt: skip
+
+
+def _products(qx: Array, qy: Array, table: Array, units: Array) -> Array:
+    x, y, place = qx.astype(int), qy.astype(int), np.arange(32)
+    taken = table[place, 0, 1 * (y < 0), x + 128] * table[place, 1, 1 * (x < 0), y + 128]
+    return np.asarray(np.rint(taken / units[place, 1 * (y < 0), 1 * (x < 0)]).astype(np.int64))
+
+
+def _kind_words(table: Array) -> dict[str, str]:
+    """Say what codes are taken for, of x and of y, at one place: [x or y, beside a negative one, 256]."""
+    taken = {name: table[side] * [[1], [-1]] for side, name in enumerate("xy")}
+    read = {name: words for name, (plain, _) in taken.items() if (words := taken_words(plain))}
+    return read or {
+        name: f"{words} beside negative ones of {other}"
+        for (name, (_, beside)), other in zip(taken.items(), "yx", strict=True)
+        if (words := taken_words(beside))
+    }
+
+
+def _at(places: Sequence[int]) -> str:
+    if len(places) == 32:
+        return ""
+    words = elements_words(places)
+    return f" in {words}{' of a block' * (words.startswith('element') and ' j ' not in words)}"

@@ -1,0 +1,281 @@
+"""How sums are rounded: the digits of the accumulator, what becomes of the rest, blocks added in parts.
+
+A sum of 2^p and 1 is exact in float32 up to p = 23. Where it is lost at a smaller p, the accumulator has p
+bits. Beside 2^24 a single 1 is lost in float32 and two of them are not: so it shows whether a block's
+products are added to each other first, or to the running sum one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.dots.model import Model, matches
+from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.results.observations import CallResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+
+    Array = NDArray[Any]
+
+HALF = {"term": lambda v: v.astype(np.float16).astype(np.float64), "limit": 65504.0, "least": 2.0**-24}
+"""What else of a model changes where the running sum is a half."""
+
+LARGE = 64
+"""The code whose square is the large term."""
+
+BITS_OF_TERM = 14
+"""Of 127 · 127."""
+
+SPLITS = {8: (13, 59), 4: (47, 1)}
+"""Bits of a lower part of a block's sum, and two codes whose product is 3 · 2^bits - 1."""
+
+CAUSES = {11: "fp16-accumulator", 8: "bf16-accumulator"}
+
+
+def offset(bench: Bench) -> Iterator[Measured]:
+    """Find codes that are offset by a number, and corrected in a sum of its own, which rounds.
+
+    A block whose codes are all zero in one row adds nothing, whatever the other row holds there: the result
+    is the same where both rows hold zeros, however scales are read.
+    """
+    if not all(_is_exact(bench, nb) for nb in (1, 2, 3)) or _beside_zero_codes(bench):
+        return
+    zeros = _beside_zeros(bench, of_zeros=True)
+    beside_zeros = bench.value(zeros, zeros)
+    for operand in "xy":
+        x, y = (_beside_zeros(bench, of_zeros=side == operand) for side in "xy")
+        if bench.value(x, y) == beside_zeros:
+            continue
+        terms = Model(products=_offset_products(operand))
+        other = "y" if operand == "x" else "x"
+        yield bench.measured(
+            "codes-offset",
+            {"operand": operand},
+            f"The codes of {operand} are offset, and what {other}'s codes add so is summed and rounded by "
+            "itself before it is subtracted.",
+            rule="Q8A8-ORD-2",
+            fix="Subtract the correction in integers, block by block.",
+            evidence=[bench.shown(x, y, f"1 · 1 under 2^-12, beside a block of zeros in {operand}")],
+            when=lambda result, terms=terms: any(one.rounds for one in terms.predict(result.call)),  # type: ignore[misc]  # bound at once
+        )
+        return
+
+
+def _beside_zero_codes(bench: Bench) -> bool:
+    """Return whether a block whose codes of one row are zero adds something by itself, without a rounding."""
+    zeros, codes = (bench.padded(dot_rows.blocks(1.0, np.full((1, 32), code))) for code in (0, 127))
+    return any(bench.value(*rows) for rows in ((zeros, codes), (codes, zeros)))
+
+
+def _is_exact(bench: Bench, nb: int) -> bool:
+    """Return whether a product of small codes is right, as one whose correction does not round is."""
+    x, y = dot_rows.random_pair(nb, seed=nb)
+    for row in (x, y):
+        row["weight_scale"], row["weight_qs"] = 1, row["weight_qs"] // 16
+    call = bench.call(x, y)
+    return matches(Model(), CallResult(call, bench.outputs(call)))
+
+
+def _beside_zeros(bench: Bench, *, of_zeros: bool) -> Array:
+    """Return a row of a large block, of zeros or of 127 everywhere, and of a small one with a code of 1."""
+    codes = np.zeros((2, 32), np.int64)
+    codes[0] = 0 if of_zeros else 127
+    codes[1, bench.element] = 1
+    return bench.spread(codes, (2.0**6, 2.0**-6))
+
+
+def _offset_products(operand: str) -> Any:  # noqa: ANN401 - a step
+    """Return the step that multiplies offset codes: for the sizes of what is added."""
+
+    def products(qx: Array, qy: Array) -> Array:
+        wide = {"x": np.abs(qx.astype(np.int64)), "y": np.abs(qy.astype(np.int64))}
+        wide[operand] += 128
+        return np.asarray(wide["x"] * wide["y"])
+
+    return products
+
+
+def accumulator(bench: Bench) -> Iterator[Measured]:
+    """Find the digits of the running sum, and what happens to what it rounds off."""
+    sums = {p: (_sum(bench, p), _sum(bench, p, last=True)) for p in range(4, 24)}
+    lost = [p for p, pair in sums.items() if pair != (2.0**p + 1, 2.0**p + 1)]
+    if lost and lost == list(range(lost[0], 24)) and lost[0] > 4 and _near(sums, lost[0]):
+        bits = bench.bits = lost[0]
+        shown = bench.shown(*_rows(bench, bits), f"2^{bits} and 1 in two blocks, in units of the second")
+        if bits < BITS_OF_TERM and all(
+            bench.value(*_cancelling(bench, last=last)) == 1 for last in (False, True)
+        ):
+            cancelling = _cancelling(bench, last=False)
+            yield bench.measured(
+                "result-changed",
+                {"bits": bits},
+                f"The sum is rounded to {bits} significant bits before it is stored.",
+                rule="Q8A8-ORD-2",
+                fix="Store the sum as the float32 that it is.",
+                evidence=[shown, bench.shown(*cancelling, "127 · 127, then -63 · 64 · 4: 1 is left")],
+                changes={"bits": bits},
+            )
+            return
+        slug = CAUSES.get(bits, "")
+        yield bench.measured(
+            "accumulator-bits",
+            {"bits": bits},
+            "" if slug else f"The running sum has {bits} significant bits.",
+            cause=slug,
+            like="fp16-accumulator",
+            evidence=[shown],
+            changes={"bits": bits, **HALF} if bits == 11 else {"bits": bits},
+        )
+        return
+    if lost:
+        return
+    value = _sum(bench, 24)
+    if not 2.0**24 <= value <= 2.0**24 + 2:
+        wrong = value - 2.0**24 - 1
+        yield bench.measured(
+            "rounded-off-part-wrong",
+            {"error": wrong},
+            f"What an addition rounds off is lost or comes back wrong: 2^24 + 1 gives {value:.9g}.",
+            cause="low-part-misscaled" if value == 2.0**25 else "",
+            like="low-part-misscaled",
+            evidence=[bench.shown(*_rows(bench, 24), "2^24 and 1 in two blocks, in units of the second")],
+            when=rounds,
+        )
+
+
+def _near(sums: dict[int, tuple[float, float]], bits: int) -> bool:
+    """Return whether every sum of 2^p and 1 is what so many bits leave of it, where it is finite."""
+    sums = {p: pair for p, pair in sums.items() if np.isfinite(pair).all()}
+    return all(abs(v - 2.0**p) <= 2.0 ** max(p - bits + 1, 0) for p, pair in sums.items() for v in pair)
+
+
+def rounds(result: CallResult) -> bool:
+    """Return whether a call leaves something to round."""
+    return any(one.rounds for one in Model().predict(result.call))
+
+
+def _rows(bench: Bench, power: int, *, last: bool = False) -> tuple[Array, Array]:
+    """Return rows of 2^12, as 64 · 64, in one block and 2^(12 - power) in another, beside blocks of zeros.
+
+    The scales are small, so that no product of scales is near the ends of a half.
+    """
+    half, turn = (12 - power) // 2, -1 if last else 1
+    codes = (LARGE, 1)[::turn]
+    scales, others = ((1.0, 2.0**exponent)[::turn] for exponent in (half, 12 - power - half))
+    return bench.spread(codes, scales), bench.spread(codes, others)
+
+
+def _cancelling(bench: Bench, *, last: bool) -> tuple[Array, Array]:
+    """Return rows of 16129, which is 1 more than a number of few bits, and of minus that number.
+
+    A running sum of few bits holds 16129 in one of the two sequences at least, and loses the 1.
+    """
+    turn = -1 if last else 1
+    x = bench.spread((127, -63)[::turn], (1.0, 4.0)[::turn])
+    return x, bench.spread((127, 64)[::turn], (1.0, 1.0))
+
+
+def _sum(bench: Bench, power: int, *, last: bool = False) -> float:
+    """Return the sum of 2^power and 1."""
+    return bench.value(*_rows(bench, power, last=last)) * 2.0 ** (power - 12)
+
+
+def roundings(bench: Bench) -> Iterator[Measured]:
+    """Find how many of a block's products are added to the running sum by themselves."""
+    if bench.two is None or _beside_large(bench, []) or _units_alone(bench) != 3:
+        return
+    alone = [place for place in range(32) if _beside_large(bench, [place]) == 0]
+    groups: list[list[int]] = []
+    for place in alone:
+        for group in groups:
+            if _beside_large(bench, [group[0], place]):
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    # (Products that go to accumulators of their own meet the large term in no such parts.)
+    if len(groups) > 1 and len({len(group) for group in groups}) == 1:
+        each = "one by one" if len(groups) == len(alone) else f"in {len(groups)} parts"
+        shown = _large_and_units(bench, [groups[0][0], groups[1][0]])
+        yield bench.measured(
+            "block-added-in-parts",
+            {"parts": groups, "roundings": len(groups)},
+            f"The products of a block are added to the running sum {each}: {len(groups)} roundings a block, "
+            f"where the bound allows one.",
+            cause="float-products" if len(groups) == 32 else "",
+            like="float-products",
+            evidence=[bench.shown(*shown, "2^24, then two products of 1 in a block: 2^24 + 2")],
+            when=rounds,
+        )
+        return
+    up, down = (_directed(bench, sign) for sign in (1.0, -1.0))
+    kind = {(2, 2): "zero", (4, 2): "up", (2, 4): "down"}.get((up, down))
+    if kind:
+        shown = _large_and_units(bench, [0, 1, 2])
+        yield bench.measured(
+            "sums-rounded",
+            {"direction": kind},
+            f"Sums are rounded {'towards zero' if kind == 'zero' else kind + 'wards'}.",
+            cause="truncating-accumulator" if kind == "zero" else "",
+            like="truncating-accumulator",
+            evidence=[bench.shown(*shown, "2^24 + 3, which is a tie to 2^24 + 4")],
+            when=rounds,
+        )
+        return
+    for bits, codes in SPLITS.items():
+        x, y = _split_rows(bench, bits, codes)
+        if bench.value(x, y) == 2.0 ** (bits + 25):
+            yield bench.measured(
+                "block-added-in-parts",
+                {"split_bits": bits, "roundings": 2},
+                f"The sum of a block is added in two parts, its lower {bits} bits by themselves.",
+                rule="Q8A8-ORD-2",
+                fix="Add the whole sum of a block at once.",
+                evidence=[bench.shown(x, y, f"2^{bits + 25} and {codes[0] * codes[1]}")],
+                when=rounds,
+            )
+            return
+
+
+def _split_rows(bench: Bench, bits: int, codes: tuple[int, int]) -> tuple[Array, Array]:
+    """Return rows of 2^(bits + 25) in one block, and 3 · 2^bits - 1 in a later one.
+
+    The whole of that is rounded up to 2^(bits + 2); its upper part alone is a tie, the lower one too small.
+    """
+    half = (bits + 13) // 2
+    x = bench.spread((LARGE, codes[0]), (2.0**half, 1.0))
+    return x, bench.spread((LARGE, codes[1]), (2.0 ** (bits + 13 - half), 1.0))
+
+
+def _directed(bench: Bench, sign: float) -> int:
+    """Return how far 2^24 + 3, or -(2^24 + 3), comes from 2^24."""
+    value = bench.value(*_large_and_units(bench, [0, 1, 2], sign)) * 2.0**12
+    return int(abs(value) - 2.0**24) if math.isfinite(value) else 0
+
+
+def _large_and_units(bench: Bench, places: list[int], sign: float = 1.0) -> tuple[Array, Array]:
+    """Return rows of 2^24 in one block and products of 1 in places of a later one, times 2^-12."""
+    codes = np.zeros((2, 32), np.int64)
+    codes[0, bench.element] = LARGE
+    codes[1, places] = 1
+    return bench.spread(codes, (sign, sign * 2.0**-6)), bench.spread(codes, (1.0, 2.0**-6))
+
+
+def _units_alone(bench: Bench) -> float:
+    """Return what three products of 1 are without the large term."""
+    x, y = _large_and_units(bench, [0, 1, 2])
+    x["weight_qs"][x["weight_qs"] == LARGE] = 0
+    return bench.value(x, y) * 2.0**12
+
+
+def _beside_large(bench: Bench, places: list[int]) -> float:
+    """Return what products of 1 add to 2^24."""
+    return bench.value(*_large_and_units(bench, places)) * 2.0**12 - 2.0**24

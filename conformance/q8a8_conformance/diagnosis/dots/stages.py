@@ -1,0 +1,387 @@
+"""Several mistakes in what is made of one block, each measured on calls that show it alone.
+
+Codes under scales of 1 say nothing of scales, a product of 1 · 1 nothing of codes, and blocks of which one
+row is zero show what is added beside the products. So the stages are: what is added beside zeros, single
+products, sums of many, scales, and what is made of the two. Each stage finds the step that gives its own
+calls, on top of the steps before it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8_conformance.diagnosis.dots import candidates
+from q8a8_conformance.diagnosis.dots.candidates import Candidate
+from q8a8_conformance.diagnosis.dots.codes import read_codes
+from q8a8_conformance.diagnosis.dots.contexts import in_context
+from q8a8_conformance.diagnosis.dots.maps import measured_map
+from q8a8_conformance.diagnosis.dots.model import Model, matches
+from q8a8_conformance.diagnosis.dots.model import products as plain_products
+from q8a8_conformance.diagnosis.dots.partial_sums import partial_sums
+from q8a8_conformance.diagnosis.dots.readings import product_reading, readings
+from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.reveal.quantizers.words import ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.diagnosis.dots.block_calls import Experiments
+    from q8a8_conformance.results.observations import CallResult
+
+    Array = NDArray[Any]
+    Block = Callable[[Array, Array], float]
+    Taken = Callable[[Array], Array]
+    Ways = Callable[[], Iterable[Sequence[Candidate]]]
+
+OFFSET = 128
+"""What makes a code of int8 unsigned."""
+
+SUMS = (
+    *(1, 2, 3, 5, 10, 64, 100, 127, 128, 129, 200, 255, 256, 257, 300, 400, 511, 512, 513, 700),
+    *(1000, 1023, 1024, 1025, 1500, 2000, 2047, 2048, 3000, 4000, 4063, 4064),
+)
+"""Sums of a block's codes, of both signs, at which what is added beside zeros is measured."""
+
+CONTROLS = 40
+"""Blocks of random codes of which a step must give what is added, or whether they count."""
+
+STAGES = ("zeros", "single", "filled", "scaled", "rest")
+"""What the calls of a stage show: see above."""
+
+OF_CODES = STAGES[:3]
+"""Those in which all scales are 1."""
+
+
+def stage_of(qx: Array, qy: Array, dx: float, dy: float) -> str:
+    """Return the stage that a call of one block belongs to."""
+    if (dx, dy) != (1.0, 1.0):
+        return "scaled" if np.abs(qx).sum() == 1 and np.abs(qy).sum() == 1 else "rest"
+    if not qx.any() or not qy.any():
+        return "zeros"
+    return "single" if min(np.count_nonzero(qx), np.count_nonzero(qy)) == 1 else "filled"
+
+
+def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
+    """Return the steps that differ from a model's, by the stages in which they show.
+
+    Where the calls of a stage have no step, those of later stages are still looked at: their steps are parts
+    of what is wrong.
+
+    Parameters
+    ----------
+    done
+        Calls of one block.
+    base
+        What is known.
+    """
+    ways = _ways(done)
+    by_stage: dict[str, list[CallResult]] = {stage: [] for stage in STAGES}
+    for one in done.made:
+        by_stage[stage_of(*done.given[id(one)])].append(one)
+    of_codes = [one for stage in OF_CODES for one in by_stage[stage]]
+    changes = dict(base)
+    parts: list[Candidate] = []
+    for stage, own in by_stage.items():
+        wrong = [one for one in own if not matches(Model(**changes), one)]
+        if not wrong:
+            continue
+        known, measured = ways[stage]
+        steps: list[Iterable[Sequence[Candidate]]] = [([one] for one in known), measured()]
+        if stage in OF_CODES:
+            # (Codes that are read as others show in single products.)
+            summed = _summed(done, of_codes, Model(**changes))
+            steps.insert(2 if stage == "single" else 1, summed)
+        every = list(itertools.chain.from_iterable(steps))
+        # (A step that gives the later calls of codes, too, is better than one that leaves them wrong.)
+        shown = (of_codes, [one for s in OF_CODES[: STAGES.index(stage) + 1] for one in by_stage[s]])
+        for others in shown if stage in OF_CODES else (own,):
+            order = [*wrong, *(one for one in others if one not in wrong)]
+            if found := _giving(changes, changes.keys() - base.keys(), every, order):
+                changes |= {key: step for one in found for key, step in one.changes.items()}
+                parts += found
+                break
+    if all(matches(Model(**changes), one) for one in of_codes):
+        return tuple(parts)
+    return tuple(one for one in parts if not one.changes.keys() & {"products", "block_sum", "correction"})
+
+
+def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
+    """Return the known steps of each stage, and how others are measured."""
+
+    def tabled() -> Iterator[Sequence[Candidate]]:
+        yield list(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
+
+    def scales() -> Iterator[Sequence[Candidate]]:
+        if done.bench.factor == 1:
+            # (What scales are taken for is measured where a product of 1 is right.)
+            yield readings(done.bench)
+            yield list(filter(None, [product_reading(done.bench)]))
+
+    def codes() -> Iterator[Sequence[Candidate]]:
+        return itertools.chain(vanishing(done.block), measured_map(done.block), tabled())
+
+    return {
+        "zeros": ((), lambda: corrections(done.block)),
+        "single": (candidates.integers(), codes),
+        "filled": (candidates.integers(), codes),
+        "scaled": ((*candidates.scale_products(), *candidates.readings()), scales),
+        "rest": ((*candidates.terms(), *candidates.results()), lambda: ()),
+    }
+
+
+def _summed(done: Experiments, calls: Sequence[CallResult], model: Model) -> Iterator[list[Candidate]]:
+    """Yield what gives all calls of codes, on top of what is known: changes of partial sums, or of products.
+
+    Partial sums may be those of codes with an offset, which is taken off rightly.
+    """
+    x, y = (np.array([done.given[id(one)][side] for one in calls], np.int64) for side in (0, 1))
+    values = np.array([np.frombuffer(one.outputs[0], "<f4")[0] for one in calls], np.float64)
+    left = values / done.bench.factor - np.asarray(model.correction(x, y))
+    products = np.asarray(model.products(x, y))
+    if found := partial_sums(products, left):
+        yield [found]
+    elif model.products is not plain_products:
+        return
+    elif found := in_context(x, y, left - products.sum(axis=1)):
+        yield [found]
+    else:
+        for side, codes in (("x", y), ("y", x)):
+            off = OFFSET * codes
+            if found := partial_sums(products + off, left + off.sum(axis=1)):
+                yield [_of_offset(found, side)]
+
+
+def _of_offset(found: Candidate, side: str) -> Candidate:
+    """Return a change of partial sums of codes with an offset, which is taken off afterwards."""
+    step = found.changes["block_sum"]
+
+    def products(qx: Array, qy: Array) -> Array:
+        return np.asarray((qx.astype(np.int64) + OFFSET * (side == "x")) * (qy + OFFSET * (side == "y")))
+
+    def correction(qx: Array, qy: Array) -> Array:
+        return np.asarray(-OFFSET * (qy if side == "x" else qx).astype(np.int64).sum(axis=1))
+
+    return replace(
+        found,
+        where={**found.where, "offset": side},
+        sentence=f"{OFFSET} is added to the codes of {side}: {found.sentence[0].lower()}{found.sentence[1:]}",
+        cause="",
+        changes={"products": products, "block_sum": step, "correction": correction},
+    )
+
+
+def _giving(
+    changes: dict[str, Any],
+    taken: set[str],
+    every: Iterable[Sequence[Candidate]],
+    calls: Sequence[CallResult],
+) -> Sequence[Candidate]:
+    """Return the first of some steps that gives all calls, on top of others."""
+    for found in every:
+        more = {key: step for one in found for key, step in one.changes.items()}
+        if more and not more.keys() & taken and all(matches(Model(**{**changes, **more}), c) for c in calls):
+            return found
+    return ()
+
+
+def _unit(place: int, code: int = 1) -> Array:
+    codes = np.zeros(32, np.int64)
+    codes[place] = code
+    return codes
+
+
+def _with_code_sum(total: int, *, spread: bool) -> Array:
+    """Return codes of a sum: as few of them as it takes, or all alike."""
+    if spread:
+        codes = np.full(32, total // 32)
+        codes[: total - 32 * (total // 32)] += 1
+        return np.asarray(np.clip(codes, -128, 127))
+    codes, rest = np.zeros(32, np.int64), total
+    for place in reversed(range(32)):
+        codes[place] = np.clip(rest, -127, 127)
+        rest -= codes[place]
+    return codes
+
+
+def _in_bits(of: Array, bits: int, ends: str) -> Array:
+    """Return integers as so many bits hold them."""
+    half = 1 << (bits - 1)
+    return np.asarray((of + half) % (2 * half) - half if ends == "wraps" else np.clip(of, -half, half - 1))
+
+
+def _in_digits(of: Array, bits: int) -> Array:
+    """Round integers to so many significant bits."""
+    digits, exponents = np.frexp(np.asarray(of, np.float64))
+    return np.asarray(np.ldexp(np.rint(np.ldexp(digits, bits)), exponents - bits), np.int64)
+
+
+def _in_units(of: Array, power: int) -> Array:
+    """Cut integers to multiples of a power of two."""
+    return np.asarray(of >> power << power)
+
+
+def _taken_off() -> Iterator[tuple[dict[str, Any], str, Taken]]:
+    """Yield what may be taken off for a number, 128 times a sum of codes: data, words, a function."""
+    for bits, ends in itertools.product(range(8, 20), ("wraps", "saturates")):
+        words = f"is kept in {bits} bits and {ends}"
+        yield {"bits": bits, "ends": ends}, words, partial(_in_bits, bits=bits, ends=ends)
+    for bits in range(4, 12):
+        yield {"rounded": bits}, f"is rounded to {bits} bits", partial(_in_digits, bits=bits)
+    for power in range(8, 20):
+        yield {"unit": power}, f"is cut to a multiple of 2^{power}", partial(_in_units, power=power)
+    yield {"as": "magnitude"}, "loses its sign", np.abs
+    yield {"as": "positive"}, "is left out where it is negative", partial(np.maximum, 0)
+    yield {"as": "negative"}, "is left out where it is positive", partial(np.minimum, 0)
+
+
+def corrections(block: Block) -> Iterator[Sequence[Candidate]]:
+    """Measure what a block adds where one row's codes are all zero, as a function of the other row's.
+
+    Unsigned codes of x are those of int8 with 128 added, so that 128 times the sum of y's codes is taken off.
+    """
+    none = np.zeros(32, np.int64)
+    rng = dot_rows.generator("corrections")
+    sums = np.array([sign * total for total in SUMS for sign in (1, -1)])
+    added = {}
+    for side in "xy":
+        few, spread = (
+            np.array([_alone(block, side, _with_code_sum(s, spread=alike)) for s in sums.tolist()])
+            for alike in (False, True)
+        )
+        weights = np.array([_alone(block, side, _unit(k)) for k in range(32)])
+        added[side] = few, weights, np.array_equal(few, spread)
+    constant = block(none, none)
+    for side, other in ("yx", "xy"):
+        few, weights, is_of_sum = added[side]
+        if constant or added[other][0].any() or not is_of_sum or not few.any():
+            continue
+        for where, words, taken in _taken_off():
+            if np.array_equal(few, OFFSET * sums - taken(OFFSET * sums)):
+                step = partial(_left, side=side, taken=taken)
+                yield [_correction({"of": side, **where}, _taken_words(other, side, words), step)]
+    linear = {side: np.rint(weights) for side, (_, weights, _) in added.items()}
+    random = rng.integers(-128, 128, (CONTROLS, 32))
+    for side in "xy":
+        of_one = [_alone(block, side, q) for q in random]
+        if not np.array_equal(random @ linear[side] + constant, of_one):
+            return
+    if any(of.any() for of in linear.values()) or constant:
+        wy, wx = linear["y"], linear["x"]
+        step = partial(_weighed, wx=wx, wy=wy, constant=constant)
+        where = {"x": wx.astype(int).tolist(), "y": wy.astype(int).tolist(), "constant": constant}
+        yield [_correction(where, _linear_words(wx, wy, constant), step)]
+
+
+def _alone(block: Block, side: str, codes: Array) -> float:
+    """Return the result of a block of which one row has codes, the other one zeros."""
+    none = np.zeros(32, np.int64)
+    return block(codes, none) if side == "x" else block(none, codes)
+
+
+def _weighed(qx: Array, qy: Array, wx: Array, wy: Array, constant: float) -> Array:
+    """Return what codes add by themselves."""
+    return np.asarray(qx.astype(np.int64) @ wx + qy.astype(np.int64) @ wy + constant)
+
+
+def _left(qx: Array, qy: Array, side: str, taken: Taken) -> Array:
+    """Return what is left of the offset's part where something else than that is taken off."""
+    part = OFFSET * (qx if side == "x" else qy).astype(np.int64).sum(axis=-1)
+    return np.asarray(part - taken(part))
+
+
+def _taken_words(other: str, side: str, words: str) -> str:
+    return (
+        f"{OFFSET} is added to the codes of {other}, and what is taken off for it, {OFFSET} times the sum of "
+        f"{side}'s codes, {words}."
+    )
+
+
+def _linear_words(wx: Array, wy: Array, constant: float) -> str:
+    """Say what is added to a block's sum."""
+    same = {side: of[0] for side, of in (("x", wx), ("y", wy)) if (of == of[0]).all() and of[0]}
+    if same in ({"y": OFFSET, "x": -OFFSET}, {"x": OFFSET, "y": -OFFSET}):
+        side, other = ("x", "y") if same["y"] > 0 else ("y", "x")
+        own = f"{OFFSET} times the sum of {side}'s codes is taken off, not of {other}'s"
+        return f"{OFFSET} is added to the codes of {side}, and {own}."
+    if len(same) == 1 and not constant and (wx.any() != wy.any()):
+        ((side, times),) = same.items()
+        other = "y" if side == "x" else "x"
+        taken = f"{abs(times):g} {'more' if times > 0 else 'less'}"
+        return f"{other}'s codes are taken for {taken}: {times:g} times the sum of {side}'s codes is added."
+    parts = []
+    for side, weights in (("x", wx), ("y", wy)):
+        for weight in dict.fromkeys(weights[weights != 0].tolist()):
+            places = np.flatnonzero(weights == weight).tolist()
+            some = f" {ranges(places)} of {side}" if len(places) < len(weights) else f" of {side}"
+            noun = "code" if len(places) == 1 else "codes"
+            parts.append(f"{weight:g} times the sum of {noun}{some}")
+    parts += [f"{constant:g}"] if constant else []
+    return f"{' and '.join(parts)} {'is' if len(parts) == 1 else 'are'} added to a block's sum."
+
+
+def _correction(where: dict[str, Any], sentence: str, step: Callable[..., Any]) -> Candidate:
+    """Return a candidate for what is added to a block's sum."""
+    fix = "Take off, in 32 bits, what the offset of one row's codes adds: it times the sum of the other's."
+    return Candidate(
+        "correction-wrong", where, "Q8A8-DOT-1", f"{sentence[0].upper()}{sentence[1:]}", fix, "",
+        {"correction": step},
+    )  # fmt: skip
+
+
+def vanishing(block: Block) -> Iterator[Sequence[Candidate]]:
+    """Find blocks that are not counted where some of their codes are zero: which ones, of x or of y."""
+    rng = dot_rows.generator("vanishing")
+    full = rng.integers(1, 100, 32)
+    for side in "xy":
+
+        def value(own: Array, side: str = side) -> float:
+            return block(own, full) if side == "x" else block(full, own)
+
+        lost = [j for j in range(32) if value(_unit(j, 3)) == 0]
+        if not 0 < len(lost) < 32:
+            continue
+        needed = [e for e in range(32) if e not in lost]
+        kept = [
+            e for e in needed if value(_unit(e, -3) + _unit(lost[0], 3)) == -3 * full[e] + 3 * full[lost[0]]
+        ]
+        if kept != needed:
+            continue
+
+        def step(qx: Array, qy: Array, side: str = side, kept: Sequence[int] = kept) -> Array:
+            counted = (qx if side == "x" else qy)[:, kept].any(axis=1, keepdims=True)
+            return np.asarray(np.where(counted, qx.astype(np.int64) * qy, 0))
+
+        are = "s {} are all" if len(kept) > 1 else " {} is"
+        sentence = f"A block is not counted where {side}'s element{are.format(ranges(kept))} zero."
+        fix = "Count every block; one whose codes are all zero adds nothing."
+        where = {"operand": side, "elements": kept}
+        yield [Candidate("block-skipped", where, "Q8A8-DOT-1", sentence, fix, "", {"products": step})]
+    lost = [j for j in range(32) if block(_unit(j, 3), _unit(j, 3)) == 0]
+    if 0 < len(lost) < 32:
+        yield [_skipped_of_both([e for e in range(32) if e not in lost])]
+
+
+def _skipped_of_both(needed: Sequence[int]) -> Candidate:
+    """Return that a block is skipped where elements of x and of y are zero."""
+
+    def step(qx: Array, qy: Array) -> Array:
+        counted = qx[:, needed].any(axis=1, keepdims=True) | qy[:, needed].any(axis=1, keepdims=True)
+        return np.asarray(np.where(counted, qx.astype(np.int64) * qy, 0))
+
+    are = f"s {ranges(list(needed))} are all" if len(needed) > 1 else f" {needed[0]} are"
+    return Candidate(
+        "block-skipped",
+        {"operand": "xy", "elements": list(needed)},
+        "Q8A8-DOT-1",
+        f"A block is not counted where x's and y's element{are} zero.",
+        "Count every block; one whose codes are all zero adds nothing.",
+        "",
+        {"products": step},
+    )

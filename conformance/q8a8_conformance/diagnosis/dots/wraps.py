@@ -1,0 +1,148 @@
+"""Offsets and counters that are too narrow: from some block on, rows are read from their start again.
+
+A narrow byte offset reads blocks across the borders of others: what it gives is no block's sum, so that rows
+of known blocks show nothing. Here the failed rows themselves are predicted, for each width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from q8a8 import layout
+from q8a8_conformance.diagnosis.dots import model
+from q8a8_conformance.diagnosis.dots.model import Model, matches
+from q8a8_conformance.diagnosis.dots.row_terms import Row, greatest_code
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.results.observations import CallResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+
+    Array = NDArray[Any]
+    Step = Any
+
+TRIED = 6
+"""Failed lengths that each width must give, and rows that are made to check it."""
+
+INDEX_BITS = (8, *range(9, 15), 15, 16)
+"""Widths of a block number: a counter's, or those of tiles whose start is forgotten."""
+
+
+SIGNED = {"elements": 32, "length": 1}
+"""Signed lengths of a row: of elements, 32 to a block, and of blocks."""
+
+
+@dataclass(frozen=True)
+class Wrap:
+    """An offset in `bits` bits: of bytes, or of blocks; of one row (`side`) or of both; a signed length."""
+
+    unit: str
+    bits: int
+    side: str
+    changes: Mapping[str, Step]
+
+    def first(self, size: int) -> int:
+        """Return the first block that is read elsewhere, or not at all, for blocks of so many bytes."""
+        end = 1 << self.bits
+        if self.unit in SIGNED:
+            return (end >> 1) // SIGNED[self.unit] - 1
+        return end if self.unit == "blocks" else -(-end // size)
+
+
+def _wraps() -> Iterator[Wrap]:
+    for bits in INDEX_BITS:
+        for side in ("xy", "y", "x"):
+            yield Wrap("blocks", bits, side, {"blocks": _by_index(bits, side)})
+    for unit, bits in (("elements", 16), ("length", 16), ("length", 8)):
+        yield Wrap(unit, bits, "xy", {"blocks": _by_length(SIGNED[unit], bits)})
+    for bits in (16, 15, 14, 13, 12):
+        yield Wrap("bytes", bits, "xy", {"unpack": _by_bytes(bits)})
+
+
+def _by_index(bits: int, side: str) -> Step:
+    wrapped: dict[str, Any] = dict.fromkeys(side, lambda every: every % 2**bits)
+    return partial(_meeting, **wrapped)
+
+
+def _meeting(nb: int, row: int, column: int, x: Step = None, y: Step = None) -> tuple[Array, Array]:
+    """Take blocks of x and of y by functions of all their numbers; their own where there is none."""
+    every = np.arange(nb)
+    met_x, met_y = (every if of is None else of(every) for of in (x, y))
+    return met_x + row * nb, met_y + column * nb
+
+
+def _by_length(unit: int, bits: int) -> Step:
+    def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
+        half = 1 << (bits - 1)
+        kept = (unit * nb + half) % (2 * half) - half
+        every = np.arange(max(kept, 0) // unit)
+        return every + row * nb, every + column * nb
+
+    return blocks
+
+
+def _by_bytes(bits: int) -> Step:
+    def unpack(data: bytes, nb: int, version: int) -> tuple[Array, Array, Array]:
+        size = (layout.BLOCK_Q8_A8 if version == 1 else layout.BLOCK_Q8_A8_V2).itemsize
+        held = np.frombuffer(data.ljust(2**bits + size, b"\0"), np.uint8)
+        starts = np.arange(nb) * size % 2**bits
+        return model.unpack(held[starts[:, np.newaxis] + np.arange(size)].tobytes(), nb, version)
+
+    return unpack
+
+
+def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
+    """Find the width in which an offset into a row wraps."""
+    ordered = sorted(failed, key=lambda one: one.call.n)
+    shortest = ordered[0].call.n // 32
+    size = 34 if bench.function == calls.DOT else 36
+    for wrap in _wraps():
+        first = wrap.first(size)
+        if shortest <= first or not all(matches(Model(**wrap.changes), one) for one in _spread(ordered)):
+            continue
+        lengths = (first, first + 1, first + 3, 2 * first + 1)
+        made = [_made(bench, nb) for nb in lengths if greatest_code(bench, nb) > 1]
+        if not all(matches(Model(**wrap.changes), one) for one in made):
+            continue
+        yield bench.measured(
+            "offset-wraps",
+            {"unit": wrap.unit, "bits": wrap.bits, "rows": wrap.side, "from": first},
+            _sentence(wrap, first),
+            like="count-of-sixteen-bits",
+            fix=""
+            if wrap.bits in {8, 16} or wrap.unit in SIGNED
+            else "Go on with both rows where the tile before has ended.",
+            evidence=[bench.evidence(made[1].call, f"{first + 1} blocks") for _ in made[1:2]],
+            changes=wrap.changes,
+        )
+        return
+
+
+def _spread(ordered: Sequence[CallResult]) -> list[CallResult]:
+    """Return a few of the failed calls, short and long ones."""
+    return [*ordered[: TRIED // 2], *ordered[TRIED // 2 :][-(TRIED // 2) :]]
+
+
+def _made(bench: Bench, nb: int) -> CallResult:
+    call = Row(bench, nb).call()
+    return CallResult(call, bench.outputs(call))
+
+
+def _sentence(wrap: Wrap, first: int) -> str:
+    if wrap.unit in SIGNED:
+        unit = "n" if wrap.unit == "elements" else "the number of blocks"
+        return (
+            f"{unit} is kept in int{wrap.bits}_t: rows of {first + 1} blocks and more count as other lengths."
+        )
+    rows = {"xy": "both rows", "x": "x", "y": "y"}[wrap.side]
+    if wrap.unit == "bytes":
+        return f"The byte offset of a block wraps at 2^{wrap.bits}: blocks from {first} on are others."
+    return f"From block {first} on, block b of {rows} is block b mod {first}."

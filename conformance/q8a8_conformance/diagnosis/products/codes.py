@@ -1,0 +1,109 @@
+"""Sums of blocks that a product makes otherwise: codes that are read as others, sums of too few bits.
+
+The same laws as of other terms (`laws`), of codes of the largest magnitudes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.diagnosis.products.terms import Effect, Measuring
+from q8a8_conformance.inputs import dot_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from q8a8_conformance.diagnosis.products.rules import Shape
+    from q8a8_conformance.diagnosis.products.terms import Side
+
+Array = NDArray[Any]
+
+LEAST = -128
+
+
+@dataclass(frozen=True)
+class BlockSum:
+    """How the sum of a block is made.
+
+    Attributes
+    ----------
+    words
+        In words.
+    function
+        Returns the sums [n, m] of a block of codes of w, float64 [m, 32], and of x, [n, 32].
+    """
+
+    words: str
+    function: Callable[[Array, Array], Array]
+
+    def of(self, w: Array, x: Array) -> Array:
+        """Return the sums of blocks of codes [m, nb, 32] and [n, nb, 32]: float64 [n, m, nb]."""
+        w, x = w.astype(np.float64), x.astype(np.float64)
+        blocks = [self.function(w[:, b], x[:, b]) for b in range(w.shape[1])]
+        return np.stack(blocks, axis=2) if blocks else np.zeros((len(x), len(w), 0))
+
+
+def _read(least: float, w: Array, x: Array) -> Array:
+    return np.asarray(x @ np.where(w == LEAST, least, w).T)
+
+
+def _unsigned(side: str, w: Array, x: Array) -> Array:
+    w, x = (np.where((each < 0) & (name == side), each + 256, each) for name, each in (("w", w), ("x", x)))
+    return np.asarray(x @ w.T)
+
+
+def _in_parts(size: int, offset: int, limit: Callable[[Array], Array], w: Array, x: Array) -> Array:
+    """Return sums of which those of so many products are limited, of w that is offset."""
+    parts = (slice(at, at + size) for at in range(0, 32, size))
+    total = sum(limit(x[:, part] @ (w[:, part] + offset).T) for part in parts)
+    return np.asarray(total - offset * x.sum(axis=1)[:, np.newaxis])
+
+
+def _saturated(v: Array) -> Array:
+    return np.clip(v, -(2.0**15), 2.0**15 - 1)
+
+
+def _wrapped(v: Array) -> Array:
+    return (v + 2.0**15) % 2.0**16 - 2.0**15
+
+
+def block_sums() -> list[BlockSum]:
+    """Return how sums of blocks may be made, the simplest first."""
+    others = -127.0, 127.0, 128.0, 0.0
+    read = ((f"code -128 of w counts as {least:g}", partial(_read, least)) for least in others)
+    unsigned = ((f"codes of {side} are read as unsigned", partial(_unsigned, side)) for side in "wx")
+    limited = (
+        (f"sums of {of}{more} {verb} in int16", partial(_in_parts, size, offset, limit))
+        for size, of in ((2, "two products"), (4, "four products"), (8, "8 products"), (32, "a block"))
+        for limit, verb in ((_saturated, "saturate"), (_wrapped, "wrap"))
+        for offset, more in ((0, ""), (128, ", of codes of w plus 128,"))
+    )
+    return [BlockSum(*each) for each in (*read, *unsigned, *limited)]
+
+
+class ExtremeMeasuring(Measuring):
+    """Measures terms of codes of the largest magnitudes, of which sums of many round."""
+
+    slack = 2.0**-19
+    sides = "w"
+
+    def effects(self) -> list[Effect]:
+        """Return how sums of blocks may be made."""
+        return [Effect("sum", sums=each) for each in block_sums()]
+
+    def operands(self, shape: Shape) -> tuple[Side, Array]:
+        """Return codes and scales of w, and the elements of x, float32 [n, 32·nb]."""
+        m, n, nb = shape
+        rng = dot_rows.generator("extreme", m, nb)
+        w = rng.choice([-128, 127, -127, 5, -90], (m, nb, 32), p=[0.4, 0.3, 0.1, 0.1, 0.1]).astype(np.int8)
+        # (Products of one sign add up.)
+        signs = np.sign(w[0].astype(np.float32)) if m else np.ones((nb, 32), np.float32)
+        x = [dot_rows.generator("extreme", i).choice([127, 127, -127, 60], (nb, 32)) for i in range(n)]
+        return (w, np.ones((m, nb))), (np.array(x).reshape(n, nb, 32) * signs).astype(np.float32).reshape(
+            n, -1
+        )

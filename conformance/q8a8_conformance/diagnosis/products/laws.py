@@ -1,0 +1,364 @@
+"""What becomes of a product's terms, and of which: one law over columns, rows and blocks of any shape.
+
+`terms` shows what a term of a shape comes to. Of the effects that give what was seen the one that
+gives most is taken, and a rule is looked for along each of m, n and the blocks of a row (`reveal.places`). A
+law is kept where it gives every term that was measured; all laws together predict a failed call's outputs.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.matmul import mul_mat
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.products.codes import ExtremeMeasuring
+from q8a8_conformance.diagnosis.products.law_words import law_kind, law_words
+from q8a8_conformance.diagnosis.products.places import named
+from q8a8_conformance.diagnosis.products.recipes import TellingMeasuring, is_unnamed
+from q8a8_conformance.diagnosis.products.sources import agrees, quantized
+from q8a8_conformance.diagnosis.products.terms import SHORT, Law, Measuring
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.protocol.session import SessionError
+from q8a8_conformance.results.expected_product import matrices_of, outputs_of
+from q8a8_conformance.results.observations import Failure
+from q8a8_conformance.reveal.places import Seen, find_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from q8a8_conformance.diagnosis.products.rules import Shape
+    from q8a8_conformance.diagnosis.products.terms import Effect, Region, Side, Sums, Terms
+    from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.reveal.places import Rule
+    from q8a8_conformance.reveal.quantizers.calls import AnySession
+
+Array = NDArray[Any]
+
+BLOCKS = (*range(1, 13), 15, 16, 17, 18, 24, 31, 32, 33, 64)
+"""Blocks of a row of the shapes that are looked at."""
+
+LONGEST = 140
+"""The most that a rule may ask for."""
+
+LARGEST = 1 << 13
+"""Terms of a shape that is looked at, at most."""
+
+ROWS = (*range(1, 10), 12, 13, 15, 16, 17, 18, 24, 31, 32, 33, 64, 65)
+"""Rows of the shapes that are looked at."""
+
+SHAPES, FEW, RANKED, WRONG = 12, 3, 6, 150
+"""Shapes of failed calls that are measured, of rows that are long; those in which effects are counted, of so
+many terms each."""
+
+CALLS, FEWER_CALLS = 3000, 1500
+"""Calls, at most, with which laws are found, of terms and of other codes."""
+
+BASE = 512
+"""Terms of the larger shape around which others are looked at."""
+
+ALONE = 4
+"""The greatest length that may be the only one: in a longer one it may be by chance."""
+
+CHANCE = 0.03
+"""The part of the wrong terms that an effect must give, of which a rule is looked for."""
+
+ALIKE, HIDDEN = 0.002, 0.05
+"""The part of the terms that may be alike by chance, and that roundings may hide."""
+
+MOSTLY = 0.9
+"""The part of what the best effect gives that others give which are as good."""
+
+TRIED, MOST = 6, 4
+"""Effects of which rules are looked for, and laws."""
+
+
+def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Find the laws of a product's terms: each a fact with the failed calls that it has a part in."""
+    measure = Measuring(session, CALLS)
+    laws: list[Law] = []
+    with suppress(SessionError):
+        # (What was found when the time is up is kept.)
+        for shape in _shapes(failures):
+            measure(shape)
+        find_laws(measure, laws)
+    left = [one for one in failures if not any(_explains(laws, law, one) for law in laws)]
+    measures: dict[str, Measuring] = {}
+    for kind in (ExtremeMeasuring, TellingMeasuring) if left else ():
+        if kind is ExtremeMeasuring and _left(measure, laws):
+            continue
+        other, others = kind(session, FEWER_CALLS), [*laws]
+        with suppress(SessionError):
+            for shape in _shapes(left):
+                other(shape)
+            find_laws(other, others)
+        more = [law for law in others if law not in laws]
+        if any(
+            law.effect.sums
+            or law.blocks.length
+            or not (law.columns.is_any and law.blocks.is_any)
+            or is_unnamed(law.effect)
+            for law in more
+        ):
+            laws = others
+            measures |= {law.effect.kind: other for law in more}
+    facts = []
+    for law in laws:
+        rule, sentence, fix, first = law_words(law)
+        here = measures.get(law.effect.kind, measure)
+        made = [(terms.call, terms.outputs) for terms in here.known.values()]
+        facts.append(
+            Fact(
+                *(law_kind(law), _json(law), rule, sentence, fix),
+                named(made, rule, first) if len(laws) == 1 else "",
+                function=calls.MUL_MAT,
+                evidence=_evidence(law, here),
+                explains=remembered(partial(_explains, laws, law)),
+            )
+        )
+    return facts
+
+
+def _shapes(failures: Sequence[Failure]) -> list[Shape]:
+    """Return shapes of failed calls, from the smallest on; of long rows few."""
+    every = dict.fromkeys((one.call.bs, one.call.bx, one.call.n // 32) for one in failures)
+    small = sorted((s for s in every if 0 < np.prod(s) <= LARGEST), key=np.prod)
+    few = [shape for shape in small if shape[2] <= SHORT] or small[:FEW]
+    return [few[at] for at in _spread(len(few), SHAPES)]
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return so many of a count of places at most, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, most).astype(int)).tolist() if count else []
+
+
+def find_laws(measure: Measuring, found: list[Law]) -> None:
+    """Find laws that give all that is measured, as far as there are any, the one that comes first first."""
+    loose: list[Law] = []
+    while len(found) < MOST and (left := _left(measure, found)):
+        one_more = _next(_ranked(left, found, measure), left, found, measure)
+        if one_more is None:
+            break
+        law, is_loose = one_more
+        found.insert(_place(law, found, measure), law)
+        loose += [law] if is_loose else []
+    if loose and _left(measure, found):
+        # (What is wrong beside a law is not known to be another's.)
+        found[:] = [law for law in found if law not in loose]
+
+
+def _left(measure: Measuring, laws: Sequence[Law]) -> list[Terms]:
+    """Return the shapes with wrong terms that laws do not give, the smallest first."""
+    left = [one for one in measure.known.values() if (one.wrong & ~_given(laws, one)).any()]
+    return sorted(left, key=lambda one: one.right.size)
+
+
+def _given(laws: Sequence[Law], terms: Terms) -> Array:
+    """Return which terms are what a law says: bool [n, m, nb]."""
+    found = np.zeros(terms.right.shape, bool)
+    for law in laws:
+        found |= law.holds(terms.shape) & terms.is_given(law.effect)
+    return found
+
+
+def _ranked(left: Sequence[Terms], found: Sequence[Law], measure: Measuring) -> list[tuple[Effect, bool]]:
+    """Return the effects that give most of what laws do not, the most first, and whether to look loosely.
+
+    Those that give the most are looked at first, as if nothing else were wrong.
+    """
+    rng = dot_rows.generator("wrong-terms")
+    some = []
+    for terms in (left[at] for at in _spread(len(left), RANKED)):
+        wrong = np.argwhere(terms.wrong & ~_given(found, terms))
+        some.append((terms, rng.permutation(wrong)[:WRONG].T))
+    counts = {effect: sum(terms.are(effect, at).sum() for terms, at in some) for effect in measure.effects()}
+    least = CHANCE * sum(at.shape[1] for _, at in some)
+    some_of = (effect for effect in counts if counts[effect] > least)
+    ranked = sorted(some_of, key=lambda effect: -counts[effect])[:TRIED]
+    strict = [(effect, False) for effect in ranked if counts[effect] > MOSTLY * counts[ranked[0]]]
+    return [*strict, *((effect, True) for effect in ranked)]
+
+
+def _next(
+    ranked: Sequence[tuple[Effect, bool]], left: Sequence[Terms], found: Sequence[Law], measure: Measuring
+) -> tuple[Law, bool] | None:
+    """Return one more law, of one of some effects, and whether it is found loosely; None for none."""
+    for effect, is_loose in ranked:
+        measure.expected = (effect, *(law.effect for law in found))
+        see = partial(_seen, effect, found, is_loose=is_loose)
+        bases = [one.shape for one in left if see(one)[0].any()]
+        # (What roundings hide shows in some of many outputs.)
+        larger = [base for base in bases if np.prod(base) <= BASE][-1:]
+        for base in dict.fromkeys(larger + bases[:1] if measure.slack else bases[:1] + larger):
+            law = _law(effect, base, see, measure)
+            if law is not None:
+                return law, is_loose
+    return None
+
+
+def _seen(effect: Effect, found: Sequence[Law], terms: Terms, *, is_loose: bool) -> tuple[Array, Array]:
+    """Return where an effect is seen besides what laws give, and where it would be.
+
+    Loosely, that is not known where something else is wrong.
+    """
+    seen, shows = terms.looks(effect)
+    free = ~_given(found, terms)
+    if is_loose:
+        shows &= seen | ~terms.wrong
+    return seen & free, shows & free
+
+
+def _place(law: Law, found: Sequence[Law], measure: Measuring) -> int:
+    """Return the place of a law among others: before those instead of which it is seen."""
+    for at, other in enumerate(found):
+        for terms in measure.known.values():
+            both = law.holds(terms.shape) & other.holds(terms.shape)
+            if (both & terms.looks(law.effect)[0] & ~terms.looks(other.effect)[0]).any():
+                return at
+    return len(found)
+
+
+def _law(
+    effect: Effect, base: Shape, see: Callable[[Terms], tuple[Array, Array]], measure: Measuring
+) -> Law | None:
+    """Return the law of an effect, from a shape in which it is seen, if it gives all that is measured."""
+
+    def along(axis: int) -> Rule | None:
+        own = (1, 0, 2)[axis]
+        others = tuple(other for other in range(3) if other != own)
+        # (What is wrong in some rows shows in these alone, whatever is changed.)
+        here = see(measure(base))[0].any(axis=own, keepdims=True)
+
+        def ask(length: int) -> tuple[Array, Array]:
+            sizes = [length if axis == side else size for side, size in enumerate(base)]
+            if length != base[axis] and np.prod(sizes) > LARGEST:
+                return np.zeros(length, bool), np.zeros(length, bool)
+            seen, shows = (of & here for of in see(measure((sizes[0], sizes[1], sizes[2]))))
+            return np.asarray(seen.any(axis=others)), np.asarray(shows.any(axis=others))
+
+        lengths = BLOCKS if axis == 2 else ROWS
+        answers = {length: ask(length) for length in sorted({*lengths, base[axis]})}
+        seen = Seen(*({length: answer[part] for length, answer in answers.items()} for part in (0, 1)))
+        return find_rule(seen, ask, LONGEST)
+
+    rules = []
+    for axis in range(3):
+        rule = along(axis)
+        if rule is None or any(condition.kind == "is" and condition.a > ALONE for condition in rule.length):
+            return None
+        rules.append(rule)
+    law = Law(effect, *rules)
+    for terms in measure.known.values():
+        seen, shows = see(terms)
+        # (Roundings may hide single terms.)
+        most = max(HIDDEN * shows.sum(), 2) if measure.slack else ALIKE * shows.sum()
+        if ((law.holds(terms.shape) & shows) != seen).sum() > most:
+            return None
+    return law
+
+
+def _explains(laws: Sequence[Law], law: Law, result: CallResult) -> bool:
+    """Return whether laws give a failed call's outputs, and one of them has a part in what is wrong."""
+    if not isinstance(result, Failure) or not result.call.n or (operands := quantized(result)) is None:
+        return False
+    call = result.call
+    shape = (call.bs, call.bx, call.n // 32)
+    actual, expected = (outputs_of(call, bytes(side[0])) for side in (result.outputs, result.expected))
+    wrong = actual.view(np.uint32) != expected.view(np.uint32)
+    rows, columns, _ = law.axes(shape)
+    if not wrong[np.ix_(rows, columns)].any():
+        return False
+    w, x = ((side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in operands)
+    return agrees(result, *predicted(laws, w, x, matrices_of(call)[1]))
+
+
+def predicted(
+    laws: Sequence[Law], w: Side, x: Side, elements: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Return the outputs that laws give, of codes and scales of both sides, and of the elements of x.
+
+    Returns
+    -------
+    total, magnitude
+        float64 [n, m]: the sums, and those of the magnitudes that their terms may have.
+    kept, added, free
+        bool [n, m]: outputs that are not written, that are added, and of which nothing is known.
+    """
+    shape = (len(w[1]), len(x[1]), w[1].shape[1])
+    total, magnitude = _sums(
+        w, x, (np.ones(shape[1], bool), np.ones(shape[0], bool), np.ones(shape[2], bool))
+    )
+    kept, added, free = (np.zeros(total.shape, bool) for _ in range(3))
+    regions = [law.axes(shape) for law in laws]
+    for number, (law, own) in enumerate(zip(laws, regions, strict=True)):
+        if not own[0].any():
+            continue
+        here = np.ix_(*own[:2])
+        if law.effect.kind in ("kept", "added"):
+            (kept if law.effect.kind == "kept" else added)[here] = True
+            continue
+        of_w, of_x = law.effect.taken(w, "w"), law.effect.taken(x, "x")
+        if law.effect.kept is not None:
+            of_x = (*law.effect.kept.codes(elements), of_x[2])
+        is_known = [side[2][at][:, own[2]].all(axis=1) for side, at in zip((of_x, of_w), own, strict=False)]
+        free[here] |= ~np.logical_and.outer(*is_known)
+        # (Where a law before it holds, too, it does not.)
+        for region, sign in ((own, 1), *((_both(own, other), -1) for other in regions[:number])):
+            at = np.ix_(*region[:2])
+            taken, more = _sums(of_w, of_x, region, law.effect.sums)
+            total[at] += sign * (taken * law.effect.times - _sums(w, x, region)[0])
+            magnitude[at] += more * (sign > 0)
+    return total, magnitude, kept, added, free
+
+
+def _both(one: Region, other: Region) -> Region:
+    """Return what two regions share."""
+    return one[0] & other[0], one[1] & other[1], one[2] & other[2]
+
+
+def _sums(
+    w: tuple[Array, ...], x: tuple[Array, ...], region: Region, sums: Sums | None = None
+) -> tuple[Array, Array]:
+    """Return the sums of some terms, and of the magnitudes that they may have, for some outputs."""
+    rows, columns, blocks = region
+    total, magnitude = np.zeros((2, rows.sum(), columns.sum()))
+    for b in np.flatnonzero(blocks).tolist():
+        d = np.outer(x[1][rows, b], w[1][columns, b])
+        of_w, of_x = w[0][columns, b].astype(np.float64), x[0][rows, b].astype(np.float64)
+        total += (sums.function(of_w, of_x) if sums else of_x @ of_w.T) * d
+        magnitude += np.abs(d) * (32 * 127 * 127)
+    return total, magnitude
+
+
+def _json(law: Law) -> dict[str, Any]:
+    """Return a law as JSON data."""
+    effect = law.effect
+    what: dict[str, Any] = {"times": effect.times} if effect.kind == "times" else {}
+    if effect.formula is not None:
+        i, n = {"row": ("j", "m") if effect.side == "w" else ("i", "n")}.get(effect.axis, ("b", "nb"))
+        what = {"side": effect.side, "part": effect.part, "of": f"{effect.axis} {effect.formula.text(i, n)}"}
+    if effect.kept is not None:
+        what = {"activations": effect.kept.words}
+    if effect.sums is not None:
+        what = {"sums": effect.sums.words}
+    rules = {"columns": law.columns, "rows": law.rows, "blocks": law.blocks}
+    return {**what, **{name: rule.to_json() for name, rule in rules.items()}}
+
+
+def _evidence(law: Law, measure: Measuring) -> tuple[Evidence, ...]:
+    """Return the smallest call that shows a law."""
+    for terms in sorted(measure.known.values(), key=lambda one: one.right.size):
+        rows, columns, _ = law.axes(terms.shape)
+        call, outputs = terms.call, terms.outputs
+        expected = mul_mat(*matrices_of(call)).astype("<f4")
+        actual = outputs_of(call, outputs[0])
+        wrong = np.argwhere((actual != expected) & np.outer(rows, columns))
+        if len(wrong):
+            i, j = wrong[0].tolist()
+            text = f"out[{i} * m + {j}] is {actual[i, j]:.9g}, expected {expected[i, j]:.9g}"
+            return (Evidence(call, (expected.tobytes(),), outputs, text),)
+    return ()

@@ -1,0 +1,254 @@
+"""Where the outputs of a matrix product come from: rows, scales, blocks, and what was there before.
+
+What is measured at the shapes of failed calls (`measuring`) predicts the outputs of these calls; a
+fact is attached to those that it predicts. Formulas for where rows begin and outputs are stored are tried
+first (`elsewhere`), then rows that do not keep apart (`shared`), then rules for which outputs
+are of other rows, of miscounted blocks, or not written (`words`).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.matmul import mul_mat
+from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.products.elsewhere import distances
+from q8a8_conformance.diagnosis.products.measuring import Measuring
+from q8a8_conformance.diagnosis.products.placements import stored_elsewhere
+from q8a8_conformance.diagnosis.products.rules import EVERYWHERE
+from q8a8_conformance.diagnosis.products.shared import mixed_rows, shared_amax
+from q8a8_conformance.diagnosis.products.words import FORMULAS, KINDS, LETTERS, RULED, ruled, words, wrap
+from q8a8_conformance.diagnosis.replay import replay
+from q8a8_conformance.faults.catalogue import MUTANTS, make
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.protocol.session import SessionError
+from q8a8_conformance.results.expected_product import matrices_of, outputs_of
+from q8a8_conformance.results.observations import Failure
+from q8a8_conformance.results.record import count as counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from q8a8_conformance.diagnosis.facts import Explains
+    from q8a8_conformance.diagnosis.products.placements import Placement
+    from q8a8_conformance.diagnosis.products.sources import Sources
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.reveal.quantizers.calls import AnySession
+
+Array = NDArray[Any]
+
+SHAPES, OUTPUTS = 200, 1 << 17
+"""Shapes, and outputs of a shape, that are looked at."""
+
+REPEATED = 100
+"""Calls with which a mistake of the catalogue must agree to give its name, spread over all that were made."""
+
+
+def place_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Find out which rows, blocks and earlier contents the outputs of failed calls are made of.
+
+    Each fact explains a failed call that none before it does.
+    """
+    shapes = dict.fromkeys((one.call.bs, one.call.bx, one.call.n // 32) for one in failures)
+    small = sorted((shape for shape in shapes if 0 < shape[0] * shape[1] <= OUTPUTS), key=_size)
+    measure = Measuring(session)
+    measured: list[Sources] = []
+    with suppress(SessionError):
+        # (What was measured when the time is up is kept.)
+        measured += (measure(shape) for shape in _some(small, SHAPES))
+    left, facts = list(failures), list[Fact]()
+    for fact in _facts(measured, measure):
+        if explained := {id(one) for one in fact.explained(left)}:
+            facts.append(fact)
+            left = [one for one in left if id(one) not in explained]
+        if not left:
+            break
+    return facts
+
+
+def is_of_any_shape(fact: Fact) -> bool:
+    """Return whether a fact's sentence is about products of any shape, not of one."""
+    return "shapes" not in fact.where or bool({"outputs", "blocks", "stored_at", "period"} & {*fact.where})
+
+
+def _facts(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
+    """Yield facts, the most far-reaching first."""
+    of_kind: dict[str, list[tuple[Sources, Array]]] = {}
+    for sources in measured:
+        for kind, wrong in sources.kinds():
+            of_kind.setdefault(kind, []).append((sources, wrong))
+    if "outputs-not-written" in of_kind and "empty-not-written" in of_kind:
+        of_kind["outputs-not-written"] += of_kind.pop("empty-not-written")
+    if "outputs-added" in of_kind:
+        # (Nothing added looks like nothing written.)
+        of_kind["outputs-added"] += of_kind.pop("empty-not-written", [])
+    yield from _of_placement(measured, measure)
+    yield from _of_distances(measured, measure)
+    yield from _of_mixed(measured, measure)
+    yield from _of_amax(measured, measure)
+    for kind, held in of_kind.items():
+        yield _fact(kind, held, measure)
+
+
+def _of_distances(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
+    """Yield that rows begin elsewhere."""
+    for distance, rule, explains in distances(measured, measure):
+        side, letter = distance.side, LETTERS[distance.side][0]
+        where = "" if rule.text == "All outputs" else f"{rule.text}: "
+        sentence = (
+            f"{where}{'r' if where else 'R'}ow {letter} of {side} begins at block "
+            f"{distance.words} of {side}, not at block {letter} * nb."
+        )
+        data = {"side": side, "begins_at": distance.words, "outputs": rule.to_json()}
+        first = next(one for one in measured if (rule.holds(one.shape) & distance.differs(one.shape)).any())
+        yield _of_formula("rows-begin-elsewhere", data, sentence, first, explains)
+
+
+def _of_mixed(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
+    """Yield that outputs contain products of other rows, too."""
+    if found := mixed_rows(measured, measure):
+        mixed, outputs, blocks, explains = found
+        of = ""
+        if blocks.position.kind != "any":
+            outputs, of = replace(outputs, blocks=EVERYWHERE), f", in {blocks.text('block', 'nb')}"
+        sentence = f"{outputs.text} also contain the products of {mixed.words} of {mixed.side}{of}."
+        data = {
+            "side": mixed.side,
+            "rows": mixed.words,
+            "outputs": outputs.to_json(),
+            "blocks": blocks.to_json(),
+        }
+        first = next(one for one in measured if one.mixed.any())
+        yield _of_formula("sums-of-other-rows", data, sentence, first, explains)
+
+
+def _of_amax(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
+    """Yield that rows of x are quantized under the amax of others."""
+    if found := shared_amax(measured, measure):
+        shared, rule, explains = found
+        shapes = rule.text.removeprefix("All outputs")
+        data = {"rows": shared.words, "outputs": rule.to_json()}
+        first = next(one for one in measured if one.amax is not None)
+        yield _of_formula("amax-of-other-rows", data, f"{shared.words}{shapes}.", first, explains)
+
+
+def _of_formula(kind: str, where: dict[str, Any], sentence: str, first: Sources, explains: Explains) -> Fact:
+    """Return the fact that a formula is."""
+    rule, fix = FORMULAS[kind]
+    return Fact(
+        *(kind, where, rule, sentence, fix, ""),
+        function=calls.MUL_MAT,
+        evidence=_evidence(first),
+        explains=explains,
+    )
+
+
+def _of_placement(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
+    """Yield that outputs are stored elsewhere, if that explains all that was measured."""
+    if not (found := stored_elsewhere(measured, measure)):
+        return
+    placement, shapes = found
+    where = f"In {placement.tile} output" if placement.tile else "Output"
+    sentence = (
+        f"{where} (i, j) is stored at out[{placement.words}], not at out[i * m + j]"
+        f"{f': {placement.why}' if placement.why else ''}{f', where {shapes}' if shapes else ''}."
+    )
+    wrong = [(one, next(one.kinds())[1]) for one in measured if any(one.kinds())]
+    fact = _fact("outputs-of-other-rows", wrong)
+    data = {"stored_at": placement.words, **({"tiles": placement.tile} if placement.tile else {})}
+    explains = partial(_is_stored_so, placement, fact.explains)
+    yield replace(fact, sentence=sentence, where={**fact.where, **data}, explains=explains)
+
+
+def _is_stored_so(placement: Placement, measured: Explains, result: CallResult) -> bool:
+    """Return whether a product's outputs are the right ones elsewhere, but for the rounding of sums.
+
+    (Of two at one place either may be it, as `measured` knows of the shapes that experiments were made with.)
+    """
+    w, x = matrices_of(result.call)
+    expected = mul_mat(w, x)
+    n, m = expected.shape
+    rows, columns = np.indices((n, m))
+    at = placement.place(rows, columns, m, n).reshape(-1)
+    inside = (at >= 0) & (at < m * n)
+    stored = outputs_of(result.call, result.outputs[0]).reshape(-1)[at[inside]]
+    near = 1e-5 * np.abs(expected).max(initial=0.0)
+    return np.allclose(stored, expected.reshape(-1)[inside], rtol=0.0, atol=near) or measured(result)
+
+
+def _size(shape: tuple[int, int, int]) -> tuple[int, int]:
+    m, n, nb = shape
+    return m * n + nb, nb
+
+
+def _some(items: Sequence[Any], most: int) -> list[Any]:
+    """Return so many items at most, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[place] for place in np.linspace(0, len(items) - 1, most).astype(int)]
+
+
+def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring | None = None) -> Fact:
+    """Return the fact that some shapes have in common; `measure` looks at others, to find a rule for all."""
+    rule, alike = KINDS[kind]
+    slug = named([each for sources, _ in held for each in sources.made], rule, alike)
+    first, wrong = held[0]
+    m, n, nb = first.shape
+    sentence = f"With m = {m}, n = {n} and {counted(nb, 'block')} in a row {words(kind, first, wrong)}."
+    by_shape = {sources.shape: sources for sources, _ in held}
+
+    def explains(result: CallResult) -> bool:
+        sources = by_shape.get((result.call.bs, result.call.bx, result.call.n // 32))
+        return isinstance(result, Failure) and sources is not None and sources.predicts(result)
+
+    shapes = [dict(zip(("m", "n", "blocks"), each.shape, strict=True)) for each, _ in held]
+    where: dict[str, Any] = {
+        "shapes": [{**shape, "outputs": int(of.sum())} for shape, (_, of) in zip(shapes, held, strict=True)]
+    }
+    if any(first.periods):
+        where["periods"] = dict(zip("wx", first.periods, strict=True))
+    elif first.counts:
+        where["counts"] = [{"block": b, "times": n} for b, n in first.counts.items() if n != 1]
+    if kind == "outputs-of-other-rows" and wrap(first)[1]:
+        alike, where["period"] = "matrix-k-in-sixteen-bits", wrap(first)[1]
+    elif measure is not None and kind in RULED:
+        with suppress(SessionError):
+            sentence, of_all = ruled(kind, [sources for sources, _ in held], measure) or (sentence, {})
+            where |= of_all
+    return Fact(
+        *(kind, where, rule, sentence, MUTANTS[slug or alike].fix, slug),
+        function=calls.MUL_MAT,
+        evidence=_evidence(first),
+        explains=explains,
+    )
+
+
+def named(made: Sequence[tuple[Call, tuple[bytes, ...]]], rule: str, first: str) -> str:
+    """Return the catalogue's mistake, tried from `first` on, that gives the same outputs in calls made."""
+    for mutant in (MUTANTS[first], *MUTANTS.values()):
+        if mutant.rule == rule and mutant.functions == (calls.MUL_MAT,) and not mutant.separate_process:
+            kernel = make(mutant.slug)
+            if all(replay(kernel, call) == outputs for call, outputs in _some(made, REPEATED)):
+                return mutant.slug
+    return ""
+
+
+def _evidence(sources: Sources) -> tuple[Evidence, ...]:
+    """Return the first call that shows it."""
+    for call, outputs in sources.made:
+        w, x = matrices_of(call)
+        expected = mul_mat(w, x).astype("<f4")
+        actual = outputs_of(call, outputs[0])
+        wrong = np.argwhere(actual != expected)
+        if len(wrong):
+            i, j = wrong[0].tolist()
+            text = f"out[{i} * m + {j}] is {actual[i, j]:.9g}, expected {expected[i, j]:.9g}"
+            return (Evidence(call, (expected.tobytes(),), outputs, text),)
+    return ()

@@ -1,0 +1,215 @@
+"""In which outputs of products of any shape something happens, and which row is taken: one rule for all.
+
+`places` finds out where the outputs of one shape come from. Here shapes around the first one that is
+wrong are looked at, along each of m, n and the blocks of a row, and a rule is found for the columns of out,
+one for its rows, and conditions on the blocks (`reveal.places`). A rule is kept if it holds in every shape
+that was looked at.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.protocol.session import SessionError
+from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Array = NDArray[Any]
+Shape = tuple[int, int, int]
+
+LENGTHS = (*range(1, 19), 20, 23, 24, 31, 32, 33, 36, 47, 48, 63, 64, 65, 66, 127, 128, 129)
+"""Columns, rows or blocks of the shapes that are looked at, the other two as in the first one."""
+
+LONGEST = 300
+"""The most that a rule may ask for."""
+
+LARGEST = 1 << 17
+"""Products of blocks of a shape, at most, that is looked at besides those of failed calls."""
+
+TILES = (2, 4, 8, 16, 32, 64, 3, 5, 6, 12, 24, 48)
+DISTANCES = (1, 2, 3, 4, 8, 16)
+
+EVERYWHERE = Rule(Condition("any"))
+
+
+@dataclass(frozen=True)
+class OutputRule:
+    """In which outputs something happens.
+
+    Attributes
+    ----------
+    columns, rows
+        A rule for the columns of out, with conditions on m, and one for its rows, with conditions on n.
+    blocks
+        Conditions on the number of blocks of a row.
+    either
+        Whether a column or a row is enough; else both must hold.
+    """
+
+    columns: Rule
+    rows: Rule
+    blocks: Rule
+    either: bool = False
+
+    def holds(self, shape: Shape) -> Array:
+        """Return bool [n, m]."""
+        m, n, nb = shape
+        rows, columns = self.rows.holds(n)[:, np.newaxis], self.columns.holds(m)
+        both = rows | columns if self.either else rows & columns
+        return np.asarray(both & self.blocks.takes(nb))
+
+    @property
+    def text(self) -> str:
+        """The outputs, in words."""
+        sides = [
+            rule.text(noun, length)
+            for rule, noun, length in ((self.columns, "column", "m"), (self.rows, "row", "n"))
+            if rule.position.kind != "any"
+        ]
+        where = (
+            f"Outputs in {(' or in ' if self.either else ' and in ').join(sides)}" if sides else "All outputs"
+        )
+        lengths = [
+            condition.text(length, of_length=True)
+            for rule, length in ((self.columns, "m"), (self.rows, "n"), (self.blocks, "nb"))
+            if rule is self.blocks or rule.position.kind == "any"
+            for condition in rule.length
+        ]
+        joined = " and ".join(lengths)
+        return f"{where}{',' if sides else ''} where {joined}" if lengths else where
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {
+            "columns": self.columns.to_json(),
+            "rows": self.rows.to_json(),
+            "blocks": [condition.to_json() for condition in self.blocks.length],
+            "either": self.either,
+        }
+
+
+def output_rule(
+    first: Shape, known: Sequence[Shape], look: Callable[[Shape], Array], shows: Callable[[Shape], Array]
+) -> OutputRule | None:
+    """Find the outputs in which something happens, from a shape in which it does.
+
+    Parameters
+    ----------
+    first
+        m, n and blocks of a row: something happens there.
+    known
+        Other shapes in which the rule must hold.
+    look
+        Returns where it happens in a shape: bool [n, m].
+    shows
+        Returns where it would show: bool [n, m].
+
+    Returns
+    -------
+    OutputRule or None
+        None where no rule holds in every shape.
+    """
+    for either in (False, True):
+        try:
+            columns, rows, blocks = (_along(axis, first, look, shows, either=either) for axis in range(3))
+        except SessionError:
+            # The time is up: no rule is better than one of a few shapes.
+            return None
+        if columns is None or rows is None or blocks is None:
+            continue
+        rule = OutputRule(columns, rows, blocks, either)
+        if all(np.array_equal(rule.holds(shape) & shows(shape), look(shape)) for shape in (first, *known)):
+            return rule
+    return None
+
+
+def block_rule(first: int, look: Callable[[int], Array]) -> Rule | None:
+    """Find the blocks at which something happens, from a number of blocks in which it does.
+
+    `look` returns the blocks of a row of so many at which it happens: bool [blocks].
+    """
+    with suppress(SessionError):
+        seen = Seen({blocks: look(blocks) for blocks in sorted({*LENGTHS, first})})
+        return find_rule(seen, lambda blocks: (look(blocks), None), LONGEST)
+    return None
+
+
+def _along(
+    axis: int, first: Shape, look: Callable[[Shape], Array], shows: Callable[[Shape], Array], *, either: bool
+) -> Rule | None:
+    """Find the rule along m, n or the blocks; of the blocks, conditions on their number."""
+
+    def ask(length: int) -> tuple[Array, Array]:
+        m, n, nb = (length if axis == side else size for side, size in enumerate(first))
+        shape = (m, n, nb)
+        if length != first[axis] and m * n * nb > LARGEST:
+            # (Nothing is known of what would take too long.)
+            return np.zeros(length, bool), np.zeros(length, bool)
+        mask, shown = look(shape), shows(shape)
+        if axis == 2:
+            return np.full(length, mask.any()), np.full(length, shown.any())
+        if axis == 1:
+            mask, shown = mask.T, shown.T
+        # Where a column or a row is enough, those that are wrong as a whole tell.
+        wrong = (mask | ~shown).all(axis=0) & shown.any(axis=0) if either else mask.any(axis=0)
+        return np.asarray(wrong), np.asarray(shown.any(axis=0))
+
+    answers = {length: ask(length) for length in sorted({*LENGTHS, first[axis]})}
+    seen = Seen(*({length: answer[part] for length, answer in answers.items()} for part in (0, 1)))
+    return find_rule(seen, ask, LONGEST)
+
+
+ROW_FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ...]], ...] = (
+    ("0", lambda i, _n, _t: 0 * i, (0,)),
+    ("{i} - {t}", lambda i, _n, t: i - t, DISTANCES),
+    ("{i} + {t}", lambda i, _n, t: i + t, DISTANCES),
+    ("({i} - {t}) % {n}", lambda i, n, t: (i - t) % n, DISTANCES),
+    ("({i} + {t}) % {n}", lambda i, n, t: (i + t) % n, DISTANCES),
+    ("{n} - 1", lambda i, n, _t: 0 * i + n - 1, (0,)),
+    ("{n} - 1 - {i}", lambda i, n, _t: n - 1 - i, (0,)),
+    ("{i} - {i} % {t}", lambda i, _n, t: i - i % t, TILES),
+    ("{i} % {t}", lambda i, _n, t: i % t, TILES),
+    ("{n} - {n} % {t}", lambda i, n, t: 0 * i + n - n % t, TILES),
+    ("{n} - {n} % {t} - 1", lambda i, n, t: 0 * i + n - n % t - 1, TILES),
+    ("{i} - {i} % {t} + {t} - 1 - {i} % {t}", lambda i, _n, t: i - i % t + t - 1 - i % t, TILES),
+    ("{i} - {i} % {t} + {t} - 1", lambda i, _n, t: i - i % t + t - 1, TILES),
+    ("{i} / {t}", lambda i, _n, t: i // t, TILES),
+    ("{t} {i}", lambda i, _n, t: i * t, TILES),
+)
+"""What may be taken for row i of n: words, a function of i, n and a number t, the numbers that are tried."""
+
+
+@dataclass(frozen=True)
+class RowFormula:
+    """Which row is taken for row i of n: `words` in {i} and {n}, and what computes it, with a number t."""
+
+    words: str
+    function: Callable[[Array, int, int], Array]
+    t: int
+
+    def of(self, i: Array, n: int) -> Array:
+        """Return the rows that are taken for rows i."""
+        return self.function(i, n, self.t)
+
+    def text(self, i: str, n: str) -> str:
+        """Describe it, with letters for the row and the number of rows."""
+        return self.words.format(i=i, n=n, t=self.t)
+
+
+def row_formula(seen: Sequence[tuple[int, Array, Array]]) -> RowFormula | None:
+    """Find the formula for the rows that are taken.
+
+    Parameters
+    ----------
+    seen
+        Of several shapes: the number of rows, rows int [k], and what is taken for each, int [k].
+    """
+    every = (RowFormula(words, function, t) for words, function, numbers in ROW_FORMULAS for t in numbers)
+    return next((one for one in every if all(np.array_equal(one.of(i, n), of) for n, i, of in seen)), None)

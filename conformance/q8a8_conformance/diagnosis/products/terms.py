@@ -1,0 +1,402 @@
+"""Single terms of products, block by block: what becomes of them, and what of two codes, or scales, is taken.
+
+In a view of a shape all blocks but one of each row of one side have no codes: each output is what the terms
+of that block come to. The numbers are small integers and powers of two, so that sums are exact in any order;
+a term that is counted otherwise, or has the codes or the scale of another row or block, shows as what that
+would give (`Effect`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8 import layout
+from q8a8.recipe import quantize_blocks
+from q8a8_conformance.diagnosis.products.rules import ROW_FORMULAS, RowFormula
+from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.protocol.session import CallRefused
+from q8a8_conformance.results.expected_product import outputs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from q8a8_conformance.diagnosis.products.rules import Shape
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.reveal.places import Rule
+    from q8a8_conformance.reveal.quantizers.calls import AnySession
+
+Array = NDArray[Any]
+Side = tuple[Array, Array]
+Region = tuple[Array, Array, Array]
+
+HELD = 2.0**22
+"""What outputs hold before: more than any sum, and sums with it are exact."""
+
+SHORT = 16
+"""Blocks of a row, at most, whose codes and scales are large; else sums would not be exact."""
+
+TIMES = (0.0, 2.0, 3.0, 4.0, -1.0, 0.5)
+"""How often terms may be counted."""
+
+STOPPED = "no more calls are made"
+
+CLEAR = 3
+"""Roundings of which a difference that shows is more."""
+
+FEW = 0.03
+"""The part of the outputs of a product that may be a multiple of their own by chance."""
+
+PARTS = {"block": (True, True), "codes": (True, False), "scale": (False, True)}
+"""Parts of a block that may be another's: whether its codes are, and its scale."""
+
+
+class Kept(Protocol):
+    """What activations become, in words, and as codes and scales of rows of elements."""
+
+    @property
+    def words(self) -> str:
+        """What they become, as a clause."""
+
+    def codes(self, x: Array) -> Side:
+        """Return codes, [n, nb, 32], and scales, [n, nb], of rows, float32 [n, 32·nb]."""
+
+
+class Sums(Protocol):
+    """How the sum of a block is made, in words, and of codes."""
+
+    @property
+    def words(self) -> str:
+        """How, as a clause."""
+
+    @property
+    def function(self) -> Callable[[Array, Array], Array]:
+        """Return the sums [n, m] of a block of codes of w, [m, 32], and of x, [n, 32]."""
+
+    def of(self, w: Array, x: Array) -> Array:
+        """Return the sums of codes, [m, nb, 32] and [n, nb, 32]: float64 [n, m, nb]."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What becomes of terms.
+
+    Attributes
+    ----------
+    kind
+        "times", "kept", "added", "source" for a part of another row, or block, "recipe" or "sum".
+    times
+        How often a term is counted.
+    side, part, axis, formula
+        Of a source: "x" or "w", a name of `PARTS`, "row" or "block", and which one is taken.
+    kept
+        Of a recipe: what activations become.
+    sums
+        Of a "sum": how that of a block is made.
+    """
+
+    kind: str
+    times: float = 1.0
+    side: str = ""
+    part: str = ""
+    axis: str = ""
+    formula: RowFormula | None = None
+    kept: Kept | None = None
+    sums: Sums | None = None
+
+    def taken(self, of: Side, side: str) -> tuple[Array, Array, Array]:
+        """Return codes and scales of a side as they are multiplied, and where that is known: [rows, nb]."""
+        codes, scales = of
+        known = np.ones(scales.shape, bool)
+        if self.kind != "source" or self.side != side or self.formula is None:
+            return codes, scales, known
+        axis = 0 if self.axis == "row" else 1
+        at = self.formula.of(np.arange(scales.shape[axis]), scales.shape[axis])
+        inside = (at >= 0) & (at < scales.shape[axis])
+        known &= inside[:, np.newaxis] if axis == 0 else inside
+        at = np.clip(at, 0, scales.shape[axis] - 1)
+        of_codes, of_scale = PARTS[self.part]
+        return (
+            np.take(codes, at, axis) if of_codes else codes,
+            np.take(scales, at, axis) if of_scale else scales,
+            known,
+        )
+
+
+def effects() -> Iterator[Effect]:
+    """Yield all effects, the simplest first."""
+    yield Effect("kept")
+    yield from (Effect("times", times) for times in TIMES)
+    yield Effect("added")
+    for words, function, numbers in ROW_FORMULAS:
+        for t in numbers:
+            formula = RowFormula(words, function, t)
+            for axis in ("row", "block"):
+                for side in "wx":
+                    yield from (Effect("source", 1.0, side, part, axis, formula) for part in PARTS)
+
+
+def terms_of(w: Side, x: Side) -> Array:
+    """Return the products of blocks of codes int [rows, nb, 32] and scales [rows, nb]: float64 [n, m, nb]."""
+    sums = np.einsum("nbe,mbe->nmb", x[0].astype(np.float32), w[0].astype(np.float32), optimize=True)
+    return np.asarray(sums * (x[1][:, np.newaxis] * w[1]).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Law:
+    """What becomes of which terms.
+
+    Attributes
+    ----------
+    effect
+        What.
+    columns, rows, blocks
+        Of which: a rule for each side of the tensor of terms.
+    """
+
+    effect: Effect
+    columns: Rule
+    rows: Rule
+    blocks: Rule
+
+    def axes(self, shape: Shape) -> Region:
+        """Return the rows, columns and blocks of a shape, bool each; none where a length has none."""
+        found = self.rows.holds(shape[1]), self.columns.holds(shape[0]), self.blocks.holds(shape[2])
+        is_any = all(axis.any() for axis in found)
+        return found if is_any else (found[0] & False, found[1] & False, found[2] & False)
+
+    def holds(self, shape: Shape) -> Array:
+        """Return of which terms of a shape: bool [n, m, nb]."""
+        rows, columns, blocks = self.axes(shape)
+        return np.asarray(rows[:, np.newaxis, np.newaxis] & columns[:, np.newaxis] & blocks)
+
+
+@dataclass
+class Terms:
+    """The terms of a shape.
+
+    Attributes
+    ----------
+    shape
+        m, n and blocks of a row.
+    w, x
+        Codes and scales of each side.
+    call, outputs
+        The whole product's.
+    whole
+        float64 [n, m]: its outputs.
+    views
+        By side: what comes where that side has codes in one block alone, float64 [n, m, nb]; empty where the
+        whole product is right.
+    """
+
+    shape: Shape
+    w: Side
+    x: Side
+    call: Call
+    outputs: tuple[bytes, ...]
+    whole: Array
+    elements: Array
+    slack: float
+    views: dict[str, Array] = field(default_factory=dict)
+
+    @cached_property
+    def sizes(self) -> Array:
+        """Magnitudes that few terms have."""
+        return np.asarray(32 * 40 * 64 * self.x[1][:, np.newaxis] * self.w[1])
+
+    def alike(self, one: Array, other: Array, blocks: slice = slice(None)) -> Array:
+        """Return which terms of some blocks, or their sums [n, m], are the same but for roundings."""
+        sizes = self.sizes[..., blocks]
+        with np.errstate(invalid="ignore"):
+            return np.asarray(
+                np.abs(one - other) <= self.slack * (sizes.sum(axis=2) if one.ndim < 3 else sizes)
+            )
+
+    @cached_property
+    def right(self) -> Array:
+        """The right terms."""
+        return terms_of(self.w, self.x)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the whole product is right."""
+        return bool(self.alike(self.whole, self.right.sum(axis=2)).all())
+
+    @cached_property
+    def wrong(self) -> Array:
+        """Which terms are not right in any view: bool [n, m, nb]."""
+        found = np.zeros(self.right.shape, bool)
+        for view in self.views.values():
+            found |= ~self.alike(view, self.right)
+        return found
+
+    def given(self, effect: Effect) -> Array:
+        """Return the terms by an effect, NaN where that is not known: float64 [n, m, nb]."""
+        if effect.kind == "kept":
+            return np.full(self.right.shape, HELD)
+        if effect.kind == "added":
+            return self.right + HELD
+        if effect.kind == "times":
+            return self.right * effect.times
+        if effect.sums is not None:
+            return effect.sums.of(self.w[0], self.x[0]) * self.x[1][:, np.newaxis] * self.w[1]
+        if effect.kept is not None:
+            return terms_of(self.w, effect.kept.codes(self.elements))
+        *w, w_known = effect.taken(self.w, "w")
+        *x, x_known = effect.taken(self.x, "x")
+        known = x_known[:, np.newaxis] & w_known
+        return np.where(known, terms_of((w[0], w[1]), (x[0], x[1])), np.nan)
+
+    def is_given(self, effect: Effect) -> Array:
+        """Return which terms are what an effect gives: bool [n, m, nb]."""
+        given = self.given(effect)
+        seen = np.full(given.shape, bool(self.views))
+        for view in self._of(effect):
+            seen &= self.alike(view, given)
+        return seen
+
+    def are(self, effect: Effect, at: Array) -> Array:
+        """Return the same of some terms, int [3, t]: bool [t]."""
+        i, j, b = at
+        if effect.kind == "source":
+            (w, of_w, w_known), (x, of_x, x_known) = effect.taken(self.w, "w"), effect.taken(self.x, "x")
+            sums = (w[j, b].astype(np.float64) * x[i, b]).sum(axis=1) * of_w[j, b] * of_x[i, b]
+            given = np.where(w_known[j, b] & x_known[i, b], sums, np.nan)
+        else:
+            given = self.given(effect)[i, j, b]
+        slack = self.slack * self.sizes[i, j, b]
+        found = [np.abs(view[i, j, b] - given) <= slack for view in self._of(effect)]
+        return np.asarray(np.logical_and.reduce([np.abs(given - self.right[i, j, b]) > slack, *found]))
+
+    def _of(self, effect: Effect) -> Iterator[Array]:
+        """Yield the views in which an effect shows."""
+        is_moved = effect.kind == "source" and effect.axis == "block"
+        for side, view in self.views.items():
+            # (Another block shows beside one block of the other side alone; blocks of x have no other scale.)
+            if not is_moved or side != effect.side or (side == "w" and effect.part == "scale"):
+                yield view
+
+    def looks(self, effect: Effect) -> tuple[Array, Array]:
+        """Return where an effect is seen, and where it would be: bool [n, m, nb] each."""
+        given = self.given(effect)
+        # (Where both are alike nothing is seen.)
+        shows = (np.abs(given - self.right) > CLEAR * self.slack * self.sizes) & ~np.isnan(given)
+        if effect.kind == "source":
+            # (What is a multiple by chance tells nothing.)
+            shows &= ~np.logical_or.reduce([given == self.right * times for times in TIMES])
+        return (self.is_given(effect) & shows) if self.views else np.zeros(shows.shape, bool), shows
+
+
+class Measuring:
+    """Measures terms shape by shape; the next time they are known.
+
+    Parameters
+    ----------
+    session
+        With the kernel.
+    most
+        Calls at most.
+
+    Attributes
+    ----------
+    known
+        What was measured.
+    expected
+        Effects of which many terms may have one: they are measured together.
+    """
+
+    slack = 0.0
+    sides = "wx"
+
+    def effects(self) -> list[Effect]:
+        """Return what may become of terms."""
+        return list(effects())
+
+    def operands(self, shape: Shape) -> tuple[Side, Array]:
+        """Return codes and scales of w, and the elements of x, float32 [n, 32·nb], of a shape."""
+        m, n, nb = shape
+        codes, scales = _side(n, nb, "x")
+        elements = (codes * scales[..., np.newaxis]).astype(np.float32)
+        return _side(m, nb, "w"), elements.reshape(n, -1)
+
+    def __init__(self, session: AnySession, most: int) -> None:
+        self._session, self._left = session, most
+        self.known: dict[Shape, Terms] = {}
+        self.expected: tuple[Effect, ...] = ()
+
+    def __call__(self, shape: Shape) -> Terms:
+        """Measure a shape."""
+        if shape not in self.known:
+            self.known[shape] = self._measure(shape)
+        return self.known[shape]
+
+    def _measure(self, shape: Shape) -> Terms:
+        m, n, nb = shape
+        w, elements = self.operands(shape)
+        scales, codes = quantize_blocks(elements.reshape(n, nb, 32))
+        made = self._multiply(w, elements)
+        terms = Terms(shape, w, (codes, scales.astype(np.float64)), *made, elements, self.slack)
+        if terms.is_right:
+            return terms
+        for side in self.sides:
+            terms.views[side] = np.empty((n, m, nb))
+            self._view(terms, side, 0, nb)
+        return terms
+
+    def _view(self, terms: Terms, side: str, first: int, end: int) -> None:
+        """Measure the terms of some blocks; together where they are what the whole product's outputs are."""
+        (codes, scales), elements = terms.w, terms.elements
+        b, some = np.arange(terms.shape[2]), slice(first, end)
+        only = ((first <= b) & (b < end))[:, np.newaxis]
+        if side == "w":
+            codes = np.where(only, codes, 0).astype(np.int8)
+        else:
+            elements = np.where(np.repeat(only[:, 0], 32), elements, np.float32(0))
+        outputs, view = self._multiply((codes, scales), elements)[2], terms.views[side][..., some]
+        if end - first == 1:
+            view[..., 0] = outputs
+            return
+        right = terms.right[..., some]
+        every = terms.right.sum(axis=2)
+        left = np.ones(outputs.shape, bool)
+        expected = [terms.given(effect)[..., some] for effect in self.expected]
+        sure = (right, 0 * right, *expected)
+        for number, given in enumerate((*sure, *(right * times for times in TIMES[1:]))):
+            here = left & terms.alike(outputs, given.sum(axis=2), some)
+            # (Few may be multiples by chance.)
+            if (number < len(sure) or here.mean() > FEW) and (here.all() or not self.slack):
+                view[here] = given[here]
+                left &= ~here
+        for given, whole in ((0 * right, 0 * every), (right, every)):
+            here = left & (outputs == given.sum(axis=2) + HELD) & (terms.whole == whole + HELD)
+            view[here] = given[here] + HELD
+            left &= ~here
+        if left.any():
+            middle = (first + end) // 2
+            self._view(terms, side, first, middle)
+            self._view(terms, side, middle, end)
+
+    def _multiply(self, w: Side, elements: Array) -> tuple[Call, tuple[bytes, ...], Array]:
+        """Return a product's call and outputs, as they are and as float64 [n, m]."""
+        self._left -= 1
+        if self._left < 0:
+            raise CallRefused(STOPPED)
+        blocks = layout.pack(w[1].astype(np.float16), w[0])
+        call = calls.mul_mat(blocks, elements, out=calls.float_bytes(HELD) * (len(w[0]) * len(elements)))
+        outputs = tuple(bytes(out) for out in self._session.call(call).outputs)
+        return call, outputs, outputs_of(call, outputs[0]).astype(np.float64)
+
+
+def _side(rows: int, nb: int, side: str) -> Side:
+    """Return codes, int8 [rows, nb, 32], and scales, float64 [rows, nb]; of x one code of a block is 127."""
+    rng = dot_rows.generator("terms", rows, nb, side)
+    most, exponents = (40, 4) if nb <= SHORT else (15, 3)
+    codes = rng.integers(1, most + 1, (rows, nb, 32)) * rng.choice([-1, 1], (rows, nb, 32))
+    if side == "x":
+        np.put_along_axis(codes, rng.integers(0, 32, (rows, nb, 1)), 127, axis=2)
+    return codes.astype(np.int8), np.exp2(rng.integers(0, exponents, (rows, nb)))

@@ -1,0 +1,214 @@
+"""Which elements of a vector, or of a block, count in its amax, by their sign and place, measured.
+
+In a vector of one sign whose magnitudes fall in steps, the scale tells the largest element that counts: those
+before it do not. Every element of short vectors, and some of longer ones, are the largest once. The places
+that do not count are a rule (`q8a8_conformance.reveal.places`), of each sign its own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given, quantized
+from q8a8_conformance.reveal.places import Seen, find_rule
+from q8a8_conformance.reveal.quantizers.calls import BLOCK
+from q8a8_conformance.reveal.quantizers.structure import LARGE, even_row
+from q8a8_conformance.reveal.quantizers.words import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from q8a8_conformance.diagnosis.quantizers.cases import Case
+    from q8a8_conformance.reveal.places import Rule
+    from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
+
+Array = NDArray[Any]
+
+F32 = np.float32
+
+SIZES = (*range(1, 13), 15, 16, 17, 20, 24, 31, 32, 33, 40, 64, 65, 100, 129, 257, 300, 600, 1031)
+"""Elements of the vectors that are looked at."""
+
+DENSE = 40
+"""Elements of a vector of which every one is the largest once."""
+
+ENDS = (0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 32)
+"""Places of longer ones, from their beginning, from their end, and about their last multiples."""
+
+STEP, STEPS = 1.04, 120
+"""By how much a magnitude is less than the one before, and how many steps there are."""
+
+LONGEST = 2000
+
+PLACES = 3
+"""Blocks in which elements are made large."""
+
+ROW = 64
+"""Blocks of the longest row that is made for it."""
+
+SMALLER = F32(0.995)
+"""The part of amax below which a scale shows that an element does not count."""
+
+BLOCK_FIX = "Take max |x_j| over all 32 elements of the block."
+
+FIX = "Take one amax over the magnitudes of all elements, however many they are."
+
+
+def counted_effects(calls: QuantizerCalls) -> Iterator[Effect]:
+    """Yield that elements do not count in amax, by the rules that were measured."""
+    rules: list[Rule | None] = []
+    for sign in (1, -1):
+        found = {n: _uncounted(calls, n, sign) for n in SIZES}
+        seen = Seen({n: of for n, (of, _) in found.items()}, {n: known for n, (_, known) in found.items()})
+        rules.append(find_rule(seen, partial(_uncounted, calls, sign=sign), LONGEST))
+    positive, negative = rules
+    if positive is None and negative is None:
+        return
+    if positive is not None and negative is not None and positive == negative:
+        text = f"{_begun(positive)} not count in amax"
+        yield _effect(text, positive, negative, {})
+        yield _effect(f"{text}, for the scale alone", positive, negative, {"part": "scale"})
+        return
+    texts = [
+        f"{_begun(rule)} not count in amax where {'they are' if rule.is_plural else 'it is'} {name}"
+        for rule, name in ((positive, "positive"), (negative, "negative"))
+        if rule is not None
+    ]
+    text = "; ".join(texts)
+    yield _effect(text, positive, negative, {})
+    if positive is None and negative is not None:
+        text = f"{_begun(negative, 'is', 'are')} compared without the absolute value in amax"
+        yield _effect(text, positive, negative, {"signed": True})
+
+
+def _begun(rule: Rule, one: str = "does", many: str = "do") -> str:
+    text = rule.text("element", "size")
+    where = text.partition(" where ")
+    verb = many if rule.is_plural else one
+    return f"{where[0][0].upper()}{where[0][1:]}{f', where {where[2]},' if where[2] else ''} {verb}"
+
+
+def _effect(text: str, positive: Rule | None, negative: Rule | None, data: dict[str, Any]) -> Effect:
+    where = {name: rule.to_json() for name, rule in (("positive", positive), ("negative", negative)) if rule}
+    gives = partial(_without, positive=positive, negative=negative, **data)
+    return Effect("place-not-counted", where | data, text, "Q8A8-QNT-1", FIX, gives)
+
+
+def _without(
+    case: Case, positive: Rule | None, negative: Rule | None, *, signed: bool = False, part: str = ""
+) -> Given:
+    nothing = np.zeros(case.size, np.bool_)
+    held = [nothing if rule is None else rule.holds(case.size) for rule in (positive, negative)]
+    hidden = np.where(case.x < 0, held[1], held[0])
+    least = case.x if signed else F32(0)
+    amax = np.asarray(np.where(hidden, least, np.abs(case.x)).max(axis=1), F32)
+    h = (amax / F32(LARGEST_CODE)).astype(np.float16) if signed else None
+    data, known = quantized(case, amax, h=h)
+    if part == "scale":
+        data[:, 2:], known[:, 2:] = case.right[:, 2:], True
+    # (The sign of a zero depends on the order of comparisons.)
+    return data, known & ~(signed & (amax == 0))[:, np.newaxis]
+
+
+def _uncounted(calls: QuantizerCalls, n: int, sign: int) -> tuple[Array, Array]:
+    """Return bool [n] twice: which elements of a sign do not count, and of which that is known."""
+    out, known = np.zeros((2, n), np.bool_)
+    if n <= DENSE:
+        some = list(range(n))
+    else:
+        ends = {*ENDS, *(n - 1 - e for e in ENDS)}
+        ends |= {n // m * m + e for m in (8, 16, 32, 64, 128, 256) for e in (-1, 0)}
+        some = sorted(e for e in ends if 0 <= e < n)
+    left = [*some[::-1]]
+    while left:
+        first = left.pop()
+        # (Those behind it follow in turns, so that what does not count is passed over.)
+        order = [first, *[e for e in some if e != first and not known[e]], *np.flatnonzero(known & ~out)]
+        sizes = np.full(n, 127 * STEP**-STEPS)
+        steps = np.minimum(np.arange(len(order)), STEPS - 2)
+        sizes[order] = 127 * STEP ** -steps.astype(float)
+        h = calls((sign * sizes).astype(F32)).scales.view(np.float16)[0]
+        with np.errstate(all="ignore"):
+            # (A negative scale is that of a signed element: no magnitude counts.)
+            at = int(np.rint(np.log(1 / np.float64(h)) / np.log(STEP))) if 0 < h < np.inf else n
+        passed = order[: min(at, len(order))]
+        known[passed], out[passed] = True, True
+        if at < min(len(order), STEPS - 2):
+            known[order[at]] = True
+        left = [e for e in left if not known[e]]
+    return out, known
+
+
+# Blocks.
+
+
+def counted_in_blocks(calls: QuantizerCalls, made: Sequence[Case]) -> Iterator[Effect]:
+    """Yield that elements of a block do not count in its amax: in blocks whose scale is too small."""
+    (case,) = made
+    numbers = np.concatenate([np.arange(n) for _, n in case.rows])
+    lengths = np.concatenate([np.full(n, n) for _, n in case.rows])
+    h = np.ascontiguousarray(case.got[:, :2]).view(np.float16)[:, 0]
+    got = np.where(np.isfinite(h), h, -1).astype(F32)
+    small = np.flatnonzero(
+        case.wrong[:, 0] & (got >= 0) & (got * 127 < case.amax * SMALLER) & (lengths <= ROW)
+    )
+    found: dict[bytes, Array] = {}
+    for block in small[np.unique(np.linspace(0, len(small) - 1, PLACES).astype(int))] if small.size else ():
+        counted = _counted_at(calls, int(lengths[block]), int(numbers[block]))
+        found.setdefault(counted.tobytes(), counted)
+    for counted in found.values():
+        if counted.any() and not counted.all():
+            yield uncounted_effect(counted)
+
+
+def uncounted_effect(counted: Array) -> Effect:
+    """Return that some elements of a block do not count: bool [2, 32], positive and negative ones."""
+    signs = zip(("positive", "negative"), counted, strict=True)
+    where = {name: np.flatnonzero(~of).tolist() for name, of in signs}
+    gives = partial(_of_counted, counted=counted)
+    what = uncounted_sentence(counted).rstrip(".")
+    return Effect("element-not-counted", where, what, "Q8A8-QNT-1", BLOCK_FIX, gives)
+
+
+def _of_counted(case: Case, counted: Array) -> Given:
+    seen = np.where(case.x < 0, counted[1], counted[0])
+    return quantized(case, np.abs(np.where(seen, case.x, F32(0))).max(axis=1, initial=F32(0)))
+
+
+def _counted_at(calls: QuantizerCalls, n: int, b: int) -> Array:
+    """Return which elements of a block b in a row of n count: bool [2, 32], positive and negative ones."""
+    base = even_row(n * BLOCK).reshape(n, BLOCK)
+    small = calls(base).scales[b]
+    counted = np.zeros((2, BLOCK), np.bool_)
+    for sign, j in np.ndindex(2, BLOCK):
+        x = base.copy()
+        x[b, j] = LARGE * 127 * (1 - 2 * sign)
+        counted[sign, j] = calls(x).scales[b] != small
+    return counted
+
+
+def uncounted_sentence(counted: Array) -> str:
+    """Say which elements of a block do not count in amax: bool [2, 32], positive and negative ones."""
+    both = np.flatnonzero(~counted.any(axis=0)).tolist()
+    parts = [
+        (sign, np.flatnonzero(some).tolist())
+        for sign, some in (
+            ("", ~counted.any(axis=0)),
+            ("positive", ~counted[0] & counted[1]),
+            ("negative", ~counted[1] & counted[0]),
+        )
+    ]
+    texts = [
+        f"element {listed(of)} of a block{f', where it is {sign},' if sign else ''}"
+        if len(of) == 1
+        else f"{sign}{' ' if sign else ''}elements {listed(of)} of a block"
+        for sign, of in parts
+        if of
+    ]
+    is_one = len(texts) == 1 and len(both or parts[1][1] or parts[2][1]) == 1
+    text = " and ".join(texts)
+    return f"{text[0].upper()}{text[1:]} {'does' if is_one else 'do'} not count in its amax."

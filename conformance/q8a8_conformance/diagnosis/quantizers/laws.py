@@ -1,0 +1,135 @@
+"""What happens to a quantizer's blocks, and where, as facts: laws that give every byte of the calls.
+
+A law is an effect (`effects`) with a condition (`conditions`); `search` finds
+one, or two or three that hold together. Besides them steps of the arithmetic may be others everywhere, as
+`q8a8_conformance.reveal.quantizers.revealed` measured them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.recipe import RECIPES, Recipe
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.quantizers.cases import case_of
+from q8a8_conformance.diagnosis.quantizers.evidence import show
+from q8a8_conformance.diagnosis.quantizers.search import Law, Search, gives
+from q8a8_conformance.reveal.asking import NoAnswerError
+from q8a8_conformance.reveal.quantizers.arithmetic import differences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from q8a8_conformance.diagnosis.facts import Difference, Statement
+    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
+
+    Steps = Callable[[Recipe], Iterable[Difference]]
+
+Array = NDArray[Any]
+
+DESIGN = RECIPES["design"]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What a quantizer computes: a recipe, and the laws by which it differs from it."""
+
+    function: str
+    recipe: Recipe
+    laws: tuple[Law, ...]
+
+    def gives(self, result: CallResult) -> bool:
+        """Return whether a call's bytes are what it gives, but for those that it leaves open."""
+        if result.call.function != self.function or not result.call.n:
+            return False
+        case = case_of(result).with_base(self.recipe)
+        return bool(np.isfinite(case.x).all() and gives(self.laws, case).all())
+
+
+def law_facts(
+    calls: QuantizerCalls, failed: Sequence[Failure], recipe: Recipe = DESIGN, steps: Steps | None = None
+) -> list[Fact]:
+    """Return the laws that give most calls, as facts; none where there are none.
+
+    `recipe` is what was measured to be computed everywhere; `steps` yields in what one differs, in words.
+    """
+    best: list[Fact] = []
+    most = 0
+    try:
+        search = Search(calls, failed)
+        for base in (DESIGN, recipe) if steps and differences(recipe) else (DESIGN,):
+            found = Arithmetic(calls.function, base, search.laws(base))
+            facts = _facts(found, failed, steps)
+            count = len({id(one) for fact in facts for one in fact.explained(failed)})
+            if found.laws and count > most and not search.undoes(base, found.laws):
+                best, most = facts, count
+            if most == len(failed):
+                break
+    except NoAnswerError:
+        return best
+    return best
+
+
+def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps | None) -> list[Fact]:
+    """Return laws, and the steps that differ everywhere, as facts: those that explain most first."""
+    facts = []
+    given = remembered(found.gives)
+    bare = [Arithmetic(found.function, found.recipe, _but(found.laws, law)) for law in found.laws]
+    without = [remembered(one.gives) for one in bare]
+    for law, one in zip(found.laws, without, strict=True):
+        effect = law.effect
+        where = {**effect.data, **law.condition.data}
+        fact = effect.fact.replace("value-", "place-") if "position" in where else effect.fact
+        named = (fact, where, effect.rule, law.sentence, effect.fix, effect.cause)
+        facts.append(_fact(named, found.function, failed, partial(_explains, given, one, without)))
+    for difference in steps(found.recipe) if steps and differences(found.recipe) else ():
+        right = Arithmetic(found.function, DESIGN, found.laws)
+        facts.append(
+            _fact(
+                _named(difference),
+                found.function,
+                failed,
+                partial(_explains, given, remembered(right.gives), ()),
+            )
+        )
+    counted = [(len(fact.explained(failed)), fact) for fact in facts]
+    return [fact for count, fact in sorted(counted, key=lambda one: -one[0]) if count]
+
+
+def _but(laws: tuple[Law, ...], law: Law) -> tuple[Law, ...]:
+    return tuple(one for one in laws if one is not law)
+
+
+def _named(one: Statement) -> tuple[str, Any, str, str, str, str]:
+    return one.fact, one.where, one.rule, one.sentence, one.fix, one.cause
+
+
+def _fact(
+    named: tuple[str, Any, str, str, str, str],
+    function: str,
+    failed: Sequence[Failure],
+    explains: Callable[[CallResult], bool],
+) -> Fact:
+    explained = remembered(explains)
+    shown = min((one for one in failed if explained(one)), key=lambda one: one.call.n, default=None)
+    evidence: tuple[Evidence, ...] = ()
+    if shown is not None:
+        text = show(function, shown.call, shown.expected, shown.outputs)
+        evidence = (Evidence(shown.call, shown.expected, shown.outputs, text),)
+    return Fact(*named, function=function, evidence=evidence, explains=explained)
+
+
+def _explains(
+    given: Callable[[CallResult], bool],
+    without: Callable[[CallResult], bool],
+    others: Sequence[Callable[[CallResult], bool]],
+    result: CallResult,
+) -> bool:
+    """Return whether all together give a call, and do not without one; where each alone would do, all do."""
+    return given(result) and (not without(result) or all(other(result) for other in others))

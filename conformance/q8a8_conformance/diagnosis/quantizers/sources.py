@@ -1,0 +1,241 @@
+"""Codes and scales that stand elsewhere than they should, and effects whose numbers are read off the calls.
+
+other blocks
+    A block's bytes, codes or scale are those of another one: a neighbour, the first or the last of a group.
+moved bytes
+    Which byte of a block stands at which place is measured, in the blocks that are wrong.
+elements
+    Which elements count in amax, by sign; limits of codes; codes that are always stored as others.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.diagnosis.quantizers.codes import limit_effect, table_effect
+from q8a8_conformance.diagnosis.quantizers.counted import uncounted_effect
+from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given
+from q8a8_conformance.diagnosis.quantizers.orders import order_text
+from q8a8_conformance.diagnosis.quantizers.windows import crossed_effects, window_effects
+from q8a8_conformance.reveal.quantizers.calls import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from q8a8_conformance.diagnosis.quantizers.cases import Case
+
+Array = NDArray[Any]
+
+F32 = np.float32
+
+PAIR = 2
+GROUPS = (PAIR, 3, 4, 5, 6, 8, 16, 32, 64)
+OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4, -8, 8, -16, 16)
+
+LEAST = 8
+"""Wrong blocks that tell where a byte comes from."""
+
+SURE = 0.3
+"""The part of the wrong blocks in which it must come from there."""
+
+FEW = 8
+"""Codes that are stored as others, at most."""
+
+
+def measured_effects(made: Sequence[Case], *, is_row: bool) -> Iterator[Effect]:
+    """Yield effects whose numbers are read off calls."""
+    if is_row:
+        yield from _uncounted(made)
+        yield from _moved(made)
+        yield from crossed_effects(made)
+    yield from _tables(made)
+
+
+def placed_effects(*, is_row: bool) -> Iterator[Effect]:
+    """Yield what is another block's."""
+    if is_row:
+        yield from _other_blocks()
+        yield from window_effects()
+
+
+# Other blocks.
+
+OWN = "Let every block have its own scale and codes."
+
+
+def _other_blocks() -> Iterator[Effect]:
+    for name, data, text, of in _sources():
+        for what, noun, verb in (("block", "A block", "holds"), ("codes", "A block", "has the codes of"),
+                                 ("scale", "A block", "has the scale of")):  # fmt: skip
+            gives = partial(_of_block, of=of, what=what)
+            where = {"of-block": name, "what": what, **data}
+            yield Effect("value-of-block", where, f"{noun} {verb} {text}", "Q8A8-QNT-7", OWN, gives)
+
+
+_OTHER = "the other block of its pair"
+
+
+def _sources() -> Iterator[tuple[str, dict[str, int], str, Callable[[Array], Array]]]:
+    """Yield which block's each block has, by the blocks of a row."""
+    for o in OFFSETS:
+        name = {-1: "the block before", 1: "the block after"}.get(o, f"the block {o:+d} from it")
+        yield "offset", {"offset": o}, name, partial(_shifted, o=o)
+    for t in GROUPS:
+        yield "first-of-group", {"group": t}, f"the first block of its group of {t}", partial(_first, t=t)
+        yield "last-of-group", {"group": t}, f"the last block of its group of {t}", partial(_last, t=t)
+        name = f"the block at its place from the end of its group of {t}" if t > PAIR else _OTHER
+        yield "mirrored", {"group": t}, name, partial(_mirrored, t=t)
+    yield "first", {}, "the first block of the row", np.zeros_like
+    yield "mirror", {}, "the block at its place from the end of the row", lambda i: i[::-1]
+
+
+def _shifted(i: Array, o: int) -> Array:
+    at = i + o
+    return np.where((at >= 0) & (at < len(i)), at, i)
+
+
+def _first(i: Array, t: int) -> Array:
+    return np.asarray(i - i % t)
+
+
+def _last(i: Array, t: int) -> Array:
+    return np.asarray(np.minimum(i - i % t + t - 1, len(i) - 1))
+
+
+def _mirrored(i: Array, t: int) -> Array:
+    at = i - i % t + t - 1 - i % t
+    return np.where(at < len(i), at, i)
+
+
+def _of_block(case: Case, of: Callable[[Array], Array], what: str) -> Given:
+    source = case.by_row(lambda numbers: numbers[of(np.arange(len(numbers)))], np.arange(len(case.x)))
+    data = case.right.copy()
+    columns = {"block": slice(0, None), "codes": slice(2, None), "scale": slice(0, 2)}[what]
+    data[:, columns] = case.right[source, columns]
+    return data, np.ones(data.shape, np.bool_)
+
+
+# Elements that do not count.
+
+
+def _uncounted(made: Sequence[Case]) -> Iterator[Effect]:
+    """Yield that elements of a block do not count in amax: those that are greater than the scale allows."""
+    larger, counts = np.zeros((2, 2, BLOCK), np.bool_)
+    for case in made:
+        got = np.ascontiguousarray(case.got[:, :2]).view(np.float16)[:, 0].astype(F32)
+        smaller = case.wrong[:, 0] & np.isfinite(got) & (got >= 0)
+        got = np.where(smaller, got, F32(0))
+        smaller &= got * 127 < case.amax * F32(0.995)
+        above = np.abs(case.x) > (got * F32(127 * 1.005) + F32(2.0**-24 * 127))[:, np.newaxis]
+        near = ~above & (np.abs(case.x) > (got * F32(127 * 0.995))[:, np.newaxis])
+        alone = near & (near.sum(axis=1, keepdims=True) == 1)
+        for sign, of in enumerate((case.x > 0, case.x < 0)):
+            larger[sign] |= (above & of & smaller[:, np.newaxis]).any(axis=0)
+            counts[sign] |= (alone & of & smaller[:, np.newaxis]).any(axis=0)
+    # What no block shows of one sign is as it is of the other one.
+    unknown = ~larger & ~counts
+    larger |= unknown & larger[::-1]
+    if not larger.any() or larger.all():
+        return
+    yield uncounted_effect(~larger)
+
+
+# Moved bytes.
+
+
+def _moved(made: Sequence[Case]) -> Iterator[Effect]:
+    """Yield that the codes of a block are stored in another order, or that its bytes stand elsewhere."""
+    (case,) = made
+    blocks = np.flatnonzero(case.wrong[:, 1:].any(axis=1) & (np.ptp(case.codes, axis=1) > LARGEST_CODE))
+    if blocks.size < LEAST:
+        return
+    right, got = case.right[blocks], case.got[blocks]
+    for first, noun in ((2, "codes"), (0, "bytes")):
+        columns = range(first, 2 + BLOCK)
+        found: list[int] = []
+        for place in columns:
+            same = [
+                (int((got[:, place] == right[:, k]).sum()), k == place, -abs(k - place), k) for k in columns
+            ]
+            best = max(same)
+            found.append(best[3] - first if best[0] >= max(LEAST, SURE * len(blocks)) else place - first)
+        order = np.array(found)
+        if (order != np.arange(order.size)).any():
+            text = order_text(order, noun)
+            gives = partial(_in_order, source=order, first=first)
+            fix = "Store the scale, then element j at byte 2 + j: packs work within 128-bit lanes."
+            yield Effect("value-order", {"order": found, "of": noun}, text, "Q8A8-LAY-1", fix, gives)
+
+
+def _in_order(case: Case, source: Array, first: int) -> Given:
+    data = case.right.copy()
+    data[:, first:] = case.right[:, first + source]
+    return data, np.ones(data.shape, np.bool_)
+
+
+# Codes.
+
+
+def _tables(made: Sequence[Case]) -> Iterator[Effect]:
+    """Yield limits of codes, and codes that are always stored as others."""
+    right = np.concatenate([case.codes[case.wrong[:, 1:]] for case in made])
+    got = np.concatenate([case.got[:, 2:].view(np.int8)[case.wrong[:, 1:]] for case in made]).astype(np.int16)
+    if not right.size:
+        return
+    least, greatest = _limit(got, right < got, -LARGEST_CODE), _limit(got, right > got, LARGEST_CODE)
+    if least < greatest and (least, greatest) != (-LARGEST_CODE, LARGEST_CODE):
+        yield limit_effect(least, greatest)
+    pairs, counts = np.unique(np.stack([right, got]), axis=1, return_counts=True)
+    often = [tuple(pair) for pair, count in zip(pairs.T.tolist(), counts.tolist(), strict=True) if count > 1]
+    some = often[: 4 * FEW] if len(often) <= 4 * FEW else []
+    if 0 < len(some) <= FEW and len({a for a, _ in some}) == len(some):
+        yield table_effect(tuple(some))
+    numbers, counts = np.unique(got, return_counts=True)
+    for number in numbers[counts > SURE * got.size].tolist():
+        yield _constant(int(number))
+    signs = np.sign(right)
+    for name, apart in (("by", got - right), ("away-from-zero", (got - right) * signs)):
+        numbers, counts = np.unique(apart, return_counts=True)
+        for number in numbers[(counts > SURE * got.size) & (np.abs(numbers) > 1)].tolist():
+            yield _moved_by(int(number), name)
+
+
+def _limit(got: Array, beyond: Array, otherwise: int) -> int:
+    """Return the code that stands most often for those beyond it."""
+    numbers, counts = np.unique(got[beyond], return_counts=True)
+    often = int(numbers[np.argmax(counts)]) if numbers.size else otherwise
+    return often if numbers.size and counts.max() > SURE * counts.sum() else otherwise
+
+
+def _moved_by(number: int, name: str) -> Effect:
+    """Return that codes are others by a number, or by it away from zero."""
+
+    def gives(case: Case) -> Given:
+        data = case.right.copy()
+        apart = number if name == "by" else number * np.sign(case.codes)
+        data[:, 2:] = (case.codes + apart).astype(np.int8).view(np.uint8)
+        return data, np.ones(data.shape, np.bool_)
+
+    how = (
+        ("greater" if number > 0 else "smaller")
+        if name == "by"
+        else ("farther from zero" if number > 0 else "nearer to zero")
+    )
+    where = {"codes": f"moved-{name}", "number": number}
+    fix = "Store f32(x · inv), rounded, as it is."
+    return Effect("value-codes", where, f"Codes are stored {abs(number)} {how}", "Q8A8-QNT-4", fix, gives)
+
+
+def _constant(number: int) -> Effect:
+    def gives(case: Case) -> Given:
+        data = case.right.copy()
+        data[:, 2:] = number % 256
+        return data, np.ones(data.shape, np.bool_)
+
+    where = {"codes": "constant", "code": number}
+    fix = "Store f32(x · inv), rounded, as every element's code."
+    return Effect("value-codes", where, f"Codes are {number}", "Q8A8-QNT-4", fix, gives)

@@ -1,0 +1,1 @@
+"""What a quantizer computes: where its bytes are, whose amax counts, its arithmetic (`revealed`)."""
