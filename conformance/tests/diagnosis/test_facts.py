@@ -52,7 +52,8 @@ def test_a_fact_explains_what_its_model_gives(right: bool) -> None:
 def test_every_fact_has_a_sentence() -> None:
     """What the experiments call a fact is in the table of facts, and nothing else is."""
     here = Path(dots.__file__).parent
-    rest = [*here.parent.glob("*_*.py"), *Path(reveal.__file__).parent.glob("*.py")]
+    kinds = [path for path in here.parent.glob("*/*.py") if path.parent != here]
+    rest = [*kinds, *Path(reveal.__file__).parent.rglob("*.py")]
     rest += [Path(side_effects.__file__), here / "side_effects.py", here / "turns.py"]
     other = "\n".join(path.read_text(encoding="utf-8") for path in rest)
     assert set(re.findall(r'Difference\(\s*"([a-z-]+)"', other)) <= {*OTHER_FACTS, *FACTS}
