@@ -125,7 +125,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "place-zero": "At some places zeros are written.",
         "product": "Dequantization does not give the product of scale and code, but something else.",
         "recipe": "A quantizer computes another recipe that has a name.",
-        "rows-begin-elsewhere": "A product reads rows of x, or of w, from other blocks on.",
+        "rows-begin-elsewhere": "A product reads rows of x, or of w, or their scales, from other blocks on.",
         "scale-of-one-amax": "The scale of one or a few values of amax is another half.",
         "scales-of-other-rows": "Outputs of a product have the scale of another row of x.",
         "spoiled-by-other-rows": "A value outside the domain spoils outputs of a product of other rows.",

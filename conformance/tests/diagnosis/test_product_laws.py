@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from q8a8 import layout
+from q8a8 import dequantize_row, layout
 from q8a8.abi import Reference
 from q8a8.quantize import quantize_row
 from q8a8.rounding import round_half_away
@@ -31,6 +31,8 @@ Side = tuple[Array, Array]
 TRUNCATED = "activations are quantized with rounding = truncate, not rounding = half-away"
 OF_HALF = "activations are quantized under the amax of the first 16 elements of a block alone"
 SATURATING = ((3, 1, 4), (2, 5, 3))
+ZERO = ", and 0 beyond the last"
+APART = "i * (nb rounded up to a multiple of 4) + b"
 BEYOND = "beyond a multiple of"
 
 SHAPES = ((1, 3, 2), (3, 1, 4), (5, 7, 1), (9, 17, 3), (17, 9, 5), (2, 4, 7), (12, 3, 6), (3, 2, 19))
@@ -62,11 +64,16 @@ def facts_of(
                 of_x = quantize(elements.reshape(n, -1, 32), *of_x)
             out[: m * n] = change(terms_of(of_w, of_x), of_w, of_x).sum(axis=2).reshape(-1)
 
-    session, failures = InProcessSession(Changed, [MUL_MAT]), []
+    return facts_of_kernel(Changed, is_exact=quantize is None)
+
+
+def facts_of_kernel(kernel: type[Reference], *, is_exact: bool) -> tuple[list[Fact], list[Failure]]:
+    """Return the laws of a kernel, and its failed calls, of matrices that no recipe rounds or of others."""
+    session, failures = InProcessSession(kernel, [MUL_MAT]), []
     saturating = [mul_mat_rows.saturating(*shape) for shape in SATURATING]
     for w, exact in (*(mul_mat_rows.exact(*shape) for shape in SHAPES), *saturating):
         m, n = len(w), len(exact)
-        x = exact * np.float32(1.3 if quantize else 1)
+        x = exact * np.float32(1 if is_exact else 1.3)
         call = product_call(w, x, out=float_bytes(3.0) * (m * n))
         rows = quantize_row(x).reshape(n, -1)
         of_w, of_x = ((side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in (w, rows))
@@ -98,6 +105,21 @@ def _codes_before(right: Array, w: Side, x: Side) -> Array:
     return np.where(np.arange(right.shape[2]) % 2, terms_of((w[0][:, before], w[1]), x), right)
 
 
+def _even_rows(right: Array, w: Side, x: Side) -> Array:
+    del right
+    n, nb = x[1].shape
+    at = np.arange(n)[:, np.newaxis] * (nb - nb % 2) + np.arange(nb)
+    return terms_of(w, (x[0].reshape(-1, 32)[at], x[1].reshape(-1)[at]))
+
+
+def _scales_apart(right: Array, w: Side, x: Side) -> Array:
+    del right
+    n, nb = x[1].shape
+    at = np.arange(n)[:, np.newaxis] * (-(-nb // 4) * 4) + np.arange(nb)
+    scales = np.append(x[1].reshape(-1), np.zeros(4 * n))[at]
+    return terms_of(w, (x[0], scales))
+
+
 def _two_mistakes(right: Array, w: Side, x: Side) -> Array:
     m, nb = right.shape[1:]
     start = max(m - m % 8, 1)
@@ -118,6 +140,14 @@ def _two_mistakes(right: Array, w: Side, x: Side) -> Array:
             [f"In outputs in the columns {BEYOND} 4, the blocks {BEYOND} 4 take block b - 1 of x."],
         ),
         (_codes_before, ["The last block of every 2 takes the codes of block b - 1 of w."]),
+        (
+            _even_rows,
+            ["All outputs take block i * (nb - nb % 2) + b of all blocks of x, not i * nb + b."],
+        ),
+        (
+            _scales_apart,
+            [f"All outputs take the scale of block {APART} of all blocks of x, not i * nb + b{ZERO}."],
+        ),
         (
             _two_mistakes,
             [
@@ -186,6 +216,26 @@ def test_activations_of_some_blocks(quantize: Callable[[Array, Array, Array], Si
     assert fact.sentence == sentence
     assert fact.rule == "Q8A8-MUL-4"
     assert fact.explained(failures) == failures
+
+
+class LargeFloats(Reference):
+    """A kernel that does not quantize activations where both matrices have five rows or more."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply floats."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        if min(m, n) >= 5:
+            floats = dequantize_row(layout.as_blocks(w[: m * k // 32 * 34])).reshape(m, k)
+            out[: m * n] = (x[: n * k].reshape(n, k) @ floats.T).reshape(-1)
+
+
+def test_activations_of_two_sizes() -> None:
+    """A condition on both sizes is found."""
+    (fact,), failures = facts_of_kernel(LargeFloats, is_exact=False)
+    where = "where m >= 5 and n >= 5"
+    assert fact.sentence == f"In all outputs {where}, activations stay float32, and are not quantized."
+    large = [one for one in failures if min(one.call.bs, one.call.bx) >= 5]
+    assert fact.explained(failures) == large
 
 
 def _in_int16(right: Array, w: Side, x: Side) -> Array:

@@ -330,16 +330,6 @@ class TileScales(Multiplied):
         return np.asarray(terms(w, x).sum(axis=2))
 
 
-class EvenStride(Multiplied):
-    """A kernel whose rows of x begin an even number of blocks after each other."""
-
-    def change(self, w: Array, x: Array) -> Array:
-        """Multiply these rows."""
-        n, nb = x.shape
-        flat = np.arange(n)[:, np.newaxis] * (nb - nb % 2) + np.arange(nb)
-        return np.asarray(terms(w, np.ascontiguousarray(x.reshape(-1)[flat])).sum(axis=2))
-
-
 class TilesTransposed(Multiplied):
     """A kernel that transposes whole tiles of four by four outputs of rows of two blocks and more."""
 
@@ -400,11 +390,6 @@ class Pairs(Reference):
             TileScales,
             "weight-scales-of-other-rows",
             "Outputs in the columns beyond a multiple of 4 have the scales of row j - j % 4 of w.",
-        ),
-        (
-            EvenStride,
-            "rows-begin-elsewhere",
-            "Row i of x begins at block i * (nb - nb % 2) of x, not at block i * nb.",
         ),
         (
             TilesTransposed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis.products.rules import EVERYWHERE, OutputRule
+from q8a8_conformance.diagnosis.products.rules import EVERYWHERE, FlatFormula, OutputRule
 from q8a8_conformance.diagnosis.products.words import KINDS, LETTERS, WHOLE, counted_words
 from q8a8_conformance.faults.catalogue import MUTANTS
 
@@ -30,6 +30,8 @@ def law_kind(law: Law) -> str:
         return "sums-of-codes"
     if effect.kind == "times":
         return "outputs-miscounted" if is_whole else "blocks-miscounted"
+    if effect.axis == "matrix":
+        return "rows-begin-elsewhere"
     if effect.axis == "row" and is_whole:
         return _SOURCES.get((effect.part, effect.side), "terms-of-others")
     return _EFFECTS.get(effect.kind, "terms-of-others")
@@ -44,6 +46,8 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
         fix = "Compute each output once, and store it."
     if law_kind(law) == "sums-of-codes":
         fix = "Sum 32 products of two int8 codes in an int32, whatever the codes are."
+    if law_kind(law) == "rows-begin-elsewhere":
+        fix = "Let row i begin at block i * nb of its matrix, whatever nb is, and its scales likewise."
     if law_kind(law) == "terms-of-others":
         fix = "Multiply block b of row j of w by block b of row i of x."
     outputs = OutputRule(law.columns, law.rows, law.blocks if is_whole else EVERYWHERE).text
@@ -76,6 +80,11 @@ def _what(law: Law, *, is_whole: bool, plural: bool) -> str:
     part = {"block": "", "codes": "the codes of ", "scale": "the scale of "}[effect.part]
     letters = ("b", "nb") if effect.axis == "block" else LETTERS[effect.side]
     of = effect.formula.text(*letters) if effect.formula else ""
+    if isinstance(effect.formula, FlatFormula):
+        letter = LETTERS[effect.side][0]
+        beyond = ", and 0 beyond the last" * effect.formula.is_zero
+        verb = "take" if plural else "takes"
+        return f"{verb} {part}block {of} of all blocks of {effect.side}, not {letter} * nb + b{beyond}"
     if effect.part == "scale" and effect.axis == "row" and is_whole:
         part = "the scales of "
     return f"{'take' if plural else 'takes'} {part}{effect.axis} {of} of {effect.side}"

@@ -101,6 +101,7 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
             law.effect.sums
             or law.blocks.length
             or not (law.columns.is_any and law.blocks.is_any)
+            or law.columns.length
             or is_unnamed(law.effect)
             for law in more
         ):
@@ -128,6 +129,9 @@ def _shapes(failures: Sequence[Failure]) -> list[Shape]:
     every = dict.fromkeys((one.call.bs, one.call.bx, one.call.n // 32) for one in failures)
     small = sorted((s for s in every if 0 < np.prod(s) <= LARGEST), key=np.prod)
     few = [shape for shape in small if shape[2] <= SHORT] or small[:FEW]
+    if len(few) < FEW:
+        # (What is wrong in large products may be so in smaller ones of the same remainders.)
+        few += dict.fromkeys((32 + m % 32, 32 + n % 32, 1 + nb % 2) for m, n, nb in every if min(m, n) > 32)
     return [few[at] for at in _spread(len(few), SHAPES)]
 
 

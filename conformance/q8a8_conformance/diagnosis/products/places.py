@@ -1,9 +1,9 @@
 """Where the outputs of a matrix product come from: rows, scales, blocks, and what was there before.
 
 What is measured at the shapes of failed calls (`measuring`) predicts the outputs of these calls; a
-fact is attached to those that it predicts. Formulas for where rows begin and outputs are stored are tried
-first (`elsewhere`), then rows that do not keep apart (`shared`), then rules for which outputs
-are of other rows, of miscounted blocks, or not written (`words`).
+fact is attached to those that it predicts. Formulas for where outputs are stored are tried first
+(`placements`), then rows that do not keep apart (`shared`), then rules for which outputs are of other rows,
+of miscounted blocks, or not written (`words`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
-from q8a8_conformance.diagnosis.products.elsewhere import distances
 from q8a8_conformance.diagnosis.products.measuring import Measuring
 from q8a8_conformance.diagnosis.products.placements import stored_elsewhere
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE
 from q8a8_conformance.diagnosis.products.shared import mixed_rows, shared_amax
-from q8a8_conformance.diagnosis.products.words import FORMULAS, KINDS, LETTERS, RULED, ruled, words, wrap
+from q8a8_conformance.diagnosis.products.words import FORMULAS, KINDS, RULED, ruled, words, wrap
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.inputs import calls
@@ -90,25 +89,10 @@ def _facts(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
         # (Nothing added looks like nothing written.)
         of_kind["outputs-added"] += of_kind.pop("empty-not-written", [])
     yield from _of_placement(measured, measure)
-    yield from _of_distances(measured, measure)
     yield from _of_mixed(measured, measure)
     yield from _of_amax(measured, measure)
     for kind, held in of_kind.items():
         yield _fact(kind, held, measure)
-
-
-def _of_distances(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
-    """Yield that rows begin elsewhere."""
-    for distance, rule, explains in distances(measured, measure):
-        side, letter = distance.side, LETTERS[distance.side][0]
-        where = "" if rule.text == "All outputs" else f"{rule.text}: "
-        sentence = (
-            f"{where}{'r' if where else 'R'}ow {letter} of {side} begins at block "
-            f"{distance.words} of {side}, not at block {letter} * nb."
-        )
-        data = {"side": side, "begins_at": distance.words, "outputs": rule.to_json()}
-        first = next(one for one in measured if (rule.holds(one.shape) & distance.differs(one.shape)).any())
-        yield _of_formula("rows-begin-elsewhere", data, sentence, first, explains)
 
 
 def _of_mixed(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:

@@ -9,7 +9,7 @@ that was looked at.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Array = NDArray[Any]
 Shape = tuple[int, int, int]
@@ -201,6 +201,55 @@ class RowFormula:
     def text(self, i: str, n: str) -> str:
         """Describe it, with letters for the row and the number of rows."""
         return self.words.format(i=i, n=n, t=self.t)
+
+
+MULTIPLES = (4, 2, 8, 16, 32, 3, 5, 6, 12)
+STEPS = (1, 2, 3, 4)
+FIXED = (1, 2, 4, 8, 16, 32, 64)
+
+_FLAT: tuple[tuple[str, Callable[[Array, Array, int, int, int], Array], tuple[int, ...]], ...] = (
+    (
+        "{i} * (nb rounded up to a multiple of {t}) + b",
+        lambda i, b, _r, nb, t: i * (-(-nb // t) * t) + b,
+        MULTIPLES,
+    ),
+    ("{i} * (nb - nb % {t}) + b", lambda i, b, _r, nb, t: i * (nb - nb % t) + b, MULTIPLES),
+    ("{i} * (nb + nb % {t}) + b", lambda i, b, _r, nb, t: i * (nb + nb % t) + b, MULTIPLES),
+    ("{i} * (nb - {t}) + b", lambda i, b, _r, nb, t: i * (nb - t) + b, STEPS),
+    ("{i} * (nb + {t}) + b", lambda i, b, _r, nb, t: i * (nb + t) + b, STEPS),
+    ("{i} * (nb / {t}) + b", lambda i, b, _r, nb, t: i * (nb // t) + b, STEPS[1:]),
+    ("{i} * nb + b + {t}", lambda i, b, _r, nb, t: i * nb + b + t, STEPS),
+    ("{i} * nb + b - {t}", lambda i, b, _r, nb, t: i * nb + b - t, STEPS),
+    ("b * {n} + {i}", lambda i, b, r, _nb, _t: b * r + i, (0,)),
+    ("{i} * {t} + b", lambda i, b, _r, _nb, t: i * t + b, FIXED),
+    ("({i} * nb + b) / {t}", lambda i, b, _r, nb, t: (i * nb + b) // t, MULTIPLES),
+    ("({i} * nb + b) % {t}", lambda i, b, _r, nb, t: (i * nb + b) % t, (*MULTIPLES, 64)),
+)
+"""Which block of a matrix may be taken for block b of row i, of r rows of nb, with a number t."""
+
+
+@dataclass(frozen=True)
+class FlatFormula(RowFormula):
+    """Which block of the matrix, counted from its first one, is taken for block b of row i.
+
+    Attributes
+    ----------
+    place
+        Returns it for rows, blocks, the number of rows, nb and t.
+    is_zero
+        Whether 0 is read beyond the matrix; else that is not known.
+    """
+
+    place: Callable[[Array, Array, int, int, int], Array] = field(kw_only=True)
+    is_zero: bool = False
+
+
+def flat_formulas() -> Iterator[FlatFormula]:
+    """Yield the formulas for a block of the matrix, those of which nothing is known beyond it first."""
+    for is_zero in (False, True):
+        for words, of, numbers in _FLAT:
+            for t in numbers:
+                yield FlatFormula(words, lambda i, _n, _t: i, t, is_zero, place=of)
 
 
 def row_formula(seen: Sequence[tuple[int, Array, Array]]) -> RowFormula | None:

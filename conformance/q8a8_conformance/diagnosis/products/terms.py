@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.recipe import quantize_blocks
-from q8a8_conformance.diagnosis.products.rules import ROW_FORMULAS, RowFormula
+from q8a8_conformance.diagnosis.products.rules import ROW_FORMULAS, FlatFormula, RowFormula, flat_formulas
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.expected_product import outputs_of
@@ -88,11 +88,12 @@ class Effect:
     Attributes
     ----------
     kind
-        "times", "kept", "added", "source" for a part of another row, or block, "recipe" or "sum".
+        "times", "kept", "added", "source" for a part of another row or block, "recipe" or "sum".
     times
         How often a term is counted.
     side, part, axis, formula
-        Of a source: "x" or "w", a name of `PARTS`, "row" or "block", and which one is taken.
+        Of a source: "x" or "w", a name of `PARTS`, "row", "block" or "matrix", and which one is taken: for
+        "matrix" any block of it.
     kept
         Of a recipe: what activations become.
     sums
@@ -114,6 +115,8 @@ class Effect:
         known = np.ones(scales.shape, bool)
         if self.kind != "source" or self.side != side or self.formula is None:
             return codes, scales, known
+        if isinstance(self.formula, FlatFormula):
+            return self._taken_flat(self.formula, codes, scales)
         axis = 0 if self.axis == "row" else 1
         at = self.formula.of(np.arange(scales.shape[axis]), scales.shape[axis])
         inside = (at >= 0) & (at < scales.shape[axis])
@@ -124,6 +127,20 @@ class Effect:
             np.take(codes, at, axis) if of_codes else codes,
             np.take(scales, at, axis) if of_scale else scales,
             known,
+        )
+
+    def _taken_flat(self, formula: FlatFormula, codes: Array, scales: Array) -> tuple[Array, Array, Array]:
+        rows, nb = scales.shape
+        at = formula.place(np.arange(rows)[:, np.newaxis], np.arange(nb), rows, nb, formula.t)
+        inside = (at >= 0) & (at < scales.size)
+        at = np.clip(at, 0, max(scales.size - 1, 0))
+        of_codes, of_scale = PARTS[self.part]
+        of_scale |= formula.is_zero
+        taken = np.where(inside, scales.reshape(-1)[at] if PARTS[self.part][1] else scales, 0.0)
+        return (
+            codes.reshape(-1, 32)[at] if of_codes else codes,
+            taken if of_scale else scales,
+            inside | formula.is_zero,
         )
 
 
@@ -138,6 +155,8 @@ def effects() -> Iterator[Effect]:
             for axis in ("row", "block"):
                 for side in "wx":
                     yield from (Effect("source", 1.0, side, part, axis, formula) for part in PARTS)
+    for flat in flat_formulas():
+        yield from (Effect("source", 1.0, side, part, "matrix", flat) for side in "wx" for part in PARTS)
 
 
 def terms_of(w: Side, x: Side) -> Array:
@@ -275,7 +294,7 @@ class Terms:
 
     def _of(self, effect: Effect) -> Iterator[Array]:
         """Yield the views in which an effect shows."""
-        is_moved = effect.kind == "source" and effect.axis == "block"
+        is_moved = effect.kind == "source" and effect.axis != "row"
         for side, view in self.views.items():
             # (Another block shows beside one block of the other side alone; blocks of x have no other scale.)
             if not is_moved or side != effect.side or (side == "w" and effect.part == "scale"):

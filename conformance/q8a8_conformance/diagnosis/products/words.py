@@ -33,13 +33,13 @@ KINDS = {
     "activations-in-part": ("Q8A8-MUL-4", "matrix-float-activations"),
     "sums-of-codes": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "terms-of-others": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
+    "rows-begin-elsewhere": ("Q8A8-MUL-6", "matrix-k-tail-lost"),
     "block-meets-another": ("Q8A8-MUL-5", "matrix-k-in-sixteen-bits"),
     "empty-not-written": ("Q8A8-MUL-7", "matrix-empty-unwritten"),
 }
 """The rule that each kind of fact breaks, and a mistake of the catalogue with the same fix."""
 
 FORMULAS = {
-    "rows-begin-elsewhere": ("Q8A8-MUL-6", "Let row i begin at block i * nb of its matrix, whatever nb is."),
     "sums-of-other-rows": ("Q8A8-MUL-6", "Set the sums to 0 before each output."),
     "amax-of-other-rows": ("Q8A8-MUL-4", "Quantize each row of x under the amax of its own blocks."),
 }
