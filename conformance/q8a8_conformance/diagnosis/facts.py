@@ -105,6 +105,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "empty-not-written": "A product of rows of no blocks is not written.",
         "layout": "Scales and codes are read, or written, at other bytes of a row.",
         "not-written": "In some shapes a product is not written.",
+        "outputs-changed": "Outputs of a product of some values become others: clamped, negated, 0.",
         "outputs-added": "Outputs of a product are added to what was there.",
         "outputs-miscounted": "Outputs of a product are multiples of what they should be: doubled, +0.",
         "outputs-not-written": "Outputs of a product are not written.",

@@ -83,7 +83,7 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     laws: list[Law] = []
     with suppress(SessionError):
         # (What was found when the time is up is kept.)
-        for shape in _shapes(failures):
+        for shape in shapes_of(failures):
             measure(shape)
         find_laws(measure, laws)
     left = [one for one in failures if not any(_explains(laws, law, one) for law in laws)]
@@ -93,7 +93,7 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
             continue
         other, others = kind(session, FEWER_CALLS), [*laws]
         with suppress(SessionError):
-            for shape in _shapes(left):
+            for shape in shapes_of(left):
                 other(shape)
             find_laws(other, others)
         more = [law for law in others if law not in laws]
@@ -124,7 +124,7 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     return facts
 
 
-def _shapes(failures: Sequence[Failure]) -> list[Shape]:
+def shapes_of(failures: Sequence[Failure]) -> list[Shape]:
     """Return shapes of failed calls, from the smallest on; of long rows few."""
     every = dict.fromkeys((one.call.bs, one.call.bx, one.call.n // 32) for one in failures)
     small = sorted((s for s in every if 0 < np.prod(s) <= LARGEST), key=np.prod)
