@@ -102,6 +102,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "depends-on-more-than-inputs": "The same call gave another result when it was made again.",
         "element-not-counted": "Some elements of a block do not count in its amax.",
         "factor": "A quantizer's elements are multiplied by another factor than 127 / amax.",
+        "empty-scale": "With size = 0 the scale is not written, or is not +0.",
         "empty-not-written": "A product of rows of no blocks is not written.",
         "layout": "Scales and codes are read, or written, at other bytes of a row.",
         "not-written": "In some shapes a product is not written.",

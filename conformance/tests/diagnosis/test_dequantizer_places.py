@@ -94,7 +94,7 @@ def _small(d: Array) -> Array:
 FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     "exchanged": (
         lambda y, _d, _q, b: np.where(b % 4 == 3, y[:, np.r_[0:8, 16:24, 8:16, 24:32]], y),
-        {"place-elements": "In the last block of every 4: elements are in others' places: element 8 is that"},
+        {"place-elements": "In the last block of every 4: the codes of a block come out in groups of 8"},
     ),
     "zero extended in a tail": (
         lambda y, d, q, b: np.where(_last(b) & (len(b) % 2 == 1) & (LANES >= 16), d * (q % 256), y),

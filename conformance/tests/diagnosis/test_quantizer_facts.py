@@ -415,3 +415,14 @@ def test_a_legal_kernel_has_no_facts(function: str) -> None:
             if function == DEQUANTIZE
             else quantizer_facts(session, function, [])
         ) == []
+
+
+def test_the_scale_of_no_elements() -> None:
+    """A call with size = 0 that leaves the scale as it was is a fact of its own, beside none other."""
+    call = calls.activation(np.empty(0, np.float32))
+    kept = tuple(bytes(call.buffers[i].data) for i in call.spec.outputs)
+    failed = Failure(call, kept, (kept[0], bytes(2)))
+    (fact,) = quantizer_facts(InProcessSession(Kernel, FUNCTIONS), ACTIVATION, [failed])
+    assert (fact.fact, fact.rule) == ("empty-scale", "Q8A8-QNT-9")
+    assert fact.sentence == "With size = 0 the scale is not written."
+    assert fact.explained([failed]) == [failed]

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 FIXES = {
-    "row": ("Q8A8-LAY-2", "Treat every block alike: the path that is taken there is wrong."),
+    "row": ("Q8A8-DEQ-1", "Write the scale of block b, times its code j, to y[32·b + j]."),
     "scale": ("Q8A8-HLF-3", "Convert every half alike: take its exact value."),
     "code": ("Q8A8-DEQ-2", "Take every int8 as it is."),
     "product": (
@@ -158,17 +158,18 @@ def _of_law(law: Law) -> Difference:
     data |= {"values": where.values.text} if where.values else {}
     rule, fix = FIXES[form.stage]
     if form.fact == "layout":
-        fix = READ_AT
+        rule, fix = "Q8A8-LAY-1", READ_AT
     elif {"adjacent", "like"} & form.data.keys():
         fix = COMPARE_ALL
     if where.values and "subnormal" in where.values.text and form.stage == "scale":
         rule = "Q8A8-HLF-2"
-    if (where.places and form.stage in {"row", "store"}) or form.fact in {"place-scale-of", "place-block-of"}:
-        rule = "Q8A8-LAY-2"
-    sentence = f"{_condition(where, place)}{form.what}."
+    # (What is not in the row is taken from the block itself.)
+    ends = {"next block": "; the last one has its own", "block before it": "; the first one has its own"}
+    own = "" if where.places else next((text for name, text in ends.items() if form.what.endswith(name)), "")
+    sentence = f"{_condition(where, place)}{form.what}{own}."
     named = words(
         "" if cause else f"{sentence[0].upper()}{sentence[1:]}",
-        cause=cause, like=form.cause, rule="" if form.cause else rule, fix=fix,
+        cause=cause, like=form.cause, rule="" if form.cause or cause else rule, fix=fix,
     )  # fmt: skip
     return Difference(form.fact, data, *named, lambda model: model.without(law))
 

@@ -24,6 +24,7 @@ from q8a8_conformance.diagnosis.dequantizers.model import (
     of_read,
     read_right,
 )
+from q8a8_conformance.diagnosis.quantizers.orders import order_text
 from q8a8_conformance.reveal.quantizers.words import ranges
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ def _read_as(keys: Array, values: Array, some: Array, right: Array) -> tuple[str
 
 # Where values come from.
 
+NEXT = {1: "the next block", -1: "the block before it"}
+"""Neighbours in words."""
+
 
 def moved(scale: Array, code: Array) -> Iterator[Form]:
     """Yield forms that take elements of a row from other places.
@@ -165,7 +169,7 @@ def _bytes(by: int) -> str:
 
 
 def _side(by: int) -> str:
-    return "before" if by < 0 else "behind"
+    return "before" if by < 0 else "after"
 
 
 def _element_beside(by: int, read: Read) -> tuple[None, Array]:
@@ -179,7 +183,7 @@ def _maps(n: int, sources: Array, blocks: Array) -> list[Map]:
     offsets, counts = np.unique(sources - blocks, return_counts=True)
     every: list[Map] = [
         (
-            f"the block {'' if abs(by) == 1 else f'{abs(by)} '}{_side(by)} it",
+            NEXT.get(by, f"the block {abs(by)} {_side(by)} it"),
             _by(by, lambda by, b, _n: b + by),
         )
         for by in offsets[np.argsort(-counts, kind="stable")][:6].tolist()
@@ -217,10 +221,11 @@ def _from_block(name: str, what: str, source: Change) -> Form:
 
 def _in_order(order: Array, maps: Sequence[Map]) -> Iterator[Form]:
     """Yield that elements come from others of the block, or of another one."""
-    found = [f"{j} is that of element {s}" for j, s in enumerate(order) if j != s]
-    rest = len(found) - SHOWN
-    more = f" and {rest} other{'s' if rest > 1 else ''}" if rest > 0 else ""
-    what = f"elements are in others' places: element {', '.join(found[:SHOWN])}{more}"
+    moved = [f"element {j} has the code of element {s}" for j, s in enumerate(order) if j != s]
+    what = "; ".join(moved)
+    if len(moved) > SHOWN:
+        what = order_text(order, "codes").replace("stands", "comes out").replace("stand", "come out")
+        what = what[0].lower() + what[1:]
     slug = "elements-read-interleaved" if np.array_equal(order, LANES.reshape(2, 16).T.reshape(-1)) else ""
     form = Form(
         "row",

@@ -27,7 +27,7 @@ from q8a8_conformance.diagnosis.quantizers.effect import (
     with_codes,
     with_scales,
 )
-from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES, named_step
+from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES, limits_rule, named_step
 from q8a8_conformance.reveal.quantizers.calls import blocks_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def code_effects() -> Iterator[Effect]:
     for name, text, change in _CODES:
         rule = "Q8A8-QNT-5" if name == "lowest" else "Q8A8-QNT-4"
         gives = partial(_changed_codes, change=change)
-        yield Effect("value-codes", {"codes": name}, text, rule, STEP_FIXES[rule], gives)
+        # (They are rounded rightly, and stored wrongly.)
+        yield Effect("value-codes", {"codes": name}, text, rule, STEP_FIXES["Q8A8-QNT-5"], gives)
     rule, text = "Q8A8-QNT-4", "Codes are 127 or -127, by the element's sign"
     yield Effect("value-codes", {"codes": "largest"}, text, rule, STEP_FIXES[rule], _by_sign)
 
@@ -100,7 +101,8 @@ def limit_effect(low: int, high: int) -> Effect:
     text = f"Codes are clipped to {low} to {high}"
     gives = partial(_changed_codes, change=lambda q: np.clip(q, low, high))
     where = {"codes": "clipped", "least": low, "greatest": high}
-    return Effect("value-codes", where, text, "Q8A8-QNT-5", STEP_FIXES["Q8A8-QNT-5"], gives)
+    rule = limits_rule(low, high)
+    return Effect("value-codes", where, text, rule, STEP_FIXES["Q8A8-QNT-5"], gives)
 
 
 def table_effect(pairs: tuple[tuple[int, int], ...]) -> Effect:
@@ -116,7 +118,8 @@ def table_effect(pairs: tuple[tuple[int, int], ...]) -> Effect:
     where = {"codes": "some", "pairs": [list(pair) for pair in pairs]}
     text = f"{text[0].upper()}{text[1:]}"
     gives = partial(_changed_codes, change=change)
-    return Effect("value-codes", where, text, "Q8A8-QNT-5", STEP_FIXES["Q8A8-QNT-5"], gives)
+    rule = "Q8A8-QNT-5" if min(b for _, b in pairs) < -LARGEST_CODE else "Q8A8-QNT-4"
+    return Effect("value-codes", where, text, rule, STEP_FIXES["Q8A8-QNT-5"], gives)
 
 
 # Roundings.

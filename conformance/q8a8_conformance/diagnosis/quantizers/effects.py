@@ -132,7 +132,7 @@ def _with_shared(case: Case, of: Callable[[Array], Array], part: str = "") -> Gi
 
 def _chunks(*, is_row: bool) -> Iterator[Effect]:
     """Yield blocks, or vectors, of which parts have an amax each, or the largest one so far."""
-    rule, fix = ("Q8A8-QNT-3", OWN) if is_row else ("Q8A8-QNT-9", VECTOR)
+    rule, fix = ("Q8A8-QNT-1", OWN) if is_row else ("Q8A8-QNT-9", VECTOR)
     for t in PARTS if is_row else CHUNKS:
         for running, noun in (
             (False, "have an amax of their own"),

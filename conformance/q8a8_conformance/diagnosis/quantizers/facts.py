@@ -16,7 +16,7 @@ import numpy as np
 
 from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
-from q8a8_conformance.diagnosis.facts import Difference, MeasuredFunction, without_part, words
+from q8a8_conformance.diagnosis.facts import Difference, Evidence, Fact, MeasuredFunction, without_part, words
 from q8a8_conformance.diagnosis.quantizers.counted import uncounted_sentence
 from q8a8_conformance.diagnosis.quantizers.evidence import candidates, show
 from q8a8_conformance.diagnosis.quantizers.steps import FUSED, STEP_FIXES, STEP_RULES, named_step
@@ -38,7 +38,6 @@ from q8a8_conformance.reveal.quantizers.words import SHARED, part_text, place_te
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
@@ -124,6 +123,10 @@ def quantizer_facts(
 
     Recipes of the names `accepted` are right besides the specification's.
     """
+    empty = _of_no_elements(failures) if function == ACTIVATION else []
+    failures = [one for one in failures if one.call.n]
+    if empty:
+        return [*(quantizer_facts(session, function, failures, accepted) if failures else ()), *empty]
     unit = 1 if function == ACTIVATION else BLOCK
     revealed = reveal_quantizer(session, function, sorted({f.call.n // unit for f in failures})[:40])
     recipe = revealed.recipe
@@ -133,16 +136,43 @@ def quantizer_facts(
     right = QuantizerModel(calls.is_row, base)
     shown = partial(show, function)
     measured = MeasuredFunction(function, revealed.model, right, _outputs, calls.make, shown, _alike)
-    some = [f for f in failures if f.call.n]
     telling = partial(candidates, revealed.model, function)
     is_sure = revealed.confirmed > SURE * revealed.of
     steps = partial(_differing_steps, revealed.model, base)
-    others = partial(value_facts, calls, some, recipe, steps)
+    others = partial(value_facts, calls, failures, recipe, steps)
     # (What is right at some places after all is wrong at others alone.)
     is_right = any(part.recipe == base for part in revealed.model.parts)
     is_whole = not revealed.unplaced and not is_right
     found = measured.facts(every, telling, failures, others, is_sure=is_sure, is_whole=is_whole)
     return [] if is_right and any(fact.fact == "step" for fact in found) else found
+
+
+def _of_no_elements(failures: Sequence[Failure]) -> list[Fact]:
+    """Return what becomes of the scale of no elements, where calls with size = 0 failed."""
+    empty = [one for one in failures if not one.call.n]
+    if not empty:
+        return []
+    shown = empty[0]
+    index = shown.call.spec.outputs[-1]
+    got = shown.outputs[-1]
+    bits = int.from_bytes(got[:2], "little")
+    is_kept = got == bytes(shown.call.buffers[index].data)
+    what = "is not written" if is_kept else f"is 0x{bits:04x}, not +0"
+    named = (
+        "empty-scale",
+        {"size": 0, "written": not is_kept},
+        "Q8A8-QNT-9",
+        f"With size = 0 the scale {what}.",
+    )
+    text = f"scale 0: expected 0x0000, got 0x{bits:04x}"
+    return [
+        Fact(
+            *(*named, "Store the scale +0 before anything returns.", ""),
+            function=ACTIVATION,
+            evidence=(Evidence(shown.call, shown.expected, shown.outputs, text),),
+            explains=lambda one: one.call.function == ACTIVATION and not one.call.n,
+        )
+    ]
 
 
 def _differing_steps(model: QuantizerModel, base: Recipe, recipe: Recipe) -> Iterator[Difference]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from q8a8_conformance.diagnosis.facts import words
 
+LARGEST_CODE = 127
+
 STEP_RULES = {
     "amax": "Q8A8-QNT-1", "scale": "Q8A8-QNT-2", "half": "Q8A8-HLF-1", "divisor": "Q8A8-QNT-2",
     "floor": "Q8A8-QNT-6", "ceiling": "Q8A8-HLF-4", "infinite_from": "Q8A8-HLF-4", "inverse": "Q8A8-QNT-3",
@@ -100,6 +102,11 @@ FUSED = words(
 """The words for a product in double and halves to even, which are one mistake together."""
 
 
+def limits_rule(low: int, high: int) -> str:
+    """Return the rule that limits of codes break: the range, or else what the code should be."""
+    return "Q8A8-QNT-4" if low >= -LARGEST_CODE and high <= LARGEST_CODE else "Q8A8-QNT-5"
+
+
 def named_step(step: str, value: str, right: str) -> tuple[str, str, str, str]:
     """Return the words of a step that is another one."""
     if cause := STEP_CAUSES.get((step, value), ""):
@@ -109,5 +116,6 @@ def named_step(step: str, value: str, right: str) -> tuple[str, str, str, str]:
         step, f"The step {step} is {{}}, not {right}."
     )
     if step == "code_limits":
-        value = value.strip("()").replace(", ", " to ")
-    return words(sentence.format(value), rule=rule, fix=STEP_FIXES[rule])
+        low, high = value.strip("()").split(", ")
+        value, rule = f"{low} to {high}", limits_rule(int(low), int(high))
+    return words(sentence.format(value), rule=rule, fix=STEP_FIXES[STEP_RULES[step]])
