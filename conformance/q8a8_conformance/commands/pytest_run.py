@@ -6,13 +6,14 @@ everywhere), and the report goes to standard output.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
 import sys
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,9 @@ ARGUMENTS = (
 
 GARBAGE = 50_000
 """Objects that a run makes before Python looks for garbage among them."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's ``malloc.h``: how much free memory it keeps, and from which size on it asks the system."""
 
 
 def run(settings: Settings, interrupts: Interrupts) -> int:
@@ -112,6 +116,7 @@ def _run_checks(suite_run: SuiteRun, settings: Settings, interrupts: Interrupts)
 def _run_pytest(suite_run: SuiteRun, interrupts: Interrupts, *words: str) -> tuple[CheckRunner, int]:
     """Run pytest with the suite's checks alone, and print where one of them broke."""
     checks = CheckRunner(suite_run, interrupts, alone=True)
+    _keep_freed_memory()
     with _clean_environment(), _rare_collections(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as pytest's plugin did: they are not about the kernel
         status = pytest.main([*ARGUMENTS, *words], plugins=[checks])
@@ -148,6 +153,17 @@ def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed memory, for the rest of the process: a run fills gigabytes, in new arrays.
+
+    Else it returns each large one to the system, which then clears the pages of the next: a tenth of a run.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # (Another C library.)
+        mallopt = ctypes.CDLL(None).mallopt
+        for option in M_MMAP_THRESHOLD, M_TRIM_THRESHOLD:
+            mallopt(option, 1 << 30)
 
 
 @contextmanager

@@ -236,7 +236,8 @@ class CheckRunner:
 
 def _share(items: list[pytest.Item], share: Share) -> tuple[list[pytest.Item], list[pytest.Item]]:
     """Return the cases of a share, and those of others."""
-    indices = divide((item.nodeid.partition("[")[0] for item in items), share.of)
+    cases = ((item.nodeid.partition("[")[0], item.stash.get(_CASE, "")) for item in items)
+    indices = divide(cases, share.of)
     pairs = list(zip(items, indices, strict=True))
     return (
         [item for item, index in pairs if index == share.index],

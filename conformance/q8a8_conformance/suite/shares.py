@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.run import Notice, Request
     from q8a8_conformance.results.verdict import KnownFailure
 
-__all__ = ["ALONE", "Findings", "Helper", "Share", "Work", "divide"]
+__all__ = ["ALONE", "LONG_CASES", "Findings", "Helper", "Share", "Work", "divide"]
 
 _GRACE_S: Final = 5.0
 """Seconds that a helper has to end its worker after it was told to."""
@@ -76,25 +77,52 @@ class Findings:
     broken: bool
 
 
-def divide(groups: Iterable[str], of: int) -> list[int]:
+LONG_CASES: Final[Mapping[str, float]] = {
+    "mul-mat-calls/registers-and-stack": 0.7,
+    "mul-mat/picked": 0.6,
+    "lengths/*/matrix": 0.3,
+    "every-value/code-pairs": 0.3,
+    "every-value/amax-of-activation": 0.2,
+    "state/processes": 0.2,
+    "mul-mat/joint": 0.2,
+    "mul-mat/exact/long": 0.2,
+    "state/kept/*": 0.15,
+    "mul-mat-calls/*": 0.15,
+    "environment/threads/*": 0.15,
+    "lengths/*/8201-65537": 0.15,
+    "flush/*": 0.1,
+    "every-value/amax/*": 0.1,
+    "every-value/halves-*": 0.1,
+    "environment/first*": 0.1,
+}
+"""Seconds of a processor that long cases take with a plain C kernel, by case id: the first match."""
+
+
+def divide(cases: Iterable[tuple[str, str]], of: int) -> list[int]:
     """Return which of `of` processes judges each case.
+
+    A long case goes to the process that has had the least of these. Of the rest, those of a check take about
+    as long: they go to the processes in turn, as do those that are alone in theirs.
 
     Parameters
     ----------
-    groups
-        For each case what it has in common with others that take about as long: its check. The cases of a
-        group go to the processes in turn, as do those that have a group to themselves.
+    cases
+        The check and the id of each case.
     of
         The number of processes.
     """
-    names = list(groups)
-    size = Counter(names)
+    pairs = list(cases)
+    size = Counter(check for check, _ in pairs)
     turn: Counter[str] = Counter()
+    seconds = [0.0] * of
     indices = []
-    for name in names:
-        key = name if size[name] > 1 else ""
-        indices.append(turn[key] % of)
-        turn[key] += 1
+    for check, case in pairs:
+        took = next((took for pattern, took in LONG_CASES.items() if fnmatchcase(case, pattern)), 0.0)
+        key = check if size[check] > 1 else ""
+        index = seconds.index(min(seconds)) if took else turn[key] % of
+        seconds[index] += took
+        turn[key] += not took
+        indices.append(index)
     return indices
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.suite.shares import Helper, divide
+from q8a8_conformance.suite.shares import LONG_CASES, Helper, divide
+from q8a8_lab.mutation.judging import cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,10 +17,19 @@ if TYPE_CHECKING:
 
 
 def test_divide() -> None:
-    """Cases of a check go to the processes in turn, as do those that are alone in theirs."""
-    assert divide("aabbbcdee", 2) == [0, 1, 0, 1, 0, 0, 1, 0, 1]
-    assert divide("abcd", 3) == [0, 1, 2, 0]
-    assert divide("", 2) == []
+    """Cases of a check, and those alone in theirs, go to the processes in turn; long ones by their time."""
+    assert divide(((check, "") for check in "aabbbcdee"), 2) == [0, 1, 0, 1, 0, 0, 1, 0, 1]
+    assert divide(((check, "") for check in "abcd"), 3) == [0, 1, 2, 0]
+    assert divide([], 2) == []
+    long = [("a", "mul-mat/joint"), ("a", "mul-mat/exact/1"), ("a", "mul-mat/exact/2"), ("b", "flush/dot")]
+    assert divide([*long, *long[-1:]], 2) == [0, 0, 1, 1, 1]
+
+
+def test_long_cases_exist() -> None:
+    """Every pattern of long cases matches one of the suite."""
+    assert [
+        pattern for pattern in LONG_CASES if not fnmatch.filter([case.name for case in cases()], pattern)
+    ] == []
 
 
 def outcomes(tested: Tested) -> object:
