@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8.matmul import mul_mat
+from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.products.state import state_of_products
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.inputs import mul_mat_rows
@@ -18,6 +20,14 @@ from q8a8_conformance.inputs.calls import mul_mat as product_call
 from q8a8_conformance.results.observations import Failure
 
 Array = NDArray[Any]
+PADDING = (
+    "All outputs where nb is odd also contain the products of block nb of the last row of x and of the last "
+    "row of w of a call before of longer rows."
+)
+COLUMN = (
+    "Outputs in the last column where m is odd also contain the products of all blocks of row i of x and of "
+    "row j of w of a call before of other matrices."
+)
 BEFORE = "are those of the call before"
 
 
@@ -74,6 +84,38 @@ class Compares(Reference):
         super().mul_mat_q8_a8(m, n, k, w, self.held[1], out)
 
 
+class Pads(Reference):
+    """A kernel that pads rows to an even number of blocks, in a buffer that it does not clear."""
+
+    held = np.zeros((2, 400, 34), np.uint8)
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and add the product of the padding."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        nb = k // 32
+        if nb % 2 and out.size:
+            of_x, of_w = (layout.as_blocks(each[nb]) for each in self.held)
+            scale = float(of_x["weight_scale"].item()) * float(of_w["weight_scale"].item())
+            out[: m * n] += scale * (of_x["weight_qs"].astype(int) * of_w["weight_qs"]).sum()
+        for held, rows in zip(self.held, (quantize_row(x[: n * k]).view(np.uint8), w), strict=True):
+            held[:nb] = rows.reshape(-1, 34)[: m * nb if rows is w else n * nb][-nb:]
+
+
+class NotReset(Reference):
+    """A kernel that adds the last column, where their number is odd, to what a call before left there."""
+
+    held = np.zeros(1 << 10, np.float32)
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and add what is kept."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        sums = out[: m * n].reshape(n, m)
+        if m % 2:
+            right = sums[:, -1].copy()
+            sums[:, -1] += self.held[:n]
+            self.held[:n] = right
+
+
 class Forgets(Reference):
     """A kernel that keeps nothing."""
 
@@ -91,6 +133,8 @@ class Forgets(Reference):
             Compares,
             [f"The quantized values of x {BEFORE} where n, k and the first block of x are the same."],
         ),
+        (Pads, [PADDING]),
+        (NotReset, [COLUMN]),
         (Forgets, []),
     ],
 )

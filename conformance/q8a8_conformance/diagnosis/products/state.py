@@ -15,17 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
-from q8a8.quantize import quantize_row
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
-from q8a8_conformance.diagnosis.products.terms import terms_of
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.products.stale import find_stale, forget
+from q8a8_conformance.diagnosis.products.terms import sides_of, terms_of
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.results.expected_product import outputs_of
+from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.products.terms import Side
-    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.diagnosis.products.rules import OutputRule
+    from q8a8_conformance.diagnosis.products.stale import Stale
+    from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
 Array = NDArray[Any]
@@ -35,6 +37,9 @@ FIX = "Keep nothing between calls: quantize x, and read w, in every call."
 
 SHAPES = ((5, 3, 4), (9, 1, 6), (1, 4, 2), (17, 9, 5))
 """m, n and blocks of a row of the two calls; what is kept may depend on the shape."""
+
+TRIED = 10
+"""Shapes of calls that are made after others."""
 
 MEMBERS = 40
 """Failed calls, at most, that are made again."""
@@ -79,9 +84,19 @@ Matrices = tuple[Array, Array]
 
 def state_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return what products keep of the call before, as a fact; none where nothing is found."""
-    members = [one for one in failures[:MEMBERS] if _is_right_after_zeros(session, one)]
+    some = sorted(failures, key=lambda one: np.prod(_shape(one)))[:MEMBERS]
+    members = [one for one in some if _is_right_after_zeros(session, one)]
     if not members:
         return []
+    if kept := _kept_of_same_shape(session, members):
+        return [kept]
+    shapes = [*SHAPES, *(_shape(one) for one in members)]
+    stale = find_stale(session, list(dict.fromkeys(shapes))[:TRIED])
+    return [_of_stale(stale, members)] if stale else []
+
+
+def _kept_of_same_shape(session: AnySession, members: Sequence[Failure]) -> Fact | None:
+    """Return what is kept of a call before of the same shape, as a fact; None where it has no words."""
     for shape, same in product(SHAPES, _SAME):
         before, mine = _pair(shape, same, 1)
         got = _after(session, before, mine)
@@ -91,28 +106,61 @@ def state_of_products(session: AnySession, failures: Sequence[Failure]) -> list[
         both = [set(_kept(*pair, _after(session, *pair))) for pair in ((before, mine), other)]
         words = next((name for name in _names() if all(name in names for names in both)), "")
         decide = [*_deciding(session, before, mine, same), *([same] if same else [])]
-        what = f"{words} of the call before" if words else "outputs are wrong after a call of other matrices"
+        if not words or any(_is_right(session, *_pair(each, same, 1)) for each in SHAPES):
+            # (What is so in some shapes, or outputs, needs a rule.)
+            return None
         where = f" where {_listed(decide)} the same" if decide else ""
-        sentence = f"{what[0].upper()}{what[1:]}{where}."
+        sentence = f"{words[0].upper()}{words[1:]} of the call before{where}."
         call, expected = calls.mul_mat(*mine), (mul_mat(*mine).astype("<f4").tobytes(),)
         text = (
             f"after a call of other matrices, of m = {shape[0]}, n = {shape[1]} and k = {32 * shape[2]}, too"
         )
         evidence = Evidence(call, expected, (got.astype("<f4").tobytes(),), text)
         where_data = {"carries": words, "same": decide}
-        return [
-            Fact(
-                *(FACT, where_data, RULE, sentence, FIX, ""),
-                function=calls.MUL_MAT,
-                evidence=(evidence,),
-                explains=partial(_is_one_of, {id(one) for one in members}),
-            )
-        ]
-    return []
+        return Fact(
+            *(FACT, where_data, RULE, sentence, FIX, ""),
+            function=calls.MUL_MAT,
+            evidence=(evidence,),
+            explains=partial(_is_one_of, {id(one) for one in members}),
+        )
+    return None
+
+
+def _shape(failure: CallResult) -> tuple[int, int, int]:
+    return failure.call.bs, failure.call.bx, failure.call.n // 32
+
+
+def _of_stale(stale: Stale, members: Sequence[Failure]) -> Fact:
+    """Return the fact that outputs contain something of a call before."""
+    first = members[0]
+    got, want = (outputs_of(first.call, bytes(of[0])) for of in (first.outputs, first.expected))
+    i, j = np.argwhere(got.view(np.uint32) != want.view(np.uint32))[0].tolist()
+    text = f"out[{i} * m + {j}] is {got[i, j]:.9g} after other calls, {want[i, j]:.9g} after one of zeros"
+    return Fact(
+        *(FACT, {"outputs": stale.outputs.to_json(), "contain": stale.words}, RULE),
+        f"{stale.outputs.text} {stale.words}.",
+        *("Clear what a buffer holds beyond what a call writes to it, or do not read it.", ""),
+        function=calls.MUL_MAT,
+        evidence=(Evidence(first.call, first.expected, first.outputs, text),),
+        explains=remembered(partial(_is_stale, stale.outputs, {id(one) for one in members})),
+    )
+
+
+def _is_stale(outputs: OutputRule, ids: set[int], result: CallResult) -> bool:
+    """Return whether a failed call is one of some, or all its wrong outputs are where a rule has them."""
+    if not isinstance(result, Failure):
+        return False
+    got, want = (outputs_of(result.call, bytes(of[0])) for of in (result.outputs, result.expected))
+    wrong = got.view(np.uint32) != want.view(np.uint32)
+    return id(result) in ids or bool(wrong.any() and not (wrong & ~outputs.holds(_shape(result))).any())
 
 
 def _is_one_of(ids: set[int], result: CallResult) -> bool:
     return id(result) in ids
+
+
+def _is_right(session: AnySession, before: Matrices, mine: Matrices) -> bool:
+    return np.array_equal(_after(session, before, mine), mul_mat(*mine))
 
 
 def _pair(shape: tuple[int, int, int], same: str, seed: int) -> tuple[Matrices, Matrices]:
@@ -139,10 +187,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def _is_right_after_zeros(session: AnySession, failure: Failure) -> bool:
     """Return whether a failed call is right after one of zeros, made twice, of other sizes and of its own."""
-    for call in (calls.mul_mat(*mul_mat_rows.exact(2, 2, 1)), calls.with_zeros(failure.call)):
-        session.call(call)
-    forgotten = calls.mul_mat(*mul_mat_rows.exact(3, 2, 2))
-    session.call(forgotten)
+    if not _shape(failure)[2]:
+        return False
+    forget(session, _shape(failure))
     return tuple(bytes(out) for out in session.call(failure.call).outputs) == failure.expected
 
 
@@ -150,7 +197,7 @@ def _after(
     session: AnySession, before: Matrices, mine: Matrices, moved: dict[str, int] | None = None
 ) -> Array:
     """Return the outputs of a call after another one, float32 [n, m]; `moved` are offsets of the first."""
-    session.call(calls.mul_mat(*mul_mat_rows.exact(2, 5, 7)))
+    forget(session, (len(mine[0]), len(mine[1]), mine[0].shape[1]))
     first = calls.mul_mat(*before)
     session.call(calls.misaligned(first, moved) if moved else first)
     call = calls.mul_mat(*mine)
@@ -167,7 +214,7 @@ def _names() -> Iterator[str]:
 def _kept(before: Matrices, mine: Matrices, got: Array) -> Iterator[str]:
     """Yield what explains the outputs of a call, of the names."""
     old, right = mul_mat(*before), mul_mat(*mine)
-    of_old, of_mine = _sides(before), _sides(mine)
+    of_old, of_mine = sides_of(before), sides_of(mine)
     terms = terms_of(of_mine["w"], of_mine["x"])
     for name, (held, place) in zip(_names(), [("", "")] * 2 + list(product(HELD, _PLACES)), strict=True):
         if not held:
@@ -181,15 +228,6 @@ def _kept(before: Matrices, mine: Matrices, got: Array) -> Iterator[str]:
             gives = mixed.sum(axis=2)
         if np.array_equal(got, gives):
             yield name
-
-
-def _sides(matrices: Matrices) -> dict[str, Side]:
-    """Return codes and scales of w and of the quantized x."""
-    w, x = matrices
-    blocks = {"w": w, "x": quantize_row(x).reshape(len(x), -1)}
-    return {
-        name: (side["weight_qs"], side["weight_scale"].astype(np.float64)) for name, side in blocks.items()
-    }
 
 
 def _deciding(session: AnySession, before: Matrices, mine: Matrices, same: str) -> Iterator[str]:

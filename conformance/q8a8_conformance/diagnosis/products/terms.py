@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from q8a8 import layout
+from q8a8.quantize import quantize_row
 from q8a8.recipe import quantize_blocks
 from q8a8_conformance.diagnosis.products.rules import ROW_FORMULAS, FlatFormula, RowFormula, flat_formulas
 from q8a8_conformance.inputs import calls, dot_rows
@@ -157,6 +158,15 @@ def effects() -> Iterator[Effect]:
                     yield from (Effect("source", 1.0, side, part, axis, formula) for part in PARTS)
     for flat in flat_formulas():
         yield from (Effect("source", 1.0, side, part, "matrix", flat) for side in "wx" for part in PARTS)
+
+
+def sides_of(matrices: tuple[Array, Array]) -> dict[str, Side]:
+    """Return codes and scales of w, blocks [m, nb], and of the quantized x, float32 [n, 32·nb]."""
+    w, x = matrices
+    blocks = {"w": w, "x": quantize_row(x).reshape(len(x), -1)}
+    return {
+        name: (side["weight_qs"], side["weight_scale"].astype(np.float64)) for name, side in blocks.items()
+    }
 
 
 def terms_of(w: Side, x: Side) -> Array:

@@ -1,0 +1,177 @@
+"""What outputs of a product contain of a call before, of larger matrices: in which outputs, and which terms.
+
+Before each call one of zeros of still larger matrices is made, so that nothing else is left of others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8.matmul import mul_mat
+from q8a8_conformance.diagnosis.products.rules import output_rule
+from q8a8_conformance.diagnosis.products.terms import sides_of, terms_of
+from q8a8_conformance.inputs import calls, mul_mat_rows
+from q8a8_conformance.results.expected_product import outputs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from q8a8_conformance.diagnosis.products.rules import OutputRule, Shape
+    from q8a8_conformance.diagnosis.products.terms import Side
+    from q8a8_conformance.reveal.quantizers.calls import AnySession
+
+Array = NDArray[Any]
+Matrices = tuple[Array, Array]
+
+MORE = 9
+"""Rows, or blocks, that the call before has more."""
+
+GROWN = {
+    "": (0, 0, 0),
+    " of longer rows": (0, 0, MORE),
+    " of more rows of x": (0, MORE, 0),
+    " of more rows of w": (MORE, 0, 0),
+    " of larger matrices": (MORE, MORE, MORE),
+}
+"""How the call before differs: rows of w, of x, and blocks of a row that it has more."""
+
+ROWS = {"row {i} of {side}": "own", "the last row of {side}": "last", "the first row of {side}": "first"}
+
+
+def _padding(t: int, nb: int, _every: int) -> slice:
+    return slice(nb, -(-nb // t) * t)
+
+
+ADDED: dict[str, Callable[[int, int], slice]] = {
+    "block nb": lambda nb, _all: slice(nb, nb + 1),
+    **{f"the blocks from block nb up to a multiple of {t}": partial(_padding, t) for t in (4, 8, 16, 32)},
+    "the blocks from block nb on": slice,
+    "all blocks": lambda _nb, every: slice(every),
+    "the first nb blocks": lambda nb, _all: slice(nb),
+}
+"""Blocks of the call before that may be added to a call of nb: words, and which of how many these are."""
+
+REPLACED: dict[str, Callable[[int, int], slice]] = {
+    "": lambda nb, _all: slice(nb),
+    "the last block of ": lambda nb, _all: slice(nb - 1, nb),
+    "the first block of ": lambda _nb, _all: slice(1),
+    "the blocks from block 1 on of ": lambda nb, _all: slice(1, nb),
+}
+"""The same of blocks that may stand in the place of a row's own."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Outputs that contain something of a call before.
+
+    Attributes
+    ----------
+    outputs
+        Which.
+    words
+        What, as a clause without its subject.
+    """
+
+    outputs: OutputRule
+    words: str
+
+
+def forget(session: AnySession, shape: Shape) -> None:
+    """Multiply zeros, of more rows and longer ones than any other call that is made for a shape."""
+    w, x = (np.zeros_like(each) for each in mul_mat_rows.exact(*(size + 2 * MORE for size in shape)))
+    session.call(calls.mul_mat(w, x))
+
+
+def pair_of(shape: Shape, grown: str) -> tuple[Matrices, Matrices]:
+    """Return the matrices of a call before, and of a call of a shape."""
+    more = (size + by for size, by in zip(shape, GROWN[grown], strict=True))
+    return mul_mat_rows.exact(*more, 1), mul_mat_rows.exact(*shape, 2)
+
+
+def find_stale(session: AnySession, shapes: list[Shape]) -> Stale | None:
+    """Find what outputs contain of a call before; None for nothing."""
+    for grown, shape in product(GROWN, shapes):
+        if not _wrong(session, shape, grown).any():
+            continue
+
+        def look(shape: Shape, grown: str = grown) -> Array:
+            return _wrong(session, shape, grown)
+
+        outputs = output_rule(shape, [], look, lambda shape: np.ones((shape[1], shape[0]), bool))
+        if outputs is not None:
+            some = [shape, *(other for other in shapes if outputs.holds(other).any())]
+            what = next(_what(session, some, grown), "are wrong after a call") + (
+                grown or " of other matrices"
+            )
+            return Stale(outputs, what)
+    return None
+
+
+def _after(session: AnySession, shape: Shape, grown: str) -> tuple[Matrices, Matrices, Array]:
+    """Return the matrices of two calls, and the outputs of the second one, float32 [n, m]."""
+    before, mine = pair_of(shape, grown)
+    forget(session, shape)
+    session.call(calls.mul_mat(*before))
+    call = calls.mul_mat(*mine)
+    return before, mine, outputs_of(call, bytes(session.call(call).outputs[0]))
+
+
+def _wrong(session: AnySession, shape: Shape, grown: str) -> Array:
+    """Return which outputs are wrong after a call before: bool [n, m]."""
+    _, mine, got = _after(session, shape, grown)
+    return np.asarray(got != mul_mat(*mine))
+
+
+def _what(session: AnySession, shapes: list[Shape], grown: str) -> Iterator[str]:
+    """Yield what explains the outputs of calls of some shapes, in words that end with the call before."""
+    made = [_after(session, shape, grown) for shape in shapes]
+    more = [got.astype(np.float64) - mul_mat(*mine) for _, mine, got in made]
+    every = [(sides_of(before), sides_of(mine)) for before, mine, _ in made]
+
+    def gives(of: Callable[[dict[str, Side], dict[str, Side]], Array]) -> bool:
+        return all((seen == of(*sides))[seen != 0].all() for seen, sides in zip(more, every, strict=True))
+
+    for (words, blocks), of_w, of_x in product(ADDED.items(), ROWS, ROWS):
+        if gives(partial(_added, blocks, ROWS[of_w], ROWS[of_x])):
+            x, w = of_x.format(i="i", side="x"), of_w.format(i="j", side="w")
+            yield f"also contain the products of {words} of {x} and of {w} of a call before"
+    for (words, blocks), side, of in product(REPLACED.items(), "xw", ROWS):
+        if gives(partial(_replaced, blocks, side, ROWS[of])):
+            row = of.format(i="i" if side == "x" else "j", side=side)
+            yield f"have {words}{row} of a call before"
+
+
+def _added(
+    blocks: Callable[[int, int], slice], w: str, x: str, before: dict[str, Side], mine: dict[str, Side]
+) -> Array:
+    """Return the terms of a call before of some blocks, for the outputs of a call: float64 [n, m]."""
+    sides = (_rows(before[side], which, len(mine[side][1])) for side, which in (("w", w), ("x", x)))
+    nb = mine["w"][1].shape[1], before["w"][1].shape[1]
+    return np.asarray(terms_of(*sides)[..., blocks(*nb)].sum(axis=2))
+
+
+def _replaced(
+    blocks: Callable[[int, int], slice], side: str, which: str, before: dict[str, Side], mine: dict[str, Side]
+) -> Array:
+    """Return what outputs have more where some blocks of a side are those of a call before."""
+    nb = mine["w"][1].shape[1]
+    codes, scales = (each[:, :nb] for each in _rows(before[side], which, len(mine[side][1])))
+    other = {**mine, side: (codes, scales)}
+    some = blocks(nb, nb)
+    change = terms_of(other["w"], other["x"])[..., some] - terms_of(mine["w"], mine["x"])[..., some]
+    return np.asarray(change.sum(axis=2))
+
+
+def _rows(side: Side, which: str, count: int) -> Side:
+    """Return so many rows: their own, or one of all."""
+    codes, scales = side
+    at = {"own": np.arange(count), "last": np.full(count, len(codes) - 1), "first": np.zeros(count, int)}[
+        which
+    ]
+    return codes[at], scales[at]
