@@ -37,7 +37,7 @@ GROWN = {
     " of longer rows": (0, 0, MORE),
     " of more rows of x": (0, MORE, 0),
     " of more rows of w": (MORE, 0, 0),
-    " of larger matrices": (MORE, MORE, MORE),
+    (LARGER := " of larger matrices"): (MORE, MORE, MORE),
 }
 """How the call before differs: rows of w, of x, and blocks of a row that it has more."""
 
@@ -113,38 +113,44 @@ def find_stale(session: AnySession, shapes: list[Shape]) -> Stale | None:
     return None
 
 
-def _after(session: AnySession, shape: Shape, grown: str) -> tuple[Matrices, Matrices, Array]:
-    """Return the matrices of two calls, and the outputs of the second one, float32 [n, m]."""
+def _after(session: AnySession, shape: Shape, grown: str) -> tuple[Matrices, Matrices, Array, Array]:
+    """Return the matrices of two calls, and outputs of the second one after zeros and after the first."""
     before, mine = pair_of(shape, grown)
+    call = calls.mul_mat(*mine)
+    forget(session, shape)
+    clean = outputs_of(call, bytes(session.call(call).outputs[0]))
     forget(session, shape)
     session.call(calls.mul_mat(*before))
-    call = calls.mul_mat(*mine)
-    return before, mine, outputs_of(call, bytes(session.call(call).outputs[0]))
+    return before, mine, clean, outputs_of(call, bytes(session.call(call).outputs[0]))
 
 
 def _wrong(session: AnySession, shape: Shape, grown: str) -> Array:
-    """Return which outputs are wrong after a call before: bool [n, m]."""
-    _, mine, got = _after(session, shape, grown)
-    return np.asarray(got != mul_mat(*mine))
+    """Return which outputs a call before has changed: bool [n, m]."""
+    _, _, clean, got = _after(session, shape, grown)
+    return np.asarray(got != clean)
 
 
 def _what(session: AnySession, shapes: list[Shape], grown: str) -> Iterator[str]:
     """Yield what explains the outputs of calls of some shapes, in words that end with the call before."""
     made = [_after(session, shape, grown) for shape in shapes]
-    more = [got.astype(np.float64) - mul_mat(*mine) for _, mine, got in made]
-    every = [(sides_of(before), sides_of(mine)) for before, mine, _ in made]
+    every = [(sides_of(before), sides_of(mine)) for before, mine, _, _ in made]
 
-    def gives(of: Callable[[dict[str, Side], dict[str, Side]], Array]) -> bool:
-        return all((seen == of(*sides))[seen != 0].all() for seen, sides in zip(more, every, strict=True))
+    def gives(of: Callable[[dict[str, Side], dict[str, Side]], Array], *, is_more: bool) -> bool:
+        return all(
+            (of(*sides) == got.astype(np.float64) - (clean if is_more else mul_mat(*mine)))[
+                got != clean
+            ].all()
+            for (_, mine, clean, got), sides in zip(made, every, strict=True)
+        )
 
     for (words, blocks), of_w, of_x in product(ADDED.items(), ROWS, ROWS):
-        if gives(partial(_added, blocks, ROWS[of_w], ROWS[of_x])):
+        if gives(partial(_added, blocks, ROWS[of_w], ROWS[of_x]), is_more=True):
             x, w = of_x.format(i="i", side="x"), of_w.format(i="j", side="w")
             yield f"also contain the products of {words} of {x} and of {w} of a call before"
     for (words, blocks), side, of in product(REPLACED.items(), "xw", ROWS):
-        if gives(partial(_replaced, blocks, side, ROWS[of])):
+        if gives(partial(_replaced, blocks, side, ROWS[of]), is_more=False):
             row = of.format(i="i" if side == "x" else "j", side=side)
-            yield f"have {words}{row} of a call before"
+            yield f"have {words}{row} of a call before in the place of their own"
 
 
 def _added(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
-from q8a8_conformance.diagnosis.products.stale import find_stale, forget
+from q8a8_conformance.diagnosis.products.stale import LARGER, find_stale, forget, pair_of
 from q8a8_conformance.diagnosis.products.terms import sides_of, terms_of
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.results.expected_product import outputs_of
@@ -85,7 +85,7 @@ Matrices = tuple[Array, Array]
 def state_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return what products keep of the call before, as a fact; none where nothing is found."""
     some = sorted(failures, key=lambda one: np.prod(_shape(one)))[:MEMBERS]
-    members = [one for one in some if _is_right_after_zeros(session, one)]
+    members = [one for one in some if _is_of_calls_before(session, one)]
     if not members:
         return []
     if kept := _kept_of_same_shape(session, members):
@@ -185,12 +185,16 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} are" if len(names) > 1 else f"{names[0]} is"
 
 
-def _is_right_after_zeros(session: AnySession, failure: Failure) -> bool:
-    """Return whether a failed call is right after one of zeros, made twice, of other sizes and of its own."""
+def _is_of_calls_before(session: AnySession, failure: Failure) -> bool:
+    """Return whether a failed call is right after one of zeros, or another one than after others."""
     if not _shape(failure)[2]:
         return False
     forget(session, _shape(failure))
-    return tuple(bytes(out) for out in session.call(failure.call).outputs) == failure.expected
+    clean = tuple(bytes(out) for out in session.call(failure.call).outputs)
+    if clean == failure.expected:
+        return True
+    session.call(calls.mul_mat(*pair_of(_shape(failure), LARGER)[0]))
+    return tuple(bytes(out) for out in session.call(failure.call).outputs) != clean
 
 
 def _after(
