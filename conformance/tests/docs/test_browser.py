@@ -182,8 +182,10 @@ def found(page: Page, query: str) -> list[str]:
     results = page.locator(".md-search-result__item")
     ends = time.monotonic() + SEARCH_SECONDS
     while not results.count() and time.monotonic() < ends:
-        # What is typed before the search is there, which is loaded behind the page, is not heard.
+        # The page reads what is typed at the end of a key, and once soon after the field gets the focus: on a
+        # busy machine that is before `fill`, which presses no key.
         page.fill(".md-search__input", query)
+        page.press(".md-search__input", "End")
         page.wait_for_timeout(200)
     assert results.count(), f"{query}: nothing is found in {SEARCH_SECONDS:.0f} s"
     links = page.locator(".md-search-result__item > a").evaluate_all("all => all.map(a => a.href)")
