@@ -124,6 +124,11 @@ def _packed_in_pairs(_x: Array, y: Array) -> None:
     whole[:] = whole.transpose(0, 2, 1, 3).copy()
 
 
+def _scales_of_four_first(_x: Array, y: Array) -> None:
+    for four in y[: len(y) // 4 * 4].reshape(-1, 4, 34):
+        four.reshape(-1)[:] = np.concatenate([four[:, :2].reshape(-1), four[:, 2:].reshape(-1)])
+
+
 def _small_elements_lost(x: Array, y: Array) -> None:
     y[:, 2:][np.abs(x) < F32(0.01)] = 0
 
@@ -177,11 +182,12 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
          "A block has the scale of the other block of its pair, in the last 2 blocks where nb is even."),
     ]),
     "crossed": (ROW, row_of(_packed_in_pairs), [
-        ("place-of-block", {"offset": 1},
-         ("At codes 16 to 31 stand codes 0 to 15 of the block after, in every block whose number modulo 2 "
-          "is 0.")),
-        ("place-of-block", {"offset": -1},
-         "At codes 0 to 15 stand codes 16 to 31 of the block before, in the last block of every 2."),
+        ("layout", {"group": 2},
+         ("In whole groups of 2 blocks: at codes 16 to 31 of block 0 stand codes 0 to 15 of block 1; at "
+          "codes 0 to 15 of block 1 stand codes 16 to 31 of block 0.")),
+    ]),
+    "scales-of-four": (ROW, row_of(_scales_of_four_first), [
+        ("layout", {"group": 4}, "Whole groups of 4 blocks are stored as their scales, then their codes."),
     ]),
     "small-elements": (ROW, row_of(_small_elements_lost), [
         ("value-zero", {"values": "size-below"},

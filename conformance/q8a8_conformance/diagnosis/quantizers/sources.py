@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from q8a8_conformance.diagnosis.quantizers.codes import limit_effect, table_effect
 from q8a8_conformance.diagnosis.quantizers.counted import uncounted_effect
 from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given
+from q8a8_conformance.diagnosis.quantizers.layouts import layout_effects
 from q8a8_conformance.diagnosis.quantizers.orders import order_text
-from q8a8_conformance.diagnosis.quantizers.windows import crossed_effects, window_effects
+from q8a8_conformance.diagnosis.quantizers.windows import window_effects
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def measured_effects(made: Sequence[Case], *, is_row: bool) -> Iterator[Effect]:
     if is_row:
         yield from _uncounted(made)
         yield from _moved(made)
-        yield from crossed_effects(made)
+        yield from layout_effects(made)
     yield from _tables(made)
 
 
