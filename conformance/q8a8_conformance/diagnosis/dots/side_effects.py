@@ -20,7 +20,7 @@ from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT_REAL, MUL_MAT, QUANTIZERS
 from q8a8_conformance.inputs.samples import call_of, floats
 from q8a8_conformance.protocol.deadline import Deadline
-from q8a8_conformance.protocol.messages import Option
+from q8a8_conformance.protocol.messages import Fault, Option
 from q8a8_conformance.results.side_effects import SIDE_EFFECTS
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Seen, find_rule
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from q8a8_conformance.protocol.messages import Call, Fault, Result
+    from q8a8_conformance.protocol.messages import Call, Result
     from q8a8_conformance.reveal.places import Rule
 
     Array = NDArray[Any]
@@ -68,11 +68,18 @@ PLACES: dict[str, tuple[int | slice, ...]] = {
 """Which blocks are changed, in one call each: each of them has the side effect."""
 
 
-def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
-    """Find which calls of a function have a side effect, from some that had it.
+_SOME: tuple[dict[str, Any], str] = {"length": "some"}, " in some calls, by no rule that was found"
+"""What is said of calls that have a side effect, where no rule says which have it."""
 
-    None where none of them has it again, or no rule is found for those that do.
+
+def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
+    """Find which calls of a function have a side effect, from some that had it; None for one without words.
+
+    Where no rule is found, or none of them has it again, it is said of the calls that had it.
     """
+    if not SIDE_EFFECTS[fault].fact:
+        return None
+    first = min(seen, key=lambda one: (one.nrc, one.n))
     for call in sorted(seen, key=lambda one: (one.nrc, one.n))[:TRIED]:
         result = ask(call)
         if result is None or fault not in result.faults:
@@ -83,14 +90,16 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
             found = _where(fault, call, ask) if is_row else _in_shapes(_Survey(fault, call, ask), call)
         except NoAnswerError:
             found = None
-        if found is None:
-            return None
-        where, words = found
+        where, words = found or _SOME
         text = f"{effect.happens}{words}." if words else f"{effect.happens} in every call."
         evidence = (Evidence(call, (), (), "; ".join((_length(call), *detail))),)
         named = (effect.fact, where, effect.rule, text, effect.fix, "")
         return Fact(*named, function=call.function, evidence=evidence, nrc=call.nrc)
-    return None
+    effect = SIDE_EFFECTS[fault]
+    text = f"{effect.happens}{_SOME[1]}."
+    evidence = (Evidence(first, (), (), _length(first)),)
+    named = (effect.fact, _SOME[0], effect.rule, text, effect.fix, "")
+    return Fact(*named, function=first.function, evidence=evidence, nrc=first.nrc)
 
 
 def of_reach(died: Sequence[tuple[Call, str]], ask: Ask) -> Fact | None:
@@ -218,9 +227,13 @@ class _Survey:
             raise NoAnswerError("the time is up")
         call = self._call
         for made in make(n):
-            result = self._ask(replace(made, options=call.options & KEPT, repeat=call.repeat))
+            again = replace(made, options=call.options & KEPT, repeat=call.repeat)
+            result = self._ask(again)
             if self._fault and result is None:
                 return None
+            if self._fault is Fault.RESOURCES_KEPT and result and self._fault not in result.faults:
+                # (What the worker frees meanwhile may hide what calls keep.)
+                result = self._ask(again)
             if result is not None and (self._fault is None or self._fault not in result.faults):
                 return False
         return True
