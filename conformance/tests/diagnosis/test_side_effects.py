@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -115,9 +115,9 @@ def _some(function: str) -> list[Call]:
     return [*plain, *zeros]
 
 
-def _said(*of: Any) -> str:
+def _said(fault: Fault, seen: list[Call], ask: Callable[[Call], Result | None]) -> str:
     """Return what is said of a side effect."""
-    fact = of_side_effect(*of)
+    fact = of_side_effect(fault, seen, ask)
     assert fact is not None
     return fact.sentence
 
