@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.diagnosis.quantizers.counted import uncounted_sentence
+from q8a8_conformance.diagnosis.quantizers.counted_trees import tree_of
 from q8a8_conformance.diagnosis.quantizers.orders import order_text
 from q8a8_conformance.faults import steps as plain
 from q8a8_conformance.faults.kernel import Kernel, Steps
@@ -142,6 +143,17 @@ def _signs_of_a_tail(x: Array, q: Array, scale: Array) -> None:
     q[:], scale[:] = held[2:].view(np.int8), held[:2].view(scale.dtype)
 
 
+def _amax_by_halves(x: Array, q: Array, scale: Array) -> None:
+    seen = np.abs(x)
+    s = seen.size // 2
+    while s:
+        seen[:s] = np.maximum(seen[:s], seen[s : 2 * s])
+        s //= 2
+    held = np.zeros(2 + x.size, np.uint8)
+    requantized(x, seen.max(initial=F32(0), where=np.arange(x.size) == 0), held)
+    q[:], scale[:] = held[2:].view(np.int8), held[:2].view(scale.dtype)
+
+
 def _biased(v: Array) -> Array:
     return np.floor(v + F32(128.5)) - F32(128)
 
@@ -196,6 +208,12 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
     "signs-of-a-tail": (ACTIVATION, vector_of(_signs_of_a_tail), [
         ("place-not-counted", {"negative": {"position": {"kind": "left-over", "modulus": 4}, "length": []}},
          "The elements beyond a multiple of 4 do not count in amax where they are negative."),
+    ]),
+    "tree-of-halves": (ACTIVATION, vector_of(_amax_by_halves), [
+        ("place-not-counted", {"tree": "halves"},
+         ("Some elements do not count in amax, as in a tree of halves, which loses the last one of an odd "
+          "count, where size is no power of two: of size 3 element 2, of size 5 element 4, of size 6 "
+          "elements 2, 5.")),
     ]),
     "zero-by-some": (ROW, row_of(_zero_by_some), [
         ("value-zero", {"zero": [0, 8, 16, 24]},
@@ -255,3 +273,17 @@ def test_signs_that_do_not_count(places: list[tuple[int, int]], sentence: str) -
 def test_words_of_an_order(order: Array, text: str) -> None:
     """An order has the shortest words that it has."""
     assert order_text(order, "codes") == text
+
+
+def test_elements_that_no_known_tree_loses() -> None:
+    """What is lost is said by the sizes and their elements, with what the sizes have in common."""
+    found = {n: (np.arange(n) >= n - n % 3, np.ones(n, np.bool_)) for n in range(1, 12)}
+    found |= {n: (np.arange(n) == n - 1, np.ones(n, np.bool_)) for n in (8, 10)}
+    lost = tree_of(found)
+    assert lost is not None
+    assert lost.counted is None
+    assert lost.text == (
+        "Some elements do not count in amax, where size is no multiple of 3: of size 1 element 0, of size 2 "
+        "elements 0 to 1, of size 4 element 3"
+    )
+    assert tree_of({n: (np.zeros(n, np.bool_), np.ones(n, np.bool_)) for n in (1, 2)}) is None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from q8a8_conformance.diagnosis.quantizers.counted_trees import Lost, tree_of
 from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given, quantized
 from q8a8_conformance.reveal.places import Seen, find_rule
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
@@ -61,12 +62,18 @@ FIX = "Take one amax over the magnitudes of all elements, however many they are.
 def counted_effects(calls: QuantizerCalls) -> Iterator[Effect]:
     """Yield that elements do not count in amax, by the rules that were measured."""
     rules: list[Rule | None] = []
+    trees = []
     for sign in (1, -1):
         found = {n: _uncounted(calls, n, sign) for n in SIZES}
+        trees.append(tree_of(found))
         seen = Seen({n: of for n, (of, _) in found.items()}, {n: known for n, (_, known) in found.items()})
         rules.append(find_rule(seen, partial(_uncounted, calls, sign=sign), LONGEST))
     positive, negative = rules
     if positive is None and negative is None:
+        one, other = trees
+        if one and other and one[:2] == other[:2]:
+            gives = partial(_by_tree, lost=one)
+            yield Effect("place-not-counted", one.where, one.text, "Q8A8-QNT-1", FIX, gives)
         return
     if positive is not None and negative is not None and positive == negative:
         text = f"{_begun(positive)} not count in amax"
@@ -96,6 +103,19 @@ def _effect(text: str, positive: Rule | None, negative: Rule | None, data: dict[
     where = {name: rule.to_json() for name, rule in (("positive", positive), ("negative", negative)) if rule}
     gives = partial(_without, positive=positive, negative=negative, **data)
     return Effect("place-not-counted", where | data, text, "Q8A8-QNT-1", FIX, gives)
+
+
+def _by_tree(case: Case, lost: Lost) -> Given:
+    if lost.counted is not None:
+        seen = np.abs(case.x[:, lost.counted(case.size)])
+        return quantized(case, np.asarray(seen.max(axis=1, initial=F32(0)), F32))
+    if lost.sizes is None or not lost.sizes(np.array(case.size)):
+        return case.right.copy(), np.ones(case.right.shape, np.bool_)
+    # (Which count is not known: it must be the amax of some that do.)
+    h = np.ascontiguousarray(case.got[:, :2]).view(np.float16)
+    sizes = np.abs(case.x)
+    fits = (sizes / F32(LARGEST_CODE)).astype(np.float16) == h
+    return quantized(case, np.where(fits, sizes, 0).max(axis=1, initial=F32(0)).astype(F32))
 
 
 def _without(
