@@ -228,7 +228,7 @@ RULES: tuple[tuple[Callable[[Array, Array, Array, int], None], str, dict[str, ob
     ),
     (
         _corner_kept,
-        f"Outputs in the columns {BEYOND} 8 and in the rows {BEYOND} 4, where nb >= 2 are not written.",
+        f"Outputs in the columns {BEYOND} 8 and in the rows {BEYOND} 4 where nb >= 2 are not written.",
         {},
     ),
     (

@@ -86,6 +86,68 @@ def block_sums() -> list[BlockSum]:
     return [BlockSum(*each) for each in (*read, *unsigned, *limited)]
 
 
+def _offset(side: str, by: float, w: Array, x: Array) -> Array:
+    return np.asarray((x + by * (side == "x")) @ (w + by * (side == "w")).T)
+
+
+def _counted(elements: slice, times: float, w: Array, x: Array) -> Array:
+    return np.asarray(x @ w.T + (times - 1) * (x[:, elements] @ w[:, elements].T))
+
+
+def _met(at: Callable[[Array], Array], w: Array, x: Array) -> Array:
+    return np.asarray(x @ w[:, at(np.arange(32))].T)
+
+
+_ELEMENTS = {
+    **{
+        f"elements {a} to {b - 1}": slice(a, b)
+        for a, b in ((16, 32), (0, 16), (24, 32), (0, 8), (28, 32), (0, 4))
+    },
+    "element 31": slice(31, 32),
+    "element 0": slice(1),
+    "elements 1, 3, .. 31": slice(1, 32, 2),
+    "elements 0, 2, .. 30": slice(0, 32, 2),
+}
+"""Elements of a block that may count otherwise than the rest."""
+
+_MET: dict[str, Callable[[Array], Array]] = {
+    **{f"e ^ {t}": partial(np.bitwise_xor, t) for t in (1, 2, 3, 4, 7, 8, 16, 31)},
+    **{f"(e + {t}) % 32": partial(lambda t, e: (e + t) % 32, t) for t in (1, 2, 4, 8, 24, 28, 30, 31)},
+    "e - e % 2": lambda e: e - e % 2,
+    "e - e % 4": lambda e: e - e % 4,
+    "e % 16": lambda e: e % 16,
+    "e % 16 + 16": lambda e: e % 16 + 16,
+    "e / 2 + e % 2 * 16": lambda e: e // 2 + e % 2 * 16,
+    "e % 16 * 2 + e / 16": lambda e: e % 16 * 2 + e // 16,
+}
+"""Elements of w that may meet element e of x."""
+
+
+def element_sums() -> list[BlockSum]:
+    """Return how sums of blocks may be made of other elements, or of codes that are offset."""
+    offset = (
+        (f"codes of {side} count {abs(by)} too {'much' if by > 0 else 'little'}", partial(_offset, side, by))
+        for by in (128, -128)
+        for side in "wx"
+    )
+    counted = (
+        (f"{words} {'is' if words.startswith('element ') else 'are'} {how}", partial(_counted, of, times))
+        for times, how in ((0, "not counted"), (2, "counted twice"), (-1, "subtracted"))
+        for words, of in _ELEMENTS.items()
+    )
+    met = ((f"element e of x meets element {words} of w", partial(_met, at)) for words, at in _MET.items())
+    unsigned = ((f"codes of {side} are read as unsigned", partial(_unsigned, side)) for side in "wx")
+    return [BlockSum(*each) for each in (*unsigned, *offset, *counted, *met)]
+
+
+class PlainMeasuring(Measuring):
+    """Measures terms of blocks whose sums may be made of other elements."""
+
+    def effects(self) -> list[Effect]:
+        """Return what may become of terms, with sums of other elements."""
+        return [*super().effects(), *(Effect("sum", sums=each) for each in element_sums())]
+
+
 class ExtremeMeasuring(Measuring):
     """Measures terms of codes of the largest magnitudes, of which sums of many round."""
 

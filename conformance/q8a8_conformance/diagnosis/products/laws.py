@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
-from q8a8_conformance.diagnosis.products.codes import ExtremeMeasuring
+from q8a8_conformance.diagnosis.products.codes import ExtremeMeasuring, PlainMeasuring
 from q8a8_conformance.diagnosis.products.law_words import law_kind, law_words
 from q8a8_conformance.diagnosis.products.places import named
 from q8a8_conformance.diagnosis.products.recipes import TellingMeasuring, is_unnamed
 from q8a8_conformance.diagnosis.products.sources import agrees, quantized
-from q8a8_conformance.diagnosis.products.terms import SHORT, Law, Measuring
+from q8a8_conformance.diagnosis.products.terms import SHORT, Law
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from q8a8_conformance.diagnosis.products.rules import Shape
-    from q8a8_conformance.diagnosis.products.terms import Effect, Region, Side, Sums, Terms
+    from q8a8_conformance.diagnosis.products.terms import Effect, Measuring, Region, Side, Sums, Terms
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession
@@ -50,6 +50,9 @@ LARGEST = 1 << 13
 
 ROWS = (*range(1, 10), 12, 13, 15, 16, 17, 18, 24, 31, 32, 33, 64, 65)
 """Rows of the shapes that are looked at."""
+
+LONGER = (11, 24)
+"""Blocks of a row of the smallest shapes with a law in which it must hold, too."""
 
 SHAPES, FEW, RANKED, WRONG = 12, 3, 6, 150
 """Shapes of failed calls that are measured, of rows that are long; those in which effects are counted, of so
@@ -79,7 +82,7 @@ TRIED, MOST = 6, 4
 
 def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Find the laws of a product's terms: each a fact with the failed calls that it has a part in."""
-    measure = Measuring(session, CALLS)
+    measure = PlainMeasuring(session, CALLS)
     laws: list[Law] = []
     with suppress(SessionError):
         # (What was found when the time is up is kept.)
@@ -131,7 +134,9 @@ def shapes_of(failures: Sequence[Failure]) -> list[Shape]:
     few = [shape for shape in small if shape[2] <= SHORT] or small[:FEW]
     if len(few) < FEW:
         # (What is wrong in large products may be so in smaller ones of the same remainders.)
-        few += dict.fromkeys((32 + m % 32, 32 + n % 32, 1 + nb % 2) for m, n, nb in every if min(m, n) > 32)
+        few += dict.fromkeys(
+            (32 + m % 32, 32 + n % 32, min(nb, 2 + nb % 2)) for m, n, nb in every if min(m, n) > 32
+        )
     return [few[at] for at in _spread(len(few), SHAPES)]
 
 
@@ -256,6 +261,10 @@ def _law(
             return None
         rules.append(rule)
     law = Law(effect, *rules)
+    # (In longer rows of few outputs what is alike in short ones may differ.)
+    least = [next((size for size in ROWS if rule.holds(size).any()), 1) for rule in rules[:2]]
+    for nb in LONGER if np.prod(least) * LONGER[0] <= LARGEST else ():
+        measure((least[0], least[1], nb))
     for terms in measure.known.values():
         seen, shows = see(terms)
         # (Roundings may hide single terms.)

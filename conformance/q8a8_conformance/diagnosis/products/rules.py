@@ -83,7 +83,7 @@ class OutputRule:
             for condition in rule.length
         ]
         joined = " and ".join(lengths)
-        return f"{where}{',' if sides else ''} where {joined}" if lengths else where
+        return f"{where} {'and' if ' where ' in where else 'where'} {joined}" if lengths else where
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -178,8 +178,9 @@ ROW_FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ..
     ("{i} % {t}", lambda i, _n, t: i % t, TILES),
     ("{n} - {n} % {t}", lambda i, n, t: 0 * i + n - n % t, TILES),
     ("{n} - {n} % {t} - 1", lambda i, n, t: 0 * i + n - n % t - 1, TILES),
-    ("{i} - {i} % {t} + {t} - 1 - {i} % {t}", lambda i, _n, t: i - i % t + t - 1 - i % t, TILES),
-    ("{i} - {i} % {t} + {t} - 1", lambda i, _n, t: i - i % t + t - 1, TILES),
+    ("{i} ^ {u}", lambda i, _n, t: i ^ (t - 1), (2, 4, 8, 16, 32, 64)),
+    ("{i} - {i} % {t} + {u} - {i} % {t}", lambda i, _n, t: i - i % t + t - 1 - i % t, (3, 5, 6, 12, 24, 48)),
+    ("{i} - {i} % {t} + {u}", lambda i, _n, t: i - i % t + t - 1, TILES),
     ("{i} / {t}", lambda i, _n, t: i // t, TILES),
     ("{t} {i}", lambda i, _n, t: i * t, TILES),
 )
@@ -200,7 +201,7 @@ class RowFormula:
 
     def text(self, i: str, n: str) -> str:
         """Describe it, with letters for the row and the number of rows."""
-        return self.words.format(i=i, n=n, t=self.t)
+        return self.words.format(i=i, n=n, t=self.t, u=self.t - 1)
 
 
 MULTIPLES = (4, 2, 8, 16, 32, 3, 5, 6, 12)

@@ -41,6 +41,9 @@ HELD = 2.0**22
 SHORT = 16
 """Blocks of a row, at most, whose codes and scales are large; else sums would not be exact."""
 
+SCALES = (5, 7, 8, 9, 11, 13)
+"""Scales of which none is as often as another as terms may be counted."""
+
 TIMES = (0.0, 2.0, 3.0, 4.0, -1.0, 0.5)
 """How often terms may be counted."""
 
@@ -221,6 +224,8 @@ class Terms:
     views
         By side: what comes where that side has codes in one block alone, float64 [n, m, nb]; empty where the
         whole product is right.
+    is_of_scales
+        Whether blocks of w without codes count something; in views such blocks have scales of 0.
     """
 
     shape: Shape
@@ -232,6 +237,7 @@ class Terms:
     elements: Array
     slack: float
     views: dict[str, Array] = field(default_factory=dict)
+    is_of_scales: bool = False
 
     @cached_property
     def sizes(self) -> Array:
@@ -372,6 +378,8 @@ class Measuring:
         terms = Terms(shape, w, (codes, scales.astype(np.float64)), *made, elements, self.slack)
         if terms.is_right:
             return terms
+        empty = self._multiply((0 * w[0], w[1]), elements)[2]
+        terms.is_of_scales = bool(((empty != 0) & (empty != HELD)).any())
         for side in self.sides:
             terms.views[side] = np.empty((n, m, nb))
             self._view(terms, side, 0, nb)
@@ -384,6 +392,7 @@ class Measuring:
         only = ((first <= b) & (b < end))[:, np.newaxis]
         if side == "w":
             codes = np.where(only, codes, 0).astype(np.int8)
+            scales = np.where(only[:, 0], scales, 0.0) if terms.is_of_scales else scales
         else:
             elements = np.where(np.repeat(only[:, 0], 32), elements, np.float32(0))
         outputs, view = self._multiply((codes, scales), elements)[2], terms.views[side][..., some]
@@ -424,8 +433,8 @@ class Measuring:
 def _side(rows: int, nb: int, side: str) -> Side:
     """Return codes, int8 [rows, nb, 32], and scales, float64 [rows, nb]; of x one code of a block is 127."""
     rng = dot_rows.generator("terms", rows, nb, side)
-    most, exponents = (40, 4) if nb <= SHORT else (15, 3)
+    most = 40 if nb <= SHORT else 15
     codes = rng.integers(1, most + 1, (rows, nb, 32)) * rng.choice([-1, 1], (rows, nb, 32))
     if side == "x":
         np.put_along_axis(codes, rng.integers(0, 32, (rows, nb, 1)), 127, axis=2)
-    return codes.astype(np.int8), np.exp2(rng.integers(0, exponents, (rows, nb)))
+    return codes.astype(np.int8), rng.choice(SCALES, (rows, nb)).astype(np.float64)
