@@ -165,12 +165,14 @@ class Condition:
         if of_length and (self.kind, self.a) == ("modulo", 2):
             return f"{noun} is {'odd' if self.b else 'even'}"
         kind = _KINDS[self.kind]
-        part = f"{length} / {self.b}" if self.a == 1 else f"{length} / {self.b} * {self.a}"
+        part = f"{length} / {self.b} (rounded down)" + f" * {self.a}" * (self.a > 1)
         words = kind.length if of_length else kind.position
         if of_length and (self.kind, self.b) == ("not-modulo", 0):
             return f"{noun} is no multiple of {self.a}"
         if (self.kind, self.a) == ("before-last", 1):
             words = "the {noun} before the last"
+        if not of_length and self.a == 2 and self.kind in ("modulo", "last-of-tile"):
+            words = "every odd {noun}" if self.b or self.kind == "last-of-tile" else "every even {noun}"
         if self.kind == "first-left-over" and self.b == 1:
             words = "the first {noun} beyond a multiple of {a}"
         rests = [str(r) for r in self._rests] if "rests" in words else ["", ""]
@@ -238,6 +240,13 @@ class Rule:
 
     def text(self, noun: str, length: str) -> str:
         """Describe it: `noun` is "block", `length` "nb"."""
-        where = self.position.text(noun, length)
-        conditions = " and ".join(c.text(length, of_length=True) for c in self.length)
+        where, conditions = self.position.text(noun, length), self._lengths(length)
         return f"{where} where {conditions}" if conditions else where
+
+    def said(self, noun: str, length: str, predicate: str) -> str:
+        """Say what is so of its places, the condition on the length before it."""
+        text, conditions = f"{self.position.text(noun, length)} {predicate}", self._lengths(length)
+        return f"where {conditions}, {text}" if conditions else text
+
+    def _lengths(self, length: str) -> str:
+        return " and ".join(c.text(length, of_length=True) for c in self.length)

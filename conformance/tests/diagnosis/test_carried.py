@@ -9,7 +9,8 @@ import pytest
 
 from q8a8.recipe import RECIPES, apply_recipe
 from q8a8_conformance.diagnosis.dots.carried import of_call_before
-from q8a8_conformance.diagnosis.dots.conditions import of_history
+from q8a8_conformance.diagnosis.dots.history import of_history
+from q8a8_conformance.diagnosis.dots.terms_before import terms_of_call_before
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs import calls
@@ -155,6 +156,28 @@ def test_what_is_not_found() -> None:
     assert of_call_before(DEQUANTIZE, lambda call: (bytes(4 * call.n),)) is None
     assert of_call_before(DOT, lambda _: None) is None
     assert of_call_before(calls.MUL_MAT, lambda _: None) is None
+
+
+@pytest.mark.parametrize(("function", "nrc"), [(DOT, 1), (DOT, 2), (DOT_REAL, 1)])
+def test_terms_of_lanes(function: str, nrc: int) -> None:
+    """Sums by lanes that a short row does not write are those of an earlier call."""
+    kept = np.zeros(4, np.float32)
+
+    def kernel(call: Call, _before: Call | None) -> tuple[bytes, ...]:
+        for lane in range(min(call.n // 32, 4)):
+            inputs = {name: bytearray(data) for name, data in calls.inputs_of(call).items()}
+            size, nb = len(inputs["vx"]) // (nrc * call.n // 32), call.n // 32
+            for b in (b for b in range(nb) if b % 4 != lane):
+                inputs["vx"][b * size : b * size + size] = bytes(size)
+            one = {name: bytes(data[: nb * size]) for name, data in inputs.items()}
+            kept[lane] = np.frombuffer(replay(make(), calls.build(function, call.n, one))[0], "<f4")[0]
+        return (np.full(nrc * nrc, kept.sum(), np.float32).tobytes(),)
+
+    found = terms_of_call_before(function, nrc, _probe(kernel))
+    assert found is not None
+    words = "where nb <= 3, terms of an earlier call are added, those of its blocks b with b % 4 >= nb"
+    assert found[1] == words
+    assert terms_of_call_before(function, nrc, _probe(lambda call, _: replay(make(), call))) is None
 
 
 def test_history_of_a_quantizer() -> None:

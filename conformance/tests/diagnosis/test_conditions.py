@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.diagnosis import diagnose
-from q8a8_conformance.diagnosis.dots import conditions, dot_facts
+from q8a8_conformance.diagnosis.dots import dot_facts, history
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows
@@ -168,6 +168,10 @@ def test_two_rows_of_one_pointer() -> None:
     failed = [Failure(together, probe(together) or (), replay(RIGHT, together))]
     (fact,) = dot_facts(DOT, {}, probe, SECONDS, placed={2: failed})
     assert (fact.cause, fact.rule) == ("same-pointer-symmetric", "Q8A8-DOT-6")
+    assert fact.sentence == (
+        "With nrc = 2, where vx and vy are equal, the result for x0·y1 is that of x1·y0: "
+        "right where bx = by alone."
+    )
 
 
 @pytest.mark.parametrize("least", [0, 100])
@@ -186,7 +190,7 @@ def test_calls_before(least: int) -> None:
     failed = [Failure(call, (calls.float_bytes(1.0),), replay(RIGHT, call))]
     (fact,) = dot_facts(DOT, {1: failed}, probe, SECONDS, restart=last.clear)
     assert fact.fact == "depends-on-calls-before"
-    assert fact.where["wrong_after"] == ["a long row" if least else "other bytes at the same addresses"]
+    assert fact.where["wrong_after"] == ["a long row" if least else "zeros at the same addresses"]
     assert fact.explained(failed) == failed
 
 
@@ -201,7 +205,7 @@ def test_right_bits_by_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
     call = calls.dot(*dot_rows.random_pair(40, seed=3))
     failed = [Failure(call, replay(make("order-avx2"), call), replay(RIGHT, call))]
-    monkeypatch.setattr(conditions, "FAST", 10.0)
+    monkeypatch.setattr(history, "FAST", 10.0)
     limit = 50_000
     (fact,) = dot_facts(DOT, {1: failed}, probe, SECONDS)
     assert fact.where["by"] == "count"

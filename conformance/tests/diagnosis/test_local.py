@@ -63,19 +63,19 @@ KERNELS = {
         DOT,
         Steps(products=_octets_exchanged_in_odd_blocks),
         "block-map",
-        f"The last block of every 2: {_EXCHANGED}.",
+        f"In every odd block: {_EXCHANGED}.",
     ),
     "stale-register": (
         DOT,
         Steps(products=_stale_in_the_last_of_odd),
         "block-map",
-        f"The last block {_ODD}: elements 16 to 31 of y are those of block b - 1.",
+        f"In the last block {_ODD}: elements 16 to 31 of y are those of block b - 1.",
     ),
     "half-product-in-tail": (
         DOT,
         Steps(scale_product=_half_product_in_tail),
         "scale-product",
-        "The blocks beyond a multiple of 4: the product of the scales is rounded to a half.",
+        "In the blocks beyond a multiple of 4: the product of the scales is rounded to a half.",
     ),
     "signs-joined-by-or": (
         DOT,

@@ -68,7 +68,7 @@ class _ScaleOfThePair(Kernel):
 def test_the_scale_of_a_pair() -> None:
     """Blocks that take x's scale from the block before, every second one, are found in any order."""
     facts, failures = facts_about(DOT, _ScaleOfThePair())
-    assert facts[0].sentence == "The last block of every 2 takes x's scale from block b - 1."
+    assert facts[0].sentence == "Every odd block takes x's scale from block b - 1."
     assert len(facts[0].explained(failures)) >= 0.9 * len(failures)
 
 
@@ -243,7 +243,10 @@ _OF_Y1 = "With nrc = 2, in x0·y1 and x1·y1: 128 is added to the codes of x, an
 OF_OTHERS = {
     "octet": (
         _octet_of_x0,
-        "With nrc = 2, in x1·y0 and x1·y1: The last block of every 4: elements 8 to 15 of x are those of x0.",
+        (
+            "With nrc = 2, in x1·y0 and x1·y1, in the last block of every 4: "
+            "elements 8 to 15 of x are those of x0."
+        ),
     ),
     "correction": (
         _corrected_by_y0,

@@ -84,7 +84,7 @@ OUT = "it and every block after it are left out."
     ("outputs", "sentence"),
     [
         (_padding, f"W{ZERO}{OUT}"),
-        (_in_odd_rows, f"In outputs in the last row of every 2: w{ZERO}{OUT}"),
+        (_in_odd_rows, f"In outputs in every odd row: w{ZERO}{OUT}"),
         (_halves_of_four, "The sums of every 4 blocks are rounded to halves before they are added up."),
     ],
 )

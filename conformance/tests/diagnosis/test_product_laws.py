@@ -139,7 +139,7 @@ def _two_mistakes(right: Array, w: Side, x: Side) -> Array:
             _block_before,
             [f"In outputs in the columns {BEYOND} 4, the blocks {BEYOND} 4 take block b - 1 of x."],
         ),
-        (_codes_before, ["The last block of every 2 takes the codes of block b - 1 of w."]),
+        (_codes_before, ["Every odd block takes the codes of block b - 1 of w."]),
         (
             _even_rows,
             ["All outputs take block i * (nb - nb % 2) + b of all blocks of x, not i * nb + b."],

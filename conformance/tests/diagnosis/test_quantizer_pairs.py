@@ -163,7 +163,7 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
         ("value-recipe", {"elements": list(range(8, 16))},
          "Elements are truncated, not rounded: a C cast, in elements 8 to 15 of a block."),
         ("place-half", {"position": {"kind": "last-of-tile", "tile": 2}},
-         "The scale is cut off to a half, not rounded; the codes are right, in the last block of every 2."),
+         "The scale is cut off to a half, not rounded; the codes are right, in every odd block."),
     ]),
     "two-in-a-vector": (ACTIVATION, vector_of(_one_alone_and_zeros_from_64), [
         ("place-zero", {"what": "codes"},

@@ -55,7 +55,7 @@ def test_another_stride_of_a_tail() -> None:
 def test_codes_of_some_blocks() -> None:
     """Codes that are read elsewhere than the scale, at some places of a row."""
     facts, failures = facts_about(DOT_REAL, _CodesEarly())
-    assert facts[0].sentence == "Every block from block 8 on: the codes of y are read 2 bytes too early."
+    assert facts[0].sentence == "In every block from block 8 on: the codes of y are read 2 bytes too early."
     assert facts[0].explained(failures) == failures
 
 
@@ -78,5 +78,28 @@ def test_some_elements_of_some_blocks() -> None:
     """Elements that are read elsewhere than the others, in part from another block."""
     facts, failures = facts_about(DOT, _UpperHalfLate())
     late = "elements 16 to 31 of y are read 1 byte too late, from byte 19 of the block on."
-    assert [fact.sentence for fact in facts] == [f"Block 2 of every whole group of 4: {late}"]
+    assert [fact.sentence for fact in facts] == [f"In block 2 of every whole group of 4: {late}"]
+    assert facts[0].explained(failures) == failures
+
+
+class _LoadsRounded(Kernel):
+    """Loads x's codes at their address rounded down to a multiple of 8."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Copy the bytes that are read to where they belong, and multiply."""
+        x = vx.copy()
+        for start in (0, bx)[:nrc]:
+            for own in range(start + 2, start + n // 32 * 34, 34):
+                early = (vx.ctypes.data + own) % 8
+                x[own : own + 32] = np.append(np.zeros(8, vx.dtype), vx)[own + 8 - early :][:32]
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, x, bx, vy, by, nrc)
+
+
+def test_addresses_of_blocks() -> None:
+    """Where a block is read is a matter of its address, not of its number."""
+    facts, failures = facts_about(DOT, _LoadsRounded())
+    sentences = [fact.sentence for fact in facts]
+    assert sentences == ["The codes of x are read from their address rounded down to a multiple of 8."]
     assert facts[0].explained(failures) == failures

@@ -61,6 +61,16 @@ def _negative_lost(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     return np.asarray(np.maximum((qx * qy).sum(axis=1), 0) * dx * dy)
 
 
+def _zero_is_one_and_negative_halved(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    sums = (qx * qy).sum(axis=1)
+    return np.asarray(np.where(sums < 0, sums / 2, sums) * dx * np.where(dy == 0, 1, dy))
+
+
+def _large_sums_twice(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    sums = (qx * qy).sum(axis=1)
+    return np.asarray(np.where(np.abs(sums) >= 65536, 2 * sums, sums) * dx * dy)
+
+
 def _nibbles_of_odd_elements(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     x = qx.copy()
     x[:, 1::2] = np.trunc(x[:, 1::2] / 16).astype(int) * 16 + (x[:, 1::2] & 15)
@@ -170,7 +180,7 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
     ),
     "borrowed-by-odd-blocks": (
         _borrowed_by_odd_blocks,
-        {"The last block of every 2: its sum is one less where that of block b - 1 is negative."},
+        {"In every odd block: its sum is one less where that of block b - 1 is negative."},
     ),
     "borrowed-by-odd-elements": (
         _borrowed_by_odd_elements,
@@ -191,25 +201,25 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
     "at-two-places": (
         _at_two_places,
         {
-            "The last block of every 2: -128 is read as -127 (a code of x).",
-            "The last block where nb is odd: y's codes are read as unsigned.",
+            "In every odd block: -128 is read as -127 (a code of x).",
+            "In the last block where nb is odd: y's codes are read as unsigned.",
         },
     ),
     "next-scale-of-even-rows": (
         _next_scale_of_even_rows,
-        {"Every block but the last where nb is even takes y's scale from block b + 1."},
+        {"Where nb is even, every block but the last takes y's scale from block b + 1."},
     ),
     "wrapped-and-last-lost": (
         _wrapped_and_last_lost,
         {
             WRAPPED,
-            "The last block where nb >= 3 and nb is odd is left out.",
+            "Where nb >= 3 and nb is odd, the last block is left out.",
         },
     ),
     "last-two-exchanged": (
         _last_two_exchanged,
         {
-            f"The last block where nb >= 2 {TAKES} b - 1; the block before the last {TAKES} b + 1.",
+            f"Where nb >= 2, the last block {TAKES} b - 1; the block before the last {TAKES} b + 1.",
         },
     ),
     "equal-scales-skipped": (
@@ -220,9 +230,17 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
     "element-of-odd-blocks-and-cut": (
         _element_of_odd_blocks_and_cut,
         {
-            "The last block of every 2: x's element 31 meets y's element 30.",
+            "In every odd block: x's element 31 meets y's element 30.",
             "Y's scales below 2^-6 are cut to a multiple of 2^-16.",
         },
+    ),
+    "zero-is-one-and-negative-halved": (
+        _zero_is_one_and_negative_halved,
+        {"A block's sum is counted half where it is negative.", "Y's scales of zero are read as 1."},
+    ),
+    "large-sums-twice": (
+        _large_sums_twice,
+        {"Sums of a block from 2^16 on are taken as twice as large."},
     ),
     "saturated-and-cut": (
         _saturated_and_cut,

@@ -65,7 +65,7 @@ def test_what_has_no_turns() -> None:
         (
             DOT,
             "odd-block-lost",
-            "The last block where nb is odd is left out",
+            "Where nb is odd, the last block is left out",
         ),
         (DEQUANTIZE, "dequantize-minus-128", "-128 is taken for -127"),
     ],

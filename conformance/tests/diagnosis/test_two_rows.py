@@ -67,10 +67,26 @@ def last_block_and_sign(nrc: int, number: int, rows: list[Array]) -> float:
     return float(terms[: -1 if nrc == 2 and number == 1 and len(terms) > 1 else None].sum())
 
 
+def second_half_not_advanced(nrc: int, number: int, rows: list[Array]) -> float:
+    """From 16 blocks on, take y1's first half again in the second one."""
+    x, y = own(number, rows)
+    y, nb = y.copy(), len(y)
+    if nrc == 2 and number >= 2 and nb >= 16:
+        y[nb // 2 :] = y[np.arange(nb // 2, nb) - nb // 2]
+    return float(term(x, y).sum())
+
+
 KERNELS = {
+    "second-half-not-advanced": (
+        second_half_not_advanced,
+        (
+            "With nrc = 2, in x0·y1 and x1·y1, where nb >= 16, every block from block nb / 2 (rounded down) "
+            "on takes y's codes and scale from block b - nb / 2 (rounded down)."
+        ),
+    ),
     "stale-codes": (
         stale_codes,
-        "The blocks beyond a multiple of 8 where nb >= 9 take x's codes from block b - 8.",
+        "Where nb >= 9, the blocks beyond a multiple of 8 take x's codes from block b - 8.",
     ),
     "exchanged-scales": (
         exchanged_scales,
@@ -78,7 +94,7 @@ KERNELS = {
     ),
     "codes-of-the-other-row": (
         codes_of_the_other_row,
-        "With nrc = 2 the last block of every 2 of x1·y0 takes the codes of y1.",
+        "With nrc = 2 every odd block of x1·y0 takes the codes of y1.",
     ),
     "kept-scale": (
         kept_scale,
@@ -114,7 +130,7 @@ def test_two_results() -> None:
     """Mistakes of different results are two facts, which together explain every failed call."""
     facts, failures = facts_about(DOT, FourResults(last_block_and_sign))
     assert {fact.sentence for fact in facts} == {
-        "With nrc = 2 the last block where nb >= 2 of x1·y0 is not counted.",
+        "With nrc = 2, where nb >= 2, the last block of x1·y0 is not counted.",
         "With nrc = 2, in x0·y1 and x1·y1: The sign of y's scale is lost.",
     }
     assert all(any(fact.explains(failure) for fact in facts) for failure in failures)

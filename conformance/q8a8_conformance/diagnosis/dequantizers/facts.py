@@ -177,8 +177,6 @@ def _of_law(law: Law) -> Difference:
 def _condition(where: Condition, place: str) -> str:
     """Return where a law holds, as the start of a sentence."""
     parts = []
-    place = place.replace("the last block of every 2", "every odd block")
-    place = place.replace("every block whose number modulo 2 is 0", "every even block")
     if where.lanes:
         noun = "element" if len(where.lanes) == 1 else "elements"
         parts.append(f"in {noun} {ranges(list(where.lanes))} of {place or 'every block'}")

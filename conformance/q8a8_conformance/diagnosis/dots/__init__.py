@@ -21,6 +21,7 @@ from q8a8_conformance.diagnosis.dots import (
     entries,
     fields,
     four_results,
+    history,
     local,
     outputs,
     precision,
@@ -84,18 +85,19 @@ def dot_facts(
     found: list[Measured] = []
     every = [one for _, failed in sorted(failures.items()) for one in failed]
     wrong = [one for one in every if not matches(Model(), one)]
-    if history := conditions.of_history(wrong, probe, restart):
-        facts.append(of_condition(function, history))
+    if before := history.of_history(wrong, probe, restart):
+        facts.append(of_condition(function, before))
         wrong = [one for one in wrong if not facts[0].explains(one)]
     for nrc in (1, 2):
         failed = [one for one in wrong if one.call.nrc == nrc]
         if failed and not _all_explained(found, failed):
             found = [*found, *_look_at_lengths(Bench(function, nrc, probe, deadline), found, failed)]
     left = [one for one in wrong if not _is_explained(found, one)]
-    if not history and found and left and (history := conditions.of_history(left, probe, restart)):
+    if not before and found and left and (before := history.of_history(left, probe, restart)):
         # (The shortest failed calls were wrong for another reason.)
-        facts.append(of_condition(function, history))
-    aligned = conditions.of_alignment(wrong, probe) if found else None
+        facts.append(of_condition(function, before))
+    by_address = any("address" in one.where for one in found)
+    aligned = conditions.of_alignment(wrong, probe) if found and not by_address else None
     facts += [
         replace(_where_aligned(one, aligned) if aligned else one, explains=_explains(one, found))
         for one in found
@@ -114,7 +116,7 @@ def dot_facts(
         # (Of several mistakes, what one leaves unexplained may be another's.)
         facts = [_in_lengths(fact, every) for fact in facts]
     legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
-    if not facts and (varying := conditions.of_bits(legal, probe, restart)):
+    if not facts and (varying := history.of_bits(legal, probe, restart)):
         facts = [of_condition(function, varying)]
     return facts
 
@@ -123,8 +125,8 @@ def kept_facts(
     function: str, failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
 ) -> list[Fact]:
     """Find results of another function that depend on calls before: a fact where most failed calls do."""
-    history = conditions.of_history(failed, probe, restart)
-    return [of_condition(function, history)] if history and 2 * len(history.members) > len(failed) else []
+    before = history.of_history(failed, probe, restart)
+    return [of_condition(function, before)] if before and 2 * len(before.members) > len(failed) else []
 
 
 SINGLE = ("half-read", "product-wrong")

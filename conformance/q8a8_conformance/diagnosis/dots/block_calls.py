@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.dots.model import Model, matches
+from q8a8_conformance.diagnosis.dots.readings import codes_of_sum
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 
@@ -33,9 +34,9 @@ SIZES = (2, 5, 11, 30, 64, 100, 127, 127, 127, 127)
 HALVES = (
     0x0001, 0x0002, 0x0003, 0x01FF, 0x0200, 0x03FF, 0x0400, 0x0401, 0x1400, 0x2E66, 0x3BFF, 0x3C00, 0x3C01,
     0x3FFF, 0x4000, 0x5555, 0x77FF, 0x7800, 0x7801, 0x7BFF,
-    0x8001, 0x83FF, 0x8400, 0xB800, 0xBC00, 0xC001, 0xFBFF,
+    0x8001, 0x83FF, 0x8400, 0xB800, 0xBC00, 0xC001, 0xFBFF, 0x0000, 0x8000,
 )  # fmt: skip
-"""Bits of scales: least and greatest, subnormal and normal, of both signs, odd and even."""
+"""Bits of scales: least and greatest, subnormal and normal, of both signs, odd and even, zeros."""
 
 SCALES = (
     (2047, 2047), (2047, 2045), (1025, 1025), (-2047, 2047), (-1.5, -2.5),
@@ -116,14 +117,14 @@ class Experiments:
             # (Sums that are large before they are small again.)
             self.block(x, np.abs(y) * np.sign(x) * np.repeat(rng.choice([[1, -1], [-1, 1]]), 16))
         for total in (2049, 4097, 32769, 65537, 262145):
-            self.block(*_with_sum(total))
+            self.block(*codes_of_sum(total))
         self._make_scaled()
 
     def _make_scaled(self) -> None:
         """Make the calls under other scales than 1."""
         one = _unit(self.bench.element)
         for total, d in SCALED_SUMS:
-            self.block(*_with_sum(total), d)
+            self.block(*codes_of_sum(total), d)
         for h in HALVES:
             value = float(np.uint16(h).view(np.float16))
             self.block(one, one, value)
@@ -136,14 +137,3 @@ def _unit(place: int, code: int = 1) -> Array:
     codes = np.zeros(32, np.int64)
     codes[place] = code
     return codes
-
-
-def _with_sum(total: int) -> tuple[Array, Array]:
-    """Return codes whose products add up to a number: 127 · 127 as often as it goes, and a rest."""
-    x, y = np.zeros(32, np.int64), np.zeros(32, np.int64)
-    rest = abs(total)
-    for place in range(32):
-        x[place] = min(127, rest)
-        y[place] = min(127, rest // max(x[place], 1))
-        rest -= int(x[place] * y[place])
-    return (x if total > 0 else -x), y

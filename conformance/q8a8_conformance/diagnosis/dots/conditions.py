@@ -6,13 +6,12 @@ calls can be made under it as well, and so the experiments on values show what i
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.dots.carried import of_call_before
+from q8a8_conformance.diagnosis.dots.addresses import LINE, at_addresses
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
@@ -29,17 +28,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
 
-LINE = 64
-GUARDS = Option.GUARD_AFTER | Option.GUARD_BEFORE
 MODULI = (2, 4, 8, 16, 32, 64)
-MANY, PROCESSES = 60_000, 3
-"""Calls in a row, and processes, that may change the bits of a right result."""
-
-FEW, FAST = 300, 0.02
-"""Calls in a row, and the seconds that they take at most if many more are to be made."""
-
-NAN = "a result that is no number"
-
 MODES = "flush-to-zero and denormals-are-zero are set"
 
 TRIED = 3
@@ -50,6 +39,8 @@ RELATIONS = ("one row", "y one block behind x", "y one block before x", "y behin
 
 LENGTHS = (1, 2, 3, 4, 5, 8, 9, 33)
 """Blocks of rows that share memory."""
+
+OF = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")
 
 
 @dataclass(frozen=True)
@@ -70,6 +61,8 @@ class Condition:
         What the catalogue calls it.
     example
         Where there are several addresses: the one at which calls are put, in words.
+    says
+        What is wrong, as a sentence with the condition; empty where that is not known.
     """
 
     kind: str
@@ -79,6 +72,7 @@ class Condition:
     members: tuple[Failure, ...]
     cause: str = ""
     example: str = ""
+    says: str = ""
 
 
 def plain(call: Call) -> Call:
@@ -122,21 +116,6 @@ def of_places(
         yield from _of_shared(shared, probe, restart)
 
 
-def at_addresses(call: Call) -> Call:
-    """Return a call on copies of its inputs at the addresses that it has, as far as cache lines go."""
-    lengths = [len(each.data) for each in call.buffers]
-    offsets = [each.offset for each in call.buffers]
-    if call.options & Option.SHARED_INPUTS:
-        inputs = call.spec.inputs
-        end, first = max(offsets[i] + lengths[i] for i in inputs), min(offsets[i] for i in inputs)
-        move = -end if call.options & Option.GUARD_AFTER else -first if call.options & GUARDS else 0
-        offsets = [(at + move) % LINE if i in inputs else at for i, at in enumerate(offsets)]
-    elif call.options & GUARDS:
-        offsets = [-length % LINE if call.options & Option.GUARD_AFTER else 0 for length in lengths]
-    buffers = (Buffer(each.data, at) for each, at in zip(call.buffers, offsets, strict=True))
-    return replace(call, options=NO_OPTIONS, buffers=tuple(buffers))
-
-
 def _flushed(call: Call) -> Call:
     return calls.with_options(call, call.options | Option.FLUSH)
 
@@ -159,7 +138,7 @@ def _of_shared(
                 restart()
             probe(calls.with_zeros(call))
             if _differs(probe, call):
-                after = "other bytes at the same addresses"
+                after = "zeros at the same addresses"
                 stale = {"wrong_after": [after], "inputs": "shared"}
                 words = f"on inputs that share memory it is wrong after {after}"
                 yield Condition("history", stale, words, None, tuple(shared))
@@ -187,19 +166,37 @@ def _of_shared(
             yield Condition("inputs-shared", where, words, None, tuple(shared))
             return
     if pairs:
-        same = pairs[0].call.buffers
-        equal = same[pairs[0].call.spec.inputs[0]].offset == same[pairs[0].call.spec.inputs[1]].offset
-        names = [RELATIONS[0] if equal else "rows of one matrix"]
-        words = "vx and vy are equal" if equal else "x and y are rows of one matrix"
-        cause = "same-pointer-symmetric" if equal and all(map(_is_copied, pairs)) else ""
-        yield Condition("inputs-shared", {"inputs": names, "nrc": 2}, words, None, tuple(pairs), cause)
+        yield _of_shared_pairs(pairs)
 
 
-def _is_copied(one: Failure) -> bool:
-    """Return whether x0·y1 alone is wrong, and what x1·y0 is."""
-    got, expected = (np.frombuffer(side[0], "<u4") for side in (one.outputs, one.expected))
-    wrong = np.flatnonzero(got != expected).tolist()
-    return wrong == [one.call.bs] and bool(got[one.call.bs] == got[1])
+def _of_shared_pairs(pairs: Sequence[Failure]) -> Condition:
+    """Return how inputs of two rows at a time lie to each other, and which results are others then."""
+    same = pairs[0].call.buffers
+    equal = same[pairs[0].call.spec.inputs[0]].offset == same[pairs[0].call.spec.inputs[1]].offset
+    names = [RELATIONS[0] if equal else "rows of one matrix"]
+    words = "vx and vy are equal" if equal else "x and y are rows of one matrix"
+    copied = _copied(pairs)
+    cause = "same-pointer-symmetric" if equal and copied == {2: 1} else ""
+    says = ", and ".join(f"the result for {OF[k]} is that of {OF[of]}" for k, of in copied.items())
+    if says and equal:
+        even = ": right where bx = by alone" if cause else ""
+        says = f"With nrc = 2, where {words}, {says}{even}."
+    where = {"inputs": names, "nrc": 2, "results": {OF[k]: OF[of] for k, of in copied.items()}}
+    return Condition("inputs-shared", where, words, None, tuple(pairs), cause, says=says)
+
+
+def _copied(pairs: Sequence[Failure]) -> dict[int, int]:
+    """Return which results are other ones, where those that are wrong are so in all of some calls."""
+    found: list[dict[int, int]] = []
+    for one in pairs:
+        places = (0, 1, one.call.bs, one.call.bs + 1)
+        got, expected = (np.frombuffer(side[0], "<u4") for side in (one.outputs, one.expected))
+        wrong = [k for k, at in enumerate(places) if got[at] != expected[at]]
+        of = {
+            k: next((j for j, at in enumerate(places) if got[places[k]] == expected[at]), -1) for k in wrong
+        }
+        found.append(of)
+    return found[0] if all(of == found[0] for of in found) and -1 not in found[0].values() else {}
 
 
 def _is_wrong_shared(function: str, nb: int, relation: int, probe: Probe) -> bool:
@@ -304,131 +301,6 @@ def _is_at(call: Call, index: int, where: Mapping[str, Any]) -> bool:
     offset = at_addresses(call).buffers[index].offset
     step = {"vx": call.bx, "vy": call.by}.get(where["buffer"], 0) if call.nrc == 2 else 0
     return any(at % where["modulus"] in where["remainders"] for at in (offset, offset + step))
-
-
-def of_bits(
-    failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
-) -> Condition | None:
-    """Find why right results of one call are not always the same bits: the process, or calls before."""
-    for one in sorted(failed, key=lambda each: each.call.n)[:TRIED]:
-        quiet = plain(one.call)
-        first = probe(quiet)
-        started = time.monotonic()
-        probe(replace(quiet, repeat=FEW))
-        if time.monotonic() - started < FAST:
-            probe(replace(quiet, repeat=MANY))
-        if probe(quiet) != first:
-            where, words = {"by": "count", "calls": MANY}, "how often the function was called before"
-            return Condition("bits", where, words, None, tuple(failed))
-        if restart is None:
-            continue
-        for _ in range(PROCESSES):
-            restart()
-            if probe(quiet) != first:
-                return Condition("bits", {"by": "process"}, "the process", None, tuple(failed))
-    return None
-
-
-def of_history(
-    failed: Sequence[Failure], probe: Probe, restart: Callable[[], object] | None
-) -> Condition | None:
-    """Find what calls before one make it wrong, where it is right after others.
-
-    Each failed call is made after several others, twice each: in a new process, after one of zeros at the
-    same addresses, after a long one, after one of another length.
-    """
-    some = sorted(failed, key=lambda each: each.call.n)
-    for one in some[:TRIED]:
-        verdicts = {name: _after(before, one, probe) for name, before in _before(one.call, restart)}
-        if restart is not None:
-            restart()
-        kinds = set(verdicts.values())
-        if kinds != {"right", "wrong"}:
-            continue
-        wrong = [name for name, verdict in verdicts.items() if verdict == "wrong"]
-        right = [name for name, verdict in verdicts.items() if verdict == "right" and name != NAN]
-        if not right:
-            continue
-        # (To begin a process takes long.)
-        members = (
-            one,
-            *(each for each in some if each is not one and _is_right_after(each, right[-1], probe, restart)),
-        )
-        where: Mapping[str, Any] = {"wrong_after": wrong, "right_after": right}
-        words = f"it is wrong where it comes after {' or '.join(wrong)}, and right after {' or '.join(right)}"
-        if carried := of_call_before(one.call.function, probe):
-            where, words = carried
-        return Condition("history", where, words, None, members)
-    return None
-
-
-def _before(
-    call: Call, restart: Callable[[], object] | None
-) -> Iterator[tuple[str, Callable[[Probe], object]]]:
-    """Yield what may come before a call, by name."""
-    quiet = plain(call)
-    zeros = calls.with_zeros(quiet)
-    if call.function not in DOTS:
-        if restart is not None:
-            yield "no other call of the process", lambda _probe: restart()
-        longer = _filled(quiet, quiet.n + 64, 0.0)
-        yield "other bytes at the same addresses", lambda probe: (probe(longer), probe(zeros))
-        yield "larger values", lambda probe: probe(_filled(quiet, quiet.n, 2.0**20))
-        return
-    nb = call.n // 32
-    other = calls.with_zeros(_of_length(quiet, nb + 1))
-    if restart is not None:
-        yield "no other call of the process", lambda _probe: restart()
-    # (What is kept of an earlier call is forgotten over another length first.)
-    yield "other bytes at the same addresses", lambda probe: (probe(other), probe(zeros))
-    yield "a long row", lambda probe: (probe(other), probe(_of_length(quiet, 300)))
-    yield "a row of another length", lambda probe: probe(other)
-    if restart is not None:
-        yield NAN, lambda probe: probe(_with_nan(other))
-
-
-def _filled(call: Call, n: int, value: float) -> Call:
-    """Return a call of a quantizer or of dequantization on n elements of one value; others' as they are."""
-    if call.function == calls.MUL_MAT:
-        return call
-    if call.function == calls.DEQUANTIZE:
-        return calls.dequantize(dot_rows.filled(n // 32, 64, value / 64))
-    x = np.full(n, value, np.float32)
-    return calls.activation(x) if call.function == calls.ACTIVATION else calls.quantize(call.function, x)
-
-
-def _with_nan(call: Call) -> Call:
-    """Return a call with scales that are no numbers: outside the domain, and over when it returns."""
-    inputs = {name: b"\xff\x7f" * (len(data) // 2) for name, data in calls.inputs_of(call).items()}
-    return calls.build(call.function, call.n, inputs)
-
-
-def _of_length(call: Call, nb: int) -> Call:
-    """Return a call with one row at a time of so many blocks: those of a call, over and over."""
-    size = 34 if call.function == calls.DOT else 36
-    data = {
-        name: (part[: call.n // 32 * size] * (32 * nb // max(call.n, 32) + 1))[: nb * size].ljust(
-            nb * size, b"\0"
-        )
-        for name, part in calls.inputs_of(call).items()
-    }
-    return calls.build(call.function, 32 * nb, data)
-
-
-def _after(before: Callable[[Probe], object], one: Failure, probe: Probe) -> str:
-    """Return whether a call is right after another: ``varies`` where not both times alike."""
-    seen = set()
-    for _ in range(2):
-        before(probe)
-        outputs = probe(plain(one.call))
-        seen.add("none" if outputs is None else "right" if is_right(one, outputs) else "wrong")
-    return seen.pop() if len(seen) == 1 else "varies"
-
-
-def _is_right_after(one: Failure, name: str, probe: Probe, restart: Callable[[], object] | None) -> bool:
-    dict(_before(one.call, restart))[name](probe)
-    outputs = probe(plain(one.call))
-    return outputs is not None and is_right(one, outputs)
 
 
 def is_right(one: Failure, outputs: tuple[bytes, ...]) -> bool:

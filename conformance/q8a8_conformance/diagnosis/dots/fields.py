@@ -98,6 +98,7 @@ TAKEN: dict[str, tuple[str, Choice]] = {
     "larger": ("the larger one of both scales", np.maximum),
     "smaller": ("the smaller one of both scales", np.minimum),
     "sum": ("the sum of both scales", np.add),
+    "sum-of-floats": ("the sum of both scales", lambda own, other: own.astype(np.float64) + other),
     "own-or-other-bits": (
         "each bit that is set in one of both scales",
         lambda own, other: (_bits(own) | _bits(other)).view(np.float16),

@@ -156,7 +156,7 @@ def rows_met(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
                 for met, rule in of
             ]
         },
-        f"With nrc = 2 {'; '.join(_words(rules))}.",
+        f"With nrc = 2 {'; '.join(_words(rules))}.".replace("2 where", "2, where"),
         rule="Q8A8-DOT-6",
         fix="Make each of the four results of the codes and scales of its own two rows, every block once.",
         evidence=[
@@ -173,8 +173,8 @@ def _words(rules: Mapping[int, Sequence[tuple[Met, Rule]]]) -> Iterator[str]:
         for met, rule in of:
             every = rule.position.kind == "any" and not rule.length
             text = met.words(number, single=every or not rule.is_plural)
-            where = "" if every else f"{rule.text('block', 'nb')} of "
-            said.setdefault(f"{where}{{}} {text}", []).append(OF[number])
+            place = "{} " if every else rule.said("block", "nb", "of {} ")
+            said.setdefault(place + text, []).append(OF[number])
     together: dict[str, list[str]] = {}
     for words, names in said.items():
         where, _, what = words.partition("{}")
@@ -307,7 +307,7 @@ def each_alone(
         which = "" if len(numbers) == len(OF) else f", in {' and '.join(OF[number] for number in numbers)}"
         yield replace(
             fact,
-            sentence=named(f"With nrc = 2{which}: {fact.sentence}", numbers),
+            sentence=named(f"With nrc = 2{which}{_after(fact.sentence)}", numbers),
             where={**fact.where, "results": [OF[number] for number in numbers]},
             nrc=2,
             rule="Q8A8-DOT-6" if which or fact.rule == "Q8A8-DOT-10" else fact.rule,
@@ -315,6 +315,13 @@ def each_alone(
             changes=_only(numbers, fact),
             when=fact.when and _of_two(bench, fact.when, numbers),
         )
+
+
+def _after(sentence: str) -> str:
+    """Return a sentence behind the results that it is about."""
+    if sentence.startswith(("In ", "Where ")):
+        return f", {sentence[0].lower()}{sentence[1:]}"
+    return f": {sentence}"
 
 
 def _only(numbers: Sequence[int], fact: Measured) -> dict[str, Any]:

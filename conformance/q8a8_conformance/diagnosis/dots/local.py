@@ -90,7 +90,7 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
             yield bench.measured(
                 part.fact,
                 {**part.where, "blocks": rule.to_json()},
-                f"{text[0].upper()}{text[1:]}: {part.sentence[0].lower()}{part.sentence[1:]}",
+                f"In {text}: {part.sentence[0].lower()}{part.sentence[1:]}",
                 cause=part.cause,
                 rule=part.rule,
                 fix=part.fix,

@@ -15,6 +15,7 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8.bound import LANE_FOLD_ROUNDINGS
+from q8a8_conformance.diagnosis.dots.addresses import LINE, address_of
 from q8a8_conformance.diagnosis.dots.row_effects import meeting
 from q8a8_conformance.inputs.calls import DOT, inputs_of
 
@@ -180,8 +181,8 @@ class Model:
     unpack
         (bytes, nb, version) -> weight scales, activation scales, codes.
     read_at
-        ("x" or "y", nb) -> how many bytes behind their own places scales and codes are read: int [nb] each;
-        None where all are read there.
+        ("x" or "y", nb, the row's address in a cache line) -> how many bytes behind their own places scales
+        and codes are read: int [nb] each; None where all are read there.
     pick
         (x's weight and activation scales, y's, of the blocks of a result) -> halves of x and of y.
     blocks
@@ -262,10 +263,8 @@ class Model:
         nb, version = call.n // 32, 1 if call.function == DOT else 2
         inputs = inputs_of(call)
         bx, by = self.strides(nb, call.bx, call.by) if call.nrc == 2 else (0, 0)
-        x, y = (
-            self._rows(name[1], inputs[name], nb, version, step, call.nrc)
-            for name, step in (("vx", bx), ("vy", by))
-        )
+        steps = {"vx": bx, "vy": by}
+        rows: dict[tuple[Step, Step | None], list[list[Array]]] = {}
         beyond = [
             self.strides is not strides and len(inputs[name]) < step + nb * SIZES[version]
             for name, step in (("vx", bx), ("vy", by))
@@ -274,6 +273,10 @@ class Model:
         targets = self.places(call.bs) if call.nrc == 2 else (0,)
         for number, place in enumerate(targets):
             model = self._of_result(number) if call.nrc == 2 and self.only else self
+            key = model.unpack, model.read_at
+            if key not in rows:
+                rows[key] = [model._rows(call, name, step, version) for name, step in steps.items()]  # noqa: SLF001 - another model, of this class
+            x, y = rows[key]
             parts = [
                 model._dot(x, y, model._meeting(nb, x, y, of % call.nrc, of // call.nrc), nb)  # noqa: SLF001 - another model, of this class
                 for of in self.sums[number]
@@ -302,13 +305,15 @@ class Model:
         """Return the model of one of four results."""
         return merged(self, (changes for numbers, changes in self.only if number in numbers))
 
-    def _rows(self, side: str, data: bytes, nb: int, version: int, step: int, nrc: int) -> list[Array]:
+    def _rows(self, call: Call, name: str, step: int, version: int) -> list[Array]:
         """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""
+        data, nb, begins = inputs_of(call)[name], call.n // 32, [row * step for row in range(call.nrc)]
         if self.read_at is None:
-            parts = [self.unpack(data[row * step :], nb, version) for row in range(nrc)]
+            parts = [self.unpack(data[begin:], nb, version) for begin in begins]
         else:
-            far = self.read_at(side, nb)
-            parts = [unpack_at(data, row * step, nb, version, far) for row in range(nrc)]
+            at = address_of(call, name)
+            far = [self.read_at(name[1], nb, (at + begin) % LINE) for begin in begins]
+            parts = [unpack_at(data, begin, nb, version, one) for begin, one in zip(begins, far, strict=True)]
         scales_a, scales_b, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
         scales = [scales_a] if version == 1 else [scales_a, scales_b]
         raw = np.column_stack([*(s.view(np.uint8).reshape(-1, 2) for s in scales), codes.view(np.uint8)])

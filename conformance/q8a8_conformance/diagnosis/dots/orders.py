@@ -43,7 +43,7 @@ LONGEST = 64
 """Blocks of the longest rows on which it is decided whether an order is named beside a mistake."""
 
 ENOUGH = 0.5
-"""The share of results that an order must explain to be worth a mention as the nearest."""
+"""The share of results that an order must explain to be worth a mention: the nearest, or beside a mistake."""
 
 
 def explain(
@@ -82,7 +82,7 @@ def _explain(
             return
     nearest, wrong = _nearest(nrc, rows)
     for order in nearest[: None if experiments else 1]:
-        if not wrong or (not experiments and _is_told(order, nrc, rows)):
+        if not wrong or (not experiments and of - wrong >= ENOUGH * of and _is_told(order, nrc, rows)):
             yield replace(_named(function, nrc, equal_orders(order), of, note), explained=of - wrong)
     if experiments and wrong:
         names = (nearest[0].name,) if of - wrong >= ENOUGH * of else ()

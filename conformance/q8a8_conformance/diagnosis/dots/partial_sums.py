@@ -184,6 +184,7 @@ def _changes() -> Iterator[Change]:
         ("{is} one more where {it} {is} negative", lambda v: v + (v < 0)),
         ("{is} one less where {it} {is} positive", lambda v: v - (v > 0)),
         ("{is} one more where {it} {is} positive", lambda v: v + (v > 0)),
+        ("{is} counted half where {it} {is} negative", lambda v: np.where(v < 0, v / 2, v)),
         ("{is} taken off once more where {it} {is} negative", lambda v: v + np.minimum(v, 0)),
     )  # fmt: skip
     for words, of in simple:

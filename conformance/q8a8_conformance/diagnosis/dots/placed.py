@@ -152,7 +152,7 @@ def of_condition(function: str, condition: Condition) -> Fact:
         WORDS[condition.kind],
         condition.where,
         rule,
-        f"{sentence} {WHY}" if condition.kind == "flush" else sentence,
+        condition.says or (f"{sentence} {WHY}" if condition.kind == "flush" else sentence),
         _fix(function, condition),
         condition.cause,
         function=function,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
+from q8a8_conformance.diagnosis.dots.addresses import LINE
 from q8a8_conformance.diagnosis.dots.model import SIZES, Model, matches
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import CallResult
@@ -37,6 +38,9 @@ LONGEST = 130
 FAR = 64
 """Bytes before and behind its own at which a part of a block may be read."""
 
+LINES = (4, 8, 16, 32, 64)
+"""Powers of two to whose multiples an address may be rounded."""
+
 STEPS = (2, 4, 8, 16, 32, 3, 5, 6)
 """Blocks of which groups consist."""
 
@@ -47,6 +51,9 @@ def read_elsewhere(bench: Bench) -> Iterator[Measured]:
     if all(matches(Model(), CallResult(call, bench.outputs(call))) for call in noise):
         return
     for side in "xy":
+        if by_address := _by_address(bench, side):
+            yield by_address
+            return
         seen: dict[int, dict[Any, Array] | None] = {nb: _shifts(bench, side, nb) for nb in LENGTHS}
         known = {nb: of for nb, of in seen.items() if of is not None}
         if len(known) < len(seen) or not any(known.values()):
@@ -69,8 +76,11 @@ def _version(bench: Bench) -> int:
     return 1 if bench.function == calls.DOT else 2
 
 
-def _noise_call(bench: Bench, nb: int, sides: str, seed: int, block: int | None = None) -> Call:
-    """Return the call on rows of noise; of a side that is not named, one block, or every one, has codes."""
+def _noise_call(bench: Bench, nb: int, sides: str, seed: int, block: int | None = None, at: int = 0) -> Call:
+    """Return the call on rows of noise; of a side that is not named, one block, or every one, has codes.
+
+    The row of the side that is named first lies so many bytes off a cache line.
+    """
     dtype = layout.BLOCK_Q8_A8 if _version(bench) == 1 else layout.BLOCK_Q8_A8_V2
     rng = dot_rows.generator("noise", seed, nb)
     rows = {}
@@ -80,16 +90,68 @@ def _noise_call(bench: Bench, nb: int, sides: str, seed: int, block: int | None 
         if side not in sides and block is not None:
             blocks["weight_qs"][np.arange(nb) != block] = 0
         rows[f"v{side}"] = blocks.tobytes()
-    return calls.build(bench.function, 32 * nb, rows, {"s": bytes(4)})
+    call = calls.build(bench.function, 32 * nb, rows, {"s": bytes(4)})
+    return calls.misaligned(call, {f"v{sides[0]}": at}) if at else call
 
 
-def _shifts(bench: Bench, side: str, nb: int) -> dict[Shift, Array] | None:
+def _by_address(bench: Bench, side: str) -> Measured | None:
+    """Find that codes are read at an address that is rounded down, or that the block's address says where."""
+    few, size = 3, SIZES[_version(bench)]
+    if bench.of_result is not None:
+        return None
+    first, moved = (_shifts(bench, side, few, at) for at in (0, 2))
+    if first is None or moved is None or _lists(first, few) == _lists(moved, few):
+        return None
+    by_place: dict[int, Shift] = {}
+    for at in range(0, LINE, 2):
+        found = _shifts(bench, side, few, at)
+        for block, shift in enumerate(_lists(found, few) if found is not None else ()):
+            if by_place.setdefault((at + size * block) % LINE, shift) != shift:
+                return None
+    modulus = next(m for m in (*LINES, LINE) if all(by_place[at] == by_place.get(at % m) for at in by_place))
+    header = size - 32
+    rounded = next((m for m in LINES if all(s == (0, -((at + header) % m)) for at, s in by_place.items())), 0)
+    wrong = {at: shift for at, shift in by_place.items() if at < modulus and shift != (0, 0)}
+    words = f"The codes of {side} are read from their address rounded down to a multiple of {rounded}."
+    if not rounded:
+        some = "; ".join(
+            f"where a block of {side} begins at {at} mod {modulus}, {_read_words(side, *shift)}"
+            for at, shift in wrong.items()
+        )
+        words = f"{some[:1].upper()}{some[1:]}."
+    shifts = np.array([by_place.get(at, (0, 0)) for at in range(LINE)])
+
+    def read_at(name: str, nb: int, at: int) -> tuple[Array, Array]:
+        of = shifts[(at + size * np.arange(nb)) % LINE] * (name == side)
+        return of[:, 0], of[:, 1]
+
+    where = {"operand": side, "address": modulus, "shifts": {str(at): list(of) for at, of in wrong.items()}}
+    nb, at = next(
+        (nb, at) for at in range(0, LINE, 2) for nb in (1, 2) if (at + size * nb - size) % modulus in wrong
+    )
+    return bench.measured(
+        "block-read-elsewhere",
+        where,
+        words,
+        rule="Q8A8-ENV-2",
+        fix="Load bytes where they are, by an instruction or a copy that needs no alignment.",
+        evidence=[bench.evidence(_noise_call(bench, nb, side, 1, nb - 1, at), f"v{side} at {at} mod {LINE}")],
+        changes={"read_at": read_at},
+    )
+
+
+def _lists(found: Mapping[Shift, Array], nb: int) -> list[Shift]:
+    """Return how far away each block of a row is read."""
+    return [next((shift for shift, where in found.items() if where[b]), (0, 0)) for b in range(nb)]
+
+
+def _shifts(bench: Bench, side: str, nb: int, at: int = 0) -> dict[Shift, Array] | None:
     """Return which blocks of a row are read elsewhere, by how far; None where one is read nowhere near."""
     found: dict[Shift, Array] = {}
     for block in range(nb):
         fitting: set[Shift] | None = None
         for seed in (1, 2):
-            call = _noise_call(bench, nb, side, seed, block)
+            call = _noise_call(bench, nb, side, seed, block, at)
             value = float(np.frombuffer(bench.outputs(call)[0], "<f4")[0])
             # (What is not counted is read nowhere.)
             fits = _fitting(bench, side, call, block, value) if value else set()
@@ -176,12 +238,8 @@ def _by_shift(
     rule = find_rule(found, ask, LONGEST)
     if rule is None:
         return
-    part = "the codes" if shift[1] else "the scale"
-    part = "the scale and the codes" if shift[0] == shift[1] else part
-    by = shift[1] or shift[0]
-    text = "" if rule == Rule(Condition("any")) else f"{rule.text('block', 'nb')}: "
-    read = f"{'is' if part == 'the scale' else 'are'} read {abs(by)} byte{'s' * (abs(by) > 1)}"
-    words = f"{text}{part} of {side} {read} too {'early' if by < 0 else 'late'}."
+    text = "" if rule == Rule(Condition("any")) else f"in {rule.text('block', 'nb')}: "
+    words = f"{text}{_read_words(side, *shift)}."
     yield (
         f"{words[0].upper()}{words[1:]}",
         {"scale": shift[0], "codes": shift[1], "blocks": rule.to_json()},
@@ -189,12 +247,21 @@ def _by_shift(
     )
 
 
+def _read_words(side: str, of_scale: int, of_codes: int) -> str:
+    """Say which part of a block is read how far away."""
+    part = "the codes" if of_codes else "the scale"
+    part = "the scale and the codes" if of_scale == of_codes else part
+    by = of_codes or of_scale
+    read = f"{'is' if part == 'the scale' else 'are'} read {abs(by)} byte{'s' * (abs(by) > 1)}"
+    return f"{part} of {side} {read} too {'early' if by < 0 else 'late'}"
+
+
 def _step(
     side: str, of_row: Callable[[int], tuple[Array, Array]]
-) -> Callable[[str, int], tuple[Array, Array]]:
+) -> Callable[[str, int, int], tuple[Array, Array]]:
     """Return how far away scales and codes of one row are read: a step of a model."""
 
-    def read_at(name: str, nb: int) -> tuple[Array, Array]:
+    def read_at(name: str, nb: int, _at: int) -> tuple[Array, Array]:
         none = np.zeros(nb, np.int64)
         return of_row(nb) if name == side else (none, none)
 

@@ -1,8 +1,8 @@
-"""How scales are read, and their product: for each sign and exponent, what the function takes it for.
+"""How scales, their product, and a block's sum are taken: for zeros, and for each sign and exponent.
 
-A block of one product of 1 has its scale as the result, exactly. A few mantissas of each sign and exponent
-show what becomes of all of them: as it is, cut or rounded to fewer bits, another power of two, zero, another
-sign, one constant. Other halves must then come out so, or nothing is said.
+A block of one product of 1 has its scale as the result, exactly, and one under a scale of 1 its sum. A few
+mantissas of each sign and exponent show what becomes of all of them: as it is, cut or rounded to fewer bits,
+another power of two, zero, another sign, one constant. Others must then come out so, or nothing is said.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ Array = NDArray[Any]
 MANTISSAS = (0x000, 0x001, 0x07F, 0x0F3, 0x155, 0x201, 0x2AA, 0x3FF)
 """Of each sign and exponent."""
 
-EXPONENTS = range(-15, 16)
-"""Of finite halves; the first one is that of subnormal ones."""
+EXPONENTS = range(-16, 16)
+"""Of finite halves; the first one is that of zeros, the second one that of subnormal ones."""
 
-OF_PRODUCTS = range(-36, 30)
-"""Exponents of products of two scales, of which one is a power of two."""
+OF_PRODUCTS = range(-37, 30)
+"""Exponents of products of two scales, of which one is a power of two; the first one is that of zeros."""
+
+OF_SUMS = range(-1, 19)
+"""Those of the sum of a block."""
 
 FEW = (0x000, 0x155, 0x3FF)
 """Mantissas of these."""
@@ -49,6 +52,16 @@ UNITS = range(-30, 12)
 
 SIGNS = ((((0, 1), "", "scales"),), (((0,), "+", "positive scales"), ((1,), "-", "negative scales")))
 """Ways to take signs together, the coarsest first: signs, a name for programs, and one for people."""
+
+SUM_SIGNS = (
+    (((0, 1), "", "sums of a block"),),
+    (((0,), "+", "positive sums of a block"), ((1,), "-", "negative sums of a block")),
+)
+
+OF_EXPONENT = ((8, 0), (8, 1), (11, 0), (13, 1), (16, -1))
+"""Sums of an exponent: eighths of its power of two, and what is added."""
+
+MOST = 32 * 127 * 127
 
 PRODUCT_SIGNS = (
     (((0, 1, 2, 3), "", "products of two scales"),),
@@ -107,6 +120,8 @@ class Reading:
     @property
     def words(self) -> str:
         """What it does."""
+        if self.kind == "scaled" and abs(self.value) == 1:
+            return f"are read as {'twice' if self.value > 0 else 'half'} as large"
         return {
             "zero": "are read as 0",
             "magnitude": "are read without their sign",
@@ -147,29 +162,92 @@ def _of_side(bench: Bench, side: str) -> Candidate | None:
     """Find how the scales of one row are read."""
     found = _by_exponent(
         EXPONENTS,
-        lambda sign, exponent: [sign << 15 | (exponent + 15) << 10 | m for m in MANTISSAS],
+        lambda sign, exponent: [sign << 15 | bits for bits in _halves(exponent)],
         lambda bits: (_values(np.array(bits, np.uint16)), _measured(bench, side, np.array(bits, np.uint16))),
     )
     if found is None:
         return None
     table = np.arange(1 << 16).astype(np.uint16).view(np.float16).astype(np.float64)
     for (sign, exponent), reading in found.items():
-        place = slice(sign << 15 | (exponent + 15) << 10, sign << 15 | (exponent + 16) << 10)
+        first, end = max((exponent + 15) << 10, 0), (exponent + 16) << 10
+        place = slice(sign << 15 | first + (exponent == -15), sign << 15 | max(end, 1))
         table[place] = reading.of(table[place])
     others = dot_rows.generator("readings").choice(np.concatenate(list(_finite())), CONTROLS)
     if not np.array_equal(_measured(bench, side, others), table[others]):
         return None
     spans = list(_spans(found, SIGNS))
     sentence = "; ".join(f"{side}'s {words}" for words in dict.fromkeys(text for text, _ in spans)) + "."
+    of_zero = all(where["exponents"] == [EXPONENTS[0]] * 2 for _, where in spans)
     return Candidate(
         "scale-read",
         {"operand": side, "as": [where for _, where in spans]},
-        "Q8A8-HLF-3",
+        "Q8A8-DOT-8" if of_zero else "Q8A8-HLF-3",
         sentence[0].upper() + sentence[1:],
-        "Widen the half to float32, which holds every half exactly.",
+        "Multiply by the scale, whatever it is: a zero is a scale like any other."
+        if of_zero
+        else "Widen the half to float32, which holds every half exactly.",
         "",
         {f"widen_{side}": lambda h: table[np.asarray(h, np.float16).view(np.uint16)]},
     )
+
+
+def _halves(exponent: int) -> list[int]:
+    """Return bits of some positive halves of an exponent."""
+    if exponent == EXPONENTS[0]:
+        return [0]
+    return [(exponent + 15) << 10 | m for m in MANTISSAS if m or exponent > -15]
+
+
+def sum_reading(block: Callable[[Array, Array], float]) -> Candidate | None:
+    """Find what a block's sum is taken for; None where that is right, or in no such way.
+
+    `block` returns the result of a block of codes of x and y, under scales of 1.
+    """
+
+    def chosen(sign: int, exponent: int) -> list[int]:
+        sums = [0] if exponent < 0 else [(1 << exponent) * k // 8 + more for k, more in OF_EXPONENT]
+        return [(-1) ** sign * min(total, MOST) for total in sums]
+
+    def measured(sums: list[int]) -> tuple[Array, Array]:
+        return np.array(sums, np.float64), np.array([block(*codes_of_sum(total)) for total in sums])
+
+    found = _by_exponent(OF_SUMS, chosen, measured)
+    if found is None:
+        return None
+
+    def block_sum(of: Array) -> Array:
+        sums = np.asarray(of.sum(axis=-1), np.float64)
+        exponents = np.where(sums == 0, -1, np.minimum(np.frexp(sums)[1] - 1, OF_SUMS[-1])).ravel().tolist()
+        read = [
+            found[int(value < 0), exponent].of(np.asarray(value))
+            for value, exponent in zip(sums.ravel(), exponents, strict=True)
+        ]
+        return np.array(read, np.float64).reshape(sums.shape)
+
+    spans = list(_spans(found, SUM_SIGNS))
+    words = "; ".join(dict.fromkeys(text for text, _ in spans)).replace("are read", "are taken")
+    return Candidate(
+        "block-sum",
+        {"as": [where for _, where in spans]},
+        "Q8A8-DOT-1",
+        f"{words[0].upper()}{words[1:]}.",
+        "Take each block's sum as the integer that it is, and convert it to float32.",
+        "",
+        {"block_sum": block_sum},
+    )
+
+
+def codes_of_sum(total: int) -> tuple[Array, Array]:
+    """Return codes whose products add up to a number: 127 · 127 as often as it goes, and a rest."""
+    x, y = np.zeros(32, np.int64), np.zeros(32, np.int64)
+    rest = abs(total)
+    for place in range(32):
+        x[place] = min(127, rest)
+        y[place] = min(127, rest // max(x[place], 1))
+        rest -= int(x[place] * y[place])
+    if not total:
+        x[:2], y[:2] = 1, (1, -1)
+    return (x if total > 0 else -x), y
 
 
 def product_reading(bench: Bench) -> Candidate | None:
@@ -179,6 +257,8 @@ def product_reading(bench: Bench) -> Candidate | None:
         power = max(exponent // 2, -14)
         halves = (1 + m / 1024 for m in FEW)
         x, y = (-1) ** (sign & 1), (-1) ** (sign >> 1)
+        if exponent == OF_PRODUCTS[0]:
+            return [(0.0 * x, 1.0 * y), (1.0 * x, 0.0 * y)]
         return [(x * m * 2.0**power, y * 2.0 ** (exponent - power)) for m in halves]
 
     def measured(given: list[tuple[float, float]]) -> tuple[Array, Array]:
@@ -192,7 +272,7 @@ def product_reading(bench: Bench) -> Candidate | None:
 
     def scale_product(dx: Array, dy: Array) -> Array:
         of = np.asarray((dx * dy).astype(np.float32), np.float64)
-        exponents = np.clip(np.frexp(of)[1] - 1, *ends)
+        exponents = np.where(of == 0, ends[0], np.clip(np.frexp(of)[1] - 1, ends[0] + 1, ends[1]))
         signs = 1 * np.signbit(dx) + 2 * np.signbit(dy)
         keys = np.stack([signs, exponents], axis=-1).reshape(-1, 2).tolist()
         read = [
@@ -276,14 +356,15 @@ def _spans(
             span = list(group)
             if reading.kind == "right":
                 continue
-            low = f"from 2^{span[0]} on" if span[0] > exponents[0] else ""
+            low = f"from 2^{span[0]} on" if span[0] > exponents[1] else ""
             high = f"below 2^{span[-1] + 1}" if span[-1] < exponents[-1] else ""
+            low, high = ("of zero", "") if span == exponents[:1] else (low, high)
             words = " ".join(filter(None, (name, low, high, reading.words)))
             yield (
                 words,
                 {
                     "sign": sign or None,
-                    "exponents": [-24 if span[0] == EXPONENTS[0] else span[0], span[-1]],
+                    "exponents": [-24 if span[0] == -15 and exponents == [*EXPONENTS] else span[0], span[-1]],
                     "read": reading.kind,
                     "value": reading.value,
                 },

@@ -256,7 +256,7 @@ def _fact(bench: Bench, fact: str, placed: Sequence[tuple[Rule | AsSeen, Effect]
 def _words(rule: Rule | AsSeen, effect: Effect) -> str:
     """Say what happens where."""
     if isinstance(rule, Rule):
-        return f"{rule.text('block', 'nb')} {effect.words(plural=rule.is_plural)}"
+        return rule.said("block", "nb", effect.words(plural=rule.is_plural))
     parts = []
     for nb, where in sorted(rule.rows.items())[:SHOWN]:
         blocks = np.flatnonzero(where).tolist()

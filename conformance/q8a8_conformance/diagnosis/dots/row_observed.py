@@ -111,6 +111,8 @@ FORMULAS = (
     *ROW_FORMULAS[:3],
     ("{i} xor {t}", lambda i, _n, t: i ^ t, (1, 2, 3)),
     *ROW_FORMULAS[3:],
+    ("{i} - {n} / 2 (rounded down)", lambda i, n, _t: i - n // 2, (0,)),
+    ("{i} + {n} / 2 (rounded down)", lambda i, n, _t: i + n // 2, (0,)),
     ("{n} - 1 - {t}", lambda i, n, t: 0 * i + n - 1 - t, (1, 2, 3)),
     (
         "2 {n} - 1 - {n} % {t} - {i}",

@@ -23,7 +23,7 @@ from q8a8_conformance.diagnosis.dots.maps import measured_map
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.dots.model import products as plain_products
 from q8a8_conformance.diagnosis.dots.partial_sums import partial_sums
-from q8a8_conformance.diagnosis.dots.readings import product_reading, readings
+from q8a8_conformance.diagnosis.dots.readings import product_reading, readings, sum_reading
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.reveal.quantizers.words import ranges
 
@@ -98,6 +98,7 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
             # (Codes that are read as others show in single products.)
             summed = _summed(done, of_codes, Model(**changes))
             steps.insert(2 if stage == "single" else 1, summed)
+            steps.append([reading] for reading in [sum_reading(done.block)] if reading)
         every = list(itertools.chain.from_iterable(steps))
         # (A step that gives the later calls of codes, too, is better than one that leaves them wrong.)
         shown = (of_codes, [one for s in OF_CODES[: STAGES.index(stage) + 1] for one in by_stage[s]])
