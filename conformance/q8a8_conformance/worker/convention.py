@@ -92,7 +92,7 @@ _MANY = bytes.fromhex(
     "48 c7 44 24 30 00 00 00 00"  # mov qword [rsp + 48], 0: calls made
     "48 8b 44 24 30"  # next: mov rax, [rsp + 48]
     "48 3b 44 24 28"  # cmp rax, [rsp + 40]
-    "73 67"  # jae done
+    "73 7a"  # jae done
     "48 8b 54 24 20"  # mov rdx, [rsp + 32]
     "48 8b 4a 18"  # fill: mov rcx, [rdx + 24]
     "48 85 c9 74 0f"  # test rcx, rcx; jz ready
@@ -113,9 +113,14 @@ _MANY = bytes.fromhex(
     "48 85 c9 74 a8"  # test rcx, rcx; jz next
     "48 8b 3a"  # mov rdi, [rdx]
     "48 8b 72 10"  # mov rsi, [rdx + 16]
+    "49 89 ca 41 83 e2 07"  # mov r10, rcx; and r10d, 7
+    "48 c1 e9 03"  # shr rcx, 3: sets the zero flag where nothing is left, as equal bytes do
+    "f3 48 a7"  # repe cmpsq
+    "75 0d"  # jne differs
+    "4c 89 d1"  # mov rcx, r10
     "f3 a6"  # repe cmpsb
     "75 06"  # jne differs
-    "48 83 c2 20 eb e6"  # add rdx, 32; jmp compare
+    "48 83 c2 20 eb d3"  # add rdx, 32; jmp compare
     "48 8b 44 24 30"  # differs: mov rax, [rsp + 48]
     "48 f7 d8 eb 05"  # neg rax; jmp out
     "48 8b 44 24 30"  # done: mov rax, [rsp + 48]

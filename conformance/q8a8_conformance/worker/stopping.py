@@ -1,23 +1,26 @@
 """Stopping a thread in the middle of a C call, for as long as other threads need for theirs.
 
-The place is the first access to a closed page of a buffer, which faults, or the moment at which a timer runs
-out. Either way the signal's handler is the C function `pause`, which waits for another signal: no handler may
-run Python here, because the call may be interrupted anywhere, in `malloc` too. Where a thread stands is read
-from ``/proc``.
+The place is the first access to a closed page of a buffer, which faults, the moment at which a timer runs
+out, or, on x86-64, any of the call's instructions, of which the processor's trap flag counts so many. In each
+case the signal's handler ends in the C function `pause`, which waits for another signal: no handler may run
+Python here, because the call may be interrupted anywhere, in `malloc` too. Where a thread stands is read from
+``/proc``.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import re
 import signal
-from contextlib import suppress
+import struct
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 from q8a8_conformance.worker.native_calls import STOP_SIGNAL, NativeCall, address_of_function, library_call
 
@@ -54,6 +57,68 @@ class _SigEvent(ctypes.Structure):
     )
 
 
+class Stepper:
+    """Machine code that stops calls after a number of instructions, on x86-64.
+
+    Raises
+    ------
+    OSError
+        The system allows no executable page.
+    """
+
+    _HANDLER, _OFF, _FIRST = 16, 80, 128
+    """Places on the page: of the handler, of what ends the counting, and of the first function's entry."""
+
+    def __init__(self) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._page = mmap.mmap(-1, _PAGE, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
+        self._entries: dict[int, int] = {}
+        self._put(
+            self._HANDLER,  # void handler(int, siginfo_t *, ucontext_t * /* rdx */)
+            b"\xff\x0d" + struct.pack("<i", -self._HANDLER - 6),  # dec dword [rip - ...]: the count
+            bytes.fromhex("7f 22 7c 16"),  # jg out; jl over
+            bytes.fromhex("81 a2 b0 00 00 00 ff fe ff ff"),  # and dword [rdx + 176], ~0x100: no more traps
+            b"\x48\xb8" + struct.pack("<Q", address_of_function("pause")),  # mov rax, pause
+            bytes.fromhex("ff e0"),  # jmp rax
+            bytes.fromhex("81 a2 b0 00 00 00 ff fe ff ff"),  # over (a thread of the kernel's): the same and
+            b"\xc3",  # out: ret
+        )
+        # pushfq; and dword [rsp], ~0x100; popfq; ret
+        self._put(self._OFF, bytes.fromhex("9c 81 24 24 ff fe ff ff 9d c3"))
+
+    def _put(self, place: int, *parts: bytes) -> None:
+        code = b"".join(parts)
+        self._page[place : place + len(code)] = code
+
+    @property
+    def handler(self) -> int:
+        """The address of the handler of traps."""
+        return self._start + self._HANDLER
+
+    @property
+    def off(self) -> NativeCall:
+        """The call that ends the counting in its thread."""
+        return NativeCall(self._start + self._OFF, ())
+
+    def stop_after(self, instructions: int) -> None:
+        """Have the next counted call stop after so many of its instructions."""
+        self._page[:4] = struct.pack("<i", instructions + 2)  # (and two of the entry)
+
+    def counted(self, call: NativeCall) -> NativeCall:
+        """Return a call whose instructions count, until `off`."""
+        if call.function not in self._entries:
+            place = self._FIRST + 32 * len(self._entries)
+            self._put(
+                place,
+                bytes.fromhex("9c 81 0c 24 00 01 00 00 9d"),  # pushfq; or dword [rsp], 0x100; popfq
+                b"\x49\xbb" + struct.pack("<Q", call.function),  # mov r11, function
+                bytes.fromhex("41 ff e3"),  # jmp r11
+            )
+            self._entries[call.function] = self._start + place
+        return NativeCall(self._entries[call.function], call.arguments, call.stoppable)
+
+
 class Stopper:
     """The signals, timers and closed pages by which threads are stopped; one in a process."""
 
@@ -63,6 +128,10 @@ class Stopper:
         self._fault_action = _SigAction()
         self._page = 0
         self._times: list[ctypes.Array[ctypes.c_long]] = []
+        self._stepper: Stepper | None = None
+        if os.uname().machine == "x86_64":
+            with suppress(OSError):
+                self._stepper = Stepper()
         signal.pthread_sigmask(signal.SIG_BLOCK, {STOP_SIGNAL})
         self._install(STOP_SIGNAL, "pause", 0)
         self._install(_WAKE_SIGNAL, "sched_yield", _SA_RESTART)
@@ -89,6 +158,20 @@ class Stopper:
             self._library.mprotect(ctypes.c_void_p(self._page), ctypes.c_size_t(_PAGE), access)
             self._library.sigaction(signal.SIGSEGV, ctypes.byref(self._fault_action), None)
             self._page = 0
+
+    @contextmanager
+    def stepping(self) -> Iterator[Stepper | None]:
+        """Yield what stops calls after some instructions, while traps are its; None where there is none."""
+        if self._stepper is None:
+            yield None
+            return
+        before = _SigAction()
+        action = _SigAction(self._stepper.handler)
+        self._library.sigaction(signal.SIGTRAP, ctypes.byref(action), ctypes.byref(before))
+        try:
+            yield self._stepper
+        finally:
+            self._library.sigaction(signal.SIGTRAP, ctypes.byref(before), None)
 
     def timer(self, thread: int) -> int:
         """Create a timer whose signal stops a thread; return its number, or -1 where there is none."""

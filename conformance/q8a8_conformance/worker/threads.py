@@ -20,6 +20,9 @@ _MAX_SECONDS = 3.0
 _MAX_OUTPUT_BYTES = 2**26
 """The most memory for the outputs of a batch, in bytes; calls with more of them are made one by one."""
 
+_MAX_STEPPED_BYTES = 2**14
+"""The most bytes of calls that are stopped after each of some instructions: these are many."""
+
 
 class ThreadCalls:
     """Makes calls from several threads.
@@ -106,6 +109,14 @@ class _Threads:
             calls += CALLS_OF_A_BATCH
             self._compare([lane.prepared for lane in lanes])
             self._placer.memory.release(kept)
+        if closes and self._together.other and all(self._is_short(number) for number in range(2)):
+            kept = len(self._placer.memory.buffers)
+            self._compare([lane.prepared for lane in chains.run_steps(self._prepare, self._tally)])
+            self._placer.memory.release(kept)
+
+    def _is_short(self, number: int) -> bool:
+        """Return whether a version of the call has few bytes."""
+        return sum(len(each.data) for each in self._versions[number][0].buffers) <= _MAX_STEPPED_BYTES
 
     def _blocks_stops(self, chains: ConcurrentCalls, number: int) -> bool:
         """Return whether a function blocks the signals of stops, as its first call from threads showed."""

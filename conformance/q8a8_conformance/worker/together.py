@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.worker.caller import PreparedCall
 
+STEPS = (*range(1, 25), *(round(24 * 1.25**power) for power in range(1, 9)))
+"""Instructions after which calls are stopped: each of the first 24, and then fewer, up to 143."""
 ROUNDS = 6
 """Rounds of a batch. Its chains are built before the first one, so their number is fixed."""
 FREE_CALLS = 4
@@ -226,6 +228,28 @@ class ConcurrentCalls:
             crew.build()
             for one in stopped:
                 crew.run_round(0, one, Tally())
+
+    def run_steps(self, prepare: Callable[[int, int | None], PreparedCall], tally: Tally) -> list[Lane]:
+        """Stop calls of one thread after each number of `STEPS` instructions, while another calls.
+
+        What a call keeps in shared memory for a few instructions alone is then overwritten: a plan that is
+        made anew for another length, and used.
+        """
+        with self._stopper.stepping() as stepper:
+            if stepper is None:
+                return []
+            with _Crew(self._stopper, self._lanes(2)) as crew:
+                for _ in STEPS:
+                    one = prepare(0, None)
+                    if one.native:
+                        counted = replace(one, native=stepper.counted(one.native))
+                        crew.lanes[0].add([counted], (stepper.off, stepper.off))
+                    crew.lanes[1].add([prepare(1, None)])
+                crew.build()
+                for steps in STEPS:
+                    stepper.stop_after(steps)
+                    crew.run_round(0, None, tally)
+            return crew.finish(tally)
 
     def run_first(
         self, threads: int, prepare: Callable[[int, int | None], PreparedCall], delay_ns: int, tally: Tally

@@ -115,6 +115,17 @@ void shares_state(const float *x, void *y, int64_t k) {
     memcpy(y, &result, sizeof result);
 }
 
+/* Right in one thread. In several another length's plan replaces this one's, if it comes between two reads. */
+void keeps_plan(const float *x, void *y, int64_t k) {
+    static volatile int64_t length = -1, blocks;
+    if (length != k) {
+        length = k;
+        blocks = k / 32;
+    }
+    int64_t bytes = 34 * blocks;
+    for (int64_t i = 0; i < bytes && i < 34 * (k / 32); i++) ((uint8_t *)y)[i] = (uint8_t)x[i % 32];
+}
+
 /* Right in one thread, and in several with the same input. */
 void shares_scratch(const float *x, void *y, int64_t k) {
     static uint8_t scratch[34 * 1024];

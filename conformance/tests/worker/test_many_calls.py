@@ -5,15 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from q8a8_conformance.protocol.messages import Fault
 from q8a8_conformance.worker.convention import trampoline
 from q8a8_conformance.worker.many_calls import ManyCalls
 from q8a8_conformance.worker.memory import Memory, Placement
-
-if TYPE_CHECKING:
-    import pytest
 
 SIZES = (("s", 5), ("nothing", 0), ("y", 300))
 
@@ -94,3 +92,21 @@ def test_many_calls_in_machine_code() -> None:
         assert made == many.done
         assert seen == {bytes(305)}
         assert machine.take_faults() == (Fault(0), [])
+
+
+@pytest.mark.parametrize("size", [*range(1, 26), 64])
+def test_each_byte_is_compared(size: int) -> None:
+    """A difference in any byte of an output is found, in whole words and behind them."""
+    machine = trampoline()
+    if machine is None:
+        assert os.uname().machine != "x86_64"
+        return
+    source, target = (ctypes.create_string_buffer(bytes(range(1, size + 1)), size) for _ in range(2))
+    copy = ctypes.cast(ctypes.CDLL(None).memcpy, ctypes.c_void_p).value or 0
+    step = machine.bind(copy, (ctypes.addressof(target), ctypes.addressof(source), size), measured=False)
+    outputs = [(ctypes.addressof(target), bytes(size), source.raw)]
+    assert step.many(outputs, 5) == 5
+    for place in range(size):
+        wrong = bytearray(source.raw)
+        wrong[place] ^= 0x80
+        assert step.many([(*outputs[0][:2], bytes(wrong))], 5) == -1

@@ -23,11 +23,11 @@ WORKER = (sys.executable, "-m", "q8a8_conformance.worker", "lib")
 BLOCKS = 40
 
 
-def call_of(first: int, *, threads: int = 1, together: Together | None = None) -> Call:
+def call_of(first: int, *, blocks: int = BLOCKS, threads: int = 1, together: Together | None = None) -> Call:
     """Return a call of the quantizer whose elements begin with a number."""
-    row = struct.pack(f"<{32 * BLOCKS}f", *((first + i) % 100 + 1 for i in range(32 * BLOCKS)))
-    buffers = (Buffer(row), Buffer(bytes(34 * BLOCKS)))
-    return Call("quantize_row_q8_a8", 32 * BLOCKS, buffers, threads=threads, repeat=2, together=together)
+    row = struct.pack(f"<{32 * blocks}f", *((first + i) % 100 + 1 for i in range(32 * blocks)))
+    buffers = (Buffer(row), Buffer(bytes(34 * blocks)))
+    return Call("quantize_row_q8_a8", 32 * blocks, buffers, threads=threads, repeat=2, together=together)
 
 
 @pytest.fixture
@@ -54,6 +54,15 @@ def test_shared_state_shows_at_once(kernel: Callable[[str], Session], name: str,
     result = kernel(name).call(call)
     assert result.faults == Fault.THREAD_RESULT_VARIES
     assert "of y of thread" in result.detail
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="instructions are counted on x86-64 alone")
+def test_what_is_shared_for_a_few_instructions_shows(kernel: Callable[[str], Session]) -> None:
+    """A thread is stopped after each of its first instructions, so that a plan of another length is used."""
+    together = Together(milliseconds=1, other=call_of(50, blocks=BLOCKS // 2))
+    assert kernel("keeps_plan").call(call_of(0, threads=2, together=together)).faults == (
+        Fault.THREAD_RESULT_VARIES
+    )
 
 
 @pytest.mark.parametrize("name", ["numbers_threads", "numbers_to_64"])
