@@ -116,6 +116,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "place-block-of": "At some places another block comes out in the place of a block.",
         "place-codes": "Some codes are stored as others.",
         "place-elements": "At some places elements of a block come out in others' places.",
+        "place-factor": "At some places elements are multiplied by another factor than 127 / amax.",
         "place-half": "At some places the scale is another half than the nearest.",
         "place-not-counted": "At some places elements do not count in amax.",
         "place-other": "At some places values are others, by no rule that was found.",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from q8a8.recipe import RECIPES, apply_recipe
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.diagnosis.quantizers.inverse import inverse_facts
+from q8a8_conformance.diagnosis.quantizers.inverse_ulps import ulp_facts
 from q8a8_conformance.diagnosis.quantizers.laws import law_facts
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizers.calls import BLOCK, QuantizerCalls, elements_of, written
@@ -51,7 +52,10 @@ def value_facts(
     wrong = [_wrong_blocks(f) for f in failed if np.isfinite(elements_of(f.call)).all()]
     if not wrong:
         return []
+    near = ulp_facts(calls, failed)
     measured = law_facts(calls, failed, recipe or DESIGN, steps)
+    if _unexplained(near, failed) < _unexplained(measured, failed):
+        measured = near
     if (left := _unexplained(measured, failed)) and _unexplained(
         other := inverse_facts(calls, failed), failed
     ) < left:

@@ -1,0 +1,218 @@
+"""An inverse that is a few units in the last place off: for which amax, by how much, and in which blocks.
+
+Where the inverse is the float above f32(127 / amax), some product becomes a tie, and its code another one.
+The elements of a block tell one such step from the next each: so one call shows the inverses of all its
+blocks, whatever they were computed with. Where most are farther off than a few units, steps are greater ones.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.quantizers.cases import case_of
+from q8a8_conformance.diagnosis.quantizers.evidence import show
+from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES
+from q8a8_conformance.reveal.asking import NoAnswerError
+from q8a8_conformance.reveal.places import Seen, find_rule
+from q8a8_conformance.reveal.quantizers.calls import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from q8a8_conformance.diagnosis.quantizers.cases import Case
+    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.reveal.places import Rule
+    from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
+
+Array = NDArray[Any]
+
+F32 = np.float32
+FARTHEST = 12
+"""Units in the last place by which an inverse may be off."""
+
+UNITS = np.arange(-FARTHEST, FARTHEST + 1)
+STEPS = (1, 1 << 4, 1 << 8, 1 << 12, 1 << 15)
+"""Units in the last place of which steps have so many, from fine to coarse."""
+
+BEYOND = 0.1
+"""The part of the wrong inverses that may be farther off than steps reach."""
+
+PRECISION, LARGEST = 3e-7, float(np.finfo(F32).max)
+"""What float32 numbers leave open of an inverse, as a part of it; and the largest of them."""
+
+TIES = np.arange(20, 127) + F32(0.5)
+HALF = 0.5
+
+ROWS = (31, 23, 17, 15, 13, 11, 7, 5, 3, 2, 1)
+"""Blocks of the rows in which values of amax are tried: with and without tails."""
+
+LENGTHS = (*range(1, 18), 23, 24, 31, 32, 33, 40, 65)
+"""Blocks of the rows in which the places are looked for."""
+
+LONGEST = 300
+SURE = 0.9
+"""The part of the wrong blocks that an inverse so near must give."""
+
+RULE = "Q8A8-QNT-3"
+
+
+def ulp_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
+    """Return that inverses are a few units in the last place off, and where, if failed calls show it."""
+    if not _may_be(failed):
+        return []
+    try:
+        amax = _amaxes()
+        rows = np.split(amax, np.cumsum(ROWS)[:-1] if calls.is_row else range(1, amax.size))
+        for step in STEPS:
+            off = np.concatenate([_steps_off(calls, row, step) for row in rows])
+            beyond = off == FARTHEST + 1
+            if beyond.sum() <= BEYOND * (off != 0).sum():
+                break
+        off = off * step
+        wrong = amax[(off != 0) & ~beyond]
+        if not wrong.size:
+            return []
+
+        if not calls.is_row:
+            return _facts(calls, failed, None, off[~beyond])
+
+        def ask(n: int) -> tuple[Array, None]:
+            return _steps_off(calls, np.resize(wrong, n), step) != 0, None
+
+        rule = find_rule(Seen({n: ask(n)[0] for n in LENGTHS}), ask, LONGEST)
+    except NoAnswerError:
+        return []
+    if rule is None:
+        return []
+    held = np.concatenate([rule.holds(n) for n in ROWS])
+    return _facts(calls, failed, rule, off[held & ~beyond])
+
+
+def _facts(calls: QuantizerCalls, failed: Sequence[Failure], rule: Rule | None, off: Array) -> list[Fact]:
+    low, high = int(off.min()), int(off.max())
+    slack = 1 + (high - low) // 2
+    gives = partial(_explains, function=calls.function, rule=rule, low=low - slack, high=high + slack)
+    explains = remembered(gives)
+    shown = min((one for one in failed if explains(one)), key=lambda one: one.call.n, default=None)
+    if shown is None:
+        return []
+    text = show(calls.function, shown.call, shown.expected, shown.outputs)
+    rule = None if rule and rule.is_any and not rule.length else rule
+    place = f", in {rule.text('block', 'nb')}" if rule else ""
+    units = f"{low:+d}" if low == high else f"{low:+d} to {high:+d}"
+    sentence = (
+        f"The inverse is not f32(127 / amax): of {off.size} values of amax {int((off != 0).sum())} have "
+        f"another one, {units} units in the last place off, as an estimate gives{place}."
+    )
+    where = {"units": {"least": low, "greatest": high}, **(rule.to_json() if rule else {})}
+    fact = "place-factor" if place else "factor"
+    evidence = (Evidence(shown.call, shown.expected, shown.outputs, text),)
+    return [
+        Fact(
+            *(fact, where, RULE, sentence, STEP_FIXES[RULE], ""),
+            function=calls.function,
+            evidence=evidence,
+            explains=explains,
+        )
+    ]
+
+
+# What the calls show.
+
+
+@lru_cache(maxsize=1)
+def _amaxes() -> Array:
+    """Return values of amax of many fractions, float32 [128]."""
+    n = sum(ROWS)
+    rng = np.random.default_rng(127)
+    fractions = 1 + (np.arange(n) + rng.random(n)) / (n)
+    amax: Array = np.ldexp(fractions, rng.integers(-12, 9, n)).astype(F32)
+    return rng.permutation(amax)
+
+
+def _inverses(amax: Array, units: Array) -> Array:
+    """Return f32(127 / amax) and the floats so many units beside it: float32 [n, units]."""
+    bits = (F32(127) / amax).view(np.int32)[:, np.newaxis] + units
+    return np.asarray(bits.astype(np.int32).view(F32))
+
+
+@lru_cache(maxsize=256)
+def _telling(amax: float, step: int) -> Array:
+    """Return elements [2 FARTHEST] whose code is another one between a float and the next as inverses."""
+    inverses = _inverses(np.array([amax], F32), UNITS * step)[0]
+    ties, numbers = np.meshgrid(TIES, inverses, indexing="ij")
+    near = (ties / numbers).astype(F32).view(np.int32)[..., np.newaxis] + np.arange(-1, 2)
+    x = np.unique(near.astype(np.int32).view(F32))
+    codes = _rounded(x[:, np.newaxis] * inverses)
+    steps = np.diff(codes, axis=1) != 0
+    alone = steps.sum(axis=1) == 1
+    found = [x[alone & steps[:, k]] for k in range(2 * FARTHEST)]
+    return np.array([of[0] if of.size else 0 for of in found], F32)
+
+
+def _rounded(v: Array) -> Array:
+    return np.asarray(np.trunc(v + np.copysign(HALF, v.astype(np.float64))).astype(np.int64))
+
+
+def _steps_off(calls: QuantizerCalls, amax: Array, step: int) -> Array:
+    """Return by how many steps each block's inverse is off, int [n]; FARTHEST + 1 where that is not seen."""
+    x = np.zeros((len(amax), BLOCK), F32)
+    x[:, 0] = amax
+    for block, value in zip(x, amax.tolist(), strict=True):
+        block[1 : 1 + 2 * FARTHEST] = _telling(value, step)
+    got = calls(x).codes.astype(np.int64)
+    # (An element of 0 tells nothing: its step is missing.)
+    codes = _rounded(x[:, :, np.newaxis] * _inverses(amax, UNITS * step)[:, np.newaxis, :])
+    same = (codes == got[:, :, np.newaxis]).all(axis=1)
+    nearest = np.argmax(np.where(same, 2 * FARTHEST - np.abs(UNITS), 0), axis=1)
+    # (What is farther off looks like the last step.)
+    is_seen = same.any(axis=1) & (np.abs(UNITS[nearest]) < FARTHEST)
+    return np.where(is_seen, UNITS[nearest], FARTHEST + 1)
+
+
+# What is explained.
+
+
+def _fitting(case: Case, low: int, high: int, blocks: Array) -> Array:
+    """Return which of some blocks have codes of an inverse from low to high units off: bool [k]."""
+    amax = case.amax[blocks].astype(np.float64)
+    codes = np.abs(case.got[blocks, 2:].view(np.int8).astype(np.float64))
+    sizes = np.abs(case.x[blocks].astype(np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        least = np.where(sizes > 0, (codes - HALF) / sizes, 0).max(axis=1)
+        greatest = np.where(sizes > 0, (codes + HALF) / sizes, np.inf).min(axis=1)
+        right = np.where(amax > 0, 127 / amax, 0)
+        unit = np.spacing(np.minimum(right, LARGEST).astype(F32)).astype(np.float64)
+    lowest, highest = right + low * unit, right + high * unit
+    some = np.maximum(lowest, least * (1 - PRECISION)) <= np.minimum(highest, greatest * (1 + PRECISION))
+    signs = np.sign(case.got[blocks, 2:].view(np.int8)) * np.sign(case.x[blocks]) >= 0
+    return np.asarray(some & signs.all(axis=1) & ~case.wrong[blocks, 0])
+
+
+def _may_be(failed: Sequence[Failure]) -> bool:
+    """Return whether most wrong blocks have the codes of an inverse near the right one."""
+    seen = fits = 0
+    farthest = FARTHEST * STEPS[-1]
+    for one in failed[:: max(len(failed) // 12, 1)]:
+        case = case_of(one)
+        if np.isfinite(case.x).all():
+            blocks = np.flatnonzero(case.wrong.any(axis=1))[:BLOCK]
+            seen += blocks.size
+            fits += int(_fitting(case, -farthest, farthest, blocks).sum())
+    return fits >= SURE * max(seen, 1)
+
+
+def _explains(result: CallResult, function: str, rule: Rule | None, low: int, high: int) -> bool:
+    if result.call.function != function or not result.call.n:
+        return False
+    case = case_of(result)
+    if not np.isfinite(case.x).all():
+        return False
+    blocks = np.flatnonzero(case.wrong.any(axis=1))
+    is_there = rule is None or rule.holds(len(case.x))[blocks].all()
+    return bool(is_there and _fitting(case, low, high, blocks).all())
