@@ -29,6 +29,7 @@ from q8a8_conformance.diagnosis.dots.turns import every_nth
 from q8a8_conformance.diagnosis.limits import Limits, Probing
 from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.products.facts import product_facts, product_orders
+from q8a8_conformance.diagnosis.products.joint import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
 from q8a8_conformance.diagnosis.products.mapped import mapped_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
@@ -330,9 +331,10 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
     made = [session.call(one.call).outputs for one in failures[:AGAIN]]
     if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
         return state_facts(lambda call: session.call(call).outputs, failures)
-    mapped = mapped_facts(session, failures)
-    failures = _left(failures, mapped)
-    return [*mapped, *(_sources_of_products(session, failures) if failures else ())]
+    facts = mapped_facts(session, failures)
+    if left := _left(failures, facts):
+        facts += _sources_of_products(session, left)
+    return jointly(facts, failures)
 
 
 def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:

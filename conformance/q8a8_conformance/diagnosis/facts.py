@@ -151,6 +151,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "value-unwritten": "Where values are of some kind, as in blocks of zeros, nothing is written.",
         "value-zero": "Where values are of some kind zeros are written.",
         "weight-scales-of-other-rows": "Outputs of a product have the scales of another row of w.",
+        "zero-rows": "Outputs of zero rows of a product are not +0, but something else.",
         "weights": "A product rounds its weights to this format before it multiplies.",
     }
 )
@@ -259,12 +260,16 @@ class Fact(Statement):
         Rows at a time of the dot products that it is about; 1 for what one and two rows share.
     explains
         Decides whether a failed call's outputs are what this fault gives.
+    outputs
+        Returns which wrong outputs of a failed product it accounts for, bool [n, m], beside other facts that
+        account for the rest; None where that is not known.
     """
 
     function: str
     evidence: tuple[Evidence, ...] = ()
     nrc: int = 1
     explains: Explains = field(default=explains_nothing, repr=False, compare=False)
+    outputs: Callable[[Any], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def slug(self) -> str:

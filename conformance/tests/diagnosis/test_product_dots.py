@@ -12,6 +12,8 @@ from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
+from q8a8_conformance.diagnosis.products.joint import jointly
+from q8a8_conformance.diagnosis.products.laws import law_facts
 from q8a8_conformance.diagnosis.products.terms import terms_of
 from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
 from q8a8_conformance.faults.in_process import InProcessSession
@@ -106,6 +108,29 @@ class _Skips(Reference):
         zero = ~x[: n * k].reshape(n, k).any(axis=1)
         rows = out[: m * n].reshape(n, m)
         rows[zero] = before[: m * n].reshape(n, m)[zero]
+
+
+class _SkipsAndLosesColumns(_Skips):
+    """Does not write these either, and doubles the last column."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and double."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        out[: m * n].reshape(n, m)[x[: n * k].reshape(n, k).any(axis=1), -1] *= 2
+
+
+def test_two_mistakes_in_one_call() -> None:
+    """What is wrong in one call for two reasons is explained by both."""
+    session, failures = InProcessSession(_SkipsAndLosesColumns, [MUL_MAT]), []
+    for zero in (0, 1):
+        w, x = mul_mat_rows.exact(3, 4, 2)
+        x = x * (np.arange(4) >= zero)[:, np.newaxis].astype(np.float32)
+        call = product_call(w, x, out=float_bytes(5.0) * 12)
+        right = tuple(bytes(out) for out in InProcessSession(Reference, [MUL_MAT]).call(call).outputs)
+        failures.append(Failure(call, tuple(bytes(out) for out in session.call(call).outputs), right))
+    facts = [*law_facts(session, failures), *zero_row_facts(session, failures)]
+    assert not any(fact.explains(failures[1]) for fact in facts)
+    assert all(fact.explains(failures[1]) for fact in jointly(facts, failures))
 
 
 def test_zero_rows_that_are_not_written() -> None:

@@ -20,7 +20,7 @@ from q8a8_conformance.diagnosis.products.codes import ExtremeMeasuring, PlainMea
 from q8a8_conformance.diagnosis.products.law_words import law_kind, law_words
 from q8a8_conformance.diagnosis.products.places import named
 from q8a8_conformance.diagnosis.products.recipes import TellingMeasuring, is_unnamed
-from q8a8_conformance.diagnosis.products.sources import agrees, quantized
+from q8a8_conformance.diagnosis.products.sources import agreeing, quantized, wrong_outputs
 from q8a8_conformance.diagnosis.products.terms import SHORT, Law
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
@@ -122,6 +122,7 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
                 function=calls.MUL_MAT,
                 evidence=_evidence(law, here),
                 explains=remembered(partial(_explains, laws, law)),
+                outputs=partial(_accounts, laws),
             )
         )
     return facts
@@ -276,17 +277,21 @@ def _law(
 
 def _explains(laws: Sequence[Law], law: Law, result: CallResult) -> bool:
     """Return whether laws give a failed call's outputs, and one of them has a part in what is wrong."""
-    if not isinstance(result, Failure) or not result.call.n or (operands := quantized(result)) is None:
+    if not isinstance(result, Failure) or not result.call.n:
         return False
-    call = result.call
-    shape = (call.bs, call.bx, call.n // 32)
-    actual, expected = (outputs_of(call, bytes(side[0])) for side in (result.outputs, result.expected))
-    wrong = actual.view(np.uint32) != expected.view(np.uint32)
-    rows, columns, _ = law.axes(shape)
-    if not wrong[np.ix_(rows, columns)].any():
-        return False
+    rows, columns, _ = law.axes((result.call.bs, result.call.bx, result.call.n // 32))
+    wrong = wrong_outputs(result)
+    return bool(wrong[np.ix_(rows, columns)].any() and not (wrong & ~_accounts(laws, result)).any())
+
+
+def _accounts(laws: Sequence[Law], result: Failure) -> Array:
+    """Return which wrong outputs of a failed call laws give: bool [n, m]."""
+    wrong = wrong_outputs(result)
+    if not result.call.n or (operands := quantized(result)) is None:
+        return wrong & False
     w, x = ((side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in operands)
-    return agrees(result, *predicted(laws, w, x, matrices_of(call)[1]))
+    given = predicted(laws, w, x, matrices_of(result.call)[1])
+    return np.asarray(wrong & agreeing(result, *given))
 
 
 def predicted(

@@ -18,7 +18,7 @@ from q8a8 import layout
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.diagnosis.products.laws import shapes_of
 from q8a8_conformance.diagnosis.products.rules import output_rule
-from q8a8_conformance.diagnosis.products.sources import ROUNDING, quantized, sums
+from q8a8_conformance.diagnosis.products.sources import ROUNDING, quantized, sums, wrong_outputs
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.results.expected_product import outputs_of
@@ -123,26 +123,31 @@ class Piece:
 
 def explains(outputs: OutputRule, pieces: Sequence[Piece], result: CallResult) -> bool:
     """Return whether a failed call's wrong outputs are what pieces give, and none that should be is right."""
-    if not isinstance(result, Failure) or (operands := quantized(result)) is None:
+    if not isinstance(result, Failure):
         return False
-    w, x = operands
-    got, want = (outputs_of(result.call, bytes(of[0])) for of in (result.outputs, result.expected))
-    left = got.view(np.uint32) != want.view(np.uint32)
-    if not left.any():
-        return False
+    wrong = wrong_outputs(result)
+    return bool(wrong.any() and not (wrong & ~_accounts(outputs, pieces, result)).any())
+
+
+def _accounts(outputs: OutputRule, pieces: Sequence[Piece], result: Failure) -> Array:
+    """Return which wrong outputs are what pieces give, bool [n, m]; none where others should be wrong."""
+    wrong = wrong_outputs(result)
+    if (operands := quantized(result)) is None:
+        return wrong & False
+    (w, x), got = operands, outputs_of(result.call, bytes(result.outputs[0]))
+    left = wrong.copy()
     (total, magnitude), here = sums(w, x), outputs.holds((len(w), len(x), w.shape[1]))
     near = ROUNDING * (magnitude + np.abs(total))
-    right = ~left
     for piece in pieces:
         # (Roundings may lead across a threshold.)
         held = np.array([piece.holds(total + side * near) for side in (-1, 0, 1)]) & here
         with np.errstate(all="ignore"):
             given = np.array([piece.function(total + side * near) for side in (-1, 0, 1)])
             fits = ((np.abs(got - given) <= near) | (got == given.astype(np.float32))).any(axis=0)
-            if (held.all(axis=0) & right & ~fits).any():
-                return False
+            if (held.all(axis=0) & ~wrong & ~fits).any():
+                return wrong & False
         left &= ~(held.any(axis=0) & fits)
-    return not left.any()
+    return wrong & ~left
 
 
 class _Made:
@@ -282,4 +287,5 @@ def _fact(made: _Made, first: Shape, wrong: Array, pieces: Sequence[Piece]) -> F
         function=calls.MUL_MAT,
         evidence=(Evidence(call, right, (got,), text),),
         explains=remembered(partial(explains, outputs, pieces)),
+        outputs=partial(_accounts, outputs, pieces),
     )

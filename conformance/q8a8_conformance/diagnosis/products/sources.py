@@ -149,6 +149,12 @@ def quantized(failure: Failure) -> tuple[Array, Array] | None:
         return None
 
 
+def wrong_outputs(failure: Failure) -> Array:
+    """Return which outputs of a failed call are wrong: bool [n, m]."""
+    got, want = (outputs_of(failure.call, bytes(of[0])) for of in (failure.outputs, failure.expected))
+    return np.asarray(got.view(np.uint32) != want.view(np.uint32))
+
+
 def agrees(
     failure: Failure,
     total: Array,
@@ -157,7 +163,20 @@ def agrees(
     added: Array | bool = False,
     free: Array | bool = False,
 ) -> bool:
-    """Return whether a failed call's wrong outputs are these sums, but for roundings.
+    """Return whether a failed call's wrong outputs are these sums (`agreeing`)."""
+    wrong = wrong_outputs(failure)
+    return bool(wrong.any() and agreeing(failure, total, magnitude, kept, added, free)[wrong].all())
+
+
+def agreeing(
+    failure: Failure,
+    total: Array,
+    magnitude: Array,
+    kept: Array | bool = False,
+    added: Array | bool = False,
+    free: Array | bool = False,
+) -> Array:
+    """Return which outputs of a failed call are these sums, but for roundings: bool [n, m].
 
     Parameters
     ----------
@@ -169,18 +188,13 @@ def agrees(
         bool [n, m]: outputs that are what they were, that are added to it, and that may be anything.
     """
     call = failure.call
-    actual, held, expected = (
-        outputs_of(call, bytes(side))
-        for side in (failure.outputs[0], call.buffers[2].data, failure.expected[0])
-    )
+    actual, held = (outputs_of(call, bytes(side)) for side in (failure.outputs[0], call.buffers[2].data))
     with np.errstate(invalid="ignore"):
         total = np.where(added, total + held, total)
         near = np.abs(actual - total) <= ROUNDING * (magnitude + np.abs(total))
     near |= (actual == total) | (np.isnan(actual) & np.isnan(total))
     bits, before = actual.view(np.uint32), held.view(np.uint32)
-    near = np.where(kept, bits == before, near) | free
-    wrong = bits != expected.view(np.uint32)
-    return bool(wrong.any() and near[wrong].all())
+    return np.asarray(np.where(kept, bits == before, near) | free)
 
 
 def weights(size: int) -> Array:
