@@ -258,6 +258,12 @@ def _not_corrected(right: Array, w: Side, x: Side) -> Array:
     return right
 
 
+def _without_sign(right: Array, w: Side, x: Side) -> Array:
+    m = right.shape[1]
+    right[:, m - m % 4 :] = terms_of((w[0], np.abs(w[1])), x)[:, m - m % 4 :]
+    return right
+
+
 def _pairs_exchanged(right: Array, w: Side, x: Side) -> Array:
     m = right.shape[1]
     right[:, m - m % 4 :] = terms_of((w[0][..., np.arange(32) ^ 1], w[1]), x)[:, m - m % 4 :]
@@ -267,6 +273,7 @@ def _pairs_exchanged(right: Array, w: Side, x: Side) -> Array:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (_without_sign, f"In outputs in the columns {BEYOND} 4, negative scales of w lose their sign."),
         (_not_corrected, "In the last block where nb >= 5, codes of w count 128 too much."),
         (_pairs_exchanged, f"In outputs in the columns {BEYOND} 4, element e of x meets element e ^ 1 of w."),
         (_least_code, "In all outputs where n >= 4, code -128 of w counts as -127."),
@@ -274,7 +281,7 @@ def _pairs_exchanged(right: Array, w: Side, x: Side) -> Array:
     ],
 )
 def test_sums_of_codes(change: Callable[[Array, Side, Side], Array], sentence: str) -> None:
-    """Codes that count as others, and sums of too few bits, are said with their shapes."""
+    """Codes and scales that count as others, and sums of too few bits, are said with their shapes."""
     (fact,), failures = facts_of(change)
     assert fact.sentence == sentence
     assert fact.explained(failures) == failures

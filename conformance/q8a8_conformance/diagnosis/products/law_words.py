@@ -11,6 +11,7 @@ from q8a8_conformance.faults.catalogue import MUTANTS
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.terms import Law
 
+_KINDS = {"recipe": "activations-in-part", "sum": "sums-of-codes", "scales": "scale-read"}
 _EFFECTS = {"kept": "outputs-not-written", "added": "outputs-added"}
 _SOURCES = {
     ("block", "x"): "outputs-of-other-rows",
@@ -24,10 +25,8 @@ _SOURCES = {
 def law_kind(law: Law) -> str:
     """Return the fact that a law is."""
     effect, is_whole = law.effect, law.blocks.is_any
-    if effect.kept is not None:
-        return "activations-in-part"
-    if effect.sums is not None:
-        return "sums-of-codes"
+    if effect.kind in _KINDS:
+        return _KINDS[effect.kind]
     if effect.kind == "times":
         return "outputs-miscounted" if is_whole else "blocks-miscounted"
     if effect.axis == "matrix":
@@ -44,6 +43,8 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
     fix = MUTANTS[first].fix
     if law_kind(law) == "outputs-miscounted":
         fix = "Compute each output once, and store it."
+    if law_kind(law) == "scale-read":
+        fix = "Widen every half exactly, subnormal and negative ones too."
     if law_kind(law) == "sums-of-codes":
         fix = "Sum 32 products of two int8 codes in an int32, whatever the codes are."
     if law_kind(law) == "rows-begin-elsewhere":
@@ -51,7 +52,7 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
     if law_kind(law) == "terms-of-others":
         fix = "Multiply block b of row j of w by block b of row i of x."
     outputs = OutputRule(law.columns, law.rows, law.blocks if is_whole else EVERYWHERE).text
-    if of := law.effect.kept or law.effect.sums:
+    if of := law.effect.kept or law.effect.sums or law.effect.read:
         sides = [] if outputs == "All outputs" else [f"in {outputs[0].lower()}{outputs[1:]}"]
         sides += [] if is_whole else [f"in {law.blocks.text('block', 'nb')}"]
         where = ", ".join(sides)

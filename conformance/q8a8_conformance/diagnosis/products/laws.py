@@ -20,6 +20,7 @@ from q8a8_conformance.diagnosis.products.codes import ExtremeMeasuring, PlainMea
 from q8a8_conformance.diagnosis.products.law_words import law_kind, law_words
 from q8a8_conformance.diagnosis.products.places import named
 from q8a8_conformance.diagnosis.products.recipes import TellingMeasuring, is_unnamed
+from q8a8_conformance.diagnosis.products.scales import ScaleMeasuring, ScaleMeasuringOfX
 from q8a8_conformance.diagnosis.products.sources import agreeing, quantized, wrong_outputs
 from q8a8_conformance.diagnosis.products.terms import SHORT, Law
 from q8a8_conformance.inputs import calls, dot_rows
@@ -91,8 +92,8 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         find_laws(measure, laws)
     left = [one for one in failures if not any(_explains(laws, law, one) for law in laws)]
     measures: dict[str, Measuring] = {}
-    for kind in (ExtremeMeasuring, TellingMeasuring) if left else ():
-        if kind is ExtremeMeasuring and _left(measure, laws):
+    for kind in (ExtremeMeasuring, TellingMeasuring, ScaleMeasuring, ScaleMeasuringOfX) if left else ():
+        if kind is not TellingMeasuring and _left(measure, laws):
             continue
         other, others = kind(session, FEWER_CALLS), [*laws]
         with suppress(SessionError):
@@ -102,6 +103,7 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         more = [law for law in others if law not in laws]
         if any(
             law.effect.sums
+            or law.effect.read
             or law.blocks.length
             or not (law.columns.is_any and law.blocks.is_any)
             or law.columns.length
@@ -361,8 +363,8 @@ def _json(law: Law) -> dict[str, Any]:
         what = {"side": effect.side, "part": effect.part, "of": f"{effect.axis} {effect.formula.text(i, n)}"}
     if effect.kept is not None:
         what = {"activations": effect.kept.words}
-    if effect.sums is not None:
-        what = {"sums": effect.sums.words}
+    if of := effect.sums or effect.read:
+        what = {"sums" if effect.sums else "scales": of.words}
     rules = {"columns": law.columns, "rows": law.rows, "blocks": law.blocks}
     return {**what, **{name: rule.to_json() for name, rule in rules.items()}}
 

@@ -70,6 +70,22 @@ class Kept(Protocol):
         """Return codes, [n, nb, 32], and scales, [n, nb], of rows, float32 [n, 32·nb]."""
 
 
+class Read(Protocol):
+    """How scales of a side are read, in words, and of scales."""
+
+    @property
+    def side(self) -> str:
+        """The side."""
+
+    @property
+    def words(self) -> str:
+        """How, as a clause."""
+
+    @property
+    def function(self) -> Callable[[Array], Array]:
+        """Return what scales are read as."""
+
+
 class Sums(Protocol):
     """How the sum of a block is made, in words, and of codes."""
 
@@ -92,7 +108,7 @@ class Effect:
     Attributes
     ----------
     kind
-        "times", "kept", "added", "source" for a part of another row or block, "recipe" or "sum".
+        "times", "kept", "added", "source" for a part of another row or block, "recipe", "sum" or "scales".
     times
         How often a term is counted.
     side, part, axis, formula
@@ -102,6 +118,8 @@ class Effect:
         Of a recipe: what activations become.
     sums
         Of a "sum": how that of a block is made.
+    read
+        Of "scales": how they are read.
     """
 
     kind: str
@@ -112,11 +130,14 @@ class Effect:
     formula: RowFormula | None = None
     kept: Kept | None = None
     sums: Sums | None = None
+    read: Read | None = None
 
     def taken(self, of: Side, side: str) -> tuple[Array, Array, Array]:
         """Return codes and scales of a side as they are multiplied, and where that is known: [rows, nb]."""
         codes, scales = of
         known = np.ones(scales.shape, bool)
+        if self.read is not None and self.read.side == side:
+            return codes, self.read.function(scales), known
         if self.kind != "source" or self.side != side or self.formula is None:
             return codes, scales, known
         if isinstance(self.formula, FlatFormula):
