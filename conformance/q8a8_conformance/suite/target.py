@@ -319,12 +319,13 @@ class Target:
         Parameters
         ----------
         threads
-            What the variables of its environment ask for; with 1 it may run on one processor only.
+            What the variables of its environment ask for, 0 for empty ones; with 1 it may run on one
+            processor only.
         """
         if not isinstance(self.session, Session):
             return None
         if threads not in self._elsewhere:
-            environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
+            environment = dict.fromkeys(THREAD_VARIABLES, str(threads) if threads else "")
             session = self.session.sibling(environment, one_processor=threads == 1)
             try:
                 self._elsewhere[threads] = Target(session, self.profile, self.timeout, remote=self.remote)

@@ -168,10 +168,11 @@ def test_machine(judge: Judge, function: str) -> None:
     if function == requests.DOT and takes_two_rows(judge):
         calls += [call_of(function, 33, 2), known_pair(17).call]
     here = [judge.run(call) for call in calls]
-    for number in thread_checks.ELSEWHERE[: 1 if judge.target.is_slow_to_start else None]:
+    numbers = (*thread_checks.ELSEWHERE, thread_checks.EMPTY)
+    for number in numbers[: 1 if judge.target.is_slow_to_start else None]:
         for call, expected in zip(calls, here, strict=True):
             actual = thread_checks.run_elsewhere(judge, number, call)
             if actual is None:
                 return
-            message = f"other bytes in a process whose environment asks for {number} threads"
+            message = f"other bytes in a process whose environment {thread_checks.asks_for(number)}"
             thread_checks.compare(judge, call, actual, expected, message)

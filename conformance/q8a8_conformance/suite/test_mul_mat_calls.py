@@ -6,6 +6,7 @@ All products are exact by construction, so that one result is right, whatever th
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,9 +41,11 @@ MANY = 1000
 """Calls in a row after which what each keeps shows."""
 KEPT_EMPTY = ((0, 3, 65), (3, 0, 65), (3, 2, 0), (0, 0, 65))
 """Shapes for which a kernel may return early."""
-PERIOD, FAST_SECONDS = 65_536, 4e-6
+PERIODS, FAST_SECONDS = (65_536, 65_535), 4e-6
 """Calls after which a count of sixteen bits repeats; seconds for the smallest product of a fast kernel, the
 round trip of a message included."""
+MANY_VECTORS = (5, 66, 3)
+"""A shape with more rows of x than a table of one entry for each may have."""
 MANY_ROWS, FAST_ROWS_SECONDS = ((1, 200_000, 1), (1_700_000, 1, 0), (1, 1_700_000, 0)), 1e-3
 """Shapes whose rows or columns take 6 MiB of a stack where each takes a few bytes; seconds for a part
 of them with a kernel that is given these."""
@@ -151,7 +154,11 @@ def _edited(product: Known) -> Iterator[Known]:
 
 @pytest.mark.rule("Q8A8-ENV-2")
 @pytest.mark.parametrize(
-    "threads", [pytest.param(n, id=f"mul-mat/machine/threads-{n}") for n in thread_checks.ELSEWHERE]
+    "threads",
+    [
+        *(pytest.param(n, id=f"mul-mat/machine/threads-{n}") for n in thread_checks.ELSEWHERE),
+        pytest.param(thread_checks.EMPTY, id="mul-mat/machine/threads-empty"),
+    ],
 )
 def test_machine(judge: Judge, threads: int) -> None:
     """Multiply in another process, with another number of threads or processors: the same bytes."""
@@ -163,7 +170,7 @@ def test_machine(judge: Judge, threads: int) -> None:
         found = thread_checks.run_elsewhere(judge, threads, each.call)
         if found is None or expected != each.expected:
             return  # Others find what is wrong here, too.
-        message = f"other bytes in a process whose environment asks for {threads} threads"
+        message = f"other bytes in a process whose environment {thread_checks.asks_for(threads)}"
         judge.compare(each.call, found, expected, message=message)
 
 
@@ -194,9 +201,10 @@ def test_many(judge: Judge) -> None:
     x[:, 5] = np.nan, np.inf
     judge.run(replace(calls.mul_mat(w, x), options=Option.STATE, repeat=MANY), legal=False)
     if fast:
-        judge.run(calls.with_zeros(last.call))
-        judge_again(judge, small, replace(small.call, repeat=PERIOD - 1), "differs after many calls")
-        judge_again(judge, last, last.call, f"differs after {PERIOD} calls")
+        for period, each in product(PERIODS, (last, known(MANY_VECTORS))):
+            judge.run(calls.with_zeros(each.call))
+            judge_again(judge, small, replace(small.call, repeat=period - 1), "differs after many calls")
+            judge_again(judge, each, each.call, f"differs after {period} calls")
 
 
 @pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-3")

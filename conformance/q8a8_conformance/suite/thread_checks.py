@@ -30,6 +30,8 @@ ELSEWHERE = (1, 3, 16)
 
 Some kernels take another path from 4 or from 8 threads on. (More than 16 would be slow where threads spin.)
 """
+EMPTY = 0
+"""The same of a process whose variables are set, and empty: as in ``OMP_NUM_THREADS= program``."""
 COPIES = 6
 """Processes whose first call is made from several threads, stopped at different moments."""
 PROBE_CALLS, PROBES = 100, 6
@@ -67,7 +69,7 @@ def later(judge: Judge, call: Call) -> dict[str, bytes]:
 def run_elsewhere(judge: Judge, threads: int, call: Call) -> dict[str, bytes] | None:
     """Return what a call gives in a process that is asked to use so many threads; None where it dies.
 
-    With one thread, the process has one processor.
+    With one thread, the process has one processor; with `EMPTY`, the variables are empty.
     """
     target = judge.target.elsewhere(threads)
     if target is None:
@@ -75,8 +77,13 @@ def run_elsewhere(judge: Judge, threads: int, call: Call) -> dict[str, bytes] | 
     try:
         return target.outputs(call, target.call(call))
     except (KernelDiedError, NotRunError, RefusedError) as error:
-        judge.fail(judge.rules, f"does not return with {threads} threads: {error}", call)
+        judge.fail(judge.rules, f"does not return where the environment {asks_for(threads)}: {error}", call)
         return None
+
+
+def asks_for(threads: int) -> str:
+    """Say what the environment of another process asks for."""
+    return f"asks for {threads} threads" if threads else "leaves the number of threads empty"
 
 
 def copies(target: Target) -> int:
