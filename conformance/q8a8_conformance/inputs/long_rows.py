@@ -231,12 +231,13 @@ def elements(recipe: str = "design") -> BlockRows:
 def quantized() -> BlockRows:
     """Generate the long row for dequantization: any codes, scales of either sign and of full precision.
 
-    Every seventh scale is a subnormal half or a zero, of either sign.
+    Every seventh scale and the next are subnormal halves or zeros, of either sign: zeros stand side by side.
     """
     rng = dot_rows.generator("long-blocks")
     scales = rng.uniform(-2, 2, PERIOD)
-    small = np.ldexp(rng.integers(0, 1024, len(scales[::7])) * (rng.random(len(scales[::7])) < 0.5), -24)
-    scales[::7] = np.copysign(small, scales[::7])
+    places = np.arange(PERIOD) % 7 < 2
+    small = np.ldexp(rng.integers(0, 1024, PERIOD) * (rng.random(PERIOD) < 0.5), -24)
+    scales[places] = np.copysign(small, scales)[places]
     blocks = dot_rows.blocks(scales, rng.integers(-128, 128, (PERIOD, 32)))
     return BlockRows(blocks.tobytes() * REPEATS, dequantize_row(blocks).astype("<f4").tobytes() * REPEATS)
 
