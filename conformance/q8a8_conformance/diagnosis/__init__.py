@@ -340,7 +340,12 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
 def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return the same of outputs that do not depend on their values."""
     facts = law_facts(session, failures)
+    zero: list[Fact] = []
     if left := _left(failures, facts):
+        zero = zero_row_facts(session, left)
+        joint = jointly([*facts, *zero], failures)
+        if zero and not _left(failures, joint):
+            return joint
         places = place_facts(session, failures)
         of_any = [fact for fact in places if is_of_any_shape(fact)]
         # (Laws together explain what a fact by itself does not.)
@@ -354,7 +359,7 @@ def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> li
             elif fact.explained(_left(failures, facts)) or (fact in first and fact.explained(failures)):
                 facts.append(fact)
     if left := _left(failures, facts):
-        facts += zero_row_facts(session, left) or dot_facts_of_products(session, left)
+        facts += zero or dot_facts_of_products(session, left)
     if left := _left(failures, facts):
         with suppress(CallRefused):
             facts += product_facts(session, left)
