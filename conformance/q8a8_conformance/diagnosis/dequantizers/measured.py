@@ -188,6 +188,11 @@ def _maps(n: int, sources: Array, blocks: Array) -> list[Map]:
         )
         for by in offsets[np.argsort(-counts, kind="stable")][:6].tolist()
     ]
+    constants = [
+        (f"block {c}", _by(c, lambda c, b, _n: b * 0 + c)) for c in np.unique(sources)[:SHOWN].tolist()
+    ]
+    # (One block alone is plainer than a formula that gives it.)
+    every = [*constants, *every] if len(constants) == 1 else [*every, *constants]
     moduli = {2**k for k in range(1, 13)} | set((blocks - sources)[blocks > sources + 1].tolist())
     for m in sorted(m for m in moduli if m <= n):
         every += (
@@ -200,7 +205,6 @@ def _maps(n: int, sources: Array, blocks: Array) -> list[Map]:
                 _by(m, lambda m, b, _n: b // m * m + m - 1 - b % m),
             ),
         )
-    every += [(f"block {c}", _by(c, lambda c, b, _n: b * 0 + c)) for c in np.unique(sources)[:SHOWN].tolist()]
     every.append(("the last block", lambda b, n: b * 0 + n - 1))
     every.append(("the block as far from the other end", lambda b, n: n - 1 - b))
     fitting = [(int((of(blocks, np.int64(n)) == sources).sum()), (text, of)) for text, of in every]

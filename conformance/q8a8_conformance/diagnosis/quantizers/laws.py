@@ -19,6 +19,7 @@ from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.diagnosis.quantizers.cases import case_of
 from q8a8_conformance.diagnosis.quantizers.evidence import show
 from q8a8_conformance.diagnosis.quantizers.search import Law, Search, gives
+from q8a8_conformance.inputs.calls import ACTIVATION
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizers.arithmetic import differences
 
@@ -86,7 +87,7 @@ def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps | None) ->
         effect = law.effect
         where = {**effect.data, **law.condition.data}
         fact = effect.fact.replace("value-", "place-") if "position" in where else effect.fact
-        named = (fact, where, effect.rule, law.sentence, effect.fix, effect.cause)
+        named = (fact, where, _rule(law, found.function), law.sentence, effect.fix, effect.cause)
         facts.append(_fact(named, found.function, failed, partial(_explains, given, one, without)))
     for difference in steps(found.recipe) if steps and differences(found.recipe) else ():
         right = Arithmetic(found.function, DESIGN, found.laws)
@@ -100,6 +101,14 @@ def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps | None) ->
         )
     counted = [(len(fact.explained(failed)), fact) for fact in facts]
     return [fact for count, fact in sorted(counted, key=lambda one: -one[0]) if count]
+
+
+def _rule(law: Law, function: str) -> str:
+    """Return the rule that a law breaks: what is lost at places is no matter of blocks of zeros."""
+    is_lost = law.effect.fact in {"value-unwritten", "value-zero"} and law.effect.rule == "Q8A8-QNT-6"
+    if not is_lost or not {"values", "zero"}.isdisjoint(law.condition.data):
+        return law.effect.rule
+    return "Q8A8-QNT-9" if function == ACTIVATION else "Q8A8-LAY-2"
 
 
 def _but(laws: tuple[Law, ...], law: Law) -> tuple[Law, ...]:

@@ -20,27 +20,28 @@ def order_text(source: Array, noun: str) -> str:
     name = next((text for text, of in _shapes(source.size) if np.array_equal(of, source)), "")
     if name:
         return f"The {noun} of a block stand {name}"
-    for t in GROUPS:
+    moved = np.flatnonzero(source != np.arange(source.size)).tolist()
+    runs = list(_runs(moved, source))
+    for t in GROUPS if len(runs) > 1 else ():
         if source.size % t:
             continue
         groups = source.reshape(-1, t)
         if (groups - groups[:, :1] == np.arange(t)).all() and (groups[:, 0] % t == 0).all():
             order = ", ".join(str(int(first) // t) for first in groups[:, 0])
             return f"The {noun} of a block stand in groups of {t} in the order {order}"
-    for t in (4, 8, 16):
+    for t in (4, 8, 16) if len(runs) > 1 else ():
         if source.size % t:
             continue
         within = source.reshape(-1, t) - np.arange(0, source.size, t)[:, np.newaxis]
         if (within == within[0]).all():
             order = ", ".join(map(str, within[0].tolist()))
             return f"The {noun} of a block stand, within every {t}, in the order {order}"
-    moved = np.flatnonzero(source != np.arange(source.size)).tolist()
     one = noun.rstrip("s")
     return "; ".join(
         f"At {noun if b > a else one} {f'{a} to {b}' if b > a else a} of a block stand"
         f"{'' if b > a else 's'} {noun if b > a else one} "
         f"{f'{source[a]} to {source[b]}' if b > a else source[a]}"
-        for a, b in _runs(moved, source)
+        for a, b in runs
     )
 
 
