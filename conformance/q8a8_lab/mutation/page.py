@@ -66,8 +66,8 @@ The suite takes seconds, so a wrong kernel can conform if it is right for as lon
 - one that depends on flush modes that were set while its library was loaded;
 - one that reads bytes beside its inputs in the same page alone, or writes back what it has just read beside
   its outputs: no page can be closed there;
-- except on x86-64, one that shares memory between threads for a few instructions alone; there, for a few that
-  lie neither among the first 24 of a short call nor where one of the later stops is;
+- except of a library on x86-64, one that shares memory between threads for a few instructions alone; there,
+  for a few that lie neither among the first 24 of a short call nor where one of the later stops is;
 - one that keeps memory for each thread that has called it and ended, or for each new shape of a product.
 
 """
