@@ -242,4 +242,6 @@ def _explains(regime: Regime) -> Callable[[CallResult], bool]:
 def _inside(regime: Regime, wrong: Array) -> Array:
     """Return which outputs, bool [n, m], belong to a regime."""
     held = regime.rows(wrong.shape[0] if regime.side == "n" else wrong.shape[1])
+    if regime.across is not None:
+        return np.logical_and.outer(held, regime.across.holds(wrong.shape[1]))
     return np.broadcast_to(held[:, np.newaxis] if regime.side == "n" else held, wrong.shape)

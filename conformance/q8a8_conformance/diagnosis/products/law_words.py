@@ -43,7 +43,8 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
     fix = MUTANTS[first].fix
     if law_kind(law) == "outputs-miscounted":
         fix = "Compute each output once, and store it."
-    if law_kind(law) == "scale-read":
+    if law.effect.read is not None:
+        rule = "Q8A8-MUL-4" if law.effect.read.side == "x" else rule
         fix = "Widen every half exactly, subnormal and negative ones too."
     if law_kind(law) == "sums-of-codes":
         fix = "Sum 32 products of two int8 codes in an int32, whatever the codes are."

@@ -77,8 +77,8 @@ ALIKE, HIDDEN = 0.002, 0.05
 MOSTLY = 0.9
 """The part of what the best effect gives that others give which are as good."""
 
-TRIED, MOST = 6, 4
-"""Effects of which rules are looked for, and laws."""
+MOST = 4
+"""Laws at most."""
 
 
 def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
@@ -190,7 +190,7 @@ def _ranked(left: Sequence[Terms], found: Sequence[Law], measure: Measuring) -> 
     counts = {effect: sum(terms.are(effect, at).sum() for terms, at in some) for effect in measure.effects()}
     least = CHANCE * sum(at.shape[1] for _, at in some)
     some_of = (effect for effect in counts if counts[effect] > least)
-    ranked = sorted(some_of, key=lambda effect: -counts[effect])[:TRIED]
+    ranked = sorted(some_of, key=lambda effect: -counts[effect])[: measure.tried]
     strict = [(effect, False) for effect in ranked if counts[effect] > MOSTLY * counts[ranked[0]]]
     return [*strict, *((effect, True) for effect in ranked)]
 

@@ -95,10 +95,11 @@ def forms(values: Array, got: Array) -> Iterator[tuple[str, Callable[[Array], Ar
     yield "rounded to whole numbers toward 0", np.trunc
     with np.errstate(all="ignore"):
         ratios, steps = got / values, got - values
-    if np.isfinite(ratios).all() and np.ptp(ratios) == 0:
+        is_factor, is_step = np.ptp(ratios) == 0, len(values) > 1 and np.ptp(steps) == 0
+    if is_factor and np.isfinite(ratios).all():
         r = float(ratios[0])
         yield f"{r:.9g} times as large", lambda v: v * r
-    if len(values) > 1 and np.ptp(steps) == 0:
+    if is_step and np.isfinite(steps).all():
         s = float(steps[0])
         yield f"{abs(s):.9g} too {'large' if s > 0 else 'small'}", lambda v: v + s
 
@@ -221,7 +222,7 @@ def _pieces(is_wrong: Callable[[float], bool], values: Array, came: Array, wrong
         for t in (_SIZES if condition[2] else (0.0,))
         if (held := condition[3](values, t)).any() and not (held & ~wrong).any()
         for form in forms(values[held], came[held])
-        if form[1](values[held]).astype(np.float32).tobytes() == came[held].tobytes()
+        if _gives(form[1], values[held], came[held])
     ]
     left, chosen = wrong.copy(), every[:0]
     while left.any() and every and len(chosen) < PIECES:
@@ -249,6 +250,11 @@ def _pieces(is_wrong: Callable[[float], bool], values: Array, came: Array, wrong
         text = (below if limit == low else words).format(t=f"{limit:.9g}")
         at = np.nextafter(low, high) if limit == low else limit
         yield Piece(text, become, partial(_with, test, at), function)
+
+
+def _gives(function: Callable[[Array], Array], values: Array, came: Array) -> bool:
+    with np.errstate(all="ignore"):
+        return bool(function(values).astype(np.float32).tobytes() == came.tobytes())
 
 
 def _short(low: float, high: float) -> float:

@@ -22,6 +22,7 @@ from q8a8_conformance.diagnosis.products.measuring import Measuring
 from q8a8_conformance.diagnosis.products.placements import stored_elsewhere
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE
 from q8a8_conformance.diagnosis.products.shared import mixed_rows, shared_amax
+from q8a8_conformance.diagnosis.products.sources import right
 from q8a8_conformance.diagnosis.products.words import FORMULAS, KINDS, RULED, ruled, words, wrap
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import MUTANTS, make
@@ -200,8 +201,11 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring |
         where["periods"] = dict(zip("wx", first.periods, strict=True))
     elif first.counts:
         where["counts"] = [{"block": b, "times": n} for b, n in first.counts.items() if n != 1]
-    if kind == "outputs-of-other-rows" and wrap(first)[1]:
-        alike, where["period"] = "matrix-k-in-sixteen-bits", wrap(first)[1]
+    side, period = wrap(first) if kind == "outputs-of-other-rows" else ("", 0)
+    if period and all(wrap(sources) == (side, period) for sources, _ in held):
+        alike, where["period"] = "matrix-k-in-sixteen-bits", period
+        sentence = f"The rows of {side} are those whose number is their own modulo {period}."
+        explains = partial(_comes_again, side, period)
     elif measure is not None and kind in RULED:
         with suppress(SessionError):
             sentence, of_all = ruled(kind, [sources for sources, _ in held], measure) or (sentence, {})
@@ -212,6 +216,18 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring |
         evidence=_evidence(first),
         explains=explains,
     )
+
+
+def _comes_again(side: str, period: int, result: CallResult) -> bool:
+    """Return whether a failed call's outputs are of rows that come again after so many."""
+    if not isinstance(result, Failure) or not result.call.n:
+        return False
+    sources = right((result.call.bs, result.call.bx, result.call.n // 32))
+    if side == "x":
+        sources.rows = sources.scales = sources.rows % period
+    else:
+        sources.columns = sources.weight_scales = sources.columns % period
+    return sources.predicts(result)
 
 
 def named(made: Sequence[tuple[Call, tuple[bytes, ...]]], rule: str, first: str) -> str:

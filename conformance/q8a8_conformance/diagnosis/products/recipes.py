@@ -211,4 +211,6 @@ class TellingMeasuring(Measuring):
         # (What shows in a row of one shape does so in any.)
         rows = [dot_rows.generator("telling", i).permutation(blocks[i % len(blocks)]) for i in range(n)]
         chosen = np.array(rows)[:, np.newaxis] * np.exp2(rng.integers(0, 3, (n, nb, 1)))
+        # (What is made of the largest element must not hide that it takes no magnitudes.)
+        chosen *= rng.choice([-1, 1], (n, nb, 1))
         return w, chosen.astype(F32).reshape(n, -1)

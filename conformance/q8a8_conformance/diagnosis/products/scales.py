@@ -6,6 +6,8 @@ The same laws as of other terms (`laws`), of scales of every kind on one side.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +27,32 @@ Array = NDArray[Any]
 LEAST, NORMAL = 2.0**-24, 2.0**-14
 """The least positive half, and the least one that is not subnormal."""
 
-NUMBERS = (0, 5, 7, 515, 1023, 1025, 1100, 1800)
+NUMBERS = (
+    0,
+    5,
+    7,
+    9,
+    12,
+    16,
+    21,
+    28,
+    37,
+    50,
+    66,
+    88,
+    117,
+    156,
+    207,
+    275,
+    366,
+    487,
+    648,
+    862,
+    1023,
+    1025,
+    1366,
+    1800,
+)
 """Scales in units of the least one: less than 1024 of these are subnormal."""
 
 
@@ -52,6 +79,10 @@ def _small(d: Array) -> Array:
     return np.asarray((np.abs(d) < NORMAL) & (d != 0))
 
 
+def _cut(t: float, d: Array) -> Array:
+    return np.where(np.abs(d) < t, 0, d)
+
+
 _READ: dict[str, Callable[[Array], Array]] = {
     "negative scales of {0} lose their sign": np.abs,
     "negative scales of {0} count as 0": lambda d: np.maximum(d, 0),
@@ -75,10 +106,19 @@ class ScaleMeasuring(Measuring):
     """Measures terms of scales of every kind on a side."""
 
     side = "w"
+    sides = "w"
+    tried = 36
 
     def effects(self) -> list[Effect]:
         """Return how scales may be read."""
-        every = (ScaleRead(self.side, words.format(self.side), of) for words, of in _READ.items())
+        every = [ScaleRead(self.side, words.format(self.side), of) for words, of in _READ.items()]
+        for high, low in pairwise(LEAST * np.array(NUMBERS[:0:-1])):
+            # (Beside 127 the amax, of which a kernel may know, is 127 times as large.)
+            times, what = (
+                (127, "blocks of x whose amax is") if self.side == "x" else (1, "scales of w of magnitude")
+            )
+            words = f"{what} {times * low:.3g} or less count as 0, those of {times * high:.3g} or more do not"
+            every.append(ScaleRead(self.side, words, partial(_cut, high)))
         return [Effect("scales", read=each) for each in every]
 
     def operands(self, shape: Shape) -> tuple[Side, Array]:

@@ -362,12 +362,15 @@ class Measuring:
     ----------
     known
         What was measured.
+    tried
+        Effects of which rules are looked for, at most.
     expected
         Effects of which many terms may have one: they are measured together.
     """
 
     slack = 0.0
     sides = "wx"
+    tried = 6
 
     def effects(self) -> list[Effect]:
         """Return what may become of terms."""

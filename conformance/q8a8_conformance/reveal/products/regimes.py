@@ -50,6 +50,8 @@ class Regime:
         Where it was measured.
     seen
         Which rows of the sizes looked at are in it: bool [size] by size.
+    across
+        For rows of x: the rows of w with which it is so; None for all.
     activations
         What activations become; None where the kernel did not return.
     longer
@@ -78,6 +80,7 @@ class Regime:
     rule: Rule | None
     place: Place
     seen: Mapping[int, Array] = field(default_factory=dict)
+    across: Rule | None = None
     activations: Activations | None = None
     longer: tuple[int, Activations] | None = None
     weights: Grid | None = None
@@ -101,6 +104,9 @@ class Regime:
             text = _sizes_text(self.side, matrix, self.seen) or f"{self.side} = {self._size}"
             return f"{text}, {other} = {self.other}" if self.side == "m" else text
         text = re.sub("rows?", rf"\g<0> of {matrix}", self.rule.text("row", self.side), count=1)
+        if self.across is not None:
+            of_w = re.sub("rows?", r"\g<0> of w", self.across.text("row", "m"), count=1)
+            text = f"{text}, by {of_w}"
         return f"{text}, {other} = {self.other}" if self.side == "m" else text
 
     def rows(self, size: int) -> Array:

@@ -38,7 +38,7 @@ from q8a8_conformance.reveal.products.shapes import Shapes, activations, weights
 from q8a8_conformance.reveal.summations import in_narrow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from q8a8.order import AnyOrder
     from q8a8_conformance.reveal.products.activations import Activations
@@ -167,6 +167,7 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
     for n in dict.fromkeys((1, result.regimes[-1].place.n)):
         along_m = Shapes(products, "m", n, extent.sizes, extent.k)
         along_m.look()
+        _find_across(result.regimes, n, along_m)
         known = set(along_m.classes_of(ACROSS).tolist())
         for number in range(min(along_m.count, REGIMES)):
             if number not in known:
@@ -174,6 +175,16 @@ def _find_regimes(products: Products, result: RevealedProduct, extent: Extent) -
                 m, columns = along_m.place(number)
                 place = Place(products, m, n, tuple(range(n)), columns)
                 result.regimes.append(Regime("m", n, rule, place, along_m.seen(number)))
+
+
+def _find_across(regimes: Sequence[Regime], n: int, along_m: Shapes) -> None:
+    """Find for which rows of w regimes of n rows of x hold, where the bits change along m."""
+    if along_m.count == 1:
+        return
+    (number, *others) = set(along_m.classes_of(ACROSS).tolist())
+    for regime in regimes:
+        if regime.side == "n" and regime.place.n == n and not others:
+            regime.across = along_m.rule(number)
 
 
 def _measure(regime: Regime, extent: Extent) -> None:
