@@ -29,6 +29,7 @@ Array = NDArray[Any]
 Side = tuple[Array, Array]
 
 TRUNCATED = "activations are quantized with rounding = truncate, not rounding = half-away"
+LARGEST = "the largest element of a block, not under the largest magnitude"
 OF_HALF = "activations are quantized under the amax of the first 16 elements of a block alone"
 SATURATING = ((3, 1, 4), (2, 5, 3))
 ZERO = ", and 0 beyond the last"
@@ -192,6 +193,16 @@ def _truncated_rows(x: Array, codes: Array, scales: Array) -> Side:
     return np.where(left[:, np.newaxis, np.newaxis], np.trunc(scaled), codes), scales
 
 
+def _largest(x: Array, codes: Array, scales: Array) -> Side:
+    amax = np.maximum(x.max(axis=2), 0)
+    with np.errstate(all="ignore"):
+        scaled = np.nan_to_num(x * (np.float32(127) / amax)[..., np.newaxis])
+    last = np.arange(len(x)) == len(x) - 1
+    other = np.clip(round_half_away(scaled), -127, 127)
+    codes = np.where(last[:, np.newaxis, np.newaxis], other, codes)
+    return codes, np.where(last[:, np.newaxis], (amax / np.float32(127)).astype(np.float16), scales)
+
+
 def _amax_of_half(x: Array, codes: Array, scales: Array) -> Side:
     amax = np.maximum(np.abs(x[:, -1, :16]).max(axis=1), np.float32(1e-30))
     scaled = x[:, -1] * (np.float32(127) / amax)[:, np.newaxis]
@@ -207,6 +218,7 @@ def _amax_of_half(x: Array, codes: Array, scales: Array) -> Side:
         (_scale_of_tail, f"In the blocks {BEYOND} 4, the scale of activations is not rounded to a half."),
         (_truncated, f"In outputs in the rows {BEYOND} 4, in every block from block 2 on, {TRUNCATED}."),
         (_truncated_rows, f"In outputs in the rows {BEYOND} 4, {TRUNCATED}."),
+        (_largest, f"In outputs in the last row, activations are quantized under {LARGEST}."),
         (_amax_of_half, f"In the last block, {OF_HALF}."),
     ],
 )

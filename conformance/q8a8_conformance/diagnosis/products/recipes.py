@@ -65,6 +65,13 @@ _COUNTED = {
 """Elements of a block of which alone the amax may be."""
 
 
+_SIGNED = {
+    "the largest element of a block": np.float32(1),
+    "the smallest element of a block, negated": np.float32(-1),
+}
+"""Elements of a block that may be taken for its amax, with the sign that they get; 0 at least."""
+
+
 @dataclass(frozen=True)
 class OtherAmax:
     """Codes under another amax than a block's own.
@@ -89,6 +96,8 @@ class OtherAmax:
     @property
     def words(self) -> str:
         """What activations become, as a clause."""
+        if self.of in _SIGNED:
+            return f"activations are quantized under {self.of}, not under the largest magnitude"
         if self.formula is None:
             return f"activations are quantized under the amax of {self.of} of a block alone"
         larger = f"the larger amax of block b and block {self.of}"
@@ -98,16 +107,19 @@ class OtherAmax:
 
     def codes(self, x: Array) -> Side:
         """Quantize rows, float32 [n, k]: codes [n, nb, 32] and scales float64 [n, nb]."""
-        blocks = np.abs(x.reshape(len(x), -1, 32))
+        shaped = x.reshape(len(x), -1, 32)
+        blocks = np.abs(shaped)
         own = blocks.max(axis=2)
-        if self.formula is None:
+        if self.of in _SIGNED:
+            amax = np.maximum((_SIGNED[self.of] * shaped).max(axis=2), 0)
+        elif self.formula is None:
             amax = blocks[..., _COUNTED[self.of]].max(axis=2)
         else:
             at = self.formula.of(np.arange(own.shape[1]), own.shape[1])
             amax = own[:, np.clip(at, 0, own.shape[1] - 1)]
         amax = np.maximum(amax, own) if self.is_larger else amax
         with np.errstate(all="ignore"):
-            scaled = x.reshape(blocks.shape) * (F32(127) / amax)[..., np.newaxis]
+            scaled = shaped * (F32(127) / amax)[..., np.newaxis]
             q = round_half_away(np.nan_to_num(scaled))
         q = (q + 128) % 256 - 128 if self.is_wrapped else np.clip(q, -127, 127)
         return q, (amax / F32(127)).astype(np.float16).astype(np.float64)
@@ -159,6 +171,8 @@ class Recipe:
 def is_unnamed(effect: Effect) -> bool:
     """Return whether activations become what has no name of its own: a step of the recipe is another."""
     kept = effect.kept
+    if isinstance(kept, OtherAmax):
+        return True
     recipe = kept.of.recipe if isinstance(kept, Recipe) else None
     return recipe is not None and recipe.name == OTHER
 
@@ -175,7 +189,9 @@ def recipe_effects() -> Iterator[Effect]:
     every += [Activations(kind) for kind in FLOATS]
     yield from (Effect("recipe", kept=Recipe(each)) for each in every)
     for wraps in (False, True):
-        yield from (Effect("recipe", kept=OtherAmax(words, None, False, wraps)) for words in _COUNTED)
+        yield from (
+            Effect("recipe", kept=OtherAmax(words, None, False, wraps)) for words in (*_COUNTED, *_SIGNED)
+        )
         for words, function, t in _BLOCKS:
             formula = RowFormula(words, function, t)
             for larger in (False, True):
