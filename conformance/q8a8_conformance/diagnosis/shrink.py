@@ -315,17 +315,24 @@ def describe(call: Call) -> str:
             words.append(f"{flat.size} elements, all zero{_nonzero(flat)}")
             continue
         field = "activation_scale" if call.function == DOT_REAL and name == "y" else "weight_scale"
-        scales = ", ".join(f"{float(h):.9g}" for h in array[field].reshape(-1)[:4])
-        many = ", …" if array.size > 4 else ""
-        words.append(
-            f"{name}: scales {scales}{many}, codes all zero{_nonzero(array['weight_qs'].reshape(-1))}"
-        )
+        for number, row in enumerate(np.swapaxes(array, 0, 1)):
+            scales = ", ".join(f"{float(h):.9g}" for h in row[field][:4])
+            many = ", …" if row.size > 4 else ""
+            of = f"{name}{number}" if array.shape[1] > 1 else name
+            words.append(f"{of}: scales {scales}{many}, codes all zero{_nonzero(row['weight_qs'])}")
     return f"{call.n} elements; " + "; ".join(words) if call.function in DOTS else "; ".join(words)
 
 
-def _nonzero(flat: Array) -> str:
-    places = np.flatnonzero(flat)
+def _nonzero(values: Array) -> str:
+    """Name what is not zero, by element or, of several blocks, by these as well."""
+    places = np.argwhere(values)
     if not len(places):
         return ""
-    shown = ", ".join(f"[{place}] = {float(flat[place]):.9g}" for place in places[:4])
+    shown = ", ".join(f"[{_place(at, values)}] = {float(values[tuple(at)]):.9g}" for at in places[:4])
     return f" but {shown}" + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+
+
+def _place(at: Array, values: Array) -> str:
+    of = ("block", "element")[-values.ndim :]
+    named = [f"{name} {k}" for name, k, many in zip(of, at, values.shape, strict=True) if many > 1]
+    return ", ".join(named) if len(named) > 1 else f"{at[-1]}"

@@ -71,6 +71,24 @@ def _large_sums_twice(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     return np.asarray(np.where(np.abs(sums) >= 65536, 2 * sums, sums) * dx * dy)
 
 
+def _halves_joined_by_or(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    x = qx.copy()
+    x[:, 2::4][qx[:, 1::4] < 0] = -1
+    x[:, 3::4][qx[:, 1::4] < 0] = -1
+    return np.asarray((x * qy).sum(axis=1) * dx * dy)
+
+
+def _without_a_bias_in_the_tail(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    tail = np.arange(len(dx)) >= len(dx) // 4 * 4
+    return np.asarray((qx * qy).sum(axis=1) * dx * dy * np.where(tail, 2.0**-112, 1))
+
+
+def _first_vector_twice(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    of = qx * qy
+    of[: len(dx) // 8 * 8, 16:] = of[: len(dx) // 8 * 8, :16]
+    return np.asarray(of.sum(axis=1) * dx * dy)
+
+
 def _nibbles_of_odd_elements(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     x = qx.copy()
     x[:, 1::2] = np.trunc(x[:, 1::2] / 16).astype(int) * 16 + (x[:, 1::2] & 15)
@@ -237,6 +255,30 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
     "zero-is-one-and-negative-halved": (
         _zero_is_one_and_negative_halved,
         {"A block's sum is counted half where it is negative.", "Y's scales of zero are read as 1."},
+    ),
+    "halves-joined-by-or": (
+        _halves_joined_by_or,
+        {
+            (
+                "In elements j where j mod 4 is 2 or 3, x is read as -1 "
+                "where x's element j - j % 4 + 1 is negative."
+            )
+        },
+    ),
+    "without-a-bias-in-the-tail": (
+        _without_a_bias_in_the_tail,
+        {
+            "In the blocks beyond a multiple of 4: each term is 2^-112 times as large as it should be.",
+        },
+    ),
+    "first-vector-twice": (
+        _first_vector_twice,
+        {
+            (
+                "In the blocks up to the last multiple of 8: elements 16 to 31 of a block are not counted; "
+                "elements 0 to 15 are counted twice."
+            )
+        },
     ),
     "large-sums-twice": (
         _large_sums_twice,

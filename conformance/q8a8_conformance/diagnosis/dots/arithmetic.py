@@ -67,6 +67,7 @@ def block_steps(
     if bench.of_result is not None and (crossed := other_rows(bench.of_result)):
         return done, wrong, (crossed,)
     steps = (
+        *candidates.factors(bench.factor * bench.value(bench.one(), bench.one())),
         *candidates.scale_products(),
         *candidates.readings(),
         *candidates.integers(),

@@ -109,6 +109,13 @@ def _triggers() -> Iterator[Trigger]:
     def equal(values: Values, block: int) -> None:
         values[1][block] = values[0][block]
 
+    def zeros(values: Values, block: int) -> None:
+        values[0][block] = values[1][block] = 0
+
+    def both(values: Values) -> Array:
+        return np.asarray((values[0] == 0) & (values[1] == 0))
+
+    yield Trigger("zero-scales", "both scales of block b are zero", zeros, both)
     yield Trigger("equal-scales", "both scales of block b are equal", equal, lambda v: v[0] == v[1])
 
 
@@ -181,11 +188,12 @@ class _Survey:
     def calls(self, nb: int) -> list[CallResult]:
         """Return the calls on rows of a length, by the block that holds the value."""
         if nb not in self._made:
-            self._made[nb] = [self._call(nb, (block,)) for block in range(nb)]
-            self._runs += (self._call(nb, (block, block + 1)) for block in range(nb - 1))
+            self._made[nb] = [self.call_on(nb, (block,)) for block in range(nb)]
+            self._runs += (self.call_on(nb, (block, block + 1)) for block in range(nb - 1))
         return self._made[nb]
 
-    def _call(self, nb: int, blocks: Sequence[int]) -> CallResult:
+    def call_on(self, nb: int, blocks: Sequence[int]) -> CallResult:
+        """Make the call on a row of which some blocks hold the value."""
         numbers, bench = np.arange(nb), self._bench
         one, full = bench.row(numbers % 5 + 1), bench.full((2 * numbers + numbers // 3) % 7 + 1)
         scales = [np.ldexp(1.0, numbers % 3), np.ldexp(1.0, 4 + (numbers + 1) % 4)]
@@ -221,6 +229,8 @@ class _Survey:
 def of_values(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
     """Find values that a block may hold which change how it, or others, are counted."""
     base = changes_of(found)
+    if not _is_right_without(bench, base):
+        return
     seen: dict[tuple[str, Effect, str], list[Triggered]] = {}
     for trigger in _triggers():
         with suppress(NoAnswerError):
@@ -230,6 +240,13 @@ def of_values(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
                 seen.setdefault((reach, effect, text), []).append(one)
     for (reach, effect, text), some in seen.items():
         yield _fact(bench, reach, effect, text, some)
+
+
+def _is_right_without(bench: Bench, base: dict[str, Any]) -> bool:
+    """Return whether the rows are right in which no block holds a value."""
+    survey = _Survey(bench, base, next(_triggers()))
+    made = (survey.call_on(nb, ()) for nb in LENGTHS)
+    return all(matches(Model(**base), one) for one in made)
 
 
 def _of_trigger(survey: _Survey, trigger: Trigger) -> tuple[str, Effect, str, Triggered] | None:

@@ -8,6 +8,7 @@ experiment's value.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from q8a8_conformance.diagnosis.facts import Statement
 from q8a8_conformance.faults.catalogue import MUTANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -130,6 +131,23 @@ def scale_products() -> tuple[Candidate, ...]:
     return (
         *(_from_catalogue("scale-product", slug, scale_product=_wide(slug)) for slug in named),
         *(Candidate("scale-product", {"as": n}, r, s, fix, "", {"scale_product": f}) for n, r, s, f in more),
+    )
+
+
+def factors(one: float) -> Iterator[Candidate]:
+    """Yield what multiplies all terms where 1 by 1 gives `one`."""
+    if not math.isfinite(one) or one in (0, 1):
+        return
+    power = math.log2(abs(one))
+    words = f"{'-' * (one < 0)}2^{power:g}" if power == int(power) and abs(power) > 1 else f"{one:.9g}"
+    yield Candidate(
+        "scale-product",
+        {"times": one},
+        "Q8A8-DOT-2",
+        f"Each term is {words} times as large as it should be.",
+        "Multiply a block's sum by both scales, each widened once, and by nothing else.",
+        "",
+        {"scale_product": lambda dx, dy: dx * dy * one},
     )
 
 

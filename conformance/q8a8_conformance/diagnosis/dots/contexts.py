@@ -6,6 +6,7 @@ a system of linear equations: of each call, its differences of the 32 elements, 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ class Effect:
 @cache
 def effects() -> tuple[Effect, ...]:
     """Return what may be, the simplest first."""
-    return (*_of_pairs(), *_of_neighbours())
+    return (*_of_pairs(), *_of_neighbours(), *_of_groups())
 
 
 _CODES: dict[str, Callable[[Array], Array]] = {
@@ -107,6 +108,26 @@ def _of_neighbours() -> Iterator[Effect]:
                     f"the product is {number} where that of element {place} is {sign}",
                     partial(_more_beside, side="", far=far, which=which, by=by),
                 )
+
+
+def _of_groups() -> Iterator[Effect]:
+    """Yield effects of one element of a group, as of four bytes that are loaded together, on the others."""
+    for size in (2, 4, 8):
+        for place, side, constant in itertools.product(range(size), "xy", (-1, 0)):
+            for sign, which in (("negative", -1), ("positive", 1)):
+                words = (
+                    f"{side} is read as {constant} where {side}'s element j - j % {size} + {place} is {sign}"
+                )
+                yield Effect(
+                    words.replace(" + 0 ", " "),
+                    partial(_more_in_group, side=side, size=size, place=place, which=which, to=constant),
+                )
+
+
+def _more_in_group(x: Array, y: Array, side: str, size: int, place: int, which: int, to: int) -> Array:
+    own, other = (x, y) if side == "x" else (y, x)
+    hit = np.repeat(np.sign(own[:, place::size]) == which, size, axis=1)
+    return np.asarray(hit * (to - own) * other)
 
 
 def _more_beside(x: Array, y: Array, side: str, far: int, which: int, by: int) -> Array:

@@ -30,4 +30,4 @@ def elements_words(elements: Sequence[int]) -> str:
 def _remainders(modulus: int, rests: Sequence[int]) -> str:
     if modulus == 2:
         return "odd elements" if rests[0] else "even elements"
-    return f"elements j where j mod {modulus} is {ranges(list(rests))}"
+    return f"elements j where j mod {modulus} is {' or '.join(map(str, rests))}"

@@ -65,11 +65,13 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
     places = [(nb, int(block)) for nb in tried for block in np.flatnonzero(survey.wrong(nb))]
     measured: dict[str, tuple[Candidate, ...]] = {}
     for nb, block in _first_of_each(places):
+        if any(survey.given(nb, _steps_of(parts))[block] for parts in measured.values()):
+            continue
         parts = _measured_at(bench, base, nb, block)
         measured.setdefault("; ".join(part.sentence for part in parts), parts)
     measured.pop("", None)
     for parts in measured.values():
-        steps = {key: step for part in parts for key, step in part.changes.items()}
+        steps = _steps_of(parts)
         # Where there is one kind of places, all that is wrong is of it; else what these steps give.
         alone = len(measured) == 1
 
@@ -98,6 +100,10 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
                 changes={"local": ((holds, part.changes),)},
             )
         return
+
+
+def _steps_of(parts: Sequence[Candidate]) -> dict[str, Any]:
+    return {key: step for part in parts for key, step in part.changes.items()}
 
 
 def _moved(places_of: Callable[[int], Array], shift: int, nb: int) -> Array:
@@ -230,6 +236,6 @@ def _measured_at(bench: Bench, base: dict[str, Any], nb: int, block: int) -> tup
 def _is_beyond(part: Candidate) -> bool:
     """Return whether bytes of other blocks may be the cause of a step."""
     if part.fact in ("block-map", "correction-wrong"):
-        return True
+        return not part.where.get("twice")
     ones, step = np.ones((1, 32), np.int8), part.changes.get("products")
     return step is not None and not np.array_equal(np.asarray(step(ones, ones)), ones)

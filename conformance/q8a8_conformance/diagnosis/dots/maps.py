@@ -63,7 +63,8 @@ def _as_candidate(matrix: Array, offset: Array) -> Candidate:
     if lost:
         parts.append(f"{_elements(lost)} of a block {'are' if len(lost) > 1 else 'is'} not counted")
     if twice:
-        parts.append(f"{_elements(twice)} {'are' if len(twice) > 1 else 'is'} counted more than once")
+        often = "twice" if all(matrix[j, j] == 2 for j in twice) else "more than once"
+        parts.append(f"{_elements(twice)} {'are' if len(twice) > 1 else 'is'} counted {often}")
     parts += [f"x's {words}" for words in _moves({j: ks[0] for j, ks in moved.items()})]
     parts += [f"x's {words}, too" for words in _moves({j: ks[0] for j, ks in more.items()})]
     if offset.any():

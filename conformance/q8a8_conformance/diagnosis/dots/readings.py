@@ -47,7 +47,7 @@ CONTROLS = 60
 BITS = range(1, 11)
 """Significant bits that may be left."""
 
-POWERS = range(-30, 31)
+POWERS = (*range(-30, 31), -112, 112)
 UNITS = range(-30, 12)
 
 SIGNS = ((((0, 1), "", "scales"),), (((0,), "+", "positive scales"), ((1,), "-", "negative scales")))

@@ -152,6 +152,8 @@ def miscounted(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]
         found = _found(rows, failing) if failing else []
     except UnknownError:
         return
+    if found and _is_of_elements(rows, found):
+        return
     facts: dict[str, list[tuple[Rule | AsSeen, Effect]]] = {}
     for rule, effect in found:
         facts.setdefault(effect.fact, []).append((rule, effect))
@@ -228,6 +230,19 @@ def _gives(found: Sequence[tuple[Rule | AsSeen, Effect]], rows: _Rows, nb: int) 
     call = Row(rows.bench, nb).call()
     model = Model(placed=tuple((At(rule), effect) for rule, effect in found))
     return matches(model, CallResult(call, rows.bench.outputs(call))) or rows.bench.factor != 1
+
+
+def _is_of_elements(rows: _Rows, found: Sequence[tuple[Rule | AsSeen, Effect]]) -> bool:
+    """Return whether another element, right in right rows, is counted otherwise in the wrong ones."""
+    bench, here = rows.bench, rows.bench.element
+    wrong, right = ([nb for nb, of in rows.right.items() if of is is_so][:1] for is_so in (False, True))
+    bench.element = (here + 16) % 32
+    try:
+        return all(Row(bench, nb).is_right for nb in right) and not all(
+            _gives(found, rows, nb) for nb in wrong
+        )
+    finally:
+        bench.element = here
 
 
 def _fact(bench: Bench, fact: str, placed: Sequence[tuple[Rule | AsSeen, Effect]]) -> Measured:

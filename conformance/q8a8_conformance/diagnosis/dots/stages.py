@@ -98,8 +98,8 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
             # (Codes that are read as others show in single products.)
             summed = _summed(done, of_codes, Model(**changes))
             steps.insert(2 if stage == "single" else 1, summed)
-            steps.append([reading] for reading in [sum_reading(done.block)] if reading)
-        every = list(itertools.chain.from_iterable(steps))
+            steps.append(_sums(done))
+        every = _Once(itertools.chain.from_iterable(steps))
         # (A step that gives the later calls of codes, too, is better than one that leaves them wrong.)
         shown = (of_codes, [one for s in OF_CODES[: STAGES.index(stage) + 1] for one in by_stage[s]])
         for others in shown if stage in OF_CODES else (own,):
@@ -111,6 +111,20 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
     if all(matches(Model(**changes), one) for one in of_codes):
         return tuple(parts)
     return tuple(one for one in parts if not one.changes.keys() & {"products", "block_sum", "correction"})
+
+
+class _Once:
+    """Steps that are measured when they are asked for, and once."""
+
+    def __init__(self, steps: Iterable[Sequence[Candidate]]) -> None:
+        self._left = iter(steps)
+        self._seen: list[Sequence[Candidate]] = []
+
+    def __iter__(self) -> Iterator[Sequence[Candidate]]:
+        yield from self._seen
+        for one in self._left:
+            self._seen.append(one)
+            yield one
 
 
 def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
@@ -135,6 +149,11 @@ def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
         "scaled": ((*candidates.scale_products(), *candidates.readings()), scales),
         "rest": ((*candidates.terms(), *candidates.results()), lambda: ()),
     }
+
+
+def _sums(done: Experiments) -> Iterator[Sequence[Candidate]]:
+    if found := sum_reading(done.block):
+        yield [found]
 
 
 def _summed(done: Experiments, calls: Sequence[CallResult], model: Model) -> Iterator[list[Candidate]]:
