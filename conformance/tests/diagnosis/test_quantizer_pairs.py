@@ -195,8 +195,8 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
     ]),
     "crossed": (ROW, row_of(_packed_in_pairs), [
         ("layout", {"group": 2},
-         ("In whole groups of 2 blocks: at codes 16 to 31 of block 0 stand codes 0 to 15 of block 1; at "
-          "codes 0 to 15 of block 1 stand codes 16 to 31 of block 0.")),
+         ("Whole groups of 2 blocks are stored as their codes, 16 of each block in turn, with each block's "
+          "scale in its place.")),
     ]),
     "scales-of-four": (ROW, row_of(_scales_of_four_first), [
         ("layout", {"group": 4}, "Whole groups of 4 blocks are stored as their scales, then their codes."),

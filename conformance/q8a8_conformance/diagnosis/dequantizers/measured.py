@@ -39,6 +39,7 @@ Array = NDArray[Any]
 
 F64 = np.float64
 
+PAIR = 2
 SHOWN = 3
 """Elements, and values, that are named as examples."""
 
@@ -201,7 +202,9 @@ def _maps(n: int, sources: Array, blocks: Array) -> list[Map]:
             (f"the last block of its {m}", _by(m, lambda m, b, _n: b // m * m + m - 1)),
             (f"the last block of the whole groups of {m}", _by(m, lambda m, _b, n: n // m * m - 1)),
             (
-                f"the block as far from the other end of its {m}",
+                f"the block as far from the other end of its {m}"
+                if m > PAIR
+                else "the other block of its pair",
                 _by(m, lambda m, b, _n: b // m * m + m - 1 - b % m),
             ),
         )

@@ -268,6 +268,12 @@ _HALVES: tuple[tuple[str, str, Callable[[Array, Array], Array]], ...] = (
 )  # fmt: skip
 
 
+HALF_RULES = {"largest": "Q8A8-HLF-4", "infinite": "Q8A8-HLF-4", "normal": "Q8A8-HLF-2",
+              "subnormal-lost": "Q8A8-HLF-2"}  # fmt: skip
+QUOTIENTS = ("twice", "half", "amax", "inverse", "over-128", "over-127.5", "over-126", "negative", "one")
+"""Rules of some of them: scales that are another number than amax / 127 before they are halves."""
+
+
 def half_effects() -> Iterator[Effect]:
     """Yield scales that are other halves than the nearest."""
     text, where = (
@@ -279,7 +285,7 @@ def half_effects() -> Iterator[Effect]:
         for zero in ("half", "stored"):
             gives = partial(_by_half, of=of, zero=zero)
             where = {"half": name} | ({"codes": "zero where it is"} if zero == "stored" else {})
-            rule = "Q8A8-HLF-4" if name in ("largest", "infinite") else "Q8A8-HLF-1"
+            rule = HALF_RULES.get(name, "Q8A8-QNT-2" if name in QUOTIENTS else "Q8A8-HLF-1")
             yield Effect("value-half", where, text, rule, STEP_FIXES[rule], gives)
 
 

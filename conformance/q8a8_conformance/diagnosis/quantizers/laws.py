@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 DESIGN = RECIPES["design"]
+ZEROS = ("zero-scale", "zero", "tiny", "small-scale", "subnormal-scale")
+"""Conditions on values under which a block of zeros, or the test for one, is what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,11 @@ def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps | None) ->
 
 def _rule(law: Law, function: str) -> str:
     """Return the rule that a law breaks: what is lost at places is no matter of blocks of zeros."""
-    is_lost = law.effect.fact in {"value-unwritten", "value-zero"} and law.effect.rule == "Q8A8-QNT-6"
-    if not is_lost or not {"values", "zero"}.isdisjoint(law.condition.data):
+    is_lost = law.effect.fact in {"value-unwritten", "value-zero"}
+    if not is_lost or law.condition.data.get("values") in ZEROS or "zero" in law.condition.data:
         return law.effect.rule
+    if law.effect.rule == "Q8A8-QNT-3":
+        return "Q8A8-QNT-4"
     return "Q8A8-QNT-9" if function == ACTIVATION else "Q8A8-LAY-2"
 
 

@@ -40,10 +40,12 @@ FIX = "Store block b at byte 34·b: its scale, then its 32 codes."
 
 
 def arranged(n: int, scales: str, turns: int) -> Array:
-    """Return which byte of n blocks stands at each place: the scales first or last, codes in turns."""
+    """Return which byte of n blocks stands at each place: the scales first, last or own, codes in turns."""
     numbers = SIZE * np.arange(n)[:, np.newaxis]
     halves = (numbers + np.arange(2)).reshape(-1)
     codes = (numbers + np.arange(2, SIZE)).reshape(n, BLOCK // turns, turns).transpose(1, 0, 2).reshape(-1)
+    if scales == "own":
+        return np.concatenate([numbers + np.arange(2), codes.reshape(n, BLOCK)], axis=1).reshape(-1)
     return np.concatenate([halves, codes] if scales == "first" else [codes, halves])
 
 
@@ -120,12 +122,14 @@ def _left_over(n: int, t: int, of: Ordered) -> Array:
 
 def _arranged_text(scales: str, turns: int) -> str:
     codes = "their codes" if turns == BLOCK else f"their codes, {turns} of each block in turn"
+    if scales == "own":
+        return f"{codes}, with each block's scale in its place"
     return f"their scales, then {codes}" if scales == "first" else f"{codes}, then their scales"
 
 
 def _named(order: Array, t: int) -> str:
     """Return the words of an order of a group that has a name."""
-    for scales in ("first", "last"):
+    for scales in ("first", "last", "own"):
         for turns in TURNS:
             if np.array_equal(order, arranged(t, scales, turns)):
                 return f"Whole groups of {t} blocks are stored as {_arranged_text(scales, turns)}"

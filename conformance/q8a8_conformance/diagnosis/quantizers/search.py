@@ -126,7 +126,8 @@ def _after(law: Law, case: Case) -> Array:
 class _Tried:
     """An effect, and which wrong units of the sample it gives, and which of them surely: bool [wrong].
 
-    `missed` counts those that it would change and that are right: it happens in few of its places.
+    `missed` counts those that it would change and that are right, in elements in which it happens: it happens
+    in few of its places.
     """
 
     number: int
@@ -236,7 +237,11 @@ class _Round:
                 same, changes, known = given(effect, case)
                 surely.append((same & known)[case.wrong])
                 maybe.append((same | ~known)[case.wrong])
-                missed += int((changes & known & ~case.wrong).sum())
+                not_there = changes & known & ~case.wrong
+                if self._calls.is_row:
+                    # (Elements of a block in which it never happens may be what its condition leaves out.)
+                    not_there = not_there & (same & known & case.wrong).any(axis=0)
+                missed += int(not_there.sum())
                 key.append(np.packbits((changes | ~known) & ~case.wrong).tobytes())
             one = _Tried(number, effect, np.concatenate(surely), np.concatenate(maybe), missed)
             name = b"".join([*key, np.packbits(one.surely).tobytes(), np.packbits(one.maybe).tobytes()])

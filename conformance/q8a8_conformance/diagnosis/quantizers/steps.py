@@ -19,6 +19,7 @@ STEP_FIXES = {
     "Q8A8-QNT-1": "Take max |x_j| over all elements that share the scale.",
     "Q8A8-QNT-2": "Store f16(f32(amax / 127)).",
     "Q8A8-HLF-1": "Round the scale to the nearest half, ties to even, and keep subnormal halves.",
+    "Q8A8-HLF-2": "Keep subnormal halves: store the nearest half, however small.",
     "Q8A8-HLF-4": "Keep every scale below 65520 finite, as the nearest half.",
     "Q8A8-QNT-3": "Multiply by f32(127 / amax), and by 0 where the stored half is 0.",
     "Q8A8-QNT-4": "Round f32(x * inv) to the nearest integer, halves away from zero.",

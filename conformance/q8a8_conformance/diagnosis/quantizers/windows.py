@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 F32 = np.float32
 
-SHIFTS = (1, -1, 2, -2, 4, -4, 8, -8, 16, -16)
+SHIFTS = (1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32)
 LANES = np.arange(BLOCK)
 
 PARTS: tuple[tuple[str, Array], ...] = tuple(
