@@ -26,7 +26,7 @@ from q8a8_conformance.reveal.place_rules import Condition, Rule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Condition", "Rule", "Seen", "explained", "find_rule", "length_words", "seen_of"]
+__all__ = ["Condition", "Rule", "Seen", "explained", "find_lengths", "find_rule", "length_words", "seen_of"]
 
 Array = NDArray[Any]
 Effect = tuple[Any, ...]
@@ -113,8 +113,12 @@ def explained(left: Array, tried: Iterable[tuple[Effect, Callable[[], Array]]]) 
 
 def length_words(hit: Sequence[int], missed: Sequence[int], length: str = "nb") -> str:
     """Say of which lengths some are, and others are not; empty where all are, or by no condition."""
-    found = next(_find_lengths(sorted(hit), sorted(missed)), ())
-    return " and ".join(one.text(length, of_length=True) for one in found)
+    return " and ".join(one.text(length, of_length=True) for one in find_lengths(hit, missed))
+
+
+def find_lengths(hit: Sequence[int], missed: Sequence[int]) -> tuple[Condition, ...]:
+    """Return the simplest conditions that some lengths have, and others not; none where all do."""
+    return next(_find_lengths(sorted(hit), sorted(missed)), ())
 
 
 def seen_of(

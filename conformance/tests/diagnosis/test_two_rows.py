@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8_conformance.diagnosis.dots.bench import Bench
+from q8a8_conformance.diagnosis.dots.other_values import of_other_rows
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.protocol.deadline import Deadline
+from q8a8_conformance.results.observations import CallResult
 
 from .dot_calls import FourResults, facts_about, failed, own, probe_of, scale, term
 
@@ -134,3 +138,43 @@ def test_two_results() -> None:
         "With nrc = 2, in x0·y1 and x1·y1: The sign of y's scale is lost.",
     }
     assert all(any(fact.explains(failure) for fact in facts) for failure in failures)
+
+
+def test_a_value_of_another_row() -> None:
+    """A block that is skipped for x1's scale is lost in the results of x0, too."""
+
+    def result(_nrc: int, number: int, rows: list[Array]) -> float:
+        return float(np.where(scale(rows[1]) < 0, 0, term(*own(number, rows))).sum())
+
+    bench = Bench(DOT, 2, probe_of(FourResults(result)), Deadline(60))
+    bench.prepare()
+    (fact,) = of_other_rows(bench)
+    assert fact.sentence == (
+        "With nrc = 2, where x1's scale of block b is negative, in x0·y0 and x0·y1 it is left out."
+    )
+    assert fact.when is not None
+    x, y = dot_rows.random_pair(4, seed=4)
+    x["weight_scale"] = 1
+    call = calls.dot_pair(np.stack([x, x]), np.stack([y, y]), bs=2)
+    assert not fact.when(CallResult(call, ()))
+    assert not fact.when(CallResult(calls.dot(x, y), ()))
+    x["weight_scale"][3] = -1
+    assert fact.when(CallResult(calls.dot_pair(np.stack([y, x]), np.stack([y, y]), bs=2), ()))
+
+
+def test_lengths_of_four_results() -> None:
+    """In rows of one block alone a result is not stored."""
+
+    class NotStored(FourResults):
+        def ggml_vec_dot_q8_a8_q8_a8(
+            self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+        ) -> None:
+            held = s.copy()
+            super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
+            if nrc == 2 and n == 32:
+                s[bs + 1] = held[bs + 1]
+
+    kernel = NotStored(lambda _nrc, number, rows: float(term(*own(number, rows)).sum()))
+    facts, failures = facts_about(DOT, kernel)
+    assert [fact.sentence for fact in facts] == ["With nrc = 2, where nb = 1, x1·y1 is not written."]
+    assert facts[0].explained(failures) == failures

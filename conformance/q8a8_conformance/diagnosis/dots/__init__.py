@@ -23,6 +23,7 @@ from q8a8_conformance.diagnosis.dots import (
     four_results,
     history,
     local,
+    other_values,
     outputs,
     precision,
     read_at,
@@ -233,6 +234,8 @@ def _experiments(
         if not any("sums" in one.changes for one in found):
             yield lambda: two_rows.strides(bench)
             yield lambda: four_results.rows_met(bench, failed)
+        if not found and prepared:
+            yield lambda: other_values.of_other_rows(bench)
         look = partial(_look_alone, bench, base)
         yield lambda: four_results.each_alone(bench, model_of([*base, *found]), failed, look)
         return

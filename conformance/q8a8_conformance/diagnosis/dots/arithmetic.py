@@ -67,12 +67,12 @@ def block_steps(
     if bench.of_result is not None and (crossed := other_rows(bench.of_result)):
         return done, wrong, (crossed,)
     steps = (
-        *candidates.factors(bench.factor * bench.value(bench.one(), bench.one())),
         *candidates.scale_products(),
         *candidates.readings(),
         *candidates.integers(),
         *candidates.terms(),
         *candidates.results(),
+        *candidates.factors(bench.factor * bench.value(bench.one(), bench.one())),
     )
     order = [*wrong, *(one for one in done.made if one not in wrong)]
     single = (one for one in steps if _gives_all(Model(**{**base, **one.changes}), order))

@@ -6,6 +6,7 @@ difference of the fills was added to.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.bench import Bench, Measured, with_s
 from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.reveal.places import Seen, find_rule
+from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_lengths, find_rule, length_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Evidence
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
-    from q8a8_conformance.reveal.places import Rule
 
     Array = NDArray[Any]
 
@@ -215,11 +215,46 @@ class Written:
         return self.bench.evidence(call, f"bs = {self.bs}{text and ': '}{text}")
 
 
+IN_LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33)
+"""Blocks of the rows in which the first one is not zero."""
+
 EXCHANGED = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17)
 """Blocks of the rows of which each block is looked at."""
 
 
 def pairs(bench: Bench) -> Iterator[Measured]:
+    """Find where the four results go, and in rows of which lengths."""
+    here = bench.length, bench.place
+    try:
+        for bench.length, bench.place in (here, *((nb, 0) for nb in IN_LENGTHS)):
+            if found := list(_pairs(bench)):
+                yield from (_in_lengths(bench, one) for one in found)
+                return
+    finally:
+        bench.length, bench.place = here
+
+
+def _in_lengths(bench: Bench, fact: Measured) -> Measured:
+    """Return a fact about four results with the lengths of the rows in which some are wrong."""
+    wrong, right = list[int](), list[int]()
+    bs = next((bs for bs in STRIDES_OF_S if not Written(bench, bs).is_right), STRIDES_OF_S[0])
+    for bench.length, bench.place in ((nb, 0) for nb in IN_LENGTHS):
+        (right if Written(bench, bs).is_right else wrong).append(bench.length)
+    conditions = find_lengths(wrong, right)
+    if not conditions:
+        return fact
+    rule, words = Rule(Condition("any"), conditions), length_words(wrong, right)
+    return replace(
+        fact,
+        sentence=fact.sentence.replace("With nrc = 2 ", f"With nrc = 2, where {words}, ", 1),
+        where={**fact.where, "lengths": [one.to_json() for one in conditions]},
+        cause="",
+        changes={},
+        when=lambda result: result.call.nrc == 2 and rule.takes(result.call.n // 32),
+    )
+
+
+def _pairs(bench: Bench) -> Iterator[Measured]:
     """Find where the four results go, for many values of bs."""
     tried = [Written(bench, bs) for bs in STRIDES_OF_S[:8]]
     if all(one.is_right for one in tried):
