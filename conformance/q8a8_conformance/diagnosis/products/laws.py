@@ -90,9 +90,12 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         for shape in shapes_of(failures):
             measure(shape)
         find_laws(measure, laws)
-    left = [one for one in failures if not any(_explains(laws, law, one) for law in laws)]
+    left = list(failures)
     measures: dict[str, Measuring] = {}
-    for kind in (ExtremeMeasuring, TellingMeasuring, ScaleMeasuring, ScaleMeasuringOfX) if left else ():
+    for kind in (ExtremeMeasuring, TellingMeasuring, ScaleMeasuring, ScaleMeasuringOfX):
+        left = [one for one in left if not any(_explains(laws, law, one) for law in laws)]
+        if not left:
+            break
         if kind is not TellingMeasuring and _left(measure, laws):
             continue
         other, others = kind(session, FEWER_CALLS), [*laws]

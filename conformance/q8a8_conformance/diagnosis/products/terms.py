@@ -24,7 +24,7 @@ from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.expected_product import outputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.protocol.messages import Call
@@ -428,10 +428,11 @@ class Measuring:
         left = np.ones(outputs.shape, bool)
         expected = [terms.given(effect)[..., some] for effect in self.expected]
         sure = (right, 0 * right, *expected)
+        is_sure = not self.slack or self._is_told(terms, outputs, (right, *expected), some)
         for number, given in enumerate((*sure, *(right * times for times in TIMES[1:]))):
             here = left & terms.alike(outputs, given.sum(axis=2), some)
             # (Few may be multiples by chance.)
-            if (number < len(sure) or here.mean() > FEW) and (here.all() or not self.slack):
+            if (number < len(sure) and is_sure) or (here.mean() > FEW and (here.all() or not self.slack)):
                 view[here] = given[here]
                 left &= ~here
         for given, whole in ((0 * right, 0 * every), (right, every)):
@@ -442,6 +443,12 @@ class Measuring:
             middle = (first + end) // 2
             self._view(terms, side, first, middle)
             self._view(terms, side, middle, end)
+
+    def _is_told(self, terms: Terms, outputs: Array, given: Sequence[Array], blocks: slice) -> bool:
+        """Return whether some terms give all outputs, and no two of them that differ give one."""
+        hits = [terms.alike(outputs, of.sum(axis=2), blocks) for of in given]
+        both = [hits[0] & hit & (of != given[0]).any(axis=2) for hit, of in zip(hits, given, strict=True)]
+        return bool(np.any(hits, axis=0).all() and not np.any(both))
 
     def _multiply(self, w: Side, elements: Array) -> tuple[Call, tuple[bytes, ...], Array]:
         """Return a product's call and outputs, as they are and as float64 [n, m]."""
