@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-SHAPES, OUTPUTS = 200, 1 << 17
+SHAPES, OUTPUTS = 200, 1 << 18
 """Shapes, and outputs of a shape, that are looked at."""
 
 REPEATED = 100
@@ -202,7 +202,11 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring |
     elif first.counts:
         where["counts"] = [{"block": b, "times": n} for b, n in first.counts.items() if n != 1]
     side, period = wrap(first) if kind == "outputs-of-other-rows" else ("", 0)
-    if period and all(wrap(sources) == (side, period) for sources, _ in held):
+    if (
+        period
+        and all(wrap(sources) == (side, period) for sources, _ in held)
+        and not _is_part(side, period, held)
+    ):
         alike, where["period"] = "matrix-k-in-sixteen-bits", period
         sentence = f"The rows of {side} are those whose number is their own modulo {period}."
         explains = partial(_comes_again, side, period)
@@ -216,6 +220,12 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring |
         evidence=_evidence(first),
         explains=explains,
     )
+
+
+def _is_part(side: str, period: int, held: Sequence[tuple[Sources, Array]]) -> bool:
+    """Return whether a number of rows is half of those of the only shape: it may depend on them."""
+    counts = {sources.shape[0 if side == "w" else 1] for sources, _ in held}
+    return len(counts) == 1 and 2 * period in counts
 
 
 def _comes_again(side: str, period: int, result: CallResult) -> bool:

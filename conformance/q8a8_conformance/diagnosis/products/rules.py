@@ -181,6 +181,16 @@ ROW_FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ..
     ("{i} ^ {u}", lambda i, _n, t: i ^ (t - 1), (2, 4, 8, 16, 32, 64)),
     ("{i} - {i} % {t} + {u} - {i} % {t}", lambda i, _n, t: i - i % t + t - 1 - i % t, (3, 5, 6, 12, 24, 48)),
     ("{i} - {i} % {t} + {u}", lambda i, _n, t: i - i % t + t - 1, TILES),
+    (
+        "{i} - {i} % {t} + {i} % {t} / 2 + {i} % 2 * {h}",
+        lambda i, _n, t: i - i % t + i % t // 2 + i % 2 * (t // 2),
+        (4, 8, 16, 32),
+    ),
+    (
+        "{i} - {i} % {t} + {i} % {h} * 2 + {i} % {t} / {h}",
+        lambda i, _n, t: i - i % t + i % (t // 2) * 2 + i % t // (t // 2),
+        (4, 8, 16, 32),
+    ),
     ("{i} / {t}", lambda i, _n, t: i // t, TILES),
     ("{t} {i}", lambda i, _n, t: i * t, TILES),
 )
@@ -201,7 +211,7 @@ class RowFormula:
 
     def text(self, i: str, n: str) -> str:
         """Describe it, with letters for the row and the number of rows."""
-        return self.words.format(i=i, n=n, t=self.t, u=self.t - 1)
+        return self.words.format(i=i, n=n, t=self.t, u=self.t - 1, h=self.t // 2)
 
 
 MULTIPLES = (4, 2, 8, 16, 32, 3, 5, 6, 12)
