@@ -370,7 +370,7 @@ class KernelCalls:
             scales = np.frombuffer(outputs["scale"][:2], np.int8)[np.newaxis]
         amax, d = x.max(axis=1, keepdims=True), np.abs(scales.view("<f2").astype(np.float32)) * 127
         # (Else it is no matter of the range: bits are others, or stand elsewhere.)
-        lowest = (codes == LOWEST) & (x >= NEAR_LARGEST * amax) & (d <= 2 * amax) & (2 * d >= amax)
+        lowest = (codes == LOWEST) & (x >= NEAR_LARGEST * amax) & (d <= 2 * amax) & (2 * d >= amax) & (d > 0)
         if lowest.any():
             self._records.add(Status.FAIL, ("Q8A8-QNT-5",), "a code is -128", call, actual=outputs)
 

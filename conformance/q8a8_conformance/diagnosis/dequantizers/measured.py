@@ -141,7 +141,9 @@ def moved(scale: Array, code: Array) -> Iterator[Form]:
         yield from _in_order(order, maps)
     shift = (BLOCK * (source - own) + lane - LANES)[is_code]
     for by in np.unique(shift[shift != 0])[:4].tolist():
-        what = f"the code is that of the element {abs(by)} {_side(by)} it in the row"
+        beside = f"element {abs(by)} places {_side(by)} it"
+        beside = {1: "next element", -1: "element before it"}.get(by, beside)
+        what = f"the code is that of the {beside} in the row"
         yield Form("row", "place-elements", what, partial(_element_beside, by))
     # What is no field of a block is read as one: bytes before or behind the own ones.
     for by in _common_shifts(at_code[is_known]):

@@ -317,4 +317,11 @@ def _part_of(observed: Observed, rest: Fit, lanes: Array) -> Part | None:
         if source.min() >= 0 and source.max() < BLOCK and (got == want[:, source])[inside].all():
             return Part(EVERYWHERE, "code-of", offset=offset, lanes=numbers)
     other = fit(_some(observed, lanes))
-    return None if other.missed else Part(EVERYWHERE, "recipe", recipe=other.recipe, lanes=numbers)
+    if other.missed:
+        return None
+    # (An element that no block tells from the others of the part is taken for one of them, between them.)
+    untold = np.flatnonzero(~observed.wrong_codes(other.recipe).any(axis=0))
+    step = int(np.gcd.reduce(np.diff(lanes))) if lanes.size > 1 else 1
+    whole = np.arange(lanes[0], lanes[-1] + 1, step)
+    numbers = tuple(whole.tolist()) if np.isin(whole, untold).all() else numbers
+    return Part(EVERYWHERE, "recipe", recipe=other.recipe, lanes=numbers)
