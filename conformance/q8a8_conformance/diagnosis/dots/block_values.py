@@ -275,7 +275,9 @@ def _fact(
     ends = of_zero and reach == "later" and effect.kind == Kind(0) and not text
     of = REACHES[reach][0]
     what = effect.words(plural=reach in ("later", "up-to"))
-    words = [trigger.words for trigger, *_ in some]
+    # (Where one scale that is zero is enough, two are.)
+    is_one = any(trigger.name in ("zero-scale-of-x", "zero-scale-of-y") for trigger, *_ in some)
+    words = [trigger.words for trigger, *_ in some if not (is_one and trigger.name == "zero-scales")]
     for side in "xy":
         # (A zero of either sign is a zero.)
         zeros = [f"{side}'s scale of block b is {sign}0" for sign in "+-"]
