@@ -32,8 +32,9 @@ from q8a8_conformance.reveal.places import Seen, find_rule
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from q8a8_conformance.diagnosis.products.changes import Sums
     from q8a8_conformance.diagnosis.products.rules import Shape
-    from q8a8_conformance.diagnosis.products.terms import Effect, Measuring, Region, Side, Sums, Terms
+    from q8a8_conformance.diagnosis.products.terms import Effect, Measuring, Region, Side, Terms
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession

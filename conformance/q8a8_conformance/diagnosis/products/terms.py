@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,9 @@ from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.expected_product import outputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from q8a8_conformance.diagnosis.products.changes import Kept, Read, Sums
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.reveal.places import Rule
@@ -57,48 +58,6 @@ FEW = 0.03
 
 PARTS = {"block": (True, True), "codes": (True, False), "scale": (False, True)}
 """Parts of a block that may be another's: whether its codes are, and its scale."""
-
-
-class Kept(Protocol):
-    """What activations become, in words, and as codes and scales of rows of elements."""
-
-    @property
-    def words(self) -> str:
-        """What they become, as a clause."""
-
-    def codes(self, x: Array) -> Side:
-        """Return codes, [n, nb, 32], and scales, [n, nb], of rows, float32 [n, 32·nb]."""
-
-
-class Read(Protocol):
-    """How scales of a side are read, in words, and of scales."""
-
-    @property
-    def side(self) -> str:
-        """The side."""
-
-    @property
-    def words(self) -> str:
-        """How, as a clause."""
-
-    @property
-    def function(self) -> Callable[[Array], Array]:
-        """Return what scales are read as."""
-
-
-class Sums(Protocol):
-    """How the sum of a block is made, in words, and of codes."""
-
-    @property
-    def words(self) -> str:
-        """How, as a clause."""
-
-    @property
-    def function(self) -> Callable[[Array, Array], Array]:
-        """Return the sums [n, m] of a block of codes of w, [m, 32], and of x, [n, 32]."""
-
-    def of(self, w: Array, x: Array) -> Array:
-        """Return the sums of codes, [m, nb, 32] and [n, nb, 32]: float64 [n, m, nb]."""
 
 
 @dataclass(frozen=True)
