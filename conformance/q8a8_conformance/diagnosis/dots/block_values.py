@@ -238,7 +238,10 @@ def of_values(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
             if found_one := _of_trigger(_Survey(bench, base, trigger), trigger):
                 reach, effect, text, one = found_one
                 seen.setdefault((reach, effect, text), []).append(one)
-    for (reach, effect, text), some in seen.items():
+    for (reach, effect, text), every in seen.items():
+        # (What one zero scale does two do as well.)
+        single = [one for one in every if one[0].name != "zero-scales"]
+        some = single if any("zero-scale" in one[0].name for one in single) else every
         yield _fact(bench, reach, effect, text, some)
 
 
