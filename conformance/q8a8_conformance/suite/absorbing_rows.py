@@ -68,6 +68,25 @@ def absorbing(nb: int) -> AbsorbingRows:
     return AbsorbingRows(x, y, tuple(expected_dots(x, y)))
 
 
+@cache
+def absorbing_matrices(nb: int) -> tuple[Array, Array]:
+    """Generate matrices whose products are `absorbing` rows: w, blocks [m, nb], and x, float32 [n, 32·nb].
+
+    The last element of each block of x is 127 times its scale, so that every recipe gives the others their
+    codes. No code of w counts there: it is added to the one before.
+    """
+    rows = absorbing(nb)
+    w = rows.x.copy()
+    codes = w["weight_qs"]
+    codes[..., -2] += codes[..., -1]
+    codes[..., -1] = 0
+    y = np.stack([np.frombuffer(row, rows.y.dtype) for row in dict.fromkeys(row.tobytes() for row in rows.y)])
+    x = y["weight_qs"].astype(np.float32)
+    x[..., -2] = np.maximum(x[..., -2], x[..., -1])
+    x[..., -1] = 127
+    return w, (x * y["weight_scale"][..., np.newaxis]).astype(np.float32).reshape(len(y), -1)
+
+
 def _pairs(nb: int) -> Iterator[dot_rows.Pair]:
     for number, (code, scale) in enumerate(_small_blocks()):
         for place in (0, nb // 2, nb - 1):

@@ -106,6 +106,10 @@ class Judge:
         """Make a call with `Call.together`: :meth:`KernelCalls.run_together`."""
         return self._calls.run_together(call)
 
+    def record_faults(self, call: Call, result: Result) -> None:
+        """Record what a call did besides its results, in another process too."""
+        self._calls.record_faults(call, result)
+
     def attempt(
         self,
         call: Call,

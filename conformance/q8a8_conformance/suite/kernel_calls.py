@@ -203,7 +203,7 @@ class KernelCalls:
             raise CaseOver from error
         self._records.executed = True
         self._last = result
-        self._record_faults(call, result)
+        self.record_faults(call, result)
         if legal:
             self._check_lowest_code(call, outputs)
         return outputs
@@ -242,7 +242,7 @@ class KernelCalls:
             first = not self._target.has_failed_placed(call.function)
             self._target.add_placed_failure(call.function)
             result = self._target.call(call)
-            self._record_faults(call, result)
+            self.record_faults(call, result)
             if not self._dies_of_a_property(call, placed, regardless=first):
                 self._target.call(placed, regardless=first)  # Where it dies again, that is what is recorded.
                 raise
@@ -319,7 +319,7 @@ class KernelCalls:
                 self._records.add(Status.FAIL, rules, f"{message}: refused: {error}", call)
             return None
         self._records.executed = True
-        self._record_faults(call, result)
+        self.record_faults(call, result)
         return result
 
     def probe(self, call: Call) -> dict[str, bytes] | None:
@@ -337,7 +337,8 @@ class KernelCalls:
             writable = calls.with_options(call, call.options & ~Option.READONLY)
             self._target.observations.add_side_effect(Fault.INPUT_WRITTEN, writable)
 
-    def _record_faults(self, call: Call, result: Result) -> None:
+    def record_faults(self, call: Call, result: Result) -> None:
+        """Record what a call did besides its results."""
         if not result.faults:
             return
         for fault, effect in SIDE_EFFECTS.items():

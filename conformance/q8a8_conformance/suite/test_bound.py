@@ -69,7 +69,7 @@ def test_minus_128(judge: Judge, nb: int) -> None:
 KINDS = (
     *((absorbing_rows.absorbing, "absorbing", nb) for nb in absorbing_rows.LENGTHS),
     *((absorbing_rows.offset, "offset", nb) for nb in (8, 32, 128)),
-    *((absorbing_rows.tiny, "tiny", nb) for nb in (1, 8, 64)),
+    *((absorbing_rows.tiny, "tiny", nb) for nb in (1, 2, 3, 4, 5, 7, 8, 9, 17, 33, 64)),
 )
 """Rows on which particular sums leave the bound: how they are made, their name, and their blocks."""
 

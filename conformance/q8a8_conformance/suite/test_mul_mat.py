@@ -10,7 +10,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.inputs.known_calls import Known, known_product
-from q8a8_conformance.suite import thread_checks
+from q8a8_conformance.suite import absorbing_rows, thread_checks
 from q8a8_conformance.suite.matrix_checks import judge_product
 from q8a8_conformance.suite.outside_calls import OutsideCalls
 
@@ -254,6 +254,19 @@ def test_bound(
     judge.require(calls.MUL_MAT)
     for m, n, nb in shapes:
         judge_product(judge, *make(m, n, nb), exact=False)
+
+
+@pytest.mark.rule(*VALUES)
+@pytest.mark.parametrize(
+    "nb", [pytest.param(nb, id=f"mul-mat/absorbing/blocks-{nb}") for nb in absorbing_rows.LENGTHS]
+)
+def test_absorbing(judge: Judge, nb: int) -> None:
+    """Multiply rows that lose something each time where more is rounded than the bound allows."""
+    judge.require(calls.MUL_MAT)
+    w, x = absorbing_rows.absorbing_matrices(nb)
+    for rows in (x, x[:1], x[:3]):
+        if not judge_product(judge, w, rows, exact=False):
+            return
 
 
 @pytest.mark.rule("Q8A8-MUL-7")

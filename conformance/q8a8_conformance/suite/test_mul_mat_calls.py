@@ -258,12 +258,15 @@ def test_after_infinities(judge: Judge) -> None:
 def test_threads(judge: Judge) -> None:
     """Call from 2, 4 and 16 threads at once, every other one with other matrices: as from one thread."""
     judge.require(calls.MUL_MAT, "threads")
+    edges = known_product(*mul_mat_rows.picked(33, 5, 4))
     plan = (
-        *((2, (17, 5, 4), (17, 5, 4)), (4, (33, 16, 33), (9, 7, 12)), (16, (7, 1, 9), (5, 3, 2))),
-        (2, (1, 1, 1025), (3, 2, 257)),  # (Long rows, of which a thread may keep more to its end.)
+        (2, edges, known((17, 5, 4), 1)),
+        (4, known((33, 16, 33)), known((9, 7, 12), 1)),
+        (16, known((7, 1, 9)), known((5, 3, 2), 1)),
+        # (Long rows, of which a thread may keep more to its end.)
+        (2, known((1, 1, 1025)), known((3, 2, 257), 1)),
     )
-    for threads, shape, other_shape in plan:
-        both = known(shape), known(other_shape, 1)
+    for threads, *both in plan:
         alone = [judge.run(each.call) for each in both]
         if any(dict(each.expected) != made for each, made in zip(both, alone, strict=True)):
             return  # Wrong with one thread, too.

@@ -15,6 +15,7 @@ from q8a8 import dequantize_row, layout
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs.samples import functions, sample
 from q8a8_conformance.protocol.deadline import clock
+from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.results.expected_dot import expected_dot
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError
 
@@ -69,13 +70,18 @@ def later(judge: Judge, call: Call) -> dict[str, bytes]:
 def run_elsewhere(judge: Judge, threads: int, call: Call) -> dict[str, bytes] | None:
     """Return what a call gives in a process that is asked to use so many threads; None where it dies.
 
-    With one thread, the process has one processor; with `EMPTY`, the variables are empty.
+    With one thread, the process has one processor, and what the call does besides its results is recorded: it
+    may put back what is usual, and not what there was. With `EMPTY`, the variables are empty.
     """
     target = judge.target.elsewhere(threads)
     if target is None:
         raise NotRunError("the worker cannot be started again under other circumstances")
+    if threads == ELSEWHERE[0] and "state" in target.hello.capabilities:
+        call = requests.with_options(call, Option.STATE)
     try:
-        return target.outputs(call, target.call(call))
+        result = target.call(call)
+        judge.record_faults(call, result)
+        return target.outputs(call, result)
     except (KernelDiedError, NotRunError, RefusedError) as error:
         judge.fail(judge.rules, f"does not return where the environment {asks_for(threads)}: {error}", call)
         return None
