@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
 
-SHRINK_SECONDS = 3.0
+SHRINK_SECONDS = 2.0
 """Seconds for making all inputs smaller."""
 
 FACT_CALLS = 6000
 """Calls for the experiments on a function that is no dot product."""
 
-FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 10.0, 12.0, 3.0
+FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 8.0, 9.0, 2.5
 """Seconds of an idle machine for the experiments on a function, and on all; what each one has in any case."""
 
 STOPPED = "the search was stopped: its time was up"

@@ -230,16 +230,16 @@ def subnormal_scales(function: str, count: int, seed: int = 0) -> Known:
     if function == requests.DEQUANTIZE:
         bits = (rng.integers(0, 0x400, count) | rng.choice([0, 0x8000], count)).astype(np.uint16)
         return known_dequantized(dot_rows.blocks(bits.view(np.float16), rng.integers(-128, 128, (count, 32))))
-    return known_dot(function, *_subnormal_rows(count, 1, seed))
+    return known_dot(function, *subnormal_rows(count, 1, seed))
 
 
 def subnormal_pair(nb: int, seed: int = 0) -> Known:
     """Return an ``nrc = 2`` call over rows with subnormal scales; `seed` as :func:`subnormal_scales`."""
-    x, y = _subnormal_rows(nb, 2, seed)
+    x, y = subnormal_rows(nb, 2, seed)
     return known_products(requests.dot_pair(x, y), x, y)
 
 
-def _subnormal_rows(nb: int, rows: int, seed: int) -> tuple[Array, Array]:
+def subnormal_rows(nb: int, rows: int, seed: int) -> tuple[Array, Array]:
     """Generate x and y, [rows, nb] each, exact, with scales that are multiples of 2^-24."""
     rng = dot_rows.generator("subnormal-rows", nb, rows, seed)
     # Of products of scales, at most `most` times 2^-24 (2^-48), 32 * nb together must fit in 24 bits.

@@ -78,7 +78,7 @@ class Findings:
 
 
 LONG_CASES: Final[Mapping[str, float]] = {
-    "mul-mat-calls/registers-and-stack": 0.7,
+    "mul-mat-calls/registers-and-stack": 0.2,
     "mul-mat/picked": 0.6,
     "lengths/*/matrix": 0.3,
     "every-value/code-pairs": 0.3,
@@ -88,7 +88,7 @@ LONG_CASES: Final[Mapping[str, float]] = {
     "mul-mat/exact/long": 0.2,
     "state/kept/*": 0.15,
     "mul-mat-calls/*": 0.15,
-    "environment/threads/*": 0.15,
+    "environment/threads/*": 0.2,
     "lengths/*/8201-65537": 0.15,
     "flush/*": 0.1,
     "every-value/amax/*": 0.1,
@@ -96,6 +96,9 @@ LONG_CASES: Final[Mapping[str, float]] = {
     "environment/first*": 0.1,
 }
 """Seconds of a processor that long cases take with a plain C kernel, by case id: the first match."""
+
+FIRST_SECONDS: Final = 2.5
+"""What the first process has besides: the first of every check's cases, the orders to name, the report."""
 
 
 def divide(cases: Iterable[tuple[str, str]], of: int) -> list[int]:
@@ -114,7 +117,7 @@ def divide(cases: Iterable[tuple[str, str]], of: int) -> list[int]:
     pairs = list(cases)
     size = Counter(check for check, _ in pairs)
     turn: Counter[str] = Counter()
-    seconds = [0.0] * of
+    seconds = [FIRST_SECONDS, *[0.0] * (of - 1)]
     indices = []
     for check, case in pairs:
         took = next((took for pattern, took in LONG_CASES.items() if fnmatchcase(case, pattern)), 0.0)

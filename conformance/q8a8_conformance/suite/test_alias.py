@@ -61,7 +61,9 @@ def judge_shared(judge: Judge, number: int, known: Known, together: Call) -> boo
 def single_rows(function: str, nb: int) -> Iterator[tuple[Known, Call]]:
     """Yield calls of one row by one, and the same with shared inputs; the same place gets other bytes."""
     for number, (x_at, y_at) in enumerate(places_of(nb)):
-        rows = square_rows(1, 2 * nb + 1, number % 3)[0]
+        rows = square_rows(1, 2 * nb + 1, number % 3)[0].copy()
+        if number == 1:
+            rows["weight_scale"] *= np.float16(2.0**-24)
         x, y = rows[x_at : x_at + nb], rows[y_at : y_at + nb]
         matrix, wide = rows, 34
         if function == requests.DOT_REAL:

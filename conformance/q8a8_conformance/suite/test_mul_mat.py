@@ -11,6 +11,7 @@ import pytest
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.inputs.known_calls import Known, known_product
 from q8a8_conformance.suite import absorbing_rows, thread_checks
+from q8a8_conformance.suite.accepted_recipes import DESIGN
 from q8a8_conformance.suite.matrix_checks import judge_product
 from q8a8_conformance.suite.outside_calls import OutsideCalls
 
@@ -291,8 +292,10 @@ def test_outside_x(judge: Judge) -> None:
     """Multiply rows of which one has a NaN, an infinity or a huge number: the others come out right."""
     judge.require(calls.MUL_MAT)
     outside = OutsideCalls(judge, ordinary_products(), (ROWS,))
-    for m, n, nb in ((5, 2, 1), (3, 4, 2), (8, 8, 3), (17, 9, 4), (4, 17, 2), (1, 5, 9), (33, 18, 5)):
-        w, x = mul_mat_rows.exact(m, n, nb)
+    with_edges = judge.recipes.of(calls.MUL_MAT) == DESIGN
+    shapes = ((5, 2, 1), (3, 4, 2), (8, 8, 3), (17, 9, 4), (4, 17, 2), (1, 5, 9), (33, 18, 5))
+    for (m, n, nb), at_edges in product(shapes, (False, True) if with_edges else (False,)):
+        w, x = mul_mat_rows.picked(m, n, nb) if at_edges else mul_mat_rows.exact(m, n, nb)
         inside = known_product(w, x)
         for number, (row, value) in enumerate(product(dict.fromkeys((0, n // 2, n - 1)), NON_FINITE)):
             spoiled = x.copy()

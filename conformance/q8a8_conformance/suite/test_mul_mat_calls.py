@@ -49,6 +49,8 @@ MANY_VECTORS = (5, 66, 3)
 MANY_ROWS, FAST_ROWS_SECONDS = ((1, 200_000, 1), (1_700_000, 1, 0), (1, 1_700_000, 0)), 1e-3
 """Shapes whose rows or columns take 6 MiB of a stack where each takes a few bytes; seconds for a part
 of them with a kernel that is given these."""
+FEW = 1000
+"""Rows that are repeated where there are many."""
 AFTER = tuple((1 + 4 * nb % 7, 1 + 3 * nb % 5, nb) for nb in (*range(1, 18), 31, 33))
 """Shapes of products after one of longer rows."""
 ROUNDS, MILLISECONDS = 5, 8
@@ -165,6 +167,7 @@ def test_machine(judge: Judge, threads: int) -> None:
     judge.require(calls.MUL_MAT)
     products = [known(shape) for shape in ((17, 5, 4), (1, 9, 129), (33, 7, 2), (9, 16, 4))]
     products += [known_product(*mul_mat_rows.saturating(*shape)) for shape in ((8, 5, 3), (1, 1, 16))]
+    products += [known_product(*mul_mat_rows.picked(33, 9, 3))]
     for each in products:
         expected = judge.run(each.call)
         found = thread_checks.run_elsewhere(judge, threads, each.call)
@@ -236,8 +239,10 @@ def test_registers_and_stack(judge: Judge) -> None:
     for shape in ((1, 1, 0), (5, 3, 2), (17, 33, 9), (3, 2, 4097), (2, 8193, 8)):
         judge.run(calls.with_options(known(shape).call, Option.STATE))
     if not thread_checks.is_slow(judge, known((1, 1000, 1)).call, FAST_ROWS_SECONDS, 3):
-        for shape in MANY_ROWS:
-            judge.run(calls.with_options(known(shape).call, Option.STATE))
+        for m, n, nb in MANY_ROWS:
+            w, x = mul_mat_rows.exact(min(m, FEW), min(n, FEW), nb)
+            call = calls.mul_mat(np.tile(w, (-(-m // FEW), 1))[:m], np.tile(x, (-(-n // FEW), 1))[:n])
+            judge.run(calls.with_options(call, Option.STATE))
 
 
 @pytest.mark.rule("Q8A8-ENV-2")

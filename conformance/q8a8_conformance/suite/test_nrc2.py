@@ -8,13 +8,14 @@ run.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.inputs.known_calls import known_pair, known_products, square_rows
+from q8a8_conformance.inputs.known_calls import known_pair, known_products, square_rows, subnormal_rows
 from q8a8_conformance.inputs.versions import versions
 from q8a8_conformance.results.expected_dot import expected_dot
 from q8a8_conformance.suite import thread_checks
@@ -80,14 +81,24 @@ def test_edges(judge: Judge) -> None:
     require_two_rows(judge)
     for nb in (1, 2, *dot_rows.LONG_EDGES):
         # (Of -128 and 127 all products but that of 127 and 127 keep long rows exact.)
-        for a in (-128,) if nb in dot_rows.LONG_EDGES[1:] else dot_rows.EDGES:
+        every = (-128,) if nb in dot_rows.LONG_EDGES[1:] else dot_rows.EDGES
+        for number, a in enumerate(every):
             x, y = stack(
                 [
                     (dot_rows.filled(nb, a), dot_rows.filled(nb, -128)),
                     (dot_rows.filled(nb, 127), dot_rows.filled(nb, a)),
                 ]
             )
-            judge_pair(judge, x, y, exact=True)
+            judge_pair(judge, x, y, exact=True, **SHAPES[(nb + number) % len(SHAPES)])
+
+
+@pytest.mark.rule("Q8A8-DOT-6", "Q8A8-HLF-3", "Q8A8-DOT-8")
+def test_subnormal(judge: Judge) -> None:
+    """Compute four dot products of rows with subnormal scales, with every kind of stride."""
+    require_two_rows(judge)
+    for nb, seed in product((*range(1, 10), 16, 17, 33), range(3)):
+        x, y = subnormal_rows(nb, 2, seed)
+        judge_pair(judge, x, y, exact=True, **SHAPES[(nb + seed) % len(SHAPES)])
 
 
 @pytest.mark.rule("Q8A8-ORD-2", "Q8A8-DOT-3", "Q8A8-DOT-6")

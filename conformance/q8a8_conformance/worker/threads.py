@@ -36,7 +36,7 @@ class ThreadCalls:
     def __init__(self, placer: Placer) -> None:
         self._placer = placer
         self._chains = ConcurrentCalls() if placer.target.is_native and available() else None
-        self._blocking: dict[str, bool] = {}
+        self._blocking: dict[tuple[str, int, int], bool] = {}
 
     def run(self, call: Call, delay_ns: int | None) -> Result:
         """Make a call; with a delay as the first one of the process, whose first thread is stopped."""
@@ -47,7 +47,11 @@ class _Threads:
     """One call from several threads."""
 
     def __init__(
-        self, placer: Placer, chains: ConcurrentCalls | None, call: Call, blocking: dict[str, bool]
+        self,
+        placer: Placer,
+        chains: ConcurrentCalls | None,
+        call: Call,
+        blocking: dict[tuple[str, int, int], bool],
     ) -> None:
         self._placer = placer
         self._blocking = blocking
@@ -109,23 +113,27 @@ class _Threads:
             calls += CALLS_OF_A_BATCH
             self._compare([lane.prepared for lane in lanes])
             self._placer.memory.release(kept)
-        if closes and self._together.other and all(self._is_short(number) for number in range(2)):
+        if closes and self._counts_instructions():
             kept = len(self._placer.memory.buffers)
-            self._compare([lane.prepared for lane in chains.run_steps(self._prepare, self._tally)])
+            if chains.survives_steps(self._prepare):
+                self._compare([lane.prepared for lane in chains.run_steps(self._prepare, self._tally)])
             self._placer.memory.release(kept)
 
-    def _is_short(self, number: int) -> bool:
-        """Return whether a version of the call has few bytes."""
-        return sum(len(each.data) for each in self._versions[number][0].buffers) <= _MAX_STEPPED_BYTES
+    def _counts_instructions(self) -> bool:
+        """Return whether to stop calls after some instructions: short ones, of two lengths and of values."""
+        call, other = (version for version, _ in self._versions)
+        sizes = (sum(len(each.data) for each in version.buffers) for version in (call, other))
+        return call.function == other.function and call.n != other.n and max(sizes) <= _MAX_STEPPED_BYTES
 
     def _blocks_stops(self, chains: ConcurrentCalls, number: int) -> bool:
-        """Return whether a function blocks the signals of stops, as its first call from threads showed."""
-        function = self._versions[number][0].function
-        if function not in self._blocking:
+        """Return whether a function blocks the signals of stops, as its first call of a shape has shown."""
+        call = self._versions[number][0]
+        kind = call.function, call.bs, call.bx
+        if kind not in self._blocking:
             kept = len(self._placer.memory.buffers)
-            self._blocking[function] = chains.blocks_stops(self._prepare, number)
+            self._blocking[kind] = chains.blocks_stops(self._prepare, number)
             self._placer.memory.release(kept)
-        return self._blocking[function]
+        return self._blocking[kind]
 
     def _call_alone(self) -> int:
         """Call from this thread, before there are others; return the time of a call in nanoseconds."""

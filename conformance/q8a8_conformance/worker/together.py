@@ -229,8 +229,20 @@ class ConcurrentCalls:
             for one in stopped:
                 crew.run_round(0, one, Tally())
 
-    def run_steps(self, prepare: Callable[[int, int | None], PreparedCall], tally: Tally) -> list[Lane]:
-        """Stop calls of one thread after each number of `STEPS` instructions, while another calls.
+    def survives_steps(self, prepare: Callable[[int, int | None], PreparedCall]) -> bool:
+        """Return whether a call goes on under traps, in a copy of this process: a blocked one ends it.
+
+        A kernel may block all signals for a few instructions, as where it makes threads.
+        """
+        return can_copy() and survives(partial(self.run_steps, prepare, Tally(), STEPS[-1:]), _COPY_SECONDS)
+
+    def run_steps(
+        self,
+        prepare: Callable[[int, int | None], PreparedCall],
+        tally: Tally,
+        counts: Sequence[int] = STEPS,
+    ) -> list[Lane]:
+        """Stop calls of one thread after each number of instructions, while another calls.
 
         What a call keeps in shared memory for a few instructions alone is then overwritten: a plan that is
         made anew for another length, and used.
@@ -239,14 +251,14 @@ class ConcurrentCalls:
             if stepper is None:
                 return []
             with _Crew(self._stopper, self._lanes(2)) as crew:
-                for _ in STEPS:
+                for _ in counts:
                     one = prepare(0, None)
                     if one.native:
                         counted = replace(one, native=stepper.counted(one.native))
                         crew.lanes[0].add([counted], (stepper.off, stepper.off))
                     crew.lanes[1].add([prepare(1, None)])
                 crew.build()
-                for steps in STEPS:
+                for steps in counts:
                     stepper.stop_after(steps)
                     crew.run_round(0, None, tally)
             return crew.finish(tally)

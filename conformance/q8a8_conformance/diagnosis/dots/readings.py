@@ -269,17 +269,21 @@ def product_reading(bench: Bench) -> Candidate | None:
     if found is None:
         return None
     ends = OF_PRODUCTS[0], OF_PRODUCTS[-1]
+    readings = list(dict.fromkeys(found.values()))
+    table = np.array(
+        [[readings.index(found[sign, exponent]) for exponent in OF_PRODUCTS] for sign in range(4)]
+    )
 
     def scale_product(dx: Array, dy: Array) -> Array:
         of = np.asarray((dx * dy).astype(np.float32), np.float64)
         exponents = np.where(of == 0, ends[0], np.clip(np.frexp(of)[1] - 1, ends[0] + 1, ends[1]))
         signs = 1 * np.signbit(dx) + 2 * np.signbit(dy)
-        keys = np.stack([signs, exponents], axis=-1).reshape(-1, 2).tolist()
-        read = [
-            found[int(sign), e].of(np.asarray(value))
-            for (sign, e), value in zip(keys, of.ravel(), strict=True)
-        ]
-        return np.array(read, np.float64).reshape(of.shape)
+        numbers = table[signs, exponents - ends[0]]
+        read = of.copy()
+        for number in np.unique(numbers).tolist():
+            here = numbers == number
+            read[here] = readings[number].of(of[here])
+        return read
 
     spans = list(_spans(found, PRODUCT_SIGNS))
     words = "; ".join(dict.fromkeys(text for text, _ in spans))
