@@ -20,7 +20,7 @@ from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.inputs import dot_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.dots.bench import Bench
 
@@ -215,14 +215,12 @@ def sum_reading(block: Callable[[Array, Array], float]) -> Candidate | None:
     if found is None:
         return None
 
+    taken = _reader(found, OF_SUMS, signs=2)
+
     def block_sum(of: Array) -> Array:
         sums = np.asarray(of.sum(axis=-1), np.float64)
-        exponents = np.where(sums == 0, -1, np.minimum(np.frexp(sums)[1] - 1, OF_SUMS[-1])).ravel().tolist()
-        read = [
-            found[int(value < 0), exponent].of(np.asarray(value))
-            for value, exponent in zip(sums.ravel(), exponents, strict=True)
-        ]
-        return np.array(read, np.float64).reshape(sums.shape)
+        exponents = np.where(sums == 0, -1, np.minimum(np.frexp(sums)[1] - 1, OF_SUMS[-1]))
+        return taken(sums, (sums < 0).astype(int), exponents)
 
     spans = list(_spans(found, SUM_SIGNS))
     words = "; ".join(dict.fromkeys(text for text, _ in spans)).replace("are read", "are taken")
@@ -235,6 +233,24 @@ def sum_reading(block: Callable[[Array, Array], float]) -> Candidate | None:
         "",
         {"block_sum": block_sum},
     )
+
+
+def _reader(
+    found: Mapping[tuple[int, int], Reading], exponents: range, *, signs: int
+) -> Callable[[Array, Array, Array], Array]:
+    """Return what takes values, with their signs and exponents, for what readings of these say."""
+    readings = list(dict.fromkeys(found.values()))
+    table = np.array([[readings.index(found[sign, e]) for e in exponents] for sign in range(signs)])
+
+    def taken(of: Array, sign: Array, exponent: Array) -> Array:
+        numbers = table[sign, exponent - exponents[0]]
+        read = np.array(of, np.float64)
+        for number in np.unique(numbers).tolist():
+            here = numbers == number
+            read[here] = readings[number].of(read[here])
+        return read
+
+    return taken
 
 
 def codes_of_sum(total: int) -> tuple[Array, Array]:
@@ -269,21 +285,12 @@ def product_reading(bench: Bench) -> Candidate | None:
     if found is None:
         return None
     ends = OF_PRODUCTS[0], OF_PRODUCTS[-1]
-    readings = list(dict.fromkeys(found.values()))
-    table = np.array(
-        [[readings.index(found[sign, exponent]) for exponent in OF_PRODUCTS] for sign in range(4)]
-    )
+    taken = _reader(found, OF_PRODUCTS, signs=4)
 
     def scale_product(dx: Array, dy: Array) -> Array:
         of = np.asarray((dx * dy).astype(np.float32), np.float64)
         exponents = np.where(of == 0, ends[0], np.clip(np.frexp(of)[1] - 1, ends[0] + 1, ends[1]))
-        signs = 1 * np.signbit(dx) + 2 * np.signbit(dy)
-        numbers = table[signs, exponents - ends[0]]
-        read = of.copy()
-        for number in np.unique(numbers).tolist():
-            here = numbers == number
-            read[here] = readings[number].of(of[here])
-        return read
+        return taken(of, 1 * np.signbit(dx) + 2 * np.signbit(dy), exponents)
 
     spans = list(_spans(found, PRODUCT_SIGNS))
     words = "; ".join(dict.fromkeys(text for text, _ in spans))
