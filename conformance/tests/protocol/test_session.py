@@ -204,7 +204,9 @@ def test_patience_ends(scripted: Callable[..., Session], monkeypatch: pytest.Mon
 
 def test_slow_start_is_a_hang(scripted: Callable[..., Session]) -> None:
     """The hello has its own time limit, which single bytes do not extend."""
-    session = scripted("while True: os.write(1, b'\\1'); time.sleep(0.1)", start_timeout=0.3)
+    # A length of 1000, and its bytes: on a busy machine, too, where waiting does not count, time is up first.
+    begun = "os.write(1, b'\\xe8\\3\\0\\0')"
+    session = scripted(f"{begun}\nwhile True: os.write(1, b'\\1'); time.sleep(0.1)", start_timeout=0.3)
     with pytest.raises(WorkerHung, match="before its hello"):
         _ = session.hello
 

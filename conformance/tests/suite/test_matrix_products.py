@@ -109,7 +109,7 @@ def test_a_kernel_that_dies_elsewhere(q8a8_test: Callable[..., Tested]) -> None:
     """A product that fails where the environment asks for threads is reported."""
     tested = q8a8_test("py:partial_kernels:MatrixOfOneThread", "--case", "*/threads-3")
     assert tested.rules("fail") == {"MUL-9", "ENV-2"}
-    assert "does not return with 3 threads" in tested.out
+    assert "does not return where the environment asks for 3 threads" in tested.out
 
 
 def test_threads_of_the_environment(q8a8_test: Callable[..., Tested]) -> None:
