@@ -157,6 +157,9 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
 )
 """What is found about quantizers, dequantization, products (with a format behind a colon), side effects."""
 
+SAY_LESS = {"steps", "units", "low"}
+"""Keys of facts that say no more than several steps do: of several steps, or of bounds of a factor."""
+
 FEW_EXPLAINED = 0.5
 """The part of the failed calls, by elements, that several wrong steps must explain to be no chance fit."""
 
@@ -387,8 +390,9 @@ class MeasuredFunction:
             return some
         # What explains few may be a chance fit: so is what explains less than something else does.
         other = others()
-        # One mistake may look like several steps; several steps in one fact say no more.
-        is_one = len(other) == 1 and "steps" not in other[0].where
+        # One mistake may look like several steps; several steps in one fact say no more, nor does a factor
+        # that is measured within bounds where the steps give every byte.
+        is_one = len(other) == 1 and SAY_LESS.isdisjoint(other[0].where)
         is_one = is_one or not is_whole
         if _share(other, failures) > share or (other and is_one and _share(other, failures) == share):
             return other
