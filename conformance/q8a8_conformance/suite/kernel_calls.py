@@ -369,7 +369,8 @@ class KernelCalls:
             x = x[np.newaxis]
             codes = np.frombuffer(outputs["output"][: call.n], np.int8)[np.newaxis]
             scales = np.frombuffer(outputs["scale"][:2], np.int8)[np.newaxis]
-        amax, d = x.max(axis=1, keepdims=True), np.abs(scales.view("<f2").astype(np.float32)) * 127
+        with np.errstate(invalid="ignore"):  # (A scale of which the bytes change places may be any NaN.)
+            amax, d = x.max(axis=1, keepdims=True), np.abs(scales.view("<f2").astype(np.float32)) * 127
         # (Else it is no matter of the range: bits are others, or stand elsewhere.)
         lowest = (codes == LOWEST) & (x >= NEAR_LARGEST * amax) & (d <= 2 * amax) & (2 * d >= amax) & (d > 0)
         if lowest.any():
