@@ -5,6 +5,7 @@ Before each call one of zeros of still larger matrices is made, so that nothing 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -31,6 +32,9 @@ Matrices = tuple[Array, Array]
 
 MORE = 9
 """Rows, or blocks, that the call before has more."""
+
+LARGEST = 1 << 21
+"""Products of blocks of a call of zeros, at most: where it would have more, calls before are no larger."""
 
 GROWN = {
     "": (0, 0, 0),
@@ -82,22 +86,28 @@ class Stale:
     words: str
 
 
+def grows(shape: Shape) -> bool:
+    """Return whether calls before one of a shape may be larger: that takes too long where it is large."""
+    return math.prod(size + 2 * MORE for size in shape) <= LARGEST
+
+
 def forget(session: AnySession, shape: Shape) -> None:
-    """Multiply zeros, of more rows and longer ones than any other call that is made for a shape."""
-    w, x = (np.zeros_like(each) for each in mul_mat_rows.exact(*(size + 2 * MORE for size in shape)))
+    """Multiply zeros, of no fewer rows and no shorter ones than any other call that is made for a shape."""
+    more = 2 * MORE if grows(shape) else 0
+    w, x = (np.zeros_like(each) for each in mul_mat_rows.exact(*(size + more for size in shape)))
     session.call(calls.mul_mat(w, x))
 
 
 def pair_of(shape: Shape, grown: str) -> tuple[Matrices, Matrices]:
     """Return the matrices of a call before, and of a call of a shape."""
-    more = (size + by for size, by in zip(shape, GROWN[grown], strict=True))
+    more = (size + by * grows(shape) for size, by in zip(shape, GROWN[grown], strict=True))
     return mul_mat_rows.exact(*more, 1), mul_mat_rows.exact(*shape, 2)
 
 
 def find_stale(session: AnySession, shapes: list[Shape]) -> Stale | None:
     """Find what outputs contain of a call before; None for nothing."""
     for grown, shape in product(GROWN, shapes):
-        if not _wrong(session, shape, grown).any():
+        if (grown and not grows(shape)) or not _wrong(session, shape, grown).any():
             continue
 
         def look(shape: Shape, grown: str = grown) -> Array:

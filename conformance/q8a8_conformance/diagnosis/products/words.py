@@ -5,13 +5,20 @@ A rule for all shapes is looked for in shapes around the first wrong one (`rules
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from q8a8_conformance.diagnosis.products.rules import EVERYWHERE, block_rule, output_rule, row_formula
+from q8a8_conformance.diagnosis.products.rules import (
+    EVERYWHERE,
+    LARGEST,
+    block_rule,
+    output_rule,
+    row_formula,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +99,8 @@ def ruled(kind: str, held: Sequence[Sources], measure: Measuring) -> tuple[str, 
         return ("Where k = 0, outputs are not written.", {"outputs": {"k": 0}}) if is_all else None
     # (The shapes of failed calls may be few of one kind.)
     m, n, nb = held[0].shape
-    around = [measure(shape) for size in SIZES for shape in ((size, n, nb), (m, size, nb))]
+    shapes = (shape for size in SIZES for shape in ((size, n, nb), (m, size, nb)))
+    around = [measure(shape) for shape in shapes if math.prod(shape) <= LARGEST]
     side, formula = _formula(kind, [*held, *around])
 
     def shows(shape: Shape) -> Array:
