@@ -110,8 +110,7 @@ LAWS: dict[str, tuple[str, type[Kernel], list[str]]] = {
          "rounded up in magnitude."),
     ]),
     "middle-and-tail": (ROW, row_of(_scales_of_the_middle_and_128_in_tails), [
-        ("A block has the scale of the block at its place from the end of its group of 4, in the blocks 1 "
-         "and 2 of every whole group of 4."),
+        "In whole groups of 4 blocks their scales stand in the order 0, 2, 1, 3.",
         "Elements are multiplied by 128 / amax, not by 127 / amax, in the blocks beyond a multiple of 4.",
     ]),
     "first-and-clipped": (ACTIVATION, vector_of(_first_signed_and_clipped), [

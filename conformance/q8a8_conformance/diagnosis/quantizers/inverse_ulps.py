@@ -2,7 +2,8 @@
 
 Where the inverse is the float above f32(127 / amax), some product becomes a tie, and its code another one.
 The elements of a block tell one such step from the next each: so one call shows the inverses of all its
-blocks, whatever they were computed with. Where most are farther off than a few units, steps are greater ones.
+blocks, whatever they were computed with. Those that are farther off than a few units are measured in greater
+steps.
 """
 
 from __future__ import annotations
@@ -68,21 +69,16 @@ def ulp_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
     try:
         amax = _amaxes()
         rows = np.split(amax, np.cumsum(ROWS)[:-1] if calls.is_row else range(1, amax.size))
-        for step in STEPS:
-            off = np.concatenate([_steps_off(calls, row, step) for row in rows])
-            beyond = off == FARTHEST + 1
-            if beyond.sum() <= BEYOND * (off != 0).sum():
-                break
-        off = off * step
+        off, beyond = _units_off(calls, rows)
         wrong = amax[(off != 0) & ~beyond]
-        if not wrong.size:
+        if not wrong.size or beyond.sum() > BEYOND * (off != 0).sum():
             return []
 
         if not calls.is_row:
             return _facts(calls, failed, None, off[~beyond])
 
         def ask(n: int) -> tuple[Array, None]:
-            return _steps_off(calls, np.resize(wrong, n), step) != 0, None
+            return _steps_off(calls, np.resize(wrong, n), 1) != 0, None
 
         rule = find_rule(Seen({n: ask(n)[0] for n in LENGTHS}), ask, LONGEST)
     except NoAnswerError:
@@ -157,6 +153,19 @@ def _telling(amax: float, step: int) -> Array:
 
 def _rounded(v: Array) -> Array:
     return np.asarray(np.trunc(v + np.copysign(HALF, v.astype(np.float64))).astype(np.int64))
+
+
+def _units_off(calls: QuantizerCalls, rows: Sequence[Array]) -> tuple[Array, Array]:
+    """Return by how many units inverses are off, in the finest steps that reach each, and which none do."""
+    found = [np.zeros(row.size, np.int64) for row in rows]
+    open_ = [np.ones(row.size, np.bool_) for row in rows]
+    for step in STEPS:
+        for row, off, left in zip(rows, found, open_, strict=True):
+            if left.any():
+                steps = _steps_off(calls, row, step)
+                off[left] = steps[left] * step
+                left[left] = steps[left] == FARTHEST + 1
+    return np.concatenate(found), np.concatenate(open_)
 
 
 def _steps_off(calls: QuantizerCalls, amax: Array, step: int) -> Array:

@@ -36,7 +36,12 @@ LEAST, MOST, SURE = 8, 96, 0.3
 RUNS = 5
 """Runs of bytes that are named at most."""
 
-FIX = "Store block b at byte 34·b: its scale, then its 32 codes."
+SCALE, CODES = slice(0, 2), slice(2, SIZE)
+
+FIXES = {
+    "Q8A8-LAY-2": "Store block b at byte 34·b: its scale, then its 32 codes.",
+    "Q8A8-QNT-7": "Let every block have its own scale.",
+}
 
 
 def arranged(n: int, scales: str, turns: int) -> Array:
@@ -57,7 +62,11 @@ def layout_effects(made: Sequence[Case]) -> Iterator[Effect]:
         order = _measured(case, wrong, t)
         if order is not None:
             text = _named(order, t) or f"In whole groups of {t} blocks: {_runs_text(order)}"
-            yield _effect(text, {"group": t, "order": order.tolist()}, partial(_in_groups, t=t, order=order))
+            where = {"group": t, "order": order.tolist()}
+            # (What has its own codes and another block's scale is quantized wrongly, and in its place.)
+            is_of_scales = _blocks(order, SCALE).size and np.array_equal(_blocks(order, CODES), np.arange(t))
+            rule = "Q8A8-QNT-7" if is_of_scales else "Q8A8-LAY-2"
+            yield _effect(text, where, partial(_in_groups, t=t, order=order), rule)
     for scales in ("first", "last"):
         for turns in TURNS:
             what = f"stored as {_arranged_text(scales, turns)}"
@@ -96,8 +105,8 @@ def _measured(case: Case, wrong: Array, t: int) -> Array | None:
     return None if is_own or any((part == part[0]).all() for part in parts) else order
 
 
-def _effect(text: str, where: dict[str, Any], of: Ordered) -> Effect:
-    return Effect("layout", where, text, "Q8A8-LAY-2", FIX, partial(_in_order, of=of))
+def _effect(text: str, where: dict[str, Any], of: Ordered, rule: str = "Q8A8-LAY-2") -> Effect:
+    return Effect("layout", where, text, rule, FIXES[rule], partial(_in_order, of=of))
 
 
 def _in_order(case: Case, of: Ordered) -> Given:
@@ -133,11 +142,25 @@ def _named(order: Array, t: int) -> str:
         for turns in TURNS:
             if np.array_equal(order, arranged(t, scales, turns)):
                 return f"Whole groups of {t} blocks are stored as {_arranged_text(scales, turns)}"
-    blocks = order.reshape(t, SIZE)
-    if (blocks - blocks[:, :1] == np.arange(SIZE)).all() and (blocks[:, 0] % SIZE == 0).all():
-        numbers = ", ".join(map(str, blocks[:, 0] // SIZE))
-        return f"In whole groups of {t} blocks these stand in the order {numbers}"
+    halves, codes = _blocks(order, SCALE), _blocks(order, CODES)
+    if not halves.size or not codes.size:
+        return ""
+    for noun, of, is_it in (
+        ("these", codes, np.array_equal(halves, codes)),
+        ("their scales", halves, np.array_equal(codes, np.arange(t))),
+        ("their codes", codes, np.array_equal(halves, np.arange(t))),
+    ):
+        if is_it:
+            return f"In whole groups of {t} blocks {noun} stand in the order {', '.join(map(str, of))}"
     return ""
+
+
+def _blocks(order: Array, columns: slice) -> Array:
+    """Return whose scale, or codes, each block of a group holds: int [t], or [0] if no single one's."""
+    part = order.reshape(-1, SIZE)[:, columns]
+    numbers = part // SIZE
+    is_whole = (part % SIZE == np.arange(SIZE)[columns]).all() and (numbers == numbers[:, :1]).all()
+    return np.asarray(numbers[:, 0] if is_whole else numbers[:0, 0])
 
 
 def _runs_text(order: Array) -> str:
@@ -152,10 +175,16 @@ def _runs_text(order: Array) -> str:
         else:
             runs.append([place])
     texts = [
-        f"at {_bytes_text(run)} stand {_bytes_text([int(order[p]) for p in run])}" for run in runs[:RUNS]
+        f"at {_bytes_text(run)} {_verb(run)} {_bytes_text([int(order[p]) for p in run])}"
+        for run in runs[:RUNS]
     ]
     more = f"; and {len(runs) - RUNS} more" if len(runs) > RUNS else ""
     return f"{'; '.join(texts)}{more}"
+
+
+def _verb(run: list[int]) -> str:
+    is_of_codes, many = _field(run[0])[1], len(run) > 1
+    return "stand" if is_of_codes and many else "stands"
 
 
 def _field(place: int) -> tuple[int, bool]:
