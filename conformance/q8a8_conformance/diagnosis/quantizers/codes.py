@@ -258,6 +258,10 @@ _HALVES: tuple[tuple[str, str, Callable[[Array, Array], Array]], ...] = (
     ("over-127.5", "The scale is amax / 127.5", lambda d, _h: _half(d * 127 / 127.5)),
     ("over-126", "The scale is amax / 126", lambda d, _h: _half(d * 127 / 126)),
     (
+        "bfloat16-cut", "The scale is the upper sixteen bits of a float, bfloat16, and codes are right",
+        lambda d, h: np.where(h == 0, 0, np.asarray(d, F32).view(np.uint32) >> 16).astype(np.int64),
+    ),
+    (
         "normal", "A subnormal half is the smallest normal one",
         lambda _d, h: np.where((h > 0) & (h < 0x400), 0x400, h),
     ),
