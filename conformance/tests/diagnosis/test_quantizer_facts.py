@@ -283,8 +283,8 @@ def test_a_factor_without_a_name(name: str) -> None:
     function, steps, where, sentence = FACTORS[name]
     (fact,), failed = facts_about(function, lambda: Kernel({function: steps}))
     assert fact.fact == "factor"
-    # (Units are measured of some values of amax, and in steps of a tenth of their number or less.)
-    rel, at_least = (0.1, 1) if "units" in where else (1e-3, 2e-7)
+    # (Units are measured of some values of amax, and in steps.)
+    rel, at_least = (0.04, 1) if "units" in where else (1e-3, 2e-7)
     for bound, value in where.items():
         assert fact.where[bound] == pytest.approx(value, rel=rel, abs=at_least)
     assert sentence in fact.sentence

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
 
     Array = NDArray[Any]
@@ -83,7 +84,7 @@ def _with(row: int, holds: Callable[[Array], Array]) -> Callable[[CallResult], b
     return when
 
 
-def _call(bench: Bench, row: int | None, name: str, block: int) -> Any:  # noqa: ANN401 - a call
+def _call(bench: Bench, row: int | None, name: str, block: int) -> Call:
     """Return the call in which one block of a row holds a value; None for no row."""
     numbers = np.arange(NB)
     rows = [bench.row(np.ones(NB), np.ldexp(1.0, numbers)) for _ in ROWS]
