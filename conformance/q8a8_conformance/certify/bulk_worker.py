@@ -19,7 +19,7 @@ import ctypes
 import json
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,12 +38,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.certify.domains import Domain
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.worker.invoke import Target
-
-    Array = NDArray[Any]
 
 _PROTOTYPES = {
     "quantize_row_q8_a8": "ppq",

@@ -30,11 +30,8 @@ from q8a8_conformance.certify import steps
 from q8a8_conformance.certify.functions import NARROW, WIDEN
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from q8a8_conformance.certify.functions import Functions
-
-    Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 SIGN, INFINITY = 0x80000000, 0x7F800000
 FINITE_HALVES = 2 * 0x7C00

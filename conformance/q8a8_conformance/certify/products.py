@@ -9,7 +9,7 @@ All other codes are 0 and the scales are powers of two, so that every order of s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,11 +18,8 @@ from q8a8_conformance.certify.domains import Domain
 from q8a8_conformance.certify.functions import DOT, DOT_REAL
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from q8a8_conformance.certify.functions import Functions
-
-    Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 POWERS = np.array([1 << (8 + lane) for lane in (0, 1)] + [lane - 1 << 10 for lane in range(2, 32)])
 """2^(lane-16) as halves; 2^-16 and 2^-15 are subnormal, multiples of 2^-24."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -11,11 +11,8 @@ from q8a8_conformance.certify import steps
 from q8a8_conformance.certify.domains import SIGN, Domain, Mismatch, float_text
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from q8a8_conformance.certify.functions import Functions
-
-    Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 QUANTIZE, QUANTIZE_REF = "quantize_row_q8_a8", "quantize_row_q8_a8_ref"
 CALL: Final = 1 << 13

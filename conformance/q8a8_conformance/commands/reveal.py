@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from q8a8_conformance.commands.options import Subparsers
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.protocol.session import Session
 
@@ -186,7 +187,7 @@ def _outputs(session: Session, call: Call) -> bytes | None:
         return None
 
 
-def _ask(session: Session, function: str, nrc: int, x: calls.Array, y: calls.Array) -> bytes:
+def _ask(session: Session, function: str, nrc: int, x: Array, y: Array) -> bytes:
     """Make a dot product.
 
     Raises

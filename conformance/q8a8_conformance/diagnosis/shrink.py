@@ -8,10 +8,9 @@ is wrong may depend on its length alone, from some length on or by a remainder: 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis.dots.model import SHARE, Model, matches
@@ -27,12 +26,11 @@ from q8a8_conformance.results.run import Smallest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
 
     Probe = Callable[[Call], "tuple[bytes, ...] | None"]
     Test = Callable[["Inputs"], bool]
-
-Array = NDArray[Any]
 
 CALLS, SECONDS = 400, 1.0
 """Limits for shrinking one input: calls of the kernel, and seconds."""

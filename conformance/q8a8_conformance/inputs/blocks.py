@@ -8,15 +8,14 @@ between two f16 values, the largest and the smallest scales.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 OVERFLOW = np.float32(65520 * 127)
 """The first largest magnitude whose scale would be infinite."""

@@ -7,10 +7,9 @@ forgets to write, or adds to, shows.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.protocol.messages import Buffer, Call, Option
 from q8a8_conformance.spec.abi import MATRIX_PRODUCT, buffer_sizes, get_function
@@ -19,14 +18,14 @@ from q8a8_golden.cases import POISON
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
+
 QUANTIZERS = ("quantize_row_q8_a8_ref", "quantize_row_q8_a8")
 ACTIVATION = "quantize_activation_q8_a8"
 DEQUANTIZE = "dequantize_row_q8_a8"
 DOT = "ggml_vec_dot_q8_a8_q8_a8"
 DOT_REAL = "ggml_vec_dot_q8_a8_q8_a8_real"
 MUL_MAT = MATRIX_PRODUCT
-
-Array = NDArray[Any]
 
 
 def poison(length: int) -> bytes:

@@ -7,17 +7,16 @@ that.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
+from q8a8_conformance.inputs.arrays import Array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Array = NDArray[Any]
 Pair = tuple[Array, Array]
 
 COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import accumulate, cycle, pairwise, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.inputs.blocks import OVERFLOW
@@ -18,7 +17,8 @@ from q8a8_conformance.inputs.blocks import OVERFLOW
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
+
 F32 = np.float32
 
 PAIRS = 1 << 16

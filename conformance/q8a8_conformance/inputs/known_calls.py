@@ -20,7 +20,7 @@ from q8a8_conformance.inputs import calls as requests
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
 
 EVERY_COUNT = (*range(73), 95, 96, 97, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1024, 1025, 4096, 4097)

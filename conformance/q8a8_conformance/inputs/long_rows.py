@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import dequantize_row, layout
 from q8a8.recipe import quantize_blocks
@@ -22,9 +21,8 @@ from q8a8_conformance.inputs import calls, dot_rows
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
-
-Array = NDArray[Any]
 
 LONGEST = 65_537
 """Blocks of the longest row: one more than 16 bits count."""

@@ -15,7 +15,7 @@ import numpy as np
 from q8a8_conformance.inputs import blocks, dot_rows
 
 if TYPE_CHECKING:
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
 SATURATING = 8
 """Blocks of a row of w that are full of -128, 127 and -127."""

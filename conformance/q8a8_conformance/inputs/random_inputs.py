@@ -8,10 +8,9 @@ element or two. So it is used only where a row has failed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.inputs.blocks import OVERFLOW
@@ -19,7 +18,8 @@ from q8a8_conformance.inputs.blocks import OVERFLOW
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
+
 Item = TypeVar("Item")
 
 LIMIT = float(np.nextafter(OVERFLOW, np.float32(0)))

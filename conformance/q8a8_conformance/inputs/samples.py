@@ -13,7 +13,7 @@ from q8a8_conformance.spec.abi import ROW_FUNCTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
 
 COUNTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33)

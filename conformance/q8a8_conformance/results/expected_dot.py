@@ -8,10 +8,9 @@ from functools import cache, cached_property
 from math import isfinite
 from operator import mul
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.bound import LANE_FOLD_ROUNDINGS
@@ -19,9 +18,8 @@ from q8a8.dot import vec_dot, vec_dot_real
 from q8a8_conformance.inputs.calls import DOT, inputs_of
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
-
-Array = NDArray[Any]
 
 _FLOAT = Struct("<f")
 _UNIT_BITS = 48

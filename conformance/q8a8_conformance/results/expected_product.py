@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.bound import LANE_FOLD_ROUNDINGS
@@ -20,9 +19,8 @@ from q8a8.recipe import quantize_blocks
 from q8a8_conformance.results.expected_dot import expected_dot
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
-
-Array = NDArray[Any]
 
 ROUNDINGS = 2.0**-6
 """What roundings leave of an output's magnitude at most: those of activations, weights and sums to halves."""

@@ -10,10 +10,9 @@ ignored, a block that looks at its neighbour), so failed calls are kept.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8_conformance.protocol.messages import Fault
@@ -22,9 +21,8 @@ from q8a8_conformance.spec.abi import buffer_sizes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
-
-Array = NDArray[Any]
 
 LIMIT = 1 << 17
 """Results of one function that are kept at most; what comes later adds nothing to a diagnosis."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.dot import vec_dot
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from q8a8.order import Lanes, Scales
     from q8a8_conformance.reveal.asking import Dot
     from q8a8_conformance.reveal.masks import Place
-
-Array = NDArray[Any]
 
 EXACT = MASK - SMALL_UNIT
 """What `sum_bits` returns where nothing was lost in the whole range of terms, 2^-46 to 2^28."""

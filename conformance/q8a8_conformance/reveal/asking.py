@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.inputs.calls import DOT_REAL
 
 if TYPE_CHECKING:
     from q8a8.order import Program
-
-Array = NDArray[Any]
 
 AskDot = Callable[[str, int, Array, Array], "bytes | None"]
 """Makes a dot product: function, nrc, blocks x and y ([nb], or [2, nb] for nrc = 2); ``s``, or None."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.order import ORDERS
 from q8a8_conformance.inputs import dot_rows
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.asking import AskDot
     from q8a8_conformance.reveal.held import HeldRows
     from q8a8_conformance.reveal.summations import Summation
-
-Array = NDArray[Any]
 
 FLOAT = 24
 """Bits of float32."""

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 F16, F32, F64 = np.float16, np.float32, np.float64
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.dot import dot_rows as add_rows
 from q8a8.order import ORDERS, TreeOrder
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from q8a8.order import AnyOrder
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.asking import Dot
 
-
-Array = NDArray[Any]
 Total: TypeAlias = "Callable[[AnyOrder, Array, Array, Array], Array]"
 
 SCALAR = ORDERS["scalar"]

@@ -21,10 +21,9 @@ Terms of zero (blocks without unit or mask) change no sum.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8_conformance.reveal.asking import NoTreeError
@@ -32,9 +31,8 @@ from q8a8_conformance.reveal.asking import NoTreeError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.asking import Dot
-
-Array = NDArray[Any]
 
 Place = tuple[int, int]
 """A block, and an element of it."""

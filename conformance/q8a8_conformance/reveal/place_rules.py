@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 
 class _Kind(NamedTuple):

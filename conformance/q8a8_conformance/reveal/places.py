@@ -19,16 +19,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.reveal.place_rules import Condition, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
+
 __all__ = ["Condition", "Rule", "Seen", "explained", "find_lengths", "find_rule", "length_words", "seen_of"]
 
-Array = NDArray[Any]
 Effect = tuple[Any, ...]
 Asked = Callable[[int], "tuple[Array, Array | None]"]
 

@@ -14,10 +14,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.dot import lane_sums
 from q8a8.order import ORDERS, TreeOrder
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from q8a8.order import AnyOrder, Fold, Lanes
+    from q8a8_conformance.inputs.arrays import Array
 
-Array = NDArray[Any]
 Direction: TypeAlias = Literal["zero", "up", "down"]
 
 SCALAR = ORDERS["scalar"]

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.expected_dot import expected_dots
@@ -20,9 +19,8 @@ from q8a8_conformance.results.expected_dot import expected_dots
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.expected_dot import ExpectedDot
-
-Array = NDArray[Any]
 
 LENGTHS = (40, 300, 700)
 """Blocks of a row: below usual thresholds, and long enough for two roundings a block to show."""

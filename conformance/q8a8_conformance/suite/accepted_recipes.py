@@ -8,10 +8,9 @@ one recipe.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout, quantize_row
 from q8a8.errors import DomainError
@@ -22,7 +21,7 @@ from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 DESIGN = "design"
 

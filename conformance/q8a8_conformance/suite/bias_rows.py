@@ -19,10 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.expected_dot import ExpectedDot, expected_dots
@@ -30,7 +29,7 @@ from q8a8_conformance.results.expected_dot import ExpectedDot, expected_dots
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 24)
 """Blocks of a row, besides the anchors, by turns."""

@@ -14,7 +14,7 @@ from q8a8_conformance.results.expected_dot import expected_dot, scalar_bits
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.expected_dot import ExpectedDot
     from q8a8_conformance.suite.judge import Judge

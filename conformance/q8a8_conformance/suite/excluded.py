@@ -6,10 +6,9 @@ about several rules, which one mistake fails, does not stand against all of them
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT, DOT_REAL, MUL_MAT, QUANTIZERS
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from q8a8_conformance.results.observations import Failure
-
-Array = NDArray[Any]
 
 OF_SCALES = ("HLF-1", "HLF-2", "HLF-4", "QNT-1", "QNT-2")
 OF_CODES = ("QNT-3", "QNT-4")

@@ -13,7 +13,7 @@ from q8a8_conformance.suite.case_records import VARIES
 from q8a8_conformance.suite.wrong_outputs import describe
 
 if TYPE_CHECKING:
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.inputs.known_calls import Known
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge

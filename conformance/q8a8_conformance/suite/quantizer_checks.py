@@ -14,7 +14,7 @@ from q8a8_conformance.suite.case_records import VARIES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from q8a8_conformance.diagnosis.facts import Fact
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.protocol.session import Session
     from q8a8_conformance.spec.rules import Rule
     from q8a8_conformance.suite.shares import Helper
-    from q8a8_conformance.suite.target import Array
 
 TIMEOUTS = {"exec": 10.0}
 TIMEOUT = 8.0

@@ -13,6 +13,7 @@ from q8a8_conformance.results.expected_dot import expected_dot, scalar_bits
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 
@@ -42,7 +43,7 @@ def specimen(function: str, count: int) -> Call:
     return samples.sample(function, count)
 
 
-def tied(size: int, *, blocks: bool) -> calls.Array:
+def tied(size: int, *, blocks: bool) -> Array:
     """Return elements of which every second is a tie between two codes, amax being 127 times a power of two.
 
     Neighbouring blocks have other powers: a scale that another block, or another call, has left behind shows.
@@ -118,7 +119,7 @@ def is_exact(call: Call) -> bool:
     return dot_rows.is_exact(x, dot_rows.blocks(y[second], y["weight_qs"]))
 
 
-def _rows(call: Call) -> tuple[calls.Array, calls.Array]:
+def _rows(call: Call) -> tuple[Array, Array]:
     dtype = layout.BLOCK_Q8_A8 if call.function == calls.DOT else layout.BLOCK_Q8_A8_V2
     x, y = (np.frombuffer(call.buffers[index].data, dtype) for index in call.spec.inputs)
     return x, y

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.session import (
@@ -31,11 +29,10 @@ from q8a8_conformance.smoke.starting import ends_kernel, is_dropped
 from q8a8_conformance.suite.deaths import CEILING_SECONDS, Deaths, Timeouts
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call, Hello, Overlap, Result
     from q8a8_conformance.results.bias import Bias
     from q8a8_conformance.suite.shares import Findings
-
-Array = NDArray[Any]
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

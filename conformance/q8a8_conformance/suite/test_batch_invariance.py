@@ -20,7 +20,7 @@ from q8a8_conformance.suite.wrong_outputs import places
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.suite.judge import Judge
 
 SHAPES = ((24, 17, 9), (9, 33, 33), (65, 5, 128))

@@ -11,7 +11,7 @@ from q8a8 import dequantize_row
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.suite.judge import Judge
 
 

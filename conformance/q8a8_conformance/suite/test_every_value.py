@@ -19,6 +19,7 @@ from q8a8_conformance.suite.two_rows import require_two_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 
@@ -168,7 +169,7 @@ def _is_slow(judge: Judge) -> bool:
         )
     ],
 )
-def test_products(judge: Judge, make: Callable[[], tuple[calls.Array, calls.Array]]) -> None:
+def test_products(judge: Judge, make: Callable[[], tuple[Array, Array]]) -> None:
     """Multiply matrices that meet every pair of codes, every scale of w, and amax of x at many scales' ends.
 
     By all rows of x at once, and where they are few also one by one: that is another loop in most kernels.

@@ -18,7 +18,7 @@ from q8a8_conformance.suite.outside_calls import OutsideCalls
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
 

@@ -24,7 +24,7 @@ from q8a8_conformance.suite.matrix_checks import judge_again
 from q8a8_conformance.suite.two_rows import require_two_rows
 
 if TYPE_CHECKING:
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.suite.judge import Judge
 
 PERIOD, SLOW_PERIOD = 65_536, 200

@@ -13,7 +13,7 @@ from q8a8_conformance.suite.examples import judge_examples
 from q8a8_conformance.suite.quantizer_checks import judge_activation, judge_row
 
 if TYPE_CHECKING:
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.suite.judge import Judge
 
 QUANTIZING = ("Q8A8-QNT-1", "Q8A8-QNT-2", "Q8A8-QNT-3", "Q8A8-QNT-4", "Q8A8-QNT-5", "Q8A8-QNT-6")

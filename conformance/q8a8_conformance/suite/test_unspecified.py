@@ -23,7 +23,7 @@ from q8a8_conformance.suite.two_rows import require_two_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.inputs.known_calls import Known
     from q8a8_conformance.suite.judge import Judge
 

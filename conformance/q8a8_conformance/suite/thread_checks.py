@@ -22,6 +22,7 @@ from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.suite.judge import Judge
     from q8a8_conformance.suite.target import Target
@@ -139,7 +140,7 @@ def _is_right_dot(call: Call, s: bytes) -> bool:
     dtype = layout.BLOCK_Q8_A8 if call.function == requests.DOT else layout.BLOCK_Q8_A8_V2
     size = call.n // 32 * dtype.itemsize
 
-    def row(buffer: int, start: int) -> requests.Array:
+    def row(buffer: int, start: int) -> Array:
         return np.frombuffer(bytes(call.buffers[buffer].data)[start : start + size], dtype)
 
     return all(

@@ -17,6 +17,7 @@ from q8a8_conformance.protocol.session import ProtocolViolation, WorkerHung
 from q8a8_conformance.suite.target import KernelDiedError, NotOfferedError, RefusedError, Target
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.suite.judge import Judge
 
 ONE_ROW = "the kernel computes one row at a time (nrc = 2 is refused, or gives what nrc = 1 does)"
@@ -56,7 +57,7 @@ def _takes_two_rows(target: Target) -> bool:
     return s[:4] != held[:4] and s[:4] != _single(target, x, y)
 
 
-def _single(target: Target, x: calls.Array, y: calls.Array) -> bytes:
+def _single(target: Target, x: Array, y: Array) -> bytes:
     """Return the kernel's result for x0·y0 with nrc = 1; empty where it does not return."""
     try:
         return target.call(calls.dot(x, y)).outputs[0]

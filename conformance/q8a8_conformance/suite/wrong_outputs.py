@@ -12,7 +12,7 @@ from q8a8_conformance.inputs.calls import poison
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
 FARTHEST = 16
 """How far away an output is looked for that stands in another one's place."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
     Change: TypeAlias = Callable[[Array, Array, Array, Array], Array]
 

@@ -16,7 +16,7 @@ from .dot_calls import SECONDS, FourResults, failed, own, probe_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
     Read = Callable[[Array], Array]
 

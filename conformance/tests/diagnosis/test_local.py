@@ -17,7 +17,7 @@ from q8a8_conformance.results.observations import Failure
 from .dot_calls import facts_about
 
 if TYPE_CHECKING:
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
 
 

@@ -16,7 +16,7 @@ from .dot_calls import SECONDS, FourResults, facts_about, failed, own, probe_of,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]

@@ -15,7 +15,7 @@ from .test_quantizer_pairs import requantized, row_of, vector_of
 
 if TYPE_CHECKING:
     from q8a8_conformance.faults.kernel import Kernel
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
 F32 = np.float32
 

@@ -19,7 +19,7 @@ from .test_quantizer_facts import ROW, facts_about
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
 F32 = np.float32
 

@@ -11,7 +11,7 @@ from q8a8_conformance.faults.kernel import DOT, DOT_REAL, Kernel
 from .dot_calls import facts_about
 
 if TYPE_CHECKING:
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
 
 class _TailApart(Kernel):

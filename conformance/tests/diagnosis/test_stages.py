@@ -14,7 +14,7 @@ from .dot_calls import FourResults, facts_about, own, scale
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
     # Codes of x and of y, int64 [nb, 32], and scales float64 [nb] -> terms [nb].
     Terms = Callable[[Array, Array, Array, Array], Array]

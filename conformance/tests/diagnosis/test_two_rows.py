@@ -17,7 +17,7 @@ from q8a8_conformance.results.observations import CallResult
 from .dot_calls import FourResults, facts_about, failed, own, probe_of, scale, term
 
 if TYPE_CHECKING:
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
 
 def stale_codes(_nrc: int, number: int, rows: list[Array]) -> float:

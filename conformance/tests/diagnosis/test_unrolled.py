@@ -18,7 +18,7 @@ from q8a8_conformance.reveal.places import Condition
 
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Fact
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
 LAST_OF_4 = {"kind": "last-of-tile", "tile": 4}
 

@@ -17,7 +17,7 @@ from q8a8_conformance.spec.abi import NAMES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
 
 

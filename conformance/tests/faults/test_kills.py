@@ -35,7 +35,7 @@ from q8a8_lab.mutation.native import argv
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_golden.cases import Case
 
 CASES = load_cases()

@@ -22,7 +22,7 @@ from q8a8_lab.mutation.judging import cases
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
 
 

@@ -8,10 +8,9 @@ may have changed; of codes and scales whatever is made of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.model import (
     BLOCK,
@@ -29,11 +28,10 @@ from q8a8_conformance.reveal.quantizers.calls import FILLS, QuantizerCalls, fill
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 LENGTHS = (
     *range(1, 36), 40, 48, 63, 64, 65, 66, 96, 100, 127, 128, 129, 130, 143, 160, 255, 256, 257, 300, 384,

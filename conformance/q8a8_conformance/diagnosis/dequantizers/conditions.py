@@ -6,10 +6,9 @@ takes in the hits and none of the missed ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.model import BLOCK, Condition
 from q8a8_conformance.diagnosis.dequantizers.values import exact, named, of_context
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.dequantizers.model import Values
     from q8a8_conformance.diagnosis.dequantizers.values import State
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.places import Rule
-
-Array = NDArray[Any]
 
 LONGEST = 5000
 """Blocks of the longest row that is asked for."""

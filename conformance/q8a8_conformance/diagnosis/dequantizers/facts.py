@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.cases import Cases
 from q8a8_conformance.diagnosis.dequantizers.model import (
@@ -52,8 +51,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 FIXES = {
     "row": ("Q8A8-DEQ-1", "Write the scale of block b, times its code j, to y[32·b + j]."),

@@ -10,7 +10,6 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.kept import kept
 from q8a8_conformance.diagnosis.dequantizers.model import (
@@ -28,10 +27,10 @@ from q8a8_conformance.inputs.calls import DEQUANTIZE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from q8a8_conformance.inputs.arrays import Array
+
     Change = Callable[..., Any]
     Map = tuple[str, Callable[[Any, Any], Any]]
-
-Array = NDArray[Any]
 
 F64 = np.float64
 NAMED = "dequantize-"

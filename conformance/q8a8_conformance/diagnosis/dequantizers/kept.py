@@ -7,10 +7,9 @@ lacks it (a zero scale).
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.model import LANES, NONE, SIZE, Form, read_right
 
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from q8a8_conformance.diagnosis.dequantizers.model import Blocks, Read
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 COST = 1
 """That of a form that keeps something."""

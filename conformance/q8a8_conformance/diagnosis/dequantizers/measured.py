@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.forms import OTHER
 from q8a8_conformance.diagnosis.dequantizers.model import (
@@ -31,11 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.dequantizers.model import Read
+    from q8a8_conformance.inputs.arrays import Array
 
     Change = Callable[..., Any]
     Map = tuple[str, Callable[[Any, Any], Any]]
-
-Array = NDArray[Any]
 
 F64 = np.float64
 

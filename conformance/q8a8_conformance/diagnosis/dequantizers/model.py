@@ -21,7 +21,6 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.rounding import f16_to_f32
 from q8a8_conformance.inputs.calls import DEQUANTIZE, build
@@ -29,11 +28,10 @@ from q8a8_conformance.inputs.calls import DEQUANTIZE, build
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
-
-Array = NDArray[Any]
 
 F32 = np.float32
 SIZE, BLOCK = 34, 32

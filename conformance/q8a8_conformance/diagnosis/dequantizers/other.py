@@ -6,10 +6,9 @@ failed calls change places: results that do so, too, follow from an element's sc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.conditions import find_condition
 from q8a8_conformance.diagnosis.dequantizers.model import (
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.dequantizers.cases import Cases
     from q8a8_conformance.diagnosis.dequantizers.model import Blocks
     from q8a8_conformance.results.observations import CallResult, Failure
-
-Array = NDArray[Any]
 
 MOST, MOVED = 400, 12
 """Blocks of the longest failed call whose blocks change places, and how many such calls are made."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.cases import near_lengths
 from q8a8_conformance.diagnosis.dequantizers.conditions import find_condition
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.dequantizers.cases import Cases
     from q8a8_conformance.diagnosis.dequantizers.model import Blocks, Condition, Dequantizer, Form
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 WIDTHS = (3, 2, 1)
 """Laws that are followed as the first one, as the second one, ..."""

@@ -8,10 +8,9 @@ that the laws of a row show. Then it is tried whether a law goes on in the first
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.kept import first_of_run
 from q8a8_conformance.diagnosis.dequantizers.model import (
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import CallResult, Failure
 
     Make = Callable[[Call], tuple[bytes, ...]]
-
-Array = NDArray[Any]
 
 TRIED, PAIRS = 6, 8
 """Failed calls that are made again, and pairs of calls that must all show a law."""

@@ -10,7 +10,6 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dequantizers.model import (
     BLOCK,
@@ -28,11 +27,12 @@ from q8a8_conformance.reveal.quantizers.words import ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from numpy.typing import NDArray
+
     from q8a8_conformance.diagnosis.dequantizers.model import Read
+    from q8a8_conformance.inputs.arrays import Array
 
     Set = tuple[str, int, NDArray[Any]]
-
-Array = NDArray[Any]
 
 LISTED = 6
 """The cost of many listed values."""

@@ -22,13 +22,9 @@ from q8a8_conformance.results.record import count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.diagnosis.dots.candidates import Candidate
     from q8a8_conformance.results.observations import CallResult
-
-    Array = NDArray[Any]
 
 FIX = "Pair element j of x with element j of y, and add all 32 products."
 

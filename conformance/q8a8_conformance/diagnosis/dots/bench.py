@@ -20,13 +20,11 @@ from q8a8_conformance.reveal.asking import NoAnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.deadline import Deadline
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
 
-    Array = NDArray[Any]
     Probe = Callable[[Call], tuple[bytes, ...] | None]
 
 GREATEST = (100, 11, 7)

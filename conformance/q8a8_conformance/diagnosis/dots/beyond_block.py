@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,11 +22,8 @@ from q8a8_conformance.inputs import calls, dot_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench
-
-    Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 BASE = 100
 """Of the digits that bytes hold: as halves they are finite."""

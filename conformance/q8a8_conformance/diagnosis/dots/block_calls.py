@@ -6,7 +6,7 @@ Products of single codes, sums of every size, filled blocks, and scales of every
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +16,8 @@ from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench
-
-    Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 EDGES = (-128, -127, -100, -1, 1, 77, 127)
 """Codes of single products."""

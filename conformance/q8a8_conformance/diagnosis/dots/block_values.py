@@ -23,12 +23,10 @@ from q8a8_conformance.reveal.places import Seen, find_rule
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.places import Rule
 
-    Array = NDArray[Any]
     # Scales of x and y [nb], codes of x and y [nb, 32].
     Values = tuple[Array, ...]
     # A value, at which places it matters, and a call that shows it.

@@ -21,9 +21,8 @@ from q8a8_conformance.faults.catalogue import MUTANTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from numpy.typing import NDArray
+    from q8a8_conformance.inputs.arrays import Array
 
-    Array = NDArray[Any]
     Step = Callable[..., Any]
 
 SCALE_BITS = range(8, 33)

@@ -7,7 +7,7 @@ small one is left if the sum of the three is rounded once, when it is whole.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,12 +19,9 @@ from q8a8_conformance.reveal.places import Seen, find_rule
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
-
-    Array = NDArray[Any]
 
 LENGTHS = (*range(2, 41), 48, 63, 64, 65, 66, 96, 127, 128, 129, 130, 256, 257)
 """Blocks of rows in which it is tried whether the first two share a sum of few bits."""

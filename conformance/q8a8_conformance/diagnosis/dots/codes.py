@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +22,8 @@ from q8a8_conformance.inputs import dot_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from q8a8_conformance.inputs.arrays import Array
 
-    Array = NDArray[Any]
     Product = Callable[[int, int, int], float]
 
 ALIKE = ((-128, -128), *((a, b) for a in (-128, -100, -37, 37, 127) for b in (1, -1)))

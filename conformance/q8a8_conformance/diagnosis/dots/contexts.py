@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from q8a8_conformance.diagnosis.dots.elements import elements_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
+    from q8a8_conformance.inputs.arrays import Array
 
-    Array = NDArray[Any]
     Change = Callable[[Array], Array]
 
 FIX = "Let each product be that of its own two codes, with the sign of both."

@@ -5,7 +5,7 @@ A wrong row is halved until one block is left, then one element: a table with on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +16,9 @@ from q8a8_conformance.reveal.quantizers.words import ranges
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
-
-    Array = NDArray[Any]
 
 LONGEST_ROW = 64
 """Blocks of a failed row up to which entries are tried in rows of its length."""

@@ -17,11 +17,9 @@ from q8a8_conformance.reveal.places import Rule, find_rule, seen_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.inputs.arrays import Array
 
-    Array = NDArray[Any]
     # Of a block's own scale and the other one.
     Choice = Callable[[Array, Array], Array]
 

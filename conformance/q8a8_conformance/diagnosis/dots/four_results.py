@@ -24,14 +24,12 @@ from q8a8_conformance.reveal.places import find_rule, seen_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Measured
     from q8a8_conformance.diagnosis.dots.model import Model
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.reveal.places import Rule
 
-    Array = NDArray[Any]
     Probe = Callable[[Call], tuple[bytes, ...] | None]
 
 CODES, SCALES = (3, 5, 7, 11), (13.0, 17.0, 19.0, 23.0)

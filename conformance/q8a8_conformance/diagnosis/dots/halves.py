@@ -21,12 +21,9 @@ from q8a8_conformance.inputs import calls, dot_rows, every_value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
-
-    Array = NDArray[Any]
 
 FEW = 4
 """Exponents of which every half is tried."""

@@ -25,13 +25,10 @@ from q8a8_conformance.reveal.places import Seen, find_rule
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.diagnosis.dots.candidates import Candidate
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
-
-    Array = NDArray[Any]
 
 LENGTHS = (*range(1, 11), 16, 17, 18, 33)
 """Blocks of the rows whose blocks are tried."""

@@ -13,11 +13,9 @@ from q8a8_conformance.reveal.quantizers.words import ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.candidates import Candidate
+    from q8a8_conformance.inputs.arrays import Array
 
-    Array = NDArray[Any]
     Block = Callable[[Array, Array], float]
 
 FIX = "Pair element j of x with element j of y, and add all 32 products."

@@ -22,13 +22,11 @@ from q8a8_conformance.inputs.calls import DOT, inputs_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.row_effects import Effect, Partial
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
 
-    Array = NDArray[Any]
     Step = Callable[..., Any]
 
 SHARE = 8

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.bound import LANE_FOLD_ROUNDINGS, roundings
 from q8a8.dot import dot_rows
@@ -21,10 +20,9 @@ from q8a8_conformance.reveal.held import SCALAR, HeldRows
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import DotResult
     from q8a8_conformance.reveal.asking import AskDot
-
-Array = NDArray[Any]
 
 SHORT = 17
 """Blocks of a row up to which every order of the catalogue is tried; the best alone on longer rows."""

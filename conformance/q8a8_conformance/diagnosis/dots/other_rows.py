@@ -20,11 +20,9 @@ from q8a8_conformance.inputs import dot_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
 
-    Array = NDArray[Any]
     Block = Callable[..., float]
 
 CONTROLS = 20

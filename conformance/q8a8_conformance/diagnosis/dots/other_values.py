@@ -6,7 +6,7 @@ of four as its term, so that a result names the blocks that it lacks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +17,10 @@ from q8a8_conformance.inputs import calls
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
-
-    Array = NDArray[Any]
 
 ROWS = ("x0", "x1", "y0", "y1")
 OF = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,13 +20,10 @@ from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_lengths, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.facts import Evidence
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
-
-    Array = NDArray[Any]
 
 FILLS = (1.5, 200.25)
 """Numbers in ``s`` before a call; exact beside small results."""

@@ -20,9 +20,7 @@ from q8a8_conformance.diagnosis.dots.elements import elements_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 WIDTHS = range(8, 21)
 """Bits of integers in which sums are kept."""

@@ -19,11 +19,8 @@ from q8a8_conformance.results.observations import CallResult
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
-
-    Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 HALF = {"term": lambda v: v.astype(np.float16).astype(np.float64), "limit": 65504.0, "least": 2.0**-24}
 """What else of a model changes where the running sum is a half."""

@@ -20,12 +20,10 @@ from q8a8_conformance.reveal.places import Condition, Rule, find_rule, seen_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
 
-    Array = NDArray[Any]
     Shift = tuple[int, int]  # of the scale and of the codes, in bytes
 
 LENGTHS = (*range(1, 11), 16, 17, 18, 33)

@@ -14,7 +14,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.inputs import dot_rows
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.dots.bench import Bench
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 MANTISSAS = (0x000, 0x001, 0x07F, 0x0F3, 0x155, 0x201, 0x2AA, 0x3FF)
 """Of each sign and exponent."""

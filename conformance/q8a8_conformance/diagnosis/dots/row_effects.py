@@ -15,11 +15,8 @@ from q8a8_conformance.diagnosis.products.rules import RowFormula
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.place_rules import Rule
-
-    Array = NDArray[Any]
 
 PARTS = ("x's scale", "y's scale", "x's codes", "y's codes")
 """The parts of a term, as `Term` has them."""

@@ -25,13 +25,10 @@ from q8a8_conformance.reveal.places import Rule, Seen, find_rule
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.diagnosis.dots.row_observed import Observed
     from q8a8_conformance.diagnosis.dots.row_terms import Shape
-
-    Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 EVERY, SOME, DENSE = 300, 40, 100
 """Lengths up to which many are tried, the same where no short row has failed, and those of which all are."""

@@ -7,7 +7,7 @@ of its parts. Which other block a part is taken from is a formula of the place, 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,11 +18,8 @@ from q8a8_conformance.diagnosis.products.rules import ROW_FORMULAS, RowFormula
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.row_terms import Shape, Term
-
-    Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 SHORT = 3
 """Blocks of rows by which no formula is chosen where there are longer ones."""

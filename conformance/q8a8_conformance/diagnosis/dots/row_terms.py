@@ -13,7 +13,7 @@ import itertools
 import math
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,12 +22,9 @@ from q8a8_conformance.inputs import dot_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
-
-    Array = NDArray[Any]
 
 MOST_OFTEN, MOST, WRONG = 32, 8, 60
 """How often a term may be counted, how many a block may have a part in, and blocks that are measured."""

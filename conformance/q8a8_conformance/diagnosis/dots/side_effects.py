@@ -29,12 +29,10 @@ from q8a8_conformance.spec.abi import ROW_FUNCTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call, Result
     from q8a8_conformance.reveal.places import Rule
 
-    Array = NDArray[Any]
     Ask = Callable[[Call], Result | None]
     Maker = Callable[[int], tuple[Call, ...]]
 

@@ -30,12 +30,10 @@ from q8a8_conformance.reveal.quantizers.words import ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.block_calls import Experiments
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
 
-    Array = NDArray[Any]
     Block = Callable[[Array, Array], float]
     Taken = Callable[[Array], Array]
     Ways = Callable[[], Iterable[Sequence[Candidate]]]

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from q8a8_conformance.diagnosis.dots.bench import Probe
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
-
-Array = NDArray[Any]
 
 EARLIER = 22
 """Blocks of the earlier call: their terms add up exactly."""

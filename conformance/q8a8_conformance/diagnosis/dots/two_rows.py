@@ -11,12 +11,8 @@ from q8a8_conformance.inputs import calls, dot_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.protocol.messages import Call
-
-    Array = NDArray[Any]
 
 SHAPES = (
     (1, 0, 0),

@@ -22,11 +22,9 @@ from q8a8_conformance.results.observations import CallResult
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.inputs.arrays import Array
 
-    Array = NDArray[Any]
     Step = Any
 
 TRIED = 6

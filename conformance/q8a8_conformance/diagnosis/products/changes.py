@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from numpy.typing import NDArray
+from q8a8_conformance.inputs.arrays import Array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Array = NDArray[Any]
 Side = tuple[Array, Array]
 
 

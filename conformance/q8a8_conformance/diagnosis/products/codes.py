@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.products.terms import Effect, Measuring
 from q8a8_conformance.inputs import dot_rows
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.terms import Side
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 LEAST = -128
 

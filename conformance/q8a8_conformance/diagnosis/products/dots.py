@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.matmul import mul_mat
@@ -35,11 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.diagnosis.dots.bench import Measured
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 SECONDS = 4.0
 """Time limit for one output."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.errors import Q8A8Error
@@ -30,11 +29,10 @@ from q8a8_conformance.reveal.products.revealed import BRIEF, reveal_product
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.products.regimes import Regime, RevealedProduct
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 F16, F32, F64 = np.float16, np.float32, np.float64
 

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
@@ -35,11 +34,10 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.changes import Sums
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.terms import Effect, Measuring, Region, Side, Terms
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 BLOCKS = (*range(1, 13), 15, 16, 17, 18, 24, 31, 32, 33, 64)
 """Blocks of a row of the shapes that are looked at."""

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
@@ -28,10 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.products.rules import OutputRule, Shape
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 HELD = 3.0
 """What outputs hold before."""

@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis.products.numbers import BASE, read_numbers, wraps
@@ -27,9 +26,8 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.sources import Sources
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 HELD = 2.0**22
 """What outputs hold before: more than any of them is, and less than 2^24, so that sums with it are exact."""

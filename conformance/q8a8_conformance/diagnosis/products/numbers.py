@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 BASE = 100
 """Of the digits of a number; a digit d is shown as d + 1, so that nothing is no digit."""

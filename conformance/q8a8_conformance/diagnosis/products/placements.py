@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.products.rules import TILES, output_rule
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.sources import Sources
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 _PLACEMENTS: tuple[tuple[str, Callable[[Array, Array, int, int, int], Array], tuple[int, ...]], ...] = (
     ("j * n + i", lambda i, j, _m, n, _t: j * n + i, (0,)),

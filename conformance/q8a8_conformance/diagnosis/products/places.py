@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
@@ -38,11 +37,10 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Explains
     from q8a8_conformance.diagnosis.products.placements import Placement
     from q8a8_conformance.diagnosis.products.sources import Sources
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 SHAPES, OUTPUTS = 200, 1 << 18
 """Shapes, and outputs of a shape, that are looked at."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, apply_recipe
 from q8a8.rounding import round_half_away
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.terms import Side
+    from q8a8_conformance.inputs.arrays import Array
 
-Array = NDArray[Any]
 F32 = np.float32
 
 DESIGN = RECIPES["design"]

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_rule
@@ -21,7 +20,8 @@ from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_rule
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
+
 Shape = tuple[int, int, int]
 
 LENGTHS = (*range(1, 19), 20, 23, 24, 31, 32, 33, 36, 47, 48, 63, 64, 65, 66, 127, 128, 129)

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.products.terms import SHORT, Effect, Measuring
 from q8a8_conformance.inputs import dot_rows
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.terms import Side
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 LEAST, NORMAL = 2.0**-24, 2.0**-14
 """The least positive half, and the least one that is not subnormal."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.errors import Q8A8Error
@@ -28,10 +27,9 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.measuring import Measuring
     from q8a8_conformance.diagnosis.products.rules import OutputRule, Shape
     from q8a8_conformance.diagnosis.products.sources import Sources
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
-
-Array = NDArray[Any]
 
 MOST = 512
 """Rows of a failed call whose outputs are predicted: each of them may depend on all others."""

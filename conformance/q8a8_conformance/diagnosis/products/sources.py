@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.errors import Q8A8Error
 from q8a8.quantize import quantize_row
@@ -16,10 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from q8a8_conformance.diagnosis.products.rules import Shape
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
-
-Array = NDArray[Any]
 
 TERMS = 1 << 16
 """Sums of blocks that are predicted at once: they stay in the cache."""

@@ -6,10 +6,9 @@ Of exact matrices one row gets a value that is not finite; the outputs of all ot
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
@@ -21,11 +20,10 @@ from q8a8_conformance.reveal.places import Seen, find_rule
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 RULE = "Q8A8-MUL-8"
 FIX = "Compute each output of its own two rows alone: select values, do not multiply them by 0."

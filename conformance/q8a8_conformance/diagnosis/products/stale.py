@@ -9,15 +9,15 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.products.rules import output_rule
 from q8a8_conformance.diagnosis.products.terms import sides_of, terms_of
 from q8a8_conformance.inputs import calls, mul_mat_rows
+from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.results.expected_product import outputs_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.terms import Side
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
-Array = NDArray[Any]
 Matrices = tuple[Array, Array]
 
 MORE = 9

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.diagnosis.products.stale import LARGER, find_stale, forget, pair_of
 from q8a8_conformance.diagnosis.products.terms import sides_of, terms_of
 from q8a8_conformance.inputs import calls, mul_mat_rows
+from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.results.expected_product import outputs_of
 from q8a8_conformance.results.observations import Failure
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.stale import Stale
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 FACT, RULE = "depends-on-calls-before", "Q8A8-ENV-2"
 FIX = "Keep nothing between calls: quantize x, and read w, in every call."

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.quantize import quantize_row
 from q8a8.recipe import quantize_blocks
 from q8a8_conformance.diagnosis.products.rules import ROW_FORMULAS, FlatFormula, RowFormula, flat_formulas
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.expected_product import outputs_of
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
-Array = NDArray[Any]
 Side = tuple[Array, Array]
 Region = tuple[Array, Array, Array]
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.products.rules import (
     EVERYWHERE,
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.measuring import Measuring
     from q8a8_conformance.diagnosis.products.rules import RowFormula, Shape
     from q8a8_conformance.diagnosis.products.sources import Sources
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 KINDS = {
     "outputs-not-written": ("Q8A8-MUL-6", "matrix-columns-lost"),

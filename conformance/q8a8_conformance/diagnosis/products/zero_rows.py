@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.diagnosis.products.sources import quantized, wrong_outputs
@@ -17,10 +16,9 @@ from q8a8_conformance.results.observations import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 SHAPES = ((4, 4, 2), (3, 5, 1), (9, 17, 5))
 """m, n and blocks of a row of the products that are made."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.states import Condition
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 F32 = np.float32
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe, apply_recipe
 from q8a8.recipe_steps import LARGEST
@@ -22,10 +21,9 @@ from q8a8_conformance.reveal.quantizers.calls import BLOCK, FILLS, blocks_of, el
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
-
-Array = NDArray[Any]
 
 F32 = np.float32
 DESIGN = RECIPES["design"]

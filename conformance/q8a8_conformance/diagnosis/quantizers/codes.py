@@ -14,10 +14,9 @@ precision
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe_steps import HALVES, ROUNDINGS, upper_bits
 from q8a8_conformance.diagnosis.quantizers.effect import (
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 F32, F64 = np.float32, np.float64
 

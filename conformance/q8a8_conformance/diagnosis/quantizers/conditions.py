@@ -15,10 +15,9 @@ A condition of elements may hold in some blocks alone, and one of values at some
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers import cases as cases_of
 from q8a8_conformance.diagnosis.quantizers.block_values import NAMED, largest, largest_at, of_blocks
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.quantizers.states import Question, State
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 F32 = np.float32
 LONGEST = 2000

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.counted_trees import Lost, tree_of
 from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given, quantized
@@ -24,10 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
-
-Array = NDArray[Any]
 
 F32 = np.float32
 

@@ -11,16 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.reveal.quantizers.words import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    Counted = Callable[[Any], NDArray[Any]]
+    from numpy.typing import NDArray
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
+
+    Counted = Callable[[Any], NDArray[Any]]
 
 THREADS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 12, 24, 48, 96, 192, 384, 768)
 CHUNKS = (4, 8, 16, 32, 64, 128, 256, 1024)

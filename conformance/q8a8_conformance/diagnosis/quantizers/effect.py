@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe, apply_recipe
+from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.reveal.quantizers.calls import blocks_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
 
-Array = NDArray[Any]
 Given = tuple[Array, Array]
 
 DESIGN = RECIPES["design"]

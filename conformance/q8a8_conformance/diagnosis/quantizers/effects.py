@@ -20,10 +20,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, apply_recipe, scale_of
 from q8a8.recipe_steps import HALVES, INVERSES, LARGEST, ROUNDINGS, SCALES
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
 
     from q8a8.recipe import Recipe
     from q8a8_conformance.diagnosis.quantizers.cases import Case
+    from q8a8_conformance.inputs.arrays import Array
 
-Array = NDArray[Any]
 F32, F64 = np.float32, np.float64
 PARTS = (4, 8, 16)
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)

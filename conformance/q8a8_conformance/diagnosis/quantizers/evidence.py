@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.reveal.quantizers.calls import BLOCK, build_call, elements_of, written
 from q8a8_conformance.reveal.quantizers.probes import keen_values
@@ -15,10 +14,9 @@ from q8a8_conformance.reveal.quantizers.structure import even_row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.reveal.quantizers.model import QuantizerModel
-
-Array = NDArray[Any]
 
 F32 = np.float32
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.effect import Effect, Given
 from q8a8_conformance.diagnosis.quantizers.orders import order_text
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
 
-Array = NDArray[Any]
 Formula = tuple[str, "Callable[[Array, int], Array]", dict[str, int]]
 
 F32 = np.float32

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, apply_recipe
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
@@ -23,10 +22,9 @@ from q8a8_conformance.reveal.quantizers.calls import BLOCK, elements_of, written
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
-
-Array = NDArray[Any]
 
 F32, F64 = np.float32, np.float64
 DESIGN = RECIPES["design"]

@@ -9,10 +9,9 @@ steps.
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.diagnosis.quantizers.cases import case_of
@@ -26,11 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
-
-Array = NDArray[Any]
 
 F32 = np.float32
 FARTHEST = 12

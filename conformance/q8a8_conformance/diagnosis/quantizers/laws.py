@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
 
     Steps = Callable[[Recipe], Iterable[Difference]]
-
-Array = NDArray[Any]
 
 DESIGN = RECIPES["design"]
 ZEROS = ("zero-scale", "zero", "tiny", "small-scale", "subnormal-scale")

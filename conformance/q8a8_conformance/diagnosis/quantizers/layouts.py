@@ -11,9 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.effect import Effect, Given
+from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
 from q8a8_conformance.reveal.quantizers.words import ranges
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
 
-Array = NDArray[Any]
 Ordered = Callable[[int], Array]
 
 SIZE = 34

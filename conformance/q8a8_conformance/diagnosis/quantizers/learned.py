@@ -11,10 +11,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.statements import statements
 from q8a8_conformance.diagnosis.quantizers.states import Condition, both
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.quantizers.cases import Case
     from q8a8_conformance.diagnosis.quantizers.statements import Statement
     from q8a8_conformance.diagnosis.quantizers.states import Question, State
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 UNITS = 3000
 """Units at which an effect is seen, and at which it is not, that are looked at first."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers import cases as cases_of
 from q8a8_conformance.diagnosis.quantizers.cases import Case, make_case
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from q8a8_conformance.diagnosis.quantizers.states import Question, State
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 F32 = np.float32
 

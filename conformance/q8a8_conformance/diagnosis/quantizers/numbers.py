@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
 from q8a8_conformance.reveal.quantizers.words import listed
 
-Array = NDArray[Any]
 Holds = Callable[[Array], Array]
 Tests = Callable[[Array], "Iterator[Test]"]
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 GROUPS = (16, 8, 4, 2)
 

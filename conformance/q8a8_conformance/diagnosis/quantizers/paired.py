@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.effect import Effect, Given
 from q8a8_conformance.diagnosis.quantizers.statements import NEIGHBOURS
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 TOGETHER: tuple[tuple[str, str, Callable[[Array, Array], Array]], ...] = (
     ("or", "A code is the bitwise or of its own and that of {}", np.bitwise_or),

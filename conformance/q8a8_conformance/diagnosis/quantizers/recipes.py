@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, defined, quantize_blocks
 from q8a8_conformance.diagnosis.causes import DIFFERENCES, UNEXPLAINED
@@ -15,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from q8a8.recipe import Recipe
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import QuantizerResult
-
-Array = NDArray[Any]
 
 
 def explain(function: str, results: Sequence[QuantizerResult], accepted: Iterable[str]) -> list[Finding]:

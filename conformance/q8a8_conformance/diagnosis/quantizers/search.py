@@ -13,10 +13,9 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers import cases as cases_of
 from q8a8_conformance.diagnosis.quantizers.cases import Case, case_of, merged, same_units
@@ -34,10 +33,9 @@ if TYPE_CHECKING:
 
     from q8a8.recipe import Recipe
     from q8a8_conformance.diagnosis.quantizers.effect import Effect
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
-
-Array = NDArray[Any]
 
 FAILED = 48
 """Failed calls that laws must give, of those that there are."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 GROUPS = (2, 3, 4, 5, 6, 8, 16, 32, 64)
 OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4)

@@ -11,10 +11,9 @@ elements
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.codes import limit_effect, table_effect
 from q8a8_conformance.diagnosis.quantizers.counted import uncounted_effect
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 F32 = np.float32
 

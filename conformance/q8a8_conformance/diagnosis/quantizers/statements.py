@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.block_values import NAMED, largest_at
 from q8a8_conformance.diagnosis.quantizers.numbers import (
@@ -30,11 +29,11 @@ from q8a8_conformance.diagnosis.quantizers.numbers import (
     signs,
 )
 from q8a8_conformance.diagnosis.quantizers.states import Condition
+from q8a8_conformance.inputs.arrays import Array
 
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.quantizers.cases import Case
 
-Array = NDArray[Any]
 Numbers = Callable[["Case"], Array]
 
 F32 = np.float32

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.cases import Case, same_units
 
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from q8a8_conformance.diagnosis.quantizers.effect import Effect
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
-
-Array = NDArray[Any]
-
 
 CHANCE = 0.01
 """How many units may be right, or as an effect gives them, by chance, for each that it gives."""

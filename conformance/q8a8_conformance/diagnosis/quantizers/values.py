@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, apply_recipe
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
 
     from q8a8.recipe import Recipe
     from q8a8_conformance.diagnosis.quantizers.laws import Steps
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
-
-Array = NDArray[Any]
 
 F32 = np.float32
 DESIGN = RECIPES["design"]

@@ -9,10 +9,9 @@ parts
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.diagnosis.quantizers.effect import Effect, Given, quantized
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
-
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 F32 = np.float32
 

@@ -8,10 +8,9 @@ second block of each row has other magnitudes, so that one scale for a row shows
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.recipe import RECIPES, quantize_blocks
@@ -22,10 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from q8a8.recipe import Recipe
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.grids import Grid
     from q8a8_conformance.reveal.products.calls import Place
-
-Array = NDArray[Any]
 
 F32, F16 = np.float32, np.float16
 BLOCK = 32

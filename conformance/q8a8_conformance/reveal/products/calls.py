@@ -7,10 +7,9 @@ one, too (`dot_of`): a row of activations that its quantizer leaves as it is sta
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import dequantize_row, layout
 from q8a8_conformance.inputs import calls
@@ -18,10 +17,9 @@ from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.asking import AskDot
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 LARGEST = 127
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8_conformance.inputs import dot_rows
@@ -26,10 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from q8a8.order import Additions
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.products.activations import Activations
     from q8a8_conformance.reveal.products.calls import Place
-
-Array = NDArray[Any]
 
 F32, F16, F64 = np.float32, np.float16, np.float64
 BLOCK = 32

@@ -8,10 +8,9 @@ such a group (`grids`) are tried on random rows. Numbers that none of them has a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8_conformance.inputs import dot_rows
@@ -20,9 +19,8 @@ from q8a8_conformance.reveal.grids import MATRIX, ROW, Grid, candidates, variant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.products.calls import Place
-
-Array = NDArray[Any]
 
 F16, F32, F64 = np.float16, np.float32, np.float64
 BLOCK = 32

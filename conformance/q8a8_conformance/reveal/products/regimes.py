@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.inputs.calls import MUL_MAT
 from q8a8_conformance.results.record import count
@@ -16,14 +15,13 @@ from q8a8_conformance.reveal.quantizers.words import runs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.dots import Revealed
     from q8a8_conformance.reveal.grids import Grid
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.products.activations import Activations
     from q8a8_conformance.reveal.products.calls import Place
     from q8a8_conformance.reveal.products.elements import ElementSum
-
-Array = NDArray[Any]
 
 BLOCK = 32
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.dot import dot_rows
@@ -41,10 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from q8a8.order import AnyOrder
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.products.activations import Activations
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 F32, F64 = np.float32, np.float64
 BLOCK = 32

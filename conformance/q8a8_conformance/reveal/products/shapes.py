@@ -8,10 +8,9 @@ class is a rule of `places`: "every row of x where n >= 9", "the rows beyond a m
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.recipe import RECIPES, quantize_blocks
@@ -22,9 +21,8 @@ from q8a8_conformance.reveal.places import Rule, Seen, find_rule
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.products.calls import Products
-
-Array = NDArray[Any]
 
 LONGEST = 512
 """Rows of x, or of w, of the largest shape."""

@@ -8,10 +8,9 @@ and whether the codes are what the recipe gives (`probes.keen_values`).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.reveal.places import Seen, find_rule
 from q8a8_conformance.reveal.quantizers.arithmetic import Observed, fit, fit_conversion, named
@@ -24,11 +23,10 @@ from q8a8_conformance.reveal.quantizers.structure import LARGE, even_row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.places import Asked
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
     from q8a8_conformance.reveal.quantizers.model import QuantizerModel
-
-Array = NDArray[Any]
 
 F32 = np.float32
 SIZES = (

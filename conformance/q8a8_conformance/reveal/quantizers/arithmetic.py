@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe, apply_recipe, scale_of
 from q8a8.recipe_steps import CONVERSIONS, HALVES, INVERSES, ROUNDINGS, SCALES, ZERO_TESTS, upper_bits
@@ -26,7 +25,7 @@ from q8a8.recipe_steps import CONVERSIONS, HALVES, INVERSES, ROUNDINGS, SCALES, 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 F32 = np.float32
 DESIGN = RECIPES["design"]

@@ -7,10 +7,9 @@ take *vectors* and return *blocks*: bytes [n, 2 + s], the scale before the codes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.calls import ACTIVATION
@@ -18,9 +17,8 @@ from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call, Result
-
-Array = NDArray[Any]
 
 BLOCK = 32
 FILLS = (0xA7, 0x58)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe, apply_recipe
 from q8a8.recipe_steps import LARGEST
@@ -15,9 +14,8 @@ from q8a8_conformance.reveal.quantizers.calls import BLOCK, Blocks, blocks_of
 from q8a8_conformance.reveal.quantizers.structure import AS_SPECIFIED, Layout, shared_amax
 
 if TYPE_CHECKING:
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.places import Rule
-
-Array = NDArray[Any]
 
 F32 = np.float32
 EVERY = np.ones((2, BLOCK), np.bool_)

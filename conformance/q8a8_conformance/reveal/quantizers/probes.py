@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES, Recipe, apply_recipe, scale_of
 from q8a8.recipe_steps import INVERSES, ROUNDINGS
@@ -20,7 +19,7 @@ from q8a8.recipe_steps import INVERSES, ROUNDINGS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Array = NDArray[Any]
+    from q8a8_conformance.inputs.arrays import Array
 
 F32 = np.float32
 DESIGN = RECIPES["design"]

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES
 from q8a8_conformance.inputs import blocks as block_sets
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from q8a8.recipe import Recipe
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.quantizers.calls import AnySession
-
-Array = NDArray[Any]
 
 F32 = np.float32
 VECTOR = structure.ROW * BLOCK

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import apply_recipe, scale_of
 from q8a8_conformance.reveal.places import Condition, Rule, Seen, explained, find_rule, seen_of
@@ -26,11 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from q8a8.recipe import Recipe
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.places import Asked, Effect
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
     from q8a8_conformance.reveal.quantizers.model import QuantizerModel
-
-Array = NDArray[Any]
 
 LENGTHS = (
     *range(1, 36), 40, 47, 48, 49, 50, 63, 64, 65, 66, 96, 97, 100, 127, 128, 129, 130, 191, 255, 256, 257,

@@ -15,19 +15,17 @@ counted elements
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8_conformance.reveal.quantizers.calls import BLOCK, FILLS, Blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
-
-Array = NDArray[Any]
 
 F32 = np.float32
 ROW = 8

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from q8a8.recipe import RECIPES
 
@@ -14,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from q8a8.recipe import Recipe
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.quantizers.model import Part
-
-Array = NDArray[Any]
 
 LISTED = 5
 """Numbers of one step that are all named."""

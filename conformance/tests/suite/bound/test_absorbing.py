@@ -13,7 +13,7 @@ from q8a8_conformance.suite import absorbing_rows, test_bound
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from q8a8_conformance.inputs.calls import Array
+    from q8a8_conformance.inputs.arrays import Array
 
     Parts = Callable[[Array, Array], Array]
 
