@@ -134,6 +134,73 @@ def test_what_has_no_condition() -> None:
     assert _said(FLUSH, [product], _kernel(lambda call: call.bs * call.bx in odd | {1})) == SOME
 
 
+@pytest.mark.parametrize(
+    ("function", "bytes_of", "sentence"),
+    [
+        (DEQUANTIZE, lambda call: 128 * call.n, "nb >= 1537 or so: about 4090 bytes of it for each block."),
+        (
+            ACTIVATION,
+            lambda call: call.n << 11,
+            "size >= 3073 or so: about 2050 bytes of it for each element.",
+        ),
+        (ACTIVATION, lambda call: (call.n >= 700) << 23, "size >= 700 or so."),
+        (DOT, lambda _: 1 << 23, "than a call may use in every call."),
+        (
+            MUL_MAT,
+            lambda call: call.bs * call.n << 8,
+            "m · nb >= 780 or so: about 8070 bytes of it for each m · nb.",
+        ),
+        (
+            MUL_MAT,
+            lambda call: (call.bs * 32 + call.n) << 12,
+            "in some calls, by no rule that was found.",
+        ),
+    ],
+)
+def test_stack(function: str, bytes_of: Callable[[Call], int], sentence: str) -> None:
+    """The sizes from which on too much stack is taken, and what each unit takes."""
+
+    def ask(call: Call) -> Result:
+        text = f"the call used {bytes_of(call) / 2**20:.1f} MiB of stack, at most 6 may be"
+        return (
+            Result(Fault.STACK_EXCEEDED, text, ()) if bytes_of(call) > 6 << 20 else Result(NO_FAULTS, "", ())
+        )
+
+    size = {ACTIVATION: 5000}.get(function, 2100)
+    w = dot_rows.random_pair(1200)[0].reshape(40, 30)
+    product = calls.mul_mat(w, np.ones((1, 960), np.float32))
+    seen = [product if function == MUL_MAT else call_of(function, size)]
+    assert _said(Fault.STACK_EXCEEDED, seen, ask).endswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("function", "bytes_of", "sentence"),
+    [
+        (QUANTIZERS[0], lambda call: call.n % 64 // 32 * 48, "are kept where nb is odd: 48 bytes a call."),
+        (
+            DEQUANTIZE,
+            lambda call: call.n // 32 * 34 + 16,
+            "Resources are kept: about 34 bytes for each block.",
+        ),
+        (
+            MUL_MAT,
+            lambda call: call.bs * call.n * 4 * (call.bx == 1),
+            "are kept where n = 1: about 128 bytes for each m · nb.",
+        ),
+    ],
+)
+def test_kept(function: str, bytes_of: Callable[[Call], int], sentence: str) -> None:
+    """What each call keeps is a number of bytes, or so many for a unit of sizes."""
+
+    def ask(call: Call) -> Result:
+        text = f"allocated memory grows by {bytes_of(call)} bytes a call, in 1000 calls"
+        return Result(Fault.RESOURCES_KEPT, text, ()) if bytes_of(call) else Result(NO_FAULTS, "", ())
+
+    w = dot_rows.random_pair(6)[0].reshape(3, 2)
+    seen = calls.mul_mat(w, np.ones((1, 64), np.float32)) if function == MUL_MAT else call_of(function, 5)
+    assert _said(Fault.RESOURCES_KEPT, [seen], ask).endswith(sentence)
+
+
 def test_options_are_kept() -> None:
     """What only guarded calls show is asked in such."""
     guarded = calls.with_options(call_of(DOT, 3), Option.GUARD_AFTER | Option.SHARED_INPUTS)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8_conformance.diagnosis.dots.amounts import kept_law, stack_law
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, DOT_REAL, MUL_MAT, QUANTIZERS
@@ -84,8 +85,7 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
             continue
         effect, detail = SIDE_EFFECTS[fault], result.detail.splitlines()[:1]
         try:
-            is_row = call.function in ROW_FUNCTIONS
-            found = _where(fault, call, ask) if is_row else _in_shapes(_Survey(fault, call, ask), call)
+            found = _of_stack(call, ask) if fault is Fault.STACK_EXCEEDED else _said_of(fault, call, ask)
         except NoAnswerError:
             found = None
         where, words = found or _SOME
@@ -131,9 +131,28 @@ def of_reach(died: Sequence[tuple[Call, str]], ask: Ask) -> Fact | None:
 
 
 def _length(call: Call) -> str:
+    return ", ".join(f"{name} = {size}" for name, size in _sizes(call).items())
+
+
+def _said_of(fault: Fault, call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
+    """Return in which calls it happens, and how much is kept, where that is what happens."""
+    survey = _Survey(fault, call, ask)
+    found = _where(fault, call, ask) if call.function in ROW_FUNCTIONS else _in_shapes(survey, call)
+    if found is None or fault is not Fault.RESOURCES_KEPT:
+        return found
+    where, words = found
+    kept = kept_law(_sizes(call), survey.told)
+    return ({**where, **kept[0]}, f"{words}{kept[1]}") if kept else found
+
+
+def _of_stack(call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
+    return stack_law(_sizes(call), _Survey(Fault.STACK_EXCEEDED, call, ask).told)
+
+
+def _sizes(call: Call) -> dict[str, int]:
     if call.function == MUL_MAT:
-        return f"m = {call.bs}, n = {call.bx}, nb = {call.n // 32}"
-    return f"size = {call.n}" if call.function == ACTIVATION else f"nb = {call.n // 32}"
+        return {"m": call.bs, "n": call.bx, "nb": call.n // 32}
+    return {"size": call.n} if call.function == ACTIVATION else {"nb": call.n // 32}
 
 
 def _where(fault: Fault | None, call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
@@ -221,20 +240,30 @@ class _Survey:
         NoAnswerError
             The time is up.
         """
-        if self._deadline.has_passed:
-            raise NoAnswerError("the time is up")
-        call = self._call
         for made in make(n):
-            again = replace(made, options=call.options & KEPT, repeat=call.repeat)
-            result = self._ask(again)
+            result = self._result(made)
             if self._fault and result is None:
                 return None
-            if self._fault is Fault.RESOURCES_KEPT and result and self._fault not in result.faults:
-                # (What the worker frees meanwhile may hide what calls keep.)
-                result = self._ask(again)
             if result is not None and (self._fault is None or self._fault not in result.faults):
                 return False
         return True
+
+    def told(self, sizes: dict[str, int]) -> str | None:
+        """Return what is said of an ordinary call of some sizes that has it; None where it has not."""
+        *shape, n = sizes.values()
+        result = self._result(_in_shape([*shape, n], 2, n)[0] if shape else _sample(self._call, n))
+        return result.detail if result and self._fault and self._fault in result.faults else None
+
+    def _result(self, made: Call) -> Result | None:
+        """Make a call as the first one was made."""
+        if self._deadline.has_passed:
+            raise NoAnswerError("the time is up")
+        again = replace(made, options=self._call.options & KEPT, repeat=self._call.repeat)
+        result = self._ask(again)
+        if self._fault is Fault.RESOURCES_KEPT and result and self._fault not in result.faults:
+            # (What the worker frees meanwhile may hide what calls keep.)
+            result = self._ask(again)
+        return result
 
     def hits(self, make: Maker) -> dict[int, bool]:
         """Return whether calls of the usual lengths have it."""
