@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from q8a8_conformance.diagnosis.quantizers.counted import uncounted_sentence
+from q8a8_conformance.diagnosis.quantizers.counted_blocks import NONE, counted_effect, uncounted_sentence
 from q8a8_conformance.diagnosis.quantizers.counted_trees import tree_of
 from q8a8_conformance.diagnosis.quantizers.orders import order_text
 from q8a8_conformance.faults import steps as plain
@@ -106,6 +106,12 @@ def _amax_from_half_a_block_before(x: Array, y: Array) -> None:
         requantized(x[b], plain.amax(moved[b - 1 : b])[0], y[b])
 
 
+def _amax_of_next_end(x: Array, y: Array) -> None:
+    for b in range(0, len(x) - 1, 2):
+        seen = np.concatenate([x[b, :28], x[b + 1, 28:]])
+        requantized(x[b], np.abs(seen).max(), y[b])
+
+
 def requantized(x: Array, amax: Array, block: Array) -> None:
     """Quantize elements [32] with an amax of others, clipped."""
     h = plain.to_half(amax / F32(127))
@@ -187,7 +193,13 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
           "where size >= 17.")),
     ]),
     "window": (ROW, row_of(_amax_from_half_a_block_before), [
-        ("value-of-block", {"offset": -16}, "Amax is taken from elements that begin 16 elements too early."),
+        ("amax-of", {"-1": list(range(16, 32))},
+         "Amax is taken from elements that begin 16 elements too early."),
+    ]),
+    "elements-of-the-next": (ROW, row_of(_amax_of_next_end), [
+        ("amax-of", {"1": [28, 29, 30, 31]},
+         ("Of the block after, if there is one, and not of its own, elements 28 to 31 count in a block's "
+          "amax, in every even block.")),
     ]),
     "scales-exchanged": (ROW, row_of(_last_scales_exchanged), [
         ("place-of-block", {"what": "scale", "group": 2},
@@ -255,6 +267,26 @@ def test_signs_that_do_not_count(places: list[tuple[int, int]], sentence: str) -
     for place in places:
         counted[place] = False
     assert uncounted_sentence(counted) == sentence
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "text"),
+    [
+        ((0, 8, 1), (0, 8, 1), "Amax is taken from elements that begin 8 elements too late"),
+        ((3, 4, 2), (3, 4, 2),
+         "Of the block +2 from it, if there is one, and not of its own, element 3 counts in a block's amax"),
+        ((30, 32, -1), (0, 0, 0),
+         ("Of the block before, if there is one, besides a block's own elements, elements 30 to 31 count in "
+          "its amax")),
+        ((0, 4, NONE), (0, 4, NONE), "Elements 0 to 3 of a block do not count in its amax"),
+    ],
+)  # fmt: skip
+def test_words_of_elements(first: tuple[int, int, int], last: tuple[int, int, int], text: str) -> None:
+    """What counts is said of the first and the last block of which an element does."""
+    pattern = np.zeros((2, 2, 32), int)
+    for of, (begin, end, distance) in zip(pattern, (first, last), strict=True):
+        of[:, begin:end] = distance
+    assert counted_effect(pattern).what == text
 
 
 @pytest.mark.parametrize(

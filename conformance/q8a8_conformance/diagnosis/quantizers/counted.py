@@ -15,12 +15,9 @@ import numpy as np
 from q8a8_conformance.diagnosis.quantizers.counted_trees import Lost, tree_of
 from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given, quantized
 from q8a8_conformance.reveal.places import Seen, find_rule
-from q8a8_conformance.reveal.quantizers.calls import BLOCK
-from q8a8_conformance.reveal.quantizers.structure import LARGE, even_row
-from q8a8_conformance.reveal.quantizers.words import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
     from q8a8_conformance.inputs.arrays import Array
@@ -42,17 +39,6 @@ STEP, STEPS = 1.04, 120
 """By how much a magnitude is less than the one before, and how many steps there are."""
 
 LONGEST = 2000
-
-PLACES = 3
-"""Blocks in which elements are made large."""
-
-ROW = 64
-"""Blocks of the longest row that is made for it."""
-
-SMALLER = F32(0.995)
-"""The part of amax below which a scale shows that an element does not count."""
-
-BLOCK_FIX = "Take max |x_j| over all 32 elements of the block."
 
 FIX = "Take one amax over the magnitudes of all elements, however many they are."
 
@@ -159,74 +145,3 @@ def _uncounted(calls: QuantizerCalls, n: int, sign: int) -> tuple[Array, Array]:
             known[order[at]] = True
         left = [e for e in left if not known[e]]
     return out, known
-
-
-# Blocks.
-
-
-def counted_in_blocks(calls: QuantizerCalls, made: Sequence[Case]) -> Iterator[Effect]:
-    """Yield that elements of a block do not count in its amax: in blocks whose scale is too small."""
-    (case,) = made
-    numbers = np.concatenate([np.arange(n) for _, n in case.rows])
-    lengths = np.concatenate([np.full(n, n) for _, n in case.rows])
-    h = np.ascontiguousarray(case.got[:, :2]).view(np.float16)[:, 0]
-    got = np.where(np.isfinite(h), h, -1).astype(F32)
-    small = np.flatnonzero(
-        case.wrong[:, 0] & (got >= 0) & (got * 127 < case.amax * SMALLER) & (lengths <= ROW)
-    )
-    found: dict[bytes, Array] = {}
-    for block in small[np.unique(np.linspace(0, len(small) - 1, PLACES).astype(int))] if small.size else ():
-        counted = _counted_at(calls, int(lengths[block]), int(numbers[block]))
-        found.setdefault(counted.tobytes(), counted)
-    for counted in found.values():
-        if counted.any() and not counted.all():
-            yield uncounted_effect(counted)
-
-
-def uncounted_effect(counted: Array) -> Effect:
-    """Return that some elements of a block do not count: bool [2, 32], positive and negative ones."""
-    signs = zip(("positive", "negative"), counted, strict=True)
-    where = {name: np.flatnonzero(~of).tolist() for name, of in signs}
-    gives = partial(_of_counted, counted=counted)
-    what = uncounted_sentence(counted).rstrip(".")
-    return Effect("element-not-counted", where, what, "Q8A8-QNT-1", BLOCK_FIX, gives)
-
-
-def _of_counted(case: Case, counted: Array) -> Given:
-    seen = np.where(case.x < 0, counted[1], counted[0])
-    return quantized(case, np.abs(np.where(seen, case.x, F32(0))).max(axis=1, initial=F32(0)))
-
-
-def _counted_at(calls: QuantizerCalls, n: int, b: int) -> Array:
-    """Return which elements of a block b in a row of n count: bool [2, 32], positive and negative ones."""
-    base = even_row(n * BLOCK).reshape(n, BLOCK)
-    small = calls(base).scales[b]
-    counted = np.zeros((2, BLOCK), np.bool_)
-    for sign, j in np.ndindex(2, BLOCK):
-        x = base.copy()
-        x[b, j] = LARGE * 127 * (1 - 2 * sign)
-        counted[sign, j] = calls(x).scales[b] != small
-    return counted
-
-
-def uncounted_sentence(counted: Array) -> str:
-    """Say which elements of a block do not count in amax: bool [2, 32], positive and negative ones."""
-    both = np.flatnonzero(~counted.any(axis=0)).tolist()
-    parts = [
-        (sign, np.flatnonzero(some).tolist())
-        for sign, some in (
-            ("", ~counted.any(axis=0)),
-            ("positive", ~counted[0] & counted[1]),
-            ("negative", ~counted[1] & counted[0]),
-        )
-    ]
-    texts = [
-        f"element {listed(of)} of a block{f', where it is {sign},' if sign else ''}"
-        if len(of) == 1
-        else f"{sign}{' ' if sign else ''}elements {listed(of)} of a block"
-        for sign, of in parts
-        if of
-    ]
-    is_one = len(texts) == 1 and len(both or parts[1][1] or parts[2][1]) == 1
-    text = " and ".join(texts)
-    return f"{text[0].upper()}{text[1:]} {'does' if is_one else 'do'} not count in its amax."

@@ -20,7 +20,8 @@ import numpy as np
 from q8a8_conformance.diagnosis.quantizers import cases as cases_of
 from q8a8_conformance.diagnosis.quantizers.cases import Case, case_of, merged, same_units
 from q8a8_conformance.diagnosis.quantizers.conditions import condition_of
-from q8a8_conformance.diagnosis.quantizers.counted import counted_effects, counted_in_blocks
+from q8a8_conformance.diagnosis.quantizers.counted import counted_effects
+from q8a8_conformance.diagnosis.quantizers.counted_blocks import counted_in_blocks
 from q8a8_conformance.diagnosis.quantizers.effect import DESIGN
 from q8a8_conformance.diagnosis.quantizers.effects import changed_effects, effects
 from q8a8_conformance.diagnosis.quantizers.indices import index_effects

@@ -5,7 +5,7 @@ other blocks
 moved bytes
     Which byte of a block stands at which place is measured, in the blocks that are wrong.
 elements
-    Which elements count in amax, by sign; limits of codes; codes that are always stored as others.
+    Limits of codes; codes that are always stored as others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8_conformance.diagnosis.quantizers.codes import limit_effect, table_effect
-from q8a8_conformance.diagnosis.quantizers.counted import uncounted_effect
 from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given
 from q8a8_conformance.diagnosis.quantizers.layouts import layout_effects
 from q8a8_conformance.diagnosis.quantizers.orders import order_text
@@ -48,7 +47,6 @@ FEW = 8
 def measured_effects(made: Sequence[Case], *, is_row: bool) -> Iterator[Effect]:
     """Yield effects whose numbers are read off calls."""
     if is_row:
-        yield from _uncounted(made)
         yield from _moved(made)
         yield from layout_effects(made)
     yield from _tables(made)
@@ -116,31 +114,6 @@ def _of_block(case: Case, of: Callable[[Array], Array], what: str) -> Given:
     columns = {"block": slice(0, None), "codes": slice(2, None), "scale": slice(0, 2)}[what]
     data[:, columns] = case.right[source, columns]
     return data, np.ones(data.shape, np.bool_)
-
-
-# Elements that do not count.
-
-
-def _uncounted(made: Sequence[Case]) -> Iterator[Effect]:
-    """Yield that elements of a block do not count in amax: those that are greater than the scale allows."""
-    larger, counts = np.zeros((2, 2, BLOCK), np.bool_)
-    for case in made:
-        got = np.ascontiguousarray(case.got[:, :2]).view(np.float16)[:, 0].astype(F32)
-        smaller = case.wrong[:, 0] & np.isfinite(got) & (got >= 0)
-        got = np.where(smaller, got, F32(0))
-        smaller &= got * 127 < case.amax * F32(0.995)
-        above = np.abs(case.x) > (got * F32(127 * 1.005) + F32(2.0**-24 * 127))[:, np.newaxis]
-        near = ~above & (np.abs(case.x) > (got * F32(127 * 0.995))[:, np.newaxis])
-        alone = near & (near.sum(axis=1, keepdims=True) == 1)
-        for sign, of in enumerate((case.x > 0, case.x < 0)):
-            larger[sign] |= (above & of & smaller[:, np.newaxis]).any(axis=0)
-            counts[sign] |= (alone & of & smaller[:, np.newaxis]).any(axis=0)
-    # What no block shows of one sign is as it is of the other one.
-    unknown = ~larger & ~counts
-    larger |= unknown & larger[::-1]
-    if not larger.any() or larger.all():
-        return
-    yield uncounted_effect(~larger)
 
 
 # Moved bytes.
