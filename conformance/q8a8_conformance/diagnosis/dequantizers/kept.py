@@ -63,7 +63,8 @@ def kept() -> Iterator[Form]:
                     "row", fact, f"{begins} {text}", partial(_from, name, key, source), data, cost=COST
                 )
         for by, text in ((-1, "the block before"), (1, "the next block")):
-            yield Form("row", fact, f"{begins} {text}", partial(_beside, name, by))
+            gives = partial(lambda name, by, read: parts_at(name, SIZE * (read.own + by)), name, by)
+            yield Form("row", fact, f"{begins} {text}", gives)
     for text, is_none in _LACKING.items():
         what = f"the scale is that of the last block up to it whose scale is not {text}"
         yield Form("row", "place-scale-of", what, partial(_from, "scale", text, _last_having), cost=COST)
@@ -75,14 +76,9 @@ def kept() -> Iterator[Form]:
             yield Form("scale", "place-scale-of", what, partial(_with_other, change, far), cost=COST)
 
 
-def _parts(name: str, source: Array) -> tuple[Array | None, Array | None]:
-    """Return where scale and codes lie of blocks with some numbers in their rows, int [k, 1]."""
-    at = source * SIZE
+def parts_at(name: str, at: Array) -> tuple[Array | None, Array | None]:
+    """Return where scale and codes are of blocks that begin at some bytes, int [k, 1]: those of `FIELDS`."""
     return None if name == "codes" else at, None if name == "scale" else at + 2 + LANES
-
-
-def _beside(name: str, by: int, read: Read) -> tuple[Array | None, Array | None]:
-    return _parts(name, read.own + by)
 
 
 def _from(
@@ -91,7 +87,7 @@ def _from(
     held = read.blocks.kept
     if (source, key) not in held:
         held[source, key] = source(read.blocks, key)
-    return _parts(name, held[source, key][read.at, np.newaxis])
+    return parts_at(name, SIZE * held[source, key][read.at, np.newaxis])
 
 
 def first_of_run(blocks: Blocks, key: str) -> Array:
