@@ -36,7 +36,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "block-affects-others": "What a block holds changes how it, or another block, is counted.",
         "block-added-in-parts": "A block's products are added to the running sum in several parts.",
         "block-counted-twice": "Some blocks of rows of some lengths are counted more than once.",
-        "block-layout": "Scale and codes are read from other bytes of a block.",
+        "block-layout": "Scale and codes are read from other bytes of a block, or the scale in another form.",
         "block-map": "Codes of x meet other codes of y than those at their place, or are not counted.",
         "block-meets-another": "Blocks of x are multiplied with others than their own of y.",
         "block-not-counted": "Some blocks of rows of some lengths are not counted.",

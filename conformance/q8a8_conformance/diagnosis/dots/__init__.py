@@ -22,6 +22,7 @@ from q8a8_conformance.diagnosis.dots import (
     fields,
     four_results,
     history,
+    layouts,
     local,
     other_values,
     outputs,
@@ -224,10 +225,9 @@ def _experiments(
         yield lambda: outputs.single(bench)
         yield lambda: outputs.ignored(bench)
     yield lambda: fields.fields(bench)
-    yield lambda: fields.layouts(bench)
-    encoders = [fields.ENCODERS[one.cause] for one in [*base, *found] if one.cause in fields.ENCODERS]
-    bench.encode = encoders[0] if encoders else bench.encode
-    prepared = (not encoders and prepared) or _prepare(bench)
+    yield lambda: layouts.layouts(bench)
+    bench.encoders = layouts.encoders_of(bench.function, [*base, *found])
+    prepared = (not bench.encoders and prepared) or _prepare(bench)
     if bench.nrc == 2:
         yield lambda: outputs.pairs(bench)
         bench.places = model_of(found).places

@@ -73,8 +73,8 @@ class Bench:
         The place in a block at which codes of experiments about other things stand: one that is counted.
     lengths
         Numbers of blocks that experiments with one block may have, the first one that will do is taken.
-    encode
-        Writes version 1 blocks in the layout in which the function reads them.
+    encoders
+        By row, x or y, what writes version 1 blocks in the layout in which the function reads them.
     places
         Where the function puts its four results, by bs.
     length, place
@@ -103,7 +103,7 @@ class Bench:
         self.function = function
         self.lengths: tuple[int, ...] = (1, 2, 4, 3, 5)
         self.places: Callable[[int], Sequence[int]] = places
-        self.encode: Callable[[Array], Array] = lambda rows: rows
+        self.encoders: Mapping[str, Callable[[Array], Array]] = {}
         self.nrc = nrc
         self.element = 0
         self.unused: int | None = UNUSED
@@ -144,13 +144,16 @@ class Bench:
         if self._deadline.has_passed:
             raise NoAnswerError
 
+    def encode(self, rows: Array, side: str) -> Array:
+        """Return rows of x or of y in the layout in which the function reads them."""
+        return self.encoders[side](rows) if side in self.encoders else rows
+
     def call(self, x: Array, y: Array) -> Call:
         """Return the call on two rows of version 1 blocks [nb], with zeros in ``s``.
 
         Two rows at a time are the same ones twice.
         """
-        if self.function == calls.DOT:
-            x, y = self.encode(x), self.encode(y)
+        x, y = self.encode(x, "x"), self.encode(y, "y")
         if self.nrc == 2:
             return with_s(calls.dot_pair(np.stack([x, x]), np.stack([y, y])), bytes(16))
         if self.function == calls.DOT:

@@ -212,7 +212,8 @@ def _primes(bench: Bench, nb: int, block: int) -> Call:
     """Return the call in which one block of each row has a prime as its code and as its scale."""
     here = np.arange(nb) == block
     rows = [
-        bench.encode(bench.row(c * here, np.where(here, d, 1.0))) for c, d in zip(CODES, SCALES, strict=True)
+        bench.encode(bench.row(c * here, np.where(here, d, 1.0)), side)
+        for side, c, d in zip("xxyy", CODES, SCALES, strict=True)
     ]
     return with_s(calls.dot_pair(np.stack(rows[:2]), np.stack(rows[2:])), bytes(16))
 
@@ -249,10 +250,8 @@ def _elsewhere(bench: Bench, nb: int, block: int, number: int) -> Met | None:
     alone = np.arange(nb) == block
     every = np.arange(1, 2 * nb + 1)
     for turn in (every, every[::-1]):
-        x = np.stack([bench.encode(bench.row(codes)) for codes in np.split(turn, 2)])
-        y = np.stack(
-            [bench.encode(bench.row(1 * alone if row == number // 2 else 0 * alone)) for row in range(2)]
-        )
+        x = np.stack([bench.encode(bench.row(codes), "x") for codes in np.split(turn, 2)])
+        y = np.stack([bench.encode(bench.row(alone * (row == number // 2)), "y") for row in range(2)])
         value = _four(bench, with_s(calls.dot_pair(x, y), bytes(16)))[number]
         if not value:
             return replace(own(number), times=0)

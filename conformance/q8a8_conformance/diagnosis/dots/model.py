@@ -176,8 +176,6 @@ class Model:
 
     Attributes
     ----------
-    unpack
-        (bytes, nb, version) -> weight scales, activation scales, codes.
     read_at
         ("x" or "y", nb, the row's address in a cache line) -> how many bytes behind their own places scales
         and codes are read: int [nb] each; None where all are read there.
@@ -223,7 +221,6 @@ class Model:
         Significant bits to which sums are rounded, the greatest of them that is finite, and the smallest one.
     """
 
-    unpack: Step = unpack
     read_at: Step | None = None
     pick: Step = pick
     blocks: Step = blocks
@@ -262,7 +259,7 @@ class Model:
         inputs = inputs_of(call)
         bx, by = self.strides(nb, call.bx, call.by) if call.nrc == 2 else (0, 0)
         steps = {"vx": bx, "vy": by}
-        rows: dict[tuple[Step, Step | None], list[list[Array]]] = {}
+        rows: dict[Step | None, list[list[Array]]] = {}
         beyond = [
             self.strides is not strides and len(inputs[name]) < step + nb * SIZES[version]
             for name, step in (("vx", bx), ("vy", by))
@@ -271,7 +268,7 @@ class Model:
         targets = self.places(call.bs) if call.nrc == 2 else (0,)
         for number, place in enumerate(targets):
             model = self._of_result(number) if call.nrc == 2 and self.only else self
-            key = model.unpack, model.read_at
+            key = model.read_at
             if key not in rows:
                 rows[key] = [model._rows(call, name, step, version) for name, step in steps.items()]  # noqa: SLF001 - another model, of this class
             x, y = rows[key]
@@ -307,7 +304,7 @@ class Model:
         """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""
         data, nb, begins = inputs_of(call)[name], call.n // 32, [row * step for row in range(call.nrc)]
         if self.read_at is None:
-            parts = [self.unpack(data[begin:], nb, version) for begin in begins]
+            parts = [unpack(data[begin:], nb, version) for begin in begins]
         else:
             at = address_of(call, name)
             far = [self.read_at(name[1], nb, (at + begin) % LINE) for begin in begins]

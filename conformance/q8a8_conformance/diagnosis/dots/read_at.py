@@ -113,7 +113,7 @@ def _by_address(bench: Bench, side: str) -> Measured | None:
     words = f"The codes of {side} are read from their address rounded down to a multiple of {rounded}."
     if not rounded:
         some = "; ".join(
-            f"where a block of {side} begins at {at} mod {modulus}, {_read_words(side, *shift)}"
+            f"where a block of {side} begins at {at} mod {modulus}, {read_words(side, *shift)}"
             for at, shift in wrong.items()
         )
         words = f"{some[:1].upper()}{some[1:]}."
@@ -237,7 +237,7 @@ def _by_shift(
     if rule is None:
         return
     text = "" if rule == Rule(Condition("any")) else f"in {rule.text('block', 'nb')}: "
-    words = f"{text}{_read_words(side, *shift)}."
+    words = f"{text}{read_words(side, *shift)}."
     yield (
         f"{words[0].upper()}{words[1:]}",
         {"scale": shift[0], "codes": shift[1], "blocks": rule.to_json()},
@@ -245,13 +245,13 @@ def _by_shift(
     )
 
 
-def _read_words(side: str, of_scale: int, of_codes: int) -> str:
+def read_words(side: str, of_scale: int, of_codes: int) -> str:
     """Say which part of a block is read how far away."""
     part = "the codes" if of_codes else "the scale"
     part = "the scale and the codes" if of_scale == of_codes else part
     by = of_codes or of_scale
     read = f"{'is' if part == 'the scale' else 'are'} read {abs(by)} byte{'s' * (abs(by) > 1)}"
-    return f"{part} of {side} {read} too {'early' if by < 0 else 'late'}"
+    return f"{part} of {'both rows' if side == 'xy' else side} {read} too {'early' if by < 0 else 'late'}"
 
 
 def _step(
