@@ -32,6 +32,7 @@ from q8a8_conformance.diagnosis.products.facts import product_facts, product_ord
 from q8a8_conformance.diagnosis.products.joint import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
 from q8a8_conformance.diagnosis.products.mapped import mapped_facts
+from q8a8_conformance.diagnosis.products.placements import placement_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
 from q8a8_conformance.diagnosis.products.spoiled import spoiled_facts
 from q8a8_conformance.diagnosis.products.state import state_of_products
@@ -339,6 +340,13 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
 
 def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return the same of outputs that do not depend on their values."""
+    stored = placement_facts(session, failures)
+    failures = _left(failures, stored)
+    return [*stored, *_terms_of_products(session, failures)] if failures else stored
+
+
+def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Return what outputs that are at their places are made of."""
     facts = law_facts(session, failures)
     zero: list[Fact] = []
     if left := _left(failures, facts):

@@ -15,21 +15,22 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.products.judged import ROUNDING, accounts_for_all, quantized, wrong_outputs
 from q8a8_conformance.diagnosis.products.laws import shapes_of
 from q8a8_conformance.diagnosis.products.rules import output_rule
-from q8a8_conformance.diagnosis.products.sources import ROUNDING, quantized, sums, wrong_outputs
+from q8a8_conformance.diagnosis.products.sources import sums
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.results.expected_product import outputs_of
-from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.products.rules import OutputRule, Shape
     from q8a8_conformance.inputs.arrays import Array
-    from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
+
 
 HELD = 3.0
 """What outputs hold before."""
@@ -118,14 +119,6 @@ class Piece:
     become: str
     holds: Callable[[Array], Array]
     function: Callable[[Array], Array]
-
-
-def explains(outputs: OutputRule, pieces: Sequence[Piece], result: CallResult) -> bool:
-    """Return whether a failed call's wrong outputs are what pieces give, and none that should be is right."""
-    if not isinstance(result, Failure):
-        return False
-    wrong = wrong_outputs(result)
-    return bool(wrong.any() and not (wrong & ~_accounts(outputs, pieces, result)).any())
 
 
 def _accounts(outputs: OutputRule, pieces: Sequence[Piece], result: Failure) -> Array:
@@ -290,6 +283,6 @@ def _fact(made: _Made, first: Shape, wrong: Array, pieces: Sequence[Piece]) -> F
         *(FIX, ""),
         function=calls.MUL_MAT,
         evidence=(Evidence(call, right, (got,), text),),
-        explains=remembered(partial(explains, outputs, pieces)),
+        explains=remembered(partial(accounts_for_all, partial(_accounts, outputs, pieces))),
         outputs=partial(_accounts, outputs, pieces),
     )

@@ -15,6 +15,7 @@ import numpy as np
 
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.products.judged import accounts_for_all, wrong_outputs
 from q8a8_conformance.diagnosis.products.stale import LARGER, find_stale, forget, pair_of
 from q8a8_conformance.diagnosis.products.terms import sides_of, terms_of
 from q8a8_conformance.inputs import calls, mul_mat_rows
@@ -132,7 +133,7 @@ def _of_stale(stale: Stale, members: Sequence[Failure]) -> Fact:
     """Return the fact that outputs contain something of a call before."""
     first = members[0]
     got, want = (outputs_of(first.call, bytes(of[0])) for of in (first.outputs, first.expected))
-    i, j = np.argwhere(got.view(np.uint32) != want.view(np.uint32))[0].tolist()
+    i, j = np.argwhere(wrong_outputs(first))[0].tolist()
     text = f"out[{i} * m + {j}] is {got[i, j]:.9g} after other calls, {want[i, j]:.9g} after one of zeros"
     return Fact(
         *(FACT, {"outputs": stale.outputs.to_json(), "contain": stale.words}, RULE),
@@ -148,9 +149,7 @@ def _is_stale(outputs: OutputRule, ids: set[int], result: CallResult) -> bool:
     """Return whether a failed call is one of some, or all its wrong outputs are where a rule has them."""
     if not isinstance(result, Failure):
         return False
-    got, want = (outputs_of(result.call, bytes(of[0])) for of in (result.outputs, result.expected))
-    wrong = got.view(np.uint32) != want.view(np.uint32)
-    return id(result) in ids or bool(wrong.any() and not (wrong & ~outputs.holds(_shape(result))).any())
+    return id(result) in ids or accounts_for_all(lambda one: outputs.holds(_shape(one)), result)
 
 
 def _is_one_of(ids: set[int], result: CallResult) -> bool:
