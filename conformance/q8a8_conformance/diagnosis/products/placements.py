@@ -343,7 +343,7 @@ def _by_columns(i: Array, j: Array, m: int, n: int, a: int, b: int) -> Array:
     """Return places of tiles of a rows and b columns that are stored column by column."""
     del n
     number = j % b * a + i % a
-    return (i - i % a + number // b) * m + j - j % b + number % b
+    return np.asarray((i - i % a + number // b) * m + j - j % b + number % b)
 
 
 def _features(i: Array, j: Array, a: int, b: int) -> dict[str, Array]:
