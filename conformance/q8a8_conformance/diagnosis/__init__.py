@@ -139,12 +139,7 @@ def diagnose(
     for function, deaths in observations.deaths.items():
         progress(function)
         findings.append(_death(function, deaths, probe, limits))
-    return tuple(sorted(findings, key=_is_right))
-
-
-def _is_right(finding: Finding) -> bool:
-    """Return whether a finding is a recipe or an order that is none to change."""
-    return not finding.fix and finding.cause not in {UNEXPLAINED, CRASH}
+    return tuple(sorted(findings, key=lambda one: not one.fix and one.cause not in {UNEXPLAINED, CRASH}))
 
 
 def _of_spoiled(spoiled: Sequence[Failure], probe: Probe | None, limits: Limits) -> list[Finding]:

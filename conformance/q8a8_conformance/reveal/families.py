@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -157,7 +156,7 @@ def families(switch: int = 0, leaf: Tree = FORWARD) -> Iterator[Family]:
         yield Family("parts", f"{count} equal parts of the row, {last}, then their sums", _parts(count, leaf))
 
 
-def _splits() -> Iterator[tuple[str, Callable[[int], int]]]:
+def _splits() -> Iterator[tuple[str, Callable[..., int]]]:
     """Yield how a row is split in two: in words, and the blocks of the first part."""
     yield "halves of the row, the first one the smaller", lambda count: count // 2
     yield "halves of the row, the first one the larger", lambda count: (count + 1) // 2
@@ -167,8 +166,4 @@ def _splits() -> Iterator[tuple[str, Callable[[int], int]]]:
     )
     for multiple in MULTIPLES:
         words = f"halves of the row, the first one down to a multiple of {multiple} blocks"
-        yield words, partial(_half_in_multiples, multiple)
-
-
-def _half_in_multiples(multiple: int, count: int) -> int:
-    return count // 2 - count // 2 % multiple
+        yield words, lambda count, of=multiple: count // 2 - count // 2 % of

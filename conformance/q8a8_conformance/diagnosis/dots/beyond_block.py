@@ -157,20 +157,16 @@ def given_to_others(bench: Bench) -> Candidate | None:
     return None
 
 
-def _gifts() -> Iterator[tuple[str, Callable[[Array], Array]]]:
+def _gifts() -> Iterator[tuple[str, Callable[..., Array]]]:
     """Yield what a block's sum may get of another block's sum."""
     yield "The sum of {other} is taken off its own", np.negative
     for sign, is_so in (("negative", np.less), ("positive", np.greater)):
         for by, word in ((-1, "one less"), (1, "one more")):
             words = f"Its sum is {word} where that of {{other}} is {sign}"
-            yield words, partial(_moved, by=by, is_so=is_so)
+            yield words, lambda v, by=by, is_so=is_so: by * is_so(v, 0)
     for bits in range(1, 20):
         yield f"Its sum gets that of {{other}}, shifted right by {bits}", partial(_shifted, by=bits)
         yield f"Its sum gets that of {{other}}, times 2^{bits}", partial(_shifted, by=-bits)
-
-
-def _moved(v: Array, by: int, is_so: Callable[[Array, int], Array]) -> Array:
-    return np.asarray(by * is_so(v, 0))
 
 
 def _shifted(v: Array, by: int) -> Array:

@@ -96,7 +96,7 @@ class Change:
 
     words: str
     where: Mapping[str, Any]
-    of: Callable[[Array], Array]
+    of: Callable[..., Array]
     runs: bool = False
 
 
@@ -158,10 +158,6 @@ def _as_half(v: Array) -> Array:
     return np.asarray(np.where(np.abs(v) >= HALF_OVERFLOWS, np.copysign(np.inf, of), of))
 
 
-def _in_units(v: Array, unit: int, to: Callable[[Array], Array]) -> Array:
-    return np.asarray(to(v / unit) * unit)
-
-
 def _away(v: Array) -> Array:
     return np.asarray(np.trunc(v + np.copysign(0.5, v)))
 
@@ -205,22 +201,14 @@ def _changes() -> Iterator[Change]:
     for power in range(1, 16):
         others: tuple[tuple[str, Callable[[Array], Array]], ...] = (
             ("rounded down", np.floor), ("cut off", np.trunc), ("rounded", np.rint), ("rounded away", _away),
-            ("rounded up, where it is half,", _half_up),
+            ("rounded up, where it is half,", lambda v: np.floor(v + 0.5)),
         )  # fmt: skip
         for word, way in others:
             words = f"{{is}} {word} to {'even numbers' if power == 1 else f'multiples of {2**power}'}"
-            yield Change(words, {"unit": 2**power, "by": word}, partial(_in_units, unit=2**power, to=way))
+            yield Change(words, {"unit": 2**power, "by": word}, lambda v, u=2**power, to=way: to(v / u) * u)
     for power in (8, 15, 16, 17, 18, 31, 32):
-        more = partial(_more_where_negative, by=2.0**power)
-        yield Change(f"{{is}} 2^{power} more where {{it}} {{is}} negative", {"negative": 2**power}, more)
-
-
-def _half_up(v: Array) -> Array:
-    return np.asarray(np.floor(v + 0.5))
-
-
-def _more_where_negative(v: Array, by: float) -> Array:
-    return np.asarray(v + by * (v < 0))
+        words = f"{{is}} 2^{power} more where {{it}} {{is}} negative"
+        yield Change(words, {"negative": 2**power}, lambda v, by=2.0**power: v + by * (v < 0))
 
 
 def _verbs(*, many: bool) -> dict[str, str]:

@@ -120,7 +120,7 @@ def _kept_of_same_shape(session: AnySession, members: Sequence[Failure]) -> Fact
             *(FACT, where_data, RULE, sentence, FIX, ""),
             function=calls.MUL_MAT,
             evidence=(evidence,),
-            explains=partial(_is_one_of, {id(one) for one in members}),
+            explains=lambda result: any(result is one for one in members),
         )
     return None
 
@@ -150,10 +150,6 @@ def _is_stale(outputs: OutputRule, ids: set[int], result: CallResult) -> bool:
     if not isinstance(result, Failure):
         return False
     return id(result) in ids or accounts_for_all(lambda one: outputs.holds(_shape(one)), result)
-
-
-def _is_one_of(ids: set[int], result: CallResult) -> bool:
-    return id(result) in ids
 
 
 def _is_right(session: AnySession, before: Matrices, mine: Matrices) -> bool:

@@ -138,7 +138,7 @@ def _rounded(case: Case, of: Callable[[Array], Array]) -> Given:
         return with_codes(case, of(case.scaled))
 
 
-def _roundings() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
+def _roundings() -> Iterator[tuple[str, str, Callable[..., Array]]]:
     yield (
         "ceil-minus-half", "Codes are the ceiling of the product - 0.5: halves are rounded down",
         lambda v: np.ceil(v - F32(0.5)),
@@ -166,7 +166,7 @@ def _roundings() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
                 f"Codes are floor(x · inv + {bias + 0.5}) - {bias}, with the sum in float32: halves of "
                 "negative products go up, and so does what the sum rounds up to a half"
             ),
-            partial(_floor_with_bias, bias=bias),
+            lambda v, bias=bias: np.floor(v + F32(bias + 0.5)) - bias,
         )
         yield (
             f"rint-bias-{bias}",
@@ -194,10 +194,6 @@ def _roundings() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
             ),
             partial(_fixed, bits=bits, rounding=np.rint),
         )
-
-
-def _floor_with_bias(v: Array, bias: int) -> Array:
-    return np.asarray(np.floor(v + F32(bias + 0.5)) - bias)
 
 
 def _with_bias(v: Array, bias: int, rounding: Callable[[Array], Array]) -> Array:
@@ -297,12 +293,12 @@ def _negated(case: Case) -> Given:
     return data, known
 
 
-def _halves() -> Iterator[tuple[str, str, Callable[[Array, Array], Array]]]:
+def _halves() -> Iterator[tuple[str, str, Callable[..., Array]]]:
     yield from _HALVES
     for name, of in tuple(HALVES.items())[1:]:
         _, sentence, _, _ = named_step("half", name, "nearest-even")
         text = f"{sentence.rstrip('.')}; the codes are right"
-        yield name, text, partial(_other_half, of=of)
+        yield name, text, lambda d, _h, of=of: of(d).view(np.uint16).astype(np.int64)
     for bit in range(16):
         mask = 1 << bit
         yield f"lost-{bit}", f"Bit {bit} of the scale is lost", partial(_bits, kept=~mask)
@@ -311,10 +307,6 @@ def _halves() -> Iterator[tuple[str, str, Callable[[Array, Array], Array]]]:
     for bits in range(2, 10):
         text = f"The {bits} lowest bits of the scale are lost"
         yield f"cut-{bits}", text, partial(_bits, kept=-1 << bits)
-
-
-def _other_half(d: Array, _h: Array, of: Callable[[Array], Array]) -> Array:
-    return of(d).view(np.uint16).astype(np.int64)
 
 
 def _bits(_d: Array, h: Array, kept: int = -1, set_: int = 0, flipped: int = 0) -> Array:

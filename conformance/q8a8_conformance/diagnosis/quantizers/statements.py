@@ -34,7 +34,7 @@ from q8a8_conformance.inputs.arrays import Array
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.quantizers.cases import Case
 
-Numbers = Callable[["Case"], Array]
+Numbers = Callable[..., Array]
 
 F32 = np.float32
 
@@ -147,12 +147,16 @@ def _of_values(*, is_row: bool) -> Iterator[Statement]:
         yield _flag(one.data["values"], one.holds, one.text)
     for at, which in ((0, "first"), (-1, "last")):
         name = f"{which}-element"
-        yield Statement(name, partial(_sign_at, at=at), signs(name, f"the {which} element"))
+        yield Statement(
+            name, lambda case, at=at: np.sign(case.x[:, at, np.newaxis]), signs(name, f"the {which} element")
+        )
     largest = "where the largest element"
     if not is_row:
         for m in GROUPS:
             words = f"{largest} is in whole groups of {m}", f"{largest} is beyond a multiple of {m}"
-            yield _flag(f"largest-whole-{m}", partial(_largest_in_whole, m=m), *words)
+            yield _flag(
+                f"largest-whole-{m}", lambda case, m=m: _largest(case) < case.size - case.size % m, *words
+            )
         return
     for m in (2, 4, 8, 16):
         rests = remainders("largest-at", f"{largest}'s number modulo {{}} is {{}}".format, m)
@@ -171,16 +175,8 @@ def _of_values(*, is_row: bool) -> Iterator[Statement]:
         yield _flag(f"zero-{offset}", partial(_zero_beside, offset=offset), *words)
 
 
-def _sign_at(case: Case, at: int) -> Array:
-    return np.sign(case.x[:, at, np.newaxis])
-
-
 def _largest(case: Case) -> Array:
     return largest_at(case)[:, np.newaxis]
-
-
-def _largest_in_whole(case: Case, m: int) -> Array:
-    return np.asarray(_largest(case) < case.size - case.size % m)
 
 
 def _exponent_of(case: Case, number: Numbers) -> Array:
