@@ -27,7 +27,7 @@ LARGEST_TREE = 512
 def block_tree_of(order: AnyOrder, nb: int, element: int = 0) -> Additions:
     """Return the tree of the terms that hold one element: one for each block."""
     written = program(order, nb)
-    terms = terms_of(written)
+    terms = terms_of(written.lanes)
     kept = {number: block for number, (block, own) in enumerate(terms) if element in own}
     return pruned(len(terms), written.additions, kept)
 

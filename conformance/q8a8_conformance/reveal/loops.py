@@ -194,7 +194,7 @@ class _LoopWriter(Writer):
         self._blocks, self._nb = loop.blocks, nb
         of = loop.lanes
         super().__init__(tuple(of[loop.blocks.where(nb, block)[0]] for block in range(nb)))
-        self._numbers = {term: number for number, term in enumerate(terms_of(self.program))}
+        self._numbers = {term: number for number, term in enumerate(terms_of(self._lanes))}
         self._write(loop.total, 0)
 
     def _write(self, of: Expression | None, number: int) -> int | None:
@@ -217,7 +217,7 @@ class _Reader:
 
     def __init__(self, program: Program, blocks: Blocks) -> None:
         nb = len(program.lanes)
-        terms = terms_of(program)
+        terms = terms_of(program.lanes)
         self._program, self._terms = program, len(terms)
         self._steps = blocks.steps(nb)
         self._of: list[Term] = []

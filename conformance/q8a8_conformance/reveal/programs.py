@@ -8,19 +8,19 @@ from q8a8.order import Program, TreeOrder
 from q8a8_conformance.reveal.trees import members
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from q8a8.order import AnyOrder, Fold, Lanes, Order
 
 
-def terms_of(program: Program) -> list[tuple[int, tuple[int, ...]]]:
-    """Return each term of a program: its block, and the bytes of it that are summed in integers."""
-    return [(block, own) for block, lanes in enumerate(program.lanes) for own in lanes]
+def terms_of(lanes: Sequence[Lanes]) -> list[tuple[int, tuple[int, ...]]]:
+    """Return each term of blocks with lanes: its block, and the bytes of it that are summed in integers."""
+    return [(block, own) for block, of in enumerate(lanes) for own in of]
 
 
 def meaning(program: Program) -> Hashable:
     """Return a key that is equal for programs with the same bits by construction."""
-    names = [(block, tuple(sorted(own))) for block, own in terms_of(program)]
+    names = [(block, tuple(sorted(own))) for block, own in terms_of(program.lanes)]
     held = members(len(names), program.additions)
     ranks = {name: rank for rank, name in enumerate(sorted(names))}
     bits = [1 << ranks[name] for name in names]

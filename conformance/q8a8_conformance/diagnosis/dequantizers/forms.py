@@ -23,6 +23,7 @@ from q8a8_conformance.diagnosis.dequantizers.model import (
 )
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
+from q8a8_conformance.reveal.grids import away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -288,10 +289,6 @@ _PRODUCTS: tuple[tuple[Any, ...], ...] = (
 )  # fmt: skip
 
 
-def _away(v: Array) -> Array:
-    return np.asarray(np.trunc(v + np.copysign(0.5, v)))
-
-
 def _rounding(exact: Array, bits: int, how: Change) -> Array:
     """Return numbers with some significant bits."""
     fraction, exponent = np.frexp(exact.astype(F64))
@@ -304,7 +301,7 @@ def _rounded() -> Iterator[tuple[str, Change]]:
         ("rounded", np.rint),
         ("cut off", np.trunc),
         ("rounded down", np.floor),
-        ("rounded away", _away),
+        ("rounded away", away),
     ):
         for bits in range(23, 1, -1):
             what = f"the product is {how} to {bits} significant bits{' (bfloat16)' if bits == 8 else ''}"

@@ -93,13 +93,7 @@ class Bench:
         Bits of the scale field that a version 2 block must not use; None for those of the one that counts.
     """
 
-    def __init__(
-        self,
-        function: str,
-        nrc: int,
-        probe: Probe,
-        deadline: Deadline,
-    ) -> None:
+    def __init__(self, function: str, nrc: int, probe: Probe, deadline: Deadline) -> None:
         self.function = function
         self.lengths: tuple[int, ...] = (1, 2, 4, 3, 5)
         self.places: Callable[[int], Sequence[int]] = places

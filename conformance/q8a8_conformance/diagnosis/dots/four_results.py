@@ -115,13 +115,10 @@ def rows_met(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         nb: _effects(bench, nb) for nb in sorted(lengths)
     }
 
-    def ask(nb: int) -> list[dict[tuple[Any, ...], Array]]:
+    def asked(number: int, nb: int) -> dict[tuple[Any, ...], Array]:
         if nb not in looked:
             looked[nb] = _effects(bench, nb)
-        return looked[nb]
-
-    def asked(number: int, nb: int) -> dict[tuple[Any, ...], Array]:
-        return ask(nb)[number]
+        return looked[nb][number]
 
     rules: dict[int, list[tuple[Met, Rule]]] = {}
     for number in range(4):

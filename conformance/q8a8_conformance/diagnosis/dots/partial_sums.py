@@ -16,6 +16,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.diagnosis.dots.elements import elements_words
+from q8a8_conformance.reveal.grids import away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -158,10 +159,6 @@ def _as_half(v: Array) -> Array:
     return np.asarray(np.where(np.abs(v) >= HALF_OVERFLOWS, np.copysign(np.inf, of), of))
 
 
-def _away(v: Array) -> Array:
-    return np.asarray(np.trunc(v + np.copysign(0.5, v)))
-
-
 @cache
 def changes() -> tuple[Change, ...]:
     """Return what may become of a sum, the simplest first."""
@@ -194,13 +191,13 @@ def _changes() -> Iterator[Change]:
     yield Change("{is} rounded to a half", {"format": "half"}, _as_half, runs=True)
     for bits in range(23, 2, -1):
         name = {8: " (bfloat16)"}.get(bits, "")
-        for word, to in (("rounded", np.rint), ("cut off", np.trunc), ("rounded away", _away)):
+        for word, to in (("rounded", np.rint), ("cut off", np.trunc), ("rounded away", away)):
             words = f"{{is}} {word} to {bits} significant bits{name}"
             runs = bits in SHORT and word != "rounded away"
             yield Change(words, {"bits": bits, "by": word}, partial(rounded, bits=bits, to=to), runs)
     for power in range(1, 16):
         others: tuple[tuple[str, Callable[[Array], Array]], ...] = (
-            ("rounded down", np.floor), ("cut off", np.trunc), ("rounded", np.rint), ("rounded away", _away),
+            ("rounded down", np.floor), ("cut off", np.trunc), ("rounded", np.rint), ("rounded away", away),
             ("rounded up, where it is half,", lambda v: np.floor(v + 0.5)),
         )  # fmt: skip
         for word, way in others:
@@ -212,14 +209,9 @@ def _changes() -> Iterator[Change]:
 
 
 def _verbs(*, many: bool) -> dict[str, str]:
-    return {
-        "is": "are" if many else "is",
-        "wraps": "wrap" if many else "wraps",
-        "saturates": "saturate" if many else "saturates",
-        "loses": "lose" if many else "loses",
-        "its": "their" if many else "its",
-        "it": "they" if many else "it",
-    }
+    plurals = {"is": "are", "wraps": "wrap", "saturates": "saturate", "loses": "lose"}
+    plurals |= {"its": "their", "it": "they"}
+    return {one: several if many else one for one, several in plurals.items()}
 
 
 def changed_sum(
