@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.dots.bench import OneResult, Probe
     from q8a8_conformance.diagnosis.dots.conditions import Condition
+    from q8a8_conformance.diagnosis.dots.two_rows import Apart
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.results.observations import CallResult, Failure
 
@@ -173,7 +174,11 @@ def _look_under(
 def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) -> list[Measured]:
     """Make the experiments on short rows; where these are right, on rows of the shortest failed length."""
     shortest = _shortest(failed)
+    if bench.nrc == 2:
+        bench.apart = two_rows.rows_apart(bench, min(failed, key=lambda one: one.call.n))
     found = _look(bench, base, failed)
+    if bench.apart is not None and not found:
+        return list(_look_apart(bench, bench.apart, base, failed))
     if found or not bench.lengths[-1] < shortest <= LONGEST:
         return found
     bench.lengths = (shortest,)
@@ -185,6 +190,25 @@ def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[Ca
         replace(one, where={**one.where, **where}, sentence=f"{words}: {one.sentence}")
         for one in _look(bench, base, failed)
     ]
+
+
+def _look_apart(
+    bench: Bench, apart: Apart, base: Sequence[Measured], failed: Sequence[CallResult]
+) -> Iterator[Measured]:
+    """Make the experiments on rows so far apart that calls are wrong, which are right elsewhere."""
+    bench.gaps, bench.apart = apart.gaps, None
+    found = _look(bench, base, [one for one in failed if apart.has(one.call)])
+    model = model_of([*base, *found])
+    for one in found:
+        rest = one.sentence.removeprefix("With nrc = 2")
+        yield replace(
+            one,
+            where={**one.where, "rows": apart.words},
+            sentence=f"With nrc = 2, where {apart.words}{',' * rest.startswith(' ')}{rest}",
+            cause="",
+            changes={},
+            when=lambda result: apart.has(result.call) and matches(model, result),
+        )
 
 
 def _shortest(failed: Sequence[CallResult]) -> int:
@@ -233,6 +257,9 @@ def _experiments(
         bench.places = model_of(found).places
         if not any("sums" in one.changes for one in found):
             yield lambda: two_rows.strides(bench)
+        if bench.apart is not None and not found:
+            return
+        if not any("sums" in one.changes for one in found):
             yield lambda: four_results.rows_met(bench, failed)
         if not found and prepared:
             yield lambda: other_values.of_other_rows(bench)

@@ -20,6 +20,7 @@ from q8a8_conformance.reveal.asking import NoAnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from q8a8_conformance.diagnosis.dots.two_rows import Apart
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.deadline import Deadline
     from q8a8_conformance.protocol.messages import Call
@@ -77,6 +78,10 @@ class Bench:
         By row, x or y, what writes version 1 blocks in the layout in which the function reads them.
     places
         Where the function puts its four results, by bs.
+    gaps
+        Bytes between the two rows of x, and of y.
+    apart
+        For which other distances of them calls are wrong, where that is not so for all.
     length, place
         Blocks of a row, and the number of one that is counted: where experiments with one block put it.
     two
@@ -100,6 +105,8 @@ class Bench:
         self.encoders: Mapping[str, Callable[[Array], Array]] = {}
         self.nrc = nrc
         self.element = 0
+        self.gaps = (0, 0)
+        self.apart: Apart | None = None
         self.unused: int | None = UNUSED
         self.single: Bench | None = None
         self.of_result: OneResult | None = None
@@ -147,15 +154,22 @@ class Bench:
 
         Two rows at a time are the same ones twice.
         """
-        x, y = self.encode(x, "x"), self.encode(y, "y")
         if self.nrc == 2:
-            return with_s(calls.dot_pair(np.stack([x, x]), np.stack([y, y])), bytes(16))
+            return with_s(self.call_of_two((x, x), (y, y)), bytes(16))
+        x, y = self.encode(x, "x"), self.encode(y, "y")
         if self.function == calls.DOT:
             return calls.dot(x, y, s=bytes(4))
         v2 = dot_rows.to_v2(x, y, unused=self.unused or 0)
         if self.unused is None:
             v2[0]["activation_scale"], v2[1]["weight_scale"] = x["weight_scale"], y["weight_scale"]
         return calls.dot_real(*v2, s=bytes(4))
+
+    def call_of_two(self, x: Sequence[Array], y: Sequence[Array], bs: int = BS) -> Call:
+        """Return the call on two rows of blocks each."""
+        of_x, of_y = (
+            np.stack([self.encode(row, side) for row in rows]) for side, rows in (("x", x), ("y", y))
+        )
+        return calls.dot_pair(of_x, of_y, bs=bs, x_gap=self.gaps[0], y_gap=self.gaps[1])
 
     def value(self, x: Array, y: Array) -> float:
         """Return the (first) result of two rows, in units of what 1 by 1 gives."""
@@ -359,5 +373,6 @@ class OneResult:
         place = self.bench.places(BS)[self.number]
         s = bytearray(bytes(4 * (BS + 2)))
         s[4 * place : 4 * place + 4] = held
-        call = calls.pair_of_bytes(nb, *rows, bs=BS)
+        x_gap, y_gap = self.bench.gaps
+        call = calls.pair_of_bytes(nb, *rows, bs=BS, x_gap=x_gap, y_gap=y_gap)
         return self.bench.outputs(with_s(call, bytes(s)))[0][4 * place : 4 * place + 4]

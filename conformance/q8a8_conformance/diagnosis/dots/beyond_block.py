@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 BASE = 100
 """Of the digits that bytes hold: as halves they are finite."""
 
+MOST_NAMED = 24
+"""Blocks of a row whose scales are powers of two that halves hold."""
+
 SPANS = 3
 """Spans of elements that are read elsewhere, each by another distance."""
 
@@ -80,8 +83,7 @@ def _distances(side: str, far: Mapping[int, int], size: int) -> str:
             where = f"read {bytes_}, from byte {size - 32 + span[0] + by} of the block on"
             where = where if len(span) > 1 else where.removesuffix(" on")
         else:
-            blocks = f"block b {'-' if by < 0 else '+'} {abs(by) // size}"
-            where = f"{'those' if len(span) > 1 else 'that'} of {blocks}"
+            where = f"{'those' if len(span) > 1 else 'that'} of block {block_words(by // size)}"
         parts.append(f"{elements_words(span)} of {side} {are} {where}")
     more = len(spans) - SPANS
     return "; ".join([*parts, *([f"those of {more} more spans are read elsewhere, too"] if more > 0 else [])])
@@ -115,6 +117,63 @@ def _met(bench: Bench, side: str, element: int) -> int | None:
     return int(number) if min(values[:2]) >= 1 and number in numbers else None
 
 
+def scales_of_others(bench: Bench) -> Candidate | None:
+    """Find elements of the block at the bench's place that are multiplied by the scales of other blocks.
+
+    Each block's scale of one row is another power of two: the product of two ones names the block.
+    """
+    nb, block = bench.length, bench.place
+    if not 1 < nb <= MOST_NAMED:
+        return None
+    powers = np.arange(nb) - nb // 2
+    ones = np.ones(nb)
+
+    def taken(codes: Array, side: str) -> float:
+        x, y = np.zeros((2, nb, 32), np.int64)
+        x[block] = y[block] = codes
+        scales = {"x": ones, "y": ones, side: np.ldexp(1.0, powers)}
+        return bench.value(dot_rows.blocks(scales["x"], x), dot_rows.blocks(scales["y"], y))
+
+    if all(taken(np.ones(32, np.int64), side) == 32 * 2.0 ** powers[block] for side in "xy"):
+        return None
+    shifts: dict[tuple[int, ...], list[int]] = {}
+    for element, unit in enumerate(np.eye(32, dtype=np.int64)):
+        values = [taken(unit, side) for side in "xy"]
+        named = [int(np.argmax(np.ldexp(1.0, powers) == value)) for value in values]
+        if any(2.0 ** powers[at] != value for at, value in zip(named, values, strict=True)):
+            return None
+        shifts.setdefault(tuple(at - block for at in named), []).append(element)
+    shifts.pop((0, 0), None)
+    if not shifts:
+        return None
+    texts = [
+        f"products of {elements_words(elements)} are multiplied by {_scale_words(*by)}"
+        for by, elements in shifts.items()
+    ]
+    return Candidate(
+        "scale-of-another-block",
+        {"elements": [{"of": of, "x_scale": by[0], "y_scale": by[1]} for by, of in shifts.items()]},
+        "Q8A8-DOT-3",
+        f"{'; '.join(texts)[0].upper()}{'; '.join(texts)[1:]}.",
+        "Multiply the whole sum of a block by the scales of this block.",
+        "",
+        {"scaled": tuple((of, *by) for by, of in shifts.items())},
+    )
+
+
+def _scale_words(x: int, y: int) -> str:
+    """Say which blocks' scales are taken, by how far away they are."""
+    if x == y:
+        return f"the scales of block {block_words(x)}"
+    parts = [f"{side}'s scale of block {block_words(by)}" for side, by in (("x", x), ("y", y)) if by]
+    return " and ".join(parts)
+
+
+def block_words(by: int) -> str:
+    """Name the block so far away."""
+    return f"b {'-' if by < 0 else '+'} {abs(by)}" if by else "b"
+
+
 def given_to_others(bench: Bench) -> Candidate | None:
     """Find what a part of a block's sum is added to: the sum of a block some blocks further on."""
     nb, block = bench.length, bench.place
@@ -142,7 +201,7 @@ def given_to_others(bench: Bench) -> Candidate | None:
         return None
     measured = np.array([given(int(total), getting) for total in sums])
     shift = getting[0] - block
-    other = f"block b {'+' if shift < 0 else '-'} {abs(shift)}"
+    other = f"block {block_words(-shift)}"
     for words, of in _gifts():
         if np.array_equal(of(sums), measured):
             return Candidate(

@@ -208,11 +208,8 @@ def _meeting(nb: int, number: int, rules: Mapping[int, Sequence[tuple[Met, Rule]
 def _primes(bench: Bench, nb: int, block: int) -> Call:
     """Return the call in which one block of each row has a prime as its code and as its scale."""
     here = np.arange(nb) == block
-    rows = [
-        bench.encode(bench.row(c * here, np.where(here, d, 1.0)), side)
-        for side, c, d in zip("xxyy", CODES, SCALES, strict=True)
-    ]
-    return with_s(calls.dot_pair(np.stack(rows[:2]), np.stack(rows[2:])), bytes(16))
+    rows = [bench.row(c * here, np.where(here, d, 1.0)) for c, d in zip(CODES, SCALES, strict=True)]
+    return with_s(bench.call_of_two(rows[:2], rows[2:]), bytes(16))
 
 
 def _four(bench: Bench, call: Call) -> list[float]:
@@ -247,9 +244,9 @@ def _elsewhere(bench: Bench, nb: int, block: int, number: int) -> Met | None:
     alone = np.arange(nb) == block
     every = np.arange(1, 2 * nb + 1)
     for turn in (every, every[::-1]):
-        x = np.stack([bench.encode(bench.row(codes), "x") for codes in np.split(turn, 2)])
-        y = np.stack([bench.encode(bench.row(alone * (row == number // 2)), "y") for row in range(2)])
-        value = _four(bench, with_s(calls.dot_pair(x, y), bytes(16)))[number]
+        x = [bench.row(codes) for codes in np.split(turn, 2)]
+        y = [bench.row(alone * (row == number // 2)) for row in range(2)]
+        value = _four(bench, with_s(bench.call_of_two(x, y), bytes(16)))[number]
         if not value:
             return replace(own(number), times=0)
         if value not in every:

@@ -210,6 +210,9 @@ class Model:
         Elements of a block that are read elsewhere: ("x" or "y", elements, how many bytes behind their own).
     given
         What is added to another block's sum: how many blocks further on it is, and a function of sums [n].
+    scaled
+        Elements of a block whose products take other blocks' scales: how many blocks further on the one of x
+        is, and the one of y.
     local
         What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb] and fields of a
         model.
@@ -241,6 +244,7 @@ class Model:
     others: Step = np.zeros_like
     lanes: tuple[tuple[str, Sequence[int], Sequence[int]], ...] = ()
     given: tuple[int, Step] | None = None
+    scaled: tuple[tuple[Sequence[int], int, int], ...] = ()
     local: tuple[tuple[Callable[[int], Array], Mapping[str, Any]], ...] = ()
     only: tuple[tuple[frozenset[int], Mapping[str, Any]], ...] = ()
     partial: Partial | None = None
@@ -318,10 +322,8 @@ class Model:
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
     ) -> tuple[Array, Array, Array]:
         """Return scale products [n], what is added up [n, 33] and terms [n] of the blocks that meet."""
-        (xw, xa, qx, _), (yw, ya, qy, _) = x, y
-        (ix, iy), (of_x, of_y) = meeting[:2], meeting[-2:]
-        halves_x, halves_y = self.pick(xw[of_x], xa[of_x], yw[of_y], ya[of_y])
-        d = self.scale_product(self.widen_x(halves_x), self.widen_y(halves_y))
+        qx, qy, (ix, iy), (of_x, of_y) = x[2], y[2], meeting[:2], meeting[-2:]
+        d = self._scales(x, y, of_x, of_y)
         codes = {"x": qx[ix], "y": qy[iy]}
         for side, elements, far in self.lanes:
             data, numbers = (x[3], ix) if side == "x" else (y[3], iy)
@@ -337,7 +339,15 @@ class Model:
             )
             beside = beside + self.beside(codes["x"], codes["y"], other_x, other_y)
         sums = self.block_sum(of) + beside
-        terms = np.asarray(self.term(sums * d))
+        largest, scaled = d, sums * d
+        for elements, *shifts in self.scaled:
+            at = [own % nb + shift for own, shift in zip((of_x, of_y), shifts, strict=True)]
+            is_inside = np.all([(each >= 0) & (each < nb) for each in at], axis=0)
+            taken = (np.where(is_inside, own + s, own) for own, s in zip((of_x, of_y), shifts, strict=True))
+            other = np.where(is_inside, self._scales(x, y, *taken), 0.0)
+            largest = np.maximum(np.abs(largest), np.abs(other))
+            scaled = scaled + of[:, elements].sum(axis=1) * (other - d)
+        terms = np.asarray(self.term(scaled))
         if self.given is not None:
             shift, part = self.given
             target = ix % nb + shift
@@ -345,7 +355,12 @@ class Model:
             scales[ix % nb] = d
             is_inside = (target >= 0) & (target < nb)
             terms = terms + np.where(is_inside, part(sums) * scales[target % nb], 0)
-        return d, np.column_stack([of, beside]), terms
+        return largest, np.column_stack([of, beside]), terms
+
+    def _scales(self, x: list[Array], y: list[Array], of_x: Array, of_y: Array) -> Array:
+        """Return the products of the scales of some blocks of x and of y [n]."""
+        halves_x, halves_y = self.pick(x[0][of_x], x[1][of_x], y[0][of_y], y[1][of_y])
+        return np.asarray(self.scale_product(self.widen_x(halves_x), self.widen_y(halves_y)))
 
     def _dot(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int

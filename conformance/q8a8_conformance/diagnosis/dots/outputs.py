@@ -163,11 +163,8 @@ class Written:
 
     def __init__(self, bench: Bench, bs: int) -> None:
         self.bench, self.bs = bench, bs
-        rows = [
-            np.stack([bench.encode(bench.one(code), side) for code in codes])
-            for side, codes in zip("xy", FACTORS, strict=True)
-        ]
-        self.call = calls.dot_pair(*rows, bs=bs)
+        x, y = ([bench.one(code) for code in codes] for codes in FACTORS)
+        self.call = bench.call_of_two(x, y, bs)
         self.size = bs + 2
         found = []
         for fill in FILLS:
@@ -337,11 +334,8 @@ def _is_exchanged(bench: Bench, order: Sequence[int], nb: int, block: int) -> bo
     """Return whether the products of one block, beside blocks of zeros, are stored in another order."""
     codes = np.zeros((4, nb), np.int64)
     codes[:, block] = np.concatenate(FACTORS)
-    x, y = (
-        np.stack([bench.encode(bench.row(row), side) for row in rows])
-        for side, rows in (("x", codes[:2]), ("y", codes[2:]))
-    )
-    got = np.frombuffer(bench.outputs(with_s(calls.dot_pair(x, y, bs=2), bytes(16)))[0], "<f4")
+    x, y = ([bench.row(row) for row in rows] for rows in (codes[:2], codes[2:]))
+    got = np.frombuffer(bench.outputs(with_s(bench.call_of_two(x, y), bytes(16)))[0], "<f4")
     return [float(got[place]) for place in order] == list(PRODUCTS)
 
 

@@ -126,7 +126,7 @@ def _spread(ordered: Sequence[CallResult]) -> list[CallResult]:
 
 
 def _made(bench: Bench, nb: int) -> CallResult:
-    call = Row(bench, nb).call()
+    call = Row(bench, nb).calls()[0]
     return CallResult(call, bench.outputs(call))
 
 
