@@ -137,6 +137,7 @@ static void compare_settings(struct notes *notes) {
 
 /* The state that calls without STATE are compared with later. */
 void watch_install(void) {
+    state_make_unusual();
     state_read(&last);
 }
 

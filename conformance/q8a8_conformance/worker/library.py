@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache, partial
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol.messages import NO_FAULTS, Fault, LoadChange, Option
+from q8a8_conformance.protocol.messages import LOAD_FLUSHING, NO_FAULTS, Fault, LoadChange, Option
 from q8a8_conformance.spec.abi import NAMES, get_function
 from q8a8_conformance.worker.convention import trampoline
 from q8a8_conformance.worker.fenv import floating_point
@@ -92,7 +93,7 @@ class LibraryTarget:
         names = parse_symbols(symbols)
         if not path.is_file():
             raise TargetError(f"there is no file {path}")
-        watch = LoadWatch(floating_point())
+        watch = LoadWatch(floating_point(), flush=bool(os.environ.get(LOAD_FLUSHING)))
         try:
             self._library = ctypes.CDLL(str(path.absolute()))
         except OSError as error:
@@ -112,6 +113,7 @@ class LibraryTarget:
                 raise TargetError(f"--init {init}: {path.name} exports no {init}")
             initialize()
             watch.compare("init")
+        watch.end()
         self._addresses = {
             name: ctypes.cast(function, ctypes.c_void_p).value or 0
             for name, function in self._functions.items()

@@ -103,6 +103,67 @@ def test_modes_changed_by_loading_fail(
     assert "every later float operation of the loading thread" in tested.out
 
 
+TABLE = """
+#include <string.h>
+static float table[65536];
+static void fill(void) {
+    for (uint32_t half = 0; half < 65536; half++) {
+        uint32_t bits = (half & 0x8000) << 16 | (half & 0x7fff) << 13;
+        memcpy(&table[half], &bits, 4);
+        *(volatile float *)&table[half] *= 0x1p112f;
+    }
+}
+"""
+READ = ("_Float16 d;", "uint16_t d;"), ("(float)d", "table[d]")
+IN_THREAD = """
+#include <pthread.h>
+#include <semaphore.h>
+static sem_t asked, done;
+static void *serve(void *unused) {
+    for (;; sem_post(&done)) {
+        while (sem_wait(&asked)) {}
+        fill();
+    }
+    return unused;
+}
+static void first(void) {
+    static int started;
+    pthread_t thread;
+    if (!started++) { sem_init(&asked, 0, 0); sem_init(&done, 0, 0); pthread_create(&thread, 0, serve, 0); }
+    sem_post(&asked);
+    while (sem_wait(&done)) {}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "modes", "edits", "case", "failed"),
+    [
+        ("", "", (), "environment/machine", set()),
+        ("", "fesetenv(FE_DFL_ENV);", (), "environment/machine", {"ENV-1"}),
+        (TABLE, "fill();", READ, "environment/machine", {"ENV-2"}),
+        # The thread has the modes of the call that starts it, and keeps them.
+        (TABLE + IN_THREAD, "", (*READ, ("for (int64_t", "first(); for (int64_t")), "flush", {"ENV-2"}),
+    ],
+    ids=["right", "modes-reset", "table-of-loading", "thread-of-first-call"],
+)
+def test_modes_of_another_time(
+    q8a8_test: Callable[..., Tested],
+    library: Callable[[str], Path],
+    before: str,
+    modes: str,
+    edits: tuple[tuple[str, str], ...],
+    case: str,
+    failed: set[str],
+) -> None:
+    """Flush modes that a program had while it loaded, or first called, a library make no difference later."""
+    text = LIBRARY.replace("MODES", modes).replace("\n__attribute__", f"{before}\n__attribute__")
+    for old, new in edits:
+        text = text.replace(old, new)
+    tested = q8a8_test(f"lib:{library(text)}", "--case", f"{case}/dequantize_row_q8_a8")
+    assert tested.rules("fail") == failed, tested.out
+
+
 def test_calls_that_print_are_warned_of(q8a8_test: Callable[..., Tested]) -> None:
     """A kernel in Python that prints conforms, with a warning."""
     tested = q8a8_test("py:partial_kernels:Printing", "--rules", "ENV-10,ENV-6,ENV-7,ENV-2")

@@ -88,6 +88,8 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
         with suppress(NoAnswerError):
             found = _said_of(fault, call, ask)
     effect, (where, words) = SIDE_EFFECTS[fault], found or _SOME
+    if result and (modes := _modes_before(fault, call, ask)):
+        where, words = {**where, "modes": modes}, words + modes
     detail = result.detail.splitlines()[:1] if result else []
     return Fact(
         *(effect.fact, where, effect.rule, f"{effect.happens}{words or ' in every call'}.", effect.fix, ""),
@@ -95,6 +97,23 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
         evidence=(Evidence(call, (), (), "; ".join((_length(call), *detail))),),
         nrc=call.nrc,
     )
+
+
+def _modes_before(fault: Fault, call: Call, ask: Ask) -> str:
+    """Say in which modes of the caller's a call has a side effect, where it has none in the usual ones."""
+    if not call.options & Option.FLUSH:
+        return ""
+    once = replace(call, repeat=1)
+    for made, words in (
+        (replace(once, options=call.options & ~Option.FLUSH), ""),
+        (once, " if flush modes are set before the call"),
+    ):
+        result = ask(made)
+        if result is None or fault in result.faults:
+            return words
+    if fault is Fault.FLUSH_MODE_CHANGED:
+        return " if one of the flush modes alone is set before the call"
+    return " if the precision of the x87 unit is not the usual one before the call"
 
 
 def of_reach(died: Sequence[tuple[Call, str]], ask: Ask) -> Fact | None:

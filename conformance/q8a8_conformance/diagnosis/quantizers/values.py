@@ -158,13 +158,21 @@ def _is_wrong(calls: QuantizerCalls, value: Array, *, of_scales: bool) -> bool:
     return bool(wrong.any()) if of_scales else bool((got.codes != q)[~wrong].any())
 
 
+_ELSEWHERE = "other bytes in "
+"""How a message begins that names another process in which a call was made."""
+
+
 def _state(failure: Failure, actual: tuple[bytes, ...], explained: Sequence[Call]) -> Fact:
     again, now = ("right",) * 2 if actual == failure.expected else ("other", "another wrong result")
+    said = f"The same call gave one result in its place among other calls, and {now} when it was made again."
+    place = failure.message.removeprefix(_ELSEWHERE)
+    if again == "right" and place != failure.message:
+        said = f"The same call gave a wrong result in {place}, and the right one in another process."
     return Fact(
         "depends-on-more-than-inputs",
         {"again": again},
         "Q8A8-ENV-2",
-        f"The same call gave one result in its place among other calls, and {now} when it was made again.",
+        said,
         "Keep no state between calls, and let no address, count, mode or thread decide anything.",
         "",
         function=failure.call.function,
