@@ -16,6 +16,7 @@ from q8a8_conformance.diagnosis.products.words import LETTERS
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 from q8a8_conformance.reveal.places import Seen, find_rule
+from q8a8_conformance.reveal.quantizers.words import either
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,7 +112,7 @@ def _of_side(session: AnySession, side: str, failures: Sequence[Failure]) -> Fac
             what_of = "" if rule.is_any and not rule.length else f" ({where})"
             sentence = (
                 f"Outputs of row {i} of {side}{what_of} are {what} where {which} of {side} has "
-                f"{'a scale that is ' if side == 'w' else ''}{_either(telling)}."
+                f"{'a scale that is ' if side == 'w' else ''}{either(telling)}."
             )
             data = {"side": side, "rows": which, "values": telling, "of": rule.to_json()}
             ids = {id(one) for one in failures}
@@ -122,10 +123,6 @@ def _of_side(session: AnySession, side: str, failures: Sequence[Failure]) -> Fac
                 explains=partial(_is_one_of, ids),
             )
     return None
-
-
-def _either(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
 def _is_one_of(ids: set[int], result: CallResult) -> bool:

@@ -23,6 +23,7 @@ from q8a8_conformance.diagnosis.quantizers.effect import (
     LARGEST_CODE,
     Effect,
     Given,
+    with_bytes,
     with_codes,
     with_scales,
 )
@@ -89,9 +90,8 @@ def _by_sign(case: Case) -> Given:
 
 
 def _changed_codes(case: Case, change: Callable[[Array], Array]) -> Given:
-    data = case.right.copy()
-    data[:, 2:] = np.asarray(change(case.codes)).astype(np.int64).astype(np.int8).view(np.uint8)
-    return data, np.ones(data.shape, np.bool_)
+    codes = np.asarray(change(case.codes)).astype(np.int64).astype(np.int8)
+    return with_bytes(case, codes.view(np.uint8))
 
 
 def limit_effect(low: int, high: int) -> Effect:
@@ -106,16 +106,12 @@ def limit_effect(low: int, high: int) -> Effect:
 def table_effect(pairs: tuple[tuple[int, int], ...]) -> Effect:
     """Return that some codes are stored as others."""
     text = "; ".join(f"the code {a} is stored as {b}" for a, b in pairs)
-    table = dict(pairs)
-
-    def change(q: Array) -> Array:
-        for a, b in table.items():
-            q = np.where(q == a, 1000 + b, q)
-        return np.where(q >= 1000 - LARGEST_CODE - 1, q - 1000, q)
-
+    table = np.arange(-128, 128)
+    for a, b in pairs:
+        table[a + 128] = b
     where = {"codes": "some", "pairs": [list(pair) for pair in pairs]}
     text = f"{text[0].upper()}{text[1:]}"
-    gives = partial(_changed_codes, change=change)
+    gives = partial(_changed_codes, change=lambda q: table[q + 128])
     rule = "Q8A8-QNT-5" if min(b for _, b in pairs) < -LARGEST_CODE else "Q8A8-QNT-4"
     return Effect("value-codes", where, text, rule, STEP_FIXES["Q8A8-QNT-5"], gives)
 

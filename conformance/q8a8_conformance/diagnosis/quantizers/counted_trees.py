@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from q8a8_conformance.reveal.quantizers.words import listed
+from q8a8_conformance.reveal.quantizers.words import either, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -144,6 +144,5 @@ def _tests(bad: Array) -> Iterator[tuple[str, Counted]]:
     yield "size is a power of two", lambda n: np.asarray(n & (n - 1) == 0)
     for m in MODULI:
         rests = np.unique(bad % m).tolist()
-        words = f"{', '.join(map(str, rests[:-1]))}{' or ' if rests[1:] else ''}{rests[-1]}"
-        text = f"size is no multiple of {m}" if rests == [*range(1, m)] else f"size % {m} is {words}"
+        text = f"size is no multiple of {m}" if rests == [*range(1, m)] else f"size % {m} is {either(rests)}"
         yield text, lambda n, m=m, rests=rests: np.isin(n % m, rests)

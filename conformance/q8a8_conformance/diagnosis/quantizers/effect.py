@@ -63,6 +63,13 @@ def quantized(case: Case, amax: Array, recipe: Recipe | None = None, h: Array | 
     return data, known
 
 
+def with_bytes(case: Case, data: Array | int, columns: slice = slice(2, None)) -> Given:
+    """Return the right bytes with others, [n, columns], in some columns: those of the codes, unless given."""
+    found = case.right.copy()
+    found[:, columns] = data
+    return found, np.ones(found.shape, np.bool_)
+
+
 def with_codes(case: Case, q: Array) -> Given:
     """Return the right scales with other codes, numbers [n, s]; those that are no int8 are not known."""
     data = case.right.copy()
@@ -75,6 +82,4 @@ def with_codes(case: Case, q: Array) -> Given:
 
 def with_scales(case: Case, bits: Array) -> Given:
     """Return the right codes with other scales, uint16 [n]."""
-    data = case.right.copy()
-    data[:, :2] = np.ascontiguousarray(bits, "<u2").view(np.uint8).reshape(-1, 2)
-    return data, np.ones(data.shape, np.bool_)
+    return with_bytes(case, np.ascontiguousarray(bits, "<u2").view(np.uint8).reshape(-1, 2), slice(2))

@@ -32,7 +32,14 @@ from q8a8_conformance.diagnosis.quantizers.codes import (
     precision_effects,
     rounding_effects,
 )
-from q8a8_conformance.diagnosis.quantizers.effect import DESIGN, LARGEST_CODE, Effect, Given, quantized
+from q8a8_conformance.diagnosis.quantizers.effect import (
+    DESIGN,
+    LARGEST_CODE,
+    Effect,
+    Given,
+    quantized,
+    with_bytes,
+)
 from q8a8_conformance.diagnosis.quantizers.paired import paired_effects
 from q8a8_conformance.diagnosis.quantizers.sharing import sharings
 from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES, STEP_RULES, named_step
@@ -96,9 +103,7 @@ def _written(*, is_row: bool) -> Iterator[Effect]:
 
 
 def _kept(case: Case, *, columns: slice, zero: bool) -> Given:
-    data = case.right.copy()
-    data[:, columns] = 0 if zero else case.before[:, columns]
-    return data, np.ones(data.shape, np.bool_)
+    return with_bytes(case, 0 if zero else case.before[:, columns], columns)
 
 
 # Whose amax.

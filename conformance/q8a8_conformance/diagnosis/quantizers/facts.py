@@ -158,16 +158,12 @@ def _of_no_elements(failures: Sequence[Failure]) -> list[Fact]:
     bits = int.from_bytes(got[:2], "little")
     is_kept = got == bytes(shown.call.buffers[index].data)
     what = "is not written" if is_kept else f"is 0x{bits:04x}, not +0"
-    named = (
-        "empty-scale",
-        {"size": 0, "written": not is_kept},
-        "Q8A8-QNT-9",
-        f"With size = 0 the scale {what}.",
-    )
+    where = {"size": 0, "written": not is_kept}
+    fix = "Store the scale +0 before anything returns."
     text = f"scale 0: expected 0x0000, got 0x{bits:04x}"
     return [
         Fact(
-            *(*named, "Store the scale +0 before anything returns.", ""),
+            *("empty-scale", where, "Q8A8-QNT-9", f"With size = 0 the scale {what}.", fix, ""),
             function=ACTIVATION,
             evidence=(Evidence(shown.call, shown.expected, shown.outputs, text),),
             explains=lambda one: one.call.function == ACTIVATION and not one.call.n,

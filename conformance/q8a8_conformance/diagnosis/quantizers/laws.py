@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.recipe import RECIPES, Recipe
-from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.quantizers.cases import case_of
-from q8a8_conformance.diagnosis.quantizers.evidence import show
+from q8a8_conformance.diagnosis.quantizers.evidence import shortest
 from q8a8_conformance.diagnosis.quantizers.search import Law, Search, gives
 from q8a8_conformance.inputs.calls import ACTIVATION
 from q8a8_conformance.reveal.asking import NoAnswerError
@@ -127,12 +127,7 @@ def _fact(
     explains: Callable[[CallResult], bool],
 ) -> Fact:
     explained = remembered(explains)
-    shown = min((one for one in failed if explained(one)), key=lambda one: one.call.n, default=None)
-    evidence: tuple[Evidence, ...] = ()
-    if shown is not None:
-        text = show(function, shown.call, shown.expected, shown.outputs)
-        evidence = (Evidence(shown.call, shown.expected, shown.outputs, text),)
-    return Fact(*named, function=function, evidence=evidence, explains=explained)
+    return Fact(*named, function=function, evidence=shortest(explained, failed), explains=explained)
 
 
 def _explains(

@@ -13,7 +13,7 @@ import numpy as np
 
 from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
-from q8a8_conformance.reveal.quantizers.words import listed
+from q8a8_conformance.reveal.quantizers.words import either, listed
 
 Holds = Callable[[Array], Array]
 Tests = Callable[[Array], "Iterator[Test]"]
@@ -79,16 +79,12 @@ def remainders(name: str, words: Callable[[int, str], str], m: int) -> Tests:
         rests = np.unique(values % m).tolist()
         if len(rests) <= m // 2 or len(rests) == m - 1:
             (other, *_) = {*range(m)} - {*rests}
-            text = words(m, _either(rests) if len(rests) <= m // 2 else f"not {other}")
+            text = words(m, either(rests) if len(rests) <= m // 2 else f"not {other}")
             data = {name: {"modulus": m, "remainders": rests}}
             cost = 1 + min(len(rests), 2 + m - len(rests)) + (m > EVEN)
             yield Test(text, data, cost, lambda of: np.isin(of % m, rests))
 
     return tests
-
-
-def _either(numbers: list[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{', '.join(map(str, numbers[:-1]))} or {numbers[-1]}"
 
 
 def signs(name: str, noun: str, *, cost: int = 3) -> Tests:
