@@ -90,7 +90,24 @@ def scales_of_the_block_before(_nrc: int, number: int, rows: list[Array]) -> flo
     return float((sums * scale(x)).sum())
 
 
+def carried(nrc: int, number: int, rows: list[Array]) -> float:
+    """Add the carries of x0's sums of four products beyond 16 bits to the sums of x1."""
+    x, y = own(number, rows)
+    sums = (x["weight_qs"].astype(int) * y["weight_qs"]).sum(axis=-1)
+    if nrc == 2 and number % 2:
+        others = (rows[0]["weight_qs"].astype(int) * y["weight_qs"]).reshape(-1, 8, 4).sum(axis=-1)
+        sums = sums + ((others + 32768) >> 16).sum(axis=-1)
+    return float((sums * scale(x) * scale(y)).sum())
+
+
 KERNELS = {
+    "carried": (
+        carried,
+        (
+            "With nrc = 2, in x1·y0 and x1·y1: The carries of sums of four consecutive products of x0 and y "
+            "beyond 16 bits are added."
+        ),
+    ),
     "scales-of-the-block-before": (
         scales_of_the_block_before,
         "In every odd block: products of elements 0 to 3 are multiplied by y's scale of block b - 1.",

@@ -16,8 +16,9 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.bench import Bench, OneResult, mixed, with_s
 from q8a8_conformance.diagnosis.dots.model import matches, merged
-from q8a8_conformance.diagnosis.dots.other_rows import is_of_others, named
+from q8a8_conformance.diagnosis.dots.other_rows import is_of_others, loud, named
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs.dot_rows import random_pair
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import find_rule, seen_of
 
@@ -46,6 +47,9 @@ MOST = 63
 
 EFFECTS = 6
 """Different things that may happen to blocks of a result: more are in no order."""
+
+SEEN = (1, 2, 3, 5, 8, 9, 17)
+"""Blocks of rows in which a fact about one result must show, to be one about another, too."""
 
 AGAIN = 12
 """Failed calls that are made again beside other rows."""
@@ -287,14 +291,18 @@ def each_alone(
         left = (one for one in wrong if number in _wrong(bench, here, one))
         single = list(filter(None, (_single(bench, one, number) for one in left)))
         one = OneResult(bench, number)
-        if is_of_others(one, (each.call for each in single)):
+        if is_of_others(one, single):
             one.others = mixed
-            single = [CallResult(each.call, one(each.call)) for each in single[:AGAIN]]
+            made = (*(each.call for each in single[:AGAIN]), *loud(bench.alone(one)))
+            single = [CallResult(call, one(call)) for call in made]
             single = [each for each in single if not matches(replace(known, others=mixed), each)]
         for fact in look(one, single) if single else ():
             numbers = found.setdefault(fact.sentence, (fact, []))[1]
             numbers += [number] * (number not in numbers)
-    for fact, numbers in found.values():
+    for fact, shown in found.values():
+        # (Some of which no failed call shows it may have it, too.)
+        others = (number for number in range(len(OF)) if fact.changes and number not in shown)
+        numbers = sorted({*shown, *(number for number in others if _is_so(bench, known, fact, number))})
         which = "" if len(numbers) == len(OF) else f", in {' and '.join(OF[number] for number in numbers)}"
         yield replace(
             fact,
@@ -306,6 +314,18 @@ def each_alone(
             changes=_only(numbers, fact),
             when=fact.when and _of_two(bench, fact.when, numbers),
         )
+
+
+def _is_so(bench: Bench, known: Model, fact: Measured, number: int) -> bool:
+    """Return whether a fact about other results holds for one of which no failed call shows it."""
+    one = OneResult(bench, number, mixed)
+    without = replace(known, others=mixed)
+    model = merged(without, [fact.changes])
+    made = [*loud(bench.alone(one)), *(bench.alone(one).call(*random_pair(nb, seed=nb)) for nb in SEEN)]
+    results = [CallResult(call, one(call)) for call in made]
+    return all(matches(model, each) for each in results) and not all(
+        matches(without, each) for each in results
+    )
 
 
 def _after(sentence: str) -> str:
