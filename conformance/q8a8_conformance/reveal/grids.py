@@ -84,6 +84,12 @@ def away(v: Array) -> Array:
     return np.asarray(np.trunc(v + np.copysign(0.5, v)))
 
 
+def significant(v: Array, bits: int, to: Callable[[Array], Array]) -> Array:
+    """Return numbers of so many significant bits, float64, whose fractions are rounded by a function."""
+    fraction, exponent = np.frexp(np.asarray(v, np.float64))
+    return np.asarray(np.ldexp(to(np.ldexp(fraction, bits)), exponent - bits))
+
+
 ROUNDINGS: Final[Mapping[str, Callable[[Array], Array]]] = {
     "halves to even": np.rint,
     "halves away from zero": away,

@@ -23,7 +23,7 @@ from q8a8_conformance.diagnosis.dequantizers.model import (
 )
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
-from q8a8_conformance.reveal.grids import away
+from q8a8_conformance.reveal.grids import away, significant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     Change = Callable[..., Any]
 
-F64 = np.float64
 NAMED = "dequantize-"
 """What the names of the catalogue's mistakes begin with."""
 
@@ -149,7 +148,7 @@ def _less_scales() -> Iterator[tuple[str, Change]]:
     for bits in range(1, 10):
         yield f"the scale is cut off to {11 - bits} significant bits", _bits(partial(_cut, bits=bits))
         what = f"the scale is rounded to {11 - bits} significant bits"
-        yield what, lambda _h, d, bits=bits: _rounding(d, 11 - bits, np.rint)
+        yield what, lambda _h, d, bits=bits: significant(d, 11 - bits, np.rint).astype(F32)
     for by in (1, 2, 8, 13, 15, 16, 112):
         power = f"2^{by}" if by > 1 else "2"
         yield f"the scale is multiplied by {power}", lambda _h, d, by=by: d * F32(2.0**by)
@@ -289,12 +288,6 @@ _PRODUCTS: tuple[tuple[Any, ...], ...] = (
 )  # fmt: skip
 
 
-def _rounding(exact: Array, bits: int, how: Change) -> Array:
-    """Return numbers with some significant bits."""
-    fraction, exponent = np.frexp(exact.astype(F64))
-    return np.asarray(np.ldexp(how(np.ldexp(fraction, bits)), exponent - bits), F32)
-
-
 def _rounded() -> Iterator[tuple[str, Change]]:
     """Yield products that are rounded: to significant bits, to integers, to multiples of a power of two."""
     for how, change in (
@@ -305,7 +298,7 @@ def _rounded() -> Iterator[tuple[str, Change]]:
     ):
         for bits in range(23, 1, -1):
             what = f"the product is {how} to {bits} significant bits{' (bfloat16)' if bits == 8 else ''}"
-            yield what, lambda _d, _v, y, bits=bits, how=change: _rounding(y, bits, how)
+            yield what, lambda _d, _v, y, bits=bits, how=change: significant(y, bits, how).astype(F32)
         for bits in (0, 8, 10, 14, 15, 16, 20, 24):
             what = f"the product is {how} to {f'a multiple of 2^-{bits}' if bits else 'an integer'}"
             yield what, partial(_fixed, bits, change, -0.0)

@@ -263,13 +263,7 @@ def _of_trigger(survey: _Survey, trigger: Trigger) -> tuple[str, Effect, str, Tr
     return None
 
 
-def _fact(
-    bench: Bench,
-    reach: str,
-    effect: Effect,
-    text: str,
-    some: Sequence[Triggered],
-) -> Measured:
+def _fact(bench: Bench, reach: str, effect: Effect, text: str, some: Sequence[Triggered]) -> Measured:
     """Return the fact that some values have one effect."""
     names = [trigger.name for trigger, *_ in some]
     of_zero = all("zero-scale" in name for name in names)
@@ -285,10 +279,8 @@ def _fact(
         if {*zeros} <= {*words}:
             words.remove(zeros[1])
             words[words.index(zeros[0])] = f"{side}'s scale of block b is zero"
-    where = " or ".join(words)
-    for at in (at for _, at, _ in some if at):
-        where += f", in {at.text('block', 'nb')}"
-        break
+    at = next((at for _, at, _ in some if at), None)
+    where = " or ".join(words) + (f", in {at.text('block', 'nb')}" if at else "")
     return bench.measured(
         "zero-scale-affects-others" if of_zero else "block-affects-others",
         {"values": names, "blocks": reach, "ends": ends, **effect.to_json()}

@@ -16,7 +16,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.diagnosis.dots.elements import elements_words
-from q8a8_conformance.reveal.grids import away
+from q8a8_conformance.reveal.grids import away, significant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -148,14 +148,8 @@ def in_bits(v: Array, bits: int, ends: str) -> Array:
     return np.asarray(np.clip(v, least, 2 * half - 1 if least == 0 else half - 1))
 
 
-def rounded(v: Array, bits: int, to: Callable[[Array], Array]) -> Array:
-    """Return numbers of so many significant bits."""
-    fraction, exponent = np.frexp(np.asarray(v, np.float64))
-    return np.asarray(np.ldexp(to(np.ldexp(fraction, bits)), exponent - bits))
-
-
 def _as_half(v: Array) -> Array:
-    of = rounded(v, 11, np.rint)
+    of = significant(v, 11, np.rint)
     return np.asarray(np.where(np.abs(v) >= HALF_OVERFLOWS, np.copysign(np.inf, of), of))
 
 
@@ -194,7 +188,7 @@ def _changes() -> Iterator[Change]:
         for word, to in (("rounded", np.rint), ("cut off", np.trunc), ("rounded away", away)):
             words = f"{{is}} {word} to {bits} significant bits{name}"
             runs = bits in SHORT and word != "rounded away"
-            yield Change(words, {"bits": bits, "by": word}, partial(rounded, bits=bits, to=to), runs)
+            yield Change(words, {"bits": bits, "by": word}, partial(significant, bits=bits, to=to), runs)
     for power in range(1, 16):
         others: tuple[tuple[str, Callable[[Array], Array]], ...] = (
             ("rounded down", np.floor), ("cut off", np.trunc), ("rounded", np.rint), ("rounded away", away),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
-from q8a8_conformance.diagnosis.dots.partial_sums import rounded
 from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.reveal.grids import significant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,8 +98,8 @@ class Reading:
             "zero": lambda: 0 * h,
             "magnitude": lambda: np.abs(h),
             "negated": lambda: -h,
-            "cut": lambda: rounded(h, int(self.value), way),
-            "rounded": lambda: rounded(h, int(self.value), way),
+            "cut": lambda: significant(h, int(self.value), way),
+            "rounded": lambda: significant(h, int(self.value), way),
             "cut to": lambda: way(h / 2.0**self.value) * 2.0**self.value,
             "rounded to": lambda: way(h / 2.0**self.value) * 2.0**self.value,
             "scaled": lambda: h * 2.0**self.value,

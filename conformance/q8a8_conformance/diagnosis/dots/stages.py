@@ -22,9 +22,10 @@ from q8a8_conformance.diagnosis.dots.contexts import in_context
 from q8a8_conformance.diagnosis.dots.maps import measured_map
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.dots.model import products as plain_products
-from q8a8_conformance.diagnosis.dots.partial_sums import in_bits, partial_sums, rounded
+from q8a8_conformance.diagnosis.dots.partial_sums import in_bits, partial_sums
 from q8a8_conformance.diagnosis.dots.readings import product_reading, readings, sum_reading
 from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.reveal.grids import significant
 from q8a8_conformance.reveal.quantizers.words import ranges
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def _taken_off() -> Iterator[tuple[dict[str, Any], str, Taken]]:
         yield {"bits": bits, "ends": ends}, words, partial(in_bits, bits=bits, ends=ends)
     for bits in range(4, 12):
         words = f"is rounded to {bits} bits"
-        yield {"rounded": bits}, words, lambda of, bits=bits: rounded(of, bits, np.rint).astype(np.int64)
+        yield {"rounded": bits}, words, lambda of, bits=bits: significant(of, bits, np.rint).astype(np.int64)
     for power in range(8, 20):
         words = f"is cut to a multiple of 2^{power}"
         yield {"unit": power}, words, lambda of, power=power: of >> power << power
