@@ -250,7 +250,7 @@ def _experiments(
         yield lambda: outputs.ignored(bench)
     yield lambda: fields.fields(bench)
     yield lambda: layouts.layouts(bench)
-    bench.encoders = layouts.encoders_of(bench.function, [*base, *found])
+    bench.encoders = layouts.encoders_of(bench.version, [*base, *found])
     prepared = (not bench.encoders and prepared) or _prepare(bench)
     if bench.nrc == 2:
         yield lambda: outputs.pairs(bench)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.dots.model import Model, joined, places
+from q8a8_conformance.diagnosis.dots.model import SIZES, Model, joined, places
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, words
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.deadline import Deadline
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import CallResult
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
 
@@ -139,6 +139,20 @@ class Bench:
         if outputs is None:
             raise NoAnswerError
         return outputs
+
+    def answer(self, call: Call) -> CallResult:
+        """Make a call, and return it with its outputs."""
+        return CallResult(call, self.outputs(call))
+
+    @property
+    def version(self) -> int:
+        """The version of the blocks that the function takes."""
+        return 1 if self.function == calls.DOT else 2
+
+    @property
+    def size(self) -> int:
+        """Bytes of a block."""
+        return SIZES[self.version]
 
     def check_time(self) -> None:
         """Raise :class:`NoAnswerError` where the time is up."""

@@ -46,7 +46,7 @@ def codes_elsewhere(bench: Bench) -> Candidate | None:
 
     Every code of the other row must meet one byte; where all are in the block, nothing is said.
     """
-    size = SIZES[_version(bench)]
+    size = bench.size
     first = bench.place * size
     for side in "xy":
         met = [_met(bench, side, element) for element in range(32)]
@@ -68,10 +68,6 @@ def codes_elsewhere(bench: Bench) -> Candidate | None:
     return None
 
 
-def _version(bench: Bench) -> int:
-    return 1 if bench.function == calls.DOT else 2
-
-
 def _distances(side: str, far: Mapping[int, int], size: int) -> str:
     """Say how far away elements are read."""
     parts = []
@@ -91,7 +87,7 @@ def _distances(side: str, far: Mapping[int, int], size: int) -> str:
 
 def _met(bench: Bench, side: str, element: int) -> int | None:
     """Return the byte of a row of `side` that an element of the other row's block meets; None for no one."""
-    version, nb = _version(bench), bench.length
+    version, nb = bench.version, bench.length
     size = SIZES[version]
     numbers = np.arange(nb * size)
     unit = np.zeros((nb, 32), np.int64)

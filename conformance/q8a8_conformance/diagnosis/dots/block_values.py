@@ -16,7 +16,6 @@ from q8a8_conformance.diagnosis.dots.bench import changes_of
 from q8a8_conformance.diagnosis.dots.model import Model, joined, matches
 from q8a8_conformance.diagnosis.dots.row_effects import Effect, Kind, shifted
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Seen, find_rule
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
 
     # Scales of x and y [nb], codes of x and y [nb, 32].
@@ -200,8 +200,7 @@ class _Survey:
             if block or "same" not in self._trigger.name:
                 self._trigger.put(values, block)
         x, y = (dot_rows.blocks(values[side], values[side + 2]) for side in (0, 1))
-        call = bench.call(x, y)
-        return CallResult(call, bench.outputs(call))
+        return bench.answer(bench.call(x, y))
 
     def wrong(self, nb: int) -> Array:
         """Return for which blocks a row is wrong: bool [nb]."""

@@ -11,7 +11,6 @@ from q8a8 import layout
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import Rule, find_rule, seen_of
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
 
     # Of a block's own scale and the other one.
     Choice = Callable[[Array, Array], Array]
@@ -164,15 +164,8 @@ def _chosen(bench: Bench, nb: int = 1, block: int = 0) -> tuple[list[CallResult]
         return tried, None
     choices = [(fact, rule, slug, MUTANTS[slug].sentence, pick) for fact, (rule, slug, pick) in PICKS.items()]
     for fact, sentence, pick in _picks():
-        choices.append(
-            (
-                fact,
-                "Q8A8-LAY-5" if any(part in fact for part in OF_BOTH) else "Q8A8-DOT-9",
-                "",
-                sentence,
-                pick,
-            )
-        )
+        rule = "Q8A8-LAY-5" if any(part in fact for part in OF_BOTH) else "Q8A8-DOT-9"
+        choices.append((fact, rule, "", sentence, pick))
     given = (one for one in choices if all(matches(Model(pick=one[-1]), call) for call in tried))
     return tried, next(given, None)
 
@@ -215,8 +208,7 @@ def _real(bench: Bench, scales: Sequence[float], nb: int = 1, block: int = 0) ->
         side[("weight_scale", "activation_scale")[number % 2]] = OTHERS[number]
         side[("weight_scale", "activation_scale")[number % 2]][block] = value
     x["weight_qs"][block, bench.element] = y["weight_qs"][block, bench.element] = 1
-    call = calls.dot_real(x, y, s=bytes(4))
-    return CallResult(call, bench.outputs(call))
+    return bench.answer(calls.dot_real(x, y, s=bytes(4)))
 
 
 def _unused(bench: Bench) -> Iterator[Measured]:

@@ -18,14 +18,14 @@ import numpy as np
 from q8a8_conformance.diagnosis.dots.model import SIZES, Model, matches
 from q8a8_conformance.diagnosis.dots.read_at import read_words
 from q8a8_conformance.faults.catalogue import MUTANTS
-from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.inputs.arrays import Array
-from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
+    from q8a8_conformance.results.observations import CallResult
 
 Form = Callable[[Array], Array]
 
@@ -200,15 +200,14 @@ def _read_at(operand: str, far: Any) -> Callable[[str, int, int], tuple[Array, A
 def layouts(bench: Bench) -> Iterator[Measured]:
     """Find another layout of blocks, and let the experiments to come write rows in it."""
     rng = dot_rows.generator("layouts")
-    tried = [_made(bench, *(_random(rng, nb) for _ in "xy")) for nb in LENGTHS]
-    tried += [_made(bench, *(_random(rng, 1, bits) for bits in both)) for both in BITS]
+    tried = [bench.answer(bench.call(*(_random(rng, nb) for _ in "xy"))) for nb in LENGTHS]
+    tried += [bench.answer(bench.call(*(_random(rng, 1, bits) for bits in both))) for both in BITS]
     if all(matches(Model(), one) for one in tried):
         return
-    version = 1 if bench.function == calls.DOT else 2
-    found = next((one for one in _layouts(version) if _gives(one, tried)), None)
+    found = next((one for one in _layouts(bench.version) if _gives(one, tried)), None)
     if found is None:
         tried = list(_single(bench, rng))
-        forms = (one for one in _layouts(version) if one.is_form)
+        forms = (one for one in _layouts(bench.version) if one.is_form)
         is_wrong = not all(matches(Model(), one) for one in tried)
         found = next((one for one in forms if _gives(one, tried)), None) if is_wrong else None
     if found is None:
@@ -219,7 +218,7 @@ def layouts(bench: Bench) -> Iterator[Measured]:
         {"as": found.name, "operand": found.operand},
         "" if found.cause else found.words,
         cause=found.cause,
-        rule="" if found.cause else f"Q8A8-LAY-{1 if version == 1 else 3}",
+        rule="" if found.cause else f"Q8A8-LAY-{1 if bench.version == 1 else 3}",
         fix="" if found.cause else FIX,
         evidence=[bench.evidence(shown, f"{shown.n // 32} random blocks")],
         changes=found.changes,
@@ -229,9 +228,8 @@ def layouts(bench: Bench) -> Iterator[Measured]:
 FIX = "Read each block's scale as the little-endian half at its own place."
 
 
-def encoders_of(function: str, found: Sequence[Measured]) -> dict[str, Callable[[Array], Array]]:
+def encoders_of(version: int, found: Sequence[Measured]) -> dict[str, Callable[[Array], Array]]:
     """Return how rows of x and of y are written so that they are read as they are given."""
-    version = 1 if function == calls.DOT else 2
     named = {(one.where.get("as"), one.where.get("operand")) for one in found}
     return {
         side: one.encode
@@ -262,9 +260,4 @@ def _single(bench: Bench, rng: np.random.Generator) -> Iterator[CallResult]:
         rows = [bench.one(code) for code in (3, 5)]
         for row, scale in zip(rows, _numbers(bits), strict=True):
             row["weight_scale"][bench.place] = scale
-        yield _made(bench, *rows)
-
-
-def _made(bench: Bench, x: Array, y: Array) -> CallResult:
-    call = bench.call(x, y)
-    return CallResult(call, bench.outputs(call))
+        yield bench.answer(bench.call(*rows))

@@ -19,7 +19,6 @@ from q8a8_conformance.diagnosis.dots.bench import changes_of
 from q8a8_conformance.diagnosis.dots.beyond_block import codes_elsewhere, given_to_others, scales_of_others
 from q8a8_conformance.diagnosis.dots.model import Model, joined, matches, merged
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import Seen, find_rule
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.dots.candidates import Candidate
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
 
 LENGTHS = (*range(1, 11), 16, 17, 18, 33)
 """Blocks of the rows whose blocks are tried."""
@@ -162,7 +162,7 @@ class _Survey:
     ) -> bool:
         """Return whether a model gives every call on blocks of a rule, and calls beside other codes."""
         others = (
-            self._made_on(*rows)
+            self._bench.answer(self._bench.call(*rows))
             for nb in lengths
             if nb < BESIDE and beside
             for block in range(nb)
@@ -174,13 +174,11 @@ class _Survey:
     def _calls(self, nb: int) -> list[tuple[int, CallResult]]:
         if nb not in self._made:
             self._made[nb] = [
-                (block, self._made_on(*rows)) for block in range(nb) for rows in _rows(nb, block)
+                (block, self._bench.answer(self._bench.call(*rows)))
+                for block in range(nb)
+                for rows in _rows(nb, block)
             ]
         return self._made[nb]
-
-    def _made_on(self, x: Array, y: Array) -> CallResult:
-        call = self._bench.call(x, y)
-        return CallResult(call, self._bench.outputs(call))
 
 
 def _rows_beside(nb: int, block: int) -> Iterator[tuple[Array, Array]]:

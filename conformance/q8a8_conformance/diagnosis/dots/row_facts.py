@@ -19,7 +19,6 @@ from q8a8_conformance.diagnosis.dots.row_observed import effects_of, observed
 from q8a8_conformance.diagnosis.dots.row_terms import Row, UnknownError, greatest_code
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import Rule, Seen, find_rule
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.dots.row_observed import Observed
     from q8a8_conformance.diagnosis.dots.row_terms import Shape
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
 
 EVERY, SOME, DENSE = 300, 40, 100
 """Lengths up to which many are tried, the same where no short row has failed, and those of which all are."""
@@ -228,7 +228,7 @@ def _ruled(rows: _Rows) -> Iterator[tuple[Rule | AsSeen, Effect]]:
 def _gives(found: Sequence[tuple[Rule | AsSeen, Effect]], rows: _Rows, nb: int) -> bool:
     """Return whether effects and their places give the sums of a row."""
     model = Model(placed=tuple((At(rule), effect) for rule, effect in found))
-    made = (CallResult(call, rows.bench.outputs(call)) for call in Row(rows.bench, nb).calls())
+    made = (rows.bench.answer(call) for call in Row(rows.bench, nb).calls())
     return rows.bench.factor != 1 or all(matches(model, one) for one in made)
 
 
@@ -255,7 +255,7 @@ def _fact(bench: Bench, fact: str, placed: Sequence[tuple[Rule | AsSeen, Effect]
     ]
     lengths += [nb for rule, _ in placed if isinstance(rule, AsSeen) for nb in rule.rows]
     nb = min(lengths, default=1)
-    made = [CallResult(call, bench.outputs(call)) for call in Row(bench, nb).calls()]
+    made = [bench.answer(call) for call in Row(bench, nb).calls()]
     shown = next((one for one in made if not matches(Model(), one)), made[0])
     text = "; ".join(dict.fromkeys(_words(rule, effect) for rule, effect in placed))
     return bench.measured(

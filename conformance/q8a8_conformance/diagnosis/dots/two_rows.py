@@ -10,13 +10,13 @@ import numpy as np
 from q8a8_conformance.diagnosis.dots.bench import with_s
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
 
 SHAPES = (
     (1, 0, 0),
@@ -238,7 +238,7 @@ def rows_apart(bench: Bench, failed: CallResult) -> Apart | None:
     for gaps in dict.fromkeys((*GAPS, (call.bx - row, call.by - row))):
         made = calls.pair_of_bytes(call.n // 32, x, y, bs=call.bs, x_gap=gaps[0], y_gap=gaps[1])
         made = with_s(made, bytes(call.buffers[call.spec.outputs[0]].data))
-        wrong[gaps] = not matches(Model(), CallResult(made, bench.outputs(made)))
+        wrong[gaps] = not matches(Model(), bench.answer(made))
     if all(wrong.values()) or not any(wrong.values()):
         return None
     first = next(gaps for gaps, is_so in wrong.items() if is_so)

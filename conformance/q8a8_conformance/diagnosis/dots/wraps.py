@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.dots.model import SIZES, Model, matches
+from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.dots.row_terms import Row, greatest_code
-from q8a8_conformance.inputs import calls
-from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
 
     Step = Any
 
@@ -97,13 +96,13 @@ def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     """Find the width in which an offset into a row wraps."""
     ordered = sorted(failed, key=lambda one: one.call.n)
     shortest = ordered[0].call.n // 32
-    size = SIZES[1 if bench.function == calls.DOT else 2]
-    for wrap in _wraps(size):
-        first = wrap.first(size)
+    for wrap in _wraps(bench.size):
+        first = wrap.first(bench.size)
         if shortest <= first or not all(matches(Model(**wrap.changes), one) for one in _spread(ordered)):
             continue
         lengths = (first, first + 1, first + 3, 2 * first + 1)
-        made = [_made(bench, nb) for nb in lengths if greatest_code(bench, nb) > 1]
+        long = [Row(bench, nb) for nb in lengths if greatest_code(bench, nb) > 1]
+        made = [bench.answer(row.calls()[0]) for row in long]
         if not all(matches(Model(**wrap.changes), one) for one in made):
             continue
         yield bench.measured(
@@ -123,11 +122,6 @@ def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
 def _spread(ordered: Sequence[CallResult]) -> list[CallResult]:
     """Return a few of the failed calls, short and long ones."""
     return [*ordered[: TRIED // 2], *ordered[TRIED // 2 :][-(TRIED // 2) :]]
-
-
-def _made(bench: Bench, nb: int) -> CallResult:
-    call = Row(bench, nb).calls()[0]
-    return CallResult(call, bench.outputs(call))
 
 
 def _sentence(wrap: Wrap, first: int) -> str:
