@@ -123,6 +123,9 @@ ANY(picked_by_clock, "picked-by-clock", "Q8A8-ENV-2",
 ANY(clobbers, "clobbers-register", "Q8A8-ENV-5",
     "Assembly uses a callee-saved register that it does not name.",
     "Name every register in the list of clobbers, or save it.", "")
+X86(wide_length, "x86-wide-length", "Q8A8-ENV-4",
+    "The length, an int, is read from the whole register, of which the upper half is undefined.",
+    "Extend it first: MOVSXD, or the register's lower half.", "")
 X86(leaves_direction, "x86-leaves-direction", "Q8A8-ENV-5",
     "A copy from the end leaves the direction flag set.",
     "Clear the flag (cld) before returning.", "")

@@ -38,6 +38,7 @@ EMPTY = 0
 
 It loads the library with flush modes set, as a host built with ``-ffast-math`` does, and calls without them:
 threads that are started meanwhile inherit them, and tables that are made then may lack subnormal numbers.
+What `malloc` gives is full of other bytes than zeros: without that large pieces hold zeros, mostly.
 """
 COPIES = 6
 """Processes whose first call is made from several threads, stopped at different moments."""
@@ -97,7 +98,8 @@ def asks_for(threads: int) -> str:
     """Say what the environment of another process asks for."""
     if threads:
         return f"asks for {threads} threads"
-    return "leaves the number of threads empty, and where flush modes were set while the library was loaded"
+    loaded = "where flush modes were set while the library was loaded"
+    return f"leaves the number of threads empty, {loaded}, and where malloc gives bytes that are not zero"
 
 
 def judge_modes_of_loading(judge: Judge) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import LOAD_FLUSHING, NO_FAULTS, Fault, LoadChange, Option
 from q8a8_conformance.spec.abi import NAMES, get_function
-from q8a8_conformance.worker.convention import trampoline
+from q8a8_conformance.worker.convention import UNDEFINED, trampoline
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.native_calls import NativeCall
 from q8a8_conformance.worker.process_state import LoadWatch
@@ -56,6 +56,13 @@ def parse_symbols(symbols: Iterable[str]) -> dict[str, str]:
 def _fields(function: str) -> tuple[str, ...]:
     """Return the fields of a call that its function takes as arguments; empty for its buffers."""
     return tuple(each.field if each.element is None else "" for each in get_function(function).parameters)
+
+
+def _undefined_above(function: str, arguments: Iterable[int]) -> list[int]:
+    """Return a call's arguments with bits that are not zero where an int leaves half a register undefined."""
+    upper = int.from_bytes(4 * bytes([UNDEFINED])) << 32
+    both = zip(get_function(function).parameters, arguments, strict=True)
+    return [value % 2**32 | upper if each.ctype == "int" else value for each, value in both]
 
 
 def _parts(buffer: PlacedBuffer, count: int) -> range:
@@ -150,7 +157,8 @@ class LibraryTarget:
         if self._trampoline and call.threads == 1:
             native = self.native(call, buffers)
             measured = Option.STATE in call.options
-            return self._trampoline.bind(native.function, native.arguments, measured=measured)
+            words = _undefined_above(call.function, native.arguments) if measured else native.arguments
+            return self._trampoline.bind(native.function, words, measured=measured)
         addresses = iter(buffers)
         arguments = [
             _INTEGERS[parameter.ctype](getattr(call, parameter.field))

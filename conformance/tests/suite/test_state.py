@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from q8a8_conformance.inputs.calls import dequantize
+from q8a8_conformance.inputs.dot_rows import filled
 from q8a8_conformance.protocol.messages import LoadChange
+from q8a8_conformance.protocol.session import Session
 from q8a8_conformance.suite.load_effects import describe
+from q8a8_conformance.suite.target import DIRTY_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +28,7 @@ LIBRARY = """
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 __attribute__((constructor)) static void load(void) { MODES signal(SIGINT, SIG_IGN); }
 void initialize(void) { printf("ready"); }
 void dequantize_row_q8_a8(const void *x, float *y, int64_t k) {
@@ -162,6 +169,41 @@ def test_modes_of_another_time(
         text = text.replace(old, new)
     tested = q8a8_test(f"lib:{library(text)}", "--case", f"{case}/dequantize_row_q8_a8")
     assert tested.rules("fail") == failed, tested.out
+
+
+@pytest.mark.parametrize(
+    ("text", "edit", "case", "failed"),
+    [
+        (LIBRARY, ("(float)d", "(float)d * (deep[9] < 1e30f)"), "process/dequantize_row_q8_a8", {"ENV-2"}),
+        (DOT, ("(int n,", "(int64_t n,"), "process/ggml_vec_dot_q8_a8_q8_a8", {"ENV-4"}),
+    ],
+    ids=["stack", "half-of-a-register"],
+)
+def test_what_nobody_has_cleared(
+    q8a8_test: Callable[..., Tested],
+    library: Callable[[str], Path],
+    text: str,
+    edit: tuple[str, str],
+    case: str,
+    failed: set[str],
+) -> None:
+    """A kernel takes its stack, or half a register, for zero: in some calls they are not."""
+    deep = "float *deep = __builtin_alloca(12000); for (int64_t j"
+    text = text.replace("MODES", "").replace("WRONG", "").replace("for (int64_t j", deep).replace(*edit)
+    tested = q8a8_test(f"lib:{library(text)}", "--case", f"*/{case}")
+    assert tested.rules("fail", "crashed") == failed, tested.out
+
+
+def test_memory_from_malloc_is_not_zero(library: Callable[[str], Path]) -> None:
+    """Pieces of memory, which may hold zeros when they are new, hold large numbers in one process."""
+    taken = "float *big = malloc(1 << 18), found = big[9]; free(big); for (int64_t j"
+    text = LIBRARY.replace("MODES", "").replace("for (int64_t j", taken).replace("(float)d", "found")
+    call = dequantize(filled(1, 1))
+    worker = (sys.executable, "-m", "q8a8_conformance.worker", "lib", str(library(text)))
+    with Session(worker) as session, session.sibling(DIRTY_MEMORY, one_processor=False) as other:
+        for each, is_large in ((session, False), (other, True)):
+            (result,) = each.call(call).outputs
+            assert (np.frombuffer(result, np.float32) > 1e37).all() == is_large
 
 
 def test_calls_that_print_are_warned_of(q8a8_test: Callable[..., Tested]) -> None:
