@@ -31,11 +31,11 @@ from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.products.facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.products.joint import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
-from q8a8_conformance.diagnosis.products.mapped import mapped_facts
 from q8a8_conformance.diagnosis.products.placements import placement_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
 from q8a8_conformance.diagnosis.products.spoiled import spoiled_facts
 from q8a8_conformance.diagnosis.products.state import state_of_products
+from q8a8_conformance.diagnosis.products.steps import step_facts
 from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
 from q8a8_conformance.diagnosis.quantizers import recipes
 from q8a8_conformance.diagnosis.quantizers.facts import quantizer_facts
@@ -327,7 +327,7 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
     made = [session.call(one.call).outputs for one in failures[:AGAIN]]
     if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
         return state_facts(lambda call: session.call(call).outputs, failures)
-    facts = mapped_facts(session, failures)
+    facts = step_facts(session, failures)
     if left := _left(failures, facts):
         facts += _sources_of_products(session, left)
     return jointly(facts, failures)

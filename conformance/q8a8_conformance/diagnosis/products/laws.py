@@ -27,7 +27,6 @@ from q8a8_conformance.diagnosis.products.judged import (
 )
 from q8a8_conformance.diagnosis.products.law_words import law_kind, law_words
 from q8a8_conformance.diagnosis.products.recipes import TellingMeasuring, is_unnamed
-from q8a8_conformance.diagnosis.products.scales import ScaleMeasuring, ScaleMeasuringOfX
 from q8a8_conformance.diagnosis.products.terms import SHORT, Law
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
@@ -100,7 +99,7 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         find_laws(measure, laws)
     left = list(failures)
     measures: dict[str, Measuring] = {}
-    for kind in (ExtremeMeasuring, TellingMeasuring, ScaleMeasuring, ScaleMeasuringOfX):
+    for kind in (ExtremeMeasuring, TellingMeasuring):
         left = [one for one in left if not any(_explains(laws, law, one) for law in laws)]
         if not left:
             break
@@ -114,7 +113,6 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         more = [law for law in others if law not in laws]
         if any(
             law.effect.sums
-            or law.effect.read
             or law.blocks.length
             or not (law.columns.is_any and law.blocks.is_any)
             or law.columns.length
@@ -358,8 +356,8 @@ def _json(law: Law) -> dict[str, Any]:
         what = {"side": effect.side, "part": effect.part, "of": f"{effect.axis} {effect.formula.text(i, n)}"}
     if effect.kept is not None:
         what = {"activations": effect.kept.words}
-    if of := effect.sums or effect.read:
-        what = {"sums" if effect.sums else "scales": of.words}
+    if effect.sums is not None:
+        what = {"sums": effect.sums.words}
     rules = {"columns": law.columns, "rows": law.rows, "blocks": law.blocks}
     return {**what, **{name: rule.to_json() for name, rule in rules.items()}}
 
