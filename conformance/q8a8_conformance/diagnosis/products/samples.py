@@ -228,14 +228,14 @@ def _steps() -> Iterator[Step]:
         side = "x" if kind == "activation" else "w"
         yield Step(kind, subject, side, numbers, partial(_of_factors, kind), is_single=False)
     for side in "wx":
-        values = (-127.0, 127.0, -1.0, -128.0, 100.0) if side == "w" else (-127.0, 127.0, -1.0, 100.0, 126.0)
-        values = (*values, *(v for v in _signed(_CODES) if -128 + (side == "x") <= v < 128))
+        first = (-127.0, 127.0, -1.0, *((-128.0, 100.0) if side == "w" else (100.0, 126.0)))
+        values = (*first, *(v for v in _signed(_CODES) if -128 + (side == "x") <= v < 128))
         for e in ELEMENTS:
             made = partial(of_code, side, e)
             yield Step(f"code of {side}", f"codes of {side}", side, values, made, element=e)
     for side in "wx":
-        values = (5 * 2.0**-24, 65504.0, 0.0, 1027 * 2.0**-10, -1.0)
-        values = (*values, *_signed(_SCALES)) if side == "w" else (*values[:4], *_SCALES)
+        first = (5 * 2.0**-24, 65504.0, 0.0, 1027 * 2.0**-10)
+        values = (*first, -1.0, *_signed(_SCALES)) if side == "w" else (*first, *_SCALES)
         yield Step(f"scale of {side}", f"scales of {side}", side, values, partial(_of_scale, side))
 
 

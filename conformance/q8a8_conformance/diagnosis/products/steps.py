@@ -114,7 +114,7 @@ class Changed:
         near = ROUNDING * (_magnitudes(w, x) + np.where(np.isfinite(total), np.abs(total), 0))
         with np.errstate(invalid="ignore"):
             fits = (np.abs(got - total) <= near) | (got == total) | (np.isnan(got) & np.isnan(total))
-        return wrong & here & fits
+        return np.asarray(wrong & here & fits)
 
     def _of_outputs(self, wrong: Array, here: Array, got: Array, w: Array, x: Array) -> Array:
         """Return the same of outputs, whose sums are rounded before."""
@@ -132,11 +132,11 @@ class Changed:
         return np.asarray(wrong & here & held.any(axis=0) & fits)
 
     def _holds(self, v: Array) -> Array:
-        return np.logical_or.reduce([piece.holds(v) for piece in self.pieces])
+        return np.asarray(np.logical_or.reduce([piece.holds(v) for piece in self.pieces]))
 
     def _is_image(self, v: Array) -> Array:
         """Return which numbers are those that a rounding leaves as they are."""
-        return (applied(self.pieces, v) == v) & (not self.pieces[0].of)
+        return np.asarray((applied(self.pieces, v) == v) & (not self.pieces[0].of))
 
 
 def _magnitudes(w: Array, x: Array) -> Array:

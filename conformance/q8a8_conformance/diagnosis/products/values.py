@@ -266,7 +266,7 @@ def find_pieces(ask: Ask | None, values: Array, came: Array, wrong: Array, held:
         left &= ~best[2]
     if left.any():
         return []
-    return [_limited(ask, sizes, *one) for one in chosen]
+    return [_limited(ask, sizes, condition, t, form) for condition, t, _, form in chosen]
 
 
 def _limited(
@@ -274,7 +274,6 @@ def _limited(
     sizes: Sequence[float],
     condition: tuple[str, str, int, Callable[[Array, float], Array]],
     t: float,
-    _: Array,
     form: tuple[str, Callable[[Array], Array]],
 ) -> Piece:
     """Return a piece whose threshold is found to the number of the fewest digits that it may be."""
