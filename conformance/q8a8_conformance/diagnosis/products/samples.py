@@ -234,8 +234,8 @@ def _steps() -> Iterator[Step]:
             made = partial(of_code, side, e)
             yield Step(f"code of {side}", f"codes of {side}", side, values, made, element=e)
     for side in "wx":
-        first = (5 * 2.0**-24, 65504.0, 0.0, 1027 * 2.0**-10)
-        values = (*first, -1.0, *_signed(_SCALES)) if side == "w" else (*first, *_SCALES)
+        scales = (*_SCALES[2:5:2], 65504.0, 0.0, *_SCALES)
+        values = (-1.0, *_signed(scales)) if side == "w" else scales
         yield Step(f"scale of {side}", f"scales of {side}", side, values, partial(_of_scale, side))
 
 
