@@ -33,7 +33,7 @@ from q8a8_conformance.diagnosis.dots import (
     wraps,
 )
 from q8a8_conformance.diagnosis.dots.bench import Bench, Measured, model_of, twin
-from q8a8_conformance.diagnosis.dots.model import SHARE, Model, matches
+from q8a8_conformance.diagnosis.dots.model import SHARE, Model, Predictions, matches
 from q8a8_conformance.diagnosis.dots.placed import ENVIRONMENT, of_condition, placed_facts
 from q8a8_conformance.diagnosis.facts import remembered
 from q8a8_conformance.protocol.deadline import Deadline
@@ -95,14 +95,15 @@ def dot_facts(
         failed = [one for one in wrong if one.call.nrc == nrc]
         if failed and not _all_explained(found, failed):
             found = [*found, *_look_at_lengths(Bench(function, nrc, probe, deadline), found, failed)]
-    left = [one for one in wrong if not _is_explained(found, one)]
+    together = _Together(found)
+    left = [one for one in wrong if not together.is_explained(one)]
     if not before and found and left and (before := history.of_history(left, probe, restart)):
         # (The shortest failed calls were wrong for another reason.)
         facts.append(of_condition(function, before))
     by_address = any("address" in one.where for one in found)
     aligned = conditions.of_alignment(wrong, probe) if found and not by_address else None
     facts += [
-        replace(_where_aligned(one, aligned) if aligned else one, explains=_explains(one, found))
+        replace(_where_aligned(one, aligned) if aligned else one, explains=together.explains(one))
         for one in found
     ]
     elsewhere = [one for failed in placed.values() for one in failed]
@@ -168,7 +169,8 @@ def _look_under(
     """Make the experiments with a probe that puts calls under a condition which some failed calls meet."""
     first = min(members, key=lambda one: (one.call.nrc, one.call.n)).call
     found = _look_at_lengths(Bench(function, first.nrc, probe, deadline), [], members)
-    return [replace(one, explains=_explains(one, found)) for one in found]
+    together = _Together(found)
+    return [replace(one, explains=together.explains(one)) for one in found]
 
 
 def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) -> list[Measured]:
@@ -230,7 +232,7 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
             break
     if found and all(one.fact in SINGLE for one in found):
         # Single values that explain few of the calls are wrong for another reason, which is not known.
-        explained = sum(_is_explained([*base, *found], one) for one in failed)
+        explained = sum(map(_Together([*base, *found]).is_explained, failed))
         return found if explained > CHANCE * len(failed) else []
     return found
 
@@ -322,35 +324,42 @@ def _prepare(bench: Bench) -> bool:
         return False
 
 
+class _Together:
+    """What facts explain together: each call is predicted once by a model."""
+
+    def __init__(self, found: Sequence[Measured]) -> None:
+        self._found = found
+        self._model, self._plain = Predictions(model_of(found)), Predictions(Model())
+
+    def is_explained(self, result: CallResult) -> bool:
+        """Return whether a failed call's outputs are what the facts together give."""
+        if any(one.when is not None and one.when(result) for one in self._found):
+            return True
+        return self._model.match(result) or _is_nearer(self._model, self._plain, result)
+
+    def explains(self, one: Measured) -> Callable[[CallResult], bool]:
+        """Return whether a failed call needs a fact: with it its outputs are right, not without."""
+        without = Predictions(model_of([other for other in self._found if other is not one]))
+
+        def explains(result: CallResult) -> bool:
+            if one.when is not None:
+                return one.when(result) and not self._model.match(result)
+            if self._model.match(result):
+                return not without.match(result)
+            nearer = _is_nearer(self._model, without, result)
+            return nearer and not self._plain.match(result, SHARE)
+
+        return remembered(explains)
+
+
 def _all_explained(found: Sequence[Measured], failed: Sequence[CallResult]) -> bool:
-    return bool(found) and all(_is_explained(found, one) for one in failed)
+    together = _Together(found)
+    return bool(found) and all(together.is_explained(one) for one in failed)
 
 
-def _is_explained(found: Sequence[Measured], result: CallResult) -> bool:
-    """Return whether a failed call's outputs are what the facts together give."""
-    if any(one.when is not None and one.when(result) for one in found):
-        return True
-    model = model_of(found)
-    return matches(model, result) or _is_nearer(model, Model(), result)
-
-
-def _is_nearer(model: Model, other: Model, result: CallResult) -> bool:
+def _is_nearer(model: Predictions, other: Predictions, result: CallResult) -> bool:
     """Return whether a call's outputs are within the bound of one model, and not of another.
 
     Rows that are made to lose what can be lost reach the bound: no tolerance below it holds for them.
     """
-    return matches(model, result, SHARE) and not matches(other, result, SHARE)
-
-
-def _explains(one: Measured, found: Sequence[Measured]) -> Callable[[CallResult], bool]:
-    """Return whether a failed call needs a fact: with it its outputs are right, not without."""
-
-    def explains(result: CallResult) -> bool:
-        if one.when is not None:
-            return one.when(result) and not matches(model_of(found), result)
-        model, without = model_of(found), model_of([other for other in found if other is not one])
-        if matches(model, result):
-            return not matches(without, result)
-        return _is_nearer(model, without, result) and not matches(Model(), result, SHARE)
-
-    return remembered(explains)
+    return model.match(result, SHARE) and not other.match(result, SHARE)

@@ -305,7 +305,10 @@ class Model:
         return merged(self, (changes for numbers, changes in self.only if number in numbers))
 
     def _rows(self, call: Call, name: str, step: int, version: int) -> list[Array]:
-        """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""
+        """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other.
+
+        Where elements are read elsewhere, their bytes follow.
+        """
         data, nb, begins = inputs_of(call)[name], call.n // 32, [row * step for row in range(call.nrc)]
         if self.read_at is None:
             parts = [unpack(data[begin:], nb, version) for begin in begins]
@@ -314,6 +317,8 @@ class Model:
             far = [self.read_at(name[1], nb, (at + begin) % LINE) for begin in begins]
             parts = [unpack_at(data, begin, nb, version, one) for begin, one in zip(begins, far, strict=True)]
         scales_a, scales_b, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if not self.lanes and not any("lanes" in one for _, one in (*self.local, *self.only)):
+            return [scales_a, scales_b, codes]
         scales = [scales_a] if version == 1 else [scales_a, scales_b]
         raw = np.column_stack([*(s.view(np.uint8).reshape(-1, 2) for s in scales), codes.view(np.uint8)])
         return [scales_a, scales_b, codes, raw]
@@ -321,7 +326,7 @@ class Model:
     def _terms(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
     ) -> tuple[Array, Array, Array]:
-        """Return scale products [n], what is added up [n, 33] and terms [n] of the blocks that meet."""
+        """Return scale products, sums of magnitudes of products, and terms of the blocks that meet: [n]."""
         qx, qy, (ix, iy), (of_x, of_y) = x[2], y[2], meeting[:2], meeting[-2:]
         d = self._scales(x, y, of_x, of_y)
         codes = {"x": qx[ix], "y": qy[iy]}
@@ -355,7 +360,8 @@ class Model:
             scales[ix % nb] = d
             is_inside = (target >= 0) & (target < nb)
             terms = terms + np.where(is_inside, part(sums) * scales[target % nb], 0)
-        return largest, np.column_stack([of, beside]), terms
+        sizes = np.abs(largest) * (np.abs(of).sum(axis=-1) + np.abs(beside))
+        return largest, sizes, terms
 
     def _scales(self, x: list[Array], y: list[Array], of_x: Array, of_y: Array) -> Array:
         """Return the products of the scales of some blocks of x and of y [n]."""
@@ -366,14 +372,13 @@ class Model:
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
     ) -> tuple[float, float, bool, bool]:
         """Return the sum without rounding, what roundings may add, whether sums may round, and overflow."""
-        d, of, terms = self._terms(x, y, meeting, nb)
+        d, sizes, terms = self._terms(x, y, meeting, nb)
         every = [places_of(nb)[meeting[0] % max(nb, 1)] for places_of, _ in self.local]
         for held in {some for some in zip(*every, strict=True) if any(some)}:
             here = np.all([of == is_so for of, is_so in zip(every, held, strict=True)], axis=0)
             changes = joined(one for (_, one), is_so in zip(self.local, held, strict=True) if is_so)
             other = replace(self, local=(), **changes)._terms(x, y, meeting, nb)  # noqa: SLF001 - another model, of this class
-            d, terms = np.where(here, other[0], d), np.where(here, other[2], terms)
-            of = np.where(here[:, np.newaxis], other[1], of)
+            d, sizes, terms = (np.where(here, *pair) for pair in zip(other, (d, sizes, terms), strict=True))
         if self.partial is not None:
             terms = self.partial.of(terms, meeting[0] % max(nb, 1), nb)
         if not np.isfinite(terms).all():
@@ -381,16 +386,15 @@ class Model:
         value = math.fsum(terms.tolist())
         if abs(value) > self.limit:
             return math.inf, 0.0, False, True
-        sizes = np.abs(d) * np.abs(of).sum(axis=-1)
-        rounds = bool(sizes.sum() >= _unit(d[sizes != 0]) * 2.0**self.bits)
-        unit = _unit(terms)
+        size, unit = float(sizes.sum()), _unit(terms)
+        rounds = bool(size >= _unit(d[sizes != 0]) * 2.0**self.bits)
         lost = len(terms) * self.least if unit < self.least else 0.0
         overflows = bool(np.abs(terms).sum() > self.limit)
-        if sizes.sum() < unit * 2.0**self.bits:
+        if size < unit * 2.0**self.bits:
             return value, lost, rounds, overflows
         growth = math.expm1((len(terms) + LANE_FOLD_ROUNDINGS) * math.log1p(2.0**-self.bits))
         share = SHARE if self.bits == FLOAT_BITS else 1
-        return value, growth * float(sizes.sum()) / share + lost, rounds, overflows
+        return value, growth * size / share + lost, rounds, overflows
 
 
 def joined(every: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -425,15 +429,31 @@ def _unit(terms: Array) -> float:
     return float(np.ldexp((integers & -integers).astype(np.float64), exponents - 53).min(initial=np.inf))
 
 
-def matches(model: Model, result: CallResult, slack: float = 1.0) -> bool:
+class Predictions:
+    """What a model gives for calls, which are predicted once."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._made: dict[int, tuple[CallResult, list[Prediction]]] = {}
+
+    def match(self, result: CallResult, slack: float = 1.0) -> bool:
+        """Return what `matches` does."""
+        if id(result) not in self._made:
+            self._made[id(result)] = result, self._model.predict(result.call)
+        return matches(self._model, result, slack, self._made[id(result)][1])
+
+
+def matches(
+    model: Model, result: CallResult, slack: float = 1.0, predicted: Sequence[Prediction] | None = None
+) -> bool:
     """Return whether a call's outputs are what a model gives, and every other float is as it was.
 
-    `slack` multiplies the tolerance for roundings.
+    `slack` multiplies the tolerance for roundings; what is `predicted` is not predicted again.
     """
     call = result.call
     got = np.frombuffer(result.outputs[0], "<u4")
     left = np.ones(got.size, bool)
-    for prediction in model.predict(call):
+    for prediction in model.predict(call) if predicted is None else predicted:
         if not 0 <= prediction.place < got.size:
             return False
         if not prediction.holds(got[prediction.place], slack):

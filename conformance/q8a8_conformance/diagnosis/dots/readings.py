@@ -309,7 +309,12 @@ def _by_exponent(
     fitting: dict[tuple[int, int], list[Reading]] = {}
     for key in itertools.product(range(signs), exponents):
         right, values = measured(chosen(*key))
-        fitting[key] = [one for one in readings_of(right, values) if np.array_equal(one.of(right), values)]
+        every = readings_of(right, values)
+        # (All are right, as a rule: no other reading is asked for then.)
+        first = next((one for one in every if np.array_equal(one.of(right), values)), None)
+        others = every if first and first.kind != "right" else ()
+        fitting[key] = [first] if first else []
+        fitting[key] += [one for one in others if np.array_equal(one.of(right), values)]
         if not fitting[key]:
             return None
     wrong = [readings for readings in fitting.values() if readings[0].kind != "right"]
