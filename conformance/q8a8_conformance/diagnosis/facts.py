@@ -177,6 +177,12 @@ def explains_nothing(result: CallResult) -> bool:
     return False
 
 
+def only(some: Iterable[CallResult]) -> Explains:
+    """Explain some calls, and no other."""
+    kept = {id(one): one for one in some}
+    return lambda result: id(result) in kept
+
+
 def remembered(explains: Explains) -> Explains:
     """Return the same decision, made once for each result: reports and rules ask for it again."""
     seen: dict[int, tuple[CallResult, bool]] = {}

@@ -23,7 +23,7 @@ from q8a8_conformance.diagnosis.dequantizers.model import (
     build_row,
 )
 from q8a8_conformance.diagnosis.dequantizers.values import State
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, only
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs.calls import DEQUANTIZE
@@ -97,7 +97,6 @@ def by_values(cases: Cases, failures: Sequence[Failure]) -> Fact | None:
     shown = ", ".join(
         f"scale 0x{halves[i // BLOCK]:04x} and code {codes[i]} give {got[i]:g}" for i in wrong[:3]
     )
-    known = {id(one) for one in failures}
     return Fact(
         "product",
         {"of": "scale and code"},
@@ -108,7 +107,7 @@ def by_values(cases: Cases, failures: Sequence[Failure]) -> Fact | None:
         "",
         function=DEQUANTIZE,
         evidence=(Evidence(first.call, right, first.outputs, shown),),
-        explains=lambda result: id(result) in known,
+        explains=only(failures),
     )
 
 

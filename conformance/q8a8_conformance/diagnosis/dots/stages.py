@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.dots import candidates
+from q8a8_conformance.diagnosis.dots.block_calls import unit_codes
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.diagnosis.dots.codes import read_codes
 from q8a8_conformance.diagnosis.dots.contexts import in_context
@@ -130,7 +131,7 @@ def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
     """Return the known steps of each stage, and how others are measured."""
 
     def tabled() -> Iterator[Sequence[Candidate]]:
-        yield list(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
+        yield list(read_codes(lambda place, a, b: done.block(unit_codes(place, a), unit_codes(place, b))))
 
     def scales() -> Iterator[Sequence[Candidate]]:
         if done.bench.factor == 1:
@@ -210,12 +211,6 @@ def _giving(
     return ()
 
 
-def _unit(place: int, code: int = 1) -> Array:
-    codes = np.zeros(32, np.int64)
-    codes[place] = code
-    return codes
-
-
 def _with_code_sum(total: int, *, spread: bool) -> Array:
     """Return codes of a sum: as few of them as it takes, or all alike."""
     if spread:
@@ -259,7 +254,7 @@ def corrections(block: Block) -> Iterator[Sequence[Candidate]]:
             np.array([_alone(block, side, _with_code_sum(s, spread=alike)) for s in sums.tolist()])
             for alike in (False, True)
         )
-        weights = np.array([_alone(block, side, _unit(k)) for k in range(32)])
+        weights = np.array([_alone(block, side, unit_codes(k)) for k in range(32)])
         added[side] = few, weights, np.array_equal(few, spread)
     constant = block(none, none)
     for side, other in ("yx", "xy"):
@@ -343,13 +338,16 @@ def vanishing(block: Block) -> Iterator[Sequence[Candidate]]:
         def value(own: Array, side: str = side) -> float:
             return block(own, full) if side == "x" else block(full, own)
 
-        lost = [j for j in range(32) if value(_unit(j, 3)) == 0]
+        lost = [j for j in range(32) if value(unit_codes(j, 3)) == 0]
         if not 0 < len(lost) < 32:
             continue
         needed = [e for e in range(32) if e not in lost]
-        if all(value(_unit(e, -3) + _unit(lost[0], 3)) == -3 * full[e] + 3 * full[lost[0]] for e in needed):
+        if all(
+            value(unit_codes(e, -3) + unit_codes(lost[0], 3)) == -3 * full[e] + 3 * full[lost[0]]
+            for e in needed
+        ):
             yield [_skipped(side, needed)]
-    needed = [j for j in range(32) if block(_unit(j, 3), _unit(j, 3)) != 0]
+    needed = [j for j in range(32) if block(unit_codes(j, 3), unit_codes(j, 3)) != 0]
     if 0 < len(needed) < 32:
         yield [_skipped("xy", needed)]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, only
 from q8a8_conformance.diagnosis.products.words import LETTERS
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
@@ -115,18 +115,13 @@ def _of_side(session: AnySession, side: str, failures: Sequence[Failure]) -> Fac
                 f"{'a scale that is ' if side == 'w' else ''}{either(telling)}."
             )
             data = {"side": side, "rows": which, "values": telling, "of": rule.to_json()}
-            ids = {id(one) for one in failures}
             return Fact(
                 *("spoiled-by-other-rows", data, RULE, sentence, FIX, ""),
                 function=calls.MUL_MAT,
                 evidence=(made,),
-                explains=partial(_is_one_of, ids),
+                explains=only(failures),
             )
     return None
-
-
-def _is_one_of(ids: set[int], result: CallResult) -> bool:
-    return id(result) in ids
 
 
 def _others(of: Callable[[Array, Array, int, int], Array], t: int, rows: Array, n: int) -> Array:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, only, remembered
 from q8a8_conformance.diagnosis.products.judged import accounts_for_all, wrong_outputs
 from q8a8_conformance.diagnosis.products.stale import LARGER, find_stale, forget, pair_of
 from q8a8_conformance.diagnosis.products.terms import sides_of, terms_of
@@ -26,6 +26,7 @@ from q8a8_conformance.results.observations import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from q8a8_conformance.diagnosis.facts import Explains
     from q8a8_conformance.diagnosis.products.rules import OutputRule
     from q8a8_conformance.diagnosis.products.stale import Stale
     from q8a8_conformance.results.observations import CallResult
@@ -120,7 +121,7 @@ def _kept_of_same_shape(session: AnySession, members: Sequence[Failure]) -> Fact
             *(FACT, where_data, RULE, sentence, FIX, ""),
             function=calls.MUL_MAT,
             evidence=(evidence,),
-            explains=lambda result: any(result is one for one in members),
+            explains=only(members),
         )
     return None
 
@@ -141,15 +142,15 @@ def _of_stale(stale: Stale, members: Sequence[Failure]) -> Fact:
         *("Clear what a buffer holds beyond what a call writes to it, or do not read it.", ""),
         function=calls.MUL_MAT,
         evidence=(Evidence(first.call, first.expected, first.outputs, text),),
-        explains=remembered(partial(_is_stale, stale.outputs, {id(one) for one in members})),
+        explains=remembered(partial(_is_stale, stale.outputs, only(members))),
     )
 
 
-def _is_stale(outputs: OutputRule, ids: set[int], result: CallResult) -> bool:
+def _is_stale(outputs: OutputRule, is_member: Explains, result: CallResult) -> bool:
     """Return whether a failed call is one of some, or all its wrong outputs are where a rule has them."""
     if not isinstance(result, Failure):
         return False
-    return id(result) in ids or accounts_for_all(lambda one: outputs.holds(_shape(one)), result)
+    return is_member(result) or accounts_for_all(lambda one: outputs.holds(_shape(one)), result)
 
 
 def _is_right(session: AnySession, before: Matrices, mine: Matrices) -> bool:
