@@ -43,9 +43,8 @@ from q8a8_conformance.reveal.asking import NoAnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from q8a8_conformance.diagnosis.dots.bench import OneResult, Probe
+    from q8a8_conformance.diagnosis.dots.bench import Apart, OneResult, Probe
     from q8a8_conformance.diagnosis.dots.conditions import Condition
-    from q8a8_conformance.diagnosis.dots.two_rows import Apart
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.results.observations import CallResult, Failure
 

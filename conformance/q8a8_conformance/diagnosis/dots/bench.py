@@ -21,7 +21,6 @@ from q8a8_conformance.reveal.asking import NoAnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from q8a8_conformance.diagnosis.dots.two_rows import Apart
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.deadline import Deadline
     from q8a8_conformance.protocol.messages import Call
@@ -54,6 +53,29 @@ class Measured(Fact):
 
     changes: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     when: Callable[[CallResult], bool] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far rows are apart where calls are wrong.
+
+    Attributes
+    ----------
+    words
+        Behind "where".
+    holds
+        Of the bytes of a row, bx and by.
+    gaps
+        Bytes between the rows of x, and of y, where it holds.
+    """
+
+    words: str
+    holds: Callable[[int, int, int], bool]
+    gaps: tuple[int, int]
+
+    def has(self, call: Call) -> bool:
+        """Return whether a call's rows are so far apart."""
+        return call.nrc == 2 and self.holds(call.n // 32 * 34, call.bx, call.by)
 
 
 class Bench:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.dots.bench import with_s
+from q8a8_conformance.diagnosis.dots.bench import Apart, with_s
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.inputs import calls, dot_rows
 
@@ -181,29 +180,6 @@ def strides(bench: Bench) -> Iterator[Measured]:
         ],
         changes={"strides": lambda nb, bx, by: (used["x"](34 * nb, bx, by), used["y"](34 * nb, bx, by))},
     )
-
-
-@dataclass(frozen=True)
-class Apart:
-    """How far rows are apart where calls are wrong.
-
-    Attributes
-    ----------
-    words
-        Behind "where".
-    holds
-        Of the bytes of a row, bx and by.
-    gaps
-        Bytes between the rows of x, and of y, where it holds.
-    """
-
-    words: str
-    holds: Callable[[int, int, int], bool]
-    gaps: tuple[int, int]
-
-    def has(self, call: Call) -> bool:
-        """Return whether a call's rows are so far apart."""
-        return call.nrc == 2 and self.holds(call.n // 32 * 34, call.bx, call.by)
 
 
 APART: tuple[tuple[str, Callable[[int, int, int], bool]], ...] = (
