@@ -80,7 +80,10 @@ def _read_beside(product: Product, unit: int, kinds: Sequence[Sequence[int]]) ->
     given = [product(place, int(a), int(b)) for place, a, b in zip(at_random, *codes, strict=True)]
     if not np.array_equal(step(*pairs).sum(axis=1), given):
         return None
-    read = {_at(places): _kind_words(table[places[0]]) for places in kinds}
+    read: dict[str, dict[str, str]] = {}
+    for places in kinds:
+        words = _kind_words(table[places[0]])
+        read[_at(places)] = words
     where, *more = read.values()
     sentence = "; ".join(f"{name}'s {words}{at}" for at, of in read.items() for name, words in of.items())
     return Candidate(
