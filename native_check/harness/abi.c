@@ -111,6 +111,19 @@ const char *abi_refuse(unsigned number, const struct abi_integers *call, const s
     return NULL;
 }
 
+void abi_undefine(unsigned number, uint64_t words[ABI_WORDS]) {
+#if defined(__x86_64__) || defined(__aarch64__)
+    static const unsigned char ints[][2] = {[3] = {3, 3}, [4] = {0, 7}, [5] = {0, 0}};
+    if (number >= 3 && number <= 5) {
+        for (size_t i = 0; i < 2; ++i) {
+            memset((unsigned char *)&words[ints[number][i]] + 4, ABI_UNDEFINED, 4);
+        }
+    }
+#else
+    (void)number, (void)words;
+#endif
+}
+
 void abi_words(unsigned number, const struct abi_integers *call, void *const *p, uint64_t words[ABI_WORDS]) {
     const uint64_t n = (uint64_t)call->n;
     uint64_t b[ABI_MAX_BUFFERS] = {0};

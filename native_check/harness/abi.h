@@ -39,10 +39,13 @@ int abi_find(const char *name);
  * The text is valid until the next call. */
 const char *abi_refuse(unsigned number, const struct abi_integers *integers, const size_t *lengths);
 
-enum { ABI_WORDS = 8 };
+enum { ABI_WORDS = 8, ABI_UNDEFINED = 0x7e };
 
 /* The arguments of a call, as the words in which they are passed. */
 void abi_words(unsigned number, const struct abi_integers *integers, void *const *buffers, uint64_t words[ABI_WORDS]);
+
+/* Gives bytes of words that an int leaves undefined another value than zero, where the machine's convention has such. */
+void abi_undefine(unsigned number, uint64_t words[ABI_WORDS]);
 
 void abi_invoke(unsigned number, abi_pointer *function, const struct abi_integers *integers, void *const *buffers);
 

@@ -47,6 +47,9 @@ size_t part_of(const struct call *call, size_t i);
 /* Make the call once, or with ROWS once on each part of the buffers; with a delay (in nanoseconds) it stops in the middle, see stop.h. */
 void caller_call(struct caller *caller, uint64_t stop_delay);
 
+/* Make the call once more, with another precision of what no result depends on, whatever it gives. */
+void caller_call_imprecisely(struct caller *caller);
+
 /* Compare the inputs and the memory around the buffers with what they were before the calls. */
 void caller_check_memory(struct caller *caller);
 

@@ -332,6 +332,7 @@ void convention_call(abi_pointer *function, const uint64_t words[ABI_WORDS], voi
 }
 
 enum { STACK_SIZE = 64 << 20, MAX_PAGES = STACK_SIZE / 4096 };
+enum { FILLED = 1 << 14 }; /* bytes at the top that are not zero, as in a running program */
 
 static uint8_t *stack_start;
 
@@ -344,6 +345,7 @@ void *convention_stack(void) {
         stack_start = memory;
     }
     (void)madvise(stack_start, STACK_SIZE, MADV_DONTNEED);
+    memset(stack_start + STACK_SIZE - FILLED, ABI_UNDEFINED, FILLED);
     return stack_start + STACK_SIZE;
 }
 

@@ -14,7 +14,8 @@ struct mode {
 
 #if defined(__x86_64__)
 
-enum { FLUSH_BITS = 0x8040, OTHER_FLUSH_BITS = 0 };
+enum { FLUSH_BITS = 0x8040, FIRST_FLUSH_BIT = 0x8000, OTHER_FLUSH_BITS = 0 };
+enum { PRECISION_BITS = 0x0300, UNUSUAL_PRECISION = 0x0200 }; /* of the x87 unit, 53 bits */
 
 static const struct mode control_modes[] = {
     {0x6000, FAULT_ROUNDING_MODE_CHANGED, "MXCSR.RC (rounding)"},
@@ -45,7 +46,8 @@ void fpenv_write(struct fpenv env) {
 
 #elif defined(__aarch64__)
 
-enum { FLUSH_BITS = 1 << 24 | 1 << 19, OTHER_FLUSH_BITS = 0 };
+enum { FLUSH_BITS = 1 << 24 | 1 << 19, FIRST_FLUSH_BIT = 1 << 24, OTHER_FLUSH_BITS = 0 };
+enum { PRECISION_BITS = 0, UNUSUAL_PRECISION = 0 };
 
 static const struct mode control_modes[] = {
     {UINT64_C(3) << 22, FAULT_ROUNDING_MODE_CHANGED, "FPCR.RMode (rounding)"},
@@ -73,7 +75,8 @@ void fpenv_write(struct fpenv env) {
 #elif defined(__riscv)
 
 /* A processor without flush modes and without traps. */
-enum { FLUSH_BITS = 0, OTHER_FLUSH_BITS = 0 };
+enum { FLUSH_BITS = 0, FIRST_FLUSH_BIT = 0, OTHER_FLUSH_BITS = 0 };
+enum { PRECISION_BITS = 0, UNUSUAL_PRECISION = 0 };
 
 static const struct mode control_modes[] = {{0xe0, FAULT_ROUNDING_MODE_CHANGED, "fcsr.frm (rounding)"}};
 static const struct mode other_modes[] = {{0, 0, ""}};
@@ -90,7 +93,8 @@ void fpenv_write(struct fpenv env) {
 
 #elif defined(__powerpc64__)
 
-enum { FLUSH_BITS = 1 << 2, OTHER_FLUSH_BITS = 1 << 16 };
+enum { FLUSH_BITS = 1 << 2, FIRST_FLUSH_BIT = 1 << 2, OTHER_FLUSH_BITS = 1 << 16 };
+enum { PRECISION_BITS = 0, UNUSUAL_PRECISION = 0 };
 
 static const struct mode control_modes[] = {
     {0x3, FAULT_ROUNDING_MODE_CHANGED, "FPSCR.RN (rounding)"},
@@ -126,7 +130,8 @@ void fpenv_write(struct fpenv env) {
 #elif defined(__s390x__)
 
 /* A processor without flush modes. */
-enum { FLUSH_BITS = 0, OTHER_FLUSH_BITS = 0 };
+enum { FLUSH_BITS = 0, FIRST_FLUSH_BIT = 0, OTHER_FLUSH_BITS = 0 };
+enum { PRECISION_BITS = 0, UNUSUAL_PRECISION = 0 };
 
 static const struct mode control_modes[] = {
     {0x7, FAULT_ROUNDING_MODE_CHANGED, "FPC (rounding)"},
@@ -150,7 +155,8 @@ void fpenv_write(struct fpenv env) {
 
 #define UNKNOWN
 
-enum { FLUSH_BITS = 0, OTHER_FLUSH_BITS = 0 };
+enum { FLUSH_BITS = 0, FIRST_FLUSH_BIT = 0, OTHER_FLUSH_BITS = 0 };
+enum { PRECISION_BITS = 0, UNUSUAL_PRECISION = 0 };
 
 static const struct mode control_modes[] = {{0, 0, ""}};
 static const struct mode other_modes[] = {{0, 0, ""}};
@@ -177,9 +183,19 @@ bool fpenv_flushes(void) {
     return FLUSH_BITS != 0;
 }
 
-struct fpenv fpenv_flushing(struct fpenv env) {
-    env.control |= (uint64_t)FLUSH_BITS;
-    env.other |= (uint64_t)OTHER_FLUSH_BITS;
+struct fpenv fpenv_flushing(struct fpenv env, uint32_t turn) {
+    if (turn % 3 != 2) {
+        env.control |= (uint64_t)FIRST_FLUSH_BIT;
+    }
+    if (turn % 3 != 1) {
+        env.control |= (uint64_t)(FLUSH_BITS & ~FIRST_FLUSH_BIT);
+        env.other |= (uint64_t)OTHER_FLUSH_BITS;
+    }
+    return env;
+}
+
+struct fpenv fpenv_imprecise(struct fpenv env) {
+    env.other = (env.other & ~(uint64_t)PRECISION_BITS) | (uint64_t)UNUSUAL_PRECISION;
     return env;
 }
 

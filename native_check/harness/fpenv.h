@@ -20,8 +20,12 @@ bool fpenv_flushes(void);
 struct fpenv fpenv_read(void);
 void fpenv_write(struct fpenv env);
 
-/* The same environment with flush-to-zero and denormals-are-zero set. */
-struct fpenv fpenv_flushing(struct fpenv env);
+/* The same environment with flush-to-zero and denormals-are-zero set; by turns of three, with both, with the first, with
+ * the second. */
+struct fpenv fpenv_flushing(struct fpenv env, uint32_t turn);
+
+/* The same environment with another precision of what no result depends on, where there is such a thing. */
+struct fpenv fpenv_imprecise(struct fpenv env);
 
 /* The protocol's fault bits for the differences; writes a text about the first one to `text`, which must hold an
  * empty string. */

@@ -140,6 +140,9 @@ static const char *run_here(const struct target *target, const struct call *call
             }
             caller_call(&callers[0], 0);
         }
+        if ((call->options & OPTION_FLUSH) && calls > 1) {
+            caller_call_imprecisely(&callers[0]);
+        }
     }
     crash_context("q8a8-harness");
     char watched[WATCH_TEXT];

@@ -48,6 +48,11 @@ static void read_limits(struct rlimit limits[STATE_LIMITS]) {
     (void)getrlimit(RLIMIT_NOFILE, &limits[6]);
 }
 
+void state_make_unusual(void) {
+    (void)umask(027);
+    (void)uselocale(duplocale(LC_GLOBAL_LOCALE));
+}
+
 void state_read(struct state *state) {
     struct stat output;
     memset(state, 0, sizeof *state);
@@ -59,7 +64,12 @@ void state_read(struct state *state) {
             state->flags[number] = action.sa_flags;
         }
     }
+    const locale_t own = uselocale((locale_t)0);
     snprintf(state->locale, sizeof state->locale, "%s", setlocale(LC_ALL, NULL));
+    if (own != LC_GLOBAL_LOCALE) {
+        const size_t used = strlen(state->locale);
+        snprintf(state->locale + used, sizeof state->locale - used, ", in this thread %p", (void *)own);
+    }
     if (getcwd(state->directory, sizeof state->directory) == NULL) {
         snprintf(state->directory, sizeof state->directory, "removed");
     }

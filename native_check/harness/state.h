@@ -30,6 +30,9 @@ typedef void state_note(void *context, const char *what, const char *detail);
 
 void state_read(struct state *state);
 
+/* Give the process a file mode mask, and this thread a locale, that no kernel takes for the usual ones. */
+void state_make_unusual(void);
+
 /* Report what differs from a state that was read before. */
 void state_compare(const struct state *before, const struct state *after, state_note *note, void *context);
 

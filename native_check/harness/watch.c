@@ -96,6 +96,9 @@ uint32_t watch_call(const struct call *call, abi_pointer *function, void *const 
     const bool measured = watched(call) && call->repeat < MANY_CALLS;
     void *stack = measured ? convention_stack() : NULL;
     abi_words(call->number, &call->integers, buffers, words);
+    if (watched(call)) {
+        abi_undefine(call->number, words);
+    }
     set_errno(call, ERANGE);
     convention_call(function, words, stack, text, WATCH_TEXT);
     set_errno(call, 0);
@@ -137,6 +140,7 @@ static void compare_settings(struct notes *notes) {
 
 /* The state that calls without STATE are compared with later. */
 void watch_install(void) {
+    state_make_unusual();
     state_read(&last);
 }
 

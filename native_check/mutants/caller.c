@@ -24,6 +24,19 @@ MUTANT(clobbers, .dequantize_row = clobbers);
 
 #if defined(__x86_64__)
 
+/* Assembly that takes the length from rdi, not from edi: as a C function with a wider parameter does. */
+static void takes_wide_length(int64_t n, float *s, const void *vx, const void *vy) {
+    const uint8_t *x = vx;
+    const uint8_t *y = vy;
+    float sum = 0.0f;
+    for (int64_t b = 0; b < n / QK8_A8; ++b) {
+        plain_vec_dot_real(QK8_A8, s, x + b * Q8A8_V2_BLOCK_BYTES, y + b * Q8A8_V2_BLOCK_BYTES);
+        sum += *s;
+    }
+    *s = sum;
+}
+MUTANT(wide_length, .vec_dot_real = (q8a8_vec_dot_real_fn *)(void (*)(void))takes_wide_length);
+
 /* A copy from the end to the beginning sets the direction flag. */
 static void leaves_direction(ROW_PARAMETERS) {
     plain_quantize_row(ROW_ARGUMENTS);

@@ -69,6 +69,44 @@ static void leaves_x87(DOT_REAL_PARAMETERS) {
 }
 MUTANT(leaves_x87, .vec_dot_real = leaves_x87);
 
+enum { FTZ = 0x8000 };
+
+/* One of the two bits stands for both: whoever sets one sets the other, too. */
+static void links_flush(ACTIVATION_PARAMETERS) {
+    const bool flushes = (fpenv_read().control & FTZ) != 0;
+    change(0, FLUSH);
+    plain_quantize_activation(ACTIVATION_ARGUMENTS);
+    change(flushes ? FLUSH : 0, 0);
+}
+MUTANT(links_flush, .quantize_activation = links_flush);
+
+/* FNINIT frees the registers that MMX instructions have used, as EMMS does, and forgets the caller's precision. */
+static void resets_x87(DOT_PARAMETERS) {
+    plain_vec_dot(DOT_ARGUMENTS);
+    __asm__ volatile("fninit");
+}
+MUTANT(resets_x87, .vec_dot = resets_x87);
+
+/* Halves are read through subnormal floats, which denormals-are-zero makes zeros. */
+static void clears_with_ftz(DEQUANTIZE_PARAMETERS) {
+    const struct fpenv found = fpenv_read();
+    const uint8_t *block = x;
+    if (found.control & FTZ) {
+        change(0, FLUSH);
+    }
+    for (int64_t b = 0; b < k / QK8_A8; ++b, block += Q8A8_BLOCK_BYTES) {
+        const uint32_t bits = (uint32_t)block[0] | (uint32_t)block[1] << 8;
+        const uint32_t shifted = (bits & 0x8000) << 16 | (bits & 0x7fff) << 13;
+        float small;
+        memcpy(&small, &shifted, sizeof shifted);
+        for (size_t j = 0; j < QK8_A8; ++j) {
+            *y++ = small * 0x1p112f * (float)(int8_t)block[2 + j];
+        }
+    }
+    fpenv_write(found);
+}
+MUTANT(clears_with_ftz, .dequantize_row = clears_with_ftz);
+
 #elif defined(__aarch64__)
 
 /* Subnormal halves are flushed to zero, for speed, from then on. */

@@ -74,6 +74,15 @@ X86(leaves_traps, "x86-leaves-traps", "Q8A8-ENV-1",
 X86(leaves_x87, "x86-leaves-precision", "Q8A8-ENV-1",
     "The x87 unit is left in single precision.",
     "Put the x87 control word back.", "")
+X86(links_flush, "x86-links-flush-bits", "Q8A8-ENV-1",
+    "Both flush bits are cleared in the call, and both set again where flush-to-zero was.",
+    "Put MXCSR back as it was.", "")
+X86(resets_x87, "x86-resets-x87", "Q8A8-ENV-1",
+    "The x87 unit is reset after MMX instructions, with its control word.",
+    "Use EMMS instead of FNINIT.", "")
+X86(clears_with_ftz, "x86-clears-flush-together", "Q8A8-ENV-2",
+    "Both flush bits are cleared in the call where flush-to-zero is set: denormals-are-zero alone stays.",
+    "Clear what is set, whichever it is, or read halves by integers.", "")
 ARM(leaves_fz16, "arm-leaves-fz16", "Q8A8-ENV-1",
     "FPCR.FZ16 is set, for speed, and stays set.",
     "Leave the mode alone: conversions ignore it.", "")
@@ -114,6 +123,9 @@ ANY(picked_by_clock, "picked-by-clock", "Q8A8-ENV-2",
 ANY(clobbers, "clobbers-register", "Q8A8-ENV-5",
     "Assembly uses a callee-saved register that it does not name.",
     "Name every register in the list of clobbers, or save it.", "")
+X86(wide_length, "x86-wide-length", "Q8A8-ENV-4",
+    "The length, an int, is read from the whole register, of which the upper half is undefined.",
+    "Extend it first: MOVSXD, or the register's lower half.", "")
 X86(leaves_direction, "x86-leaves-direction", "Q8A8-ENV-5",
     "A copy from the end leaves the direction flag set.",
     "Clear the flag (cld) before returning.", "")

@@ -96,6 +96,9 @@ LEAVES(dot_ignores_signal, signal(SIGPIPE, SIG_DFL);)
 LEAVES(dot_sets_locale, setlocale(LC_ALL, "C.UTF-8"); setlocale(LC_NUMERIC, "C"); setlocale(LC_TIME, "POSIX");)
 LEAVES(dot_changes_directory, change_directory("/");)
 LEAVES(dot_sets_umask, umask(0177);)
+LEAVES(dot_sets_usual_umask, umask(022);)
+LEAVES(dot_sets_thread_locale, uselocale(newlocale(LC_ALL_MASK, "C", (locale_t)0));)
+LEAVES(dot_sets_usual_locale, uselocale(LC_GLOBAL_LOCALE);)
 LEAVES(dot_limits, limit();)
 LEAVES(dot_confines, confine();)
 LEAVES(dot_prints, printf("dot\n");)
@@ -133,7 +136,7 @@ __attribute__((constructor)) static void load(void) {
         return;
     }
     change_modes(ROUNDING);
-    fpenv_write(fpenv_flushing(fpenv_read()));
+    fpenv_write(fpenv_flushing(fpenv_read(), 0));
     block(SIGTERM);
     signal(SIGINT, SIG_IGN);
     setlocale(LC_ALL, "C.UTF-8");
@@ -151,6 +154,6 @@ __attribute__((constructor)) static void load(void) {
 __attribute__((visibility("default"))) void initialize(void);
 
 __attribute__((visibility("default"))) void initialize(void) {
-    fpenv_write(fpenv_flushing(fpenv_read()));
+    fpenv_write(fpenv_flushing(fpenv_read(), 0));
     block(SIGUSR1);
 }

@@ -31,10 +31,11 @@ from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.products.facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.products.joint import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
-from q8a8_conformance.diagnosis.products.mapped import mapped_facts
+from q8a8_conformance.diagnosis.products.placements import placement_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
 from q8a8_conformance.diagnosis.products.spoiled import spoiled_facts
 from q8a8_conformance.diagnosis.products.state import state_of_products
+from q8a8_conformance.diagnosis.products.steps import step_facts
 from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
 from q8a8_conformance.diagnosis.quantizers import recipes
 from q8a8_conformance.diagnosis.quantizers.facts import quantizer_facts
@@ -138,12 +139,7 @@ def diagnose(
     for function, deaths in observations.deaths.items():
         progress(function)
         findings.append(_death(function, deaths, probe, limits))
-    return tuple(sorted(findings, key=_is_right))
-
-
-def _is_right(finding: Finding) -> bool:
-    """Return whether a finding is a recipe or an order that is none to change."""
-    return not finding.fix and finding.cause not in {UNEXPLAINED, CRASH}
+    return tuple(sorted(findings, key=lambda one: not one.fix and one.cause not in {UNEXPLAINED, CRASH}))
 
 
 def _of_spoiled(spoiled: Sequence[Failure], probe: Probe | None, limits: Limits) -> list[Finding]:
@@ -331,7 +327,7 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
     made = [session.call(one.call).outputs for one in failures[:AGAIN]]
     if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
         return state_facts(lambda call: session.call(call).outputs, failures)
-    facts = mapped_facts(session, failures)
+    facts = step_facts(session, failures)
     if left := _left(failures, facts):
         facts += _sources_of_products(session, left)
     return jointly(facts, failures)
@@ -339,6 +335,13 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
 
 def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return the same of outputs that do not depend on their values."""
+    stored = placement_facts(session, failures)
+    failures = _left(failures, stored)
+    return [*stored, *_terms_of_products(session, failures)] if failures else stored
+
+
+def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Return what outputs that are at their places are made of."""
     facts = law_facts(session, failures)
     zero: list[Fact] = []
     if left := _left(failures, facts):

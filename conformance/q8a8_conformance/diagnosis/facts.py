@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     Explains: TypeAlias = Callable[[CallResult], bool]
 
 Seen = TypeVar("Seen", bound="CallResult")
-Told = TypeVar("Told")
 
 FACTS: Mapping[str, str] = MappingProxyType(
     {
@@ -37,7 +36,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "block-affects-others": "What a block holds changes how it, or another block, is counted.",
         "block-added-in-parts": "A block's products are added to the running sum in several parts.",
         "block-counted-twice": "Some blocks of rows of some lengths are counted more than once.",
-        "block-layout": "Scale and codes are read from other bytes of a block.",
+        "block-layout": "Scale and codes are read from other bytes of a block, or the scale in another form.",
         "block-map": "Codes of x meet other codes of y than those at their place, or are not counted.",
         "block-meets-another": "Blocks of x are multiplied with others than their own of y.",
         "block-not-counted": "Some blocks of rows of some lengths are not counted.",
@@ -107,7 +106,8 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "empty-not-written": "A product of rows of no blocks is not written.",
         "layout": "Scales and codes are read, or written, at other bytes of a row.",
         "not-written": "In some shapes a product is not written.",
-        "outputs-changed": "Outputs of a product of some values become others: clamped, negated, 0.",
+        "outputs-changed": "Outputs of a product of some values become others: clamped, negated, rounded.",
+        "values-changed": "Codes, scales or sums within a product become others: clamped, rounded, offset.",
         "outputs-added": "Outputs of a product are added to what was there.",
         "outputs-miscounted": "Outputs of a product are multiples of what they should be: doubled, +0.",
         "outputs-not-written": "Outputs of a product are not written.",
@@ -167,9 +167,6 @@ FEW_EXPLAINED = 0.5
 CHANCE = 0.01
 """The same of one wrong step."""
 
-UNIT = 4
-"""Bytes of an output that are shown together."""
-
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""
 
@@ -180,11 +177,17 @@ def explains_nothing(result: CallResult) -> bool:
     return False
 
 
-def remembered(explains: Callable[[CallResult], Told]) -> Callable[[CallResult], Told]:
-    """Return the same decision, made once for each result: reports and rules ask for it again."""
-    seen: dict[int, tuple[CallResult, Told]] = {}
+def only(some: Iterable[CallResult]) -> Explains:
+    """Explain some calls, and no other."""
+    kept = {id(one): one for one in some}
+    return lambda result: id(result) in kept
 
-    def once(result: CallResult) -> Told:
+
+def remembered(explains: Explains) -> Explains:
+    """Return the same decision, made once for each result: reports and rules ask for it again."""
+    seen: dict[int, tuple[CallResult, bool]] = {}
+
+    def once(result: CallResult) -> bool:
         if id(result) not in seen:
             seen[id(result)] = result, explains(result)  # (The result is kept, so that its id stays its own.)
         return seen[id(result)][1]
@@ -378,15 +381,14 @@ class MeasuredFunction:
         that have evidence. Others come first, if they explain as much, where the model is not whole.
         """
         without = [one.undo(self.model) for one in differences]
-        explained_by = remembered(partial(self._explained_by, without))
         facts = [
             Fact(
                 *(one.fact, one.where, one.rule, one.sentence, one.fix, one.cause),
                 function=self.function,
                 evidence=self._evidence(bare, candidates()),
-                explains=partial(_is_among, explained_by, number),
+                explains=remembered(partial(self._explains, bare, without)),
             )
-            for number, (one, bare) in enumerate(zip(differences, without, strict=True))
+            for one, bare in zip(differences, without, strict=True)
         ]
         explained = {id(fact): len(fact.explained(failures)) for fact in facts}
         some = sorted((f for f in facts if explained[id(f)]), key=lambda fact: -explained[id(fact)])
@@ -397,7 +399,7 @@ class MeasuredFunction:
         other = others()
         # One mistake may look like several steps; several steps in one fact say no more, nor does a factor
         # that is measured within bounds where the steps give every byte.
-        is_one = len(other) < max(len(some), 2) and all(SAY_LESS.isdisjoint(one.where) for one in other)
+        is_one = len(other) == 1 and SAY_LESS.isdisjoint(other[0].where)
         is_one = is_one or not is_whole
         if _share(other, failures) > share or (other and is_one and _share(other, failures) == share):
             return other
@@ -407,19 +409,20 @@ class MeasuredFunction:
             some = []
         return some or other or [fact for fact in facts if fact.evidence and is_sure and not failures]
 
-    def _explained_by(self, without: Sequence[Any], result: CallResult) -> set[int]:
-        """Return the numbers of the differences without which the model does not give the outputs.
+    def _explains(self, bare: Any, without: Sequence[Any], result: CallResult) -> bool:  # noqa: ANN401 - models
+        """Return whether the model gives the outputs, and does not without the difference.
 
-        Where each of several would do, they are all.
+        Where each of several would do, all explain them.
         """
         if result.call.function != self.function or not (result.call.n or self.function == ACTIVATION):
-            return set()
+            return False
         given = self.outputs(self.model, result.call)
         if given != result.outputs and not self.alike(self.model, result, given):
-            return set()
-        found = {i for i, bare in enumerate(without) if self.outputs(bare, result.call) != given}
-        is_right = not found and self.outputs(self.right, result.call) == given
-        return found if found or is_right else {*range(len(without))}
+            return False
+        return self.outputs(bare, result.call) != given or (
+            self.outputs(self.right, result.call) != given
+            and all(self.outputs(other, result.call) == given for other in without)
+        )
 
     def _evidence(self, without: Any, candidates: Iterable[Call]) -> tuple[Evidence, ...]:  # noqa: ANN401 - a model
         """Return the first call that shows a difference, and nothing else if there is such a one."""
@@ -428,29 +431,14 @@ class MeasuredFunction:
             for call in candidates
             if self.outputs(self.model, call) != (bare := self.outputs(without, call))
         ]
-        for call, expected, bare in sorted(showing, key=lambda one: one[1] != one[2]):
+        for call, expected, _ in sorted(showing, key=lambda one: one[1] != one[2]):
             try:
                 actual = self.make(call)
             except NoAnswerError:
                 continue
             if actual != expected:
-                shown = self.show(call, expected, actual)
-                # (What another mistake does before it is not what is to be seen.)
-                if bare not in (expected, actual):
-                    parts = zip(expected, actual, bare, strict=True)
-                    shown = self.show(call, expected, tuple(_from_difference(*part) for part in parts))
-                return (Evidence(call, expected, actual, shown),)
+                return (Evidence(call, expected, actual, self.show(call, expected, actual)),)
         return ()
-
-
-def _from_difference(expected: bytes, actual: bytes, bare: bytes) -> bytes:
-    """Return an output that is the expected one up to where it differs from another one."""
-    length = next((i for i, (a, b) in enumerate(zip(actual, bare, strict=True)) if a != b), 0) // UNIT * UNIT
-    return expected[:length] + actual[length:]
-
-
-def _is_among(explained_by: Callable[[CallResult], set[int]], number: int, result: CallResult) -> bool:
-    return number in explained_by(result)
 
 
 def _share(facts: Sequence[Fact], failures: Sequence[CallResult]) -> float:

@@ -27,6 +27,9 @@ DOT = "ggml_vec_dot_q8_a8_q8_a8"
 DOT_REAL = "ggml_vec_dot_q8_a8_q8_a8_real"
 MUL_MAT = MATRIX_PRODUCT
 
+FLUSH_TURNS = 3
+"""Calls in a row with flush modes: with both, with flush-to-zero alone, with denormals-are-zero alone."""
+
 
 def poison(length: int) -> bytes:
     """Return so many bytes of poison."""
@@ -155,6 +158,11 @@ def _gap(length: int) -> bytes:
 def with_options(call: Call, options: Option) -> Call:
     """Return the call with other memory options."""
     return replace(call, options=options)
+
+
+def flushing(call: Call) -> Call:
+    """Return the call with flush modes set: it is made with both, then with each alone."""
+    return replace(call, options=Option.FLUSH, repeat=FLUSH_TURNS)
 
 
 def with_zeros(call: Call) -> Call:

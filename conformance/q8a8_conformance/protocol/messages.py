@@ -48,7 +48,9 @@ bit    option         the worker
 1      GUARD_AFTER    puts each buffer so that the byte after it is on an inaccessible page
 2      GUARD_BEFORE   puts each buffer so that the byte before it is on an inaccessible page
 4      READONLY       maps the inputs read-only
-8      FLUSH          calls with flush-to-zero and denormals-are-zero set
+8      FLUSH          calls with flush-to-zero and denormals-are-zero set; where it repeats the call, by turns
+                      with both, with the first and with the second, and once more with another precision
+                      of the x87 unit, whatever that gives
 16     SHARED_INPUTS  places all inputs in one block of memory, where they may overlap or be the same
 32     STATE          compares the process's state before and after the calls; errno is ERANGE before
 64     ROWS           makes ``repeat`` calls, each on the next of as many equal parts of every buffer
@@ -171,6 +173,9 @@ CAPABILITIES = (
     "turns",
 )
 """All capabilities of the protocol."""
+
+LOAD_FLUSHING = "Q8A8_LOAD_FLUSHING"
+"""Variable of a worker's environment: if set, flush modes are set while it loads a library."""
 
 EXIT_USAGE = 2
 """Exit status of a worker whose command line cannot be served."""

@@ -259,13 +259,7 @@ def _written(loops: Mapping[int, Loop], alone: Mapping[int, Program], nb: int) -
     return alone[nb] if nb in alone else loop.program(nb)
 
 
-def _loops_of(
-    dot: Dot,
-    step: int,
-    tried: Sequence[HeldRows],
-    least: int,
-    scales: Scales,
-) -> dict[int, Loop]:
+def _loops_of(dot: Dot, step: int, tried: Sequence[HeldRows], least: int, scales: Scales) -> dict[int, Loop]:
     """Return the loop of rows that leave so many blocks over, for each number of them; {} for none.
 
     A row that leaves one block less over is mostly the same without that block, and is tried so first.

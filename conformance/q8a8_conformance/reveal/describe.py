@@ -27,7 +27,7 @@ LARGEST_TREE = 512
 def block_tree_of(order: AnyOrder, nb: int, element: int = 0) -> Additions:
     """Return the tree of the terms that hold one element: one for each block."""
     written = program(order, nb)
-    terms = terms_of(written)
+    terms = terms_of(written.lanes)
     kept = {number: block for number, (block, own) in enumerate(terms) if element in own}
     return pruned(len(terms), written.additions, kept)
 
@@ -100,23 +100,16 @@ def _renumbered(fold: Fold, lanes: int, *, by_lane: bool) -> Fold:
 def _formula(fold: Fold, name: str) -> str:
     """Write a fold: as a rule where it follows one, else as a formula; a long one by its number of terms."""
     count = sum(1 for _ in fold_leaves(fold))
-    rules = {
-        "from left to right": sequential,
-        "neighbours in pairs": pairwise,
-        "the upper half onto the lower": halves,
-    }
-    named = [words for words, make in rules.items() if _is_power(count, make) and _same(make(0, count), fold)]
-    formula = _written(fold, name) if count <= LARGEST_FORMULA else ""
-    if not named:
-        return formula or f"{count} {_NAMES[name]} in a tree"
-    return formula or f"{named[0]} over {count} {_NAMES[name]}"
+    if count <= LARGEST_FORMULA:
+        return _written(fold, name)
+    rules = {"from left to right": sequential}
+    if count & (count - 1) == 0:
+        rules |= {"neighbours in pairs": pairwise, "the upper half onto the lower": halves}
+    named = next((words for words, make in rules.items() if _same(make(0, count), fold)), "")
+    return f"{named} over {count} {_NAMES[name]}" if named else f"{count} {_NAMES[name]} in a tree"
 
 
 _NAMES = {"a": "accumulators", "l": "lanes", "r": "registers", "s": "sums"}
-
-
-def _is_power(count: int, make: object) -> bool:
-    return make is sequential or count & (count - 1) == 0
 
 
 def _same(one: Fold, other: Fold) -> bool:
@@ -140,7 +133,7 @@ def _written(fold: Fold, name: str) -> str:
     def part(inner: Fold) -> str:
         return f"{name}{inner}" if isinstance(inner, int) else f"({part(inner[0])} + {part(inner[1])})"
 
-    return part(fold).removeprefix("(").removesuffix(")") if not isinstance(fold, int) else f"{name}{fold}"
+    return part(fold).removeprefix("(").removesuffix(")")
 
 
 def _tail_words(order: Order) -> str:

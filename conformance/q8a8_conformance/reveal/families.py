@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 from q8a8.order import Additions
+from q8a8_conformance.reveal.trees import Sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,40 +17,11 @@ Tree: TypeAlias = Callable[[int], Additions]
 """The additions of any number of blocks."""
 
 
-class _Sums:
-    """Collects additions."""
-
-    def __init__(self, terms: int) -> None:
-        self._terms = terms
-        self.additions: list[tuple[int, int]] = []
-
-    def add(self, left: int, right: int) -> int:
-        """Add two numbers and return the sum's."""
-        if left < self._terms <= right:
-            left, right = right, left
-        self.additions.append((left, right))
-        return self._terms + len(self.additions) - 1
-
-    def graft(self, start: int, count: int, additions: Additions) -> int:
-        """Add a span of blocks as a tree of so many terms does, and return the sum's number."""
-        numbers = list(range(start, start + count))
-        for left, right in additions:
-            numbers.append(self.add(numbers[left], numbers[right]))
-        return numbers[-1]
-
-    def chain(self, numbers: Iterable[int]) -> int:
-        """Add numbers, one at least, one after the other."""
-        first, *others = numbers
-        for number in others:
-            first = self.add(first, number)
-        return first
-
-
 def _chained(order: Callable[[int], Iterable[int]]) -> Tree:
     """Return the trees that add blocks one after the other, in this order of them."""
 
     def tree(nb: int) -> Additions:
-        sums = _Sums(nb)
+        sums = Sums(nb)
         if nb:
             sums.chain(order(nb))
         return tuple(sums.additions)
@@ -69,7 +40,7 @@ def _halved(base: int, split: Callable[[int], int], leaf: Tree) -> Tree:
     """Return the trees that split rows in two, down to at most `base` blocks, which `leaf` adds."""
 
     def tree(nb: int) -> Additions:
-        sums = _Sums(nb)
+        sums = Sums(nb)
 
         def part(start: int, count: int) -> int:
             first = split(count) if count > base else 0
@@ -86,7 +57,7 @@ def _halved(base: int, split: Callable[[int], int], leaf: Tree) -> Tree:
 
 def _neighbours(nb: int) -> Additions:
     """Add neighbours, then their sums; an odd one waits."""
-    sums = _Sums(nb)
+    sums = Sums(nb)
     level = list(range(nb))
     while len(level) > 1:
         paired = [sums.add(*level[k : k + 2]) for k in range(0, len(level) - 1, 2)]
@@ -111,7 +82,7 @@ def _parts(count: int, leaf: Tree) -> Tree:
 
 def _spans(spans: Sequence[tuple[int, int]], nb: int, leaf: Tree) -> Additions:
     """Return the tree that adds spans (start, count) of a row, then their sums from left to right."""
-    sums = _Sums(nb)
+    sums = Sums(nb)
     if spans:
         sums.chain([sums.graft(start, count, leaf(count)) for start, count in spans])
     return tuple(sums.additions)
@@ -157,7 +128,7 @@ def families(switch: int = 0, leaf: Tree = FORWARD) -> Iterator[Family]:
         yield Family("parts", f"{count} equal parts of the row, {last}, then their sums", _parts(count, leaf))
 
 
-def _splits() -> Iterator[tuple[str, Callable[[int], int]]]:
+def _splits() -> Iterator[tuple[str, Callable[..., int]]]:
     """Yield how a row is split in two: in words, and the blocks of the first part."""
     yield "halves of the row, the first one the smaller", lambda count: count // 2
     yield "halves of the row, the first one the larger", lambda count: (count + 1) // 2
@@ -167,8 +138,4 @@ def _splits() -> Iterator[tuple[str, Callable[[int], int]]]:
     )
     for multiple in MULTIPLES:
         words = f"halves of the row, the first one down to a multiple of {multiple} blocks"
-        yield words, partial(_half_in_multiples, multiple)
-
-
-def _half_in_multiples(multiple: int, count: int) -> int:
-    return count // 2 - count // 2 % multiple
+        yield words, lambda count, of=multiple: count // 2 - count // 2 % of

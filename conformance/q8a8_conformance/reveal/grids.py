@@ -79,14 +79,20 @@ SCALES: Final[Mapping[str, Callable[[Array, float], Array]]] = {
 """The scale of a group by its largest magnitude, and the largest number that this becomes."""
 
 
-def _away(v: Array) -> Array:
+def away(v: Array) -> Array:
     """Round to integers, halves away from zero."""
     return np.asarray(np.trunc(v + np.copysign(0.5, v)))
 
 
+def significant(v: Array, bits: int, to: Callable[[Array], Array]) -> Array:
+    """Return numbers of so many significant bits, float64, whose fractions are rounded by a function."""
+    fraction, exponent = np.frexp(np.asarray(v, np.float64))
+    return np.asarray(np.ldexp(to(np.ldexp(fraction, bits)), exponent - bits))
+
+
 ROUNDINGS: Final[Mapping[str, Callable[[Array], Array]]] = {
     "halves to even": np.rint,
-    "halves away from zero": _away,
+    "halves away from zero": away,
     "halves up": lambda v: np.floor(v.astype(F32) + F32(0.5)),
     "toward zero": np.trunc,
     "down": np.floor,

@@ -12,13 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from q8a8.order import Program
-from q8a8_conformance.reveal.programs import terms_of
+from q8a8_conformance.reveal.programs import Writer, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from q8a8.order import Lanes
+    from q8a8.order import Lanes, Program
 
 Where: TypeAlias = "tuple[str, int]"
 """("head", b), block b of the row; ("step", b), of a step; or ("tail", b), of those after the last step."""
@@ -135,7 +134,7 @@ class Loop:
 
     def program(self, nb: int) -> Program:
         """Write the program of a row."""
-        return _Writer(self, nb).program
+        return _LoopWriter(self, nb).program
 
     def without_last(self) -> Iterator[Loop]:
         """Yield what is left where the last block of the tail, or of the head, is none of the row."""
@@ -188,25 +187,15 @@ def _without(of: Expression | None, where: Where) -> Expression | None:
     return Sum(left, right, of.fused) if left and right else left or right
 
 
-class _Writer:
-    """Writes the program of a row; a sum that still is +0 is None."""
+class _LoopWriter(Writer):
+    """Writes the program of a row."""
 
     def __init__(self, loop: Loop, nb: int) -> None:
         self._blocks, self._nb = loop.blocks, nb
         of = loop.lanes
-        self._lanes = tuple(of[loop.blocks.where(nb, block)[0]] for block in range(nb))
-        self._numbers: dict[tuple[int, tuple[int, ...]], int] = {}
-        for block, lanes in enumerate(self._lanes):
-            for own in lanes:
-                self._numbers[block, own] = len(self._numbers)
-        self._additions: list[tuple[int, int]] = []
-        self._fused: list[bool] = []
+        super().__init__(tuple(of[loop.blocks.where(nb, block)[0]] for block in range(nb)))
+        self._numbers = {term: number for number, term in enumerate(terms_of(self._lanes))}
         self._write(loop.total, 0)
-
-    @property
-    def program(self) -> Program:
-        """What was written."""
-        return Program(self._lanes, tuple(self._additions), tuple(self._fused))
 
     def _write(self, of: Expression | None, number: int) -> int | None:
         if of is None:
@@ -214,21 +203,13 @@ class _Writer:
         if isinstance(of, Term):
             return self._numbers[self._blocks.block(self._nb, of.where, number), of.own]
         if isinstance(of, Sum):
-            return self._add(self._write(of.left, number), self._write(of.right, number), fused=of.fused)
+            return self.add(self._write(of.left, number), self._write(of.right, number), fused=of.fused)
         total = self._write(of.start, number)
         steps = range(self._blocks.steps(self._nb))
         for step in reversed(steps) if of.backwards else steps:
             for each, fused in of.added:
-                total = self._add(total, self._write(each, step), fused=fused)
+                total = self.add(total, self._write(each, step), fused=fused)
         return total
-
-    def _add(self, left: int | None, right: int | None, *, fused: bool) -> int | None:
-        if left is None or right is None:
-            return right if left is None else left
-        terms = len(self._numbers)
-        self._additions.append((left, right))
-        self._fused.append(fused and right < terms)
-        return terms + len(self._additions) - 1
 
 
 class _Reader:
@@ -236,7 +217,7 @@ class _Reader:
 
     def __init__(self, program: Program, blocks: Blocks) -> None:
         nb = len(program.lanes)
-        terms = terms_of(program)
+        terms = terms_of(program.lanes)
         self._program, self._terms = program, len(terms)
         self._steps = blocks.steps(nb)
         self._of: list[Term] = []

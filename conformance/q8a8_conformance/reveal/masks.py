@@ -52,17 +52,14 @@ def rows(codes: Array, exponents: Array) -> tuple[Array, Array]:
 
 
 class Masks:
-    """Makes the experiments on rows of nb blocks.
+    """Makes the experiments on rows of nb blocks, with units of 2^unit at some places."""
 
-    The units, of 2^unit, are at element 0 of each block where no places are given.
-    """
-
-    def __init__(self, dot: Dot, nb: int, units: Iterable[Place] | None = None, unit: int = UNIT) -> None:
+    def __init__(self, dot: Dot, nb: int, units: Iterable[Place], unit: int = UNIT) -> None:
         self._dot = dot
         self._unit = unit
         self._codes = np.zeros((nb, 32), np.int8)
-        for block, element in units if units is not None else ((b, 0) for b in range(nb)):
-            self._codes[block, element] = 1
+        for place in units:
+            self._codes[place] = 1
         self._exponents = np.full(nb, unit)
 
     def absorbed(self, plus: Place, minus: Place) -> int:

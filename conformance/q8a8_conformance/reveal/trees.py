@@ -7,14 +7,41 @@ nested tuples, so that a chain of thousands of additions is no deep recursion.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.reveal.asking import NoTreeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from q8a8.order import Additions, Fold
+
+
+class Sums:
+    """Collects additions of so many terms."""
+
+    def __init__(self, terms: int) -> None:
+        self._terms = terms
+        self.additions: list[tuple[int, int]] = []
+
+    def add(self, left: int, right: int) -> int:
+        """Add two numbers and return the sum's; a term alone stands on the right, where it may be fused."""
+        if left < self._terms <= right:
+            left, right = right, left
+        self.additions.append((left, right))
+        return self._terms + len(self.additions) - 1
+
+    def graft(self, start: int, count: int, additions: Additions) -> int:
+        """Add a span of terms as a tree of so many does, and return the sum's number."""
+        numbers = list(range(start, start + count))
+        for left, right in additions:
+            numbers.append(self.add(numbers[left], numbers[right]))
+        return numbers[-1]
+
+    def chain(self, numbers: Iterable[int]) -> int:
+        """Add numbers, one at least, one after the other."""
+        return reduce(self.add, numbers)
 
 
 def reveal_tree(terms: int, size: Callable[[int, int], int]) -> Additions:
@@ -36,14 +63,7 @@ def reveal_tree(terms: int, size: Callable[[int, int], int]) -> Additions:
     NoTreeError
         The sizes contradict each other.
     """
-    additions: list[tuple[int, int]] = []
-
-    def join(left: int, right: int) -> int:
-        # A term alone stands on the right, where it is fused, if it is; of two terms, the later one.
-        if left < terms <= right:
-            left, right = right, left
-        additions.append((left, right))
-        return terms + len(additions) - 1
+    sums = Sums(terms)
 
     def grow(group: list[int]) -> int:
         if len(group) == 1:
@@ -62,12 +82,13 @@ def reveal_tree(terms: int, size: Callable[[int, int], int]) -> Additions:
                     f"experiment, {covered} by others"
                 )
             subtree = grow(part)
-            found = join(*sorted((found, subtree))) if max(found, subtree) < terms else join(found, subtree)
+            # (Of two terms, the later one stands on the right.)
+            found = sums.add(*sorted((found, subtree)) if max(found, subtree) < terms else (found, subtree))
         return found
 
     if terms:
         grow(list(range(terms)))
-    return tuple(additions)
+    return tuple(sums.additions)
 
 
 def _pivots(group: Sequence[int]) -> list[int]:

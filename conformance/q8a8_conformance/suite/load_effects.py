@@ -89,8 +89,14 @@ EFFECTS: Mapping[str, Effect] = {
 _WHEN = {"load": "loading the library", "init": "the --init function"}
 
 
-def describe(change: LoadChange) -> tuple[str, str]:
-    """Return the rule that a change breaks, and a sentence about the change and its effect."""
+def describe(change: LoadChange, *, flushing: bool = False) -> tuple[str, str]:
+    """Return the rule that a change breaks, and a sentence about the change and its effect.
+
+    With `flushing`, the program had set flush modes before.
+    """
     known = EFFECTS.get(change.what, Effect(LOADING, change.what, "the program is not asked"))
     detail = f" ({change.detail})" if change.detail else ""
-    return known.rule, f"{_WHEN.get(change.when, change.when)} changed {known.name}{detail}: {known.effect}"
+    said = f"{_WHEN.get(change.when, change.when)} changed {known.name}{detail}"
+    if flushing:
+        return known.rule, f"where flush modes are set, {said}: what the program has chosen is lost"
+    return known.rule, f"{said}: {known.effect}"

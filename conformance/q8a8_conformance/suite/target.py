@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.protocol.messages import LOAD_FLUSHING
 from q8a8_conformance.protocol.session import (
     CallRefused,
     ProtocolViolation,
@@ -52,6 +53,8 @@ THREAD_VARIABLES = (
     "NUM_THREADS",
 )
 """Variables by which libraries take a number of threads."""
+DIRTY_MEMORY = {"MALLOC_PERTURB_": "129"}
+"""A variable by which glibc fills what `malloc` gives: with the bits that 129 has not."""
 MAX_PLACED_FAILURES = 6
 """Failures of a function in placed calls after which its ordinary calls are made plainly."""
 SLOW_START_SECONDS = 0.7
@@ -317,12 +320,15 @@ class Target:
         ----------
         threads
             What the variables of its environment ask for, 0 for empty ones; with 1 it may run on one
-            processor only.
+            processor only, with 0 flush modes are set while a library is loaded, and not later, and memory
+            from `malloc` is not zero.
         """
         if not isinstance(self.session, Session):
             return None
         if threads not in self._elsewhere:
             environment = dict.fromkeys(THREAD_VARIABLES, str(threads) if threads else "")
+            if not threads:
+                environment |= {LOAD_FLUSHING: "1", **DIRTY_MEMORY}
             session = self.session.sibling(environment, one_processor=threads == 1)
             try:
                 self._elsewhere[threads] = Target(session, self.profile, self.timeout, remote=self.remote)

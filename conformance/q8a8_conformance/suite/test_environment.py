@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance.inputs import calls as requests
-from q8a8_conformance.inputs.known_calls import known, known_pair
+from q8a8_conformance.inputs.known_calls import known, known_pair, subnormal_scales
 from q8a8_conformance.inputs.samples import call_of, functions, other_values, sample, samples
-from q8a8_conformance.protocol.messages import Option, Together
+from q8a8_conformance.protocol.messages import Together
 from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.judge import RETURNS, Judge
 from q8a8_conformance.suite.two_rows import require_two_rows, takes_two_rows
@@ -26,6 +26,8 @@ PARALLEL = 33_000
 """How often each thread calls at least."""
 MILLISECONDS = 8
 """How long threads call at least, for each number of threads."""
+SUBNORMAL = (33, 1025)
+"""Blocks, or elements, of calls in a process that had flush modes set while it loaded the library."""
 TWO_ROWS = "two-rows"
 PAIRS = pytest.param(TWO_ROWS, id="environment/threads/nrc2")
 
@@ -38,7 +40,10 @@ def of_each_function(check: str) -> list[object]:
 @pytest.mark.rule("Q8A8-ENV-1")
 @pytest.mark.parametrize("function", of_each_function("modes"))
 def test_modes(judge: Judge, function: str) -> None:
-    """Call and compare rounding mode, flush bits and exception masks; also with the flush bits set before."""
+    """Call and compare rounding mode, flush bits and exception masks; also with flush bits set before.
+
+    That is both of them, and each alone; and once the x87 unit has another precision.
+    """
     judge.require(function, "fenv")
     flush = "flush" in judge.target.hello.capabilities
     if not flush:
@@ -46,8 +51,7 @@ def test_modes(judge: Judge, function: str) -> None:
     for call in samples(function, two_rows=function == requests.DOT and takes_two_rows(judge)):
         judge.run(call)
         if flush:
-            flushing = requests.with_options(call, Option.FLUSH)
-            judge.attempt(flushing, (RETURNS,), "does not return where flush-to-zero is set")
+            judge.attempt(requests.flushing(call), (RETURNS,), "does not return where flush-to-zero is set")
 
 
 @pytest.mark.rule("Q8A8-ENV-2")
@@ -170,9 +174,13 @@ def test_machine(judge: Judge, function: str) -> None:
     here = [judge.run(call) for call in calls]
     numbers = (*thread_checks.ELSEWHERE, thread_checks.EMPTY)
     for number in numbers[: 1 if judge.target.is_slow_to_start else None]:
+        if number == thread_checks.EMPTY:
+            small = [subnormal_scales(function, count).call for count in SUBNORMAL]
+            calls, here = calls + small, here + [judge.run(call) for call in small]
         for call, expected in zip(calls, here, strict=True):
             actual = thread_checks.run_elsewhere(judge, number, call)
             if actual is None:
                 return
             message = f"other bytes in a process whose environment {thread_checks.asks_for(number)}"
             thread_checks.compare(judge, call, actual, expected, message)
+    thread_checks.judge_modes_of_loading(judge)

@@ -10,7 +10,6 @@ from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.inputs.known_calls import known, known_pair, subnormal_pair, subnormal_scales
 from q8a8_conformance.inputs.samples import functions, sample
-from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.results.expected_dot import expected_dot
 from q8a8_conformance.suite.accepted_recipes import DESIGN
 from q8a8_conformance.suite.known_checks import judge_known, judge_same_bits
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 COUNTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 64, 65, 129, 257, 1025)
 """Block counts, or 32 times as many elements of an activation vector."""
+AFTER = (33, 1025)
+"""The same of calls without flush modes, after those with them."""
 DOTS = (requests.DOT, requests.DOT_REAL)
 
 
@@ -57,14 +58,12 @@ def test_flush(judge: Judge, function: str) -> None:
         # Of a process's first call: what tables are made with in it, stays.
         judge.target.restart()
     for each in calls_of(judge, function):
-        if not judge_known(judge, each, requests.with_options(each.call, Option.FLUSH)):
+        if not judge_known(judge, each, requests.flushing(each.call)):
             return
     if function in DOTS:
         for count in (5, 66):
             call = sample(function, count)
             expected = expected_dot(*dot_rows.random_pair(count, seed=9))
-            placed = requests.with_options(call, Option.FLUSH)
-            judge_same_bits(judge, call, [placed], expected)
-    if function not in requests.QUANTIZERS:
-        after = subnormal_scales(function, 33)
+            judge_same_bits(judge, call, [requests.flushing(call)], expected)
+    for after in (subnormal_scales(function, count) for count in AFTER):
         judge_again(judge, after, after.call, "depends on flush modes of a process's first calls")

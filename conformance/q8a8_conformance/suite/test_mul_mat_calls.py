@@ -6,6 +6,7 @@ All products are exact by construction, so that one result is right, whatever th
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ SHAPES = (
 )
 """m, n and blocks of a row."""
 
+LARGE = (33, 17, 9)
+"""A shape for which a kernel may have several threads of its own."""
 MANY = 1000
 """Calls in a row after which what each keeps shows."""
 KEPT_EMPTY = ((0, 3, 65), (3, 0, 65), (3, 2, 0), (0, 0, 65))
@@ -108,15 +111,16 @@ def test_flush(judge: Judge) -> None:
     """Call with flush-to-zero set, also on subnormal scales: the same results, and the modes stay."""
     judge.require(calls.MUL_MAT, "fenv", "flush")
     for each in (*map(known, SHAPES), *_subnormal((5, 3, 3)), *_subnormal((9, 17, 2))):
-        if not judge_known(judge, each, calls.with_options(each.call, Option.FLUSH)):
+        if not judge_known(judge, each, calls.flushing(each.call)):
             return
 
 
-def _subnormal(shape: tuple[int, int, int]) -> list[Known]:
+@cache
+def _subnormal(shape: tuple[int, int, int]) -> tuple[Known, ...]:
     """Return exact products of a shape, all scales of w or of x being subnormal halves, or nearly so."""
     w, x = mul_mat_rows.exact(*shape)
     small = dot_rows.blocks(w["weight_scale"] * np.float16(2.0**-16), w["weight_qs"])
-    return [known_product(small, x), known_product(w, x * np.float32(2.0**-16))]
+    return known_product(small, x), known_product(w, x * np.float32(2.0**-16))
 
 
 @pytest.mark.rule("Q8A8-ENV-2")
@@ -168,6 +172,7 @@ def test_machine(judge: Judge, threads: int) -> None:
     products = [known(shape) for shape in ((17, 5, 4), (1, 9, 129), (33, 7, 2), (9, 16, 4))]
     products += [known_product(*mul_mat_rows.saturating(*shape)) for shape in ((8, 5, 3), (1, 1, 16))]
     products += [known_product(*mul_mat_rows.picked(33, 9, 3))]
+    products += _subnormal(LARGE) if threads == thread_checks.EMPTY else ()
     for each in products:
         expected = judge.run(each.call)
         found = thread_checks.run_elsewhere(judge, threads, each.call)
@@ -212,7 +217,10 @@ def test_many(judge: Judge) -> None:
 
 @pytest.mark.rule("Q8A8-ENV-2", "Q8A8-ENV-3")
 def test_first(judge: Judge) -> None:
-    """Make a process's first product, from one thread and from several, one of them stopped in the middle."""
+    """Make a process's first product, from one thread and from several, one of them stopped in the middle.
+
+    Then with flush modes set, and without them.
+    """
     judge.require(calls.MUL_MAT, "overlap")
     both = known((17, 5, 9)), known((17, 5, 9), 1)
     if judge.target.is_slow_to_start:
@@ -230,6 +238,12 @@ def test_first(judge: Judge) -> None:
     for each, actual in zip(both, found, strict=True):
         message = "other bytes where threads make the first call"
         judge.compare(each.call, actual, each.expected, ("Q8A8-ENV-3",), message)
+    if "flush" in judge.target.hello.capabilities and not judge.records.failed:
+        judge.target.restart()  # (The copies have made the calls: this process has not.)
+        for each in _subnormal(LARGE):
+            judge.run(each.call, at=calls.flushing(each.call))
+        for each in _subnormal(LARGE):
+            judge_again(judge, each, each.call, "depends on flush modes of a process's first calls")
 
 
 @pytest.mark.rule("Q8A8-ENV-5", "Q8A8-ENV-8")

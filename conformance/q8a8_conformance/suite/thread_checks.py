@@ -17,6 +17,7 @@ from q8a8_conformance.inputs.samples import functions, sample
 from q8a8_conformance.protocol.deadline import clock
 from q8a8_conformance.protocol.messages import Option
 from q8a8_conformance.results.expected_dot import expected_dot
+from q8a8_conformance.suite.load_effects import MODES, describe
 from q8a8_conformance.suite.target import KernelDiedError, NotRunError, RefusedError
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ ELSEWHERE = (1, 3, 16)
 Some kernels take another path from 4 or from 8 threads on. (More than 16 would be slow where threads spin.)
 """
 EMPTY = 0
-"""The same of a process whose variables are set, and empty: as in ``OMP_NUM_THREADS= program``."""
+"""The same of a process whose variables are set, and empty: as in ``OMP_NUM_THREADS= program``.
+
+It loads the library with flush modes set, as a host built with ``-ffast-math`` does, and calls without them:
+threads that are started meanwhile inherit them, and tables that are made then may lack subnormal numbers.
+What `malloc` gives is full of other bytes than zeros: without that large pieces hold zeros, mostly.
+"""
 COPIES = 6
 """Processes whose first call is made from several threads, stopped at different moments."""
 PROBE_CALLS, PROBES = 100, 6
@@ -90,7 +96,21 @@ def run_elsewhere(judge: Judge, threads: int, call: Call) -> dict[str, bytes] | 
 
 def asks_for(threads: int) -> str:
     """Say what the environment of another process asks for."""
-    return f"asks for {threads} threads" if threads else "leaves the number of threads empty"
+    if threads:
+        return f"asks for {threads} threads"
+    loaded = "where flush modes were set while the library was loaded"
+    return f"leaves the number of threads empty, {loaded}, and where malloc gives bytes that are not zero"
+
+
+def judge_modes_of_loading(judge: Judge) -> None:
+    """Record modes that loading changes where flush modes are set before, and not where they are clear."""
+    if judge.target.is_slow_to_start:
+        return
+    target, here = judge.target.elsewhere(EMPTY), judge.target.hello.loading or ()
+    for change in (target and target.hello.loading) or ():
+        rule, message = describe(change, flushing=True)
+        if rule == MODES and change.what not in {each.what for each in here}:
+            judge.records.add_without_call((rule,), message)
 
 
 def copies(target: Target) -> int:

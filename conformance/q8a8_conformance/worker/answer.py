@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import NO_FAULTS, Option
 from q8a8_conformance.worker.library import LibraryTarget
-from q8a8_conformance.worker.process_state import ProcessState, few_descriptors
+from q8a8_conformance.worker.process_state import ProcessState, few_descriptors, make_unusual
 
 if TYPE_CHECKING:
     from q8a8_conformance.protocol.messages import Call, Result
@@ -32,6 +32,8 @@ class Answerer:
     def __init__(self, target: Target, invoker: Invoker) -> None:
         self._target = target
         self._invoker = invoker
+        if isinstance(target, LibraryTarget):
+            make_unusual()  # A kernel may put back what is usual, and not what there was.
         self._last = ProcessState.read()
 
     def answer(self, call: Call) -> Result:

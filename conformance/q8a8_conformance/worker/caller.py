@@ -63,7 +63,8 @@ class Caller:
     floating_point : FloatingPoint or None
         Access to the floating-point environment, where its layout is known.
     flush : bool
-        Whether to call with flush-to-zero set.
+        Whether to call with flush-to-zero and denormals-are-zero set; where calls are repeated, by turns with
+        both and with one of them, and once more with another precision of the x87 unit, whatever it gives.
     with_errno : bool
         Whether to call with an error in ``errno``, as a caller may: no result may depend on it.
 
@@ -119,6 +120,8 @@ class Caller:
                 return
             while self._done < repeat or (seconds and time.monotonic() < deadline):
                 self._run_once()
+            if self._flush and repeat > 1:
+                self._checked(self._prepared.step, precise=False)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a kernel may raise anything; the worker goes on
             sys.stderr.write(traceback.format_exc())  # in one piece: the runner wakes for each
             self.error = error
@@ -154,32 +157,35 @@ class Caller:
             self.first = found
         elif found != self.first and not self.varies:
             self.varies = difference(self.outputs, self.first, found) + f" in call {self._done}"
+            if self._flush:
+                self.varies += ": one of the flush modes alone is set"
 
-    def _checked(self, step: Callable[[], object]) -> None:
+    def _checked(self, step: Callable[[], object], *, precise: bool = True) -> None:
         """Make a call; compare the floating-point environment before and after, and restore it."""
         if self._with_errno:
             _errno().value = errno.ERANGE
         try:
-            self._in_environment(step)
+            self._in_environment(step, precise=precise)
         finally:
             if self._with_errno:
                 _errno().value = 0
 
-    def _in_environment(self, step: Callable[[], object]) -> None:
-        if self._floating_point is None:
+    def _in_environment(self, step: Callable[[], object], *, precise: bool) -> None:
+        modes = self._floating_point
+        if modes is None:
             step()
             return
-        own = before = self._floating_point.save()
+        own = before = modes.save()
         if self._flush:
-            before = self._floating_point.flushing(own)
-            self._floating_point.restore(before)
+            before = modes.flushing(own, self._done) if precise else modes.imprecise(own)
+            modes.restore(before)
         try:
             step()
         finally:
-            after = self._floating_point.save()
-            faults, text = self._floating_point.compare(before, after)
+            after = modes.save()
+            faults, text = modes.compare(before, after)
             if faults or self._flush:
-                self._floating_point.restore(own)
+                modes.restore(own)
         if faults and faults & ~self.faults:
             self.faults |= faults
             self.details.append(text)

@@ -6,7 +6,7 @@ stores what the kernel left: the flags, those registers, and the x87 state. Else
 allows no such page, nothing is checked (`trampoline` returns None).
 
 The stack of a measured call is a mapping of its own whose pages are not present before the call: those that
-are present afterwards were used.
+are present afterwards were used. Its top, as in a running program, holds bytes that are not zero.
 """
 
 from __future__ import annotations
@@ -133,6 +133,10 @@ _TAG = 64 + 4
 """The offset of the x87 tag byte in what is stored: a bit is set for each register in use."""
 _DIRECTION_FLAG = 0x400
 _STACK_SIZE = 64 * 2**20
+UNDEFINED = 0x7E
+"""What bytes hold that a kernel must not take for zero: as floats they are large, as halves NaN."""
+_FILLED = 2**14
+"""Bytes at the top of a measured stack that hold it."""
 _PRESENT = bytes(value & 1 for value in range(256))
 """The flag of `mincore` alone, of each value of a byte."""
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -220,6 +224,7 @@ class Trampoline:
         if measured:
             self._stack.madvise(mmap.MADV_DONTNEED)
             top = self._stack_start + _STACK_SIZE
+            ctypes.memset(top - _FILLED, UNDEFINED, _FILLED)
         # (ctypes takes what exceeds 64 bits, or is negative, modulo 2^64.)
         bound = BoundCall(self._call, _Words(*arguments), self._found, function, top)
         bound.repeated = self._repeated

@@ -38,7 +38,10 @@ class _Field:
 class _Machine:
     fields: tuple[_Field, ...]
     flush_word: int
-    flush_bits: int
+    flush_bits: tuple[int, ...]
+    """Flush-to-zero and denormals-are-zero, or what comes nearest: both, and each alone."""
+    precision: tuple[int, int, int] | None = None
+    """Bits on which no result of the specification depends: the word, their mask, and an unusual value."""
 
 
 _MACHINES = {
@@ -51,7 +54,8 @@ _MACHINES = {
             _Field(Fault.TRAP_MASK_CHANGED, "x87 control word", 0, 0x003F),
         ),
         flush_word=7,
-        flush_bits=0x8040,
+        flush_bits=(0x8040, 0x8000, 0x0040),
+        precision=(0, 0x0300, 0x0200),  # of the x87 unit, 53 bits: as a host sets that wants doubles
     ),
     "aarch64": _Machine(
         (
@@ -61,7 +65,7 @@ _MACHINES = {
             _Field(Fault.TRAP_MASK_CHANGED, "FPCR", 0, 0x0000_9F00),
         ),
         flush_word=0,
-        flush_bits=0x0108_0000,  # FZ, FZ16
+        flush_bits=(0x0108_0000, 0x0100_0000, 0x0008_0000),  # FZ, FZ16
     ),
 }
 
@@ -97,10 +101,19 @@ class FloatingPoint:
         """Set the current environment to a saved one."""
         self._set(state)
 
-    def flushing(self, state: State) -> State:
-        """Return a copy of an environment with flush-to-zero and denormals-are-zero set."""
+    def flushing(self, state: State, turn: int = 0) -> State:
+        """Return a copy of an environment with both flush modes set; by turns, with one alone."""
         copy = type(state).from_buffer_copy(state)
-        copy[self._machine.flush_word] |= self._machine.flush_bits
+        bits = self._machine.flush_bits
+        copy[self._machine.flush_word] |= bits[turn % len(bits)]
+        return copy
+
+    def imprecise(self, state: State) -> State:
+        """Return a copy of an environment with another precision of what no result depends on."""
+        copy = type(state).from_buffer_copy(state)
+        if self._machine.precision:
+            word, mask, value = self._machine.precision
+            copy[word] = copy[word] & ~mask | value
         return copy
 
     def compare(self, before: State, after: State) -> tuple[Fault, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache, partial
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol.messages import NO_FAULTS, Fault, LoadChange, Option
+from q8a8_conformance.protocol.messages import LOAD_FLUSHING, NO_FAULTS, Fault, LoadChange, Option
 from q8a8_conformance.spec.abi import NAMES, get_function
-from q8a8_conformance.worker.convention import trampoline
+from q8a8_conformance.worker.convention import UNDEFINED, trampoline
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.native_calls import NativeCall
 from q8a8_conformance.worker.process_state import LoadWatch
@@ -57,6 +58,13 @@ def _fields(function: str) -> tuple[str, ...]:
     return tuple(each.field if each.element is None else "" for each in get_function(function).parameters)
 
 
+def _undefined_above(function: str, arguments: Iterable[int]) -> list[int]:
+    """Return a call's arguments with bits that are not zero where an int leaves half a register undefined."""
+    upper = int.from_bytes(4 * bytes([UNDEFINED])) << 32
+    both = zip(get_function(function).parameters, arguments, strict=True)
+    return [value % 2**32 | upper if each.ctype == "int" else value for each, value in both]
+
+
 def _parts(buffer: PlacedBuffer, count: int) -> range:
     """Return the addresses of so many equal parts of a buffer."""
     step = buffer.length // count
@@ -92,7 +100,7 @@ class LibraryTarget:
         names = parse_symbols(symbols)
         if not path.is_file():
             raise TargetError(f"there is no file {path}")
-        watch = LoadWatch(floating_point())
+        watch = LoadWatch(floating_point(), flush=bool(os.environ.get(LOAD_FLUSHING)))
         try:
             self._library = ctypes.CDLL(str(path.absolute()))
         except OSError as error:
@@ -112,6 +120,7 @@ class LibraryTarget:
                 raise TargetError(f"--init {init}: {path.name} exports no {init}")
             initialize()
             watch.compare("init")
+        watch.end()
         self._addresses = {
             name: ctypes.cast(function, ctypes.c_void_p).value or 0
             for name, function in self._functions.items()
@@ -148,7 +157,8 @@ class LibraryTarget:
         if self._trampoline and call.threads == 1:
             native = self.native(call, buffers)
             measured = Option.STATE in call.options
-            return self._trampoline.bind(native.function, native.arguments, measured=measured)
+            words = _undefined_above(call.function, native.arguments) if measured else native.arguments
+            return self._trampoline.bind(native.function, words, measured=measured)
         addresses = iter(buffers)
         arguments = [
             _INTEGERS[parameter.ctype](getattr(call, parameter.field))

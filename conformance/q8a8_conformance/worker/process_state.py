@@ -31,8 +31,13 @@ _THREAD_END_SECONDS = 0.1
 MANY = 8
 """So many descriptors or threads more after many calls are no longer what a first call sets up."""
 MANY_CALLS = 1000
+_UNUSUAL_UMASK = 0o027
 _LIBC = ctypes.PyDLL(None)
 _LIBC.setlocale.restype = ctypes.c_char_p
+_USELOCALE, _DUPLOCALE = (getattr(_LIBC, name, None) for name in ("uselocale", "duplocale"))
+_GLOBAL_LOCALE = ctypes.c_void_p(-1).value
+for _function in filter(None, (_USELOCALE, _DUPLOCALE)):
+    _function.restype, _function.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 _FAULT_NAMES = {
     Fault.ROUNDING_MODE_CHANGED: "rounding-mode",
     Fault.FLUSH_MODE_CHANGED: "flush-mode",
@@ -64,6 +69,20 @@ def _umask() -> str:
     old = os.umask(0o077)
     os.umask(old)
     return f"{old:03o}"
+
+
+def _locale() -> str:
+    """Return the process's locale, and which one the thread has of its own, if it has."""
+    name = (_LIBC.setlocale(_LC_ALL, None) or b"").decode("utf-8", "replace")
+    own = _USELOCALE(None) if _USELOCALE else _GLOBAL_LOCALE
+    return name if own == _GLOBAL_LOCALE else f"{name}, in this thread {own:#x}"
+
+
+def make_unusual() -> None:
+    """Give the process a file mode mask, and this thread a locale, that are not the usual ones."""
+    os.umask(_UNUSUAL_UMASK)
+    if _USELOCALE and _DUPLOCALE:
+        _USELOCALE(_DUPLOCALE(_GLOBAL_LOCALE))
 
 
 def _limits() -> dict[str, tuple[int, int]]:
@@ -138,7 +157,7 @@ class ProcessState:
         settings: dict[str, object] = {
             "signal-mask": ", ".join(blocked) or "no signal blocked",
             "signal-handlers": _handlers(),
-            "locale": (_LIBC.setlocale(_LC_ALL, None) or b"").decode("utf-8", "replace"),
+            "locale": _locale(),
             "working-directory": _working_directory(),
             "umask": _umask(),
             "resource-limits": _limits(),
@@ -206,11 +225,16 @@ class LoadWatch:
     ----------
     floating_point
         Access to the floating-point environment, where its layout is known.
+    flush
+        Whether flush modes are set until `end`.
     """
 
-    def __init__(self, floating_point: FloatingPoint | None) -> None:
+    def __init__(self, floating_point: FloatingPoint | None, *, flush: bool = False) -> None:
         self._floating_point = floating_point
-        self._modes = floating_point.save() if floating_point else None
+        self._own = self._modes = floating_point.save() if floating_point else None
+        if floating_point and self._own and flush:
+            self._modes = floating_point.flushing(self._own)
+            floating_point.restore(self._modes)
         self._state = ProcessState.read()
         self._found: list[LoadChange] = []
 
@@ -237,6 +261,11 @@ class LoadWatch:
         if after.descriptors > before.descriptors:
             self._note(when, "descriptors", f"{after.descriptors - before.descriptors} more than before")
         self._state = after
+
+    def end(self) -> None:
+        """Set the floating-point environment back that there was before all steps."""
+        if self._floating_point and self._own:
+            self._floating_point.restore(self._own)
 
     def _note(self, when: str, what: str, detail: str) -> None:
         self._found.append(LoadChange(when, what, detail))

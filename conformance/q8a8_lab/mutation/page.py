@@ -63,7 +63,6 @@ The suite takes seconds, so a wrong kernel can conform if it is right for as lon
   for another amax than the usual ones;
 - one that depends on a number of threads that is not 1, 3, 4, 8, 16 or the machine's own, or on more
   processors than the machine has;
-- one that depends on flush modes that were set while its library was loaded;
 - one that reads bytes beside its inputs in the same page alone, or writes back what it has just read beside
   its outputs: no page can be closed there;
 - except of a library on x86-64, one that shares memory between threads for a few instructions alone; there,

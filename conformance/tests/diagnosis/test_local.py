@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8 import layout
 from q8a8_conformance.diagnosis.dots import conditions
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.kernel import DOT, DOT_REAL, Kernel, Steps
+from q8a8_conformance.faults.layout import swapped_bytes
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.mutants import make
 from q8a8_conformance.results.observations import Failure
@@ -49,6 +51,13 @@ def _complement_in_the_last_octet(qx: Array, qy: Array) -> Array:
     taken = qx.astype(int)
     taken[:, 24:] += taken[:, 24:] < 0
     return taken * qy
+
+
+def _y_at_the_end(data: Array, nb: int) -> tuple[Array, Array, Array]:
+    """Take the activation scale, which is y's alone, from the last two codes."""
+    blocks = layout.as_blocks(data[: 36 * nb].tobytes(), layout.BLOCK_Q8_A8_V2)
+    codes = np.ascontiguousarray(blocks["weight_qs"])
+    return blocks["weight_scale"], codes[:, 30:].copy().view(np.float16)[:, 0], codes
 
 
 def _first_of_tiles_twice(nb: int) -> Array:
@@ -94,6 +103,18 @@ KERNELS = {
         Steps(products=_complement_in_the_last_octet),
         "products",
         "x's negative codes are read as one more in elements 24 to 31 of a block.",
+    ),
+    "y-big-endian": (
+        DOT_REAL,
+        Steps(pick=lambda xw, _xa, _yw, ya: (xw, swapped_bytes(ya))),
+        "block-layout",
+        "Y's scale is read with its high byte first.",
+    ),
+    "y-at-the-end": (
+        DOT_REAL,
+        Steps(unpack_v2=_y_at_the_end),
+        "block-layout",
+        "The scale of y is read 32 bytes too late.",
     ),
     "first-of-tiles-twice": (
         DOT,

@@ -49,7 +49,6 @@ PLACED = {
     "matrix-corner-lost": "outputs-not-written",
     "matrix-m-in-sixteen-bits": "outputs-not-written",
     "matrix-n-in-sixteen-bits": "outputs-not-written",
-    "matrix-transposed": "outputs-of-other-rows",
     "matrix-neighbour": "outputs-of-other-rows",
     "matrix-first-row-for-all": "outputs-of-other-rows",
     "matrix-tile-stale": "outputs-of-other-rows",
@@ -211,14 +210,6 @@ def _mirrored(out: Array, right: Array, _held: Array, _nb: int) -> None:
         out[start:] = right[start:, ::-1]
 
 
-def _by_rows(out: Array, right: Array, held: Array, _nb: int) -> None:
-    (n, m), flat = right.shape, held.reshape(-1).copy()
-    for i, j in np.ndindex(n, m):
-        if i * n + j < m * n:
-            flat[i * n + j] = right[i, j]
-    out[:] = flat.reshape(n, m)
-
-
 BEYOND = "beyond a multiple of"
 RULES: tuple[tuple[Callable[[Array, Array, Array, int], None], str, dict[str, object]], ...] = (
     (
@@ -235,11 +226,6 @@ RULES: tuple[tuple[Callable[[Array, Array, Array, int], None], str, dict[str, ob
         _mirrored,
         "Outputs in the rows beyond a multiple of 8 where n >= 9 are those of row m - 1 - j of w.",
         {"row": "m - 1 - j"},
-    ),
-    (
-        _by_rows,
-        "Output (i, j) is stored at out[i * n + j], not at out[i * m + j].",
-        {"stored_at": "i * n + j"},
     ),
 )
 """What a kernel does with its outputs, the sentence about all shapes, and what programs are told."""
@@ -280,11 +266,6 @@ def test_one_rule_for_blocks() -> None:
     assert fact.explained(failures) == failures
 
 
-TRANSPOSED = (
-    "In whole tiles of 4 by 4 outputs output (i, j) is stored at "
-    "out[(i - i % 4 + j % 4) * m + j - j % 4 + i % 4], not at out[i * m + j]: the tiles are transposed, "
-    "where nb >= 2."
-)
 GOES_ON = (
     "All outputs also contain the products of rows 0 to i - 1 of x, in every block from block nb / 2 "
     "(rounded down) on."
@@ -329,19 +310,6 @@ class TileScales(Multiplied):
         start = len(w) // 4 * 4
         w["weight_scale"][start:] = w["weight_scale"][start : start + 1]
         return np.asarray(terms(w, x).sum(axis=2))
-
-
-class TilesTransposed(Multiplied):
-    """A kernel that transposes whole tiles of four by four outputs of rows of two blocks and more."""
-
-    def change(self, w: Array, x: Array) -> Array:
-        """Multiply, and transpose the tiles."""
-        out = np.array(terms(w, x).sum(axis=2))
-        n, m = out.shape
-        for i, j in np.ndindex(n // 4, m // 4) if x.shape[1] > 1 else ():
-            tile = out[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
-            tile[:] = tile.T.copy()
-        return out
 
 
 class NotReset(Multiplied):
@@ -391,11 +359,6 @@ class Pairs(Reference):
             TileScales,
             "weight-scales-of-other-rows",
             "Outputs in the columns beyond a multiple of 4 have the scales of row j - j % 4 of w.",
-        ),
-        (
-            TilesTransposed,
-            "outputs-of-other-rows",
-            TRANSPOSED,
         ),
         (
             NotReset,

@@ -80,7 +80,38 @@ def second_half_not_advanced(nrc: int, number: int, rows: list[Array]) -> float:
     return float(term(x, y).sum())
 
 
+def scales_of_the_block_before(_nrc: int, number: int, rows: list[Array]) -> float:
+    """Multiply elements 0 to 3 of odd blocks by y's scale of the block before."""
+    x, y = own(number, rows)
+    products = x["weight_qs"].astype(int) * y["weight_qs"]
+    of_y = scale(y)
+    of_y[1::2] = of_y[: len(y) // 2 * 2 : 2]
+    sums = products[:, :4].sum(axis=1) * of_y + products[:, 4:].sum(axis=1) * scale(y)
+    return float((sums * scale(x)).sum())
+
+
+def carried(nrc: int, number: int, rows: list[Array]) -> float:
+    """Add the carries of x0's sums of four products beyond 16 bits to the sums of x1."""
+    x, y = own(number, rows)
+    sums = (x["weight_qs"].astype(int) * y["weight_qs"]).sum(axis=-1)
+    if nrc == 2 and number % 2:
+        others = (rows[0]["weight_qs"].astype(int) * y["weight_qs"]).reshape(-1, 8, 4).sum(axis=-1)
+        sums = sums + ((others + 32768) >> 16).sum(axis=-1)
+    return float((sums * scale(x) * scale(y)).sum())
+
+
 KERNELS = {
+    "carried": (
+        carried,
+        (
+            "With nrc = 2, in x1·y0 and x1·y1: The carries of sums of four consecutive products of x0 and y "
+            "beyond 16 bits are added."
+        ),
+    ),
+    "scales-of-the-block-before": (
+        scales_of_the_block_before,
+        "In every odd block: products of elements 0 to 3 are multiplied by y's scale of block b - 1.",
+    ),
     "second-half-not-advanced": (
         second_half_not_advanced,
         (
@@ -162,19 +193,34 @@ def test_a_value_of_another_row() -> None:
     assert fact.when(CallResult(calls.dot_pair(np.stack([y, x]), np.stack([y, y]), bs=2), ()))
 
 
-def test_lengths_of_four_results() -> None:
-    """In rows of one block alone a result is not stored."""
+class _Stored(FourResults):
+    """Stores some of the four results otherwise: one not at all in rows of one block, or two exchanged."""
 
-    class NotStored(FourResults):
-        def ggml_vec_dot_q8_a8_q8_a8(
-            self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
-        ) -> None:
-            held = s.copy()
-            super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
-            if nrc == 2 and n == 32:
-                s[bs + 1] = held[bs + 1]
+    def __init__(self, *, by_distance: bool) -> None:
+        super().__init__(lambda _nrc, number, rows: float(term(*own(number, rows)).sum()))
+        self._by_distance = by_distance
 
-    kernel = NotStored(lambda _nrc, number, rows: float(term(*own(number, rows)).sum()))
-    facts, failures = facts_about(DOT, kernel)
-    assert [fact.sentence for fact in facts] == ["With nrc = 2, where nb = 1, x1·y1 is not written."]
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Compute, and put things back or elsewhere."""
+        held = s.copy()
+        super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
+        if nrc == 2 and n == 32 and not self._by_distance:
+            s[bs + 1] = held[bs + 1]
+        if nrc == 2 and bx < by and self._by_distance:
+            s[1], s[bs] = s[bs], s[1]
+
+
+@pytest.mark.parametrize(
+    ("by_distance", "sentence"),
+    [
+        (False, "With nrc = 2, where nb = 1, x1·y1 is not written."),
+        (True, "With nrc = 2, where bx < by, x1·y0 and x0·y1 change places."),
+    ],
+)
+def test_conditions_of_four_results(by_distance: bool, sentence: str) -> None:
+    """Results are stored otherwise in rows of one block alone, or where bx is less than by."""
+    facts, failures = facts_about(DOT, _Stored(by_distance=by_distance))
+    assert [fact.sentence for fact in facts] == [sentence]
     assert facts[0].explained(failures) == failures

@@ -121,8 +121,11 @@ def test_flush(cpu: str | None, broken: Broken) -> None:
     subnormal = struct.pack("<I", 1 << 21)
     with Session(broken("dot_shows_flush", cpu)) as session:
         results = [session.call(call(options)) for options in (PLAIN, FLUSH, PLAIN, AFTER | FLUSH)]
+        by_turns = session.call(call(FLUSH, repeat=3))
     assert [result.outputs[0] for result in results] == [subnormal, bytes(4), subnormal, bytes(4)]
     assert {result.faults for result in results} == {Fault(0)}
+    # (One of the modes alone does not flush this one.)
+    assert (by_turns.outputs[0], by_turns.faults) == (bytes(4), Fault.RESULT_VARIES)
 
 
 @pytest.mark.parametrize("cpu", CPU_LEGS)

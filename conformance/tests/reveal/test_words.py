@@ -127,7 +127,7 @@ def test_names() -> None:
 def test_programs() -> None:
     """A program has a term for each lane of a block; fused where it is."""
     written = program(ORDERS["neon-dotprod-gcc"], 3)
-    assert len(terms_of(written)) == 9
+    assert len(terms_of(written.lanes)) == 9
     assert len(written.additions) == 8
     assert [k for k, fused in enumerate(written.fused) if fused] == [7]
     chain = TreeOrder("chain", {3: Program.of_blocks(3, WHOLE, ((0, 1), (3, 2)), fused=True)}, "")

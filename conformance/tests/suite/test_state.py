@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from q8a8_conformance.inputs.calls import dequantize
+from q8a8_conformance.inputs.dot_rows import filled
 from q8a8_conformance.protocol.messages import LoadChange
+from q8a8_conformance.protocol.session import Session
 from q8a8_conformance.suite.load_effects import describe
+from q8a8_conformance.suite.target import DIRTY_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +28,7 @@ LIBRARY = """
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 __attribute__((constructor)) static void load(void) { MODES signal(SIGINT, SIG_IGN); }
 void initialize(void) { printf("ready"); }
 void dequantize_row_q8_a8(const void *x, float *y, int64_t k) {
@@ -101,6 +108,102 @@ def test_modes_changed_by_loading_fail(
     assert (tested.report["verdict"], tested.status) == ("does-not-conform", 1), tested.out
     assert tested.rules("fail") == {"ENV-1"}
     assert "every later float operation of the loading thread" in tested.out
+
+
+TABLE = """
+#include <string.h>
+static float table[65536];
+static void fill(void) {
+    for (uint32_t half = 0; half < 65536; half++) {
+        uint32_t bits = (half & 0x8000) << 16 | (half & 0x7fff) << 13;
+        memcpy(&table[half], &bits, 4);
+        *(volatile float *)&table[half] *= 0x1p112f;
+    }
+}
+"""
+READ = ("_Float16 d;", "uint16_t d;"), ("(float)d", "table[d]")
+IN_THREAD = """
+#include <pthread.h>
+#include <semaphore.h>
+static sem_t asked, done;
+static void *serve(void *unused) {
+    for (;; sem_post(&done)) {
+        while (sem_wait(&asked)) {}
+        fill();
+    }
+    return unused;
+}
+static void first(void) {
+    static int started;
+    pthread_t thread;
+    if (!started++) { sem_init(&asked, 0, 0); sem_init(&done, 0, 0); pthread_create(&thread, 0, serve, 0); }
+    sem_post(&asked);
+    while (sem_wait(&done)) {}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "modes", "edits", "case", "failed"),
+    [
+        ("", "", (), "environment/machine", set()),
+        ("", "fesetenv(FE_DFL_ENV);", (), "environment/machine", {"ENV-1"}),
+        (TABLE, "fill();", READ, "environment/machine", {"ENV-2"}),
+        # The thread has the modes of the call that starts it, and keeps them.
+        (TABLE + IN_THREAD, "", (*READ, ("for (int64_t", "first(); for (int64_t")), "flush", {"ENV-2"}),
+    ],
+    ids=["right", "modes-reset", "table-of-loading", "thread-of-first-call"],
+)
+def test_modes_of_another_time(
+    q8a8_test: Callable[..., Tested],
+    library: Callable[[str], Path],
+    before: str,
+    modes: str,
+    edits: tuple[tuple[str, str], ...],
+    case: str,
+    failed: set[str],
+) -> None:
+    """Flush modes that a program had while it loaded, or first called, a library make no difference later."""
+    text = LIBRARY.replace("MODES", modes).replace("\n__attribute__", f"{before}\n__attribute__")
+    for old, new in edits:
+        text = text.replace(old, new)
+    tested = q8a8_test(f"lib:{library(text)}", "--case", f"{case}/dequantize_row_q8_a8")
+    assert tested.rules("fail") == failed, tested.out
+
+
+@pytest.mark.parametrize(
+    ("text", "edit", "case", "failed"),
+    [
+        (LIBRARY, ("(float)d", "(float)d * (deep[9] < 1e30f)"), "process/dequantize_row_q8_a8", {"ENV-2"}),
+        (DOT, ("(int n,", "(int64_t n,"), "process/ggml_vec_dot_q8_a8_q8_a8", {"ENV-4"}),
+    ],
+    ids=["stack", "half-of-a-register"],
+)
+def test_what_nobody_has_cleared(
+    q8a8_test: Callable[..., Tested],
+    library: Callable[[str], Path],
+    text: str,
+    edit: tuple[str, str],
+    case: str,
+    failed: set[str],
+) -> None:
+    """A kernel takes its stack, or half a register, for zero: in some calls they are not."""
+    deep = "float *deep = __builtin_alloca(12000); for (int64_t j"
+    text = text.replace("MODES", "").replace("WRONG", "").replace("for (int64_t j", deep).replace(*edit)
+    tested = q8a8_test(f"lib:{library(text)}", "--case", f"*/{case}")
+    assert tested.rules("fail", "crashed") == failed, tested.out
+
+
+def test_memory_from_malloc_is_not_zero(library: Callable[[str], Path]) -> None:
+    """Pieces of memory, which may hold zeros when they are new, hold large numbers in one process."""
+    taken = "float *big = malloc(1 << 18), found = big[9]; free(big); for (int64_t j"
+    text = LIBRARY.replace("MODES", "").replace("for (int64_t j", taken).replace("(float)d", "found")
+    call = dequantize(filled(1, 1))
+    worker = (sys.executable, "-m", "q8a8_conformance.worker", "lib", str(library(text)))
+    with Session(worker) as session, session.sibling(DIRTY_MEMORY, one_processor=False) as other:
+        for each, is_large in ((session, False), (other, True)):
+            (result,) = each.call(call).outputs
+            assert (np.frombuffer(result, np.float32) > 1e37).all() == is_large
 
 
 def test_calls_that_print_are_warned_of(q8a8_test: Callable[..., Tested]) -> None:

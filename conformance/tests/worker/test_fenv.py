@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.protocol.messages import Fault
+from q8a8_conformance.protocol.messages import Buffer, Call, Fault, Option
 from q8a8_conformance.worker.fenv import FloatingPoint, floating_point
+from q8a8_conformance.worker.invoke import Invoker
+from q8a8_conformance.worker.pyobject import ObjectTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +83,26 @@ def test_each_bit_has_its_fault(environment: FloatingPoint, word: int, bit: int,
     before, after = environment.save(), environment.save()
     after[word] ^= bit
     assert environment.compare(before, after)[0] == fault
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="names bits of x86-64")
+def test_calls_take_turns_in_flush_modes(environment: FloatingPoint) -> None:
+    """Repeated calls have both modes, then each alone; one more has another precision of the x87 unit."""
+    seen = []
+
+    def dequantize(*_: object) -> None:
+        state = environment.save()
+        seen.append((state[7] & 0x8040, state[0] & 0x0300))
+
+    call = Call("dequantize_row_q8_a8", 0, (Buffer(bytearray()), Buffer(bytearray())), options=Option.FLUSH)
+    target = ObjectTarget(SimpleNamespace(dequantize_row_q8_a8=dequantize))
+    before = environment.save()
+    for repeat in (1, 3):
+        result = Invoker(target, environment).invoke(replace(call, repeat=repeat))
+        assert result.faults == Fault(0), result.detail
+    both, usual = (0x8040, 0x0300), (before[7] & 0x8040, before[0] & 0x0300)
+    assert seen == [both, both, (0x8000, 0x0300), (0x0040, 0x0300), (usual[0], 0x0200)]
+    assert environment.compare(before, environment.save()) == (Fault(0), "")
 
 
 def test_unknown_machines_have_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from q8a8_conformance.diagnosis.dequantizers.model import (
 )
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
+from q8a8_conformance.reveal.grids import away, significant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
 
     Change = Callable[..., Any]
-    Map = tuple[str, Callable[[Any, Any], Any]]
 
-F64 = np.float64
 NAMED = "dequantize-"
 """What the names of the catalogue's mistakes begin with."""
 
@@ -45,7 +44,11 @@ def bank() -> tuple[Form, ...]:
     """Return the forms that need no measurement, the likeliest ones first."""
     known = [m for m in MUTANTS.values() if "widen" in m.changes and DEQUANTIZE in m.functions]
     tables = [
-        (f"{m.sentence[0].lower()}{m.sentence[1:-1]}", partial(_widened, m.changes["widen"]), m.slug)
+        (
+            f"{m.sentence[0].lower()}{m.sentence[1:-1]}",
+            lambda h, _d, widen=m.changes["widen"]: _table(widen)[h],
+            m.slug,
+        )
         for m in known
         if "in-dequantize" not in m.slug
     ]
@@ -57,7 +60,7 @@ def bank() -> tuple[Form, ...]:
         Form(stage, fact, what, of_read(stage, gives), cause=slug[0] if slug else "")
         for stage, fact, some in (
             ("store", "place-unwritten", [("nothing is written", lambda _bits, before: before)]),
-            ("store", "output-constant", [(f"{zero}0 is written", partial(_zeros, zero)) for zero in "+-"]),
+            ("store", "output-constant", _CONSTANTS),
             ("store", "output-added", _STORED),
             ("scale", "scale-read", [*_SCALES, *tables, *_less_scales()]),
             ("code", "code-read", codes),
@@ -68,8 +71,10 @@ def bank() -> tuple[Form, ...]:
     return (*plain, *kept())
 
 
-def _zeros(sign: str, bits: Array, _before: Array) -> Array:
-    return np.full_like(bits, 0x80000000 if sign == "-" else 0)
+_CONSTANTS: tuple[tuple[str, Change], ...] = (
+    ("+0 is written", lambda bits, _before: np.zeros_like(bits)),
+    ("-0 is written", lambda bits, _before: np.full_like(bits, 0x80000000)),
+)
 
 
 def _floats(change: Change) -> Change:
@@ -94,10 +99,6 @@ _STORED: tuple[tuple[str, Change], ...] = (
 def _table(widen: Change) -> Array:
     with np.errstate(all="ignore"):
         return np.asarray(widen(HALVES.view(np.float16)), F32)
-
-
-def _widened(widen: Change, h: Array, _d: Array) -> Array:
-    return np.asarray(_table(widen)[h])
 
 
 def _bits(change: Change) -> Change:
@@ -146,19 +147,12 @@ def _less_scales() -> Iterator[tuple[str, Change]]:
     """Yield scales of fewer bits, and those that are off by a power of two."""
     for bits in range(1, 10):
         yield f"the scale is cut off to {11 - bits} significant bits", _bits(partial(_cut, bits=bits))
-        yield f"the scale is rounded to {11 - bits} significant bits", partial(_fewer_scale, bits=11 - bits)
+        what = f"the scale is rounded to {11 - bits} significant bits"
+        yield what, lambda _h, d, bits=bits: significant(d, 11 - bits, np.rint).astype(F32)
     for by in (1, 2, 8, 13, 15, 16, 112):
         power = f"2^{by}" if by > 1 else "2"
-        yield f"the scale is multiplied by {power}", partial(_times, 2.0**by)
-        yield f"the scale is divided by {power}", partial(_times, 2.0**-by)
-
-
-def _times(by: float, _h: Array, d: Array) -> Array:
-    return np.asarray(d * F32(by))
-
-
-def _fewer_scale(_h: Array, d: Array, bits: int) -> Array:
-    return _rounding(d, bits, np.rint)
+        yield f"the scale is multiplied by {power}", lambda _h, d, by=by: d * F32(2.0**by)
+        yield f"the scale is divided by {power}", lambda _h, d, by=by: d * F32(2.0**-by)
 
 
 # Values of codes.
@@ -168,10 +162,6 @@ NUMBERS = CODES.astype(np.int64)
 
 def _int8(v: Array) -> Array:
     return v.astype(np.int8).astype(np.int64)
-
-
-def _multiple(unit: int, q: Array) -> Array:
-    return np.asarray(np.trunc(q / unit) * unit)
 
 
 _CODES: tuple[tuple[Any, ...], ...] = (
@@ -217,7 +207,10 @@ _CODES: tuple[tuple[Any, ...], ...] = (
     ("codes are read as their signs", np.sign),
     ("the lowest bit of codes is lost", lambda q: q & ~1),
     *((f"the lowest {bits} bits of codes are lost", partial(_cut, bits=bits)) for bits in range(2, 7)),
-    *((f"codes are cut off to multiples of {unit}", partial(_multiple, unit)) for unit in (2, 4, 8, 16, 32)),
+    *(
+        (f"codes are cut off to multiples of {unit}", lambda q, unit=unit: np.trunc(q / unit) * unit)
+        for unit in (2, 4, 8, 16, 32)
+    ),
 )  # fmt: skip
 
 # What is made of them: from a scale d, a code's value v, and their product y.
@@ -238,17 +231,13 @@ def _significands(change: Change, *, signed: bool = False) -> Change:
     return gives
 
 
-def _wrapped(bits: int, p: Array) -> Array:
-    return np.asarray((p + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1)))
-
-
 def _integer_products() -> Iterator[tuple[str, Change]]:
     """Yield products of code and significand that are formed in few bits."""
     for signed, noun in ((False, "significand"), (True, "significand, with the scale's sign,")):
         for bits in range(19, 7, -1):
             most = 1 << (bits - 1)
             for what, change in (
-                (f"wraps in {bits} bits", partial(_wrapped, bits)),
+                (f"wraps in {bits} bits", lambda p, most=most: (p + most) % (2 * most) - most),
                 (f"is limited to {bits} bits", partial(np.clip, a_min=-most, a_max=most - 1)),
                 (f"wraps in {bits} bits without a sign", lambda p, most=most: p % (2 * most)),
             ):
@@ -299,35 +288,21 @@ _PRODUCTS: tuple[tuple[Any, ...], ...] = (
 )  # fmt: skip
 
 
-def _away(v: Array) -> Array:
-    return np.asarray(np.trunc(v + np.copysign(0.5, v)))
-
-
-def _rounding(exact: Array, bits: int, how: Change) -> Array:
-    """Return numbers with some significant bits."""
-    fraction, exponent = np.frexp(exact.astype(F64))
-    return np.asarray(np.ldexp(how(np.ldexp(fraction, bits)), exponent - bits), F32)
-
-
 def _rounded() -> Iterator[tuple[str, Change]]:
     """Yield products that are rounded: to significant bits, to integers, to multiples of a power of two."""
     for how, change in (
         ("rounded", np.rint),
         ("cut off", np.trunc),
         ("rounded down", np.floor),
-        ("rounded away", _away),
+        ("rounded away", away),
     ):
         for bits in range(23, 1, -1):
             what = f"the product is {how} to {bits} significant bits{' (bfloat16)' if bits == 8 else ''}"
-            yield what, partial(_of_bits, bits, change)
+            yield what, lambda _d, _v, y, bits=bits, how=change: significant(y, bits, how).astype(F32)
         for bits in (0, 8, 10, 14, 15, 16, 20, 24):
             what = f"the product is {how} to {f'a multiple of 2^-{bits}' if bits else 'an integer'}"
             yield what, partial(_fixed, bits, change, -0.0)
             yield f"{what}, a zero being +0", partial(_fixed, bits, change, 0.0)
-
-
-def _of_bits(bits: int, how: Change, _d: Array, _v: Array, y: Array) -> Array:
-    return _rounding(y, bits, how)
 
 
 def _fixed(bits: int, how: Change, zero: float, _d: Array, _v: Array, y: Array) -> Array:

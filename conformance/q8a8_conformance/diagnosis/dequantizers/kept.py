@@ -63,35 +63,36 @@ def kept() -> Iterator[Form]:
                     "row", fact, f"{begins} {text}", partial(_from, name, key, source), data, cost=COST
                 )
         for by, text in ((-1, "the block before"), (1, "the next block")):
-            yield Form("row", fact, f"{begins} {text}", partial(_beside, name, by))
-    for text, is_none in _LACKING.items():
+            gives = partial(lambda name, by, read: parts_at(name, SIZE * (read.own + by)), name, by)
+            yield Form("row", fact, f"{begins} {text}", gives)
+    for text in _LACKING:
         what = f"the scale is that of the last block up to it whose scale is not {text}"
         yield Form("row", "place-scale-of", what, partial(_from, "scale", text, _last_having), cost=COST)
         what = f"{what}, or +0 where there is none"
-        yield Form("scale", "place-scale-of", what, partial(_last_or_zero, is_none), cost=COST + 1)
+        yield Form("scale", "place-scale-of", what, partial(_last_or_zero, text), cost=COST + 1)
     for text, change in _WITH_OTHER.items():
         for other, far in _OTHERS.items():
             what = text.format(other)
             yield Form("scale", "place-scale-of", what, partial(_with_other, change, far), cost=COST)
 
 
-def _parts(name: str, source: Array) -> tuple[Array | None, Array | None]:
-    """Return where scale and codes lie of blocks with some numbers in their rows, int [k, 1]."""
-    at = source * SIZE
+def parts_at(name: str, at: Array) -> tuple[Array | None, Array | None]:
+    """Return where scale and codes are of blocks that begin at some bytes, int [k, 1]: those of `FIELDS`."""
     return None if name == "codes" else at, None if name == "scale" else at + 2 + LANES
-
-
-def _beside(name: str, by: int, read: Read) -> tuple[Array | None, Array | None]:
-    return _parts(name, read.own + by)
 
 
 def _from(
     name: str, key: str, source: Callable[[Blocks, str], Array], read: Read
 ) -> tuple[Array | None, Array | None]:
+    return parts_at(name, SIZE * _numbers(key, source, read))
+
+
+def _numbers(key: str, source: Callable[[Blocks, str], Array], read: Read) -> Array:
+    """Return which blocks of their rows a source gives for some, int [k, 1]; it is asked once."""
     held = read.blocks.kept
     if (source, key) not in held:
         held[source, key] = source(read.blocks, key)
-    return _parts(name, held[source, key][read.at, np.newaxis])
+    return held[source, key][read.at, np.newaxis]
 
 
 def first_of_run(blocks: Blocks, key: str) -> Array:
@@ -116,14 +117,10 @@ def _last_having(blocks: Blocks, lacking: str) -> Array:
     return np.asarray(np.where(last >= blocks.first, last - blocks.first, -1))
 
 
-def _last_or_zero(is_none: Callable[[Array], Array], read: Read, d: Array) -> Array:
-    blocks = read.blocks
-    key = "last-or-zero", is_none
-    if key not in blocks.kept:
-        last = np.maximum.accumulate(np.where(is_none(blocks.h), -1, np.arange(len(blocks.h))))
-        values = read_right()[0][blocks.h[last]]
-        blocks.kept[key] = np.where(last >= blocks.first, values, np.float32(0))
-    return np.broadcast_to(blocks.kept[key][read.at, np.newaxis], d.shape)
+def _last_or_zero(lacking: str, read: Read, d: Array) -> Array:
+    last, first = _numbers(lacking, _last_having, read), read.blocks.first[read.at, np.newaxis]
+    values = read_right()[0][read.blocks.h[first + np.maximum(last, 0)]]
+    return np.broadcast_to(np.where(last >= 0, values, np.float32(0)), d.shape)
 
 
 _OTHERS: dict[str, int | None] = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.dequantizers.forms import OTHER
+from q8a8_conformance.diagnosis.dequantizers.kept import parts_at
 from q8a8_conformance.diagnosis.dequantizers.model import (
     BLOCK,
     CODES,
@@ -33,13 +34,9 @@ if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
 
     Change = Callable[..., Any]
-    Map = tuple[str, Callable[[Any, Any], Any]]
+    Map = tuple[str, Callable[..., Any]]
 
 F64 = np.float64
-
-PAIR = 2
-MANY = 20_000
-"""Wrong elements of which it is looked what they have in common."""
 
 SHOWN = 3
 """Elements, and values, that are named as examples."""
@@ -57,20 +54,15 @@ def measured(h: Array, q: Array, got: Array, want: Array) -> Iterator[Form]:
         values, scales = written / d, written / v
         whole = d * np.rint(values) == written
     for by in _common(ratio):
-        yield Form(
-            "product",
-            "product",
-            f"the product is multiplied by {by:.9g}",
-            lambda _r, _d, _v, y, by=by: y * by,
-        )
+        what = f"the product is multiplied by {by:.9g}"
+        yield Form("product", "product", what, lambda _r, _d, _v, y, by=by: y * by)
     for by in _common(offset):
-        yield Form(
-            "product", "product", f"{by:.9g} is added to the product", lambda _r, _d, _v, y, by=by: y + by
-        )
+        what = f"{by:.9g} is added to the product"
+        yield Form("product", "product", what, lambda _r, _d, _v, y, by=by: y + by)
     for value in _common(written):
-        gives = partial(lambda value, _read, bits, _before: np.full_like(bits, bits_of(value)), value)
-        data = {"value": float(value)} if np.isfinite(value) else {}
-        yield Form("store", "output-constant", f"{value:g} is written", gives, data)
+        what, data = f"{value:g} is written", {"value": float(value)} if np.isfinite(value) else {}
+        of = bits_of(value)
+        yield Form("store", "output-constant", what, lambda _r, bits, _b, of=of: np.full_like(bits, of), data)
     for stage, keys, read, some, right in (
         ("code", q, values, whole, read_right()[1]),
         ("scale", h, scales, np.isin(np.abs(v), 2.0 ** np.arange(8)), read_right()[0]),
@@ -81,10 +73,9 @@ def measured(h: Array, q: Array, got: Array, want: Array) -> Iterator[Form]:
 
 def _common(values: Array) -> Iterator[Any]:
     """Yield the values, other than 0 and 1, that a part of all have."""
-    some = values[:: max(len(values) // MANY, 1)].astype(F32)
-    found, counts = np.unique(some, return_counts=True)
+    found, counts = np.unique(values.astype(F32), return_counts=True)
     for number in np.argsort(-counts, kind="stable")[:2]:
-        if counts[number] >= max(len(some) // 8, 1) and found[number] not in {0, 1}:
+        if counts[number] >= max(len(values) // 8, 1) and found[number] not in {0, 1}:
             yield found[number]
 
 
@@ -137,9 +128,8 @@ def moved(scale: Array, code: Array) -> Iterator[Form]:
     maps = _maps(n, source[other], own[other])
     for text, of in maps:
         yield _from_block("codes", f"the codes are those of {text}", of)
-    for order in np.unique(np.where(is_code, lane, LANES)[(is_code & (lane != LANES)).any(axis=1)], axis=0)[
-        :4
-    ]:
+    is_moved = (is_code & (lane != LANES)).any(axis=1)
+    for order in np.unique(np.where(is_code, lane, LANES)[is_moved], axis=0)[:4]:
         yield from _in_order(order, maps)
     shift = (BLOCK * (source - own) + lane - LANES)[is_code]
     for by in np.unique(shift[shift != 0])[:4].tolist():
@@ -148,29 +138,22 @@ def moved(scale: Array, code: Array) -> Iterator[Form]:
         what = f"the code is that of the {beside} in the row"
         yield Form("row", "place-elements", what, partial(_element_beside, by))
     # What is no field of a block is read as one: bytes before or behind the own ones.
-    for by in _common_shifts(at_code[is_known]):
-        what = f"the codes are read {_bytes(by)} too {'early' if by < 0 else 'late'}"
-        yield Form("row", "layout", what, lambda read, by=by: (None, SIZE * read.own + 2 + LANES + by))
-    for by in _common_shifts(at_scale[is_known]):
-        what = f"the scale is read {_bytes(by)} too {'early' if by < 0 else 'late'}"
-        yield Form("row", "layout", what, lambda read, by=by: (SIZE * read.own + by, None))
-        what = f"the block is read {_bytes(by)} too {'early' if by < 0 else 'late'}"
-        yield Form(
-            "row",
-            "layout",
-            what,
-            lambda read, by=by: (SIZE * read.own + by, SIZE * read.own + 2 + LANES + by),
-        )
+    for name, noun, at in (
+        ("codes", "codes are", at_code),
+        ("scale", "scale is", at_scale),
+        ("block", "block is", at_scale),
+    ):
+        for by in _common_shifts(at[is_known]):
+            bytes_ = f"{abs(by)} byte{'s' * (abs(by) > 1)}"
+            what = f"the {noun} read {bytes_} too {'early' if by < 0 else 'late'}"
+            gives = partial(lambda name, by, read: parts_at(name, SIZE * read.own + by), name, by)
+            yield Form("row", "layout", what, gives)
 
 
 def _common_shifts(shifts: Array) -> list[int]:
     """Return the distances in bytes that are common, and no matter of whole blocks."""
     found, counts = np.unique(shifts[shifts % SIZE != 0], return_counts=True)
     return [int(by) for by in found[np.argsort(-counts, kind="stable")][:4]]
-
-
-def _bytes(by: int) -> str:
-    return f"{abs(by)} byte{'s' * (abs(by) > 1)}"
 
 
 def _side(by: int) -> str:
@@ -187,30 +170,24 @@ def _maps(n: int, sources: Array, blocks: Array) -> list[Map]:
     """Return in what ways blocks may come from others: in words, and (b, n) -> blocks; the best ones."""
     offsets, counts = np.unique(sources - blocks, return_counts=True)
     every: list[Map] = [
-        (
-            NEXT.get(by, f"the block {abs(by)} {_side(by)} it"),
-            _by(by, lambda by, b, _n: b + by),
-        )
+        (NEXT.get(by, f"the block {abs(by)} {_side(by)} it"), lambda b, _n, by=by: b + by)
         for by in offsets[np.argsort(-counts, kind="stable")][:6].tolist()
     ]
-    constants = [
-        (f"block {c}", _by(c, lambda c, b, _n: b * 0 + c)) for c in np.unique(sources)[:SHOWN].tolist()
-    ]
+    some = np.unique(sources)[:SHOWN].tolist()
+    constants: list[Map] = [(f"block {c}", lambda b, _n, c=c: b * 0 + c) for c in some]
     # (One block alone is plainer than a formula that gives it.)
     every = [*constants, *every] if len(constants) == 1 else [*every, *constants]
     moduli = {2**k for k in range(1, 13)} | set((blocks - sources)[blocks > sources + 1].tolist())
     for m in sorted(m for m in moduli if m <= n):
+        mirrored = (
+            f"the block as far from the other end of its {m}" if m > 2 else "the other block of its pair"
+        )
         every += (
-            (f"the block whose number is its own modulo {m}", _by(m, lambda m, b, _n: b % m)),
-            (f"the first block of its {m}", _by(m, lambda m, b, _n: b // m * m)),
-            (f"the last block of its {m}", _by(m, lambda m, b, _n: b // m * m + m - 1)),
-            (f"the last block of the whole groups of {m}", _by(m, lambda m, _b, n: n // m * m - 1)),
-            (
-                f"the block as far from the other end of its {m}"
-                if m > PAIR
-                else "the other block of its pair",
-                _by(m, lambda m, b, _n: b // m * m + m - 1 - b % m),
-            ),
+            (f"the block whose number is its own modulo {m}", lambda b, _n, m=m: b % m),
+            (f"the first block of its {m}", lambda b, _n, m=m: b // m * m),
+            (f"the last block of its {m}", lambda b, _n, m=m: b // m * m + m - 1),
+            (f"the last block of the whole groups of {m}", lambda _b, n, m=m: n // m * m - 1),
+            (mirrored, lambda b, _n, m=m: b // m * m + m - 1 - b % m),
         )
     every.append(("the last block", lambda b, n: b * 0 + n - 1))
     every.append(("the block as far from the other end", lambda b, n: n - 1 - b))
@@ -218,14 +195,9 @@ def _maps(n: int, sources: Array, blocks: Array) -> list[Map]:
     return [one for count, one in sorted(fitting, key=lambda pair: -pair[0])[:6] if count]
 
 
-def _by(number: int, of: Change) -> Change:
-    return partial(of, number)
-
-
 def _from_block(name: str, what: str, source: Change) -> Form:
     def gives(read: Read) -> tuple[Array | None, Array | None]:
-        other = source(read.own, read.n) * SIZE
-        return None if name == "codes" else other, None if name == "scale" else other + 2 + LANES
+        return parts_at(name, SIZE * source(read.own, read.n))
 
     return Form("row", f"place-{name}-of", what, gives, cost=int("group" in what))
 
@@ -238,15 +210,8 @@ def _in_order(order: Array, maps: Sequence[Map]) -> Iterator[Form]:
         what = order_text(order, "codes").replace("stands", "comes out").replace("stand", "come out")
         what = what[0].lower() + what[1:]
     slug = "elements-read-interleaved" if np.array_equal(order, LANES.reshape(2, 16).T.reshape(-1)) else ""
-    form = Form(
-        "row",
-        "place-elements",
-        what,
-        lambda read: (None, SIZE * read.own + 2 + order),
-        {"order": order.tolist()},
-        slug,
-    )
-    yield form
+    own = partial(lambda order, read: (None, SIZE * read.own + 2 + order), order)
+    yield (form := Form("row", "place-elements", what, own, {"order": order.tolist()}, slug))
     for text, of in maps:
         gives = partial(lambda of, read: (None, SIZE * of(read.own, read.n) + 2 + order), of)
         yield replace(form, what=f"{what}, of {text}", gives=gives, cause="")

@@ -23,7 +23,7 @@ from q8a8_conformance.diagnosis.dequantizers.model import (
     build_row,
 )
 from q8a8_conformance.diagnosis.dequantizers.values import State
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, only
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs.calls import DEQUANTIZE
@@ -54,10 +54,7 @@ def other_law(cases: Cases, model: Dequantizer) -> Law | None:
     if not state.hit.any():
         return None
 
-    def ask(n: int) -> State:
-        return _state(model, cases.ask(n))
-
-    condition = find_condition(state, ask)
+    condition = find_condition(state, lambda n: _state(model, cases.ask(n)))
     held = (condition or Condition()).holds(state.read) & ~state.missed
     # (A list of values that went wrong is no rule for those that did not come up.)
     if condition is None or (condition.values and condition.values.cost > 2) or (state.hit & ~held).any():
@@ -86,10 +83,10 @@ def explains_other(law: Law, model: Dequantizer, result: CallResult) -> bool:
 def by_values(cases: Cases, failures: Sequence[Failure]) -> Fact | None:
     """Return that elements follow from their scales and codes alone, and are not their products."""
     some = [one for one in failures if 0 < one.call.n // BLOCK <= MOST]
-    moved = [one for one in some[:: max(len(some) // MOVED, 1)] if _moves(cases, one)]
-    if not moved or len(moved) < len(some[:: max(len(some) // MOVED, 1)]):
+    some = some[:: max(len(some) // MOVED, 1)]
+    if not some or not all(_moves(cases, one) for one in some):
         return None
-    first = min(moved, key=lambda one: one.call.n)
+    first = min(some, key=lambda one: one.call.n)
     right = replay(make(), first.call)
     want, got = (np.frombuffer(side[0], "<f4")[: first.call.n] for side in (right, first.outputs))
     wrong = np.flatnonzero(want.view(np.uint32) != got.view(np.uint32))
@@ -100,7 +97,6 @@ def by_values(cases: Cases, failures: Sequence[Failure]) -> Fact | None:
     shown = ", ".join(
         f"scale 0x{halves[i // BLOCK]:04x} and code {codes[i]} give {got[i]:g}" for i in wrong[:3]
     )
-    known = {id(one) for one in failures}
     return Fact(
         "product",
         {"of": "scale and code"},
@@ -111,7 +107,7 @@ def by_values(cases: Cases, failures: Sequence[Failure]) -> Fact | None:
         "",
         function=DEQUANTIZE,
         evidence=(Evidence(first.call, right, first.outputs, shown),),
-        explains=lambda result: id(result) in known,
+        explains=only(failures),
     )
 
 

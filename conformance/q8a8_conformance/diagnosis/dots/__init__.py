@@ -22,6 +22,7 @@ from q8a8_conformance.diagnosis.dots import (
     fields,
     four_results,
     history,
+    layouts,
     local,
     other_values,
     outputs,
@@ -32,7 +33,7 @@ from q8a8_conformance.diagnosis.dots import (
     wraps,
 )
 from q8a8_conformance.diagnosis.dots.bench import Bench, Measured, model_of, twin
-from q8a8_conformance.diagnosis.dots.model import SHARE, Model, matches
+from q8a8_conformance.diagnosis.dots.model import SHARE, Model, Predictions, matches
 from q8a8_conformance.diagnosis.dots.placed import ENVIRONMENT, of_condition, placed_facts
 from q8a8_conformance.diagnosis.facts import remembered
 from q8a8_conformance.protocol.deadline import Deadline
@@ -42,7 +43,7 @@ from q8a8_conformance.reveal.asking import NoAnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from q8a8_conformance.diagnosis.dots.bench import OneResult, Probe
+    from q8a8_conformance.diagnosis.dots.bench import Apart, OneResult, Probe
     from q8a8_conformance.diagnosis.dots.conditions import Condition
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.results.observations import CallResult, Failure
@@ -93,14 +94,15 @@ def dot_facts(
         failed = [one for one in wrong if one.call.nrc == nrc]
         if failed and not _all_explained(found, failed):
             found = [*found, *_look_at_lengths(Bench(function, nrc, probe, deadline), found, failed)]
-    left = [one for one in wrong if not _is_explained(found, one)]
+    together = _Together(found)
+    left = [one for one in wrong if not together.is_explained(one)]
     if not before and found and left and (before := history.of_history(left, probe, restart)):
         # (The shortest failed calls were wrong for another reason.)
         facts.append(of_condition(function, before))
     by_address = any("address" in one.where for one in found)
     aligned = conditions.of_alignment(wrong, probe) if found and not by_address else None
     facts += [
-        replace(_where_aligned(one, aligned) if aligned else one, explains=_explains(one, found))
+        replace(_where_aligned(one, aligned) if aligned else one, explains=together.explains(one))
         for one in found
     ]
     elsewhere = [one for failed in placed.values() for one in failed]
@@ -166,13 +168,18 @@ def _look_under(
     """Make the experiments with a probe that puts calls under a condition which some failed calls meet."""
     first = min(members, key=lambda one: (one.call.nrc, one.call.n)).call
     found = _look_at_lengths(Bench(function, first.nrc, probe, deadline), [], members)
-    return [replace(one, explains=_explains(one, found)) for one in found]
+    together = _Together(found)
+    return [replace(one, explains=together.explains(one)) for one in found]
 
 
 def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) -> list[Measured]:
     """Make the experiments on short rows; where these are right, on rows of the shortest failed length."""
     shortest = _shortest(failed)
+    if bench.nrc == 2:
+        bench.apart = two_rows.rows_apart(bench, min(failed, key=lambda one: one.call.n))
     found = _look(bench, base, failed)
+    if bench.apart is not None and not found:
+        return list(_look_apart(bench, bench.apart, base, failed))
     if found or not bench.lengths[-1] < shortest <= LONGEST:
         return found
     bench.lengths = (shortest,)
@@ -184,6 +191,25 @@ def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[Ca
         replace(one, where={**one.where, **where}, sentence=f"{words}: {one.sentence}")
         for one in _look(bench, base, failed)
     ]
+
+
+def _look_apart(
+    bench: Bench, apart: Apart, base: Sequence[Measured], failed: Sequence[CallResult]
+) -> Iterator[Measured]:
+    """Make the experiments on rows so far apart that calls are wrong, which are right elsewhere."""
+    bench.gaps, bench.apart = apart.gaps, None
+    found = _look(bench, base, [one for one in failed if apart.has(one.call)])
+    model = model_of([*base, *found])
+    for one in found:
+        rest = one.sentence.removeprefix("With nrc = 2")
+        yield replace(
+            one,
+            where={**one.where, "rows": apart.words},
+            sentence=f"With nrc = 2, where {apart.words}{',' * rest.startswith(' ')}{rest}",
+            cause="",
+            changes={},
+            when=lambda result: apart.has(result.call) and matches(model, result),
+        )
 
 
 def _shortest(failed: Sequence[CallResult]) -> int:
@@ -205,7 +231,7 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
             break
     if found and all(one.fact in SINGLE for one in found):
         # Single values that explain few of the calls are wrong for another reason, which is not known.
-        explained = sum(_is_explained([*base, *found], one) for one in failed)
+        explained = sum(map(_Together([*base, *found]).is_explained, failed))
         return found if explained > CHANCE * len(failed) else []
     return found
 
@@ -224,15 +250,17 @@ def _experiments(
         yield lambda: outputs.single(bench)
         yield lambda: outputs.ignored(bench)
     yield lambda: fields.fields(bench)
-    yield lambda: fields.layouts(bench)
-    encoders = [fields.ENCODERS[one.cause] for one in [*base, *found] if one.cause in fields.ENCODERS]
-    bench.encode = encoders[0] if encoders else bench.encode
-    prepared = (not encoders and prepared) or _prepare(bench)
+    yield lambda: layouts.layouts(bench)
+    bench.encoders = layouts.encoders_of(bench.version, [*base, *found])
+    prepared = (not bench.encoders and prepared) or _prepare(bench)
     if bench.nrc == 2:
         yield lambda: outputs.pairs(bench)
         bench.places = model_of(found).places
         if not any("sums" in one.changes for one in found):
             yield lambda: two_rows.strides(bench)
+        if bench.apart is not None and not found:
+            return
+        if not any("sums" in one.changes for one in found):
             yield lambda: four_results.rows_met(bench, failed)
         if not found and prepared:
             yield lambda: other_values.of_other_rows(bench)
@@ -295,35 +323,42 @@ def _prepare(bench: Bench) -> bool:
         return False
 
 
+class _Together:
+    """What facts explain together: each call is predicted once by a model."""
+
+    def __init__(self, found: Sequence[Measured]) -> None:
+        self._found = found
+        self._model, self._plain = Predictions(model_of(found)), Predictions(Model())
+
+    def is_explained(self, result: CallResult) -> bool:
+        """Return whether a failed call's outputs are what the facts together give."""
+        if any(one.when is not None and one.when(result) for one in self._found):
+            return True
+        return self._model.match(result) or _is_nearer(self._model, self._plain, result)
+
+    def explains(self, one: Measured) -> Callable[[CallResult], bool]:
+        """Return whether a failed call needs a fact: with it its outputs are right, not without."""
+        without = Predictions(model_of([other for other in self._found if other is not one]))
+
+        def explains(result: CallResult) -> bool:
+            if one.when is not None:
+                return one.when(result) and not self._model.match(result)
+            if self._model.match(result):
+                return not without.match(result)
+            nearer = _is_nearer(self._model, without, result)
+            return nearer and not self._plain.match(result, SHARE)
+
+        return remembered(explains)
+
+
 def _all_explained(found: Sequence[Measured], failed: Sequence[CallResult]) -> bool:
-    return bool(found) and all(_is_explained(found, one) for one in failed)
+    together = _Together(found)
+    return bool(found) and all(together.is_explained(one) for one in failed)
 
 
-def _is_explained(found: Sequence[Measured], result: CallResult) -> bool:
-    """Return whether a failed call's outputs are what the facts together give."""
-    if any(one.when is not None and one.when(result) for one in found):
-        return True
-    model = model_of(found)
-    return matches(model, result) or _is_nearer(model, Model(), result)
-
-
-def _is_nearer(model: Model, other: Model, result: CallResult) -> bool:
+def _is_nearer(model: Predictions, other: Predictions, result: CallResult) -> bool:
     """Return whether a call's outputs are within the bound of one model, and not of another.
 
     Rows that are made to lose what can be lost reach the bound: no tolerance below it holds for them.
     """
-    return matches(model, result, SHARE) and not matches(other, result, SHARE)
-
-
-def _explains(one: Measured, found: Sequence[Measured]) -> Callable[[CallResult], bool]:
-    """Return whether a failed call needs a fact: with it its outputs are right, not without."""
-
-    def explains(result: CallResult) -> bool:
-        if one.when is not None:
-            return one.when(result) and not matches(model_of(found), result)
-        model, without = model_of(found), model_of([other for other in found if other is not one])
-        if matches(model, result):
-            return not matches(without, result)
-        return _is_nearer(model, without, result) and not matches(Model(), result, SHARE)
-
-    return remembered(explains)
+    return model.match(result, SHARE) and not other.match(result, SHARE)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.dots.model import Model, joined, places
+from q8a8_conformance.diagnosis.dots.model import SIZES, Model, joined, places
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, words
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.asking import NoAnswerError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.deadline import Deadline
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import CallResult
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
 
@@ -55,6 +55,29 @@ class Measured(Fact):
     when: Callable[[CallResult], bool] | None = field(default=None, compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class Apart:
+    """How far rows are apart where calls are wrong.
+
+    Attributes
+    ----------
+    words
+        Behind "where".
+    holds
+        Of the bytes of a row, bx and by.
+    gaps
+        Bytes between the rows of x, and of y, where it holds.
+    """
+
+    words: str
+    holds: Callable[[int, int, int], bool]
+    gaps: tuple[int, int]
+
+    def has(self, call: Call) -> bool:
+        """Return whether a call's rows are so far apart."""
+        return call.nrc == 2 and self.holds(call.n // 32 * 34, call.bx, call.by)
+
+
 class Bench:
     """Makes the calls of experiments on one function.
 
@@ -73,10 +96,14 @@ class Bench:
         The place in a block at which codes of experiments about other things stand: one that is counted.
     lengths
         Numbers of blocks that experiments with one block may have, the first one that will do is taken.
-    encode
-        Writes version 1 blocks in the layout in which the function reads them.
+    encoders
+        By row, x or y, what writes version 1 blocks in the layout in which the function reads them.
     places
         Where the function puts its four results, by bs.
+    gaps
+        Bytes between the two rows of x, and of y.
+    apart
+        For which other distances of them calls are wrong, where that is not so for all.
     length, place
         Blocks of a row, and the number of one that is counted: where experiments with one block put it.
     two
@@ -93,19 +120,15 @@ class Bench:
         Bits of the scale field that a version 2 block must not use; None for those of the one that counts.
     """
 
-    def __init__(
-        self,
-        function: str,
-        nrc: int,
-        probe: Probe,
-        deadline: Deadline,
-    ) -> None:
+    def __init__(self, function: str, nrc: int, probe: Probe, deadline: Deadline) -> None:
         self.function = function
         self.lengths: tuple[int, ...] = (1, 2, 4, 3, 5)
         self.places: Callable[[int], Sequence[int]] = places
-        self.encode: Callable[[Array], Array] = lambda rows: rows
+        self.encoders: Mapping[str, Callable[[Array], Array]] = {}
         self.nrc = nrc
         self.element = 0
+        self.gaps = (0, 0)
+        self.apart: Apart | None = None
         self.unused: int | None = UNUSED
         self.single: Bench | None = None
         self.of_result: OneResult | None = None
@@ -139,26 +162,50 @@ class Bench:
             raise NoAnswerError
         return outputs
 
+    def answer(self, call: Call) -> CallResult:
+        """Make a call, and return it with its outputs."""
+        return CallResult(call, self.outputs(call))
+
+    @property
+    def version(self) -> int:
+        """The version of the blocks that the function takes."""
+        return 1 if self.function == calls.DOT else 2
+
+    @property
+    def size(self) -> int:
+        """Bytes of a block."""
+        return SIZES[self.version]
+
     def check_time(self) -> None:
         """Raise :class:`NoAnswerError` where the time is up."""
         if self._deadline.has_passed:
             raise NoAnswerError
+
+    def encode(self, rows: Array, side: str) -> Array:
+        """Return rows of x or of y in the layout in which the function reads them."""
+        return self.encoders[side](rows) if side in self.encoders else rows
 
     def call(self, x: Array, y: Array) -> Call:
         """Return the call on two rows of version 1 blocks [nb], with zeros in ``s``.
 
         Two rows at a time are the same ones twice.
         """
-        if self.function == calls.DOT:
-            x, y = self.encode(x), self.encode(y)
         if self.nrc == 2:
-            return with_s(calls.dot_pair(np.stack([x, x]), np.stack([y, y])), bytes(16))
+            return with_s(self.call_of_two((x, x), (y, y)), bytes(16))
+        x, y = self.encode(x, "x"), self.encode(y, "y")
         if self.function == calls.DOT:
             return calls.dot(x, y, s=bytes(4))
         v2 = dot_rows.to_v2(x, y, unused=self.unused or 0)
         if self.unused is None:
             v2[0]["activation_scale"], v2[1]["weight_scale"] = x["weight_scale"], y["weight_scale"]
         return calls.dot_real(*v2, s=bytes(4))
+
+    def call_of_two(self, x: Sequence[Array], y: Sequence[Array], bs: int = BS) -> Call:
+        """Return the call on two rows of blocks each."""
+        of_x, of_y = (
+            np.stack([self.encode(row, side) for row in rows]) for side, rows in (("x", x), ("y", y))
+        )
+        return calls.dot_pair(of_x, of_y, bs=bs, x_gap=self.gaps[0], y_gap=self.gaps[1])
 
     def value(self, x: Array, y: Array) -> float:
         """Return the (first) result of two rows, in units of what 1 by 1 gives."""
@@ -362,5 +409,6 @@ class OneResult:
         place = self.bench.places(BS)[self.number]
         s = bytearray(bytes(4 * (BS + 2)))
         s[4 * place : 4 * place + 4] = held
-        call = calls.pair_of_bytes(nb, *rows, bs=BS)
+        x_gap, y_gap = self.bench.gaps
+        call = calls.pair_of_bytes(nb, *rows, bs=BS, x_gap=x_gap, y_gap=y_gap)
         return self.bench.outputs(with_s(call, bytes(s)))[0][4 * place : 4 * place + 4]

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 BASE = 100
 """Of the digits that bytes hold: as halves they are finite."""
 
+MOST_NAMED = 24
+"""Blocks of a row whose scales are powers of two that halves hold."""
+
 SPANS = 3
 """Spans of elements that are read elsewhere, each by another distance."""
 
@@ -43,7 +46,7 @@ def codes_elsewhere(bench: Bench) -> Candidate | None:
 
     Every code of the other row must meet one byte; where all are in the block, nothing is said.
     """
-    size = SIZES[_version(bench)]
+    size = bench.size
     first = bench.place * size
     for side in "xy":
         met = [_met(bench, side, element) for element in range(32)]
@@ -65,10 +68,6 @@ def codes_elsewhere(bench: Bench) -> Candidate | None:
     return None
 
 
-def _version(bench: Bench) -> int:
-    return 1 if bench.function == calls.DOT else 2
-
-
 def _distances(side: str, far: Mapping[int, int], size: int) -> str:
     """Say how far away elements are read."""
     parts = []
@@ -80,8 +79,7 @@ def _distances(side: str, far: Mapping[int, int], size: int) -> str:
             where = f"read {bytes_}, from byte {size - 32 + span[0] + by} of the block on"
             where = where if len(span) > 1 else where.removesuffix(" on")
         else:
-            blocks = f"block b {'-' if by < 0 else '+'} {abs(by) // size}"
-            where = f"{'those' if len(span) > 1 else 'that'} of {blocks}"
+            where = f"{'those' if len(span) > 1 else 'that'} of block {block_words(by // size)}"
         parts.append(f"{elements_words(span)} of {side} {are} {where}")
     more = len(spans) - SPANS
     return "; ".join([*parts, *([f"those of {more} more spans are read elsewhere, too"] if more > 0 else [])])
@@ -89,7 +87,7 @@ def _distances(side: str, far: Mapping[int, int], size: int) -> str:
 
 def _met(bench: Bench, side: str, element: int) -> int | None:
     """Return the byte of a row of `side` that an element of the other row's block meets; None for no one."""
-    version, nb = _version(bench), bench.length
+    version, nb = bench.version, bench.length
     size = SIZES[version]
     numbers = np.arange(nb * size)
     unit = np.zeros((nb, 32), np.int64)
@@ -113,6 +111,63 @@ def _met(bench: Bench, side: str, element: int) -> int | None:
         return start + (values[0] != 0)
     number = BASE * (values[1] - 1) + values[0] - 1
     return int(number) if min(values[:2]) >= 1 and number in numbers else None
+
+
+def scales_of_others(bench: Bench) -> Candidate | None:
+    """Find elements of the block at the bench's place that are multiplied by the scales of other blocks.
+
+    Each block's scale of one row is another power of two: the product of two ones names the block.
+    """
+    nb, block = bench.length, bench.place
+    if not 1 < nb <= MOST_NAMED:
+        return None
+    powers = np.arange(nb) - nb // 2
+    ones = np.ones(nb)
+
+    def taken(codes: Array, side: str) -> float:
+        x, y = np.zeros((2, nb, 32), np.int64)
+        x[block] = y[block] = codes
+        scales = {"x": ones, "y": ones, side: np.ldexp(1.0, powers)}
+        return bench.value(dot_rows.blocks(scales["x"], x), dot_rows.blocks(scales["y"], y))
+
+    if all(taken(np.ones(32, np.int64), side) == 32 * 2.0 ** powers[block] for side in "xy"):
+        return None
+    shifts: dict[tuple[int, ...], list[int]] = {}
+    for element, unit in enumerate(np.eye(32, dtype=np.int64)):
+        values = [taken(unit, side) for side in "xy"]
+        named = [int(np.argmax(np.ldexp(1.0, powers) == value)) for value in values]
+        if any(2.0 ** powers[at] != value for at, value in zip(named, values, strict=True)):
+            return None
+        shifts.setdefault(tuple(at - block for at in named), []).append(element)
+    shifts.pop((0, 0), None)
+    if not shifts:
+        return None
+    texts = [
+        f"products of {elements_words(elements)} are multiplied by {_scale_words(*by)}"
+        for by, elements in shifts.items()
+    ]
+    return Candidate(
+        "scale-of-another-block",
+        {"elements": [{"of": of, "x_scale": by[0], "y_scale": by[1]} for by, of in shifts.items()]},
+        "Q8A8-DOT-3",
+        f"{'; '.join(texts)[0].upper()}{'; '.join(texts)[1:]}.",
+        "Multiply the whole sum of a block by the scales of this block.",
+        "",
+        {"scaled": tuple((of, *by) for by, of in shifts.items())},
+    )
+
+
+def _scale_words(x: int, y: int) -> str:
+    """Say which blocks' scales are taken, by how far away they are."""
+    if x == y:
+        return f"the scales of block {block_words(x)}"
+    parts = [f"{side}'s scale of block {block_words(by)}" for side, by in (("x", x), ("y", y)) if by]
+    return " and ".join(parts)
+
+
+def block_words(by: int) -> str:
+    """Name the block so far away."""
+    return f"b {'-' if by < 0 else '+'} {abs(by)}" if by else "b"
 
 
 def given_to_others(bench: Bench) -> Candidate | None:
@@ -142,7 +197,7 @@ def given_to_others(bench: Bench) -> Candidate | None:
         return None
     measured = np.array([given(int(total), getting) for total in sums])
     shift = getting[0] - block
-    other = f"block b {'+' if shift < 0 else '-'} {abs(shift)}"
+    other = f"block {block_words(-shift)}"
     for words, of in _gifts():
         if np.array_equal(of(sums), measured):
             return Candidate(
@@ -157,20 +212,16 @@ def given_to_others(bench: Bench) -> Candidate | None:
     return None
 
 
-def _gifts() -> Iterator[tuple[str, Callable[[Array], Array]]]:
+def _gifts() -> Iterator[tuple[str, Callable[..., Array]]]:
     """Yield what a block's sum may get of another block's sum."""
     yield "The sum of {other} is taken off its own", np.negative
     for sign, is_so in (("negative", np.less), ("positive", np.greater)):
         for by, word in ((-1, "one less"), (1, "one more")):
             words = f"Its sum is {word} where that of {{other}} is {sign}"
-            yield words, partial(_moved, by=by, is_so=is_so)
+            yield words, lambda v, by=by, is_so=is_so: by * is_so(v, 0)
     for bits in range(1, 20):
         yield f"Its sum gets that of {{other}}, shifted right by {bits}", partial(_shifted, by=bits)
         yield f"Its sum gets that of {{other}}, times 2^{bits}", partial(_shifted, by=-bits)
-
-
-def _moved(v: Array, by: int, is_so: Callable[[Array, int], Array]) -> Array:
-    return np.asarray(by * is_so(v, 0))
 
 
 def _shifted(v: Array, by: int) -> Array:

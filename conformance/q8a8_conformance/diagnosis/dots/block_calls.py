@@ -13,11 +13,11 @@ import numpy as np
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.dots.readings import codes_of_sum
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.dots.bench import Bench
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
 
 EDGES = (-128, -127, -100, -1, 1, 77, 127)
 """Codes of single products."""
@@ -70,11 +70,9 @@ class Experiments:
         x, y = (
             self.bench.padded(dot_rows.blocks(d, np.asarray(q)[np.newaxis])) for d, q in ((dx, qx), (dy, qy))
         )
-        call = self.bench.call(x, y)
-        outputs = self.bench.outputs(call)
-        self.made.append(CallResult(call, outputs))
+        self.made.append(self.bench.answer(self.bench.call(x, y)))
         self.given[id(self.made[-1])] = qx, qy, dx, dy
-        return float(np.frombuffer(outputs[0], "<f4")[0])
+        return float(np.frombuffer(self.made[-1].outputs[0], "<f4")[0])
 
     def wrong(self, model: Model) -> list[CallResult]:
         """Return the calls that a model does not give."""
@@ -90,17 +88,17 @@ class Experiments:
         self.block(some, none)
         self.block(none, every)
         for j in range(32):
-            self.block(_unit(j), every)
-            self.block(_unit(j), shuffled)
-            self.block(every, _unit(j))
+            self.block(unit_codes(j), every)
+            self.block(unit_codes(j), shuffled)
+            self.block(every, unit_codes(j))
         element = self.bench.element
         for j, code in itertools.product(range(32), (-128, 127)):
-            self.block(_unit(j, code), _unit(j, 3))
-            self.block(_unit(j, 3), _unit(j, code))
+            self.block(unit_codes(j, code), unit_codes(j, 3))
+            self.block(unit_codes(j, 3), unit_codes(j, code))
         for a, b in itertools.product(EDGES, EDGES):
-            self.block(_unit(element, a), _unit(element, b))
+            self.block(unit_codes(element, a), unit_codes(element, b))
         for j in range(32):
-            pair = _unit(element, -128) + _unit(j, -128) * (j != element)
+            pair = unit_codes(element, -128) + unit_codes(j, -128) * (j != element)
             self.block(pair, pair)
         for (a, b), n in itertools.product(FILLED, (2, 3, 4, 5, 8, 9, 16, 17, 31, 32)):
             filled = np.arange(32) < n
@@ -119,7 +117,7 @@ class Experiments:
 
     def _make_scaled(self) -> None:
         """Make the calls under other scales than 1."""
-        one = _unit(self.bench.element)
+        one = unit_codes(self.bench.element)
         for total, d in SCALED_SUMS:
             self.block(*codes_of_sum(total), d)
         for h in HALVES:
@@ -130,7 +128,8 @@ class Experiments:
             self.block(one, one, dx, dy)
 
 
-def _unit(place: int, code: int = 1) -> Array:
+def unit_codes(place: int, code: int = 1) -> Array:
+    """Return the codes of a block, int64 [32], of which one is not zero."""
     codes = np.zeros(32, np.int64)
     codes[place] = code
     return codes

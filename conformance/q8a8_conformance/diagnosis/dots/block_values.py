@@ -16,7 +16,6 @@ from q8a8_conformance.diagnosis.dots.bench import changes_of
 from q8a8_conformance.diagnosis.dots.model import Model, joined, matches
 from q8a8_conformance.diagnosis.dots.row_effects import Effect, Kind, shifted
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Seen, find_rule
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
 
     # Scales of x and y [nb], codes of x and y [nb, 32].
@@ -200,8 +200,7 @@ class _Survey:
             if block or "same" not in self._trigger.name:
                 self._trigger.put(values, block)
         x, y = (dot_rows.blocks(values[side], values[side + 2]) for side in (0, 1))
-        call = bench.call(x, y)
-        return CallResult(call, bench.outputs(call))
+        return bench.answer(bench.call(x, y))
 
     def wrong(self, nb: int) -> Array:
         """Return for which blocks a row is wrong: bool [nb]."""
@@ -263,13 +262,7 @@ def _of_trigger(survey: _Survey, trigger: Trigger) -> tuple[str, Effect, str, Tr
     return None
 
 
-def _fact(
-    bench: Bench,
-    reach: str,
-    effect: Effect,
-    text: str,
-    some: Sequence[Triggered],
-) -> Measured:
+def _fact(bench: Bench, reach: str, effect: Effect, text: str, some: Sequence[Triggered]) -> Measured:
     """Return the fact that some values have one effect."""
     names = [trigger.name for trigger, *_ in some]
     of_zero = all("zero-scale" in name for name in names)
@@ -285,10 +278,8 @@ def _fact(
         if {*zeros} <= {*words}:
             words.remove(zeros[1])
             words[words.index(zeros[0])] = f"{side}'s scale of block b is zero"
-    where = " or ".join(words)
-    for at in (at for _, at, _ in some if at):
-        where += f", in {at.text('block', 'nb')}"
-        break
+    at = next((at for _, at, _ in some if at), None)
+    where = " or ".join(words) + (f", in {at.text('block', 'nb')}" if at else "")
     return bench.measured(
         "zero-scale-affects-others" if of_zero else "block-affects-others",
         {"values": names, "blocks": reach, "ends": ends, **effect.to_json()}

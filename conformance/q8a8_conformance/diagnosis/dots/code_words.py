@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8_conformance.reveal.grids import significant
 from q8a8_conformance.reveal.quantizers.words import ranges
 
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ def _effects(taken: Array, wrong: Array) -> Iterator[tuple[str, Array]]:
     for times in (0.5, 2, 3, 4, 1.5):
         yield f"read as {times:g} times as large", CODES * times
     for bits in range(3, 8):
-        fraction, exponent = np.frexp(CODES.astype(np.float64))
-        of = np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits)
-        yield f"rounded to {bits} significant bits", of
+        yield f"rounded to {bits} significant bits", significant(CODES, bits, np.rint)
 
 
 def _bits(count: int) -> str:
@@ -89,18 +88,15 @@ def _sets() -> tuple[tuple[str, Array], ...]:
     for bits in range(2, 8):
         unit = 1 << bits
         rest = CODES % unit != 0
-        found += [
-            (f"codes that are no multiple of {unit}", rest),
-            (f"negative codes that are no multiple of {unit}", rest & (CODES < 0)),
-            (f"positive codes that are no multiple of {unit}", rest & (CODES > 0)),
-            (f"multiples of {unit}", ~rest),
-            (f"negative multiples of {unit}", ~rest & (CODES < 0)),
-            (f"codes whose bit {bits - 1} is set", CODES >> (bits - 1) & 1 == 1),
-            (f"negative codes whose bit {bits - 1} is set", (CODES >> (bits - 1) & 1 == 1) & (CODES < 0)),
-            (f"positive codes whose bit {bits - 1} is set", (CODES >> (bits - 1) & 1 == 1) & (CODES > 0)),
-            (f"codes whose bit {bits - 1} is not set", CODES >> (bits - 1) & 1 == 0),
-            (f"negative codes whose bit {bits - 1} is not set", (CODES >> (bits - 1) & 1 == 0) & (CODES < 0)),
-        ]
+        for words, some, signs in (
+            (f"codes that are no multiple of {unit}", rest, 3),
+            (f"multiples of {unit}", ~rest, 2),
+            (f"codes whose bit {bits - 1} is set", CODES & unit // 2 != 0, 3),
+            (f"codes whose bit {bits - 1} is not set", CODES & unit // 2 == 0, 2),
+        ):
+            negative, positive = (f"{sign} {words}" for sign in ("negative", "positive"))
+            both = (words, some), (negative, some & (CODES < 0)), (positive, some & (CODES > 0))
+            found += both[:signs]
     return tuple(found)
 
 

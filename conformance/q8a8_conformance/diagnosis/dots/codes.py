@@ -80,10 +80,7 @@ def _read_beside(product: Product, unit: int, kinds: Sequence[Sequence[int]]) ->
     given = [product(place, int(a), int(b)) for place, a, b in zip(at_random, *codes, strict=True)]
     if not np.array_equal(step(*pairs).sum(axis=1), given):
         return None
-    read: dict[str, dict[str, str]] = {}
-    for places in kinds:
-        words = _kind_words(table[places[0]])
-        read[_at(places)] = words
+    read = {_at(places): _kind_words(table[places[0]]) for places in kinds}
     where, *more = read.values()
     sentence = "; ".join(f"{name}'s {words}{at}" for at, of in read.items() for name, words in of.items())
     return Candidate(

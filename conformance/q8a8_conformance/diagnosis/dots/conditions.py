@@ -246,9 +246,7 @@ def _of_address(one: Failure, moved: Sequence[Failure], probe: Probe) -> Conditi
         where: dict[str, Any] = {"buffer": name, "straddles": "a page"}
         words = f"a page ends inside {name}"
     else:
-        modulus, remainders = _fitted(wrong, step)
-        where = {"buffer": name, "modulus": modulus, "remainders": remainders}
-        words = f"{name} lies at {', '.join(map(str, remainders))} mod {modulus}"
+        where, words = _fitted(name, wrong, step)
         offset %= LINE
 
     def under(other: Call) -> Call:
@@ -272,9 +270,7 @@ def of_alignment(wrong: Sequence[Failure], probe: Probe) -> Condition | None:
         right = [outputs is not None and is_right(first, outputs) for outputs in moved]
         if not right[0] and any(right):
             bad = [offset for offset, is_right in zip(offsets, right, strict=True) if not is_right]
-            modulus, remainders = _fitted(bad, buffer.alignment)
-            where = {"buffer": buffer.name, "modulus": modulus, "remainders": remainders}
-            words = f"{buffer.name} lies at {', '.join(map(str, remainders))} mod {modulus}"
+            where, words = _fitted(buffer.name, bad, buffer.alignment)
             return Condition("address", where, words, None, tuple(wrong))
     return None
 
@@ -285,13 +281,14 @@ def _moved(call: Call, index: int, offset: int) -> Call:
     return replace(call, buffers=tuple(buffers))
 
 
-def _fitted(wrong: Sequence[int], step: int) -> tuple[int, list[int]]:
-    """Return the smallest modulus by whose remainders the wrong offsets below 64 are told from the others."""
+def _fitted(buffer: str, wrong: Sequence[int], step: int) -> tuple[dict[str, Any], str]:
+    """Return the smallest modulus by whose remainders a buffer's wrong offsets are told: data, and words."""
     for modulus in MODULI:
         remainders = sorted({offset % modulus for offset in wrong})
         if wrong == [offset for offset in range(0, LINE, step) if offset % modulus in remainders]:
-            return modulus, remainders
-    return LINE, list(wrong)
+            break
+    words = f"{buffer} lies at {', '.join(map(str, remainders))} mod {modulus}"
+    return {"buffer": buffer, "modulus": modulus, "remainders": remainders}, words
 
 
 def _is_at(call: Call, index: int, where: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Where a block's scale and codes are read from: version 2's two scales, and layouts."""
+"""Which of the two scales of version 2's blocks are used, and whether the others have an influence."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from q8a8 import layout
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.faults.catalogue import MUTANTS
-from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.results.observations import CallResult
+from q8a8_conformance.inputs import calls
 from q8a8_conformance.reveal.places import Rule, find_rule, seen_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
 
     # Of a block's own scale and the other one.
     Choice = Callable[[Array, Array], Array]
@@ -46,9 +46,6 @@ TRIED = (
 
 LONG_ROWS, LONGEST = (2, 3, 4, 5, 7, 8, 16, 19), 80
 """Blocks of rows of which each block is tried, and of the longest that is."""
-
-LENGTHS = (1, 2, 3, 5, 8)
-"""Blocks of the rows that show a layout."""
 
 PICKS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     slug: (MUTANTS[slug].rule, slug, MUTANTS[slug].changes["pick"])
@@ -120,28 +117,6 @@ def _picks() -> Iterator[tuple[str, str, Callable[..., Any]]]:
         yield f"{x} of x, {y} of y", f"{sentence[:1].upper()}{sentence[1:]}.", pick
 
 
-SINGLE_SCALES = ((1.0, 2.0), (0.5, 4.0), (8.0, 8.0), (2.0, 0.25))
-"""Scales of a block whose product no known mistake changes."""
-
-
-def _big_endian(rows: Array) -> Array:
-    swapped = rows.copy()
-    swapped["weight_scale"] = rows["weight_scale"].view(np.uint16).byteswap().view(np.float16)
-    return swapped
-
-
-def _scale_last(rows: Array) -> Array:
-    data = np.ascontiguousarray(rows).view(np.uint8).reshape(*rows.shape, rows.itemsize)
-    return np.ascontiguousarray(np.roll(data, -2, axis=-1)).view(rows.dtype).reshape(rows.shape)
-
-
-ENCODERS: dict[str, Callable[[Array], Array]] = {
-    "scale-read-big-endian": _big_endian,
-    "scale-read-last": _scale_last,
-}
-"""How to write blocks that a function reads in another layout."""
-
-
 def fields(bench: Bench) -> Iterator[Measured]:
     """Find which scales of version 2 blocks are used, and whether the others have an influence."""
     if bench.function != calls.DOT_REAL:
@@ -189,15 +164,8 @@ def _chosen(bench: Bench, nb: int = 1, block: int = 0) -> tuple[list[CallResult]
         return tried, None
     choices = [(fact, rule, slug, MUTANTS[slug].sentence, pick) for fact, (rule, slug, pick) in PICKS.items()]
     for fact, sentence, pick in _picks():
-        choices.append(
-            (
-                fact,
-                "Q8A8-LAY-5" if any(part in fact for part in OF_BOTH) else "Q8A8-DOT-9",
-                "",
-                sentence,
-                pick,
-            )
-        )
+        rule = "Q8A8-LAY-5" if any(part in fact for part in OF_BOTH) else "Q8A8-DOT-9"
+        choices.append((fact, rule, "", sentence, pick))
     given = (one for one in choices if all(matches(Model(pick=one[-1]), call) for call in tried))
     return tried, next(given, None)
 
@@ -240,8 +208,7 @@ def _real(bench: Bench, scales: Sequence[float], nb: int = 1, block: int = 0) ->
         side[("weight_scale", "activation_scale")[number % 2]] = OTHERS[number]
         side[("weight_scale", "activation_scale")[number % 2]][block] = value
     x["weight_qs"][block, bench.element] = y["weight_qs"][block, bench.element] = 1
-    call = calls.dot_real(x, y, s=bytes(4))
-    return CallResult(call, bench.outputs(call))
+    return bench.answer(calls.dot_real(x, y, s=bytes(4)))
 
 
 def _unused(bench: Bench) -> Iterator[Measured]:
@@ -277,83 +244,3 @@ def _has_unused(result: CallResult) -> bool:
     )
     unused = np.concatenate([x["activation_scale"], y["weight_scale"]])
     return not bool(np.isfinite(unused).all())
-
-
-def _numbers(bits: Array) -> Array:
-    """Return halves with exponents neither least nor greatest, so that any byte order is finite."""
-    return np.asarray((bits & 0x3B3B | 0x3030).astype(np.uint16).view(np.float16))
-
-
-def layouts(bench: Bench) -> Iterator[Measured]:
-    """Find another layout of blocks: rows of random bytes of several lengths."""
-    rng = dot_rows.generator("layouts")
-    tried = []
-    for nb in LENGTHS:
-        x, y = (dot_rows.blocks(1.0, rng.integers(-60, 61, (nb, 32))) for _ in "xy")
-        for row in (x, y):
-            row["weight_scale"] = _numbers(rng.integers(0, 1 << 16, nb))
-        call = bench.call(x, y)
-        tried.append(CallResult(call, bench.outputs(call)))
-    model = Model()
-    if all(matches(model, one) for one in tried):
-        return
-    for slug, step in _layouts_of(1 if bench.function == calls.DOT else 2):
-        if all(matches(Model(unpack=step), one) for one in tried) or _is_read_so(bench, slug):
-            bench.encode = ENCODERS.get(slug, bench.encode)
-            shown = next(one.call for one in tried if not matches(Model(), one))
-            yield bench.measured(
-                "block-layout",
-                {"as": slug},
-                cause=slug,
-                evidence=[bench.evidence(shown, f"{shown.n // 32} random blocks")],
-                changes={"unpack": step},
-            )
-            return
-
-
-def _is_read_so(bench: Bench, slug: str) -> bool:
-    """Return whether one block is right as soon as it is written in another layout, and wrong in its own.
-
-    (Beside a second mistake no layout makes random rows right.)
-    """
-    if slug not in ENCODERS or bench.function != calls.DOT:
-        return False
-    own, verdicts = bench.encode, []
-    for encode in (own, ENCODERS[slug]):
-        bench.encode = encode
-        verdicts.append(
-            bench.prepare() and bench.factor == 1 and all(_single(bench, *d) for d in SINGLE_SCALES)
-        )
-    bench.encode = own
-    bench.prepare()
-    return verdicts == [False, True]
-
-
-def _single(bench: Bench, dx: float, dy: float) -> bool:
-    """Return whether a product of two codes is right under two scales."""
-    codes = np.zeros((1, 32), np.int64)
-    codes[0, bench.element] = 3
-    return bench.value(*(bench.padded(dot_rows.blocks(d, codes)) for d in (dx, dy))) == 9 * dx * dy
-
-
-def _bytes(data: bytes, size: int) -> Array:
-    return np.frombuffer(data[:size].ljust(size, b"\0"), np.uint8)
-
-
-def _layouts_of(version: int) -> Iterator[tuple[str, Callable[[bytes, int, int], Any]]]:
-    """Yield the layouts that blocks of a version may be read in: slugs, and steps."""
-    known = {1: ("scale-read-big-endian", "scale-read-last", "block-padded"),
-             2: ("v2-codes-early", "v2-blocks-of-34")}  # fmt: skip
-    for slug in known[version]:
-        changes = MUTANTS[slug].changes
-
-        def read(
-            data: bytes, nb: int, version: int, changes: Mapping[str, Any] = changes
-        ) -> tuple[Array, Array, Array]:
-            if version == 2:
-                h, other, q = changes["unpack_v2"](_bytes(data, 36 * nb), nb)
-                return h, other, q
-            h, q = changes["unpack"](_bytes(data, 34 * nb), nb)
-            return h, h, q
-
-        yield slug, read

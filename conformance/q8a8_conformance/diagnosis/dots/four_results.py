@@ -16,8 +16,9 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.bench import Bench, OneResult, mixed, with_s
 from q8a8_conformance.diagnosis.dots.model import matches, merged
-from q8a8_conformance.diagnosis.dots.other_rows import is_of_others, named
+from q8a8_conformance.diagnosis.dots.other_rows import is_of_others, loud, named
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.inputs.dot_rows import random_pair
 from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import find_rule, seen_of
 
@@ -46,6 +47,9 @@ MOST = 63
 
 EFFECTS = 6
 """Different things that may happen to blocks of a result: more are in no order."""
+
+SEEN = (1, 2, 3, 5, 8, 9, 17)
+"""Blocks of rows in which a fact about one result must show, to be one about another, too."""
 
 AGAIN = 12
 """Failed calls that are made again beside other rows."""
@@ -115,13 +119,10 @@ def rows_met(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         nb: _effects(bench, nb) for nb in sorted(lengths)
     }
 
-    def ask(nb: int) -> list[dict[tuple[Any, ...], Array]]:
+    def asked(number: int, nb: int) -> dict[tuple[Any, ...], Array]:
         if nb not in looked:
             looked[nb] = _effects(bench, nb)
-        return looked[nb]
-
-    def asked(number: int, nb: int) -> dict[tuple[Any, ...], Array]:
-        return ask(nb)[number]
+        return looked[nb][number]
 
     rules: dict[int, list[tuple[Met, Rule]]] = {}
     for number in range(4):
@@ -211,10 +212,8 @@ def _meeting(nb: int, number: int, rules: Mapping[int, Sequence[tuple[Met, Rule]
 def _primes(bench: Bench, nb: int, block: int) -> Call:
     """Return the call in which one block of each row has a prime as its code and as its scale."""
     here = np.arange(nb) == block
-    rows = [
-        bench.encode(bench.row(c * here, np.where(here, d, 1.0))) for c, d in zip(CODES, SCALES, strict=True)
-    ]
-    return with_s(calls.dot_pair(np.stack(rows[:2]), np.stack(rows[2:])), bytes(16))
+    rows = [bench.row(c * here, np.where(here, d, 1.0)) for c, d in zip(CODES, SCALES, strict=True)]
+    return with_s(bench.call_of_two(rows[:2], rows[2:]), bytes(16))
 
 
 def _four(bench: Bench, call: Call) -> list[float]:
@@ -249,11 +248,9 @@ def _elsewhere(bench: Bench, nb: int, block: int, number: int) -> Met | None:
     alone = np.arange(nb) == block
     every = np.arange(1, 2 * nb + 1)
     for turn in (every, every[::-1]):
-        x = np.stack([bench.encode(bench.row(codes)) for codes in np.split(turn, 2)])
-        y = np.stack(
-            [bench.encode(bench.row(1 * alone if row == number // 2 else 0 * alone)) for row in range(2)]
-        )
-        value = _four(bench, with_s(calls.dot_pair(x, y), bytes(16)))[number]
+        x = [bench.row(codes) for codes in np.split(turn, 2)]
+        y = [bench.row(alone * (row == number // 2)) for row in range(2)]
+        value = _four(bench, with_s(bench.call_of_two(x, y), bytes(16)))[number]
         if not value:
             return replace(own(number), times=0)
         if value not in every:
@@ -294,14 +291,18 @@ def each_alone(
         left = (one for one in wrong if number in _wrong(bench, here, one))
         single = list(filter(None, (_single(bench, one, number) for one in left)))
         one = OneResult(bench, number)
-        if is_of_others(one, (each.call for each in single)):
+        if is_of_others(one, single):
             one.others = mixed
-            single = [CallResult(each.call, one(each.call)) for each in single[:AGAIN]]
+            made = (*(each.call for each in single[:AGAIN]), *loud(bench.alone(one)))
+            single = [CallResult(call, one(call)) for call in made]
             single = [each for each in single if not matches(replace(known, others=mixed), each)]
         for fact in look(one, single) if single else ():
             numbers = found.setdefault(fact.sentence, (fact, []))[1]
             numbers += [number] * (number not in numbers)
-    for fact, numbers in found.values():
+    for fact, shown in found.values():
+        # (Some of which no failed call shows it may have it, too.)
+        others = (number for number in range(len(OF)) if fact.changes and number not in shown)
+        numbers = sorted({*shown, *(number for number in others if _is_so(bench, known, fact, number))})
         which = "" if len(numbers) == len(OF) else f", in {' and '.join(OF[number] for number in numbers)}"
         yield replace(
             fact,
@@ -313,6 +314,18 @@ def each_alone(
             changes=_only(numbers, fact),
             when=fact.when and _of_two(bench, fact.when, numbers),
         )
+
+
+def _is_so(bench: Bench, known: Model, fact: Measured, number: int) -> bool:
+    """Return whether a fact about other results holds for one of which no failed call shows it."""
+    one = OneResult(bench, number, mixed)
+    without = replace(known, others=mixed)
+    model = merged(without, [fact.changes])
+    made = [*loud(bench.alone(one)), *(bench.alone(one).call(*random_pair(nb, seed=nb)) for nb in SEEN)]
+    results = [CallResult(call, one(call)) for call in made]
+    return all(matches(model, each) for each in results) and not all(
+        matches(without, each) for each in results
+    )
 
 
 def _after(sentence: str) -> str:

@@ -16,10 +16,9 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.arithmetic import block_steps
 from q8a8_conformance.diagnosis.dots.bench import changes_of
-from q8a8_conformance.diagnosis.dots.beyond_block import codes_elsewhere, given_to_others
+from q8a8_conformance.diagnosis.dots.beyond_block import codes_elsewhere, given_to_others, scales_of_others
 from q8a8_conformance.diagnosis.dots.model import Model, joined, matches, merged
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import Seen, find_rule
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.dots.candidates import Candidate
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
 
 LENGTHS = (*range(1, 11), 16, 17, 18, 33)
 """Blocks of the rows whose blocks are tried."""
@@ -162,7 +162,7 @@ class _Survey:
     ) -> bool:
         """Return whether a model gives every call on blocks of a rule, and calls beside other codes."""
         others = (
-            self._made_on(*rows)
+            self._bench.answer(self._bench.call(*rows))
             for nb in lengths
             if nb < BESIDE and beside
             for block in range(nb)
@@ -174,13 +174,11 @@ class _Survey:
     def _calls(self, nb: int) -> list[tuple[int, CallResult]]:
         if nb not in self._made:
             self._made[nb] = [
-                (block, self._made_on(*rows)) for block in range(nb) for rows in _rows(nb, block)
+                (block, self._bench.answer(self._bench.call(*rows)))
+                for block in range(nb)
+                for rows in _rows(nb, block)
             ]
         return self._made[nb]
-
-    def _made_on(self, x: Array, y: Array) -> CallResult:
-        call = self._bench.call(x, y)
-        return CallResult(call, self._bench.outputs(call))
 
 
 def _rows_beside(nb: int, block: int) -> Iterator[tuple[Array, Array]]:
@@ -190,24 +188,28 @@ def _rows_beside(nb: int, block: int) -> Iterator[tuple[Array, Array]]:
         codes = np.zeros((2, nb, 32), np.int64)
         codes[side] = rng.integers(-128, 128, (nb, 32))
         codes[:, block] = rng.integers(-128, 128, (2, 32))
-        yield dot_rows.blocks(1.0, codes[0]), dot_rows.blocks(1.0, codes[1])
+        of_x, of_y = rng.choice([1.0, 2.0], (2, nb))
+        yield dot_rows.blocks(of_x, codes[0]), dot_rows.blocks(of_y, codes[1])
 
 
 def _rows(nb: int, block: int) -> Iterator[tuple[Array, Array]]:
     """Yield rows of which one block counts, beside blocks of zeros."""
     rng = dot_rows.generator(f"local {nb} {block}")
-    for sign in (1, -1):  # (Of one, a code may be right by chance, or for its sign.)
+    here = np.arange(nb) == block
+    # (Of one, a code may be right by chance, or for its sign; some of its sums may take another's scale.)
+    for sign, dx, dy in ((1, 2.0, 1.0), (-1, 1.0, 4.0)):
         codes = np.zeros((2, nb, 32), np.int64)
         codes[:, block] = rng.integers(-127, 128, (2, 32))
         codes[0] *= sign * (-1 if (codes[0] * codes[1]).sum() < 0 else 1)
-        yield dot_rows.blocks(1.0, codes[0]), dot_rows.blocks(1.0, codes[1])
+        of_x, of_y = (np.where(here, d, 1.0) for d in (dx, dy))
+        yield dot_rows.blocks(of_x, codes[0]), dot_rows.blocks(of_y, codes[1])
     edge = np.zeros((nb, 32), np.int64)
     edge[block] = -128
     yield dot_rows.blocks(1.0, edge), dot_rows.blocks(1.0, edge)
     one = np.zeros((nb, 32), np.int64)
     one[block, rng.integers(32)] = 1
     for dx, dy in SCALES[1:]:
-        of_x, of_y = (np.where(np.arange(nb) == block, d, 1.0) for d in (dx, dy))
+        of_x, of_y = (np.where(here, d, 1.0) for d in (dx, dy))
         yield dot_rows.blocks(of_x, one), dot_rows.blocks(of_y, one)
 
 
@@ -219,8 +221,8 @@ def _measured_at(bench: Bench, base: dict[str, Any], nb: int, block: int) -> tup
         for bench.element in (*range(32), before[2]):
             if bench.value(bench.one(3), bench.one(3)) == 9:
                 break
-        if given := given_to_others(bench):
-            return (given,)
+        if others := scales_of_others(bench) or given_to_others(bench):
+            return (others,)
         _, _, parts = block_steps(bench, base)
         # (What is read beyond a block may look lost, or like a constant.)
         is_beyond = bench.of_result is None and any(_is_beyond(part) for part in parts)

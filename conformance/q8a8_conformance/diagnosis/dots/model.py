@@ -176,8 +176,6 @@ class Model:
 
     Attributes
     ----------
-    unpack
-        (bytes, nb, version) -> weight scales, activation scales, codes.
     read_at
         ("x" or "y", nb, the row's address in a cache line) -> how many bytes behind their own places scales
         and codes are read: int [nb] each; None where all are read there.
@@ -212,6 +210,9 @@ class Model:
         Elements of a block that are read elsewhere: ("x" or "y", elements, how many bytes behind their own).
     given
         What is added to another block's sum: how many blocks further on it is, and a function of sums [n].
+    scaled
+        Elements of a block whose products take other blocks' scales: how many blocks further on the one of x
+        is, and the one of y.
     local
         What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb] and fields of a
         model.
@@ -223,7 +224,6 @@ class Model:
         Significant bits to which sums are rounded, the greatest of them that is finite, and the smallest one.
     """
 
-    unpack: Step = unpack
     read_at: Step | None = None
     pick: Step = pick
     blocks: Step = blocks
@@ -244,6 +244,7 @@ class Model:
     others: Step = np.zeros_like
     lanes: tuple[tuple[str, Sequence[int], Sequence[int]], ...] = ()
     given: tuple[int, Step] | None = None
+    scaled: tuple[tuple[Sequence[int], int, int], ...] = ()
     local: tuple[tuple[Callable[[int], Array], Mapping[str, Any]], ...] = ()
     only: tuple[tuple[frozenset[int], Mapping[str, Any]], ...] = ()
     partial: Partial | None = None
@@ -262,7 +263,7 @@ class Model:
         inputs = inputs_of(call)
         bx, by = self.strides(nb, call.bx, call.by) if call.nrc == 2 else (0, 0)
         steps = {"vx": bx, "vy": by}
-        rows: dict[tuple[Step, Step | None], list[list[Array]]] = {}
+        rows: dict[Step | None, list[list[Array]]] = {}
         beyond = [
             self.strides is not strides and len(inputs[name]) < step + nb * SIZES[version]
             for name, step in (("vx", bx), ("vy", by))
@@ -271,7 +272,7 @@ class Model:
         targets = self.places(call.bs) if call.nrc == 2 else (0,)
         for number, place in enumerate(targets):
             model = self._of_result(number) if call.nrc == 2 and self.only else self
-            key = model.unpack, model.read_at
+            key = model.read_at
             if key not in rows:
                 rows[key] = [model._rows(call, name, step, version) for name, step in steps.items()]  # noqa: SLF001 - another model, of this class
             x, y = rows[key]
@@ -304,15 +305,20 @@ class Model:
         return merged(self, (changes for numbers, changes in self.only if number in numbers))
 
     def _rows(self, call: Call, name: str, step: int, version: int) -> list[Array]:
-        """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other."""
+        """Return scales [blocks] of both roles and codes [blocks, 32] of all rows, one after the other.
+
+        Where elements are read elsewhere, their bytes follow.
+        """
         data, nb, begins = inputs_of(call)[name], call.n // 32, [row * step for row in range(call.nrc)]
         if self.read_at is None:
-            parts = [self.unpack(data[begin:], nb, version) for begin in begins]
+            parts = [unpack(data[begin:], nb, version) for begin in begins]
         else:
             at = address_of(call, name)
             far = [self.read_at(name[1], nb, (at + begin) % LINE) for begin in begins]
             parts = [unpack_at(data, begin, nb, version, one) for begin, one in zip(begins, far, strict=True)]
         scales_a, scales_b, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if not self.lanes and not any("lanes" in one for _, one in (*self.local, *self.only)):
+            return [scales_a, scales_b, codes]
         scales = [scales_a] if version == 1 else [scales_a, scales_b]
         raw = np.column_stack([*(s.view(np.uint8).reshape(-1, 2) for s in scales), codes.view(np.uint8)])
         return [scales_a, scales_b, codes, raw]
@@ -320,11 +326,9 @@ class Model:
     def _terms(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
     ) -> tuple[Array, Array, Array]:
-        """Return scale products [n], what is added up [n, 33] and terms [n] of the blocks that meet."""
-        (xw, xa, qx, _), (yw, ya, qy, _) = x, y
-        (ix, iy), (of_x, of_y) = meeting[:2], meeting[-2:]
-        halves_x, halves_y = self.pick(xw[of_x], xa[of_x], yw[of_y], ya[of_y])
-        d = self.scale_product(self.widen_x(halves_x), self.widen_y(halves_y))
+        """Return scale products, sums of magnitudes of products, and terms of the blocks that meet: [n]."""
+        qx, qy, (ix, iy), (of_x, of_y) = x[2], y[2], meeting[:2], meeting[-2:]
+        d = self._scales(x, y, of_x, of_y)
         codes = {"x": qx[ix], "y": qy[iy]}
         for side, elements, far in self.lanes:
             data, numbers = (x[3], ix) if side == "x" else (y[3], iy)
@@ -340,7 +344,15 @@ class Model:
             )
             beside = beside + self.beside(codes["x"], codes["y"], other_x, other_y)
         sums = self.block_sum(of) + beside
-        terms = np.asarray(self.term(sums * d))
+        largest, scaled = d, sums * d
+        for elements, *shifts in self.scaled:
+            at = [own % nb + shift for own, shift in zip((of_x, of_y), shifts, strict=True)]
+            is_inside = np.all([(each >= 0) & (each < nb) for each in at], axis=0)
+            taken = (np.where(is_inside, own + s, own) for own, s in zip((of_x, of_y), shifts, strict=True))
+            other = np.where(is_inside, self._scales(x, y, *taken), 0.0)
+            largest = np.maximum(np.abs(largest), np.abs(other))
+            scaled = scaled + of[:, elements].sum(axis=1) * (other - d)
+        terms = np.asarray(self.term(scaled))
         if self.given is not None:
             shift, part = self.given
             target = ix % nb + shift
@@ -348,20 +360,25 @@ class Model:
             scales[ix % nb] = d
             is_inside = (target >= 0) & (target < nb)
             terms = terms + np.where(is_inside, part(sums) * scales[target % nb], 0)
-        return d, np.column_stack([of, beside]), terms
+        sizes = np.abs(largest) * (np.abs(of).sum(axis=-1) + np.abs(beside))
+        return largest, sizes, terms
+
+    def _scales(self, x: list[Array], y: list[Array], of_x: Array, of_y: Array) -> Array:
+        """Return the products of the scales of some blocks of x and of y [n]."""
+        halves_x, halves_y = self.pick(x[0][of_x], x[1][of_x], y[0][of_y], y[1][of_y])
+        return np.asarray(self.scale_product(self.widen_x(halves_x), self.widen_y(halves_y)))
 
     def _dot(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
     ) -> tuple[float, float, bool, bool]:
         """Return the sum without rounding, what roundings may add, whether sums may round, and overflow."""
-        d, of, terms = self._terms(x, y, meeting, nb)
+        d, sizes, terms = self._terms(x, y, meeting, nb)
         every = [places_of(nb)[meeting[0] % max(nb, 1)] for places_of, _ in self.local]
         for held in {some for some in zip(*every, strict=True) if any(some)}:
             here = np.all([of == is_so for of, is_so in zip(every, held, strict=True)], axis=0)
             changes = joined(one for (_, one), is_so in zip(self.local, held, strict=True) if is_so)
             other = replace(self, local=(), **changes)._terms(x, y, meeting, nb)  # noqa: SLF001 - another model, of this class
-            d, terms = np.where(here, other[0], d), np.where(here, other[2], terms)
-            of = np.where(here[:, np.newaxis], other[1], of)
+            d, sizes, terms = (np.where(here, *pair) for pair in zip(other, (d, sizes, terms), strict=True))
         if self.partial is not None:
             terms = self.partial.of(terms, meeting[0] % max(nb, 1), nb)
         if not np.isfinite(terms).all():
@@ -369,16 +386,15 @@ class Model:
         value = math.fsum(terms.tolist())
         if abs(value) > self.limit:
             return math.inf, 0.0, False, True
-        sizes = np.abs(d) * np.abs(of).sum(axis=-1)
-        rounds = bool(sizes.sum() >= _unit(d[sizes != 0]) * 2.0**self.bits)
-        unit = _unit(terms)
+        size, unit = float(sizes.sum()), _unit(terms)
+        rounds = bool(size >= _unit(d[sizes != 0]) * 2.0**self.bits)
         lost = len(terms) * self.least if unit < self.least else 0.0
         overflows = bool(np.abs(terms).sum() > self.limit)
-        if sizes.sum() < unit * 2.0**self.bits:
+        if size < unit * 2.0**self.bits:
             return value, lost, rounds, overflows
         growth = math.expm1((len(terms) + LANE_FOLD_ROUNDINGS) * math.log1p(2.0**-self.bits))
         share = SHARE if self.bits == FLOAT_BITS else 1
-        return value, growth * float(sizes.sum()) / share + lost, rounds, overflows
+        return value, growth * size / share + lost, rounds, overflows
 
 
 def joined(every: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -413,15 +429,31 @@ def _unit(terms: Array) -> float:
     return float(np.ldexp((integers & -integers).astype(np.float64), exponents - 53).min(initial=np.inf))
 
 
-def matches(model: Model, result: CallResult, slack: float = 1.0) -> bool:
+class Predictions:
+    """What a model gives for calls, which are predicted once."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._made: dict[int, tuple[CallResult, list[Prediction]]] = {}
+
+    def match(self, result: CallResult, slack: float = 1.0) -> bool:
+        """Return what `matches` does."""
+        if id(result) not in self._made:
+            self._made[id(result)] = result, self._model.predict(result.call)
+        return matches(self._model, result, slack, self._made[id(result)][1])
+
+
+def matches(
+    model: Model, result: CallResult, slack: float = 1.0, predicted: Sequence[Prediction] | None = None
+) -> bool:
     """Return whether a call's outputs are what a model gives, and every other float is as it was.
 
-    `slack` multiplies the tolerance for roundings.
+    `slack` multiplies the tolerance for roundings; what is `predicted` is not predicted again.
     """
     call = result.call
     got = np.frombuffer(result.outputs[0], "<u4")
     left = np.ones(got.size, bool)
-    for prediction in model.predict(call):
+    for prediction in model.predict(call) if predicted is None else predicted:
         if not 0 <= prediction.place < got.size:
             return False
         if not prediction.holds(got[prediction.place], slack):

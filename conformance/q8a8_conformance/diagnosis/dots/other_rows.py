@@ -15,13 +15,16 @@ import numpy as np
 from q8a8_conformance.diagnosis.dots.bench import ROWS, OneResult, mixed
 from q8a8_conformance.diagnosis.dots.candidates import Candidate, linear
 from q8a8_conformance.diagnosis.dots.elements import elements_words
+from q8a8_conformance.diagnosis.dots.partial_sums import splits
 from q8a8_conformance.inputs import dot_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from q8a8_conformance.diagnosis.dots.bench import Bench
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
 
     Block = Callable[..., float]
 
@@ -38,7 +41,7 @@ def other_rows(one: OneResult) -> Candidate | None:
     measured = _Measured(one.block)
     more = {key: of for key, of in (*measured.maps.items(), *measured.sums.items()) if "other" in key}
     if not any(of.any() for of in more.values()) or not measured.is_confirmed():
-        return None
+        return _carried(one.block)
     own, single = measured.maps["x y"], measured.sums
     changes: dict[str, Any] = {"beside": partial(_beside, maps=measured.maps, sums=single)}
     if not np.array_equal(own, np.eye(32)):
@@ -50,6 +53,59 @@ def other_rows(one: OneResult) -> Candidate | None:
     return Candidate(
         fact, where, "Q8A8-DOT-6", f"{words[0].upper()}{words[1:]}.", FIX, "", changes
     )  # fmt: skip
+
+
+CARRIES = (*range(8, 25), 32)
+"""Bits of a half of a register, whose other half has another sum."""
+
+LOUD = 24
+"""Blocks of large codes, in which sums leave such a half."""
+
+
+def _carried(block: Block) -> Candidate | None:
+    """Find what a result gets of sums of other rows' products where its own are 0: their carries, say."""
+    rng = dot_rows.generator("carried from other rows")
+    for pair in PAIRS[1:]:
+        codes = rng.integers(-128, 128, (2, LOUD, 32))
+        codes[1, ::2] = np.abs(codes[1, ::2]) * np.sign(codes[0, ::2]) * rng.choice([-1, 1], (LOUD // 2, 1))
+        codes = np.clip(codes, -128, 127)
+        rows = [dict(zip(pair.split(), of, strict=True)) for of in codes.swapaxes(0, 1)]
+        left = np.array([block(**of) for of in rows])
+        if not left.any():
+            continue
+        products = codes[0] * codes[1]
+        for split, bits, is_rounded in itertools.product(splits(), CARRIES, (True, False)):
+            carry = partial(_carry, parts=split.matrix(), bits=bits, is_rounded=is_rounded)
+            if np.array_equal(carry(products), left):
+                return _as_carried(pair, split.words, bits, carry, is_rounded=is_rounded)
+    return None
+
+
+def _carry(products: Array, parts: Array, bits: int, *, is_rounded: bool) -> Array:
+    """Return what sums of parts of products [n, 32] give to the next `bits` bits."""
+    return np.asarray((products @ parts + (1 << (bits - 1)) * is_rounded >> bits).sum(axis=1))
+
+
+def _as_carried(
+    pair: str, words: str, bits: int, carry: Callable[[Array], Array], *, is_rounded: bool
+) -> Candidate:
+    """Return that a result gets carries of products of a pair of rows."""
+    one, other = pair.split()
+
+    def beside(**rows: Array) -> Array:
+        return carry(rows[one].astype(np.int64) * rows[other])
+
+    of = f"sums of {words} of {NAMES[one]} and {NAMES[other]}"
+    what = f"the carries of {of} beyond {bits} bits are" if is_rounded else f"{of} >> {bits} are"
+    return Candidate(
+        "block-sum",
+        {"of": pair, "bits": bits, "rounded": is_rounded},
+        "Q8A8-DOT-6",
+        f"{what[0].upper()}{what[1:]} added.",
+        FIX,
+        "",
+        {"beside": lambda x, y, a, b: beside(x=x, y=y, other_x=a, other_y=b)},
+    )
 
 
 PAIRS = ("x y", "other_x y", "x other_y", "other_x other_y")
@@ -170,7 +226,14 @@ def _sum_words(sums: Mapping[str, Array]) -> Iterator[str]:
             yield f"{times:g} times the sum of the codes of {NAMES[name]}{which} is added"
 
 
-def is_of_others(one: OneResult, made: Iterable[Call]) -> bool:
+def is_of_others(one: OneResult, made: Iterable[CallResult]) -> bool:
     """Return whether calls of one row at a time have other results beside other rows."""
     other = OneResult(one.bench, one.number, mixed)
-    return any(one(call) != other(call) for call in itertools.islice(made, 6))
+    some = itertools.islice(made, 6)
+    return any(len({each.outputs, one(each.call), other(each.call)}) > 1 for each in some)
+
+
+def loud(bench: Bench) -> Iterator[Call]:
+    """Yield calls on one block of the greatest codes."""
+    for a, b in itertools.product((127, -128), repeat=2):
+        yield bench.call(*(dot_rows.blocks(1.0, np.full((1, 32), code)) for code in (a, b)))

@@ -91,8 +91,7 @@ def _call(bench: Bench, row: int | None, name: str, block: int) -> Call:
             rows[row]["weight_qs"][block] = 0
         else:
             rows[row]["weight_scale"][block] = scale
-    made = [bench.encode(one) for one in rows]
-    return with_s(calls.dot_pair(np.stack(made[:2]), np.stack(made[2:])), bytes(16))
+    return with_s(bench.call_of_two(rows[:2], rows[2:]), bytes(16))
 
 
 def _lost(bench: Bench, row: int | None, name: str, block: int) -> dict[int, set[int]]:

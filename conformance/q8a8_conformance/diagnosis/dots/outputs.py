@@ -133,15 +133,10 @@ def ignored(bench: Bench) -> Iterator[Measured]:
         return
     if bench.factor * bench.value(bench.one(3), bench.one(3)) != 9:
         return
-    one = bench.encode(bench.one(3))
+    x, y = (bench.encode(bench.one(3), side).tobytes() for side in "xy")
     for name, value in (("bs", 5), ("bs", 16), ("bx", 34), ("bx", 4096), ("by", 34), ("by", 4096)):
-        call = calls.build(
-            calls.DOT,
-            32 * one.size,
-            {"vx": one.tobytes(), "vy": one.tobytes()},
-            {"s": bytes(256)},
-            **{name: value},
-        )
+        held = {"s": bytes(256)}
+        call = calls.build(calls.DOT, 32 * bench.length, {"vx": x, "vy": y}, held, **{name: value})
         outputs = bench.outputs(call)
         if np.frombuffer(outputs[0], "<f4")[0] == 9.0:
             continue
@@ -168,8 +163,8 @@ class Written:
 
     def __init__(self, bench: Bench, bs: int) -> None:
         self.bench, self.bs = bench, bs
-        rows = [np.stack([bench.encode(bench.one(code)) for code in codes]) for codes in FACTORS]
-        self.call = calls.dot_pair(*rows, bs=bs)
+        x, y = ([bench.one(code) for code in codes] for codes in FACTORS)
+        self.call = bench.call_of_two(x, y, bs)
         self.size = bs + 2
         found = []
         for fill in FILLS:
@@ -339,8 +334,8 @@ def _is_exchanged(bench: Bench, order: Sequence[int], nb: int, block: int) -> bo
     """Return whether the products of one block, beside blocks of zeros, are stored in another order."""
     codes = np.zeros((4, nb), np.int64)
     codes[:, block] = np.concatenate(FACTORS)
-    x, y = (np.stack([bench.encode(bench.row(row)) for row in rows]) for rows in (codes[:2], codes[2:]))
-    got = np.frombuffer(bench.outputs(with_s(calls.dot_pair(x, y, bs=2), bytes(16)))[0], "<f4")
+    x, y = ([bench.row(row) for row in rows] for rows in (codes[:2], codes[2:]))
+    got = np.frombuffer(bench.outputs(with_s(bench.call_of_two(x, y), bytes(16)))[0], "<f4")
     return [float(got[place]) for place in order] == list(PRODUCTS)
 
 

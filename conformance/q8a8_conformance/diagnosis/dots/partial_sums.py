@@ -16,6 +16,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.diagnosis.dots.elements import elements_words
+from q8a8_conformance.reveal.grids import away, significant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -96,7 +97,7 @@ class Change:
 
     words: str
     where: Mapping[str, Any]
-    of: Callable[[Array], Array]
+    of: Callable[..., Array]
     runs: bool = False
 
 
@@ -147,23 +148,9 @@ def in_bits(v: Array, bits: int, ends: str) -> Array:
     return np.asarray(np.clip(v, least, 2 * half - 1 if least == 0 else half - 1))
 
 
-def rounded(v: Array, bits: int, to: Callable[[Array], Array]) -> Array:
-    """Return numbers of so many significant bits."""
-    fraction, exponent = np.frexp(np.asarray(v, np.float64))
-    return np.asarray(np.ldexp(to(np.ldexp(fraction, bits)), exponent - bits))
-
-
 def _as_half(v: Array) -> Array:
-    of = rounded(v, 11, np.rint)
+    of = significant(v, 11, np.rint)
     return np.asarray(np.where(np.abs(v) >= HALF_OVERFLOWS, np.copysign(np.inf, of), of))
-
-
-def _in_units(v: Array, unit: int, to: Callable[[Array], Array]) -> Array:
-    return np.asarray(to(v / unit) * unit)
-
-
-def _away(v: Array) -> Array:
-    return np.asarray(np.trunc(v + np.copysign(0.5, v)))
 
 
 @cache
@@ -198,40 +185,27 @@ def _changes() -> Iterator[Change]:
     yield Change("{is} rounded to a half", {"format": "half"}, _as_half, runs=True)
     for bits in range(23, 2, -1):
         name = {8: " (bfloat16)"}.get(bits, "")
-        for word, to in (("rounded", np.rint), ("cut off", np.trunc), ("rounded away", _away)):
+        for word, to in (("rounded", np.rint), ("cut off", np.trunc), ("rounded away", away)):
             words = f"{{is}} {word} to {bits} significant bits{name}"
             runs = bits in SHORT and word != "rounded away"
-            yield Change(words, {"bits": bits, "by": word}, partial(rounded, bits=bits, to=to), runs)
+            yield Change(words, {"bits": bits, "by": word}, partial(significant, bits=bits, to=to), runs)
     for power in range(1, 16):
         others: tuple[tuple[str, Callable[[Array], Array]], ...] = (
-            ("rounded down", np.floor), ("cut off", np.trunc), ("rounded", np.rint), ("rounded away", _away),
-            ("rounded up, where it is half,", _half_up),
+            ("rounded down", np.floor), ("cut off", np.trunc), ("rounded", np.rint), ("rounded away", away),
+            ("rounded up, where it is half,", lambda v: np.floor(v + 0.5)),
         )  # fmt: skip
         for word, way in others:
             words = f"{{is}} {word} to {'even numbers' if power == 1 else f'multiples of {2**power}'}"
-            yield Change(words, {"unit": 2**power, "by": word}, partial(_in_units, unit=2**power, to=way))
+            yield Change(words, {"unit": 2**power, "by": word}, lambda v, u=2**power, to=way: to(v / u) * u)
     for power in (8, 15, 16, 17, 18, 31, 32):
-        more = partial(_more_where_negative, by=2.0**power)
-        yield Change(f"{{is}} 2^{power} more where {{it}} {{is}} negative", {"negative": 2**power}, more)
-
-
-def _half_up(v: Array) -> Array:
-    return np.asarray(np.floor(v + 0.5))
-
-
-def _more_where_negative(v: Array, by: float) -> Array:
-    return np.asarray(v + by * (v < 0))
+        words = f"{{is}} 2^{power} more where {{it}} {{is}} negative"
+        yield Change(words, {"negative": 2**power}, lambda v, by=2.0**power: v + by * (v < 0))
 
 
 def _verbs(*, many: bool) -> dict[str, str]:
-    return {
-        "is": "are" if many else "is",
-        "wraps": "wrap" if many else "wraps",
-        "saturates": "saturate" if many else "saturates",
-        "loses": "lose" if many else "loses",
-        "its": "their" if many else "its",
-        "it": "they" if many else "it",
-    }
+    plurals = {"is": "are", "wraps": "wrap", "saturates": "saturate", "loses": "lose"}
+    plurals |= {"its": "their", "it": "they"}
+    return {one: several if many else one for one, several in plurals.items()}
 
 
 def changed_sum(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis.dots import conditions
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, only
 from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.inputs.calls import ACTIVATION, DOT_REAL, MUL_MAT
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.dots.bench import Probe
     from q8a8_conformance.diagnosis.dots.conditions import Condition
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.results.observations import Failure
 
     Look = Callable[[Probe, Sequence[Failure]], Sequence[Fact]]
 
@@ -111,7 +111,7 @@ def _look(look: Look, probe: Probe, condition: Condition) -> Sequence[Fact]:
 
 def _under(fact: Fact, condition: Condition) -> Fact:
     """Return a fact that holds under a condition alone."""
-    explains, is_member, put = fact.explains, is_member_of(condition), condition.under
+    explains, is_member, put = fact.explains, only(condition.members), condition.under
     is_any = "straddles" in condition.where
     sentence, rule, fix = f"Where {condition.words}: {fact.sentence}", fact.rule, fact.fix
     if fact.function not in DOTS:
@@ -158,15 +158,9 @@ def of_condition(function: str, condition: Condition) -> Fact:
         function=function,
         evidence=(Evidence(first.call, first.expected, first.outputs, _length(first.call)),),
         nrc=first.call.nrc,
-        explains=is_member_of(condition),
+        explains=only(condition.members),
     )
 
 
 def _length(call: Call) -> str:
     return f"size = {call.n}" if call.function == ACTIVATION else f"nb = {call.n // 32}"
-
-
-def is_member_of(condition: Condition) -> Callable[[CallResult], bool]:
-    """Return what decides whether a call is one of those that meet a condition."""
-    members = {id(one) for one in condition.members}
-    return lambda result: id(result) in members

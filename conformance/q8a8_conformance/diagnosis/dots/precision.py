@@ -14,13 +14,13 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.inputs import dot_rows
-from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
 
 HALF = {"term": lambda v: v.astype(np.float16).astype(np.float64), "limit": 65504.0, "least": 2.0**-24}
 """What else of a model changes where the running sum is a half."""
@@ -77,8 +77,7 @@ def _is_exact(bench: Bench, nb: int) -> bool:
     x, y = dot_rows.random_pair(nb, seed=nb)
     for row in (x, y):
         row["weight_scale"], row["weight_qs"] = 1, row["weight_qs"] // 16
-    call = bench.call(x, y)
-    return matches(Model(), CallResult(call, bench.outputs(call)))
+    return matches(Model(), bench.answer(bench.call(x, y)))
 
 
 def _beside_zeros(bench: Bench, *, of_zeros: bool) -> Array:

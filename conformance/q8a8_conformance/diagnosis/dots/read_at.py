@@ -12,9 +12,8 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8_conformance.diagnosis.dots.addresses import LINE
-from q8a8_conformance.diagnosis.dots.model import SIZES, Model, matches
+from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.inputs import calls, dot_rows
-from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import Condition, Rule, find_rule, seen_of
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ STEPS = (2, 4, 8, 16, 32, 3, 5, 6)
 def read_elsewhere(bench: Bench) -> Iterator[Measured]:
     """Find blocks of x, or of y, whose scale or codes are read at other bytes."""
     noise = (_noise_call(bench, nb, "xy", nb) for nb in SHORT)
-    if all(matches(Model(), CallResult(call, bench.outputs(call))) for call in noise):
+    if all(matches(Model(), bench.answer(call)) for call in noise):
         return
     for side in "xy":
         if by_address := _by_address(bench, side):
@@ -70,16 +69,12 @@ def read_elsewhere(bench: Bench) -> Iterator[Measured]:
             return
 
 
-def _version(bench: Bench) -> int:
-    return 1 if bench.function == calls.DOT else 2
-
-
 def _noise_call(bench: Bench, nb: int, sides: str, seed: int, block: int | None = None, at: int = 0) -> Call:
     """Return the call on rows of noise; of a side that is not named, one block, or every one, has codes.
 
     The row of the side that is named first lies so many bytes off a cache line.
     """
-    dtype = layout.BLOCK_Q8_A8 if _version(bench) == 1 else layout.BLOCK_Q8_A8_V2
+    dtype = layout.BLOCK_Q8_A8 if bench.version == 1 else layout.BLOCK_Q8_A8_V2
     rng = dot_rows.generator("noise", seed, nb)
     rows = {}
     for side in "xy":
@@ -94,7 +89,7 @@ def _noise_call(bench: Bench, nb: int, sides: str, seed: int, block: int | None 
 
 def _by_address(bench: Bench, side: str) -> Measured | None:
     """Find that codes are read at an address that is rounded down, or that the block's address says where."""
-    few, size = 3, SIZES[_version(bench)]
+    few, size = 3, bench.size
     if bench.of_result is not None:
         return None
     first, moved = (_shifts(bench, side, few, at) for at in (0, 2))
@@ -113,7 +108,7 @@ def _by_address(bench: Bench, side: str) -> Measured | None:
     words = f"The codes of {side} are read from their address rounded down to a multiple of {rounded}."
     if not rounded:
         some = "; ".join(
-            f"where a block of {side} begins at {at} mod {modulus}, {_read_words(side, *shift)}"
+            f"where a block of {side} begins at {at} mod {modulus}, {read_words(side, *shift)}"
             for at, shift in wrong.items()
         )
         words = f"{some[:1].upper()}{some[1:]}."
@@ -164,8 +159,7 @@ def _shifts(bench: Bench, side: str, nb: int, at: int = 0) -> dict[Shift, Array]
 
 def _fitting(bench: Bench, side: str, call: Call, block: int, value: float) -> set[Shift]:
     """Return how far away scale and codes may be, where a block of the other row gives a value."""
-    version = _version(bench)
-    size = SIZES[version]
+    version, size = bench.version, bench.size
     own, other = (calls.inputs_of(call)[f"v{name}"] for name in (side, "yx"["xy".index(side)]))
     dtype = layout.BLOCK_Q8_A8 if version == 1 else layout.BLOCK_Q8_A8_V2
     met = np.frombuffer(other, dtype)[block]
@@ -191,7 +185,7 @@ def _by_stride(
     bench: Bench, side: str, seen: Mapping[int, dict[Shift, Array]]
 ) -> Iterator[tuple[str, dict[str, Any], Any]]:
     """Yield another distance of the blocks that groups leave over: words, data, and a step of a model."""
-    size = SIZES[_version(bench)]
+    size = bench.size
     nb, of_first = next((nb, of) for nb, of in seen.items() if of)
     shift, where = next(iter(of_first.items()))
     block = int(np.argmax(where))
@@ -228,7 +222,7 @@ def _by_shift(
 ) -> Iterator[tuple[str, dict[str, Any], Any]]:
     """Yield blocks that are all read as far away: words, data, and a step of a model."""
     shifts = {shift for of in seen.values() for shift in of}
-    size = SIZES[_version(bench)]
+    size = bench.size
     shift = shifts.pop()
     if shifts or not any(part % size for part in shift):
         return
@@ -237,7 +231,7 @@ def _by_shift(
     if rule is None:
         return
     text = "" if rule == Rule(Condition("any")) else f"in {rule.text('block', 'nb')}: "
-    words = f"{text}{_read_words(side, *shift)}."
+    words = f"{text}{read_words(side, *shift)}."
     yield (
         f"{words[0].upper()}{words[1:]}",
         {"scale": shift[0], "codes": shift[1], "blocks": rule.to_json()},
@@ -245,13 +239,13 @@ def _by_shift(
     )
 
 
-def _read_words(side: str, of_scale: int, of_codes: int) -> str:
+def read_words(side: str, of_scale: int, of_codes: int) -> str:
     """Say which part of a block is read how far away."""
     part = "the codes" if of_codes else "the scale"
     part = "the scale and the codes" if of_scale == of_codes else part
     by = of_codes or of_scale
     read = f"{'is' if part == 'the scale' else 'are'} read {abs(by)} byte{'s' * (abs(by) > 1)}"
-    return f"{part} of {side} {read} too {'early' if by < 0 else 'late'}"
+    return f"{part} of {'both rows' if side == 'xy' else side} {read} too {'early' if by < 0 else 'late'}"
 
 
 def _step(

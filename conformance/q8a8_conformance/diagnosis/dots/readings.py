@@ -17,6 +17,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.reveal.grids import significant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,13 +49,11 @@ BITS = range(1, 11)
 POWERS = (*range(-30, 31), -112, 112)
 UNITS = range(-30, 12)
 
-SIGNS = ((((0, 1), "", "scales"),), (((0,), "+", "positive scales"), ((1,), "-", "negative scales")))
-"""Ways to take signs together, the coarsest first: signs, a name for programs, and one for people."""
-
-SUM_SIGNS = (
-    (((0, 1), "", "sums of a block"),),
-    (((0,), "+", "positive sums of a block"), ((1,), "-", "negative sums of a block")),
+SIGNS, SUM_SIGNS = (
+    ((((0, 1), "", noun),), (((0,), "+", f"positive {noun}"), ((1,), "-", f"negative {noun}")))
+    for noun in ("scales", "sums of a block")
 )
+"""Ways to take signs together, the coarsest first: signs, a name for programs, and one for people."""
 
 OF_EXPONENT = ((8, 0), (8, 1), (11, 0), (13, 1), (16, -1))
 """Sums of an exponent: eighths of its power of two, and what is added."""
@@ -93,22 +92,16 @@ class Reading:
 
     def of(self, h: Array) -> Array:
         """Return what values are taken for."""
-        if self.kind in ("cut", "rounded"):
-            fractions, exponents = np.frexp(h)
-            bits = int(self.value)
-            digits = np.ldexp(fractions, bits)
-            kept = np.trunc(digits) if self.kind == "cut" else np.rint(digits)
-            return np.asarray(np.ldexp(kept, exponents - bits))
-        if self.kind in ("cut to", "rounded to"):
-            units = h / 2.0**self.value
-            return np.asarray(
-                (np.trunc(units) if self.kind == "cut to" else np.rint(units)) * 2.0**self.value
-            )
+        way = np.trunc if self.kind.startswith("cut") else np.rint
         taken: dict[str, Callable[[], Array]] = {
             "right": lambda: h,
             "zero": lambda: 0 * h,
             "magnitude": lambda: np.abs(h),
             "negated": lambda: -h,
+            "cut": lambda: significant(h, int(self.value), way),
+            "rounded": lambda: significant(h, int(self.value), way),
+            "cut to": lambda: way(h / 2.0**self.value) * 2.0**self.value,
+            "rounded to": lambda: way(h / 2.0**self.value) * 2.0**self.value,
             "scaled": lambda: h * 2.0**self.value,
             "constant": lambda: np.full_like(h, self.value),
             "least": lambda: np.where(np.abs(h) < self.value, 0, h),
@@ -316,7 +309,12 @@ def _by_exponent(
     fitting: dict[tuple[int, int], list[Reading]] = {}
     for key in itertools.product(range(signs), exponents):
         right, values = measured(chosen(*key))
-        fitting[key] = [one for one in readings_of(right, values) if np.array_equal(one.of(right), values)]
+        every = readings_of(right, values)
+        # (All are right, as a rule: no other reading is asked for then.)
+        first = next((one for one in every if np.array_equal(one.of(right), values)), None)
+        others = every if first and first.kind != "right" else ()
+        fitting[key] = [first] if first else []
+        fitting[key] += [one for one in others if np.array_equal(one.of(right), values)]
         if not fitting[key]:
             return None
     wrong = [readings for readings in fitting.values() if readings[0].kind != "right"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.products.rules import RowFormula
+from q8a8_conformance.reveal.grids import significant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -195,5 +196,4 @@ class Partial:
         sums = np.bincount(groups, terms)
         if self.bits == 11:
             return sums.astype(np.float16).astype(np.float64)
-        fractions, exponents = np.frexp(sums)
-        return np.asarray(np.ldexp(np.rint(np.ldexp(fractions, self.bits)), exponents - self.bits))
+        return significant(sums, self.bits, np.rint)

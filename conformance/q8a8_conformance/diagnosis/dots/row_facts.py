@@ -19,7 +19,6 @@ from q8a8_conformance.diagnosis.dots.row_observed import effects_of, observed
 from q8a8_conformance.diagnosis.dots.row_terms import Row, UnknownError, greatest_code
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.places import Rule, Seen, find_rule
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.dots.row_observed import Observed
     from q8a8_conformance.diagnosis.dots.row_terms import Shape
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
 
 EVERY, SOME, DENSE = 300, 40, 100
 """Lengths up to which many are tried, the same where no short row has failed, and those of which all are."""
@@ -53,6 +53,9 @@ CALLS = 4000
 
 EFFECTS = 8
 """Different things that may happen to terms: more are in no order."""
+
+OTHERS = (16, 8, 4, 1)
+"""How far away elements are that must be counted alike."""
 
 SHOWN = 3
 """Lengths whose blocks are named where no rule is found."""
@@ -224,22 +227,23 @@ def _ruled(rows: _Rows) -> Iterator[tuple[Rule | AsSeen, Effect]]:
 
 def _gives(found: Sequence[tuple[Rule | AsSeen, Effect]], rows: _Rows, nb: int) -> bool:
     """Return whether effects and their places give the sums of a row."""
-    call = Row(rows.bench, nb).call()
     model = Model(placed=tuple((At(rule), effect) for rule, effect in found))
-    return matches(model, CallResult(call, rows.bench.outputs(call))) or rows.bench.factor != 1
+    made = (rows.bench.answer(call) for call in Row(rows.bench, nb).calls())
+    return rows.bench.factor != 1 or all(matches(model, one) for one in made)
 
 
 def _is_of_elements(rows: _Rows, found: Sequence[tuple[Rule | AsSeen, Effect]]) -> bool:
     """Return whether another element, right in right rows, is counted otherwise in the wrong ones."""
     bench, here = rows.bench, rows.bench.element
     wrong, right = ([nb for nb, of in rows.right.items() if of is is_so][:1] for is_so in (False, True))
-    bench.element = (here + 16) % 32
     try:
-        return all(Row(bench, nb).is_right for nb in right) and not all(
-            _gives(found, rows, nb) for nb in wrong
-        )
+        for bench.element in ((here + more) % 32 for more in OTHERS):
+            is_given = all(_gives(found, rows, nb) for nb in wrong)
+            if not is_given and all(Row(bench, nb).is_right for nb in right):
+                return True
     finally:
         bench.element = here
+    return False
 
 
 def _fact(bench: Bench, fact: str, placed: Sequence[tuple[Rule | AsSeen, Effect]]) -> Measured:
@@ -251,7 +255,8 @@ def _fact(bench: Bench, fact: str, placed: Sequence[tuple[Rule | AsSeen, Effect]
     ]
     lengths += [nb for rule, _ in placed if isinstance(rule, AsSeen) for nb in rule.rows]
     nb = min(lengths, default=1)
-    row = Row(bench, nb)
+    made = [bench.answer(call) for call in Row(bench, nb).calls()]
+    shown = next((one for one in made if not matches(Model(), one)), made[0])
     text = "; ".join(dict.fromkeys(_words(rule, effect) for rule, effect in placed))
     return bench.measured(
         fact,
@@ -259,7 +264,7 @@ def _fact(bench: Bench, fact: str, placed: Sequence[tuple[Rule | AsSeen, Effect]
         f"{text[0].upper()}{text[1:]}.",
         rule="Q8A8-DOT-3" if fact == "scale-of-another-block" else "Q8A8-DOT-10",
         fix=FIXES[fact],
-        evidence=[bench.evidence(row.call(), f"nb = {nb}")],
+        evidence=[bench.evidence(shown.call, f"nb = {nb}")],
         cause=_cause(placed),
         changes={"placed": tuple((At(rule), effect) for rule, effect in placed)},
     )

@@ -99,9 +99,9 @@ class Row:
         ]
         self._measured: list[tuple[int, Shape]] = []
 
-    def call(self) -> Call:
-        """Return the call on the whole row."""
-        return self._bench.call(*self._rows(self._coarse[0]))
+    def calls(self) -> list[Call]:
+        """Return the calls on the whole row: between them, all scales of near blocks differ."""
+        return [self._bench.call(*self._rows(of)) for of in self._coarse]
 
     @property
     def is_right(self) -> bool:

@@ -8,6 +8,7 @@ comes and goes with ordinary values, they begin as plain ones: positive, and muc
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -78,26 +79,41 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
     """
     if not SIDE_EFFECTS[fault].fact:
         return None
-    first = min(seen, key=lambda one: (one.nrc, one.n))
-    for call in sorted(seen, key=lambda one: (one.nrc, one.n))[:TRIED]:
-        result = ask(call)
-        if result is None or fault not in result.faults:
-            continue
-        effect, detail = SIDE_EFFECTS[fault], result.detail.splitlines()[:1]
-        try:
-            found = _of_stack(call, ask) if fault is Fault.STACK_EXCEEDED else _said_of(fault, call, ask)
-        except NoAnswerError:
-            found = None
-        where, words = found or _SOME
-        text = f"{effect.happens}{words}." if words else f"{effect.happens} in every call."
-        evidence = (Evidence(call, (), (), "; ".join((_length(call), *detail))),)
-        named = (effect.fact, where, effect.rule, text, effect.fix, "")
-        return Fact(*named, function=call.function, evidence=evidence, nrc=call.nrc)
-    effect = SIDE_EFFECTS[fault]
-    text = f"{effect.happens}{_SOME[1]}."
-    evidence = (Evidence(first, (), (), _length(first)),)
-    named = (effect.fact, _SOME[0], effect.rule, text, effect.fix, "")
-    return Fact(*named, function=first.function, evidence=evidence, nrc=first.nrc)
+    some = sorted(seen, key=lambda one: (one.nrc, one.n))[:TRIED]
+    results = ((call, ask(call)) for call in some)
+    again = ((call, result) for call, result in results if result and fault in result.faults)
+    call, result = next(again, (some[0], None))
+    found = None
+    if result:
+        with suppress(NoAnswerError):
+            found = _said_of(fault, call, ask)
+    effect, (where, words) = SIDE_EFFECTS[fault], found or _SOME
+    if result and (modes := _modes_before(fault, call, ask)):
+        where, words = {**where, "modes": modes}, words + modes
+    detail = result.detail.splitlines()[:1] if result else []
+    return Fact(
+        *(effect.fact, where, effect.rule, f"{effect.happens}{words or ' in every call'}.", effect.fix, ""),
+        function=call.function,
+        evidence=(Evidence(call, (), (), "; ".join((_length(call), *detail))),),
+        nrc=call.nrc,
+    )
+
+
+def _modes_before(fault: Fault, call: Call, ask: Ask) -> str:
+    """Say in which modes of the caller's a call has a side effect, where it has none in the usual ones."""
+    if not call.options & Option.FLUSH:
+        return ""
+    once = replace(call, repeat=1)
+    for made, words in (
+        (replace(once, options=call.options & ~Option.FLUSH), ""),
+        (once, " if flush modes are set before the call"),
+    ):
+        result = ask(made)
+        if result is None or fault in result.faults:
+            return words
+    if fault is Fault.FLUSH_MODE_CHANGED:
+        return " if one of the flush modes alone is set before the call"
+    return " if the precision of the x87 unit is not the usual one before the call"
 
 
 def of_reach(died: Sequence[tuple[Call, str]], ask: Ask) -> Fact | None:
@@ -137,16 +153,14 @@ def _length(call: Call) -> str:
 def _said_of(fault: Fault, call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
     """Return in which calls it happens, and how much is kept, where that is what happens."""
     survey = _Survey(fault, call, ask)
+    if fault is Fault.STACK_EXCEEDED:
+        return stack_law(_sizes(call), survey.told)
     found = _where(fault, call, ask) if call.function in ROW_FUNCTIONS else _in_shapes(survey, call)
     if found is None or fault is not Fault.RESOURCES_KEPT:
         return found
     where, words = found
     kept = kept_law(_sizes(call), survey.told)
     return ({**where, **kept[0]}, f"{words}{kept[1]}") if kept else found
-
-
-def _of_stack(call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
-    return stack_law(_sizes(call), _Survey(Fault.STACK_EXCEEDED, call, ask).told)
 
 
 def _sizes(call: Call) -> dict[str, int]:

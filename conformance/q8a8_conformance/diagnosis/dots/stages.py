@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.dots import candidates
+from q8a8_conformance.diagnosis.dots.block_calls import unit_codes
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.diagnosis.dots.codes import read_codes
 from q8a8_conformance.diagnosis.dots.contexts import in_context
 from q8a8_conformance.diagnosis.dots.maps import measured_map
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.dots.model import products as plain_products
-from q8a8_conformance.diagnosis.dots.partial_sums import partial_sums
+from q8a8_conformance.diagnosis.dots.partial_sums import in_bits, partial_sums
 from q8a8_conformance.diagnosis.dots.readings import product_reading, readings, sum_reading
 from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.reveal.grids import significant
 from q8a8_conformance.reveal.quantizers.words import ranges
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import CallResult
 
     Block = Callable[[Array, Array], float]
-    Taken = Callable[[Array], Array]
+    Taken = Callable[..., Array]
     Ways = Callable[[], Iterable[Sequence[Candidate]]]
 
 OFFSET = 128
@@ -129,7 +131,7 @@ def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
     """Return the known steps of each stage, and how others are measured."""
 
     def tabled() -> Iterator[Sequence[Candidate]]:
-        yield list(read_codes(lambda place, a, b: done.block(_unit(place, a), _unit(place, b))))
+        yield list(read_codes(lambda place, a, b: done.block(unit_codes(place, a), unit_codes(place, b))))
 
     def scales() -> Iterator[Sequence[Candidate]]:
         if done.bench.factor == 1:
@@ -209,12 +211,6 @@ def _giving(
     return ()
 
 
-def _unit(place: int, code: int = 1) -> Array:
-    codes = np.zeros(32, np.int64)
-    codes[place] = code
-    return codes
-
-
 def _with_code_sum(total: int, *, spread: bool) -> Array:
     """Return codes of a sum: as few of them as it takes, or all alike."""
     if spread:
@@ -228,32 +224,17 @@ def _with_code_sum(total: int, *, spread: bool) -> Array:
     return codes
 
 
-def _in_bits(of: Array, bits: int, ends: str) -> Array:
-    """Return integers as so many bits hold them."""
-    half = 1 << (bits - 1)
-    return np.asarray((of + half) % (2 * half) - half if ends == "wraps" else np.clip(of, -half, half - 1))
-
-
-def _in_digits(of: Array, bits: int) -> Array:
-    """Round integers to so many significant bits."""
-    digits, exponents = np.frexp(np.asarray(of, np.float64))
-    return np.asarray(np.ldexp(np.rint(np.ldexp(digits, bits)), exponents - bits), np.int64)
-
-
-def _in_units(of: Array, power: int) -> Array:
-    """Cut integers to multiples of a power of two."""
-    return np.asarray(of >> power << power)
-
-
 def _taken_off() -> Iterator[tuple[dict[str, Any], str, Taken]]:
     """Yield what may be taken off for a number, 128 times a sum of codes: data, words, a function."""
     for bits, ends in itertools.product(range(8, 20), ("wraps", "saturates")):
         words = f"is kept in {bits} bits and {ends}"
-        yield {"bits": bits, "ends": ends}, words, partial(_in_bits, bits=bits, ends=ends)
+        yield {"bits": bits, "ends": ends}, words, partial(in_bits, bits=bits, ends=ends)
     for bits in range(4, 12):
-        yield {"rounded": bits}, f"is rounded to {bits} bits", partial(_in_digits, bits=bits)
+        words = f"is rounded to {bits} bits"
+        yield {"rounded": bits}, words, lambda of, bits=bits: significant(of, bits, np.rint).astype(np.int64)
     for power in range(8, 20):
-        yield {"unit": power}, f"is cut to a multiple of 2^{power}", partial(_in_units, power=power)
+        words = f"is cut to a multiple of 2^{power}"
+        yield {"unit": power}, words, lambda of, power=power: of >> power << power
     yield {"as": "magnitude"}, "loses its sign", np.abs
     yield {"as": "positive"}, "is left out where it is negative", partial(np.maximum, 0)
     yield {"as": "negative"}, "is left out where it is positive", partial(np.minimum, 0)
@@ -273,7 +254,7 @@ def corrections(block: Block) -> Iterator[Sequence[Candidate]]:
             np.array([_alone(block, side, _with_code_sum(s, spread=alike)) for s in sums.tolist()])
             for alike in (False, True)
         )
-        weights = np.array([_alone(block, side, _unit(k)) for k in range(32)])
+        weights = np.array([_alone(block, side, unit_codes(k)) for k in range(32)])
         added[side] = few, weights, np.array_equal(few, spread)
     constant = block(none, none)
     for side, other in ("yx", "xy"):
@@ -283,7 +264,9 @@ def corrections(block: Block) -> Iterator[Sequence[Candidate]]:
         for where, words, taken in _taken_off():
             if np.array_equal(few, OFFSET * sums - taken(OFFSET * sums)):
                 step = partial(_left, side=side, taken=taken)
-                yield [_correction({"of": side, **where}, _taken_words(other, side, words), step)]
+                off = f"what is taken off for it, {OFFSET} times the sum of {side}'s codes, {words}"
+                sentence = f"{OFFSET} is added to the codes of {other}, and {off}."
+                yield [_correction({"of": side, **where}, sentence, step)]
     linear = {side: np.rint(weights) for side, (_, weights, _) in added.items()}
     random = rng.integers(-128, 128, (CONTROLS, 32))
     for side in "xy":
@@ -312,13 +295,6 @@ def _left(qx: Array, qy: Array, side: str, taken: Taken) -> Array:
     """Return what is left of the offset's part where something else than that is taken off."""
     part = OFFSET * (qx if side == "x" else qy).astype(np.int64).sum(axis=-1)
     return np.asarray(part - taken(part))
-
-
-def _taken_words(other: str, side: str, words: str) -> str:
-    return (
-        f"{OFFSET} is added to the codes of {other}, and what is taken off for it, {OFFSET} times the sum of "
-        f"{side}'s codes, {words}."
-    )
 
 
 def _linear_words(wx: Array, wy: Array, constant: float) -> str:
@@ -362,43 +338,35 @@ def vanishing(block: Block) -> Iterator[Sequence[Candidate]]:
         def value(own: Array, side: str = side) -> float:
             return block(own, full) if side == "x" else block(full, own)
 
-        lost = [j for j in range(32) if value(_unit(j, 3)) == 0]
+        lost = [j for j in range(32) if value(unit_codes(j, 3)) == 0]
         if not 0 < len(lost) < 32:
             continue
         needed = [e for e in range(32) if e not in lost]
-        kept = [
-            e for e in needed if value(_unit(e, -3) + _unit(lost[0], 3)) == -3 * full[e] + 3 * full[lost[0]]
-        ]
-        if kept != needed:
-            continue
-
-        def step(qx: Array, qy: Array, side: str = side, kept: Sequence[int] = kept) -> Array:
-            counted = (qx if side == "x" else qy)[:, kept].any(axis=1, keepdims=True)
-            return np.asarray(np.where(counted, qx.astype(np.int64) * qy, 0))
-
-        are = "s {} are all" if len(kept) > 1 else " {} is"
-        sentence = f"A block is not counted where {side}'s element{are.format(ranges(kept))} zero."
-        fix = "Count every block; one whose codes are all zero adds nothing."
-        where = {"operand": side, "elements": kept}
-        yield [Candidate("block-skipped", where, "Q8A8-DOT-1", sentence, fix, "", {"products": step})]
-    lost = [j for j in range(32) if block(_unit(j, 3), _unit(j, 3)) == 0]
-    if 0 < len(lost) < 32:
-        yield [_skipped_of_both([e for e in range(32) if e not in lost])]
+        if all(
+            value(unit_codes(e, -3) + unit_codes(lost[0], 3)) == -3 * full[e] + 3 * full[lost[0]]
+            for e in needed
+        ):
+            yield [_skipped(side, needed)]
+    needed = [j for j in range(32) if block(unit_codes(j, 3), unit_codes(j, 3)) != 0]
+    if 0 < len(needed) < 32:
+        yield [_skipped("xy", needed)]
 
 
-def _skipped_of_both(needed: Sequence[int]) -> Candidate:
-    """Return that a block is skipped where elements of x and of y are zero."""
+def _skipped(operand: str, needed: Sequence[int]) -> Candidate:
+    """Return that a block is skipped where some elements of x, of y, or of both ("xy") are zero."""
 
     def step(qx: Array, qy: Array) -> Array:
-        counted = qx[:, needed].any(axis=1, keepdims=True) | qy[:, needed].any(axis=1, keepdims=True)
+        rows = [q for side, q in (("x", qx), ("y", qy)) if side in operand]
+        counted = np.logical_or.reduce([q[:, needed].any(axis=1, keepdims=True) for q in rows])
         return np.asarray(np.where(counted, qx.astype(np.int64) * qy, 0))
 
-    are = f"s {ranges(list(needed))} are all" if len(needed) > 1 else f" {needed[0]} are"
+    whose = " and ".join(f"{side}'s" for side in operand)
+    are = "are all" if len(needed) > 1 else "is" if len(operand) == 1 else "are"
     return Candidate(
         "block-skipped",
-        {"operand": "xy", "elements": list(needed)},
+        {"operand": operand, "elements": needed},
         "Q8A8-DOT-1",
-        f"A block is not counted where x's and y's element{are} zero.",
+        f"A block is not counted where {whose} element{'s' * (len(needed) > 1)} {ranges(needed)} {are} zero.",
         "Count every block; one whose codes are all zero adds nothing.",
         "",
         {"products": step},

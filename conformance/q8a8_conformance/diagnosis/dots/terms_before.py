@@ -51,7 +51,7 @@ def terms_of_call_before(function: str, nrc: int, probe: Probe) -> tuple[Mapping
     return data, f"{clause}terms of an earlier call are added, {words}"
 
 
-def _ways() -> Iterator[tuple[str, Callable[[Array, int], Array]]]:
+def _ways() -> Iterator[tuple[str, Callable[..., Array]]]:
     """Yield which blocks' terms may be left for a row of nb: words, and whether numbers are of them."""
     yield "those of all its blocks", lambda b, _nb: b >= 0
     yield "that of its last block", lambda b, _nb: b == EARLIER - 1
@@ -60,7 +60,7 @@ def _ways() -> Iterator[tuple[str, Callable[[Array, int], Array]]]:
         yield f"those of its blocks b with b % {m} >= nb", partial(_lanes, m=m)
         yield f"those of its blocks b with b % {m} >= nb % {m}", partial(_lanes, m=m, of=m)
         for rest in range(m):
-            yield f"those of its blocks b with b % {m} = {rest}", partial(_lane, m=m, rest=rest)
+            yield f"those of its blocks b with b % {m} = {rest}", lambda b, _nb, m=m, rest=rest: b % m == rest
         yield f"those of its last blocks, beyond a multiple of {m}", partial(_beyond, m=m, is_so=True)
         yield f"those of its blocks up to the last multiple of {m}", partial(_beyond, m=m, is_so=False)
 
@@ -71,10 +71,6 @@ def _gives(of: Callable[[Array, int], Array], nb: int, blocks: tuple[int, ...]) 
 
 def _lanes(b: Array, nb: int, m: int, of: int = 0) -> Array:
     return np.asarray(b % m >= (nb % of if of else nb))
-
-
-def _lane(b: Array, _nb: int, m: int, rest: int) -> Array:
-    return np.asarray(b % m == rest)
 
 
 def _beyond(b: Array, _nb: int, m: int, *, is_so: bool) -> Array:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis.dots.conditions import is_right, plain
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, only
 from q8a8_conformance.protocol.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.dots.bench import Probe
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.results.observations import Failure
 
 CALLS, SECONDS = 600, 1.0
 """How often a call is made in a row, and for how long at most."""
@@ -65,11 +65,6 @@ class Turn:
 
     def fact(self, failures: Sequence[Failure]) -> Fact:
         """Return the fact that calls are wrong by turns, which explains all that failed."""
-        known = {id(failure) for failure in failures}
-
-        def explains(result: CallResult) -> bool:
-            return id(result) in known
-
         return Fact(
             "wrong-by-turns",
             {"every": self.every},
@@ -80,7 +75,7 @@ class Turn:
             function=self.one.call.function,
             evidence=(Evidence(self.one.call, self.one.expected, self.one.outputs, "made many times"),),
             nrc=self.one.call.nrc,
-            explains=explains,
+            explains=only(failures),
         )
 
     def of_fact(self, fact: Fact) -> Fact:

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8_conformance.diagnosis.dots.bench import Apart, with_s
+from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult
 
 SHAPES = (
     (1, 0, 0),
@@ -177,6 +180,48 @@ def strides(bench: Bench) -> Iterator[Measured]:
         ],
         changes={"strides": lambda nb, bx, by: (used["x"](34 * nb, bx, by), used["y"](34 * nb, bx, by))},
     )
+
+
+APART: tuple[tuple[str, Callable[[int, int, int], bool]], ...] = (
+    ("bx > by", lambda _row, bx, by: bx > by),
+    ("bx < by", lambda _row, bx, by: bx < by),
+    ("bx and by differ", lambda _row, bx, by: bx != by),
+    ("bx and by are equal", lambda _row, bx, by: bx == by),
+    ("the rows of x do not follow each other", lambda row, bx, _by: bx != row),
+    ("the rows of y do not follow each other", lambda row, _bx, by: by != row),
+    ("neither the rows of x nor those of y follow each other", lambda row, bx, by: row not in (bx, by)),
+    ("the rows of x follow each other", lambda row, bx, _by: bx == row),
+    ("the rows of y follow each other", lambda row, _bx, by: by == row),
+    ("the rows of x and of y follow each other", lambda row, bx, by: bx == by == row),
+    ("bx is no multiple of 34", lambda _row, bx, _by: bx % 34 != 0),
+    ("by is no multiple of 34", lambda _row, _bx, by: by % 34 != 0),
+)
+"""Conditions on the distance of rows."""
+
+GAPS = ((0, 0), (34, 0), (0, 34), (34, 34), (68, 34), (34, 68), (2, 0), (0, 2), (6, 6), (70, 34), (34, 70))
+"""Bytes between rows with which a failed call is made again."""
+
+
+def rows_apart(bench: Bench, failed: CallResult) -> Apart | None:
+    """Find for which distances of its rows a failed call is wrong; None for all, or by no condition."""
+    call, row = failed.call, failed.call.n // 32 * 34
+    inputs = calls.inputs_of(call)
+    x, y = (
+        (inputs[name][:row], inputs[name][step : step + row])
+        for name, step in (("vx", call.bx), ("vy", call.by))
+    )
+    wrong = {}
+    for gaps in dict.fromkeys((*GAPS, (call.bx - row, call.by - row))):
+        made = calls.pair_of_bytes(call.n // 32, x, y, bs=call.bs, x_gap=gaps[0], y_gap=gaps[1])
+        made = with_s(made, bytes(call.buffers[call.spec.outputs[0]].data))
+        wrong[gaps] = not matches(Model(), bench.answer(made))
+    if all(wrong.values()) or not any(wrong.values()):
+        return None
+    first = next(gaps for gaps, is_so in wrong.items() if is_so)
+    for words, holds in APART:
+        if all(holds(row, row + x_gap, row + y_gap) == is_so for (x_gap, y_gap), is_so in wrong.items()):
+            return Apart(words, holds, first)
+    return None
 
 
 def counts(bench: Bench, nb: int) -> bool:

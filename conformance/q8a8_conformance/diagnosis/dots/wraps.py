@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8 import layout
-from q8a8_conformance.diagnosis.dots import model
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.dots.row_terms import Row, greatest_code
-from q8a8_conformance.inputs import calls
-from q8a8_conformance.results.observations import CallResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import CallResult
 
     Step = Any
 
@@ -55,14 +52,14 @@ class Wrap:
         return end if self.unit == "blocks" else -(-end // size)
 
 
-def _wraps() -> Iterator[Wrap]:
+def _wraps(size: int) -> Iterator[Wrap]:
     for bits in INDEX_BITS:
         for side in ("xy", "y", "x"):
             yield Wrap("blocks", bits, side, {"blocks": _by_index(bits, side)})
     for unit, bits in (("elements", 16), ("length", 16), ("length", 8)):
         yield Wrap(unit, bits, "xy", {"blocks": _by_length(SIGNED[unit], bits)})
     for bits in (16, 15, 14, 13, 12):
-        yield Wrap("bytes", bits, "xy", {"unpack": _by_bytes(bits)})
+        yield Wrap("bytes", bits, "xy", {"read_at": _by_bytes(bits, size)})
 
 
 def _by_index(bits: int, side: str) -> Step:
@@ -87,27 +84,25 @@ def _by_length(unit: int, bits: int) -> Step:
     return blocks
 
 
-def _by_bytes(bits: int) -> Step:
-    def unpack(data: bytes, nb: int, version: int) -> tuple[Array, Array, Array]:
-        size = (layout.BLOCK_Q8_A8 if version == 1 else layout.BLOCK_Q8_A8_V2).itemsize
-        held = np.frombuffer(data.ljust(2**bits + size, b"\0"), np.uint8)
-        starts = np.arange(nb) * size % 2**bits
-        return model.unpack(held[starts[:, np.newaxis] + np.arange(size)].tobytes(), nb, version)
+def _by_bytes(bits: int, size: int) -> Step:
+    def read_at(_side: str, nb: int, _at: int) -> tuple[Array, Array]:
+        starts = np.arange(nb) * size
+        return starts % 2**bits - starts, starts % 2**bits - starts
 
-    return unpack
+    return read_at
 
 
 def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     """Find the width in which an offset into a row wraps."""
     ordered = sorted(failed, key=lambda one: one.call.n)
     shortest = ordered[0].call.n // 32
-    size = 34 if bench.function == calls.DOT else 36
-    for wrap in _wraps():
-        first = wrap.first(size)
+    for wrap in _wraps(bench.size):
+        first = wrap.first(bench.size)
         if shortest <= first or not all(matches(Model(**wrap.changes), one) for one in _spread(ordered)):
             continue
         lengths = (first, first + 1, first + 3, 2 * first + 1)
-        made = [_made(bench, nb) for nb in lengths if greatest_code(bench, nb) > 1]
+        long = [Row(bench, nb) for nb in lengths if greatest_code(bench, nb) > 1]
+        made = [bench.answer(row.calls()[0]) for row in long]
         if not all(matches(Model(**wrap.changes), one) for one in made):
             continue
         yield bench.measured(
@@ -127,11 +122,6 @@ def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
 def _spread(ordered: Sequence[CallResult]) -> list[CallResult]:
     """Return a few of the failed calls, short and long ones."""
     return [*ordered[: TRIED // 2], *ordered[TRIED // 2 :][-(TRIED // 2) :]]
-
-
-def _made(bench: Bench, nb: int) -> CallResult:
-    call = Row(bench, nb).call()
-    return CallResult(call, bench.outputs(call))
 
 
 def _sentence(wrap: Wrap, first: int) -> str:

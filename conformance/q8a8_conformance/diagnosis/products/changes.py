@@ -1,4 +1,4 @@
-"""What laws of a product's terms may have instead: other activations, sums of blocks, or scales, in words."""
+"""What laws of a product's terms may have instead: other activations or sums of blocks, in words."""
 
 from __future__ import annotations
 
@@ -21,22 +21,6 @@ class Kept(Protocol):
 
     def codes(self, x: Array) -> Side:
         """Return codes, [n, nb, 32], and scales, [n, nb], of rows, float32 [n, 32·nb]."""
-
-
-class Read(Protocol):
-    """How scales of a side are read, in words, and of scales."""
-
-    @property
-    def side(self) -> str:
-        """The side."""
-
-    @property
-    def words(self) -> str:
-        """How, as a clause."""
-
-    @property
-    def function(self) -> Callable[[Array], Array]:
-        """Return what scales are read as."""
 
 
 class Sums(Protocol):

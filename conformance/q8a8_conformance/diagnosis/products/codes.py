@@ -1,4 +1,4 @@
-"""Sums of blocks that a product makes otherwise: codes that are read as others, sums of too few bits.
+"""Sums of blocks that a product makes otherwise: of other elements, or of too few bits.
 
 The same laws as of other terms (`laws`), of codes of the largest magnitudes.
 """
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.terms import Side
     from q8a8_conformance.inputs.arrays import Array
-
-LEAST = -128
 
 
 @dataclass(frozen=True)
@@ -46,15 +44,6 @@ class BlockSum:
         return np.stack(blocks, axis=2) if blocks else np.zeros((len(x), len(w), 0))
 
 
-def _read(least: float, w: Array, x: Array) -> Array:
-    return np.asarray(x @ np.where(w == LEAST, least, w).T)
-
-
-def _unsigned(side: str, w: Array, x: Array) -> Array:
-    w, x = (np.where((each < 0) & (name == side), each + 256, each) for name, each in (("w", w), ("x", x)))
-    return np.asarray(x @ w.T)
-
-
 def _in_parts(size: int, offset: int, limit: Callable[[Array], Array], w: Array, x: Array) -> Array:
     """Return sums of which those of so many products are limited, of w that is offset."""
     parts = (slice(at, at + size) for at in range(0, 32, size))
@@ -72,20 +61,13 @@ def _wrapped(v: Array) -> Array:
 
 def block_sums() -> list[BlockSum]:
     """Return how sums of blocks may be made, the simplest first."""
-    others = -127.0, 127.0, 128.0, 0.0
-    read = ((f"code -128 of w counts as {least:g}", partial(_read, least)) for least in others)
-    unsigned = ((f"codes of {side} are read as unsigned", partial(_unsigned, side)) for side in "wx")
     limited = (
         (f"sums of {of}{more} {verb} in int16", partial(_in_parts, size, offset, limit))
         for size, of in ((2, "two products"), (4, "four products"), (8, "8 products"), (32, "a block"))
         for limit, verb in ((_saturated, "saturate"), (_wrapped, "wrap"))
         for offset, more in ((0, ""), (128, ", of codes of w plus 128,"))
     )
-    return [BlockSum(*each) for each in (*read, *unsigned, *limited)]
-
-
-def _offset(side: str, by: float, w: Array, x: Array) -> Array:
-    return np.asarray((x + by * (side == "x")) @ (w + by * (side == "w")).T)
+    return [BlockSum(*each) for each in limited]
 
 
 def _counted(elements: slice, times: float, w: Array, x: Array) -> Array:
@@ -122,20 +104,14 @@ _MET: dict[str, Callable[[Array], Array]] = {
 
 
 def element_sums() -> list[BlockSum]:
-    """Return how sums of blocks may be made of other elements, or of codes that are offset."""
-    offset = (
-        (f"codes of {side} count {abs(by)} too {'much' if by > 0 else 'little'}", partial(_offset, side, by))
-        for by in (128, -128)
-        for side in "wx"
-    )
+    """Return how sums of blocks may be made of other elements."""
     counted = (
         (f"{words} {'is' if words.startswith('element ') else 'are'} {how}", partial(_counted, of, times))
         for times, how in ((0, "not counted"), (2, "counted twice"), (-1, "subtracted"))
         for words, of in _ELEMENTS.items()
     )
     met = ((f"element e of x meets element {words} of w", partial(_met, at)) for words, at in _MET.items())
-    unsigned = ((f"codes of {side} are read as unsigned", partial(_unsigned, side)) for side in "wx")
-    return [BlockSum(*each) for each in (*unsigned, *offset, *counted, *met)]
+    return [BlockSum(*each) for each in (*counted, *met)]
 
 
 class PlainMeasuring(Measuring):

@@ -20,8 +20,8 @@ from q8a8_conformance.diagnosis.dots import block_values, chunk_sums, row_facts
 from q8a8_conformance.diagnosis.dots.bench import Bench, model_of
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.products.judged import quantized, wrong_outputs
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE, OutputRule
-from q8a8_conformance.diagnosis.products.sources import quantized
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.protocol.session import SessionError
@@ -126,15 +126,9 @@ def _outputs(session: AnySession, failures: Sequence[Failure]) -> Iterator[tuple
     yield Output(session, 1, 1, 0, 0), some
     of_size = sorted((one for one in failures if one.call.n), key=lambda one: one.call.bs * one.call.bx)
     for one in of_size[:1]:
-        wrong = np.argwhere(_wrong(one))
+        wrong = np.argwhere(wrong_outputs(one))
         if 1 < one.call.bs * one.call.bx <= LARGEST and len(wrong):
             yield Output(session, one.call.bs, one.call.bx, *wrong[-1].tolist()), some
-
-
-def _wrong(one: Failure) -> Array:
-    """Return which outputs of a failed call are wrong: bool [n, m]."""
-    got, want = (outputs_of(one.call, bytes(side[0])).view(np.uint32) for side in (one.outputs, one.expected))
-    return np.asarray(got != want)
 
 
 def _as_fact(output: Output, one: Measured, found: Sequence[Measured]) -> Fact | None:
@@ -185,7 +179,7 @@ def _explains(where: OutputRule, model: Model, result: CallResult) -> bool:
     if not isinstance(result, Failure) or not result.call.n or (operands := quantized(result)) is None:
         return False
     w, x = operands
-    wrong, here = _wrong(result), where.holds((len(w), len(x), w.shape[1]))
+    wrong, here = wrong_outputs(result), where.holds((len(w), len(x), w.shape[1]))
     if not wrong.any() or (wrong & ~here).any():
         return False
     got = outputs_of(result.call, bytes(result.outputs[0])).astype("<f4")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.diagnosis.products.sources import wrong_outputs
+from q8a8_conformance.diagnosis.products.judged import wrong_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -11,7 +11,7 @@ from q8a8_conformance.faults.catalogue import MUTANTS
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.terms import Law
 
-_KINDS = {"recipe": "activations-in-part", "sum": "sums-of-codes", "scales": "scale-read"}
+_KINDS = {"recipe": "activations-in-part", "sum": "sums-of-codes"}
 _EFFECTS = {"kept": "outputs-not-written", "added": "outputs-added"}
 _SOURCES = {
     ("block", "x"): "outputs-of-other-rows",
@@ -43,9 +43,6 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
     fix = MUTANTS[first].fix
     if law_kind(law) == "outputs-miscounted":
         fix = "Compute each output once, and store it."
-    if law.effect.read is not None:
-        rule = "Q8A8-MUL-4" if law.effect.read.side == "x" else rule
-        fix = "Widen every half exactly, subnormal and negative ones too."
     if law_kind(law) == "sums-of-codes":
         fix = "Sum 32 products of two int8 codes in an int32, whatever the codes are."
     if law_kind(law) == "rows-begin-elsewhere":
@@ -53,7 +50,7 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
     if law_kind(law) == "terms-of-others":
         fix = "Multiply block b of row j of w by block b of row i of x."
     outputs = OutputRule(law.columns, law.rows, law.blocks if is_whole else EVERYWHERE).text
-    if of := law.effect.kept or law.effect.sums or law.effect.read:
+    if of := law.effect.kept or law.effect.sums:
         sides = [] if outputs == "All outputs" else [f"in {outputs[0].lower()}{outputs[1:]}"]
         sides += [] if is_whole else [f"in {law.blocks.text('block', 'nb')}"]
         where = ", ".join(sides)

@@ -13,18 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.products.codes import ExtremeMeasuring, PlainMeasuring
+from q8a8_conformance.diagnosis.products.judged import (
+    Given,
+    accounts_for_all,
+    agreeing,
+    named,
+    quantized,
+    shown,
+    spread,
+    wrong_outputs,
+)
 from q8a8_conformance.diagnosis.products.law_words import law_kind, law_words
-from q8a8_conformance.diagnosis.products.places import named
 from q8a8_conformance.diagnosis.products.recipes import TellingMeasuring, is_unnamed
-from q8a8_conformance.diagnosis.products.scales import ScaleMeasuring, ScaleMeasuringOfX
-from q8a8_conformance.diagnosis.products.sources import agreeing, quantized, wrong_outputs
 from q8a8_conformance.diagnosis.products.terms import SHORT, Law
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
-from q8a8_conformance.results.expected_product import matrices_of, outputs_of
+from q8a8_conformance.results.expected_product import matrices_of
 from q8a8_conformance.results.observations import Failure
 from q8a8_conformance.reveal.places import Seen, find_rule
 
@@ -35,9 +41,11 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.terms import Effect, Measuring, Region, Side, Terms
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession
+
 
 BLOCKS = (*range(1, 13), 15, 16, 17, 18, 24, 31, 32, 33, 64)
 """Blocks of a row of the shapes that are looked at."""
@@ -91,7 +99,7 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         find_laws(measure, laws)
     left = list(failures)
     measures: dict[str, Measuring] = {}
-    for kind in (ExtremeMeasuring, TellingMeasuring, ScaleMeasuring, ScaleMeasuringOfX):
+    for kind in (ExtremeMeasuring, TellingMeasuring):
         left = [one for one in left if not any(_explains(laws, law, one) for law in laws)]
         if not left:
             break
@@ -105,7 +113,6 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         more = [law for law in others if law not in laws]
         if any(
             law.effect.sums
-            or law.effect.read
             or law.blocks.length
             or not (law.columns.is_any and law.blocks.is_any)
             or law.columns.length
@@ -124,7 +131,7 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
                 *(law_kind(law), _json(law), rule, sentence, fix),
                 named(made, rule, first) if len(laws) == 1 else "",
                 function=calls.MUL_MAT,
-                evidence=_evidence(law, here),
+                evidence=shown(_smallest(here), partial(_outputs, law)),
                 explains=remembered(partial(_explains, laws, law)),
                 outputs=partial(_accounts, laws),
             )
@@ -142,12 +149,7 @@ def shapes_of(failures: Sequence[Failure]) -> list[Shape]:
         few += dict.fromkeys(
             (32 + m % 32, 32 + n % 32, min(nb, 2 + nb % 2)) for m, n, nb in every if min(m, n) > 32
         )
-    return [few[at] for at in _spread(len(few), SHAPES)]
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return so many of a count of places at most, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, most).astype(int)).tolist() if count else []
+    return spread(few, SHAPES)
 
 
 def find_laws(measure: Measuring, found: list[Law]) -> None:
@@ -186,7 +188,7 @@ def _ranked(left: Sequence[Terms], found: Sequence[Law], measure: Measuring) -> 
     """
     rng = dot_rows.generator("wrong-terms")
     some = []
-    for terms in (left[at] for at in _spread(len(left), RANKED)):
+    for terms in spread(left, RANKED):
         wrong = np.argwhere(terms.wrong & ~_given(found, terms))
         some.append((terms, rng.permutation(wrong)[:WRONG].T))
     counts = {effect: sum(terms.are(effect, at).sum() for terms, at in some) for effect in measure.effects()}
@@ -285,31 +287,20 @@ def _explains(laws: Sequence[Law], law: Law, result: CallResult) -> bool:
         return False
     rows, columns, _ = law.axes((result.call.bs, result.call.bx, result.call.n // 32))
     wrong = wrong_outputs(result)
-    return bool(wrong[np.ix_(rows, columns)].any() and not (wrong & ~_accounts(laws, result)).any())
+    is_part = wrong[np.ix_(rows, columns)].any()
+    return bool(is_part) and accounts_for_all(partial(_accounts, laws), result)
 
 
 def _accounts(laws: Sequence[Law], result: Failure) -> Array:
     """Return which wrong outputs of a failed call laws give: bool [n, m]."""
-    wrong = wrong_outputs(result)
     if not result.call.n or (operands := quantized(result)) is None:
-        return wrong & False
+        return wrong_outputs(result) & False
     w, x = ((side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in operands)
-    given = predicted(laws, w, x, matrices_of(result.call)[1])
-    return np.asarray(wrong & agreeing(result, *given))
+    return agreeing(result, predicted(laws, w, x, matrices_of(result.call)[1]))
 
 
-def predicted(
-    laws: Sequence[Law], w: Side, x: Side, elements: Array
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Return the outputs that laws give, of codes and scales of both sides, and of the elements of x.
-
-    Returns
-    -------
-    total, magnitude
-        float64 [n, m]: the sums, and those of the magnitudes that their terms may have.
-    kept, added, free
-        bool [n, m]: outputs that are not written, that are added, and of which nothing is known.
-    """
+def predicted(laws: Sequence[Law], w: Side, x: Side, elements: Array) -> Given:
+    """Return the outputs that laws give, of codes and scales of both sides, and of the elements of x."""
     shape = (len(w[1]), len(x[1]), w[1].shape[1])
     total, magnitude = _sums(
         w, x, (np.ones(shape[1], bool), np.ones(shape[0], bool), np.ones(shape[2], bool))
@@ -334,7 +325,7 @@ def predicted(
             taken, more = _sums(of_w, of_x, region, law.effect.sums)
             total[at] += sign * (taken * law.effect.times - _sums(w, x, region)[0])
             magnitude[at] += more * (sign > 0)
-    return total, magnitude, kept, added, free
+    return Given(total, magnitude, kept, added, free)
 
 
 def _both(one: Region, other: Region) -> Region:
@@ -365,22 +356,21 @@ def _json(law: Law) -> dict[str, Any]:
         what = {"side": effect.side, "part": effect.part, "of": f"{effect.axis} {effect.formula.text(i, n)}"}
     if effect.kept is not None:
         what = {"activations": effect.kept.words}
-    if of := effect.sums or effect.read:
-        what = {"sums" if effect.sums else "scales": of.words}
+    if effect.sums is not None:
+        what = {"sums": effect.sums.words}
     rules = {"columns": law.columns, "rows": law.rows, "blocks": law.blocks}
     return {**what, **{name: rule.to_json() for name, rule in rules.items()}}
 
 
-def _evidence(law: Law, measure: Measuring) -> tuple[Evidence, ...]:
-    """Return the smallest call that shows a law."""
-    for terms in sorted(measure.known.values(), key=lambda one: one.right.size):
-        rows, columns, _ = law.axes(terms.shape)
-        call, outputs = terms.call, terms.outputs
-        expected = mul_mat(*matrices_of(call)).astype("<f4")
-        actual = outputs_of(call, outputs[0])
-        wrong = np.argwhere((actual != expected) & np.outer(rows, columns))
-        if len(wrong):
-            i, j = wrong[0].tolist()
-            text = f"out[{i} * m + {j}] is {actual[i, j]:.9g}, expected {expected[i, j]:.9g}"
-            return (Evidence(call, (expected.tobytes(),), outputs, text),)
-    return ()
+def _smallest(measure: Measuring) -> list[tuple[Call, tuple[bytes, ...]]]:
+    """Return the calls that were made, those of the fewest terms first."""
+    return [
+        (terms.call, terms.outputs)
+        for terms in sorted(measure.known.values(), key=lambda one: one.right.size)
+    ]
+
+
+def _outputs(law: Law, call: Call) -> Array:
+    """Return which outputs of a call a law has a part in: bool [n, m]."""
+    rows, columns, _ = law.axes((call.bs, call.bx, call.n // 32))
+    return np.outer(rows, columns)

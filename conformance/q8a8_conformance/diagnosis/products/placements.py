@@ -1,4 +1,10 @@
-"""Where a product stores its outputs: one formula for all shapes, with the shapes in which it holds."""
+"""Where a product stores its outputs: one formula for all shapes, with the outputs in which it holds.
+
+One product shows of every place of out which output it holds: each is a number of its own, and so is what
+each place held before. A formula is measured, not looked up: the place of output (i, j) as a sum of i and j,
+or of their whole tiles and what is left of them, each times what m and n give; or, the other way round, the
+output that a place takes.
+"""
 
 from __future__ import annotations
 
@@ -8,129 +14,441 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8 import layout
+from q8a8.matmul import mul_mat
+from q8a8_conformance.diagnosis.facts import Fact, remembered
+from q8a8_conformance.diagnosis.products.judged import (
+    ROUNDING,
+    accounts_for_all,
+    named,
+    quantized,
+    shown,
+    spread,
+    wrong_outputs,
+)
 from q8a8_conformance.diagnosis.products.rules import TILES, output_rule
+from q8a8_conformance.diagnosis.products.sources import sums
+from q8a8_conformance.diagnosis.products.words import KINDS
+from q8a8_conformance.faults.catalogue import MUTANTS
+from q8a8_conformance.inputs import calls
+from q8a8_conformance.protocol.session import SessionError
+from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.products.rules import Shape
-    from q8a8_conformance.diagnosis.products.sources import Sources
+    from q8a8_conformance.diagnosis.products.rules import OutputRule, Shape
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import Failure
+    from q8a8_conformance.reveal.quantizers.calls import AnySession
 
-_PLACEMENTS: tuple[tuple[str, Callable[[Array, Array, int, int, int], Array], tuple[int, ...]], ...] = (
-    ("j * n + i", lambda i, j, _m, n, _t: j * n + i, (0,)),
-    ("i * n + j", lambda i, j, _m, n, _t: i * n + j, (0,)),
-    ("j * m + i", lambda i, j, m, _n, _t: j * m + i, (0,)),
-    ("i * (m - {t}) + j", lambda i, j, m, _n, t: i * (m - t) + j, (1,)),
-    ("i * (m + {t}) + j", lambda i, j, m, _n, t: i * (m + t) + j, (1,)),
-    ("i * (m - m % {t}) + j", lambda i, j, m, _n, t: i * (m - m % t) + j, TILES),
-    ("i * (m rounded up to a multiple of {t}) + j", lambda i, j, m, _n, t: i * (-(-m // t) * t) + j, TILES),
-    ("i * {t} + j", lambda i, j, _m, _n, t: i * t + j, TILES),
-)
-"""Where output (i, j) of n rows and m columns may be stored, with a number t."""
+Coefficient = tuple[str, "Callable[[int, int], int]"]
+
+HELD = 2.0**22
+"""What outputs hold before, and their place more; less than 2^24, so that each is a number of its own."""
+
+DIGITS = 126
+"""Numbers of rows that one product tells apart."""
+
+LARGEST = 1 << 14
+"""Outputs of a shape that is looked at, at most."""
+
+SHAPES = 10
+"""Shapes of failed calls that are looked at, at most."""
+
+AROUND = ((37, 45), (39, 50), (48, 39), (64, 33), (42, 64), (26, 9), (11, 24), (70, 5), (5, 70), (16, 16))
+"""m and n of other shapes from which a formula is found."""
+
+FURTHEST = 64
+"""The most that is added to a number of rows in a formula."""
 
 SQUARES = (8, 4, 16, 2, 32, 64)
 OBLONGS = tuple((a, b) for a in (2, 4, 8, 16) for b in (2, 4, 8, 16, 32) if a != b)
 """Rows and columns of tiles of outputs that may be transposed, or stored column by column."""
 
+KIND = "outputs-of-other-rows"
+
+_SIZES: tuple[tuple[str, Callable[[int, int, int], int], tuple[int, ...]], ...] = (
+    ("m", lambda m, _n, _t: m, (0,)),
+    ("n", lambda _m, n, _t: n, (0,)),
+    ("m rounded up to a multiple of {t}", lambda m, _n, t: -(-m // t) * t, TILES),
+    ("m - m % {t}", lambda m, _n, t: m - m % t, TILES),
+    ("n rounded up to a multiple of {t}", lambda _m, n, t: -(-n // t) * t, TILES),
+    ("n - n % {t}", lambda _m, n, t: n - n % t, TILES),
+    ("max(m, n)", lambda m, n, _t: max(m, n), (0,)),
+    ("min(m, n)", lambda m, n, _t: min(m, n), (0,)),
+    ("m * n", lambda m, n, _t: m * n, (0,)),
+)
+"""What a number of a formula may be, of m, n and a number t, besides a constant and what is added."""
+
 
 @dataclass(frozen=True)
-class Placement:
-    """Where outputs are stored.
+class Seen:
+    """What the places of out hold after a product of one shape.
+
+    Attributes
+    ----------
+    shape
+        m, n and blocks of a row.
+    source
+        int [n·m]: the number i · m + j of the output that a place holds; -1 for none.
+    kept, zero
+        bool [n·m]: a place is as it was, or is 0.
+    made
+        The call, and its outputs.
+    """
+
+    shape: Shape
+    source: Array
+    kept: Array
+    zero: Array
+    made: tuple[Call, tuple[bytes, ...]]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether every place holds an output, nothing, or what it did before."""
+        return bool(((self.source >= 0) | self.kept | self.zero).all())
+
+    @property
+    def moved(self) -> Array:
+        """Which places hold another output than their own: bool [n·m]."""
+        return np.asarray((self.source >= 0) & (self.source != np.arange(self.source.size)))
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the row, or the column, of what a place holds depends on both of its own."""
+        m, n, _ = self.shape
+        rows, columns = (of.reshape(n, m) for of in np.divmod(self.source, m))
+        seen = (self.source >= 0).reshape(n, m)
+        return _differ(rows, seen) or _differ(columns.T, seen.T)
+
+
+def _differ(of: Array, seen: Array) -> bool:
+    """Return whether some row of numbers [a, b] has several where these are seen."""
+    large = np.iinfo(of.dtype).max
+    least, most = np.where(seen, of, large).min(axis=1), np.where(seen, of, -1).max(axis=1)
+    return bool(((least < most) & seen.any(axis=1)).any())
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A place, or an output, of output (i, j), or place, as i · m + j is its own.
 
     Attributes
     ----------
     words
-        The place in out of output (i, j).
-    place
+        In words.
+    of
         Returns it for i, j, m and n.
-    tile
-        What it holds for, in words; empty where for all outputs.
-    why
-        What that comes to; empty where the place says it.
     """
 
     words: str
-    place: Callable[[Array, Array, int, int], Array]
-    tile: str = ""
-    why: str = ""
+    of: Callable[[Array, Array, int, int], Array]
 
-    def stores(self, rows: Array, columns: Array, kept: Array) -> bool:
-        """Return whether it gives what a shape's outputs hold; of two at one place, either."""
-        n, m = kept.shape
-        i, j = (index.reshape(-1) for index in np.indices((n, m)))
-        places = self.place(i, j, m, n)
-        inside = (places >= 0) & (places < n * m)
-        written = np.zeros(n * m, bool)
-        written[places[inside]] = True
-        if not np.array_equal(written, ~kept.reshape(-1)):
-            return False
-        at = {(int(p), int(a), int(b)) for p, a, b in zip(places[inside], i[inside], j[inside], strict=True)}
-        held = np.flatnonzero(written)
-        return all(
-            (int(p), int(a), int(b)) in at
-            for p, a, b in zip(held, rows.reshape(-1)[held], columns.reshape(-1)[held], strict=True)
-        )
-
-    def differs(self, shape: Shape) -> bool:
-        """Return whether any output of a shape is stored elsewhere."""
+    def numbers(self, shape: Shape) -> Array:
+        """Return it for every output of a shape: int [n·m]; -1 outside of out."""
         m, n, _ = shape
-        i, j = np.indices((n, m))
-        return not np.array_equal(self.place(i, j, m, n), i * m + j)
+        i, j = (index.reshape(-1) for index in np.indices((n, m)))
+        found = np.asarray(self.of(i, j, m, n))
+        return np.where((found >= 0) & (found < m * n), found, -1)
 
 
-def _tiled(i: Array, j: Array, m: int, n: int, a: int, b: int) -> Array:
-    """Return places: in whole tiles of a rows and b columns column by column, else as they should be."""
-    row, column = i - i % a, j - j % b
-    number = j % b * a + i % a
-    inside = (row + a <= n) & (column + b <= m)
-    return np.where(inside, (row + number // b) * m + column + number % b, i * m + j)
+@dataclass(frozen=True)
+class Placement:
+    """Where outputs are stored, or taken from.
+
+    Attributes
+    ----------
+    formula
+        The place, or the output that is taken.
+    is_taken
+        Whether it is the output that a place takes; else the place at which an output is stored.
+    outputs
+        For which outputs, or places.
+    """
+
+    formula: Formula
+    is_taken: bool
+    outputs: OutputRule
+
+    def pairs(self, shape: Shape) -> tuple[Array, Array]:
+        """Return outputs and the places at which they are stored, of those that there are: int [k] each."""
+        m, n, _ = shape
+        own = np.arange(n * m)
+        other = np.where(self.outputs.holds(shape).reshape(-1), self.formula.numbers(shape), own)
+        inside = other >= 0
+        return (other[inside], own[inside]) if self.is_taken else (own[inside], other[inside])
+
+    def gives(self, shape: Shape, is_of: Callable[[Array, Array], Array], empty: Array) -> Array:
+        """Return which places hold what they should by it: bool [n·m].
+
+        `is_of` returns whether places, int [k], hold outputs, int [k]; `empty`, bool [n·m], which hold none.
+        Of several outputs at one place any may be it.
+        """
+        outputs, places = self.pairs(shape)
+        found, written = np.zeros(empty.size, bool), np.zeros(empty.size, bool)
+        written[places] = True
+        found[places[is_of(places, outputs)]] = True
+        return np.where(written, found, empty)
+
+    @property
+    def sentence(self) -> str:
+        """What it is, as a sentence."""
+        what = self.outputs.text
+        where = "" if what == "All outputs" else what.removeprefix("All outputs where ")
+        if where.startswith("Outputs in "):
+            lead = f"In {where.removeprefix('Outputs in ')} output (i, j)"
+        else:
+            lead = f"Where {where}, output (i, j)" if where else "Output (i, j)"
+        if self.is_taken:
+            return f"{lead} is the one whose number is {self.formula.words}, not i * m + j."
+        return f"{lead} is stored at out[{self.formula.words}], not at out[i * m + j]."
 
 
-def _every() -> Iterator[Placement]:
-    """Yield all placements that are known."""
-    for words, of, numbers in _PLACEMENTS:
-        for t in numbers:
-            yield Placement(words.format(t=t), partial(_with, of, t))
-    for t in SQUARES:
-        words = f"(i - i % {t} + j % {t}) * m + j - j % {t} + i % {t}"
-        tile = f"whole tiles of {t} by {t} outputs"
-        yield Placement(words, partial(_tiled, a=t, b=t), tile, "the tiles are transposed")
-    for a, b in OBLONGS:
-        # (e is the place within a tile.)
-        words = f"(i - i % {a} + e / {b}) * m + j - j % {b} + e % {b}, e = j % {b} * {a} + i % {a}"
-        tile = f"whole tiles of {a} rows and {b} columns"
-        yield Placement(words, partial(_tiled, a=a, b=b), tile, "the tiles are stored column by column")
+def placement_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Find one formula for where outputs are stored, if that is no matter of rows, or of columns, alone."""
+    known: dict[Shape, Seen] = {}
+
+    def measure(shape: Shape) -> Seen:
+        if shape not in known:
+            known[shape] = _measure(session, shape)
+        return known[shape]
+
+    shapes = dict.fromkeys((one.call.bs, one.call.bx, one.call.n // 32) for one in failures)
+    small = sorted((s for s in shapes if s[2] and 0 < s[0] * s[1] <= LARGEST), key=np.prod)
+    try:
+        some = [measure(shape) for shape in spread(small, SHAPES)]
+        if not all(one.is_known for one in some) or not any(one.is_joint for one in some):
+            return []
+        first = next(one for one in some if one.moved.any())
+        _, _, nb = first.shape
+        for m, n in AROUND:
+            measure((m, n, nb))
+        placement = _find(first.shape, known, measure)
+    except SessionError:
+        return []
+    if placement is None:
+        return []
+    rule, alike = KINDS[KIND]
+    slug = named([one.made for one in known.values()], rule, alike)
+    where = {
+        "taken_from" if placement.is_taken else "stored_at": placement.formula.words,
+        "outputs": placement.outputs.to_json(),
+    }
+    return [
+        Fact(
+            *(KIND, where, rule, placement.sentence, MUTANTS[slug or alike].fix, slug),
+            function=calls.MUL_MAT,
+            evidence=shown([first.made]),
+            explains=remembered(partial(accounts_for_all, partial(_accounts, placement))),
+            outputs=partial(_accounts, placement),
+        )
+    ]
 
 
-def _with(of: Callable[..., Array], t: int, i: Array, j: Array, m: int, n: int) -> Array:
-    return of(i, j, m, n, t)
+def _measure(session: AnySession, shape: Shape) -> Seen:
+    """Find which output each place of out holds after a product of a shape."""
+    m, n, nb = shape
+    places = np.arange(m * n)
+    rows, columns, unit = 0 * places, 0 * places, 1
+    valid = np.ones(m * n, bool)
+    kept = zero = ~valid
+    while True:
+        w, x = np.zeros((m, nb, 32), np.int8), np.zeros((n, nb, 32), np.float32)
+        w[:, 0, 0], w[:, 0, 1] = np.arange(m) // unit % DIGITS + 1, 1
+        x[:, 0, 0], x[:, 0, 1] = DIGITS + 1, np.arange(n) // unit % DIGITS + 1
+        held = (HELD + places).astype("<f4").tobytes()
+        call = calls.mul_mat(layout.pack(np.ones((m, nb), np.float16), w), x.reshape(n, -1), out=held)
+        outputs = tuple(bytes(out) for out in session.call(call).outputs)
+        got = outputs_of(call, outputs[0]).reshape(-1)
+        kept, zero = got == HELD + places, got == 0
+        with np.errstate(invalid="ignore"):
+            number = np.where(np.abs(got) < HELD, got, 0.0).astype(int)
+        digit, other = number // (DIGITS + 1) - 1, number % (DIGITS + 1) - 1
+        valid &= (number == got) & (digit >= 0) & (other >= 0) & (digit < DIGITS)
+        columns, rows, unit = columns + digit * unit, rows + other * unit, unit * DIGITS
+        if max(m, n) <= unit:
+            break
+    valid &= (columns < m) & (rows < n)
+    return Seen(shape, np.where(valid, rows * m + columns, -1), kept, zero, (call, outputs))
 
 
-def stored_elsewhere(
-    measured: Sequence[Sources], measure: Callable[[Shape], Sources]
-) -> tuple[Placement, str] | None:
-    """Return at which place of out outputs are stored, and in which shapes in words, if that explains all."""
+def _find(first: Shape, known: dict[Shape, Seen], measure: Callable[[Shape], Seen]) -> Placement | None:
+    """Return the placement that gives all that is measured; None for none."""
+    for is_taken in (False, True):
+        for formula in _formulas(list(known.values()), is_taken=is_taken):
+            if not all(_is_all(formula, one, is_taken=is_taken) for one in known.values()):
+                continue
 
-    def is_wrong(sources: Sources) -> bool:
-        own = np.indices(sources.kept.shape)
-        return bool((sources.kept | (sources.rows != own[0]) | (sources.columns != own[1])).any())
+            def look(shape: Shape, formula: Formula = formula, taken: bool = is_taken) -> Array:
+                return _looks(formula, measure(shape), is_taken=taken)[0]
 
-    some = [one for one in measured if one.shape[2]]
-    wrong = [one for one in some if is_wrong(one)]
-    if not any((one.rows[~one.kept] != np.indices(one.kept.shape)[0][~one.kept]).any() for one in wrong):
-        return None
-    for placement in _every():
-        if not all(placement.stores(one.rows, one.columns, one.kept) for one in wrong):
-            continue
+            def shows(shape: Shape, formula: Formula = formula, taken: bool = is_taken) -> Array:
+                return _looks(formula, measure(shape), is_taken=taken)[1]
 
-        def look(shape: Shape) -> Array:
-            return np.full((shape[1], shape[0]), is_wrong(measure(shape)))
-
-        def shows(shape: Shape, placement: Placement = placement) -> Array:
-            return np.full((shape[1], shape[0]), placement.differs(shape))
-
-        rule = output_rule(wrong[0].shape, [one.shape for one in some], look, shows)
-        if rule is not None and rule.text.startswith("All outputs"):
-            return placement, rule.text.removeprefix("All outputs").removeprefix(" where ")
+            outputs = output_rule(first, list(known), look, shows)
+            if outputs is not None:
+                placement = Placement(formula, is_taken, outputs)
+                if all(_is_given(placement, one) for one in known.values()):
+                    return placement
     return None
+
+
+def _looks(formula: Formula, seen: Seen, *, is_taken: bool) -> tuple[Array, Array]:
+    """Return which outputs, or places, are as a formula says, and where that would show: bool [n, m]."""
+    m, n, _ = seen.shape
+    numbers, own = formula.numbers(seen.shape), np.arange(m * n)
+    differs = (numbers >= 0) & (numbers != own)
+    if is_taken:
+        shown = differs & (seen.source >= 0)
+        here = shown & (seen.source == numbers)
+    else:
+        shown = differs & np.isin(own, seen.source)
+        here = shown & (seen.source[numbers] == own)
+    return here.reshape(n, m), shown.reshape(n, m)
+
+
+def _is_all(formula: Formula, seen: Seen, *, is_taken: bool) -> bool:
+    """Return whether all that is not at its own place is as a formula says."""
+    numbers, places = formula.numbers(seen.shape), np.flatnonzero(seen.moved)
+    own = seen.source[places]
+    return bool(np.array_equal(numbers[places], own) if is_taken else np.array_equal(numbers[own], places))
+
+
+def _is_given(placement: Placement, seen: Seen) -> bool:
+    """Return whether all places of a shape hold what a placement gives."""
+
+    def is_of(places: Array, outputs: Array) -> Array:
+        return np.asarray(seen.source[places] == outputs)
+
+    # (What nothing is stored at may be right for another reason.)
+    empty = seen.kept | seen.zero | (seen.source == np.arange(seen.source.size))
+    return bool(placement.gives(seen.shape, is_of, empty).all())
+
+
+def _formulas(some: Sequence[Seen], *, is_taken: bool) -> Iterator[Formula]:
+    """Yield formulas that give all places, or outputs, that are not their own, the simplest first."""
+    for a, b in ((1, 1), *((t, 1) for t in SQUARES), *((1, t) for t in SQUARES)):
+        yield from _fitted(some, a, b, is_taken=is_taken)
+    for t in SQUARES:
+        yield from _fitted(some, t, t, is_taken=is_taken)
+    for a, b in OBLONGS:
+        yield from _fitted(some, a, b, is_taken=is_taken)
+        words = f"(i - i % {a} + e / {b}) * m + j - j % {b} + e % {b}, e = j % {b} * {a} + i % {a}"
+        yield Formula(words, partial(_by_columns, a=a, b=b))
+
+
+def _by_columns(i: Array, j: Array, m: int, n: int, a: int, b: int) -> Array:
+    """Return places of tiles of a rows and b columns that are stored column by column."""
+    del n
+    number = j % b * a + i % a
+    return np.asarray((i - i % a + number // b) * m + j - j % b + number % b)
+
+
+def _features(i: Array, j: Array, a: int, b: int) -> dict[str, Array]:
+    """Return what a formula is a sum of, in words: whole tiles of a rows and b columns, and the rest."""
+    of = {"1": np.ones_like(i)}
+    for name, index, size in (("i", i, a), ("j", j, b)):
+        if size == 1:
+            of[name] = index
+        else:
+            of |= {f"{name} - {name} % {size}": index - index % size, f"{name} % {size}": index % size}
+    return of
+
+
+def _fitted(some: Sequence[Seen], a: int, b: int, *, is_taken: bool) -> Iterator[Formula]:
+    """Yield the formula of tiles that gives what is not at its own place, if one does."""
+    values: list[tuple[int, int, Array]] = []
+    for one in some:
+        m, n, _ = one.shape
+        places = np.flatnonzero(one.moved)
+        from_, to = (places, one.source[places]) if is_taken else (one.source[places], places)
+        matrix = np.stack(list(_features(from_ // m, from_ % m, a, b).values()), axis=1).astype(float)
+        if len(places) < matrix.shape[1] or np.linalg.matrix_rank(matrix) < matrix.shape[1]:
+            continue
+        found = np.rint(np.linalg.lstsq(matrix, to.astype(float), rcond=None)[0])
+        if not np.array_equal(matrix @ found, to):
+            return
+        values.append((m, n, found.astype(int)))
+    if len(values) < 2:
+        return
+    names = list(_features(np.zeros(1, int), np.zeros(1, int), a, b))
+    of = [_coefficient([(m, n, int(v[at])) for m, n, v in values]) for at in range(len(names))]
+    if all(of):
+        found_of = [one for one in of if one is not None]
+        yield Formula(_sum_words(names, [words for words, _ in found_of]), partial(_sum, found_of, a, b))
+
+
+def _sum(of: Sequence[Coefficient], a: int, b: int, i: Array, j: Array, m: int, n: int) -> Array:
+    parts = _features(i, j, a, b).values()
+    return np.asarray(sum(part * function(m, n) for part, (_, function) in zip(parts, of, strict=True)))
+
+
+def _coefficient(values: Sequence[tuple[int, int, int]]) -> Coefficient | None:
+    """Return what gives a number of a formula by m and n, in words; None for nothing."""
+    if len({v for _, _, v in values}) == 1:
+        constant = values[0][2]
+        return str(constant), lambda _m, _n: constant
+    every = ((words, of, t, sign) for words, of, numbers in _SIZES for t in numbers for sign in (1, -1))
+    found = []
+    for words, of, t, sign in every:
+        more = {v - sign * of(m, n, t) for m, n, v in values}
+        if len(more) == 1 and abs(by := more.pop()) <= FURTHEST:
+            found.append((by != 0, (_sized(words.format(t=t), sign, by), partial(_size, of, t, sign, by))))
+    # (What nothing is added to is simpler.)
+    return min(found, key=lambda one: one[0])[1] if found else None
+
+
+def _sized(size: str, sign: int, by: int) -> str:
+    """Return a size, or what is left of a number, and what is added to it, in words."""
+    if sign < 0:
+        size = f"({size})" if " " in size else size
+        return f"{by} - {size}" if by else f"-{size}"
+    return f"{size} {'-' if by < 0 else '+'} {abs(by)}" if by else size
+
+
+def _size(of: Callable[[int, int, int], int], t: int, sign: int, by: int, m: int, n: int) -> int:
+    return sign * of(m, n, t) + by
+
+
+def _sum_words(names: Sequence[str], coefficients: Sequence[str]) -> str:
+    """Return a sum of features times coefficients in words, the constant last."""
+    text = ""
+    pairs = list(zip(names, coefficients, strict=True))
+    for name, of in sorted(pairs, key=lambda pair: (pair[0] == "1", pair[1] == "1")):
+        if of == "0":
+            continue
+        is_less, size = of.startswith("-"), of.removeprefix("-")
+        if name == "1":
+            part = size
+        else:
+            factor = f"({name})" if " - " in name and (size != "1" or is_less) else name
+            part = factor if size == "1" else f"{factor} * {f'({size})' if ' ' in size else size}"
+        text += (" - " if is_less else " + ") + part
+    return text.removeprefix(" + ") if not text.startswith(" - ") else f"-{text[3:]}"
+
+
+def _accounts(placement: Placement, result: Failure) -> Array:
+    """Return which wrong outputs of a failed call hold what a placement gives: bool [n, m]."""
+    wrong = wrong_outputs(result)
+    if not result.call.n or (operands := quantized(result)) is None:
+        return wrong & False
+    w, x = operands
+    shape = (len(w), len(x), w.shape[1])
+    got, held = (
+        outputs_of(result.call, bytes(of)).reshape(-1)
+        for of in (result.outputs[0], result.call.buffers[2].data)
+    )
+    (total, magnitude), exact = sums(w, x), mul_mat(*matrices_of(result.call)).reshape(-1)
+    near = (ROUNDING * (magnitude + np.abs(total))).reshape(-1)
+
+    def is_of(places: Array, outputs: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(
+                (np.abs(got[places] - total.reshape(-1)[outputs]) <= near[outputs])
+                | (got[places] == exact[outputs])
+            )
+
+    empty = (got.view(np.uint32) == held.view(np.uint32)) | (got == 0)
+    return np.asarray(wrong & placement.gives(shape, is_of, empty).reshape(wrong.shape))

@@ -1,9 +1,8 @@
 """Where the outputs of a matrix product come from: rows, scales, blocks, and what was there before.
 
 What is measured at the shapes of failed calls (`measuring`) predicts the outputs of these calls; a
-fact is attached to those that it predicts. Formulas for where outputs are stored are tried first
-(`placements`), then rows that do not keep apart (`shared`), then rules for which outputs are of other rows,
-of miscounted blocks, or not written (`words`).
+fact is attached to those that it predicts. Rows that do not keep apart are tried first (`shared`), then rules
+for which outputs are of other rows, of miscounted blocks, or not written (`words`).
 """
 
 from __future__ import annotations
@@ -13,21 +12,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Fact
+from q8a8_conformance.diagnosis.products.judged import named, shown, spread
 from q8a8_conformance.diagnosis.products.measuring import Measuring
-from q8a8_conformance.diagnosis.products.placements import stored_elsewhere
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE
 from q8a8_conformance.diagnosis.products.shared import mixed_rows, shared_amax
 from q8a8_conformance.diagnosis.products.sources import right
 from q8a8_conformance.diagnosis.products.words import FORMULAS, KINDS, RULED, ruled, words, wrap
-from q8a8_conformance.diagnosis.replay import replay
-from q8a8_conformance.faults.catalogue import MUTANTS, make
+from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.session import SessionError
-from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 from q8a8_conformance.results.observations import Failure
 from q8a8_conformance.results.record import count as counted
 
@@ -35,18 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from q8a8_conformance.diagnosis.facts import Explains
-    from q8a8_conformance.diagnosis.products.placements import Placement
     from q8a8_conformance.diagnosis.products.sources import Sources
     from q8a8_conformance.inputs.arrays import Array
-    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
+
 SHAPES, OUTPUTS = 200, 1 << 18
 """Shapes, and outputs of a shape, that are looked at."""
-
-REPEATED = 100
-"""Calls with which a mistake of the catalogue must agree to give its name, spread over all that were made."""
 
 
 def place_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
@@ -60,7 +50,7 @@ def place_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     measured: list[Sources] = []
     with suppress(SessionError):
         # (What was measured when the time is up is kept.)
-        measured += (measure(shape) for shape in _some(small, SHAPES))
+        measured += (measure(shape) for shape in spread(small, SHAPES))
     left, facts = list(failures), list[Fact]()
     for fact in _facts(measured, measure):
         if explained := {id(one) for one in fact.explained(left)}:
@@ -87,7 +77,6 @@ def _facts(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
     if "outputs-added" in of_kind:
         # (Nothing added looks like nothing written.)
         of_kind["outputs-added"] += of_kind.pop("empty-not-written", [])
-    yield from _of_placement(measured, measure)
     yield from _of_mixed(measured, measure)
     yield from _of_amax(measured, measure)
     for kind, held in of_kind.items():
@@ -128,54 +117,14 @@ def _of_formula(kind: str, where: dict[str, Any], sentence: str, first: Sources,
     return Fact(
         *(kind, where, rule, sentence, fix, ""),
         function=calls.MUL_MAT,
-        evidence=_evidence(first),
+        evidence=shown(first.made),
         explains=explains,
     )
-
-
-def _of_placement(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
-    """Yield that outputs are stored elsewhere, if that explains all that was measured."""
-    if not (found := stored_elsewhere(measured, measure)):
-        return
-    placement, shapes = found
-    where = f"In {placement.tile} output" if placement.tile else "Output"
-    sentence = (
-        f"{where} (i, j) is stored at out[{placement.words}], not at out[i * m + j]"
-        f"{f': {placement.why}' if placement.why else ''}{f', where {shapes}' if shapes else ''}."
-    )
-    wrong = [(one, next(one.kinds())[1]) for one in measured if any(one.kinds())]
-    fact = _fact("outputs-of-other-rows", wrong)
-    data = {"stored_at": placement.words, **({"tiles": placement.tile} if placement.tile else {})}
-    explains = partial(_is_stored_so, placement, fact.explains)
-    yield replace(fact, sentence=sentence, where={**fact.where, **data}, explains=explains)
-
-
-def _is_stored_so(placement: Placement, measured: Explains, result: CallResult) -> bool:
-    """Return whether a product's outputs are the right ones elsewhere, but for the rounding of sums.
-
-    (Of two at one place either may be it, as `measured` knows of the shapes that experiments were made with.)
-    """
-    w, x = matrices_of(result.call)
-    expected = mul_mat(w, x)
-    n, m = expected.shape
-    rows, columns = np.indices((n, m))
-    at = placement.place(rows, columns, m, n).reshape(-1)
-    inside = (at >= 0) & (at < m * n)
-    stored = outputs_of(result.call, result.outputs[0]).reshape(-1)[at[inside]]
-    near = 1e-5 * np.abs(expected).max(initial=0.0)
-    return np.allclose(stored, expected.reshape(-1)[inside], rtol=0.0, atol=near) or measured(result)
 
 
 def _size(shape: tuple[int, int, int]) -> tuple[int, int]:
     m, n, nb = shape
     return m * n + nb, nb
-
-
-def _some(items: Sequence[Any], most: int) -> list[Any]:
-    """Return so many items at most, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[place] for place in np.linspace(0, len(items) - 1, most).astype(int)]
 
 
 def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring | None = None) -> Fact:
@@ -215,7 +164,7 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring |
     return Fact(
         *(kind, where, rule, sentence, MUTANTS[slug or alike].fix, slug),
         function=calls.MUL_MAT,
-        evidence=_evidence(first),
+        evidence=shown(first.made),
         explains=explains,
     )
 
@@ -236,27 +185,3 @@ def _comes_again(side: str, period: int, result: CallResult) -> bool:
     else:
         sources.columns = sources.weight_scales = sources.columns % period
     return sources.predicts(result)
-
-
-def named(made: Sequence[tuple[Call, tuple[bytes, ...]]], rule: str, first: str) -> str:
-    """Return the catalogue's mistake, tried from `first` on, that gives the same outputs in calls made."""
-    for mutant in (MUTANTS[first], *MUTANTS.values()):
-        if mutant.rule == rule and mutant.functions == (calls.MUL_MAT,) and not mutant.separate_process:
-            kernel = make(mutant.slug)
-            if all(replay(kernel, call) == outputs for call, outputs in _some(made, REPEATED)):
-                return mutant.slug
-    return ""
-
-
-def _evidence(sources: Sources) -> tuple[Evidence, ...]:
-    """Return the first call that shows it."""
-    for call, outputs in sources.made:
-        w, x = matrices_of(call)
-        expected = mul_mat(w, x).astype("<f4")
-        actual = outputs_of(call, outputs[0])
-        wrong = np.argwhere(actual != expected)
-        if len(wrong):
-            i, j = wrong[0].tolist()
-            text = f"out[{i} * m + {j}] is {actual[i, j]:.9g}, expected {expected[i, j]:.9g}"
-            return (Evidence(call, (expected.tobytes(),), outputs, text),)
-    return ()

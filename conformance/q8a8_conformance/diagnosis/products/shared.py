@@ -15,9 +15,10 @@ import numpy as np
 from q8a8 import layout
 from q8a8.errors import Q8A8Error
 from q8a8.recipe import quantize_blocks
+from q8a8_conformance.diagnosis.products.judged import Given, accounts_for_all, agreeing, quantized
 from q8a8_conformance.diagnosis.products.measuring import FEW
 from q8a8_conformance.diagnosis.products.rules import block_rule, output_rule
-from q8a8_conformance.diagnosis.products.sources import agrees, quantized, sums, weights
+from q8a8_conformance.diagnosis.products.sources import sums, weights
 from q8a8_conformance.results.expected_product import matrices_of
 from q8a8_conformance.results.observations import Failure
 
@@ -121,7 +122,8 @@ class Mixed:
             else:
                 more[:, known], free[:, known] = part @ others.T, False
             np.add(whole, more, out=whole, where=outputs.holds(shape))
-        return agrees(failure, total, magnitude, free=free)
+        given = Given(total, magnitude, free=free)
+        return accounts_for_all(lambda one: agreeing(one, given), failure)
 
 
 def mixed_rows(
@@ -275,7 +277,8 @@ class SharedAmax:
             return False
         total, magnitude = sums(w, layout.pack(scales, np.ascontiguousarray(codes[..., :32])))
         everything = np.broadcast_to(free[:, np.newaxis], total.shape)
-        return agrees(failure, total, magnitude, free=everything)
+        given = Given(total, magnitude, free=everything)
+        return accounts_for_all(lambda one: agreeing(one, given), failure)
 
 
 def shared_amax(

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8.errors import Q8A8Error
-from q8a8.quantize import quantize_row
-from q8a8_conformance.results.expected_product import matrices_of, outputs_of
+from q8a8_conformance.diagnosis.products.judged import Given, accounts_for_all, agreeing, quantized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
 
 TERMS = 1 << 16
 """Sums of blocks that are predicted at once: they stay in the cache."""
-
-ROUNDING = 2.0**-20
-"""What roundings leave of an output's terms, relative to their magnitude, where a prediction holds."""
 
 
 @dataclass
@@ -102,13 +97,10 @@ class Sources:
 
     def predicts(self, failure: Failure) -> bool:
         """Return whether the outputs of a call of this shape come from where these do."""
-        w, x = matrices_of(failure.call)
-        try:
-            xq = quantize_row(x).reshape(len(x), -1)
-        except Q8A8Error:
+        if (operands := quantized(failure)) is None:
             return False
-        total, magnitude = self.sums(w, xq)
-        return agrees(failure, total, magnitude, self.kept, self.added)
+        given = Given(*self.sums(*operands), self.kept, self.added)
+        return accounts_for_all(lambda one: agreeing(one, given), failure)
 
     def sums(self, w: Array, xq: Array) -> tuple[Array, Array]:
         """Return the sums of blocks w [m, nb] and xq [n, nb], and of magnitudes: float64 [n, m]."""
@@ -136,63 +128,6 @@ class Sources:
         for b, times in sorted(self.counts.items()):
             counts[b:] = times
         return counts
-
-
-def quantized(failure: Failure) -> tuple[Array, Array] | None:
-    """Return the blocks of w [m, nb] and of the quantized x [n, nb]; None where x has no codes."""
-    w, x = matrices_of(failure.call)
-    try:
-        return w, quantize_row(x).reshape(len(x), -1)
-    except Q8A8Error:
-        return None
-
-
-def wrong_outputs(failure: Failure) -> Array:
-    """Return which outputs of a failed call are wrong: bool [n, m]."""
-    got, want = (outputs_of(failure.call, bytes(of[0])) for of in (failure.outputs, failure.expected))
-    return np.asarray(got.view(np.uint32) != want.view(np.uint32))
-
-
-def agrees(
-    failure: Failure,
-    total: Array,
-    magnitude: Array,
-    kept: Array | bool = False,
-    added: Array | bool = False,
-    free: Array | bool = False,
-) -> bool:
-    """Return whether a failed call's wrong outputs are these sums (`agreeing`)."""
-    wrong = wrong_outputs(failure)
-    return bool(wrong.any() and agreeing(failure, total, magnitude, kept, added, free)[wrong].all())
-
-
-def agreeing(
-    failure: Failure,
-    total: Array,
-    magnitude: Array,
-    kept: Array | bool = False,
-    added: Array | bool = False,
-    free: Array | bool = False,
-) -> Array:
-    """Return which outputs of a failed call are these sums, but for roundings: bool [n, m].
-
-    Parameters
-    ----------
-    failure
-        The call.
-    total, magnitude
-        float64 [n, m]: the sums, and those of the magnitudes that their terms may have.
-    kept, added, free
-        bool [n, m]: outputs that are what they were, that are added to it, and that may be anything.
-    """
-    call = failure.call
-    actual, held = (outputs_of(call, bytes(side)) for side in (failure.outputs[0], call.buffers[2].data))
-    with np.errstate(invalid="ignore"):
-        total = np.where(added, total + held, total)
-        near = np.abs(actual - total) <= ROUNDING * (magnitude + np.abs(total))
-    near |= (actual == total) | (np.isnan(actual) & np.isnan(total))
-    bits, before = actual.view(np.uint32), held.view(np.uint32)
-    return np.asarray(np.where(kept, bits == before, near) | free)
 
 
 def weights(size: int) -> Array:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, only
 from q8a8_conformance.diagnosis.products.words import LETTERS
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 from q8a8_conformance.reveal.places import Seen, find_rule
+from q8a8_conformance.reveal.quantizers.words import either
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,25 +112,16 @@ def _of_side(session: AnySession, side: str, failures: Sequence[Failure]) -> Fac
             what_of = "" if rule.is_any and not rule.length else f" ({where})"
             sentence = (
                 f"Outputs of row {i} of {side}{what_of} are {what} where {which} of {side} has "
-                f"{'a scale that is ' if side == 'w' else ''}{_either(telling)}."
+                f"{'a scale that is ' if side == 'w' else ''}{either(telling)}."
             )
             data = {"side": side, "rows": which, "values": telling, "of": rule.to_json()}
-            ids = {id(one) for one in failures}
             return Fact(
                 *("spoiled-by-other-rows", data, RULE, sentence, FIX, ""),
                 function=calls.MUL_MAT,
                 evidence=(made,),
-                explains=partial(_is_one_of, ids),
+                explains=only(failures),
             )
     return None
-
-
-def _either(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
-
-
-def _is_one_of(ids: set[int], result: CallResult) -> bool:
-    return id(result) in ids
 
 
 def _others(of: Callable[[Array, Array, int, int], Array], t: int, rows: Array, n: int) -> Array:

@@ -47,13 +47,12 @@ GROWN = {
 ROWS = {"row {i} of {side}": "own", "the last row of {side}": "last", "the first row of {side}": "first"}
 
 
-def _padding(t: int, nb: int, _every: int) -> slice:
-    return slice(nb, -(-nb // t) * t)
-
-
-ADDED: dict[str, Callable[[int, int], slice]] = {
+ADDED: dict[str, Callable[..., slice]] = {
     "block nb": lambda nb, _all: slice(nb, nb + 1),
-    **{f"the blocks from block nb up to a multiple of {t}": partial(_padding, t) for t in (4, 8, 16, 32)},
+    **{
+        f"the blocks from block nb up to a multiple of {t}": lambda nb, _all, t=t: slice(nb, -(-nb // t) * t)
+        for t in (4, 8, 16, 32)
+    },
     "the blocks from block nb on": slice,
     "all blocks": lambda _nb, every: slice(every),
     "the first nb blocks": lambda nb, _all: slice(nb),

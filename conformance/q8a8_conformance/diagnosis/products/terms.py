@@ -26,7 +26,7 @@ from q8a8_conformance.results.expected_product import outputs_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.products.changes import Kept, Read, Sums
+    from q8a8_conformance.diagnosis.products.changes import Kept, Sums
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.reveal.places import Rule
@@ -66,7 +66,7 @@ class Effect:
     Attributes
     ----------
     kind
-        "times", "kept", "added", "source" for a part of another row or block, "recipe", "sum" or "scales".
+        "times", "kept", "added", "source" for a part of another row or block, "recipe" or "sum".
     times
         How often a term is counted.
     side, part, axis, formula
@@ -76,8 +76,6 @@ class Effect:
         Of a recipe: what activations become.
     sums
         Of a "sum": how that of a block is made.
-    read
-        Of "scales": how they are read.
     """
 
     kind: str
@@ -88,14 +86,11 @@ class Effect:
     formula: RowFormula | None = None
     kept: Kept | None = None
     sums: Sums | None = None
-    read: Read | None = None
 
     def taken(self, of: Side, side: str) -> tuple[Array, Array, Array]:
         """Return codes and scales of a side as they are multiplied, and where that is known: [rows, nb]."""
         codes, scales = of
         known = np.ones(scales.shape, bool)
-        if self.read is not None and self.read.side == side:
-            return codes, self.read.function(scales), known
         if self.kind != "source" or self.side != side or self.formula is None:
             return codes, scales, known
         if isinstance(self.formula, FlatFormula):

@@ -36,7 +36,6 @@ KINDS = {
     "blocks-miscounted": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "outputs-miscounted": ("Q8A8-MUL-6", "matrix-neighbour"),
     "activations-in-part": ("Q8A8-MUL-4", "matrix-float-activations"),
-    "scale-read": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "sums-of-codes": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "terms-of-others": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "rows-begin-elsewhere": ("Q8A8-MUL-6", "matrix-k-tail-lost"),

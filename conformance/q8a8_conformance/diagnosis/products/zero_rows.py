@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
-from q8a8_conformance.diagnosis.products.sources import quantized, wrong_outputs
+from q8a8_conformance.diagnosis.products.judged import accounts_for_all, quantized, wrong_outputs
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 from q8a8_conformance.results.observations import Failure
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from q8a8_conformance.inputs.arrays import Array
-    from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizers.calls import AnySession
+
 
 SHAPES = ((4, 4, 2), (3, 5, 1), (9, 17, 5))
 """m, n and blocks of a row of the products that are made."""
@@ -73,7 +73,7 @@ def zero_row_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
             "",
             function=calls.MUL_MAT,
             evidence=(Evidence(first.call, first.expected, first.outputs, text),),
-            explains=remembered(partial(_explains, side, form)),
+            explains=remembered(partial(accounts_for_all, partial(_accounts, side, form))),
             outputs=partial(_accounts, side, form),
         )
         if any(_accounts(side, form, one).any() for one in failures):
@@ -126,11 +126,3 @@ def _accounts(side: str, form: str, result: Failure) -> Array:
         np.isnan(got) & np.isnan(given)
     )
     return np.asarray(wrong & same & _of_zero(result, side))
-
-
-def _explains(side: str, form: str, result: CallResult) -> bool:
-    """Return whether the wrong outputs of a failed call are all of zero rows, and have a form."""
-    if not isinstance(result, Failure):
-        return False
-    wrong = wrong_outputs(result)
-    return bool(wrong.any() and not (wrong & ~_accounts(side, form, result)).any())

@@ -23,6 +23,7 @@ from q8a8_conformance.diagnosis.quantizers.effect import (
     LARGEST_CODE,
     Effect,
     Given,
+    with_bytes,
     with_codes,
     with_scales,
 )
@@ -89,9 +90,8 @@ def _by_sign(case: Case) -> Given:
 
 
 def _changed_codes(case: Case, change: Callable[[Array], Array]) -> Given:
-    data = case.right.copy()
-    data[:, 2:] = np.asarray(change(case.codes)).astype(np.int64).astype(np.int8).view(np.uint8)
-    return data, np.ones(data.shape, np.bool_)
+    codes = np.asarray(change(case.codes)).astype(np.int64).astype(np.int8)
+    return with_bytes(case, codes.view(np.uint8))
 
 
 def limit_effect(low: int, high: int) -> Effect:
@@ -106,16 +106,12 @@ def limit_effect(low: int, high: int) -> Effect:
 def table_effect(pairs: tuple[tuple[int, int], ...]) -> Effect:
     """Return that some codes are stored as others."""
     text = "; ".join(f"the code {a} is stored as {b}" for a, b in pairs)
-    table = dict(pairs)
-
-    def change(q: Array) -> Array:
-        for a, b in table.items():
-            q = np.where(q == a, 1000 + b, q)
-        return np.where(q >= 1000 - LARGEST_CODE - 1, q - 1000, q)
-
+    table = np.arange(-128, 128)
+    for a, b in pairs:
+        table[a + 128] = b
     where = {"codes": "some", "pairs": [list(pair) for pair in pairs]}
     text = f"{text[0].upper()}{text[1:]}"
-    gives = partial(_changed_codes, change=change)
+    gives = partial(_changed_codes, change=lambda q: table[q + 128])
     rule = "Q8A8-QNT-5" if min(b for _, b in pairs) < -LARGEST_CODE else "Q8A8-QNT-4"
     return Effect("value-codes", where, text, rule, STEP_FIXES["Q8A8-QNT-5"], gives)
 
@@ -138,7 +134,7 @@ def _rounded(case: Case, of: Callable[[Array], Array]) -> Given:
         return with_codes(case, of(case.scaled))
 
 
-def _roundings() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
+def _roundings() -> Iterator[tuple[str, str, Callable[..., Array]]]:
     yield (
         "ceil-minus-half", "Codes are the ceiling of the product - 0.5: halves are rounded down",
         lambda v: np.ceil(v - F32(0.5)),
@@ -166,7 +162,7 @@ def _roundings() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
                 f"Codes are floor(x · inv + {bias + 0.5}) - {bias}, with the sum in float32: halves of "
                 "negative products go up, and so does what the sum rounds up to a half"
             ),
-            partial(_floor_with_bias, bias=bias),
+            lambda v, bias=bias: np.floor(v + F32(bias + 0.5)) - bias,
         )
         yield (
             f"rint-bias-{bias}",
@@ -194,10 +190,6 @@ def _roundings() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
             ),
             partial(_fixed, bits=bits, rounding=np.rint),
         )
-
-
-def _floor_with_bias(v: Array, bias: int) -> Array:
-    return np.asarray(np.floor(v + F32(bias + 0.5)) - bias)
 
 
 def _with_bias(v: Array, bias: int, rounding: Callable[[Array], Array]) -> Array:
@@ -297,12 +289,12 @@ def _negated(case: Case) -> Given:
     return data, known
 
 
-def _halves() -> Iterator[tuple[str, str, Callable[[Array, Array], Array]]]:
+def _halves() -> Iterator[tuple[str, str, Callable[..., Array]]]:
     yield from _HALVES
     for name, of in tuple(HALVES.items())[1:]:
         _, sentence, _, _ = named_step("half", name, "nearest-even")
         text = f"{sentence.rstrip('.')}; the codes are right"
-        yield name, text, partial(_other_half, of=of)
+        yield name, text, lambda d, _h, of=of: of(d).view(np.uint16).astype(np.int64)
     for bit in range(16):
         mask = 1 << bit
         yield f"lost-{bit}", f"Bit {bit} of the scale is lost", partial(_bits, kept=~mask)
@@ -311,10 +303,6 @@ def _halves() -> Iterator[tuple[str, str, Callable[[Array, Array], Array]]]:
     for bits in range(2, 10):
         text = f"The {bits} lowest bits of the scale are lost"
         yield f"cut-{bits}", text, partial(_bits, kept=-1 << bits)
-
-
-def _other_half(d: Array, _h: Array, of: Callable[[Array], Array]) -> Array:
-    return of(d).view(np.uint16).astype(np.int64)
 
 
 def _bits(_d: Array, h: Array, kept: int = -1, set_: int = 0, flipped: int = 0) -> Array:
@@ -352,28 +340,17 @@ def _power_of_two(v: Array, rounding: Callable[[Array], Array]) -> Array:
     return np.copysign(np.where(v == 0, 0, powers), v).astype(F32)
 
 
-def _as_half(v: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return np.asarray(v, F32).astype(np.float16).astype(F32)
-
-
-LARGEST_HALF = F32(65504)
-
 FORMATS: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
     ("bfloat16", "rounded to bfloat16", partial(_nearest, bits=7)),
     ("bfloat16-cut", "cut off to bfloat16", upper_bits),
-    ("half", "rounded to a half", _as_half),
-    (
-        "half-limited", "rounded to a half, up to 65504 in magnitude",
-        lambda v: _as_half(np.clip(v, -LARGEST_HALF, LARGEST_HALF)),
-    ),
+    ("half", "rounded to a half", lambda v: np.asarray(v, F32).astype(np.float16).astype(F32)),
     ("tf32", "rounded to ten bits of a fraction", partial(_nearest, bits=10)),
     ("tf32-cut", "cut off to ten bits of a fraction", partial(_cut, bits=10)),
     ("integer-cut", "cut off to an integer", np.trunc),
     ("integer", "rounded to an integer", np.rint),
     ("power-of-two-up", "rounded up to a power of two", partial(_power_of_two, rounding=np.ceil)),
     ("power-of-two-down", "rounded down to a power of two", partial(_power_of_two, rounding=np.floor)),
-)  # fmt: skip
+)
 
 FRACTIONS = (9, *range(11, 23))
 """Bits of a fraction that numbers on the way may have besides those of formats."""

@@ -7,12 +7,11 @@ the sizes, and their elements, that were measured.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from q8a8_conformance.reveal.quantizers.words import listed
+from q8a8_conformance.reveal.quantizers.words import either, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.inputs.arrays import Array
 
-    Counted = Callable[[Any], NDArray[Any]]
+    Counted = Callable[..., NDArray[Any]]
 
 THREADS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 12, 24, 48, 96, 192, 384, 768)
 CHUNKS = (4, 8, 16, 32, 64, 128, 256, 1024)
@@ -69,15 +68,15 @@ def _strides(n: int) -> Array:
     return need
 
 
-def _power(n: int) -> Array:
-    return np.asarray(np.arange(n) < 1 << (n.bit_length() - 1))
-
-
 TREES: tuple[tuple[str, str, Counted], ...] = (
     ("halves", "a tree of halves, which loses the last one of an odd count", _halves),
     ("pairs", "a tree of pairs, which loses the last one of an odd count", _pairs),
     ("strides", "a tree of growing strides, which loses what is in no whole pair", _strides),
-    ("power", "a tree over the largest power of two of them alone", _power),
+    (
+        "power",
+        "a tree over the largest power of two of them alone",
+        lambda n: np.arange(n) < 1 << (n.bit_length() - 1),
+    ),
 )
 
 
@@ -87,25 +86,13 @@ def trees() -> Iterator[tuple[str, dict[str, Any], Counted]]:
         yield text, {"tree": name}, of
         for t in THREADS:
             words = f"{text}, of {t} partial results, or one for each element"
-            yield words, {"tree": name, "threads": t}, partial(_by_threads, t=t, of=of)
+            yield words, {"tree": name, "threads": t}, lambda n, t=t, of=of: of(min(n, t))[np.arange(n) % t]
         for t in FIXED:
             words = f"{text}, of {t} partial results"
-            yield words, {"tree": name, "partial": t}, partial(_by_fixed, t=t, of=of)
+            yield words, {"tree": name, "partial": t}, lambda n, t=t, of=of: of(t)[np.arange(n) % t]
         for t in CHUNKS:
             words = f"{text}, of the largest of every {t} elements"
-            yield words, {"tree": name, "chunk": t}, partial(_by_chunks, t=t, of=of)
-
-
-def _by_threads(n: int, t: int, of: Counted) -> Array:
-    return np.asarray(of(min(n, t))[np.arange(n) % t])
-
-
-def _by_fixed(n: int, t: int, of: Counted) -> Array:
-    return np.asarray(of(t)[np.arange(n) % t])
-
-
-def _by_chunks(n: int, t: int, of: Counted) -> Array:
-    return np.repeat(of(-(-n // t)), t)[:n]
+            yield words, {"tree": name, "chunk": t}, lambda n, t=t, of=of: np.repeat(of(-(-n // t)), t)[:n]
 
 
 def tree_of(found: Mapping[int, tuple[Array, Array]]) -> Lost | None:
@@ -157,10 +144,5 @@ def _tests(bad: Array) -> Iterator[tuple[str, Counted]]:
     yield "size is a power of two", lambda n: np.asarray(n & (n - 1) == 0)
     for m in MODULI:
         rests = np.unique(bad % m).tolist()
-        words = f"{', '.join(map(str, rests[:-1]))}{' or ' if rests[1:] else ''}{rests[-1]}"
-        text = f"size is no multiple of {m}" if rests == [*range(1, m)] else f"size % {m} is {words}"
-        yield text, partial(_is_rest, m=m, rests=rests)
-
-
-def _is_rest(n: Array, m: int, rests: list[int]) -> Array:
-    return np.isin(n % m, rests)
+        text = f"size is no multiple of {m}" if rests == [*range(1, m)] else f"size % {m} is {either(rests)}"
+        yield text, lambda n, m=m, rests=rests: np.isin(n % m, rests)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,8 +39,6 @@ class Effect:
         Returns the bytes of a call's blocks, uint8 [n, 2 + s], and which of them are known.
     is_limit
         Whether it is about small blocks alone, so that no values may be its condition.
-    steps
-        The steps of a recipe that it changes, if it does no more: other effects may come on top of it.
     """
 
     fact: str
@@ -51,15 +49,6 @@ class Effect:
     gives: Callable[[Case], Given]
     cause: str = ""
     is_limit: bool = False
-    steps: dict[str, Any] = field(default_factory=dict)
-
-
-def together(one: Effect, other: Effect, case: Case) -> Given | None:
-    """Return the bytes of a call where two effects happen; None where that is not known of them."""
-    for steps, effect in ((one.steps, other), (other.steps, one)):
-        if steps:
-            return effect.gives(case.with_base(replace(case.base, **steps)))
-    return None
 
 
 def quantized(case: Case, amax: Array, recipe: Recipe | None = None, h: Array | None = None) -> Given:
@@ -74,6 +63,13 @@ def quantized(case: Case, amax: Array, recipe: Recipe | None = None, h: Array | 
     return data, known
 
 
+def with_bytes(case: Case, data: Array | int, columns: slice = slice(2, None)) -> Given:
+    """Return the right bytes with others, [n, columns], in some columns: those of the codes, unless given."""
+    found = case.right.copy()
+    found[:, columns] = data
+    return found, np.ones(found.shape, np.bool_)
+
+
 def with_codes(case: Case, q: Array) -> Given:
     """Return the right scales with other codes, numbers [n, s]; those that are no int8 are not known."""
     data = case.right.copy()
@@ -86,6 +82,4 @@ def with_codes(case: Case, q: Array) -> Given:
 
 def with_scales(case: Case, bits: Array) -> Given:
     """Return the right codes with other scales, uint16 [n]."""
-    data = case.right.copy()
-    data[:, :2] = np.ascontiguousarray(bits, "<u2").view(np.uint8).reshape(-1, 2)
-    return data, np.ones(data.shape, np.bool_)
+    return with_bytes(case, np.ascontiguousarray(bits, "<u2").view(np.uint8).reshape(-1, 2), slice(2))

@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,11 +32,18 @@ from q8a8_conformance.diagnosis.quantizers.codes import (
     precision_effects,
     rounding_effects,
 )
-from q8a8_conformance.diagnosis.quantizers.effect import DESIGN, LARGEST_CODE, Effect, Given, quantized
+from q8a8_conformance.diagnosis.quantizers.effect import (
+    DESIGN,
+    LARGEST_CODE,
+    Effect,
+    Given,
+    quantized,
+    with_bytes,
+)
 from q8a8_conformance.diagnosis.quantizers.paired import paired_effects
 from q8a8_conformance.diagnosis.quantizers.sharing import sharings
 from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES, STEP_RULES, named_step
-from q8a8_conformance.reveal.quantizers.arithmetic import differences
+from q8a8_conformance.reveal.quantizers.arithmetic import differences, named
 from q8a8_conformance.reveal.quantizers.calls import blocks_of
 
 if TYPE_CHECKING:
@@ -96,9 +103,7 @@ def _written(*, is_row: bool) -> Iterator[Effect]:
 
 
 def _kept(case: Case, *, columns: slice, zero: bool) -> Given:
-    data = case.right.copy()
-    data[:, columns] = 0 if zero else case.before[:, columns]
-    return data, np.ones(data.shape, np.bool_)
+    return with_bytes(case, 0 if zero else case.before[:, columns], columns)
 
 
 # Whose amax.
@@ -307,13 +312,12 @@ def recipe_effects(some: Sequence[Recipe], base: Recipe = DESIGN) -> Iterator[Ef
         what = "; ".join(sentence.rstrip(".") for _, sentence, _, _ in named_steps)
         rule = rule or STEP_RULES[next(iter(steps))]
         data = {"steps": {name: str(value) for name, value in steps.items()}}
-        gives = partial(_by_steps, steps=steps)
+        gives = partial(_by_recipe, recipe=named(recipe))
         single = cause if len(named_steps) == 1 else ""
-        yield Effect("value-recipe", data, what, rule, fix, gives, single, steps=steps)
+        yield Effect("value-recipe", data, what, rule, fix, gives, single)
 
 
-def _by_steps(case: Case, steps: dict[str, Any]) -> Given:
-    recipe = replace(case.base, **steps)
+def _by_recipe(case: Case, recipe: Recipe) -> Given:
     amax = case.amax if recipe.amax == case.base.amax else np.asarray(LARGEST[recipe.amax](case.x), F32)
     data, known = quantized(case, amax, recipe)
     # (Whether a recipe is defined where its inverse is infinite is another matter.)

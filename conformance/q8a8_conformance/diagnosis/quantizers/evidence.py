@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8_conformance.diagnosis.facts import Evidence
 from q8a8_conformance.reveal.quantizers.calls import BLOCK, build_call, elements_of, written
 from q8a8_conformance.reveal.quantizers.probes import keen_values
 from q8a8_conformance.reveal.quantizers.row_lengths import keen_row
 from q8a8_conformance.reveal.quantizers.structure import even_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
+    from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizers.model import QuantizerModel
 
 F32 = np.float32
@@ -51,6 +53,14 @@ def _elements(model: QuantizerModel) -> Iterator[Array]:
             x[[0, -1]] = keen_values()[0][0], 2 * keen_values()[0][0]
             yield x
             yield x[::-1].copy()
+
+
+def shortest(explains: Callable[[CallResult], bool], failed: Sequence[Failure]) -> tuple[Evidence, ...]:
+    """Return the shortest of the failed calls that a fact explains; none where there are none."""
+    some = sorted((one for one in failed if explains(one)), key=lambda one: one.call.n)[:1]
+    return tuple(
+        Evidence(*of, show(of[0].function, *of)) for of in ((s.call, s.expected, s.outputs) for s in some)
+    )
 
 
 def show(function: str, call: Call, expected: tuple[bytes, ...], actual: tuple[bytes, ...]) -> str:

@@ -129,9 +129,8 @@ def quantizer_facts(
         return [*(quantizer_facts(session, function, failures, accepted) if failures else ()), *empty]
     unit = 1 if function == ACTIVATION else BLOCK
     revealed = reveal_quantizer(session, function, sorted({f.call.n // unit for f in failures})[:40])
-    base = min(
-        (DESIGN, *(RECIPES[name] for name in accepted)), key=lambda of: len(differences(revealed.recipe, of))
-    )
+    recipe = revealed.recipe
+    base = min((DESIGN, *(RECIPES[name] for name in accepted)), key=lambda of: len(differences(recipe, of)))
     every = list(_differences(revealed, base))
     calls = QuantizerCalls(session, function)
     right = QuantizerModel(calls.is_row, base)
@@ -140,7 +139,7 @@ def quantizer_facts(
     telling = partial(candidates, revealed.model, function)
     is_sure = revealed.confirmed > SURE * revealed.of
     steps = partial(_differing_steps, revealed.model, base)
-    others = partial(value_facts, calls, failures, revealed.model, steps)
+    others = partial(value_facts, calls, failures, recipe, steps)
     # (What is right at some places after all is wrong at others alone.)
     is_right = any(part.recipe == base for part in revealed.model.parts)
     is_whole = not revealed.unplaced and not is_right
@@ -159,16 +158,12 @@ def _of_no_elements(failures: Sequence[Failure]) -> list[Fact]:
     bits = int.from_bytes(got[:2], "little")
     is_kept = got == bytes(shown.call.buffers[index].data)
     what = "is not written" if is_kept else f"is 0x{bits:04x}, not +0"
-    named = (
-        "empty-scale",
-        {"size": 0, "written": not is_kept},
-        "Q8A8-QNT-9",
-        f"With size = 0 the scale {what}.",
-    )
+    where = {"size": 0, "written": not is_kept}
+    fix = "Store the scale +0 before anything returns."
     text = f"scale 0: expected 0x0000, got 0x{bits:04x}"
     return [
         Fact(
-            *(*named, "Store the scale +0 before anything returns.", ""),
+            *("empty-scale", where, "Q8A8-QNT-9", f"With size = 0 the scale {what}.", fix, ""),
             function=ACTIVATION,
             evidence=(Evidence(shown.call, shown.expected, shown.outputs, text),),
             explains=lambda one: one.call.function == ACTIVATION and not one.call.n,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
 
-Formula = tuple[str, "Callable[[Array, int], Array]", dict[str, int]]
+Formula = tuple[str, "Callable[..., Array]", dict[str, int]]
 
 F32 = np.float32
 SIZES = 12
@@ -105,7 +105,7 @@ def _formulas(seen: Sequence[tuple[int, Array, Array]]) -> Iterator[Formula]:
     for t in MODULI:
         yield (
             f"An element has the code of the element whose number is its own modulo {t}",
-            partial(_modulo, t=t),
+            lambda j, _n, t=t: j % t,
             {"modulus": t},
         )
     for t, c, a, b in itertools.product(MODULI, (1, -1, 2, -2), (1, -1, 0), (0, 1, -1)):
@@ -148,11 +148,6 @@ def _of_part(a: int, parts: int, t: int, d: int) -> Formula:
 
 def _line(j: Array, n: int, a: int, b: int, c: int, t: int, d: int) -> Array:
     return np.asarray(a * j + b * n + (c * (n % t) if t else 0) + d + 0 * j)
-
-
-def _modulo(j: Array, n: int, t: int) -> Array:
-    del n
-    return np.asarray(j % t)
 
 
 def _in_order(j: Array, n: int, order: Array) -> Array:

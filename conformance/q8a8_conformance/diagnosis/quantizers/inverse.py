@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8.recipe import RECIPES, apply_recipe
-from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
-from q8a8_conformance.diagnosis.quantizers.evidence import show
+from q8a8_conformance.diagnosis.facts import Fact, remembered
+from q8a8_conformance.diagnosis.quantizers.evidence import shortest
 from q8a8_conformance.reveal.asking import NoAnswerError
+from q8a8_conformance.reveal.quantizers.arithmetic import factors_of
 from q8a8_conformance.reveal.quantizers.calls import BLOCK, elements_of, written
 
 if TYPE_CHECKING:
@@ -99,11 +100,9 @@ def inverse_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact
     explains = remembered(lambda of: of.call.function == calls.function and _gives(factor, of))
     if sum(map(explains, failed)) <= SHOWN * len(failed):
         return []
-    shown = min((one for one in failed if explains(one)), key=lambda one: one.call.n)
-    text = show(calls.function, shown.call, shown.expected, shown.outputs)
     fix = "Compute f32(127 / amax) with one division, and add nothing to amax."
     named = ("factor", factor.to_json(), "Q8A8-QNT-3", factor.sentence, fix, "")
-    evidence = (Evidence(shown.call, shown.expected, shown.outputs, text),)
+    evidence = shortest(explains, failed)
     return [Fact(*named, function=calls.function, evidence=evidence, explains=explains)]
 
 
@@ -154,10 +153,7 @@ def _gives(factor: Factor, result: CallResult) -> bool:
     if ((h.view(np.uint16) != got.scales) & (also.view(np.uint16) != got.scales)).any():
         return False
     some = (codes != got.codes).any(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sizes, magnitudes = np.abs(x[some].astype(F64)), np.abs(got.codes[some].astype(F64))
-        least = np.where(sizes > 0, (magnitudes - 0.5) / sizes, 0).max(axis=1, initial=0)
-        greatest = np.where(sizes > 0, (magnitudes + 0.5) / sizes, np.inf).min(axis=1, initial=np.inf)
+    least, greatest = factors_of(x[some], got.codes[some])
     low, high = factor.bounds(amax[some])
     return bool(
         (np.sign(got.codes[some]) * np.sign(x[some]) >= 0).all()

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.quantizers.cases import case_of
-from q8a8_conformance.diagnosis.quantizers.evidence import show
+from q8a8_conformance.diagnosis.quantizers.evidence import shortest
 from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Seen, find_rule
+from q8a8_conformance.reveal.quantizers.arithmetic import factors_of
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
 
 if TYPE_CHECKING:
@@ -92,10 +93,9 @@ def _facts(calls: QuantizerCalls, failed: Sequence[Failure], rule: Rule | None, 
     slack = 1 + (high - low) // 2
     gives = partial(_explains, function=calls.function, rule=rule, low=low - slack, high=high + slack)
     explains = remembered(gives)
-    shown = min((one for one in failed if explains(one)), key=lambda one: one.call.n, default=None)
-    if shown is None:
+    evidence = shortest(explains, failed)
+    if not evidence:
         return []
-    text = show(calls.function, shown.call, shown.expected, shown.outputs)
     rule = None if rule and rule.is_any and not rule.length else rule
     place = f", in {rule.text('block', 'nb')}" if rule else ""
     units = f"{low:+d}" if low == high else f"{low:+d} to {high:+d}"
@@ -105,15 +105,8 @@ def _facts(calls: QuantizerCalls, failed: Sequence[Failure], rule: Rule | None, 
     )
     where = {"units": {"least": low, "greatest": high}, **(rule.to_json() if rule else {})}
     fact = "place-factor" if place else "factor"
-    evidence = (Evidence(shown.call, shown.expected, shown.outputs, text),)
-    return [
-        Fact(
-            *(fact, where, RULE, sentence, STEP_FIXES[RULE], ""),
-            function=calls.function,
-            evidence=evidence,
-            explains=explains,
-        )
-    ]
+    named = (fact, where, RULE, sentence, STEP_FIXES[RULE], "")
+    return [Fact(*named, function=calls.function, evidence=evidence, explains=explains)]
 
 
 # What the calls show.
@@ -188,11 +181,8 @@ def _steps_off(calls: QuantizerCalls, amax: Array, step: int) -> Array:
 def _fitting(case: Case, low: int, high: int, blocks: Array) -> Array:
     """Return which of some blocks have codes of an inverse from low to high units off: bool [k]."""
     amax = case.amax[blocks].astype(np.float64)
-    codes = np.abs(case.got[blocks, 2:].view(np.int8).astype(np.float64))
-    sizes = np.abs(case.x[blocks].astype(np.float64))
+    least, greatest = factors_of(case.x[blocks], case.got[blocks, 2:].view(np.int8))
     with np.errstate(divide="ignore", invalid="ignore"):
-        least = np.where(sizes > 0, (codes - HALF) / sizes, 0).max(axis=1)
-        greatest = np.where(sizes > 0, (codes + HALF) / sizes, np.inf).min(axis=1)
         right = np.where(amax > 0, 127 / amax, 0)
         unit = np.spacing(np.minimum(right, LARGEST).astype(F32)).astype(np.float64)
     lowest, highest = right + low * unit, right + high * unit

@@ -13,7 +13,7 @@ import numpy as np
 
 from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
-from q8a8_conformance.reveal.quantizers.words import listed
+from q8a8_conformance.reveal.quantizers.words import either, listed
 
 Holds = Callable[[Array], Array]
 Tests = Callable[[Array], "Iterator[Test]"]
@@ -49,16 +49,18 @@ def flag(name: str, yes: str, no: str = "") -> Tests:
 
 
 def ends(name: str, words: tuple[str, str, str], more: int) -> Tests:
-    """Return tests of one number, of a least and of a greatest one; the last one's words have it and more."""
+    """Return tests of one number, of a least and of a greatest one; the last one's words have it and more.
+
+    (What all numbers pass says nothing, and is left out elsewhere.)
+    """
 
     def tests(values: Array) -> Iterator[Test]:
         low, high = int(values.min()), int(values.max())
         if low == high:
             yield Test(words[0].format(low), {name: low}, 3, lambda of: np.asarray(of == low))
             return
-        if low:
-            text = words[1].format(low)
-            yield Test(text, {name: {"least": low}}, 4, lambda of: np.asarray(of >= low))
+        text = words[1].format(low)
+        yield Test(text, {name: {"least": low}}, 4, lambda of: np.asarray(of >= low))
         text = words[2].format(high + more)
         yield Test(text, {name: {"greatest": high}}, 4, lambda of: np.asarray(of <= high))
 
@@ -67,18 +69,7 @@ def ends(name: str, words: tuple[str, str, str], more: int) -> Tests:
 
 def limits(name: str, words: str) -> Tests:
     """Return tests of one number, and of limits: `words` gives them for what follows a noun."""
-
-    def tests(values: Array) -> Iterator[Test]:
-        low, high = int(values.min()), int(values.max())
-        if low == high:
-            yield Test(words.format(f"is {low}"), {name: low}, 3, lambda of: np.asarray(of == low))
-            return
-        yield Test(words.format(f">= {low}"), {name: {"least": low}}, 4, lambda of: np.asarray(of >= low))
-        yield Test(
-            words.format(f"<= {high}"), {name: {"greatest": high}}, 4, lambda of: np.asarray(of <= high)
-        )
-
-    return tests
+    return ends(name, (words.format("is {}"), words.format(">= {}"), words.format("<= {}")), 0)
 
 
 def remainders(name: str, words: Callable[[int, str], str], m: int) -> Tests:
@@ -88,7 +79,7 @@ def remainders(name: str, words: Callable[[int, str], str], m: int) -> Tests:
         rests = np.unique(values % m).tolist()
         if len(rests) <= m // 2 or len(rests) == m - 1:
             (other, *_) = {*range(m)} - {*rests}
-            text = words(m, _either(rests) if len(rests) <= m // 2 else f"not {other}")
+            text = words(m, either(rests) if len(rests) <= m // 2 else f"not {other}")
             data = {name: {"modulus": m, "remainders": rests}}
             cost = 1 + min(len(rests), 2 + m - len(rests)) + (m > EVEN)
             yield Test(text, data, cost, lambda of: np.isin(of % m, rests))
@@ -96,22 +87,27 @@ def remainders(name: str, words: Callable[[int, str], str], m: int) -> Tests:
     return tests
 
 
-def _either(numbers: list[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{', '.join(map(str, numbers[:-1]))} or {numbers[-1]}"
-
-
 def signs(name: str, noun: str, *, cost: int = 3) -> Tests:
     """Return tests of the signs of what a noun is: -1, 0 or 1."""
-    words = {(-1,): "negative", (1,): "positive", (0,): "0", (0, 1): "0 or positive",
-             (-1, 0): "0 or negative", (-1, 1): "not 0"}  # fmt: skip
+    words = ("negative", "0", "positive", "0 or positive", "0 or negative", "not 0")
+    return _of_sign(name, f"where {noun} is", words, cost)
+
+
+def compared(name: str, noun: str) -> Tests:
+    """Return tests of which of two numbers is greater: -1, 0 or 1."""
+    words = ("smaller", "the same", "greater", "as great or greater", "as great or smaller", "another")
+    return _of_sign(name, noun, words, 3)
+
+
+def _of_sign(name: str, begun: str, words: tuple[str, ...], cost: int) -> Tests:
+    """Return tests of -1, 0, 1, of two of them, with words for (-1), (0), (1), (0, 1), (-1, 0), (-1, 1)."""
+    named = dict(zip(((-1,), (0,), (1,), (0, 1), (-1, 0), (-1, 1)), words, strict=True))
 
     def tests(values: Array) -> Iterator[Test]:
         found = tuple(np.unique(values).tolist())
-        if text := words.get(found):
-            yield Test(
-                f"where {noun} is {text}", {name: list(found)}, cost + len(found) - 1,
-                lambda of: np.isin(of, found),
-            )  # fmt: skip
+        if text := named.get(found):
+            data = {name: list(found)}
+            yield Test(f"{begun} {text}", data, cost + len(found) - 1, lambda of: np.isin(of, found))
 
     return tests
 
@@ -127,19 +123,6 @@ def powers(name: str, noun: str, values: Array) -> Iterator[Test]:
     if low > LEAST_EXPONENT:
         text = f"where {noun} >= {least} and < {beyond}"
         yield Test(text, data, 5, lambda of: np.asarray((of >= low) & (of <= high)))
-
-
-def compared(name: str, noun: str) -> Tests:
-    """Return tests of which of two numbers is greater: -1, 0 or 1."""
-    words = {(-1,): "smaller", (1,): "greater", (0,): "the same", (0, 1): "as great or greater",
-             (-1, 0): "as great or smaller", (-1, 1): "another"}  # fmt: skip
-
-    def tests(values: Array) -> Iterator[Test]:
-        found = tuple(np.unique(values).tolist())
-        if text := words.get(found):
-            yield Test(f"{noun} {text}", {name: list(found)}, 2 + len(found), lambda of: np.isin(of, found))
-
-    return tests
 
 
 def lanes(values: Array) -> Iterator[Test]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.quantizers.effect import Effect, Given
+from q8a8_conformance.diagnosis.quantizers.effect import Effect, Given, with_bytes
 from q8a8_conformance.diagnosis.quantizers.statements import NEIGHBOURS
 
 if TYPE_CHECKING:
@@ -46,6 +46,4 @@ def _together(case: Case, at: Callable[[Array], Array], of: Callable[[Array, Arr
     inside = (source >= 0) & (source < numbers.size)
     codes = case.codes.astype(np.int64)
     found = np.where(inside, of(codes, codes[:, np.where(inside, source, 0)]), codes)
-    data = case.right.copy()
-    data[:, 2:] = found.astype(np.int8).view(np.uint8)
-    return data, np.ones(data.shape, np.bool_)
+    return with_bytes(case, found.astype(np.int8).view(np.uint8))

@@ -16,7 +16,7 @@ GROUPS = (2, 3, 4, 5, 6, 8, 16, 32, 64)
 OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4)
 
 
-def sharings() -> Iterator[tuple[str, dict[str, int], str, Callable[[Array], Array]]]:
+def sharings() -> Iterator[tuple[str, dict[str, int], str, Callable[..., Array]]]:
     """Yield names, numbers, words and what blocks have instead of their own amax [n]."""
     yield "running", {}, "the largest amax of the row so far", np.maximum.accumulate
     yield "row", {}, "the amax of the whole row", _largest
@@ -24,7 +24,7 @@ def sharings() -> Iterator[tuple[str, dict[str, int], str, Callable[[Array], Arr
         name = {-1: "the block before", 1: "the block after"}.get(o, f"the block {o:+d} from it")
         yield "block-of", {"offset": o}, f"the amax of {name}", partial(_moved, offset=o)
         text = f"the larger amax of its own and that of {name}"
-        yield "larger-of", {"offset": o}, text, partial(_larger, offset=o)
+        yield "larger-of", {"offset": o}, text, lambda own, o=o: np.maximum(own, _moved(own, o))
     for t in GROUPS:
         yield (
             "running", {"group": t}, f"the largest amax so far, which is reset every {t} blocks alone",
@@ -41,7 +41,7 @@ def sharings() -> Iterator[tuple[str, dict[str, int], str, Callable[[Array], Arr
         for name, index in (("first", 0), ("last", -1)):
             yield (
                 f"{name}-of-group", {"group": t}, f"the amax of the {name} block of its group of {t}",
-                partial(_by_group, t=t, of=partial(_one, index=index)),
+                partial(_by_group, t=t, of=lambda own, index=index: np.full_like(own, own[index])),
             )  # fmt: skip
         for name, text, of in _TAILS:
             words = f"{text}, in the blocks beyond a multiple of {t}"
@@ -55,19 +55,11 @@ def _moved(own: Array, offset: int) -> Array:
     return np.where(inside, own[np.clip(at, 0, max(len(own) - 1, 0))], own)
 
 
-def _larger(own: Array, offset: int) -> Array:
-    return np.maximum(own, _moved(own, offset))
-
-
 def _largest(own: Array) -> Array:
     return np.full_like(own, own.max(initial=0))
 
 
-def _one(own: Array, index: int) -> Array:
-    return np.full_like(own, own[index])
-
-
-def _by_group(own: Array, t: int, of: Callable[[Array], Array], *, whole: bool = False) -> Array:
+def _by_group(own: Array, t: int, of: Callable[..., Array], *, whole: bool = False) -> Array:
     parts = [own[i : i + t] for i in range(0, len(own), t)]
     return np.concatenate([part if whole and len(part) < t else of(part) for part in parts] or [own])
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8_conformance.diagnosis.quantizers.codes import limit_effect, table_effect
-from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given
+from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given, with_bytes
 from q8a8_conformance.diagnosis.quantizers.layouts import layout_effects
 from q8a8_conformance.diagnosis.quantizers.orders import order_text
 from q8a8_conformance.diagnosis.quantizers.windows import window_effects
@@ -76,14 +76,15 @@ def _other_blocks() -> Iterator[Effect]:
 _OTHER = "the other block of its pair"
 
 
-def _sources() -> Iterator[tuple[str, dict[str, int], str, Callable[[Array], Array]]]:
+def _sources() -> Iterator[tuple[str, dict[str, int], str, Callable[..., Array]]]:
     """Yield which block's each block has, by the blocks of a row."""
     for o in OFFSETS:
         name = {-1: "the block before", 1: "the block after"}.get(o, f"the block {o:+d} from it")
         yield "offset", {"offset": o}, name, partial(_shifted, o=o)
     for t in GROUPS:
-        yield "first-of-group", {"group": t}, f"the first block of its group of {t}", partial(_first, t=t)
-        yield "last-of-group", {"group": t}, f"the last block of its group of {t}", partial(_last, t=t)
+        yield "first-of-group", {"group": t}, f"the first block of its group of {t}", lambda i, t=t: i - i % t
+        last = partial(lambda t, i: np.minimum(i - i % t + t - 1, len(i) - 1), t)
+        yield "last-of-group", {"group": t}, f"the last block of its group of {t}", last
         name = f"the block at its place from the end of its group of {t}" if t > PAIR else _OTHER
         yield "mirrored", {"group": t}, name, partial(_mirrored, t=t)
     yield "first", {}, "the first block of the row", np.zeros_like
@@ -95,14 +96,6 @@ def _shifted(i: Array, o: int) -> Array:
     return np.where((at >= 0) & (at < len(i)), at, i)
 
 
-def _first(i: Array, t: int) -> Array:
-    return np.asarray(i - i % t)
-
-
-def _last(i: Array, t: int) -> Array:
-    return np.asarray(np.minimum(i - i % t + t - 1, len(i) - 1))
-
-
 def _mirrored(i: Array, t: int) -> Array:
     at = i - i % t + t - 1 - i % t
     return np.where(at < len(i), at, i)
@@ -110,10 +103,8 @@ def _mirrored(i: Array, t: int) -> Array:
 
 def _of_block(case: Case, of: Callable[[Array], Array], what: str) -> Given:
     source = case.by_row(lambda numbers: numbers[of(np.arange(len(numbers)))], np.arange(len(case.x)))
-    data = case.right.copy()
     columns = {"block": slice(0, None), "codes": slice(2, None), "scale": slice(0, 2)}[what]
-    data[:, columns] = case.right[source, columns]
-    return data, np.ones(data.shape, np.bool_)
+    return with_bytes(case, case.right[source, columns], columns)
 
 
 # Moved bytes.
@@ -144,9 +135,7 @@ def _moved(made: Sequence[Case]) -> Iterator[Effect]:
 
 
 def _in_order(case: Case, source: Array, first: int) -> Given:
-    data = case.right.copy()
-    data[:, first:] = case.right[:, first + source]
-    return data, np.ones(data.shape, np.bool_)
+    return with_bytes(case, case.right[:, first + source], slice(first, None))
 
 
 # Codes.
@@ -187,27 +176,18 @@ def _moved_by(number: int, name: str) -> Effect:
     """Return that codes are others by a number, or by it away from zero."""
 
     def gives(case: Case) -> Given:
-        data = case.right.copy()
         apart = number if name == "by" else number * np.sign(case.codes)
-        data[:, 2:] = (case.codes + apart).astype(np.int8).view(np.uint8)
-        return data, np.ones(data.shape, np.bool_)
+        return with_bytes(case, (case.codes + apart).astype(np.int8).view(np.uint8))
 
-    how = (
-        ("greater" if number > 0 else "smaller")
-        if name == "by"
-        else ("farther from zero" if number > 0 else "nearer to zero")
-    )
+    words = ("greater", "smaller") if name == "by" else ("farther from zero", "nearer to zero")
+    how = words[number < 0]
     where = {"codes": f"moved-{name}", "number": number}
     fix = "Store f32(x · inv), rounded, as it is."
     return Effect("value-codes", where, f"Codes are stored {abs(number)} {how}", "Q8A8-QNT-4", fix, gives)
 
 
 def _constant(number: int) -> Effect:
-    def gives(case: Case) -> Given:
-        data = case.right.copy()
-        data[:, 2:] = number % 256
-        return data, np.ones(data.shape, np.bool_)
-
     where = {"codes": "constant", "code": number}
     fix = "Store f32(x · inv), rounded, as every element's code."
+    gives = partial(with_bytes, data=number % 256)
     return Effect("value-codes", where, f"Codes are {number}", "Q8A8-QNT-4", fix, gives)

@@ -34,7 +34,7 @@ from q8a8_conformance.inputs.arrays import Array
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.quantizers.cases import Case
 
-Numbers = Callable[["Case"], Array]
+Numbers = Callable[..., Array]
 
 F32 = np.float32
 
@@ -90,69 +90,40 @@ def statements(*, is_row: bool) -> tuple[Statement, ...]:
 
 def _places(*, is_row: bool) -> Iterator[Statement]:
     noun, length = ("block", "nb") if is_row else ("element", "size")
-    of, is_of = partial(_number, is_row=is_row), not is_row
-    yield Statement(
-        "first",
-        lambda c: of(c) == 0,
-        flag("first", f"in the first {noun}", f"in every {noun} but the first"),
-        is_of,
-    )
-    yield Statement(
-        "last",
-        lambda c: _left(c, is_row=is_row) == 0,
-        flag("last", f"in the last {noun}", f"in every {noun} but the last"),
-        is_of,
-    )
+    is_of = not is_row
+    but = f"in every {noun} but the"
+    yield _flag("first", lambda c: _number(c) == 0, f"in the first {noun}", f"{but} first", of_element=is_of)
+    yield _flag("last", lambda c: _left(c) == 0, f"in the last {noun}", f"{but} last", of_element=is_of)
     for m in GROUPS:
-        yield Statement(
-            f"whole-{m}", partial(_whole, m=m, is_row=is_row),
-            flag(
-                f"whole-{m}", f"in whole groups of {m} {noun}s", f"in the {noun}s beyond a multiple of {m}"
-            ), is_of,
-        )  # fmt: skip
+        words = f"in whole groups of {m} {noun}s", f"in the {noun}s beyond a multiple of {m}"
+        yield _flag(f"whole-{m}", partial(_whole, m=m), *words, of_element=is_of)
     for m in MODULI:
-        yield Statement(
-            "length", _length, remainders("length", lambda m, rests: f"where {length} % {m} is {rests}", m)
-        )
-        yield Statement(
-            "number", of,
-            remainders("number", lambda m, rests: f"in {noun}s whose number modulo {m} is {rests}", m),
-            is_of,
-        )  # fmt: skip
+        yield Statement("length", _length, remainders("length", f"where {length} % {{}} is {{}}".format, m))
+        rests = remainders("number", f"in {noun}s whose number modulo {{}} is {{}}".format, m)
+        yield Statement("number", _number, rests, is_of)
     yield Statement("length", _length, limits("length", f"where {length} {{}}"))
-    words = (f"in {noun} {{}}", f"in every {noun} from {noun} {{}} on", f"in every {noun} up to {noun} {{}}")
-    yield Statement("number", of, ends("number", words, 0), is_of)
-    words = (
-        f"in the {noun} {{}} before the last", f"in every {noun} but the last {{}}",
-        f"in the last {{}} {noun}s",
-    )  # fmt: skip
-    yield Statement("left", partial(_left, is_row=is_row), ends("left", words, 1), is_of)
+    three = (f"in {noun} {{}}", f"in every {noun} from {noun} {{}} on", f"in every {noun} up to {noun} {{}}")
+    yield Statement("number", _number, ends("number", three, 0), is_of)
+    three = f"in the {noun} {{}} before the last", f"{but} last {{}}", f"in the last {{}} {noun}s"
+    yield Statement("left", _left, ends("left", three, 1), is_of)
     for m in (2, 4, 8, 16, 32):
-        yield Statement(
-            f"tile-{m}", partial(_tile, m=m, is_row=is_row),
-            flag(
-                f"tile-{m}", f"in every second group of {m} {noun}s",
-                f"in every first of two groups of {m} {noun}s",
-            ), is_of,
-        )  # fmt: skip
+        words = f"in every second group of {m} {noun}s", f"in every first of two groups of {m} {noun}s"
+        yield _flag(f"tile-{m}", partial(lambda m, c: _number(c) // m % 2, m), *words, of_element=is_of)
 
 
-def _tile(case: Case, *, m: int, is_row: bool) -> Array:
-    return np.asarray(_number(case, is_row=is_row) // m % 2)
+def _flag(name: str, of: Numbers, yes: str, no: str = "", *, of_element: bool = False) -> Statement:
+    """Return a statement of what is so, or not: the words for both."""
+    return Statement(name, of, flag(name, yes, no), of_element)
 
 
-def _largest_in_whole(case: Case, *, m: int) -> Array:
-    return np.asarray(largest_at(case)[:, np.newaxis] < case.size - case.size % m)
-
-
-def _number(case: Case, *, is_row: bool) -> Array:
-    if not is_row:
+def _number(case: Case) -> Array:
+    if not case.is_row:
         return np.arange(case.size)[np.newaxis]
     return np.concatenate([np.arange(n) for _, n in case.rows])[:, np.newaxis]
 
 
-def _left(case: Case, *, is_row: bool) -> Array:
-    if not is_row:
+def _left(case: Case) -> Array:
+    if not case.is_row:
         return np.arange(case.size)[np.newaxis, ::-1]
     return np.concatenate([np.arange(n)[::-1] for _, n in case.rows])[:, np.newaxis]
 
@@ -163,9 +134,9 @@ def _length(case: Case) -> Array:
     return np.concatenate([np.full(n, n) for _, n in case.rows])[:, np.newaxis]
 
 
-def _whole(case: Case, *, m: int, is_row: bool) -> Array:
+def _whole(case: Case, m: int) -> Array:
     n = _length(case)
-    return np.asarray(_number(case, is_row=is_row) < n - n % m)
+    return np.asarray(_number(case) < n - n % m)
 
 
 # Values of blocks.
@@ -173,56 +144,39 @@ def _whole(case: Case, *, m: int, is_row: bool) -> Array:
 
 def _of_values(*, is_row: bool) -> Iterator[Statement]:
     for one in NAMED:
-        name = one.data["values"]
-        yield Statement(name, one.holds, flag(name, one.text))
-    yield Statement(
-        "first-element", lambda c: np.sign(c.x[:, :1]), signs("first-element", "the first element")
-    )
-    yield Statement("last-element", lambda c: np.sign(c.x[:, -1:]), signs("last-element", "the last element"))
+        yield _flag(one.data["values"], one.holds, one.text)
+    for at, which in ((0, "first"), (-1, "last")):
+        name = f"{which}-element"
+        yield Statement(
+            name, lambda case, at=at: np.sign(case.x[:, at, np.newaxis]), signs(name, f"the {which} element")
+        )
+    largest = "where the largest element"
     if not is_row:
         for m in GROUPS:
-            yield Statement(
-                f"largest-whole-{m}", partial(_largest_in_whole, m=m),
-                flag(f"largest-whole-{m}", f"where the largest element is in whole groups of {m}",
-                      f"where the largest element is beyond a multiple of {m}"),
-            )  # fmt: skip
+            words = f"{largest} is in whole groups of {m}", f"{largest} is beyond a multiple of {m}"
+            yield _flag(
+                f"largest-whole-{m}", lambda case, m=m: _largest(case) < case.size - case.size % m, *words
+            )
         return
     for m in (2, 4, 8, 16):
-        yield Statement(
-            "largest-at", lambda c: largest_at(c)[:, np.newaxis],
-            remainders(
-                "largest-at", lambda m, rests: f"where the largest element's number modulo {m} is {rests}", m
-            ),
-        )  # fmt: skip
-    yield Statement(
-        "largest-at",
-        lambda c: largest_at(c)[:, np.newaxis],
-        limits("largest-at", "where the largest element's number {}"),
-    )
-    for name, noun, number in (
-        ("scale", "the scale", lambda c: c.scales.view(np.float16)),
-        ("quotient", "amax / 127", lambda c: c.amax / F32(127)),
-    ):
-        of = partial(_exponent_of, number=number)
-        yield Statement(f"{name}-exponent", of, partial(powers, name, noun))
-    yield Statement(
-        "zero-so-far",
-        _zero_so_far,
-        flag("zero-so-far", "where a block before it in the row has the scale 0"),
-    )
+        rests = remainders("largest-at", f"{largest}'s number modulo {{}} is {{}}".format, m)
+        yield Statement("largest-at", _largest, rests)
+    yield Statement("largest-at", _largest, limits("largest-at", f"{largest}'s number {{}}"))
+    of_scale = partial(_exponent_of, number=lambda c: c.scales.view(np.float16))
+    yield Statement("scale-exponent", of_scale, partial(powers, "scale", "the scale"))
+    of_quotient = partial(_exponent_of, number=lambda c: c.amax / F32(127))
+    yield Statement("quotient-exponent", of_quotient, partial(powers, "quotient", "amax / 127"))
+    yield _flag("zero-so-far", _zero_so_far, "where a block before it in the row has the scale 0")
     for offset, noun in ((-1, "the block before"), (1, "the block after")):
-        yield Statement(
-            f"amax-{offset}", partial(_compared, offset=offset),
-            compared(f"amax-{offset}", f"where the amax of {noun} is"),
-        )  # fmt: skip
-        yield Statement(
-            f"scale-{offset}", partial(_compared_scales, offset=offset),
-            compared(f"scale-{offset}", f"where the scale of {noun} is"),
-        )  # fmt: skip
-        yield Statement(
-            f"zero-{offset}", partial(_zero_beside, offset=offset),
-            flag(f"zero-{offset}", f"where the scale of {noun} is 0", f"where the scale of {noun} is not 0"),
-        )  # fmt: skip
+        for what, of in (("amax", lambda c: c.amax), ("scale", lambda c: c.scales)):
+            tests = compared(f"{what}-{offset}", f"where the {what} of {noun} is")
+            yield Statement(f"{what}-{offset}", partial(_compared, of=of, offset=offset), tests)
+        words = f"where the scale of {noun} is 0", f"where the scale of {noun} is not 0"
+        yield _flag(f"zero-{offset}", partial(_zero_beside, offset=offset), *words)
+
+
+def _largest(case: Case) -> Array:
+    return largest_at(case)[:, np.newaxis]
 
 
 def _exponent_of(case: Case, number: Numbers) -> Array:
@@ -242,10 +196,11 @@ def _beside(case: Case, values: Array, offset: int) -> Array:
     return case.by_row(of, values)
 
 
-def _compared(case: Case, offset: int) -> Array:
-    beside = _beside(case, case.amax.astype(np.float64), offset)
+def _compared(case: Case, of: Numbers, offset: int) -> Array:
+    """Return the sign of what the numbers of the blocks beside others are greater by."""
+    own = of(case).astype(np.float64)
     none = _beside(case, np.zeros(len(case.x)), offset) == NONE
-    return np.where(none, NONE, np.sign(beside - case.amax))[:, np.newaxis].astype(np.int64)
+    return np.where(none, NONE, np.sign(_beside(case, own, offset) - own))[:, np.newaxis].astype(np.int64)
 
 
 def _zero_so_far(case: Case) -> Array:
@@ -255,12 +210,6 @@ def _zero_so_far(case: Case) -> Array:
 
 def _zero_beside(case: Case, offset: int) -> Array:
     return _beside(case, (case.scales == 0).astype(np.int64), offset)[:, np.newaxis]
-
-
-def _compared_scales(case: Case, offset: int) -> Array:
-    own = case.scales.astype(np.int64)
-    none = _beside(case, np.zeros_like(own), offset) == NONE
-    return np.where(none, NONE, np.sign(_beside(case, own, offset) - own))[:, np.newaxis]
 
 
 # Elements.
@@ -285,32 +234,21 @@ def _of_elements(*, is_row: bool) -> Iterator[Statement]:
             yield Statement("elements", _element, remainders("elements", words, m), of_element=True)
     yield Statement("sign", lambda c: np.sign(c.x), signs("sign", "the element", cost=2), of_element=True)
     yield Statement("code", lambda c: np.sign(c.codes), signs("code", "the code", cost=2), of_element=True)
-    text = "where the product is rounded {} in magnitude"
-    rounded = flag("rounded", text.format("up"), text.format("down"))
-    yield Statement("rounded", _rounded_up, rounded, of_element=True)
+    text = "where the product is rounded {} in magnitude".format
+    yield _flag("rounded", _rounded_up, text("up"), text("down"), of_element=True)
     for m in (4, 8, 16):
         words = partial("where the code's magnitude modulo {} is {}".format)
         rests = remainders("magnitudes", words, m)
         yield Statement("magnitudes", lambda c: np.abs(c.codes), rests, of_element=True)
-    yield Statement(
-        "odd", lambda c: c.codes % 2, flag("odd", "of odd codes", "of even codes"), of_element=True
-    )
+    yield _flag("odd", lambda c: c.codes % 2, "of odd codes", "of even codes", of_element=True)
     yield Statement("codes", lambda c: c.codes, limits("codes", "where the code {}"), of_element=True)
-    yield Statement(
-        "magnitudes",
-        lambda c: np.abs(c.codes),
-        limits("magnitudes", "where the code's magnitude {}"),
-        of_element=True,
-    )
+    sizes = limits("magnitudes", "where the code's magnitude {}")
+    yield Statement("magnitudes", lambda c: np.abs(c.codes), sizes, of_element=True)
     for number, (noun, of) in enumerate(NEIGHBOURS):
         name = f"neighbour-{number}"
         yield Statement(name, partial(_neighbour, of=of), signs(name, f"the code of {noun}"), of_element=True)
-        yield Statement(
-            f"{name}-odd",
-            partial(_neighbour, of=of, odd=True),
-            flag(f"{name}-odd", f"where the code of {noun} is odd", f"where the code of {noun} is even"),
-            of_element=True,
-        )
+        either = f"where the code of {noun} is odd", f"where the code of {noun} is even"
+        yield _flag(f"{name}-odd", partial(_neighbour, of=of, odd=True), *either, of_element=True)
 
 
 def _rounded_up(case: Case) -> Array:

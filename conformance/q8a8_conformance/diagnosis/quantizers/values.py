@@ -22,11 +22,11 @@ from q8a8_conformance.reveal.quantizers.calls import BLOCK, QuantizerCalls, elem
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from q8a8.recipe import Recipe
     from q8a8_conformance.diagnosis.quantizers.laws import Steps
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
-    from q8a8_conformance.reveal.quantizers.model import QuantizerModel
 
 F32 = np.float32
 DESIGN = RECIPES["design"]
@@ -38,11 +38,11 @@ AGAIN = 12
 
 
 def value_facts(
-    calls: QuantizerCalls, failed: Sequence[Failure], model: QuantizerModel, steps: Steps
+    calls: QuantizerCalls, failed: Sequence[Failure], recipe: Recipe | None = None, steps: Steps | None = None
 ) -> list[Fact]:
     """Return what failed calls that nothing else explains have in common.
 
-    `model` and `steps` are those of `law_facts`.
+    `recipe` and `steps` are those of `law_facts`.
     """
     if state := state_facts(calls.make, failed):
         return state
@@ -51,7 +51,7 @@ def value_facts(
     if not wrong:
         return []
     near = ulp_facts(calls, failed)
-    measured = law_facts(calls, failed, model, steps)
+    measured = law_facts(calls, failed, recipe or DESIGN, steps)
     if _unexplained(near, failed) < _unexplained(measured, failed):
         measured = near
     if (left := _unexplained(measured, failed)) and _unexplained(
@@ -158,13 +158,21 @@ def _is_wrong(calls: QuantizerCalls, value: Array, *, of_scales: bool) -> bool:
     return bool(wrong.any()) if of_scales else bool((got.codes != q)[~wrong].any())
 
 
+_ELSEWHERE = "other bytes in "
+"""How a message begins that names another process in which a call was made."""
+
+
 def _state(failure: Failure, actual: tuple[bytes, ...], explained: Sequence[Call]) -> Fact:
     again, now = ("right",) * 2 if actual == failure.expected else ("other", "another wrong result")
+    said = f"The same call gave one result in its place among other calls, and {now} when it was made again."
+    place = failure.message.removeprefix(_ELSEWHERE)
+    if again == "right" and place != failure.message:
+        said = f"The same call gave a wrong result in {place}, and the right one in another process."
     return Fact(
         "depends-on-more-than-inputs",
         {"again": again},
         "Q8A8-ENV-2",
-        f"The same call gave one result in its place among other calls, and {now} when it was made again.",
+        said,
         "Keep no state between calls, and let no address, count, mode or thread decide anything.",
         "",
         function=failure.call.function,

@@ -260,6 +260,18 @@ def _multipliers(observed: Observed) -> tuple[float, ...]:
     return (round(2 * found) / 2, float(round(found))) if 64 <= found <= 256 else ()
 
 
+def factors_of(x: Array, codes: Array, more: float = 0.5) -> tuple[Array, Array]:
+    """Return between which factors [n] those of blocks are, by their elements and codes, [n, m] each.
+
+    A code q of an element x is of a factor from (|q| - 1/2) / |x| to (|q| + `more`) / |x|.
+    """
+    sizes, magnitudes = np.abs(x.astype(np.float64)), np.abs(codes.astype(np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        least = np.where(sizes > 0, (magnitudes - 0.5) / sizes, 0).max(axis=1, initial=0)
+        greatest = np.where(sizes > 0, (magnitudes + more) / sizes, np.inf).min(axis=1, initial=np.inf)
+    return least, greatest
+
+
 def _inverse_limit(observed: Observed) -> float:
     """Return the greatest inverse, where all blocks that would have a greater one share it; else infinity.
 
@@ -267,10 +279,7 @@ def _inverse_limit(observed: Observed) -> float:
     any rounding.
     """
     seen = observed[(observed.scales & 0x7FFF != 0) & (observed.amax > 0)]
-    sizes, codes = np.abs(seen.x.astype(np.float64)), np.abs(seen.codes.astype(np.float64))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        least = np.where(sizes > 0, (codes - 0.5) / sizes, 0).max(axis=1, initial=0)
-        greatest = np.where(sizes > 0, (codes + 1) / sizes, np.inf).min(axis=1, initial=np.inf)
+    least, greatest = factors_of(seen.x, seen.codes, 1)
     inverses = 127 / seen.amax.astype(np.float64)
     limited = greatest < SMALLER * inverses
     if not limited.any():

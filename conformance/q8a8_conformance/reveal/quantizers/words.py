@@ -45,6 +45,11 @@ def recipe_text(recipe: Recipe) -> str:
     return f"{name} ({'; '.join(steps)})"
 
 
+def either(words: Sequence[object]) -> str:
+    """List what one of is meant: "1, 2 or 3"."""
+    return " or ".join(filter(None, (", ".join(map(str, words[:-1])), str(words[-1]))))
+
+
 def uncounted_text(counted: Array) -> str:
     """Name the elements that do not count in amax: bool [2, 32], by sign."""
     both = np.flatnonzero(~counted.any(axis=0)).tolist()
