@@ -34,9 +34,9 @@ _BUFFER = struct.Struct("<II")
 _RESULT = struct.Struct("<III")
 _TOGETHER = struct.Struct("<HBB")
 _OVERLAP = struct.Struct("<QIB")
-_OPTIONS = tuple(Option(bits) for bits in range(128))
+_OPTIONS = tuple(Option(bits) for bits in range(256))
 """Every set of options by its bits: to make a flag of a number takes microseconds."""
-_ALL_FAULTS = 4095
+_ALL_FAULTS = 8191
 _BUFFER_NAMES = tuple(f"buffer {index}" for index in range(MAX_BUFFERS))
 
 
@@ -173,8 +173,8 @@ def _read_call(reader: Reader) -> tuple[int, Call]:
     call_id, number, options, threads, zero, repeat, n, bs, bx, by, nrc, count = reader.unpack(_CALL, "call")
     if number >= len(FUNCTIONS):
         raise ProtocolError(f"call: no function has the number {number}")
-    if options >= len(_OPTIONS) or zero:
-        raise ProtocolError(f"call: unknown option bits (options {options}, reserved {zero})")
+    if zero:
+        raise ProtocolError(f"call: the reserved byte is {zero}, not 0")
     if not 1 <= threads <= MAX_THREADS or repeat < 1:
         raise ProtocolError(f"call: threads {threads} (1 .. {MAX_THREADS}) or repeat {repeat} (from 1)")
     if count > MAX_BUFFERS:

@@ -54,6 +54,7 @@ bit    option         the worker
 16     SHARED_INPUTS  places all inputs in one block of memory, where they may overlap or be the same
 32     STATE          compares the process's state before and after the calls; errno is ERANGE before
 64     ROWS           makes ``repeat`` calls, each on the next of as many equal parts of every buffer
+128    WATCHED        watches the bytes next to the buffers, wherever these lie, with watchpoints
 =====  =============  =================================================================================
 
 At most one of the two guard options is set. Without one a buffer starts ``offset`` bytes after a 64-byte
@@ -111,6 +112,7 @@ bit    fault                  detected by the worker
 512    RESOURCES_KEPT         descriptors or memory are kept, more with each call (STATE)
 1024   OUTPUT_OR_THREAD       standard output was written, or a thread was left running (STATE)
 2048   STACK_EXCEEDED         the call used more stack than the budget (STATE)
+4096   READ_OUTSIDE           a byte next to a buffer was read, where that crosses no page (WATCHED)
 =====  =====================  ===========================================================================
 
 ``detail`` describes the faults in a line or two; it may be empty. A worker that can continue after a fault
@@ -120,10 +122,10 @@ Capabilities
 ------------
 ``guard``, ``readonly``, ``offset`` (memory placement), ``fenv`` (faults 4, 8, 64), ``repeat``, ``threads``,
 ``flush``, ``registers`` (fault 128), ``stack`` (2048), ``state`` (256, 512, 1024), ``shared``, ``overlap``
-(the extension for calls of several threads), ``rows`` (the option ROWS): what the worker supports. A worker
-ignores options for which it has no capability (the runner sends FLUSH, SHARED_INPUTS, STATE, ROWS and the
-extension only to one that has it); a
-rule that needs a missing capability is reported as not run. A minimal worker has none.
+(the extension for calls of several threads), ``rows`` and ``watch`` (the options ROWS and WATCHED): what the
+worker supports. A worker ignores options for which it has no capability (the runner sends FLUSH,
+SHARED_INPUTS, STATE, ROWS, WATCHED and the extension only to one that has it); a rule that needs a missing
+capability is reported as not run. A minimal worker has none.
 
 Exit status
 -----------
@@ -171,6 +173,7 @@ CAPABILITIES = (
     "ahead",
     "rows",
     "turns",
+    "watch",
 )
 """All capabilities of the protocol."""
 
@@ -199,6 +202,7 @@ class Option(enum.IntFlag):
     SHARED_INPUTS = 16
     STATE = 32
     ROWS = 64
+    WATCHED = 128
 
 
 NO_OPTIONS = Option(0)
@@ -220,6 +224,7 @@ class Fault(enum.IntFlag):
     RESOURCES_KEPT = 512
     OUTPUT_OR_THREAD = 1024
     STACK_EXCEEDED = 2048
+    READ_OUTSIDE = 4096
 
 
 NO_FAULTS = Fault(0)

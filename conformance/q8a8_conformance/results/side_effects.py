@@ -49,6 +49,13 @@ SIDE_EFFECTS: Mapping[Fault, SideEffect] = MappingProxyType(
             "Bytes outside the buffers are written",
             "Write the outputs' bytes alone: handle what a vector leaves over.",
         ),
+        Fault.READ_OUTSIDE: SideEffect(
+            "Q8A8-MEM-1",
+            "bytes outside the buffers were read",
+            "read-outside",
+            "Bytes outside the buffers are read, unless they lie on another page,",
+            "Read the inputs' bytes alone: that they lie on the same page does not make others the call's.",
+        ),
         Fault.ROUNDING_MODE_CHANGED: SideEffect(
             "Q8A8-ENV-1",
             "the rounding mode was left changed",

@@ -203,7 +203,8 @@ class KernelCalls:
             raise CaseOver from error
         self._records.executed = True
         self._last = result
-        self.record_faults(call, result)
+        # (What is counted beside buffers shows in such calls alone.)
+        self.record_faults(placed if result.faults and Option.WATCHED in placed.options else call, result)
         if legal:
             self._check_lowest_code(call, outputs)
         return outputs

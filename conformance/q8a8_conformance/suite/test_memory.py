@@ -1,8 +1,10 @@
 """Memory: what a kernel reads, what it writes, and what alignment it needs.
 
-Over-reading is found by guard pages, over-writing by the canary bytes around every buffer and, where it hits
-a guard page, by the crash; writing to inputs by comparing them and by mapping them read-only. The values are
-hard ones, and what they must give is the specification's: a variant for some alignment may compute otherwise.
+Over-reading is found by guard pages, and by watchpoints where it keeps to the buffer's own page. Over-writing
+is found by the canary bytes around every buffer; where it puts back what was there, by watchpoints; where it
+hits a guard page, by the crash. Writing to inputs is found by comparing them and by mapping them read-only.
+The values are hard ones, and what they must give is the specification's: a variant for some alignment may
+compute otherwise.
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ BEFORE = (*range(34), 63, 64, 65, 127, 128, 129, 257, 1025)
 
 AWKWARD = (*range(10), 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257, 1025)
 """Lengths of those checks whose conditions other calls of every length meet as well."""
+
+
+WATCHED = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 129)
+"""Lengths of calls beside which accesses are counted."""
 
 
 def of_each_function(check: str) -> list[object]:
@@ -80,6 +86,15 @@ def test_over_write(judge: Judge, function: str) -> None:
     judge.require(function, "offset")
     hard = enumerate(of_lengths(judge, function, AWKWARD))
     judge_each_known(judge, ((each, at_distance(each.call, 1 + 3 * number)) for number, each in hard))
+
+
+@pytest.mark.rule("Q8A8-MEM-1", "Q8A8-MEM-2")
+@pytest.mark.parametrize("function", of_each_function("watched"))
+def test_watched(judge: Judge, function: str) -> None:
+    """Call while accesses to the bytes next to every buffer are counted: they need not fault."""
+    judge.require(function, "watch")
+    hard = of_lengths(judge, function, WATCHED)
+    judge_each_known(judge, ((each, requests.with_options(each.call, Option.WATCHED)) for each in hard))
 
 
 @pytest.mark.rule("Q8A8-MEM-3")

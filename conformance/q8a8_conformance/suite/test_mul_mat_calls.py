@@ -83,6 +83,16 @@ def test_over_read(judge: Judge, guard: Option) -> None:
             return
 
 
+@pytest.mark.rule("Q8A8-MEM-1", "Q8A8-MEM-2")
+def test_watched(judge: Judge) -> None:
+    """Call while accesses to the bytes next to every buffer are counted: they need not fault."""
+    judge.require(calls.MUL_MAT, "watch")
+    for shape in SHAPES:
+        each = known(shape)
+        if not judge_known(judge, each, calls.with_options(each.call, Option.WATCHED)):
+            return
+
+
 @pytest.mark.rule("Q8A8-MEM-2", "Q8A8-MEM-4")
 def test_places(judge: Judge) -> None:
     """Call with canary bytes around every buffer, each at several distances from a 64-byte boundary."""

@@ -17,6 +17,8 @@ from q8a8_conformance.worker.library import LibraryTarget
 from q8a8_conformance.worker.memory import MAX_OFFSET, Placement
 from q8a8_conformance.worker.placing import Placer, Target
 from q8a8_conformance.worker.threads import ThreadCalls
+from q8a8_conformance.worker.watchpoints import WatchedCalls
+from q8a8_conformance.worker.watchpoints import available as can_watch
 
 if TYPE_CHECKING:
     from q8a8_conformance.spec.abi import Parameter
@@ -31,7 +33,7 @@ _FITS = 2**31
 # Operations on flags take as long as the rest of a check; on integers they take nothing.
 _BOTH_GUARDS = int(Option.GUARD_AFTER | Option.GUARD_BEFORE)
 _READONLY, _FLUSH, _SHARED = (int(each) for each in (Option.READONLY, Option.FLUSH, Option.SHARED_INPUTS))
-_ROWS = int(Option.ROWS)
+_ROWS, _WATCHED = int(Option.ROWS), int(Option.WATCHED)
 _PLACES = _BOTH_GUARDS | _READONLY
 """Options about nothing but places."""
 
@@ -52,6 +54,7 @@ class Invoker:
         self._floating_point = floating_point
         self._placer = Placer(target, floating_point)
         self._threads = ThreadCalls(self._placer)
+        self._watched = WatchedCalls(self._placer, floating_point)
         self._function = "no call"
 
     def invoke(self, call: Call) -> Result:
@@ -88,6 +91,8 @@ class Invoker:
         try:
             if int(call.options) & _ROWS:
                 return self._once(call)
+            if int(call.options) & _WATCHED:
+                return self._watched.run(call)
             if call.threads > 1:
                 return self._threads.run(call, delay_ns)
             if call.repeat == 1 and not call.together and not int(call.options) & ~_PLACES:
@@ -161,6 +166,8 @@ class Invoker:
             _check_integers(call)
         if bits & _ROWS and (call.threads > 1 or not isinstance(self._target, LibraryTarget)):
             raise CannotCall("ROWS goes with one thread, and with libraries alone")
+        if bits & _WATCHED and (call.options != Option.WATCHED or call.threads > 1 or not can_watch()):
+            raise CannotCall("WATCHED goes with one thread, no other option, and where there are watchpoints")
         _check_buffers(call)
 
 

@@ -14,6 +14,7 @@ from q8a8_conformance.worker.convention import UNDEFINED, trampoline
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.native_calls import NativeCall
 from q8a8_conformance.worker.process_state import LoadWatch
+from q8a8_conformance.worker.watchpoints import available as can_watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -127,7 +128,11 @@ class LibraryTarget:
         }
         self.loading: tuple[LoadChange, ...] = watch.found
         self._trampoline = trampoline()
-        self.capabilities = ("rows", "registers", "stack") if self._trampoline else ("rows",)
+        self.capabilities = (
+            "rows",
+            *(("registers", "stack") if self._trampoline else ()),
+            *(("watch",) if can_watch() else ()),
+        )
 
     @property
     def functions(self) -> tuple[str, ...]:

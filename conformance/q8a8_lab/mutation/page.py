@@ -63,8 +63,9 @@ The suite takes seconds, so a wrong kernel can conform if it is right for as lon
   for another amax than the usual ones;
 - one that depends on a number of threads that is not 1, 3, 4, 8, 16 or the machine's own, or on more
   processors than the machine has;
-- one that reads bytes beside its inputs in the same page alone, or writes back what it has just read beside
-  its outputs: no page can be closed there;
+- except of a library on x86-64 that may have the processor's watchpoints, one that reads bytes beside its
+  inputs in the same page alone, or writes back what it has just read beside its outputs; there, one that
+  reads what is neither next to an input nor on another page, or in threads of its own;
 - except of a library on x86-64, one that shares memory between threads for a few instructions alone; there,
   for a few that lie neither among the first 24 of a short call nor where one of the later stops is;
 - one that keeps memory for each thread that has called it and ended, or for each new shape of a product.

@@ -51,6 +51,39 @@ void writes_before(const float *x, void *y, int64_t k) {
     ((volatile uint8_t *)y)[-3] = 7;
 }
 
+/* Reads 16 bytes behind x where they lie on x's last page. */
+void reads_ahead(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    const uintptr_t end = (uintptr_t)(x + k);
+    if ((end - 1) / 4096 == (end + 15) / 4096) sink = ((const volatile uint8_t *)end)[0] ^ ((const volatile uint8_t *)end)[15];
+}
+
+/* Reads 4 bytes before x where x is not the first of its page. */
+void reads_behind(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    if ((uintptr_t)x % 4096) sink = ((const volatile uint8_t *)x)[-4];
+}
+
+/* Writes back the byte behind y. */
+void stores_back(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    volatile uint8_t *behind = (volatile uint8_t *)y + k / 32 * 34;
+    *behind = *behind;
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+/* Legal: of eight floats, of which the last four lie behind x, a mask takes the first four. */
+__attribute__((target("avx2"))) void loads_masked(const float *x, void *y, int64_t k) {
+    good(x, y, k);
+    const __m256i mask = _mm256_setr_epi32(-1, -1, -1, -1, 0, 0, 0, 0);
+    const __m256 last = _mm256_maskload_ps(x + k - 4, mask);
+    sink = (uint8_t)_mm256_cvtss_f32(last);
+    float *codes = (float *)((uint8_t *)y + k / 32 * 34 - 16);
+    _mm256_maskstore_ps(codes, mask, _mm256_maskload_ps(codes, mask));
+}
+#endif
+
 void writes_input(const float *x, void *y, int64_t k) {
     good(x, y, k);
     ((volatile uint8_t *)(uintptr_t)x)[5] = 7;
