@@ -220,7 +220,7 @@ def test_bad_calls_are_refused(payload: bytes, said: str) -> None:
     [
         (encode_error(Error("no"), 8), "answer to call 8, expected call 7"),
         (encode_result(Result(Fault(0), "", (bytes(128),)), 6), "answer to call 6, expected call 7"),
-        (b"R" + struct.pack("<III", 7, 4096, 0) + RESULT[13:], "unknown fault bits 0x1000"),
+        (b"R" + struct.pack("<III", 7, 8192, 0) + RESULT[13:], "unknown fault bits 0x2000"),
         (b"R" + struct.pack("<III", 7, 0, 2**31), "at most 65536"),
         (b"R" + struct.pack("<III", 7, 0, 1) + b"\xff" + RESULT[13:], "not UTF-8"),
         (encode_result(Result(Fault(0), "", ()), 7), "0 outputs, dequantize_row_q8_a8 has 1"),
