@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Explains: TypeAlias = Callable[[CallResult], bool]
 
 Seen = TypeVar("Seen", bound="CallResult")
+Told = TypeVar("Told")
 
 FACTS: Mapping[str, str] = MappingProxyType(
     {
@@ -167,6 +168,9 @@ FEW_EXPLAINED = 0.5
 CHANCE = 0.01
 """The same of one wrong step."""
 
+UNIT = 4
+"""Bytes of an output that are shown together."""
+
 HEX_LIMIT = 1 << 12
 """Bytes of a buffer that are written out in JSON; a longer one is shown by its length and its start."""
 
@@ -183,11 +187,11 @@ def only(some: Iterable[CallResult]) -> Explains:
     return lambda result: id(result) in kept
 
 
-def remembered(explains: Explains) -> Explains:
+def remembered(explains: Callable[[CallResult], Told]) -> Callable[[CallResult], Told]:
     """Return the same decision, made once for each result: reports and rules ask for it again."""
-    seen: dict[int, tuple[CallResult, bool]] = {}
+    seen: dict[int, tuple[CallResult, Told]] = {}
 
-    def once(result: CallResult) -> bool:
+    def once(result: CallResult) -> Told:
         if id(result) not in seen:
             seen[id(result)] = result, explains(result)  # (The result is kept, so that its id stays its own.)
         return seen[id(result)][1]
@@ -381,14 +385,15 @@ class MeasuredFunction:
         that have evidence. Others come first, if they explain as much, where the model is not whole.
         """
         without = [one.undo(self.model) for one in differences]
+        explained_by = remembered(partial(self._explained_by, without))
         facts = [
             Fact(
                 *(one.fact, one.where, one.rule, one.sentence, one.fix, one.cause),
                 function=self.function,
                 evidence=self._evidence(bare, candidates()),
-                explains=remembered(partial(self._explains, bare, without)),
+                explains=partial(_is_among, explained_by, number),
             )
-            for one, bare in zip(differences, without, strict=True)
+            for number, (one, bare) in enumerate(zip(differences, without, strict=True))
         ]
         explained = {id(fact): len(fact.explained(failures)) for fact in facts}
         some = sorted((f for f in facts if explained[id(f)]), key=lambda fact: -explained[id(fact)])
@@ -399,7 +404,7 @@ class MeasuredFunction:
         other = others()
         # One mistake may look like several steps; several steps in one fact say no more, nor does a factor
         # that is measured within bounds where the steps give every byte.
-        is_one = len(other) == 1 and SAY_LESS.isdisjoint(other[0].where)
+        is_one = len(other) < max(len(some), 2) and all(SAY_LESS.isdisjoint(one.where) for one in other)
         is_one = is_one or not is_whole
         if _share(other, failures) > share or (other and is_one and _share(other, failures) == share):
             return other
@@ -409,20 +414,19 @@ class MeasuredFunction:
             some = []
         return some or other or [fact for fact in facts if fact.evidence and is_sure and not failures]
 
-    def _explains(self, bare: Any, without: Sequence[Any], result: CallResult) -> bool:  # noqa: ANN401 - models
-        """Return whether the model gives the outputs, and does not without the difference.
+    def _explained_by(self, without: Sequence[Any], result: CallResult) -> set[int]:
+        """Return the numbers of the differences without which the model does not give the outputs.
 
-        Where each of several would do, all explain them.
+        Where each of several would do, they are all.
         """
         if result.call.function != self.function or not (result.call.n or self.function == ACTIVATION):
-            return False
+            return set()
         given = self.outputs(self.model, result.call)
         if given != result.outputs and not self.alike(self.model, result, given):
-            return False
-        return self.outputs(bare, result.call) != given or (
-            self.outputs(self.right, result.call) != given
-            and all(self.outputs(other, result.call) == given for other in without)
-        )
+            return set()
+        found = {i for i, bare in enumerate(without) if self.outputs(bare, result.call) != given}
+        is_right = not found and self.outputs(self.right, result.call) == given
+        return found if found or is_right else {*range(len(without))}
 
     def _evidence(self, without: Any, candidates: Iterable[Call]) -> tuple[Evidence, ...]:  # noqa: ANN401 - a model
         """Return the first call that shows a difference, and nothing else if there is such a one."""
@@ -431,14 +435,29 @@ class MeasuredFunction:
             for call in candidates
             if self.outputs(self.model, call) != (bare := self.outputs(without, call))
         ]
-        for call, expected, _ in sorted(showing, key=lambda one: one[1] != one[2]):
+        for call, expected, bare in sorted(showing, key=lambda one: one[1] != one[2]):
             try:
                 actual = self.make(call)
             except NoAnswerError:
                 continue
             if actual != expected:
-                return (Evidence(call, expected, actual, self.show(call, expected, actual)),)
+                # (What another mistake does before it is not what is to be seen.)
+                parts = zip(expected, actual, bare, strict=True)
+                alone = tuple(_from_difference(*part) for part in parts)
+                shown = self.show(call, expected, actual if alone == expected else alone)
+                return (Evidence(call, expected, actual, shown),)
         return ()
+
+
+def _from_difference(expected: bytes, actual: bytes, bare: bytes) -> bytes:
+    """Return an output that is the expected one up to where it differs from another one."""
+    pairs = enumerate(zip(actual, bare, strict=True))
+    first = next((i for i, (one, other) in pairs if one != other), len(actual))
+    return expected[: first // UNIT * UNIT] + actual[first // UNIT * UNIT :]
+
+
+def _is_among(explained_by: Callable[[CallResult], set[int]], number: int, result: CallResult) -> bool:
+    return number in explained_by(result)
 
 
 def _share(facts: Sequence[Fact], failures: Sequence[CallResult]) -> float:

@@ -88,6 +88,21 @@ def _inverse_of_half_in_whole_blocks(x: Array, q: Array, scale: Array) -> None:
         q[:] = np.clip(plain.to_integer(x * (F32(1) / h.astype(F32))), -127, 127).astype(np.int8)
 
 
+def _even_in_some_lanes_and_inverse_of_d(x: Array, y: Array) -> None:
+    v, h = _products(x)
+    if len(x) % 2:
+        with np.errstate(all="ignore"):
+            v[-1] = x[-1] * np.where(h[-1] == 0, F32(0), F32(1) / (plain.amax(x[-1:]) / F32(127)))
+    v[:, 8:] = plain.to_integer(v[:, 8:])
+    y[:, 2:] = np.rint(v).astype(np.int8).view(np.uint8)
+
+
+def _narrowed(x: Array, y: Array) -> None:
+    seen = np.clip(x, F32(-65504), F32(65504)).astype(np.float16).astype(F32)
+    for block, amax, into in zip(seen, plain.amax(seen), y, strict=True):
+        requantized(block, amax, into)
+
+
 LAWS: dict[str, tuple[str, type[Kernel], list[str]]] = {
     "sign-extended": (ROW, row_of(_sign_extended), [
         ("Codes are -1, in elements 1, 3, 5 … 31 of a block, where the code of the element before is "
@@ -116,6 +131,13 @@ LAWS: dict[str, tuple[str, type[Kernel], list[str]]] = {
     "first-and-clipped": (ACTIVATION, vector_of(_first_signed_and_clipped), [
         "Codes are clipped to -126 to 126, in the elements up to the last multiple of 16.",
         "The first element, where size >= 2, does not count in amax where it is negative.",
+    ]),
+    "two-recipes": (ROW, row_of(_even_in_some_lanes_and_inverse_of_d), [
+        "Halves are rounded to the even integer, in elements 0 to 7 of a block.",
+        "Elements are multiplied by f32(1/d), in the last block where nb is odd.",
+    ]),
+    "narrowed": (ROW, row_of(_narrowed), [
+        "Elements are rounded to a half, up to 65504 in magnitude.",
     ]),
     "some-sizes": (ACTIVATION, vector_of(_inverse_of_half_in_whole_blocks), [
         "Elements are multiplied by the inverse of the stored half, where size % 32 = 0.",

@@ -100,12 +100,6 @@ def _zero_by_some(x: Array, y: Array) -> None:
     y[(x[:, [0, 8, 16, 24]] == 0).all(axis=1)] = 0
 
 
-def _amax_from_half_a_block_before(x: Array, y: Array) -> None:
-    moved = x.reshape(-1)[16 : 32 * len(x) - 16].reshape(-1, 32)
-    for b in range(1, len(x)):
-        requantized(x[b], plain.amax(moved[b - 1 : b])[0], y[b])
-
-
 def _amax_of_next_end(x: Array, y: Array) -> None:
     for b in range(0, len(x) - 1, 2):
         seen = np.concatenate([x[b, :28], x[b + 1, 28:]])
@@ -191,10 +185,6 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
         ("place-code-of", {"of-rest": 1, "modulus": 16, "offset": -16},
          ("Element j has the code of element j + size % 16 - 16, in the elements beyond a multiple of 16 "
           "where size >= 17.")),
-    ]),
-    "window": (ROW, row_of(_amax_from_half_a_block_before), [
-        ("amax-of", {"-1": list(range(16, 32))},
-         "Amax is taken from elements that begin 16 elements too early."),
     ]),
     "elements-of-the-next": (ROW, row_of(_amax_of_next_end), [
         ("amax-of", {"1": [28, 29, 30, 31]},

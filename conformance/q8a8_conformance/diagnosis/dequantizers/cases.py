@@ -42,7 +42,7 @@ LENGTHS = (
 TWICE = 36
 """Blocks of the shorter rows, which are made twice, of other values."""
 
-LONG, MANY = 4096, 30_000
+LONG, MANY = 4096, 10_000
 """Blocks of the longest failed call that is looked at, and of all of them."""
 
 ROW = 256

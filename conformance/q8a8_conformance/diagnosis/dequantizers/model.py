@@ -289,19 +289,24 @@ class Dequantizer:
         read = Read(blocks, at, blocks.h[at, np.newaxis], blocks.q[at])
         if not self.moving:
             return read
-        own = SIZE * read.own
+        # (Only blocks in which a law holds are looked at.)
+        held = [law.where.holds(read) for law in self.moving]
+        some = np.flatnonzero(np.any([of.any(axis=1) for of in held], axis=0))
+        part = Read(blocks, at[some], read.h[some], read.q[some])
+        own = SIZE * part.own
         scales, codes = own, own + 2 + LANES
-        for law in self.moving:
-            held = law.where.holds(read)
-            scale, code = law.form.gives(read)
+        for law, of in zip(self.moving, held, strict=True):
+            scale, code = law.form.gives(part)
             # (What is not in the row is the own one.)
             if scale is not None:
-                scales = np.where(held & (scale >= 0) & (scale < SIZE * read.n - 1), scale, scales)
+                scales = np.where(of[some] & (scale >= 0) & (scale < SIZE * part.n - 1), scale, scales)
             if code is not None:
-                codes = np.where(held & (code >= 0) & (code < SIZE * read.n), code, codes)
-        data, start = blocks.data.reshape(-1), SIZE * blocks.first[at, np.newaxis]
+                codes = np.where(of[some] & (code >= 0) & (code < SIZE * part.n), code, codes)
+        data, start = blocks.data.reshape(-1), SIZE * blocks.first[part.at, np.newaxis]
+        h, q = np.repeat(read.h, scales.shape[1], axis=1), read.q.copy()
         low, high = (data[scales + start + byte].astype(np.uint16) for byte in (0, 1))
-        return replace(read, h=low | high << 8, q=data[codes + start])
+        h[some], q[some] = low | high << 8, data[codes + start]
+        return replace(read, h=h, q=q)
 
     def bits(self, blocks: Blocks, at: Array, read: Read | None = None) -> Array:
         """Return the bits that are written for some blocks: uint32 [k, 32]."""

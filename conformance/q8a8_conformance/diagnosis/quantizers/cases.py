@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
+
+    Mixed = tuple[tuple[dict[str, Any], Callable[["Case"], Array]], ...]
 
 F32 = np.float32
 DESIGN = RECIPES["design"]
@@ -65,6 +67,8 @@ class Case:
         Whether it holds blocks of 32, or else vectors of s.
     base
         What is right, or what the quantizer computes but for the law that is looked for.
+    mixed
+        Steps of the base that are others in some units, and those units: bool [n, 1 + s] of a call.
     lengths
         Of rows: the blocks of each, one row after another.
     kept
@@ -76,6 +80,7 @@ class Case:
     got: Array
     is_row: bool
     base: Recipe = DESIGN
+    mixed: Mixed = ()
     lengths: tuple[int, ...] = ()
     kept: dict[str, Array] = field(default_factory=dict, compare=False)
 
@@ -87,6 +92,8 @@ class Case:
     @cached_property
     def right(self) -> Array:
         """The bytes that are right."""
+        if self.mixed:
+            return self.over(lambda case: (case.right, case.right))[0]
         h, q, _ = apply_recipe(self.x, self.base, self.amax)
         return blocks_of(h, q).data
 
@@ -134,9 +141,20 @@ class Case:
         """Return what a function of the values [n] of one row gives for all rows."""
         return np.concatenate([of(values[where]) for where, _ in self.rows] or [values])
 
-    def with_base(self, base: Recipe) -> Case:
-        """Return it with another recipe as what is right."""
-        return replace(self, base=base, kept={})
+    def with_base(self, base: Recipe, mixed: Mixed = ()) -> Case:
+        """Return it with another recipe as what is right, with other steps in some units."""
+        return replace(self, base=base, mixed=mixed, kept={})
+
+    def over(self, gives: Callable[[Case], tuple[Array, Array]]) -> tuple[Array, Array]:
+        """Return what a function gives for each recipe, bytes [n, 2 + s] and more, where that is the base."""
+        plain = self.with_base(self.base)
+        found = gives(plain)
+        for steps, where in self.mixed:
+            held = where(plain)
+            held = np.concatenate([held[:, :1], held], axis=1)
+            other = gives(self.with_base(replace(self.base, **steps)))
+            found = np.where(held, other[0], found[0]), np.where(held, other[1], found[1])
+        return found
 
     def with_right(self, data: Array) -> Case:
         """Return it with other bytes as what is right: those of a law, of which another one follows."""
@@ -169,6 +187,7 @@ def merged(cases: Sequence[Case]) -> list[Case]:
             np.concatenate([case.got for case in group]),
             is_row,
             group[0].base,
+            group[0].mixed,
             tuple(n for case in group for _, n in case.rows) if is_row else (),
         )
         for (_, is_row), group in groups.items()

@@ -340,17 +340,28 @@ def _power_of_two(v: Array, rounding: Callable[[Array], Array]) -> Array:
     return np.copysign(np.where(v == 0, 0, powers), v).astype(F32)
 
 
+def _as_half(v: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(v, F32).astype(np.float16).astype(F32)
+
+
+LARGEST_HALF = F32(65504)
+
 FORMATS: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
     ("bfloat16", "rounded to bfloat16", partial(_nearest, bits=7)),
     ("bfloat16-cut", "cut off to bfloat16", upper_bits),
-    ("half", "rounded to a half", lambda v: np.asarray(v, F32).astype(np.float16).astype(F32)),
+    ("half", "rounded to a half", _as_half),
+    (
+        "half-limited", "rounded to a half, up to 65504 in magnitude",
+        lambda v: _as_half(np.clip(v, -LARGEST_HALF, LARGEST_HALF)),
+    ),
     ("tf32", "rounded to ten bits of a fraction", partial(_nearest, bits=10)),
     ("tf32-cut", "cut off to ten bits of a fraction", partial(_cut, bits=10)),
     ("integer-cut", "cut off to an integer", np.trunc),
     ("integer", "rounded to an integer", np.rint),
     ("power-of-two-up", "rounded up to a power of two", partial(_power_of_two, rounding=np.ceil)),
     ("power-of-two-down", "rounded down to a power of two", partial(_power_of_two, rounding=np.floor)),
-)
+)  # fmt: skip
 
 FRACTIONS = (9, *range(11, 23))
 """Bits of a fraction that numbers on the way may have besides those of formats."""

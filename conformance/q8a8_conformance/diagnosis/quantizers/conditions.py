@@ -111,7 +111,7 @@ def _of_zeros(question: Question, states: Sequence[State]) -> Iterator[Condition
     x = np.tile(np.linspace(-1, 1, BLOCK, dtype=F32), (lanes.size, 1))
     x[:, lanes] = 0
     x[np.arange(lanes.size), lanes] = F32(0.5)
-    state = question.state(make_case(question.calls, x).with_base(question.made[0].base))
+    state = question.state(question.based(make_case(question.calls, x)))
     needed = lanes[~state.hit_blocks]
     one = needed.size == 1
     text = f"where element{'' if one else 's'} {listed(needed.tolist())} {'is' if one else 'are all'} zero"
@@ -152,11 +152,8 @@ def _of_elements(question: Question, states: Sequence[State], deep: int) -> Iter
     yield from _size_limits(question, states)
     if question.calls.is_row:
         lanes = np.flatnonzero(np.any([s.hit[:, 1:].any(axis=0) for s in states], axis=0))
-        which = np.isin(np.arange(BLOCK), lanes)
-        noun = f"in element{'' if lanes.size == 1 else 's'} {listed(lanes.tolist())} of a block"
         if 0 < lanes.size < BLOCK:
-            data = {"elements": lanes.tolist()}
-            one = Condition(noun, data, lambda case: np.broadcast_to(which, case.x.shape), of_scales=False)
+            one = of_lanes(lanes.tolist())
             yield one
             yield from _further(question, one, deep)
     elif (placed := _of_places(question, states, by_elements=True)) is not None:
@@ -164,6 +161,15 @@ def _of_elements(question: Question, states: Sequence[State], deep: int) -> Iter
     for sign in reversed(_SIGNS[:FURTHER]):
         if all((sign.units(s.case) | ~s.hit).all() for s in states):
             yield from _further(question, sign, deep)
+
+
+def of_lanes(lanes: Sequence[int]) -> Condition:
+    """Return that elements are some of a block."""
+    which = np.isin(np.arange(BLOCK), lanes)
+    noun = f"in element{'' if len(lanes) == 1 else 's'} {listed(lanes)} of a block"
+    return Condition(
+        noun, {"elements": list(lanes)}, lambda case: np.broadcast_to(which, case.x.shape), of_scales=False
+    )
 
 
 def _further(question: Question, one: Condition, deep: int) -> Iterator[Condition]:
@@ -187,7 +193,7 @@ def _size_limits(question: Question, states: Sequence[State]) -> Iterator[Condit
     for _ in range(NARROWED):
         x = np.geomspace(low, high, BLOCK + 1)[1:].astype(F32)
         x[-1] = F32(1.01 * high)
-        state = question.state(make_case(question.calls, x[np.newaxis]).with_base(question.made[0].base))
+        state = question.state(question.based(make_case(question.calls, x[np.newaxis])))
         found = np.abs(state.case.x)[0]
         seen, not_seen = (found[of[0, 1:]].tolist() for of in (state.hit, state.missed))
         below, above = (seen, not_seen) if is_below else (not_seen, seen)
@@ -220,19 +226,18 @@ def _of_places(question: Question, states: Sequence[State], *, by_elements: bool
             misses[n] = misses.get(n, np.zeros(n, np.bool_)) | missed
     if not any(of.any() for of in hits.values()) or any((hits[n] & misses[n]).any() for n in hits):
         return None
-    base = question.made[0].base
     among = _blocks_among(question)
 
     def ask(n: int) -> tuple[Array, Array]:
         tried = cases_of.contents(n, ROWS if is_row else VECTORS, is_row=is_row, among=among)
-        some = max(tried, key=lambda case: question.shows(case.with_base(base)))
-        case = make_case(question.calls, some.x).with_base(base)
+        some = max(tried, key=lambda case: question.shows(question.based(case)))
+        case = question.based(make_case(question.calls, some.x))
         ((_, hit, missed),) = at(question.state(case))
         return hit, hit | missed
 
     seen = Seen(hits, {n: hits[n] | misses[n] for n in hits})
     rule = find_rule(seen, ask, LONGEST)
-    return None if rule is None else _placed(rule, is_row=is_row, of_size=not (is_row or by_elements))
+    return None if rule is None else placed(rule, is_row=is_row, of_size=not (is_row or by_elements))
 
 
 def _at_places(state: State, *, is_row: bool, by_elements: bool) -> Iterator[tuple[int, Array, Array]]:
@@ -256,7 +261,7 @@ def _blocks_among(question: Question) -> Callable[[Case], Array] | None:
     return lambda case: np.all([one.holds(case).any(axis=1) for one in question.among], axis=0)
 
 
-def _placed(rule: Rule, *, is_row: bool, of_size: bool) -> Condition:
+def placed(rule: Rule, *, is_row: bool, of_size: bool = False) -> Condition:
     """Return a condition from a rule of places."""
 
     def holds(case: Case) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Effect:
         Returns the bytes of a call's blocks, uint8 [n, 2 + s], and which of them are known.
     is_limit
         Whether it is about small blocks alone, so that no values may be its condition.
+    steps
+        The steps of a recipe that it changes, if it does no more: other effects may come on top of it.
     """
 
     fact: str
@@ -49,6 +51,15 @@ class Effect:
     gives: Callable[[Case], Given]
     cause: str = ""
     is_limit: bool = False
+    steps: dict[str, Any] = field(default_factory=dict)
+
+
+def together(one: Effect, other: Effect, case: Case) -> Given | None:
+    """Return the bytes of a call where two effects happen; None where that is not known of them."""
+    for steps, effect in ((one.steps, other), (other.steps, one)):
+        if steps:
+            return effect.gives(case.with_base(replace(case.base, **steps)))
+    return None
 
 
 def quantized(case: Case, amax: Array, recipe: Recipe | None = None, h: Array | None = None) -> Given:

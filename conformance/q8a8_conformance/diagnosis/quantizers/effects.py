@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,7 +43,7 @@ from q8a8_conformance.diagnosis.quantizers.effect import (
 from q8a8_conformance.diagnosis.quantizers.paired import paired_effects
 from q8a8_conformance.diagnosis.quantizers.sharing import sharings
 from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES, STEP_RULES, named_step
-from q8a8_conformance.reveal.quantizers.arithmetic import differences, named
+from q8a8_conformance.reveal.quantizers.arithmetic import differences
 from q8a8_conformance.reveal.quantizers.calls import blocks_of
 
 if TYPE_CHECKING:
@@ -312,12 +312,13 @@ def recipe_effects(some: Sequence[Recipe], base: Recipe = DESIGN) -> Iterator[Ef
         what = "; ".join(sentence.rstrip(".") for _, sentence, _, _ in named_steps)
         rule = rule or STEP_RULES[next(iter(steps))]
         data = {"steps": {name: str(value) for name, value in steps.items()}}
-        gives = partial(_by_recipe, recipe=named(recipe))
+        gives = partial(_by_steps, steps=steps)
         single = cause if len(named_steps) == 1 else ""
-        yield Effect("value-recipe", data, what, rule, fix, gives, single)
+        yield Effect("value-recipe", data, what, rule, fix, gives, single, steps=steps)
 
 
-def _by_recipe(case: Case, recipe: Recipe) -> Given:
+def _by_steps(case: Case, steps: dict[str, Any]) -> Given:
+    recipe = replace(case.base, **steps)
     amax = case.amax if recipe.amax == case.base.amax else np.asarray(LARGEST[recipe.amax](case.x), F32)
     data, known = quantized(case, amax, recipe)
     # (Whether a recipe is defined where its inverse is infinite is another matter.)

@@ -129,8 +129,9 @@ def quantizer_facts(
         return [*(quantizer_facts(session, function, failures, accepted) if failures else ()), *empty]
     unit = 1 if function == ACTIVATION else BLOCK
     revealed = reveal_quantizer(session, function, sorted({f.call.n // unit for f in failures})[:40])
-    recipe = revealed.recipe
-    base = min((DESIGN, *(RECIPES[name] for name in accepted)), key=lambda of: len(differences(recipe, of)))
+    base = min(
+        (DESIGN, *(RECIPES[name] for name in accepted)), key=lambda of: len(differences(revealed.recipe, of))
+    )
     every = list(_differences(revealed, base))
     calls = QuantizerCalls(session, function)
     right = QuantizerModel(calls.is_row, base)
@@ -139,7 +140,7 @@ def quantizer_facts(
     telling = partial(candidates, revealed.model, function)
     is_sure = revealed.confirmed > SURE * revealed.of
     steps = partial(_differing_steps, revealed.model, base)
-    others = partial(value_facts, calls, failures, recipe, steps)
+    others = partial(value_facts, calls, failures, revealed.model, steps)
     # (What is right at some places after all is wrong at others alone.)
     is_right = any(part.recipe == base for part in revealed.model.parts)
     is_whole = not revealed.unplaced and not is_right

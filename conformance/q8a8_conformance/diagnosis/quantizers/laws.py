@@ -7,7 +7,7 @@ one, or two or three that hold together. Besides them steps of the arithmetic ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +16,22 @@ import numpy as np
 from q8a8.recipe import RECIPES, Recipe
 from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.quantizers.cases import case_of
+from q8a8_conformance.diagnosis.quantizers.conditions import of_lanes, placed
+from q8a8_conformance.diagnosis.quantizers.effects import recipe_effects
 from q8a8_conformance.diagnosis.quantizers.evidence import shortest
 from q8a8_conformance.diagnosis.quantizers.search import Law, Search, gives
+from q8a8_conformance.diagnosis.quantizers.states import Condition, both
 from q8a8_conformance.inputs.calls import ACTIVATION
 from q8a8_conformance.reveal.asking import NoAnswerError
-from q8a8_conformance.reveal.quantizers.arithmetic import differences
+from q8a8_conformance.reveal.quantizers.arithmetic import differences, named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.facts import Difference, Statement
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
+    from q8a8_conformance.reveal.quantizers.model import QuantizerModel
 
     Steps = Callable[[Recipe], Iterable[Difference]]
 
@@ -53,18 +57,21 @@ class Arithmetic:
 
 
 def law_facts(
-    calls: QuantizerCalls, failed: Sequence[Failure], recipe: Recipe = DESIGN, steps: Steps | None = None
+    calls: QuantizerCalls, failed: Sequence[Failure], model: QuantizerModel, steps: Steps
 ) -> list[Fact]:
     """Return the laws that give most calls, as facts; none where there are none.
 
-    `recipe` is what was measured to be computed everywhere; `steps` yields in what one differs, in words.
+    `model` is what was measured; `steps` yields in what a recipe differs, in words.
     """
+    recipe, known = model.recipe, tuple(_known(model))
+    tried: list[tuple[Recipe, tuple[Law, ...]]] = [(recipe, known)] if known else []
+    tried += [(DESIGN, ()), (recipe, ())] if differences(recipe) else [(DESIGN, ())]
     best: list[Fact] = []
     most = 0
     try:
         search = Search(calls, failed)
-        for base in (DESIGN, recipe) if steps and differences(recipe) else (DESIGN,):
-            found = Arithmetic(calls.function, base, search.laws(base))
+        for base, laws in tried:
+            found = _needed(Arithmetic(calls.function, base, search.laws(base, laws)), search, failed)
             facts = _facts(found, failed, steps)
             count = len({id(one) for fact in facts for one in fact.explained(failed)})
             if found.laws and count > most and not search.undoes(base, found.laws):
@@ -76,7 +83,29 @@ def law_facts(
     return best
 
 
-def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps | None) -> list[Fact]:
+def _known(model: QuantizerModel) -> Iterator[Law]:
+    """Yield the recipes that were measured at some places alone, as laws."""
+    for part in model.parts:
+        for effect in recipe_effects([part.recipe], model.recipe) if part.recipe else ():
+            where = placed(part.rule, is_row=model.is_row)
+            where = Condition() if part.rule.is_any and not part.rule.length else where
+            yield Law(effect, both(of_lanes(part.lanes), where) if part.lanes else where)
+
+
+def _needed(found: Arithmetic, search: Search, failed: Sequence[Failure]) -> Arithmetic:
+    """Return it without steps of its recipe that laws need not: what they give without one is no less."""
+
+    def left(one: Arithmetic) -> tuple[int, int]:
+        return search.left(one.recipe, one.laws), sum(not one.gives(failure) for failure in failed)
+
+    for step in differences(found.recipe) if found.laws else ():
+        bare = replace(found, recipe=named(replace(found.recipe, **{step: getattr(DESIGN, step)})))
+        if all(a <= b for a, b in zip(left(bare), left(found), strict=True)):
+            return _needed(bare, search, failed)
+    return found
+
+
+def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps) -> list[Fact]:
     """Return laws, and the steps that differ everywhere, as facts: those that explain most first."""
     facts = []
     given = remembered(found.gives)
@@ -88,7 +117,7 @@ def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps | None) ->
         fact = effect.fact.replace("value-", "place-") if "position" in where else effect.fact
         named = (fact, where, _rule(law, found.function), law.sentence, effect.fix, effect.cause)
         facts.append(_fact(named, found.function, failed, partial(_explains, given, one, without)))
-    for difference in steps(found.recipe) if steps and differences(found.recipe) else ():
+    for difference in steps(found.recipe) if differences(found.recipe) else ():
         right = Arithmetic(found.function, DESIGN, found.laws)
         facts.append(
             _fact(

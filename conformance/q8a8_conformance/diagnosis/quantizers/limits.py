@@ -141,6 +141,5 @@ def _seen_between(question: Question, low: float, high: float) -> tuple[list[flo
     x = (x.view(np.int32) + rng.integers(-2, 3, x.shape, dtype=np.int32)).view(F32)
     x[np.arange(amax.size), rng.integers(0, s, amax.size)] = amax * rng.choice([-1, 1], amax.size)
     made = [make_case(calls, x)] if calls.is_row else [make_case(calls, block[np.newaxis]) for block in x]
-    base = question.made[0].base
-    hit, missed = _amaxes([question.state(case.with_base(base)) for case in cases_of.merged(made)])
+    hit, missed = _amaxes([question.state(question.based(case)) for case in cases_of.merged(made)])
     return hit.tolist(), missed.tolist()

@@ -22,12 +22,12 @@ from q8a8_conformance.diagnosis.quantizers.cases import Case, case_of, merged, s
 from q8a8_conformance.diagnosis.quantizers.conditions import condition_of
 from q8a8_conformance.diagnosis.quantizers.counted import counted_effects
 from q8a8_conformance.diagnosis.quantizers.counted_blocks import counted_in_blocks
-from q8a8_conformance.diagnosis.quantizers.effect import DESIGN
+from q8a8_conformance.diagnosis.quantizers.effect import DESIGN, together
 from q8a8_conformance.diagnosis.quantizers.effects import changed_effects, effects
 from q8a8_conformance.diagnosis.quantizers.indices import index_effects
 from q8a8_conformance.diagnosis.quantizers.ratios import ratio_effects
 from q8a8_conformance.diagnosis.quantizers.sources import measured_effects, placed_effects
-from q8a8_conformance.diagnosis.quantizers.states import Condition, Question, given
+from q8a8_conformance.diagnosis.quantizers.states import Condition, Question, given, known_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +75,7 @@ NEAR = 8
 """Effects that give as many units but for an eighth of a power of two stand side by side."""
 
 ALIKE = 3
-"""Effects that the sample does not tell apart of which the calls decide."""
+"""Effects of one kind that the sample does not tell apart of which the calls decide."""
 
 ENOUGH = 10
 """Wrong units that a law must give, where others stay open."""
@@ -110,6 +110,11 @@ def gives(laws: Sequence[Law], case: Case) -> Array:
     found = np.asarray(same_as_one | (~case.wrong & (touched == 0)) | (touched > 1) | undefined)
     for one, other in itertools.permutations(laws, 2) if not found.all() else ():
         found |= same_units(case.got, _after(other, case.with_right(_after(one, case))))
+    for one, other in itertools.combinations(laws, 2):
+        if (both := together(one.effect, other.effect, case)) is not None:
+            held = one.condition.units(case) & other.condition.units(case)
+            same, known = same_units(case.got, both[0]), known_units(both[1])
+            found = np.where(held & known & ~undefined, same, found)
     return found
 
 
@@ -173,9 +178,15 @@ class Search:
         self._all = [*some, *cases_of.values(calls), *cases_of.places(calls)]
         self._base: Recipe | None = None
 
-    def laws(self, base: Recipe) -> tuple[Law, ...]:
-        """Return the laws by which the calls differ from a recipe; none where none was found."""
-        return _Round(self._calls, [case.with_base(base) for case in self._all]).laws()
+    def laws(self, base: Recipe, known: Sequence[Law] = ()) -> tuple[Law, ...]:
+        """Return the laws by which the calls differ from a recipe, besides known ones; maybe none."""
+        mixed = tuple((law.effect.steps, law.condition.units) for law in known)
+        laws = _Round(self._calls, [case.with_base(base, mixed) for case in self._all]).laws()
+        return (*known, *laws)
+
+    def left(self, base: Recipe, laws: Sequence[Law]) -> int:
+        """Count the units of the calls that laws beside a recipe do not give."""
+        return sum(int((~gives(laws, case.with_base(base))).sum()) for case in merged(self._all))
 
     def undoes(self, base: Recipe, laws: Sequence[Law]) -> bool:
         """Return whether one of the laws gives back what the specification's recipe gives, in most places."""
@@ -214,8 +225,9 @@ class _Round:
     @cached_property
     def _fresh(self) -> tuple[Case, ...]:
         """Calls that no law was found by."""
-        base = self.made[0].base
-        return tuple(merged([case.with_base(base) for case in cases_of.fresh(self._calls)]))
+        first = self.made[0]
+        made = [case.with_base(first.base, first.mixed) for case in cases_of.fresh(self._calls)]
+        return tuple(merged(made))
 
     @cached_property
     def _is_apart(self) -> bool:
@@ -228,7 +240,7 @@ class _Round:
     def _tried(self) -> list[_Tried]:
         """The effects that give some of what is wrong in the sample."""
         found: list[_Tried] = []
-        alike: Counter[bytes] = Counter()
+        alike: Counter[tuple[str, int, bytes]] = Counter()
         for number, effect in enumerate(self._effects()):
             surely, maybe, key = [], [], []
             missed = 0
@@ -244,8 +256,8 @@ class _Round:
                 key.append(np.packbits((changes | ~known) & ~case.wrong).tobytes())
             one = _Tried(number, effect, np.concatenate(surely), np.concatenate(maybe), missed)
             name = b"".join([*key, np.packbits(one.surely).tobytes(), np.packbits(one.maybe).tobytes()])
-            alike[name] += 1
-            if one.surely.any() and alike[name] <= ALIKE:
+            alike[*_kind(effect), name] += 1
+            if one.surely.any() and alike[*_kind(effect), name] <= ALIKE:
                 found.append(one)
         return found
 

@@ -115,10 +115,15 @@ class State:
         return np.asarray(self.missed.any(axis=1))
 
 
+def known_units(known: Array) -> Array:
+    """Return of bytes that are known [n, 2 + s] which units are: bool [n, 1 + s]."""
+    return np.concatenate([known[:, :2].all(axis=1, keepdims=True), known[:, 2:]], axis=1)
+
+
 def given(effect: Effect, case: Case) -> tuple[Array, Array, Array]:
     """Return where an effect gives a call's units, where it changes what is right, and where it is known."""
-    data, known = effect.gives(case)
-    units = np.concatenate([known[:, :2].all(axis=1, keepdims=True), known[:, 2:]], axis=1)
+    data, known = case.over(effect.gives) if case.mixed else effect.gives(case)
+    units = known_units(known)
     units[:, 1:] &= case.defined[:, np.newaxis]
     return same_units(case.got, data), ~same_units(data, case.right), units
 
@@ -153,6 +158,10 @@ class Question:
     is_apart: bool = False
     kept: dict[int, tuple[Array, Array, Array]] = field(default_factory=dict)
     left: dict[int, Array] = field(default_factory=dict)
+
+    def based(self, case: Case) -> Case:
+        """Return a call with what is right for the calls that were made."""
+        return case.with_base(self.made[0].base, self.made[0].mixed)
 
     def state(self, case: Case) -> State:
         """Compare what a call gave with what it gives with the effect, and without."""

@@ -22,11 +22,11 @@ from q8a8_conformance.reveal.quantizers.calls import BLOCK, QuantizerCalls, elem
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from q8a8.recipe import Recipe
     from q8a8_conformance.diagnosis.quantizers.laws import Steps
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.reveal.quantizers.model import QuantizerModel
 
 F32 = np.float32
 DESIGN = RECIPES["design"]
@@ -38,11 +38,11 @@ AGAIN = 12
 
 
 def value_facts(
-    calls: QuantizerCalls, failed: Sequence[Failure], recipe: Recipe | None = None, steps: Steps | None = None
+    calls: QuantizerCalls, failed: Sequence[Failure], model: QuantizerModel, steps: Steps
 ) -> list[Fact]:
     """Return what failed calls that nothing else explains have in common.
 
-    `recipe` and `steps` are those of `law_facts`.
+    `model` and `steps` are those of `law_facts`.
     """
     if state := state_facts(calls.make, failed):
         return state
@@ -51,7 +51,7 @@ def value_facts(
     if not wrong:
         return []
     near = ulp_facts(calls, failed)
-    measured = law_facts(calls, failed, recipe or DESIGN, steps)
+    measured = law_facts(calls, failed, model, steps)
     if _unexplained(near, failed) < _unexplained(measured, failed):
         measured = near
     if (left := _unexplained(measured, failed)) and _unexplained(

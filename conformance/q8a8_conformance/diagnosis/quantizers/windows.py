@@ -5,6 +5,7 @@ A block begins some elements too early or too late: for its codes, or for its am
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def _windowed(case: Case, s: int, what: str) -> Given:
         held = (at >= 0) & (at < flat.size)
         moved[where] = np.where(held, flat[np.clip(at, 0, flat.size - 1)], 0).reshape(-1, BLOCK)
         inside[where] = held.reshape(-1, BLOCK)
-    other = type(case)(moved, case.before, case.got, case.is_row, case.base, case.lengths)
+    other = replace(case, x=moved, kept={})
     data, known = quantized(other, case.amax if what == "codes" else other.amax)
     known[:, 2:] &= inside
     return data, known & (inside.all(axis=1, keepdims=True) | (what == "codes"))
