@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8_conformance.inputs import calls as requests
-from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.inputs import dot_rows, mul_mat_rows
 from q8a8_conformance.spec.abi import ROW_FUNCTIONS
 
 if TYPE_CHECKING:
@@ -73,12 +73,30 @@ def other_values(function: str, count: int, rows: int = 1) -> Call:
         return requests.activation(4 * floats(count)[::-1])
     if function == requests.DEQUANTIZE:
         return requests.dequantize(dot_rows.random_pair(count, seed=7, low=-128)[0])
+    if function == requests.MUL_MAT:
+        return requests.mul_mat(*mul_mat_rows.exact(17, 5, max(1, count // 10), 1))
     x, y = dot_rows.random_pair(count, seed=7)
-    if function == requests.DOT_REAL:
-        return requests.dot_real(*dot_rows.to_v2(x, y))
     if rows == 2:
         return requests.dot_pair(np.stack([x, y]), np.stack([y[::-1], x]))
-    return requests.dot(x, y)
+    return requests.dot_real(*dot_rows.to_v2(x, y)) if function == requests.DOT_REAL else requests.dot(x, y)
+
+
+def beside(function: str, call: Call) -> Call:
+    """Return a short call of a function, on the elements of another call where both take elements.
+
+    Behind them comes a block of the largest: what a function keeps by a value that is the same, shows in the
+    other.
+    """
+    given = next(
+        (call.buffers[i].data for i in call.spec.inputs if call.spec.buffers[i].element == "f32"), b""
+    )
+    x = np.frombuffer(given, "<f4")
+    if not x.size or function in (requests.DEQUANTIZE, requests.DOT, requests.DOT_REAL):
+        return sample(function, 2) if function in _MAKERS else requests.mul_mat(*mul_mat_rows.exact(2, 3, 4))
+    row = np.append(np.resize(x, -(-x.size // 32) * 32), np.full(32, np.abs(x).max(), np.float32))
+    if function == requests.MUL_MAT:
+        return requests.mul_mat(dot_rows.filled(row.size // 32, 1)[np.newaxis], row[np.newaxis])
+    return requests.activation(row) if function == requests.ACTIVATION else requests.quantize(function, row)
 
 
 def samples(function: str, *, two_rows: bool = False) -> list[Call]:

@@ -9,7 +9,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs.known_calls import known, known_pair, subnormal_scales
-from q8a8_conformance.inputs.samples import call_of, functions, other_values, sample, samples
+from q8a8_conformance.inputs.samples import beside, call_of, functions, other_values, sample, samples
 from q8a8_conformance.protocol.messages import Together
 from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.judge import RETURNS, Judge
@@ -28,6 +28,10 @@ MILLISECONDS = 8
 """How long threads call at least, for each number of threads."""
 SUBNORMAL = (33, 1025)
 """Blocks, or elements, of calls in a process that had flush modes set while it loaded the library."""
+WITH_PRODUCT = (requests.QUANTIZERS[1], requests.ACTIVATION, requests.DOT)
+"""Functions of whose memory a product may have a part."""
+HARD = ((257, 3), (33, 5))
+"""Blocks, or elements, and seeds of calls that another recipe makes otherwise, after each other function."""
 TWO_ROWS = "two-rows"
 PAIRS = pytest.param(TWO_ROWS, id="environment/threads/nrc2")
 
@@ -68,18 +72,25 @@ def test_repeated(judge: Judge, function: str) -> None:
 def test_order(judge: Judge, function: str) -> None:
     """Make calls in one order, then in the opposite one, another function's in between: the same bytes.
 
-    After each call comes one with zeros in the same places, for kernels that remember by address.
+    The other's is on the same elements, where it takes some. After each call comes one with zeros in the same
+    places, for kernels that remember by address.
     """
     judge.require(function)
     calls = [each for call in samples(function) for each in (call, requests.with_zeros(call))]
-    others = [name for name in functions() if name != function and judge.target.offers(name)]
+    every = (*functions(), requests.MUL_MAT)
+    others = [name for name in every if name != function and judge.target.offers(name)]
     first = [judge.run(call) for call in calls]
     for place in reversed(range(len(calls))):
         if others:
-            judge.run(sample(others[place % len(others)], 5))
+            judge.run(beside(others[place // 2 % len(others)], calls[place]))
         judge.compare(
             calls[place], judge.run(calls[place]), first[place], message="depends on the calls before"
         )
+    for hard in (known(function, *each).call for each in HARD):
+        before = judge.run(hard)
+        for name in others:
+            judge.run(beside(name, hard))
+            judge.compare(hard, judge.run(hard), before, message=f"depends on a call of {name} before")
 
 
 @pytest.mark.rule("Q8A8-ENV-2")
@@ -138,6 +149,8 @@ def test_threads(judge: Judge, function: str) -> None:
     judge.require(function, "threads")
     others = [name for name in functions() if name != function and judge.target.offers(name)]
     another = others[functions().index(function) % len(others)] if others else function
+    if function in WITH_PRODUCT and judge.target.offers(requests.MUL_MAT):
+        another = requests.MUL_MAT
     long = 5000 if function == requests.ACTIVATION else 1025
     plan: tuple[tuple[int, Call, Call], ...] = (
         (2, known_pair(33).call if rows == 2 else known(function, 33).call, other_values(function, 33, rows)),

@@ -15,6 +15,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls, dot_rows, mul_mat_rows
 from q8a8_conformance.inputs.known_calls import Known, known_product
+from q8a8_conformance.inputs.samples import beside, functions
 from q8a8_conformance.inputs.versions import versions
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Option, Together
 from q8a8_conformance.results.expected_product import matrices_of
@@ -148,6 +149,10 @@ def test_changed(judge: Judge) -> None:
     turns = [each for other in (*others, *mixed, *shapes) for each in (first, other, other)]
     for each in (*turns, first, *edited):
         if not judge_again(judge, each, each.call, "depends on the calls before"):
+            return
+    for name in filter(judge.target.offers, functions()):
+        judge.run(beside(name, first.call))
+        if not judge_again(judge, first, first.call, f"depends on a call of {name} before"):
             return
 
 

@@ -100,6 +100,37 @@ class Waiting(Reference):
         time.sleep(600)
 
 
+class Leaving(Reference):
+    """Negates what comes right after another function: activations after products, products after a row's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ""
+
+    def quantize_activation_q8_a8(
+        self, x: NDArray[Any], output: NDArray[Any], scale: NDArray[Any], size: int
+    ) -> None:
+        """Quantize."""
+        super().quantize_activation_q8_a8(x, output, scale, size)
+        if self._last == "product":
+            output *= -1
+        self._last = "activation"
+
+    def dequantize_row_q8_a8(self, x: NDArray[Any], y: NDArray[Any], k: int) -> None:
+        """Dequantize."""
+        super().dequantize_row_q8_a8(x, y, k)
+        self._last = "row"
+
+    def mul_mat_q8_a8(
+        self, m: int, n: int, k: int, w: NDArray[Any], x: NDArray[Any], out: NDArray[Any]
+    ) -> None:
+        """Multiply."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        if self._last == "row":
+            out *= -1
+        self._last = "product"
+
+
 class MatrixOfFloats:
     """Multiplies activations as they are, and adds single elements from left to right."""
 

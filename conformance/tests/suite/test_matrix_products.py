@@ -35,6 +35,22 @@ def test_a_kernel_without_the_product_conforms(q8a8_test: Callable[..., Tested])
     assert "does not offer mul_mat_q8_a8" in tested.out
 
 
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("environment/order/quantize_activation_q8_a8", "the calls"),
+        ("mul-mat-calls/changed", "a call of dequantize_row_q8_a8"),
+    ],
+)
+def test_what_a_product_leaves_to_others_and_they_to_it(
+    q8a8_test: Callable[..., Tested], case: str, said: str
+) -> None:
+    """A product and the functions of rows are called right after each other."""
+    tested = q8a8_test("py:partial_kernels:Leaving", "--case", case)
+    assert tested.rules("fail") == {"ENV-2"}, tested.out
+    assert f"depends on {said} before" in tested.out
+
+
 CAUSES = {"matrix_scale_of_row": "activations:int8-per-row"}
 """Names of arithmetics of products that are not the mutants'."""
 
