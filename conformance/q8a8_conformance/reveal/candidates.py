@@ -12,8 +12,7 @@ from q8a8_conformance.reveal import arithmetic
 from q8a8_conformance.reveal.asking import NoTreeError
 from q8a8_conformance.reveal.elements import reveal_program
 from q8a8_conformance.reveal.families import FORWARD, families
-from q8a8_conformance.reveal.loop_words import loop_words
-from q8a8_conformance.reveal.loops import divisions, length, read_loop
+from q8a8_conformance.reveal.loops import divisions, length, loop_words, read_loop
 from q8a8_conformance.reveal.masks import UNIT
 from q8a8_conformance.reveal.programs import meaning, program
 from q8a8_conformance.reveal.quantizers.words import ranges

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from q8a8.order import Order, Tail, fold_leaves, halves, pairwise, sequential
-from q8a8_conformance.reveal.loop_words import lanes_words
+from q8a8_conformance.reveal.loops import lanes_words
 from q8a8_conformance.reveal.programs import program, terms_of
 from q8a8_conformance.reveal.regular import split_fold
 from q8a8_conformance.reveal.trees import nested, pruned

@@ -1,4 +1,4 @@
-"""From the program of one row to those of all: what repeats from step to step of a loop.
+"""From the program of one row to those of all: what repeats from step to step of a loop, and its words.
 
 Blocks are named by their place: in the head, in a step of the loop, or in the tail. A sum that grows by the
 same with each step, as acc = acc + x, acc = acc + (x + y) or acc = fma(x, fma(y, acc)), is a `Chain`: what it
@@ -12,12 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from q8a8.order import WHOLE
+from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal.programs import Writer, terms_of
+from q8a8_conformance.reveal.quantizers.words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from q8a8.order import Lanes, Program
+
 
 Where: TypeAlias = "tuple[str, int]"
 """("head", b), block b of the row; ("step", b), of a step; or ("tail", b), of those after the last step."""
@@ -327,3 +331,43 @@ def length(step: int, left: int, least: int) -> int:
     Short steps: a row in which whole steps may be in no loop, too.
     """
     return max(STEPS + (SPARE if step <= SHORT else 0), -(-least // step)) * step + left
+
+
+def lanes_words(lanes: Lanes) -> str:
+    """Describe lanes: how many, and which codes they sum."""
+    if lanes == WHOLE:
+        return "whole blocks summed in integers"
+    each = len(lanes[0])
+    if each == 1:
+        return f"{len(lanes)} lanes, one for each code"
+    consecutive = all(lane == tuple(range(lane[0], lane[0] + each)) for lane in lanes)
+    which = (
+        f"each {each} consecutive codes"
+        if consecutive
+        else f"each {each} codes (the first {ranges(lanes[0], '-')})"
+    )
+    return f"{len(lanes)} lanes, {which}"
+
+
+def loop_words(loop: Loop, *, alone: str = "") -> str:
+    """Describe a loop: its steps, its sums, and the lanes of the blocks that are in no step."""
+    blocks, lanes = loop.blocks, loop.lanes
+    parts = [f"steps of {count(blocks.step, 'block')}"]
+    if blocks.apart:
+        parts[0] += f", one of each of {blocks.step} equal parts of the row"
+    chains = [each for each in loop.parts() if isinstance(each, Chain)]
+    if any(chain.backwards for chain in chains):
+        parts[0] += ", from the last to the first"
+    parts.append(count(len(chains), "sum"))
+    of_steps = dict.fromkeys(own for (kind, _), own in lanes.items() if kind == "step")
+    parts.append(" and ".join(map(lanes_words, of_steps)))
+    fused = {fused for each in chains for part, fused in each.added if isinstance(part, Term)}
+    parts.append({(True,): "fused", (False, True): "some fused"}.get(tuple(sorted(fused)), "not fused"))
+    for kind, words in (("head", "the first blocks"), ("tail", "blocks left over")):
+        apart = dict.fromkeys(own for (where, _), own in lanes.items() if where == kind)
+        if apart:
+            joined = " and ".join(map(lanes_words, apart)) if apart != of_steps else "the same lanes"
+            parts.append(f"{words}: {joined}")
+    if alone:
+        parts.append(f"rows of {alone} blocks otherwise")
+    return ", ".join(parts)

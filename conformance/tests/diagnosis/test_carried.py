@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from q8a8.recipe import RECIPES, apply_recipe
-from q8a8_conformance.diagnosis.dots.carried import of_call_before
+from q8a8_conformance.diagnosis.dots.carried import of_call_before, terms_of_call_before
 from q8a8_conformance.diagnosis.dots.history import of_history
-from q8a8_conformance.diagnosis.dots.terms_before import terms_of_call_before
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.inputs import calls

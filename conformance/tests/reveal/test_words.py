@@ -14,7 +14,7 @@ from q8a8_conformance.reveal.asking import NoTreeError
 from q8a8_conformance.reveal.candidates import Candidate, names_of
 from q8a8_conformance.reveal.describe import blocks_shown, order_json, words_of
 from q8a8_conformance.reveal.dots import Piece, Revealed
-from q8a8_conformance.reveal.loop_words import lanes_words
+from q8a8_conformance.reveal.loops import lanes_words
 from q8a8_conformance.reveal.programs import meaning, program, terms_of
 from q8a8_conformance.reveal.trees import as_fold, nested, reveal_tree, same
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis.dots import (
     arithmetic,
     block_values,
-    chunk_sums,
     conditions,
     entries,
     fields,
@@ -272,7 +271,7 @@ def _experiments(
         if not any(one.fact == "codes-offset" for one in found):
             yield lambda: precision.accumulator(bench)
             if not any("bits" in one.changes for one in found):
-                yield lambda: chunk_sums.chunk_sums(bench, failed)
+                yield lambda: precision.chunk_sums(bench, failed)
         yield lambda: read_at.read_elsewhere(bench)
         yield lambda: wraps.wraps(bench, failed)
         yield lambda: row_facts.miscounted(bench, failed)

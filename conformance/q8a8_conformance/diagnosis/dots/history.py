@@ -1,7 +1,7 @@
 """Calls before one that make it wrong, or change its bits: which ones, and what is left of them.
 
 A failed call is repeated in a new process, after zeros, after a long row. What it takes over is measured
-where it can be (`carried`, `terms_before`).
+where it can be (`carried`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.dots.carried import of_call_before
+from q8a8_conformance.diagnosis.dots.carried import of_call_before, terms_of_call_before
 from q8a8_conformance.diagnosis.dots.conditions import TRIED, Condition, is_right, plain
 from q8a8_conformance.diagnosis.dots.model import Model, matches
-from q8a8_conformance.diagnosis.dots.terms_before import terms_of_call_before
 from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import CallResult
