@@ -171,15 +171,10 @@ def output_format(place: Place) -> str:
     127 · 127, exact by any recipe, is 16128 in eleven bits, and in eight; and 9 · 127 is 1144 in eight.
     """
     x = np.full((1, BLOCK), 127, F32)
-
-    def times(code: int) -> float:
-        codes = np.zeros((1, BLOCK), np.int8)
-        codes[0, 0] = code
-        return float(place.by_rows(layout.pack(np.ones(1, F16), codes), x)[0])
-
-    if times(127) != NARROW:
+    made = (float(place.by_rows(_weights(code), x)[0]) for code in (127, 9))
+    if next(made) != NARROW:
         return "float32"
-    return "bfloat16" if times(9) == float(bfloat16(np.array([9 * 127.0]))[0]) else "float16"
+    return "bfloat16" if next(made) == float(bfloat16(np.array([9 * 127.0]))[0]) else "float16"
 
 
 def read_activations(place: Place, calls: int, outputs: str) -> Activations:
@@ -212,14 +207,14 @@ def _factor(place: Place) -> float:
     """
     alone = np.zeros((2, BLOCK), F32)
     alone[:, 0] = 127, 96
-    factors = (place.by_rows(_one(), alone).astype(np.float64) / alone[:, 0]).tolist()
+    factors = (place.by_rows(_weights(1), alone).astype(np.float64) / alone[:, 0]).tolist()
     return 1.0 if 1 in factors else factors[0] if np.isfinite(factors[0]) else 0.0
 
 
-def _one() -> Array:
-    """Return a block of weights with a single one."""
+def _weights(code: int) -> Array:
+    """Return a block of weights with a single code."""
     codes = np.zeros((1, BLOCK), np.int8)
-    codes[0, 0] = 1
+    codes[0, 0] = code
     return layout.pack(np.ones(1, F16), codes)
 
 

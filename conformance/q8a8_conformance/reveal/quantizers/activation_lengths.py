@@ -187,45 +187,41 @@ def keen_vector(model: QuantizerModel, n: int) -> tuple[Array, float]:
     return x, float(model.amax(x[np.newaxis])[0])
 
 
-class _Counting:
-    """Which elements of vectors of one size count in amax."""
+class _Counting(dict[int, bool]):
+    """Which elements of vectors of one size count in amax, of those that were asked for."""
 
     def __init__(self, calls: QuantizerCalls, n: int, sign: int) -> None:
-        self._calls = calls
-        self._even = even_row(n)
-        self._sign = sign
+        self._calls, self._even, self._sign = calls, even_row(n), sign
         self._small = int(calls(self._even).scales[0])
-        self.tested: dict[int, bool] = {}
 
-    def __call__(self, element: int) -> bool:
-        """Return whether a large element shows in the scale."""
-        if element not in self.tested:
-            x = self._even.copy()
-            x[element] = F32(self._sign * 127 * LARGE)
-            self.tested[element] = int(self._calls(x).scales[0]) != self._small
-        return self.tested[element]
+    def __missing__(self, element: int) -> bool:
+        """Return whether an element shows in the scale where it is large."""
+        x = self._even.copy()
+        x[element] = F32(self._sign * 127 * LARGE)
+        self[element] = int(self._calls(x).scales[0]) != self._small
+        return self[element]
 
 
 def uncounted(calls: QuantizerCalls, n: int, sign: int) -> tuple[Array, Array]:
     """Return bool [n] twice: which elements of a sign do not count in amax, and of which that is known."""
     nothing, every = np.zeros(n, np.bool_), np.ones(n, np.bool_)
     counts = _Counting(calls, n, sign)
-    if n not in EACH and counts(0) and counts(n - 1):
+    if n not in EACH and counts[0] and counts[n - 1]:
         known = nothing.copy()
         known[[0, -1]] = True
         return nothing, known
     if n <= WHOLE:
-        return np.array([not counts(i) for i in range(n)]), every
-    some = next((i for i in (0, n - 1, n // 2) if counts(i)), None)
+        return np.array([not counts[i] for i in range(n)]), every
+    some = next((i for i in (0, n - 1, n // 2) if counts[i]), None)
     if some is None:
         return every, every
     places = np.arange(n)
     first, last = (_boundary(counts, some, end) for end in (0, n - 1))
     beyond = [i for i in (first - 2, first // 2, 1, last + 2, (last + n) // 2, n - 2) if 0 <= i < n]
-    if any(counts(i) for i in beyond if not first <= i <= last):
+    if any(counts[i] for i in beyond if not first <= i <= last):
         # No interval: what was looked at is known, and nothing else.
-        known = np.isin(places, list(counts.tested))
-        return np.isin(places, [i for i, counted in counts.tested.items() if not counted]), known
+        known = np.isin(places, list(counts))
+        return np.isin(places, [i for i, counted in counts.items() if not counted]), known
     # Of those between the boundaries a few were looked at.
     return np.asarray((places < first) | (places > last)), np.asarray((places <= first) | (places >= last))
 
@@ -249,13 +245,10 @@ def _with_conversion(calls: QuantizerCalls, model: QuantizerModel) -> QuantizerM
 
 def _boundary(counts: _Counting, inside: int, end: int) -> int:
     """Return the element farthest from one that counts, towards an end, that counts too."""
-    if counts(end):
+    if counts[end]:
         return end
     outside = end
     while abs(outside - inside) > 1:
         middle = (inside + outside) // 2
-        if counts(middle):
-            inside = middle
-        else:
-            outside = middle
+        inside, outside = (middle, outside) if counts[middle] else (inside, middle)
     return inside

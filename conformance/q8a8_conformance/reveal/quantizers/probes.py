@@ -28,15 +28,8 @@ RIVALS: tuple[Recipe, ...] = (
     *(
         replace(DESIGN, inverse=inverse)
         for inverse in (
-            "1/d",
-            "1/half",
-            "x/d",
-            "127*(1/amax)",
-            "127/amax-truncated",
-            "127/amax-ulp-low",
-            "127/amax-ulp-high",
-            "127/amax-in-double",
-            "127/amax-estimated",
+            *("1/d", "1/half", "x/d", "127*(1/amax)", "127/amax-truncated", "127/amax-ulp-low"),
+            *("127/amax-ulp-high", "127/amax-in-double", "127/amax-estimated"),
         )
     ),
     *(

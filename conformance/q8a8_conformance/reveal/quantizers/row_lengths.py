@@ -197,10 +197,9 @@ class _Survey:
         data = np.concatenate([self._model.layout.read(self._got[n]).data[where] for n, where in rows])
         x = np.concatenate([keen_row(n)[where] for n, where in rows])
         amax = np.concatenate([self._model.amax(keen_row(n))[where] for n, where in rows])
-        fitted = fit(Observed(x, amax, Blocks(data).scales, Blocks(data).codes))
-        if not fitted.missed:
-            return Part(EVERYWHERE, "recipe", recipe=fitted.recipe)
-        return self._of_elements(Observed(x, amax, Blocks(data).scales, Blocks(data).codes))
+        seen = Observed(x, amax, Blocks(data).scales, Blocks(data).codes)
+        fitted = fit(seen)
+        return self._of_elements(seen) if fitted.missed else Part(EVERYWHERE, "recipe", fitted.recipe)
 
     def _of_elements(self, seen: Observed) -> Part:
         """Return what some elements of blocks, or some codes, are; "other" for what is not known."""
