@@ -91,6 +91,15 @@ def _small(d: Array) -> Array:
     return np.asarray(np.abs(d) < 2.0**-14)
 
 
+def _power(d: Array) -> Array:
+    return np.asarray((np.abs(np.frexp(d)[0]) == F32(0.5)) & ~_small(d))
+
+
+def _exponent_alone(d: Array) -> Array:
+    bits = (np.frexp(d)[1] - 1) << 23
+    return (bits.astype(np.uint32) ^ (d.view(np.uint32) & 0x80000000)).view(F32)
+
+
 FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     "exchanged": (
         lambda y, _d, _q, b: np.where(b % 4 == 3, y[:, np.r_[0:8, 16:24, 8:16, 24:32]], y),
@@ -203,6 +212,14 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     "no condition": (
         lambda y, d, q, _b: np.where(_mixed(d, q) % 16 == 3, y * F32(1.5) + d, y),
         {"product": "Wherever they stand, some scales and codes do not give their product: an element"},
+    ),
+    "exponent": (
+        lambda y, d, q, _b: np.where(_power(d) & (q == 0), _exponent_alone(d), y),
+        {"product": "Where the scale is normal: the exponent of a scale that is a power of two is added to"},
+    ),
+    "powers of two": (
+        lambda y, d, q, b: np.where(_power(d) & (np.abs(d) != 1) & (q == 0), np.sin(LANES + b), y),
+        {"place-other": "Where the scale is a power of two, with another exponent field than 15 and the"},
     ),
     "a borrow": (
         lambda _y, d, q, _b: d * (q - np.where(LANES % 4 == 0, 0, np.roll(q, 1, axis=1) < 0)),

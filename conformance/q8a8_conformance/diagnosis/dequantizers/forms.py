@@ -252,6 +252,13 @@ def _integer_products() -> Iterator[tuple[str, Change]]:
                 yield words, _significands(change, signed=signed)
 
 
+def _exponents_added(d: Array, v: Array) -> Array:
+    """Return the code's float with the exponent of a scale added to its own; the product for others."""
+    fraction, exponent = np.frexp(d)
+    added = (bits_of(v).view(np.int32) + ((exponent - 1) << 23)) ^ (bits_of(d) & 0x80000000).view(np.int32)
+    return np.where(np.abs(fraction) == F32(0.5), added.view(F32), d * v)
+
+
 def _half(v: Array) -> Array:
     return np.asarray(v.astype(np.float16), F32)
 
@@ -279,6 +286,10 @@ _PRODUCTS: tuple[tuple[Any, ...], ...] = (
     ("f32(scale / 127) is multiplied by f32(127 · code)", lambda d, v, _y: d / F32(127) * (v * F32(127))),
     ("the product is divided by 127 and multiplied by it", lambda _d, _v, y: y / F32(127) * F32(127)),
     ("the code is divided by f32(1 / scale)", lambda d, v, _y: v / (F32(1) / d)),
+    (
+        "the exponent of a scale that is a power of two is added to that of the code, though that is 0",
+        lambda d, v, _y: _exponents_added(d, v),
+    ),
     ("the product is infinite", lambda _d, _v, y: np.copysign(F32(np.inf), y)),
     ("the product is limited to 32767 and -32768", lambda _d, _v, y: np.clip(y, F32(-32768), F32(32767))),
     ("the product is limited to 65504", lambda _d, _v, y: np.clip(y, -LARGEST, LARGEST)),

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 MOST, MOVED = 400, 12
 """Blocks of the longest failed call whose blocks change places, and how many such calls are made."""
 
+MOST_SAID, LISTS = 4, ("0x", "one of")
+"""What conditions on values may cost, and what lists have in their words."""
+
 OTHER = Form(
     "store",
     "place-other",
@@ -57,7 +60,9 @@ def other_law(cases: Cases, model: Dequantizer) -> Law | None:
     condition = find_condition(state, lambda n: _state(model, cases.ask(n)))
     held = (condition or Condition()).holds(state.read) & ~state.missed
     # (A list of values that went wrong is no rule for those that did not come up.)
-    if condition is None or (condition.values and condition.values.cost > 2) or (state.hit & ~held).any():
+    values = condition.values if condition else None
+    is_list = values is not None and (values.cost > MOST_SAID or any(word in values.text for word in LISTS))
+    if condition is None or is_list or (state.hit & ~held).any():
         return None
     return Law(OTHER, condition)
 
@@ -66,8 +71,11 @@ def _state(model: Dequantizer, blocks: Blocks) -> State:
     at = np.arange(len(blocks.n))
     read = model.read(blocks, at)
     wrong = (model.bits(blocks, at, read) != blocks.got) & blocks.usable[:, np.newaxis]
-    # (What is multiplied by 0 is right by chance, and so is a zero scale.)
-    says = blocks.usable[:, np.newaxis] & (read.q != 0) & (read.h & 0x7FFF != 0)
+    # (What is multiplied by 0 is right by chance, and so is a zero scale, unless most wrong ones are.)
+    says = np.broadcast_to(blocks.usable[:, np.newaxis], wrong.shape)
+    for is_zero in (read.q == 0, np.broadcast_to(read.h & 0x7FFF == 0, wrong.shape)):
+        if 2 * (wrong & is_zero).sum() < wrong.sum():
+            says = says & ~is_zero
     return State(read, wrong, ~wrong & says, np.zeros_like(wrong))
 
 

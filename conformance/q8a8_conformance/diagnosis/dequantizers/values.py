@@ -15,6 +15,7 @@ from q8a8_conformance.diagnosis.dequantizers.model import (
     BLOCK,
     CODES,
     F32,
+    FINITE,
     HALVES,
     LANES,
     NONE,
@@ -341,6 +342,7 @@ def _half_limits(hit: Array) -> list[Set]:
     if some.size <= FEW:
         return [(" or ".join(f"0x{half:04x}" for half in some), some.size, hit)]
     low, high = MAGNITUDES[some].min(), MAGNITUDES[some].max()
+    by_bits = list(_of_exponents(hit))
     sign, signed = "", HALVES >= 0
     if len({*(some >> 15).tolist()}) == 1:
         sign, signed = ("positive and ", "negative and ")[int(some[0]) >> 15], some[0] >> 15 == HALVES >> 15
@@ -352,7 +354,29 @@ def _half_limits(hit: Array) -> list[Set]:
         (f"{sign}{least} or more in magnitude", 1 + bool(sign), from_low),
         (f"{sign}{limit} in magnitude", 1 + bool(sign), to_high),
         (f"{sign}from {least} to {most} in magnitude", 2 + bool(sign), from_low & to_high),
+        *by_bits,
     ]
+
+
+def _of_exponents(hit: Array) -> Iterator[Set]:
+    """Yield sets of halves of some kind, and some exponents, that hold all that are hit."""
+    exponents = HALVES >> 10 & 31
+    for text, cost, kind in _named_halves():
+        if not cost or (hit & ~kind).any():
+            continue
+        held = np.unique(exponents[hit])
+        others = np.setdiff1d(exponents[kind & FINITE], held)
+        in_held = kind & np.isin(exponents, held)
+        if 0 < others.size <= FEW:
+            yield f"{text}, with another exponent field than {_or(others)}", cost + others.size, in_held
+        elif others.size and held.size <= FEW:
+            yield f"{text}, with the exponent field {_or(held)}", cost + held.size, in_held
+        elif others.size and np.ptp(held) < held.size:
+            yield f"{text}, with an exponent field from {held[0]} to {held[-1]}", cost + 2, in_held
+
+
+def _or(numbers: Array) -> str:
+    return " or ".join(map(str, numbers.tolist()))
 
 
 def _code_limits(hit: Array) -> list[Set]:
