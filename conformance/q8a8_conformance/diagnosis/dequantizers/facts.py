@@ -105,13 +105,11 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
 def _as_fact(law: Law, model: Dequantizer, failures: Sequence[Failure]) -> Fact:
     """Return the fact that elements are others where a law says, whatever they are."""
     named, first = _of_law(law), min(failures, key=lambda one: one.call.n)
-    evidence = Evidence(
-        first.call, first.expected, first.outputs, _shown(first.call, first.expected, first.outputs)
-    )
+    shown = first.call, first.expected, first.outputs
     return Fact(
         *(named.fact, named.where, named.rule, named.sentence, named.fix, ""),
         function=DEQUANTIZE,
-        evidence=(evidence,),
+        evidence=(Evidence(*shown, _shown(*shown)),),
         explains=partial(explains_other, law, model),
     )
 
@@ -146,11 +144,8 @@ def _of_law(law: Law) -> Difference:
     place = where.places.text("block", "nb") if where.places else ""
     cause = form.cause if not where.cost else ""
     cause = CAUSES.get((form.fact, place), "") if where.places and where == Condition(where.places) else cause
-    data: dict[str, Any] = {
-        "what": form.what,
-        **form.data,
-        **(where.places.to_json() if where.places else {}),
-    }
+    data: dict[str, Any] = {"what": form.what, **form.data}
+    data |= where.places.to_json() if where.places else {}
     data |= {"elements": list(where.lanes)} if where.lanes else {}
     data |= {"values": where.values.text} if where.values else {}
     rule, fix = FIXES[form.stage]

@@ -15,6 +15,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.diagnosis.dots.elements import elements_words
+from q8a8_conformance.diagnosis.dots.partial_sums import columns_giving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,15 +142,9 @@ def _more_beside(x: Array, y: Array, side: str, far: int, which: int, by: int) -
 
 def in_context(x: Array, y: Array, left: Array) -> Candidate | None:
     """Find the effect, and its elements, that gives what is left of sums [n] of blocks of codes [n, 32]."""
-    for effect in effects():
-        more = effect.more(x, y)
-        if left[~more.any(axis=1)].any() or not left.any():
-            continue
-        weights = np.rint(np.linalg.lstsq(more.astype(np.float64), left, rcond=None)[0])
-        if np.array_equal(more @ weights, left) and np.isin(weights, (0, 1)).all():
-            elements = np.flatnonzero(weights).tolist()
-            if elements:
-                return _candidate(effect, elements)
+    for effect in effects() if left.any() else ():
+        if elements := columns_giving(effect.more(x, y), left):
+            return _candidate(effect, [*elements])
     return None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots import halves
 from q8a8_conformance.inputs import dot_rows, every_value
+from q8a8_conformance.inputs.known_calls import exact_sum
 from q8a8_conformance.reveal.quantizers.words import ranges
 
 if TYPE_CHECKING:
@@ -35,12 +36,7 @@ def entries(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
 
 def _is_right(bench: Bench, x: Array, y: Array) -> bool:
     """Return whether the result of two exact rows is right."""
-    return bench.value(x, y) == _expected(x, y)
-
-
-def _expected(x: Array, y: Array) -> float:
-    d = x["weight_scale"].astype(np.float64) * y["weight_scale"].astype(np.float64)
-    return float((d * (x["weight_qs"].astype(np.int64) * y["weight_qs"]).sum(axis=1)).sum())
+    return bench.value(x, y) == exact_sum(x, y)
 
 
 def _wrong_blocks(bench: Bench, x: Array, y: Array) -> list[int]:

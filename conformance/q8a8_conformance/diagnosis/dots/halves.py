@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.dots.readings import readings_of
+from q8a8_conformance.diagnosis.dots.readings import measured_halves, readings_of, scaled, values_of
 from q8a8_conformance.inputs import calls, dot_rows, every_value
+from q8a8_conformance.inputs.known_calls import exact_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,8 +85,8 @@ def halves(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     for side, one in list(found.items())[: 1 if alike else None]:
         operand = "xy" if alike else side
         few = np.flatnonzero(one.held)
-        value, right = one.table[one.first], float(_values(np.array([one.first]))[0])
-        x, y = (bench.padded(_unit(bench, right if s == side else 1.0)) for s in "xy")
+        value, right = one.table[one.first], float(values_of(np.array([one.first]))[0])
+        x, y = (scaled(bench, right if s == side else 1.0) for s in "xy")
         owner = "" if alike else f" of {side}"
         sentence = f"Scales{owner} {one.words} {one.effect}."
         if few.size == 1:
@@ -110,37 +111,21 @@ def _alike(one: Class, other: Class) -> bool:
     return np.array_equal(one.held, other.held) and np.array_equal(one.table, other.table, equal_nan=True)
 
 
-def _values(bits: Array) -> Array:
-    return np.asarray(bits).astype(np.uint16).view(np.float16).astype(np.float64)
-
-
-def _unit(bench: Bench, scale: float) -> Array:
-    codes = np.zeros((1, 32), np.int64)
-    codes[0, bench.element] = 1
-    return dot_rows.blocks(scale, codes)
-
-
-def _measured(bench: Bench, side: str, bits: Array) -> Array:
-    """Return what halves are taken for."""
-    one, rows = bench.one(), [bench.padded(_unit(bench, h)) for h in _values(bits).tolist()]
-    return np.array([bench.value(*((row, one) if side == "x" else (one, row))) for row in rows])
-
-
 def _class_of(bench: Bench, side: str, failed: Sequence[CallResult]) -> Class | None:
     """Return the class of the halves of one row that are wrong; None where there are none, or no class."""
     every_exponent = range(every_value.BINADES)
     tried = {h for e in every_exponent for m in FIRST for h in _both(e << 10 | m)}
     tried |= set(_scales_of(failed, side).tolist())
     some = np.array(sorted(tried - {0, 0x8000}))
-    misread = some[_measured(bench, side, some) != _values(some)]
+    misread = some[measured_halves(bench, side, some) != values_of(some)]
     # (Errors of halves of both signs may cancel each other in a row of all of an exponent.)
     rows = (e for e in every_exponent if not _is_right(bench, side, e))
     wrong = {*rows, *((misread & 0x7FFF) >> 10).tolist()}
     more = range(1024) if len(wrong) <= FEW else SOME
     tried |= {h for e in wrong for m in more for h in _both(e << 10 | m)}
     bits = np.array(sorted(tried - {0, 0x8000}))
-    values = _measured(bench, side, bits)
-    is_wrong = values != _values(bits)
+    values = measured_halves(bench, side, bits)
+    is_wrong = values != values_of(bits)
     if not is_wrong.any():
         return None
     every = np.arange(1 << 16)
@@ -161,10 +146,7 @@ def _both(bits: int) -> tuple[int, int]:
 def _is_right(bench: Bench, side: str, binade: int) -> bool:
     """Return whether the row of all halves of an exponent is right."""
     x, y = every_value.halves_of_binade(binade)["xy".index(side)]
-    d = x["weight_scale"].astype(np.float64) * y["weight_scale"].astype(np.float64)
-    return bench.value(x, y) == float(
-        (d * (x["weight_qs"].astype(np.int64) * y["weight_qs"]).sum(axis=1)).sum()
-    )
+    return bench.value(x, y) == exact_sum(x, y)
 
 
 def _confirmed(bench: Bench, side: str, one: Class) -> bool:
@@ -174,7 +156,7 @@ def _confirmed(bench: Bench, side: str, one: Class) -> bool:
     others = np.concatenate([np.arange(1, FINITE), np.arange(0x8001, 0x8000 + FINITE)])
     for chosen in (others, of_class):
         bits = rng.choice(chosen, min(CONTROLS, chosen.size), replace=False)
-        if not np.array_equal(_measured(bench, side, bits), one.table[bits]):
+        if not np.array_equal(measured_halves(bench, side, bits), one.table[bits]):
             return False
     return True
 
@@ -254,18 +236,18 @@ def _mantissas(wrong: Array) -> Iterator[tuple[str, Holds]]:
 
 def _with_effect(words: str, bits: Array, values: Array, held: Array) -> Class | None:
     """Return a class with what its halves are taken for: by a rule, or as all of them were measured."""
-    table = _values(np.arange(1 << 16))
+    table = values_of(np.arange(1 << 16))
     members = np.flatnonzero(held)
     one = Class(words, int(bits[0]), "", table, held)
-    right = _values(bits)
+    right = values_of(bits)
     for reading in readings_of(right, values):
         if np.array_equal(reading.of(right), values):
             table[members] = reading.of(table[members])
             return replace(one, effect=reading.words)
     for effect, of in _other_halves():
         taken = of(bits)
-        if ((taken & 0x7FFF) <= FINITE).all() and np.array_equal(_values(taken), values):
-            table[members] = _values(of(members))
+        if ((taken & 0x7FFF) <= FINITE).all() and np.array_equal(values_of(taken), values):
+            table[members] = values_of(of(members))
             return replace(one, effect=f"are read as {effect}")
     if members.size > bits.size:
         return None

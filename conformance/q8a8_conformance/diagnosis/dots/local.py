@@ -76,7 +76,7 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
         places_of = survey.wrong if alone else partial(survey.given, steps=steps)
         places_of = partial(_moved, places_of, shift)
         seen = Seen({nb: places_of(nb) for nb in tried})
-        rule = find_rule(seen, partial(_asked, places_of), LONGEST)
+        rule = find_rule(seen, partial(lambda of, nb: (of(nb), None), places_of), LONGEST)
         if rule is None or all(where.all() for where in seen.rows.values()):
             continue
         holds = partial(_moved, rule.holds, -shift)
@@ -109,10 +109,6 @@ def _moved(places_of: Callable[[int], Array], shift: int, nb: int) -> Array:
     moved = np.zeros_like(places)
     moved[max(shift, 0) : nb + min(shift, 0)] = places[max(-shift, 0) : nb - max(shift, 0)]
     return moved
-
-
-def _asked(places_of: Callable[[int], Array], nb: int) -> tuple[Array, None]:
-    return places_of(nb), None
 
 
 def _first_of_each(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -298,12 +298,16 @@ def _some_parts(of: Array, left: Array, split: Split, change: Change) -> tuple[i
     sums = of @ split.matrix()
     with np.errstate(all="ignore"):
         more = np.asarray(change.of(sums) - sums, np.float64)
-    if split.parts == 1 or not np.isfinite(more).all() or left[~more.any(axis=1)].any():
+    return () if split.parts == 1 or not np.isfinite(more).all() else columns_giving(more, left)
+
+
+def columns_giving(more: Array, left: Array) -> tuple[int, ...]:
+    """Return the columns of numbers [n, k] whose sums are what is left [n]; none where there are no such."""
+    if left[~more.any(axis=1)].any():
         return ()
-    weights = np.rint(np.linalg.lstsq(more, left, rcond=None)[0])
-    if not np.array_equal(more @ weights, left) or not np.isin(weights, (0, 1)).all():
-        return ()
-    return tuple(np.flatnonzero(weights).tolist())
+    weights = np.rint(np.linalg.lstsq(more.astype(np.float64), left, rcond=None)[0])
+    is_given = np.array_equal(more @ weights, left) and np.isin(weights, (0, 1)).all()
+    return tuple(np.flatnonzero(weights).tolist()) if is_given else ()
 
 
 def _candidate(split: Split, change: Change, together: int, some: tuple[int, ...] | None) -> Candidate:

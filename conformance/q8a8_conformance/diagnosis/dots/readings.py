@@ -154,7 +154,7 @@ def _of_side(bench: Bench, side: str) -> Candidate | None:
     found = _by_exponent(
         EXPONENTS,
         lambda sign, exponent: [sign << 15 | bits for bits in _halves(exponent)],
-        lambda bits: (_values(np.array(bits, np.uint16)), _measured(bench, side, np.array(bits, np.uint16))),
+        lambda bits: (values_of(bits), measured_halves(bench, side, bits)),
     )
     if found is None:
         return None
@@ -164,7 +164,7 @@ def _of_side(bench: Bench, side: str) -> Candidate | None:
         place = slice(sign << 15 | first + (exponent == -15), sign << 15 | max(end, 1))
         table[place] = reading.of(table[place])
     others = dot_rows.generator("readings").choice(np.concatenate(list(_finite())), CONTROLS)
-    if not np.array_equal(_measured(bench, side, others), table[others]):
+    if not np.array_equal(measured_halves(bench, side, others), table[others]):
         return None
     spans = list(_spans(found, SIGNS))
     sentence = "; ".join(f"{side}'s {words}" for words in dict.fromkeys(text for text, _ in spans)) + "."
@@ -269,7 +269,7 @@ def product_reading(bench: Bench) -> Candidate | None:
         return [(x * m * 2.0**power, y * 2.0 ** (exponent - power)) for m in halves]
 
     def measured(given: list[tuple[float, float]]) -> tuple[Array, Array]:
-        values = [bench.value(*(_scaled(bench, d) for d in pair)) for pair in given]
+        values = [bench.value(*(scaled(bench, d) for d in pair)) for pair in given]
         return np.array([dx * dy for dx, dy in given]), np.array(values)
 
     found = _by_exponent(OF_PRODUCTS, pairs, measured, signs=4)
@@ -331,17 +331,18 @@ def _finite() -> Iterator[Array]:
         yield np.arange(sign << 15, (sign << 15) + 0x7C00).astype(np.uint16)
 
 
-def _values(bits: Array) -> Array:
-    return bits.view(np.float16).astype(np.float64)
+def values_of(bits: Array) -> Array:
+    """Return the values of halves, float64, by their bits."""
+    return np.asarray(bits).astype(np.uint16).view(np.float16).astype(np.float64)
 
 
-def _measured(bench: Bench, side: str, bits: Array) -> Array:
+def measured_halves(bench: Bench, side: str, bits: Array) -> Array:
     """Return what halves are taken for, by a product of 1 under a scale of 1."""
-    one, rows = bench.one(), [_scaled(bench, float(h)) for h in bits.view(np.float16)]
+    one, rows = bench.one(), [scaled(bench, float(h)) for h in values_of(bits)]
     return np.array([bench.value(*((row, one) if side == "x" else (one, row))) for row in rows])
 
 
-def _scaled(bench: Bench, scale: float) -> Array:
+def scaled(bench: Bench, scale: float) -> Array:
     """Return a row of one code under a scale."""
     row = bench.one()
     row["weight_scale"][bench.place] = scale

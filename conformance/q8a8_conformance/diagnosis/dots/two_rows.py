@@ -48,12 +48,8 @@ def _starts(own: str, other: str) -> tuple[tuple[str, str, Any], ...]:
             for m in (4, 8, 16, 32, 64)
         ),
         *(
-            (f"b{own} + {more}", "", lambda _row, mine, _others, more=more: mine + more)
-            for more in (34, 2, 4)
-        ),
-        *(
-            (f"b{own} - {less}", "", lambda _row, mine, _others, less=less: mine - less)
-            for less in (34, 2, 4)
+            (f"b{own} {'+' if by > 0 else '-'} {abs(by)}", "", lambda _row, mine, _others, by=by: mine + by)
+            for by in (34, 2, 4, -34, -2, -4)
         ),
         ("0", "", lambda _row, _mine, _others: 0),
     )
@@ -110,10 +106,8 @@ class Shape:
         # The result changes when bytes from `low` on change, and not when those from `high` on do.
         while high - low > 1:
             middle = (low + high) // 2
-            if self._result(self.call(side, middle), place) != base:
-                low = middle
-            else:
-                high = middle
+            is_read = self._result(self.call(side, middle), place) != base
+            low, high = (middle, high) if is_read else (low, middle)
         return high
 
     def _result(self, call: Call, place: int) -> bytes:
