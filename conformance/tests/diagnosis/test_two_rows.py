@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from q8a8_conformance.diagnosis.dots.bench import Bench
-from q8a8_conformance.diagnosis.dots.other_values import of_other_rows
+from q8a8_conformance.diagnosis.dots.block_values import of_other_rows
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.deadline import Deadline

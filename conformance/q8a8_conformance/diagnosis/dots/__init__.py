@@ -23,7 +23,6 @@ from q8a8_conformance.diagnosis.dots import (
     history,
     layouts,
     local,
-    other_values,
     outputs,
     precision,
     read_at,
@@ -262,7 +261,7 @@ def _experiments(
         if not any("sums" in one.changes for one in found):
             yield lambda: four_results.rows_met(bench, failed)
         if not found and prepared:
-            yield lambda: other_values.of_other_rows(bench)
+            yield lambda: block_values.of_other_rows(bench)
         look = partial(_look_alone, bench, base)
         yield lambda: four_results.each_alone(bench, model_of([*base, *found]), failed, look)
         return

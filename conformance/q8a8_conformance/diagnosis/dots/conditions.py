@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.dots.addresses import LINE, at_addresses
-from q8a8_conformance.diagnosis.dots.model import Model, matches
+from q8a8_conformance.diagnosis.dots.model import RESULTS, Model, matches
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import DOTS
@@ -39,8 +39,6 @@ RELATIONS = ("one row", "y one block behind x", "y one block before x", "y behin
 
 LENGTHS = (1, 2, 3, 4, 5, 8, 9, 33)
 """Blocks of rows that share memory."""
-
-OF = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")
 
 
 @dataclass(frozen=True)
@@ -177,11 +175,11 @@ def _of_shared_pairs(pairs: Sequence[Failure]) -> Condition:
     words = "vx and vy are equal" if equal else "x and y are rows of one matrix"
     copied = _copied(pairs)
     cause = "same-pointer-symmetric" if equal and copied == {2: 1} else ""
-    says = ", and ".join(f"the result for {OF[k]} is that of {OF[of]}" for k, of in copied.items())
+    says = ", and ".join(f"the result for {RESULTS[k]} is that of {RESULTS[of]}" for k, of in copied.items())
     if says and equal:
         even = ": right where bx = by alone" if cause else ""
         says = f"With nrc = 2, where {words}, {says}{even}."
-    where = {"inputs": names, "nrc": 2, "results": {OF[k]: OF[of] for k, of in copied.items()}}
+    where = {"inputs": names, "nrc": 2, "results": {RESULTS[k]: RESULTS[of] for k, of in copied.items()}}
     return Condition("inputs-shared", where, words, None, tuple(pairs), cause, says=says)
 
 

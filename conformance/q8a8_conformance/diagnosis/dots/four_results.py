@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.dots.bench import Bench, OneResult, mixed, with_s
-from q8a8_conformance.diagnosis.dots.model import matches, merged
+from q8a8_conformance.diagnosis.dots.model import RESULTS, matches, merged
 from q8a8_conformance.diagnosis.dots.other_rows import is_of_others, loud, named
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.inputs.dot_rows import random_pair
@@ -53,8 +53,6 @@ SEEN = (1, 2, 3, 5, 8, 9, 17)
 
 AGAIN = 12
 """Failed calls that are made again beside other rows."""
-
-OF = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def rows_met(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
         fact,
         {
             "rows": [
-                {"result": OF[number], **vars(met), "blocks": rule.to_json()}
+                {"result": RESULTS[number], **vars(met), "blocks": rule.to_json()}
                 for number, of in rules.items()
                 for met, rule in of
             ]
@@ -173,11 +171,11 @@ def _words(rules: Mapping[int, Sequence[tuple[Met, Rule]]]) -> Iterator[str]:
             every = rule.position.kind == "any" and not rule.length
             text = met.words(number, single=every or not rule.is_plural)
             place = "{} " if every else rule.said("block", "nb", "of {} ")
-            said.setdefault(place + text, []).append(OF[number])
+            said.setdefault(place + text, []).append(RESULTS[number])
     together: dict[str, list[str]] = {}
     for words, names in said.items():
         where, _, what = words.partition("{}")
-        if where and len(names) == len(OF):
+        if where and len(names) == len(RESULTS):
             together.setdefault(where.removesuffix(" of "), []).append(what)
             continue
         many = _plural(what) if len(names) > 1 and not where else what
@@ -280,7 +278,7 @@ def each_alone(
         Makes the experiments on one row at a time.
     """
     found: dict[str, tuple[Measured, list[int]]] = {}
-    for number in range(len(OF)):
+    for number in range(len(RESULTS)):
         wrong = [one for one in failed if number in _wrong(bench, known, one)]
         for fact, numbers in found.values():
             # (What another result has shown may be all of it.)
@@ -301,13 +299,17 @@ def each_alone(
             numbers += [number] * (number not in numbers)
     for fact, shown in found.values():
         # (Some of which no failed call shows it may have it, too.)
-        others = (number for number in range(len(OF)) if fact.changes and number not in shown)
+        others = (number for number in range(len(RESULTS)) if fact.changes and number not in shown)
         numbers = sorted({*shown, *(number for number in others if _is_so(bench, known, fact, number))})
-        which = "" if len(numbers) == len(OF) else f", in {' and '.join(OF[number] for number in numbers)}"
+        which = (
+            ""
+            if len(numbers) == len(RESULTS)
+            else f", in {' and '.join(RESULTS[number] for number in numbers)}"
+        )
         yield replace(
             fact,
             sentence=named(f"With nrc = 2{which}{_after(fact.sentence)}", numbers),
-            where={**fact.where, "results": [OF[number] for number in numbers]},
+            where={**fact.where, "results": [RESULTS[number] for number in numbers]},
             nrc=2,
             rule="Q8A8-DOT-6" if which or fact.rule == "Q8A8-DOT-10" else fact.rule,
             cause="" if which else fact.cause,

@@ -36,6 +36,9 @@ SHARE = 8
 LISTS = ("placed", "local", "only")
 """Fields of a model that hold several things."""
 
+RESULTS = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")
+"""The four results of two rows at a time, as `places` has them."""
+
 SIZES = {1: layout.BLOCK_Q8_A8.itemsize, 2: layout.BLOCK_Q8_A8_V2.itemsize}
 """Bytes of a block, by version."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8_conformance.diagnosis.dots.bench import Bench, Measured, with_s
+from q8a8_conformance.diagnosis.dots.model import RESULTS
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_lengths, find_rule, length_words
 
@@ -33,8 +34,6 @@ LARGE = 2.125
 
 ENDS = ("0", "1", "bs", "bs + 1")
 """Where the four results go."""
-
-NAMES = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")
 
 FACTORS = ((3, 5), (7, 11))
 """Codes of x0 and x1, y0 and y1: primes, so that a product, or a sum of some, names its rows."""
@@ -256,7 +255,7 @@ def _pairs(bench: Bench) -> Iterator[Measured]:
     wrong = [one for one in tried if not one.is_right]
     if not wrong:
         return
-    products = dict(zip(PRODUCTS, NAMES, strict=True))
+    products = dict(zip(PRODUCTS, RESULTS, strict=True))
     # A second fill of other places shows which floats hold a product, whatever lies between.
     first = wrong[0]
     at = {products[v[0]]: place for place, v in first.values.items() if v[0] == v[1] and v[0] in products}
@@ -265,7 +264,7 @@ def _pairs(bench: Bench) -> Iterator[Measured]:
         for place, v in first.values.items()
         if v[0] - v[1] == FILLS[0] - FILLS[1] and v[0] - FILLS[0] in products
     }
-    missing = [name for name in NAMES if name not in at and name not in added]
+    missing = [name for name in RESULTS if name not in at and name not in added]
     others = [place for place in first.values if place not in (*at.values(), *added.values())]
     if added:
         yield bench.measured(
@@ -274,18 +273,18 @@ def _pairs(bench: Bench) -> Iterator[Measured]:
             f"With nrc = 2 {', '.join(sorted(added))} is added to what s held.",
             cause="s-added",
             evidence=[first.evidence(f"s full of {FILLS[0]}")],
-            changes={"added": frozenset(NAMES.index(name) for name in added)},
+            changes={"added": frozenset(RESULTS.index(name) for name in added)},
         )
     elif not missing and sorted(at.values()) == sorted(first.right) and others == []:
         ends = list(first.right)
-        order = [ends.index(at[name]) for name in NAMES]
-        exchanged = [name for number, name in enumerate(NAMES) if order[number] != number]
+        order = [ends.index(at[name]) for name in RESULTS]
+        exchanged = [name for number, name in enumerate(RESULTS) if order[number] != number]
         slugs: dict[tuple[str, ...], str] = {
-            NAMES[1:3]: "results-exchanged",
-            NAMES[2:]: "results-transposed-second",
+            RESULTS[1:3]: "results-exchanged",
+            RESULTS[2:]: "results-transposed-second",
         }
         blocks = _exchanged_blocks(bench, order)
-        places = {name: ENDS[order[k]] for k, name in enumerate(NAMES)}
+        places = {name: ENDS[order[k]] for k, name in enumerate(RESULTS)}
         of = f", of {blocks.text('block', 'nb')}," if blocks else ""
         yield bench.measured(
             "results-exchanged",
@@ -314,8 +313,8 @@ def _exchanged_words(order: Sequence[int]) -> str:
     """Name the results that change places: two of them, two pairs, or more in a circle."""
     pairs = [(k, at) for k, at in enumerate(order) if k < at and order[at] == k]
     if len(pairs) == 2:
-        return ", and ".join(f"{NAMES[one]} and {NAMES[other]}" for one, other in pairs)
-    return " and ".join(name for k, name in enumerate(NAMES) if order[k] != k)
+        return ", and ".join(f"{RESULTS[one]} and {RESULTS[other]}" for one, other in pairs)
+    return " and ".join(name for k, name in enumerate(RESULTS) if order[k] != k)
 
 
 def _exchanged_blocks(bench: Bench, order: Sequence[int]) -> Rule | None:
@@ -348,7 +347,9 @@ def _moved(bench: Bench, tried: list[Written], first: Written, missing: list[str
     """Find by which formula of bs the results for y1 are placed, or that they are others, or not written."""
     sums = tried[0].sums
     if sums and all(one.sums == sums for one in (*tried, *_beside_others(bench))):
-        own = {NAMES[k]: " + ".join(NAMES[part] for part in of) for k, of in enumerate(sums) if of != (k,)}
+        own = {
+            RESULTS[k]: " + ".join(RESULTS[part] for part in of) for k, of in enumerate(sums) if of != (k,)
+        }
         yield bench.measured(
             "results-of-others",
             {"results": own},
@@ -381,7 +382,7 @@ def _moved(bench: Bench, tried: list[Written], first: Written, missing: list[str
                 changes={"places": lambda bs, place=place: (0, 1, place(bs), place(bs) + 1)},
             )
             return
-    lost = [number for number, name in enumerate(NAMES) if name in missing]
+    lost = [number for number, name in enumerate(RESULTS) if name in missing]
     if lost and all(
         set(one.values) == {p for k, p in enumerate(one.right) if k not in lost} for one in tried
     ):
